@@ -1,0 +1,547 @@
+"""Messages: everything that crosses a ZeroMQ socket, as tagged msgspec structs.
+
+A frame is one `Envelope`: the sender's incarnation, a request id, and for requests the time left (node
+clocks disagree, so never a clock reading).  Object bytes never travel here.
+
+Rules that keep releases compatible: tags are written out and never reused; a new field has a default;
+a field never changes type; unknown fields are ignored.  `tests/unit/test_messages.py` decodes frames
+written by older releases.
+
+    client -> master   Login, Attach, bucket and object requests, leases and uploads, ClusterStatus
+    volume -> master   Register, NeedlesStored, DiskReport
+    master -> volume   CreateVolume, DeleteNeedles, RestampNeedle
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from errors import MalformedMessage
+
+# Bounds of the fields that users choose; checked at every edge.
+KEY_SIZE_MAX = 1024  # bytes of UTF-8
+METADATA_SIZE_MAX = 8 * 1024  # names and values together, bytes of UTF-8
+FRAME_SIZE_MAX = 8 * 1024 * 1024
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
+    """Base of everything that crosses a socket."""
+
+
+# --- answers that several requests share ----------------------------------------------------------
+
+
+class Done(Message, tag="done"):
+    """The request took effect; there is nothing else to say."""
+
+
+class Refused(Message, tag="refused"):
+    """The request failed: a stable code (see `errors`) and a sentence for a person."""
+
+    code: str
+    message: str
+
+
+# --- who is speaking ------------------------------------------------------------------------------
+
+
+class Login(Message, tag="login"):
+    """Buy an access token with an API key."""
+
+    key_id: str
+    secret: str
+
+
+class LoggedIn(Message, tag="logged_in"):
+    token: str
+    expires_in_s: float
+
+
+class Attach(Message, tag="attach"):
+    """Present an access token: until it expires, this connection acts with its rights."""
+
+    token: str
+
+
+class Attached(Message, tag="attached"):
+    incarnation: int
+    chunk_size: int
+    expires_in_s: float
+
+
+# --- buckets --------------------------------------------------------------------------------------
+
+
+class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    created_ms: int
+    object_count: int
+    byte_count: int
+
+
+class CreateBucket(Message, tag="create_bucket"):
+    bucket: str
+
+
+class DeleteBucket(Message, tag="delete_bucket"):
+    """Refused for a bucket that holds objects, unless forced."""
+
+    bucket: str
+    force: bool = False
+
+
+class ListBuckets(Message, tag="list_buckets"):
+    pass
+
+
+class Buckets(Message, tag="buckets"):
+    buckets: list[BucketInfo]
+
+
+# --- objects --------------------------------------------------------------------------------------
+
+
+class Chunk(msgspec.Struct, frozen=True, array_like=True):
+    """Where one piece of an object's bytes is, and what they must add up to."""
+
+    volume_id: int
+    needle_id: int
+    size: int
+    crc: int
+
+
+class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    key: str
+    size: int
+    etag: str
+    created_ms: int
+    content_type: str | None = None
+    metadata: dict[str, str] = {}
+    chunk_count: int = 1
+    chunks: list[Chunk] = []  # filled by Locate alone
+
+
+class StatObject(Message, tag="stat_object"):
+    bucket: str
+    key: str
+
+
+class ObjectFound(Message, tag="object_found"):
+    object: ObjectInfo
+
+
+class LocateObjects(Message, tag="locate_objects"):
+    """Where are these objects?  One entry a key comes back, in order, None for an absent object."""
+
+    bucket: str
+    keys: list[str]
+
+
+class ReadGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """The right to read this bucket's needles of one volume."""
+
+    volume_id: int
+    url: str  # "http://host:port", without a trailing slash
+    token: str
+    expires_in_s: float
+
+
+class ObjectsLocated(Message, tag="objects_located"):
+    objects: list[ObjectInfo | None]
+    grants: list[ReadGrant]  # one for each volume named above that is online
+    offline: dict[int, str] = {}  # volume id -> disk name, for volumes named above that are not
+
+
+class ListObjects(Message, tag="list_objects"):
+    """One page of a bucket, in the order of the keys' UTF-8 bytes."""
+
+    bucket: str
+    prefix: str = ""
+    delimiter: str | None = None
+    after: str = ""  # only keys (and common prefixes) greater than this one
+    limit: int = 1000
+
+
+class Listing(Message, tag="listing"):
+    objects: list[ObjectInfo]
+    prefixes: list[str]  # common prefixes, delimiter included
+    next_after: str | None  # pass as `after` for the next page; None: this was the last
+
+
+class DeleteObjects(Message, tag="delete_objects"):
+    bucket: str
+    keys: list[str]
+    if_match: str | None = None
+
+
+class Deleted(Message, tag="deleted"):
+    existed: list[bool]
+
+
+class ObjectWritten(Message, tag="object_written"):
+    etag: str
+    size: int
+    created_ms: int
+
+
+class Presign(Message, tag="presign"):
+    """A URL that carries its own right: GET of one object, or PUT of one."""
+
+    bucket: str
+    key: str
+    method: str  # "GET" or "PUT"
+    expires_in_s: float
+    size_max: int | None = None  # PUT: the largest body, bytes; at most one chunk
+    content_type: str | None = None
+
+
+class Presigned(Message, tag="presigned"):
+    url: str
+    expires_in_s: float
+
+
+# --- leases and uploads ---------------------------------------------------------------------------
+
+
+class LeaseNeedles(Message, tag="lease_needles"):
+    """Room and needle ids for many small puts."""
+
+    bucket: str
+    needle_count: int
+    byte_count: int
+    exclude_volumes: list[int] = []  # volumes that just failed this client
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """The right to write needles first..last (both included) of one volume, `byte_count` bytes in all.
+
+    Bytes are counted as stored: a needle of n data bytes takes at most n + NEEDLE_OVERHEAD_MAX.
+    """
+
+    volume_id: int
+    first_needle_id: int
+    last_needle_id: int
+    byte_count: int
+    url: str
+    token: str
+    expires_in_s: float
+
+
+class Leased(Message, tag="leased"):
+    leases: list[Lease]
+
+
+class SettleNeedle(Message, tag="settle_needle"):
+    """Was this needle committed?  If not, it never will be: answers are final."""
+
+    bucket: str
+    key: str
+    volume_id: int
+    needle_id: int
+
+
+class Settled(Message, tag="settled"):
+    is_committed: bool
+
+
+class BeginUpload(Message, tag="begin_upload"):
+    bucket: str
+    key: str
+    content_type: str | None = None
+    metadata: dict[str, str] = {}
+    if_match: str | None = None
+    if_none_match: str | None = None  # "*" or an ETag
+    byte_count: int | None = None  # the whole size where it is known: refused at once when it cannot fit
+
+
+class UploadBegun(Message, tag="upload_begun"):
+    upload_id: int
+    chunk_size: int
+    expires_in_s: float  # counted from the last confirmed chunk
+
+
+class SlotWanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    chunk_index: int  # from 0
+    size: int
+    chunk_count: int | None = None  # known at the latest with the last chunk
+    object_size: int | None = None
+
+
+class RequestSlots(Message, tag="request_slots"):
+    """Room for some chunks of an upload; asking again for an index replaces its slot."""
+
+    upload_id: int
+    slots: list[SlotWanted]
+    exclude_volumes: list[int] = []
+
+
+class Slot(msgspec.Struct, frozen=True, kw_only=True):
+    chunk_index: int
+    volume_id: int
+    needle_id: int
+    url: str
+    token: str
+    expires_in_s: float
+
+
+class Slots(Message, tag="slots"):
+    slots: list[Slot]
+
+
+class FinishUpload(Message, tag="finish_upload"):
+    """Switch the object over to chunks 0 to chunk_count - 1, all confirmed; safe to repeat."""
+
+    upload_id: int
+    chunk_count: int
+    object_size: int
+
+
+class AbortUpload(Message, tag="abort_upload"):
+    upload_id: int
+
+
+# --- volume actors --------------------------------------------------------------------------------
+
+
+class VolumeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The figures of one volume, as its actor knows them."""
+
+    volume_id: int
+    uuid: str
+    generation: int
+    capacity: int  # bytes the file may grow to
+    file_size: int  # bytes appended so far, superblock included
+    live_count: int
+    live_bytes: int  # stored bytes (headers and padding included) of live needles
+    dead_bytes: int  # stored bytes that compaction would give back
+    needle_id_max: int  # the highest id ever used, 0 for none
+    stamp_max: int
+    sealed_cause: str | None = None
+    damaged_count: int = 0
+
+
+class Register(Message, tag="register"):
+    """A volume actor's first words on every connection."""
+
+    join_secret: str
+    disk_id: str
+    disk_name: str
+    incarnation: int
+    url: str  # what clients shall connect to
+    volumes: list[VolumeReport]
+    disk_capacity: int
+    disk_free: int
+    is_read_only: bool = False
+
+
+class Welcome(Message, tag="welcome"):
+    incarnation: int  # the master's: commands of any other are refused
+    stamp: int  # the master's hybrid logical clock
+    token_keys: dict[str, bytes]  # key id -> HS256 key of this disk; the last one signs
+    cors_origins: list[str] = []
+
+
+class DiskReport(Message, tag="disk_report"):
+    volumes: list[VolumeReport]
+    disk_free: int
+    is_read_only: bool = False
+
+
+class ReportSeen(Message, tag="report_seen"):
+    stamp: int
+
+
+class StoredNeedle(msgspec.Struct, frozen=True, array_like=True):
+    """One needle that is durable on its disk and asks to become visible."""
+
+    volume_id: int
+    needle_id: int
+    stamp: int
+    size: int  # bytes of data
+    crc: int  # CRC-32C of the data
+    stored_size: int  # bytes on disk
+    bucket_id: int
+    key: str
+    created_ms: int
+    content_type: str | None = None
+    metadata: dict[str, str] = {}
+    lease_id: int | None = None
+    upload_id: int | None = None
+    chunk_index: int = 0
+    if_match: str | None = None
+    if_none_match: str | None = None
+
+
+class NeedlesStored(Message, tag="needles_stored"):
+    needles: list[StoredNeedle]
+
+
+class Commit(msgspec.Struct, frozen=True, array_like=True):
+    """What became of one stored needle: an ETag, an order to stamp it anew, or a refusal."""
+
+    etag: str | None = None
+    restamp_above: int | None = None  # append a fresh stamp greater than this, then report again
+    code: str | None = None
+    message: str = ""
+
+
+class NeedlesCommitted(Message, tag="needles_committed"):
+    commits: list[Commit]  # one a needle, in order
+    stamp: int
+
+
+class CreateVolume(Message, tag="create_volume"):
+    incarnation: int
+    volume_id: int
+    uuid: str
+    capacity: int
+
+
+class VolumeCreated(Message, tag="volume_created"):
+    report: VolumeReport
+
+
+class DeleteNeedles(Message, tag="delete_needles"):
+    """Append tombstones; needles that are absent or dead already count as deleted."""
+
+    incarnation: int
+    volume_id: int
+    needles: list[tuple[int, int]]  # (needle id, the master's stamp for its tombstone)
+    stamp: int
+
+
+class NeedlesDeleted(Message, tag="needles_deleted"):
+    report: VolumeReport
+
+
+class RestampNeedle(Message, tag="restamp_needle"):
+    """Append a fresh stamp for a needle: an older version of its object carries a greater one."""
+
+    incarnation: int
+    volume_id: int
+    needle_id: int
+    restamp_above: int
+
+
+class NeedleRestamped(Message, tag="needle_restamped"):
+    stamp: int
+
+
+# --- what a person or a monitor wants to know -----------------------------------------------------
+
+
+class ClusterStatus(Message, tag="cluster_status"):
+    pass
+
+
+class VolumeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    report: VolumeReport
+    reserved_bytes: int  # promised to leases and uploads, not written yet
+    state: str  # "open", "full", "sealed", "creating", "missing"
+
+
+class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
+    disk_id: str
+    name: str
+    url: str
+    is_online: bool
+    since_ms: int  # wall time of the last change of is_online
+    capacity: int
+    free: int
+    is_read_only: bool
+    volumes: list[VolumeStatus]
+
+
+class Status(Message, tag="status"):
+    version: str
+    incarnation: int
+    uptime_s: float
+    health: str  # "ok", "degraded" (some disk is offline or sealed), "down" (no disk takes writes)
+    disks: list[DiskStatus]
+    bucket_count: int
+    object_count: int
+    byte_count: int
+    garbage_count: int  # needles that wait for their tombstone
+    upload_count: int
+    client_count: int
+
+
+ClientRequest = (
+    Login
+    | Attach
+    | CreateBucket
+    | DeleteBucket
+    | ListBuckets
+    | StatObject
+    | LocateObjects
+    | ListObjects
+    | DeleteObjects
+    | Presign
+    | LeaseNeedles
+    | SettleNeedle
+    | BeginUpload
+    | RequestSlots
+    | FinishUpload
+    | AbortUpload
+    | ClusterStatus
+)
+VolumeRequest = Register | NeedlesStored | DiskReport
+MasterRequest = CreateVolume | DeleteNeedles | RestampNeedle
+Request = ClientRequest | VolumeRequest | MasterRequest
+Answer = (
+    Done
+    | Refused
+    | LoggedIn
+    | Attached
+    | Buckets
+    | ObjectFound
+    | ObjectsLocated
+    | Listing
+    | Deleted
+    | ObjectWritten
+    | Presigned
+    | Leased
+    | Settled
+    | UploadBegun
+    | Slots
+    | Welcome
+    | ReportSeen
+    | NeedlesCommitted
+    | VolumeCreated
+    | NeedlesDeleted
+    | NeedleRestamped
+    | Status
+)
+
+
+class Envelope(msgspec.Struct, frozen=True, array_like=True):
+    """One frame.  `budget_ms` is the time left for a request and None for an answer."""
+
+    incarnation: int  # the sender's boot number
+    request_id: int  # chosen by whoever asks; the answer repeats it
+    budget_ms: int | None
+    body: Request | Answer
+
+
+encode_envelope = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(Envelope)
+
+
+def decode_envelope(frame: bytes | memoryview) -> Envelope:
+    """Decode one frame; the only door in.
+
+    Raises:
+        MalformedMessage: not msgpack, not an envelope, an unknown kind, or a field of the wrong type.
+    """
+    if len(frame) > FRAME_SIZE_MAX:
+        raise MalformedMessage(f"a message has at most {FRAME_SIZE_MAX} bytes, this one {len(frame)}")
+    try:
+        return _decoder.decode(frame)
+    except (msgspec.DecodeError, RecursionError) as error:  # deep nesting is a RecursionError
+        raise MalformedMessage(f"not a message of this protocol: {error}") from error
+
+
+def etag_of(volume_id: int, needle_id: int, crc: int, chunk_count: int = 1) -> str:
+    """The ETag of an object, from its first chunk: unique, because needle ids are never used twice."""
+    suffix = f"-{chunk_count}" if chunk_count > 1 else ""
+    return f"{volume_id:x}-{needle_id:x}-{crc:08x}{suffix}"
