@@ -1,0 +1,253 @@
+"""Tokens: short-lived proofs of a right.
+
+    data token     JWT, HS256 with a key that one disk and the master share; the bearer may do one thing
+                   on one volume, at most until `exp`.  Checked on every request of the data port.
+    access token   JWT, EdDSA; its bearer acts with the rights of an API key.  Checked once for each
+                   control connection, by the master that signed it.
+
+The data token is checked without a JWT library, because it sits on the hot path: everything that makes
+JWT headers dangerous (algorithm choice, unknown `crit`, keys by URL) is gone when the whole header must
+equal, byte for byte, the one that this module writes for a known key.  PyJWT accepts the same tokens,
+which a test proves.  The two kinds differ in algorithm, key, `typ` and audience: none passes as the other.
+
+Claims that this release does not know are refused, not ignored: they may narrow the right.
+
+Sources: RFC 7519 (JWT), RFC 8725 (its best current practice: fixed algorithms, `typ`, `aud`).
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Literal
+
+import jwt
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from auth.rights import Permission, Rights
+from errors import SecretMissing, TokenExpired, TokenInvalid, TokenMissing
+
+TOKEN_SIZE_MAX = 16 * 1024  # a presigned GET of an object of many chunks carries a token for each
+VERIFIED_MAX = 4096  # verified tokens remembered: one a lease or read grant, and those are reused
+VERIFIED_SIZE_MAX = 1024  # longer ones are used once; with the count this bounds the memory to 4 MiB
+
+DataPart = tuple[int, int, int, str, str]  # volume, needle, size, url, data token for that needle
+
+
+class DataClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What the bearer of a data token may do.  Short names: they travel with every request."""
+
+    op: Literal["put", "get"]
+    aud: str  # disk id
+    vol: int
+    exp: int  # unix time, seconds
+    bid: int  # bucket id
+    bkt: str  # bucket name
+    lo: int = 0  # needle ids lo to hi, both included; 0 and 0 in a get: any needle of the bucket
+    hi: int = 0
+    key: str | None = None  # the only key that may be written
+    max: int | None = None  # largest body, bytes
+    len: int | None = None  # exact body length, bytes
+    room: int | None = None  # bytes of data in all, over the whole lease
+    lid: int | None = None  # lease id
+    up: int | None = None  # upload id; then idx, cnt and osz place the chunk
+    idx: int = 0
+    cnt: int | None = 1
+    osz: int | None = None
+    ct: str | None = None  # content type
+    meta: dict[str, str] | None = None  # user metadata
+    parts: list[DataPart] | None = None  # presigned GET of an object of many chunks
+    etag: str | None = None
+
+
+class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose rights the bearer of an access token has."""
+
+    sub: str  # API key id
+    perms: int  # auth.rights.Permission
+    buckets: dict[str, Literal["r", "w", "rw"]] | None
+    epoch: int  # the key's epoch when the token was bought; editing a key makes older ones void
+    exp: int  # unix time, seconds
+
+    @property
+    def rights(self) -> Rights:
+        return Rights(Permission(self.perms), self.buckets)
+
+
+# --- data tokens ----------------------------------------------------------------------------------
+
+_encode_claims = msgspec.json.Encoder().encode
+_decode_data_claims = msgspec.json.Decoder(DataClaims).decode
+
+
+def sign_data_token(claims: DataClaims, *, key_id: str, key: bytes) -> str:
+    signed = _header_segment(key_id) + b"." + _base64url(_encode_claims(claims))
+    return (signed + b"." + _signature_segment(signed, key)).decode("ascii")
+
+
+class DataTokenVerifier:
+    """Checks the data tokens of one disk.
+
+    Verified tokens are remembered, so that the hundreds of requests of one lease cost a dictionary
+    lookup each; the expiry is checked every time.
+    """
+
+    def __init__(self, audience: str, keys: Mapping[str, bytes]) -> None:
+        self._audience = audience
+        self._keys: dict[bytes, bytes] = {}  # header segment -> key
+        self._verified: OrderedDict[bytes, DataClaims] = OrderedDict()
+        self.replace_keys(keys)
+
+    def replace_keys(self, keys: Mapping[str, bytes]) -> None:
+        """From now on only these keys count: what others have signed is void at once."""
+        self._keys = {_header_segment(key_id): key for key_id, key in keys.items()}
+        self._verified.clear()
+
+    def verify(self, token: bytes, *, now_s: float) -> DataClaims:
+        """Return what the token allows.
+
+        Raises:
+            TokenMissing: an empty token.
+            TokenInvalid: not signed by a current key of this disk, or signed for another disk.
+            TokenExpired: it was good once; a new one is needed.
+        """
+        claims = self._verified.get(token)
+        if claims is None:
+            claims = self._check(token)
+            self._remember(token, claims)
+        else:
+            self._verified.move_to_end(token)
+        if now_s >= claims.exp:
+            raise TokenExpired(f"the token expired {now_s - claims.exp:.0f} s ago")
+        return claims
+
+    def _check(self, token: bytes) -> DataClaims:
+        if not token:
+            raise TokenMissing("a token is needed: `Authorization: Bearer ...` or `?token=...`")
+        if len(token) > TOKEN_SIZE_MAX:
+            raise TokenInvalid(f"a token has at most {TOKEN_SIZE_MAX} bytes, this one {len(token)}")
+        signed, _, signature = token.rpartition(b".")
+        header, _, payload = signed.partition(b".")
+        key = self._keys.get(header)
+        if key is None:
+            raise TokenInvalid("the token's header names no current key of this disk")
+        # Compare what base64 writes, not what it reads: then not one bit of the token can be changed.
+        if not hmac.compare_digest(signature, _signature_segment(signed, key)):
+            raise TokenInvalid("the token's signature does not match")
+        try:
+            claims = _decode_data_claims(urlsafe_b64decode(payload + b"=="))
+        except (binascii.Error, msgspec.DecodeError, RecursionError) as error:
+            raise TokenInvalid(f"the token's claims cannot be read: {error}") from error
+        if claims.aud != self._audience:
+            raise TokenInvalid("the token was signed for another disk")
+        return claims
+
+    def _remember(self, token: bytes, claims: DataClaims) -> None:
+        if len(token) <= VERIFIED_SIZE_MAX:
+            self._verified[bytes(token)] = claims
+            if len(self._verified) > VERIFIED_MAX:
+                self._verified.popitem(last=False)
+
+
+@lru_cache(maxsize=64)
+def _header_segment(key_id: str) -> bytes:
+    header = {"alg": "HS256", "kid": key_id, "typ": "JWT"}
+    return _base64url(json.dumps(header, separators=(",", ":")).encode())
+
+
+def _signature_segment(signed: bytes, key: bytes) -> bytes:
+    return _base64url(hmac.digest(key, signed, "sha256"))
+
+
+def _base64url(data: bytes) -> bytes:
+    return urlsafe_b64encode(data).rstrip(b"=")
+
+
+# --- access tokens --------------------------------------------------------------------------------
+
+_ALGORITHM = "EdDSA"
+_TYPE = "warehouse-access+jwt"
+_ISSUER = "warehouse-master"
+_AUDIENCE = "warehouse-control"
+
+
+class AccessSigner:
+    """Signs and checks the access tokens of one cluster.
+
+    Args:
+        private_key: Ed25519 in PEM; signs, and verifies its own tokens.
+        earlier_keys: PEMs of keys that sign no more and are still believed, so that a rotation logs
+            nobody out; leave one away and its tokens are void.
+    """
+
+    def __init__(self, private_key: bytes, *, earlier_keys: Sequence[bytes] = ()) -> None:
+        self._private_key = _load_private_key(private_key)
+        public_keys = [self._private_key.public_key()]
+        public_keys += [_load_private_key(pem).public_key() for pem in earlier_keys]
+        self._public_keys = {_key_id_of(public_key): public_key for public_key in public_keys}
+        self.key_id = _key_id_of(public_keys[0])
+
+    def sign(self, claims: AccessClaims) -> str:
+        payload = {**msgspec.to_builtins(claims), "iss": _ISSUER, "aud": _AUDIENCE}
+        headers = {"kid": self.key_id, "typ": _TYPE}
+        return jwt.encode(payload, self._private_key, algorithm=_ALGORITHM, headers=headers)
+
+    def verify(self, token: str, *, now_s: float) -> AccessClaims:
+        """Return the claims.  Whether the key still stands, and at which epoch, is for the caller to compare.
+
+        Raises:
+            TokenMissing, TokenInvalid, TokenExpired: as for data tokens.
+        """
+        if not token:
+            raise TokenMissing("an access token is needed: log in with an API key")
+        if len(token) > TOKEN_SIZE_MAX:
+            raise TokenInvalid(f"a token has at most {TOKEN_SIZE_MAX} bytes, this one {len(token)}")
+        try:
+            header = jwt.get_unverified_header(token)
+            public_key = self._public_keys.get(str(header.get("kid")))
+            if public_key is None:
+                raise TokenInvalid("the access token names no current signing key")
+            if header != {"alg": _ALGORITHM, "kid": header["kid"], "typ": _TYPE}:
+                raise TokenInvalid("this is no access token: its header has another type, algorithm or more")
+            payload = jwt.decode(
+                token,
+                public_key,
+                algorithms=[_ALGORITHM],
+                audience=_AUDIENCE,
+                issuer=_ISSUER,
+                # The time is our caller's, so the expiry is checked below; that it is there, here.
+                options={"require": ["exp", "aud", "iss", "sub"], "verify_exp": False},
+            )
+            claims = _access_claims_of(payload)
+        except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError) as error:
+            raise TokenInvalid(f"the access token is not valid: {error}") from error
+        if now_s >= claims.exp:
+            raise TokenExpired(f"the access token expired {now_s - claims.exp:.0f} s ago")
+        return claims
+
+
+def _access_claims_of(payload: dict[str, object]) -> AccessClaims:
+    ours = {name: value for name, value in payload.items() if name not in ("iss", "aud")}
+    return msgspec.convert(ours, AccessClaims)
+
+
+def _load_private_key(pem: bytes) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError) as error:
+        raise SecretMissing(f"the key for access tokens is not a PEM private key: {error}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SecretMissing("the key for access tokens must be an Ed25519 private key")
+    return key
+
+
+def _key_id_of(public_key: Ed25519PublicKey) -> str:
+    return hashlib.sha256(public_key.public_bytes_raw()).hexdigest()[:16]
