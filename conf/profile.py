@@ -1,0 +1,87 @@
+"""Profile: how a client reaches a cluster, and who it is there.
+
+`warehouse up` writes one; the library and every command find it by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from conf.secret_file import read_secret_file, write_secret_file
+from errors import BadSetting, SecretMissing
+
+PROFILE_VARIABLE = "WAREHOUSE_PROFILE"
+_ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", re.ASCII)
+_CURVE_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}", re.ASCII)  # Z85, ZeroMQ RFC 32
+
+
+@dataclass(frozen=True)
+class Profile:
+    master: str  # "tcp://host:port" of the control socket
+    server_key: str  # CURVE public key of the master, Z85
+    key_id: str
+    secret: str = field(repr=False)
+
+    @classmethod
+    def load(cls, path: Path) -> Profile:
+        """Raises BadSetting: see `read_secret_file`, or an endpoint or key of a wrong form."""
+        values = read_secret_file(path, ("master", "server_key", "key_id", "secret"), what="profile")
+        check_master(values["master"], values["server_key"], path)
+        return cls(**values)
+
+    def save(self, path: Path) -> None:
+        values = {
+            "master": self.master,
+            "server_key": self.server_key,
+            "key_id": self.key_id,
+            "secret": self.secret,
+        }
+        write_secret_file(
+            path, values, comment="How to reach a Warehouse cluster.  Holds a secret: keep it to yourself."
+        )
+
+
+def check_master(endpoint: str, server_key: str, path: Path) -> None:
+    if not _ENDPOINT.fullmatch(endpoint):
+        raise BadSetting(f"{path}: master is {endpoint!r}, not of the form tcp://host:port")
+    if not _CURVE_KEY.fullmatch(server_key):
+        raise BadSetting(f"{path}: server_key is not a CURVE key of 40 characters")
+
+
+def find_profile(
+    explicit: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    working_directory: Path | None = None,
+    home: Path | None = None,
+) -> Path:
+    """The profile to use: the named one, WAREHOUSE_PROFILE's, ./warehouse-data's, or the user's own.
+
+    Raises:
+        SecretMissing: nobody named one, and there is none in the usual places.
+    """
+    environ = os.environ if environ is None else environ
+    if explicit is not None:
+        return explicit
+    if environ.get(PROFILE_VARIABLE):
+        return Path(environ[PROFILE_VARIABLE]).expanduser()
+    places = [
+        (working_directory or Path.cwd()) / "warehouse-data" / "profile.toml",
+        (home or Path.home()) / ".config" / "warehouse" / "profile.toml",
+    ]
+    for place in places:
+        if place.is_file():
+            return place
+    looked_at = " or ".join(str(place) for place in places)
+    raise SecretMissing(
+        f"no profile says which cluster to use: name one with --profile or {PROFILE_VARIABLE},"
+        f" or start a cluster with `warehouse up`; there is none at {looked_at}"
+    )
+
+
+def load_profile(explicit: Path | None = None) -> Profile:
+    return Profile.load(find_profile(explicit))

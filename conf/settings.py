@@ -1,0 +1,329 @@
+"""Settings: everything that an operator may set, with its default, its unit and what it may be.
+
+A later source wins over an earlier one:
+
+    defaults < TOML file < environment (WAREHOUSE_STORE_CHUNK_SIZE for store.chunk_size) < flags
+
+A wrong or unknown setting stops the actor before it touches data, with one line that names the source,
+the key, what came, and what is allowed.  The fields below are the only list of settings: checks, the
+documentation and the sample file are made from them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from conf.kinds import GIB, KIB, MIB, TIB, Choice, Count, Folder, Kind, Seconds, Size, Text, Texts
+from errors import BadSetting
+
+VARIABLE_PREFIX = "WAREHOUSE_"
+FILE_VARIABLE = "WAREHOUSE_CONFIG"
+PORTS_TAKEN = 100  # from port_base on
+
+_HOST = Text(r"[A-Za-z0-9.:_-]{1,253}", "a host name or an IP address")
+_ORIGIN = Text(r"\*|https?://[A-Za-z0-9.:\[\]_-]{1,253}", '"https://host[:port]" or "*"')
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the sections; each field is annotated with its kind and its description."""
+
+
+class Cluster(Section, frozen=True, kw_only=True):
+    """What `warehouse up` starts on this machine."""
+
+    data: Annotated[Path, Folder(), "where everything is kept"] = Path("warehouse-data")
+    volumes: Annotated[int, Count(1, 64), "volume actors, each with a directory and a process of its own"] = 1
+    port_base: Annotated[
+        int, Count(1024, 65535 - PORTS_TAKEN), "the first port; the others follow from it"
+    ] = 7400
+    host: Annotated[str, _HOST, "address to listen on; 0.0.0.0 opens the store to the network"] = "127.0.0.1"
+
+
+class Store(Section, frozen=True, kw_only=True):
+    """How objects are kept."""
+
+    chunk_size: Annotated[int, Size(4 * KIB, 256 * MIB), "objects larger than this are cut into chunks"] = (
+        80 * MIB
+    )
+    volume_size: Annotated[int, Size(64 * KIB, 16 * TIB), "how far a volume file grows"] = 32 * GIB
+    durability: Annotated[
+        Literal["fsync", "os"],
+        Choice("fsync", "os"),
+        "fsync: a put is answered when its bytes are on disk; os: when the operating system has them, which a"
+        " power cut can undo",
+    ] = "fsync"
+    lease_s: Annotated[float, Seconds(1, 3600), "how long a client may use the room it was promised"] = 60.0
+    upload_expires_s: Annotated[
+        float, Seconds(1, 30 * 86400), "an upload without a new chunk for this long is given up"
+    ] = 3600.0
+    disk_reserve: Annotated[
+        int,
+        Size(0, 16 * TIB),
+        "room that is left free on every disk, for compaction and for the rest of the machine",
+    ] = 1 * GIB
+
+
+class Http(Section, frozen=True, kw_only=True):
+    """Limits of the data port, for every connection."""
+
+    connections: Annotated[int, Count(1, 65536), "open connections; more wait in the listen queue"] = 1024
+    header_size: Annotated[int, Size(1 * KIB, 256 * KIB), "largest request head"] = 16 * KIB
+    header_s: Annotated[float, Seconds(0.1, 3600), "time for a request head to arrive"] = 10.0
+    idle_s: Annotated[
+        float, Seconds(0.1, 86400), "a connection without a request for this long is closed"
+    ] = 75.0
+    body_rate_min: Annotated[
+        int, Size(0, 1 * GIB), "bytes a second that a body must bring on average, after a grace of 10 s"
+    ] = 1 * KIB
+    write_stall_s: Annotated[float, Seconds(0.1, 3600), "time for a reader to take any bytes at all"] = 30.0
+    drain_size: Annotated[
+        int, Size(0, 64 * MIB), "unread body that is swallowed so that a refused sender still sees the answer"
+    ] = 256 * KIB
+    cors_origins: Annotated[
+        tuple[str, ...], Texts(_ORIGIN), "web pages whose scripts may use the data port with a token"
+    ] = ()
+
+
+class Log(Section, frozen=True, kw_only=True):
+    """What actors write to standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Choice("debug", "info", "warning", "error"),
+        "the least important lines to write",
+    ] = "info"
+    format: Annotated[
+        Literal["text", "json"],
+        Choice("text", "json"),
+        "text for people, json for programs (one object a line)",
+    ] = "text"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    cluster: Cluster = Cluster()
+    store: Store = Store()
+    http: Http = Http()
+    log: Log = Log()
+
+
+# --- the list of settings -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SettingDoc:
+    """One setting, as documentation and checks see it."""
+
+    section: str
+    key: str
+    kind: Kind
+    default: Any
+    description: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.section}.{self.key}"
+
+    @property
+    def variable(self) -> str:
+        return f"{VARIABLE_PREFIX}{self.section}_{self.key}".upper()
+
+    @property
+    def default_text(self) -> str:
+        """The default as it stands in a TOML file."""
+        return self.kind.write(self.default)
+
+    def read(self, value: object, *, origin: str) -> Any:
+        try:
+            return self.kind.read(value)
+        except ValueError:
+            raise BadSetting(f"{origin} is {value!r}; allowed is {self.kind.allowed}") from None
+
+
+def _sections() -> dict[str, type[Section]]:
+    return typing.get_type_hints(Settings)
+
+
+def _settings_of(section: str, struct: type[Section]) -> Iterator[SettingDoc]:
+    hints = typing.get_type_hints(struct, include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        _, kind, description = typing.get_args(hints[field.name])
+        yield SettingDoc(section, field.name, kind, field.default, description)
+
+
+def describe() -> list[SettingDoc]:
+    """Every setting, in the order of the documentation."""
+    return [setting for name, struct in _sections().items() for setting in _settings_of(name, struct)]
+
+
+# --- loading --------------------------------------------------------------------------------------
+
+
+def load_settings(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> Settings:
+    """Read the settings from all their sources.
+
+    Args:
+        path: a TOML file; without it the one that WAREHOUSE_CONFIG names, or none.
+        environ: the environment; by default this process's.
+        flags: values from the command line by name, such as {"cluster.volumes": 2}; None counts as absent.
+    Raises:
+        BadSetting: a file that cannot be read, an unknown setting, or a value that is not allowed.
+    """
+    environ = os.environ if environ is None else environ
+    if path is None and environ.get(FILE_VARIABLE):
+        path = Path(environ[FILE_VARIABLE])
+    values: dict[str, Any] = {}
+    if path is not None:
+        values |= _from_file(path)
+    values |= _from_environment(environ)
+    values |= _from_flags(flags or {})
+    return _checked(_assemble(values), path)
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadSetting(f"cannot read the settings file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{path} is not a TOML file: {error}") from error
+    return dict(_from_document(document, path))
+
+
+def _from_document(document: dict[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
+    known = {setting.name: setting for setting in describe()}
+    sections = list(_sections())
+    for section, content in document.items():
+        if section not in sections:
+            raise BadSetting(f"{path}: unknown section [{section}]{_hint(section, sections)}")
+        if not isinstance(content, dict):
+            raise BadSetting(f"{path}: {section} is a section: write [{section}] and its settings below")
+        for key, value in content.items():
+            setting = known.get(f"{section}.{key}")
+            if setting is None:
+                keys = [other.key for other in known.values() if other.section == section]
+                raise BadSetting(f"{path}: unknown setting {section}.{key}{_hint(key, keys)}")
+            yield setting.name, setting.read(value, origin=f"{path}: {setting.name}")
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    known = {setting.variable: setting for setting in describe()}
+    values = {}
+    for variable, value in environ.items():
+        if variable in known:
+            setting = known[variable]
+            values[setting.name] = setting.read(value, origin=f"the variable {variable}")
+        elif _is_meant_for_us(variable, known):
+            raise BadSetting(f"unknown variable {variable}{_hint(variable, list(known))}")
+    return values
+
+
+def _is_meant_for_us(variable: str, known: Mapping[str, SettingDoc]) -> bool:
+    """A misspelt variable must not be ignored; other programs may have WAREHOUSE_ variables of their own."""
+    if not variable.startswith(VARIABLE_PREFIX):
+        return False
+    section = variable.removeprefix(VARIABLE_PREFIX).partition("_")[0].lower()
+    return section in _sections() or bool(difflib.get_close_matches(variable, known, n=1, cutoff=0.9))
+
+
+def _from_flags(flags: Mapping[str, object]) -> dict[str, Any]:
+    known = {setting.name: setting for setting in describe()}
+    return {
+        name: known[name].read(value, origin=f"{name} on the command line")
+        for name, value in flags.items()
+        if value is not None
+    }
+
+
+def _hint(word: str, known: list[str]) -> str:
+    matches = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {matches[0]}?" if matches else f"; there are {', '.join(known)}"
+
+
+def _assemble(values: Mapping[str, Any]) -> Settings:
+    sections: dict[str, Any] = {}
+    for name, struct in _sections().items():
+        prefix = name + "."
+        sections[name] = struct(
+            **{key.removeprefix(prefix): values[key] for key in values if key.startswith(prefix)}
+        )
+    return Settings(**sections)
+
+
+def _checked(settings: Settings, path: Path | None) -> Settings:
+    """What no single value can tell."""
+    store = settings.store
+    if store.volume_size < 2 * store.chunk_size:
+        where = f"{path}: " if path else ""
+        raise BadSetting(
+            f"{where}store.volume_size ({store.volume_size}) must be at least twice store.chunk_size"
+            f" ({store.chunk_size})"
+        )
+    return settings
+
+
+# --- documentation --------------------------------------------------------------------------------
+
+
+def sample_file() -> str:
+    """A settings file with every setting at its default, commented out."""
+    lines = [
+        "# Settings of Warehouse.  Every setting is optional; what stands here are the defaults.",
+        "# Use it with `--config FILE`, or name it in WAREHOUSE_CONFIG.",
+    ]
+    for name, struct in _sections().items():
+        lines += ["", f"# {struct.__doc__}", f"[{name}]"]
+        for setting in _settings_of(name, struct):
+            lines += [f"# {setting.description}", f"# ({setting.kind.allowed})"]
+            lines += [f"#{setting.key} = {setting.default_text}"]
+    return "\n".join(lines) + "\n"
+
+
+def reference() -> str:
+    """The documentation page of the settings, in Markdown."""
+    lines = [
+        "# Settings",
+        "",
+        "<!-- Made by `python -m conf reference` from conf/settings.py; change it there. -->",
+        "",
+        "Every setting has a default, so none is needed to start. A later source wins over an earlier one:",
+        "",
+        "1. the defaults below;",
+        f"2. a TOML file: `--config FILE`, or the one that the variable `{FILE_VARIABLE}` names"
+        " (a file to start from: [warehouse.sample.toml](warehouse.sample.toml));",
+        "3. environment variables;",
+        "4. flags on the command line.",
+        "",
+        "A setting that is unknown or not allowed stops the actor before it touches any data, with one",
+        "line that names where it stands, what it is, and what is allowed. Sizes are bytes or text:",
+        "`4096`, `80MiB`, `1.5GB`. Times are seconds or text: `90`, `15m`, `250ms`.",
+    ]
+    for name, struct in _sections().items():
+        lines += ["", f"## [{name}]", "", struct.__doc__ or "", ""]
+        lines += ["| setting | default | meaning | allowed | variable |", "| --- | --- | --- | --- | --- |"]
+        lines += [_row(setting) for setting in _settings_of(name, struct)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(setting: SettingDoc) -> str:
+    cells = [
+        f"`{setting.key}`",
+        f"`{setting.default_text}`",
+        setting.description,
+        setting.kind.allowed,
+        f"`{setting.variable}`",
+    ]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
