@@ -1,0 +1,182 @@
+"""HTTP channel: one connected socket as both ends of the data plane use it.
+
+Raw non-blocking socket calls come first; Trio is asked to wait only when the kernel said that it would
+block.  A peer that is always ready would then never make us wait, so after `BURST_SIZE` bytes the other
+tasks get their turn.  How long a wait may last is decided by the subclass: `http_connection` (server)
+and `http_wire` (client).
+
+Received bytes that nobody has asked for yet (a body that came along with its head, the next pipelined
+request) stay in `_data` from `_position` on.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import NoReturn
+
+import trio
+
+from errors import LinkDown
+
+Body = bytes | bytearray | memoryview
+
+RECEIVE_SIZE = 64 * 1024  # while looking for a head
+BODY_RECEIVE_SIZE = 256 * 1024
+BURST_SIZE = 1024 * 1024
+JOIN_SIZE = 64 * 1024  # up to this, copying head and body together is cheaper than two buffers
+
+
+class Channel:
+    """Bytes in and out of one socket.  One task receives, one sends; they may be the same."""
+
+    __slots__ = ("_burst", "_data", "_fd", "_position", "_sock", "is_broken", "peer", "received", "sent")
+
+    def __init__(self, sock: socket.socket, peer: str) -> None:
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._data = b""
+        self._position = 0
+        self._burst = 0
+        self.peer = peer
+        self.is_broken = False  # nothing can be sent or received any more
+        self.received = 0  # body bytes; whoever starts a body may set it to 0
+        self.sent = 0
+
+    async def _wait_readable(self) -> None:
+        raise NotImplementedError
+
+    async def _wait_writable(self) -> None:
+        raise NotImplementedError
+
+    # --- receiving --------------------------------------------------------------------------------
+
+    @property
+    def has_received(self) -> bool:
+        """Whether bytes lie here that nobody has used yet."""
+        return self._position < len(self._data)
+
+    def take_received(self, size: int) -> bytes:
+        """Up to `size` bytes of what has already come."""
+        start = self._position
+        data = self._data
+        end = start + size
+        if end >= len(data):
+            piece = data[start:]
+            self._data = b""
+            self._position = 0
+        else:
+            piece = data[start:end]
+            self._position = end
+        self.received += len(piece)
+        return piece
+
+    async def receive_into(self, view: memoryview) -> int:
+        """Receive 1 to `len(view)` bytes, straight from the socket; 0 at the end of the stream.
+
+        Raises:
+            LinkDown: the connection broke; and what `_wait_readable` raises.
+        """
+        if self._position < len(self._data):
+            piece = self.take_received(len(view))
+            view[: len(piece)] = piece
+            return len(piece)
+        while True:
+            try:
+                count = self._sock.recv_into(view)
+                break
+            except BlockingIOError:
+                self._burst = 0
+                await self._wait_readable()
+            except OSError as error:
+                self._broke(error)
+        self.received += count
+        await self._end_burst(count)
+        return count
+
+    async def receive(self, size: int) -> bytes:
+        """Receive 1 to `size` bytes; b"" at the end of the stream.  Raises as `receive_into`.
+
+        Memory is taken for what came, not for what was promised.
+        """
+        if self._position < len(self._data):
+            return self.take_received(size)
+        while True:
+            try:
+                piece = self._sock.recv(min(size, BODY_RECEIVE_SIZE))
+                break
+            except BlockingIOError:
+                self._burst = 0
+                await self._wait_readable()
+            except OSError as error:
+                self._broke(error)
+        self.received += len(piece)
+        await self._end_burst(len(piece))
+        return piece
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    async def send(self, data: Body) -> None:
+        """Send all of `data`.
+
+        Raises:
+            LinkDown: the connection broke; and what `_wait_writable` raises.
+        """
+        try:
+            count = self._sock.send(data)
+        except BlockingIOError:
+            count = 0
+        except OSError as error:
+            self._broke(error)
+        self.sent += count
+        if count < len(data):
+            await self._send_rest(memoryview(data)[count:])
+        await self._end_burst(count)
+
+    async def send_message(self, head: bytes, body: Body) -> None:
+        """Send a head and the body that follows it, in one system call where it fits.  Raises as `send`."""
+        if len(body) <= JOIN_SIZE:
+            await self.send(b"".join((head, body)))
+            return
+        try:
+            count = self._sock.sendmsg([head, body])
+        except BlockingIOError:
+            count = 0
+        except OSError as error:
+            self._broke(error)
+        self.sent += count
+        if count < len(head):
+            await self._send_rest(memoryview(head)[count:])
+            count = len(head)
+        if count < len(head) + len(body):
+            await self._send_rest(memoryview(body)[count - len(head) :])
+        await self._end_burst(count)
+
+    async def _send_rest(self, rest: memoryview) -> None:
+        while True:
+            self._burst = 0
+            await self._wait_writable()
+            try:
+                count = self._sock.send(rest)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._broke(error)
+            self.sent += count
+            if count == len(rest):
+                return
+            rest = rest[count:]
+
+    # --- ends -------------------------------------------------------------------------------------
+
+    async def _end_burst(self, count: int) -> None:
+        self._burst += count
+        if self._burst >= BURST_SIZE:
+            self._burst = 0
+            await trio.lowlevel.checkpoint()
+
+    def _broke(self, error: OSError) -> NoReturn:
+        self.is_broken = True
+        raise LinkDown(f"the connection to {self.peer} broke: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        self._sock.close()

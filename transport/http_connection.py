@@ -1,0 +1,259 @@
+"""HTTP connection: one accepted socket, and how long a client may make us wait.
+
+There is no cancel scope per request: a wait leaves a note of its kind and start, and one sweeping task
+(`HttpServer`) looks at all notes about once a second.  A wait that is overdue is woken through
+`trio.lowlevel.notify_closing`, and raises here.
+
+    wait      begins                            may last
+    FIRST     connection accepted               header_s, then closed
+    IDLE      answer sent, nothing pipelined    idle_s, then closed
+    HEAD      first byte of a request           header_s, then 408
+    BODY      body bytes wanted                 body_stall_s without a byte, or a low average rate: 408
+    DRAIN     bytes to be thrown away           drain_s, then closed
+    write     the peer's window is full         write_stall_s without progress, or a low average rate
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import sys
+import termios
+from dataclasses import dataclass
+
+import trio
+
+from errors import DeadlineExceeded, HeadersTooLarge, LinkDown, RequestTimeout
+from transport.http_channel import RECEIVE_SIZE, Channel
+from transport.http_head import HEAD_END
+
+NOT_WAITING, FIRST, IDLE, HEAD, BODY, DRAIN = range(6)
+
+
+@dataclass(frozen=True)
+class HttpLimits:
+    """What one server grants to strangers.  Sizes in bytes, rates in bytes per second."""
+
+    header_size: int = 16 * 1024  # of the request line and all headers together
+    connections: int = 1024
+    connections_per_address: int = 512  # so that one client cannot take all of them
+    header_s: float = 10.0
+    idle_s: float = 75.0
+    body_stall_s: float = 30.0
+    write_stall_s: float = 30.0
+    rate_min: int = 1024  # averaged over all waits of one body, or of one answer ...
+    rate_grace_s: float = 10.0  # ... once they add up to this
+    drain_size: int = 256 * 1024  # an unread body up to this is read and thrown away, to keep the connection
+    drain_s: float = 5.0
+
+    def sweep_s(self) -> float:
+        """How often to look for overdue waits: each ends at most two sweeps late."""
+        shortest = min(self.header_s, self.idle_s, self.body_stall_s, self.write_stall_s, self.drain_s)
+        return min(1.0, shortest / 4)
+
+
+class Clock:
+    """The sweeper's last look at the time: reading an attribute is cheaper than asking Trio."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+
+class Connection(Channel):
+    """The server's end of a connection."""
+
+    __slots__ = (
+        "_body_waited_s",
+        "_clock",
+        "_is_writing",
+        "_limits",
+        "_read_kind",
+        "_read_since",
+        "_read_wait",
+        "_unsent",
+        "_write_since",
+        "_write_waited_s",
+    )
+
+    def __init__(self, sock: socket.socket, peer: str, limits: HttpLimits, clock: Clock) -> None:
+        super().__init__(sock, peer)
+        self._limits = limits
+        self._clock = clock
+        self._read_kind = BODY  # what a wait outside of heads is for
+        self._read_wait = NOT_WAITING
+        self._read_since = 0.0
+        self._body_waited_s = 0.0
+        self._is_writing = False
+        self._write_since = 0.0
+        self._write_waited_s = 0.0
+        self._unsent = -1
+
+    async def receive_head(self, *, is_first: bool) -> bytes | None:
+        """Wait for one request head; None when the peer has closed, or was idle for too long.
+
+        Raises:
+            HeadersTooLarge: `header_size` bytes have come, and no end.
+            RequestTimeout: the head began, but was not complete in time.
+        """
+        data = self._data[self._position :] if self._position else self._data
+        self._data = b""
+        self._position = 0
+        self._read_since = self._clock.now
+        searched = 0
+        while True:
+            end = data.find(HEAD_END, searched)
+            if end >= 0:
+                break
+            if len(data) > self._limits.header_size:
+                raise HeadersTooLarge(f"the request head is longer than {self._limits.header_size} bytes")
+            searched = max(0, len(data) - len(HEAD_END) + 1)
+            # Wait first: the next request is hardly ever here yet, and a receive that fails costs more
+            # than a wait that returns at once.  It also lets the other connections run.
+            received = await self._receive_waiting(HEAD if data else FIRST if is_first else IDLE)
+            if not received:
+                return None
+            if data:
+                data += received
+            else:
+                data = received
+                self._read_since = self._clock.now
+        size = end + len(HEAD_END)
+        if size > self._limits.header_size:
+            raise HeadersTooLarge(f"the request head is longer than {self._limits.header_size} bytes")
+        if size == len(data):
+            return data
+        self._data = data
+        self._position = size
+        return data[:size]
+
+    async def _receive_waiting(self, wait: int) -> bytes:
+        """Wait, then receive; b"" when nothing will come any more."""
+        while True:
+            self._read_wait = wait
+            try:
+                await trio.lowlevel.wait_readable(self._fd)
+                return self._sock.recv(RECEIVE_SIZE)
+            except BlockingIOError:
+                continue
+            except trio.ClosedResourceError:
+                if wait == HEAD:
+                    raise RequestTimeout("the request head was not complete in time") from None
+                return b""
+            except OSError:
+                self.is_broken = True
+                return b""
+            finally:
+                self._read_wait = NOT_WAITING
+
+    def start_body(self) -> None:
+        """Begin to count the next request's body and answer, for the average rates."""
+        self.received = 0
+        self.sent = 0
+        self._read_kind = BODY
+        self._body_waited_s = 0.0
+        self._write_waited_s = 0.0
+
+    async def drain(self, scratch: memoryview, size: int | None) -> None:
+        """Throw away `size` body bytes, or all until the peer closes; give up after `drain_s` in all.
+
+        Raises:
+            LinkDown, RequestTimeout: the peer broke the connection, or was too slow.
+        """
+        self._read_kind = DRAIN
+        deadline = self._clock.now + self._limits.drain_s
+        left = size
+        while left is None or left > 0:
+            if self._clock.now > deadline:
+                raise RequestTimeout("the rest of the request came too slowly to be thrown away")
+            count = await self.receive_into(scratch if left is None else scratch[:left])
+            if count == 0:
+                if left is None:
+                    return
+                raise LinkDown(f"{self.peer} closed the connection before the end of the body")
+            if left is not None:
+                left -= count
+
+    async def _wait_readable(self) -> None:
+        self._read_since = self._clock.now
+        self._read_wait = self._read_kind
+        try:
+            await trio.lowlevel.wait_readable(self._fd)
+        except trio.ClosedResourceError:
+            raise RequestTimeout("the request body came more slowly than this server waits") from None
+        finally:
+            self._read_wait = NOT_WAITING
+            self._body_waited_s += self._clock.now - self._read_since
+
+    async def _wait_writable(self) -> None:
+        self._write_since = self._clock.now
+        self._unsent = -1
+        self._is_writing = True
+        try:
+            await trio.lowlevel.wait_writable(self._fd)
+        except trio.ClosedResourceError:
+            self.is_broken = True
+            raise DeadlineExceeded(f"{self.peer} takes the answer too slowly") from None
+        finally:
+            self._is_writing = False
+            self._write_waited_s += self._clock.now - self._write_since
+
+    # --- the sweeper's side -----------------------------------------------------------------------
+
+    def wake_if_overdue(self) -> None:
+        """End a wait that has lasted too long.  A task that is just being woken by data is left alone."""
+        if (self._read_wait and self._is_read_overdue()) or (self._is_writing and self._is_write_overdue()):
+            trio.lowlevel.notify_closing(self._fd)
+
+    def wake_if_idle(self) -> None:
+        """End the wait for a next request: the server is stopping."""
+        if self._read_wait in (FIRST, IDLE):
+            trio.lowlevel.notify_closing(self._fd)
+
+    def _is_read_overdue(self) -> bool:
+        limits = self._limits
+        waited = self._clock.now - self._read_since
+        match self._read_wait:
+            case wait if wait == BODY:
+                return waited > limits.body_stall_s or self._is_slow(
+                    self.received, self._body_waited_s + waited
+                )
+            case wait if wait == IDLE:
+                return waited > limits.idle_s
+            case wait if wait == DRAIN:
+                return waited > limits.drain_s
+            case _:
+                return waited > limits.header_s
+
+    def _is_write_overdue(self) -> bool:
+        # The socket becomes writable only when a third of its buffer is free again, which may be
+        # megabytes: ask the kernel whether the peer has taken anything at all.
+        unsent = _unsent_size(self._fd)
+        now = self._clock.now
+        if unsent < self._unsent:
+            self._write_waited_s += now - self._write_since
+            self._write_since = now
+        self._unsent = unsent
+        waited = now - self._write_since
+        return waited > self._limits.write_stall_s or self._is_slow(self.sent, self._write_waited_s + waited)
+
+    def _is_slow(self, moved: int, waited_s: float) -> bool:
+        return waited_s > self._limits.rate_grace_s and moved < waited_s * self._limits.rate_min
+
+    def shut_down_sending(self) -> bool:
+        """Say that nothing more will come, while still listening; False when the peer is gone."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return True
+
+
+def _unsent_size(fd: int) -> int:
+    """Bytes that the peer has not acknowledged yet; -1 where the system does not tell."""
+    try:
+        answer = fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0" * 4)
+    except OSError:
+        return -1
+    return int.from_bytes(answer, sys.byteorder)

@@ -1,0 +1,127 @@
+"""HTTP rules: what conditional, range and cross-origin headers mean.  Values in, values out.
+
+If-Match / If-None-Match   etag_matches         RFC 9110, 13.1
+Range                      parse_range          RFC 9110, 14.2; one range of bytes
+Origin                     CorsRule             the Fetch standard, "CORS protocol"
+a refusal's own headers    refusal_headers      RFC 9110, 15.5 and 15.6
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from errors import RangeNotSatisfiable, StoreError
+
+Header = tuple[bytes, bytes]
+
+RETRY_AFTER_S = 1
+PREFLIGHT_AGE_S = 600  # browsers cap it anyway (Chromium at 7,200)
+RANGE_DIGITS_MAX = 18
+
+
+class RangeOutside(RangeNotSatisfiable):
+    """No byte of the object lies in the range; carries the size, for Content-Range."""
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+def parse_range(header: bytes, size: int) -> tuple[int, int] | None:
+    """Read a Range header against an object of `size` bytes.
+
+    Returns:
+        Start and length of the one range, clipped to the object; or None when the header is to be
+        ignored and the whole object sent: another unit, several ranges, or no valid syntax (RFC 9110
+        lets a server ignore Range, and says that it must when it does not understand the unit).
+    Raises:
+        RangeNotSatisfiable: the range is well formed but begins past the end, or asks for 0 bytes.
+    """
+    unit, equals, spec = header.partition(b"=")
+    if not equals or unit.strip().lower() != b"bytes" or b"," in spec:
+        return None
+    first, dash, last = spec.strip().partition(b"-")
+    if not dash or not _is_number_or_empty(first) or not _is_number_or_empty(last):
+        return None
+    if first:
+        start, end = int(first), int(last) if last else size - 1
+        if last and end < start:
+            return None
+    elif last:
+        start, end = max(0, size - int(last)), size - 1
+        if int(last) == 0:
+            raise RangeOutside("a range of the last 0 bytes", size)
+    else:
+        return None
+    if start >= size:
+        raise RangeOutside(f"the range begins at {start}, the object has {size} bytes", size)
+    return start, min(end, size - 1) - start + 1
+
+
+def _is_number_or_empty(text: bytes) -> bool:
+    return not text or (text.isdigit() and len(text) <= RANGE_DIGITS_MAX)
+
+
+def etag_matches(header: bytes, etag: str) -> bool:
+    """Tell whether an If-Match or If-None-Match header names `etag` (given without quotes) or `*`.
+
+    Weak comparison: our etags name bytes, so a weak spelling of one can only mean the same bytes.
+    """
+    header = header.strip()
+    if header == b"*":
+        return True
+    wanted = b'"%b"' % etag.encode()
+    return any(item.strip().removeprefix(b"W/") == wanted for item in header.split(b","))
+
+
+def refusal_headers(error: StoreError) -> list[Header]:
+    """The headers that RFC 9110 asks for beside some statuses."""
+    if error.status == 401:
+        return [(b"WWW-Authenticate", b'Bearer realm="warehouse"')]
+    if error.status == 503:
+        return [(b"Retry-After", b"%d" % RETRY_AFTER_S)]
+    if isinstance(error, RangeOutside):
+        return [(b"Content-Range", b"bytes */%d" % error.size)]
+    return []
+
+
+class CorsRule:
+    """Which web pages may use the data plane from a browser, and what their browser must be told."""
+
+    def __init__(self, origins: Sequence[str]) -> None:
+        self._origins = frozenset(origin.rstrip("/").encode("latin-1") for origin in origins)
+        self._allows_any = b"*" in self._origins
+        self.is_active = bool(self._origins)
+
+    def _allowed(self, origin: bytes) -> bytes | None:
+        if self._allows_any:
+            return b"*"
+        return origin if origin in self._origins else None
+
+    def answer_headers(self, origin: bytes | None, headers: Sequence[Header]) -> list[Header]:
+        """What to add to an answer that carries `headers`."""
+        added = [] if self._allows_any else [(b"Vary", b"Origin")]
+        allowed = self._allowed(origin) if origin is not None else None
+        if allowed is not None:
+            # A page sees only a handful of headers unless the rest is named; prefixes cannot be.
+            exposed = [b"ETag", b"Content-Range", b"Accept-Ranges", b"Date"]
+            exposed += [name for name, _ in headers if name[:12].lower() == b"x-warehouse-"]
+            added.append((b"Access-Control-Allow-Origin", allowed))
+            added.append((b"Access-Control-Expose-Headers", b", ".join(exposed)))
+        return added
+
+    def preflight_headers(self, method: bytes, headers: Mapping[bytes, bytes]) -> list[Header] | None:
+        """Answer a preflight; None when the request is none, or comes from a page that is not allowed."""
+        if method != b"OPTIONS" or b"access-control-request-method" not in headers:
+            return None
+        if self._allowed(headers.get(b"origin", b"")) is None:
+            return None
+        answer = [
+            (b"Access-Control-Allow-Methods", b"GET, HEAD, PUT, POST, DELETE, OPTIONS"),
+            (b"Access-Control-Max-Age", b"%d" % PREFLIGHT_AGE_S),
+        ]
+        # Tokens travel in a header, never as a cookie, so any header may be allowed.
+        asked = headers.get(b"access-control-request-headers")
+        if asked:
+            answer.append((b"Access-Control-Allow-Headers", asked))
+        return answer

@@ -1,0 +1,476 @@
+"""HTTP server: the lean HTTP/1.1 of the data plane, on Trio.
+
+A handler gets one `Exchange` at a time: the request as read by `http_head`, its body on demand, and one
+answer.  What must hold for every answer is decided here:
+
+- An error before the answer began becomes a status and `{"code", "message"}`.  After it began, the
+  connection is closed: a client never takes a torn body for a whole one.
+- A body that nobody read is thrown away when it is small; otherwise the answer says
+  `Connection: close`, and the socket stays half open until the client has had time to read it.  Closing
+  at once would make the kernel send a reset, which can overtake the answer.
+- `Expect: 100-continue` is answered when the handler first wants the body, so that it can refuse first.
+- A bug in a handler costs one connection, never the server.
+
+Each connection is one task; time limits and the raw socket are `http_connection`'s.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from email.utils import formatdate
+from typing import Any
+
+import msgspec
+import trio
+
+from errors import BodyTooLarge, LinkDown, Overloaded, RequestTimeout, StoreError
+from transport.http_channel import Body
+from transport.http_connection import Clock, Connection, HttpLimits
+from transport.http_head import CONTINUE, RequestHead, header_lines, parse_request_head, status_line
+from transport.http_rules import CorsRule, refusal_headers
+
+__all__ = ["Exchange", "Handler", "HttpLimits", "HttpServer"]
+
+log = logging.getLogger(__name__)
+
+PIPELINED_MAX = 16  # answered in a row before other connections get a turn
+ACCEPT_PAUSE_S = 0.1  # after the system ran out of descriptors or memory
+REFUSED_AT_ONCE_MAX = 64  # connections beyond the limit that are told so; others are just closed
+STOP_GRACE_S = 5.0
+OUT_OF_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+_JSON = (b"Content-Type", b"application/json")
+
+
+class _Refusal(msgspec.Struct):
+    code: str
+    message: str
+
+
+class _Shared:
+    """What all connections of one server look up."""
+
+    def __init__(self, handler: Handler, limits: HttpLimits, cors: CorsRule, server_name: bytes) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.cors = cors
+        self.clock = Clock()
+        self.is_stopping = False
+        self.scratch = memoryview(bytearray(64 * 1024))  # where unwanted bytes go; never read
+        self._server_line = b"Server: %b\r\nDate: " % server_name
+        self.own_lines = b""
+        self.look_at_clocks()
+
+    def look_at_clocks(self) -> None:
+        self.own_lines = self._server_line + formatdate(time.time(), usegmt=True).encode() + b"\r\n"
+
+
+class Exchange:
+    """One request and its answer.
+
+    `headers` has lower-case names.  `connection_state` belongs to the handler and lives as long as the
+    connection: what was found out about a client once need not be found out again.
+    """
+
+    __slots__ = (
+        "_answer_left",
+        "_body_left",
+        "_connection",
+        "_continue_due",
+        "_head",
+        "_shared",
+        "connection_state",
+        "content_length",
+        "has_started",
+        "headers",
+        "is_last",
+        "method",
+        "path",
+        "peer",
+        "query",
+    )
+
+    def __init__(
+        self, head: RequestHead, connection: Connection, state: dict[str, Any], shared: _Shared
+    ) -> None:
+        self.method = head.method
+        self.path = head.path
+        self.query = head.query
+        self.headers = head.headers
+        self.content_length = self._body_left = head.content_length
+        self.peer = connection.peer
+        self.connection_state = state
+        self.has_started = False
+        self.is_last = not head.is_keep_alive
+        self._answer_left = 0
+        self._continue_due = head.expects_continue and head.content_length > 0
+        self._head = head
+        self._connection = connection
+        self._shared = shared
+
+    # --- the request's body -----------------------------------------------------------------------
+
+    async def read_body(self, size_max: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            BodyTooLarge: it is longer than `size_max`; nothing of it has been read.
+            LinkDown: the client closed the connection before its end.
+            RequestTimeout: it came too slowly.
+        """
+        size = self._body_left
+        if size > size_max:
+            raise BodyTooLarge(f"the body has {size} bytes, at most {size_max} are accepted")
+        connection = self._connection
+        if self._continue_due:
+            await self._say_continue()
+        piece = connection.take_received(size)
+        self._body_left = size - len(piece)
+        if not self._body_left:
+            return piece
+        pieces = [piece]
+        while self._body_left:
+            piece = await connection.receive(self._body_left)
+            if not piece:
+                raise self._cut_short()
+            self._body_left -= len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def read_into(self, view: memoryview) -> int:
+        """Receive the body's next bytes, as many as have come and fit; 0 at its end.
+
+        Raises:
+            LinkDown, RequestTimeout: as `read_body`.
+        """
+        if not self._body_left:
+            return 0
+        if self._continue_due:
+            await self._say_continue()
+        if len(view) > self._body_left:
+            view = view[: self._body_left]
+        count = await self._connection.receive_into(view)
+        if not count:
+            raise self._cut_short()
+        self._body_left -= count
+        return count
+
+    def _cut_short(self) -> LinkDown:
+        self._connection.is_broken = True
+        return LinkDown(
+            f"{self.peer} closed the connection {self._body_left} bytes before the end of the body"
+        )
+
+    async def _say_continue(self) -> None:
+        self._continue_due = False
+        if not self._connection.has_received:  # else the client did not wait for us
+            await self._connection.send(CONTINUE)
+
+    # --- the answer -------------------------------------------------------------------------------
+
+    async def respond(
+        self, status: int, headers: Sequence[tuple[bytes, bytes]] = (), body: Body = b""
+    ) -> None:
+        """Send the whole answer; for HEAD its head alone.
+
+        Raises:
+            LinkDown: the client has gone.
+            DeadlineExceeded: the client takes the answer too slowly.
+        """
+        head = self._answer_head(status, headers, len(body))
+        self._answer_left = 0
+        if not body or self.method == b"HEAD":
+            await self._connection.send(head)
+        else:
+            await self._connection.send_message(head, body)
+
+    async def start(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> None:
+        """Send the head of an answer whose body `write` will send.  Raises as `respond`."""
+        head = self._answer_head(status, headers, content_length)
+        self._answer_left = 0 if self.method == b"HEAD" else content_length
+        await self._connection.send(head)
+
+    async def write(self, data: Body) -> None:
+        """Send the next bytes of a started answer's body; dropped for HEAD.  Raises as `respond`."""
+        if self.method == b"HEAD":
+            return
+        if len(data) > self._answer_left:
+            raise ValueError(f"{len(data)} bytes written, {self._answer_left} left of the declared length")
+        self._answer_left -= len(data)
+        await self._connection.send(data)
+
+    def _answer_head(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> bytes:
+        if self.has_started:
+            raise RuntimeError("one request gets one answer")
+        shared = self._shared
+        lines = header_lines(headers)
+        if shared.cors.is_active:
+            lines += header_lines(shared.cors.answer_headers(self.headers.get(b"origin"), headers))
+        # From here on nothing can fail but the socket.
+        self.has_started = True
+        if self._continue_due or self._body_left > shared.limits.drain_size or shared.is_stopping:
+            self.is_last = True
+        if self.is_last:
+            lines += b"Connection: close\r\n"
+        elif not self._head.is_http_11:
+            lines += b"Connection: keep-alive\r\n"
+        if status == 204:  # RFC 9110, 8.6: it has no Content-Length
+            return b"".join((status_line(status), shared.own_lines, lines, b"\r\n"))
+        return b"%b%b%bContent-Length: %d\r\n\r\n" % (
+            status_line(status),
+            shared.own_lines,
+            lines,
+            content_length,
+        )
+
+    # --- what the server does around the handler --------------------------------------------------
+
+    async def refuse(self, error: StoreError) -> None:
+        """Answer with an error.  Raises as `respond`."""
+        headers = [_JSON, *refusal_headers(error)]
+        body = msgspec.json.encode(_Refusal(error.code, error.message))
+        await self.respond(error.status, headers, body)
+
+    async def respond_preflight(self) -> bool:
+        """Answer a browser's question whether a page may send a request; False if this is none."""
+        headers = self._shared.cors.preflight_headers(self.method, self.headers)
+        if headers is None:
+            return False
+        await self.respond(204, headers)
+        return True
+
+    @property
+    def body_left(self) -> int:
+        return self._body_left
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether an answer has been sent to its last byte."""
+        return self.has_started and not self._answer_left
+
+
+class HttpServer:
+    """Listens, gives each connection a task, and ends waits that last too long."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        limits: HttpLimits | None = None,
+        cors_origins: Sequence[str] = (),
+        server_name: bytes = b"warehouse",
+    ) -> None:
+        self._shared = _Shared(handler, limits or HttpLimits(), CorsRule(cors_origins), server_name)
+        self._connections: set[Connection] = set()
+        self._per_address: dict[str, int] = {}
+        self._refusing = 0
+        self._accepting = trio.CancelScope()
+        self._serving = trio.CancelScope()
+
+    @property
+    def connection_count(self) -> int:
+        return len(self._connections)
+
+    async def serve(
+        self,
+        listeners: list[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled, or until `stop` was called and the requests in flight are done.
+
+        Closes the listeners.
+        """
+        async with trio.open_nursery() as sweeping:
+            sweeping.start_soon(self._sweep)
+            with self._serving:
+                async with trio.open_nursery() as nursery:
+                    with self._accepting:
+                        await self._accept_all(listeners, nursery, task_status)
+            sweeping.cancel_scope.cancel()
+
+    def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Accept no more connections, close idle ones, and give requests in flight `grace_s`."""
+        self._shared.is_stopping = True
+        self._accepting.cancel()
+        self._serving.deadline = trio.current_time() + grace_s
+        for connection in self._connections:
+            connection.wake_if_idle()
+
+    async def _sweep(self) -> None:
+        shared = self._shared
+        while True:
+            shared.clock.now = trio.current_time()
+            shared.look_at_clocks()
+            for connection in self._connections:
+                connection.wake_if_overdue()
+            await trio.sleep(shared.limits.sweep_s())
+
+    # --- accepting --------------------------------------------------------------------------------
+
+    async def _accept_all(
+        self,
+        listeners: list[trio.SocketListener],
+        nursery: trio.Nursery,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        try:
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(self._accept, listener, nursery)
+                task_status.started()
+        finally:
+            for listener in listeners:
+                listener.socket.close()
+
+    async def _accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                accepted, address = await listener.socket.accept()
+            except OSError as error:
+                if error.errno in OUT_OF_ROOM:
+                    log.warning("cannot accept connections", extra={"cause": str(error)})
+                    await trio.sleep(ACCEPT_PAUSE_S)
+                continue  # otherwise the client was gone before we looked
+            # A plain socket from here on: Trio's wrapper costs a checkpoint per call.
+            sock = socket.socket(fileno=accepted.detach())
+            sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._admit(sock, address, nursery)
+
+    def _admit(self, sock: socket.socket, address: Any, nursery: trio.Nursery) -> None:
+        host, peer = "", "local"
+        if isinstance(address, tuple):
+            host, peer = address[0], f"{address[0]}:{address[1]}"
+        limits = self._shared.limits
+        connection = Connection(sock, peer, limits, self._shared.clock)
+        if (
+            len(self._connections) - self._refusing < limits.connections
+            and self._per_address.get(host, 0) < limits.connections_per_address
+        ):
+            self._connections.add(connection)
+            self._per_address[host] = self._per_address.get(host, 0) + 1
+            nursery.start_soon(self._run, connection, host)
+        elif self._refusing < REFUSED_AT_ONCE_MAX:
+            self._connections.add(connection)
+            self._refusing += 1
+            nursery.start_soon(self._refuse, connection)
+        else:
+            connection.close()
+
+    async def _run(self, connection: Connection, host: str) -> None:
+        try:
+            await _serve_connection(connection, self._shared)
+        finally:
+            connection.close()
+            self._connections.discard(connection)
+            self._per_address[host] -= 1
+            if not self._per_address[host]:
+                del self._per_address[host]
+
+    async def _refuse(self, connection: Connection) -> None:
+        try:
+            error = Overloaded("this server has as many connections as it takes; try again shortly")
+            await _refuse_unread(connection, self._shared, error)
+        finally:
+            connection.close()
+            self._connections.discard(connection)
+            self._refusing -= 1
+
+
+# --- one connection -------------------------------------------------------------------------------
+
+
+async def _serve_connection(connection: Connection, shared: _Shared) -> None:
+    """Serve requests until either side wants no more of them."""
+    state: dict[str, Any] = {}
+    is_first = True
+    pipelined = 0
+    while not shared.is_stopping or connection.has_received:
+        try:
+            data = await connection.receive_head(is_first=is_first)
+            if data is None:
+                return
+            head = parse_request_head(data)
+        except StoreError as error:
+            await _refuse_unread(connection, shared, error)
+            return
+        is_first = False
+        exchange = Exchange(head, connection, state, shared)
+        if not await _serve_exchange(exchange, connection, shared):
+            return
+        if connection.has_received:
+            pipelined += 1
+            if pipelined >= PIPELINED_MAX:
+                pipelined = 0
+                await trio.lowlevel.checkpoint()
+
+
+async def _serve_exchange(exchange: Exchange, connection: Connection, shared: _Shared) -> bool:
+    """Let the handler answer one request; tell whether the connection is good for another."""
+    connection.start_body()
+    try:
+        try:
+            if not shared.cors.is_active or not await exchange.respond_preflight():
+                await shared.handler(exchange)
+            if not exchange.has_started:
+                raise RuntimeError("the handler returned without an answer")
+        except StoreError as error:
+            if connection.is_broken:
+                return False
+            if exchange.has_started:
+                log.warning("answer cut short", extra={"code": error.code, "cause": error.message})
+                return False
+            exchange.is_last = exchange.is_last or isinstance(error, RequestTimeout)
+            await exchange.refuse(error)
+        except Exception:
+            log.exception("handler failed", extra={"method": exchange.method, "path": exchange.path})
+            if exchange.has_started or connection.is_broken:
+                return False
+            exchange.is_last = True
+            await exchange.refuse(_InternalError("the server failed at this request; its log says why"))
+        if not exchange.is_complete:
+            log.error("handler wrote less than it declared", extra={"path": exchange.path})
+            return False
+        return await _finish(exchange, connection, shared)
+    except StoreError:
+        return False  # the client is gone, or too slow
+
+
+class _InternalError(StoreError):
+    code = "internal_error"
+
+
+async def _finish(exchange: Exchange, connection: Connection, shared: _Shared) -> bool:
+    if exchange.is_last:
+        if exchange.body_left:
+            await _linger(connection, shared)
+        return False
+    if exchange.body_left:
+        await connection.drain(shared.scratch, exchange.body_left)
+    return True
+
+
+async def _linger(connection: Connection, shared: _Shared) -> None:
+    """Give the client time to read its answer while it may still be sending."""
+    if connection.shut_down_sending():
+        await connection.drain(shared.scratch, None)
+
+
+async def _refuse_unread(connection: Connection, shared: _Shared, error: StoreError) -> None:
+    """Answer something that was not even read as a request, and close."""
+    head = RequestHead.unreadable()
+    exchange = Exchange(head, connection, {}, shared)
+    try:
+        await exchange.refuse(error)
+        await _linger(connection, shared)
+    except StoreError:
+        return  # the client is gone, or does not read
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
