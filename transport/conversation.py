@@ -1,0 +1,275 @@
+"""Conversation: both directions of one connection, as plain bookkeeping over frames.
+
+What we asked and still wait for, what we were asked and still work on.  Hub and Link have one for every
+connection; when the connection ends the conversation ends with it, so no answer ever reaches the wrong
+question.  No sockets here: `send` was handed in.
+
+Rules for what comes in:
+
+    - every frame carries the incarnation that the first one carried;
+    - request ids grow, so a repeated request is recognised and never carried out twice;
+    - an answer to a question that nobody waits for (any more) is dropped;
+    - what cannot be understood is refused when its request id can be told, and otherwise dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import get_args
+
+import msgspec
+import outcome
+import trio
+
+from errors import (
+    BadRequest,
+    DeadlineExceeded,
+    LinkDown,
+    MalformedMessage,
+    Overloaded,
+    StaleIncarnation,
+    StoreError,
+    from_code,
+)
+from transport.messages import (
+    FRAME_SIZE_MAX,
+    Answer,
+    Envelope,
+    Refused,
+    Request,
+    decode_envelope,
+    encode_envelope,
+)
+
+log = logging.getLogger(__name__)
+
+BUDGET_MAX_MS = 3_600_000  # a longer wait is cut to this, so that no task lives for ever
+REFUSAL_SIZE_MAX = 2000  # characters of a refusal's sentence
+
+_REQUESTS = frozenset(get_args(Request))
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    """The start of an envelope, for frames whose body makes no sense to this release."""
+
+    incarnation: int
+    request_id: int
+    budget_ms: int | None
+
+
+_decode_head = msgspec.msgpack.Decoder(_Head).decode
+
+
+def _head_of(frame: bytes | memoryview) -> _Head | None:
+    try:
+        return _decode_head(frame)
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return None
+
+
+def refusal_of(error: StoreError) -> Refused:
+    return Refused(code=error.code, message=error.message[:REFUSAL_SIZE_MAX])
+
+
+def refuse_unopened(frame: bytes | memoryview, error: StoreError, *, incarnation: int) -> bytes:
+    """Encode the refusal of a request from somebody whom no conversation is held with."""
+    head = _head_of(frame)
+    request_id = head.request_id if head is not None else 0  # 0: nobody's question
+    return encode_envelope(Envelope(incarnation, request_id, None, refusal_of(error)))
+
+
+class Conversation:
+    """One connection's questions and answers.
+
+    Args:
+        incarnation: our own boot number, written on every frame.
+        send: hands one frame to the connection without waiting; raises LinkDown or Overloaded.
+    """
+
+    def __init__(self, *, incarnation: int, send: Callable[[bytes], None]) -> None:
+        self._incarnation = incarnation
+        self._send = send
+        self._their_incarnation: int | None = None
+        self._next_id = 1
+        self._waiting: dict[int, trio.lowlevel.Task] = {}
+        self._last_id = 0  # the greatest request id that they used
+        self._running: set[int] = set()  # their requests that have a task
+        self._ended: LinkDown | None = None
+
+    @property
+    def waiting_count(self) -> int:
+        """How many of our questions wait for their answer."""
+        return len(self._waiting)
+
+    @property
+    def running_count(self) -> int:
+        """How many of their questions we are working on."""
+        return len(self._running)
+
+    # --- what we ask ------------------------------------------------------------------------------
+
+    async def ask(self, body: Request, *, timeout_s: float) -> Answer:
+        """Send a request and wait for its answer.
+
+        Raises:
+            LinkDown: the connection is gone, or goes before the answer comes.
+            DeadlineExceeded: no answer in time; the request may or may not have taken effect.
+            StoreError: whatever the other side refused it with.
+        """
+        if self._ended is not None:
+            raise LinkDown(self._ended.message)
+        budget_ms = max(0, int(min(timeout_s * 1000, BUDGET_MAX_MS)))
+        if budget_ms == 0:
+            raise DeadlineExceeded(f"no time left for {type(body).__name__}")
+        request_id = self._next_id
+        self._next_id += 1
+        self._send(self._encode(request_id, budget_ms, body))
+        with trio.CancelScope(deadline=trio.current_time() + timeout_s):
+            result = await self._wait(request_id)
+            if isinstance(result, StoreError):
+                raise result
+            if isinstance(result, Refused):
+                raise from_code(result.code, result.message)
+            return result
+        raise DeadlineExceeded(f"no answer to {type(body).__name__} within {timeout_s:.3g} s")
+
+    async def _wait(self, request_id: int) -> Answer | StoreError:
+        self._waiting[request_id] = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            del self._waiting[request_id]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        result: Answer | StoreError = await trio.lowlevel.wait_task_rescheduled(abort)
+        return result
+
+    def _encode(self, request_id: int, budget_ms: int | None, body: Request | Answer) -> bytes:
+        try:
+            frame = encode_envelope(Envelope(self._incarnation, request_id, budget_ms, body))
+        except (TypeError, ValueError, OverflowError) as error:  # a lone surrogate, a number beyond 64 bits
+            raise BadRequest(f"{type(body).__name__} cannot be sent: {error}") from error
+        if len(frame) > FRAME_SIZE_MAX:
+            raise BadRequest(
+                f"{type(body).__name__} takes {len(frame)} bytes, a message has at most {FRAME_SIZE_MAX}"
+            )
+        return frame
+
+    # --- what they say ----------------------------------------------------------------------------
+
+    def open(self, frame: bytes | memoryview) -> Envelope | None:
+        """Take one frame; return it when it is a request that should be carried out now.
+
+        Raises:
+            MalformedMessage, StaleIncarnation: for the log; who sent it was told already.
+        """
+        try:
+            envelope = decode_envelope(frame)
+        except MalformedMessage as error:
+            self._refuse_unread(frame, error)
+            raise
+        if self._their_incarnation is None:
+            self._their_incarnation = envelope.incarnation
+        if envelope.incarnation != self._their_incarnation:
+            stale = StaleIncarnation(
+                f"this connection is with {self._their_incarnation:x}, not with {envelope.incarnation:x}"
+            )
+            if envelope.budget_ms is not None:
+                self.reply(envelope.request_id, refusal_of(stale))
+            raise stale
+        is_request = type(envelope.body) in _REQUESTS
+        if envelope.budget_ms is None:
+            if is_request:
+                raise MalformedMessage("a request without a budget")
+            self._settle(envelope.request_id, envelope.body)  # type: ignore[arg-type]
+            return None
+        if is_request and envelope.request_id > self._last_id:
+            self._last_id = envelope.request_id
+            return envelope
+        if is_request and envelope.request_id in self._running:
+            return None  # a repetition; the first one will be answered
+        problem = MalformedMessage("request ids must grow" if is_request else "an answer with a budget")
+        self.reply(envelope.request_id, refusal_of(problem))
+        raise problem
+
+    def _refuse_unread(self, frame: bytes | memoryview, error: MalformedMessage) -> None:
+        head = _head_of(frame)
+        if head is None:
+            return
+        if head.budget_ms is not None:
+            self.reply(head.request_id, refusal_of(error))
+        elif self._their_incarnation in (None, head.incarnation):
+            self._settle(head.request_id, error)  # an answer that this release cannot read
+
+    def _settle(self, request_id: int, result: Answer | StoreError) -> None:
+        task = self._waiting.pop(request_id, None)
+        if task is not None:
+            trio.lowlevel.reschedule(task, outcome.Value(result))
+
+    # --- what we answer ---------------------------------------------------------------------------
+
+    def reply(self, request_id: int, answer: Answer) -> None:
+        """Send an answer if the connection still takes it; whoever waits has a deadline of its own."""
+        if self._ended is not None:
+            return
+        try:
+            try:
+                frame = self._encode(request_id, None, answer)
+            except BadRequest as error:
+                log.error(
+                    "answer cannot be sent", extra={"answer": type(answer).__name__, "cause": error.message}
+                )
+                frame = self._encode(request_id, None, Refused(code=StoreError.code, message=error.message))
+            self._send(frame)
+        except (LinkDown, Overloaded) as error:
+            log.debug("answer dropped", extra={"answer": type(answer).__name__, "cause": error.message})
+
+    def begin(self, envelope: Envelope) -> None:
+        """Note that a task will answer; until it ran, repetitions are dropped."""
+        self._running.add(envelope.request_id)
+
+    async def answer(self, envelope: Envelope, work: Callable[[], Awaitable[Answer]]) -> None:
+        """Carry out a request within its budget and send what came of it; after `begin`, in its own task."""
+        assert envelope.budget_ms is not None
+        try:
+            answer: Answer | None = None
+            with trio.move_on_after(min(envelope.budget_ms, BUDGET_MAX_MS) / 1000):
+                answer = await answer_of(work)
+            if answer is None:
+                answer = refusal_of(
+                    DeadlineExceeded(f"{type(envelope.body).__name__} took more than {envelope.budget_ms} ms")
+                )
+            self.reply(envelope.request_id, answer)
+        finally:
+            self._running.discard(envelope.request_id)
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def end(self, cause: str) -> None:
+        """The connection is gone: whoever waits for an answer learns it at once."""
+        if self._ended is not None:
+            return
+        self._ended = LinkDown(cause)
+        waiting, self._waiting = self._waiting, {}
+        for task in waiting.values():
+            trio.lowlevel.reschedule(task, outcome.Value(LinkDown(cause)))
+
+
+async def answer_of(work: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Run a handler; what it raises becomes a refusal, and a bug in it stays its own."""
+    try:
+        return await work()
+    except StoreError as error:
+        return refusal_of(error)
+    except Exception as error:
+        return refusal_of_bug(error)
+
+
+def refusal_of_bug(error: Exception) -> Refused:
+    """Refuse what a handler failed at; a nursery's group around one expected failure is that failure."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, StoreError):
+        return refusal_of(error)
+    log.error("handler failed", exc_info=error)
+    return Refused(code=StoreError.code, message="internal error; the log of who answered says more")

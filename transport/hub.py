@@ -1,0 +1,481 @@
+"""Hub: the ROUTER end of the control plane, and who is connected to it.
+
+Every other actor and every client connects here with a `Link`.  The hub authenticates connections (CURVE),
+ties each to the key that opened it, hands requests to its owner, asks peers, and notices when one leaves.
+
+How a departure is noticed.  Each message tells the descriptor it came through (SRCFD), so the hub knows
+which peers a descriptor carried; the socket's monitor tells which descriptor ended.  Descriptors are
+reused at once, so that is a hint and no verdict: each peer bound to it is probed, and a ROUTER_MANDATORY
+send that answers EHOSTUNREACH is the verdict.  A sweep over all peers catches what slipped through, and
+ZMTP heartbeats turn a frozen or unplugged peer into a closed connection.  The order is: take the
+monitor's events, drain the ROUTER, then act; or a dead peer's last words would bring it back.
+
+    connection            message with a new      EHOSTUNREACH, disconnect,
+    (authenticated)  -->  routing id: Peer   -->  or its id on a new descriptor: gone, for good
+
+A routing id is chosen by the peer, so it proves nothing; the User-Id, set by libzmq from the handshake,
+does.  A routing id belongs to the key that used it first: a message with another User-Id is refused, never
+carried out.  A `Peer` is one connection: whoever comes back is a new `Peer`, without the old one's session.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import trio
+import zmq
+
+from errors import (
+    BadCredentials,
+    BadSetting,
+    LinkDown,
+    Overloaded,
+    PermissionDenied,
+    StoreError,
+)
+from transport.conversation import Conversation, refusal_of, refusal_of_bug, refuse_unopened
+from transport.curve import CurveKeys
+from transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
+from transport.zap import DOMAIN, ZapHandler
+from transport.zmq_socket import (
+    OwnedSocket,
+    close_monitored,
+    connection_name,
+    has_message,
+    open_monitor,
+    receive_event,
+    shut_connection,
+)
+
+log = logging.getLogger(__name__)
+
+PROBE = b""  # a frame that says nothing; links ignore it
+RECHECK_S = 0.01  # libzmq reports a closed descriptor shortly before its peer becomes unreachable
+CURVE_OVERHEAD = 64  # bytes that encryption adds to a frame, generously (RFC 26: 33)
+KNOWN_IDS_MAX = 10_000  # routing ids of departed peers whose key is remembered
+_MONITORED = zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED
+
+
+@dataclass(frozen=True)
+class HubLimits:
+    """Bounds and intervals of a hub; the defaults are the ones to use."""
+
+    in_flight: int = 20_000  # requests that wait for `answer`, all peers together
+    peer_in_flight: int = 5_000  # and of one peer, so that one cannot use up what is there for all
+    queue: int = 10_000  # messages that wait in libzmq, per peer and direction
+    sweep_s: float = 0.25
+    stall_s: float = 10.0  # a peer whose queue stays full for this long is disconnected
+    heartbeat_interval_ms: int = 1000
+    heartbeat_timeout_ms: int = 3000
+    handshake_ms: int = 5000  # a connection that is not authenticated by then is closed
+    backlog: int = 1024  # connections that the kernel holds while the hub is busy (a restart: all at once)
+
+
+@dataclass
+class HubCounters:
+    """What the hub has seen since it started."""
+
+    requests: int = 0
+    malformed: int = 0  # frames that nobody could understand or that break the protocol
+    impostors: int = 0  # messages under the routing id of somebody else
+    overloads: int = 0
+    arrivals: int = 0
+    departures: int = 0
+
+
+class Peer:
+    """One connected DEALER, from its first message until it is gone; never revived."""
+
+    session: Any = None  # the owner's, whatever it is
+
+    def __init__(self, hub: Hub, *, ident: bytes, user_id: str, descriptor: int) -> None:
+        self.ident = ident
+        self.name = _name_of(ident)
+        self.user_id = user_id
+        self.is_gone = False
+        self._descriptor = descriptor
+        self._connection = connection_name(descriptor)
+        self._is_fresh = True  # heard from since the last sweep
+        self._stalled_at: float | None = None
+        self._is_accused = False  # a warning about it was logged
+        self._conversation = Conversation(incarnation=hub.incarnation, send=partial(hub._send, self))
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.name}{' (gone)' if self.is_gone else ''}>"
+
+    async def request(self, body: Request, *, timeout_s: float) -> Answer:
+        """Ask this peer something.
+
+        A peer that is greeting answers afterwards: do not wait for it inside the answer to its greeting.
+
+        Raises:
+            LinkDown: it is gone, or goes before it answered.
+            DeadlineExceeded: no answer in time.
+            Overloaded: its queue is full.
+            StoreError: what it refused the request with.
+        """
+        return await self._conversation.ask(body, timeout_s=timeout_s)
+
+
+class Hub:
+    """A ROUTER socket, its peers, and the tasks that answer them.
+
+    Args:
+        keys: this hub's identity; links must know the public half.
+        incarnation: this process's boot number, written on every message.
+        answer_now: called first with every request, must not wait; None hands the request on to `answer`.
+        answer: runs as a task of its own within the request's budget, even when the peer leaves meanwhile.
+        on_gone: called once for every peer that is gone, right when it is noticed.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: CurveKeys,
+        incarnation: int,
+        answer_now: Callable[[Peer, Request], Answer | None],
+        answer: Callable[[Peer, Request], Awaitable[Answer]],
+        on_gone: Callable[[Peer], None],
+        in_flight_max: int | None = None,
+        limits: HubLimits | None = None,
+    ) -> None:
+        self.incarnation = incarnation
+        self.denied: set[str] = set()  # User-Ids that finish no handshake; `drop` adds to it
+        self.counters = HubCounters()
+        self._keys = keys
+        self._answer_now = answer_now
+        self._answer = answer
+        self._on_gone = on_gone
+        self._limits = limits or HubLimits()
+        self._in_flight_max = in_flight_max if in_flight_max is not None else self._limits.in_flight
+        self._in_flight = 0
+        self._peers: dict[bytes, Peer] = {}
+        self._bound: dict[int, set[Peer]] = {}  # descriptor -> peers whose messages came through it
+        self._known_ids: OrderedDict[bytes, str] = OrderedDict()  # departed routing id -> User-Id
+        self._departures: list[int] = []  # descriptors that the monitor named since the last dry moment
+        self._suspects: set[Peer] = set()  # to be probed once more
+        self._suspicion = trio.Event()
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def peers(self) -> Mapping[bytes, Peer]:
+        """Who is connected now, by routing id."""
+        return MappingProxyType(self._peers)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that `answer` is working on."""
+        return self._in_flight
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def run(
+        self, endpoint: str, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Listen on `endpoint` until cancelled; report the endpoint really bound once ready.
+
+        Raises:
+            BadSetting: the endpoint cannot be bound.
+        """
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            zap = ZapHandler(context, self.denied)
+            self._socket = context.socket(zmq.ROUTER)
+            monitor = open_monitor(context, self._socket, _MONITORED)
+            self._owned = OwnedSocket(self._socket, self._take, on_dry=self._act_on_departures)
+            watch = OwnedSocket(monitor, partial(self._take_event, monitor), on_dry=self._owned.wake)
+            try:
+                self._bind(endpoint)
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    nursery.start_soon(zap.run)
+                    nursery.start_soon(watch.run)
+                    nursery.start_soon(self._owned.run)
+                    nursery.start_soon(self._sweep_for_ever)
+                    nursery.start_soon(self._recheck_for_ever)
+                    task_status.started(self._socket.getsockopt_string(zmq.LAST_ENDPOINT))
+            finally:
+                self._nursery = None
+                close_monitored(self._socket, monitor)
+                zap.close()
+                for peer in list(self._peers.values()):
+                    self._forget(peer, "the hub was closed")
+        finally:
+            context.destroy(linger=0)
+
+    def _bind(self, endpoint: str) -> None:
+        socket, limits = self._socket, self._limits
+        socket.linger = 0
+        socket.ipv6 = "[" in endpoint
+        socket.router_mandatory = True
+        socket.sndhwm = socket.rcvhwm = limits.queue
+        socket.maxmsgsize = FRAME_SIZE_MAX + CURVE_OVERHEAD
+        socket.backlog = limits.backlog
+        socket.handshake_ivl = limits.handshake_ms
+        socket.heartbeat_ivl = limits.heartbeat_interval_ms
+        socket.heartbeat_timeout = limits.heartbeat_timeout_ms
+        socket.zap_domain = DOMAIN
+        socket.curve_server = True
+        socket.curve_publickey = self._keys.public
+        socket.curve_secretkey = self._keys.secret
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            raise BadSetting(f"cannot listen on {endpoint}: {error.strerror}") from error
+
+    # --- receiving --------------------------------------------------------------------------------
+
+    def _take(self) -> bool:
+        """Receive one message and see to it; False when there is none."""
+        try:
+            ident_frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        frame = self._socket.recv(copy=False)  # the parts of a message arrive together
+        is_whole = not frame.more
+        while frame.more:
+            frame = self._socket.recv(copy=False)
+        ident = ident_frame.bytes
+        try:
+            peer = self._peer_of(ident, str(frame.get("User-Id")), int(frame.get(zmq.SRCFD)))
+        except PermissionDenied as error:
+            with suppress(Overloaded):
+                self._send_unless_gone(
+                    ident, refuse_unopened(frame.buffer, error, incarnation=self.incarnation)
+                )
+            return True
+        if peer is not None:
+            peer._is_fresh = True
+            if is_whole:
+                self._hear(peer, frame.buffer)
+            else:
+                self._accuse(peer, "a message of several frames")
+        return True
+
+    def _hear(self, peer: Peer, frame: memoryview) -> None:
+        try:
+            envelope = peer._conversation.open(frame)
+        except StoreError as error:
+            self._accuse(peer, error.message)
+            return
+        if envelope is None:
+            return
+        self.counters.requests += 1
+        request: Request = envelope.body  # type: ignore[assignment]  # `open` returns nothing else
+        answer: Answer | None
+        try:
+            answer = self._answer_now(peer, request)
+        except StoreError as error:
+            answer = refusal_of(error)
+        except Exception as error:
+            answer = refusal_of_bug(error)
+        if answer is not None:
+            peer._conversation.reply(envelope.request_id, answer)
+        else:
+            self._answer_later(peer, envelope, request)
+
+    def _answer_later(self, peer: Peer, envelope: Envelope, request: Request) -> None:
+        assert self._nursery is not None
+        conversation = peer._conversation
+        if (
+            self._in_flight >= self._in_flight_max
+            or conversation.running_count >= self._limits.peer_in_flight
+        ):
+            self.counters.overloads += 1
+            overload = Overloaded(f"{self._in_flight} requests in work already, try again later")
+            conversation.reply(envelope.request_id, refusal_of(overload))
+            return
+        self._in_flight += 1
+        conversation.begin(envelope)
+        self._nursery.start_soon(self._run_answer, peer, envelope, request)
+
+    async def _run_answer(self, peer: Peer, envelope: Envelope, request: Request) -> None:
+        try:
+            await peer._conversation.answer(envelope, partial(self._answer, peer, request))
+        finally:
+            self._in_flight -= 1
+
+    def _accuse(self, peer: Peer, what: str) -> None:
+        self.counters.malformed += 1
+        # Once a peer: whoever sends a million broken frames must not fill the log.
+        level = logging.DEBUG if peer._is_accused else logging.WARNING
+        peer._is_accused = True
+        log.log(level, "bad frame", extra={"peer": peer.name, "user_id": peer.user_id, "cause": what})
+
+    # --- who is there -----------------------------------------------------------------------------
+
+    def _peer_of(self, ident: bytes, user_id: str, descriptor: int) -> Peer | None:
+        """Return whom a message is from, None when they are gone already.
+
+        Raises:
+            PermissionDenied: the key was denied, or the routing id belongs to another one.
+        """
+        peer = self._peers.get(ident)
+        if peer is not None and peer._descriptor == descriptor and peer.user_id == user_id:
+            return peer
+        if peer is not None:  # libzmq takes an id over only when its connection has ended
+            self._gone(peer, "its routing id came through another connection")
+        if self._known_ids.get(ident, user_id) != user_id:
+            self.counters.impostors += 1
+            log.warning(
+                "routing id of another key refused", extra={"peer": _name_of(ident), "user_id": user_id}
+            )
+            raise PermissionDenied("this routing id belongs to another key")
+        if user_id in self.denied:
+            raise PermissionDenied("this key was denied")
+        return self._meet(ident, user_id, descriptor)
+
+    def _meet(self, ident: bytes, user_id: str, descriptor: int) -> Peer | None:
+        # The message may have waited here longer than its sender lived.
+        has_message(self._socket)
+        with suppress(Overloaded):
+            if not self._send_unless_gone(ident, PROBE):
+                return None
+        peer = Peer(self, ident=ident, user_id=user_id, descriptor=descriptor)
+        self._peers[ident] = peer
+        self._bound.setdefault(descriptor, set()).add(peer)
+        self.counters.arrivals += 1
+        log.debug("peer came", extra={"peer": peer.name, "user_id": user_id})
+        return peer
+
+    # --- who has left -----------------------------------------------------------------------------
+
+    def _take_event(self, monitor: zmq.Socket[bytes]) -> bool:
+        event = receive_event(monitor)
+        if event is None:
+            return False
+        self._departures.append(event[1])  # ACCEPTED too: who had that descriptor before has lost it
+        return True
+
+    def _act_on_departures(self) -> None:
+        if not self._departures:
+            return
+        descriptors, self._departures = self._departures, []
+        suspects = {peer for descriptor in descriptors for peer in self._bound.get(descriptor, ())}
+        if suspects:
+            self._probe(suspects)
+            self._suspects |= {peer for peer in suspects if not peer.is_gone}
+            self._suspicion.set()
+
+    async def _recheck_for_ever(self) -> None:
+        while True:
+            await self._suspicion.wait()
+            await trio.sleep(RECHECK_S)
+            self._suspicion = trio.Event()
+            suspects, self._suspects = self._suspects, set()
+            self._probe(suspects)
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await trio.sleep(self._limits.sweep_s)
+            peers = list(self._peers.values())
+            for start in range(0, len(peers), 256):
+                quiet = [
+                    peer for peer in peers[start : start + 256] if not peer._is_fresh or peer._stalled_at
+                ]
+                for peer in peers[start : start + 256]:
+                    peer._is_fresh = False
+                self._probe(quiet)
+                await trio.lowlevel.checkpoint()
+
+    def _probe(self, peers: Iterable[Peer]) -> None:
+        has_message(self._socket)  # have libzmq take note of what has ended, a send may put that off
+        for peer in peers:
+            if peer.is_gone:
+                continue
+            try:
+                if self._send_unless_gone(peer.ident, PROBE):
+                    peer._stalled_at = None
+                else:
+                    self._gone(peer, "its connection ended")
+            except Overloaded:
+                self._note_stall(peer)
+        self._owned.poke()
+
+    def _note_stall(self, peer: Peer) -> None:
+        """A full queue is slow, not gone; but not for ever."""
+        now = trio.current_time()
+        if peer._stalled_at is None:
+            peer._stalled_at = now
+        elif now - peer._stalled_at > self._limits.stall_s:
+            self.disconnect(peer, f"it took nothing for {self._limits.stall_s:.3g} s")
+
+    def _gone(self, peer: Peer, cause: str) -> None:
+        if peer.is_gone:
+            return
+        self._forget(peer, cause)
+        self._known_ids[peer.ident] = peer.user_id
+        self._known_ids.move_to_end(peer.ident)
+        if len(self._known_ids) > KNOWN_IDS_MAX:
+            self._known_ids.popitem(last=False)
+        self.counters.departures += 1
+        log.debug("peer gone", extra={"peer": peer.name, "cause": cause})
+        try:
+            self._on_gone(peer)
+        except Exception as error:  # the owner's bug must not keep the others' departures from being noticed
+            log.error("on_gone failed", exc_info=error)
+
+    def _forget(self, peer: Peer, cause: str) -> None:
+        peer.is_gone = True
+        del self._peers[peer.ident]
+        bound = self._bound[peer._descriptor]
+        bound.discard(peer)
+        if not bound:
+            del self._bound[peer._descriptor]
+        self._suspects.discard(peer)
+        peer._conversation.end(f"{peer.name} is gone: {cause}")
+
+    # --- turning peers out ------------------------------------------------------------------------
+
+    def disconnect(self, peer: Peer, cause: str = "the hub closed the connection") -> None:
+        """Close a peer's connection; its link notices at once, and may come back as a new peer."""
+        if peer.is_gone:
+            return
+        shut_connection(peer._descriptor, peer._connection)
+        self._gone(peer, cause)
+
+    def drop(self, user_id: str) -> int:
+        """Deny a key: its connections end now and it gets no new ones; return how many ended."""
+        self.denied.add(user_id)
+        peers = [peer for peer in self._peers.values() if peer.user_id == user_id]
+        for peer in peers:
+            self.disconnect(peer, BadCredentials("its key was denied").message)
+        return len(peers)
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    def _send(self, peer: Peer, frame: bytes) -> None:
+        if not self._send_unless_gone(peer.ident, frame):
+            self._gone(peer, "its connection ended")
+            raise LinkDown(f"{peer.name} is gone")
+        self._owned.poke()
+
+    def _send_unless_gone(self, ident: bytes, frame: bytes) -> bool:
+        """Send a frame; False when nobody has that routing id now.
+
+        Raises:
+            Overloaded: the queue of that connection is full.
+        """
+        try:
+            self._socket.send_multipart([ident, frame], zmq.NOBLOCK)
+        except zmq.Again as error:
+            raise Overloaded(f"the queue of {_name_of(ident)} is full") from error
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            return False
+        return True
+
+
+def _name_of(ident: bytes) -> str:
+    """The readable part of a routing id: peers choose it, so it goes to logs in harmless characters only."""
+    name, _, _ = ident.rpartition(b"-")
+    text = (name or ident)[:64].decode("ascii", "backslashreplace")
+    return text if text.isprintable() else (name or ident)[:32].hex()

@@ -1,0 +1,146 @@
+"""ZeroMQ sockets under Trio: one task owns a socket, drains it, and sleeps on its file descriptor.
+
+The descriptor of a ZeroMQ socket is edge-triggered: a send, a receive, and even a look at EVENTS consume the
+edge (zmq_getsockopt(3), ZMQ_FD).  A task that slept on it while another one sends would sleep for ever.  So
+
+    - one task receives; it sleeps only after a receive found nothing *and* EVENTS said so;
+    - whoever sends calls `poke` afterwards, which looks at EVENTS and wakes that task when it must;
+    - it lets others run after every batch, so a flood stalls nobody.
+
+Everything here runs on the loop's thread; ZeroMQ sockets must not be touched from any other.
+"""
+
+from __future__ import annotations
+
+import socket as os_socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from os import dup
+
+import trio
+import zmq
+
+BATCH = 64  # messages between two checkpoints; at 30 us each, others wait 2 ms at most
+PASS_MAX = 32  # batches after which `on_dry` is called even though more keeps coming
+
+_MONITOR_EVENT = struct.Struct("=Hi")  # event, value; zmq_socket_monitor(3)
+
+
+class OwnedSocket:
+    """A socket and the task that drains it.
+
+    Args:
+        take: receives one message with NOBLOCK and acts on it; False when there was none.
+        on_dry: called each time nothing is left to receive (under a flood: now and then).
+    """
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], take: Callable[[], bool], *, on_dry: Callable[[], None] | None = None
+    ) -> None:
+        self._socket = socket
+        self._take = take
+        self._on_dry = on_dry
+        self._sleep: trio.CancelScope | None = None
+
+    async def run(self) -> None:
+        descriptor = int(self._socket.getsockopt(zmq.FD))
+        while True:
+            await self._drain()
+            # From here to the registration of the descriptor nothing else runs, so no edge gets lost.
+            with trio.CancelScope() as self._sleep:
+                await trio.lowlevel.wait_readable(descriptor)
+            self._sleep = None
+
+    def poke(self) -> None:
+        """Look for what arrived during a send; call it after every send."""
+        if self._sleep is not None and has_message(self._socket):
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the owner drain once more, soon."""
+        if self._sleep is not None:
+            self._sleep.cancel()
+            self._sleep = None
+
+    async def _drain(self) -> None:
+        take, batches = self._take, 0
+        while True:
+            for _ in range(BATCH):
+                if not take():
+                    break
+            else:
+                batches += 1
+                if self._on_dry is not None and batches % PASS_MAX == 0:
+                    self._on_dry()
+                await trio.lowlevel.checkpoint()
+                continue
+            if self._on_dry is not None:
+                self._on_dry()
+            if not has_message(self._socket):
+                return
+            await trio.lowlevel.checkpoint()
+
+
+def has_message(socket: zmq.Socket[bytes]) -> bool:
+    """Is there something to receive?  Also has libzmq take note of connections that came or ended."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def open_monitor(
+    context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes], events: int
+) -> zmq.Socket[bytes]:
+    """Open the receiving end of a socket's events; the caller closes it.
+
+    `Socket.get_monitor_socket` will not do: its queue is bounded, and a full one stops the I/O thread, so
+    that 768 connections by a port scanner deafened a ROUTER for good.
+    """
+    address = f"inproc://monitor-{id(socket):x}"
+    socket.monitor(address, events)
+    monitor = context.socket(zmq.PAIR)
+    monitor.linger = 0
+    monitor.rcvhwm = 0  # before connecting: the queue between the two is made then
+    monitor.connect(address)
+    return monitor
+
+
+def close_monitored(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> None:
+    with suppress(zmq.ZMQError):  # already stopped
+        socket.disable_monitor()
+    monitor.close(linger=0)
+    socket.close(linger=0)
+
+
+def receive_event(monitor: zmq.Socket[bytes]) -> tuple[int, int] | None:
+    """Receive one event and its value (a descriptor or a code), None when there is none."""
+    try:
+        parts = monitor.recv_multipart(zmq.NOBLOCK)
+    except zmq.Again:
+        return None
+    event, value = _MONITOR_EVENT.unpack(parts[0])
+    return event, value
+
+
+def connection_name(descriptor: int) -> str:
+    """Name the TCP connection behind a descriptor by its two ends; "" when there is none (any more)."""
+    try:
+        with os_socket.socket(fileno=dup(descriptor)) as connection:
+            return f"{connection.getsockname()}-{connection.getpeername()}"
+    except OSError:
+        return ""
+
+
+def shut_connection(descriptor: int, name: str) -> bool:
+    """Shut a TCP connection that ZeroMQ owns, so that ZeroMQ sees its end; False when it is not that one.
+
+    libzmq has no call for it (ZMQ_DISCONNECT_PEER is a draft).  Descriptors are reused at once, so the
+    duplicate is compared with the name taken earlier: what was duplicated cannot change under us.
+    """
+    try:
+        with os_socket.socket(fileno=dup(descriptor)) as connection:
+            if not name or f"{connection.getsockname()}-{connection.getpeername()}" != name:
+                return False
+            connection.shutdown(os_socket.SHUT_RDWR)
+            return True
+    except OSError:
+        return False
