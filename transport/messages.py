@@ -31,11 +31,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_
 # --- answers that several requests share ----------------------------------------------------------
 
 
-class Done(Message, tag="done"):
+class Done(Message, frozen=True, tag="done"):
     """The request took effect; there is nothing else to say."""
 
 
-class Refused(Message, tag="refused"):
+class Refused(Message, frozen=True, tag="refused"):
     """The request failed: a stable code (see `errors`) and a sentence for a person."""
 
     code: str
@@ -45,25 +45,25 @@ class Refused(Message, tag="refused"):
 # --- who is speaking ------------------------------------------------------------------------------
 
 
-class Login(Message, tag="login"):
+class Login(Message, frozen=True, tag="login"):
     """Buy an access token with an API key."""
 
     key_id: str
     secret: str
 
 
-class LoggedIn(Message, tag="logged_in"):
+class LoggedIn(Message, frozen=True, tag="logged_in"):
     token: str
     expires_in_s: float
 
 
-class Attach(Message, tag="attach"):
+class Attach(Message, frozen=True, tag="attach"):
     """Present an access token: until it expires, this connection acts with its rights."""
 
     token: str
 
 
-class Attached(Message, tag="attached"):
+class Attached(Message, frozen=True, tag="attached"):
     incarnation: int
     chunk_size: int
     expires_in_s: float
@@ -79,22 +79,22 @@ class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
     byte_count: int
 
 
-class CreateBucket(Message, tag="create_bucket"):
+class CreateBucket(Message, frozen=True, tag="create_bucket"):
     bucket: str
 
 
-class DeleteBucket(Message, tag="delete_bucket"):
+class DeleteBucket(Message, frozen=True, tag="delete_bucket"):
     """Refused for a bucket that holds objects, unless forced."""
 
     bucket: str
     force: bool = False
 
 
-class ListBuckets(Message, tag="list_buckets"):
+class ListBuckets(Message, frozen=True, tag="list_buckets"):
     pass
 
 
-class Buckets(Message, tag="buckets"):
+class Buckets(Message, frozen=True, tag="buckets"):
     buckets: list[BucketInfo]
 
 
@@ -121,16 +121,16 @@ class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     chunks: list[Chunk] = []  # filled by Locate alone
 
 
-class StatObject(Message, tag="stat_object"):
+class StatObject(Message, frozen=True, tag="stat_object"):
     bucket: str
     key: str
 
 
-class ObjectFound(Message, tag="object_found"):
+class ObjectFound(Message, frozen=True, tag="object_found"):
     object: ObjectInfo
 
 
-class LocateObjects(Message, tag="locate_objects"):
+class LocateObjects(Message, frozen=True, tag="locate_objects"):
     """Where are these objects?  One entry a key comes back, in order, None for an absent object."""
 
     bucket: str
@@ -146,13 +146,13 @@ class ReadGrant(msgspec.Struct, frozen=True, kw_only=True):
     expires_in_s: float
 
 
-class ObjectsLocated(Message, tag="objects_located"):
+class ObjectsLocated(Message, frozen=True, tag="objects_located"):
     objects: list[ObjectInfo | None]
     grants: list[ReadGrant]  # one for each volume named above that is online
     offline: dict[int, str] = {}  # volume id -> disk name, for volumes named above that are not
 
 
-class ListObjects(Message, tag="list_objects"):
+class ListObjects(Message, frozen=True, tag="list_objects"):
     """One page of a bucket, in the order of the keys' UTF-8 bytes."""
 
     bucket: str
@@ -162,29 +162,29 @@ class ListObjects(Message, tag="list_objects"):
     limit: int = 1000
 
 
-class Listing(Message, tag="listing"):
+class Listing(Message, frozen=True, tag="listing"):
     objects: list[ObjectInfo]
     prefixes: list[str]  # common prefixes, delimiter included
     next_after: str | None  # pass as `after` for the next page; None: this was the last
 
 
-class DeleteObjects(Message, tag="delete_objects"):
+class DeleteObjects(Message, frozen=True, tag="delete_objects"):
     bucket: str
     keys: list[str]
     if_match: str | None = None
 
 
-class Deleted(Message, tag="deleted"):
+class Deleted(Message, frozen=True, tag="deleted"):
     existed: list[bool]
 
 
-class ObjectWritten(Message, tag="object_written"):
+class ObjectWritten(Message, frozen=True, tag="object_written"):
     etag: str
     size: int
     created_ms: int
 
 
-class Presign(Message, tag="presign"):
+class Presign(Message, frozen=True, tag="presign"):
     """A URL that carries its own right: GET of one object, or PUT of one."""
 
     bucket: str
@@ -195,7 +195,7 @@ class Presign(Message, tag="presign"):
     content_type: str | None = None
 
 
-class Presigned(Message, tag="presigned"):
+class Presigned(Message, frozen=True, tag="presigned"):
     url: str
     expires_in_s: float
 
@@ -203,7 +203,7 @@ class Presigned(Message, tag="presigned"):
 # --- leases and uploads ---------------------------------------------------------------------------
 
 
-class LeaseNeedles(Message, tag="lease_needles"):
+class LeaseNeedles(Message, frozen=True, tag="lease_needles"):
     """Room and needle ids for many small puts."""
 
     bucket: str
@@ -215,7 +215,7 @@ class LeaseNeedles(Message, tag="lease_needles"):
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """The right to write needles first..last (both included) of one volume, `byte_count` bytes in all.
 
-    Bytes are counted as stored: a needle of n data bytes takes at most n + NEEDLE_OVERHEAD_MAX.
+    `byte_count` counts bytes of data; what headers and metadata take comes on top, at the master's cost.
     """
 
     volume_id: int
@@ -227,11 +227,11 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     expires_in_s: float
 
 
-class Leased(Message, tag="leased"):
+class Leased(Message, frozen=True, tag="leased"):
     leases: list[Lease]
 
 
-class SettleNeedle(Message, tag="settle_needle"):
+class SettleNeedle(Message, frozen=True, tag="settle_needle"):
     """Was this needle committed?  If not, it never will be: answers are final."""
 
     bucket: str
@@ -240,11 +240,11 @@ class SettleNeedle(Message, tag="settle_needle"):
     needle_id: int
 
 
-class Settled(Message, tag="settled"):
+class Settled(Message, frozen=True, tag="settled"):
     is_committed: bool
 
 
-class BeginUpload(Message, tag="begin_upload"):
+class BeginUpload(Message, frozen=True, tag="begin_upload"):
     bucket: str
     key: str
     content_type: str | None = None
@@ -254,7 +254,7 @@ class BeginUpload(Message, tag="begin_upload"):
     byte_count: int | None = None  # the whole size where it is known: refused at once when it cannot fit
 
 
-class UploadBegun(Message, tag="upload_begun"):
+class UploadBegun(Message, frozen=True, tag="upload_begun"):
     upload_id: int
     chunk_size: int
     expires_in_s: float  # counted from the last confirmed chunk
@@ -267,7 +267,7 @@ class SlotWanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     object_size: int | None = None
 
 
-class RequestSlots(Message, tag="request_slots"):
+class RequestSlots(Message, frozen=True, tag="request_slots"):
     """Room for some chunks of an upload; asking again for an index replaces its slot."""
 
     upload_id: int
@@ -284,11 +284,11 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     expires_in_s: float
 
 
-class Slots(Message, tag="slots"):
+class Slots(Message, frozen=True, tag="slots"):
     slots: list[Slot]
 
 
-class FinishUpload(Message, tag="finish_upload"):
+class FinishUpload(Message, frozen=True, tag="finish_upload"):
     """Switch the object over to chunks 0 to chunk_count - 1, all confirmed; safe to repeat."""
 
     upload_id: int
@@ -296,7 +296,7 @@ class FinishUpload(Message, tag="finish_upload"):
     object_size: int
 
 
-class AbortUpload(Message, tag="abort_upload"):
+class AbortUpload(Message, frozen=True, tag="abort_upload"):
     upload_id: int
 
 
@@ -320,7 +320,7 @@ class VolumeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     damaged_count: int = 0
 
 
-class Register(Message, tag="register"):
+class Register(Message, frozen=True, tag="register"):
     """A volume actor's first words on every connection."""
 
     join_secret: str
@@ -334,20 +334,20 @@ class Register(Message, tag="register"):
     is_read_only: bool = False
 
 
-class Welcome(Message, tag="welcome"):
+class Welcome(Message, frozen=True, tag="welcome"):
     incarnation: int  # the master's: commands of any other are refused
     stamp: int  # the master's hybrid logical clock
     token_keys: dict[str, bytes]  # key id -> HS256 key of this disk; the last one signs
     cors_origins: list[str] = []
 
 
-class DiskReport(Message, tag="disk_report"):
+class DiskReport(Message, frozen=True, tag="disk_report"):
     volumes: list[VolumeReport]
     disk_free: int
     is_read_only: bool = False
 
 
-class ReportSeen(Message, tag="report_seen"):
+class ReportSeen(Message, frozen=True, tag="report_seen"):
     stamp: int
 
 
@@ -372,7 +372,7 @@ class StoredNeedle(msgspec.Struct, frozen=True, array_like=True):
     if_none_match: str | None = None
 
 
-class NeedlesStored(Message, tag="needles_stored"):
+class NeedlesStored(Message, frozen=True, tag="needles_stored"):
     needles: list[StoredNeedle]
 
 
@@ -385,23 +385,23 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     message: str = ""
 
 
-class NeedlesCommitted(Message, tag="needles_committed"):
+class NeedlesCommitted(Message, frozen=True, tag="needles_committed"):
     commits: list[Commit]  # one a needle, in order
     stamp: int
 
 
-class CreateVolume(Message, tag="create_volume"):
+class CreateVolume(Message, frozen=True, tag="create_volume"):
     incarnation: int
     volume_id: int
     uuid: str
     capacity: int
 
 
-class VolumeCreated(Message, tag="volume_created"):
+class VolumeCreated(Message, frozen=True, tag="volume_created"):
     report: VolumeReport
 
 
-class DeleteNeedles(Message, tag="delete_needles"):
+class DeleteNeedles(Message, frozen=True, tag="delete_needles"):
     """Append tombstones; needles that are absent or dead already count as deleted."""
 
     incarnation: int
@@ -410,11 +410,11 @@ class DeleteNeedles(Message, tag="delete_needles"):
     stamp: int
 
 
-class NeedlesDeleted(Message, tag="needles_deleted"):
+class NeedlesDeleted(Message, frozen=True, tag="needles_deleted"):
     report: VolumeReport
 
 
-class RestampNeedle(Message, tag="restamp_needle"):
+class RestampNeedle(Message, frozen=True, tag="restamp_needle"):
     """Append a fresh stamp for a needle: an older version of its object carries a greater one."""
 
     incarnation: int
@@ -423,14 +423,14 @@ class RestampNeedle(Message, tag="restamp_needle"):
     restamp_above: int
 
 
-class NeedleRestamped(Message, tag="needle_restamped"):
+class NeedleRestamped(Message, frozen=True, tag="needle_restamped"):
     stamp: int
 
 
 # --- what a person or a monitor wants to know -----------------------------------------------------
 
 
-class ClusterStatus(Message, tag="cluster_status"):
+class ClusterStatus(Message, frozen=True, tag="cluster_status"):
     pass
 
 
@@ -452,7 +452,7 @@ class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
     volumes: list[VolumeStatus]
 
 
-class Status(Message, tag="status"):
+class Status(Message, frozen=True, tag="status"):
     version: str
     incarnation: int
     uptime_s: float
@@ -537,7 +537,7 @@ def decode_envelope(frame: bytes | memoryview) -> Envelope:
         raise MalformedMessage(f"a message has at most {FRAME_SIZE_MAX} bytes, this one {len(frame)}")
     try:
         return _decoder.decode(frame)
-    except (msgspec.DecodeError, RecursionError) as error:  # deep nesting is a RecursionError
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:  # deep nesting; text not UTF-8
         raise MalformedMessage(f"not a message of this protocol: {error}") from error
 
 
