@@ -1,0 +1,29 @@
+"""Client: what does a user write?
+
+The async library (`library.py`) and the command line (`cli.py`) over it.
+
+    leases.py, headers.py     rules, pure
+    control.py                the conversation with the master
+    puts.py, uploads.py       small puts; large ones, in chunks
+    reads.py                  from a key to verified bytes
+    sources.py, files.py      where uploads come from, where downloads go
+    tasks.py                  nurseries whose errors leave plain
+"""
+
+from client.library import Bucket, Prefix, Warehouse, connect
+from client.reads import ObjectStream
+from conf.profile import Profile
+from transport.messages import BucketInfo, ObjectInfo, ObjectWritten, Status
+
+__all__ = [
+    "Bucket",
+    "BucketInfo",
+    "ObjectInfo",
+    "ObjectStream",
+    "ObjectWritten",
+    "Prefix",
+    "Profile",
+    "Status",
+    "Warehouse",
+    "connect",
+]

@@ -252,6 +252,12 @@ class OutcomeUnknown(Unavailable):
     code = "outcome_unknown"
 
 
+class ObjectReplaced(Unavailable):
+    """The object was replaced or deleted while it was being read; a new read finds what is there now."""
+
+    code = "object_replaced"
+
+
 class ReadFailed(Unavailable):
     """The disk answered a read with an error (EIO and the like)."""
 
@@ -261,6 +267,10 @@ class ReadFailed(Unavailable):
 
 class WriteFailed(Unavailable):
     code = "write_failed"
+
+
+class LeaseExhausted(Unavailable):
+    code = "lease_exhausted"
 
 
 class ClusterFull(Unavailable):

@@ -1,0 +1,194 @@
+"""Control: the conversation with the master.
+
+One link, one login.  The API key buys an access token, the token is presented on every connection (the
+link's greeting) and renewed before it expires; users of this class never see any of it.
+
+What is repeated after a broken link, and what is not:
+
+    repeatable       reads; leases and slots (an unused one expires); SettleNeedle; FinishUpload, AbortUpload
+    not repeatable   making and deleting buckets, deleting objects: done twice they could undo what somebody
+                     else did in between.  When the answer is lost, the error says so: `OutcomeUnknown`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from typing import TypeVar
+
+import trio
+
+from conf.profile import Profile
+from errors import (
+    DeadlineExceeded,
+    LinkDown,
+    MalformedMessage,
+    NotAuthenticated,
+    OutcomeUnknown,
+    Overloaded,
+    StoreError,
+    TokenExpired,
+    TokenInvalid,
+)
+from transport.curve import CurveKeys
+from transport.links import Link
+from transport.messages import Attach, Attached, LoggedIn, Login, Request
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 30.0  # for one question, waiting for the link and repeats included
+GREET_S = 10.0
+BACK_OFF_S = 0.05  # doubles with each repeat
+BACK_OFF_MAX_S = 1.0
+RENEW_MARGIN_S = 60.0  # before expiry, or a quarter of the token's life where that is shorter
+RENEW_RETRY_S = 5.0
+
+A = TypeVar("A")
+
+
+def back_off_s(attempt: int) -> float:
+    """How long to wait before repeat `attempt` (from 0); spread out, so that clients do not march in step."""
+    longest_s = min(BACK_OFF_S * 2.0**attempt, BACK_OFF_MAX_S)
+    return longest_s * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+class Control:
+    """Asks the master on behalf of one API key."""
+
+    def __init__(self, profile: Profile, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._profile = profile
+        self._timeout_s = timeout_s
+        self._token: str | None = None
+        self._token_expires = 0.0  # trio time, like all instants here
+        self._renew_at = 0.0
+        self._attaching = trio.Lock()
+        self._attach_count = 0
+        self.chunk_size = 0
+        self._link = Link(
+            endpoint=profile.master,
+            server_key=profile.server_key.encode(),
+            keys=CurveKeys.generate(),
+            name="client",
+            incarnation=time.time_ns() // 1_000_000,
+            greet=self._greet,
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the link until cancelled; started when the master has accepted the API key.
+
+        Raises:
+            BadCredentials: the master does not know this key or secret.
+            LinkDown: nobody answered at the profile's address within the timeout.
+        """
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._link.run)
+            with trio.move_on_after(self._timeout_s) as scope:
+                await self._link.wait_up()
+            if scope.cancelled_caught:
+                raise LinkDown(
+                    f"no answer from the master at {self._profile.master} in {self._timeout_s:g} s"
+                )
+            task_status.started()
+            await self._renew_for_ever()
+
+    async def ask(self, body: Request, answer_type: type[A], *, is_repeatable: bool = True) -> A:
+        """Send one request and wait for its answer.
+
+        Raises:
+            OutcomeUnknown: not repeatable, sent, and the answer was lost.
+            LinkDown, DeadlineExceeded: no answer in time.
+            StoreError: whatever the master refused it with.
+        """
+        deadline = trio.current_time() + self._timeout_s
+        has_attached_again = False
+        attempt = 0
+        while True:
+            if not self._link.is_up:
+                await self._wait_up(deadline)
+            attach_count = self._attach_count
+            try:
+                answer = await self._link.request(body, timeout_s=max(deadline - trio.current_time(), 0.001))
+                break
+            except NotAuthenticated:
+                if has_attached_again:
+                    raise
+                has_attached_again = True
+                await self._attach_again(attach_count)
+            except (LinkDown, DeadlineExceeded) as error:
+                if not is_repeatable:
+                    raise OutcomeUnknown(
+                        f"the master's answer was lost ({error.message}): it may or may not have been done"
+                    ) from error
+                await self._pause(attempt, deadline, error)
+            except Overloaded as error:
+                await self._pause(attempt, deadline, error)
+            attempt += 1
+        if not isinstance(answer, answer_type):
+            raise _unexpected(answer_type, answer)
+        return answer
+
+    async def _wait_up(self, deadline: float) -> None:
+        with trio.move_on_at(deadline) as scope:
+            await self._link.wait_up()
+        if scope.cancelled_caught:
+            raise LinkDown(f"no connection to the master at {self._profile.master}")
+
+    async def _pause(self, attempt: int, deadline: float, error: StoreError) -> None:
+        pause_s = back_off_s(attempt)
+        if trio.current_time() + pause_s >= deadline:
+            raise error
+        await trio.sleep(pause_s)
+
+    # --- who we are -------------------------------------------------------------------------------
+
+    async def _greet(self, link: Link) -> None:
+        if self._token is not None and trio.current_time() < self._token_expires:
+            try:
+                await self._attach(link, self._token)
+            except (TokenExpired, TokenInvalid, NotAuthenticated):
+                pass  # the master's keys were rotated, or its clock runs ahead of ours: log in anew
+            else:
+                return
+        await self._log_in(link)
+
+    async def _log_in(self, link: Link) -> None:
+        profile = self._profile
+        answer = await link.ask_now(Login(key_id=profile.key_id, secret=profile.secret), timeout_s=GREET_S)
+        if not isinstance(answer, LoggedIn):
+            raise _unexpected(LoggedIn, answer)
+        await self._attach(link, answer.token)
+        self._token = answer.token
+        now = trio.current_time()
+        self._token_expires = now + answer.expires_in_s
+        self._renew_at = self._token_expires - min(RENEW_MARGIN_S, answer.expires_in_s / 4)
+
+    async def _attach(self, link: Link, token: str) -> None:
+        answer = await link.ask_now(Attach(token=token), timeout_s=GREET_S)
+        if not isinstance(answer, Attached):
+            raise _unexpected(Attached, answer)
+        self.chunk_size = answer.chunk_size
+        self._attach_count += 1
+
+    async def _attach_again(self, attach_count_seen: int) -> None:
+        """After a NotAuthenticated: many requests may meet it at once, one of them logs in."""
+        async with self._attaching:
+            if self._attach_count == attach_count_seen:
+                await self._log_in(self._link)
+
+    async def _renew_for_ever(self) -> None:
+        while True:
+            if trio.current_time() < self._renew_at:
+                await trio.sleep_until(self._renew_at)
+                continue  # a new connection may have renewed it meanwhile
+            try:
+                async with self._attaching:
+                    await self._log_in(self._link)
+            except StoreError as error:
+                # Whoever asks next is told, and the next greeting logs in too; here it is only tried again.
+                log.info("access token not renewed", extra={"cause": error.message})
+                await trio.sleep(RENEW_RETRY_S)
+
+
+def _unexpected(wanted: type, answer: object) -> MalformedMessage:
+    return MalformedMessage(f"expected {wanted.__name__} from the master, not {type(answer).__name__}")

@@ -1,0 +1,75 @@
+"""Files: a download appears under its name whole and on disk, or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from errors import BadRequest
+
+
+class TargetFile:
+    """A temporary file beside its target, being written."""
+
+    def __init__(self, file_number: int) -> None:
+        self._file_number = file_number
+
+    async def write(self, data: bytes | memoryview) -> None:
+        # In a thread: a kernel that has to write dirty pages back makes writers wait.
+        await trio.to_thread.run_sync(_write_all, self._file_number, data)
+
+
+@asynccontextmanager
+async def replaced_file(path: Path) -> AsyncIterator[TargetFile]:
+    """Write a file that takes its name when the block ends well, fsynced before and after.
+
+    When the block ends with an error or is cancelled, nothing is left of it and an older file stays.
+
+    Raises:
+        BadRequest: the target exists and is no regular file; renaming over a device would destroy it.
+        OSError: the directory does not exist or cannot be written, the disk is full, ...
+    """
+    _require_replaceable(path)
+    temporary = path.parent / f".warehouse-{secrets.token_hex(8)}.part"
+    file_number = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    try:
+        yield TargetFile(file_number)
+        await trio.to_thread.run_sync(_publish, file_number, temporary, path)
+    except BaseException:
+        # Also after a failure inside of _publish: before its rename the file is there, after it it is not.
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(file_number)
+
+
+def _require_replaceable(path: Path) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise BadRequest(f"{path} is {kind}: a download needs a file name; '-' writes to standard output")
+
+
+def _write_all(file_number: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file_number, view) :]
+
+
+def _publish(file_number: int, temporary: Path, path: Path) -> None:
+    os.fsync(file_number)
+    os.replace(temporary, path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

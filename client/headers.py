@@ -1,0 +1,175 @@
+"""Headers: how a key, a type and user metadata are written into a request for a volume actor.
+
+    X-Warehouse-Key        the key's UTF-8, percent-encoded
+    X-Warehouse-Metadata   name=value pairs, form-encoded; absent when there are none
+    X-Warehouse-CRC32C     8 hexadecimal digits, of the whole body
+    If-Match, If-None-Match   an ETag in quotes, or *
+
+Pure: values in, values out.  What a user got wrong is refused here, before anything is sent.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from errors import BadKey, BadMetadata, BadRequest, StoreError, Unavailable, from_code
+from transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX
+
+Header = tuple[str, str]
+
+DEFAULT_CONTENT_TYPE = "application/octet-stream"
+CONTENT_TYPE_SIZE_MAX = 255
+FAILURE_SIZE_MAX = 64 * 1024  # of an answer that says what went wrong
+
+# The table that comes with Python and nothing from this machine's /etc: one name, one type, everywhere.
+_types = mimetypes.MimeTypes()
+_ENCODED_TYPES = {
+    "gzip": "application/gzip",
+    "bzip2": "application/x-bzip2",
+    "xz": "application/x-xz",
+    "compress": "application/x-compress",
+    "br": "application/x-brotli",
+}
+
+
+def key_size(key: str) -> int:
+    """Bytes of a valid key.
+
+    Raises:
+        BadKey: empty, longer than 1024 bytes of UTF-8, or not UTF-8 at all (a lone surrogate).
+    """
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise BadKey(
+            f"a key is text that UTF-8 can hold; character {error.start} of {key!r} is not"
+        ) from None
+    if not 1 <= size <= KEY_SIZE_MAX:
+        raise BadKey(f"a key has 1 to {KEY_SIZE_MAX} bytes of UTF-8, this one has {size}")
+    return size
+
+
+def guess_content_type(key: str) -> str:
+    """The content type that a key's ending suggests."""
+    return _type_of_ending(posixpath.basename(key).lower().rpartition(".")[2] if "." in key else "")
+
+
+@lru_cache(maxsize=1024)
+def _type_of_ending(ending: str) -> str:
+    if not ending:
+        return DEFAULT_CONTENT_TYPE
+    content_type, encoding = _types.guess_type(f"name.{ending}", strict=False)
+    if encoding is not None:  # "a.csv.gz" is gzip, not CSV: nobody unpacks it on the way
+        return _ENCODED_TYPES.get(encoding, DEFAULT_CONTENT_TYPE)
+    return content_type or DEFAULT_CONTENT_TYPE
+
+
+def check_content_type(content_type: str) -> None:
+    if not content_type or len(content_type) > CONTENT_TYPE_SIZE_MAX or not _is_header_text(content_type):
+        raise BadMetadata(
+            f"a content type is 1 to {CONTENT_TYPE_SIZE_MAX} printable ASCII characters, not {content_type!r}"
+        )
+
+
+def check_metadata(metadata: Mapping[str, str]) -> int:
+    """Bytes of user metadata, names and values together."""
+    try:
+        size = sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items())
+    except (UnicodeEncodeError, AttributeError):
+        raise BadMetadata("user metadata maps text to text that UTF-8 can hold") from None
+    if size > METADATA_SIZE_MAX:
+        raise BadMetadata(f"user metadata has at most {METADATA_SIZE_MAX} bytes, this has {size}")
+    if "" in metadata:
+        raise BadMetadata("a metadata name has at least one character")
+    return size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutOptions:
+    """What a put says about an object beside its bytes; already checked."""
+
+    content_type: str
+    metadata: Mapping[str, str]
+    if_match: str | None
+    if_none_match: str | None
+    names_size: int  # bytes of key, content type and metadata
+
+
+def put_headers(key: str, options: PutOptions) -> list[Header]:
+    """What a put of one needle sends beside its token and CRC."""
+    headers = [("X-Warehouse-Key", quote(key)), ("Content-Type", options.content_type)]
+    if options.metadata:
+        headers.append(("X-Warehouse-Metadata", urlencode(options.metadata)))
+    if options.if_match is not None:
+        headers.append(("If-Match", _condition(options.if_match)))
+    if options.if_none_match is not None:
+        headers.append(("If-None-Match", _condition(options.if_none_match)))
+    return headers
+
+
+def check_condition(etag: str | None) -> str | None:
+    """An ETag as the store writes it; people paste them with their quotes."""
+    if etag is None:
+        return None
+    bare = etag.strip().strip('"')
+    if not bare or '"' in bare or not _is_header_text(bare):
+        raise BadRequest(f"a condition is an ETag or '*', not {etag!r}")
+    return bare
+
+
+def _condition(etag: str) -> str:
+    return etag if etag == "*" else f'"{etag}"'
+
+
+def _is_header_text(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+class PutAnswer(msgspec.Struct, frozen=True):
+    etag: str
+    created_ms: int
+
+
+class _Failure(msgspec.Struct):
+    code: str
+    message: str = ""
+
+
+_decode_put = msgspec.json.Decoder(PutAnswer).decode
+_decode_failure = msgspec.json.Decoder(_Failure).decode
+
+
+def read_put_answer(body: bytes) -> PutAnswer:
+    try:
+        return _decode_put(body)
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"the answer to a put is JSON with an etag, this was {body[:80]!r}") from error
+
+
+def read_failure(status: int, body: bytes) -> StoreError:
+    """The error that a volume actor named; anything in its way may answer too, and is named as such."""
+    try:
+        failure = _decode_failure(body)
+    except msgspec.DecodeError:
+        kind = BadRequest if 400 <= status < 500 else Unavailable
+        return kind(f"HTTP status {status} from something that is not a volume actor: {body[:80]!r}")
+    return from_code(failure.code, failure.message)
+
+
+def crc_of_etag(etag: str) -> int | None:
+    """The CRC-32C that is the third part of a needle's ETag."""
+    parts = etag.split("-")
+    try:
+        return int(parts[2], 16)
+    except (IndexError, ValueError):
+        return None

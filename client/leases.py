@@ -1,0 +1,141 @@
+"""Leases: which needle id the next small put takes, and when to ask for more.  Pure.
+
+A lease is the right to write a range of needle ids of one volume until it expires.  A `LeasePool` holds
+the leases of one bucket and hands out ids volume by volume in turn, so that several disks share the load.
+How many ids are asked for follows the rate: a client that puts one object leases a few, one that puts
+thousands a second leases hundreds and asks ahead of need.
+
+Time is an argument (seconds of any clock that only goes forward).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from client.headers import Header
+from transport.messages import Lease
+
+NEEDLE_COUNT_FIRST = 8
+NEEDLE_COUNT_MAX = 512
+BYTE_COUNT_MAX = 64 * 1024 * 1024  # reserved by one request; more than a second's worth at any rate
+BUSY_S = 5.0  # ids used up within this long were too few
+IDLE_S = 30.0  # and within more than this, too many
+EXPIRY_MARGIN_S = 10.0  # a put started on a lease must arrive before it expires
+AVOID_S = 10.0  # how long a volume that failed a put gets no more of them
+
+# What a needle takes on disk beyond data, key, type and metadata: 96 bytes by the format, and the names of
+# the bucket and of each metadata entry's framing; generous, because running out of room costs a round trip.
+NEEDLE_OVERHEAD = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The right to put one needle."""
+
+    volume_id: int
+    needle_id: int
+    url: str
+    target: str
+    authorization: Header
+
+
+class _HeldLease:
+    __slots__ = ("authorization", "expires_s", "last_id", "next_id", "prefix", "room", "url", "volume_id")
+
+    def __init__(self, lease: Lease, now_s: float) -> None:
+        self.volume_id = lease.volume_id
+        self.next_id = lease.first_needle_id
+        self.last_id = lease.last_needle_id
+        self.room = lease.byte_count
+        self.url = lease.url
+        self.prefix = f"/v1/needles/{lease.volume_id}/"
+        self.authorization = ("Authorization", f"Bearer {lease.token}")
+        self.expires_s = now_s + lease.expires_in_s - min(EXPIRY_MARGIN_S, lease.expires_in_s / 4)
+
+    @property
+    def left_count(self) -> int:
+        return self.last_id - self.next_id + 1
+
+
+class LeasePool:
+    """The leases of one bucket."""
+
+    def __init__(self) -> None:
+        self._leases: deque[_HeldLease] = deque()
+        self._left_count = 0  # of all leases held, expired ones included until they are met
+        self._goal = NEEDLE_COUNT_FIRST
+        self._asked_s = float("-inf")
+        self._mean_size = 0.0  # stored bytes of a put, a moving average
+        self._avoided: dict[int, float] = {}  # volume id -> until when
+
+    def take(self, stored_size: int, now_s: float) -> Ticket | None:
+        """The next needle id with room for `stored_size` bytes; None when a lease must be asked for first."""
+        self._mean_size += (stored_size - self._mean_size) / 16 if self._mean_size else stored_size
+        leases = self._leases
+        for _ in range(len(leases)):
+            lease = leases[0]
+            if lease.expires_s <= now_s:
+                self._forget(lease)
+                continue
+            if lease.room < stored_size and lease.room < self._mean_size:
+                self._forget(lease)
+                continue
+            leases.rotate(-1)
+            if lease.room < stored_size:
+                continue  # ordinary puts still fit
+            needle_id = lease.next_id
+            lease.next_id += 1
+            lease.room -= stored_size
+            self._left_count -= 1
+            if lease.next_id > lease.last_id:
+                leases.pop()  # rotated to the end just now
+            return Ticket(
+                lease.volume_id, needle_id, lease.url, f"{lease.prefix}{needle_id}", lease.authorization
+            )
+        return None
+
+    def is_short(self) -> bool:
+        """True when it is time to ask for more, before the last id is gone."""
+        return self._left_count * 2 < self._goal
+
+    def ask(self, stored_size: int, waiting_count: int, now_s: float) -> tuple[int, int, list[int]]:
+        """What to ask the master for: needle count, byte count, volumes to leave out.
+
+        Args:
+            stored_size: bytes that the put at hand needs; the answer leaves room for that at least.
+            waiting_count: puts that wait for ids.
+        """
+        since_s = now_s - self._asked_s
+        if since_s < BUSY_S:
+            self._goal = min(self._goal * 2, NEEDLE_COUNT_MAX)
+        elif since_s > IDLE_S:
+            self._goal = max(self._goal // 2, NEEDLE_COUNT_FIRST)
+        self._asked_s = now_s
+        size = max(int(self._mean_size) + 1, NEEDLE_OVERHEAD)
+        needle_count = max(self._goal, min(waiting_count, NEEDLE_COUNT_MAX))
+        needle_count = max(1, min(needle_count, BYTE_COUNT_MAX // size))
+        byte_count = max(needle_count * size * 5 // 4, stored_size)  # sizes vary: let ids run out first
+        self._avoided = {volume: until_s for volume, until_s in self._avoided.items() if until_s > now_s}
+        return needle_count, byte_count, sorted(self._avoided)
+
+    def add(self, leases: list[Lease], now_s: float) -> None:
+        for lease in leases:
+            held = _HeldLease(lease, now_s)
+            self._leases.append(held)
+            self._left_count += held.left_count
+
+    def drop(self, ticket: Ticket) -> None:
+        """Forget the lease that a ticket came from: its token or its room is spent."""
+        for lease in [held for held in self._leases if held.authorization == ticket.authorization]:
+            self._forget(lease)
+
+    def avoid(self, volume_id: int, now_s: float) -> None:
+        """Forget the leases of a volume that failed, and ask for none there for a while."""
+        self._avoided[volume_id] = now_s + AVOID_S
+        for lease in [held for held in self._leases if held.volume_id == volume_id]:
+            self._forget(lease)
+
+    def _forget(self, lease: _HeldLease) -> None:
+        self._leases.remove(lease)
+        self._left_count -= lease.left_count

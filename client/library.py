@@ -1,0 +1,485 @@
+"""The library: what a program writes to use a Warehouse.
+
+    async with client.connect() as warehouse:
+        await warehouse.create_bucket("photos")
+        photos = warehouse.bucket("photos")
+        await photos.put("2026/cat.jpg", Path("cat.jpg"))
+        data = await photos.get("2026/cat.jpg")
+
+Everything is async on Trio, and every method may be called by many tasks at once.  Failures are the classes
+of `errors`, raised plain.  Cancelling a put leaves it done or not done, never half done.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import islice
+from pathlib import Path
+from typing import overload
+
+import msgspec
+import trio
+
+from client.control import TIMEOUT_S, Control
+from client.files import replaced_file
+from client.headers import (
+    PutOptions,
+    check_condition,
+    check_content_type,
+    check_metadata,
+    guess_content_type,
+    key_size,
+)
+from client.puts import SMALL_MAX, BucketWriter
+from client.reads import BucketReader, ObjectStream, SpanBuffers
+from client.sources import MemorySource, ObjectSource, as_bytes_view, opened_file
+from client.tasks import background
+from client.uploads import Progress, Uploader
+from conf.profile import Profile, load_profile
+from errors import ObjectReplaced
+from transport.http_client import HttpPool
+from transport.messages import (
+    BucketInfo,
+    Buckets,
+    ClusterStatus,
+    CreateBucket,
+    DeleteBucket,
+    Deleted,
+    DeleteObjects,
+    Done,
+    ListBuckets,
+    Listing,
+    ListObjects,
+    ObjectFound,
+    ObjectInfo,
+    ObjectWritten,
+    Presign,
+    Presigned,
+    StatObject,
+    Status,
+)
+
+# Names and user metadata travel in a header up to this; more takes the way of an upload, in a message.
+NAMES_SIZE_MAX = 4 * 1024
+DELETE_BATCH = 1000
+PAGE_SIZE = 1000
+DOWNLOAD_ATTEMPTS = 5
+
+Bytes = bytes | bytearray | memoryview
+PutSource = Bytes | str | os.PathLike[str] | AsyncIterable[bytes | bytearray | memoryview]
+
+
+class Prefix(msgspec.Struct, frozen=True):
+    """A "folder" in a listing with a delimiter: what several keys have in common, delimiter included."""
+
+    name: str
+
+
+@asynccontextmanager
+async def connect(
+    profile: Profile | str | os.PathLike[str] | None = None, *, timeout_s: float = TIMEOUT_S
+) -> AsyncIterator[Warehouse]:
+    """Connect to a cluster for as long as the block lasts.
+
+    Args:
+        profile: a profile or the path of one.  None: `WAREHOUSE_PROFILE`, then
+            `./warehouse-data/profile.toml`, then `~/.config/warehouse/profile.toml`.
+        timeout_s: how long one question to the master may take, broken and restored connections included.
+    Raises:
+        SecretMissing: there is no profile.
+        BadCredentials: the cluster does not know this API key.
+        LinkDown: nobody answered at the profile's address.
+    """
+    if not isinstance(profile, Profile):
+        profile = load_profile(None if profile is None else Path(profile))
+    control = Control(profile, timeout_s=timeout_s)
+    pool = HttpPool()
+    try:
+        async with background() as nursery:
+            await nursery.start(control.run)
+            yield Warehouse(_Session(control, pool, nursery))
+    finally:
+        with trio.CancelScope(shield=True):  # closes sockets; nothing in there waits for a peer
+            await pool.aclose()
+
+
+class _Session:
+    """What a connection's objects share."""
+
+    def __init__(self, control: Control, pool: HttpPool, nursery: trio.Nursery) -> None:
+        self.control = control
+        self.pool = pool
+        self.nursery = nursery
+        self.buffers = SpanBuffers()
+        self._buckets: dict[str, Bucket] = {}
+
+    def bucket(self, name: str) -> Bucket:
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = Bucket(name, self)
+        return bucket
+
+    def forget_bucket(self, name: str) -> None:
+        self._buckets.pop(name, None)
+
+
+class Warehouse:
+    """A connection to a cluster; made by `connect`."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    def bucket(self, name: str) -> Bucket:
+        """The bucket of that name; nothing is asked, so it may not exist."""
+        return self._session.bucket(name)
+
+    async def create_bucket(self, name: str) -> Bucket:
+        """Make a bucket.
+
+        Raises:
+            BucketExists: there is one already.
+            BadBucketName: 1 to 63 of a-z, 0-9, '.', '-', '_', first and last a letter or digit; no IP
+                address.
+            OutcomeUnknown: the connection broke before the answer.
+        """
+        await self._session.control.ask(CreateBucket(bucket=name), Done, is_repeatable=False)
+        return self._session.bucket(name)
+
+    async def delete_bucket(self, name: str, *, force: bool = False) -> None:
+        """Delete a bucket; with `force` also one that holds objects.
+
+        Raises:
+            NoSuchBucket, BucketNotEmpty.
+            OutcomeUnknown: the connection broke before the answer.
+        """
+        await self._session.control.ask(DeleteBucket(bucket=name, force=force), Done, is_repeatable=False)
+        self._session.forget_bucket(name)  # the next one of that name is another bucket, with other leases
+
+    async def buckets(self) -> list[BucketInfo]:
+        """All buckets that this API key may see, by name, with their counts."""
+        return (await self._session.control.ask(ListBuckets(), Buckets)).buckets
+
+    async def status(self) -> Status:
+        """What the cluster says of itself: disks, volumes, room, counts."""
+        return await self._session.control.ask(ClusterStatus(), Status)
+
+
+class Bucket:
+    """One bucket; made by `Warehouse.bucket`."""
+
+    def __init__(self, name: str, session: _Session) -> None:
+        self.name = name
+        self._session = session
+        self._control = session.control
+        self._reader = BucketReader(name, session.control, session.pool, session.buffers, session.nursery)
+        self._writer = BucketWriter(name, session.control, session.pool, session.nursery)
+        self._uploader = Uploader(name, session.control, session.pool)
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    async def put(
+        self,
+        key: str,
+        source: PutSource,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+    ) -> ObjectWritten:
+        """Store an object; when this returns, it is on disk, in the catalog and visible to everybody.
+
+        Args:
+            key: 1 to 1024 bytes of UTF-8, opaque.
+            source: bytes; or a path (`str` or `Path`); or an async iterable of bytes of any length.
+            content_type: guessed from the key's ending when not given.
+            metadata: names and values of your own, 8 KiB together.
+            if_match: store only if the object has this ETag now.
+            if_none_match: store only if the object has not this ETag; "*": only if there is no object.
+        Returns:
+            ETag, size, and when the store took it (`created_ms`).
+        Raises:
+            PreconditionFailed: a condition did not hold; nothing was changed.
+            NoSuchBucket, PermissionDenied, BadKey, BadMetadata, ClusterFull.
+            OutcomeUnknown: the connection broke, and the master could not be asked what became of the put.
+        """
+        options = _put_options(key, content_type, metadata, if_match, if_none_match)
+        if isinstance(source, bytes | bytearray | memoryview):
+            return await self._put_bytes(key, source, options)
+        if isinstance(source, str | os.PathLike):
+            return await self._put_path(key, source, options, None)
+
+        async def put_small(data: bytearray) -> ObjectWritten:
+            return await self._put_bytes(key, data, options)
+
+        return await self._uploader.put_stream(key, source, options, put_small)
+
+    async def upload(
+        self,
+        key: str,
+        path: str | os.PathLike[str],
+        progress: Progress | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+    ) -> ObjectWritten:
+        """Store a file; `progress` is called with the bytes sent so far.  Otherwise as `put`."""
+        options = _put_options(key, content_type, metadata, if_match, if_none_match)
+        return await self._put_path(key, path, options, progress)
+
+    async def copy(
+        self, key: str, to_key: str, to_bucket: str | None = None, progress: Progress | None = None
+    ) -> ObjectWritten:
+        """Copy an object with its type and metadata, in this bucket or to another.
+
+        The bytes pass through this process, in bounded pieces.
+
+        Raises:
+            NoSuchObject: there is nothing to copy.
+            ObjectReplaced: the object changed while it was copied; nothing was stored.
+        """
+        target = self if to_bucket is None else self._session.bucket(to_bucket)
+        located = await self._reader.locate(key)
+        info = located.info
+        options = _put_options(to_key, info.content_type, info.metadata, None, None)
+        if info.size > SMALL_MAX:
+            source = ObjectSource(self._reader, located)
+            return await target._uploader.put_source(to_key, source, options, progress)
+        async with self._reader.stream(located) as stream:
+            data = await stream.read()
+        written = await target._put_bytes(to_key, data, options)
+        if progress is not None:
+            progress(written.size)
+        return written
+
+    async def delete(self, key: str, if_match: str | None = None) -> bool:
+        """Delete an object; False when there was none.
+
+        Raises:
+            PreconditionFailed: the object has another ETag than `if_match`.
+            OutcomeUnknown: the connection broke before the answer.
+        """
+        request = DeleteObjects(bucket=self.name, keys=[key], if_match=check_condition(if_match))
+        return (await self._control.ask(request, Deleted, is_repeatable=False)).existed[0]
+
+    async def delete_many(self, keys: Iterable[str]) -> Sequence[bool]:
+        """Delete objects, a thousand at a time; tells of each, in order, whether it was there."""
+        existed: Sequence[bool] = []
+        remaining = iter(keys)
+        while batch := [*islice(remaining, DELETE_BATCH)]:
+            request = DeleteObjects(bucket=self.name, keys=batch)
+            existed = [*existed, *(await self._control.ask(request, Deleted, is_repeatable=False)).existed]
+        return existed
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def get(self, key: str) -> bytes:
+        """The bytes of an object, checked against its CRC; for objects that fit in memory.
+
+        Raises:
+            NoSuchObject: there is none.
+            VolumeOffline: the disk that holds it is offline; the message names it.
+            DataDamaged: what the disk holds is not what was stored.
+        """
+        return await self._reader.get(key)
+
+    def open(
+        self, key: str, start: int = 0, length: int | None = None
+    ) -> AbstractAsyncContextManager[ObjectStream]:
+        """Read an object, or a range of it, piece by piece, with bounded memory.
+
+            async with bucket.open("film.mp4", start=1_000_000) as stream:
+                print(stream.info.content_type)
+                async for piece in stream:
+                    ...
+
+        All pieces are of one version.  Whole chunks are checked end to end against their CRC, before the
+        last piece of each is handed out; a range that cuts a chunk rests on the check of the volume.
+
+        Args:
+            length: bytes from `start` on; None, or more than there are: up to the end.
+        Raises (on entering, and while reading):
+            RangeNotSatisfiable: `start` is beyond the end.
+            ObjectReplaced: another version took its place while this one was read.
+            NoSuchObject, VolumeOffline, DataDamaged: as `get`.
+        """
+        return self._reader.open(key, start, length)
+
+    async def download(
+        self, key: str, path: str | os.PathLike[str], progress: Progress | None = None
+    ) -> ObjectInfo:
+        """Write an object to a file, which appears under its name when it is whole, checked and on disk.
+
+        `progress` is called with the bytes written so far.  Starts again when the object is replaced
+        meanwhile.  On failure nothing is left, and an older file of that name stays as it was.
+
+        Raises:
+            BadRequest: the path names something that is not a regular file.
+            OSError: the file cannot be written.
+            NoSuchObject, VolumeOffline, DataDamaged: as `get`.
+        """
+        for attempt in range(DOWNLOAD_ATTEMPTS):
+            try:
+                return await self._download(key, Path(path), progress)
+            except ObjectReplaced:
+                if attempt + 1 == DOWNLOAD_ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _download(self, key: str, path: Path, progress: Progress | None) -> ObjectInfo:
+        async with self.open(key) as stream, replaced_file(path) as file:
+            written_count = 0
+            while (view := await stream.next_view()) is not None:
+                await file.write(view)
+                written_count += len(view)
+                if progress is not None:
+                    progress(written_count)
+            return stream.info
+
+    async def stat(self, key: str) -> ObjectInfo:
+        """Size, ETag, type, metadata and time of an object.
+
+        Raises:
+            NoSuchObject: there is none.
+        """
+        return (await self._control.ask(StatObject(bucket=self.name, key=key), ObjectFound)).object
+
+    async def presign_get(self, key: str, expires_s: float = 3600.0) -> str:
+        """A URL from which anybody can read this version of the object until it expires."""
+        return await self._presign(key, "GET", expires_s, None, None)
+
+    async def presign_put(
+        self,
+        key: str,
+        expires_s: float = 3600.0,
+        size_max: int | None = None,
+        content_type: str | None = None,
+    ) -> str:
+        """A URL to which anybody can PUT this object, once, until it expires.
+
+        Args:
+            size_max: the largest body, bytes; at most one chunk (80 MiB unless set otherwise).
+        """
+        if content_type is not None:
+            check_content_type(content_type)
+        return await self._presign(key, "PUT", expires_s, size_max, content_type)
+
+    async def _presign(
+        self, key: str, method: str, expires_s: float, size_max: int | None, content_type: str | None
+    ) -> str:
+        key_size(key)
+        request = Presign(
+            bucket=self.name,
+            key=key,
+            method=method,
+            expires_in_s=expires_s,
+            size_max=size_max,
+            content_type=content_type,
+        )
+        return (await self._control.ask(request, Presigned)).url
+
+    @overload
+    def list(
+        self, prefix: str = "", delimiter: None = None, *, after: str = "", limit: int | None = None
+    ) -> AsyncIterator[ObjectInfo]: ...
+
+    @overload
+    def list(
+        self, prefix: str = "", *, delimiter: str, after: str = "", limit: int | None = None
+    ) -> AsyncIterator[ObjectInfo | Prefix]: ...
+
+    @overload
+    def list(
+        self, prefix: str, delimiter: str, *, after: str = "", limit: int | None = None
+    ) -> AsyncIterator[ObjectInfo | Prefix]: ...
+
+    async def list(
+        self, prefix: str = "", delimiter: str | None = None, *, after: str = "", limit: int | None = None
+    ) -> AsyncIterator[ObjectInfo | Prefix]:
+        """The objects of the bucket, in the order of their keys' UTF-8 bytes.
+
+        Args:
+            prefix: only keys that begin with it.
+            delimiter: keys that have it after the prefix are summed up as one `Prefix` each; with "/" this
+                lists one folder.
+            after: only entries greater than this one, to go on where an earlier listing stopped.
+            limit: stop after so many entries.
+        """
+        left = limit
+        next_after: str | None = after
+        while next_after is not None and (left is None or left > 0):
+            request = ListObjects(
+                bucket=self.name,
+                prefix=prefix,
+                delimiter=delimiter,
+                after=next_after,
+                limit=PAGE_SIZE if left is None else min(left, PAGE_SIZE),
+            )
+            page = await self._control.ask(request, Listing)
+            for entry in merge_entries(page):
+                if left is not None:
+                    if left == 0:
+                        return
+                    left -= 1
+                yield entry
+            next_after = page.next_after
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _put_bytes(self, key: str, source: Bytes, options: PutOptions) -> ObjectWritten:
+        data = as_bytes_view(source) if isinstance(source, memoryview) else source
+        if len(data) > SMALL_MAX or options.names_size > NAMES_SIZE_MAX:
+            return await self._uploader.put_source(key, MemorySource(as_bytes_view(data)), options)
+        return await self._writer.put(key, data, options)
+
+    async def _put_path(
+        self, key: str, path: str | os.PathLike[str], options: PutOptions, progress: Progress | None
+    ) -> ObjectWritten:
+        with opened_file(path) as file:
+            if file.size > SMALL_MAX or options.names_size > NAMES_SIZE_MAX:
+                return await self._uploader.put_source(key, file, options, progress)
+            written = await self._writer.put(key, await file.read(), options)
+        if progress is not None:
+            progress(written.size)
+        return written
+
+
+def merge_entries(page: Listing) -> Iterator[ObjectInfo | Prefix]:
+    """The objects and common prefixes of one page, in one order."""
+    objects, prefixes = iter(page.objects), iter(page.prefixes)
+    info, prefix = next(objects, None), next(prefixes, None)
+    while info is not None or prefix is not None:
+        if prefix is None or (info is not None and info.key.encode() < prefix.encode()):
+            assert info is not None
+            yield info
+            info = next(objects, None)
+        else:
+            yield Prefix(prefix)
+            prefix = next(prefixes, None)
+
+
+def _put_options(
+    key: str,
+    content_type: str | None,
+    metadata: Mapping[str, str] | None,
+    if_match: str | None,
+    if_none_match: str | None,
+) -> PutOptions:
+    """What goes with the bytes of a put, checked before anything is sent."""
+    names_size = key_size(key)
+    if content_type is None:
+        content_type = guess_content_type(key)
+    else:
+        check_content_type(content_type)
+    names_size += len(content_type)
+    if metadata:
+        names_size += check_metadata(metadata)
+    return PutOptions(
+        content_type=content_type,
+        metadata=metadata or {},
+        if_match=check_condition(if_match),
+        if_none_match=check_condition(if_none_match),
+        names_size=names_size,
+    )

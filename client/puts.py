@@ -1,0 +1,231 @@
+"""Small puts: one HTTP request each, and never a doubt about what became of it.
+
+A put takes a needle id from a lease and sends its bytes.  What may come back:
+
+    201                    durable, in the catalog, visible: done
+    refused                the caller must change something: raised, never repeated
+    lease spent, disk full certainly not written: repeated with another id
+    anything else          (connection lost, timeout, 5xx) the needle may or may not be committed.  The master
+                           is asked to settle it: committed means done; otherwise it never will be, and only
+                           then the put is repeated elsewhere.
+
+So a put is applied once or not at all, whatever breaks, and `OutcomeUnknown` is raised when the master
+cannot be reached to settle it.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import trio
+from crc32c import crc32c
+
+from client.control import Control, back_off_s
+from client.headers import FAILURE_SIZE_MAX, PutOptions, put_headers, read_failure, read_put_answer
+from client.leases import NEEDLE_OVERHEAD, LeasePool, Ticket
+from errors import (
+    ClusterFull,
+    DeadlineExceeded,
+    DiskFull,
+    LeaseExhausted,
+    LinkDown,
+    NeedleExists,
+    NeedleVoid,
+    NoSuchObject,
+    NoSuchVolume,
+    OutcomeUnknown,
+    Overloaded,
+    RequestRefused,
+    RequestTimeout,
+    StoreError,
+    TokenExpired,
+    TokenInvalid,
+    Unavailable,
+    VolumeFull,
+)
+from transport.http_client import HttpPool
+from transport.messages import (
+    Lease,
+    Leased,
+    LeaseNeedles,
+    ObjectFound,
+    ObjectWritten,
+    Settled,
+    SettleNeedle,
+    StatObject,
+    etag_of,
+)
+
+SMALL_MAX = 1024 * 1024  # larger bodies are uploads
+ATTEMPTS = 4
+RIDE_OUT_S = 10.0  # how long a put waits for some volume to take it
+
+
+class Verdict(enum.Enum):
+    """What a failed attempt to put a needle calls for."""
+
+    GIVE_UP = enum.auto()  # repeating changes nothing
+    LEASE_SPENT = enum.auto()  # not written; another lease of any volume will do
+    VOLUME_REFUSED = enum.auto()  # not written; another volume will do
+    UNCERTAIN = enum.auto()  # settle first, then another volume
+
+
+def judge(error: StoreError) -> Verdict:
+    """Classify the failure of one attempt."""
+    match error:
+        case TokenExpired() | TokenInvalid() | LeaseExhausted() | NeedleVoid():
+            return Verdict.LEASE_SPENT
+        case VolumeFull() | DiskFull() | NoSuchVolume():
+            return Verdict.VOLUME_REFUSED
+        case ClusterFull():
+            return Verdict.GIVE_UP
+        case NeedleExists() | RequestTimeout():
+            return Verdict.UNCERTAIN
+        case RequestRefused():
+            return Verdict.GIVE_UP
+        case _:
+            return Verdict.UNCERTAIN
+
+
+class BucketWriter:
+    """The small puts of one bucket."""
+
+    def __init__(self, bucket: str, control: Control, pool: HttpPool, nursery: trio.Nursery) -> None:
+        self._bucket = bucket
+        self._control = control
+        self._pool = pool
+        self._nursery = nursery
+        self._leases = LeasePool()
+        self._waiting_count = 0
+        self._refill: trio.Event | None = None  # set when the request in flight has been answered
+        self._refill_error: StoreError | None = None
+
+    async def put(self, key: str, data: bytes | bytearray | memoryview, options: PutOptions) -> ObjectWritten:
+        """Store at most 1 MiB under a key."""
+        size = len(data)
+        stored_size = size + options.names_size + NEEDLE_OVERHEAD
+        crc = crc32c(data)
+        headers = put_headers(key, options)
+        headers.append(("X-Warehouse-CRC32C", f"{crc:08x}"))
+        failure: StoreError = Unavailable("no attempt was made")
+        for attempt in range(ATTEMPTS):
+            ticket = await self._ticket(stored_size)
+            try:
+                status, _, body = await self._pool.request(
+                    "PUT",
+                    ticket.url,
+                    ticket.target,
+                    headers=[ticket.authorization, *headers],
+                    body=data,
+                    response_size_max=FAILURE_SIZE_MAX,
+                )
+                if status == 201:
+                    answer = read_put_answer(body)
+                    return ObjectWritten(etag=answer.etag, size=size, created_ms=answer.created_ms)
+                failure = read_failure(status, body)
+            except Unavailable as error:
+                failure = error
+            match judge(failure):
+                case Verdict.GIVE_UP:
+                    raise failure
+                case Verdict.LEASE_SPENT:
+                    self._leases.drop(ticket)
+                case Verdict.VOLUME_REFUSED:
+                    self._leases.avoid(ticket.volume_id, trio.current_time())
+                case Verdict.UNCERTAIN:
+                    if not isinstance(failure, Overloaded):
+                        self._leases.avoid(ticket.volume_id, trio.current_time())
+                    if await self._is_committed(key, ticket, failure):
+                        return await self._written_before(key, ticket, size, crc)
+                    await trio.sleep(back_off_s(attempt))
+        raise failure
+
+    # --- what became of it ------------------------------------------------------------------------
+
+    async def _is_committed(self, key: str, ticket: Ticket, failure: StoreError) -> bool:
+        question = SettleNeedle(
+            bucket=self._bucket, key=key, volume_id=ticket.volume_id, needle_id=ticket.needle_id
+        )
+        try:
+            settled = await self._control.ask(question, Settled)
+        except Unavailable as error:
+            raise OutcomeUnknown(
+                f"{self._bucket}/{key} may or may not have been stored: {failure.message}; "
+                f"and the master could not be asked: {error.message}"
+            ) from failure
+        return settled.is_committed
+
+    async def _written_before(self, key: str, ticket: Ticket, size: int, crc: int) -> ObjectWritten:
+        """The result of a put whose answer was lost; `created_ms` is 0 when it has been replaced since."""
+        etag = etag_of(ticket.volume_id, ticket.needle_id, crc)
+        created_ms = 0
+        try:
+            found = await self._control.ask(StatObject(bucket=self._bucket, key=key), ObjectFound)
+        except (NoSuchObject, Unavailable):
+            pass
+        else:
+            if found.object.etag == etag:
+                created_ms = found.object.created_ms
+        return ObjectWritten(etag=etag, size=size, created_ms=created_ms)
+
+    # --- leases -----------------------------------------------------------------------------------
+
+    async def _ticket(self, stored_size: int) -> Ticket:
+        while True:
+            ticket = self._leases.take(stored_size, trio.current_time())
+            if self._refill is None and (ticket is None or self._leases.is_short()):
+                self._refill = trio.Event()
+                self._nursery.start_soon(self._ask_for_leases, stored_size, self._refill)
+            if ticket is not None:
+                return ticket
+            assert self._refill is not None
+            self._waiting_count += 1
+            try:
+                await self._refill.wait()
+            finally:
+                self._waiting_count -= 1
+            if self._refill_error is not None:
+                raise self._refill_error
+
+    async def _ask_for_leases(self, stored_size: int, refill: trio.Event) -> None:
+        try:
+            await trio.lowlevel.checkpoint()  # others that start at this moment are counted as waiting
+            leases = await self._lease(stored_size)
+            self._leases.add(leases, trio.current_time())
+            self._refill_error = None
+        except StoreError as error:
+            self._refill_error = error
+        finally:
+            self._refill = None
+            refill.set()
+
+    async def _lease(self, stored_size: int) -> list[Lease]:
+        needle_count, byte_count, avoided = self._leases.ask(
+            stored_size, self._waiting_count, trio.current_time()
+        )
+        give_up = trio.current_time() + RIDE_OUT_S
+        attempt = 0
+        while True:
+            try:
+                leased = await self._control.ask(
+                    LeaseNeedles(
+                        bucket=self._bucket,
+                        needle_count=needle_count,
+                        byte_count=byte_count,
+                        exclude_volumes=avoided,
+                    ),
+                    Leased,
+                )
+            except Unavailable as error:
+                is_least = (needle_count, avoided) == (1, [])
+                if isinstance(error, LinkDown | DeadlineExceeded) or (
+                    is_least and (isinstance(error, ClusterFull) or trio.current_time() > give_up)
+                ):
+                    raise
+                # Ask for the least that helps: one needle, on any volume, also one that failed just now.
+                needle_count, byte_count, avoided = 1, stored_size, []
+                if is_least:  # an actor that restarts is back within seconds
+                    await trio.sleep(back_off_s(attempt))
+                    attempt += 1
+            else:
+                return leased.leases

@@ -1,0 +1,512 @@
+"""Reads: from a key to verified bytes, with bounded memory.
+
+`Locator` asks the master where objects are.  Questions of one moment travel together: while one message is
+in flight, the next ones queue and share the message after it.
+
+`ObjectStream` fetches an object, or a range of it, in spans of at most 4 MiB, a few in flight, delivered in
+order.  The volume actor verifies every block on its way out; here the CRC of every chunk that is read from
+its first to its last byte is verified again, end to end, before the chunk's last span is handed out.  A
+range that cuts a chunk rests on the volume's check.
+
+An object may be replaced while it is read.  A stream never mixes versions: it continues only while the
+catalog still names the same ETag, and raises `ObjectReplaced` otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Self
+
+import trio
+from crc32c import crc32c
+
+from client.control import Control, back_off_s
+from client.headers import FAILURE_SIZE_MAX, Header, read_failure
+from client.tasks import background
+from errors import (
+    BadRequest,
+    LinkDown,
+    NeedleCorrupt,
+    NeedleMissing,
+    NoSuchNeedle,
+    NoSuchObject,
+    NoSuchVolume,
+    ObjectReplaced,
+    RangeNotSatisfiable,
+    StoreError,
+    TokenExpired,
+    TokenInvalid,
+    Unavailable,
+    VolumeOffline,
+)
+from transport.http_client import HttpPool
+from transport.messages import Chunk, LocateObjects, ObjectInfo, ObjectsLocated, ReadGrant
+
+SPAN_SIZE = 4 * 1024 * 1024  # a multiple of the blocks that volumes verify
+WINDOW = 4  # spans of one stream in flight
+SPARE_SPANS = 8  # beyond the first of each stream, for all streams of a client together
+ATTEMPTS = 5
+ATTEMPTS_MIDWAY = 14  # bytes have been handed out: ride out the ten seconds that a restart takes
+BATCH_MAX = 500  # keys of one LocateObjects
+GRANT_MARGIN_S = 5.0
+
+
+# --- where objects are ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A `ReadGrant`, ready for the next request."""
+
+    url: str
+    authorization: Header
+    expires_s: float
+
+    @classmethod
+    def of(cls, grant: ReadGrant, now_s: float) -> Self:
+        margin_s = min(GRANT_MARGIN_S, grant.expires_in_s / 4)
+        return cls(
+            grant.url, ("Authorization", f"Bearer {grant.token}"), now_s + grant.expires_in_s - margin_s
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where one object is, and the right to read it.  The grants are shared by all of one answer."""
+
+    bucket: str
+    info: ObjectInfo
+    grants: dict[int, Grant]
+    offline: dict[int, str]
+
+    def grant_for(self, volume_id: int) -> Grant:
+        grant = self.grants.get(volume_id)
+        if grant is None:
+            disk = self.offline.get(volume_id)
+            where = f"disk {disk!r}" if disk else f"the disk of volume {volume_id}"
+            raise VolumeOffline(f"{where} is offline; it holds bytes of {self.bucket}/{self.info.key}")
+        return grant
+
+
+@dataclass(slots=True)
+class _Question:
+    key: str
+    answered: trio.Event = field(default_factory=trio.Event)
+    located: Located | None = None
+    error: StoreError | None = None
+
+
+class Locator:
+    """Asks where objects of one bucket are, many at a time."""
+
+    def __init__(self, bucket: str, control: Control, nursery: trio.Nursery) -> None:
+        self._bucket = bucket
+        self._control = control
+        self._nursery = nursery
+        self._waiting: list[_Question] = []
+        self._is_asking = False
+
+    async def locate(self, key: str) -> Located:
+        """Where is this object now?
+
+        Raises:
+            NoSuchObject, NoSuchBucket, PermissionDenied.
+        """
+        question = _Question(key)
+        self._waiting.append(question)
+        if not self._is_asking:
+            self._is_asking = True
+            self._nursery.start_soon(self._ask_until_quiet)
+        await question.answered.wait()
+        if question.error is not None:  # one error, many askers: each raises its own
+            raise type(question.error)(question.error.message) from question.error
+        if question.located is None:
+            raise NoSuchObject(f"bucket {self._bucket!r} has no object {key!r}")
+        return question.located
+
+    async def _ask_until_quiet(self) -> None:
+        # A task of its own: whoever asked may be cancelled, and the others still want their answer.
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+                await self._ask(batch)
+        finally:
+            self._is_asking = False
+
+    async def _ask(self, batch: list[_Question]) -> None:
+        request = LocateObjects(bucket=self._bucket, keys=[question.key for question in batch])
+        try:
+            answer = await self._control.ask(request, ObjectsLocated)
+            if len(answer.objects) != len(batch):
+                raise BadRequest(f"asked for {len(batch)} objects, the master answered {len(answer.objects)}")
+        except StoreError as error:
+            for question in batch:
+                question.error = error
+                question.answered.set()
+            return
+        now_s = trio.current_time()
+        grants = {grant.volume_id: Grant.of(grant, now_s) for grant in answer.grants}
+        for question, info in zip(batch, answer.objects, strict=True):
+            if info is not None:
+                question.located = Located(self._bucket, info, grants, answer.offline)
+            question.answered.set()
+
+
+# --- spans ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of one chunk that one request fetches."""
+
+    chunk: Chunk
+    start: int  # within the chunk
+    length: int
+    is_verified: bool  # part of a chunk that is read as a whole
+
+    @property
+    def is_whole_chunk(self) -> bool:
+        return self.length == self.chunk.size
+
+    @property
+    def ends_chunk(self) -> bool:
+        return self.start + self.length == self.chunk.size
+
+
+def plan_spans(chunks: Sequence[Chunk], start: int, length: int) -> Iterator[Span]:
+    """Cut bytes `start` to `start + length` of an object into spans, in order; none crosses a chunk."""
+    end, chunk_start = start + length, 0
+    for chunk in chunks:
+        first, last = max(start - chunk_start, 0), min(end - chunk_start, chunk.size)
+        is_verified = (first, last) == (0, chunk.size)
+        while first < last:
+            # Spans end on multiples of their size, so no block is read and verified twice.
+            span_length = min(SPAN_SIZE - first % SPAN_SIZE, last - first)
+            yield Span(chunk, first, span_length, is_verified)
+            first += span_length
+        chunk_start += chunk.size
+
+
+class SpanBuffers:
+    """The memory that all streams of one client share.
+
+    Every stream may always hold one span, so none waits for another and nothing can deadlock; more than
+    one only while spares last.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[bytearray] = []
+        self._spare_count = SPARE_SPANS
+
+    def take_spare(self) -> bool:
+        if self._spare_count == 0:
+            return False
+        self._spare_count -= 1
+        return True
+
+    def give_spare(self) -> None:
+        self._spare_count += 1
+
+    def buffer(self, length: int) -> bytearray:
+        # Fresh memory costs a page fault every 4 KiB: full spans use theirs again.
+        if length < SPAN_SIZE:
+            return bytearray(length)
+        return self._free.pop() if self._free else bytearray(SPAN_SIZE)
+
+    def give(self, buffer: bytearray) -> None:
+        if len(buffer) == SPAN_SIZE and len(self._free) < SPARE_SPANS:
+            self._free.append(buffer)
+
+
+@dataclass(slots=True)
+class _Fetch:
+    span: Span
+    buffer: bytearray
+    is_spare: bool
+    done: trio.Event = field(default_factory=trio.Event)
+    error: StoreError | None = None
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+class BucketReader:
+    """The reads of one bucket."""
+
+    def __init__(
+        self, bucket: str, control: Control, pool: HttpPool, buffers: SpanBuffers, nursery: trio.Nursery
+    ) -> None:
+        self.bucket = bucket
+        self.pool = pool
+        self.buffers = buffers
+        self._locator = Locator(bucket, control, nursery)
+
+    async def get(self, key: str) -> bytes:
+        for _ in range(ATTEMPTS):
+            located = await self._locator.locate(key)
+            try:
+                if located.info.chunk_count == 1 and located.info.size <= SPAN_SIZE:
+                    return await self._get_small(located)
+                async with self.stream(located) as stream:
+                    return await stream.read()
+            except ObjectReplaced:
+                continue  # nothing was handed out yet: start again with the version that is there now
+        raise ObjectReplaced(f"{self.bucket}/{key} was replaced {ATTEMPTS} times while it was being read")
+
+    async def _get_small(self, located: Located) -> bytes:
+        """The hot path: one chunk, one request, no task."""
+        chunk = located.info.chunks[0]
+        if chunk.size == 0:
+            return b""
+        attempt = 0
+        while True:
+            grant = located.grant_for(chunk.volume_id)
+            try:
+                status, _, body = await self.pool.request(
+                    "GET",
+                    grant.url,
+                    f"/v1/needles/{chunk.volume_id}/{chunk.needle_id}",
+                    headers=(grant.authorization,),
+                    response_size_max=max(chunk.size, FAILURE_SIZE_MAX),
+                )
+                if status == 200:
+                    _check_chunk(chunk, len(body), crc32c(body))
+                    return body
+                failure = read_failure(status, body)
+            except Unavailable as error:
+                failure = error
+            located = await self.locate_after(failure, located, attempt, ATTEMPTS)
+            attempt += 1
+
+    @asynccontextmanager
+    async def open(self, key: str, start: int, length: int | None) -> AsyncIterator[ObjectStream]:
+        async with AsyncExitStack() as stack:
+            for _ in range(ATTEMPTS):
+                located = await self._locator.locate(key)
+                stream = await stack.enter_async_context(self.stream(located, start, length))
+                try:
+                    await stream.wait_first()
+                except ObjectReplaced:
+                    await stack.aclose()
+                else:
+                    yield stream
+                    return
+        raise ObjectReplaced(f"{self.bucket}/{key} was replaced {ATTEMPTS} times while it was being opened")
+
+    @asynccontextmanager
+    async def stream(
+        self, located: Located, start: int = 0, length: int | None = None, *, window: int = WINDOW
+    ) -> AsyncIterator[ObjectStream]:
+        """Read one known version of an object, or a range of it."""
+        size = located.info.size
+        if start < 0 or (length is not None and length < 0):
+            raise BadRequest(f"a range has no negative numbers: {start=} {length=}")
+        if start > size:
+            raise RangeNotSatisfiable(
+                f"{self.bucket}/{located.info.key} has {size} bytes, none from {start} on"
+            )
+        wanted = size - start if length is None else min(length, size - start)
+        async with background() as nursery:
+            stream = ObjectStream(self, located, start, wanted, window, nursery)
+            try:
+                yield stream
+            finally:
+                stream.forget()
+
+    async def locate(self, key: str) -> Located:
+        return await self._locator.locate(key)
+
+    async def locate_after(
+        self, failure: StoreError, located: Located, attempt: int, attempts: int
+    ) -> Located:
+        """Where the same version is now, after a fetch of it failed.
+
+        Raises `failure` itself when another fetch would be no use, `ObjectReplaced` when the version is gone.
+        """
+        is_missing = isinstance(failure, NoSuchNeedle | NoSuchVolume)
+        is_passing = isinstance(failure, Unavailable | TokenExpired | TokenInvalid)
+        if not (is_missing or is_passing) or attempt + 1 >= attempts:
+            raise failure
+        if attempt > 0:
+            await trio.sleep(back_off_s(attempt))
+        key = located.info.key
+        try:
+            now = await self._locator.locate(key)
+        except NoSuchObject:
+            raise ObjectReplaced(f"{self.bucket}/{key} was deleted while it was being read") from failure
+        if now.info.etag != located.info.etag:
+            raise ObjectReplaced(f"{self.bucket}/{key} was replaced while it was being read") from failure
+        if is_missing and attempt > 0:
+            raise NeedleMissing(
+                f"the catalog names a needle of {self.bucket}/{key} that its volume lacks: {failure.message}"
+            ) from failure
+        return now
+
+
+class ObjectStream:
+    """The bytes of one object, or of a range of it, in order: `async for piece in stream`.
+
+    `info` tells size, ETag, type and metadata of the object; `size` is what this stream delivers.
+    """
+
+    def __init__(
+        self,
+        reader: BucketReader,
+        located: Located,
+        start: int,
+        length: int,
+        window: int,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.info = located.info
+        self.size = length
+        self._reader = reader
+        self._located = located
+        self._locating = trio.Lock()
+        self._window_max = window
+        self._nursery = nursery
+        self._spans = plan_spans(located.info.chunks, start, length)
+        self._window: deque[_Fetch] = deque()
+        self._held: _Fetch | None = None  # handed out, its buffer still in use
+        self._has_delivered = False
+        self._crc = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        view = await self.next_view()
+        if view is None:
+            raise StopAsyncIteration
+        return bytes(view)
+
+    async def read(self) -> bytes:
+        """All that is left, in one piece: for objects that fit in memory."""
+        data = bytearray()
+        while (view := await self.next_view()) is not None:
+            data += view
+        return bytes(data)
+
+    async def views(self) -> AsyncIterator[memoryview]:
+        """The same pieces without a copy, each valid until the next one is asked for."""
+        while (view := await self.next_view()) is not None:
+            yield view
+
+    async def wait_first(self) -> None:
+        """Wait until the first bytes are here, so that what is wrong with the object shows at once."""
+        self._fill_window()
+        if self._window:
+            await self._window[0].done.wait()
+            if (error := self._window[0].error) is not None:
+                raise error
+
+    async def next_view(self) -> memoryview | None:
+        """The next bytes, without a copy: valid until the next call.  None at the end."""
+        self._release_held()
+        self._fill_window()
+        if not self._window:
+            await trio.lowlevel.checkpoint()
+            return None
+        fetch = self._window[0]
+        await fetch.done.wait()
+        if fetch.error is not None:
+            raise fetch.error
+        span = fetch.span
+        view = memoryview(fetch.buffer)[: span.length]
+        if span.is_verified:
+            self._crc = crc32c(view, self._crc if span.start else 0)
+            if span.ends_chunk:
+                _check_chunk(span.chunk, span.start + span.length, self._crc)
+        self._held = self._window.popleft()
+        self._has_delivered = True
+        self._fill_window()
+        return view
+
+    def forget(self) -> None:
+        """Give buffers back; the tasks that filled them have ended or are about to be cancelled."""
+        self._release_held()
+        for fetch in self._window:
+            if fetch.is_spare:
+                self._reader.buffers.give_spare()
+        self._window.clear()
+
+    def _release_held(self) -> None:
+        if self._held is not None:
+            self._reader.buffers.give(self._held.buffer)
+            if self._held.is_spare:
+                self._reader.buffers.give_spare()
+            self._held = None
+
+    def _fill_window(self) -> None:
+        buffers = self._reader.buffers
+        while len(self._window) < self._window_max:
+            is_spare = bool(self._window) or self._held is not None
+            if is_spare and not buffers.take_spare():
+                return
+            span = next(self._spans, None)
+            if span is None:
+                if is_spare:
+                    buffers.give_spare()
+                return
+            fetch = _Fetch(span, buffers.buffer(span.length), is_spare)
+            self._window.append(fetch)
+            self._nursery.start_soon(self._fetch, fetch)
+
+    async def _fetch(self, fetch: _Fetch) -> None:
+        attempt = 0
+        try:
+            while True:
+                located = self._located
+                try:
+                    await self._receive(fetch, located)
+                    break
+                except StoreError as error:
+                    await self._recover(error, located, attempt)
+                attempt += 1
+        except StoreError as error:
+            fetch.error = error
+        fetch.done.set()
+
+    async def _recover(self, failure: StoreError, located: Located, attempt: int) -> None:
+        if isinstance(failure, VolumeOffline) and not self._has_delivered:
+            raise failure  # nobody has waited for anything yet: say so at once
+        attempts = ATTEMPTS_MIDWAY if self._has_delivered else ATTEMPTS
+        async with self._locating:  # spans fail together: the first to come asks for all
+            if self._located is located:
+                self._located = await self._reader.locate_after(failure, located, attempt, attempts)
+
+    async def _receive(self, fetch: _Fetch, located: Located) -> None:
+        span, chunk = fetch.span, fetch.span.chunk
+        grant = located.grant_for(chunk.volume_id)
+        if grant.expires_s <= trio.current_time():
+            raise TokenExpired("the right to read was given for a shorter time than this stream takes")
+        headers = [grant.authorization]
+        if not span.is_whole_chunk:
+            headers.append(("Range", f"bytes={span.start}-{span.start + span.length - 1}"))
+        target = f"/v1/needles/{chunk.volume_id}/{chunk.needle_id}"
+        async with self._reader.pool.stream("GET", grant.url, target, headers=headers) as response:
+            if response.status != (200 if span.is_whole_chunk else 206):
+                raise read_failure(response.status, await response.read(FAILURE_SIZE_MAX))
+            if response.content_length != span.length:
+                raise NeedleCorrupt(
+                    f"volume {chunk.volume_id}, needle {chunk.needle_id}: asked for {span.length} bytes, "
+                    f"{response.content_length} announced"
+                )
+            view = memoryview(fetch.buffer)[: span.length]
+            filled = 0
+            while filled < span.length:
+                received = await response.read_into(view[filled:])
+                if received == 0:
+                    raise LinkDown(f"the body ended after {filled} of {span.length} bytes")
+                filled += received
+
+
+def _check_chunk(chunk: Chunk, size: int, crc: int) -> None:
+    if size != chunk.size or crc != chunk.crc:
+        raise NeedleCorrupt(
+            f"volume {chunk.volume_id}, needle {chunk.needle_id}: expected {chunk.size} bytes with CRC "
+            f"{chunk.crc:08x}, received {size} with CRC {crc:08x}"
+        )
