@@ -45,6 +45,8 @@ from transport.curve import CurveKeys
 from transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
 from transport.zap import DOMAIN, ZapHandler
 from transport.zmq_socket import (
+    NOBLOCK,
+    SNDMORE,
     OwnedSocket,
     close_monitored,
     connection_name,
@@ -60,6 +62,7 @@ PROBE = b""  # a frame that says nothing; links ignore it
 RECHECK_S = 0.01  # libzmq reports a closed descriptor shortly before its peer becomes unreachable
 CURVE_OVERHEAD = 64  # bytes that encryption adds to a frame, generously (RFC 26: 33)
 KNOWN_IDS_MAX = 10_000  # routing ids of departed peers whose key is remembered
+_SRCFD = int(zmq.SRCFD)
 _MONITORED = zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED
 
 
@@ -235,7 +238,7 @@ class Hub:
     def _take(self) -> bool:
         """Receive one message and see to it; False when there is none."""
         try:
-            ident_frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+            ident_frame = self._socket.recv(NOBLOCK, copy=False)
         except zmq.Again:
             return False
         frame = self._socket.recv(copy=False)  # the parts of a message arrive together
@@ -244,7 +247,7 @@ class Hub:
             frame = self._socket.recv(copy=False)
         ident = ident_frame.bytes
         try:
-            peer = self._peer_of(ident, str(frame.get("User-Id")), int(frame.get(zmq.SRCFD)))
+            peer = self._peer_of(ident, str(frame.get("User-Id")), int(frame.get(_SRCFD)))
         except PermissionDenied as error:
             with suppress(Overloaded):
                 self._send_unless_gone(
@@ -464,7 +467,8 @@ class Hub:
             Overloaded: the queue of that connection is full.
         """
         try:
-            self._socket.send_multipart([ident, frame], zmq.NOBLOCK)
+            self._socket.send(ident, NOBLOCK | SNDMORE)  # decides: the rest of a message always fits
+            self._socket.send(frame, NOBLOCK)
         except zmq.Again as error:
             raise Overloaded(f"the queue of {_name_of(ident)} is full") from error
         except zmq.ZMQError as error:

@@ -38,7 +38,14 @@ from errors import (
 from transport.conversation import Conversation, refusal_of
 from transport.curve import CurveKeys
 from transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
-from transport.zmq_socket import OwnedSocket, close_monitored, open_monitor, receive_event
+from transport.zmq_socket import (
+    NOBLOCK,
+    OwnedSocket,
+    close_monitored,
+    has_message,
+    open_monitor,
+    receive_event,
+)
 
 log = logging.getLogger(__name__)
 
@@ -327,17 +334,17 @@ class _Connection:
 
     def _take(self) -> bool:
         try:
-            frame = self._socket.recv(zmq.NOBLOCK)
+            frame = self._socket.recv(NOBLOCK, copy=False)
         except zmq.Again:
             return False
-        is_whole = not self._socket.getsockopt(zmq.RCVMORE)
-        while self._socket.getsockopt(zmq.RCVMORE):
-            self._socket.recv()
-        if frame and is_whole:  # an empty frame is the hub's probe
-            self._hear(frame)
+        is_whole = not frame.more
+        while frame.more:
+            frame = self._socket.recv(copy=False)
+        if is_whole and len(frame):  # an empty frame is the hub's probe
+            self._hear(frame.buffer)
         return True
 
-    def _hear(self, frame: bytes) -> None:
+    def _hear(self, frame: memoryview) -> None:
         try:
             envelope = self.conversation.open(frame)
         except StoreError as error:
@@ -366,11 +373,11 @@ class _Connection:
 
     def _send(self, frame: bytes) -> None:
         try:
-            self._socket.send(frame, zmq.NOBLOCK)
+            self._socket.send(frame, NOBLOCK)
         except zmq.Again:
-            self._socket.getsockopt(zmq.EVENTS)  # a connection just made is taken note of here
+            has_message(self._socket)  # a connection just made is taken note of here
             try:
-                self._socket.send(frame, zmq.NOBLOCK)
+                self._socket.send(frame, NOBLOCK)
             except zmq.Again as error:
                 raise LinkDown(f"the connection to {self._link.endpoint} takes no messages") from error
         self._owned.poke()

@@ -24,6 +24,12 @@ import zmq
 BATCH = 64  # messages between two checkpoints; at 30 us each, others wait 2 ms at most
 PASS_MAX = 32  # batches after which `on_dry` is called even though more keeps coming
 
+# As plain integers: on the hot path an enum costs more than the call it is passed to.
+NOBLOCK = int(zmq.NOBLOCK)
+SNDMORE = int(zmq.SNDMORE)
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
+
 _MONITOR_EVENT = struct.Struct("=Hi")  # event, value; zmq_socket_monitor(3)
 
 
@@ -84,7 +90,7 @@ class OwnedSocket:
 
 def has_message(socket: zmq.Socket[bytes]) -> bool:
     """Is there something to receive?  Also has libzmq take note of connections that came or ended."""
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
 
 
 def open_monitor(
