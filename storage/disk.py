@@ -1,0 +1,291 @@
+"""Disk: the one door to the file system, small enough that tests can stand in for it.
+
+Volumes reach their files through `Disk` and `File` and nothing else.  `OsDisk` is the real thing.  The
+simulated disk of the tests keeps the same contract and may forget, at any moment, whatever was not synced:
+
+- Bytes written are readable at once.  They survive a power cut only from the return of `fdatasync` on.
+- A name made, replaced or removed survives a power cut only from the return of `sync_directory` on its
+  directory.  `replace` is atomic: afterwards the name is the old file or the new one, never a mixture.
+- After a failed `fdatasync` nothing is known about the bytes it should have covered, and a second call
+  that succeeds proves nothing (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020).
+
+All calls block, and raise `OSError` as the system gave it; the caller knows what it was doing and names
+the failure.  Paths are relative to the disk's root, with "/" between their parts.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+if sys.platform == "darwin":
+    import fcntl
+
+Buffer = bytes | bytearray | memoryview
+
+_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux alone has it; elsewhere reads just read
+
+
+class File(Protocol):
+    """An open file.  Closed by `close`, or when the last reference to it goes."""
+
+    def preadv(self, buffers: Sequence[bytearray | memoryview], offset: int, *, nowait: bool = False) -> int:
+        """Fill the buffers from `offset` on; returns bytes read, short at the end of the file.
+
+        With `nowait` it raises BlockingIOError, or returns short, when the bytes are not in memory.
+        """
+
+    def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
+        """Write the buffers one after the other at `offset`; returns bytes written, maybe short."""
+
+    def fdatasync(self) -> None:
+        """Return when all that was written before the call survives a power cut."""
+
+    def allocate(self, offset: int, length: int) -> None:
+        """Make sure that writing there later cannot fail for want of space; grows the file.
+
+        Does nothing where the file system has no such call.
+        """
+
+    def truncate(self, size: int) -> None: ...
+
+    def size(self) -> int: ...
+
+    def drop_cache(self, offset: int) -> None:
+        """Forget cached clean pages from `offset` on, so that reads show what the disk really holds."""
+
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    """A directory tree of files."""
+
+    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> File:
+        """Open a file; `create` makes it, or empties the one that is there."""
+
+    def exists(self, path: str) -> bool: ...
+
+    def list(self, path: str) -> list[str]:
+        """The names in a directory, sorted."""
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory and its parents; no error when it is there already."""
+
+    def replace(self, source: str, target: str) -> None: ...
+
+    def sync_directory(self, path: str) -> None: ...
+
+    def remove(self, path: str) -> None: ...
+
+    def free_bytes(self) -> int:
+        """Bytes that can still be written by us."""
+
+    def capacity(self) -> int:
+        """Bytes that the file system has in all."""
+
+
+class OsFile:
+    """A file of the operating system."""
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd = fd
+        self._path = path
+
+    def __repr__(self) -> str:
+        return f"OsFile({self._path!r})"
+
+    def preadv(self, buffers: Sequence[bytearray | memoryview], offset: int, *, nowait: bool = False) -> int:
+        if not nowait:
+            return os.preadv(self._fd, buffers, offset)
+        try:
+            return os.preadv(self._fd, buffers, offset, _NOWAIT)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                # A file system that cannot tell (tmpfs, NFS, FUSE).  A thread is always right.
+                raise BlockingIOError(errno.EAGAIN, "reads that do not wait: not supported") from error
+            raise
+
+    def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
+        return os.pwritev(self._fd, buffers, offset)
+
+    def fdatasync(self) -> None:
+        if sys.platform == "darwin":
+            # fsync there stops at the drive's own cache (fcntl(2), F_FULLFSYNC).
+            fcntl.fcntl(self._fd, fcntl.F_FULLFSYNC)
+        else:
+            os.fdatasync(self._fd)
+
+    def allocate(self, offset: int, length: int) -> None:
+        if sys.platform == "darwin":
+            return
+        try:
+            os.posix_fallocate(self._fd, offset, length)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._fd, size)
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def drop_cache(self, offset: int) -> None:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._fd, offset, 0, os.POSIX_FADV_DONTNEED)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class OsDisk:
+    """The files under one directory of the operating system."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def __repr__(self) -> str:
+        return f"OsDisk({str(self.root)!r})"
+
+    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> OsFile:
+        flags = os.O_RDONLY if read_only else os.O_RDWR
+        if create:
+            flags |= os.O_CREAT | os.O_TRUNC
+        return OsFile(os.open(self.root / path, flags, 0o640), path)
+
+    def exists(self, path: str) -> bool:
+        return (self.root / path).exists()
+
+    def list(self, path: str) -> list[str]:
+        return sorted(os.listdir(self.root / path))
+
+    def make_directory(self, path: str) -> None:
+        (self.root / path).mkdir(mode=0o750, parents=True, exist_ok=True)
+
+    def replace(self, source: str, target: str) -> None:
+        os.replace(self.root / source, self.root / target)
+
+    def sync_directory(self, path: str) -> None:
+        fd = os.open(self.root / path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def remove(self, path: str) -> None:
+        os.unlink(self.root / path)
+
+    def free_bytes(self) -> int:
+        figures = os.statvfs(self.root)
+        return figures.f_bavail * figures.f_frsize
+
+    def capacity(self) -> int:
+        figures = os.statvfs(self.root)
+        return figures.f_blocks * figures.f_frsize
+
+
+def write_all(file: File, buffers: Sequence[Buffer], offset: int) -> None:
+    """Write all of the buffers, going on after a short write: its rest tells what is wrong.
+
+    Raises:
+        OSError: as the system gave it; some of the bytes may have been written.
+    """
+    wanted = sum(map(len, buffers))
+    written = file.pwritev(buffers, offset)
+    while written < wanted:
+        rest = _after(buffers, written)
+        count = file.pwritev(rest, offset + written)
+        if not count:
+            raise OSError(errno.EIO, "a write of more than 0 bytes wrote none")
+        written += count
+
+
+def _after(buffers: Sequence[Buffer], skip: int) -> list[Buffer]:
+    """The buffers without their first `skip` bytes."""
+    rest: list[Buffer] = []
+    for buffer in buffers:
+        if skip < len(buffer):
+            rest.append(memoryview(buffer)[skip:])
+        skip = max(0, skip - len(buffer))
+    return rest
+
+
+def read_fully(file: File, buffer: bytearray | memoryview, offset: int) -> int:
+    """Fill `buffer`, going on after short reads; returns less than its size only at the end of the file."""
+    count = file.preadv([buffer], offset)
+    if count == len(buffer):
+        return count
+    view = memoryview(buffer)
+    while count and count < len(buffer):
+        more = file.preadv([view[count:]], offset + count)
+        if not more:
+            break
+        count += more
+    return count
+
+
+def write_file(disk: Disk, path: str, content: bytes) -> None:
+    """Replace a small file as one step that survives a power cut: the old content or all of the new."""
+    directory = path.rpartition("/")[0]
+    temporary = path + ".new"
+    file = disk.open(temporary, create=True)
+    try:
+        write_all(file, [content], 0)
+        file.fdatasync()
+    finally:
+        file.close()
+    disk.replace(temporary, path)
+    disk.sync_directory(directory)
+
+
+def read_file(disk: Disk, path: str, size_max: int) -> bytes:
+    """The content of a small file, at most `size_max` bytes of it."""
+    file = disk.open(path, read_only=True)
+    try:
+        buffer = bytearray(min(file.size(), size_max))
+        return bytes(buffer[: read_fully(file, buffer, 0)])
+    finally:
+        file.close()
+
+
+class ClosedFile:
+    """Stands in for a file that was given back: whatever is asked of it fails, and touches nothing.
+
+    (Closing the descriptor under a reader in another thread would be worse: its number may by then be
+    that of another file.)
+    """
+
+    def preadv(self, buffers: Sequence[bytearray | memoryview], offset: int, *, nowait: bool = False) -> int:
+        raise OSError(errno.EBADF, "the volume is closed")
+
+    def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
+        raise OSError(errno.EBADF, "the volume is closed")
+
+    def fdatasync(self) -> None:
+        raise OSError(errno.EBADF, "the volume is closed")
+
+    def allocate(self, offset: int, length: int) -> None:
+        raise OSError(errno.EBADF, "the volume is closed")
+
+    def truncate(self, size: int) -> None:
+        raise OSError(errno.EBADF, "the volume is closed")
+
+    def size(self) -> int:
+        raise OSError(errno.EBADF, "the volume is closed")
+
+    def drop_cache(self, offset: int) -> None:
+        raise OSError(errno.EBADF, "the volume is closed")
+
+    def close(self) -> None:
+        pass

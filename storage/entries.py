@@ -1,0 +1,76 @@
+"""Entries: where the needles of a volume are right now.
+
+In front of the index file stand the entries whose records are not durable yet, in memory: `put` adds to
+them, and each sync of the data file moves them over.  So the file never speaks of bytes that a power cut
+could take away, and a lookup sees what was appended a moment ago.
+
+Lookups run in any thread and take no lock: they see one pair of dicts, replaced as a whole.  All else runs
+under the lock of the volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from storage.index import Found, IndexFile, decode_entry
+
+
+class EntryTable:
+    """All entries of one generation."""
+
+    def __init__(self, index: IndexFile | None) -> None:
+        """
+        Args:
+            index: None keeps everything in memory: the disk takes no writes and has no usable index.
+        """
+        self.index = index
+        self._overlays: tuple[dict[int, bytes], dict[int, bytes]] = ({}, {})  # pending, being flushed
+
+    @property
+    def pending_count(self) -> int:
+        return len(self._overlays[0])
+
+    def get(self, needle_id: int, *, nowait: bool = False) -> bytes | bytearray | None:
+        """The entry of a needle, None when it has none.
+
+        Raises:
+            BlockingIOError: `nowait`, and the entry is not in memory.
+            OSError: the index cannot be read.
+        """
+        pending, flushing = self._overlays
+        entry = pending.get(needle_id) or flushing.get(needle_id)
+        if entry is not None or self.index is None:
+            return entry
+        return self.index.get(needle_id, nowait=nowait)
+
+    def put(self, needle_id: int, entry: bytes) -> None:
+        self._overlays[0][needle_id] = entry
+
+    def begin_flush(self) -> dict[int, bytes]:
+        """Take out what is pending; lookups still see it until `end_flush` or `cancel_flush`."""
+        batch = self._overlays[0]
+        self._overlays = ({}, batch)
+        return batch
+
+    def end_flush(self) -> None:
+        """The batch is in the index file."""
+        self._overlays = (self._overlays[0], {})
+
+    def cancel_flush(self) -> None:
+        """The batch is not in the index file: it is pending again, under what came since."""
+        pending, batch = self._overlays
+        self._overlays = (batch | pending, {})
+
+    def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
+        """All entries with an offset from `start` up to `end`, by a walk through the whole index."""
+        pending, flushing = self._overlays
+        overlay = flushing | pending
+        for needle_id, entry in overlay.items():
+            found = decode_entry(entry)
+            if found and start <= found.offset < end:
+                yield needle_id, found
+        if self.index is None:
+            return
+        for needle_id, found in self.index.walk(start, end):
+            if needle_id not in overlay:
+                yield needle_id, found

@@ -1,0 +1,177 @@
+"""Extent: room in a volume for one needle that arrives piece by piece.
+
+The header is on file from the start, so the records behind it can be found whatever becomes of the upload;
+the needle counts once its footer is there.  Several extents of one volume fill at the same time.
+
+    open --finish--> finished        the needle is readable; durable after the next sync
+    open --abort---> aborted         dead space, or none at all when nothing was appended behind it
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+from crc32c import crc32c
+
+from errors import BadRequest, ChecksumMismatch, LengthMismatch
+from storage.disk import Buffer, File, write_all
+from storage.index import Tally
+from storage.needle import BLOCK_SIZE, CRC_SIZE, FOOTER_SIZE, encode_footer, table_size
+
+
+class Placed(msgspec.Struct, frozen=True, gc=False):
+    """Where a needle went."""
+
+    stored_size: int
+    crc: int
+    offset: int
+
+
+class ExtentOwner(Protocol):
+    """What an extent asks of its volume, on the owner thread."""
+
+    def finish_extent(self, extent: Extent, stamp: int) -> Placed: ...
+
+    def abort_extent(self, extent: Extent) -> None: ...
+
+
+class Extent:
+    """Room for one needle.  `write` may run in any thread, one call at a time; the rest on the owner's."""
+
+    def __init__(
+        self,
+        owner: ExtentOwner,
+        file: File,
+        *,
+        needle_id: int,
+        offset: int,
+        stored_size: int,
+        metadata_size: int,
+        data_offset: int,
+        data_size: int,
+        header_crc: int,
+        before: Tally,
+        on_error: Callable[[OSError], Exception],
+    ) -> None:
+        self.needle_id: Final = needle_id
+        self.offset: Final = offset
+        self.stored_size: Final = stored_size
+        self.metadata_size: Final = metadata_size
+        self.data_size: Final = data_size
+        self.before: Final = before  # the volume's counters without this record and what follows it
+        self.written = 0
+        self.crc = 0
+        self._owner = owner
+        self._file = file
+        self._data_offset = data_offset
+        self._header_crc = header_crc
+        self._on_error = on_error
+        self._table = bytearray()
+        self._block_crc = 0
+        self._is_open = True
+        self._is_broken = False
+        # Keeps a write that was left running in its thread from landing after an abort: by then the
+        # bytes may belong to another record.
+        self._lock = threading.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        return self._is_open
+
+    def write(self, piece: Buffer) -> None:
+        """Append to the data.
+
+        Raises:
+            LengthMismatch: more than was reserved; nothing is written.
+            BadRequest: the extent is finished, aborted, or an earlier write failed.
+            DiskFull, WriteFailed: the disk refused; abort is what remains.
+        """
+        with self._lock:
+            if not self._is_open or self._is_broken:
+                raise BadRequest(f"the extent of needle {self.needle_id} takes no more data")
+            size = len(piece)
+            if self.written + size > self.data_size:
+                raise LengthMismatch(
+                    f"needle {self.needle_id} is {self.data_size} bytes long, {self.written + size} came"
+                )
+            try:
+                write_all(self._file, [piece], self._data_offset + self.written)
+            except OSError as error:
+                self._is_broken = True
+                raise self._on_error(error) from error
+            self._digest(piece)
+            self.written += size
+
+    def _digest(self, piece: Buffer) -> None:
+        """Take the CRC of all data, and those of its blocks where it will need a table."""
+        self.crc = crc32c(piece, self.crc)
+        if self.data_size <= BLOCK_SIZE:
+            return
+        view, at = memoryview(piece), 0
+        while at < len(view):
+            room = BLOCK_SIZE - (self.written + at) % BLOCK_SIZE
+            part = view[at : at + room]
+            self._block_crc = crc32c(part, self._block_crc)
+            at += len(part)
+            if len(part) == room or self.written + at == self.data_size:
+                self._table += self._block_crc.to_bytes(CRC_SIZE, "little")
+                self._block_crc = 0
+
+    def finish(self, *, stamp: int, crc: int | None = None) -> Placed:
+        """Make it a needle.  Not durable until the volume is synced.
+
+        Args:
+            crc: what the sender says the CRC-32C of the data is.
+        Raises:
+            LengthMismatch: bytes are missing; the extent stays open.
+            ChecksumMismatch: the data is not what the sender meant; the extent is aborted.
+            NeedleVoid: the needle was deleted meanwhile; the extent is aborted.
+            VolumeSealed, DiskFull, WriteFailed: it could not be written; the extent is aborted.
+        """
+        if not self._is_open or self._is_broken:
+            raise BadRequest(f"the extent of needle {self.needle_id} cannot be finished any more")
+        if self.written != self.data_size:
+            raise LengthMismatch(
+                f"needle {self.needle_id} is {self.data_size} bytes long, only {self.written} came"
+            )
+        if crc is not None and crc != self.crc:
+            self.abort()
+            raise ChecksumMismatch(f"the data has CRC-32C {self.crc:08x}, its sender says {crc:08x}")
+        return self._owner.finish_extent(self, stamp)
+
+    def abort(self) -> None:
+        """Give it up.  Does nothing when it is finished or aborted already."""
+        if self._is_open:
+            self._owner.abort_extent(self)
+
+    # --- for the volume ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """No write lands after this returns."""
+        with self._lock:
+            self._is_open = False
+
+    def write_footer(self, stamp: int) -> None:
+        """Write block table and footer.  On failure the footer is wiped, so that a scan finds none.
+
+        Raises:
+            OSError: as the system gave it, from the wiping where that failed too (`wiped` says which).
+        """
+        footer = encode_footer(self._header_crc, stamp, self.crc, bytes(self._table))
+        write_all(self._file, [footer], self._footer_offset)
+
+    def wipe_footer(self) -> None:
+        """Make it an unfinished record again.
+
+        Raises:
+            OSError: as the system gave it.
+        """
+        write_all(self._file, [bytes(table_size(self.data_size) + FOOTER_SIZE)], self._footer_offset)
+
+    @property
+    def _footer_offset(self) -> int:
+        """Where the block table starts; the footer follows it at once."""
+        return self._data_offset + self.data_size

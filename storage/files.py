@@ -1,0 +1,173 @@
+"""Files of a volume: which there are, how they come into being, and how they are found again.
+
+A volume exists from the moment its manifest has its name; a directory without one is a creation that a
+crash interrupted.  Superblock and manifest restore each other, see `storage/superblock.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from errors import BadRequest, ManifestCorrupt, NoSuchVolume, SuperblockCorrupt
+from storage.disk import Disk, read_file, read_fully, write_all, write_file
+from storage.index import ENTRIES_OFFSET
+from storage.superblock import (
+    MANIFEST_SIZE_MAX,
+    SUPERBLOCK_SIZE,
+    VolumeFacts,
+    decode_manifest,
+    decode_superblock,
+    encode_manifest,
+    encode_superblock,
+)
+
+log = logging.getLogger(__name__)
+
+VOLUMES_DIRECTORY = "volumes"
+_DATA_NAME = re.compile(r"g(\d{1,10})\.vol")
+
+
+def volume_directory(volume_id: int) -> str:
+    return f"{VOLUMES_DIRECTORY}/{volume_id}"
+
+
+def volume_ids(disk: Disk) -> list[int]:
+    """The volumes on a disk, those of interrupted creations included (`NoSuchVolume` when opened)."""
+    if not disk.exists(VOLUMES_DIRECTORY):
+        return []
+    return sorted(int(name) for name in disk.list(VOLUMES_DIRECTORY) if name.isascii() and name.isdigit())
+
+
+def manifest_path(directory: str) -> str:
+    return f"{directory}/manifest"
+
+
+def data_path(directory: str, generation: int) -> str:
+    return f"{directory}/g{generation}.vol"
+
+
+def index_path(directory: str, generation: int) -> str:
+    return f"{directory}/g{generation}.idx"
+
+
+def create_files(disk: Disk, directory: str, facts: VolumeFacts) -> None:
+    """Make an empty volume that survives a power cut.  Leftovers of an interrupted creation are replaced.
+
+    Raises:
+        BadRequest: there is a volume already.
+        OSError: as the system gave it.
+    """
+    if disk.exists(manifest_path(directory)):
+        raise BadRequest(f"{directory} holds a volume already")
+    disk.make_directory(directory)
+    _sync_parents(disk, directory)
+    for path, content in (
+        (data_path(directory, facts.generation), encode_superblock(facts)),
+        (index_path(directory, facts.generation), bytes(ENTRIES_OFFSET)),
+    ):
+        file = disk.open(path, create=True)
+        try:
+            write_all(file, [content], 0)
+            file.fdatasync()
+        finally:
+            file.close()
+    disk.sync_directory(directory)
+    write_file(disk, manifest_path(directory), encode_manifest(facts))
+
+
+def _sync_parents(disk: Disk, directory: str) -> None:
+    """Make the name of a directory, and those of its parents, survive a power cut."""
+    parent = directory
+    while parent:
+        parent = parent.rpartition("/")[0]
+        disk.sync_directory(parent)
+
+
+def load_facts(disk: Disk, directory: str, *, read_only: bool) -> tuple[VolumeFacts, list[str]]:
+    """What a volume directory holds, and what had to be restored to find out.
+
+    Raises:
+        NoSuchVolume: nothing, or the leftovers of an interrupted creation.
+        ManifestCorrupt, SuperblockCorrupt: too much is damaged to be sure.
+        FormatUnsupported: a later release wrote it.
+        OSError: as the system gave it.
+    """
+    if not disk.exists(directory):
+        raise NoSuchVolume(f"{directory} does not exist")
+    try:
+        content = read_file(disk, manifest_path(directory), MANIFEST_SIZE_MAX)
+        facts = decode_manifest(content)
+    except (FileNotFoundError, ManifestCorrupt) as error:
+        facts = _facts_without_manifest(disk, directory, is_absent=isinstance(error, FileNotFoundError))
+        log.error("manifest restored from the superblock", extra={"directory": directory})
+        if not read_only:
+            write_file(disk, manifest_path(directory), encode_manifest(facts))
+        return _checked(facts, directory), ["manifest"]
+    return _checked(facts, directory), _check_superblock(disk, directory, facts, read_only=read_only)
+
+
+def _checked(facts: VolumeFacts, directory: str) -> VolumeFacts:
+    name = directory.rpartition("/")[2]
+    if name.isascii() and name.isdigit() and int(name) != facts.volume_id:
+        raise ManifestCorrupt(f"{directory} holds volume {facts.volume_id}: a directory was moved or copied")
+    return facts
+
+
+def _facts_without_manifest(disk: Disk, directory: str, *, is_absent: bool) -> VolumeFacts:
+    """The superblock of the only generation there is."""
+    found: list[VolumeFacts] = []
+    is_empty = True
+    for name in disk.list(directory):
+        if match := _DATA_NAME.fullmatch(name):
+            facts, size = _read_superblock(disk, f"{directory}/{name}")
+            is_empty = is_empty and size <= SUPERBLOCK_SIZE
+            if facts is not None and facts.generation == int(match[1]):
+                found.append(facts)
+    if is_absent and is_empty:
+        raise NoSuchVolume(f"{directory} has no manifest and no needles: its creation was interrupted")
+    if len(found) != 1:
+        raise ManifestCorrupt(
+            f"the manifest of {directory} is {'missing' if is_absent else 'damaged'}, and {len(found)} data"
+            " files could be the current one"
+        )
+    return found[0]
+
+
+def _check_superblock(disk: Disk, directory: str, facts: VolumeFacts, *, read_only: bool) -> list[str]:
+    """Compare the superblock with the manifest; a damaged one is written anew."""
+    path = data_path(directory, facts.generation)
+    try:
+        found, _ = _read_superblock(disk, path)
+    except FileNotFoundError as error:
+        raise SuperblockCorrupt(f"{path} is missing: the manifest names it as the current data") from error
+    if found is None:
+        log.error("superblock restored from the manifest", extra={"directory": directory})
+        if not read_only:
+            file = disk.open(path)
+            try:
+                write_all(file, [encode_superblock(facts)], 0)
+                file.fdatasync()
+            finally:
+                file.close()
+        return ["superblock"]
+    if (found.volume_id, found.uuid, found.generation) != (facts.volume_id, facts.uuid, facts.generation):
+        raise SuperblockCorrupt(
+            f"{path} is generation {found.generation} of volume {found.volume_id} ({found.uuid}); the"
+            f" manifest says generation {facts.generation} of volume {facts.volume_id} ({facts.uuid})"
+        )
+    return []
+
+
+def _read_superblock(disk: Disk, path: str) -> tuple[VolumeFacts | None, int]:
+    """The facts in a data file, None when they do not check, and the file's size."""
+    file = disk.open(path, read_only=True)
+    try:
+        block = bytearray(SUPERBLOCK_SIZE)
+        count = read_fully(file, block, 0)
+        try:
+            return decode_superblock(block[:count]), file.size()
+        except SuperblockCorrupt:
+            return None, file.size()
+    finally:
+        file.close()

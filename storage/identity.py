@@ -1,0 +1,115 @@
+"""Identity and lock of a disk directory: whose it is, and that one actor alone writes there.
+
+`lock` is held with flock(2) from start to stop, so that a second actor on the same directory is refused
+and a killed one leaves nothing to clean up.
+
+`disk.json` names the disk.  It also records its own inode number: a file copied with its directory gets
+another one, so that a copied or restored directory is noticed before two actors claim to be the same
+disk.  (The number of the device would notice more, but it changes with the order in which a machine finds
+its disks; and every file system has the same inode at its root, so the directory's own would notice less.)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from pathlib import Path
+
+import msgspec
+
+from errors import DiskInUse, DiskMismatch, FormatUnsupported
+
+FORMAT_VERSION = 1
+IDENTITY_NAME = "disk.json"
+LOCK_NAME = "lock"
+
+
+class DiskIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """What `disk.json` says."""
+
+    format: int
+    disk_id: str
+    created_ms: int
+    inode: int  # of the file that says so
+
+
+class DiskLock:
+    """The right to write below a directory, until released or until the process ends."""
+
+    def __init__(self, root: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            DiskInUse: another process has it.
+        """
+        self._fd = os.open(root / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o640)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._fd)
+            raise DiskInUse(f"{root} is in use by process {holder}: one actor per disk directory") from error
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)  # for people; the lock itself is the kernel's
+
+    def release(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> DiskLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def load_identity(root: Path, *, created_ms: int, adopt: bool = False) -> DiskIdentity:
+    """Read the identity of a disk directory, or make one where there is none.  Hold the lock.
+
+    Args:
+        created_ms: milliseconds since 1970, for a new identity.
+        adopt: the operator says that this copy is now the disk: bind the identity to it.
+    Raises:
+        DiskMismatch: the directory is a copy, or its identity is unreadable.
+        FormatUnsupported: a later release made it.
+    """
+    path = root / IDENTITY_NAME
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return _write_identity(path, str(uuid.uuid4()), created_ms)
+    try:
+        identity = msgspec.json.decode(content, type=DiskIdentity)
+    except msgspec.DecodeError as error:
+        if adopt:
+            return _write_identity(path, str(uuid.uuid4()), created_ms)
+        raise DiskMismatch(f"{path} is unreadable ({error}); restore it before this disk is used") from error
+    if identity.format != FORMAT_VERSION:
+        raise FormatUnsupported(f"{path} has format {identity.format}; this release knows {FORMAT_VERSION}")
+    if identity.inode == path.stat().st_ino:
+        return identity
+    if not adopt:
+        raise DiskMismatch(
+            f"{root} is a copy of disk {identity.disk_id}: never run both; adopt it if the original is gone"
+        )
+    return _write_identity(path, identity.disk_id, identity.created_ms)
+
+
+def _write_identity(path: Path, disk_id: str, created_ms: int) -> DiskIdentity:
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    with temporary.open("xb") as file:
+        inode = os.fstat(file.fileno()).st_ino  # a rename keeps it
+        identity = DiskIdentity(format=FORMAT_VERSION, disk_id=disk_id, created_ms=created_ms, inode=inode)
+        file.write(msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return identity

@@ -1,0 +1,235 @@
+"""Index: where each needle of a volume is, in a flat file addressed by needle id.
+
+    offset      size  field (little-endian)
+         0       128  header slot A   written in turn with slot B, each time synced: one of them always checks
+       512       128  header slot B
+      1024        16  watermark       u64 durable, u32 zero, u32 CRC-32C of the 12 bytes before
+      8192   16 each  entries, the entry of needle i at 8192 + 16 i
+
+An entry is `u64 word, u32 data_size, u32 data_crc`, all zero for a needle that is not there:
+
+    word bit      0  is_deleted: the offset is that of the tombstone, the rest still tells of the needle
+         bit      1  is_damaged: a scan found the needle bad
+         bit      2  zero
+         bits  3-47  offset in the data file, a multiple of 8
+         bits 48-63  metadata_size
+
+The file is derived from the data file and can be rebuilt from it.  These rules make it worth trusting:
+
+- An entry is written only after the record it speaks of is durable.  So after a power cut the file may
+  lack entries, but it never has one for bytes that are gone, and an entry proves that the record it names
+  was whole once: if it is not now, that is damage and not a torn write.
+- `checkpoint` in the header is an offset in the data file: all before it is durable, there and here.  What
+  lies behind it is scanned on open.  The counters are those of the records before it.
+- `durable` in the watermark is where the last sync of the data file reached.  It is not synced itself, so
+  after a power cut it may be older, which is always true too.
+- The header's CRC starts from the seed of the volume's uuid and generation: a foreign file never checks.
+
+Entries are written with pwrite and read with pread, never through a mapping: a bad sector or a full disk
+is then an error of one request and not a SIGBUS of the whole actor.  Zero pages of the file are holes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from struct import Struct
+from typing import Final
+
+import msgspec
+from crc32c import crc32c
+
+from storage.disk import File, read_fully, write_all
+
+HEADER_MAGIC: Final = b"WHINDEX1"  # the digit is the version of the layout
+SLOT_OFFSETS: Final = (0, 512)  # a sector each, so that a torn write of one leaves the other alone
+WATERMARK_OFFSET: Final = 1024
+ENTRIES_OFFSET: Final = 8192
+
+_SLOT: Final = Struct("<8sQIIQQQQQII")
+_SLOT_SIZE: Final = 128
+_WATERMARK: Final = Struct("<QI")
+_CRC: Final = Struct("<I")
+assert _SLOT.size + _CRC.size <= _SLOT_SIZE
+
+ENTRY: Final = Struct("<QII")
+ENTRY_SIZE: Final = ENTRY.size
+WALK_SIZE: Final = 1024 * 1024
+assert WALK_SIZE % ENTRY_SIZE == 0
+NO_ENTRY: Final = bytes(ENTRY_SIZE)
+
+FLAG_DELETED: Final = 1
+FLAG_DAMAGED: Final = 2
+FLAGS_MASK: Final = 7
+OFFSET_MASK: Final = (1 << 48) - 1 - FLAGS_MASK
+OFFSET_MAX: Final = OFFSET_MASK
+METADATA_SHIFT: Final = 48
+
+
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """What the index says about a needle: enough to fetch it, to be checked against the needle itself."""
+
+    offset: int  # of the needle, or of its tombstone
+    metadata_size: int
+    data_size: int
+    crc: int
+    is_deleted: bool
+    is_damaged: bool = False
+
+
+def encode_entry(offset: int, metadata_size: int, data_size: int, crc: int, flags: int = 0) -> bytes:
+    return ENTRY.pack(metadata_size << METADATA_SHIFT | offset | flags, data_size, crc)
+
+
+def decode_entry(entry: bytes | bytearray | memoryview) -> Found | None:
+    """Decode an entry; None for all zeros."""
+    word, data_size, crc = ENTRY.unpack(entry)
+    if not word:
+        return None
+    return Found(
+        word & OFFSET_MASK,
+        word >> METADATA_SHIFT,
+        data_size,
+        crc,
+        bool(word & FLAG_DELETED),
+        bool(word & FLAG_DAMAGED),
+    )
+
+
+def entry_offset(needle_id: int) -> int:
+    return ENTRIES_OFFSET + ENTRY_SIZE * needle_id
+
+
+class Tally(msgspec.Struct):
+    """The counters of a stretch of a data file from its start."""
+
+    live_count: int = 0
+    live_bytes: int = 0
+    dead_bytes: int = 0
+    needle_id_max: int = 0
+    stamp_max: int = 0
+    damaged_count: int = 0
+
+    def copy(self) -> Tally:
+        return Tally(*msgspec.structs.astuple(self))
+
+
+class IndexHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """What a header slot says."""
+
+    sequence: int
+    checkpoint: int
+    tally: Tally
+
+
+def encode_slot(header: IndexHeader, volume_id: int, generation: int, seed: int) -> bytes:
+    tally = header.tally
+    fields = _SLOT.pack(
+        HEADER_MAGIC,
+        header.sequence,
+        volume_id,
+        generation,
+        header.checkpoint,
+        tally.live_count,
+        tally.live_bytes,
+        tally.dead_bytes,
+        tally.stamp_max,
+        tally.needle_id_max,
+        tally.damaged_count,
+    )
+    return (fields + _CRC.pack(crc32c(fields, seed))).ljust(_SLOT_SIZE, b"\0")
+
+
+def decode_slot(slot: bytes | bytearray | memoryview, seed: int) -> IndexHeader | None:
+    """Decode a header slot; None when it does not check, or belongs to another volume or generation."""
+    fields = slot[: _SLOT.size]
+    if len(slot) < _SLOT_SIZE or _CRC.unpack_from(slot, _SLOT.size)[0] != crc32c(fields, seed):
+        return None
+    magic, sequence, _, _, checkpoint, count, live, dead, stamp, id_max, damaged = _SLOT.unpack(fields)
+    if magic != HEADER_MAGIC:
+        return None
+    tally = Tally(count, live, dead, id_max, stamp, damaged)
+    return IndexHeader(sequence=sequence, checkpoint=checkpoint, tally=tally)
+
+
+class IndexFile:
+    """The index of one generation, as a file.  Knows nothing of the data file's content."""
+
+    def __init__(self, file: File, *, volume_id: int, generation: int, seed: int) -> None:
+        self._file = file
+        self._volume_id = volume_id
+        self._generation = generation
+        self._seed = seed
+
+    def load(self) -> tuple[IndexHeader, int] | None:
+        """The newest header and the watermark; None when the index cannot be used.
+
+        Unusable is one whose headers do not check, and one too short for the ids that its header names:
+        entries cut off would read as "no such needle".
+        """
+        front = bytearray(ENTRIES_OFFSET)
+        if read_fully(self._file, front, 0) < len(front):
+            return None
+        headers = (decode_slot(front[at : at + _SLOT_SIZE], self._seed) for at in SLOT_OFFSETS)
+        header = max((h for h in headers if h), key=lambda h: h.sequence, default=None)
+        if header is None or self._file.size() < entry_offset(header.tally.needle_id_max + 1):
+            return None
+        durable, zero = _WATERMARK.unpack_from(front, WATERMARK_OFFSET)
+        (crc,) = _CRC.unpack_from(front, WATERMARK_OFFSET + _WATERMARK.size)
+        is_whole = crc == crc32c(_WATERMARK.pack(durable, zero), self._seed)
+        return header, max(durable, header.checkpoint) if is_whole else header.checkpoint
+
+    def get(self, needle_id: int, *, nowait: bool = False) -> bytearray | None:
+        """The entry of a needle; None when there is none."""
+        entry = bytearray(ENTRY_SIZE)
+        if self._file.preadv([entry], ENTRIES_OFFSET + ENTRY_SIZE * needle_id, nowait=nowait) < ENTRY_SIZE:
+            return None
+        return None if entry == NO_ENTRY else entry
+
+    def walk(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
+        """Every entry whose offset is from `start` up to `end`, by needle id.  Reads the whole file."""
+        buffer = bytearray(WALK_SIZE)
+        first_id = 0
+        while count := read_fully(self._file, buffer, entry_offset(first_id)):
+            whole = memoryview(buffer)[: count // ENTRY_SIZE * ENTRY_SIZE]
+            for needle_id, (word, *_) in enumerate(ENTRY.iter_unpack(whole), first_id):
+                if word and start <= word & OFFSET_MASK < end:
+                    found = decode_entry(whole[(needle_id - first_id) * ENTRY_SIZE :][:ENTRY_SIZE])
+                    assert found is not None
+                    yield needle_id, found
+            if count < WALK_SIZE:
+                return
+            first_id += WALK_SIZE // ENTRY_SIZE
+
+    def put_many(self, entries: Mapping[int, bytes]) -> None:
+        """Write entries, neighbours together."""
+        for first_id, run in _runs(entries):
+            write_all(self._file, [run], entry_offset(first_id))
+
+    def put_watermark(self, durable: int) -> None:
+        fields = _WATERMARK.pack(durable, 0)
+        write_all(self._file, [fields + _CRC.pack(crc32c(fields, self._seed))], WATERMARK_OFFSET)
+
+    def put_header(self, header: IndexHeader) -> None:
+        """Write the slot whose turn it is; `sync` must follow before the next one is written."""
+        size = entry_offset(header.tally.needle_id_max + 1)
+        if self._file.size() < size:
+            self._file.truncate(size)
+        slot = encode_slot(header, self._volume_id, self._generation, self._seed)
+        write_all(self._file, [slot], SLOT_OFFSETS[header.sequence % len(SLOT_OFFSETS)])
+
+    def sync(self) -> None:
+        self._file.fdatasync()
+
+
+def _runs(entries: Mapping[int, bytes]) -> Iterable[tuple[int, bytes]]:
+    """Group entries of consecutive needle ids: the first id, and the entries joined."""
+    first_id, run = 0, list[bytes]()
+    for needle_id in sorted(entries):
+        if run and needle_id != first_id + len(run):
+            yield first_id, b"".join(run)
+            run = []
+        if not run:
+            first_id = needle_id
+        run.append(entries[needle_id])
+    if run:
+        yield first_id, b"".join(run)

@@ -1,0 +1,352 @@
+"""Needle codec: the bytes of one stored chunk inside a volume file.
+
+A volume is a superblock and then records, back to back, each starting on a multiple of 8.  A record is
+a needle (data), or a mark about one: a tombstone, a fresh stamp, a note of the recovery.  This room owns
+the layout of a record and `storage/volume.py` owns the file: nothing here opens a file or reads a clock.
+
+    offset      size  field (little-endian)
+         0         4  magic          b"NDL1"; the digit is the version of the layout
+         4         1  kind           1 data, 2 tombstone, 3 restamp, 4 note
+         5         1  flags          bit 0: streamed (header first, footer when the last byte came)
+         6         2  metadata_size  m
+         8         4  needle_id      never 0, except in a note
+        12         4  data_size      n
+        16         4  header_crc     CRC-32C of bytes 0-15, then of the metadata
+        20         m  metadata       msgpack array, see `NeedleMetadata`; empty unless kind is data
+      20+m         n  data
+    20+m+n         t  block table    one CRC-32C per 256 KiB of data, only when there is more than one
+  20+m+n+t         4  magic          b"NDLF"
+        +4         8  stamp
+       +12         4  data_crc       CRC-32C of the data: what clients and the catalog know it by
+       +16         4  footer_crc     CRC-32C of the block table, then of footer bytes 0-15
+       +20       0-7  zero bytes, so that the next record starts on a multiple of 8
+
+Both header_crc and footer_crc are bound to their place.  The CRC register of the header starts from a
+number made of the volume's uuid, its generation and the record's own offset; that of the footer starts
+from header_crc.  So a record that belongs elsewhere (a misdirected write, a stale block, the content of
+an object that happens to be a volume file) never checks, and it costs no bytes.
+
+A valid header tells where the next record starts, whatever became of the rest.  A streamed record whose
+footer is all zeros was never finished (an upload that broke off): dead space.
+
+Source: Beaver et al., "Finding a needle in Haystack", OSDI 2010, section 3.4.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+import msgspec
+from crc32c import crc32c
+
+from errors import BadMetadata, BadRequest, NeedleCorrupt
+
+ALIGNMENT: Final = 8
+MAGIC: Final = b"NDL1"
+FOOTER_MAGIC: Final = b"NDLF"
+
+KIND_DATA: Final = 1
+KIND_TOMBSTONE: Final = 2
+KIND_RESTAMP: Final = 3
+KIND_NOTE: Final = 4
+KINDS: Final = frozenset((KIND_DATA, KIND_TOMBSTONE, KIND_RESTAMP, KIND_NOTE))
+
+FLAG_STREAMED: Final = 1
+FLAGS_KNOWN: Final = FLAG_STREAMED
+
+HEADER: Final = Struct("<4sBBHII")  # without header_crc
+HEADER_AND_CRC: Final = Struct("<4sBBHIII")
+FOOTER: Final = Struct("<4sQI")  # without footer_crc
+FOOTER_AND_CRC: Final = Struct("<4sQII")
+HEADER_SIZE: Final = HEADER_AND_CRC.size
+FOOTER_SIZE: Final = FOOTER_AND_CRC.size
+MARK_SIZE: Final = HEADER_SIZE + FOOTER_SIZE  # a tombstone or a restamp on disk
+assert HEADER.size == FOOTER.size == 16  # where the CRCs are
+assert HEADER_SIZE == 20
+assert FOOTER_SIZE == 20
+assert MARK_SIZE % ALIGNMENT == 0
+
+BLOCK_SIZE: Final = 256 * 1024
+CRC_SIZE: Final = 4
+
+NEEDLE_ID_MAX: Final = (1 << 32) - 1
+DATA_SIZE_MAX: Final = (1 << 32) - 1
+# What the edges allow users (a key of 1 KiB, 8 KiB of user metadata in the smallest possible pairs, a
+# bucket name, a content type of 1 KiB) encodes to less than this.
+METADATA_SIZE_MAX: Final = 20 * 1024
+assert METADATA_SIZE_MAX < 1 << 16
+
+_CRC_MASK: Final = 0xFFFF_FFFF
+
+
+class NeedleMetadata(msgspec.Struct, frozen=True, array_like=True):
+    """What a rebuild of the catalog needs to know about a needle.
+
+    An array on disk: a new field goes to the end and has a default, no field is ever taken away.
+    """
+
+    bucket: str
+    bucket_id: int
+    key: str
+    created_ms: int
+    content_type: str | None = None
+    metadata: dict[str, str] = {}
+    upload_id: int | None = None  # None: a whole object in one needle
+    chunk_index: int = 0
+    chunk_count: int | None = 1  # None: not known yet when this chunk was written
+    object_size: int | None = None  # likewise; for a whole object its data size says it
+
+
+_encode_metadata = msgspec.msgpack.Encoder().encode
+_decode_metadata = msgspec.msgpack.Decoder(NeedleMetadata).decode
+
+
+def encode_metadata(metadata: NeedleMetadata) -> bytes:
+    """Encode for the disk.
+
+    Raises:
+        BadMetadata: more than `METADATA_SIZE_MAX` bytes, or not encodable (a lone surrogate, say).
+    """
+    try:
+        encoded = _encode_metadata(metadata)
+    except (UnicodeEncodeError, OverflowError, TypeError) as error:
+        raise BadMetadata(f"the metadata cannot be stored: {error}") from error
+    if len(encoded) > METADATA_SIZE_MAX:
+        raise BadMetadata(f"metadata of {len(encoded)} bytes; at most {METADATA_SIZE_MAX} can be stored")
+    return encoded
+
+
+def decode_metadata(encoded: bytes | memoryview) -> NeedleMetadata:
+    """Decode what a valid header_crc vouched for.
+
+    Raises:
+        NeedleCorrupt: it is not an array of the expected types all the same.
+    """
+    try:
+        return _decode_metadata(encoded)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise NeedleCorrupt(f"metadata passes its CRC but does not decode: {error}") from error
+
+
+def table_size(data_size: int) -> int:
+    """Bytes of the block table of a needle with so many bytes of data."""
+    return CRC_SIZE * -(-data_size // BLOCK_SIZE) if data_size > BLOCK_SIZE else 0
+
+
+def stored_size(metadata_size: int, data_size: int) -> int:
+    """Bytes that a record takes in a volume file, padding included."""
+    size = HEADER_SIZE + metadata_size + data_size + FOOTER_SIZE
+    if data_size > BLOCK_SIZE:
+        size += CRC_SIZE * -(-data_size // BLOCK_SIZE)
+    return size + -size % ALIGNMENT
+
+
+CHUNK_SIZE_USUAL: Final = 80 * 1024 * 1024
+# What a needle of up to 80 MiB may take on disk beyond its data, whatever names and metadata it has.
+NEEDLE_OVERHEAD_MAX: Final = stored_size(METADATA_SIZE_MAX, CHUNK_SIZE_USUAL) - CHUNK_SIZE_USUAL + ALIGNMENT
+
+PADDINGS: Final = tuple(bytes(count) for count in range(ALIGNMENT))
+
+
+def place_seed(volume_seed: int, offset: int) -> int:
+    """The number that the CRC register of a record's header starts from.
+
+    CRCs of the same bytes from different starting numbers always differ, so of two offsets less than
+    32 GiB apart each is told from the other with certainty.
+    """
+    return volume_seed ^ (offset >> 3 & _CRC_MASK)
+
+
+def encode_header(
+    kind: int, flags: int, needle_id: int, metadata: bytes, data_size: int, seed: int
+) -> tuple[bytes, int]:
+    """The bytes from the magic to the end of the metadata, and header_crc."""
+    head = HEADER.pack(MAGIC, kind, flags, len(metadata), needle_id, data_size)
+    header_crc = crc32c(metadata, crc32c(head, seed))
+    return head + header_crc.to_bytes(4, "little") + metadata, header_crc
+
+
+def encode_footer(header_crc: int, stamp: int, data_crc: int, table: bytes = b"") -> bytes:
+    """The bytes from the block table to the end of the footer, without padding."""
+    foot = FOOTER.pack(FOOTER_MAGIC, stamp, data_crc)
+    footer_crc = crc32c(foot, crc32c(table, header_crc))
+    return table + foot + footer_crc.to_bytes(4, "little")
+
+
+def block_table(data: bytes | bytearray | memoryview) -> bytes:
+    """The block table of some data, empty when one CRC says it all."""
+    size = len(data)
+    if size <= BLOCK_SIZE:
+        return b""
+    view = memoryview(data)
+    crcs = [crc32c(view[start : start + BLOCK_SIZE]) for start in range(0, size, BLOCK_SIZE)]
+    return Struct(f"<{len(crcs)}I").pack(*crcs)
+
+
+def encode_mark(kind: int, needle_id: int, stamp: int, seed: int) -> bytes:
+    """A whole tombstone or restamp record."""
+    head, header_crc = encode_header(kind, 0, needle_id, b"", 0, seed)
+    return head + encode_footer(header_crc, stamp, 0)
+
+
+class Header(msgspec.Struct, frozen=True, gc=False):
+    """A header whose CRC, that of its metadata included, was found right."""
+
+    kind: int
+    flags: int
+    needle_id: int
+    metadata_size: int
+    data_size: int
+    crc: int
+
+    @property
+    def is_streamed(self) -> bool:
+        return bool(self.flags & FLAG_STREAMED)
+
+    @property
+    def data_offset(self) -> int:
+        """From the start of the record."""
+        return HEADER_SIZE + self.metadata_size
+
+    @property
+    def table_offset(self) -> int:
+        """From the start of the record; the footer follows the table."""
+        return HEADER_SIZE + self.metadata_size + self.data_size
+
+    @property
+    def stored_size(self) -> int:
+        return stored_size(self.metadata_size, self.data_size)
+
+
+class Footer(msgspec.Struct, frozen=True, gc=False):
+    """A footer whose CRC was found right."""
+
+    stamp: int
+    data_crc: int
+
+
+class NeedleRead:
+    """A whole needle, checked against its CRCs.  Its metadata is decoded when somebody asks."""
+
+    __slots__ = ("_metadata", "crc", "data", "metadata_bytes", "needle_id", "stamp")
+
+    def __init__(
+        self, needle_id: int, stamp: int, crc: int, data: memoryview, metadata_bytes: memoryview
+    ) -> None:
+        self.needle_id = needle_id
+        self.stamp = stamp  # as written with the needle; a later restamp is a record of its own
+        self.crc = crc  # of the data
+        self.data = data
+        self.metadata_bytes = metadata_bytes
+        self._metadata: NeedleMetadata | None = None
+
+    def __repr__(self) -> str:
+        return f"NeedleRead(needle_id={self.needle_id}, {len(self.data)} bytes, crc={self.crc:08x})"
+
+    @property
+    def metadata(self) -> NeedleMetadata:
+        if self._metadata is None:
+            self._metadata = decode_metadata(self.metadata_bytes)
+        return self._metadata
+
+
+def decode_needle(buffer: bytes | bytearray, needle_id: int, seed: int) -> NeedleRead:
+    """Check and decode a data record, given from its magic to the end of its footer (padding may follow).
+
+    Args:
+        needle_id: which needle this has to be.
+        seed: of its place, see `place_seed`.
+    Raises:
+        NeedleCorrupt: some byte is not what was written, or this is another record.
+    """
+    if len(buffer) < MARK_SIZE:
+        raise NeedleCorrupt(f"{len(buffer)} bytes are no needle")
+    magic, kind, flags, metadata_size, found_id, data_size, header_crc = HEADER_AND_CRC.unpack_from(buffer)
+    view = memoryview(buffer)
+    data_start = HEADER_SIZE + metadata_size
+    metadata = view[HEADER_SIZE:data_start]
+    if crc32c(metadata, crc32c(view[:16], seed)) != header_crc or magic != MAGIC:
+        raise NeedleCorrupt("header does not match its CRC")
+    if kind != KIND_DATA or found_id != needle_id or flags & ~FLAGS_KNOWN:
+        raise NeedleCorrupt(f"expected needle {needle_id}, found record of {kind=} {found_id=} {flags=}")
+    data_end = data_start + data_size
+    foot_start = data_end + table_size(data_size)
+    if len(buffer) < foot_start + FOOTER_SIZE:
+        raise NeedleCorrupt(f"{len(buffer)} bytes of a needle of {foot_start + FOOTER_SIZE}")
+    foot_magic, stamp, data_crc, footer_crc = FOOTER_AND_CRC.unpack_from(buffer, foot_start)
+    if crc32c(view[data_end : foot_start + 16], header_crc) != footer_crc or foot_magic != FOOTER_MAGIC:
+        raise NeedleCorrupt("footer does not match its CRC")
+    data = view[data_start:data_end]
+    found_crc = crc32c(data)
+    if found_crc != data_crc:
+        raise NeedleCorrupt(f"data has CRC {found_crc:08x}, its footer says {data_crc:08x}")
+    return NeedleRead(needle_id, stamp, data_crc, data, metadata)
+
+
+def announced_metadata_size(buffer: bytes | bytearray | memoryview) -> int | None:
+    """How much metadata a header claims to have, before any CRC is checked; None: no header at all."""
+    if len(buffer) < HEADER_SIZE or bytes(buffer[:4]) != MAGIC:
+        return None
+    size: int = HEADER.unpack_from(buffer)[3]
+    return size
+
+
+def decode_header(buffer: bytes | bytearray | memoryview, seed: int) -> Header | None:
+    """Check the header at the start of `buffer`, its metadata included; None when it does not check.
+
+    Raises:
+        NeedleCorrupt: it checks, but says something that this release cannot know.
+    """
+    if len(buffer) < HEADER_SIZE:
+        return None
+    magic, kind, flags, metadata_size, needle_id, data_size, crc = HEADER_AND_CRC.unpack_from(buffer)
+    metadata_end = HEADER_SIZE + metadata_size
+    if magic != MAGIC or len(buffer) < metadata_end:
+        return None
+    view = memoryview(buffer)
+    if crc32c(view[HEADER_SIZE:metadata_end], crc32c(view[: HEADER.size], seed)) != crc:
+        return None
+    if kind not in KINDS or flags & ~FLAGS_KNOWN:
+        # A genuine record of a later release: to guess at it could serve wrong bytes.
+        raise NeedleCorrupt(f"needle {needle_id} has unknown {kind=} or {flags=}: a later release?")
+    return Header(kind, flags, needle_id, metadata_size, data_size, crc)
+
+
+def decode_footer(header_crc: int, table_and_footer: bytes | bytearray | memoryview) -> Footer | None:
+    """Check the block table and footer in `table_and_footer`, all of it; None when it does not check."""
+    table_end = len(table_and_footer) - FOOTER_SIZE
+    if table_end < 0:
+        return None
+    magic, stamp, data_crc, crc = FOOTER_AND_CRC.unpack_from(table_and_footer, table_end)
+    if magic != FOOTER_MAGIC:
+        return None
+    view = memoryview(table_and_footer)
+    if crc32c(view[:-CRC_SIZE], header_crc) != crc:  # table, then footer: they are adjacent
+        return None
+    return Footer(stamp, data_crc)
+
+
+def is_unfinished(footer: bytes | bytearray | memoryview) -> bool:
+    """Whether the last `FOOTER_SIZE` bytes are a footer that was never written."""
+    return not any(memoryview(footer)[-FOOTER_SIZE:])
+
+
+def check_needle_id(needle_id: int) -> None:
+    """Refuse what cannot be a needle's id.
+
+    Raises:
+        BadRequest: not within 1 to 2^32 - 1.
+    """
+    if not 0 < needle_id <= NEEDLE_ID_MAX:
+        raise BadRequest(f"a needle id is within 1 and {NEEDLE_ID_MAX}, not {needle_id}")
+
+
+def check_data_size(data_size: int) -> None:
+    """Refuse what a needle cannot hold.
+
+    Raises:
+        BadRequest: negative, or more than `DATA_SIZE_MAX`.
+    """
+    if not 0 <= data_size <= DATA_SIZE_MAX:
+        raise BadRequest(f"a needle holds 0 to {DATA_SIZE_MAX} bytes, not {data_size}")

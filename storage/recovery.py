@@ -1,0 +1,244 @@
+"""Recovery: what a scan found, judged and counted.
+
+After a crash the end of a data file may be torn; after years some byte in its middle may be wrong.  Both
+look alike at first, and must never be taken for one another: a torn end was acknowledged to nobody and is
+cut off, damage is somebody's data and is reported, stepped over and kept.
+
+A stretch that does not check counts as damage when anything proves that it was whole once:
+
+- it ends before the watermark (all of that was synced, and nothing unfinished lies before it), or
+- the index has an entry for it (an entry is written only after its record is durable), or
+- the disk refuses to read it.
+
+Without such proof it is torn.  At the end of the file it is cut off; in the middle, where unsynced writes
+reached the disk out of order, it is stepped over as dead space, and a note record is appended that
+remembers the verdict, should the index be rebuilt one day.  When the index is lost there is no proof of
+anything: then only zeros and unfinished uploads are cut, and everything else that does not check, and no
+note excuses, is reported as damage.
+
+Applying a record twice changes nothing but the counters, which start from those of the checkpoint: entries
+of the index may be ahead of its header, and a tombstone is recognised by the offset in the entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from struct import Struct
+from typing import Final, Protocol
+
+import msgspec
+
+from storage.index import FLAG_DAMAGED, FLAG_DELETED, Found, Tally, encode_entry
+from storage.needle import KIND_DATA, KIND_NOTE, KIND_TOMBSTONE, stored_size
+from storage.scan import NOTE_SIZE_MAX, Record, State
+
+_RANGE: Final = Struct("<QQ")
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """A stretch of a data file that was whole once."""
+
+    volume_id: int
+    offset: int
+    length: int
+    needle_id: int | None  # None: its header is unreadable and the index does not know either
+    problem: str
+
+
+class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What opening a volume found and did."""
+
+    scanned_from: int
+    scanned_bytes: int
+    record_count: int
+    rebuilt_because: str | None = None  # why the index was rebuilt
+    cut_bytes: int = 0  # torn end, cut off
+    torn: tuple[tuple[int, int], ...] = ()  # start, end of torn stretches stepped over
+    damages: tuple[Damage, ...] = ()
+    repairs: tuple[str, ...] = ()  # superblock, manifest or index, restored from their other copy
+
+
+class Entries(Protocol):
+    """The index as the recovery sees it."""
+
+    def get(self, needle_id: int) -> Found | None: ...
+
+    def put(self, needle_id: int, entry: bytes) -> None: ...
+
+    def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
+        """All entries whose offset is in a stretch of the data file: a walk through the whole index."""
+
+
+def encode_note(torn: list[tuple[int, int]]) -> list[bytes]:
+    """The contents of the notes that remember torn stretches."""
+    ranges = b"".join(_RANGE.pack(start, end) for start, end in torn)
+    return [ranges[at : at + NOTE_SIZE_MAX] for at in range(0, len(ranges), NOTE_SIZE_MAX)]
+
+
+class Recovery:
+    """Takes the records of a scan in order and says at the end where the file ends and what is wrong."""
+
+    def __init__(
+        self, *, volume_id: int, start: int, entries: Entries, tally: Tally, durable: int, is_rebuild: bool
+    ) -> None:
+        """
+        Args:
+            start: where the scan starts; `tally` counts what lies before it.
+            durable: the watermark; `start` when it is not known.
+            is_rebuild: there was no usable index, so `entries` starts out empty.
+        """
+        self.tally = tally
+        self.tail = start
+        self.record_count = 0
+        self.cut_bytes = 0
+        self.damages: list[Damage] = []
+        self.torn: list[tuple[int, int]] = []
+        self._volume_id = volume_id
+        self._entries = entries
+        self._durable = durable
+        self._is_rebuild = is_rebuild
+        self._noted: list[tuple[int, int]] = []
+        self._suspects: list[Record] = []
+
+    def run(self, records: Iterable[Record]) -> None:
+        """Take in a whole scan; afterwards `tail`, `tally`, `damages` and `torn` are final."""
+        for record in records:
+            self._take(record)
+        self._cut_tail()
+        for suspect in self._suspects:
+            self._judge(suspect)
+        self._suspects.clear()
+
+    def _take(self, record: Record) -> None:
+        self.tail = record.end
+        if record.state is State.WHOLE:
+            self.record_count += 1
+            self._apply(record, 0)
+        elif self._is_proven(record):
+            self._report(record)
+        else:
+            self._suspects.append(record)
+
+    def _is_proven(self, record: Record) -> bool:
+        """Whether a stretch that does not check is known to have been whole once."""
+        if record.is_unreadable:
+            return True
+        if record.state is State.GAP:
+            return record.offset < self._durable
+        if record.end <= self._durable and record.state is State.BAD:
+            return True
+        found = self._entries.get(record.needle_id)
+        return found is not None and found.offset == record.offset
+
+    def _cut_tail(self) -> None:
+        """Drop the suspects that nothing whole follows from the end of the file."""
+        while self._suspects and self._suspects[-1].end == self.tail:
+            last = self._suspects[-1]
+            if last.offset < self._durable or not self._may_cut(last):
+                return
+            self.tail = last.offset
+            self.cut_bytes += last.stored_size
+            self._suspects.pop()
+
+    def _may_cut(self, record: Record) -> bool:
+        return not self._is_rebuild or record.state is State.UNFINISHED or record.is_zero
+
+    def _judge(self, record: Record) -> None:
+        if record.state is State.UNFINISHED:
+            self._count_dead(record)
+            return
+        is_excused = any(start <= record.offset and record.end <= end for start, end in self._noted)
+        if self._is_rebuild and not is_excused:
+            self._report(record)
+            return
+        self._count_dead(record)
+        if not is_excused:
+            self.torn.append((record.offset, record.end))
+
+    def _report(self, record: Record) -> None:
+        """Count damage, and keep what is known about its needle."""
+        if record.state is State.GAP:
+            self._report_gap(record)
+            return
+        self._add_damage(record.offset, record.stored_size, record.needle_id, record.problem)
+        self._apply(record, FLAG_DAMAGED)
+
+    def _report_gap(self, gap: Record) -> None:
+        """The headers are gone, but the index may still know which needles were there."""
+        lost = list(self._entries.within(gap.offset, gap.end))
+        rest = gap.stored_size
+        for needle_id, found in lost:
+            data_size = stored_size(found.metadata_size, found.data_size)
+            self.tally.needle_id_max = max(self.tally.needle_id_max, needle_id)
+            if found.is_deleted:
+                self._bury(found)
+                continue
+            entry = encode_entry(found.offset, found.metadata_size, found.data_size, found.crc, FLAG_DAMAGED)
+            self._entries.put(needle_id, entry)
+            self._count_live(data_size)
+            rest -= data_size
+            self._add_damage(found.offset, data_size, needle_id, gap.problem)
+        self.tally.dead_bytes += rest
+        if not lost:
+            self._add_damage(gap.offset, gap.stored_size, None, gap.problem)
+
+    def _add_damage(self, offset: int, length: int, needle_id: int | None, problem: str) -> None:
+        self.tally.damaged_count += 1
+        self.damages.append(Damage(self._volume_id, offset, length, needle_id, problem))
+
+    # --- what each kind of record does ------------------------------------------------------------
+
+    def _apply(self, record: Record, flags: int) -> None:
+        tally = self.tally
+        tally.needle_id_max = max(tally.needle_id_max, record.needle_id)
+        tally.stamp_max = max(tally.stamp_max, record.stamp)
+        if record.kind == KIND_DATA:
+            self._apply_data(record, flags)
+        elif record.kind == KIND_TOMBSTONE:
+            self._apply_tombstone(record)
+        else:
+            if record.kind == KIND_NOTE and record.state is State.WHOLE:
+                self._noted.extend(_RANGE.iter_unpack(record.content))
+            self._count_dead(record)
+
+    def _apply_data(self, record: Record, flags: int) -> None:
+        found = self._entries.get(record.needle_id)
+        if found is None or (found.offset == record.offset and found.is_damaged != bool(flags)):
+            crc = record.crc if found is None else found.crc
+            entry = encode_entry(record.offset, record.metadata_size, record.data_size, crc, flags)
+            self._entries.put(record.needle_id, entry)
+        elif found.offset != record.offset and not (
+            # Its tombstone comes later in this scan, and is in the index already.
+            found.is_deleted and found.offset > record.offset and found.metadata_size
+        ):
+            self._count_dead(record)
+            return
+        self._count_live(record.stored_size)
+
+    def _apply_tombstone(self, record: Record) -> None:
+        self._count_dead(record)
+        found = self._entries.get(record.needle_id)
+        if found is None:
+            self._entries.put(record.needle_id, encode_entry(record.offset, 0, 0, 0, FLAG_DELETED))
+        elif not found.is_deleted:
+            entry = encode_entry(record.offset, found.metadata_size, found.data_size, found.crc, FLAG_DELETED)
+            self._entries.put(record.needle_id, entry)
+            self._bury(found)
+        elif found.offset == record.offset:
+            self._bury(found)
+
+    def _bury(self, found: Found) -> None:
+        """Move a needle that was counted as live to the dead."""
+        if found.metadata_size:
+            size = stored_size(found.metadata_size, found.data_size)
+            self.tally.live_count -= 1
+            self.tally.live_bytes -= size
+            self.tally.dead_bytes += size
+
+    def _count_live(self, size: int) -> None:
+        self.tally.live_count += 1
+        self.tally.live_bytes += size
+
+    def _count_dead(self, record: Record) -> None:
+        self.tally.needle_id_max = max(self.tally.needle_id_max, record.needle_id)
+        self.tally.dead_bytes += record.stored_size

@@ -1,0 +1,265 @@
+"""Scan: read the records of a data file in order, whatever state they are in.
+
+Used by the recovery, by rebuilds of index and catalog, and by verification.  A scan only says what it
+finds; whether a bad stretch is the torn end of a crash or damage is for `storage/recovery.py` to judge.
+
+    WHOLE       header, data, block table and footer all check
+    UNFINISHED  a streamed record whose footer was never written
+    BAD         the header checks, so the next record is known, but something after it does not
+    GAP         no header checks here; reaches to the next one that does, or to the end
+
+Memory is bounded by one window, whatever the size of the file or of a needle.  A sector that the disk
+refuses to read makes the record or gap around it bad, and the scan goes on behind it.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import mmap
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+from crc32c import crc32c
+
+from errors import NeedleCorrupt
+from storage.disk import File, read_fully
+from storage.needle import (
+    ALIGNMENT,
+    BLOCK_SIZE,
+    CRC_SIZE,
+    FOOTER_SIZE,
+    HEADER_SIZE,
+    KIND_NOTE,
+    MAGIC,
+    METADATA_SIZE_MAX,
+    Header,
+    NeedleMetadata,
+    announced_metadata_size,
+    decode_footer,
+    decode_header,
+    decode_metadata,
+    is_unfinished,
+    place_seed,
+    table_size,
+)
+
+log = logging.getLogger(__name__)
+
+WINDOW_SIZE: Final = 1024 * 1024
+_FIND_MAGIC: Final = re.compile(re.escape(MAGIC)).search
+_FIND_NONZERO: Final = re.compile(rb"[^\0]").search
+_SECTOR: Final = mmap.PAGESIZE  # what is given up around a byte that cannot be read
+assert WINDOW_SIZE % BLOCK_SIZE == 0
+assert WINDOW_SIZE > HEADER_SIZE + METADATA_SIZE_MAX
+NOTE_SIZE_MAX: Final = 64 * 1024
+
+
+class State(enum.Enum):
+    WHOLE = "whole"
+    UNFINISHED = "unfinished"
+    BAD = "bad"
+    GAP = "gap"
+
+
+class Record(msgspec.Struct, gc=False):
+    """One record, or a gap."""
+
+    offset: int
+    stored_size: int  # bytes to the next record
+    state: State
+    kind: int = 0
+    needle_id: int = 0
+    metadata_size: int = 0
+    data_size: int = 0
+    stamp: int = 0
+    crc: int = 0
+    is_streamed: bool = False
+    is_unreadable: bool = False  # the disk refused to give some of it
+    is_zero: bool = False  # a gap of nothing but zeros
+    metadata_bytes: bytes = b""
+    content: bytes = b""  # the data of a note, nothing else
+    problem: str = ""
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.stored_size
+
+    @property
+    def metadata(self) -> NeedleMetadata:
+        """Decoded when asked for.
+
+        Raises:
+            NeedleCorrupt: see `decode_metadata`.
+        """
+        return decode_metadata(self.metadata_bytes)
+
+
+class _Window:
+    """A stretch of the file in memory, moved forwards as needed."""
+
+    def __init__(self, file: File, end: int) -> None:
+        self._file = file
+        self._end = end
+        self._start = 0
+        self._buffer = memoryview(b"")
+        self.unreadable: list[tuple[int, int]] = []  # start, end; grows in the order of the scan
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """Up to `size` bytes from `offset` on, fewer at the end only; size is at most a window."""
+        start = offset - self._start
+        if start < 0 or start + size > len(self._buffer):
+            self._load(offset)
+            start = 0
+        return self._buffer[start : start + size]
+
+    def rest(self, offset: int) -> memoryview:
+        """What is in memory from `offset` on, a window's worth when there is nothing."""
+        start = offset - self._start
+        if not 0 <= start < len(self._buffer):
+            self._load(offset)
+            start = 0
+        return self._buffer[start:]
+
+    def was_unreadable(self, start: int, end: int) -> bool:
+        return any(start < bad_end and bad_start < end for bad_start, bad_end in self.unreadable)
+
+    def _load(self, offset: int) -> None:
+        wanted = max(0, min(WINDOW_SIZE, self._end - offset))
+        buffer = bytearray(wanted)
+        try:
+            count = read_fully(self._file, buffer, offset)
+        except OSError as error:
+            log.warning("read failed", extra={"offset": offset, "size": wanted, "cause": str(error)})
+            count = self._load_sectors(buffer, offset)
+        self._start = offset
+        self._buffer = memoryview(buffer)[:count]
+
+    def _load_sectors(self, buffer: bytearray, offset: int) -> int:
+        """Read page by page, leaving zeros where the disk refuses."""
+        view, done = memoryview(buffer), 0
+        while done < len(buffer):
+            step = min(_SECTOR - (offset + done) % _SECTOR, len(buffer) - done)
+            try:
+                count = read_fully(self._file, view[done : done + step], offset + done)
+            except OSError:
+                self.unreadable.append((offset + done, offset + done + step))
+                count = step
+            done += count
+            if count < step:
+                break
+        return done
+
+
+def scan(file: File, seed: int, start: int, end: int) -> Iterator[Record]:
+    """Read the records from `start`, which must be where one starts, to `end`.
+
+    Args:
+        seed: of the volume's facts (`VolumeFacts.seed`).
+        end: where to stop, at most the size of the file.
+    Returns:
+        Records and gaps that together cover `start` to `end` exactly.  The last one is BAD when it would
+        reach beyond `end`, and is then cut to it.
+    """
+    window = _Window(file, end)
+    offset = start
+    while offset < end:
+        header = _header_at(window, seed, offset)
+        record = _record(window, header, offset, end) if header else _gap(window, seed, offset, end)
+        yield record
+        offset = record.end
+
+
+def _header_at(window: _Window, seed: int, offset: int) -> Header | None:
+    front = window.view(offset, HEADER_SIZE)
+    size = announced_metadata_size(front)
+    if size is None or size > METADATA_SIZE_MAX:
+        return None
+    try:
+        return decode_header(window.view(offset, HEADER_SIZE + size), place_seed(seed, offset))
+    except NeedleCorrupt as error:
+        log.warning("unknown record", extra={"offset": offset, "cause": error.message})
+        return None
+
+
+def _gap(window: _Window, seed: int, start: int, end: int) -> Record:
+    """Look for the next valid header: its CRC is bound to its offset, so no data can pose as one."""
+    offset = start
+    is_zero = True
+    while offset < end:
+        rest = window.rest(offset)
+        if not rest:
+            break
+        match = _FIND_MAGIC(rest, ALIGNMENT if offset == start else 0)
+        skipped = match.start() if match else max(ALIGNMENT, len(rest) // ALIGNMENT * ALIGNMENT)
+        is_zero = is_zero and _FIND_NONZERO(rest, 0, skipped) is None
+        offset += skipped
+        if match:
+            if offset % ALIGNMENT == 0 and _header_at(window, seed, offset):
+                break
+            is_zero = False
+            offset += ALIGNMENT - offset % ALIGNMENT
+    offset = min(offset, end)
+    return Record(
+        start,
+        offset - start,
+        State.GAP,
+        is_unreadable=window.was_unreadable(start, offset),
+        is_zero=is_zero,
+        problem="no valid header",
+    )
+
+
+def _record(window: _Window, header: Header, offset: int, end: int) -> Record:
+    record = Record(
+        offset,
+        header.stored_size,
+        State.BAD,
+        header.kind,
+        header.needle_id,
+        header.metadata_size,
+        header.data_size,
+        is_streamed=header.is_streamed,
+    )
+    if record.end > end:
+        record.stored_size = end - offset
+        record.problem = f"ends {offset + header.stored_size - end} bytes early"
+        return record
+    front = window.view(offset, header.data_offset)
+    record.metadata_bytes = bytes(front[HEADER_SIZE:])
+    data_crc, table = _read_data(window, header, offset, record)
+    footer_bytes = window.view(offset + header.table_offset, table_size(header.data_size) + FOOTER_SIZE)
+    footer = decode_footer(header.crc, footer_bytes)
+    record.is_unreadable = bool(window.unreadable) and window.was_unreadable(offset, record.end)
+    if record.is_unreadable:
+        record.problem = "the disk refuses to read it"
+    elif footer is None:
+        if header.is_streamed and is_unfinished(footer_bytes):
+            record.state = State.UNFINISHED
+        record.problem = "footer does not match its CRC"
+    elif footer.data_crc != data_crc:
+        record.problem = f"data has CRC {data_crc:08x}, its footer says {footer.data_crc:08x}"
+    elif table != footer_bytes[:-FOOTER_SIZE]:
+        record.problem = "the block table does not match the data"
+    else:
+        record.state = State.WHOLE
+        record.stamp = footer.stamp
+        record.crc = footer.data_crc
+    return record
+
+
+def _read_data(window: _Window, header: Header, offset: int, record: Record) -> tuple[int, bytes]:
+    """Run over the data; its CRC and its block table."""
+    start, size = offset + header.data_offset, header.data_size
+    if header.kind == KIND_NOTE and size <= NOTE_SIZE_MAX:
+        record.content = bytes(window.view(start, size))
+    if size <= BLOCK_SIZE:
+        return crc32c(window.view(start, size)), b""
+    data_crc, table = 0, bytearray()
+    for at in range(0, size, BLOCK_SIZE):
+        block = window.view(start + at, min(BLOCK_SIZE, size - at))
+        data_crc = crc32c(block, data_crc)
+        table += crc32c(block).to_bytes(CRC_SIZE, "little")
+    return data_crc, bytes(table)

@@ -1,0 +1,134 @@
+"""Superblock and manifest: what a volume is, said twice.
+
+The superblock opens every data file; the manifest names the generation that counts, and is replaced in one
+atomic step when a compaction is published.  Both carry the same facts, so either can be restored from the
+other when it is damaged.  Pure: bytes in, facts out.
+
+    superblock: 4,096 bytes, little-endian
+    offset  size  field
+         0     8  magic       b"WHVOLUME"
+         8     4  format      1
+        12     4  volume_id
+        16    16  uuid
+        32     4  generation
+        36     4  zero
+        40     8  capacity    bytes the file may grow to
+        48     8  created_ms  since 1970, of the volume
+        56     4  crc         CRC-32C of bytes 0-55
+        60  4036  zero
+
+    manifest: one line of text, here in two; the CRC-32C is that of the bytes before " crc32c="
+
+        warehouse-manifest format=1 volume=7 uuid=0f14d0ab-9605-4a62-a9e4-5ed26688389b generation=1
+        capacity=34359738368 created_ms=1750000000000 crc32c=89abcdef
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from struct import Struct
+from typing import Final
+
+import msgspec
+from crc32c import crc32c
+
+from errors import FormatUnsupported, ManifestCorrupt, SuperblockCorrupt
+
+FORMAT_VERSION: Final = 1
+SUPERBLOCK_SIZE: Final = 4096  # a page of its own: a bad sector there harms no needle
+MAGIC: Final = b"WHVOLUME"
+_FIELDS: Final = Struct("<8sII16sIIQQ")
+_CRC: Final = Struct("<I")
+MANIFEST_SIZE_MAX: Final = 1024
+
+_MANIFEST_FORMAT: Final = re.compile(rb"warehouse-manifest format=(\d{1,9}) ")
+_MANIFEST_FIELDS: Final = re.compile(
+    r"warehouse-manifest format=1 volume=(\d{1,10}) uuid=([0-9a-f-]{36}) generation=(\d{1,10})"
+    r" capacity=(\d{1,19}) created_ms=(\d{1,19})"
+)
+
+
+class VolumeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What superblock and manifest both say."""
+
+    volume_id: int
+    uuid: str
+    generation: int
+    capacity: int
+    created_ms: int
+
+    @property
+    def seed(self) -> int:
+        """What binds the CRCs of all records, and of the index, to this generation of this volume."""
+        return crc32c(uuid.UUID(self.uuid).bytes + self.generation.to_bytes(4, "little"))
+
+
+def encode_superblock(facts: VolumeFacts) -> bytes:
+    fields = _FIELDS.pack(
+        MAGIC,
+        FORMAT_VERSION,
+        facts.volume_id,
+        uuid.UUID(facts.uuid).bytes,
+        facts.generation,
+        0,
+        facts.capacity,
+        facts.created_ms,
+    )
+    return (fields + _CRC.pack(crc32c(fields))).ljust(SUPERBLOCK_SIZE, b"\0")
+
+
+def decode_superblock(block: bytes | bytearray) -> VolumeFacts:
+    """Check and decode the first bytes of a data file.
+
+    Raises:
+        SuperblockCorrupt: it does not check.
+        FormatUnsupported: it does, and a later release wrote it.
+    """
+    if len(block) < _FIELDS.size + _CRC.size:
+        raise SuperblockCorrupt(f"the superblock ends after {len(block)} bytes")
+    magic, version, volume_id, identity, generation, _, capacity, created_ms = _FIELDS.unpack_from(block)
+    if magic != MAGIC or _CRC.unpack_from(block, _FIELDS.size)[0] != crc32c(block[: _FIELDS.size]):
+        raise SuperblockCorrupt("the superblock does not match its CRC")
+    if version != FORMAT_VERSION:
+        raise FormatUnsupported(f"data file of format {version}; this release knows {FORMAT_VERSION}")
+    return VolumeFacts(
+        volume_id=volume_id,
+        uuid=str(uuid.UUID(bytes=identity)),
+        generation=generation,
+        capacity=capacity,
+        created_ms=created_ms,
+    )
+
+
+def encode_manifest(facts: VolumeFacts) -> bytes:
+    text = (
+        f"warehouse-manifest format={FORMAT_VERSION} volume={facts.volume_id} uuid={facts.uuid}"
+        f" generation={facts.generation} capacity={facts.capacity} created_ms={facts.created_ms}"
+    ).encode("ascii")
+    return text + b" crc32c=%08x\n" % crc32c(text)
+
+
+def decode_manifest(content: bytes) -> VolumeFacts:
+    """Check and decode a manifest.
+
+    Raises:
+        ManifestCorrupt: it does not check.
+        FormatUnsupported: it does, and a later release wrote it.
+    """
+    text, mark, crc = content.rpartition(b" crc32c=")
+    if not mark or crc != b"%08x\n" % crc32c(text):
+        raise ManifestCorrupt("the manifest does not match its CRC")
+    version = _MANIFEST_FORMAT.match(text)
+    if version is None or int(version[1]) != FORMAT_VERSION:
+        raise FormatUnsupported(f"unknown manifest {text[:40]!r}; this release knows format {FORMAT_VERSION}")
+    fields = _MANIFEST_FIELDS.fullmatch(text.decode("ascii", "replace"))
+    if fields is None:
+        raise ManifestCorrupt(f"the manifest passes its CRC but does not read: {text!r}")
+    return VolumeFacts(
+        volume_id=int(fields[1]),
+        uuid=fields[2],
+        generation=int(fields[3]),
+        capacity=int(fields[4]),
+        created_ms=int(fields[5]),
+    )
