@@ -17,7 +17,7 @@ ALLOWED = {
     "storage": {"errors"},
     "auth": {"errors"},
     "transport": {"errors"},
-    "catalog": {"errors", "auth"},
+    "catalog": {"errors", "auth", "transport"},
     "actors": {"errors", "conf", "storage", "auth", "transport", "catalog"},
     "client": {"errors", "conf", "transport"},
 }
