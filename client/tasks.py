@@ -24,6 +24,8 @@ async def background() -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as nursery:
             try:
                 yield nursery
+            except trio.Cancelled:
+                raise  # belongs to this nursery's scope or to one further out: Trio finds the right one
             except BaseException as error:
                 # Kept, so that the nursery does not put it into a group; raised again below.
                 error_of_body = error
@@ -85,6 +87,8 @@ async def crew(size: int) -> AsyncIterator[Crew]:
         members = Crew(nursery, size)
         try:
             yield members
+        except trio.Cancelled:
+            raise
         except BaseException as error:
             error_of_body = error
             nursery.cancel_scope.cancel()

@@ -1,0 +1,63 @@
+"""Display: how sizes, times and keys look to a person.  Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from client.places import UsageError
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def format_size(size: int) -> str:
+    """`1536` as "1.5 KiB"."""
+    value, unit = float(size), 0
+    while value >= 1023.95 and unit + 1 < len(_UNITS):  # what would round to 1024.0 is one of the next unit
+        value /= 1024
+        unit += 1
+    return f"{size} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+
+
+def format_count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def format_time(ms: int) -> str:
+    """Milliseconds since the epoch, in local time."""
+    return datetime.fromtimestamp(ms / 1000).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def format_span(seconds: float) -> str:
+    """`90061.0` as "1 d 1 h"."""
+    whole = int(seconds)
+    parts = [(whole // 86_400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
+    shown = [f"{value} {unit}" for value, unit in parts if value]
+    return " ".join(shown[:2]) or "0 s"
+
+
+def parse_span(text: str) -> float:
+    """`"1h"`, `"30m"`, `"7d"` or bare seconds, as seconds."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)", text.strip().lower())
+    if match is None or float(match[1]) == 0:
+        raise UsageError(f"a time looks like 90s, 30m, 1h or 7d, not {text!r}")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def parse_size(text: str) -> int:
+    """`"80MiB"`, `"5G"` or bare bytes, as bytes; all units are powers of 1024."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgtp]?)(?:i?b)?", text.strip().lower())
+    if match is None:
+        raise UsageError(f"a size looks like 500, 64KiB or 1.5GiB, not {text!r}")
+    return int(float(match[1]) * 1024 ** (" kmgtp".index(match[2]) if match[2] else 0))
+
+
+def printable(text: str) -> str:
+    """A key as it may be shown on a terminal: what could move the cursor or recolour it is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
+        for letter in text
+    )

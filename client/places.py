@@ -1,0 +1,161 @@
+"""Places: what the command line calls a source or a target, and where a download may write.
+
+    wh://bucket/key   an object; the key is taken as it stands, nothing is decoded
+    wh://bucket       a bucket
+    -                 standard input or output
+    anything else     a local path
+
+Pure but for `FolderTree`, which makes directories.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from errors import BadKey, BadRequest, StoreError
+
+SCHEME = "wh://"
+
+
+class UsageError(StoreError):
+    """The command line asks for something that makes no sense."""
+
+    code = "wrong_usage"
+
+
+@dataclass(frozen=True)
+class Remote:
+    bucket: str
+    key: str  # "" for the bucket itself
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.bucket}/{self.key}" if self.key else f"{SCHEME}{self.bucket}"
+
+    @property
+    def folder(self) -> str:
+        """The prefix that the keys "in" this place have: empty for a bucket, else with a slash at its end."""
+        return self.key if not self.key or self.key.endswith("/") else self.key + "/"
+
+    @property
+    def name(self) -> str:
+        """The last segment of the key."""
+        return self.key.rpartition("/")[2]
+
+    def inside(self, relative_key: str) -> Remote:
+        return Remote(self.bucket, self.folder + relative_key)
+
+
+@dataclass(frozen=True)
+class StandardStream:
+    def __str__(self) -> str:
+        return "-"
+
+
+Place = Remote | StandardStream | Path
+
+
+def parse_place(text: str) -> Place:
+    if text == "-":
+        return StandardStream()
+    if text.startswith(SCHEME):
+        return parse_remote(text)
+    if not text:
+        raise UsageError("a path is empty")
+    if text.startswith("-"):
+        raise UsageError(f"there is no option {text}; a path that begins with '-' is written ./{text}")
+    return Path(text)
+
+
+def parse_remote(text: str) -> Remote:
+    if not text.startswith(SCHEME):
+        raise UsageError(f"expected {SCHEME}bucket/key, not {text!r}")
+    bucket, _, key = text[len(SCHEME) :].partition("/")
+    if not bucket:
+        raise UsageError(f"{text!r} names no bucket: expected {SCHEME}bucket/key")
+    return Remote(bucket, key)
+
+
+def parse_object(text: str) -> Remote:
+    place = parse_remote(text)
+    if not place.key:
+        raise UsageError(f"{text!r} names a bucket, an object is needed: {SCHEME}{place.bucket}/KEY")
+    return place
+
+
+def parse_bucket(text: str) -> str:
+    """A bucket's name, with or without the scheme in front."""
+    place = parse_remote(text if text.startswith(SCHEME) else SCHEME + text)
+    if place.key:
+        raise UsageError(f"{text!r} names an object, a bucket is needed: {SCHEME}{place.bucket}")
+    return place.bucket
+
+
+# --- local names ----------------------------------------------------------------------------------
+
+
+def segments_of(relative_key: str) -> list[str]:
+    """The path that a key means below a target folder.
+
+    Raises:
+        BadKey: the key would leave the folder, or is no path: "..", "." or empty segments, NUL.
+    """
+    segments = relative_key.split("/")
+    for segment in segments:
+        if segment in ("", ".", ".."):
+            raise BadKey(f"the key's path has a segment {segment!r}, so it cannot become a file in a folder")
+        if "\0" in segment:
+            raise BadKey("the key contains a NUL character, which no file name can have")
+    return segments
+
+
+class FolderTree:
+    """A target folder, and the folders that a recursive download makes in it.
+
+    No symbolic link below the folder is ever followed: one that lies there could lead a key anywhere.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._made: set[Path] = set()
+
+    def path_for(self, relative_key: str) -> Path:
+        """The file that a key becomes; the folders on its way are made.
+
+        Raises:
+            BadKey: see `segments_of`.
+            BadRequest: a symbolic link or a file is in the way.
+        """
+        *folders, name = segments_of(relative_key)
+        path = self.root
+        self._make(path, is_root=True)
+        for folder in folders:
+            path = path / folder
+            self._make(path, is_root=False)
+        return path / name
+
+    def _make(self, path: Path, *, is_root: bool) -> None:
+        if path in self._made:
+            return
+        if not is_root and path.is_symlink():
+            raise BadRequest(f"{path} is a symbolic link: a download writes only inside of its target folder")
+        try:
+            path.mkdir(parents=is_root, exist_ok=True)
+        except FileExistsError:
+            raise BadRequest(f"{path} is a file, a folder is needed there") from None
+        self._made.add(path)
+
+
+def key_of_path(path: Path, root: Path) -> str:
+    """The relative key of a file below a folder that is uploaded.
+
+    Raises:
+        BadKey: the file's name is not UTF-8.
+    """
+    relative = path.relative_to(root).as_posix()
+    try:
+        relative.encode()
+    except UnicodeEncodeError:
+        raise BadKey(f"the name of {os.fsencode(path)!r} is not UTF-8, so it cannot become a key") from None
+    return relative

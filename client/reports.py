@@ -1,0 +1,298 @@
+"""Reports: what the command line prints, for people and for programs.
+
+Results go to standard output, progress and failures to standard error.  With `--json` standard output has
+one JSON object a line and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from client.display import format_count, format_size, format_span, format_time, printable
+from client.library import Prefix
+from client.transfers import Totals, Transfer
+from errors import StoreError
+from transport.messages import BucketInfo, DiskStatus, ObjectInfo, Status, VolumeStatus
+
+BAR_WIDTH = 20
+
+
+def say(text: str) -> None:
+    print(text)
+
+
+def say_json(**fields: Any) -> None:
+    print(msgspec.json.encode(fields).decode())
+
+
+def tell(is_json: bool, text: str, **fields: Any) -> None:
+    """One result: a line for a person, or the same as fields."""
+    if is_json:
+        say_json(**fields)
+    else:
+        say(text)
+
+
+def failure_line(error: StoreError | OSError, subject: str = "") -> str:
+    """One line for standard error: what happened, and its stable code."""
+    if isinstance(error, StoreError):
+        message, code = error.message, error.code
+    else:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        message, code = f"{where}{error.strerror or error}", "os_error"
+    about = f"{subject}: " if subject else ""
+    return f"warehouse: {printable(about + message)} ({code})"
+
+
+def code_of(error: StoreError | OSError) -> str:
+    return error.code if isinstance(error, StoreError) else "os_error"
+
+
+# --- copies ---------------------------------------------------------------------------------------
+
+
+class CopyReport:
+    """Tells of copies while they run, and sums up at the end.
+
+    Args:
+        is_json: one object for each copy and each failure on standard output.
+        is_silent: standard output is where the bytes go; print nothing there.
+        has_many: failures name the file they are about.
+    """
+
+    def __init__(self, *, is_json: bool, is_silent: bool = False, has_many: bool = True) -> None:
+        self._is_json = is_json
+        self._is_silent = is_silent
+        self._has_many = has_many
+        self._console = Console(stderr=True)
+        self._found_count = self._done_count = self._found_size = 0
+        self._progress: Progress | None = None
+        if self._console.is_terminal and not is_json and not (is_silent and sys.stdout.isatty()):
+            self._progress = Progress(
+                BarColumn(),
+                DownloadColumn(binary_units=True),
+                TransferSpeedColumn(),
+                TextColumn("{task.fields[files]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._progress.add_task("copy", total=None, files="")
+
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def found(self, transfer: Transfer) -> None:
+        self._found_count += 1
+        self._found_size += transfer.size or 0
+        if self._progress is not None:
+            total = self._found_size if transfer.size is not None else None
+            self._progress.update(self._task, total=total, files=self._files())
+
+    def moved(self, delta: int) -> None:
+        if self._progress is not None:
+            self._progress.update(self._task, advance=delta)
+
+    def finished(self, transfer: Transfer, size: int) -> None:
+        self._done_count += 1
+        if self._progress is not None:
+            self._progress.update(self._task, files=self._files())
+        if self._is_json and not self._is_silent:
+            say_json(event="copied", source=transfer.source, target=transfer.target, size=size)
+
+    def failed(self, source: str, target: str, error: StoreError | OSError) -> None:
+        line = failure_line(error, source if self._has_many else "")
+        if self._progress is not None:
+            self._progress.console.print(Text(line))
+        else:
+            print(line, file=sys.stderr)
+        if self._is_json and not self._is_silent:
+            say_json(event="failed", source=source, target=target, code=code_of(error), message=str(error))
+
+    def sum_up(self, totals: Totals) -> None:
+        if self._is_silent:
+            return
+        if self._is_json:
+            say_json(
+                event="summary",
+                file_count=totals.file_count,
+                byte_count=totals.byte_count,
+                failed_count=totals.failed_count,
+                elapsed_s=round(totals.elapsed_s, 3),
+            )
+            return
+        files, size = format_count(totals.file_count, "file"), format_size(totals.byte_count)
+        rate = format_size(int(totals.byte_count / totals.elapsed_s))
+        failed = f", {totals.failed_count:,} failed" if totals.failed_count else ""
+        say(f"copied {files}, {size}, in {totals.elapsed_s:.1f} s ({rate}/s){failed}")
+
+    def _files(self) -> str:
+        return f"{self._done_count:,} of {format_count(self._found_count, 'file')}"
+
+
+# --- listings -------------------------------------------------------------------------------------
+
+
+def print_bucket(info: BucketInfo, *, is_json: bool, is_long: bool) -> None:
+    if is_json:
+        say_json(
+            bucket=info.name,
+            created_ms=info.created_ms,
+            object_count=info.object_count,
+            byte_count=info.byte_count,
+        )
+    elif is_long:
+        count = format_count(info.object_count, "object")
+        say(
+            f"{format_size(info.byte_count):>10}  {format_time(info.created_ms)}  {count:>14}  wh://{info.name}"
+        )
+    else:
+        say(f"wh://{info.name}")
+
+
+def print_entry(entry: ObjectInfo | Prefix, folder: str, *, is_json: bool, is_long: bool) -> None:
+    """One line of a listing; names are shown without the folder they are in."""
+    if isinstance(entry, Prefix):
+        if is_json:
+            say_json(prefix=entry.name)
+        else:
+            name = printable(entry.name[len(folder) :])
+            say(f"{'-':>10}  {'':19}  {name}" if is_long else name)
+    elif is_json:
+        say_json(**object_fields(entry))
+    else:
+        name = printable(entry.key[len(folder) :])
+        say(f"{format_size(entry.size):>10}  {format_time(entry.created_ms)}  {name}" if is_long else name)
+
+
+def object_fields(info: ObjectInfo) -> dict[str, Any]:
+    return {
+        "key": info.key,
+        "size": info.size,
+        "etag": info.etag,
+        "created_ms": info.created_ms,
+        "content_type": info.content_type,
+    }
+
+
+def print_object(info: ObjectInfo, place: str, *, is_json: bool) -> None:
+    if is_json:
+        say_json(**object_fields(info), chunk_count=info.chunk_count, metadata=info.metadata)
+        return
+    lines = [
+        ("object", printable(place)),
+        ("size", f"{format_size(info.size)} ({info.size:,} bytes)"),
+        ("type", info.content_type or ""),
+        ("stored", format_time(info.created_ms)),
+        ("etag", info.etag),
+        ("chunks", str(info.chunk_count)),
+        *((f"  {printable(name)}", printable(value)) for name, value in info.metadata.items()),
+    ]
+    for name, value in lines:
+        say(f"{name:<8} {value}")
+
+
+# --- status ---------------------------------------------------------------------------------------
+
+_HEALTH_STYLES = {"ok": "green", "degraded": "yellow", "down": "bold red"}
+
+
+def print_status(status: Status, *, is_json: bool) -> None:
+    if is_json:
+        say_json(**msgspec.to_builtins(status))
+        return
+    console = Console()
+    console.print(_headline(status))
+    console.print(_disk_table(status.disks))
+    if any(disk.volumes for disk in status.disks):
+        console.print(_volume_table(status.disks))
+
+
+def _headline(status: Status) -> Text:
+    text = Text("warehouse is ").append(status.health, _HEALTH_STYLES.get(status.health, ""))
+    text.append(
+        f", up {format_span(status.uptime_s)}, version {status.version}\n"
+        f"{format_count(status.object_count, 'object')} ({format_size(status.byte_count)}) in "
+        f"{format_count(status.bucket_count, 'bucket')}, {format_count(status.upload_count, 'upload')} under "
+        f"way, {format_count(status.garbage_count, 'deleted needle')} to be marked, "
+        f"{format_count(status.client_count, 'client')}"
+    )
+    return text
+
+
+def _disk_table(disks: list[DiskStatus]) -> Table:
+    columns = ("disk", "state", "since", "free", "of", "volumes", "address")
+    table = Table(*columns, title="Disks", title_justify="left")
+    for disk in disks:
+        state = "online" if disk.is_online else "OFFLINE"
+        if disk.is_online and disk.is_read_only:
+            state = "read-only"
+        table.add_row(
+            Text(printable(disk.name)),
+            state,
+            format_time(disk.since_ms),
+            format_size(disk.free),
+            format_size(disk.capacity),
+            str(len(disk.volumes)),
+            Text(disk.url),
+            style="" if disk.is_online else "bold red",
+        )
+    return table
+
+
+def _volume_table(disks: list[DiskStatus]) -> Table:
+    columns = ("volume", "disk", "state", "filled", "", "needles", "dead")
+    table = Table(*columns, title="Volumes", title_justify="left")
+    for disk in disks:
+        for volume in disk.volumes:
+            report = volume.report
+            is_troubled = not disk.is_online or report.sealed_cause is not None or report.damaged_count > 0
+            table.add_row(
+                str(report.volume_id),
+                Text(printable(disk.name)),
+                _volume_state(volume, disk),
+                fill_bar(report.file_size, report.capacity),
+                f"{format_size(report.file_size)} of {format_size(report.capacity)}",
+                f"{report.live_count:,}",
+                format_size(report.dead_bytes),
+                style="bold red" if is_troubled else "",
+            )
+    return table
+
+
+def _volume_state(volume: VolumeStatus, disk: DiskStatus) -> str:
+    if not disk.is_online:
+        return "offline"
+    if volume.report.sealed_cause is not None:
+        return f"sealed: {printable(volume.report.sealed_cause)}"
+    damaged = volume.report.damaged_count
+    return f"{volume.state}, {damaged} damaged" if damaged else volume.state
+
+
+def fill_bar(used: int, capacity: int) -> str:
+    share = min(max(used / capacity if capacity else 0.0, 0.0), 1.0)
+    filled = round(share * BAR_WIDTH)
+    return "█" * filled + "·" * (BAR_WIDTH - filled) + f" {share:4.0%}"
