@@ -185,7 +185,11 @@ class Conversation:
             return None
         if is_request and envelope.request_id > self._last_id:
             self._last_id = envelope.request_id
-            return envelope
+            if envelope.budget_ms > 0:
+                return envelope
+            late = DeadlineExceeded(f"no time left for {type(envelope.body).__name__}")
+            self.reply(envelope.request_id, refusal_of(late))
+            return None
         if is_request and envelope.request_id in self._running:
             return None  # a repetition; the first one will be answered
         problem = MalformedMessage("request ids must grow" if is_request else "an answer with a budget")

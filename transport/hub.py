@@ -380,12 +380,11 @@ class Hub:
             await trio.sleep(self._limits.sweep_s)
             peers = list(self._peers.values())
             for start in range(0, len(peers), 256):
-                quiet = [
-                    peer for peer in peers[start : start + 256] if not peer._is_fresh or peer._stalled_at
-                ]
-                for peer in peers[start : start + 256]:
+                some = peers[start : start + 256]
+                # Whoever spoke since the last sweep is there, as far as anybody can know yet.
+                self._probe([peer for peer in some if not peer._is_fresh or peer._stalled_at is not None])
+                for peer in some:
                     peer._is_fresh = False
-                self._probe(quiet)
                 await trio.lowlevel.checkpoint()
 
     def _probe(self, peers: Iterable[Peer]) -> None:
@@ -455,7 +454,12 @@ class Hub:
     # --- sending ----------------------------------------------------------------------------------
 
     def _send(self, peer: Peer, frame: bytes) -> None:
-        if not self._send_unless_gone(peer.ident, frame):
+        try:
+            is_sent = self._send_unless_gone(peer.ident, frame)
+        except Overloaded:
+            self._note_stall(peer)
+            raise
+        if not is_sent:
             self._gone(peer, "its connection ended")
             raise LinkDown(f"{peer.name} is gone")
         self._owned.poke()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-
 import pytest
 import trio
+from links_kit import (
+    KEYS,
+    Owner,
+    free_endpoint,
+    open_hub,
+    open_link,
+    until,
+)
 
 from errors import (
     BadCredentials,
@@ -20,11 +24,10 @@ from errors import (
     StoreError,
 )
 from transport.curve import CurveKeys
-from transport.links import Hub, HubLimits, Link, Peer
+from transport.links import HubLimits, Link, Peer
 from transport.messages import (
     Answer,
     Attach,
-    Attached,
     Buckets,
     ClusterStatus,
     CreateBucket,
@@ -36,103 +39,6 @@ from transport.messages import (
     RestampNeedle,
     StatObject,
 )
-
-HUB_KEYS = CurveKeys.generate()
-KEYS = CurveKeys.generate()
-
-
-class Owner:
-    """What stands behind a hub in these tests; it answers by the kind of request."""
-
-    def __init__(self) -> None:
-        self.answered: list[Request] = []
-        self.gone: list[Peer] = []
-        self.release = trio.Event()
-
-    def answer_now(self, peer: Peer, request: Request) -> Answer | None:
-        match request:
-            case ListBuckets():
-                self.answered.append(request)
-                return Buckets(buckets=[])
-            case DeleteBucket():
-                raise NoSuchBucket(f"there is no bucket {request.bucket}")
-            case ClusterStatus():
-                raise ZeroDivisionError("a bug in answer_now")
-            case Attach():
-                if request.token != "good":
-                    raise BadCredentials("this token is not good")
-                peer.session = request.token
-                return Attached(incarnation=1, chunk_size=1, expires_in_s=60)
-        return None
-
-    async def answer(self, peer: Peer, request: Request) -> Answer:
-        self.answered.append(request)
-        if isinstance(request, CreateBucket):
-            await self.release.wait()
-            return Done()
-        if isinstance(request, StatObject) and request.key == "bug":
-            raise ZeroDivisionError("a bug in answer")
-        if isinstance(request, StatObject) and request.key == "group":
-            async with trio.open_nursery():
-                raise NoSuchBucket("raised inside a nursery")
-        raise NoSuchBucket(f"{type(request).__name__} is answered later")
-
-    def on_gone(self, peer: Peer) -> None:
-        self.gone.append(peer)
-
-
-@asynccontextmanager
-async def open_hub(
-    owner: Owner, endpoint: str = "tcp://127.0.0.1:0", **options: object
-) -> AsyncIterator[tuple[Hub, str]]:
-    hub = Hub(
-        keys=HUB_KEYS,
-        incarnation=1,
-        answer_now=owner.answer_now,
-        answer=owner.answer,
-        on_gone=owner.on_gone,
-        **options,  # type: ignore[arg-type]
-    )
-    async with trio.open_nursery() as nursery:
-        bound = await nursery.start(hub.run, endpoint)
-        yield hub, bound
-        nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def open_link(
-    endpoint: str,
-    *,
-    keys: CurveKeys = KEYS,
-    greet: Callable[[Link], Awaitable[None]] | None = None,
-    answer: Callable[[Request], Awaitable[Answer]] | None = None,
-    server_key: bytes = HUB_KEYS.public,
-) -> AsyncIterator[Link]:
-    link = Link(
-        endpoint=endpoint,
-        server_key=server_key,
-        keys=keys,
-        name="tester",
-        incarnation=7,
-        greet=greet,
-        answer=answer,
-    )
-    async with trio.open_nursery() as nursery:
-        await nursery.start(link.run)
-        yield link
-        nursery.cancel_scope.cancel()
-
-
-def free_endpoint() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    with trio.fail_after(timeout_s):
-        while not condition():
-            await trio.sleep(0.002)
 
 
 async def test_a_request_is_answered_at_once_or_by_a_task():
