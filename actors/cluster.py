@@ -1,0 +1,300 @@
+"""Cluster: the processes of one machine, as `warehouse up` starts them.
+
+    python -m actors.cluster [--data DIR] [--volumes N] [--port-base N] [--json]
+
+Starts a master and one volume actor per disk directory, in that order, restarts one that dies (with
+back-off), and stops all of them cleanly.  Their logs go to our standard error; their `ready` lines come to
+us.  Each child runs in a session of its own, so that Ctrl-C reaches us alone, and watches its standard
+input, so that none outlives us even if we are killed.
+
+    DIR/profile.toml     what clients need: address, server key, root key (mode 0600)
+    DIR/master/          catalog and keys
+    DIR/disk-1/ ...      one volume actor each
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from actors.master import Founded, found
+from actors.process import STOP_GRACE_S, Announcer, add_common_arguments, run_actor, set_up_actor
+from conf.profile import Profile
+from conf.settings import Settings
+from errors import SetupError
+
+log = logging.getLogger("actors.cluster")  # run as a module it would be "__main__"
+
+MASTER_HTTP_OFFSET = 1
+VOLUME_OFFSET = 10
+CONSOLE_OFFSET = 80
+VOLUMES_MAX = CONSOLE_OFFSET - VOLUME_OFFSET
+
+BACK_OFF_FIRST_S = 0.1
+BACK_OFF_MAX_S = 10.0
+HEALTHY_S = 30.0  # a child that lived this long starts its back-off anew
+START_S = 60.0
+
+
+@dataclass
+class Child:
+    """One actor's process, across its restarts."""
+
+    name: str
+    command: list[str]
+    ready: trio.Event = field(default_factory=trio.Event)
+    announced: dict[str, Any] = field(default_factory=dict)
+    process: trio.Process | None = None
+    restarts: int = 0
+
+
+class Cluster:
+    def __init__(self, children: list[Child]) -> None:
+        self._children = children
+        self._is_stopping = False
+
+    async def run(self, on_ready: Any) -> None:
+        """Start all, in order, each when the one before is ready; keep them running until cancelled."""
+        async with trio.open_nursery() as nursery:
+            try:
+                for child in self._children:
+                    nursery.start_soon(self._keep_running, child)
+                    if child.name == "master":
+                        await child.ready.wait()
+                for child in self._children:
+                    await child.ready.wait()
+                on_ready(self._children)
+                await trio.sleep_forever()
+            finally:
+                self._is_stopping = True
+                with trio.CancelScope(shield=True):
+                    await self._stop_all()
+
+    async def _keep_running(self, child: Child) -> None:
+        back_off_s = BACK_OFF_FIRST_S
+        while True:
+            started_at = trio.current_time()
+            status = await self._run_once(child)
+            if self._is_stopping:
+                return
+            lived_s = trio.current_time() - started_at
+            if lived_s > HEALTHY_S:
+                back_off_s = BACK_OFF_FIRST_S
+            if not child.ready.is_set() and status == 1:
+                # It said why on standard error: a wrong setting or a taken port does not go away by itself.
+                raise SetupError(f"{child.name} could not start (exit status {status}); its message is above")
+            child.restarts += 1
+            log.warning(
+                "actor died, restarting",
+                extra={
+                    "actor": child.name,
+                    "status": status,
+                    "lived_s": round(lived_s, 1),
+                    "in_s": back_off_s,
+                },
+            )
+            await trio.sleep(back_off_s)
+            back_off_s = min(back_off_s * 2, BACK_OFF_MAX_S)
+
+    async def _run_once(self, child: Child) -> int:
+        child.process = process = await trio.lowlevel.open_process(
+            child.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        # Not cancelled with the rest: the process is stopped by `_stop_all`, in its turn, and reaped here.
+        with trio.CancelScope(shield=True):
+            assert process.stdout is not None
+            await _read_events(process.stdout, child)
+            status = await process.wait()
+            if process.stdin is not None:
+                await process.stdin.aclose()
+            await process.stdout.aclose()
+        return status
+
+    async def _stop_all(self) -> None:
+        """Volumes first, so that they can still confirm what is on its way; the master last."""
+        for child in reversed(self._children):
+            process = child.process
+            if process is None or process.returncode is not None:
+                continue
+            process.send_signal(signal.SIGTERM)
+            with trio.move_on_after(STOP_GRACE_S + 5):
+                await process.wait()
+            if process.returncode is None:
+                log.error("actor did not stop in time, killed", extra={"actor": child.name})
+                process.kill()
+                await process.wait()
+
+
+async def _read_events(stream: trio.abc.ReceiveStream, child: Child) -> None:
+    buffered = b""
+    async for piece in stream:
+        *lines, buffered = (buffered + piece).split(b"\n")
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                log.warning("actor printed something else", extra={"actor": child.name, "line": line[:200]})
+                continue
+            if event.get("event") == "ready":
+                child.announced = event
+                child.ready.set()
+        buffered = buffered[-65_536:]
+
+
+def _children(arguments: argparse.Namespace, settings: Settings, volume_count: int) -> list[Child]:
+    base, host = settings.cluster.port_base, settings.cluster.host
+    data = settings.cluster.data
+    common = ["--json", "--stop-with-parent"]
+    if arguments.config is not None:
+        common += ["--config", str(arguments.config)]
+    if arguments.log_level is not None:
+        common += ["--log-level", arguments.log_level]
+    python = [sys.executable, "-m"]
+    master = Child(
+        "master",
+        [*python, "actors.master", "--data", str(data / "master"), "--host", host, "--port", str(base)]
+        + ["--http-port", str(base + MASTER_HTTP_OFFSET), *common],
+    )
+    volumes = [
+        Child(
+            f"disk-{number}",
+            [*python, "actors.volume", "--disk", str(data / f"disk-{number}")]
+            + ["--join", str(data / "master" / "join.toml"), "--host", host]
+            + ["--port", str(base + VOLUME_OFFSET + number - 1), *common],
+        )
+        for number in range(1, volume_count + 1)
+    ]
+    return [master, *volumes]
+
+
+def _volume_count(data: Path, wanted: int) -> int:
+    """As many actors as were asked for, and one for each disk directory that is there already."""
+    present = [int(path.name[5:]) for path in data.glob("disk-*") if path.name[5:].isdigit()]
+    count = max([wanted, *present])
+    if not 1 <= count <= VOLUMES_MAX:
+        raise SetupError(f"--volumes goes from 1 to {VOLUMES_MAX}, not {count}")
+    return count
+
+
+def _require_free_ports(host: str, ports: Sequence[int]) -> None:
+    for port in ports:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise SetupError(
+                    f"port {port} of {host} is not free ({error.strerror}): is a warehouse running already? "
+                    "Another one needs another --port-base"
+                ) from error
+
+
+def _write_profile(path: Path, founded: Founded, endpoint: str) -> None:
+    server_key = founded.keyring.curve.public.decode()
+    if founded.root_key is not None:
+        Profile(
+            master=endpoint,
+            server_key=server_key,
+            key_id=founded.root_key.key_id,
+            secret=founded.root_key.secret,
+        ).save(path)
+    elif path.exists():
+        before = Profile.load(path)
+        if before.master != endpoint or before.server_key != server_key:  # moved to other ports
+            Profile(master=endpoint, server_key=server_key, key_id=before.key_id, secret=before.secret).save(
+                path
+            )
+
+
+async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
+    data = settings.cluster.data
+    data.mkdir(parents=True, exist_ok=True)
+    host, base = settings.cluster.host, settings.cluster.port_base
+    volume_count = _volume_count(data, settings.cluster.volumes)
+    ports = [
+        base,
+        base + MASTER_HTTP_OFFSET,
+        *(base + VOLUME_OFFSET + index for index in range(volume_count)),
+    ]
+    _require_free_ports(host, ports)
+    founded = await trio.to_thread.run_sync(found, data / "master")
+    endpoint = f"tcp://{host}:{base}"
+    profile = data / "profile.toml"
+    _write_profile(profile, founded, endpoint)
+    if founded.root_key is not None and not arguments.json:
+        print(f"A new warehouse in {data}. Its root key, shown this once (also in {profile}):")
+        print(
+            f"  access key id  {founded.root_key.key_id}\n  secret         {founded.root_key.secret}",
+            flush=True,
+        )
+
+    def on_ready(children: list[Child]) -> None:
+        volumes = [child.announced.get("url", "") for child in children[1:]]
+        if arguments.json:
+            root = (
+                {"key_id": founded.root_key.key_id, "secret": founded.root_key.secret}
+                if founded.root_key
+                else None
+            )
+            announcer.ready(
+                master=endpoint,
+                master_http=f"http://{host}:{base + MASTER_HTTP_OFFSET}",
+                volumes=volumes,
+                profile=str(profile),
+                pids={child.name: child.process.pid for child in children if child.process},
+                **({"root_key": root} if root else {}),
+            )
+            return
+        print(f"master   {endpoint}   health and metrics http://{host}:{base + MASTER_HTTP_OFFSET}/metrics")
+        for child, url in zip(children[1:], volumes, strict=True):
+            print(f"{child.name:8} {url}")
+        print(f"profile  {profile}   (in another terminal: warehouse --help)")
+        announcer.ready()
+
+    await Cluster(_children(arguments, settings, volume_count)).run(on_ready)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="warehouse up",
+        description="Start the whole store on this machine; Ctrl-C stops it.",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="where everything is kept (default: ./warehouse-data)",
+    )
+    parser.add_argument(
+        "--volumes", type=int, metavar="N", help="disk directories, one actor each (default: 1)"
+    )
+    parser.add_argument(
+        "--port-base",
+        type=int,
+        metavar="N",
+        help="master control port; the others follow from it: +1 health, +10 and on volumes (default: 7400)",
+    )
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    add_common_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    flags = {f"cluster.{name}": getattr(arguments, name) for name in ("data", "volumes", "port_base", "host")}
+    settings = set_up_actor(arguments, name="cluster", flags=flags)
+    return run_actor(arguments, settings, _main)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

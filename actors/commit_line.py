@@ -1,0 +1,213 @@
+"""Commit line: the way of a written needle to its answer, shared by all that travel at the same moment.
+
+    append -> [fdatasync of the volume] -> [NeedlesStored to the master] -> Commit
+
+Everything that waits at one station moves on together: one fdatasync for all writers of a volume, one
+message and one catalog transaction for all needles it made durable.  While one batch is at the master
+the next is being synced, so both disks work at once.
+
+A put is answered only behind the second station, so an answer means: durable on disk, in the catalog,
+visible to every later get and list.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+import errors
+from errors import DeadlineExceeded, LinkDown, NeedleVoid, OutcomeUnknown, StoreError
+from storage.stamp import StampClock
+from storage.volume import Volume
+from transport.links import Link
+from transport.messages import Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
+
+log = logging.getLogger(__name__)
+
+CONFIRM_S = 15.0  # a put whose confirmation takes longer is answered "outcome unknown"
+BATCH_MAX = 512  # needles in one NeedlesStored message: some 100 KiB
+CONFIRMS_MAX = 4  # messages under way at once; a slow master makes batches bigger, not queues longer
+RESTAMPS_MAX = 8
+
+
+class _Waiter:
+    """One needle on its way; its owner sleeps on `event`."""
+
+    __slots__ = ("commit", "deadline", "error", "event", "needle")
+
+    def __init__(self, needle: StoredNeedle, deadline: float) -> None:
+        self.needle = needle
+        self.deadline = deadline
+        self.event = trio.Event()
+        self.commit: Commit | None = None
+        self.error: StoreError | None = None
+
+    def fail(self, error: StoreError) -> None:
+        self.error = error
+        self.event.set()
+
+    def succeed(self, commit: Commit) -> None:
+        self.commit = commit
+        self.event.set()
+
+
+class CommitLine:
+    """Makes the needles of one volume durable, then visible."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        link: Link,
+        clock: StampClock,
+        *,
+        is_synced: bool,
+        on_master_stamp: Callable[[int], None],
+    ) -> None:
+        self.volume = volume
+        self._link = link
+        self._clock = clock
+        self._is_synced = is_synced
+        self._on_master_stamp = on_master_stamp
+        self._to_sync: list[_Waiter] = []
+        self._to_confirm: list[_Waiter] = []
+        self._sync_wanted = trio.Event()
+        self._confirm_wanted = trio.Event()
+        self._barriers: list[trio.Event] = []
+        self._confirms = trio.CapacityLimiter(CONFIRMS_MAX)
+        self.sync_count = 0
+        self.sync_s = 0.0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._sync_for_ever)
+            nursery.start_soon(self._confirm_for_ever)
+            task_status.started()
+
+    async def commit(self, needle: StoredNeedle) -> str:
+        """Wait until `needle` is durable and in the catalog; return the object's ETag.
+
+        Raises:
+            StoreError: whatever the master refused it with.
+            WriteFailed: the fsync failed; the volume is sealed.
+            OutcomeUnknown: the master did not answer in time; the needle may become visible or not.
+        """
+        for _ in range(RESTAMPS_MAX):
+            waiter = _Waiter(needle, trio.current_time() + CONFIRM_S)
+            self._to_sync.append(waiter)
+            self._sync_wanted.set()
+            await waiter.event.wait()
+            if waiter.error is not None:
+                raise waiter.error
+            commit = waiter.commit
+            assert commit is not None
+            if commit.etag is not None:
+                return commit.etag
+            if commit.restamp_above is None:
+                raise errors.from_code(commit.code or "store_error", commit.message)
+            # The object's present version carries a greater stamp than ours.  Order must be readable
+            # from the volumes alone, so this needle gets a fresh stamp, durably, before it may win.
+            self._clock.observe(commit.restamp_above)
+            stamp = self._clock.tick(time.time_ns() // 1_000_000)
+            self.volume.restamp(needle.needle_id, stamp=stamp)
+            needle = msgspec.structs.replace(needle, stamp=stamp)
+        raise OutcomeUnknown(
+            f"needle {needle.needle_id}: overtaken {RESTAMPS_MAX} times while it was committed"
+        )
+
+    async def make_durable(self) -> None:
+        """Wait until everything appended so far is on disk.  Raises WriteFailed when the fsync failed."""
+        barrier = trio.Event()
+        self._barriers.append(barrier)
+        self._sync_wanted.set()
+        await barrier.wait()
+        if self.volume.sealed_cause is not None:
+            raise errors.VolumeSealed(f"volume {self.volume.volume_id} is sealed: {self.volume.sealed_cause}")
+
+    async def _sync_for_ever(self) -> None:
+        while True:
+            await self._sync_wanted.wait()
+            self._sync_wanted = trio.Event()
+            batch, self._to_sync = self._to_sync, []
+            barriers, self._barriers = self._barriers, []
+            failure: StoreError | None = None
+            if self._is_synced:
+                started = time.perf_counter()
+                try:
+                    await trio.to_thread.run_sync(self.volume.sync)
+                except StoreError as error:
+                    failure = error  # final for this file: the volume has sealed itself
+                    log.error(
+                        "fsync failed, volume sealed",
+                        extra={"volume_id": self.volume.volume_id, "cause": error.message},
+                    )
+                self.sync_count += 1
+                self.sync_s += time.perf_counter() - started
+            for barrier in barriers:
+                barrier.set()
+            if failure is not None:
+                for waiter in batch:
+                    waiter.fail(failure)
+            elif batch:
+                self._to_confirm.extend(batch)
+                self._confirm_wanted.set()
+            if not self._is_synced:
+                await trio.lowlevel.checkpoint()
+
+    async def _confirm_for_ever(self) -> None:
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._confirm_wanted.wait()
+                await self._confirms.acquire_on_behalf_of(token := object())
+                batch, self._to_confirm = self._to_confirm[:BATCH_MAX], self._to_confirm[BATCH_MAX:]
+                if not self._to_confirm:
+                    self._confirm_wanted = trio.Event()
+                nursery.start_soon(self._confirm, batch, token)
+
+    async def _confirm(self, batch: list[_Waiter], token: object) -> None:
+        try:
+            with trio.CancelScope() as scope:
+                scope.deadline = min(waiter.deadline for waiter in batch)
+                await self._tell_master(batch)
+            for waiter in batch:
+                if not waiter.event.is_set():
+                    waiter.fail(
+                        OutcomeUnknown("the needle is on disk, but the master did not confirm it in time")
+                    )
+        finally:
+            self._confirms.release_on_behalf_of(token)
+
+    async def _tell_master(self, batch: list[_Waiter]) -> None:
+        """Ask until the master answers: repeating is harmless, it commits a needle once."""
+        while batch:
+            try:
+                answer = await self._link.request(
+                    NeedlesStored(needles=[waiter.needle for waiter in batch]), timeout_s=CONFIRM_S
+                )
+            except (LinkDown, DeadlineExceeded):
+                # A needle that was voided while the link was away must not be offered again.
+                batch = [waiter for waiter in batch if not self._is_voided(waiter)]
+                await trio.sleep(0.02)
+                continue
+            except StoreError as error:
+                for waiter in batch:
+                    waiter.fail(error)
+                return
+            if not isinstance(answer, NeedlesCommitted) or len(answer.commits) != len(batch):
+                for waiter in batch:
+                    waiter.fail(OutcomeUnknown(f"the master answered {type(answer).__name__} to a commit"))
+                return
+            self._on_master_stamp(answer.stamp)
+            for waiter, commit in zip(batch, answer.commits, strict=True):
+                waiter.succeed(commit)
+            return
+
+    def _is_voided(self, waiter: _Waiter) -> bool:
+        found = self.volume.find(waiter.needle.needle_id)
+        if found is not None and not found.is_deleted:
+            return False
+        waiter.fail(NeedleVoid(f"needle {waiter.needle.needle_id} was given up before it was committed"))
+        return True

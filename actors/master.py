@@ -1,0 +1,1212 @@
+"""Master: owns the catalog, decides placement, signs tokens.
+
+    python -m actors.master [--data DIR] [--host H] [--port N] [--http-port N] [--init] [--json]
+
+Every other actor and every client connects to its ROUTER socket.  Object bytes never pass through here:
+the master only says where they go (leases, slots), makes them visible once their volume has them durably
+(`NeedlesStored`), and says where they are (`LocateObjects`).
+
+Reads are answered at once from the catalog's read connection; writes travel through one `CatalogWriter`,
+which commits all that are waiting in one transaction.  An answer is sent after its commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import itertools
+import logging
+import sqlite3
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from random import Random
+from typing import Any, Literal, cast
+
+import msgspec
+import trio
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from actors.fleet import DiskState, Fleet, VolumeState
+from actors.keyring import Keyring
+from actors.ledger import Ledger
+from actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
+from auth.keys import ApiKey, generate_api_key, verify_secret
+from auth.rights import EVERYTHING, Permission, Rights
+from auth.tokens import AccessClaims, AccessSigner, DataClaims, sign_data_token
+from catalog.names import check_bucket_name, check_key, check_metadata
+from catalog.placement import choose_volumes
+from catalog.store import BucketRow, Catalog, ObjectRow, Transaction
+from catalog.writer import CatalogWriter
+from conf.join import Join
+from conf.settings import Settings
+from errors import (
+    BadCredentials,
+    BadRequest,
+    BodyTooLarge,
+    ClusterFull,
+    DiskMismatch,
+    NoSuchObject,
+    NotAuthenticated,
+    PermissionDenied,
+    SetupError,
+    StaleIncarnation,
+    StoreError,
+    VolumeOffline,
+)
+from storage.stamp import StampClock
+from transport.http_server import Exchange, HttpServer
+from transport.links import Hub, Peer
+from transport.messages import (
+    AbortUpload,
+    Answer,
+    Attach,
+    Attached,
+    BeginUpload,
+    BucketInfo,
+    Buckets,
+    Chunk,
+    ClusterStatus,
+    Commit,
+    CreateBucket,
+    CreateVolume,
+    DeleteBucket,
+    Deleted,
+    DeleteNeedles,
+    DeleteObjects,
+    DiskReport,
+    Done,
+    FinishUpload,
+    Lease,
+    Leased,
+    LeaseNeedles,
+    ListBuckets,
+    Listing,
+    ListObjects,
+    LocateObjects,
+    LoggedIn,
+    Login,
+    NeedleRestamped,
+    NeedlesCommitted,
+    NeedlesDeleted,
+    NeedlesStored,
+    ObjectFound,
+    ObjectInfo,
+    ObjectsLocated,
+    ObjectWritten,
+    Presign,
+    Presigned,
+    ReadGrant,
+    Register,
+    ReportSeen,
+    Request,
+    RequestSlots,
+    RestampNeedle,
+    Settled,
+    SettleNeedle,
+    Slot,
+    Slots,
+    StatObject,
+    Status,
+    UploadBegun,
+    VolumeCreated,
+    Welcome,
+)
+
+log = logging.getLogger("actors.master")  # run as a module it would be "__main__"
+
+BucketRight = Literal["r", "w", "rw"]
+
+ACCESS_TOKEN_S = 900.0
+READ_TOKEN_S = 600  # of a ReadGrant; given out again until half of it is over
+NEEDLE_IDS_AT_ONCE = 65_536  # reserved durably in one go; what a restart skips costs nothing but numbers
+OVERHEAD_RESERVED = 1024  # headers and metadata of a leased needle, for the promise of room
+LEASE_COUNT_MAX = 1024
+LEASE_BYTES_MAX = 256 * 1024 * 1024
+LEASE_BYTES_MIN = 64 * 1024
+LEASE_VOLUMES_MAX = 4
+LOCATE_MAX = 1000
+LIST_MAX = 1000
+DELETE_MAX = 1000
+SLOTS_MAX = 64
+PRESIGN_S_MAX = 7 * 24 * 3600.0  # as S3 has it
+TOMBSTONES_AT_ONCE = 1000
+COMMAND_S = 30.0
+FINISH_TRIES = 8
+
+
+@dataclass
+class ClientSession:
+    """What one control connection may do; ends with its access token."""
+
+    key_id: str
+    rights: Rights
+    expires_at: float  # monotonic
+    epoch: int
+
+
+class Master:
+    """The one decider: everything in here runs on one event loop."""
+
+    def __init__(
+        self, *, catalog: Catalog, keyring: Keyring, settings: Settings, announcer: Announcer, join: Join
+    ) -> None:
+        self._catalog = catalog
+        self._writer = CatalogWriter(catalog)
+        self._keyring = keyring
+        self._settings = settings
+        self._announcer = announcer
+        self._join = join
+        self._incarnation = time.time_ns() // 1_000_000
+        self._started_at = time.monotonic()
+        self._clock = StampClock()
+        self._access = AccessSigner(keyring.access_pem)
+        self._ledger = Ledger()
+        self._fleet = Fleet(self._ledger, disk_reserve=settings.store.disk_reserve)
+        self._random = Random()  # noqa: S311 - spreads load, guards nothing
+        self._lease_ids = itertools.count(self._incarnation << 20)
+        self._read_grants: dict[tuple[int, int], tuple[float, ReadGrant]] = {}
+        self._keeper_nudges: dict[str, trio.Event] = {}
+        self._keeper_scopes: dict[str, trio.CancelScope] = {}
+        self._count_differences = 0
+        self._nursery: trio.Nursery | None = None
+        self._hub = Hub(
+            keys=keyring.curve,
+            incarnation=self._incarnation,
+            answer_now=self._answer_now,
+            answer=self._answer,
+            on_gone=self._on_gone,
+        )
+        self._now: dict[type[Any], Callable[[Peer, Any], Answer | None]] = {
+            Attach: self._attach,
+            ClusterStatus: self._cluster_status,
+            ListBuckets: self._list_buckets,
+            ListObjects: self._list_objects,
+            LocateObjects: self._locate,
+            StatObject: self._stat,
+            LeaseNeedles: self._lease,
+            Presign: self._presign,
+            DiskReport: self._disk_report,
+            Register: self._register,
+        }
+        self._later: dict[type[Any], Callable[[Peer, Any], Awaitable[Answer]]] = {
+            Login: self._login,
+            CreateBucket: self._create_bucket,
+            DeleteBucket: self._delete_bucket,
+            DeleteObjects: self._delete_objects,
+            SettleNeedle: self._settle,
+            BeginUpload: self._begin_upload,
+            RequestSlots: self._request_slots,
+            FinishUpload: self._finish_upload,
+            AbortUpload: self._abort_upload,
+            NeedlesStored: self._needles_stored,
+            Register: self._register_new,
+        }
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def run(self, endpoint: str, http_listeners: list[trio.SocketListener]) -> None:
+        self._load()
+        registry = CollectorRegistry()
+        registry.register(_Figures(self))
+
+        async def handle(exchange: Exchange) -> None:
+            await _answer_http(exchange, registry)
+
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self._writer.run)
+            await nursery.start(HttpServer(handle).serve, http_listeners)
+            bound = await nursery.start(self._hub.run, endpoint)
+            nursery.start_soon(self._expire_for_ever)
+            nursery.start_soon(self._check_counts)
+            log.info("master is up", extra={"endpoint": bound, "incarnation": f"{self._incarnation:x}"})
+            self._announcer.ready(endpoint=bound, server_key=self._keyring.curve.public.decode())
+
+    def _load(self) -> None:
+        for row in self._catalog.disks():
+            self._fleet.add_disk(
+                DiskState(
+                    row.id, row.name, since_ms=row.added_ms, token_keys=self._keyring.token_keys_of(row.id)
+                )
+            )
+        for volume in self._catalog.volumes():
+            self._fleet.add_volume(
+                VolumeState(
+                    volume_id=volume.id,
+                    uuid=volume.uuid,
+                    capacity=volume.capacity,
+                    disk_id=volume.disk_ids[0],  # one copy for now; the catalog has room for more
+                    is_created=volume.state != "creating",
+                    next_needle_id=volume.needle_id_reserved + 1,
+                    needle_ids_reserved=volume.needle_id_reserved,
+                )
+            )
+        self._clock.observe(self._catalog.stamp_max())
+
+    def _stamp(self) -> int:
+        return self._clock.tick(time.time_ns() // 1_000_000)
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    def _answer_now(self, peer: Peer, request: Request) -> Answer | None:
+        handler = self._now.get(type(request))
+        return None if handler is None else handler(peer, request)
+
+    async def _answer(self, peer: Peer, request: Request) -> Answer:
+        handler = self._later.get(type(request))
+        if handler is None:
+            raise BadRequest(f"a master does not answer {type(request).__name__}")
+        return await handler(peer, request)
+
+    def _session(self, peer: Peer) -> ClientSession:
+        session = peer.session
+        if not isinstance(session, ClientSession):
+            raise NotAuthenticated("present an access token first (Attach)")
+        if session.expires_at <= time.monotonic():
+            peer.session = None
+            raise NotAuthenticated("the access token of this connection has expired: attach a fresh one")
+        return session
+
+    def _require(self, peer: Peer, permission: Permission, bucket: str | None = None) -> ClientSession:
+        session = self._session(peer)
+        session.rights.require(permission, bucket)
+        return session
+
+    def _bucket(self, peer: Peer, permission: Permission, name: str) -> BucketRow:
+        self._require(peer, permission, name)
+        return self._catalog.bucket(name)
+
+    def _disk(self, peer: Peer) -> DiskState:
+        disk = self._fleet.disk_of(peer)
+        if disk is None:
+            raise NotAuthenticated("register this disk first")
+        return disk
+
+    # --- who is speaking --------------------------------------------------------------------------
+
+    async def _login(self, peer: Peer, request: Login) -> LoggedIn:
+        row = self._catalog.api_key(request.key_id)
+        is_right = verify_secret(request.secret, row.hashed if row is not None else None)
+        if row is None or not is_right or not row.is_enabled:
+            await trio.sleep(0.5)  # guessing is slow, and tells nothing about which half was wrong
+            raise BadCredentials("this API key is unknown, disabled, or its secret is wrong")
+        claims = AccessClaims(
+            sub=row.id,
+            perms=int(row.permissions),
+            buckets=cast("dict[str, BucketRight] | None", row.buckets),  # checked when they were granted
+            epoch=row.epoch,
+            exp=int(time.time() + ACCESS_TOKEN_S),
+        )
+        return LoggedIn(token=self._access.sign(claims), expires_in_s=ACCESS_TOKEN_S)
+
+    def _attach(self, peer: Peer, request: Attach) -> Attached:
+        now_s = time.time()
+        claims = self._access.verify(request.token, now_s=now_s)
+        row = self._catalog.api_key(claims.sub)
+        if row is None or not row.is_enabled or row.epoch != claims.epoch:
+            raise NotAuthenticated(
+                "the API key behind this token was changed, disabled or deleted: log in again"
+            )
+        if isinstance(peer.session, DiskState):
+            raise PermissionDenied("a volume actor's connection cannot act as a client")
+        expires_in_s = claims.exp - now_s
+        peer.session = ClientSession(
+            key_id=claims.sub,
+            rights=claims.rights,
+            expires_at=time.monotonic() + expires_in_s,
+            epoch=claims.epoch,
+        )
+        return Attached(
+            incarnation=self._incarnation,
+            chunk_size=self._settings.store.chunk_size,
+            expires_in_s=expires_in_s,
+        )
+
+    # --- buckets ----------------------------------------------------------------------------------
+
+    async def _create_bucket(self, peer: Peer, request: CreateBucket) -> Done:
+        check_bucket_name(request.bucket)
+        self._require(peer, Permission.MANAGE_BUCKETS, request.bucket)
+        now_ms = time.time_ns() // 1_000_000
+        await self._writer.write(lambda t: t.create_bucket(request.bucket, now_ms))
+        return Done()
+
+    async def _delete_bucket(self, peer: Peer, request: DeleteBucket) -> Done:
+        self._require(peer, Permission.MANAGE_BUCKETS, request.bucket)
+        stamp = self._stamp()
+        await self._writer.write(lambda t: t.delete_bucket(request.bucket, force=request.force, stamp=stamp))
+        self._nudge_all()
+        return Done()
+
+    def _list_buckets(self, peer: Peer, request: ListBuckets) -> Buckets:
+        session = self._session(peer)
+        return Buckets(
+            buckets=[
+                BucketInfo(
+                    name=row.name,
+                    created_ms=row.created_ms,
+                    object_count=row.object_count,
+                    byte_count=row.byte_count,
+                )
+                for row in self._catalog.buckets()
+                if session.rights.sees(row.name)
+            ]
+        )
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def _stat(self, peer: Peer, request: StatObject) -> ObjectFound:
+        bucket = self._bucket(peer, Permission.READ, request.bucket)
+        row = self._catalog.object(bucket.id, request.key)
+        if row is None:
+            raise NoSuchObject(f"bucket {request.bucket!r} has no object {request.key!r}")
+        return ObjectFound(object=_object_info(row))
+
+    def _locate(self, peer: Peer, request: LocateObjects) -> ObjectsLocated:
+        if len(request.keys) > LOCATE_MAX:
+            raise BadRequest(f"at most {LOCATE_MAX} keys can be located at once, {len(request.keys)} came")
+        bucket = self._bucket(peer, Permission.READ, request.bucket)
+        objects: list[ObjectInfo | None] = []
+        volume_ids: set[int] = set()
+        for row in self._catalog.objects(bucket.id, request.keys):
+            if row is None:
+                objects.append(None)
+                continue
+            chunks = self._chunks_of(row)
+            volume_ids.update(chunk.volume_id for chunk in chunks)
+            objects.append(_object_info(row, chunks))
+        grants, offline = [], {}
+        for volume_id in volume_ids:
+            grant = self._read_grant(bucket, volume_id)
+            if grant is not None:
+                grants.append(grant)
+            else:
+                offline[volume_id] = self._disk_name(volume_id)
+        return ObjectsLocated(objects=objects, grants=grants, offline=offline)
+
+    def _chunks_of(self, row: ObjectRow) -> list[Chunk]:
+        if row.chunk_count == 1:
+            return [Chunk(row.volume_id, row.needle_id, row.size, row.crc)]
+        assert row.upload_id is not None
+        return [
+            Chunk(chunk.volume_id, chunk.needle_id, chunk.size, chunk.crc)
+            for chunk in self._catalog.chunks(row.upload_id)
+        ]
+
+    def _disk_name(self, volume_id: int) -> str:
+        volume = self._fleet.volumes.get(volume_id)
+        return self._fleet.disks[volume.disk_id].name if volume else f"disk of volume {volume_id}"
+
+    def _read_grant(self, bucket: BucketRow, volume_id: int) -> ReadGrant | None:
+        """The right to read this bucket's needles of one volume; None while its disk is offline."""
+        volume = self._fleet.volumes.get(volume_id)
+        disk = self._fleet.disks[volume.disk_id] if volume else None
+        if volume is None or disk is None or not disk.is_online or volume.report is None:
+            return None
+        now = time.monotonic()
+        known = self._read_grants.get((bucket.id, volume_id))
+        if known is not None and known[0] > now + READ_TOKEN_S / 2 and known[1].url == disk.url:
+            return msgspec.structs.replace(known[1], expires_in_s=known[0] - now)
+        claims = DataClaims(
+            op="get",
+            aud=disk.disk_id,
+            vol=volume_id,
+            exp=int(time.time()) + READ_TOKEN_S,
+            bid=bucket.id,
+            bkt=bucket.name,
+        )
+        grant = ReadGrant(
+            volume_id=volume_id, url=disk.url, token=self._sign(disk, claims), expires_in_s=READ_TOKEN_S
+        )
+        if len(self._read_grants) > 10_000:
+            self._read_grants.clear()
+        self._read_grants[bucket.id, volume_id] = (now + READ_TOKEN_S, grant)
+        return grant
+
+    def _sign(self, disk: DiskState, claims: DataClaims) -> str:
+        key_id = self._keyring.signing_key_id
+        return sign_data_token(claims, key_id=key_id, key=disk.token_keys[key_id])
+
+    def _list_objects(self, peer: Peer, request: ListObjects) -> Listing:
+        bucket = self._bucket(peer, Permission.LIST, request.bucket)
+        if request.delimiter == "":
+            raise BadRequest("a delimiter has at least one character")
+        page = self._catalog.list_objects(
+            bucket.id,
+            prefix=request.prefix,
+            delimiter=request.delimiter,
+            after=request.after,
+            limit=max(1, min(request.limit, LIST_MAX)),
+        )
+        return Listing(
+            objects=[_object_info(row) for row in page.objects],
+            prefixes=page.prefixes,
+            next_after=page.next_after,
+        )
+
+    # --- writing: leases, uploads, commits --------------------------------------------------------
+
+    def _choose(self, size: int, count: int, exclude: Sequence[int]) -> list[VolumeState]:
+        """Volumes with room for `size` bytes each, best first; ones that failed the client only at need."""
+        candidates = self._fleet.candidates()
+        chosen = choose_volumes(candidates, size=size, count=count, exclude=exclude, random=self._random)
+        if not chosen and exclude:
+            chosen = choose_volumes(candidates, size=size, count=count, exclude=(), random=self._random)
+        return [self._fleet.volumes[volume_id] for volume_id in chosen]
+
+    def _no_room(self, size: int) -> StoreError:
+        if self._fleet.writable_count() == 0:
+            offline = [disk.name for disk in self._fleet.disks.values() if not disk.is_online]
+            cause = f"offline: {', '.join(offline)}" if offline else "all are full, sealed or read-only"
+            if offline or not self._fleet.disks:
+                return VolumeOffline(f"no volume takes writes now ({cause})")
+        room = max((candidate.room for candidate in self._fleet.candidates()), default=0)
+        return ClusterFull(
+            f"no volume has room for {size} more bytes (the most is {room}): delete something or add a disk"
+        )
+
+    def _take_needle_ids(self, volume: VolumeState, count: int) -> int:
+        first = volume.next_needle_id
+        volume.next_needle_id += count
+        if volume.ids_left < NEEDLE_IDS_AT_ONCE // 2:
+            self._nudge(volume.disk_id)
+        return first
+
+    def _lease(self, peer: Peer, request: LeaseNeedles) -> Leased:
+        bucket = self._bucket(peer, Permission.WRITE, request.bucket)
+        if request.needle_count < 1 or request.byte_count < 0:
+            raise BadRequest("a lease is for at least one needle and no negative number of bytes")
+        needle_count = min(request.needle_count, LEASE_COUNT_MAX)
+        byte_count = min(max(request.byte_count, LEASE_BYTES_MIN), LEASE_BYTES_MAX)
+        volumes: list[VolumeState] = []
+        while not volumes:
+            wanted = byte_count + needle_count * OVERHEAD_RESERVED
+            volumes = self._choose(wanted, LEASE_VOLUMES_MAX, request.exclude_volumes)
+            if not volumes and byte_count <= LEASE_BYTES_MIN and needle_count == 1:
+                raise self._no_room(wanted)
+            if not volumes:  # nearly full: a smaller lease may still find a place
+                byte_count, needle_count = max(byte_count // 2, LEASE_BYTES_MIN), max(needle_count // 2, 1)
+        share = max(1, needle_count // len(volumes))
+        return Leased(leases=[self._lease_on(volume, bucket, share, byte_count) for volume in volumes])
+
+    def _lease_on(self, volume: VolumeState, bucket: BucketRow, needle_count: int, byte_count: int) -> Lease:
+        needle_count = min(needle_count, volume.ids_left)
+        lease_s = self._settings.store.lease_s
+        lease_id = next(self._lease_ids)
+        first = self._take_needle_ids(volume, needle_count)
+        disk = self._fleet.disks[volume.disk_id]
+        # The promise outlives the token a little: a put that began in time is still on its way.
+        expires_at = time.monotonic() + lease_s + 30
+        self._ledger.promise(
+            lease_id, volume.volume_id, byte_count + needle_count * OVERHEAD_RESERVED, expires_at
+        )
+        claims = DataClaims(
+            op="put",
+            aud=disk.disk_id,
+            vol=volume.volume_id,
+            exp=int(time.time() + lease_s),
+            bid=bucket.id,
+            bkt=bucket.name,
+            lo=first,
+            hi=first + needle_count - 1,
+            max=min(byte_count, self._settings.store.chunk_size),
+            room=byte_count,
+            lid=lease_id,
+        )
+        return Lease(
+            volume_id=volume.volume_id,
+            first_needle_id=first,
+            last_needle_id=first + needle_count - 1,
+            byte_count=byte_count,
+            url=disk.url,
+            token=self._sign(disk, claims),
+            expires_in_s=lease_s,
+        )
+
+    async def _settle(self, peer: Peer, request: SettleNeedle) -> Settled:
+        bucket = self._bucket(peer, Permission.WRITE, request.bucket)
+        stamp = self._stamp()
+        is_committed = await self._writer.write(
+            lambda t: t.settle_needle(bucket.id, request.key, request.volume_id, request.needle_id, stamp)
+        )
+        if not is_committed:
+            self._nudge_volume(request.volume_id)
+        return Settled(is_committed=is_committed)
+
+    async def _begin_upload(self, peer: Peer, request: BeginUpload) -> UploadBegun:
+        check_key(request.key)
+        check_metadata(request.metadata)
+        bucket = self._bucket(peer, Permission.WRITE, request.bucket)
+        if request.byte_count is not None:
+            room = sum(candidate.room for candidate in self._fleet.candidates())
+            if request.byte_count > room:
+                raise self._no_room(request.byte_count)
+        expires_s = self._settings.store.upload_expires_s
+        now_ms = time.time_ns() // 1_000_000
+        upload_id = await self._writer.write(
+            lambda t: t.begin_upload(
+                bucket.id,
+                request.key,
+                request.content_type,
+                request.metadata,
+                request.if_match,
+                request.if_none_match,
+                now_ms,
+                now_ms + int(expires_s * 1000),
+            )
+        )
+        return UploadBegun(
+            upload_id=upload_id, chunk_size=self._settings.store.chunk_size, expires_in_s=expires_s
+        )
+
+    async def _request_slots(self, peer: Peer, request: RequestSlots) -> Slots:
+        upload = self._catalog.upload(request.upload_id)
+        bucket = self._catalog.bucket_by_id(upload.bucket_id)
+        self._require(peer, Permission.WRITE, bucket.name)
+        store = self._settings.store
+        if not 1 <= len(request.slots) <= SLOTS_MAX:
+            raise BadRequest(f"1 to {SLOTS_MAX} slots can be asked for at once, not {len(request.slots)}")
+        slots: list[Slot] = []
+        rows: list[tuple[int, int, int, int]] = []
+        names: list[tuple[str, int, int]] = []
+        try:
+            for wanted in request.slots:
+                if not 0 <= wanted.size <= store.chunk_size:
+                    raise BodyTooLarge(f"a chunk has at most {store.chunk_size} bytes, not {wanted.size}")
+                if not 0 <= wanted.chunk_index < 1_000_000:
+                    raise BadRequest(f"a chunk index goes from 0 to 999999, not {wanted.chunk_index}")
+                needed = wanted.size + wanted.size // 1024 + 16 * OVERHEAD_RESERVED
+                volumes = self._choose(needed, 1, request.exclude_volumes)
+                if not volumes:
+                    raise self._no_room(needed)
+                volume, disk = volumes[0], self._fleet.disks[volumes[0].disk_id]
+                needle_id = self._take_needle_ids(volume, 1)
+                name = ("slot", request.upload_id, wanted.chunk_index)
+                self._ledger.promise(
+                    name, volume.volume_id, needed, time.monotonic() + store.upload_expires_s + 30
+                )
+                names.append(name)
+                rows.append((wanted.chunk_index, volume.volume_id, needle_id, wanted.size))
+                claims = DataClaims(
+                    op="put",
+                    aud=disk.disk_id,
+                    vol=volume.volume_id,
+                    exp=int(time.time() + store.upload_expires_s),
+                    bid=bucket.id,
+                    bkt=bucket.name,
+                    lo=needle_id,
+                    hi=needle_id,
+                    key=upload.key,
+                    len=wanted.size,
+                    up=request.upload_id,
+                    idx=wanted.chunk_index,
+                    cnt=wanted.chunk_count,
+                    osz=wanted.object_size,
+                    ct=upload.content_type,
+                    meta=upload.metadata if wanted.chunk_index == 0 else {},
+                )
+                slots.append(
+                    Slot(
+                        chunk_index=wanted.chunk_index,
+                        volume_id=volume.volume_id,
+                        needle_id=needle_id,
+                        url=disk.url,
+                        token=self._sign(disk, claims),
+                        expires_in_s=store.upload_expires_s,
+                    )
+                )
+            stamp = self._stamp()
+            expires_ms = (stamp >> 16) + int(store.upload_expires_s * 1000)
+
+            def set_slots(t: Transaction) -> None:
+                t.set_slots(request.upload_id, rows, stamp=stamp)
+                t.touch_upload(request.upload_id, expires_ms)
+
+            await self._writer.write(set_slots)
+        except StoreError:
+            for name in names:
+                self._ledger.release(name)
+            raise
+        return Slots(slots=slots)
+
+    async def _needles_stored(self, peer: Peer, request: NeedlesStored) -> NeedlesCommitted:
+        """Make a batch of durable needles visible: one transaction, an answer for each."""
+        disk = self._disk(peer)
+        for needle in request.needles:
+            if needle.volume_id not in disk.volumes:
+                raise BadRequest(f"volume {needle.volume_id} does not belong to disk {disk.name}")
+
+        def commit(t: Transaction) -> list[Commit]:
+            commits = []
+            for needle in request.needles:
+                result = t.commit_needle(needle)
+                error = result.error
+                commits.append(
+                    Commit(result.etag, result.restamp_above)
+                    if error is None
+                    else Commit(None, None, error.code, error.message)
+                )
+            return commits
+
+        commits = await self._writer.write(commit)
+        for needle, done in zip(request.needles, commits, strict=True):
+            self._clock.observe(needle.stamp)
+            if done.restamp_above is None:
+                volume = disk.volumes[needle.volume_id]
+                volume.written_since_report += needle.stored_size
+                if needle.upload_id is not None:
+                    self._ledger.release(("slot", needle.upload_id, needle.chunk_index))
+                elif needle.lease_id is not None:
+                    self._ledger.use(needle.lease_id, needle.stored_size)
+        self._nudge_all()  # what was replaced waits for its tombstone, on whichever disk
+        return NeedlesCommitted(commits=commits, stamp=self._clock.last)
+
+    async def _finish_upload(self, peer: Peer, request: FinishUpload) -> ObjectWritten:
+        upload = self._catalog.upload(request.upload_id)
+        bucket = self._catalog.bucket_by_id(upload.bucket_id)
+        self._require(peer, Permission.WRITE, bucket.name)
+        for _ in range(FINISH_TRIES):
+            result = await self._writer.write(
+                lambda t: t.finish_upload(request.upload_id, request.chunk_count, request.object_size)
+            )
+            if result.object is not None:
+                self._nudge_all()
+                row = result.object
+                return ObjectWritten(etag=row.etag, size=row.size, created_ms=row.created_ms)
+            assert result.restamp is not None
+            await self._restamp(request.upload_id, *result.restamp)
+        raise VolumeOffline(f"upload {request.upload_id} was overtaken {FINISH_TRIES} times: try again")
+
+    async def _restamp(
+        self, upload_id: int, chunk_index: int, volume_id: int, needle_id: int, restamp_above: int
+    ) -> None:
+        """The version to be replaced carries a greater stamp: have one of our chunks stamped anew first."""
+        volume = self._fleet.volumes[volume_id]
+        disk = self._fleet.disks[volume.disk_id]
+        if disk.peer is None:
+            raise VolumeOffline(f"disk {disk.name} is offline; the upload can be finished when it is back")
+        answer = await disk.peer.request(
+            RestampNeedle(
+                incarnation=self._incarnation,
+                volume_id=volume_id,
+                needle_id=needle_id,
+                restamp_above=restamp_above,
+            ),
+            timeout_s=COMMAND_S,
+        )
+        assert isinstance(answer, NeedleRestamped)
+        self._clock.observe(answer.stamp)
+        await self._writer.write(lambda t: t.set_stamp_of_chunk(upload_id, chunk_index, answer.stamp))
+
+    async def _abort_upload(self, peer: Peer, request: AbortUpload) -> Done:
+        upload = self._catalog.upload(request.upload_id)
+        self._require(peer, Permission.WRITE, self._catalog.bucket_by_id(upload.bucket_id).name)
+        stamp = self._stamp()
+        await self._writer.write(lambda t: t.abort_upload(request.upload_id, stamp))
+        self._release_slots({request.upload_id})
+        self._nudge_all()
+        return Done()
+
+    def _release_slots(self, upload_ids: set[int]) -> None:
+        self._ledger.release_if(
+            lambda name: isinstance(name, tuple) and name[0] == "slot" and name[1] in upload_ids
+        )
+
+    async def _delete_objects(self, peer: Peer, request: DeleteObjects) -> Deleted:
+        if len(request.keys) > DELETE_MAX:
+            raise BadRequest(f"at most {DELETE_MAX} keys can be deleted at once, {len(request.keys)} came")
+        bucket = self._bucket(peer, Permission.DELETE, request.bucket)
+        stamp = self._stamp()
+        existed = await self._writer.write(
+            lambda t: t.delete_objects(bucket.id, request.keys, if_match=request.if_match, stamp=stamp)
+        )
+        self._nudge_all()
+        return Deleted(existed=existed)
+
+    def _presign(self, peer: Peer, request: Presign) -> Presigned:
+        if not 0 < request.expires_in_s <= PRESIGN_S_MAX:
+            raise BadRequest(f"a URL can be signed for up to {PRESIGN_S_MAX:.0f} seconds")
+        check_key(request.key)
+        if request.method == "GET":
+            return self._presign_get(peer, request)
+        if request.method == "PUT":
+            return self._presign_put(peer, request)
+        raise BadRequest(f"GET and PUT can be presigned, not {request.method!r}")
+
+    def _presign_get(self, peer: Peer, request: Presign) -> Presigned:
+        bucket = self._bucket(peer, Permission.READ, request.bucket)
+        row = self._catalog.object(bucket.id, request.key)
+        if row is None:
+            raise NoSuchObject(f"bucket {request.bucket!r} has no object {request.key!r}")
+        chunks = self._chunks_of(row)
+        expires_s = int(time.time() + request.expires_in_s)
+
+        def sign(chunk: Chunk, **claims: Any) -> tuple[str, str]:
+            volume = self._fleet.volumes[chunk.volume_id]
+            disk = self._fleet.disks[volume.disk_id]
+            if not disk.is_online:
+                raise VolumeOffline(f"disk {disk.name}, which holds part of this object, is offline")
+            token = self._sign(
+                disk,
+                DataClaims(
+                    op="get",
+                    aud=disk.disk_id,
+                    vol=chunk.volume_id,
+                    exp=expires_s,
+                    bid=bucket.id,
+                    bkt=bucket.name,
+                    lo=chunk.needle_id,
+                    hi=chunk.needle_id,
+                    **claims,
+                ),
+            )
+            return disk.url, token
+
+        first = chunks[0]
+        if len(chunks) == 1:
+            url, token = sign(first, ct=row.content_type)
+        else:
+            first_disk = self._fleet.volumes[first.volume_id].disk_id
+            parts = []
+            for chunk in chunks:
+                # Only chunks of other disks need a right of their own: the first disk reads its own.
+                is_near = self._fleet.volumes[chunk.volume_id].disk_id == first_disk
+                where, right = ("", "") if is_near else sign(chunk)
+                parts.append((chunk.volume_id, chunk.needle_id, chunk.size, where, right))
+            url, token = sign(first, ct=row.content_type, key=row.key, parts=parts, etag=row.etag)
+        return Presigned(
+            url=f"{url}/v1/needles/{first.volume_id}/{first.needle_id}?token={token}",
+            expires_in_s=request.expires_in_s,
+        )
+
+    def _presign_put(self, peer: Peer, request: Presign) -> Presigned:
+        bucket = self._bucket(peer, Permission.WRITE, request.bucket)
+        store = self._settings.store
+        size_max = store.chunk_size if request.size_max is None else request.size_max
+        if not 0 <= size_max <= store.chunk_size:
+            raise BodyTooLarge(f"a presigned PUT carries at most one chunk, {store.chunk_size} bytes")
+        needed = size_max + size_max // 1024 + 16 * OVERHEAD_RESERVED
+        volumes = self._choose(needed, 1, ())
+        if not volumes:
+            raise self._no_room(needed)
+        volume, disk = volumes[0], self._fleet.disks[volumes[0].disk_id]
+        needle_id = self._take_needle_ids(volume, 1)
+        lease_id = next(self._lease_ids)
+        self._ledger.promise(lease_id, volume.volume_id, needed, time.monotonic() + request.expires_in_s + 30)
+        claims = DataClaims(
+            op="put",
+            aud=disk.disk_id,
+            vol=volume.volume_id,
+            exp=int(time.time() + request.expires_in_s),
+            bid=bucket.id,
+            bkt=bucket.name,
+            lo=needle_id,
+            hi=needle_id,
+            key=request.key,
+            max=size_max,
+            lid=lease_id,
+            room=size_max,
+            ct=request.content_type,
+        )
+        return Presigned(
+            url=f"{disk.url}/v1/needles/{volume.volume_id}/{needle_id}?token={self._sign(disk, claims)}",
+            expires_in_s=request.expires_in_s,
+        )
+
+    # --- disks ------------------------------------------------------------------------------------
+
+    def _register(self, peer: Peer, request: Register) -> Welcome | None:
+        if not hmac.compare_digest(request.join_secret.encode(), self._keyring.join_secret.encode()):
+            raise BadCredentials("this is not the join secret of this cluster")
+        disk = self._fleet.disks.get(request.disk_id)
+        if disk is None:
+            return None  # a new disk: the catalog has to learn it first
+        return self._welcome(peer, request, disk)
+
+    async def _register_new(self, peer: Peer, request: Register) -> Welcome:
+        now_ms = time.time_ns() // 1_000_000
+        await self._writer.write(lambda t: t.add_disk(request.disk_id, request.disk_name, now_ms))
+        disk = self._fleet.add_disk(
+            DiskState(
+                request.disk_id, request.disk_name, token_keys=self._keyring.token_keys_of(request.disk_id)
+            )
+        )
+        log.info("new disk", extra={"disk": request.disk_name, "disk_id": request.disk_id})
+        return self._welcome(peer, request, disk)
+
+    def _welcome(self, peer: Peer, request: Register, disk: DiskState) -> Welcome:
+        if disk.peer is not None and disk.peer is not peer:
+            if request.incarnation < disk.incarnation:
+                raise StaleIncarnation(f"disk {disk.name} is served by a newer actor: stop one of the two")
+            if request.incarnation == disk.incarnation and not disk.peer.is_gone:
+                raise DiskMismatch(f"disk {disk.name} is connected twice: was its directory copied?")
+            disk.peer.session = None  # fenced: whatever it still sends is refused
+        unknown = self._fleet.came(request, peer, now_ms=time.time_ns() // 1_000_000)
+        peer.session = disk
+        for report in request.volumes:
+            self._clock.observe(report.stamp_max)
+        for volume_id in unknown:
+            log.error(
+                "disk has a volume that the catalog does not know; it is left alone",
+                extra={"disk": disk.name, "volume_id": volume_id},
+            )
+        log.info(
+            "disk is online", extra={"disk": disk.name, "url": disk.url, "volumes": len(request.volumes)}
+        )
+        self._start_keeper(disk, peer)
+        return Welcome(
+            incarnation=self._incarnation,
+            stamp=self._clock.last,
+            token_keys=disk.token_keys,
+            cors_origins=list(self._settings.http.cors_origins),
+        )
+
+    def _disk_report(self, peer: Peer, request: DiskReport) -> ReportSeen:
+        disk = self._disk(peer)
+        self._fleet.reported(disk, request)
+        for report in request.volumes:
+            self._clock.observe(report.stamp_max)
+        self._nudge(disk.disk_id)
+        return ReportSeen(stamp=self._clock.last)
+
+    def _on_gone(self, peer: Peer) -> None:
+        disk = self._fleet.went(peer, now_ms=time.time_ns() // 1_000_000)
+        if disk is not None:
+            log.warning("disk is offline", extra={"disk": disk.name, "url": disk.url})
+            scope = self._keeper_scopes.pop(disk.disk_id, None)
+            if scope is not None:
+                scope.cancel()
+
+    # --- keeping a disk supplied: volumes, needle ids, tombstones ------------------------------------
+
+    def _nudge(self, disk_id: str) -> None:
+        event = self._keeper_nudges.get(disk_id)
+        if event is not None:
+            event.set()
+
+    def _nudge_volume(self, volume_id: int) -> None:
+        volume = self._fleet.volumes.get(volume_id)
+        if volume is not None:
+            self._nudge(volume.disk_id)
+
+    def _nudge_all(self) -> None:
+        for event in self._keeper_nudges.values():
+            event.set()
+
+    def _start_keeper(self, disk: DiskState, peer: Peer) -> None:
+        before = self._keeper_scopes.pop(disk.disk_id, None)
+        if before is not None:
+            before.cancel()
+        assert self._nursery is not None
+        scope = self._keeper_scopes[disk.disk_id] = trio.CancelScope()
+        self._nursery.start_soon(self._keep_disk, disk, peer, scope)
+
+    async def _keep_disk(self, disk: DiskState, peer: Peer, scope: trio.CancelScope) -> None:
+        """While a disk is online: see that it has an open volume, spare needle ids, and no old garbage."""
+        with scope:
+            while True:
+                nudge = self._keeper_nudges[disk.disk_id] = trio.Event()
+                try:
+                    await self._supply(disk, peer)
+                except StoreError as error:
+                    log.warning("disk not supplied", extra={"disk": disk.name, "cause": error.message})
+                    await trio.sleep(1.0)
+                    continue
+                await nudge.wait()
+                await trio.sleep(0.05)  # garbage of one moment shares its tombstones' fsync
+
+    async def _supply(self, disk: DiskState, peer: Peer) -> None:
+        for volume in list(disk.volumes.values()):
+            if not volume.is_created:
+                await self._create_volume(peer, volume)
+        if self._fleet.needs_volume(disk, room_wanted=2 * self._settings.store.chunk_size):
+            await self._add_volume(disk, peer)
+        for volume in list(disk.volumes.values()):
+            if (
+                volume.ids_left < NEEDLE_IDS_AT_ONCE // 2
+                and volume.next_needle_id < 2**32 - NEEDLE_IDS_AT_ONCE
+            ):
+                await self._reserve_needle_ids(volume)
+            if volume.report is not None:
+                await self._bury(disk, peer, volume)
+
+    async def _add_volume(self, disk: DiskState, peer: Peer) -> None:
+        volume_uuid, capacity = str(uuid.uuid4()), self._settings.store.volume_size
+        volume_id = await self._writer.write(
+            lambda t: t.add_volume(None, volume_uuid, capacity, disk.disk_id)
+        )
+        volume = VolumeState(
+            volume_id=volume_id,
+            uuid=volume_uuid,
+            capacity=capacity,
+            disk_id=disk.disk_id,
+            is_created=False,
+            next_needle_id=1,
+            needle_ids_reserved=0,
+        )
+        self._fleet.add_volume(volume)
+        await self._reserve_needle_ids(volume)
+        await self._create_volume(peer, volume)
+
+    async def _create_volume(self, peer: Peer, volume: VolumeState) -> None:
+        answer = await peer.request(
+            CreateVolume(
+                incarnation=self._incarnation,
+                volume_id=volume.volume_id,
+                uuid=volume.uuid,
+                capacity=volume.capacity,
+            ),
+            timeout_s=COMMAND_S,
+        )
+        assert isinstance(answer, VolumeCreated)
+        await self._writer.write(lambda t: t.set_volume_state(volume.volume_id, "open"))
+        self._fleet.take_report(volume, answer.report)
+        log.info("volume is open", extra={"volume_id": volume.volume_id, "capacity": volume.capacity})
+
+    async def _reserve_needle_ids(self, volume: VolumeState) -> None:
+        upto = volume.next_needle_id + NEEDLE_IDS_AT_ONCE - 1
+        await self._writer.write(lambda t: t.reserve_needle_ids(volume.volume_id, upto))
+        volume.needle_ids_reserved = max(volume.needle_ids_reserved, upto)
+
+    async def _bury(self, disk: DiskState, peer: Peer, volume: VolumeState) -> None:
+        """Have tombstones written for all that waits in the outbox; telling twice is harmless."""
+        while rows := self._catalog.outbox(volume.volume_id, TOMBSTONES_AT_ONCE):
+            answer = await peer.request(
+                DeleteNeedles(
+                    incarnation=self._incarnation,
+                    volume_id=volume.volume_id,
+                    needles=[(needle_id, stamp) for needle_id, stamp in rows],
+                    stamp=self._clock.last,
+                ),
+                timeout_s=COMMAND_S,
+            )
+            assert isinstance(answer, NeedlesDeleted)
+            await self._writer.write(
+                lambda t, rows=rows: t.clear_outbox(volume.volume_id, [row[0] for row in rows])  # type: ignore[misc]
+            )
+            self._fleet.take_report(volume, answer.report)
+
+    # --- time passing -----------------------------------------------------------------------------
+
+    async def _expire_for_ever(self) -> None:
+        while True:
+            await trio.sleep(5.0)
+            self._ledger.expire(time.monotonic())
+            if self._catalog.upload_count() == 0:
+                continue
+            now_ms, stamp = time.time_ns() // 1_000_000, self._stamp()
+            try:
+                expired = await self._writer.write(lambda t: t.expire_uploads(now_ms, stamp, 100))  # noqa: B023
+            except StoreError as error:
+                log.error("uploads not expired", extra={"cause": error.message})
+                continue
+            if expired:
+                log.info("uploads expired", extra={"count": len(expired)})
+                self._release_slots(set(expired))
+                self._nudge_all()
+
+    async def _check_counts(self) -> None:
+        """Compare the incremental figures with a recount, now and once a day."""
+        while True:
+            try:
+                differences = await trio.to_thread.run_sync(self._catalog.check_counts)
+            except (StoreError, sqlite3.Error) as error:
+                log.error("figures not checked", extra={"cause": str(error)})
+            else:
+                self._count_differences = len(differences)
+                for difference in differences:
+                    log.error("figures differ from a recount", extra={"difference": str(difference)})
+            await trio.sleep(24 * 3600)
+
+    # --- figures ----------------------------------------------------------------------------------
+
+    def _cluster_status(self, peer: Peer, request: ClusterStatus) -> Status:
+        self._require(peer, Permission.SEE_CLUSTER)
+        bucket_count, object_count, byte_count = self._catalog.totals()
+        return Status(
+            version=package_version(),
+            incarnation=self._incarnation,
+            uptime_s=time.monotonic() - self._started_at,
+            health=self._fleet.health(),
+            disks=self._fleet.status(),
+            bucket_count=bucket_count,
+            object_count=object_count,
+            byte_count=byte_count,
+            garbage_count=sum(self._catalog.outbox_counts().values()),
+            upload_count=self._catalog.upload_count(),
+            client_count=sum(isinstance(other.session, ClientSession) for other in self._hub.peers.values()),
+        )
+
+    def metrics(self) -> list[Metric]:
+        bucket_count, object_count, byte_count = self._catalog.totals()
+        figures = (
+            ("buckets", "Buckets", bucket_count),
+            ("objects", "Objects", object_count),
+            ("object_bytes", "Bytes of all objects", byte_count),
+            ("uploads", "Uploads that are not finished", self._catalog.upload_count()),
+            ("garbage", "Needles that wait for their tombstone", sum(self._catalog.outbox_counts().values())),
+            ("connections", "Control connections", len(self._hub.peers)),
+            ("disks_online", "Disks online", sum(disk.is_online for disk in self._fleet.disks.values())),
+            ("disks", "Disks known", len(self._fleet.disks)),
+            ("writable_volumes", "Volumes that take writes", self._fleet.writable_count()),
+            ("count_differences", "Figures that differed from the last recount", self._count_differences),
+        )
+        return [
+            GaugeMetricFamily(f"warehouse_master_{name}", text, value=value) for name, text, value in figures
+        ]
+
+
+class _Figures(Collector):
+    def __init__(self, master: Master) -> None:
+        self._master = master
+
+    def collect(self) -> list[Metric]:
+        return self._master.metrics()
+
+
+def _object_info(row: ObjectRow, chunks: list[Chunk] | None = None) -> ObjectInfo:
+    return ObjectInfo(
+        key=row.key,
+        size=row.size,
+        etag=row.etag,
+        created_ms=row.created_ms,
+        content_type=row.content_type,
+        metadata=row.metadata,
+        chunk_count=row.chunk_count,
+        chunks=chunks or [],
+    )
+
+
+async def _answer_http(exchange: Exchange, registry: CollectorRegistry) -> None:
+    if exchange.method not in (b"GET", b"HEAD"):
+        await exchange.respond(405, [(b"Allow", b"GET, HEAD")], b"")
+    elif exchange.path == b"/healthz":
+        await exchange.respond(200, [(b"Content-Type", b"application/json")], b'{"status":"ok"}')
+    elif exchange.path == b"/metrics":
+        body = generate_latest(registry)
+        await exchange.respond(200, [(b"Content-Type", b"text/plain; version=0.0.4")], body)
+    else:
+        await exchange.respond(
+            404, [(b"Content-Type", b"text/plain")], b"a master serves /healthz and /metrics\n"
+        )
+
+
+def package_version() -> str:
+    try:
+        return version("warehouse-store")
+    except PackageNotFoundError:  # run from a checkout
+        return "0+checkout"
+
+
+# --- start ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Founded:
+    """What the first start of a master made; the secret is shown this once and stored hashed."""
+
+    keyring: Keyring
+    root_key: ApiKey | None
+
+
+def found(data: Path) -> Founded:
+    """Make keys, catalog and root key of a master where they are missing."""
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    keyring = Keyring.load_or_create(data / "keys")
+    catalog = Catalog.open(data / "catalog.sqlite3")
+    try:
+        if catalog.api_key_count() > 0:
+            return Founded(keyring, None)
+        root = generate_api_key()
+        now_ms = time.time_ns() // 1_000_000
+        with catalog.transaction() as transaction:
+            transaction.add_api_key(
+                root.key_id, root.hashed, permissions=int(EVERYTHING), buckets=None, created_ms=now_ms
+            )
+        return Founded(keyring, root)
+    finally:
+        catalog.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m actors.master",
+        description="Own the catalog: answer clients, place needles, sign tokens.",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("warehouse-data/master"),
+        metavar="DIR",
+        help="catalog and keys (default: %(default)s)",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=7400, help="control port (default: %(default)s)")
+    parser.add_argument(
+        "--http-port", type=int, default=7401, help="health and metrics (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--advertise", metavar="HOST", help="host that others shall connect to, if not --host"
+    )
+    parser.add_argument(
+        "--init", action="store_true", help="make keys and the root key, print them, and stop"
+    )
+    add_common_arguments(parser)
+    return parser
+
+
+async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
+    founded = found(arguments.data)
+    join = Join(
+        master=f"tcp://{arguments.advertise or arguments.host}:{arguments.port}",
+        server_key=founded.keyring.curve.public.decode(),
+        secret=founded.keyring.join_secret,
+    )
+    join.save(arguments.data / "join.toml")
+    if founded.root_key is not None:
+        announcer.say(
+            "founded",
+            key_id=founded.root_key.key_id,
+            secret=founded.root_key.secret,
+            master=join.master,
+            server_key=join.server_key,
+            join_file=str(arguments.data / "join.toml"),
+        )
+    if arguments.init:
+        if founded.root_key is None:
+            announcer.say("exists", master=join.master, server_key=join.server_key)
+        return
+    try:
+        listeners = await trio.open_tcp_listeners(arguments.http_port, host=arguments.host)
+    except OSError as error:
+        raise SetupError(
+            f"cannot listen on {arguments.host}:{arguments.http_port}: {error.strerror}"
+        ) from error
+    catalog = Catalog.open(arguments.data / "catalog.sqlite3")
+    try:
+        master = Master(
+            catalog=catalog,
+            keyring=founded.keyring,
+            settings=settings,
+            announcer=announcer,
+            join=join,
+        )
+        await master.run(f"tcp://{arguments.host}:{arguments.port}", listeners)
+    finally:
+        catalog.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    settings = set_up_actor(arguments, name="master")
+    return run_actor(arguments, settings, _main)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,590 @@
+"""Needle HTTP: what a volume actor answers on its data port.
+
+    PUT, GET, HEAD  /v1/needles/{volume}/{needle}    with a token, as a Bearer header or as ?token=
+    GET             /healthz, /metrics
+
+This file turns requests into calls of `storage` and nothing else: the token says what is allowed, the
+volume keeps the bytes, the commit line makes them durable and visible.  Bodies flow in bounded pieces;
+the hot path (small bodies, warm reads) hops to no thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
+
+import trio
+
+from actors.commit_line import CommitLine
+from auth.tokens import DataClaims, DataTokenVerifier
+from errors import (
+    BadKey,
+    BadMetadata,
+    BadRequest,
+    BodyTooLarge,
+    LeaseExhausted,
+    LengthMismatch,
+    LengthRequired,
+    LinkDown,
+    MethodNotAllowed,
+    NeedleExists,
+    NoSuchRoute,
+    NoSuchVolume,
+    StoreError,
+    TokenMissing,
+    TokenScope,
+)
+from storage.extent import Extent, Placed
+from storage.needle import NeedleMetadata, stored_size
+from storage.reader import NeedleReader
+from storage.stamp import StampClock
+from transport.http_client import HttpPool
+from transport.http_rules import etag_matches, parse_range
+from transport.http_server import Exchange
+from transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX, StoredNeedle, etag_of
+
+SMALL_MAX = 1024 * 1024  # up to this a body is one read, one write, no thread
+PIECE_SIZE = 1024 * 1024  # of larger bodies; two of them are the memory of a transfer
+
+NEEDLE_ROUTE = b"/v1/needles/"
+
+Head = tuple[int, list[tuple[bytes, bytes]], int]  # status, headers, content length
+
+# User bytes are never to run as a page: no sniffing, and an opaque origin should a browser render them.
+SAFE_HEADERS = (
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"Content-Security-Policy", b"sandbox; default-src 'none'"),
+)
+
+
+@dataclass
+class Counters:
+    """What `/metrics` tells; plain integers, because the hot path adds to them."""
+
+    puts: int = 0
+    gets: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    cold_reads: int = 0
+    failures: dict[str, int] = field(default_factory=dict)  # error code -> count
+
+    def failed(self, code: str) -> None:
+        self.failures[code] = self.failures.get(code, 0) + 1
+
+
+@dataclass
+class LeaseUse:
+    """How much of a lease's room has been written."""
+
+    stored_bytes: int
+    expires_s: float
+
+
+class NeedleHttp:
+    """The handler of one volume actor's `HttpServer`."""
+
+    def __init__(
+        self,
+        *,
+        lines: Mapping[int, CommitLine],
+        verifier: DataTokenVerifier,
+        clock: StampClock,
+        pool: HttpPool,
+        is_ready: Callable[[], bool],
+        render_metrics: Callable[[], bytes],
+    ) -> None:
+        self._lines = lines
+        self._verifier = verifier
+        self._clock = clock
+        self._pool = pool
+        self._is_ready = is_ready
+        self._render_metrics = render_metrics
+        self._leases: dict[int, LeaseUse] = {}
+        self.counters = Counters()
+
+    async def handle(self, exchange: Exchange) -> None:
+        try:
+            if exchange.path.startswith(NEEDLE_ROUTE):
+                await self._needle(exchange)
+            elif exchange.path == b"/healthz":
+                await self._health(exchange)
+            elif exchange.path == b"/metrics":
+                _require_method(exchange, b"GET", b"HEAD")
+                body = self._render_metrics()
+                await exchange.respond(200, [(b"Content-Type", b"text/plain; version=0.0.4")], body)
+            else:
+                raise NoSuchRoute(
+                    "a volume actor serves /v1/needles/{volume}/{needle}, /healthz and /metrics"
+                )
+        except StoreError as error:
+            self.counters.failed(error.code)
+            raise
+
+    async def _health(self, exchange: Exchange) -> None:
+        _require_method(exchange, b"GET", b"HEAD")
+        is_ready = self._is_ready()
+        body = b'{"status":"ok"}' if is_ready else b'{"status":"no master"}'
+        await exchange.respond(200 if is_ready else 503, [(b"Content-Type", b"application/json")], body)
+
+    async def _needle(self, exchange: Exchange) -> None:
+        method = exchange.method
+        if method not in (b"GET", b"HEAD", b"PUT"):
+            raise MethodNotAllowed(f"needles answer GET, HEAD and PUT, not {method[:20].decode('latin-1')}")
+        claims = self._verifier.verify(_token_of(exchange), now_s=time.time())
+        volume_id, needle_id = _needle_address(exchange.path)
+        if claims.vol != volume_id:
+            raise TokenScope(f"this token opens volume {claims.vol}, not volume {volume_id}")
+        if (claims.lo or claims.hi) and not claims.lo <= needle_id <= claims.hi:
+            raise TokenScope(f"this token opens needles {claims.lo} to {claims.hi}, not {needle_id}")
+        if claims.op != ("put" if method == b"PUT" else "get"):
+            raise TokenScope(f"this token is for {claims.op}, not for {method.decode()}")
+        line = self._lines.get(volume_id)
+        if line is None:
+            raise NoSuchVolume(f"volume {volume_id} is not on this disk")
+        if method == b"PUT":
+            await self._put(exchange, line, claims, needle_id)
+        elif claims.parts is not None:
+            await self._get_object(exchange, claims)
+        else:
+            await self._get(exchange, line, claims, needle_id)
+
+    # --- GET --------------------------------------------------------------------------------------
+
+    async def _get(self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int) -> None:
+        volume = line.volume
+        range_header = exchange.headers.get(b"range")
+        found = volume.find(needle_id)
+        is_large = found is not None and found.data_size > SMALL_MAX
+        if is_large or range_header is not None or exchange.method == b"HEAD":
+            await self._get_pieces(exchange, line, claims, needle_id)
+            return
+        try:
+            needle = volume.read(needle_id, nowait=True)
+        except BlockingIOError:
+            self.counters.cold_reads += 1
+            needle = await trio.to_thread.run_sync(volume.read, needle_id)
+        metadata = needle.metadata
+        _require_bucket(claims, metadata)
+        headers = _needle_headers(exchange, claims, metadata, volume.volume_id, needle_id, needle.crc)
+        if _is_not_modified(exchange, volume.volume_id, needle_id, needle.crc):
+            await exchange.respond(304, headers)
+            return
+        self.counters.gets += 1
+        self.counters.bytes_out += len(needle.data)
+        await exchange.respond(200, headers, needle.data)
+
+    async def _open(self, line: CommitLine, needle_id: int) -> NeedleReader:
+        try:
+            return line.volume.open_needle(needle_id, nowait=True)
+        except BlockingIOError:
+            self.counters.cold_reads += 1
+            return await trio.to_thread.run_sync(line.volume.open_needle, needle_id)
+
+    async def _get_pieces(
+        self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int
+    ) -> None:
+        volume_id = line.volume.volume_id
+        reader = await self._open(line, needle_id)
+        _require_bucket(claims, reader.metadata)
+        headers = _needle_headers(exchange, claims, reader.metadata, volume_id, needle_id, reader.crc)
+        if _is_not_modified(exchange, volume_id, needle_id, reader.crc):
+            await exchange.respond(304, headers)
+            return
+        span = _range_of(exchange, reader.size, etag_of(volume_id, needle_id, reader.crc))
+        start, length = span or (0, reader.size)
+        status = 200 if span is None else 206
+        if span is not None:
+            headers.append(_content_range(start, length, reader.size))
+        if exchange.method == b"HEAD" or length == 0:
+            await exchange.start(status, headers, length)
+            return
+        self.counters.gets += 1
+        await self._send_span(exchange, reader, start, length, (status, headers, length))
+
+    async def _send_span(
+        self,
+        exchange: Exchange,
+        reader: NeedleReader,
+        start: int,
+        length: int,
+        head: Head | None,
+    ) -> None:
+        """Send `length` bytes of a needle from `start`; the head goes out with the first checked piece."""
+        position, end = start, start + length
+        while position < end:
+            # Pieces end on multiples of their size, so no block is read twice.
+            size = min(PIECE_SIZE - position % PIECE_SIZE, end - position)
+            try:
+                piece = reader.read(position, size, nowait=True)
+            except BlockingIOError:
+                self.counters.cold_reads += 1
+                piece = await trio.to_thread.run_sync(reader.read, position, size)
+            if head is not None:
+                await exchange.start(*head)
+                head = None
+            await exchange.write(piece)
+            position += size
+            self.counters.bytes_out += size
+
+    async def _get_object(self, exchange: Exchange, claims: DataClaims) -> None:
+        """A presigned URL of a many-chunk object: send its chunks one behind the other.
+
+        Chunks of this disk are read here; the others are fetched from their own actors and passed on.
+        """
+        parts = claims.parts or []
+        total = sum(part[2] for part in parts)
+        headers = [(b"Content-Type", (claims.ct or "application/octet-stream").encode("latin-1", "replace"))]
+        headers += [(b"Accept-Ranges", b"bytes"), (b"ETag", f'"{claims.etag}"'.encode()), *SAFE_HEADERS]
+        if claims.key is not None:
+            headers.append(_content_disposition(claims.key))
+        condition = exchange.headers.get(b"if-none-match")
+        if condition is not None and etag_matches(condition, claims.etag or ""):
+            await exchange.respond(304, headers)
+            return
+        span = _range_of(exchange, total, claims.etag or "")
+        start, length = span or (0, total)
+        if span is not None:
+            headers.append(_content_range(start, length, total))
+        status = 200 if span is None else 206
+        if exchange.method == b"HEAD":
+            await exchange.start(status, headers, length)
+            return
+        self.counters.gets += 1
+        head: Head | None = (status, headers, length)
+        offset = 0
+        for volume_id, needle_id, size, url, token in parts:
+            part_start, part_end = max(start - offset, 0), min(start + length - offset, size)
+            offset += size
+            if part_start >= part_end:
+                continue
+            line = self._lines.get(volume_id)
+            if line is not None:
+                reader = await self._open(line, needle_id)
+                _require_bucket(claims, reader.metadata)
+                await self._send_span(exchange, reader, part_start, part_end - part_start, head)
+            else:
+                source = (url, f"/v1/needles/{volume_id}/{needle_id}", token)
+                await self._pass_on(exchange, source, part_start, part_end, head)
+            head = None
+
+    async def _pass_on(
+        self, exchange: Exchange, source: tuple[str, str, str], start: int, end: int, head: Head | None
+    ) -> None:
+        url, target, token = source
+        headers = [("Authorization", f"Bearer {token}"), ("Range", f"bytes={start}-{end - 1}")]
+        view = memoryview(bytearray(PIECE_SIZE))
+        async with self._pool.stream("GET", url, target, headers=headers) as answer:
+            if answer.status != 206:
+                raise LinkDown(f"the actor at {url} answered {answer.status} for part of this object")
+            if head is not None:
+                await exchange.start(*head)
+            while received := await answer.read_into(view):
+                await exchange.write(view[:received])
+                self.counters.bytes_out += received
+
+    # --- PUT --------------------------------------------------------------------------------------
+
+    async def _put(self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int) -> None:
+        headers = exchange.headers
+        if b"content-length" not in headers:
+            raise LengthRequired("a PUT needs a Content-Length")
+        size = exchange.content_length
+        if claims.max is not None and size > claims.max:
+            raise BodyTooLarge(f"this token allows bodies of up to {claims.max} bytes, this one has {size}")
+        if claims.len is not None and size != claims.len:
+            raise LengthMismatch(f"this token is for a body of {claims.len} bytes, this one has {size}")
+        metadata = _metadata_of(exchange, claims)
+        crc = _crc_of(headers.get(b"x-warehouse-crc32c"))
+        if claims.lid is not None and claims.room is not None:
+            self._use_lease(claims.lid, claims.room, size, claims.exp)
+        if size <= SMALL_MAX:
+            body = await exchange.read_body(size)
+            stamp = self._clock.tick(time.time_ns() // 1_000_000)
+            try:
+                placed = line.volume.append(needle_id, metadata, body, stamp=stamp, crc=crc)
+            except NeedleExists:
+                placed, metadata, stamp = self._placed_before(line, needle_id, metadata, size, crc)
+        else:
+            placed, stamp = await self._put_large(exchange, line, needle_id, metadata, size, crc)
+        needle = StoredNeedle(
+            line.volume.volume_id,
+            needle_id,
+            stamp,
+            size,
+            placed.crc,
+            placed.stored_size,
+            metadata.bucket_id,
+            metadata.key,
+            metadata.created_ms,
+            metadata.content_type,
+            metadata.metadata,
+            claims.lid,
+            metadata.upload_id,
+            metadata.chunk_index,
+            _condition(headers.get(b"if-match")),
+            _condition(headers.get(b"if-none-match")),
+        )
+        etag = await line.commit(needle)
+        self.counters.puts += 1
+        self.counters.bytes_in += size
+        await exchange.respond(
+            201,
+            [(b"Content-Type", b"application/json"), (b"ETag", f'"{etag}"'.encode())],
+            f'{{"etag":"{etag}","created_ms":{metadata.created_ms}}}'.encode(),
+        )
+
+    async def _put_large(
+        self,
+        exchange: Exchange,
+        line: CommitLine,
+        needle_id: int,
+        metadata: NeedleMetadata,
+        size: int,
+        crc: int | None,
+    ) -> tuple[Placed, int]:
+        try:
+            extent = line.volume.reserve(needle_id, metadata, size)
+        except NeedleExists:
+            if crc is None:
+                raise
+            placed, _, stamp = self._placed_before(line, needle_id, metadata, size, crc)
+            return placed, stamp
+        try:
+            await _receive(exchange, extent, size)
+            stamp = self._clock.tick(time.time_ns() // 1_000_000)
+            return extent.finish(stamp=stamp, crc=crc), stamp
+        except BaseException:
+            extent.abort()
+            raise
+
+    def _placed_before(
+        self, line: CommitLine, needle_id: int, metadata: NeedleMetadata, size: int, crc: int | None
+    ) -> tuple[Placed, NeedleMetadata, int]:
+        """A client that lost our answer sends its needle again: the same bytes get the same answer."""
+        reader = line.volume.open_needle(needle_id)
+        is_same = crc is not None and (reader.size, reader.crc) == (size, crc)
+        if not is_same or reader.metadata.key != metadata.key:
+            raise NeedleExists(f"needle {needle_id} was written before, with other bytes: ids are used once")
+        size_on_disk = stored_size(len(reader.metadata_bytes), reader.size)
+        return Placed(size_on_disk, reader.crc, 0), reader.metadata, reader.stamp
+
+    def _use_lease(self, lease_id: int, room: int, size: int, expires_s: float) -> None:
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            self._forget_old_leases()
+            lease = self._leases[lease_id] = LeaseUse(0, expires_s)
+        if lease.stored_bytes + size > room:
+            raise LeaseExhausted(
+                f"lease {lease_id} has room for {room} bytes, {lease.stored_bytes} are used, {size} more came"
+            )
+        lease.stored_bytes += size
+
+    def _forget_old_leases(self) -> None:
+        now_s = time.time() - 60  # tokens are refused when they expire; nothing comes after that
+        for lease_id in [key for key, lease in self._leases.items() if lease.expires_s < now_s]:
+            del self._leases[lease_id]
+
+
+async def _receive(exchange: Exchange, extent: Extent, size: int) -> None:
+    """Body to extent with two buffers: one fills from the socket while a thread writes the other."""
+    send_piece, receive_piece = trio.open_memory_channel[tuple[memoryview, int]](0)
+    send_free, receive_free = trio.open_memory_channel[memoryview](2)
+    for _ in range(2):
+        send_free.send_nowait(memoryview(bytearray(PIECE_SIZE)))
+
+    async def write_pieces() -> None:
+        async with receive_piece:
+            async for buffer, filled in receive_piece:
+                await trio.to_thread.run_sync(extent.write, buffer[:filled])
+                send_free.send_nowait(buffer)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write_pieces)
+            async with send_piece:
+                left = size
+                while left:
+                    buffer = await receive_free.receive()
+                    filled = await _fill(exchange, buffer[: min(left, PIECE_SIZE)])
+                    if filled == 0:
+                        raise LengthMismatch(f"the body ended {left} bytes before its declared {size}")
+                    left -= filled
+                    await send_piece.send((buffer, filled))
+    except BaseExceptionGroup as group:
+        raise _single(group) from None
+
+
+async def _fill(exchange: Exchange, view: memoryview) -> int:
+    filled = 0
+    while filled < len(view):
+        received = await exchange.read_into(view[filled:])
+        if received == 0:
+            break
+        filled += received
+    return filled
+
+
+def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error that a request failed with, out of its nursery's group."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            return _single(error)
+        if not isinstance(error, trio.Cancelled):
+            return error
+    return group
+
+
+# --- reading requests -----------------------------------------------------------------------------
+
+
+def _require_method(exchange: Exchange, *allowed: bytes) -> None:
+    if exchange.method not in allowed:
+        raise MethodNotAllowed(f"allowed here: {', '.join(method.decode() for method in allowed)}")
+
+
+def _token_of(exchange: Exchange) -> bytes:
+    header = exchange.headers.get(b"authorization")
+    if header is not None:
+        if header[:7].lower() != b"bearer ":
+            raise TokenMissing("the Authorization header must be: Bearer TOKEN")
+        return header[7:]
+    if exchange.query:
+        for pair in exchange.query.split(b"&"):
+            if pair.startswith(b"token="):
+                return pair[6:]
+    raise TokenMissing("a token is needed, as 'Authorization: Bearer TOKEN' or as '?token=TOKEN'")
+
+
+def _needle_address(path: bytes) -> tuple[int, int]:
+    parts = path[len(NEEDLE_ROUTE) :].split(b"/")
+    if len(parts) != 2 or not all(part.isdigit() and len(part) <= 10 for part in parts):
+        raise NoSuchRoute("needles are at /v1/needles/{volume}/{needle}, both decimal numbers")
+    volume_id, needle_id = int(parts[0]), int(parts[1])
+    if not (0 < volume_id < 2**32 and 0 < needle_id < 2**32):
+        raise NoSuchRoute("volume and needle numbers go from 1 to 4294967295")
+    return volume_id, needle_id
+
+
+def _require_bucket(claims: DataClaims, metadata: NeedleMetadata) -> None:
+    if metadata.bucket_id != claims.bid:
+        raise TokenScope(f"this token reads bucket {claims.bkt!r}, the needle belongs to another")
+
+
+def _metadata_of(exchange: Exchange, claims: DataClaims) -> NeedleMetadata:
+    headers = exchange.headers
+    key = claims.key
+    if key is None:
+        key = _key_of(headers.get(b"x-warehouse-key"))
+    content_type = claims.ct
+    if content_type is None and (header := headers.get(b"content-type")) is not None:
+        if len(header) > 255:
+            raise BadMetadata(f"a content type has at most 255 bytes, this one {len(header)}")
+        content_type = header.decode("latin-1")
+    pairs = claims.meta
+    if pairs is None:
+        header = headers.get(b"x-warehouse-metadata")
+        pairs = _user_metadata_of(header) if header is not None else {}
+    return NeedleMetadata(
+        bucket=claims.bkt,
+        bucket_id=claims.bid,
+        key=key,
+        created_ms=time.time_ns() // 1_000_000,
+        content_type=content_type,
+        metadata=pairs,
+        upload_id=claims.up,
+        chunk_index=claims.idx,
+        chunk_count=claims.cnt,
+        object_size=claims.osz,
+    )
+
+
+def _key_of(header: bytes | None) -> str:
+    if header is None:
+        raise BadKey("the header X-Warehouse-Key must name the object's key, percent-encoded")
+    raw = unquote_to_bytes(header) if b"%" in header else header
+    if not 1 <= len(raw) <= KEY_SIZE_MAX:
+        raise BadKey(f"a key has 1 to {KEY_SIZE_MAX} bytes of UTF-8, this one {len(raw)}")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadKey(f"a key is UTF-8; byte {error.start} of this one is not") from error
+
+
+def _user_metadata_of(header: bytes) -> dict[str, str]:
+    if len(header) > 3 * METADATA_SIZE_MAX:
+        raise BadMetadata(f"user metadata has at most {METADATA_SIZE_MAX} bytes")
+    try:
+        text = header.decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
+    except ValueError as error:
+        raise BadMetadata(
+            "X-Warehouse-Metadata must be name=value pairs, percent-encoded, joined by '&'"
+        ) from error
+    if sum(len(name.encode()) + len(value.encode()) for name, value in pairs) > METADATA_SIZE_MAX:
+        raise BadMetadata(f"user metadata has at most {METADATA_SIZE_MAX} bytes")
+    metadata = dict(pairs)
+    if len(metadata) != len(pairs):
+        raise BadMetadata("user metadata names each name once")
+    return metadata
+
+
+def _crc_of(header: bytes | None) -> int | None:
+    if header is None:
+        return None
+    try:
+        if len(header) != 8:
+            raise ValueError
+        return int(header, 16)
+    except ValueError:
+        raise BadRequest("X-Warehouse-CRC32C must be 8 hexadecimal digits") from None
+
+
+def _condition(header: bytes | None) -> str | None:
+    return None if header is None else header.decode("latin-1").strip().strip('"')
+
+
+# --- writing answers ------------------------------------------------------------------------------
+
+
+def _needle_headers(
+    exchange: Exchange, claims: DataClaims, metadata: NeedleMetadata, volume_id: int, needle_id: int, crc: int
+) -> list[tuple[bytes, bytes]]:
+    content_type = claims.ct or metadata.content_type or "application/octet-stream"
+    headers = [
+        (b"Content-Type", content_type.encode("latin-1", "replace")),
+        (b"ETag", b'"%x-%x-%08x"' % (volume_id, needle_id, crc)),
+        (b"Accept-Ranges", b"bytes"),
+        (b"X-Warehouse-CRC32C", b"%08x" % crc),
+    ]
+    if exchange.query:  # a URL that a browser may have been given
+        headers.extend(SAFE_HEADERS)
+        headers.append(_content_disposition(metadata.key))
+        headers.append((b"Last-Modified", formatdate(metadata.created_ms / 1000, usegmt=True).encode()))
+    return headers
+
+
+def _content_disposition(key: str) -> tuple[bytes, bytes]:
+    name = key.rstrip("/").rsplit("/", 1)[-1]
+    return (b"Content-Disposition", f"inline; filename*=UTF-8''{quote(name, safe='')}".encode())
+
+
+def _content_range(start: int, length: int, size: int) -> tuple[bytes, bytes]:
+    return (b"Content-Range", b"bytes %d-%d/%d" % (start, start + length - 1, size))
+
+
+def _is_not_modified(exchange: Exchange, volume_id: int, needle_id: int, crc: int) -> bool:
+    condition = exchange.headers.get(b"if-none-match")
+    return condition is not None and etag_matches(condition, etag_of(volume_id, needle_id, crc))
+
+
+def _range_of(exchange: Exchange, size: int, etag: str) -> tuple[int, int] | None:
+    header = exchange.headers.get(b"range")
+    if header is None:
+        return None
+    condition = exchange.headers.get(b"if-range")
+    if condition is not None and condition.strip() != f'"{etag}"'.encode():
+        return None  # RFC 9110, 13.1.5: another version, so the whole of it
+    return parse_range(header, size)

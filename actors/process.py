@@ -1,0 +1,145 @@
+"""Process: what every actor's process has in common around its own loop.
+
+Arguments, settings, logging, signals, the `ready` line, and the rule that an actor started by a
+supervisor stops when the supervisor is gone, however it went (its end of our standard input closes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from conf.logging import set_up_logging
+from conf.settings import Settings, load_settings
+from errors import StoreError
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE_S = 10.0  # from the signal to the end; a supervisor waits a little longer before it kills
+
+
+class Announcer:
+    """Tells whoever started the process, on standard output, that it is ready; once."""
+
+    def __init__(self, *, is_json: bool) -> None:
+        self._is_json = is_json
+        self.is_ready = False
+
+    def ready(self, **fields: Any) -> None:
+        if not self.is_ready:
+            self.is_ready = True
+            self.say("ready", **fields)
+
+    def say(self, event: str, **fields: Any) -> None:
+        if self._is_json:
+            line = json.dumps({"event": event, **fields})
+        else:
+            line = " ".join([event, *(f"{name}={value}" for name, value in fields.items())])
+        print(line, flush=True)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
+    parser.add_argument(
+        "--json", action="store_true", help="print events as JSON objects, one a line, and log as JSON"
+    )
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="how much to log")
+    parser.add_argument("--stop-with-parent", action="store_true", help="stop when standard input is closed")
+
+
+def set_up_actor(
+    arguments: argparse.Namespace, *, name: str, flags: Mapping[str, object] | None = None
+) -> Settings:
+    """Load settings (file, environment, flags) and start logging; a wrong one ends the process with one line.
+
+    Args:
+        flags: settings that the actor's own arguments set, such as {"cluster.volumes": 2}; None is absent.
+    """
+    chosen = {
+        **(flags or {}),
+        "log.level": arguments.log_level,
+        "log.format": "json" if arguments.json else None,
+    }
+    try:
+        settings = load_settings(arguments.config, flags=chosen)
+    except StoreError as error:
+        raise SystemExit(_failure_line(error)) from error
+    set_up_logging(settings.log.level, settings.log.format, name)
+    return settings
+
+
+def run_actor(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    main: Callable[[argparse.Namespace, Settings, Announcer], Awaitable[None]],
+) -> int:
+    """Run `main` until it ends, SIGTERM or SIGINT comes, or the parent goes; return the exit status."""
+    announcer = Announcer(is_json=arguments.json)
+
+    async def supervise() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_stop_on_signal, nursery.cancel_scope)
+            if arguments.stop_with_parent:
+                nursery.start_soon(_stop_with_parent, nursery.cancel_scope)
+            # The start-up heap lives as long as the process: keep the collector from walking it for ever,
+            # and from running in the middle of a burst of short-lived request objects.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 50)
+            await main(arguments, settings, announcer)
+            nursery.cancel_scope.cancel()
+
+    try:
+        trio.run(supervise)
+    except BaseExceptionGroup as group:
+        expected, others = group.split(StoreError)
+        if expected is None or others is not None:
+            raise
+        error = _first(expected)
+        assert isinstance(error, StoreError)
+        print(_failure_line(error), file=sys.stderr, flush=True)
+        return 1
+    except StoreError as error:
+        print(_failure_line(error), file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _failure_line(error: StoreError) -> str:
+    return f"warehouse: {error.message} ({error.code})"
+
+
+async def _stop_on_signal(
+    scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            log.info("stopping", extra={"signal": signal.Signals(number).name})
+            scope.cancel()
+            return
+
+
+async def _stop_with_parent(scope: trio.CancelScope) -> None:
+    stdin = sys.stdin.fileno()
+    while True:
+        await trio.lowlevel.wait_readable(stdin)
+        if not os.read(stdin, 4096):
+            log.info("stopping", extra={"cause": "parent is gone"})
+            scope.cancel()
+            return

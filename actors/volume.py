@@ -1,0 +1,458 @@
+"""Volume actor: owns one disk; nobody else writes its volume files.
+
+    python -m actors.volume --disk DIR --join FILE [--host H] [--port N] [--advertise URL]
+
+It opens the disk's volumes, connects to the master and registers; while registered it serves needles over
+HTTP, confirms what it stored, and carries out the master's commands (create a volume, append tombstones,
+stamp a needle anew).  When the link breaks it goes on serving reads and registers again by itself.
+
+The rules of storing are in `storage`, those of the data port in `needle_http`, the way of a put to its
+answer in `commit_line`; this file ties them to one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import trio
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from actors.commit_line import CommitLine
+from actors.needle_http import NeedleHttp
+from actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
+from auth.tokens import DataTokenVerifier
+from conf.join import Join
+from conf.settings import Settings
+from errors import BadRequest, NoSuchVolume, SetupError, StaleIncarnation, StoreError
+from storage.disk import OsDisk
+from storage.identity import DiskLock, load_identity
+from storage.stamp import StampClock
+from storage.volume import Volume
+from transport.curve import CurveKeys
+from transport.http_client import HttpPool
+from transport.http_server import HttpLimits, HttpServer
+from transport.links import Link
+from transport.messages import (
+    Answer,
+    CreateVolume,
+    DeleteNeedles,
+    DiskReport,
+    NeedleRestamped,
+    NeedlesDeleted,
+    Register,
+    ReportSeen,
+    Request,
+    RestampNeedle,
+    VolumeCreated,
+    VolumeReport,
+    Welcome,
+)
+
+log = logging.getLogger("actors.volume")  # run as a module it would be "__main__"
+
+REPORT_S = 1.0  # how old the master's picture of this disk may get
+CHECKPOINT_S = 10.0  # bounds the tail that the next start scans
+REGISTER_S = 10.0
+
+
+class VolumeActor:
+    """One disk: its volumes, its data port, its link to the master."""
+
+    def __init__(
+        self,
+        *,
+        disk: OsDisk,
+        disk_id: str,
+        disk_name: str,
+        join: Join,
+        settings: Settings,
+        url: str,
+        announcer: Announcer,
+        is_read_only: bool,
+    ) -> None:
+        self._disk = disk
+        self._disk_id = disk_id
+        self._disk_name = disk_name
+        self._join = join
+        self._settings = settings
+        self._url = url
+        self._announcer = announcer
+        self._is_read_only = is_read_only
+        self._incarnation = time.time_ns() // 1_000_000  # greater than that of any earlier start
+        self._master_incarnation = 0
+        self._clock = StampClock()
+        self._lines: dict[int, CommitLine] = {}
+        self._broken: dict[int, str] = {}  # volumes that could not be opened, and why
+        self._verifier = DataTokenVerifier(disk_id, {})
+        self._pool = HttpPool(connections_max=32)
+        self._report_now = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._link = Link(
+            endpoint=join.master,
+            server_key=join.server_key.encode(),
+            keys=CurveKeys.generate(),
+            name=f"volume-{disk_id[:8]}",
+            incarnation=self._incarnation,
+            greet=self._greet,
+            answer=self._answer,
+        )
+        self._http = NeedleHttp(
+            lines=self._lines,
+            verifier=self._verifier,
+            clock=self._clock,
+            pool=self._pool,
+            is_ready=lambda: self._link.is_up,
+            render_metrics=self._render_metrics,
+        )
+        limits = settings.http
+        self._server = HttpServer(
+            self._http.handle,
+            limits=HttpLimits(
+                header_size=limits.header_size,
+                connections=limits.connections,
+                header_s=limits.header_s,
+                idle_s=limits.idle_s,
+                rate_min=limits.body_rate_min,
+                write_stall_s=limits.write_stall_s,
+                drain_size=limits.drain_size,
+            ),
+            cors_origins=limits.cors_origins,
+        )
+        self._registry = CollectorRegistry()
+        self._registry.register(_Figures(self))
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def run(self, listeners: list[trio.SocketListener]) -> None:
+        await trio.to_thread.run_sync(self._open_volumes)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for line in self._lines.values():
+                    await nursery.start(line.run)
+                await nursery.start(self._server.serve, listeners)
+                await nursery.start(self._link.run)
+                nursery.start_soon(self._report_for_ever)
+                nursery.start_soon(self._checkpoint_for_ever)
+        finally:
+            # Closing writes a checkpoint, which only saves the next start a scan: bounded, then let go.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
+                await trio.to_thread.run_sync(self._close_volumes, abandon_on_cancel=True)
+                await self._pool.aclose()
+
+    def _open_volumes(self) -> None:
+        if not self._disk.exists("volumes"):
+            return
+        for name in sorted(self._disk.list("volumes")):
+            if not name.isdigit():
+                continue
+            try:
+                volume = Volume.open(self._disk, f"volumes/{name}", read_only=self._is_read_only)
+            except StoreError as error:
+                # One damaged volume must not keep the others from being read.
+                self._broken[int(name)] = error.message
+                log.error("volume not opened", extra={"volume_id": int(name), "cause": error.message})
+                continue
+            self._adopt(volume)
+            recovery = volume.recovery
+            if recovery.rebuilt_because or recovery.cut_bytes or recovery.torn or recovery.repairs:
+                log.warning("volume recovered", extra=msgspec.structs.asdict(recovery))
+
+    def _adopt(self, volume: Volume) -> CommitLine:
+        self._clock.observe(volume.figures().stamp_max)
+        line = CommitLine(
+            volume,
+            self._link,
+            self._clock,
+            is_synced=self._settings.store.durability == "fsync",
+            on_master_stamp=self._clock.observe,
+        )
+        self._lines[volume.volume_id] = line
+        return line
+
+    def _close_volumes(self) -> None:
+        for line in self._lines.values():
+            try:
+                line.volume.close()
+            except StoreError as error:
+                log.error(
+                    "volume not closed cleanly",
+                    extra={"volume_id": line.volume.volume_id, "cause": error.message},
+                )
+
+    # --- talking to the master --------------------------------------------------------------------
+
+    async def _greet(self, link: Link) -> None:
+        welcome = await link.ask_now(
+            Register(
+                join_secret=self._join.secret,
+                disk_id=self._disk_id,
+                disk_name=self._disk_name,
+                incarnation=self._incarnation,
+                url=self._url,
+                volumes=self._reports(),
+                disk_capacity=self._disk.capacity(),
+                disk_free=self._disk.free_bytes(),
+                is_read_only=self._is_read_only,
+            ),
+            timeout_s=REGISTER_S,
+        )
+        if not isinstance(welcome, Welcome):
+            raise BadRequest(f"the master answered {type(welcome).__name__} to a registration")
+        self._master_incarnation = welcome.incarnation
+        self._clock.observe(welcome.stamp)
+        self._verifier.replace_keys(welcome.token_keys)
+        log.info("registered with the master", extra={"master": self._join.master, "url": self._url})
+        self._announce_ready()
+
+    def _announce_ready(self) -> None:
+        """Say `ready` once a put would find an open volume here (or once nothing but reads can be served)."""
+        if self._is_read_only or any(line.volume.sealed_cause is None for line in self._lines.values()):
+            self._announcer.ready(url=self._url, disk=self._disk_name)
+
+    async def _answer(self, request: Request) -> Answer:
+        if not isinstance(request, CreateVolume | DeleteNeedles | RestampNeedle):
+            raise BadRequest(f"a volume actor does not answer {type(request).__name__}")
+        if request.incarnation != self._master_incarnation:
+            raise StaleIncarnation(
+                f"registered with master {self._master_incarnation:x}, this came from {request.incarnation:x}"
+            )
+        if isinstance(request, CreateVolume):
+            return await self._create_volume(request)
+        line = self._lines.get(request.volume_id)
+        if line is None:
+            raise NoSuchVolume(f"volume {request.volume_id} is not on this disk")
+        if isinstance(request, RestampNeedle):
+            self._clock.observe(request.restamp_above)
+            stamp = self._clock.tick(time.time_ns() // 1_000_000)
+            line.volume.restamp(request.needle_id, stamp=stamp)
+            await line.make_durable()
+            return NeedleRestamped(stamp=stamp)
+        self._clock.observe(request.stamp)
+        for needle_id, stamp in request.needles:
+            line.volume.delete(needle_id, stamp=stamp)
+        await line.make_durable()
+        return NeedlesDeleted(report=self._report(line))
+
+    async def _create_volume(self, request: CreateVolume) -> VolumeCreated:
+        line = self._lines.get(request.volume_id)
+        if line is None:
+            volume = await trio.to_thread.run_sync(
+                lambda: Volume.create(
+                    self._disk,
+                    f"volumes/{request.volume_id}",
+                    volume_id=request.volume_id,
+                    uuid=request.uuid,
+                    capacity=request.capacity,
+                    created_ms=time.time_ns() // 1_000_000,
+                )
+            )
+            line = self._lines.get(request.volume_id) or self._adopt(volume)
+            assert self._nursery is not None
+            self._nursery.start_soon(line.run)
+            log.info("volume created", extra={"volume_id": volume.volume_id, "capacity": volume.capacity})
+        elif line.volume.uuid != request.uuid:
+            raise BadRequest(f"volume {request.volume_id} exists here with another uuid")
+        self._announce_ready()
+        return VolumeCreated(report=self._report(line))
+
+    def _report(self, line: CommitLine) -> VolumeReport:
+        volume, figures = line.volume, line.volume.figures()
+        return VolumeReport(
+            volume_id=volume.volume_id,
+            uuid=volume.uuid,
+            generation=volume.generation,
+            capacity=volume.capacity,
+            file_size=figures.file_size,
+            live_count=figures.live_count,
+            live_bytes=figures.live_bytes,
+            dead_bytes=figures.dead_bytes,
+            needle_id_max=figures.needle_id_max,
+            stamp_max=figures.stamp_max,
+            sealed_cause=volume.sealed_cause,
+            damaged_count=figures.damaged_count,
+        )
+
+    def _reports(self) -> list[VolumeReport]:
+        return [self._report(line) for line in self._lines.values()]
+
+    async def _report_for_ever(self) -> None:
+        """Keep the master's figures fresh; say nothing while nothing changes, so that idle costs nothing."""
+        told: DiskReport | None = None
+        while True:
+            await self._link.wait_up()
+            report = DiskReport(
+                volumes=self._reports(), disk_free=self._disk.free_bytes(), is_read_only=self._is_read_only
+            )
+            if report != told:
+                try:
+                    seen = await self._link.request(report, timeout_s=REGISTER_S)
+                except StoreError as error:
+                    log.debug("report not delivered", extra={"cause": error.message})
+                else:
+                    told = report
+                    if isinstance(seen, ReportSeen):
+                        self._clock.observe(seen.stamp)
+            await trio.sleep(REPORT_S)
+
+    async def _checkpoint_for_ever(self) -> None:
+        checkpointed: dict[int, int] = {}
+        while True:
+            await trio.sleep(CHECKPOINT_S)
+            for volume_id, line in list(self._lines.items()):
+                file_size = line.volume.figures().file_size
+                if checkpointed.get(volume_id) == file_size or line.volume.sealed_cause is not None:
+                    continue
+                try:
+                    await trio.to_thread.run_sync(line.volume.checkpoint)
+                    checkpointed[volume_id] = file_size
+                except StoreError as error:
+                    log.error("checkpoint failed", extra={"volume_id": volume_id, "cause": error.message})
+
+    # --- figures ----------------------------------------------------------------------------------
+
+    def _render_metrics(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def metrics(self) -> Iterator[Metric]:
+        counters = self._http.counters
+        for name, text, value in (
+            ("puts", "Needles stored and confirmed", counters.puts),
+            ("gets", "Needles or ranges sent", counters.gets),
+            ("received_bytes", "Body bytes of confirmed puts", counters.bytes_in),
+            ("sent_bytes", "Body bytes sent", counters.bytes_out),
+            ("cold_reads", "Reads that had to wait for the disk in a thread", counters.cold_reads),
+        ):
+            yield CounterMetricFamily(f"warehouse_volume_{name}", text, value=value)
+        failures = CounterMetricFamily(
+            "warehouse_volume_failures", "Requests refused, by code", labels=["code"]
+        )
+        for code, count in counters.failures.items():
+            failures.add_metric([code], count)
+        yield failures
+        syncs = CounterMetricFamily("warehouse_volume_syncs", "fdatasync calls", labels=["volume"])
+        waits = CounterMetricFamily("warehouse_volume_sync_seconds", "Time in fdatasync", labels=["volume"])
+        for volume_id, line in self._lines.items():
+            syncs.add_metric([str(volume_id)], line.sync_count)
+            waits.add_metric([str(volume_id)], line.sync_s)
+        yield from (syncs, waits)
+        figures = {
+            name: GaugeMetricFamily(f"warehouse_volume_{name}", text, labels=["volume"])
+            for name, text in (
+                ("capacity", "Bytes the file may grow to"),
+                ("file_size", "Bytes appended"),
+                ("live_count", "Live needles"),
+                ("live_bytes", "Stored bytes of live needles"),
+                ("dead_bytes", "Bytes that compaction would give back"),
+                ("damaged_count", "Damaged needles seen"),
+            )
+        }
+        for report in self._reports():
+            for name, family in figures.items():
+                family.add_metric([str(report.volume_id)], getattr(report, name))
+        yield from figures.values()
+        yield GaugeMetricFamily(
+            "warehouse_volume_disk_free", "Bytes free on the disk", value=self._disk.free_bytes()
+        )
+        yield GaugeMetricFamily(
+            "warehouse_volume_connections", "Open data connections", value=self._server.connection_count
+        )
+
+
+class _Figures(Collector):
+    def __init__(self, actor: VolumeActor) -> None:
+        self._actor = actor
+
+    def collect(self) -> Iterator[Metric]:
+        return self._actor.metrics()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m actors.volume",
+        description="Serve one disk: store needles, answer reads, obey the master.",
+    )
+    parser.add_argument(
+        "--disk", required=True, type=Path, metavar="DIR", help="the directory that this actor owns"
+    )
+    parser.add_argument(
+        "--join", required=True, type=Path, metavar="FILE", help="join file written by the master"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=7410, help="port to listen on, 0 for any (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--advertise", metavar="URL", help="URL that clients shall use, if not http://HOST:PORT"
+    )
+    parser.add_argument(
+        "--adopt",
+        action="store_true",
+        help="accept a directory that was copied or moved from elsewhere; its original must be gone for good",
+    )
+    add_common_arguments(parser)
+    return parser
+
+
+async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
+    join = Join.load(arguments.join)
+    with _held(arguments.disk) as is_read_only:
+        identity = load_identity(
+            arguments.disk, created_ms=time.time_ns() // 1_000_000, adopt=arguments.adopt
+        )
+        try:
+            listeners = await trio.open_tcp_listeners(arguments.port, host=arguments.host, backlog=1024)
+        except OSError as error:
+            raise SetupError(
+                f"cannot listen on {arguments.host}:{arguments.port}: {error.strerror}"
+            ) from error
+        port = listeners[0].socket.getsockname()[1]
+        actor = VolumeActor(
+            disk=OsDisk(arguments.disk),
+            disk_id=identity.disk_id,
+            disk_name=arguments.disk.resolve().name,
+            join=join,
+            settings=settings,
+            url=arguments.advertise or f"http://{arguments.host}:{port}",
+            announcer=announcer,
+            is_read_only=is_read_only,
+        )
+        await actor.run(listeners)
+
+
+@contextlib.contextmanager
+def _held(directory: Path) -> Iterator[bool]:
+    """Own a disk directory while the actor runs; True where it can only be read.
+
+    A read-only file system keeps every other actor from writing too, so it needs no lock.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = DiskLock(directory)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise SetupError(f"cannot use {directory}: {error.strerror}") from error
+        log.warning("disk is read-only: it serves reads alone", extra={"disk": str(directory)})
+        yield True
+        return
+    with lock:
+        yield False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    settings = set_up_actor(arguments, name="volume")
+    return run_actor(arguments, settings, _main)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

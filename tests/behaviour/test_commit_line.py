@@ -1,0 +1,204 @@
+"""The commit line: durable first, then visible, and an answer that means both."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from actors.commit_line import CONFIRM_S, CommitLine
+from errors import LinkDown, NeedleVoid, NoSuchBucket, OutcomeUnknown, StoreError, VolumeSealed, WriteFailed
+from storage.disk import OsDisk
+from storage.needle import NeedleMetadata
+from storage.stamp import StampClock
+from storage.volume import Volume
+from transport.messages import Answer, Commit, NeedlesCommitted, NeedlesStored, Request, StoredNeedle
+
+Master = Callable[[NeedlesStored], Awaitable[Answer]]
+
+
+class ScriptedLink:
+    """Stands for the link to the master: answers each request as the test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[NeedlesStored] = []
+        self.master: Master = commit_all
+
+    async def request(self, body: Request, *, timeout_s: float) -> Answer:
+        assert isinstance(body, NeedlesStored)
+        self.asked.append(body)
+        await trio.lowlevel.checkpoint()
+        return await self.master(body)
+
+
+async def commit_all(body: NeedlesStored) -> Answer:
+    return NeedlesCommitted(commits=[Commit(f"etag-{needle.needle_id}") for needle in body.needles], stamp=7)
+
+
+class Bench:
+    """One real volume with its commit line, and a pretended master."""
+
+    def __init__(self, volume: Volume) -> None:
+        self.volume = volume
+        self.link = ScriptedLink()
+        self.clock = StampClock()
+        self.line = CommitLine(
+            volume,
+            self.link,
+            self.clock,
+            is_synced=True,
+            on_master_stamp=self.clock.observe,  # type: ignore[arg-type]
+        )
+
+    def append(self, needle_id: int) -> StoredNeedle:
+        stamp = self.clock.tick(1)
+        placed = self.volume.append(
+            needle_id, NeedleMetadata("b", 1, f"key-{needle_id}", 0), b"data", stamp=stamp
+        )
+        return StoredNeedle(
+            self.volume.volume_id,
+            needle_id,
+            stamp,
+            4,
+            placed.crc,
+            placed.stored_size,
+            1,
+            f"key-{needle_id}",
+            0,
+        )
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Bench]:
+    volume = Volume.create(
+        OsDisk(tmp_path), "volumes/1", volume_id=1, uuid=str(uuid.uuid4()), capacity=2**20, created_ms=0
+    )
+    bench = Bench(volume)
+    await nursery.start(bench.line.run)
+    yield bench
+    nursery.cancel_scope.cancel()
+    volume.close()
+
+
+async def test_the_master_hears_of_a_needle_only_when_it_is_durable(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    sync = bench.volume.sync
+    monkeypatch.setattr(bench.volume, "sync", lambda: (sync(), order.append("synced"))[1])
+
+    async def master(body: NeedlesStored) -> Answer:
+        order.append("told")
+        return await commit_all(body)
+
+    bench.link.master = master
+    assert await bench.line.commit(bench.append(1)) == "etag-1"
+    assert order == ["synced", "told"]
+
+
+async def test_needles_of_one_moment_share_a_sync_and_a_message(bench: Bench) -> None:
+    async with trio.open_nursery() as nursery:
+        for needle_id in range(1, 51):
+            nursery.start_soon(bench.line.commit, bench.append(needle_id))
+    assert bench.line.sync_count <= 3
+    assert len(bench.link.asked) <= 3
+    assert sum(len(body.needles) for body in bench.link.asked) == 50
+
+
+async def test_each_needle_gets_its_own_outcome(bench: Bench) -> None:
+    async def master(body: NeedlesStored) -> Answer:
+        commits = [
+            Commit(None, None, "no_such_bucket", "gone") if needle.needle_id == 2 else Commit("fine")
+            for needle in body.needles
+        ]
+        return NeedlesCommitted(commits=commits, stamp=1)
+
+    bench.link.master = master
+    outcomes: dict[int, str] = {}
+
+    async def put(needle: StoredNeedle) -> None:
+        try:
+            outcomes[needle.needle_id] = await bench.line.commit(needle)
+        except NoSuchBucket as error:
+            outcomes[needle.needle_id] = error.code
+
+    async with trio.open_nursery() as nursery:
+        for needle_id in (1, 2, 3):
+            nursery.start_soon(put, bench.append(needle_id))
+    assert outcomes == {1: "fine", 2: "no_such_bucket", 3: "fine"}
+
+
+async def test_a_needle_is_offered_again_when_the_link_comes_back(bench: Bench) -> None:
+    failures = iter([LinkDown("down"), LinkDown("down")])
+
+    async def master(body: NeedlesStored) -> Answer:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        return await commit_all(body)
+
+    bench.link.master = master
+    assert await bench.line.commit(bench.append(1)) == "etag-1"
+    assert len(bench.link.asked) == 3
+
+
+async def test_a_needle_that_was_voided_meanwhile_is_not_offered_again(bench: Bench) -> None:
+    async def master(body: NeedlesStored) -> Answer:
+        bench.volume.delete(1, stamp=bench.clock.tick(2))
+        raise LinkDown("down")
+
+    bench.link.master = master
+    with pytest.raises(NeedleVoid):
+        await bench.line.commit(bench.append(1))
+    assert len(bench.link.asked) == 1
+
+
+async def test_an_overtaken_needle_is_stamped_anew_durably_and_offered_again(bench: Bench) -> None:
+    above = 10**15
+
+    async def master(body: NeedlesStored) -> Answer:
+        (needle,) = body.needles
+        commit = Commit("fine") if needle.stamp > above else Commit(None, above)
+        return NeedlesCommitted(commits=[commit], stamp=1)
+
+    bench.link.master = master
+    assert await bench.line.commit(bench.append(1)) == "fine"
+    first, second = bench.link.asked
+    assert first.needles[0].stamp < above < second.needles[0].stamp
+    assert bench.volume.figures().stamp_max == second.needles[0].stamp
+    assert bench.line.sync_count == 2, "the fresh stamp must be durable before it may win"
+
+
+async def test_a_failed_sync_fails_every_waiter_and_seals(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        bench.volume.seal("sync failed")
+        raise WriteFailed("sync failed")
+
+    monkeypatch.setattr(bench.volume, "sync", fail)
+    for needle_id in (1, 2):
+        if needle_id == 2:
+            with pytest.raises(StoreError):
+                bench.append(needle_id)
+            continue
+        with pytest.raises(WriteFailed):
+            await bench.line.commit(bench.append(needle_id))
+    assert bench.link.asked == [], "nothing that is not durable may become visible"
+    with pytest.raises(VolumeSealed):
+        await bench.line.make_durable()
+
+
+async def test_a_silent_master_means_outcome_unknown(bench: Bench, autojump_clock: MockClock) -> None:
+    async def master(body: NeedlesStored) -> Answer:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    bench.link.master = master
+    started = trio.current_time()
+    with pytest.raises(OutcomeUnknown):
+        await bench.line.commit(bench.append(1))
+    assert trio.current_time() - started == pytest.approx(CONFIRM_S, abs=1)
