@@ -1,0 +1,19 @@
+"""Catalog: what exists, and where?
+
+One SQLite file says which buckets, objects, uploads, disks, volumes and API keys there are, and which
+needles are garbage that waits for its tombstone.
+
+    names       what buckets, keys and user metadata may be called
+    schema      the tables, and how an older file is brought up to date
+    driver      connections, and the names of what can go wrong with them
+    rows        what queries answer
+    store       `Catalog`: the file, its reads, and the door to its transactions
+    changes     `Transaction`: everything that changes buckets and objects; `uploads` and `registry` are
+                the parts of it that deal with uploads, and with disks, volumes and API keys
+    check       recounts what is kept incrementally
+    placement   which volumes take the next bytes
+    writer      `CatalogWriter`: many requests, one transaction; the only file here that knows Trio
+
+The rule that everything else serves: every needle that was ever reported is named by exactly one object
+or upload, or waits in the outbox, or is remembered as buried.  None is lost, none has two owners.
+"""

@@ -1,0 +1,39 @@
+"""Listing: where in the order of keys a page begins, and what hides behind a common prefix.
+
+Keys are ordered by their UTF-8 bytes, which is the order of their code points and so of Python's strings.
+"""
+
+from __future__ import annotations
+
+_LAST = 0x10FFFF
+_SURROGATES = range(0xD800, 0xE000)  # no key holds one
+
+
+def key_after_prefix(prefix: str) -> str | None:
+    """The smallest string greater than every string that begins with `prefix`; None if there is none."""
+    stem = prefix.rstrip(chr(_LAST))
+    if not stem:
+        return None
+    following = ord(stem[-1]) + 1
+    if following in _SURROGATES:
+        following = _SURROGATES.stop
+    return stem[:-1] + chr(following)
+
+
+def common_prefix(key: str, prefix: str, delimiter: str | None) -> str | None:
+    """What a listing shows instead of `key`; None if it shows the key itself."""
+    if not delimiter:
+        return None
+    found = key.find(delimiter, len(prefix))
+    return None if found < 0 else key[: found + len(delimiter)]
+
+
+def first_key(prefix: str, delimiter: str | None, after: str) -> str | None:
+    """The smallest key whose entry may be on a page of entries greater than `after`; None if none may."""
+    if after < prefix:
+        return prefix
+    if not after.startswith(prefix):
+        return None  # greater than the prefix and without it: behind everything that has it
+    common = common_prefix(after, prefix, delimiter)
+    # A common prefix at the start of `after` is not greater than it, so none of its keys are shown.
+    return after + "\0" if common is None else key_after_prefix(common)

@@ -1,0 +1,112 @@
+"""Registry: the part of a transaction that deals with disks, volumes and API keys."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from auth.keys import HashedSecret
+from auth.rights import check_bucket_rights
+from catalog.bookkeeping import Bookkeeping
+from catalog.rows import API_KEY_COLUMNS, pack_map
+from errors import BadRequest, NoSuchVolume
+
+VOLUME_ID_MAX = 2**32 - 1
+NEEDLE_ID_MAX = 2**32 - 1
+
+
+class Registry(Bookkeeping):
+    """Mixed into `Transaction`."""
+
+    # --- disks and volumes ------------------------------------------------------------------------
+
+    def add_disk(self, disk_id: str, name: str, added_ms: int) -> None:
+        """Make a disk known; one that is known gets the new name."""
+        self._execute(
+            "INSERT INTO disks (id, name, added_ms) VALUES (?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+            (disk_id, name, added_ms),
+        )
+
+    def add_volume(
+        self, volume_id: int | None, uuid: str, capacity: int, disk_id: str, *, state: str = "creating"
+    ) -> int:
+        """Make a volume known and return its id, which is never given out again.
+
+        Args:
+            volume_id: None for a new one; its own for one that exists on a disk (rebuild).
+        """
+        if volume_id is not None and not 1 <= volume_id <= VOLUME_ID_MAX:
+            raise BadRequest(f"a volume id goes from 1 to {VOLUME_ID_MAX}, not {volume_id}")
+        try:
+            cursor = self._execute(
+                "INSERT INTO volumes (id, uuid, capacity, state) VALUES (?, ?, ?, ?)",
+                (volume_id, uuid, capacity, state),
+            )
+        except sqlite3.IntegrityError as error:
+            raise BadRequest(f"volume {volume_id} or its uuid {uuid} is known already") from error
+        new_id = cursor.lastrowid
+        assert new_id is not None
+        self._execute("INSERT INTO copies (volume_id, disk_id) VALUES (?, ?)", (new_id, disk_id))
+        return new_id
+
+    def set_volume_state(self, volume_id: int, state: str) -> None:
+        self._change_volume("UPDATE volumes SET state = ? WHERE id = ?", state, volume_id)
+
+    def reserve_needle_ids(self, volume_id: int, upto: int) -> None:
+        """Ids up to `upto` may be handed out from now on; after a restart, only greater ones."""
+        if not 0 <= upto <= NEEDLE_ID_MAX:
+            raise BadRequest(f"needle ids go up to {NEEDLE_ID_MAX}, not {upto}")
+        self._change_volume(
+            "UPDATE volumes SET needle_id_reserved = max(needle_id_reserved, ?) WHERE id = ?", upto, volume_id
+        )
+
+    def _change_volume(self, sql: str, value: int | str, volume_id: int) -> None:
+        if self._execute(sql, (value, volume_id)).rowcount == 0:
+            raise NoSuchVolume(f"there is no volume {volume_id}")
+
+    # --- API keys ---------------------------------------------------------------------------------
+
+    def add_api_key(
+        self,
+        key_id: str,
+        hashed: HashedSecret,
+        *,
+        permissions: int,
+        buckets: Mapping[str, str] | None,
+        created_ms: int,
+        name: str = "",
+    ) -> None:
+        check_bucket_rights(buckets)
+        try:
+            self._execute(
+                f"INSERT INTO api_keys ({API_KEY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, 1, 1, ?)",
+                (key_id, name, hashed.salt, hashed.digest, permissions, _packed(buckets), created_ms),
+            )
+        except sqlite3.IntegrityError as error:
+            raise BadRequest(f"API key {key_id} exists already") from error
+
+    def edit_api_key(
+        self,
+        key_id: str,
+        *,
+        permissions: int,
+        buckets: Mapping[str, str] | None,
+        is_enabled: bool,
+        name: str = "",
+    ) -> bool:
+        """Give a key other rights; return False if there is none.  Tokens bought before are void."""
+        check_bucket_rights(buckets)
+        changed = self._execute(
+            "UPDATE api_keys SET permissions = ?, buckets = ?, is_enabled = ?, name = ?, epoch = epoch + 1"
+            " WHERE id = ?",
+            (permissions, _packed(buckets), is_enabled, name, key_id),
+        )
+        return changed.rowcount == 1
+
+    def delete_api_key(self, key_id: str) -> bool:
+        return self._execute("DELETE FROM api_keys WHERE id = ?", (key_id,)).rowcount == 1
+
+
+def _packed(buckets: Mapping[str, str] | None) -> bytes | None:
+    return pack_map(None if buckets is None else dict(buckets))

@@ -1,0 +1,176 @@
+"""Rows: what the catalog's queries answer, as plain values.
+
+Columns are read in the order of the fields, so a field and its place in the column list below change
+together.  Stamps are 64-bit hybrid logical clock readings, times milliseconds since 1970, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from auth.keys import HashedSecret
+from errors import StoreError
+from transport.messages import etag_of
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_text_map = msgspec.msgpack.Decoder(dict[str, str]).decode
+
+
+class BucketRow(msgspec.Struct, frozen=True):
+    id: int  # never used again, so that needles of a deleted bucket are not taken for another's
+    name: str
+    created_ms: int
+    object_count: int
+    byte_count: int
+
+
+BUCKET_COLUMNS = "id, name, created_ms, object_count, byte_count"
+
+
+class ObjectRow(msgspec.Struct, frozen=True, gc=False):
+    bucket_id: int
+    key: str
+    size: int
+    stamp: int
+    created_ms: int
+    content_type: str | None
+    volume_id: int  # of the first chunk, like the next two
+    needle_id: int
+    crc: int
+    chunk_count: int
+    upload_id: int | None  # whose chunks these are; None when there is just the one needle
+    metadata: dict[str, str]
+
+    @property
+    def etag(self) -> str:
+        return etag_of(self.volume_id, self.needle_id, self.crc, self.chunk_count)
+
+
+OBJECT_COLUMNS = (
+    "bucket_id, key, size, stamp, created_ms, content_type,"
+    " volume_id, needle_id, crc, chunk_count, upload_id, metadata"
+)
+
+
+def object_row(columns: tuple[Any, ...]) -> ObjectRow:
+    return ObjectRow(*(columns[:11] + (unpack_map(columns[11]) or {},)))
+
+
+class ChunkRow(msgspec.Struct, frozen=True, gc=False):
+    chunk_index: int
+    volume_id: int
+    needle_id: int
+    size: int
+    crc: int  # 0 until stored, like the stamp
+    stamp: int
+    is_stored: bool
+
+
+CHUNK_COLUMNS = "chunk_index, volume_id, needle_id, size, crc, stamp, is_stored"
+
+
+def chunk_row(columns: tuple[Any, ...]) -> ChunkRow:
+    return ChunkRow(*(columns[:6] + (bool(columns[6]),)))
+
+
+class UploadRow(msgspec.Struct, frozen=True):
+    id: int
+    bucket_id: int
+    key: str
+    content_type: str | None
+    if_match: str | None
+    if_none_match: str | None
+    created_ms: int
+    expires_ms: int
+    lifetime_ms: int  # granted anew with every chunk
+    is_finished: bool  # kept for a while, so that a repeated finish gets the same answer
+    metadata: dict[str, str]
+
+
+UPLOAD_COLUMNS = (
+    "id, bucket_id, key, content_type, if_match, if_none_match,"
+    " created_ms, expires_ms, lifetime_ms, is_finished, metadata"
+)
+
+
+def upload_row(columns: tuple[Any, ...]) -> UploadRow:
+    return UploadRow(*(columns[:9] + (bool(columns[9]), unpack_map(columns[10]) or {})))
+
+
+class DiskRow(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    added_ms: int
+
+
+class VolumeRow(msgspec.Struct, frozen=True):
+    id: int  # never used again
+    uuid: str
+    capacity: int
+    needle_id_reserved: int  # ids up to this one may have been handed out
+    state: str  # "creating" until its disk has confirmed it, then "open"
+    disk_ids: list[str]  # the disks that hold a copy
+
+
+class ApiKeyRow(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    hashed: HashedSecret
+    permissions: int
+    buckets: dict[str, str] | None  # None: every bucket
+    is_enabled: bool
+    epoch: int  # grows with every change: what was bought with an older one is void
+    created_ms: int
+
+
+API_KEY_COLUMNS = "id, name, salt, hash, permissions, buckets, is_enabled, epoch, created_ms"
+
+
+def api_key_row(columns: tuple[Any, ...]) -> ApiKeyRow:
+    key_id, name, salt, digest, permissions, buckets, is_enabled, epoch, created_ms = columns
+    hashed = HashedSecret(salt, digest)
+    return ApiKeyRow(
+        key_id, name, hashed, permissions, unpack_map(buckets), bool(is_enabled), epoch, created_ms
+    )
+
+
+def pack_map(values: dict[str, str] | None) -> bytes | None:
+    return None if values is None else _encode(values)
+
+
+def unpack_map(packed: bytes | None) -> dict[str, str] | None:
+    return None if packed is None else _decode_text_map(packed)
+
+
+class Page(NamedTuple):
+    """One page of a listing."""
+
+    objects: list[ObjectRow]
+    prefixes: list[str]  # common prefixes, delimiter included
+    next_after: str | None  # pass as `after` for the next page; None: this was the last
+
+
+class CommitResult(msgspec.Struct, frozen=True, gc=False):
+    """What became of one stored needle: exactly one of the three is there."""
+
+    etag: str | None = None
+    restamp_above: int | None = None  # append a stamp greater than this, then report again
+    error: StoreError | None = None
+
+
+class Restamp(NamedTuple):
+    """The chunk that needs a stamp greater than `above` before its upload can be finished."""
+
+    chunk_index: int
+    volume_id: int
+    needle_id: int
+    above: int
+
+
+class FinishResult(msgspec.Struct, frozen=True):
+    """The finished object, or the chunk that must be stamped anew first."""
+
+    object: ObjectRow | None = None
+    restamp: Restamp | None = None

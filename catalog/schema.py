@@ -1,0 +1,206 @@
+"""Schema: the tables of the catalog, and the steps that bring an older file up to date.
+
+`PRAGMA user_version` counts the steps that a file has been through.  A step is never edited once it was
+released: a change is a new step.  All steps that a file lacks run in one transaction.
+
+    buckets   name is NULL while a deleted bucket's objects are still being turned into garbage
+    objects   the visible version of each key; volume_id, needle_id and crc are those of its first chunk
+    uploads   unfinished ones, and finished ones for as long as somebody may ask again
+    chunks    slots of unfinished uploads, and the chunks of objects that have more than one
+    outbox    garbage whose tombstone is not confirmed yet
+    buried    garbage whose tombstone is; the latest ones only, to tell late messages what became of it
+    copies    which disks hold a volume: a volume is the same needles, on one disk or on several
+    facts     single numbers: stamp_max, the greatest stamp ever seen
+
+`reason`, in outbox and buried: "replaced" and "deleted" needles were visible once; "void" ones were
+settled as never to be, "unmet" ones failed their precondition, "aborted" ones belonged to an upload.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from catalog.driver import corrupt
+from errors import FormatUnsupported, SchemaNewer
+
+APPLICATION_ID = 0x57485343  # "WHSC": this SQLite file is ours
+SQLITE_MIN = (3, 37, 0)  # STRICT tables
+
+STEPS: tuple[str, ...] = (
+    # 1
+    """
+    CREATE TABLE buckets (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT UNIQUE,
+        created_ms INTEGER NOT NULL,
+        object_count INTEGER NOT NULL DEFAULT 0,
+        byte_count INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+
+    CREATE TABLE objects (
+        bucket_id INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        stamp INTEGER NOT NULL,
+        created_ms INTEGER NOT NULL,
+        content_type TEXT,
+        volume_id INTEGER NOT NULL,
+        needle_id INTEGER NOT NULL,
+        crc INTEGER NOT NULL,
+        chunk_count INTEGER NOT NULL,
+        upload_id INTEGER,
+        metadata BLOB,
+        PRIMARY KEY (bucket_id, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX objects_by_needle ON objects (volume_id, needle_id);
+
+    CREATE TABLE uploads (
+        id INTEGER PRIMARY KEY,
+        bucket_id INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        content_type TEXT,
+        if_match TEXT,
+        if_none_match TEXT,
+        created_ms INTEGER NOT NULL,
+        expires_ms INTEGER NOT NULL,
+        lifetime_ms INTEGER NOT NULL,
+        is_finished INTEGER NOT NULL DEFAULT 0,
+        metadata BLOB,
+        finished_size INTEGER,
+        finished_stamp INTEGER,
+        finished_volume_id INTEGER,
+        finished_needle_id INTEGER,
+        finished_crc INTEGER,
+        finished_chunk_count INTEGER
+    ) STRICT;
+    CREATE INDEX uploads_by_expiry ON uploads (is_finished, expires_ms);
+    CREATE INDEX uploads_by_bucket ON uploads (bucket_id);
+
+    CREATE TABLE chunks (
+        upload_id INTEGER NOT NULL,
+        chunk_index INTEGER NOT NULL,
+        volume_id INTEGER NOT NULL,
+        needle_id INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        crc INTEGER NOT NULL DEFAULT 0,
+        stamp INTEGER NOT NULL DEFAULT 0,
+        is_stored INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (upload_id, chunk_index)
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX chunks_by_needle ON chunks (volume_id, needle_id);
+
+    CREATE TABLE outbox (
+        volume_id INTEGER NOT NULL,
+        needle_id INTEGER NOT NULL,
+        stamp INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (volume_id, needle_id)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE buried (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        volume_id INTEGER NOT NULL,
+        needle_id INTEGER NOT NULL,
+        reason TEXT NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX buried_by_needle ON buried (volume_id, needle_id);
+
+    CREATE TABLE disks (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        added_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE volumes (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        uuid TEXT NOT NULL UNIQUE,
+        capacity INTEGER NOT NULL,
+        needle_id_reserved INTEGER NOT NULL DEFAULT 0,
+        garbage_count INTEGER NOT NULL DEFAULT 0,
+        state TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE copies (
+        volume_id INTEGER NOT NULL,
+        disk_id TEXT NOT NULL,
+        PRIMARY KEY (volume_id, disk_id)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE api_keys (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        salt BLOB NOT NULL,
+        hash BLOB NOT NULL,
+        permissions INTEGER NOT NULL,
+        buckets BLOB,
+        is_enabled INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        created_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE facts (
+        name TEXT PRIMARY KEY,
+        value INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO facts (name, value) VALUES ('stamp_max', 0);
+    """,
+)
+
+
+def bring_up_to_date(connection: sqlite3.Connection, path: Path, steps: tuple[str, ...] = STEPS) -> int:
+    """Run the steps that the file lacks; return how many it had been through.
+
+    Raises:
+        SchemaNewer: a later release wrote this file.
+        FormatUnsupported: this Python's SQLite is too old.
+        CatalogCorrupt: the file belongs to another program, or is not what its version says.
+    """
+    if sqlite3.sqlite_version_info < SQLITE_MIN:
+        wanted = ".".join(map(str, SQLITE_MIN))
+        raise FormatUnsupported(
+            f"SQLite {wanted} or later is needed, this Python has {sqlite3.sqlite_version}"
+        )
+    version = _pragma(connection, "user_version")
+    if version > len(steps):
+        raise SchemaNewer(
+            f"the catalog {path} has schema {version}, this release knows up to {len(steps)}:"
+            " run the release that wrote it, or a later one"
+        )
+    has_tables = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+    if has_tables and (version < 1 or _pragma(connection, "application_id") != APPLICATION_ID):
+        raise corrupt(path, "it is an SQLite file, but not a catalog of Warehouse")
+    if version < len(steps):
+        _run(connection, steps[version:], len(steps))
+    return version
+
+
+def _run(connection: sqlite3.Connection, steps: tuple[str, ...], version: int) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in steps:
+            for statement in statements_of(step):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def statements_of(script: str) -> list[str]:
+    """Split a script; `executescript` would commit behind our back."""
+    statements, current = [], ""
+    for line in script.splitlines():
+        current += line + "\n"
+        if sqlite3.complete_statement(current):
+            statements.append(current.strip())
+            current = ""
+    assert not current.strip(), f"a step ends in the middle of a statement: {current}"
+    return statements
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

@@ -1,0 +1,374 @@
+"""Store: the catalog's file, its reads, and the door to its transactions.
+
+One writer and one reader connection.  Reads take microseconds and never wait for a write (that is what
+SQLite's write-ahead log is for), so they are made on the event loop.  A write costs an fsync, so writes
+share transactions: see `writer`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from catalog import check
+from catalog.changes import Transaction
+from catalog.driver import connect, corrupt, name_error
+from catalog.listing import common_prefix, first_key, key_after_prefix
+from catalog.rows import (
+    API_KEY_COLUMNS,
+    BUCKET_COLUMNS,
+    CHUNK_COLUMNS,
+    OBJECT_COLUMNS,
+    UPLOAD_COLUMNS,
+    ApiKeyRow,
+    BucketRow,
+    ChunkRow,
+    CommitResult,
+    DiskRow,
+    FinishResult,
+    ObjectRow,
+    Page,
+    Restamp,
+    UploadRow,
+    VolumeRow,
+    api_key_row,
+    chunk_row,
+    object_row,
+    upload_row,
+)
+from catalog.schema import bring_up_to_date
+from errors import BadRequest, DiskFull, DiskInUse, NoSuchBucket, NoSuchUpload, StoreError, WriteFailed
+
+__all__ = [
+    "ApiKeyRow",
+    "BucketRow",
+    "Catalog",
+    "ChunkRow",
+    "CommitResult",
+    "DiskRow",
+    "FinishResult",
+    "ObjectRow",
+    "Page",
+    "Restamp",
+    "Transaction",
+    "UploadRow",
+    "VolumeRow",
+]
+
+CHECKED_AT_OPEN_MAX = 64 * 1024 * 1024  # bytes; checking a greater file would delay the start for too long
+ID_BITS = 53  # of random ids: every JSON reader holds such a number exactly
+
+_OBJECT = f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key = ?"
+_LIST = f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key >= ? ORDER BY key LIMIT ?"
+_LIST_TO = (
+    f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
+)
+
+
+def _random_id() -> int:
+    return secrets.randbits(ID_BITS) or 1
+
+
+class Catalog:
+    def __init__(
+        self,
+        path: Path,
+        lock: int,
+        writer: sqlite3.Connection,
+        reader: sqlite3.Connection,
+        random_id: Callable[[], int],
+    ) -> None:
+        self.path = path
+        self._lock = lock
+        self._writer = writer
+        self._reader = reader
+        self._random_id = random_id
+        self._writing = threading.Lock()
+        self.failure: StoreError | None = None  # why there are no more writes until the next start
+        self._stamp_max = int(self._one("SELECT value FROM facts WHERE name = 'stamp_max'")[0])
+        self.is_purge_left = self._one("SELECT 1 FROM buckets WHERE name IS NULL LIMIT 1") is not None
+
+    @classmethod
+    def open(cls, path: Path, *, random_id: Callable[[], int] = _random_id) -> Catalog:
+        """Open the catalog, making it or bringing it up to date where needed.
+
+        Raises:
+            DiskInUse: another process has it open.
+            SchemaNewer: a later release wrote it.
+            CatalogCorrupt: it is damaged; the message says what to do.
+        """
+        lock = _hold_lock(path)
+        connections: list[sqlite3.Connection] = []
+        try:
+            _create_file(path)
+            connections.append(connect(path))
+            bring_up_to_date(connections[0], path)
+            _quick_check(connections[0], path)
+            connections.append(connect(path, is_read_only=True))
+            return cls(path, lock, connections[0], connections[1], random_id)
+        except BaseException as error:
+            for connection in connections:
+                connection.close()
+            os.close(lock)
+            if isinstance(error, sqlite3.Error):
+                raise name_error(path, error, is_write=False) from error
+            raise
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()  # the last connection: SQLite folds the log into the file
+        os.close(self._lock)
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """One durable transaction: all of it is on disk after the block, or nothing of it ever.
+
+        Raises:
+            DiskFull: nothing was changed; it may work when there is room again.
+            WriteFailed: nothing was changed as far as anyone can tell, and nothing will be: what a failed
+                fsync has left on the disk is unknown, so writing ends until the catalog is opened anew.
+        """
+        if self.failure is not None:
+            raise type(self.failure)(self.failure.message)
+        assert self._writing.acquire(blocking=False), "two transactions at once"
+        try:
+            transaction = Transaction(self._writer, random_id=self._random_id, stamp_max=self._stamp_max)
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                yield transaction
+                transaction.flush()
+                self._writer.execute("COMMIT")
+            except BaseException as error:
+                self._roll_back()
+                if isinstance(error, sqlite3.Error):
+                    raise self._give_up(error) from error
+                raise
+            self._stamp_max = transaction.stamp_max
+            if transaction.is_purge_left is not None:
+                self.is_purge_left = transaction.is_purge_left
+        finally:
+            self._writing.release()
+
+    def _roll_back(self) -> None:
+        try:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+    def _give_up(self, error: sqlite3.Error) -> StoreError:
+        named = name_error(self.path, error, is_write=True)
+        if not isinstance(named, DiskFull) and self.failure is None:
+            self.failure = WriteFailed(
+                f"{named.message}; the catalog takes no more writes until the master is started again"
+            )
+        return named
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def bucket(self, name: str) -> BucketRow:
+        found = self._one(f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE name = ?", (name,))
+        if found is None:
+            raise NoSuchBucket(f"there is no bucket {name!r}")
+        return BucketRow(*found)
+
+    def bucket_by_id(self, bucket_id: int) -> BucketRow:
+        found = self._one(
+            f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE id = ? AND name IS NOT NULL", (bucket_id,)
+        )
+        if found is None:
+            raise NoSuchBucket("the bucket was deleted")
+        return BucketRow(*found)
+
+    def buckets(self) -> list[BucketRow]:
+        rows = self._all(f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE name IS NOT NULL ORDER BY name")
+        return [BucketRow(*columns) for columns in rows]
+
+    def totals(self) -> tuple[int, int, int]:
+        """Buckets, objects, bytes."""
+        found = self._one(
+            "SELECT count(*), coalesce(sum(object_count), 0), coalesce(sum(byte_count), 0)"
+            " FROM buckets WHERE name IS NOT NULL"
+        )
+        return (found[0], found[1], found[2])
+
+    def object(self, bucket_id: int, key: str) -> ObjectRow | None:
+        found = self._one(_OBJECT, (bucket_id, key))
+        return None if found is None else object_row(found)
+
+    def objects(self, bucket_id: int, keys: Sequence[str]) -> list[ObjectRow | None]:
+        return [self.object(bucket_id, key) for key in keys]
+
+    def chunks(self, upload_id: int) -> list[ChunkRow]:
+        """The slots of an upload, or the chunks of an object that has more than one; by index."""
+        rows = self._all(
+            f"SELECT {CHUNK_COLUMNS} FROM chunks WHERE upload_id = ? ORDER BY chunk_index", (upload_id,)
+        )
+        return [chunk_row(columns) for columns in rows]
+
+    def list_objects(
+        self,
+        bucket_id: int,
+        *,
+        prefix: str = "",
+        delimiter: str | None = None,
+        after: str = "",
+        limit: int = 1000,
+    ) -> Page:
+        """One page of a bucket, in the order of the keys' UTF-8 bytes.
+
+        A key that holds `delimiter` behind the prefix is shown only as its common prefix.  Entries, keys
+        and common prefixes alike, are those greater than `after`.
+        """
+        if limit < 1:
+            raise BadRequest(f"a page has at least one entry, not {limit}")
+        objects: list[ObjectRow] = []
+        prefixes: list[str] = []
+        last = after
+        end = key_after_prefix(prefix)
+        start = first_key(prefix, delimiter, after)
+        while start is not None:
+            room = limit + 1 - len(objects) - len(prefixes)  # the one more is the start of the next page
+            keys, start = self._keys(bucket_id, start, end, room), None
+            with closing(keys):
+                for columns in keys:
+                    if len(objects) + len(prefixes) == limit:
+                        return Page(objects, prefixes, last)
+                    common = common_prefix(columns[1], prefix, delimiter)
+                    if common is not None:
+                        prefixes.append(common)
+                        last = common
+                        # However many keys share it, they cost one seek.
+                        start = key_after_prefix(common)
+                        break
+                    objects.append(object_row(columns))
+                    last = columns[1]
+        return Page(objects, prefixes, None)
+
+    def _keys(
+        self, bucket_id: int, start: str, end: str | None, limit: int
+    ) -> Generator[tuple[Any, ...], None, None]:
+        """Rows of the keys from `start` on and below `end`, read no further than they are asked for."""
+        try:
+            if end is None:
+                cursor = self._reader.execute(_LIST, (bucket_id, start, limit))
+            else:
+                cursor = self._reader.execute(_LIST_TO, (bucket_id, start, end, limit))
+            try:
+                yield from cursor
+            finally:
+                cursor.close()  # an open cursor would keep the log from being folded in
+        except sqlite3.Error as error:
+            raise name_error(self.path, error, is_write=False) from error
+
+    def upload(self, upload_id: int) -> UploadRow:
+        """An upload, also one that is finished, as long as a repeated finish would be answered."""
+        found = self._one(f"SELECT {UPLOAD_COLUMNS} FROM uploads WHERE id = ?", (upload_id,))
+        if found is None:
+            raise NoSuchUpload(f"there is no upload {upload_id}: it was aborted, or it expired")
+        return upload_row(found)
+
+    def upload_count(self) -> int:
+        """Uploads that are not finished."""
+        return int(self._one("SELECT count(*) FROM uploads WHERE is_finished = 0")[0])
+
+    def outbox(self, volume_id: int, limit: int) -> list[tuple[int, int]]:
+        """Up to `limit` needles of a volume that wait for their tombstone, each with its stamp."""
+        return self._all(
+            "SELECT needle_id, stamp FROM outbox WHERE volume_id = ? ORDER BY needle_id LIMIT ?",
+            (volume_id, limit),
+        )
+
+    def outbox_counts(self) -> dict[int, int]:
+        """How many needles of each volume wait for their tombstone; volumes without any are left out."""
+        return dict(self._all("SELECT id, garbage_count FROM volumes WHERE garbage_count != 0"))
+
+    def stamp_max(self) -> int:
+        """The greatest stamp that was ever committed or given to garbage."""
+        return self._stamp_max
+
+    def disks(self) -> list[DiskRow]:
+        rows = self._all("SELECT id, name, added_ms FROM disks ORDER BY added_ms, id")
+        return [DiskRow(*columns) for columns in rows]
+
+    def volumes(self) -> list[VolumeRow]:
+        copies: dict[int, list[str]] = {}
+        for volume_id, disk_id in self._all(
+            "SELECT volume_id, disk_id FROM copies ORDER BY volume_id, disk_id"
+        ):
+            copies.setdefault(volume_id, []).append(disk_id)
+        rows = self._all("SELECT id, uuid, capacity, needle_id_reserved, state FROM volumes ORDER BY id")
+        return [VolumeRow(*(columns + (copies.get(columns[0], []),))) for columns in rows]
+
+    def api_key(self, key_id: str) -> ApiKeyRow | None:
+        found = self._one(f"SELECT {API_KEY_COLUMNS} FROM api_keys WHERE id = ?", (key_id,))
+        return None if found is None else api_key_row(found)
+
+    def api_keys(self) -> list[ApiKeyRow]:
+        rows = self._all(f"SELECT {API_KEY_COLUMNS} FROM api_keys ORDER BY created_ms, id")
+        return [api_key_row(columns) for columns in rows]
+
+    def api_key_count(self) -> int:
+        return int(self._one("SELECT count(*) FROM api_keys")[0])
+
+    def check_counts(self) -> list[check.CountDifference]:
+        """Recount what is kept incrementally; on a connection of its own, so any thread may, for long."""
+        return check.check_counts(self.path)
+
+    def _one(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        try:
+            return self._reader.execute(sql, parameters).fetchone()
+        except sqlite3.Error as error:
+            raise name_error(self.path, error, is_write=False) from error
+
+    def _all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._reader.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise name_error(self.path, error, is_write=False) from error
+
+
+# --- opening --------------------------------------------------------------------------------------
+
+
+def _hold_lock(path: Path) -> int:
+    """Two masters on one catalog would each trust a memory that the other makes wrong."""
+    try:
+        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise WriteFailed(f"cannot open the catalog {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise DiskInUse(f"another process has the catalog {path} open: stop it first") from error
+    return lock
+
+
+def _create_file(path: Path) -> None:
+    """Make an empty file that others cannot read; SQLite gives its log the same mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise WriteFailed(f"cannot open the catalog {path}: {error.strerror}") from error
+
+
+def _quick_check(connection: sqlite3.Connection, path: Path) -> None:
+    if path.stat().st_size <= CHECKED_AT_OPEN_MAX:
+        (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if finding != "ok":
+            raise corrupt(path, str(finding))
