@@ -10,6 +10,7 @@ files are copied at once in `transfers.py`.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import signal
 import sys
@@ -252,7 +253,7 @@ async def cp(
 ) -> int:
     """Copy files to objects, objects to files, objects to objects.
 
-    Examples:
+    For example:
 
         warehouse cp cat.jpg wh://photos/2026/
         warehouse cp -r ./pictures wh://photos/pictures
@@ -510,7 +511,7 @@ async def presign(
 ) -> int:
     """Make a URL that works without a key, for a while.
 
-    Examples:
+    For example:
 
         curl "$(warehouse presign wh://photos/cat.jpg)" -o cat.jpg
         curl -T cat.jpg "$(warehouse presign --put wh://photos/cat.jpg)"
@@ -546,6 +547,8 @@ def _some(words: Sequence[str], what: str) -> Sequence[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    # What went wrong is printed once, below; log records of a link that reconnects are not for a terminal.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except UnknownCommandError:

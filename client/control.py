@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import trio
 
+from client.tasks import background
 from conf.profile import Profile
 from errors import (
     DeadlineExceeded,
@@ -37,6 +38,7 @@ from transport.messages import Attach, Attached, LoggedIn, Login, Request
 
 log = logging.getLogger(__name__)
 
+SMALL_MAX = 1024 * 1024
 TIMEOUT_S = 30.0  # for one question, waiting for the link and repeats included
 GREET_S = 10.0
 BACK_OFF_S = 0.05  # doubles with each repeat
@@ -64,7 +66,7 @@ class Control:
         self._renew_at = 0.0
         self._attaching = trio.Lock()
         self._attach_count = 0
-        self.chunk_size = 0
+        self.chunk_size = 0  # the store's; known once the link is up
         self._link = Link(
             endpoint=profile.master,
             server_key=profile.server_key.encode(),
@@ -74,6 +76,11 @@ class Control:
             greet=self._greet,
         )
 
+    @property
+    def small_max(self) -> int:
+        """Bytes up to which an object is one put on a lease; larger ones are uploads."""
+        return min(SMALL_MAX, self.chunk_size)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the link until cancelled; started when the master has accepted the API key.
 
@@ -81,7 +88,7 @@ class Control:
             BadCredentials: the master does not know this key or secret.
             LinkDown: nobody answered at the profile's address within the timeout.
         """
-        async with trio.open_nursery() as nursery:
+        async with background() as nursery:
             await nursery.start(self._link.run)
             with trio.move_on_after(self._timeout_s) as scope:
                 await self._link.wait_up()

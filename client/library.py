@@ -17,7 +17,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import islice
 from pathlib import Path
-from typing import overload
+from typing import Self, overload
 
 import msgspec
 import trio
@@ -32,7 +32,7 @@ from client.headers import (
     guess_content_type,
     key_size,
 )
-from client.puts import SMALL_MAX, BucketWriter
+from client.puts import BucketWriter
 from client.reads import BucketReader, ObjectStream, SpanBuffers
 from client.sources import MemorySource, ObjectSource, as_bytes_view, opened_file
 from client.tasks import background
@@ -244,7 +244,7 @@ class Bucket:
         located = await self._reader.locate(key)
         info = located.info
         options = _put_options(to_key, info.content_type, info.metadata, None, None)
-        if info.size > SMALL_MAX:
+        if info.size > self._control.small_max:
             source = ObjectSource(self._reader, located)
             return await target._uploader.put_source(to_key, source, options, progress)
         async with self._reader.stream(located) as stream:
@@ -395,7 +395,7 @@ class Bucket:
         self, prefix: str, delimiter: str, *, after: str = "", limit: int | None = None
     ) -> AsyncIterator[ObjectInfo | Prefix]: ...
 
-    async def list(
+    def list(
         self, prefix: str = "", delimiter: str | None = None, *, after: str = "", limit: int | None = None
     ) -> AsyncIterator[ObjectInfo | Prefix]:
         """The objects of the bucket, in the order of their keys' UTF-8 bytes.
@@ -407,30 +407,13 @@ class Bucket:
             after: only entries greater than this one, to go on where an earlier listing stopped.
             limit: stop after so many entries.
         """
-        left = limit
-        next_after: str | None = after
-        while next_after is not None and (left is None or left > 0):
-            request = ListObjects(
-                bucket=self.name,
-                prefix=prefix,
-                delimiter=delimiter,
-                after=next_after,
-                limit=PAGE_SIZE if left is None else min(left, PAGE_SIZE),
-            )
-            page = await self._control.ask(request, Listing)
-            for entry in merge_entries(page):
-                if left is not None:
-                    if left == 0:
-                        return
-                    left -= 1
-                yield entry
-            next_after = page.next_after
+        return _Listed(self._control, self.name, prefix, delimiter, after, limit)
 
     # --- inside -----------------------------------------------------------------------------------
 
     async def _put_bytes(self, key: str, source: Bytes, options: PutOptions) -> ObjectWritten:
         data = as_bytes_view(source) if isinstance(source, memoryview) else source
-        if len(data) > SMALL_MAX or options.names_size > NAMES_SIZE_MAX:
+        if len(data) > self._control.small_max or options.names_size > NAMES_SIZE_MAX:
             return await self._uploader.put_source(key, MemorySource(as_bytes_view(data)), options)
         return await self._writer.put(key, data, options)
 
@@ -438,12 +421,58 @@ class Bucket:
         self, key: str, path: str | os.PathLike[str], options: PutOptions, progress: Progress | None
     ) -> ObjectWritten:
         with opened_file(path) as file:
-            if file.size > SMALL_MAX or options.names_size > NAMES_SIZE_MAX:
+            if file.size > self._control.small_max or options.names_size > NAMES_SIZE_MAX:
                 return await self._uploader.put_source(key, file, options, progress)
             written = await self._writer.put(key, await file.read(), options)
         if progress is not None:
             progress(written.size)
         return written
+
+
+class _Listed:
+    """A listing, page by page.  A class and no generator: one that is left early needs no closing."""
+
+    def __init__(
+        self,
+        control: Control,
+        bucket: str,
+        prefix: str,
+        delimiter: str | None,
+        after: str,
+        limit: int | None,
+    ) -> None:
+        self._control = control
+        self._bucket = bucket
+        self._prefix = prefix
+        self._delimiter = delimiter
+        self._next_after: str | None = after
+        self._left = limit
+        self._page: Iterator[ObjectInfo | Prefix] = iter(())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ObjectInfo | Prefix:
+        if self._left == 0:
+            raise StopAsyncIteration
+        while (entry := next(self._page, None)) is None:
+            if self._next_after is None:
+                raise StopAsyncIteration
+            await self._turn_page(self._next_after)
+        if self._left is not None:
+            self._left -= 1
+        return entry
+
+    async def _turn_page(self, after: str) -> None:
+        request = ListObjects(
+            bucket=self._bucket,
+            prefix=self._prefix,
+            delimiter=self._delimiter,
+            after=after,
+            limit=PAGE_SIZE if self._left is None else min(self._left, PAGE_SIZE),
+        )
+        page = await self._control.ask(request, Listing)
+        self._page, self._next_after = merge_entries(page), page.next_after
 
 
 def merge_entries(page: Listing) -> Iterator[ObjectInfo | Prefix]:

@@ -56,7 +56,6 @@ from transport.messages import (
     etag_of,
 )
 
-SMALL_MAX = 1024 * 1024  # larger bodies are uploads
 ATTEMPTS = 4
 RIDE_OUT_S = 10.0  # how long a put waits for some volume to take it
 
@@ -101,7 +100,7 @@ class BucketWriter:
         self._refill_error: StoreError | None = None
 
     async def put(self, key: str, data: bytes | bytearray | memoryview, options: PutOptions) -> ObjectWritten:
-        """Store at most 1 MiB under a key."""
+        """Store at most `Control.small_max` bytes under a key."""
         size = len(data)
         stored_size = size + options.names_size + NEEDLE_OVERHEAD
         crc = crc32c(data)

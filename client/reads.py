@@ -390,10 +390,9 @@ class ObjectStream:
             data += view
         return bytes(data)
 
-    async def views(self) -> AsyncIterator[memoryview]:
+    def views(self) -> AsyncIterator[memoryview]:
         """The same pieces without a copy, each valid until the next one is asked for."""
-        while (view := await self.next_view()) is not None:
-            yield view
+        return _Views(self)
 
     async def wait_first(self) -> None:
         """Wait until the first bytes are here, so that what is wrong with the object shows at once."""
@@ -502,6 +501,21 @@ class ObjectStream:
                 if received == 0:
                     raise LinkDown(f"the body ended after {filled} of {span.length} bytes")
                 filled += received
+
+
+class _Views:
+    # A class and no generator: one that is left early needs no closing.
+    def __init__(self, stream: ObjectStream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> memoryview:
+        view = await self._stream.next_view()
+        if view is None:
+            raise StopAsyncIteration
+        return view
 
 
 def _check_chunk(chunk: Chunk, size: int, crc: int) -> None:

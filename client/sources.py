@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
-from typing import Protocol
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Protocol, Self
 
 import trio
 
@@ -38,12 +38,21 @@ class MemorySource:
 
     @asynccontextmanager
     async def open(self, start: int, length: int) -> AsyncIterator[Pieces]:
-        async with aclosing(self._pieces(start, start + length)) as pieces:
-            yield pieces
+        yield _MemoryPieces(self._data[start : start + length])
 
-    async def _pieces(self, start: int, end: int) -> AsyncGenerator[memoryview, None]:
-        for offset in range(start, end, PIECE_SIZE):
-            yield self._data[offset : min(offset + PIECE_SIZE, end)]
+
+class _MemoryPieces:
+    def __init__(self, data: memoryview) -> None:
+        self._left = data
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> memoryview:
+        if not self._left:
+            raise StopAsyncIteration
+        piece, self._left = self._left[:PIECE_SIZE], self._left[PIECE_SIZE:]
+        return piece
 
 
 class FileSource:
@@ -56,19 +65,13 @@ class FileSource:
 
     @asynccontextmanager
     async def open(self, start: int, length: int) -> AsyncIterator[Pieces]:
-        async with aclosing(self._pieces(start, start + length)) as pieces:
-            yield pieces
+        yield _FilePieces(self, start, start + length)
 
-    async def _pieces(self, start: int, end: int) -> AsyncGenerator[memoryview, None]:
-        buffer = memoryview(bytearray(min(PIECE_SIZE, end - start)))
-        position = start
-        while position < end:
-            wanted = buffer[: min(len(buffer), end - position)]
-            received = await trio.to_thread.run_sync(os.preadv, self._file_number, [wanted], position)
-            if received == 0:
-                raise self._shorter(position)
-            yield wanted[:received]
-            position += received
+    async def read_into(self, view: memoryview, position: int) -> int:
+        count = await trio.to_thread.run_sync(os.preadv, self._file_number, [view], position)
+        if count == 0:
+            raise self._shorter(position)
+        return count
 
     async def read(self) -> bytes:
         """The whole of a small file."""
@@ -81,6 +84,26 @@ class FileSource:
         return BadRequest(
             f"{self._name} became shorter while it was read: {size} of {self.size} bytes are left"
         )
+
+
+class _FilePieces:
+    def __init__(self, source: FileSource, start: int, end: int) -> None:
+        self._source = source
+        self._position = start
+        self._end = end
+        self._buffer = memoryview(bytearray(min(PIECE_SIZE, end - start)))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> memoryview:
+        left = self._end - self._position
+        if not left:
+            raise StopAsyncIteration
+        wanted = self._buffer[:left]
+        received = await self._source.read_into(wanted, self._position)
+        self._position += received
+        return wanted[:received]
 
 
 class ObjectSource:

@@ -18,13 +18,14 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, S
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import trio
 from crc32c import crc32c
 
 from client.control import Control, back_off_s
 from client.headers import FAILURE_SIZE_MAX, PutOptions, crc_of_etag, read_failure, read_put_answer
-from client.puts import ATTEMPTS, SMALL_MAX, Verdict, judge
+from client.puts import ATTEMPTS, Verdict, judge
 from client.sources import MemorySource, Pieces, Source, as_bytes_view
 from client.tasks import crew
 from errors import (
@@ -104,12 +105,12 @@ class Uploader:
         progress: Progress | None = None,
     ) -> ObjectWritten:
         """Upload a stream of unknown length; one that turns out to be short goes to `put_small` instead."""
-        chunker = StreamChunker(pieces)
+        chunker = StreamChunker(pieces, self._control.chunk_size)
         # The crew opens before the first piece is asked for: a generator that holds a cancel scope while it
         # yields must not find another one opened in between.
         async with crew(1) as members:
             chunk = await chunker.next()
-            if chunk.is_last and len(chunk.data) <= SMALL_MAX:
+            if chunk.is_last and len(chunk.data) <= self._control.small_max:
                 return await put_small(chunk.data)
             async with self._begun(key, None, options, progress) as upload:
                 while True:
@@ -197,15 +198,15 @@ class Upload:
                 await trio.sleep(back_off_s(attempt))
             if slot is None:
                 slot = await self._another_slot(wanted, failed_volumes)
-            outgoing = _Outgoing(self._count)
             try:
-                await self._send_once(wanted, opener, slot, outgoing)
+                await self._send_once(wanted, opener, slot)
                 return
+            except _SourceFailed as failed:
+                raise failed.error from None
             except StoreError as error:
-                if outgoing.source_error is not None or judge(error) is Verdict.GIVE_UP:
+                if judge(error) is Verdict.GIVE_UP:
                     raise
                 failure = error
-            self._count(-outgoing.size)
             if judge(failure) is not Verdict.LEASE_SPENT:
                 failed_volumes.add(slot.volume_id)
             slot = None
@@ -221,27 +222,37 @@ class Upload:
             slots = await self.request_slots([wanted])
         return slots[wanted.chunk_index]
 
-    async def _send_once(self, wanted: SlotWanted, opener: Opener, slot: Slot, outgoing: _Outgoing) -> None:
-        async with (
-            opener() as pieces,
-            self._pool.stream(
-                "PUT",
-                slot.url,
-                f"/v1/needles/{slot.volume_id}/{slot.needle_id}",
-                headers=[("Authorization", f"Bearer {slot.token}")],  # it says all there is to say
-                body_length=wanted.size,
-                body_pieces=outgoing.through(pieces),
-            ) as response,
-        ):
-            body = await response.read(FAILURE_SIZE_MAX)
-            if response.status != 201:
-                raise read_failure(response.status, body)
-        crc = crc_of_etag(read_put_answer(body).etag)
+    async def _send_once(self, wanted: SlotWanted, opener: Opener, slot: Slot) -> None:
+        async with opener() as pieces:
+            outgoing = _Outgoing(pieces, self._count)
+            try:
+                crc = await self._put(outgoing, wanted.size, slot)
+            except Exception:
+                self._count(-outgoing.size)
+                if outgoing.source_error is not None:
+                    raise _SourceFailed(outgoing.source_error) from None
+                raise
         if crc != outgoing.crc:
+            self._count(-outgoing.size)
             raise WriteFailed(
                 f"chunk {wanted.chunk_index} of {self._name}: sent bytes with CRC {outgoing.crc:08x}, volume "
                 f"{slot.volume_id} stored {'others' if crc is None else f'{crc:08x}'}"
             )
+
+    async def _put(self, outgoing: _Outgoing, size: int, slot: Slot) -> int | None:
+        """One request; returns the CRC that the volume says it stored."""
+        async with self._pool.stream(
+            "PUT",
+            slot.url,
+            f"/v1/needles/{slot.volume_id}/{slot.needle_id}",
+            headers=[("Authorization", f"Bearer {slot.token}")],  # it says all there is to say
+            body_length=size,
+            body_pieces=outgoing,
+        ) as response:
+            body = await response.read(FAILURE_SIZE_MAX)
+            if response.status != 201:
+                raise read_failure(response.status, body)
+        return crc_of_etag(read_put_answer(body).etag)
 
     async def finish(self, chunk_count: int, size: int) -> ObjectWritten:
         """Make the object appear."""
@@ -271,25 +282,39 @@ class Upload:
             self._progress(self._sent_count)
 
 
+class _SourceFailed(Exception):
+    """The bytes could not be read: no other volume helps against that."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class _Outgoing:
     """The pieces of one attempt on their way out: counted, their CRC taken, errors of the source marked."""
 
-    def __init__(self, count: Callable[[int], None]) -> None:
+    def __init__(self, pieces: Pieces, count: Callable[[int], None]) -> None:
         self.size = 0
         self.crc = 0
         self.source_error: Exception | None = None
+        self._pieces = aiter(pieces)
         self._count = count
 
-    async def through(self, pieces: Pieces) -> AsyncIterator[bytes | memoryview]:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes | memoryview:
         try:
-            async for piece in pieces:
-                self.crc = crc32c(piece, self.crc)
-                self.size += len(piece)
-                self._count(len(piece))
-                yield piece
+            piece = await anext(self._pieces)
+        except StopAsyncIteration:
+            raise
         except Exception as error:
             self.source_error = error
             raise
+        self.crc = crc32c(piece, self.crc)
+        self.size += len(piece)
+        self._count(len(piece))
+        return piece
 
 
 # --- cutting --------------------------------------------------------------------------------------
@@ -329,7 +354,8 @@ class StreamChunk:
 class StreamChunker:
     """Cuts a stream into chunks, and knows with each whether it is the last."""
 
-    def __init__(self, pieces: AsyncIterable[bytes | bytearray | memoryview]) -> None:
+    def __init__(self, pieces: AsyncIterable[bytes | bytearray | memoryview], chunk_size: int) -> None:
+        self._chunk_size = chunk_size  # what the store takes
         self.size = 0  # of all chunks so far
         self._pieces = aiter(pieces)
         self._rest = memoryview(b"")
@@ -337,7 +363,7 @@ class StreamChunker:
 
     async def next(self) -> StreamChunk:
         """The next chunk; not to be called after the last one."""
-        size_max = stream_chunk_size(self._index)
+        size_max = min(stream_chunk_size(self._index), self._chunk_size)
         data = bytearray()
         while not self._rest or len(data) < size_max:
             taken = self._rest[: size_max - len(data)]
