@@ -66,6 +66,7 @@ class Bookkeeping:
         self._garbage_deltas: dict[int, int] = {}  # volume id -> needles
         self._live_buckets: dict[int, bool] = {}
         self.stamp_max = stamp_max
+        self.is_purge_left: bool | None = None  # of deleted buckets; None: not looked at here
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -85,6 +86,7 @@ class Bookkeeping:
             self._execute("RELEASE request")
             self._bucket_deltas, self._garbage_deltas, self.stamp_max = before
             self._live_buckets.clear()
+            self.is_purge_left = True  # perhaps: to look once too often costs nothing
             if isinstance(error, OverflowError):
                 raise BadRequest("a number in this request does not fit into 64 bits") from error
             raise

@@ -8,7 +8,7 @@ behind (a refused needle is garbage from then on) are returned instead of raised
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from catalog.bookkeeping import WAS_COMMITTED, condition_names
 from catalog.names import check_bucket_name
@@ -31,12 +31,6 @@ PURGE_AT_ONCE = 500  # objects of a deleted bucket: a few milliseconds, so that 
 
 class Transaction(Uploads, Registry):
     """Everything between BEGIN IMMEDIATE and COMMIT.  Get one from `Catalog.transaction()`."""
-
-    def __init__(
-        self, connection: sqlite3.Connection, *, random_id: Callable[[], int], stamp_max: int
-    ) -> None:
-        super().__init__(connection, random_id=random_id, stamp_max=stamp_max)
-        self.is_purge_left: bool | None = None  # None: no bucket was deleted or purged here
 
     # --- buckets ----------------------------------------------------------------------------------
 

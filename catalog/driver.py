@@ -52,7 +52,8 @@ def name_error(path: Path, error: sqlite3.Error, *, is_write: bool) -> StoreErro
     """The expected failure behind an error of the driver, ready to be raised `from` it."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
-    if primary in _CORRUPT or (primary is None and isinstance(error, sqlite3.DatabaseError)):
+    # The driver finds text that is not UTF-8 by itself, so that error has no code of SQLite's.
+    if primary in _CORRUPT or (primary is None and "decode" in str(error)):
         return corrupt(path, str(error))
     if primary == sqlite3.SQLITE_FULL:
         return DiskFull(f"the disk of the catalog {path} is full")

@@ -44,7 +44,16 @@ from catalog.rows import (
     upload_row,
 )
 from catalog.schema import bring_up_to_date
-from errors import BadRequest, DiskFull, DiskInUse, NoSuchBucket, NoSuchUpload, StoreError, WriteFailed
+from errors import (
+    BadRequest,
+    DiskFull,
+    DiskInUse,
+    NoSuchBucket,
+    NoSuchUpload,
+    Overloaded,
+    StoreError,
+    WriteFailed,
+)
 
 __all__ = [
     "ApiKeyRow",
@@ -139,7 +148,8 @@ class Catalog:
         """
         if self.failure is not None:
             raise type(self.failure)(self.failure.message)
-        assert self._writing.acquire(blocking=False), "two transactions at once"
+        is_mine = self._writing.acquire(blocking=False)
+        assert is_mine, "two transactions at once"
         try:
             transaction = Transaction(self._writer, random_id=self._random_id, stamp_max=self._stamp_max)
             try:
@@ -167,7 +177,7 @@ class Catalog:
 
     def _give_up(self, error: sqlite3.Error) -> StoreError:
         named = name_error(self.path, error, is_write=True)
-        if not isinstance(named, DiskFull) and self.failure is None:
+        if not isinstance(named, DiskFull | Overloaded) and self.failure is None:
             self.failure = WriteFailed(
                 f"{named.message}; the catalog takes no more writes until the master is started again"
             )

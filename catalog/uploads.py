@@ -87,12 +87,12 @@ class Uploads(Bookkeeping):
         """
         self._open_upload(upload_id)
         for chunk_index, volume_id, needle_id, size in slots:
-            old = self._one(
+            old = self._execute(
                 "DELETE FROM chunks WHERE upload_id = ? AND chunk_index = ? RETURNING volume_id, needle_id",
                 (upload_id, chunk_index),
-            )
-            if old is not None:
-                self._discard([(old[0], old[1])], stamp, "void")
+            ).fetchall()
+            if old != [(volume_id, needle_id)]:
+                self._discard(old, stamp, "void")
             try:
                 self._execute(
                     "INSERT INTO chunks (upload_id, chunk_index, volume_id, needle_id, size)"
