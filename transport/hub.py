@@ -42,24 +42,26 @@ from errors import (
 )
 from transport.conversation import Conversation, refusal_of, refusal_of_bug, refuse_unopened
 from transport.curve import CurveKeys
+from transport.flood_guard import FloodGuard
 from transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
+from transport.tcp import connection_name, shut_connection
 from transport.zap import DOMAIN, ZapHandler
 from transport.zmq_socket import (
     NOBLOCK,
     SNDMORE,
     OwnedSocket,
     close_monitored,
-    connection_name,
     has_message,
     open_monitor,
     receive_event,
-    shut_connection,
 )
 
 log = logging.getLogger(__name__)
 
 PROBE = b""  # a frame that says nothing; links ignore it
 RECHECK_S = 0.01  # libzmq reports a closed descriptor shortly before its peer becomes unreachable
+UNREAD_MAX = 3 * FRAME_SIZE_MAX  # bytes of one connection: a frame, and what the kernel may hold on top
+UNREAD_TOTAL_MAX = 32 * FRAME_SIZE_MAX
 CURVE_OVERHEAD = 64  # bytes that encryption adds to a frame, generously (RFC 26: 33)
 KNOWN_IDS_MAX = 10_000  # routing ids of departed peers whose key is remembered
 _SRCFD = int(zmq.SRCFD)
@@ -91,6 +93,7 @@ class HubCounters:
     overloads: int = 0
     arrivals: int = 0
     departures: int = 0
+    floods: int = 0  # connections shut for the bytes they made us hold
 
 
 class Peer:
@@ -162,6 +165,8 @@ class Hub:
         self._peers: dict[bytes, Peer] = {}
         self._bound: dict[int, set[Peer]] = {}  # descriptor -> peers whose messages came through it
         self._known_ids: OrderedDict[bytes, str] = OrderedDict()  # departed routing id -> User-Id
+        self._guard = FloodGuard(connection_max=UNREAD_MAX, total_max=UNREAD_TOTAL_MAX)
+        self._is_dry = False  # all there was has been read since the last sweep
         self._departures: list[int] = []  # descriptors that the monitor named since the last dry moment
         self._suspects: set[Peer] = set()  # to be probed once more
         self._suspicion = trio.Event()
@@ -245,9 +250,10 @@ class Hub:
         is_whole = not frame.more
         while frame.more:
             frame = self._socket.recv(copy=False)
-        ident = ident_frame.bytes
+        ident, descriptor = ident_frame.bytes, int(frame.get(_SRCFD))
+        self._guard.heard.add(descriptor)
         try:
-            peer = self._peer_of(ident, str(frame.get("User-Id")), int(frame.get(_SRCFD)))
+            peer = self._peer_of(ident, str(frame.get("User-Id")), descriptor)
         except PermissionDenied as error:
             with suppress(Overloaded):
                 self._send_unless_gone(
@@ -351,13 +357,19 @@ class Hub:
     # --- who has left -----------------------------------------------------------------------------
 
     def _take_event(self, monitor: zmq.Socket[bytes]) -> bool:
-        event = receive_event(monitor)
-        if event is None:
+        received = receive_event(monitor)
+        if received is None:
             return False
-        self._departures.append(event[1])  # ACCEPTED too: who had that descriptor before has lost it
+        event, descriptor = received
+        if event == zmq.Event.ACCEPTED:
+            self._guard.opened(descriptor)
+        else:
+            self._guard.closed(descriptor)
+        self._departures.append(descriptor)  # accepted too: who had that descriptor before has lost it
         return True
 
     def _act_on_departures(self) -> None:
+        self._is_dry = True
         if not self._departures:
             return
         descriptors, self._departures = self._departures, []
@@ -377,7 +389,8 @@ class Hub:
 
     async def _sweep_for_ever(self) -> None:
         while True:
-            await trio.sleep(self._limits.sweep_s)
+            await trio.sleep(self._limits.sweep_s / 10 if self._guard.is_alert else self._limits.sweep_s)
+            self._shut_floods()
             peers = list(self._peers.values())
             for start in range(0, len(peers), 256):
                 some = peers[start : start + 256]
@@ -386,6 +399,15 @@ class Hub:
                 for peer in some:
                     peer._is_fresh = False
                 await trio.lowlevel.checkpoint()
+
+    def _shut_floods(self) -> None:
+        if not self._is_dry and has_message(self._socket):
+            return  # busy all the time: a connection that we did not get round to is not to blame
+        self._is_dry = False
+        for descriptor in self._guard.check(elapsed_s=self._limits.sweep_s):
+            self.counters.floods += 1
+            self._guard.shut(descriptor)
+            log.warning("connection shut", extra={"cause": "a message that had no end"})
 
     def _probe(self, peers: Iterable[Peer]) -> None:
         has_message(self._socket)  # have libzmq take note of what has ended, a send may put that off

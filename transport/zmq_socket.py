@@ -12,11 +12,9 @@ Everything here runs on the loop's thread; ZeroMQ sockets must not be touched fr
 
 from __future__ import annotations
 
-import socket as os_socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from os import dup
 
 import trio
 import zmq
@@ -125,28 +123,3 @@ def receive_event(monitor: zmq.Socket[bytes]) -> tuple[int, int] | None:
         return None
     event, value = _MONITOR_EVENT.unpack(parts[0])
     return event, value
-
-
-def connection_name(descriptor: int) -> str:
-    """Name the TCP connection behind a descriptor by its two ends; "" when there is none (any more)."""
-    try:
-        with os_socket.socket(fileno=dup(descriptor)) as connection:
-            return f"{connection.getsockname()}-{connection.getpeername()}"
-    except OSError:
-        return ""
-
-
-def shut_connection(descriptor: int, name: str) -> bool:
-    """Shut a TCP connection that ZeroMQ owns, so that ZeroMQ sees its end; False when it is not that one.
-
-    libzmq has no call for it (ZMQ_DISCONNECT_PEER is a draft).  Descriptors are reused at once, so the
-    duplicate is compared with the name taken earlier: what was duplicated cannot change under us.
-    """
-    try:
-        with os_socket.socket(fileno=dup(descriptor)) as connection:
-            if not name or f"{connection.getsockname()}-{connection.getpeername()}" != name:
-                return False
-            connection.shutdown(os_socket.SHUT_RDWR)
-            return True
-    except OSError:
-        return False

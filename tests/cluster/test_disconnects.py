@@ -17,12 +17,23 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+import pytest
 import trio
 import zmq
 
 from transport.curve import CurveKeys
 from transport.links import Hub, Link, Peer
-from transport.messages import Answer, Attach, Attached, Done, Envelope, ListBuckets, Request, encode_envelope
+from transport.messages import (
+    FRAME_SIZE_MAX,
+    Answer,
+    Attach,
+    Attached,
+    Done,
+    Envelope,
+    ListBuckets,
+    Request,
+    encode_envelope,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,6 +105,22 @@ def noise_main(endpoint: str, server_key: str, count: str, seed: str) -> None:
         for raw in sockets[1::2]:
             raw.close()
     context.term()
+
+
+def flood_main(endpoint: str, server_key: str, frame_count: str) -> None:
+    """Greet, then send one message of many frames of 8 MiB."""
+    context = zmq.Context()
+    dealer = context.socket(zmq.DEALER)
+    dealer.curve_publickey, dealer.curve_secretkey = zmq.curve_keypair()
+    dealer.curve_serverkey = server_key.encode()
+    dealer.connect(endpoint)
+    dealer.send(encode_envelope(Envelope(1, 1, 5000, Attach(token="flood"))))
+    dealer.poll(5000)
+    frame = bytes(FRAME_SIZE_MAX)
+    for _ in range(int(frame_count) - 1):
+        dealer.send(frame, zmq.SNDMORE, copy=False)
+    dealer.send(frame, copy=False)
+    time.sleep(60)
 
 
 @contextmanager
@@ -231,8 +258,36 @@ async def test_noise_neither_kills_the_living_nor_keeps_the_dead():
         assert len(roll.left) == roll.hub.counters.departures
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's count of bytes is Linux's")
+async def test_a_message_without_end_costs_its_sender_the_connection_and_us_little_memory():
+    """800 MiB in frames of 8: libzmq would hold all of it before anybody could read the first byte."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    async with open_roll() as (roll, endpoint, key):
+        with process("links", endpoint, key, "bystander"):
+            await until(lambda: "bystander" in roll.present(), 20)
+            before = peak = resident()
+            with process("flood", endpoint, key, "100"):
+                await until(lambda: "flood" in roll.present(), 20)
+                with trio.fail_after(20):
+                    while "flood" not in roll.left:
+                        peak = max(peak, resident())
+                        await trio.sleep(0.01)
+            print(f"peak {(peak - before) >> 20} MiB above {before >> 20} MiB")
+            assert roll.hub.counters.floods >= 1
+            assert peak - before < 400 << 20
+            await trio.sleep(0.5)
+            assert roll.present() == {"bystander"}
+            assert "bystander" not in roll.left
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "links":
-        trio.run(links_main, *sys.argv[2:])
+    role, *arguments = sys.argv[1:]
+    if role == "links":
+        trio.run(links_main, *arguments)
+    elif role == "noise":
+        noise_main(*arguments)
     else:
-        noise_main(*sys.argv[2:])
+        flood_main(*arguments)

@@ -1,0 +1,139 @@
+"""Flood guard: who delivers much and says nothing is found, everybody else is left alone."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from transport.flood_guard import QUIET_BYTES_PER_S, FloodGuard
+from transport.tcp import connection_name, received_bytes, shut_connection
+
+pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the kernel's count is Linux's")
+
+
+@contextmanager
+def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+        listener.accept()[0] as server,
+    ):
+        yield client, server
+
+
+@contextmanager
+def guarded(count: int = 1) -> Iterator[tuple[FloodGuard, list[int], dict[int, int]]]:
+    """A guard of real connections whose counts the test makes up: (guard, descriptors, counts)."""
+    counts: dict[int, int] = {}
+    guard = FloodGuard(connection_max=1000, total_max=3000, count_of=counts.get)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ends = []
+        for _ in range(count):
+            ends.append(socket.create_connection(listener.getsockname()))
+            ends.append(listener.accept()[0])
+            counts[ends[-1].fileno()] = 0
+            guard.opened(ends[-1].fileno())
+        yield guard, list(counts), counts
+        for end in ends:
+            end.close()
+
+
+def test_much_without_a_message_is_found_once_all_there_was_had_been_read():
+    with guarded() as (guard, (one,), counts):
+        counts[one] = 1001
+        assert not guard.is_alert
+        assert guard.check(elapsed_s=0) == []  # it may be a message that nobody has come to read yet
+        assert guard.is_alert
+        assert guard.check(elapsed_s=0) == [one]
+
+
+def test_much_in_messages_is_not():
+    with guarded() as (guard, (one,), counts):
+        for _ in range(10):
+            counts[one] += 100_000
+            guard.heard.add(one)
+            assert guard.check(elapsed_s=0) == []
+            assert not guard.is_alert
+
+
+def test_a_message_clears_what_came_before_it():
+    with guarded() as (guard, (one,), counts):
+        counts[one] = 900
+        guard.check(elapsed_s=0)
+        guard.heard.add(one)
+        guard.check(elapsed_s=0)
+        counts[one] = 1900
+        assert guard.check(elapsed_s=0) == []
+        assert guard.check(elapsed_s=0) == []
+        counts[one] = 1901
+        assert guard.check(elapsed_s=0) == []
+        assert guard.check(elapsed_s=0) == [one]
+
+
+def test_heartbeats_of_a_quiet_month_are_no_flood():
+    with guarded() as (guard, (one,), counts):
+        for _ in range(30 * 24):
+            counts[one] += 3600 * QUIET_BYTES_PER_S // 4
+            assert guard.check(elapsed_s=3600) == []
+
+
+def test_many_that_are_moderate_are_a_flood_together_and_the_largest_go():
+    with guarded(count=5) as (guard, descriptors, counts):
+        for number, descriptor in enumerate(descriptors):
+            counts[descriptor] = 600 + 100 * number  # 4000 together
+        guard.check(elapsed_s=0)
+        assert guard.check(elapsed_s=0) == [descriptors[4]]
+
+
+def test_a_descriptor_that_was_reused_starts_again():
+    with guarded() as (guard, (one,), counts):
+        counts[one] = 900
+        guard.check(elapsed_s=0)
+        counts[one] = 50
+        guard.check(elapsed_s=0)
+        counts[one] = 1040
+        guard.check(elapsed_s=0)
+        assert guard.check(elapsed_s=0) == []
+
+
+def test_a_closed_connection_is_forgotten():
+    with guarded(count=2) as (guard, (one, two), counts):
+        counts[one] = counts[two] = 5000
+        guard.check(elapsed_s=0)
+        guard.closed(one)
+        del counts[two]  # gone, and the kernel is the first to know
+        assert guard.check(elapsed_s=0) == []
+
+
+def test_the_kernel_counts_what_a_connection_delivered():
+    with connection() as (client, server):
+        assert received_bytes(server.fileno()) == 0
+        client.sendall(b"x" * 10_000)
+        received = 0
+        while received < 10_000:
+            received += len(server.recv(4096))
+        assert received_bytes(server.fileno()) == 10_000
+
+
+def test_a_connection_is_shut_only_under_its_name():
+    with connection() as (client, server):
+        name = connection_name(server.fileno())
+        assert name
+        assert not shut_connection(server.fileno(), "")
+        assert not shut_connection(server.fileno(), name + "0")
+        client.sendall(b"still there")
+        assert server.recv(100) == b"still there"
+        assert shut_connection(server.fileno(), name)
+        assert client.recv(100) == b""
+
+
+def test_what_is_no_connection_has_no_name_and_no_count(tmp_path):
+    with (tmp_path / "file").open("wb") as file:
+        assert connection_name(file.fileno()) == ""
+        assert received_bytes(file.fileno()) is None
+        assert not shut_connection(file.fileno(), "name")
+    assert connection_name(10_000) == ""
+    assert received_bytes(10_000) is None
