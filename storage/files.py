@@ -11,7 +11,7 @@ import re
 
 from errors import BadRequest, ManifestCorrupt, NoSuchVolume, SuperblockCorrupt
 from storage.disk import Disk, read_file, read_fully, write_all, write_file
-from storage.index import ENTRIES_OFFSET
+from storage.index import IndexHeader, Tally, encode_slot, entry_offset
 from storage.superblock import (
     MANIFEST_SIZE_MAX,
     SUPERBLOCK_SIZE,
@@ -64,7 +64,7 @@ def create_files(disk: Disk, directory: str, facts: VolumeFacts) -> None:
     _sync_parents(disk, directory)
     for path, content in (
         (data_path(directory, facts.generation), encode_superblock(facts)),
-        (index_path(directory, facts.generation), bytes(ENTRIES_OFFSET)),
+        (index_path(directory, facts.generation), empty_index(facts)),
     ):
         file = disk.open(path, create=True)
         try:
@@ -74,6 +74,13 @@ def create_files(disk: Disk, directory: str, facts: VolumeFacts) -> None:
             file.close()
     disk.sync_directory(directory)
     write_file(disk, manifest_path(directory), encode_manifest(facts))
+
+
+def empty_index(facts: VolumeFacts) -> bytes:
+    """The index of a data file that has nothing but its superblock."""
+    header = IndexHeader(sequence=0, checkpoint=SUPERBLOCK_SIZE, tally=Tally())
+    slot = encode_slot(header, facts.volume_id, facts.generation, facts.seed)
+    return slot.ljust(entry_offset(1), b"\0")
 
 
 def _sync_parents(disk: Disk, directory: str) -> None:

@@ -17,7 +17,9 @@ anything: then only zeros and unfinished uploads are cut, and everything else th
 note excuses, is reported as damage.
 
 Applying a record twice changes nothing but the counters, which start from those of the checkpoint: entries
-of the index may be ahead of its header, and a tombstone is recognised by the offset in the entry.
+of the index may be ahead of its header, and a tombstone is recognised by the offset in the entry.  Each
+entry is written anew all the same: after a failed sync of the index, one that reads well may be in memory
+alone, and would never be written again.
 """
 
 from __future__ import annotations
@@ -120,15 +122,20 @@ class Recovery:
             self._suspects.append(record)
 
     def _is_proven(self, record: Record) -> bool:
-        """Whether a stretch that does not check is known to have been whole once."""
+        """Whether a stretch that does not check was whole once, whatever a note may say."""
         if record.is_unreadable:
             return True
+        found = self._entries.get(record.needle_id)  # of a gap it is 0, which has none
+        return found is not None and found.offset == record.offset
+
+    def _was_synced(self, record: Record) -> bool:
+        """Whether the watermark says so.
+
+        It may have passed a torn stretch too, once a recovery had remembered that in a note.
+        """
         if record.state is State.GAP:
             return record.offset < self._durable
-        if record.end <= self._durable and record.state is State.BAD:
-            return True
-        found = self._entries.get(record.needle_id)
-        return found is not None and found.offset == record.offset
+        return record.state is State.BAD and record.end <= self._durable
 
     def _cut_tail(self) -> None:
         """Drop the suspects that nothing whole follows from the end of the file."""
@@ -148,7 +155,7 @@ class Recovery:
             self._count_dead(record)
             return
         is_excused = any(start <= record.offset and record.end <= end for start, end in self._noted)
-        if self._is_rebuild and not is_excused:
+        if not is_excused and (self._is_rebuild or self._was_synced(record)):
             self._report(record)
             return
         self._count_dead(record)
@@ -203,28 +210,25 @@ class Recovery:
 
     def _apply_data(self, record: Record, flags: int) -> None:
         found = self._entries.get(record.needle_id)
-        if found is None or (found.offset == record.offset and found.is_damaged != bool(flags)):
-            crc = record.crc if found is None else found.crc
+        if found is None or found.offset == record.offset:
+            crc = found.crc if found and flags else record.crc
             entry = encode_entry(record.offset, record.metadata_size, record.data_size, crc, flags)
             self._entries.put(record.needle_id, entry)
-        elif found.offset != record.offset and not (
+            self._count_live(record.stored_size)
+        elif found.is_deleted and found.offset > record.offset and found.metadata_size:
             # Its tombstone comes later in this scan, and is in the index already.
-            found.is_deleted and found.offset > record.offset and found.metadata_size
-        ):
+            self._count_live(record.stored_size)
+        else:
             self._count_dead(record)
-            return
-        self._count_live(record.stored_size)
 
     def _apply_tombstone(self, record: Record) -> None:
         self._count_dead(record)
         found = self._entries.get(record.needle_id)
         if found is None:
             self._entries.put(record.needle_id, encode_entry(record.offset, 0, 0, 0, FLAG_DELETED))
-        elif not found.is_deleted:
+        elif not found.is_deleted or found.offset == record.offset:
             entry = encode_entry(record.offset, found.metadata_size, found.data_size, found.crc, FLAG_DELETED)
             self._entries.put(record.needle_id, entry)
-            self._bury(found)
-        elif found.offset == record.offset:
             self._bury(found)
 
     def _bury(self, found: Found) -> None:

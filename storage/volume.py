@@ -22,6 +22,7 @@ import contextlib
 import errno
 import logging
 import threading
+from collections.abc import Iterator
 from typing import Final, NoReturn
 
 import msgspec
@@ -87,6 +88,7 @@ from storage.needle import (
 from storage.opening import Opened, open_files
 from storage.reader import NeedleReader, read_exactly, read_header
 from storage.recovery import Damage, RecoveryReport, encode_note
+from storage.scan import Record, scan
 from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 
 log = logging.getLogger(__name__)
@@ -213,7 +215,7 @@ class Volume:
         """Give up open extents, set a checkpoint where possible, and let go of the files."""
         if self._is_closed:
             return
-        for extent in list(self._in_flight.values()):
+        for extent in reversed(list(self._in_flight.values())):  # so that all at the tail are taken back
             extent.abort()
         if self.sealed_cause is None:
             try:
@@ -509,11 +511,12 @@ class Volume:
 
     def _roll_back(self, error: OSError) -> NoReturn:
         """Cut what a failed write may have left behind the tail, or seal; raises what became of it."""
+        failure = self._write_error(error)
         try:
             self._data.truncate(self._tail)
         except OSError as truncate_error:
             self.seal(f"half a record at {self._tail} could not be taken back: {truncate_error}")
-        raise self._write_error(error) from error
+        raise failure from error
 
     def _write_error(self, error: OSError) -> StoreError:
         if error.errno == errno.EROFS:
@@ -666,6 +669,14 @@ class Volume:
             on_damage=self._damaged,
             nowait=nowait,
         )
+
+    def records(self) -> Iterator[Record]:
+        """All records in the order they were written, for rebuilds and verification.
+
+        Covers what was appended before the call; open extents show as unfinished.  Reads and checks every
+        byte: run it in a thread.
+        """
+        return scan(self._data, self._seed, SUPERBLOCK_SIZE, min(self._tail, self._data.size()))
 
     def _entry(self, needle_id: int, *, nowait: bool) -> bytes | bytearray | None:
         try:

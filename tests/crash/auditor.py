@@ -1,0 +1,246 @@
+"""Auditor: drives a volume, remembers what it was promised, and holds the disk to it after a cut.
+
+A promise is made by the return of `sync`, `checkpoint` or `close`: what was put or deleted before the call
+has to survive from then on.  What was not promised yet may be there or not, but never half of it.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+
+from errors import NeedleCorrupt, NoSuchNeedle, ReadFailed, StoreError
+from storage.disk import Disk
+from storage.extent import Extent
+from storage.files import index_path, volume_directory
+from storage.needle import KIND_RESTAMP, NeedleMetadata
+from storage.superblock import SUPERBLOCK_SIZE
+from storage.volume import Volume
+
+VOLUME_ID = 7
+UUID = "0f14d0ab-9605-4a62-a9e4-5ed26688389b"
+DIRECTORY = volume_directory(VOLUME_ID)
+CAPACITY = 1 << 30
+
+
+@dataclass
+class Expected:
+    """One needle id: what was tried with it, and what was promised about it."""
+
+    metadata: NeedleMetadata
+    data: bytes
+    stamp: int
+    is_put: bool = False  # appended, or finished
+    is_put_promised: bool = False
+    is_delete_tried: bool = False
+    is_deleted: bool = False
+    is_delete_promised: bool = False
+    restamps: dict[int, bool] = field(default_factory=dict)  # stamp -> whether promised
+
+
+def make_volume(disk: Disk) -> Volume:
+    return Volume.create(
+        disk, DIRECTORY, volume_id=VOLUME_ID, uuid=UUID, capacity=CAPACITY, created_ms=1_750_000_000_000
+    )
+
+
+class Auditor:
+    """Owns the volume of one history."""
+
+    def __init__(self, disk: Disk, chance: random.Random) -> None:
+        self.disk = disk
+        self.chance = chance
+        self.volume = make_volume(disk)
+        self.needles: dict[int, Expected] = {}
+        self.extents: dict[int, Extent] = {}
+        self._stamp = 0
+        self._next_id = 0
+
+    # --- operations -------------------------------------------------------------------------------
+
+    def new_needle(self, size: int, *, is_new: bool = True) -> int:
+        """Expect a needle; returns its id.  Ids skip now and then, and come in no strict order."""
+        if is_new:
+            self._next_id += self.chance.choice((1, 1, 1, 2, 40))
+        needle_id = self._next_id
+        metadata = NeedleMetadata("photos", 3, f"key-{needle_id}", 1_750_000_000_000 + needle_id)
+        self.needles[needle_id] = Expected(metadata, self.chance.randbytes(size), self.stamp())
+        return needle_id
+
+    def stamp(self) -> int:
+        self._stamp += 1
+        return self._stamp
+
+    def put(self, size: int) -> None:
+        needle_id = self.new_needle(size)
+        needle = self.needles[needle_id]
+        self.volume.append(needle_id, needle.metadata, needle.data, stamp=needle.stamp)
+        needle.is_put = True
+
+    def reserve(self, size: int) -> None:
+        needle_id = self.new_needle(size)
+        needle = self.needles[needle_id]
+        self.extents[needle_id] = self.volume.reserve(needle_id, needle.metadata, size)
+
+    def write(self, fraction: float) -> None:
+        """Write a part of what is missing of some extent."""
+        if self.extents:
+            needle_id = self.chance.choice(sorted(self.extents))
+            extent = self.extents[needle_id]
+            end = extent.written + round((extent.data_size - extent.written) * fraction)
+            extent.write(self.needles[needle_id].data[extent.written : end])
+
+    def finish(self) -> None:
+        if self.extents:
+            needle_id = self.chance.choice(sorted(self.extents))
+            extent, needle = self.extents.pop(needle_id), self.needles[needle_id]
+            extent.write(needle.data[extent.written :])
+            if needle.is_deleted:
+                with pytest.raises(StoreError, match="deleted"):
+                    extent.finish(stamp=needle.stamp)
+            else:
+                extent.finish(stamp=needle.stamp)
+                needle.is_put = True
+
+    def abort(self) -> None:
+        if self.extents:
+            self.extents.pop(self.chance.choice(sorted(self.extents))).abort()
+
+    def delete(self) -> None:
+        """Delete some needle: live, dead, in flight, or (rarely) one that never came."""
+        if self.chance.random() < 0.1:
+            self.new_needle(0)
+        if self.needles:
+            needle_id = self.chance.choice(sorted(self.needles))
+            needle = self.needles[needle_id]
+            was_live = needle.is_put and not needle.is_deleted
+            needle.is_delete_tried = True  # from here on it may be found deleted
+            assert self.volume.delete(needle_id, stamp=self.stamp()) is was_live
+            needle.is_deleted = True
+
+    def restamp(self) -> None:
+        live = sorted(i for i, n in self.needles.items() if n.is_put and not n.is_deleted)
+        if live:
+            needle_id = self.chance.choice(live)
+            stamp = self.stamp()
+            self.volume.restamp(needle_id, stamp=stamp)
+            self.needles[needle_id].restamps[stamp] = False
+
+    def sync(self) -> None:
+        self.volume.sync()
+        self.promise()
+
+    def checkpoint(self) -> None:
+        self.volume.checkpoint()
+        self.promise()
+
+    def reopen(self) -> None:
+        self.volume.close()
+        self.extents.clear()
+        self.promise()
+        self.volume = Volume.open(self.disk, DIRECTORY)
+        self.check(self.volume)
+
+    def promise(self) -> None:
+        for needle in self.needles.values():
+            needle.is_put_promised = needle.is_put
+            needle.is_delete_promised = needle.is_deleted
+            needle.restamps = dict.fromkeys(needle.restamps, True)
+
+    def forget_unpromised(self) -> None:
+        """After a crash or a failure: what was not promised is what the volume says it is."""
+        for needle_id, needle in self.needles.items():
+            try:
+                self.volume.read(needle_id)
+                needle.is_put, needle.is_deleted = True, False
+            except NoSuchNeedle:
+                needle.is_put = needle.is_put_promised
+                found = self.volume.find(needle_id)
+                needle.is_deleted = found is not None
+            needle.restamps = {stamp: True for stamp, promised in needle.restamps.items() if promised}
+
+    # --- what must be true ------------------------------------------------------------------------
+
+    def check(self, volume: Volume, *, is_index_lost: bool = False) -> None:
+        """Hold an open volume to what was promised.
+
+        Args:
+            is_index_lost: together with the power: what was not promised may then count as damaged.
+        """
+        live_count = 0
+        for needle_id, needle in self.needles.items():
+            try:
+                live_count += self.check_needle(volume, needle_id)
+            except NeedleCorrupt:
+                assert is_index_lost
+                assert not needle.is_put_promised
+                live_count += 1
+        figures = volume.figures()
+        assert figures.live_count == live_count
+        assert figures.file_size == (
+            SUPERBLOCK_SIZE + figures.live_bytes + figures.dead_bytes + figures.in_flight_bytes
+        )
+
+    def check_promises(self, volume: Volume) -> None:
+        """`check` without the figures, for a volume in the middle of a failure."""
+        for needle_id, needle in self.needles.items():
+            try:
+                self.check_needle(volume, needle_id)
+            except ReadFailed:  # a volume whose index could not be synced does not say "absent" any more
+                assert volume.sealed_cause is not None
+                assert not needle.is_put_promised
+
+    def check_needle(self, volume: Volume, needle_id: int) -> bool:
+        """Check one needle; returns whether it is live."""
+        needle = self.needles[needle_id]
+        try:
+            found = volume.read(needle_id)
+        except NoSuchNeedle:
+            assert not needle.is_put_promised or needle.is_delete_tried, f"needle {needle_id} was lost"
+            return False
+        assert not needle.is_delete_promised, f"needle {needle_id} came back"
+        assert bytes(found.data) == needle.data
+        assert found.metadata == needle.metadata
+        assert found.stamp == needle.stamp
+        return True
+
+    def check_after_cut(self, disk: Disk) -> Volume:
+        """Recover what a cut left and hold it to what was promised; returns the volume, open."""
+        volume = Volume.open(disk, DIRECTORY)
+        assert volume.sealed_cause is None
+        assert volume.recovery.damages == (), "a torn write was taken for damage"
+        self.check(volume)
+        self.check_restamps(volume)
+        return volume
+
+    def check_rebuild(self, disk: Disk, volume: Volume) -> None:
+        """The index can be lost: scanning brings the same one back, and knows torn from damaged."""
+        before = volume.figures()
+        volume.close()
+        disk.remove(index_path(DIRECTORY, 1))
+        volume = Volume.open(disk, DIRECTORY)
+        assert volume.recovery.rebuilt_because
+        assert volume.recovery.damages == ()
+        after = volume.figures()
+        # A broken upload at the end is cut off, and its id forgotten.  All else is the same.
+        assert after.needle_id_max <= before.needle_id_max
+        cut = volume.recovery.cut_bytes
+        same = msgspec.structs.replace(
+            after,
+            needle_id_max=before.needle_id_max,
+            file_size=after.file_size + cut,
+            dead_bytes=after.dead_bytes + cut,
+        )
+        assert same == before
+        self.check(volume)
+        volume.close()
+
+    def check_restamps(self, volume: Volume) -> None:
+        """Who reads the volume in order finds every newer stamp that was promised."""
+        found = {(r.needle_id, r.stamp) for r in volume.records() if r.kind == KIND_RESTAMP}
+        for needle_id, needle in self.needles.items():
+            for stamp, is_promised in needle.restamps.items():
+                assert not is_promised or (needle_id, stamp) in found
