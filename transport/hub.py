@@ -138,7 +138,7 @@ class Hub:
         incarnation: this process's boot number, written on every message.
         answer_now: called first with every request, must not wait; None hands the request on to `answer`.
         answer: runs as a task of its own within the request's budget, even when the peer leaves meanwhile.
-        on_gone: called once for every peer that is gone, right when it is noticed.
+        on_gone: called once for every peer that is gone, right when it is noticed; not at the hub's own end.
     """
 
     def __init__(
@@ -407,7 +407,8 @@ class Hub:
         for descriptor in self._guard.check(elapsed_s=self._limits.sweep_s):
             self.counters.floods += 1
             self._guard.shut(descriptor)
-            log.warning("connection shut", extra={"cause": "a message that had no end"})
+            names = [peer.name for peer in self._bound.get(descriptor, ())]
+            log.warning("connection shut", extra={"peers": names, "cause": "a message without end"})
 
     def _probe(self, peers: Iterable[Peer]) -> None:
         has_message(self._socket)  # have libzmq take note of what has ended, a send may put that off

@@ -214,6 +214,8 @@ class Link:
         if connection.ended.is_set():
             if connection.refusal is not None:
                 self._note_refusal(connection.refusal)
+            else:
+                log.info("not connected", extra={"endpoint": self.endpoint, "cause": connection.cause})
             return False
         try:
             if self._greet is not None:

@@ -27,6 +27,7 @@ class ZapHandler:
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], denied: set[str]) -> None:
         self._denied = denied
+        self._logged: set[str] = set()  # denied keys whose attempt was logged: they may try without end
         self._socket = context.socket(zmq.REP)
         self._socket.linger = 0
         self._socket.bind("inproc://zeromq.zap.01")
@@ -58,6 +59,8 @@ class ZapHandler:
             return ""
         user_id: str = zmq.utils.z85.encode(key).decode()
         if user_id in self._denied:
-            log.warning("denied key refused", extra={"user_id": user_id, "address": address.decode()})
+            if user_id not in self._logged:
+                self._logged.add(user_id)
+                log.warning("denied key refused", extra={"user_id": user_id, "address": repr(address)})
             return ""
         return user_id

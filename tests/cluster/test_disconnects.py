@@ -258,6 +258,78 @@ async def test_noise_neither_kills_the_living_nor_keeps_the_dead():
         assert len(roll.left) == roll.hub.counters.departures
 
 
+async def forward(stream: trio.SocketStream, other: trio.SocketStream, is_open: Callable[[], bool]) -> None:
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        async for piece in stream:
+            while not is_open():
+                await trio.sleep(0.01)
+            await other.send_all(piece)
+        await other.send_eof()
+
+
+async def test_a_silent_partition_is_noticed_on_both_sides_and_heals_unaided():
+    """Nothing is closed, nothing is refused, nothing comes through any more: only heartbeats tell."""
+    async with open_roll() as (roll, endpoint, key), trio.open_nursery() as nursery:
+        is_whole = True
+        host, port = endpoint.removeprefix("tcp://").split(":")
+
+        async def carry(client: trio.SocketStream) -> None:
+            async with (
+                client,
+                await trio.open_tcp_stream(host, int(port)) as server,
+                trio.open_nursery() as ways,
+            ):
+                ways.start_soon(forward, client, server, lambda: is_whole)
+                ways.start_soon(forward, server, client, lambda: is_whole)
+
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, carry, [listener])
+        proxy = f"tcp://127.0.0.1:{listener.socket.getsockname()[1]}"
+
+        async def greet(link: Link) -> None:
+            await link.ask_now(Attach(token="far"), timeout_s=10)
+
+        link = Link(
+            endpoint=proxy,
+            server_key=key.encode(),
+            keys=CurveKeys.generate(),
+            name="far",
+            incarnation=1,
+            greet=greet,
+        )
+        await nursery.start(link.run)
+        await link.wait_up()
+        assert roll.present() == {"far"}
+        is_whole = False
+        started = trio.current_time()
+        with trio.fail_after(5):
+            await link.wait_down()
+        link_s = trio.current_time() - started
+        await until(lambda: "far" in roll.left, 5 - link_s)
+        print(f"noticed after {link_s:.1f} s by the link, {trio.current_time() - started:.1f} s by the hub")
+        with trio.move_on_after(0.5):
+            await link.wait_up()
+        assert not link.is_up
+        is_whole = True
+        with trio.fail_after(10):
+            await link.wait_up()
+        assert roll.present() == {"far"}
+        assert roll.left == ["far"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_loop_that_stands_still_is_no_dead_peer():
+    """Heartbeats are the I/O threads' business: a hub that is busy for longer than their timeout loses nobody."""
+    async with open_roll() as (roll, endpoint, key):
+        names = {f"peer-{number}" for number in range(5)}
+        with process("links", endpoint, key, *names):
+            await until(lambda: roll.present() == names, 20)
+            time.sleep(4.5)
+            await trio.sleep(0.5)
+            assert roll.present() == names
+            assert roll.left == []
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's count of bytes is Linux's")
 async def test_a_message_without_end_costs_its_sender_the_connection_and_us_little_memory():
     """800 MiB in frames of 8: libzmq would hold all of it before anybody could read the first byte."""
