@@ -58,7 +58,7 @@ def test_a_secret_is_not_in_a_repr():
     assert "canary" not in repr(JOIN)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_any_text_survives(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("secret") / "file.toml"

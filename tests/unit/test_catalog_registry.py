@@ -1,0 +1,156 @@
+"""Disks, volumes and API keys in the catalog."""
+
+import pytest
+from catalog_kit import CREATED_MS, Kit
+
+from auth.keys import generate_api_key
+from errors import BadRequest, NoSuchVolume
+
+
+@pytest.fixture
+def kit(tmp_path):
+    kit = Kit(tmp_path, volume_count=0)
+    yield kit
+    kit.close()
+
+
+def add_volume(kit, volume_id=None, uuid="u", **options):
+    return kit.do(lambda t: t.add_volume(volume_id, uuid, 1 << 35, "disk-1", **options))
+
+
+def test_a_disk_keeps_its_first_date_and_takes_a_new_name(kit):
+    kit.do(lambda t: t.add_disk("disk-2", "old name", CREATED_MS + 5))
+    kit.do(lambda t: t.add_disk("disk-2", "new name", CREATED_MS + 9))
+    assert [(row.id, row.name, row.added_ms) for row in kit.catalog.disks()] == [
+        ("disk-1", "first", CREATED_MS),
+        ("disk-2", "new name", CREATED_MS + 5),
+    ]
+
+
+def test_a_volume_is_remembered_with_the_disk_that_holds_it(kit):
+    volume_id = add_volume(kit)
+    (row,) = kit.catalog.volumes()
+    assert (row.id, row.uuid, row.capacity, row.needle_id_reserved, row.state, row.disk_ids) == (
+        volume_id,
+        "u",
+        1 << 35,
+        0,
+        "creating",
+        ["disk-1"],
+    )
+    kit.do(lambda t: t.set_volume_state(volume_id, "open"))
+    assert kit.catalog.volumes()[0].state == "open"
+
+
+def test_volume_ids_are_dense_from_1_and_never_used_again(kit):
+    assert [add_volume(kit, uuid=str(number)) for number in range(3)] == [1, 2, 3]
+    with kit.catalog.transaction() as transaction:
+        transaction._execute("DELETE FROM volumes WHERE id = 3")
+    assert add_volume(kit, uuid="next") == 4
+
+
+def test_a_volume_that_exists_on_a_disk_keeps_its_id(kit):
+    assert add_volume(kit, 77, state="open") == 77
+    assert add_volume(kit, uuid="new") == 78
+    assert add_volume(kit, 5, uuid="found later") == 5
+    assert add_volume(kit, uuid="newer") == 79
+
+
+@pytest.mark.parametrize(("volume_id", "uuid"), [(1, "other"), (None, "u"), (1, "u")])
+def test_a_volume_is_known_once(kit, volume_id, uuid):
+    add_volume(kit)
+    with pytest.raises(BadRequest, match="known already"):
+        add_volume(kit, volume_id, uuid)
+    assert len(kit.catalog.volumes()) == 1
+
+
+@pytest.mark.parametrize("volume_id", [0, -1, 2**32])
+def test_volume_ids_have_32_bits(kit, volume_id):
+    with pytest.raises(BadRequest, match="goes from 1 to"):
+        add_volume(kit, volume_id)
+
+
+def test_reserved_needle_ids_only_grow_and_survive(kit):
+    volume_id = add_volume(kit)
+    for upto in (1000, 500, 2000):
+        kit.do(lambda t, upto=upto: t.reserve_needle_ids(volume_id, upto))
+    kit.reopen()
+    assert kit.catalog.volumes()[0].needle_id_reserved == 2000
+    for wrong in (-1, 2**32):
+        with pytest.raises(BadRequest):
+            kit.do(lambda t, wrong=wrong: t.reserve_needle_ids(volume_id, wrong))
+
+
+def test_changes_of_an_unknown_volume_are_refused(kit):
+    for change in (lambda t: t.set_volume_state(9, "open"), lambda t: t.reserve_needle_ids(9, 1)):
+        with pytest.raises(NoSuchVolume, match="no volume 9"):
+            kit.do(change)
+
+
+# --- API keys -------------------------------------------------------------------------------------
+
+
+def add_key(kit, *, permissions=3, buckets=None, created_ms=CREATED_MS, **options):
+    key = generate_api_key()
+    kit.do(
+        lambda t: t.add_api_key(
+            key.key_id, key.hashed, permissions=permissions, buckets=buckets, created_ms=created_ms, **options
+        )
+    )
+    return key
+
+
+def test_a_key_is_remembered_by_its_hash_alone(kit, tmp_path):
+    key = add_key(kit, permissions=5, buckets={"photos": "rw"}, name="backup job")
+    row = kit.catalog.api_key(key.key_id)
+    assert (row.id, row.name, row.hashed, row.permissions) == (key.key_id, "backup job", key.hashed, 5)
+    assert (row.buckets, row.is_enabled, row.epoch, row.created_ms) == ({"photos": "rw"}, True, 1, CREATED_MS)
+    kit.reopen()
+    assert all(key.secret.encode() not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_every_bucket_and_no_bucket_are_different_things(kit):
+    every, none = add_key(kit, buckets=None), add_key(kit, buckets={})
+    assert kit.catalog.api_key(every.key_id).buckets is None
+    assert kit.catalog.api_key(none.key_id).buckets == {}
+
+
+def test_every_change_of_a_key_starts_a_new_epoch(kit):
+    key = add_key(kit)
+    assert kit.do(
+        lambda t: t.edit_api_key(key.key_id, permissions=1, buckets={"a": "r"}, is_enabled=False, name="x")
+    )
+    row = kit.catalog.api_key(key.key_id)
+    assert (row.permissions, row.buckets, row.is_enabled, row.name, row.epoch) == (
+        1,
+        {"a": "r"},
+        False,
+        "x",
+        2,
+    )
+    assert row.hashed == key.hashed
+
+
+def test_a_deleted_key_is_gone(kit):
+    key = add_key(kit)
+    assert kit.catalog.api_key_count() == 1
+    assert kit.do(lambda t: t.delete_api_key(key.key_id)) is True
+    assert kit.catalog.api_key(key.key_id) is None
+    assert kit.catalog.api_key_count() == 0
+    assert kit.do(lambda t: t.delete_api_key(key.key_id)) is False
+    assert kit.do(lambda t: t.edit_api_key(key.key_id, permissions=1, buckets=None, is_enabled=True)) is False
+
+
+def test_keys_are_listed_oldest_first(kit):
+    keys = [add_key(kit, created_ms=CREATED_MS + number) for number in (3, 1, 2)]
+    assert [row.id for row in kit.catalog.api_keys()] == [keys[1].key_id, keys[2].key_id, keys[0].key_id]
+
+
+def test_a_key_id_is_used_once_and_its_rights_are_checked(kit):
+    key = add_key(kit)
+    with pytest.raises(BadRequest, match="exists already"):
+        kit.do(lambda t: t.add_api_key(key.key_id, key.hashed, permissions=1, buckets=None, created_ms=1))
+    with pytest.raises(BadRequest, match="photos"):
+        add_key(kit, buckets={"photos": "write"})
+    with pytest.raises(BadRequest, match="photos"):
+        kit.do(lambda t: t.edit_api_key(key.key_id, permissions=1, buckets={"photos": ""}, is_enabled=True))
