@@ -1,0 +1,190 @@
+"""Planted bugs: the histories that prove the volume must also convict one that cheats.
+
+Each case breaks one rule the way it is broken in practice, and random histories with power cuts have to
+notice.  A test that stays green under its planted bug would prove nothing about the real code.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from test_simulated_cuts import Cutter
+
+from errors import StoreError
+from simdisk import SimDisk
+from storage import recovery, volume
+from storage.entries import EntryTable
+from storage.index import IndexFile, Tally
+from storage.scan import State
+from storage.volume import Volume
+
+Patch = pytest.MonkeyPatch
+
+
+def acknowledge_before_the_sync(patch: Patch) -> None:
+    def sync(self: Volume) -> None:
+        pass
+
+    patch.setattr(Volume, "sync", sync)
+
+
+def write_index_entries_at_once(patch: Patch) -> None:
+    """The entry is on disk while the needle is not: a needle that a cut took away counts as damaged."""
+
+    def put(self: EntryTable, needle_id: int, entry: bytes) -> None:
+        assert self.index is not None
+        self.index.put_many({needle_id: entry})
+
+    patch.setattr(EntryTable, "put", put)
+
+
+def move_the_checkpoint_before_the_entries_are_durable(patch: Patch) -> None:
+    original = IndexFile.put_header
+
+    def put_header(self: IndexFile, header: object) -> None:
+        original(self, header)  # type: ignore[arg-type]
+        self._file.fdatasync()
+
+    def sync(self: IndexFile) -> None:
+        pass
+
+    def put_many(self: IndexFile, entries: object) -> None:
+        """Entries that stay in memory only."""
+
+    patch.setattr(IndexFile, "put_header", put_header)
+    patch.setattr(IndexFile, "sync", sync)
+    patch.setattr(IndexFile, "put_many", put_many)
+
+
+def move_the_checkpoint_past_open_extents(patch: Patch) -> None:
+    def settled(self: Volume) -> tuple[int, Tally]:
+        return self._tail, self._tally.copy()
+
+    patch.setattr(Volume, "_settled", settled)
+
+
+def count_from_now_instead_of_from_the_checkpoint(patch: Patch) -> None:
+    original = Volume._settled
+
+    def settled(self: Volume) -> tuple[int, Tally]:
+        return original(self)[0], self._tally.copy()
+
+    patch.setattr(Volume, "_settled", settled)
+
+
+def cut_everything_behind_a_bad_record(patch: Patch) -> None:
+    original = recovery.Recovery.run
+
+    def run(self: recovery.Recovery, records: object) -> None:
+        def up_to_the_first_bad_one():  # type: ignore[no-untyped-def]
+            for record in records:  # type: ignore[attr-defined]
+                if record.state is not State.WHOLE:
+                    return
+                yield record
+
+        original(self, up_to_the_first_bad_one())
+
+    patch.setattr(recovery.Recovery, "run", run)
+
+
+def forget_tombstones_on_open(patch: Patch) -> None:
+    patch.setattr(recovery.Recovery, "_apply_tombstone", recovery.Recovery._count_dead)
+
+
+def believe_headers_without_their_footers(patch: Patch) -> None:
+    """Serves needles whose data never came."""
+    original = recovery.Recovery._take
+
+    def take(self: recovery.Recovery, record: object) -> None:
+        if record.state is not State.GAP:  # type: ignore[attr-defined]
+            record.state = State.WHOLE  # type: ignore[attr-defined]
+        original(self, record)  # type: ignore[arg-type]
+
+    patch.setattr(recovery.Recovery, "_take", take)
+
+
+def take_every_torn_write_for_damage(patch: Patch) -> None:
+    patch.setattr(recovery.Recovery, "_cut_tail", lambda self: None)
+    patch.setattr(recovery.Recovery, "_was_synced", lambda self, record: record.state is not State.UNFINISHED)
+
+
+def forget_torn_stretches(patch: Patch) -> None:
+    """No note: the next rebuild of the index takes them for damage."""
+    patch.setattr(volume, "encode_note", lambda torn: [])
+
+
+def reuse_the_place_of_synced_bytes(patch: Patch) -> None:
+    """The watermark passes open extents, which are then taken back."""
+
+    def settled(self: Volume) -> tuple[int, Tally]:
+        for first in self._in_flight.values():
+            return self._tail, first.before.copy()
+        return self._tail, self._tally.copy()
+
+    patch.setattr(Volume, "_settled", settled)
+
+
+def skip_the_sync_of_the_directory(patch: Patch) -> None:
+    patch.setattr(SimDisk, "sync_directory", lambda self, path: None)
+
+
+def leave_the_torn_end_in_place(patch: Patch) -> None:
+    """New needles go behind the torn end, as if it were a record."""
+    original = recovery.Recovery._cut_tail
+
+    def keep(self: recovery.Recovery) -> None:
+        tail = self.tail
+        original(self)
+        self.tally.dead_bytes += tail - self.tail
+        self.tail = tail
+
+    patch.setattr(recovery.Recovery, "_cut_tail", keep)
+
+
+BUGS: list[Callable[[Patch], None]] = [
+    acknowledge_before_the_sync,
+    write_index_entries_at_once,
+    move_the_checkpoint_before_the_entries_are_durable,
+    move_the_checkpoint_past_open_extents,
+    count_from_now_instead_of_from_the_checkpoint,
+    cut_everything_behind_a_bad_record,
+    forget_tombstones_on_open,
+    believe_headers_without_their_footers,
+    take_every_torn_write_for_damage,
+    forget_torn_stretches,
+    reuse_the_place_of_synced_bytes,
+    skip_the_sync_of_the_directory,
+    leave_the_torn_end_in_place,
+]
+
+
+def random_history(chance: random.Random) -> list[tuple[str, object]]:
+    names = ["put", "put", "sync", "sync", "checkpoint", "delete", "restamp", "reserve", "write", "finish"]
+    history: list[tuple[str, object]] = []
+    for _ in range(chance.randrange(5, 25)):
+        name = chance.choice([*names, "abort", "reopen"])
+        argument: object = None
+        if name in ("put", "reserve"):
+            argument = chance.choice([0, 100, 512, 700, 4096, 5000])
+        elif name == "write":
+            argument = chance.choice([0.3, 1.0])
+        history.append((name, argument))
+    return history
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_caught(bug: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    bug(monkeypatch)
+    with pytest.raises((AssertionError, StoreError)):
+        run_histories(1000)
+
+
+def test_without_a_bug_the_same_histories_pass() -> None:
+    run_histories(150)
+
+
+def run_histories(count: int) -> None:
+    for seed in range(count):
+        Cutter(seed).run(random_history(random.Random(seed)))
