@@ -24,6 +24,7 @@ from errors import (
     StoreError,
 )
 from transport.curve import CurveKeys
+from transport.link import IN_FLIGHT_MAX
 from transport.links import HubLimits, Link, Peer
 from transport.messages import (
     Answer,
@@ -69,6 +70,60 @@ async def test_the_hub_asks_its_peers():
             await peer.request(
                 RestampNeedle(incarnation=1, volume_id=1, needle_id=404, restamp_above=1), timeout_s=5
             )
+
+
+async def test_thousands_of_requests_both_ways_at_once_are_all_answered():
+    """Sends and receives of many tasks take each other's edges away: a lost one would stall this for ever."""
+
+    async def answer(request: Request) -> Answer:
+        assert isinstance(request, RestampNeedle)
+        return NeedleRestamped(stamp=request.restamp_above + 1)
+
+    owner, answered = Owner(), 0
+    owner.release.set()
+    async with open_hub(owner) as (hub, endpoint), open_link(endpoint, answer=answer) as link:
+        await link.request(ListBuckets(), timeout_s=5)
+        (peer,) = hub.peers.values()
+
+        async def ask_hub(number: int) -> None:
+            nonlocal answered
+            for _ in range(50):
+                body = CreateBucket(bucket="b") if number % 3 == 0 else ListBuckets()
+                await link.request(body, timeout_s=10)
+                answered += 1
+
+        async def ask_peer(number: int) -> None:
+            nonlocal answered
+            for step in range(50):
+                ask = RestampNeedle(incarnation=1, volume_id=1, needle_id=number, restamp_above=step)
+                assert await peer.request(ask, timeout_s=10) == NeedleRestamped(stamp=step + 1)
+                answered += 1
+
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                for number in range(50):
+                    nursery.start_soon(ask_hub, number)
+                    nursery.start_soon(ask_peer, number)
+        assert answered == 5000
+
+
+async def test_more_requests_than_turns_wait_for_theirs():
+    owner = Owner()
+    async with (
+        open_hub(owner) as (hub, endpoint),
+        open_link(endpoint) as link,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(IN_FLIGHT_MAX):
+            nursery.start_soon(lambda: link.request(CreateBucket(bucket="b"), timeout_s=20))
+        await until(lambda: hub.in_flight == IN_FLIGHT_MAX)
+        with pytest.raises(DeadlineExceeded, match="was not sent"):
+            await link.request(ListBuckets(), timeout_s=0.1)
+        assert owner.answered.count(ListBuckets()) == 0
+        with trio.move_on_after(0.05):
+            await link.request(ListBuckets(), timeout_s=20)  # cancelled while it waits: it gives its place up
+        owner.release.set()
+        assert await link.request(ListBuckets(), timeout_s=20) == Buckets(buckets=[])
 
 
 async def test_a_link_without_an_answer_function_refuses():

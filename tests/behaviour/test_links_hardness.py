@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import socket
 import time
 from contextlib import suppress
 
@@ -378,6 +379,21 @@ async def test_an_answer_of_an_unknown_kind_fails_the_question_at_once():
             dealer.socket.send(pack([7, question.request_id, None, {"kind": "of_a_later_release"}]))
             await until(lambda: bool(failures), timeout_s=1)
             assert [getattr(failure, "code", None) for failure in failures] == ["malformed_message"]
+
+
+async def test_a_port_scan_while_the_loop_stands_still_deafens_nobody():
+    """Undrained, a bounded queue of monitor events stops the I/O thread after some 768 connections."""
+    owner = Owner()
+    async with open_hub(owner) as (_, endpoint), open_link(endpoint) as link:
+        await link.request(ListBuckets(), timeout_s=5)
+        host, port = endpoint.removeprefix("tcp://").split(":")
+        for _ in range(1500):  # without a checkpoint: nobody takes the events meanwhile
+            socket.create_connection((host, int(port))).close()
+        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+        async with open_link(endpoint, keys=CurveKeys.generate()) as newcomer:
+            assert await newcomer.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+        assert link.connect_count == 1
+        assert not [peer for peer in owner.gone if peer.user_id == KEYS.public.decode()]
 
 
 # --- too much -------------------------------------------------------------------------------------
