@@ -90,7 +90,9 @@ class Channel:
             except OSError as error:
                 self._broke(error)
         self.received += count
-        await self._end_burst(count)
+        self._burst += count
+        if self._burst >= BURST_SIZE:
+            await self._let_others_run()
         return count
 
     async def receive(self, size: int) -> bytes:
@@ -110,10 +112,27 @@ class Channel:
             except OSError as error:
                 self._broke(error)
         self.received += len(piece)
-        await self._end_burst(len(piece))
+        self._burst += len(piece)
+        if self._burst >= BURST_SIZE:
+            await self._let_others_run()
         return piece
 
     # --- sending ----------------------------------------------------------------------------------
+
+    def send_now(self, data: Body) -> int:
+        """Send what can be sent without waiting; return its size.
+
+        Raises:
+            LinkDown: the connection broke.
+        """
+        try:
+            count = self._sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._broke(error)
+        self.sent += count
+        return count
 
     async def send(self, data: Body) -> None:
         """Send all of `data`.
@@ -121,16 +140,12 @@ class Channel:
         Raises:
             LinkDown: the connection broke; and what `_wait_writable` raises.
         """
-        try:
-            count = self._sock.send(data)
-        except BlockingIOError:
-            count = 0
-        except OSError as error:
-            self._broke(error)
-        self.sent += count
+        count = self.send_now(data)
         if count < len(data):
-            await self._send_rest(memoryview(data)[count:])
-        await self._end_burst(count)
+            await self.send_rest(data, count)
+        self._burst += count
+        if self._burst >= BURST_SIZE:
+            await self._let_others_run()
 
     async def send_message(self, head: bytes, body: Body) -> None:
         """Send a head and the body that follows it, in one system call where it fits.  Raises as `send`."""
@@ -145,14 +160,15 @@ class Channel:
             self._broke(error)
         self.sent += count
         if count < len(head):
-            await self._send_rest(memoryview(head)[count:])
+            await self.send_rest(head, count)
             count = len(head)
         if count < len(head) + len(body):
-            await self._send_rest(memoryview(body)[count - len(head) :])
-        await self._end_burst(count)
+            await self.send_rest(body, count - len(head))
 
-    async def _send_rest(self, rest: memoryview) -> None:
-        while True:
+    async def send_rest(self, data: Body, start: int) -> None:
+        """Send `data` from `start` on, after `send_now` could not.  Raises as `send`."""
+        rest = memoryview(data)[start:]
+        while rest:
             self._burst = 0
             await self._wait_writable()
             try:
@@ -162,17 +178,13 @@ class Channel:
             except OSError as error:
                 self._broke(error)
             self.sent += count
-            if count == len(rest):
-                return
             rest = rest[count:]
 
     # --- ends -------------------------------------------------------------------------------------
 
-    async def _end_burst(self, count: int) -> None:
-        self._burst += count
-        if self._burst >= BURST_SIZE:
-            self._burst = 0
-            await trio.lowlevel.checkpoint()
+    async def _let_others_run(self) -> None:
+        self._burst = 0
+        await trio.lowlevel.checkpoint()
 
     def _broke(self, error: OSError) -> NoReturn:
         self.is_broken = True

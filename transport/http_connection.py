@@ -22,6 +22,7 @@ import termios
 from dataclasses import dataclass
 
 import trio
+from trio.lowlevel import wait_readable
 
 from errors import DeadlineExceeded, HeadersTooLarge, LinkDown, RequestTimeout
 from transport.http_channel import RECEIVE_SIZE, Channel
@@ -133,7 +134,7 @@ class Connection(Channel):
         while True:
             self._read_wait = wait
             try:
-                await trio.lowlevel.wait_readable(self._fd)
+                await wait_readable(self._fd)
                 return self._sock.recv(RECEIVE_SIZE)
             except BlockingIOError:
                 continue
@@ -179,7 +180,7 @@ class Connection(Channel):
         self._read_since = self._clock.now
         self._read_wait = self._read_kind
         try:
-            await trio.lowlevel.wait_readable(self._fd)
+            await wait_readable(self._fd)
         except trio.ClosedResourceError:
             raise RequestTimeout("the request body came more slowly than this server waits") from None
         finally:

@@ -28,7 +28,7 @@ import msgspec
 import trio
 
 from errors import BodyTooLarge, LinkDown, Overloaded, RequestTimeout, StoreError
-from transport.http_channel import Body
+from transport.http_channel import JOIN_SIZE, Body
 from transport.http_connection import Clock, Connection, HttpLimits
 from transport.http_head import CONTINUE, RequestHead, header_lines, parse_request_head, status_line
 from transport.http_rules import CorsRule, refusal_headers
@@ -61,15 +61,29 @@ class _Shared:
         self.clock = Clock()
         self.is_stopping = False
         self.scratch = memoryview(bytearray(64 * 1024))  # where unwanted bytes go; never read
-        self._server_line = b"Server: %b\r\nDate: " % server_name
-        self.own_lines = b""
-        self.look_at_clocks()
+        self._server_name = server_name
+        self._date_s = 0
+        self._first_lines: dict[int, bytes] = {}
+
+    def first_lines(self, status: int) -> bytes:
+        """What every answer of this status begins with, at this second."""
+        return self._first_lines.get(status) or self._make_first_lines(status)
+
+    def _make_first_lines(self, status: int) -> bytes:
+        date = formatdate(self._date_s, usegmt=True).encode()
+        lines = b"%bServer: %b\r\nDate: %b\r\n" % (status_line(status), self._server_name, date)
+        self._first_lines[status] = lines
+        return lines
 
     def look_at_clocks(self) -> None:
-        self.own_lines = self._server_line + formatdate(time.time(), usegmt=True).encode() + b"\r\n"
+        self.clock.now = trio.current_time()
+        date_s = int(time.time())
+        if date_s != self._date_s:
+            self._date_s = date_s
+            self._first_lines.clear()
 
 
-class Exchange:
+class Exchange(RequestHead):
     """One request and its answer.
 
     `headers` has lower-case names.  `connection_state` belongs to the handler and lives as long as the
@@ -77,40 +91,24 @@ class Exchange:
     """
 
     __slots__ = (
-        "_answer_left",
-        "_body_left",
         "_connection",
-        "_continue_due",
-        "_head",
         "_shared",
+        "answer_left",
+        "body_left",
         "connection_state",
-        "content_length",
         "has_started",
-        "headers",
-        "is_last",
-        "method",
-        "path",
         "peer",
-        "query",
     )
 
-    def __init__(
-        self, head: RequestHead, connection: Connection, state: dict[str, Any], shared: _Shared
-    ) -> None:
-        self.method = head.method
-        self.path = head.path
-        self.query = head.query
-        self.headers = head.headers
-        self.content_length = self._body_left = head.content_length
-        self.peer = connection.peer
-        self.connection_state = state
-        self.has_started = False
-        self.is_last = not head.is_keep_alive
-        self._answer_left = 0
-        self._continue_due = head.expects_continue and head.content_length > 0
-        self._head = head
+    def __init__(self, connection: Connection, state: dict[str, Any], shared: _Shared) -> None:
+        super().__init__()
         self._connection = connection
         self._shared = shared
+        self.connection_state = state
+        self.peer = connection.peer
+        self.body_left = 0  # bytes of the request's body that nobody has read
+        self.has_started = False  # the answer
+        self.answer_left = 0  # bytes of it that `write` must still send
 
     # --- the request's body -----------------------------------------------------------------------
 
@@ -122,22 +120,22 @@ class Exchange:
             LinkDown: the client closed the connection before its end.
             RequestTimeout: it came too slowly.
         """
-        size = self._body_left
+        size = self.body_left
         if size > size_max:
             raise BodyTooLarge(f"the body has {size} bytes, at most {size_max} are accepted")
         connection = self._connection
-        if self._continue_due:
+        if self.expects_continue:
             await self._say_continue()
         piece = connection.take_received(size)
-        self._body_left = size - len(piece)
-        if not self._body_left:
+        self.body_left = size - len(piece)
+        if not self.body_left:
             return piece
         pieces = [piece]
-        while self._body_left:
-            piece = await connection.receive(self._body_left)
+        while self.body_left:
+            piece = await connection.receive(self.body_left)
             if not piece:
                 raise self._cut_short()
-            self._body_left -= len(piece)
+            self.body_left -= len(piece)
             pieces.append(piece)
         return b"".join(pieces)
 
@@ -147,26 +145,26 @@ class Exchange:
         Raises:
             LinkDown, RequestTimeout: as `read_body`.
         """
-        if not self._body_left:
+        if not self.body_left:
             return 0
-        if self._continue_due:
+        if self.expects_continue:
             await self._say_continue()
-        if len(view) > self._body_left:
-            view = view[: self._body_left]
+        if len(view) > self.body_left:
+            view = view[: self.body_left]
         count = await self._connection.receive_into(view)
         if not count:
             raise self._cut_short()
-        self._body_left -= count
+        self.body_left -= count
         return count
 
     def _cut_short(self) -> LinkDown:
         self._connection.is_broken = True
         return LinkDown(
-            f"{self.peer} closed the connection {self._body_left} bytes before the end of the body"
+            f"{self.peer} closed the connection {self.body_left} bytes before the end of the body"
         )
 
     async def _say_continue(self) -> None:
-        self._continue_due = False
+        self.expects_continue = False
         if not self._connection.has_received:  # else the client did not wait for us
             await self._connection.send(CONTINUE)
 
@@ -181,26 +179,30 @@ class Exchange:
             LinkDown: the client has gone.
             DeadlineExceeded: the client takes the answer too slowly.
         """
-        head = self._answer_head(status, headers, len(body))
-        self._answer_left = 0
-        if not body or self.method == b"HEAD":
-            await self._connection.send(head)
-        else:
-            await self._connection.send_message(head, body)
+        data = self._answer_head(status, headers, len(body))
+        connection = self._connection
+        if body and self.method != b"HEAD":
+            if len(body) > JOIN_SIZE:
+                await connection.send_message(data, body)
+                return
+            data += body
+        count = connection.send_now(data)
+        if count < len(data):
+            await connection.send_rest(data, count)
 
     async def start(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> None:
         """Send the head of an answer whose body `write` will send.  Raises as `respond`."""
         head = self._answer_head(status, headers, content_length)
-        self._answer_left = 0 if self.method == b"HEAD" else content_length
+        self.answer_left = 0 if self.method == b"HEAD" else content_length
         await self._connection.send(head)
 
     async def write(self, data: Body) -> None:
         """Send the next bytes of a started answer's body; dropped for HEAD.  Raises as `respond`."""
         if self.method == b"HEAD":
             return
-        if len(data) > self._answer_left:
-            raise ValueError(f"{len(data)} bytes written, {self._answer_left} left of the declared length")
-        self._answer_left -= len(data)
+        if len(data) > self.answer_left:
+            raise ValueError(f"{len(data)} bytes written, {self.answer_left} left of the declared length")
+        self.answer_left -= len(data)
         await self._connection.send(data)
 
     def _answer_head(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> bytes:
@@ -212,20 +214,15 @@ class Exchange:
             lines += header_lines(shared.cors.answer_headers(self.headers.get(b"origin"), headers))
         # From here on nothing can fail but the socket.
         self.has_started = True
-        if self._continue_due or self._body_left > shared.limits.drain_size or shared.is_stopping:
-            self.is_last = True
-        if self.is_last:
+        if self.expects_continue or self.body_left > shared.limits.drain_size or shared.is_stopping:
+            self.is_keep_alive = False
+        if not self.is_keep_alive:
             lines += b"Connection: close\r\n"
-        elif not self._head.is_http_11:
+        elif not self.is_http_11:
             lines += b"Connection: keep-alive\r\n"
         if status == 204:  # RFC 9110, 8.6: it has no Content-Length
-            return b"".join((status_line(status), shared.own_lines, lines, b"\r\n"))
-        return b"%b%b%bContent-Length: %d\r\n\r\n" % (
-            status_line(status),
-            shared.own_lines,
-            lines,
-            content_length,
-        )
+            return b"%b%b\r\n" % (shared.first_lines(status), lines)
+        return b"%b%bContent-Length: %d\r\n\r\n" % (shared.first_lines(status), lines, content_length)
 
     # --- what the server does around the handler --------------------------------------------------
 
@@ -242,15 +239,6 @@ class Exchange:
             return False
         await self.respond(204, headers)
         return True
-
-    @property
-    def body_left(self) -> int:
-        return self._body_left
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether an answer has been sent to its last byte."""
-        return self.has_started and not self._answer_left
 
 
 class HttpServer:
@@ -304,7 +292,6 @@ class HttpServer:
     async def _sweep(self) -> None:
         shared = self._shared
         while True:
-            shared.clock.now = trio.current_time()
             shared.look_at_clocks()
             for connection in self._connections:
                 connection.wake_if_overdue()
@@ -376,7 +363,8 @@ class HttpServer:
     async def _refuse(self, connection: Connection) -> None:
         try:
             error = Overloaded("this server has as many connections as it takes; try again shortly")
-            await _refuse_unread(connection, self._shared, error)
+            exchange = Exchange(connection, {}, self._shared)
+            await _refuse_unread(exchange, connection, self._shared, error)
         finally:
             connection.close()
             self._connections.discard(connection)
@@ -392,16 +380,16 @@ async def _serve_connection(connection: Connection, shared: _Shared) -> None:
     is_first = True
     pipelined = 0
     while not shared.is_stopping or connection.has_received:
+        exchange = Exchange(connection, state, shared)
         try:
             data = await connection.receive_head(is_first=is_first)
             if data is None:
                 return
-            head = parse_request_head(data)
+            parse_request_head(data, exchange)
         except StoreError as error:
-            await _refuse_unread(connection, shared, error)
+            await _refuse_unread(exchange, connection, shared, error)
             return
         is_first = False
-        exchange = Exchange(head, connection, state, shared)
         if not await _serve_exchange(exchange, connection, shared):
             return
         if connection.has_received:
@@ -413,6 +401,7 @@ async def _serve_connection(connection: Connection, shared: _Shared) -> None:
 
 async def _serve_exchange(exchange: Exchange, connection: Connection, shared: _Shared) -> bool:
     """Let the handler answer one request; tell whether the connection is good for another."""
+    exchange.body_left = exchange.content_length
     connection.start_body()
     try:
         try:
@@ -421,39 +410,43 @@ async def _serve_exchange(exchange: Exchange, connection: Connection, shared: _S
             if not exchange.has_started:
                 raise RuntimeError("the handler returned without an answer")
         except StoreError as error:
-            if connection.is_broken:
+            if not await _answer_failure(exchange, connection, error):
                 return False
-            if exchange.has_started:
-                log.warning("answer cut short", extra={"code": error.code, "cause": error.message})
-                return False
-            exchange.is_last = exchange.is_last or isinstance(error, RequestTimeout)
-            await exchange.refuse(error)
         except Exception:
             log.exception("handler failed", extra={"method": exchange.method, "path": exchange.path})
-            if exchange.has_started or connection.is_broken:
+            exchange.is_keep_alive = False
+            bug = _InternalError("the server failed at this request; its log says why")
+            if not await _answer_failure(exchange, connection, bug):
                 return False
-            exchange.is_last = True
-            await exchange.refuse(_InternalError("the server failed at this request; its log says why"))
-        if not exchange.is_complete:
+        if exchange.answer_left:
             log.error("handler wrote less than it declared", extra={"path": exchange.path})
             return False
-        return await _finish(exchange, connection, shared)
+        if not exchange.is_keep_alive:
+            if exchange.body_left:
+                await _linger(connection, shared)
+            return False
+        if exchange.body_left:
+            await connection.drain(shared.scratch, exchange.body_left)
     except StoreError:
         return False  # the client is gone, or too slow
+    return True
+
+
+async def _answer_failure(exchange: Exchange, connection: Connection, error: StoreError) -> bool:
+    """Turn a failure of the handler into an answer; False when it is too late for one."""
+    if connection.is_broken:
+        return False
+    if exchange.has_started:
+        log.warning("answer cut short", extra={"code": error.code, "cause": error.message})
+        return False
+    if isinstance(error, RequestTimeout):
+        exchange.is_keep_alive = False
+    await exchange.refuse(error)
+    return True
 
 
 class _InternalError(StoreError):
     code = "internal_error"
-
-
-async def _finish(exchange: Exchange, connection: Connection, shared: _Shared) -> bool:
-    if exchange.is_last:
-        if exchange.body_left:
-            await _linger(connection, shared)
-        return False
-    if exchange.body_left:
-        await connection.drain(shared.scratch, exchange.body_left)
-    return True
 
 
 async def _linger(connection: Connection, shared: _Shared) -> None:
@@ -462,10 +455,11 @@ async def _linger(connection: Connection, shared: _Shared) -> None:
         await connection.drain(shared.scratch, None)
 
 
-async def _refuse_unread(connection: Connection, shared: _Shared, error: StoreError) -> None:
-    """Answer something that was not even read as a request, and close."""
-    head = RequestHead.unreadable()
-    exchange = Exchange(head, connection, {}, shared)
+async def _refuse_unread(
+    exchange: Exchange, connection: Connection, shared: _Shared, error: StoreError
+) -> None:
+    """Answer something that could not even be read as a request, and close."""
+    exchange.is_keep_alive = False
     try:
         await exchange.refuse(error)
         await _linger(connection, shared)
