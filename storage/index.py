@@ -187,7 +187,7 @@ class IndexFile:
 
     def walk(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
         """Every entry whose offset is from `start` up to `end`, by needle id.  Reads the whole file."""
-        buffer = bytearray(WALK_SIZE)
+        buffer = bytearray(min(WALK_SIZE, self._file.size()))
         first_id = 0
         while count := read_fully(self._file, buffer, entry_offset(first_id)):
             whole = memoryview(buffer)[: count // ENTRY_SIZE * ENTRY_SIZE]
@@ -196,9 +196,9 @@ class IndexFile:
                     found = decode_entry(whole[(needle_id - first_id) * ENTRY_SIZE :][:ENTRY_SIZE])
                     assert found is not None
                     yield needle_id, found
-            if count < WALK_SIZE:
+            if count < len(buffer):
                 return
-            first_id += WALK_SIZE // ENTRY_SIZE
+            first_id += count // ENTRY_SIZE
 
     def put_many(self, entries: Mapping[int, bytes]) -> None:
         """Write entries, neighbours together."""

@@ -24,6 +24,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from typing import Final, NoReturn
+from uuid import UUID
 
 import msgspec
 from crc32c import crc32c
@@ -94,6 +95,7 @@ from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 log = logging.getLogger(__name__)
 
 PENDING_MAX: Final = 100_000  # entries in memory between two syncs; about 15 MB
+READ_AT_ONCE_MAX: Final = 1024 * 1024  # needles up to here are read with one call, larger ones with two
 DAMAGES_MAX: Final = 10_000  # damaged needles remembered by name; all are counted
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
@@ -157,13 +159,17 @@ class Volume:
         """Make an empty volume and open it; it survives a power cut once this returns.
 
         Raises:
-            BadRequest: there is one already, or the capacity is out of bounds.
+            BadRequest: there is one already, or uuid or capacity are out of bounds.
             DiskFull, WriteFailed: the disk refused.
         """
         if not SUPERBLOCK_SIZE < capacity <= OFFSET_MAX:
             raise BadRequest(f"a volume's capacity is within {SUPERBLOCK_SIZE + 1} and {OFFSET_MAX} bytes")
+        try:
+            identity = str(UUID(uuid))
+        except ValueError as error:
+            raise BadRequest(f"{uuid!r} is no UUID") from error
         facts = VolumeFacts(
-            volume_id=volume_id, uuid=uuid, generation=1, capacity=capacity, created_ms=created_ms
+            volume_id=volume_id, uuid=identity, generation=1, capacity=capacity, created_ms=created_ms
         )
         try:
             create_files(disk, directory, facts)
@@ -636,13 +642,14 @@ class Volume:
         if entry is None:
             raise self._absent(needle_id)
         word, data_size, _ = ENTRY.unpack(entry)
-        if not word & FLAG_DELETED:
+        if not word & FLAG_DELETED and data_size <= READ_AT_ONCE_MAX:
             size = HEADER_SIZE + (word >> METADATA_SHIFT) + data_size + table_size(data_size) + FOOTER_SIZE
             offset = word & OFFSET_MASK
             buffer = self._fetch(needle_id, size, offset, nowait=nowait)
             with contextlib.suppress(NeedleCorrupt):
                 return decode_needle(buffer, needle_id, place_seed(self._seed, offset))
-        # Something disagrees.  The needle's own header knows better than its entry.
+        # It is large, or something disagrees.  The needle's own header knows better than its entry, in
+        # which one flipped bit must not make us fetch gigabytes.
         offset, header, _ = self._locate(needle_id, nowait=nowait)
         size = header.table_offset + table_size(header.data_size) + FOOTER_SIZE
         buffer = self._fetch(needle_id, size, offset, nowait=nowait)
