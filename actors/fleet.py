@@ -47,6 +47,7 @@ class DiskState:
     incarnation: int = 0
     since_ms: int = 0
     peer: Peer | None = None  # None: offline
+    is_supplied: bool = False  # since it came online, it was given what it needs to take puts
     token_keys: dict[str, bytes] = field(default_factory=dict)
     volumes: dict[int, VolumeState] = field(default_factory=dict)
 
@@ -75,6 +76,7 @@ class Fleet:
         """A disk registered; return the volumes it has that the catalog does not know."""
         disk = self.disks[register.disk_id]
         disk.peer, disk.url, disk.incarnation = peer, register.url, register.incarnation
+        disk.is_supplied = False
         disk.name, disk.capacity, disk.since_ms = register.disk_name, register.disk_capacity, now_ms
         for volume in disk.volumes.values():
             volume.report = None  # a volume that it does not name any more is missing

@@ -873,7 +873,7 @@ class Master:
         for report in request.volumes:
             self._clock.observe(report.stamp_max)
         self._nudge(disk.disk_id)
-        return ReportSeen(stamp=self._clock.last)
+        return ReportSeen(stamp=self._clock.last, is_supplied=disk.is_supplied)
 
     def _on_gone(self, peer: Peer) -> None:
         disk = self._fleet.went(peer, now_ms=time.time_ns() // 1_000_000)
@@ -914,6 +914,7 @@ class Master:
                 nudge = self._keeper_nudges[disk.disk_id] = trio.Event()
                 try:
                     await self._supply(disk, peer)
+                    disk.is_supplied = True
                 except StoreError as error:
                     log.warning("disk not supplied", extra={"disk": disk.name, "cause": error.message})
                     await trio.sleep(1.0)

@@ -60,6 +60,7 @@ from transport.messages import (
 log = logging.getLogger("actors.volume")  # run as a module it would be "__main__"
 
 REPORT_S = 1.0  # how old the master's picture of this disk may get
+SETTLING_S = 0.02  # between reports until the master has given this disk what it needs
 CHECKPOINT_S = 10.0  # bounds the tail that the next start scans
 REGISTER_S = 10.0
 
@@ -94,7 +95,6 @@ class VolumeActor:
         self._broken: dict[int, str] = {}  # volumes that could not be opened, and why
         self._verifier = DataTokenVerifier(disk_id, {})
         self._pool = HttpPool(connections_max=32)
-        self._report_now = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._link = Link(
             endpoint=join.master,
@@ -212,12 +212,6 @@ class VolumeActor:
         self._clock.observe(welcome.stamp)
         self._verifier.replace_keys(welcome.token_keys)
         log.info("registered with the master", extra={"master": self._join.master, "url": self._url})
-        self._announce_ready()
-
-    def _announce_ready(self) -> None:
-        """Say `ready` once a put would find an open volume here (or once nothing but reads can be served)."""
-        if self._is_read_only or any(line.volume.sealed_cause is None for line in self._lines.values()):
-            self._announcer.ready(url=self._url, disk=self._disk_name)
 
     async def _answer(self, request: Request) -> Answer:
         if not isinstance(request, CreateVolume | DeleteNeedles | RestampNeedle):
@@ -262,7 +256,6 @@ class VolumeActor:
             log.info("volume created", extra={"volume_id": volume.volume_id, "capacity": volume.capacity})
         elif line.volume.uuid != request.uuid:
             raise BadRequest(f"volume {request.volume_id} exists here with another uuid")
-        self._announce_ready()
         return VolumeCreated(report=self._report(line))
 
     def _report(self, line: CommitLine) -> VolumeReport:
@@ -293,16 +286,18 @@ class VolumeActor:
             report = DiskReport(
                 volumes=self._reports(), disk_free=self._disk.free_bytes(), is_read_only=self._is_read_only
             )
-            if report != told:
+            if report != told or not self._announcer.is_ready:
                 try:
                     seen = await self._link.request(report, timeout_s=REGISTER_S)
                 except StoreError as error:
                     log.debug("report not delivered", extra={"cause": error.message})
                 else:
                     told = report
-                    if isinstance(seen, ReportSeen):
-                        self._clock.observe(seen.stamp)
-            await trio.sleep(REPORT_S)
+                    assert isinstance(seen, ReportSeen)
+                    self._clock.observe(seen.stamp)
+                    if seen.is_supplied:
+                        self._announcer.ready(url=self._url, disk=self._disk_name)
+            await trio.sleep(REPORT_S if self._announcer.is_ready else SETTLING_S)
 
     async def _checkpoint_for_ever(self) -> None:
         checkpointed: dict[int, int] = {}

@@ -349,6 +349,7 @@ class DiskReport(Message, frozen=True, tag="disk_report"):
 
 class ReportSeen(Message, frozen=True, tag="report_seen"):
     stamp: int
+    is_supplied: bool = False  # the disk has all that the master gives it: a put could go there now
 
 
 class StoredNeedle(msgspec.Struct, frozen=True, array_like=True):

@@ -1,0 +1,170 @@
+"""A whole store of real processes for tests: `warehouse up` on loopback, in a temporary folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+START_S = 60.0
+
+
+def free_port_base(volumes: int = 4) -> int:
+    """A port base whose ports are free now; far from the defaults and from the ephemeral range."""
+    while True:
+        base = random.randrange(15000, 31000, 100)
+        try:
+            for offset in [0, 1, *range(10, 10 + volumes)]:
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", base + offset))
+        except OSError:
+            continue
+        return base
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WAREHOUSE_")}
+    return {**kept, "PYTHONPATH": str(ROOT), **(extra or {})}
+
+
+class RunningStore:
+    """`with RunningStore(folder) as store:` a store that is ready; stopped, or killed, at the end."""
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        volumes: int = 1,
+        config: str | None = None,
+        port_base: int | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.data = data
+        self.volumes = volumes
+        self.port_base = port_base or free_port_base(volumes)
+        self.env = environment(env)
+        self.profile = data / "profile.toml"
+        self.log = data.parent / f"{data.name}.log"
+        self.events: list[dict[str, Any]] = []
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> RunningStore:
+        command = [sys.executable, "-m", "actors.cluster", "--data", str(self.data), "--json"]
+        command += ["--volumes", str(self.volumes), "--port-base", str(self.port_base)]
+        if self._config is not None:
+            path = self.data.parent / f"{self.data.name}-settings.toml"
+            path.write_text(self._config)
+            command += ["--config", str(path)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=self.env)
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def _wait_ready(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            readable, _, _ = select.select([self._process.stdout], [], [], 0.2)
+            if readable:
+                line = self._process.stdout.readline()
+                if not line:
+                    break
+                event = json.loads(line)
+                self.events.append(event)
+                if event["event"] == "ready":
+                    return
+        raise AssertionError(f"the store did not become ready:\n{self.log.read_text()[-4000:]}")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def pids(self) -> dict[str, int]:
+        """The actors that run now: "master", "disk-1", ... -> process id."""
+        found = {}
+        for task in Path(f"/proc/{self.pid}/task").glob("*/children"):
+            for pid in task.read_text().split():
+                try:
+                    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+                    state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+                except OSError:
+                    continue
+                if state == "Z":
+                    continue
+                if "actors.master" in words:
+                    found["master"] = int(pid)
+                elif "actors.volume" in words:
+                    found[Path(words[words.index("--disk") + 1]).name] = int(pid)
+        return found
+
+    def kill_actor(self, name: str) -> None:
+        os.kill(self.pids()[name], signal.SIGKILL)
+
+    def stop(self, timeout_s: float = 30.0) -> int:
+        """SIGTERM, as Ctrl-C does; return the exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            status = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        self._close()
+        return status
+
+    def kill(self) -> None:
+        """SIGKILL for the supervisor; its children see their standard input close and stop."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        actors = self.pids()
+        self._process.kill()
+        self._process.wait()
+        self._close()
+        deadline = time.monotonic() + 15
+        while any(Path(f"/proc/{pid}").exists() for pid in actors.values()):
+            if time.monotonic() > deadline:
+                for pid in actors.values():
+                    if Path(f"/proc/{pid}").exists():
+                        os.kill(pid, signal.SIGKILL)
+                raise AssertionError("actors outlived their supervisor by 15 s")
+            time.sleep(0.02)
+
+    def _close(self) -> None:
+        assert self._process is not None
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def __enter__(self) -> RunningStore:
+        return self if self._process is not None else self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.is_running:
+            if kind is None:
+                status = self.stop()
+                assert status == 0, f"the store ended with {status}:\n{self.log.read_text()[-4000:]}"
+            else:
+                self.kill()

@@ -1,0 +1,79 @@
+"""No path holds a whole object: 2 GB through put and get, every process under 150 MB."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import ROOT, RunningStore, environment
+
+SIZE = 2 * 1024**3
+PEAK_MAX = 150 * 1024**2
+
+CLIENT = """
+import json, resource, sys, trio, client
+
+async def main():
+    async with client.connect(sys.argv[1]) as warehouse:
+        bucket = warehouse.bucket("memory")
+        if sys.argv[2] == "up":
+            await bucket.upload("large", sys.argv[3])
+        else:
+            await bucket.download("large", sys.argv[3])
+
+trio.run(main)
+print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+"""
+
+
+def peak(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"no VmHWM for {pid}")
+
+
+def move(store: RunningStore, direction: str, path: Path) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, str(store.profile), direction, str(path)],
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(json.loads(done.stdout)["peak"])
+
+
+def digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+@pytest.mark.timeout(400)
+def test_two_gigabytes_pass_through_every_process_under_150_mb(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    with source.open("wb") as file:
+        for _ in range(SIZE // (64 * 1024**2)):
+            file.write(os.urandom(64 * 1024**2))
+    with RunningStore(tmp_path / "store", volumes=1) as store:
+        subprocess.run(
+            [sys.executable, "-m", "client", "mb", "wh://memory", "--profile", str(store.profile)],
+            env=store.env,
+            check=True,
+            timeout=60,
+        )
+        peaks = {"client up": move(store, "up", source), "client down": move(store, "down", target)}
+        peaks.update({name: peak(pid) for name, pid in store.pids().items()})
+        peaks["cluster"] = peak(store.pid)
+    assert digest_of(source) == digest_of(target)
+    print({name: f"{value / 1024**2:.0f} MiB" for name, value in peaks.items()})
+    assert all(value < PEAK_MAX for value in peaks.values()), peaks
