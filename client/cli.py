@@ -10,6 +10,7 @@ files are copied at once in `transfers.py`.
 from __future__ import annotations
 
 import inspect
+import io
 import logging
 import os
 import signal
@@ -549,6 +550,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     # What went wrong is printed once, below; log records of a link that reconnects are not for a terminal.
     logging.getLogger().addHandler(logging.NullHandler())
+    for stream in (sys.stdout, sys.stderr):  # a key that this terminal cannot show must not end a listing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except UnknownCommandError:

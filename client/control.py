@@ -64,6 +64,7 @@ class Control:
         self._token: str | None = None
         self._token_expires = 0.0  # trio time, like all instants here
         self._renew_at = 0.0
+        self._life = trio.CancelScope()
         self._attaching = trio.Lock()
         self._attach_count = 0
         self.chunk_size = 0  # the store's; known once the link is up
@@ -82,22 +83,25 @@ class Control:
         return min(SMALL_MAX, self.chunk_size)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold the link until cancelled; started when the master has accepted the API key.
+        """Hold the link until `stop`; started when the master has accepted the API key.
+
+        From then on no cancellation reaches it: what its users do when they are cancelled, such as aborting
+        an upload, needs the link for a moment longer.
 
         Raises:
             BadCredentials: the master does not know this key or secret.
             LinkDown: nobody answered at the profile's address within the timeout.
         """
-        async with background() as nursery:
-            await nursery.start(self._link.run)
-            with trio.move_on_after(self._timeout_s) as scope:
-                await self._link.wait_up()
-            if scope.cancelled_caught:
-                raise LinkDown(
-                    f"no answer from the master at {self._profile.master} in {self._timeout_s:g} s"
-                )
-            task_status.started()
-            await self._renew_for_ever()
+        with self._life:
+            async with background() as nursery:
+                await nursery.start(self._link.run)
+                await self._wait_up(trio.current_time() + self._timeout_s)
+                self._life.shield = True
+                task_status.started()
+                await self._renew_for_ever()
+
+    def stop(self) -> None:
+        self._life.cancel()
 
     async def ask(self, body: Request, answer_type: type[A], *, is_repeatable: bool = True) -> A:
         """Send one request and wait for its answer.
@@ -139,7 +143,7 @@ class Control:
         with trio.move_on_at(deadline) as scope:
             await self._link.wait_up()
         if scope.cancelled_caught:
-            raise LinkDown(f"no connection to the master at {self._profile.master}")
+            raise LinkDown(f"no answer from a master at {self._profile.master}")
 
     async def _pause(self, attempt: int, deadline: float, error: StoreError) -> None:
         pause_s = back_off_s(attempt)

@@ -11,9 +11,7 @@ Pure: values in, values out.  What a user got wrong is refused here, before anyt
 from __future__ import annotations
 
 import mimetypes
-import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, urlencode
 
@@ -58,14 +56,13 @@ def key_size(key: str) -> int:
 
 def guess_content_type(key: str) -> str:
     """The content type that a key's ending suggests."""
-    return _type_of_ending(posixpath.basename(key).lower().rpartition(".")[2] if "." in key else "")
+    _, dot, ending = key.rpartition(".")
+    return _type_of_ending(ending) if dot and "/" not in ending else DEFAULT_CONTENT_TYPE
 
 
 @lru_cache(maxsize=1024)
 def _type_of_ending(ending: str) -> str:
-    if not ending:
-        return DEFAULT_CONTENT_TYPE
-    content_type, encoding = _types.guess_type(f"name.{ending}", strict=False)
+    content_type, encoding = _types.guess_type(f"name.{ending.lower()}", strict=False)
     if encoding is not None:  # "a.csv.gz" is gzip, not CSV: nobody unpacks it on the way
         return _ENCODED_TYPES.get(encoding, DEFAULT_CONTENT_TYPE)
     return content_type or DEFAULT_CONTENT_TYPE
@@ -91,8 +88,7 @@ def check_metadata(metadata: Mapping[str, str]) -> int:
     return size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PutOptions:
+class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a put says about an object beside its bytes; already checked."""
 
     content_type: str

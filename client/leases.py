@@ -11,7 +11,8 @@ Time is an argument (seconds of any clock that only goes forward).
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 from client.headers import Header
 from transport.messages import Lease
@@ -29,8 +30,7 @@ AVOID_S = 10.0  # how long a volume that failed a put gets no more of them
 NEEDLE_OVERHEAD = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True):
     """The right to put one needle."""
 
     volume_id: int

@@ -99,7 +99,10 @@ async def connect(
     try:
         async with background() as nursery:
             await nursery.start(control.run)
-            yield Warehouse(_Session(control, pool, nursery))
+            try:
+                yield Warehouse(_Session(control, pool, nursery))
+            finally:
+                control.stop()
     finally:
         with trio.CancelScope(shield=True):  # closes sockets; nothing in there waits for a peer
             await pool.aclose()

@@ -10,7 +10,6 @@ Pure but for `FolderTree`, which makes directories.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,5 +156,5 @@ def key_of_path(path: Path, root: Path) -> str:
     try:
         relative.encode()
     except UnicodeEncodeError:
-        raise BadKey(f"the name of {os.fsencode(path)!r} is not UTF-8, so it cannot become a key") from None
+        raise BadKey("the file's name is not UTF-8, so it cannot become a key") from None
     return relative

@@ -29,7 +29,8 @@ from client.transfers import Totals, Transfer
 from errors import StoreError
 from transport.messages import BucketInfo, DiskStatus, ObjectInfo, Status, VolumeStatus
 
-BAR_WIDTH = 20
+BAR_WIDTH = 16
+PIPED_WIDTH = 120
 
 
 def say(text: str) -> None:
@@ -49,18 +50,19 @@ def tell(is_json: bool, text: str, **fields: Any) -> None:
 
 
 def failure_line(error: StoreError | OSError, subject: str = "") -> str:
-    """One line for standard error: what happened, and its stable code."""
-    if isinstance(error, StoreError):
-        message, code = error.message, error.code
-    else:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        message, code = f"{where}{error.strerror or error}", "os_error"
+    """One line for standard error: what happened, to what, and its stable code."""
+    code, message = explain(error)
+    if not subject and isinstance(error, OSError) and error.filename is not None:
+        subject = str(error.filename)
     about = f"{subject}: " if subject else ""
     return f"warehouse: {printable(about + message)} ({code})"
 
 
-def code_of(error: StoreError | OSError) -> str:
-    return error.code if isinstance(error, StoreError) else "os_error"
+def explain(error: StoreError | OSError) -> tuple[str, str]:
+    """Code and message."""
+    if isinstance(error, StoreError):
+        return error.code, error.message
+    return "os_error", error.strerror or str(error)
 
 
 # --- copies ---------------------------------------------------------------------------------------
@@ -130,7 +132,8 @@ class CopyReport:
         else:
             print(line, file=sys.stderr)
         if self._is_json and not self._is_silent:
-            say_json(event="failed", source=source, target=target, code=code_of(error), message=str(error))
+            code, message = explain(error)
+            say_json(event="failed", source=source, target=target, code=code, message=message)
 
     def sum_up(self, totals: Totals) -> None:
         if self._is_silent:
@@ -224,62 +227,57 @@ def print_status(status: Status, *, is_json: bool) -> None:
     if is_json:
         say_json(**msgspec.to_builtins(status))
         return
-    console = Console()
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_WIDTH)  # nobody's window: do not cut names short
     console.print(_headline(status))
-    console.print(_disk_table(status.disks))
-    if any(disk.volumes for disk in status.disks):
-        console.print(_volume_table(status.disks))
+    for disk in status.disks:
+        console.print(_disk_line(disk), overflow="ellipsis", no_wrap=True)
+        if disk.volumes:
+            console.print(_volume_table(disk))
 
 
 def _headline(status: Status) -> Text:
     text = Text("warehouse is ").append(status.health, _HEALTH_STYLES.get(status.health, ""))
-    text.append(
-        f", up {format_span(status.uptime_s)}, version {status.version}\n"
-        f"{format_count(status.object_count, 'object')} ({format_size(status.byte_count)}) in "
-        f"{format_count(status.bucket_count, 'bucket')}, {format_count(status.upload_count, 'upload')} under "
-        f"way, {format_count(status.garbage_count, 'deleted needle')} to be marked, "
-        f"{format_count(status.client_count, 'client')}"
-    )
+    text.append(f", up {format_span(status.uptime_s)}, version {status.version}\n")
+    text.append(f"{format_count(status.object_count, 'object')} ({format_size(status.byte_count)})")
+    text.append(f" in {format_count(status.bucket_count, 'bucket')}")
+    text.append(f", {format_count(status.client_count, 'client')} connected")
+    if status.upload_count:
+        text.append(f", {format_count(status.upload_count, 'upload')} under way")
+    if status.garbage_count:
+        text.append(f", {format_count(status.garbage_count, 'deleted needle')} to be marked")
     return text
 
 
-def _disk_table(disks: list[DiskStatus]) -> Table:
-    columns = ("disk", "state", "since", "free", "of", "volumes", "address")
-    table = Table(*columns, title="Disks", title_justify="left")
-    for disk in disks:
-        state = "online" if disk.is_online else "OFFLINE"
-        if disk.is_online and disk.is_read_only:
-            state = "read-only"
+def _disk_line(disk: DiskStatus) -> Text:
+    text = Text(f"\n{printable(disk.name)}  ", style="bold")
+    if not disk.is_online:
+        text.append(f"OFFLINE since {format_time(disk.since_ms)}", "bold red")
+    elif disk.is_read_only:
+        text.append("read-only", "yellow")
+    else:
+        text.append("online", "green")
+    free = f"{format_size(disk.free)} of {format_size(disk.capacity)} free"
+    return text.append(f"  {free}  {disk.url}", "not bold")
+
+
+def _volume_table(disk: DiskStatus) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("  volume", "state", "filled", "", "needles", "dead"):
+        table.add_column(name, no_wrap=True, header_style="dim")
+    for volume in disk.volumes:
+        report = volume.report
+        is_troubled = not disk.is_online or report.sealed_cause is not None or report.damaged_count > 0
         table.add_row(
-            Text(printable(disk.name)),
-            state,
-            format_time(disk.since_ms),
-            format_size(disk.free),
-            format_size(disk.capacity),
-            str(len(disk.volumes)),
-            Text(disk.url),
-            style="" if disk.is_online else "bold red",
+            f"  {report.volume_id}",
+            _volume_state(volume, disk),
+            fill_bar(report.file_size, report.capacity),
+            f"{format_size(report.file_size)} of {format_size(report.capacity)}",
+            f"{report.live_count:,}",
+            format_size(report.dead_bytes),
+            style="red" if is_troubled else "",
         )
-    return table
-
-
-def _volume_table(disks: list[DiskStatus]) -> Table:
-    columns = ("volume", "disk", "state", "filled", "", "needles", "dead")
-    table = Table(*columns, title="Volumes", title_justify="left")
-    for disk in disks:
-        for volume in disk.volumes:
-            report = volume.report
-            is_troubled = not disk.is_online or report.sealed_cause is not None or report.damaged_count > 0
-            table.add_row(
-                str(report.volume_id),
-                Text(printable(disk.name)),
-                _volume_state(volume, disk),
-                fill_bar(report.file_size, report.capacity),
-                f"{format_size(report.file_size)} of {format_size(report.capacity)}",
-                f"{report.live_count:,}",
-                format_size(report.dead_bytes),
-                style="bold red" if is_troubled else "",
-            )
     return table
 
 

@@ -24,9 +24,9 @@ async def background() -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as nursery:
             try:
                 yield nursery
-            except trio.Cancelled:
-                raise  # belongs to this nursery's scope or to one further out: Trio finds the right one
             except BaseException as error:
+                if is_cancellation(error):
+                    raise  # of this nursery's scope or of one further out: Trio finds the right one
                 # Kept, so that the nursery does not put it into a group; raised again below.
                 error_of_body = error
             nursery.cancel_scope.cancel()
@@ -59,6 +59,9 @@ class Crew:
             await self._someone_left.wait()
             self._someone_left = trio.Event()
 
+    def cancel(self) -> None:
+        self._nursery.cancel_scope.cancel()
+
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         """Give work to a new task; wait for room first."""
         self.running_count += 1
@@ -87,18 +90,26 @@ async def crew(size: int) -> AsyncIterator[Crew]:
         members = Crew(nursery, size)
         try:
             yield members
-        except trio.Cancelled:
-            raise
         except BaseException as error:
+            if is_cancellation(error):
+                raise
             error_of_body = error
             nursery.cancel_scope.cancel()
     try:
-        if members.error is not None:
-            raise members.error
+        # The body's own error came first, or the body would have been cancelled and had none.
         if error_of_body is not None:
             raise error_of_body
+        if members.error is not None:
+            raise members.error
     finally:
         error_of_body = members.error = None  # or errors and frames would keep each other alive
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """True for `Cancelled`, and for a group that has one anywhere in it."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_cancellation(one) for one in error.exceptions)
+    return isinstance(error, trio.Cancelled)
 
 
 def single_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

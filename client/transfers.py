@@ -134,7 +134,7 @@ def upload(
         bucket = warehouse.bucket(target.bucket)
         return (await bucket.upload(target.key, path, progress, content_type)).size
 
-    return Transfer(str(path), str(target), size, run)
+    return Transfer(name_of(path), str(target), size, run)
 
 
 def download(
@@ -154,13 +154,18 @@ def remote_copy(source: Remote, size: int, target: Remote, warehouse: Warehouse)
     return Transfer(str(source), str(target), size, run)
 
 
+def name_of(path: Path) -> str:
+    """A path as text for reports, also where its bytes are none."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 async def single(transfer: Transfer) -> AsyncIterator[Found]:
     yield transfer
 
 
 async def download_one(source: Remote, path: Path, warehouse: Warehouse) -> AsyncIterator[Found]:
     info = await warehouse.bucket(source.bucket).stat(source.key)
-    yield download(source, info.size, lambda: path, str(path), warehouse)
+    yield download(source, info.size, lambda: path, name_of(path), warehouse)
 
 
 async def remote_copy_one(source: Remote, target: Remote, warehouse: Warehouse) -> AsyncIterator[Found]:
@@ -181,7 +186,7 @@ async def uploads_below(
         try:
             entries = await trio.to_thread.run_sync(_entries_of, folder)
         except OSError as error:
-            yield Unfit(str(folder), str(target), error)
+            yield Unfit(name_of(folder), str(target), error)
             continue
         for entry in entries:
             if entry.is_folder:
@@ -192,7 +197,7 @@ async def uploads_below(
                     raise entry.problem
                 place = target.inside(key_of_path(entry.path, root))
             except (StoreError, OSError) as error:
-                yield Unfit(str(entry.path), str(target), error)
+                yield Unfit(name_of(entry.path), str(target), error)
             else:
                 yield upload(entry.path, entry.size, place, warehouse, content_type)
 
@@ -247,7 +252,7 @@ async def objects_below(
 async def downloads_below(source: Remote, root: Path, warehouse: Warehouse) -> AsyncIterator[Found]:
     tree = FolderTree(root)
     async for remote, relative, info in objects_below(source, warehouse):
-        name = str(root / relative.lstrip("/"))
+        name = name_of(root / relative.lstrip("/"))
         yield download(remote, info.size, partial(tree.path_for, relative), name, warehouse)
 
 

@@ -27,7 +27,7 @@ from client.control import Control, back_off_s
 from client.headers import FAILURE_SIZE_MAX, PutOptions, crc_of_etag, read_failure, read_put_answer
 from client.puts import ATTEMPTS, Verdict, judge
 from client.sources import MemorySource, Pieces, Source, as_bytes_view
-from client.tasks import crew
+from client.tasks import Crew, crew
 from errors import (
     DeadlineExceeded,
     LinkDown,
@@ -113,15 +113,24 @@ class Uploader:
             if chunk.is_last and len(chunk.data) <= self._control.small_max:
                 return await put_small(chunk.data)
             async with self._begun(key, None, options, progress) as upload:
-                while True:
-                    members.size = stream_parallel(chunk.index)
-                    await members.wait_room()
-                    members.start(partial(upload.send_buffered, chunk, chunker.size))
-                    if chunk.is_last:
-                        break
-                    chunk = await chunker.next()
+                try:
+                    await self._send_all(chunk, chunker, upload, members)
+                except BaseException:
+                    members.cancel()  # before the upload is aborted, or they would send chunks of nothing
+                    raise
+                return await upload.finish(chunker.count, chunker.size)
+
+    async def _send_all(
+        self, chunk: StreamChunk, chunker: StreamChunker, upload: Upload, members: Crew
+    ) -> None:
+        while True:
+            members.size = stream_parallel(chunk.index)
+            await members.wait_room()
+            members.start(partial(upload.send_buffered, chunk, chunker.size))
+            if chunk.is_last:
                 await members.wait_all()
-                return await upload.finish(chunk.index + 1, chunker.size)
+                return
+            chunk = await chunker.next()
 
     @asynccontextmanager
     async def _begun(
@@ -356,29 +365,34 @@ class StreamChunker:
 
     def __init__(self, pieces: AsyncIterable[bytes | bytearray | memoryview], chunk_size: int) -> None:
         self._chunk_size = chunk_size  # what the store takes
-        self.size = 0  # of all chunks so far
+        self.size = 0  # bytes of all chunks so far
+        self.count = 0
         self._pieces = aiter(pieces)
         self._rest = memoryview(b"")
-        self._index = 0
 
     async def next(self) -> StreamChunk:
         """The next chunk; not to be called after the last one."""
-        size_max = min(stream_chunk_size(self._index), self._chunk_size)
-        data = bytearray()
-        while not self._rest or len(data) < size_max:
-            taken = self._rest[: size_max - len(data)]
-            data += taken
+        size_max = min(stream_chunk_size(self.count), self._chunk_size)
+        # All of it at once: the kernel gives memory as it is filled, and a buffer that grows is copied and
+        # takes more than it needs.
+        data = bytearray(size_max)
+        filled = 0
+        while not self._rest or filled < size_max:
+            taken = self._rest[: size_max - filled]
+            data[filled : filled + len(taken)] = taken
+            filled += len(taken)
             self._rest = self._rest[len(taken) :]
             if self._rest:
                 break  # the chunk is full, and more follows
             piece = await anext(self._pieces, None)
             if piece is None:
+                del data[filled:]
                 return self._cut(data, is_last=True)
             self._rest = as_bytes_view(piece)
         return self._cut(data, is_last=False)
 
     def _cut(self, data: bytearray, *, is_last: bool) -> StreamChunk:
-        chunk = StreamChunk(self._index, data, is_last)
-        self._index += 1
+        chunk = StreamChunk(self.count, data, is_last)
+        self.count += 1
         self.size += len(data)
         return chunk
