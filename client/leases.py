@@ -41,17 +41,31 @@ class Ticket(msgspec.Struct, frozen=True):
 
 
 class _HeldLease:
-    __slots__ = ("authorization", "expires_s", "last_id", "next_id", "prefix", "room", "url", "volume_id")
+    __slots__ = (
+        "_whole_room",
+        "authorization",
+        "expires_s",
+        "last_id",
+        "next_id",
+        "prefix",
+        "room",
+        "url",
+        "volume_id",
+    )
 
     def __init__(self, lease: Lease, now_s: float) -> None:
         self.volume_id = lease.volume_id
         self.next_id = lease.first_needle_id
         self.last_id = lease.last_needle_id
-        self.room = lease.byte_count
+        self.room = self._whole_room = lease.byte_count
         self.url = lease.url
         self.prefix = f"/v1/needles/{lease.volume_id}/"
         self.authorization = ("Authorization", f"Bearer {lease.token}")
         self.expires_s = now_s + lease.expires_in_s - min(EXPIRY_MARGIN_S, lease.expires_in_s / 4)
+
+    @property
+    def is_nearly_spent(self) -> bool:
+        return self.room * 16 < self._whole_room
 
     @property
     def left_count(self) -> int:
@@ -78,7 +92,7 @@ class LeasePool:
             if lease.expires_s <= now_s:
                 self._forget(lease)
                 continue
-            if lease.room < stored_size and lease.room < self._mean_size:
+            if lease.room < stored_size and lease.is_nearly_spent:
                 self._forget(lease)
                 continue
             leases.rotate(-1)

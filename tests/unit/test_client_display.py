@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.display import (
+    format_count,
+    format_size,
+    format_span,
+    format_time,
+    parse_size,
+    parse_span,
+    printable,
+)
+from client.places import UsageError
+from client.reports import fill_bar
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (1024**2 - 1, "1.0 MiB"),
+        (80 * 1024**2, "80.0 MiB"),
+        (5 * 1024**5, "5.0 PiB"),
+        (5000 * 1024**5, "5000.0 PiB"),
+    ],
+)
+def test_sizes_read_well(size: int, text: str) -> None:
+    assert format_size(size) == text
+
+
+@given(st.integers(0, 2**70))
+def test_no_size_is_shown_as_1024_of_a_unit(size: int) -> None:
+    assert not format_size(size).startswith("1024.0 ") or size > 1023 * 1024**5
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("500", 500),
+        ("64KiB", 65_536),
+        ("64k", 65_536),
+        ("1.5 GiB", 1_610_612_736),
+        ("5mb", 5_242_880),
+    ],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "x", "-5", "5 apples", "1e9", "KiB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("30m", 1800), ("1h", 3600), ("1.5H", 5400), ("7d", 604_800)],
+)
+def test_spans_are_read(text: str, seconds: float) -> None:
+    assert parse_span(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "soon", "-1h", "1w", "1h30m"])
+def test_what_is_no_span_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_span(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3661, "1 h 1 min"), (90_061, "1 d 1 h"), (86_400, "1 d")],
+)
+def test_spans_read_well(seconds: float, text: str) -> None:
+    assert format_span(seconds) == text
+
+
+def test_counts_and_times_read_well() -> None:
+    assert [format_count(count, "file") for count in (0, 1, 2500)] == ["0 files", "1 file", "2,500 files"]
+    assert format_time(0)[:4] in ("1969", "1970")
+
+
+@given(st.text(st.characters()))
+def test_what_is_printed_is_printable_and_encodable(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable()
+    shown.encode()
+    if text.isprintable():
+        assert shown == text
+
+
+@given(st.integers(0, 2**50), st.integers(0, 2**50))
+def test_a_bar_keeps_its_width(used: int, capacity: int) -> None:
+    assert len(fill_bar(used, capacity)) == len(fill_bar(0, 1))
