@@ -20,6 +20,7 @@ from transport.messages import Lease
 NEEDLE_COUNT_FIRST = 8
 NEEDLE_COUNT_MAX = 512
 BYTE_COUNT_MAX = 64 * 1024 * 1024  # reserved by one request; more than a second's worth at any rate
+LEASES_MAX = 64  # held at once; what is left of the oldest is let go
 BUSY_S = 5.0  # ids used up within this long were too few
 IDLE_S = 30.0  # and within more than this, too many
 EXPIRY_MARGIN_S = 10.0  # a put started on a lease must arrive before it expires
@@ -138,6 +139,8 @@ class LeasePool:
             held = _HeldLease(lease, now_s)
             self._leases.append(held)
             self._left_count += held.left_count
+        while len(self._leases) > LEASES_MAX:
+            self._forget(self._leases[0])
 
     def drop(self, ticket: Ticket) -> None:
         """Forget the lease that a ticket came from: its token or its room is spent."""

@@ -8,6 +8,7 @@ from client.leases import (
     BUSY_S,
     BYTE_COUNT_MAX,
     IDLE_S,
+    LEASES_MAX,
     NEEDLE_COUNT_FIRST,
     NEEDLE_COUNT_MAX,
     LeasePool,
@@ -78,8 +79,8 @@ def test_spent_leases_do_not_pile_up() -> None:
         pool.add([lease(1, number * 100, 100, room=2500)], 0)
         while pool.take(1000, 0) is not None:
             pass
-    assert len(pool._leases) <= 1
-    assert pool._left_count <= 100
+    assert len(pool._leases) == LEASES_MAX
+    assert pool._left_count == 98 * LEASES_MAX
 
 
 def test_a_failed_volume_is_left_alone_for_a_while() -> None:
