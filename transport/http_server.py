@@ -28,7 +28,7 @@ import msgspec
 import trio
 
 from errors import BodyTooLarge, LinkDown, Overloaded, RequestTimeout, StoreError
-from transport.http_channel import JOIN_SIZE, Body
+from transport.http_channel import JOIN_SIZE, Body, plain_socket
 from transport.http_connection import Clock, Connection, HttpLimits
 from transport.http_head import CONTINUE, RequestHead, header_lines, parse_request_head, status_line
 from transport.http_rules import CorsRule, refusal_headers
@@ -220,7 +220,7 @@ class Exchange(RequestHead):
             lines += b"Connection: close\r\n"
         elif not self.is_http_11:
             lines += b"Connection: keep-alive\r\n"
-        if status == 204:  # RFC 9110, 8.6: it has no Content-Length
+        if status in (204, 304):  # RFC 9110, 8.6: neither may say how long its missing body is
             return b"%b%b\r\n" % (shared.first_lines(status), lines)
         return b"%b%bContent-Length: %d\r\n\r\n" % (shared.first_lines(status), lines, content_length)
 
@@ -273,6 +273,7 @@ class HttpServer:
 
         Closes the listeners.
         """
+        self._shared.look_at_clocks()
         async with trio.open_nursery() as sweeping:
             sweeping.start_soon(self._sweep)
             with self._serving:
@@ -317,20 +318,21 @@ class HttpServer:
     async def _accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
         while True:
             try:
-                accepted, address = await listener.socket.accept()
+                stream = await listener.accept()
             except OSError as error:
-                if error.errno in OUT_OF_ROOM:
-                    log.warning("cannot accept connections", extra={"cause": str(error)})
-                    await trio.sleep(ACCEPT_PAUSE_S)
-                continue  # otherwise the client was gone before we looked
-            # A plain socket from here on: Trio's wrapper costs a checkpoint per call.
-            sock = socket.socket(fileno=accepted.detach())
-            sock.setblocking(False)
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._admit(sock, address, nursery)
+                if error.errno not in OUT_OF_ROOM:
+                    raise
+                log.warning("cannot accept connections", extra={"cause": str(error)})
+                await trio.sleep(ACCEPT_PAUSE_S)
+            else:
+                self._admit(plain_socket(stream), nursery)
 
-    def _admit(self, sock: socket.socket, address: Any, nursery: trio.Nursery) -> None:
+    def _admit(self, sock: socket.socket, nursery: trio.Nursery) -> None:
+        try:
+            address = sock.getpeername()
+        except OSError:
+            sock.close()  # gone already
+            return
         host, peer = "", "local"
         if isinstance(address, tuple):
             host, peer = address[0], f"{address[0]}:{address[1]}"
@@ -379,7 +381,7 @@ async def _serve_connection(connection: Connection, shared: _Shared) -> None:
     state: dict[str, Any] = {}
     is_first = True
     pipelined = 0
-    while not shared.is_stopping or connection.has_received:
+    while not shared.is_stopping:
         exchange = Exchange(connection, state, shared)
         try:
             data = await connection.receive_head(is_first=is_first)
@@ -410,19 +412,21 @@ async def _serve_exchange(exchange: Exchange, connection: Connection, shared: _S
             if not exchange.has_started:
                 raise RuntimeError("the handler returned without an answer")
         except StoreError as error:
+            if exchange.has_started and not connection.is_broken:
+                log.warning("answer cut short", extra=_named(exchange) | {"code": error.code})
             if not await _answer_failure(exchange, connection, error):
                 return False
         except Exception:
-            log.exception("handler failed", extra={"method": exchange.method, "path": exchange.path})
+            log.exception("handler failed", extra=_named(exchange))
             exchange.is_keep_alive = False
             bug = _InternalError("the server failed at this request; its log says why")
             if not await _answer_failure(exchange, connection, bug):
                 return False
         if exchange.answer_left:
-            log.error("handler wrote less than it declared", extra={"path": exchange.path})
+            log.error("handler wrote less than it declared", extra=_named(exchange))
             return False
         if not exchange.is_keep_alive:
-            if exchange.body_left:
+            if exchange.body_left or connection.has_received:
                 await _linger(connection, shared)
             return False
         if exchange.body_left:
@@ -434,15 +438,17 @@ async def _serve_exchange(exchange: Exchange, connection: Connection, shared: _S
 
 async def _answer_failure(exchange: Exchange, connection: Connection, error: StoreError) -> bool:
     """Turn a failure of the handler into an answer; False when it is too late for one."""
-    if connection.is_broken:
-        return False
-    if exchange.has_started:
-        log.warning("answer cut short", extra={"code": error.code, "cause": error.message})
+    if connection.is_broken or exchange.has_started:
         return False
     if isinstance(error, RequestTimeout):
         exchange.is_keep_alive = False
     await exchange.refuse(error)
     return True
+
+
+def _named(exchange: Exchange) -> dict[str, str]:
+    """What a log line may say of a request: not its query, where a token may stand."""
+    return {"method": exchange.method.decode("latin-1"), "path": exchange.path.decode("latin-1")}
 
 
 class _InternalError(StoreError):

@@ -11,7 +11,7 @@ import socket
 import trio
 
 from errors import DeadlineExceeded, LinkDown
-from transport.http_channel import RECEIVE_SIZE, Channel
+from transport.http_channel import RECEIVE_SIZE, Channel, plain_socket
 from transport.http_head import HEAD_END, AnswerHead, parse_answer_head
 
 HEAD_SIZE_MAX = 64 * 1024
@@ -45,10 +45,7 @@ class Wire(Channel):
             raise LinkDown(f"no connection to {peer} within {connect_s:g} s") from None
         except OSError as error:
             raise LinkDown(f"no connection to {peer}: {error}") from error
-        # A plain socket from here on: Trio's wrapper costs a checkpoint per call.
-        sock = socket.socket(fileno=stream.socket.detach())
-        sock.setblocking(False)
-        return cls(sock, peer, stall_s)
+        return cls(plain_socket(stream), peer, stall_s)
 
     def is_stale(self) -> bool:
         """Whether the server has closed an idle connection, or said something unasked."""

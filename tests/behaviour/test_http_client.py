@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import trio
-from http_harness import echo, no_descriptor_left, serving
+from http_harness import echo, serving
 
 from transport.http_client import HttpPool
-
-__all__ = ["no_descriptor_left"]
-
-pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 
 MEBIBYTE = 1024 * 1024
 
