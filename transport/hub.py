@@ -107,6 +107,7 @@ class Peer:
         self.user_id = user_id
         self.is_gone = False
         self._descriptor = descriptor
+        self._generation = hub._generations.get(descriptor, 0)
         self._connection = connection_name(descriptor)
         self._is_fresh = True  # heard from since the last sweep
         self._stalled_at: float | None = None
@@ -164,6 +165,7 @@ class Hub:
         self._in_flight = 0
         self._peers: dict[bytes, Peer] = {}
         self._bound: dict[int, set[Peer]] = {}  # descriptor -> peers whose messages came through it
+        self._generations: dict[int, int] = {}  # descriptor -> how many connections it has carried
         self._known_ids: OrderedDict[bytes, str] = OrderedDict()  # departed routing id -> User-Id
         self._guard = FloodGuard(connection_max=UNREAD_MAX, total_max=UNREAD_TOTAL_MAX)
         self._is_dry = False  # all there was has been read since the last sweep
@@ -327,7 +329,7 @@ class Hub:
             PermissionDenied: the key was denied, or the routing id belongs to another one.
         """
         peer = self._peers.get(ident)
-        if peer is not None and peer._descriptor == descriptor and peer.user_id == user_id:
+        if peer is not None and self._is_of(peer, descriptor) and peer.user_id == user_id:
             return peer
         if peer is not None:  # libzmq takes an id over only when its connection has ended
             self._gone(peer, "its routing id came through another connection")
@@ -340,6 +342,17 @@ class Hub:
         if user_id in self.denied:
             raise PermissionDenied("this key was denied")
         return self._meet(ident, user_id, descriptor)
+
+    def _is_of(self, peer: Peer, descriptor: int) -> bool:
+        """Is what came through this descriptor from the connection that this peer is?"""
+        if peer._descriptor != descriptor:
+            return False
+        generation = self._generations.get(descriptor, 0)
+        if peer._generation != generation:  # the descriptor was reused, or its own event came late
+            if connection_name(descriptor) != peer._connection:
+                return False
+            peer._generation = generation
+        return True
 
     def _meet(self, ident: bytes, user_id: str, descriptor: int) -> Peer | None:
         # The message may have waited here longer than its sender lived.
@@ -363,6 +376,7 @@ class Hub:
         event, descriptor = received
         if event == zmq.Event.ACCEPTED:
             self._guard.opened(descriptor)
+            self._generations[descriptor] = self._generations.get(descriptor, 0) + 1
         else:
             self._guard.closed(descriptor)
         self._departures.append(descriptor)  # accepted too: who had that descriptor before has lost it

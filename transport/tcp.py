@@ -1,7 +1,8 @@
 """TCP connections that ZeroMQ owns, as the kernel sees them.
 
-libzmq names a connection by its descriptor, and descriptors are reused at once.  Everything here works on a
-duplicate: what was duplicated cannot change under us, and libzmq's own descriptor is never touched.
+libzmq names a connection by its descriptor, and descriptors are reused at once.  The two ends of a connection
+(address and port, twice) are its name for as long as anybody cares: a descriptor that has another name now
+carries another connection.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import dup
 
 _BYTES_RECEIVED = struct.Struct("@Q")  # tcpi_bytes_received in struct tcp_info, linux/tcp.h
@@ -18,7 +21,7 @@ _BYTES_RECEIVED_AT = 128
 def connection_name(descriptor: int) -> str:
     """Name a connection by its two ends; "" when there is none (any more)."""
     try:
-        with socket.socket(fileno=dup(descriptor)) as connection:
+        with _borrowed(descriptor) as connection:
             return _name(connection)
     except OSError:
         return ""
@@ -30,6 +33,7 @@ def shut_connection(descriptor: int, name: str) -> bool:
     libzmq has no call for it: ZMQ_DISCONNECT_PEER is a draft.
     """
     try:
+        # A duplicate cannot become another connection between the comparison and the shutdown.
         with socket.socket(fileno=dup(descriptor)) as connection:
             if not name or _name(connection) != name:
                 return False
@@ -44,7 +48,7 @@ def received_bytes(descriptor: int) -> int | None:
     if not sys.platform.startswith("linux"):
         return None
     try:
-        with socket.socket(fileno=dup(descriptor)) as connection:
+        with _borrowed(descriptor) as connection:
             info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED_AT + 8)
     except OSError:
         return None
@@ -52,6 +56,16 @@ def received_bytes(descriptor: int) -> int | None:
         return None
     count: int = _BYTES_RECEIVED.unpack_from(info, _BYTES_RECEIVED_AT)[0]
     return count
+
+
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """Look through a descriptor that stays its owner's; needs no new one, so it works when all are in use."""
+    connection = socket.socket(fileno=descriptor)
+    try:
+        yield connection
+    finally:
+        connection.detach()
 
 
 def _name(connection: socket.socket) -> str:

@@ -82,8 +82,13 @@ class Owner:
 
 @asynccontextmanager
 async def open_hub(
-    owner: Owner, endpoint: str = "tcp://127.0.0.1:0", **options: object
+    owner: Owner,
+    endpoint: str = "tcp://127.0.0.1:0",
+    *,
+    prepare: Callable[[Hub], None] = lambda hub: None,
+    **options: object,
 ) -> AsyncIterator[tuple[Hub, str]]:
+    """Run a hub; `prepare` may tamper with it before it starts."""
     hub = Hub(
         keys=HUB_KEYS,
         incarnation=1,
@@ -92,6 +97,7 @@ async def open_hub(
         on_gone=owner.on_gone,
         **options,  # type: ignore[arg-type]
     )
+    prepare(hub)
     async with trio.open_nursery() as nursery:
         bound = await nursery.start(hub.run, endpoint)
         yield hub, bound

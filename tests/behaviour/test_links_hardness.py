@@ -17,7 +17,7 @@ from links_kit import KEYS, Owner, RawDealer, free_endpoint, open_hub, open_link
 
 from errors import BadCredentials, LinkDown, Overloaded
 from transport.curve import CurveKeys
-from transport.links import HubLimits
+from transport.links import Hub, HubLimits, Peer
 from transport.messages import (
     FRAME_SIZE_MAX,
     Attach,
@@ -39,6 +39,11 @@ pack = msgspec.msgpack.encode
 def code_of(envelope: Envelope) -> str:
     assert isinstance(envelope.body, Refused), envelope
     return envelope.body.code
+
+
+def without_hints(hub: Hub) -> None:
+    """Have the monitor's events come too late, as they sometimes do."""
+    hub._act_on_departures = lambda: None  # type: ignore[method-assign]
 
 
 # --- who may speak --------------------------------------------------------------------------------
@@ -72,8 +77,7 @@ async def test_a_routing_id_of_another_key_is_refused_and_never_carried_out():
 
 async def test_a_message_through_a_new_connection_ends_the_old_session_before_it_is_heard():
     owner = Owner()
-    async with open_hub(owner, limits=HubLimits(sweep_s=60)) as (hub, endpoint):
-        hub._act_on_departures = lambda: None  # type: ignore[method-assign]  # the hints do not come in time
+    async with open_hub(owner, prepare=without_hints, limits=HubLimits(sweep_s=60)) as (hub, endpoint):
         with RawDealer(endpoint, ident=b"client-1") as first:
             await first.ask(Attach(token="good"), request_id=5)
             (old,) = hub.peers.values()
@@ -183,6 +187,64 @@ async def test_a_disconnected_peer_comes_back_as_a_new_one():
         (after,) = hub.peers.values()
         assert after.ident != before.ident
         assert owner.gone == [before]
+
+
+async def test_a_successor_with_the_same_routing_id_ends_the_session_of_the_dead():
+    owner = Owner()
+    async with open_hub(owner) as (hub, endpoint):
+        with RawDealer(endpoint, ident=b"client-1") as first:
+            await first.ask(Attach(token="good"), request_id=5)
+            (old,) = hub.peers.values()
+            with RawDealer(endpoint, ident=b"client-1"):
+                await trio.sleep(0.2)  # libzmq lets it in, and will not hear it while the first one lives
+                assert not old.is_gone
+                first.socket.close(linger=0)
+                await until(lambda: owner.gone == [old])
+                assert not hub.peers
+
+
+async def test_the_sweep_finds_whom_the_monitor_did_not_name():
+    owner = Owner()
+    async with open_hub(owner, prepare=without_hints) as (hub, endpoint):
+        with RawDealer(endpoint) as dealer:
+            await dealer.ask(ListBuckets(), request_id=1)
+            (peer,) = hub.peers.values()
+        await until(lambda: owner.gone == [peer], timeout_s=2)
+
+
+async def test_the_monitor_alone_names_whoever_leaves_at_once():
+    owner = Owner()
+    async with open_hub(owner, limits=HubLimits(sweep_s=60)) as (hub, endpoint):
+        for _ in range(20):
+            with RawDealer(endpoint) as dealer:
+                await dealer.ask(ListBuckets(), request_id=1)
+                (peer,) = hub.peers.values()
+            await until(lambda left=peer: left in owner.gone, timeout_s=0.5)
+        assert not hub._bound
+
+
+async def test_the_last_words_of_the_dead_make_no_peer():
+    owner, heard = Owner(), []
+
+    def listen(hub: Hub) -> None:
+        judge = hub._peer_of
+
+        def note(ident: bytes, user_id: str, descriptor: int) -> Peer | None:
+            heard.append(ident)
+            return judge(ident, user_id, descriptor)
+
+        hub._peer_of = note  # type: ignore[method-assign]
+
+    async with open_hub(owner, prepare=listen) as (hub, endpoint):
+        with RawDealer(endpoint, ident=b"late") as dealer:
+            await trio.sleep(0.3)  # the handshake
+            dealer.socket.send(encode_envelope(Envelope(7, 1, 5000, ListBuckets())))
+            time.sleep(0.1)  # from here to the next checkpoint it comes, and its sender goes
+        time.sleep(0.2)
+        await until(lambda: heard == [b"late"])
+        assert owner.answered == []
+        assert hub.counters.arrivals == 0
+        assert not owner.gone
 
 
 # --- what may be said -----------------------------------------------------------------------------
