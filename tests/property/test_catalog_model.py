@@ -1,0 +1,562 @@
+"""The catalog against a model made of dictionaries.
+
+Whatever is done in whatever order: objects, listings and figures are those of the model, every message
+gets the answer that the model expects (also when it is repeated, late, or forged), and every needle that
+was ever named is owned by exactly one object or upload, or is garbage, for the reason the model says.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import pytest
+from catalog_kit import CREATED_MS, Kit, name_of, stamp
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+import catalog.changes
+from catalog.listing import common_prefix
+from errors import (
+    BadRequest,
+    BucketExists,
+    BucketNotEmpty,
+    NeedleVoid,
+    NoSuchBucket,
+    NoSuchUpload,
+    PreconditionFailed,
+    UploadIncomplete,
+)
+from transport.messages import StoredNeedle, etag_of
+
+BUCKETS = st.sampled_from(["photos", "films"])
+KEYS = st.sampled_from(["a", "a/1", "a/2", "b/1/x", "b/2", "ü"])
+VOLUMES = st.integers(1, 2)
+PICK = st.integers(0, 2**16)
+Needle = tuple[int, int]
+
+
+class Undo(Exception):
+    """Makes a savepoint undo what a request did."""
+
+
+@dataclass
+class Version:
+    needles: list[Needle]
+    stamp: int
+    size: int
+    etag: str
+
+
+@dataclass
+class Upload:
+    bucket_id: int
+    key: str
+    if_none_match: str | None
+    slots: dict[int, StoredNeedle] = field(default_factory=dict)
+    stored: set[int] = field(default_factory=set)
+
+
+class CatalogMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="catalog-model-"))
+        self.kit = Kit(self.folder)
+        self.now = 0
+        self.names: dict[str, int] = {}  # live buckets
+        self.objects: dict[int, dict[str, Version]] = {}  # of live buckets, by id
+        self.uploads: dict[int, Upload] = {}  # unfinished, of live buckets
+        self.finished: dict[int, tuple[int, int, str]] = {}  # upload id -> chunk count, size, etag
+        self.fates: dict[Needle, str] = {}  # garbage -> reason
+        self.told: list[StoredNeedle] = []  # every needle that was ever reported
+        self.doomed: dict[Needle, str] = {}  # of deleted buckets: garbage by and by
+        self.create_bucket("photos")  # most rules need one
+
+    def teardown(self) -> None:
+        self.kit.purge()
+        self.purged()
+        self.figures_and_owners_are_right()
+        self.kit.assert_consistent()
+        self.kit.close()
+        shutil.rmtree(self.folder)
+
+    # --- the model's own moves --------------------------------------------------------------------
+
+    def tick(self) -> int:
+        self.now += 1
+        return self.now
+
+    def discard(self, needles: list[Needle], reason: str) -> None:
+        for needle in needles:
+            assert needle not in self.fates
+            self.fates[needle] = reason
+
+    def drop_upload(self, upload_id: int, into: dict[Needle, str]) -> None:
+        upload = self.uploads.pop(upload_id)
+        into.update((name_of(needle), "aborted") for needle in upload.slots.values())
+
+    def replace(self, bucket_id: int, key: str, version: Version) -> None:
+        old = self.objects[bucket_id].get(key)
+        if old is not None:
+            self.discard(old.needles, "replaced")
+        self.objects[bucket_id][key] = version
+
+    def purged(self) -> None:
+        """Nothing is left of deleted buckets: what they held is garbage now."""
+        self.fates.update(self.doomed)
+        self.doomed.clear()
+
+    def owner_of(self, needle: Needle) -> str | None:
+        for bucket_id, objects in self.objects.items():
+            for key, version in objects.items():
+                if needle in version.needles:
+                    return f"object {bucket_id} {key}"
+        for upload_id, upload in self.uploads.items():
+            if needle in map(name_of, upload.slots.values()):
+                return f"upload {upload_id}"
+        return None
+
+    def pick_bucket(self, name: str) -> int:
+        """A live bucket's id, or one that was never there."""
+        return self.names.get(name, 999)
+
+    # --- buckets ----------------------------------------------------------------------------------
+
+    @rule(name=BUCKETS)
+    def create_bucket(self, name: str) -> None:
+        if name in self.names:
+            with pytest.raises(BucketExists):
+                self.kit.bucket(name)
+        else:
+            bucket_id = self.kit.bucket(name)
+            assert bucket_id not in self.objects
+            self.names[name] = bucket_id
+            self.objects[bucket_id] = {}
+
+    @rule(name=BUCKETS, force=st.booleans())
+    def delete_bucket(self, name: str, force: bool) -> None:
+        def delete() -> None:
+            self.kit.do(lambda t: t.delete_bucket(name, force=force, stamp=stamp(self.tick())))
+
+        if name not in self.names:
+            with pytest.raises(NoSuchBucket):
+                delete()
+            return
+        bucket_id = self.names[name]
+        if self.objects[bucket_id] and not force:
+            with pytest.raises(BucketNotEmpty):
+                delete()
+            return
+        delete()
+        del self.names[name]
+        for version in self.objects.pop(bucket_id).values():
+            self.doomed.update(dict.fromkeys(version.needles, "deleted"))
+        for upload_id in [number for number, upload in self.uploads.items() if upload.bucket_id == bucket_id]:
+            self.drop_upload(upload_id, self.doomed)
+        if not self.kit.catalog.is_purge_left:
+            self.purged()
+
+    @rule()
+    def purge_a_piece(self) -> None:
+        self.kit.do(lambda t: t.purge())
+        if not self.kit.catalog.is_purge_left:
+            self.purged()
+
+    # --- puts and deletes -------------------------------------------------------------------------
+
+    @rule(
+        name=BUCKETS,
+        key=KEYS,
+        volume_id=VOLUMES,
+        lag=st.integers(0, 5),
+        condition=st.sampled_from(["", "", "", "new", "same", "other"]),
+        size=st.integers(0, 9),
+    )
+    def put(self, name: str, key: str, volume_id: int, lag: int, condition: str, size: int) -> None:
+        bucket_id = self.pick_bucket(name)
+        current = self.objects.get(bucket_id, {}).get(key)
+        conditions = {
+            "": {},
+            "new": {"if_none_match": "*"},
+            "same": {"if_match": current.etag if current else "1-1-1"},
+            "other": {"if_match": "0-0-0"},
+        }[condition]
+        needle = self.kit.needle(
+            bucket_id, key, at=max(0, self.tick() - lag), volume_id=volume_id, size=size, **conditions
+        )
+        self.told.append(needle)
+        result = self.kit.do(lambda t: t.commit_needle(needle))
+        is_met = {"": True, "new": current is None, "same": current is not None, "other": False}[condition]
+        if bucket_id == 999:
+            assert isinstance(result.error, NoSuchBucket)
+            self.discard([name_of(needle)], "void")
+            return
+        if not is_met:
+            assert isinstance(result.error, PreconditionFailed)
+            self.discard([name_of(needle)], "unmet")
+            return
+        if current is not None and needle.stamp <= current.stamp:
+            assert result.restamp_above == current.stamp
+            needle = msgspec.structs.replace(needle, stamp=current.stamp + 1)
+            result = self.kit.do(lambda t: t.commit_needle(needle))
+        etag = etag_of(volume_id, needle.needle_id, needle.crc)
+        assert result.etag == etag
+        self.replace(bucket_id, key, Version([name_of(needle)], needle.stamp, size, etag))
+
+    @rule(
+        name=BUCKETS, keys=st.lists(KEYS, max_size=3), condition=st.sampled_from([None, None, "0-0-0", "*"])
+    )
+    def delete_objects(self, name: str, keys: list[str], condition: str | None) -> None:
+        bucket_id = self.pick_bucket(name)
+        objects = self.objects.get(bucket_id, {})
+
+        def delete() -> list[bool]:
+            return self.kit.do(
+                lambda t: t.delete_objects(bucket_id, keys, if_match=condition, stamp=stamp(self.tick()))
+            )
+
+        if condition == "0-0-0" and any(key in objects for key in keys):
+            with pytest.raises(PreconditionFailed):
+                delete()
+            return
+        existed = []
+        for key in keys:
+            version = objects.pop(key, None)
+            existed.append(version is not None)
+            if version is not None:
+                self.discard(version.needles, "deleted")
+        assert delete() == existed
+
+    @rule(name=BUCKETS, key=KEYS)
+    def undone_requests_change_nothing(self, name: str, key: str) -> None:
+        bucket_id = self.pick_bucket(name)
+
+        def do_much(t) -> None:
+            t.commit_needle(self.kit.needle(bucket_id, key, at=10**6))
+            t.delete_objects(bucket_id, ["a", "b/2"], stamp=stamp(10**6))
+            for upload_id in self.uploads:
+                t.abort_upload(upload_id, stamp(10**6))
+            t.purge()
+            raise Undo
+
+        with pytest.raises(Undo):
+            self.kit.do(do_much)
+
+    # --- late, repeated and forged messages -------------------------------------------------------
+
+    @precondition(lambda self: self.told)
+    @rule(pick=PICK)
+    def repeat_a_message(self, pick: int) -> None:
+        needle = self.told[pick % len(self.told)]
+        name = name_of(needle)
+        is_alive = needle.bucket_id in self.objects
+        result = self.kit.do(lambda t: t.commit_needle(needle))
+        reason = self.fates.get(name)
+        if name in self.doomed:
+            # Garbage already or not yet: either way a needle that was visible once keeps its answer.
+            if self.doomed[name] == "deleted":
+                assert result.etag is not None
+            else:
+                assert result.etag is not None or isinstance(result.error, NoSuchBucket)
+        elif reason in ("replaced", "deleted") or reason is None:
+            assert self.owner_of(name) is not None or reason is not None
+            if needle.upload_id is None or reason is not None or needle.upload_id not in self.uploads:
+                assert result.etag == etag_of(*name, needle.crc)
+            else:
+                upload = self.uploads[needle.upload_id]
+                assert result.etag is not None
+                upload.stored.add(needle.chunk_index)
+        elif not is_alive:
+            assert isinstance(result.error, NoSuchBucket)
+        elif reason == "unmet":
+            assert isinstance(result.error, PreconditionFailed)
+        else:
+            assert isinstance(result.error, NeedleVoid)
+
+    @precondition(lambda self: self.told)
+    @rule(pick=PICK, name=BUCKETS, key=KEYS)
+    def settle(self, pick: int, name: str, key: str) -> None:
+        """Ask about a needle that was told of, for its own key or for any other."""
+        needle = self.told[pick % len(self.told)]
+        bucket_id = self.pick_bucket(name)
+
+        def ask() -> bool:
+            return self.kit.do(
+                lambda t: t.settle_needle(bucket_id, key, *name_of(needle), stamp(self.tick()))
+            )
+
+        reason = self.fates.get(name_of(needle))
+        current = self.objects.get(bucket_id, {}).get(key)
+        if current is not None and current.needles == [name_of(needle)]:
+            assert ask() is True
+        elif reason is not None:
+            assert ask() is (reason in ("replaced", "deleted"))
+        elif name_of(needle) in self.doomed:
+            with suppress(BadRequest):  # as long as it is not garbage yet, and still somebody's
+                assert ask() is (self.doomed[name_of(needle)] == "deleted")
+        elif current is not None and current.needles[0] == name_of(needle):
+            assert ask() is True  # the first chunk of an object that has several
+        else:
+            with pytest.raises(BadRequest):
+                ask()
+
+    @rule(name=BUCKETS, key=KEYS, volume_id=VOLUMES)
+    def settle_first(self, name: str, key: str, volume_id: int) -> None:
+        """A client gives up on a needle before its volume tells of it."""
+        bucket_id = self.pick_bucket(name)
+        needle = self.kit.needle(bucket_id, key, at=self.tick(), volume_id=volume_id)
+        self.told.append(needle)
+        assert not self.kit.do(lambda t: t.settle_needle(bucket_id, key, *name_of(needle), stamp(self.now)))
+        self.discard([name_of(needle)], "void")
+
+    # --- uploads ----------------------------------------------------------------------------------
+
+    @rule(
+        name=BUCKETS,
+        key=KEYS,
+        condition=st.sampled_from([None, None, "*"]),
+        stored_count=st.integers(0, 3),
+        empty_count=st.integers(0, 1),
+    )
+    def begin_upload(
+        self, name: str, key: str, condition: str | None, stored_count: int, empty_count: int
+    ) -> None:
+        bucket_id = self.pick_bucket(name)
+        if bucket_id == 999:
+            with pytest.raises(NoSuchBucket):
+                self.kit.begin(bucket_id, key)
+            return
+        upload_id = self.kit.begin(bucket_id, key, if_none_match=condition, expires_ms=CREATED_MS + 10**6)
+        self.uploads[upload_id] = Upload(bucket_id, key, condition)
+        for index in range(stored_count + empty_count):
+            self.set_slot(upload_id, index, volume_id=1 + index % 2, size=index)
+            if index < stored_count:
+                self.store_chunk(self.uploads[upload_id], index)
+
+    @precondition(lambda self: self.uploads)
+    @rule(pick=PICK, index=st.integers(0, 3), volume_id=VOLUMES, size=st.integers(0, 9))
+    def ask_for_slot(self, pick: int, index: int, volume_id: int, size: int) -> None:
+        self.set_slot(sorted(self.uploads)[pick % len(self.uploads)], index, volume_id, size)
+
+    def set_slot(self, upload_id: int, index: int, volume_id: int, size: int) -> None:
+        upload = self.uploads[upload_id]
+        needle = self.kit.needle(
+            upload.bucket_id,
+            upload.key,
+            at=self.tick(),
+            volume_id=volume_id,
+            size=size,
+            upload_id=upload_id,
+            chunk_index=index,
+        )
+        self.kit.do(lambda t: t.set_slots(upload_id, [(index, volume_id, needle.needle_id, size)]))
+        if index in upload.slots:
+            self.discard([name_of(upload.slots[index])], "void")
+        upload.slots[index] = needle
+        upload.stored.discard(index)
+
+    @precondition(lambda self: any(upload.slots for upload in self.uploads.values()))
+    @rule(pick=PICK)
+    def commit_chunk(self, pick: int) -> None:
+        waiting = [(upload, index) for upload in self.uploads.values() for index in sorted(upload.slots)]
+        self.store_chunk(*waiting[pick % len(waiting)])
+
+    def store_chunk(self, upload: Upload, index: int) -> None:
+        needle = upload.slots[index]
+        self.told.append(needle)
+        assert self.kit.do(lambda t: t.commit_needle(needle)).etag is not None
+        upload.stored.add(index)
+
+    @precondition(lambda self: self.uploads)
+    @rule(
+        pick=PICK,
+        size_error=st.sampled_from([0, 0, 0, 0, 0, 1]),
+        count_error=st.sampled_from([0, 0, 0, 0, 0, -1, 1]),
+    )
+    def finish_upload(self, pick: int, size_error: int, count_error: int) -> None:
+        upload_id = sorted(self.uploads)[pick % len(self.uploads)]
+        upload = self.uploads[upload_id]
+        count = max(1, max(upload.stored, default=0) + 1 + count_error)
+        wanted = [upload.slots.get(index) for index in range(count)]
+        size = sum(needle.size for needle in wanted if needle is not None) + size_error
+
+        def finish():
+            return self.kit.do(lambda t: t.finish_upload(upload_id, count, size))
+
+        current = self.objects[upload.bucket_id].get(upload.key)
+        if size_error or upload.stored != set(range(count)):
+            with pytest.raises(UploadIncomplete):
+                finish()
+            return
+        if upload.if_none_match is not None and current is not None:
+            with pytest.raises(PreconditionFailed):
+                finish()
+            return
+        with self.kit.raw() as execute:
+            stamps = dict(execute("SELECT chunk_index, stamp FROM chunks WHERE upload_id = ?", (upload_id,)))
+        newest = max(stamps[index] for index in range(count))
+        result = finish()
+        if current is not None and newest <= current.stamp:
+            assert result.object is None
+            assert result.restamp == (0, *name_of(wanted[0]), current.stamp)
+            newest = current.stamp + 1
+            self.kit.do(lambda t: t.set_stamp_of_chunk(upload_id, 0, newest))
+            result = finish()
+        etag = etag_of(*name_of(wanted[0]), wanted[0].crc, count)
+        assert (result.object.etag, result.object.size, result.object.stamp) == (etag, size, newest)
+        unused = [name_of(needle) for index, needle in upload.slots.items() if index >= count]
+        del self.uploads[upload_id]
+        self.discard(unused, "void")
+        self.replace(upload.bucket_id, upload.key, Version([name_of(n) for n in wanted], newest, size, etag))
+        self.finished[upload_id] = (count, size, etag)
+
+    @precondition(lambda self: self.finished)
+    @rule(pick=PICK)
+    def finish_again(self, pick: int) -> None:
+        upload_id = sorted(self.finished)[pick % len(self.finished)]
+        count, size, etag = self.finished[upload_id]
+        try:
+            result = self.kit.do(lambda t: t.finish_upload(upload_id, count, size))
+        except NoSuchUpload:
+            with self.kit.raw() as execute:  # forgotten with its bucket
+                assert execute("SELECT 1 FROM uploads WHERE id = ?", (upload_id,)).fetchone() is None
+            del self.finished[upload_id]
+        else:
+            assert (result.object.etag, result.object.size) == (etag, size)
+
+    @precondition(lambda self: self.uploads)
+    @rule(pick=PICK)
+    def abort_upload(self, pick: int) -> None:
+        upload_id = sorted(self.uploads)[pick % len(self.uploads)]
+        self.kit.do(lambda t: t.abort_upload(upload_id, stamp(self.tick())))
+        self.drop_upload(upload_id, self.fates)
+
+    @rule(limit=st.integers(1, 3))
+    def expire_uploads(self, limit: int) -> None:
+        expired = self.kit.do(lambda t: t.expire_uploads(CREATED_MS + 10**7, stamp(self.tick()), limit))
+        known = [upload_id for upload_id in expired if upload_id in self.uploads]
+        for upload_id in known:
+            self.drop_upload(upload_id, self.fates)
+        for upload_id in set(expired) - set(known):  # of a deleted bucket, before the purge came to it
+            for needle in [name for name in self.doomed if self.of_upload(name, upload_id)]:
+                self.fates[needle] = self.doomed.pop(needle)
+
+    def of_upload(self, name: Needle, upload_id: int) -> bool:
+        with self.kit.raw() as execute:
+            garbage = execute("SELECT 1 FROM outbox WHERE volume_id = ? AND needle_id = ?", name).fetchone()
+        return garbage is not None and self.doomed[name] == "aborted"
+
+    # --- garbage, restarts ------------------------------------------------------------------------
+
+    @rule(volume_id=VOLUMES, limit=st.integers(1, 5))
+    def bury(self, volume_id: int, limit: int) -> None:
+        rows = self.kit.catalog.outbox(volume_id, limit)
+        self.kit.do(lambda t: t.clear_outbox(volume_id, [needle_id for needle_id, _ in rows]))
+
+    @rule()
+    def restart(self) -> None:
+        stamp_max = self.kit.catalog.stamp_max()
+        self.kit.reopen()
+        assert self.kit.catalog.stamp_max() == stamp_max
+
+    # --- what must hold ---------------------------------------------------------------------------
+
+    @rule(
+        name=BUCKETS,
+        prefix=st.sampled_from(["", "a", "a/", "b/", "x"]),
+        by_folder=st.booleans(),
+        limit=st.integers(1, 4),
+    )
+    def listings_are_those_of_the_model(self, name: str, prefix: str, by_folder: bool, limit: int) -> None:
+        bucket_id = self.pick_bucket(name)
+        delimiter = "/" if by_folder else None
+        entries = {
+            common_prefix(key, prefix, delimiter) or key
+            for key in self.objects.get(bucket_id, {})
+            if key.startswith(prefix)
+        }
+        listed: list[str] = []
+        after: str | None = ""
+        while after is not None:
+            page = self.kit.catalog.list_objects(
+                bucket_id, prefix=prefix, delimiter=delimiter, after=after, limit=limit
+            )
+            listed += sorted([row.key for row in page.objects] + page.prefixes)
+            after = page.next_after
+        assert listed == sorted(entries)
+
+    @invariant()
+    def objects_are_those_of_the_model(self) -> None:
+        for bucket_id, objects in self.objects.items():
+            rows = self.kit.catalog.list_objects(bucket_id).objects
+            assert {row.key: (row.etag, row.size, row.stamp) for row in rows} == {
+                key: (version.etag, version.size, version.stamp) for key, version in objects.items()
+            }
+            for row in rows:
+                if row.chunk_count > 1:
+                    chunks = self.kit.catalog.chunks(row.upload_id)
+                    assert [(c.volume_id, c.needle_id) for c in chunks] == objects[row.key].needles
+
+    @invariant()
+    def figures_and_owners_are_right(self) -> None:
+        figures = {row.name: (row.object_count, row.byte_count) for row in self.kit.catalog.buckets()}
+        assert figures == {
+            name: (len(self.objects[number]), sum(version.size for version in self.objects[number].values()))
+            for name, number in self.names.items()
+        }
+        with self.kit.raw() as execute:
+            owned = execute(
+                "SELECT volume_id, needle_id FROM objects WHERE upload_id IS NULL"
+                " UNION ALL SELECT volume_id, needle_id FROM chunks"
+            ).fetchall()
+            garbage = execute(
+                "SELECT volume_id, needle_id, reason FROM outbox"
+                " UNION ALL SELECT volume_id, needle_id, reason FROM buried"
+            ).fetchall()
+            waiting = dict(execute("SELECT volume_id, count(*) FROM outbox GROUP BY volume_id").fetchall())
+        assert self.kit.catalog.outbox_counts() == waiting
+        everything = owned + [(volume_id, needle_id) for volume_id, needle_id, _ in garbage]
+        assert len(set(everything)) == len(everything), "a needle has two owners"
+        reasons = {(volume_id, needle_id): reason for volume_id, needle_id, reason in garbage}
+        expected_owned = {
+            *(
+                needle
+                for objects in self.objects.values()
+                for version in objects.values()
+                for needle in version.needles
+            ),
+            *(name_of(needle) for upload in self.uploads.values() for needle in upload.slots.values()),
+        }
+        assert set(owned) - set(self.doomed) == expected_owned
+        early = {needle: reason for needle, reason in reasons.items() if needle in self.doomed}
+        assert early.items() <= self.doomed.items()
+        assert {
+            needle: reason for needle, reason in reasons.items() if needle not in self.doomed
+        } == self.fates
+        assert set(self.doomed) <= set(everything), "a needle of a deleted bucket was lost"
+
+
+class SmallPieces(CatalogMachine):
+    """Deleted buckets are purged an object at a time, so that everything else meets half-purged ones."""
+
+    def __init__(self) -> None:
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(catalog.changes, "PURGE_AT_ONCE", 1)
+        super().__init__()
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            self.patch.undo()
+
+
+TestCatalog = CatalogMachine.TestCase
+TestCatalog.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
+TestCatalogInSmallPieces = SmallPieces.TestCase
+TestCatalogInSmallPieces.settings = settings(max_examples=50, stateful_step_count=50, deadline=None)
