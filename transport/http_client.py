@@ -15,7 +15,7 @@ not a byte of the request was sent.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -264,8 +264,7 @@ class _Upload:
         try:
             await self._wire.send(self._head)
             if isinstance(self._body, AsyncIterable):
-                async for piece in self._body:
-                    await self._send_piece(piece)
+                await self._send_pieces(self._body)
             else:
                 await self._send_piece(self._body)
             if self._left:
@@ -277,6 +276,15 @@ class _Upload:
             self._failure = error
             self._listening.cancel()
         self._listening.deadline = trio.current_time() + self._wire.stall_s
+
+    async def _send_pieces(self, pieces: AsyncIterable[Body]) -> None:
+        try:
+            async for piece in pieces:
+                await self._send_piece(piece)
+        finally:
+            # Nobody else can close a generator that we stop in the middle.
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
 
     async def _send_piece(self, piece: Body) -> None:
         if len(piece) > self._left:
@@ -343,7 +351,7 @@ class HttpPool:
         """Send one request and hand out the answer while its body is still to be read.
 
         The request's body is either `body`, or `body_length` bytes that `body_pieces` yields.  Sending
-        stops as soon as the server answers with a status of 300 or more.
+        stops as soon as the server answers with a status of 300 or more; a generator is closed then.
 
         Raises: as `request`; LengthMismatch when `body_pieces` yields more or less than `body_length`;
             and what `body_pieces` raises.
