@@ -33,7 +33,6 @@ import trio
 import zmq
 
 from errors import (
-    BadCredentials,
     BadSetting,
     LinkDown,
     Overloaded,
@@ -59,6 +58,7 @@ from transport.zmq_socket import (
 log = logging.getLogger(__name__)
 
 PROBE = b""  # a frame that says nothing; links ignore it
+IN_FLIGHT_MAX = 20_000
 RECHECK_S = 0.01  # libzmq reports a closed descriptor shortly before its peer becomes unreachable
 UNREAD_MAX = 3 * FRAME_SIZE_MAX  # bytes of one connection: a frame, and what the kernel may hold on top
 UNREAD_TOTAL_MAX = 32 * FRAME_SIZE_MAX
@@ -72,8 +72,7 @@ _MONITORED = zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED
 class HubLimits:
     """Bounds and intervals of a hub; the defaults are the ones to use."""
 
-    in_flight: int = 20_000  # requests that wait for `answer`, all peers together
-    peer_in_flight: int = 5_000  # and of one peer, so that one cannot use up what is there for all
+    peer_in_flight: int = 5_000  # requests of one peer in work: nobody uses up what is there for all
     queue: int = 10_000  # messages that wait in libzmq, per peer and direction
     sweep_s: float = 0.25
     stall_s: float = 10.0  # a peer whose queue stays full for this long is disconnected
@@ -139,6 +138,7 @@ class Hub:
         incarnation: this process's boot number, written on every message.
         answer_now: called first with every request, must not wait; None hands the request on to `answer`.
         answer: runs as a task of its own within the request's budget, even when the peer leaves meanwhile.
+        in_flight_max: requests in work, all peers together; more are refused as Overloaded.
         on_gone: called once for every peer that is gone, right when it is noticed; not at the hub's own end.
     """
 
@@ -150,7 +150,7 @@ class Hub:
         answer_now: Callable[[Peer, Request], Answer | None],
         answer: Callable[[Peer, Request], Awaitable[Answer]],
         on_gone: Callable[[Peer], None],
-        in_flight_max: int | None = None,
+        in_flight_max: int = IN_FLIGHT_MAX,
         limits: HubLimits | None = None,
     ) -> None:
         self.incarnation = incarnation
@@ -161,11 +161,12 @@ class Hub:
         self._answer = answer
         self._on_gone = on_gone
         self._limits = limits or HubLimits()
-        self._in_flight_max = in_flight_max if in_flight_max is not None else self._limits.in_flight
+        self._in_flight_max = in_flight_max
         self._in_flight = 0
         self._peers: dict[bytes, Peer] = {}
         self._bound: dict[int, set[Peer]] = {}  # descriptor -> peers whose messages came through it
         self._generations: dict[int, int] = {}  # descriptor -> how many connections it has carried
+        self._shut: dict[int, int] = {}  # descriptor -> its generation that we shut, until libzmq says so too
         self._known_ids: OrderedDict[bytes, str] = OrderedDict()  # departed routing id -> User-Id
         self._guard = FloodGuard(connection_max=UNREAD_MAX, total_max=UNREAD_TOTAL_MAX)
         self._is_dry = False  # all there was has been read since the last sweep
@@ -334,14 +335,18 @@ class Hub:
         if peer is not None:  # libzmq takes an id over only when its connection has ended
             self._gone(peer, "its routing id came through another connection")
         if self._known_ids.get(ident, user_id) != user_id:
-            self.counters.impostors += 1
-            log.warning(
-                "routing id of another key refused", extra={"peer": _name_of(ident), "user_id": user_id}
-            )
+            self._note_impostor(ident, user_id)
             raise PermissionDenied("this routing id belongs to another key")
         if user_id in self.denied:
             raise PermissionDenied("this key was denied")
         return self._meet(ident, user_id, descriptor)
+
+    def _note_impostor(self, ident: bytes, user_id: str) -> None:
+        self.counters.impostors += 1
+        count = self.counters.impostors
+        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: seen, and no flood in the log
+            names = {"peer": _name_of(ident), "user_id": user_id, "count": count}
+            log.warning("routing id of another key refused", extra=names)
 
     def _is_of(self, peer: Peer, descriptor: int) -> bool:
         """Is what came through this descriptor from the connection that this peer is?"""
@@ -355,6 +360,8 @@ class Hub:
         return True
 
     def _meet(self, ident: bytes, user_id: str, descriptor: int) -> Peer | None:
+        if self._shut.get(descriptor) == self._generations.get(descriptor, 0):
+            return None  # said before we turned them out, or by somebody who has not noticed yet
         # The message may have waited here longer than its sender lived.
         has_message(self._socket)
         with suppress(Overloaded):
@@ -379,6 +386,7 @@ class Hub:
             self._generations[descriptor] = self._generations.get(descriptor, 0) + 1
         else:
             self._guard.closed(descriptor)
+            self._shut.pop(descriptor, None)
         self._departures.append(descriptor)  # accepted too: who had that descriptor before has lost it
         return True
 
@@ -477,7 +485,8 @@ class Hub:
         """Close a peer's connection; its link notices at once, and may come back as a new peer."""
         if peer.is_gone:
             return
-        shut_connection(peer._descriptor, peer._connection)
+        if shut_connection(peer._descriptor, peer._connection):
+            self._shut[peer._descriptor] = peer._generation
         self._gone(peer, cause)
 
     def drop(self, user_id: str) -> int:
@@ -485,7 +494,7 @@ class Hub:
         self.denied.add(user_id)
         peers = [peer for peer in self._peers.values() if peer.user_id == user_id]
         for peer in peers:
-            self.disconnect(peer, BadCredentials("its key was denied").message)
+            self.disconnect(peer, "its key was denied")
         return len(peers)
 
     # --- sending ----------------------------------------------------------------------------------

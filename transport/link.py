@@ -33,6 +33,7 @@ from errors import (
     Overloaded,
     RequestRefused,
     StoreError,
+    Unavailable,
     from_code,
 )
 from transport.conversation import Conversation, refusal_of
@@ -224,7 +225,8 @@ class Link:
             if isinstance(error, RequestRefused):
                 self._note_refusal(error)
             else:
-                log.info("greeting failed", extra={"endpoint": self.endpoint, "cause": error.message})
+                level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
+                log.log(level, "greeting failed", extra={"endpoint": self.endpoint, "cause": error.message})
             return False
         if connection.ended.is_set():
             return False

@@ -247,6 +247,25 @@ async def test_the_last_words_of_the_dead_make_no_peer():
         assert not owner.gone
 
 
+async def test_what_a_disconnected_peer_had_still_said_is_not_heard():
+    owner = Owner()
+    async with open_hub(owner) as (hub, endpoint):
+        with RawDealer(endpoint) as dealer:
+            await dealer.ask(ListBuckets(), request_id=1)
+            (peer,) = hub.peers.values()
+            for request_id in range(2, 50):
+                dealer.socket.send(encode_envelope(Envelope(7, request_id, 5000, ListBuckets())))
+            time.sleep(0.1)  # all of it is here, and unread
+            hub.disconnect(peer)
+            await trio.sleep(0.1)
+            assert len(owner.answered) == 1
+            assert owner.gone == [peer]
+            assert hub.counters.arrivals == 1
+            dealer.socket.connect(endpoint)
+            # The same socket comes back on a connection of its own: somebody new.
+            assert isinstance((await dealer.ask(ListBuckets(), request_id=60)).body, Buckets)
+
+
 # --- what may be said -----------------------------------------------------------------------------
 
 MALFORMED = {
