@@ -95,25 +95,31 @@ async def connect(
     if not isinstance(profile, Profile):
         profile = load_profile(None if profile is None else Path(profile))
     control = Control(profile, timeout_s=timeout_s)
-    pool = HttpPool()
+    # A copy reads while it writes.  With one pool, writes could take all connections and wait for reads that
+    # wait for a connection.
+    read_pool, write_pool = HttpPool(), HttpPool()
     try:
         async with background() as nursery:
             await nursery.start(control.run)
             try:
-                yield Warehouse(_Session(control, pool, nursery))
+                yield Warehouse(_Session(control, read_pool, write_pool, nursery))
             finally:
                 control.stop()
     finally:
         with trio.CancelScope(shield=True):  # closes sockets; nothing in there waits for a peer
-            await pool.aclose()
+            await read_pool.aclose()
+            await write_pool.aclose()
 
 
 class _Session:
     """What a connection's objects share."""
 
-    def __init__(self, control: Control, pool: HttpPool, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, control: Control, read_pool: HttpPool, write_pool: HttpPool, nursery: trio.Nursery
+    ) -> None:
         self.control = control
-        self.pool = pool
+        self.read_pool = read_pool
+        self.write_pool = write_pool
         self.nursery = nursery
         self.buffers = SpanBuffers()
         self._buckets: dict[str, Bucket] = {}
@@ -176,9 +182,11 @@ class Bucket:
         self.name = name
         self._session = session
         self._control = session.control
-        self._reader = BucketReader(name, session.control, session.pool, session.buffers, session.nursery)
-        self._writer = BucketWriter(name, session.control, session.pool, session.nursery)
-        self._uploader = Uploader(name, session.control, session.pool)
+        self._reader = BucketReader(
+            name, session.control, session.read_pool, session.buffers, session.nursery
+        )
+        self._writer = BucketWriter(name, session.control, session.write_pool, session.nursery)
+        self._uploader = Uploader(name, session.control, session.write_pool)
 
     # --- writing ----------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from errors import (
     LinkDown,
     NeedleExists,
     NeedleVoid,
+    NoSuchBucket,
     NoSuchObject,
     NoSuchVolume,
     OutcomeUnknown,
@@ -72,7 +73,8 @@ class Verdict(enum.Enum):
 def judge(error: StoreError) -> Verdict:
     """Classify the failure of one attempt."""
     match error:
-        case TokenExpired() | TokenInvalid() | LeaseExhausted() | NeedleVoid():
+        case TokenExpired() | TokenInvalid() | LeaseExhausted() | NeedleVoid() | NoSuchBucket():
+            # A bucket that is missing may be there again under its old name: the next lease tells.
             return Verdict.LEASE_SPENT
         case VolumeFull() | DiskFull() | NoSuchVolume():
             return Verdict.VOLUME_REFUSED

@@ -19,6 +19,7 @@ from errors import (
     LeaseExhausted,
     NeedleCorrupt,
     NeedleMissing,
+    NoSuchBucket,
     NoSuchNeedle,
     NoSuchUpload,
     NotAuthenticated,
@@ -168,6 +169,28 @@ async def test_a_spent_lease_is_replaced_and_other_refusals_are_raised(
             await photos.put("a", b"1")
         assert store.http["PUT"] == 1
     assert store.count(SettleNeedle) == 0
+
+
+async def test_a_bucket_that_was_made_anew_by_somebody_else_takes_puts(
+    store: FakeStore, photos: client.Bucket
+) -> None:
+    await photos.put("a", b"1")
+    store.faults.put_error_before_commit = [NoSuchBucket("that bucket was deleted")]
+    await photos.put("a", b"2")
+    assert await photos.get("a") == b"2"
+
+
+async def test_more_copies_than_connections_do_not_wait_for_each_other(
+    store: FakeStore, photos: client.Bucket
+) -> None:
+    store.chunk_size = MIB
+    await photos.put("a", noise(4 * MIB))
+    store.faults.put_delay_s = 0.1  # so that all of them write at once
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(photos.copy, "a", f"{number}")
+    assert len(store.buckets["photos"]) == 21
 
 
 async def test_expired_write_tokens_are_replaced(store: FakeStore, photos: client.Bucket) -> None:
