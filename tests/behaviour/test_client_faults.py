@@ -188,9 +188,9 @@ async def test_more_copies_than_connections_do_not_wait_for_each_other(
     store.faults.put_delay_s = 0.1  # so that all of them write at once
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            for number in range(20):
+            for number in range(48):
                 nursery.start_soon(photos.copy, "a", f"{number}")
-    assert len(store.buckets["photos"]) == 21
+    assert len(store.buckets["photos"]) == 49
 
 
 async def test_expired_write_tokens_are_replaced(store: FakeStore, photos: client.Bucket) -> None:
