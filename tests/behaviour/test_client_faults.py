@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -34,6 +35,7 @@ from errors import (
     WriteFailed,
 )
 from fake_store import CREATED_MS, FakeStore, fake_store
+from transport.http_client import HttpPool
 from transport.messages import (
     AbortUpload,
     BeginUpload,
@@ -180,17 +182,17 @@ async def test_a_bucket_that_was_made_anew_by_somebody_else_takes_puts(
     assert await photos.get("a") == b"2"
 
 
-async def test_more_copies_than_connections_do_not_wait_for_each_other(
-    store: FakeStore, photos: client.Bucket
+async def test_a_copy_reads_while_its_writes_hold_every_connection(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(client.library, "HttpPool", partial(HttpPool, connections_max=1))
     store.chunk_size = MIB
-    await photos.put("a", noise(4 * MIB))
-    store.faults.put_delay_s = 0.1  # so that all of them write at once
-    with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
-            for number in range(48):
-                nursery.start_soon(photos.copy, "a", f"{number}")
-    assert len(store.buckets["photos"]) == 49
+    async with client.connect(store.profile) as warehouse:
+        photos = warehouse.bucket("photos")
+        await photos.put("a", noise(4 * MIB))
+        with trio.fail_after(10):
+            await photos.copy("a", "b")
+        assert await photos.get("b") == noise(4 * MIB)
 
 
 async def test_expired_write_tokens_are_replaced(store: FakeStore, photos: client.Bucket) -> None:
