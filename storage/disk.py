@@ -201,8 +201,16 @@ def write_all(file: File, buffers: Sequence[Buffer], offset: int) -> None:
     Raises:
         OSError: as the system gave it; some of the bytes may have been written.
     """
+    write_rest(file, buffers, offset, file.pwritev(buffers, offset))
+
+
+def write_rest(file: File, buffers: Sequence[Buffer], offset: int, written: int) -> None:
+    """Go on with a write of which `written` bytes are done.
+
+    Raises:
+        OSError: see `write_all`.
+    """
     wanted = sum(map(len, buffers))
-    written = file.pwritev(buffers, offset)
     while written < wanted:
         rest = _after(buffers, written)
         count = file.pwritev(rest, offset + written)

@@ -6,19 +6,19 @@ the layout of a record and `storage/volume.py` owns the file: nothing here opens
 
     offset      size  field (little-endian)
          0         4  magic          b"NDL1"; the digit is the version of the layout
-         4         1  kind           1 data, 2 tombstone, 3 restamp, 4 note
-         5         1  flags          bit 0: streamed (header first, footer when the last byte came)
-         6         2  metadata_size  m
-         8         4  needle_id      never 0, except in a note
-        12         4  data_size      n
-        16         4  header_crc     CRC-32C of bytes 0-15, then of the metadata
+         4         4  header_crc     CRC-32C of bytes 8-19 and the metadata
+         8         1  kind           1 data, 2 tombstone, 3 restamp, 4 note
+         9         1  flags          bit 0: streamed (header first, footer when the last byte came)
+        10         2  metadata_size  m
+        12         4  needle_id      never 0, except in a note
+        16         4  data_size      n
         20         m  metadata       msgpack array, see `NeedleMetadata`; empty unless kind is data
       20+m         n  data
     20+m+n         t  block table    one CRC-32C per 256 KiB of data, only when there is more than one
   20+m+n+t         4  magic          b"NDLF"
         +4         8  stamp
        +12         4  data_crc       CRC-32C of the data: what clients and the catalog know it by
-       +16         4  footer_crc     CRC-32C of the block table, then of footer bytes 0-15
+       +16         4  footer_crc     CRC-32C of the block table and footer bytes 0-15
        +20       0-7  zero bytes, so that the next record starts on a multiple of 8
 
 Both header_crc and footer_crc are bound to their place.  The CRC register of the header starts from a
@@ -55,14 +55,17 @@ KINDS: Final = frozenset((KIND_DATA, KIND_TOMBSTONE, KIND_RESTAMP, KIND_NOTE))
 FLAG_STREAMED: Final = 1
 FLAGS_KNOWN: Final = FLAG_STREAMED
 
-HEADER: Final = Struct("<4sBBHII")  # without header_crc
-HEADER_AND_CRC: Final = Struct("<4sBBHIII")
-FOOTER: Final = Struct("<4sQI")  # without footer_crc
-FOOTER_AND_CRC: Final = Struct("<4sQII")
-HEADER_SIZE: Final = HEADER_AND_CRC.size
-FOOTER_SIZE: Final = FOOTER_AND_CRC.size
+HEADER: Final = Struct("<4sIBBHII")
+FOOTER: Final = Struct("<4sQII")
+HEADER_SIZE: Final = HEADER.size
+FOOTER_SIZE: Final = FOOTER.size
+HEADER_COVERED: Final = 8  # where the bytes start that header_crc covers
+FOOTER_COVERED: Final = 16  # where those end that footer_crc covers
+_HEADER_FIELDS: Final = Struct("<BBHII")
+_FOOTER_FIELDS: Final = Struct("<4sQI")
 MARK_SIZE: Final = HEADER_SIZE + FOOTER_SIZE  # a tombstone or a restamp on disk
-assert HEADER.size == FOOTER.size == 16  # where the CRCs are
+assert HEADER_COVERED + _HEADER_FIELDS.size == HEADER_SIZE
+assert FOOTER_COVERED == _FOOTER_FIELDS.size == FOOTER_SIZE - 4
 assert HEADER_SIZE == 20
 assert FOOTER_SIZE == 20
 assert MARK_SIZE % ALIGNMENT == 0
@@ -162,16 +165,15 @@ def encode_header(
     kind: int, flags: int, needle_id: int, metadata: bytes, data_size: int, seed: int
 ) -> tuple[bytes, int]:
     """The bytes from the magic to the end of the metadata, and header_crc."""
-    head = HEADER.pack(MAGIC, kind, flags, len(metadata), needle_id, data_size)
-    header_crc = crc32c(metadata, crc32c(head, seed))
-    return head + header_crc.to_bytes(4, "little") + metadata, header_crc
+    covered = _HEADER_FIELDS.pack(kind, flags, len(metadata), needle_id, data_size) + metadata
+    header_crc = crc32c(covered, seed)
+    return MAGIC + header_crc.to_bytes(4, "little") + covered, header_crc
 
 
 def encode_footer(header_crc: int, stamp: int, data_crc: int, table: bytes = b"") -> bytes:
     """The bytes from the block table to the end of the footer, without padding."""
-    foot = FOOTER.pack(FOOTER_MAGIC, stamp, data_crc)
-    footer_crc = crc32c(foot, crc32c(table, header_crc))
-    return table + foot + footer_crc.to_bytes(4, "little")
+    covered = table + _FOOTER_FIELDS.pack(FOOTER_MAGIC, stamp, data_crc)
+    return covered + crc32c(covered, header_crc).to_bytes(4, "little")
 
 
 def block_table(data: bytes | bytearray | memoryview) -> bytes:
@@ -226,23 +228,15 @@ class Footer(msgspec.Struct, frozen=True, gc=False):
     data_crc: int
 
 
-class NeedleRead:
+class NeedleRead(msgspec.Struct, gc=False):
     """A whole needle, checked against its CRCs.  Its metadata is decoded when somebody asks."""
 
-    __slots__ = ("_metadata", "crc", "data", "metadata_bytes", "needle_id", "stamp")
-
-    def __init__(
-        self, needle_id: int, stamp: int, crc: int, data: memoryview, metadata_bytes: memoryview
-    ) -> None:
-        self.needle_id = needle_id
-        self.stamp = stamp  # as written with the needle; a later restamp is a record of its own
-        self.crc = crc  # of the data
-        self.data = data
-        self.metadata_bytes = metadata_bytes
-        self._metadata: NeedleMetadata | None = None
-
-    def __repr__(self) -> str:
-        return f"NeedleRead(needle_id={self.needle_id}, {len(self.data)} bytes, crc={self.crc:08x})"
+    needle_id: int
+    stamp: int  # as written with the needle; a later restamp is a record of its own
+    crc: int  # of the data
+    data: memoryview
+    metadata_bytes: memoryview
+    _metadata: NeedleMetadata | None = None
 
     @property
     def metadata(self) -> NeedleMetadata:
@@ -262,11 +256,10 @@ def decode_needle(buffer: bytes | bytearray, needle_id: int, seed: int) -> Needl
     """
     if len(buffer) < MARK_SIZE:
         raise NeedleCorrupt(f"{len(buffer)} bytes are no needle")
-    magic, kind, flags, metadata_size, found_id, data_size, header_crc = HEADER_AND_CRC.unpack_from(buffer)
+    magic, header_crc, kind, flags, metadata_size, found_id, data_size = HEADER.unpack_from(buffer)
     view = memoryview(buffer)
     data_start = HEADER_SIZE + metadata_size
-    metadata = view[HEADER_SIZE:data_start]
-    if crc32c(metadata, crc32c(view[:16], seed)) != header_crc or magic != MAGIC:
+    if crc32c(view[HEADER_COVERED:data_start], seed) != header_crc or magic != MAGIC:
         raise NeedleCorrupt("header does not match its CRC")
     if kind != KIND_DATA or found_id != needle_id or flags & ~FLAGS_KNOWN:
         raise NeedleCorrupt(f"expected needle {needle_id}, found record of {kind=} {found_id=} {flags=}")
@@ -274,21 +267,22 @@ def decode_needle(buffer: bytes | bytearray, needle_id: int, seed: int) -> Needl
     foot_start = data_end + table_size(data_size)
     if len(buffer) < foot_start + FOOTER_SIZE:
         raise NeedleCorrupt(f"{len(buffer)} bytes of a needle of {foot_start + FOOTER_SIZE}")
-    foot_magic, stamp, data_crc, footer_crc = FOOTER_AND_CRC.unpack_from(buffer, foot_start)
-    if crc32c(view[data_end : foot_start + 16], header_crc) != footer_crc or foot_magic != FOOTER_MAGIC:
+    foot_magic, stamp, data_crc, footer_crc = FOOTER.unpack_from(buffer, foot_start)
+    covered = view[data_end : foot_start + FOOTER_COVERED]
+    if crc32c(covered, header_crc) != footer_crc or foot_magic != FOOTER_MAGIC:
         raise NeedleCorrupt("footer does not match its CRC")
     data = view[data_start:data_end]
     found_crc = crc32c(data)
     if found_crc != data_crc:
         raise NeedleCorrupt(f"data has CRC {found_crc:08x}, its footer says {data_crc:08x}")
-    return NeedleRead(needle_id, stamp, data_crc, data, metadata)
+    return NeedleRead(needle_id, stamp, data_crc, data, view[HEADER_SIZE:data_start])
 
 
 def announced_metadata_size(buffer: bytes | bytearray | memoryview) -> int | None:
     """How much metadata a header claims to have, before any CRC is checked; None: no header at all."""
     if len(buffer) < HEADER_SIZE or bytes(buffer[:4]) != MAGIC:
         return None
-    size: int = HEADER.unpack_from(buffer)[3]
+    size: int = HEADER.unpack_from(buffer)[4]
     return size
 
 
@@ -300,12 +294,11 @@ def decode_header(buffer: bytes | bytearray | memoryview, seed: int) -> Header |
     """
     if len(buffer) < HEADER_SIZE:
         return None
-    magic, kind, flags, metadata_size, needle_id, data_size, crc = HEADER_AND_CRC.unpack_from(buffer)
+    magic, crc, kind, flags, metadata_size, needle_id, data_size = HEADER.unpack_from(buffer)
     metadata_end = HEADER_SIZE + metadata_size
     if magic != MAGIC or len(buffer) < metadata_end:
         return None
-    view = memoryview(buffer)
-    if crc32c(view[HEADER_SIZE:metadata_end], crc32c(view[: HEADER.size], seed)) != crc:
+    if crc32c(memoryview(buffer)[HEADER_COVERED:metadata_end], seed) != crc:
         return None
     if kind not in KINDS or flags & ~FLAGS_KNOWN:
         # A genuine record of a later release: to guess at it could serve wrong bytes.
@@ -318,7 +311,7 @@ def decode_footer(header_crc: int, table_and_footer: bytes | bytearray | memoryv
     table_end = len(table_and_footer) - FOOTER_SIZE
     if table_end < 0:
         return None
-    magic, stamp, data_crc, crc = FOOTER_AND_CRC.unpack_from(table_and_footer, table_end)
+    magic, stamp, data_crc, crc = FOOTER.unpack_from(table_and_footer, table_end)
     if magic != FOOTER_MAGIC:
         return None
     view = memoryview(table_and_footer)

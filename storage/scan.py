@@ -30,8 +30,16 @@ from storage.needle import (
     ALIGNMENT,
     BLOCK_SIZE,
     CRC_SIZE,
+    FLAG_STREAMED,
+    FLAGS_KNOWN,
+    FOOTER,
+    FOOTER_COVERED,
+    FOOTER_MAGIC,
     FOOTER_SIZE,
+    HEADER,
+    HEADER_COVERED,
     HEADER_SIZE,
+    KIND_DATA,
     KIND_NOTE,
     MAGIC,
     METADATA_SIZE_MAX,
@@ -166,10 +174,53 @@ def scan(file: File, seed: int, start: int, end: int) -> Iterator[Record]:
     window = _Window(file, end)
     offset = start
     while offset < end:
-        header = _header_at(window, seed, offset)
-        record = _record(window, header, offset, end) if header else _gap(window, seed, offset, end)
+        record = _whole_in_memory(window, seed, offset)
+        if record is None:
+            header = _header_at(window, seed, offset)
+            record = _record(window, header, offset, end) if header else _gap(window, seed, offset, end)
         yield record
         offset = record.end
+
+
+def _whole_in_memory(window: _Window, seed: int, offset: int) -> Record | None:
+    """The usual case made fast: a small needle that checks, all of it in memory.  None: look closer."""
+    rest = window.rest(offset)
+    if len(rest) < HEADER_SIZE or window.unreadable:
+        return None
+    magic, header_crc, kind, flags, metadata_size, needle_id, data_size = HEADER.unpack_from(rest)
+    data_start = HEADER_SIZE + metadata_size
+    data_end = data_start + data_size
+    foot_end = data_end + FOOTER_SIZE
+    size = foot_end + -foot_end % ALIGNMENT
+    if (
+        magic != MAGIC
+        or kind != KIND_DATA
+        or flags & ~FLAGS_KNOWN
+        or data_size > BLOCK_SIZE
+        or size > len(rest)
+        or crc32c(rest[HEADER_COVERED:data_start], place_seed(seed, offset)) != header_crc
+    ):
+        return None
+    foot_magic, stamp, data_crc, foot_crc = FOOTER.unpack_from(rest, data_end)
+    if (
+        foot_magic != FOOTER_MAGIC
+        or crc32c(rest[data_end : data_end + FOOTER_COVERED], header_crc) != foot_crc
+        or crc32c(rest[data_start:data_end]) != data_crc
+    ):
+        return None
+    return Record(
+        offset,
+        size,
+        State.WHOLE,
+        kind,
+        needle_id,
+        metadata_size,
+        data_size,
+        stamp,
+        data_crc,
+        bool(flags & FLAG_STREAMED),
+        metadata_bytes=bytes(rest[HEADER_SIZE:data_start]),
+    )
 
 
 def _header_at(window: _Window, seed: int, offset: int) -> Header | None:

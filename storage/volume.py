@@ -43,7 +43,7 @@ from errors import (
     VolumeSealed,
     WriteFailed,
 )
-from storage.disk import Buffer, ClosedFile, Disk, File, write_all
+from storage.disk import Buffer, ClosedFile, Disk, File, write_all, write_rest
 from storage.entries import EntryTable
 from storage.extent import Extent, Placed
 from storage.files import create_files
@@ -62,6 +62,7 @@ from storage.index import (
 )
 from storage.needle import (
     BLOCK_SIZE,
+    DATA_SIZE_MAX,
     FLAG_STREAMED,
     FOOTER_SIZE,
     HEADER_SIZE,
@@ -70,6 +71,7 @@ from storage.needle import (
     KIND_RESTAMP,
     KIND_TOMBSTONE,
     MARK_SIZE,
+    NEEDLE_ID_MAX,
     PADDINGS,
     Header,
     NeedleMetadata,
@@ -298,7 +300,7 @@ class Volume:
         table = block_table(data) if data_size > BLOCK_SIZE else b""
         footer = encode_footer(header_crc, stamp, data_crc, table)
         padding = PADDINGS[size - len(header) - data_size - len(footer)]
-        self._write_tail((header, data, footer + padding))
+        self._write_tail((header, data, footer + padding), size)
         entry = encode_entry(offset, len(encoded), data_size, data_crc)
         tally = self._tally
         with self._lock:
@@ -463,7 +465,8 @@ class Volume:
     def _append_mark(self, kind: int, needle_id: int, stamp: int) -> int:
         """Write a tombstone or restamp at the tail, which the caller then moves; returns its offset."""
         offset = self._tail
-        self._write_tail((encode_mark(kind, needle_id, stamp, place_seed(self._seed, offset)),))
+        mark = encode_mark(kind, needle_id, stamp, place_seed(self._seed, offset))
+        self._write_tail((mark,), MARK_SIZE)
         return offset
 
     def _count_mark(self, needle_id: int, stamp: int) -> None:
@@ -490,9 +493,10 @@ class Volume:
 
     def _check_new(self, needle_id: int, data_size: int, size: int) -> None:
         """Refuse a needle that cannot be written."""
-        check_needle_id(needle_id)
-        check_data_size(data_size)
-        self._check_writable()
+        if self.sealed_cause is not None or not 0 < needle_id <= NEEDLE_ID_MAX or data_size > DATA_SIZE_MAX:
+            self._check_writable()
+            check_needle_id(needle_id)
+            check_data_size(data_size)
         if needle_id <= self._tally.needle_id_max:
             found = self._find(needle_id)
             if found is not None and found.is_deleted:
@@ -508,10 +512,12 @@ class Volume:
             if self._entries.pending_count >= PENDING_MAX:
                 raise DiskFull(f"volume {self.volume_id}: its index cannot be written")
 
-    def _write_tail(self, buffers: tuple[Buffer, ...]) -> None:
+    def _write_tail(self, buffers: tuple[Buffer, ...], size: int) -> None:
         """Write at the tail, which the caller then moves; on failure the bytes are taken back."""
         try:
-            write_all(self._data, buffers, self._tail)
+            written = self._data.pwritev(buffers, self._tail)
+            if written != size:
+                write_rest(self._data, buffers, self._tail, written)
         except OSError as error:
             self._roll_back(error)
 
