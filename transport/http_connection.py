@@ -54,12 +54,22 @@ class HttpLimits:
 
 
 class Clock:
-    """The sweeper's last look at the time: reading an attribute is cheaper than asking Trio."""
+    """The sweeper's last look at the time: reading an attribute is cheaper than asking Trio.
 
-    __slots__ = ("now",)
+    It counts the time in which clients had their chance.  While this process was paused, or starved of
+    CPU, nobody was served, so of a long gap between two looks only `step_max_s` is charged to them.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_looked_at", "_step_max_s", "now")
+
+    def __init__(self, step_max_s: float) -> None:
         self.now = 0.0
+        self._looked_at = 0.0
+        self._step_max_s = step_max_s
+
+    def look(self, now_s: float) -> None:
+        self.now += min(now_s - self._looked_at, self._step_max_s)
+        self._looked_at = now_s
 
 
 class Connection(Channel):

@@ -58,7 +58,7 @@ class _Shared:
         self.handler = handler
         self.limits = limits
         self.cors = cors
-        self.clock = Clock()
+        self.clock = Clock(step_max_s=2 * limits.sweep_s())
         self.is_stopping = False
         self.scratch = memoryview(bytearray(64 * 1024))  # where unwanted bytes go; never read
         self._server_name = server_name
@@ -76,7 +76,7 @@ class _Shared:
         return lines
 
     def look_at_clocks(self) -> None:
-        self.clock.now = trio.current_time()
+        self.clock.look(trio.current_time())
         date_s = int(time.time())
         if date_s != self._date_s:
             self._date_s = date_s

@@ -1,0 +1,118 @@
+"""Request and answer heads, byte by byte and without a socket.
+
+What a whole server does with a malformed head is in `tests/behaviour/test_http_server.py`; here stand
+the values that are read from good ones, and the writing.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from errors import BadRequest, HeadersTooLarge, LengthRequired
+from transport.http_head import (
+    HEADER_COUNT_MAX,
+    RequestHead,
+    header_lines,
+    parse_answer_head,
+    parse_request_head,
+    status_line,
+)
+
+
+def parse(*lines: bytes) -> RequestHead:
+    request = RequestHead()
+    parse_request_head(b"\r\n".join([*lines, b"", b""]), request)
+    return request
+
+
+def test_a_request_head_is_read_into_its_parts():
+    request = parse(
+        b"PUT /v1/needles/1/2?token=x HTTP/1.1",
+        b"Host: a:7410",
+        b"Content-Length: 42",
+        b"EXPECT: 100-Continue",
+        b"X-Warehouse-Key: caf%C3%A9 ",
+    )
+    assert (request.method, request.path, request.query) == (b"PUT", b"/v1/needles/1/2", b"token=x")
+    assert (request.content_length, request.expects_continue) == (42, True)
+    assert (request.is_http_11, request.is_keep_alive) == (True, True)
+    assert request.headers == {
+        b"host": b"a:7410",
+        b"content-length": b"42",
+        b"expect": b"100-Continue",
+        b"x-warehouse-key": b"caf%C3%A9",
+    }
+
+
+def test_nothing_is_expected_without_a_body_or_by_an_old_client():
+    assert not parse(b"PUT / HTTP/1.1", b"Host: a", b"Expect: 100-continue").expects_continue
+    old = parse(b"PUT / HTTP/1.0", b"Content-Length: 1", b"Expect: 100-continue")
+    assert not old.expects_continue
+    assert not old.is_http_11
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"PATCH"])
+def test_methods_come_through(method):
+    assert parse(method + b" / HTTP/1.1", b"Host: a").method == method
+
+
+def test_the_number_of_headers_is_bounded_repeated_ones_included():
+    lines = [b"X-A: b"] * (HEADER_COUNT_MAX - 1)
+    assert parse(b"GET / HTTP/1.1", b"Host: a", *lines).headers[b"x-a"].count(b"b") == len(lines)
+    with pytest.raises(HeadersTooLarge):
+        parse(b"GET / HTTP/1.1", b"Host: a", b"X-B: c", *lines)
+
+
+def test_a_refusal_says_what_was_wrong():
+    with pytest.raises(BadRequest, match="authorization must come once"):
+        parse(b"GET / HTTP/1.1", b"Host: a", b"Authorization: b", b"authorization: c")
+    with pytest.raises(BadRequest, match="Host"):
+        parse(b"GET / HTTP/1.1")
+    with pytest.raises(LengthRequired, match="Content-Length"):
+        parse(b"PUT / HTTP/1.1", b"Host: a", b"Transfer-Encoding: chunked")
+
+
+def test_an_answer_head_is_read_into_its_parts():
+    answer = parse_answer_head(b'HTTP/1.1 206 Partial Content\r\nETag: "x" \r\nContent-Length: 7\r\n\r\n')
+    assert (answer.status, answer.content_length, answer.is_keep_alive) == (206, 7, True)
+    assert answer.headers == {"etag": '"x"', "content-length": "7"}
+
+
+@pytest.mark.parametrize(
+    ("first", "connection", "is_kept"),
+    [
+        (b"HTTP/1.1 200 OK", b"", True),
+        (b"HTTP/1.1 200 OK", b"Connection: close\r\n", False),
+        (b"HTTP/1.0 200 OK", b"", False),
+        (b"HTTP/1.0 200 OK", b"Connection: keep-alive\r\n", True),
+    ],
+)
+def test_an_answer_says_whether_its_connection_lives_on(first, connection, is_kept):
+    assert (
+        parse_answer_head(first + b"\r\n" + connection + b"Content-Length: 0\r\n\r\n").is_keep_alive
+        is is_kept
+    )
+
+
+def test_an_answer_without_a_length_is_told_from_an_empty_one():
+    assert parse_answer_head(b"HTTP/1.1 200 OK\r\n\r\n").content_length is None
+    assert parse_answer_head(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").content_length == 0
+
+
+def test_headers_are_written_one_a_line():
+    assert header_lines([]) == b""
+    assert header_lines([(b"A", b"b"), (b"C", b"d, e")]) == b"A: b\r\nC: d, e\r\n"
+
+
+@pytest.mark.parametrize("bad", [b"\r", b"\n", b"\0", b"\r\n"])
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_header_that_would_forge_another_is_not_written(bad, position):
+    header = [b"Name", b"value"]
+    header[position] += bad
+    with pytest.raises(ValueError, match="line break"):
+        header_lines([(b"A", b"b"), (header[0], header[1])])
+
+
+def test_status_lines_name_known_reasons_and_carry_unknown_numbers():
+    assert status_line(404) == b"HTTP/1.1 404 Not Found\r\n"
+    assert status_line(799) == b"HTTP/1.1 799 Status\r\n"
