@@ -19,7 +19,6 @@ from collections.abc import Awaitable, Callable
 from typing import get_args
 
 import msgspec
-import outcome
 import trio
 
 from errors import (
@@ -79,6 +78,20 @@ def refuse_unopened(frame: bytes | memoryview, error: StoreError, *, incarnation
     return encode_envelope(Envelope(incarnation, request_id, None, refusal_of(error)))
 
 
+class _Waiter:
+    """A task that waits for an answer, and what it gets."""
+
+    __slots__ = ("_task", "result")
+
+    def __init__(self) -> None:
+        self.result: Answer | StoreError | None = None
+        self._task = trio.lowlevel.current_task()
+
+    def settle(self, result: Answer | StoreError) -> None:
+        self.result = result
+        trio.lowlevel.reschedule(self._task)
+
+
 class Conversation:
     """One connection's questions and answers.
 
@@ -92,7 +105,7 @@ class Conversation:
         self._send = send
         self._their_incarnation: int | None = None
         self._next_id = 1
-        self._waiting: dict[int, trio.lowlevel.Task] = {}
+        self._waiting: dict[int, _Waiter] = {}
         self._last_id = 0  # the greatest request id that they used
         self._running: set[int] = set()  # their requests that have a task
         self._ended: LinkDown | None = None
@@ -135,14 +148,15 @@ class Conversation:
         raise DeadlineExceeded(f"no answer to {type(body).__name__} within {timeout_s:.3g} s")
 
     async def _wait(self, request_id: int) -> Answer | StoreError:
-        self._waiting[request_id] = trio.lowlevel.current_task()
+        waiter = self._waiting[request_id] = _Waiter()
 
         def abort(_: object) -> trio.lowlevel.Abort:
             del self._waiting[request_id]
             return trio.lowlevel.Abort.SUCCEEDED
 
-        result: Answer | StoreError = await trio.lowlevel.wait_task_rescheduled(abort)
-        return result
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        assert waiter.result is not None
+        return waiter.result
 
     def _encode(self, request_id: int, budget_ms: int | None, body: Request | Answer) -> bytes:
         try:
@@ -206,9 +220,9 @@ class Conversation:
             self._settle(head.request_id, error)  # an answer that this release cannot read
 
     def _settle(self, request_id: int, result: Answer | StoreError) -> None:
-        task = self._waiting.pop(request_id, None)
-        if task is not None:
-            trio.lowlevel.reschedule(task, outcome.Value(result))
+        waiter = self._waiting.pop(request_id, None)
+        if waiter is not None:
+            waiter.settle(result)
 
     # --- what we answer ---------------------------------------------------------------------------
 
@@ -255,8 +269,8 @@ class Conversation:
             return
         self._ended = LinkDown(cause)
         waiting, self._waiting = self._waiting, {}
-        for task in waiting.values():
-            trio.lowlevel.reschedule(task, outcome.Value(LinkDown(cause)))
+        for waiter in waiting.values():
+            waiter.settle(LinkDown(cause))
 
 
 async def answer_of(work: Callable[[], Awaitable[Answer]]) -> Answer:
