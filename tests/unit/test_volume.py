@@ -21,7 +21,18 @@ from errors import (
     VolumeSealed,
 )
 from storage.disk import OsDisk
-from storage.needle import BLOCK_SIZE, MARK_SIZE, NeedleMetadata, encode_metadata, stored_size
+from storage.files import volume_ids
+from storage.needle import (
+    BLOCK_SIZE,
+    KIND_DATA,
+    KIND_RESTAMP,
+    KIND_TOMBSTONE,
+    MARK_SIZE,
+    NeedleMetadata,
+    encode_metadata,
+    stored_size,
+)
+from storage.scan import State
 from storage.superblock import SUPERBLOCK_SIZE
 from storage.volume import Volume
 
@@ -290,6 +301,64 @@ def test_an_interrupted_creation_is_no_volume_and_can_be_repeated(disk: OsDisk, 
     with pytest.raises(NoSuchVolume, match="interrupted"):
         Volume.open(disk, "volumes/7")
     Volume.create(disk, "volumes/7", volume_id=7, uuid=UUID, capacity=1 << 20, created_ms=1)
+
+
+def test_entries_in_memory_are_bounded(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.volume.PENDING_MAX", 10)
+    for needle_id in range(1, 35):
+        volume.append(needle_id, METADATA, b"never synced", stamp=needle_id)
+        assert volume._entries.pending_count <= 10
+    assert bytes(volume.read(1).data) == b"never synced"
+
+
+def test_records_come_in_the_order_they_were_written(volume: Volume) -> None:
+    volume.append(2, METADATA, b"two", stamp=10)
+    volume.append(1, METADATA, b"one", stamp=11)
+    volume.restamp(2, stamp=12)
+    volume.delete(1, stamp=13)
+    extent = volume.reserve(5, METADATA, 10)
+    records = list(volume.records())
+    assert [(r.kind, r.needle_id, r.stamp) for r in records] == [
+        (KIND_DATA, 2, 10),
+        (KIND_DATA, 1, 11),
+        (KIND_RESTAMP, 2, 12),
+        (KIND_TOMBSTONE, 1, 13),
+        (KIND_DATA, 5, 0),
+    ]
+    assert [r.state for r in records] == [State.WHOLE] * 4 + [State.UNFINISHED]
+    assert records[0].metadata == METADATA
+    extent.abort()
+
+
+@pytest.mark.parametrize("uuid", ["", "7", UUID + "0"])
+def test_a_volume_needs_a_uuid(disk: OsDisk, uuid: str) -> None:
+    with pytest.raises(BadRequest, match="UUID"):
+        Volume.create(disk, "volumes/9", volume_id=9, uuid=uuid, capacity=1 << 20, created_ms=1)
+
+
+@pytest.mark.parametrize("capacity", [0, SUPERBLOCK_SIZE, 1 << 48])
+def test_a_volume_needs_a_capacity_within_bounds(disk: OsDisk, capacity: int) -> None:
+    with pytest.raises(BadRequest, match="capacity"):
+        Volume.create(disk, "volumes/9", volume_id=9, uuid=UUID, capacity=capacity, created_ms=1)
+
+
+@pytest.mark.parametrize("needle_id", [0, -1, 1 << 32])
+def test_ids_out_of_bounds_are_refused(volume: Volume, needle_id: int) -> None:
+    for call in (
+        lambda: volume.append(needle_id, METADATA, b"", stamp=1),
+        lambda: volume.reserve(needle_id, METADATA, 1),
+        lambda: volume.delete(needle_id, stamp=1),
+        lambda: volume.restamp(needle_id, stamp=1),
+    ):
+        with pytest.raises(BadRequest):
+            call()
+
+
+def test_the_volumes_of_a_disk_are_listed(disk: OsDisk, volume: Volume) -> None:
+    (disk.root / "volumes/lost+found").mkdir()
+    (disk.root / "volumes/12").mkdir()
+    assert volume_ids(disk) == [7, 12]
+    assert volume_ids(OsDisk(disk.root / "volumes/12")) == []
 
 
 def test_nowait_reads_what_is_in_memory(volume: Volume) -> None:

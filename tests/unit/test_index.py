@@ -1,0 +1,177 @@
+"""The index file: entries by needle id, headers of which one always checks, and an honest watermark."""
+
+from __future__ import annotations
+
+import pytest
+
+from simdisk import SimDisk
+from storage.entries import EntryTable
+from storage.index import (
+    ENTRIES_OFFSET,
+    FLAG_DAMAGED,
+    FLAG_DELETED,
+    OFFSET_MAX,
+    SLOT_OFFSETS,
+    Found,
+    IndexFile,
+    IndexHeader,
+    Tally,
+    decode_entry,
+    decode_slot,
+    encode_entry,
+    encode_slot,
+    entry_offset,
+)
+
+TALLY = Tally(3, 4000, 500, 77, 1 << 60, 2)
+
+
+@pytest.fixture
+def disk() -> SimDisk:
+    disk = SimDisk()
+    disk.open("idx", create=True).truncate(ENTRIES_OFFSET)
+    return disk
+
+
+@pytest.fixture
+def index(disk: SimDisk) -> IndexFile:
+    return IndexFile(disk.open("idx"), volume_id=7, generation=1, seed=99)
+
+
+def header(sequence: int, checkpoint: int = 8192) -> IndexHeader:
+    return IndexHeader(sequence=sequence, checkpoint=checkpoint, tally=TALLY)
+
+
+@pytest.mark.parametrize("flags", [0, FLAG_DELETED, FLAG_DAMAGED, FLAG_DELETED | FLAG_DAMAGED])
+@pytest.mark.parametrize("offset", [4096, 1 << 35, OFFSET_MAX])
+def test_an_entry_comes_back_as_it_was_written(offset: int, flags: int) -> None:
+    entry = encode_entry(offset, 65_535, (1 << 32) - 1, 0xDEADBEEF, flags)
+    assert len(entry) == 16
+    found = decode_entry(entry)
+    assert found == Found(
+        offset, 65_535, (1 << 32) - 1, 0xDEADBEEF, bool(flags & FLAG_DELETED), bool(flags & FLAG_DAMAGED)
+    )
+
+
+def test_no_entry_is_all_zeros(index: IndexFile) -> None:
+    assert decode_entry(bytes(16)) is None
+    assert index.get(5) is None
+    assert index.get(1 << 31) is None
+
+
+def test_entries_are_found_by_needle_id_and_holes_stay_holes(disk: SimDisk, index: IndexFile) -> None:
+    entries = {i: encode_entry(8 * i, 10, i, i) for i in (1, 2, 3, 9, 10, 5000)}
+    writes = []
+    disk.after = lambda call, path: writes.append(call)
+    index.put_many(entries)
+    assert writes == ["pwritev"] * 3, "neighbours are written together"
+    for needle_id in range(1, 20):
+        assert index.get(needle_id) == entries.get(needle_id)
+    assert index.get(5000) == entries[5000]
+
+
+def test_a_walk_finds_the_entries_of_a_stretch_of_the_data(index: IndexFile) -> None:
+    index.put_many({i: encode_entry(1000 * i * 8, 10, i, i, FLAG_DELETED * (i % 2)) for i in range(1, 100)})
+    found = dict(index.walk(8 * 50_000, 8 * 60_000))
+    assert sorted(found) == list(range(50, 60))
+    assert found[51].is_deleted
+
+
+def test_the_newest_header_counts(index: IndexFile) -> None:
+    assert index.load() is None
+    for sequence in range(1, 5):
+        index.put_header(header(sequence, 4096 * sequence))
+        loaded = index.load()
+        assert loaded is not None
+        assert loaded[0] == header(sequence, 4096 * sequence)
+
+
+@pytest.mark.parametrize("torn", range(0, 128, 9))
+def test_a_torn_header_leaves_the_one_before(disk: SimDisk, index: IndexFile, torn: int) -> None:
+    index.put_header(header(1))
+    index.put_header(header(2))
+    content = disk.node("idx").content
+    before = bytes(content)
+    index.put_header(header(3, 4096 * 500))
+    at = SLOT_OFFSETS[1]
+    content[at + torn : at + 128] = before[at + torn : at + 128]
+    loaded = index.load()
+    assert loaded is not None
+    assert loaded[0] in (header(2), header(3, 4096 * 500))
+
+
+def test_a_header_of_another_volume_or_generation_does_not_check() -> None:
+    slot = encode_slot(header(1), 7, 1, 99)
+    assert decode_slot(slot, 99) == header(1)
+    assert decode_slot(slot, 98) is None
+    assert decode_slot(bytes(128), 99) is None
+    assert decode_slot(slot[:100], 99) is None
+
+
+def test_an_index_that_lost_entries_at_its_end_is_not_used(disk: SimDisk, index: IndexFile) -> None:
+    index.put_header(header(1))
+    assert disk.node("idx").content[entry_offset(77) :] == bytes(16)
+    assert index.load() is not None
+    del disk.node("idx").content[-1]
+    assert index.load() is None
+
+
+def test_the_watermark_is_believed_when_it_checks_and_never_below_the_checkpoint(
+    disk: SimDisk, index: IndexFile
+) -> None:
+    index.put_header(header(1, 8192))
+    assert index.load() == (header(1, 8192), 8192)
+    index.put_watermark(9000)
+    assert index.load() == (header(1, 8192), 9000)
+    index.put_watermark(5000)
+    assert index.load() == (header(1, 8192), 8192)
+    disk.node("idx").content[1024] ^= 1
+    assert index.load() == (header(1, 8192), 8192)
+
+
+# --- entries in front of the file -----------------------------------------------------------------
+
+
+def entry(number: int) -> bytes:
+    return encode_entry(8 * number, 1, 1, number)
+
+
+def test_an_entry_is_seen_at_once_and_written_by_a_flush(index: IndexFile) -> None:
+    table = EntryTable(index)
+    table.put(1, entry(1))
+    assert table.get(1) == entry(1)
+    assert index.get(1) is None
+    batch = table.begin_flush()
+    table.put(2, entry(2))
+    assert table.get(1) == entry(1), "seen while it is being written"
+    index.put_many(batch)
+    table.end_flush()
+    assert table.get(1) == index.get(1) == entry(1)
+    assert index.get(2) is None
+    assert table.pending_count == 1
+
+
+def test_a_flush_that_failed_loses_nothing_and_does_not_bring_back_the_old(index: IndexFile) -> None:
+    table = EntryTable(index)
+    table.put(1, entry(1))
+    table.put(2, entry(2))
+    table.begin_flush()
+    table.put(2, entry(22))
+    table.cancel_flush()
+    assert (table.get(1), table.get(2)) == (entry(1), entry(22))
+    assert table.begin_flush() == {1: entry(1), 2: entry(22)}
+
+
+def test_a_table_without_a_file_keeps_everything_in_memory() -> None:
+    table = EntryTable(None)
+    table.put(1, entry(1))
+    assert table.get(1) == entry(1)
+    assert table.get(2) is None
+    assert [needle_id for needle_id, _ in table.within(0, 100)] == [1]
+
+
+def test_a_walk_prefers_what_is_newer_than_the_file(index: IndexFile) -> None:
+    index.put_many({1: entry(1), 2: entry(2)})
+    table = EntryTable(index)
+    table.put(1, entry(500))
+    assert [needle_id for needle_id, _ in table.within(0, 100)] == [2]
