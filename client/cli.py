@@ -99,10 +99,14 @@ class Common:
 
     profile: Annotated[
         Path | None,
-        Parameter(help="File that says which cluster, and as whom. Found by itself after `warehouse up`."),
+        Parameter(
+            metavar="FILE",
+            help="File that says which cluster, and as whom. Found by itself after `warehouse up`.",
+        ),
     ] = None
     data: Annotated[
-        Path | None, Parameter(help="Data folder of a `warehouse up`; its profile.toml is used.")
+        Path | None,
+        Parameter(metavar="DIR", help="Data folder of a `warehouse up`; its profile.toml is used."),
     ] = None
     json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False
 
@@ -122,13 +126,14 @@ NOTHING_SPECIAL = Common()
 def up(
     *others: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
     data: Annotated[
-        Path | None, Parameter(help="Where everything is kept (default: ./warehouse-data).")
+        Path | None, Parameter(metavar="DIR", help="Where everything is kept (default: ./warehouse-data).")
     ] = None,
     volumes: Annotated[
-        int | None, Parameter(help="Disk folders, one volume actor each (default: 1).")
+        int | None, Parameter(metavar="N", help="Disk folders, one volume actor each (default: 1).")
     ] = None,
     port_base: Annotated[
-        int | None, Parameter(help="First port: control; +1 health, +10 and on volumes (default: 7400).")
+        int | None,
+        Parameter(metavar="N", help="First port: control; +1 health, +10 and on volumes (default: 7400)."),
     ] = None,
     json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False,
 ) -> None:
@@ -158,7 +163,7 @@ async def status(*, common: Common = NOTHING_SPECIAL) -> int:
 # --- buckets --------------------------------------------------------------------------------------
 
 
-@app.command
+@app.command(usage="Usage: warehouse mb [OPTIONS] BUCKET...")
 async def mb(*buckets: str, common: Common = NOTHING_SPECIAL) -> int:
     """Make buckets.
 
@@ -175,7 +180,7 @@ async def mb(*buckets: str, common: Common = NOTHING_SPECIAL) -> int:
     return 0
 
 
-@app.command
+@app.command(usage="Usage: warehouse rb [OPTIONS] BUCKET...")
 async def rb(
     *buckets: str,
     force: Annotated[bool, Parameter(help="Also delete the objects in it.")] = False,
@@ -196,7 +201,7 @@ async def rb(
     return 0
 
 
-@app.command
+@app.command(usage="Usage: warehouse ls [OPTIONS] [PLACE]")
 async def ls(
     place: str | None = None,
     /,
@@ -248,7 +253,8 @@ async def cp(
     *places: Words,
     recursive: Annotated[Recursive, Parameter(help="Copy everything below a folder.")] = False,
     content_type: Annotated[
-        str | None, Parameter(help="Type of what is uploaded (default: told from the name's ending).")
+        str | None,
+        Parameter(metavar="TYPE", help="Type of what is uploaded (default: told from the name's ending)."),
     ] = None,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
@@ -370,7 +376,7 @@ def _require_object(source: Remote) -> None:
         raise UsageError(f"{source} is a folder: copy it with -r")
 
 
-@app.command
+@app.command(usage="Usage: warehouse cat [OPTIONS] OBJECT...")
 async def cat(*places: str, common: Common = NOTHING_SPECIAL) -> int:
     """Write objects to standard output, one behind the other.
 
@@ -387,7 +393,7 @@ async def cat(*places: str, common: Common = NOTHING_SPECIAL) -> int:
     return 0
 
 
-@app.command
+@app.command(usage="Usage: warehouse rm [OPTIONS] PLACE...")
 async def rm(
     *places: str,
     recursive: Annotated[Recursive, Parameter(help="Delete everything in a folder, or in a bucket.")] = False,
@@ -467,7 +473,7 @@ async def stat(place: str, /, *, common: Common = NOTHING_SPECIAL) -> int:
     raise NoSuchBucket(f"there is no bucket {remote.bucket!r}, or this key may not see it")
 
 
-@app.command
+@app.command(usage="Usage: warehouse du [OPTIONS] [PLACE...]")
 async def du(*places: str, common: Common = NOTHING_SPECIAL) -> int:
     """Sum up sizes and counts.
 
@@ -505,9 +511,15 @@ async def presign(
     put: Annotated[
         bool, Parameter(help="A URL to upload to, with one PUT, instead of to read from.")
     ] = False,
-    expires: Annotated[str, Parameter(help="How long it works: 90s, 30m, 1h (if not given), 7d.")] = "1h",
-    size_max: Annotated[str | None, Parameter(help="With --put: the largest body, such as 5MiB.")] = None,
-    content_type: Annotated[str | None, Parameter(help="With --put: the type the object gets.")] = None,
+    expires: Annotated[
+        str, Parameter(metavar="TIME", help="How long it works: 90s, 30m, 1h (if not given), 7d.")
+    ] = "1h",
+    size_max: Annotated[
+        str | None, Parameter(metavar="SIZE", help="With --put: the largest body, such as 5MiB.")
+    ] = None,
+    content_type: Annotated[
+        str | None, Parameter(metavar="TYPE", help="With --put: the type the object gets.")
+    ] = None,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
     """Make a URL that works without a key, for a while.

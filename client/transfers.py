@@ -22,14 +22,22 @@ from client.places import FolderTree, Remote, key_of_path
 from client.reads import ObjectStream
 from client.tasks import crew
 from client.uploads import Progress
-from errors import BadRequest, NoSuchObject, StoreError
+from errors import (
+    BadCredentials,
+    BadRequest,
+    NoSuchBucket,
+    NoSuchObject,
+    NotAuthenticated,
+    PermissionDenied,
+    StoreError,
+)
 from transport.messages import ObjectInfo
 
 TASKS = 16
 # Copies of large things at once: each has a window or several chunks of its own under way, so that more
 # of them would cost memory and bring nothing.
-LARGE_SIZE = 8 * 1024 * 1024
-LARGE_TASKS = 3
+LARGE_SIZE = 1024 * 1024
+LARGE_TASKS = 4
 PIECE_SIZE = 1024 * 1024
 
 
@@ -78,9 +86,15 @@ class Unfit:
 
 Found = Transfer | Unfit
 
+# What fails one copy with these fails all: said once, instead of a hundred thousand times.
+CONCERNS_ALL = (NoSuchBucket, PermissionDenied, BadCredentials, NotAuthenticated)
+
 
 async def run_transfers(found: AsyncIterable[Found], reporter: Reporter) -> Totals:
-    """Run transfers, some at once; returns what became of all."""
+    """Run transfers, some at once; returns what became of all.
+
+    Raises one of `CONCERNS_ALL` when there is no use in going on.
+    """
     totals = Totals()
     large = trio.Semaphore(LARGE_TASKS)
 
@@ -104,6 +118,8 @@ async def run_transfers(found: AsyncIterable[Found], reporter: Reporter) -> Tota
                     size = await transfer.run(progress)
         except BrokenPipeError:
             raise  # whoever read our standard output has seen enough
+        except CONCERNS_ALL:
+            raise
         except (StoreError, OSError) as error:
             progress(0)
             fail(transfer.source, transfer.target, error)

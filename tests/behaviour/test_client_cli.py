@@ -255,6 +255,12 @@ async def test_one_failure_does_not_stop_the_others(
     assert "x/link.txt" in store.buckets["photos"]
 
 
+async def test_what_fails_all_copies_is_said_once(store: FakeStore, run: Run, folder: Path) -> None:
+    with pytest.raises(NoSuchBucket, match="nowhere"):
+        await run("cp", "-r", str(folder), "wh://nowhere")
+    assert store.http["PUT"] == 0
+
+
 async def test_keys_never_lead_out_of_the_target_folder(
     store: FakeStore, run: Run, photos: client.Bucket, tmp_path: Path
 ) -> None:
