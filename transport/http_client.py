@@ -27,6 +27,7 @@ from transport.http_head import AnswerHead
 from transport.http_wire import NoAnswer, Wire
 
 MEBIBYTE = 1024 * 1024
+IDLE_S = 60.0  # less than the server's idle_s: better that we close an unused connection than it
 
 Headers = Sequence[tuple[str, str]]
 Answer = tuple[int, dict[str, str], bytes]
@@ -119,12 +120,7 @@ class _Host:
     """One server: its idle connections, and the right to use one."""
 
     def __init__(self, url: str, connections_max: int, connect_s: float, stall_s: float) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
-            raise BadRequest(f"a server's address looks like http://host:port, not {url!r}")
-        self.host = parts.hostname
-        self.port = parts.port or 80
-        self.authority = parts.netloc.rpartition("@")[2]
+        self.host, self.port, self.authority = _split_url(url)
         self._slots = trio.Semaphore(connections_max, max_value=connections_max)
         self._idle: list[Wire] = []
         self._connect_s = connect_s
@@ -146,8 +142,15 @@ class _Host:
             if self._is_closed:
                 wire.close()
             else:
-                self._idle.append(wire)
+                self._keep(wire)
         self._slots.release()
+
+    def _keep(self, wire: Wire) -> None:
+        now = wire.idle_since_s = trio.current_time()
+        self._idle.append(wire)
+        # The oldest lies at the bottom, where nobody takes it and so nobody sees that its server closed it.
+        if now - self._idle[0].idle_since_s > IDLE_S:
+            self._idle.pop(0).close()
 
     def take_idle(self) -> Wire | None:
         while self._idle:
@@ -167,6 +170,18 @@ class _Host:
     def close_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
+
+
+def _split_url(url: str) -> tuple[str, int, str]:
+    """Host, port, and both as the Host header wants them."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 80
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
+        raise BadRequest(f"a server's address looks like http://host:port, not {url!r}")
+    return parts.hostname, port, parts.netloc.rpartition("@")[2]
 
 
 class _Hold:

@@ -130,14 +130,15 @@ class Exchange(RequestHead):
         self.body_left = size - len(piece)
         if not self.body_left:
             return piece
-        pieces = [piece]
+        # One buffer that grows, not a list of pieces: a byte in a packet of its own would cost fifty.
+        body = bytearray(piece)
         while self.body_left:
             piece = await connection.receive(self.body_left)
             if not piece:
                 raise self._cut_short()
             self.body_left -= len(piece)
-            pieces.append(piece)
-        return b"".join(pieces)
+            body += piece
+        return bytes(body)
 
     async def read_into(self, view: memoryview) -> int:
         """Receive the body's next bytes, as many as have come and fit; 0 at its end.

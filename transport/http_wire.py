@@ -24,11 +24,12 @@ class NoAnswer(LinkDown):
 class Wire(Channel):
     """One connection to a server, used by one request at a time."""
 
-    __slots__ = ("stall_s",)
+    __slots__ = ("idle_since_s", "stall_s")
 
     def __init__(self, sock: socket.socket, peer: str, stall_s: float) -> None:
         super().__init__(sock, peer)
         self.stall_s = stall_s
+        self.idle_since_s = 0.0
 
     @classmethod
     async def connect(cls, host: str, port: int, *, connect_s: float, stall_s: float) -> Wire:

@@ -184,7 +184,19 @@ async def test_what_would_forge_a_request_is_never_sent(target, headers):
         assert served.server.connection_count == 0
 
 
-@pytest.mark.parametrize("url", ["https://a:1", "a:1", "http://", "http://a:1/b", "http://a:1?b"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://a:1",
+        "a:1",
+        "http://",
+        "http://a:1/b",
+        "http://a:1?b",
+        "http://a:99999",
+        "http://a:b",
+        "http://[a",
+    ],
+)
 async def test_an_address_that_is_none_is_refused(url):
     async with pooling() as pool:
         with pytest.raises(BadRequest):
@@ -471,6 +483,19 @@ async def test_a_connection_that_cannot_be_trusted_is_not_kept(answer):
         for _ in range(2):
             assert (await pool.request("GET", script.url, "/"))[2] == b"ok"
         assert script.connection_count == 2
+
+
+async def test_connections_that_have_become_spare_are_closed(monkeypatch):
+    async with serving(echo) as served, pooling() as pool:
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(pool.request, "GET", served.url, "/")
+        assert served.server.connection_count == 5
+        monkeypatch.setattr("transport.http_client.IDLE_S", 0.0)
+        for _ in range(5):
+            assert (await pool.request("GET", served.url, "/"))[0] == 200
+        await served.wait_until_idle(1)
+        assert (await pool.request("GET", served.url, "/"))[0] == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])

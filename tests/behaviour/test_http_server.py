@@ -11,6 +11,8 @@ import json
 import logging
 import socket
 import struct
+import time
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -37,7 +39,7 @@ from errors import (
     VolumeOffline,
 )
 from transport.http_rules import parse_range
-from transport.http_server import HttpLimits, HttpServer
+from transport.http_server import PIPELINED_MAX, HttpLimits, HttpServer
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
@@ -208,23 +210,60 @@ async def test_bodies_do_not_run_into_the_next_request():
         ]
 
 
-async def test_a_flood_on_one_connection_does_not_starve_another():
-    flood = get(b"/flood") * 20_000
+async def largest_step(progress: Callable[[], int], *, until: int) -> int:
+    """How much the other tasks get done, at most, between two turns of this one."""
+    steps = [0]
+    with trio.fail_after(RECEIVE_S):
+        while (before := progress()) < until:
+            await trio.lowlevel.checkpoint()
+            steps.append(progress() - before)
+    return max(steps)
 
-    async with serving(echo) as served, trio.open_nursery() as nursery:
-        order = []
 
-        async def send_flood():
-            async with await served.connect() as stream, trio.open_nursery() as both:
-                both.start_soon(stream.send_all, flood + GOOD)
-                await receive_all(stream)
-            order.append("flood")
+async def test_a_flood_on_one_connection_lets_the_others_have_their_turn():
+    count = 0
 
-        nursery.start_soon(send_flood)
-        await served.assert_alive()
-        order.append("single")
+    async def handler(exchange):
+        nonlocal count
+        count += 1
+        await exchange.respond(200)
+
+    async with serving(handler) as served, await served.connect() as stream, trio.open_nursery() as nursery:
+        nursery.start_soon(stream.send_all, get(b"/flood") * 1000 + GOOD)
+        nursery.start_soon(receive_all, stream)
+        assert 1 < await largest_step(lambda: count, until=1001) <= 2 * PIPELINED_MAX  # two turns may meet
+
+
+@pytest.mark.parametrize("is_upload", [True, False])
+async def test_a_fast_large_body_lets_the_others_have_their_turn(is_upload, monkeypatch):
+    monkeypatch.setattr("transport.http_channel.BURST_SIZE", 10_000)
+    size = 1_000_000
+    moved = 0
+    begin = trio.Event()
+
+    async def handler(exchange):
+        nonlocal moved
+        await begin.wait()
+        if not is_upload:
+            await exchange.start(200, [], size)
+        while moved < size:
+            if is_upload:
+                moved += await exchange.read_into(memoryview(bytearray(1000)))
+            else:
+                await exchange.write(bytes(1000))
+                moved += 1000
+        if is_upload:
+            await exchange.respond(200)
+
+    async with serving(handler) as served, await served.connect() as stream, trio.open_nursery() as nursery:
+        nursery.start_soon(receive_all, stream)
+        body = bytes(size) if is_upload else b""
+        nursery.start_soon(
+            stream.send_all, put(b"Content-Length: %d" % len(body), b"Connection: close", body=body)
+        )
         await trio.testing.wait_all_tasks_blocked()
-    assert order == ["single", "flood"]
+        begin.set()
+        assert 1000 < await largest_step(lambda: moved, until=size) <= 100_000
 
 
 @pytest.mark.parametrize(
@@ -654,6 +693,18 @@ async def test_a_body_below_the_least_rate_is_a_408_though_it_never_stalls():
             received = await receive_until(stream, b"}")
             nursery.cancel_scope.cancel()
         assert received.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_pause_of_the_whole_server_is_not_charged_to_its_clients():
+    async with serving(echo, QUICK) as served, await served.connect() as stream:
+        await stream.send_all(b"GET /late HTTP/1.1\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+        time.sleep(3 * QUICK.header_s)  # stops every task: the virtual machine was frozen, say
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+        await stream.send_all(b"Host: a\r\nConnection: close\r\n\r\n")
+        [answer] = split_answers(await receive_all(stream))
+        assert answer.body == b"GET|/late||0|"
 
 
 async def test_a_handler_may_take_its_time():
