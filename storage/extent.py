@@ -31,7 +31,9 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
 
 
 class ExtentOwner(Protocol):
-    """What an extent asks of its volume, on the owner thread."""
+    """What an extent asks of its volume."""
+
+    def check_writable(self) -> None: ...
 
     def finish_extent(self, extent: Extent, stamp: int) -> Placed: ...
 
@@ -87,11 +89,13 @@ class Extent:
         Raises:
             LengthMismatch: more than was reserved; nothing is written.
             BadRequest: the extent is finished, aborted, or an earlier write failed.
+            VolumeSealed: the volume takes no more writes.
             DiskFull, WriteFailed: the disk refused; abort is what remains.
         """
         with self._lock:
             if not self._is_open or self._is_broken:
                 raise BadRequest(f"the extent of needle {self.needle_id} takes no more data")
+            self._owner.check_writable()
             size = len(piece)
             if self.written + size > self.data_size:
                 raise LengthMismatch(
@@ -155,10 +159,10 @@ class Extent:
             self._is_open = False
 
     def write_footer(self, stamp: int) -> None:
-        """Write block table and footer.  On failure the footer is wiped, so that a scan finds none.
+        """Write block table and footer.
 
         Raises:
-            OSError: as the system gave it, from the wiping where that failed too (`wiped` says which).
+            OSError: as the system gave it; some of it may be on file, see `wipe_footer`.
         """
         footer = encode_footer(self._header_crc, stamp, self.crc, bytes(self._table))
         write_all(self._file, [footer], self._footer_offset)

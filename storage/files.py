@@ -6,6 +6,7 @@ crash interrupted.  Superblock and manifest restore each other, see `storage/sup
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 
@@ -103,8 +104,7 @@ def load_facts(disk: Disk, directory: str, *, read_only: bool) -> tuple[VolumeFa
     if not disk.exists(directory):
         raise NoSuchVolume(f"{directory} does not exist")
     try:
-        content = read_file(disk, manifest_path(directory), MANIFEST_SIZE_MAX)
-        facts = decode_manifest(content)
+        facts = _read_manifest(disk, directory)
     except (FileNotFoundError, ManifestCorrupt) as error:
         facts = _facts_without_manifest(disk, directory, is_absent=isinstance(error, FileNotFoundError))
         log.error("manifest restored from the superblock", extra={"directory": directory})
@@ -112,6 +112,17 @@ def load_facts(disk: Disk, directory: str, *, read_only: bool) -> tuple[VolumeFa
             write_file(disk, manifest_path(directory), encode_manifest(facts))
         return _checked(facts, directory), ["manifest"]
     return _checked(facts, directory), _check_superblock(disk, directory, facts, read_only=read_only)
+
+
+def _read_manifest(disk: Disk, directory: str) -> VolumeFacts:
+    """The facts in the manifest; one on a bad sector is as damaged as any other."""
+    try:
+        content = read_file(disk, manifest_path(directory), MANIFEST_SIZE_MAX)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise ManifestCorrupt(f"the manifest of {directory} cannot be read: {error}") from error
+    return decode_manifest(content)
 
 
 def _checked(facts: VolumeFacts, directory: str) -> VolumeFacts:
@@ -171,10 +182,14 @@ def _read_superblock(disk: Disk, path: str) -> tuple[VolumeFacts | None, int]:
     file = disk.open(path, read_only=True)
     try:
         block = bytearray(SUPERBLOCK_SIZE)
-        count = read_fully(file, block, 0)
         try:
+            count = read_fully(file, block, 0)
             return decode_superblock(block[:count]), file.size()
         except SuperblockCorrupt:
+            return None, file.size()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
             return None, file.size()
     finally:
         file.close()

@@ -56,41 +56,95 @@ def open_files(disk: Disk, directory: str, *, read_only: bool) -> Opened:
     """
     facts, repairs = load_facts(disk, directory, read_only=read_only)
     data = disk.open(data_path(directory, facts.generation), read_only=read_only)
-    index = _open_index(disk, directory, facts, read_only=read_only)
-    loaded = index.load() if index else None
-    size = data.size()
-    sealed_cause = "opened read-only" if read_only else None
-    rebuilt_because = None
-    damages: list[Damage] = []
-    if loaded:
+    begin = _Beginning.with_index(disk, directory, facts, read_only=read_only)
+    if begin is None:
+        begin = _Beginning.without_index(disk, directory, facts, read_only=read_only)
+    try:
+        return _recover(facts, data, begin, repairs)
+    except IndexUnreadable:
+        begin = _Beginning.without_index(disk, directory, facts, read_only=read_only)
+        return _recover(facts, data, begin, repairs)
+
+
+class IndexUnreadable(Exception):
+    """The disk refuses to read the index.  It is derived, so a new one is made."""
+
+
+class _Beginning(msgspec.Struct):
+    """What is known before the scan, and from where on to scan."""
+
+    index: IndexFile | None
+    start: int
+    tally: Tally
+    durable: int
+    sequence: int
+    sealed_cause: str | None
+    rebuilt_because: str | None = None
+
+    @classmethod
+    def with_index(
+        cls, disk: Disk, directory: str, facts: VolumeFacts, *, read_only: bool
+    ) -> _Beginning | None:
+        """From the checkpoint of the index; None when it cannot be used."""
+        path = index_path(directory, facts.generation)
+        if not disk.exists(path):
+            return None
+        index = _index_file(disk.open(path, read_only=read_only), facts)
+        try:
+            loaded = index.load()
+        except OSError as error:
+            log.warning("index unreadable", extra={"volume_id": facts.volume_id, "cause": str(error)})
+            return None
+        if loaded is None:
+            return None
         header, durable = loaded
-        sequence, start, tally = header.sequence, header.checkpoint, header.tally.copy()
-    else:
-        rebuilt_because = "the index is missing, damaged, or another volume's"
-        index = None if read_only else _new_index(disk, directory, facts)
-        sequence, start, durable, tally = 0, SUPERBLOCK_SIZE, SUPERBLOCK_SIZE, Tally()
-    if not read_only and size > start:
-        sealed_cause = _settle(data, start)
-    entries = EntryTable(index)
-    if size < durable:
-        damages.append(_truncated(facts.volume_id, size, durable, tally))
+        cause = "opened read-only" if read_only else None
+        return cls(index, header.checkpoint, header.tally.copy(), durable, header.sequence, cause)
+
+    @classmethod
+    def without_index(cls, disk: Disk, directory: str, facts: VolumeFacts, *, read_only: bool) -> _Beginning:
+        """From the very start, with a new index; in memory alone where none can be written."""
+        index, cause = None, "opened read-only" if read_only else None
+        if not read_only:
+            try:
+                index = _new_index(disk, directory, facts)
+            except OSError as error:
+                cause = f"no index can be written: {error}"
+        return cls(
+            index,
+            SUPERBLOCK_SIZE,
+            Tally(),
+            SUPERBLOCK_SIZE,
+            0,
+            cause,
+            "the index is missing, damaged, or another volume's",
+        )
+
+
+def _recover(facts: VolumeFacts, data: File, begin: _Beginning, repairs: list[str]) -> Opened:
+    """Scan what lies behind the checkpoint, and judge it."""
+    size, start, durable, tally = data.size(), begin.start, begin.durable, begin.tally
+    if begin.sealed_cause is None and size > start:
+        begin.sealed_cause = _settle(data, start)
+    damages = [_truncated(facts.volume_id, size, durable, tally)] if size < durable else []
+    entries = EntryTable(begin.index)
     recovery = Recovery(
         volume_id=facts.volume_id,
         start=start,
-        entries=_RecoveredEntries(entries, may_flush=sealed_cause is None),
+        entries=_RecoveredEntries(entries, may_flush=begin.sealed_cause is None),
         tally=tally,
         durable=durable,
-        is_rebuild=loaded is None,
+        is_rebuild=begin.rebuilt_because is not None,
     )
     recovery.run(scan(data, facts.seed, start, size))
-    tail = max(recovery.tail, durable) if size < durable else recovery.tail
-    padding = -tail % ALIGNMENT  # of a damaged end that was kept
-    tally.dead_bytes += tail - recovery.tail + padding
+    tail = max(recovery.tail, durable) if damages else recovery.tail
+    tail += -tail % ALIGNMENT  # of a damaged end that was kept
+    tally.dead_bytes += tail - recovery.tail
     report = RecoveryReport(
         scanned_from=start,
         scanned_bytes=max(0, size - start),
         record_count=recovery.record_count,
-        rebuilt_because=rebuilt_because,
+        rebuilt_because=begin.rebuilt_because,
         cut_bytes=recovery.cut_bytes,
         torn=tuple(recovery.torn),
         damages=(*damages, *recovery.damages),
@@ -101,21 +155,17 @@ def open_files(disk: Disk, directory: str, *, read_only: bool) -> Opened:
         data,
         entries,
         tally,
-        tail + padding,
+        tail,
         durable,
-        sequence,
-        start if loaded else 0,
+        begin.sequence,
+        0 if begin.rebuilt_because else start,
         recovery.torn,
         report,
-        sealed_cause,
+        begin.sealed_cause,
     )
 
 
-def _open_index(disk: Disk, directory: str, facts: VolumeFacts, *, read_only: bool) -> IndexFile | None:
-    path = index_path(directory, facts.generation)
-    if not disk.exists(path):
-        return None
-    file = disk.open(path, read_only=read_only)
+def _index_file(file: File, facts: VolumeFacts) -> IndexFile:
     return IndexFile(file, volume_id=facts.volume_id, generation=facts.generation, seed=facts.seed)
 
 
@@ -124,7 +174,7 @@ def _new_index(disk: Disk, directory: str, facts: VolumeFacts) -> IndexFile:
     file = disk.open(index_path(directory, facts.generation), create=True)
     file.truncate(ENTRIES_OFFSET)
     disk.sync_directory(directory)
-    return IndexFile(file, volume_id=facts.volume_id, generation=facts.generation, seed=facts.seed)
+    return _index_file(file, facts)
 
 
 def _settle(data: File, start: int) -> str | None:
@@ -152,7 +202,10 @@ class _RecoveredEntries:
         self._may_flush = may_flush and table.index is not None
 
     def get(self, needle_id: int) -> Found | None:
-        entry = self._table.get(needle_id)
+        try:
+            entry = self._table.get(needle_id)
+        except OSError as error:
+            raise IndexUnreadable(str(error)) from error
         return decode_entry(entry) if entry is not None else None
 
     def put(self, needle_id: int, entry: bytes) -> None:
@@ -165,7 +218,10 @@ class _RecoveredEntries:
                 self._may_flush = False
 
     def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
-        return self._table.within(start, end)
+        try:
+            yield from self._table.within(start, end)
+        except OSError as error:
+            raise IndexUnreadable(str(error)) from error
 
 
 def flush(table: EntryTable) -> None:

@@ -358,7 +358,9 @@ class Volume:
 
     def finish_extent(self, extent: Extent, stamp: int) -> Placed:
         """For `Extent.finish`."""
-        self._check_writable()
+        if self.sealed_cause is not None:
+            extent.abort()
+            self.check_writable()
         if (found := self._find(extent.needle_id)) is not None:
             extent.abort()
             assert found.is_deleted
@@ -384,8 +386,8 @@ class Volume:
     def abort_extent(self, extent: Extent) -> None:
         """For `Extent.abort`."""
         extent.close()
-        is_tail = extent.offset + extent.stored_size == self._tail
-        if is_tail and not self._is_closed:
+        is_tail = extent.offset + extent.stored_size == self._tail and self.sealed_cause is None
+        if is_tail:
             # Neither watermark nor checkpoint has passed an open extent, so its bytes are nobody's.
             try:
                 self._data.truncate(extent.offset)
@@ -427,7 +429,7 @@ class Volume:
             VolumeSealed, DiskFull, WriteFailed, ReadFailed, BadRequest: as `append`.  Never VolumeFull.
         """
         check_needle_id(needle_id)
-        self._check_writable()
+        self.check_writable()
         found = self._find(needle_id)
         if found is not None and found.is_deleted:
             return False
@@ -454,7 +456,7 @@ class Volume:
             VolumeSealed, DiskFull, WriteFailed, ReadFailed, BadRequest: as `append`.  Never VolumeFull.
         """
         check_needle_id(needle_id)
-        self._check_writable()
+        self.check_writable()
         found = self._find(needle_id)
         if found is None or found.is_deleted:
             raise self._absent(needle_id)
@@ -487,14 +489,19 @@ class Volume:
         self._tail += size
         self._tally.dead_bytes += size
 
-    def _check_writable(self) -> None:
+    def check_writable(self) -> None:
+        """Refuse when sealed.
+
+        Raises:
+            VolumeSealed: it is.
+        """
         if self.sealed_cause is not None:
             raise VolumeSealed(f"volume {self.volume_id} is sealed: {self.sealed_cause}")
 
     def _check_new(self, needle_id: int, data_size: int, size: int) -> None:
         """Refuse a needle that cannot be written."""
         if self.sealed_cause is not None or not 0 < needle_id <= NEEDLE_ID_MAX or data_size > DATA_SIZE_MAX:
-            self._check_writable()
+            self.check_writable()
             check_needle_id(needle_id)
             check_data_size(data_size)
         if needle_id <= self._tally.needle_id_max:
@@ -577,7 +584,7 @@ class Volume:
     def _sync(self) -> tuple[int, Tally, bool]:
         """Sync the data; returns how far it reaches, the counters there, and whether the index is in step."""
         with self._lock:
-            self._check_writable()
+            self.check_writable()
             reach, tally = self._settled()
             batch = self._entries.begin_flush()
         try:

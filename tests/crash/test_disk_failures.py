@@ -352,6 +352,64 @@ def test_a_bad_sector_costs_the_needles_on_it_and_no_other(is_index_lost: bool) 
     assert volume.figures().damaged_count == len(volume.recovery.damages)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "start", "end"),
+    [(".idx", 0, 100), (".idx", 8192, 8192 + 4096), (".vol", 0, 100), ("manifest", 0, 100)],
+)
+def test_a_bad_sector_under_what_can_be_restored_costs_nothing(suffix: str, start: int, end: int) -> None:
+    disk = SimDisk()
+    auditor = Auditor(disk, random.Random(1))
+    for _ in range(5):
+        auditor.put(100)
+    auditor.checkpoint()
+    auditor.delete()
+    auditor.put(100)
+    auditor.sync()
+    reading = failing_reads(suffix, start, end)
+    is_remapped = []
+
+    def fail(call: str, path: str, offset: int, size: int) -> None:
+        if path.removesuffix(".new").endswith(suffix) and call in ("create", "pwritev"):
+            is_remapped.append(call)  # writing to a bad sector makes the drive use another
+        if not is_remapped:
+            reading(call, path, offset, size)
+
+    disk.before = fail
+    volume = Volume.open(disk, DIRECTORY)
+    assert is_remapped
+    assert volume.sealed_cause is None
+    assert volume.recovery.repairs or volume.recovery.rebuilt_because
+    auditor.check(volume)
+
+
+def test_a_lost_index_that_cannot_be_made_anew_leaves_a_volume_to_read_from() -> None:
+    disk = SimDisk()
+    auditor = Auditor(disk, random.Random(1))
+    for _ in range(5):
+        auditor.put(100)
+    auditor.sync()
+    disk.remove(f"{DIRECTORY}/g1.idx")
+    disk.before = Fault("create", 1, errno.ENOSPC)
+    volume = Volume.open(disk, DIRECTORY)
+    assert "no index can be written" in (volume.sealed_cause or "")
+    auditor.check(volume)
+
+
+def test_uploads_into_a_sealed_volume_end_at_the_next_piece() -> None:
+    auditor = Auditor(SimDisk(), random.Random(1))
+    auditor.reserve(1000)
+    auditor.reserve(1000)
+    size = auditor.volume.figures().file_size
+    auditor.volume.seal("for the test")
+    first, second = auditor.extents.values()
+    with pytest.raises(VolumeSealed):
+        first.write(b"x")
+    first.abort()
+    second.abort()
+    assert auditor.volume.figures().file_size == size, "a sealed volume is not written to, nor cut"
+    assert auditor.volume.figures().in_flight_bytes == 0
+
+
 def test_cold_data_is_told_from_absent_data() -> None:
     disk = SimDisk()
     auditor = Auditor(disk, random.Random(1))
