@@ -632,13 +632,15 @@ class Volume:
 
     # --- reading: any thread ----------------------------------------------------------------------
 
-    def find(self, needle_id: int) -> Found | None:
+    def find(self, needle_id: int, *, nowait: bool = False) -> Found | None:
         """What the index says about a needle: one read of 16 bytes.  None: it was never written.
 
+        Args:
+            nowait: see `read`.
         Raises:
             ReadFailed: the index cannot be read.
         """
-        entry = self._entry(needle_id, nowait=False)
+        entry = self._entry(needle_id, nowait=nowait)
         return None if entry is None else decode_entry(entry)
 
     def read(self, needle_id: int, *, nowait: bool = False) -> NeedleRead:

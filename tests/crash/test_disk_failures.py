@@ -418,7 +418,7 @@ def test_cold_data_is_told_from_absent_data() -> None:
     needle_id = max(auditor.needles)
     reader = auditor.volume.open_needle(needle_id, nowait=True)
     disk.is_cold = True
-    for call in (auditor.volume.read, auditor.volume.open_needle):
+    for call in (auditor.volume.find, auditor.volume.read, auditor.volume.open_needle):
         with pytest.raises(BlockingIOError):
             call(needle_id, nowait=True)
         call(needle_id)
