@@ -471,6 +471,16 @@ def test_an_undone_bucket_is_unknown_to_later_requests_of_the_transaction(kit):
     assert isinstance(result.error, NoSuchBucket)
 
 
+def test_a_bucket_that_was_deleted_earlier_in_the_transaction_takes_nothing_more(kit):
+    bucket_id = kit.bucket()
+    with kit.catalog.transaction() as transaction:
+        assert transaction.commit_needle(kit.needle(bucket_id)).etag
+        transaction.delete_bucket("photos", force=True, stamp=stamp(2))
+        late = transaction.commit_needle(kit.needle(bucket_id, "late"))
+    assert isinstance(late.error, NoSuchBucket)
+    assert len(kit.garbage()) == 2
+
+
 def test_what_an_undone_request_purged_is_purged_again(kit, monkeypatch):
     monkeypatch.setattr(changes, "PURGE_AT_ONCE", 2)
     bucket_id = kit.bucket()
