@@ -119,6 +119,7 @@ def test_the_same_holds_for_needles_of_several_blocks(seed: int, history: list[t
 
 
 @pytest.mark.long
+@pytest.mark.timeout(4 * 3600)
 @settings(common, max_examples=50_000)
 @given(seed=st.integers(0, 1 << 32), history=histories(SMALL, 40))
 def test_the_same_holds_in_longer_histories(seed: int, history: list[tuple[str, object]]) -> None:
