@@ -92,8 +92,12 @@ class CatalogWriter:
                 batch, self._queue = self._queue[:BATCH_MAX], self._queue[BATCH_MAX:]
                 if not self._queue:
                     self._wanted = trio.Event()
-                # Not abandoned on cancel, so that no thread still writes when the catalog is closed.
-                await trio.to_thread.run_sync(self._write_batch, batch, limiter=self._thread)
+                try:
+                    # Not abandoned on cancel, so that no thread still writes when the catalog is closed.
+                    await trio.to_thread.run_sync(self._write_batch, batch, limiter=self._thread)
+                except BaseException:
+                    self._queue = batch + self._queue  # cancelled before it began: refused with the rest
+                    raise
                 for request in batch:
                     request.done.set()
         finally:
