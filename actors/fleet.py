@@ -6,7 +6,8 @@ full they are.  This file joins the two: plain state, no waiting, no sockets but
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from actors.ledger import Ledger
@@ -47,6 +48,7 @@ class DiskState:
     incarnation: int = 0
     since_ms: int = 0
     peer: Peer | None = None  # None: offline
+    away_at: float = field(default_factory=time.monotonic)  # when it was seen to go, or we started
     is_supplied: bool = False  # since it came online, it was given what it needs to take puts
     token_keys: dict[str, bytes] = field(default_factory=dict)
     volumes: dict[int, VolumeState] = field(default_factory=dict)
@@ -105,13 +107,23 @@ class Fleet:
         """A connection is gone; return the disk that is offline now, if it was one."""
         for disk in self.disks.values():
             if disk.peer is peer:
-                disk.peer, disk.since_ms = None, now_ms
+                disk.peer, disk.since_ms, disk.away_at = None, now_ms, time.monotonic()
                 return disk
         return None
 
     def disk_of(self, peer: Peer) -> DiskState | None:
         disk = peer.session
         return disk if isinstance(disk, DiskState) and disk.peer is peer else None
+
+    def back_soon(self, volume_ids: Iterable[int], *, grace_s: float) -> list[int]:
+        """Those of the volumes whose disk went away a moment ago, as it does when its actor restarts."""
+        now = time.monotonic()
+        return [
+            volume_id
+            for volume_id in volume_ids
+            if (volume := self.volumes.get(volume_id)) is not None
+            and now - self.disks[volume.disk_id].away_at < grace_s
+        ]
 
     # --- room -------------------------------------------------------------------------------------
 

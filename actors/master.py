@@ -138,6 +138,7 @@ PRESIGN_S_MAX = 7 * 24 * 3600.0  # as S3 has it
 TOMBSTONES_AT_ONCE = 1000
 COMMAND_S = 30.0
 FINISH_TRIES = 8
+RESTART_S = 5.0  # a disk that went away less than this ago may be restarting: readers wait for it
 
 
 @dataclass
@@ -362,6 +363,7 @@ class Master:
     # --- reading ----------------------------------------------------------------------------------
 
     def _stat(self, peer: Peer, request: StatObject) -> ObjectFound:
+        check_key(request.key)
         bucket = self._bucket(peer, Permission.READ, request.bucket)
         row = self._catalog.object(bucket.id, request.key)
         if row is None:
@@ -388,7 +390,8 @@ class Master:
                 grants.append(grant)
             else:
                 offline[volume_id] = self._disk_name(volume_id)
-        return ObjectsLocated(objects=objects, grants=grants, offline=offline)
+        back_soon = self._fleet.back_soon(offline, grace_s=RESTART_S) if offline else []
+        return ObjectsLocated(objects=objects, grants=grants, offline=offline, back_soon=back_soon)
 
     def _chunks_of(self, row: ObjectRow) -> list[Chunk]:
         if row.chunk_count == 1:
@@ -721,6 +724,8 @@ class Master:
     async def _delete_objects(self, peer: Peer, request: DeleteObjects) -> Deleted:
         if len(request.keys) > DELETE_MAX:
             raise BadRequest(f"at most {DELETE_MAX} keys can be deleted at once, {len(request.keys)} came")
+        for key in request.keys:
+            check_key(key)
         bucket = self._bucket(peer, Permission.DELETE, request.bucket)
         stamp = self._stamp()
         existed = await self._writer.write(

@@ -156,7 +156,10 @@ class NeedleHttp:
     async def _get(self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int) -> None:
         volume = line.volume
         range_header = exchange.headers.get(b"range")
-        found = volume.find(needle_id)
+        try:
+            found = volume.find(needle_id, nowait=True)
+        except BlockingIOError:
+            found = await trio.to_thread.run_sync(volume.find, needle_id)
         is_large = found is not None and found.data_size > SMALL_MAX
         if is_large or range_header is not None or exchange.method == b"HEAD":
             await self._get_pieces(exchange, line, claims, needle_id)

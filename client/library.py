@@ -272,6 +272,7 @@ class Bucket:
             PreconditionFailed: the object has another ETag than `if_match`.
             OutcomeUnknown: the connection broke before the answer.
         """
+        key_size(key)
         request = DeleteObjects(bucket=self.name, keys=[key], if_match=check_condition(if_match))
         return (await self._control.ask(request, Deleted, is_repeatable=False)).existed[0]
 
@@ -355,6 +356,7 @@ class Bucket:
         Raises:
             NoSuchObject: there is none.
         """
+        key_size(key)
         return (await self._control.ask(StatObject(bucket=self.name, key=key), ObjectFound)).object
 
     async def presign_get(self, key: str, expires_s: float = 3600.0) -> str:

@@ -24,7 +24,7 @@ import trio
 from crc32c import crc32c
 
 from client.control import Control, back_off_s
-from client.headers import FAILURE_SIZE_MAX, Header, read_failure
+from client.headers import FAILURE_SIZE_MAX, Header, key_size, read_failure
 from client.tasks import background
 from errors import (
     BadRequest,
@@ -52,6 +52,8 @@ ATTEMPTS = 5
 ATTEMPTS_MIDWAY = 14  # bytes have been handed out: ride out the ten seconds that a restart takes
 BATCH_MAX = 500  # keys of one LocateObjects
 GRANT_MARGIN_S = 5.0
+RESTART_S = 6.0  # a little longer than the master says that a disk may be back soon
+RESTART_POLL_S = 0.05
 
 
 # --- where objects are ----------------------------------------------------------------------------
@@ -81,6 +83,11 @@ class Located:
     info: ObjectInfo
     grants: dict[int, Grant]
     offline: dict[int, str]
+    back_soon: list[int]
+
+    @property
+    def is_back_soon(self) -> bool:
+        return bool(self.back_soon) and any(chunk.volume_id in self.back_soon for chunk in self.info.chunks)
 
     def grant_for(self, volume_id: int) -> Grant:
         grant = self.grants.get(volume_id)
@@ -110,11 +117,20 @@ class Locator:
         self._is_asking = False
 
     async def locate(self, key: str) -> Located:
-        """Where is this object now?
+        """Where is this object now?  A disk that went away a moment ago is waited for.
 
         Raises:
-            NoSuchObject, NoSuchBucket, PermissionDenied.
+            BadKey, NoSuchObject, NoSuchBucket, PermissionDenied.
         """
+        key_size(key)
+        deadline = trio.current_time() + RESTART_S
+        located = await self._locate_once(key)
+        while located.is_back_soon and trio.current_time() < deadline:
+            await trio.sleep(RESTART_POLL_S)
+            located = await self._locate_once(key)
+        return located
+
+    async def _locate_once(self, key: str) -> Located:
         question = _Question(key)
         self._waiting.append(question)
         if not self._is_asking:
@@ -151,7 +167,7 @@ class Locator:
         grants = {grant.volume_id: Grant.of(grant, now_s) for grant in answer.grants}
         for question, info in zip(batch, answer.objects, strict=True):
             if info is not None:
-                question.located = Located(self._bucket, info, grants, answer.offline)
+                question.located = Located(self._bucket, info, grants, answer.offline, answer.back_soon)
             question.answered.set()
 
 

@@ -150,6 +150,7 @@ class ObjectsLocated(Message, frozen=True, tag="objects_located"):
     objects: list[ObjectInfo | None]
     grants: list[ReadGrant]  # one for each volume named above that is online
     offline: dict[int, str] = {}  # volume id -> disk name, for volumes named above that are not
+    back_soon: list[int] = []  # those of them whose disk went away a moment ago: worth a short wait
 
 
 class ListObjects(Message, frozen=True, tag="list_objects"):

@@ -90,8 +90,10 @@ async def control_of(store: RunningStore) -> AsyncIterator[Control]:
     control = Control(Profile.load(store.profile))
     async with trio.open_nursery() as nursery:
         await nursery.start(control.run)
-        yield control
-        nursery.cancel_scope.cancel()
+        try:
+            yield control
+        finally:
+            control.stop()
 
 
 async def still_good(store: RunningStore) -> None:
@@ -534,7 +536,10 @@ async def test_strange_keys_come_back_as_they_went_in(store: RunningStore) -> No
 async def test_keys_that_are_none_are_refused(store: RunningStore, key: str) -> None:
     async with client.connect(store.profile) as warehouse:
         bucket = warehouse.bucket("other")
-        for attempt in (partial(bucket.put, key, b"x"), *(partial(f, key) for f in (bucket.get, bucket.stat, bucket.delete))):
+        for attempt in (
+            partial(bucket.put, key, b"x"),
+            *(partial(f, key) for f in (bucket.get, bucket.stat, bucket.delete)),
+        ):
             with pytest.raises(StoreError) as refused:
                 await attempt()
             assert refused.value.code == "bad_key"
