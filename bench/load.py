@@ -1,0 +1,86 @@
+"""Load: one client process that puts or gets small objects through the library, as fast as it can.
+
+    python bench/load.py put --profile FILE --bucket NAME [--tasks 32] [--seconds 5] [--size 4096]
+
+Prints one JSON object: operations a second, p50 and p99 in milliseconds, CPU seconds of this process,
+its peak memory.  `get` reads keys that a `put` of the same prefix wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+
+import trio
+
+import client
+from bench.machine import peak_memory
+
+
+async def run(arguments: argparse.Namespace) -> dict[str, float]:
+    body = os.urandom(arguments.size)
+    latencies: list[float] = []
+    async with client.connect(arguments.profile) as warehouse:
+        bucket = warehouse.bucket(arguments.bucket)
+
+        async def put(task: int, number: int) -> None:
+            await bucket.put(f"{arguments.prefix}/{task:03}/{number:07}", body)
+
+        async def get(task: int, number: int) -> None:
+            key = f"{arguments.prefix}/{task:03}/{random.randrange(arguments.known):07}"
+            if len(await bucket.get(key)) != arguments.size:
+                raise AssertionError(f"{key} came back with another size")
+
+        async def loop(operation: Callable[[int, int], Awaitable[None]], task: int) -> None:
+            for number in range(arguments.count or 10**9):
+                started = time.perf_counter()
+                if started > deadline and not arguments.count:
+                    return
+                await operation(task, number)
+                latencies.append(time.perf_counter() - started)
+
+        operation = put if arguments.operation == "put" else get
+        await operation(999, 0) if arguments.operation == "put" else await operation(0, 0)  # connects, leases
+        cpu_before = time.process_time()
+        started = time.perf_counter()
+        deadline = started + arguments.seconds
+        async with trio.open_nursery() as nursery:
+            for task in range(arguments.tasks):
+                nursery.start_soon(loop, operation, task)
+        elapsed = time.perf_counter() - started
+        cpu = time.process_time() - cpu_before
+    cuts = statistics.quantiles(latencies, n=100)
+    return {
+        "count": len(latencies),
+        "rate": len(latencies) / elapsed,
+        "p50_ms": cuts[49] * 1000,
+        "p99_ms": cuts[98] * 1000,
+        "cpu_s": cpu,
+        "elapsed_s": elapsed,
+        "peak_bytes": peak_memory([os.getpid()]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("operation", choices=("put", "get"))
+    parser.add_argument("--profile", required=True)
+    parser.add_argument("--bucket", required=True)
+    parser.add_argument("--prefix", default="load")
+    parser.add_argument("--tasks", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--count", type=int, default=0, help="operations a task, instead of a time")
+    parser.add_argument("--known", type=int, default=1, help="get: how many keys a task has put")
+    parser.add_argument("--size", type=int, default=4096)
+    print(json.dumps(trio.run(run, parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()
