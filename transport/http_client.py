@@ -49,14 +49,14 @@ class HttpResponse:
             self._is_kept = False
 
     async def read_into(self, view: memoryview) -> int:
-        """Receive the body's next bytes, as many as have come and fit; 0 at its end.
+        """Receive the body's next bytes, as many as have come and fit; 0 at its end, or for an empty view.
 
         Raises:
             LinkDown: the connection ended before the body did.
             DeadlineExceeded: the server sent nothing for too long.
         """
         left = self._left
-        if left == 0:
+        if left == 0 or not view:
             return 0
         if left is None:
             count = await self._wire.receive_into(view)
@@ -165,9 +165,6 @@ class _Host:
 
     def close(self) -> None:
         self._is_closed = True
-        self.close_idle()
-
-    def close_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
 
@@ -204,7 +201,6 @@ class _Hold:
                 if wire.sent and not is_harmless:
                     raise
             wire.close()
-            self._host.close_idle()  # most likely the server has been restarted: the others are dead too
         wire = self._wire = await self._host.connect()
         return HttpResponse(await _round_trip(wire, head, body), wire, method)
 

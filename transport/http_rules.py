@@ -32,13 +32,13 @@ def parse_range(header: bytes, size: int) -> tuple[int, int] | None:
 
     Returns:
         Start and length of the one range, clipped to the object; or None when the header is to be
-        ignored and the whole object sent: another unit, several ranges, or no valid syntax (RFC 9110
-        lets a server ignore Range, and says that it must when it does not understand the unit).
+        ignored and the whole object sent: another unit, several ranges, or no valid syntax.  (RFC 9110
+        lets a server ignore Range, and wants that when it does not understand the unit.)
     Raises:
         RangeNotSatisfiable: the range is well formed but begins past the end, or asks for 0 bytes.
     """
     unit, equals, spec = header.partition(b"=")
-    if not equals or unit.strip().lower() != b"bytes" or b"," in spec:
+    if not equals or unit.strip().lower() != b"bytes":
         return None
     first, dash, last = spec.strip().partition(b"-")
     if not dash or not _is_number_or_empty(first) or not _is_number_or_empty(last):

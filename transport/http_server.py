@@ -141,12 +141,12 @@ class Exchange(RequestHead):
         return bytes(body)
 
     async def read_into(self, view: memoryview) -> int:
-        """Receive the body's next bytes, as many as have come and fit; 0 at its end.
+        """Receive the body's next bytes, as many as have come and fit; 0 at its end, or for an empty view.
 
         Raises:
             LinkDown, RequestTimeout: as `read_body`.
         """
-        if not self.body_left:
+        if not self.body_left or not view:
             return 0
         if self.expects_continue:
             await self._say_continue()

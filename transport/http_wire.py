@@ -53,7 +53,7 @@ class Wire(Channel):
         try:
             self._sock.recv(1)
         except BlockingIOError:
-            return self.has_received
+            return False
         except OSError:
             return True
         return True

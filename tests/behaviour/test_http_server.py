@@ -145,6 +145,12 @@ async def test_what_is_no_request_is_refused_and_the_server_lives(name):
         await served.assert_alive()
 
 
+async def test_headers_without_an_end_are_refused_as_soon_as_they_are_too_long():
+    async with serving(echo) as served:
+        [answer] = split_answers(await served.talk(b"GET / HTTP/1.1\r\nX-A: " + b"a" * 20_000))
+        assert answer.status == 431  # 408 would come only after the time for a whole head
+
+
 async def test_requests_before_a_malformed_one_are_answered_and_those_behind_it_are_not():
     async with serving(echo) as served:
         answers = split_answers(await served.talk(get(b"/1") + get(b"/2") + b"?\r\n\r\n" + get(b"/3")))
@@ -498,6 +504,7 @@ async def test_read_into_gives_the_body_in_pieces_and_then_nothing():
     async def handler(exchange):
         received = bytearray()
         piece = memoryview(bytearray(300_000))
+        assert await exchange.read_into(piece[:0]) == 0
         while count := await exchange.read_into(piece):
             received += piece[:count]
         assert await exchange.read_into(piece) == 0
@@ -659,6 +666,19 @@ async def test_a_head_that_drips_is_a_408_though_bytes_keep_coming():
         assert received.startswith(b"HTTP/1.1 408 ")
 
 
+async def test_idle_time_does_not_count_towards_the_next_head():
+    limits = HttpLimits(header_s=0.5, idle_s=30)
+    async with serving(echo, limits) as served, await served.connect() as stream:
+        await stream.send_all(get())
+        await receive_until(stream, b"|0|")
+        await trio.sleep(0.7)
+        await stream.send_all(b"GET /late HTTP/1.1\r\n")
+        await trio.sleep(2 * limits.sweep_s())
+        await stream.send_all(b"Host: a\r\nConnection: close\r\n\r\n")
+        [answer] = split_answers(await receive_all(stream))
+        assert answer.body == b"GET|/late||0|"
+
+
 async def test_a_new_connection_that_says_nothing_is_closed():
     async with serving(echo, QUICK) as served:
         assert await served.talk() == b""
@@ -673,9 +693,10 @@ async def test_an_idle_connection_is_closed_but_not_too_early():
         assert trio.current_time() - answered >= QUICK.idle_s / 2
 
 
-async def test_a_body_that_stalls_is_a_408():
+@pytest.mark.parametrize("size", [3, 100_000])  # the second averages well above the least rate
+async def test_a_body_that_stalls_is_a_408(size):
     async with serving(echo, QUICK) as served:
-        [answer] = split_answers(await served.talk(put(b"Content-Length: 10", body=b"abc")))
+        [answer] = split_answers(await served.talk(put(b"Content-Length: 200000", body=bytes(size))))
         assert (answer.status, answer.headers[b"connection"]) == (408, b"close")
 
 
@@ -744,19 +765,38 @@ async def test_a_client_that_does_not_read_is_cut_off():
 
 
 async def test_a_client_that_reads_slowly_but_steadily_is_served():
-    size = 8 * MEBIBYTE
+    size = 12 * MEBIBYTE
 
     async def handler(exchange):
         await exchange.respond(200, [], bytes(size))
 
-    # Each pause is short against the limit; all of them together are much longer.
+    # Megabytes must leave the socket's buffer before it takes more, far too much for one write_stall_s.
+    # Only the kernel's count of unsent bytes tells this client from one that has stopped.
     async with serving(handler, QUICK) as served, await served.connect() as stream:
         await stream.send_all(get(b"/", b"Connection: close"))
-        received = 0
-        while piece := await stream.receive_some(128 * KIBIBYTE):
+        received = reads = 0
+        while piece := await stream.receive_some(64 * KIBIBYTE):
             received += len(piece)
-            await trio.sleep(0.01)
+            reads += 1
+            if reads < 50:
+                await trio.sleep(0.03)
         assert received > size
+
+
+async def test_a_client_that_drips_after_a_refusal_is_not_listened_to_for_ever():
+    async def handler(exchange):
+        raise TokenExpired("late")
+
+    async def drip(stream):
+        while True:
+            await stream.send_all(b"a")
+            await trio.sleep(0.02)
+
+    async with serving(handler, QUICK) as served, await served.connect() as stream:
+        await stream.send_all(put(b"Content-Length: 1000000"))
+        assert await receive_all(stream)
+        with trio.fail_after(RECEIVE_S), pytest.raises(trio.BrokenResourceError):
+            await drip(stream)
 
 
 async def test_many_slow_clients_do_not_disturb_a_good_one():
