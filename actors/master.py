@@ -816,7 +816,6 @@ class Master:
             key=request.key,
             max=size_max,
             lid=lease_id,
-            room=size_max,
             ct=request.content_type,
         )
         return Presigned(

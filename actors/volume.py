@@ -32,7 +32,7 @@ from actors.process import Announcer, add_common_arguments, run_actor, set_up_ac
 from auth.tokens import DataTokenVerifier
 from conf.join import Join
 from conf.settings import Settings
-from errors import BadRequest, NoSuchVolume, SetupError, StaleIncarnation, StoreError
+from errors import BadRequest, NoSuchVolume, RequestRefused, SetupError, StaleIncarnation, StoreError
 from storage.disk import OsDisk
 from storage.identity import DiskLock, load_identity
 from storage.stamp import StampClock
@@ -282,7 +282,14 @@ class VolumeActor:
         """Keep the master's figures fresh; say nothing while nothing changes, so that idle costs nothing."""
         told: DiskReport | None = None
         while True:
-            await self._link.wait_up()
+            try:
+                await self._link.wait_up()
+            except RequestRefused as error:
+                if not self._announcer.is_ready:
+                    raise  # a wrong join secret: whoever starts us should hear of it now
+                log.error("the master refuses this disk", extra={"cause": error.message})
+                await trio.sleep(REGISTER_S)  # reads go on meanwhile
+                continue
             report = DiskReport(
                 volumes=self._reports(), disk_free=self._disk.free_bytes(), is_read_only=self._is_read_only
             )
