@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import TypedDict
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
+
 from storage.disk import OsDisk
 from storage.files import volume_directory
 from storage.needle import NeedleMetadata

@@ -13,10 +13,14 @@ import json
 import os
 import random
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import trio
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
 
 import client
 from bench.machine import peak_memory
