@@ -65,6 +65,6 @@ def name_error(path: Path, error: sqlite3.Error, *, is_write: bool) -> StoreErro
 
 def corrupt(path: Path, cause: str) -> CatalogCorrupt:
     return CatalogCorrupt(
-        f"the catalog {path} is damaged ({cause}): stop the master, move the file and its -wal and -shm away,"
-        " and restore a backup, or run `warehouse rebuild`, which reads everything back from the volumes"
+        f"the catalog {path} is damaged ({cause}): stop the master, keep a copy of the file with its -wal and"
+        " -shm, and restore a backup; the objects themselves are safe in the volumes, with their names"
     )

@@ -75,14 +75,16 @@ class Store(Section, frozen=True, kw_only=True):
 class Http(Section, frozen=True, kw_only=True):
     """Limits of the data port, for every connection."""
 
-    connections: Annotated[int, Count(1, 65536), "open connections; more wait in the listen queue"] = 1024
+    connections: Annotated[int, Count(1, 65536), "open connections; one more is refused with 503"] = 1024
     header_size: Annotated[int, Size(1 * KIB, 256 * KIB), "largest request head"] = 16 * KIB
     header_s: Annotated[float, Seconds(0.1, 3600), "time for a request head to arrive"] = 10.0
     idle_s: Annotated[
         float, Seconds(0.1, 86400), "a connection without a request for this long is closed"
     ] = 75.0
     body_rate_min: Annotated[
-        int, Size(0, 1 * GIB), "bytes a second that a body must bring on average, after a grace of 10 s"
+        int,
+        Size(0, 1 * GIB),
+        "bytes a second that a sender must bring, or a reader take, on average, after a grace of 10 s",
     ] = 1 * KIB
     write_stall_s: Annotated[float, Seconds(0.1, 3600), "time for a reader to take any bytes at all"] = 30.0
     drain_size: Annotated[

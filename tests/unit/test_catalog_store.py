@@ -134,7 +134,7 @@ def fill(path, count=500):
 
 def assert_says_what_to_do(error, path):
     assert str(path) in error.message
-    assert "warehouse rebuild" in error.message
+    assert "restore a backup" in error.message
     assert "\n" not in error.message
 
 
