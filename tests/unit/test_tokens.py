@@ -219,12 +219,13 @@ def test_two_keys_are_not_mixed_up():
 def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr(tokens, "VERIFIED_MAX", 10)
     checker = verifier()
-    hot = signed()
-    for lid in range(100):
-        checker.verify(signed(data_claims(lid=lid)), now_s=NOW)
-        checker.verify(hot, now_s=NOW)
-    assert len(checker._verified) == 10
+    hot, *others = [signed(data_claims(lid=lid)) for lid in range(100)]
+    for token in (hot, *others[:9], hot, *others[9:14]):
+        checker.verify(token, now_s=NOW)
     assert hot in checker._verified, "the one in use must not be the one forgotten"
+    for token in others:
+        checker.verify(token, now_s=NOW)
+    assert len(checker._verified) == 10
     checker.verify(signed(data_claims(meta={"a": "x" * tokens.VERIFIED_SIZE_MAX})), now_s=NOW)
     assert len(checker._verified) == 10
     assert all(len(token) <= tokens.VERIFIED_SIZE_MAX for token in checker._verified)
