@@ -226,7 +226,7 @@ def test_a_full_cluster_says_so_keeps_what_it_has_and_leaves_nothing_behind(tmp_
 
     # A disk reserve just under what is free leaves the store a few MiB, as a nearly full disk would.
     free = shutil.disk_usage(tmp_path).free
-    config += f"disk_reserve = {free - 300 * 1024 * 1024}\n"
+    config += f"disk_reserve = {free - 60 * 1024 * 1024}\n"
     with RunningStore(tmp_path / "store", config=config) as store:
         stored, code = trio.run(fill_up)
         assert code == "cluster_full"
@@ -238,7 +238,7 @@ def test_a_full_cluster_says_so_keeps_what_it_has_and_leaves_nothing_behind(tmp_
                 for name in stored:
                     assert await bucket.get(name) == name.encode() + BODY * 20
                 with pytest.raises(StoreError) as refused:
-                    await bucket.put("huge", bytes(400 * 1024 * 1024))
+                    await bucket.put("huge", bytes(80 * 1024 * 1024))
                 assert refused.value.code == "cluster_full"
                 with pytest.raises(NoSuchObject):
                     await bucket.stat("huge")
