@@ -28,8 +28,10 @@ from typing import Any
 
 import trio
 
+from actors.keyring import Keyring
 from actors.master import Founded, found
 from actors.process import STOP_GRACE_S, Announcer, add_common_arguments, run_actor, set_up_actor
+from auth.keys import ApiKey
 from conf.profile import Profile
 from conf.settings import Settings
 from errors import SetupError
@@ -200,21 +202,14 @@ def _require_free_ports(host: str, ports: Sequence[int]) -> None:
                 ) from error
 
 
-def _write_profile(path: Path, founded: Founded, endpoint: str) -> None:
+def _move_profile(path: Path, founded: Founded, endpoint: str) -> None:
+    """Follow a store that has moved to other ports."""
+    if founded.root_key is not None or not path.exists():
+        return
     server_key = founded.keyring.curve.public.decode()
-    if founded.root_key is not None:
-        Profile(
-            master=endpoint,
-            server_key=server_key,
-            key_id=founded.root_key.key_id,
-            secret=founded.root_key.secret,
-        ).save(path)
-    elif path.exists():
-        before = Profile.load(path)
-        if before.master != endpoint or before.server_key != server_key:  # moved to other ports
-            Profile(master=endpoint, server_key=server_key, key_id=before.key_id, secret=before.secret).save(
-                path
-            )
+    before = Profile.load(path)
+    if before.master != endpoint or before.server_key != server_key:
+        Profile(master=endpoint, server_key=server_key, key_id=before.key_id, secret=before.secret).save(path)
 
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
@@ -228,10 +223,15 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         *(base + VOLUME_OFFSET + index for index in range(volume_count)),
     ]
     _require_free_ports(host, ports)
-    founded = await trio.to_thread.run_sync(found, data / "master")
     endpoint = f"tcp://{host}:{base}"
     profile = data / "profile.toml"
-    _write_profile(profile, founded, endpoint)
+
+    def keep(keyring: Keyring, root: ApiKey) -> None:
+        server_key = keyring.curve.public.decode()
+        Profile(master=endpoint, server_key=server_key, key_id=root.key_id, secret=root.secret).save(profile)
+
+    founded = await trio.to_thread.run_sync(found, data / "master", keep)
+    _move_profile(profile, founded, endpoint)
     if founded.root_key is not None and not arguments.json:
         print(f"A new warehouse in {data}. Its root key, shown this once (also in {profile}):")
         print(

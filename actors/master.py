@@ -1120,8 +1120,13 @@ class Founded:
     root_key: ApiKey | None
 
 
-def found(data: Path) -> Founded:
-    """Make keys, catalog and root key of a master where they are missing."""
+def found(data: Path, keep: Callable[[Keyring, ApiKey], None] = lambda keyring, root: None) -> Founded:
+    """Make keys, catalog and root key of a master where they are missing.
+
+    Args:
+        keep: puts a new root key away, durably, before the catalog knows it.  The catalog has only its hash,
+            so a crash in between the other way round would leave a store that nobody can open.
+    """
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     keyring = Keyring.load_or_create(data / "keys")
     catalog = Catalog.open(data / "catalog.sqlite3")
@@ -1129,6 +1134,7 @@ def found(data: Path) -> Founded:
         if catalog.api_key_count() > 0:
             return Founded(keyring, None)
         root = generate_api_key()
+        keep(keyring, root)
         now_ms = time.time_ns() // 1_000_000
         with catalog.transaction() as transaction:
             transaction.add_api_key(

@@ -1,0 +1,30 @@
+"""A store is founded once, and its root key is never lost on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from actors.keyring import Keyring
+from actors.master import found
+from auth.keys import ApiKey
+
+
+def test_a_root_key_that_could_not_be_put_away_does_not_count(tmp_path: Path) -> None:
+    """A power cut between the catalog's commit and the profile would leave a store that nobody can open."""
+
+    def fail(keyring: Keyring, root: ApiKey) -> None:
+        raise OSError("the power went")
+
+    with pytest.raises(OSError, match="the power went"):
+        found(tmp_path, fail)
+    kept = []
+    founded = found(tmp_path, lambda keyring, root: kept.append((keyring.curve.public, root.key_id)))
+    assert founded.root_key is not None
+    assert kept == [(founded.keyring.curve.public, founded.root_key.key_id)]
+
+
+def test_a_founded_store_has_its_root_key_already(tmp_path: Path) -> None:
+    assert found(tmp_path).root_key is not None
+    assert found(tmp_path).root_key is None
