@@ -37,7 +37,7 @@ class HttpLimits:
 
     header_size: int = 16 * 1024  # of the request line and all headers together
     connections: int = 1024
-    connections_per_address: int = 512  # so that one client cannot take all of them
+    connections_per_address: int = 0  # 0: half of `connections`, so that one client cannot take all
     header_s: float = 10.0
     idle_s: float = 75.0
     body_stall_s: float = 30.0
@@ -46,6 +46,9 @@ class HttpLimits:
     rate_grace_s: float = 10.0  # ... once they add up to this
     drain_size: int = 256 * 1024  # an unread body up to this is read and thrown away, to keep the connection
     drain_s: float = 5.0
+
+    def per_address(self) -> int:
+        return self.connections_per_address or (self.connections + 1) // 2
 
     def sweep_s(self) -> float:
         """How often to look for overdue waits: each ends at most two sweeps late."""

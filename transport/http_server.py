@@ -341,7 +341,7 @@ class HttpServer:
         connection = Connection(sock, peer, limits, self._shared.clock)
         if (
             len(self._connections) - self._refusing < limits.connections
-            and self._per_address.get(host, 0) < limits.connections_per_address
+            and self._per_address.get(host, 0) < limits.per_address()
         ):
             self._connections.add(connection)
             self._per_address[host] = self._per_address.get(host, 0) + 1
@@ -356,6 +356,9 @@ class HttpServer:
     async def _run(self, connection: Connection, host: str) -> None:
         try:
             await _serve_connection(connection, self._shared)
+        except Exception:
+            # A bug of ours, not of the handler: even that is to cost one connection, not the actor.
+            log.exception("connection failed", extra={"peer": connection.peer})
         finally:
             connection.close()
             self._connections.discard(connection)

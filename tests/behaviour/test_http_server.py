@@ -441,6 +441,15 @@ async def test_a_bug_is_a_500_and_costs_one_connection(caplog):
     assert caplog.records[0].path == "/bug"  # the query, where a token may stand, is not logged
 
 
+async def test_a_bug_in_the_server_itself_costs_one_connection_too(monkeypatch, caplog):
+    async with serving(echo) as served:
+        with monkeypatch.context() as broken:
+            broken.setattr("transport.http_server.parse_request_head", lambda data, request: 1 / 0)
+            assert await served.talk(get()) == b""
+        await served.assert_alive()
+    assert [record.message for record in caplog.records] == ["connection failed"]
+
+
 async def test_a_handler_that_says_nothing_is_a_bug(caplog):
     async def handler(exchange):
         pass
@@ -811,7 +820,7 @@ async def test_many_slow_clients_do_not_disturb_a_good_one():
 
 
 async def test_a_connection_too_many_is_told_to_come_back():
-    async with serving(echo, HttpLimits(connections=2)) as served:
+    async with serving(echo, HttpLimits(connections=2, connections_per_address=2)) as served:
         first, second = await served.connect(), await served.connect()
         async with first, second:
             for stream in (first, second):
@@ -825,8 +834,11 @@ async def test_a_connection_too_many_is_told_to_come_back():
         await served.assert_alive()
 
 
-async def test_one_address_does_not_get_all_connections():
-    async with serving(echo, HttpLimits(connections_per_address=1)) as served:
+@pytest.mark.parametrize(
+    "limits", [HttpLimits(connections_per_address=1), HttpLimits(connections=2), HttpLimits(connections=1)]
+)
+async def test_one_address_does_not_get_all_connections(limits):
+    async with serving(echo, limits) as served:
         async with await served.connect() as stream:
             await stream.send_all(get())
             await receive_until(stream, b"|0|")
