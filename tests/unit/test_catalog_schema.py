@@ -11,7 +11,7 @@ from auth.keys import verify_secret
 from catalog import schema
 from catalog.schema import STEPS, bring_up_to_date, statements_of
 from catalog.store import Catalog
-from errors import CatalogCorrupt, SchemaNewer
+from errors import CatalogCorrupt, FormatUnsupported, SchemaNewer
 from transport.messages import etag_of
 
 HERE = Path(__file__).parent
@@ -135,6 +135,12 @@ def test_a_newer_catalog_is_refused_in_one_line_and_not_touched(path):
         " run the release that wrote it, or a later one"
     )
     assert path.read_bytes() == before
+
+
+def test_an_sqlite_that_is_too_old_is_named(path, monkeypatch):
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(FormatUnsupported, match=r"SQLite 3\.37\.0 or later is needed"):
+        Catalog.open(path)
 
 
 @pytest.mark.parametrize("version", [0, 1])

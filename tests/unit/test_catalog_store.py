@@ -171,12 +171,25 @@ def test_damage_that_is_found_while_reading_is_named_as_such(path, monkeypatch):
         for read in (
             lambda: [opened.object(bucket_id, f"key-{number:05}") for number in range(500)],
             lambda: opened.list_objects(bucket_id),
+            lambda: opened._all("SELECT * FROM objects"),
             lambda: opened.list_objects(bucket_id, delimiter="/"),
             opened.check_counts,
         ):
             with pytest.raises(CatalogCorrupt) as caught:
                 read()
             assert_says_what_to_do(caught.value, path)
+
+
+def test_damage_that_only_a_check_sees_is_found_at_the_start(path):
+    fill(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, 'key TEXT', 'key INTEGER') WHERE name = 'objects'"
+        )
+    with pytest.raises(CatalogCorrupt, match="objects") as caught:
+        Catalog.open(path)
+    assert_says_what_to_do(caught.value, path)
 
 
 def test_a_catalog_cut_short_is_damage(path):

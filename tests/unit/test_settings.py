@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import conf
-from conf.kinds import MIB, Choice, Count, Seconds, parse_seconds, parse_size, size_text, toml_string
+from conf.kinds import MIB, Choice, Count, Folder, Seconds, parse_seconds, parse_size, size_text, toml_string
 from conf.settings import Settings, describe, load_settings, reference, sample_file
 from errors import BadSetting
 
@@ -198,6 +198,14 @@ def test_other_times_are_refused(text):
 def test_bounds_are_kept(kind, value):
     with pytest.raises(ValueError):
         kind.read(value)
+
+
+@pytest.mark.parametrize("value", ["", "a\0b", 7, None, []])
+def test_a_folder_is_a_path(value):
+    assert Folder().read("~").is_absolute()
+    assert Folder().read("data") == Path("data")
+    with pytest.raises(ValueError):
+        Folder().read(value)
 
 
 @given(st.text())

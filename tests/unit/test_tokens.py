@@ -8,6 +8,7 @@ import jwt
 import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
@@ -390,6 +391,14 @@ def test_an_earlier_signing_key_is_believed_until_it_is_left_away():
     assert AccessSigner(successor, earlier_keys=[PEM]).verify(token, now_s=NOW) == access_claims()
     with pytest.raises(TokenInvalid, match="current signing key"):
         AccessSigner(successor).verify(token, now_s=NOW)
+
+
+def test_a_signing_key_of_another_kind_is_named():
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with pytest.raises(SecretMissing, match="Ed25519"):
+        AccessSigner(pem)
 
 
 def test_a_damaged_or_different_signing_key_is_named():
