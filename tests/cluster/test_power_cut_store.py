@@ -280,9 +280,13 @@ async def verify(bucket: Bucket, histories: dict[str, KeyHistory]) -> None:
 
 
 def require_no_complaints(store: RunningStore) -> None:
-    """A power cut is no damage: no actor may log an error or die."""
+    """A power cut is no damage: no actor may log an error or die.
+
+    But a volume whose creation was cut short is told of as an error, before the master has it made anew.
+    """
     lines = store.log.read_text().splitlines()
     bad = [line for line in lines if '"level":"error"' in line.replace(" ", "") or "Traceback" in line]
+    bad = [line for line in bad if "its creation was interrupted" not in line]
     assert not bad, "\n".join(bad[:10])
 
 
