@@ -404,18 +404,18 @@ class HttpPool:
 def _request_head(
     method: str, target: str, authority: str, headers: Headers, content_length: int | None
 ) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1\r\nHost: {authority}\r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in headers]
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {authority}"]
+    lines += [f"{name}: {value}" for name, value in headers]
     if content_length is not None:
-        lines.append(f"Content-Length: {content_length}\r\n")
+        lines.append(f"Content-Length: {content_length}")
     elif method in ("PUT", "POST"):
-        lines.append("Content-Length: 0\r\n")
-    lines.append("\r\n")
+        lines.append("Content-Length: 0")
     text = "".join(lines)
-    line_count = len(lines) + 1
-    if not text.count("\n") == text.count("\r") == line_count or "\0" in text or " " in target:
+    if "\r" in text or "\n" in text or "\0" in text or " " in target:
         raise BadRequest("a line break, NUL or blank where HTTP allows none")
+    lines.append("\r\n")
     try:
-        return text.encode("latin-1")
+        return "\r\n".join(lines).encode("latin-1")
     except UnicodeEncodeError as error:
-        raise BadRequest(f"{text[error.start]!r} cannot stand in a target or header unencoded") from error
+        bad = error.object[error.start]
+        raise BadRequest(f"{bad!r} cannot stand in a target or header unencoded") from error
