@@ -59,12 +59,15 @@ class Child:
     announced: dict[str, Any] = field(default_factory=dict)
     process: trio.Process | None = None
     restarts: int = 0
+    is_failed: bool = False  # it ended by itself before it was ever ready
 
 
 class Cluster:
     def __init__(self, children: list[Child]) -> None:
         self._children = children
+        self._master, *self._disks = children
         self._is_stopping = False
+        self._some_disk_ready = trio.Event()
 
     async def run(self, on_ready: Any) -> None:
         """Start all, in order, each when the one before is ready; keep them running until cancelled."""
@@ -72,16 +75,22 @@ class Cluster:
             try:
                 for child in self._children:
                     nursery.start_soon(self._keep_running, child)
-                    if child.name == "master":
+                    if child is self._master:
                         await child.ready.wait()
-                for child in self._children:
-                    await child.ready.wait()
+                await self._wait_for_disks()
                 on_ready(self._children)
                 await trio.sleep_forever()
             finally:
                 self._is_stopping = True
                 with trio.CancelScope(shield=True):
                     await self._stop_all()
+
+    async def _wait_for_disks(self) -> None:
+        """Wait for all disks; one that cannot start holds the others up for a while only."""
+        with trio.move_on_after(START_S):
+            for disk in self._disks:
+                await disk.ready.wait()
+        await self._some_disk_ready.wait()
 
     async def _keep_running(self, child: Child) -> None:
         back_off_s = BACK_OFF_FIRST_S
@@ -94,8 +103,10 @@ class Cluster:
             if lived_s > HEALTHY_S:
                 back_off_s = BACK_OFF_FIRST_S
             if not child.ready.is_set() and status == 1:
-                # It said why on standard error: a wrong setting or a taken port does not go away by itself.
-                raise SetupError(f"{child.name} could not start (exit status {status}); its message is above")
+                # It said why on standard error.  One bad disk must not keep the others from being served.
+                child.is_failed = True
+                if child is self._master or all(disk.is_failed for disk in self._disks):
+                    raise SetupError(f"{child.name} could not start; its message is above")
             child.restarts += 1
             log.warning(
                 "actor died, restarting",
@@ -113,15 +124,34 @@ class Cluster:
         child.process = process = await trio.lowlevel.open_process(
             child.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
+        if self._is_stopping:  # we were told to stop while it was being started: `_stop_all` has missed it
+            process.terminate()
         # Not cancelled with the rest: the process is stopped by `_stop_all`, in its turn, and reaped here.
         with trio.CancelScope(shield=True):
             assert process.stdout is not None
-            await _read_events(process.stdout, child)
+            await self._read_events(process.stdout, child)
             status = await process.wait()
             if process.stdin is not None:
                 await process.stdin.aclose()
             await process.stdout.aclose()
         return status
+
+    async def _read_events(self, stream: trio.abc.ReceiveStream, child: Child) -> None:
+        buffered = b""
+        async for piece in stream:
+            *lines, buffered = (buffered + piece).split(b"\n")
+            for line in lines:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    log.warning("not an event", extra={"actor": child.name, "line": line[:200]})
+                    continue
+                if isinstance(event, dict) and event.get("event") == "ready":
+                    child.announced = event
+                    child.ready.set()
+                    if child is not self._master:
+                        self._some_disk_ready.set()
+            buffered = buffered[-65_536:]
 
     async def _stop_all(self) -> None:
         """Volumes first, so that they can still confirm what is on its way; the master last."""
@@ -138,26 +168,20 @@ class Cluster:
                 await process.wait()
 
 
-async def _read_events(stream: trio.abc.ReceiveStream, child: Child) -> None:
-    buffered = b""
-    async for piece in stream:
-        *lines, buffered = (buffered + piece).split(b"\n")
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                log.warning("actor printed something else", extra={"actor": child.name, "line": line[:200]})
-                continue
-            if event.get("event") == "ready":
-                child.announced = event
-                child.ready.set()
-        buffered = buffered[-65_536:]
+def _known_as(host: str, advertise: str | None) -> str:
+    if advertise is None and host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        raise SetupError(
+            f"{host} listens everywhere, but nobody can connect to it: say with --advertise "
+            "under which name or address this machine is reached"
+        )
+    return advertise or host
 
 
 def _children(arguments: argparse.Namespace, settings: Settings, volume_count: int) -> list[Child]:
     base, host = settings.cluster.port_base, settings.cluster.host
+    known_as = _known_as(host, arguments.advertise)
     data = settings.cluster.data
-    common = ["--json", "--stop-with-parent"]
+    common = ["--json", "--stop-with-parent", "--log-format", settings.log.format]
     if arguments.config is not None:
         common += ["--config", str(arguments.config)]
     if arguments.log_level is not None:
@@ -166,6 +190,7 @@ def _children(arguments: argparse.Namespace, settings: Settings, volume_count: i
     master = Child(
         "master",
         [*python, "actors.master", "--data", str(data / "master"), "--host", host, "--port", str(base)]
+        + ["--advertise", known_as]
         + ["--http-port", str(base + MASTER_HTTP_OFFSET), *common],
     )
     volumes = [
@@ -173,7 +198,8 @@ def _children(arguments: argparse.Namespace, settings: Settings, volume_count: i
             f"disk-{number}",
             [*python, "actors.volume", "--disk", str(data / f"disk-{number}")]
             + ["--join", str(data / "master" / "join.toml"), "--host", host]
-            + ["--port", str(base + VOLUME_OFFSET + number - 1), *common],
+            + ["--port", str(base + VOLUME_OFFSET + number - 1)]
+            + ["--advertise", f"http://{known_as}:{base + VOLUME_OFFSET + number - 1}", *common],
         )
         for number in range(1, volume_count + 1)
     ]
@@ -214,8 +240,12 @@ def _move_profile(path: Path, founded: Founded, endpoint: str) -> None:
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     data = settings.cluster.data
-    data.mkdir(parents=True, exist_ok=True)
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"cannot make the folder {data}: {error.strerror}") from error
     host, base = settings.cluster.host, settings.cluster.port_base
+    known_as = _known_as(host, arguments.advertise)
     volume_count = _volume_count(data, settings.cluster.volumes)
     ports = [
         base,
@@ -223,7 +253,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         *(base + VOLUME_OFFSET + index for index in range(volume_count)),
     ]
     _require_free_ports(host, ports)
-    endpoint = f"tcp://{host}:{base}"
+    endpoint = f"tcp://{known_as}:{base}"
     profile = data / "profile.toml"
 
     def keep(keyring: Keyring, root: ApiKey) -> None:
@@ -249,14 +279,16 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
             )
             announcer.ready(
                 master=endpoint,
-                master_http=f"http://{host}:{base + MASTER_HTTP_OFFSET}",
+                master_http=f"http://{known_as}:{base + MASTER_HTTP_OFFSET}",
                 volumes=volumes,
                 profile=str(profile),
                 pids={child.name: child.process.pid for child in children if child.process},
                 **({"root_key": root} if root else {}),
             )
             return
-        print(f"master   {endpoint}   health and metrics http://{host}:{base + MASTER_HTTP_OFFSET}/metrics")
+        print(
+            f"master   {endpoint}   health and metrics http://{known_as}:{base + MASTER_HTTP_OFFSET}/metrics"
+        )
         for child, url in zip(children[1:], volumes, strict=True):
             print(f"{child.name:8} {url}")
         print(f"profile  {profile}   (in another terminal: warehouse --help)")
@@ -285,6 +317,9 @@ def _parser() -> argparse.ArgumentParser:
         help="master control port; the others follow from it: +1 health, +10 and on volumes (default: 7400)",
     )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument(
+        "--advertise", metavar="HOST", help="name or address that others shall connect to, if not --host"
+    )
     add_common_arguments(parser)
     return parser
 

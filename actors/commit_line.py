@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 import errors
-from errors import DeadlineExceeded, LinkDown, NeedleVoid, OutcomeUnknown, StoreError
+from errors import DeadlineExceeded, LinkDown, NeedleVoid, NoSuchNeedle, OutcomeUnknown, StoreError
 from storage.stamp import StampClock
 from storage.volume import Volume
 from transport.links import Link
@@ -112,7 +112,10 @@ class CommitLine:
             # from the volumes alone, so this needle gets a fresh stamp, durably, before it may win.
             self._clock.observe(commit.restamp_above)
             stamp = self._clock.tick(time.time_ns() // 1_000_000)
-            self.volume.restamp(needle.needle_id, stamp=stamp)
+            try:
+                self.volume.restamp(needle.needle_id, stamp=stamp)
+            except NoSuchNeedle as error:
+                raise NeedleVoid(f"needle {needle.needle_id} was given up before it was committed") from error
             needle = msgspec.structs.replace(needle, stamp=stamp)
         raise OutcomeUnknown(
             f"needle {needle.needle_id}: overtaken {RESTAMPS_MAX} times while it was committed"
@@ -193,8 +196,10 @@ class CommitLine:
                 await trio.sleep(0.02)
                 continue
             except StoreError as error:
+                # The batch was refused as a whole, perhaps when it was offered again after it had been
+                # committed: nothing here says that these needles are not visible.
                 for waiter in batch:
-                    waiter.fail(error)
+                    waiter.fail(OutcomeUnknown(f"the master did not confirm the needle: {error.message}"))
                 return
             if not isinstance(answer, NeedlesCommitted) or len(answer.commits) != len(batch):
                 for waiter in batch:
@@ -206,7 +211,11 @@ class CommitLine:
             return
 
     def _is_voided(self, waiter: _Waiter) -> bool:
-        found = self.volume.find(waiter.needle.needle_id)
+        try:
+            found = self.volume.find(waiter.needle.needle_id)
+        except StoreError as error:
+            waiter.fail(OutcomeUnknown(f"the needle's index entry cannot be read: {error.message}"))
+            return True
         if found is not None and not found.is_deleted:
             return False
         waiter.fail(NeedleVoid(f"needle {waiter.needle.needle_id} was given up before it was committed"))

@@ -22,11 +22,12 @@ class VolumeState:
     uuid: str
     capacity: int
     disk_id: str
-    is_created: bool
+    is_created: bool  # on its disk
     next_needle_id: int
     needle_ids_reserved: int  # ids up to this one are reserved durably in the catalog
     report: VolumeReport | None = None
     written_since_report: int = 0
+    is_open_in_catalog: bool = False
 
     @property
     def file_size(self) -> int:
@@ -129,9 +130,11 @@ class Fleet:
 
     def room(self, volume: VolumeState) -> int:
         """Bytes that may still be promised on this volume."""
+        return self._space(volume) if self.is_writable(volume) else 0
+
+    def _space(self, volume: VolumeState) -> int:
+        """Bytes that would fit, whether or not it may be written now."""
         disk = self.disks[volume.disk_id]
-        if not self.is_writable(volume):
-            return 0
         in_volume = volume.capacity - volume.file_size - self._ledger.reserved(volume.volume_id)
         promised = sum(self._ledger.reserved(other) for other in disk.volumes)
         written = sum(other.written_since_report for other in disk.volumes.values())
@@ -145,6 +148,17 @@ class Fleet:
             and volume.report is not None
             and volume.report.sealed_cause is None
             and volume.ids_left > 0
+        )
+
+    def lacks_only_ids(self) -> bool:
+        """Is there a volume that could be written, if its next needle ids were reserved already?"""
+        return any(
+            volume.ids_left <= 0
+            and volume.report is not None
+            and volume.report.sealed_cause is None
+            and self.disks[volume.disk_id].is_online
+            and not self.disks[volume.disk_id].is_read_only
+            for volume in self.volumes.values()
         )
 
     def candidates(self) -> list[Candidate]:
@@ -170,7 +184,7 @@ class Fleet:
         promised = sum(self._ledger.reserved(volume) for volume in disk.volumes)
         if not disk.volumes:
             return True  # even on a full disk: then "full" is what clients are told, not "no volume"
-        open_room = max(self.room(volume) for volume in disk.volumes.values())
+        open_room = max(self._space(volume) for volume in disk.volumes.values())
         return open_room < room_wanted and disk.free - self._disk_reserve - promised > 2 * room_wanted
 
     # --- what people see --------------------------------------------------------------------------
@@ -220,7 +234,7 @@ class Fleet:
             return "sealed"
         if not self.disks[volume.disk_id].is_online:
             return "offline"
-        return "open" if self.room(volume) > 0 else "full"
+        return "open" if self._space(volume) > 0 else "full"
 
     def health(self) -> str:
         if self.writable_count() == 0:

@@ -16,6 +16,7 @@ import argparse
 import hmac
 import itertools
 import logging
+import secrets
 import sqlite3
 import time
 import uuid
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 import trio
@@ -38,10 +39,10 @@ from actors.ledger import Ledger
 from actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
 from auth.keys import ApiKey, generate_api_key, verify_secret
 from auth.rights import EVERYTHING, Permission, Rights
-from auth.tokens import AccessClaims, AccessSigner, DataClaims, sign_data_token
+from auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
 from catalog.names import check_bucket_name, check_key, check_metadata
 from catalog.placement import choose_volumes
-from catalog.store import BucketRow, Catalog, ObjectRow, Transaction
+from catalog.store import BucketRow, Catalog, ObjectRow, Transaction, UploadRow
 from catalog.writer import CatalogWriter
 from conf.join import Join
 from conf.settings import Settings
@@ -51,12 +52,17 @@ from errors import (
     BodyTooLarge,
     ClusterFull,
     DiskMismatch,
+    MalformedMessage,
     NoSuchObject,
+    NoSuchUpload,
+    NoSuchVolume,
     NotAuthenticated,
+    Overloaded,
     PermissionDenied,
     SetupError,
     StaleIncarnation,
     StoreError,
+    TokenScope,
     VolumeOffline,
 )
 from storage.stamp import StampClock
@@ -91,6 +97,7 @@ from transport.messages import (
     LocateObjects,
     LoggedIn,
     Login,
+    Message,
     NeedleRestamped,
     NeedlesCommitted,
     NeedlesDeleted,
@@ -120,11 +127,12 @@ from transport.messages import (
 
 log = logging.getLogger("actors.master")  # run as a module it would be "__main__"
 
+A = TypeVar("A", bound=Message)
 BucketRight = Literal["r", "w", "rw"]
 
 ACCESS_TOKEN_S = 900.0
 READ_TOKEN_S = 600  # of a ReadGrant; given out again until half of it is over
-NEEDLE_IDS_AT_ONCE = 65_536  # reserved durably in one go; what a restart skips costs nothing but numbers
+NEEDLE_IDS_AT_ONCE = 262_144  # reserved durably in one go; what a restart skips costs nothing but numbers
 OVERHEAD_RESERVED = 1024  # headers and metadata of a leased needle, for the promise of room
 LEASE_COUNT_MAX = 1024
 LEASE_BYTES_MAX = 256 * 1024 * 1024
@@ -135,6 +143,8 @@ LIST_MAX = 1000
 DELETE_MAX = 1000
 SLOTS_MAX = 64
 PRESIGN_S_MAX = 7 * 24 * 3600.0  # as S3 has it
+PRESIGN_PROMISE_S = 3600.0
+URL_SIZE_MAX = 12 * 1024  # what a request line may carry with room for headers beside it
 TOMBSTONES_AT_ONCE = 1000
 COMMAND_S = 30.0
 FINISH_TRIES = 8
@@ -170,7 +180,7 @@ class Master:
         self._ledger = Ledger()
         self._fleet = Fleet(self._ledger, disk_reserve=settings.store.disk_reserve)
         self._random = Random()  # noqa: S311 - spreads load, guards nothing
-        self._lease_ids = itertools.count(self._incarnation << 20)
+        self._lease_ids = itertools.count(secrets.randbits(42) << 20)  # never those of an earlier start
         self._read_grants: dict[tuple[int, int], tuple[float, ReadGrant]] = {}
         self._keeper_nudges: dict[str, trio.Event] = {}
         self._keeper_scopes: dict[str, trio.CancelScope] = {}
@@ -217,7 +227,7 @@ class Master:
         registry.register(_Figures(self))
 
         async def handle(exchange: Exchange) -> None:
-            await _answer_http(exchange, registry)
+            await _answer_http(exchange, registry, is_healthy=self._catalog.failure is None)
 
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -244,6 +254,7 @@ class Master:
                     capacity=volume.capacity,
                     disk_id=volume.disk_ids[0],  # one copy for now; the catalog has room for more
                     is_created=volume.state != "creating",
+                    is_open_in_catalog=volume.state != "creating",
                     next_needle_id=volume.needle_id_reserved + 1,
                     needle_ids_reserved=volume.needle_id_reserved,
                 )
@@ -464,6 +475,9 @@ class Master:
         return [self._fleet.volumes[volume_id] for volume_id in chosen]
 
     def _no_room(self, size: int) -> StoreError:
+        if self._fleet.lacks_only_ids():
+            self._nudge_all()
+            return Overloaded("the next needle ids are being reserved: ask again in a moment")
         if self._fleet.writable_count() == 0:
             offline = [disk.name for disk in self._fleet.disks.values() if not disk.is_online]
             cause = f"offline: {', '.join(offline)}" if offline else "all are full, sealed or read-only"
@@ -534,6 +548,7 @@ class Master:
 
     async def _settle(self, peer: Peer, request: SettleNeedle) -> Settled:
         bucket = self._bucket(peer, Permission.WRITE, request.bucket)
+        self._require_own_needle(bucket, request)
         stamp = self._stamp()
         is_committed = await self._writer.write(
             lambda t: t.settle_needle(bucket.id, request.key, request.volume_id, request.needle_id, stamp)
@@ -541,6 +556,17 @@ class Master:
         if not is_committed:
             self._nudge_volume(request.volume_id)
         return Settled(is_committed=is_committed)
+
+    def _require_own_needle(self, bucket: BucketRow, request: SettleNeedle) -> None:
+        """Only the token that a put was made with settles it, also when it has expired meanwhile."""
+        volume = self._fleet.volumes.get(request.volume_id)
+        if volume is None:
+            raise NoSuchVolume(f"there is no volume {request.volume_id}")
+        disk = self._fleet.disks[volume.disk_id]
+        claims = DataTokenVerifier(disk.disk_id, disk.token_keys).verify(request.token.encode(), now_s=0.0)
+        is_for_it = claims.op == "put" and claims.bid == bucket.id and claims.vol == request.volume_id
+        if not is_for_it or not claims.lo <= request.needle_id <= claims.hi:
+            raise TokenScope(f"this token is not the one of needle {request.needle_id}")
 
     async def _begin_upload(self, peer: Peer, request: BeginUpload) -> UploadBegun:
         check_key(request.key)
@@ -568,16 +594,23 @@ class Master:
             upload_id=upload_id, chunk_size=self._settings.store.chunk_size, expires_in_s=expires_s
         )
 
-    async def _request_slots(self, peer: Peer, request: RequestSlots) -> Slots:
-        upload = self._catalog.upload(request.upload_id)
+    def _upload(self, peer: Peer, upload_id: int) -> tuple[UploadRow, BucketRow]:
+        self._session(peer)  # a stranger does not even learn which uploads there are
+        if not 0 < upload_id < 2**63:
+            raise NoSuchUpload(f"there is no upload {upload_id}")
+        upload = self._catalog.upload(upload_id)
         bucket = self._catalog.bucket_by_id(upload.bucket_id)
         self._require(peer, Permission.WRITE, bucket.name)
+        return upload, bucket
+
+    async def _request_slots(self, peer: Peer, request: RequestSlots) -> Slots:
+        upload, bucket = self._upload(peer, request.upload_id)
         store = self._settings.store
         if not 1 <= len(request.slots) <= SLOTS_MAX:
             raise BadRequest(f"1 to {SLOTS_MAX} slots can be asked for at once, not {len(request.slots)}")
         slots: list[Slot] = []
         rows: list[tuple[int, int, int, int]] = []
-        names: list[tuple[str, int, int]] = []
+        names: list[tuple[str, int, int, int]] = []
         try:
             for wanted in request.slots:
                 if not 0 <= wanted.size <= store.chunk_size:
@@ -590,7 +623,7 @@ class Master:
                     raise self._no_room(needed)
                 volume, disk = volumes[0], self._fleet.disks[volumes[0].disk_id]
                 needle_id = self._take_needle_ids(volume, 1)
-                name = ("slot", request.upload_id, wanted.chunk_index)
+                name = ("slot", request.upload_id, volume.volume_id, needle_id)
                 self._ledger.promise(
                     name, volume.volume_id, needed, time.monotonic() + store.upload_expires_s + 30
                 )
@@ -664,21 +697,22 @@ class Master:
                 volume = disk.volumes[needle.volume_id]
                 volume.written_since_report += needle.stored_size
                 if needle.upload_id is not None:
-                    self._ledger.release(("slot", needle.upload_id, needle.chunk_index))
+                    self._ledger.release(("slot", needle.upload_id, needle.volume_id, needle.needle_id))
                 elif needle.lease_id is not None:
                     self._ledger.use(needle.lease_id, needle.stored_size)
+                else:
+                    self._ledger.release(("presigned", needle.volume_id, needle.needle_id))
         self._nudge_all()  # what was replaced waits for its tombstone, on whichever disk
         return NeedlesCommitted(commits=commits, stamp=self._clock.last)
 
     async def _finish_upload(self, peer: Peer, request: FinishUpload) -> ObjectWritten:
-        upload = self._catalog.upload(request.upload_id)
-        bucket = self._catalog.bucket_by_id(upload.bucket_id)
-        self._require(peer, Permission.WRITE, bucket.name)
+        self._upload(peer, request.upload_id)
         for _ in range(FINISH_TRIES):
             result = await self._writer.write(
                 lambda t: t.finish_upload(request.upload_id, request.chunk_count, request.object_size)
             )
             if result.object is not None:
+                self._release_slots({request.upload_id})
                 self._nudge_all()
                 row = result.object
                 return ObjectWritten(etag=row.etag, size=row.size, created_ms=row.created_ms)
@@ -703,13 +737,12 @@ class Master:
             ),
             timeout_s=COMMAND_S,
         )
-        assert isinstance(answer, NeedleRestamped)
+        answer = _expect(answer, NeedleRestamped)
         self._clock.observe(answer.stamp)
         await self._writer.write(lambda t: t.set_stamp_of_chunk(upload_id, chunk_index, answer.stamp))
 
     async def _abort_upload(self, peer: Peer, request: AbortUpload) -> Done:
-        upload = self._catalog.upload(request.upload_id)
-        self._require(peer, Permission.WRITE, self._catalog.bucket_by_id(upload.bucket_id).name)
+        self._upload(peer, request.upload_id)
         stamp = self._stamp()
         await self._writer.write(lambda t: t.abort_upload(request.upload_id, stamp))
         self._release_slots({request.upload_id})
@@ -785,10 +818,13 @@ class Master:
                 where, right = ("", "") if is_near else sign(chunk)
                 parts.append((chunk.volume_id, chunk.needle_id, chunk.size, where, right))
             url, token = sign(first, ct=row.content_type, key=row.key, parts=parts, etag=row.etag)
-        return Presigned(
-            url=f"{url}/v1/needles/{first.volume_id}/{first.needle_id}?token={token}",
-            expires_in_s=request.expires_in_s,
-        )
+        url = f"{url}/v1/needles/{first.volume_id}/{first.needle_id}?token={token}"
+        if len(url) > URL_SIZE_MAX:
+            raise BadRequest(
+                f"{request.key!r} has {len(chunks)} chunks on several disks, too many for one URL: "
+                "fetch it with the library or the command line"
+            )
+        return Presigned(url=url, expires_in_s=request.expires_in_s)
 
     def _presign_put(self, peer: Peer, request: Presign) -> Presigned:
         bucket = self._bucket(peer, Permission.WRITE, request.bucket)
@@ -802,8 +838,10 @@ class Master:
             raise self._no_room(needed)
         volume, disk = volumes[0], self._fleet.disks[volumes[0].disk_id]
         needle_id = self._take_needle_ids(volume, 1)
-        lease_id = next(self._lease_ids)
-        self._ledger.promise(lease_id, volume.volume_id, needed, time.monotonic() + request.expires_in_s + 30)
+        # The URL may live for days, its promise of room does not: it would block others for nothing.
+        promise_s = min(request.expires_in_s, PRESIGN_PROMISE_S) + 30
+        name = ("presigned", volume.volume_id, needle_id)
+        self._ledger.promise(name, volume.volume_id, needed, time.monotonic() + promise_s)
         claims = DataClaims(
             op="put",
             aud=disk.disk_id,
@@ -815,7 +853,6 @@ class Master:
             hi=needle_id,
             key=request.key,
             max=size_max,
-            lid=lease_id,
             ct=request.content_type,
         )
         return Presigned(
@@ -918,7 +955,6 @@ class Master:
                 nudge = self._keeper_nudges[disk.disk_id] = trio.Event()
                 try:
                     await self._supply(disk, peer)
-                    disk.is_supplied = True
                 except StoreError as error:
                     log.warning("disk not supplied", extra={"disk": disk.name, "cause": error.message})
                     await trio.sleep(1.0)
@@ -930,16 +966,26 @@ class Master:
         for volume in list(disk.volumes.values()):
             if not volume.is_created:
                 await self._create_volume(peer, volume)
-        if self._fleet.needs_volume(disk, room_wanted=2 * self._settings.store.chunk_size):
-            await self._add_volume(disk, peer)
-        for volume in list(disk.volumes.values()):
+            elif not volume.is_open_in_catalog:  # its actor reported it; the answer to our order was lost
+                await self._open_in_catalog(volume)
             if (
                 volume.ids_left < NEEDLE_IDS_AT_ONCE // 2
                 and volume.next_needle_id < 2**32 - NEEDLE_IDS_AT_ONCE
             ):
                 await self._reserve_needle_ids(volume)
-            if volume.report is not None:
-                await self._bury(disk, peer, volume)
+        if self._fleet.needs_volume(disk, room_wanted=2 * self._settings.store.chunk_size):
+            await self._add_volume(disk, peer)
+        disk.is_supplied = True
+        for volume in list(disk.volumes.values()):
+            if volume.report is None or volume.report.sealed_cause is not None:
+                continue
+            try:
+                await self._bury(peer, volume)
+            except StoreError as error:  # one volume that cannot be written must not starve the others
+                log.warning(
+                    "garbage not buried", extra={"volume_id": volume.volume_id, "cause": error.message}
+                )
+                await trio.sleep(1.0)
 
     async def _add_volume(self, disk: DiskState, peer: Peer) -> None:
         volume_uuid, capacity = str(uuid.uuid4()), self._settings.store.volume_size
@@ -969,19 +1015,27 @@ class Master:
             ),
             timeout_s=COMMAND_S,
         )
-        assert isinstance(answer, VolumeCreated)
-        await self._writer.write(lambda t: t.set_volume_state(volume.volume_id, "open"))
+        answer = _expect(answer, VolumeCreated)
+        await self._open_in_catalog(volume)
         self._fleet.take_report(volume, answer.report)
         log.info("volume is open", extra={"volume_id": volume.volume_id, "capacity": volume.capacity})
+
+    async def _open_in_catalog(self, volume: VolumeState) -> None:
+        """From now on its absence is a loss, and never again a reason to create it."""
+        await self._writer.write(lambda t: t.set_volume_state(volume.volume_id, "open"))
+        volume.is_open_in_catalog = True
 
     async def _reserve_needle_ids(self, volume: VolumeState) -> None:
         upto = volume.next_needle_id + NEEDLE_IDS_AT_ONCE - 1
         await self._writer.write(lambda t: t.reserve_needle_ids(volume.volume_id, upto))
         volume.needle_ids_reserved = max(volume.needle_ids_reserved, upto)
 
-    async def _bury(self, disk: DiskState, peer: Peer, volume: VolumeState) -> None:
-        """Have tombstones written for all that waits in the outbox; telling twice is harmless."""
-        while rows := self._catalog.outbox(volume.volume_id, TOMBSTONES_AT_ONCE):
+    async def _bury(self, peer: Peer, volume: VolumeState) -> None:
+        """Have tombstones written for what waits in the outbox; telling twice is harmless.
+
+        One batch at a time: where garbage keeps coming, the disk's other needs come in between.
+        """
+        if rows := self._catalog.outbox(volume.volume_id, TOMBSTONES_AT_ONCE):
             answer = await peer.request(
                 DeleteNeedles(
                     incarnation=self._incarnation,
@@ -991,17 +1045,23 @@ class Master:
                 ),
                 timeout_s=COMMAND_S,
             )
-            assert isinstance(answer, NeedlesDeleted)
+            answer = _expect(answer, NeedlesDeleted)
             await self._writer.write(
-                lambda t, rows=rows: t.clear_outbox(volume.volume_id, [row[0] for row in rows])  # type: ignore[misc]
+                lambda t: t.clear_outbox(volume.volume_id, [needle_id for needle_id, _ in rows])
             )
             self._fleet.take_report(volume, answer.report)
+            if len(rows) == TOMBSTONES_AT_ONCE:
+                self._nudge(volume.disk_id)
 
     # --- time passing -----------------------------------------------------------------------------
 
     async def _expire_for_ever(self) -> None:
         while True:
             await trio.sleep(5.0)
+            if self._catalog.failure is not None:
+                # What a failed fsync left on the disk is unknown; opening the catalog anew reads what is
+                # there.  So this process ends, and whoever supervises it starts the next one.
+                raise self._catalog.failure
             self._ledger.expire(time.monotonic())
             if self._catalog.upload_count() == 0:
                 continue
@@ -1038,7 +1098,7 @@ class Master:
             version=package_version(),
             incarnation=self._incarnation,
             uptime_s=time.monotonic() - self._started_at,
-            health=self._fleet.health(),
+            health="down" if self._catalog.failure is not None else self._fleet.health(),
             disks=self._fleet.status(),
             bucket_count=bucket_count,
             object_count=object_count,
@@ -1088,11 +1148,12 @@ def _object_info(row: ObjectRow, chunks: list[Chunk] | None = None) -> ObjectInf
     )
 
 
-async def _answer_http(exchange: Exchange, registry: CollectorRegistry) -> None:
+async def _answer_http(exchange: Exchange, registry: CollectorRegistry, *, is_healthy: bool) -> None:
     if exchange.method not in (b"GET", b"HEAD"):
         await exchange.respond(405, [(b"Allow", b"GET, HEAD")], b"")
     elif exchange.path == b"/healthz":
-        await exchange.respond(200, [(b"Content-Type", b"application/json")], b'{"status":"ok"}')
+        body = b'{"status":"ok"}' if is_healthy else b'{"status":"catalog failed"}'
+        await exchange.respond(200 if is_healthy else 503, [(b"Content-Type", b"application/json")], body)
     elif exchange.path == b"/metrics":
         body = generate_latest(registry)
         await exchange.respond(200, [(b"Content-Type", b"text/plain; version=0.0.4")], body)
@@ -1100,6 +1161,12 @@ async def _answer_http(exchange: Exchange, registry: CollectorRegistry) -> None:
         await exchange.respond(
             404, [(b"Content-Type", b"text/plain")], b"a master serves /healthz and /metrics\n"
         )
+
+
+def _expect(answer: Answer, wanted: type[A]) -> A:
+    if not isinstance(answer, wanted):
+        raise MalformedMessage(f"a volume actor answered {type(answer).__name__}, not {wanted.__name__}")
+    return answer
 
 
 def package_version() -> str:

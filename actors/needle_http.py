@@ -36,6 +36,7 @@ from errors import (
     StoreError,
     TokenMissing,
     TokenScope,
+    VolumeUnreadable,
 )
 from storage.extent import Extent, Placed
 from storage.needle import NeedleMetadata, stored_size
@@ -90,6 +91,7 @@ class NeedleHttp:
         self,
         *,
         lines: Mapping[int, CommitLine],
+        broken: Mapping[int, str],
         verifier: DataTokenVerifier,
         clock: StampClock,
         pool: HttpPool,
@@ -97,6 +99,7 @@ class NeedleHttp:
         render_metrics: Callable[[], bytes],
     ) -> None:
         self._lines = lines
+        self._broken = broken  # volumes of this disk that could not be opened, and why
         self._verifier = verifier
         self._clock = clock
         self._pool = pool
@@ -126,8 +129,12 @@ class NeedleHttp:
     async def _health(self, exchange: Exchange) -> None:
         _require_method(exchange, b"GET", b"HEAD")
         is_ready = self._is_ready()
-        body = b'{"status":"ok"}' if is_ready else b'{"status":"no master"}'
-        await exchange.respond(200 if is_ready else 503, [(b"Content-Type", b"application/json")], body)
+        if self._broken:
+            body = b'{"status":"some volumes could not be opened"}'
+        else:
+            body = b'{"status":"ok"}' if is_ready else b'{"status":"no master"}'
+        is_well = is_ready and not self._broken
+        await exchange.respond(200 if is_well else 503, [(b"Content-Type", b"application/json")], body)
 
     async def _needle(self, exchange: Exchange) -> None:
         method = exchange.method
@@ -143,6 +150,9 @@ class NeedleHttp:
             raise TokenScope(f"this token is for {claims.op}, not for {method.decode()}")
         line = self._lines.get(volume_id)
         if line is None:
+            cause = self._broken.get(volume_id)
+            if cause is not None:  # damaged is not absent
+                raise VolumeUnreadable(f"volume {volume_id} could not be opened: {cause}")
             raise NoSuchVolume(f"volume {volume_id} is not on this disk")
         if method == b"PUT":
             await self._put(exchange, line, claims, needle_id)

@@ -54,7 +54,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print events as JSON objects, one a line, and log as JSON"
     )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="how much to log")
-    parser.add_argument("--stop-with-parent", action="store_true", help="stop when standard input is closed")
+    parser.add_argument("--log-format", choices=("text", "json"), help=argparse.SUPPRESS)
+    parser.add_argument("--stop-with-parent", action="store_true", help=argparse.SUPPRESS)
 
 
 def set_up_actor(
@@ -68,7 +69,7 @@ def set_up_actor(
     chosen = {
         **(flags or {}),
         "log.level": arguments.log_level,
-        "log.format": "json" if arguments.json else None,
+        "log.format": arguments.log_format or ("json" if arguments.json else None),
     }
     try:
         settings = load_settings(arguments.config, flags=chosen)

@@ -61,6 +61,8 @@ log = logging.getLogger("actors.volume")  # run as a module it would be "__main_
 
 REPORT_S = 1.0  # how old the master's picture of this disk may get
 SETTLING_S = 0.02  # between reports until the master has given this disk what it needs
+REPEAT_S = 10.0  # a report is repeated though nothing changed: the master's sums drift otherwise
+DELETES_IN_A_ROW = 50
 CHECKPOINT_S = 10.0  # bounds the tail that the next start scans
 REGISTER_S = 10.0
 
@@ -107,6 +109,7 @@ class VolumeActor:
         )
         self._http = NeedleHttp(
             lines=self._lines,
+            broken=self._broken,
             verifier=self._verifier,
             clock=self._clock,
             pool=self._pool,
@@ -157,11 +160,17 @@ class VolumeActor:
                 continue
             try:
                 volume = Volume.open(self._disk, f"volumes/{name}", read_only=self._is_read_only)
+            except NoSuchVolume as error:
+                log.warning(
+                    "unfinished volume left alone", extra={"volume_id": int(name), "cause": error.message}
+                )
+                continue  # its creation was interrupted: the master orders it again
             except StoreError as error:
                 # One damaged volume must not keep the others from being read.
                 self._broken[int(name)] = error.message
                 log.error("volume not opened", extra={"volume_id": int(name), "cause": error.message})
                 continue
+            self._broken.pop(int(name), None)
             self._adopt(volume)
             recovery = volume.recovery
             if recovery.rebuilt_because or recovery.cut_bytes or recovery.torn or recovery.repairs:
@@ -232,8 +241,10 @@ class VolumeActor:
             await line.make_durable()
             return NeedleRestamped(stamp=stamp)
         self._clock.observe(request.stamp)
-        for needle_id, stamp in request.needles:
+        for number, (needle_id, stamp) in enumerate(request.needles):
             line.volume.delete(needle_id, stamp=stamp)
+            if number % DELETES_IN_A_ROW == DELETES_IN_A_ROW - 1:
+                await trio.lowlevel.checkpoint()  # readers come in between
         await line.make_durable()
         return NeedlesDeleted(report=self._report(line))
 
@@ -281,6 +292,7 @@ class VolumeActor:
     async def _report_for_ever(self) -> None:
         """Keep the master's figures fresh; say nothing while nothing changes, so that idle costs nothing."""
         told: DiskReport | None = None
+        told_at = 0.0
         while True:
             try:
                 await self._link.wait_up()
@@ -293,13 +305,14 @@ class VolumeActor:
             report = DiskReport(
                 volumes=self._reports(), disk_free=self._disk.free_bytes(), is_read_only=self._is_read_only
             )
-            if report != told or not self._announcer.is_ready:
+            is_old = trio.current_time() - told_at > REPEAT_S
+            if report != told or is_old or not self._announcer.is_ready:
                 try:
                     seen = await self._link.request(report, timeout_s=REGISTER_S)
                 except StoreError as error:
                     log.debug("report not delivered", extra={"cause": error.message})
                 else:
-                    told = report
+                    told, told_at = report, trio.current_time()
                     assert isinstance(seen, ReportSeen)
                     self._clock.observe(seen.stamp)
                     if seen.is_supplied:

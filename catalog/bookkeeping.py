@@ -51,7 +51,9 @@ _UPDATE = (
     "UPDATE objects SET size = ?, stamp = ?, created_ms = ?, content_type = ?, volume_id = ?, needle_id = ?,"
     " crc = ?, chunk_count = ?, upload_id = ?, metadata = ? WHERE bucket_id = ? AND key = ?"
 )
-_DISCARD = "INSERT INTO outbox (volume_id, needle_id, stamp, reason) VALUES (?, ?, ?, ?)"
+_DISCARD = (
+    "INSERT INTO outbox (volume_id, needle_id, stamp, reason) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
 
 
 class Bookkeeping:
@@ -79,9 +81,10 @@ class Bookkeeping:
         self._execute("SAVEPOINT request")
         try:
             yield
-        except sqlite3.Error:
-            raise
         except BaseException as error:
+            # A broken constraint is the fault of this one request; SQLite has undone that statement alone.
+            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                raise
             self._execute("ROLLBACK TO request")
             self._execute("RELEASE request")
             self._bucket_deltas, self._garbage_deltas, self.stamp_max = before
@@ -89,6 +92,8 @@ class Bookkeeping:
             self.is_purge_left = True  # perhaps: to look once too often costs nothing
             if isinstance(error, OverflowError):
                 raise BadRequest("a number in this request does not fit into 64 bits") from error
+            if isinstance(error, sqlite3.IntegrityError):
+                raise BadRequest(f"this request contradicts what is in the catalog: {error}") from error
             raise
         self._execute("RELEASE request")
 
@@ -193,7 +198,7 @@ class Bookkeeping:
             if found is not None:
                 self._garbage_deltas[volume_id] = self._garbage_deltas.get(volume_id, 0) - 1
                 sequence = self._execute(
-                    "INSERT INTO buried (volume_id, needle_id, reason) VALUES (?, ?, ?)",
+                    "INSERT OR REPLACE INTO buried (volume_id, needle_id, reason) VALUES (?, ?, ?)",
                     (volume_id, needle_id, *found),
                 ).lastrowid
         if sequence is not None:
@@ -201,8 +206,8 @@ class Bookkeeping:
 
     def _discard(self, needles: Iterable[tuple[int, int]], stamp: int, reason: str) -> None:
         for volume_id, needle_id in needles:
-            self._execute(_DISCARD, (volume_id, needle_id, stamp, reason))
-            self._garbage_deltas[volume_id] = self._garbage_deltas.get(volume_id, 0) + 1
+            added = self._execute(_DISCARD, (volume_id, needle_id, stamp, reason)).rowcount
+            self._garbage_deltas[volume_id] = self._garbage_deltas.get(volume_id, 0) + added
         self._see_stamp(stamp)
 
     def _reason(self, volume_id: int, needle_id: int) -> str | None:

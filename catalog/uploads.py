@@ -30,6 +30,7 @@ from errors import (
     BadRequest,
     LengthMismatch,
     NeedleExists,
+    NeedleVoid,
     NoSuchBucket,
     NoSuchUpload,
     UploadIncomplete,
@@ -87,6 +88,8 @@ class Uploads(Bookkeeping):
         """
         self._open_upload(upload_id)
         for chunk_index, volume_id, needle_id, size in slots:
+            if self._reason(volume_id, needle_id) is not None:
+                raise NeedleVoid(f"needle {needle_id} of volume {volume_id} was given up before it was used")
             old = self._execute(
                 "DELETE FROM chunks WHERE upload_id = ? AND chunk_index = ? RETURNING volume_id, needle_id",
                 (upload_id, chunk_index),

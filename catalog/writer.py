@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+AFTER_FAILURE_S = 1.0
 BATCH_MAX = 1000  # requests in one transaction: bounds how long the first of them waits for the last
 
 
@@ -94,12 +95,15 @@ class CatalogWriter:
                     self._wanted = trio.Event()
                 try:
                     # Not abandoned on cancel, so that no thread still writes when the catalog is closed.
-                    await trio.to_thread.run_sync(self._write_batch, batch, limiter=self._thread)
+                    is_written = await trio.to_thread.run_sync(self._write_batch, batch, limiter=self._thread)
                 except BaseException:
                     self._queue = batch + self._queue  # cancelled before it began: refused with the rest
                     raise
                 for request in batch:
                     request.done.set()
+                if not is_written:  # a full disk, say: purging can wait for it to have room again
+                    with trio.move_on_after(AFTER_FAILURE_S):
+                        await self._wanted.wait()
         finally:
             self._is_closed = True
             for request in self._queue:
@@ -109,7 +113,7 @@ class CatalogWriter:
     def _has_purging_to_do(self) -> bool:
         return self._catalog.is_purge_left and self._catalog.failure is None
 
-    def _write_batch(self, batch: list[_Request[Any]]) -> None:
+    def _write_batch(self, batch: list[_Request[Any]]) -> bool:
         """In the thread: one transaction, with one piece of a deleted bucket for company."""
         try:
             with self._catalog.transaction() as transaction:
@@ -121,3 +125,5 @@ class CatalogWriter:
             for request in batch:
                 request.error = type(error)(error.message)  # one each: a raised error collects tracebacks
             log.error("catalog transaction failed", extra={"requests": len(batch), "cause": error.message})
+            return False
+        return True

@@ -40,6 +40,10 @@ class Ticket(msgspec.Struct, frozen=True):
     target: str
     authorization: Header
 
+    @property
+    def token(self) -> str:
+        return self.authorization[1].removeprefix("Bearer ")
+
 
 class _HeldLease:
     __slots__ = (

@@ -15,6 +15,7 @@ cannot be reached to settle it.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 
 import trio
@@ -58,6 +59,7 @@ from transport.messages import (
 )
 
 ATTEMPTS = 4
+SETTLE_S = 3.0  # for a put that was cancelled; longer would make Ctrl-C feel broken
 RIDE_OUT_S = 10.0  # how long a put waits for some volume to take it
 
 
@@ -126,6 +128,12 @@ class BucketWriter:
                 failure = read_failure(status, body)
             except Unavailable as error:
                 failure = error
+            except trio.Cancelled:
+                # It may be on its way still.  Settled now, it cannot overtake a later put of this key.
+                scope = trio.CancelScope(shield=True, deadline=trio.current_time() + SETTLE_S)
+                with scope, contextlib.suppress(StoreError):
+                    await self._is_committed(key, ticket, failure)
+                raise
             match judge(failure):
                 case Verdict.GIVE_UP:
                     raise failure
@@ -145,7 +153,11 @@ class BucketWriter:
 
     async def _is_committed(self, key: str, ticket: Ticket, failure: StoreError) -> bool:
         question = SettleNeedle(
-            bucket=self._bucket, key=key, volume_id=ticket.volume_id, needle_id=ticket.needle_id
+            bucket=self._bucket,
+            key=key,
+            volume_id=ticket.volume_id,
+            needle_id=ticket.needle_id,
+            token=ticket.token,
         )
         try:
             settled = await self._control.ask(question, Settled)

@@ -305,6 +305,12 @@ class NeedleMissing(DataDamaged):
     code = "needle_missing"
 
 
+class VolumeUnreadable(DataDamaged):
+    """The volume is on this disk, but could not be opened."""
+
+    code = "volume_unreadable"
+
+
 class SuperblockCorrupt(DataDamaged):
     code = "superblock_corrupt"
 

@@ -43,14 +43,21 @@ while True:  # a base whose ports are all free now
     break
 PY
 )
-fresh warehouse up --port-base "$base" >"$scratch/up.log" 2>"$scratch/up.err" &
-store=$!
-for _ in $(seq 300); do
-    grep -q '^ready' "$scratch/up.log" && break
-    kill -0 "$store" 2>/dev/null || { cat "$scratch/up.log" "$scratch/up.err"; exit 1; }
-    sleep 0.1
-done
-grep -q '^ready' "$scratch/up.log" || { echo "not ready after 30 s"; cat "$scratch/up.log" "$scratch/up.err"; exit 1; }
+start_store() {
+    # exec: the process id must be the store's own, not that of a shell around it
+    (exec env -i HOME="$scratch/home" PATH="$scratch/venv/bin:$scratch/bin" LANG=C.UTF-8 TERM=dumb \
+        warehouse up --port-base "$base") >"$scratch/up.log" 2>"$scratch/up.err" &
+    store=$!
+    for _ in $(seq 300); do
+        grep -q '^ready' "$scratch/up.log" && return
+        kill -0 "$store" 2>/dev/null || break
+        sleep 0.1
+    done
+    echo "the store did not become ready"
+    cat "$scratch/up.log" "$scratch/up.err"
+    exit 1
+}
+start_store
 
 echo "-- the README's five minutes"
 mkdir -p pictures/cats
@@ -69,9 +76,7 @@ fresh warehouse status
 
 echo "-- stop, start, and all is still there"
 kill -TERM "$store"; wait "$store"
-fresh warehouse up --port-base "$base" >"$scratch/up.log" 2>"$scratch/up.err" &
-store=$!
-for _ in $(seq 300); do grep -q '^ready' "$scratch/up.log" && break; sleep 0.1; done
+start_store
 fresh warehouse cat wh://photos/2026/cats/cat.jpg >again.jpg
 cmp pictures/cats/cat.jpg again.jpg
 kill -TERM "$store"; wait "$store"; store=

@@ -239,6 +239,7 @@ class SettleNeedle(Message, frozen=True, tag="settle_needle"):
     key: str
     volume_id: int
     needle_id: int
+    token: str = ""  # the one that the put was made with: nobody may settle somebody else's needle
 
 
 class Settled(Message, frozen=True, tag="settled"):

@@ -101,7 +101,11 @@ class RunningStore:
         """The actors that run now: "master", "disk-1", ... -> process id."""
         found = {}
         for task in Path(f"/proc/{self.pid}/task").glob("*/children"):
-            for pid in task.read_text().split():
+            try:
+                children = task.read_text().split()
+            except OSError:  # the thread has ended meanwhile
+                continue
+            for pid in children:
                 try:
                     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
                     state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
