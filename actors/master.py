@@ -574,7 +574,8 @@ class Master:
         bucket = self._bucket(peer, Permission.WRITE, request.bucket)
         if request.byte_count is not None:
             room = sum(candidate.room for candidate in self._fleet.candidates())
-            if request.byte_count > room:
+            # While no volume takes writes at all, its slots will be waited for: that passes, "full" does not.
+            if request.byte_count > room and self._fleet.writable_count() > 0:
                 raise self._no_room(request.byte_count)
         expires_s = self._settings.store.upload_expires_s
         now_ms = time.time_ns() // 1_000_000

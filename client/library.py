@@ -278,6 +278,8 @@ class Bucket:
 
     async def delete_many(self, keys: Iterable[str]) -> Sequence[bool]:
         """Delete objects, a thousand at a time; tells of each, in order, whether it was there."""
+        if isinstance(keys, str | bytes):
+            raise TypeError("delete_many takes several keys; for one there is delete")
         existed: Sequence[bool] = []
         remaining = iter(keys)
         while batch := [*islice(remaining, DELETE_BATCH)]:

@@ -25,7 +25,7 @@ from crc32c import crc32c
 
 from client.control import Control, back_off_s
 from client.headers import FAILURE_SIZE_MAX, PutOptions, crc_of_etag, read_failure, read_put_answer
-from client.puts import ATTEMPTS, Verdict, judge
+from client.puts import ATTEMPTS, RIDE_OUT_S, Verdict, judge
 from client.sources import MemorySource, Pieces, Source, as_bytes_view
 from client.tasks import Crew, crew
 from errors import (
@@ -34,8 +34,10 @@ from errors import (
     MalformedMessage,
     NoSuchUpload,
     OutcomeUnknown,
+    Overloaded,
     StoreError,
     Unavailable,
+    VolumeOffline,
     WriteFailed,
 )
 from transport.http_client import HttpPool
@@ -136,18 +138,21 @@ class Uploader:
     async def _begun(
         self, key: str, size: int | None, options: PutOptions, progress: Progress | None
     ) -> AsyncIterator[Upload]:
-        begun = await self._control.ask(
-            BeginUpload(
-                bucket=self._bucket,
-                key=key,
-                content_type=options.content_type,
-                metadata=dict(options.metadata),
-                if_match=options.if_match,
-                if_none_match=options.if_none_match,
-                byte_count=size,
-            ),
-            UploadBegun,
+        request = BeginUpload(
+            bucket=self._bucket,
+            key=key,
+            content_type=options.content_type,
+            metadata=dict(options.metadata),
+            if_match=options.if_match,
+            if_none_match=options.if_none_match,
+            byte_count=size,
         )
+        begun: UploadBegun | None = None
+        # Shielded: cancelled between question and answer, we would never learn which upload to abort.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + ABORT_S):
+            begun = await self._control.ask(request, UploadBegun)
+        if begun is None:
+            begun = await self._control.ask(request, UploadBegun)
         upload = Upload(begun, f"{self._bucket}/{key}", self._control, self._pool, progress)
         try:
             yield upload
@@ -182,11 +187,24 @@ class Upload:
         self, wanted: list[SlotWanted], exclude_volumes: Sequence[int] = ()
     ) -> dict[int, Slot]:
         request = RequestSlots(upload_id=self._id, slots=wanted, exclude_volumes=list(exclude_volumes))
-        answer = await self._control.ask(request, Slots)
+        answer = await self._ask_for_slots(request)
         slots = {slot.chunk_index: slot for slot in answer.slots}
         if missing := [want.chunk_index for want in wanted if want.chunk_index not in slots]:
             raise MalformedMessage(f"asked for slots of chunks {missing}, the master answered without them")
         return slots
+
+    async def _ask_for_slots(self, request: RequestSlots) -> Slots:
+        """Ride out the seconds in which no volume takes writes, because an actor restarts."""
+        give_up = trio.current_time() + RIDE_OUT_S
+        attempt = 0
+        while True:
+            try:
+                return await self._control.ask(request, Slots)
+            except (VolumeOffline, Overloaded):
+                if trio.current_time() > give_up:
+                    raise
+            await trio.sleep(back_off_s(attempt))
+            attempt += 1
 
     async def send_buffered(self, chunk: StreamChunk, size_so_far: int) -> None:
         wanted = SlotWanted(

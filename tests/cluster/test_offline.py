@@ -94,3 +94,57 @@ async def test_a_restarted_master_finds_its_disks_and_its_clients_again(store: R
                     except StoreError:
                         pass
                     await trio.sleep(0.05)
+
+
+@pytest.mark.timeout(120)
+async def test_restarts_of_the_master_add_no_volumes(store: RunningStore) -> None:
+    with store:
+        async with client.connect(store.profile) as warehouse:
+            await warehouse.create_bucket("b")
+            for number in range(3):
+                os.kill(store.pids()["master"], signal.SIGKILL)
+                await warehouse.bucket("b").put(f"{number}", b"x")
+            with trio.fail_after(20):
+                while not all_online(await warehouse.status()):
+                    await trio.sleep(0.05)
+            status = await warehouse.status()
+            assert [len(disk.volumes) for disk in status.disks] == [1, 1]
+
+
+@pytest.mark.timeout(60)
+async def test_a_cancelled_put_cannot_overtake_a_later_one(tmp_path: Path) -> None:
+    with RunningStore(tmp_path / "store", volumes=2) as store:
+        async with client.connect(store.profile) as warehouse:
+            await warehouse.create_bucket("b")
+            bucket = warehouse.bucket("b")
+            for number in range(8):  # leases on both disks
+                await bucket.put(f"warm-{number}", b"x")
+            frozen = store.pids()["disk-1"]
+            os.kill(frozen, signal.SIGSTOP)
+            try:
+                cancelled = 0
+                for number in range(6):  # some of these wait for the frozen disk
+                    with trio.move_on_after(0.3) as scope:
+                        await bucket.put(f"k{number}", b"old")
+                    cancelled += scope.cancelled_caught
+                assert cancelled, "no put went to the frozen disk"
+                for number in range(6):
+                    await bucket.put(f"k{number}", b"new")
+            finally:
+                os.kill(frozen, signal.SIGCONT)
+            await seconds_until(warehouse, all_online, within_s=20)
+            await trio.sleep(1)
+            assert [await bucket.get(f"k{number}") for number in range(6)] == [b"new"] * 6
+
+
+@pytest.mark.timeout(60)
+async def test_cancelled_uploads_are_aborted(tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(bytes(3_000_000))
+    with RunningStore(tmp_path / "store") as store:
+        async with client.connect(store.profile) as warehouse:
+            bucket = await warehouse.create_bucket("b")
+            for number in range(40):
+                with trio.move_on_after(number * 0.0005):
+                    await bucket.put("film", path)
+            assert (await warehouse.status()).upload_count == 0
