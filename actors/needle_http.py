@@ -175,7 +175,7 @@ class NeedleHttp:
             await self._get_pieces(exchange, line, claims, needle_id)
             return
         try:
-            needle = volume.read(needle_id, nowait=True)
+            needle = volume.read(needle_id, nowait=True, found=found)
         except BlockingIOError:
             self.counters.cold_reads += 1
             needle = await trio.to_thread.run_sync(volume.read, needle_id)

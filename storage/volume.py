@@ -48,10 +48,7 @@ from storage.entries import EntryTable
 from storage.extent import Extent, Placed
 from storage.files import create_files
 from storage.index import (
-    ENTRY,
     FLAG_DELETED,
-    METADATA_SHIFT,
-    OFFSET_MASK,
     OFFSET_MAX,
     Found,
     IndexFile,
@@ -643,23 +640,25 @@ class Volume:
         entry = self._entry(needle_id, nowait=nowait)
         return None if entry is None else decode_entry(entry)
 
-    def read(self, needle_id: int, *, nowait: bool = False) -> NeedleRead:
+    def read(self, needle_id: int, *, nowait: bool = False, found: Found | None = None) -> NeedleRead:
         """Read a whole needle and check every byte of it.
 
         Args:
+            found: what `find` has just said of it, to save asking the index again.
             nowait: raise BlockingIOError when not all of it is in memory, so that a thread can read it.
         Raises:
             NoSuchNeedle: it was never written, or is deleted.
             NeedleCorrupt: it is damaged.  Never answered as absent.
             ReadFailed: the disk refused.
         """
-        entry = self._entry(needle_id, nowait=nowait)
-        if entry is None:
-            raise self._absent(needle_id)
-        word, data_size, _ = ENTRY.unpack(entry)
-        if not word & FLAG_DELETED and data_size <= READ_AT_ONCE_MAX:
-            size = HEADER_SIZE + (word >> METADATA_SHIFT) + data_size + table_size(data_size) + FOOTER_SIZE
-            offset = word & OFFSET_MASK
+        if found is None:
+            entry = self._entry(needle_id, nowait=nowait)
+            found = None if entry is None else decode_entry(entry)
+            if found is None:
+                raise self._absent(needle_id)
+        data_size, offset = found.data_size, found.offset
+        if not found.is_deleted and data_size <= READ_AT_ONCE_MAX:
+            size = HEADER_SIZE + found.metadata_size + data_size + table_size(data_size) + FOOTER_SIZE
             buffer = self._fetch(needle_id, size, offset, nowait=nowait)
             with contextlib.suppress(NeedleCorrupt):
                 return decode_needle(buffer, needle_id, place_seed(self._seed, offset))
