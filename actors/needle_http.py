@@ -17,6 +17,7 @@ from email.utils import formatdate
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import trio
+from crc32c import crc32c
 
 from actors.commit_line import CommitLine
 from auth.tokens import DataClaims, DataTokenVerifier
@@ -319,7 +320,8 @@ class NeedleHttp:
             try:
                 placed = line.volume.append(needle_id, metadata, body, stamp=stamp, crc=crc)
             except NeedleExists:
-                placed, metadata, stamp = self._placed_before(line, needle_id, metadata, size, crc)
+                known = crc32c(body) if crc is None else crc
+                placed, metadata, stamp = self._placed_before(line, needle_id, metadata, size, known)
         else:
             placed, stamp = await self._put_large(exchange, line, needle_id, metadata, size, crc)
         needle = StoredNeedle(
@@ -380,7 +382,9 @@ class NeedleHttp:
         reader = line.volume.open_needle(needle_id)
         is_same = crc is not None and (reader.size, reader.crc) == (size, crc)
         if not is_same or reader.metadata.key != metadata.key:
-            raise NeedleExists(f"needle {needle_id} was written before, with other bytes: ids are used once")
+            raise NeedleExists(
+                f"this URL was used already, with other bytes: needle {needle_id} is written once"
+            )
         size_on_disk = stored_size(len(reader.metadata_bytes), reader.size)
         return Placed(size_on_disk, reader.crc, 0), reader.metadata, reader.stamp
 

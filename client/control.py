@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 SMALL_MAX = 1024 * 1024
 TIMEOUT_S = 30.0  # for one question, waiting for the link and repeats included
+FIRST_ANSWER_S = 8.0  # a store that is not running should not cost half a minute
 GREET_S = 10.0
 BACK_OFF_S = 0.05  # doubles with each repeat
 BACK_OFF_MAX_S = 1.0
@@ -95,7 +96,7 @@ class Control:
         with self._life:
             async with background() as nursery:
                 await nursery.start(self._link.run)
-                await self._wait_up(trio.current_time() + self._timeout_s)
+                await self._wait_up(trio.current_time() + min(self._timeout_s, FIRST_ANSWER_S))
                 self._life.shield = True
                 task_status.started()
                 await self._renew_for_ever()
@@ -143,7 +144,10 @@ class Control:
         with trio.move_on_at(deadline) as scope:
             await self._link.wait_up()
         if scope.cancelled_caught:
-            raise LinkDown(f"no answer from a master at {self._profile.master}")
+            raise LinkDown(
+                f"no answer from a master at {self._profile.master}: is the store running (warehouse up), "
+                "and is this its profile?"
+            )
 
     async def _pause(self, attempt: int, deadline: float, error: StoreError) -> None:
         pause_s = back_off_s(attempt)
