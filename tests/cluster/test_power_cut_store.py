@@ -47,7 +47,7 @@ OPERATION_S = 30.0
 WHOLE_S = 40.0
 DRAIN_S = 0.03  # for answers that were sent before the freeze
 START_S = 2.0  # about as long as a start takes
-DEFAULT_S = 45.0
+DEFAULT_S = 20.0
 CUTS_MIN = 5
 
 
