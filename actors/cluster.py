@@ -58,7 +58,6 @@ class Child:
     ready: trio.Event = field(default_factory=trio.Event)
     announced: dict[str, Any] = field(default_factory=dict)
     process: trio.Process | None = None
-    restarts: int = 0
     is_failed: bool = False  # it ended by itself before it was ever ready
 
 
@@ -107,7 +106,6 @@ class Cluster:
                 child.is_failed = True
                 if child is self._master or all(disk.is_failed for disk in self._disks):
                     raise SetupError(f"{child.name} could not start; its message is above")
-            child.restarts += 1
             log.warning(
                 "actor died, restarting",
                 extra={
