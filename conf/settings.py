@@ -72,6 +72,39 @@ class Store(Section, frozen=True, kw_only=True):
     ] = 1 * GIB
 
 
+class Compaction(Section, frozen=True, kw_only=True):
+    """How space comes back.  Deleted and overwritten data is wasted until its volume is compacted."""
+
+    automatic: Annotated[
+        Literal["on", "off"], Choice("on", "off"), "compact by itself; off: by `warehouse compact` alone"
+    ] = "on"
+    wasted_percent: Annotated[int, Count(1, 99), "a volume is compacted when this much of it is wasted"] = 30
+    wasted_min: Annotated[
+        int, Size(0, 16 * TIB), "a volume that wastes less than this is left alone while there is room"
+    ] = 64 * MIB
+    rate: Annotated[
+        int,
+        Size(1 * MIB, 64 * GIB),
+        "bytes a second that compaction and verification may read and write on one disk while clients use it",
+    ] = 32 * MIB
+    rate_idle: Annotated[
+        int,
+        Size(0, 64 * GIB),
+        "the same while no client uses the disk; 0: as fast as the disk can",
+    ] = 0
+
+
+class Verification(Section, frozen=True, kw_only=True):
+    """How damage is found before anybody asks for the data: every needle is read again and checked."""
+
+    automatic: Annotated[
+        Literal["on", "off"], Choice("on", "off"), "verify by itself; off: by `warehouse verify` alone"
+    ] = "on"
+    period_s: Annotated[float, Seconds(60, 366 * 86400), "every needle is read again within this time"] = (
+        14 * 86400.0
+    )
+
+
 class Http(Section, frozen=True, kw_only=True):
     """Limits of the data port, for every connection."""
 
@@ -113,6 +146,8 @@ class Log(Section, frozen=True, kw_only=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cluster: Cluster = Cluster()
     store: Store = Store()
+    compaction: Compaction = Compaction()
+    verification: Verification = Verification()
     http: Http = Http()
     log: Log = Log()
 

@@ -145,6 +145,13 @@ class NoSuchVolume(RequestRefused):
     status = 404
 
 
+class NoSuchJob(RequestRefused):
+    """No compaction or verification of that number, or it ended too long ago to be remembered."""
+
+    code = "no_such_job"
+    status = 404
+
+
 class NoSuchRoute(RequestRefused):
     code = "no_such_route"
     status = 404
@@ -181,6 +188,13 @@ class NeedleVoid(RequestRefused):
     """The needle was settled as not committed; it can never be committed any more."""
 
     code = "needle_void"
+    status = 409
+
+
+class VolumeBusy(RequestRefused):
+    """Another compaction of this volume, or another task of this compactor, is under way."""
+
+    code = "volume_busy"
     status = 409
 
 
@@ -240,6 +254,12 @@ class VolumeOffline(Unavailable):
     code = "volume_offline"
 
 
+class CompactorOffline(Unavailable):
+    """No compactor is connected for this disk, so nothing there can be compacted or verified."""
+
+    code = "compactor_offline"
+
+
 class VolumeSealed(Unavailable):
     """The volume takes no more writes: an fsync failed, or its disk became read-only."""
 
@@ -283,6 +303,13 @@ class VolumeFull(Unavailable):
     status = 507
 
 
+class NoRoomToCompact(Unavailable):
+    """The copy that a compaction makes would not fit on what the disk has free."""
+
+    code = "no_room_to_compact"
+    status = 507
+
+
 class DiskFull(Unavailable):
     code = "disk_full"
     status = 507
@@ -319,6 +346,12 @@ class ManifestCorrupt(DataDamaged):
     code = "manifest_corrupt"
 
 
+class GenerationMismatch(DataDamaged):
+    """A compacted generation does not hold what the present one holds: it is thrown away, not used."""
+
+    code = "generation_mismatch"
+
+
 class IndexCorrupt(DataDamaged):
     code = "index_corrupt"
 
@@ -344,6 +377,24 @@ class DiskMismatch(SetupError):
     """The directory is a copy of, or was swapped with, another disk."""
 
     code = "disk_mismatch"
+
+
+class CatalogExists(SetupError):
+    """There is a catalog where one was to be made: nothing is overwritten unasked."""
+
+    code = "catalog_exists"
+
+
+class DisksMissing(SetupError):
+    """Some disks that the store is known to have were not given: their objects would be left out."""
+
+    code = "disks_missing"
+
+
+class BackupCorrupt(SetupError):
+    """The file is not a whole backup of a catalog."""
+
+    code = "backup_corrupt"
 
 
 class FormatUnsupported(SetupError):

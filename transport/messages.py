@@ -7,9 +7,13 @@ Rules that keep releases compatible: tags are written out and never reused; a ne
 a field never changes type; unknown fields are ignored.  `tests/unit/test_messages.py` decodes frames
 written by older releases.
 
-    client -> master   Login, Attach, bucket and object requests, leases and uploads, ClusterStatus
-    volume -> master   Register, NeedlesStored, DiskReport
-    master -> volume   CreateVolume, DeleteNeedles, RestampNeedle
+    client -> master      Login, Attach, bucket and object requests, leases and uploads, ClusterStatus,
+                          StartJobs, ListJobs, CancelJobs, PauseJobs, ListEvents
+    volume -> master      Register, NeedlesStored, DiskReport
+    master -> volume      CreateVolume, DeleteNeedles, RestampNeedle, RecordBuckets, ListLive,
+                          BeginCompaction, SwitchGeneration, DropGeneration
+    compactor -> master   RegisterCompactor
+    master -> compactor   StartCopy, StartVerify, PollTask, StopTask
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from errors import MalformedMessage
 KEY_SIZE_MAX = 1024  # bytes of UTF-8
 METADATA_SIZE_MAX = 8 * 1024  # names and values together, bytes of UTF-8
 FRAME_SIZE_MAX = 8 * 1024 * 1024
+DAMAGES_MAX = 1000  # damages named in one message
+LIVE_LISTED_MAX = 1024 * 1024  # needle ids in one ListLive: a bitmap of 128 KiB
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
@@ -320,6 +326,24 @@ class VolumeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     stamp_max: int
     sealed_cause: str | None = None
     damaged_count: int = 0
+    dead_count: int = 0  # needles that are deleted, or broken uploads, and still take room
+    kept_bytes: int = 0  # records that a compaction carries over: buckets, deletions, ids gone for good
+    created_ms: int = 0
+
+
+class NeedleDamage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A needle, or a stretch of a data file, that is not what was written.
+
+    Reported by volume actors and compactors without the names; the master adds those that it knows.
+    """
+
+    volume_id: int
+    offset: int  # in the data file; -1: the catalog names the needle and the volume does not have it
+    problem: str
+    needle_id: int | None = None  # None: whatever was there cannot be told any more
+    bucket: str | None = None
+    key: str | None = None
+    found_ms: int = 0
 
 
 class Register(Message, frozen=True, tag="register"):
@@ -347,6 +371,8 @@ class DiskReport(Message, frozen=True, tag="disk_report"):
     volumes: list[VolumeReport]
     disk_free: int
     is_read_only: bool = False
+    request_count: int = 0  # data requests served since the actor started: is anybody using this disk?
+    damages: list[NeedleDamage] = []  # found by reads and recoveries; at most DAMAGES_MAX
 
 
 class ReportSeen(Message, frozen=True, tag="report_seen"):
@@ -411,6 +437,7 @@ class DeleteNeedles(Message, frozen=True, tag="delete_needles"):
     volume_id: int
     needles: list[tuple[int, int]]  # (needle id, the master's stamp for its tombstone)
     stamp: int
+    ended: list[int] = []  # those of the ids whose object was deleted, not replaced: see `needle.FLAG_LAST`
 
 
 class NeedlesDeleted(Message, frozen=True, tag="needles_deleted"):
@@ -430,6 +457,240 @@ class NeedleRestamped(Message, frozen=True, tag="needle_restamped"):
     stamp: int
 
 
+class BucketNote(msgspec.Struct, frozen=True, array_like=True):
+    """That a bucket exists, or was deleted: kept in the volumes, so that a rebuild knows it."""
+
+    bucket_id: int
+    name: str
+    created_ms: int
+    is_deleted: bool
+    stamp: int
+
+
+class RecordBuckets(Message, frozen=True, tag="record_buckets"):
+    """Append records of these buckets to a volume; telling twice is harmless."""
+
+    incarnation: int
+    volume_id: int
+    notes: list[BucketNote]
+
+
+class BucketsRecorded(Message, frozen=True, tag="buckets_recorded"):
+    report: VolumeReport
+
+
+class ListLive(Message, frozen=True, tag="list_live"):
+    """Which needles are live in this volume, from `first_id` on?  At most LIVE_LISTED_MAX ids."""
+
+    incarnation: int
+    volume_id: int
+    first_id: int
+    count: int
+    stamp: int  # the master's clock: whatever is written after the answer carries a greater stamp
+
+
+class LiveListed(Message, frozen=True, tag="live_listed"):
+    bitmap: bytes  # bit i & 7 of byte i >> 3 is needle first_id + i; trailing zero bytes may be left out
+    needle_id_max: int  # the highest id ever used in this volume
+
+
+# --- compaction: volume actor and compactor -------------------------------------------------------
+
+
+class BeginCompaction(Message, frozen=True, tag="begin_compaction"):
+    """Make what is in the volume durable in data file and index, so that a compactor can copy it."""
+
+    incarnation: int
+    volume_id: int
+
+
+class CompactionBegun(Message, frozen=True, tag="compaction_begun"):
+    generation: int  # the present one; the copy is to be the next
+    upto: int  # offset in the data file: all records before it are finished and durable
+    report: VolumeReport
+    disk_free: int
+
+
+class SwitchGeneration(Message, frozen=True, tag="switch_generation"):
+    """Bring a finished copy up to date and put it in the present generation's place.
+
+    Answered within seconds; asked again until `is_done`.
+    """
+
+    incarnation: int
+    volume_id: int
+    generation: int  # of the copy
+    upto: int  # how far in the present generation's data file the copy reaches
+
+
+class GenerationSwitched(Message, frozen=True, tag="generation_switched"):
+    is_done: bool
+    report: VolumeReport
+    remaining_bytes: int = 0  # still to be replayed, when it is not done
+    pause_ms: float = 0.0  # for how long writes of this volume had to wait
+
+
+class DropGeneration(Message, frozen=True, tag="drop_generation"):
+    """Give a compaction up: remove the files of generations that are not the present one."""
+
+    incarnation: int
+    volume_id: int
+
+
+class RegisterCompactor(Message, frozen=True, tag="register_compactor"):
+    """A compactor's first words on every connection."""
+
+    join_secret: str
+    disk_id: str
+    disk_name: str
+    incarnation: int
+
+
+class CompactorWelcome(Message, frozen=True, tag="compactor_welcome"):
+    incarnation: int  # the master's: orders of any other are refused
+
+
+class StartCopy(Message, frozen=True, tag="start_copy"):
+    """Copy the live needles of a volume into the files of its next generation."""
+
+    incarnation: int
+    task_id: int
+    volume_id: int
+    uuid: str
+    generation: int  # to copy from
+    upto: int
+    horizon: int  # stamp: records of deletions older than this need not be carried over
+    rate: int | None  # as in PollTask
+
+
+class StartVerify(Message, frozen=True, tag="start_verify"):
+    """Read every needle of a volume and check it against its CRCs."""
+
+    incarnation: int
+    task_id: int
+    volume_id: int
+    uuid: str
+    generation: int
+    start: int  # offset in the data file to go on from; 0: the beginning
+    rate: int | None
+
+
+class PollTask(Message, frozen=True, tag="poll_task"):
+    """How far is it?  A task that nobody asks about for TASK_ORPHANED_S gives up."""
+
+    incarnation: int
+    task_id: int
+    rate: int | None  # bytes a second, read and written, from now on; 0: hold; None: as fast as it goes
+
+
+TASK_ORPHANED_S = 30.0
+
+
+class TaskState(Message, frozen=True, tag="task_state"):
+    task_id: int
+    state: str  # "running", "done", "failed"
+    done_bytes: int = 0  # of the data file that was copied from, or verified
+    total_bytes: int = 0
+    generation: int = 0  # that it works on
+    upto: int = 0  # offset in its data file that was reached
+    written_bytes: int = 0
+    damages: list[NeedleDamage] = []  # all so far, at most DAMAGES_MAX
+    damaged_count: int = 0
+    code: str | None = None  # why it failed
+    message: str = ""
+
+
+class StopTask(Message, frozen=True, tag="stop_task"):
+    """Give a task up, and remove what it made; answered when it has ended."""
+
+    incarnation: int
+    task_id: int
+
+
+# --- compaction and verification: clients ---------------------------------------------------------
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One compaction or verification of one volume."""
+
+    job_id: int
+    work: str  # "compact", "verify"
+    volume_id: int
+    disk_name: str
+    origin: str  # "operator", "policy"
+    state: str  # "queued", "copying", "switching", "verifying", "done", "failed", "cancelled"
+    done_bytes: int = 0
+    total_bytes: int = 0
+    bytes_per_s: float = 0.0
+    created_ms: int = 0
+    started_ms: int = 0
+    ended_ms: int = 0
+    freed_bytes: int = 0  # what the disk got back
+    pause_ms: float = 0.0  # for how long the switch kept writes of the volume waiting
+    damaged_count: int = 0
+    code: str | None = None  # why it failed, or is waiting
+    message: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in ("done", "failed", "cancelled")
+
+
+class StartJobs(Message, frozen=True, tag="start_jobs"):
+    """Compact or verify volumes, one after the other on each disk.
+
+    A volume that has an unfinished job of that work keeps it: the answer names that one.
+    """
+
+    work: str  # "compact", "verify"
+    volume_ids: list[int] = []
+    is_all: bool = False
+
+
+class ListJobs(Message, frozen=True, tag="list_jobs"):
+    job_ids: list[int] = []  # none: all that are not over, and the latest that are
+
+
+class CancelJobs(Message, frozen=True, tag="cancel_jobs"):
+    job_ids: list[int]
+
+
+class Jobs(Message, frozen=True, tag="jobs"):
+    """Answers StartJobs, ListJobs, CancelJobs and PauseJobs."""
+
+    jobs: list[Job]
+    is_paused: bool = False
+
+
+class PauseJobs(Message, frozen=True, tag="pause_jobs"):
+    """Hold all compaction and verification where it is, or let it go on; survives restarts."""
+
+    is_paused: bool
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that an operator may want to know of; codes and field names are stable."""
+
+    sequence: int  # grows by one; starts anew with the master
+    at_ms: int
+    name: str  # "compaction_finished", "damage_found", "disk_offline", ...
+    fields: dict[str, str | int | float | bool | None] = {}
+
+
+class ListEvents(Message, frozen=True, tag="list_events"):
+    """Events after a sequence number; waits for one while there is none, for at most `wait_s`."""
+
+    after: int  # -1: none of the past, just tell where the sequence is
+    limit: int = 1000
+    wait_s: float = 0.0
+
+
+class Events(Message, frozen=True, tag="events"):
+    events: list[Event]
+    next_after: int
+    incarnation: int  # of the master: another one counts anew
+
+
 # --- what a person or a monitor wants to know -----------------------------------------------------
 
 
@@ -440,7 +701,10 @@ class ClusterStatus(Message, frozen=True, tag="cluster_status"):
 class VolumeStatus(msgspec.Struct, frozen=True, kw_only=True):
     report: VolumeReport
     reserved_bytes: int  # promised to leases and uploads, not written yet
-    state: str  # "open", "full", "sealed", "creating", "missing"
+    state: str  # "open", "full", "sealed", "creating", "missing", "offline"
+    verified_ms: int | None = None  # when the last verification that read all of it began
+    unchecked_s: float = 0.0  # age of the oldest byte that was not read again since
+    job: Job | None = None  # that is under way
 
 
 class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -467,6 +731,12 @@ class Status(Message, frozen=True, tag="status"):
     garbage_count: int  # needles that wait for their tombstone
     upload_count: int
     client_count: int
+    damages: list[NeedleDamage] = []  # known and not mended; at most DAMAGES_MAX
+    damage_count: int = 0
+    unchecked_s: float = 0.0  # age of the oldest byte of all volumes that was not read again since
+    orphan_count: int = 0  # needles without a row that are being looked into, or kept aside after a restore
+    is_paused: bool = False  # compaction and verification
+    compactors: list[str] = []  # names of the disks whose compactor is connected
 
 
 ClientRequest = (
@@ -487,10 +757,26 @@ ClientRequest = (
     | FinishUpload
     | AbortUpload
     | ClusterStatus
+    | StartJobs
+    | ListJobs
+    | CancelJobs
+    | PauseJobs
+    | ListEvents
 )
 VolumeRequest = Register | NeedlesStored | DiskReport
-MasterRequest = CreateVolume | DeleteNeedles | RestampNeedle
-Request = ClientRequest | VolumeRequest | MasterRequest
+CompactorRequest = RegisterCompactor
+VolumeCommand = (
+    CreateVolume
+    | DeleteNeedles
+    | RestampNeedle
+    | RecordBuckets
+    | ListLive
+    | BeginCompaction
+    | SwitchGeneration
+    | DropGeneration
+)
+CompactorCommand = StartCopy | StartVerify | PollTask | StopTask
+Request = ClientRequest | VolumeRequest | CompactorRequest | VolumeCommand | CompactorCommand
 Answer = (
     Done
     | Refused
@@ -513,6 +799,14 @@ Answer = (
     | VolumeCreated
     | NeedlesDeleted
     | NeedleRestamped
+    | BucketsRecorded
+    | LiveListed
+    | CompactionBegun
+    | GenerationSwitched
+    | CompactorWelcome
+    | TaskState
+    | Jobs
+    | Events
     | Status
 )
 

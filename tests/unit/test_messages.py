@@ -119,6 +119,29 @@ NEEDLE = StoredNeedle(
     if_none_match="*",
 )
 
+DAMAGE = messages.NeedleDamage(
+    volume_id=7, offset=4096, problem="footer", needle_id=9, bucket="photos", key="k", found_ms=1
+)
+JOB = messages.Job(
+    job_id=1,
+    work="compact",
+    volume_id=7,
+    disk_name="disk-1",
+    origin="operator",
+    state="failed",
+    done_bytes=1,
+    total_bytes=2,
+    bytes_per_s=3.5,
+    created_ms=4,
+    started_ms=5,
+    ended_ms=6,
+    freed_bytes=7,
+    pause_ms=8.5,
+    damaged_count=9,
+    code="disk_full",
+    message="full",
+)
+
 # One of every kind, with every field filled.  What older releases wrote is in the files beside this one.
 SAMPLES: dict[str, Any] = {
     "done": messages.Done(),
@@ -245,6 +268,55 @@ SAMPLES: dict[str, Any] = {
         garbage_count=4,
         upload_count=5,
         client_count=6,
+    ),
+    "record_buckets": messages.RecordBuckets(
+        incarnation=1, volume_id=7, notes=[messages.BucketNote(3, "photos", 1, False, 1 << 60)]
+    ),
+    "buckets_recorded": messages.BucketsRecorded(report=REPORT),
+    "list_live": messages.ListLive(incarnation=1, volume_id=7, first_id=1, count=64, stamp=1 << 60),
+    "live_listed": messages.LiveListed(bitmap=b"\x01\x80", needle_id_max=16),
+    "begin_compaction": messages.BeginCompaction(incarnation=1, volume_id=7),
+    "compaction_begun": messages.CompactionBegun(generation=3, upto=4096, report=REPORT, disk_free=5),
+    "switch_generation": messages.SwitchGeneration(incarnation=1, volume_id=7, generation=4, upto=4096),
+    "generation_switched": messages.GenerationSwitched(
+        is_done=True, report=REPORT, remaining_bytes=5, pause_ms=1.5
+    ),
+    "drop_generation": messages.DropGeneration(incarnation=1, volume_id=7),
+    "register_compactor": messages.RegisterCompactor(
+        join_secret="j", disk_id="d", disk_name="disk-1", incarnation=2
+    ),
+    "compactor_welcome": messages.CompactorWelcome(incarnation=1),
+    "start_copy": messages.StartCopy(
+        incarnation=1, task_id=5, volume_id=7, uuid="0b5e", generation=3, upto=4096, horizon=9, rate=None
+    ),
+    "start_verify": messages.StartVerify(
+        incarnation=1, task_id=5, volume_id=7, uuid="0b5e", generation=3, start=4096, rate=1 << 20
+    ),
+    "poll_task": messages.PollTask(incarnation=1, task_id=5, rate=0),
+    "task_state": messages.TaskState(
+        task_id=5,
+        state="failed",
+        done_bytes=1,
+        total_bytes=2,
+        generation=3,
+        upto=4096,
+        written_bytes=4,
+        damages=[DAMAGE],
+        damaged_count=1,
+        code="disk_full",
+        message="full",
+    ),
+    "stop_task": messages.StopTask(incarnation=1, task_id=5),
+    "start_jobs": messages.StartJobs(work="compact", volume_ids=[7], is_all=True),
+    "list_jobs": messages.ListJobs(job_ids=[1]),
+    "cancel_jobs": messages.CancelJobs(job_ids=[1]),
+    "jobs": messages.Jobs(jobs=[JOB], is_paused=True),
+    "pause_jobs": messages.PauseJobs(is_paused=True),
+    "list_events": messages.ListEvents(after=-1, limit=5, wait_s=1.5),
+    "events": messages.Events(
+        events=[messages.Event(sequence=1, at_ms=2, name="disk_offline", fields={"disk": "disk-1", "n": 1})],
+        next_after=1,
+        incarnation=1,
     ),
 }
 

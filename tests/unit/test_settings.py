@@ -48,7 +48,14 @@ def test_every_setting_can_be_set_in_the_file_and_in_the_environment(tmp_path):
 
 
 def test_every_field_has_a_default_that_is_allowed():
-    assert {setting.name.partition(".")[0] for setting in describe()} == {"cluster", "store", "http", "log"}
+    assert {setting.name.partition(".")[0] for setting in describe()} == {
+        "cluster",
+        "store",
+        "compaction",
+        "verification",
+        "http",
+        "log",
+    }
     for setting in describe():
         assert setting.kind.read(setting.default) == setting.default, setting.name
         assert setting.description, setting.name
