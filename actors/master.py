@@ -19,13 +19,12 @@ import logging
 import secrets
 import sqlite3
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import msgspec
 import trio
@@ -34,8 +33,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from actors.fleet import DiskState, Fleet, VolumeState
+from actors.keeper import Keeper
 from actors.keyring import Keyring
 from actors.ledger import Ledger
+from actors.orders import order
 from actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
 from auth.keys import ApiKey, generate_api_key, verify_secret
 from auth.rights import EVERYTHING, Permission, Rights
@@ -52,7 +53,6 @@ from errors import (
     BodyTooLarge,
     ClusterFull,
     DiskMismatch,
-    MalformedMessage,
     NoSuchObject,
     NoSuchUpload,
     NoSuchVolume,
@@ -80,10 +80,8 @@ from transport.messages import (
     ClusterStatus,
     Commit,
     CreateBucket,
-    CreateVolume,
     DeleteBucket,
     Deleted,
-    DeleteNeedles,
     DeleteObjects,
     DiskReport,
     Done,
@@ -97,10 +95,8 @@ from transport.messages import (
     LocateObjects,
     LoggedIn,
     Login,
-    Message,
     NeedleRestamped,
     NeedlesCommitted,
-    NeedlesDeleted,
     NeedlesStored,
     ObjectFound,
     ObjectInfo,
@@ -121,18 +117,15 @@ from transport.messages import (
     StatObject,
     Status,
     UploadBegun,
-    VolumeCreated,
     Welcome,
 )
 
 log = logging.getLogger("actors.master")  # run as a module it would be "__main__"
 
-A = TypeVar("A", bound=Message)
 BucketRight = Literal["r", "w", "rw"]
 
 ACCESS_TOKEN_S = 900.0
 READ_TOKEN_S = 600  # of a ReadGrant; given out again until half of it is over
-NEEDLE_IDS_AT_ONCE = 262_144  # reserved durably in one go; what a restart skips costs nothing but numbers
 OVERHEAD_RESERVED = 1024  # headers and metadata of a leased needle, for the promise of room
 LEASE_COUNT_MAX = 1024
 LEASE_BYTES_MAX = 256 * 1024 * 1024
@@ -145,8 +138,6 @@ SLOTS_MAX = 64
 PRESIGN_S_MAX = 7 * 24 * 3600.0  # as S3 has it
 PRESIGN_PROMISE_S = 3600.0
 URL_SIZE_MAX = 12 * 1024  # what a request line may carry with room for headers beside it
-TOMBSTONES_AT_ONCE = 1000
-COMMAND_S = 30.0
 FINISH_TRIES = 8
 RESTART_S = 5.0  # a disk that went away less than this ago may be restarting: readers wait for it
 
@@ -179,13 +170,18 @@ class Master:
         self._access = AccessSigner(keyring.access_pem)
         self._ledger = Ledger()
         self._fleet = Fleet(self._ledger, disk_reserve=settings.store.disk_reserve)
+        self._keeper = Keeper(
+            catalog=catalog,
+            writer=self._writer,
+            fleet=self._fleet,
+            clock=self._clock,
+            store=settings.store,
+            incarnation=self._incarnation,
+        )
         self._random = Random()  # noqa: S311 - spreads load, guards nothing
         self._lease_ids = itertools.count(secrets.randbits(42) << 20)  # never those of an earlier start
         self._read_grants: dict[tuple[int, int], tuple[float, ReadGrant]] = {}
-        self._keeper_nudges: dict[str, trio.Event] = {}
-        self._keeper_scopes: dict[str, trio.CancelScope] = {}
         self._count_differences = 0
-        self._nursery: trio.Nursery | None = None
         self._hub = Hub(
             keys=keyring.curve,
             incarnation=self._incarnation,
@@ -230,8 +226,8 @@ class Master:
             await _answer_http(exchange, registry, is_healthy=self._catalog.failure is None)
 
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
             await nursery.start(self._writer.run)
+            await nursery.start(self._keeper.run)
             await nursery.start(HttpServer(handle).serve, http_listeners)
             bound = await nursery.start(self._hub.run, endpoint)
             nursery.start_soon(self._expire_for_ever)
@@ -353,7 +349,7 @@ class Master:
         self._require(peer, Permission.MANAGE_BUCKETS, request.bucket)
         stamp = self._stamp()
         await self._writer.write(lambda t: t.delete_bucket(request.bucket, force=request.force, stamp=stamp))
-        self._nudge_all()
+        self._keeper.nudge_all()
         return Done()
 
     def _list_buckets(self, peer: Peer, request: ListBuckets) -> Buckets:
@@ -476,7 +472,7 @@ class Master:
 
     def _no_room(self, size: int) -> StoreError:
         if self._fleet.lacks_only_ids():
-            self._nudge_all()
+            self._keeper.nudge_all()
             return Overloaded("the next needle ids are being reserved: ask again in a moment")
         if self._fleet.writable_count() == 0:
             offline = [disk.name for disk in self._fleet.disks.values() if not disk.is_online]
@@ -487,13 +483,6 @@ class Master:
         return ClusterFull(
             f"no volume has room for {size} more bytes (the most is {room}): delete something or add a disk"
         )
-
-    def _take_needle_ids(self, volume: VolumeState, count: int) -> int:
-        first = volume.next_needle_id
-        volume.next_needle_id += count
-        if volume.ids_left < NEEDLE_IDS_AT_ONCE // 2:
-            self._nudge(volume.disk_id)
-        return first
 
     def _lease(self, peer: Peer, request: LeaseNeedles) -> Leased:
         bucket = self._bucket(peer, Permission.WRITE, request.bucket)
@@ -516,7 +505,7 @@ class Master:
         needle_count = min(needle_count, volume.ids_left)
         lease_s = self._settings.store.lease_s
         lease_id = next(self._lease_ids)
-        first = self._take_needle_ids(volume, needle_count)
+        first = self._keeper.take_needle_ids(volume, needle_count)
         disk = self._fleet.disks[volume.disk_id]
         # The promise outlives the token a little: a put that began in time is still on its way.
         expires_at = time.monotonic() + lease_s + 30
@@ -554,7 +543,7 @@ class Master:
             lambda t: t.settle_needle(bucket.id, request.key, request.volume_id, request.needle_id, stamp)
         )
         if not is_committed:
-            self._nudge_volume(request.volume_id)
+            self._keeper.nudge_volume(request.volume_id)
         return Settled(is_committed=is_committed)
 
     def _require_own_needle(self, bucket: BucketRow, request: SettleNeedle) -> None:
@@ -623,7 +612,7 @@ class Master:
                 if not volumes:
                     raise self._no_room(needed)
                 volume, disk = volumes[0], self._fleet.disks[volumes[0].disk_id]
-                needle_id = self._take_needle_ids(volume, 1)
+                needle_id = self._keeper.take_needle_ids(volume, 1)
                 name = ("slot", request.upload_id, volume.volume_id, needle_id)
                 self._ledger.promise(
                     name, volume.volume_id, needed, time.monotonic() + store.upload_expires_s + 30
@@ -703,7 +692,7 @@ class Master:
                     self._ledger.use(needle.lease_id, needle.stored_size)
                 else:
                     self._ledger.release(("presigned", needle.volume_id, needle.needle_id))
-        self._nudge_all()  # what was replaced waits for its tombstone, on whichever disk
+        self._keeper.nudge_all()  # what was replaced waits for its tombstone, on whichever disk
         return NeedlesCommitted(commits=commits, stamp=self._clock.last)
 
     async def _finish_upload(self, peer: Peer, request: FinishUpload) -> ObjectWritten:
@@ -714,7 +703,7 @@ class Master:
             )
             if result.object is not None:
                 self._release_slots({request.upload_id})
-                self._nudge_all()
+                self._keeper.nudge_all()
                 row = result.object
                 return ObjectWritten(etag=row.etag, size=row.size, created_ms=row.created_ms)
             assert result.restamp is not None
@@ -729,16 +718,13 @@ class Master:
         disk = self._fleet.disks[volume.disk_id]
         if disk.peer is None:
             raise VolumeOffline(f"disk {disk.name} is offline; the upload can be finished when it is back")
-        answer = await disk.peer.request(
-            RestampNeedle(
-                incarnation=self._incarnation,
-                volume_id=volume_id,
-                needle_id=needle_id,
-                restamp_above=restamp_above,
-            ),
-            timeout_s=COMMAND_S,
+        command = RestampNeedle(
+            incarnation=self._incarnation,
+            volume_id=volume_id,
+            needle_id=needle_id,
+            restamp_above=restamp_above,
         )
-        answer = _expect(answer, NeedleRestamped)
+        answer = await order(disk.peer, command, NeedleRestamped)
         self._clock.observe(answer.stamp)
         await self._writer.write(lambda t: t.set_stamp_of_chunk(upload_id, chunk_index, answer.stamp))
 
@@ -747,7 +733,7 @@ class Master:
         stamp = self._stamp()
         await self._writer.write(lambda t: t.abort_upload(request.upload_id, stamp))
         self._release_slots({request.upload_id})
-        self._nudge_all()
+        self._keeper.nudge_all()
         return Done()
 
     def _release_slots(self, upload_ids: set[int]) -> None:
@@ -765,7 +751,7 @@ class Master:
         existed = await self._writer.write(
             lambda t: t.delete_objects(bucket.id, request.keys, if_match=request.if_match, stamp=stamp)
         )
-        self._nudge_all()
+        self._keeper.nudge_all()
         return Deleted(existed=existed)
 
     def _presign(self, peer: Peer, request: Presign) -> Presigned:
@@ -838,7 +824,7 @@ class Master:
         if not volumes:
             raise self._no_room(needed)
         volume, disk = volumes[0], self._fleet.disks[volumes[0].disk_id]
-        needle_id = self._take_needle_ids(volume, 1)
+        needle_id = self._keeper.take_needle_ids(volume, 1)
         # The URL may live for days, its promise of room does not: it would block others for nothing.
         promise_s = min(request.expires_in_s, PRESIGN_PROMISE_S) + 30
         name = ("presigned", volume.volume_id, needle_id)
@@ -901,7 +887,7 @@ class Master:
         log.info(
             "disk is online", extra={"disk": disk.name, "url": disk.url, "volumes": len(request.volumes)}
         )
-        self._start_keeper(disk, peer)
+        self._keeper.start(disk, peer)
         return Welcome(
             incarnation=self._incarnation,
             stamp=self._clock.last,
@@ -914,145 +900,14 @@ class Master:
         self._fleet.reported(disk, request)
         for report in request.volumes:
             self._clock.observe(report.stamp_max)
-        self._nudge(disk.disk_id)
+        self._keeper.nudge(disk.disk_id)
         return ReportSeen(stamp=self._clock.last, is_supplied=disk.is_supplied)
 
     def _on_gone(self, peer: Peer) -> None:
         disk = self._fleet.went(peer, now_ms=time.time_ns() // 1_000_000)
         if disk is not None:
             log.warning("disk is offline", extra={"disk": disk.name, "url": disk.url})
-            scope = self._keeper_scopes.pop(disk.disk_id, None)
-            if scope is not None:
-                scope.cancel()
-
-    # --- keeping a disk supplied: volumes, needle ids, tombstones ------------------------------------
-
-    def _nudge(self, disk_id: str) -> None:
-        event = self._keeper_nudges.get(disk_id)
-        if event is not None:
-            event.set()
-
-    def _nudge_volume(self, volume_id: int) -> None:
-        volume = self._fleet.volumes.get(volume_id)
-        if volume is not None:
-            self._nudge(volume.disk_id)
-
-    def _nudge_all(self) -> None:
-        for event in self._keeper_nudges.values():
-            event.set()
-
-    def _start_keeper(self, disk: DiskState, peer: Peer) -> None:
-        before = self._keeper_scopes.pop(disk.disk_id, None)
-        if before is not None:
-            before.cancel()
-        assert self._nursery is not None
-        scope = self._keeper_scopes[disk.disk_id] = trio.CancelScope()
-        self._nursery.start_soon(self._keep_disk, disk, peer, scope)
-
-    async def _keep_disk(self, disk: DiskState, peer: Peer, scope: trio.CancelScope) -> None:
-        """While a disk is online: see that it has an open volume, spare needle ids, and no old garbage."""
-        with scope:
-            while True:
-                nudge = self._keeper_nudges[disk.disk_id] = trio.Event()
-                try:
-                    await self._supply(disk, peer)
-                except StoreError as error:
-                    log.warning("disk not supplied", extra={"disk": disk.name, "cause": error.message})
-                    await trio.sleep(1.0)
-                    continue
-                await nudge.wait()
-                await trio.sleep(0.05)  # garbage of one moment shares its tombstones' fsync
-
-    async def _supply(self, disk: DiskState, peer: Peer) -> None:
-        for volume in list(disk.volumes.values()):
-            if not volume.is_created:
-                await self._create_volume(peer, volume)
-            elif not volume.is_open_in_catalog:  # its actor reported it; the answer to our order was lost
-                await self._open_in_catalog(volume)
-            if (
-                volume.ids_left < NEEDLE_IDS_AT_ONCE // 2
-                and volume.next_needle_id < 2**32 - NEEDLE_IDS_AT_ONCE
-            ):
-                await self._reserve_needle_ids(volume)
-        if self._fleet.needs_volume(disk, room_wanted=2 * self._settings.store.chunk_size):
-            await self._add_volume(disk, peer)
-        disk.is_supplied = True
-        for volume in list(disk.volumes.values()):
-            if volume.report is None or volume.report.sealed_cause is not None:
-                continue
-            try:
-                await self._bury(peer, volume)
-            except StoreError as error:  # one volume that cannot be written must not starve the others
-                log.warning(
-                    "garbage not buried", extra={"volume_id": volume.volume_id, "cause": error.message}
-                )
-                await trio.sleep(1.0)
-
-    async def _add_volume(self, disk: DiskState, peer: Peer) -> None:
-        volume_uuid, capacity = str(uuid.uuid4()), self._settings.store.volume_size
-        volume_id = await self._writer.write(
-            lambda t: t.add_volume(None, volume_uuid, capacity, disk.disk_id)
-        )
-        volume = VolumeState(
-            volume_id=volume_id,
-            uuid=volume_uuid,
-            capacity=capacity,
-            disk_id=disk.disk_id,
-            is_created=False,
-            next_needle_id=1,
-            needle_ids_reserved=0,
-        )
-        self._fleet.add_volume(volume)
-        await self._reserve_needle_ids(volume)
-        await self._create_volume(peer, volume)
-
-    async def _create_volume(self, peer: Peer, volume: VolumeState) -> None:
-        answer = await peer.request(
-            CreateVolume(
-                incarnation=self._incarnation,
-                volume_id=volume.volume_id,
-                uuid=volume.uuid,
-                capacity=volume.capacity,
-            ),
-            timeout_s=COMMAND_S,
-        )
-        answer = _expect(answer, VolumeCreated)
-        await self._open_in_catalog(volume)
-        self._fleet.take_report(volume, answer.report)
-        log.info("volume is open", extra={"volume_id": volume.volume_id, "capacity": volume.capacity})
-
-    async def _open_in_catalog(self, volume: VolumeState) -> None:
-        """From now on its absence is a loss, and never again a reason to create it."""
-        await self._writer.write(lambda t: t.set_volume_state(volume.volume_id, "open"))
-        volume.is_open_in_catalog = True
-
-    async def _reserve_needle_ids(self, volume: VolumeState) -> None:
-        upto = volume.next_needle_id + NEEDLE_IDS_AT_ONCE - 1
-        await self._writer.write(lambda t: t.reserve_needle_ids(volume.volume_id, upto))
-        volume.needle_ids_reserved = max(volume.needle_ids_reserved, upto)
-
-    async def _bury(self, peer: Peer, volume: VolumeState) -> None:
-        """Have tombstones written for what waits in the outbox; telling twice is harmless.
-
-        One batch at a time: where garbage keeps coming, the disk's other needs come in between.
-        """
-        if rows := self._catalog.outbox(volume.volume_id, TOMBSTONES_AT_ONCE):
-            answer = await peer.request(
-                DeleteNeedles(
-                    incarnation=self._incarnation,
-                    volume_id=volume.volume_id,
-                    needles=[(needle_id, stamp) for needle_id, stamp in rows],
-                    stamp=self._clock.last,
-                ),
-                timeout_s=COMMAND_S,
-            )
-            answer = _expect(answer, NeedlesDeleted)
-            await self._writer.write(
-                lambda t: t.clear_outbox(volume.volume_id, [needle_id for needle_id, _ in rows])
-            )
-            self._fleet.take_report(volume, answer.report)
-            if len(rows) == TOMBSTONES_AT_ONCE:
-                self._nudge(volume.disk_id)
+            self._keeper.stop(disk.disk_id)
 
     # --- time passing -----------------------------------------------------------------------------
 
@@ -1075,7 +930,7 @@ class Master:
             if expired:
                 log.info("uploads expired", extra={"count": len(expired)})
                 self._release_slots(set(expired))
-                self._nudge_all()
+                self._keeper.nudge_all()
 
     async def _check_counts(self) -> None:
         """Compare the incremental figures with a recount, now and once a day."""
@@ -1162,12 +1017,6 @@ async def _answer_http(exchange: Exchange, registry: CollectorRegistry, *, is_he
         await exchange.respond(
             404, [(b"Content-Type", b"text/plain")], b"a master serves /healthz and /metrics\n"
         )
-
-
-def _expect(answer: Answer, wanted: type[A]) -> A:
-    if not isinstance(answer, wanted):
-        raise MalformedMessage(f"a volume actor answered {type(answer).__name__}, not {wanted.__name__}")
-    return answer
 
 
 def package_version() -> str:
