@@ -16,6 +16,7 @@ the failure.  Paths are relative to the disk's root, with "/" between their part
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import sys
 from collections.abc import Sequence
@@ -55,8 +56,13 @@ class File(Protocol):
 
     def size(self) -> int: ...
 
-    def drop_cache(self, offset: int) -> None:
-        """Forget cached clean pages from `offset` on, so that reads show what the disk really holds."""
+    def drop_cache(self, offset: int, length: int | None = None) -> None:
+        """Forget cached clean pages, so that reads show what the disk really holds.
+
+        Args:
+            length: how many bytes from `offset` on; None: to the end of the file.  Pages that lie only
+                partly within are forgotten too.
+        """
 
     def close(self) -> None: ...
 
@@ -136,9 +142,15 @@ class OsFile:
     def size(self) -> int:
         return os.fstat(self._fd).st_size
 
-    def drop_cache(self, offset: int) -> None:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._fd, offset, 0, os.POSIX_FADV_DONTNEED)
+    def drop_cache(self, offset: int, length: int | None = None) -> None:
+        if not hasattr(os, "posix_fadvise"):
+            return
+        # The kernel keeps the pages at both ends of a range that does not cover them.
+        start = offset - offset % mmap.PAGESIZE
+        size = 0 if length is None else offset + length - start  # 0: to the end
+        if length is not None:
+            size = max(mmap.PAGESIZE, size + -size % mmap.PAGESIZE)
+        os.posix_fadvise(self._fd, start, size, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -292,7 +304,7 @@ class ClosedFile:
     def size(self) -> int:
         raise OSError(errno.EBADF, "the volume is closed")
 
-    def drop_cache(self, offset: int) -> None:
+    def drop_cache(self, offset: int, length: int | None = None) -> None:
         raise OSError(errno.EBADF, "the volume is closed")
 
     def close(self) -> None:

@@ -119,9 +119,10 @@ class Node:
             if chance.random() < (0.5 if is_torn else keep):
                 result[start:end] = self.content[start:end]
 
-    def drop_cache(self, offset: int) -> None:
+    def drop_cache(self, offset: int, length: int | None = None) -> None:
         """Clean pages are read from the platter again."""
-        for page in range(offset // PAGE, -(-len(self.content) // PAGE)):
+        end = len(self.content) if length is None else min(len(self.content), offset + length)
+        for page in range(offset // PAGE, -(-end // PAGE)):
             if page not in self.dirty:
                 start, end = page * PAGE, min((page + 1) * PAGE, len(self.content))
                 self.content[start:end] = self.platter[start:end].ljust(end - start, b"\0")
@@ -202,8 +203,8 @@ class SimFile:
     def size(self) -> int:
         return len(self._node.content)
 
-    def drop_cache(self, offset: int) -> None:
-        self._node.drop_cache(offset)
+    def drop_cache(self, offset: int, length: int | None = None) -> None:
+        self._node.drop_cache(offset, length)
 
     def close(self) -> None:
         pass

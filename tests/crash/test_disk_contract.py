@@ -122,6 +122,9 @@ def test_synced_bytes_survive_dropping_the_cache(disk: Disk) -> None:
     file.fdatasync()
     file.drop_cache(0)
     assert content(disk, "a") == b"x" * 9000
+    for offset, length in ((0, 9000), (5000, 1), (4096, 0), (8999, 10_000), (50_000, 5)):
+        file.drop_cache(offset, length)
+    assert content(disk, "a") == b"x" * 9000
 
 
 def test_small_files_are_replaced_whole(disk: Disk) -> None:
@@ -217,3 +220,15 @@ def test_a_full_simulated_disk_writes_what_fits() -> None:
         file.allocate(0, 3 * PAGE)
     assert file.pwritev([b"y"], 0) == 1
     assert disk.free_bytes() == 0
+
+
+def test_dropping_a_stretch_of_the_cache_shows_the_platter_there_alone() -> None:
+    disk = SimDisk()
+    sim_file(disk, b"a" * 4 * PAGE)
+    file = disk.open("a")
+    write_all(file, [b"b" * 4 * PAGE], 0)
+    disk.node("a").settle()  # what a failed sync does
+    file.drop_cache(PAGE + 5, 10)
+    assert content(disk, "a") == b"b" * PAGE + b"a" * PAGE + b"b" * 2 * PAGE
+    file.drop_cache(2 * PAGE - 1, 2)
+    assert content(disk, "a") == b"b" * PAGE + b"a" * 2 * PAGE + b"b" * PAGE
