@@ -1,7 +1,7 @@
 """Identity and lock of a disk directory: whose it is, and that one actor alone writes there.
 
-`lock` is held with flock(2) from start to stop, so that a second actor on the same directory is refused
-and a killed one leaves nothing to clean up.
+`lock` is held with flock(2) by the volume actor from start to stop, and `compactor.lock` by the compactor,
+so that a second one on the same directory is refused and a killed one leaves nothing to clean up.
 
 `disk.json` names the disk.  It also records its own inode number: a file copied with its directory gets
 another one, so that a copied or restored directory is noticed before two actors claim to be the same
@@ -23,6 +23,7 @@ from errors import DiskInUse, DiskMismatch, FormatUnsupported
 FORMAT_VERSION = 1
 IDENTITY_NAME = "disk.json"
 LOCK_NAME = "lock"
+COMPACTOR_LOCK_NAME = "compactor.lock"
 
 
 class DiskIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,21 +36,25 @@ class DiskIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DiskLock:
-    """The right to write below a directory, until released or until the process ends."""
+    """The right to be the one actor of its kind in a directory, until released or until the process ends."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = LOCK_NAME) -> None:
         """Take the lock.
 
+        Args:
+            name: of the file that is locked; each kind of actor has its own.
         Raises:
             DiskInUse: another process has it.
         """
-        self._fd = os.open(root / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o640)
+        self._fd = os.open(root / name, os.O_RDWR | os.O_CREAT, 0o640)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._fd)
-            raise DiskInUse(f"{root} is in use by process {holder}: one actor per disk directory") from error
+            raise DiskInUse(
+                f"{root} is in use by process {holder}: one actor of a kind per disk directory"
+            ) from error
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)  # for people; the lock itself is the kernel's
 
@@ -77,24 +82,51 @@ def load_identity(root: Path, *, created_ms: int, adopt: bool = False) -> DiskId
     """
     path = root / IDENTITY_NAME
     try:
-        content = path.read_bytes()
+        identity = _decode(path, path.read_bytes())
     except FileNotFoundError:
         return _write_identity(path, str(uuid.uuid4()), created_ms)
+    except DiskMismatch:
+        if not adopt:
+            raise
+        return _write_identity(path, str(uuid.uuid4()), created_ms)
+    if not adopt:
+        return _checked(path, identity)
+    if identity.inode == path.stat().st_ino:
+        return identity
+    return _write_identity(path, identity.disk_id, identity.created_ms)
+
+
+def read_identity(root: Path) -> DiskIdentity | None:
+    """Read the identity of a disk directory that another actor owns; None: it has not made one yet.
+
+    Raises:
+        DiskMismatch, FormatUnsupported: as `load_identity`.
+    """
+    path = root / IDENTITY_NAME
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return _checked(path, _decode(path, content))
+
+
+def _decode(path: Path, content: bytes) -> DiskIdentity:
     try:
         identity = msgspec.json.decode(content, type=DiskIdentity)
     except msgspec.DecodeError as error:
-        if adopt:
-            return _write_identity(path, str(uuid.uuid4()), created_ms)
         raise DiskMismatch(f"{path} is unreadable ({error}); restore it before this disk is used") from error
     if identity.format != FORMAT_VERSION:
         raise FormatUnsupported(f"{path} has format {identity.format}; this release knows {FORMAT_VERSION}")
-    if identity.inode == path.stat().st_ino:
-        return identity
-    if not adopt:
+    return identity
+
+
+def _checked(path: Path, identity: DiskIdentity) -> DiskIdentity:
+    if identity.inode != path.stat().st_ino:
         raise DiskMismatch(
-            f"{root} is a copy of disk {identity.disk_id}: never run both; adopt it if the original is gone"
+            f"{path.parent} is a copy of disk {identity.disk_id}: never run both; adopt it if the original is"
+            " gone"
         )
-    return _write_identity(path, identity.disk_id, identity.created_ms)
+    return identity
 
 
 def _write_identity(path: Path, disk_id: str, created_ms: int) -> DiskIdentity:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from errors import DiskInUse, DiskMismatch, FormatUnsupported
-from storage.identity import IDENTITY_NAME, DiskLock, load_identity
+from storage.identity import COMPACTOR_LOCK_NAME, IDENTITY_NAME, DiskLock, load_identity, read_identity
 
 PROJECT = Path(__file__).parents[2]
 
@@ -96,3 +96,24 @@ def test_a_killed_actor_leaves_no_lock(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT)
     assert killed.returncode == -9
     DiskLock(tmp_path).release()
+
+
+def test_two_actors_of_different_kinds_share_a_disk(tmp_path: Path) -> None:
+    with DiskLock(tmp_path), DiskLock(tmp_path, COMPACTOR_LOCK_NAME), pytest.raises(DiskInUse):
+        DiskLock(tmp_path, COMPACTOR_LOCK_NAME)
+
+
+def test_reading_an_identity_makes_none_and_changes_none(tmp_path: Path) -> None:
+    assert read_identity(tmp_path) is None
+    assert read_identity(tmp_path / "nowhere") is None
+    assert os.listdir(tmp_path) == []
+    identity = load_identity(tmp_path, created_ms=1)
+    assert read_identity(tmp_path) == identity
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copy(tmp_path / IDENTITY_NAME, copy)
+    with pytest.raises(DiskMismatch, match=identity.disk_id):
+        read_identity(copy)
+    (copy / IDENTITY_NAME).write_bytes(b"not json")
+    with pytest.raises(DiskMismatch, match="unreadable"):
+        read_identity(copy)
