@@ -188,12 +188,13 @@ class Keeper:
         command = DeleteNeedles(
             incarnation=self._incarnation,
             volume_id=volume.volume_id,
-            needles=[(needle_id, stamp) for needle_id, stamp in rows],
+            needles=[(needle_id, stamp) for needle_id, stamp, _ in rows],
             stamp=self._clock.last,
+            ended=[needle_id for needle_id, _, is_last in rows if is_last],
         )
         answer = await order(peer, command, NeedlesDeleted)
         await self._writer.write(
-            lambda t: t.clear_outbox(volume.volume_id, [needle_id for needle_id, _ in rows])
+            lambda t: t.clear_outbox(volume.volume_id, [needle_id for needle_id, _, _ in rows])
         )
         self._fleet.take_report(volume, answer.report)
         return len(rows) == TOMBSTONES_AT_ONCE

@@ -8,9 +8,12 @@ needles are garbage that waits for its tombstone.
     driver      connections, and the names of what can go wrong with them
     rows        what queries answer
     store       `Catalog`: the file, its reads, and the door to its transactions
-    changes     `Transaction`: everything that changes buckets and objects; `uploads` and `registry` are
-                the parts of it that deal with uploads, and with disks, volumes and API keys
+    changes     `Transaction`: everything that changes buckets and objects; `uploads`, `registry`,
+                `notes` and `upkeep` are the parts of it that deal with uploads, with disks, volumes and
+                API keys, with what disks write down about buckets, and with jobs and damages
+    graves      which stamps a new version must exceed where an object was deleted
     check       recounts what is kept incrementally
+    cross_check which needles of a volume the catalog knows, to compare with those that are there
     placement   which volumes take the next bytes
     writer      `CatalogWriter`: many requests, one transaction; the only file here that knows Trio
 

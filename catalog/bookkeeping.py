@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from catalog.graves import Graves
 from catalog.rows import OBJECT_COLUMNS, CommitResult, ObjectRow, pack_map
 from errors import (
     BadRequest,
     NeedleExists,
     NeedleVoid,
     NoSuchBucket,
+    NoSuchVolume,
     PreconditionFailed,
     StoreError,
 )
@@ -60,10 +62,11 @@ class Bookkeeping:
     """Base of `Transaction`; everything here happens between BEGIN and COMMIT."""
 
     def __init__(
-        self, connection: sqlite3.Connection, *, random_id: Callable[[], int], stamp_max: int
+        self, connection: sqlite3.Connection, *, random_id: Callable[[], int], stamp_max: int, graves: Graves
     ) -> None:
         self._execute = connection.execute
         self._random_id = random_id
+        self._graves = graves
         self._bucket_deltas: dict[int, tuple[int, int]] = {}  # bucket id -> objects, bytes
         self._garbage_deltas: dict[int, int] = {}  # volume id -> needles
         self._live_buckets: dict[int, bool] = {}
@@ -135,6 +138,11 @@ class Bookkeeping:
             known = self._live_buckets[bucket_id] = found is not None
         return known
 
+    def _change_volume(self, sql: str, *values: int | str) -> None:
+        """Run an UPDATE whose last parameter is a volume's id."""
+        if self._execute(sql, values).rowcount == 0:
+            raise NoSuchVolume(f"there is no volume {values[-1]}")
+
     # --- versions ---------------------------------------------------------------------------------
 
     def _current(self, bucket_id: int, key: str) -> Current | None:
@@ -159,6 +167,9 @@ class Bookkeeping:
         version = (row.size, row.stamp, row.created_ms, row.content_type, row.volume_id, row.needle_id)
         rest = (row.crc, row.chunk_count, row.upload_id, metadata)
         if current is None:
+            bound = self._graves.bound(row.bucket_id, row.key)
+            if row.stamp <= bound:
+                return bound
             self._execute(_INSERT, (row.bucket_id, row.key, *version, *rest))
             self._count(row.bucket_id, 1, row.size)
         elif row.stamp <= current[2]:

@@ -14,7 +14,8 @@ from catalog.bookkeeping import WAS_COMMITTED, condition_names
 from catalog.names import check_bucket_name
 from catalog.registry import Registry
 from catalog.rows import OBJECT_COLUMNS, BucketRow, CommitResult, ObjectRow, object_row, pack_map, unpack_map
-from catalog.uploads import Uploads
+from catalog.upkeep import Upkeep
+from catalog.uploads import STAMP_MS_SHIFT, Uploads
 from errors import (
     BadRequest,
     BucketExists,
@@ -24,12 +25,12 @@ from errors import (
     NoSuchVolume,
     PreconditionFailed,
 )
-from transport.messages import StoredNeedle, etag_of
+from transport.messages import BucketNote, StoredNeedle, etag_of
 
 PURGE_AT_ONCE = 500  # objects of a deleted bucket: a few milliseconds, so that puts need not wait for more
 
 
-class Transaction(Uploads, Registry):
+class Transaction(Uploads, Registry, Upkeep):
     """Everything between BEGIN IMMEDIATE and COMMIT.  Get one from `Catalog.transaction()`."""
 
     # --- buckets ----------------------------------------------------------------------------------
@@ -40,6 +41,8 @@ class Transaction(Uploads, Registry):
             raise BucketExists(f"bucket {name!r} exists already")
         cursor = self._execute("INSERT INTO buckets (name, created_ms) VALUES (?, ?)", (name, created_ms))
         assert cursor.lastrowid is not None
+        stamp = created_ms << STAMP_MS_SHIFT
+        self._note_bucket(BucketNote(cursor.lastrowid, name, created_ms, False, stamp))
         return BucketRow(cursor.lastrowid, name, created_ms, 0, 0)
 
     def delete_bucket(self, name: str, *, force: bool, stamp: int) -> None:
@@ -47,12 +50,14 @@ class Transaction(Uploads, Registry):
 
         Rights that API keys have on the bucket go with it: a later bucket of that name is another one.
         """
-        found = self._one("SELECT id FROM buckets WHERE name = ?", (name,))
+        found = self._one("SELECT id, created_ms FROM buckets WHERE name = ?", (name,))
         if found is None:
             raise NoSuchBucket(f"there is no bucket {name!r}")
-        if not force and self._one("SELECT 1 FROM objects WHERE bucket_id = ? LIMIT 1", found):
+        bucket_id, created_ms = found
+        if not force and self._one("SELECT 1 FROM objects WHERE bucket_id = ? LIMIT 1", (bucket_id,)):
             raise BucketNotEmpty(f"bucket {name!r} holds objects: delete them first, or force it")
-        self._execute("UPDATE buckets SET name = NULL WHERE id = ?", found)
+        self._execute("UPDATE buckets SET name = NULL WHERE id = ?", (bucket_id,))
+        self._note_bucket(BucketNote(bucket_id, name, created_ms, True, stamp))
         self._live_buckets.clear()
         self._take_rights_on(name)
         self.purge(stamp=stamp)
@@ -170,7 +175,10 @@ class Transaction(Uploads, Registry):
                 row = object_row(found)
                 if if_match is not None and not condition_names(if_match, row.etag):
                     raise PreconditionFailed(f"object {key!r} has the ETag {row.etag}, not {if_match}")
-                self._delete_object(row, stamp)
+                # The request may have got its stamp before the version that it deletes was committed.
+                deleted_at = max(stamp, row.stamp + 1)
+                self._graves.dig(bucket_id, key, deleted_at)
+                self._delete_object(row, deleted_at)
         return existed
 
     def _require_handed_out(self, volume_id: int, needle_id: int) -> None:

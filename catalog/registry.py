@@ -7,29 +7,36 @@ from collections.abc import Mapping
 
 from auth.keys import HashedSecret
 from auth.rights import check_bucket_rights
-from catalog.bookkeeping import Bookkeeping
+from catalog.notes import BucketNotes
 from catalog.rows import API_KEY_COLUMNS, pack_map
-from errors import BadRequest, NoSuchVolume
+from errors import BadRequest
 
 VOLUME_ID_MAX = 2**32 - 1
 NEEDLE_ID_MAX = 2**32 - 1
 
 
-class Registry(Bookkeeping):
+class Registry(BucketNotes):
     """Mixed into `Transaction`."""
 
     # --- disks and volumes ------------------------------------------------------------------------
 
     def add_disk(self, disk_id: str, name: str, added_ms: int) -> None:
         """Make a disk known; one that is known gets the new name."""
-        self._execute(
-            "INSERT INTO disks (id, name, added_ms) VALUES (?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET name = excluded.name",
-            (disk_id, name, added_ms),
-        )
+        if self._execute("UPDATE disks SET name = ? WHERE id = ?", (name, disk_id)).rowcount == 0:
+            self._execute(
+                "INSERT INTO disks (id, name, added_ms) VALUES (?, ?, ?)", (disk_id, name, added_ms)
+            )
+            self._note_buckets_for(disk_id)
 
     def add_volume(
-        self, volume_id: int | None, uuid: str, capacity: int, disk_id: str, *, state: str = "creating"
+        self,
+        volume_id: int | None,
+        uuid: str,
+        capacity: int,
+        disk_id: str,
+        *,
+        state: str = "creating",
+        created_ms: int = 0,
     ) -> int:
         """Make a volume known and return its id, which is never given out again.
 
@@ -40,8 +47,8 @@ class Registry(Bookkeeping):
             raise BadRequest(f"a volume id goes from 1 to {VOLUME_ID_MAX}, not {volume_id}")
         try:
             cursor = self._execute(
-                "INSERT INTO volumes (id, uuid, capacity, state) VALUES (?, ?, ?, ?)",
-                (volume_id, uuid, capacity, state),
+                "INSERT INTO volumes (id, uuid, capacity, state, created_ms) VALUES (?, ?, ?, ?, ?)",
+                (volume_id, uuid, capacity, state, created_ms),
             )
         except sqlite3.IntegrityError as error:
             raise BadRequest(f"volume {volume_id} or its uuid {uuid} is known already") from error
@@ -61,9 +68,9 @@ class Registry(Bookkeeping):
             "UPDATE volumes SET needle_id_reserved = max(needle_id_reserved, ?) WHERE id = ?", upto, volume_id
         )
 
-    def _change_volume(self, sql: str, value: int | str, volume_id: int) -> None:
-        if self._execute(sql, (value, volume_id)).rowcount == 0:
-            raise NoSuchVolume(f"there is no volume {volume_id}")
+    def set_volume_created(self, volume_id: int, created_ms: int) -> None:
+        """What the volume itself says: its disk's word comes after ours."""
+        self._change_volume("UPDATE volumes SET created_ms = ? WHERE id = ?", created_ms, volume_id)
 
     # --- API keys ---------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import msgspec
 
 from auth.keys import HashedSecret
 from errors import StoreError
-from transport.messages import etag_of
+from transport.messages import BucketNote, NeedleDamage, etag_of
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_text_map = msgspec.msgpack.Decoder(dict[str, str]).decode
@@ -111,7 +111,54 @@ class VolumeRow(msgspec.Struct, frozen=True):
     capacity: int
     needle_id_reserved: int  # ids up to this one may have been handed out
     state: str  # "creating" until its disk has confirmed it, then "open"
+    created_ms: int
+    verified_ms: int | None  # when the last verification that read all of it began; None: never
+    verify_started_ms: int  # of the verification under way, like the next two; 0: there is none
+    verify_generation: int
+    verify_offset: int  # in the data file of that generation: where to go on
+    swept_stamp: int  # needles with stamps up to this one that no row names were given up
     disk_ids: list[str]  # the disks that hold a copy
+
+
+VOLUME_COLUMNS = (
+    "id, uuid, capacity, needle_id_reserved, state, created_ms, verified_ms,"
+    " verify_started_ms, verify_generation, verify_offset, swept_stamp"
+)
+
+
+class JobRow(msgspec.Struct, frozen=True):
+    """A compaction or verification of a volume that is not over."""
+
+    id: int
+    work: str  # "compact", "verify"
+    volume_id: int
+    origin: str  # "operator", "policy"
+    created_ms: int
+
+
+JOB_COLUMNS = "id, work, volume_id, origin, created_ms"
+NOTE_COLUMNS = "bucket_id, name, created_ms, is_deleted, stamp"
+
+
+def bucket_note(columns: tuple[Any, ...]) -> BucketNote:
+    bucket_id, name, created_ms, is_deleted, stamp = columns
+    return BucketNote(bucket_id, name, created_ms, bool(is_deleted), stamp)
+
+
+DAMAGE_COLUMNS = "volume_id, offset, problem, needle_id, bucket, key, found_ms"
+
+
+def needle_damage(columns: tuple[Any, ...]) -> NeedleDamage:
+    volume_id, offset, problem, needle_id, bucket, key, found_ms = columns
+    return NeedleDamage(
+        volume_id=volume_id,
+        offset=offset,
+        problem=problem,
+        needle_id=needle_id or None,
+        bucket=bucket,
+        key=key,
+        found_ms=found_ms,
+    )
 
 
 class ApiKeyRow(msgspec.Struct, frozen=True):

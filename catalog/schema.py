@@ -10,7 +10,14 @@ released: a change is a new step.  All steps that a file lacks run in one transa
     outbox    garbage whose tombstone is not confirmed yet
     buried    garbage whose tombstone is; the latest ones only, to tell late messages what became of it
     copies    which disks hold a volume: a volume is the same needles, on one disk or on several
-    facts     single numbers: stamp_max, the greatest stamp ever seen
+    jobs      compactions and verifications that are not over
+    damages   what is known to be damaged and was not mended; needle_id is 0 where nobody can tell it
+    facts     single numbers: stamp_max, the greatest stamp ever seen; switches that the master keeps here
+    bucket_notes   what each disk has still to write down, so that a rebuild knows the buckets
+
+Of a volume: `verified_ms` is when the last verification that read all of it began, NULL for never; the
+other columns with `verify` are how far the one under way is, 0 for none.  Needles that no row names are
+swept up; of those with stamps up to `swept_stamp` none is left.
 
 `reason`, in outbox and buried: "replaced" and "deleted" needles were visible once; "void" ones were
 settled as never to be, "unmet" ones failed their precondition, "aborted" ones belonged to an upload.
@@ -144,6 +151,52 @@ STEPS: tuple[str, ...] = (
         value INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     INSERT INTO facts (name, value) VALUES ('stamp_max', 0);
+    """,
+    # 2
+    """
+    CREATE TABLE bucket_notes (
+        disk_id TEXT NOT NULL,
+        bucket_id INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        is_deleted INTEGER NOT NULL,
+        stamp INTEGER NOT NULL,
+        PRIMARY KEY (disk_id, bucket_id)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO bucket_notes (disk_id, bucket_id, name, created_ms, is_deleted, stamp)
+        SELECT disks.id, buckets.id, coalesce(buckets.name, ''), buckets.created_ms, buckets.name IS NULL,
+               iif(buckets.name IS NULL, facts.value, buckets.created_ms << 16)
+        FROM disks, buckets, facts WHERE facts.name = 'stamp_max';
+
+    CREATE TABLE jobs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        work TEXT NOT NULL,
+        volume_id INTEGER NOT NULL,
+        origin TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        UNIQUE (work, volume_id)
+    ) STRICT;
+
+    CREATE TABLE damages (
+        volume_id INTEGER NOT NULL,
+        needle_id INTEGER NOT NULL,
+        offset INTEGER NOT NULL,
+        problem TEXT NOT NULL,
+        bucket TEXT,
+        key TEXT,
+        found_ms INTEGER NOT NULL,
+        PRIMARY KEY (volume_id, needle_id, offset)
+    ) STRICT, WITHOUT ROWID;
+
+    ALTER TABLE volumes ADD COLUMN created_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE volumes ADD COLUMN verified_ms INTEGER;
+    ALTER TABLE volumes ADD COLUMN verify_started_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE volumes ADD COLUMN verify_generation INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE volumes ADD COLUMN verify_offset INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE volumes ADD COLUMN swept_stamp INTEGER NOT NULL DEFAULT 0;
+    UPDATE volumes SET created_ms = coalesce(
+        (SELECT min(added_ms) FROM copies JOIN disks ON disks.id = disk_id WHERE volume_id = volumes.id), 0
+    );
     """,
 )
 

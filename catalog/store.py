@@ -12,34 +12,42 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from catalog import check
+from catalog import check, cross_check
 from catalog.changes import Transaction
 from catalog.driver import connect, corrupt, name_error
+from catalog.graves import Graves
 from catalog.listing import common_prefix, first_key, key_after_prefix
 from catalog.rows import (
     API_KEY_COLUMNS,
     BUCKET_COLUMNS,
     CHUNK_COLUMNS,
+    DAMAGE_COLUMNS,
+    JOB_COLUMNS,
+    NOTE_COLUMNS,
     OBJECT_COLUMNS,
     UPLOAD_COLUMNS,
+    VOLUME_COLUMNS,
     ApiKeyRow,
     BucketRow,
     ChunkRow,
     CommitResult,
     DiskRow,
     FinishResult,
+    JobRow,
     ObjectRow,
     Page,
     Restamp,
     UploadRow,
     VolumeRow,
     api_key_row,
+    bucket_note,
     chunk_row,
+    needle_damage,
     object_row,
     upload_row,
 )
@@ -54,6 +62,7 @@ from errors import (
     StoreError,
     WriteFailed,
 )
+from transport.messages import BucketNote, NeedleDamage
 
 __all__ = [
     "ApiKeyRow",
@@ -63,6 +72,7 @@ __all__ = [
     "CommitResult",
     "DiskRow",
     "FinishResult",
+    "JobRow",
     "ObjectRow",
     "Page",
     "Restamp",
@@ -102,6 +112,7 @@ class Catalog:
         self._writing = threading.Lock()
         self.failure: StoreError | None = None  # why there are no more writes until the next start
         self._stamp_max = int(self._one("SELECT value FROM facts WHERE name = 'stamp_max'")[0])
+        self._graves = Graves(self._stamp_max)
         self.is_purge_left = self._one("SELECT 1 FROM buckets WHERE name IS NULL LIMIT 1") is not None
 
     @classmethod
@@ -151,7 +162,9 @@ class Catalog:
         is_mine = self._writing.acquire(blocking=False)
         assert is_mine, "two transactions at once"
         try:
-            transaction = Transaction(self._writer, random_id=self._random_id, stamp_max=self._stamp_max)
+            transaction = Transaction(
+                self._writer, random_id=self._random_id, stamp_max=self._stamp_max, graves=self._graves
+            )
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield transaction
@@ -291,12 +304,17 @@ class Catalog:
         """Uploads that are not finished."""
         return int(self._one("SELECT count(*) FROM uploads WHERE is_finished = 0")[0])
 
-    def outbox(self, volume_id: int, limit: int) -> list[tuple[int, int]]:
-        """Up to `limit` needles of a volume that wait for their tombstone, each with its stamp."""
-        return self._all(
-            "SELECT needle_id, stamp FROM outbox WHERE volume_id = ? ORDER BY needle_id LIMIT ?",
+    def outbox(self, volume_id: int, limit: int) -> list[tuple[int, int, bool]]:
+        """Up to `limit` needles of a volume that wait for their tombstone: (needle id, stamp, is_last).
+
+        is_last: the object was deleted; otherwise only this one needle of it has gone.
+        """
+        rows = self._all(
+            "SELECT needle_id, stamp, reason = 'deleted' FROM outbox WHERE volume_id = ?"
+            " ORDER BY needle_id LIMIT ?",
             (volume_id, limit),
         )
+        return [(needle_id, stamp, bool(is_last)) for needle_id, stamp, is_last in rows]
 
     def outbox_counts(self) -> dict[int, int]:
         """How many needles of each volume wait for their tombstone; volumes without any are left out."""
@@ -316,8 +334,34 @@ class Catalog:
             "SELECT volume_id, disk_id FROM copies ORDER BY volume_id, disk_id"
         ):
             copies.setdefault(volume_id, []).append(disk_id)
-        rows = self._all("SELECT id, uuid, capacity, needle_id_reserved, state FROM volumes ORDER BY id")
+        rows = self._all(f"SELECT {VOLUME_COLUMNS} FROM volumes ORDER BY id")
         return [VolumeRow(*(columns + (copies.get(columns[0], []),))) for columns in rows]
+
+    def bucket_notes(self, disk_id: str, limit: int) -> list[BucketNote]:
+        """Up to `limit` things about buckets that a disk has still to write down."""
+        rows = self._all(
+            f"SELECT {NOTE_COLUMNS} FROM bucket_notes WHERE disk_id = ? ORDER BY bucket_id LIMIT ?",
+            (disk_id, limit),
+        )
+        return [bucket_note(columns) for columns in rows]
+
+    def jobs(self) -> list[JobRow]:
+        """The jobs that are not over, oldest first."""
+        return [JobRow(*columns) for columns in self._all(f"SELECT {JOB_COLUMNS} FROM jobs ORDER BY id")]
+
+    def damages(self, limit: int) -> list[NeedleDamage]:
+        rows = self._all(
+            f"SELECT {DAMAGE_COLUMNS} FROM damages ORDER BY volume_id, needle_id, offset LIMIT ?", (limit,)
+        )
+        return [needle_damage(columns) for columns in rows]
+
+    def damage_count(self) -> int:
+        return int(self._one("SELECT count(*) FROM damages")[0])
+
+    def fact(self, name: str, default: int = 0) -> int:
+        """A number that was kept with `set_fact`."""
+        found = self._one("SELECT value FROM facts WHERE name = ?", (name,))
+        return default if found is None else int(found[0])
 
     def api_key(self, key_id: str) -> ApiKeyRow | None:
         found = self._one(f"SELECT {API_KEY_COLUMNS} FROM api_keys WHERE id = ?", (key_id,))
@@ -333,6 +377,24 @@ class Catalog:
     def check_counts(self) -> list[check.CountDifference]:
         """Recount what is kept incrementally; on a connection of its own, so any thread may, for long."""
         return check.check_counts(self.path)
+
+    # The next four as well are on connections of their own, for any thread; see `cross_check`.
+
+    def row_bitmap(self, volume_id: int, first_id: int, count: int) -> bytes:
+        """The needles of a volume that rows name as stored: bit i & 7 of byte i >> 3 is first_id + i."""
+        return cross_check.row_bitmap(self.path, volume_id, first_id, count)
+
+    def known_bitmap(self, volume_id: int, first_id: int, count: int) -> bytes:
+        """Those, and also slots that are not filled yet, and garbage, buried or not."""
+        return cross_check.known_bitmap(self.path, volume_id, first_id, count)
+
+    def names_of(self, volume_id: int, needle_ids: Collection[int]) -> dict[int, tuple[str, str]]:
+        """Bucket and key of each needle that an object or an unfinished upload names."""
+        return cross_check.names_of(self.path, volume_id, needle_ids)
+
+    def tombstone_horizon(self) -> int:
+        """Deletions with a lesser stamp than this need no record in the volumes any more."""
+        return cross_check.tombstone_horizon(self.path)
 
     def _one(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         try:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import catalog.changes
+import catalog.graves
 from catalog.listing import common_prefix
 from errors import (
     BadRequest,
@@ -75,6 +76,8 @@ class CatalogMachine(RuleBasedStateMachine):
         self.fates: dict[Needle, str] = {}  # garbage -> reason
         self.told: list[StoredNeedle] = []  # every needle that was ever reported
         self.doomed: dict[Needle, str] = {}  # of deleted buckets: garbage by and by
+        self.deletions: dict[tuple[int, str], int] = {}  # (bucket id, key) -> stamp of the latest
+        self.floor = 0  # a put above it is never sent back where there is no object
         self.create_bucket("photos")  # most rules need one
 
     def teardown(self) -> None:
@@ -200,13 +203,25 @@ class CatalogMachine(RuleBasedStateMachine):
             assert isinstance(result.error, PreconditionFailed)
             self.discard([name_of(needle)], "unmet")
             return
-        if current is not None and needle.stamp <= current.stamp:
-            assert result.restamp_above == current.stamp
-            needle = msgspec.structs.replace(needle, stamp=current.stamp + 1)
+        above = self.require_stamp(needle.stamp, result.restamp_above, bucket_id, key)
+        if above is not None:
+            needle = msgspec.structs.replace(needle, stamp=above + 1)
             result = self.kit.do(lambda t: t.commit_needle(needle))
         etag = etag_of(volume_id, needle.needle_id, needle.crc)
         assert result.etag == etag
         self.replace(bucket_id, key, Version([name_of(needle)], needle.stamp, size, etag))
+
+    def require_stamp(self, own: int, above: int | None, bucket_id: int, key: str) -> int | None:
+        """Is a version with the stamp `own` sent back to get a greater one when it must be, and only then?"""
+        current = self.objects[bucket_id].get(key)
+        if current is not None:
+            assert above == (current.stamp if own <= current.stamp else None)
+        elif above is None:
+            assert own > self.deletions.get((bucket_id, key), -1), "a rebuild would take it for deleted"
+        else:
+            assert own <= above <= self.floor
+            assert above >= self.deletions.get((bucket_id, key), -1)
+        return above
 
     @rule(
         name=BUCKETS, keys=st.lists(KEYS, max_size=3), condition=st.sampled_from([None, None, "0-0-0", "*"])
@@ -230,6 +245,8 @@ class CatalogMachine(RuleBasedStateMachine):
             existed.append(version is not None)
             if version is not None:
                 self.discard(version.needles, "deleted")
+                deleted_at = self.deletions[bucket_id, key] = max(stamp(self.now + 1), version.stamp + 1)
+                self.floor = max(self.floor, deleted_at)
         assert delete() == existed
 
     @rule(name=BUCKETS, key=KEYS)
@@ -244,6 +261,7 @@ class CatalogMachine(RuleBasedStateMachine):
             t.purge()
             raise Undo
 
+        self.floor = max(self.floor, stamp(10**6) + 1)  # deletions that were undone may be remembered
         with self.kit.catalog.transaction() as transaction, pytest.raises(Undo), transaction.savepoint():
             do_much(transaction)  # the transaction itself is committed
 
@@ -389,6 +407,7 @@ class CatalogMachine(RuleBasedStateMachine):
             return self.kit.do(lambda t: t.finish_upload(upload_id, count, size))
 
         current = self.objects[upload.bucket_id].get(upload.key)
+        bucket_id, key = upload.bucket_id, upload.key
         if size_error or upload.stored != set(range(count)):
             with pytest.raises(UploadIncomplete):
                 finish()
@@ -401,10 +420,11 @@ class CatalogMachine(RuleBasedStateMachine):
             stamps = dict(execute("SELECT chunk_index, stamp FROM chunks WHERE upload_id = ?", (upload_id,)))
         newest = max(stamps[index] for index in range(count))
         result = finish()
-        if current is not None and newest <= current.stamp:
+        above = None if result.restamp is None else result.restamp.above
+        if self.require_stamp(newest, above, bucket_id, key) is not None:
             assert result.object is None
-            assert result.restamp == (0, *name_of(wanted[0]), current.stamp)
-            newest = current.stamp + 1
+            assert result.restamp == (0, *name_of(wanted[0]), above)
+            newest = above + 1
             self.kit.do(lambda t: t.set_stamp_of_chunk(upload_id, 0, newest))
             result = finish()
         etag = etag_of(*name_of(wanted[0]), wanted[0].crc, count)
@@ -456,13 +476,14 @@ class CatalogMachine(RuleBasedStateMachine):
     @rule(volume_id=VOLUMES, limit=st.integers(1, 5))
     def bury(self, volume_id: int, limit: int) -> None:
         rows = self.kit.catalog.outbox(volume_id, limit)
-        self.kit.do(lambda t: t.clear_outbox(volume_id, [needle_id for needle_id, _ in rows]))
+        self.kit.do(lambda t: t.clear_outbox(volume_id, [needle_id for needle_id, _, _ in rows]))
 
     @rule()
     def restart(self) -> None:
         stamp_max = self.kit.catalog.stamp_max()
         self.kit.reopen()
         assert self.kit.catalog.stamp_max() == stamp_max
+        self.floor = max(self.floor, stamp_max)
 
     # --- what must hold ---------------------------------------------------------------------------
 
@@ -545,11 +566,12 @@ class CatalogMachine(RuleBasedStateMachine):
 
 
 class SmallPieces(CatalogMachine):
-    """Deleted buckets are purged an object at a time, so that everything else meets half-purged ones."""
+    """Little at a time: everything else meets half-purged buckets, and deletions are soon forgotten."""
 
     def __init__(self) -> None:
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(catalog.changes, "PURGE_AT_ONCE", 1)
+        self.patch.setattr(catalog.graves, "GRAVES_MAX", 2)
         super().__init__()
 
     def teardown(self) -> None:

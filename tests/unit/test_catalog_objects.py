@@ -189,7 +189,7 @@ def test_an_overwrite_replaces_and_makes_garbage(kit):
     assert (row.metadata, row.content_type) == ({}, None)
     assert kit.catalog.totals() == (1, 1, 7)
     assert kit.garbage() == {name_of(first): "replaced"}
-    assert kit.catalog.outbox(1, 10) == [(first.needle_id, second.stamp)]
+    assert kit.catalog.outbox(1, 10) == [(first.needle_id, second.stamp, False)]
 
 
 @pytest.mark.parametrize("is_buried", [False, True])
@@ -242,7 +242,7 @@ def test_the_stamp_maximum_counts_commits_and_tombstones_and_survives(kit):
     kit.put(bucket_id, at=5)
     assert kit.catalog.stamp_max() == stamp(5)
     kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(9)))
-    kit.put(bucket_id, at=7)
+    kit.put(bucket_id, "b", at=7)
     assert kit.catalog.stamp_max() == stamp(9)
     kit.reopen()
     assert kit.catalog.stamp_max() == stamp(9)
@@ -374,7 +374,7 @@ def test_a_delete_tells_which_keys_there_were(kit):
     ]
     assert kit.catalog.totals() == (1, 1, 100)
     assert kit.garbage() == {name_of(needles[0]): "deleted", name_of(needles[2]): "deleted"}
-    assert kit.catalog.outbox(1, 1) == [(needles[0].needle_id, stamp(5))]
+    assert kit.catalog.outbox(1, 1) == [(needles[0].needle_id, stamp(5), True)]
 
 
 def test_a_conditional_delete_that_is_not_met_deletes_nothing(kit):
@@ -410,10 +410,10 @@ def test_the_outbox_is_counted_and_paged_for_each_volume(kit):
             kit.put(bucket_id, f"{volume_id}-{number}", volume_id=volume_id)
             kit.do(lambda t, key=f"{volume_id}-{number}": t.delete_objects(bucket_id, [key], stamp=stamp(9)))
     assert kit.catalog.outbox_counts() == {1: 5, 2: 3}
-    assert [needle_id for needle_id, _ in kit.catalog.outbox(1, 3)] == [1, 2, 3]
+    assert [needle_id for needle_id, _, _ in kit.catalog.outbox(1, 3)] == [1, 2, 3]
     kit.do(lambda t: t.clear_outbox(1, [1, 2, 3, 3, 999]))
     assert kit.catalog.outbox_counts() == {1: 2, 2: 3}
-    assert [needle_id for needle_id, _ in kit.catalog.outbox(1, 3)] == [4, 5]
+    assert [needle_id for needle_id, _, _ in kit.catalog.outbox(1, 3)] == [4, 5]
     kit.do(lambda t: t.clear_outbox(1, [4, 5]))
     assert kit.catalog.outbox_counts() == {2: 3}
 
@@ -421,9 +421,9 @@ def test_the_outbox_is_counted_and_paged_for_each_volume(kit):
 def test_the_memory_of_the_buried_is_bounded(kit, monkeypatch):
     monkeypatch.setattr(bookkeeping, "BURIED_MAX", 5)
     bucket_id = kit.bucket()
-    for _ in range(12):
-        needle = kit.put(bucket_id)
-        kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(9)))
+    for number in range(12):
+        needle = kit.put(bucket_id, at=2 * number)
+        kit.do(lambda t, at=2 * number + 1: t.delete_objects(bucket_id, ["a"], stamp=stamp(at)))
         kit.do(lambda t, needle=needle: t.clear_outbox(1, [needle.needle_id]))
     with kit.raw() as execute:
         assert execute("SELECT needle_id FROM buried ORDER BY needle_id").fetchall() == [
