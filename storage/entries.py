@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from storage.index import Found, IndexFile, decode_entry
+from storage.index import FLAG_DELETED, Found, IndexFile, decode_entry
 
 
 class EntryTable:
@@ -60,6 +60,31 @@ class EntryTable:
         """The batch is not in the index file: it is pending again, under what came since."""
         pending, batch = self._overlays
         self._overlays = (batch | pending, {})
+
+    def live_bitmap(self, first_id: int, count: int) -> bytes:
+        """Which of `count` needles from `first_id` on are live: bit i & 7 of byte i >> 3 is the i-th.
+
+        Trailing zero bytes are left out.
+
+        Raises:
+            OSError: the index cannot be read.
+        """
+        bitmap = bytearray(-(-count // 8))
+        before = self._overlays  # what is flushed while we read is in one of the two
+        if self.index is not None:
+            for number, word in enumerate(self.index.live_words(first_id, count)):
+                if word and not word & FLAG_DELETED:
+                    bitmap[number >> 3] |= 1 << (number & 7)
+        after = self._overlays
+        for needle_id, entry in (before[1] | before[0] | after[1] | after[0]).items():
+            number = needle_id - first_id
+            if 0 <= number < count:
+                found = decode_entry(entry)
+                if found is not None and not found.is_deleted:
+                    bitmap[number >> 3] |= 1 << (number & 7)
+                else:
+                    bitmap[number >> 3] &= ~(1 << (number & 7))
+        return bytes(bitmap.rstrip(b"\0"))
 
     def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
         """All entries with an offset from `start` up to `end`, by a walk through the whole index."""

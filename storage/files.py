@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 VOLUMES_DIRECTORY = "volumes"
 _DATA_NAME = re.compile(r"g(\d{1,10})\.vol")
+_GENERATION_NAME = re.compile(r"g(\d{1,10})\.(?:vol|idx)")
 
 
 def volume_directory(volume_id: int) -> str:
@@ -63,6 +64,16 @@ def create_files(disk: Disk, directory: str, facts: VolumeFacts) -> None:
         raise BadRequest(f"{directory} holds a volume already")
     disk.make_directory(directory)
     _sync_parents(disk, directory)
+    create_generation(disk, directory, facts)
+    write_file(disk, manifest_path(directory), encode_manifest(facts))
+
+
+def create_generation(disk: Disk, directory: str, facts: VolumeFacts) -> None:
+    """Make the empty files of a generation, durably; files of that name are replaced.
+
+    Raises:
+        OSError: as the system gave it.
+    """
     for path, content in (
         (data_path(directory, facts.generation), encode_superblock(facts)),
         (index_path(directory, facts.generation), empty_index(facts)),
@@ -74,7 +85,55 @@ def create_files(disk: Disk, directory: str, facts: VolumeFacts) -> None:
         finally:
             file.close()
     disk.sync_directory(directory)
-    write_file(disk, manifest_path(directory), encode_manifest(facts))
+
+
+def publish(disk: Disk, directory: str, facts: VolumeFacts) -> None:
+    """Make a generation the one that counts, in one step.
+
+    Raises:
+        OSError: as the system gave it, and nothing has changed.
+        PublishUncertain: the disk refused in the middle: after a power cut either generation may count.
+    """
+    path = manifest_path(directory)
+    temporary = path + ".new"
+    file = disk.open(temporary, create=True)
+    try:
+        write_all(file, [encode_manifest(facts)], 0)
+        file.fdatasync()
+    finally:
+        file.close()
+    try:
+        disk.replace(temporary, path)
+        disk.sync_directory(directory)
+    except OSError as error:
+        raise PublishUncertain(str(error)) from error
+
+
+class PublishUncertain(Exception):
+    """A manifest was replaced, perhaps, and perhaps not for good."""
+
+
+def remove_leftovers(disk: Disk, directory: str, generation: int) -> int:
+    """Remove files of generations other than the one that counts; returns how many bytes they had.
+
+    A leftover that cannot be removed costs room and nothing else, so that is logged and no failure.
+    """
+    freed = 0
+    for name in disk.list(directory):
+        match = _GENERATION_NAME.fullmatch(name)
+        if match is None or int(match[1]) == generation:
+            continue
+        path = f"{directory}/{name}"
+        try:
+            file = disk.open(path, read_only=True)
+            size = file.size()
+            file.close()
+            disk.remove(path)
+        except OSError as error:
+            log.warning("leftover not removed", extra={"path": path, "cause": str(error)})
+        else:
+            freed += size
+    return freed
 
 
 def empty_index(facts: VolumeFacts) -> bytes:

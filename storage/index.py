@@ -31,6 +31,7 @@ is then an error of one request and not a SIGBUS of the whole actor.  Zero pages
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from struct import Struct
 from typing import Final
@@ -40,12 +41,12 @@ from crc32c import crc32c
 
 from storage.disk import File, read_fully, write_all
 
-HEADER_MAGIC: Final = b"WHINDEX1"  # the digit is the version of the layout
+HEADER_MAGIC: Final = b"WHINDEX2"  # the digit is the version of the layout
 SLOT_OFFSETS: Final = (0, 512)  # a sector each, so that a torn write of one leaves the other alone
 WATERMARK_OFFSET: Final = 1024
 ENTRIES_OFFSET: Final = 8192
 
-_SLOT: Final = Struct("<8sQIIQQQQQII")
+_SLOT: Final = Struct("<8sQIIQQQQQIIQQ")
 _SLOT_SIZE: Final = 128
 _WATERMARK: Final = Struct("<QI")
 _CRC: Final = Struct("<I")
@@ -108,6 +109,8 @@ class Tally(msgspec.Struct):
     needle_id_max: int = 0
     stamp_max: int = 0
     damaged_count: int = 0
+    dead_count: int = 0
+    kept_bytes: int = 0
 
     def copy(self) -> Tally:
         return Tally(*msgspec.structs.astuple(self))
@@ -135,6 +138,8 @@ def encode_slot(header: IndexHeader, volume_id: int, generation: int, seed: int)
         tally.stamp_max,
         tally.needle_id_max,
         tally.damaged_count,
+        tally.dead_count,
+        tally.kept_bytes,
     )
     return (fields + _CRC.pack(crc32c(fields, seed))).ljust(_SLOT_SIZE, b"\0")
 
@@ -144,10 +149,13 @@ def decode_slot(slot: bytes | bytearray | memoryview, seed: int) -> IndexHeader 
     fields = slot[: _SLOT.size]
     if len(slot) < _SLOT_SIZE or _CRC.unpack_from(slot, _SLOT.size)[0] != crc32c(fields, seed):
         return None
-    magic, sequence, _, _, checkpoint, count, live, dead, stamp, id_max, damaged = _SLOT.unpack(fields)
+    magic, sequence, _, _, checkpoint, *counters = _SLOT.unpack(fields)
     if magic != HEADER_MAGIC:
         return None
-    tally = Tally(count, live, dead, id_max, stamp, damaged)
+    live_count, live_bytes, dead_bytes, stamp_max, id_max, damaged_count, dead_count, kept_bytes = counters
+    tally = Tally(
+        live_count, live_bytes, dead_bytes, id_max, stamp_max, damaged_count, dead_count, kept_bytes
+    )
     return IndexHeader(sequence=sequence, checkpoint=checkpoint, tally=tally)
 
 
@@ -199,6 +207,22 @@ class IndexFile:
             if count < len(buffer):
                 return
             first_id += count // ENTRY_SIZE
+
+    def live_words(self, first_id: int, count: int) -> Iterator[int]:
+        """The words of `count` entries from needle `first_id` on, fewer at the end of the file."""
+        at, end = entry_offset(first_id), entry_offset(first_id + count)
+        while at < end:
+            buffer = bytearray(min(WALK_SIZE, end - at))
+            size = read_fully(self._file, buffer, at) // ENTRY_SIZE * ENTRY_SIZE
+            if not size:
+                return
+            words = memoryview(buffer)[:size].cast("Q")
+            yield from (
+                words[::2].tolist()
+                if sys.byteorder == "little"
+                else (word for word, _, _ in ENTRY.iter_unpack(buffer[:size]))
+            )
+            at += size
 
     def put_many(self, entries: Mapping[int, bytes]) -> None:
         """Write entries, neighbours together."""

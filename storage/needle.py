@@ -1,18 +1,21 @@
 """Needle codec: the bytes of one stored chunk inside a volume file.
 
 A volume is a superblock and then records, back to back, each starting on a multiple of 8.  A record is
-a needle (data), or a mark about one: a tombstone, a fresh stamp, a note of the recovery.  This room owns
-the layout of a record and `storage/volume.py` owns the file: nothing here opens a file or reads a clock.
+a needle (data), a mark about one (a tombstone, a fresh stamp), or a remark of the store to itself.  This
+room owns the layout of a record and `storage/volume.py` owns the file: nothing here opens a file or reads
+a clock.
 
     offset      size  field (little-endian)
          0         4  magic          b"NDL1"; the digit is the version of the layout
          4         4  header_crc     CRC-32C of bytes 8-19 and the metadata
-         8         1  kind           1 data, 2 tombstone, 3 restamp, 4 note
+         8         1  kind           1 data, 2 tombstone, 3 restamp, 4 note, 5 bucket, 6 void
          9         1  flags          bit 0: streamed (header first, footer when the last byte came)
+                                     bit 1: last (of a tombstone, see below)
+                                     bit 2: damaged (of data that a compaction found so and carried over)
         10         2  metadata_size  m
-        12         4  needle_id      never 0, except in a note
+        12         4  needle_id      never 0, except in notes, buckets and voids
         16         4  data_size      n
-        20         m  metadata       msgpack array, see `NeedleMetadata`; empty unless kind is data
+        20         m  metadata       msgpack array, see `NeedleMetadata`, of data and named tombstones
       20+m         n  data
     20+m+n         t  block table    one CRC-32C per 256 KiB of data, only when there is more than one
   20+m+n+t         4  magic          b"NDLF"
@@ -29,11 +32,22 @@ an object that happens to be a volume file) never checks, and it costs no bytes.
 A valid header tells where the next record starts, whatever became of the rest.  A streamed record whose
 footer is all zeros was never finished (an upload that broke off): dead space.
 
+What the marks say:
+
+    tombstone  its needle is deleted.  With the flag "last" its object was, at this stamp: every version of
+               that object with a lesser stamp, in whichever volume, is dead.  Usually the needle is in the
+               same file and names the object; where a compaction has dropped it, the tombstone names it
+    restamp    its needle counts as written with this later stamp
+    note       stretches of this file that are torn, and not damaged (`storage/recovery.py`)
+    bucket     a bucket exists, or was deleted: see `BucketRecord`
+    void       ids of needles that are gone for good, as pairs of u32, first and last: never written again
+
 Source: Beaver et al., "Finding a needle in Haystack", OSDI 2010, section 3.4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from struct import Struct
 from typing import Final
 
@@ -50,10 +64,16 @@ KIND_DATA: Final = 1
 KIND_TOMBSTONE: Final = 2
 KIND_RESTAMP: Final = 3
 KIND_NOTE: Final = 4
-KINDS: Final = frozenset((KIND_DATA, KIND_TOMBSTONE, KIND_RESTAMP, KIND_NOTE))
+KIND_BUCKET: Final = 5
+KIND_VOID: Final = 6
+KINDS: Final = frozenset((KIND_DATA, KIND_TOMBSTONE, KIND_RESTAMP, KIND_NOTE, KIND_BUCKET, KIND_VOID))
+KINDS_WITH_CONTENT: Final = frozenset((KIND_NOTE, KIND_BUCKET, KIND_VOID))  # data that is ours, and short
+CONTENT_SIZE_MAX: Final = 64 * 1024
 
 FLAG_STREAMED: Final = 1
-FLAGS_KNOWN: Final = FLAG_STREAMED
+FLAG_LAST: Final = 2
+FLAG_DAMAGED: Final = 4
+FLAGS_KNOWN: Final = FLAG_STREAMED | FLAG_LAST | FLAG_DAMAGED
 
 HEADER: Final = Struct("<4sIBBHII")
 FOOTER: Final = Struct("<4sQII")
@@ -100,6 +120,61 @@ class NeedleMetadata(msgspec.Struct, frozen=True, array_like=True):
     chunk_count: int | None = 1  # None: not known yet when this chunk was written
     object_size: int | None = None  # likewise; for a whole object its data size says it
 
+
+class BucketRecord(msgspec.Struct, frozen=True, array_like=True):
+    """That a bucket was made, or deleted; ids are never used again, so a deletion always wins.
+
+    An array on disk: a new field goes to the end and has a default, no field is ever taken away.
+    """
+
+    bucket_id: int
+    name: str
+    created_ms: int
+    is_deleted: bool
+
+
+_decode_bucket = msgspec.msgpack.Decoder(BucketRecord).decode
+_ID_RANGE: Final = Struct("<II")
+
+
+def encode_bucket(record: BucketRecord) -> bytes:
+    """The content of a bucket record."""
+    return _encode_metadata(record)
+
+
+def decode_bucket(content: bytes | memoryview) -> BucketRecord:
+    """Decode the content of a bucket record that checked.
+
+    Raises:
+        NeedleCorrupt: it does not decode all the same.
+    """
+    try:
+        return _decode_bucket(content)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise NeedleCorrupt(f"a bucket record passes its CRC but does not decode: {error}") from error
+
+
+def encode_void(ranges: Iterable[tuple[int, int]]) -> list[bytes]:
+    """The contents of the void records that name these ids (first, last; both included)."""
+    packed = b"".join(_ID_RANGE.pack(first, last) for first, last in ranges)
+    return [packed[at : at + CONTENT_SIZE_MAX] for at in range(0, len(packed), CONTENT_SIZE_MAX)]
+
+
+def decode_void(content: bytes | memoryview) -> list[tuple[int, int]]:
+    """The id ranges of a void record that checked.
+
+    Raises:
+        NeedleCorrupt: they are no ranges of ids.
+    """
+    if len(content) % _ID_RANGE.size:
+        raise NeedleCorrupt(f"{len(content)} bytes are no ranges of needle ids")
+    ranges = [(first, last) for first, last in _ID_RANGE.iter_unpack(content)]
+    if any(not 0 < first <= last for first, last in ranges):
+        raise NeedleCorrupt("a void record names ids that cannot be")
+    return ranges
+
+
+assert CONTENT_SIZE_MAX % _ID_RANGE.size == 0
 
 _encode_metadata = msgspec.msgpack.Encoder().encode
 _decode_metadata = msgspec.msgpack.Decoder(NeedleMetadata).decode
@@ -186,10 +261,20 @@ def block_table(data: bytes | bytearray | memoryview) -> bytes:
     return Struct(f"<{len(crcs)}I").pack(*crcs)
 
 
-def encode_mark(kind: int, needle_id: int, stamp: int, seed: int) -> bytes:
-    """A whole tombstone or restamp record."""
-    head, header_crc = encode_header(kind, 0, needle_id, b"", 0, seed)
-    return head + encode_footer(header_crc, stamp, 0)
+def encode_mark(
+    kind: int, needle_id: int, stamp: int, seed: int, *, flags: int = 0, metadata: bytes = b""
+) -> bytes:
+    """A whole tombstone or restamp record, padding included."""
+    head, header_crc = encode_header(kind, flags, needle_id, metadata, 0, seed)
+    mark = head + encode_footer(header_crc, stamp, 0)
+    return mark + PADDINGS[-len(mark) % ALIGNMENT] if metadata else mark
+
+
+def encode_content(kind: int, content: bytes, stamp: int, seed: int) -> bytes:
+    """A whole note, bucket or void record, padding included; at most `CONTENT_SIZE_MAX` of content."""
+    head, header_crc = encode_header(kind, 0, 0, b"", len(content), seed)
+    record = head + content + encode_footer(header_crc, stamp, crc32c(content))
+    return record + PADDINGS[-len(record) % ALIGNMENT]
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
@@ -205,6 +290,14 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_streamed(self) -> bool:
         return bool(self.flags & FLAG_STREAMED)
+
+    @property
+    def is_last(self) -> bool:
+        return bool(self.flags & FLAG_LAST)
+
+    @property
+    def is_damaged(self) -> bool:
+        return bool(self.flags & FLAG_DAMAGED)
 
     @property
     def data_offset(self) -> int:
@@ -261,7 +354,7 @@ def decode_needle(buffer: bytes | bytearray, needle_id: int, seed: int) -> Needl
     data_start = HEADER_SIZE + metadata_size
     if crc32c(view[HEADER_COVERED:data_start], seed) != header_crc or magic != MAGIC:
         raise NeedleCorrupt("header does not match its CRC")
-    if kind != KIND_DATA or found_id != needle_id or flags & ~FLAGS_KNOWN:
+    if kind != KIND_DATA or found_id != needle_id or flags & ~FLAG_STREAMED:
         raise NeedleCorrupt(f"expected needle {needle_id}, found record of {kind=} {found_id=} {flags=}")
     data_end = data_start + data_size
     foot_start = data_end + table_size(data_size)

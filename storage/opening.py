@@ -19,7 +19,7 @@ import msgspec
 
 from storage.disk import Disk, File
 from storage.entries import EntryTable
-from storage.files import data_path, index_path, load_facts
+from storage.files import data_path, index_path, load_facts, remove_leftovers
 from storage.index import ENTRIES_OFFSET, Found, IndexFile, Tally, decode_entry
 from storage.needle import ALIGNMENT
 from storage.recovery import Damage, Recovery, RecoveryReport
@@ -55,6 +55,19 @@ def open_files(disk: Disk, directory: str, *, read_only: bool) -> Opened:
         OSError: as the system gave it.
     """
     facts, repairs = load_facts(disk, directory, read_only=read_only)
+    if not read_only:
+        remove_leftovers(disk, directory, facts.generation)
+    return open_generation(disk, directory, facts, repairs, read_only=read_only)
+
+
+def open_generation(
+    disk: Disk, directory: str, facts: VolumeFacts, repairs: list[str], *, read_only: bool
+) -> Opened:
+    """Open one pair of files and recover it, whatever the manifest says.
+
+    Raises:
+        OSError: as the system gave it.
+    """
     data = disk.open(data_path(directory, facts.generation), read_only=read_only)
     begin = _Beginning.with_index(disk, directory, facts, read_only=read_only)
     if begin is None:

@@ -31,8 +31,17 @@ from typing import Final, Protocol
 import msgspec
 
 from storage.index import FLAG_DAMAGED, FLAG_DELETED, Found, Tally, encode_entry
-from storage.needle import KIND_DATA, KIND_NOTE, KIND_TOMBSTONE, stored_size
-from storage.scan import NOTE_SIZE_MAX, Record, State
+from storage.needle import (
+    CONTENT_SIZE_MAX,
+    KIND_BUCKET,
+    KIND_DATA,
+    KIND_NOTE,
+    KIND_TOMBSTONE,
+    KIND_VOID,
+    decode_void,
+    stored_size,
+)
+from storage.scan import Record, State
 
 _RANGE: Final = Struct("<QQ")
 
@@ -74,7 +83,7 @@ class Entries(Protocol):
 def encode_note(torn: list[tuple[int, int]]) -> list[bytes]:
     """The contents of the notes that remember torn stretches."""
     ranges = b"".join(_RANGE.pack(start, end) for start, end in torn)
-    return [ranges[at : at + NOTE_SIZE_MAX] for at in range(0, len(ranges), NOTE_SIZE_MAX)]
+    return [ranges[at : at + CONTENT_SIZE_MAX] for at in range(0, len(ranges), CONTENT_SIZE_MAX)]
 
 
 class Recovery:
@@ -167,7 +176,7 @@ class Recovery:
         if record.state is State.GAP:
             self._report_gap(record)
             return
-        self._add_damage(record.offset, record.stored_size, record.needle_id, record.problem)
+        self._add_damage(record.offset, record.stored_size, record.needle_id or None, record.problem)
         self._apply(record, FLAG_DAMAGED)
 
     def _report_gap(self, gap: Record) -> None:
@@ -203,6 +212,10 @@ class Recovery:
             self._apply_data(record, flags)
         elif record.kind == KIND_TOMBSTONE:
             self._apply_tombstone(record)
+        elif record.kind in (KIND_BUCKET, KIND_VOID):
+            tally.kept_bytes += record.stored_size
+            if record.kind == KIND_VOID and record.state is State.WHOLE:
+                self._apply_void(record)
         else:
             if record.kind == KIND_NOTE and record.state is State.WHOLE:
                 self._noted.extend(_RANGE.iter_unpack(record.content))
@@ -221,8 +234,19 @@ class Recovery:
         else:
             self._count_dead(record)
 
+    def _apply_void(self, record: Record) -> None:
+        """Ids that are gone for good: entries without a needle, as those of tombstones."""
+        for first, last in decode_void(record.content):
+            self.tally.needle_id_max = max(self.tally.needle_id_max, last)
+            for needle_id in range(first, last + 1):
+                if self._entries.get(needle_id) is None:
+                    self._entries.put(needle_id, encode_entry(record.offset, 0, 0, 0, FLAG_DELETED))
+
     def _apply_tombstone(self, record: Record) -> None:
-        self._count_dead(record)
+        if record.metadata_size:  # its needle is not in this file: it speaks for the object
+            self.tally.kept_bytes += record.stored_size
+        else:
+            self._count_dead(record)
         found = self._entries.get(record.needle_id)
         if found is None:
             self._entries.put(record.needle_id, encode_entry(record.offset, 0, 0, 0, FLAG_DELETED))
@@ -238,6 +262,7 @@ class Recovery:
             self.tally.live_count -= 1
             self.tally.live_bytes -= size
             self.tally.dead_bytes += size
+            self.tally.dead_count += 1
 
     def _count_live(self, size: int) -> None:
         self.tally.live_count += 1
@@ -246,3 +271,4 @@ class Recovery:
     def _count_dead(self, record: Record) -> None:
         self.tally.needle_id_max = max(self.tally.needle_id_max, record.needle_id)
         self.tally.dead_bytes += record.stored_size
+        self.tally.dead_count += record.kind == KIND_DATA

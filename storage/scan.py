@@ -29,9 +29,10 @@ from storage.disk import File, read_fully
 from storage.needle import (
     ALIGNMENT,
     BLOCK_SIZE,
+    CONTENT_SIZE_MAX,
     CRC_SIZE,
+    FLAG_LAST,
     FLAG_STREAMED,
-    FLAGS_KNOWN,
     FOOTER,
     FOOTER_COVERED,
     FOOTER_MAGIC,
@@ -40,7 +41,7 @@ from storage.needle import (
     HEADER_COVERED,
     HEADER_SIZE,
     KIND_DATA,
-    KIND_NOTE,
+    KINDS_WITH_CONTENT,
     MAGIC,
     METADATA_SIZE_MAX,
     Header,
@@ -62,7 +63,7 @@ _FIND_NONZERO: Final = re.compile(rb"[^\0]").search
 _SECTOR: Final = mmap.PAGESIZE  # what is given up around a byte that cannot be read
 assert WINDOW_SIZE % BLOCK_SIZE == 0
 assert WINDOW_SIZE > HEADER_SIZE + METADATA_SIZE_MAX
-NOTE_SIZE_MAX: Final = 64 * 1024
+assert WINDOW_SIZE > CONTENT_SIZE_MAX
 
 
 class State(enum.Enum):
@@ -88,16 +89,22 @@ class Record(msgspec.Struct, gc=False):
     is_unreadable: bool = False  # the disk refused to give some of it
     is_zero: bool = False  # a gap of nothing but zeros
     metadata_bytes: bytes = b""
-    content: bytes = b""  # the data of a note, nothing else
+    content: bytes = b""  # the data of a note, bucket or void record, nothing else
     problem: str = ""
+    flags: int = 0
 
     @property
     def end(self) -> int:
         return self.offset + self.stored_size
 
     @property
+    def is_last(self) -> bool:
+        """Of a tombstone: its object was deleted, not only this needle."""
+        return bool(self.flags & FLAG_LAST)
+
+    @property
     def metadata(self) -> NeedleMetadata:
-        """Decoded when asked for.
+        """Decoded when asked for; data and named tombstones have it.
 
         Raises:
             NeedleCorrupt: see `decode_metadata`.
@@ -105,12 +112,13 @@ class Record(msgspec.Struct, gc=False):
         return decode_metadata(self.metadata_bytes)
 
 
-class _Window:
+class Window:
     """A stretch of the file in memory, moved forwards as needed."""
 
-    def __init__(self, file: File, end: int) -> None:
+    def __init__(self, file: File, end: int, size: int = WINDOW_SIZE) -> None:
         self._file = file
         self._end = end
+        self._size = size
         self._start = 0
         self._buffer = memoryview(b"")
         self.unreadable: list[tuple[int, int]] = []  # start, end; grows in the order of the scan
@@ -135,7 +143,7 @@ class _Window:
         return any(start < bad_end and bad_start < end for bad_start, bad_end in self.unreadable)
 
     def _load(self, offset: int) -> None:
-        wanted = max(0, min(WINDOW_SIZE, self._end - offset))
+        wanted = max(0, min(self._size, self._end - offset))
         buffer = bytearray(wanted)
         try:
             count = read_fully(self._file, buffer, offset)
@@ -171,7 +179,7 @@ def scan(file: File, seed: int, start: int, end: int) -> Iterator[Record]:
         Records and gaps that together cover `start` to `end` exactly.  The last one is BAD when it would
         reach beyond `end`, and is then cut to it.
     """
-    window = _Window(file, end)
+    window = Window(file, end)
     offset = start
     while offset < end:
         record = _whole_in_memory(window, seed, offset)
@@ -182,7 +190,7 @@ def scan(file: File, seed: int, start: int, end: int) -> Iterator[Record]:
         offset = record.end
 
 
-def _whole_in_memory(window: _Window, seed: int, offset: int) -> Record | None:
+def _whole_in_memory(window: Window, seed: int, offset: int) -> Record | None:
     """The usual case made fast: a small needle that checks, all of it in memory.  None: look closer."""
     rest = window.rest(offset)
     if len(rest) < HEADER_SIZE or window.unreadable:
@@ -195,7 +203,7 @@ def _whole_in_memory(window: _Window, seed: int, offset: int) -> Record | None:
     if (
         magic != MAGIC
         or kind != KIND_DATA
-        or flags & ~FLAGS_KNOWN
+        or flags & ~FLAG_STREAMED
         or data_size > BLOCK_SIZE
         or size > len(rest)
         or crc32c(rest[HEADER_COVERED:data_start], place_seed(seed, offset)) != header_crc
@@ -220,10 +228,11 @@ def _whole_in_memory(window: _Window, seed: int, offset: int) -> Record | None:
         data_crc,
         bool(flags & FLAG_STREAMED),
         metadata_bytes=bytes(rest[HEADER_SIZE:data_start]),
+        flags=flags,
     )
 
 
-def _header_at(window: _Window, seed: int, offset: int) -> Header | None:
+def _header_at(window: Window, seed: int, offset: int) -> Header | None:
     front = window.view(offset, HEADER_SIZE)
     size = announced_metadata_size(front)
     if size is None or size > METADATA_SIZE_MAX:
@@ -235,7 +244,7 @@ def _header_at(window: _Window, seed: int, offset: int) -> Header | None:
         return None
 
 
-def _gap(window: _Window, seed: int, start: int, end: int) -> Record:
+def _gap(window: Window, seed: int, start: int, end: int) -> Record:
     """Look for the next valid header: its CRC is bound to its offset, so no data can pose as one."""
     offset = start
     is_zero = True
@@ -263,7 +272,7 @@ def _gap(window: _Window, seed: int, start: int, end: int) -> Record:
     )
 
 
-def _record(window: _Window, header: Header, offset: int, end: int) -> Record:
+def _record(window: Window, header: Header, offset: int, end: int) -> Record:
     record = Record(
         offset,
         header.stored_size,
@@ -273,6 +282,7 @@ def _record(window: _Window, header: Header, offset: int, end: int) -> Record:
         header.metadata_size,
         header.data_size,
         is_streamed=header.is_streamed,
+        flags=header.flags,
     )
     if record.end > end:
         record.stored_size = end - offset
@@ -294,17 +304,20 @@ def _record(window: _Window, header: Header, offset: int, end: int) -> Record:
         record.problem = f"data has CRC {data_crc:08x}, its footer says {footer.data_crc:08x}"
     elif table != footer_bytes[:-FOOTER_SIZE]:
         record.problem = "the block table does not match the data"
+    elif header.is_damaged:
+        record.problem = "it was damaged when its volume was compacted"
     else:
         record.state = State.WHOLE
+    if footer is not None:
         record.stamp = footer.stamp
         record.crc = footer.data_crc
     return record
 
 
-def _read_data(window: _Window, header: Header, offset: int, record: Record) -> tuple[int, bytes]:
+def _read_data(window: Window, header: Header, offset: int, record: Record) -> tuple[int, bytes]:
     """Run over the data; its CRC and its block table."""
     start, size = offset + header.data_offset, header.data_size
-    if header.kind == KIND_NOTE and size <= NOTE_SIZE_MAX:
+    if header.kind in KINDS_WITH_CONTENT and size <= CONTENT_SIZE_MAX:
         record.content = bytes(window.view(start, size))
     if size <= BLOCK_SIZE:
         return crc32c(window.view(start, size)), b""

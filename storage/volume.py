@@ -5,7 +5,9 @@
                               /g1.idx     its index, rebuildable from the data (`storage/index.py`)
 
 One thread owns a volume: it alone appends, deletes, reserves, finishes and aborts.  Beside it, in any
-thread, `sync` and `checkpoint` may run, `Extent.write` (one call at a time for an extent), and all reads.
+thread, `sync` and `checkpoint` may run, `Extent.write` (one call at a time for an extent), and all reads
+(`storage/generation.py`).  A compaction puts the next generation in the present one's place from a thread
+of its own (`storage/successor.py`); while it does, and then alone, the owner has to wait for it.
 
 What is appended is readable at once and durable from the return of a later `sync` on.  A failed append
 takes its bytes back; where even that fails, and whenever a sync fails, the volume is sealed: it goes on
@@ -18,7 +20,6 @@ index; only a scan after a crash starts earlier.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import threading
@@ -33,20 +34,18 @@ from errors import (
     BadRequest,
     ChecksumMismatch,
     DiskFull,
-    NeedleCorrupt,
     NeedleExists,
     NeedleVoid,
-    NoSuchNeedle,
     ReadFailed,
     StoreError,
     VolumeFull,
     VolumeSealed,
     WriteFailed,
 )
-from storage.disk import Buffer, ClosedFile, Disk, File, write_all, write_rest
-from storage.entries import EntryTable
+from storage.disk import Buffer, Disk, write_all, write_rest
 from storage.extent import Extent, Placed
 from storage.files import create_files
+from storage.generation import Generation
 from storage.index import (
     FLAG_DELETED,
     OFFSET_MAX,
@@ -54,15 +53,14 @@ from storage.index import (
     IndexFile,
     IndexHeader,
     Tally,
-    decode_entry,
     encode_entry,
 )
 from storage.needle import (
     BLOCK_SIZE,
     DATA_SIZE_MAX,
+    FLAG_LAST,
     FLAG_STREAMED,
-    FOOTER_SIZE,
-    HEADER_SIZE,
+    KIND_BUCKET,
     KIND_DATA,
     KIND_NOTE,
     KIND_RESTAMP,
@@ -70,31 +68,30 @@ from storage.needle import (
     MARK_SIZE,
     NEEDLE_ID_MAX,
     PADDINGS,
-    Header,
+    BucketRecord,
     NeedleMetadata,
     NeedleRead,
     block_table,
     check_data_size,
     check_needle_id,
-    decode_needle,
+    encode_bucket,
+    encode_content,
     encode_footer,
     encode_header,
     encode_mark,
     encode_metadata,
     place_seed,
     stored_size,
-    table_size,
 )
 from storage.opening import Opened, open_files
-from storage.reader import NeedleReader, read_exactly, read_header
+from storage.reader import NeedleReader
 from storage.recovery import Damage, RecoveryReport, encode_note
-from storage.scan import Record, scan
+from storage.scan import Record
 from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 
 log = logging.getLogger(__name__)
 
 PENDING_MAX: Final = 100_000  # entries in memory between two syncs; about 15 MB
-READ_AT_ONCE_MAX: Final = 1024 * 1024  # needles up to here are read with one call, larger ones with two
 DAMAGES_MAX: Final = 10_000  # damaged needles remembered by name; all are counted
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
@@ -102,7 +99,7 @@ _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 class Figures(msgspec.Struct, frozen=True):
     """What is in a volume.
 
-    Always: file_size == SUPERBLOCK_SIZE + live_bytes + dead_bytes + in_flight_bytes.
+    Always: file_size == SUPERBLOCK_SIZE + live_bytes + dead_bytes + kept_bytes + in_flight_bytes.
     """
 
     file_size: int
@@ -113,6 +110,8 @@ class Figures(msgspec.Struct, frozen=True):
     stamp_max: int
     damaged_count: int
     in_flight_bytes: int  # open extents
+    dead_count: int  # needles among the dead bytes: deleted ones, and uploads that broke off
+    kept_bytes: int  # what a compaction carries over beside the needles: buckets, deletions, void ids
 
 
 class Volume:
@@ -123,18 +122,24 @@ class Volume:
         facts = opened.facts
         self.volume_id: Final = facts.volume_id
         self.uuid: Final = facts.uuid
-        self.generation: Final = facts.generation
         self.capacity: Final = facts.capacity
         self.created_ms: Final = facts.created_ms
         self.directory: Final = directory
         self.recovery: Final[RecoveryReport] = opened.report
         self.sealed_cause = opened.sealed_cause
         self._facts = facts
-        self._seed = facts.seed
-        self._data: File = opened.data
-        self._entries = opened.entries
+        self._gen = Generation(
+            volume_id=facts.volume_id,
+            number=facts.generation,
+            seed=facts.seed,
+            data=opened.data,
+            entries=opened.entries,
+            on_damage=self._note_damage,
+        )
         self._is_closed = False
-        self._is_index_suspect = False
+        self._successor: object | None = None  # while there is one, nothing is cut off the tail
+        # Held by every call of the owner; a switch of generations holds it to keep the owner waiting.
+        self._owner = threading.RLock()  # taken before `_sync_lock`
         self._sync_lock = threading.Lock()  # one sync or checkpoint at a time; taken before `_lock`
         self._lock = threading.Lock()  # guards what follows; never held across a call to the disk
         self._tally = opened.tally
@@ -148,6 +153,10 @@ class Volume:
 
     def __repr__(self) -> str:
         return f"Volume({self.volume_id}, generation {self.generation}, {self._tail} bytes)"
+
+    @property
+    def generation(self) -> int:
+        return self._facts.generation
 
     # --- from and to the disk ---------------------------------------------------------------------
 
@@ -203,10 +212,10 @@ class Volume:
     def _settle(self, torn: list[tuple[int, int]]) -> None:
         """Make the file as long as what counts, remember torn stretches, and set the checkpoint."""
         try:
-            if self._data.size() != self._tail:
-                self._data.truncate(self._tail)
+            if self._gen.data.size() != self._tail:
+                self._gen.data.truncate(self._tail)
             for content in encode_note(torn):
-                self._append_note(content)
+                self._append_content(KIND_NOTE, content, 0)
         except OSError as error:
             self.seal(f"recovery could not write: {error}")
             return
@@ -230,11 +239,7 @@ class Volume:
         with self._sync_lock:
             self._is_closed = True
             self.sealed_cause = self.sealed_cause or "closed"
-            # The descriptors close when the last reader in another thread lets go.
-            self._data = closed = ClosedFile()
-            self._entries = EntryTable(
-                IndexFile(closed, volume_id=self.volume_id, generation=self.generation, seed=self._seed)
-            )
+            self._gen = self._gen.closed()
 
     def seal(self, cause: str) -> None:
         """Take no more writes."""
@@ -254,6 +259,8 @@ class Volume:
                 tally.stamp_max,
                 tally.damaged_count,
                 sum(extent.stored_size for extent in self._in_flight.values()),
+                tally.dead_count,
+                tally.kept_bytes,
             )
 
     def damages(self) -> list[Damage]:
@@ -286,29 +293,30 @@ class Volume:
         encoded = encode_metadata(metadata)
         data_size = len(data)
         size = stored_size(len(encoded), data_size)
-        self._check_new(needle_id, data_size, size)
-        data_crc = crc32c(data)
-        if crc is not None and crc != data_crc:
-            raise ChecksumMismatch(f"the data has CRC-32C {data_crc:08x}, its sender says {crc:08x}")
-        offset = self._tail
-        header, header_crc = encode_header(
-            KIND_DATA, 0, needle_id, encoded, data_size, place_seed(self._seed, offset)
-        )
-        table = block_table(data) if data_size > BLOCK_SIZE else b""
-        footer = encode_footer(header_crc, stamp, data_crc, table)
-        padding = PADDINGS[size - len(header) - data_size - len(footer)]
-        self._write_tail((header, data, footer + padding), size)
-        entry = encode_entry(offset, len(encoded), data_size, data_crc)
-        tally = self._tally
-        with self._lock:
-            self._entries.put(needle_id, entry)
-            self._tail = offset + size
-            tally.live_count += 1
-            tally.live_bytes += size
-            if needle_id > tally.needle_id_max:
-                tally.needle_id_max = needle_id
-            if stamp > tally.stamp_max:
-                tally.stamp_max = stamp
+        with self._owner:
+            self._check_new(needle_id, data_size, size)
+            data_crc = crc32c(data)
+            if crc is not None and crc != data_crc:
+                raise ChecksumMismatch(f"the data has CRC-32C {data_crc:08x}, its sender says {crc:08x}")
+            offset = self._tail
+            header, header_crc = encode_header(
+                KIND_DATA, 0, needle_id, encoded, data_size, place_seed(self._gen.seed, offset)
+            )
+            table = block_table(data) if data_size > BLOCK_SIZE else b""
+            footer = encode_footer(header_crc, stamp, data_crc, table)
+            padding = PADDINGS[size - len(header) - data_size - len(footer)]
+            self._write_tail((header, data, footer + padding), size)
+            entry = encode_entry(offset, len(encoded), data_size, data_crc)
+            tally = self._tally
+            with self._lock:
+                self._gen.entries.put(needle_id, entry)
+                self._tail = offset + size
+                tally.live_count += 1
+                tally.live_bytes += size
+                if needle_id > tally.needle_id_max:
+                    tally.needle_id_max = needle_id
+                if stamp > tally.stamp_max:
+                    tally.stamp_max = stamp
         return Placed(size, data_crc, offset)
 
     def reserve(self, needle_id: int, metadata: NeedleMetadata, data_size: int) -> Extent:
@@ -320,27 +328,33 @@ class Volume:
                 `append` does.
         """
         encoded = encode_metadata(metadata)
-        size = stored_size(len(encoded), data_size)
-        self._check_new(needle_id, data_size, size)
-        offset = self._tail
+        with self._owner:
+            self._check_new(needle_id, data_size, stored_size(len(encoded), data_size))
+            return self._reserve(needle_id, encoded, data_size, flags=FLAG_STREAMED, is_allocated=True)
+
+    def _reserve(
+        self, needle_id: int, metadata: bytes, data_size: int, *, flags: int, is_allocated: bool
+    ) -> Extent:
+        offset, size = self._tail, stored_size(len(metadata), data_size)
         header, header_crc = encode_header(
-            KIND_DATA, FLAG_STREAMED, needle_id, encoded, data_size, place_seed(self._seed, offset)
+            KIND_DATA, flags, needle_id, metadata, data_size, place_seed(self._gen.seed, offset)
         )
         try:
-            self._data.allocate(offset, size)
-            if self._data.size() < offset + size:
-                self._data.truncate(offset + size)  # where allocating is not supported: at least its length
-            write_all(self._data, [header], offset)
+            if is_allocated:
+                self._gen.data.allocate(offset, size)
+            if self._gen.data.size() < offset + size:
+                self._gen.data.truncate(offset + size)  # where nothing was allocated: at least its length
+            write_all(self._gen.data, [header], offset)
         except OSError as error:
             self._roll_back(error)
         with self._lock:
             extent = Extent(
                 self,
-                self._data,
+                self._gen.data,
                 needle_id=needle_id,
                 offset=offset,
                 stored_size=size,
-                metadata_size=len(encoded),
+                metadata_size=len(metadata),
                 data_offset=offset + len(header),
                 data_size=data_size,
                 header_crc=header_crc,
@@ -355,49 +369,61 @@ class Volume:
 
     def finish_extent(self, extent: Extent, stamp: int) -> Placed:
         """For `Extent.finish`."""
-        if self.sealed_cause is not None:
-            extent.abort()
-            self.check_writable()
-        if (found := self._find(extent.needle_id)) is not None:
-            extent.abort()
-            assert found.is_deleted
-            raise NeedleVoid(f"volume {self.volume_id}: needle {extent.needle_id} was deleted before it came")
-        try:
-            extent.write_footer(stamp)
-        except OSError as error:
-            self._wipe(extent)
-            extent.abort()
-            raise self._write_error(error) from error
+        with self._owner:
+            if self.sealed_cause is not None:
+                extent.abort()
+                self.check_writable()
+            if (found := self._gen.find_checked(extent.needle_id)) is not None:
+                extent.abort()
+                assert found.is_deleted
+                raise NeedleVoid(
+                    f"volume {self.volume_id}: needle {extent.needle_id} was deleted before it came"
+                )
+            try:
+                extent.write_footer(stamp)
+            except OSError as error:
+                self._wipe(extent)
+                extent.abort()
+                raise self._write_error(error) from error
+            self._settle_extent(extent, stamp)
+        return Placed(extent.stored_size, extent.crc, extent.offset)
+
+    def _settle_extent(self, extent: Extent, stamp: int, flags: int = 0) -> None:
+        """Its footer is on file: from now on it is a needle."""
         extent.close()
-        entry = encode_entry(extent.offset, extent.metadata_size, extent.data_size, extent.crc)
+        entry = encode_entry(extent.offset, extent.metadata_size, extent.data_size, extent.crc, flags)
         with self._lock:
             self._release(extent)
-            self._entries.put(extent.needle_id, entry)
+            self._gen.entries.put(extent.needle_id, entry)
             for tally in self._tallies_after(extent):
                 tally.live_count += 1
                 tally.live_bytes += extent.stored_size
                 tally.needle_id_max = max(tally.needle_id_max, extent.needle_id)
                 tally.stamp_max = max(tally.stamp_max, stamp)
-        return Placed(extent.stored_size, extent.crc, extent.offset)
 
     def abort_extent(self, extent: Extent) -> None:
         """For `Extent.abort`."""
-        extent.close()
-        is_tail = extent.offset + extent.stored_size == self._tail and self.sealed_cause is None
-        if is_tail:
-            # Neither watermark nor checkpoint has passed an open extent, so its bytes are nobody's.
-            try:
-                self._data.truncate(extent.offset)
-            except OSError as error:
-                log.warning("truncate failed", extra={"volume_id": self.volume_id, "cause": str(error)})
-                is_tail = False
-        with self._lock:
-            self._release(extent)
-            if is_tail:
-                self._tail = extent.offset
+        with self._owner:
+            extent.close()
+            is_tail = extent.offset + extent.stored_size == self._tail and self.sealed_cause is None
+            if is_tail and self._successor is None:
+                # Neither watermark nor checkpoint has passed an open extent, so its bytes are nobody's.
+                # (A successor may have: what it has seen must not become another record's.)
+                try:
+                    self._gen.data.truncate(extent.offset)
+                except OSError as error:
+                    log.warning("truncate failed", extra={"volume_id": self.volume_id, "cause": str(error)})
+                    is_tail = False
             else:
+                is_tail = False
+            with self._lock:
+                self._release(extent)
+                if is_tail:
+                    self._tail = extent.offset
+                    return
                 for tally in self._tallies_after(extent):
                     tally.dead_bytes += extent.stored_size
+                    tally.dead_count += 1
                     tally.needle_id_max = max(tally.needle_id_max, extent.needle_id)
 
     def _release(self, extent: Extent) -> None:
@@ -416,33 +442,37 @@ class Volume:
         except OSError as error:
             self.seal(f"half a footer at {extent.offset} could not be taken back: {error}")
 
-    def delete(self, needle_id: int, *, stamp: int) -> bool:
+    def delete(self, needle_id: int, *, stamp: int, is_last: bool = False) -> bool:
         """Append a tombstone; returns whether a live needle died of it.
 
         An id that was never written gets one too, and can never be written from then on.  One that is
         deleted already is left alone.
 
+        Args:
+            is_last: the needle's object was deleted, not replaced: older versions of it are dead as well.
         Raises:
             VolumeSealed, DiskFull, WriteFailed, ReadFailed, BadRequest: as `append`.  Never VolumeFull.
         """
         check_needle_id(needle_id)
-        self.check_writable()
-        found = self._find(needle_id)
-        if found is not None and found.is_deleted:
-            return False
-        offset = self._append_mark(KIND_TOMBSTONE, needle_id, stamp)
-        if found is None:
-            entry = encode_entry(offset, 0, 0, 0, FLAG_DELETED)
-        else:
-            entry = encode_entry(offset, found.metadata_size, found.data_size, found.crc, FLAG_DELETED)
-        with self._lock:
-            self._entries.put(needle_id, entry)
-            self._count_mark(needle_id, stamp)
-            if found is not None:
-                size = stored_size(found.metadata_size, found.data_size)
-                self._tally.live_count -= 1
-                self._tally.live_bytes -= size
-                self._tally.dead_bytes += size
+        with self._owner:
+            self.check_writable()
+            found = self._gen.find_checked(needle_id)
+            if found is not None and found.is_deleted:
+                return False
+            offset = self._append_mark(KIND_TOMBSTONE, needle_id, stamp, flags=FLAG_LAST if is_last else 0)
+            if found is None:
+                entry = encode_entry(offset, 0, 0, 0, FLAG_DELETED)
+            else:
+                entry = encode_entry(offset, found.metadata_size, found.data_size, found.crc, FLAG_DELETED)
+            with self._lock:
+                self._gen.entries.put(needle_id, entry)
+                self._count_mark(needle_id, stamp)
+                if found is not None:
+                    size = stored_size(found.metadata_size, found.data_size)
+                    self._tally.live_count -= 1
+                    self._tally.live_bytes -= size
+                    self._tally.dead_count += 1
+                    self._tally.dead_bytes += size
         return found is not None
 
     def restamp(self, needle_id: int, *, stamp: int) -> None:
@@ -453,18 +483,33 @@ class Volume:
             VolumeSealed, DiskFull, WriteFailed, ReadFailed, BadRequest: as `append`.  Never VolumeFull.
         """
         check_needle_id(needle_id)
-        self.check_writable()
-        found = self._find(needle_id)
-        if found is None or found.is_deleted:
-            raise self._absent(needle_id)
-        self._append_mark(KIND_RESTAMP, needle_id, stamp)
-        with self._lock:
-            self._count_mark(needle_id, stamp)
+        with self._owner:
+            self.check_writable()
+            found = self._gen.find_checked(needle_id)
+            if found is None or found.is_deleted:
+                raise self._gen.absent(needle_id)
+            self._append_mark(KIND_RESTAMP, needle_id, stamp)
+            with self._lock:
+                self._count_mark(needle_id, stamp)
 
-    def _append_mark(self, kind: int, needle_id: int, stamp: int) -> int:
+    def record_bucket(self, record: BucketRecord, *, stamp: int) -> None:
+        """Append that a bucket was made or deleted.  Not durable until `sync`.
+
+        Raises:
+            VolumeSealed, DiskFull, WriteFailed: as `append`.  Never VolumeFull.
+        """
+        content = encode_bucket(record)
+        with self._owner:
+            self.check_writable()
+            try:
+                self._append_content(KIND_BUCKET, content, stamp)
+            except OSError as error:
+                self._roll_back(error)
+
+    def _append_mark(self, kind: int, needle_id: int, stamp: int, *, flags: int = 0) -> int:
         """Write a tombstone or restamp at the tail, which the caller then moves; returns its offset."""
         offset = self._tail
-        mark = encode_mark(kind, needle_id, stamp, place_seed(self._seed, offset))
+        mark = encode_mark(kind, needle_id, stamp, place_seed(self._gen.seed, offset), flags=flags)
         self._write_tail((mark,), MARK_SIZE)
         return offset
 
@@ -475,16 +520,23 @@ class Volume:
         tally.needle_id_max = max(tally.needle_id_max, needle_id)
         tally.stamp_max = max(tally.stamp_max, stamp)
 
-    def _append_note(self, content: bytes) -> None:
-        header, header_crc = encode_header(
-            KIND_NOTE, 0, 0, b"", len(content), place_seed(self._seed, self._tail)
-        )
-        footer = encode_footer(header_crc, 0, crc32c(content))
-        size = stored_size(0, len(content))
-        padding = bytes(size - len(header) - len(content) - len(footer))
-        write_all(self._data, [header, content, footer, padding], self._tail)
-        self._tail += size
-        self._tally.dead_bytes += size
+    def _append_content(self, kind: int, content: bytes, stamp: int) -> int:
+        """Write a note, bucket or void record at the tail; returns its offset.
+
+        Raises:
+            OSError: as the system gave it.
+        """
+        offset = self._tail
+        record = encode_content(kind, content, stamp, place_seed(self._gen.seed, offset))
+        write_all(self._gen.data, [record], offset)
+        with self._lock:
+            self._tail += len(record)
+            self._tally.stamp_max = max(self._tally.stamp_max, stamp)
+            if kind == KIND_NOTE:
+                self._tally.dead_bytes += len(record)
+            else:
+                self._tally.kept_bytes += len(record)
+        return offset
 
     def check_writable(self) -> None:
         """Refuse when sealed.
@@ -502,7 +554,7 @@ class Volume:
             check_needle_id(needle_id)
             check_data_size(data_size)
         if needle_id <= self._tally.needle_id_max:
-            found = self._find(needle_id)
+            found = self._gen.find_checked(needle_id)
             if found is not None and found.is_deleted:
                 raise NeedleVoid(f"volume {self.volume_id}: needle {needle_id} was deleted")
             if found is not None or needle_id in self._reserved_ids:
@@ -511,17 +563,17 @@ class Volume:
             raise VolumeFull(
                 f"volume {self.volume_id} has {self.capacity - self._tail} bytes left, not {size}"
             )
-        if self._entries.pending_count >= PENDING_MAX:
+        if self._gen.entries.pending_count >= PENDING_MAX:
             self.sync()
-            if self._entries.pending_count >= PENDING_MAX:
+            if self._gen.entries.pending_count >= PENDING_MAX:
                 raise DiskFull(f"volume {self.volume_id}: its index cannot be written")
 
     def _write_tail(self, buffers: tuple[Buffer, ...], size: int) -> None:
         """Write at the tail, which the caller then moves; on failure the bytes are taken back."""
         try:
-            written = self._data.pwritev(buffers, self._tail)
+            written = self._gen.data.pwritev(buffers, self._tail)
             if written != size:
-                write_rest(self._data, buffers, self._tail, written)
+                write_rest(self._gen.data, buffers, self._tail, written)
         except OSError as error:
             self._roll_back(error)
 
@@ -529,7 +581,7 @@ class Volume:
         """Cut what a failed write may have left behind the tail, or seal; raises what became of it."""
         failure = self._write_error(error)
         try:
-            self._data.truncate(self._tail)
+            self._gen.data.truncate(self._tail)
         except OSError as truncate_error:
             self.seal(f"half a record at {self._tail} could not be taken back: {truncate_error}")
         raise failure from error
@@ -566,7 +618,7 @@ class Volume:
                 raise DiskFull(f"volume {self.volume_id}: its index cannot be written")
             if reach == self._checkpoint:
                 return
-            index = self._entries.index
+            index = self._gen.entries.index
             assert index is not None
             header = IndexHeader(sequence=self._sequence + 1, checkpoint=reach, tally=tally)
             self._sync_index(index)
@@ -583,12 +635,12 @@ class Volume:
         with self._lock:
             self.check_writable()
             reach, tally = self._settled()
-            batch = self._entries.begin_flush()
+            batch = self._gen.entries.begin_flush()
         try:
-            self._data.fdatasync()
+            self._gen.data.fdatasync()
         except OSError as error:
             with self._lock:
-                self._entries.cancel_flush()
+                self._gen.entries.cancel_flush()
             self.seal(f"sync of the data file failed: {error}")
             raise WriteFailed(f"volume {self.volume_id}: sync failed: {error}") from error
         try:
@@ -596,11 +648,11 @@ class Volume:
         except OSError as error:
             # The needles are durable, and a scan after a crash finds them.  Their entries wait in memory.
             with self._lock:
-                self._entries.cancel_flush()
+                self._gen.entries.cancel_flush()
             log.warning("index not written", extra={"volume_id": self.volume_id, "cause": str(error)})
             return reach, tally, False
         with self._lock:
-            self._entries.end_flush()
+            self._gen.entries.end_flush()
             self._durable = max(self._durable, reach)
         return reach, tally, True
 
@@ -611,7 +663,7 @@ class Volume:
         return self._tail, self._tally.copy()
 
     def _write_index(self, batch: dict[int, bytes], reach: int) -> None:
-        index = self._entries.index
+        index = self._gen.entries.index
         assert index is not None
         index.put_many(batch)
         if reach > self._durable:
@@ -623,7 +675,7 @@ class Volume:
         except OSError as error:
             # Entries may vanish from memory now without being on the disk.  What is durable of the file is
             # that of the last checkpoint, so opening the volume anew puts everything right.
-            self._is_index_suspect = True
+            self._gen.is_suspect = True
             self.seal(f"sync of the index failed: {error}")
             raise WriteFailed(f"volume {self.volume_id}: sync of its index failed: {error}") from error
 
@@ -637,8 +689,7 @@ class Volume:
         Raises:
             ReadFailed: the index cannot be read.
         """
-        entry = self._entry(needle_id, nowait=nowait)
-        return None if entry is None else decode_entry(entry)
+        return self._gen.find(needle_id, nowait=nowait)
 
     def read(self, needle_id: int, *, nowait: bool = False, found: Found | None = None) -> NeedleRead:
         """Read a whole needle and check every byte of it.
@@ -651,26 +702,7 @@ class Volume:
             NeedleCorrupt: it is damaged.  Never answered as absent.
             ReadFailed: the disk refused.
         """
-        if found is None:
-            entry = self._entry(needle_id, nowait=nowait)
-            found = None if entry is None else decode_entry(entry)
-            if found is None:
-                raise self._absent(needle_id)
-        data_size, offset = found.data_size, found.offset
-        if not found.is_deleted and data_size <= READ_AT_ONCE_MAX:
-            size = HEADER_SIZE + found.metadata_size + data_size + table_size(data_size) + FOOTER_SIZE
-            buffer = self._fetch(needle_id, size, offset, nowait=nowait)
-            with contextlib.suppress(NeedleCorrupt):
-                return decode_needle(buffer, needle_id, place_seed(self._seed, offset))
-        # It is large, or something disagrees.  The needle's own header knows better than its entry, in
-        # which one flipped bit must not make us fetch gigabytes.
-        offset, header, _ = self._locate(needle_id, nowait=nowait)
-        size = header.table_offset + table_size(header.data_size) + FOOTER_SIZE
-        buffer = self._fetch(needle_id, size, offset, nowait=nowait)
-        try:
-            return decode_needle(buffer, needle_id, place_seed(self._seed, offset))
-        except NeedleCorrupt as error:
-            raise self._damaged(needle_id, offset, error.message) from error
+        return self._gen.read(needle_id, nowait=nowait, found=found)
 
     def open_needle(self, needle_id: int, *, nowait: bool = False) -> NeedleReader:
         """Open a needle for reading parts of it; each part is checked.
@@ -680,16 +712,7 @@ class Volume:
         Raises:
             NoSuchNeedle, NeedleCorrupt, ReadFailed: see `read`.
         """
-        offset, header, metadata = self._locate(needle_id, nowait=nowait)
-        return NeedleReader(
-            self._data,
-            volume_id=self.volume_id,
-            offset=offset,
-            header=header,
-            metadata_bytes=metadata,
-            on_damage=self._damaged,
-            nowait=nowait,
-        )
+        return self._gen.open_needle(needle_id, nowait=nowait)
 
     def records(self) -> Iterator[Record]:
         """All records in the order they were written, for rebuilds and verification.
@@ -697,81 +720,36 @@ class Volume:
         Covers what was appended before the call; open extents show as unfinished.  Reads and checks every
         byte: run it in a thread.
         """
-        return scan(self._data, self._seed, SUPERBLOCK_SIZE, min(self._tail, self._data.size()))
+        gen = self._gen
+        return gen.records(SUPERBLOCK_SIZE, min(self._tail, gen.data.size()))
 
-    def _entry(self, needle_id: int, *, nowait: bool) -> bytes | bytearray | None:
-        try:
-            return self._entries.get(needle_id, nowait=nowait)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            raise ReadFailed(f"volume {self.volume_id}: index entry of {needle_id}: {error}") from error
+    def live_bitmap(self, first_id: int, count: int) -> bytes:
+        """Which of `count` needles from `first_id` on are live: bit i & 7 of byte i >> 3 is the i-th.
 
-    def _fetch(self, needle_id: int, size: int, offset: int, *, nowait: bool) -> bytearray:
-        try:
-            return read_exactly(self._data, size, offset, nowait=nowait)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            raise ReadFailed(f"volume {self.volume_id}, needle {needle_id} at {offset}: {error}") from error
-
-    def _find(self, needle_id: int) -> Found | None:
-        """`find`, but a deleted needle has to have a tombstone: one flipped bit must not delete."""
-        found = self.find(needle_id)
-        if found is None or not found.is_deleted:
-            return found
-        with contextlib.suppress(NoSuchNeedle):
-            offset, header, _ = self._locate(needle_id, nowait=False)
-            return Found(offset, header.metadata_size, header.data_size, found.crc, is_deleted=False)
-        return found
-
-    def _locate(self, needle_id: int, *, nowait: bool) -> tuple[int, Header, bytes]:
-        """Offset, header and metadata of a live needle: what the file says, with the index as a hint.
+        Trailing zero bytes are left out.
 
         Raises:
-            NoSuchNeedle, NeedleCorrupt, ReadFailed, BlockingIOError: see `read`.
+            ReadFailed: the index cannot be read.
         """
-        entry = self._entry(needle_id, nowait=nowait)
-        hint = None if entry is None else decode_entry(entry)
-        if hint is None:
-            raise self._absent(needle_id)
-        metadata_size = 0 if hint.is_deleted else hint.metadata_size
         try:
-            found = read_header(
-                self._data, self._seed, hint.offset, metadata_size=metadata_size, nowait=nowait
-            )
-        except BlockingIOError:
-            raise
+            return self._gen.entries.live_bitmap(first_id, count)
         except OSError as error:
-            raise ReadFailed(
-                f"volume {self.volume_id}, needle {needle_id} at {hint.offset}: {error}"
-            ) from error
-        is_its_own = found is not None and found[0].needle_id == needle_id
-        if found is not None and is_its_own and found[0].kind == KIND_DATA:
-            return hint.offset, *found
-        if hint.is_deleted or (found is not None and is_its_own and found[0].kind == KIND_TOMBSTONE):
-            raise self._absent(needle_id)
-        problem = "header does not match its CRC" if found is None else "another record is in its place"
-        raise self._damaged(needle_id, hint.offset, problem)
+            raise ReadFailed(f"the index of volume {self.volume_id} cannot be read: {error}") from error
 
-    def _absent(self, needle_id: int) -> StoreError:
-        if self._is_index_suspect:
-            return ReadFailed(f"volume {self.volume_id}: its index is not to be trusted until it is reopened")
-        return NoSuchNeedle(f"volume {self.volume_id} has no needle {needle_id}")
-
-    def _damaged(self, needle_id: int, offset: int, problem: str) -> NeedleCorrupt:
-        """Count damage, once for each needle; returns the error to raise."""
-        found = self.find(needle_id)
+    def _note_damage(self, gen: Generation, needle_id: int, offset: int, problem: str) -> None:
+        """Count damage, once for each needle."""
+        found = gen.find(needle_id)
         damage = Damage(self.volume_id, offset, 0, needle_id, problem)
         with self._lock:
-            is_known = needle_id in self._damages or (found is not None and found.is_damaged)
+            is_known = (
+                gen is not self._gen or needle_id in self._damages or (found is not None and found.is_damaged)
+            )
             if not is_known:
                 self._tally.damaged_count += 1
-                if len(self._damages) < DAMAGES_MAX:
-                    self._damages[needle_id] = damage
+            if gen is self._gen and len(self._damages) < DAMAGES_MAX:
+                self._damages.setdefault(needle_id, damage)
         if not is_known:
             log.error("damage found", extra=msgspec.structs.asdict(damage))
-        return NeedleCorrupt(f"volume {self.volume_id}, needle {needle_id} at {offset}: {problem}")
 
 
 def write_error(where: str, error: OSError) -> StoreError:

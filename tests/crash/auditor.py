@@ -181,7 +181,11 @@ class Auditor:
         figures = volume.figures()
         assert figures.live_count == live_count
         assert figures.file_size == (
-            SUPERBLOCK_SIZE + figures.live_bytes + figures.dead_bytes + figures.in_flight_bytes
+            SUPERBLOCK_SIZE
+            + figures.live_bytes
+            + figures.dead_bytes
+            + figures.kept_bytes
+            + figures.in_flight_bytes
         )
 
     def check_promises(self, volume: Volume) -> None:
@@ -228,11 +232,13 @@ class Auditor:
         # A broken upload at the end is cut off, and its id forgotten.  All else is the same.
         assert after.needle_id_max <= before.needle_id_max
         cut = volume.recovery.cut_bytes
+        assert after.dead_count == before.dead_count or (cut and after.dead_count < before.dead_count)
         same = msgspec.structs.replace(
             after,
             needle_id_max=before.needle_id_max,
             file_size=after.file_size + cut,
             dead_bytes=after.dead_bytes + cut,
+            dead_count=before.dead_count,
         )
         assert same == before
         self.check(volume)

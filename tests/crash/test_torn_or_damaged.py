@@ -376,10 +376,19 @@ def test_with_the_manifest_damaged_and_two_generations_nothing_is_guessed() -> N
     disk.open(data_path(DIRECTORY, 2), create=True).pwritev(
         [encode_superblock(msgspec.structs.replace(facts, generation=2))], 0
     )
-    check_rest(Volume.open(disk, DIRECTORY), 1)
+    check_rest(Volume.open(disk, DIRECTORY, read_only=True), 1)
     overwrite(disk, MANIFEST, 0, b"?")
     with pytest.raises(ManifestCorrupt, match="2 data files"):
         Volume.open(disk, DIRECTORY)
+
+
+def test_files_of_other_generations_are_removed_when_the_volume_is_opened_for_writing() -> None:
+    disk, volume = filled(synced=1)
+    volume.close()
+    for name in ("g2.vol", "g2.idx", "g3.vol", "lost-g1-4096", "g2.vol.txt"):
+        disk.open(f"{DIRECTORY}/{name}", create=True)
+    check_rest(Volume.open(disk, DIRECTORY), 1)
+    assert disk.list(DIRECTORY) == ["g1.idx", "g1.vol", "g2.vol.txt", "lost-g1-4096", "manifest"]
 
 
 def test_a_lost_manifest_of_a_volume_with_needles_is_restored() -> None:

@@ -65,8 +65,8 @@ def example_text(disk: SimDisk) -> str:
         *dump(data, tombstone, len(data), "its tombstone"),
         "",
         index_path(DIRECTORY, 1),
-        *dump(index, 0, 80, "header slot A, sequence 0: the empty volume"),
-        *dump(index, 512, 592, "header slot B, sequence 1: the checkpoint of closing"),
+        *dump(index, 0, 96, "header slot A, sequence 0: the empty volume"),
+        *dump(index, 512, 608, "header slot B, sequence 1: the checkpoint of closing"),
         *dump(index, 1024, 1040, "watermark"),
         *dump(index, entry_offset(1), entry_offset(2), "entry of needle 1: deleted"),
     ]

@@ -307,7 +307,7 @@ def test_entries_in_memory_are_bounded(volume: Volume, monkeypatch: pytest.Monke
     monkeypatch.setattr("storage.volume.PENDING_MAX", 10)
     for needle_id in range(1, 35):
         volume.append(needle_id, METADATA, b"never synced", stamp=needle_id)
-        assert volume._entries.pending_count <= 10
+        assert volume._gen.entries.pending_count <= 10
     assert bytes(volume.read(1).data) == b"never synced"
 
 
