@@ -18,7 +18,7 @@ import enum
 import logging
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 import msgspec
@@ -179,13 +179,21 @@ def scan(file: File, seed: int, start: int, end: int) -> Iterator[Record]:
         Records and gaps that together cover `start` to `end` exactly.  The last one is BAD when it would
         reach beyond `end`, and is then cut to it.
     """
+    return (found for found in scan_in_steps(file, seed, start, end) if isinstance(found, Record))
+
+
+def scan_in_steps(file: File, seed: int, start: int, end: int) -> Iterator[Record | int]:
+    """`scan`, for those who pause now and then: an offset comes in between for each window's worth of a
+    record or gap that is larger than that."""
     window = Window(file, end)
     offset = start
     while offset < end:
         record = _whole_in_memory(window, seed, offset)
         if record is None:
             header = _header_at(window, seed, offset)
-            record = _record(window, header, offset, end) if header else _gap(window, seed, offset, end)
+            record = yield from (
+                _record(window, header, offset, end) if header else _gap(window, seed, offset, end)
+            )
         yield record
         offset = record.end
 
@@ -244,7 +252,7 @@ def _header_at(window: Window, seed: int, offset: int) -> Header | None:
         return None
 
 
-def _gap(window: Window, seed: int, start: int, end: int) -> Record:
+def _gap(window: Window, seed: int, start: int, end: int) -> Generator[int, None, Record]:
     """Look for the next valid header: its CRC is bound to its offset, so no data can pose as one."""
     offset = start
     is_zero = True
@@ -261,6 +269,8 @@ def _gap(window: Window, seed: int, start: int, end: int) -> Record:
                 break
             is_zero = False
             offset += ALIGNMENT - offset % ALIGNMENT
+        else:
+            yield offset
     offset = min(offset, end)
     return Record(
         start,
@@ -272,7 +282,7 @@ def _gap(window: Window, seed: int, start: int, end: int) -> Record:
     )
 
 
-def _record(window: Window, header: Header, offset: int, end: int) -> Record:
+def _record(window: Window, header: Header, offset: int, end: int) -> Generator[int, None, Record]:
     record = Record(
         offset,
         header.stored_size,
@@ -290,7 +300,7 @@ def _record(window: Window, header: Header, offset: int, end: int) -> Record:
         return record
     front = window.view(offset, header.data_offset)
     record.metadata_bytes = bytes(front[HEADER_SIZE:])
-    data_crc, table = _read_data(window, header, offset, record)
+    data_crc, table = yield from _read_data(window, header, offset, record)
     footer_bytes = window.view(offset + header.table_offset, table_size(header.data_size) + FOOTER_SIZE)
     footer = decode_footer(header.crc, footer_bytes)
     record.is_unreadable = bool(window.unreadable) and window.was_unreadable(offset, record.end)
@@ -314,7 +324,9 @@ def _record(window: Window, header: Header, offset: int, end: int) -> Record:
     return record
 
 
-def _read_data(window: Window, header: Header, offset: int, record: Record) -> tuple[int, bytes]:
+def _read_data(
+    window: Window, header: Header, offset: int, record: Record
+) -> Generator[int, None, tuple[int, bytes]]:
     """Run over the data; its CRC and its block table."""
     start, size = offset + header.data_offset, header.data_size
     if header.kind in KINDS_WITH_CONTENT and size <= CONTENT_SIZE_MAX:
@@ -326,4 +338,6 @@ def _read_data(window: Window, header: Header, offset: int, record: Record) -> t
         block = window.view(start + at, min(BLOCK_SIZE, size - at))
         data_crc = crc32c(block, data_crc)
         table += crc32c(block).to_bytes(CRC_SIZE, "little")
+        if (at + BLOCK_SIZE) % WINDOW_SIZE == 0:
+            yield start + at + len(block)
     return data_crc, bytes(table)
