@@ -54,6 +54,8 @@ class Damage(msgspec.Struct, frozen=True):
     length: int
     needle_id: int | None  # None: its header is unreadable and the index does not know either
     problem: str
+    bucket: str | None = None  # where somebody has looked, and the header is readable
+    key: str | None = None
 
 
 class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
