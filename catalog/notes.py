@@ -14,8 +14,9 @@ from catalog.bookkeeping import Bookkeeping
 from catalog.rows import NOTE_COLUMNS
 from transport.messages import BucketNote
 
-_NOTE = f"INSERT OR REPLACE INTO bucket_notes (disk_id, {NOTE_COLUMNS}) SELECT id, ?, ?, ?, ?, ? FROM disks"
-_NOTE_ALL = (
+# One bucket to all disks, and all buckets to one disk.
+NOTE = f"INSERT OR REPLACE INTO bucket_notes (disk_id, {NOTE_COLUMNS}) SELECT id, ?, ?, ?, ?, ? FROM disks"
+NOTE_ALL = (
     f"INSERT INTO bucket_notes (disk_id, {NOTE_COLUMNS})"
     " SELECT ?, id, name, created_ms, 0, created_ms << 16 FROM buckets WHERE name IS NOT NULL"
 )
@@ -35,8 +36,8 @@ class BucketNotes(Bookkeeping):
 
     def _note_bucket(self, note: BucketNote) -> None:
         """Every disk is to write this down, in the place of what it had still to write of this bucket."""
-        self._execute(_NOTE, msgspec.structs.astuple(note))
+        self._execute(NOTE, msgspec.structs.astuple(note))
 
     def _note_buckets_for(self, disk_id: str) -> None:
         """A new disk is to write down all buckets that there are."""
-        self._execute(_NOTE_ALL, (disk_id,))
+        self._execute(NOTE_ALL, (disk_id,))

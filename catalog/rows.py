@@ -124,6 +124,20 @@ VOLUME_COLUMNS = (
     "id, uuid, capacity, needle_id_reserved, state, created_ms, verified_ms,"
     " verify_started_ms, verify_generation, verify_offset, swept_stamp"
 )
+# The same, of a file that has the first schema still.
+VOLUME_COLUMNS_1 = "id, uuid, capacity, needle_id_reserved, state, 0, NULL, 0, 0, 0, 0"
+
+
+def volume_rows(rows: list[tuple[Any, ...]], copies: list[tuple[int, str]]) -> list[VolumeRow]:
+    """
+    Args:
+        rows: the columns of volumes.
+        copies: (volume id, disk id) of each copy.
+    """
+    disk_ids: dict[int, list[str]] = {}
+    for volume_id, disk_id in copies:
+        disk_ids.setdefault(volume_id, []).append(disk_id)
+    return [VolumeRow(*(columns + (disk_ids.get(columns[0], []),))) for columns in rows]
 
 
 class JobRow(msgspec.Struct, frozen=True):
@@ -180,6 +194,20 @@ def api_key_row(columns: tuple[Any, ...]) -> ApiKeyRow:
     hashed = HashedSecret(salt, digest)
     return ApiKeyRow(
         key_id, name, hashed, permissions, unpack_map(buckets), bool(is_enabled), epoch, created_ms
+    )
+
+
+def api_key_columns(row: ApiKeyRow) -> tuple[Any, ...]:
+    return (
+        row.id,
+        row.name,
+        row.hashed.salt,
+        row.hashed.digest,
+        row.permissions,
+        pack_map(row.buckets),
+        row.is_enabled,
+        row.epoch,
+        row.created_ms,
     )
 
 

@@ -214,17 +214,24 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path, steps: tuple[st
         raise FormatUnsupported(
             f"SQLite {wanted} or later is needed, this Python has {sqlite3.sqlite_version}"
         )
+    is_empty = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
+    is_new = is_empty and _pragma(connection, "user_version") == 0
+    version = 0 if is_new else version_of(connection, path, steps)
+    if version < len(steps):
+        _run(connection, steps[version:], len(steps))
+    return version
+
+
+def version_of(connection: sqlite3.Connection, path: Path, steps: tuple[str, ...] = STEPS) -> int:
+    """How many steps a file that holds a catalog has been through; raises as above."""
     version = _pragma(connection, "user_version")
     if version > len(steps):
         raise SchemaNewer(
             f"the catalog {path} has schema {version}, this release knows up to {len(steps)}:"
             " run the release that wrote it, or a later one"
         )
-    has_tables = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
-    if has_tables and (version < 1 or _pragma(connection, "application_id") != APPLICATION_ID):
+    if version < 1 or _pragma(connection, "application_id") != APPLICATION_ID:
         raise corrupt(path, "it is an SQLite file, but not a catalog of Warehouse")
-    if version < len(steps):
-        _run(connection, steps[version:], len(steps))
     return version
 
 

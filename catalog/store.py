@@ -50,6 +50,7 @@ from catalog.rows import (
     needle_damage,
     object_row,
     upload_row,
+    volume_rows,
 )
 from catalog.schema import bring_up_to_date
 from errors import (
@@ -329,13 +330,10 @@ class Catalog:
         return [DiskRow(*columns) for columns in rows]
 
     def volumes(self) -> list[VolumeRow]:
-        copies: dict[int, list[str]] = {}
-        for volume_id, disk_id in self._all(
-            "SELECT volume_id, disk_id FROM copies ORDER BY volume_id, disk_id"
-        ):
-            copies.setdefault(volume_id, []).append(disk_id)
-        rows = self._all(f"SELECT {VOLUME_COLUMNS} FROM volumes ORDER BY id")
-        return [VolumeRow(*(columns + (copies.get(columns[0], []),))) for columns in rows]
+        return volume_rows(
+            self._all(f"SELECT {VOLUME_COLUMNS} FROM volumes ORDER BY id"),
+            self._all("SELECT volume_id, disk_id FROM copies ORDER BY volume_id, disk_id"),
+        )
 
     def bucket_notes(self, disk_id: str, limit: int) -> list[BucketNote]:
         """Up to `limit` things about buckets that a disk has still to write down."""
