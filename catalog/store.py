@@ -125,7 +125,7 @@ class Catalog:
             SchemaNewer: a later release wrote it.
             CatalogCorrupt: it is damaged; the message says what to do.
         """
-        lock = _hold_lock(path)
+        lock = hold_lock(path)
         connections: list[sqlite3.Connection] = []
         try:
             _create_file(path)
@@ -410,8 +410,14 @@ class Catalog:
 # --- opening --------------------------------------------------------------------------------------
 
 
-def _hold_lock(path: Path) -> int:
-    """Two masters on one catalog would each trust a memory that the other makes wrong."""
+def hold_lock(path: Path) -> int:
+    """Keep others away from a catalog until the descriptor is closed.
+
+    Two masters on one catalog would each trust a memory that the other makes wrong.
+
+    Raises:
+        DiskInUse: another process has it.
+    """
     try:
         lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:

@@ -11,6 +11,7 @@ its disks; and every file system has the same inode at its root, so the director
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import uuid
@@ -38,15 +39,18 @@ class DiskIdentity(msgspec.Struct, frozen=True, kw_only=True):
 class DiskLock:
     """The right to be the one actor of its kind in a directory, until released or until the process ends."""
 
-    def __init__(self, root: Path, name: str = LOCK_NAME) -> None:
+    def __init__(self, root: Path, name: str = LOCK_NAME, *, is_read_only_ok: bool = False) -> None:
         """Take the lock.
 
         Args:
             name: of the file that is locked; each kind of actor has its own.
+            is_read_only_ok: whoever asks only reads, so a file system where nobody can write will do.
         Raises:
             DiskInUse: another process has it.
         """
-        self._fd = os.open(root / name, os.O_RDWR | os.O_CREAT, 0o640)
+        self._fd, is_writable = _open_lock(root / name, is_read_only_ok=is_read_only_ok)
+        if self._fd < 0:
+            return
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -55,8 +59,9 @@ class DiskLock:
             raise DiskInUse(
                 f"{root} is in use by process {holder}: one actor of a kind per disk directory"
             ) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)  # for people; the lock itself is the kernel's
+        if is_writable:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)  # for people; the lock itself is the kernel's
 
     def release(self) -> None:
         fd, self._fd = self._fd, -1
@@ -68,6 +73,19 @@ class DiskLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _open_lock(path: Path, *, is_read_only_ok: bool) -> tuple[int, bool]:
+    """A descriptor of the lock file, -1 for none, and whether it can be written."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o640), True
+    except OSError as error:
+        if not is_read_only_ok or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+    try:
+        return os.open(path, os.O_RDONLY), False
+    except FileNotFoundError:
+        return -1, False
 
 
 def load_identity(root: Path, *, created_ms: int, adopt: bool = False) -> DiskIdentity:
@@ -96,9 +114,11 @@ def load_identity(root: Path, *, created_ms: int, adopt: bool = False) -> DiskId
     return _write_identity(path, identity.disk_id, identity.created_ms)
 
 
-def read_identity(root: Path) -> DiskIdentity | None:
+def read_identity(root: Path, *, is_copy_ok: bool = False) -> DiskIdentity | None:
     """Read the identity of a disk directory that another actor owns; None: it has not made one yet.
 
+    Args:
+        is_copy_ok: the directory may be a copy of the disk: nothing is going to be written there.
     Raises:
         DiskMismatch, FormatUnsupported: as `load_identity`.
     """
@@ -107,7 +127,8 @@ def read_identity(root: Path) -> DiskIdentity | None:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
-    return _checked(path, _decode(path, content))
+    identity = _decode(path, content)
+    return identity if is_copy_ok else _checked(path, identity)
 
 
 def _decode(path: Path, content: bytes) -> DiskIdentity:

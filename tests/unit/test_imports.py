@@ -18,6 +18,7 @@ ALLOWED = {
     "auth": {"errors"},
     "transport": {"errors"},
     "catalog": {"errors", "auth", "transport"},
+    "rescue": {"errors", "conf", "storage", "auth", "transport", "catalog"},
     "actors": {"errors", "conf", "storage", "auth", "transport", "catalog"},
     "client": {"errors", "conf", "transport"},
 }
@@ -37,6 +38,7 @@ PURE = [
     "transport.messages",
     "transport.http_rules",
     "conf.settings",
+    "rescue.survey",
     "actors.ledger",
 ]
 

@@ -1,0 +1,149 @@
+"""Choosing: of all that lies on the disks, what counts?  Pure.
+
+    object   the version with the greatest stamp, if that is greater than the stamp of the latest deletion
+    upload   counts when all its chunks live: 0 to n-1, with n known from any of them, and sizes that add up
+             to what was announced; its stamp is the greatest of theirs
+    bucket   lives unless a record says that it was deleted, or a later bucket had its name (names are unique,
+             so the earlier one must have been deleted before); without any record, when an object lives in it
+
+A damaged version counts like any other: to serve an older one in its place would be a lie that nobody
+notices, to answer that it is damaged is not.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from rescue.staging import Part, Version
+
+
+class Verdict(enum.Enum):
+    CHOSEN = "chosen"
+    REPLACED = "replaced"  # a newer version counts
+    DELETED = "deleted"  # the object was deleted after this version
+    BURIED = "buried"  # its bucket was
+
+
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """What became of one version."""
+
+    version: Version
+    verdict: Verdict
+    stamp: int  # of what made it dead; its own when it is alive
+
+
+def choose_versions(
+    versions: Iterable[tuple[Version, int]], is_living_bucket: Callable[[int], bool]
+) -> Iterator[Choice]:
+    """Judge versions.
+
+    Args:
+        versions: by bucket and key, newest first, each with the stamp of the latest deletion of its key.
+    """
+    current: Version | None = None  # what counts for this key
+    for version, killed_at in versions:
+        if not is_living_bucket(version.bucket_id):
+            yield Choice(version, Verdict.BURIED, max(version.stamp, killed_at))
+        elif version.stamp <= killed_at:
+            yield Choice(version, Verdict.DELETED, killed_at)
+        elif current and (current.bucket_id, current.key) == (version.bucket_id, version.key):
+            yield Choice(version, Verdict.REPLACED, current.stamp)
+        else:
+            current = version
+            yield Choice(version, Verdict.CHOSEN, version.stamp)
+
+
+# --- uploads --------------------------------------------------------------------------------------
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """The living chunks of one upload."""
+
+    upload_id: int
+    parts: list[Part]  # by index, one for each
+    surplus: list[Part]  # others that claim the same index: a slot was given anew
+    problem: str | None  # why this is no object; None: it is one
+
+    def version(self) -> Version:
+        """What a complete upload is an object as."""
+        first = self.parts[0]
+        return Version(
+            first.bucket_id,
+            first.key,
+            max(part.stamp for part in self.parts),
+            first.place,
+            sum(part.size for part in self.parts),
+            first.crc,
+            first.created_ms,
+            first.content_type,
+            first.metadata,
+            first.offset,
+            any(part.is_damaged for part in self.parts),
+            first.upload_id,
+            len(self.parts),
+        )
+
+
+def gather_uploads(parts: Iterable[Part]) -> Iterator[Upload]:
+    """Put chunks together again; they come by upload and index, the best of each index first."""
+    for upload_id, group in itertools.groupby(parts, key=lambda part: part.upload_id):
+        chosen: list[Part] = []
+        surplus: list[Part] = []
+        for part in group:
+            is_taken = chosen and chosen[-1].chunk_index == part.chunk_index
+            (surplus if is_taken else chosen).append(part)
+        yield Upload(upload_id, chosen, surplus, _problem(chosen))
+
+
+def _problem(parts: Sequence[Part]) -> str | None:
+    counts = {part.chunk_count for part in parts} - {None}
+    sizes = {part.object_size for part in parts} - {None}
+    if len(counts) != 1:
+        return "its number of chunks is not known" if not counts else "its chunks contradict each other"
+    (count,) = counts
+    assert count is not None
+    if [part.chunk_index for part in parts] != list(range(count)):
+        return f"{len(parts)} of {count} chunks"
+    found = sum(part.size for part in parts)
+    if sizes and sizes != {found}:
+        return f"chunks of {found} bytes together, {max(filter(None, sizes), default=0)} were announced"
+    return None
+
+
+# --- buckets --------------------------------------------------------------------------------------
+
+
+class BucketFacts(msgspec.Struct, frozen=True):
+    """What the volumes say about a bucket."""
+
+    bucket_id: int
+    name: str
+    created_ms: int  # the earliest that is known
+    is_recorded: bool = False
+    is_deleted: bool = False
+    stamp: int = 0  # of what recorded it last
+
+
+def choose_buckets(
+    found: Mapping[int, BucketFacts], has_living: Callable[[int], bool]
+) -> dict[int, BucketFacts]:
+    """The buckets that live, by id.
+
+    Args:
+        found: every bucket that any record or needle names, dead ones too.
+        has_living: does any version live in it, as far as its key's deletions tell?
+    """
+    last_id: dict[str, int] = {}
+    for bucket in found.values():
+        last_id[bucket.name] = max(bucket.bucket_id, last_id.get(bucket.name, 0))
+    return {
+        bucket.bucket_id: bucket
+        for bucket in found.values()
+        if last_id[bucket.name] == bucket.bucket_id
+        and not bucket.is_deleted
+        and (bucket.is_recorded or has_living(bucket.bucket_id))
+    }

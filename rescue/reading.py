@@ -1,0 +1,332 @@
+"""Reading: one volume, read-only, record by record, into the staging.
+
+What is torn and what is damaged is judged by `storage/recovery.py`, as when a volume actor opens the volume:
+with the index for evidence when there is one.  Nothing is written, not even what a recovery would mend.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+
+from errors import NeedleCorrupt, ReadFailed, StoreError
+from rescue.choosing import BucketFacts
+from rescue.staging import STAMP_MAX, Needle, Staging, place_of
+from storage.disk import Disk, File, read_fully
+from storage.files import data_path, index_path
+from storage.index import ENTRY_SIZE, Found, IndexFile, Tally, decode_entry, entry_offset
+from storage.needle import (
+    KIND_BUCKET,
+    KIND_DATA,
+    KIND_RESTAMP,
+    KIND_TOMBSTONE,
+    BucketRecord,
+    NeedleMetadata,
+    decode_bucket,
+)
+from storage.recovery import Damage, Recovery
+from storage.scan import Record, State, scan
+from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
+
+log = logging.getLogger(__name__)
+
+ENTRIES_AT_ONCE: Final = 4096  # of the index: neighbours in the data file have neighbouring ids
+DAMAGES_MAX: Final = 10_000  # named in a report; all are counted
+
+_encode_map = msgspec.msgpack.Encoder().encode
+
+
+class LostNeedle(msgspec.Struct, frozen=True):
+    """A needle, or a stretch of a volume, that cannot be read in full."""
+
+    volume_id: int
+    offset: int
+    length: int
+    problem: str
+    needle_id: int | None = None  # None: nobody knows what was there
+    bucket: str | None = None
+    key: str | None = None
+
+
+class Buckets:
+    """What records and needles say about buckets, collected over all volumes."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, BucketFacts] = {}
+
+    def see(self, bucket_id: int, name: str, created_ms: int) -> None:
+        """A needle names this bucket."""
+        known = self.found.get(bucket_id)
+        if known is None:
+            self.found[bucket_id] = BucketFacts(bucket_id, name, created_ms)
+        elif not known.name:
+            self.found[bucket_id] = msgspec.structs.replace(known, name=name)
+        elif not known.is_recorded and created_ms < known.created_ms:
+            self.found[bucket_id] = msgspec.structs.replace(known, created_ms=created_ms)
+
+    def record(self, record: BucketRecord, stamp: int) -> None:
+        """Somebody wrote down that a bucket was made or deleted; a deletion wins, in whatever order."""
+        known = self.found.get(record.bucket_id)
+        name, is_deleted = record.name, record.is_deleted
+        if known is not None:
+            name = name or known.name  # of a deletion it may be unknown
+            is_deleted = is_deleted or known.is_deleted
+            stamp = max(stamp, known.stamp)
+        self.found[record.bucket_id] = BucketFacts(
+            record.bucket_id, name, record.created_ms, True, is_deleted, stamp
+        )
+
+
+class VolumeRead(msgspec.Struct, frozen=True):
+    """What a volume holds, beside what went into the staging."""
+
+    needle_id_max: int
+    stamp_max: int
+    needle_count: int
+    damages: list[LostNeedle]  # up to DAMAGES_MAX of them
+    damaged_count: int
+    has_nameless: bool  # some stretch is lost of which nobody knows the object
+
+
+class VolumeReader:
+    """Reads one volume into a staging; use it once."""
+
+    def __init__(
+        self, disk: Disk, directory: str, facts: VolumeFacts, number: int, staging: Staging, buckets: Buckets
+    ) -> None:
+        """
+        Args:
+            number: of the volume, in the places of the staging.
+        """
+        self._disk = disk
+        self._directory = directory
+        self._facts = facts
+        self._number = number
+        self._staging = staging
+        self._buckets = buckets
+        self._suspects: dict[int, Record] = {}  # by offset: data that does not check, until it is judged
+        self._last_stamp = 0
+        self._needle_count = 0
+
+    def run(self, on_progress: Callable[[int], None]) -> VolumeRead:
+        """Read all of it.
+
+        Args:
+            on_progress: is told where in the data file the reading is, now and then.
+        Raises:
+            ReadFailed: the data file cannot be opened.
+        """
+        facts = self._facts
+        try:
+            data = self._disk.open(data_path(self._directory, facts.generation), read_only=True)
+            size = data.size()
+        except OSError as error:
+            raise ReadFailed(f"{self._directory}: the data file cannot be opened: {error}") from error
+        index, durable, id_max = self._open_index()
+        recovery = Recovery(
+            volume_id=facts.volume_id,
+            start=SUPERBLOCK_SIZE,
+            entries=_IndexEntries(index, self._bury),
+            tally=Tally(),
+            durable=durable,
+            is_rebuild=index is None,
+        )
+        recovery.run(self._staged(scan(data, facts.seed, SUPERBLOCK_SIZE, size), on_progress))
+        damages = list(recovery.damages)
+        if size < durable:
+            problem = "the data file is shorter than what was synced to it"
+            damages.append(Damage(facts.volume_id, size, durable - size, None, problem))
+        lost = [self._judge(damage) for damage in damages]
+        self._suspects.clear()
+        self._staging.flush()
+        on_progress(size)
+        return VolumeRead(
+            max(recovery.tally.needle_id_max, id_max),
+            recovery.tally.stamp_max,
+            self._needle_count,
+            lost[:DAMAGES_MAX],
+            len(lost),
+            any(needle.key is None for needle in lost),
+        )
+
+    def _open_index(self) -> tuple[File | None, int, int]:
+        """The index if it can be used, how far it says that the data was synced, its greatest id."""
+        facts, path = self._facts, index_path(self._directory, self._facts.generation)
+        try:
+            if self._disk.exists(path):
+                file = self._disk.open(path, read_only=True)
+                index = IndexFile(
+                    file, volume_id=facts.volume_id, generation=facts.generation, seed=facts.seed
+                )
+                loaded = index.load()
+                if loaded is not None:
+                    header, durable = loaded
+                    return file, durable, header.tally.needle_id_max
+        except OSError as error:
+            log.warning("index unreadable", extra={"volume_id": facts.volume_id, "cause": str(error)})
+        return None, SUPERBLOCK_SIZE, 0
+
+    # --- records ----------------------------------------------------------------------------------
+
+    def _staged(self, records: Iterator[Record], on_progress: Callable[[int], None]) -> Iterator[Record]:
+        """Pass records on, and put what they say into the staging."""
+        told = 0
+        for record in records:
+            if record.state is State.WHOLE:
+                self._take(record)
+            elif record.state is State.BAD:
+                self._suspects[record.offset] = record
+                record.content = b""
+            yield record
+            if record.end - told >= 1024 * 1024:
+                told = record.end
+                on_progress(told)
+
+    def _take(self, record: Record) -> None:
+        self._last_stamp = record.stamp or self._last_stamp
+        kind = record.kind
+        if kind == KIND_DATA:
+            self._take_needle(record, is_damaged=False)
+        elif kind == KIND_TOMBSTONE:
+            self._take_tombstone(record)
+        elif kind == KIND_RESTAMP:
+            self._staging.add_restamp(place_of(self._number, record.needle_id), _stamp(record.stamp))
+        elif kind == KIND_BUCKET:
+            try:
+                bucket = decode_bucket(record.content)
+            except NeedleCorrupt as error:
+                self._say_undecodable(record, error)
+                return
+            self._buckets.record(bucket, _stamp(record.stamp))
+
+    def _take_needle(self, record: Record, *, is_damaged: bool) -> NeedleMetadata | None:
+        try:
+            metadata = record.metadata
+        except NeedleCorrupt as error:
+            self._say_undecodable(record, error)
+            return None
+        self._buckets.see(metadata.bucket_id, metadata.bucket, metadata.created_ms)
+        self._needle_count += 1
+        self._staging.add_needle(
+            Needle(
+                place_of(self._number, record.needle_id),
+                metadata.bucket_id,
+                metadata.key,
+                # Where the footer is lost as well, the stamp was about that of the record before it.
+                _stamp(record.stamp or self._last_stamp),
+                record.data_size,
+                record.crc,
+                metadata.created_ms,
+                metadata.content_type,
+                _encode_map(metadata.metadata) if metadata.metadata else None,
+                record.offset,
+                is_damaged,
+                metadata.upload_id,
+                metadata.chunk_index,
+                metadata.chunk_count,
+                metadata.object_size,
+            )
+        )
+        return metadata
+
+    def _take_tombstone(self, record: Record) -> None:
+        place = place_of(self._number, record.needle_id)
+        if record.metadata_size:
+            self._staging.add_grave(place, None)
+            try:
+                metadata = record.metadata
+            except NeedleCorrupt as error:
+                self._say_undecodable(record, error)
+                return
+            self._buckets.see(metadata.bucket_id, metadata.bucket, metadata.created_ms)
+            self._staging.add_kill(metadata.bucket_id, metadata.key, _stamp(record.stamp))
+        else:
+            self._staging.add_grave(place, _stamp(record.stamp) if record.is_last else None)
+
+    def _bury(self, needle_id: int) -> None:
+        """Its tombstone is unreadable, but the index has it."""
+        self._staging.add_grave(place_of(self._number, needle_id), None)
+
+    def _judge(self, damage: Damage) -> LostNeedle:
+        """Stage what is damaged and still tells what it was."""
+        record = self._suspects.get(damage.offset)
+        metadata = None
+        if record is not None and record.kind == KIND_DATA:
+            metadata = self._take_needle(record, is_damaged=True)
+        elif record is not None and record.kind == KIND_TOMBSTONE and record.needle_id:
+            # The needle is dead; when its object died nobody knows any more.
+            self._staging.add_grave(place_of(self._number, record.needle_id), None)
+        return LostNeedle(
+            damage.volume_id,
+            damage.offset,
+            damage.length,
+            damage.problem,
+            damage.needle_id,
+            metadata.bucket if metadata else None,
+            metadata.key if metadata else None,
+        )
+
+    def _say_undecodable(self, record: Record, error: StoreError) -> None:
+        log.error(
+            "record not understood",
+            extra={
+                "volume_id": self._facts.volume_id,
+                "offset": record.offset,
+                "needle_id": record.needle_id,
+                "cause": error.message,
+            },
+        )
+
+
+def _stamp(stamp: int) -> int:
+    return min(stamp, STAMP_MAX)
+
+
+class _IndexEntries:
+    """The index as evidence: read, and never written."""
+
+    def __init__(self, file: File | None, on_lost_tombstone: Callable[[int], None]) -> None:
+        self._file = file
+        self._on_lost_tombstone = on_lost_tombstone
+        self._first_id = 0
+        self._entries = b""
+
+    def get(self, needle_id: int) -> Found | None:
+        if self._file is None:
+            return None
+        at = (needle_id - self._first_id) * ENTRY_SIZE
+        if not 0 <= at < len(self._entries):
+            self._load(needle_id)
+            at = (needle_id - self._first_id) * ENTRY_SIZE
+        entry = self._entries[at : at + ENTRY_SIZE]
+        return decode_entry(entry) if len(entry) == ENTRY_SIZE else None
+
+    def put(self, needle_id: int, entry: bytes) -> None:
+        pass
+
+    def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
+        """What was in a stretch where no header checks."""
+        if self._file is None:
+            return
+        index = IndexFile(self._file, volume_id=0, generation=0, seed=0)
+        try:
+            for needle_id, found in index.walk(start, end):
+                if found.is_deleted:
+                    self._on_lost_tombstone(needle_id)
+                yield needle_id, found
+        except OSError as error:
+            log.warning("index unreadable", extra={"cause": str(error)})
+
+    def _load(self, needle_id: int) -> None:
+        assert self._file is not None
+        self._first_id = needle_id // ENTRIES_AT_ONCE * ENTRIES_AT_ONCE
+        buffer = bytearray(ENTRIES_AT_ONCE * ENTRY_SIZE)
+        try:
+            count = read_fully(self._file, buffer, entry_offset(self._first_id))
+        except OSError as error:  # less evidence, no less data
+            log.warning("index unreadable", extra={"needle_id": needle_id, "cause": str(error)})
+            count = len(buffer)
+        self._entries = bytes(buffer[:count])

@@ -1,0 +1,320 @@
+"""Staging: what the survey found, in a temporary SQLite file, so that memory does not grow with it.
+
+Filled volume by volume, in any order of records; then `settle` derives from it what lives:
+
+    needles    every needle with readable metadata; its place is (number of the volume << 32) + needle id
+    graves     places with a tombstone; with a stamp when that says that the object was deleted
+    restamps   places with a later stamp
+    kills      the latest deletion of each (bucket_id, key): versions up to that stamp are dead
+    versions   living needles that are a whole object, and complete uploads, newest first within each key
+    parts      living chunks of uploads that have several
+
+Nothing in this file has to survive anything: it is not synced, and goes when its folder does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import msgspec
+
+from errors import DiskFull, ReadFailed, StoreError, WriteFailed
+
+PLACE_BITS: Final = 32  # of a place: the needle id; the number of the volume is above
+STAMP_MAX: Final = (1 << 63) - 1  # what SQLite holds; no clock gets there in 4,000 years
+BATCH_COUNT: Final = 2000
+CACHE_KIB: Final = 64 * 1024
+
+_TABLES: Final = """
+CREATE TABLE needles (
+    place INTEGER PRIMARY KEY, bucket_id INTEGER, key TEXT, stamp INTEGER, size INTEGER, crc INTEGER,
+    created_ms INTEGER, content_type TEXT, metadata BLOB, offset INTEGER, is_damaged INTEGER,
+    upload_id INTEGER, chunk_index INTEGER, chunk_count INTEGER, object_size INTEGER
+);
+CREATE TABLE graves (place INTEGER PRIMARY KEY, last_stamp INTEGER);
+CREATE TABLE restamps (place INTEGER PRIMARY KEY, stamp INTEGER);
+CREATE TABLE kills (bucket_id INTEGER, key TEXT, stamp INTEGER, PRIMARY KEY (bucket_id, key)) WITHOUT ROWID;
+CREATE TABLE versions (
+    bucket_id INTEGER, key TEXT, stamp INTEGER, place INTEGER, size INTEGER, crc INTEGER, created_ms INTEGER,
+    content_type TEXT, metadata BLOB, offset INTEGER, is_damaged INTEGER, upload_id INTEGER,
+    chunk_count INTEGER,
+    PRIMARY KEY (bucket_id, key, stamp DESC, place)
+) WITHOUT ROWID;
+CREATE TABLE parts (
+    upload_id INTEGER, chunk_index INTEGER, is_damaged INTEGER, stamp INTEGER, place INTEGER,
+    bucket_id INTEGER, key TEXT, size INTEGER, crc INTEGER, created_ms INTEGER, content_type TEXT,
+    metadata BLOB, offset INTEGER, chunk_count INTEGER, object_size INTEGER,
+    PRIMARY KEY (upload_id, chunk_index, is_damaged, stamp DESC, place)
+) WITHOUT ROWID;
+"""
+
+_PUT_NEEDLE: Final = f"INSERT OR IGNORE INTO needles VALUES ({', '.join('?' * 15)})"
+# An id may be used again after a write that never ended: the one that checks is the needle.
+_DROP_DAMAGED: Final = "DELETE FROM needles WHERE place = ? AND is_damaged"
+_PUT_GRAVE: Final = (
+    "INSERT INTO graves VALUES (?, ?) ON CONFLICT (place) DO UPDATE SET"
+    " last_stamp = max(coalesce(last_stamp, excluded.last_stamp), coalesce(excluded.last_stamp, last_stamp))"
+)
+_PUT_RESTAMP: Final = (
+    "INSERT INTO restamps VALUES (?, ?) ON CONFLICT (place) DO UPDATE SET stamp = max(stamp, excluded.stamp)"
+)
+_PUT_KILL: Final = (
+    "INSERT INTO kills VALUES (?, ?, ?)"
+    " ON CONFLICT (bucket_id, key) DO UPDATE SET stamp = max(stamp, excluded.stamp)"
+)
+
+_LIVING: Final = (
+    " FROM needles n LEFT JOIN restamps r ON r.place = n.place"
+    " WHERE NOT EXISTS (SELECT 1 FROM graves g WHERE g.place = n.place)"
+)
+# A chunk that says that it is the only one of its upload is a whole object.
+_IS_WHOLE: Final = " AND (n.upload_id IS NULL OR n.chunk_count = 1)"
+_IS_PART: Final = " AND n.upload_id IS NOT NULL AND n.chunk_count IS NOT 1"
+_STAMP: Final = "max(n.stamp, coalesce(r.stamp, 0))"
+
+_SETTLE: Final = (
+    # A tombstone of the usual kind names its object through its needle, wherever that stands in the file.
+    "INSERT INTO kills SELECT n.bucket_id, n.key, max(g.last_stamp) FROM graves g"
+    " JOIN needles n ON n.place = g.place WHERE g.last_stamp IS NOT NULL GROUP BY n.bucket_id, n.key"
+    " ON CONFLICT (bucket_id, key) DO UPDATE SET stamp = max(stamp, excluded.stamp)",
+    f"INSERT INTO versions SELECT n.bucket_id, n.key, {_STAMP}, n.place, n.size, n.crc, n.created_ms,"
+    f" n.content_type, n.metadata, n.offset, n.is_damaged, NULL, 1 {_LIVING} {_IS_WHOLE}"
+    " ORDER BY 1, 2, 3 DESC, 4",
+    f"INSERT INTO parts SELECT n.upload_id, n.chunk_index, n.is_damaged, {_STAMP}, n.place, n.bucket_id,"
+    f" n.key, n.size, n.crc, n.created_ms, n.content_type, n.metadata, n.offset, n.chunk_count,"
+    f" n.object_size {_LIVING} {_IS_PART} ORDER BY 1, 2, 3, 4 DESC, 5",
+)
+
+
+class Needle(msgspec.Struct, frozen=True, gc=False):
+    """A needle as the survey found it; the fields are the columns of `needles`."""
+
+    place: int
+    bucket_id: int
+    key: str
+    stamp: int
+    size: int
+    crc: int
+    created_ms: int
+    content_type: str | None
+    metadata: bytes | None  # a msgpack map, as the catalog keeps it; None for none
+    offset: int
+    is_damaged: bool
+    upload_id: int | None = None
+    chunk_index: int = 0
+    chunk_count: int | None = 1
+    object_size: int | None = None
+
+
+class Version(msgspec.Struct, frozen=True, gc=False):
+    """A version of an object that is all there, dead or alive; the fields are the columns of `versions`."""
+
+    bucket_id: int
+    key: str
+    stamp: int
+    place: int  # of its only needle, or of its first chunk; likewise crc and offset
+    size: int  # of the object
+    crc: int
+    created_ms: int
+    content_type: str | None
+    metadata: bytes | None
+    offset: int
+    is_damaged: bool  # some needle of it
+    upload_id: int | None  # of the upload whose parts these are; None: there is just the one needle
+    chunk_count: int
+
+
+class Part(msgspec.Struct, frozen=True, gc=False):
+    """A chunk of an upload of several; the fields are the columns of `parts`."""
+
+    upload_id: int
+    chunk_index: int
+    is_damaged: bool
+    stamp: int
+    place: int
+    bucket_id: int
+    key: str
+    size: int
+    crc: int
+    created_ms: int
+    content_type: str | None
+    metadata: bytes | None
+    offset: int
+    chunk_count: int | None
+    object_size: int | None
+
+
+_as_row = msgspec.structs.astuple
+
+
+def place_of(volume_number: int, needle_id: int) -> int:
+    return volume_number << PLACE_BITS | needle_id
+
+
+def volume_number_of(place: int) -> int:
+    return place >> PLACE_BITS
+
+
+def needle_id_of(place: int) -> int:
+    return place & (1 << PLACE_BITS) - 1
+
+
+class Staging:
+    """`with Staging(folder) as staging:`; everything in it is gone after the block."""
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Args:
+            folder: where there is room: about 200 bytes for each needle, and as much again for sorting.
+        """
+        try:
+            self.folder = Path(tempfile.mkdtemp(prefix=".rescue-", dir=folder))
+        except OSError as error:
+            raise WriteFailed(f"cannot make a temporary folder in {folder}: {error.strerror}") from error
+        # SQLite sorts in files of its own: they belong where the room is, not into /tmp.
+        os.environ["SQLITE_TMPDIR"] = str(self.folder)
+        self._connection = sqlite3.connect(self.folder / "staging.sqlite3", isolation_level=None)
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._connection.executescript(_TABLES)
+        self._needles: list[tuple[Any, ...]] = []
+
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # --- filling ----------------------------------------------------------------------------------
+
+    def add_needle(self, needle: Needle) -> None:
+        self._needles.append(_as_row(needle))
+        if len(self._needles) >= BATCH_COUNT:
+            self.flush()
+
+    def add_grave(self, place: int, last_stamp: int | None) -> None:
+        """A tombstone.
+
+        Args:
+            last_stamp: when the object was deleted; None when this needle alone is dead.
+        """
+        self._write(_PUT_GRAVE, (place, last_stamp))
+
+    def add_restamp(self, place: int, stamp: int) -> None:
+        self._write(_PUT_RESTAMP, (place, stamp))
+
+    def add_kill(self, bucket_id: int, key: str, stamp: int) -> None:
+        """A deletion that names its object by itself."""
+        self._write(_PUT_KILL, (bucket_id, key, stamp))
+
+    def flush(self) -> None:
+        batch, self._needles = self._needles, []
+        if not batch:
+            return
+        with self._named():
+            if not self._connection.in_transaction:
+                self._connection.execute("BEGIN")
+            before = self._connection.total_changes
+            self._connection.executemany(_PUT_NEEDLE, batch)
+            if self._connection.total_changes - before < len(batch):
+                whole = [row for row in batch if not row[10]]
+                self._connection.executemany(_DROP_DAMAGED, [row[:1] for row in whole])
+                self._connection.executemany(_PUT_NEEDLE, whole)
+
+    def settle(self) -> None:
+        """Derive what lives; nothing may be added afterwards, except complete uploads."""
+        self.flush()
+        with self._named():
+            for statement in _SETTLE:
+                self._connection.execute(statement)
+
+    def add_version(self, version: Version) -> None:
+        """An upload that turned out to be complete."""
+        self._write(f"INSERT INTO versions VALUES ({', '.join('?' * 13)})", _as_row(version))
+
+    def _write(self, sql: str, row: tuple[Any, ...]) -> None:
+        with self._named():
+            if not self._connection.in_transaction:
+                self._connection.execute("BEGIN")
+            self._connection.execute(sql, row)
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    def versions(self) -> Iterator[tuple[Version, int]]:
+        """All versions, by bucket id and key and newest first, each with the stamp that its key was
+        deleted at, -1 if it never was."""
+        rows = self._select(
+            "SELECT v.*, coalesce(k.stamp, -1) FROM versions v LEFT JOIN kills k"
+            " ON k.bucket_id = v.bucket_id AND k.key = v.key"
+            " ORDER BY v.bucket_id, v.key, v.stamp DESC, v.place"
+        )
+        for row in rows:
+            yield Version(*(row[:10] + (bool(row[10]),) + row[11:13])), row[13]
+
+    def parts(self, upload_id: int | None = None) -> Iterator[Part]:
+        """Chunks by upload and index; of several that claim one index the best comes first."""
+        where, parameters = ("", ()) if upload_id is None else (" WHERE upload_id = ?", (upload_id,))
+        order = " ORDER BY upload_id, chunk_index, is_damaged, stamp DESC, place"
+        for row in self._select(f"SELECT * FROM parts{where}{order}", parameters):
+            yield Part(*(row[:2] + (bool(row[2]),) + row[3:]))
+
+    def has_living(self, bucket_id: int) -> bool:
+        """Is there a version in this bucket that was not deleted?"""
+        rows = self._select(
+            "SELECT 1 FROM versions v LEFT JOIN kills k ON k.bucket_id = v.bucket_id AND k.key = v.key"
+            " WHERE v.bucket_id = ? AND v.stamp > coalesce(k.stamp, -1) LIMIT 1",
+            (bucket_id,),
+        )
+        return next(rows, None) is not None
+
+    def has_keys_between(self, bucket_id: int, start: str, end: str) -> bool:
+        """Is there a version with a key from `start` on and below `end`?"""
+        rows = self._select(
+            "SELECT 1 FROM versions WHERE bucket_id = ? AND key >= ? AND key < ? LIMIT 1",
+            (bucket_id, start, end),
+        )
+        return next(rows, None) is not None
+
+    def buried_count(self) -> int:
+        """Needles that a tombstone of their own had buried."""
+        rows = self._select("SELECT count(*) FROM graves g JOIN needles n ON n.place = g.place")
+        return int(next(rows)[0])
+
+    def killed_count(self) -> int:
+        """Objects whose last word is a deletion."""
+        rows = self._select(
+            "SELECT count(*) FROM kills k WHERE NOT EXISTS (SELECT 1 FROM versions v"
+            " WHERE v.bucket_id = k.bucket_id AND v.key = k.key AND v.stamp > k.stamp)"
+        )
+        return int(next(rows)[0])
+
+    def _select(self, sql: str, parameters: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        with self._named():
+            yield from self._connection.execute(sql, parameters)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _named(self.folder, error) from error
+
+
+def _named(folder: Path, error: sqlite3.Error) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return DiskFull(f"no room for the temporary files in {folder}")
+    kind = ReadFailed if code == sqlite3.SQLITE_IOERR else WriteFailed
+    return kind(f"the temporary file in {folder} cannot be used: {error}")

@@ -1,0 +1,272 @@
+"""Survey: everything that is on some disks, and what of it counts.
+
+    with hold_disks(folders) as disks, Staging(folder) as staging:
+        survey = take_survey(disks, staging, progress)
+        for choice in survey.choices(): ...
+
+Read-only, and it works on a file system that is: a disk is only locked, so that no actor writes meanwhile.
+Memory is bounded, whatever the disks hold: what is found goes into the staging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from errors import DiskInUse, DiskMismatch, FormatUnsupported, NoSuchVolume, ReadFailed, StoreError
+from rescue.choosing import (
+    BucketFacts,
+    Choice,
+    Upload,
+    choose_buckets,
+    choose_versions,
+    gather_uploads,
+)
+from rescue.console import Progress
+from rescue.reading import Buckets, LostNeedle, VolumeRead, VolumeReader
+from rescue.staging import Part, Staging
+from storage.disk import OsDisk
+from storage.files import data_path, load_facts, volume_directory, volume_ids
+from storage.identity import DiskLock, read_identity
+from storage.superblock import VolumeFacts
+
+INCOMPLETE_NAMED_MAX = 10_000  # incomplete uploads in a report; all are counted
+
+
+class HeldDisk(msgspec.Struct, frozen=True):
+    """A disk directory that nobody else writes to while we read it."""
+
+    root: Path
+    disk: OsDisk
+    disk_id: str | None  # None: its disk.json is missing
+    created_ms: int
+
+
+class FoundVolume(msgspec.Struct, frozen=True):
+    """A volume that was read."""
+
+    facts: VolumeFacts
+    holder: HeldDisk
+    read: VolumeRead
+
+
+class BadVolume(msgspec.Struct, frozen=True):
+    """A volume that could not be read at all."""
+
+    volume_id: int
+    disk: str
+    problem: str
+
+
+class IncompleteUpload(msgspec.Struct, frozen=True):
+    """Living chunks that are no object."""
+
+    upload_id: int
+    bucket: str
+    key: str
+    problem: str
+
+
+def disk_folders(data: Path, more: Sequence[Path] = ()) -> list[Path]:
+    """The disk directories of a data folder, and others that were named.
+
+    Raises:
+        ReadFailed: one of those is no directory.
+    """
+    numbered = [path for path in data.glob("disk-*") if path.name[5:].isdigit() and path.is_dir()]
+    folders = sorted(numbered, key=lambda path: int(path.name[5:]))
+    for path in more:
+        if not path.is_dir():
+            raise ReadFailed(f"{path} is no folder, so no disk")
+        if all(path.resolve() != folder.resolve() for folder in folders):
+            folders.append(path)
+    return folders
+
+
+@contextmanager
+def hold_disks(folders: Sequence[Path]) -> Iterator[list[HeldDisk]]:
+    """Keep every actor away from these disks.
+
+    Raises:
+        DiskInUse: an actor runs on one of them.
+        DiskMismatch: two of them say that they are the same disk.
+        FormatUnsupported: a later release made one.
+    """
+    with ExitStack() as stack:
+        disks: list[HeldDisk] = []
+        for root in folders:
+            try:
+                stack.enter_context(DiskLock(root, is_read_only_ok=True))
+            except DiskInUse as error:
+                raise DiskInUse(f"{error.message}; stop the store first") from error
+            except OSError as error:
+                raise ReadFailed(f"cannot lock the disk {root}: {error}") from error
+            identity = read_identity(root, is_copy_ok=True)
+            disk_id, created_ms = (identity.disk_id, identity.created_ms) if identity else (None, 0)
+            for other in disks:
+                if disk_id is not None and other.disk_id == disk_id:
+                    raise DiskMismatch(f"{root} and {other.root} are the same disk: give one of them only")
+            disks.append(HeldDisk(root, OsDisk(root), disk_id, created_ms))
+        yield disks
+
+
+class Survey:
+    """What was found; see `take_survey`."""
+
+    def __init__(self, staging: Staging) -> None:
+        self.staging = staging
+        self.volumes: list[FoundVolume] = []  # by their number in the places of the staging
+        self.bad_volumes: list[BadVolume] = []
+        self.volume_id_max = 0  # of all that have a folder, also of those that were never made
+        self.bucket_id_max = 0
+        self.buckets: dict[int, BucketFacts] = {}  # those that live
+        self.dead_buckets: list[BucketFacts] = []
+        self.incomplete: list[IncompleteUpload] = []  # up to INCOMPLETE_NAMED_MAX of them
+        self.incomplete_count = 0
+        self.buried_count = 0
+        self.deleted_count = 0
+
+    @property
+    def stamp_max(self) -> int:
+        return max((volume.read.stamp_max for volume in self.volumes), default=0)
+
+    @property
+    def needle_count(self) -> int:
+        return sum(volume.read.needle_count for volume in self.volumes)
+
+    @property
+    def damages(self) -> Iterator[LostNeedle]:
+        for volume in self.volumes:
+            yield from volume.read.damages
+
+    @property
+    def damaged_count(self) -> int:
+        return sum(volume.read.damaged_count for volume in self.volumes)
+
+    @property
+    def is_whole_picture(self) -> bool:
+        """Was everything readable enough to say what is missing?
+
+        If not, an upload may be incomplete because a chunk is in what could not be read.
+        """
+        return not self.bad_volumes and not any(volume.read.has_nameless for volume in self.volumes)
+
+    def choices(self) -> Iterator[Choice]:
+        """Every complete version that no tombstone of its own has buried, with what became of it; by bucket
+        and key, newest first."""
+        return choose_versions(self.staging.versions(), self.buckets.__contains__)
+
+    def parts_of(self, upload_id: int) -> Upload:
+        """The chunks of an upload."""
+        return next(gather_uploads(self.staging.parts(upload_id)))
+
+    def leftover_parts(self) -> Iterator[tuple[Part, bool]]:
+        """Chunks of incomplete uploads, and chunks whose slot another took; is it of an incomplete one?"""
+        for upload in gather_uploads(self.staging.parts()):
+            for part in upload.surplus:
+                yield part, False
+            if upload.problem is not None:
+                for part in upload.parts:
+                    yield part, True
+
+
+def take_survey(disks: Sequence[HeldDisk], staging: Staging, progress: Progress) -> Survey:
+    """Read every volume of these disks.
+
+    Raises:
+        DiskMismatch: two disks hold the same volume.
+        DiskFull, WriteFailed: the staging has no room.
+    """
+    survey = Survey(staging)
+    found = _find_volumes(disks, survey)
+    buckets = Buckets()
+    done = 0
+    progress.begin("reading volumes", sum(size for _, _, size in found))
+    for holder, facts, size in found:
+
+        def tell(offset: int, before: int = done) -> None:
+            progress.at(before + offset)
+
+        try:
+            reader = VolumeReader(
+                holder.disk,
+                volume_directory(facts.volume_id),
+                facts,
+                len(survey.volumes),
+                staging,
+                buckets,
+            )
+            survey.volumes.append(FoundVolume(facts, holder, reader.run(tell)))
+        except ReadFailed as error:
+            survey.bad_volumes.append(BadVolume(facts.volume_id, str(holder.root), error.message))
+        done += size
+    progress.begin("sorting", 0)
+    _settle(survey, buckets)
+    return survey
+
+
+def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldDisk, VolumeFacts, int]]:
+    """Every volume that can be opened, with the size of its data file."""
+    found: list[tuple[HeldDisk, VolumeFacts, int]] = []
+    holders: dict[int, HeldDisk] = {}
+    for holder in disks:
+        try:
+            volumes = volume_ids(holder.disk)
+        except OSError as error:
+            raise ReadFailed(f"cannot read the disk {holder.root}: {error}") from error
+        for volume_id in volumes:
+            survey.volume_id_max = max(survey.volume_id_max, volume_id)
+            directory = volume_directory(volume_id)
+            try:
+                facts, _ = load_facts(holder.disk, directory, read_only=True)
+                size = _size(holder, directory, facts)
+            except NoSuchVolume:
+                continue  # its creation was interrupted, so nothing was ever put there
+            except FormatUnsupported:
+                raise
+            except StoreError as error:
+                survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), error.message))
+                continue
+            except OSError as error:
+                survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), str(error)))
+                continue
+            if volume_id in holders:
+                raise DiskMismatch(
+                    f"volume {volume_id} is on {holders[volume_id].root} and on {holder.root}: one of them"
+                    " is a copy; give one only"
+                )
+            holders[volume_id] = holder
+            found.append((holder, facts, size))
+    return found
+
+
+def _size(holder: HeldDisk, directory: str, facts: VolumeFacts) -> int:
+    file = holder.disk.open(data_path(directory, facts.generation), read_only=True)
+    try:
+        return file.size()
+    finally:
+        file.close()
+
+
+def _settle(survey: Survey, buckets: Buckets) -> None:
+    staging = survey.staging
+    staging.settle()
+    for upload in gather_uploads(staging.parts()):
+        if upload.problem is None:
+            staging.add_version(upload.version())
+            continue
+        survey.incomplete_count += 1
+        if len(survey.incomplete) < INCOMPLETE_NAMED_MAX:
+            first = upload.parts[0]
+            bucket = buckets.found[first.bucket_id].name
+            survey.incomplete.append(IncompleteUpload(upload.upload_id, bucket, first.key, upload.problem))
+    survey.bucket_id_max = max(buckets.found, default=0)
+    survey.buckets = choose_buckets(buckets.found, staging.has_living)
+    survey.dead_buckets = [
+        bucket for bucket in buckets.found.values() if bucket.bucket_id not in survey.buckets
+    ]
+    survey.buried_count = staging.buried_count()
+    survey.deleted_count = staging.killed_count()
