@@ -1,0 +1,160 @@
+"""Backup: catalog and keys into one file, while the store runs.
+
+    python -m rescue.backup FILE [--data DIR] [--json]
+
+The catalog is copied as of one moment, through a connection of its own: the master goes on writing.  What
+the backup is for: API keys, settings of buckets and the master's secrets are nowhere else.  Objects are not
+in it; they are in the volumes, from which `rebuild` finds them again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+from catalog.driver import connect, name_error
+from errors import BackupCorrupt, ReadFailed
+from rescue.archive import (
+    CATALOG_NAME,
+    FORMAT_VERSION,
+    KEYS_FOLDER,
+    Manifest,
+    digest_of,
+    integrity_problem,
+    write_archive,
+)
+from rescue.console import Progress, add_common_arguments, count_of, format_size, reading, run_tool, writing
+
+PAGES_AT_ONCE = 4096  # of the copy, between two reports of how far it is
+
+
+class BackupReport(msgspec.Struct, frozen=True):
+    """What was backed up."""
+
+    file: str
+    size: int
+    created_ms: int
+    buckets: int
+    objects: int
+    bytes: int
+    keys: list[str]  # names of the files with secrets that are in it
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.file}: {format_size(self.size)}; it holds secrets, so keep it from others"
+        what = f"{count_of(self.buckets, 'bucket')}, {count_of(self.objects, 'object')}"
+        yield f"  the catalog of {what} ({format_size(self.bytes)}, which stay in the volumes)"
+        yield f"  the master's keys: {', '.join(self.keys) or 'none were there'}"
+
+
+def back_up(path: Path, data: Path, progress: Progress) -> BackupReport:
+    """Write a backup of the store in `data`.
+
+    Raises:
+        ReadFailed: there is no catalog, or it cannot be read.
+        CatalogCorrupt: it is damaged: a backup of that would be worth nothing.
+        DiskFull, WriteFailed: the backup cannot be written; nothing is left of it.
+    """
+    catalog = data / "master" / CATALOG_NAME
+    if not catalog.is_file():
+        raise ReadFailed(f"there is no catalog {catalog}: which folder has the store's data? (--data)")
+    with (
+        writing(f"cannot write the backup {path}"),
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
+    ):
+        copy = Path(folder) / CATALOG_NAME
+        _copy_catalog(catalog, copy, progress)
+        progress.begin("checking the copy", 0)
+        problem = integrity_problem(copy)
+        if problem is not None:
+            raise BackupCorrupt(f"the catalog {catalog} is damaged, a copy of it would be, too: {problem}")
+        members = {CATALOG_NAME: copy}
+        with reading("cannot read the master's keys"):
+            for key in sorted((data / "master" / KEYS_FOLDER).glob("*")):
+                if key.is_file() and not key.name.endswith(".new"):
+                    members[f"{KEYS_FOLDER}/{key.name}"] = key
+            manifest = _manifest_of(copy, {name: digest_of(member) for name, member in members.items()})
+        progress.begin("writing", 0)
+        write_archive(path, manifest, members)
+    return BackupReport(
+        str(path),
+        path.stat().st_size,
+        manifest.created_ms,
+        manifest.bucket_count,
+        manifest.object_count,
+        manifest.byte_count,
+        [name.partition("/")[2] for name in members if name != CATALOG_NAME],
+    )
+
+
+def _copy_catalog(catalog: Path, copy: Path, progress: Progress) -> None:
+    copy.touch(mode=0o600)
+    try:
+        with closing(connect(catalog, is_read_only=True)) as source, closing(sqlite3.connect(copy)) as target:
+            # One snapshot for the whole copy: without it every commit of the master would start it anew.
+            source.execute("BEGIN")
+            source.execute("SELECT 1 FROM sqlite_master").fetchone()
+            progress.begin("copying the catalog", source.execute("PRAGMA page_count").fetchone()[0])
+            source.backup(
+                target,
+                pages=PAGES_AT_ONCE,
+                progress=lambda _, remaining, total: progress.at(total - remaining),
+                sleep=0,
+            )
+            target.execute("PRAGMA journal_mode = DELETE")  # so that the copy is one file
+    except sqlite3.Error as error:
+        raise name_error(catalog, error, is_write=False) from error
+
+
+def _manifest_of(catalog: Path, digests: dict[str, str]) -> Manifest:
+    with closing(sqlite3.connect(f"file:{catalog.resolve()}?mode=ro&immutable=1", uri=True)) as connection:
+        (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        (stamp_max,) = connection.execute("SELECT value FROM facts WHERE name = 'stamp_max'").fetchone()
+        bucket_count, object_count, byte_count = connection.execute(
+            "SELECT count(*), coalesce(sum(object_count), 0), coalesce(sum(byte_count), 0)"
+            " FROM buckets WHERE name IS NOT NULL"
+        ).fetchone()
+    return Manifest(
+        format=FORMAT_VERSION,
+        release=_release(),
+        created_ms=time.time_ns() // 1_000_000,
+        schema=schema,
+        stamp_max=stamp_max,
+        bucket_count=bucket_count,
+        object_count=object_count,
+        byte_count=byte_count,
+        sha256=digests,
+    )
+
+
+def _release() -> str:
+    try:
+        return version("warehouse-store")
+    except PackageNotFoundError:  # run from a checkout
+        return "0+checkout"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="warehouse backup",
+        description="Copy the catalog and the master's keys into one file, while the store runs or not.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="the backup; one that is there is replaced")
+    add_common_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    return run_tool(arguments, lambda progress: back_up(arguments.file, arguments.data, progress))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
