@@ -1,0 +1,517 @@
+"""Rebuild: a new catalog from the volumes alone.
+
+    python -m rescue.rebuild [--data DIR] [--disk PATH]... [--replace] [--backup FILE] [--partial]
+                             [--indexes] [--json]
+
+The store must not run.  The new catalog is made beside the old one, synced, and renamed in the end, so that
+whatever interrupts a rebuild leaves what was there before.  A catalog that is there is moved aside and never
+deleted.
+
+Only the catalog knows API keys.  They are taken over from the old one if it can be read, or from a backup;
+without them the next start of the store makes a new root key.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from catalog.rebuilding import NewCatalog
+from catalog.remains import CatalogFacts, read_catalog_facts
+from catalog.rows import ChunkRow, ObjectRow, unpack_map
+from catalog.store import hold_lock
+from errors import CatalogExists, DisksMissing, ReadFailed, SchemaNewer, StoreError
+from rescue.archive import CATALOG_NAME, opened_backup, sync_folder
+from rescue.choosing import Choice, Verdict
+from rescue.console import (
+    Progress,
+    add_common_arguments,
+    count_of,
+    format_size,
+    listed,
+    reading,
+    run_tool,
+    utc_label,
+    writing,
+)
+from rescue.reading import LostNeedle
+from rescue.staging import Staging, needle_id_of, volume_number_of
+from rescue.survey import (
+    BadVolume,
+    FoundVolume,
+    HeldDisk,
+    IncompleteUpload,
+    Survey,
+    disk_folders,
+    hold_disks,
+    take_survey,
+)
+from storage.disk import OsDisk
+from storage.files import index_path, load_facts, volume_directory, volume_ids
+from storage.identity import load_identity
+from storage.needle import NEEDLE_ID_MAX
+from storage.volume import Volume
+from transport.messages import NeedleDamage
+
+# Ids that the old master gave out and nothing on a disk shows: tokens that name them may still be around.
+NEEDLE_IDS_SKIPPED = 262_144  # as many as a master reserves in one go
+BUCKET_IDS_SKIPPED = 1_000
+VOLUME_IDS_SKIPPED = 1_000  # only when some disks are missing
+PROGRESS_EVERY = 10_000  # objects
+
+KEEP_ORPHANS_FACT = "keep_orphans"
+
+_REASON_OF = {Verdict.REPLACED: "replaced", Verdict.DELETED: "deleted", Verdict.BURIED: "deleted"}
+
+
+class RebuildReport(msgspec.Struct, kw_only=True):
+    """What a rebuild found and made."""
+
+    catalog: str
+    seconds: float = 0.0
+    disks: int = 0
+    volumes: int = 0
+    buckets: int = 0
+    objects: int = 0
+    bytes: int = 0
+    needles: int = 0  # that were read, dead ones too
+    buried_needles: int = 0  # dead by tombstones of their own
+    garbage_needles: int = 0  # that will get a tombstone: older versions, aborted uploads, deleted buckets
+    deleted_objects: int = 0  # kept dead
+    deleted_buckets: int = 0
+    incomplete_upload_count: int = 0
+    incomplete_uploads: list[IncompleteUpload] = []
+    damaged_count: int = 0
+    damaged: list[LostNeedle] = []  # needles, and stretches of which nobody knows what they held
+    unreadable_volumes: list[BadVolume] = []
+    keeps_orphans: bool = False
+    api_keys: int = 0
+    moved_aside: str | None = None  # the old catalog
+    missing: list[str] = []  # disks and volumes that the old catalog knew
+    remarks: list[str] = []
+
+    def lines(self) -> Iterator[str]:
+        yield (
+            f"{self.catalog}: {count_of(self.objects, 'object')} ({format_size(self.bytes)}) in"
+            f" {count_of(self.buckets, 'bucket')}, from {count_of(self.volumes, 'volume')} on"
+            f" {count_of(self.disks, 'disk')}, in {self.seconds:.1f} s"
+        )
+        yield f"  {count_of(self.needles, 'needle')} read, {self.buried_needles:,} of them dead"
+        buckets = count_of(self.deleted_buckets, "bucket")
+        yield f"  {count_of(self.deleted_objects, 'deleted object')} and {buckets} kept dead"
+        if self.garbage_needles:
+            yield f"  {count_of(self.garbage_needles, 'needle')} without a place in it will be given up"
+        if self.api_keys:
+            yield f"  {count_of(self.api_keys, 'API key')} taken over"
+        else:
+            yield "  no API keys: a new root key will be made at the next start (`warehouse up`)"
+        if self.moved_aside:
+            yield f"  the catalog before is now {self.moved_aside}"
+        for remark in self.remarks:
+            yield f"  {remark}"
+        yield from listed("Missing", self.missing, len(self.missing))
+        bad = [f"volume {v.volume_id} on {v.disk}: {v.problem}" for v in self.unreadable_volumes]
+        yield from listed("Volumes that could not be read", bad, len(bad))
+        yield from listed("Damaged", [damage_line(lost) for lost in self.damaged], self.damaged_count)
+        uploads = [f"{upload.bucket}/{upload.key}: {upload.problem}" for upload in self.incomplete_uploads]
+        yield from listed("Uploads that were not finished", uploads, self.incomplete_upload_count)
+        if self.keeps_orphans:
+            yield (
+                "Not everything could be read, so needles without a place in the catalog are kept aside and"
+                " not given up; `warehouse rebuild --replace` looks at them again."
+            )
+
+
+def damage_line(lost: LostNeedle) -> str:
+    what = f"needle {lost.needle_id}" if lost.needle_id else f"{format_size(lost.length)}"
+    name = f" ({lost.bucket}/{lost.key})" if lost.key is not None else ""
+    return f"volume {lost.volume_id}, {what} at {lost.offset}{name}: {lost.problem}"
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rebuild is asked to do; see the command line."""
+
+    data: Path
+    disks: tuple[Path, ...] = ()
+    replace: bool = False
+    partial: bool = False
+    indexes: bool = False
+
+
+def rebuild(options: Options, progress: Progress, *, backup: CatalogFacts | None = None) -> RebuildReport:
+    """Make a catalog from what the volumes hold.
+
+    Args:
+        backup: what another catalog file tells that the volumes do not, instead of the one that is there.
+    Raises:
+        CatalogExists: there is one, and nobody said that it may be replaced.
+        DiskInUse: an actor of the store runs.
+        DisksMissing: the old catalog knows disks or volumes that are not here, and nobody said that that
+            is all right.
+        ReadFailed: there is no disk.
+    """
+    master = options.data / "master"
+    with writing(f"cannot make the folder {master}"):
+        master.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with catalog_held(master / CATALOG_NAME):
+        return rebuild_held(options, progress, backup=backup)
+
+
+@contextmanager
+def catalog_held(path: Path) -> Iterator[None]:
+    """Keep masters away from a catalog.
+
+    Raises:
+        DiskInUse: one has it open.
+    """
+    lock = hold_lock(path)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def rebuild_held(
+    options: Options, progress: Progress, *, backup: CatalogFacts | None = None
+) -> RebuildReport:
+    """`rebuild`, for whoever holds the catalog already."""
+    started = time.monotonic()
+    path = options.data / "master" / CATALOG_NAME
+    if path.exists() and not options.replace:
+        raise CatalogExists(f"there is a catalog {path}: with --replace it is moved aside and a new one made")
+    report = RebuildReport(catalog=str(path))
+    known = backup or _remains_of(path, report)
+    folders = disk_folders(options.data, options.disks)
+    if not folders:
+        raise ReadFailed(f"there is no disk in {options.data} (a folder disk-1, say), and none was named")
+    with hold_disks(folders) as disks:
+        disks = [_named(disk) for disk in disks]
+        report.missing = _missing(disks, known)
+        if report.missing and not options.partial:
+            raise DisksMissing(
+                f"not here: {'; '.join(report.missing)}. Name its folder with --disk, or leave out what is on"
+                " it with --partial"
+            )
+        if options.indexes:
+            _make_indexes(disks, report, progress)
+        with Staging(path.parent) as staging:
+            survey = take_survey(disks, staging, progress)
+            fresh = path.with_name(path.name + ".rebuilding")
+            fresh.unlink(missing_ok=True)  # of a rebuild that was interrupted: the catalog's lock is ours
+            with NewCatalog(fresh) as new:
+                _fill(new, survey, disks, known, report, progress)
+                progress.begin("indexing", 0)
+                new.finish()
+        report.moved_aside = _put_in_place(fresh, path)
+    report.seconds = round(time.monotonic() - started, 3)
+    return report
+
+
+def _remains_of(path: Path, report: RebuildReport) -> CatalogFacts | None:
+    """What the old catalog still tells; nothing it cannot tell stops a rebuild."""
+    if not path.exists():
+        return None
+    try:
+        known = read_catalog_facts(path)
+    except SchemaNewer:
+        raise
+    except StoreError as error:
+        report.remarks.append(f"the old catalog told nothing: {error.message}")
+        return None
+    report.remarks += known.problems
+    return known
+
+
+def _named(disk: HeldDisk) -> HeldDisk:
+    """A disk that lost its name gets a new one: its actor would do the same."""
+    if disk.disk_id is not None:
+        return disk
+    identity = load_identity(disk.root, created_ms=time.time_ns() // 1_000_000)
+    return msgspec.structs.replace(disk, disk_id=identity.disk_id, created_ms=identity.created_ms)
+
+
+def _missing(disks: Sequence[HeldDisk], known: CatalogFacts | None) -> list[str]:
+    """Disks that hold volumes, and volumes, that a catalog knows and that are not here."""
+    if known is None:
+        return []
+    here = {disk.disk_id for disk in disks}
+    volumes_here = {volume_id for disk in disks for volume_id in volume_ids(disk.disk)}
+    names = {disk.id: disk.name for disk in known.disks}
+    missing = []
+    for volume in known.volumes:
+        if volume.state == "creating" or volume.id in volumes_here:
+            continue
+        holders = [names.get(disk_id, disk_id) for disk_id in volume.disk_ids if disk_id not in here]
+        where = f" of the disk {' and '.join(holders)}" if holders else ""
+        missing.append(f"volume {volume.id}{where}")
+    return missing
+
+
+# --- indexes --------------------------------------------------------------------------------------
+
+
+def _make_indexes(disks: Sequence[HeldDisk], report: RebuildReport, progress: Progress) -> None:
+    """Throw every volume's index away and make it anew from the data: opening a volume does that."""
+    all_of_them = [(disk, volume_id) for disk in disks for volume_id in volume_ids(disk.disk)]
+    progress.begin("making indexes", len(all_of_them))
+    for done, (disk, volume_id) in enumerate(all_of_them):
+        progress.at(done)
+        directory = volume_directory(volume_id)
+        try:
+            _make_index(disk.disk, directory)
+        except StoreError as error:
+            report.remarks.append(f"no new index of volume {volume_id}: {error.message}")
+        except OSError as error:
+            report.remarks.append(f"no new index of volume {volume_id}: {error}")
+    progress.at(len(all_of_them))
+
+
+def _make_index(disk: OsDisk, directory: str) -> None:
+    facts, _ = load_facts(disk, directory, read_only=True)
+    path = index_path(directory, facts.generation)
+    if disk.exists(path):
+        disk.remove(path)
+    Volume.open(disk, directory).close()
+
+
+# --- the new catalog ------------------------------------------------------------------------------
+
+
+def _fill(
+    new: NewCatalog,
+    survey: Survey,
+    disks: Sequence[HeldDisk],
+    known: CatalogFacts | None,
+    report: RebuildReport,
+    progress: Progress,
+) -> None:
+    for disk in disks:
+        assert disk.disk_id is not None
+        new.add_disk(disk.disk_id, disk.root.name, disk.created_ms)
+    for volume in survey.volumes:
+        _add_volume(new, volume)
+    new.see_stamp(survey.stamp_max)
+    new.see_volume_id(survey.volume_id_max + (VOLUME_IDS_SKIPPED if report.missing else 0))
+    bucket_id_max = survey.bucket_id_max
+    if known is not None:
+        new.see_volume_id(known.volume_id_max)
+        new.see_stamp(known.stamp_max)
+        new.add_api_keys(known.api_keys)
+        report.api_keys = len(known.api_keys)
+        bucket_id_max = max(bucket_id_max, known.bucket_id_max)
+    new.see_bucket_id(bucket_id_max + BUCKET_IDS_SKIPPED)
+    for bucket in survey.buckets.values():
+        new.add_bucket(bucket.bucket_id, bucket.name, bucket.created_ms)
+    for bucket in survey.dead_buckets:
+        stamp = bucket.stamp if bucket.is_deleted else survey.stamp_max
+        new.add_deleted_bucket(bucket.bucket_id, bucket.name, bucket.created_ms, stamp)
+    _add_damages(new, survey)
+    _add_objects(new, survey, report, progress)
+    # Where something could not be read, its chunks may be what an upload lacks: then nothing is thrown away.
+    report.keeps_orphans = bool(report.missing) or not survey.is_whole_picture
+    new.set_fact(KEEP_ORPHANS_FACT, int(report.keeps_orphans))
+    for part, is_incomplete in survey.leftover_parts():
+        if not (is_incomplete and report.keeps_orphans):
+            volume_id = survey.volumes[volume_number_of(part.place)].facts.volume_id
+            reason = "aborted" if is_incomplete else "void"
+            new.add_garbage(volume_id, needle_id_of(part.place), part.stamp, reason)
+            report.garbage_needles += 1
+    _tell(survey, report, disks)
+
+
+def _tell(survey: Survey, report: RebuildReport, disks: Sequence[HeldDisk]) -> None:
+    report.disks = len(disks)
+    report.volumes = len(survey.volumes)
+    report.buckets = len(survey.buckets)
+    report.deleted_buckets = len(survey.dead_buckets)
+    report.needles = survey.needle_count
+    report.buried_needles = survey.buried_count
+    report.deleted_objects = survey.deleted_count
+    report.incomplete_upload_count = survey.incomplete_count
+    report.incomplete_uploads = survey.incomplete
+    report.damaged_count = survey.damaged_count
+    report.damaged = list(survey.damages)
+    report.unreadable_volumes = survey.bad_volumes
+
+
+def _add_volume(new: NewCatalog, volume: FoundVolume) -> None:
+    facts = volume.facts
+    assert volume.holder.disk_id is not None
+    new.add_volume(
+        facts.volume_id,
+        facts.uuid,
+        facts.capacity,
+        volume.holder.disk_id,
+        needle_id_reserved=min(volume.read.needle_id_max + NEEDLE_IDS_SKIPPED, NEEDLE_ID_MAX),
+        created_ms=facts.created_ms,
+    )
+
+
+def _add_damages(new: NewCatalog, survey: Survey) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    for lost in survey.damages:
+        new.add_damage(
+            NeedleDamage(
+                volume_id=lost.volume_id,
+                offset=lost.offset,
+                problem=lost.problem,
+                needle_id=lost.needle_id,
+                bucket=lost.bucket,
+                key=lost.key,
+                found_ms=now_ms,
+            )
+        )
+
+
+def _add_objects(new: NewCatalog, survey: Survey, report: RebuildReport, progress: Progress) -> None:
+    progress.begin("writing objects", survey.needle_count - survey.buried_count)
+    for count, choice in enumerate(survey.choices()):
+        if count % PROGRESS_EVERY == 0:
+            progress.at(count)
+        if choice.verdict is Verdict.CHOSEN:
+            report.objects += 1
+            report.bytes += choice.version.size
+            _add_object(new, survey, choice)
+        else:
+            report.garbage_needles += _add_garbage(new, survey, choice)
+
+
+def _add_object(new: NewCatalog, survey: Survey, choice: Choice) -> None:
+    version = choice.version
+    volume_id = survey.volumes[volume_number_of(version.place)].facts.volume_id
+    new.add_object(
+        ObjectRow(
+            version.bucket_id,
+            version.key,
+            version.size,
+            version.stamp,
+            version.created_ms,
+            version.content_type,
+            volume_id,
+            needle_id_of(version.place),
+            version.crc,
+            version.chunk_count,
+            version.upload_id,
+            unpack_map(version.metadata) or {},
+        )
+    )
+    if version.upload_id is not None:
+        for part in survey.parts_of(version.upload_id).parts:
+            volume_id = survey.volumes[volume_number_of(part.place)].facts.volume_id
+            new.add_chunk(
+                version.upload_id,
+                ChunkRow(
+                    part.chunk_index,
+                    volume_id,
+                    needle_id_of(part.place),
+                    part.size,
+                    part.crc,
+                    part.stamp,
+                    True,
+                ),
+            )
+
+
+def _add_garbage(new: NewCatalog, survey: Survey, choice: Choice) -> int:
+    """Have the needles of a version buried; returns how many."""
+    version = choice.version
+    places = [version.place]
+    if version.upload_id is not None:
+        places = [part.place for part in survey.parts_of(version.upload_id).parts]
+    for place in places:
+        volume_id = survey.volumes[volume_number_of(place)].facts.volume_id
+        new.add_garbage(volume_id, needle_id_of(place), choice.stamp, _REASON_OF[choice.verdict])
+    return len(places)
+
+
+def _put_in_place(fresh: Path, path: Path) -> str | None:
+    """Rename the new catalog to its name; returns where the old one went."""
+    with writing(f"cannot put the new catalog in place of {path}"):
+        aside = move_aside([path], "before-rebuild") if path.exists() else None
+        os.replace(fresh, path)
+        sync_folder(path.parent)
+    return str(aside) if aside else None
+
+
+def move_aside(paths: Sequence[Path], why: str) -> Path:
+    """Give what is there another name, an SQLite file's log with it; returns the new name of the first.
+
+    Raises:
+        OSError: as the system gave it.
+    """
+    label = f"{why}-{utc_label(time.time())}"
+    while any(path.with_name(f"{path.name}.{label}").exists() for path in paths):
+        label += "-1"
+    for path in paths:
+        # The log first: one that stayed behind would be taken for that of the next file of this name.
+        for suffix in ("-wal", "-shm"):
+            log = path.with_name(path.name + suffix)
+            if log.exists():
+                os.rename(log, path.with_name(f"{path.name}.{label}{suffix}"))
+        if path.exists():
+            os.rename(path, path.with_name(f"{path.name}.{label}"))
+    return paths[0].with_name(f"{paths[0].name}.{label}")
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="warehouse rebuild",
+        description="Make the catalog anew from the volume files alone.  The store must not run.",
+    )
+    parser.add_argument(
+        "--disk",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a disk folder outside DIR; may be repeated",
+    )
+    parser.add_argument("--replace", action="store_true", help="move a catalog that is there aside")
+    parser.add_argument(
+        "--backup",
+        type=Path,
+        metavar="FILE",
+        help="take the API keys from this backup, not from the old catalog",
+    )
+    parser.add_argument(
+        "--partial", action="store_true", help="go on though disks are missing; what is on them is left out"
+    )
+    parser.add_argument(
+        "--indexes", action="store_true", help="throw the index of every volume away first and make it anew"
+    )
+    add_common_arguments(parser)
+    return parser
+
+
+def _work(arguments: argparse.Namespace, progress: Progress) -> RebuildReport:
+    options = Options(
+        data=arguments.data,
+        disks=tuple(arguments.disk),
+        replace=arguments.replace,
+        partial=arguments.partial,
+        indexes=arguments.indexes,
+    )
+    if arguments.backup is None:
+        return rebuild(options, progress)
+    with reading(f"cannot read {arguments.data}"):
+        options.data.mkdir(parents=True, exist_ok=True)
+    with opened_backup(arguments.backup, options.data) as backup:
+        return rebuild(options, progress, backup=read_catalog_facts(backup.catalog))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    return run_tool(arguments, lambda progress: _work(arguments, progress))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
