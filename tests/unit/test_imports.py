@@ -40,6 +40,7 @@ PURE = [
     "conf.settings",
     "rescue.survey",
     "actors.ledger",
+    "actors.throttle",
 ]
 
 
