@@ -72,7 +72,7 @@ class EntryTable:
         bitmap = bytearray(-(-count // 8))
         before = self._overlays  # what is flushed while we read is in one of the two
         if self.index is not None:
-            for number, word in enumerate(self.index.live_words(first_id, count)):
+            for number, word in enumerate(self.index.words(first_id, count)):
                 if word and not word & FLAG_DELETED:
                     bitmap[number >> 3] |= 1 << (number & 7)
         after = self._overlays

@@ -59,16 +59,16 @@ class Extent:
         on_error: Callable[[OSError], Exception],
     ) -> None:
         self.needle_id: Final = needle_id
-        self.offset: Final = offset
+        self.offset = offset
         self.stored_size: Final = stored_size
         self.metadata_size: Final = metadata_size
+        self.data_offset = data_offset
         self.data_size: Final = data_size
-        self.before: Final = before  # the volume's counters without this record and what follows it
+        self.before = before  # the volume's counters without this record and what follows it
         self.written = 0
         self.crc = 0
         self._owner = owner
         self._file = file
-        self._data_offset = data_offset
         self._header_crc = header_crc
         self._on_error = on_error
         self._table = bytearray()
@@ -102,7 +102,7 @@ class Extent:
                     f"needle {self.needle_id} is {self.data_size} bytes long, {self.written + size} came"
                 )
             try:
-                write_all(self._file, [piece], self._data_offset + self.written)
+                write_all(self._file, [piece], self.data_offset + self.written)
             except OSError as error:
                 self._is_broken = True
                 raise self._on_error(error) from error
@@ -158,6 +158,37 @@ class Extent:
         with self._lock:
             self._is_open = False
 
+    @property
+    def is_broken(self) -> bool:
+        """A write failed: abort is what remains."""
+        return self._is_broken
+
+    @property
+    def table(self) -> bytes:
+        """The block table of what was written."""
+        return bytes(self._table)
+
+    @property
+    def header_crc(self) -> int:
+        return self._header_crc
+
+    def held(self) -> threading.Lock:
+        """For `with`: no write lands meanwhile."""
+        return self._lock
+
+    def rebind(self, header_crc: int) -> None:
+        """Its header was written anew."""
+        self._header_crc = header_crc
+
+    def move(self, twin: Extent) -> None:
+        """Go on in the place of `twin`, which holds the same bytes in another generation.  While held."""
+        assert twin.written == self.written, "the twin lacks bytes"
+        assert twin.stored_size == self.stored_size
+        self._file = twin._file
+        self.offset, self.data_offset = twin.offset, twin.data_offset
+        self._header_crc, self.before = twin._header_crc, twin.before
+        twin._is_open = False
+
     def write_footer(self, stamp: int) -> None:
         """Write block table and footer.
 
@@ -178,4 +209,4 @@ class Extent:
     @property
     def _footer_offset(self) -> int:
         """Where the block table starts; the footer follows it at once."""
-        return self._data_offset + self.data_size
+        return self.data_offset + self.data_size

@@ -73,6 +73,10 @@ class Generation:
             on_damage=self._on_damage,
         )
 
+    def report_to(self, on_damage: DamageSink) -> None:
+        """From now on somebody else is told of damage."""
+        self._on_damage = on_damage
+
     # --- looking up -------------------------------------------------------------------------------
 
     def entry(self, needle_id: int, *, nowait: bool = False) -> bytes | bytearray | None:

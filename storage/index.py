@@ -208,7 +208,16 @@ class IndexFile:
                 return
             first_id += count // ENTRY_SIZE
 
-    def live_words(self, first_id: int, count: int) -> Iterator[int]:
+    def close(self) -> None:
+        self._file.close()
+
+    def raw(self, first_id: int, count: int) -> bytes:
+        """`count` entries from needle `first_id` on as they stand, fewer at the end of the file."""
+        buffer = bytearray(ENTRY_SIZE * count)
+        size = read_fully(self._file, buffer, entry_offset(first_id))
+        return bytes(buffer[: size // ENTRY_SIZE * ENTRY_SIZE])
+
+    def words(self, first_id: int, count: int) -> Iterator[int]:
         """The words of `count` entries from needle `first_id` on, fewer at the end of the file."""
         at, end = entry_offset(first_id), entry_offset(first_id + count)
         while at < end:

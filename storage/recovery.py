@@ -43,7 +43,7 @@ from storage.needle import (
 )
 from storage.scan import Record, State
 
-_RANGE: Final = Struct("<QQ")
+NOTE_RANGE: Final = Struct("<QQ")  # start and end of a torn stretch
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -84,7 +84,7 @@ class Entries(Protocol):
 
 def encode_note(torn: list[tuple[int, int]]) -> list[bytes]:
     """The contents of the notes that remember torn stretches."""
-    ranges = b"".join(_RANGE.pack(start, end) for start, end in torn)
+    ranges = b"".join(NOTE_RANGE.pack(start, end) for start, end in torn)
     return [ranges[at : at + CONTENT_SIZE_MAX] for at in range(0, len(ranges), CONTENT_SIZE_MAX)]
 
 
@@ -220,7 +220,7 @@ class Recovery:
                 self._apply_void(record)
         else:
             if record.kind == KIND_NOTE and record.state is State.WHOLE:
-                self._noted.extend(_RANGE.iter_unpack(record.content))
+                self._noted.extend(NOTE_RANGE.iter_unpack(record.content))
             self._count_dead(record)
 
     def _apply_data(self, record: Record, flags: int) -> None:

@@ -121,6 +121,7 @@ class Window:
         self._size = size
         self._start = 0
         self._buffer = memoryview(b"")
+        self.loaded_bytes = 0  # read from the file so far
         self.unreadable: list[tuple[int, int]] = []  # start, end; grows in the order of the scan
 
     def view(self, offset: int, size: int) -> memoryview:
@@ -139,6 +140,10 @@ class Window:
             start = 0
         return self._buffer[start:]
 
+    def move_end(self, end: int) -> None:
+        """The file has grown: up to `end` it may be read now."""
+        self._end = end
+
     def was_unreadable(self, start: int, end: int) -> bool:
         return any(start < bad_end and bad_start < end for bad_start, bad_end in self.unreadable)
 
@@ -150,6 +155,7 @@ class Window:
         except OSError as error:
             log.warning("read failed", extra={"offset": offset, "size": wanted, "cause": str(error)})
             count = self._load_sectors(buffer, offset)
+        self.loaded_bytes += count
         self._start = offset
         self._buffer = memoryview(buffer)[:count]
 
@@ -188,17 +194,17 @@ def scan_in_steps(file: File, seed: int, start: int, end: int) -> Iterator[Recor
     window = Window(file, end)
     offset = start
     while offset < end:
-        record = _whole_in_memory(window, seed, offset)
+        record = whole_in_memory(window, seed, offset)
         if record is None:
-            header = _header_at(window, seed, offset)
+            header = header_at(window, seed, offset)
             record = yield from (
-                _record(window, header, offset, end) if header else _gap(window, seed, offset, end)
+                record_at(window, header, offset, end) if header else gap_at(window, seed, offset, end)
             )
         yield record
         offset = record.end
 
 
-def _whole_in_memory(window: Window, seed: int, offset: int) -> Record | None:
+def whole_in_memory(window: Window, seed: int, offset: int) -> Record | None:
     """The usual case made fast: a small needle that checks, all of it in memory.  None: look closer."""
     rest = window.rest(offset)
     if len(rest) < HEADER_SIZE or window.unreadable:
@@ -240,7 +246,7 @@ def _whole_in_memory(window: Window, seed: int, offset: int) -> Record | None:
     )
 
 
-def _header_at(window: Window, seed: int, offset: int) -> Header | None:
+def header_at(window: Window, seed: int, offset: int) -> Header | None:
     front = window.view(offset, HEADER_SIZE)
     size = announced_metadata_size(front)
     if size is None or size > METADATA_SIZE_MAX:
@@ -252,7 +258,17 @@ def _header_at(window: Window, seed: int, offset: int) -> Header | None:
         return None
 
 
-def _gap(window: Window, seed: int, start: int, end: int) -> Generator[int, None, Record]:
+def at_once(steps: Generator[int, None, Record]) -> Record:
+    """The record that `gap_at` or `record_at` comes to."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            record: Record = stop.value
+            return record
+
+
+def gap_at(window: Window, seed: int, start: int, end: int) -> Generator[int, None, Record]:
     """Look for the next valid header: its CRC is bound to its offset, so no data can pose as one."""
     offset = start
     is_zero = True
@@ -265,7 +281,7 @@ def _gap(window: Window, seed: int, start: int, end: int) -> Generator[int, None
         is_zero = is_zero and _FIND_NONZERO(rest, 0, skipped) is None
         offset += skipped
         if match:
-            if offset % ALIGNMENT == 0 and _header_at(window, seed, offset):
+            if offset % ALIGNMENT == 0 and header_at(window, seed, offset):
                 break
             is_zero = False
             offset += ALIGNMENT - offset % ALIGNMENT
@@ -282,7 +298,7 @@ def _gap(window: Window, seed: int, start: int, end: int) -> Generator[int, None
     )
 
 
-def _record(window: Window, header: Header, offset: int, end: int) -> Generator[int, None, Record]:
+def record_at(window: Window, header: Header, offset: int, end: int) -> Generator[int, None, Record]:
     record = Record(
         offset,
         header.stored_size,

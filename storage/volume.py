@@ -20,6 +20,7 @@ index; only a scan after a crash starts earlier.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import threading
@@ -38,6 +39,7 @@ from errors import (
     NeedleVoid,
     ReadFailed,
     StoreError,
+    VolumeBusy,
     VolumeFull,
     VolumeSealed,
     WriteFailed,
@@ -153,6 +155,10 @@ class Volume:
 
     def __repr__(self) -> str:
         return f"Volume({self.volume_id}, generation {self.generation}, {self._tail} bytes)"
+
+    @property
+    def facts(self) -> VolumeFacts:
+        return self._facts
 
     @property
     def generation(self) -> int:
@@ -590,6 +596,63 @@ class Volume:
         if error.errno == errno.EROFS:
             self.seal("the disk became read-only")
         return write_error(f"volume {self.volume_id}", error)
+
+    # --- for a compaction: any thread -------------------------------------------------------------
+
+    def begin_compaction(self) -> int:
+        """Make all that is finished durable, in data and index; returns up to where it is, as an offset.
+
+        Raises:
+            WriteFailed, VolumeSealed, DiskFull: as `checkpoint`.
+        """
+        self.checkpoint()
+        return self._checkpoint
+
+    # --- for the switch to the next generation: any thread ----------------------------------------
+
+    def begin_succession(self, successor: object) -> Generation:
+        """Note that a successor reads along: nothing is cut off the tail from now on.
+
+        Raises:
+            VolumeBusy: there is one already.
+        """
+        with self._owner:
+            if self._successor is not None:
+                raise VolumeBusy(f"volume {self.volume_id} is being switched to its next generation already")
+            self._successor = successor
+            return self._gen
+
+    def end_succession(self) -> None:
+        with self._owner:
+            self._successor = None
+
+    def succession_state(self) -> tuple[int, dict[int, Extent]]:
+        """Up to where there are records, and which of them are still being filled, by offset."""
+        with self._lock:
+            return self._tail, dict(self._in_flight)
+
+    @contextlib.contextmanager
+    def held_for_succession(self) -> Iterator[None]:
+        """Keep the owner, and every sync, waiting for as long as the block lasts."""
+        with self._owner, self._sync_lock:
+            yield
+
+    def succeed(self, successor: Volume, in_flight: dict[int, Extent]) -> None:
+        """Take over the files and counters of the next generation.  While held."""
+        gen = successor._gen
+        gen.report_to(self._note_damage)
+        with self._lock:
+            self._facts = successor._facts
+            self._gen = gen
+            self._tally = successor._tally
+            self._tail = successor._tail
+            self._durable = successor._durable
+            self._sequence = successor._sequence
+            self._checkpoint = successor._checkpoint
+            self._in_flight = in_flight
+            self._reserved_ids = {extent.needle_id for extent in in_flight.values()}
+            self._damages = successor._damages
+            self._successor = None
 
     # --- making it last: any thread ---------------------------------------------------------------
 

@@ -13,8 +13,8 @@ from errors import ChecksumMismatch, NeedleExists, NeedleVoid, NoSuchNeedle, Vol
 from simdisk import SimDisk
 from storage.extent import Extent
 from storage.files import index_path
-from storage.needle import NeedleMetadata, encode_metadata, stored_size
-from storage.scan import State
+from storage.needle import KIND_BUCKET, KIND_DATA, KIND_VOID, NeedleMetadata, encode_metadata, stored_size
+from storage.scan import Record, State
 from storage.superblock import SUPERBLOCK_SIZE
 from storage.volume import Volume
 
@@ -36,6 +36,7 @@ class VolumeModel(RuleBasedStateMachine):
         self.live: dict[int, tuple[bytes, int]] = {}
         self.dead: set[int] = set()
         self.in_flight: dict[int, tuple[Extent, bytes]] = {}
+        self.restamps: dict[int, int] = {}
         self.stamp = 0
 
     @initialize()
@@ -121,10 +122,14 @@ class VolumeModel(RuleBasedStateMachine):
     @rule(needle_id=IDS)
     def restamp(self, needle_id: int) -> None:
         if needle_id in self.live:
-            self.volume.restamp(needle_id, stamp=self.next_stamp())
+            self.restamps[needle_id] = self.next_stamp()
+            self.volume.restamp(needle_id, stamp=self.stamp)
         else:
             with pytest.raises(NoSuchNeedle):
                 self.volume.restamp(needle_id, stamp=self.next_stamp())
+
+    def check_stamp(self, needle_id: int, stamp: int) -> None:
+        assert stamp == self.live[needle_id][1]
 
     @rule(needle_id=IDS)
     def read(self, needle_id: int) -> None:
@@ -133,12 +138,13 @@ class VolumeModel(RuleBasedStateMachine):
                 with pytest.raises(NoSuchNeedle):
                     call(needle_id)
             return
-        data, stamp = self.live[needle_id]
+        data, _ = self.live[needle_id]
         needle, reader = self.volume.read(needle_id), self.volume.open_needle(needle_id)
         assert bytes(needle.data) == bytes(reader.read(0, len(data))) == data
         assert needle.metadata == reader.metadata == metadata_of(needle_id)
         assert needle.crc == reader.crc == crc32c(data)
-        assert needle.stamp == reader.stamp == stamp
+        assert needle.stamp == reader.stamp
+        self.check_stamp(needle_id, needle.stamp)
         found = self.volume.find(needle_id)
         assert found is not None
         assert (found.data_size, found.crc, found.is_deleted) == (len(data), crc32c(data), False)
@@ -153,7 +159,7 @@ class VolumeModel(RuleBasedStateMachine):
         self.in_flight.clear()
         before = self.volume.figures()
         if is_index_lost:
-            self.disk.remove(index_path(DIRECTORY, 1))
+            self.disk.remove(index_path(DIRECTORY, self.volume.generation))
         self.volume = Volume.open(self.disk, DIRECTORY)
         assert (self.volume.recovery.rebuilt_because is not None) is is_index_lost
         assert self.volume.recovery.damages == ()
@@ -161,9 +167,11 @@ class VolumeModel(RuleBasedStateMachine):
         cut = self.volume.recovery.cut_bytes  # broken uploads at the end, whose ids are then forgotten
         assert after.dead_count == before.dead_count or (cut and after.dead_count < before.dead_count)
         assert after.needle_id_max <= before.needle_id_max
+        assert after.stamp_max == before.stamp_max or (is_index_lost and self.volume.generation > 1)
         assert before == msgspec.structs.replace(
             after,
             needle_id_max=before.needle_id_max,
+            stamp_max=before.stamp_max,
             file_size=after.file_size + cut,
             dead_bytes=after.dead_bytes + cut,
             dead_count=before.dead_count,
@@ -197,12 +205,28 @@ class VolumeModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         records = list(self.volume.records())
+        self.check_scan(records)
         assert (
             sum(record.stored_size for record in records) == self.volume.figures().file_size - SUPERBLOCK_SIZE
         )
         assert {record.state for record in records} <= {State.WHOLE, State.UNFINISHED}
         for needle_id in (*self.live, *self.dead):
             self.read(needle_id)
+
+    def check_scan(self, records: list[Record]) -> None:
+        """What is wasted is exactly what a scan of the file counts."""
+        figures, sizes = self.volume.figures(), {}
+        live = dead = kept = 0
+        for record in records:
+            if record.kind in (KIND_BUCKET, KIND_VOID) or (record.metadata_size and record.kind != KIND_DATA):
+                kept += record.stored_size
+            elif record.kind == KIND_DATA and record.state is State.WHOLE and record.needle_id in self.live:
+                live += record.stored_size
+            elif record.offset not in {extent.offset for extent, _ in self.in_flight.values()}:
+                dead += record.stored_size
+                sizes[record.offset] = record.kind == KIND_DATA
+        assert (figures.live_bytes, figures.dead_bytes, figures.kept_bytes) == (live, dead, kept)
+        assert figures.dead_count == sum(sizes.values())
 
 
 TestVolumeModel = VolumeModel.TestCase
