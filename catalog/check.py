@@ -67,6 +67,30 @@ _QUERIES = (
         AND upload_id NOT IN (SELECT upload_id FROM objects WHERE upload_id IS NOT NULL)
     HAVING counted > 0
     """,
+    """
+    SELECT 'needles in volumes that are not there', 0, count(*) AS counted
+    FROM (
+        SELECT volume_id FROM objects
+        UNION ALL SELECT volume_id FROM chunks
+        UNION ALL SELECT volume_id FROM outbox
+    ) WHERE volume_id NOT IN (SELECT id FROM volumes) HAVING counted > 0
+    """,
+    # An id beyond those would be handed out once more after a restart.
+    """
+    SELECT 'ids reserved in volume ' || id, needle_id_reserved,
+           max(coalesce((SELECT max(needle_id) FROM objects WHERE volume_id = volumes.id), 0),
+               coalesce((SELECT max(needle_id) FROM chunks WHERE volume_id = volumes.id), 0)) AS counted
+    FROM volumes WHERE counted > needle_id_reserved
+    """,
+    """
+    SELECT 'notes that contradict the buckets', 0, count(*) AS counted
+    FROM bucket_notes WHERE is_deleted = (bucket_id IN (SELECT id FROM buckets WHERE name IS NOT NULL))
+    HAVING counted > 0
+    """,
+    """
+    SELECT 'jobs of volumes that are not there', 0, count(*) AS counted
+    FROM jobs WHERE volume_id NOT IN (SELECT id FROM volumes) HAVING counted > 0
+    """,
 )
 
 

@@ -78,6 +78,9 @@ class CatalogMachine(RuleBasedStateMachine):
         self.doomed: dict[Needle, str] = {}  # of deleted buckets: garbage by and by
         self.deletions: dict[tuple[int, str], int] = {}  # (bucket id, key) -> stamp of the latest
         self.floor = 0  # a put above it is never sent back where there is no object
+        self.stamps: dict[Needle, tuple[int, str, int]] = {}  # bucket id, key, stamp of what was visible
+        self.notes: dict[str, dict[int, tuple[str, bool]]] = {"disk-1": {}}  # what disks have to write down
+        self.kit.do(lambda t: [t.set_swept(volume_id, stamp(10**7)) for volume_id in (1, 2)])
         self.create_bucket("photos")  # most rules need one
 
     def teardown(self) -> None:
@@ -108,6 +111,7 @@ class CatalogMachine(RuleBasedStateMachine):
         if old is not None:
             self.discard(old.needles, "replaced")
         self.objects[bucket_id][key] = version
+        self.stamps.update(dict.fromkeys(version.needles, (bucket_id, key, version.stamp)))
 
     def purged(self) -> None:
         """Nothing is left of deleted buckets: what they held is garbage now."""
@@ -140,6 +144,8 @@ class CatalogMachine(RuleBasedStateMachine):
             assert bucket_id not in self.objects
             self.names[name] = bucket_id
             self.objects[bucket_id] = {}
+            for notes in self.notes.values():
+                notes[bucket_id] = (name, False)
 
     @rule(name=BUCKETS, force=st.booleans())
     def delete_bucket(self, name: str, force: bool) -> None:
@@ -157,6 +163,8 @@ class CatalogMachine(RuleBasedStateMachine):
             return
         delete()
         del self.names[name]
+        for notes in self.notes.values():
+            notes[bucket_id] = (name, True)
         for version in self.objects.pop(bucket_id).values():
             self.doomed.update(dict.fromkeys(version.needles, "deleted"))
         for upload_id in [number for number, upload in self.uploads.items() if upload.bucket_id == bucket_id]:
@@ -224,30 +232,61 @@ class CatalogMachine(RuleBasedStateMachine):
         return above
 
     @rule(
-        name=BUCKETS, keys=st.lists(KEYS, max_size=3), condition=st.sampled_from([None, None, "0-0-0", "*"])
+        name=BUCKETS,
+        keys=st.lists(KEYS, max_size=3),
+        condition=st.sampled_from([None, None, "0-0-0", "*"]),
+        lag=st.integers(0, 5),
     )
-    def delete_objects(self, name: str, keys: list[str], condition: str | None) -> None:
+    def delete_objects(self, name: str, keys: list[str], condition: str | None, lag: int = 0) -> None:
         bucket_id = self.pick_bucket(name)
         objects = self.objects.get(bucket_id, {})
+        at = stamp(max(0, self.tick() - lag))
 
         def delete() -> list[bool]:
-            return self.kit.do(
-                lambda t: t.delete_objects(bucket_id, keys, if_match=condition, stamp=stamp(self.tick()))
-            )
+            return self.kit.do(lambda t: t.delete_objects(bucket_id, keys, if_match=condition, stamp=at))
 
         if condition == "0-0-0" and any(key in objects for key in keys):
             with pytest.raises(PreconditionFailed):
                 delete()
             return
         existed = []
+        expected: dict[Needle, int] = {}
         for key in keys:
             version = objects.pop(key, None)
             existed.append(version is not None)
             if version is not None:
                 self.discard(version.needles, "deleted")
-                deleted_at = self.deletions[bucket_id, key] = max(stamp(self.now + 1), version.stamp + 1)
+                deleted_at = self.deletions[bucket_id, key] = max(at, version.stamp + 1)
                 self.floor = max(self.floor, deleted_at)
+                expected.update(dict.fromkeys(version.needles, deleted_at))
         assert delete() == existed
+        with self.kit.raw() as execute:
+            rows = execute("SELECT volume_id, needle_id, stamp FROM outbox").fetchall()
+        stamps = {(volume_id, needle_id): deleted_at for volume_id, needle_id, deleted_at in rows}
+        assert expected.items() <= stamps.items(), "tombstones carry the stamp of the deletion"
+
+    @rule(
+        name=BUCKETS, key=KEYS, lag=st.integers(0, 9), others=st.lists(KEYS, max_size=3), again=st.booleans()
+    )
+    def deletion_overtakes_a_put(self, name: str, key: str, lag: int, others: list[str], again: bool) -> None:
+        """The put was stamped before the deletion and comes after it, perhaps after a start."""
+        self.put(name, key, 1, 0, "", 5)
+        self.delete_objects(name, [key, *others], None)
+        if again:
+            self.restart()
+        self.put(name, key, 2, lag, "", 5)
+
+    @precondition(lambda self: self.uploads)
+    @rule(pick=PICK, again=st.booleans())
+    def deletion_overtakes_an_upload(self, pick: int, again: bool) -> None:
+        upload_id = sorted(self.uploads)[pick % len(self.uploads)]
+        upload = self.uploads[upload_id]
+        name = next(name for name, bucket_id in self.names.items() if bucket_id == upload.bucket_id)
+        self.put(name, upload.key, 1, 0, "", 5)
+        self.delete_objects(name, [upload.key], None)
+        if again:
+            self.restart()
+        self.finish_upload(pick, 0, 0)
 
     @rule(name=BUCKETS, key=KEYS)
     def undone_requests_change_nothing(self, name: str, key: str) -> None:
@@ -478,6 +517,32 @@ class CatalogMachine(RuleBasedStateMachine):
         rows = self.kit.catalog.outbox(volume_id, limit)
         self.kit.do(lambda t: t.clear_outbox(volume_id, [needle_id for needle_id, _, _ in rows]))
 
+    @rule(volume_id=VOLUMES, count=st.integers(1, 3), pick=PICK)
+    def give_up_orphans(self, volume_id: int, count: int, pick: int) -> None:
+        """A sweep found needles that nothing named; meanwhile something names some of them."""
+        orphans = [self.kit.needle(999, volume_id=volume_id).needle_id for _ in range(count)]
+        told = [needle.needle_id for needle in self.told if needle.volume_id == volume_id]
+        others = told[pick % len(told) :][:5] if told else []
+        found = self.kit.do(lambda t: t.void_orphans(volume_id, [*others, *orphans], stamp(self.tick())))
+        assert found == orphans, "every needle that was told of has an owner, or is garbage"
+        self.discard([(volume_id, needle_id) for needle_id in orphans], "void")
+
+    @rule(disk_id=st.sampled_from(["disk-1", "disk-2", "disk-3"]))
+    def add_disk(self, disk_id: str) -> None:
+        self.kit.do(lambda t: t.add_disk(disk_id, "any", CREATED_MS))
+        if disk_id not in self.notes:
+            self.notes[disk_id] = {bucket_id: (name, False) for name, bucket_id in self.names.items()}
+
+    @rule(disk_id=st.sampled_from(["disk-1", "disk-2", "disk-3"]), limit=st.integers(1, 3), by=st.booleans())
+    def write_down(self, disk_id: str, limit: int, by: bool) -> None:
+        notes = self.kit.catalog.bucket_notes(disk_id, limit)
+        if by and self.names:  # a bucket goes while the disk writes
+            self.delete_bucket(min(self.names), True)
+        self.kit.do(lambda t: t.clear_bucket_notes(disk_id, notes))
+        for note in notes:
+            if self.notes[disk_id].get(note.bucket_id) == (note.name, note.is_deleted):
+                del self.notes[disk_id][note.bucket_id]
+
     @rule()
     def restart(self) -> None:
         stamp_max = self.kit.catalog.stamp_max()
@@ -512,6 +577,60 @@ class CatalogMachine(RuleBasedStateMachine):
             assert len(listed) <= len(entries)
             after = page.next_after
         assert listed == sorted(entries)
+
+    @rule(volume_id=VOLUMES, first_id=st.integers(1, 20), count=st.sampled_from([1, 8, 9, 500]))
+    def bitmaps_and_names_are_those_of_the_model(self, volume_id: int, first_id: int, count: int) -> None:
+        def ids(bitmap: bytes) -> set[int]:
+            assert len(bitmap) == (count + 7) // 8
+            return {first_id + i for i in range(8 * len(bitmap)) if bitmap[i >> 3] & 1 << (i & 7)} - doomed
+
+        def expected(needles: dict[Needle, tuple[str, str]]) -> dict[int, tuple[str, str]]:
+            asked = range(first_id, first_id + count)
+            return {
+                needle_id: name
+                for (v, needle_id), name in needles.items()
+                if v == volume_id and needle_id in asked
+            }
+
+        doomed = {needle_id for v, needle_id in self.doomed if v == volume_id}
+        bucket_names = {bucket_id: name for name, bucket_id in self.names.items()}
+        named, slots = {}, {}
+        for bucket_id, objects in self.objects.items():
+            for key, version in objects.items():
+                named.update(dict.fromkeys(version.needles, (bucket_names[bucket_id], key)))
+        for upload in self.uploads.values():
+            for index, needle in upload.slots.items():
+                target = named if index in upload.stored else slots
+                target[name_of(needle)] = (bucket_names[upload.bucket_id], upload.key)
+        catalog = self.kit.catalog
+        assert ids(catalog.row_bitmap(volume_id, first_id, count)) == set(expected(named))
+        known = {**named, **slots, **dict.fromkeys(self.fates, ("", ""))}
+        assert ids(catalog.known_bitmap(volume_id, first_id, count)) == set(expected(known))
+        names = catalog.names_of(volume_id, range(first_id, first_id + count))
+        assert names == expected({**named, **slots})
+
+    @invariant()
+    def records_of_deletions_are_kept_as_long_as_they_hide_something(self) -> None:
+        horizon = self.kit.catalog.tombstone_horizon()
+        with self.kit.raw() as execute:
+            waiting = execute("SELECT volume_id, needle_id FROM outbox").fetchall()
+            uploads = execute(
+                "SELECT upload_id, max(stamp) FROM chunks WHERE is_stored GROUP BY 1"
+            ).fetchall()
+        hidden = [self.stamps[needle] for needle in waiting if needle in self.stamps]
+        for upload_id, newest in uploads:
+            if upload_id in self.uploads:
+                upload = self.uploads[upload_id]
+                hidden.append((upload.bucket_id, upload.key, newest))
+        for bucket_id, key, at in hidden:
+            deleted_at = self.deletions.get((bucket_id, key), 0)
+            assert not at < deleted_at < horizon, "without that record this version would come back"
+
+    @invariant()
+    def disks_are_told_what_they_have_not_written_down(self) -> None:
+        for disk_id, notes in self.notes.items():
+            waiting = self.kit.catalog.bucket_notes(disk_id, 1000)
+            assert {note.bucket_id: (note.name, note.is_deleted) for note in waiting} == notes
 
     @invariant()
     def objects_are_those_of_the_model(self) -> None:

@@ -12,7 +12,7 @@ from catalog import schema
 from catalog.schema import STEPS, bring_up_to_date, statements_of
 from catalog.store import Catalog
 from errors import CatalogCorrupt, FormatUnsupported, SchemaNewer
-from transport.messages import etag_of
+from transport.messages import BucketNote, etag_of
 
 HERE = Path(__file__).parent
 
@@ -80,6 +80,7 @@ def test_the_catalog_of_every_release_is_opened_with_all_it_held(path, version):
         assert (key.buckets, key.epoch) == ({"photos": "rw"}, 1)
         assert catalog.stamp_max() == stamp(22)
         assert catalog.check_counts() == []
+        assert [row.created_ms for row in catalog.volumes()] == [CREATED_MS, CREATED_MS]
         with catalog.transaction() as transaction:  # needles that were buried are remembered
             assert transaction.settle_needle(bucket_id, "gone", 1, 2, stamp(50)) is True
     finally:
@@ -88,6 +89,41 @@ def test_the_catalog_of_every_release_is_opened_with_all_it_held(path, version):
     fresh = path.with_name("fresh.sqlite3")
     Catalog.open(fresh).close()
     assert structure(path) == structure(fresh), "an old file ends with the same tables as a new one"
+
+
+def test_the_second_step_notes_every_bucket_for_every_disk(path):
+    with connect(path) as connection:
+        connection.executescript((HERE / "catalog_schema_1.sql").read_text())
+        connection.execute("INSERT INTO disks VALUES ('disk-2', 'second', 1700000000001)")
+        connection.execute("UPDATE buckets SET name = NULL WHERE name = 'films'")  # half deleted
+    with closing(Catalog.open(path)) as catalog:
+        for disk_id in ("disk-1", "disk-2"):
+            assert catalog.bucket_notes(disk_id, 10) == [
+                BucketNote(1, "photos", CREATED_MS, False, stamp(0)),
+                BucketNote(2, "", CREATED_MS, True, stamp(22)),
+            ]
+
+
+def test_what_the_second_schema_added_survives(path):
+    with connect(path) as connection:
+        connection.executescript((HERE / "catalog_schema_2.sql").read_text())
+    with closing(Catalog.open(path)) as catalog:
+        assert [(row.id, row.work, row.volume_id, row.origin) for row in catalog.jobs()] == [
+            (1, "verify", 1, "policy"),
+            (3, "compact", 2, "operator"),
+        ]
+        first, second = catalog.volumes()
+        assert (first.verified_ms, first.verify_started_ms) == (CREATED_MS + 8, CREATED_MS + 9)
+        assert (first.verify_generation, first.verify_offset, first.swept_stamp) == (2, 4096, stamp(10))
+        assert (second.verified_ms, second.verify_started_ms, second.swept_stamp) == (None, 0, 0)
+        assert catalog.fact("is_paused") == 1
+        assert [(row.needle_id, row.offset, row.key) for row in catalog.damages(10)] == [
+            (None, 8192, None),
+            (1, 4096, "a/ü"),
+        ]
+        assert catalog.bucket_notes("disk-1", 10) == [BucketNote(2, "films", CREATED_MS, False, stamp(0))]
+        with catalog.transaction() as transaction:
+            assert transaction.add_job("compact", 1, "policy", CREATED_MS) == 4, "ids are never given again"
 
 
 NEXT_STEPS = (

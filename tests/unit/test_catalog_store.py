@@ -317,6 +317,16 @@ def test_another_program_that_writes_is_waited_for_and_then_named(kit, monkeypat
         ),
         ("UPDATE objects SET bucket_id = 99 WHERE key = 'a'", "objects outside all buckets", 0, 1),
         ("UPDATE chunks SET upload_id = 98", "chunks outside all uploads and objects", 0, 2),
+        ("UPDATE objects SET volume_id = 9 WHERE key = 'a'", "needles in volumes that are not there", 0, 1),
+        ("UPDATE volumes SET needle_id_reserved = 3", "ids reserved in volume 1", 3, 4),
+        ("UPDATE bucket_notes SET is_deleted = 1", "notes that contradict the buckets", 0, 1),
+        ("UPDATE bucket_notes SET bucket_id = 9", "notes that contradict the buckets", 0, 1),
+        (
+            "INSERT INTO jobs (work, volume_id, origin, created_ms) VALUES ('verify', 9, 'policy', 1)",
+            "jobs of volumes that are not there",
+            0,
+            1,
+        ),
     ],
 )
 def test_a_recount_finds_every_kind_of_difference(kit, change, what, recorded, counted):
