@@ -338,7 +338,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path, seed):
     with opened.transaction() as transaction:
         bucket_id = transaction.create_bucket("photos", 1).id
         transaction.add_disk("disk-1", "first", 1)
-        transaction.add_volume(None, "uuid", 1 << 30, "disk-1")
+        transaction.reserve_needle_ids(transaction.add_volume(None, "uuid", 1 << 30, "disk-1"), 2**32 - 1)
     opened.close()
     delays, first, acked = random.Random(seed), 1, []
     for _ in range(4):
