@@ -6,6 +6,7 @@ The async library (`library.py`) and the command line (`cli.py`) over it.
     control.py                the conversation with the master
     puts.py, uploads.py       small puts; large ones, in chunks
     reads.py                  from a key to verified bytes
+    maintenance.py            compactions, verifications, events
     sources.py, files.py      where uploads come from, where downloads go
     tasks.py                  nurseries whose errors leave plain
 """
@@ -13,11 +14,13 @@ The async library (`library.py`) and the command line (`cli.py`) over it.
 from client.library import Bucket, Prefix, Warehouse, connect
 from client.reads import ObjectStream
 from conf.profile import Profile
-from transport.messages import BucketInfo, ObjectInfo, ObjectWritten, Status
+from transport.messages import BucketInfo, Event, Job, ObjectInfo, ObjectWritten, Status
 
 __all__ = [
     "Bucket",
     "BucketInfo",
+    "Event",
+    "Job",
     "ObjectInfo",
     "ObjectStream",
     "ObjectWritten",

@@ -5,7 +5,8 @@ link's greeting) and renewed before it expires; users of this class never see an
 
 What is repeated after a broken link, and what is not:
 
-    repeatable       reads; leases and slots (an unused one expires); SettleNeedle; FinishUpload, AbortUpload
+    repeatable       reads; leases and slots (an unused one expires); SettleNeedle; FinishUpload, AbortUpload;
+                     starting, cancelling and pausing jobs (a volume has one job of a kind at a time)
     not repeatable   making and deleting buckets, deleting objects: done twice they could undo what somebody
                      else did in between.  When the answer is lost, the error says so: `OutcomeUnknown`.
 """
@@ -52,7 +53,7 @@ A = TypeVar("A")
 
 def back_off_s(attempt: int) -> float:
     """How long to wait before repeat `attempt` (from 0); spread out, so that clients do not march in step."""
-    longest_s = min(BACK_OFF_S * 2.0**attempt, BACK_OFF_MAX_S)
+    longest_s = min(BACK_OFF_S * 2.0 ** min(attempt, 16), BACK_OFF_MAX_S)
     return longest_s * random.uniform(0.5, 1.0)  # noqa: S311
 
 
@@ -61,7 +62,7 @@ class Control:
 
     def __init__(self, profile: Profile, *, timeout_s: float = TIMEOUT_S) -> None:
         self._profile = profile
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._token: str | None = None
         self._token_expires = 0.0  # trio time, like all instants here
         self._renew_at = 0.0
@@ -83,6 +84,11 @@ class Control:
         """Bytes up to which an object is one put on a lease; larger ones are uploads."""
         return min(SMALL_MAX, self.chunk_size)
 
+    @property
+    def connection(self) -> int | None:
+        """A number that differs from one connection to the next; None while there is none."""
+        return self._link.connect_count if self._link.is_up else None
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the link until `stop`; started when the master has accepted the API key.
 
@@ -96,7 +102,7 @@ class Control:
         with self._life:
             async with background() as nursery:
                 await nursery.start(self._link.run)
-                await self._wait_up(trio.current_time() + min(self._timeout_s, FIRST_ANSWER_S))
+                await self._wait_up(trio.current_time() + min(self.timeout_s, FIRST_ANSWER_S))
                 self._life.shield = True
                 task_status.started()
                 await self._renew_for_ever()
@@ -112,7 +118,7 @@ class Control:
             LinkDown, DeadlineExceeded: no answer in time.
             StoreError: whatever the master refused it with.
         """
-        deadline = trio.current_time() + self._timeout_s
+        deadline = trio.current_time() + self.timeout_s
         has_attached_again = False
         attempt = 0
         while True:

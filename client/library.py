@@ -32,6 +32,7 @@ from client.headers import (
     guess_content_type,
     key_size,
 )
+from client.maintenance import Maintenance
 from client.puts import BucketWriter
 from client.reads import BucketReader, ObjectStream, SpanBuffers
 from client.sources import MemorySource, ObjectSource, as_bytes_view, opened_file
@@ -43,7 +44,6 @@ from transport.http_client import HttpPool
 from transport.messages import (
     BucketInfo,
     Buckets,
-    ClusterStatus,
     CreateBucket,
     DeleteBucket,
     Deleted,
@@ -58,7 +58,6 @@ from transport.messages import (
     Presign,
     Presigned,
     StatObject,
-    Status,
 )
 
 # Names and user metadata travel in a header up to this; more takes the way of an upload, in a message.
@@ -134,10 +133,11 @@ class _Session:
         self._buckets.pop(name, None)
 
 
-class Warehouse:
+class Warehouse(Maintenance):
     """A connection to a cluster; made by `connect`."""
 
     def __init__(self, session: _Session) -> None:
+        super().__init__(session.control)
         self._session = session
 
     def bucket(self, name: str) -> Bucket:
@@ -169,10 +169,6 @@ class Warehouse:
     async def buckets(self) -> list[BucketInfo]:
         """All buckets that this API key may see, by name, with their counts."""
         return (await self._session.control.ask(ListBuckets(), Buckets)).buckets
-
-    async def status(self) -> Status:
-        """What the cluster says of itself: disks, volumes, room, counts."""
-        return await self._session.control.ask(ClusterStatus(), Status)
 
 
 class Bucket:

@@ -40,6 +40,7 @@ from errors import (
     UploadIncomplete,
     VolumeOffline,
 )
+from fake_jobs import FakeJobs
 from transport.curve import CurveKeys
 from transport.http_rules import parse_range
 from transport.http_server import Exchange, HttpServer
@@ -52,6 +53,7 @@ from transport.messages import (
     BeginUpload,
     BucketInfo,
     Buckets,
+    CancelJobs,
     Chunk,
     ClusterStatus,
     CreateBucket,
@@ -65,7 +67,9 @@ from transport.messages import (
     Leased,
     LeaseNeedles,
     ListBuckets,
+    ListEvents,
     Listing,
+    ListJobs,
     ListObjects,
     LocateObjects,
     LoggedIn,
@@ -74,6 +78,7 @@ from transport.messages import (
     ObjectInfo,
     ObjectsLocated,
     ObjectWritten,
+    PauseJobs,
     Presign,
     Presigned,
     ReadGrant,
@@ -83,6 +88,7 @@ from transport.messages import (
     SettleNeedle,
     Slot,
     Slots,
+    StartJobs,
     StatObject,
     Status,
     UploadBegun,
@@ -176,13 +182,18 @@ class FakeStore:
         self._next_needle = {1: 1, 2: 1}
         self._turn = itertools.cycle((1, 2))
         self._upload_ids = itertools.count(1)
+        self.upkeep = FakeJobs()
+        self.orphan_count = 0
+        self.without_compactor: set[int] = set()
+        self.reports = {volume: _report(volume) for volume in (1, 2)}
+        self._peers: set[Peer] = set()
         self.keys = CurveKeys.generate()
         self.hub = Hub(
             keys=self.keys,
             incarnation=1,
             answer_now=lambda peer, request: None,
             answer=self._answer,
-            on_gone=lambda peer: None,
+            on_gone=self._peers.discard,
         )
         self.profile: Profile
 
@@ -194,6 +205,7 @@ class FakeStore:
     async def _answer(self, peer: Peer, request: Request) -> Answer:
         name = type(request).__name__
         self.asked.append(request)
+        self._peers.add(peer)
         if errors := self.faults.refused.get(name):
             raise errors.pop(0)
         if not isinstance(request, Login | Attach):
@@ -204,11 +216,19 @@ class FakeStore:
                 raise NotAuthenticated("attach first")
         if isinstance(request, LocateObjects):
             await trio.sleep(self.faults.locate_delay_s)
+        if isinstance(request, ListEvents):
+            return await self.upkeep.events(request)
         answer = self._decide(peer, request)
         if self.faults.answer_lost.get(name, 0):
             self.faults.answer_lost[name] -= 1
             await self._cut(peer)
         return answer
+
+    async def restart_master(self) -> None:
+        """Another process answers from now on, as after a crash: it has forgotten what was in memory alone."""
+        self.upkeep.restart()
+        for peer in [*self._peers]:
+            await self._cut(peer)
 
     async def _cut(self, peer: Peer) -> None:
         """End a connection so that the answer at hand is never delivered."""
@@ -279,6 +299,14 @@ class FakeStore:
                 return Done()
             case ClusterStatus():
                 return self._status()
+            case StartJobs():
+                return self.upkeep.start(request)
+            case ListJobs(job_ids=job_ids):
+                return self.upkeep.list(job_ids)
+            case CancelJobs(job_ids=job_ids):
+                return self.upkeep.cancel(job_ids)
+            case PauseJobs(is_paused=is_paused):
+                return self.upkeep.pause(is_paused)
             case _:
                 raise BadRequest(f"not for a master: {type(request).__name__}")
 
@@ -459,7 +487,7 @@ class FakeStore:
     def _status(self) -> Status:
         return Status(
             version="0.1.0",
-            incarnation=1,
+            incarnation=self.upkeep.incarnation,
             uptime_s=3661,
             health="degraded" if self.faults.offline else "ok",
             disks=[self._disk_status(volume) for volume in (1, 2)],
@@ -469,21 +497,15 @@ class FakeStore:
             garbage_count=0,
             upload_count=len(self.uploads),
             client_count=1,
+            damages=self.upkeep.damages,
+            damage_count=len(self.upkeep.damages),
+            unchecked_s=3 * 86_400.0,
+            orphan_count=self.orphan_count,
+            is_paused=self.upkeep.is_paused,
+            compactors=[f"disk-{volume}" for volume in (1, 2) if volume not in self.without_compactor],
         )
 
     def _disk_status(self, volume: int) -> DiskStatus:
-        report = VolumeReport(
-            volume_id=volume,
-            uuid="u",
-            generation=1,
-            capacity=1000,
-            file_size=250,
-            live_count=1,
-            live_bytes=200,
-            dead_bytes=50,
-            needle_id_max=1,
-            stamp_max=1,
-        )
         return DiskStatus(
             disk_id=f"id-{volume}",
             name=f"disk-{volume}",
@@ -493,7 +515,16 @@ class FakeStore:
             capacity=2000,
             free=1500,
             is_read_only=False,
-            volumes=[VolumeStatus(report=report, reserved_bytes=0, state="open")],
+            volumes=[
+                VolumeStatus(
+                    report=self.reports[volume],
+                    reserved_bytes=0,
+                    state="open",
+                    verified_ms=CREATED_MS if volume == 1 else None,
+                    unchecked_s=3 * 86_400.0,
+                    job=self.upkeep.under_way(volume),
+                )
+            ],
         )
 
     # --- data plane -------------------------------------------------------------------------------
@@ -609,6 +640,21 @@ class FakeStore:
             await exchange.write(data[: len(data) // 2])
             return
         await exchange.respond(status, [], data)
+
+
+def _report(volume: int) -> VolumeReport:
+    return VolumeReport(
+        volume_id=volume,
+        uuid="u",
+        generation=1,
+        capacity=1000,
+        file_size=250,
+        live_count=1,
+        live_bytes=200,
+        dead_bytes=50,
+        needle_id_max=1,
+        stamp_max=1,
+    )
 
 
 def _check_conditions(present: ObjectInfo | None, if_match: str | None, if_none_match: str | None) -> None:
