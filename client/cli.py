@@ -1,7 +1,8 @@
 """The command line: `warehouse COMMAND`.
 
 Each command parses its words into places and calls the library; what it prints is in `reports.py`, how many
-files are copied at once in `transfers.py`.
+files are copied at once in `transfers.py`.  The commands about space and damage are in `cli_maintenance.py`;
+what all of them share is in `cli_app.py`.
 
     exit status   0 done   1 failed (a line on standard error says why)   2 wrong usage
                   130 interrupted by Ctrl-C, 143 terminated; uploads under way were aborted
@@ -16,19 +17,18 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
 import trio
-from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
+from cyclopts import CycloptsError, Parameter, UnknownCommandError
 
+import client.cli_maintenance  # noqa: F401  # its commands join the app
 from client import transfers
+from client.cli_app import NOTHING_SPECIAL, OBJECTS, STORE, Common, app, become, some
 from client.display import format_count, format_size, parse_size, parse_span, printable
-from client.library import Prefix, Warehouse, connect
+from client.library import Prefix, Warehouse
 from client.places import (
     Place,
     Remote,
@@ -47,11 +47,11 @@ from client.reports import (
     print_bucket,
     print_entry,
     print_object,
-    print_status,
     say,
     say_json,
     tell,
 )
+from client.store_reports import print_status
 from client.tasks import background
 from client.transfers import Found, run_transfers
 from errors import NoSuchBucket, NoSuchObject, OutcomeUnknown, StoreError
@@ -60,69 +60,16 @@ from transport.messages import ObjectInfo
 DELETE_BATCH = 1000
 DELETE_ATTEMPTS = 5
 
-
-def _version() -> str:
-    try:
-        return version("warehouse-store")
-    except PackageNotFoundError:  # run from a checkout
-        return "0+checkout"
-
-
-app = App(
-    name="warehouse",
-    help="""A self-hosted object store.
-
-    Start one with `warehouse up`, then in another terminal:
-
-        warehouse mb wh://photos
-        warehouse cp -r ./pictures wh://photos/2026
-        warehouse ls -l wh://photos/2026
-        warehouse cat wh://photos/2026/hello.txt
-
-    Objects are named wh://bucket/key; a key's slashes act as folders.
-    """,
-    version=_version,
-    default_parameter=Parameter(negative=(), show_default=False),
-    help_format="markdown",
-)
-
 # A lone "-" stands for a standard stream; other words that begin so are refused by `parse_place`.
 Words = Annotated[str, Parameter(allow_leading_hyphen=True)]
 Recursive = Annotated[bool, Parameter(name=["--recursive", "-r"])]
 Long = Annotated[bool, Parameter(name=["--long", "-l"])]
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Common:
-    """What every command takes."""
-
-    profile: Annotated[
-        Path | None,
-        Parameter(
-            metavar="FILE",
-            help="File that says which cluster, and as whom. Found by itself after `warehouse up`.",
-        ),
-    ] = None
-    data: Annotated[
-        Path | None,
-        Parameter(metavar="DIR", help="Data folder of a `warehouse up`; its profile.toml is used."),
-    ] = None
-    json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False
-
-    def connect(self) -> AbstractAsyncContextManager[Warehouse]:
-        if self.profile is not None and self.data is not None:
-            raise UsageError("--profile and --data both name a profile: give one of them")
-        return connect(self.data / "profile.toml" if self.data is not None else self.profile)
-
-
-NOTHING_SPECIAL = Common()
-
-
 # --- the whole store ------------------------------------------------------------------------------
 
 
-@app.command
+@app.command(group=STORE)
 def up(
     *others: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
     data: Annotated[
@@ -142,17 +89,11 @@ def up(
     Prints `ready` when the first put would succeed, and writes the profile that the other commands find by
     themselves. The first start prints the root key. It also takes `--host`, `--config FILE`, `--log-level`.
     """
-    words = [sys.executable, "-m", "actors.cluster"]
-    for name, value in (("--data", data), ("--volumes", volumes), ("--port-base", port_base)):
-        if value is not None:
-            words += [name, str(value)]
-    if json:
-        words.append("--json")
-    # Replaced, not wrapped: signals and the exit status are the cluster's own.
-    os.execv(sys.executable, [*words, *others])  # noqa: S606
+    options = (("--data", data), ("--volumes", volumes), ("--port-base", port_base), ("--json", json))
+    become("actors.cluster", options, *others)
 
 
-@app.command
+@app.command(group=STORE)
 async def status(*, common: Common = NOTHING_SPECIAL) -> int:
     """Show health, disks, volumes and free space."""
     async with common.connect() as warehouse:
@@ -163,7 +104,7 @@ async def status(*, common: Common = NOTHING_SPECIAL) -> int:
 # --- buckets --------------------------------------------------------------------------------------
 
 
-@app.command(usage="Usage: warehouse mb [OPTIONS] BUCKET...")
+@app.command(group=OBJECTS, usage="Usage: warehouse mb [OPTIONS] BUCKET...")
 async def mb(*buckets: str, common: Common = NOTHING_SPECIAL) -> int:
     """Make buckets.
 
@@ -172,7 +113,7 @@ async def mb(*buckets: str, common: Common = NOTHING_SPECIAL) -> int:
     buckets
         Names: 1 to 63 of a-z, 0-9, '.', '-', '_'; wh:// in front is optional.
     """
-    names = [parse_bucket(word) for word in _some(buckets, "a bucket")]
+    names = [parse_bucket(word) for word in some(buckets, "a bucket")]
     async with common.connect() as warehouse:
         for name in names:
             await warehouse.create_bucket(name)
@@ -180,7 +121,7 @@ async def mb(*buckets: str, common: Common = NOTHING_SPECIAL) -> int:
     return 0
 
 
-@app.command(usage="Usage: warehouse rb [OPTIONS] BUCKET...")
+@app.command(group=OBJECTS, usage="Usage: warehouse rb [OPTIONS] BUCKET...")
 async def rb(
     *buckets: str,
     force: Annotated[bool, Parameter(help="Also delete the objects in it.")] = False,
@@ -193,7 +134,7 @@ async def rb(
     buckets
         Names; wh:// in front is optional.
     """
-    names = [parse_bucket(word) for word in _some(buckets, "a bucket")]
+    names = [parse_bucket(word) for word in some(buckets, "a bucket")]
     async with common.connect() as warehouse:
         for name in names:
             await warehouse.delete_bucket(name, force=force)
@@ -201,7 +142,7 @@ async def rb(
     return 0
 
 
-@app.command(usage="Usage: warehouse ls [OPTIONS] [PLACE]")
+@app.command(group=OBJECTS, usage="Usage: warehouse ls [OPTIONS] [PLACE]")
 async def ls(
     place: str | None = None,
     /,
@@ -248,7 +189,7 @@ async def ls(
 # --- objects --------------------------------------------------------------------------------------
 
 
-@app.command(usage="Usage: warehouse cp [OPTIONS] SOURCE... TARGET")
+@app.command(group=OBJECTS, usage="Usage: warehouse cp [OPTIONS] SOURCE... TARGET")
 async def cp(
     *places: Words,
     recursive: Annotated[Recursive, Parameter(help="Copy everything below a folder.")] = False,
@@ -376,7 +317,7 @@ def _require_object(source: Remote) -> None:
         raise UsageError(f"{source} is a folder: copy it with -r")
 
 
-@app.command(usage="Usage: warehouse cat [OPTIONS] OBJECT...")
+@app.command(group=OBJECTS, usage="Usage: warehouse cat [OPTIONS] OBJECT...")
 async def cat(*places: str, common: Common = NOTHING_SPECIAL) -> int:
     """Write objects to standard output, one behind the other.
 
@@ -385,7 +326,7 @@ async def cat(*places: str, common: Common = NOTHING_SPECIAL) -> int:
     places
         wh://bucket/key
     """
-    remotes = [parse_object(word) for word in _some(places, "an object")]
+    remotes = [parse_object(word) for word in some(places, "an object")]
     async with common.connect() as warehouse:
         for remote in remotes:
             async with warehouse.bucket(remote.bucket).open(remote.key) as stream:
@@ -393,7 +334,7 @@ async def cat(*places: str, common: Common = NOTHING_SPECIAL) -> int:
     return 0
 
 
-@app.command(usage="Usage: warehouse rm [OPTIONS] PLACE...")
+@app.command(group=OBJECTS, usage="Usage: warehouse rm [OPTIONS] PLACE...")
 async def rm(
     *places: str,
     recursive: Annotated[Recursive, Parameter(help="Delete everything in a folder, or in a bucket.")] = False,
@@ -406,7 +347,7 @@ async def rm(
     places
         wh://bucket/key; with -r also wh://bucket/folder and wh://bucket.
     """
-    words = _some(places, "an object")
+    words = some(places, "an object")
     remotes = [parse_remote(word) if recursive else parse_object(word) for word in words]
     deleted_count = 0
     async with common.connect() as warehouse:
@@ -451,7 +392,7 @@ async def _delete(bucket: str, keys: Sequence[str], warehouse: Warehouse, is_jso
     return len(deleted)
 
 
-@app.command
+@app.command(group=OBJECTS)
 async def stat(place: str, /, *, common: Common = NOTHING_SPECIAL) -> int:
     """Show what is known about an object or a bucket.
 
@@ -473,7 +414,7 @@ async def stat(place: str, /, *, common: Common = NOTHING_SPECIAL) -> int:
     raise NoSuchBucket(f"there is no bucket {remote.bucket!r}, or this key may not see it")
 
 
-@app.command(usage="Usage: warehouse du [OPTIONS] [PLACE...]")
+@app.command(group=OBJECTS, usage="Usage: warehouse du [OPTIONS] [PLACE...]")
 async def du(*places: str, common: Common = NOTHING_SPECIAL) -> int:
     """Sum up sizes and counts.
 
@@ -503,7 +444,7 @@ def _print_usage(place: str, byte_count: int, object_count: int, is_json: bool) 
     tell(is_json, line, place=place, byte_count=byte_count, object_count=object_count)
 
 
-@app.command
+@app.command(group=OBJECTS)
 async def presign(
     place: str,
     /,
@@ -546,12 +487,6 @@ async def presign(
             url = await bucket.presign_get(remote.key, expires_s)
     tell(common.json, url, url=url, method="PUT" if put else "GET", expires_in_s=expires_s)
     return 0
-
-
-def _some(words: Sequence[str], what: str) -> Sequence[str]:
-    if not words:
-        raise UsageError(f"name {what}")
-    return words
 
 
 # --- running a command ----------------------------------------------------------------------------

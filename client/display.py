@@ -37,6 +37,39 @@ def format_span(seconds: float) -> str:
     return " ".join(shown[:2]) or "0 s"
 
 
+def format_ago(seconds: float) -> str:
+    """`90061.0` as "1 d ago": one unit, for a column of a table."""
+    return f"{' '.join(format_span(seconds).split()[:2])} ago"
+
+
+def format_share(part: int, whole: int) -> str:
+    """A percentage that is 0% and 100% for nothing and for all, and for nothing else."""
+    if part <= 0 or whole <= 0:
+        return "0%"
+    if part >= whole:
+        return "100%"
+    return f"{min(max(round(100 * part / whole), 1), 99)}%"
+
+
+def format_pause(ms: float) -> str:
+    return f"{ms:.1f} ms" if ms < 10 else f"{ms:,.0f} ms"
+
+
+def block_bar(part: int, whole: int, width: int) -> str:
+    """`width` letters, filled as far as `part` of `whole` is."""
+    filled = round(width * _share(part, whole))
+    return "█" * filled + "·" * (width - filled)
+
+
+def fill_bar(used: int, capacity: int, width: int) -> str:
+    """A bar and its percentage."""
+    return f"{block_bar(used, capacity, width)} {_share(used, capacity):4.0%}"
+
+
+def _share(part: int, whole: int) -> float:
+    return min(max(part / whole, 0.0), 1.0) if whole > 0 else 0.0
+
+
 def parse_span(text: str) -> float:
     """`"1h"`, `"30m"`, `"7d"` or bare seconds, as seconds."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)", text.strip().lower())

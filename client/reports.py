@@ -20,16 +20,14 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
-from client.display import format_count, format_size, format_span, format_time, printable
+from client.display import format_count, format_size, format_time, printable
 from client.library import Prefix
 from client.transfers import Totals, Transfer
 from errors import StoreError
-from transport.messages import BucketInfo, DiskStatus, ObjectInfo, Status, VolumeStatus
+from transport.messages import BucketInfo, ObjectInfo
 
-BAR_WIDTH = 16
 PIPED_WIDTH = 120
 
 
@@ -47,6 +45,23 @@ def tell(is_json: bool, text: str, **fields: Any) -> None:
         say_json(**fields)
     else:
         say(text)
+
+
+def plain(value: Any) -> Any:
+    """A message as JSON shows it: with every field, also those that have their default."""
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(one) for name, one in msgspec.structs.asdict(value).items()}
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    return value
+
+
+def result_console() -> Console:
+    """For tables on standard output."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_WIDTH)  # nobody's window: do not cut names short
+    return console
 
 
 def failure_line(error: StoreError | OSError, subject: str = "") -> str:
@@ -216,81 +231,3 @@ def print_object(info: ObjectInfo, place: str, *, is_json: bool) -> None:
     ]
     for name, value in lines:
         say(f"{name:<8} {value}")
-
-
-# --- status ---------------------------------------------------------------------------------------
-
-_HEALTH_STYLES = {"ok": "green", "degraded": "yellow", "down": "bold red"}
-
-
-def print_status(status: Status, *, is_json: bool) -> None:
-    if is_json:
-        say_json(**msgspec.to_builtins(status))
-        return
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, PIPED_WIDTH)  # nobody's window: do not cut names short
-    console.print(_headline(status))
-    for disk in status.disks:
-        console.print(_disk_line(disk), overflow="ellipsis", no_wrap=True)
-        if disk.volumes:
-            console.print(_volume_table(disk))
-
-
-def _headline(status: Status) -> Text:
-    text = Text("warehouse is ").append(status.health, _HEALTH_STYLES.get(status.health, ""))
-    text.append(f", up {format_span(status.uptime_s)}, version {status.version}\n")
-    text.append(f"{format_count(status.object_count, 'object')} ({format_size(status.byte_count)})")
-    text.append(f" in {format_count(status.bucket_count, 'bucket')}")
-    text.append(f", {format_count(status.client_count, 'client')} connected")
-    if status.upload_count:
-        text.append(f", {format_count(status.upload_count, 'upload')} under way")
-    if status.garbage_count:
-        text.append(f", {format_count(status.garbage_count, 'deleted needle')} to be marked")
-    return text
-
-
-def _disk_line(disk: DiskStatus) -> Text:
-    text = Text(f"\n{printable(disk.name)}  ", style="bold")
-    if not disk.is_online:
-        text.append(f"OFFLINE since {format_time(disk.since_ms)}", "bold red")
-    elif disk.is_read_only:
-        text.append("read-only", "yellow")
-    else:
-        text.append("online", "green")
-    free = f"{format_size(disk.free)} of {format_size(disk.capacity)} free"
-    return text.append(f"  {free}  {disk.url}", "not bold")
-
-
-def _volume_table(disk: DiskStatus) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("  volume", "state", "filled", "", "needles", "dead"):
-        table.add_column(name, no_wrap=True, header_style="dim")
-    for volume in disk.volumes:
-        report = volume.report
-        is_troubled = not disk.is_online or report.sealed_cause is not None or report.damaged_count > 0
-        table.add_row(
-            f"  {report.volume_id}",
-            _volume_state(volume, disk),
-            fill_bar(report.file_size, report.capacity),
-            f"{format_size(report.file_size)} of {format_size(report.capacity)}",
-            f"{report.live_count:,}",
-            format_size(report.dead_bytes),
-            style="red" if is_troubled else "",
-        )
-    return table
-
-
-def _volume_state(volume: VolumeStatus, disk: DiskStatus) -> str:
-    if not disk.is_online:
-        return "offline"
-    if volume.report.sealed_cause is not None:
-        return f"sealed: {printable(volume.report.sealed_cause)}"
-    damaged = volume.report.damaged_count
-    return f"{volume.state}, {damaged} damaged" if damaged else volume.state
-
-
-def fill_bar(used: int, capacity: int) -> str:
-    share = min(max(used / capacity if capacity else 0.0, 0.0), 1.0)
-    filled = round(share * BAR_WIDTH)
-    return "█" * filled + "·" * (BAR_WIDTH - filled) + f" {share:4.0%}"

@@ -6,21 +6,19 @@ their own.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
 import client
+from cli_kit import Run, command_of, process, runner
 from client import cli
 from client.places import UsageError
 from errors import BadRequest, BucketExists, BucketNotEmpty, NoSuchBucket, NoSuchObject, OutcomeUnknown
@@ -28,25 +26,10 @@ from fake_store import FakeStore, fake_store
 from transport.messages import DeleteObjects, Presign
 
 MIB = 1024 * 1024
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def noise(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
-
-
-@dataclass
-class Ran:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def objects(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Awaitable[Ran]]
 
 
 @pytest.fixture
@@ -65,15 +48,7 @@ async def photos(store: FakeStore) -> AsyncIterator[client.Bucket]:
 
 @pytest.fixture
 def run(store: FakeStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    async def run(*words: str) -> Ran:
-        capfd.readouterr()
-        words = (*words, "--profile", str(tmp_path / "profile.toml"))
-        command, bound, _ = cli.app.parse_args(list(words), exit_on_error=False, print_error=False)
-        status = await command(*bound.args, **bound.kwargs)
-        captured = capfd.readouterr()
-        return Ran(status, captured.out, captured.err)
-
-    return run
+    return runner(tmp_path, capfd)
 
 
 @pytest.fixture
@@ -335,6 +310,14 @@ async def test_an_existing_file_survives_a_failed_download(
         (["mb", "wh://a/b"], "names an object"),
         (["rm", "wh://photos"], "an object is needed"),
         (["cat"], "name an object"),
+        (["compact"], "name a volume, or give --all"),
+        (["compact", "1", "--all"], "or give --all"),
+        (["compact", "--cancel"], "name a volume, or give --all"),
+        (["compact", "--pause", "--resume"], "one of --cancel, --pause and --resume"),
+        (["compact", "--pause", "1"], "name no volumes"),
+        (["verify", "1", "--all"], "or give --all"),
+        (["verify", "--cancel"], "name a volume, or give --all"),
+        (["watch", "--since", "-1"], "numbered from 1"),
     ],
 )
 async def test_what_makes_no_sense_is_said_before_anything_is_asked(
@@ -391,19 +374,6 @@ async def test_rm_asks_again_after_a_lost_answer(store: FakeStore, run: Run, pho
 
 
 # --- whole processes ------------------------------------------------------------------------------
-
-
-def command_of(tmp_path: Path, *words: str) -> tuple[list[str], dict[str, str]]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WAREHOUSE_PROFILE": str(tmp_path / "profile.toml")}
-    return [sys.executable, "-m", "client", *words], environment
-
-
-async def process(tmp_path: Path, *words: str, stdin: bytes = b"") -> Ran:
-    command, environment = command_of(tmp_path, *words)
-    ran = await trio.run_process(
-        command, env=environment, stdin=stdin, capture_stdout=True, capture_stderr=True, check=False
-    )
-    return Ran(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 
 
 async def test_streams_go_through_pipes(store: FakeStore, tmp_path: Path) -> None:
@@ -519,9 +489,7 @@ async def test_up_becomes_the_cluster_with_the_same_words(
     ]
 
 
-@pytest.mark.parametrize(
-    "command", ["up", "status", "mb", "rb", "ls", "cp", "cat", "rm", "stat", "du", "presign"]
-)
+@pytest.mark.parametrize("command", [name for name in cli.app if not name.startswith("-")])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--help"]) == 0
     out = capsys.readouterr().out

@@ -5,7 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.display import (
+    fill_bar,
+    format_ago,
     format_count,
+    format_pause,
+    format_share,
     format_size,
     format_span,
     format_time,
@@ -14,7 +18,6 @@ from client.display import (
     printable,
 )
 from client.places import UsageError
-from client.reports import fill_bar
 
 
 @pytest.mark.parametrize(
@@ -98,4 +101,15 @@ def test_what_is_printed_is_printable_and_encodable(text: str) -> None:
 
 @given(st.integers(0, 2**50), st.integers(0, 2**50))
 def test_a_bar_keeps_its_width(used: int, capacity: int) -> None:
-    assert len(fill_bar(used, capacity)) == len(fill_bar(0, 1))
+    assert len(fill_bar(used, capacity, 16)) == len(fill_bar(0, 1, 16)) == 21
+
+
+def test_shares_are_0_and_100_percent_for_nothing_and_all_alone() -> None:
+    shares = [format_share(part, 1000) for part in (0, 1, 500, 999, 1000, 2000)]
+    assert shares == ["0%", "1%", "50%", "99%", "100%", "100%"]
+    assert format_share(5, 0) == "0%"
+
+
+def test_pauses_and_ages_read_well() -> None:
+    assert [format_pause(ms) for ms in (0.0, 3.21, 12.4, 2500.0)] == ["0.0 ms", "3.2 ms", "12 ms", "2,500 ms"]
+    assert [format_ago(age) for age in (0, 59, 3700, 90_061)] == ["0 s ago", "59 s ago", "1 h ago", "1 d ago"]

@@ -1,0 +1,107 @@
+"""What all commands share: the app that they join, and the options that each of them takes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Group, Parameter
+
+from client.library import Warehouse, connect
+from client.places import UsageError
+
+
+def _version() -> str:
+    try:
+        return version("warehouse-store")
+    except PackageNotFoundError:  # run from a checkout
+        return "0+checkout"
+
+
+app = App(
+    name="warehouse",
+    help="""A self-hosted object store.
+
+    Start one with `warehouse up`, then in another terminal:
+
+        warehouse mb wh://photos
+        warehouse cp -r ./pictures wh://photos/2026
+        warehouse ls -l wh://photos/2026
+        warehouse cat wh://photos/2026/hello.txt
+
+    Objects are named wh://bucket/key; a key's slashes act as folders.
+    """,
+    version=_version,
+    default_parameter=Parameter(negative=(), show_default=False),
+    help_format="markdown",
+)
+
+# Panels of the help text, in this order.
+OBJECTS = Group("Objects", sort_key=1)
+STORE = Group("The store", sort_key=2)
+SPACE = Group("Space and damage", sort_key=3)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """What every command takes."""
+
+    profile: Annotated[
+        Path | None,
+        Parameter(
+            metavar="FILE",
+            help="File that says which cluster, and as whom. Found by itself after `warehouse up`.",
+        ),
+    ] = None
+    data: Annotated[
+        Path | None,
+        Parameter(metavar="DIR", help="Data folder of a `warehouse up`; its profile.toml is used."),
+    ] = None
+    json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False
+
+    def connect(self) -> AbstractAsyncContextManager[Warehouse]:
+        if self.profile is not None and self.data is not None:
+            raise UsageError("--profile and --data both name a profile: give one of them")
+        return connect(self.data / "profile.toml" if self.data is not None else self.profile)
+
+
+NOTHING_SPECIAL = Common()
+
+
+def some(words: Sequence[str], what: str) -> Sequence[str]:
+    """The words themselves, when there are any.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if not words:
+        raise UsageError(f"name {what}")
+    return words
+
+
+def become(module: str, options: Iterable[tuple[str, object]], *others: str) -> None:
+    """Run another program of ours in this process's place: signals and the exit status are its own.
+
+    Args:
+        module: as after `python -m`.
+        options: names and values; None and False are left out, True is the name alone, a list is one name
+            and value for each.
+        others: words that go behind them, as they are.
+    """
+    words = [sys.executable, "-m", module]
+    for name, value in options:
+        if value is True:
+            words.append(name)
+        elif isinstance(value, list):
+            for one in value:
+                words += [name, str(one)]
+        elif value is not None and value is not False:
+            words += [name, str(value)]
+    os.execv(sys.executable, [*words, *others])  # noqa: S606

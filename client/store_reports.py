@@ -1,0 +1,270 @@
+"""Store reports: health, disks, volumes, damage and events, for people and for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from client.display import (
+    fill_bar,
+    format_ago,
+    format_count,
+    format_share,
+    format_size,
+    format_span,
+    format_time,
+    printable,
+)
+from client.job_reports import jobs_table
+from client.reports import plain, result_console, say_json
+from transport.messages import DiskStatus, Event, NeedleDamage, Status, VolumeReport, VolumeStatus
+
+BAR_WIDTH = 16
+SMALL_BAR_WIDTH = 5
+DAMAGES_SHOWN = 5
+_HEALTH_STYLES = {"ok": "green", "degraded": "yellow", "down": "bold red"}
+_ALARMING = ("damage", "failed", "sealed", "unreadable")  # parts of the names of events
+_NOTABLE = ("offline", "unreachable", "missed", "restarted", "cancelled", "paused")
+
+
+# --- status ---------------------------------------------------------------------------------------
+
+
+def print_status(status: Status, *, is_json: bool) -> None:
+    if is_json:
+        say_json(**plain(status))
+        return
+    console = result_console()
+    console.print(_headline(status))
+    _print_upkeep(console, status)
+    for disk in status.disks:
+        console.print(_disk_line(disk, status.compactors), overflow="ellipsis", no_wrap=True)
+        if disk.volumes:
+            console.print(_disk_table(disk))
+            _print_jobs(console, disk.volumes, status.is_paused, indent="  ")
+
+
+def _headline(status: Status) -> Text:
+    text = Text("warehouse is ").append(status.health, _HEALTH_STYLES.get(status.health, ""))
+    text.append(f", up {format_span(status.uptime_s)}, version {status.version}\n")
+    text.append(f"{format_count(status.object_count, 'object')} ({format_size(status.byte_count)})")
+    text.append(f" in {format_count(status.bucket_count, 'bucket')}")
+    text.append(f", {format_count(status.client_count, 'client')} connected")
+    if status.upload_count:
+        text.append(f", {format_count(status.upload_count, 'upload')} under way")
+    if status.garbage_count:
+        text.append(f", {format_count(status.garbage_count, 'deleted needle')} to be marked")
+    return text
+
+
+def _print_upkeep(console: Console, status: Status) -> None:
+    """What there is to say about damage, verification and compaction."""
+    if status.damage_count:
+        print_damages(console, status.damages, status.damage_count, DAMAGES_SHOWN)
+    if status.unchecked_s > 0:
+        console.print(f"every byte was written or checked within the last {format_span(status.unchecked_s)}")
+    if status.orphan_count:
+        console.print(
+            f"{format_count(status.orphan_count, 'needle')} that no object names: being looked into, "
+            "or kept aside after a restore"
+        )
+    if status.is_paused:
+        line = "compaction and verification are paused; warehouse compact --resume lets them go on"
+        console.print(Text(line, "yellow"))
+
+
+def print_damages(
+    console: Console, damages: Sequence[NeedleDamage], damage_count: int, shown_max: int | None = None
+) -> None:
+    console.print(Text(format_count(damage_count, "damaged needle"), "bold red"))
+    shown = damages[:shown_max]
+    for damage in shown:
+        console.print(_damage_line(damage), soft_wrap=True)
+    if damage_count > len(shown):
+        more = "" if shown_max is None else "; warehouse volumes lists them"
+        console.print(Text(f"  and {damage_count - len(shown):,} more{more}", "red"))
+
+
+def _damage_line(damage: NeedleDamage) -> Text:
+    what = f"needle {damage.needle_id}" if damage.needle_id is not None else f"offset {damage.offset:,}"
+    owner = (
+        f"wh://{damage.bucket}/{damage.key}"
+        if damage.bucket is not None and damage.key is not None
+        else "no object is known"
+    )
+    line = f"  volume {damage.volume_id}, {what}, {owner}: {damage.problem}"
+    return Text(printable(line), "red")
+
+
+def _disk_line(disk: DiskStatus, compactors: Collection[str]) -> Text:
+    text = Text(f"\n{printable(disk.name)}  ", style="bold")
+    if not disk.is_online:
+        text.append(f"OFFLINE since {format_time(disk.since_ms)}", "bold red")
+    elif disk.is_read_only:
+        text.append("read-only", "yellow")
+    else:
+        text.append("online", "green")
+    if disk.is_online and disk.name not in compactors:
+        text.append("  no compactor", "yellow")
+    free = f"{format_size(disk.free)} of {format_size(disk.capacity)} free"
+    return text.append(f"  {free}  {disk.url}", "not bold")
+
+
+def _disk_table(disk: DiskStatus) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("  volume", "state", "filled", "", "needles", "wasted", ""):
+        table.add_column(name, no_wrap=True, header_style="dim")
+    for volume in disk.volumes:
+        report = volume.report
+        table.add_row(
+            f"  {report.volume_id}",
+            _volume_state(volume, disk),
+            fill_bar(report.file_size, report.capacity, BAR_WIDTH),
+            f"{format_size(report.file_size)} of {format_size(report.capacity)}",
+            f"{report.live_count:,}",
+            format_size(report.dead_bytes),
+            format_share(report.dead_bytes, report.file_size),
+            style="red" if _is_troubled(report, disk) else "",
+        )
+    return table
+
+
+def _is_troubled(report: VolumeReport, disk: DiskStatus) -> bool:
+    return not disk.is_online or report.sealed_cause is not None or report.damaged_count > 0
+
+
+def _volume_state(volume: VolumeStatus, disk: DiskStatus) -> str:
+    if not disk.is_online:
+        return "offline"
+    if volume.report.sealed_cause is not None:
+        return f"sealed: {printable(volume.report.sealed_cause)}"
+    damaged = volume.report.damaged_count
+    return f"{volume.state}, {damaged} damaged" if damaged else volume.state
+
+
+def _print_jobs(console: Console, volumes: Iterable[VolumeStatus], is_paused: bool, indent: str = "") -> None:
+    jobs = [volume.job for volume in volumes if volume.job is not None]
+    if jobs:
+        console.print(jobs_table(jobs, is_paused, indent=indent))
+
+
+# --- volumes --------------------------------------------------------------------------------------
+
+
+def print_volumes(status: Status, *, is_json: bool, now_s: float) -> None:
+    """All volumes with every figure of theirs.
+
+    Args:
+        now_s: wall time, for how long ago things were.
+    """
+    if is_json:
+        for disk in status.disks:
+            for volume in disk.volumes:
+                say_json(**volume_fields(volume, disk))
+        return
+    console = result_console()
+    volumes = [volume for disk in status.disks for volume in disk.volumes]
+    console.print(_volumes_table(status.disks, now_s))
+    console.print(_volumes_sum([volume.report for volume in volumes], status))
+    for report in (volume.report for volume in volumes if volume.report.sealed_cause is not None):
+        cause = printable(report.sealed_cause or "")
+        console.print(Text(f"volume {report.volume_id} takes no writes any more: {cause}", "red"))
+    if any(volume.job is not None for volume in volumes):
+        console.print()
+        _print_jobs(console, volumes, status.is_paused)
+    if status.damage_count:
+        console.print()
+        print_damages(console, status.damages, status.damage_count)
+
+
+def volume_fields(volume: VolumeStatus, disk: DiskStatus) -> dict[str, Any]:
+    """One flat object: where the volume is, how it is, and every field of its report."""
+    return {
+        "volume_id": volume.report.volume_id,
+        "disk": disk.name,
+        "disk_id": disk.disk_id,
+        "is_online": disk.is_online,
+        "state": volume.state,
+        "reserved_bytes": volume.reserved_bytes,
+        "verified_ms": volume.verified_ms,
+        "unchecked_s": volume.unchecked_s,
+        "job": plain(volume.job),
+        **plain(volume.report),
+    }
+
+
+def _volumes_table(disks: Sequence[DiskStatus], now_s: float) -> Table:
+    has_damage = any(volume.report.damaged_count for disk in disks for volume in disk.volumes)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("volume", "disk", "gen", "state", "filled"):
+        table.add_column(name, no_wrap=True, header_style="dim")
+    for name in ("needles", "live", "dead", "wasted", *(["damaged"] if has_damage else [])):
+        table.add_column(name, no_wrap=True, header_style="dim", justify="right")
+    table.add_column("verified", no_wrap=True, header_style="dim")
+    for disk in disks:
+        for volume in disk.volumes:
+            report = volume.report
+            share = format_share(report.dead_bytes, report.file_size)
+            table.add_row(
+                str(report.volume_id),
+                printable(disk.name),
+                str(report.generation),
+                "offline" if not disk.is_online else volume.state,
+                fill_bar(report.file_size, report.capacity, SMALL_BAR_WIDTH),
+                f"{report.live_count:,}",
+                format_size(report.live_bytes),
+                f"{report.dead_count:,}",
+                f"{format_size(report.dead_bytes)} {share:>3}",
+                *([f"{report.damaged_count:,}"] if has_damage else []),
+                _verified(volume, now_s),
+                style="red" if _is_troubled(report, disk) else "",
+            )
+    return table
+
+
+def _verified(volume: VolumeStatus, now_s: float) -> str:
+    if volume.verified_ms is None:
+        return "never"
+    return format_ago(max(now_s - volume.verified_ms / 1000, 0.0))
+
+
+def _volumes_sum(reports: Sequence[VolumeReport], status: Status) -> Text:
+    used, wasted = sum(report.file_size for report in reports), sum(report.dead_bytes for report in reports)
+    text = Text(f"{format_count(len(reports), 'volume')}, {format_size(used)} on disk")
+    text.append(f", {format_size(wasted)} wasted ({format_share(wasted, used)})")
+    if status.is_paused:
+        text.append(", compaction paused", "yellow")
+    return text
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+def print_event(event: Event, console: Console, *, is_json: bool) -> None:
+    if is_json:
+        say_json(event=event.name, sequence=event.sequence, at_ms=event.at_ms, fields=event.fields)
+        sys.stdout.flush()  # whoever reads this waits for it
+        return
+    style = ""
+    if any(part in event.name for part in _ALARMING):
+        style = "red"
+    elif any(part in event.name for part in _NOTABLE):
+        style = "yellow"
+    line = Text(f"{format_time(event.at_ms)}  ", "dim").append(f"{event.name:<22}", f"not dim {style}")
+    for name, value in event.fields.items():
+        if value is not None:
+            line.append(f"  {printable(name)}=", "dim").append(_field_text(name, value), f"not dim {style}")
+    console.print(line, soft_wrap=True)
+
+
+def _field_text(name: str, value: str | int | float | bool) -> str:
+    if name.endswith("_bytes") and isinstance(value, int):
+        return format_size(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return printable(str(value))
