@@ -46,6 +46,7 @@ app = App(
 OBJECTS = Group("Objects", sort_key=1)
 STORE = Group("The store", sort_key=2)
 SPACE = Group("Space and damage", sort_key=3)
+RESCUE = Group("Rescue", sort_key=4)
 
 
 @Parameter(name="*")

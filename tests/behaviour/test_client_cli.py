@@ -489,6 +489,36 @@ async def test_up_becomes_the_cluster_with_the_same_words(
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "becomes"),
+    [
+        (["rebuild", "--data", "d", "--json"], ["rescue.rebuild", "--data", "d", "--json"]),
+        (
+            ["rebuild", "--disk", "a", "--disk", "b", "--replace", "--partial", "--indexes", "--backup", "f"],
+            [
+                *["rescue.rebuild", "--disk", "a", "--disk", "b", "--backup", "f"],
+                *["--replace", "--partial", "--indexes"],
+            ],
+        ),
+        (["rebuild", "--log-level", "debug"], ["rescue.rebuild", "--log-level", "debug"]),
+        (
+            ["export", "--to", "t", "--resume", "--disk", "d", "--disk", "e"],
+            ["rescue.export", "--disk", "d", "--disk", "e", "--to", "t", "--resume"],
+        ),
+        (["backup", "f", "--data", "d", "--json"], ["rescue.backup", "--data", "d", "--json", "f"]),
+        (["restore", "f", "--exact"], ["rescue.restore", "--exact", "f"]),
+        (["restore"], ["rescue.restore"]),  # which says what is missing
+    ],
+)
+def test_a_rescue_becomes_another_program_with_the_same_words(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], becomes: list[str]
+) -> None:
+    executed: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda path, words: executed.append(words))
+    assert cli.main(words) == 0
+    assert executed == [[sys.executable, "-m", *becomes]]
+
+
 @pytest.mark.parametrize("command", [name for name in cli.app if not name.startswith("-")])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--help"]) == 0
