@@ -39,8 +39,11 @@ PURE = [
     "transport.http_rules",
     "conf.settings",
     "rescue.survey",
+    "actors.jobs",
     "actors.ledger",
     "actors.throttle",
+    "actors.pace",
+    "actors.policy",
 ]
 
 

@@ -1,0 +1,270 @@
+"""Jobs: compactions and verifications from the moment they are wanted until they are forgotten.
+
+Pure bookkeeping: no waiting, no sockets, time is an argument (`now`: monotonic seconds, `now_ms`: wall
+time).
+
+    queued --> copying --> switching --> done
+      ^  |         |            |
+      |  |         +------------+--> failed, or queued again
+      |  +-> verifying ------------> done, failed, or queued again
+      +--- any of them --> cancelled
+
+One job runs on a disk at a time: two would take turns in moving the same disk's head.  What an operator
+asked for goes first, then compactions before verifications, then the order in which they were wanted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from errors import NoSuchJob, StoreError
+from transport.messages import Job, NeedleDamage
+
+OPERATOR, POLICY = "operator", "policy"
+COMPACT, VERIFY = "compact", "verify"
+OVER = frozenset({"done", "failed", "cancelled"})
+
+ENDED_MAX = 200  # jobs remembered after their end
+ATTEMPTS_MAX = 5  # of a job that fails, not counting those that a restart of an actor interrupted
+RETRY_S_MAX = 30.0
+BARRED_S = 600.0  # the policy leaves a volume alone for this long after a job that failed or was cancelled
+SPEED_WINDOW_S = 5.0
+
+
+@dataclass
+class JobState:
+    """One job; `Job` is what others see of it."""
+
+    job_id: int
+    work: str
+    volume_id: int
+    disk_id: str
+    disk_name: str
+    origin: str
+    created_ms: int
+    state: str = "queued"
+    done_bytes: int = 0
+    total_bytes: int = 0
+    bytes_per_s: float = 0.0
+    started_ms: int = 0
+    ended_ms: int = 0
+    freed_bytes: int = 0
+    pause_ms: float = 0.0
+    damaged_count: int = 0
+    code: str | None = None
+    message: str = ""
+    attempt_count: int = 0  # that failed for a cause of their own
+    interruption_count: int = 0  # attempts that ended because an actor went away
+    not_before: float = 0.0
+    # A switch was ordered from this generation, of this many bytes; its answer may have been lost.
+    switched_from: int = 0
+    size_before: int = 0
+    # Of a verification: what its pass has met so far, by needle id (or 0) and offset.
+    found: dict[tuple[int, int], NeedleDamage] = field(default_factory=dict, repr=False)
+    is_found_whole: bool = False  # `found` holds all of it, from the start of the volume on
+    saved_at: float = 0.0
+    _measured: tuple[float, int] | None = field(default=None, repr=False)
+
+    @property
+    def noun(self) -> str:
+        return "compaction" if self.work == COMPACT else "verification"
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in OVER
+
+    @property
+    def is_running(self) -> bool:
+        return self.state != "queued" and not self.is_over
+
+    @property
+    def rank(self) -> tuple[bool, bool, int]:
+        """Of two jobs, the one with the lesser rank goes first."""
+        return (self.origin != OPERATOR, self.work != COMPACT, self.job_id)
+
+    def yields_to(self, other: JobState) -> bool:
+        """May `other` interrupt this one?  A verification goes on later from where it was."""
+        return self.work == VERIFY and (
+            other.work == COMPACT or (self.origin != OPERATOR and other.origin == OPERATOR)
+        )
+
+    def seen(self) -> Job:
+        return Job(
+            job_id=self.job_id,
+            work=self.work,
+            volume_id=self.volume_id,
+            disk_name=self.disk_name,
+            origin=self.origin,
+            state=self.state,
+            done_bytes=self.done_bytes,
+            total_bytes=self.total_bytes,
+            bytes_per_s=self.bytes_per_s,
+            created_ms=self.created_ms,
+            started_ms=self.started_ms,
+            ended_ms=self.ended_ms,
+            freed_bytes=self.freed_bytes,
+            pause_ms=self.pause_ms,
+            damaged_count=self.damaged_count,
+            code=self.code,
+            message=self.message,
+        )
+
+    def wait_because(self, error: StoreError | None, message: str = "") -> None:
+        """Say why this queued job does not run yet."""
+        self.code = error.code if error is not None else None
+        self.message = error.message if error is not None else message
+
+    def begin(self, state: str, *, now_ms: int) -> None:
+        self.state = state
+        self.started_ms = now_ms
+        self.done_bytes = self.total_bytes = 0
+        self.bytes_per_s, self._measured = 0.0, None
+        self.wait_because(None)
+
+    def progress(self, done_bytes: int, total_bytes: int, *, now: float) -> None:
+        self.total_bytes = total_bytes
+        if self._measured is not None:
+            at, before = self._measured
+            passed = now - at
+            if passed > 0:
+                # Recent seconds weigh most, so that a change of pace shows soon and single steps do not.
+                weight = min(1.0, passed / SPEED_WINDOW_S)
+                speed = max(0, done_bytes - before) / passed
+                self.bytes_per_s += weight * (speed - self.bytes_per_s) if self.bytes_per_s else speed
+        self._measured = (now, done_bytes)
+        self.done_bytes = done_bytes
+
+
+class JobBook:
+    """All jobs that are not over, and the latest that are."""
+
+    def __init__(self, *, retry_s: float = 1.0) -> None:
+        self._retry_s = retry_s
+        self._unfinished: dict[int, JobState] = {}
+        self._ended: deque[JobState] = deque(maxlen=ENDED_MAX)
+        self._failures: dict[tuple[str, int], float] = {}  # (work, volume) -> when
+        self.done_counts = {COMPACT: 0, VERIFY: 0}
+        self.failed_counts = {COMPACT: 0, VERIFY: 0}
+        self.freed_bytes = 0
+        self.pause_ms = 0.0  # of the latest switch
+
+    def add(self, job: JobState) -> None:
+        self._unfinished[job.job_id] = job
+
+    @property
+    def unfinished(self) -> list[JobState]:
+        return sorted(self._unfinished.values(), key=lambda job: job.job_id)
+
+    def job(self, job_id: int) -> JobState:
+        """
+        Raises:
+            NoSuchJob: there never was one of that number, or it is forgotten.
+        """
+        found = self._unfinished.get(job_id)
+        found = found or next((job for job in self._ended if job.job_id == job_id), None)
+        if found is None:
+            raise NoSuchJob(f"there is no job {job_id}, or it ended too long ago to be remembered")
+        return found
+
+    def unfinished_of(self, work: str, volume_id: int) -> JobState | None:
+        matching = (
+            job for job in self._unfinished.values() if (job.work, job.volume_id) == (work, volume_id)
+        )
+        return next(matching, None)
+
+    def under_way(self) -> dict[int, Job]:
+        """By volume, the job that runs, or waits to."""
+        found: dict[int, Job] = {}
+        for job in sorted(self._unfinished.values(), key=lambda job: (not job.is_running, job.rank)):
+            found.setdefault(job.volume_id, job.seen())
+        return found
+
+    def running_on(self, disk_id: str) -> JobState | None:
+        running = (job for job in self._unfinished.values() if job.disk_id == disk_id and job.is_running)
+        return next(running, None)
+
+    def waiting_on(self, disk_id: str) -> list[JobState]:
+        """Queued jobs of a disk, in the order in which they should run."""
+        waiting = (
+            job for job in self._unfinished.values() if job.disk_id == disk_id and job.state == "queued"
+        )
+        return sorted(waiting, key=lambda job: job.rank)
+
+    def listed(self, job_ids: Iterable[int] = ()) -> list[Job]:
+        """These jobs; without any, all that are known, in the order of their numbers."""
+        if wanted := list(job_ids):
+            return [self.job(job_id).seen() for job_id in wanted]
+        jobs = [*self._ended, *self._unfinished.values()]
+        return [job.seen() for job in sorted(jobs, key=lambda job: job.job_id)]
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """(work, state) -> how many jobs, of those that are not over."""
+        counts: dict[tuple[str, str], int] = {}
+        for job in self._unfinished.values():
+            counts[job.work, job.state] = counts.get((job.work, job.state), 0) + 1
+        return counts
+
+    # --- how a job goes on ------------------------------------------------------------------------
+
+    def interrupted(self, job: JobState, error: StoreError, *, now: float) -> None:
+        """An actor went away: the job starts again when it is back, however often that happens."""
+        job.interruption_count += 1
+        self._requeue(job, error, now=now, tries=job.interruption_count)
+
+    def attempt_failed(self, job: JobState, error: StoreError, *, now: float) -> bool:
+        """An attempt failed; return whether there will be another one, the job being queued again."""
+        job.attempt_count += 1
+        if job.attempt_count >= ATTEMPTS_MAX:
+            return False
+        self._requeue(job, error, now=now, tries=job.attempt_count)
+        return True
+
+    def yielded(self, job: JobState) -> None:
+        job.state = "queued"
+        job.wait_because(None, "something more urgent is done first")
+
+    def _requeue(self, job: JobState, error: StoreError, *, now: float, tries: int) -> None:
+        job.state = "queued"
+        job.bytes_per_s = 0.0
+        job.not_before = now + min(RETRY_S_MAX, self._retry_s * 2 ** (min(tries, 10) - 1))
+        job.wait_because(error)
+
+    def finish(self, job: JobState, *, now: float) -> None:
+        job.state = "done"
+        job.done_bytes = job.total_bytes
+        self.done_counts[job.work] += 1
+        if job.work == COMPACT:
+            self.freed_bytes += job.freed_bytes
+            self.pause_ms = job.pause_ms
+        if job.work == COMPACT and job.freed_bytes == 0:
+            self._failures[job.work, job.volume_id] = now  # again at once would be in vain again
+        else:
+            self._failures.pop((job.work, job.volume_id), None)
+
+    def fail(self, job: JobState, error: StoreError, *, now: float) -> None:
+        job.state = "failed"
+        self.failed_counts[job.work] += 1
+        job.wait_because(error)
+        self._failures[job.work, job.volume_id] = now
+
+    def cancel(self, job: JobState, *, now: float) -> None:
+        job.state = "cancelled"
+        job.wait_because(None, "cancelled by an operator")
+        self._failures[job.work, job.volume_id] = now
+
+    def close(self, job: JobState) -> None:
+        """The job is over and nothing durable remembers it any more."""
+        assert job.is_over
+        job.bytes_per_s = 0.0
+        if self._unfinished.pop(job.job_id, None) is not None:
+            self._ended.append(job)
+
+    def barred(self, work: str, *, now: float) -> frozenset[int]:
+        """Volumes that the policy leaves alone for now."""
+        return frozenset(
+            volume_id
+            for (of_work, volume_id), at in self._failures.items()
+            if of_work == work and now - at < BARRED_S
+        )
