@@ -1,0 +1,86 @@
+"""Events: what happened lately that an operator may want to know of.
+
+A ring of the latest, numbered from 1 by the master that runs now; whoever wants to follow asks for what
+came after the last number it saw, and waits.  Names and fields are stable; fields that are not known are
+left out.
+
+    name                     fields
+    disk_online              disk, disk_id, url
+    disk_offline             disk, disk_id
+    compactor_online         disk, disk_id
+    compactor_offline        disk, disk_id
+    volume_opened            volume_id, disk
+    volume_sealed            volume_id, disk, cause
+    compaction_started       job_id, volume_id, disk, origin, total_bytes
+    compaction_progress      job_id, volume_id, disk, state, done_bytes, total_bytes, bytes_per_s
+    compaction_finished      job_id, volume_id, disk, freed_bytes, pause_ms, damaged_count
+    compaction_failed        job_id, volume_id, disk, code, message; a cancelled one has the code "cancelled"
+    compaction_requeued      job_id, volume_id, disk, code, message
+    verification_started     as compaction_started
+    verification_progress    as compaction_progress
+    verification_finished    job_id, volume_id, disk, damaged_count
+    verification_failed      as compaction_failed
+    verification_requeued    as compaction_requeued
+    damage_found             volume_id, offset, problem, needle_id, bucket, key
+    orphans_found            volume_id, count, is_kept
+    uploads_expired          count
+    jobs_paused              (none)
+    jobs_resumed             (none)
+    bucket_created           bucket
+    bucket_deleted           bucket
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from itertools import islice
+
+import trio
+
+from transport.messages import Event
+
+REMEMBERED_MAX = 1000
+LISTED_MAX = 1000
+WAIT_S_MAX = 60.0  # a longer wait is cut to this: whoever follows asks again
+
+Field = str | int | float | bool | None
+
+
+class EventLog:
+    def __init__(self, *, remembered_max: int = REMEMBERED_MAX) -> None:
+        self._ring: deque[Event] = deque(maxlen=remembered_max)
+        self._last = 0
+        self._news = trio.Event()
+
+    @property
+    def last(self) -> int:
+        """The number of the latest event, 0 before the first."""
+        return self._last
+
+    def record(self, name: str, **fields: Field) -> None:
+        self._last += 1
+        known: dict[str, Field] = {field: value for field, value in fields.items() if value is not None}
+        self._ring.append(
+            Event(sequence=self._last, at_ms=time.time_ns() // 1_000_000, name=name, fields=known)
+        )
+        self._news.set()
+        self._news = trio.Event()
+
+    def after(self, sequence: int, limit: int) -> list[Event]:
+        """Up to `limit` remembered events with greater numbers, oldest first.
+
+        A number that was never given out is one of an earlier master: its owner has seen nothing of ours.
+        """
+        if sequence > self._last:
+            sequence = 0
+        skipped = max(0, sequence - (self._last - len(self._ring)))
+        return list(islice(self._ring, skipped, skipped + max(1, min(limit, LISTED_MAX))))
+
+    async def wait_after(self, sequence: int, limit: int, wait_s: float) -> list[Event]:
+        """As `after`; while there is none, wait for one, for at most `wait_s` seconds."""
+        with trio.move_on_after(max(0.0, min(wait_s, WAIT_S_MAX))):
+            while not (found := self.after(sequence, limit)):
+                await self._news.wait()
+            return found
+        return []
