@@ -7,13 +7,13 @@ full they are.  This file joins the two: plain state, no waiting, no sockets but
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from actors.ledger import Ledger
 from catalog.placement import Candidate
 from transport.links import Peer
-from transport.messages import DiskReport, DiskStatus, Register, VolumeReport, VolumeStatus
+from transport.messages import DiskReport, DiskStatus, Job, Register, VolumeReport, VolumeStatus
 
 
 @dataclass
@@ -28,6 +28,12 @@ class VolumeState:
     report: VolumeReport | None = None
     written_since_report: int = 0
     is_open_in_catalog: bool = False
+    created_ms: int = 0
+    verified_ms: int | None = None  # when the last verification that read all of it began
+    # How far the one under way is; 0: there is none.
+    verify_started_ms: int = 0
+    verify_generation: int = 0
+    verify_offset: int = 0
 
     @property
     def file_size(self) -> int:
@@ -36,6 +42,17 @@ class VolumeState:
     @property
     def ids_left(self) -> int:
         return self.needle_ids_reserved - self.next_needle_id + 1
+
+    @property
+    def checked_ms(self) -> int:
+        """All of it that is older was read and checked again since this moment."""
+        if self.verified_ms is not None:
+            return self.verified_ms
+        return (self.report.created_ms if self.report is not None else 0) or self.created_ms
+
+    def verified(self, started_ms: int) -> None:
+        self.verified_ms = started_ms
+        self.verify_started_ms = self.verify_generation = self.verify_offset = 0
 
 
 @dataclass
@@ -49,6 +66,8 @@ class DiskState:
     incarnation: int = 0
     since_ms: int = 0
     peer: Peer | None = None  # None: offline
+    compactor: Peer | None = None
+    compactor_incarnation: int = 0
     away_at: float = field(default_factory=time.monotonic)  # when it was seen to go, or we started
     is_supplied: bool = False  # since it came online, it was given what it needs to take puts
     token_keys: dict[str, bytes] = field(default_factory=dict)
@@ -57,6 +76,13 @@ class DiskState:
     @property
     def is_online(self) -> bool:
         return self.peer is not None
+
+
+@dataclass(frozen=True)
+class CompactorSession:
+    """What a compactor's connection may do: nothing but wait for orders."""
+
+    disk: DiskState
 
 
 class Fleet:
@@ -111,6 +137,18 @@ class Fleet:
                 disk.peer, disk.since_ms, disk.away_at = None, now_ms, time.monotonic()
                 return disk
         return None
+
+    def compactor_came(self, disk: DiskState, peer: Peer, *, incarnation: int) -> None:
+        disk.compactor, disk.compactor_incarnation = peer, incarnation
+        peer.session = CompactorSession(disk)
+
+    def compactor_went(self, peer: Peer) -> DiskState | None:
+        """A connection is gone; return the disk that has no compactor now, if it was one's."""
+        session = peer.session
+        if not isinstance(session, CompactorSession) or session.disk.compactor is not peer:
+            return None
+        session.disk.compactor = None
+        return session.disk
 
     def disk_of(self, peer: Peer) -> DiskState | None:
         disk = peer.session
@@ -189,10 +227,19 @@ class Fleet:
 
     # --- what people see --------------------------------------------------------------------------
 
-    def status(self) -> list[DiskStatus]:
-        return [self._disk_status(disk) for disk in sorted(self.disks.values(), key=lambda disk: disk.name)]
+    def unchecked_s(self, now_ms: int) -> float:
+        """Age of the oldest byte of all volumes that was not read again since it was written."""
+        return max((_age_s(volume, now_ms) for volume in self.volumes.values()), default=0.0)
 
-    def _disk_status(self, disk: DiskState) -> DiskStatus:
+    def status(self, jobs: Mapping[int, Job], *, now_ms: int) -> list[DiskStatus]:
+        """
+        Args:
+            jobs: by volume, the job that is under way.
+        """
+        disks = sorted(self.disks.values(), key=lambda disk: disk.name)
+        return [self._disk_status(disk, jobs, now_ms) for disk in disks]
+
+    def _disk_status(self, disk: DiskState, jobs: Mapping[int, Job], now_ms: int) -> DiskStatus:
         return DiskStatus(
             disk_id=disk.disk_id,
             name=disk.name,
@@ -202,10 +249,12 @@ class Fleet:
             capacity=disk.capacity,
             free=disk.free,
             is_read_only=disk.is_read_only,
-            volumes=list(self._volume_statuses(disk)),
+            volumes=list(self._volume_statuses(disk, jobs, now_ms)),
         )
 
-    def _volume_statuses(self, disk: DiskState) -> Iterator[VolumeStatus]:
+    def _volume_statuses(
+        self, disk: DiskState, jobs: Mapping[int, Job], now_ms: int
+    ) -> Iterator[VolumeStatus]:
         for volume in sorted(disk.volumes.values(), key=lambda volume: volume.volume_id):
             report = volume.report or VolumeReport(
                 volume_id=volume.volume_id,
@@ -223,6 +272,9 @@ class Fleet:
                 report=report,
                 reserved_bytes=self._ledger.reserved(volume.volume_id),
                 state=self._state(volume),
+                verified_ms=volume.verified_ms,
+                unchecked_s=_age_s(volume, now_ms),
+                job=jobs.get(volume.volume_id),
             )
 
     def _state(self, volume: VolumeState) -> str:
@@ -248,3 +300,8 @@ class Fleet:
             for disk in self.disks.values()
         )
         return "degraded" if troubled else "ok"
+
+
+def _age_s(volume: VolumeState, now_ms: int) -> float:
+    """A volume whose age nobody knows has nothing in it that could be old."""
+    return max(0, now_ms - volume.checked_ms) / 1000 if volume.checked_ms else 0.0

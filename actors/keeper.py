@@ -1,7 +1,8 @@
 """Keeper: sees that every disk that is online has what it needs.
 
-An open volume with room, spare needle ids that the catalog has reserved, and tombstones for its garbage.  One
-task a disk, from its registration until it goes; it sleeps until it is nudged.
+An open volume with room, spare needle ids that the catalog has reserved, tombstones for its garbage, and
+records of the buckets (so that a rebuild from this disk alone knows them).  One task a disk, from its
+registration until it goes; it sleeps until it is nudged.
 """
 
 from __future__ import annotations
@@ -11,41 +12,37 @@ import uuid
 
 import trio
 
-from actors.fleet import DiskState, Fleet, VolumeState
+from actors.fleet import DiskState, VolumeState
 from actors.orders import order
-from catalog.store import Catalog
-from catalog.writer import CatalogWriter
-from conf.settings import Store
+from actors.parts import Parts, now_ms
 from errors import StoreError
-from storage.stamp import StampClock
 from transport.links import Peer
-from transport.messages import CreateVolume, DeleteNeedles, NeedlesDeleted, VolumeCreated
+from transport.messages import (
+    BucketsRecorded,
+    CreateVolume,
+    DeleteNeedles,
+    NeedlesDeleted,
+    RecordBuckets,
+    VolumeCreated,
+)
 
 log = logging.getLogger(__name__)
 
 NEEDLE_IDS_AT_ONCE = 262_144  # reserved durably in one go; what a restart skips costs nothing but numbers
 TOMBSTONES_AT_ONCE = 1000
+NOTES_AT_ONCE = 1000
 
 
 class Keeper:
     """Owns the keeping tasks of all disks; `run` is their nursery."""
 
-    def __init__(
-        self,
-        *,
-        catalog: Catalog,
-        writer: CatalogWriter,
-        fleet: Fleet,
-        clock: StampClock,
-        store: Store,
-        incarnation: int,
-    ) -> None:
-        self._catalog = catalog
-        self._writer = writer
-        self._fleet = fleet
-        self._clock = clock
-        self._store = store
-        self._incarnation = incarnation
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._catalog = parts.catalog
+        self._writer = parts.writer
+        self._fleet = parts.fleet
+        self._store = parts.settings.store
+        self._incarnation = parts.incarnation
         self._nudges: dict[str, trio.Event] = {}
         self._scopes: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
@@ -114,6 +111,7 @@ class Keeper:
                 await self._create_volume(peer, volume)
             elif not volume.is_open_in_catalog:  # its actor reported it; the answer to our order was lost
                 await self._open_in_catalog(volume)
+            await self._note_age(volume)
             if (
                 volume.ids_left < NEEDLE_IDS_AT_ONCE // 2
                 and volume.next_needle_id < 2**32 - NEEDLE_IDS_AT_ONCE
@@ -133,11 +131,38 @@ class Keeper:
                     "garbage not buried", extra={"volume_id": volume.volume_id, "cause": error.message}
                 )
                 await trio.sleep(1.0)
+        try:
+            await self._record_buckets(disk, peer)
+        except StoreError as error:
+            log.warning("buckets not recorded", extra={"disk": disk.name, "cause": error.message})
+            await trio.sleep(1.0)
+
+    async def _note_age(self, volume: VolumeState) -> None:
+        """While its disk is offline, the age of what was never read again is known from the catalog."""
+        created_ms = volume.report.created_ms if volume.report is not None else 0
+        if created_ms not in (0, volume.created_ms):
+            await self._writer.write(lambda t: t.set_volume_created(volume.volume_id, created_ms))
+            volume.created_ms = created_ms
+
+    async def _record_buckets(self, disk: DiskState, peer: Peer) -> None:
+        """Have a volume of this disk note which buckets came and went."""
+        notes = self._catalog.bucket_notes(disk.disk_id, NOTES_AT_ONCE)
+        writable = [volume for volume in disk.volumes.values() if self._fleet.is_writable(volume)]
+        if not notes or not writable:
+            return
+        volume = min(writable, key=lambda volume: volume.volume_id)
+        command = RecordBuckets(incarnation=self._incarnation, volume_id=volume.volume_id, notes=notes)
+        answer = await order(peer, command, BucketsRecorded)
+        self._fleet.take_report(volume, answer.report)
+        await self._writer.write(lambda t: t.clear_bucket_notes(disk.disk_id, notes))
+        if len(notes) == NOTES_AT_ONCE:
+            self.nudge(disk.disk_id)
 
     async def _add_volume(self, disk: DiskState, peer: Peer) -> None:
         volume_uuid, capacity = str(uuid.uuid4()), self._store.volume_size
+        created_ms = now_ms()
         volume_id = await self._writer.write(
-            lambda t: t.add_volume(None, volume_uuid, capacity, disk.disk_id)
+            lambda t: t.add_volume(None, volume_uuid, capacity, disk.disk_id, created_ms=created_ms)
         )
         volume = VolumeState(
             volume_id=volume_id,
@@ -147,6 +172,7 @@ class Keeper:
             is_created=False,
             next_needle_id=1,
             needle_ids_reserved=0,
+            created_ms=created_ms,
         )
         self._fleet.add_volume(volume)
         await self._reserve_needle_ids(volume)
@@ -160,8 +186,10 @@ class Keeper:
             capacity=volume.capacity,
         )
         answer = await order(peer, command, VolumeCreated)
+        self._fleet.take_report(volume, answer.report)  # before the next wait: a later one may come meanwhile
         await self._open_in_catalog(volume)
-        self._fleet.take_report(volume, answer.report)
+        disk = self._fleet.disks[volume.disk_id]
+        self._parts.events.record("volume_opened", volume_id=volume.volume_id, disk=disk.name)
         log.info("volume is open", extra={"volume_id": volume.volume_id, "capacity": volume.capacity})
 
     async def _open_in_catalog(self, volume: VolumeState) -> None:
@@ -189,12 +217,12 @@ class Keeper:
             incarnation=self._incarnation,
             volume_id=volume.volume_id,
             needles=[(needle_id, stamp) for needle_id, stamp, _ in rows],
-            stamp=self._clock.last,
+            stamp=self._parts.clock.last,
             ended=[needle_id for needle_id, _, is_last in rows if is_last],
         )
         answer = await order(peer, command, NeedlesDeleted)
+        self._fleet.take_report(volume, answer.report)
         await self._writer.write(
             lambda t: t.clear_outbox(volume.volume_id, [needle_id for needle_id, _, _ in rows])
         )
-        self._fleet.take_report(volume, answer.report)
         return len(rows) == TOMBSTONES_AT_ONCE

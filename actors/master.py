@@ -32,11 +32,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from actors.fleet import DiskState, Fleet, VolumeState
+from actors.events import EventLog
+from actors.fleet import CompactorSession, DiskState, Fleet, VolumeState
 from actors.keeper import Keeper
 from actors.keyring import Keyring
 from actors.ledger import Ledger
+from actors.maintenance import Maintenance
 from actors.orders import order
+from actors.parts import Parts, Times
 from actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
 from auth.keys import ApiKey, generate_api_key, verify_secret
 from auth.rights import EVERYTHING, Permission, Rights
@@ -63,12 +66,14 @@ from errors import (
     StaleIncarnation,
     StoreError,
     TokenScope,
+    Unavailable,
     VolumeOffline,
 )
 from storage.stamp import StampClock
 from transport.http_server import Exchange, HttpServer
 from transport.links import Hub, Peer
 from transport.messages import (
+    DAMAGES_MAX,
     AbortUpload,
     Answer,
     Attach,
@@ -76,21 +81,27 @@ from transport.messages import (
     BeginUpload,
     BucketInfo,
     Buckets,
+    CancelJobs,
     Chunk,
     ClusterStatus,
     Commit,
+    CompactorWelcome,
     CreateBucket,
     DeleteBucket,
     Deleted,
     DeleteObjects,
     DiskReport,
     Done,
+    Events,
     FinishUpload,
+    Jobs,
     Lease,
     Leased,
     LeaseNeedles,
     ListBuckets,
+    ListEvents,
     Listing,
+    ListJobs,
     ListObjects,
     LocateObjects,
     LoggedIn,
@@ -102,10 +113,12 @@ from transport.messages import (
     ObjectInfo,
     ObjectsLocated,
     ObjectWritten,
+    PauseJobs,
     Presign,
     Presigned,
     ReadGrant,
     Register,
+    RegisterCompactor,
     ReportSeen,
     Request,
     RequestSlots,
@@ -114,6 +127,7 @@ from transport.messages import (
     SettleNeedle,
     Slot,
     Slots,
+    StartJobs,
     StatObject,
     Status,
     UploadBegun,
@@ -156,7 +170,14 @@ class Master:
     """The one decider: everything in here runs on one event loop."""
 
     def __init__(
-        self, *, catalog: Catalog, keyring: Keyring, settings: Settings, announcer: Announcer, join: Join
+        self,
+        *,
+        catalog: Catalog,
+        keyring: Keyring,
+        settings: Settings,
+        announcer: Announcer,
+        join: Join,
+        times: Times = Times(),  # noqa: B008 - frozen
     ) -> None:
         self._catalog = catalog
         self._writer = CatalogWriter(catalog)
@@ -170,14 +191,19 @@ class Master:
         self._access = AccessSigner(keyring.access_pem)
         self._ledger = Ledger()
         self._fleet = Fleet(self._ledger, disk_reserve=settings.store.disk_reserve)
-        self._keeper = Keeper(
+        self._events = EventLog()
+        parts = Parts(
             catalog=catalog,
             writer=self._writer,
             fleet=self._fleet,
             clock=self._clock,
-            store=settings.store,
+            events=self._events,
+            settings=settings,
             incarnation=self._incarnation,
+            times=times,
         )
+        self._keeper = Keeper(parts)
+        self._maintenance = Maintenance(parts, keeper=self._keeper)
         self._random = Random()  # noqa: S311 - spreads load, guards nothing
         self._lease_ids = itertools.count(secrets.randbits(42) << 20)  # never those of an earlier start
         self._read_grants: dict[tuple[int, int], tuple[float, ReadGrant]] = {}
@@ -200,6 +226,8 @@ class Master:
             Presign: self._presign,
             DiskReport: self._disk_report,
             Register: self._register,
+            RegisterCompactor: self._register_compactor,
+            ListJobs: self._list_jobs,
         }
         self._later: dict[type[Any], Callable[[Peer, Any], Awaitable[Answer]]] = {
             Login: self._login,
@@ -213,6 +241,10 @@ class Master:
             AbortUpload: self._abort_upload,
             NeedlesStored: self._needles_stored,
             Register: self._register_new,
+            StartJobs: self._start_jobs,
+            CancelJobs: self._cancel_jobs,
+            PauseJobs: self._pause_jobs,
+            ListEvents: self._list_events,
         }
 
     # --- life -------------------------------------------------------------------------------------
@@ -228,6 +260,7 @@ class Master:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._writer.run)
             await nursery.start(self._keeper.run)
+            await nursery.start(self._maintenance.run)
             await nursery.start(HttpServer(handle).serve, http_listeners)
             bound = await nursery.start(self._hub.run, endpoint)
             nursery.start_soon(self._expire_for_ever)
@@ -253,6 +286,11 @@ class Master:
                     is_open_in_catalog=volume.state != "creating",
                     next_needle_id=volume.needle_id_reserved + 1,
                     needle_ids_reserved=volume.needle_id_reserved,
+                    created_ms=volume.created_ms,
+                    verified_ms=volume.verified_ms,
+                    verify_started_ms=volume.verify_started_ms,
+                    verify_generation=volume.verify_generation,
+                    verify_offset=volume.verify_offset,
                 )
             )
         self._clock.observe(self._catalog.stamp_max())
@@ -321,8 +359,8 @@ class Master:
             raise NotAuthenticated(
                 "the API key behind this token was changed, disabled or deleted: log in again"
             )
-        if isinstance(peer.session, DiskState):
-            raise PermissionDenied("a volume actor's connection cannot act as a client")
+        if isinstance(peer.session, DiskState | CompactorSession):
+            raise PermissionDenied("the connection of one of our actors cannot act as a client")
         expires_in_s = claims.exp - now_s
         peer.session = ClientSession(
             key_id=claims.sub,
@@ -343,12 +381,15 @@ class Master:
         self._require(peer, Permission.MANAGE_BUCKETS, request.bucket)
         now_ms = time.time_ns() // 1_000_000
         await self._writer.write(lambda t: t.create_bucket(request.bucket, now_ms))
+        self._events.record("bucket_created", bucket=request.bucket)
+        self._keeper.nudge_all()  # the disks note it
         return Done()
 
     async def _delete_bucket(self, peer: Peer, request: DeleteBucket) -> Done:
         self._require(peer, Permission.MANAGE_BUCKETS, request.bucket)
         stamp = self._stamp()
         await self._writer.write(lambda t: t.delete_bucket(request.bucket, force=request.force, stamp=stamp))
+        self._events.record("bucket_deleted", bucket=request.bucket)
         self._keeper.nudge_all()
         return Done()
 
@@ -849,9 +890,12 @@ class Master:
 
     # --- disks ------------------------------------------------------------------------------------
 
-    def _register(self, peer: Peer, request: Register) -> Welcome | None:
-        if not hmac.compare_digest(request.join_secret.encode(), self._keyring.join_secret.encode()):
+    def _require_join_secret(self, secret: str) -> None:
+        if not hmac.compare_digest(secret.encode(), self._keyring.join_secret.encode()):
             raise BadCredentials("this is not the join secret of this cluster")
+
+    def _register(self, peer: Peer, request: Register) -> Welcome | None:
+        self._require_join_secret(request.join_secret)
         disk = self._fleet.disks.get(request.disk_id)
         if disk is None:
             return None  # a new disk: the catalog has to learn it first
@@ -887,7 +931,9 @@ class Master:
         log.info(
             "disk is online", extra={"disk": disk.name, "url": disk.url, "volumes": len(request.volumes)}
         )
+        self._events.record("disk_online", disk=disk.name, disk_id=disk.disk_id, url=disk.url)
         self._keeper.start(disk, peer)
+        self._maintenance.disk_came(disk)
         return Welcome(
             incarnation=self._incarnation,
             stamp=self._clock.last,
@@ -898,6 +944,7 @@ class Master:
     def _disk_report(self, peer: Peer, request: DiskReport) -> ReportSeen:
         disk = self._disk(peer)
         self._fleet.reported(disk, request)
+        self._maintenance.reported(disk, request)
         for report in request.volumes:
             self._clock.observe(report.stamp_max)
         self._keeper.nudge(disk.disk_id)
@@ -907,7 +954,57 @@ class Master:
         disk = self._fleet.went(peer, now_ms=time.time_ns() // 1_000_000)
         if disk is not None:
             log.warning("disk is offline", extra={"disk": disk.name, "url": disk.url})
+            self._events.record("disk_offline", disk=disk.name, disk_id=disk.disk_id)
             self._keeper.stop(disk.disk_id)
+        disk = self._fleet.compactor_went(peer)
+        if disk is not None:
+            log.warning("compactor is gone", extra={"disk": disk.name})
+            self._events.record("compactor_offline", disk=disk.name, disk_id=disk.disk_id)
+
+    def _register_compactor(self, peer: Peer, request: RegisterCompactor) -> CompactorWelcome:
+        self._require_join_secret(request.join_secret)
+        disk = self._fleet.disks.get(request.disk_id)
+        if disk is None:
+            raise Unavailable(
+                f"disk {request.disk_name} is not known yet: its volume actor registers it first"
+            )
+        if disk.compactor is not None and disk.compactor is not peer:
+            if request.incarnation < disk.compactor_incarnation:
+                raise StaleIncarnation(f"disk {disk.name} has a newer compactor: stop one of the two")
+            if request.incarnation == disk.compactor_incarnation and not disk.compactor.is_gone:
+                raise DiskMismatch(f"the compactor of disk {disk.name} is connected twice")
+            disk.compactor.session = None
+        self._fleet.compactor_came(disk, peer, incarnation=request.incarnation)
+        log.info("compactor is online", extra={"disk": disk.name})
+        self._events.record("compactor_online", disk=disk.name, disk_id=disk.disk_id)
+        self._maintenance.compactor_came()
+        return CompactorWelcome(incarnation=self._incarnation)
+
+    # --- compaction, verification, events -----------------------------------------------------------
+
+    async def _start_jobs(self, peer: Peer, request: StartJobs) -> Jobs:
+        self._require(peer, Permission.MANAGE_CLUSTER)
+        return await self._maintenance.start_jobs(request.work, request.volume_ids, is_all=request.is_all)
+
+    def _list_jobs(self, peer: Peer, request: ListJobs) -> Jobs:
+        self._require(peer, Permission.SEE_CLUSTER)
+        return self._maintenance.list_jobs(request.job_ids)
+
+    async def _cancel_jobs(self, peer: Peer, request: CancelJobs) -> Jobs:
+        self._require(peer, Permission.MANAGE_CLUSTER)
+        return await self._maintenance.cancel_jobs(request.job_ids)
+
+    async def _pause_jobs(self, peer: Peer, request: PauseJobs) -> Jobs:
+        self._require(peer, Permission.MANAGE_CLUSTER)
+        return await self._maintenance.pause(request.is_paused)
+
+    async def _list_events(self, peer: Peer, request: ListEvents) -> Events:
+        self._require(peer, Permission.SEE_CLUSTER)
+        if request.after < 0:
+            return Events(events=[], next_after=self._events.last, incarnation=self._incarnation)
+        found = await self._events.wait_after(request.after, request.limit, request.wait_s)
+        next_after = found[-1].sequence if found else min(request.after, self._events.last)
+        return Events(events=found, next_after=next_after, incarnation=self._incarnation)
 
     # --- time passing -----------------------------------------------------------------------------
 
@@ -929,6 +1026,7 @@ class Master:
                 continue
             if expired:
                 log.info("uploads expired", extra={"count": len(expired)})
+                self._events.record("uploads_expired", count=len(expired))
                 self._release_slots(set(expired))
                 self._keeper.nudge_all()
 
@@ -950,19 +1048,33 @@ class Master:
     def _cluster_status(self, peer: Peer, request: ClusterStatus) -> Status:
         self._require(peer, Permission.SEE_CLUSTER)
         bucket_count, object_count, byte_count = self._catalog.totals()
+        damage_count = self._catalog.damage_count()
+        now_ms = time.time_ns() // 1_000_000
         return Status(
             version=package_version(),
             incarnation=self._incarnation,
             uptime_s=time.monotonic() - self._started_at,
-            health="down" if self._catalog.failure is not None else self._fleet.health(),
-            disks=self._fleet.status(),
+            health=self._health(damage_count),
+            disks=self._fleet.status(self._maintenance.jobs_under_way(), now_ms=now_ms),
             bucket_count=bucket_count,
             object_count=object_count,
             byte_count=byte_count,
             garbage_count=sum(self._catalog.outbox_counts().values()),
             upload_count=self._catalog.upload_count(),
             client_count=sum(isinstance(other.session, ClientSession) for other in self._hub.peers.values()),
+            damages=self._catalog.damages(DAMAGES_MAX) if damage_count else [],
+            damage_count=damage_count,
+            unchecked_s=self._fleet.unchecked_s(now_ms),
+            orphan_count=self._maintenance.orphan_count,
+            is_paused=self._maintenance.is_paused,
+            compactors=sorted(disk.name for disk in self._fleet.disks.values() if disk.compactor is not None),
         )
+
+    def _health(self, damage_count: int) -> str:
+        if self._catalog.failure is not None:
+            return "down"
+        health = self._fleet.health()
+        return "degraded" if health == "ok" and damage_count else health
 
     def metrics(self) -> list[Metric]:
         bucket_count, object_count, byte_count = self._catalog.totals()
@@ -979,7 +1091,11 @@ class Master:
             ("count_differences", "Figures that differed from the last recount", self._count_differences),
         )
         return [
-            GaugeMetricFamily(f"warehouse_master_{name}", text, value=value) for name, text, value in figures
+            *(
+                GaugeMetricFamily(f"warehouse_master_{name}", text, value=value)
+                for name, text, value in figures
+            ),
+            *self._maintenance.metrics(),
         ]
 
 

@@ -115,7 +115,7 @@ def test_a_read_only_disk_takes_no_writes_and_gets_no_volume() -> None:
 def test_a_volume_that_the_disk_does_not_name_any_more_is_missing() -> None:
     fleet, _, _ = fleet_of(1, 2)
     fleet.came(register(report(1)), FakePeer(), now_ms=1)  # type: ignore[arg-type]
-    states = {volume.report.volume_id: volume.state for volume in fleet.status()[0].volumes}
+    states = {volume.report.volume_id: volume.state for volume in fleet.status({}, now_ms=0)[0].volumes}
     assert states == {1: "open", 2: "missing"}
     assert fleet.health() == "degraded"
 
