@@ -1,0 +1,256 @@
+"""Compactor: copies and verifies the volumes of one disk, in the background.
+
+    python -m actors.compactor --disk DIR --join FILE
+
+It works beside the volume actor of the same directory and never changes what that one owns: a copy goes to
+files of the next generation, which the volume actor puts in place (or removes); a verification only reads.
+It does what the master orders, one task at a time, at the rate that the master says, and keeps nothing: when
+it dies its task is lost, and what that had made is cleared away by the volume actor.
+
+How a task runs is in `disk_task`, the work itself in `storage`; this file ties them to one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+
+import trio
+
+from actors.disk_task import DiskTask, Work
+from actors.priority import yield_to_others
+from actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
+from conf.join import Join
+from conf.settings import Settings
+from errors import BadRequest, NoSuchJob, RequestRefused, SetupError, StaleIncarnation, VolumeBusy
+from storage.compaction import Copy
+from storage.disk import OsDisk
+from storage.files import volume_directory
+from storage.identity import COMPACTOR_LOCK_NAME, DiskIdentity, DiskLock, read_identity
+from storage.scrub import Scrub
+from transport.curve import CurveKeys
+from transport.links import Link
+from transport.messages import (
+    Answer,
+    CompactorWelcome,
+    Done,
+    PollTask,
+    RegisterCompactor,
+    Request,
+    StartCopy,
+    StartVerify,
+    StopTask,
+)
+
+log = logging.getLogger("actors.compactor")  # run as a module it would be "__main__"
+
+REGISTER_S = 10.0
+IDENTITY_S = 0.2  # between looks for the disk's identity, which its volume actor makes
+
+
+class Compactor:
+    """One disk's background work, and its link to the master."""
+
+    def __init__(
+        self, *, disk: OsDisk, disk_id: str, disk_name: str, join: Join, announcer: Announcer
+    ) -> None:
+        self._disk = disk
+        self._disk_id = disk_id
+        self._disk_name = disk_name
+        self._join = join
+        self._announcer = announcer
+        self._incarnation = time.time_ns() // 1_000_000  # greater than that of any earlier start
+        self._master_incarnation = 0
+        self._task: DiskTask | None = None
+        self._nursery: trio.Nursery | None = None
+        self._link = Link(
+            endpoint=join.master,
+            server_key=join.server_key.encode(),
+            keys=CurveKeys.generate(),
+            name=f"compactor-{disk_id[:8]}",
+            incarnation=self._incarnation,
+            greet=self._greet,
+            answer=self._answer,
+        )
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self._link.run)
+            nursery.start_soon(self._announce)
+
+    async def _announce(self) -> None:
+        while True:
+            try:
+                await self._link.wait_up()
+            except RequestRefused as error:
+                if not self._announcer.is_ready:
+                    raise  # a wrong join secret: whoever starts us should hear of it now
+                log.error("the master refuses this disk", extra={"cause": error.message})
+                await trio.sleep(REGISTER_S)
+            else:
+                self._announcer.ready(disk=self._disk_name)
+                await self._link.wait_down()
+
+    # --- talking to the master --------------------------------------------------------------------
+
+    async def _greet(self, link: Link) -> None:
+        welcome = await link.ask_now(
+            RegisterCompactor(
+                join_secret=self._join.secret,
+                disk_id=self._disk_id,
+                disk_name=self._disk_name,
+                incarnation=self._incarnation,
+            ),
+            timeout_s=REGISTER_S,
+        )
+        if not isinstance(welcome, CompactorWelcome):
+            raise BadRequest(f"the master answered {type(welcome).__name__} to a registration")
+        if welcome.incarnation != self._master_incarnation and self._task is not None:
+            # Task numbers start anew with the master, and it has the files of unfinished copies removed.
+            self._task.stop()
+        self._master_incarnation = welcome.incarnation
+        log.info("registered with the master", extra={"master": self._join.master})
+
+    async def _answer(self, request: Request) -> Answer:
+        if not isinstance(request, StartCopy | StartVerify | PollTask | StopTask):
+            raise BadRequest(f"a compactor does not answer {type(request).__name__}")
+        if request.incarnation != self._master_incarnation:
+            raise StaleIncarnation(
+                f"registered with master {self._master_incarnation:x}, this came from {request.incarnation:x}"
+            )
+        if not isinstance(request, StopTask) and request.rate is not None and request.rate < 0:
+            raise BadRequest(f"a rate is 0 or more bytes a second, not {request.rate}")
+        if isinstance(request, StartCopy | StartVerify):
+            return await self._start(request)
+        task = self._task
+        if task is None or task.task_id != request.task_id:
+            raise NoSuchJob(f"the compactor of {self._disk_name} has no task {request.task_id}")
+        if isinstance(request, PollTask):
+            return task.poll(request.rate)
+        task.stop()
+        await task.ended.wait()
+        if self._task is task:
+            self._task = None
+        return Done()
+
+    async def _start(self, request: StartCopy | StartVerify) -> Done:
+        while (task := self._task) is not None:
+            if task.is_stopping:
+                await task.ended.wait()
+                if self._task is task:
+                    self._task = None
+            elif task.task_id == request.task_id:
+                return Done()  # asked again
+            elif not task.ended.is_set():
+                raise VolumeBusy(f"the compactor of {self._disk_name} is busy with task {task.task_id}")
+            else:
+                break
+        assert self._nursery is not None
+        self._task = self._make(request)
+        self._nursery.start_soon(self._task.run)
+        log.info(
+            "task started",
+            extra={
+                "task_id": request.task_id,
+                "volume_id": request.volume_id,
+                "work": "copy" if isinstance(request, StartCopy) else "verify",
+            },
+        )
+        return Done()
+
+    def _make(self, request: StartCopy | StartVerify) -> DiskTask:
+        common = (self._disk, volume_directory(request.volume_id))
+        start: Callable[[], Work]
+        if isinstance(request, StartCopy):
+            start = partial(
+                Copy,
+                *common,
+                uuid=request.uuid,
+                generation=request.generation,
+                upto=request.upto,
+                horizon=request.horizon,
+            )
+            reached = attrgetter("upto")
+        else:
+            start = partial(
+                Scrub,
+                *common,
+                uuid=request.uuid,
+                generation=request.generation,
+                start=request.start,
+            )
+            reached = attrgetter("resume_at")
+        return DiskTask(
+            request.task_id, generation=request.generation, start=start, reached=reached, rate=request.rate
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m actors.compactor",
+        description="Copy and verify the volumes of one disk in the background, as the master orders.",
+    )
+    parser.add_argument(
+        "--disk", required=True, type=Path, metavar="DIR", help="the directory of a volume actor"
+    )
+    parser.add_argument(
+        "--join", required=True, type=Path, metavar="FILE", help="join file written by the master"
+    )
+    add_common_arguments(parser)
+    return parser
+
+
+async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
+    join = Join.load(arguments.join)
+    identity = await _identity(arguments.disk)
+    with _held(arguments.disk):
+        compactor = Compactor(
+            disk=OsDisk(arguments.disk),
+            disk_id=identity.disk_id,
+            disk_name=arguments.disk.resolve().name,
+            join=join,
+            announcer=announcer,
+        )
+        await compactor.run()
+
+
+async def _identity(directory: Path) -> DiskIdentity:
+    """Whose disk this is; waits until its volume actor has said so."""
+    while True:
+        identity = await trio.to_thread.run_sync(read_identity, directory)
+        if identity is not None:
+            return identity
+        await trio.sleep(IDENTITY_S)
+
+
+@contextlib.contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Be the only compactor of a disk directory; one that is read-only can be verified, and by several."""
+    try:
+        lock = DiskLock(directory, COMPACTOR_LOCK_NAME)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise SetupError(f"cannot use {directory}: {error.strerror}") from error
+        yield
+        return
+    with lock:
+        yield
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    settings = set_up_actor(arguments, name="compactor")
+    yield_to_others()
+    return run_actor(arguments, settings, _main)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
