@@ -12,9 +12,10 @@ visible to every later get and list.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 import trio
@@ -78,8 +79,28 @@ class CommitLine:
         self._confirm_wanted = trio.Event()
         self._barriers: list[trio.Event] = []
         self._confirms = trio.CapacityLimiter(CONFIRMS_MAX)
+        self.gate: trio.Event | None = None  # while there is one, nothing may be written: wait for it
         self.sync_count = 0
         self.sync_s = 0.0
+
+    @contextlib.contextmanager
+    def gate_closed(self) -> Iterator[None]:
+        """Keep writers of this volume waiting for as long as the block lasts.
+
+        They would be kept waiting by the volume itself, but then with them the whole event loop.
+        """
+        assert self.gate is None, "two switches at once"
+        self.gate = trio.Event()
+        try:
+            yield
+        finally:
+            self.gate.set()
+            self.gate = None
+
+    async def pass_gate(self) -> None:
+        """Wait while writers are kept waiting; without a wait there is no checkpoint."""
+        while self.gate is not None:
+            await self.gate.wait()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
@@ -111,6 +132,7 @@ class CommitLine:
             # The object's present version carries a greater stamp than ours.  Order must be readable
             # from the volumes alone, so this needle gets a fresh stamp, durably, before it may win.
             self._clock.observe(commit.restamp_above)
+            await self.pass_gate()
             stamp = self._clock.tick(time.time_ns() // 1_000_000)
             try:
                 self.volume.restamp(needle.needle_id, stamp=stamp)

@@ -73,6 +73,11 @@ class Counters:
     cold_reads: int = 0
     failures: dict[str, int] = field(default_factory=dict)  # error code -> count
 
+    @property
+    def requests(self) -> int:
+        """Of clients, whatever became of them."""
+        return self.puts + self.gets
+
     def failed(self, code: str) -> None:
         self.failures[code] = self.failures.get(code, 0) + 1
 
@@ -316,6 +321,8 @@ class NeedleHttp:
             self._use_lease(claims.lid, claims.room, size, claims.exp)
         if size <= SMALL_MAX:
             body = await exchange.read_body(size)
+            if line.gate is not None:
+                await line.pass_gate()
             stamp = self._clock.tick(time.time_ns() // 1_000_000)
             try:
                 placed = line.volume.append(needle_id, metadata, body, stamp=stamp, crc=crc)
@@ -360,6 +367,7 @@ class NeedleHttp:
         size: int,
         crc: int | None,
     ) -> tuple[Placed, int]:
+        await line.pass_gate()
         try:
             extent = line.volume.reserve(needle_id, metadata, size)
         except NeedleExists:
@@ -369,6 +377,7 @@ class NeedleHttp:
             return placed, stamp
         try:
             await _receive(exchange, extent, size)
+            await line.pass_gate()
             stamp = self._clock.tick(time.time_ns() // 1_000_000)
             return extent.finish(stamp=stamp, crc=crc), stamp
         except BaseException:

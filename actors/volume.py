@@ -4,7 +4,8 @@
 
 It opens the disk's volumes, connects to the master and registers; while registered it serves needles over
 HTTP, confirms what it stored, and carries out the master's commands (create a volume, append tombstones,
-stamp a needle anew).  When the link breaks it goes on serving reads and registers again by itself.
+stamp a needle anew, switch to a compacted generation).  When the link breaks it goes on serving reads and
+registers again by itself.
 
 The rules of storing are in `storage`, those of the data port in `needle_http`, the way of a put to its
 answer in `commit_line`; this file ties them to one process.
@@ -19,6 +20,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import assert_never
 
 import msgspec
 import trio
@@ -29,12 +31,14 @@ from prometheus_client.registry import Collector
 from actors.commit_line import CommitLine
 from actors.needle_http import NeedleHttp
 from actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
+from actors.switching import Switching
 from auth.tokens import DataTokenVerifier
 from conf.join import Join
 from conf.settings import Settings
 from errors import BadRequest, NoSuchVolume, RequestRefused, SetupError, StaleIncarnation, StoreError
 from storage.disk import OsDisk
 from storage.identity import DiskLock, load_identity
+from storage.needle import BucketRecord
 from storage.stamp import StampClock
 from storage.volume import Volume
 from transport.curve import CurveKeys
@@ -42,16 +46,30 @@ from transport.http_client import HttpPool
 from transport.http_server import HttpLimits, HttpServer
 from transport.links import Link
 from transport.messages import (
+    DAMAGES_MAX,
+    LIVE_LISTED_MAX,
     Answer,
+    BeginCompaction,
+    BucketsRecorded,
+    CompactionBegun,
     CreateVolume,
     DeleteNeedles,
     DiskReport,
+    Done,
+    DropGeneration,
+    GenerationSwitched,
+    ListLive,
+    LiveListed,
+    NeedleDamage,
     NeedleRestamped,
     NeedlesDeleted,
+    RecordBuckets,
     Register,
     ReportSeen,
     Request,
     RestampNeedle,
+    SwitchGeneration,
+    VolumeCommand,
     VolumeCreated,
     VolumeReport,
     Welcome,
@@ -97,6 +115,7 @@ class VolumeActor:
         self._broken: dict[int, str] = {}  # volumes that could not be opened, and why
         self._verifier = DataTokenVerifier(disk_id, {})
         self._pool = HttpPool(connections_max=32)
+        self._switching = Switching(disk)
         self._nursery: trio.Nursery | None = None
         self._link = Link(
             endpoint=join.master,
@@ -223,7 +242,7 @@ class VolumeActor:
         log.info("registered with the master", extra={"master": self._join.master, "url": self._url})
 
     async def _answer(self, request: Request) -> Answer:
-        if not isinstance(request, CreateVolume | DeleteNeedles | RestampNeedle):
+        if not isinstance(request, VolumeCommand):
             raise BadRequest(f"a volume actor does not answer {type(request).__name__}")
         if request.incarnation != self._master_incarnation:
             raise StaleIncarnation(
@@ -234,19 +253,74 @@ class VolumeActor:
         line = self._lines.get(request.volume_id)
         if line is None:
             raise NoSuchVolume(f"volume {request.volume_id} is not on this disk")
-        if isinstance(request, RestampNeedle):
-            self._clock.observe(request.restamp_above)
-            stamp = self._clock.tick(time.time_ns() // 1_000_000)
-            line.volume.restamp(request.needle_id, stamp=stamp)
-            await line.make_durable()
-            return NeedleRestamped(stamp=stamp)
+        match request:
+            case RestampNeedle():
+                return await self._restamp(line, request)
+            case DeleteNeedles():
+                return await self._delete(line, request)
+            case RecordBuckets():
+                return await self._record_buckets(line, request)
+            case ListLive():
+                return await self._list_live(line, request)
+            case BeginCompaction():
+                return await self._begin_compaction(line)
+            case SwitchGeneration():
+                done = await self._switching.switch(line, generation=request.generation, upto=request.upto)
+                return GenerationSwitched(
+                    is_done=done.is_done,
+                    remaining_bytes=done.remaining_bytes,
+                    pause_ms=done.pause_ms,
+                    report=self._report(line),
+                )
+            case DropGeneration():
+                await self._switching.drop(line)
+                return Done()
+            case _:
+                assert_never(request)
+
+    async def _restamp(self, line: CommitLine, request: RestampNeedle) -> NeedleRestamped:
+        self._clock.observe(request.restamp_above)
+        await line.pass_gate()
+        stamp = self._clock.tick(time.time_ns() // 1_000_000)
+        line.volume.restamp(request.needle_id, stamp=stamp)
+        await line.make_durable()
+        return NeedleRestamped(stamp=stamp)
+
+    async def _delete(self, line: CommitLine, request: DeleteNeedles) -> NeedlesDeleted:
         self._clock.observe(request.stamp)
+        ended = frozenset(request.ended)
         for number, (needle_id, stamp) in enumerate(request.needles):
-            line.volume.delete(needle_id, stamp=stamp)
+            await line.pass_gate()
+            line.volume.delete(needle_id, stamp=stamp, is_last=needle_id in ended)
             if number % DELETES_IN_A_ROW == DELETES_IN_A_ROW - 1:
                 await trio.lowlevel.checkpoint()  # readers come in between
         await line.make_durable()
         return NeedlesDeleted(report=self._report(line))
+
+    async def _record_buckets(self, line: CommitLine, request: RecordBuckets) -> BucketsRecorded:
+        for note in request.notes:
+            await line.pass_gate()
+            record = BucketRecord(note.bucket_id, note.name, note.created_ms, note.is_deleted)
+            line.volume.record_bucket(record, stamp=note.stamp)
+        await line.make_durable()
+        return BucketsRecorded(report=self._report(line))
+
+    async def _list_live(self, line: CommitLine, request: ListLive) -> LiveListed:
+        if not 1 <= request.count <= LIVE_LISTED_MAX or not 1 <= request.first_id < 2**32:
+            raise BadRequest(f"1 to {LIVE_LISTED_MAX} needles can be listed at once, not {request.count}")
+        self._clock.observe(request.stamp)
+        bitmap = await trio.to_thread.run_sync(line.volume.live_bitmap, request.first_id, request.count)
+        return LiveListed(bitmap=bitmap, needle_id_max=line.volume.figures().needle_id_max)
+
+    async def _begin_compaction(self, line: CommitLine) -> CompactionBegun:
+        await self._switching.drop(line)  # of an earlier one, that its master did not live to see
+        upto = await trio.to_thread.run_sync(line.volume.begin_compaction)
+        return CompactionBegun(
+            generation=line.volume.generation,
+            upto=upto,
+            report=self._report(line),
+            disk_free=self._disk.free_bytes(),
+        )
 
     async def _create_volume(self, request: CreateVolume) -> VolumeCreated:
         line = self._lines.get(request.volume_id)
@@ -284,7 +358,23 @@ class VolumeActor:
             stamp_max=figures.stamp_max,
             sealed_cause=volume.sealed_cause,
             damaged_count=figures.damaged_count,
+            dead_count=figures.dead_count,
+            kept_bytes=figures.kept_bytes,
+            created_ms=volume.created_ms,
         )
+
+    def _damages(self) -> list[NeedleDamage]:
+        """What is known to be damaged; the master knows the names."""
+        return [
+            NeedleDamage(
+                volume_id=damage.volume_id,
+                offset=damage.offset,
+                problem=damage.problem,
+                needle_id=damage.needle_id,
+            )
+            for line in self._lines.values()
+            for damage in line.volume.damages()
+        ][:DAMAGES_MAX]
 
     def _reports(self) -> list[VolumeReport]:
         return [self._report(line) for line in self._lines.values()]
@@ -303,7 +393,11 @@ class VolumeActor:
                 await trio.sleep(REGISTER_S)  # reads go on meanwhile
                 continue
             report = DiskReport(
-                volumes=self._reports(), disk_free=self._disk.free_bytes(), is_read_only=self._is_read_only
+                volumes=self._reports(),
+                disk_free=self._disk.free_bytes(),
+                is_read_only=self._is_read_only,
+                request_count=self._http.counters.requests,
+                damages=self._damages(),
             )
             is_old = trio.current_time() - told_at > REPEAT_S
             if report != told or is_old or not self._announcer.is_ready:
@@ -367,7 +461,9 @@ class VolumeActor:
                 ("file_size", "Bytes appended"),
                 ("live_count", "Live needles"),
                 ("live_bytes", "Stored bytes of live needles"),
+                ("dead_count", "Needles among them"),
                 ("dead_bytes", "Bytes that compaction would give back"),
+                ("kept_bytes", "Bytes of records that compaction carries over"),
                 ("damaged_count", "Damaged needles seen"),
             )
         }
@@ -375,6 +471,14 @@ class VolumeActor:
             for name, family in figures.items():
                 family.add_metric([str(report.volume_id)], getattr(report, name))
         yield from figures.values()
+        pauses = GaugeMetricFamily(
+            "warehouse_volume_switch_pause_seconds",
+            "For how long the last switch to a compacted generation kept writes waiting",
+            labels=["volume"],
+        )
+        for volume_id, pause_ms in self._switching.pauses_ms.items():
+            pauses.add_metric([str(volume_id)], pause_ms / 1000)
+        yield pauses
         yield GaugeMetricFamily(
             "warehouse_volume_disk_free", "Bytes free on the disk", value=self._disk.free_bytes()
         )
