@@ -14,6 +14,7 @@ import msgspec
 
 from errors import NeedleCorrupt, ReadFailed, StoreError
 from rescue.choosing import BucketFacts
+from rescue.console import format_size
 from rescue.staging import STAMP_MAX, Needle, Staging, place_of
 from storage.disk import Disk, File, read_fully
 from storage.files import data_path, index_path
@@ -49,6 +50,12 @@ class LostNeedle(msgspec.Struct, frozen=True):
     needle_id: int | None = None  # None: nobody knows what was there
     bucket: str | None = None
     key: str | None = None
+
+
+def damage_line(lost: LostNeedle) -> str:
+    what = f"needle {lost.needle_id}" if lost.needle_id else f"{format_size(lost.length)}"
+    name = f" ({lost.bucket}/{lost.key})" if lost.key is not None else ""
+    return f"volume {lost.volume_id}, {what} at {lost.offset}{name}: {lost.problem}"
 
 
 class Buckets:

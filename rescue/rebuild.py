@@ -40,7 +40,7 @@ from rescue.console import (
     utc_label,
     writing,
 )
-from rescue.reading import LostNeedle
+from rescue.reading import LostNeedle, damage_line
 from rescue.staging import Staging, needle_id_of, volume_number_of
 from rescue.survey import (
     BadVolume,
@@ -128,12 +128,6 @@ class RebuildReport(msgspec.Struct, kw_only=True):
             )
 
 
-def damage_line(lost: LostNeedle) -> str:
-    what = f"needle {lost.needle_id}" if lost.needle_id else f"{format_size(lost.length)}"
-    name = f" ({lost.bucket}/{lost.key})" if lost.key is not None else ""
-    return f"volume {lost.volume_id}, {what} at {lost.offset}{name}: {lost.problem}"
-
-
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a rebuild is asked to do; see the command line."""
 
@@ -192,7 +186,7 @@ def rebuild_held(
         raise ReadFailed(f"there is no disk in {options.data} (a folder disk-1, say), and none was named")
     with hold_disks(folders) as disks:
         disks = [_named(disk) for disk in disks]
-        report.missing = _missing(disks, known)
+        report.missing = missing_disks(disks, known)
         if report.missing and not options.partial:
             raise DisksMissing(
                 f"not here: {'; '.join(report.missing)}. Name its folder with --disk, or leave out what is on"
@@ -236,7 +230,7 @@ def _named(disk: HeldDisk) -> HeldDisk:
     return msgspec.structs.replace(disk, disk_id=identity.disk_id, created_ms=identity.created_ms)
 
 
-def _missing(disks: Sequence[HeldDisk], known: CatalogFacts | None) -> list[str]:
+def missing_disks(disks: Sequence[HeldDisk], known: CatalogFacts | None) -> list[str]:
     """Disks that hold volumes, and volumes, that a catalog knows and that are not here."""
     if known is None:
         return []

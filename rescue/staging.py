@@ -30,8 +30,9 @@ from errors import DiskFull, ReadFailed, StoreError, WriteFailed
 
 PLACE_BITS: Final = 32  # of a place: the needle id; the number of the volume is above
 STAMP_MAX: Final = (1 << 63) - 1  # what SQLite holds; no clock gets there in 4,000 years
+STAGING_PREFIX: Final = ".rescue-"
 BATCH_COUNT: Final = 2000
-CACHE_KIB: Final = 64 * 1024
+CACHE_KIB: Final = 32 * 1024  # also what sorting takes before it uses files
 
 _TABLES: Final = """
 CREATE TABLE needles (
@@ -57,7 +58,8 @@ CREATE TABLE parts (
 """
 
 _PUT_NEEDLE: Final = f"INSERT OR IGNORE INTO needles VALUES ({', '.join('?' * 15)})"
-# An id may be used again after a write that never ended: the one that checks is the needle.
+_IS_DAMAGED: Final = 10  # its place in such a row
+_PUT_VERSION: Final = f"INSERT INTO versions VALUES ({', '.join('?' * 13)})"
 _DROP_DAMAGED: Final = "DELETE FROM needles WHERE place = ? AND is_damaged"
 _PUT_GRAVE: Final = (
     "INSERT INTO graves VALUES (?, ?) ON CONFLICT (place) DO UPDATE SET"
@@ -176,7 +178,7 @@ class Staging:
             folder: where there is room: about 200 bytes for each needle, and as much again for sorting.
         """
         try:
-            self.folder = Path(tempfile.mkdtemp(prefix=".rescue-", dir=folder))
+            self.folder = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=folder))
         except OSError as error:
             raise WriteFailed(f"cannot make a temporary folder in {folder}: {error.strerror}") from error
         # SQLite sorts in files of its own: they belong where the room is, not into /tmp.
@@ -185,7 +187,8 @@ class Staging:
         for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
             self._connection.execute(f"PRAGMA {pragma}")
         self._connection.executescript(_TABLES)
-        self._needles: list[tuple[Any, ...]] = []
+        self._connection.execute("BEGIN")  # never ended: nothing here is for later
+        self._batches: dict[str, list[tuple[Any, ...]]] = {}  # statement -> rows that wait
 
     def __enter__(self) -> Staging:
         return self
@@ -200,9 +203,7 @@ class Staging:
     # --- filling ----------------------------------------------------------------------------------
 
     def add_needle(self, needle: Needle) -> None:
-        self._needles.append(_as_row(needle))
-        if len(self._needles) >= BATCH_COUNT:
-            self.flush()
+        self._add(_PUT_NEEDLE, _as_row(needle))
 
     def add_grave(self, place: int, last_stamp: int | None) -> None:
         """A tombstone.
@@ -210,28 +211,43 @@ class Staging:
         Args:
             last_stamp: when the object was deleted; None when this needle alone is dead.
         """
-        self._write(_PUT_GRAVE, (place, last_stamp))
+        self._add(_PUT_GRAVE, (place, last_stamp))
 
     def add_restamp(self, place: int, stamp: int) -> None:
-        self._write(_PUT_RESTAMP, (place, stamp))
+        self._add(_PUT_RESTAMP, (place, stamp))
 
     def add_kill(self, bucket_id: int, key: str, stamp: int) -> None:
         """A deletion that names its object by itself."""
-        self._write(_PUT_KILL, (bucket_id, key, stamp))
+        self._add(_PUT_KILL, (bucket_id, key, stamp))
+
+    def add_version(self, version: Version) -> None:
+        """An upload that turned out to be complete."""
+        with self._named():
+            self._connection.execute(_PUT_VERSION, _as_row(version))
 
     def flush(self) -> None:
-        batch, self._needles = self._needles, []
-        if not batch:
-            return
+        """Hand all rows that wait to SQLite."""
+        for sql in list(self._batches):
+            self._flush(sql)
+
+    def _add(self, sql: str, row: tuple[Any, ...]) -> None:
+        batch = self._batches.setdefault(sql, [])
+        batch.append(row)
+        if len(batch) >= BATCH_COUNT:
+            self._flush(sql)
+
+    def _flush(self, sql: str) -> None:
+        batch = self._batches.pop(sql)
         with self._named():
-            if not self._connection.in_transaction:
-                self._connection.execute("BEGIN")
             before = self._connection.total_changes
-            self._connection.executemany(_PUT_NEEDLE, batch)
-            if self._connection.total_changes - before < len(batch):
-                whole = [row for row in batch if not row[10]]
-                self._connection.executemany(_DROP_DAMAGED, [row[:1] for row in whole])
-                self._connection.executemany(_PUT_NEEDLE, whole)
+            self._connection.executemany(sql, batch)
+            if sql == _PUT_NEEDLE and self._connection.total_changes - before < len(batch):
+                self._prefer_whole([row for row in batch if not row[_IS_DAMAGED]])
+
+    def _prefer_whole(self, rows: list[tuple[Any, ...]]) -> None:
+        """An id may be used again after a write that never ended: the needle that checks is the one."""
+        self._connection.executemany(_DROP_DAMAGED, [row[:1] for row in rows])
+        self._connection.executemany(_PUT_NEEDLE, rows)
 
     def settle(self) -> None:
         """Derive what lives; nothing may be added afterwards, except complete uploads."""
@@ -239,16 +255,6 @@ class Staging:
         with self._named():
             for statement in _SETTLE:
                 self._connection.execute(statement)
-
-    def add_version(self, version: Version) -> None:
-        """An upload that turned out to be complete."""
-        self._write(f"INSERT INTO versions VALUES ({', '.join('?' * 13)})", _as_row(version))
-
-    def _write(self, sql: str, row: tuple[Any, ...]) -> None:
-        with self._named():
-            if not self._connection.in_transaction:
-                self._connection.execute("BEGIN")
-            self._connection.execute(sql, row)
 
     # --- asking -----------------------------------------------------------------------------------
 

@@ -1,0 +1,329 @@
+"""Export: plain files from the volumes, with no actor running: the last way out.
+
+    python -m rescue.export --to FOLDER [--data DIR] [--disk PATH]... [--resume] [--json]
+
+Nothing is needed but the disks, and nothing is written to them: they may be mounted read-only.  What counts
+is decided as in a rebuild.  Each object becomes FOLDER/bucket/key (`paths.py` says how a key becomes a path),
+every byte checked on the way, and appears whole or not at all; FOLDER/export.jsonl lists all of them
+(`listing.py`).  Objects are copied in groups, each in the order in which it lies on the disks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from catalog.rows import unpack_map
+from errors import BadRequest, NeedleCorrupt, ReadFailed, StoreError
+from rescue.choosing import Verdict
+from rescue.console import (
+    Progress,
+    add_common_arguments,
+    count_of,
+    format_size,
+    listed,
+    reading,
+    run_tool,
+    writing,
+)
+from rescue.listing import Line, Listing
+from rescue.paths import LISTING_NAME, bucket_folder, damaged_path, object_path
+from rescue.reading import LostNeedle, damage_line
+from rescue.staging import STAGING_PREFIX, Part, Staging, Version, needle_id_of, volume_number_of
+from rescue.survey import BadVolume, Survey, disk_folders, hold_disks, take_survey
+from storage.disk import File, read_fully
+from storage.files import data_path, volume_directory
+from storage.needle import BLOCK_SIZE
+from storage.reader import NeedleReader, read_header
+from storage.superblock import VolumeFacts
+
+GROUP_COUNT: Final = 10_000  # objects that are sorted by place together: a few MiB of memory
+PIECE_SIZE: Final = 4 * BLOCK_SIZE
+PAGE_SIZE: Final = 4096  # what is given up around a byte that a disk refuses to read
+PROBLEMS_MAX: Final = 100  # of one object
+DAMAGED_NAMED_MAX: Final = 10_000
+
+
+class ExportReport(msgspec.Struct, kw_only=True):
+    """What an export wrote."""
+
+    folder: str
+    seconds: float = 0.0
+    whole: int = 0
+    bytes: int = 0
+    skipped: int = 0  # of those, what an export before had written
+    damaged_count: int = 0
+    damaged: list[str] = []  # bucket/key
+    incomplete: int = 0  # uploads
+    unreadable_volumes: list[BadVolume] = []
+    lost_count: int = 0
+    lost: list[LostNeedle] = []  # everything that does not check, dead needles too
+
+    def lines(self) -> Iterator[str]:
+        yield (
+            f"{self.folder}: {count_of(self.whole, 'object')} ({format_size(self.bytes)}) whole,"
+            f" {self.damaged_count:,} damaged, in {self.seconds:.1f} s; {LISTING_NAME} lists them"
+        )
+        if self.skipped:
+            yield f"  {self.skipped:,} of them were there already"
+        if self.incomplete:
+            yield f"  {count_of(self.incomplete, 'unfinished upload')} left out, listed as incomplete"
+        yield from listed("Damaged objects", self.damaged, self.damaged_count)
+        bad = [f"volume {v.volume_id} on {v.disk}: {v.problem}" for v in self.unreadable_volumes]
+        yield from listed("Volumes that could not be read", bad, len(bad))
+        yield from listed("What does not check", [damage_line(lost) for lost in self.lost], self.lost_count)
+
+
+def export(
+    data: Path, folder: Path, progress: Progress, *, disks: Sequence[Path] = (), is_resumed: bool = False
+) -> ExportReport:
+    """Write everything that lives on the disks as plain files.
+
+    Raises:
+        BadRequest: `folder` holds something, and this is not to go on with an export.
+        DiskInUse: an actor of the store runs.
+        ReadFailed: there is no disk.
+        DiskFull, WriteFailed: `folder` takes no more; what was written is whole, and it can be resumed.
+    """
+    started = time.monotonic()
+    folders = disk_folders(data, disks)
+    if not folders:
+        raise ReadFailed(f"there is no disk in {data} (a folder disk-1, say), and none was named")
+    with hold_disks(folders) as held:
+        _make_ready(folder, is_resumed=is_resumed)
+        report = ExportReport(folder=str(folder))
+        with Staging(folder) as staging:
+            survey = take_survey(held, staging, progress)
+            with Listing(folder / LISTING_NAME, staging.folder) as listing:
+                Exporter(folder, survey, listing, report).run(progress)
+    report.unreadable_volumes = survey.bad_volumes
+    report.lost = list(survey.damages)
+    report.lost_count = survey.damaged_count
+    report.seconds = round(time.monotonic() - started, 3)
+    return report
+
+
+def _make_ready(folder: Path, *, is_resumed: bool) -> None:
+    with writing(f"cannot write to {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if is_resumed:
+            for left in folder.glob(f"{STAGING_PREFIX}*"):  # by an export that was killed
+                shutil.rmtree(left)
+        elif any(folder.iterdir()):
+            raise BadRequest(f"{folder} is not empty: --resume goes on with an export, or name another one")
+
+
+class Exporter:
+    def __init__(self, folder: Path, survey: Survey, listing: Listing, report: ExportReport) -> None:
+        self._folder = folder
+        self._survey = survey
+        self._listing = listing
+        self._report = report
+        self._staging = survey.staging
+        self._files: dict[int, File] = {}  # of volumes, by their number
+        self._temporary = survey.staging.folder / "object"
+
+    def run(self, progress: Progress) -> None:
+        """Copy everything; when this returns it survives a power cut."""
+        progress.begin("copying objects", self._survey.needle_count - self._survey.buried_count)
+        done = 0
+        for group in self._groups():
+            for version in group:
+                self._export(version)
+                done += 1
+                if done % 100 == 0:
+                    progress.at(done)
+        for upload in self._survey.incomplete:
+            self._listing.add(
+                Line(bucket=upload.bucket, key=upload.key, state="incomplete", problems=[upload.problem])
+            )
+        self._report.incomplete = self._survey.incomplete_count
+        self._listing.sync()
+        os.sync()  # all files together: much cheaper than each by itself
+
+    def _groups(self) -> Iterator[list[Version]]:
+        chosen = (choice.version for choice in self._survey.choices() if choice.verdict is Verdict.CHOSEN)
+        while group := list(itertools.islice(chosen, GROUP_COUNT)):
+            yield sorted(group, key=lambda version: (volume_number_of(version.place), version.offset))
+
+    # --- one object -------------------------------------------------------------------------------
+
+    def _export(self, version: Version) -> None:
+        bucket = self._survey.buckets[version.bucket_id].name
+        path = self._path_of(bucket, version)
+        if self._listing.has_whole(path, version.stamp):
+            self._report.skipped += 1
+            self._count_whole(version)
+            return
+        problems = self._copy(version)
+        if problems:
+            path = damaged_path(path, is_taken=self._has_key(version.bucket_id, version.key + ".damaged"))
+            self._report.damaged_count += 1
+            if len(self._report.damaged) < DAMAGED_NAMED_MAX:
+                self._report.damaged.append(f"{bucket}/{version.key}")
+        else:
+            self._count_whole(version)
+        target = self._folder / path
+        with writing(f"cannot write {target}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self._temporary, target)
+        self._listing.add(
+            Line(
+                bucket=bucket,
+                key=version.key,
+                path=path,
+                size=version.size,
+                state="damaged" if problems else "whole",
+                stamp=version.stamp,
+                created_ms=version.created_ms,
+                content_type=version.content_type,
+                metadata=unpack_map(version.metadata) or {},
+                problems=problems[:PROBLEMS_MAX],
+            )
+        )
+
+    def _path_of(self, bucket: str, version: Version) -> str:
+        key = version.key
+        is_folder = self._staging.has_keys_between(version.bucket_id, key + "/", key + "0")  # "0" follows "/"
+        return f"{bucket_folder(bucket)}/{object_path(key, is_folder=is_folder)}"
+
+    def _has_key(self, bucket_id: int, key: str) -> bool:
+        return self._staging.has_keys_between(bucket_id, key, key + "\0")
+
+    def _count_whole(self, version: Version) -> None:
+        self._report.whole += 1
+        self._report.bytes += version.size
+
+    # --- its bytes --------------------------------------------------------------------------------
+
+    def _copy(self, version: Version) -> list[str]:
+        """Write an object to the temporary file; returns what is wrong with it."""
+        problems: list[str] = []
+        with writing(f"cannot write to {self._folder}"), self._temporary.open("wb") as file:
+            for needle in self._needles_of(version):
+                start = file.tell()
+                try:
+                    self._copy_checked(needle, file)
+                except StoreError as error:
+                    problems.append(error.message)
+                    file.seek(start)
+                    file.truncate()
+                    self._copy_unchecked(needle, file, problems)
+        return problems
+
+    def _needles_of(self, version: Version) -> Iterable[Version | Part]:
+        if version.upload_id is None:
+            return (version,)
+        return self._survey.parts_of(version.upload_id).parts
+
+    def _copy_checked(self, needle: Version | Part, target: IO[bytes]) -> None:
+        """Copy a needle.
+
+        Raises:
+            NeedleCorrupt, ReadFailed: it is damaged; some of it may have been copied.
+        """
+        facts, file = self._facts_and_file(needle.place)
+        needle_id = needle_id_of(needle.place)
+
+        def damaged(needle_id: int, offset: int, problem: str) -> NeedleCorrupt:
+            return NeedleCorrupt(f"volume {facts.volume_id}, needle {needle_id} at {offset}: {problem}")
+
+        with reading(f"volume {facts.volume_id}, needle {needle_id}"):
+            found = read_header(file, facts.seed, needle.offset, metadata_size=0, nowait=False)
+        if found is None or found[0].needle_id != needle_id:
+            raise damaged(needle_id, needle.offset, "header does not match its CRC")
+        if found[0].is_damaged:
+            raise damaged(needle_id, needle.offset, "it was damaged when its volume was compacted")
+        reader = NeedleReader(
+            file,
+            volume_id=facts.volume_id,
+            offset=needle.offset,
+            header=found[0],
+            metadata_bytes=found[1],
+            on_damage=damaged,
+        )
+        for at in range(0, reader.size, PIECE_SIZE):
+            target.write(reader.read(at, min(PIECE_SIZE, reader.size - at)))
+
+    def _copy_unchecked(self, needle: Version | Part, target: IO[bytes], problems: list[str]) -> None:
+        """What the disk still gives of a damaged needle; zeros where it gives nothing."""
+        facts, file = self._facts_and_file(needle.place)
+        try:
+            found = read_header(file, facts.seed, needle.offset, metadata_size=0, nowait=False)
+        except OSError:
+            found = None
+        if found is None:
+            return  # it was readable a moment ago: this disk is dying
+        start, size = needle.offset + found[0].data_offset, found[0].data_size
+        for at in range(0, size, PIECE_SIZE):
+            target.write(_read_what_can_be(file, start + at, min(PIECE_SIZE, size - at), problems))
+
+    def _facts_and_file(self, place: int) -> tuple[VolumeFacts, File]:
+        volume = self._survey.volumes[number := volume_number_of(place)]
+        if number not in self._files:
+            path = data_path(volume_directory(volume.facts.volume_id), volume.facts.generation)
+            with reading(f"volume {volume.facts.volume_id}"):
+                self._files[number] = volume.holder.disk.open(path, read_only=True)
+        return volume.facts, self._files[number]
+
+
+def _read_what_can_be(file: File, offset: int, size: int, problems: list[str]) -> bytearray:
+    """So many bytes, zeros where the disk refuses."""
+    buffer = bytearray(size)
+    view = memoryview(buffer)
+    try:
+        read_fully(file, view, offset)
+    except OSError:
+        for at in range(0, size, PAGE_SIZE):
+            piece = view[at : at + PAGE_SIZE]
+            try:
+                read_fully(file, piece, offset + at)
+            except OSError as error:
+                piece[:] = bytes(len(piece))
+                problems.append(f"{len(piece)} bytes at {offset + at} of the data file: {error}")
+    return buffer
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="warehouse export",
+        description="Write all objects as plain files, from the disks alone.  The store must not run.",
+    )
+    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to; an empty folder")
+    parser.add_argument(
+        "--disk",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a disk folder outside DIR; may be repeated",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with an export: files that are whole are not written again",
+    )
+    add_common_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    return run_tool(
+        arguments,
+        lambda progress: export(
+            arguments.data, arguments.to, progress, disks=arguments.disk, is_resumed=arguments.resume
+        ),
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
