@@ -1,0 +1,223 @@
+"""Restore: catalog and keys from a backup.
+
+    python -m rescue.restore FILE [--data DIR] [--disk PATH]... [--exact] [--json]
+
+The store must not run.  The backup is checked to its last byte before anything changes; what is there now is
+moved aside and never deleted.
+
+A backup is older than the volumes, as a rule.  To believe it would mean to take everything put since for
+garbage.  So when the volumes hold anything that the backup does not know, the restore goes on as a rebuild
+with the API keys of the backup, and nothing is lost.  With --exact, and where disks are missing, the catalog
+stays that of the backup; then what it does not know is kept aside until a rebuild looks at it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from catalog.remains import CatalogFacts, read_catalog_facts
+from catalog.store import Catalog
+from errors import StoreError
+from rescue.archive import CATALOG_NAME, KEYS_FOLDER, Backup, opened_backup, sync_folder
+from rescue.console import Progress, add_common_arguments, count_of, run_tool, writing
+from rescue.rebuild import (
+    BUCKET_IDS_SKIPPED,
+    KEEP_ORPHANS_FACT,
+    NEEDLE_IDS_SKIPPED,
+    VOLUME_IDS_SKIPPED,
+    Options,
+    RebuildReport,
+    catalog_held,
+    missing_disks,
+    move_aside,
+    rebuild_held,
+)
+from rescue.survey import HeldDisk, disk_folders, hold_disks
+from storage.files import index_path, load_facts, volume_directory, volume_ids
+from storage.needle import NEEDLE_ID_MAX
+from storage.volume import Volume
+
+IDS_AT_ONCE = 1 << 20  # needles that are compared in one go
+
+
+class RestoreReport(msgspec.Struct, kw_only=True):
+    """What a restore did."""
+
+    catalog: str
+    backup: str
+    created_ms: int  # of the backup
+    api_keys: int
+    keys: list[str]  # names of the files with the master's secrets that were put in place
+    moved_aside: list[str]
+    missing: list[str] = []  # disks and volumes that the backup knows
+    keeps_orphans: bool = False
+    rebuild: RebuildReport | None = None
+
+    def lines(self) -> Iterator[str]:
+        made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.created_ms / 1000))
+        yield f"{self.catalog}: restored from {self.backup} of {made}"
+        yield f"  {count_of(self.api_keys, 'API key')}, the master's keys: {', '.join(self.keys) or 'none'}"
+        for path in self.moved_aside:
+            yield f"  what was there before is now {path}"
+        for name in self.missing:
+            yield f"  missing: {name}"
+        if self.rebuild is not None:
+            yield "The volumes hold more than the backup knows, so the catalog was made anew from them:"
+            yield from self.rebuild.lines()
+        elif self.keeps_orphans:
+            yield "What was put since the backup is kept aside, out of sight, and not given up as garbage."
+            yield "`warehouse rebuild --replace` brings it back."
+
+
+def restore(
+    file: Path, data: Path, progress: Progress, *, disks: Sequence[Path] = (), is_exact: bool = False
+) -> RestoreReport:
+    """Put a backup in place of the catalog and keys of a store.
+
+    Raises:
+        BackupCorrupt, FormatUnsupported, SchemaNewer: this backup cannot be used; nothing was changed.
+        DiskInUse: an actor of the store runs; nothing was changed.
+        DiskFull, WriteFailed: see the message.
+    """
+    master = data / "master"
+    with writing(f"cannot make the folder {master}"):
+        master.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = master / CATALOG_NAME
+    with catalog_held(path), opened_backup(file, master) as backup:
+        known = read_catalog_facts(backup.catalog)
+        with hold_disks(disk_folders(data, disks)) as held:
+            missing = missing_disks(held, known)
+            keeps_orphans = is_exact or bool(missing)
+            progress.begin("comparing with the volumes", 0)
+            is_rebuild = not keeps_orphans and not _knows_everything(backup.catalog, held, known)
+        # Also when a rebuild follows: should it be interrupted, a start would take what is new for garbage.
+        _prepare(backup.catalog, keeps_orphans=keeps_orphans or is_rebuild)
+        report = RestoreReport(
+            catalog=str(path),
+            backup=str(file),
+            created_ms=backup.manifest.created_ms,
+            api_keys=len(known.api_keys),
+            keys=sorted(key.name for key in backup.keys.glob("*")),
+            moved_aside=_put_in_place(backup, path),
+            missing=missing,
+            keeps_orphans=keeps_orphans,
+        )
+        if is_rebuild:
+            options = Options(data=data, disks=tuple(disks), replace=True)
+            report.rebuild = rebuild_held(options, progress, backup=known)
+            report.keeps_orphans = report.rebuild.keeps_orphans
+    return report
+
+
+def _knows_everything(catalog: Path, disks: Sequence[HeldDisk], known: CatalogFacts) -> bool:
+    """Does the catalog name exactly the needles that live in the volumes, and all later deletions?
+
+    Costs a look at the indexes, and a scan of what lies behind their checkpoints.
+    """
+    store = Catalog.open(catalog)
+    try:
+        return all(
+            _is_known(store, disk, volume_id, known) for disk in disks for volume_id in volume_ids(disk.disk)
+        )
+    finally:
+        store.close()
+
+
+def _is_known(store: Catalog, disk: HeldDisk, volume_id: int, known: CatalogFacts) -> bool:
+    directory = volume_directory(volume_id)
+    try:
+        facts, _ = load_facts(disk.disk, directory, read_only=True)
+        if not disk.disk.exists(index_path(directory, facts.generation)):
+            return False  # a scan of everything: a rebuild does that better
+        volume = Volume.open(disk.disk, directory, read_only=True)
+    except StoreError:
+        return False
+    try:
+        figures = volume.figures()
+        if figures.stamp_max > known.stamp_max or volume.damages():
+            return False
+        for first_id in range(1, figures.needle_id_max + 1, IDS_AT_ONCE):
+            lives = volume.live_bitmap(first_id, IDS_AT_ONCE)
+            if lives.rstrip(b"\0") != store.row_bitmap(volume_id, first_id, IDS_AT_ONCE).rstrip(b"\0"):
+                return False
+        return True
+    finally:
+        volume.close()
+
+
+def _prepare(catalog: Path, *, keeps_orphans: bool) -> None:
+    """Make the catalog of a backup fit for going on with: what it does not know of is not given out again."""
+    store = Catalog.open(catalog)
+    try:
+        with store.transaction() as transaction:
+            transaction.set_fact(KEEP_ORPHANS_FACT, int(keeps_orphans))
+            transaction.skip_ids(
+                buckets=BUCKET_IDS_SKIPPED, volumes=VOLUME_IDS_SKIPPED if keeps_orphans else 0
+            )
+            for volume in store.volumes():
+                transaction.reserve_needle_ids(
+                    volume.id, min(volume.needle_id_reserved + NEEDLE_IDS_SKIPPED, NEEDLE_ID_MAX)
+                )
+    finally:
+        store.close()
+
+
+def _put_in_place(backup: Backup, path: Path) -> list[str]:
+    """Exchange catalog and keys; returns where those went that were there."""
+    moved = []
+    keys = path.with_name(KEYS_FOLDER)
+    with writing(f"cannot put the backup in place of {path}; what was there is beside it, with its own name"):
+        if backup.keys.is_dir():
+            if keys.exists():
+                moved.append(str(move_aside([keys], "before-restore")))
+            os.rename(backup.keys, keys)
+        if path.exists():
+            moved.append(str(move_aside([path], "before-restore")))
+        os.rename(backup.catalog, path)
+        sync_folder(path.parent)
+    return moved
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="warehouse restore",
+        description="Put a backup in place of the catalog and the master's keys.  The store must not run.",
+    )
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="a backup that `warehouse backup` has written"
+    )
+    parser.add_argument(
+        "--disk",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a disk folder outside DIR; may be repeated",
+    )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="the catalog as it was, though the volumes hold more; that is kept aside",
+    )
+    add_common_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    return run_tool(
+        arguments,
+        lambda progress: restore(
+            arguments.file, arguments.data, progress, disks=arguments.disk, is_exact=arguments.exact
+        ),
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
