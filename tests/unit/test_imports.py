@@ -18,7 +18,7 @@ ALLOWED = {
     "auth": {"errors"},
     "transport": {"errors"},
     "catalog": {"errors", "auth", "transport"},
-    "rescue": {"errors", "conf", "storage", "auth", "transport", "catalog"},
+    "rescue": {"errors", "conf", "storage", "transport", "catalog"},
     "actors": {"errors", "conf", "storage", "auth", "transport", "catalog"},
     "client": {"errors", "conf", "transport"},
 }

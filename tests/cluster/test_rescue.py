@@ -1,0 +1,319 @@
+"""The catalog is lost, and comes back: from the volumes, from a backup; or the objects leave as plain files.
+
+Real processes all the way: a store is filled, stopped or killed, a tool of rescue/ runs, and a new store
+must have everything that the old one acknowledged, and nothing that it had given up.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import client
+from catalog.check import check_counts
+from client import Warehouse
+from harness import RunningStore, environment
+
+SETTINGS = """
+[store]
+volume_size = "64MiB"
+chunk_size = "1MiB"
+disk_reserve = 0
+"""
+LARGE = 3_500_000  # four chunks
+
+Objects = dict[tuple[str, str], bytes]
+
+
+def tool(name: str, *arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", f"rescue.{name}", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment(),
+    )
+    assert done.returncode == status, f"{name} ended with {done.returncode}: {done.stderr[-2000:]}"
+    return done
+
+
+def report_of(name: str, *arguments: object) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(tool(name, *arguments, "--json").stdout)
+    return report
+
+
+async def fill(warehouse: Warehouse, rng: random.Random) -> Objects:
+    """Puts, overwrites, deletes, uploads, buckets that come and go; returns what must be there."""
+    objects: Objects = {}
+    for name in ("photos", "films", "gone"):
+        await warehouse.create_bucket(name)
+
+    async def put(bucket: str, key: str, content: bytes) -> None:
+        await warehouse.bucket(bucket).put(key, content)
+        objects[bucket, key] = content
+
+    for index in range(60):
+        await put("photos", f"{index % 7}/{index}.jpg", rng.randbytes(rng.choice((0, 1, 5000, 300_000))))
+    for index in range(0, 60, 3):
+        await put("photos", f"{index % 7}/{index}.jpg", rng.randbytes(3000))
+    for index in range(0, 60, 4):
+        assert await warehouse.bucket("photos").delete(f"{index % 7}/{index}.jpg")
+        del objects["photos", f"{index % 7}/{index}.jpg"]
+    await put("films", "long", rng.randbytes(LARGE))
+    await put("films", "replaced", rng.randbytes(LARGE))
+    await put("films", "replaced", b"short")
+    await put("films", "grown", b"short")
+    await put("films", "grown", rng.randbytes(LARGE))
+    await put("films", "deleted", rng.randbytes(LARGE))
+    await warehouse.bucket("films").delete("deleted")
+    del objects["films", "deleted"]
+    await warehouse.bucket("films").put(
+        "named", b"with metadata", content_type="text/plain", metadata={"farbe": "grün"}
+    )
+    objects["films", "named"] = b"with metadata"
+    await warehouse.bucket("gone").put("inside", b"x")
+    await warehouse.delete_bucket("gone", force=True)
+    return objects
+
+
+async def settled(warehouse: Warehouse) -> None:
+    """Wait until no needle waits for its tombstone."""
+    with trio.fail_after(20):
+        while (await warehouse.status()).garbage_count:
+            await trio.sleep(0.05)
+
+
+async def contents(warehouse: Warehouse) -> Objects:
+    found: Objects = {}
+    for bucket in await warehouse.buckets():
+        async for entry in warehouse.bucket(bucket.name).list():
+            found[bucket.name, entry.key] = await warehouse.bucket(bucket.name).get(entry.key)
+    return found
+
+
+async def expect(warehouse: Warehouse, objects: Objects, buckets: set[str]) -> None:
+    assert {bucket.name for bucket in await warehouse.buckets()} == buckets
+    found = await contents(warehouse)
+    assert found.keys() == objects.keys()
+    assert found == objects
+
+
+def store_at(data: Path) -> RunningStore:
+    return RunningStore(data, volumes=2, config=SETTINGS)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
+async def test_a_lost_catalog_is_made_anew_from_the_volumes(tmp_path: Path, is_killed: bool) -> None:
+    data = tmp_path / "store"
+    store = store_at(data)
+    with store:
+        async with client.connect(store.profile) as warehouse:
+            objects = await fill(warehouse, random.Random(1))
+            await settled(warehouse)
+            await expect(warehouse, objects, {"photos", "films"})
+        if is_killed:
+            store.kill()
+    for path in (data / "master").glob("catalog.sqlite3*"):
+        path.unlink()
+    report = report_of("rebuild", "--data", data)
+    assert report["objects"] == len(objects)
+    assert report["bytes"] == sum(map(len, objects.values()))
+    assert report["damaged_count"] == 0
+    assert report["api_keys"] == 0
+    assert check_counts(data / "master" / "catalog.sqlite3") == []
+    with store_at(data) as again:
+        assert again.events[-1].get("root_key"), "without API keys a new root key is made"
+        async with client.connect(again.profile) as warehouse:
+            await expect(warehouse, objects, {"photos", "films"})
+            info = await warehouse.bucket("films").stat("named")
+            assert (info.content_type, info.metadata) == ("text/plain", {"farbe": "grün"})
+            objects |= await fill_again(warehouse)
+            await expect(warehouse, objects, {"photos", "films", "later"})
+
+
+async def fill_again(warehouse: Warehouse) -> Objects:
+    await warehouse.create_bucket("later")
+    await warehouse.bucket("later").put("a", b"1")
+    await warehouse.bucket("photos").put("0/21.jpg", b"overwritten")
+    await warehouse.bucket("films").put("long", b"shorter")
+    return {("later", "a"): b"1", ("photos", "0/21.jpg"): b"overwritten", ("films", "long"): b"shorter"}
+
+
+@pytest.mark.timeout(120)
+async def test_an_export_writes_every_object_byte_for_byte(tmp_path: Path) -> None:
+    data, folder = tmp_path / "store", tmp_path / "out"
+    keys = [
+        "a",
+        "a/b",
+        "a/b/c",
+        "x//y",
+        "/x",
+        "x/",
+        "..",
+        "../up",
+        "100%",
+        "zero\0byte",
+        "ä" * 400,
+        "A",
+        "B/.",
+        "grün",
+    ]
+    store = store_at(data)
+    with store:
+        async with client.connect(store.profile) as warehouse:
+            objects = await fill(warehouse, random.Random(2))
+            for key in keys:
+                await warehouse.bucket("photos").put(key, key.encode() * 3)
+                objects["photos", key] = key.encode() * 3
+            await settled(warehouse)
+        refused = tool("export", "--data", data, "--to", folder, status=1)
+        assert refused.stderr.endswith("(disk_in_use)\n"), refused.stderr
+    report = report_of("export", "--data", data, "--to", folder)
+    assert report["whole"] == len(objects)
+    assert report["damaged_count"] == 0
+    listing = [json.loads(line) for line in (folder / "export.jsonl").read_text().splitlines()]
+    assert {(line["bucket"], line["key"]) for line in listing} == set(objects)
+    assert all(line["state"] == "whole" for line in listing)
+    for line in listing:
+        assert (folder / line["path"]).read_bytes() == objects[line["bucket"], line["key"]]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) == len(objects) + 1, "nothing but the objects and their listing"
+    again = tool("export", "--data", data, "--to", folder, status=1)
+    assert again.stderr.endswith("(bad_request)\n")
+    victim = folder / listing[0]["path"]
+    victim.unlink()
+    resumed = report_of("export", "--data", data, "--to", folder, "--resume")
+    assert resumed["skipped"] == len(objects) - 1
+    assert victim.read_bytes() == objects[listing[0]["bucket"], listing[0]["key"]]
+
+
+@pytest.mark.timeout(120)
+async def test_a_backup_of_a_busy_store_comes_back_with_everything_put_since(tmp_path: Path) -> None:
+    data, file = tmp_path / "store", tmp_path / "backup.tar"
+    rng = random.Random(3)
+    store = store_at(data)
+    with store:
+        async with client.connect(store.profile) as warehouse:
+            objects = await fill(warehouse, rng)
+            await back_up_while_writing(warehouse, data, file, objects)
+            assert file.stat().st_mode & 0o777 == 0o600
+            await warehouse.bucket("photos").put("since", b"the backup")
+            objects["photos", "since"] = b"the backup"
+            assert await warehouse.bucket("films").delete("grown")
+            del objects["films", "grown"]
+            await settled(warehouse)
+        refused = tool("restore", file, "--data", data, status=1)
+        assert refused.stderr.endswith("(disk_in_use)\n"), refused.stderr
+    (data / "master" / "catalog.sqlite3").write_bytes(b"ruined")
+    report = report_of("restore", file, "--data", data)
+    assert report["rebuild"]["objects"] == len(objects)
+    assert report["api_keys"] == 1
+    assert list((data / "master").glob("catalog.sqlite3.before-restore-*"))
+    with store_at(data) as again:
+        assert "root_key" not in again.events[-1], "the API key of the backup still counts"
+        async with client.connect(again.profile) as warehouse:
+            await expect(warehouse, objects, {"photos", "films"})
+
+
+async def back_up_while_writing(warehouse: Warehouse, data: Path, file: Path, objects: Objects) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def write() -> None:
+            for index in range(100_000):
+                await warehouse.bucket("photos").put(f"busy/{index}", str(index).encode())
+                objects["photos", f"busy/{index}"] = str(index).encode()
+                if stop.is_set():
+                    return
+
+        stop = trio.Event()
+        nursery.start_soon(write)
+        await trio.to_thread.run_sync(lambda: tool("backup", file, "--data", data))
+        stop.set()
+
+
+@pytest.mark.timeout(120)
+async def test_an_exact_restore_keeps_what_it_does_not_know_until_a_rebuild(tmp_path: Path) -> None:
+    data, file = tmp_path / "store", tmp_path / "backup.tar"
+    store = store_at(data)
+    with store:
+        async with client.connect(store.profile) as warehouse:
+            await warehouse.create_bucket("photos")
+            await warehouse.bucket("photos").put("before", b"1")
+            tool("backup", file, "--data", data)
+            await warehouse.bucket("photos").put("since", b"2")
+            await settled(warehouse)
+    report = report_of("restore", file, "--data", data, "--exact")
+    assert report["rebuild"] is None
+    assert report["keeps_orphans"]
+    with store_at(data) as again:
+        async with client.connect(again.profile) as warehouse:
+            await expect(warehouse, {("photos", "before"): b"1"}, {"photos"})
+            await warehouse.bucket("photos").put("later", b"3")
+            await settled(warehouse)
+    assert report_of("rebuild", "--data", data, "--replace")["api_keys"] == 1
+    with store_at(data) as again:
+        async with client.connect(again.profile) as warehouse:
+            everything = {("photos", "before"): b"1", ("photos", "since"): b"2", ("photos", "later"): b"3"}
+            await expect(warehouse, everything, {"photos"})
+
+
+@pytest.mark.timeout(120)
+async def test_a_backup_that_knows_everything_is_restored_as_it_is(tmp_path: Path) -> None:
+    data, file = tmp_path / "store", tmp_path / "backup.tar"
+    store = store_at(data)
+    with store:
+        async with client.connect(store.profile) as warehouse:
+            objects = await fill(warehouse, random.Random(4))
+            await settled(warehouse)
+    tool("backup", file, "--data", data)
+    (data / "master" / "catalog.sqlite3").unlink()
+    report = report_of("restore", file, "--data", data)
+    assert report["rebuild"] is None
+    assert not report["keeps_orphans"]
+    with store_at(data) as again:
+        async with client.connect(again.profile) as warehouse:
+            await expect(warehouse, objects, {"photos", "films"})
+
+
+@pytest.mark.timeout(120)
+async def test_a_missing_disk_is_noticed_and_left_out_only_when_told_to(tmp_path: Path) -> None:
+    data = tmp_path / "store"
+    store = store_at(data)
+    with store:
+        async with client.connect(store.profile) as warehouse:
+            objects = await fill(warehouse, random.Random(5))
+            await settled(warehouse)
+    away = tmp_path / "elsewhere"
+    (data / "disk-2").rename(away)
+    exists = tool("rebuild", "--data", data, status=1)
+    assert exists.stderr.endswith("(catalog_exists)\n")
+    missing = tool("rebuild", "--data", data, "--replace", status=1)
+    assert missing.stderr.endswith("(disks_missing)\n"), missing.stderr
+    whole = report_of("rebuild", "--data", data, "--replace", "--disk", away)
+    assert whole["objects"] == len(objects)
+    part = report_of("rebuild", "--data", data, "--replace", "--partial", "--indexes")
+    assert 0 < part["objects"] < len(objects)
+    assert part["keeps_orphans"]
+    assert part["missing"]
+    assert part["api_keys"] == 1
+
+
+def test_wrong_usage_is_said_with_status_2_and_failures_with_status_1(tmp_path: Path) -> None:
+    for name in ("rebuild", "export", "backup", "restore"):
+        assert tool(name, "--no-such-thing", status=2).stderr
+        assert "usage: warehouse" in tool(name, "--help").stdout
+    assert tool("rebuild", "--data", tmp_path, status=1).stderr.endswith("(read_failed)\n")
+    assert tool("backup", tmp_path / "b", "--data", tmp_path, status=1).stderr.endswith("(read_failed)\n")
+    assert tool("restore", tmp_path / "b", "--data", tmp_path, status=1).stderr.endswith("(read_failed)\n")
+    (tmp_path / "b").write_bytes(b"not a tar file")
+    assert tool("restore", tmp_path / "b", "--data", tmp_path, status=1).stderr.endswith("(backup_corrupt)\n")
+    assert not (tmp_path / "master" / "catalog.sqlite3").exists()
