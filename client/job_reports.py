@@ -217,7 +217,7 @@ def progress_line(job: Job, is_paused: bool) -> str:
         parts.append(f"{share} of {format_size(job.total_bytes)}")
         if not is_paused and (left_s := time_left_s(job)) is not None and job.state != "switching":
             parts += [f"{format_size(int(job.bytes_per_s))}/s", f"{format_span(left_s)} left"]
-    if job.message:
+    if job.message and not is_paused:
         parts.append(printable(job.message))
     return ", ".join(parts)
 
@@ -234,6 +234,8 @@ def outcome_of(job: Job) -> str:
         return f"{_NOUN[job.work]} cancelled"
     if job.state == "failed":
         return printable(job.message or job.code or "it failed")
+    if job.message:  # it had nothing to do
+        return printable(job.message)
     took = format_span((job.ended_ms - job.started_ms) / 1000) if job.ended_ms > job.started_ms > 0 else ""
     parts = (
         [
@@ -294,7 +296,7 @@ def jobs_table(jobs: Iterable[Job], is_paused: bool, *, indent: str = "") -> Tab
 
 
 def _amounts(job: Job, is_paused: bool) -> str:
-    if job.state == "done":
+    if job.state == "done" and not job.message:
         return _damage(job.damaged_count) if job.work == "verify" else f"{format_size(job.freed_bytes)} freed"
     if not job.total_bytes or job.is_over:
         return printable(job.message)

@@ -71,7 +71,10 @@ class Maintenance:
         return await self._start("verify", volume_ids)
 
     async def _start(self, work: str, volume_ids: Iterable[int] | None) -> list[Job]:
-        request = StartJobs(work=work, volume_ids=[*(volume_ids or ())], is_all=volume_ids is None)
+        wanted = None if volume_ids is None else [*volume_ids]
+        if wanted == []:
+            return []
+        request = StartJobs(work=work, volume_ids=wanted or [], is_all=wanted is None)
         return (await self._control.ask(request, Jobs)).jobs
 
     async def jobs(self, job_ids: Iterable[int] = ()) -> list[Job]:

@@ -29,7 +29,7 @@ SMALL_BAR_WIDTH = 5
 DAMAGES_SHOWN = 5
 _HEALTH_STYLES = {"ok": "green", "degraded": "yellow", "down": "bold red"}
 _ALARMING = ("damage", "failed", "sealed", "unreadable")  # parts of the names of events
-_NOTABLE = ("offline", "unreachable", "missed", "restarted", "cancelled", "paused")
+_NOTABLE = ("offline", "unreachable", "missed", "restarted", "requeued", "paused")
 
 
 # --- status ---------------------------------------------------------------------------------------
@@ -250,19 +250,27 @@ def print_event(event: Event, console: Console, *, is_json: bool) -> None:
         say_json(event=event.name, sequence=event.sequence, at_ms=event.at_ms, fields=event.fields)
         sys.stdout.flush()  # whoever reads this waits for it
         return
-    style = ""
-    if any(part in event.name for part in _ALARMING):
-        style = "red"
-    elif any(part in event.name for part in _NOTABLE):
-        style = "yellow"
-    line = Text(f"{format_time(event.at_ms)}  ", "dim").append(f"{event.name:<22}", f"not dim {style}")
+    style = _style_of(event)
+    line = Text().append(f"{format_time(event.at_ms)}  ", "dim").append(f"{event.name:<22}", style)
     for name, value in event.fields.items():
         if value is not None:
-            line.append(f"  {printable(name)}=", "dim").append(_field_text(name, value), f"not dim {style}")
+            line.append(f"  {printable(name)}=", "dim").append(_field_text(name, value), style)
     console.print(line, soft_wrap=True)
 
 
+def _style_of(event: Event) -> str:
+    if event.fields.get("code") == "cancelled":  # somebody wanted it
+        return "yellow"
+    if any(part in event.name for part in _ALARMING):
+        return "red"
+    if any(part in event.name for part in _NOTABLE):
+        return "yellow"
+    return "dim" if event.name.endswith("_progress") else ""
+
+
 def _field_text(name: str, value: str | int | float | bool) -> str:
+    if name == "bytes_per_s" and isinstance(value, int | float):
+        return f"{format_size(int(value))}/s"
     if name.endswith("_bytes") and isinstance(value, int):
         return format_size(value)
     if isinstance(value, float):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 import trio
 
-from errors import NoSuchJob, NoSuchVolume, StoreError
+from errors import BadRequest, NoSuchJob, NoSuchVolume, StoreError
 from transport.messages import Event, Events, Job, Jobs, ListEvents, NeedleDamage, StartJobs
 
 MIB = 1024 * 1024
@@ -31,6 +31,7 @@ class FakeJobs:
     failures: dict[int, StoreError] = field(default_factory=dict)  # by volume: how its next job ends
     findings: dict[int, list[NeedleDamage]] = field(default_factory=dict)  # what verifications find
     damages: list[NeedleDamage] = field(default_factory=list)  # known by now
+    idle: set[int] = field(default_factory=set)  # volumes that waste nothing
     stops_at: int | None = None  # copies get that far, in bytes, and no further
     ring: list[Event] = field(default_factory=list)
     on_poll: Callable[[], None] = lambda: None
@@ -45,6 +46,8 @@ class FakeJobs:
 
     def start(self, request: StartJobs) -> Jobs:
         wanted = self.volume_ids if request.is_all else request.volume_ids
+        if not wanted:
+            raise BadRequest("name volumes, or ask for all")
         for volume_id in wanted:
             if volume_id not in self.volume_ids:
                 raise NoSuchVolume(f"there is no volume {volume_id}")
@@ -83,7 +86,7 @@ class FakeJobs:
 
     def pause(self, is_paused: bool) -> Jobs:
         self.is_paused = is_paused
-        return self._answer([job for job in self.jobs.values() if not job.is_over])
+        return self._answer(self.jobs.values())
 
     def restart(self) -> None:
         """The master is another process now: it knows the unfinished jobs, and counts events anew."""
@@ -111,6 +114,8 @@ class FakeJobs:
             case "queued":
                 state = "copying" if job.work == "compact" else "verifying"
                 self._change(job, state=state, total_bytes=TOTAL, started_ms=CREATED_MS + 1000)
+            case "copying" if job.volume_id in self.idle:
+                self._end(job, state="done", total_bytes=0, message="there is nothing to give back")
             case "copying" | "verifying" if job.volume_id in self.failures:
                 error = self.failures.pop(job.volume_id)
                 self._end(job, state="failed", code=error.code, message=error.message)
@@ -142,12 +147,18 @@ class FakeJobs:
         self._news.set()
         self._news = trio.Event()
 
+    def _after(self, sequence: int) -> list[Event]:
+        if sequence > self._last_sequence:  # an earlier master's: nothing of ours was seen
+            sequence = 0
+        return [event for event in self.ring if event.sequence > sequence]
+
     async def events(self, request: ListEvents) -> Events:
         if request.after < 0:
             return Events(events=[], next_after=self._last_sequence, incarnation=self.incarnation)
+        found: list[Event] = []
         with trio.move_on_after(request.wait_s):
-            while self._last_sequence <= request.after:
+            while not (found := self._after(request.after)):
                 await self._news.wait()
-        found = [event for event in self.ring if event.sequence > request.after][: request.limit]
-        next_after = found[-1].sequence if found else request.after
+        found = found[: request.limit]
+        next_after = found[-1].sequence if found else min(request.after, self._last_sequence)
         return Events(events=found, next_after=next_after, incarnation=self.incarnation)

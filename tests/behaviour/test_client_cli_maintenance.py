@@ -115,6 +115,12 @@ async def test_compact_ends_with_what_was_freed(store: FakeStore, run: Run) -> N
     assert ran.out.splitlines()[-1] == "compacted 2 volumes, 300.0 MiB freed"
 
 
+async def test_a_volume_that_wastes_nothing_says_so(store: FakeStore, run: Run) -> None:
+    store.upkeep.idle = {1}
+    ran = await run("compact", "1")
+    assert (ran.status, ran.out) == (0, "volume 1  there is nothing to give back\n")
+
+
 async def test_a_volume_named_twice_is_compacted_once(store: FakeStore, run: Run) -> None:
     assert len((await run("compact", "1", "1")).out.splitlines()) == 1
 

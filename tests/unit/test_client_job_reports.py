@@ -39,12 +39,16 @@ def shown(view: RenderableType) -> list[str]:
 
 
 def test_each_volume_has_a_bar_and_what_is_left() -> None:
-    running, queued, done, failed = shown(jobs_view([RUNNING, QUEUED, DONE, FAILED], False, 10))
+    idle = change(QUEUED, state="done", message="there is nothing to give back")
+    running, queued, done, failed, nothing = shown(
+        jobs_view([RUNNING, QUEUED, DONE, FAILED, idle], False, 10)
+    )
     assert running.startswith("volume 3  compacting  ██████··········   40%")
     assert running.endswith("   40%  2.0 GiB of 5.0 GiB  1.0 GiB/s  3 s left")
     assert queued == "volume 4  queued      ················"
     assert done.endswith("100%  1.0 GiB freed")
     assert "no room no room" in failed
+    assert nothing.endswith("there is nothing to give back")
     assert len(failed) <= 100
 
 
