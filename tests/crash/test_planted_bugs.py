@@ -14,7 +14,7 @@ from test_simulated_cuts import Cutter
 
 from errors import StoreError
 from simdisk import SimDisk
-from storage import recovery, volume
+from storage import building, carry, files, recovery, successor, volume
 from storage.entries import EntryTable
 from storage.index import IndexFile, Tally
 from storage.scan import State
@@ -143,6 +143,82 @@ def leave_the_torn_end_in_place(patch: Patch) -> None:
     patch.setattr(recovery.Recovery, "_cut_tail", keep)
 
 
+# --- in compactions -------------------------------------------------------------------------------
+
+
+def publish_before_the_copy_is_durable(patch: Patch) -> None:
+    original = successor.Successor._publish
+
+    def publish(self: successor.Successor) -> str | None:
+        problem = original(self)
+        self._next.checkpoint()
+        return problem
+
+    patch.setattr(successor.Successor, "_publish", publish)
+    patch.setattr(successor.Successor, "flush", lambda self: None)
+    patch.setattr(building.NextGeneration, "sync", lambda self: None)
+    patch.setattr(building.NextGeneration, "checkpoint", building.NextGeneration.checkpoint)
+
+
+def remove_the_old_generation_first(patch: Patch) -> None:
+    original = successor.Successor._publish
+
+    def publish(self: successor.Successor) -> str | None:
+        directory, generation = self._volume.directory, self._volume.generation
+        for path in (files.data_path(directory, generation), files.index_path(directory, generation)):
+            self._disk.remove(path)
+        return original(self)
+
+    patch.setattr(successor.Successor, "_publish", publish)
+
+
+def replace_two_names_instead_of_one(patch: Patch) -> None:
+    """The manifest goes first, and whoever finds the data file missing makes do with the old one."""
+
+    def publish(disk: SimDisk, directory: str, facts: object) -> None:
+        files.write_file(disk, files.manifest_path(directory), files.encode_manifest(facts))  # type: ignore[arg-type]
+
+    patch.setattr(successor, "publish", publish)
+    patch.setattr(building, "create_generation", _create_without_syncing_names)
+
+
+def _create_without_syncing_names(disk: SimDisk, directory: str, facts: object) -> None:
+    silent = disk.sync_directory
+    disk.sync_directory = lambda path: None  # type: ignore[method-assign]
+    try:
+        files.create_generation(disk, directory, facts)  # type: ignore[arg-type]
+    finally:
+        disk.sync_directory = silent  # type: ignore[method-assign]
+
+
+def miss_what_came_behind_the_copy(patch: Patch) -> None:
+    patch.setattr(successor.Successor, "catch_up", lambda self: 0)
+    patch.setattr(successor.Successor, "_compare", lambda self: None)
+
+
+def lose_deletions_behind_the_copy(patch: Patch) -> None:
+    patch.setattr(carry.Carrier, "_take_tombstone", lambda self, record: None)
+    patch.setattr(successor.Successor, "_compare", lambda self: None)
+
+
+def lose_newer_stamps(patch: Patch) -> None:
+    patch.setattr(building.NextGeneration, "fold_stamp", lambda self, needle_id, stamp: None)
+
+
+def forget_which_ids_are_gone(patch: Patch) -> None:
+    patch.setattr(building.NextGeneration, "void", lambda self, content, stamp: None)
+
+
+COMPACTION_BUGS: list[Callable[[Patch], None]] = [
+    publish_before_the_copy_is_durable,
+    remove_the_old_generation_first,
+    replace_two_names_instead_of_one,
+    miss_what_came_behind_the_copy,
+    lose_deletions_behind_the_copy,
+    lose_newer_stamps,
+    forget_which_ids_are_gone,
+]
+
 BUGS: list[Callable[[Patch], None]] = [
     acknowledge_before_the_sync,
     write_index_entries_at_once,
@@ -160,8 +236,10 @@ BUGS: list[Callable[[Patch], None]] = [
 ]
 
 
-def random_history(chance: random.Random) -> list[tuple[str, object]]:
+def random_history(chance: random.Random, *, is_compacting: bool = False) -> list[tuple[str, object]]:
     names = ["put", "put", "sync", "sync", "checkpoint", "delete", "restamp", "reserve", "write", "finish"]
+    if is_compacting:
+        names += ["copy", "switch", "put_void"]
     history: list[tuple[str, object]] = []
     for _ in range(chance.randrange(5, 25)):
         name = chance.choice([*names, "abort", "reopen"])
@@ -181,10 +259,18 @@ def test_a_planted_bug_is_caught(bug: Callable[[Patch], None], monkeypatch: Patc
         run_histories(1000)
 
 
+@pytest.mark.parametrize("bug", COMPACTION_BUGS)
+def test_a_planted_bug_in_compactions_is_caught(bug: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    bug(monkeypatch)
+    with pytest.raises((AssertionError, StoreError, KeyError, pytest.fail.Exception)):
+        run_histories(500, is_compacting=True)
+
+
 def test_without_a_bug_the_same_histories_pass() -> None:
     run_histories(150)
+    run_histories(100, is_compacting=True)
 
 
-def run_histories(count: int) -> None:
+def run_histories(count: int, *, is_compacting: bool = False) -> None:
     for seed in range(count):
-        Cutter(seed).run(random_history(random.Random(seed)))
+        Cutter(seed).run(random_history(random.Random(seed), is_compacting=is_compacting))

@@ -26,6 +26,7 @@ def operations(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[tuple[str, fl
         st.tuples(st.just("write"), st.sampled_from([0.3, 1.0])),
         st.tuples(st.sampled_from(["finish", "finish", "abort"]), st.none()),
         st.tuples(st.just("reopen"), st.none()),
+        st.tuples(st.sampled_from(["copy", "copy", "switch"]), st.none()),
     )
 
 
@@ -80,9 +81,10 @@ class Cutter:
 
     def _check_without_index(self, disk: SimDisk) -> None:
         """Index and power lost at once: then a torn end may be reported as damage, but nothing is lost."""
-        path = index_path("volumes/7", 1)
-        if disk.exists(path):
-            disk.remove(path)
+        for generation in range(1, self.auditor.volume.generation + 2):
+            path = index_path("volumes/7", generation)
+            if disk.exists(path):
+                disk.remove(path)
         self.auditor.check(Volume.open(disk, "volumes/7"), is_index_lost=True)
 
     def _check_life_goes_on(self, disk: SimDisk, volume: Volume) -> None:
@@ -110,6 +112,16 @@ def test_nothing_acknowledged_is_lost_and_nothing_torn_is_served(
     seed: int, history: list[tuple[str, object]]
 ) -> None:
     Cutter(seed).run(history)
+
+
+@settings(common, max_examples=300)
+@given(seed=st.integers(0, 1 << 32), history=histories(SMALL, 14), end=st.sampled_from(["compact", "switch"]))
+def test_a_cut_at_any_step_of_a_compaction_leaves_one_whole_generation(
+    seed: int, history: list[tuple[str, object]], end: str
+) -> None:
+    Cutter(seed).run(
+        [*history, ("compact", None), ("put", 100), ("delete", None), ("copy", None), (end, None)]
+    )
 
 
 @settings(common, max_examples=40)

@@ -1,0 +1,349 @@
+"""Compaction meets damage: nothing that was live is dropped, served wrong, or taken for sound."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from auditor import DIRECTORY, UUID, make_volume
+
+from errors import DiskFull, GenerationMismatch, NeedleCorrupt, NeedleVoid, NoRoomToCompact, NoSuchNeedle
+from simdisk import SimDisk
+from storage.compaction import Copy
+from storage.files import data_path
+from storage.needle import (
+    BLOCK_SIZE,
+    FOOTER_SIZE,
+    HEADER_SIZE,
+    KIND_BUCKET,
+    KIND_TOMBSTONE,
+    BucketRecord,
+    NeedleMetadata,
+    decode_bucket,
+)
+from storage.scan import State
+from storage.successor import Successor
+from storage.volume import Volume
+
+SMALL, LARGE, MULTI = 1, 2, 3
+SIZES = {SMALL: 700, LARGE: BLOCK_SIZE + 5000, MULTI: 3 * BLOCK_SIZE}
+DATA = {needle_id: random.Random(needle_id).randbytes(size) for needle_id, size in SIZES.items()}
+REST = 9
+
+
+def metadata_of(needle_id: int) -> NeedleMetadata:
+    return NeedleMetadata("photos", 3, f"key-{needle_id}", 1_750_000_000_000, metadata={"n": str(needle_id)})
+
+
+def filled(disk: SimDisk) -> Volume:
+    """Live needles of all sizes, each between dead ones."""
+    volume = make_volume(disk)
+    for needle_id, data in DATA.items():
+        volume.append(10 + needle_id, metadata_of(10 + needle_id), b"dead" * 50, stamp=needle_id)
+        volume.append(needle_id, metadata_of(needle_id), data, stamp=100 + needle_id)
+        volume.delete(10 + needle_id, stamp=200 + needle_id, is_last=True)
+    volume.append(REST, metadata_of(REST), b"the rest", stamp=300)
+    volume.sync()
+    return volume
+
+
+def copied(disk: SimDisk, volume: Volume, *, horizon: int = 1 << 60) -> Copy:
+    upto = volume.begin_compaction()
+    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=volume.generation, upto=upto, horizon=horizon)
+    while copy.step():
+        pass
+    copy.close()
+    return copy
+
+
+def compacted(disk: SimDisk, volume: Volume, *, horizon: int = 1 << 60) -> Copy:
+    copy = copied(disk, volume, horizon=horizon)
+    Successor(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+    return copy
+
+
+def flip(disk: SimDisk, volume: Volume, offset: int) -> None:
+    node = disk.node(data_path(DIRECTORY, volume.generation))
+    for content in (node.content, node.platter):
+        content[offset] ^= 0x40
+
+
+def place(volume: Volume, needle_id: int, part: str) -> int:
+    """The offset of one byte in some part of a needle."""
+    found = volume.find(needle_id)
+    assert found is not None
+    data_end = HEADER_SIZE + found.metadata_size + found.data_size
+    table = -(-found.data_size // BLOCK_SIZE) * 4 if found.data_size > BLOCK_SIZE else 0
+    return (
+        found.offset
+        + {
+            "magic": 0,
+            "header": 9,
+            "metadata": HEADER_SIZE + 3,
+            "data": data_end - 100,
+            "table": data_end + 1,
+            "footer": data_end + table + 6,
+            "footer_crc": data_end + table + FOOTER_SIZE - 1,
+        }[part]
+    )
+
+
+PARTS = ["magic", "header", "metadata", "data", "footer", "footer_crc"]
+CASES = [(i, part) for i in DATA for part in PARTS] + [(LARGE, "table"), (MULTI, "table")]
+
+
+def test_a_compaction_keeps_what_lives_and_nothing_else() -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    before = volume.figures()
+    copy = compacted(disk, volume)
+    after = volume.figures()
+    assert copy.damaged_count == 0
+    assert (after.live_count, after.live_bytes) == (before.live_count, before.live_bytes)
+    assert (after.dead_count, after.dead_bytes) == (0, 0)
+    assert after.file_size < before.file_size
+    for needle_id, data in DATA.items():
+        read = volume.read(needle_id)
+        assert (bytes(read.data), read.metadata, read.stamp) == (
+            data,
+            metadata_of(needle_id),
+            100 + needle_id,
+        )
+        assert bytes(volume.open_needle(needle_id).read(5, 600)) == data[5:605]
+        with pytest.raises(NoSuchNeedle):
+            volume.read(10 + needle_id)
+        with pytest.raises(NeedleVoid):
+            volume.append(10 + needle_id, metadata_of(10 + needle_id), b"", stamp=999)
+    assert disk.list(DIRECTORY) == ["g2.idx", "g2.vol", "manifest"]
+
+
+@pytest.mark.parametrize(("horizon", "is_kept"), [(0, True), (202, True), (203, False), (1 << 60, False)])
+def test_a_deletion_is_kept_with_its_name_up_to_the_horizon(horizon: int, is_kept: bool) -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    for _ in range(3):  # however often it is compacted
+        compacted(disk, volume, horizon=horizon)
+        marks = {r.needle_id: r for r in volume.records() if r.kind == KIND_TOMBSTONE}
+        assert (12 in marks) is is_kept
+        if is_kept:
+            assert marks[12].is_last
+            assert (marks[12].stamp, marks[12].metadata.key) == (202, "key-12")
+        assert volume.figures().dead_bytes == 0
+        with pytest.raises(NeedleVoid):
+            volume.append(12, metadata_of(12), b"", stamp=999)
+
+
+def test_bucket_records_are_carried_each_once_and_a_deletion_last() -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    films = BucketRecord(4, "films", 5, False)
+    for record in (
+        films,
+        films,
+        BucketRecord(3, "photos", 1, False),
+        BucketRecord(4, "films", 5, True),
+        films,
+    ):
+        volume.record_bucket(record, stamp=7)
+    volume.sync()
+    for _ in range(2):
+        compacted(disk, volume)
+        found = [decode_bucket(r.content) for r in volume.records() if r.kind == KIND_BUCKET]
+        assert [record.is_deleted for record in found if record.bucket_id == 4][-1]
+        assert len(found) <= 3
+
+
+@pytest.mark.parametrize(("needle_id", "part"), CASES)
+def test_a_damaged_needle_is_carried_over_and_never_served(needle_id: int, part: str) -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    before = volume.figures()
+    flip(disk, volume, place(volume, needle_id, part))
+    for number in range(2):  # it is as damaged after the second compaction as after the first
+        copy = compacted(disk, volume)
+        is_mended = part in ("table", "footer", "footer_crc")
+        assert copy.damaged_count == (0 if is_mended and number else 1)
+        figures = volume.figures()
+        assert (figures.live_count, figures.live_bytes) == (before.live_count, before.live_bytes)
+        if is_mended:  # the index vouches for the data, so only its stamp may be another
+            assert bytes(volume.read(needle_id).data) == DATA[needle_id]
+            assert volume.read(needle_id).metadata == metadata_of(needle_id)
+        else:
+            for call in (volume.read, volume.open_needle):
+                with pytest.raises(NeedleCorrupt):
+                    call(needle_id)
+        for other in DATA.keys() - {needle_id}:
+            assert bytes(volume.read(other).data) == DATA[other]
+        assert bytes(volume.read(REST).data) == b"the rest"
+    # Also when the index has to be made anew from the data file.
+    volume.close()
+    disk.remove(f"{DIRECTORY}/g3.idx")
+    volume = Volume.open(disk, DIRECTORY)
+    assert len(volume.recovery.damages) == (0 if is_mended else 1)
+    bad = [record for record in volume.records() if record.state is not State.WHOLE]
+    assert len(bad) == (0 if is_mended else 1)
+    if not is_mended:
+        with pytest.raises(NeedleCorrupt):
+            volume.read(needle_id)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_damage_to_the_dead_costs_nothing(part: str) -> None:
+    disk = SimDisk()
+    volume = make_volume(disk)
+    placed = volume.append(5, metadata_of(5), b"dead" * 50, stamp=1)
+    at = place(volume, 5, part)
+    assert at >= placed.offset
+    volume.append(1, metadata_of(1), DATA[SMALL], stamp=2)
+    volume.delete(5, stamp=3, is_last=True)
+    volume.sync()
+    flip(disk, volume, at)
+    compacted(disk, volume)
+    assert bytes(volume.read(1).data) == DATA[SMALL]
+    assert volume.figures().live_count == 1
+    with pytest.raises(NoSuchNeedle):
+        volume.read(5)
+
+
+def test_bytes_that_nobody_can_make_sense_of_are_kept_for_a_person() -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    found = volume.find(11)  # a deleted needle: its index entry names the tombstone
+    assert found is not None
+    flip(disk, volume, found.offset)  # the tombstone's header
+    copy = compacted(disk, volume)
+    assert copy.damaged_count == 1
+    assert [name for name in disk.list(DIRECTORY) if name.startswith("lost-g1-")]
+    with pytest.raises(NoSuchNeedle):
+        volume.read(11)
+
+
+def test_a_flipped_bit_in_the_index_deletes_nothing() -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    node = disk.node(f"{DIRECTORY}/g1.idx")
+    volume.begin_compaction()
+    for content in (node.content, node.platter):
+        content[8192 + 16 * SMALL] |= 1  # "deleted"
+    copy = copied(disk, volume)
+    successor = Successor(volume, disk, generation=copy.generation, upto=copy.upto)
+    successor.switch()
+    assert bytes(volume.read(SMALL).data) == DATA[SMALL]
+
+
+def test_a_copy_that_would_not_fit_is_refused_before_it_begins() -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    upto = volume.begin_compaction()
+    disk.space = disk.space - disk.free_bytes() + 500_000
+    with pytest.raises(NoRoomToCompact, match="needs 1"):
+        Copy(disk, DIRECTORY, uuid=UUID, generation=1, upto=upto, horizon=0)
+    assert disk.list(DIRECTORY) == ["g1.idx", "g1.vol", "manifest"]
+
+
+def test_a_disk_that_fills_up_meanwhile_costs_the_copy_and_nothing_else() -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    upto = volume.begin_compaction()
+    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=1, upto=upto, horizon=0)
+    disk.space = disk.space - disk.free_bytes() + 300_000
+    with pytest.raises((DiskFull, NoRoomToCompact)):
+        while copy.step():
+            pass
+    copy.remove()
+    assert disk.list(DIRECTORY) == ["g1.idx", "g1.vol", "manifest"]
+    for needle_id, data in DATA.items():
+        assert bytes(volume.read(needle_id).data) == data
+
+
+def test_a_copy_of_another_volume_or_generation_is_refused() -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    upto = volume.begin_compaction()
+    with pytest.raises(GenerationMismatch):
+        Copy(disk, DIRECTORY, uuid=UUID, generation=2, upto=upto, horizon=0)
+    with pytest.raises(GenerationMismatch):
+        Copy(disk, DIRECTORY, uuid=UUID.replace("0", "1"), generation=1, upto=upto, horizon=0)
+    copy = copied(disk, volume)
+    with pytest.raises(GenerationMismatch):
+        Successor(volume, disk, generation=3, upto=copy.upto)
+    compacted(disk, volume)
+    assert volume.generation == 2
+
+
+def test_a_copy_that_was_not_finished_is_never_published() -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    upto = volume.begin_compaction()
+    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=1, upto=upto, horizon=0)
+    copy.step()
+    copy.close()
+    with pytest.raises(GenerationMismatch):
+        Successor(volume, disk, generation=2, upto=upto)
+
+
+def test_a_copy_that_lacks_a_needle_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    from storage.carry import Carrier
+
+    disk = SimDisk()
+    volume = filled(disk)
+    original = Carrier._take_small
+    monkeypatch.setattr(
+        Carrier, "_take_small", lambda self, r: None if r.needle_id == REST else original(self, r)
+    )
+    copy = copied(disk, volume)
+    successor = Successor(volume, disk, generation=copy.generation, upto=copy.upto)
+    with pytest.raises(GenerationMismatch, match="3 needles"):
+        successor.switch()
+    successor.abandon()
+    assert volume.generation == 1
+    assert bytes(volume.read(REST).data) == b"the rest"
+    assert disk.list(DIRECTORY) == ["g1.idx", "g1.vol", "manifest"]
+    volume.append(50, metadata_of(50), b"life goes on", stamp=999)
+
+
+def test_a_reader_that_began_before_the_switch_reads_on() -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    reader = volume.open_needle(MULTI)
+    first = bytes(reader.read(0, BLOCK_SIZE))
+    compacted(disk, volume)
+    volume.delete(MULTI, stamp=1000)
+    assert first + bytes(reader.read(BLOCK_SIZE, SIZES[MULTI] - BLOCK_SIZE)) == DATA[MULTI]
+
+
+def test_uploads_under_way_move_over_with_the_switch() -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    size = 2 * BLOCK_SIZE + 77
+    data = random.Random(1).randbytes(size)
+    extents = {i: volume.reserve(i, metadata_of(i), size) for i in (60, 61, 62, 63)}
+    for needle_id, extent in extents.items():
+        extent.write(data[: 1000 * needle_id])
+    copy = copied(disk, volume)
+    successor = Successor(volume, disk, generation=copy.generation, upto=copy.upto)
+    extents[60].write(data[60_000:])
+    extents[60].finish(stamp=500)  # before the first round
+    volume.append(70, metadata_of(70), b"in between", stamp=501)
+    successor.catch_up()
+    extents[61].write(data[61_000:])
+    extents[61].finish(stamp=502)  # between two rounds, and dead before the next
+    volume.delete(61, stamp=503, is_last=True)
+    extents[62].abort()
+    successor.catch_up()
+    extents[63].write(data[63_000:200_000])
+    successor.switch()
+    assert volume.figures().in_flight_bytes == extents[63].stored_size
+    extents[63].write(data[200_000:])
+    extents[63].finish(stamp=504)
+    volume.sync()
+    for needle_id in (60, 63):
+        assert bytes(volume.read(needle_id).data) == data
+    for needle_id in (61, 62):
+        with pytest.raises(NoSuchNeedle):
+            volume.read(needle_id)
+    volume.close()
+    volume = Volume.open(disk, DIRECTORY)
+    assert volume.recovery.damages == ()
+    assert bytes(volume.read(63).data) == data
+    assert bytes(volume.read(70).data) == b"in between"
