@@ -52,7 +52,7 @@ from rescue.survey import (
     hold_disks,
     take_survey,
 )
-from storage.disk import OsDisk
+from storage.disk import Disk
 from storage.files import index_path, load_facts, volume_directory, volume_ids
 from storage.identity import load_identity
 from storage.needle import NEEDLE_ID_MAX
@@ -266,7 +266,7 @@ def _make_indexes(disks: Sequence[HeldDisk], report: RebuildReport, progress: Pr
     progress.at(len(all_of_them))
 
 
-def _make_index(disk: OsDisk, directory: str) -> None:
+def _make_index(disk: Disk, directory: str) -> None:
     facts, _ = load_facts(disk, directory, read_only=True)
     path = index_path(directory, facts.generation)
     if disk.exists(path):

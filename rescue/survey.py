@@ -28,7 +28,7 @@ from rescue.choosing import (
 from rescue.console import Progress
 from rescue.reading import Buckets, LostNeedle, VolumeRead, VolumeReader
 from rescue.staging import Part, Staging
-from storage.disk import OsDisk
+from storage.disk import Disk, OsDisk
 from storage.files import data_path, load_facts, volume_directory, volume_ids
 from storage.identity import DiskLock, read_identity
 from storage.superblock import VolumeFacts
@@ -40,7 +40,7 @@ class HeldDisk(msgspec.Struct, frozen=True):
     """A disk directory that nobody else writes to while we read it."""
 
     root: Path
-    disk: OsDisk
+    disk: Disk
     disk_id: str | None  # None: its disk.json is missing
     created_ms: int
 
