@@ -30,10 +30,12 @@ from rescue.console import NoProgress
 from rescue.export import ExportReport, export
 from rescue.rebuild import Options, RebuildReport, rebuild
 from rescue.restore import restore
+from storage.compaction import Copy
 from storage.disk import OsDisk
 from storage.files import volume_directory
 from storage.identity import DiskLock, load_identity, read_identity
 from storage.needle import BucketRecord, NeedleMetadata
+from storage.successor import Successor
 from storage.volume import Volume
 
 PHOTOS = 3
@@ -69,13 +71,28 @@ class Disk:
         )
         self.offsets[needle_id] = self.volume.append(needle_id, metadata, data, stamp=stamp).offset
 
+    def compact(self) -> None:
+        volume, disk = self.volume, OsDisk(self.root)
+        copy = Copy(
+            disk,
+            volume.directory,
+            uuid=volume.uuid,
+            generation=volume.generation,
+            upto=volume.begin_compaction(),
+            horizon=0,
+        )
+        while copy.step():
+            pass
+        copy.close()
+        Successor(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+
     def close(self) -> None:
         self.volume.sync()
         self.volume.close()
 
     @property
     def data_file(self) -> Path:
-        return self.directory / "g1.vol"
+        return self.directory / f"g{self.volume.generation}.vol"
 
     def flip(self, needle_id: int, at: int) -> None:
         """Change a byte of a needle; `at` counts from the start of its record."""
@@ -165,6 +182,50 @@ def test_a_deletion_reaches_the_versions_in_other_volumes(data: Path, disk: Disk
     assert keys_in(data) == ["kept"]
     assert report.deleted_objects == 1
     assert report.garbage_needles == 1, "the older version gets a tombstone, too"
+
+
+def test_after_a_compaction_the_volumes_still_tell_what_was_deleted_and_what_is_newest(
+    data: Path, disk: Disk
+) -> None:
+    other = Disk(data, 2)
+    other.put(1, "deleted", b"older", 5)
+    other.put(2, "overwritten", b"older", 6)
+    other.close()
+    disk.put(1, "deleted", b"newer", 10)
+    disk.put(2, "overwritten", b"newer", 4)
+    disk.volume.restamp(2, stamp=11)
+    disk.put(3, "replaced in place", b"older", 12)
+    disk.put(4, "replaced in place", b"newer", 13)
+    disk.volume.delete(3, stamp=13)
+    disk.volume.delete(1, stamp=20, is_last=True)
+    disk.volume.record_bucket(BucketRecord(9, "empty", CREATED_MS, is_deleted=False), stamp=21)
+    disk.compact()
+    disk.put(5, "since", b"x", 30)
+    disk.close()
+    assert disk.volume.generation == 2
+    report = rebuilt(data)
+    assert keys_in(data) == ["overwritten", "replaced in place", "since"]
+    assert (report.buckets, report.damaged_count) == (2, 0)
+    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    row = catalog.object(PHOTOS, "overwritten")
+    catalog.close()
+    assert row is not None
+    assert (row.volume_id, row.needle_id, row.stamp) == (1, 2, 11)
+
+
+def test_damage_that_a_compaction_carried_over_is_still_damage(
+    data: Path, disk: Disk, tmp_path: Path
+) -> None:
+    disk.put(1, "bad", b"y" * 1000, 11)
+    disk.put(2, "last", b"z", 12)
+    disk.volume.sync()
+    disk.flip(1, 500)
+    disk.compact()
+    disk.close()
+    report = rebuilt(data)
+    assert [(lost.needle_id, lost.key) for lost in report.damaged] == [(1, "bad")]
+    assert keys_in(data) == ["bad", "last"]
+    assert exported(data, tmp_path / "out")[0].damaged == ["photos/bad"]
 
 
 def test_bucket_records_bring_back_empty_buckets_and_keep_deleted_ones_dead(data: Path, disk: Disk) -> None:
