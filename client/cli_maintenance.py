@@ -72,7 +72,9 @@ async def compact(
     async with common.connect() as warehouse:
         if cancel:
             return await _cancel("compact", wanted, warehouse, common.json)
-        jobs = await _run("compact", wanted, no_wait, warehouse, common.json)
+        report = JobReport("compact", is_json=common.json)
+        jobs = await _run(await warehouse.compact(wanted), report, no_wait, warehouse)
+        report.sum_up(jobs)
     return 1 if any(job.state in ("failed", "cancelled") for job in jobs) else 0
 
 
@@ -98,8 +100,10 @@ async def verify(
     async with common.connect() as warehouse:
         if cancel:
             return await _cancel("verify", wanted, warehouse, common.json)
-        jobs = await _run("verify", wanted, no_wait, warehouse, common.json)
-        has_damage = not no_wait and await _say_damages(jobs, warehouse, common.json)
+        report = JobReport("verify", is_json=common.json)
+        jobs = await _run(await warehouse.verify(wanted), report, no_wait, warehouse)
+        has_damage = await _say_damages(jobs, warehouse, common.json)
+        report.sum_up(jobs)
     return 1 if has_damage or any(job.state in ("failed", "cancelled") for job in jobs) else 0
 
 
@@ -133,24 +137,18 @@ def _wanted(volume_ids: Sequence[int], every: bool) -> Sequence[int] | None:
     return [*dict.fromkeys(volume_ids)]
 
 
-async def _run(
-    work: str, wanted: Sequence[int] | None, no_wait: bool, warehouse: Warehouse, is_json: bool
-) -> list[Job]:
-    """Start jobs and follow them to their ends."""
-    report = JobReport(work, is_json=is_json)
-    jobs = await (warehouse.compact(wanted) if work == "compact" else warehouse.verify(wanted))
+async def _run(jobs: Sequence[Job], report: JobReport, no_wait: bool, warehouse: Warehouse) -> Sequence[Job]:
+    """Follow jobs to their ends; none where nobody waits for them."""
     report.started(jobs)
     if no_wait:
         report.handed_over()
-        return jobs
+        return ()
     try:
         with report:
-            jobs = await warehouse.wait_jobs(jobs, report.progress)
+            return await warehouse.wait_jobs(jobs, report.progress)
     except trio.Cancelled:
         report.left_running()
         raise
-    report.sum_up(jobs)
-    return jobs
 
 
 async def _cancel(work: str, wanted: Sequence[int] | None, warehouse: Warehouse, is_json: bool) -> int:
@@ -180,6 +178,8 @@ async def _pause(warehouse: Warehouse, is_paused: bool, is_json: bool) -> int:
 async def _say_damages(jobs: Sequence[Job], warehouse: Warehouse, is_json: bool) -> bool:
     """Name what is damaged in the volumes that were verified; True when anything is."""
     verified = {job.volume_id for job in jobs if job.state == "done"}
+    if not verified:
+        return False
     damages = [damage for damage in (await warehouse.status()).damages if damage.volume_id in verified]
     if is_json:
         for damage in damages:

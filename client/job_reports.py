@@ -152,7 +152,9 @@ class JobReport:
             )
 
     def sum_up(self, jobs: Sequence[Job]) -> None:
-        """The last line, where there was more than one volume."""
+        """The last line, where there was more than one volume to wait for."""
+        if not jobs:
+            return
         done = [job for job in jobs if job.state == "done"]
         counts = {state: sum(job.state == state for job in jobs) for state in ("failed", "cancelled")}
         total_bytes = sum(job.total_bytes for job in done)
@@ -236,7 +238,8 @@ def outcome_of(job: Job) -> str:
         return printable(job.message or job.code or "it failed")
     if job.message:  # it had nothing to do
         return printable(job.message)
-    took = format_span((job.ended_ms - job.started_ms) / 1000) if job.ended_ms > job.started_ms > 0 else ""
+    took_s = (job.ended_ms - job.started_ms) / 1000
+    took = f"{took_s:.1f} s" if took_s < 10 else format_span(took_s)
     parts = (
         [
             f"compacted, {format_size(job.freed_bytes)} freed",
@@ -247,7 +250,7 @@ def outcome_of(job: Job) -> str:
     )
     if job.work == "verify" or job.damaged_count:
         parts.append(_damage(job.damaged_count))
-    return ", ".join([*parts, *([f"took {took}"] if took else [])])
+    return ", ".join([*parts, f"took {took}"])
 
 
 def _damage(count: int) -> str:

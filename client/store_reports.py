@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ def print_status(status: Status, *, is_json: bool) -> None:
     for disk in status.disks:
         console.print(_disk_line(disk, status.compactors), overflow="ellipsis", no_wrap=True)
         if disk.volumes:
-            console.print(_disk_table(disk))
+            console.print(_disk_table(disk, _damaged_counts(status)))
             _print_jobs(console, disk.volumes, status.is_paused, indent="  ")
 
 
@@ -115,36 +116,49 @@ def _disk_line(disk: DiskStatus, compactors: Collection[str]) -> Text:
     return text.append(f"  {free}  {disk.url}", "not bold")
 
 
-def _disk_table(disk: DiskStatus) -> Table:
+def _damaged_counts(status: Status) -> Counter[int]:
+    """By volume, how many of its needles are known to be damaged.
+
+    A volume actor knows of what it met itself, the master of what verifications found, too.
+    """
+    counts = Counter(damage.volume_id for damage in status.damages)
+    for disk in status.disks:
+        for volume in disk.volumes:
+            report = volume.report
+            counts[report.volume_id] = max(counts[report.volume_id], report.damaged_count)
+    return counts
+
+
+def _disk_table(disk: DiskStatus, damaged_counts: Counter[int]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("  volume", "state", "filled", "", "needles", "wasted", ""):
         table.add_column(name, no_wrap=True, header_style="dim")
     for volume in disk.volumes:
         report = volume.report
+        damaged_count = damaged_counts[report.volume_id]
         table.add_row(
             f"  {report.volume_id}",
-            _volume_state(volume, disk),
+            _volume_state(volume, disk, damaged_count),
             fill_bar(report.file_size, report.capacity, BAR_WIDTH),
             f"{format_size(report.file_size)} of {format_size(report.capacity)}",
             f"{report.live_count:,}",
             format_size(report.dead_bytes),
             format_share(report.dead_bytes, report.file_size),
-            style="red" if _is_troubled(report, disk) else "",
+            style="red" if _is_troubled(report, disk, damaged_count) else "",
         )
     return table
 
 
-def _is_troubled(report: VolumeReport, disk: DiskStatus) -> bool:
-    return not disk.is_online or report.sealed_cause is not None or report.damaged_count > 0
+def _is_troubled(report: VolumeReport, disk: DiskStatus, damaged_count: int) -> bool:
+    return not disk.is_online or report.sealed_cause is not None or damaged_count > 0
 
 
-def _volume_state(volume: VolumeStatus, disk: DiskStatus) -> str:
+def _volume_state(volume: VolumeStatus, disk: DiskStatus, damaged_count: int) -> str:
     if not disk.is_online:
         return "offline"
     if volume.report.sealed_cause is not None:
         return f"sealed: {printable(volume.report.sealed_cause)}"
-    damaged = volume.report.damaged_count
-    return f"{volume.state}, {damaged} damaged" if damaged else volume.state
+    return f"{volume.state}, {damaged_count:,} damaged" if damaged_count else volume.state
 
 
 def _print_jobs(console: Console, volumes: Iterable[VolumeStatus], is_paused: bool, indent: str = "") -> None:
@@ -163,13 +177,13 @@ def print_volumes(status: Status, *, is_json: bool, now_s: float) -> None:
         now_s: wall time, for how long ago things were.
     """
     if is_json:
-        for disk in status.disks:
-            for volume in disk.volumes:
-                say_json(**volume_fields(volume, disk))
+        damaged_counts = _damaged_counts(status)
+        for volume, disk in _volumes_of(status.disks):
+            say_json(**volume_fields(volume, disk, damaged_counts[volume.report.volume_id]))
         return
     console = result_console()
-    volumes = [volume for disk in status.disks for volume in disk.volumes]
-    console.print(_volumes_table(status.disks, now_s))
+    volumes = [volume for volume, _ in _volumes_of(status.disks)]
+    console.print(_volumes_table(status, now_s))
     console.print(_volumes_sum([volume.report for volume in volumes], status))
     for report in (volume.report for volume in volumes if volume.report.sealed_cause is not None):
         cause = printable(report.sealed_cause or "")
@@ -182,7 +196,7 @@ def print_volumes(status: Status, *, is_json: bool, now_s: float) -> None:
         print_damages(console, status.damages, status.damage_count)
 
 
-def volume_fields(volume: VolumeStatus, disk: DiskStatus) -> dict[str, Any]:
+def volume_fields(volume: VolumeStatus, disk: DiskStatus, damaged_count: int) -> dict[str, Any]:
     """One flat object: where the volume is, how it is, and every field of its report."""
     return {
         "volume_id": volume.report.volume_id,
@@ -195,35 +209,43 @@ def volume_fields(volume: VolumeStatus, disk: DiskStatus) -> dict[str, Any]:
         "unchecked_s": volume.unchecked_s,
         "job": plain(volume.job),
         **plain(volume.report),
+        "damaged_count": damaged_count,
     }
 
 
-def _volumes_table(disks: Sequence[DiskStatus], now_s: float) -> Table:
-    has_damage = any(volume.report.damaged_count for disk in disks for volume in disk.volumes)
+def _volumes_of(disks: Iterable[DiskStatus]) -> list[tuple[VolumeStatus, DiskStatus]]:
+    """All volumes, by number."""
+    found = [(volume, disk) for disk in disks for volume in disk.volumes]
+    return sorted(found, key=lambda pair: pair[0].report.volume_id)
+
+
+def _volumes_table(status: Status, now_s: float) -> Table:
+    damaged_counts = _damaged_counts(status)
+    has_damage = any(damaged_counts.values())
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("volume", "disk", "gen", "state", "filled"):
         table.add_column(name, no_wrap=True, header_style="dim")
     for name in ("needles", "live", "dead", "wasted", *(["damaged"] if has_damage else [])):
         table.add_column(name, no_wrap=True, header_style="dim", justify="right")
     table.add_column("verified", no_wrap=True, header_style="dim")
-    for disk in disks:
-        for volume in disk.volumes:
-            report = volume.report
-            share = format_share(report.dead_bytes, report.file_size)
-            table.add_row(
-                str(report.volume_id),
-                printable(disk.name),
-                str(report.generation),
-                "offline" if not disk.is_online else volume.state,
-                fill_bar(report.file_size, report.capacity, SMALL_BAR_WIDTH),
-                f"{report.live_count:,}",
-                format_size(report.live_bytes),
-                f"{report.dead_count:,}",
-                f"{format_size(report.dead_bytes)} {share:>3}",
-                *([f"{report.damaged_count:,}"] if has_damage else []),
-                _verified(volume, now_s),
-                style="red" if _is_troubled(report, disk) else "",
-            )
+    for volume, disk in _volumes_of(status.disks):
+        report = volume.report
+        damaged_count = damaged_counts[report.volume_id]
+        share = format_share(report.dead_bytes, report.file_size)
+        table.add_row(
+            str(report.volume_id),
+            printable(disk.name),
+            str(report.generation),
+            "offline" if not disk.is_online else volume.state,
+            fill_bar(report.file_size, report.capacity, SMALL_BAR_WIDTH),
+            f"{report.live_count:,}",
+            format_size(report.live_bytes),
+            f"{report.dead_count:,}",
+            f"{format_size(report.dead_bytes)} {share:>3}",
+            *([f"{damaged_count:,}"] if has_damage else []),
+            _verified(volume, now_s),
+            style="red" if _is_troubled(report, disk, damaged_count) else "",
+        )
     return table
 
 
@@ -255,13 +277,14 @@ def print_event(event: Event, console: Console, *, is_json: bool) -> None:
     for name, value in event.fields.items():
         if value is not None:
             line.append(f"  {printable(name)}=", "dim").append(_field_text(name, value), style)
+    line.rstrip()
     console.print(line, soft_wrap=True)
 
 
 def _style_of(event: Event) -> str:
     if event.fields.get("code") == "cancelled":  # somebody wanted it
         return "yellow"
-    if any(part in event.name for part in _ALARMING):
+    if any(part in event.name for part in _ALARMING) or event.fields.get("damaged_count"):
         return "red"
     if any(part in event.name for part in _NOTABLE):
         return "yellow"

@@ -77,6 +77,11 @@ async def test_volumes_has_every_figure_of_the_report_in_json(store: FakeStore, 
     assert first["job"] is None
     assert set(second["job"]) == set(Job.__struct_fields__)
     assert second["verified_ms"] is None
+    store.upkeep.damages = DAMAGES
+    assert [fields["damaged_count"] for fields in (await run("volumes", "--json")).objects] == [0, 2]
+    header, _, second, *_ = (await run("volumes")).out.splitlines()
+    assert header.split()[-2:] == ["damaged", "verified"]
+    assert second.split()[-2:] == ["2", "never"]
 
 
 async def test_status_names_damage_and_what_holds_upkeep_back(store: FakeStore, run: Run) -> None:
@@ -98,6 +103,7 @@ async def test_status_names_damage_and_what_holds_upkeep_back(store: FakeStore, 
     assert "paused; warehouse compact --resume" in out
     assert out.count("no compactor") == 1
     assert "disk-2  online  no compactor" in out
+    assert "open, 10 damaged" in out  # the volume actor itself has met none of it
 
 
 # --- compact --------------------------------------------------------------------------------------
@@ -106,7 +112,7 @@ async def test_status_names_damage_and_what_holds_upkeep_back(store: FakeStore, 
 async def test_compact_ends_with_what_was_freed(store: FakeStore, run: Run) -> None:
     ran = await run("compact", "2")
     assert ran.status == 0
-    assert ran.out == "volume 2  compacted, 150.0 MiB freed, writes paused for 12 ms, took 5 s\n"
+    assert ran.out == "volume 2  compacted, 150.0 MiB freed, writes paused for 12 ms, took 5.0 s\n"
     assert ran.err.splitlines() == [
         "volume 2  compacting, 0% of 400.0 MiB",
         "volume 2  switching, 100% of 400.0 MiB",
@@ -247,8 +253,8 @@ async def test_verify_means_all_volumes_when_none_is_named(store: FakeStore, run
     ran = await run("verify")
     assert ran.status == 0
     assert ran.out.splitlines() == [
-        "volume 1  verified, 400.0 MiB checked, no damage, took 5 s",
-        "volume 2  verified, 400.0 MiB checked, no damage, took 5 s",
+        "volume 1  verified, 400.0 MiB checked, no damage, took 5.0 s",
+        "volume 2  verified, 400.0 MiB checked, no damage, took 5.0 s",
         "verified 2 volumes, 800.0 MiB checked, no damage",
     ]
 
@@ -258,7 +264,7 @@ async def test_verify_lists_what_is_damaged(store: FakeStore, run: Run) -> None:
     ran = await run("verify", "2")
     assert ran.status == 1
     assert ran.out.splitlines() == [
-        "volume 2  verified, 400.0 MiB checked, 2 damaged needles, took 5 s",
+        "volume 2  verified, 400.0 MiB checked, 2 damaged needles, took 5.0 s",
         "2 damaged needles",
         "  volume 2, needle 17, wh://photos/2026/\\x1b[2Jcat.jpg: the data does not match its CRC",
         "  volume 2, offset 81,920, no object is known: this is no needle",
@@ -270,6 +276,7 @@ async def test_verify_lists_what_is_damaged(store: FakeStore, run: Run) -> None:
     assert [fields["needle_id"] for fields in damages] == [17, None]
     assert damages[0]["key"] == "2026/\x1b[2Jcat.jpg"
     assert set(NeedleDamage.__struct_fields__) < set(damages[1])
+    assert ran.objects[-1]["event"] == "summary"
 
 
 # --- watch ----------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ def test_where_no_bar_can_move_a_line_comes_every_ten_seconds(capsys: pytest.Cap
         ]
         report.progress(Jobs(jobs=[DONE, QUEUED]))
         report.progress(Jobs(jobs=[DONE, QUEUED]))
-    ended = "volume 3  compacted, 1.0 GiB freed, writes paused for 3.2 ms, took 6 s\n"
+    ended = "volume 3  compacted, 1.0 GiB freed, writes paused for 3.2 ms, took 6.0 s\n"
     assert capsys.readouterr().out == ended
 
 
