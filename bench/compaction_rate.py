@@ -2,10 +2,10 @@
 
     python bench/compaction_rate.py [--size 10GiB] [--needle 64KiB] [--dead 0.5] [--folder DIR] [--json]
 
-Makes a volume with needles of one size, of which a part is deleted here and there; then copies its data file
-as `cp` does (buffered, synced at the end), and compacts it, as the compactor and the volume actor do: `Copy` in
-a process of its own, then `Successor`.  Both begin with a cold page cache.  The rate of the compaction counts
-the bytes of the file that it goes through, as that of the copy does.
+Makes a volume with needles of one size, of which a part is deleted here and there; then copies its data
+file as `cp` does (buffered, synced at the end), and compacts it, as the compactor and the volume actor do:
+`Copy` and then `Successor`, in a process of their own.  Both begin with a cold page cache.  The rate of the
+compaction counts the bytes of the file that it goes through, as that of the copy does.
 """
 
 from __future__ import annotations
@@ -93,9 +93,7 @@ def compact(folder: Path) -> dict[str, float]:
     before = volume.figures()
     upto = volume.begin_compaction()
     started = time.perf_counter()
-    copy = Copy(
-        disk, DIRECTORY, uuid=volume.uuid, generation=volume.generation, upto=upto, horizon=1 << 63
-    )
+    copy = Copy(disk, DIRECTORY, uuid=volume.uuid, generation=volume.generation, upto=upto, horizon=1 << 63)
     while copy.step():
         pass
     copy.close()
@@ -124,7 +122,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", type=parse_size, default=parse_size("10GiB"), help="of the volume")
     parser.add_argument("--needle", type=parse_size, default=parse_size("64KiB"), help="data of each needle")
-    parser.add_argument("--dead", type=float, default=0.7, help="how often a needle among the latest is deleted")
+    parser.add_argument("--dead", type=float, default=0.7, help="how often one of the latest is deleted")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--compact", type=Path, help=argparse.SUPPRESS)
@@ -153,7 +151,8 @@ def main() -> int:
     )
     print(f"disk copies        {disk_rate / 1e6:8.0f} MB/s")
     print(f"compaction         {figures['rate'] / 1e6:8.0f} MB/s   ratio {figures['ratio']:.2f} (goal 0.5)")
-    print(f"switch, its pause  {figures['switch_s'] * 1000:8.1f} ms, {figures['pause_s'] * 1000:.1f} ms (goal 50)")
+    print(f"switch             {figures['switch_s'] * 1000:8.1f} ms")
+    print(f"its pause          {figures['pause_s'] * 1000:8.1f} ms    (goal 50)")
     print(f"memory             {figures['memory_bytes'] / 1e6:8.0f} MB (goal 100)")
     return 0
 
