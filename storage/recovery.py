@@ -265,6 +265,7 @@ class Recovery:
             self.tally.live_bytes -= size
             self.tally.dead_bytes += size
             self.tally.dead_count += 1
+            self.tally.damaged_count -= found.is_damaged  # nobody misses it any more
 
     def _count_live(self, size: int) -> None:
         self.tally.live_count += 1

@@ -49,6 +49,7 @@ from storage.extent import Extent, Placed
 from storage.files import create_files
 from storage.generation import Generation
 from storage.index import (
+    FLAG_DAMAGED,
     FLAG_DELETED,
     OFFSET_MAX,
     Found,
@@ -479,6 +480,9 @@ class Volume:
                     self._tally.live_bytes -= size
                     self._tally.dead_count += 1
                     self._tally.dead_bytes += size
+                    if found.is_damaged:  # nobody misses it any more
+                        self._tally.damaged_count -= 1
+                        self._damages.pop(needle_id, None)
         return found is not None
 
     def restamp(self, needle_id: int, *, stamp: int) -> None:
@@ -800,16 +804,18 @@ class Volume:
             raise ReadFailed(f"the index of volume {self.volume_id} cannot be read: {error}") from error
 
     def _note_damage(self, gen: Generation, needle_id: int, offset: int, problem: str) -> None:
-        """Count damage, once for each needle."""
-        found = gen.find(needle_id)
+        """Count damage, once for each needle, and mark its entry: a restart must not count it again."""
         damage = Damage(self.volume_id, offset, 0, needle_id, problem)
         with self._lock:
-            is_known = (
-                gen is not self._gen or needle_id in self._damages or (found is not None and found.is_damaged)
-            )
+            found = gen.find(needle_id)
+            is_dead = found is not None and found.is_deleted
+            is_known = gen is not self._gen or is_dead or (found is not None and found.is_damaged)
             if not is_known:
                 self._tally.damaged_count += 1
-            if gen is self._gen and len(self._damages) < DAMAGES_MAX:
+                if found is not None:
+                    sizes = (found.metadata_size, found.data_size, found.crc)
+                    gen.entries.put(needle_id, encode_entry(found.offset, *sizes, FLAG_DAMAGED))
+            if gen is self._gen and not is_dead and len(self._damages) < DAMAGES_MAX:
                 self._damages.setdefault(needle_id, damage)
         if not is_known:
             log.error("damage found", extra=msgspec.structs.asdict(damage))

@@ -1,6 +1,7 @@
 """Writes to a volume as fast as it can, until its power is cut: the process under `test_power_cut`.
 
-Run as `python cut_writer.py ROOT SEED FIRST_ID`.  Says on standard output what it is about to do (small
+Run as `python cut_writer.py ROOT SEED FIRST_ID`.  Beside it, in a thread, the volume is compacted again and
+again, so that a cut may hit any step of that.  Says on standard output what it is about to do (small
 letters) and what it was promised (capitals), a line each, the latter only after the sync:
 
     p ID SIZE    P ID    d ID    D ID
@@ -15,9 +16,11 @@ import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from storage.compaction import Copy
 from storage.disk import OsDisk
 from storage.extent import Extent
 from storage.needle import BLOCK_SIZE, NeedleMetadata
+from storage.successor import Successor
 from storage.volume import Volume
 
 DIRECTORY = "volumes/7"
@@ -38,14 +41,16 @@ class Writer:
 
     def __init__(self, root: str, seed: int, first_id: int) -> None:
         self.chance = random.Random(seed)
-        self.volume = Volume.open(OsDisk(root), DIRECTORY)
+        self.disk = OsDisk(root)
+        self.volume = Volume.open(self.disk, DIRECTORY)
         self.next_id = first_id
         self.stamp = first_id
         self.live: list[int] = []
         self.upload: tuple[Extent, bytes] | None = None
 
     def run(self) -> None:
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(3) as pool:
+            compacting = pool.submit(self.compact_for_ever)
             promises = self.write_some(pool)
             while True:
                 syncing = pool.submit(self.sync)
@@ -53,6 +58,27 @@ class Writer:
                 syncing.result()
                 tell(promises)
                 promises = later
+                if compacting.done():
+                    compacting.result()  # it never ends but by an error
+
+    def compact_for_ever(self) -> None:
+        volume = self.volume
+        while True:
+            upto = volume.begin_compaction()
+            copy = Copy(
+                self.disk,
+                DIRECTORY,
+                uuid=volume.uuid,
+                generation=volume.generation,
+                upto=upto,
+                horizon=1 << 63,
+            )
+            while copy.step():
+                pass
+            copy.close()
+            successor = Successor(volume, self.disk, generation=copy.generation, upto=copy.upto)
+            successor.catch_up()
+            successor.switch()
 
     def sync(self) -> None:
         if self.chance.random() < 0.1:
@@ -65,9 +91,9 @@ class Writer:
         promises = []
         for _ in range(self.chance.randrange(1, 8)):
             kind = self.chance.random()
-            if kind < 0.1 and self.live:
+            if kind < 0.3 and self.live:
                 promises.append(self.delete())
-            elif kind < 0.2:
+            elif kind < 0.4:
                 promises += self.go_on_with_upload(pool)
             else:
                 promises.append(self.put())

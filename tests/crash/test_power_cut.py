@@ -116,12 +116,13 @@ def rest(writer: subprocess.Popen[bytes]) -> bytes:
         said += piece
 
 
-def cut_once(disk: CutDisk, chance: random.Random, promises: Promises) -> int:
-    """One writer, one cut, one check; returns how many promises were made in between."""
+def cut_once(disk: CutDisk, chance: random.Random, promises: Promises) -> tuple[int, int]:
+    """One writer, one cut, one check; returns how many promises were made in between, and how often the
+    volume has been compacted."""
     first_id = max(promises.sizes, default=0)
     writer = start_writer(disk.root, chance.randrange(1 << 32), first_id)
     try:
-        said = listen(writer, chance.uniform(0.001, 0.06))
+        said = listen(writer, chance.uniform(0.001, chance.choice((0.06, 0.5))))
         said += disk.cut([writer.pid], lambda: rest(writer))
     finally:
         writer.kill()
@@ -130,21 +131,22 @@ def cut_once(disk: CutDisk, chance: random.Random, promises: Promises) -> int:
         writer.stdout.close()
     count = promises.take(said)
     disk.remount()
-    check_disk(disk, chance, promises)
-    return count
+    return count, check_disk(disk, chance, promises)
 
 
-def check_disk(disk: CutDisk, chance: random.Random, promises: Promises) -> None:
+def check_disk(disk: CutDisk, chance: random.Random, promises: Promises) -> int:
+    """Hold the disk to the promises; returns how often the volume has been compacted so far."""
     volume = Volume.open(OsDisk(disk.root), DIRECTORY)
     promises.check(volume)
     is_index_lost = chance.random() < 0.2
     volume.close()
     if is_index_lost:
-        OsDisk(disk.root).remove(index_path(DIRECTORY, 1))
+        OsDisk(disk.root).remove(index_path(DIRECTORY, volume.generation))
         volume = Volume.open(OsDisk(disk.root), DIRECTORY)
         assert volume.recovery.rebuilt_because
         promises.check(volume)
         volume.close()
+    return volume.generation - 1
 
 
 def new_volume(disk: CutDisk) -> None:
@@ -162,25 +164,28 @@ def new_volume(disk: CutDisk) -> None:
     ).close()
 
 
-def cut_many(directory: Path, cuts: int, seed: int) -> int:
-    """Cut again and again; returns how many promises were kept."""
-    chance, count = random.Random(seed), 0
+def cut_many(directory: Path, cuts: int, seed: int) -> tuple[int, int]:
+    """Cut again and again; returns how many promises were kept, over how many compactions."""
+    chance, count, compactions = random.Random(seed), 0, 0
     with CutDisk(directory) as disk:
         for number in range(cuts):
             if number % CUTS_PER_VOLUME == 0:
                 new_volume(disk)
                 promises = Promises()
-            count += cut_once(disk, chance, promises)
-    return count
+                before = 0
+            kept, so_far = cut_once(disk, chance, promises)
+            count, compactions, before = count + kept, compactions + so_far - before, so_far
+    return count, compactions
 
 
 @pytest.mark.timeout(300)
 def test_nothing_promised_is_lost_in_100_power_cuts(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    count = cut_many(tmp_path, 100, seed)
+    count, compactions = cut_many(tmp_path, 100, seed)
     assert count > 1000, "the writer has to get somewhere between two cuts"
-    print(f"{count} promises kept in 100 power cuts")
+    assert compactions > 20, "cuts have to hit compactions, too"
+    print(f"{count} promises kept in 100 power cuts, over {compactions} compactions")
 
 
 @pytest.mark.long
@@ -188,7 +193,8 @@ def test_nothing_promised_is_lost_in_100_power_cuts(tmp_path: Path) -> None:
 def test_nothing_promised_is_lost_in_3000_power_cuts(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    print(f"{cut_many(tmp_path, 3000, seed)} promises kept in 3000 power cuts")
+    count, compactions = cut_many(tmp_path, 3000, seed)
+    print(f"{count} promises kept in 3000 power cuts, over {compactions} compactions")
 
 
 def test_the_cuts_are_real(tmp_path: Path) -> None:

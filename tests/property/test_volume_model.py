@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import msgspec
 import pytest
 from crc32c import crc32c
@@ -36,7 +38,8 @@ class VolumeModel(RuleBasedStateMachine):
         self.live: dict[int, tuple[bytes, int]] = {}
         self.dead: set[int] = set()
         self.in_flight: dict[int, tuple[Extent, bytes]] = {}
-        self.restamps: dict[int, int] = {}
+        self.restamps: dict[int, int] = {}  # the latest of each needle
+        self.all_restamps: defaultdict[int, set[int]] = defaultdict(set)
         self.stamp = 0
 
     @initialize()
@@ -123,6 +126,7 @@ class VolumeModel(RuleBasedStateMachine):
     def restamp(self, needle_id: int) -> None:
         if needle_id in self.live:
             self.restamps[needle_id] = self.next_stamp()
+            self.all_restamps[needle_id].add(self.stamp)
             self.volume.restamp(needle_id, stamp=self.stamp)
         else:
             with pytest.raises(NoSuchNeedle):
