@@ -1,0 +1,326 @@
+"""A catalog that is lost again and again and made anew from its volumes, against a dict.
+
+The catalog and the volumes are real, and this plays the master between them: puts, uploads, deletes and
+buckets in any order, clocks that disagree, tombstones that come late, compactions, sweeps.  At any moment the
+catalog is lost.  What the volumes had been told by then (each deletion once, on any disk) is enough for the
+new catalog to say what the old one said; what only waited to be told on an offline disk is not needed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crc32c import crc32c
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from catalog.check import check_counts
+from catalog.store import Catalog
+from rescue.console import NoProgress
+from rescue.export import export
+from rescue.rebuild import Options, rebuild
+from storage.compaction import Copy
+from storage.disk import OsDisk
+from storage.files import volume_directory
+from storage.identity import load_identity
+from storage.needle import BucketRecord, NeedleMetadata
+from storage.stamp import StampClock
+from storage.successor import Successor
+from storage.volume import Volume
+from transport.messages import StoredNeedle
+
+CREATED_MS = 5
+IDS_AT_ONCE = 1000
+KEYS = st.sampled_from(["a", "a/b"])
+BUCKETS = st.sampled_from(["photos", "photos", "films"])
+VOLUMES = st.sampled_from([1, 2])
+WALLS = st.integers(1, 30)  # what a clock that nobody sets says
+
+
+class RescueMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="rescue-model-"))
+        self.path = self.folder / "master" / "catalog.sqlite3"
+        self.path.parent.mkdir()
+        self.disks: dict[int, OsDisk] = {}
+        self.disk_ids: dict[int, str] = {}
+        self.volumes: dict[int, Volume] = {}
+        self.clocks = {0: StampClock(), 1: StampClock(), 2: StampClock()}  # 0: the master's
+        self.is_closed = False
+        self.content = 0
+        self.model: dict[str, dict[str, bytes]] = {}
+        self.catalog = self.open_catalog()
+        for number in (1, 2):
+            self.make_disk(number)
+        self.create_bucket("photos", 1)
+
+    def make_disk(self, number: int) -> None:
+        root = self.folder / f"disk-{number}"
+        root.mkdir()
+        disk_id = self.disk_ids[number] = load_identity(root, created_ms=CREATED_MS).disk_id
+        uuid = f"0f14d0ab-9605-4a62-a9e4-5ed26688389{number}"
+        self.disks[number] = disk = OsDisk(root)
+        facts: dict[str, Any] = {"volume_id": number, "uuid": uuid, "capacity": 1 << 30}
+        self.volumes[number] = Volume.create(disk, volume_directory(number), **facts, created_ms=CREATED_MS)
+        self.do(lambda t: t.add_disk(disk_id, root.name, CREATED_MS))
+        self.do(lambda t: t.add_volume(number, uuid, 1 << 30, disk_id, state="open"))
+        self.do(lambda t: t.reserve_needle_ids(number, IDS_AT_ONCE))
+
+    def open_catalog(self) -> Catalog:
+        catalog = Catalog.open(self.path)
+        catalog._writer.execute("PRAGMA synchronous = OFF")  # no power is cut here
+        self.next_id = {volume.id: volume.needle_id_reserved + 1 for volume in catalog.volumes()} or {
+            1: 1,
+            2: 1,
+        }
+        self.clocks[0].observe(catalog.stamp_max())
+        for volume_id in self.next_id if catalog.volumes() else ():
+            with catalog.transaction() as transaction:
+                transaction.reserve_needle_ids(volume_id, self.next_id[volume_id] + IDS_AT_ONCE)
+        return catalog
+
+    def close(self) -> None:
+        if not self.is_closed:
+            self.is_closed = True
+            self.catalog.close()
+            for volume in self.volumes.values():
+                volume.close()
+
+    def teardown(self) -> None:
+        self.close()
+        shutil.rmtree(self.folder)
+
+    def do(self, work: Any) -> Any:
+        with self.catalog.transaction() as transaction, transaction.savepoint():
+            return work(transaction)
+
+    # --- needles ----------------------------------------------------------------------------------
+
+    def fresh_content(self) -> bytes:
+        self.content += 1
+        return b"%d" % self.content * (self.content % 5)
+
+    def write(self, volume_id: int, wall: int, bucket: str, key: str, **chunk: Any) -> StoredNeedle:
+        """Append a needle, as a volume actor does, and what it reports."""
+        bucket_id = self.catalog.bucket(bucket).id
+        needle_id, content = self.next_id[volume_id], self.fresh_content()
+        self.next_id[volume_id] += 1
+        stamp = self.clocks[volume_id].tick(wall)
+        metadata = NeedleMetadata(
+            bucket, bucket_id, key, CREATED_MS, "text/x", {"n": str(needle_id)}, **chunk
+        )
+        placed = self.volumes[volume_id].append(needle_id, metadata, content, stamp=stamp)
+        self.volumes[volume_id].sync()
+        return StoredNeedle(
+            volume_id=volume_id,
+            needle_id=needle_id,
+            stamp=stamp,
+            size=len(content),
+            crc=crc32c(content),
+            stored_size=placed.stored_size,
+            bucket_id=bucket_id,
+            key=key,
+            created_ms=CREATED_MS,
+            content_type="text/x",
+            metadata={"n": str(needle_id)},
+            upload_id=chunk.get("upload_id"),
+            chunk_index=chunk.get("chunk_index", 0),
+        )
+
+    def restamp(self, volume_id: int, needle_id: int, above: int) -> int:
+        clock = self.clocks[volume_id]
+        clock.observe(above)
+        stamp = clock.tick(0)
+        self.volumes[volume_id].restamp(needle_id, stamp=stamp)
+        self.volumes[volume_id].sync()
+        return stamp
+
+    def read(self, volume_id: int, needle_id: int) -> bytes:
+        return bytes(self.volumes[volume_id].read(needle_id).data)
+
+    @precondition(lambda self: self.model)
+    @rule(bucket=BUCKETS, key=KEYS, volume_id=VOLUMES, wall=WALLS)
+    def put(self, bucket: str, key: str, volume_id: int, wall: int) -> None:
+        if bucket not in self.model:
+            return
+        needle = self.write(volume_id, wall, bucket, key)
+        while True:
+            result = self.do(lambda t: t.commit_needle(needle))  # noqa: B023
+            if result.restamp_above is None:
+                break
+            stamp = self.restamp(volume_id, needle.needle_id, result.restamp_above)
+            needle = StoredNeedle(**{**_fields(needle), "stamp": stamp})
+        assert result.error is None
+        self.model[bucket][key] = self.read(volume_id, needle.needle_id)
+
+    @precondition(lambda self: self.model)
+    @rule(bucket=BUCKETS, key=KEYS, volumes=st.tuples(VOLUMES, VOLUMES), wall=WALLS, is_known=st.booleans())
+    def upload(self, bucket: str, key: str, volumes: tuple[int, int], wall: int, is_known: bool) -> None:
+        if bucket not in self.model:
+            return
+        bucket_id = self.catalog.bucket(bucket).id
+        upload_id = self.do(
+            lambda t: t.begin_upload(bucket_id, key, "text/x", {}, None, None, CREATED_MS, 10**6)
+        )
+        needles = []
+        for index, volume_id in enumerate(volumes):
+            count = 2 if is_known or index == 1 else None
+            chunk = {"upload_id": upload_id, "chunk_index": index, "chunk_count": count}
+            needle = self.write(volume_id, wall, bucket, key, **chunk)
+            slot = (index, volume_id, needle.needle_id, needle.size)
+            self.do(lambda t: t.set_slots(upload_id, [slot]))  # noqa: B023
+            assert self.do(lambda t: t.commit_needle(needle)).error is None  # noqa: B023
+            needles.append(needle)
+        size = sum(needle.size for needle in needles)
+        while (asked := self.do(lambda t: t.finish_upload(upload_id, 2, size)).restamp) is not None:
+            stamp = self.restamp(asked.volume_id, asked.needle_id, asked.above)
+            self.do(lambda t: t.set_stamp_of_chunk(upload_id, asked.chunk_index, stamp))  # noqa: B023
+        self.model[bucket][key] = b"".join(self.read(n.volume_id, n.needle_id) for n in needles)
+
+    @precondition(lambda self: self.model)
+    @rule(bucket=BUCKETS, key=KEYS, wall=WALLS)
+    def delete(self, bucket: str, key: str, wall: int) -> None:
+        if bucket in self.model:
+            bucket_id, stamp = self.catalog.bucket(bucket).id, self.clocks[0].tick(wall)
+            existed = self.do(lambda t: t.delete_objects(bucket_id, [key], stamp=stamp))
+            assert existed == [self.model[bucket].pop(key, None) is not None]
+
+    # --- buckets ----------------------------------------------------------------------------------
+
+    @rule(name=BUCKETS, wall=WALLS)
+    def create_bucket(self, name: str, wall: int) -> None:
+        if name not in self.model:
+            self.do(lambda t: t.create_bucket(name, wall))
+            self.model[name] = {}
+
+    @precondition(lambda self: self.model)
+    @rule(name=BUCKETS, wall=WALLS)
+    def delete_bucket(self, name: str, wall: int) -> None:
+        if name in self.model:
+            stamp = self.clocks[0].tick(wall)
+            self.do(lambda t: t.delete_bucket(name, force=True, stamp=stamp))
+            while self.catalog.is_purge_left:
+                self.do(lambda t: t.purge())
+            del self.model[name]
+
+    # --- what the master tells the volumes, by and by ---------------------------------------------
+
+    @rule(volume_id=VOLUMES)
+    def bury(self, volume_id: int) -> None:
+        self.bury_some(volume_id, is_all=True)
+
+    def bury_some(self, volume_id: int, *, is_all: bool) -> None:
+        buried = []
+        for needle_id, stamp, is_last in self.catalog.outbox(volume_id, 10_000):
+            if is_all or is_last:
+                self.volumes[volume_id].delete(needle_id, stamp=stamp, is_last=is_last)
+                buried.append(needle_id)
+        self.volumes[volume_id].sync()
+        self.do(lambda t: t.clear_outbox(volume_id, buried))
+
+    @rule(volume_id=VOLUMES)
+    def note_buckets(self, volume_id: int) -> None:
+        notes = self.catalog.bucket_notes(self.disk_ids[volume_id], 1000)
+        for note in notes:
+            record = BucketRecord(note.bucket_id, note.name, note.created_ms, note.is_deleted)
+            self.volumes[volume_id].record_bucket(record, stamp=note.stamp)
+        self.volumes[volume_id].sync()
+        self.do(lambda t: t.clear_bucket_notes(self.disk_ids[volume_id], notes))
+
+    @rule(volume_id=VOLUMES)
+    def compact(self, volume_id: int) -> None:
+        volume, disk = self.volumes[volume_id], self.disks[volume_id]
+        copy = Copy(
+            disk,
+            volume.directory,
+            uuid=volume.uuid,
+            generation=volume.generation,
+            upto=volume.begin_compaction(),
+            horizon=self.catalog.tombstone_horizon(),
+        )
+        while copy.step():
+            pass
+        copy.close()
+        Successor(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+
+    @rule(volume_id=VOLUMES)
+    def sweep(self, volume_id: int) -> None:
+        """A look at a volume that found nothing without a name; what is written later is stamped later."""
+        stamp = max(clock.last for clock in self.clocks.values())
+        for clock in self.clocks.values():
+            clock.observe(stamp)
+        self.do(lambda t: t.set_swept(volume_id, stamp))
+
+    # --- the loss ---------------------------------------------------------------------------------
+
+    @rule(online=VOLUMES, is_told=st.booleans(), with_indexes=st.booleans())
+    def lose_the_catalog(self, online: int, is_told: bool, with_indexes: bool) -> None:
+        """
+        Args:
+            online: the disk that has been told about buckets.
+            is_told: volumes have been told of needles that were replaced, too, not only of deletions.
+        """
+        for volume_id in self.volumes:
+            self.bury_some(volume_id, is_all=is_told)
+        self.note_buckets(online)
+        self.close()
+        for name in os.listdir(self.path.parent):
+            (self.path.parent / name).unlink()
+        report = rebuild(Options(data=self.folder, indexes=with_indexes), NoProgress())
+        assert report.damaged_count == 0
+        assert check_counts(self.path) == []
+        self.volumes = {
+            number: Volume.open(disk, volume_directory(number)) for number, disk in self.disks.items()
+        }
+        self.catalog = self.open_catalog()
+        self.is_closed = False
+
+    @rule()
+    def export(self) -> None:
+        """Plain files say the same, when every deletion has reached a volume."""
+        for volume_id in self.volumes:
+            self.bury_some(volume_id, is_all=False)
+        self.note_buckets(1)
+        target = self.folder / "export"
+        report = export(self.folder, target, NoProgress())
+        files = [
+            path.read_bytes() for path in target.rglob("*") if path.is_file() and path.suffix != ".jsonl"
+        ]
+        shutil.rmtree(target)
+        contents = [content for objects in self.model.values() for content in objects.values()]
+        assert report.whole == len(contents)
+        assert sorted(files) == sorted(contents)
+
+    @invariant()
+    def the_catalog_says_what_the_model_says(self) -> None:
+        found: dict[str, dict[str, bytes]] = {}
+        for bucket in self.catalog.buckets():
+            objects = found[bucket.name] = {}
+            for row in self.catalog.list_objects(bucket.id).objects:
+                assert row.content_type == "text/x"
+                if row.upload_id is None:
+                    objects[row.key] = self.read(row.volume_id, row.needle_id)
+                else:
+                    chunks = self.catalog.chunks(row.upload_id)
+                    objects[row.key] = b"".join(self.read(c.volume_id, c.needle_id) for c in chunks)
+        assert found == self.model
+
+
+def _fields(needle: StoredNeedle) -> dict[str, Any]:
+    return {name: getattr(needle, name) for name in needle.__struct_fields__}
+
+
+TestRescue = RescueMachine.TestCase
+TestRescue.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.long
+class TestRescueAtLength(RescueMachine.TestCase):
+    settings = settings(max_examples=2000, stateful_step_count=60, deadline=None)
