@@ -192,6 +192,15 @@ class RescueMachine(RuleBasedStateMachine):
             existed = self.do(lambda t: t.delete_objects(bucket_id, [key], stamp=stamp))
             assert existed == [self.model[bucket].pop(key, None) is not None]
 
+    @precondition(lambda self: "photos" in self.model)
+    @rule(key=KEYS, older=VOLUMES, newer=VOLUMES, wall=WALLS)
+    def delete_what_an_offline_disk_has_as_well(self, key: str, older: int, newer: int, wall: int) -> None:
+        """Left to chance, this comes too seldom: the only word of the deletion is what a compaction kept."""
+        self.put("photos", key, older, wall)
+        self.put("photos", key, newer, wall)
+        self.delete("photos", key, wall)
+        self.compact(newer, False)
+
     # --- buckets ----------------------------------------------------------------------------------
 
     @rule(name=BUCKETS, wall=WALLS)
@@ -234,8 +243,10 @@ class RescueMachine(RuleBasedStateMachine):
         self.volumes[volume_id].sync()
         self.do(lambda t: t.clear_bucket_notes(self.disk_ids[volume_id], notes))
 
-    @rule(volume_id=VOLUMES)
-    def compact(self, volume_id: int) -> None:
+    @rule(volume_id=VOLUMES, is_told=st.booleans())
+    def compact(self, volume_id: int, is_told: bool) -> None:
+        """The copy has no needle any more of what was deleted, and must say so in another way."""
+        self.bury_some(volume_id, is_all=is_told)
         volume, disk = self.volumes[volume_id], self.disks[volume_id]
         copy = Copy(
             disk,
