@@ -36,6 +36,7 @@ from storage.needle import (
     KIND_RESTAMP,
     KIND_TOMBSTONE,
     KIND_VOID,
+    MARK_SIZE,
     Header,
     decode_bucket,
     decode_footer,
@@ -50,7 +51,7 @@ from storage.stamp import COUNTER_BITS
 PIECE_SIZE: Final = 1024 * 1024
 BATCH_SIZE: Final = 1024 * 1024  # bytes of small needles written at once
 BATCH_COUNT: Final = 1024
-TOMBSTONE_WINDOW: Final = 64 * 1024  # tombstones of one moment stand together
+TOMBSTONE_WINDOW: Final = 4096  # tombstones of one moment stand together
 DAMAGES_MAX: Final = 1000
 assert PIECE_SIZE % BLOCK_SIZE == 0
 
@@ -88,6 +89,7 @@ class Carrier:
         self._horizon = horizon
         self._window = Window(source, 0)
         self._tombstones = Window(source, 0, TOMBSTONE_WINDOW)
+        self._last_mark: tuple[int, Header | None] = (-1, None)
         self._batch: list[Carried] = []
         self._batch_ids: set[int] = set()
         self._batch_size = 0
@@ -286,11 +288,18 @@ class Carrier:
             return not self._holds(found.offset, needle_id)
         if found.offset >= self._upto:
             return True
-        mark = header_at(self._tombstones, self._seed, found.offset)
+        mark = self._mark_at(found.offset)
         # One flipped bit in the index must not delete; a tombstone that cannot be read has done so before.
         return mark is not None and not (
             mark.kind == KIND_VOID or (mark.kind == KIND_TOMBSTONE and mark.needle_id == needle_id)
         )
+
+    def _mark_at(self, offset: int) -> Header | None:
+        """The header of a tombstone or void; it is asked for twice in a row."""
+        if self._last_mark[0] != offset:
+            window = self._window if self._window.holds(offset, MARK_SIZE) else self._tombstones
+            self._last_mark = offset, header_at(window, self._seed, offset)
+        return self._last_mark[1]
 
     def _holds(self, offset: int, needle_id: int) -> bool:
         other = header_at(Window(self._source, self._source.size(), TOMBSTONE_WINDOW), self._seed, offset)
@@ -306,7 +315,7 @@ class Carrier:
         """A dead needle: all that may have to be kept of it is that its object was deleted."""
         if found is None or not found.is_deleted:
             return
-        header = header_at(self._tombstones, self._seed, found.offset)
+        header = self._mark_at(found.offset)
         if header is None or header.kind != KIND_TOMBSTONE or not header.is_last:
             return
         mark = at_once(record_at(self._tombstones, header, found.offset, self._upto))

@@ -55,6 +55,7 @@ assert _SLOT.size + _CRC.size <= _SLOT_SIZE
 ENTRY: Final = Struct("<QII")
 ENTRY_SIZE: Final = ENTRY.size
 WALK_SIZE: Final = 1024 * 1024
+NEAR: Final = 64  # ids: entries no further apart than this are written with one call
 assert WALK_SIZE % ENTRY_SIZE == 0
 NO_ENTRY: Final = bytes(ENTRY_SIZE)
 
@@ -234,9 +235,19 @@ class IndexFile:
             at += size
 
     def put_many(self, entries: Mapping[int, bytes]) -> None:
-        """Write entries, neighbours together."""
-        for first_id, run in _runs(entries):
-            write_all(self._file, [run], entry_offset(first_id))
+        """Write entries, near ones together: what stands between them is read first, and written again."""
+        for first_id, last_id, run in _runs(entries):
+            offset = entry_offset(first_id)
+            if len(run) == last_id - first_id + 1:
+                write_all(self._file, [b"".join(run)], offset)
+                continue
+            span = bytearray(ENTRY_SIZE * (last_id - first_id + 1))
+            read_fully(self._file, span, offset)
+            ids = (needle_id for needle_id in range(first_id, last_id + 1) if needle_id in entries)
+            for needle_id, entry in zip(ids, run, strict=True):
+                at = (needle_id - first_id) * ENTRY_SIZE
+                span[at : at + ENTRY_SIZE] = entry
+            write_all(self._file, [span], offset)
 
     def put_watermark(self, durable: int) -> None:
         fields = _WATERMARK.pack(durable, 0)
@@ -254,15 +265,17 @@ class IndexFile:
         self._file.fdatasync()
 
 
-def _runs(entries: Mapping[int, bytes]) -> Iterable[tuple[int, bytes]]:
-    """Group entries of consecutive needle ids: the first id, and the entries joined."""
-    first_id, run = 0, list[bytes]()
+def _runs(entries: Mapping[int, bytes]) -> Iterable[tuple[int, int, list[bytes]]]:
+    """Group entries of near needle ids: the first id, the last, and the entries in between."""
+    first_id = last_id = 0
+    run: list[bytes] = []
     for needle_id in sorted(entries):
-        if run and needle_id != first_id + len(run):
-            yield first_id, b"".join(run)
+        if run and needle_id - last_id > NEAR:
+            yield first_id, last_id, run
             run = []
         if not run:
             first_id = needle_id
+        last_id = needle_id
         run.append(entries[needle_id])
     if run:
-        yield first_id, b"".join(run)
+        yield first_id, last_id, run

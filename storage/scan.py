@@ -41,6 +41,8 @@ from storage.needle import (
     HEADER_COVERED,
     HEADER_SIZE,
     KIND_DATA,
+    KIND_RESTAMP,
+    KIND_TOMBSTONE,
     KINDS_WITH_CONTENT,
     MAGIC,
     METADATA_SIZE_MAX,
@@ -58,6 +60,8 @@ from storage.needle import (
 log = logging.getLogger(__name__)
 
 WINDOW_SIZE: Final = 1024 * 1024
+_PLAIN_KINDS: Final = frozenset((KIND_DATA, KIND_TOMBSTONE, KIND_RESTAMP))
+_PLAIN_FLAGS: Final = FLAG_STREAMED | FLAG_LAST
 _FIND_MAGIC: Final = re.compile(re.escape(MAGIC)).search
 _FIND_NONZERO: Final = re.compile(rb"[^\0]").search
 _SECTOR: Final = mmap.PAGESIZE  # what is given up around a byte that cannot be read
@@ -132,6 +136,10 @@ class Window:
             start = 0
         return self._buffer[start : start + size]
 
+    def holds(self, offset: int, size: int) -> bool:
+        """Whether so many bytes from `offset` on are in memory."""
+        return 0 <= offset - self._start <= len(self._buffer) - size
+
     def rest(self, offset: int) -> memoryview:
         """What is in memory from `offset` on, a window's worth when there is nothing."""
         start = offset - self._start
@@ -205,7 +213,7 @@ def scan_in_steps(file: File, seed: int, start: int, end: int) -> Iterator[Recor
 
 
 def whole_in_memory(window: Window, seed: int, offset: int) -> Record | None:
-    """The usual case made fast: a small needle that checks, all of it in memory.  None: look closer."""
+    """The usual case made fast: a small needle or mark that checks, all in memory.  None: look closer."""
     rest = window.rest(offset)
     if len(rest) < HEADER_SIZE or window.unreadable:
         return None
@@ -216,8 +224,8 @@ def whole_in_memory(window: Window, seed: int, offset: int) -> Record | None:
     size = foot_end + -foot_end % ALIGNMENT
     if (
         magic != MAGIC
-        or kind != KIND_DATA
-        or flags & ~FLAG_STREAMED
+        or kind not in _PLAIN_KINDS
+        or flags & ~_PLAIN_FLAGS
         or data_size > BLOCK_SIZE
         or size > len(rest)
         or crc32c(rest[HEADER_COVERED:data_start], place_seed(seed, offset)) != header_crc

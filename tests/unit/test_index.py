@@ -64,10 +64,19 @@ def test_entries_are_found_by_needle_id_and_holes_stay_holes(disk: SimDisk, inde
     writes = []
     disk.after = lambda call, path: writes.append(call)
     index.put_many(entries)
-    assert writes == ["pwritev"] * 3, "neighbours are written together"
+    assert writes == ["pwritev"] * 2, "near ones are written together"
     for needle_id in range(1, 20):
         assert index.get(needle_id) == entries.get(needle_id)
     assert index.get(5000) == entries[5000]
+
+
+def test_what_stands_between_two_entries_stays_when_they_are_written(index: IndexFile) -> None:
+    before = {i: encode_entry(8 * i, 10, i, i) for i in range(1, 300, 7)}
+    index.put_many(before)
+    after = {i: encode_entry(80 * i, 20, i, i) for i in range(3, 300, 11)}
+    index.put_many(after)
+    for needle_id in range(1, 320):
+        assert index.get(needle_id) == (before | after).get(needle_id)
 
 
 def test_a_walk_finds_the_entries_of_a_stretch_of_the_data(index: IndexFile) -> None:
