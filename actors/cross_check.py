@@ -79,12 +79,14 @@ class CrossCheck:
             for volume in list(self._parts.fleet.volumes.values()):
                 disk = self._parts.fleet.disks[volume.disk_id]
                 is_due = time.monotonic() >= self._due_at.get(volume.volume_id, 0.0)
-                if not is_due or disk.peer is None or volume.report is None:
+                actor = disk.peer
+                if not is_due or actor is None or volume.report is None:
                     continue
                 try:
-                    await self.look(volume, disk.peer)
+                    await self.look(volume, actor)
                 except StoreError as error:
-                    self._due_at[volume.volume_id] = time.monotonic() + RETRY_S
+                    if disk.peer is actor:  # an actor that came meanwhile is asked at once
+                        self._due_at[volume.volume_id] = time.monotonic() + RETRY_S
                     log.warning(
                         "volume not compared with the catalog",
                         extra={"volume_id": volume.volume_id, "cause": error.message},
@@ -105,7 +107,7 @@ class CrossCheck:
 
     async def _compare(self, volume: VolumeState, actor: Peer) -> _Look:
         look = _Look(self._parts.stamp(), time.monotonic())
-        volume_id, first_id, last_id = volume.volume_id, 1, volume.next_needle_id - 1
+        volume_id, first_id, last_id = volume.volume_id, 1, max(1, volume.next_needle_id - 1)
         catalog = self._parts.catalog
 
         async def live() -> int:
@@ -116,7 +118,10 @@ class CrossCheck:
                 count=LIVE_LISTED_MAX,
                 stamp=look.stamp,
             )
-            return _bits((await order(actor, command, LiveListed)).bitmap)
+            answer = await order(actor, command, LiveListed)
+            nonlocal last_id
+            last_id = max(last_id, answer.needle_id_max)
+            return _bits(answer.bitmap)
 
         def read() -> tuple[int, int]:
             named = _bits(catalog.row_bitmap(volume_id, first_id, LIVE_LISTED_MAX))

@@ -296,7 +296,7 @@ class Runs:
         job.found.update({(damage.needle_id or 0, damage.offset): damage for damage in damages})
         if state.damaged_count > len(state.damages):
             job.is_found_whole = False  # more than a message holds: nothing may be taken for mended
-        volume.verify_offset = state.upto
+        volume.verify_offset = max(volume.verify_offset, state.upto)  # 0 before it has begun
         if time.monotonic() >= job.saved_at + self._parts.times.save:
             job.saved_at = time.monotonic()
             await self._save_progress(volume)
@@ -312,7 +312,8 @@ class Runs:
             rate = self._rate(job)
             poll = PollTask(incarnation=self._parts.incarnation, task_id=task_id, rate=rate)
             state = await order(crew.compactor, poll, TaskState, timeout_s=POLL_ANSWER_S)
-            job.progress(state.done_bytes, state.total_bytes, now=time.monotonic())
+            if state.total_bytes:  # not before it has begun
+                job.progress(state.done_bytes, state.total_bytes, now=time.monotonic())
             job.damaged_count = found_before + state.damaged_count
             if job.work == COMPACT:
                 await self._damages.add(volume.volume_id, state.damages)

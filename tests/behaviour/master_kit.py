@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -215,7 +215,7 @@ class ScriptedDisk(Script):
                     if request.first_id <= needle_id < request.first_id + request.count
                 )
                 bitmap = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
-                return LiveListed(bitmap=bitmap, needle_id_max=max(self.live[request.volume_id], default=0))
+                return LiveListed(bitmap=bitmap, needle_id_max=10_000)
             case BeginCompaction():
                 report = self.reports[request.volume_id]
                 return CompactionBegun(
@@ -428,6 +428,10 @@ class RunningMaster:
             await link.wait_up()
         compactor.is_up = True
 
+    async def token(self) -> str:
+        login = Login(key_id=self._root.key_id, secret=self._root.secret)
+        return (await self.ask(login, LoggedIn)).token
+
     async def connect_client(self) -> None:
         async def greet(link: Link) -> None:
             login = Login(key_id=self._root.key_id, secret=self._root.secret)
@@ -452,8 +456,12 @@ class RunningMaster:
     async def create_bucket(self, name: str) -> int:
         """Returns its id, which clients never see."""
         await self.ask(CreateBucket(bucket=name), Done)
-        with sqlite3.connect(self._folder / "catalog.sqlite3") as connection:
-            return int(connection.execute("SELECT id FROM buckets WHERE name = ?", (name,)).fetchone()[0])
+        return next(bucket_id for bucket_id, of in self.read("SELECT id, name FROM buckets") if of == name)
+
+    def read(self, sql: str) -> list[Any]:
+        """Ask the catalog's file behind the master's back."""
+        with closing(sqlite3.connect(self._folder / "catalog.sqlite3")) as connection:
+            return connection.execute(sql).fetchall()
 
     async def jobs(self, *job_ids: int) -> list[Job]:
         return (await self.ask(ListJobs(job_ids=list(job_ids)), Jobs)).jobs
