@@ -2,14 +2,15 @@
 
     python -m actors.cluster [--data DIR] [--volumes N] [--port-base N] [--json]
 
-Starts a master and one volume actor per disk directory, in that order, restarts one that dies (with
-back-off), and stops all of them cleanly.  Their logs go to our standard error; their `ready` lines come to
-us.  Each child runs in a session of its own, so that Ctrl-C reaches us alone, and watches its standard
-input, so that none outlives us even if we are killed.
+Starts a master, one volume actor per disk directory, and a compactor beside each, in that order, restarts
+one that dies (with back-off), and stops all of them cleanly, compactors first.  The store is ready without
+its compactors.  Their logs go to our standard error; their `ready` lines come to us.  Each child runs in a
+session of its own, so that Ctrl-C reaches us alone, and watches its standard input, so that none outlives
+us even if we are killed.
 
     DIR/profile.toml     what clients need: address, server key, root key (mode 0600)
     DIR/master/          catalog and keys
-    DIR/disk-1/ ...      one volume actor each
+    DIR/disk-1/ ...      one volume actor and one compactor each
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Child:
 
     name: str
     command: list[str]
+    is_needed: bool = True  # the store waits for it, and does not start without
+    started: trio.Event = field(default_factory=trio.Event)
     ready: trio.Event = field(default_factory=trio.Event)
     announced: dict[str, Any] = field(default_factory=dict)
     process: trio.Process | None = None
@@ -64,19 +67,24 @@ class Child:
 class Cluster:
     def __init__(self, children: list[Child]) -> None:
         self._children = children
-        self._master, *self._disks = children
+        self._master, *others = children
+        self._disks = [child for child in others if child.is_needed]
+        self._helpers = [child for child in others if not child.is_needed]
         self._is_stopping = False
         self._some_disk_ready = trio.Event()
 
     async def run(self, on_ready: Any) -> None:
-        """Start all, in order, each when the one before is ready; keep them running until cancelled."""
+        """Start all: the master, the disks, then what is not needed; keep them running until cancelled."""
         async with trio.open_nursery() as nursery:
             try:
-                for child in self._children:
+                nursery.start_soon(self._keep_running, self._master)
+                await self._master.ready.wait()
+                for child in self._disks:
                     nursery.start_soon(self._keep_running, child)
-                    if child is self._master:
-                        await child.ready.wait()
                 await self._wait_for_disks()
+                for child in self._helpers:
+                    nursery.start_soon(self._keep_running, child)
+                    await child.started.wait()
                 on_ready(self._children)
                 await trio.sleep_forever()
             finally:
@@ -104,7 +112,9 @@ class Cluster:
             if not child.ready.is_set() and status == 1:
                 # It said why on standard error.  One bad disk must not keep the others from being served.
                 child.is_failed = True
-                if child is self._master or all(disk.is_failed for disk in self._disks):
+                if child is self._master or (
+                    child in self._disks and all(disk.is_failed for disk in self._disks)
+                ):
                     raise SetupError(f"{child.name} could not start; its message is above")
             log.warning(
                 "actor died, restarting",
@@ -122,6 +132,7 @@ class Cluster:
         child.process = process = await trio.lowlevel.open_process(
             child.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
+        child.started.set()
         if self._is_stopping:  # we were told to stop while it was being started: `_stop_all` has missed it
             process.terminate()
         # Not cancelled with the rest: the process is stopped by `_stop_all`, in its turn, and reaped here.
@@ -147,23 +158,30 @@ class Cluster:
                 if isinstance(event, dict) and event.get("event") == "ready":
                     child.announced = event
                     child.ready.set()
-                    if child is not self._master:
+                    if child in self._disks:
                         self._some_disk_ready.set()
             buffered = buffered[-65_536:]
 
     async def _stop_all(self) -> None:
-        """Volumes first, so that they can still confirm what is on its way; the master last."""
-        for child in reversed(self._children):
-            process = child.process
-            if process is None or process.returncode is not None:
-                continue
-            process.send_signal(signal.SIGTERM)
-            with trio.move_on_after(STOP_GRACE_S + 5):
-                await process.wait()
-            if process.returncode is None:
-                log.error("actor did not stop in time, killed", extra={"actor": child.name})
-                process.kill()
-                await process.wait()
+        """Compactors first, whose work nobody waits for; then volumes, so that they can still confirm what
+        is on its way; the master last."""
+        async with trio.open_nursery() as nursery:
+            for child in self._helpers:
+                nursery.start_soon(self._stop, child)
+        for child in reversed([self._master, *self._disks]):
+            await self._stop(child)
+
+    async def _stop(self, child: Child) -> None:
+        process = child.process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        with trio.move_on_after(STOP_GRACE_S + 5):
+            await process.wait()
+        if process.returncode is None:
+            log.error("actor did not stop in time, killed", extra={"actor": child.name})
+            process.kill()
+            await process.wait()
 
 
 def _known_as(host: str, advertise: str | None) -> str:
@@ -201,7 +219,16 @@ def _children(arguments: argparse.Namespace, settings: Settings, volume_count: i
         )
         for number in range(1, volume_count + 1)
     ]
-    return [master, *volumes]
+    compactors = [
+        Child(
+            f"compactor-{number}",
+            [*python, "actors.compactor", "--disk", str(data / f"disk-{number}")]
+            + ["--join", str(data / "master" / "join.toml"), *common],
+            is_needed=False,
+        )
+        for number in range(1, volume_count + 1)
+    ]
+    return [master, *volumes, *compactors]
 
 
 def _volume_count(data: Path, wanted: int) -> int:
@@ -268,7 +295,8 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         )
 
     def on_ready(children: list[Child]) -> None:
-        volumes = [child.announced.get("url", "") for child in children[1:]]
+        disks = [child for child in children if child.name.startswith("disk-")]
+        volumes = [child.announced.get("url", "") for child in disks]
         if arguments.json:
             root = (
                 {"key_id": founded.root_key.key_id, "secret": founded.root_key.secret}
@@ -287,7 +315,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         print(
             f"master   {endpoint}   health and metrics http://{known_as}:{base + MASTER_HTTP_OFFSET}/metrics"
         )
-        for child, url in zip(children[1:], volumes, strict=True):
+        for child, url in zip(disks, volumes, strict=True):
             print(f"{child.name:8} {url}")
         print(f"profile  {profile}   (in another terminal: warehouse --help)")
         announcer.ready()

@@ -98,7 +98,7 @@ class RunningStore:
         return self._process.pid
 
     def pids(self) -> dict[str, int]:
-        """The actors that run now: "master", "disk-1", ... -> process id."""
+        """The actors that run now: "master", "disk-1", "compactor-1", ... -> process id."""
         found = {}
         for task in Path(f"/proc/{self.pid}/task").glob("*/children"):
             try:
@@ -117,6 +117,9 @@ class RunningStore:
                     found["master"] = int(pid)
                 elif "actors.volume" in words:
                     found[Path(words[words.index("--disk") + 1]).name] = int(pid)
+                elif "actors.compactor" in words:
+                    disk = Path(words[words.index("--disk") + 1]).name
+                    found[f"compactor-{disk.removeprefix('disk-')}"] = int(pid)
         return found
 
     def kill_actor(self, name: str) -> None:
