@@ -35,6 +35,7 @@ from errors import (
     NoSuchVolume,
     StaleIncarnation,
     StoreError,
+    VolumeBusy,
     VolumeOffline,
     VolumeSealed,
 )
@@ -47,8 +48,8 @@ STARTED_AT_ONCE_MAX = 10_000
 CANCEL_WAIT_S = 15.0  # for the files of a cancelled copy to be gone
 PRESSED_RESERVES = 2  # room is short when less than this many reserves of the disk are free
 
-# Someone went away, which is nobody's failure: the job waits for them to be back, however often.
-INTERRUPTIONS = (LinkDown, StaleIncarnation, VolumeOffline, CompactorOffline, VolumeSealed)
+# Someone went away or is busy, which is nobody's failure: the job waits for them, however often.
+INTERRUPTIONS = (LinkDown, StaleIncarnation, VolumeOffline, CompactorOffline, VolumeSealed, VolumeBusy)
 # Trying again in a moment would find the same.
 HOPELESS = (NoRoomToCompact, DiskFull)
 

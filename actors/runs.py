@@ -34,7 +34,15 @@ from actors.keeper import Keeper
 from actors.orders import order
 from actors.parts import Parts, now_ms
 from actors.policy import copy_size
-from errors import CompactorOffline, LinkDown, NoRoomToCompact, StoreError, VolumeOffline, from_code
+from errors import (
+    CompactorOffline,
+    DeadlineExceeded,
+    LinkDown,
+    NoRoomToCompact,
+    StoreError,
+    VolumeOffline,
+    from_code,
+)
 from transport.links import Peer
 from transport.messages import (
     BeginCompaction,
@@ -113,6 +121,8 @@ class Runs:
         self._cross_check = cross_check
         self._rate = rate
         self._task_ids = itertools.count(1)
+        # By disk, a task whose compactor could not be told that it is not wanted any more.
+        self._left: dict[str, int] = {}
 
     async def run(self, job: JobState, volume: VolumeState, crew: Crew) -> None:
         """Do a job, which says then what came of it.
@@ -121,6 +131,8 @@ class Runs:
             LinkDown, VolumeOffline, ...: an actor went away: try again when it is back.
             StoreError: the attempt failed.
         """
+        if (left := self._left.pop(job.disk_id, None)) is not None:
+            await self._stop(crew, left)
         if job.work == COMPACT:
             await self._compact(job, volume, crew)
         else:
@@ -223,9 +235,7 @@ class Runs:
         incarnation = self._parts.incarnation
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP_S):
             if task_id is not None:
-                with suppress(StoreError):
-                    stop = StopTask(incarnation=incarnation, task_id=task_id)
-                    await order(crew.compactor, stop, Done)
+                await self._stop(crew, task_id)
             with suppress(StoreError):
                 drop = DropGeneration(incarnation=incarnation, volume_id=volume.volume_id)
                 await order(crew.actor, drop, Done)
@@ -263,9 +273,7 @@ class Runs:
             await self._poll(job, volume, crew, task_id)
         except BaseException:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP_S):
-                with suppress(StoreError):
-                    stop = StopTask(incarnation=self._parts.incarnation, task_id=task_id)
-                    await order(crew.compactor, stop, Done)
+                await self._stop(crew, task_id)
                 with suppress(StoreError):
                     await self._save_progress(volume)
             raise
@@ -327,6 +335,16 @@ class Runs:
                 told_at = time.monotonic()
                 self._tell_progress(job)
             await trio.sleep(self._parts.times.poll)
+
+    async def _stop(self, crew: Crew, task_id: int) -> None:
+        """End a task; a compactor that is only out of reach goes on with it, and is told when it is back."""
+        try:
+            stop = StopTask(incarnation=self._parts.incarnation, task_id=task_id)
+            await order(crew.compactor, stop, Done)
+        except (LinkDown, DeadlineExceeded):
+            self._left[crew.disk.disk_id] = task_id
+        except StoreError:
+            pass  # it does not know of it
 
     def _started(self, job: JobState) -> None:
         self._parts.events.record(

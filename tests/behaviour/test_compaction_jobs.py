@@ -158,6 +158,25 @@ async def test_a_copy_that_fails_is_tried_again_but_not_for_ever(tmp_path: Path)
         assert (await master.events("compaction_failed"))[0].fields["code"] == "read_failed"
 
 
+async def test_a_compactor_that_was_only_out_of_reach_is_told_to_stop_what_it_was_doing(
+    tmp_path: Path,
+) -> None:
+    async with open_master(tmp_path) as master:
+        master.disk.waste(1, 30 * MIB)
+        await master.disk.report()
+        master.compactor.polls = 1_000_000
+        job_id = await start(master)
+        await until(lambda: master.compactor.of(PollTask))
+        master.compactor.disconnect()
+        await until_offline(master, "compactor")
+        master.compactor.polls = 2
+        await master.connect_compactor()
+        assert (await master.job_over(job_id)).state == "done"
+        kinds = [kind for kind in master.compactor.kinds() if kind != "PollTask"]
+        assert kinds == ["StartCopy", "StopTask", "StartCopy"]
+        assert master.compactor.of(StopTask)[0].task_id == master.compactor.of(StartCopy)[0].task_id
+
+
 async def test_a_cancelled_copy_is_removed_and_does_not_come_back(tmp_path: Path) -> None:
     async with open_master(tmp_path) as master:
         master.disk.waste(1, 30 * MIB)
