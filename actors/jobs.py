@@ -237,7 +237,7 @@ class JobBook:
         self.done_counts[job.work] += 1
         if job.work == COMPACT:
             self.freed_bytes += job.freed_bytes
-            self.pause_ms = job.pause_ms
+            self.pause_ms = job.pause_ms or self.pause_ms  # nothing was switched where nothing was wasted
         if job.work == COMPACT and job.freed_bytes == 0:
             self._failures[job.work, job.volume_id] = now  # again at once would be in vain again
         else:

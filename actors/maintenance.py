@@ -366,20 +366,16 @@ class Maintenance:
     async def _finished(self, job: JobState) -> None:
         self._book.finish(job, now=time.monotonic())
         if job.work == COMPACT:
-            self._tell(
-                job,
-                "finished",
-                freed_bytes=job.freed_bytes,
-                pause_ms=round(job.pause_ms, 3),
-                damaged_count=job.damaged_count,
-            )
+            figures = {"freed_bytes": job.freed_bytes, "pause_ms": round(job.pause_ms, 3)}
+            self._tell(job, "finished", **figures, damaged_count=job.damaged_count)
+            log.info("compaction finished", extra={"volume_id": job.volume_id, **figures})
         else:
             self._tell(job, "finished", damaged_count=job.damaged_count)
+            log.info(
+                "verification finished",
+                extra={"volume_id": job.volume_id, "damaged_count": job.damaged_count},
+            )
         await self._close(job)
-        log.info(
-            f"{job.noun} finished",
-            extra={"volume_id": job.volume_id, "freed_bytes": job.freed_bytes, "pause_ms": job.pause_ms},
-        )
 
     async def _failed(self, job: JobState, error: StoreError) -> None:
         now = time.monotonic()

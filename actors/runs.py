@@ -60,6 +60,7 @@ from transport.messages import (
 
 log = logging.getLogger(__name__)
 
+FIRST_POLL_S = 0.02  # a small volume is done in no time; the intervals double from here
 POLL_ANSWER_S = 15.0
 SWITCH_ANSWER_S = 60.0  # one step of a switch is answered within seconds
 SWITCH_PAUSE_S = 0.02  # between two steps
@@ -315,6 +316,7 @@ class Runs:
         """Watch a compactor's task until it is done; while jobs are paused, it goes on being watched."""
         told_at = time.monotonic()
         found_before = job.damaged_count
+        pause_s = min(FIRST_POLL_S, self._parts.times.poll)
         while True:
             crew.check()
             rate = self._rate(job)
@@ -334,7 +336,8 @@ class Runs:
             if time.monotonic() >= told_at + self._parts.times.progress:
                 told_at = time.monotonic()
                 self._tell_progress(job)
-            await trio.sleep(self._parts.times.poll)
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, self._parts.times.poll)
 
     async def _stop(self, crew: Crew, task_id: int) -> None:
         """End a task; a compactor that is only out of reach goes on with it, and is told when it is back."""
