@@ -89,8 +89,15 @@ class RunningStore:
                 event = json.loads(line)
                 self.events.append(event)
                 if event["event"] == "ready":
+                    self._wait_seen(event["pids"])
                     return
         raise AssertionError(f"the store did not become ready:\n{self.log.read_text()[-4000:]}")
+
+    def _wait_seen(self, names: Mapping[str, int]) -> None:
+        """A process that was started a moment ago has no command line yet, which `pids` goes by."""
+        deadline = time.monotonic() + 1.0
+        while not names.keys() <= self.pids().keys() and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     @property
     def pid(self) -> int:

@@ -35,6 +35,7 @@ from transport.links import Link
 from transport.messages import (
     Attach,
     BeginUpload,
+    ClusterStatus,
     CreateBucket,
     DeleteBucket,
     DeleteObjects,
@@ -141,7 +142,7 @@ async def rights(store: RunningStore) -> Rights:
     async with control_of(store) as control:
         leased = await control.ask(LeaseNeedles(bucket="good", needle_count=16, byte_count=100_000), Leased)
         located = await control.ask(LocateObjects(bucket="good", keys=["known"]), Message)  # type: ignore[type-var]
-        status = await control.ask(client.library.ClusterStatus(), Status)
+        status = await control.ask(ClusterStatus(), Status)
     first, second = leased.leases[:2]
     disk = next(disk for disk in status.disks if disk.url == first.url)
     keyring = Keyring.load_or_create(store.data / "master" / "keys")
@@ -409,7 +410,7 @@ UNAUTHENTICATED = [
     LeaseNeedles(bucket="good", needle_count=1, byte_count=1),
     Presign(bucket="good", key="known", method="GET", expires_in_s=60),
     DeleteObjects(bucket="good", keys=["known"]),
-    client.library.ClusterStatus(),
+    ClusterStatus(),
 ]
 
 
@@ -566,4 +567,4 @@ def test_a_presigned_url_opens_its_own_object_alone(store: RunningStore) -> None
 def test_the_volume_files_hold_no_stray_bytes(store: RunningStore) -> None:
     """What was refused above left no files behind besides those of the format."""
     names = {path.name for disk in store.data.glob("disk-*") for path in disk.rglob("*") if path.is_file()}
-    assert {Path(name).suffix for name in names} <= {".vol", ".idx", ".json", ""}, names
+    assert {Path(name).suffix for name in names} <= {".vol", ".idx", ".json", ".lock", ""}, names

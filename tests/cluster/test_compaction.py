@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -236,30 +235,6 @@ async def test_a_compaction_survives_the_death_of_all(tmp_path: Path) -> None:
             assert job.state == "done", "the job was not forgotten"
             assert (await report(warehouse)).file_size < before.file_size - 6_000_000
             await contents.verify()
-            await require_figures_equal_a_scan(warehouse, store)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-async def test_compactions_survive_fifty_deaths_at_random_moments(tmp_path: Path) -> None:
-    seed = int(os.environ.get("WAREHOUSE_TEST_SEED", random.randrange(2**32)))
-    print(f"WAREHOUSE_TEST_SEED={seed}")
-    chance = random.Random(seed)
-    config = BY_HAND.format(rate="30MiB")
-    with RunningStore(tmp_path / "store", config=config) as store:
-        async with filled(store) as (warehouse, contents):
-            for number in range(50):
-                for key in range(chance.randrange(1, 20)):
-                    await contents.put(f"large/{key}", chance.randrange(300_000))
-                (job,) = await warehouse.compact()
-                await trio.sleep(chance.uniform(0, 1.5))
-                victim = chance.choice(["master", "disk-1", "compactor-1"])
-                if victim in store.pids():
-                    store.kill_actor(victim)
-                await contents.put(f"meanwhile/{number % 5}", 5000)
-                job = await outcome(warehouse, job.job_id)
-                assert job.state == "done" or job.code == "no_such_job", f"{job} after {victim}, {number}"
-                await contents.verify()
             await require_figures_equal_a_scan(warehouse, store)
 
 
