@@ -103,6 +103,8 @@ class CrossCheck:
             look = await self._compare(volume, actor)
             missing = await self._report_missing(volume.volume_id, look)
             await self._resolve(volume, look)
+            if self._parts.fleet.disks[volume.disk_id].peer is not actor:
+                self._due_at.pop(volume.volume_id, None)  # what came meanwhile was not looked at
             return missing
 
     async def _compare(self, volume: VolumeState, actor: Peer) -> _Look:

@@ -286,13 +286,13 @@ async def test_deletions_need_no_record_once_all_volumes_are_swept(tmp_path: Pat
         await stored(master, "cat", "dog")
         await master.ask(DeleteObjects(bucket="photos", keys=["cat"]), Deleted)
         await until(lambda: 1 not in master.disk.live[1])
-        await reconnect(master)  # sweeps
-        await trio.sleep(0.3)
+        deleted_at = master.disk.of(DeleteNeedles)[0].needles[0][1]
+        await reconnect(master)
+        await until(lambda: master.read("SELECT swept_stamp FROM volumes")[0][0] > deleted_at)
         master.disk.waste(1, 30 * MIB)
         await master.disk.report()
         await start(master, "compact")
         await until(lambda: master.compactor.of(StartCopy))
-        deleted_at = master.disk.of(DeleteNeedles)[0].needles[0][1]
         assert master.compactor.of(StartCopy)[0].horizon > deleted_at
 
 
@@ -354,6 +354,9 @@ async def test_a_compactor_is_let_in_by_the_rules_of_volume_actors(tmp_path: Pat
 
 async def test_whoever_follows_the_events_hears_of_them_at_once(tmp_path: Path) -> None:
     async with open_master(tmp_path) as master:
+        with trio.fail_after(10):
+            while not await master.events("compactor_online") or not await master.events("volume_opened"):
+                await trio.sleep(0.01)
         last = (await master.ask(ListEvents(after=-1), Events)).next_after
         async with trio.open_nursery() as nursery:
 
