@@ -44,7 +44,7 @@ from transport.messages import DiskReport, Job, Jobs
 log = logging.getLogger(__name__)
 
 IS_PAUSED = "is_paused"  # fact
-STARTED_AT_ONCE_MAX = 10_000
+NAMED_MAX = 10_000  # volumes or jobs in one request
 CANCEL_WAIT_S = 15.0  # for the files of a cancelled copy to be gone
 PRESSED_RESERVES = 2  # room is short when less than this many reserves of the disk are free
 
@@ -131,7 +131,7 @@ class Maintenance:
     async def start_jobs(self, work: str, volume_ids: Iterable[int], *, is_all: bool) -> Jobs:
         """
         Raises:
-            BadRequest: no such work, or no volumes.
+            BadRequest: no such work, no volumes, or too many.
             NoSuchVolume: one of them is not known; nothing was started.
         """
         if work not in (COMPACT, VERIFY):
@@ -139,8 +139,8 @@ class Maintenance:
         known = self._parts.fleet.volumes
         wanted = [volume.volume_id for volume in known.values() if volume.is_created] if is_all else []
         wanted = sorted({*wanted, *volume_ids})
-        if not is_all and not 1 <= len(wanted) <= STARTED_AT_ONCE_MAX:
-            raise BadRequest(f"name 1 to {STARTED_AT_ONCE_MAX} volumes, or ask for all")
+        if not is_all and not 1 <= len(wanted) <= NAMED_MAX:
+            raise BadRequest(f"name 1 to {NAMED_MAX} volumes, or ask for all")
         for volume_id in wanted:
             if volume_id not in known or not known[volume_id].is_created:
                 raise NoSuchVolume(f"there is no volume {volume_id}")
@@ -173,6 +173,7 @@ class Maintenance:
         Raises:
             NoSuchJob: one of them is not known (any more).
         """
+        _require_few(job_ids)
         return self._answer(self._book.listed(job_ids))
 
     async def cancel_jobs(self, job_ids: list[int]) -> Jobs:
@@ -181,6 +182,7 @@ class Maintenance:
         Raises:
             NoSuchJob: one of them is not known; nothing was cancelled.
         """
+        _require_few(job_ids)
         jobs = [self._book.job(job_id) for job_id in job_ids]
         ends = []
         for job in jobs:
@@ -468,3 +470,8 @@ class Maintenance:
                 for name, text, value in counters
             ),
         ]
+
+
+def _require_few(job_ids: list[int]) -> None:
+    if len(job_ids) > NAMED_MAX:
+        raise BadRequest(f"at most {NAMED_MAX} jobs can be named at once, not {len(job_ids)}")

@@ -19,7 +19,7 @@ from links_kit import free_endpoint
 from actors.master import Founded, Master, found
 from actors.parts import Times
 from actors.process import Announcer
-from auth.keys import ApiKey
+from auth.keys import ApiKey, generate_api_key
 from catalog.store import Catalog
 from conf.join import Join
 from conf.settings import Settings
@@ -428,9 +428,25 @@ class RunningMaster:
             await link.wait_up()
         compactor.is_up = True
 
-    async def token(self) -> str:
-        login = Login(key_id=self._root.key_id, secret=self._root.secret)
-        return (await self.ask(login, LoggedIn)).token
+    async def token(self, key: ApiKey | None = None) -> str:
+        key = key or self._root
+        return (await self.ask(Login(key_id=key.key_id, secret=key.secret), LoggedIn)).token
+
+    async def connect_with(self, permissions: int) -> Link:
+        """A client whose key grants no more than these; the master is started again to learn of the key."""
+        key = generate_api_key()
+        await self.stop()
+        catalog = Catalog.open(self._folder / "catalog.sqlite3")
+        with catalog.transaction() as transaction:
+            transaction.add_api_key(
+                key.key_id, key.hashed, permissions=permissions, buckets=None, created_ms=1
+            )
+        catalog.close()
+        await self.start()
+        link = await self.connect("restricted", None)
+        await link.wait_up()
+        await link.request(Attach(token=await self.token(key)), timeout_s=5)
+        return link
 
     async def connect_client(self) -> None:
         async def greet(link: Link) -> None:

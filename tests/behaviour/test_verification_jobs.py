@@ -8,6 +8,7 @@ import pytest
 import trio
 from master_kit import MIB, RunningMaster, open_master, settings_with, until
 
+from auth.rights import EVERYTHING, Permission
 from catalog.store import Catalog
 from errors import BadCredentials, PermissionDenied, StaleIncarnation, Unavailable
 from transport.messages import (
@@ -22,7 +23,9 @@ from transport.messages import (
     Events,
     Jobs,
     ListEvents,
+    ListJobs,
     NeedleDamage,
+    PauseJobs,
     PollTask,
     RecordBuckets,
     RegisterCompactor,
@@ -324,6 +327,29 @@ async def test_disks_note_which_buckets_come_and_go(tmp_path: Path) -> None:
 
 
 # --- who may what ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("permissions", "may_look", "may_act"),
+    [
+        (EVERYTHING & ~(Permission.SEE_CLUSTER | Permission.MANAGE_CLUSTER), False, False),
+        (Permission.SEE_CLUSTER, True, False),
+        (Permission.SEE_CLUSTER | Permission.MANAGE_CLUSTER, True, True),
+    ],
+)
+async def test_looking_and_acting_need_their_permissions(
+    tmp_path: Path, permissions: Permission, may_look: bool, may_act: bool
+) -> None:
+    async with open_master(tmp_path) as master:
+        link = await master.connect_with(int(permissions))
+        looks = [ListJobs(), ListEvents(after=0)]
+        acts = [StartJobs(work="verify", is_all=True), PauseJobs(is_paused=True), CancelJobs(job_ids=[])]
+        for request, is_allowed in [*((look, may_look) for look in looks), *((act, may_act) for act in acts)]:
+            if is_allowed:
+                await link.request(request, timeout_s=5)
+            else:
+                with pytest.raises(PermissionDenied):
+                    await link.request(request, timeout_s=5)
 
 
 async def test_a_compactor_is_let_in_by_the_rules_of_volume_actors(tmp_path: Path) -> None:
