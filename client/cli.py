@@ -2,7 +2,8 @@
 
 Each command parses its words into places and calls the library; what it prints is in `reports.py`, how many
 files are copied at once in `transfers.py`.  The commands about space and damage are in `cli_maintenance.py`,
-those that need no running store in `cli_rescue.py`; what all of them share is in `cli_app.py`.
+those that need no running store in `cli_rescue.py`, the one that measures in `cli_bench.py`; what all of them
+share is in `cli_app.py`.
 
     exit status   0 done   1 failed (a line on standard error says why)   2 wrong usage
                   130 interrupted by Ctrl-C, 143 terminated; uploads under way were aborted
@@ -24,8 +25,9 @@ from typing import Annotated
 import trio
 from cyclopts import CycloptsError, Parameter, UnknownCommandError
 
+import client.cli_bench
 import client.cli_maintenance
-import client.cli_rescue  # noqa: F401  # like the one above: its commands join the app
+import client.cli_rescue  # noqa: F401  # like those above: its commands join the app
 from client import transfers
 from client.cli_app import NOTHING_SPECIAL, OBJECTS, STORE, Common, app, become, some
 from client.display import format_count, format_size, parse_size, parse_span, printable

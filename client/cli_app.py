@@ -68,9 +68,17 @@ class Common:
     json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False
 
     def connect(self) -> AbstractAsyncContextManager[Warehouse]:
+        return connect(self.profile_path())
+
+    def profile_path(self) -> Path | None:
+        """The profile that was named; None: the one that is found by itself.
+
+        Raises:
+            UsageError: two were named.
+        """
         if self.profile is not None and self.data is not None:
             raise UsageError("--profile and --data both name a profile: give one of them")
-        return connect(self.data / "profile.toml" if self.data is not None else self.profile)
+        return self.data / "profile.toml" if self.data is not None else self.profile
 
 
 NOTHING_SPECIAL = Common()

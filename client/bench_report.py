@@ -1,0 +1,236 @@
+"""Bench report: measurements while they run, a table at the end, and latencies as bars."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from rich.columns import Columns
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from client.bench_figures import PERCENTILES, Figures
+from client.display import format_size
+from client.reports import result_console, say_json
+
+HISTOGRAM_WIDTH = 24
+LINE_EVERY_S = 10.0
+BUSY_SHARE = 0.85  # a client process that uses so much of a core is what is being measured
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the table."""
+
+    test: str
+    size: int
+    at_once: int
+    figures: Figures
+
+
+class BenchReport:
+    """Tells of a benchmark from begin to end: progress on standard error, results on standard output.
+
+    Args:
+        is_json: one object for each measurement on standard output, as soon as it is known.
+    """
+
+    def __init__(self, *, is_json: bool) -> None:
+        self._is_json = is_json
+        self._console = Console(stderr=True)
+        self._measured: list[Measured] = []
+        self._started = 0.0
+        self._told = 0.0
+        self._seconds = 0.0
+        self._what = ""
+        self._progress: Progress | None = None
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description:<28}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[now]}"),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._progress.add_task("", total=None, now="")
+
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def begin(self, what: str, *, seconds: float = 0.0, count: int = 0) -> None:
+        """A step of so many seconds, or of so many requests, begins."""
+        self._started = self._told = time.monotonic()
+        self._seconds, self._what = seconds, what
+        if self._progress is not None:
+            total = seconds or count or None
+            self._progress.reset(self._task, description=what, total=total, completed=0, now="")
+
+    async def tick(self, figures: Figures) -> None:
+        now_s = time.monotonic()
+        latencies = figures.latencies
+        line = f"{figures.rate:,.0f}/s  p50 {format_latency(latencies.percentile(50))}"
+        line += f"  p99 {format_latency(latencies.percentile(99))}"
+        if figures.failed_count:
+            line += f"  {figures.failed_count:,} failed"
+        if self._progress is not None:
+            completed = now_s - self._started if self._seconds else latencies.count
+            self._progress.update(self._task, completed=completed, now=line)
+        elif now_s - self._told >= LINE_EVERY_S and not self._is_json:
+            self._told = now_s
+            print(f"{self._what}  {line}", file=sys.stderr)
+
+    def measured(self, one: Measured) -> None:
+        self._measured.append(one)
+        if self._is_json:
+            say_json(**json_fields(one))
+            sys.stdout.flush()
+        elif self._progress is None:
+            print(f"{title_of(one)}  {one.figures.rate:,.0f}/s", file=sys.stderr)
+
+    def sum_up(self, process_count: int) -> None:
+        """The table of what was measured, which may be less than was asked for."""
+        if self._is_json or not self._measured:
+            return
+        console = result_console()
+        console.print(figures_table(self._measured))
+        console.print()
+        blocks = [
+            Padding(Group(Text(title_of(one), "bold"), histogram(one.figures)), (0, 3, 1, 0))
+            for one in self._measured
+        ]
+        console.print(Columns(blocks))
+        for line in remarks(self._measured, process_count):
+            console.print(Text(line, "yellow"), soft_wrap=True)
+
+
+def title_of(one: Measured) -> str:
+    size = f" {format_size(one.size)}" if one.size else ""
+    return f"{one.test}{size}, {one.at_once} at once"
+
+
+def figures_table(measured: Sequence[Measured]) -> Table:
+    has_failures = any(one.figures.failed_count for one in measured)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("test", no_wrap=True, header_style="dim")
+    names = ["size", "at once", "requests", "a second", "bytes/s", *map(_percent_name, PERCENTILES), "max"]
+    for name in names + ["failed"] * has_failures:
+        table.add_column(name, no_wrap=True, header_style="dim", justify="right")
+    for one in measured:
+        figures, latencies = one.figures, one.figures.latencies
+        cells = [
+            one.test,
+            format_size(one.size) if one.size else "",
+            str(one.at_once),
+            f"{latencies.count:,}",
+            format_rate(figures.rate),
+            f"{format_size(int(figures.byte_rate))}" if figures.byte_count else "",
+            *(format_latency(latencies.percentile(percent)) for percent in PERCENTILES),
+            format_latency(latencies.max_s),
+        ]
+        if has_failures:
+            cells.append(f"{figures.failed_count:,}")
+        table.add_row(*cells, style="red" if figures.failed_count else "")
+    return table
+
+
+def histogram(figures: Figures) -> Text:
+    """A bar for each of 1, 2, 5, 10, ... of time; what lies in between reaches to the next."""
+    bars = figures.latencies.histogram()
+    count = figures.latencies.count
+    greatest = max((number for _, number in bars), default=0)
+    lines = []
+    for edge_s, number in bars:
+        bar = smooth_bar(number, greatest, HISTOGRAM_WIDTH)
+        lines.append(f"{format_latency(edge_s):>8} {bar} {number / count:6.1%}")
+    return Text("\n".join(lines))
+
+
+def smooth_bar(part: int, whole: int, width: int) -> str:
+    """`width` letters, filled in eighths; what is not nothing shows."""
+    eighths = round(part / whole * width * 8) if whole else 0
+    eighths = max(eighths, 1) if part else 0
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
+
+
+def format_latency(latency_s: float) -> str:
+    """`0.00234` as "2.34 ms": three digits."""
+    if latency_s < 1e-3:
+        return f"{latency_s * 1e6:.0f} µs"
+    if latency_s < 1:
+        ms = latency_s * 1e3
+        return f"{ms:.2f} ms" if ms < 9.995 else f"{ms:.1f} ms" if ms < 99.95 else f"{ms:.0f} ms"
+    return f"{latency_s:.2f} s"
+
+
+def format_rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 99.95 else f"{rate:.1f}"
+
+
+def _percent_name(percent: float) -> str:
+    return f"p{percent:g}"
+
+
+def remarks(measured: Sequence[Measured], process_count: int) -> list[str]:
+    """What a reader of the figures should know: who was the limit, what failed."""
+    lines = []
+    busiest = max(one.figures.cpu_share_max for one in measured)
+    if busiest >= BUSY_SHARE:
+        lines.append(
+            f"A client process was busy {busiest:.0%} of a core, so this measures the client: "
+            f"try --processes {process_count * 2}."
+        )
+    failures: dict[str, int] = {}
+    for one in measured:
+        for code, number in one.figures.failures.items():
+            failures[code] = failures.get(code, 0) + number
+    lines += [f"{number:,} requests failed: {code}" for code, number in failures.items()]
+    return lines
+
+
+def json_fields(one: Measured) -> dict[str, Any]:
+    """One flat object; latencies in milliseconds."""
+    figures, latencies = one.figures, one.figures.latencies
+    return {
+        "event": "measured",
+        "test": one.test,
+        "size": one.size,
+        "concurrency": one.at_once,
+        "request_count": latencies.count,
+        "failed_count": figures.failed_count,
+        "failures": figures.failures,
+        "elapsed_s": round(figures.elapsed_s, 4),
+        "rate": round(figures.rate, 2),
+        "byte_rate": round(figures.byte_rate),
+        "entry_count": figures.entry_count,
+        "mean_ms": _ms(latencies.sum_s / latencies.count if latencies.count else 0.0),
+        **{
+            f"{_percent_name(percent).replace('.', '_')}_ms": _ms(latencies.percentile(percent))
+            for percent in PERCENTILES
+        },
+        "max_ms": _ms(latencies.max_s),
+        "client_cpu_s": round(figures.cpu_s, 3),
+        "histogram": [
+            {"from_ms": _ms(edge_s), "request_count": number} for edge_s, number in latencies.histogram()
+        ],
+    }
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1e3, 4)
