@@ -166,13 +166,12 @@ class Copy:
         """Make the ids void that are dead, and of which nothing was carried."""
         self._target.sync()
         ranges: list[tuple[int, int]] = []
-        first_id, id_max = 1, max(self._index.header().tally.needle_id_max, 1)
-        while first_id <= id_max:
+        first_id = 1
+        # To the end of the entries: the greatest id in the header is that of a checkpoint, maybe an old one.
+        while present := list(self._index.words(first_id, IDS_AT_ONCE)):
             carried = list(self._target.words(first_id, IDS_AT_ONCE))
             carried += [0] * (IDS_AT_ONCE - len(carried))
-            for needle_id, (word, new) in enumerate(
-                zip(self._index.words(first_id, IDS_AT_ONCE), carried, strict=False), first_id
-            ):
+            for needle_id, (word, new) in enumerate(zip(present, carried, strict=False), first_id):
                 if word & FLAG_DELETED and not new and word & OFFSET_MASK < self.upto:
                     if ranges and ranges[-1][1] == needle_id - 1:
                         ranges[-1] = (ranges[-1][0], needle_id)

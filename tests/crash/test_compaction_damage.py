@@ -9,6 +9,7 @@ from auditor import DIRECTORY, UUID, make_volume
 
 from errors import DiskFull, GenerationMismatch, NeedleCorrupt, NeedleVoid, NoRoomToCompact, NoSuchNeedle
 from simdisk import SimDisk
+from storage import compaction
 from storage.compaction import Copy
 from storage.files import data_path
 from storage.needle import (
@@ -347,3 +348,24 @@ def test_uploads_under_way_move_over_with_the_switch() -> None:
     assert volume.recovery.damages == ()
     assert bytes(volume.read(63).data) == data
     assert bytes(volume.read(70).data) == b"in between"
+
+
+def test_ids_that_died_after_the_last_checkpoint_are_void_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "IDS_AT_ONCE", 16)
+    monkeypatch.setattr(compaction, "FOLLOW_MIN", 1)
+    disk = SimDisk()
+    volume = filled(disk)
+    upto = volume.begin_compaction()
+    volume.append(40, metadata_of(40), b"dead", stamp=400)
+    volume.delete(40, stamp=401)
+    volume.delete(50, stamp=402)  # was never written
+    volume.sync()  # and no checkpoint: the header of the index knows of neither
+    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=volume.generation, upto=upto, horizon=1 << 60)
+    while copy.step():
+        pass
+    copy.close()
+    assert copy.upto > upto
+    Successor(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+    for needle_id in (40, 50):
+        with pytest.raises(NeedleVoid):
+            volume.append(needle_id, metadata_of(needle_id), b"late", stamp=500)
