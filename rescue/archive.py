@@ -160,9 +160,8 @@ def _unpack(path: Path, folder: Path) -> Manifest:
 
 def _is_member(entry: tarfile.TarInfo) -> bool:
     """A plain file in one of the places that a backup has; nothing that could lead out of its folder."""
-    folder, _, name = entry.name.rpartition("/")
-    is_named_well = name not in ("", ".", "..") and folder in ("", KEYS_FOLDER)
-    return entry.isreg() and is_named_well
+    name = entry.name.removeprefix(f"{KEYS_FOLDER}/")
+    return entry.isreg() and "/" not in name and name not in ("", ".", "..")
 
 
 def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:

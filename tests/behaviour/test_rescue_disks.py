@@ -516,7 +516,9 @@ def test_a_backup_that_was_cut_off_is_refused(data: Path, backup: Path) -> None:
         restore(backup, data, QUIET)
 
 
-@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "keys/../../evil", "keys/a/b"])
+@pytest.mark.parametrize(
+    "name", ["../evil", "/etc/evil", "/warehouse-evil", "keys/../../evil", "keys/a/b", "keys//evil"]
+)
 def test_a_backup_cannot_write_outside_its_folder(data: Path, tmp_path: Path, name: str) -> None:
     crafted = tmp_path / "crafted.tar"
     manifest = {
@@ -534,8 +536,11 @@ def test_a_backup_cannot_write_outside_its_folder(data: Path, tmp_path: Path, na
     (tmp_path / "evil").write_text("evil")
     with tarfile.open(crafted, "w") as tar:
         tar.add(tmp_path / "manifest.json", "manifest.json")
-        tar.add(tmp_path / "evil", name)
-    with pytest.raises(BackupCorrupt):
+        entry = tar.gettarinfo(tmp_path / "evil")
+        entry.name = name  # as it is: `add` would take a slash at its start away
+        with (tmp_path / "evil").open("rb") as content:
+            tar.addfile(entry, content)
+    with pytest.raises(BackupCorrupt, match="which its manifest does not name"):
         restore(crafted, data, QUIET)
 
 
