@@ -427,14 +427,16 @@ def _add_garbage(new: NewCatalog, survey: Survey, choice: Choice) -> int:
 def _put_in_place(fresh: Path, path: Path) -> str | None:
     """Rename the new catalog to its name; returns where the old one went."""
     with writing(f"cannot put the new catalog in place of {path}"):
-        aside = move_aside([path], "before-rebuild") if path.exists() else None
+        aside = move_aside([path], "before-rebuild")
         os.replace(fresh, path)
         sync_folder(path.parent)
-    return str(aside) if aside else None
+    return str(aside) if aside.exists() else None
 
 
 def move_aside(paths: Sequence[Path], why: str) -> Path:
     """Give what is there another name, an SQLite file's log with it; returns the new name of the first.
+
+    A log that is there alone goes, too: SQLite would put its pages into whatever gets the file's name.
 
     Raises:
         OSError: as the system gave it.
@@ -443,7 +445,7 @@ def move_aside(paths: Sequence[Path], why: str) -> Path:
     while any(path.with_name(f"{path.name}.{label}").exists() for path in paths):
         label += "-1"
     for path in paths:
-        # The log first: one that stayed behind would be taken for that of the next file of this name.
+        # The log first: were we killed in between, one that stayed behind would be the next file's.
         for suffix in ("-wal", "-shm"):
             log = path.with_name(path.name + suffix)
             if log.exists():

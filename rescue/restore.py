@@ -177,8 +177,9 @@ def _put_in_place(backup: Backup, path: Path) -> list[str]:
             if keys.exists():
                 moved.append(str(move_aside([keys], "before-restore")))
             os.rename(backup.keys, keys)
-        if path.exists():
-            moved.append(str(move_aside([path], "before-restore")))
+        aside = move_aside([path], "before-restore")
+        if aside.exists():
+            moved.append(str(aside))
         os.rename(backup.catalog, path)
         sync_folder(path.parent)
     return moved

@@ -598,3 +598,31 @@ def test_a_catalog_of_a_later_release_is_not_replaced(data: Path, backup: Path) 
     connection.close()
     with pytest.raises(SchemaNewer):
         rebuilt(data, replace=True)
+
+
+def leave_only_the_log(catalog: Path) -> None:
+    """A killed master's catalog was moved away, and its log was not."""
+    writer = sqlite3.connect(catalog, isolation_level=None)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("DELETE FROM objects")
+    log = catalog.with_name("catalog.sqlite3-wal").read_bytes()
+    writer.close()
+    catalog.unlink()
+    catalog.with_name("catalog.sqlite3-wal").write_bytes(log)
+
+
+def test_the_log_of_a_catalog_that_is_gone_does_not_get_into_the_rebuilt_one(data: Path, disk: Disk) -> None:
+    disk.put(1, "key", b"x", 10)
+    disk.close()
+    rebuilt(data)
+    leave_only_the_log(data / "master" / "catalog.sqlite3")
+    assert rebuilt(data).objects == 1
+    assert keys_in(data) == ["key"]
+
+
+def test_the_log_of_a_catalog_that_is_gone_does_not_get_into_the_restored_one(
+    data: Path, backup: Path
+) -> None:
+    leave_only_the_log(data / "master" / "catalog.sqlite3")
+    restore(backup, data, QUIET)
+    assert keys_in(data) == ["key"]
