@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from catalog.bookkeeping import WAS_COMMITTED
 from catalog.driver import name_error
 from catalog.rows import (
     API_KEY_COLUMNS,
@@ -99,6 +100,29 @@ def read_catalog_facts(path: Path) -> CatalogFacts:
             ),
             problems=problems,
         )
+
+
+class Doomed(msgspec.Struct, frozen=True):
+    """A needle that the catalog had given up and that perhaps has no tombstone yet."""
+
+    volume_uuid: str
+    needle_id: int
+    stamp: int
+    reason: str  # as in the outbox: "deleted" says that the whole object was, at `stamp`
+
+
+def read_doomed(path: Path) -> Iterator[Doomed]:
+    """The outbox of an existing catalog.  However old that is, what it gave up never counts again.
+
+    Raises:
+        CatalogCorrupt, ReadFailed: it cannot be read (any more); what came before is true all the same.
+    """
+    with _opened(path) as connection:
+        for columns in connection.execute(
+            "SELECT uuid, needle_id, stamp, reason FROM outbox JOIN volumes ON volumes.id = volume_id"
+            f" WHERE reason IN {tuple(WAS_COMMITTED)}"
+        ):
+            yield Doomed(*columns)
 
 
 @contextmanager

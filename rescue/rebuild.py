@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from catalog.rebuilding import NewCatalog
-from catalog.remains import CatalogFacts, read_catalog_facts
+from catalog.remains import CatalogFacts, Doomed, read_catalog_facts, read_doomed
 from catalog.rows import ChunkRow, ObjectRow, unpack_map
 from catalog.store import hold_lock
 from errors import CatalogExists, DisksMissing, ReadFailed, SchemaNewer, StoreError
@@ -195,7 +195,7 @@ def rebuild_held(
         if options.indexes:
             _make_indexes(disks, report, progress)
         with Staging(path.parent) as staging:
-            survey = take_survey(disks, staging, progress)
+            survey = take_survey(disks, staging, progress, doomed=_doomed_in(path, report))
             fresh = path.with_name(path.name + ".rebuilding")
             fresh.unlink(missing_ok=True)  # of a rebuild that was interrupted: the catalog's lock is ours
             with NewCatalog(fresh) as new:
@@ -220,6 +220,16 @@ def _remains_of(path: Path, report: RebuildReport) -> CatalogFacts | None:
         return None
     report.remarks += known.problems
     return known
+
+
+def _doomed_in(path: Path, report: RebuildReport) -> Iterator[Doomed]:
+    """What the old catalog had given up: where its disk was offline or sealed, no volume tells of it."""
+    if not path.exists():
+        return
+    try:
+        yield from read_doomed(path)
+    except StoreError as error:
+        report.remarks.append(f"some deletions in the old catalog may be unknown: {error.message}")
 
 
 def _named(disk: HeldDisk) -> HeldDisk:
@@ -316,6 +326,10 @@ def _fill(
             reason = "aborted" if is_incomplete else "void"
             new.add_garbage(volume_id, needle_id_of(part.place), part.stamp, reason)
             report.garbage_needles += 1
+    for place, stamp, reason in survey.staging.doomed():
+        volume_id = survey.volumes[volume_number_of(place)].facts.volume_id
+        new.add_garbage(volume_id, needle_id_of(place), stamp, reason)
+        report.garbage_needles += 1
     _tell(survey, report, disks)
 
 

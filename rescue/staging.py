@@ -4,6 +4,7 @@ Filled volume by volume, in any order of records; then `settle` derives from it 
 
     needles    every needle with readable metadata; its place is (number of the volume << 32) + needle id
     graves     places with a tombstone; with a stamp when that says that the object was deleted
+    doomed     places that an old catalog had given up; there may be no tombstone yet
     restamps   places with a later stamp
     kills      the latest deletion of each (bucket_id, key): versions up to that stamp are dead
     versions   living needles that are a whole object, and complete uploads, newest first within each key
@@ -41,6 +42,7 @@ CREATE TABLE needles (
     upload_id INTEGER, chunk_index INTEGER, chunk_count INTEGER, object_size INTEGER
 );
 CREATE TABLE graves (place INTEGER PRIMARY KEY, last_stamp INTEGER);
+CREATE TABLE doomed (place INTEGER PRIMARY KEY, stamp INTEGER, reason TEXT);
 CREATE TABLE restamps (place INTEGER PRIMARY KEY, stamp INTEGER);
 CREATE TABLE kills (bucket_id INTEGER, key TEXT, stamp INTEGER, PRIMARY KEY (bucket_id, key)) WITHOUT ROWID;
 CREATE TABLE versions (
@@ -65,6 +67,7 @@ _PUT_GRAVE: Final = (
     "INSERT INTO graves VALUES (?, ?) ON CONFLICT (place) DO UPDATE SET"
     " last_stamp = max(coalesce(last_stamp, excluded.last_stamp), coalesce(excluded.last_stamp, last_stamp))"
 )
+_PUT_DOOMED: Final = "INSERT OR IGNORE INTO doomed VALUES (?, ?, ?)"
 _PUT_RESTAMP: Final = (
     "INSERT INTO restamps VALUES (?, ?) ON CONFLICT (place) DO UPDATE SET stamp = max(stamp, excluded.stamp)"
 )
@@ -213,6 +216,15 @@ class Staging:
         """
         self._add(_PUT_GRAVE, (place, last_stamp))
 
+    def add_doomed(self, place: int, stamp: int, reason: str) -> None:
+        """A needle that is dead, whether or not it has a tombstone yet.
+
+        Args:
+            reason: "deleted": its object was, at `stamp`.
+        """
+        self._add(_PUT_DOOMED, (place, stamp, reason))
+        self.add_grave(place, stamp if reason == "deleted" else None)
+
     def add_restamp(self, place: int, stamp: int) -> None:
         self._add(_PUT_RESTAMP, (place, stamp))
 
@@ -275,6 +287,10 @@ class Staging:
         order = " ORDER BY upload_id, chunk_index, is_damaged, stamp DESC, place"
         for row in self._select(f"SELECT * FROM parts{where}{order}", parameters):
             yield Part(*(row[:2] + (bool(row[2]),) + row[3:]))
+
+    def doomed(self) -> Iterator[tuple[int, int, str]]:
+        """Place, stamp and reason of what an old catalog had given up and a volume still has."""
+        yield from self._select("SELECT d.* FROM doomed d JOIN needles n ON n.place = d.place")
 
     def has_living(self, bucket_id: int) -> bool:
         """Is there a version in this bucket that was not deleted?"""

@@ -10,12 +10,13 @@ Memory is bounded, whatever the disks hold: what is found goes into the staging.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
+from catalog.remains import Doomed
 from errors import DiskInUse, DiskMismatch, FormatUnsupported, NoSuchVolume, ReadFailed, StoreError
 from rescue.choosing import (
     BucketFacts,
@@ -27,7 +28,7 @@ from rescue.choosing import (
 )
 from rescue.console import Progress
 from rescue.reading import Buckets, LostNeedle, VolumeRead, VolumeReader
-from rescue.staging import Part, Staging
+from rescue.staging import Part, Staging, place_of
 from storage.disk import Disk, OsDisk
 from storage.files import data_path, load_facts, volume_directory, volume_ids
 from storage.identity import DiskLock, read_identity
@@ -173,9 +174,13 @@ class Survey:
                     yield part, True
 
 
-def take_survey(disks: Sequence[HeldDisk], staging: Staging, progress: Progress) -> Survey:
+def take_survey(
+    disks: Sequence[HeldDisk], staging: Staging, progress: Progress, *, doomed: Iterable[Doomed] = ()
+) -> Survey:
     """Read every volume of these disks.
 
+    Args:
+        doomed: what is dead though its volume may not say so.
     Raises:
         DiskMismatch: two disks hold the same volume.
         DiskFull, WriteFailed: the staging has no room.
@@ -204,6 +209,10 @@ def take_survey(disks: Sequence[HeldDisk], staging: Staging, progress: Progress)
             survey.bad_volumes.append(BadVolume(facts.volume_id, str(holder.root), error.message))
         done += size
     progress.begin("sorting", 0)
+    numbers = {volume.facts.uuid: number for number, volume in enumerate(survey.volumes)}
+    for needle in doomed:
+        if (number := numbers.get(needle.volume_uuid)) is not None:
+            staging.add_doomed(place_of(number, needle.needle_id), needle.stamp, needle.reason)
     _settle(survey, buckets)
     return survey
 

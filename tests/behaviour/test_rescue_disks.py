@@ -626,3 +626,27 @@ def test_the_log_of_a_catalog_that_is_gone_does_not_get_into_the_restored_one(
     leave_only_the_log(data / "master" / "catalog.sqlite3")
     restore(backup, data, QUIET)
     assert keys_in(data) == ["key"]
+
+
+def test_what_waits_for_its_tombstone_stays_dead_where_the_old_catalog_still_tells(
+    data: Path, disk: Disk, opened: list[Catalog]
+) -> None:
+    """Its disk is offline, or sealed: nothing on it says that the object was deleted."""
+    disk.put(1, "older", b"x", 5)
+    disk.put(2, "deleted", b"x", 10)
+    disk.put(3, "kept", b"x", 11)
+    disk.close()
+    rebuilt(data)
+    path = data / "master" / "catalog.sqlite3"
+    catalog = Catalog.open(path)
+    with catalog.transaction() as transaction:
+        assert transaction.delete_objects(PHOTOS, ["deleted", "older"], stamp=20) == [True, True]
+    catalog.close()
+    back_up(data / "backup.tar", data, QUIET)
+    report = rebuilt(data, replace=True)
+    assert keys_in(data) == ["kept"]
+    assert report.garbage_needles == 2
+    restore(data / "backup.tar", data, QUIET)
+    assert keys_in(data) == ["kept"]
+    opened.append(Catalog.open(path))
+    assert opened[0].outbox(1, 10) == [(1, 20, True), (2, 20, True)], "they still get their tombstones"
