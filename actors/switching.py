@@ -77,10 +77,15 @@ class Switching:
     async def _drop(self, line: CommitLine) -> None:
         volume = line.volume
         successor = self._successors.pop(volume.volume_id, None)
-        if successor is not None:
-            await trio.to_thread.run_sync(successor.abandon)
-        else:
-            await trio.to_thread.run_sync(remove_leftovers, self._disk, volume.directory, volume.generation)
+        # To the end, also when the time of the request is over: a volume keeps a successor that nobody
+        # has abandoned, and takes no other.
+        with trio.CancelScope(shield=True):
+            if successor is not None:
+                await trio.to_thread.run_sync(successor.abandon)
+            else:
+                await trio.to_thread.run_sync(
+                    remove_leftovers, self._disk, volume.directory, volume.generation
+                )
 
     async def _switch(self, line: CommitLine, generation: int, upto: int) -> Progress:
         volume = line.volume
