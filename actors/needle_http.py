@@ -381,6 +381,8 @@ class NeedleHttp:
             stamp = self._clock.tick(time.time_ns() // 1_000_000)
             return extent.finish(stamp=stamp, crc=crc), stamp
         except BaseException:
+            with trio.CancelScope(shield=True):
+                await line.pass_gate()
             extent.abort()
             raise
 

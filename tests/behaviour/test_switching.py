@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from test_commit_line import ScriptedLink
 
 from actors.commit_line import CommitLine
+from actors.needle_http import NeedleHttp
 from actors.switching import Switching
-from errors import WriteFailed
+from auth.tokens import DataTokenVerifier
+from errors import LengthMismatch, WriteFailed
 from storage.compaction import Copy
 from storage.disk import OsDisk
 from storage.files import volume_directory
@@ -19,6 +22,7 @@ from storage.needle import NeedleMetadata
 from storage.stamp import StampClock
 from storage.successor import Successor
 from storage.volume import Volume
+from transport.http_client import HttpPool
 
 UUID = "0f14d0ab-9605-4a62-a9e4-5ed26688389b"
 DIRECTORY = volume_directory(1)
@@ -74,3 +78,54 @@ async def test_a_switch_that_fails_when_its_time_is_over_is_given_up_all_the_sam
     upto = site.copy()
     assert (await site.switching.switch(site.line, generation=2, upto=upto)).is_done
     assert (site.volume.generation, site.volume.figures().dead_bytes) == (2, 0)
+
+
+class BrokenExchange:
+    """A client that breaks its upload off when it is told to."""
+
+    def __init__(self) -> None:
+        self.is_over = trio.Event()
+
+    async def read_into(self, view: memoryview) -> int:
+        await self.is_over.wait()
+        return 0
+
+
+async def test_an_upload_that_ends_during_a_switch_does_not_keep_the_other_requests_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, exchange = Site(tmp_path), BrokenExchange()
+    http = NeedleHttp(
+        lines={},
+        broken={},
+        verifier=DataTokenVerifier("disk", {}),
+        clock=StampClock(),
+        pool=HttpPool(connections_max=1),
+        is_ready=lambda: True,
+        render_metrics=lambda: b"",
+    )
+    publish, pauses = Successor._publish, trio.Event()
+
+    def publish_slowly(successor: Successor) -> str | None:
+        trio.from_thread.run_sync(exchange.is_over.set)
+        time.sleep(0.5)
+        return publish(successor)
+
+    async def upload() -> None:
+        metadata = NeedleMetadata("b", 1, "large", 0)
+        with pytest.raises(LengthMismatch):
+            await http._put_large(exchange, site.line, 3, metadata, 5_000_000, None)  # type: ignore[arg-type]
+        pauses.set()
+
+    longest = 0.0
+    monkeypatch.setattr(Successor, "_publish", publish_slowly)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(upload)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(lambda: site.switching.switch(site.line, generation=2, upto=site.copy()))
+        while not pauses.is_set():
+            before = trio.current_time()
+            await trio.sleep(0.01)
+            longest = max(longest, trio.current_time() - before)
+    assert longest < 0.3
+    assert (site.volume.generation, site.volume.figures().in_flight_bytes) == (2, 0)
