@@ -385,6 +385,12 @@ class CatalogExists(SetupError):
     code = "catalog_exists"
 
 
+class CatalogMissing(SetupError):
+    """Disks hold volumes and the catalog that knows them is gone: a new one would number others like them."""
+
+    code = "catalog_missing"
+
+
 class DisksMissing(SetupError):
     """Some disks that the store is known to have were not given: their objects would be left out."""
 

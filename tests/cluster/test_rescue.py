@@ -127,6 +127,11 @@ async def test_a_lost_catalog_is_made_anew_from_the_volumes(tmp_path: Path, is_k
             store.kill()
     for path in (data / "master").glob("catalog.sqlite3*"):
         path.unlink()
+    refused = subprocess.run(
+        [sys.executable, "-m", "actors.cluster", "--data", data], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("(catalog_missing)\n"), "an empty catalog would number volumes anew"
     report = report_of("rebuild", "--data", data)
     assert report["objects"] == len(objects)
     assert report["bytes"] == sum(map(len, objects.values()))
