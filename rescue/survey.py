@@ -32,7 +32,7 @@ from rescue.staging import Part, Staging, place_of
 from storage.disk import Disk, OsDisk
 from storage.files import data_path, load_facts, volume_directory, volume_ids
 from storage.identity import DiskLock, read_identity
-from storage.superblock import VolumeFacts
+from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 
 INCOMPLETE_NAMED_MAX = 10_000  # incomplete uploads in a report; all are counted
 
@@ -219,8 +219,7 @@ def take_survey(
 
 def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldDisk, VolumeFacts, int]]:
     """Every volume that can be opened, with the size of its data file."""
-    found: list[tuple[HeldDisk, VolumeFacts, int]] = []
-    holders: dict[int, HeldDisk] = {}
+    found: dict[int, tuple[HeldDisk, VolumeFacts, int]] = {}
     for holder in disks:
         try:
             volumes = volume_ids(holder.disk)
@@ -242,14 +241,17 @@ def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldD
             except OSError as error:
                 survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), str(error)))
                 continue
-            if volume_id in holders:
+            # A store that was started without its catalog has numbered volumes anew.  What it put nothing
+            # into gives way to the volume that had the number before.
+            other, _, other_size = found.get(volume_id, (holder, facts, 0))
+            if other_size > SUPERBLOCK_SIZE and size > SUPERBLOCK_SIZE:
                 raise DiskMismatch(
-                    f"volume {volume_id} is on {holders[volume_id].root} and on {holder.root}: one of them"
-                    " is a copy; give one only"
+                    f"volume {volume_id} is on {other.root} and on {holder.root}: one of them is a copy; give"
+                    " one only"
                 )
-            holders[volume_id] = holder
-            found.append((holder, facts, size))
-    return found
+            if size > other_size:
+                found[volume_id] = (holder, facts, size)
+    return list(found.values())
 
 
 def _size(holder: HeldDisk, directory: str, facts: VolumeFacts) -> int:

@@ -342,6 +342,19 @@ def test_a_volume_that_is_on_two_disks_is_refused(data: Path, disk: Disk) -> Non
         rebuilt(data)
 
 
+@pytest.mark.parametrize("is_first", [False, True])
+def test_an_empty_volume_gives_way_to_the_one_that_had_its_number(
+    data: Path, disk: Disk, is_first: bool
+) -> None:
+    """A store that was started once without its catalog made it: the data is not out of reach for that."""
+    disk.put(1, "key", b"x", 10)
+    disk.close()
+    other = Disk(data.parent / "other", 1)
+    other.close()
+    other.root.rename(data / ("disk-0" if is_first else "disk-2"))
+    assert rebuilt(data).objects == 1
+
+
 def test_a_copy_of_a_disk_in_its_place_can_be_read(data: Path, disk: Disk) -> None:
     disk.put(1, "key", b"x", 10)
     disk.close()
