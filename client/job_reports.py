@@ -31,6 +31,8 @@ from errors import from_code
 from transport.messages import Job, Jobs
 
 BAR_WIDTH = 16
+NARROW_BAR_WIDTH = 8
+WIDE = 96  # columns that a row takes in full
 LINE_EVERY_S = 10.0
 JSON_EVERY_S = 1.0
 BARS_LEAST = 3
@@ -93,13 +95,16 @@ class JobReport:
         """Nobody waits for these jobs."""
         if not self._is_json:
             for job in self._jobs:
-                say(f"volume {job.volume_id}  {_NOUN[job.work]} {job.state}, as job {job.job_id}")
+                state = "queued" if job.state == "queued" else "started"
+                say(f"volume {job.volume_id}  {_NOUN[job.work]} {state}, as job {job.job_id}")
 
     def progress(self, answer: Jobs) -> None:
         self._jobs = answer.jobs
         if self._live is not None:
             room = max(self._console.height - 3, BARS_LEAST)
-            self._live.update(jobs_view(answer.jobs, answer.is_paused, room), refresh=True)
+            is_narrow = self._console.width < WIDE
+            view = jobs_view(answer.jobs, answer.is_paused, room, is_narrow=is_narrow)
+            self._live.update(view, refresh=True)
             return
         for job in answer.jobs:
             if not job.is_over:
@@ -214,6 +219,8 @@ def time_left_s(job: Job) -> float | None:
 def progress_line(job: Job, is_paused: bool) -> str:
     """How far it is, in words."""
     parts = [activity_of(job, is_paused)]
+    if is_paused and not job.is_over:
+        parts = ["paused until warehouse compact --resume"]
     if job.total_bytes:
         share = format_share(job.done_bytes, job.total_bytes)
         parts.append(f"{share} of {format_size(job.total_bytes)}")
@@ -257,12 +264,14 @@ def _damage(count: int) -> str:
     return format_count(count, "damaged needle") if count else "no damage"
 
 
-def jobs_view(jobs: Sequence[Job], is_paused: bool, row_max: int) -> RenderableType:
+def jobs_view(
+    jobs: Sequence[Job], is_paused: bool, row_max: int, *, is_narrow: bool = False
+) -> RenderableType:
     """A bar a volume; where there are too many for the window, those that run and a count of the others."""
     shown = jobs
     if len(jobs) > row_max:
         shown = [job for job in jobs if job.state != "queued" and not job.is_over][: row_max - 1]
-    rows: list[RenderableType] = [jobs_table(shown, is_paused)]
+    rows: list[RenderableType] = [jobs_table(shown, is_paused, is_narrow=is_narrow)]
     if len(shown) < len(jobs):
         queued, over = (sum(job.state == "queued" for job in jobs), sum(job.is_over for job in jobs))
         rows.append(Text(f"and {queued} queued, {over} over", "dim"))
@@ -271,12 +280,18 @@ def jobs_view(jobs: Sequence[Job], is_paused: bool, row_max: int) -> RenderableT
     return Group(*rows)
 
 
-def jobs_table(jobs: Iterable[Job], is_paused: bool, *, indent: str = "") -> Table:
+def jobs_table(jobs: Iterable[Job], is_paused: bool, *, indent: str = "", is_narrow: bool = False) -> Table:
+    """A row a job: how far it is, how fast, and how long it will take.
+
+    Args:
+        is_narrow: less of a bar and fewer words, so that the end of the row is seen in 80 columns.
+    """
+    bar_width = NARROW_BAR_WIDTH if is_narrow else BAR_WIDTH
     table = Table.grid(padding=(0, 2, 0, 0))
     for width in (
         0,
         len("compacting"),
-        BAR_WIDTH,
+        bar_width,
     ):  # the same in every state: a table that jumps is hard to read
         table.add_column(no_wrap=True, min_width=width)
     table.add_column(no_wrap=True, min_width=len("100%"), justify="right")
@@ -290,20 +305,21 @@ def jobs_table(jobs: Iterable[Job], is_paused: bool, *, indent: str = "") -> Tab
         table.add_row(
             f"{indent}volume {job.volume_id}",
             activity_of(job, is_paused),
-            Text(block_bar(job.done_bytes, job.total_bytes, BAR_WIDTH), style or "cyan"),
+            Text(block_bar(job.done_bytes, job.total_bytes, bar_width), style or "cyan"),
             format_share(job.done_bytes, job.total_bytes) if job.total_bytes else "",
-            Text(_amounts(job, is_paused), overflow="ellipsis", no_wrap=True),
+            Text(_amounts(job, is_paused, is_narrow), overflow="ellipsis", no_wrap=True),
             style=style,
         )
     return table
 
 
-def _amounts(job: Job, is_paused: bool) -> str:
+def _amounts(job: Job, is_paused: bool, is_narrow: bool) -> str:
     if job.state == "done" and not job.message:
         return _damage(job.damaged_count) if job.work == "verify" else f"{format_size(job.freed_bytes)} freed"
     if not job.total_bytes or job.is_over:
         return printable(job.message)
-    parts = [f"{format_size(job.done_bytes)} of {format_size(job.total_bytes)}"]
+    done = "" if is_narrow else f"{format_size(job.done_bytes)} "  # the percentage says it, too
+    parts = [f"{done}of {format_size(job.total_bytes)}"]
     if not is_paused and job.state != "switching" and (left_s := time_left_s(job)) is not None:
         parts += [f"{format_size(int(job.bytes_per_s))}/s", f"{format_span(left_s)} left"]
     elif job.message:

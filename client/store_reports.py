@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -21,13 +21,16 @@ from client.display import (
     format_time,
     printable,
 )
-from client.job_reports import jobs_table
+from client.job_reports import WIDE, jobs_table
 from client.reports import plain, result_console, say_json
 from transport.messages import DiskStatus, Event, NeedleDamage, Status, VolumeReport, VolumeStatus
 
 BAR_WIDTH = 16
 SMALL_BAR_WIDTH = 5
+ENDLESS = 1000  # columns
 DAMAGES_SHOWN = 5
+_FIGURES = ("needles", "live", "dead", "wasted", "damaged")
+_VOLUME_COLUMNS = ("volume", "disk", "gen", "state", "filled", *_FIGURES, "verified")
 _HEALTH_STYLES = {"ok": "green", "degraded": "yellow", "down": "bold red"}
 _ALARMING = ("damage", "failed", "sealed", "unreadable")  # parts of the names of events
 _NOTABLE = ("offline", "unreachable", "missed", "restarted", "requeued", "paused")
@@ -46,7 +49,8 @@ def print_status(status: Status, *, is_json: bool) -> None:
     for disk in status.disks:
         console.print(_disk_line(disk, status.compactors), overflow="ellipsis", no_wrap=True)
         if disk.volumes:
-            console.print(_disk_table(disk, _damaged_counts(status)))
+            counts = _damaged_counts(status)
+            _print_widest(console, (_disk_table(disk, counts, width) for width in (BAR_WIDTH, 8, 0)))
             _print_jobs(console, disk.volumes, status.is_paused, indent="  ")
 
 
@@ -129,18 +133,28 @@ def _damaged_counts(status: Status) -> Counter[int]:
     return counts
 
 
-def _disk_table(disk: DiskStatus, damaged_counts: Counter[int]) -> Table:
+def _print_widest(console: Console, tables: Iterable[Table]) -> None:
+    """Print the first table that fits the window, or else the last one, cut short."""
+    endless = console.options.update_width(ENDLESS)
+    for table in tables:
+        if console.measure(table, options=endless).maximum <= console.width:
+            break
+    console.print(table)
+
+
+def _disk_table(disk: DiskStatus, damaged_counts: Counter[int], bar_width: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("  volume", "state", "filled", "", "needles", "wasted", ""):
         table.add_column(name, no_wrap=True, header_style="dim")
     for volume in disk.volumes:
         report = volume.report
         damaged_count = damaged_counts[report.volume_id]
+        capacity = f" of {format_size(report.capacity)}" if bar_width else ""
         table.add_row(
             f"  {report.volume_id}",
             _volume_state(volume, disk, damaged_count),
-            fill_bar(report.file_size, report.capacity, BAR_WIDTH),
-            f"{format_size(report.file_size)} of {format_size(report.capacity)}",
+            fill_bar(report.file_size, report.capacity, bar_width).lstrip(" "),
+            f"{format_size(report.file_size)}{capacity}",
             f"{report.live_count:,}",
             format_size(report.dead_bytes),
             format_share(report.dead_bytes, report.file_size),
@@ -164,7 +178,7 @@ def _volume_state(volume: VolumeStatus, disk: DiskStatus, damaged_count: int) ->
 def _print_jobs(console: Console, volumes: Iterable[VolumeStatus], is_paused: bool, indent: str = "") -> None:
     jobs = [volume.job for volume in volumes if volume.job is not None]
     if jobs:
-        console.print(jobs_table(jobs, is_paused, indent=indent))
+        console.print(jobs_table(jobs, is_paused, indent=indent, is_narrow=console.width < WIDE))
 
 
 # --- volumes --------------------------------------------------------------------------------------
@@ -183,7 +197,10 @@ def print_volumes(status: Status, *, is_json: bool, now_s: float) -> None:
         return
     console = result_console()
     volumes = [volume for volume, _ in _volumes_of(status.disks)]
-    console.print(_volumes_table(status, now_s))
+    least = ("gen", "dead", "live")  # what a narrow window goes without, and in which order
+    tables = [_volumes_table(status, now_s, SMALL_BAR_WIDTH, ())]
+    tables += [_volumes_table(status, now_s, 0, least[:count]) for count in range(len(least) + 1)]
+    _print_widest(console, tables)
     console.print(_volumes_sum([volume.report for volume in volumes], status))
     for report in (volume.report for volume in volumes if volume.report.sealed_cause is not None):
         cause = printable(report.sealed_cause or "")
@@ -219,31 +236,34 @@ def _volumes_of(disks: Iterable[DiskStatus]) -> list[tuple[VolumeStatus, DiskSta
     return sorted(found, key=lambda pair: pair[0].report.volume_id)
 
 
-def _volumes_table(status: Status, now_s: float) -> Table:
+def _volumes_table(status: Status, now_s: float, bar_width: int, left_out: Collection[str]) -> Table:
     damaged_counts = _damaged_counts(status)
     has_damage = any(damaged_counts.values())
+    left_out = left_out if has_damage else (*left_out, "damaged")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("volume", "disk", "gen", "state", "filled"):
-        table.add_column(name, no_wrap=True, header_style="dim")
-    for name in ("needles", "live", "dead", "wasted", *(["damaged"] if has_damage else [])):
-        table.add_column(name, no_wrap=True, header_style="dim", justify="right")
-    table.add_column("verified", no_wrap=True, header_style="dim")
+    for name in _VOLUME_COLUMNS:
+        if name not in left_out:
+            justify: JustifyMethod = "right" if name in _FIGURES else "left"
+            table.add_column(name, no_wrap=True, header_style="dim", justify=justify)
     for volume, disk in _volumes_of(status.disks):
         report = volume.report
         damaged_count = damaged_counts[report.volume_id]
         share = format_share(report.dead_bytes, report.file_size)
-        table.add_row(
+        cells = (
             str(report.volume_id),
             printable(disk.name),
             str(report.generation),
             "offline" if not disk.is_online else volume.state,
-            fill_bar(report.file_size, report.capacity, SMALL_BAR_WIDTH),
+            fill_bar(report.file_size, report.capacity, bar_width).lstrip(" "),
             f"{report.live_count:,}",
             format_size(report.live_bytes),
             f"{report.dead_count:,}",
             f"{format_size(report.dead_bytes)} {share:>3}",
-            *([f"{damaged_count:,}"] if has_damage else []),
+            f"{damaged_count:,}",
             _verified(volume, now_s),
+        )
+        table.add_row(
+            *(cell for name, cell in zip(_VOLUME_COLUMNS, cells, strict=True) if name not in left_out),
             style="red" if _is_troubled(report, disk, damaged_count) else "",
         )
     return table

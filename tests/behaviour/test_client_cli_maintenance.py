@@ -220,7 +220,7 @@ async def test_whoever_waits_is_told_of_a_pause(store: FakeStore, run: Run) -> N
 
     store.upkeep.on_poll = end_the_pause
     ran = await run("compact", "1")
-    assert (ran.status, ran.err.splitlines()[0]) == (0, "volume 1  paused")
+    assert (ran.status, ran.err.splitlines()[0]) == (0, "volume 1  paused until warehouse compact --resume")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
