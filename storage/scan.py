@@ -279,10 +279,11 @@ def at_once(steps: Generator[int, None, Record]) -> Record:
 def gap_at(window: Window, seed: int, start: int, end: int) -> Generator[int, None, Record]:
     """Look for the next valid header: its CRC is bound to its offset, so no data can pose as one."""
     offset = start
-    is_zero = True
+    is_zero, is_cut = True, False
     while offset < end:
         rest = window.rest(offset)
-        if not rest:
+        if not rest:  # the file is shorter than somebody had said
+            offset, is_zero, is_cut = end, False, True
             break
         match = _FIND_MAGIC(rest, ALIGNMENT if offset == start else 0)
         skipped = match.start() if match else max(ALIGNMENT, len(rest) // ALIGNMENT * ALIGNMENT)
@@ -300,7 +301,7 @@ def gap_at(window: Window, seed: int, start: int, end: int) -> Generator[int, No
         start,
         offset - start,
         State.GAP,
-        is_unreadable=window.was_unreadable(start, offset),
+        is_unreadable=is_cut or window.was_unreadable(start, offset),
         is_zero=is_zero,
         problem="no valid header",
     )

@@ -369,3 +369,24 @@ def test_ids_that_died_after_the_last_checkpoint_are_void_as_well(monkeypatch: p
     for needle_id in (40, 50):
         with pytest.raises(NeedleVoid):
             volume.append(needle_id, metadata_of(needle_id), b"late", stamp=500)
+
+
+@pytest.mark.parametrize("cut", [1, 50, 112, 150])
+@pytest.mark.timeout(20)
+def test_a_data_file_that_was_cut_short_is_damage_and_no_endless_copy(cut: int) -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    upto = volume.begin_compaction()
+    del disk.node(data_path(DIRECTORY, 1)).content[-cut:]
+    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=1, upto=upto, horizon=1 << 60)
+    while copy.step():
+        pass
+    copy.close()
+    Successor(volume, disk, generation=2, upto=copy.upto).switch()
+    is_harmed = cut > 7  # there may be padding at its end
+    assert (REST in {damage.needle_id for damage in copy.damages}) == is_harmed
+    for needle_id, data in DATA.items():
+        assert bytes(volume.read(needle_id).data) == data
+    if is_harmed:
+        with pytest.raises(NeedleCorrupt):
+            volume.read(REST)
