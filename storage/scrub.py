@@ -61,14 +61,13 @@ from storage.superblock import (
 )
 
 STEP_SIZE: Final = WINDOW_SIZE
-DROP_SIZE: Final = (
-    8 * STEP_SIZE
-)  # dropped from the page cache at a time: the kernel reads ahead, why waste it
+# How far ahead the page cache is dropped: as far as the next record may make the scan read, and no further,
+# for until we have read it readers wait for the disk there.
+DROP_AHEAD: Final = 2 * STEP_SIZE
 DAMAGES_MAX: Final = 1000  # named; all are counted
 SUSPECTS_MAX: Final = 10_000  # held back until the end of the file
 BLOCK_COUNT: Final = 4096  # index entries in memory
 _RANGE: Final = Struct("<QQ")
-assert DROP_SIZE > 3 * STEP_SIZE
 
 _NAMES: Final = {
     KIND_TOMBSTONE: "its tombstone",
@@ -150,9 +149,9 @@ class Scrub:
         with self._reading():
             self._require_current()
             while self.position < goal:
-                if self._dropped_to < min(self.position + 3 * STEP_SIZE, self.upto):
-                    self._data.drop_cache(self._dropped_to, DROP_SIZE)
-                    self._dropped_to += DROP_SIZE
+                while self._dropped_to < min(self.position + DROP_AHEAD, self.upto):
+                    self._data.drop_cache(self._dropped_to, STEP_SIZE)
+                    self._dropped_to += STEP_SIZE
                 found = next(self._found, None)
                 if isinstance(found, Record):
                     self._take(found)
