@@ -34,6 +34,8 @@ from errors import NoSuchObject, StoreError  # noqa: E402
 from harness import RunningStore  # noqa: E402
 
 MIB = 1024 * 1024
+# What the store does by itself would not be "alone".
+BY_HAND = '[compaction]\nautomatic = "off"\n[verification]\nautomatic = "off"\n'
 NAMES = {"compact": "while it compacts", "verify": "while it verifies"}
 
 
@@ -272,7 +274,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--megabytes", type=int, default=512, help="what is in the volume at the beginning")
     parser.add_argument("--folder", type=Path, help="where the store is made (default: a temporary folder)")
-    parser.add_argument("--config", help="settings, as a TOML text")
+    parser.add_argument("--config", default=BY_HAND, help="settings, as a TOML text")
     arguments = parser.parse_args()
     print(Machine.this())
     with (

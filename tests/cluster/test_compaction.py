@@ -12,7 +12,7 @@ import pytest
 import trio
 
 import client
-from bench.compaction_load import Load, measure
+from bench.compaction_load import BY_HAND, Load, measure
 from client import Bucket, Warehouse
 from errors import NoSuchObject, StoreError
 from harness import RunningStore
@@ -24,14 +24,14 @@ from storage.scan import State, scan
 from storage.superblock import SUPERBLOCK_SIZE
 from transport.messages import Job, VolumeReport
 
-BY_HAND = """
+AT_A_RATE = """
 [compaction]
 automatic = "off"
 rate_idle = "{rate}"
 [verification]
 automatic = "off"
 """
-FAST, SLOW = BY_HAND.format(rate=0), BY_HAND.format(rate="6MiB")
+FAST, SLOW = AT_A_RATE.format(rate=0), AT_A_RATE.format(rate="6MiB")
 
 
 class Contents:
@@ -297,8 +297,7 @@ async def test_a_compactor_that_cannot_start_keeps_nobody_from_being_served(tmp_
 
 @pytest.mark.timeout(180)
 async def test_no_request_fails_while_a_volume_is_compacted_and_verified(tmp_path: Path) -> None:
-    config = '[compaction]\nautomatic = "off"\n[verification]\nautomatic = "off"\n'
-    with RunningStore(tmp_path / "store", config=config) as store:
+    with RunningStore(tmp_path / "store", config=BY_HAND) as store:
         async with client.connect(store.profile) as warehouse:
             await warehouse.create_bucket("load")
             load = Load(warehouse.bucket("load"), writers=8, readers=8, size=4096, keys=200)
