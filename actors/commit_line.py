@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import trio
@@ -35,25 +35,43 @@ CONFIRMS_MAX = 4  # messages under way at once; a slow master makes batches bigg
 RESTAMPS_MAX = 8
 
 
+class _Latch:
+    """What the owner of some needles sleeps on until the last of them has its answer."""
+
+    __slots__ = ("event", "left_count")
+
+    def __init__(self, count: int) -> None:
+        self.left_count = count
+        self.event = trio.Event()
+
+    def count_down(self) -> None:
+        self.left_count -= 1
+        if self.left_count == 0:
+            self.event.set()
+
+
 class _Waiter:
-    """One needle on its way; its owner sleeps on `event`."""
+    """One needle on its way."""
 
-    __slots__ = ("commit", "deadline", "error", "event", "needle")
+    __slots__ = ("commit", "deadline", "error", "is_done", "latch", "needle")
 
-    def __init__(self, needle: StoredNeedle, deadline: float) -> None:
+    def __init__(self, needle: StoredNeedle, deadline: float, latch: _Latch) -> None:
         self.needle = needle
         self.deadline = deadline
-        self.event = trio.Event()
+        self.latch = latch
+        self.is_done = False
         self.commit: Commit | None = None
         self.error: StoreError | None = None
 
     def fail(self, error: StoreError) -> None:
         self.error = error
-        self.event.set()
+        self.is_done = True
+        self.latch.count_down()
 
     def succeed(self, commit: Commit) -> None:
         self.commit = commit
-        self.event.set()
+        self.is_done = True
+        self.latch.count_down()
 
 
 class CommitLine:
@@ -116,32 +134,71 @@ class CommitLine:
             WriteFailed: the fsync failed; the volume is sealed.
             OutcomeUnknown: the master did not answer in time; the needle may become visible or not.
         """
+        (outcome,) = await self.commit_many([needle])
+        if isinstance(outcome, StoreError):
+            raise outcome
+        return outcome
+
+    async def commit_many(self, needles: Sequence[StoredNeedle]) -> list[str | StoreError]:
+        """Wait until all of these are durable and in the catalog, or are not to be.
+
+        They travel together: one fsync, and one transaction for `BATCH_MAX` of them.
+
+        Returns:
+            For each, in order, the object's ETag, or the error that `commit` would have raised.
+        """
+        outcomes: list[str | StoreError] = [
+            OutcomeUnknown(
+                f"needle {needle.needle_id}: overtaken {RESTAMPS_MAX} times while it was committed"
+            )
+            for needle in needles
+        ]
+        left = list(enumerate(needles))
         for _ in range(RESTAMPS_MAX):
-            waiter = _Waiter(needle, trio.current_time() + CONFIRM_S)
-            self._to_sync.append(waiter)
-            self._sync_wanted.set()
-            await waiter.event.wait()
-            if waiter.error is not None:
-                raise waiter.error
-            commit = waiter.commit
-            assert commit is not None
-            if commit.etag is not None:
-                return commit.etag
-            if commit.restamp_above is None:
-                raise errors.from_code(commit.code or "store_error", commit.message)
-            # The object's present version carries a greater stamp than ours.  Order must be readable
-            # from the volumes alone, so this needle gets a fresh stamp, durably, before it may win.
-            self._clock.observe(commit.restamp_above)
-            await self.pass_gate()
-            stamp = self._clock.tick(time.time_ns() // 1_000_000)
-            try:
-                self.volume.restamp(needle.needle_id, stamp=stamp)
-            except NoSuchNeedle as error:
-                raise NeedleVoid(f"needle {needle.needle_id} was given up before it was committed") from error
-            needle = msgspec.structs.replace(needle, stamp=stamp)
-        raise OutcomeUnknown(
-            f"needle {needle.needle_id}: overtaken {RESTAMPS_MAX} times while it was committed"
-        )
+            if not left:
+                break
+            overtaken: list[tuple[int, StoredNeedle, int]] = []
+            for (position, needle), waiter in zip(left, await self._travel(left), strict=True):
+                commit = waiter.commit
+                if commit is None:
+                    assert waiter.error is not None
+                    outcomes[position] = waiter.error
+                elif commit.etag is not None:
+                    outcomes[position] = commit.etag
+                elif commit.restamp_above is None:
+                    outcomes[position] = errors.from_code(commit.code or "store_error", commit.message)
+                else:
+                    overtaken.append((position, needle, commit.restamp_above))
+            left = []
+            for position, needle, stamp in overtaken:
+                try:
+                    left.append((position, await self._stamp_anew(needle, stamp)))
+                except StoreError as error:
+                    outcomes[position] = error
+        return outcomes
+
+    async def _travel(self, needles: Sequence[tuple[int, StoredNeedle]]) -> list[_Waiter]:
+        latch = _Latch(len(needles))
+        deadline = trio.current_time() + CONFIRM_S
+        waiters = [_Waiter(needle, deadline, latch) for _, needle in needles]
+        self._to_sync.extend(waiters)
+        self._sync_wanted.set()
+        await latch.event.wait()
+        return waiters
+
+    async def _stamp_anew(self, needle: StoredNeedle, restamp_above: int) -> StoredNeedle:
+        """The object's present version carries a greater stamp than this needle.
+
+        Order must be readable from the volumes alone, so it gets a fresh stamp, durably, before it may win.
+        """
+        self._clock.observe(restamp_above)
+        await self.pass_gate()
+        stamp = self._clock.tick(time.time_ns() // 1_000_000)
+        try:
+            self.volume.restamp(needle.needle_id, stamp=stamp)
+        except NoSuchNeedle as error:
+            raise NeedleVoid(f"needle {needle.needle_id} was given up before it was committed") from error
+        return msgspec.structs.replace(needle, stamp=stamp)
 
     async def make_durable(self) -> None:
         """Wait until everything appended so far is on disk.  Raises WriteFailed when the fsync failed."""
@@ -198,7 +255,7 @@ class CommitLine:
                 scope.deadline = min(waiter.deadline for waiter in batch)
                 await self._tell_master(batch)
             for waiter in batch:
-                if not waiter.event.is_set():
+                if not waiter.is_done:
                     waiter.fail(
                         OutcomeUnknown("the needle is on disk, but the master did not confirm it in time")
                     )

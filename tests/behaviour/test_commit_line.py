@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.commit_line import CONFIRM_S, CommitLine
+from actors.commit_line import BATCH_MAX, CONFIRM_S, CommitLine
 from errors import LinkDown, NeedleVoid, NoSuchBucket, OutcomeUnknown, StoreError, VolumeSealed, WriteFailed
 from storage.disk import OsDisk
 from storage.needle import NeedleMetadata
@@ -202,3 +202,55 @@ async def test_a_silent_master_means_outcome_unknown(bench: Bench, autojump_cloc
     with pytest.raises(OutcomeUnknown):
         await bench.line.commit(bench.append(1))
     assert trio.current_time() - started == pytest.approx(CONFIRM_S, abs=1)
+
+
+# --- many at once ---------------------------------------------------------------------------------
+
+
+async def test_needles_of_one_batch_share_one_sync_and_as_few_messages_as_they_fit_in(bench: Bench) -> None:
+    needles = [bench.append(needle_id) for needle_id in range(1, BATCH_MAX + 11)]
+    assert await bench.line.commit_many(needles) == [f"etag-{needle.needle_id}" for needle in needles]
+    assert bench.line.sync_count == 1
+    assert sorted(len(body.needles) for body in bench.link.asked) == [10, BATCH_MAX]
+    assert await bench.line.commit_many([]) == []
+
+
+async def test_each_needle_of_a_batch_has_its_own_outcome(bench: Bench) -> None:
+    above = 10**15
+    bench.append(1)
+
+    async def master(body: NeedlesStored) -> Answer:
+        answers = {
+            2: Commit(None, None, "no_such_bucket", "gone"),
+            3: Commit(None, above),  # overtaken, until it is stamped anew
+            4: Commit(None, above),  # and voided before it can be
+        }
+        if any(needle.needle_id == 4 for needle in body.needles):
+            bench.volume.delete(4, stamp=bench.clock.tick(2))
+        commits = [
+            answers.get(needle.needle_id, Commit("fine")) if needle.stamp < above else Commit("at last")
+            for needle in body.needles
+        ]
+        return NeedlesCommitted(commits=commits, stamp=1)
+
+    bench.link.master = master
+    outcomes = await bench.line.commit_many([bench.append(needle_id) for needle_id in (2, 3, 4, 5)])
+    assert [outcome if isinstance(outcome, str) else outcome.code for outcome in outcomes] == [
+        "no_such_bucket",
+        "at last",
+        "needle_void",
+        "fine",
+    ]
+    assert [len(body.needles) for body in bench.link.asked] == [4, 1], "only what was overtaken comes again"
+
+
+async def test_a_silent_master_leaves_every_needle_of_a_batch_unknown(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    async def master(body: NeedlesStored) -> Answer:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    bench.link.master = master
+    outcomes = await bench.line.commit_many([bench.append(1), bench.append(2)])
+    assert [type(outcome) for outcome in outcomes] == [OutcomeUnknown, OutcomeUnknown]
