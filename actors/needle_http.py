@@ -1,6 +1,7 @@
 """Needle HTTP: what a volume actor answers on its data port.
 
     PUT, GET, HEAD  /v1/needles/{volume}/{needle}    with a token, as a Bearer header or as ?token=
+    POST            /v1/batch/put, /v1/batch/get     many at once: see batch_http.py
     GET             /healthz, /metrics
 
 This file turns requests into calls of `storage` and nothing else: the token says what is allowed, the
@@ -12,35 +13,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from email.utils import formatdate
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import trio
 from crc32c import crc32c
 
+from actors.batch_http import BATCH_ROUTE, BatchHttp
 from actors.commit_line import CommitLine
+from actors.data_rights import Counters, DataRights, require_bucket, require_needle
+from actors.sent_again import placed_before
 from auth.tokens import DataClaims, DataTokenVerifier
 from errors import (
     BadKey,
     BadMetadata,
     BadRequest,
     BodyTooLarge,
-    LeaseExhausted,
     LengthMismatch,
     LengthRequired,
     LinkDown,
     MethodNotAllowed,
     NeedleExists,
     NoSuchRoute,
-    NoSuchVolume,
     StoreError,
-    TokenMissing,
     TokenScope,
-    VolumeUnreadable,
 )
 from storage.extent import Extent, Placed
-from storage.needle import NeedleMetadata, stored_size
+from storage.needle import NeedleMetadata
 from storage.reader import NeedleReader
 from storage.stamp import StampClock
 from transport.http_client import HttpPool
@@ -62,34 +61,6 @@ SAFE_HEADERS = (
 )
 
 
-@dataclass
-class Counters:
-    """What `/metrics` tells; plain integers, because the hot path adds to them."""
-
-    puts: int = 0
-    gets: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    cold_reads: int = 0
-    failures: dict[str, int] = field(default_factory=dict)  # error code -> count
-
-    @property
-    def requests(self) -> int:
-        """Of clients, whatever became of them."""
-        return self.puts + self.gets
-
-    def failed(self, code: str) -> None:
-        self.failures[code] = self.failures.get(code, 0) + 1
-
-
-@dataclass
-class LeaseUse:
-    """How much of a lease's room has been written."""
-
-    stored_bytes: int
-    expires_s: float
-
-
 class NeedleHttp:
     """The handler of one volume actor's `HttpServer`."""
 
@@ -106,18 +77,20 @@ class NeedleHttp:
     ) -> None:
         self._lines = lines
         self._broken = broken  # volumes of this disk that could not be opened, and why
-        self._verifier = verifier
         self._clock = clock
         self._pool = pool
         self._is_ready = is_ready
         self._render_metrics = render_metrics
-        self._leases: dict[int, LeaseUse] = {}
         self.counters = Counters()
+        self._rights = DataRights(lines, broken, verifier)
+        self._batches = BatchHttp(self._rights, clock, self.counters)
 
     async def handle(self, exchange: Exchange) -> None:
         try:
             if exchange.path.startswith(NEEDLE_ROUTE):
                 await self._needle(exchange)
+            elif exchange.path.startswith(BATCH_ROUTE):
+                await self._batches.handle(exchange)
             elif exchange.path == b"/healthz":
                 await self._health(exchange)
             elif exchange.path == b"/metrics":
@@ -126,7 +99,8 @@ class NeedleHttp:
                 await exchange.respond(200, [(b"Content-Type", b"text/plain; version=0.0.4")], body)
             else:
                 raise NoSuchRoute(
-                    "a volume actor serves /v1/needles/{volume}/{needle}, /healthz and /metrics"
+                    "a volume actor serves /v1/needles/{volume}/{needle}, /v1/batch/put and get, "
+                    "/healthz and /metrics"
                 )
         except StoreError as error:
             self.counters.failed(error.code)
@@ -146,20 +120,14 @@ class NeedleHttp:
         method = exchange.method
         if method not in (b"GET", b"HEAD", b"PUT"):
             raise MethodNotAllowed(f"needles answer GET, HEAD and PUT, not {method[:20].decode('latin-1')}")
-        claims = self._verifier.verify(_token_of(exchange), now_s=time.time())
+        claims = self._rights.claims_of(exchange)
         volume_id, needle_id = _needle_address(exchange.path)
         if claims.vol != volume_id:
             raise TokenScope(f"this token opens volume {claims.vol}, not volume {volume_id}")
-        if (claims.lo or claims.hi) and not claims.lo <= needle_id <= claims.hi:
-            raise TokenScope(f"this token opens needles {claims.lo} to {claims.hi}, not {needle_id}")
+        require_needle(claims, needle_id)
         if claims.op != ("put" if method == b"PUT" else "get"):
             raise TokenScope(f"this token is for {claims.op}, not for {method.decode()}")
-        line = self._lines.get(volume_id)
-        if line is None:
-            cause = self._broken.get(volume_id)
-            if cause is not None:  # damaged is not absent
-                raise VolumeUnreadable(f"volume {volume_id} could not be opened: {cause}")
-            raise NoSuchVolume(f"volume {volume_id} is not on this disk")
+        line = self._rights.line_of(volume_id)
         if method == b"PUT":
             await self._put(exchange, line, claims, needle_id)
         elif claims.parts is not None:
@@ -186,7 +154,7 @@ class NeedleHttp:
             self.counters.cold_reads += 1
             needle = await trio.to_thread.run_sync(volume.read, needle_id)
         metadata = needle.metadata
-        _require_bucket(claims, metadata)
+        require_bucket(claims, metadata)
         headers = _needle_headers(exchange, claims, metadata, volume.volume_id, needle_id, needle.crc)
         if _is_not_modified(exchange, volume.volume_id, needle_id, needle.crc):
             await exchange.respond(304, headers)
@@ -207,7 +175,7 @@ class NeedleHttp:
     ) -> None:
         volume_id = line.volume.volume_id
         reader = await self._open(line, needle_id)
-        _require_bucket(claims, reader.metadata)
+        require_bucket(claims, reader.metadata)
         headers = _needle_headers(exchange, claims, reader.metadata, volume_id, needle_id, reader.crc)
         if _is_not_modified(exchange, volume_id, needle_id, reader.crc):
             await exchange.respond(304, headers)
@@ -282,7 +250,7 @@ class NeedleHttp:
             line = self._lines.get(volume_id)
             if line is not None:
                 reader = await self._open(line, needle_id)
-                _require_bucket(claims, reader.metadata)
+                require_bucket(claims, reader.metadata)
                 await self._send_span(exchange, reader, part_start, part_end - part_start, head)
             else:
                 source = (url, f"/v1/needles/{volume_id}/{needle_id}", token)
@@ -317,8 +285,7 @@ class NeedleHttp:
             raise LengthMismatch(f"this token is for a body of {claims.len} bytes, this one has {size}")
         metadata = _metadata_of(exchange, claims)
         crc = _crc_of(headers.get(b"x-warehouse-crc32c"))
-        if claims.lid is not None and claims.room is not None:
-            self._use_lease(claims.lid, claims.room, size, claims.exp)
+        self._rights.use_lease(claims, size)
         if size <= SMALL_MAX:
             body = await exchange.read_body(size)
             if line.gate is not None:
@@ -328,7 +295,7 @@ class NeedleHttp:
                 placed = line.volume.append(needle_id, metadata, body, stamp=stamp, crc=crc)
             except NeedleExists:
                 known = crc32c(body) if crc is None else crc
-                placed, metadata, stamp = self._placed_before(line, needle_id, metadata, size, known)
+                placed, metadata, stamp = placed_before(line, needle_id, metadata, size, known)
         else:
             placed, stamp = await self._put_large(exchange, line, needle_id, metadata, size, crc)
         needle = StoredNeedle(
@@ -373,7 +340,7 @@ class NeedleHttp:
         except NeedleExists:
             if crc is None:
                 raise
-            placed, _, stamp = self._placed_before(line, needle_id, metadata, size, crc)
+            placed, _, stamp = placed_before(line, needle_id, metadata, size, crc)
             return placed, stamp
         try:
             await _receive(exchange, extent, size)
@@ -385,35 +352,6 @@ class NeedleHttp:
                 await line.pass_gate()
             extent.abort()
             raise
-
-    def _placed_before(
-        self, line: CommitLine, needle_id: int, metadata: NeedleMetadata, size: int, crc: int | None
-    ) -> tuple[Placed, NeedleMetadata, int]:
-        """A client that lost our answer sends its needle again: the same bytes get the same answer."""
-        reader = line.volume.open_needle(needle_id)
-        is_same = crc is not None and (reader.size, reader.crc) == (size, crc)
-        if not is_same or reader.metadata.key != metadata.key:
-            raise NeedleExists(
-                f"this URL was used already, with other bytes: needle {needle_id} is written once"
-            )
-        size_on_disk = stored_size(len(reader.metadata_bytes), reader.size)
-        return Placed(size_on_disk, reader.crc, 0), reader.metadata, reader.stamp
-
-    def _use_lease(self, lease_id: int, room: int, size: int, expires_s: float) -> None:
-        lease = self._leases.get(lease_id)
-        if lease is None:
-            self._forget_old_leases()
-            lease = self._leases[lease_id] = LeaseUse(0, expires_s)
-        if lease.stored_bytes + size > room:
-            raise LeaseExhausted(
-                f"lease {lease_id} has room for {room} bytes, {lease.stored_bytes} are used, {size} more came"
-            )
-        lease.stored_bytes += size
-
-    def _forget_old_leases(self) -> None:
-        now_s = time.time() - 60  # tokens are refused when they expire; nothing comes after that
-        for lease_id in [key for key, lease in self._leases.items() if lease.expires_s < now_s]:
-            del self._leases[lease_id]
 
 
 async def _receive(exchange: Exchange, extent: Extent, size: int) -> None:
@@ -473,19 +411,6 @@ def _require_method(exchange: Exchange, *allowed: bytes) -> None:
         raise MethodNotAllowed(f"allowed here: {', '.join(method.decode() for method in allowed)}")
 
 
-def _token_of(exchange: Exchange) -> bytes:
-    header = exchange.headers.get(b"authorization")
-    if header is not None:
-        if header[:7].lower() != b"bearer ":
-            raise TokenMissing("the Authorization header must be: Bearer TOKEN")
-        return header[7:]
-    if exchange.query:
-        for pair in exchange.query.split(b"&"):
-            if pair.startswith(b"token="):
-                return pair[6:]
-    raise TokenMissing("a token is needed, as 'Authorization: Bearer TOKEN' or as '?token=TOKEN'")
-
-
 def _needle_address(path: bytes) -> tuple[int, int]:
     parts = path[len(NEEDLE_ROUTE) :].split(b"/")
     if len(parts) != 2 or not all(part.isdigit() and len(part) <= 10 for part in parts):
@@ -494,11 +419,6 @@ def _needle_address(path: bytes) -> tuple[int, int]:
     if not (0 < volume_id < 2**32 and 0 < needle_id < 2**32):
         raise NoSuchRoute("volume and needle numbers go from 1 to 4294967295")
     return volume_id, needle_id
-
-
-def _require_bucket(claims: DataClaims, metadata: NeedleMetadata) -> None:
-    if metadata.bucket_id != claims.bid:
-        raise TokenScope(f"this token reads bucket {claims.bkt!r}, the needle belongs to another")
 
 
 def _metadata_of(exchange: Exchange, claims: DataClaims) -> NeedleMetadata:

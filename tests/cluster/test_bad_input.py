@@ -11,7 +11,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,15 @@ from client.control import Control
 from conf.profile import Profile
 from errors import StoreError
 from harness import RunningStore
+from transport.batches import (
+    HEAD_SIZE,
+    PutHead,
+    decode_outcomes,
+    encode_ids,
+    encode_put_head,
+    error_of,
+    read_frames,
+)
 from transport.curve import CurveKeys
 from transport.links import Link
 from transport.messages import (
@@ -316,6 +325,205 @@ async def test_a_body_that_ends_early_leaves_nothing(store: RunningStore, rights
         with pytest.raises(StoreError) as refused:
             await warehouse.bucket("good").stat("early")
     assert refused.value.code == "no_such_object"
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+def item(rights: Rights, position: int = 0, data: bytes = BODY, **changes: object) -> bytes:
+    """One item of a batch put, good unless told otherwise."""
+    head = PutHead(
+        rights.lease.first_needle_id + position, f"batch-{position}", len(data), crc32c.crc32c(data)
+    )
+    return encode_put_head(msgspec.structs.replace(head, **changes)) + data
+
+
+def post(
+    url: str, path: str, token: str | None, body: bytes, *, length: int | None = None, method: str = "POST"
+) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        if token is not None:
+            connection.putheader("Authorization", f"Bearer {token}")
+        if length != -1:
+            connection.putheader("Content-Length", str(len(body) if length is None else length))
+        connection.endheaders()
+        with suppress(OSError):  # refused before all of it was sent: the answer is there all the same
+            connection.send(body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def lease_token(rights: Rights, **changes: object) -> str:
+    """As the master signs it for a lease."""
+    return rights.sign(**{"lid": 4712, "room": 10_000_000, "max": 1_000_000, **changes})
+
+
+def put_batch(
+    rights: Rights, body: bytes, token: str | None = None, **others: int | str
+) -> tuple[int, bytes]:
+    token = token or lease_token(rights)
+    return post(rights.lease.url, "/v1/batch/put", token, body, **others)  # type: ignore[arg-type]
+
+
+def get_batch(rights: Rights, body: bytes, token: str | None = None) -> tuple[int, bytes]:
+    return post(rights.grant.url, "/v1/batch/get", token or rights.grant.token, body)
+
+
+BATCH_CASES: list[tuple[str, Callable[[Rights], tuple[int, bytes]], int, str]] = [
+    ("put, not a token", lambda r: put_batch(r, item(r), "rubbish"), 401, "token_invalid"),
+    ("put, expired", lambda r: put_batch(r, item(r), lease_token(r, exp=int(time.time()) - 60)), 401, "token_expired"),
+    ("put, another disk's", lambda r: put_batch(r, item(r), r.other_lease.token), 401, "token_invalid"),
+    ("put with a read token", lambda r: put_batch(r, item(r), lease_token(r, op="get")), 403, "token_scope"),
+    ("put with a presigned URL's token", lambda r: put_batch(r, item(r), r.sign(key="mine")), 403, "token_scope"),
+    ("put with a slot's token", lambda r: put_batch(r, item(r), lease_token(r, up=1)), 403, "token_scope"),
+    ("put to a volume elsewhere", lambda r: put_batch(r, item(r), lease_token(r, vol=4000)), 404, "no_such_volume"),
+    ("put of nothing", lambda r: put_batch(r, b""), 400, "bad_request"),
+    ("put without a length", lambda r: put_batch(r, b"", length=-1), 411, "length_required"),
+    ("put of a gigabyte", lambda r: put_batch(r, b"x", length=2**30), 413, "body_too_large"),
+    ("PUT instead of POST", lambda r: put_batch(r, item(r), method="PUT"), 405, "method_not_allowed"),
+    ("another batch", lambda r: post(r.lease.url, "/v1/batch/del", lease_token(r), item(r)), 404, "no_such_route"),
+    ("get, no token", lambda r: post(r.grant.url, "/v1/batch/get", None, encode_ids([1])), 401, "token_missing"),
+    ("get with a lease", lambda r: post(r.lease.url, "/v1/batch/get", lease_token(r), encode_ids([1])), 403,
+     "token_scope"),
+    ("get of rubbish", lambda r: get_batch(r, b"\xc1"), 400, "bad_request"),
+    ("get of nothing", lambda r: get_batch(r, encode_ids([])), 400, "bad_request"),
+    ("get of too many", lambda r: get_batch(r, encode_ids([1] * 1025)), 400, "bad_request"),
+    ("get of a huge question", lambda r: get_batch(r, bytes(1_000_000)), 413, "body_too_large"),
+    ("get of needle zero", lambda r: get_batch(r, encode_ids([0])), 400, "bad_request"),
+    ("get outside of the token", lambda r: post(r.lease.url, "/v1/batch/get", r.sign(op="get", lo=5, hi=6),
+                                                encode_ids([5, 7])), 403, "token_scope"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("send", "status", "code"), [case[1:] for case in BATCH_CASES], ids=[c[0] for c in BATCH_CASES]
+)
+async def test_a_batch_is_refused(
+    store: RunningStore, rights: Rights, send: Callable[[Rights], tuple[int, bytes]], status: int, code: str
+) -> None:
+    answered, content = await trio.to_thread.run_sync(send, rights)
+    error = json.loads(content)
+    assert (answered, error["code"]) == (status, code), error
+    assert error["message"]
+    await still_good(store)
+
+
+def raw_head(head: bytes) -> bytes:
+    return HEAD_SIZE.pack(len(head)) + head
+
+
+# An item that is wrong, between two that are good; None: stored.  Where no item can be read behind it the
+# second good one is lost with it.
+ITEM_CASES: list[tuple[str, Callable[[Rights], bytes], list[str | None]]] = [
+    ("below the lease", lambda r: item(r, 1, needle_id=1), [None, "token_scope", None]),
+    ("above the lease", lambda r: item(r, 1, needle_id=2**32 - 1), [None, "token_scope", None]),
+    ("needle id beyond 64 bits' half", lambda r: item(r, 1, needle_id=2**63), [None, "token_scope", None]),
+    ("the id of the first", lambda r: item(r, 0, b"other bytes"), [None, "needle_exists", None]),
+    ("the same once more", lambda r: item(r, 0), [None, None, None]),
+    ("wrong CRC", lambda r: item(r, 1, crc=1), [None, "checksum_mismatch", None]),
+    ("empty key", lambda r: item(r, 1, key=""), [None, "bad_key", None]),
+    ("key of 1,025 bytes", lambda r: item(r, 1, key="k" * 1025), [None, "bad_key", None]),
+    ("metadata over 8 KiB", lambda r: item(r, 1, metadata={"a": "x" * 9000}), [None, "bad_metadata", None]),
+    ("long content type", lambda r: item(r, 1, content_type="x" * 300), [None, "bad_metadata", None]),
+    ("content type that splits a header", lambda r: item(r, 1, content_type="a\r\nX: y"), [None, "bad_metadata", None]),
+    ("condition that fails", lambda r: item(r, 1, if_match="1-1-00000000"), [None, "precondition_failed", None]),
+    ("larger than the lease allows", lambda r: item(r, 1, bytes(1_000_001)), [None, "body_too_large", None]),
+    ("size of more than a MiB", lambda r: item(r, 1, size=2**20 + 1), [None, "bad_request", "bad_request"]),
+    ("negative size", lambda r: item(r, 1, size=-1), [None, "bad_request", "bad_request"]),
+    ("size beyond the end", lambda r: item(r, 1, size=2**20), [None, "length_mismatch", "length_mismatch"]),
+    ("head that is none", lambda r: raw_head(b"rubbish"), [None, "bad_request", "bad_request"]),
+    ("head of another shape", lambda r: raw_head(msgspec.msgpack.encode({"a": 1})), [None, "bad_request", "bad_request"]),
+    ("head of 4 GiB", lambda r: HEAD_SIZE.pack(2**32 - 1), [None, "bad_request", "bad_request"]),
+    ("key that is not UTF-8", lambda r: raw_head(b"\x94\x01\xa2\xed\xa0\x03\x04"), [None, "bad_request", "bad_request"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "codes"), [case[1:] for case in ITEM_CASES], ids=[case[0] for case in ITEM_CASES]
+)
+async def test_a_bad_item_leaves_the_others_alone(
+    store: RunningStore, rights: Rights, make: Callable[[Rights], bytes], codes: list[str | None]
+) -> None:
+    body = item(rights, 0) + make(rights) + item(rights, 2)
+    status, content = await trio.to_thread.run_sync(put_batch, rights, body)
+    assert status == 200, content
+    outcomes = decode_outcomes(content, 3)
+    assert [None if isinstance(one.detail, int) else one.word for one in outcomes] == codes, outcomes
+    async with client.connect(store.profile) as warehouse:
+        got = {
+            result.key: result async for result in warehouse.bucket("good").get_many(["batch-0", "batch-2"])
+        }
+        assert got["batch-0"].data == BODY
+        await warehouse.bucket("good").delete_many(["batch-0", "batch-1", "batch-2"])
+    await still_good(store)
+
+
+async def test_a_batch_has_so_many_items_and_no_more(store: RunningStore, rights: Rights) -> None:
+    body = item(rights) * 1025
+    status, content = await trio.to_thread.run_sync(put_batch, rights, body)
+    outcomes = decode_outcomes(content, 1025)
+    assert status == 200
+    assert all(isinstance(one.detail, int) for one in outcomes[:1024]), "the same item again is no error"
+    assert outcomes[1024].word == "body_too_large"
+    await still_good(store)
+
+
+async def test_a_lease_has_room_for_all_its_batches_together(store: RunningStore, rights: Rights) -> None:
+    token = lease_token(rights, lid=4713, room=2 * len(BODY))
+    body = b"".join(item(rights, position) for position in range(3))
+    _, content = await trio.to_thread.run_sync(put_batch, rights, body, token)
+    assert [one.word for one in decode_outcomes(content, 3)][2] == "lease_exhausted"
+    _, content = await trio.to_thread.run_sync(put_batch, rights, item(rights, 3), token)
+    assert [one.word for one in decode_outcomes(content, 1)] == ["lease_exhausted"]
+
+
+async def test_needles_that_cannot_be_read_are_named_between_those_that_can(
+    store: RunningStore, rights: Rights
+) -> None:
+    volume_id, needle_id = rights.needle
+    asked = [needle_id, 99_999_999, needle_id]
+    status, content = await trio.to_thread.run_sync(get_batch, rights, encode_ids(asked))
+    frames = [*read_frames(content, asked)]
+    assert status == 200
+    assert [bytes(frame.data) for frame in frames] == [BODY, b"", BODY]
+    assert type(error_of(frames[1].state, volume_id, asked[1])).code == "no_such_needle"
+    if rights.grant.url == rights.lease.url:  # then we hold the key of its disk
+        token = rights.sign(op="get", bid=77, vol=volume_id, lo=0, hi=0)
+        _, content = await trio.to_thread.run_sync(get_batch, rights, encode_ids([needle_id]), token)
+        (frame,) = read_frames(content, [needle_id])
+        assert type(error_of(frame.state, volume_id, needle_id)).code == "token_scope"
+        assert BODY not in content, "another bucket's bytes stay where they are"
+
+
+@pytest.mark.parametrize(
+    "sent", [0, 3, 60, 150], ids=["nothing", "half a head", "inside of the first", "later"]
+)
+async def test_a_batch_that_ends_early_tells_of_nothing_that_is_not_so(
+    store: RunningStore, rights: Rights, sent: int
+) -> None:
+    body = b"".join(item(rights, position) for position in range(4))
+
+    def call() -> None:
+        address = urlsplit(rights.lease.url)
+        with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+            connection.sendall(
+                f"POST /v1/batch/put HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {lease_token(rights)}\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n".encode()
+            )
+            connection.sendall(body[:sent])
+
+    await trio.to_thread.run_sync(call)
+    await still_good(store)
+    async with client.connect(store.profile) as warehouse:
+        bucket = warehouse.bucket("good")
+        listed = [entry.key async for entry in bucket.list("batch-")]
+        got = [result async for result in bucket.get_many(listed)]
+        assert all(result.data == BODY for result in got)
+        await bucket.delete_many(listed)
 
 
 # --- the control socket ---------------------------------------------------------------------------
