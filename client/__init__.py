@@ -6,11 +6,14 @@ The async library (`library.py`) and the command line (`cli.py`) over it.
     control.py                the conversation with the master
     puts.py, uploads.py       small puts; large ones, in chunks
     reads.py                  from a key to verified bytes
+    batches.py, batch_reads.py   many small objects in few requests; flows.py keeps their order
     maintenance.py            compactions, verifications, events
     sources.py, files.py      where uploads come from, where downloads go
     tasks.py                  nurseries whose errors leave plain
 """
 
+from client.batch_reads import GetResult
+from client.batches import Put, PutResult
 from client.library import Bucket, Prefix, Warehouse, connect
 from client.reads import ObjectStream
 from conf.profile import Profile
@@ -20,12 +23,15 @@ __all__ = [
     "Bucket",
     "BucketInfo",
     "Event",
+    "GetResult",
     "Job",
     "ObjectInfo",
     "ObjectStream",
     "ObjectWritten",
     "Prefix",
     "Profile",
+    "Put",
+    "PutResult",
     "Status",
     "Warehouse",
     "connect",

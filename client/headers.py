@@ -98,6 +98,31 @@ class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
     names_size: int  # bytes of key, content type and metadata
 
 
+def put_options(
+    key: str,
+    content_type: str | None,
+    metadata: Mapping[str, str] | None,
+    if_match: str | None,
+    if_none_match: str | None,
+) -> PutOptions:
+    """What goes with the bytes of a put, checked before anything is sent."""
+    names_size = key_size(key)
+    if content_type is None:
+        content_type = guess_content_type(key)
+    else:
+        check_content_type(content_type)
+    names_size += len(content_type)
+    if metadata:
+        names_size += check_metadata(metadata)
+    return PutOptions(
+        content_type=content_type,
+        metadata=metadata or {},
+        if_match=check_condition(if_match),
+        if_none_match=check_condition(if_none_match),
+        names_size=names_size,
+    )
+
+
 def put_headers(key: str, options: PutOptions) -> list[Header]:
     """What a put of one needle sends beside its token and CRC."""
     headers = [("X-Warehouse-Key", quote(key)), ("Content-Type", options.content_type)]

@@ -11,6 +11,7 @@ Time is an argument (seconds of any clock that only goes forward).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 
@@ -18,7 +19,7 @@ from client.headers import Header
 from transport.messages import Lease
 
 NEEDLE_COUNT_FIRST = 8
-NEEDLE_COUNT_MAX = 512
+NEEDLE_COUNT_MAX = 1024  # as many as the master gives at once
 BYTE_COUNT_MAX = 64 * 1024 * 1024  # reserved by one request; more than a second's worth at any rate
 LEASES_MAX = 64  # held at once; what is left of the oldest is let go
 BUSY_S = 5.0  # ids used up within this long were too few
@@ -43,6 +44,22 @@ class Ticket(msgspec.Struct, frozen=True):
     @property
     def token(self) -> str:
         return self.authorization[1].removeprefix("Bearer ")
+
+
+class Run(msgspec.Struct, frozen=True):
+    """The right to put `count` needles of one volume, from `first_id` on."""
+
+    volume_id: int
+    first_id: int
+    count: int
+    url: str
+    authorization: Header
+
+    def ticket(self, position: int) -> Ticket:
+        """The right to one of them, counted from 0."""
+        needle_id = self.first_id + position
+        target = f"/v1/needles/{self.volume_id}/{needle_id}"
+        return Ticket(self.volume_id, needle_id, self.url, target, self.authorization)
 
 
 class _HeldLease:
@@ -113,6 +130,25 @@ class LeasePool:
                 lease.volume_id, needle_id, lease.url, f"{lease.prefix}{needle_id}", lease.authorization
             )
         return None
+
+    def take_run(self, stored_sizes: Sequence[int], now_s: float) -> Run | None:
+        """Needle ids of one lease for the first of these puts, as many as it has; None as `take`."""
+        first = self.take(stored_sizes[0], now_s)
+        if first is None:
+            return None
+        count = 1
+        lease = self._leases[-1] if self._leases else None  # rotated to the end just now, unless it is spent
+        if lease is not None and lease.authorization == first.authorization:
+            room = lease.room
+            while count < len(stored_sizes) and count <= lease.left_count and room >= stored_sizes[count]:
+                room -= stored_sizes[count]
+                count += 1
+            lease.room = room
+            lease.next_id += count - 1
+            self._left_count -= count - 1
+            if lease.next_id > lease.last_id:
+                self._leases.pop()
+        return Run(first.volume_id, first.needle_id, count, first.url, first.authorization)
 
     def is_short(self) -> bool:
         """True when it is time to ask for more, before the last id is gone."""

@@ -22,16 +22,12 @@ from typing import Self, overload
 import msgspec
 import trio
 
+from client.batch_reads import GetFlow, GetItem, GetResult
+from client.batches import PutFlow, PutItem, PutResult
 from client.control import TIMEOUT_S, Control
 from client.files import replaced_file
-from client.headers import (
-    PutOptions,
-    check_condition,
-    check_content_type,
-    check_metadata,
-    guess_content_type,
-    key_size,
-)
+from client.flows import Results
+from client.headers import PutOptions, check_condition, check_content_type, key_size, put_options
 from client.maintenance import Maintenance
 from client.puts import BucketWriter
 from client.reads import BucketReader, ObjectStream, SpanBuffers
@@ -101,7 +97,9 @@ async def connect(
         async with background() as nursery:
             await nursery.start(control.run)
             try:
-                yield Warehouse(_Session(control, read_pool, write_pool, nursery))
+                # What flows at the end is settled, and for that it needs the control connection.
+                async with background() as flow_nursery:
+                    yield Warehouse(_Session(control, read_pool, write_pool, nursery, flow_nursery))
             finally:
                 control.stop()
     finally:
@@ -114,12 +112,18 @@ class _Session:
     """What a connection's objects share."""
 
     def __init__(
-        self, control: Control, read_pool: HttpPool, write_pool: HttpPool, nursery: trio.Nursery
+        self,
+        control: Control,
+        read_pool: HttpPool,
+        write_pool: HttpPool,
+        nursery: trio.Nursery,
+        flow_nursery: trio.Nursery,
     ) -> None:
         self.control = control
         self.read_pool = read_pool
         self.write_pool = write_pool
         self.nursery = nursery
+        self.flow_nursery = flow_nursery
         self.buffers = SpanBuffers()
         self._buckets: dict[str, Bucket] = {}
 
@@ -211,7 +215,7 @@ class Bucket:
             NoSuchBucket, PermissionDenied, BadKey, BadMetadata, ClusterFull.
             OutcomeUnknown: the connection broke, and the master could not be asked what became of the put.
         """
-        options = _put_options(key, content_type, metadata, if_match, if_none_match)
+        options = put_options(key, content_type, metadata, if_match, if_none_match)
         if isinstance(source, bytes | bytearray | memoryview):
             return await self._put_bytes(key, source, options)
         if isinstance(source, str | os.PathLike):
@@ -221,6 +225,24 @@ class Bucket:
             return await self._put_bytes(key, data, options)
 
         return await self._uploader.put_stream(key, source, options, put_small)
+
+    def put_many(self, items: Iterable[PutItem] | AsyncIterable[PutItem]) -> Results[PutResult]:
+        """Store many objects, hundreds in one request: `async for result in bucket.put_many(items)`.
+
+        Results come in the order of the items, each with its own `error` or None; an object without one is on
+        disk, in the catalog and visible, as after `put`.  One that fails leaves the others alone.  Items are
+        taken as results are, so any number of them needs bounded memory.  Of several items with the same key
+        any may be the last.
+
+        Leaving the loop early, or being cancelled, leaves each item that was taken stored or not stored.
+
+        Args:
+            items: `(key, bytes)` pairs, or `Put`s; a list, a generator, an asynchronous one.
+        """
+        flow = PutFlow(
+            items, self._writer, self._session.write_pool, self._control.small_max, self._put_bytes
+        )
+        return Results(flow, self._session.flow_nursery, PutResult)
 
     async def upload(
         self,
@@ -233,7 +255,7 @@ class Bucket:
         if_none_match: str | None = None,
     ) -> ObjectWritten:
         """Store a file; `progress` is called with the bytes sent so far.  Otherwise as `put`."""
-        options = _put_options(key, content_type, metadata, if_match, if_none_match)
+        options = put_options(key, content_type, metadata, if_match, if_none_match)
         return await self._put_path(key, path, options, progress)
 
     async def copy(
@@ -250,7 +272,7 @@ class Bucket:
         target = self if to_bucket is None else self._session.bucket(to_bucket)
         located = await self._reader.locate(key)
         info = located.info
-        options = _put_options(to_key, info.content_type, info.metadata, None, None)
+        options = put_options(to_key, info.content_type, info.metadata, None, None)
         if info.size > self._control.small_max:
             source = ObjectSource(self._reader, located)
             return await target._uploader.put_source(to_key, source, options, progress)
@@ -294,6 +316,18 @@ class Bucket:
             DataDamaged: what the disk holds is not what was stored.
         """
         return await self._reader.get(key)
+
+    def get_many(self, keys: Iterable[GetItem] | AsyncIterable[GetItem]) -> Results[GetResult]:
+        """The bytes of many objects, hundreds in one request: `async for result in bucket.get_many(keys)`.
+
+        Results come in the order of the keys, each with `data` or with the `error` that `get` would have
+        raised.  Keys are taken as results are; up to 32 MiB are fetched ahead.
+
+        Args:
+            keys: a list, a generator, an asynchronous one; also entries of `list(with_locations=True)`, which
+                are fetched as they were listed, without asking where they are.
+        """
+        return Results(GetFlow(keys, self._reader), self._session.flow_nursery, GetResult)
 
     def open(
         self, key: str, start: int = 0, length: int | None = None
@@ -498,28 +532,3 @@ def merge_entries(page: Listing) -> Iterator[ObjectInfo | Prefix]:
         else:
             yield Prefix(prefix)
             prefix = next(prefixes, None)
-
-
-def _put_options(
-    key: str,
-    content_type: str | None,
-    metadata: Mapping[str, str] | None,
-    if_match: str | None,
-    if_none_match: str | None,
-) -> PutOptions:
-    """What goes with the bytes of a put, checked before anything is sent."""
-    names_size = key_size(key)
-    if content_type is None:
-        content_type = guess_content_type(key)
-    else:
-        check_content_type(content_type)
-    names_size += len(content_type)
-    if metadata:
-        names_size += check_metadata(metadata)
-    return PutOptions(
-        content_type=content_type,
-        metadata=metadata or {},
-        if_match=check_condition(if_match),
-        if_none_match=check_condition(if_none_match),
-        names_size=names_size,
-    )

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import contextlib
 import enum
+from collections.abc import Sequence
 
 import trio
 from crc32c import crc32c
 
 from client.control import Control, back_off_s
 from client.headers import FAILURE_SIZE_MAX, PutOptions, put_headers, read_failure, read_put_answer
-from client.leases import NEEDLE_OVERHEAD, LeasePool, Ticket
+from client.leases import NEEDLE_OVERHEAD, LeasePool, Run, Ticket
 from errors import (
     ClusterFull,
     DeadlineExceeded,
@@ -98,7 +99,7 @@ class BucketWriter:
         self._control = control
         self._pool = pool
         self._nursery = nursery
-        self._leases = LeasePool()
+        self.leases = LeasePool()
         self._waiting_count = 0
         self._refill: trio.Event | None = None  # set when the request in flight has been answered
         self._refill_error: StoreError | None = None
@@ -132,26 +133,31 @@ class BucketWriter:
                 # It may be on its way still.  Settled now, it cannot overtake a later put of this key.
                 scope = trio.CancelScope(shield=True, deadline=trio.current_time() + SETTLE_S)
                 with scope, contextlib.suppress(StoreError):
-                    await self._is_committed(key, ticket, failure)
+                    await self.is_committed(key, ticket, failure)
                 raise
             match judge(failure):
                 case Verdict.GIVE_UP:
                     raise failure
                 case Verdict.LEASE_SPENT:
-                    self._leases.drop(ticket)
+                    self.leases.drop(ticket)
                 case Verdict.VOLUME_REFUSED:
-                    self._leases.avoid(ticket.volume_id, trio.current_time())
+                    self.leases.avoid(ticket.volume_id, trio.current_time())
                 case Verdict.UNCERTAIN:
                     if not isinstance(failure, Overloaded):
-                        self._leases.avoid(ticket.volume_id, trio.current_time())
-                    if await self._is_committed(key, ticket, failure):
-                        return await self._written_before(key, ticket, size, crc)
+                        self.leases.avoid(ticket.volume_id, trio.current_time())
+                    if await self.is_committed(key, ticket, failure):
+                        return await self.written_before(key, ticket, size, crc)
                     await trio.sleep(back_off_s(attempt))
         raise failure
 
     # --- what became of it ------------------------------------------------------------------------
 
-    async def _is_committed(self, key: str, ticket: Ticket, failure: StoreError) -> bool:
+    async def is_committed(self, key: str, ticket: Ticket, failure: StoreError) -> bool:
+        """Settle a needle after a failure: True: it is stored; False: it never will be.
+
+        Raises:
+            OutcomeUnknown: the master could not be asked.
+        """
         question = SettleNeedle(
             bucket=self._bucket,
             key=key,
@@ -168,7 +174,7 @@ class BucketWriter:
             ) from failure
         return settled.is_committed
 
-    async def _written_before(self, key: str, ticket: Ticket, size: int, crc: int) -> ObjectWritten:
+    async def written_before(self, key: str, ticket: Ticket, size: int, crc: int) -> ObjectWritten:
         """The result of a put whose answer was lost; `created_ms` is 0 when it has been replaced since."""
         etag = etag_of(ticket.volume_id, ticket.needle_id, crc)
         created_ms = 0
@@ -185,26 +191,41 @@ class BucketWriter:
 
     async def _ticket(self, stored_size: int) -> Ticket:
         while True:
-            ticket = self._leases.take(stored_size, trio.current_time())
-            if self._refill is None and (ticket is None or self._leases.is_short()):
-                self._refill = trio.Event()
-                self._nursery.start_soon(self._ask_for_leases, stored_size, self._refill)
+            ticket = self.leases.take(stored_size, trio.current_time())
+            self._refill_if_short(stored_size, is_empty=ticket is None)
             if ticket is not None:
                 return ticket
-            assert self._refill is not None
-            self._waiting_count += 1
-            try:
-                await self._refill.wait()
-            finally:
-                self._waiting_count -= 1
-            if self._refill_error is not None:
-                raise self._refill_error
+            await self._wait_refill(1)
+
+    async def run_for(self, stored_sizes: Sequence[int]) -> Run:
+        """Needle ids of one volume for the first of some puts, as many as a lease has."""
+        while True:
+            run = self.leases.take_run(stored_sizes, trio.current_time())
+            self._refill_if_short(stored_sizes[0], is_empty=run is None)
+            if run is not None:
+                return run
+            await self._wait_refill(len(stored_sizes))
+
+    def _refill_if_short(self, stored_size: int, *, is_empty: bool) -> None:
+        if self._refill is None and (is_empty or self.leases.is_short()):
+            self._refill = trio.Event()
+            self._nursery.start_soon(self._ask_for_leases, stored_size, self._refill)
+
+    async def _wait_refill(self, put_count: int) -> None:
+        assert self._refill is not None
+        self._waiting_count += put_count
+        try:
+            await self._refill.wait()
+        finally:
+            self._waiting_count -= put_count
+        if self._refill_error is not None:
+            raise self._refill_error
 
     async def _ask_for_leases(self, stored_size: int, refill: trio.Event) -> None:
         try:
             await trio.lowlevel.checkpoint()  # others that start at this moment are counted as waiting
             leases = await self._lease(stored_size)
-            self._leases.add(leases, trio.current_time())
+            self.leases.add(leases, trio.current_time())
             self._refill_error = None
         except StoreError as error:
             self._refill_error = error
@@ -213,7 +234,7 @@ class BucketWriter:
             refill.set()
 
     async def _lease(self, stored_size: int) -> list[Lease]:
-        needle_count, byte_count, avoided = self._leases.ask(
+        needle_count, byte_count, avoided = self.leases.ask(
             stored_size, self._waiting_count, trio.current_time()
         )
         give_up = trio.current_time() + RIDE_OUT_S

@@ -258,7 +258,9 @@ class BucketReader:
         self.bucket = bucket
         self.pool = pool
         self.buffers = buffers
+        self._control = control
         self._locator = Locator(bucket, control, nursery)
+        self._grants: dict[int, Grant] = {}  # of batches; a volume that is away has none
 
     async def get(self, key: str) -> bytes:
         for _ in range(ATTEMPTS):
@@ -334,6 +336,28 @@ class BucketReader:
 
     async def locate(self, key: str) -> Located:
         return await self._locator.locate(key)
+
+    async def locate_many(self, keys: Sequence[str]) -> Sequence[ObjectInfo | None]:
+        """Where many objects are, None for one that is absent; `grant_for` has the rights to read them."""
+        request = LocateObjects(bucket=self.bucket, keys=[*keys])
+        answer = await self._control.ask(request, ObjectsLocated)
+        if len(answer.objects) != len(keys):
+            raise BadRequest(f"asked for {len(keys)} objects, the master answered {len(answer.objects)}")
+        for volume_id in answer.offline:
+            self._grants.pop(volume_id, None)
+        self.learn(answer.grants)
+        return answer.objects
+
+    def learn(self, grants: Sequence[ReadGrant]) -> None:
+        """Remember rights to read, for `grant_for`."""
+        now_s = trio.current_time()
+        for grant in grants:
+            self._grants[grant.volume_id] = Grant.of(grant, now_s)
+
+    def grant_for(self, volume_id: int) -> Grant | None:
+        """A right to read a volume, for some seconds at least; None: ask where its objects are."""
+        grant = self._grants.get(volume_id)
+        return grant if grant is not None and grant.expires_s > trio.current_time() else None
 
     async def locate_after(
         self, failure: StoreError, located: Located, attempt: int, attempts: int

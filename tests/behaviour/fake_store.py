@@ -41,6 +41,23 @@ from errors import (
     VolumeOffline,
 )
 from fake_jobs import FakeJobs
+from transport.batches import (
+    FRAME,
+    GET_ROUTE,
+    GET_SIZE_MAX,
+    PUT_ROUTE,
+    PUT_SIZE_MAX,
+    STATE_OK,
+    Outcome,
+    PutHead,
+    decode_head_size,
+    decode_ids,
+    decode_put_head,
+    encode_outcomes,
+    failed,
+    state_of,
+    stored,
+)
 from transport.curve import CurveKeys
 from transport.http_rules import parse_range
 from transport.http_server import Exchange, HttpServer
@@ -172,6 +189,7 @@ class FakeStore:
         self.aborted: list[int] = []
         self.asked: list[Request] = []  # every message, in order of arrival
         self.http: Counter[str] = Counter()
+        self.batches: list[int] = []  # items of each batch request, in order
         self.before_get: Callable[[int, int], None] | None = None
         self.puts_in_flight = 0
         self.puts_in_flight_max = 0
@@ -544,6 +562,9 @@ class FakeStore:
         grant = self._grants.get(token)
         if grant is None:
             raise TokenExpired("this token has expired")
+        if exchange.path.startswith(b"/v1/batch/"):
+            await self._serve_batch(exchange, grant)
+            return
         volume_id, needle_id = (int(part) for part in exchange.path.split(b"/")[3:])
         assert grant.volume_id == volume_id
         assert grant.first <= needle_id <= grant.last
@@ -572,46 +593,60 @@ class FakeStore:
             faults.put_dropped_before_commit -= 1
             await _hang_up(exchange)
             return
+        header = headers.get(b"x-warehouse-crc32c")
+        content_type = headers[b"content-type"].decode() if b"content-type" in headers else None
+        metadata = parse_qsl(headers.get(b"x-warehouse-metadata", b"").decode(), keep_blank_values=True)
+        head = PutHead(
+            needle_id,
+            unquote(headers[b"x-warehouse-key"].decode()) if grant.upload_id is None else "",
+            len(data),
+            crc32c(data) if header is None else int(header, 16),
+            content_type,
+            dict(metadata),
+            _condition(headers.get(b"if-match")),
+            _condition(headers.get(b"if-none-match")),
+        )
+        etag = self._store(grant, volume_id, head, data)
+        if faults.put_dropped_after_commit:
+            faults.put_dropped_after_commit -= 1
+            await _hang_up(exchange)
+            return
+        body = f'{{"etag":"{etag}","created_ms":{CREATED_MS}}}'.encode()
+        await exchange.respond(201, [(b"ETag", f'"{etag}"'.encode())], body)
+
+    def _store(self, grant: Grant, volume_id: int, head: PutHead, data: bytes) -> str:
+        """Make a needle visible; what it says of its CRC must be so."""
+        faults = self.faults
         if faults.put_error_before_commit:
             raise faults.put_error_before_commit.pop(0)
+        assert crc32c(data) == head.crc
         if faults.put_garbled:
             faults.put_garbled -= 1
             data = bytes([data[0] ^ 1]) + data[1:]
         grant.room -= len(data)
-        key = unquote(headers[b"x-warehouse-key"].decode()) if grant.upload_id is None else ""
-        crc = crc32c(data)
-        if (header := headers.get(b"x-warehouse-crc32c")) is not None:
-            assert int(header, 16) == crc
+        needle_id, crc = head.needle_id, crc32c(data)
         if (volume_id, needle_id) in self.void:
             raise NeedleVoid("settled as not committed")
-        content_type = headers[b"content-type"].decode() if b"content-type" in headers else None
-        metadata = dict(parse_qsl(headers.get(b"x-warehouse-metadata", b"").decode(), keep_blank_values=True))
-        self.needles[volume_id, needle_id] = Needle(data, key, content_type, metadata)
+        self.needles[volume_id, needle_id] = Needle(data, head.key, head.content_type, head.metadata)
         chunk = Chunk(volume_id, needle_id, len(data), crc)
         if grant.upload_id is None:
             self._switch(
                 grant.bucket,
-                key,
+                head.key,
                 [chunk],
-                content_type,
-                metadata,
-                _condition(headers.get(b"if-match")),
-                _condition(headers.get(b"if-none-match")),
+                head.content_type,
+                head.metadata,
+                head.if_match,
+                head.if_none_match,
             )
         else:
             upload = self._upload(grant.upload_id)
             if upload.slots[grant.chunk_index] == (volume_id, needle_id):
                 upload.stored[grant.chunk_index] = chunk
         self.committed.add((volume_id, needle_id))
-        if faults.put_dropped_after_commit:
-            faults.put_dropped_after_commit -= 1
-            await _hang_up(exchange)
-            return
         if faults.put_error_after_commit:
             raise faults.put_error_after_commit.pop(0)
-        etag = etag_of(volume_id, needle_id, crc)
-        body = f'{{"etag":"{etag}","created_ms":{CREATED_MS}}}'.encode()
-        await exchange.respond(201, [(b"ETag", f'"{etag}"'.encode())], body)
+        return etag_of(volume_id, needle_id, crc)
 
     async def _get(self, exchange: Exchange, volume_id: int, needle_id: int) -> None:
         faults = self.faults
@@ -640,6 +675,89 @@ class FakeStore:
             await exchange.write(data[: len(data) // 2])
             return
         await exchange.respond(status, [], data)
+
+    # --- batches ----------------------------------------------------------------------------------
+
+    async def _serve_batch(self, exchange: Exchange, grant: Grant) -> None:
+        assert exchange.method == b"POST"
+        if grant.volume_id in self.faults.offline:
+            await _hang_up(exchange)
+        elif exchange.path == PUT_ROUTE.encode():
+            self.puts_in_flight += 1
+            self.puts_in_flight_max = max(self.puts_in_flight, self.puts_in_flight_max)
+            try:
+                await self._put_batch(exchange, grant)
+            finally:
+                self.puts_in_flight -= 1
+        else:
+            assert exchange.path == GET_ROUTE.encode()
+            await self._get_batch(exchange, grant)
+
+    async def _put_batch(self, exchange: Exchange, grant: Grant) -> None:
+        faults = self.faults
+        assert grant.op == "put"
+        assert grant.upload_id is None
+        await trio.sleep(faults.put_delay_s)
+        body = memoryview(await exchange.read_body(PUT_SIZE_MAX))
+        if faults.put_dropped_before_commit:
+            faults.put_dropped_before_commit -= 1
+            await _hang_up(exchange)
+            return
+        outcomes: list[Outcome] = []
+        position = 0
+        while position < len(body):
+            head_end = position + 4 + decode_head_size(body[position : position + 4])
+            head = decode_put_head(body[position + 4 : head_end])
+            position = head_end + head.size
+            try:
+                if grant.volume_id in faults.full:
+                    raise DiskFull(f"disk-{grant.volume_id} is full")
+                if head.size > grant.room:
+                    raise LeaseExhausted("no room is left")
+                assert grant.first <= head.needle_id <= grant.last
+                etag = self._store(grant, grant.volume_id, head, bytes(body[head_end:position]))
+                outcomes.append(stored(etag, CREATED_MS))
+            except StoreError as error:
+                outcomes.append(failed(error))
+        self.batches.append(len(outcomes))
+        if faults.put_dropped_after_commit:
+            faults.put_dropped_after_commit -= 1
+            await _hang_up(exchange)
+            return
+        await exchange.respond(200, [], encode_outcomes(outcomes))
+
+    async def _get_batch(self, exchange: Exchange, grant: Grant) -> None:
+        faults, volume_id = self.faults, grant.volume_id
+        frames = []
+        needle_ids = decode_ids(await exchange.read_body(GET_SIZE_MAX))
+        for needle_id in needle_ids:
+            if self.before_get is not None:
+                self.before_get(volume_id, needle_id)
+            needle = self.needles.get((volume_id, needle_id))
+            try:
+                if faults.get_error:
+                    raise faults.get_error.pop(0)
+                if needle is None or needle.is_deleted:
+                    raise NoSuchNeedle(f"volume {volume_id} has no needle {needle_id}")
+            except StoreError as error:
+                frames.append(FRAME.pack(needle_id, state_of(error), 0, 0))
+                continue
+            data = needle.data
+            if faults.get_garbled:
+                faults.get_garbled -= 1
+                data = bytes([data[0] ^ 1]) + data[1:]
+            frames.append(FRAME.pack(needle_id, STATE_OK, len(data), crc32c(data)) + data)
+        self.batches.append(len(frames))
+        answer = b"".join(frames)
+        if faults.get_dropped:
+            faults.get_dropped -= 1
+            await _hang_up(exchange)
+        elif faults.get_cut_short:
+            faults.get_cut_short -= 1
+            await exchange.start(200, [], len(answer))
+            await exchange.write(answer[: len(answer) // 2])
+        else:
+            await exchange.respond(200, [], answer)
 
 
 def _report(volume: int) -> VolumeReport:

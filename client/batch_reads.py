@@ -1,0 +1,192 @@
+"""Batches of gets: many small objects in few requests.
+
+    keys --> LocateObjects, a thousand at once --> in order, by volume: a request for up to 256 needles
+
+The bytes of each are checked against the CRC that the catalog holds.  This is the fast way for what is as it
+should be.  Whatever is not (a needle that was moved or replaced meanwhile, damage, a disk that is away, a
+large object) is read once more by itself, as `Bucket.get` does, and gets the error that it raises.
+
+A listing with locations has asked the first question already: its entries are fetched without asking again,
+for as long as the right to read lasts that came with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+
+import msgspec
+import trio
+from crc32c import crc32c
+
+from client.flows import BATCH_SIZE_MAX, BYTES_MAX, Batch, Flow, Slot
+from client.headers import FAILURE_SIZE_MAX, key_size
+from client.reads import BucketReader, Grant
+from errors import BodyTooLarge, NoSuchObject, StoreError, Unavailable, from_code
+from transport.batches import FRAME, GET_ROUTE, ITEM_SIZE_MAX, STATE_OK, encode_ids, read_frames
+from transport.messages import Chunk, ObjectInfo
+
+LOCATE_COUNT_MAX = 1000
+FETCH_COUNT_MAX = 256
+ALONE_MAX = 16  # objects that are read by themselves at once
+TRIES = 2  # of a request: the server may have closed a kept connection just then
+
+
+class GetResult(msgspec.Struct, frozen=True):
+    """What became of one key of `get_many`: the bytes, if `error` is None."""
+
+    key: str
+    error: StoreError | None
+    data: bytes | None = None
+
+
+GetItem = str | ObjectInfo
+
+
+class GetSlot(Slot[GetResult]):
+    __slots__ = ("chunk", "key", "size")
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+        self.size = 0
+        self.chunk: Chunk | None = None  # None: not located, or to be read by itself
+
+    def succeed(self, data: bytes) -> None:
+        self.finish(GetResult(self.key, None, data))
+
+    def fail(self, error: StoreError) -> None:
+        self.finish(GetResult(self.key, error))
+
+
+class GetFlow(Flow[GetItem, GetSlot]):
+    """The gets of one `get_many`."""
+
+    batch_count_max = LOCATE_COUNT_MAX
+
+    def __init__(self, source: Iterable[GetItem] | AsyncIterable[GetItem], reader: BucketReader) -> None:
+        super().__init__(source)
+        self._reader = reader
+        self._alone = trio.CapacityLimiter(ALONE_MAX)
+
+    def take(self, item: GetItem) -> tuple[GetSlot, int]:
+        if isinstance(item, ObjectInfo):
+            slot = GetSlot(item.key)
+            self._place(slot, item)
+            return slot, 0
+        slot = GetSlot(item)
+        try:
+            key_size(item)
+        except StoreError as error:
+            slot.fail(error)
+        return slot, 0
+
+    async def work(self, batch: Batch[GetSlot]) -> None:
+        await self._locate([slot for slot in batch.slots if slot.chunk is None])
+        if batch.predecessor is not None:
+            await batch.predecessor.wait()  # bytes are promised in the order in which they will be given back
+        for slots in _waves([slot for slot in batch.slots if not slot.is_done]):
+            size = 0
+            for slot in slots:
+                slot.held_size = min(slot.size, BYTES_MAX)
+                size += slot.held_size
+            await self.hold(size)
+            self._fetch_all(slots)
+
+    # --- where they are ---------------------------------------------------------------------------
+
+    async def _locate(self, slots: Sequence[GetSlot]) -> None:
+        if not slots:
+            return
+        try:
+            infos = await self._reader.locate_many([slot.key for slot in slots])
+        except StoreError as error:
+            for slot in slots:
+                slot.fail(from_code(error.code, error.message))
+            return
+        for slot, info in zip(slots, infos, strict=True):
+            if info is None:
+                bucket = self._reader.bucket
+                slot.fail(NoSuchObject(f"bucket {bucket!r} has no object {slot.key!r}"))
+            else:
+                self._place(slot, info)
+
+    def _place(self, slot: GetSlot, info: ObjectInfo) -> None:
+        """Note where an object is, if it is to be had in a batch."""
+        slot.size = info.size
+        if len(info.chunks) == 1 and info.size <= ITEM_SIZE_MAX:
+            chunk = info.chunks[0]
+            if self._reader.grant_for(chunk.volume_id) is not None:
+                slot.chunk = chunk
+
+    # --- their bytes ------------------------------------------------------------------------------
+
+    def _fetch_all(self, slots: Sequence[GetSlot]) -> None:
+        by_volume: dict[int, list[GetSlot]] = {}
+        for slot in slots:
+            if slot.chunk is None:
+                self._nursery.start_soon(self._fetch_alone, slot)
+            elif slot.chunk.size == 0:
+                slot.succeed(b"")
+            else:
+                by_volume.setdefault(slot.chunk.volume_id, []).append(slot)
+        for volume_id, group in by_volume.items():
+            self._nursery.start_soon(self._fetch, volume_id, group)
+
+    async def _fetch(self, volume_id: int, slots: list[GetSlot]) -> None:
+        grant = self._reader.grant_for(volume_id)
+        for _ in range(TRIES):
+            if grant is None:
+                break
+            try:
+                await self._fetch_with(grant, slots)
+                break
+            except BodyTooLarge:
+                break
+            except Unavailable:
+                continue
+        for slot in slots:
+            if not slot.is_done:
+                self._nursery.start_soon(self._fetch_alone, slot)
+        self.notify()
+
+    async def _fetch_with(self, grant: Grant, slots: list[GetSlot]) -> None:
+        """Fetch needles of one volume; those that are not as they should be stay without a result."""
+        chunks = [slot.chunk for slot in slots if slot.chunk is not None]
+        needle_ids = [chunk.needle_id for chunk in chunks]
+        size = sum(chunk.size + FRAME.size for chunk in chunks)
+        status, _, body = await self._reader.pool.request(
+            "POST",
+            grant.url,
+            GET_ROUTE,
+            headers=(grant.authorization,),
+            body=encode_ids(needle_ids),
+            response_size_max=max(size, FAILURE_SIZE_MAX),
+        )
+        if status != 200:
+            return
+        for slot, chunk, frame in zip(slots, chunks, read_frames(body, needle_ids), strict=True):
+            is_whole = frame.state == STATE_OK and len(frame.data) == chunk.size
+            if is_whole and crc32c(frame.data) == chunk.crc:
+                slot.succeed(bytes(frame.data))
+
+    async def _fetch_alone(self, slot: GetSlot) -> None:
+        async with self._alone:
+            try:
+                slot.succeed(await self._reader.get(slot.key))
+            except StoreError as error:
+                slot.fail(error)
+        self.notify()
+
+
+def _waves(slots: Sequence[GetSlot]) -> Iterator[list[GetSlot]]:
+    """Cut slots into what is fetched together, in their order."""
+    wave: list[GetSlot] = []
+    size = 0
+    for slot in slots:
+        if wave and (len(wave) == FETCH_COUNT_MAX or size + slot.size > BATCH_SIZE_MAX):
+            yield wave
+            wave, size = [], 0
+        wave.append(slot)
+        size += slot.size
+    if wave:
+        yield wave
