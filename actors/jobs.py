@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from errors import NoSuchJob, StoreError
+from errors import NoRoomToCompact, NoSuchJob, StoreError
 from transport.messages import Job, NeedleDamage
 
 OPERATOR, POLICY = "operator", "policy"
@@ -29,6 +29,7 @@ OVER = frozenset({"done", "failed", "cancelled"})
 ENDED_MAX = 200  # jobs remembered after their end
 ATTEMPTS_MAX = 5  # of a job that fails, not counting those that a restart of an actor interrupted
 RETRY_S_MAX = 30.0
+CRAMPED_S = 30.0  # shorter after a compaction that lacked room, when there is enough now
 BARRED_S = 600.0  # the policy leaves a volume alone for this long after a job that failed or was cancelled
 SPEED_WINDOW_S = 5.0
 
@@ -142,6 +143,7 @@ class JobBook:
 
     def __init__(self, *, retry_s: float = 1.0) -> None:
         self._retry_s = retry_s
+        self._cramped: set[int] = set()  # volumes whose last compaction lacked room
         self._unfinished: dict[int, JobState] = {}
         self._ended: deque[JobState] = deque(maxlen=ENDED_MAX)
         self._failures: dict[tuple[str, int], float] = {}  # (work, volume) -> when
@@ -236,6 +238,7 @@ class JobBook:
         job.done_bytes = job.total_bytes
         self.done_counts[job.work] += 1
         if job.work == COMPACT:
+            self._cramped.discard(job.volume_id)
             self.freed_bytes += job.freed_bytes
             self.pause_ms = job.pause_ms or self.pause_ms  # nothing was switched where nothing was wasted
         if job.work == COMPACT and job.freed_bytes == 0:
@@ -248,11 +251,17 @@ class JobBook:
         self.failed_counts[job.work] += 1
         job.wait_because(error)
         self._failures[job.work, job.volume_id] = now
+        if isinstance(error, NoRoomToCompact):
+            self._cramped.add(job.volume_id)
+        elif job.work == COMPACT:
+            self._cramped.discard(job.volume_id)
 
     def cancel(self, job: JobState, *, now: float) -> None:
         job.state = "cancelled"
         job.wait_because(None, "cancelled by an operator")
         self._failures[job.work, job.volume_id] = now
+        if job.work == COMPACT:
+            self._cramped.discard(job.volume_id)
 
     def close(self, job: JobState) -> None:
         """The job is over and nothing durable remembers it any more."""
@@ -267,4 +276,12 @@ class JobBook:
             volume_id
             for (of_work, volume_id), at in self._failures.items()
             if of_work == work and now - at < BARRED_S
+        )
+
+    def cramped(self, *, now: float) -> frozenset[int]:
+        """Volumes whose compaction lacked room, and that are worth another look when there is enough."""
+        return frozenset(
+            volume_id
+            for volume_id in self._cramped
+            if now - self._failures.get((COMPACT, volume_id), now) >= CRAMPED_S
         )

@@ -243,8 +243,12 @@ class Maintenance:
             now = time.monotonic()
             facts = self._facts(disk)
             if COMPACT not in works:
-                barred = self._book.barred(COMPACT, now=now)
-                wanted = volume_to_compact(facts, self._parts.settings.compaction, barred=barred)
+                wanted = volume_to_compact(
+                    facts,
+                    self._parts.settings.compaction,
+                    barred=self._book.barred(COMPACT, now=now),
+                    cramped=self._book.cramped(now=now),
+                )
                 if wanted is not None:
                     await self._add(COMPACT, [disk.volumes[wanted]], POLICY)
             if VERIFY not in works:

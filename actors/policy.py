@@ -48,12 +48,18 @@ def copy_size(live_bytes: int, kept_bytes: int) -> int:
 
 
 def volume_to_compact(
-    disk: DiskFacts, settings: Compaction, *, barred: Collection[int] = frozenset()
+    disk: DiskFacts,
+    settings: Compaction,
+    *,
+    barred: Collection[int] = frozenset(),
+    cramped: Collection[int] = frozenset(),
 ) -> int | None:
     """The most wasteful volume that is worth a compaction; one whose copy fits before one whose does not.
 
     Args:
         barred: volumes that were tried in vain a moment ago.
+        cramped: those of them that lacked room only, so they are tried as soon as their copy fits: whoever
+            deletes on a full disk does not want to wait.
     """
     if settings.automatic == "off":
         return None
@@ -61,7 +67,7 @@ def volume_to_compact(
         volume
         for volume in disk.volumes
         if not volume.is_sealed
-        and volume.volume_id not in barred
+        and (volume.volume_id not in barred or (volume.volume_id in cramped and _fits(volume, disk)))
         and _is_wasteful(volume, settings, is_pressed=disk.is_pressed)
     ]
     # Where no copy fits, the attempt fails with the numbers that an operator needs to see.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from actors.jobs import ATTEMPTS_MAX, BARRED_S, ENDED_MAX, JobBook, JobState
-from errors import LinkDown, NoSuchJob, ReadFailed
+from actors.jobs import ATTEMPTS_MAX, BARRED_S, CRAMPED_S, ENDED_MAX, JobBook, JobState
+from errors import LinkDown, NoRoomToCompact, NoSuchJob, ReadFailed
 
 MIB = 1024 * 1024
 
@@ -74,6 +74,21 @@ def test_the_policy_leaves_alone_what_failed_was_cancelled_or_gave_nothing_back(
     assert book.barred("compact", now=BARRED_S - 1) == {1, 2, 3}
     assert book.barred("verify", now=0.0) == frozenset()
     assert book.barred("compact", now=BARRED_S) == frozenset()
+
+
+def test_a_lack_of_room_bars_a_volume_for_less_long_than_anything_else() -> None:
+    book = JobBook()
+    for volume_id, error in ((1, NoRoomToCompact("full")), (2, ReadFailed("broken"))):
+        failed = job(volume_id, volume_id=volume_id)
+        book.add(failed)
+        book.fail(failed, error, now=0.0)
+    assert book.cramped(now=CRAMPED_S - 1) == frozenset()
+    assert book.cramped(now=CRAMPED_S) == {1}
+    assert book.barred("compact", now=CRAMPED_S) == {1, 2}
+    done = job(3, volume_id=1)
+    book.add(done)
+    book.finish(done, now=CRAMPED_S)
+    assert book.cramped(now=3 * CRAMPED_S) == frozenset()
 
 
 def test_what_is_over_is_remembered_for_a_while() -> None:

@@ -53,6 +53,14 @@ COMPACT_CASES = [
 ]
 
 
+def test_what_lacked_room_is_tried_again_as_soon_as_its_copy_fits() -> None:
+    full = disk(volume(1, 4 * GIB, size=9 * GIB), free=2 * GIB)
+    emptied = disk(volume(1, 8 * GIB, size=9 * GIB), free=2 * GIB)
+    assert volume_to_compact(full, Compaction(), barred={1}, cramped={1}) is None
+    assert volume_to_compact(emptied, Compaction(), barred={1}, cramped={1}) == 1
+    assert volume_to_compact(emptied, Compaction(), barred={1}) is None, "it failed for another reason"
+
+
 @pytest.mark.parametrize(("name", "facts", "wanted"), COMPACT_CASES, ids=[case[0] for case in COMPACT_CASES])
 def test_what_is_compacted_next(name: str, facts: DiskFacts, wanted: int | None) -> None:
     assert volume_to_compact(facts, Compaction()) == wanted
