@@ -9,7 +9,6 @@ in it; they are in the volumes, from which `rebuild` finds them again.
 
 from __future__ import annotations
 
-import argparse
 import sqlite3
 import tempfile
 import time
@@ -31,7 +30,16 @@ from rescue.archive import (
     integrity_problem,
     write_archive,
 )
-from rescue.console import Progress, add_common_arguments, count_of, format_size, reading, run_tool, writing
+from rescue.console import (
+    Parser,
+    Progress,
+    add_common_arguments,
+    count_of,
+    format_size,
+    reading,
+    run_tool,
+    writing,
+)
 
 PAGES_AT_ONCE = 4096  # of the copy, between two reports of how far it is
 
@@ -141,8 +149,8 @@ def _release() -> str:
         return "0+checkout"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="warehouse backup",
         description="Copy the catalog and the master's keys into one file, while the store runs or not.",
     )

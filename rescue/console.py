@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 import msgspec
 from rich.console import Console
@@ -39,6 +39,13 @@ class Report(Protocol):
 
 
 R = TypeVar("R", bound=Report)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every command does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"warehouse: {message} (see: {self.prog} --help)\n")
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,6 @@ every byte checked on the way, and appears whole or not at all; FOLDER/export.js
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import shutil
@@ -25,6 +24,7 @@ from catalog.rows import unpack_map
 from errors import BadRequest, NeedleCorrupt, ReadFailed, StoreError
 from rescue.choosing import Verdict
 from rescue.console import (
+    Parser,
     Progress,
     add_common_arguments,
     count_of,
@@ -292,8 +292,8 @@ def _read_what_can_be(file: File, offset: int, size: int, problems: list[str]) -
     return buffer
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="warehouse export",
         description="Write all objects as plain files, from the disks alone.  The store must not run.",
     )

@@ -30,6 +30,7 @@ from errors import CatalogExists, DisksMissing, ReadFailed, SchemaNewer, StoreEr
 from rescue.archive import CATALOG_NAME, opened_backup, sync_folder
 from rescue.choosing import Choice, Verdict
 from rescue.console import (
+    Parser,
     Progress,
     add_common_arguments,
     count_of,
@@ -472,8 +473,8 @@ def move_aside(paths: Sequence[Path], why: str) -> Path:
 # --- the command ----------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="warehouse rebuild",
         description="Make the catalog anew from the volume files alone.  The store must not run.",
     )

@@ -13,7 +13,6 @@ stays that of the backup; then what it does not know is kept aside until a rebui
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from catalog.remains import CatalogFacts, read_catalog_facts
 from catalog.store import Catalog
 from errors import StoreError
 from rescue.archive import CATALOG_NAME, KEYS_FOLDER, Backup, opened_backup, sync_folder
-from rescue.console import Progress, add_common_arguments, count_of, run_tool, writing
+from rescue.console import Parser, Progress, add_common_arguments, count_of, run_tool, writing
 from rescue.rebuild import (
     BUCKET_IDS_SKIPPED,
     KEEP_ORPHANS_FACT,
@@ -185,8 +184,8 @@ def _put_in_place(backup: Backup, path: Path) -> list[str]:
     return moved
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="warehouse restore",
         description="Put a backup in place of the catalog and the master's keys.  The store must not run.",
     )

@@ -318,7 +318,10 @@ async def test_a_missing_disk_is_noticed_and_left_out_only_when_told_to(tmp_path
 
 def test_wrong_usage_is_said_with_status_2_and_failures_with_status_1(tmp_path: Path) -> None:
     for name in ("rebuild", "export", "backup", "restore"):
-        assert tool(name, "--no-such-thing", status=2).stderr
+        said = tool(name, "--no-such-thing", status=2).stderr
+        assert said.startswith("warehouse: ")
+        assert said.endswith(f" (see: warehouse {name} --help)\n")
+        assert said.count("\n") == 1
         assert "usage: warehouse" in tool(name, "--help").stdout
     assert tool("rebuild", "--data", tmp_path, status=1).stderr.endswith("(read_failed)\n")
     assert tool("backup", tmp_path / "b", "--data", tmp_path, status=1).stderr.endswith("(read_failed)\n")
