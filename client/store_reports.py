@@ -75,8 +75,8 @@ def _print_upkeep(console: Console, status: Status) -> None:
         console.print(f"every byte was written or checked within the last {format_span(status.unchecked_s)}")
     if status.orphan_count:
         console.print(
-            f"{format_count(status.orphan_count, 'needle')} that no object names: being looked into, "
-            "or kept aside after a restore"
+            f"{format_count(status.orphan_count, 'needle')} that no object names: puts under way, "
+            "or remains of a crash or a restore"
         )
     if status.is_paused:
         line = "compaction and verification are paused; warehouse compact --resume lets them go on"
