@@ -486,6 +486,8 @@ class Master:
 
     def _list_objects(self, peer: Peer, request: ListObjects) -> Listing:
         bucket = self._bucket(peer, Permission.LIST, request.bucket)
+        if request.with_locations:
+            self._bucket(peer, Permission.READ, request.bucket)
         if request.delimiter == "":
             raise BadRequest("a delimiter has at least one character")
         page = self._catalog.list_objects(
@@ -495,11 +497,18 @@ class Master:
             after=request.after,
             limit=max(1, min(request.limit, LIST_MAX)),
         )
-        return Listing(
-            objects=[_object_info(row) for row in page.objects],
-            prefixes=page.prefixes,
-            next_after=page.next_after,
-        )
+        if not request.with_locations:
+            objects, grants = [_object_info(row) for row in page.objects], []
+        else:
+            # The chunks of larger ones could fill any message.
+            in_one = [row for row in page.objects if row.chunk_count == 1]
+            objects = [
+                _object_info(row, self._chunks_of(row) if row.chunk_count == 1 else None)
+                for row in page.objects
+            ]
+            found = [self._read_grant(bucket, volume_id) for volume_id in {row.volume_id for row in in_one}]
+            grants = [grant for grant in found if grant is not None]
+        return Listing(objects=objects, prefixes=page.prefixes, next_after=page.next_after, grants=grants)
 
     # --- writing: leases, uploads, commits --------------------------------------------------------
 

@@ -63,8 +63,14 @@ class GetFlow(Flow[GetItem, GetSlot]):
 
     batch_count_max = LOCATE_COUNT_MAX
 
-    def __init__(self, source: Iterable[GetItem] | AsyncIterable[GetItem], reader: BucketReader) -> None:
+    def __init__(
+        self,
+        source: Iterable[GetItem] | AsyncIterable[GetItem],
+        reader: BucketReader,
+        size_max: int | None = None,
+    ) -> None:
         super().__init__(source)
+        self._size_max = size_max
         self._reader = reader
         self._alone = trio.CapacityLimiter(ALONE_MAX)
 
@@ -81,7 +87,7 @@ class GetFlow(Flow[GetItem, GetSlot]):
         return slot, 0
 
     async def work(self, batch: Batch[GetSlot]) -> None:
-        await self._locate([slot for slot in batch.slots if slot.chunk is None])
+        await self._locate([slot for slot in batch.slots if slot.chunk is None and not slot.is_done])
         if batch.predecessor is not None:
             await batch.predecessor.wait()  # bytes are promised in the order in which they will be given back
         for slots in _waves([slot for slot in batch.slots if not slot.is_done]):
@@ -111,8 +117,13 @@ class GetFlow(Flow[GetItem, GetSlot]):
                 self._place(slot, info)
 
     def _place(self, slot: GetSlot, info: ObjectInfo) -> None:
-        """Note where an object is, if it is to be had in a batch."""
+        """Note where an object is, if it is to be had in a batch; refuse one that is larger than wanted."""
         slot.size = info.size
+        if self._size_max is not None and info.size > self._size_max:
+            slot.fail(
+                BodyTooLarge(f"{info.key!r} has {info.size} bytes, at most {self._size_max} are wanted")
+            )
+            return
         if len(info.chunks) == 1 and info.size <= ITEM_SIZE_MAX:
             chunk = info.chunks[0]
             if self._reader.grant_for(chunk.volume_id) is not None:

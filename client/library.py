@@ -13,7 +13,7 @@ of `errors`, raised plain.  Cancelling a put leaves it done or not done, never h
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import islice
 from pathlib import Path
@@ -53,6 +53,7 @@ from transport.messages import (
     ObjectWritten,
     Presign,
     Presigned,
+    ReadGrant,
     StatObject,
 )
 
@@ -317,7 +318,9 @@ class Bucket:
         """
         return await self._reader.get(key)
 
-    def get_many(self, keys: Iterable[GetItem] | AsyncIterable[GetItem]) -> Results[GetResult]:
+    def get_many(
+        self, keys: Iterable[GetItem] | AsyncIterable[GetItem], size_max: int | None = None
+    ) -> Results[GetResult]:
         """The bytes of many objects, hundreds in one request: `async for result in bucket.get_many(keys)`.
 
         Results come in the order of the keys, each with `data` or with the `error` that `get` would have
@@ -326,8 +329,9 @@ class Bucket:
         Args:
             keys: a list, a generator, an asynchronous one; also entries of `list(with_locations=True)`, which
                 are fetched as they were listed, without asking where they are.
+            size_max: larger objects get the error `BodyTooLarge`, so that they can be read with `open`.
         """
-        return Results(GetFlow(keys, self._reader), self._session.flow_nursery, GetResult)
+        return Results(GetFlow(keys, self._reader, size_max), self._session.flow_nursery, GetResult)
 
     def open(
         self, key: str, start: int = 0, length: int | None = None
@@ -427,21 +431,45 @@ class Bucket:
 
     @overload
     def list(
-        self, prefix: str = "", delimiter: None = None, *, after: str = "", limit: int | None = None
+        self,
+        prefix: str = "",
+        delimiter: None = None,
+        *,
+        after: str = "",
+        limit: int | None = None,
+        with_locations: bool = False,
     ) -> AsyncIterator[ObjectInfo]: ...
 
     @overload
     def list(
-        self, prefix: str = "", *, delimiter: str, after: str = "", limit: int | None = None
+        self,
+        prefix: str = "",
+        *,
+        delimiter: str,
+        after: str = "",
+        limit: int | None = None,
+        with_locations: bool = False,
     ) -> AsyncIterator[ObjectInfo | Prefix]: ...
 
     @overload
     def list(
-        self, prefix: str, delimiter: str, *, after: str = "", limit: int | None = None
+        self,
+        prefix: str,
+        delimiter: str,
+        *,
+        after: str = "",
+        limit: int | None = None,
+        with_locations: bool = False,
     ) -> AsyncIterator[ObjectInfo | Prefix]: ...
 
     def list(
-        self, prefix: str = "", delimiter: str | None = None, *, after: str = "", limit: int | None = None
+        self,
+        prefix: str = "",
+        delimiter: str | None = None,
+        *,
+        after: str = "",
+        limit: int | None = None,
+        with_locations: bool = False,
     ) -> AsyncIterator[ObjectInfo | Prefix]:
         """The objects of the bucket, in the order of their keys' UTF-8 bytes.
 
@@ -451,8 +479,11 @@ class Bucket:
                 lists one folder.
             after: only entries greater than this one, to go on where an earlier listing stopped.
             limit: stop after so many entries.
+            with_locations: entries know where their bytes are, so that `get_many` takes them without asking;
+                this needs the right to read.
         """
-        return _Listed(self._control, self.name, prefix, delimiter, after, limit)
+        learn = self._reader.learn if with_locations else None
+        return _Listed(self._control, self.name, prefix, delimiter, after, limit, learn)
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -485,6 +516,7 @@ class _Listed:
         delimiter: str | None,
         after: str,
         limit: int | None,
+        learn: Callable[[Sequence[ReadGrant]], None] | None,
     ) -> None:
         self._control = control
         self._bucket = bucket
@@ -492,6 +524,7 @@ class _Listed:
         self._delimiter = delimiter
         self._next_after: str | None = after
         self._left = limit
+        self._learn = learn  # who wants the rights to read; None: a listing without locations
         self._page: Iterator[ObjectInfo | Prefix] = iter(())
 
     def __aiter__(self) -> Self:
@@ -515,8 +548,11 @@ class _Listed:
             delimiter=self._delimiter,
             after=after,
             limit=PAGE_SIZE if self._left is None else min(self._left, PAGE_SIZE),
+            with_locations=self._learn is not None,
         )
         page = await self._control.ask(request, Listing)
+        if self._learn is not None:
+            self._learn(page.grants)
         self._page, self._next_after = merge_entries(page), page.next_after
 
 

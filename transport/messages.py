@@ -124,7 +124,7 @@ class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     content_type: str | None = None
     metadata: dict[str, str] = {}
     chunk_count: int = 1
-    chunks: list[Chunk] = []  # filled by Locate alone
+    chunks: list[Chunk] = []  # filled by Locate, and by List with locations for objects of one chunk
 
 
 class StatObject(Message, frozen=True, tag="stat_object"):
@@ -167,12 +167,14 @@ class ListObjects(Message, frozen=True, tag="list_objects"):
     delimiter: str | None = None
     after: str = ""  # only keys (and common prefixes) greater than this one
     limit: int = 1000
+    with_locations: bool = False  # also where objects of one chunk are; needs the right to read, too
 
 
 class Listing(Message, frozen=True, tag="listing"):
     objects: list[ObjectInfo]
     prefixes: list[str]  # common prefixes, delimiter included
     next_after: str | None  # pass as `after` for the next page; None: this was the last
+    grants: list[ReadGrant] = []  # with locations: one for each volume named above that is online
 
 
 class DeleteObjects(Message, frozen=True, tag="delete_objects"):

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
+import msgspec
 import trio
 from crc32c import crc32c
 
@@ -357,21 +358,31 @@ class FakeStore:
         objects = [self._bucket(request.bucket).get(key) for key in request.keys]
         volumes = {chunk.volume_id for info in objects if info for chunk in info.chunks}
         offline = volumes & self.faults.offline
-        grants = [
-            ReadGrant(
-                volume_id=volume,
-                url=self.urls[volume],
-                token=self._token(Grant("get", request.bucket, volume)),
-                expires_in_s=600,
-            )
-            for volume in volumes - offline
-        ]
+        grants = self._read_grants(request.bucket, volumes)
         return ObjectsLocated(
             objects=objects, grants=grants, offline={volume: f"disk-{volume}" for volume in offline}
         )
 
+    def _read_grants(self, bucket: str, volumes: set[int]) -> list[ReadGrant]:
+        return [
+            ReadGrant(
+                volume_id=volume,
+                url=self.urls[volume],
+                token=self._token(Grant("get", bucket, volume)),
+                expires_in_s=600,
+            )
+            for volume in volumes - self.faults.offline
+        ]
+
     def _list(self, request: ListObjects) -> Listing:
-        objects, prefixes, last = [], [], None
+        page = self._page(request)
+        volumes = {chunk.volume_id for info in page.objects for chunk in info.chunks}
+        return msgspec.structs.replace(page, grants=self._read_grants(request.bucket, volumes))
+
+    def _page(self, request: ListObjects) -> Listing:
+        objects: list[ObjectInfo] = []
+        prefixes: list[str] = []
+        last = None
         for key in sorted(self._bucket(request.bucket), key=str.encode):
             if not key.startswith(request.prefix):
                 continue
@@ -396,6 +407,7 @@ class FakeStore:
                         etag=info.etag,
                         created_ms=info.created_ms,
                         content_type=info.content_type,
+                        chunks=info.chunks if request.with_locations and info.chunk_count == 1 else [],
                     )
                 )
         return Listing(objects=objects, prefixes=prefixes, next_after=None)

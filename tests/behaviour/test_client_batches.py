@@ -525,6 +525,52 @@ async def test_one_error_of_the_volume_costs_one_more_request(
     assert store.http["GET"] == 1
 
 
+# --- listings with locations ----------------------------------------------------------------------
+
+
+async def test_entries_with_locations_are_read_without_asking_where_they_are(
+    store: FakeStore, photos: client.Bucket
+) -> None:
+    objects = await stored_objects(photos, 1500)
+    got = {result.key: result async for result in photos.get_many(photos.list(with_locations=True))}
+    assert {key: result.data for key, result in got.items()} == objects
+    assert store.count(LocateObjects) == 0
+    assert store.http["GET"] == 0
+
+
+async def test_entries_of_any_listing_may_be_read(store: FakeStore, photos: client.Bucket) -> None:
+    large = noise(9 * MIB)
+    await put_all(photos, [("a", b"a"), ("large", large)])
+    for with_locations in (False, True):
+        got = [result.data async for result in photos.get_many(photos.list(with_locations=with_locations))]
+        assert got == [b"a", large]
+
+
+async def test_an_entry_that_is_out_of_date_is_read_as_it_is_now(
+    store: FakeStore, photos: client.Bucket
+) -> None:
+    await stored_objects(photos, 3)
+    entries = [entry async for entry in photos.list(with_locations=True)]
+    await photos.put("k00000", b"new")  # the needle of the old version is deleted
+    await photos.delete("k00001")
+    store.expire_tokens()
+    got = [result async for result in photos.get_many(entries)]
+    assert [result.data for result in got] == [b"new", None, b"2"]
+    assert isinstance(got[1].error, NoSuchObject)
+
+
+async def test_larger_objects_than_wanted_are_not_fetched(store: FakeStore, photos: client.Bucket) -> None:
+    await put_all(photos, [("a", b"12"), ("b", b"123"), ("large", noise(9 * MIB))])
+    for keys in (["a", "b", "large"], photos.list(with_locations=True)):
+        got = [result async for result in photos.get_many(keys, size_max=2)]
+        assert [result.error and result.error.code for result in got] == [
+            None,
+            "body_too_large",
+            "body_too_large",
+        ]
+    assert store.http["GET"] == 0
+
+
 def test_limits_of_client_and_volume_fit() -> None:
     from transport.batches import ITEM_SIZE_MAX, ITEMS_MAX, PUT_SIZE_MAX
 

@@ -39,6 +39,10 @@ async def test_twenty_thousand_objects_go_in_and_come_out_in_order(tmp_path: Pat
             assert [type(result.error) for result in got if result.error] == [NoSuchObject]
             listed = {entry.key: entry.etag async for entry in bucket.list()}
             assert listed == {result.key: result.etag for result in stored}
+            found = [result async for result in bucket.get_many(bucket.list("1", with_locations=True))]
+            assert {result.key: result.data for result in found} == {
+                key: body for key, body in bodies.items() if key.startswith("1")
+            }
         store.stop()
         store.start()
         async with client.connect(store.profile) as warehouse:
