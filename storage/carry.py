@@ -72,6 +72,7 @@ class Carrier:
         within: Within,
         target: NextGeneration,
         horizon: int,
+        makes_voids: bool,
     ) -> None:
         """
         Args:
@@ -79,6 +80,8 @@ class Carrier:
             lookup_now: the same, not behind.
             within: all entries of needles in a stretch of the source; only asked where headers are lost.
             horizon: deletions with a lesser stamp are left out.
+            makes_voids: ids of needles that are left out become void in the end.  Otherwise their tombstones
+                are carried, to say that these ids can never be written again.
         """
         self._source = source
         self._seed = seed
@@ -87,6 +90,7 @@ class Carrier:
         self._within = within
         self._target = target
         self._horizon = horizon
+        self._makes_voids = makes_voids
         self._window = Window(source, 0)
         self._tombstones = Window(source, 0, TOMBSTONE_WINDOW)
         self._last_mark: tuple[int, Header | None] = (-1, None)
@@ -265,8 +269,8 @@ class Carrier:
                 metadata = record.metadata
                 self.written_bytes += self._target.carry_deletion(record.needle_id, metadata, record.stamp)
             return
-        # What died before `upto` was left out, and its id becomes void in the end.
-        if self._is_carried(record.needle_id) or record.offset >= self._upto:
+        # What died before `upto` was left out.
+        if not self._makes_voids or self._is_carried(record.needle_id) or record.offset >= self._upto:
             self._target.delete(record.needle_id, stamp=record.stamp, is_last=record.is_last)
 
     def _take_bucket(self, record: Record) -> None:

@@ -89,6 +89,7 @@ class Copy:
             within=self._index.within,
             target=self._target,
             horizon=horizon,
+            makes_voids=True,
         )
         self._work = self._run()
 

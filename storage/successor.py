@@ -78,6 +78,7 @@ class Successor:
             within=entries.within,
             target=self._next,
             horizon=0,
+            makes_voids=False,
         )
 
     def catch_up(self) -> int:
@@ -91,13 +92,13 @@ class Successor:
         self._settle_twins(open_extents)
         for offset, extent in open_extents.items():
             if offset >= self._position:
-                self._replay(offset)
+                self._replay(offset, tail)
                 copy = self._next.carry_extent(
                     extent.needle_id, self._metadata_of(extent), extent.data_size, flags=FLAG_STREAMED
                 )
                 self._twins.append(_Twin(extent, offset, copy))
                 self._position = offset + extent.stored_size
-        self._replay(tail)
+        self._replay(tail, tail)
         self._fill_twins()
         return self._volume.succession_state()[0] - self._position
 
@@ -148,8 +149,9 @@ class Successor:
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def _replay(self, end: int) -> None:
-        for _ in self._carrier.carry(self._position, end, 0):
+    def _replay(self, end: int, tail: int) -> None:
+        # A long upload keeps the copy from what came behind it: that has its garbage, too.
+        for _ in self._carrier.carry(self._position, end, tail):
             pass
         self._position = max(self._position, end)
 

@@ -18,6 +18,7 @@ from storage.needle import (
     HEADER_SIZE,
     KIND_BUCKET,
     KIND_TOMBSTONE,
+    MARK_SIZE,
     BucketRecord,
     NeedleMetadata,
     decode_bucket,
@@ -390,3 +391,25 @@ def test_a_data_file_that_was_cut_short_is_damage_and_no_endless_copy(cut: int) 
     if is_harmed:
         with pytest.raises(NeedleCorrupt):
             volume.read(REST)
+
+
+def test_garbage_behind_an_upload_that_is_under_way_is_left_out_as_well() -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    upload = volume.reserve(500, metadata_of(500), 10)
+    for needle_id in range(100, 200):
+        volume.append(needle_id, metadata_of(needle_id), b"x" * 1000, stamp=1000 + needle_id)
+    for needle_id in range(101, 200):
+        volume.delete(needle_id, stamp=2000 + needle_id, is_last=needle_id == 150)
+    compacted(disk, volume)
+    assert volume.figures().dead_bytes <= 99 * MARK_SIZE, "only what says that these ids are dead"
+    assert volume.figures().kept_bytes > 0
+    upload.write(b"0123456789")
+    upload.finish(stamp=3000)
+    assert bytes(volume.read(100).data) == b"x" * 1000
+    assert bytes(volume.read(500).data) == b"0123456789"
+    named = [record for record in volume.records() if record.kind == KIND_TOMBSTONE and record.metadata_size]
+    assert [(record.needle_id, record.stamp) for record in named if record.needle_id > 100] == [(150, 2150)]
+    for needle_id in range(101, 200):
+        with pytest.raises(NeedleVoid):
+            volume.append(needle_id, metadata_of(needle_id), b"late", stamp=4000)
