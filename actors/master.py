@@ -54,6 +54,7 @@ from errors import (
     BadCredentials,
     BadRequest,
     BodyTooLarge,
+    CatalogMissing,
     ClusterFull,
     DiskMismatch,
     NoSuchObject,
@@ -138,6 +139,8 @@ log = logging.getLogger("actors.master")  # run as a module it would be "__main_
 
 BucketRight = Literal["r", "w", "rw"]
 
+JOIN_NAME = "join.toml"
+CATALOG_NAME = "catalog.sqlite3"
 ACCESS_TOKEN_S = 900.0
 READ_TOKEN_S = 600  # of a ReadGrant; given out again until half of it is over
 OVERHEAD_RESERVED = 1024  # headers and metadata of a leased needle, for the promise of room
@@ -1165,13 +1168,23 @@ class Founded:
 def found(data: Path, keep: Callable[[Keyring, ApiKey], None] = lambda keyring, root: None) -> Founded:
     """Make keys, catalog and root key of a master where they are missing.
 
+    The join file is written once all of them are there, so a catalog that is missing beside one was lost: an
+    empty one in its place would give its volumes numbers that are taken.
+
     Args:
         keep: puts a new root key away, durably, before the catalog knows it.  The catalog has only its hash,
             so a crash in between the other way round would leave a store that nobody can open.
+    Raises:
+        CatalogMissing: there was one.
     """
+    if (data / JOIN_NAME).exists() and not (data / CATALOG_NAME).exists():
+        raise CatalogMissing(
+            f"{data / CATALOG_NAME} is gone: bring it back with `warehouse restore BACKUP` or"
+            " `warehouse rebuild`"
+        )
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     keyring = Keyring.load_or_create(data / "keys")
-    catalog = Catalog.open(data / "catalog.sqlite3")
+    catalog = Catalog.open(data / CATALOG_NAME)
     try:
         if catalog.api_key_count() > 0:
             return Founded(keyring, None)
@@ -1221,7 +1234,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         server_key=founded.keyring.curve.public.decode(),
         secret=founded.keyring.join_secret,
     )
-    join.save(arguments.data / "join.toml")
+    join.save(arguments.data / JOIN_NAME)
     if founded.root_key is not None:
         announcer.say(
             "founded",
@@ -1229,7 +1242,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
             secret=founded.root_key.secret,
             master=join.master,
             server_key=join.server_key,
-            join_file=str(arguments.data / "join.toml"),
+            join_file=str(arguments.data / JOIN_NAME),
         )
     if arguments.init:
         if founded.root_key is None:
@@ -1241,7 +1254,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         raise SetupError(
             f"cannot listen on {arguments.host}:{arguments.http_port}: {error.strerror}"
         ) from error
-    catalog = Catalog.open(arguments.data / "catalog.sqlite3")
+    catalog = Catalog.open(arguments.data / CATALOG_NAME)
     try:
         master = Master(
             catalog=catalog,

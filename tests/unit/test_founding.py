@@ -9,6 +9,7 @@ import pytest
 from actors.keyring import Keyring
 from actors.master import found
 from auth.keys import ApiKey
+from errors import CatalogMissing
 
 
 def test_a_root_key_that_could_not_be_put_away_does_not_count(tmp_path: Path) -> None:
@@ -28,3 +29,13 @@ def test_a_root_key_that_could_not_be_put_away_does_not_count(tmp_path: Path) ->
 def test_a_founded_store_has_its_root_key_already(tmp_path: Path) -> None:
     assert found(tmp_path).root_key is not None
     assert found(tmp_path).root_key is None
+
+
+def test_a_catalog_that_was_lost_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    """It would hand out volume numbers that are taken, and a rebuild could not tell which is which."""
+    found(tmp_path)
+    (tmp_path / "join.toml").write_text("")  # the last thing that a first start makes
+    (tmp_path / "catalog.sqlite3").rename(tmp_path / "lost.sqlite3")
+    with pytest.raises(CatalogMissing, match="warehouse rebuild"):
+        found(tmp_path)
+    assert not (tmp_path / "catalog.sqlite3").exists()
