@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -195,17 +195,37 @@ def rebuild_held(
             )
         if options.indexes:
             _make_indexes(disks, report, progress)
-        with Staging(path.parent) as staging:
-            survey = take_survey(disks, staging, progress, doomed=_doomed_in(path, report))
-            fresh = path.with_name(path.name + ".rebuilding")
-            fresh.unlink(missing_ok=True)  # of a rebuild that was interrupted: the catalog's lock is ours
-            with NewCatalog(fresh) as new:
-                _fill(new, survey, disks, known, report, progress)
-                progress.begin("indexing", 0)
-                new.finish()
+        fresh = path.with_name(path.name + ".rebuilding")
+        fresh.unlink(missing_ok=True)  # of a rebuild that was interrupted: the catalog's lock is ours
+        make_catalog(fresh, disks, known, report, progress, doomed=_doomed_in(path, report))
         report.moved_aside = _put_in_place(fresh, path)
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+def make_catalog(
+    path: Path,
+    disks: Sequence[HeldDisk],
+    known: CatalogFacts | None,
+    report: RebuildReport,
+    progress: Progress,
+    *,
+    doomed: Iterable[Doomed] = (),
+) -> None:
+    """Make the catalog `path`, where there is nothing yet, from what these disks hold; it is whole, or not
+    there.
+
+    Args:
+        known: what a catalog tells that volumes do not.
+        report: is filled in.
+        doomed: see `take_survey`.
+    """
+    with Staging(path.parent) as staging:
+        survey = take_survey(disks, staging, progress, doomed=doomed)
+        with NewCatalog(path) as new:
+            _fill(new, survey, disks, known, report, progress)
+            progress.begin("indexing", 0)
+            new.finish()
 
 
 def _remains_of(path: Path, report: RebuildReport) -> CatalogFacts | None:
