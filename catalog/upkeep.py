@@ -64,10 +64,14 @@ class Upkeep(Bookkeeping):
         )
 
     def set_swept(self, volume_id: int, stamp: int) -> None:
-        """Of the needles with stamps up to `stamp`, none is in the volume without a row or garbage's mark."""
+        """Of the needles with stamps up to `stamp`, none is in the volume without a row or garbage's mark.
+
+        And none will be: after a restart, clocks learn this stamp from the catalog as they learn all others.
+        """
         self._change_volume(
             "UPDATE volumes SET swept_stamp = max(swept_stamp, ?) WHERE id = ?", stamp, volume_id
         )
+        self._see_stamp(stamp)
 
     def void_orphans(self, volume_id: int, needle_ids: Sequence[int], stamp: int) -> list[int]:
         """Give up needles that no row named when a sweep looked, unless something names them by now.

@@ -78,6 +78,13 @@ def test_a_sweep_never_goes_back(kit):
     assert volume(kit).swept_stamp == stamp(9)
 
 
+def test_after_a_restart_no_clock_falls_behind_a_sweep(kit):
+    """Else a needle could be written that is older than a sweep that has not seen it."""
+    kit.do(lambda t: t.set_swept(1, stamp(9)))
+    kit.reopen()
+    assert kit.catalog.stamp_max() >= stamp(9)
+
+
 def test_the_time_of_a_volume_is_what_it_says_itself(kit):
     new_id = kit.do(lambda t: t.add_volume(None, "new", 1 << 30, "disk-1", created_ms=CREATED_MS))
     assert volume(kit, new_id).created_ms == CREATED_MS
