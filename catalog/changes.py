@@ -71,8 +71,9 @@ class Transaction(Uploads, Registry, Upkeep):
                 f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? ORDER BY key LIMIT ?",
                 (*doomed, PURGE_AT_ONCE),
             ).fetchall()
-            for columns in objects:
-                self._delete_object(object_row(columns), stamp)
+            for row in map(object_row, objects):
+                # Its disk's clock may be ahead of the one that the deletion got its stamp from.
+                self._delete_object(row, max(stamp, row.stamp + 1))
             uploads = self._execute(
                 "SELECT id FROM uploads WHERE bucket_id = ? LIMIT ?", (*doomed, PURGE_AT_ONCE)
             ).fetchall()

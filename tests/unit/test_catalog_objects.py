@@ -86,6 +86,15 @@ def test_a_bucket_with_objects_is_only_deleted_by_force(kit):
         kit.catalog.bucket("photos")
 
 
+def test_objects_go_with_their_bucket_at_stamps_greater_than_their_own(kit):
+    """Else a tombstone would say that the object was deleted before its last version was written."""
+    bucket_id = kit.bucket()
+    kit.put(bucket_id, "a", at=9)
+    kit.put(bucket_id, "b", at=1)
+    kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(5)))
+    assert kit.catalog.outbox(1, 9) == [(1, stamp(9) + 1, True), (2, stamp(5), True)]
+
+
 def test_an_empty_bucket_is_deleted_also_after_it_held_something(kit):
     bucket_id = kit.bucket()
     kit.put(bucket_id)
