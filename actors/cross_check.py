@@ -11,7 +11,8 @@ between.
 
 When a look finds no orphan, or all of an earlier look's are dealt with, nothing written before it is
 hidden in the volume: from then on, records of older deletions may be dropped
-(`Catalog.tombstone_horizon`).
+(`Catalog.tombstone_horizon`).  A chunk of an upload that is live and was not told of yet is no orphan, as
+its slot names it, but hidden all the same: while there is one, the look does not count for that.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class _Look:
     at: float  # monotonic
     strangers: dict[int, int] = field(default_factory=dict)  # live, and nothing names them
     missing: list[int] = field(default_factory=list)  # needle ids, the first DAMAGES_MAX
+    has_unconfirmed: bool = False  # there are chunks that nobody has told of, so nobody knows their stamps
 
     @property
     def stranger_count(self) -> int:
@@ -125,15 +127,17 @@ class CrossCheck:
             last_id = max(last_id, answer.needle_id_max)
             return _bits(answer.bitmap)
 
-        def read() -> tuple[int, int]:
-            named = _bits(catalog.row_bitmap(volume_id, first_id, LIVE_LISTED_MAX))
-            return named, _bits(catalog.known_bitmap(volume_id, first_id, LIVE_LISTED_MAX))
+        def read() -> tuple[int, int, int]:
+            bitmaps = (catalog.row_bitmap, catalog.known_bitmap, catalog.slot_bitmap)
+            named, known, slots = (_bits(read(volume_id, first_id, LIVE_LISTED_MAX)) for read in bitmaps)
+            return named, known, slots
 
         while first_id <= last_id:
             live_bits = await live()
-            named, known = await trio.to_thread.run_sync(read)
+            named, known, slots = await trio.to_thread.run_sync(read)
             if strangers := live_bits & ~known:
                 look.strangers[first_id] = strangers
+            look.has_unconfirmed |= bool(live_bits & slots)
             if missing := named & ~live_bits:
                 missing &= ~await live()
                 missing &= (await trio.to_thread.run_sync(read))[0]
@@ -169,7 +173,7 @@ class CrossCheck:
                 self._open[volume_id] = look
                 self._due_at[volume_id] = now + times.orphan
             else:
-                await self._swept(volume_id, look.stamp)
+                await self._swept(volume_id, look)
         elif look.at - earlier.at < times.orphan:
             self._due_at[volume_id] = earlier.at + times.orphan  # an extra look, for a verification
         else:
@@ -180,7 +184,7 @@ class CrossCheck:
             ]
             await self._give_up(volume_id, orphans)
             del self._open[volume_id]
-            await self._swept(volume_id, earlier.stamp)
+            await self._swept(volume_id, earlier)
 
     def _keep(self, volume_id: int, count: int) -> None:
         self._open.pop(volume_id, None)
@@ -206,8 +210,12 @@ class CrossCheck:
                 "needles that nothing names are garbage", extra={"volume_id": volume_id, "count": voided}
             )
 
-    async def _swept(self, volume_id: int, stamp: int) -> None:
-        await self._parts.writer.write(lambda t: t.set_swept(volume_id, stamp))
+    async def _swept(self, volume_id: int, look: _Look) -> None:
+        """All that was written before this look is named or garbage; if some of it is neither, look again."""
+        if look.has_unconfirmed:
+            self._due_at[volume_id] = time.monotonic() + self._parts.times.orphan
+        else:
+            await self._parts.writer.write(lambda t: t.set_swept(volume_id, look.stamp))
 
 
 def _bits(bitmap: bytes) -> int:

@@ -24,6 +24,8 @@ _NAMED = (
     "SELECT needle_id FROM objects WHERE volume_id = ? AND needle_id BETWEEN ? AND ?",
     "SELECT needle_id FROM chunks WHERE volume_id = ? AND needle_id BETWEEN ? AND ? AND is_stored",
 )
+# Slots that are not filled, as far as anybody has told.
+_SLOTS = ("SELECT needle_id FROM chunks WHERE volume_id = ? AND needle_id BETWEEN ? AND ? AND NOT is_stored",)
 # Needles that anything remembers; slots may be filled at any moment.
 _KNOWN = (
     _NAMED[0],
@@ -71,6 +73,11 @@ def row_bitmap(path: Path, volume_id: int, first_id: int, count: int) -> bytes:
 def known_bitmap(path: Path, volume_id: int, first_id: int, count: int) -> bytes:
     """Those, and also slots that are not filled yet, and garbage, buried or not."""
     return _bitmap(path, _KNOWN, volume_id, first_id, count)
+
+
+def slot_bitmap(path: Path, volume_id: int, first_id: int, count: int) -> bytes:
+    """The slots of uploads that nobody has told to be filled; the needle may be there all the same."""
+    return _bitmap(path, _SLOTS, volume_id, first_id, count)
 
 
 def _bitmap(path: Path, queries: Sequence[str], volume_id: int, first_id: int, count: int) -> bytes:

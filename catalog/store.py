@@ -376,7 +376,7 @@ class Catalog:
         """Recount what is kept incrementally; on a connection of its own, so any thread may, for long."""
         return check.check_counts(self.path)
 
-    # The next four as well are on connections of their own, for any thread; see `cross_check`.
+    # The next five as well are on connections of their own, for any thread; see `cross_check`.
 
     def row_bitmap(self, volume_id: int, first_id: int, count: int) -> bytes:
         """The needles of a volume that rows name as stored: bit i & 7 of byte i >> 3 is first_id + i."""
@@ -385,6 +385,10 @@ class Catalog:
     def known_bitmap(self, volume_id: int, first_id: int, count: int) -> bytes:
         """Those, and also slots that are not filled yet, and garbage, buried or not."""
         return cross_check.known_bitmap(self.path, volume_id, first_id, count)
+
+    def slot_bitmap(self, volume_id: int, first_id: int, count: int) -> bytes:
+        """The slots of uploads that nobody has told to be filled; the needle may be there all the same."""
+        return cross_check.slot_bitmap(self.path, volume_id, first_id, count)
 
     def names_of(self, volume_id: int, needle_ids: Collection[int]) -> dict[int, tuple[str, str]]:
         """Bucket and key of each needle that an object or an unfinished upload names."""

@@ -54,6 +54,11 @@ def test_the_needles_that_anything_remembers(mixed):
     assert ids(mixed.catalog.known_bitmap(1, 1, 100)) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
+def test_the_slots_that_nobody_has_told_to_be_filled(mixed):
+    assert ids(mixed.catalog.slot_bitmap(1, 1, 100)) == [8]
+    assert ids(mixed.catalog.slot_bitmap(2, 1, 100)) == []
+
+
 @pytest.mark.parametrize(("first_id", "count"), [(1, 1), (2, 5), (4, 3), (5, 8), (7, 1), (9, 100), (1, 8)])
 def test_a_bitmap_is_of_exactly_the_ids_that_were_asked_for(mixed, first_id, count):
     for ask, everything in (
