@@ -1,7 +1,7 @@
 """The command line: `warehouse COMMAND`.
 
 Each command parses its words into places and calls the library; what it prints is in `reports.py`, how many
-files are copied at once in `transfers.py`.  The commands about space and damage are in `cli_maintenance.py`,
+files are copied at once in `copies.py`.  The commands about space and damage are in `cli_maintenance.py`,
 those that need no running store in `cli_rescue.py`, the one that measures in `cli_bench.py`; what all of them
 share is in `cli_app.py`.
 
@@ -19,6 +19,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from cyclopts import CycloptsError, Parameter, UnknownCommandError
 import client.cli_bench
 import client.cli_maintenance
 import client.cli_rescue  # noqa: F401  # like those above: its commands join the app
-from client import transfers
+from client import copies
 from client.cli_app import NOTHING_SPECIAL, OBJECTS, STORE, Common, app, become, some
 from client.display import format_count, format_size, parse_size, parse_span, printable
 from client.library import Prefix, Warehouse
@@ -271,14 +272,12 @@ def _plan(source: Place, target: Place, is_folder: bool, recursive: bool, conten
         case StandardStream(), Remote():
             if is_folder:
                 raise UsageError("what comes from standard input needs a whole name: wh://bucket/key")
-            return lambda warehouse: transfers.single(
-                transfers.upload_standard_input(target, warehouse, content_type)
+            return lambda warehouse: copies.single(
+                copies.upload_standard_input(target, warehouse, content_type)
             )
         case Remote(), StandardStream():
             _require_object(source)
-            return lambda warehouse: transfers.single(
-                transfers.download_to_standard_output(source, warehouse)
-            )
+            return lambda warehouse: copies.single(copies.download_to_standard_output(source, warehouse))
         case _:
             raise UsageError("one of source and target must be wh://bucket/key")
 
@@ -289,30 +288,30 @@ def _plan_upload(
     if source.is_dir():
         if not recursive:
             raise UsageError(f"{source} is a folder: copy it with -r")
-        return lambda warehouse: transfers.uploads_below(source, target, warehouse, content_type)
+        return lambda warehouse: copies.uploads_below(source, target, warehouse, content_type)
     size = source.stat().st_size
     place = target.inside(key_of_path(source, source.parent)) if is_folder else target
-    return lambda warehouse: transfers.single(transfers.upload(source, size, place, warehouse, content_type))
+    return lambda warehouse: copies.single(copies.upload(source, size, place, warehouse, content_type))
 
 
 def _plan_download(source: Remote, target: Path, is_folder: bool, recursive: bool) -> Plan:
     if recursive:
-        return lambda warehouse: transfers.downloads_below(source, target, warehouse)
+        return lambda warehouse: copies.downloads_below(source, target, warehouse)
     _require_object(source)
     path = target / segments_of(source.name)[0] if is_folder else target
-    return lambda warehouse: transfers.download_one(source, path, warehouse)
+    return lambda warehouse: copies.download_one(source, path, warehouse)
 
 
 def _plan_remote_copy(source: Remote, target: Remote, is_folder: bool, recursive: bool) -> Plan:
     if recursive:
         if source.bucket == target.bucket and target.folder.startswith(source.folder):
             raise UsageError(f"{target} is inside of {source}: that copy would never end")
-        return lambda warehouse: transfers.remote_copies_below(source, target, warehouse)
+        return lambda warehouse: copies.remote_copies_below(source, target, warehouse)
     _require_object(source)
     place = target.inside(source.name) if is_folder else target
     if source == place:
         raise UsageError(f"{source} would be copied onto itself")
-    return lambda warehouse: transfers.remote_copy_one(source, place, warehouse)
+    return lambda warehouse: copies.remote_copy_one(source, place, warehouse)
 
 
 def _require_object(source: Remote) -> None:
@@ -331,9 +330,8 @@ async def cat(*places: str, common: Common = NOTHING_SPECIAL) -> int:
     """
     remotes = [parse_object(word) for word in some(places, "an object")]
     async with common.connect() as warehouse:
-        for remote in remotes:
-            async with warehouse.bucket(remote.bucket).open(remote.key) as stream:
-                await transfers.write_standard_output(stream, lambda count: None)
+        for bucket, group in groupby(remotes, lambda remote: remote.bucket):
+            await copies.write_objects(warehouse.bucket(bucket), [remote.key for remote in group])
     return 0
 
 

@@ -13,6 +13,8 @@ import trio
 
 from errors import BadRequest
 
+CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+
 
 class TargetFile:
     """A temporary file beside its target, being written."""
@@ -36,8 +38,8 @@ async def replaced_file(path: Path) -> AsyncIterator[TargetFile]:
         OSError: the directory does not exist or cannot be written, the disk is full, ...
     """
     _require_replaceable(path)
-    temporary = path.parent / f".warehouse-{secrets.token_hex(8)}.part"
-    file_number = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    temporary = _temporary(path)
+    file_number = os.open(temporary, CREATE, 0o666)
     try:
         yield TargetFile(file_number)
         await trio.to_thread.run_sync(_publish, file_number, temporary, path)
@@ -47,6 +49,25 @@ async def replaced_file(path: Path) -> AsyncIterator[TargetFile]:
         raise
     finally:
         os.close(file_number)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """The same for bytes that are all here.  Blocks: call it in a thread.  Raises as `replaced_file`."""
+    _require_replaceable(path)
+    temporary = _temporary(path)
+    file_number = os.open(temporary, CREATE, 0o666)
+    try:
+        _write_all(file_number, data)
+        _publish(file_number, temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(file_number)
+
+
+def _temporary(path: Path) -> Path:
+    return path.parent / f".warehouse-{secrets.token_hex(8)}.part"
 
 
 def _require_replaceable(path: Path) -> None:

@@ -47,17 +47,15 @@ class Crew:
         self.running_count = 0
         self.error: Exception | None = None
         self._nursery = nursery
-        self._someone_left = trio.Event()
+        self._waiting = trio.lowlevel.ParkingLot()
 
     async def wait_room(self) -> None:
         while self.running_count >= self.size:
-            await self._someone_left.wait()
-            self._someone_left = trio.Event()
+            await self._waiting.park()
 
     async def wait_all(self) -> None:
         while self.running_count > 0:
-            await self._someone_left.wait()
-            self._someone_left = trio.Event()
+            await self._waiting.park()
 
     def cancel(self) -> None:
         self._nursery.cancel_scope.cancel()
@@ -76,7 +74,7 @@ class Crew:
             self._nursery.cancel_scope.cancel()
         finally:
             self.running_count -= 1
-            self._someone_left.set()
+            self._waiting.unpark_all()
 
 
 @asynccontextmanager

@@ -11,19 +11,20 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
 import client
 from cli_kit import Run, command_of, process, runner
-from client import cli
+from client import cli, lanes
 from client.places import UsageError
 from errors import BadRequest, BucketExists, BucketNotEmpty, NoSuchBucket, NoSuchObject, OutcomeUnknown
 from fake_store import FakeStore, fake_store
-from transport.messages import DeleteObjects, Presign
+from transport.messages import DeleteObjects, LocateObjects, Presign
 
 MIB = 1024 * 1024
 
@@ -183,6 +184,83 @@ async def test_a_bucket_comes_down_and_goes_across(
     assert {fields["event"] for fields in copied.objects[:-1]} == {"copied"}
     await run("cp", "-r", "wh://archive/copy", str(tmp_path / "back"))
     assert contents(tmp_path / "back") == contents(folder)
+
+
+async def test_small_files_travel_many_in_one_request(store: FakeStore, run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "many"
+    for number in range(600):
+        path = source / f"{number % 7}" / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"%d" % number)
+    (source / "large.bin").write_bytes(noise(2 * MIB))
+    ran = await run("cp", "-r", str(source), "wh://photos/many", "--json")
+    assert ran.objects[-1]["file_count"] == 601
+    assert {event["target"] for event in ran.objects[:-1]} == {
+        f"wh://photos/many/{key}" for key in contents(source)
+    }
+    assert store.http["PUT"] == 1, "the large one"
+    assert sum(store.batches) == 600
+    assert len(store.batches) < 200, "files are found more slowly than this store answers"
+    assert store.buckets["photos"]["many/1/1.txt"].content_type == "text/plain"
+    before = len(store.batches)
+    await run("cp", "-r", "wh://photos/many", str(tmp_path / "down"))
+    assert contents(tmp_path / "down") == contents(source)
+    assert len(store.batches) - before < 200
+    assert store.count(LocateObjects) == 1, "of the large one: the listing tells of the others"
+
+
+async def test_cat_writes_small_and_large_objects_in_order(
+    store: FakeStore, photos: client.Bucket, tmp_path: Path
+) -> None:
+    large = b"large" * MIB
+    for key, data in (("a", b"first "), ("b", large), ("c", b" last")):
+        await photos.put(key, data)
+    ran = await process(tmp_path, "cat", "wh://photos/a", "wh://photos/b", "wh://photos/c", "wh://photos/a")
+    assert (ran.status, ran.out) == (0, f"first {large.decode()} lastfirst ")
+    ran = await process(tmp_path, "cat", "wh://photos/a", "wh://photos/none", "wh://photos/c")
+    assert (ran.status, ran.out) == (1, "first ")
+    assert "no_such_object" in ran.err
+
+
+async def test_a_file_that_has_grown_or_gone_since_it_was_found_is_treated_as_it_is(
+    store: FakeStore, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("a", "b", "c", "d"):
+        (source / name).write_bytes(name.encode())
+    read_all = lanes._read_all
+
+    def later(paths: Sequence[Path]) -> object:
+        (source / "b").write_bytes(noise(2 * MIB))
+        (source / "c").unlink(missing_ok=True)
+        return read_all(paths)
+
+    monkeypatch.setattr(lanes, "_read_all", later)
+    ran = await run("cp", "-r", str(source), "wh://photos/")
+    assert ran.status == 1
+    assert f"{source / 'c'}: No such file or directory" in ran.err
+    assert {key: info.size for key, info in store.buckets["photos"].items()} == {"a": 1, "b": 2 * MIB, "d": 1}
+
+
+async def test_an_object_that_has_grown_since_it_was_listed_comes_down_whole(
+    store: FakeStore, run: Run, photos: client.Bucket, tmp_path: Path
+) -> None:
+    await photos.put("a", b"a")
+    await photos.put("b", b"b")
+
+    def grow(volume_id: int, needle_id: int) -> None:
+        store.before_get = None
+        large = store.buckets["photos"].pop("large")
+        old = store.buckets["photos"]["b"].chunks[0]
+        store.needles[old.volume_id, old.needle_id].is_deleted = True
+        store.buckets["photos"]["b"] = msgspec.structs.replace(large, key="b")
+
+    await photos.put("large", noise(9 * MIB))
+    store.before_get = grow
+    await run("cp", "-r", "wh://photos", str(tmp_path / "down"))
+    assert (tmp_path / "down" / "b").read_bytes() == noise(9 * MIB)
+    assert (tmp_path / "down" / "a").read_bytes() == b"a"
 
 
 async def test_one_file_keeps_its_name_in_a_folder_and_takes_another_elsewhere(

@@ -1,0 +1,150 @@
+"""Lanes: the small files of a recursive copy, hundreds in one request.
+
+A copy of many files hands the small ones to a lane, which moves them with `put_many` or `get_many` and tells
+of each what became of it.  What turns out to be large meanwhile leaves the lane and is copied by itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import trio
+
+from client.batches import Put
+from client.files import replace_file
+from client.library import Bucket
+from client.sources import opened_file
+from client.transfers import LARGE_SIZE, Outcomes, Transfer
+from client.uploads import Progress
+from errors import BodyTooLarge, StoreError
+from transport.messages import ObjectInfo
+
+READ_COUNT = 256  # files read in one go
+READ_SIZE = 4 * 1024 * 1024  # and about how many bytes
+
+
+@dataclass(frozen=True)
+class SmallUpload(Transfer):
+    """A file that was small when it was found."""
+
+    path: Path
+    key: str
+
+    @classmethod
+    def of(cls, transfer: Transfer, lane: UploadLane, path: Path, key: str) -> Self:
+        return cls(transfer.source, transfer.target, transfer.size, transfer.run, path, key, lane=lane)
+
+
+@dataclass(frozen=True)
+class SmallDownload(Transfer):
+    """An object that was small when it was listed."""
+
+    info: ObjectInfo
+    path_for: Callable[[], Path]
+
+    @classmethod
+    def of(
+        cls, transfer: Transfer, lane: DownloadLane, info: ObjectInfo, path_for: Callable[[], Path]
+    ) -> Self:
+        return cls(transfer.source, transfer.target, transfer.size, transfer.run, info, path_for, lane=lane)
+
+
+class UploadLane:
+    """Small files to one bucket."""
+
+    def __init__(self, bucket: Bucket, content_type: str | None) -> None:
+        self._bucket = bucket
+        self._content_type = content_type
+
+    async def carry(self, transfers: trio.MemoryReceiveChannel[Transfer], outcomes: Outcomes) -> None:
+        under_way: deque[SmallUpload] = deque()
+        async with aclosing(self._bucket.put_many(self._items(transfers, under_way, outcomes))) as results:
+            async for result in results:
+                transfer = under_way.popleft()
+                if result.error is None:
+                    outcomes.done(transfer, result.size)
+                else:
+                    outcomes.failed(transfer, result.error)
+
+    async def _items(
+        self,
+        transfers: trio.MemoryReceiveChannel[Transfer],
+        under_way: deque[SmallUpload],
+        outcomes: Outcomes,
+    ) -> AsyncIterator[Put]:
+        async for first in transfers:
+            group = _group_of(first, transfers)
+            contents = await trio.to_thread.run_sync(_read_all, [transfer.path for transfer in group])
+            for transfer, content in zip(group, contents, strict=True):
+                if content is None:
+                    await outcomes.start(transfer, transfer.run)
+                elif isinstance(content, bytes):
+                    under_way.append(transfer)
+                    yield Put(transfer.key, content, self._content_type)
+                else:
+                    outcomes.failed(transfer, content)
+
+
+def _group_of(first: Transfer, transfers: trio.MemoryReceiveChannel[Transfer]) -> list[SmallUpload]:
+    """What can be read together: the first, and others that have been found already."""
+    assert isinstance(first, SmallUpload)
+    group, size = [first], first.size or 0
+    while len(group) < READ_COUNT and size < READ_SIZE:
+        try:
+            transfer = transfers.receive_nowait()
+        except (trio.WouldBlock, trio.EndOfChannel):
+            break
+        assert isinstance(transfer, SmallUpload)
+        group.append(transfer)
+        size += transfer.size or 0
+    return group
+
+
+def _read_all(paths: Sequence[Path]) -> list[bytes | StoreError | OSError | None]:
+    """The contents of files, or why they cannot be read; None for one that has become large."""
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> bytes | StoreError | OSError | None:
+    try:
+        with opened_file(path) as file:
+            return file.read_now() if file.size <= LARGE_SIZE else None
+    except (StoreError, OSError) as error:
+        return error
+
+
+class DownloadLane:
+    """Small objects of one bucket to files."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    async def carry(self, transfers: trio.MemoryReceiveChannel[Transfer], outcomes: Outcomes) -> None:
+        under_way: deque[SmallDownload] = deque()
+
+        async def entries() -> AsyncIterator[ObjectInfo]:
+            async for transfer in transfers:
+                assert isinstance(transfer, SmallDownload)
+                under_way.append(transfer)
+                yield transfer.info
+
+        async with aclosing(self._bucket.get_many(entries(), size_max=LARGE_SIZE)) as results:
+            async for result in results:
+                transfer = under_way.popleft()
+                if isinstance(result.error, BodyTooLarge):
+                    await outcomes.start(transfer, transfer.run)
+                elif result.error is not None:
+                    outcomes.failed(transfer, result.error)
+                else:
+                    await outcomes.start(transfer, partial(_write, transfer, result.data or b""))
+
+
+async def _write(transfer: SmallDownload, data: bytes, progress: Progress) -> int:
+    await trio.to_thread.run_sync(replace_file, transfer.path_for(), data)
+    return len(data)
