@@ -12,7 +12,9 @@ from auth.rights import EVERYTHING, Permission
 from catalog.store import Catalog
 from errors import BadCredentials, PermissionDenied, StaleIncarnation, Unavailable
 from transport.messages import (
+    AbortUpload,
     Attach,
+    BeginUpload,
     CancelJobs,
     CreateBucket,
     DeleteBucket,
@@ -24,15 +26,20 @@ from transport.messages import (
     Jobs,
     ListEvents,
     ListJobs,
+    ListLive,
     NeedleDamage,
     PauseJobs,
     PollTask,
     RecordBuckets,
     RegisterCompactor,
+    RequestSlots,
+    Slots,
+    SlotWanted,
     StartCopy,
     StartJobs,
     StartVerify,
     StopTask,
+    UploadBegun,
 )
 
 
@@ -297,6 +304,29 @@ async def test_deletions_need_no_record_once_all_volumes_are_swept(tmp_path: Pat
         await start(master, "compact")
         await until(lambda: master.compactor.of(StartCopy))
         assert master.compactor.of(StartCopy)[0].horizon > deleted_at
+
+
+async def test_a_chunk_that_was_not_told_of_yet_keeps_its_volume_from_being_swept(tmp_path: Path) -> None:
+    """Nobody knows its stamp: it may be older than a deletion whose record would go."""
+    async with open_master(tmp_path) as master:
+        await master.ask(CreateBucket(bucket="photos"), Done)
+        begin = BeginUpload(bucket="photos", key="film", content_type=None, metadata={}, byte_count=3)
+        upload_id = (await master.ask(begin, UploadBegun)).upload_id
+        wanted = [SlotWanted(chunk_index=0, size=3, chunk_count=1, object_size=3)]
+        (slot,) = (await master.ask(RequestSlots(upload_id=upload_id, slots=wanted), Slots)).slots
+
+        def swept_stamp() -> int:
+            return int(master.read("SELECT swept_stamp FROM volumes")[0][0])
+
+        await until(lambda: swept_stamp() > 0)
+        before = swept_stamp()
+        master.disk.live[1].add(slot.needle_id)
+        looks = len(master.disk.of(ListLive))
+        await reconnect(master)
+        await until(lambda: len(master.disk.of(ListLive)) >= looks + 2)  # it looks again soon
+        assert swept_stamp() == before
+        await master.ask(AbortUpload(upload_id=upload_id), Done)
+        await until(lambda: swept_stamp() > before)
 
 
 async def reconnect(master: RunningMaster) -> None:
