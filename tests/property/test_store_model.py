@@ -64,7 +64,7 @@ WORK = st.lists(
     st.tuples(
         st.sampled_from(
             ["put", "put", "put", "begin", "go on", "delete", "delete and bury", "upload", "compact"]
-            + ["look", "look later"]
+            + ["look", "look later", "restart"]
         ),
         KEYS,
         VOLUMES,
@@ -494,11 +494,17 @@ class StoreModel(RuleBasedStateMachine):
         for what, key, volume_id in work:
             self.work_once(name, what, key, volume_id)
 
+    def put_here(self, name: str, key: str, volume_id: int) -> None:
+        """A put that may end its actor, and the caller with it."""
+        put = self.begin(name, key, volume_id, 9, "", is_streamed=False)
+        while put in self.puts:
+            self.go_on(put)
+
     def work_once(self, name: str, what: str, key: str, volume_id: int) -> None:
-        if what in ("put", "begin"):
-            put = self.begin(name, key, volume_id, 9, "", is_streamed=False)
-            while what == "put" and put in self.puts:
-                self.go_on(put)
+        if what == "put":
+            self.put_here(name, key, volume_id)
+        elif what == "begin":
+            self.begin(name, key, volume_id, 9, "", is_streamed=False)
         elif what == "go on":
             for put in self.puts[:1]:
                 while put in self.puts and self.disk(put.name[0]).is_online:
@@ -507,6 +513,8 @@ class StoreModel(RuleBasedStateMachine):
             self.upload(name, key, [9, 600], "", volume_id % 2 == 0, "whole", volume_id)
         elif what == "compact":
             self.compact_now(volume_id)
+        elif what == "restart":
+            self.store.restart_master()
         elif what in ("look", "look later"):
             self.look_everywhere(is_late=what == "look later")
         else:
@@ -1163,6 +1171,60 @@ common = settings(
     print_blob=True,
     stateful_step_count=25,
 )
+
+
+@pytest.mark.parametrize("ends_with", ["start", "rebuild"])
+@pytest.mark.parametrize("has_power", [True, False], ids=["killed", "cut"])
+def test_an_actor_may_end_after_any_change_that_a_compaction_makes(has_power: bool, ends_with: str) -> None:
+    crashes = 0
+    while crash_in_a_compaction(Fuse(crashes + 1, has_power), Random(crashes), ends_with):
+        crashes += 1
+    assert crashes > 30
+
+
+def crash_in_a_compaction(fuse: Fuse, chance: Random, ends_with: str) -> bool:
+    """Whether the fuse was short enough."""
+    model = StoreModel()
+    try:
+        model.set_out(seed=0, skews=(0, 4_000, -4_000), graves=1000, purged=500)
+        model.store.chance = chance
+        for key in ("a", "b", "c", "d", "a"):
+            model.put("photos", key, 1, 600, "", "whole")
+        model.put("films", "a", 2, 9, "", "whole")
+        model.begin_upload("photos", "e", [600, 9], "", True, "whole", 1)
+        model.put("films", "a", 3, 9, "", "whole")  # a version that waits on another disk to be buried
+        for key in ("a", "b"):
+            model.delete("photos", key, "", 0, True)
+        model.change_a_bucket("films", "force")
+        model.put("photos", "f", 1, 5000, "", "streamed")
+        model.go_on_with_a_put(0, 1)
+        model.store.begin_copy(1)
+        model.delete("photos", "c", "", 0, True)
+        model.put("photos", "d", 1, 9, "", "whole")
+        model.store.drop_compaction(1)
+        ended: list[Crash] = []
+        model.store.fuse = fuse
+        try:
+            model.store.begin_copy(1)
+            model.put_here("photos", "b", 1)
+            while model.store.step_copy(1):
+                pass
+            model.put_here("photos", "g", 1)
+            model.store.catch_up(1, is_flushed=True)
+            model.put_here("photos", "g", 1)
+            model.store.switch(1)
+        except Crash as crash:
+            ended.append(crash)
+            model.crashed(crash.disk, has_power=crash.has_power)
+            model.be_back()
+        model.store.fuse = None
+        model.check_everything()
+        if ends_with == "rebuild":
+            model.lose_the_catalog(has_power=True)
+        return bool(ended)
+    finally:
+        model.teardown()
+
 
 TestStoreModel = pytest.mark.timeout(900)(StoreModel.TestCase)
 TestStoreModel.settings = settings(common, max_examples=500)
