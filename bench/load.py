@@ -3,7 +3,9 @@
     python bench/load.py put --profile FILE --bucket NAME [--tasks 32] [--seconds 5] [--size 4096]
 
 Prints one JSON object: operations a second, p50 and p99 in milliseconds, CPU seconds of this process,
-its peak memory.  `get` reads keys that a `put` of the same prefix wrote.
+its peak memory.  `get` reads keys that a `put` of the same prefix wrote; with `--flat`, keys that are the
+prefix and a number of eight digits.  With `--wait` it says `ready` when it is connected, and begins when a
+line comes in, so that several of them can begin together.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any ch
 
 import client
 from bench.machine import peak_memory
+from client.bench_figures import Latencies
 
 
-async def run(arguments: argparse.Namespace) -> dict[str, float]:
+async def run(arguments: argparse.Namespace) -> dict[str, object]:
     body = os.urandom(arguments.size)
     latencies: list[float] = []
     async with client.connect(arguments.profile) as warehouse:
@@ -36,7 +39,9 @@ async def run(arguments: argparse.Namespace) -> dict[str, float]:
             await bucket.put(f"{arguments.prefix}/{task:03}/{number:07}", body)
 
         async def get(task: int, number: int) -> None:
-            key = f"{arguments.prefix}/{task:03}/{random.randrange(arguments.known):07}"
+            number = random.randrange(arguments.known)
+            name = f"{number:08}" if arguments.flat else f"{task:03}/{number:07}"
+            key = f"{arguments.prefix}/{name}"
             if len(await bucket.get(key)) != arguments.size:
                 raise AssertionError(f"{key} came back with another size")
 
@@ -50,6 +55,9 @@ async def run(arguments: argparse.Namespace) -> dict[str, float]:
 
         operation = put if arguments.operation == "put" else get
         await operation(999, 0) if arguments.operation == "put" else await operation(0, 0)  # connects, leases
+        if arguments.wait:
+            print("ready", flush=True)
+            await trio.to_thread.run_sync(sys.stdin.readline)
         cpu_before = time.process_time()
         started = time.perf_counter()
         deadline = started + arguments.seconds
@@ -58,7 +66,10 @@ async def run(arguments: argparse.Namespace) -> dict[str, float]:
                 nursery.start_soon(loop, operation, task)
         elapsed = time.perf_counter() - started
         cpu = time.process_time() - cpu_before
-    cuts = statistics.quantiles(latencies, n=100)
+    kept = Latencies()
+    for latency in latencies:
+        kept.add(latency)
+    cuts = statistics.quantiles(latencies, n=100) if len(latencies) > 1 else latencies * 99
     return {
         "count": len(latencies),
         "rate": len(latencies) / elapsed,
@@ -67,6 +78,7 @@ async def run(arguments: argparse.Namespace) -> dict[str, float]:
         "cpu_s": cpu,
         "elapsed_s": elapsed,
         "peak_bytes": peak_memory([os.getpid()]),
+        "latencies": {"counts": kept.counts, "sum_s": kept.sum_s, "max_s": kept.max_s},
     }
 
 
@@ -82,6 +94,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--count", type=int, default=0, help="operations a task, instead of a time")
     parser.add_argument("--known", type=int, default=1, help="get: how many keys a task has put")
+    parser.add_argument("--flat", action="store_true", help="get: the keys are PREFIX/00000000 and so on")
+    parser.add_argument("--wait", action="store_true", help="begin when a line comes in")
     parser.add_argument("--size", type=int, default=4096)
     print(json.dumps(trio.run(run, parser.parse_args())))
 
