@@ -111,11 +111,16 @@ class Flow(ABC, Generic[Item, S]):
         if slot.held_size:
             self._held_size -= slot.held_size
             slot.held_size = 0
-            self._waiting_room.unpark_all()
+            self._make_room()
 
     def notify(self) -> None:
         """Some slots have got their results."""
-        self._waiting_result.unpark_all()
+        if self._waiting_result:  # asked once for every slot: an empty lot is cheaper to see than to clear
+            self._waiting_result.unpark_all()
+
+    def _make_room(self) -> None:
+        if self._waiting_room:
+            self._waiting_room.unpark_all()
 
     # --- the feeder -------------------------------------------------------------------------------
 
@@ -184,7 +189,7 @@ class Flow(ABC, Generic[Item, S]):
         finally:
             batch.is_launched.set()
             self._under_way -= 1
-            self._waiting_room.unpark_all()
+            self._make_room()
             self.notify()
 
     # --- the user's loop --------------------------------------------------------------------------
@@ -202,7 +207,7 @@ class Flow(ABC, Generic[Item, S]):
                 if head.is_done:
                     self._slots.popleft()
                     self.release(head)
-                    self._waiting_room.unpark_all()
+                    self._make_room()
                     return head
                 if self._open and self._open[0] is head:
                     self._launch()
