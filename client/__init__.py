@@ -8,6 +8,7 @@ The async library (`library.py`) and the command line (`cli.py`) over it.
     reads.py                  from a key to verified bytes
     batches.py, batch_reads.py   many small objects in few requests; flows.py keeps their order
     transfers.py, copies.py, lanes.py   copies of files and folders, for the command line
+    syncing.py, walks.py      what has changed between two folders
     maintenance.py            compactions, verifications, events
     sources.py, files.py      where uploads come from, where downloads go
     tasks.py                  nurseries whose errors leave plain

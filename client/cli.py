@@ -28,9 +28,11 @@ from cyclopts import CycloptsError, Parameter, UnknownCommandError
 
 import client.cli_bench
 import client.cli_maintenance
-import client.cli_rescue  # noqa: F401  # like those above: its commands join the app
+import client.cli_rescue
+import client.cli_sync  # noqa: F401  # like those above: its commands join the app
 from client import copies
 from client.cli_app import NOTHING_SPECIAL, OBJECTS, STORE, Common, app, become, some
+from client.deletions import DELETE_BATCH, delete_batch
 from client.display import format_count, format_size, parse_size, parse_span, printable
 from client.library import Prefix, Warehouse
 from client.places import (
@@ -58,11 +60,8 @@ from client.reports import (
 from client.store_reports import print_status
 from client.tasks import background
 from client.transfers import Found, run_transfers
-from errors import NoSuchBucket, NoSuchObject, OutcomeUnknown, StoreError
+from errors import NoSuchBucket, NoSuchObject, StoreError
 from transport.messages import ObjectInfo
-
-DELETE_BATCH = 1000
-DELETE_ATTEMPTS = 5
 
 # A lone "-" stands for a standard stream; other words that begin so are refused by `parse_place`.
 Words = Annotated[str, Parameter(allow_leading_hyphen=True)]
@@ -378,14 +377,8 @@ async def _keys_to_delete(remote: Remote, recursive: bool, warehouse: Warehouse)
 
 
 async def _delete(bucket: str, keys: Sequence[str], warehouse: Warehouse, is_json: bool) -> int:
-    """Delete a batch; how many there were.  Who runs `rm` wants them gone: after a lost answer, once more."""
-    for attempt in range(DELETE_ATTEMPTS):
-        try:
-            existed = await warehouse.bucket(bucket).delete_many(keys)
-            break
-        except OutcomeUnknown:
-            if attempt + 1 == DELETE_ATTEMPTS:
-                raise
+    """Delete a batch; how many there were."""
+    existed = await delete_batch(warehouse.bucket(bucket), keys)
     deleted = [key for key, was_there in zip(keys, existed, strict=True) if was_there]
     if is_json:
         for key in deleted:

@@ -7,10 +7,8 @@ ones of a folder go in a lane.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +20,8 @@ from client.places import FolderTree, Remote, key_of_path
 from client.reads import ObjectStream
 from client.transfers import LARGE_SIZE, Found, Transfer, Unfit
 from client.uploads import Progress
-from errors import BadRequest, BodyTooLarge, NoSuchObject, StoreError
+from client.walks import local_files
+from errors import BodyTooLarge, NoSuchObject, StoreError
 from transport.messages import ObjectInfo
 
 PIECE_SIZE = 1024 * 1024
@@ -85,18 +84,8 @@ async def uploads_below(
 ) -> AsyncIterator[Found]:
     """All regular files below a folder.  Links to files are followed, links to folders are not."""
     lane = UploadLane(warehouse.bucket(target.bucket), content_type)
-    folders = [root]
-    while folders:
-        folder = folders.pop()
-        try:
-            entries = await trio.to_thread.run_sync(_entries_of, folder)
-        except OSError as error:
-            yield Unfit(name_of(folder), str(target), error)
-            continue
-        for entry in entries:
-            if entry.is_folder:
-                folders.append(entry.path)
-                continue
+    async with aclosing(local_files(root)) as entries:
+        async for entry in entries:
             try:
                 if entry.problem is not None:
                     raise entry.problem
@@ -107,35 +96,6 @@ async def uploads_below(
                 one = upload(entry.path, entry.size, place, warehouse, content_type)
                 is_small = entry.size <= LARGE_SIZE
                 yield SmallUpload.of(one, lane, entry.path, place.key) if is_small else one
-
-
-@dataclass(frozen=True)
-class _Entry:
-    path: Path
-    size: int = 0
-    is_folder: bool = False
-    problem: StoreError | OSError | None = None
-
-
-def _entries_of(folder: Path) -> list[_Entry]:
-    with os.scandir(folder) as entries:
-        return [
-            _look_at(entry, folder / entry.name) for entry in sorted(entries, key=lambda entry: entry.name)
-        ]
-
-
-def _look_at(entry: os.DirEntry[str], path: Path) -> _Entry:
-    try:
-        if entry.is_dir(follow_symlinks=False):
-            return _Entry(path, is_folder=True)
-        status = entry.stat()
-    except OSError as error:
-        return _Entry(path, problem=error)
-    if stat.S_ISDIR(status.st_mode):
-        return _Entry(path, problem=BadRequest("a link to a folder; it could lead in circles"))
-    if not stat.S_ISREG(status.st_mode):
-        return _Entry(path, problem=BadRequest("not a regular file"))
-    return _Entry(path, status.st_size)
 
 
 async def objects_below(

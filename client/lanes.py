@@ -6,6 +6,7 @@ of each what became of it.  What turns out to be large meanwhile leaves the lane
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -122,8 +123,9 @@ def _read(path: Path) -> bytes | StoreError | OSError | None:
 class DownloadLane:
     """Small objects of one bucket to files."""
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, *, is_dated: bool = False) -> None:
         self._bucket = bucket
+        self._is_dated = is_dated  # files get the time of their objects
 
     async def carry(self, transfers: trio.MemoryReceiveChannel[Transfer], outcomes: Outcomes) -> None:
         under_way: deque[SmallDownload] = deque()
@@ -142,9 +144,16 @@ class DownloadLane:
                 elif result.error is not None:
                     outcomes.failed(transfer, result.error)
                 else:
-                    await outcomes.start(transfer, partial(_write, transfer, result.data or b""))
+                    await outcomes.start(transfer, partial(self._write, transfer, result.data or b""))
+
+    async def _write(self, transfer: SmallDownload, data: bytes, progress: Progress) -> int:
+        path = transfer.path_for()
+        await trio.to_thread.run_sync(replace_file, path, data)
+        if self._is_dated:
+            set_time(path, transfer.info.created_ms)
+        return len(data)
 
 
-async def _write(transfer: SmallDownload, data: bytes, progress: Progress) -> int:
-    await trio.to_thread.run_sync(replace_file, transfer.path_for(), data)
-    return len(data)
+def set_time(path: Path, changed_ms: int) -> None:
+    """Give a file the time of its last change."""
+    os.utime(path, ns=(changed_ms * 1_000_000, changed_ms * 1_000_000))

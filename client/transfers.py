@@ -7,7 +7,7 @@ one that fails is reported and the others go on.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -113,6 +113,8 @@ async def run_transfers(found: AsyncIterable[Found], reporter: Reporter) -> Tota
         finally:
             for send in lanes.values():
                 send.close()
+            if isinstance(found, AsyncGenerator):  # nobody else can close it
+                await found.aclose()
     return outcomes.totals
 
 
