@@ -10,7 +10,7 @@ import itertools
 
 import trio
 from http_harness import GOOD, Served, echo, receive_all, serving, split_answers
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from transport.http_server import HttpLimits
@@ -129,10 +129,11 @@ def mutated(data: bytes, changes: list[tuple[str, int, bytes]]) -> bytes:
 @given(wanted=st.lists(requests(), min_size=1, max_size=3), changes=mutations)
 def test_whatever_comes_every_answer_is_well_formed_and_the_server_lives(wanted, changes):
     data = mutated(b"".join(request for request, _ in wanted), changes)
+    assume(b"HEAD" not in data)  # nobody could tell which of the answers then has a body
 
     async def main() -> None:
         async with serving(echo, QUICK) as served:
-            for answer in split_answers(await send_in_pieces(served, [data]), is_head=b"HEAD" in data):
+            for answer in split_answers(await send_in_pieces(served, [data])):
                 assert answer.status in (200, 400, 408, 411, 413, 431)
             await served.assert_alive()
 
