@@ -1,6 +1,6 @@
 """Batches of gets: many small objects in few requests.
 
-    keys --> LocateObjects, a thousand at once --> in order, by volume: a request for up to 256 needles
+    keys --> LocateObjects, hundreds at once --> in order, by volume: a request for up to 256 needles
 
 The bytes of each are checked against the CRC that the catalog holds.  This is the fast way for what is as it
 should be.  Whatever is not (a needle that was moved or replaced meanwhile, damage, a disk that is away, a
@@ -25,7 +25,7 @@ from errors import BodyTooLarge, NoSuchObject, StoreError, Unavailable, from_cod
 from transport.batches import FRAME, GET_ROUTE, ITEM_SIZE_MAX, STATE_OK, encode_ids, read_frames
 from transport.messages import Chunk, ObjectInfo
 
-LOCATE_COUNT_MAX = 1000
+LOCATE_COUNT_MAX = 500  # with 8 KiB of metadata each, their answer still is a message
 FETCH_COUNT_MAX = 256
 ALONE_MAX = 16  # objects that are read by themselves at once
 TRIES = 2  # of a request: the server may have closed a kept connection just then

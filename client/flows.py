@@ -230,11 +230,14 @@ class Results(Generic[Result]):
         self._nursery = nursery
         self._kind = kind
         self._token: trio.lowlevel.TrioToken | None = None
+        self._is_closed = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Result:
+        if self._is_closed:
+            raise StopAsyncIteration
         if self._token is None:
             self._token = trio.lowlevel.current_trio_token()
             self._nursery.start_soon(self._flow.run)
@@ -248,6 +251,7 @@ class Results(Generic[Result]):
 
     async def aclose(self) -> None:
         """Take no more items, and wait until those under way are stored, or never will be."""
+        self._is_closed = True
         self._flow.scope.cancel()
         if self._token is not None:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):

@@ -87,7 +87,7 @@ async def test_objects_are_stored_and_read_in_order_with_few_requests(
     assert [(result.key, result.error) for result in got] == [(key, None) for key in keys]
     assert {result.key: result.data for result in got} == dict(items)
     assert store.http["GET"] == 0
-    assert store.count(LocateObjects) == 1
+    assert store.count(LocateObjects) == 2
     assert max(store.batches) <= 256
 
 
@@ -411,6 +411,28 @@ async def test_closing_waits_until_all_is_decided(store: FakeStore, photos: clie
     committed = set(store.committed)
     await trio.sleep(0.3)
     assert store.committed == committed
+
+
+async def test_what_is_closed_gives_nothing_more(photos: client.Bucket) -> None:
+    results = photos.put_many(items_of(1000))
+    await anext(results)
+    await results.aclose()
+    await results.aclose()
+    untouched = photos.put_many(items_of(10))
+    await untouched.aclose()
+    for closed in (results, untouched):
+        with trio.fail_after(5), pytest.raises(StopAsyncIteration):
+            await anext(closed)
+
+
+async def test_large_metadata_does_not_make_answers_too_large(
+    store: FakeStore, photos: client.Bucket
+) -> None:
+    metadata = {"note": "x" * 8000}
+    items = (Put(f"{number:04}", b"x", metadata=metadata) for number in range(1000))
+    assert codes(await put_all(photos, items)) == [None] * 1000
+    got = [result async for result in photos.get_many(f"{number:04}" for number in range(1000))]
+    assert all(result.data == b"x" for result in got)
 
 
 async def test_a_connection_ends_while_loops_are_under_way(store: FakeStore) -> None:
