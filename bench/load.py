@@ -1,6 +1,9 @@
 """Load: one client process that puts or gets small objects through the library, as fast as it can.
 
-    python bench/load.py put --profile FILE --bucket NAME [--tasks 32] [--seconds 5] [--size 4096]
+    python bench/load.py OPERATION --profile FILE --bucket NAME [--tasks 32] [--seconds 5] [--size 4096]
+
+The operations: put and get, one object at a time by each task; put-many and get-many, one stream of batches
+by each task, where the latency of an object is from being taken to its result.
 
 Prints one JSON object: operations a second, p50 and p99 in milliseconds, CPU seconds of this process,
 its peak memory.  `get` reads keys that a `put` of the same prefix wrote; with `--flat`, keys that are the
@@ -17,7 +20,8 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import trio
@@ -35,13 +39,21 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
     async with client.connect(arguments.profile) as warehouse:
         bucket = warehouse.bucket(arguments.bucket)
 
+        taken = [deque[float]() for _ in range(arguments.tasks)]  # when, of what has no result yet
+        is_read = arguments.operation.startswith("get")
+
+        def key_of(task: int, number: int) -> str:
+            if is_read:
+                number = random.randrange(arguments.known)
+                if arguments.flat:
+                    return f"{arguments.prefix}/{number:08}"
+            return f"{arguments.prefix}/{task:03}/{number:07}"
+
         async def put(task: int, number: int) -> None:
-            await bucket.put(f"{arguments.prefix}/{task:03}/{number:07}", body)
+            await bucket.put(key_of(task, number), body)
 
         async def get(task: int, number: int) -> None:
-            number = random.randrange(arguments.known)
-            name = f"{number:08}" if arguments.flat else f"{task:03}/{number:07}"
-            key = f"{arguments.prefix}/{name}"
+            key = key_of(task, number)
             if len(await bucket.get(key)) != arguments.size:
                 raise AssertionError(f"{key} came back with another size")
 
@@ -53,8 +65,26 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
                 await operation(task, number)
                 latencies.append(time.perf_counter() - started)
 
-        operation = put if arguments.operation == "put" else get
-        await operation(999, 0) if arguments.operation == "put" else await operation(0, 0)  # connects, leases
+        def keys(task: int) -> Iterator[str]:
+            for number in range(arguments.count or 10**9):
+                started = time.perf_counter()
+                if started > deadline and not arguments.count:
+                    return
+                taken[task].append(started)
+                yield key_of(task, number)
+
+        async def stream(task: int) -> None:
+            if arguments.operation == "put-many":
+                results = bucket.put_many((key, body) for key in keys(task))
+            else:
+                results = bucket.get_many(keys(task))
+            async for result in results:
+                if result.error is not None:
+                    raise result.error
+                latencies.append(time.perf_counter() - taken[task].popleft())
+
+        operation = put if arguments.operation.startswith("put") else get
+        await operation(999 if operation is put else 0, 0)  # connects, leases
         if arguments.wait:
             print("ready", flush=True)
             await trio.to_thread.run_sync(sys.stdin.readline)
@@ -63,7 +93,10 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
         deadline = started + arguments.seconds
         async with trio.open_nursery() as nursery:
             for task in range(arguments.tasks):
-                nursery.start_soon(loop, operation, task)
+                if arguments.operation.endswith("-many"):
+                    nursery.start_soon(stream, task)
+                else:
+                    nursery.start_soon(loop, operation, task)
         elapsed = time.perf_counter() - started
         cpu = time.process_time() - cpu_before
     kept = Latencies()
@@ -86,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("operation", choices=("put", "get"))
+    parser.add_argument("operation", choices=("put", "get", "put-many", "get-many"))
     parser.add_argument("--profile", required=True)
     parser.add_argument("--bucket", required=True)
     parser.add_argument("--prefix", default="load")

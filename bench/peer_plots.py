@@ -19,6 +19,8 @@ COLOURS = {
     "Swift": "#c8553d",
     "Warehouse HTTP": "#2f6db5",
     "Warehouse library": "#0b3c78",
+    "dd conv=fdatasync": "#444444",
+    "Warehouse library, batches": "#00a6d6",
 }
 OTHER_COLOUR = "#9b5de5"
 BOUND = 4096  # of the size that stands for small objects

@@ -98,7 +98,7 @@ class System(ABC):
         self.url = ""
         self.version = ""
         self.note = ""
-        self.bytes_per_object = 0.0
+        self.bytes_per_object = self.volume_bytes_per_object = 0.0
         self._stored: dict[int, list[str]] = {}  # by size: targets to get
         self._unused: dict[int, list[str]] = {}  # by size: targets to put
         self._next: dict[int, int] = {}  # by size: number of the next object
@@ -164,7 +164,13 @@ class System(ABC):
             self.bytes_per_object = (disk_usage(self.data) - usage_before) / len(done)
 
     def about(self) -> About:
-        return About(self.version, self.stored_count(4 * KIB), self.bytes_per_object, self.note)
+        return About(
+            self.version,
+            self.stored_count(4 * KIB),
+            self.bytes_per_object,
+            self.note,
+            self.volume_bytes_per_object,
+        )
 
 
 class Nginx(System):
@@ -434,7 +440,8 @@ class WarehouseStore(System):
         super().prepare(size, count, seconds_max)
         if size == 4 * KIB:
             each = (disk_usage(volumes) - before) / (self.stored_count(size) - stored_before)
-            self.note = f"{each:,.0f} in volumes, the rest is catalog and its log"
+            self.volume_bytes_per_object = each
+            self.note = f"{each:,.0f} in volumes; the rest is the catalog and its log, which stops growing"
 
     async def _leased(self, size: int, keys: Sequence[str]) -> list[str]:
         lines: list[str] = []

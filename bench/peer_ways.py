@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -137,6 +138,7 @@ class Library(Way):
 
     system: WarehouseStore
     process_count = 1
+    operation = ""  # behind "put" or "get", as load.py calls it
     _run = 0
 
     def measure(self, case: Case, seconds: float) -> Sample | None:
@@ -149,9 +151,15 @@ class Library(Way):
         before = cpu_seconds(pids)
         Library._run += 1
         children = []
-        for number, tasks in enumerate(shares(case.connections, process_count)):
+        for number, tasks in enumerate(self._tasks(case.connections, process_count)):
             prefix = str(case.size) if case.test == "get" else f"library/{Library._run}/{number}"
-            command = [sys.executable, str(ROOT / "bench" / "load.py"), case.test, "--wait", "--flat"]
+            command = [
+                sys.executable,
+                str(ROOT / "bench" / "load.py"),
+                case.test + self.operation,
+                "--wait",
+                "--flat",
+            ]
             command += ["--profile", str(self.system.profile), "--bucket", BUCKET, "--prefix", prefix]
             command += ["--tasks", str(tasks), "--size", str(case.size), "--known", str(known)]
             command += ["--seconds", str(seconds)]
@@ -179,6 +187,55 @@ class Library(Way):
         load["server_cpu_s"] = cpu_seconds(pids) - before
         load["server_peak_bytes"] = total_peak(pids)
         return sample_of(load)
+
+    def _tasks(self, connections: int, process_count: int) -> list[int]:
+        return shares(connections, process_count)
+
+
+class Batches(Library):
+    """The same with `put_many` and `get_many`: one stream a process."""
+
+    operation = "-many"
+
+    def measure(self, case: Case, seconds: float) -> Sample | None:
+        wanted = 64 if case.size == 4 * KIB else 16
+        if case.connections != wanted or case.size > 64 * KIB or case.is_cold:
+            return None
+        return super().measure(case, seconds)
+
+    def _tasks(self, connections: int, process_count: int) -> list[int]:
+        return [1] * process_count
+
+
+class Dd(Way):
+    """`dd conv=fdatasync` of a file as large as the largest object: what the disk takes."""
+
+    def measure(self, case: Case, seconds: float) -> Sample | None:
+        if case.size != 80 * MIB or case.connections != 1:
+            return None
+        source = self.system.folder / "dd-source"
+        if not source.exists():
+            source.write_bytes(os.urandom(MIB) * (case.size // MIB))
+        latencies, own_before = Latencies(), _children_cpu()
+        started = now = time.perf_counter()
+        while now < started + seconds:
+            target = self.system.folder / f"dd-{latencies.count}"
+            command = ["dd", f"if={source}", f"of={target}", "bs=1M", "conv=fdatasync"]
+            subprocess.run(command, capture_output=True, check=True)
+            before, now = now, time.perf_counter()
+            latencies.add(now - before)
+        for number in range(latencies.count):
+            (self.system.folder / f"dd-{number}").unlink()
+        count = latencies.count
+        return Sample(
+            rate=count / (now - started),
+            p50_ms=latencies.percentile(50) * 1e3,
+            p99_ms=latencies.percentile(99) * 1e3,
+            server_cpu_s=0.0,
+            client_cpu_s=(_children_cpu() - own_before) / count * 1000,
+            peak_bytes=0,
+            count=count,
+        )
 
 
 def added_up(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

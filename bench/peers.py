@@ -34,7 +34,7 @@ from bench.machine import Machine  # noqa: E402
 from bench.peer_machine import Environments, NotHere, drop_caches, say  # noqa: E402
 from bench.peer_results import KIB, MIB, About, Case, Line, Sample  # noqa: E402
 from bench.peer_systems import S3, Nginx, Swift, System, WarehouseStore, Weed, running  # noqa: E402
-from bench.peer_ways import Http, Library, Way, WeedBenchmark  # noqa: E402
+from bench.peer_ways import Batches, Dd, Http, Library, Way, WeedBenchmark  # noqa: E402
 
 PEERS = ("nginx", "seaweedfs", "swift")
 SIZES = (1 * KIB, 4 * KIB, 64 * KIB, 1 * MIB, 80 * MIB)
@@ -130,6 +130,8 @@ def ways_of(systems: Sequence[System]) -> list[Way]:
                 ways += [
                     Http(results.RAW, system, is_synced=True),
                     Library(results.LIBRARY, system, is_synced=True),
+                    Batches(results.BATCHES, system, is_synced=True),
+                    Dd(results.DD, system, is_synced=True, tests=puts),
                 ]
             case WarehouseStore():
                 ways += [
@@ -241,7 +243,7 @@ def measure(
                 break
         about: dict[str, About] = {}
         for way in ways:
-            if way.name not in (results.LIBRARY, results.WEED_BENCHMARK):
+            if way.name not in (results.LIBRARY, results.BATCHES, results.WEED_BENCHMARK, results.DD):
                 about.setdefault(way.name, way.system.about())
     return Found(rounds.lines(), about, count, Library.process_count, rounds.cold_note)
 
