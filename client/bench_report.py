@@ -52,7 +52,7 @@ class BenchReport:
         self._seconds = 0.0
         self._what = ""
         self._progress: Progress | None = None
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._progress = Progress(
                 TextColumn("{task.description:<28}"),
                 BarColumn(bar_width=24),

@@ -66,7 +66,8 @@ class JobReport:
         self._told: dict[int, tuple[str, float]] = {}  # job -> what was said of it last, and when
         self._ended: set[int] = set()  # jobs whose end was said
         self._live: Live | None = None
-        if self._console.is_terminal and not is_json:
+        # (A terminal that cannot move its cursor gets lines, as a file does.)
+        if self._console.is_terminal and not self._console.is_dumb_terminal and not is_json:
             # Results go to standard output, which may be a file: they stay out of this and follow behind it.
             self._live = Live(
                 console=self._console, transient=True, redirect_stdout=False, auto_refresh=False

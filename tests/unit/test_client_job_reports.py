@@ -32,8 +32,12 @@ DONE = change(
 FAILED = change(QUEUED, job_id=6, state="failed", code="disk_full", message="no room " * 20)
 
 
+def terminal(screen: io.StringIO, kind: str = "xterm") -> Console:
+    return Console(width=100, force_terminal=True, file=screen, color_system=None, _environ={"TERM": kind})
+
+
 def shown(view: RenderableType) -> list[str]:
-    console = Console(width=100, force_terminal=True, file=io.StringIO(), color_system=None)
+    console = terminal(io.StringIO())
     console.print(view)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
@@ -108,10 +112,19 @@ def test_where_no_bar_can_move_a_line_comes_every_ten_seconds(capsys: pytest.Cap
 
 def test_results_stay_out_of_the_bars(capsys: pytest.CaptureFixture[str]) -> None:
     screen = io.StringIO()
-    console = Console(width=100, force_terminal=True, file=screen)
+    console = terminal(screen)
     with JobReport("compact", is_json=False, console=console, now=lambda: 0.0) as report:
         report.progress(Jobs(jobs=[RUNNING]))
         report.progress(Jobs(jobs=[DONE]))
         assert capsys.readouterr().out == ""
     assert capsys.readouterr().out.startswith("volume 3  compacted, 1.0 GiB freed")
     assert "compacting" in screen.getvalue()
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = io.StringIO()
+    with JobReport("compact", is_json=False, console=terminal(screen, "dumb"), now=lambda: 0.0) as report:
+        report.progress(Jobs(jobs=[RUNNING]))
+        report.progress(Jobs(jobs=[DONE]))
+    assert "volume 3  compacting, 40% of 5.0 GiB" in screen.getvalue() + capsys.readouterr().err
+    assert "\x1b" not in screen.getvalue()
