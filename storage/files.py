@@ -119,10 +119,17 @@ def remove_leftovers(disk: Disk, directory: str, generation: int) -> int:
     A leftover that cannot be removed costs room and nothing else, so that is logged and no failure.
     """
     freed = 0
-    for name in disk.list(directory):
-        match = _GENERATION_NAME.fullmatch(name)
-        if match is None or int(match[1]) == generation:
-            continue
+    matches = map(_GENERATION_NAME.fullmatch, disk.list(directory))
+    leftovers = [match[0] for match in matches if match and int(match[1]) != generation]
+    if not leftovers:
+        return 0
+    try:
+        # A power cut may keep the removal and lose the manifest that came before it.
+        disk.sync_directory(directory)
+    except OSError as error:
+        log.warning("leftovers not removed", extra={"path": directory, "cause": str(error)})
+        return 0
+    for name in leftovers:
         path = f"{directory}/{name}"
         try:
             file = disk.open(path, read_only=True)

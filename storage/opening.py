@@ -12,6 +12,7 @@ Opened read-only, nothing is written: the entries found stay in memory.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
 
@@ -55,9 +56,21 @@ def open_files(disk: Disk, directory: str, *, read_only: bool) -> Opened:
         OSError: as the system gave it.
     """
     facts, repairs = load_facts(disk, directory, read_only=read_only)
+    sealed_cause = None
     if not read_only:
-        remove_leftovers(disk, directory, facts.generation)
-    return open_generation(disk, directory, facts, repairs, read_only=read_only)
+        try:
+            # Whoever named this generation may have been killed before that name was durable.  What is
+            # promised from now on must not hang on a name that a power cut takes back.
+            disk.sync_directory(directory)
+        except OSError as error:
+            if error.errno == errno.EROFS:
+                raise
+            sealed_cause = f"its directory could not be synced: {error}"
+        else:
+            remove_leftovers(disk, directory, facts.generation)
+    opened = open_generation(disk, directory, facts, repairs, read_only=read_only)
+    opened.sealed_cause = sealed_cause or opened.sealed_cause
+    return opened
 
 
 def open_generation(
