@@ -165,6 +165,21 @@ def disk_usage(folder: Path) -> int:
     return total
 
 
+def busy_cores(seconds: float) -> float:
+    """How many cores anybody used during so many seconds: to be asked before anything is started."""
+
+    def times() -> tuple[int, int]:
+        first_line = Path("/proc/stat").read_text().splitlines()[0]
+        fields = [int(word) for word in first_line.split()[1:9]]
+        return sum(fields), fields[3] + fields[4]  # idle, and waiting for disks
+
+    total_before, idle_before = times()
+    time.sleep(seconds)
+    total, idle = times()
+    share = 1 - (idle - idle_before) / max(total - total_before, 1)
+    return share * (os.cpu_count() or 1)
+
+
 def drop_caches(folder: Path) -> str:
     """Have the kernel forget what it has cached of a folder's files; says how that was done."""
     os.sync()

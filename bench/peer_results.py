@@ -298,15 +298,17 @@ INTRODUCTION = """\
 Made by `python bench/peers.py {options}` on {date}, on {machine}. {shape}
 
 Read the figures as ratios: all systems ran in turn, in the same minutes on the same machine, which the load
-generator shared with them. Each figure is the median of {rounds} rounds of {seconds:g} s.
+generator shared with them. Others used {others:.1f} of its cores before it began. Each figure is the median
+of {rounds} rounds of {seconds:g} s.
 
 - **One generator for all** (`bench/http_load.py`): keep-alive connections, answers counted and thrown away.
   It knows beforehand where things are, as a client does that has asked: file ids of SeaweedFS, whose volume
   server is then asked alone; tokens and leased needles of Warehouse, whose volume actor still confirms each
   put with the master, under a name that can be listed. SeaweedFS's own benchmark asks its master for every
-  object. *Warehouse library* is the whole client, which asks the master itself and checks every byte; up to
-  {processes} processes of it share the requests; *batches* are its `put_many` and `get_many`, one stream in
-  each process, and the latency of an object is from being taken to its result.
+  object. *Warehouse library* is the whole client, which asks the master itself and checks every byte; as many
+  of its processes share the requests as got the most out of the store ({processes} at most). *Batches* are
+  its `put_many` and `get_many`, one stream in each process; the latency of an object is from being taken to
+  its result.
 - **Synced** means: every put is on disk before it is answered. nginx never syncs; it is here as the machine's
   limit. SeaweedFS syncs when asked to (`?fsync=true`, `-fsync`), Swift always does. All of Warehouse's puts
   are in its catalog, synced, before they are answered; in the table of page-cache puts it leaves the data to

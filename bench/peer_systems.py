@@ -450,7 +450,9 @@ class WarehouseStore(System):
                 count = min(LEASE_AT_ONCE, len(keys) - len(lines))
                 wanted = LeaseNeedles(bucket=BUCKET, needle_count=count, byte_count=count * size)
                 for lease in (await control.ask(wanted, Leased)).leases:
-                    for needle_id in range(lease.first_needle_id, lease.last_needle_id + 1):
+                    # It may be for fewer bytes than were asked for: needles beyond them would be refused.
+                    count = min(lease.last_needle_id + 1 - lease.first_needle_id, lease.byte_count // size)
+                    for needle_id in range(lease.first_needle_id, lease.first_needle_id + count):
                         key = keys[len(lines) % len(keys)]
                         lines.append(
                             f"/v1/needles/{lease.volume_id}/{needle_id}\tAuthorization: Bearer {lease.token}"

@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -137,7 +137,7 @@ class Library(Way):
     """Warehouse's own client, in several processes."""
 
     system: WarehouseStore
-    process_count = 1
+    process_counts: ClassVar[dict[str, int]] = {"put": 1, "get": 1}  # by test
     operation = ""  # behind "put" or "get", as load.py calls it
     _run = 0
 
@@ -145,7 +145,7 @@ class Library(Way):
         known = self.system.stored_count(case.size)
         if case.test == "get" and not known:
             return None
-        process_count = min(self.process_count, case.connections)
+        process_count = min(self.process_counts[case.test], case.connections)
         pids = self.system.pids()
         reset_peak_memory(pids)
         before = cpu_seconds(pids)

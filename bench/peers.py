@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
 from bench import peer_results as results  # noqa: E402
 from bench.machine import Machine  # noqa: E402
-from bench.peer_machine import Environments, NotHere, drop_caches, say  # noqa: E402
+from bench.peer_machine import Environments, NotHere, busy_cores, drop_caches, say  # noqa: E402
 from bench.peer_results import KIB, MIB, About, Case, Line, Sample  # noqa: E402
 from bench.peer_systems import S3, Nginx, Swift, System, WarehouseStore, Weed, running  # noqa: E402
 from bench.peer_ways import Batches, Dd, Http, Library, Way, WeedBenchmark  # noqa: E402
@@ -40,6 +40,7 @@ PEERS = ("nginx", "seaweedfs", "swift")
 SIZES = (1 * KIB, 4 * KIB, 64 * KIB, 1 * MIB, 80 * MIB)
 CONNECTIONS = (1, 16, 64)
 PROCESSES_TRIED = (1, 2, 3, 4)
+BEFOREHAND_S = 3.0  # watches the machine for so long
 
 
 @dataclass(frozen=True)
@@ -166,16 +167,17 @@ def prepare(systems: Sequence[System], shape: Shape) -> list[System]:
     return filled
 
 
-def choose_process_count(ways: Sequence[Way], seconds: float) -> int:
-    """How many client processes get the most out of the store, on these cores."""
+def choose_process_counts(ways: Sequence[Way], seconds: float) -> None:
+    """Find how many client processes get the most out of the store on these cores, for puts and for gets."""
     way = next(way for way in ways if isinstance(way, Library) and way.is_synced)
-    rates = {}
-    for count in PROCESSES_TRIED:
-        Library.process_count = count
-        sample = way.measure(Case("get", 4 * KIB, 64), seconds)
-        assert sample is not None
-        rates[count] = sample.rate
-    return max(rates, key=lambda count: rates[count])
+    for test in ("put", "get"):
+        rates = {}
+        for count in PROCESSES_TRIED:
+            Library.process_counts[test] = count
+            sample = way.measure(Case(test, 4 * KIB, 64), seconds)
+            assert sample is not None
+            rates[count] = sample.rate
+        Library.process_counts[test] = max(rates, key=lambda count: rates[count])
 
 
 class Rounds:
@@ -230,8 +232,8 @@ def measure(
     with running(systems_of(peers, folder, environments)) as systems:
         systems = prepare(systems, shape)
         ways = ways_of(systems)
-        Library.process_count = choose_process_count(ways, shape.seconds)
-        say(f"{Library.process_count} processes of the library")
+        choose_process_counts(ways, shape.seconds)
+        say(f"processes of the library: {Library.process_counts}")
         rounds = Rounds(ways, shape, "not measured")
         count = 0
         while count < shape.rounds:
@@ -245,7 +247,7 @@ def measure(
         for way in ways:
             if way.name not in (results.LIBRARY, results.BATCHES, results.WEED_BENCHMARK, results.DD):
                 about.setdefault(way.name, way.system.about())
-    return Found(rounds.lines(), about, count, Library.process_count, rounds.cold_note)
+    return Found(rounds.lines(), about, count, max(Library.process_counts.values()), rounds.cold_note)
 
 
 @dataclass(frozen=True)
@@ -344,6 +346,8 @@ def main() -> None:
     shape = Shape(**{**vars(shape), **fields})
     environments = Environments(arguments.environments)
     minutes = arguments.minutes or float("inf")
+    others = busy_cores(BEFOREHAND_S)
+    say(f"others use {others:.1f} cores")
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="warehouse-peers-") as name:
         found = measure(shape, peers, Path(name), environments, minutes)
     machine = Machine.this()
@@ -358,6 +362,7 @@ def main() -> None:
             "options": "--full" if arguments.full else "--short",
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "machine": machine,
+            "others": others,
             "shape": shape.text,
             "rounds": found.rounds,
             "seconds": shape.seconds,

@@ -231,6 +231,7 @@ def test_the_page_names_machine_date_and_plots() -> None:
         "date": "2026-11-26",
         "machine": Machine("a processor", 2, "6.1", "3.11.7"),
         "shape": "Short.",
+        "others": 0.3,
         "rounds": 3,
         "seconds": 0.8,
         "processes": 2,
