@@ -59,7 +59,7 @@ ORPHAN_MS = 120_000  # between the two looks that make a needle an orphan
 IDS_AT_ONCE = 64  # the real number, 262,144, would make every index megabytes long
 UPLOAD_MS = 1_000_000
 CAPACITY = 1 << 30
-LOOK_IDS = 64
+LOOK_IDS = 256
 
 Name = tuple[int, int]  # volume id, needle id
 Key = tuple[int, str]  # bucket id, key

@@ -21,6 +21,7 @@ A rebuild has the volumes alone, so the rules for it are exact (`check_rebuilt`)
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import wraps
@@ -64,7 +65,7 @@ WORK = st.lists(
     st.tuples(
         st.sampled_from(
             ["put", "put", "put", "begin", "go on", "delete", "delete and bury", "upload", "compact"]
-            + ["look", "look later", "restart"]
+            + ["look", "look later", "restart", "bury"]
         ),
         KEYS,
         VOLUMES,
@@ -170,7 +171,7 @@ class StoreModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if self.names or self.bucket_names:
+            if self.bucket_names and sys.exception() is None:  # what has failed cannot be settled
                 self.store.fuse = None
                 self.settle_down()
         finally:
@@ -500,6 +501,15 @@ class StoreModel(RuleBasedStateMachine):
         while put in self.puts:
             self.go_on(put)
 
+    def begin_put_and_crash(self, name: str, key: str, volume_id: int) -> None:
+        """A needle that nobody ever confirms."""
+        self.begin(name, key, volume_id, 9, "", is_streamed=False)
+        self.crash_and_be_back(volume_id)
+
+    def crash_and_be_back(self, volume_id: int) -> None:
+        self.crashed(self.disk(volume_id), has_power=True)
+        self.be_back()
+
     def work_once(self, name: str, what: str, key: str, volume_id: int) -> None:
         if what == "put":
             self.put_here(name, key, volume_id)
@@ -515,6 +525,9 @@ class StoreModel(RuleBasedStateMachine):
             self.compact_now(volume_id)
         elif what == "restart":
             self.store.restart_master()
+        elif what == "bury":
+            if self.disk(volume_id).is_online:
+                self.store.bury(volume_id)
         elif what in ("look", "look later"):
             self.look_everywhere(is_late=what == "look later")
         else:
@@ -527,7 +540,9 @@ class StoreModel(RuleBasedStateMachine):
         name=BUCKETS,
         before=WORK,
         work=WORK,
-        end=st.sampled_from(["away", "back", "killed", "catalog lost"]),
+        end=st.sampled_from(
+            ["away", "back", "killed", "catalog lost", "looked at, and lost", "killed, looked at, and lost"]
+        ),
     )
     @survives_a_crash
     def work_while_a_disk_is_away(
@@ -543,7 +558,7 @@ class StoreModel(RuleBasedStateMachine):
         for what, key, _ in before:
             self.work_once(name, what, key, disk.volume_ids[0])
         disk.is_online = False
-        if end == "killed" and disk.is_running:
+        if end.startswith("killed") and disk.is_running:
             self.crashed(disk, has_power=True)
         for what, key, volume_id in work:
             self.work_once(name, what, key, volume_id)
@@ -551,6 +566,37 @@ class StoreModel(RuleBasedStateMachine):
             self.store.connect(disk)
         elif end == "catalog lost":
             self.lose_everything_but_disks(has_power=True)
+        elif end.endswith("looked at, and lost"):
+            # Compared with the catalog, but its garbage not buried yet when others forget what they can.
+            self.be_back()
+            for is_late in (False, True):
+                for volume_id in (1, 2, 3):
+                    self.look(volume_id, is_late=is_late)
+            for other in self.store.disks:
+                if other is not disk:
+                    for volume_id in other.volume_ids:
+                        self.compact_now(volume_id)
+            self.lose_everything_but_disks(has_power=False)
+
+    @rule(
+        name=BUCKETS,
+        key=KEYS,
+        volume_id=VOLUMES,
+        meanwhile=st.sampled_from(["nothing", "a restart", "other deletions"]),
+    )
+    @survives_a_crash
+    def overtake_a_put(self, name: str, key: str, volume_id: int, meanwhile: str) -> None:
+        """A version that came after this put was written is deleted before the put is committed."""
+        late = self.begin(name, key, volume_id, 9, "", is_streamed=False)
+        self.put_here(name, key, volume_id % 3 + 1)
+        self.delete_object(name, key, "", 0)
+        if meanwhile == "a restart":
+            self.store.restart_master()
+        elif meanwhile == "other deletions":
+            self.put_here(name, "c", volume_id)
+            self.delete_object(name, "c", "", 0)
+        while late in self.puts and self.disk(late.name[0]).is_online:
+            self.go_on(late)
 
     @precondition(lambda self: self.puts)
     @rule(pick=PICK, count=st.integers(1, 3))
@@ -1169,7 +1215,7 @@ common = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     print_blob=True,
-    stateful_step_count=25,
+    stateful_step_count=20,
 )
 
 

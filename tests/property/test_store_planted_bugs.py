@@ -13,7 +13,7 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from test_store_model import StoreModel, common
 
-from catalog import graves, store, upkeep
+from catalog import cross_check, graves, store, upkeep
 from errors import StoreError
 from rescue import staging
 from storage import building, carry
@@ -35,8 +35,32 @@ def drop_records_of_deletions_too_early(patch: Patch) -> None:
     patch.setattr(store.Catalog, "tombstone_horizon", store.Catalog.stamp_max)
 
 
+def forget_what_waits_for_its_tombstone(patch: Patch) -> None:
+    """The horizon of records that are needed is where all volumes were swept to, whatever is not buried yet."""
+    patch.setattr(cross_check, "_HORIZON", "SELECT coalesce(min(swept_stamp), 0) FROM volumes")
+
+
+def forget_what_waits_unseen(patch: Patch) -> None:
+    """Only what was visible once, although others tell by their stamp nothing of how old their needle is."""
+    patch.setattr(
+        cross_check,
+        "_HORIZON",
+        "SELECT min(stamp) FROM (SELECT coalesce(min(swept_stamp), 0) AS stamp FROM volumes"
+        " UNION ALL SELECT stamp FROM outbox)",
+    )
+
+
 def commit_below_a_deletion(patch: Patch) -> None:
     patch.setattr(graves.Graves, "bound", lambda self, bucket_id, key: 0)
+
+
+def forget_deletions_of_before(patch: Patch) -> None:
+    """Only those count that are remembered one by one."""
+
+    def bound(self: graves.Graves, bucket_id: int, key: str) -> int:
+        return self._stamps.get((bucket_id, key), 0)
+
+    patch.setattr(graves.Graves, "bound", bound)
 
 
 def answer_before_the_new_stamp_is_written(patch: Patch) -> None:
@@ -83,7 +107,9 @@ def rebuild_in_the_order_of_needle_ids(patch: Patch) -> None:
 BUGS: list[Callable[[Patch], None]] = [
     forget_that_a_deletion_was_the_last_word,
     drop_records_of_deletions_too_early,
+    forget_what_waits_for_its_tombstone,
     commit_below_a_deletion,
+    forget_deletions_of_before,
     answer_before_the_new_stamp_is_written,
     answer_before_the_sync,
     use_ids_again_that_a_compaction_forgot,
@@ -109,3 +135,79 @@ def test_a_planted_bug_is_caught(bug: Callable[[Patch], None], monkeypatch: Patc
     quick = settings(common, max_examples=EXAMPLES, phases=[Phase.generate], derandomize=True, database=None)
     with pytest.raises((AssertionError, StoreError)):
         run_state_machine_as_test(StoreModel, settings=quick)
+
+
+# --- bugs that a random history meets once in thousands --------------------------------------------
+
+
+def take_slots_for_looked_at(patch: Patch) -> None:
+    patch.setattr(store.Catalog, "slot_bitmap", lambda self, volume_id, first_id, count: b"")
+
+
+def forget_the_stamps_of_sweeps(patch: Patch) -> None:
+    def set_swept(self: upkeep.Upkeep, volume_id: int, stamp: int) -> None:
+        self._change_volume("UPDATE volumes SET swept_stamp = ? WHERE id = ?", stamp, volume_id)
+
+    patch.setattr(store.Transaction, "set_swept", set_swept)
+
+
+def history_of_an_orphan_that_was_given_up(model: StoreModel) -> None:
+    model.begin_put_and_crash("photos", "a", 1)
+    model.put_here("photos", "a", 3)
+    model.delete("photos", "a", "", 0, True)
+    model.look_everywhere(is_late=False)
+    model.look_everywhere(is_late=True)
+
+
+def history_of_a_chunk_that_was_not_confirmed(model: StoreModel) -> None:
+    model.store.skew_ms = 600_000
+    model.begin_upload("photos", "a", [9], "", True, "begun", 1)
+    model.store.skew_ms = 0
+    model.go_on_with_an_upload(0, 1, "chunk")
+    model.crash_and_be_back(1)
+    model.put_here("photos", "a", 3)
+    model.delete("photos", "a", "", 0, True)
+    model.look_everywhere(is_late=False)
+
+
+def history_of_clocks_that_were_set_back(model: StoreModel) -> None:
+    model.store.skew_ms = 600_000
+    model.look_everywhere(is_late=False)
+    model.store.skew_ms = 0
+    for volume_id in (1, 3):
+        model.crashed(model.disk(volume_id), has_power=True)
+    model.store.restart_master()
+    model.be_back()
+    model.begin_put_and_crash("photos", "a", 1)
+    model.put_here("photos", "a", 3)
+    model.delete("photos", "a", "", 0, True)
+
+
+RARE_BUGS = [
+    (forget_what_waits_unseen, history_of_an_orphan_that_was_given_up),
+    (take_slots_for_looked_at, history_of_a_chunk_that_was_not_confirmed),
+    (forget_the_stamps_of_sweeps, history_of_clocks_that_were_set_back),
+]
+
+
+def run_history(history: Callable[[StoreModel], None]) -> None:
+    """A history on which a record of a deletion hangs, up to the rebuild that needs it."""
+    model = StoreModel()
+    try:
+        model.set_out(seed=0, skews=(0, 0, 0), graves=1000, purged=500)
+        model.bury(1, "all")
+        history(model)
+        model.compact_now(3)
+        model.lose_the_catalog(has_power=True)
+    finally:
+        model.teardown()
+
+
+@pytest.mark.parametrize(("bug", "history"), RARE_BUGS)
+def test_a_rare_planted_bug_is_caught(
+    bug: Callable[[Patch], None], history: Callable[[StoreModel], None], monkeypatch: Patch
+) -> None:
+    run_history(history)
+    bug(monkeypatch)
+    with pytest.raises(AssertionError):
+        run_history(history)
