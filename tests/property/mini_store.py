@@ -27,6 +27,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from catalog.remains import Doomed, read_catalog_facts, read_doomed
 from catalog.rows import CommitResult
 from catalog.store import Catalog, Transaction
 from errors import NoSuchNeedle
@@ -302,22 +303,32 @@ class MiniStore:
             self._reserved[volume.id] = volume.needle_id_reserved
             self._next_id[volume.id] = volume.needle_id_reserved + 1
 
-    def lose_catalog(self) -> RebuildReport:
-        """Nothing is left but the disks: no actor runs, and the catalog is made anew from them."""
+    def lose_catalog(self, *, is_readable: bool = False) -> dict[Name, Doomed]:
+        """The catalog is made anew from the disks, while no actor runs.
+
+        Args:
+            is_readable: the old one is not gone; `rebuild --replace` takes from it what it can.
+        Returns:
+            The needles that it says to be garbage.
+        """
         assert not any(disk.is_running for disk in self.disks)
         self.catalog.close()
+        known, doomed = None, []
+        if is_readable:
+            known, doomed = read_catalog_facts(self.path), list(read_doomed(self.path))
         for path in self.folder.iterdir():
             path.unlink()
         self.fuse = None
         report = RebuildReport(catalog=str(self.path))
         held = [HeldDisk(Path("/") / disk.disk_id, disk.sim, disk.disk_id, START_MS) for disk in self.disks]
-        make_catalog(self.path, held, None, report, NoProgress())
+        make_catalog(self.path, held, known, report, NoProgress(), doomed=doomed)
         assert report.damaged == []
         assert not report.keeps_orphans
         self._open_catalog()
         for disk in self.disks:
             self.start(disk)
-        return report
+        volume_ids = {volume.uuid: volume.id for volume in self.catalog.volumes()}
+        return {(volume_ids[needle.volume_uuid], needle.needle_id): needle for needle in doomed}
 
     # --- the ledger -------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ A rebuild has the volumes alone, so the rules for it are exact (`check_rebuilt`)
 - an acknowledged deletion may be undone only while none of its tombstones is on a disk, and then only what
   was deleted last comes back; versions that were overwritten never do;
 - buckets: a creation or deletion may be undone only while no disk has its record.
+
+Where the old catalog can still be read, what it had given up counts as buried.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ import catalog.changes
 import catalog.graves
 import rescue.rebuild
 import storage.compaction
+from catalog.remains import Doomed
 from catalog.rows import BucketRow, ObjectRow
 from errors import (
     BucketExists,
@@ -1007,28 +1010,38 @@ class StoreModel(RuleBasedStateMachine):
 
     # --- the loss of the catalog ------------------------------------------------------------------
 
-    @rule(has_power=st.booleans())
-    def lose_the_catalog(self, has_power: bool) -> None:
-        self.lose_everything_but_disks(has_power=has_power)
+    @rule(has_power=st.booleans(), is_readable=st.booleans())
+    def lose_the_catalog(self, has_power: bool, is_readable: bool = False) -> None:
+        self.lose_everything_but_disks(has_power=has_power, is_readable=is_readable)
 
-    def lose_everything_but_disks(self, *, has_power: bool) -> None:
+    def lose_everything_but_disks(self, *, has_power: bool, is_readable: bool = False) -> None:
         self.store.fuse = None
         for disk in self.store.disks:
             if disk.is_running:
                 self.crashed(disk, has_power=has_power)
-        self.store.lose_catalog()
-        self.check_rebuilt()
+        self.check_rebuilt(self.store.lose_catalog(is_readable=is_readable))
 
-    def check_rebuilt(self) -> None:
-        """Hold a rebuilt catalog to the rules above; what it says holds from here on."""
+    def check_rebuilt(self, doomed: dict[Name, Doomed]) -> None:
+        """Hold a rebuilt catalog to the rules above; what it says holds from here on.
+
+        Args:
+            doomed: what the old one knew to be garbage: that counts as buried, though no disk has heard of it.
+        """
         store = self.store
         live = {name: written for name, written in store.written.items() if store.is_live(name)}
         for bucket_id in self.names.values():
             for key, version in self.objects[bucket_id].items():
                 assert live.keys() >= set(version.names), f"{key} was lost"
+                assert doomed.keys().isdisjoint(version.names)
         rows = {row.id: row for row in store.catalog.buckets()}
         self.check_buckets(rows, {written.metadata.bucket_id for written in live.values()})
-        best = self.newest_versions(live)
+        kills = dict(store.kills)
+        for name, needle in doomed.items():
+            if name in live and needle.reason == "deleted":
+                key = live[name].metadata.bucket_id, live[name].metadata.key
+                kills[key] = max(needle.stamp, kills.get(key, 0))
+        counting = {name: written for name, written in live.items() if name not in doomed}
+        best = self.newest_versions(counting, kills)
         found: dict[int, dict[str, Version]] = {bucket_id: {} for bucket_id in self.objects}
         for bucket_id in rows:
             objects = {row.key: row for row in store.catalog.list_objects(bucket_id).objects}
@@ -1062,7 +1075,9 @@ class StoreModel(RuleBasedStateMachine):
                     f"bucket {row.id} came back under a name that was used again"
                 )
 
-    def newest_versions(self, live: dict[Name, Written]) -> dict[Key, list[list[Name]]]:
+    def newest_versions(
+        self, live: dict[Name, Written], kills: dict[Key, int]
+    ) -> dict[Key, list[list[Name]]]:
         """By key: what is complete, and newer than all else and than each deletion that a disk has heard of.
 
         Several, when they have the same stamp.
@@ -1087,7 +1102,7 @@ class StoreModel(RuleBasedStateMachine):
         best = {}
         for key, candidates in versions.items():
             newest = max(stamp for stamp, _ in candidates)
-            if newest > self.store.kills.get(key, -1):
+            if newest > kills.get(key, -1):
                 best[key] = [names for stamp, names in candidates if stamp == newest]
         return best
 

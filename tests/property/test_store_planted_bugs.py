@@ -104,6 +104,10 @@ def rebuild_in_the_order_of_needle_ids(patch: Patch) -> None:
     patch.setattr(staging.Staging, "add_restamp", lambda self, place, stamp: None)
 
 
+def rebuild_without_what_the_old_catalog_gave_up(patch: Patch) -> None:
+    patch.setattr(staging.Staging, "add_doomed", lambda self, place, stamp, reason: None)
+
+
 BUGS: list[Callable[[Patch], None]] = [
     forget_that_a_deletion_was_the_last_word,
     drop_records_of_deletions_too_early,
@@ -118,6 +122,7 @@ BUGS: list[Callable[[Patch], None]] = [
     give_up_needles_that_something_names_by_now,
     rebuild_without_asking_when_keys_were_deleted,
     rebuild_in_the_order_of_needle_ids,
+    rebuild_without_what_the_old_catalog_gave_up,
 ]
 
 # These take the model a while: they need a catalog that is lost at the right moment.
