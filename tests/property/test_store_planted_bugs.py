@@ -125,15 +125,11 @@ BUGS: list[Callable[[Patch], None]] = [
     rebuild_without_what_the_old_catalog_gave_up,
 ]
 
-# These take the model a while: they need a catalog that is lost at the right moment.
-SLOW = (drop_records_of_deletions_too_early, keep_deletions_without_their_names, commit_below_a_deletion)
-CASES = [pytest.param(bug, marks=pytest.mark.long) if bug in SLOW else bug for bug in BUGS]
-
 EXAMPLES = 1000
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("bug", CASES)
+@pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_caught(bug: Callable[[Patch], None], monkeypatch: Patch) -> None:
     bug(monkeypatch)
     # The first failure is enough, and always the same.
