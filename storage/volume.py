@@ -144,7 +144,7 @@ class Volume:
         # Held by every call of the owner; a switch of generations holds it to keep the owner waiting.
         self._owner = threading.RLock()  # taken before `_sync_lock`
         self._sync_lock = threading.Lock()  # one sync or checkpoint at a time; taken before `_lock`
-        self._lock = threading.Lock()  # guards what follows; never held across a call to the disk
+        self._lock = threading.Lock()  # guards what follows; not held across calls to the disk but one
         self._tally = opened.tally
         self._tail = opened.tail
         self._durable = opened.durable
@@ -806,8 +806,12 @@ class Volume:
     def _note_damage(self, gen: Generation, needle_id: int, offset: int, problem: str) -> None:
         """Count damage, once for each needle, and mark its entry: a restart must not count it again."""
         damage = Damage(self.volume_id, offset, 0, needle_id, problem)
+        found: Found | None = None
         with self._lock:
-            found = gen.find(needle_id)
+            # The one call to the disk: the entry was read a moment ago, so it comes from memory.  Outside of
+            # the lock a deletion could come in between, which the mark would then undo.
+            with contextlib.suppress(ReadFailed):
+                found = gen.find(needle_id)
             is_dead = found is not None and found.is_deleted
             is_known = gen is not self._gen or is_dead or (found is not None and found.is_damaged)
             if not is_known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 
 import pytest
@@ -413,3 +414,25 @@ def test_garbage_behind_an_upload_that_is_under_way_is_left_out_as_well() -> Non
     for needle_id in range(101, 200):
         with pytest.raises(NeedleVoid):
             volume.append(needle_id, metadata_of(needle_id), b"late", stamp=4000)
+
+
+def test_damage_is_damage_although_the_index_cannot_be_read_at_that_moment() -> None:
+    disk = SimDisk()
+    volume = filled(disk)
+    flip(disk, volume, place(volume, SMALL, "data"))
+    seen = []
+
+    def refuse(call: str, path: str, offset: int, size: int) -> int | None:
+        if call == "preadv" and path.endswith(".idx"):
+            seen.append(offset)
+            if len(seen) == 3:  # found, looked up once more, and then marked
+                raise OSError(errno.EIO, "injected")
+        return None
+
+    disk.before = refuse
+    with pytest.raises(NeedleCorrupt):
+        volume.read(SMALL)
+    assert len(seen) == 3
+    disk.before = None
+    assert volume.figures().damaged_count == 1
+    assert [damage.needle_id for damage in volume.damages()] == [SMALL]
