@@ -6,7 +6,7 @@
     restamp           folded into the footer of its needle
     bucket            carried, each once
     note, void        left out: the next file has nothing torn, and its voids are made anew at the end
-    damage            never copied silently and never dropped: see `_take_damaged` and `_take_gap`
+    damage            never copied silently and never dropped: see `_take_large` and `_take_gap`
 
 Every CRC is checked on the way.  "Dead" is judged as of one offset in the source (`upto`): a tombstone
 behind it will be met later, by us or by the switch, and has to find its needle.

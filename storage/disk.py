@@ -257,7 +257,12 @@ def read_fully(file: File, buffer: bytearray | memoryview, offset: int) -> int:
 
 def write_file(disk: Disk, path: str, content: bytes) -> None:
     """Replace a small file as one step that survives a power cut: the old content or all of the new."""
-    directory = path.rpartition("/")[0]
+    disk.replace(stage_file(disk, path, content), path)
+    disk.sync_directory(path.rpartition("/")[0])
+
+
+def stage_file(disk: Disk, path: str, content: bytes) -> str:
+    """Write what is to replace a small file beside it, durably; returns the path of that."""
     temporary = path + ".new"
     file = disk.open(temporary, create=True)
     try:
@@ -265,8 +270,7 @@ def write_file(disk: Disk, path: str, content: bytes) -> None:
         file.fdatasync()
     finally:
         file.close()
-    disk.replace(temporary, path)
-    disk.sync_directory(directory)
+    return temporary
 
 
 def read_file(disk: Disk, path: str, size_max: int) -> bytes:

@@ -159,11 +159,6 @@ class Extent:
             self._is_open = False
 
     @property
-    def is_broken(self) -> bool:
-        """A write failed: abort is what remains."""
-        return self._is_broken
-
-    @property
     def table(self) -> bytes:
         """The block table of what was written."""
         return bytes(self._table)

@@ -11,7 +11,7 @@ import logging
 import re
 
 from errors import BadRequest, ManifestCorrupt, NoSuchVolume, SuperblockCorrupt
-from storage.disk import Disk, read_file, read_fully, write_all, write_file
+from storage.disk import Disk, read_file, read_fully, stage_file, write_all, write_file
 from storage.index import IndexHeader, Tally, encode_slot, entry_offset
 from storage.superblock import (
     MANIFEST_SIZE_MAX,
@@ -95,13 +95,7 @@ def publish(disk: Disk, directory: str, facts: VolumeFacts) -> None:
         PublishUncertain: the disk refused in the middle: after a power cut either generation may count.
     """
     path = manifest_path(directory)
-    temporary = path + ".new"
-    file = disk.open(temporary, create=True)
-    try:
-        write_all(file, [encode_manifest(facts)], 0)
-        file.fdatasync()
-    finally:
-        file.close()
+    temporary = stage_file(disk, path, encode_manifest(facts))
     try:
         disk.replace(temporary, path)
         disk.sync_directory(directory)
@@ -113,34 +107,27 @@ class PublishUncertain(Exception):
     """A manifest was replaced, perhaps, and perhaps not for good."""
 
 
-def remove_leftovers(disk: Disk, directory: str, generation: int) -> int:
-    """Remove files of generations other than the one that counts; returns how many bytes they had.
+def remove_leftovers(disk: Disk, directory: str, generation: int) -> None:
+    """Remove files of generations other than the one that counts.
 
     A leftover that cannot be removed costs room and nothing else, so that is logged and no failure.
     """
-    freed = 0
     matches = map(_GENERATION_NAME.fullmatch, disk.list(directory))
     leftovers = [match[0] for match in matches if match and int(match[1]) != generation]
     if not leftovers:
-        return 0
+        return
     try:
         # A power cut may keep the removal and lose the manifest that came before it.
         disk.sync_directory(directory)
     except OSError as error:
         log.warning("leftovers not removed", extra={"path": directory, "cause": str(error)})
-        return 0
+        return
     for name in leftovers:
         path = f"{directory}/{name}"
         try:
-            file = disk.open(path, read_only=True)
-            size = file.size()
-            file.close()
             disk.remove(path)
         except OSError as error:
             log.warning("leftover not removed", extra={"path": path, "cause": str(error)})
-        else:
-            freed += size
-    return freed
 
 
 def empty_index(facts: VolumeFacts) -> bytes:

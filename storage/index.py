@@ -236,17 +236,16 @@ class IndexFile:
 
     def put_many(self, entries: Mapping[int, bytes]) -> None:
         """Write entries, near ones together: what stands between them is read first, and written again."""
-        for first_id, last_id, run in _runs(entries):
-            offset = entry_offset(first_id)
-            if len(run) == last_id - first_id + 1:
-                write_all(self._file, [b"".join(run)], offset)
+        for ids in _near(entries):
+            offset, count = entry_offset(ids[0]), ids[-1] - ids[0] + 1
+            if count == len(ids):
+                write_all(self._file, [b"".join(map(entries.__getitem__, ids))], offset)
                 continue
-            span = bytearray(ENTRY_SIZE * (last_id - first_id + 1))
+            span = bytearray(ENTRY_SIZE * count)
             read_fully(self._file, span, offset)
-            ids = (needle_id for needle_id in range(first_id, last_id + 1) if needle_id in entries)
-            for needle_id, entry in zip(ids, run, strict=True):
-                at = (needle_id - first_id) * ENTRY_SIZE
-                span[at : at + ENTRY_SIZE] = entry
+            for needle_id in ids:
+                at = (needle_id - ids[0]) * ENTRY_SIZE
+                span[at : at + ENTRY_SIZE] = entries[needle_id]
             write_all(self._file, [span], offset)
 
     def put_watermark(self, durable: int) -> None:
@@ -265,17 +264,13 @@ class IndexFile:
         self._file.fdatasync()
 
 
-def _runs(entries: Mapping[int, bytes]) -> Iterable[tuple[int, int, list[bytes]]]:
-    """Group entries of near needle ids: the first id, the last, and the entries in between."""
-    first_id = last_id = 0
-    run: list[bytes] = []
-    for needle_id in sorted(entries):
-        if run and needle_id - last_id > NEAR:
-            yield first_id, last_id, run
-            run = []
-        if not run:
-            first_id = needle_id
-        last_id = needle_id
-        run.append(entries[needle_id])
-    if run:
-        yield first_id, last_id, run
+def _near(needle_ids: Iterable[int]) -> Iterator[list[int]]:
+    """Group ids that are no further apart than NEAR, ascending."""
+    group: list[int] = []
+    for needle_id in sorted(needle_ids):
+        if group and needle_id - group[-1] > NEAR:
+            yield group
+            group = []
+        group.append(needle_id)
+    if group:
+        yield group
