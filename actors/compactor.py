@@ -13,11 +13,9 @@ How a task runs is in `disk_task`, the work itself in `storage`; this file ties 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import errno
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -26,14 +24,21 @@ import trio
 
 from actors.disk_task import DiskTask, Work
 from actors.priority import yield_to_others
-from actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
+from actors.process import (
+    Announcer,
+    add_common_arguments,
+    add_disk_arguments,
+    held_disk,
+    run_actor,
+    set_up_actor,
+)
 from conf.join import Join
 from conf.settings import Settings
-from errors import BadRequest, NoSuchJob, RequestRefused, SetupError, StaleIncarnation, VolumeBusy
+from errors import BadRequest, NoSuchJob, RequestRefused, StaleIncarnation, VolumeBusy
 from storage.compaction import Copy
 from storage.disk import OsDisk
 from storage.files import volume_directory
-from storage.identity import COMPACTOR_LOCK_NAME, DiskIdentity, DiskLock, read_identity
+from storage.identity import COMPACTOR_LOCK_NAME, DiskIdentity, read_identity
 from storage.scrub import Scrub
 from transport.curve import CurveKeys
 from transport.links import Link
@@ -198,12 +203,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m actors.compactor",
         description="Copy and verify the volumes of one disk in the background, as the master orders.",
     )
-    parser.add_argument(
-        "--disk", required=True, type=Path, metavar="DIR", help="the directory of a volume actor"
-    )
-    parser.add_argument(
-        "--join", required=True, type=Path, metavar="FILE", help="join file written by the master"
-    )
+    add_disk_arguments(parser, disk_help="the directory of a volume actor")
     add_common_arguments(parser)
     return parser
 
@@ -211,7 +211,8 @@ def _parser() -> argparse.ArgumentParser:
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     join = Join.load(arguments.join)
     identity = await _identity(arguments.disk)
-    with _held(arguments.disk):
+    # One compactor a disk; a disk that is read-only can be verified, and by several.
+    with held_disk(arguments.disk, COMPACTOR_LOCK_NAME):
         compactor = Compactor(
             disk=OsDisk(arguments.disk),
             disk_id=identity.disk_id,
@@ -229,20 +230,6 @@ async def _identity(directory: Path) -> DiskIdentity:
         if identity is not None:
             return identity
         await trio.sleep(IDENTITY_S)
-
-
-@contextlib.contextmanager
-def _held(directory: Path) -> Iterator[None]:
-    """Be the only compactor of a disk directory; one that is read-only can be verified, and by several."""
-    try:
-        lock = DiskLock(directory, COMPACTOR_LOCK_NAME)
-    except OSError as error:
-        if error.errno != errno.EROFS:
-            raise SetupError(f"cannot use {directory}: {error.strerror}") from error
-        yield
-        return
-    with lock:
-        yield
 
 
 def main(argv: Sequence[str] | None = None) -> int:

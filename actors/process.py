@@ -1,19 +1,22 @@
 """Process: what every actor's process has in common around its own loop.
 
-Arguments, settings, logging, signals, the `ready` line, and the rule that an actor started by a
-supervisor stops when the supervisor is gone, however it went (its end of our standard input closes).
+Arguments, settings, logging, signals, the `ready` line, the lock of a disk directory, and the rule that an
+actor started by a supervisor stops when the supervisor is gone, however it went (its end of our standard
+input closes).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import gc
 import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,8 @@ import trio
 
 from conf.logging import set_up_logging
 from conf.settings import Settings, load_settings
-from errors import StoreError
+from errors import SetupError, StoreError
+from storage.identity import LOCK_NAME, DiskLock
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +60,36 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="how much to log")
     parser.add_argument("--log-format", choices=("text", "json"), help=argparse.SUPPRESS)
     parser.add_argument("--stop-with-parent", action="store_true", help=argparse.SUPPRESS)
+
+
+def add_disk_arguments(parser: argparse.ArgumentParser, *, disk_help: str) -> None:
+    """Of the actors that work on one disk."""
+    parser.add_argument("--disk", required=True, type=Path, metavar="DIR", help=disk_help)
+    parser.add_argument(
+        "--join", required=True, type=Path, metavar="FILE", help="join file written by the master"
+    )
+
+
+@contextlib.contextmanager
+def held_disk(directory: Path, lock_name: str = LOCK_NAME) -> Iterator[bool]:
+    """Hold a lock of a disk directory while the actor runs; True where it can only be read.
+
+    A read-only file system keeps everybody from writing, so it needs no lock.
+
+    Raises:
+        DiskInUse: another process has it.
+        SetupError: the directory cannot be used.
+    """
+    try:
+        lock = DiskLock(directory, lock_name)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise SetupError(f"cannot use {directory}: {error.strerror}") from error
+        log.warning("disk is read-only", extra={"disk": str(directory)})
+        yield True
+        return
+    with lock:
+        yield False
 
 
 def set_up_actor(

@@ -14,12 +14,10 @@ answer in `commit_line`; this file ties them to one process.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import assert_never
 
 import msgspec
@@ -30,14 +28,21 @@ from prometheus_client.registry import Collector
 
 from actors.commit_line import CommitLine
 from actors.needle_http import NeedleHttp
-from actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
+from actors.process import (
+    Announcer,
+    add_common_arguments,
+    add_disk_arguments,
+    held_disk,
+    run_actor,
+    set_up_actor,
+)
 from actors.switching import Switching
 from auth.tokens import DataTokenVerifier
 from conf.join import Join
 from conf.settings import Settings
 from errors import BadRequest, NoSuchVolume, RequestRefused, SetupError, StaleIncarnation, StoreError
 from storage.disk import OsDisk
-from storage.identity import DiskLock, load_identity
+from storage.identity import load_identity
 from storage.needle import BucketRecord
 from storage.stamp import StampClock
 from storage.volume import Volume
@@ -500,12 +505,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m actors.volume",
         description="Serve one disk: store needles, answer reads, obey the master.",
     )
-    parser.add_argument(
-        "--disk", required=True, type=Path, metavar="DIR", help="the directory that this actor owns"
-    )
-    parser.add_argument(
-        "--join", required=True, type=Path, metavar="FILE", help="join file written by the master"
-    )
+    add_disk_arguments(parser, disk_help="the directory that this actor owns")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
         "--port", type=int, default=7410, help="port to listen on, 0 for any (default: %(default)s)"
@@ -524,7 +524,12 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     join = Join.load(arguments.join)
-    with _held(arguments.disk) as is_read_only:
+    try:
+        arguments.disk.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise SetupError(f"cannot use {arguments.disk}: {error.strerror}") from error
+    with held_disk(arguments.disk) as is_read_only:
         identity = load_identity(
             arguments.disk, created_ms=time.time_ns() // 1_000_000, adopt=arguments.adopt
         )
@@ -546,25 +551,6 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
             is_read_only=is_read_only,
         )
         await actor.run(listeners)
-
-
-@contextlib.contextmanager
-def _held(directory: Path) -> Iterator[bool]:
-    """Own a disk directory while the actor runs; True where it can only be read.
-
-    A read-only file system keeps every other actor from writing too, so it needs no lock.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = DiskLock(directory)
-    except OSError as error:
-        if error.errno != errno.EROFS:
-            raise SetupError(f"cannot use {directory}: {error.strerror}") from error
-        log.warning("disk is read-only: it serves reads alone", extra={"disk": str(directory)})
-        yield True
-        return
-    with lock:
-        yield False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
