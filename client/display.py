@@ -6,22 +6,10 @@ import re
 from datetime import datetime
 
 from client.places import UsageError
+from conf.words import format_count as format_count  # shown beside the times and keys of this file
+from conf.words import format_size as format_size
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def format_size(size: int) -> str:
-    """`1536` as "1.5 KiB"."""
-    value, unit = float(size), 0
-    while value >= 1023.95 and unit + 1 < len(_UNITS):  # what would round to 1024.0 is one of the next unit
-        value /= 1024
-        unit += 1
-    return f"{size} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
-
-
-def format_count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def format_time(ms: int) -> str:

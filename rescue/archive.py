@@ -26,6 +26,7 @@ import msgspec
 
 from errors import BackupCorrupt, FormatUnsupported, ReadFailed
 from rescue.console import writing
+from storage.disk import OsDisk
 
 FORMAT_VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
@@ -104,11 +105,7 @@ def _entry(name: str, size: int, created_ms: int) -> tarfile.TarInfo:
 
 
 def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    OsDisk(folder).sync_directory("")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from catalog.driver import connect, name_error
+from conf.words import format_count, format_size
 from errors import BackupCorrupt, ReadFailed
 from rescue.archive import (
     CATALOG_NAME,
@@ -34,8 +35,6 @@ from rescue.console import (
     Parser,
     Progress,
     add_common_arguments,
-    count_of,
-    format_size,
     reading,
     run_tool,
     writing,
@@ -57,7 +56,7 @@ class BackupReport(msgspec.Struct, frozen=True):
 
     def lines(self) -> Iterator[str]:
         yield f"{self.file}: {format_size(self.size)}; it holds secrets, so keep it from others"
-        what = f"{count_of(self.buckets, 'bucket')}, {count_of(self.objects, 'object')}"
+        what = f"{format_count(self.buckets, 'bucket')}, {format_count(self.objects, 'object')}"
         yield f"  the catalog of {what} ({format_size(self.bytes)}, which stay in the volumes)"
         yield f"  the master's keys: {', '.join(self.keys) or 'none were there'}"
 

@@ -28,7 +28,6 @@ DEFAULT_DATA = Path("warehouse-data")
 LINE_EVERY_S = 5.0  # of progress, where no bar can move
 SHOWN_MAX = 20  # of a list, to people; --json has more
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -62,6 +61,17 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("debug", "info", "warning", "error"),
         default="error",
         help="what to log beside the report (default: %(default)s)",
+    )
+
+
+def add_disk_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--disk",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a disk folder outside DIR; may be repeated",
     )
 
 
@@ -144,18 +154,6 @@ class NoProgress:
 
 
 # --- words ----------------------------------------------------------------------------------------
-
-
-def format_size(size: int) -> str:
-    """`1536` as "1.5 KiB"."""
-    value, unit = float(size), 0
-    while value >= 1023.95 and unit + 1 < len(_UNITS):
-        value, unit = value / 1024, unit + 1
-    return f"{size} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
-
-
-def count_of(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def listed(title: str, items: Sequence[str], total: int) -> Iterator[str]:

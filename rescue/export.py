@@ -21,14 +21,14 @@ from typing import IO, Final
 import msgspec
 
 from catalog.rows import unpack_map
+from conf.words import format_count, format_size
 from errors import BadRequest, NeedleCorrupt, ReadFailed, StoreError
 from rescue.choosing import Verdict
 from rescue.console import (
     Parser,
     Progress,
     add_common_arguments,
-    count_of,
-    format_size,
+    add_disk_argument,
     listed,
     reading,
     run_tool,
@@ -69,13 +69,13 @@ class ExportReport(msgspec.Struct, kw_only=True):
 
     def lines(self) -> Iterator[str]:
         yield (
-            f"{self.folder}: {count_of(self.whole, 'object')} ({format_size(self.bytes)}) whole,"
+            f"{self.folder}: {format_count(self.whole, 'object')} ({format_size(self.bytes)}) whole,"
             f" {self.damaged_count:,} damaged, in {self.seconds:.1f} s; {LISTING_NAME} lists them"
         )
         if self.skipped:
             yield f"  {self.skipped:,} of them were there already"
         if self.incomplete:
-            yield f"  {count_of(self.incomplete, 'unfinished upload')} left out, listed as incomplete"
+            yield f"  {format_count(self.incomplete, 'unfinished upload')} left out, listed as incomplete"
         yield from listed("Damaged objects", self.damaged, self.damaged_count)
         bad = [f"volume {v.volume_id} on {v.disk}: {v.problem}" for v in self.unreadable_volumes]
         yield from listed("Volumes that could not be read", bad, len(bad))
@@ -298,14 +298,7 @@ def _parser() -> Parser:
         description="Write all objects as plain files, from the disks alone.  The store must not run.",
     )
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to; an empty folder")
-    parser.add_argument(
-        "--disk",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="a disk folder outside DIR; may be repeated",
-    )
+    add_disk_argument(parser)
     parser.add_argument(
         "--resume",
         action="store_true",

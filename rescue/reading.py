@@ -12,9 +12,9 @@ from typing import Final
 
 import msgspec
 
+from conf.words import format_size
 from errors import NeedleCorrupt, ReadFailed, StoreError
 from rescue.choosing import BucketFacts
-from rescue.console import format_size
 from rescue.staging import STAMP_MAX, Needle, Staging, place_of
 from storage.disk import Disk, File, read_fully
 from storage.files import data_path, index_path

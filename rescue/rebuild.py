@@ -26,6 +26,7 @@ from catalog.rebuilding import NewCatalog
 from catalog.remains import CatalogFacts, Doomed, read_catalog_facts, read_doomed
 from catalog.rows import ChunkRow, ObjectRow, unpack_map
 from catalog.store import hold_lock
+from conf.words import format_count, format_size
 from errors import CatalogExists, DisksMissing, ReadFailed, SchemaNewer, StoreError
 from rescue.archive import CATALOG_NAME, opened_backup, sync_folder
 from rescue.choosing import Choice, Verdict
@@ -33,8 +34,7 @@ from rescue.console import (
     Parser,
     Progress,
     add_common_arguments,
-    count_of,
-    format_size,
+    add_disk_argument,
     listed,
     reading,
     run_tool,
@@ -99,17 +99,17 @@ class RebuildReport(msgspec.Struct, kw_only=True):
 
     def lines(self) -> Iterator[str]:
         yield (
-            f"{self.catalog}: {count_of(self.objects, 'object')} ({format_size(self.bytes)}) in"
-            f" {count_of(self.buckets, 'bucket')}, from {count_of(self.volumes, 'volume')} on"
-            f" {count_of(self.disks, 'disk')}, in {self.seconds:.1f} s"
+            f"{self.catalog}: {format_count(self.objects, 'object')} ({format_size(self.bytes)}) in"
+            f" {format_count(self.buckets, 'bucket')}, from {format_count(self.volumes, 'volume')} on"
+            f" {format_count(self.disks, 'disk')}, in {self.seconds:.1f} s"
         )
-        yield f"  {count_of(self.needles, 'needle')} read, {self.buried_needles:,} of them dead"
-        buckets = count_of(self.deleted_buckets, "bucket")
-        yield f"  {count_of(self.deleted_objects, 'deleted object')} and {buckets} kept dead"
+        yield f"  {format_count(self.needles, 'needle')} read, {self.buried_needles:,} of them dead"
+        buckets = format_count(self.deleted_buckets, "bucket")
+        yield f"  {format_count(self.deleted_objects, 'deleted object')} and {buckets} kept dead"
         if self.garbage_needles:
-            yield f"  {count_of(self.garbage_needles, 'needle')} without a place in it will be given up"
+            yield f"  {format_count(self.garbage_needles, 'needle')} without a place in it will be given up"
         if self.api_keys:
-            yield f"  {count_of(self.api_keys, 'API key')} taken over"
+            yield f"  {format_count(self.api_keys, 'API key')} taken over"
         else:
             yield "  no API keys: a new root key will be made at the next start (`warehouse up`)"
         if self.moved_aside:
@@ -498,14 +498,7 @@ def _parser() -> Parser:
         prog="warehouse rebuild",
         description="Make the catalog anew from the volume files alone.  The store must not run.",
     )
-    parser.add_argument(
-        "--disk",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="a disk folder outside DIR; may be repeated",
-    )
+    add_disk_argument(parser)
     parser.add_argument("--replace", action="store_true", help="move a catalog that is there aside")
     parser.add_argument(
         "--backup",

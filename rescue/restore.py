@@ -22,9 +22,10 @@ import msgspec
 
 from catalog.remains import CatalogFacts, read_catalog_facts
 from catalog.store import Catalog
+from conf.words import format_count
 from errors import StoreError
 from rescue.archive import CATALOG_NAME, KEYS_FOLDER, Backup, opened_backup, sync_folder
-from rescue.console import Parser, Progress, add_common_arguments, count_of, run_tool, writing
+from rescue.console import Parser, Progress, add_common_arguments, add_disk_argument, run_tool, writing
 from rescue.rebuild import (
     BUCKET_IDS_SKIPPED,
     KEEP_ORPHANS_FACT,
@@ -61,7 +62,8 @@ class RestoreReport(msgspec.Struct, kw_only=True):
     def lines(self) -> Iterator[str]:
         made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.created_ms / 1000))
         yield f"{self.catalog}: restored from {self.backup} of {made}"
-        yield f"  {count_of(self.api_keys, 'API key')}, the master's keys: {', '.join(self.keys) or 'none'}"
+        keys = ", ".join(self.keys) or "none"
+        yield f"  {format_count(self.api_keys, 'API key')}, the master's keys: {keys}"
         for path in self.moved_aside:
             yield f"  what was there before is now {path}"
         for name in self.missing:
@@ -192,14 +194,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "file", type=Path, metavar="FILE", help="a backup that `warehouse backup` has written"
     )
-    parser.add_argument(
-        "--disk",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="a disk folder outside DIR; may be repeated",
-    )
+    add_disk_argument(parser)
     parser.add_argument(
         "--exact",
         action="store_true",
