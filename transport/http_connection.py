@@ -1,8 +1,9 @@
 """HTTP connection: one accepted socket, and how long a client may make us wait.
 
 There is no cancel scope per request: a wait leaves a note of its kind and start, and one sweeping task
-(`HttpServer`) looks at all notes about once a second.  A wait that is overdue is woken through
-`trio.lowlevel.notify_closing`, and raises here.
+(`HttpServer`) looks at all notes about once a second.  For the first three nobody waits but the selector of
+the crew, and the server closes the connection; a task that waits for one of the others is woken through
+`trio.lowlevel.notify_closing`, and it raises here.
 
     wait      begins                            may last
     FIRST     connection accepted               header_s, then closed
@@ -20,6 +21,7 @@ import socket
 import sys
 import termios
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 from trio.lowlevel import wait_readable
@@ -89,77 +91,105 @@ class Connection(Channel):
         "_unsent",
         "_write_since",
         "_write_waited_s",
+        "host",
+        "is_busy",
+        "is_open",
+        "is_watched",
+        "state",
     )
 
-    def __init__(self, sock: socket.socket, peer: str, limits: HttpLimits, clock: Clock) -> None:
+    def __init__(
+        self, sock: socket.socket, peer: str, limits: HttpLimits, clock: Clock, *, host: str = ""
+    ) -> None:
         super().__init__(sock, peer)
+        self.host = host
+        self.state: dict[str, Any] = {}  # the handler's
         self._limits = limits
         self._clock = clock
         self._read_kind = BODY  # what a wait outside of heads is for
-        self._read_wait = NOT_WAITING
-        self._read_since = 0.0
+        self._read_wait = FIRST
+        self._read_since = clock.now
         self._body_waited_s = 0.0
         self._is_writing = False
         self._write_since = 0.0
         self._write_waited_s = 0.0
         self._unsent = -1
+        self.is_open = True
+        self.is_busy = False  # a task is at work on it; for the crew, as the next one
+        self.is_watched = False
 
-    async def receive_head(self, *, is_first: bool) -> bytes | None:
-        """Wait for one request head; None when the peer has closed, or was idle for too long.
+    def fileno(self) -> int:
+        return self._fd
+
+    def next_head(self) -> bytes | None:
+        """One request head of those that have come; None: `receive_more` when more has.
 
         Raises:
             HeadersTooLarge: `header_size` bytes have come, and no end.
-            RequestTimeout: the head began, but was not complete in time.
         """
-        data = self._data[self._position :] if self._position else self._data
-        self._data = b""
-        self._position = 0
-        self._read_since = self._clock.now
-        searched = 0
-        while True:
-            end = data.find(HEAD_END, searched)
-            if end >= 0:
-                break
-            if len(data) > self._limits.header_size:
-                raise HeadersTooLarge(f"the request head is longer than {self._limits.header_size} bytes")
-            searched = max(0, len(data) - len(HEAD_END) + 1)
-            # Wait first: the next request is hardly ever here yet, and a receive that fails costs more
-            # than a wait that returns at once.  It also lets the other connections run.
-            received = await self._receive_waiting(HEAD if data else FIRST if is_first else IDLE)
-            if not received:
-                return None
-            if data:
-                data += received
-            else:
-                data = received
-                self._read_since = self._clock.now
-        size = end + len(HEAD_END)
-        if size > self._limits.header_size:
-            raise HeadersTooLarge(f"the request head is longer than {self._limits.header_size} bytes")
-        if size == len(data):
-            return data
-        self._data = data
-        self._position = size
-        return data[:size]
+        data, start = self._data, self._position
+        end = data.find(HEAD_END, start)
+        if end < 0:
+            if len(data) - start > self._limits.header_size:
+                raise self._too_large()
+            return None
+        end += len(HEAD_END)
+        if end - start > self._limits.header_size:
+            raise self._too_large()
+        self._read_wait = NOT_WAITING
+        if end == len(data):
+            self._data = b""
+            self._position = 0
+            return data[start:] if start else data
+        self._position = end
+        return data[start:end]
 
-    async def _receive_waiting(self, wait: int) -> bytes:
-        """Wait, then receive; b"" when nothing will come any more."""
-        while True:
-            self._read_wait = wait
-            try:
-                await wait_readable(self._fd)
-                return self._sock.recv(RECEIVE_SIZE)
-            except BlockingIOError:
-                continue
-            except trio.ClosedResourceError:
-                if wait == HEAD:
-                    raise RequestTimeout("the request head was not complete in time") from None
-                return b""
-            except OSError:
-                self.is_broken = True
-                return b""
-            finally:
-                self._read_wait = NOT_WAITING
+    def _too_large(self) -> HeadersTooLarge:
+        return HeadersTooLarge(f"the request head is longer than {self._limits.header_size} bytes")
+
+    def receive_more(self) -> bool:
+        """Take what has come, without waiting; False when nothing will come any more."""
+        try:
+            received = self._sock.recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            return True
+        except OSError:
+            self.is_broken = True
+            return False
+        if self._data:
+            self._data = self._data[self._position :] + received
+        else:
+            self._data = received
+        self._position = 0
+        return bool(received)
+
+    @property
+    def has_request(self) -> bool:
+        """Whether the head of a next request has come already, or too much for one."""
+        return self._position < len(self._data) and (
+            self._data.find(HEAD_END, self._position) >= 0
+            or len(self._data) - self._position > self._limits.header_size
+        )
+
+    def stop_waiting(self) -> None:
+        """Nothing more is expected to come."""
+        self._read_wait = NOT_WAITING
+
+    def has_body_coming(self) -> bool:
+        """Take what has come, and tell whether it begins like a request that brings a body."""
+        if self._position == len(self._data):
+            self.receive_more()
+        return self._data.startswith((b"PUT ", b"POST "), self._position)
+
+    def await_head(self) -> None:
+        """Note that the next request, or the rest of its head, is waited for."""
+        if self._position < len(self._data):
+            if self._read_wait != HEAD:
+                self._read_wait = HEAD
+                self._read_since = self._clock.now
+        elif self._read_wait != FIRST:
+            self._read_wait = IDLE
+            self._read_since = self._clock.now
 
     def start_body(self) -> None:
         """Begin to count the next request's body and answer, for the average rates."""
@@ -216,14 +246,21 @@ class Connection(Channel):
     # --- the sweeper's side -----------------------------------------------------------------------
 
     def wake_if_overdue(self) -> None:
-        """End a wait that has lasted too long.  A task that is just being woken by data is left alone."""
-        if (self._read_wait and self._is_read_overdue()) or (self._is_writing and self._is_write_overdue()):
+        """End a task's wait that has lasted too long.  One that is just being woken by data is left alone."""
+        if (self._read_wait in (BODY, DRAIN) and self._is_read_overdue()) or (
+            self._is_writing and self._is_write_overdue()
+        ):
             trio.lowlevel.notify_closing(self._fd)
 
-    def wake_if_idle(self) -> None:
-        """End the wait for a next request: the server is stopping."""
-        if self._read_wait in (FIRST, IDLE):
-            trio.lowlevel.notify_closing(self._fd)
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of a next request has come."""
+        return self._read_wait in (FIRST, IDLE)
+
+    @property
+    def is_head_overdue(self) -> bool:
+        """Whether a next request, or the rest of its head, has been waited for too long."""
+        return self._read_wait in (FIRST, IDLE, HEAD) and self._is_read_overdue()
 
     def _is_read_overdue(self) -> bool:
         limits = self._limits
@@ -254,6 +291,10 @@ class Connection(Channel):
 
     def _is_slow(self, moved: int, waited_s: float) -> bool:
         return waited_s > self._limits.rate_grace_s and moved < waited_s * self._limits.rate_min
+
+    def close(self) -> None:
+        self.is_open = False
+        super().close()
 
     def shut_down_sending(self) -> bool:
         """Say that nothing more will come, while still listening; False when the peer is gone."""

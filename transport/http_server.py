@@ -11,7 +11,8 @@ answer.  What must hold for every answer is decided here:
 - `Expect: 100-continue` is answered when the handler first wants the body, so that it can refuse first.
 - A bug in a handler costs one connection, never the server.
 
-Each connection is one task; time limits and the raw socket are `http_connection`'s.
+Which task serves which connection is decided by `http_crew`; time limits and the raw socket are
+`http_connection`'s.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from email.utils import formatdate
-from typing import Any
 
 import msgspec
 import trio
@@ -30,6 +30,7 @@ import trio
 from errors import BodyTooLarge, LinkDown, Overloaded, RequestTimeout, StoreError
 from transport.http_channel import JOIN_SIZE, Body, plain_socket
 from transport.http_connection import Clock, Connection, HttpLimits
+from transport.http_crew import Crew
 from transport.http_head import CONTINUE, RequestHead, header_lines, parse_request_head, status_line
 from transport.http_rules import CorsRule, refusal_headers
 
@@ -37,7 +38,6 @@ __all__ = ["Exchange", "Handler", "HttpLimits", "HttpServer"]
 
 log = logging.getLogger(__name__)
 
-PIPELINED_MAX = 16  # answered in a row before other connections get a turn
 ACCEPT_PAUSE_S = 0.1  # after the system ran out of descriptors or memory
 REFUSED_AT_ONCE_MAX = 64  # connections beyond the limit that are told so; others are just closed
 STOP_GRACE_S = 5.0
@@ -100,11 +100,11 @@ class Exchange(RequestHead):
         "peer",
     )
 
-    def __init__(self, connection: Connection, state: dict[str, Any], shared: _Shared) -> None:
+    def __init__(self, connection: Connection, shared: _Shared) -> None:
         super().__init__()
         self._connection = connection
         self._shared = shared
-        self.connection_state = state
+        self.connection_state = connection.state
         self.peer = connection.peer
         self.body_left = 0  # bytes of the request's body that nobody has read
         self.has_started = False  # the answer
@@ -243,7 +243,7 @@ class Exchange(RequestHead):
 
 
 class HttpServer:
-    """Listens, gives each connection a task, and ends waits that last too long."""
+    """Listens, lets a crew serve the connections, and ends waits that last too long."""
 
     def __init__(
         self,
@@ -254,9 +254,11 @@ class HttpServer:
         server_name: bytes = b"warehouse",
     ) -> None:
         self._shared = _Shared(handler, limits or HttpLimits(), CorsRule(cors_origins), server_name)
+        self._crew = Crew(self._serve)
         self._connections: set[Connection] = set()
         self._per_address: dict[str, int] = {}
         self._refusing = 0
+        self._is_empty = trio.Event()  # set once we are stopping and the last connection is closed
         self._accepting = trio.CancelScope()
         self._serving = trio.CancelScope()
 
@@ -275,28 +277,43 @@ class HttpServer:
         Closes the listeners.
         """
         self._shared.look_at_clocks()
-        async with trio.open_nursery() as sweeping:
-            sweeping.start_soon(self._sweep)
-            with self._serving:
-                async with trio.open_nursery() as nursery:
-                    with self._accepting:
-                        await self._accept_all(listeners, nursery, task_status)
-            sweeping.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep, nursery)
+                with self._serving:
+                    async with trio.open_nursery() as serving:
+                        serving.start_soon(self._crew.work)
+                        with self._accepting:
+                            await self._accept_all(listeners, serving, task_status)
+                        self._look_if_empty()
+                        await self._is_empty.wait()
+                        serving.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
+        finally:
+            for connection in list(self._connections):
+                self._close(connection)
+            self._crew.close()
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Accept no more connections, close idle ones, and give requests in flight `grace_s`."""
         self._shared.is_stopping = True
         self._accepting.cancel()
         self._serving.deadline = trio.current_time() + grace_s
-        for connection in self._connections:
-            connection.wake_if_idle()
+        for connection in list(self._connections):
+            if not connection.is_busy and connection.is_idle:
+                self._close(connection)
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, nursery: trio.Nursery) -> None:
         shared = self._shared
         while True:
             shared.look_at_clocks()
-            for connection in self._connections:
+            for connection in list(self._connections):
                 connection.wake_if_overdue()
+                if not connection.is_busy and connection.is_head_overdue:
+                    if connection.is_idle:
+                        self._close(connection)
+                    else:
+                        nursery.start_soon(self._time_out, connection)
             await trio.sleep(shared.limits.sweep_s())
 
     # --- accepting --------------------------------------------------------------------------------
@@ -338,71 +355,98 @@ class HttpServer:
         if isinstance(address, tuple):
             host, peer = address[0], f"{address[0]}:{address[1]}"
         limits = self._shared.limits
-        connection = Connection(sock, peer, limits, self._shared.clock)
+        connection = Connection(sock, peer, limits, self._shared.clock, host=host)
         if (
             len(self._connections) - self._refusing < limits.connections
             and self._per_address.get(host, 0) < limits.per_address()
         ):
             self._connections.add(connection)
             self._per_address[host] = self._per_address.get(host, 0) + 1
-            nursery.start_soon(self._run, connection, host)
+            self._crew.watch(connection)
         elif self._refusing < REFUSED_AT_ONCE_MAX:
             self._connections.add(connection)
             self._refusing += 1
-            nursery.start_soon(self._refuse, connection)
+            nursery.start_soon(self._turn_away, connection)
         else:
             connection.close()
 
-    async def _run(self, connection: Connection, host: str) -> None:
-        try:
-            await _serve_connection(connection, self._shared)
-        except Exception:
-            # A bug of ours, not of the handler: even that is to cost one connection, not the actor.
-            log.exception("connection failed", extra={"peer": connection.peer})
-        finally:
-            connection.close()
-            self._connections.discard(connection)
-            self._per_address[host] -= 1
-            if not self._per_address[host]:
-                del self._per_address[host]
+    def _close(self, connection: Connection) -> None:
+        if not connection.is_open:
+            return
+        self._crew.unwatch(connection)
+        connection.close()
+        self._connections.discard(connection)
+        host = connection.host
+        self._per_address[host] -= 1
+        if not self._per_address[host]:
+            del self._per_address[host]
+        self._look_if_empty()
 
-    async def _refuse(self, connection: Connection) -> None:
+    async def _turn_away(self, connection: Connection) -> None:
+        """Tell a connection too many that it is."""
+        error = Overloaded("this server has as many connections as it takes; try again shortly")
         try:
-            error = Overloaded("this server has as many connections as it takes; try again shortly")
-            exchange = Exchange(connection, {}, self._shared)
-            await _refuse_unread(exchange, connection, self._shared, error)
+            await _refuse_unread(Exchange(connection, self._shared), connection, self._shared, error)
         finally:
             connection.close()
             self._connections.discard(connection)
             self._refusing -= 1
+            self._look_if_empty()
+
+    def _look_if_empty(self) -> None:
+        if self._shared.is_stopping and not self._connections:
+            self._is_empty.set()
+
+    # --- serving ----------------------------------------------------------------------------------
+
+    async def _serve(self, connection: Connection) -> bool:
+        """For the crew: answer one request on a connection, or close it; tell whether more has come."""
+        try:
+            is_kept = await _serve_request(connection, self._shared)
+        except Exception:
+            # A bug of ours, not of the handler: even that is to cost one connection, not the actor.
+            log.exception("connection failed", extra={"peer": connection.peer})
+            is_kept = False
+        except BaseException:
+            self._close(connection)
+            raise
+        if not is_kept or (self._shared.is_stopping and not connection.has_received):
+            self._close(connection)
+            return False
+        connection.await_head()
+        return connection.has_request
+
+    async def _time_out(self, connection: Connection) -> None:
+        """End a connection on which the rest of a head did not come."""
+        connection.is_busy = True
+        connection.stop_waiting()
+        self._crew.unwatch(connection)
+        error = RequestTimeout("the request head was not complete in time")
+        try:
+            await _refuse_unread(Exchange(connection, self._shared), connection, self._shared, error)
+        finally:
+            self._close(connection)
 
 
 # --- one connection -------------------------------------------------------------------------------
 
 
-async def _serve_connection(connection: Connection, shared: _Shared) -> None:
-    """Serve requests until either side wants no more of them."""
-    state: dict[str, Any] = {}
-    is_first = True
-    pipelined = 0
-    while not shared.is_stopping:
-        exchange = Exchange(connection, state, shared)
-        try:
-            data = await connection.receive_head(is_first=is_first)
-            if data is None:
-                return
-            parse_request_head(data, exchange)
-        except StoreError as error:
-            await _refuse_unread(exchange, connection, shared, error)
-            return
-        is_first = False
-        if not await _serve_exchange(exchange, connection, shared):
-            return
-        if connection.has_received:
-            pipelined += 1
-            if pipelined >= PIPELINED_MAX:
-                pipelined = 0
-                await trio.lowlevel.checkpoint()
+async def _serve_request(connection: Connection, shared: _Shared) -> bool:
+    """Serve one request, if all of its head has come; tell whether the connection is good for another."""
+    exchange = Exchange(connection, shared)
+    try:
+        head = connection.next_head()
+        if head is None:
+            if not connection.receive_more():
+                return False
+            head = connection.next_head()
+            if head is None:
+                return True
+        parse_request_head(head, exchange)
+    except StoreError as error:
+        await _refuse_unread(exchange, connection, shared, error)
+        return False
+    return await _serve_exchange(exchange, connection, shared) and not shared.is_stopping
 
 
 async def _serve_exchange(exchange: Exchange, connection: Connection, shared: _Shared) -> bool:

@@ -38,8 +38,9 @@ from errors import (
     VolumeFull,
     VolumeOffline,
 )
+from transport.http_crew import TURN_MAX
 from transport.http_rules import parse_range
-from transport.http_server import PIPELINED_MAX, HttpLimits, HttpServer
+from transport.http_server import HttpLimits, HttpServer
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
@@ -237,7 +238,7 @@ async def test_a_flood_on_one_connection_lets_the_others_have_their_turn():
     async with serving(handler) as served, await served.connect() as stream, trio.open_nursery() as nursery:
         nursery.start_soon(stream.send_all, get(b"/flood") * 1000 + GOOD)
         nursery.start_soon(receive_all, stream)
-        assert 1 < await largest_step(lambda: count, until=1001) <= 2 * PIPELINED_MAX  # two turns may meet
+        assert 1 < await largest_step(lambda: count, until=1001) <= 2 * TURN_MAX  # two turns may meet
 
 
 @pytest.mark.parametrize("is_upload", [True, False])

@@ -1,0 +1,123 @@
+"""The crew of a server: who waits holds up nobody, and whoever has something to say gets its turn."""
+
+from __future__ import annotations
+
+import time
+
+import trio
+from http_harness import RECEIVE_S, echo, receive_until, serving, split_answers
+
+from transport.http_crew import FOLLOWERS_MAX
+from transport.http_server import Exchange
+
+ASK = b"GET /now HTTP/1.1\r\nHost: a\r\n\r\n"
+WAIT = b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Gate:
+    """A handler whose requests for /wait are held until it opens; others are answered at once."""
+
+    def __init__(self) -> None:
+        self.opened = trio.Event()
+        self.waiting_count = 0
+        self.tasks: set[trio.lowlevel.Task] = set()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.tasks.add(trio.lowlevel.current_task())
+        if exchange.path == b"/wait":
+            self.waiting_count += 1
+            await self.opened.wait()
+        await echo(exchange)
+
+    async def hold(self, count: int) -> None:
+        with trio.fail_after(RECEIVE_S):
+            while self.waiting_count < count:
+                await trio.sleep(0.001)
+
+
+async def test_requests_that_need_no_wait_are_answered_by_one_task():
+    gate = Gate()
+    async with serving(gate) as served:
+        streams = [await served.connect() for _ in range(5)]
+        for _ in range(3):
+            for stream in streams:
+                await stream.send_all(ASK)
+            for stream in streams:
+                await receive_until(stream, b"GET|/now||0|")
+        for stream in streams:
+            await stream.aclose()
+    assert len(gate.tasks) == 1
+
+
+async def test_any_number_of_waiting_requests_hold_up_no_other():
+    gate = Gate()
+    count = FOLLOWERS_MAX + 20
+    async with serving(gate) as served:
+        waiting = [await served.connect() for _ in range(count)]
+        for stream in waiting:
+            await stream.send_all(WAIT)
+        await gate.hold(count)
+        async with await served.connect() as other:
+            for _ in range(3):
+                await other.send_all(ASK)
+                await receive_until(other, b"GET|/now||0|")
+        gate.opened.set()
+        for stream in waiting:
+            await receive_until(stream, b"GET|/wait||0|")
+        for _ in range(2):  # and all of them are served on
+            for stream in waiting:
+                await stream.send_all(ASK)
+            for stream in waiting:
+                await receive_until(stream, b"GET|/now||0|")
+        for stream in waiting:
+            await stream.aclose()
+
+
+async def test_what_is_pipelined_behind_a_request_that_waits_is_answered_after_it():
+    gate = Gate()
+    async with serving(gate) as served, await served.connect() as stream:
+        await stream.send_all(WAIT + ASK + WAIT + ASK)
+        await gate.hold(1)
+        gate.opened.set()
+        received = b""
+        with trio.fail_after(RECEIVE_S):
+            while len(answers := split_whole(received)) < 4:
+                received += await stream.receive_some()
+    assert [answer.body for answer in answers] == [b"GET|/wait||0|", b"GET|/now||0|"] * 2
+
+
+def split_whole(received: bytes) -> list:
+    return split_answers(received) if received.endswith(b"|0|") else []
+
+
+async def test_a_client_that_talks_on_while_it_waits_costs_no_time():
+    gate = Gate()
+    async with serving(gate) as served, await served.connect() as stream:
+        await stream.send_all(WAIT)
+        await gate.hold(1)
+        await stream.send_all(ASK)
+        await trio.sleep(0.05)
+        before, started = time.process_time(), time.monotonic()
+        await trio.sleep(0.3)
+        share = (time.process_time() - before) / (time.monotonic() - started)
+        assert share < 0.5, f"{share:.0%} of a core while nobody does anything"
+        gate.opened.set()
+        await receive_until(stream, b"GET|/now||0|")
+        await stream.send_all(ASK)
+        await receive_until(stream, b"GET|/now||0|")
+
+
+async def test_a_client_that_leaves_while_it_waits_is_let_go_and_costs_no_time():
+    gate = Gate()
+    async with serving(gate) as served:
+        stream = await served.connect()
+        await stream.send_all(WAIT)
+        await gate.hold(1)
+        await stream.aclose()
+        await trio.sleep(0.05)
+        before = time.process_time()
+        await trio.sleep(0.2)
+        assert time.process_time() - before < 0.1
+        gate.opened.set()
+        await served.wait_until_idle()
+        await served.assert_alive()
