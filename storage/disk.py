@@ -15,11 +15,12 @@ the failure.  Paths are relative to the disk's root, with "/" between their part
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,22 @@ if sys.platform == "darwin":
 Buffer = bytes | bytearray | memoryview
 
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux alone has it; elsewhere reads just read
+
+# sync_file_range(2), which Python does not offer.  Of its flags only this one is right here: it neither waits
+# nor looks at errors of earlier writes, so none is lost to the fdatasync that has to hear of it.
+_SYNC_FILE_RANGE_WRITE = 2
+
+
+def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    if sys.platform != "linux":
+        return None
+    call = getattr(ctypes.CDLL(None, use_errno=True), "sync_file_range", None)
+    if call is not None:
+        call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return call
+
+
+_sync_file_range = _find_sync_file_range()
 
 
 class File(Protocol):
@@ -45,6 +62,12 @@ class File(Protocol):
 
     def fdatasync(self) -> None:
         """Return when all that was written before the call survives a power cut."""
+
+    def start_writeback(self, offset: int, length: int) -> None:
+        """Let the disk begin with what was written there, and do not wait for it.
+
+        Promises nothing, it only leaves less to a later `fdatasync`, which reports errors all the same.
+        """
 
     def allocate(self, offset: int, length: int) -> None:
         """Make sure that writing there later cannot fail for want of space; grows the file.
@@ -126,6 +149,17 @@ class OsFile:
             fcntl.fcntl(self._fd, fcntl.F_FULLFSYNC)
         else:
             os.fdatasync(self._fd)
+
+    def start_writeback(self, offset: int, length: int) -> None:
+        if _sync_file_range is None:
+            return
+        # Whole pages only: the next write would have to bring a page at the end to the disk once more.
+        start = offset - offset % mmap.PAGESIZE
+        end = offset + length - (offset + length) % mmap.PAGESIZE
+        if start < end and _sync_file_range(self._fd, start, end - start, _SYNC_FILE_RANGE_WRITE) != 0:
+            error = ctypes.get_errno()
+            if error not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise OSError(error, os.strerror(error))
 
     def allocate(self, offset: int, length: int) -> None:
         if sys.platform == "darwin":
@@ -297,6 +331,9 @@ class ClosedFile:
         raise OSError(errno.EBADF, "the volume is closed")
 
     def fdatasync(self) -> None:
+        raise OSError(errno.EBADF, "the volume is closed")
+
+    def start_writeback(self, offset: int, length: int) -> None:
         raise OSError(errno.EBADF, "the volume is closed")
 
     def allocate(self, offset: int, length: int) -> None:

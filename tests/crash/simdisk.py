@@ -183,6 +183,10 @@ class SimFile:
         self._node.sync()
         self._disk.changed("fdatasync", self._path)
 
+    def start_writeback(self, offset: int, length: int) -> None:
+        """A hint: a cut may keep or lose any page that is not synced, whatever was begun."""
+        self._disk.tell("start_writeback", self._path, offset, length)
+
     def allocate(self, offset: int, length: int) -> None:
         self._disk.tell("allocate", self._path, offset, length)
         self._refuse_read_only()

@@ -116,6 +116,14 @@ def test_replace_puts_the_new_file_in_place_of_the_old(disk: Disk) -> None:
     assert buffer == b"old", "whoever has the old file open goes on reading it"
 
 
+def test_starting_the_writeback_changes_no_byte(disk: Disk) -> None:
+    file = disk.open("a", create=True)
+    write_all(file, [b"x" * 9000], 0)
+    for offset, length in ((0, 9000), (1, 8999), (5000, 1), (4096, 0), (8999, 10_000), (50_000, 5)):
+        file.start_writeback(offset, length)
+    assert content(disk, "a") == b"x" * 9000
+
+
 def test_synced_bytes_survive_dropping_the_cache(disk: Disk) -> None:
     file = disk.open("a", create=True)
     write_all(file, [b"x" * 9000], 0)

@@ -105,7 +105,7 @@ def count_calls(call: str) -> int:
 
 
 def faults() -> Iterator[tuple[str, int, int | None]]:
-    for call in ("pwritev", "fdatasync", "allocate", "truncate"):
+    for call in ("pwritev", "start_writeback", "fdatasync", "allocate", "truncate"):
         for code in (errno.EIO, errno.ENOSPC):
             yield call, code, None
     yield "pwritev", errno.ENOSPC, 0

@@ -107,6 +107,7 @@ def test_a_closed_file_refuses_everything() -> None:
         lambda: file.preadv([bytearray(1)], 0),
         lambda: file.pwritev([b"x"], 0),
         file.fdatasync,
+        lambda: file.start_writeback(0, 1),
         lambda: file.allocate(0, 1),
         lambda: file.truncate(0),
         file.size,
