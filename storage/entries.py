@@ -30,7 +30,7 @@ class EntryTable:
     def pending_count(self) -> int:
         return len(self._overlays[0])
 
-    def get(self, needle_id: int, *, nowait: bool = False) -> bytes | bytearray | None:
+    def get(self, needle_id: int, *, nowait: bool = False) -> bytes | None:
         """The entry of a needle, None when it has none.
 
         Raises:

@@ -79,7 +79,7 @@ class Generation:
 
     # --- looking up -------------------------------------------------------------------------------
 
-    def entry(self, needle_id: int, *, nowait: bool = False) -> bytes | bytearray | None:
+    def entry(self, needle_id: int, *, nowait: bool = False) -> bytes | None:
         try:
             return self.entries.get(needle_id, nowait=nowait)
         except BlockingIOError:

@@ -27,11 +27,16 @@ The file is derived from the data file and can be rebuilt from it.  These rules 
 
 Entries are written with pwrite and read with pread, never through a mapping: a bad sector or a full disk
 is then an error of one request and not a SIGBUS of the whole actor.  Zero pages of the file are holes.
+The pages that were looked at last stay in memory (`PageCache`): a read of a hot needle costs one system
+call, the one for its bytes.
 """
 
 from __future__ import annotations
 
+import errno
+import itertools
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from struct import Struct
 from typing import Final
@@ -58,6 +63,11 @@ WALK_SIZE: Final = 1024 * 1024
 NEAR: Final = 64  # ids: entries no further apart than this are written with one call
 assert WALK_SIZE % ENTRY_SIZE == 0
 NO_ENTRY: Final = bytes(ENTRY_SIZE)
+
+PAGE_SIZE: Final = 4096
+CACHED_PAGES_MAX: Final = 2048  # of all indexes of a process: 8 MiB, the entries of half a million needles
+assert PAGE_SIZE % ENTRY_SIZE == 0
+assert ENTRIES_OFFSET % PAGE_SIZE == 0
 
 FLAG_DELETED: Final = 1
 FLAG_DAMAGED: Final = 2
@@ -160,6 +170,42 @@ def decode_slot(slot: bytes | bytearray | memoryview, seed: int) -> IndexHeader 
     return IndexHeader(sequence=sequence, checkpoint=checkpoint, tally=tally)
 
 
+class PageCache:
+    """The pages of index files that were read last, the oldest to be forgotten first.
+
+    A page is whatever the file held when it was read, so whoever writes to a file says so afterwards, with
+    `forget`.  Look-ups take no lock.
+    """
+
+    def __init__(self, count_max: int) -> None:
+        self._count_max = count_max
+        self._pages: dict[int, bytes] = {}
+        self._lock = threading.Lock()
+        self.change_count = 0  # grows with each `forget`: a page read before it may not be remembered after
+        self.get = self._pages.get
+
+    def remember(self, key: int, page: bytes, change_count: int) -> None:
+        """
+        Args:
+            change_count: what it was before the page was read.
+        """
+        with self._lock:
+            if change_count == self.change_count:
+                if len(self._pages) >= self._count_max:
+                    del self._pages[next(iter(self._pages))]
+                self._pages[key] = page
+
+    def forget(self, keys: Iterable[int]) -> None:
+        with self._lock:
+            self.change_count += 1
+            for key in keys:
+                self._pages.pop(key, None)
+
+
+_pages: Final = PageCache(CACHED_PAGES_MAX)
+_file_numbers: Final = itertools.count()
+
+
 class IndexFile:
     """The index of one generation, as a file.  Knows nothing of the data file's content."""
 
@@ -168,6 +214,7 @@ class IndexFile:
         self._volume_id = volume_id
         self._generation = generation
         self._seed = seed
+        self._first_page = next(_file_numbers) << 32  # keys of the page cache: no two files share one
 
     def load(self) -> tuple[IndexHeader, int] | None:
         """The newest header and the watermark; None when the index cannot be used.
@@ -187,12 +234,28 @@ class IndexFile:
         is_whole = crc == crc32c(_WATERMARK.pack(durable, zero), self._seed)
         return header, max(durable, header.checkpoint) if is_whole else header.checkpoint
 
-    def get(self, needle_id: int, *, nowait: bool = False) -> bytearray | None:
+    def get(self, needle_id: int, *, nowait: bool = False) -> bytes | None:
         """The entry of a needle; None when there is none."""
-        entry = bytearray(ENTRY_SIZE)
-        if self._file.preadv([entry], ENTRIES_OFFSET + ENTRY_SIZE * needle_id, nowait=nowait) < ENTRY_SIZE:
-            return None
-        return None if entry == NO_ENTRY else entry
+        offset = ENTRIES_OFFSET + ENTRY_SIZE * needle_id
+        number, at = divmod(offset, PAGE_SIZE)
+        page = _pages.get(self._first_page + number)
+        if page is None:
+            page = self._read_page(number, at, nowait=nowait)
+        entry = page[at : at + ENTRY_SIZE]
+        return None if len(entry) < ENTRY_SIZE or entry == NO_ENTRY else entry
+
+    def _read_page(self, number: int, at: int, *, nowait: bool) -> bytes:
+        """A page, to its entry at `at` at least, less at the end of the file."""
+        change_count = _pages.change_count
+        buffer = bytearray(PAGE_SIZE)
+        count = self._file.preadv([buffer], PAGE_SIZE * number, nowait=nowait)
+        if count == PAGE_SIZE:
+            page = bytes(buffer)
+            _pages.remember(self._first_page + number, page, change_count)
+            return page
+        if count < at + ENTRY_SIZE and nowait and PAGE_SIZE * number + count < self._file.size():
+            raise BlockingIOError(errno.EAGAIN, "only some of the page is in memory")
+        return bytes(buffer[:count])
 
     def walk(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
         """Every entry whose offset is from `start` up to `end`, by needle id.  Reads the whole file."""
@@ -236,6 +299,12 @@ class IndexFile:
 
     def put_many(self, entries: Mapping[int, bytes]) -> None:
         """Write entries, near ones together: what stands between them is read first, and written again."""
+        try:
+            self._put_many(entries)
+        finally:
+            _pages.forget({self._first_page + entry_offset(needle_id) // PAGE_SIZE for needle_id in entries})
+
+    def _put_many(self, entries: Mapping[int, bytes]) -> None:
         for ids in _near(entries):
             offset, count = entry_offset(ids[0]), ids[-1] - ids[0] + 1
             if count == len(ids):

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from pathlib import Path
+
 import pytest
 
 from simdisk import SimDisk
+from storage.disk import OsDisk
 from storage.entries import EntryTable
 from storage.index import (
     ENTRIES_OFFSET,
     FLAG_DAMAGED,
     FLAG_DELETED,
     OFFSET_MAX,
+    PAGE_SIZE,
     SLOT_OFFSETS,
     Found,
     IndexFile,
     IndexHeader,
+    PageCache,
     Tally,
     decode_entry,
     decode_slot,
@@ -184,3 +191,98 @@ def test_a_walk_prefers_what_is_newer_than_the_file(index: IndexFile) -> None:
     table = EntryTable(index)
     table.put(1, entry(500))
     assert [needle_id for needle_id, _ in table.within(0, 100)] == [2]
+
+
+# --- pages in memory ------------------------------------------------------------------------------
+
+
+def test_the_entries_of_a_page_are_read_from_the_file_once(disk: SimDisk, index: IndexFile) -> None:
+    index.put_many({i: entry(i) for i in range(1, 600)})
+    reads = []
+    disk.before = lambda call, path, *rest: reads.append(call)
+    for _ in range(2):
+        for needle_id in range(1, 512):
+            assert index.get(needle_id) == entry(needle_id)
+    assert reads.count("preadv") == 2, "two pages"
+
+
+def test_the_last_page_of_a_file_grows_under_the_eyes_of_a_reader(index: IndexFile) -> None:
+    for needle_id in range(1, 600):
+        assert index.get(needle_id) is None
+        index.put_many({needle_id: entry(needle_id)})
+        assert index.get(needle_id) == entry(needle_id)
+
+
+def test_what_is_written_is_seen_at_once_even_if_the_write_fails_half_way(
+    disk: SimDisk, index: IndexFile
+) -> None:
+    index.put_many({i: entry(i) for i in range(1, 1000)})
+    assert index.get(5) == entry(5)
+    index.put_many({5: entry(6)})
+    assert index.get(5) == entry(6)
+    disk.after = lambda call, path: (
+        (_ for _ in ()).throw(OSError(5, "an error")) if call == "pwritev" else None
+    )
+    with pytest.raises(OSError, match="an error"):
+        index.put_many({5: entry(7), 900: entry(7)})
+    assert index.get(5) == entry(7), "it is on file"
+    assert index.get(900) == entry(900), "it is not"
+
+
+def test_two_files_share_no_page(disk: SimDisk, index: IndexFile) -> None:
+    disk.open("other", create=True).truncate(ENTRIES_OFFSET)
+    other = IndexFile(disk.open("other"), volume_id=7, generation=2, seed=99)
+    index.put_many({i: entry(i) for i in range(1, 300)})
+    other.put_many({i: entry(i + 1) for i in range(1, 300)})
+    for _ in range(2):
+        assert (index.get(7), other.get(7)) == (entry(7), entry(8))
+
+
+def test_a_page_that_was_read_before_a_change_is_not_remembered_after_it() -> None:
+    cache = PageCache(10)
+    before = cache.change_count
+    cache.forget([1])
+    cache.remember(1, b"old", before)
+    assert cache.get(1) is None
+    cache.remember(1, b"new", cache.change_count)
+    assert cache.get(1) == b"new"
+
+
+def test_the_pages_in_memory_are_bounded_and_the_oldest_go_first() -> None:
+    cache = PageCache(3)
+    for key in range(5):
+        cache.remember(key, b"page", cache.change_count)
+    assert [cache.get(key) for key in range(5)] == [None, None, b"page", b"page", b"page"]
+
+
+def test_readers_in_other_threads_never_see_an_entry_older_than_one_that_was_written(tmp_path: Path) -> None:
+    disk = OsDisk(tmp_path)
+    disk.open("idx", create=True).truncate(ENTRIES_OFFSET + 8 * PAGE_SIZE)
+    index = IndexFile(disk.open("idx"), volume_id=7, generation=1, seed=99)
+    written = 1
+    index.put_many({100: entry(1)})
+    stale: list[tuple[int, int]] = []
+    is_over = threading.Event()
+
+    def read() -> None:
+        while not is_over.is_set():
+            least = written
+            found = index.get(100)
+            assert found is not None
+            number = decode_entry(found)
+            assert number is not None
+            if number.crc < least:
+                stale.append((number.crc, least))
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    until = time.monotonic() + 0.5
+    while time.monotonic() < until:
+        index.put_many({100: entry(written + 1)})
+        written += 1
+    is_over.set()
+    for reader in readers:
+        reader.join()
+    assert written > 100
+    assert not stale
