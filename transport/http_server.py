@@ -31,7 +31,7 @@ from errors import BodyTooLarge, LinkDown, Overloaded, RequestTimeout, StoreErro
 from transport.http_channel import JOIN_SIZE, Body, plain_socket
 from transport.http_connection import Clock, Connection, HttpLimits
 from transport.http_crew import Crew
-from transport.http_head import CONTINUE, RequestHead, header_lines, parse_request_head, status_line
+from transport.http_head import CONTINUE, HeadMemo, RequestHead, header_lines, status_line
 from transport.http_rules import CorsRule, refusal_headers
 
 __all__ = ["Exchange", "Handler", "HttpLimits", "HttpServer"]
@@ -58,6 +58,7 @@ class _Shared:
         self.handler = handler
         self.limits = limits
         self.cors = cors
+        self.heads = HeadMemo()
         self.clock = Clock(step_max_s=2 * limits.sweep_s())
         self.is_stopping = False
         self.scratch = memoryview(bytearray(64 * 1024))  # where unwanted bytes go; never read
@@ -442,7 +443,7 @@ async def _serve_request(connection: Connection, shared: _Shared) -> bool:
             head = connection.next_head()
             if head is None:
                 return True
-        parse_request_head(head, exchange)
+        shared.heads.read(head, exchange)
     except StoreError as error:
         await _refuse_unread(exchange, connection, shared, error)
         return False

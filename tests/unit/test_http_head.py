@@ -11,6 +11,8 @@ import pytest
 from errors import BadRequest, HeadersTooLarge, LengthRequired
 from transport.http_head import (
     HEADER_COUNT_MAX,
+    MEMO_COUNT,
+    HeadMemo,
     RequestHead,
     header_lines,
     parse_answer_head,
@@ -116,3 +118,86 @@ def test_a_header_that_would_forge_another_is_not_written(bad, position):
 def test_status_lines_name_known_reasons_and_carry_unknown_numbers():
     assert status_line(404) == b"HTTP/1.1 404 Not Found\r\n"
     assert status_line(799) == b"HTTP/1.1 799 Status\r\n"
+
+
+# --- what is remembered of heads -------------------------------------------------------------------
+
+SAME_FIELDS = b"Host: a\r\nX-A: b\r\n\r\n"
+FIRST_LINES = {
+    "plain": b"GET /v1/needles/1/2 HTTP/1.1",
+    "another path": b"GET /other.txt HTTP/1.1",
+    "a query": b"GET /v1/needles/1/2?token=x HTTP/1.1",
+    "percent": b"GET /a%20b HTTP/1.1",
+    "an address": b"GET http://a/b HTTP/1.1",
+    "another method": b"HEAD /v1/needles/1/2 HTTP/1.1",
+    "an old version": b"GET / HTTP/1.0",
+    "a new version": b"GET / HTTP/2.0",
+    "two blanks": b"GET  / HTTP/1.1",
+    "no slash": b"GET x HTTP/1.1",
+    "a fragment": b"GET /#x HTTP/1.1",
+    "bytes beyond ASCII": b"GET /\xc3\xa9 HTTP/1.1",
+    "a bare line feed": b"GET /\nX: y HTTP/1.1",
+    "lower case": b"get / HTTP/1.1",
+}
+
+
+def outcome(read, head: bytes) -> tuple:
+    request = RequestHead()
+    try:
+        read(head, request)
+    except BadRequest as error:
+        return (error.message,)
+    names = [*RequestHead.__slots__]
+    return tuple(
+        (name, getattr(request, name)) for name in names if name not in ("_fields", "repeated_count")
+    )
+
+
+@pytest.mark.parametrize("name", FIRST_LINES)
+def test_a_head_whose_fields_are_remembered_is_read_as_if_they_were_not(name):
+    memo = HeadMemo()
+    memo.read(b"GET /before HTTP/1.1\r\n" + SAME_FIELDS, RequestHead())
+    head = FIRST_LINES[name] + b"\r\n" + SAME_FIELDS
+    assert outcome(memo.read, head) == outcome(parse_request_head, head)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"",
+        b"X-A: b",
+        b"Host: a\r\nHost: b",
+        b"Host: a\r\nTransfer-Encoding: chunked",
+        b"Host: a\r\n X: folded",
+    ],
+)
+def test_fields_that_are_refused_are_refused_each_time(fields):
+    memo = HeadMemo()
+    for _ in range(3):
+        with pytest.raises((BadRequest, LengthRequired)):
+            memo.read(b"GET / HTTP/1.1\r\n" + fields + b"\r\n\r\n", RequestHead())
+
+
+def test_a_get_with_a_body_keeps_its_length_each_time():
+    memo = HeadMemo()
+    for size in (3, 3, 0, 4):
+        request = RequestHead()
+        memo.read(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size, request)
+        assert request.content_length == size
+
+
+def test_what_is_remembered_is_bounded():
+    memo = HeadMemo()
+    for number in range(3 * MEMO_COUNT):
+        memo.read(b"GET / HTTP/1.1\r\nHost: a\r\nX-N: %d\r\n\r\n" % number, RequestHead())
+    memo.read(b"GET / HTTP/1.1\r\nHost: a\r\nX-N: %b\r\n\r\n" % (b"x" * 10_000), RequestHead())
+    assert len(memo._known) <= MEMO_COUNT
+    assert max(map(len, memo._known)) < 100
+
+
+def test_connections_that_are_to_close_are_remembered_as_such():
+    memo = HeadMemo()
+    for _ in range(2):
+        request = RequestHead()
+        memo.read(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", request)
+        assert not request.is_keep_alive
