@@ -1,0 +1,309 @@
+"""Where the microseconds of a small GET and a small PUT go inside a volume actor, step by step.
+
+    python bench/hot_path.py [--json] [--size BYTES]
+
+Runs the pieces of a volume actor in this process, on a volume in a temporary directory and a connected pair
+of sockets: the same code on the same kernel, without a network, a second process, or an fsync.  Each step is
+repeated many times, and its best round counts, so that a busy machine hardly shows.  What is left of the
+whole is the rest: coroutines, attribute look-ups, the checks between the steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import trio
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
+
+from crc32c import crc32c
+
+from actors.commit_line import CommitLine
+from actors.needle_http import NeedleHttp, _metadata_of
+from auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
+from storage.disk import OsDisk
+from storage.needle import NeedleMetadata, decode_needle, place_seed
+from storage.stamp import StampClock
+from storage.volume import Volume
+from transport.http_client import HttpPool
+from transport.http_connection import Clock, Connection, HttpLimits
+from transport.http_head import HeadMemo, parse_request_head
+from transport.http_server import Exchange, HttpServer
+from transport.messages import (
+    Commit,
+    Envelope,
+    NeedlesCommitted,
+    NeedlesStored,
+    StoredNeedle,
+    decode_envelope,
+    encode_envelope,
+)
+
+NEEDLE_COUNT = 20_000
+ROUND_COUNT = 60
+CALL_COUNT = 300  # in a round
+WRITERS = 64  # whose puts travel together
+KEY = b"k" * 32
+
+
+class InstantMaster:
+    """Answers every commit at once."""
+
+    async def request(self, message: NeedlesStored, *, timeout_s: float) -> NeedlesCommitted:
+        await trio.lowlevel.checkpoint()
+        return NeedlesCommitted(commits=[Commit(etag="1-1-00000000")] * len(message.needles), stamp=1)
+
+
+class Bench:
+    """A volume actor's parts, and both ends of a connection to it."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.data = random.randbytes(size)
+        self.volume = Volume.create(
+            OsDisk(folder), "volumes/1", volume_id=1, uuid=str(uuid4()), capacity=1 << 40, created_ms=0
+        )
+        self.next_id = 1
+        for _ in range(NEEDLE_COUNT):
+            self.append()
+        self.volume.sync()
+        clock = StampClock()
+        self.line = CommitLine(
+            self.volume,
+            InstantMaster(),  # type: ignore[arg-type]
+            clock,
+            is_synced=False,
+            on_master_stamp=clock.observe,  # type: ignore[arg-type]
+        )
+        self.verifier = DataTokenVerifier("disk", {"key": KEY})
+        self.http = NeedleHttp(
+            lines={1: self.line},
+            broken={},
+            verifier=self.verifier,
+            clock=clock,
+            pool=HttpPool(),
+            is_ready=lambda: True,
+            render_metrics=lambda: b"",
+        )
+        self.server = HttpServer(self.http.handle)
+        self.client, ours = socket.socketpair()
+        ours.setblocking(False)
+        self.connection = Connection(ours, "bench", HttpLimits(), Clock(1.0))
+        self.exchange = Exchange(self.connection, self.server._shared)
+        parse_request_head(self.get_head(1), self.exchange)
+        self.claims = self.verifier.verify(self.token("get"), now_s=time.time())
+
+    def append(self) -> None:
+        metadata = NeedleMetadata("bucket", 1, f"some/key-{self.next_id}", 1_790_000_000_000, "text/plain")
+        self.volume.append(self.next_id, metadata, self.data, stamp=self.next_id)
+        self.next_id += 1
+
+    def token(self, op: str) -> bytes:
+        claims = DataClaims(op=op, aud="disk", vol=1, exp=int(time.time()) + 9_000, bid=1, bkt="bucket")  # type: ignore[arg-type]
+        return sign_data_token(claims, key_id="key", key=KEY).encode()
+
+    def get_head(self, needle_id: int) -> bytes:
+        return (
+            b"GET /v1/needles/1/%d HTTP/1.1\r\nHost: 127.0.0.1:8100\r\nAuthorization: Bearer %b\r\n\r\n"
+            % (needle_id, self.token("get"))
+        )
+
+    def put_head(self) -> bytes:
+        return (
+            b"PUT /v1/needles/1/%d HTTP/1.1\r\nHost: 127.0.0.1:8100\r\nAuthorization: Bearer %b\r\n"
+            b"Content-Type: text/plain\r\nX-Warehouse-Key: some/key-%d\r\nX-Warehouse-CRC32C: %08x\r\n"
+            b"Content-Length: %d\r\n\r\n"
+            % (self.next_id, self.token("put"), self.next_id, crc32c(self.data), len(self.data))
+        )
+
+    # --- a GET ------------------------------------------------------------------------------------
+
+    def get_steps(self) -> dict[str, float]:
+        heads = [self.get_head(needle_id) for needle_id in random.sample(range(1, NEEDLE_COUNT), 400)]
+        volume, client, exchange = self.volume, self.client, self.exchange
+        number = iter(range(1 << 60))
+
+        def any_id() -> int:
+            return 1 + next(number) * 7919 % NEEDLE_COUNT
+
+        def serve() -> None:
+            if not self.connection.has_body_coming():
+                run_at_once(self.server._serve(self.connection))
+
+        def ask() -> None:
+            client.send(heads[next(number) % len(heads)])
+
+        def take() -> None:
+            client.recv(1 << 20)
+
+        memo = HeadMemo()
+        needle = volume.read(7)
+        found = volume.find(7)
+        assert found is not None
+        file, seed = volume._gen.data, place_seed(volume._gen.seed, found.offset)
+        record = bytearray(40 + found.metadata_size + found.data_size)
+        file.preadv([record], found.offset)
+        answer = bytes(300 + len(self.data))
+
+        def respond() -> None:
+            exchange.has_started = False
+            run_at_once(exchange.respond(200, [(b"ETag", b'"1-1-00000000"')], needle.data))
+
+        steps = {
+            "whole": timed(serve, before=ask, after=take),
+            "receive the request": timed(self.connection.has_body_coming, before=ask, after=self.drop),
+            "parse its head": timed(
+                lambda: memo.read(heads[0], Exchange(self.connection, self.server._shared))
+            ),
+            "check its token": timed(lambda: self.http._rights.claims_of(exchange)),
+            "find the needle's entry": timed(lambda: volume.find(any_id(), nowait=True)),
+            "read the record": timed(
+                lambda: file.preadv([bytearray(len(record))], found.offset, nowait=True)
+            ),
+            "check its CRCs": timed(lambda: decode_needle(record, 7, seed)),
+            "decode its metadata": timed(lambda: decode_needle(record, 7, seed).metadata),
+            "send the answer (the kernel's part)": timed(
+                lambda: self.connection.send_now(answer), after=take
+            ),
+            "write and send the answer": timed(respond, after=take),
+        }
+        steps["decode its metadata"] -= steps["check its CRCs"]
+        steps["write the answer's head"] = (
+            steps.pop("write and send the answer") - steps["send the answer (the kernel's part)"]
+        )
+        return steps
+
+    def drop(self) -> None:
+        self.connection.take_received(1 << 20)
+
+    # --- a PUT ------------------------------------------------------------------------------------
+
+    async def put_steps(self) -> dict[str, float]:
+        head = self.put_head()
+        exchange = Exchange(self.connection, self.server._shared)
+        parse_request_head(head, exchange)
+        claims = self.verifier.verify(self.token("put"), now_s=time.time())
+        metadata = _metadata_of(exchange, claims)
+        stored = StoredNeedle(
+            1, 7, 1, len(self.data), 1, 4300, 1, "some/key-7", 1_790_000_000_000, "text/plain", {}, 5, None, 0
+        )
+        request = NeedlesStored(needles=[stored] * WRITERS)
+        frame = encode_envelope(Envelope(1, 1, None, request))
+
+        def respond() -> None:
+            exchange.has_started = False
+            run_at_once(exchange.respond(201, [(b"Content-Type", b"application/json")], b"x" * 60))
+
+        def ask() -> None:
+            self.client.send(head + self.data)
+
+        def receive() -> None:
+            self.connection.has_body_coming()
+            self.connection.next_head()
+            self.connection.take_received(len(self.data))
+
+        steps = {
+            "receive the request": timed(receive, before=ask),
+            "parse its head": timed(
+                lambda: parse_request_head(head, Exchange(self.connection, self.server._shared))
+            ),
+            "check its token": timed(lambda: self.http._rights.claims_of(exchange)),
+            "understand its metadata": timed(lambda: _metadata_of(exchange, claims)),
+            "append: encode, CRC and write": timed(self.append),
+            "encode it for the master": timed(lambda: encode_envelope(Envelope(1, 1, None, request)))
+            / WRITERS,
+            "(the master: decode it)": timed(lambda: decode_envelope(frame)) / WRITERS,
+            "write and send the answer": timed(respond, after=lambda: self.client.recv(1 << 16)),
+        }
+        assert metadata.key
+        steps["commit line"] = await self.commit_us(stored)
+        return steps
+
+    async def commit_us(self, stored: StoredNeedle) -> float:
+        """Of CPU for each of `WRITERS` needles that travel together, the message's encoding aside."""
+        best = float("inf")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.line.run)
+            for _ in range(ROUND_COUNT):
+                started = time.perf_counter()
+                async with trio.open_nursery() as writers:
+                    for _ in range(WRITERS):
+                        writers.start_soon(self.line.commit, stored)
+                best = min(best, time.perf_counter() - started)
+            nursery.cancel_scope.cancel()
+        return best / WRITERS * 1e6
+
+
+def run_at_once(work) -> None:  # type: ignore[no-untyped-def]
+    """Run a coroutine that has nothing to wait for."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    raise RuntimeError("it had to wait")
+
+
+def timed(
+    call: Callable[[], object],
+    *,
+    before: Callable[[], object] | None = None,
+    after: Callable[[], object] | None = None,
+) -> float:
+    """Microseconds of one call in the best of all rounds."""
+    clock = time.perf_counter
+    best = float("inf")
+    for _ in range(ROUND_COUNT):
+        if before is None and after is None:
+            started = clock()
+            for _ in range(CALL_COUNT):
+                call()
+            best = min(best, clock() - started)
+            continue
+        total = 0.0
+        for _ in range(CALL_COUNT):
+            if before is not None:
+                before()
+            started = clock()
+            call()
+            total += clock() - started
+            if after is not None:
+                after()
+        best = min(best, total)
+    return best / CALL_COUNT * 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=4096, help="bytes of an object (default: 4096)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), arguments.size)
+        get = bench.get_steps()
+        put = trio.run(bench.put_steps)
+        bench.volume.close()
+    whole = get.pop("whole")
+    get["the rest"] = whole - sum(get.values())
+    if arguments.json:
+        print(json.dumps({"get": {"whole": whole, **get}, "put": put}, indent=2))
+        return
+    print(f"GET of {arguments.size} bytes: {whole:.1f} us")
+    for name, us in get.items():
+        print(f"  {us:6.1f}  {name}")
+    print(f"PUT of {arguments.size} bytes: {sum(put.values()):.1f} us and the switches between tasks")
+    for name, us in put.items():
+        print(f"  {us:6.1f}  {name}")
+
+
+if __name__ == "__main__":
+    main()
