@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
+from functools import partial
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import trio
@@ -22,6 +23,7 @@ from crc32c import crc32c
 from actors.batch_http import BATCH_ROUTE, BatchHttp
 from actors.commit_line import CommitLine
 from actors.data_rights import Counters, DataRights, require_bucket, require_needle
+from actors.pieces import PieceBuffers
 from actors.sent_again import placed_before
 from auth.tokens import DataClaims, DataTokenVerifier
 from errors import (
@@ -39,7 +41,7 @@ from errors import (
     TokenScope,
 )
 from storage.extent import Extent, Placed
-from storage.needle import NeedleMetadata
+from storage.needle import BLOCK_SIZE, NeedleMetadata
 from storage.reader import NeedleReader
 from storage.stamp import StampClock
 from transport.http_client import HttpPool
@@ -48,7 +50,6 @@ from transport.http_server import Exchange
 from transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX, StoredNeedle, etag_of
 
 SMALL_MAX = 1024 * 1024  # up to this a body is one read, one write, no thread
-PIECE_SIZE = 1024 * 1024  # of larger bodies; two of them are the memory of a transfer
 
 NEEDLE_ROUTE = b"/v1/needles/"
 
@@ -82,6 +83,7 @@ class NeedleHttp:
         self._is_ready = is_ready
         self._render_metrics = render_metrics
         self.counters = Counters()
+        self._buffers = PieceBuffers()
         self._rights = DataRights(lines, broken, verifier)
         self._batches = BatchHttp(self._rights, clock, self.counters)
 
@@ -201,20 +203,22 @@ class NeedleHttp:
     ) -> None:
         """Send `length` bytes of a needle from `start`; the head goes out with the first checked piece."""
         position, end = start, start + length
-        while position < end:
-            # Pieces end on multiples of their size, so no block is read twice.
-            size = min(PIECE_SIZE - position % PIECE_SIZE, end - position)
-            try:
-                piece = reader.read(position, size, nowait=True)
-            except BlockingIOError:
-                self.counters.cold_reads += 1
-                piece = await trio.to_thread.run_sync(reader.read, position, size)
-            if head is not None:
-                await exchange.start(*head)
-                head = None
-            await exchange.write(piece)
-            position += size
-            self.counters.bytes_out += size
+        with self._buffers.lend() as buffer:
+            while position < end:
+                # Pieces end on multiples of the block size, so no block is read twice.
+                size = min(len(buffer) - position % BLOCK_SIZE, end - position)
+                try:
+                    piece = reader.read(position, size, nowait=True, into=buffer)
+                except BlockingIOError:
+                    self.counters.cold_reads += 1
+                    read = partial(reader.read, position, size, into=buffer)
+                    piece = await trio.to_thread.run_sync(read)
+                if head is not None:
+                    await exchange.start(*head)
+                    head = None
+                await exchange.write(piece)
+                position += size
+                self.counters.bytes_out += size
 
     async def _get_object(self, exchange: Exchange, claims: DataClaims) -> None:
         """A presigned URL of a many-chunk object: send its chunks one behind the other.
@@ -262,15 +266,15 @@ class NeedleHttp:
     ) -> None:
         url, target, token = source
         headers = [("Authorization", f"Bearer {token}"), ("Range", f"bytes={start}-{end - 1}")]
-        view = memoryview(bytearray(PIECE_SIZE))
         async with self._pool.stream("GET", url, target, headers=headers) as answer:
             if answer.status != 206:
                 raise LinkDown(f"the actor at {url} answered {answer.status} for part of this object")
             if head is not None:
                 await exchange.start(*head)
-            while received := await answer.read_into(view):
-                await exchange.write(view[:received])
-                self.counters.bytes_out += received
+            with self._buffers.lend() as buffer:
+                while received := await answer.read_into(buffer):
+                    await exchange.write(buffer[:received])
+                    self.counters.bytes_out += received
 
     # --- PUT --------------------------------------------------------------------------------------
 
@@ -343,7 +347,8 @@ class NeedleHttp:
             placed, _, stamp = placed_before(line, needle_id, metadata, size, crc)
             return placed, stamp
         try:
-            await _receive(exchange, extent, size)
+            with self._buffers.lend() as first, self._buffers.lend() as second:
+                await _receive(exchange, extent, size, (first, second))
             await line.pass_gate()
             stamp = self._clock.tick(time.time_ns() // 1_000_000)
             return extent.finish(stamp=stamp, crc=crc), stamp
@@ -354,12 +359,14 @@ class NeedleHttp:
             raise
 
 
-async def _receive(exchange: Exchange, extent: Extent, size: int) -> None:
+async def _receive(
+    exchange: Exchange, extent: Extent, size: int, buffers: tuple[memoryview, memoryview]
+) -> None:
     """Body to extent with two buffers: one fills from the socket while a thread writes the other."""
     send_piece, receive_piece = trio.open_memory_channel[tuple[memoryview, int]](0)
     send_free, receive_free = trio.open_memory_channel[memoryview](2)
-    for _ in range(2):
-        send_free.send_nowait(memoryview(bytearray(PIECE_SIZE)))
+    for buffer in buffers:
+        send_free.send_nowait(buffer)
 
     async def write_pieces() -> None:
         async with receive_piece:
@@ -374,7 +381,7 @@ async def _receive(exchange: Exchange, extent: Extent, size: int) -> None:
                 left = size
                 while left:
                     buffer = await receive_free.receive()
-                    filled = await _fill(exchange, buffer[: min(left, PIECE_SIZE)])
+                    filled = await _fill(exchange, buffer[:left])
                     if filled == 0:
                         raise LengthMismatch(f"the body ended {left} bytes before its declared {size}")
                     left -= filled

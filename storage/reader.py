@@ -41,20 +41,28 @@ OnDamage = Callable[[int, int, str], NeedleCorrupt]
 def read_exactly(file: File, size: int, offset: int, *, nowait: bool) -> bytearray:
     """Read so many bytes, fewer at the end of the file only.
 
+    Raises: as `read_into`.
+    """
+    buffer = bytearray(size)
+    count = read_into(file, buffer, offset, nowait=nowait)
+    if count < size:
+        del buffer[count:]
+    return buffer
+
+
+def read_into(file: File, buffer: bytearray | memoryview, offset: int, *, nowait: bool) -> int:
+    """Fill a buffer; returns less than its size at the end of the file only.
+
     Raises:
         BlockingIOError: `nowait`, and not all of them are in memory.
         OSError: as the system gave it.
     """
-    buffer = bytearray(size)
     if not nowait:
-        count = read_fully(file, buffer, offset)
-    else:
-        count = file.preadv([buffer], offset, nowait=True)
-        if count < size and offset + count < file.size():
-            raise BlockingIOError(errno.EAGAIN, "only some of the bytes are in memory")
-    if count < size:
-        del buffer[count:]
-    return buffer
+        return read_fully(file, buffer, offset)
+    count = file.preadv([buffer], offset, nowait=True)
+    if count < len(buffer) and offset + count < file.size():
+        raise BlockingIOError(errno.EAGAIN, "only some of the bytes are in memory")
+    return count
 
 
 def read_header(
@@ -121,20 +129,24 @@ class NeedleReader:
     def metadata(self) -> NeedleMetadata:
         return decode_metadata(self.metadata_bytes)
 
-    def read(self, start: int, length: int, *, nowait: bool = False) -> memoryview:
+    def read(
+        self, start: int, length: int, *, nowait: bool = False, into: memoryview | None = None
+    ) -> memoryview:
         """Bytes `start` to `start + length` of the data, checked.
 
         Reads the 256 KiB blocks that cover them: cheapest where both are multiples of that.
 
+        Args:
+            into: memory for these blocks, to be used again when the answer is not needed any more.
         Raises:
-            ValueError: not a range within the data.
+            ValueError: not a range within the data, or more than fits.
             NeedleCorrupt, ReadFailed, BlockingIOError: see `Volume.read`.
         """
         if start < 0 or length < 0 or start + length > self.size:
             raise ValueError(f"bytes {start} to {start + length} of a needle of {self.size}")
         if not self._table:
             return self._read_small(nowait)[start : start + length]
-        return self._read_blocks(start, length, nowait)
+        return self._read_blocks(start, length, nowait, into)
 
     def _read_small(self, nowait: bool) -> memoryview:
         if self._small is None:
@@ -144,12 +156,17 @@ class NeedleReader:
             self._small = memoryview(data)
         return self._small
 
-    def _read_blocks(self, start: int, length: int, nowait: bool) -> memoryview:
+    def _read_blocks(self, start: int, length: int, nowait: bool, into: memoryview | None) -> memoryview:
         first = start // BLOCK_SIZE
         read_start = first * BLOCK_SIZE
         read_end = min(self.size, -(-(start + length) // BLOCK_SIZE) * BLOCK_SIZE)
         wanted = max(0, read_end - read_start)
-        blocks = memoryview(self._read(wanted, self._data_offset + read_start, nowait))
+        if into is None:
+            into = memoryview(bytearray(wanted))
+        elif len(into) < wanted:
+            raise ValueError(f"{wanted} bytes to read, and room for {len(into)}")
+        blocks = into[:wanted]
+        self._fill(blocks, self._data_offset + read_start, nowait)
         for number, at in enumerate(range(0, wanted, BLOCK_SIZE), first):
             (crc,) = _CRC.unpack_from(self._table, number * CRC_SIZE)
             if crc32c(blocks[at : at + BLOCK_SIZE]) != crc:
@@ -157,15 +174,19 @@ class NeedleReader:
         return blocks[start - read_start : start - read_start + length]
 
     def _read(self, size: int, offset: int, nowait: bool) -> bytearray:
+        buffer = bytearray(size)
+        self._fill(buffer, offset, nowait)
+        return buffer
+
+    def _fill(self, buffer: bytearray | memoryview, offset: int, nowait: bool) -> None:
         try:
-            buffer = read_exactly(self._file, size, offset, nowait=nowait)
+            count = read_into(self._file, buffer, offset, nowait=nowait)
         except BlockingIOError:
             raise
         except OSError as error:
             raise ReadFailed(f"volume {self.volume_id}, needle {self.needle_id}: {error}") from error
-        if len(buffer) < size:
-            raise self._damaged(f"the file ends {size - len(buffer)} bytes early")
-        return buffer
+        if count < len(buffer):
+            raise self._damaged(f"the file ends {len(buffer) - count} bytes early")
 
     def _damaged(self, problem: str) -> NeedleCorrupt:
         return self._on_damage(self.needle_id, self._offset, problem)

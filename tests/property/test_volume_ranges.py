@@ -39,6 +39,9 @@ def test_a_range_is_what_was_written_there(size: int, seed: int, data: st.DataOb
     volume.append(2, METADATA, content, stamp=2)
     start = data.draw(st.integers(0, size))
     length = data.draw(st.integers(0, size - start))
+    used = memoryview(bytearray(b"\xff" * (4 * BLOCK_SIZE)))
     for needle_id in (1, 2):
-        assert bytes(volume.open_needle(needle_id).read(start, length)) == content[start : start + length]
+        reader = volume.open_needle(needle_id)
+        assert bytes(reader.read(start, length)) == content[start : start + length]
+        assert bytes(reader.read(start, length, into=used)) == content[start : start + length]
         assert bytes(volume.read(needle_id).data) == content

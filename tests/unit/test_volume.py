@@ -100,6 +100,18 @@ def test_any_range_of_a_needle_can_be_read(volume: Volume, size: int) -> None:
             reader.read(start, length)
 
 
+def test_a_range_goes_into_memory_that_is_used_again(volume: Volume) -> None:
+    data = os.urandom(3 * BLOCK_SIZE)
+    volume.append(1, METADATA, data, stamp=5)
+    reader = volume.open_needle(1)
+    memory = memoryview(bytearray(2 * BLOCK_SIZE))
+    first = reader.read(0, 2 * BLOCK_SIZE, into=memory)
+    assert (first.obj, bytes(first)) == (memory.obj, data[: 2 * BLOCK_SIZE])
+    assert bytes(reader.read(2 * BLOCK_SIZE + 5, 100, into=memory)) == data[2 * BLOCK_SIZE + 5 :][:100]
+    with pytest.raises(ValueError, match="room"):  # three blocks cover it
+        reader.read(BLOCK_SIZE - 1, BLOCK_SIZE + 2, into=memory)
+
+
 def test_a_wrong_checksum_is_refused_before_anything_is_written(volume: Volume) -> None:
     before = volume.figures()
     with pytest.raises(ChecksumMismatch):

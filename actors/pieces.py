@@ -1,0 +1,50 @@
+"""Pieces: the memory that large bodies pass through between disk and socket, used again and again.
+
+Fresh memory costs a page fault every 4 KiB; each piece costs turns of the event loop, hops to a thread and
+wake-ups of the peer.  So the first transfers get large buffers, which later ones inherit.  When all are in
+use, the next transfers make do with small ones, and memory stays bounded by the number of connections.
+
+Measured on 80 MiB, CPU time of the volume actor: in 52 ms with pieces of 1 MiB, 43 with 2, 119 with 4 (the
+kernel then takes its page cache in pieces of 2 MiB, which a virtual machine may have to ask its host for);
+out 20, 19, 18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from storage.needle import BLOCK_SIZE
+
+LARGE: Final = 2 * 1024 * 1024
+LARGE_COUNT: Final = 16  # 32 MiB in all, once they have been in use
+SMALL: Final = 1024 * 1024
+assert LARGE % BLOCK_SIZE == 0  # so that no block is read and checked twice
+assert SMALL % BLOCK_SIZE == 0
+
+
+class PieceBuffers:
+    """The buffers of one process."""
+
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+        self._made_count = 0
+
+    @contextmanager
+    def lend(self) -> Iterator[memoryview]:
+        """A buffer for as long as the block lasts: large while there are any, else small."""
+        buffer = self._take()
+        try:
+            yield buffer
+        finally:
+            if len(buffer) == LARGE:
+                self._free.append(buffer)
+
+    def _take(self) -> memoryview:
+        if self._free:
+            return self._free.pop()  # the one used last, part of which the processor still has at hand
+        if self._made_count == LARGE_COUNT:
+            return memoryview(bytearray(SMALL))
+        self._made_count += 1
+        return memoryview(bytearray(LARGE))
