@@ -5,6 +5,8 @@ The async library (`library.py`) and the command line (`cli.py`) over it.
     leases.py, headers.py     rules, pure
     control.py                the conversation with the master
     puts.py, uploads.py       small puts; large ones, in chunks
+    shared_puts.py            small puts of one moment, in one request
+    locator.py                from keys to places, and to small objects that are read at one moment
     reads.py                  from a key to verified bytes
     batches.py, batch_reads.py   many small objects in few requests; flows.py keeps their order
     transfers.py, copies.py, lanes.py   copies of files and folders, for the command line

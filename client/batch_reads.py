@@ -20,7 +20,8 @@ from crc32c import crc32c
 
 from client.flows import BATCH_SIZE_MAX, BYTES_MAX, Batch, Flow, Slot
 from client.headers import FAILURE_SIZE_MAX, key_size
-from client.reads import BucketReader, Grant
+from client.locator import Grant
+from client.reads import BucketReader
 from errors import BodyTooLarge, NoSuchObject, StoreError, Unavailable, from_code
 from transport.batches import FRAME, GET_ROUTE, ITEM_SIZE_MAX, STATE_OK, encode_ids, read_frames
 from transport.messages import Chunk, ObjectInfo

@@ -20,7 +20,7 @@ from crc32c import crc32c
 from client.control import back_off_s
 from client.flows import Batch, Flow, Slot
 from client.headers import FAILURE_SIZE_MAX, PutOptions, put_options, read_failure
-from client.leases import NEEDLE_OVERHEAD, Run
+from client.leases import NEEDLE_OVERHEAD, Run, Ticket
 from client.puts import ATTEMPTS, SETTLE_S, BucketWriter, Verdict, judge
 from errors import Overloaded, StoreError, Unavailable, from_code
 from transport.batches import PUT_ROUTE, PutHead, decode_outcomes, encode_put_head
@@ -60,16 +60,18 @@ PutLarge = Callable[[str, Bytes, PutOptions], Awaitable[ObjectWritten]]
 
 
 class PutSlot(Slot[PutResult]):
-    __slots__ = ("crc", "data", "failure", "key", "options", "stored_size")
+    __slots__ = ("crc", "data", "failure", "is_given_up", "key", "options", "stored_size", "ticket")
 
-    def __init__(self, key: str, data: bytes, options: PutOptions | None) -> None:
+    def __init__(self, key: str, data: Bytes, options: PutOptions | None) -> None:
         super().__init__()
         self.key = key
         self.data = data
         self.options = options
         self.crc = 0
-        self.stored_size = 0
+        self.stored_size = 0 if options is None else len(data) + options.names_size + NEEDLE_OVERHEAD
         self.failure: StoreError = Unavailable("no attempt was made")
+        self.ticket: Ticket | None = None  # of the last attempt
+        self.is_given_up = False  # nobody waits for it: it must not be sent (again)
 
     def succeed(self, etag: str, created_ms: int) -> None:
         self.finish(PutResult(self.key, None, etag, len(self.data), created_ms))
@@ -92,8 +94,7 @@ class PutFlow(Flow[PutItem, PutSlot]):
         put_large: PutLarge,
     ) -> None:
         super().__init__(source)
-        self._writer = writer
-        self._pool = pool
+        self._sender = PutSender(writer, pool, self._let_go)
         self._small_max = small_max
         self._put_large = put_large
 
@@ -108,7 +109,6 @@ class PutFlow(Flow[PutItem, PutSlot]):
             slot.fail(error)
             return slot, 0
         slot = PutSlot(put.key, data, options)
-        slot.stored_size = len(data) + options.names_size + NEEDLE_OVERHEAD
         return slot, slot.stored_size
 
     async def work(self, batch: Batch[PutSlot]) -> None:
@@ -116,11 +116,11 @@ class PutFlow(Flow[PutItem, PutSlot]):
         large = [slot for slot in batch.slots if len(slot.data) > self._small_max]
         if large:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._put_small, small)
+                nursery.start_soon(self._sender.put_all, small)
                 for slot in large:
                     nursery.start_soon(self._put_alone, slot)
         else:
-            await self._put_small(small)
+            await self._sender.put_all(small)
 
     async def _put_alone(self, slot: PutSlot) -> None:
         assert slot.options is not None
@@ -131,22 +131,36 @@ class PutFlow(Flow[PutItem, PutSlot]):
             slot.fail(error)
         self._let_go(slot)
 
-    async def _put_small(self, slots: list[PutSlot]) -> None:
+    def _let_go(self, slot: PutSlot) -> None:
+        slot.data = b""
+        self.release(slot)
+        self.notify()
+
+
+class PutSender:
+    """Sends puts of one bucket in batches, and sees to it that it is decided what became of each.
+
+    Args:
+        let_go: told of each slot when it has its result.
+    """
+
+    def __init__(self, writer: BucketWriter, pool: HttpPool, let_go: Callable[[PutSlot], None]) -> None:
+        self._writer = writer
+        self._pool = pool
+        self._let_go = let_go
+
+    async def put_all(self, slots: list[PutSlot]) -> None:
+        """Store small objects; each slot has its result in the end, if it is not given up meanwhile."""
         for slot in slots:
             slot.crc = crc32c(slot.data)
         for attempt in range(ATTEMPTS):
             if not slots:
                 return
             await self._attempt(slots, attempt)
-            slots = [slot for slot in slots if not slot.is_done]
+            slots = [slot for slot in slots if not (slot.is_done or slot.is_given_up)]
         for slot in slots:
             slot.fail(slot.failure)
             self._let_go(slot)
-
-    def _let_go(self, slot: PutSlot) -> None:
-        slot.data = b""
-        self.release(slot)
-        self.notify()
 
     # --- one attempt ------------------------------------------------------------------------------
 
@@ -171,6 +185,11 @@ class PutFlow(Flow[PutItem, PutSlot]):
 
     async def _send(self, run: Run, slots: list[PutSlot], attempt: int) -> None:
         """One request; what it did not decide stays without a result."""
+        slots = [slot for slot in slots if not slot.is_given_up]  # the last look before they are on their way
+        if not slots:
+            return
+        for position, slot in enumerate(slots):
+            slot.ticket = run.ticket(position)
         try:
             failures = await self._request(run, slots)
         except trio.Cancelled:
@@ -253,7 +272,7 @@ class PutFlow(Flow[PutItem, PutSlot]):
 
 
 def _encode(run: Run, slots: Sequence[PutSlot]) -> bytes:
-    parts: list[bytes] = []
+    parts: list[Bytes] = []
     for needle_id, slot in enumerate(slots, run.first_id):
         options = slot.options
         assert options is not None

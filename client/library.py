@@ -31,6 +31,7 @@ from client.headers import PutOptions, check_condition, check_content_type, key_
 from client.maintenance import Maintenance
 from client.puts import BucketWriter
 from client.reads import BucketReader, ObjectStream, SpanBuffers
+from client.shared_puts import SharedPuts
 from client.sources import MemorySource, ObjectSource, as_bytes_view, opened_file
 from client.tasks import background
 from client.uploads import Progress, Uploader
@@ -187,6 +188,7 @@ class Bucket:
             name, session.control, session.read_pool, session.buffers, session.nursery
         )
         self._writer = BucketWriter(name, session.control, session.write_pool, session.nursery)
+        self._puts = SharedPuts(self._writer, session.write_pool, session.flow_nursery)
         self._uploader = Uploader(name, session.control, session.write_pool)
 
     # --- writing ----------------------------------------------------------------------------------
@@ -491,7 +493,7 @@ class Bucket:
         data = as_bytes_view(source) if isinstance(source, memoryview) else source
         if len(data) > self._control.small_max or options.names_size > NAMES_SIZE_MAX:
             return await self._uploader.put_source(key, MemorySource(as_bytes_view(data)), options)
-        return await self._writer.put(key, data, options)
+        return await self._puts.put(key, data, options)
 
     async def _put_path(
         self, key: str, path: str | os.PathLike[str], options: PutOptions, progress: Progress | None
@@ -499,7 +501,7 @@ class Bucket:
         with opened_file(path) as file:
             if file.size > self._control.small_max or options.names_size > NAMES_SIZE_MAX:
                 return await self._uploader.put_source(key, file, options, progress)
-            written = await self._writer.put(key, await file.read(), options)
+            written = await self._puts.put(key, await file.read(), options)
         if progress is not None:
             progress(written.size)
         return written

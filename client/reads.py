@@ -1,7 +1,6 @@
 """Reads: from a key to verified bytes, with bounded memory.
 
-`Locator` asks the master where objects are.  Questions of one moment travel together: while one message is
-in flight, the next ones queue and share the message after it.
+`BucketReader.get` is the short way, for what fits in memory; where objects are is the business of `Locator`.
 
 `ObjectStream` fetches an object, or a range of it, in spans of at most 4 MiB, a few in flight, delivered in
 order.  The volume actor verifies every block on its way out; here the CRC of every chunk that is read from
@@ -24,7 +23,8 @@ import trio
 from crc32c import crc32c
 
 from client.control import Control, back_off_s
-from client.headers import FAILURE_SIZE_MAX, Header, key_size, read_failure
+from client.headers import FAILURE_SIZE_MAX, read_failure
+from client.locator import Grant, Located, Locator
 from client.tasks import background
 from errors import (
     BadRequest,
@@ -50,125 +50,6 @@ WINDOW = 4  # spans of one stream in flight
 SPARE_SPANS = 8  # beyond the first of each stream, for all streams of a client together
 ATTEMPTS = 5
 ATTEMPTS_MIDWAY = 14  # bytes have been handed out: ride out the ten seconds that a restart takes
-BATCH_MAX = 500  # keys of one LocateObjects
-GRANT_MARGIN_S = 5.0
-RESTART_S = 6.0  # a little longer than the master says that a disk may be back soon
-RESTART_POLL_S = 0.05
-
-
-# --- where objects are ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A `ReadGrant`, ready for the next request."""
-
-    url: str
-    authorization: Header
-    expires_s: float
-
-    @classmethod
-    def of(cls, grant: ReadGrant, now_s: float) -> Self:
-        margin_s = min(GRANT_MARGIN_S, grant.expires_in_s / 4)
-        return cls(
-            grant.url, ("Authorization", f"Bearer {grant.token}"), now_s + grant.expires_in_s - margin_s
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """Where one object is, and the right to read it.  The grants are shared by all of one answer."""
-
-    bucket: str
-    info: ObjectInfo
-    grants: dict[int, Grant]
-    offline: dict[int, str]
-    back_soon: list[int]
-
-    @property
-    def is_back_soon(self) -> bool:
-        return bool(self.back_soon) and any(chunk.volume_id in self.back_soon for chunk in self.info.chunks)
-
-    def grant_for(self, volume_id: int) -> Grant:
-        grant = self.grants.get(volume_id)
-        if grant is None:
-            disk = self.offline.get(volume_id)
-            where = f"disk {disk!r}" if disk else f"the disk of volume {volume_id}"
-            raise VolumeOffline(f"{where} is offline; it holds bytes of {self.bucket}/{self.info.key}")
-        return grant
-
-
-@dataclass(slots=True)
-class _Question:
-    key: str
-    answered: trio.Event = field(default_factory=trio.Event)
-    located: Located | None = None
-    error: StoreError | None = None
-
-
-class Locator:
-    """Asks where objects of one bucket are, many at a time."""
-
-    def __init__(self, bucket: str, control: Control, nursery: trio.Nursery) -> None:
-        self._bucket = bucket
-        self._control = control
-        self._nursery = nursery
-        self._waiting: list[_Question] = []
-        self._is_asking = False
-
-    async def locate(self, key: str) -> Located:
-        """Where is this object now?  A disk that went away a moment ago is waited for.
-
-        Raises:
-            BadKey, NoSuchObject, NoSuchBucket, PermissionDenied.
-        """
-        key_size(key)
-        deadline = trio.current_time() + RESTART_S
-        located = await self._locate_once(key)
-        while located.is_back_soon and trio.current_time() < deadline:
-            await trio.sleep(RESTART_POLL_S)
-            located = await self._locate_once(key)
-        return located
-
-    async def _locate_once(self, key: str) -> Located:
-        question = _Question(key)
-        self._waiting.append(question)
-        if not self._is_asking:
-            self._is_asking = True
-            self._nursery.start_soon(self._ask_until_quiet)
-        await question.answered.wait()
-        if question.error is not None:  # one error, many askers: each raises its own
-            raise type(question.error)(question.error.message) from question.error
-        if question.located is None:
-            raise NoSuchObject(f"bucket {self._bucket!r} has no object {key!r}")
-        return question.located
-
-    async def _ask_until_quiet(self) -> None:
-        # A task of its own: whoever asked may be cancelled, and the others still want their answer.
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
-                await self._ask(batch)
-        finally:
-            self._is_asking = False
-
-    async def _ask(self, batch: list[_Question]) -> None:
-        request = LocateObjects(bucket=self._bucket, keys=[question.key for question in batch])
-        try:
-            answer = await self._control.ask(request, ObjectsLocated)
-            if len(answer.objects) != len(batch):
-                raise BadRequest(f"asked for {len(batch)} objects, the master answered {len(answer.objects)}")
-        except StoreError as error:
-            for question in batch:
-                question.error = error
-                question.answered.set()
-            return
-        now_s = trio.current_time()
-        grants = {grant.volume_id: Grant.of(grant, now_s) for grant in answer.grants}
-        for question, info in zip(batch, answer.objects, strict=True):
-            if info is not None:
-                question.located = Located(self._bucket, info, grants, answer.offline, answer.back_soon)
-            question.answered.set()
 
 
 # --- spans ----------------------------------------------------------------------------------------
@@ -259,12 +140,14 @@ class BucketReader:
         self.pool = pool
         self.buffers = buffers
         self._control = control
-        self._locator = Locator(bucket, control, nursery)
+        self._locator = Locator(bucket, control, pool, nursery)
         self._grants: dict[int, Grant] = {}  # of batches; a volume that is away has none
 
     async def get(self, key: str) -> bytes:
         for _ in range(ATTEMPTS):
-            located = await self._locator.locate(key)
+            located, data = await self._locator.locate_and_fetch(key)
+            if data is not None:
+                return data
             try:
                 if located.info.chunk_count == 1 and located.info.size <= SPAN_SIZE:
                     return await self._get_small(located)

@@ -14,7 +14,8 @@ from typing import Protocol, Self
 
 import trio
 
-from client.reads import BucketReader, Located
+from client.locator import Located
+from client.reads import BucketReader
 from errors import BadRequest
 
 PIECE_SIZE = 1024 * 1024

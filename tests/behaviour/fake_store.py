@@ -11,8 +11,8 @@ import itertools
 import secrets
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
@@ -192,7 +192,7 @@ class FakeStore:
         self.http: Counter[str] = Counter()
         self.batches: list[int] = []  # items of each batch request, in order
         self.before_get: Callable[[int, int], None] | None = None
-        self.puts_in_flight = 0
+        self.puts_in_flight = 0  # objects, however many requests carry them
         self.puts_in_flight_max = 0
         self.urls: dict[int, str] = {}
         self.secret = SECRET
@@ -583,12 +583,8 @@ class FakeStore:
         if volume_id in self.faults.offline:
             await _hang_up(exchange)
         elif exchange.method == b"PUT":
-            self.puts_in_flight += 1
-            self.puts_in_flight_max = max(self.puts_in_flight, self.puts_in_flight_max)
-            try:
+            with self._in_flight(1):
                 await self._put(exchange, grant, volume_id, needle_id)
-            finally:
-                self.puts_in_flight -= 1
         else:
             await self._get(exchange, volume_id, needle_id)
 
@@ -695,39 +691,40 @@ class FakeStore:
         if grant.volume_id in self.faults.offline:
             await _hang_up(exchange)
         elif exchange.path == PUT_ROUTE.encode():
-            self.puts_in_flight += 1
-            self.puts_in_flight_max = max(self.puts_in_flight, self.puts_in_flight_max)
-            try:
-                await self._put_batch(exchange, grant)
-            finally:
-                self.puts_in_flight -= 1
+            await self._put_batch(exchange, grant)
         else:
             assert exchange.path == GET_ROUTE.encode()
             await self._get_batch(exchange, grant)
+
+    @contextmanager
+    def _in_flight(self, count: int) -> Iterator[None]:
+        self.puts_in_flight += count
+        self.puts_in_flight_max = max(self.puts_in_flight, self.puts_in_flight_max)
+        try:
+            yield
+        finally:
+            self.puts_in_flight -= count
 
     async def _put_batch(self, exchange: Exchange, grant: Grant) -> None:
         faults = self.faults
         assert grant.op == "put"
         assert grant.upload_id is None
-        await trio.sleep(faults.put_delay_s)
-        body = memoryview(await exchange.read_body(PUT_SIZE_MAX))
+        items = [*_items_of(memoryview(await exchange.read_body(PUT_SIZE_MAX)))]
+        with self._in_flight(len(items)):
+            await trio.sleep(faults.put_delay_s)
         if faults.put_dropped_before_commit:
             faults.put_dropped_before_commit -= 1
             await _hang_up(exchange)
             return
         outcomes: list[Outcome] = []
-        position = 0
-        while position < len(body):
-            head_end = position + 4 + decode_head_size(body[position : position + 4])
-            head = decode_put_head(body[position + 4 : head_end])
-            position = head_end + head.size
+        for head, data in items:
             try:
                 if grant.volume_id in faults.full:
                     raise DiskFull(f"disk-{grant.volume_id} is full")
                 if head.size > grant.room:
                     raise LeaseExhausted("no room is left")
                 assert grant.first <= head.needle_id <= grant.last
-                etag = self._store(grant, grant.volume_id, head, bytes(body[head_end:position]))
+                etag = self._store(grant, grant.volume_id, head, data)
                 outcomes.append(stored(etag, CREATED_MS))
             except StoreError as error:
                 outcomes.append(failed(error))
@@ -797,6 +794,15 @@ def _check_conditions(present: ObjectInfo | None, if_match: str | None, if_none_
 
 def _condition(header: bytes | None) -> str | None:
     return None if header is None else header.decode().strip('"')
+
+
+def _items_of(body: memoryview) -> Iterator[tuple[PutHead, bytes]]:
+    position = 0
+    while position < len(body):
+        head_end = position + 4 + decode_head_size(body[position : position + 4])
+        head = decode_put_head(body[position + 4 : head_end])
+        position = head_end + head.size
+        yield head, bytes(body[head_end:position])
 
 
 async def _hang_up(exchange: Exchange) -> None:

@@ -1,0 +1,213 @@
+"""Locator: from keys to places, and to the bytes of small objects; those of one moment travel together.
+
+    keys of one moment    one message to the master; while it is in flight, the next keys queue for the next
+    small, and several    one request for up to 128 needles of a volume, by a task of its own
+    all others            left to whoever asked: alone, large, or not as it should be
+
+So a program that gets by many tasks needs no batches of its own, and one that gets one object after the other
+waits for nobody.  Every byte is checked against the CRC that the catalog holds.  What is not as it should be
+in a shared answer (a needle that was moved, damage, a connection that broke) is read once more by itself,
+which also tells why.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Self
+
+import trio
+from crc32c import crc32c
+
+from client.control import Control
+from client.headers import FAILURE_SIZE_MAX, Header, key_size, read_failure
+from errors import BadRequest, NoSuchObject, StoreError, VolumeOffline
+from transport.batches import FRAME, GET_ROUTE, STATE_OK, encode_ids, read_frames
+from transport.http_client import HttpPool
+from transport.messages import Chunk, LocateObjects, ObjectInfo, ObjectsLocated, ReadGrant
+
+log = logging.getLogger(__name__)
+
+BATCH_MAX = 500  # keys of one LocateObjects
+GRANT_MARGIN_S = 5.0
+RESTART_S = 6.0  # a little longer than the master says that a disk may be back soon
+RESTART_POLL_S = 0.05
+# Of gets that share a request: beyond these sizes a copy and a wait for others cost more than a request does.
+SHARED_SIZE_MAX = 64 * 1024
+SHARED_BYTES_MAX = 1024 * 1024
+SHARED_COUNT_MAX = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A `ReadGrant`, ready for the next request."""
+
+    url: str
+    authorization: Header
+    expires_s: float
+
+    @classmethod
+    def of(cls, grant: ReadGrant, now_s: float) -> Self:
+        margin_s = min(GRANT_MARGIN_S, grant.expires_in_s / 4)
+        return cls(
+            grant.url, ("Authorization", f"Bearer {grant.token}"), now_s + grant.expires_in_s - margin_s
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where one object is, and the right to read it.  The grants are shared by all of one answer."""
+
+    bucket: str
+    info: ObjectInfo
+    grants: dict[int, Grant]
+    offline: dict[int, str]
+    back_soon: list[int]
+
+    @property
+    def is_back_soon(self) -> bool:
+        return bool(self.back_soon) and any(chunk.volume_id in self.back_soon for chunk in self.info.chunks)
+
+    def grant_for(self, volume_id: int) -> Grant:
+        grant = self.grants.get(volume_id)
+        if grant is None:
+            disk = self.offline.get(volume_id)
+            where = f"disk {disk!r}" if disk else f"the disk of volume {volume_id}"
+            raise VolumeOffline(f"{where} is offline; it holds bytes of {self.bucket}/{self.info.key}")
+        return grant
+
+
+@dataclass(slots=True)
+class _Question:
+    key: str
+    wants_data: bool
+    answered: trio.Event = field(default_factory=trio.Event)
+    located: Located | None = None
+    data: bytes | None = None  # only if it is wanted, and was to be had together with others
+    error: StoreError | None = None
+
+
+class Locator:
+    """Asks where objects of one bucket are, many at a time."""
+
+    def __init__(self, bucket: str, control: Control, pool: HttpPool, nursery: trio.Nursery) -> None:
+        self._bucket = bucket
+        self._control = control
+        self._pool = pool
+        self._nursery = nursery
+        self._waiting: list[_Question] = []
+        self._is_asking = False
+
+    async def locate(self, key: str) -> Located:
+        """Where is this object now?  A disk that went away a moment ago is waited for.
+
+        Raises:
+            BadKey, NoSuchObject, NoSuchBucket, PermissionDenied.
+        """
+        return (await self._answer(key, wants_data=False))[0]
+
+    async def locate_and_fetch(self, key: str) -> tuple[Located, bytes | None]:
+        """As `locate`; also the object's bytes, checked, if other small ones are fetched at this moment."""
+        return await self._answer(key, wants_data=True)
+
+    async def _answer(self, key: str, *, wants_data: bool) -> tuple[Located, bytes | None]:
+        key_size(key)
+        deadline = trio.current_time() + RESTART_S
+        located, data = await self._answer_once(key, wants_data)
+        while located.is_back_soon and trio.current_time() < deadline:
+            await trio.sleep(RESTART_POLL_S)
+            located, data = await self._answer_once(key, wants_data)
+        return located, data
+
+    async def _answer_once(self, key: str, wants_data: bool) -> tuple[Located, bytes | None]:
+        question = _Question(key, wants_data)
+        self._waiting.append(question)
+        if not self._is_asking:
+            self._is_asking = True
+            self._nursery.start_soon(self._ask_until_quiet)
+        await question.answered.wait()
+        if question.error is not None:  # one error, many askers: each raises its own
+            raise type(question.error)(question.error.message) from question.error
+        if question.located is None:
+            raise NoSuchObject(f"bucket {self._bucket!r} has no object {key!r}")
+        return question.located, question.data
+
+    async def _ask_until_quiet(self) -> None:
+        # A task of its own: whoever asked may be cancelled, and the others still want their answer.
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+                await self._ask(batch)
+        finally:
+            self._is_asking = False
+
+    async def _ask(self, batch: list[_Question]) -> None:
+        request = LocateObjects(bucket=self._bucket, keys=[question.key for question in batch])
+        try:
+            answer = await self._control.ask(request, ObjectsLocated)
+            if len(answer.objects) != len(batch):
+                raise BadRequest(f"asked for {len(batch)} objects, the master answered {len(answer.objects)}")
+        except StoreError as error:
+            for question in batch:
+                question.error = error
+                question.answered.set()
+            return
+        now_s = trio.current_time()
+        grants = {grant.volume_id: Grant.of(grant, now_s) for grant in answer.grants}
+        shared: dict[int, list[_Question]] = {}
+        for question, info in zip(batch, answer.objects, strict=True):
+            if info is not None:
+                question.located = Located(self._bucket, info, grants, answer.offline, answer.back_soon)
+                if question.wants_data and info.chunk_count == 1 and 0 < info.size <= SHARED_SIZE_MAX:
+                    shared.setdefault(info.chunks[0].volume_id, []).append(question)
+                    continue
+            question.answered.set()
+        for volume_id, group in shared.items():
+            self._share(grants.get(volume_id), group)
+
+    # --- fetching together ------------------------------------------------------------------------
+
+    def _share(self, grant: Grant | None, group: list[_Question]) -> None:
+        while grant is not None and len(group) > 1:
+            size = count = 0
+            for question in group[:SHARED_COUNT_MAX]:
+                size += _chunk_of(question).size
+                if size > SHARED_BYTES_MAX:
+                    break
+                count += 1
+            self._nursery.start_soon(self._fetch, grant, group[:count])
+            group = group[count:]
+        for question in group:  # alone, or nobody to ask: whoever wants it sees to it
+            question.answered.set()
+
+    async def _fetch(self, grant: Grant, group: list[_Question]) -> None:
+        try:
+            await self._fetch_with(grant, group)
+        except StoreError as error:
+            log.debug("gets not shared", extra={"count": len(group), "cause": error.message})
+        finally:
+            for question in group:
+                question.answered.set()
+
+    async def _fetch_with(self, grant: Grant, group: list[_Question]) -> None:
+        chunks = [_chunk_of(question) for question in group]
+        needle_ids = [chunk.needle_id for chunk in chunks]
+        size = sum(chunk.size + FRAME.size for chunk in chunks)
+        status, _, body = await self._pool.request(
+            "POST",
+            grant.url,
+            GET_ROUTE,
+            headers=(grant.authorization,),
+            body=encode_ids(needle_ids),
+            response_size_max=max(size, FAILURE_SIZE_MAX),
+        )
+        if status != 200:
+            raise read_failure(status, body)
+        for question, chunk, frame in zip(group, chunks, read_frames(body, needle_ids), strict=True):
+            if frame.state == STATE_OK and len(frame.data) == chunk.size and crc32c(frame.data) == chunk.crc:
+                question.data = bytes(frame.data)
+
+
+def _chunk_of(question: _Question) -> Chunk:
+    assert question.located is not None
+    return question.located.info.chunks[0]

@@ -1,0 +1,132 @@
+"""Shared puts: small puts of one moment travel in one request, each with an outcome of its own.
+
+A put that finds nobody else goes alone, at once.  Others wait for as long as `LANES` requests are under way,
+and then go together: so a program that puts by many tasks needs no batches of its own, and one that puts
+one object after the other does not wait for anybody.  The volume then syncs, and the master commits, for all
+of them together.
+
+    queue, and a lane is free
+        one put      `BucketWriter.put`, in the task that asked
+        several      one batch, in a task of its own
+
+What holds for a put holds here: it returns when the object is stored, and cancelling it leaves it stored or
+not stored, for ever.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import trio
+
+from client.batches import Bytes, PutSender, PutSlot
+from client.headers import PutOptions
+from client.puts import SETTLE_S, BucketWriter
+from errors import StoreError
+from transport.http_client import HttpPool
+from transport.messages import ObjectWritten
+
+LANES = 3  # requests of a bucket under way: one comes in, one is synced, one is committed (measured: 1 to 4)
+SHARED_SIZE_MAX = 64 * 1024  # above it, a copy and a wait for others cost more than a request does
+SHARED_BYTES_MAX = 1024 * 1024  # of one request
+SHARED_COUNT_MAX = 256
+
+
+class _SharedSlot(PutSlot):
+    __slots__ = ("decided", "goes_alone")
+
+    def __init__(self, key: str, data: Bytes, options: PutOptions) -> None:
+        super().__init__(key, data, options)
+        self.decided = trio.Event()
+        self.goes_alone = False
+
+
+def _let_go(slot: PutSlot) -> None:
+    assert isinstance(slot, _SharedSlot)
+    slot.decided.set()
+
+
+class SharedPuts:
+    """The small puts of one bucket."""
+
+    def __init__(self, writer: BucketWriter, pool: HttpPool, nursery: trio.Nursery) -> None:
+        self._writer = writer
+        self._nursery = nursery
+        self._sender = PutSender(writer, pool, _let_go)
+        self._waiting: list[_SharedSlot] = []
+        self._under_way = 0
+        self._is_gathering = False
+
+    async def put(self, key: str, data: Bytes, options: PutOptions) -> ObjectWritten:
+        """Store at most `Control.small_max` bytes under a key; raises as `BucketWriter.put`."""
+        if len(data) > SHARED_SIZE_MAX:
+            return await self._writer.put(key, data, options)
+        slot = _SharedSlot(key, data, options)
+        self._waiting.append(slot)
+        if self._under_way < LANES and not self._is_gathering:
+            self._is_gathering = True
+            # Others that are about to put at this moment come along.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            self._is_gathering = False
+            self._send_off()
+        if not slot.goes_alone:
+            await self._wait(slot)
+        if slot.goes_alone:
+            try:
+                return await self._writer.put(key, data, options)
+            finally:
+                self._lane_is_free()
+        result = slot.hand_out()
+        if result.error is not None:
+            raise result.error
+        assert result.etag is not None
+        return ObjectWritten(etag=result.etag, size=result.size, created_ms=result.created_ms)
+
+    async def _wait(self, slot: _SharedSlot) -> None:
+        try:
+            await slot.decided.wait()
+        except trio.Cancelled:
+            slot.is_given_up = True
+            if slot.goes_alone:
+                self._lane_is_free()
+            elif slot in self._waiting:
+                self._waiting.remove(slot)
+            elif slot.ticket is not None:
+                # It may be on its way still.  Settled now, it cannot overtake a later put of its key.
+                scope = trio.CancelScope(shield=True, deadline=trio.current_time() + SETTLE_S)
+                with scope, suppress(StoreError):
+                    await self._writer.is_committed(slot.key, slot.ticket, slot.failure)
+            raise
+
+    def _lane_is_free(self) -> None:
+        self._under_way -= 1
+        if not self._is_gathering:
+            self._send_off()
+
+    def _send_off(self) -> None:
+        """Send what waits, as one request, if a lane is free."""
+        if not self._waiting or self._under_way >= LANES:
+            return
+        self._under_way += 1
+        slots = self._take()
+        if len(slots) == 1:
+            slots[0].goes_alone = True
+            slots[0].decided.set()
+        else:
+            self._nursery.start_soon(self._send, slots)
+
+    def _take(self) -> list[_SharedSlot]:
+        count = size = 0
+        for slot in self._waiting[:SHARED_COUNT_MAX]:
+            size += slot.stored_size
+            if size > SHARED_BYTES_MAX and count:
+                break
+            count += 1
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
+
+    async def _send(self, slots: list[_SharedSlot]) -> None:
+        try:
+            await self._sender.put_all([*slots])
+        finally:
+            self._lane_is_free()

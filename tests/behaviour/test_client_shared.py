@@ -1,0 +1,266 @@
+"""Puts and gets of one moment: they share requests, and each has an outcome of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+import client
+from client import control
+from errors import DataDamaged, NoSuchBucket, NoSuchObject, PreconditionFailed, StoreError, WriteFailed
+from fake_store import FakeStore, fake_store
+from transport.messages import SettleNeedle
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[FakeStore]:
+    async with fake_store() as store:
+        store.buckets["photos"] = {}
+        yield store
+
+
+@pytest.fixture
+async def warehouse(store: FakeStore) -> AsyncIterator[client.Warehouse]:
+    async with client.connect(store.profile) as warehouse:
+        yield warehouse
+
+
+@pytest.fixture
+def photos(warehouse: client.Warehouse) -> client.Bucket:
+    return warehouse.bucket("photos")
+
+
+async def put_at_once(bucket: client.Bucket, count: int, size: int = 100) -> dict[str, str | StoreError]:
+    """Put objects "0", "1", ... by as many tasks; the ETag or the error of each."""
+    outcomes: dict[str, str | StoreError] = {}
+
+    async def put(number: int) -> None:
+        key = f"{number}"
+        try:
+            outcomes[key] = (await bucket.put(key, b"%d" % (number % 10) * size)).etag
+        except StoreError as error:
+            outcomes[key] = error
+
+    async with trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(put, number)
+    return outcomes
+
+
+async def get_at_once(bucket: client.Bucket, keys: list[str]) -> dict[str, bytes | StoreError]:
+    outcomes: dict[str, bytes | StoreError] = {}
+
+    async def get(key: str) -> None:
+        try:
+            outcomes[key] = await bucket.get(key)
+        except StoreError as error:
+            outcomes[key] = error
+
+    async with trio.open_nursery() as nursery:
+        for key in keys:
+            nursery.start_soon(get, key)
+    return outcomes
+
+
+def assert_true(store: FakeStore, outcomes: dict[str, str | StoreError]) -> None:
+    """What was said to be stored is there under that ETag, and nothing else is."""
+    stored = {key: etag for key, etag in outcomes.items() if isinstance(etag, str)}
+    assert {key: info.etag for key, info in store.buckets["photos"].items()} == stored
+
+
+# --- puts -----------------------------------------------------------------------------------------
+
+
+async def test_puts_of_one_moment_share_a_request(store: FakeStore, photos: client.Bucket) -> None:
+    outcomes = await put_at_once(photos, 50)
+    assert_true(store, outcomes)
+    assert len(outcomes) == 50
+    assert store.http.total() <= 12, "the first leases are small, and a batch ends with its lease"
+    assert sum(store.batches) + store.http["PUT"] == 50
+
+
+async def test_a_put_that_is_alone_waits_for_nobody(store: FakeStore, photos: client.Bucket) -> None:
+    for number in range(5):
+        await photos.put(f"{number}", b"alone")
+    assert (store.http["PUT"], store.batches) == (5, [])
+
+
+async def test_puts_wait_for_each_other_only_while_enough_requests_are_under_way(
+    store: FakeStore, photos: client.Bucket
+) -> None:
+    store.faults.put_delay_s = 0.05
+    await put_at_once(photos, 1)  # leases
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(photos.put, f"late {number}", b"x")
+            await trio.sleep(0.002)
+    assert store.http["PUT"] >= 3
+    assert max(store.batches) > 1
+
+
+async def test_larger_objects_travel_by_themselves(store: FakeStore, photos: client.Bucket) -> None:
+    assert_true(store, await put_at_once(photos, 10, size=65 * 1024))
+    assert (store.http["PUT"], store.batches) == (10, [])
+    assert set(await get_at_once(photos, [f"{number}" for number in range(10)])) == {*"0123456789"}
+    assert (store.http["GET"], store.batches) == (10, [])
+
+
+async def test_a_condition_that_fails_fails_one_put_alone(store: FakeStore, photos: client.Bucket) -> None:
+    await photos.put("taken", b"first")
+    refused: list[str] = []
+
+    async def put(key: str) -> None:
+        try:
+            await photos.put(key, b"second", if_none_match="*")
+        except PreconditionFailed:
+            refused.append(key)
+
+    async with trio.open_nursery() as nursery:
+        for key in ("a", "taken", "b", "c"):
+            nursery.start_soon(put, key)
+    assert refused == ["taken"]
+    assert {*store.buckets["photos"]} == {"a", "b", "c", "taken"}
+    assert await photos.get("taken") == b"first"
+
+
+async def test_a_missing_bucket_is_told_to_each(warehouse: client.Warehouse) -> None:
+    outcomes = await put_at_once(warehouse.bucket("nowhere"), 10)
+    assert len(outcomes) == 10
+    assert all(isinstance(outcome, NoSuchBucket) for outcome in outcomes.values())
+    assert len({id(outcome) for outcome in outcomes.values()}) == 10, "each raises an error of its own"
+
+
+@pytest.mark.parametrize("fault", ["put_dropped_before_commit", "put_dropped_after_commit"])
+async def test_a_lost_answer_is_settled_for_each(
+    store: FakeStore, photos: client.Bucket, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "BACK_OFF_S", 0.001)
+    setattr(store.faults, fault, 2)
+    outcomes = await put_at_once(photos, 40)
+    assert all(isinstance(outcome, str) for outcome in outcomes.values())
+    assert_true(store, outcomes)
+    assert len(store.committed) == 40, "nothing was applied twice"
+
+
+async def test_what_failed_in_passing_is_put_again(
+    store: FakeStore, photos: client.Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "BACK_OFF_S", 0.001)
+    store.faults.put_error_before_commit = [WriteFailed("EIO") for _ in range(5)]
+    outcomes = await put_at_once(photos, 30)
+    assert all(isinstance(outcome, str) for outcome in outcomes.values())
+    assert_true(store, outcomes)
+
+
+async def test_a_put_that_is_cancelled_under_way_is_settled_and_the_others_are_stored(
+    store: FakeStore, photos: client.Bucket
+) -> None:
+    await put_at_once(photos, 40)
+    store.faults.put_delay_s = 0.2
+    scope = trio.CancelScope()
+
+    async def put_cancelled() -> None:
+        with scope:
+            await photos.put("cancelled", b"x")
+
+    async with trio.open_nursery() as nursery:
+        for number in range(9):
+            nursery.start_soon(photos.put, f"kept {number}", b"x")
+        nursery.start_soon(put_cancelled)
+        await trio.sleep(0.1)
+        scope.cancel()
+        while not store.count(SettleNeedle):
+            await trio.sleep(0.005)
+        assert "kept 0" not in store.buckets["photos"], "the batch is still under way"
+    assert scope.cancelled_caught
+    objects = store.buckets["photos"]
+    assert "cancelled" not in objects
+    assert sum(key.startswith("kept") for key in objects) == 9
+
+
+async def test_a_put_that_is_cancelled_in_the_queue_is_never_sent(
+    store: FakeStore, photos: client.Bucket
+) -> None:
+    store.faults.put_delay_s = 0.1
+    async with trio.open_nursery() as nursery:
+        for number in range(3):  # one request each: the lanes are full
+            nursery.start_soon(photos.put, f"first {number}", b"x")
+            await trio.sleep(0.02)
+        nursery.start_soon(photos.put, "kept", b"x")
+        with trio.move_on_after(0.01) as scope:
+            await photos.put("cancelled", b"x")
+    assert scope.cancelled_caught
+    assert {*store.buckets["photos"]} == {"first 0", "first 1", "first 2", "kept"}
+    assert store.count(SettleNeedle) == 0
+
+
+async def test_cancelled_puts_leave_the_lanes_to_others(store: FakeStore, photos: client.Bucket) -> None:
+    store.faults.put_delay_s = 5
+    for count in (1, 3, 20):
+        with trio.move_on_after(0.1):
+            await put_at_once(photos, count)
+    store.faults.put_delay_s = 0
+    with trio.fail_after(20):
+        assert_true(store, await put_at_once(photos, 20))
+
+
+# --- gets -----------------------------------------------------------------------------------------
+
+
+async def test_gets_of_one_moment_share_a_request_for_each_volume(
+    store: FakeStore, photos: client.Bucket
+) -> None:
+    keys = [*await put_at_once(photos, 60)]
+    store.batches.clear()
+    found = await get_at_once(photos, keys)
+    assert found == {key: key[-1].encode() * 100 for key in keys}
+    assert store.http["GET"] == 0
+    assert len(store.batches) <= 2
+    assert sum(store.batches) == 60
+
+
+async def test_a_get_that_is_alone_is_a_request_of_its_own(store: FakeStore, photos: client.Bucket) -> None:
+    await photos.put("a", b"1")
+    assert await photos.get("a") == b"1"
+    assert (store.http["GET"], store.batches) == (1, [])
+
+
+async def test_an_object_that_is_absent_or_empty_does_not_touch_the_others(
+    store: FakeStore, photos: client.Bucket
+) -> None:
+    keys = [*await put_at_once(photos, 5)]
+    await photos.put("empty", b"")
+    found = await get_at_once(photos, [*keys, "absent", "empty"])
+    assert isinstance(found.pop("absent"), NoSuchObject)
+    assert found.pop("empty") == b""
+    assert found == {key: key.encode() * 100 for key in keys}
+
+
+@pytest.mark.parametrize("fault", ["get_dropped", "get_cut_short", "get_garbled"])
+async def test_what_went_wrong_together_is_read_once_more_alone(
+    store: FakeStore, photos: client.Bucket, fault: str
+) -> None:
+    keys = [*await put_at_once(photos, 20)]
+    setattr(store.faults, fault, 1)
+    assert await get_at_once(photos, keys) == {key: key[-1].encode() * 100 for key in keys}
+
+
+async def test_damage_is_told_of_one_object_alone(store: FakeStore, photos: client.Bucket) -> None:
+    keys = [*await put_at_once(photos, 20)]
+    chunk = store.buckets["photos"]["7"].chunks[0]
+    needle = store.needles[chunk.volume_id, chunk.needle_id]
+    needle.data = b"X" + needle.data[1:]
+    found = await get_at_once(photos, keys)
+    assert isinstance(found.pop("7"), DataDamaged)
+    assert all(isinstance(data, bytes) for data in found.values())
+
+
+async def test_a_get_that_is_cancelled_leaves_the_others(store: FakeStore, photos: client.Bucket) -> None:
+    keys = [*await put_at_once(photos, 10)]
+    store.faults.locate_delay_s = 0.05
+    with trio.move_on_after(0.02) as scope:
+        await get_at_once(photos, keys)
+    assert scope.cancelled_caught
+    assert await get_at_once(photos, keys) == {key: key.encode() * 100 for key in keys}
