@@ -50,6 +50,7 @@ from catalog.store import BucketRow, Catalog, ObjectRow, Transaction, UploadRow
 from catalog.writer import CatalogWriter
 from conf.join import Join
 from conf.settings import Settings
+from conf.words import format_size
 from errors import (
     BadCredentials,
     BadRequest,
@@ -534,7 +535,8 @@ class Master:
                 return VolumeOffline(f"no volume takes writes now ({cause})")
         room = max((candidate.room for candidate in self._fleet.candidates()), default=0)
         return ClusterFull(
-            f"no volume has room for {size} more bytes (the most is {room}): delete something or add a disk"
+            f"no volume has room for {format_size(size)} more (the most is {format_size(room)}):"
+            " delete something or add a disk"
         )
 
     def _lease(self, peer: Peer, request: LeaseNeedles) -> Leased:

@@ -33,7 +33,8 @@ from actors.jobs import COMPACT, OPERATOR, JobState
 from actors.keeper import Keeper
 from actors.orders import order
 from actors.parts import Parts, now_ms
-from actors.policy import MIB, copy_size
+from actors.policy import copy_size
+from conf.words import format_size
 from errors import (
     CompactorOffline,
     DeadlineExceeded,
@@ -183,8 +184,8 @@ class Runs:
         needed = copy_size(begun.report.live_bytes, begun.report.kept_bytes)
         if needed > begun.disk_free:
             raise NoRoomToCompact(
-                f"the copy of volume {volume_id} needs {-(-needed // MIB):,} MiB, disk {crew.disk.name} has"
-                f" {begun.disk_free // MIB:,} MiB free: delete something there that is not Warehouse's, or"
+                f"the copy of volume {volume_id} needs {format_size(needed)}, disk {crew.disk.name} has"
+                f" {format_size(begun.disk_free)} free: delete something there that is not Warehouse's, or"
                 " add a disk"
             )
         job.total_bytes = begun.upto

@@ -140,8 +140,8 @@ async def test_a_copy_that_does_not_fit_is_refused_with_both_numbers(tmp_path: P
         await master.disk.report()
         job = await master.job_over(await start(master))
         assert (job.state, job.code) == ("failed", "no_room_to_compact")
-        assert "needs 2,085 MiB" in job.message, "what lives, 1 % and 16 MiB, rounded up"
-        assert "1,024 MiB free" in job.message
+        assert "needs 2.0 GiB" in job.message, "what lives, 1 % and 16 MiB"
+        assert "1.0 GiB free" in job.message
         assert not master.compactor.of(StartCopy)
 
 
