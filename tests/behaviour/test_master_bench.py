@@ -1,0 +1,15 @@
+"""The benchmark of the master runs, and prints what its documentation names."""
+
+import json
+
+from bench import master_rate
+
+
+def test_the_master_benchmark_prints_its_figures(capsys, tmp_path):
+    arguments = ["--objects", "3000", "--rounds", "1", "--seconds", "0.05", "--only", "64 in a message"]
+    assert master_rate.main([*arguments, "--json", "--directory", str(tmp_path)]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["objects"] == 3000
+    assert figures["microseconds"].keys() == {"commit, 64 in a message", "overwrite, 64 in a message"}
+    assert all(both["this"] > 0 for both in figures["microseconds"].values())
+    assert list(tmp_path.iterdir()) == [], "the catalog is removed afterwards"
