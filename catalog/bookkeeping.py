@@ -49,10 +49,27 @@ _OWNER = (
     " UNION ALL SELECT 1 FROM chunks WHERE volume_id = ?1 AND needle_id = ?2"
 )
 _INSERT = f"INSERT INTO objects ({OBJECT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# The same where nothing speaks against it: no object of that name, and the needle is neither another's nor
+# garbage.
+INSERT_NEW = (
+    f"INSERT OR IGNORE INTO objects ({OBJECT_COLUMNS})"
+    " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12"
+    " WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE volume_id = ?7 AND needle_id = ?8)"
+    " AND NOT EXISTS (SELECT 1 FROM buried WHERE volume_id = ?7 AND needle_id = ?8)"
+)
 _UPDATE = (
     "UPDATE objects SET size = ?, stamp = ?, created_ms = ?, content_type = ?, volume_id = ?, needle_id = ?,"
     " crc = ?, chunk_count = ?, upload_id = ?, metadata = ? WHERE bucket_id = ? AND key = ?"
 )
+_DELETE = (
+    "DELETE FROM objects WHERE bucket_id = ? AND key = ?"
+    " RETURNING size, stamp, volume_id, needle_id, upload_id"
+)
+_BURY = (
+    "INSERT OR REPLACE INTO buried (volume_id, needle_id, reason)"
+    " SELECT volume_id, needle_id, reason FROM outbox WHERE volume_id = ? AND needle_id = ?"
+)
+_CLEAR = "DELETE FROM outbox WHERE volume_id = ? AND needle_id = ?"
 _DISCARD = (
     "INSERT INTO outbox (volume_id, needle_id, stamp, reason) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
@@ -65,6 +82,7 @@ class Bookkeeping:
         self, connection: sqlite3.Connection, *, random_id: Callable[[], int], stamp_max: int, graves: Graves
     ) -> None:
         self._execute = connection.execute
+        self._executemany = connection.executemany
         self._random_id = random_id
         self._graves = graves
         self._bucket_deltas: dict[int, tuple[int, int]] = {}  # bucket id -> objects, bytes
@@ -181,10 +199,22 @@ class Bookkeeping:
         self._see_stamp(row.stamp)
         return None
 
-    def _delete_object(self, row: ObjectRow, stamp: int) -> None:
-        self._execute("DELETE FROM objects WHERE bucket_id = ? AND key = ?", (row.bucket_id, row.key))
-        self._count(row.bucket_id, -1, -row.size)
-        self._discard(self._take_needles(row.volume_id, row.needle_id, row.upload_id), stamp, "deleted")
+    def _delete_object(self, bucket_id: int, key: str, stamp: int) -> int | None:
+        """Take an object away, with a greater stamp than its own and at least `stamp`.
+
+        Returns:
+            The stamp that the deletion got; None if there was no such object.
+        """
+        found = self._one(_DELETE, (bucket_id, key))
+        if found is None:
+            return None
+        size, own_stamp, volume_id, needle_id, upload_id = found
+        # The request may have got its stamp before the version that it deletes was committed, and the clock
+        # of a disk may be ahead.
+        deleted_at: int = max(stamp, own_stamp + 1)
+        self._count(bucket_id, -1, -size)
+        self._discard(self._take_needles(volume_id, needle_id, upload_id), deleted_at, "deleted")
+        return deleted_at
 
     def _take_needles(self, volume_id: int, needle_id: int, upload_id: int | None) -> list[tuple[int, int]]:
         """All needles of one version; the rows of its chunks are gone afterwards."""
@@ -200,19 +230,11 @@ class Bookkeeping:
 
     def clear_outbox(self, volume_id: int, needle_ids: Sequence[int]) -> None:
         """The tombstones of these needles are durable: they wait no more, and are remembered as buried."""
-        sequence = None
-        for needle_id in needle_ids:
-            found = self._one(
-                "DELETE FROM outbox WHERE volume_id = ? AND needle_id = ? RETURNING reason",
-                (volume_id, needle_id),
-            )
-            if found is not None:
-                self._garbage_deltas[volume_id] = self._garbage_deltas.get(volume_id, 0) - 1
-                sequence = self._execute(
-                    "INSERT OR REPLACE INTO buried (volume_id, needle_id, reason) VALUES (?, ?, ?)",
-                    (volume_id, needle_id, *found),
-                ).lastrowid
-        if sequence is not None:
+        needles = [(volume_id, needle_id) for needle_id in needle_ids]
+        if self._executemany(_BURY, needles).rowcount > 0:
+            cleared = self._executemany(_CLEAR, needles).rowcount
+            self._garbage_deltas[volume_id] = self._garbage_deltas.get(volume_id, 0) - cleared
+            (sequence,) = self._one("SELECT max(sequence) FROM buried")
             self._execute("DELETE FROM buried WHERE sequence <= ?", (sequence - BURIED_MAX,))
 
     def _discard(self, needles: Iterable[tuple[int, int]], stamp: int, reason: str) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from catalog.bookkeeping import WAS_COMMITTED, condition_names
+from catalog.bookkeeping import INSERT_NEW, WAS_COMMITTED, condition_names
 from catalog.names import check_bucket_name
 from catalog.registry import Registry
-from catalog.rows import OBJECT_COLUMNS, BucketRow, CommitResult, ObjectRow, object_row, pack_map, unpack_map
+from catalog.rows import BucketRow, CommitResult, ObjectRow, pack_map, unpack_map
 from catalog.upkeep import Upkeep
 from catalog.uploads import STAMP_MS_SHIFT, Uploads
 from errors import (
@@ -68,12 +68,11 @@ class Transaction(Uploads, Registry, Upkeep):
         doomed = self._one("SELECT id FROM buckets WHERE name IS NULL LIMIT 1")
         if doomed is not None:
             objects = self._execute(
-                f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? ORDER BY key LIMIT ?",
+                "SELECT bucket_id, key FROM objects WHERE bucket_id = ? ORDER BY key LIMIT ?",
                 (*doomed, PURGE_AT_ONCE),
             ).fetchall()
-            for row in map(object_row, objects):
-                # Its disk's clock may be ahead of the one that the deletion got its stamp from.
-                self._delete_object(row, max(stamp, row.stamp + 1))
+            for bucket_id, key in objects:
+                self._delete_object(bucket_id, key, stamp)
             uploads = self._execute(
                 "SELECT id FROM uploads WHERE bucket_id = ? LIMIT ?", (*doomed, PURGE_AT_ONCE)
             ).fetchall()
@@ -106,6 +105,8 @@ class Transaction(Uploads, Registry, Upkeep):
             return self._commit_chunk(needle)
         volume_id, needle_id = needle.volume_id, needle.needle_id
         current = self._current(needle.bucket_id, needle.key)
+        if current is None and needle.if_match is None and self._commit_new(needle):
+            return CommitResult(etag_of(volume_id, needle_id, needle.crc))
         if current is not None and current[0] == volume_id and current[1] == needle_id:
             return CommitResult(etag_of(volume_id, needle_id, needle.crc))
         answer = self._answered_before(needle)
@@ -139,6 +140,35 @@ class Transaction(Uploads, Registry, Upkeep):
             return CommitResult(restamp_above=above)
         return CommitResult(etag_of(volume_id, needle_id, needle.crc))
 
+    def _commit_new(self, needle: StoredNeedle) -> bool:
+        """Make the needle visible as the object that most are, one that was not there, in one statement.
+
+        Returns:
+            Whether it is; otherwise nothing was changed, and one of many reasons has to be found out.
+        """
+        bucket_id, key, stamp = needle.bucket_id, needle.key, needle.stamp
+        if stamp <= self._graves.bound(bucket_id, key) or not self._is_live(bucket_id):
+            return False
+        columns = (
+            bucket_id,
+            key,
+            needle.size,
+            stamp,
+            needle.created_ms,
+            needle.content_type,
+            needle.volume_id,
+            needle.needle_id,
+            needle.crc,
+            1,
+            None,
+            pack_map(needle.metadata) if needle.metadata else None,
+        )
+        if self._execute(INSERT_NEW, columns).rowcount == 0:
+            return False
+        self._count(bucket_id, 1, needle.size)
+        self._see_stamp(stamp)
+        return True
+
     def settle_needle(self, bucket_id: int, key: str, volume_id: int, needle_id: int, stamp: int) -> bool:
         """Was this needle of a single put committed?  If not, it never will be.
 
@@ -168,19 +198,20 @@ class Transaction(Uploads, Registry, Upkeep):
         """
         existed = []
         for key in keys:
-            found = self._one(
-                f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key = ?", (bucket_id, key)
-            )
-            existed.append(found is not None)
-            if found is not None:
-                row = object_row(found)
-                if if_match is not None and not condition_names(if_match, row.etag):
-                    raise PreconditionFailed(f"object {key!r} has the ETag {row.etag}, not {if_match}")
-                # The request may have got its stamp before the version that it deletes was committed.
-                deleted_at = max(stamp, row.stamp + 1)
+            if if_match is not None:
+                self._require_match(bucket_id, key, if_match)
+            deleted_at = self._delete_object(bucket_id, key, stamp)
+            existed.append(deleted_at is not None)
+            if deleted_at is not None:
                 self._graves.dig(bucket_id, key, deleted_at)
-                self._delete_object(row, deleted_at)
         return existed
+
+    def _require_match(self, bucket_id: int, key: str, if_match: str) -> None:
+        current = self._current(bucket_id, key)
+        if current is not None:
+            etag = etag_of(current[0], current[1], current[4], current[5])
+            if not condition_names(if_match, etag):
+                raise PreconditionFailed(f"object {key!r} has the ETag {etag}, not {if_match}")
 
     def _require_handed_out(self, volume_id: int, needle_id: int) -> None:
         found = self._one("SELECT needle_id_reserved FROM volumes WHERE id = ?", (volume_id,))
