@@ -332,6 +332,10 @@ class Master:
         self._require(peer, permission, name)
         return self._catalog.bucket(name)
 
+    def _find(self, peer: Peer, bucket: str, key: str) -> tuple[BucketRow, ObjectRow | None]:
+        self._require(peer, Permission.READ, bucket)
+        return self._catalog.bucket_and_object(bucket, key)
+
     def _disk(self, peer: Peer) -> DiskState:
         disk = self._fleet.disk_of(peer)
         if disk is None:
@@ -416,8 +420,7 @@ class Master:
 
     def _stat(self, peer: Peer, request: StatObject) -> ObjectFound:
         check_key(request.key)
-        bucket = self._bucket(peer, Permission.READ, request.bucket)
-        row = self._catalog.object(bucket.id, request.key)
+        _, row = self._find(peer, request.bucket, request.key)
         if row is None:
             raise NoSuchObject(f"bucket {request.bucket!r} has no object {request.key!r}")
         return ObjectFound(object=_object_info(row))
@@ -425,10 +428,15 @@ class Master:
     def _locate(self, peer: Peer, request: LocateObjects) -> ObjectsLocated:
         if len(request.keys) > LOCATE_MAX:
             raise BadRequest(f"at most {LOCATE_MAX} keys can be located at once, {len(request.keys)} came")
-        bucket = self._bucket(peer, Permission.READ, request.bucket)
+        if len(request.keys) == 1:
+            bucket, only = self._find(peer, request.bucket, request.keys[0])
+            rows = [only]
+        else:
+            bucket = self._bucket(peer, Permission.READ, request.bucket)
+            rows = self._catalog.objects(bucket.id, request.keys)
         objects: list[ObjectInfo | None] = []
         volume_ids: set[int] = set()
-        for row in self._catalog.objects(bucket.id, request.keys):
+        for row in rows:
             if row is None:
                 objects.append(None)
                 continue
@@ -820,8 +828,7 @@ class Master:
         raise BadRequest(f"GET and PUT can be presigned, not {request.method!r}")
 
     def _presign_get(self, peer: Peer, request: Presign) -> Presigned:
-        bucket = self._bucket(peer, Permission.READ, request.bucket)
-        row = self._catalog.object(bucket.id, request.key)
+        bucket, row = self._find(peer, request.bucket, request.key)
         if row is None:
             raise NoSuchObject(f"bucket {request.bucket!r} has no object {request.key!r}")
         chunks = self._chunks_of(row)

@@ -12,7 +12,7 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,23 @@ CHECKED_AT_OPEN_MAX = 64 * 1024 * 1024  # bytes; checking a greater file would d
 ID_BITS = 53  # of random ids: every JSON reader holds such a number exactly
 
 _OBJECT = f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key = ?"
+_COLUMN_LIST = ", ".join(f"objects.{name.strip()}" for name in OBJECT_COLUMNS.split(","))
+_BUCKET_AND_OBJECT = (
+    f"SELECT buckets.id, name, buckets.created_ms, object_count, byte_count, {_COLUMN_LIST}"
+    " FROM buckets LEFT JOIN objects ON bucket_id = buckets.id AND key = ? WHERE name = ?"
+)
+# Many keys in one statement.  In few lengths, so that SQLite finds each prepared already.
+_MANY = tuple(
+    (count, f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key IN (?{', ?' * (count - 1)})")
+    for count in (8, 64, 512)
+)
 _LIST = f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key >= ? ORDER BY key LIMIT ?"
 _LIST_TO = (
     f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
 )
+
+
+Execute = Callable[[str, Sequence[Any]], sqlite3.Cursor]
 
 
 def _random_id() -> int:
@@ -229,8 +242,28 @@ class Catalog:
         found = self._one(_OBJECT, (bucket_id, key))
         return None if found is None else object_row(found)
 
+    def bucket_and_object(self, bucket: str, key: str) -> tuple[BucketRow, ObjectRow | None]:
+        """A bucket and one of its objects at one go: what a small get asks for.
+
+        A statement by itself costs more than what it finds, because each takes and gives back a lock.
+        """
+        found = self._one(_BUCKET_AND_OBJECT, (key, bucket))
+        if found is None:
+            raise NoSuchBucket(f"there is no bucket {bucket!r}")
+        row = None if found[6] is None else object_row(found[5:])
+        return BucketRow(*found[:5]), row
+
     def objects(self, bucket_id: int, keys: Sequence[str]) -> list[ObjectRow | None]:
-        return [self.object(bucket_id, key) for key in keys]
+        """The object of each key, in their order."""
+        found: dict[str, ObjectRow] = {}
+        rest = keys
+        while rest:
+            count, sql = next((one for one in _MANY if one[0] >= len(rest)), _MANY[-1])
+            some, rest = rest[:count], rest[count:]
+            padding = [some[-1]] * (count - len(some))
+            for columns in self._all(sql, (bucket_id, *some, *padding)):
+                found[columns[1]] = object_row(columns)
+        return [found.get(key) for key in keys]
 
     def chunks(self, upload_id: int) -> list[ChunkRow]:
         """The slots of an upload, or the chunks of an object that has more than one; by index."""
@@ -260,37 +293,35 @@ class Catalog:
         last = after
         end = key_after_prefix(prefix)
         start = first_key(prefix, delimiter, after)
-        while start is not None:
-            room = limit + 1 - len(objects) - len(prefixes)  # the one more is the start of the next page
-            keys, start = self._keys(bucket_id, start, end, room), None
-            with closing(keys):
-                for columns in keys:
-                    if len(objects) + len(prefixes) == limit:
-                        return Page(objects, prefixes, last)
-                    common = common_prefix(columns[1], prefix, delimiter)
-                    if common is not None:
-                        prefixes.append(common)
-                        last = common
-                        # However many keys share it, they cost one seek.
-                        start = key_after_prefix(common)
-                        break
-                    objects.append(object_row(columns))
-                    last = columns[1]
+        with self._snapshot() as execute:
+            while start is not None:
+                room = limit + 1 - len(objects) - len(prefixes)  # the one more is the start of the next page
+                rows, start = _rows(execute, bucket_id, start, end, room), None
+                with closing(rows):  # an open cursor would keep the log from being folded in
+                    for columns in rows:
+                        if len(objects) + len(prefixes) == limit:
+                            return Page(objects, prefixes, last)
+                        common = common_prefix(columns[1], prefix, delimiter)
+                        if common is not None:
+                            prefixes.append(common)
+                            last = common
+                            # However many keys share it, they cost one seek.
+                            start = key_after_prefix(common)
+                            break
+                        objects.append(object_row(columns))
+                        last = columns[1]
         return Page(objects, prefixes, None)
 
-    def _keys(
-        self, bucket_id: int, start: str, end: str | None, limit: int
-    ) -> Generator[tuple[Any, ...], None, None]:
-        """Rows of the keys from `start` on and below `end`, read no further than they are asked for."""
+    @contextmanager
+    def _snapshot(self) -> Iterator[Execute]:
+        """Several reads of one moment; without it, each would take and give back a lock of its own."""
         try:
-            if end is None:
-                cursor = self._reader.execute(_LIST, (bucket_id, start, limit))
-            else:
-                cursor = self._reader.execute(_LIST_TO, (bucket_id, start, end, limit))
+            self._reader.execute("BEGIN")
             try:
-                yield from cursor
+                yield self._reader.execute
             finally:
-                cursor.close()  # an open cursor would keep the log from being folded in
+                if self._reader.in_transaction:  # an error may have ended it
+                    self._reader.execute("COMMIT")
         except sqlite3.Error as error:
             raise name_error(self.path, error, is_write=False) from error
 
@@ -409,6 +440,13 @@ class Catalog:
             return self._reader.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
             raise name_error(self.path, error, is_write=False) from error
+
+
+def _rows(execute: Execute, bucket_id: int, start: str, end: str | None, limit: int) -> sqlite3.Cursor:
+    """Rows of the keys from `start` on and below `end`, read no further than they are asked for."""
+    if end is None:
+        return execute(_LIST, (bucket_id, start, limit))
+    return execute(_LIST_TO, (bucket_id, start, end, limit))
 
 
 # --- opening --------------------------------------------------------------------------------------

@@ -182,6 +182,30 @@ def test_a_committed_needle_is_the_object(kit):
     assert kit.garbage() == {}
 
 
+def test_many_keys_are_found_in_the_order_in_which_they_were_asked_for(kit):
+    bucket_id = kit.bucket()
+    keys = [f"k{number}\0" for number in range(600)]
+    for key in keys[::2]:
+        kit.put(bucket_id, key)
+    for count in (0, 1, 7, 8, 9, 64, 65, 512, 513, 600):
+        asked = [*keys[:count], *keys[:3]]
+        found = kit.catalog.objects(bucket_id, asked)
+        assert [row and row.key for row in found] == [None if int(key[1:-1]) % 2 else key for key in asked], (
+            count
+        )
+
+
+def test_a_bucket_and_one_of_its_objects_are_found_at_one_go(kit):
+    bucket_id = kit.bucket("photos")
+    kit.put(bucket_id, "a")
+    bucket, row = kit.catalog.bucket_and_object("photos", "a")
+    assert bucket == kit.catalog.bucket("photos")
+    assert row == kit.catalog.object(bucket_id, "a")
+    assert kit.catalog.bucket_and_object("photos", "b") == (bucket, None)
+    with pytest.raises(NoSuchBucket):
+        kit.catalog.bucket_and_object("videos", "a")
+
+
 def test_metadata_of_one_row_is_not_shared_with_another(kit):
     bucket_id = kit.bucket()
     kit.put(bucket_id, "a")
