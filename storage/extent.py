@@ -17,9 +17,12 @@ import msgspec
 from crc32c import crc32c
 
 from errors import BadRequest, ChecksumMismatch, LengthMismatch
+from storage.crc_join import Joiner, join_crc
 from storage.disk import Buffer, File, write_all
 from storage.index import Tally
 from storage.needle import BLOCK_SIZE, CRC_SIZE, FOOTER_SIZE, encode_footer, table_size
+
+_BLOCKS: Final = Joiner(BLOCK_SIZE)
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
@@ -66,7 +69,7 @@ class Extent:
         self.data_size: Final = data_size
         self.before = before  # the volume's counters without this record and what follows it
         self.written = 0
-        self.crc = 0
+        self.crc = 0  # of the data, or of the blocks that are complete
         self._owner = owner
         self._file = file
         self._header_crc = header_crc
@@ -113,9 +116,9 @@ class Extent:
             self.written += size
 
     def _digest(self, piece: Buffer) -> None:
-        """Take the CRC of all data, and those of its blocks where it will need a table."""
-        self.crc = crc32c(piece, self.crc)
+        """Take the CRC of all data: block by block where it will need a table, and joined at their ends."""
         if self.data_size <= BLOCK_SIZE:
+            self.crc = crc32c(piece, self.crc)
             return
         view, at = memoryview(piece), 0
         while at < len(view):
@@ -123,9 +126,15 @@ class Extent:
             part = view[at : at + room]
             self._block_crc = crc32c(part, self._block_crc)
             at += len(part)
-            if len(part) == room or self.written + at == self.data_size:
-                self._table += self._block_crc.to_bytes(CRC_SIZE, "little")
-                self._block_crc = 0
+            if len(part) == room:
+                self._end_block(_BLOCKS.join(self.crc, self._block_crc))
+            elif self.written + at == self.data_size:
+                self._end_block(join_crc(self.crc, self._block_crc, self.data_size % BLOCK_SIZE))
+
+    def _end_block(self, crc: int) -> None:
+        self.crc = crc
+        self._table += self._block_crc.to_bytes(CRC_SIZE, "little")
+        self._block_crc = 0
 
     def finish(self, *, stamp: int, crc: int | None = None) -> Placed:
         """Make it a needle.  Not durable until the volume is synced.
