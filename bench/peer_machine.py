@@ -186,16 +186,21 @@ def drop_caches(folder: Path) -> str:
     try:
         Path("/proc/sys/vm/drop_caches").write_text("3")
     except OSError:
-        for path, _, names in os.walk(folder):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    fd = os.open(os.path.join(path, name), os.O_RDONLY)
-                    try:
-                        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-                    finally:
-                        os.close(fd)
+        forget_pages(folder)
         return "the data's pages were dropped before (`posix_fadvise`), names and inodes stayed cached"
     return "the kernel's caches were dropped before"
+
+
+def forget_pages(folder: Path) -> None:
+    """Have the kernel forget the contents of a folder's files, and nothing else of anybody's."""
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                fd = os.open(os.path.join(path, name), os.O_RDONLY)
+                try:
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                finally:
+                    os.close(fd)
 
 
 def total_peak(pids: Sequence[int]) -> int:

@@ -46,7 +46,7 @@ from transport.http_client import HttpPool
 from transport.messages import Chunk, LocateObjects, ObjectInfo, ObjectsLocated, ReadGrant
 
 SPAN_SIZE = 4 * 1024 * 1024  # a multiple of the blocks that volumes verify
-WINDOW = 4  # spans of one stream in flight
+WINDOW = 4  # spans of one stream in flight; measured: docs/performance.md, "Chunks at once"
 SPARE_SPANS = 8  # beyond the first of each stream, for all streams of a client together
 ATTEMPTS = 5
 ATTEMPTS_MIDWAY = 14  # bytes have been handed out: ride out the ten seconds that a restart takes
@@ -199,7 +199,7 @@ class BucketReader:
 
     @asynccontextmanager
     async def stream(
-        self, located: Located, start: int = 0, length: int | None = None, *, window: int = WINDOW
+        self, located: Located, start: int = 0, length: int | None = None, *, window: int | None = None
     ) -> AsyncIterator[ObjectStream]:
         """Read one known version of an object, or a range of it."""
         size = located.info.size
@@ -211,7 +211,7 @@ class BucketReader:
             )
         wanted = size - start if length is None else min(length, size - start)
         async with background() as nursery:
-            stream = ObjectStream(self, located, start, wanted, window, nursery)
+            stream = ObjectStream(self, located, start, wanted, WINDOW if window is None else window, nursery)
             try:
                 yield stream
             finally:

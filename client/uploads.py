@@ -54,7 +54,7 @@ from transport.messages import (
     UploadBegun,
 )
 
-PARALLEL = 4  # chunks of one upload on their way at once
+PARALLEL = 4  # chunks of one upload on their way at once; measured: docs/performance.md, "Chunks at once"
 SLOT_GROUP = 8  # chunks that one RequestSlots makes room for
 ABORT_S = 5.0
 
