@@ -28,6 +28,7 @@ from client.control import TIMEOUT_S, Control
 from client.files import replaced_file
 from client.flows import Results
 from client.headers import PutOptions, check_condition, check_content_type, key_size, put_options
+from client.hedging import HedgedReads
 from client.maintenance import Maintenance
 from client.puts import BucketWriter
 from client.reads import BucketReader, ObjectStream, SpanBuffers
@@ -76,7 +77,10 @@ class Prefix(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def connect(
-    profile: Profile | str | os.PathLike[str] | None = None, *, timeout_s: float = TIMEOUT_S
+    profile: Profile | str | os.PathLike[str] | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
+    hedge: bool = False,
 ) -> AsyncIterator[Warehouse]:
     """Connect to a cluster for as long as the block lasts.
 
@@ -84,6 +88,8 @@ async def connect(
         profile: a profile or the path of one.  None: `WAREHOUSE_PROFILE`, then
             `./warehouse-data/profile.toml`, then `~/.config/warehouse/profile.toml`.
         timeout_s: how long one question to the master may take, broken and restored connections included.
+        hedge: ask once more for small objects whose answer is late (`client/hedging.py`); at most 5 % more
+            requests.
     Raises:
         SecretMissing: there is no profile.
         BadCredentials: the cluster does not know this API key.
@@ -101,7 +107,8 @@ async def connect(
             try:
                 # What flows at the end is settled, and for that it needs the control connection.
                 async with background() as flow_nursery:
-                    yield Warehouse(_Session(control, read_pool, write_pool, nursery, flow_nursery))
+                    hedged = HedgedReads(read_pool, nursery) if hedge else None
+                    yield Warehouse(_Session(control, read_pool, write_pool, hedged, nursery, flow_nursery))
             finally:
                 control.stop()
     finally:
@@ -118,12 +125,14 @@ class _Session:
         control: Control,
         read_pool: HttpPool,
         write_pool: HttpPool,
+        hedged: HedgedReads | None,
         nursery: trio.Nursery,
         flow_nursery: trio.Nursery,
     ) -> None:
         self.control = control
         self.read_pool = read_pool
         self.write_pool = write_pool
+        self.hedged = hedged
         self.nursery = nursery
         self.flow_nursery = flow_nursery
         self.buffers = SpanBuffers()
@@ -185,7 +194,7 @@ class Bucket:
         self._session = session
         self._control = session.control
         self._reader = BucketReader(
-            name, session.control, session.read_pool, session.buffers, session.nursery
+            name, session.control, session.read_pool, session.hedged, session.buffers, session.nursery
         )
         self._writer = BucketWriter(name, session.control, session.write_pool, session.nursery)
         self._puts = SharedPuts(self._writer, session.write_pool, session.flow_nursery)

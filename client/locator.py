@@ -21,6 +21,7 @@ from crc32c import crc32c
 
 from client.control import Control
 from client.headers import FAILURE_SIZE_MAX, Header, key_size, read_failure
+from client.hedging import HedgedReads
 from errors import BadRequest, NoSuchObject, StoreError, VolumeOffline
 from transport.batches import FRAME, GET_ROUTE, STATE_OK, encode_ids, read_frames
 from transport.http_client import HttpPool
@@ -90,7 +91,9 @@ class _Question:
 class Locator:
     """Asks where objects of one bucket are, many at a time."""
 
-    def __init__(self, bucket: str, control: Control, pool: HttpPool, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, bucket: str, control: Control, pool: HttpPool | HedgedReads, nursery: trio.Nursery
+    ) -> None:
         self._bucket = bucket
         self._control = control
         self._pool = pool

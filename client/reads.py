@@ -24,7 +24,8 @@ from crc32c import crc32c
 
 from client.control import Control, back_off_s
 from client.headers import FAILURE_SIZE_MAX, read_failure
-from client.locator import Grant, Located, Locator
+from client.hedging import HedgedReads
+from client.locator import SHARED_SIZE_MAX, Grant, Located, Locator
 from client.tasks import background
 from errors import (
     BadRequest,
@@ -134,13 +135,20 @@ class BucketReader:
     """The reads of one bucket."""
 
     def __init__(
-        self, bucket: str, control: Control, pool: HttpPool, buffers: SpanBuffers, nursery: trio.Nursery
+        self,
+        bucket: str,
+        control: Control,
+        pool: HttpPool,
+        hedged: HedgedReads | None,
+        buffers: SpanBuffers,
+        nursery: trio.Nursery,
     ) -> None:
         self.bucket = bucket
         self.pool = pool
         self.buffers = buffers
         self._control = control
-        self._locator = Locator(bucket, control, pool, nursery)
+        self._small_pool = hedged or pool
+        self._locator = Locator(bucket, control, self._small_pool, nursery)
         self._grants: dict[int, Grant] = {}  # of batches; a volume that is away has none
 
     async def get(self, key: str) -> bytes:
@@ -162,11 +170,12 @@ class BucketReader:
         chunk = located.info.chunks[0]
         if chunk.size == 0:
             return b""
+        pool = self._small_pool if chunk.size <= SHARED_SIZE_MAX else self.pool
         attempt = 0
         while True:
             grant = located.grant_for(chunk.volume_id)
             try:
-                status, _, body = await self.pool.request(
+                status, _, body = await pool.request(
                     "GET",
                     grant.url,
                     f"/v1/needles/{chunk.volume_id}/{chunk.needle_id}",
