@@ -1,9 +1,9 @@
 """Shared puts: small puts of one moment travel in one request, each with an outcome of its own.
 
 A put that finds nobody else goes alone, at once.  Others wait for as long as `LANES` requests are under way,
-and then go together: so a program that puts by many tasks needs no batches of its own, and one that puts
-one object after the other does not wait for anybody.  The volume then syncs, and the master commits, for all
-of them together.
+and then go together; a request that takes longer than `LANE_S` (an actor that is stuck) keeps nobody waiting.
+So a program that puts by many tasks needs no batches of its own, and one that puts one object after the other
+does not wait for anybody.  The volume syncs, and the master commits, for all of them together.
 
     queue, and a lane is free
         one put      `BucketWriter.put`, in the task that asked
@@ -27,18 +27,19 @@ from transport.http_client import HttpPool
 from transport.messages import ObjectWritten
 
 LANES = 3  # requests of a bucket under way: one comes in, one is synced, one is committed (measured: 1 to 4)
+LANE_S = 0.25  # many times what a request takes; others go past one that takes longer
 SHARED_SIZE_MAX = 64 * 1024  # above it, a copy and a wait for others cost more than a request does
 SHARED_BYTES_MAX = 1024 * 1024  # of one request
 SHARED_COUNT_MAX = 256
 
 
 class _SharedSlot(PutSlot):
-    __slots__ = ("decided", "goes_alone")
+    __slots__ = ("decided", "lane")
 
     def __init__(self, key: str, data: Bytes, options: PutOptions) -> None:
         super().__init__(key, data, options)
         self.decided = trio.Event()
-        self.goes_alone = False
+        self.lane: int | None = None  # it goes alone, on this one
 
 
 def _let_go(slot: PutSlot) -> None:
@@ -54,8 +55,10 @@ class SharedPuts:
         self._nursery = nursery
         self._sender = PutSender(writer, pool, _let_go)
         self._waiting: list[_SharedSlot] = []
-        self._under_way = 0
+        self._lanes: dict[int, float] = {}  # requests under way that others wait for: number -> since when
+        self._last_lane = 0
         self._is_gathering = False
+        self._is_watching = False
 
     async def put(self, key: str, data: Bytes, options: PutOptions) -> ObjectWritten:
         """Store at most `Control.small_max` bytes under a key; raises as `BucketWriter.put`."""
@@ -63,19 +66,20 @@ class SharedPuts:
             return await self._writer.put(key, data, options)
         slot = _SharedSlot(key, data, options)
         self._waiting.append(slot)
-        if self._under_way < LANES and not self._is_gathering:
-            self._is_gathering = True
-            # Others that are about to put at this moment come along.
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            self._is_gathering = False
+        if not self._is_gathering:
+            if len(self._lanes) < LANES:
+                self._is_gathering = True
+                # Others that are about to put at this moment come along.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                self._is_gathering = False
             self._send_off()
-        if not slot.goes_alone:
+        if slot.lane is None:
             await self._wait(slot)
-        if slot.goes_alone:
+        if slot.lane is not None:
             try:
                 return await self._writer.put(key, data, options)
             finally:
-                self._lane_is_free()
+                self._leave(slot.lane)
         result = slot.hand_out()
         if result.error is not None:
             raise result.error
@@ -87,8 +91,8 @@ class SharedPuts:
             await slot.decided.wait()
         except trio.Cancelled:
             slot.is_given_up = True
-            if slot.goes_alone:
-                self._lane_is_free()
+            if slot.lane is not None:
+                self._leave(slot.lane)
             elif slot in self._waiting:
                 self._waiting.remove(slot)
             elif slot.ticket is not None:
@@ -98,22 +102,38 @@ class SharedPuts:
                     await self._writer.is_committed(slot.key, slot.ticket, slot.failure)
             raise
 
-    def _lane_is_free(self) -> None:
-        self._under_way -= 1
-        if not self._is_gathering:
-            self._send_off()
+    # --- lanes ------------------------------------------------------------------------------------
 
     def _send_off(self) -> None:
         """Send what waits, as one request, if a lane is free."""
-        if not self._waiting or self._under_way >= LANES:
-            return
-        self._under_way += 1
-        slots = self._take()
-        if len(slots) == 1:
-            slots[0].goes_alone = True
-            slots[0].decided.set()
-        else:
-            self._nursery.start_soon(self._send, slots)
+        if self._waiting and len(self._lanes) < LANES:
+            lane = self._last_lane = self._last_lane + 1
+            self._lanes[lane] = trio.current_time()
+            slots = self._take()
+            if len(slots) == 1:
+                slots[0].lane = lane
+                slots[0].decided.set()
+            else:
+                self._nursery.start_soon(self._send, slots, lane)
+        if self._waiting and not self._is_watching:
+            self._is_watching = True
+            self._nursery.start_soon(self._watch)
+
+    def _leave(self, lane: int) -> None:
+        self._lanes.pop(lane, None)
+        if not self._is_gathering:
+            self._send_off()
+
+    async def _watch(self) -> None:
+        """While others wait: no longer for requests that take too long."""
+        try:
+            while self._waiting:
+                await trio.sleep(LANE_S)
+                begun_s = trio.current_time() - LANE_S
+                for lane in [lane for lane, since_s in self._lanes.items() if since_s < begun_s]:
+                    self._leave(lane)
+        finally:
+            self._is_watching = False
 
     def _take(self) -> list[_SharedSlot]:
         count = size = 0
@@ -125,8 +145,8 @@ class SharedPuts:
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
 
-    async def _send(self, slots: list[_SharedSlot]) -> None:
+    async def _send(self, slots: list[_SharedSlot], lane: int) -> None:
         try:
             await self._sender.put_all([*slots])
         finally:
-            self._lane_is_free()
+            self._leave(lane)

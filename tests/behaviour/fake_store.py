@@ -173,6 +173,7 @@ class Faults:
     offline: set[int] = field(default_factory=set)
     full: set[int] = field(default_factory=set)  # volumes that answer disk_full
     put_delay_s: float = 0.0
+    stuck: dict[int, float] = field(default_factory=dict)  # volume -> seconds that each put takes longer
     locate_delay_s: float = 0.0
 
 
@@ -592,7 +593,7 @@ class FakeStore:
     async def _put(self, exchange: Exchange, grant: Grant, volume_id: int, needle_id: int) -> None:
         faults, headers = self.faults, exchange.headers
         assert grant.op == "put"
-        await trio.sleep(faults.put_delay_s)
+        await trio.sleep(faults.put_delay_s + faults.stuck.get(volume_id, 0.0))
         if volume_id in faults.full:
             raise DiskFull(f"disk-{volume_id} is full")
         if exchange.content_length > grant.room:
@@ -714,7 +715,7 @@ class FakeStore:
         assert grant.upload_id is None
         items = [*_items_of(memoryview(await exchange.read_body(PUT_SIZE_MAX)))]
         with self._in_flight(len(items)):
-            await trio.sleep(faults.put_delay_s)
+            await trio.sleep(faults.put_delay_s + faults.stuck.get(grant.volume_id, 0.0))
         if faults.put_dropped_before_commit:
             faults.put_dropped_before_commit -= 1
             await _hang_up(exchange)

@@ -206,6 +206,29 @@ async def test_cancelled_puts_leave_the_lanes_to_others(store: FakeStore, photos
         assert_true(store, await put_at_once(photos, 20))
 
 
+async def test_a_volume_that_is_stuck_does_not_keep_the_puts_to_others_waiting(
+    store: FakeStore, photos: client.Bucket
+) -> None:
+    store.faults.stuck[1] = 5.0
+    done: list[int] = []
+
+    async def put(number: int) -> None:
+        await photos.put(f"{number}", b"x")
+        done.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(put, number)
+            await trio.sleep(0.05)
+        with trio.move_on_after(2):
+            while len(done) < 8:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert len(done) >= 8
+    stored = store.buckets["photos"].values()
+    assert {info.chunks[0].volume_id for info in stored} == {2}
+
+
 # --- gets -----------------------------------------------------------------------------------------
 
 
