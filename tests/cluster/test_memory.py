@@ -33,6 +33,19 @@ with open("/proc/self/status") as status:  # ru_maxrss would count the parent th
 print(json.dumps({"peak": peak * 1024}))
 """
 
+CROWD = """
+import sys, trio, client
+
+async def main():
+    async with client.connect(sys.argv[1]) as warehouse, trio.open_nursery() as nursery:
+        bucket = warehouse.bucket("memory")
+        body = bytes(8 * 1024**2)
+        for number in range(64):
+            nursery.start_soon(bucket.put, f"crowd/{number}", body)
+
+trio.run(main)
+"""
+
 
 def peak(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -77,5 +90,26 @@ def test_two_gigabytes_pass_through_every_process_under_150_mb(tmp_path: Path) -
         peaks.update({name: peak(pid) for name, pid in store.pids().items()})
         peaks["cluster"] = peak(store.pid)
     assert digest_of(source) == digest_of(target)
+    print({name: f"{value / 1024**2:.0f} MiB" for name, value in peaks.items()})
+    assert all(value < PEAK_MAX for value in peaks.values()), peaks
+
+
+@pytest.mark.timeout(200)
+def test_sixty_four_uploads_at_once_leave_every_actor_under_150_mb(tmp_path: Path) -> None:
+    with RunningStore(tmp_path / "store", volumes=1) as store:
+        subprocess.run(
+            [sys.executable, "-m", "client", "mb", "wh://memory", "--profile", str(store.profile)],
+            env=store.env,
+            check=True,
+            timeout=60,
+        )
+        subprocess.run(
+            [sys.executable, "-c", CROWD, str(store.profile)],
+            env=environment(),
+            cwd=ROOT,
+            check=True,
+            timeout=120,
+        )
+        peaks = {name: peak(pid) for name, pid in store.pids().items()}
     print({name: f"{value / 1024**2:.0f} MiB" for name, value in peaks.items()})
     assert all(value < PEAK_MAX for value in peaks.values()), peaks
