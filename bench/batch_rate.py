@@ -2,9 +2,10 @@
 
     python bench/batch_rate.py [--objects 20000] [--size 4096] [--volumes 1] [--tasks 32] [--rounds 3]
 
-Each round measures all four one after the other on fresh keys of one running store; the table shows medians
-over the rounds.  Prints objects a second, the ratio, CPU seconds of this process and of the actors for 1,000
-objects, and the peak memory of this process.
+One by one means by `--tasks` tasks at once, whose puts and gets of one moment share requests by themselves;
+with `--tasks 1` it is one after the other.  Each round measures all four in turn on fresh keys of one running
+store; the table shows medians over the rounds.  Prints objects a second, the ratio, CPU seconds of this
+process and of the actors for 1,000 objects, and the peak memory of this process.
 """
 
 from __future__ import annotations
