@@ -1,6 +1,7 @@
 """Where the microseconds of a small GET and a small PUT go inside a volume actor, step by step.
 
     python bench/hot_path.py [--json] [--size BYTES]
+    python bench/hot_path.py --instructions         # under callgrind (Debian: valgrind): exact, and slow
 
 Runs the pieces of a volume actor in this process, on a volume in a temporary directory and a connected pair
 of sockets: the same code on the same kernel, without a network, a second process, or an fsync.  Each step is
@@ -12,8 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import re
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -66,13 +70,13 @@ class InstantMaster:
 class Bench:
     """A volume actor's parts, and both ends of a connection to it."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, needle_count: int = NEEDLE_COUNT) -> None:
         self.data = random.randbytes(size)
         self.volume = Volume.create(
             OsDisk(folder), "volumes/1", volume_id=1, uuid=str(uuid4()), capacity=1 << 40, created_ms=0
         )
         self.next_id = 1
-        for _ in range(NEEDLE_COUNT):
+        for _ in range(needle_count):
             self.append()
         self.volume.sync()
         clock = StampClock()
@@ -124,6 +128,22 @@ class Bench:
             % (self.next_id, self.token("put"), self.next_id, crc32c(self.data), len(self.data))
         )
 
+    def repeat(self, way: str, count: int) -> None:
+        """Nothing but so many of one operation."""
+        heads = [self.get_head(needle_id) for needle_id in range(1, 401)]
+        for number in range(count):
+            if way == "append":
+                self.append()
+            else:
+                self.client.send(heads[number * 7 % len(heads)])
+                self.serve()
+                self.client.recv(1 << 20)
+
+    def serve(self) -> None:
+        """Answer a request that has come."""
+        if not self.connection.has_body_coming():
+            run_at_once(self.server._serve(self.connection))
+
     # --- a GET ------------------------------------------------------------------------------------
 
     def get_steps(self) -> dict[str, float]:
@@ -133,10 +153,6 @@ class Bench:
 
         def any_id() -> int:
             return 1 + next(number) * 7919 % NEEDLE_COUNT
-
-        def serve() -> None:
-            if not self.connection.has_body_coming():
-                run_at_once(self.server._serve(self.connection))
 
         def ask() -> None:
             client.send(heads[next(number) % len(heads)])
@@ -158,7 +174,7 @@ class Bench:
             run_at_once(exchange.respond(200, [(b"ETag", b'"1-1-00000000"')], needle.data))
 
         steps = {
-            "whole": timed(serve, before=ask, after=take),
+            "whole": timed(self.serve, before=ask, after=take),
             "receive the request": timed(self.connection.has_body_coming, before=ask, after=self.drop),
             "parse its head": timed(
                 lambda: memo.read(heads[0], Exchange(self.connection, self.server._shared))
@@ -280,13 +296,51 @@ def timed(
     return best / CALL_COUNT * 1e6
 
 
+def count_instructions(way: str, size: int) -> int:
+    """Instructions of user space that one operation takes, start-up subtracted."""
+    totals = []
+    for count in (1_000, 3_000):
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                [
+                    *("valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out"),
+                    *(sys.executable, __file__, "--only", way, str(count), "--size", str(size)),
+                ],
+                env={**os.environ, "PYTHONHASHSEED": "0"},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        [total] = re.findall(r"Collected : (\d+)", done.stderr)
+        totals.append(int(total))
+    return (totals[1] - totals[0]) // 2_000
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", type=int, default=4096, help="bytes of an object (default: 4096)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--instructions", action="store_true", help="count them, with callgrind")
+    parser.add_argument(
+        "--only", nargs=2, metavar=("WAY", "COUNT"), help="so many gets or appends, no figures"
+    )
     arguments = parser.parse_args()
+    if arguments.only:
+        with tempfile.TemporaryDirectory() as folder:
+            Bench(Path(folder), arguments.size, needle_count=400).repeat(
+                arguments.only[0], int(arguments.only[1])
+            )
+        return
+    if arguments.instructions:
+        counts = {way: count_instructions(way, arguments.size) for way in ("get", "append")}
+        if arguments.json:
+            print(json.dumps(counts, indent=2))
+        else:
+            print(f"a whole GET of {arguments.size} bytes: {counts['get']:,} instructions in user space")
+            print(f"appending a needle of {arguments.size} bytes: {counts['append']:,}")
+        return
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), arguments.size)
         get = bench.get_steps()
