@@ -33,7 +33,7 @@ BATCH_MAX = 500  # keys of one LocateObjects
 GRANT_MARGIN_S = 5.0
 RESTART_S = 6.0  # a little longer than the master says that a disk may be back soon
 RESTART_POLL_S = 0.05
-# Of gets that share a request: beyond these sizes a copy and a wait for others cost more than a request does.
+# Of gets that share a request: larger objects gain less, and would make small ones wait for their bytes.
 SHARED_SIZE_MAX = 64 * 1024
 SHARED_BYTES_MAX = 1024 * 1024
 SHARED_COUNT_MAX = 128

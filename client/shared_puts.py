@@ -28,7 +28,7 @@ from transport.messages import ObjectWritten
 
 LANES = 3  # requests of a bucket under way: one comes in, one is synced, one is committed (measured: 1 to 4)
 LANE_S = 0.25  # many times what a request takes; others go past one that takes longer
-SHARED_SIZE_MAX = 64 * 1024  # above it, a copy and a wait for others cost more than a request does
+SHARED_SIZE_MAX = 64 * 1024  # larger ones gain less, and would make small ones wait for their bytes
 SHARED_BYTES_MAX = 1024 * 1024  # of one request
 SHARED_COUNT_MAX = 256
 
