@@ -28,7 +28,7 @@ from pathlib import Path
 import trio
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # runs from any checkout
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]  # runs from any checkout
 
 from bench.one_master import (  # noqa: E402
     ASK_S,
@@ -46,6 +46,7 @@ from bench.one_master import (  # noqa: E402
     progress_bar,
     running_master,
 )
+from harness import free_port_base  # noqa: E402
 from transport.links import Link  # noqa: E402
 from transport.messages import (  # noqa: E402
     Answer,
@@ -66,7 +67,6 @@ from transport.messages import (  # noqa: E402
 
 VOLUMES = 2
 SETTLE_S = 0.3  # between two kinds of work: what the first one left to do must not count for the second
-PORT = 17_400
 
 
 @dataclass(frozen=True)
@@ -242,12 +242,12 @@ def main(argv: list[str] | None = None) -> int:
         ExitStack() as stack,
     ):
         masters = {}
-        for number, (name, checkout) in enumerate(checkouts.items()):
+        for name, checkout in checkouts.items():
             data = Path(directory) / name
             progress = progress_bar(arguments.objects)
             root = make_catalog(data, arguments.objects, volumes=VOLUMES, progress=progress)
             masters[name] = stack.enter_context(
-                running_master(data, root, checkout=checkout, port=PORT + 10 * number)
+                running_master(data, root, checkout=checkout, port=free_port_base())
             )
         figures = trio.run(run, masters, arguments)
     if arguments.json:
