@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -160,14 +160,20 @@ class OneMaster:
 
 
 @contextmanager
-def running_master(data: Path, root: ApiKey, *, checkout: Path, port: int) -> Iterator[OneMaster]:
-    """Run the master of a checkout of the code on a folder that `make_catalog` made."""
+def running_master(
+    data: Path, root: ApiKey, *, checkout: Path, port: int, settings: Mapping[str, str] | None = None
+) -> Iterator[OneMaster]:
+    """Run the master of a checkout of the code on a folder that `make_catalog` made.
+
+    Args:
+        settings: variables of the environment, as docs/settings.md names them.
+    """
     command = [sys.executable, "-m", "actors.master", "--data", str(data), "--json", "--stop-with-parent"]
     command += ["--port", str(port), "--http-port", str(port + HTTP_OFFSET), "--log-level", "error"]
     process = subprocess.Popen(
         command,
         cwd=checkout,
-        env={**os.environ, "PYTHONPATH": str(checkout)},
+        env={**os.environ, "PYTHONPATH": str(checkout), **(settings or {})},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -207,9 +213,9 @@ def client_of(master: OneMaster) -> Link:
     return master.link("client", greet=greet)
 
 
-def disk_of(master: OneMaster, volume_id: int, used_id_max: int) -> Link:
-    """A volume actor of one volume that has room without end and obeys at once."""
-    report = VolumeReport(
+def report_of(volume_id: int, used_id_max: int) -> VolumeReport:
+    """The figures of a volume that has room without end."""
+    return VolumeReport(
         volume_id=volume_id,
         uuid=f"uuid-{volume_id}",
         generation=1,
@@ -222,6 +228,11 @@ def disk_of(master: OneMaster, volume_id: int, used_id_max: int) -> Link:
         stamp_max=0,
         created_ms=CREATED_MS,
     )
+
+
+def disk_of(master: OneMaster, volume_id: int, used_id_max: int) -> Link:
+    """A volume actor of one volume that has room without end and obeys at once."""
+    report = report_of(volume_id, used_id_max)
 
     async def greet(link: Link) -> None:
         register = Register(
