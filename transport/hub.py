@@ -75,6 +75,7 @@ class HubLimits:
     peer_in_flight: int = 5_000  # requests of one peer in work: nobody uses up what is there for all
     queue: int = 10_000  # messages that wait in libzmq, per peer and direction
     sweep_s: float = 0.25
+    probe_every: int = 4  # sweeps: how often a peer is probed that says nothing and that no event named
     stall_s: float = 10.0  # a peer whose queue stays full for this long is disconnected
     heartbeat_interval_ms: int = 1000
     heartbeat_timeout_ms: int = 3000
@@ -108,7 +109,7 @@ class Peer:
         self._descriptor = descriptor
         self._generation = hub._generations.get(descriptor, 0)
         self._connection = connection_name(descriptor)
-        self._is_fresh = True  # heard from since the last sweep
+        self._silent_count = 0  # sweeps since it was heard from
         self._stalled_at: float | None = None
         self._is_accused = False  # a warning about it was logged
         self._conversation = Conversation(incarnation=hub.incarnation, send=partial(hub._send, self))
@@ -264,7 +265,7 @@ class Hub:
                 )
             return True
         if peer is not None:
-            peer._is_fresh = True
+            peer._silent_count = 0
             if is_whole:
                 self._hear(peer, frame.buffer)
             else:
@@ -416,10 +417,17 @@ class Hub:
             peers = list(self._peers.values())
             for start in range(0, len(peers), 256):
                 some = peers[start : start + 256]
-                # Whoever spoke since the last sweep is there, as far as anybody can know yet.
-                self._probe([peer for peer in some if not peer._is_fresh or peer._stalled_at is not None])
                 for peer in some:
-                    peer._is_fresh = False
+                    peer._silent_count += 1
+                # Whoever spoke a moment ago is there, as far as anybody can know yet.  A probe wakes both
+                # ends, so where nothing happens there are few: they are most of what an idle store does.
+                self._probe(
+                    [
+                        peer
+                        for peer in some
+                        if peer._silent_count % self._limits.probe_every == 0 or peer._stalled_at is not None
+                    ]
+                )
                 await trio.lowlevel.checkpoint()
 
     def _shut_floods(self) -> None:

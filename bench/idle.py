@@ -1,0 +1,98 @@
+"""Idle: what a store that nobody uses spends of the processor.
+
+    python bench/idle.py [--volumes N] [--objects N] [--seconds S] [--json]
+
+A store of real processes gets some objects, is left alone, and is then watched: user and system time of each
+actor, in percent of one core, and how often its threads were woken.  Goal: all actors together under 1 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import trio
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]  # runs from any checkout
+
+import client  # noqa: E402
+from bench.one_master import cpu_s  # noqa: E402
+from harness import RunningStore  # noqa: E402
+
+CALM_S = 10.0  # after the last request: what it leaves to do is done by then
+GOAL_PERCENT = 1.0
+
+Figures = dict[str, dict[str, float]]
+
+
+async def fill(store: RunningStore, object_count: int) -> None:
+    async with client.connect(store.profile) as warehouse:
+        bucket = await warehouse.create_bucket("idle")
+        async for result in bucket.put_many((f"object-{n:06}", b"x" * 4096) for n in range(object_count)):
+            if result.error is not None:
+                raise result.error
+
+
+def switches(pid: int) -> dict[str, int]:
+    """How often each thread of a process gave the processor up to wait for something."""
+    counts = {}
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        for line in status.read_text().splitlines():
+            if line.startswith("voluntary_ctxt_switches:"):
+                counts[status.parent.name] = int(line.split()[1])
+    return counts
+
+
+def watch(pids: dict[str, int], seconds: float) -> Figures:
+    before = {name: (cpu_s(pid), switches(pid)) for name, pid in pids.items()}
+    started = time.monotonic()
+    time.sleep(seconds)
+    elapsed = time.monotonic() - started
+    figures = {}
+    for name, pid in pids.items():
+        spent, counts = before[name]
+        woken = sum(count - counts.get(thread, 0) for thread, count in switches(pid).items())
+        figures[name] = {
+            "percent": round((cpu_s(pid) - spent) / elapsed * 100, 3),
+            "wakeups_per_s": round(woken / elapsed, 1),
+        }
+    figures["all"] = {
+        what: round(sum(values[what] for values in figures.values()), 3)
+        for what in ("percent", "wakeups_per_s")
+    }
+    return figures
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--volumes", type=int, default=1, help="volume actors, each with its compactor")
+    parser.add_argument("--objects", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args(argv)
+    with (
+        tempfile.TemporaryDirectory(prefix="warehouse-idle-") as folder,
+        RunningStore(Path(folder) / "store", volumes=arguments.volumes) as store,
+    ):
+        trio.run(fill, store, arguments.objects)
+        time.sleep(CALM_S)
+        figures = watch({"cluster": store.pid, **store.pids()}, arguments.seconds)
+    if arguments.json:
+        print(json.dumps(figures))
+        return 0
+    print("              % of a core   wake-ups a second")
+    for name, values in figures.items():
+        print(f"{name:14}{values['percent']:11.3f} {values['wakeups_per_s']:19.1f}")
+    print(f"goal: all together under {GOAL_PERCENT:.0f} %")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
