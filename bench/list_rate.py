@@ -42,6 +42,7 @@ from bench.one_master import (  # noqa: E402
     make_catalog,
     progress_bar,
     running_master,
+    until_quiet,
 )
 from catalog.store import Catalog  # noqa: E402
 from transport.messages import DeleteObjects, Listing, ListObjects  # noqa: E402
@@ -120,6 +121,7 @@ async def timed(ask: Callable[[], Awaitable[int]], count: int, pid: int) -> dict
 
 async def at_the_master(master: OneMaster, wanted: dict[str, Place], count: int) -> Figures:
     figures: Figures = {}
+    await until_quiet(master.pid)
     async with connected(client_of(master)) as link, client.connect(master.profile) as warehouse:
         bucket = warehouse.bucket(BUCKET)
 

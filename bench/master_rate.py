@@ -90,7 +90,8 @@ class Asker:
         self._next_needle = itertools.count(1 + object_count // VOLUMES + 1)
         self._next_stamp = itertools.count()
         self._next_key = itertools.count(object_count)
-        self._deletable = itertools.count(object_count)  # what was put is deleted in the same order
+        # The first half stays there for the others; behind the second is what was put meanwhile.
+        self._deletable = itertools.count(object_count // 2)
 
     async def ask(self, request: Request) -> Answer:
         return await self._client.request(request, timeout_s=ASK_S)
@@ -125,7 +126,7 @@ class Asker:
         return [key_of(next(self._next_key)) for _ in range(count)]
 
     def known_keys(self, count: int) -> list[str]:
-        return [key_of(number) for number in self._random.sample(range(self._object_count), count)]
+        return [key_of(number) for number in self._random.sample(range(self._object_count // 2), count)]
 
     async def lease(self) -> int:
         answer = await self.ask(LeaseNeedles(bucket=BUCKET, needle_count=256, byte_count=1 << 20))
@@ -145,7 +146,7 @@ class Asker:
         return 1
 
     async def list(self, count: int, *, with_locations: bool = False) -> int:
-        after = f"folder-{self._random.randrange(FOLDERS // 2):04}"
+        after = f"folder-{self._random.randrange(FOLDERS // 10):04}"
         request = ListObjects(bucket=BUCKET, after=after, limit=count, with_locations=with_locations)
         answer = await self.ask(request)
         assert isinstance(answer, Listing)

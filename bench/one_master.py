@@ -48,6 +48,7 @@ CREATED_MS = 1_700_000_000_000
 NEEDLE_IDS = 1 << 31  # reserved beforehand, so that no reservation falls into a round
 CAPACITY = 1 << 50
 ASK_S = 60.0
+QUIET_S = 1.0
 HTTP_OFFSET = 1
 
 
@@ -189,6 +190,15 @@ def running_master(
     finally:
         process.terminate()
         process.communicate()  # also closes what leads there
+
+
+async def until_quiet(pid: int) -> None:
+    """Wait until a master has done what it does at its start: it recounts its catalog."""
+    while True:
+        before = cpu_s(pid)
+        await trio.sleep(QUIET_S)
+        if cpu_s(pid) - before < 0.05 * QUIET_S:
+            return
 
 
 @asynccontextmanager
