@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 AFTER_FAILURE_S = 1.0
+THREAD_NAME = "catalog writer"
 BATCH_MAX = 1000  # requests in one transaction: bounds how long the first of them waits for the last
 
 
@@ -97,7 +98,10 @@ class CatalogWriter:
             async with trio.open_nursery() as nursery:
                 # Not abandoned on cancel, so that no thread still writes when the catalog is closed.
                 write = partial(self._write_for_ever, trio.lowlevel.current_trio_token(), nursery)
-                nursery.start_soon(partial(trio.to_thread.run_sync, write, limiter=trio.CapacityLimiter(1)))
+                limiter = trio.CapacityLimiter(1)
+                nursery.start_soon(
+                    partial(trio.to_thread.run_sync, thread_name=THREAD_NAME, limiter=limiter), write
+                )
                 try:
                     if self._has_purging_to_do():
                         self._wanted.set()
