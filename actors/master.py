@@ -46,6 +46,7 @@ from auth.rights import EVERYTHING, Permission, Rights
 from auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
 from catalog.names import check_bucket_name, check_key, check_metadata
 from catalog.placement import choose_volumes
+from catalog.rows import CONTENT_TYPE_DEFAULT
 from catalog.store import BucketRow, Catalog, ObjectRow, Transaction, UploadRow
 from catalog.writer import CatalogWriter
 from conf.join import Join
@@ -1134,7 +1135,7 @@ def _object_info(row: ObjectRow, chunks: list[Chunk] | None = None) -> ObjectInf
         size=row.size,
         etag=row.etag,
         created_ms=row.created_ms,
-        content_type=row.content_type or "application/octet-stream",
+        content_type=row.content_type or CONTENT_TYPE_DEFAULT,
         metadata=row.metadata,
         chunk_count=row.chunk_count,
         chunks=chunks or [],

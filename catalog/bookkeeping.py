@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from catalog.graves import Graves
-from catalog.rows import OBJECT_COLUMNS, CommitResult, ObjectRow, pack_map
+from catalog.rows import OBJECT_COLUMNS, CommitResult, ObjectRow, pack_content_type, pack_map
 from errors import (
     BadRequest,
     NeedleExists,
@@ -182,7 +182,8 @@ class Bookkeeping:
         if if_match is not None or if_none_match is not None:
             _require_conditions(if_match, if_none_match, current)
         metadata = pack_map(row.metadata) if row.metadata else None
-        version = (row.size, row.stamp, row.created_ms, row.content_type, row.volume_id, row.needle_id)
+        content_type = pack_content_type(row.content_type)
+        version = (row.size, row.stamp, row.created_ms, content_type, row.volume_id, row.needle_id)
         rest = (row.crc, row.chunk_count, row.upload_id, metadata)
         if current is None:
             bound = self._graves.bound(row.bucket_id, row.key)

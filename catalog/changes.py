@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from catalog.bookkeeping import INSERT_NEW, WAS_COMMITTED, condition_names
 from catalog.names import check_bucket_name
 from catalog.registry import Registry
-from catalog.rows import BucketRow, CommitResult, ObjectRow, pack_map, unpack_map
+from catalog.rows import BucketRow, CommitResult, ObjectRow, pack_content_type, pack_map, unpack_map
 from catalog.upkeep import Upkeep
 from catalog.uploads import STAMP_MS_SHIFT, Uploads
 from errors import (
@@ -155,7 +155,7 @@ class Transaction(Uploads, Registry, Upkeep):
             needle.size,
             stamp,
             needle.created_ms,
-            needle.content_type,
+            pack_content_type(needle.content_type),
             needle.volume_id,
             needle.needle_id,
             needle.crc,

@@ -35,6 +35,7 @@ from catalog.rows import (
     ChunkRow,
     ObjectRow,
     api_key_columns,
+    pack_content_type,
     pack_map,
 )
 from catalog.schema import bring_up_to_date
@@ -181,7 +182,8 @@ class NewCatalog:
         """Fastest in the order of bucket id and key."""
         self.see_stamp(row.stamp)
         packed = pack_map(row.metadata) if row.metadata else None
-        self._write(_INSERT_OBJECT, (*msgspec.structs.astuple(row)[:11], packed))
+        values = msgspec.structs.astuple(row)
+        self._write(_INSERT_OBJECT, (*values[:5], pack_content_type(row.content_type), *values[6:11], packed))
 
     def add_chunk(self, upload_id: int, chunk: ChunkRow) -> None:
         """A chunk of an object that has several; `upload_id` is that of the object's row."""

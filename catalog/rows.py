@@ -29,13 +29,21 @@ class BucketRow(msgspec.Struct, frozen=True):
 BUCKET_COLUMNS = "id, name, created_ms, object_count, byte_count"
 
 
+# What most objects are, as far as anybody has said.  It is stored as NULL, for it would be a sixth of a row.
+CONTENT_TYPE_DEFAULT = "application/octet-stream"
+
+
+def pack_content_type(content_type: str | None) -> str | None:
+    return None if content_type == CONTENT_TYPE_DEFAULT else content_type
+
+
 class ObjectRow(msgspec.Struct, frozen=True, gc=False):
     bucket_id: int
     key: str
     size: int
     stamp: int
     created_ms: int
-    content_type: str | None
+    content_type: str | None  # None: the default
     volume_id: int  # of the first chunk, like the next two
     needle_id: int
     crc: int

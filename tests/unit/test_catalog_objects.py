@@ -206,6 +206,16 @@ def test_a_bucket_and_one_of_its_objects_are_found_at_one_go(kit):
         kit.catalog.bucket_and_object("videos", "a")
 
 
+def test_the_default_content_type_takes_no_room(kit):
+    bucket_id = kit.bucket()
+    kit.put(bucket_id, "a", content_type="application/octet-stream")
+    assert kit.catalog.object(bucket_id, "a").content_type is None
+    kit.put(bucket_id, "a", content_type="text/plain", at=2)
+    assert kit.catalog.object(bucket_id, "a").content_type == "text/plain"
+    kit.put(bucket_id, "a", content_type="application/octet-stream", at=3)
+    assert kit.catalog.object(bucket_id, "a").content_type is None
+
+
 def test_metadata_of_one_row_is_not_shared_with_another(kit):
     bucket_id = kit.bucket()
     kit.put(bucket_id, "a")
