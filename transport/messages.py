@@ -107,7 +107,7 @@ class Buckets(Message, frozen=True, tag="buckets"):
 # --- objects --------------------------------------------------------------------------------------
 
 
-class Chunk(msgspec.Struct, frozen=True, array_like=True):
+class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where one piece of an object's bytes is, and what they must add up to."""
 
     volume_id: int
@@ -116,7 +116,8 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True):
     crc: int
 
 
-class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+# Values that lead to no others, a thousand in a page: the collector need not look at them.
+class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     key: str
     size: int
     etag: str
