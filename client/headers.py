@@ -24,6 +24,7 @@ Header = tuple[str, str]
 
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 CONTENT_TYPE_SIZE_MAX = 255
+CONDITION_SIZE_MAX = 1024  # more than thirty ETags
 FAILURE_SIZE_MAX = 64 * 1024  # of an answer that says what went wrong
 
 # The table that comes with Python and nothing from this machine's /etc: one name, one type, everywhere.
@@ -142,6 +143,8 @@ def check_condition(etag: str | None) -> str | None:
     bare = etag.strip().strip('"')
     if not bare or '"' in bare or not _is_header_text(bare):
         raise BadRequest(f"a condition is an ETag or '*', not {etag!r}")
+    if len(bare) > CONDITION_SIZE_MAX:  # in a batch it would take the puts behind it along
+        raise BadRequest(f"a condition has at most {CONDITION_SIZE_MAX} characters, this one has {len(bare)}")
     return bare
 
 

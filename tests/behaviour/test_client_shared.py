@@ -9,7 +9,15 @@ import trio
 
 import client
 from client import control
-from errors import DataDamaged, NoSuchBucket, NoSuchObject, PreconditionFailed, StoreError, WriteFailed
+from errors import (
+    BadRequest,
+    DataDamaged,
+    NoSuchBucket,
+    NoSuchObject,
+    PreconditionFailed,
+    StoreError,
+    WriteFailed,
+)
 from fake_store import FakeStore, fake_store
 from transport.messages import SettleNeedle
 
@@ -123,6 +131,25 @@ async def test_a_condition_that_fails_fails_one_put_alone(store: FakeStore, phot
     assert refused == ["taken"]
     assert {*store.buckets["photos"]} == {"a", "b", "c", "taken"}
     assert await photos.get("taken") == b"first"
+
+
+async def test_a_condition_without_end_is_refused_to_one_put_alone(
+    store: FakeStore, photos: client.Bucket
+) -> None:
+    refused: list[str] = []
+
+    async def put(key: str, condition: str | None = None) -> None:
+        try:
+            await photos.put(key, b"x", if_none_match=condition)
+        except BadRequest:
+            refused.append(key)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(put, "bad", "x" * 40_000)
+        for number in range(9):
+            nursery.start_soon(put, f"good {number}")
+    assert refused == ["bad"]
+    assert len(store.buckets["photos"]) == 9
 
 
 async def test_a_missing_bucket_is_told_to_each(warehouse: client.Warehouse) -> None:
