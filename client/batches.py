@@ -64,7 +64,7 @@ class PutSlot(Slot[PutResult]):
 
     def __init__(self, key: str, data: Bytes, options: PutOptions | None) -> None:
         super().__init__()
-        self.key = key
+        self.key = str.__str__(key)  # as in `put_options`
         self.data = data
         self.options = options
         self.crc = 0

@@ -107,6 +107,7 @@ def put_options(
     if_none_match: str | None,
 ) -> PutOptions:
     """What goes with the bytes of a put, checked before anything is sent."""
+    plain = str.__str__  # msgpack takes no subclass, and what it refuses it would refuse to a whole batch
     names_size = key_size(key)
     if content_type is None:
         content_type = guess_content_type(key)
@@ -116,8 +117,8 @@ def put_options(
     if metadata:
         names_size += check_metadata(metadata)
     return PutOptions(
-        content_type=content_type,
-        metadata=metadata or {},
+        content_type=plain(content_type),
+        metadata={plain(name): plain(value) for name, value in metadata.items()} if metadata else {},
         if_match=check_condition(if_match),
         if_none_match=check_condition(if_none_match),
         names_size=names_size,

@@ -115,6 +115,7 @@ class Locator:
 
     async def _answer(self, key: str, *, wants_data: bool) -> tuple[Located, bytes | None]:
         key_size(key)
+        key = str.__str__(key)  # msgpack takes no subclass, and others share the question
         deadline = trio.current_time() + RESTART_S
         located, data = await self._answer_once(key, wants_data)
         while located.is_back_soon and trio.current_time() < deadline:

@@ -152,6 +152,22 @@ async def test_a_condition_without_end_is_refused_to_one_put_alone(
     assert len(store.buckets["photos"]) == 9
 
 
+async def test_text_of_other_types_than_str_harms_nobody(store: FakeStore, photos: client.Bucket) -> None:
+    class Name(str):  # as NumPy's, or a StrEnum
+        __slots__ = ()
+
+    async def put(number: int) -> None:
+        await photos.put(
+            Name(f"{number}"), b"x", content_type=Name("text/plain"), metadata={Name("a"): Name("b")}
+        )
+
+    async with trio.open_nursery() as nursery:
+        for number in range(10):
+            nursery.start_soon(put, number)
+    keys: list[str] = [Name(f"{number}") for number in range(10)]
+    assert await get_at_once(photos, keys) == dict.fromkeys(keys, b"x")
+
+
 async def test_a_missing_bucket_is_told_to_each(warehouse: client.Warehouse) -> None:
     outcomes = await put_at_once(warehouse.bucket("nowhere"), 10)
     assert len(outcomes) == 10
