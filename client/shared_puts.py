@@ -10,11 +10,12 @@ does not wait for anybody.  The volume syncs, and the master commits, for all of
         several      one batch, in a task of its own
 
 What holds for a put holds here: it returns when the object is stored, and cancelling it leaves it stored or
-not stored, for ever.
+not stored, for ever.  When the client is closed, whoever waits is told so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 import trio
@@ -22,7 +23,7 @@ import trio
 from client.batches import Bytes, PutSender, PutSlot
 from client.headers import PutOptions
 from client.puts import SETTLE_S, BucketWriter
-from errors import StoreError
+from errors import LinkDown, OutcomeUnknown, StoreError
 from transport.http_client import HttpPool
 from transport.messages import ObjectWritten
 
@@ -47,6 +48,18 @@ def _let_go(slot: PutSlot) -> None:
     slot.decided.set()
 
 
+def _end(slots: Sequence[_SharedSlot]) -> None:
+    """Let go of those that have no result, and will get none any more."""
+    for slot in slots:
+        if slot.is_done:
+            continue
+        if slot.ticket is None:
+            slot.fail(LinkDown(f"the client was closed before {slot.key!r} was sent"))
+        else:
+            slot.fail(OutcomeUnknown(f"the client was closed while {slot.key!r} was under way"))
+        _let_go(slot)
+
+
 class SharedPuts:
     """The small puts of one bucket."""
 
@@ -59,6 +72,7 @@ class SharedPuts:
         self._last_lane = 0
         self._is_gathering = False
         self._is_watching = False
+        self._has_ended = False  # a task of ours was cancelled: the client is being closed
 
     async def put(self, key: str, data: Bytes, options: PutOptions) -> ObjectWritten:
         """Store at most `Control.small_max` bytes under a key; raises as `BucketWriter.put`."""
@@ -106,6 +120,10 @@ class SharedPuts:
 
     def _send_off(self) -> None:
         """Send what waits, as one request, if a lane is free."""
+        if self._has_ended or self._nursery.cancel_scope.cancel_called:
+            waiting, self._waiting = self._waiting, []
+            _end(waiting)
+            return
         if self._waiting and len(self._lanes) < LANES:
             lane = self._last_lane = self._last_lane + 1
             self._lanes[lane] = trio.current_time()
@@ -132,6 +150,10 @@ class SharedPuts:
                 begun_s = trio.current_time() - LANE_S
                 for lane in [lane for lane, since_s in self._lanes.items() if since_s < begun_s]:
                     self._leave(lane)
+        except trio.Cancelled:
+            self._has_ended = True
+            self._send_off()
+            raise
         finally:
             self._is_watching = False
 
@@ -148,5 +170,9 @@ class SharedPuts:
     async def _send(self, slots: list[_SharedSlot], lane: int) -> None:
         try:
             await self._sender.put_all([*slots])
+        except trio.Cancelled:
+            self._has_ended = True
+            raise
         finally:
+            _end(slots)
             self._leave(lane)

@@ -12,8 +12,10 @@ from client import control
 from errors import (
     BadRequest,
     DataDamaged,
+    LinkDown,
     NoSuchBucket,
     NoSuchObject,
+    OutcomeUnknown,
     PreconditionFailed,
     StoreError,
     WriteFailed,
@@ -270,6 +272,24 @@ async def test_a_volume_that_is_stuck_does_not_keep_the_puts_to_others_waiting(
     assert len(done) >= 8
     stored = store.buckets["photos"].values()
     assert {info.chunks[0].volume_id for info in stored} == {2}
+
+
+async def test_closing_the_client_ends_puts_that_other_tasks_wait_for(store: FakeStore) -> None:
+    outcomes: dict[str, str | StoreError] = {}
+    async with trio.open_nursery() as nursery:
+        async with client.connect(store.profile) as warehouse:
+            photos = warehouse.bucket("photos")
+            await put_at_once(photos, 1)
+            store.faults.put_delay_s = 30
+
+            async def put_all() -> None:
+                outcomes.update(await put_at_once(photos, 600))  # some are under way, and some wait
+
+            nursery.start_soon(put_all)
+            await trio.sleep(0.1)
+        nursery.cancel_scope.deadline = trio.current_time() + 5
+    assert len(outcomes) == 600
+    assert all(isinstance(outcome, LinkDown | OutcomeUnknown) for outcome in outcomes.values())
 
 
 # --- gets -----------------------------------------------------------------------------------------
