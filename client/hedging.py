@@ -94,10 +94,12 @@ class _Race:
 
     async def run_second(self) -> None:
         assert self.second is not None
-        with self.second, suppress(StoreError):  # the first may still be answered, and tells why if it is not
-            self.answer = await self.ask()
-            self.first.cancel()
-        self.second_ended.set()
+        try:
+            with self.second, suppress(StoreError):  # the first may be answered yet, and else tells why not
+                self.answer = await self.ask()
+                self.first.cancel()
+        finally:
+            self.second_ended.set()
 
 
 class HedgedReads:

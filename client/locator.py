@@ -22,7 +22,7 @@ from crc32c import crc32c
 from client.control import Control
 from client.headers import FAILURE_SIZE_MAX, Header, key_size, read_failure
 from client.hedging import HedgedReads
-from errors import BadRequest, NoSuchObject, StoreError, VolumeOffline
+from errors import BadRequest, LinkDown, NoSuchObject, StoreError, VolumeOffline
 from transport.batches import FRAME, GET_ROUTE, STATE_OK, encode_ids, read_frames
 from transport.http_client import HttpPool
 from transport.messages import Chunk, LocateObjects, ObjectInfo, ObjectsLocated, ReadGrant
@@ -138,10 +138,18 @@ class Locator:
 
     async def _ask_until_quiet(self) -> None:
         # A task of its own: whoever asked may be cancelled, and the others still want their answer.
+        batch: list[_Question] = []
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
                 await self._ask(batch)
+        except BaseException:
+            rest, self._waiting = [*batch, *self._waiting], []
+            for question in rest:
+                if not question.answered.is_set() and question.located is None:
+                    question.error = LinkDown("the client was closed before the master answered")
+                    question.answered.set()
+            raise
         finally:
             self._is_asking = False
 

@@ -7,12 +7,13 @@ from contextlib import suppress
 
 import pytest
 import trio
+import trio.testing
 
 import client
-from client.hedging import LEARN_COUNT, HedgedReads
-from errors import LinkDown, NeedleCorrupt, NoSuchObject
+from client.hedging import LEARN_COUNT, HedgedReads, _Race
+from errors import LinkDown, NeedleCorrupt, NoSuchObject, StoreError
 from fake_store import FakeStore, fake_store
-from transport.http_client import HttpPool
+from transport.http_client import Answer, HttpPool
 
 PATIENCE_S = 5.0  # so late is an answer that must not be waited for
 
@@ -185,3 +186,39 @@ async def test_when_both_fail_the_failure_leaves_plain() -> None:
     server = SlowServer(0, 1, hangs_up=True)
     assert isinstance(await race(server, release_after_s=0.2), LinkDown)
     assert server.connection_count == 2
+
+
+async def test_when_the_first_failed_and_the_client_is_closed_nobody_waits_for_the_second() -> None:
+    first_fails = trio.Event()
+    ask_count = 0
+
+    async def ask() -> Answer:
+        nonlocal ask_count
+        ask_count += 1
+        if ask_count == 1:
+            await first_fails.wait()
+            raise LinkDown("hung up")
+        await trio.sleep_forever()
+        raise AssertionError
+
+    failures: list[StoreError] = []
+
+    async def run_first() -> None:
+        try:
+            await race.run_first()
+        except StoreError as error:
+            failures.append(error)
+
+    race = _Race(ask, 0.0)
+    async with trio.open_nursery() as reader:
+        reader.start_soon(run_first)
+        await trio.testing.wait_all_tasks_blocked()
+        async with trio.open_nursery() as of_client:
+            race.second = trio.CancelScope()
+            of_client.start_soon(race.run_second)
+            await trio.testing.wait_all_tasks_blocked()
+            first_fails.set()
+            await trio.testing.wait_all_tasks_blocked()
+            of_client.cancel_scope.cancel()
+        reader.cancel_scope.deadline = trio.current_time() + PATIENCE_S
+    assert [error.message for error in failures] == ["hung up"]

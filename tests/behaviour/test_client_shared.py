@@ -350,3 +350,23 @@ async def test_a_get_that_is_cancelled_leaves_the_others(store: FakeStore, photo
         await get_at_once(photos, keys)
     assert scope.cancelled_caught
     assert await get_at_once(photos, keys) == {key: key.encode() * 100 for key in keys}
+
+
+async def test_closing_the_client_ends_gets_that_other_tasks_wait_for(store: FakeStore) -> None:
+    outcomes: dict[str, bytes | StoreError] = {}
+    async with trio.open_nursery() as nursery:
+        async with client.connect(store.profile) as warehouse:
+            photos = warehouse.bucket("photos")
+            keys = [*await put_at_once(photos, 20)]
+            store.faults.locate_delay_s = 30
+
+            async def get_all(some: list[str]) -> None:
+                outcomes.update(await get_at_once(photos, some))
+
+            nursery.start_soon(get_all, keys[:10])
+            await trio.sleep(0.1)
+            nursery.start_soon(get_all, keys[10:])  # their question waits for the answer to the first
+            await trio.sleep(0.1)
+        nursery.cancel_scope.deadline = trio.current_time() + 5
+    assert len(outcomes) == 20
+    assert all(isinstance(outcome, LinkDown) for outcome in outcomes.values())
