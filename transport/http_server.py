@@ -309,13 +309,21 @@ class HttpServer:
         while True:
             shared.look_at_clocks()
             for connection in list(self._connections):
-                connection.wake_if_overdue()
-                if not connection.is_busy and connection.is_head_overdue:
-                    if connection.is_idle:
-                        self._close(connection)
-                    else:
-                        nursery.start_soon(self._time_out, connection)
+                self._end_if_overdue(connection, nursery)
             await trio.sleep(shared.limits.sweep_s())
+
+    def _end_if_overdue(self, connection: Connection, nursery: trio.Nursery) -> None:
+        connection.wake_if_overdue()
+        if connection.is_busy or not connection.is_head_overdue:
+            return
+        if connection.is_idle:
+            self._close(connection)
+        else:
+            # From now on, and not only when that task begins: the leader may run before it.
+            connection.is_busy = True
+            connection.stop_waiting()
+            self._crew.unwatch(connection)
+            nursery.start_soon(self._time_out, connection)
 
     # --- accepting --------------------------------------------------------------------------------
 
@@ -367,6 +375,7 @@ class HttpServer:
         elif self._refusing < REFUSED_AT_ONCE_MAX:
             self._connections.add(connection)
             self._refusing += 1
+            connection.is_busy = True
             nursery.start_soon(self._turn_away, connection)
         else:
             connection.close()
@@ -419,9 +428,6 @@ class HttpServer:
 
     async def _time_out(self, connection: Connection) -> None:
         """End a connection on which the rest of a head did not come."""
-        connection.is_busy = True
-        connection.stop_waiting()
-        self._crew.unwatch(connection)
         error = RequestTimeout("the request head was not complete in time")
         try:
             await _refuse_unread(Exchange(connection, self._shared), connection, self._shared, error)

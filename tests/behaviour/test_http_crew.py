@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import trio
-from http_harness import RECEIVE_S, echo, receive_until, serving, split_answers
+from http_harness import GOOD, RECEIVE_S, echo, receive_all, receive_until, serving, split_answers
 
 from transport.http_crew import FOLLOWERS_MAX
-from transport.http_server import Exchange
+from transport.http_server import Exchange, HttpLimits
 
 ASK = b"GET /now HTTP/1.1\r\nHost: a\r\n\r\n"
 WAIT = b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -121,3 +122,48 @@ async def test_a_client_that_leaves_while_it_waits_is_let_go_and_costs_no_time()
         gate.opened.set()
         await served.wait_until_idle()
         await served.assert_alive()
+
+
+async def test_a_head_that_ends_just_when_it_is_overdue_is_answered_once():
+    begun_count = 0
+
+    async def slow(exchange: Exchange) -> None:
+        nonlocal begun_count
+        begun_count += 1
+        await trio.sleep(0.001)
+        await echo(exchange)
+
+    statuses = []
+    async with serving(slow) as served:
+        for _ in range(30):
+            stream = await served.connect()
+            await stream.send_all(GOOD[:-2])
+            with trio.fail_after(RECEIVE_S):
+                while not served.server.connection_count:
+                    await trio.sleep(0.001)
+                [connection] = served.server._connections
+                while connection.is_idle:
+                    await trio.sleep(0.001)
+            connection._read_since -= 1000
+            await stream.socket.send(GOOD[-2:])  # wakes the leader, and ...
+            served.server._end_if_overdue(connection, served.nursery)  # ... in either order, the sweeper
+            async with stream:
+                [answer] = split_answers(await receive_all(stream))
+            statuses.append(answer.status)
+            await served.wait_until_idle()
+    assert set(statuses) <= {200, 408}
+    assert begun_count == statuses.count(200), "none was served and refused"
+
+
+async def test_a_server_that_stops_while_it_turns_somebody_away_stops():
+    async with serving(echo, HttpLimits(connections=1)) as served:
+        first = await served.connect()
+        await first.send_all(ASK)
+        await receive_until(first, b"GET|/now||0|")
+        ours, theirs = socket.socketpair()
+        server = served.server
+        server._admit(theirs, served.nursery)
+        assert server.connection_count == 2
+        server.stop()
+        ours.close()
+        await first.aclose()
