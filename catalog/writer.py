@@ -66,6 +66,7 @@ class CatalogWriter:
         self._queue: list[_Request[Any]] = []
         self._wanted = trio.Event()
         self._is_closed = False
+        self._is_pausing = False  # a task of ours will try to purge again
         self._batches: SimpleQueue[list[_Request[Any]] | None] = SimpleQueue()  # to the thread; None ends it
         self._under_way: list[_Request[Any]] | None = None  # what the thread has now
 
@@ -132,12 +133,14 @@ class CatalogWriter:
         self._under_way = None
         if self._queue or (is_written and self._has_purging_to_do()):
             self._wanted.set()
-        elif not is_written and not self._is_closed:
+        elif not is_written and not self._is_closed and not self._is_pausing:
+            self._is_pausing = True
             nursery.start_soon(self._try_again)
 
     async def _try_again(self) -> None:
         """The disk was full, say: purging can wait for it to have room again."""
         await trio.sleep(AFTER_FAILURE_S)
+        self._is_pausing = False
         if self._has_purging_to_do():
             self._wanted.set()
 

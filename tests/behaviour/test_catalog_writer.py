@@ -215,6 +215,28 @@ async def test_a_full_disk_fails_everybody_in_it_and_passes(kit, catalog_writer)
     assert [row.name for row in kit.catalog.buckets()] == ["d"]
 
 
+async def test_on_a_full_disk_purging_waits_in_one_task_and_goes_on_by_itself(
+    kit, catalog_writer, monkeypatch
+):
+    monkeypatch.setattr(changes, "PURGE_AT_ONCE", 5)
+    monkeypatch.setattr(writer, "AFTER_FAILURE_S", 0.5)
+    bucket_id = kit.bucket()
+    for number in range(23):
+        kit.put(bucket_id, f"{number:02}")
+    kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(2)))
+    kit.catalog._writer = FailingCommit(kit.catalog._writer, sqlite3.SQLITE_FULL)
+    task_count = trio.lowlevel.current_statistics().tasks_living
+    for number in range(20):
+        with pytest.raises(DiskFull):
+            await fill(catalog_writer, f"b{number}")
+    assert trio.lowlevel.current_statistics().tasks_living <= task_count + 1
+    kit.catalog._writer.code = None
+    with trio.fail_after(10):
+        while kit.catalog.is_purge_left:
+            await trio.sleep(0.001)
+    assert len(kit.garbage()) == 23
+
+
 async def test_an_error_of_the_database_in_one_request_fails_the_transaction(kit, catalog_writer):
     # SQLite may have rolled everything back by itself, so the others cannot be believed to be there.
     def work(t):
