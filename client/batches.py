@@ -21,8 +21,8 @@ from client.control import back_off_s
 from client.flows import Batch, Flow, Slot
 from client.headers import FAILURE_SIZE_MAX, PutOptions, put_options, read_failure
 from client.leases import NEEDLE_OVERHEAD, Run, Ticket
-from client.puts import ATTEMPTS, SETTLE_S, BucketWriter, Verdict, judge
-from errors import Overloaded, StoreError, Unavailable, from_code
+from client.puts import ATTEMPTS, SETTLE_S, BucketWriter, Verdict, judge, without_answer
+from errors import BodyTooLarge, Overloaded, StoreError, Unavailable, from_code
 from transport.batches import PUT_ROUTE, PutHead, decode_outcomes, encode_put_head
 from transport.http_client import HttpPool
 from transport.messages import ObjectWritten
@@ -237,8 +237,9 @@ class PutSender:
                 failure = read_failure(status, body[:FAILURE_SIZE_MAX])
                 return [_again(failure) for _ in slots]
             outcomes = decode_outcomes(body, len(slots))
-        except Unavailable as error:
-            return [_again(error) for _ in slots]
+        except (Unavailable, BodyTooLarge) as error:
+            failure = without_answer(error)
+            return [_again(failure) for _ in slots]
         failures: list[StoreError | None] = []
         for slot, outcome in zip(slots, outcomes, strict=True):
             if isinstance(outcome.detail, int):

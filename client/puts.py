@@ -26,6 +26,7 @@ from client.control import Control, back_off_s
 from client.headers import FAILURE_SIZE_MAX, PutOptions, put_headers, read_failure, read_put_answer
 from client.leases import NEEDLE_OVERHEAD, LeasePool, Run, Ticket
 from errors import (
+    BodyTooLarge,
     ClusterFull,
     DeadlineExceeded,
     DiskFull,
@@ -91,6 +92,11 @@ def judge(error: StoreError) -> Verdict:
             return Verdict.UNCERTAIN
 
 
+def without_answer(error: Unavailable | BodyTooLarge) -> Unavailable:
+    """What a put calls it that no answer came; one that is too long to be read is none either."""
+    return error if isinstance(error, Unavailable) else Unavailable(error.message)
+
+
 class BucketWriter:
     """The small puts of one bucket."""
 
@@ -127,8 +133,8 @@ class BucketWriter:
                     answer = read_put_answer(body)
                     return ObjectWritten(etag=answer.etag, size=size, created_ms=answer.created_ms)
                 failure = read_failure(status, body)
-            except Unavailable as error:
-                failure = error
+            except (Unavailable, BodyTooLarge) as error:
+                failure = without_answer(error)
             except trio.Cancelled:
                 # It may be on its way still.  Settled now, it cannot overtake a later put of this key.
                 scope = trio.CancelScope(shield=True, deadline=trio.current_time() + SETTLE_S)

@@ -159,6 +159,7 @@ class Faults:
 
     put_dropped_before_commit: int = 0
     put_dropped_after_commit: int = 0
+    put_answer_endless: int = 0  # something on the way answers instead, at length
     put_error_before_commit: list[StoreError] = field(default_factory=list)
     put_error_after_commit: list[StoreError] = field(default_factory=list)
     put_garbled: int = 0  # the volume stores other bytes than were sent
@@ -621,6 +622,10 @@ class FakeStore:
             faults.put_dropped_after_commit -= 1
             await _hang_up(exchange)
             return
+        if faults.put_answer_endless:
+            faults.put_answer_endless -= 1
+            await exchange.respond(502, [], bytes(2 * 1024 * 1024))
+            return
         body = f'{{"etag":"{etag}","created_ms":{CREATED_MS}}}'.encode()
         await exchange.respond(201, [(b"ETag", f'"{etag}"'.encode())], body)
 
@@ -736,6 +741,10 @@ class FakeStore:
         if faults.put_dropped_after_commit:
             faults.put_dropped_after_commit -= 1
             await _hang_up(exchange)
+            return
+        if faults.put_answer_endless:
+            faults.put_answer_endless -= 1
+            await exchange.respond(502, [], bytes(2 * 1024 * 1024))
             return
         await exchange.respond(200, [], encode_outcomes(outcomes))
 

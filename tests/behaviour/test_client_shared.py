@@ -189,6 +189,20 @@ async def test_a_lost_answer_is_settled_for_each(
     assert len(store.committed) == 40, "nothing was applied twice"
 
 
+@pytest.mark.parametrize("count", [1, 10])
+async def test_an_answer_that_is_too_long_is_settled_like_one_that_was_lost(
+    store: FakeStore, photos: client.Bucket, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "BACK_OFF_S", 0.001)
+    await put_at_once(photos, 10)
+    store.faults.put_answer_endless = 1
+    outcomes = await put_at_once(photos, count, size=5)
+    assert all(isinstance(outcome, str) for outcome in outcomes.values())
+    assert store.faults.put_answer_endless == 0
+    for key, etag in outcomes.items():
+        assert store.buckets["photos"][key].etag == etag
+
+
 async def test_what_failed_in_passing_is_put_again(
     store: FakeStore, photos: client.Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
