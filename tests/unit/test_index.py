@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -277,12 +276,10 @@ def test_readers_in_other_threads_never_see_an_entry_older_than_one_that_was_wri
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
-    until = time.monotonic() + 0.5
-    while time.monotonic() < until:
+    for _ in range(100):
         index.put_many({100: entry(written + 1)})
         written += 1
     is_over.set()
     for reader in readers:
         reader.join()
-    assert written > 100
     assert not stale
