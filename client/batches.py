@@ -22,7 +22,7 @@ from client.flows import Batch, Flow, Slot
 from client.headers import FAILURE_SIZE_MAX, PutOptions, put_options, read_failure
 from client.leases import NEEDLE_OVERHEAD, Run, Ticket
 from client.puts import ATTEMPTS, SETTLE_S, BucketWriter, Verdict, judge, without_answer
-from errors import BodyTooLarge, Overloaded, StoreError, Unavailable, from_code
+from errors import BadRequest, BodyTooLarge, Overloaded, StoreError, Unavailable, from_code
 from transport.batches import PUT_ROUTE, PutHead, decode_outcomes, encode_put_head
 from transport.http_client import HttpPool
 from transport.messages import ObjectWritten
@@ -64,7 +64,8 @@ class PutSlot(Slot[PutResult]):
 
     def __init__(self, key: str, data: Bytes, options: PutOptions | None) -> None:
         super().__init__()
-        self.key = str.__str__(key)  # as in `put_options`
+        # As in `put_options`; what is no text at all has been refused, and is told as it was given.
+        self.key = str.__str__(key) if isinstance(key, str) else key
         self.data = data
         self.options = options
         self.crc = 0
@@ -101,8 +102,8 @@ class PutFlow(Flow[PutItem, PutSlot]):
     def take(self, item: PutItem) -> tuple[PutSlot, int]:
         put = item if isinstance(item, Put) else Put(*item)
         # A copy of what may change: the source may use its buffer again when it is asked for the next item.
-        data = put.data if isinstance(put.data, bytes) else bytes(memoryview(put.data))
         try:
+            data = put.data if isinstance(put.data, bytes) else _copy(put.data)
             options = put_options(put.key, put.content_type, put.metadata, put.if_match, put.if_none_match)
         except StoreError as error:
             slot = PutSlot(put.key, b"", None)
@@ -270,6 +271,15 @@ class PutSender:
         async with trio.open_nursery() as nursery:
             for position, slot in doubtful:
                 nursery.start_soon(settle, position, slot)
+
+
+def _copy(data: Bytes) -> bytes:
+    try:
+        return bytes(memoryview(data))
+    except TypeError:
+        raise BadRequest(
+            f"an item's data is bytes, a bytearray or a memoryview, not {type(data).__name__}"
+        ) from None
 
 
 def _encode(run: Run, slots: Sequence[PutSlot]) -> bytes:

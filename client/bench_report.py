@@ -59,6 +59,7 @@ class BenchReport:
                 TextColumn("{task.fields[now]}"),
                 console=self._console,
                 transient=True,
+                redirect_stdout=False,  # results go to standard output, which may be a file
             )
             self._task = self._progress.add_task("", total=None, now="")
 

@@ -42,8 +42,10 @@ def key_size(key: str) -> int:
     """Bytes of a valid key.
 
     Raises:
-        BadKey: empty, longer than 1024 bytes of UTF-8, or not UTF-8 at all (a lone surrogate).
+        BadKey: no text, empty, longer than 1024 bytes of UTF-8, or not UTF-8 at all (a lone surrogate).
     """
+    if not isinstance(key, str):
+        raise BadKey(f"a key is a str, not {type(key).__name__}: {key!r:.100}")
     try:
         size = len(key.encode())
     except UnicodeEncodeError as error:

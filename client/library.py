@@ -37,7 +37,7 @@ from client.sources import MemorySource, ObjectSource, as_bytes_view, opened_fil
 from client.tasks import background
 from client.uploads import Progress, Uploader
 from conf.profile import Profile, load_profile
-from errors import ObjectReplaced
+from errors import BadRequest, ObjectReplaced
 from transport.http_client import HttpPool
 from transport.messages import (
     BucketInfo,
@@ -232,6 +232,10 @@ class Bucket:
             return await self._put_bytes(key, source, options)
         if isinstance(source, str | os.PathLike):
             return await self._put_path(key, source, options, None)
+
+        if not hasattr(source, "__aiter__"):
+            kind = type(source).__name__
+            raise BadRequest(f"what is put is bytes, a path, or an async iterable of bytes, not {kind}")
 
         async def put_small(data: bytearray) -> ObjectWritten:
             return await self._put_bytes(key, data, options)

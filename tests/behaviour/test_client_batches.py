@@ -186,6 +186,35 @@ async def test_one_error_an_item_and_the_others_are_stored(store: FakeStore, pho
     assert [result.data for result in got] == [b"1", None, None, b"5"]
 
 
+async def test_what_is_no_key_or_no_bytes_fails_alone(photos: client.Bucket) -> None:
+    items: list = [("a", b"x"), ("none", None), ("text", "x"), (7, b"x"), ("b", b"z")]
+    put = [result async for result in photos.put_many(items)]
+    assert [result.error and result.error.code for result in put] == [
+        None,
+        "bad_request",
+        "bad_request",
+        "bad_key",
+        None,
+    ]
+    assert put[1].error is not None
+    assert "not NoneType" in put[1].error.message
+    keys: list = ["a", 7, None, "b"]
+    got = [result async for result in photos.get_many(keys)]
+    assert [result.data for result in got] == [b"x", None, None, b"z"]
+    assert [result.error and result.error.code for result in got] == [None, "bad_key", "bad_key", None]
+
+
+@pytest.mark.parametrize(
+    ("key", "source", "code"), [(5, b"x", "bad_key"), (b"k", b"x", "bad_key"), ("k", None, "bad_request")]
+)
+async def test_a_put_of_what_is_no_key_or_no_bytes_says_so(
+    photos: client.Bucket, key: str, source: bytes, code: str
+) -> None:
+    with pytest.raises(StoreError) as raised:
+        await photos.put(key, source)
+    assert raised.value.code == code
+
+
 async def test_what_concerns_all_is_said_of_each(store: FakeStore, photos: client.Bucket) -> None:
     store.faults.refused["LeaseNeedles"] = [PermissionDenied("no writing")] * 9
     results = await put_all(photos, items_of(3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -129,6 +131,25 @@ async def test_several_processes_share_the_requests(store: FakeStore, tmp_path: 
     prepared = {key for asked in store.asked if isinstance(asked, LocateObjects) for key in asked.keys}
     assert {key.split("/")[1] for key in prepared} == {"000", "001"}, "each has keys of its own"
     assert store.buckets == {}
+
+
+async def test_results_go_to_a_file_while_progress_is_shown_on_a_terminal(
+    store: FakeStore, tmp_path: Path
+) -> None:
+    command, environment = command_of(tmp_path, "bench", "put", *SHORT, "--json")
+    ours, theirs = os.openpty()
+    try:
+        with (tmp_path / "out.json").open("wb") as out:
+            running = await trio.lowlevel.open_process(
+                command, env=environment | {"TERM": "xterm"}, stdout=out, stderr=theirs
+            )
+            with trio.fail_after(30):
+                assert await running.wait() == 0
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    [line] = (tmp_path / "out.json").read_text().splitlines()
+    assert json.loads(line)["request_count"] > 0
 
 
 async def test_what_fails_in_a_process_fails_the_benchmark(store: FakeStore, tmp_path: Path) -> None:

@@ -242,11 +242,11 @@ async def test_a_put_that_is_cancelled_under_way_is_settled_and_the_others_are_s
 async def test_a_put_that_is_cancelled_in_the_queue_is_never_sent(
     store: FakeStore, photos: client.Bucket
 ) -> None:
-    store.faults.put_delay_s = 0.1
+    store.faults.put_delay_s = 0.2
     async with trio.open_nursery() as nursery:
         for number in range(3):  # one request each: the lanes are full
             nursery.start_soon(photos.put, f"first {number}", b"x")
-            await trio.sleep(0.02)
+            await trio.sleep(0.01)
         nursery.start_soon(photos.put, "kept", b"x")
         with trio.move_on_after(0.01) as scope:
             await photos.put("cancelled", b"x")
