@@ -16,14 +16,13 @@ from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 
 import msgspec
 import trio
-from crc32c import crc32c
 
 from client.flows import BATCH_SIZE_MAX, BYTES_MAX, Batch, Flow, Slot
-from client.headers import FAILURE_SIZE_MAX, key_size
-from client.locator import Grant
+from client.headers import key_size
+from client.locator import Grant, fetch_together
 from client.reads import BucketReader
 from errors import BodyTooLarge, NoSuchObject, StoreError, Unavailable, from_code
-from transport.batches import FRAME, GET_ROUTE, ITEM_SIZE_MAX, STATE_OK, encode_ids, read_frames
+from transport.batches import ITEM_SIZE_MAX
 from transport.messages import Chunk, ObjectInfo
 
 LOCATE_COUNT_MAX = 500  # with 8 KiB of metadata each, their answer still is a message
@@ -152,10 +151,10 @@ class GetFlow(Flow[GetItem, GetSlot]):
             try:
                 await self._fetch_with(grant, slots)
                 break
-            except BodyTooLarge:
-                break
             except Unavailable:
                 continue
+            except StoreError:
+                break
         for slot in slots:
             if not slot.is_done:
                 self._nursery.start_soon(self._fetch_alone, slot)
@@ -164,22 +163,10 @@ class GetFlow(Flow[GetItem, GetSlot]):
     async def _fetch_with(self, grant: Grant, slots: list[GetSlot]) -> None:
         """Fetch needles of one volume; those that are not as they should be stay without a result."""
         chunks = [slot.chunk for slot in slots if slot.chunk is not None]
-        needle_ids = [chunk.needle_id for chunk in chunks]
-        size = sum(chunk.size + FRAME.size for chunk in chunks)
-        status, _, body = await self._reader.pool.request(
-            "POST",
-            grant.url,
-            GET_ROUTE,
-            headers=(grant.authorization,),
-            body=encode_ids(needle_ids),
-            response_size_max=max(size, FAILURE_SIZE_MAX),
-        )
-        if status != 200:
-            return
-        for slot, chunk, frame in zip(slots, chunks, read_frames(body, needle_ids), strict=True):
-            is_whole = frame.state == STATE_OK and len(frame.data) == chunk.size
-            if is_whole and crc32c(frame.data) == chunk.crc:
-                slot.succeed(bytes(frame.data))
+        found = await fetch_together(self._reader.pool, grant, chunks)
+        for slot, data in zip(slots, found, strict=True):
+            if data is not None:
+                slot.succeed(data)
 
     async def _fetch_alone(self, slot: GetSlot) -> None:
         async with self._alone:

@@ -13,6 +13,7 @@ which also tells why.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -194,30 +195,43 @@ class Locator:
 
     async def _fetch(self, grant: Grant, group: list[_Question]) -> None:
         try:
-            await self._fetch_with(grant, group)
+            chunks = [_chunk_of(question) for question in group]
+            found = await fetch_together(self._pool, grant, chunks)
+            for question, data in zip(group, found, strict=True):
+                question.data = data
         except StoreError as error:
             log.debug("gets not shared", extra={"count": len(group), "cause": error.message})
         finally:
             for question in group:
                 question.answered.set()
 
-    async def _fetch_with(self, grant: Grant, group: list[_Question]) -> None:
-        chunks = [_chunk_of(question) for question in group]
-        needle_ids = [chunk.needle_id for chunk in chunks]
-        size = sum(chunk.size + FRAME.size for chunk in chunks)
-        status, _, body = await self._pool.request(
-            "POST",
-            grant.url,
-            GET_ROUTE,
-            headers=(grant.authorization,),
-            body=encode_ids(needle_ids),
-            response_size_max=max(size, FAILURE_SIZE_MAX),
-        )
-        if status != 200:
-            raise read_failure(status, body)
-        for question, chunk, frame in zip(group, chunks, read_frames(body, needle_ids), strict=True):
-            if frame.state == STATE_OK and len(frame.data) == chunk.size and crc32c(frame.data) == chunk.crc:
-                question.data = bytes(frame.data)
+
+async def fetch_together(
+    pool: HttpPool | HedgedReads, grant: Grant, chunks: Sequence[Chunk]
+) -> list[bytes | None]:
+    """Fetch chunks of one volume with one request, checked; None for one that is not as it should be.
+
+    Raises:
+        BodyTooLarge: the answer is longer than these chunks are.
+        StoreError: there was no answer, or it was a refusal of all.
+    """
+    needle_ids = [chunk.needle_id for chunk in chunks]
+    size = sum(chunk.size + FRAME.size for chunk in chunks)
+    status, _, body = await pool.request(
+        "POST",
+        grant.url,
+        GET_ROUTE,
+        headers=(grant.authorization,),
+        body=encode_ids(needle_ids),
+        response_size_max=max(size, FAILURE_SIZE_MAX),
+    )
+    if status != 200:
+        raise read_failure(status, body)
+    found: list[bytes | None] = []
+    for chunk, frame in zip(chunks, read_frames(body, needle_ids), strict=True):
+        is_whole = frame.state == STATE_OK and len(frame.data) == chunk.size
+        found.append(bytes(frame.data) if is_whole and crc32c(frame.data) == chunk.crc else None)
+    return found
 
 
 def _chunk_of(question: _Question) -> Chunk:
