@@ -142,7 +142,7 @@ def test_many_keys_behind_one_common_prefix_cost_one_seek(kit):
         nonlocal steps
         steps += 1
 
-    kit.catalog._reader.set_progress_handler(count, 100)
+    kit.catalog._reader.set_progress_handler(count, 1)  # rounding would depend on earlier statements
     try:
         page = kit.catalog.list_objects(bucket_id, delimiter="/")
         few = steps
@@ -150,8 +150,8 @@ def test_many_keys_behind_one_common_prefix_cost_one_seek(kit):
     finally:
         kit.catalog._reader.set_progress_handler(None, 0)
     assert page.prefixes == ["0/", "1/", "2/"]
-    assert steps - few > 100, "the count counts"
-    assert few <= 3
+    assert steps - few > 10_000, "the count counts"
+    assert few <= 300
 
 
 def test_no_cursor_stays_open_when_a_page_is_full(kit):
