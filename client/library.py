@@ -497,6 +497,8 @@ class Bucket:
             with_locations: entries know where their bytes are, so that `get_many` takes them without asking;
                 this needs the right to read.
         """
+        if limit is not None and limit < 0:
+            raise BadRequest(f"a limit is 0 or more entries, or None for all, not {limit}")
         learn = self._reader.learn if with_locations else None
         return _Listed(self._control, self.name, prefix, delimiter, after, limit, learn)
 

@@ -435,6 +435,8 @@ async def test_a_listing_goes_over_its_pages_in_byte_order(store: FakeStore, pho
         store.buckets["photos"][key] = client.ObjectInfo(key=key, size=1, etag="e", created_ms=0)
     assert [entry.key async for entry in photos.list()] == sorted(keys, key=str.encode)
     assert store.count(ListObjects) == 3
+    with pytest.raises(BadRequest, match="not -1"):
+        photos.list(limit=-1)
     assert [entry.key async for entry in photos.list("12", limit=5)] == [f"12{n:02}" for n in range(5)]
     assert [entry.key async for entry in photos.list("249", after="2497")] == ["2498", "2499"]
     assert [entry async for entry in photos.list(limit=0)] == []
