@@ -210,8 +210,9 @@ memory meanwhile spends far more on them.
 ### From one volume actor to two
 
 {growth}
-Processor time is for one object, with one actor and with two; *client* is all client processes, or
-`wrk` at the data port. Of 1 to 3 client processes there are as many as get the most out of two actors
+*Two to one* is the median of the rounds' own ratios, so that a slow minute hits both; it need not be the
+quotient of the two columns before it. Processor time is for one object, with one actor and with two; *client*
+is all client processes, or `wrk` at the data port. Of 1 to 3 client processes there are as many as get the most out of two actors
 ({processes}), and two for large objects. Cores busy are those of the whole machine, whoever used them. *Full*
 is what had nothing left: all cores, the actors' own, the master's, the clients'; *waiting* means none of
 these, so that everybody waited for the disk or for each other's answers. Both actors' directories are on
