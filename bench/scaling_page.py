@@ -211,12 +211,12 @@ memory meanwhile spends far more on them.
 
 {growth}
 *Two to one* is the median of the rounds' own ratios, so that a slow minute hits both; it need not be the
-quotient of the two columns before it. Processor time is for one object, with one actor and with two; *client*
-is all client processes, or `wrk` at the data port. Of 1 to 3 client processes there are as many as get the most out of two actors
-({processes}), and two for large objects. Cores busy are those of the whole machine, whoever used them. *Full*
-is what had nothing left: all cores, the actors' own, the master's, the clients'; *waiting* means none of
-these, so that everybody waited for the disk or for each other's answers. Both actors' directories are on
-one disk, which both of them sync.
+quotient of the two columns before it. Processor time is for one object, with one actor and with two;
+*client* is all client processes, or `wrk` at the data port. Of 1 to 3 client processes there are as many
+as get the most out of two actors ({processes}), and two for large objects. Cores busy are those of the
+whole machine, whoever used them. *Full* is what had nothing left: all cores, the actors' own, the
+master's, the clients'; *waiting* means none of these, so that everybody waited for the disk or for each
+other's answers. Both actors' directories are on one disk, which both of them sync.
 
 {growth_text} The actors share no lock, no file and no thread, only the master and here the disk. What two
 of them cost is smaller batches: the same clients ask both stores, so each of two actors has half as many
