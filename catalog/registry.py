@@ -72,12 +72,17 @@ class Registry(BucketNotes):
         """What the volume itself says: its disk's word comes after ours."""
         self._change_volume("UPDATE volumes SET created_ms = ? WHERE id = ?", created_ms, volume_id)
 
-    def skip_ids(self, *, buckets: int, volumes: int) -> None:
-        """Leave out the next ids: a later state of this catalog, which is lost, may have given them out."""
-        for table, count in (("buckets", buckets), ("volumes", volumes)):
-            sql = "UPDATE sqlite_sequence SET seq = seq + ? WHERE name = ?"
-            if self._execute(sql, (count, table)).rowcount == 0:
-                self._execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, count))
+    def skip_ids(self, *, buckets_to: int, volumes: int) -> None:
+        """Leave out ids: a later state of this catalog, which is lost, may have given them out.
+
+        Args:
+            buckets_to: the greatest bucket id that is left out.
+            volumes: how many volume ids are left out.
+        """
+        for table, seq, value in (("buckets", "max(seq, ?)", buckets_to), ("volumes", "seq + ?", volumes)):
+            sql = f"UPDATE sqlite_sequence SET seq = {seq} WHERE name = ?"
+            if self._execute(sql, (value, table)).rowcount == 0:
+                self._execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, value))
 
     # --- API keys ---------------------------------------------------------------------------------
 

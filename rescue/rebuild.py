@@ -197,7 +197,8 @@ def rebuild_held(
             _make_indexes(disks, report, progress)
         fresh = path.with_name(path.name + ".rebuilding")
         fresh.unlink(missing_ok=True)  # of a rebuild that was interrupted: the catalog's lock is ours
-        make_catalog(fresh, disks, known, report, progress, doomed=_doomed_in(path, report))
+        now_ms = time.time_ns() // 1_000_000
+        make_catalog(fresh, disks, known, report, progress, now_ms=now_ms, doomed=_doomed_in(path, report))
         report.moved_aside = _put_in_place(fresh, path)
     report.seconds = round(time.monotonic() - started, 3)
     return report
@@ -210,6 +211,7 @@ def make_catalog(
     report: RebuildReport,
     progress: Progress,
     *,
+    now_ms: int,
     doomed: Iterable[Doomed] = (),
 ) -> None:
     """Make the catalog `path`, where there is nothing yet, from what these disks hold; it is whole, or not
@@ -218,14 +220,29 @@ def make_catalog(
     Args:
         known: what a catalog tells that volumes do not.
         report: is filled in.
+        now_ms: wall clock; bucket ids go on from it, see `last_bucket_id`.
         doomed: see `take_survey`.
     """
     with Staging(path.parent) as staging:
         survey = take_survey(disks, staging, progress, doomed=doomed)
         with NewCatalog(path) as new:
-            _fill(new, survey, disks, known, report, progress)
+            _fill(new, survey, disks, known, report, progress, now_ms)
             progress.begin("indexing", 0)
             new.finish()
+
+
+def last_bucket_id(seen: int, now_ms: int) -> int:
+    """The greatest bucket id that counts as given out, in a catalog that takes the place of a lost one.
+
+    The lost one may have given out more than anything shows, and a disk that is away may hold the record that
+    such a bucket was deleted; a bucket that got the same id would go with it.  Hence the second: skipping a
+    number of ids is not enough when a catalog is lost twice and what came in between left no trace.
+
+    Args:
+        seen: the greatest id that anything shows.
+        now_ms: wall clock.
+    """
+    return max(seen + BUCKET_IDS_SKIPPED, now_ms // 1000)
 
 
 def _remains_of(path: Path, report: RebuildReport) -> CatalogFacts | None:
@@ -315,6 +332,7 @@ def _fill(
     known: CatalogFacts | None,
     report: RebuildReport,
     progress: Progress,
+    now_ms: int,
 ) -> None:
     for disk in disks:
         assert disk.disk_id is not None
@@ -330,13 +348,13 @@ def _fill(
         new.add_api_keys(known.api_keys)
         report.api_keys = len(known.api_keys)
         bucket_id_max = max(bucket_id_max, known.bucket_id_max)
-    new.see_bucket_id(bucket_id_max + BUCKET_IDS_SKIPPED)
+    new.see_bucket_id(last_bucket_id(bucket_id_max, now_ms))
     for bucket in survey.buckets.values():
         new.add_bucket(bucket.bucket_id, bucket.name, bucket.created_ms)
     for bucket in survey.dead_buckets:
         stamp = bucket.stamp if bucket.is_deleted else survey.stamp_max
         new.add_deleted_bucket(bucket.bucket_id, bucket.name, bucket.created_ms, stamp)
-    _add_damages(new, survey)
+    _add_damages(new, survey, now_ms)
     _add_objects(new, survey, report, progress)
     # Where something could not be read, its chunks may be what an upload lacks: then nothing is thrown away.
     report.keeps_orphans = bool(report.missing) or not survey.is_whole_picture
@@ -382,8 +400,7 @@ def _add_volume(new: NewCatalog, volume: FoundVolume) -> None:
     )
 
 
-def _add_damages(new: NewCatalog, survey: Survey) -> None:
-    now_ms = time.time_ns() // 1_000_000
+def _add_damages(new: NewCatalog, survey: Survey, now_ms: int) -> None:
     for lost in survey.damages:
         new.add_damage(
             NeedleDamage(

@@ -27,13 +27,13 @@ from errors import StoreError
 from rescue.archive import CATALOG_NAME, KEYS_FOLDER, Backup, opened_backup, sync_folder
 from rescue.console import Parser, Progress, add_common_arguments, add_disk_argument, run_tool, writing
 from rescue.rebuild import (
-    BUCKET_IDS_SKIPPED,
     KEEP_ORPHANS_FACT,
     NEEDLE_IDS_SKIPPED,
     VOLUME_IDS_SKIPPED,
     Options,
     RebuildReport,
     catalog_held,
+    last_bucket_id,
     missing_disks,
     move_aside,
     rebuild_held,
@@ -98,7 +98,7 @@ def restore(
             progress.begin("comparing with the volumes", 0)
             is_rebuild = not keeps_orphans and not _knows_everything(backup.catalog, held, known)
         # Also when a rebuild follows: should it be interrupted, a start would take what is new for garbage.
-        _prepare(backup.catalog, keeps_orphans=keeps_orphans or is_rebuild)
+        _prepare(backup.catalog, known, keeps_orphans=keeps_orphans or is_rebuild)
         report = RestoreReport(
             catalog=str(path),
             backup=str(file),
@@ -152,14 +152,15 @@ def _is_known(store: Catalog, disk: HeldDisk, volume_id: int, known: CatalogFact
         volume.close()
 
 
-def _prepare(catalog: Path, *, keeps_orphans: bool) -> None:
+def _prepare(catalog: Path, known: CatalogFacts, *, keeps_orphans: bool) -> None:
     """Make the catalog of a backup fit for going on with: what it does not know of is not given out again."""
     store = Catalog.open(catalog)
     try:
         with store.transaction() as transaction:
             transaction.set_fact(KEEP_ORPHANS_FACT, int(keeps_orphans))
             transaction.skip_ids(
-                buckets=BUCKET_IDS_SKIPPED, volumes=VOLUME_IDS_SKIPPED if keeps_orphans else 0
+                buckets_to=last_bucket_id(known.bucket_id_max, time.time_ns() // 1_000_000),
+                volumes=VOLUME_IDS_SKIPPED if keeps_orphans else 0,
             )
             for volume in store.volumes():
                 transaction.reserve_needle_ids(

@@ -319,9 +319,10 @@ class MiniStore:
         for path in self.folder.iterdir():
             path.unlink()
         self.fuse = None
+        self.now_ms += 1000  # it takes its time
         report = RebuildReport(catalog=str(self.path))
         held = [HeldDisk(Path("/") / disk.disk_id, disk.sim, disk.disk_id, START_MS) for disk in self.disks]
-        make_catalog(self.path, held, known, report, NoProgress(), doomed=doomed)
+        make_catalog(self.path, held, known, report, NoProgress(), now_ms=self.wall_ms, doomed=doomed)
         assert report.damaged == []
         assert not report.keeps_orphans
         self._open_catalog()

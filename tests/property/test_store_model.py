@@ -1287,6 +1287,21 @@ def crash_in_a_compaction(fuse: Fuse, chance: Random, ends_with: str) -> bool:
         model.teardown()
 
 
+def test_a_catalog_that_is_lost_twice_gives_no_bucket_id_out_again() -> None:
+    """What was made in between left no trace on the disks; its deletion may wait on one that is away."""
+    model = StoreModel()
+    try:
+        model.set_out(seed=0, skews=(0, 0, 0), graves=1, purged=1)
+        model.lose_the_catalog(has_power=True)
+        model.change_a_bucket("films", "make")
+        first = model.names["films"]
+        model.lose_the_catalog(has_power=True)
+        model.change_a_bucket("films", "make")
+        assert model.names["films"] > first
+    finally:
+        model.teardown()
+
+
 TestStoreModel = pytest.mark.timeout(900)(StoreModel.TestCase)
 TestStoreModel.settings = settings(common, max_examples=500)
 
