@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import msgspec
 import trio
@@ -24,6 +24,7 @@ import errors
 from errors import DeadlineExceeded, LinkDown, NeedleVoid, NoSuchNeedle, OutcomeUnknown, StoreError
 from storage.stamp import StampClock
 from storage.volume import Volume
+from transport.latch import Latch
 from transport.links import Link
 from transport.messages import Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
 
@@ -35,41 +36,12 @@ CONFIRMS_MAX = 4  # messages under way at once; a slow master makes batches bigg
 RESTAMPS_MAX = 8
 
 
-class _Latch:
-    """What the owner of some needles sleeps on until the last of them has its answer.
-
-    An event for one task and one use, at a third of the price of `trio.Event`: each put pays for one.
-    """
-
-    __slots__ = ("_sleeper", "left_count")
-
-    def __init__(self, count: int) -> None:
-        self.left_count = count
-        self._sleeper: trio.lowlevel.Task | None = None
-
-    def count_down(self) -> None:
-        self.left_count -= 1
-        if self.left_count == 0 and self._sleeper is not None:
-            trio.lowlevel.reschedule(self._sleeper)
-            self._sleeper = None
-
-    async def wait(self) -> None:
-        if self.left_count:
-            self._sleeper = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._wake)
-
-    def _wake(self, _: object) -> trio.lowlevel.Abort:
-        """It is cancelled."""
-        self._sleeper = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-
 class _Waiter:
     """One needle on its way."""
 
     __slots__ = ("deadline", "is_done", "latch", "needle", "outcome")
 
-    def __init__(self, needle: StoredNeedle, deadline: float, latch: _Latch) -> None:
+    def __init__(self, needle: StoredNeedle, deadline: float, latch: Latch) -> None:
         self.needle = needle
         self.deadline = deadline
         self.latch = latch
@@ -146,15 +118,19 @@ class CommitLine:
             nursery.start_soon(self._confirm_for_ever)
             task_status.started()
 
-    async def commit(self, needle: StoredNeedle) -> str:
+    async def commit(
+        self, needle: StoredNeedle, wait: Callable[[Latch], Awaitable[None]] = Latch.wait
+    ) -> str:
         """Wait until `needle` is durable and in the catalog; return the object's ETag.
 
+        Args:
+            wait: how the caller sleeps.
         Raises:
             StoreError: whatever the master refused it with.
             WriteFailed: the fsync failed; the volume is sealed.
             OutcomeUnknown: the master did not answer in time; the needle may become visible or not.
         """
-        [waiter] = await self._travel([needle])
+        [waiter] = await self._travel([needle], wait)
         outcome = waiter.outcome
         if isinstance(outcome, int):
             [outcome] = await self._travel_again([waiter])
@@ -172,13 +148,15 @@ class CommitLine:
         """
         return await self._travel_again(await self._travel(needles))
 
-    async def _travel(self, needles: Sequence[StoredNeedle]) -> list[_Waiter]:
-        latch = _Latch(len(needles))
+    async def _travel(
+        self, needles: Sequence[StoredNeedle], wait: Callable[[Latch], Awaitable[None]] = Latch.wait
+    ) -> list[_Waiter]:
+        latch = Latch(len(needles))
         deadline = trio.current_time() + CONFIRM_S
         waiters = [_Waiter(needle, deadline, latch) for needle in needles]
         self._to_sync.extend(waiters)
         self._sync_wanted.set()
-        await latch.wait()
+        await wait(latch)
         return waiters
 
     async def _travel_again(self, waiters: list[_Waiter]) -> list[str | StoreError]:

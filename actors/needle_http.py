@@ -320,7 +320,7 @@ class NeedleHttp:
             _condition(headers.get(b"if-match")),
             _condition(headers.get(b"if-none-match")),
         )
-        etag = await line.commit(needle)
+        etag = await line.commit(needle, exchange.wait_for)
         self.counters.puts += 1
         self.counters.bytes_in += size
         await exchange.respond(

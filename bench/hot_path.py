@@ -141,8 +141,7 @@ class Bench:
 
     def serve(self) -> None:
         """Answer a request that has come."""
-        if not self.connection.has_body_coming():
-            run_at_once(self.server._serve(self.connection))
+        run_at_once(self.server._serve(self.connection))
 
     # --- a GET ------------------------------------------------------------------------------------
 
@@ -175,7 +174,7 @@ class Bench:
 
         steps = {
             "whole": timed(self.serve, before=ask, after=take),
-            "receive the request": timed(self.connection.has_body_coming, before=ask, after=self.drop),
+            "receive the request": timed(self.connection.lacks_body, before=ask, after=self.drop),
             "parse its head": timed(
                 lambda: memo.read(heads[0], Exchange(self.connection, self.server._shared))
             ),
@@ -222,7 +221,7 @@ class Bench:
             self.client.send(head + self.data)
 
         def receive() -> None:
-            self.connection.has_body_coming()
+            self.connection.lacks_body()
             self.connection.next_head()
             self.connection.take_received(len(self.data))
 

@@ -93,6 +93,7 @@ class Connection(Channel):
         "_write_waited_s",
         "host",
         "is_busy",
+        "is_led",
         "is_open",
         "is_watched",
         "state",
@@ -115,7 +116,8 @@ class Connection(Channel):
         self._write_waited_s = 0.0
         self._unsent = -1
         self.is_open = True
-        self.is_busy = False  # a task is at work on it; for the crew, as the next one
+        self.is_busy = False  # something of it is under way; for the crew, as the next two
+        self.is_led = False
         self.is_watched = False
 
     def fileno(self) -> int:
@@ -175,11 +177,14 @@ class Connection(Channel):
         """Nothing more is expected to come."""
         self._read_wait = NOT_WAITING
 
-    def has_body_coming(self) -> bool:
-        """Take what has come, and tell whether it begins like a request that brings a body."""
+    def lacks_body(self) -> bool:
+        """Take what has come, and tell whether it looks like a request whose body has yet to come."""
         if self._position == len(self._data):
             self.receive_more()
-        return self._data.startswith((b"PUT ", b"POST "), self._position)
+        data = self._data
+        return data.startswith((b"PUT ", b"POST "), self._position) and (
+            len(data) - self._position == RECEIVE_SIZE or data.endswith(HEAD_END)
+        )
 
     def await_head(self) -> None:
         """Note that the next request, or the rest of its head, is waited for."""

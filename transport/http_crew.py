@@ -2,14 +2,16 @@
 
 A task for each connection would pay twice for each request: the wait for its first byte arms the socket
 anew, a system call, and switches to another task.  Here one selector watches all connections that owe
-nothing, and one task at a time leads: it takes what has come on each of them in turn.
+nothing, and one task at a time leads: it takes what has come on each of them in turn, and answers.
 
-    PUT, POST  wait for an fsync, nearly all of them.  Each goes to a follower at once: what came at one
-               moment then runs, and is synced, together
-    others     it answers itself.  If that needs no wait (a warm read, say) the request costs no task switch
-               and no call to the kernel but its own; if it does (a cold read, a slow client), the leader
-               stays with it, an ordinary task that may wait for whatever it likes, and at that moment a
-               follower takes the lead
+    no wait           a warm read, say: the request costs no task switch, no call to the kernel but its own
+    `Exchange.wait_for`  a small put, until others have made it durable and visible: the request rests, as
+                      a coroutine without a task, and the leader goes on at once.  What others finish
+                      together, one follower answers together
+    any other wait    a cold read, a slow client: the leader stays with it, an ordinary task that may wait
+                      for whatever it likes, and at that moment a follower takes the lead
+    a body to come    the request goes to a follower at once: bodies come soon, and the lead changes hands
+                      only once in a round of the event loop
 
 So handlers need not know of any of this.
 
@@ -28,15 +30,18 @@ from typing import Any
 import trio
 
 from transport.http_connection import Connection
+from transport.latch import Latch
 
 TURN_MAX = 16  # requests served in a row before the other tasks of this process get a turn
 FOLLOWERS_MAX = 128  # that sleep; more of them end when their work is done
+
+Serving = Coroutine[Any, Any, bool]  # of one request: tells whether another one has come already
 
 
 class Crew:
     """Serves connections as bytes come in on them."""
 
-    def __init__(self, serve: Callable[[Connection], Coroutine[Any, Any, bool]]) -> None:
+    def __init__(self, serve: Callable[[Connection], Serving]) -> None:
         """
         Args:
             serve: answers at most one request of what has come on a connection, or closes it; tells whether
@@ -45,8 +50,11 @@ class Crew:
         self._serve = serve
         self._selector = selectors.DefaultSelector()
         self._ready: deque[Connection] = deque()  # for the leader
-        self._given: deque[Connection] = deque()  # for the followers that have just been woken
+        self._given: deque[Connection] = deque()  # for the followers that have just been woken, one for each
+        self._resting: dict[Connection, Serving] = {}
+        self._rested: deque[tuple[Connection, Serving]] = deque()  # for one follower, which has been woken
         self._followers = trio.lowlevel.ParkingLot()
+        self._nursery: trio.Nursery | None = None
         self._is_led = False
 
     def watch(self, connection: Connection) -> None:
@@ -63,39 +71,50 @@ class Crew:
     async def work(self) -> None:
         """Serve until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._follow, nursery)
+            self._nursery = nursery
+            nursery.start_soon(self._follow)
 
     def close(self) -> None:
-        """To be called last."""
+        """To be called last.  Requests that rest end here, as if their tasks had been cancelled."""
         self._selector.close()
+        unfinished = [*self._resting.values(), *(serving for _, serving in self._rested)]
+        self._resting.clear()
+        self._rested.clear()
+        for serving in unfinished:
+            serving.close()
 
-    async def _follow(self, nursery: trio.Nursery) -> None:
+    async def _follow(self) -> None:
         """Do what there is to do, again and again; asleep in between."""
         while True:
-            if self._given:
+            if self._rested:
+                await self._go_on_with_rested()
+            elif self._given:
                 connection = self._given.popleft()
-                while await self._serve(connection):
-                    await trio.lowlevel.checkpoint()
-                self._rest(connection)
+                await self._serve_all(connection)
             elif not self._is_led:
-                await self._lead(nursery)
-            if self._given or not self._is_led:
+                await self._lead()
+            if self._rested or self._given or not self._is_led:
                 continue
             if len(self._followers) >= FOLLOWERS_MAX:
                 return
             await self._followers.park()
 
-    def _wake_follower(self, nursery: trio.Nursery) -> None:
+    def _wake_follower(self) -> None:
         if not self._followers.unpark():
-            nursery.start_soon(self._follow, nursery)
+            assert self._nursery is not None
+            self._nursery.start_soon(self._follow)
 
-    async def _lead(self, nursery: trio.Nursery) -> None:
+    async def _serve_all(self, connection: Connection) -> None:
+        """In a task that may wait: answer what has come on this connection."""
+        connection.is_led = False
+        while await self._serve(connection):
+            await trio.lowlevel.checkpoint()
+        self._release(connection)
+
+    # --- the leader -------------------------------------------------------------------------------
+
+    async def _lead(self) -> None:
         """Return when a request had to wait, and the lead went to another task."""
-
-        def hand_over() -> None:
-            self._is_led = False
-            self._wake_follower(nursery)
-
         self._is_led = True
         served = 0
         while True:
@@ -103,19 +122,11 @@ class Crew:
                 connection = self._ready.popleft()
                 if not connection.is_open:
                     continue
-                if connection.has_body_coming():
+                if connection.lacks_body():
                     self._given.append(connection)
-                    self._wake_follower(nursery)
+                    self._wake_follower()
                     continue
-                has_more, had_to_wait = await _tell_wait(self._serve(connection), hand_over)
-                while has_more and had_to_wait:  # another leads, and may be asleep: go on with it here
-                    await trio.lowlevel.checkpoint()
-                    has_more = await self._serve(connection)
-                if has_more:
-                    self._ready.append(connection)
-                else:
-                    self._rest(connection)
-                if had_to_wait:
+                if await self._run(connection, self._serve(connection), self._hand_over, self._ready):
                     return
                 served += 1
                 if served >= TURN_MAX:
@@ -128,11 +139,9 @@ class Crew:
                 served = 0
                 await trio.lowlevel.wait_readable(self._selector.fileno())
 
-    def _rest(self, connection: Connection) -> None:
-        """It owes nothing until something comes."""
-        connection.is_busy = False
-        if connection.is_open and not connection.is_watched:
-            self.watch(connection)
+    def _hand_over(self) -> None:
+        self._is_led = False
+        self._wake_follower()
 
     def _find_ready(self) -> bool:
         for key, _ in self._selector.select(0):
@@ -145,32 +154,104 @@ class Crew:
                 self._ready.append(connection)
         return bool(self._ready)
 
+    # --- requests without a task ------------------------------------------------------------------
+
+    async def _run(
+        self,
+        connection: Connection,
+        serving: Serving,
+        on_wait: Callable[[], None],
+        more: deque[Connection],
+    ) -> bool:
+        """Begin a request, or go on with one that has rested; tell whether this task had to wait for it.
+
+        Args:
+            on_wait: called when it has to, before it does.
+            more: gets the connection when another request has come already.
+        """
+        connection.is_led = True
+        outcome = await _tell_wait(serving, connection, on_wait)
+        if isinstance(outcome, Latch):
+            self._resting[connection] = serving
+            outcome.call_when_open(partial(self._end_rest, connection))
+            return False
+        if connection.is_led:
+            if outcome:
+                more.append(connection)
+            else:
+                self._release(connection)
+            return False
+        if outcome:
+            await trio.lowlevel.checkpoint()
+            await self._serve_all(connection)
+        else:
+            self._release(connection)
+        return True
+
+    def _end_rest(self, connection: Connection) -> None:
+        """What this connection's request rested for has come."""
+        serving = self._resting.pop(connection, None)
+        if serving is None:
+            return  # the crew has been closed
+        self._rested.append((connection, serving))
+        if len(self._rested) == 1:
+            self._wake_follower()
+
+    async def _go_on_with_rested(self) -> None:
+        """Until there are none, or one has to wait: then another follower sees to the others."""
+
+        def on_wait() -> None:
+            if self._rested:
+                self._wake_follower()
+
+        served = 0
+        while self._rested:
+            connection, serving = self._rested.popleft()
+            if await self._run(connection, serving, on_wait, self._given):
+                return
+            served += 1
+            if served >= TURN_MAX:
+                served = 0
+                await trio.lowlevel.checkpoint()
+
+    def _release(self, connection: Connection) -> None:
+        """It owes nothing until something comes."""
+        connection.is_busy = False
+        if connection.is_open and not connection.is_watched:
+            self.watch(connection)
+
 
 @types.coroutine
 def _tell_wait(
-    work: Coroutine[Any, Any, bool], on_wait: Callable[[], None]
-) -> Generator[Any, Any, tuple[bool, bool]]:
-    """Await `work`, calling `on_wait` when it has to wait for the first time.
+    serving: Serving, connection: Connection, on_wait: Callable[[], None]
+) -> Generator[Any, Any, bool | Latch]:
+    """Await `serving`, or go on with that, until it is done or rests.
 
-    This is what `await work` does, seen from the inside: whatever `work` yields goes to Trio, and what Trio
-    answers goes back.
+    This is what `await serving` does, seen from the inside: whatever `serving` yields goes to Trio, and what
+    Trio answers goes back.  When it has to wait for the first time, that is told to `on_wait`, and the
+    connection has a task from then on.
 
     Returns:
-        What `work` returned, and whether it had to wait.
+        What `serving` returned, or the latch that it rests for.
     """
     try:
-        request = work.send(None)
+        request = serving.send(None)
     except StopIteration as end:
-        return end.value, False
+        done: bool = end.value
+        return done
+    if isinstance(request, Latch):
+        return request
+    connection.is_led = False
     on_wait()
     while True:
         try:
             answer = yield request
         except BaseException as error:
-            resume = partial(work.throw, error)
+            resume = partial(serving.throw, error)
         else:
-            resume = partial(work.send, answer)
+            resume = partial(serving.send, answer)
         try:
             request = resume()
         except StopIteration as end:
-            return end.value, True
+            done = end.value
+            return done

@@ -33,6 +33,7 @@ from transport.http_connection import Clock, Connection, HttpLimits
 from transport.http_crew import Crew
 from transport.http_head import CONTINUE, HeadMemo, RequestHead, header_lines, status_line
 from transport.http_rules import CorsRule, refusal_headers
+from transport.latch import Latch
 
 __all__ = ["Exchange", "Handler", "HttpLimits", "HttpServer"]
 
@@ -169,6 +170,18 @@ class Exchange(RequestHead):
         self.expects_continue = False
         if not self._connection.has_received:  # else the client did not wait for us
             await self._connection.send(CONTINUE)
+
+    # --- a wait in between ------------------------------------------------------------------------
+
+    async def wait_for(self, latch: Latch) -> None:
+        """Sleep until it opens, without a task of its own where that can be.
+
+        To be called outside of all nurseries and cancel scopes that this request has opened.
+        """
+        if self._connection.is_led:
+            await latch.rest()
+        else:
+            await latch.wait()
 
     # --- the answer -------------------------------------------------------------------------------
 

@@ -9,10 +9,13 @@ import trio
 from http_harness import GOOD, RECEIVE_S, echo, receive_all, receive_until, serving, split_answers
 
 from transport.http_crew import FOLLOWERS_MAX
-from transport.http_server import Exchange, HttpLimits
+from transport.http_server import Exchange, HttpLimits, HttpServer
+from transport.latch import Latch
 
 ASK = b"GET /now HTTP/1.1\r\nHost: a\r\n\r\n"
 WAIT = b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n"
+REST = b"PUT /rest HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+RESTED = b"PUT|/rest||3|abc"
 
 
 class Gate:
@@ -167,3 +170,151 @@ async def test_a_server_that_stops_while_it_turns_somebody_away_stops():
         server.stop()
         ours.close()
         await first.aclose()
+
+
+# --- requests that rest ---------------------------------------------------------------------------
+
+
+class Bed:
+    """A handler whose requests for /rest lie until they are woken; others are answered at once."""
+
+    def __init__(self, answer_size: int = 0) -> None:
+        self.latches: list[Latch] = []
+        self.tasks: set[trio.lowlevel.Task] = set()
+        self.ended_count = 0
+        self._answer_size = answer_size
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.tasks.add(trio.lowlevel.current_task())
+        try:
+            if exchange.path == b"/rest":
+                latch = Latch(1)
+                self.latches.append(latch)
+                await exchange.wait_for(latch)
+                self.tasks.add(trio.lowlevel.current_task())
+                if self._answer_size:
+                    await exchange.respond(200, (), bytes(self._answer_size))
+                    return
+            await echo(exchange)
+        finally:
+            self.ended_count += 1
+
+    async def hold(self, count: int) -> None:
+        with trio.fail_after(RECEIVE_S):
+            while len(self.latches) < count:
+                await trio.sleep(0.001)
+
+    def wake_all(self) -> None:
+        latches, self.latches = self.latches, []
+        for latch in latches:
+            latch.count_down()
+
+
+async def test_requests_that_rest_have_no_tasks_and_are_answered_by_one():
+    bed = Bed()
+    async with serving(bed) as served:
+        streams = [await served.connect() for _ in range(50)]
+        for _ in range(3):
+            for stream in streams:
+                await stream.send_all(REST)
+            await bed.hold(len(streams))
+            async with await served.connect() as other:  # nobody else waits for them
+                await other.send_all(ASK)
+                await receive_until(other, b"GET|/now||0|")
+            bed.wake_all()
+            for stream in streams:
+                await receive_until(stream, RESTED)
+        for stream in streams:
+            await stream.aclose()
+    assert len(bed.tasks) <= 2, "a leader and a follower"
+
+
+async def test_what_is_pipelined_behind_a_request_that_rests_is_answered_after_it():
+    bed = Bed()
+    async with serving(bed) as served, await served.connect() as stream:
+        await stream.send_all(REST + ASK + REST + ASK)
+        received = b""
+        with trio.fail_after(RECEIVE_S):
+            while received.count(b"HTTP/1.1 200") < 4 or not received.endswith(b"|0|"):
+                bed.wake_all()
+                with trio.move_on_after(0.01):
+                    received += await stream.receive_some()
+    assert [answer.body for answer in split_answers(received)] == [RESTED, b"GET|/now||0|"] * 2
+
+
+async def test_a_client_that_does_not_read_holds_up_no_other_that_rested_with_it():
+    bed = Bed(answer_size=8 * 1024 * 1024)
+    async with serving(bed) as served:
+        streams = [await served.connect() for _ in range(4)]
+        for stream in streams:
+            await stream.send_all(REST)
+        await bed.hold(len(streams))
+        bed.wake_all()
+        for stream in reversed(streams):  # the first to be answered reads last
+            await receive_until(stream, bytes(1024 * 1024))
+            await stream.aclose()
+
+
+async def test_a_body_that_comes_late_rests_as_well():
+    bed = Bed()
+    head, body = REST[:-3], REST[-3:]
+    async with serving(bed) as served:
+        streams = [await served.connect() for _ in range(20)]
+        for stream in streams:
+            await stream.send_all(head)
+        await trio.sleep(0.02)
+        for stream in streams:
+            await stream.send_all(body)
+        await bed.hold(len(streams))
+        bed.wake_all()
+        for stream in streams:
+            await receive_until(stream, RESTED)
+            await stream.aclose()
+
+
+async def test_a_client_that_leaves_while_its_request_rests_is_let_go():
+    bed = Bed()
+    async with serving(bed) as served:
+        stream = await served.connect()
+        await stream.send_all(REST)
+        await bed.hold(1)
+        await stream.aclose()
+        await trio.sleep(0.02)
+        bed.wake_all()
+        await served.wait_until_idle()
+        await served.assert_alive()
+
+
+async def test_requests_that_rest_end_with_their_server():
+    bed = Bed()
+    server = HttpServer(bed)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve, listeners)
+        streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(3)]
+        for stream in streams:
+            await stream.send_all(REST)
+        await bed.hold(len(streams))
+        bed.latches[0].count_down()  # this one is woken, and has not run yet
+        nursery.cancel_scope.cancel()
+    assert bed.ended_count == len(streams)
+    assert server.connection_count == 0
+    for latch in bed.latches[1:]:
+        latch.count_down()  # too late, and harmless
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_a_server_that_stops_lets_requests_that_rest_end():
+    bed = Bed()
+    async with serving(bed) as served:
+        stream = await served.connect()
+        await stream.send_all(REST)
+        await bed.hold(1)
+        served.server.stop()
+        bed.wake_all()
+        received = await receive_all(stream)
+        [answer] = split_answers(received)
+        assert answer.body == RESTED
+        await stream.aclose()
