@@ -1,12 +1,13 @@
-"""Commit line: the way of a written needle to its answer, shared by all that travel at the same moment.
+"""Commit line: the way of a needle to its answer, shared by all that travel at the same moment.
 
-    append -> [fdatasync of the volume] -> [NeedlesStored to the master] -> Commit
+    [append to the volume] -> [fdatasync of the volume] -> [NeedlesStored to the master] -> Commit
 
-Everything that waits at one station moves on together: one fdatasync for all writers of a volume, one
-message and one catalog transaction for all needles it made durable.  While one batch is at the master
-the next is being synced, so both disks work at once.
+Everything that waits at one station moves on together: one write for small needles that came in one turn of
+the event loop, one fdatasync for all writers of a volume, one message and one catalog transaction for all
+needles it made durable.  While one batch is at the master the next is being synced, so both disks work at
+once.  Needles that others have appended join at the second station.
 
-A put is answered only behind the second station, so an answer means: durable on disk, in the catalog,
+A put is answered only behind the third station, so an answer means: durable on disk, in the catalog,
 visible to every later get and list.
 """
 
@@ -16,14 +17,16 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 import trio
 
 import errors
 from errors import DeadlineExceeded, LinkDown, NeedleVoid, NoSuchNeedle, OutcomeUnknown, StoreError
+from storage.extent import Placed
 from storage.stamp import StampClock
-from storage.volume import Volume
+from storage.volume import APPENDS_MAX, NewNeedle, Volume
 from transport.latch import Latch
 from transport.links import Link
 from transport.messages import Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 
 CONFIRM_S = 15.0  # a put whose confirmation takes longer is answered "outcome unknown"
 BATCH_MAX = 512  # needles in one NeedlesStored message: some 100 KiB
+APPEND_SIZE = 1024 * 1024  # bytes of data from which on a write is full: the event loop waits for it
 CONFIRMS_MAX = 4  # messages under way at once; a slow master makes batches bigger, not queues longer
 RESTAMPS_MAX = 8
 
@@ -41,8 +45,9 @@ class _Waiter:
 
     __slots__ = ("deadline", "is_done", "latch", "needle", "outcome")
 
-    def __init__(self, needle: StoredNeedle, deadline: float, latch: Latch) -> None:
-        self.needle = needle
+    needle: StoredNeedle
+
+    def __init__(self, deadline: float, latch: Latch) -> None:
         self.deadline = deadline
         self.latch = latch
         self.is_done = False
@@ -66,6 +71,14 @@ class _Waiter:
         self.latch.count_down()
 
 
+class _Arrival(NamedTuple):
+    """A needle at the first station."""
+
+    new: NewNeedle
+    describe: Callable[[Placed, int], StoredNeedle]
+    waiter: _Waiter
+
+
 class CommitLine:
     """Makes the needles of one volume durable, then visible."""
 
@@ -83,8 +96,10 @@ class CommitLine:
         self._clock = clock
         self._is_synced = is_synced
         self._on_master_stamp = on_master_stamp
+        self._to_append: list[_Arrival] = []
         self._to_sync: list[_Waiter] = []
         self._to_confirm: list[_Waiter] = []
+        self._append_wanted = trio.Event()
         self._sync_wanted = trio.Event()
         self._confirm_wanted = trio.Event()
         self._barriers: list[trio.Event] = []
@@ -114,23 +129,44 @@ class CommitLine:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._append_for_ever)
             nursery.start_soon(self._sync_for_ever)
             nursery.start_soon(self._confirm_for_ever)
             task_status.started()
 
-    async def commit(
-        self, needle: StoredNeedle, wait: Callable[[Latch], Awaitable[None]] = Latch.wait
+    async def put(
+        self,
+        new: NewNeedle,
+        describe: Callable[[Placed, int], StoredNeedle],
+        wait: Callable[[Latch], Awaitable[None]] = Latch.wait,
     ) -> str:
-        """Wait until `needle` is durable and in the catalog; return the object's ETag.
+        """Append a small needle, and wait until it is durable and in the catalog; return the object's ETag.
 
         Args:
+            describe: makes what the master is told, of where the needle lies and its stamp.
             wait: how the caller sleeps.
+        Raises:
+            StoreError: what `Volume.append` raises: nothing was written.  And as `commit`.
+        """
+        latch = Latch(1)
+        waiter = _Waiter(trio.current_time() + CONFIRM_S, latch)
+        self._to_append.append(_Arrival(new, describe, waiter))
+        self._append_wanted.set()
+        await wait(latch)
+        return await self._outcome_of(waiter)
+
+    async def commit(self, needle: StoredNeedle) -> str:
+        """Wait until `needle` is durable and in the catalog; return the object's ETag.
+
         Raises:
             StoreError: whatever the master refused it with.
             WriteFailed: the fsync failed; the volume is sealed.
             OutcomeUnknown: the master did not answer in time; the needle may become visible or not.
         """
-        [waiter] = await self._travel([needle], wait)
+        [waiter] = await self._travel([needle])
+        return await self._outcome_of(waiter)
+
+    async def _outcome_of(self, waiter: _Waiter) -> str:
         outcome = waiter.outcome
         if isinstance(outcome, int):
             [outcome] = await self._travel_again([waiter])
@@ -148,15 +184,17 @@ class CommitLine:
         """
         return await self._travel_again(await self._travel(needles))
 
-    async def _travel(
-        self, needles: Sequence[StoredNeedle], wait: Callable[[Latch], Awaitable[None]] = Latch.wait
-    ) -> list[_Waiter]:
+    async def _travel(self, needles: Sequence[StoredNeedle]) -> list[_Waiter]:
         latch = Latch(len(needles))
         deadline = trio.current_time() + CONFIRM_S
-        waiters = [_Waiter(needle, deadline, latch) for needle in needles]
+        waiters = []
+        for needle in needles:
+            waiter = _Waiter(deadline, latch)
+            waiter.needle = needle
+            waiters.append(waiter)
         self._to_sync.extend(waiters)
         self._sync_wanted.set()
-        await wait(latch)
+        await latch.wait()
         return waiters
 
     async def _travel_again(self, waiters: list[_Waiter]) -> list[str | StoreError]:
@@ -193,7 +231,7 @@ class CommitLine:
         """
         self._clock.observe(restamp_above)
         await self.pass_gate()
-        stamp = self._clock.tick(time.time_ns() // 1_000_000)
+        stamp = self._tick()
         try:
             self.volume.restamp(needle.needle_id, stamp=stamp)
         except NoSuchNeedle as error:
@@ -208,6 +246,40 @@ class CommitLine:
         await barrier.wait()
         if self.volume.sealed_cause is not None:
             raise errors.VolumeSealed(f"volume {self.volume.volume_id} is sealed: {self.volume.sealed_cause}")
+
+    async def _append_for_ever(self) -> None:
+        while True:
+            await self._append_wanted.wait()
+            await self.pass_gate()
+            self._append(self._next_arrivals())
+            if not self._to_append:
+                self._append_wanted = trio.Event()
+
+    def _next_arrivals(self) -> list[_Arrival]:
+        """As many as one write takes."""
+        count = size = 0
+        for arrival in self._to_append:
+            count += 1
+            size += len(arrival.new.data)
+            if count == APPENDS_MAX or size >= APPEND_SIZE:
+                break
+        arrivals = self._to_append[:count]
+        del self._to_append[:count]
+        return arrivals
+
+    def _append(self, arrivals: Sequence[_Arrival]) -> None:
+        outcomes = self.volume.append_many([arrival.new for arrival in arrivals], self._tick)
+        for (_, describe, waiter), outcome in zip(arrivals, outcomes, strict=True):
+            if isinstance(outcome, StoreError):
+                waiter.fail(outcome)
+            else:
+                waiter.needle = describe(*outcome)
+                self._to_sync.append(waiter)
+        if self._to_sync:
+            self._sync_wanted.set()
+
+    def _tick(self) -> int:
+        return self._clock.tick(time.time_ns() // 1_000_000)
 
     async def _sync_for_ever(self) -> None:
         while True:

@@ -41,9 +41,10 @@ from errors import (
     TokenScope,
 )
 from storage.extent import Extent, Placed
-from storage.needle import BLOCK_SIZE, NeedleMetadata
+from storage.needle import BLOCK_SIZE, NeedleMetadata, encode_metadata
 from storage.reader import NeedleReader
 from storage.stamp import StampClock
+from storage.volume import NewNeedle
 from transport.http_client import HttpPool
 from transport.http_rules import etag_matches, parse_range
 from transport.http_server import Exchange
@@ -290,37 +291,39 @@ class NeedleHttp:
         metadata = _metadata_of(exchange, claims)
         crc = _crc_of(headers.get(b"x-warehouse-crc32c"))
         self._rights.use_lease(claims, size)
+
+        def describe(placed: Placed, stamp: int) -> StoredNeedle:
+            return StoredNeedle(
+                claims.vol,
+                needle_id,
+                stamp,
+                size,
+                placed.crc,
+                placed.stored_size,
+                metadata.bucket_id,
+                metadata.key,
+                metadata.created_ms,
+                metadata.content_type,
+                metadata.metadata,
+                claims.lid,
+                metadata.upload_id,
+                metadata.chunk_index,
+                _condition(headers.get(b"if-match")),
+                _condition(headers.get(b"if-none-match")),
+            )
+
         if size <= SMALL_MAX:
-            body = await exchange.read_body(size)
-            if line.gate is not None:
-                await line.pass_gate()
-            stamp = self._clock.tick(time.time_ns() // 1_000_000)
+            new = NewNeedle(needle_id, encode_metadata(metadata), await exchange.read_body(size), crc)
             try:
-                placed = line.volume.append(needle_id, metadata, body, stamp=stamp, crc=crc)
+                etag = await line.put(new, describe, exchange.wait_for)
             except NeedleExists:
-                known = crc32c(body) if crc is None else crc
+                known = crc32c(new.data) if crc is None else crc
+                # From here on `describe` tells of what came the first time.
                 placed, metadata, stamp = placed_before(line, needle_id, metadata, size, known)
+                etag = await line.commit(describe(placed, stamp))
         else:
             placed, stamp = await self._put_large(exchange, line, needle_id, metadata, size, crc)
-        needle = StoredNeedle(
-            line.volume.volume_id,
-            needle_id,
-            stamp,
-            size,
-            placed.crc,
-            placed.stored_size,
-            metadata.bucket_id,
-            metadata.key,
-            metadata.created_ms,
-            metadata.content_type,
-            metadata.metadata,
-            claims.lid,
-            metadata.upload_id,
-            metadata.chunk_index,
-            _condition(headers.get(b"if-match")),
-            _condition(headers.get(b"if-none-match")),
-        )
-        etag = await line.commit(needle, exchange.wait_for)
+            etag = await line.commit(describe(placed, stamp))
         self.counters.puts += 1
         self.counters.bytes_in += size
         await exchange.respond(

@@ -24,8 +24,8 @@ import contextlib
 import errno
 import logging
 import threading
-from collections.abc import Iterator
-from typing import Final, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple, NoReturn
 from uuid import UUID
 
 import msgspec
@@ -94,6 +94,7 @@ from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 
 log = logging.getLogger(__name__)
 
+APPENDS_MAX: Final = 256  # needles in one write, of three buffers each: Linux and macOS take 1,024
 PENDING_MAX: Final = 100_000  # entries in memory between two syncs; about 15 MB
 DAMAGES_MAX: Final = 10_000  # damaged needles remembered by name; all are counted
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -115,6 +116,27 @@ class Figures(msgspec.Struct, frozen=True):
     in_flight_bytes: int  # open extents
     dead_count: int  # needles among the dead bytes: deleted ones, and uploads that broke off
     kept_bytes: int  # what a compaction carries over beside the needles: buckets, deletions, void ids
+
+
+class NewNeedle(NamedTuple):
+    """A needle that is to be written."""
+
+    needle_id: int
+    metadata: bytes  # as `encode_metadata` makes it
+    data: Buffer  # its length in items must be its length in bytes (a memoryview of bytes, say)
+    crc: int | None = None  # what the sender says the CRC-32C of the data is
+
+
+class _Encoded(NamedTuple):
+    """The record of a new needle, for its place and no other."""
+
+    buffers: tuple[Buffer, ...]
+    needle_id: int
+    offset: int
+    size: int
+    crc: int
+    stamp: int
+    entry: bytes
 
 
 class Volume:
@@ -297,34 +319,93 @@ class Volume:
             VolumeFull, VolumeSealed, DiskFull, WriteFailed: no room, or the disk refused.
             BadMetadata, BadRequest: metadata, id or size out of bounds.
         """
-        encoded = encode_metadata(metadata)
-        data_size = len(data)
-        size = stored_size(len(encoded), data_size)
+        new = NewNeedle(needle_id, encode_metadata(metadata), data, crc)
         with self._owner:
-            self._check_new(needle_id, data_size, size)
-            data_crc = crc32c(data)
-            if crc is not None and crc != data_crc:
-                raise ChecksumMismatch(f"the data has CRC-32C {data_crc:08x}, its sender says {crc:08x}")
-            offset = self._tail
-            header, header_crc = encode_header(
-                KIND_DATA, 0, needle_id, encoded, data_size, place_seed(self._gen.seed, offset)
-            )
-            table = block_table(data) if data_size > BLOCK_SIZE else b""
-            footer = encode_footer(header_crc, stamp, data_crc, table)
-            padding = PADDINGS[size - len(header) - data_size - len(footer)]
-            self._write_tail((header, data, footer + padding), size)
-            entry = encode_entry(offset, len(encoded), data_size, data_crc)
-            tally = self._tally
-            with self._lock:
-                self._gen.entries.put(needle_id, entry)
-                self._tail = offset + size
+            record = self._encode(new, stamp, self._tail)
+            self._write_tail(record.buffers, record.size)
+            self._count((record,), record.offset + record.size)
+        return Placed(record.size, record.crc, record.offset)
+
+    def append_many(
+        self, needles: Sequence[NewNeedle], tick: Callable[[], int]
+    ) -> list[tuple[Placed, int] | StoreError]:
+        """Write these with one call to the disk.  Not durable until `sync`.
+
+        Args:
+            needles: at most `APPENDS_MAX`, small ones: they are one write.
+            tick: makes the stamp of each.
+        Returns:
+            For each, in order, where it lies and its stamp, or the error that `append` would have raised.
+        """
+        outcomes: list[tuple[Placed, int] | StoreError] = []
+        records: list[_Encoded] = []
+        needle_ids: set[int] = set()
+        with self._owner:
+            tail = self._tail
+            for new in needles:
+                try:
+                    if new.needle_id in needle_ids:
+                        raise NeedleExists(f"volume {self.volume_id} has a needle {new.needle_id} already")
+                    record = self._encode(new, tick(), tail)
+                except StoreError as error:
+                    outcomes.append(error)
+                    continue
+                needle_ids.add(new.needle_id)
+                records.append(record)
+                outcomes.append((Placed(record.size, record.crc, tail), record.stamp))
+                tail += record.size
+            if not records:
+                return outcomes
+            try:
+                buffers = [buffer for record in records for buffer in record.buffers]
+                self._write_tail(buffers, tail - self._tail)
+            except StoreError:
+                # Their bytes have been taken back.  One by one those find their place that still fit, and
+                # each of the others gets its own error.
+                return [self._append_alone(new, tick) for new in needles]
+            self._count(records, tail)
+        return outcomes
+
+    def _append_alone(self, new: NewNeedle, tick: Callable[[], int]) -> tuple[Placed, int] | StoreError:
+        try:
+            record = self._encode(new, tick(), self._tail)
+            self._write_tail(record.buffers, record.size)
+        except StoreError as error:
+            return error
+        self._count((record,), record.offset + record.size)
+        return Placed(record.size, record.crc, record.offset), record.stamp
+
+    def _encode(self, new: NewNeedle, stamp: int, offset: int) -> _Encoded:
+        """The record of a needle that may be written at `offset`; raises as `append`."""
+        needle_id, metadata, data, crc = new
+        data_size = len(data)
+        size = stored_size(len(metadata), data_size)
+        self._check_new(needle_id, data_size, offset, size)
+        data_crc = crc32c(data)
+        if crc is not None and crc != data_crc:
+            raise ChecksumMismatch(f"the data has CRC-32C {data_crc:08x}, its sender says {crc:08x}")
+        header, header_crc = encode_header(
+            KIND_DATA, 0, needle_id, metadata, data_size, place_seed(self._gen.seed, offset)
+        )
+        table = block_table(data) if data_size > BLOCK_SIZE else b""
+        footer = encode_footer(header_crc, stamp, data_crc, table)
+        padding = PADDINGS[size - len(header) - data_size - len(footer)]
+        entry = encode_entry(offset, len(metadata), data_size, data_crc)
+        return _Encoded((header, data, footer + padding), needle_id, offset, size, data_crc, stamp, entry)
+
+    def _count(self, records: Sequence[_Encoded], tail: int) -> None:
+        """They are written: have them found, up to the new tail."""
+        tally = self._tally
+        with self._lock:
+            self._tail = tail
+            for record in records:
+                self._gen.entries.put(record.needle_id, record.entry)
                 tally.live_count += 1
-                tally.live_bytes += size
-                if needle_id > tally.needle_id_max:
-                    tally.needle_id_max = needle_id
-                if stamp > tally.stamp_max:
-                    tally.stamp_max = stamp
-        return Placed(size, data_crc, offset)
+                tally.live_bytes += record.size
+                if record.needle_id > tally.needle_id_max:
+                    tally.needle_id_max = record.needle_id
+                if record.stamp > tally.stamp_max:
+                    tally.stamp_max = record.stamp
 
     def reserve(self, needle_id: int, metadata: NeedleMetadata, data_size: int) -> Extent:
         """Make room for a needle that will arrive in pieces.
@@ -336,7 +417,7 @@ class Volume:
         """
         encoded = encode_metadata(metadata)
         with self._owner:
-            self._check_new(needle_id, data_size, stored_size(len(encoded), data_size))
+            self._check_new(needle_id, data_size, self._tail, stored_size(len(encoded), data_size))
             return self._reserve(needle_id, encoded, data_size, flags=FLAG_STREAMED, is_allocated=True)
 
     def _reserve(
@@ -557,8 +638,8 @@ class Volume:
         if self.sealed_cause is not None:
             raise VolumeSealed(f"volume {self.volume_id} is sealed: {self.sealed_cause}")
 
-    def _check_new(self, needle_id: int, data_size: int, size: int) -> None:
-        """Refuse a needle that cannot be written."""
+    def _check_new(self, needle_id: int, data_size: int, offset: int, size: int) -> None:
+        """Refuse a needle that cannot be written, as a record of `size` bytes at `offset`."""
         if self.sealed_cause is not None or not 0 < needle_id <= NEEDLE_ID_MAX or data_size > DATA_SIZE_MAX:
             self.check_writable()
             check_needle_id(needle_id)
@@ -569,16 +650,14 @@ class Volume:
                 raise NeedleVoid(f"volume {self.volume_id}: needle {needle_id} was deleted")
             if found is not None or needle_id in self._reserved_ids:
                 raise NeedleExists(f"volume {self.volume_id} has a needle {needle_id} already")
-        if self._tail + size > self.capacity:
-            raise VolumeFull(
-                f"volume {self.volume_id} has {self.capacity - self._tail} bytes left, not {size}"
-            )
+        if offset + size > self.capacity:
+            raise VolumeFull(f"volume {self.volume_id} has {self.capacity - offset} bytes left, not {size}")
         if self._gen.entries.pending_count >= PENDING_MAX:
             self.sync()
             if self._gen.entries.pending_count >= PENDING_MAX:
                 raise DiskFull(f"volume {self.volume_id}: its index cannot be written")
 
-    def _write_tail(self, buffers: tuple[Buffer, ...], size: int) -> None:
+    def _write_tail(self, buffers: Sequence[Buffer], size: int) -> None:
         """Write at the tail, which the caller then moves; on failure the bytes are taken back."""
         try:
             written = self._gen.data.pwritev(buffers, self._tail)

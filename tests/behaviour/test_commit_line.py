@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.commit_line import BATCH_MAX, CONFIRM_S, CommitLine
+from actors.commit_line import APPEND_SIZE, BATCH_MAX, CONFIRM_S, CommitLine
 from errors import LinkDown, NeedleVoid, NoSuchBucket, OutcomeUnknown, StoreError, VolumeSealed, WriteFailed
-from storage.disk import OsDisk
-from storage.needle import NeedleMetadata
+from storage.disk import Buffer, OsDisk, OsFile
+from storage.extent import Placed
+from storage.needle import NeedleMetadata, encode_metadata
 from storage.stamp import StampClock
-from storage.volume import Volume
+from storage.volume import APPENDS_MAX, NewNeedle, Volume
 from transport.messages import Answer, Commit, NeedlesCommitted, NeedlesStored, Request, StoredNeedle
 
 Master = Callable[[NeedlesStored], Awaitable[Answer]]
@@ -70,6 +71,14 @@ class Bench:
             f"key-{needle_id}",
             0,
         )
+
+    async def put(self, needle_id: int, data: bytes = b"data", crc: int | None = None) -> str:
+        def describe(placed: Placed, stamp: int) -> StoredNeedle:
+            key, size = f"key-{needle_id}", len(data)
+            return StoredNeedle(1, needle_id, stamp, size, placed.crc, placed.stored_size, 1, key, 0)
+
+        metadata = encode_metadata(NeedleMetadata("b", 1, f"key-{needle_id}", 0))
+        return await self.line.put(NewNeedle(needle_id, metadata, data, crc), describe)
 
 
 @pytest.fixture
@@ -202,6 +211,76 @@ async def test_a_silent_master_means_outcome_unknown(bench: Bench, autojump_cloc
     with pytest.raises(OutcomeUnknown):
         await bench.line.commit(bench.append(1))
     assert trio.current_time() - started == pytest.approx(CONFIRM_S, abs=1)
+
+
+# --- needles that the line appends itself ---------------------------------------------------------
+
+
+async def test_needles_that_come_together_are_one_write_one_sync_one_message(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[int] = []
+    pwritev = OsFile.pwritev
+
+    def count(file: OsFile, buffers: Sequence[Buffer], offset: int) -> int:
+        writes.append(len(buffers))
+        return pwritev(file, buffers, offset)
+
+    monkeypatch.setattr(OsFile, "pwritev", count)
+    async with trio.open_nursery() as nursery:
+        for needle_id in range(1, 11):
+            nursery.start_soon(bench.put, needle_id)
+    assert 30 in writes, "header, data and footer of each"
+    assert bench.line.sync_count == 1
+    [told] = bench.link.asked
+    stamps = [needle.stamp for needle in told.needles]
+    assert stamps == sorted(set(stamps))
+    for needle in told.needles:
+        read = bench.volume.read(needle.needle_id)
+        assert (read.stamp, read.crc, bytes(read.data)) == (needle.stamp, needle.crc, b"data")
+
+
+async def test_more_than_one_write_takes_go_in_several(bench: Bench) -> None:
+    async with trio.open_nursery() as nursery:
+        for needle_id in range(1, APPENDS_MAX + 3):
+            nursery.start_soon(bench.put, needle_id)
+        for needle_id in range(1001, 1004):
+            nursery.start_soon(bench.put, needle_id, bytes(APPEND_SIZE // 4))
+    assert bench.volume.figures().live_count == APPENDS_MAX + 5
+
+
+async def test_a_needle_that_cannot_be_appended_fails_alone(bench: Bench) -> None:
+    assert await bench.put(2) == "etag-2"
+    outcomes: dict[str, str] = {}
+
+    async def put(name: str, needle_id: int, data: bytes, crc: int | None) -> None:
+        try:
+            outcomes[name] = await bench.put(needle_id, data, crc)
+        except StoreError as error:
+            outcomes[name] = error.code
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(put, "good", 1, b"data", None)
+        nursery.start_soon(put, "taken", 2, b"data", None)
+        nursery.start_soon(put, "flipped", 3, b"data", 0)
+        nursery.start_soon(put, "large", 4, bytes(1 << 21), None)
+        nursery.start_soon(put, "last", 5, b"data", None)
+    assert outcomes == {
+        "good": "etag-1",
+        "taken": "needle_exists",
+        "flipped": "checksum_mismatch",
+        "large": "volume_full",
+        "last": "etag-5",
+    }
+
+
+async def test_needles_wait_while_writers_are_kept_waiting(bench: Bench) -> None:
+    async with trio.open_nursery() as nursery:
+        with bench.line.gate_closed():
+            nursery.start_soon(bench.put, 1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert bench.volume.figures().live_count == 0
+    assert bench.volume.figures().live_count == 1
 
 
 # --- many at once ---------------------------------------------------------------------------------

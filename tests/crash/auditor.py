@@ -6,6 +6,7 @@ has to survive from then on.  What was not promised yet may be there or not, but
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass, field
 
@@ -17,10 +18,10 @@ from storage.compaction import Copy
 from storage.disk import Disk
 from storage.extent import Extent
 from storage.files import index_path, volume_directory
-from storage.needle import KIND_DATA, KIND_RESTAMP, NeedleMetadata
+from storage.needle import KIND_DATA, KIND_RESTAMP, NeedleMetadata, encode_metadata
 from storage.successor import Successor
 from storage.superblock import SUPERBLOCK_SIZE
-from storage.volume import Volume
+from storage.volume import NewNeedle, Volume
 
 VOLUME_ID = 7
 UUID = "0f14d0ab-9605-4a62-a9e4-5ed26688389b"
@@ -83,6 +84,25 @@ class Auditor:
         needle = self.needles[needle_id]
         self.volume.append(needle_id, needle.metadata, needle.data, stamp=needle.stamp)
         needle.is_put = True
+
+    def put_together(self, sizes: tuple[int, ...]) -> None:
+        """Several in one write; raises the first refusal, after the others were put."""
+        new = {needle_id: self.needles[needle_id] for needle_id in map(self.new_needle, sizes)}
+        # Should they have to be written one by one, each gets its stamp a second time.
+        stamps = itertools.cycle([needle.stamp for needle in new.values()])
+        outcomes = self.volume.append_many(
+            [NewNeedle(id_, encode_metadata(needle.metadata), needle.data) for id_, needle in new.items()],
+            lambda: next(stamps),
+        )
+        failures = []
+        for needle, outcome in zip(new.values(), outcomes, strict=True):
+            if isinstance(outcome, StoreError):
+                failures.append(outcome)
+            else:
+                needle.is_put = True
+                assert outcome[1] == needle.stamp
+        if failures:
+            raise failures[0]
 
     def reserve(self, size: int) -> None:
         needle_id = self.new_needle(size)
@@ -246,7 +266,7 @@ class Auditor:
                 self.check_needle(volume, needle_id)
             except ReadFailed:  # a volume whose index could not be synced does not say "absent" any more
                 assert volume.sealed_cause is not None
-                assert not needle.is_put_promised
+                assert not needle.is_put_promised or needle.is_delete_tried
 
     def check_needle(self, volume: Volume, needle_id: int) -> bool:
         """Check one needle; returns whether it is live."""

@@ -18,9 +18,10 @@ SMALL = st.sampled_from([0, 1, 100, 470, 512, 700, 4096, 5000])
 LARGE = st.sampled_from([BLOCK_SIZE, BLOCK_SIZE + 1, 2 * BLOCK_SIZE + 4000])
 
 
-def operations(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[tuple[str, float | int | None]]:
+def operations(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[tuple[str, object]]:
     return st.one_of(
         st.tuples(st.just("put"), sizes),
+        st.tuples(st.just("put_together"), st.lists(sizes, min_size=2, max_size=4).map(tuple)),
         st.tuples(st.sampled_from(["sync", "sync", "checkpoint", "delete", "restamp"]), st.none()),
         st.tuples(st.just("reserve"), sizes),
         st.tuples(st.just("write"), st.sampled_from([0.3, 1.0])),

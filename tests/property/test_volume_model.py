@@ -11,14 +11,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from errors import ChecksumMismatch, NeedleExists, NeedleVoid, NoSuchNeedle, VolumeFull
+from errors import ChecksumMismatch, NeedleExists, NeedleVoid, NoSuchNeedle, StoreError, VolumeFull
 from simdisk import SimDisk
 from storage.extent import Extent
 from storage.files import index_path
 from storage.needle import KIND_BUCKET, KIND_DATA, KIND_VOID, NeedleMetadata, encode_metadata, stored_size
 from storage.scan import Record, State
 from storage.superblock import SUPERBLOCK_SIZE
-from storage.volume import Volume
+from storage.volume import NewNeedle, Volume
 
 DIRECTORY = "volumes/7"
 CAPACITY = 200_000
@@ -58,13 +58,17 @@ class VolumeModel(RuleBasedStateMachine):
         self.stamp += 1
         return self.stamp
 
-    def expected_refusal(self, needle_id: int, size: int) -> type[Exception] | None:
+    def expected_refusal(self, needle_id: int, size: int, beyond: int = 0) -> type[Exception] | None:
+        """
+        Args:
+            beyond: so many bytes will have been written by then.
+        """
         if needle_id in self.dead:
             return NeedleVoid
         if needle_id in self.live or needle_id in self.in_flight:
             return NeedleExists
         stored = stored_size(len(encode_metadata(metadata_of(needle_id))), size)
-        return VolumeFull if self.volume.figures().file_size + stored > CAPACITY else None
+        return VolumeFull if self.volume.figures().file_size + beyond + stored > CAPACITY else None
 
     @rule(needle_id=IDS, size=SIZES, byte=st.integers(0, 255), is_wrong=st.booleans())
     def put(self, needle_id: int, size: int, byte: int, is_wrong: bool) -> None:
@@ -78,6 +82,39 @@ class VolumeModel(RuleBasedStateMachine):
             return
         self.volume.append(needle_id, metadata_of(needle_id), data, stamp=stamp, crc=crc)
         self.live[needle_id] = (data, stamp)
+
+    @rule(puts=st.lists(st.tuples(IDS, SIZES, st.booleans()), min_size=1, max_size=5))
+    def put_together(self, puts: list[tuple[int, int, bool]]) -> None:
+        """One after the other, as far as anybody can tell."""
+        before, stored = dict(self.live), 0
+        expected: list[type[Exception] | None] = []
+        new = []
+        for needle_id, size, is_wrong in puts:
+            data = bytes([needle_id % 251]) * size
+            size_on_disk = stored_size(len(encode_metadata(metadata_of(needle_id))), size)
+            refusal = self.expected_refusal(needle_id, size, beyond=stored) or (
+                ChecksumMismatch if is_wrong else None
+            )
+            expected.append(refusal)
+            new.append(
+                NewNeedle(needle_id, encode_metadata(metadata_of(needle_id)), data, crc32c(data) ^ is_wrong)
+            )
+            if refusal is None:
+                self.live[needle_id] = (data, 0)
+                stored += size_on_disk
+        outcomes = self.volume.append_many(new, self.next_stamp)
+        for (needle_id, size, _), refusal, outcome in zip(puts, expected, outcomes, strict=True):
+            if refusal is not None:
+                assert type(outcome) is refusal
+                continue
+            assert not isinstance(outcome, StoreError)
+            placed, stamp = outcome
+            data, _ = self.live[needle_id]
+            assert (placed.crc, len(data)) == (crc32c(data), size)
+            self.live[needle_id] = (data, stamp)
+        assert set(self.live) - set(before) == {
+            needle_id for (needle_id, _, _), refusal in zip(puts, expected, strict=True) if refusal is None
+        }
 
     @rule(needle_id=IDS, size=SIZES, byte=st.integers(0, 255))
     def reserve(self, needle_id: int, size: int, byte: int) -> None:
