@@ -23,6 +23,7 @@ import msgspec
 import trio
 
 import errors
+from actors.syncer import Sync, sync_in_thread
 from errors import DeadlineExceeded, LinkDown, NeedleVoid, NoSuchNeedle, OutcomeUnknown, StoreError
 from storage.extent import Placed
 from storage.stamp import StampClock
@@ -90,11 +91,13 @@ class CommitLine:
         *,
         is_synced: bool,
         on_master_stamp: Callable[[int], None],
+        sync: Sync = sync_in_thread,
     ) -> None:
         self.volume = volume
         self._link = link
         self._clock = clock
         self._is_synced = is_synced
+        self._sync = sync
         self._on_master_stamp = on_master_stamp
         self._to_append: list[_Arrival] = []
         self._to_sync: list[_Waiter] = []
@@ -291,7 +294,7 @@ class CommitLine:
             if self._is_synced:
                 started = time.perf_counter()
                 try:
-                    await trio.to_thread.run_sync(self.volume.sync)
+                    await self._sync(self.volume)
                 except StoreError as error:
                     failure = error  # final for this file: the volume has sealed itself
                     log.error(

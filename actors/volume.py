@@ -37,6 +37,7 @@ from actors.process import (
     set_up_actor,
 )
 from actors.switching import Switching
+from actors.syncer import Syncer
 from auth.tokens import DataTokenVerifier
 from conf.join import Join
 from conf.settings import Settings
@@ -121,6 +122,7 @@ class VolumeActor:
         self._verifier = DataTokenVerifier(disk_id, {})
         self._pool = HttpPool(connections_max=32)
         self._switching = Switching(disk)
+        self._syncer = Syncer()
         self._nursery: trio.Nursery | None = None
         self._link = Link(
             endpoint=join.master,
@@ -164,6 +166,7 @@ class VolumeActor:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                await nursery.start(self._syncer.run)
                 for line in self._lines.values():
                     await nursery.start(line.run)
                 await nursery.start(self._server.serve, listeners)
@@ -208,6 +211,7 @@ class VolumeActor:
             self._clock,
             is_synced=self._settings.store.durability == "fsync",
             on_master_stamp=self._clock.observe,
+            sync=self._syncer.sync,
         )
         self._lines[volume.volume_id] = line
         return line

@@ -63,6 +63,13 @@ class File(Protocol):
     def fdatasync(self) -> None:
         """Return when all that was written before the call survives a power cut."""
 
+    def kernel_handle(self) -> int | None:
+        """A descriptor by which `KernelSync` can do what `fdatasync` does; None: it cannot.
+
+        The file is open a second time there.  The kernel tells of a failed write once for each time that a
+        file is open: so it is told to both, whatever the order.
+        """
+
     def start_writeback(self, offset: int, length: int) -> None:
         """Let the disk begin with what was written there, and do not wait for it.
 
@@ -120,10 +127,11 @@ class Disk(Protocol):
 class OsFile:
     """A file of the operating system."""
 
-    __slots__ = ("_fd", "_path")
+    __slots__ = ("_fd", "_kernel_fd", "_path")
 
     def __init__(self, fd: int, path: str) -> None:
         self._fd = fd
+        self._kernel_fd = -1
         self._path = path
 
     def __repr__(self) -> str:
@@ -149,6 +157,14 @@ class OsFile:
             fcntl.fcntl(self._fd, fcntl.F_FULLFSYNC)
         else:
             os.fdatasync(self._fd)
+
+    def kernel_handle(self) -> int | None:
+        if self._kernel_fd < 0:
+            try:
+                self._kernel_fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY)
+            except OSError:
+                return None
+        return self._kernel_fd
 
     def start_writeback(self, offset: int, length: int) -> None:
         if _sync_file_range is None:
@@ -187,9 +203,11 @@ class OsFile:
         os.posix_fadvise(self._fd, start, size, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        fds = self._fd, self._kernel_fd
+        self._fd = self._kernel_fd = -1
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
 
     def __del__(self) -> None:
         self.close()
@@ -332,6 +350,9 @@ class ClosedFile:
 
     def fdatasync(self) -> None:
         raise OSError(errno.EBADF, "the volume is closed")
+
+    def kernel_handle(self) -> int | None:
+        return None
 
     def start_writeback(self, offset: int, length: int) -> None:
         raise OSError(errno.EBADF, "the volume is closed")

@@ -127,6 +127,14 @@ class NewNeedle(NamedTuple):
     crc: int | None = None  # what the sender says the CRC-32C of the data is
 
 
+class BegunSync(NamedTuple):
+    """Half a sync: see `Volume.begin_sync`."""
+
+    handle: int  # for `KernelSync`
+    batch: dict[int, bytes]  # index entries that may be written when the data is durable
+    reach: int
+
+
 class _Encoded(NamedTuple):
     """The record of a new needle, for its place and no other."""
 
@@ -167,6 +175,7 @@ class Volume:
         self._owner = threading.RLock()  # taken before `_sync_lock`
         self._sync_lock = threading.Lock()  # one sync or checkpoint at a time; taken before `_lock`
         self._lock = threading.Lock()  # guards what follows; not held across calls to the disk but one
+        self._begun: BegunSync | None = None
         self._tally = opened.tally
         self._tail = opened.tail
         self._durable = opened.durable
@@ -265,7 +274,7 @@ class Volume:
                 self.checkpoint()
             except StoreError as error:
                 log.warning("checkpoint failed", extra={"volume_id": self.volume_id, "cause": error.message})
-        with self._sync_lock:
+        with self._syncing_alone():
             self._is_closed = True
             self.sealed_cause = self.sealed_cause or "closed"
             self._gen = self._gen.closed()
@@ -717,7 +726,7 @@ class Volume:
     @contextlib.contextmanager
     def held_for_succession(self) -> Iterator[None]:
         """Keep the owner, and every sync, waiting for as long as the block lasts."""
-        with self._owner, self._sync_lock:
+        with self._owner, self._syncing_alone():
             yield
 
     def succeed(self, successor: Volume, in_flight: dict[int, Extent]) -> None:
@@ -748,8 +757,73 @@ class Volume:
                 al., USENIX ATC 2020).
             VolumeSealed: it was sealed before.
         """
-        with self._sync_lock:
+        with self._syncing_alone():
             self._sync()
+
+    def begin_sync(self) -> BegunSync | None:
+        """Do the first half of a `sync`, for who has the kernel do the rest and calls `end_sync` then.
+
+        Nobody waits for that second half: whoever syncs, closes or switches meanwhile begins anew.  Should
+        the kernel fail, it tells so to both (`File.kernel_handle`); where it was the journal that failed, it
+        tells one of them, and then no index, and no next generation, can be written any more.
+
+        Returns:
+            None when that cannot be now: `sync` can.
+        Raises:
+            VolumeSealed: it was sealed before.
+        """
+        if not self._sync_lock.acquire(blocking=False):
+            return None
+        try:
+            with self._lock:
+                handle = self._gen.data.kernel_handle()
+                if handle is None or self._begun is not None:
+                    return None
+                self.check_writable()
+                reach, _ = self._settled()
+                self._begun = BegunSync(handle, self._gen.entries.begin_flush(), reach)
+                return self._begun
+        finally:
+            self._sync_lock.release()
+
+    def end_sync(self, begun: BegunSync, error: OSError | None) -> bool:
+        """Do the second half.
+
+        Args:
+            error: what the kernel says.
+        Returns:
+            False: there was another sync meanwhile.  It may have been told of an error in our stead, for the
+            kernel tells it once; nothing is known, and only a whole `sync` can say.
+        Raises:
+            WriteFailed: there is an error, and the volume is sealed: see `sync`.
+        """
+        if error is not None:
+            with self._lock:
+                self._forget_begun(begun)
+            self._fail_sync(error)
+        if not self._sync_lock.acquire(blocking=False):
+            return False
+        try:
+            if self._begun is not begun:
+                return False
+            self._begun = None
+            self._end_flush(begun.batch, begun.reach)
+            return True
+        finally:
+            self._sync_lock.release()
+
+    @contextlib.contextmanager
+    def _syncing_alone(self) -> Iterator[None]:
+        with self._sync_lock:
+            with self._lock:
+                self._forget_begun(self._begun)
+            yield
+
+    def _forget_begun(self, begun: BegunSync | None) -> None:
+        """Its entries wait for another sync."""
+        if begun is not None and self._begun is begun:
+            self._begun = None
+            self._gen.entries.cancel_flush()
 
     def checkpoint(self) -> None:
         """Sync, and make the index and its header durable too: the next open scans from here.
@@ -758,7 +832,7 @@ class Volume:
             WriteFailed, VolumeSealed: as `sync`.
             DiskFull: there is no room for the index; the needles are safe.
         """
-        with self._sync_lock:
+        with self._syncing_alone():
             reach, tally, is_flushed = self._sync()
             if not is_flushed:
                 raise DiskFull(f"volume {self.volume_id}: its index cannot be written")
@@ -787,8 +861,15 @@ class Volume:
         except OSError as error:
             with self._lock:
                 self._gen.entries.cancel_flush()
-            self.seal(f"sync of the data file failed: {error}")
-            raise WriteFailed(f"volume {self.volume_id}: sync failed: {error}") from error
+            self._fail_sync(error)
+        return reach, tally, self._end_flush(batch, reach)
+
+    def _fail_sync(self, error: OSError) -> NoReturn:
+        self.seal(f"sync of the data file failed: {error}")
+        raise WriteFailed(f"volume {self.volume_id}: sync failed: {error}") from error
+
+    def _end_flush(self, batch: dict[int, bytes], reach: int) -> bool:
+        """The data is durable up to there: write its entries; tells whether the index took them."""
         try:
             self._write_index(batch, reach)
         except OSError as error:
@@ -796,11 +877,11 @@ class Volume:
             with self._lock:
                 self._gen.entries.cancel_flush()
             log.warning("index not written", extra={"volume_id": self.volume_id, "cause": str(error)})
-            return reach, tally, False
+            return False
         with self._lock:
             self._gen.entries.end_flush()
             self._durable = max(self._durable, reach)
-        return reach, tally, True
+        return True
 
     def _settled(self) -> tuple[int, Tally]:
         """Up to where nothing is unfinished, and the counters there."""

@@ -14,14 +14,15 @@ import msgspec
 import pytest
 
 from errors import NeedleCorrupt, NeedleVoid, NoSuchNeedle, ReadFailed, StoreError
+from simdisk import SimDisk
 from storage.compaction import Copy
-from storage.disk import Disk
+from storage.disk import Disk, File
 from storage.extent import Extent
 from storage.files import index_path, volume_directory
 from storage.needle import KIND_DATA, KIND_RESTAMP, NeedleMetadata, encode_metadata
 from storage.successor import Successor
 from storage.superblock import SUPERBLOCK_SIZE
-from storage.volume import NewNeedle, Volume
+from storage.volume import BegunSync, NewNeedle, Volume
 
 VOLUME_ID = 7
 UUID = "0f14d0ab-9605-4a62-a9e4-5ed26688389b"
@@ -44,6 +45,19 @@ class Expected:
     restamps: dict[int, bool] = field(default_factory=dict)  # stamp -> whether promised
 
 
+@dataclass
+class BegunHere:
+    """A sync that is under way, with what it will promise."""
+
+    volume: Volume
+    file: File
+    begun: BegunSync
+    written: list[Expected]
+    deleted: list[Expected]
+    is_done: bool = False
+    error: OSError | None = None
+
+
 def make_volume(disk: Disk) -> Volume:
     return Volume.create(
         disk, DIRECTORY, volume_id=VOLUME_ID, uuid=UUID, capacity=CAPACITY, created_ms=1_750_000_000_000
@@ -53,12 +67,14 @@ def make_volume(disk: Disk) -> Volume:
 class Auditor:
     """Owns the volume of one history."""
 
-    def __init__(self, disk: Disk, chance: random.Random) -> None:
+    def __init__(self, disk: SimDisk, chance: random.Random) -> None:
         self.disk = disk
         self.chance = chance
         self.volume = make_volume(disk)
         self.needles: dict[int, Expected] = {}
         self.extents: dict[int, Extent] = {}
+        self.begun: BegunHere | None = None
+        self.kernel_files: dict[File, File] = {}  # volume files, opened a second time: see `kernel_handle`
         self.copy_: Copy | None = None
         self.copied: tuple[int, int] | None = None  # generation and reach of a finished copy
         self._stamp = 0
@@ -156,6 +172,48 @@ class Auditor:
     def sync(self) -> None:
         self.volume.sync()
         self.promise()
+
+    def begin_sync(self) -> None:
+        """Have a sync done by the kernel, which takes its time."""
+        volume = self.volume
+        begun = volume.begin_sync()
+        if begun is None:
+            assert self.begun is not None, "only another one keeps it from beginning"
+            return
+        written = [needle for needle in self.needles.values() if needle.is_put]
+        deleted = [needle for needle in self.needles.values() if needle.is_deleted]
+        is_at_once = self.chance.random() < 0.3
+        data = volume._gen.data
+        if data not in self.kernel_files:
+            self.kernel_files[data] = self.disk.open(data._path)
+        self.begun = BegunHere(volume, self.kernel_files[data], begun, written, deleted)
+        if is_at_once:
+            self.kernel_syncs()
+
+    def kernel_syncs(self) -> None:
+        here = self.begun
+        if here is not None and not here.is_done:
+            here.is_done = True
+            try:
+                here.file.fdatasync()
+            except OSError as error:
+                here.error = error
+
+    def end_sync(self) -> None:
+        here = self.begun
+        if here is None:
+            return
+        self.kernel_syncs()
+        self.begun = None
+        if here.volume is not self.volume:
+            return  # it was opened anew meanwhile
+        if not here.volume.end_sync(here.begun, here.error):
+            self.sync()
+            return
+        for needle in here.written:
+            needle.is_put_promised = True
+        for needle in here.deleted:
+            needle.is_delete_promised = True
 
     def checkpoint(self) -> None:
         self.volume.checkpoint()

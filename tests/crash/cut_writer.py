@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from errors import StoreError
 from storage.compaction import Copy
 from storage.disk import OsDisk
 from storage.extent import Extent
-from storage.needle import BLOCK_SIZE, NeedleMetadata
+from storage.kernel_sync import KernelSync
+from storage.needle import BLOCK_SIZE, NeedleMetadata, encode_metadata
 from storage.successor import Successor
-from storage.volume import Volume
+from storage.volume import NewNeedle, Volume
 
 DIRECTORY = "volumes/7"
 SIZES = (0, 1, 100, 500, 4096, 4096, 10_000)
@@ -36,6 +39,13 @@ def metadata_of(needle_id: int) -> NeedleMetadata:
     return NeedleMetadata("photos", 3, f"key-{needle_id}", 1_750_000_000_000)
 
 
+def open_kernel() -> KernelSync | None:
+    try:
+        return KernelSync()
+    except OSError:
+        return None
+
+
 class Writer:
     """Appends on the main thread while another syncs, as a volume actor does."""
 
@@ -43,6 +53,7 @@ class Writer:
         self.chance = random.Random(seed)
         self.disk = OsDisk(root)
         self.volume = Volume.open(self.disk, DIRECTORY)
+        self.kernel = open_kernel()
         self.next_id = first_id
         self.stamp = first_id
         self.live: list[int] = []
@@ -81,10 +92,22 @@ class Writer:
             successor.switch()
 
     def sync(self) -> None:
-        if self.chance.random() < 0.1:
+        what = self.chance.random()
+        if what < 0.1:
             self.volume.checkpoint()
-        else:
+        elif what < 0.5 or not self.sync_by_kernel():
             self.volume.sync()
+
+    def sync_by_kernel(self) -> bool:
+        """Beside the appends, the compactions and their switches, as `actors/syncer.py` does."""
+        begun = self.volume.begin_sync() if self.kernel is not None else None
+        if begun is None:
+            return False
+        assert self.kernel is not None
+        self.kernel.submit(begun.handle, 1)
+        select.select([self.kernel], [], [])
+        [(_, code)] = self.kernel.take_results()
+        return self.volume.end_sync(begun, OSError(code, "the kernel's sync") if code else None)
 
     def write_some(self, pool: ThreadPoolExecutor) -> list[str]:
         """Do a few things; returns what may be said about them once they are durable."""
@@ -95,9 +118,26 @@ class Writer:
                 promises.append(self.delete())
             elif kind < 0.4:
                 promises += self.go_on_with_upload(pool)
+            elif kind < 0.6:
+                promises += self.put_together()
             else:
                 promises.append(self.put())
         return promises
+
+    def put_together(self) -> list[str]:
+        needles = [self.next_needle(SIZES) for _ in range(self.chance.randrange(2, 6))]
+        outcomes = self.volume.append_many(
+            [
+                NewNeedle(needle_id, encode_metadata(metadata_of(needle_id)), data_of(needle_id, size))
+                for needle_id, size in needles
+            ],
+            lambda: self.stamp,
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, StoreError):
+                raise outcome
+        self.live += [needle_id for needle_id, _ in needles]
+        return [f"P {needle_id}" for needle_id, _ in needles]
 
     def put(self) -> str:
         needle_id, size = self.next_needle(SIZES)

@@ -27,7 +27,7 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -64,10 +64,15 @@ def _run(*command: str | Path) -> str:
 class CutDisk:
     """An ext4 file system of its own, whose power can be cut.  Leaves no mount and no loop device behind."""
 
-    def __init__(self, directory: Path, *, image_size: int = IMAGE_SIZE) -> None:
+    def __init__(self, directory: Path, *, image_size: int = IMAGE_SIZE, options: Sequence[str] = ()) -> None:
+        """
+        Args:
+            options: for mkfs.ext4.
+        """
         self.root = directory / "mount"
         self._image = directory / "image"
         self._image_size = image_size
+        self._options = options
         self._loop = ""
         self._is_mounted = False
 
@@ -75,7 +80,7 @@ class CutDisk:
         self.root.mkdir()
         with self._image.open("wb") as image:
             image.truncate(self._image_size)
-        _run("mkfs.ext4", "-q", "-F", self._image)
+        _run("mkfs.ext4", "-q", "-F", *self._options, self._image)
         try:
             self._loop = _run("losetup", "--find", "--show", self._image)
             self._mount()

@@ -44,6 +44,7 @@ class Node:
         self.dirty: set[int] = set()  # pages written since they were last on the platter
         self.sizes: set[int] = set()  # that the file has had since the last sync
         self.allocated: set[int] = set(range(-(-len(platter) // PAGE)))
+        self.failed_count = 0  # syncs
 
     def touch(self, start: int, end: int) -> None:
         pages = range(start // PAGE, -(-end // PAGE))
@@ -147,6 +148,7 @@ class SimFile:
         self._node = node
         self._path = path
         self._read_only = read_only
+        self._told_count = node.failed_count  # of the failed syncs, those that this open file knows of
 
     def preadv(self, buffers: Sequence[bytearray | memoryview], offset: int, *, nowait: bool = False) -> int:
         self._disk.tell("preadv", self._path, offset, sum(map(len, buffers)))
@@ -179,9 +181,19 @@ class SimFile:
             self._disk.tell("fdatasync", self._path)
         except OSError:
             self._node.settle()
+            self._node.failed_count += 1
+            self._told_count = self._node.failed_count
             raise
+        if self._told_count < self._node.failed_count:
+            # Each open file is told once (errseq_t), also when the failed sync was another's.
+            self._told_count = self._node.failed_count
+            raise OSError(errno.EIO, "a sync has failed meanwhile")
         self._node.sync()
         self._disk.changed("fdatasync", self._path)
+
+    def kernel_handle(self) -> int:
+        """No kernel knows it: whoever asks calls `fdatasync` in the kernel's stead."""
+        return -1
 
     def start_writeback(self, offset: int, length: int) -> None:
         """A hint: a cut may keep or lose any page that is not synced, whatever was begun."""

@@ -30,9 +30,14 @@ SCRIPT: list[tuple[object, ...]] = [
     ("finish",),
     ("checkpoint",),
     ("put", 512),
+    ("begin_sync",),
     ("finish",),
+    ("end_sync",),
     ("restamp",),
-    ("sync",),
+    ("begin_sync",),
+    ("put", 70),
+    ("checkpoint",),
+    ("end_sync",),
     ("reserve", 9000),
     ("write", 0.9),
     ("put", 10),
@@ -41,9 +46,12 @@ SCRIPT: list[tuple[object, ...]] = [
     ("sync",),
     ("reopen",),
     ("put_together", (3000, 12)),
+    ("begin_sync",),
+    ("kernel_syncs",),
     ("reserve", 100),
     ("abort",),
     ("sync",),
+    ("end_sync",),
 ]
 
 

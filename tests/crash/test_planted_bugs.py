@@ -18,7 +18,7 @@ from storage import building, carry, files, recovery, successor, volume
 from storage.entries import EntryTable
 from storage.index import IndexFile, Tally
 from storage.scan import State
-from storage.volume import Volume
+from storage.volume import BegunSync, Volume
 
 Patch = pytest.MonkeyPatch
 
@@ -143,6 +143,19 @@ def leave_the_torn_end_in_place(patch: Patch) -> None:
     patch.setattr(recovery.Recovery, "_cut_tail", keep)
 
 
+def promise_more_than_the_kernel_was_asked_for(patch: Patch) -> None:
+    """What came while the kernel synced gets its entries and the watermark, too."""
+
+    def end_sync(self: Volume, begun: BegunSync, error: OSError | None) -> bool:
+        with self._lock:
+            self._forget_begun(begun)
+            reach, _ = self._settled()
+            batch = self._gen.entries.begin_flush()
+        return self._end_flush(batch, reach)
+
+    patch.setattr(Volume, "end_sync", end_sync)
+
+
 # --- in compactions -------------------------------------------------------------------------------
 
 
@@ -233,11 +246,13 @@ BUGS: list[Callable[[Patch], None]] = [
     reuse_the_place_of_synced_bytes,
     skip_the_sync_of_the_directory,
     leave_the_torn_end_in_place,
+    promise_more_than_the_kernel_was_asked_for,
 ]
 
 
 def random_history(chance: random.Random, *, is_compacting: bool = False) -> list[tuple[str, object]]:
     names = ["put", "put", "sync", "sync", "checkpoint", "delete", "restamp", "reserve", "write", "finish"]
+    names += ["begin_sync", "end_sync", "put_together"]
     if is_compacting:
         names += ["copy", "switch", "put_void"]
     history: list[tuple[str, object]] = []
@@ -246,6 +261,8 @@ def random_history(chance: random.Random, *, is_compacting: bool = False) -> lis
         argument: object = None
         if name in ("put", "reserve"):
             argument = chance.choice([0, 100, 512, 700, 4096, 5000])
+        elif name == "put_together":
+            argument = tuple(chance.choice([0, 100, 4096, 5000]) for _ in range(3))
         elif name == "write":
             argument = chance.choice([0.3, 1.0])
         history.append((name, argument))

@@ -22,7 +22,9 @@ def operations(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[tuple[str, ob
     return st.one_of(
         st.tuples(st.just("put"), sizes),
         st.tuples(st.just("put_together"), st.lists(sizes, min_size=2, max_size=4).map(tuple)),
-        st.tuples(st.sampled_from(["sync", "sync", "checkpoint", "delete", "restamp"]), st.none()),
+        st.tuples(
+            st.sampled_from(["sync", "begin_sync", "end_sync", "checkpoint", "delete", "restamp"]), st.none()
+        ),
         st.tuples(st.just("reserve"), sizes),
         st.tuples(st.just("write"), st.sampled_from([0.3, 1.0])),
         st.tuples(st.sampled_from(["finish", "finish", "abort"]), st.none()),
