@@ -22,6 +22,7 @@ from client.reports import result_console, say_json
 
 HISTOGRAM_WIDTH = 24
 LINE_EVERY_S = 10.0
+NARROW_PERCENTILES = (50.0, 99.0)
 BUSY_SHARE = 0.85  # a client process that uses so much of a core is what is being measured
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -34,6 +35,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     at_once: int
     figures: Figures
+    is_whole: bool = True  # False: it was interrupted
 
 
 class BenchReport:
@@ -51,6 +53,7 @@ class BenchReport:
         self._told = 0.0
         self._seconds = 0.0
         self._what = ""
+        self._running: Measured | None = None  # with the figures so far
         self._progress: Progress | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._progress = Progress(
@@ -74,6 +77,11 @@ class BenchReport:
         if self._progress is not None:
             self._progress.stop()
 
+    def begin_test(self, test: str, size: int, at_once: int, *, seconds: float) -> None:
+        """A measurement of so many seconds begins; `size` is 0 where the table shows none."""
+        self.begin(f"{test}{f' {format_size(size)}' if size else ''}, {at_once} at once", seconds=seconds)
+        self._running = Measured(test=test, size=size, at_once=at_once, figures=Figures(), is_whole=False)
+
     def begin(self, what: str, *, seconds: float = 0.0, count: int = 0) -> None:
         """A step of so many seconds, or of so many requests, begins."""
         self._started = self._told = time.monotonic()
@@ -84,6 +92,8 @@ class BenchReport:
 
     async def tick(self, figures: Figures) -> None:
         now_s = time.monotonic()
+        if self._running is not None:
+            self._running = msgspec.structs.replace(self._running, figures=figures)
         latencies = figures.latencies
         line = f"{figures.rate:,.0f}/s  p50 {format_latency(latencies.percentile(50))}"
         line += f"  p99 {format_latency(latencies.percentile(99))}"
@@ -96,7 +106,13 @@ class BenchReport:
             self._told = now_s
             print(f"{self._what}  {line}", file=sys.stderr)
 
-    def measured(self, one: Measured) -> None:
+    def ended(self, figures: Figures) -> None:
+        """The measurement that was begun last is done."""
+        assert self._running is not None
+        self._tell(msgspec.structs.replace(self._running, figures=figures, is_whole=True))
+        self._running = None
+
+    def _tell(self, one: Measured) -> None:
         self._measured.append(one)
         if self._is_json:
             say_json(**json_fields(one))
@@ -106,10 +122,12 @@ class BenchReport:
 
     def sum_up(self, process_count: int) -> None:
         """The table of what was measured, which may be less than was asked for."""
+        if self._running is not None and self._running.figures.latencies.count:
+            self._tell(self._running)
         if self._is_json or not self._measured:
             return
         console = result_console()
-        console.print(figures_table(self._measured))
+        console.print(fitting_table(self._measured, console))
         console.print()
         blocks = [
             Padding(Group(Text(title_of(one), "bold"), histogram(one.figures)), (0, 3, 1, 0))
@@ -125,11 +143,22 @@ def title_of(one: Measured) -> str:
     return f"{one.test}{size}, {one.at_once} at once"
 
 
-def figures_table(measured: Sequence[Measured]) -> Table:
+def fitting_table(measured: Sequence[Measured], console: Console) -> Table:
+    """The whole table; in a narrow window, as much of it as has room there."""
+    table = figures_table(measured)
+    boundless = console.options.update(max_width=1000)
+    if console.measure(table, options=boundless).maximum <= console.width:
+        return table
+    return figures_table(measured, is_wide=False)
+
+
+def figures_table(measured: Sequence[Measured], *, is_wide: bool = True) -> Table:
+    percentiles = PERCENTILES if is_wide else NARROW_PERCENTILES
     has_failures = any(one.figures.failed_count for one in measured)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("test", no_wrap=True, header_style="dim")
-    names = ["size", "at once", "requests", "a second", "bytes/s", *map(_percent_name, PERCENTILES), "max"]
+    names = ["size", "at once", *["requests"] * is_wide, "a second", *["bytes/s"] * is_wide]
+    names += [*map(_percent_name, percentiles), "max"]
     for name in names + ["failed"] * has_failures:
         table.add_column(name, no_wrap=True, header_style="dim", justify="right")
     for one in measured:
@@ -138,10 +167,10 @@ def figures_table(measured: Sequence[Measured]) -> Table:
             one.test,
             format_size(one.size) if one.size else "",
             str(one.at_once),
-            f"{latencies.count:,}",
+            *[f"{latencies.count:,}"] * is_wide,
             format_rate(figures.rate),
-            f"{format_size(int(figures.byte_rate))}" if figures.byte_count else "",
-            *(format_latency(latencies.percentile(percent)) for percent in PERCENTILES),
+            *[format_size(int(figures.byte_rate)) if figures.byte_count else ""] * is_wide,
+            *(format_latency(latencies.percentile(percent)) for percent in percentiles),
             format_latency(latencies.max_s),
         ]
         if has_failures:
@@ -197,6 +226,11 @@ def remarks(measured: Sequence[Measured], process_count: int) -> list[str]:
             f"A client process was busy {busiest:.0%} of a core, so this measures the client: "
             f"try --processes {process_count * 2}."
         )
+    lines += [
+        f"{title_of(one)}: interrupted after {one.figures.elapsed_s:.1f} s"
+        for one in measured
+        if not one.is_whole
+    ]
     failures: dict[str, int] = {}
     for one in measured:
         for code, number in one.figures.failures.items():
@@ -213,6 +247,7 @@ def json_fields(one: Measured) -> dict[str, Any]:
         "test": one.test,
         "size": one.size,
         "concurrency": one.at_once,
+        "is_whole": one.is_whole,
         "request_count": latencies.count,
         "failed_count": figures.failed_count,
         "failures": figures.failures,

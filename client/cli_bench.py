@@ -12,10 +12,10 @@ import trio
 from cyclopts import Parameter
 
 from client.bench import TESTS, Plan
-from client.bench_report import BenchReport, Measured
+from client.bench_report import BenchReport
 from client.bench_team import Team, team
 from client.cli_app import NOTHING_SPECIAL, STORE, Common, app
-from client.display import format_count, format_size, parse_size
+from client.display import format_count, parse_size
 from client.places import UsageError
 
 GROUPS = {"large": ("large-put", "large-get"), "all": TESTS}
@@ -128,19 +128,21 @@ async def _measure_small(order: Order, at_once: int, clients: Team, report: Benc
             await _prepare("prepare", count, clients, report)
         elif test == "delete":
             await _prepare("prepare-delete", count, clients, report)
-        report.begin(f"{test} {format_size(order.size)}, {at_once} at once", seconds=order.seconds)
-        figures = await clients.do(test, at_once=at_once, seconds=order.seconds, count=0, tick=report.tick)
-        shown = order.size if test in ("put", "get", "mixed") else 0
-        report.measured(Measured(test=test, size=shown, at_once=at_once, figures=figures))
+        size = order.size if test in ("put", "get", "mixed") else 0
+        await _run(test, size, order, at_once, clients, report)
 
 
 async def _measure_large(order: Order, at_once: int, clients: Team, report: BenchReport) -> None:
     for test in (test for test in order.tests if test.startswith("large")):
         if test == "large-get":
             await _prepare("prepare-large", 0, clients, report)
-        report.begin(f"{test} {format_size(order.large_size)}, {at_once} at once", seconds=order.seconds)
-        figures = await clients.do(test, at_once=at_once, seconds=order.seconds, count=0, tick=report.tick)
-        report.measured(Measured(test=test, size=order.large_size, at_once=at_once, figures=figures))
+        await _run(test, order.large_size, order, at_once, clients, report)
+
+
+async def _run(test: str, size: int, order: Order, at_once: int, clients: Team, report: BenchReport) -> None:
+    report.begin_test(test, size, at_once, seconds=order.seconds)
+    figures = await clients.do(test, at_once=at_once, seconds=order.seconds, count=0, tick=report.tick)
+    report.ended(figures)
 
 
 async def _prepare(step: str, count: int, clients: Team, report: BenchReport) -> None:
@@ -170,7 +172,7 @@ def _say_left_behind(name: str) -> None:
 def _tests(words: Sequence[str]) -> Sequence[str]:
     """The tests meant, each once, in the order in which they make sense."""
     wanted: set[str] = set()
-    for word in words or ("all",):
+    for word in ",".join(words or ("all",)).split(","):
         if word not in TESTS and word not in GROUPS:
             raise UsageError(f"there is no test {word!r}: {', '.join(TESTS)}, large, all")
         wanted.update(GROUPS.get(word, (word,)))

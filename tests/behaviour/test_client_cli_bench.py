@@ -14,10 +14,11 @@ import trio
 
 from cli_kit import Run, command_of, process, runner
 from client import cli
+from client.bench import TICK_S
 from client.places import UsageError
 from errors import BucketExists, ClusterFull, NoSuchObject
 from fake_store import FakeStore, fake_store
-from transport.messages import DeleteBucket, DeleteObjects, ListObjects, LocateObjects
+from transport.messages import DeleteBucket, DeleteObjects, LeaseNeedles, ListObjects, LocateObjects
 
 SHORT = ("--seconds", "0.1", "--objects", "40", "--large-size", "5MiB")
 
@@ -106,6 +107,12 @@ async def test_people_get_a_table_and_a_histogram(run: Run) -> None:
     assert "put 4.0 KiB, 32 at once" in ran.err, "each result is told when it is there"
 
 
+async def test_tests_may_be_named_with_commas(run: Run) -> None:
+    ran = await run("bench", "put,get", *SHORT, "--json")
+    assert [one["test"] for one in ran.objects] == ["put", "get"]
+    assert all(one["is_whole"] for one in ran.objects)
+
+
 async def test_failures_are_counted_and_the_others_count(store: FakeStore, run: Run) -> None:
     store.faults.get_error = [NoSuchObject("gone") for _ in range(3)]
     # Too large to share a request: what fails in a shared one is read once more.
@@ -157,6 +164,34 @@ async def test_what_fails_in_a_process_fails_the_benchmark(store: FakeStore, tmp
     ran = await process(tmp_path, "bench", "put", *SHORT, "--processes", "2")
     assert ran.status == 1
     assert ran.err.endswith("warehouse: no room (cluster_full)\n")
+    assert store.buckets == {}
+
+
+@pytest.mark.parametrize("process_count", ["1", "2"])
+async def test_ctrl_c_in_a_measurement_shows_what_it_has_so_far(
+    store: FakeStore, tmp_path: Path, process_count: str
+) -> None:
+    words = ("bench", "put", "--seconds", "60", "--concurrency", "4", "--processes", process_count, "--json")
+    command, environment = command_of(tmp_path, *words)
+    running = await trio.lowlevel.open_process(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert running.stdout is not None
+    assert running.stderr is not None
+    with trio.fail_after(30):
+        while not store.count(LeaseNeedles):
+            await trio.sleep(0.01)
+        await trio.sleep(4 * TICK_S)
+        running.send_signal(signal.SIGINT)
+        shown = b"".join([piece async for piece in running.stdout])
+        await running.wait()
+        async for _ in running.stderr:
+            pass
+    assert running.returncode == 130
+    [told] = [json.loads(line) for line in shown.splitlines()]
+    assert (told["test"], told["is_whole"]) == ("put", False)
+    assert told["request_count"] > 0
+    assert 0 < told["elapsed_s"] < 30
     assert store.buckets == {}
 
 

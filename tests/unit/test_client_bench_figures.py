@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import io
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from client.bench_figures import Figures, Latencies, shares, together
 from client.bench_report import (
     Measured,
     figures_table,
+    fitting_table,
     format_latency,
     format_rate,
     histogram,
@@ -147,6 +150,23 @@ def test_failures_have_a_column_and_a_remark_when_there_are_any() -> None:
     assert "failed" in [column.header for column in figures_table([fine, failing]).columns]
     assert remarks([fine], 1) == []
     assert remarks([fine, failing], 1) == ["3 requests failed: volume_offline"]
+
+
+def test_a_narrow_window_gets_fewer_columns_and_no_cut_ones() -> None:
+    one = Measured(
+        test="large-put",
+        size=80 << 20,
+        at_once=4096,
+        figures=Figures(latencies=latencies_of([0.0123] * 3), elapsed_s=1e-4, failures={"disk_full": 12_345}),
+    )
+    for width in (80, 130):
+        console = Console(width=width, file=io.StringIO(), highlight=False)
+        console.print(fitting_table([one], console))
+        header, row = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        assert "…" not in row
+        assert ("requests" in header) is (width > 80)
+        for cell in ("large-put", "80.0 MiB", "4096", "30,000", "12.3 ms", "12,345"):
+            assert cell in row
 
 
 def test_a_client_that_was_the_limit_is_told_to_have_been_it() -> None:
