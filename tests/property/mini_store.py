@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from in_memory import make_folder
 
 from catalog.remains import Doomed, read_catalog_facts, read_doomed
 from catalog.rows import CommitResult
@@ -143,10 +144,7 @@ class MiniStore:
             layout: how many volumes each disk has.
             chance: decides what a power cut leaves.
         """
-        memory = Path("/dev/shm")
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="warehouse-model-", dir=memory if memory.is_dir() else None)
-        )
+        self.folder = make_folder("warehouse-model-")
         self.chance = chance or Random(0)
         self.now_ms = START_MS
         self.skew_ms = 0  # of the master's wall clock

@@ -8,10 +8,8 @@ was ever named is owned by exactly one object or upload, or is garbage, for the 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,6 +17,7 @@ from catalog_kit import CREATED_MS, Kit, name_of, stamp
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from in_memory import make_folder
 
 import catalog.changes
 import catalog.graves
@@ -66,7 +65,7 @@ class Upload:
 class CatalogMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="catalog-model-"))
+        self.folder = make_folder("catalog-model-")
         self.kit = Kit(self.folder)
         self.now = 0
         self.names: dict[str, int] = {}  # live buckets
