@@ -46,10 +46,10 @@ class _Waiter:
 
     __slots__ = ("deadline", "is_done", "latch", "needle", "outcome")
 
-    needle: StoredNeedle
+    needle: StoredNeedle  # from the second station on, like the next one
+    deadline: float
 
-    def __init__(self, deadline: float, latch: Latch) -> None:
-        self.deadline = deadline
+    def __init__(self, latch: Latch) -> None:
         self.latch = latch
         self.is_done = False
         # The object's ETag; why there is none; or, overtaken by a version with this stamp, try above it.
@@ -152,7 +152,7 @@ class CommitLine:
             StoreError: what `Volume.append` raises: nothing was written.  And as `commit`.
         """
         latch = Latch(1)
-        waiter = _Waiter(trio.current_time() + CONFIRM_S, latch)
+        waiter = _Waiter(latch)
         self._to_append.append(_Arrival(new, describe, waiter))
         self._append_wanted.set()
         await wait(latch)
@@ -173,8 +173,12 @@ class CommitLine:
         outcome = waiter.outcome
         if isinstance(outcome, int):
             [outcome] = await self._travel_again([waiter])
+        waiter.outcome = ""
         if isinstance(outcome, StoreError):
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                del outcome  # or error and traceback hold each other, and the body with them
         return outcome
 
     async def commit_many(self, needles: Sequence[StoredNeedle]) -> list[str | StoreError]:
@@ -192,8 +196,8 @@ class CommitLine:
         deadline = trio.current_time() + CONFIRM_S
         waiters = []
         for needle in needles:
-            waiter = _Waiter(deadline, latch)
-            waiter.needle = needle
+            waiter = _Waiter(latch)
+            waiter.needle, waiter.deadline = needle, deadline
             waiters.append(waiter)
         self._to_sync.extend(waiters)
         self._sync_wanted.set()
@@ -271,13 +275,22 @@ class CommitLine:
         return arrivals
 
     def _append(self, arrivals: Sequence[_Arrival]) -> None:
-        outcomes = self.volume.append_many([arrival.new for arrival in arrivals], self._tick)
-        for (_, describe, waiter), outcome in zip(arrivals, outcomes, strict=True):
-            if isinstance(outcome, StoreError):
-                waiter.fail(outcome)
-            else:
-                waiter.needle = describe(*outcome)
-                self._to_sync.append(waiter)
+        deadline = trio.current_time() + CONFIRM_S
+        try:
+            outcomes = self.volume.append_many([arrival.new for arrival in arrivals], self._tick)
+            for (_, describe, waiter), outcome in zip(arrivals, outcomes, strict=True):
+                if isinstance(outcome, StoreError):
+                    waiter.fail(outcome)
+                else:
+                    waiter.needle, waiter.deadline = describe(*outcome), deadline
+                    self._to_sync.append(waiter)
+        except Exception:
+            # A bug: it is to cost these requests, not the actor.
+            log.exception("append failed", extra={"volume_id": self.volume.volume_id})
+            travelling = set(self._to_sync)
+            for arrival in arrivals:
+                if not arrival.waiter.is_done and arrival.waiter not in travelling:
+                    arrival.waiter.fail(OutcomeUnknown("the volume failed at this needle; its log says why"))
         if self._to_sync:
             self._sync_wanted.set()
 

@@ -235,14 +235,14 @@ def last_bucket_id(seen: int, now_ms: int) -> int:
     """The greatest bucket id that counts as given out, in a catalog that takes the place of a lost one.
 
     The lost one may have given out more than anything shows, and a disk that is away may hold the record that
-    such a bucket was deleted; a bucket that got the same id would go with it.  Hence the second: skipping a
+    such a bucket was deleted; a bucket that got the same id would go with it.  Hence the clock: skipping a
     number of ids is not enough when a catalog is lost twice and what came in between left no trace.
 
     Args:
         seen: the greatest id that anything shows.
         now_ms: wall clock.
     """
-    return max(seen + BUCKET_IDS_SKIPPED, now_ms // 1000)
+    return max(seen + BUCKET_IDS_SKIPPED, now_ms)
 
 
 def _remains_of(path: Path, report: RebuildReport) -> CatalogFacts | None:

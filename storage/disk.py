@@ -161,7 +161,7 @@ class OsFile:
     def kernel_handle(self) -> int | None:
         if self._kernel_fd < 0:
             try:
-                self._kernel_fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY)
+                self._kernel_fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR)
             except OSError:
                 return None
         return self._kernel_fd

@@ -75,8 +75,12 @@ class KernelSync:
         self._call = ctypes.CDLL(None, use_errno=True).syscall
         self._call.restype = ctypes.c_long
         self._context = ctypes.c_ulong(0)
-        self._check(self._call(setup, IN_FLIGHT_MAX, ctypes.byref(self._context)))
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            self._check(self._call(setup, IN_FLIGHT_MAX, ctypes.byref(self._context)))
+        except OSError:
+            os.close(self._eventfd)
+            raise
         self._request = _Iocb(opcode=_FDSYNC, flags=_TELL_EVENTFD, resfd=self._eventfd)
         self._requests = (ctypes.c_void_p * 1)(ctypes.addressof(self._request))
         self._events = (_Event * IN_FLIGHT_MAX)()

@@ -95,6 +95,7 @@ from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 log = logging.getLogger(__name__)
 
 APPENDS_MAX: Final = 256  # needles in one write, of three buffers each: Linux and macOS take 1,024
+ENTRIES_AT_ONCE: Final = 4096  # of the index, that `end_sync` writes while an event loop waits
 PENDING_MAX: Final = 100_000  # entries in memory between two syncs; about 15 MB
 DAMAGES_MAX: Final = 10_000  # damaged needles remembered by name; all are counted
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -131,6 +132,7 @@ class BegunSync(NamedTuple):
     """Half a sync: see `Volume.begin_sync`."""
 
     handle: int  # for `KernelSync`
+    generation: Generation
     batch: dict[int, bytes]  # index entries that may be written when the data is durable
     reach: int
 
@@ -357,7 +359,7 @@ class Volume:
                         raise NeedleExists(f"volume {self.volume_id} has a needle {new.needle_id} already")
                     record = self._encode(new, tick(), tail)
                 except StoreError as error:
-                    outcomes.append(error)
+                    outcomes.append(error.with_traceback(None))  # which would hold all bodies, in a cycle
                     continue
                 needle_ids.add(new.needle_id)
                 records.append(record)
@@ -380,7 +382,7 @@ class Volume:
             record = self._encode(new, tick(), self._tail)
             self._write_tail(record.buffers, record.size)
         except StoreError as error:
-            return error
+            return error.with_traceback(None)
         self._count((record,), record.offset + record.size)
         return Placed(record.size, record.crc, record.offset), record.stamp
 
@@ -775,13 +777,16 @@ class Volume:
         if not self._sync_lock.acquire(blocking=False):
             return None
         try:
+            gen = self._gen
+            handle = gen.data.kernel_handle()
+            if handle is None or gen.entries.pending_count > ENTRIES_AT_ONCE:
+                return None
             with self._lock:
-                handle = self._gen.data.kernel_handle()
-                if handle is None or self._begun is not None:
+                if self._begun is not None:
                     return None
                 self.check_writable()
                 reach, _ = self._settled()
-                self._begun = BegunSync(handle, self._gen.entries.begin_flush(), reach)
+                self._begun = BegunSync(handle, gen, gen.entries.begin_flush(), reach)
                 return self._begun
         finally:
             self._sync_lock.release()
@@ -792,11 +797,14 @@ class Volume:
         Args:
             error: what the kernel says.
         Returns:
-            False: there was another sync meanwhile.  It may have been told of an error in our stead, for the
-            kernel tells it once; nothing is known, and only a whole `sync` can say.
+            False: there was another sync meanwhile, or a switch to the next generation.  Nothing is known
+            then (the other may have been told of an error in our stead, and what the kernel says of a file
+            that does not count any more is nothing to us): only a whole `sync` can say.
         Raises:
             WriteFailed: there is an error, and the volume is sealed: see `sync`.
         """
+        if begun.generation is not self._gen:
+            return False
         if error is not None:
             with self._lock:
                 self._forget_begun(begun)

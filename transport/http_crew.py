@@ -50,7 +50,7 @@ class Crew:
         self._serve = serve
         self._selector = selectors.DefaultSelector()
         self._ready: deque[Connection] = deque()  # for the leader
-        self._given: deque[Connection] = deque()  # for the followers that have just been woken, one for each
+        self._given: deque[Connection] = deque()  # for followers that are awake
         self._resting: dict[Connection, Serving] = {}
         self._rested: deque[tuple[Connection, Serving]] = deque()  # for one follower, which has been woken
         self._followers = trio.lowlevel.ParkingLot()
@@ -73,6 +73,10 @@ class Crew:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._follow)
+            try:
+                await trio.sleep_forever()  # the nursery is open for as long as anybody wakes a follower
+            finally:
+                self._nursery = None
 
     def close(self) -> None:
         """To be called last.  Requests that rest end here, as if their tasks had been cancelled."""
@@ -100,8 +104,7 @@ class Crew:
             await self._followers.park()
 
     def _wake_follower(self) -> None:
-        if not self._followers.unpark():
-            assert self._nursery is not None
+        if not self._followers.unpark() and self._nursery is not None:
             self._nursery.start_soon(self._follow)
 
     async def _serve_all(self, connection: Connection) -> None:
@@ -201,7 +204,7 @@ class Crew:
         """Until there are none, or one has to wait: then another follower sees to the others."""
 
         def on_wait() -> None:
-            if self._rested:
+            if self._rested or self._given:
                 self._wake_follower()
 
         served = 0

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from actors.commit_line import APPEND_SIZE, BATCH_MAX, CONFIRM_S, CommitLine
-from errors import LinkDown, NeedleVoid, NoSuchBucket, OutcomeUnknown, StoreError, VolumeSealed, WriteFailed
+from errors import (
+    ChecksumMismatch,
+    LinkDown,
+    NeedleVoid,
+    NoSuchBucket,
+    OutcomeUnknown,
+    StoreError,
+    VolumeSealed,
+    WriteFailed,
+)
 from storage.disk import Buffer, OsDisk, OsFile
 from storage.extent import Placed
 from storage.needle import NeedleMetadata, encode_metadata
@@ -20,6 +32,12 @@ from storage.volume import APPENDS_MAX, NewNeedle, Volume
 from transport.messages import Answer, Commit, NeedlesCommitted, NeedlesStored, Request, StoredNeedle
 
 Master = Callable[[NeedlesStored], Awaitable[Answer]]
+
+
+class Body(bytearray):
+    """Bytes that can be watched going away."""
+
+    __slots__ = ("__weakref__",)
 
 
 class ScriptedLink:
@@ -272,6 +290,36 @@ async def test_a_needle_that_cannot_be_appended_fails_alone(bench: Bench) -> Non
         "large": "volume_full",
         "last": "etag-5",
     }
+
+
+async def test_refused_needles_leave_no_bodies_behind(bench: Bench) -> None:
+    """Not even until the next collection of cycles, which comes late in a volume actor."""
+    gc.collect()
+    gc.disable()
+    try:
+        for needle_id in range(1, 6):
+            body = Body(b"x" * 100)
+            gone = weakref.ref(body)
+            with pytest.raises(ChecksumMismatch):
+                await bench.put(needle_id, body, crc=0)
+            del body
+            await trio.testing.wait_all_tasks_blocked()
+            assert gone() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_bug_in_an_append_costs_its_requests_and_nothing_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.volume, "append_many", fail)
+        with pytest.raises(OutcomeUnknown, match="log"):
+            await bench.put(1)
+    assert await bench.put(2) == "etag-2"
 
 
 async def test_needles_wait_while_writers_are_kept_waiting(bench: Bench) -> None:

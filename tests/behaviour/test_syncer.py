@@ -12,9 +12,11 @@ import trio
 
 from actors.syncer import Syncer
 from errors import StoreError, VolumeSealed, WriteFailed
+from storage.compaction import Copy
 from storage.disk import OsDisk, OsFile
 from storage.kernel_sync import KernelSync
 from storage.needle import NeedleMetadata
+from storage.successor import Successor
 from storage.volume import Volume
 
 
@@ -40,11 +42,11 @@ class SlowKernel(KernelSync):
         super().submit(fd, tag)
 
     def take_results(self) -> list[tuple[int, int]]:
-        self._held += super().take_results()
+        self._held += [(tag, self.code or code) for tag, code in super().take_results()]
         if self.is_slow:
             return []
         results, self._held = self._held, []
-        return [(tag, self.code or code) for tag, code in results]
+        return results
 
 
 class Bench:
@@ -79,7 +81,7 @@ class Bench:
         return self._last_id
 
     async def begin(self, nursery: trio.Nursery) -> SlowKernel:
-        """Have a sync begun that does not end before `is_slow` is taken back, and `wake` called."""
+        """Have a sync begun that does not end before `let_end`."""
         if self.kernel is None:
             pytest.skip("this kernel does not sync by itself")
         self.kernel.is_slow = True
@@ -245,3 +247,30 @@ async def test_who_gives_up_waiting_leaves_a_volume_that_can_be_synced_and_close
     assert volume.recovery.rebuilt_because is None
     assert volume.figures().live_count == 2
     volume.close()
+
+
+async def test_an_error_of_a_generation_that_does_not_count_any_more_seals_nothing(bench: Bench) -> None:
+    """A switch came in between, which has made everything durable in the next one."""
+    needle_id = bench.put()
+    async with trio.open_nursery() as nursery:
+        if bench.kernel is not None:
+            bench.kernel.code = errno.EIO
+        kernel = await bench.begin(nursery)
+        kernel.code = 0
+        volume, disk = bench.volume, OsDisk(bench.folder)
+        copy = Copy(
+            disk,
+            volume.directory,
+            uuid=volume.uuid,
+            generation=volume.generation,
+            upto=volume.begin_compaction(),
+            horizon=0,
+        )
+        while copy.step():
+            pass
+        copy.close()
+        Successor(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+        await bench.let_end()
+    assert volume.sealed_cause is None
+    assert volume.generation == 2
+    assert bytes(volume.read(needle_id).data) == b"data"

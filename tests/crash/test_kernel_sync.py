@@ -26,6 +26,14 @@ METADATA = NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000)
 WAIT_MS = 20_000
 
 
+class CountingKernel(KernelSync):
+    count = 0
+
+    def submit(self, fd: int, tag: int) -> None:
+        super().submit(fd, tag)
+        CountingKernel.count += 1
+
+
 @pytest.fixture
 def kernel() -> Iterator[KernelSync]:
     try:
@@ -92,10 +100,14 @@ def test_closing_waits_for_what_is_under_way(tmp_path: Path) -> None:
     except OSError as error:
         pytest.skip(f"this kernel does not sync by itself: {error}")
     with (tmp_path / "a").open("wb") as file:
-        file.write(bytes(1 << 20))
+        file.write(bytes(64 << 20))
         file.flush()
         kernel.submit(file.fileno(), 1)
+        assert kernel.take_results() == [], "64 MB are not on the disk yet"
         kernel.close()
+        started = time.monotonic()
+        os.fdatasync(file.fileno())
+        assert time.monotonic() - started < 0.05, "all was there when `close` returned"
 
 
 def test_the_kernel_has_the_file_open_for_itself(tmp_path: Path) -> None:
@@ -153,11 +165,13 @@ async def fill(volume: Volume, sync: Sync) -> None:
 async def test_a_disk_that_fails_seals_the_volume(
     failing_disk: OsDisk, kernel: KernelSync, nursery: trio.Nursery, way: str
 ) -> None:
-    syncer = Syncer()
+    syncer = Syncer(CountingKernel)
     await nursery.start(syncer.run)
     volume = make_volume(failing_disk)
+    CountingKernel.count = 0
     with pytest.raises(WriteFailed):
         await fill(volume, syncer.sync if way == "kernel" else sync_in_thread)
+    assert bool(CountingKernel.count) is (way == "kernel")
     assert "sync of the data file failed" in (volume.sealed_cause or "")
     for sync in (syncer.sync, sync_in_thread):
         with pytest.raises(VolumeSealed):
