@@ -49,6 +49,7 @@ LEASE_AT_ONCE = 1024
 LEASE_S = 3600  # the longest that a store gives
 TARGETS_LAST_S = LEASE_S / 2  # older ones might expire while they are used
 PREPARE_CONNECTIONS = 32
+PREPARED_AT_ONCE = 50_000
 
 
 def run_http_load(
@@ -151,14 +152,18 @@ class System(ABC):
 
     def prepare(self, size: int, count: int, seconds_max: float) -> None:
         """Store so many objects, or as many as there is time for."""
-        targets = self.make_put_targets(size, count)
         usage_before = disk_usage(self.data)
-        load = run_http_load(
-            self, "PUT", targets, size=size, connections=PREPARE_CONNECTIONS, seconds=seconds_max
-        )
-        if load["failures"]:
-            raise NotHere(f"{self.name}: while objects were prepared: {load['failures']}")
-        done = targets[: load["used_count"]]
+        deadline = time.monotonic() + seconds_max
+        done: list[str] = []
+        while len(done) < count and (seconds := deadline - time.monotonic()) > 0:
+            # In slices: leases of Warehouse end, and SeaweedFS counts what it has assigned as room taken.
+            targets = self.make_put_targets(size, min(count - len(done), PREPARED_AT_ONCE))
+            load = run_http_load(
+                self, "PUT", targets, size=size, connections=PREPARE_CONNECTIONS, seconds=seconds
+            )
+            if load["failures"]:
+                raise NotHere(f"{self.name}: while objects were prepared: {load['failures']}")
+            done += targets[: load["used_count"]]
         self._stored.setdefault(size, []).extend(map(self.stored_target, done))
         if size == 4 * KIB and done:
             self.bytes_per_object = (disk_usage(self.data) - usage_before) / len(done)
@@ -247,7 +252,7 @@ class Weed(System):
         deadline = time.monotonic() + START_S
         while True:  # the master answers before it has a volume server
             wait_for(f"http://{self.master}/cluster/status", self.processes, log)
-            with contextlib.suppress(OSError, KeyError):
+            with contextlib.suppress(NotHere):
                 self._assign(1)
                 return
             if time.monotonic() > deadline:
@@ -255,8 +260,12 @@ class Weed(System):
             time.sleep(0.2)
 
     def _assign(self, count: int) -> str:
-        with urllib.request.urlopen(f"http://{self.master}/dir/assign?count={count}", timeout=10) as answer:
-            return str(json.load(answer)["fid"])
+        url = f"http://{self.master}/dir/assign?count={count}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return str(json.load(answer)["fid"])
+        except (OSError, KeyError) as error:
+            raise NotHere(f"SeaweedFS assigns nothing: {error}") from error
 
     def make_put_targets(self, size: int, count: int) -> list[str]:
         targets: list[str] = []
