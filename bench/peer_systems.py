@@ -418,7 +418,7 @@ class WarehouseStore(System):
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        config = f'[store]\ndurability = "{self._durability}"\nlease_s = {LEASE_S}\n'
+        config = f'[store]\ndurability = "{self._durability}"\nlease_s = {LEASE_S}\nvolume_size = "256GiB"\n'
         self._store = RunningStore(self.data, config=config).start()
         self.profile = self._store.profile
         self.url = f"http://127.0.0.1:{self._store.port_base + 10}"

@@ -77,7 +77,9 @@ class Http(Way):
             )
         else:
             guess = self._rates.get(case, 1e4 if size < 64 * KIB else 3000 if size < MIB else 5e8 / size)
-            targets = self.system.put_targets(size, int(guess * seconds * 1.5) + 2 * case.connections)
+            # Each takes room beforehand: of large ones no more than may be begun.
+            spare = case.connections * (2 if size < MIB else 1)
+            targets = self.system.put_targets(size, int(guess * seconds * 1.5) + spare)
             load = run_http_load(
                 self.system,
                 "PUT",
