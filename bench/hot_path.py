@@ -299,6 +299,7 @@ def count_instructions(way: str, size: int) -> int:
     """Instructions of user space that one operation takes, start-up subtracted."""
     totals = []
     for count in (1_000, 3_000):
+        print(f"callgrind: {count:,} times {way}, some fifteen seconds", file=sys.stderr)
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(
                 [
