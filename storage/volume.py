@@ -332,10 +332,7 @@ class Volume:
         """
         new = NewNeedle(needle_id, encode_metadata(metadata), data, crc)
         with self._owner:
-            record = self._encode(new, stamp, self._tail)
-            self._write_tail(record.buffers, record.size)
-            self._count((record,), record.offset + record.size)
-        return Placed(record.size, record.crc, record.offset)
+            return self._append_one(new, stamp)
 
     def append_many(
         self, needles: Sequence[NewNeedle], tick: Callable[[], int]
@@ -378,13 +375,17 @@ class Volume:
         return outcomes
 
     def _append_alone(self, new: NewNeedle, tick: Callable[[], int]) -> tuple[Placed, int] | StoreError:
+        stamp = tick()
         try:
-            record = self._encode(new, tick(), self._tail)
-            self._write_tail(record.buffers, record.size)
+            return self._append_one(new, stamp), stamp
         except StoreError as error:
             return error.with_traceback(None)
+
+    def _append_one(self, new: NewNeedle, stamp: int) -> Placed:
+        record = self._encode(new, stamp, self._tail)
+        self._write_tail(record.buffers, record.size)
         self._count((record,), record.offset + record.size)
-        return Placed(record.size, record.crc, record.offset), record.stamp
+        return Placed(record.size, record.crc, record.offset)
 
     def _encode(self, new: NewNeedle, stamp: int, offset: int) -> _Encoded:
         """The record of a needle that may be written at `offset`; raises as `append`."""

@@ -13,7 +13,7 @@ nothing, and one task at a time leads: it takes what has come on each of them in
     a body to come    the request goes to a follower at once: bodies come soon, and the lead changes hands
                       only once in a round of the event loop
 
-So handlers need not know of any of this.
+A handler chooses between the second and the third by what it awaits, and need not know of the rest.
 
 Source: Schmidt et al., "Leader/Followers", Pattern Languages of Programs, 2000.
 """
