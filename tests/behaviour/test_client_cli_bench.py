@@ -167,6 +167,19 @@ async def test_what_fails_in_a_process_fails_the_benchmark(store: FakeStore, tmp
     assert store.buckets == {}
 
 
+async def interrupt(running: trio.Process) -> bytes:
+    """Ctrl-C; returns what it still says on standard output."""
+    assert running.stdout is not None
+    assert running.stderr is not None
+    running.send_signal(signal.SIGINT)
+    shown = b"".join([piece async for piece in running.stdout])
+    await running.wait()
+    async for _ in running.stderr:
+        pass
+    assert running.returncode == 130
+    return shown
+
+
 @pytest.mark.parametrize("process_count", ["1", "2"])
 async def test_ctrl_c_in_a_measurement_shows_what_it_has_so_far(
     store: FakeStore, tmp_path: Path, process_count: str
@@ -176,18 +189,11 @@ async def test_ctrl_c_in_a_measurement_shows_what_it_has_so_far(
     running = await trio.lowlevel.open_process(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    assert running.stdout is not None
-    assert running.stderr is not None
     with trio.fail_after(30):
         while not store.count(LeaseNeedles):
             await trio.sleep(0.01)
         await trio.sleep(4 * TICK_S)
-        running.send_signal(signal.SIGINT)
-        shown = b"".join([piece async for piece in running.stdout])
-        await running.wait()
-        async for _ in running.stderr:
-            pass
-    assert running.returncode == 130
+        shown = await interrupt(running)
     [told] = [json.loads(line) for line in shown.splitlines()]
     assert (told["test"], told["is_whole"]) == ("put", False)
     assert told["request_count"] > 0
@@ -205,18 +211,12 @@ async def test_ctrl_c_shows_what_there_is_and_removes_the_bucket(
     running = await trio.lowlevel.open_process(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    assert running.stdout is not None
     assert running.stderr is not None
     said = b""
     with trio.fail_after(30):
         while b"2 at once" not in said:
             said += await running.stderr.receive_some()
-        running.send_signal(signal.SIGINT)
-        shown = b"".join([piece async for piece in running.stdout])
-        await running.wait()
-        async for _ in running.stderr:
-            pass
-    assert running.returncode == 130
+        shown = await interrupt(running)
     assert shown.decode().splitlines()[1].split()[:4] == ["put", "4.0", "KiB", "2"]
     assert store.buckets == {}
 
