@@ -299,7 +299,10 @@ class CatalogMachine(RuleBasedStateMachine):
             t.purge()
             raise Undo
 
-        self.floor = max(self.floor, stamp(10**6) + 1)  # deletions that were undone may be remembered
+        # Deletions that were undone may be remembered, each one stamp after what it deleted.
+        objects = self.objects.get(bucket_id, {})
+        deleted = [objects[key].stamp for key in ("a", "b/2") if key in objects]
+        self.floor = max(self.floor, stamp(10**6) + 1, *(own + 1 for own in deleted))
         with self.kit.catalog.transaction() as transaction, pytest.raises(Undo), transaction.savepoint():
             do_much(transaction)  # the transaction itself is committed
 
@@ -697,6 +700,18 @@ class SmallPieces(CatalogMachine):
             super().teardown()
         finally:
             self.patch.undo()
+
+
+def test_an_undone_deletion_is_remembered_with_its_stamp() -> None:
+    """Even of a version that is later than the clock, and when later deletions make it be forgotten."""
+    state = SmallPieces()
+    state.create_bucket("films")
+    for name, key, again in (("photos", "a", True), ("photos", "a", False)):
+        state.deletion_overtakes_a_put(name, key, lag=0, others=[], again=again)
+    state.undone_requests_change_nothing("photos", "a")
+    for name, key in (("films", "a/1"), ("photos", "a/1"), ("films", "a")):
+        state.deletion_overtakes_a_put(name, key, lag=0, others=[], again=False)
+    state.teardown()
 
 
 TestCatalog = CatalogMachine.TestCase
