@@ -67,6 +67,7 @@ BATCH_ROUTE = b"/v1/batch/"
 CONTENT_TYPE_SIZE_MAX = 255
 BUFFER_SIZE = 256 * 1024  # what is received at once
 PIECE_SIZE = 256 * 1024  # what is sent at once
+READ_AHEAD_SIZE = 2 * 1024 * 1024  # what the disk is asked for at once
 
 _PUT_PATH, _GET_PATH = PUT_ROUTE.encode(), GET_ROUTE.encode()
 _MSGPACK = (b"Content-Type", b"application/msgpack")
@@ -148,7 +149,7 @@ class BatchHttp:
         while (piece := reading.next_piece(nowait=True)) is not None:
             if not piece:
                 self._counters.cold_reads += 1
-                piece = await trio.to_thread.run_sync(reading.next_piece)
+                piece = await trio.to_thread.run_sync(reading.next_cold_piece)
                 assert piece is not None
             await exchange.write(piece)
             self._counters.bytes_out += len(piece)
@@ -363,6 +364,17 @@ class _Reading:
             parts += (header, data)
             size += len(header) + len(data)
         return b"".join(parts)
+
+    def next_cold_piece(self) -> bytes | None:
+        """`next_piece`, of needles that the disk has to be asked for: for those that follow, too."""
+        end = self._position
+        size = 0
+        while size < READ_AHEAD_SIZE and end < len(self._needle_ids):
+            found = self._found[end]
+            size += found.data_size if isinstance(found, Found) else 0
+            end += 1
+        self._volume.start_reading(self._needle_ids[self._position : end])
+        return self.next_piece()
 
     def _frame(
         self, needle_id: int, found: Found | StoreError, nowait: bool

@@ -21,6 +21,7 @@ import trio
 from crc32c import crc32c
 
 from actors.batch_http import BATCH_ROUTE, BatchHttp
+from actors.cold_reads import ColdReads
 from actors.commit_line import CommitLine
 from actors.data_rights import Counters, DataRights, require_bucket, require_needle
 from actors.pieces import PieceBuffers
@@ -76,6 +77,7 @@ class NeedleHttp:
         pool: HttpPool,
         is_ready: Callable[[], bool],
         render_metrics: Callable[[], bytes],
+        cold_reads: ColdReads | None = None,
     ) -> None:
         self._lines = lines
         self._broken = broken  # volumes of this disk that could not be opened, and why
@@ -85,6 +87,7 @@ class NeedleHttp:
         self._render_metrics = render_metrics
         self.counters = Counters()
         self._buffers = PieceBuffers()
+        self._cold_reads = cold_reads or ColdReads()
         self._rights = DataRights(lines, broken, verifier)
         self._batches = BatchHttp(self._rights, clock, self.counters)
 
@@ -142,20 +145,16 @@ class NeedleHttp:
 
     async def _get(self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int) -> None:
         volume = line.volume
-        range_header = exchange.headers.get(b"range")
-        try:
-            found = volume.find(needle_id, nowait=True)
-        except BlockingIOError:
-            found = await trio.to_thread.run_sync(volume.find, needle_id)
-        is_large = found is not None and found.data_size > SMALL_MAX
-        if is_large or range_header is not None or exchange.method == b"HEAD":
+        needle = None
+        if b"range" not in exchange.headers and exchange.method == b"GET":
+            try:
+                needle = volume.read_small(needle_id, SMALL_MAX, nowait=True)
+            except BlockingIOError:
+                self.counters.cold_reads += 1
+                needle = await self._cold_reads.read(volume, needle_id, SMALL_MAX, exchange.wait_for)
+        if needle is None:
             await self._get_pieces(exchange, line, claims, needle_id)
             return
-        try:
-            needle = volume.read(needle_id, nowait=True, found=found)
-        except BlockingIOError:
-            self.counters.cold_reads += 1
-            needle = await trio.to_thread.run_sync(volume.read, needle_id)
         metadata = needle.metadata
         require_bucket(claims, metadata)
         headers = _needle_headers(exchange, claims, metadata, volume.volume_id, needle_id, needle.crc)

@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from actors.cold_reads import ColdReads
 from actors.commit_line import CommitLine
 from actors.needle_http import NeedleHttp
 from actors.process import (
@@ -123,6 +124,7 @@ class VolumeActor:
         self._pool = HttpPool(connections_max=32)
         self._switching = Switching(disk)
         self._syncer = Syncer()
+        self._cold_reads = ColdReads()
         self._nursery: trio.Nursery | None = None
         self._link = Link(
             endpoint=join.master,
@@ -141,6 +143,7 @@ class VolumeActor:
             pool=self._pool,
             is_ready=lambda: self._link.is_up,
             render_metrics=self._render_metrics,
+            cold_reads=self._cold_reads,
         )
         limits = settings.http
         self._server = HttpServer(
@@ -167,6 +170,7 @@ class VolumeActor:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 await nursery.start(self._syncer.run)
+                await nursery.start(self._cold_reads.run)
                 for line in self._lines.values():
                     await nursery.start(line.run)
                 await nursery.start(self._server.serve, listeners)

@@ -15,6 +15,7 @@ the failure.  Paths are relative to the disk's root, with "/" between their part
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -55,6 +56,13 @@ class File(Protocol):
         """Fill the buffers from `offset` on; returns bytes read, short at the end of the file.
 
         With `nowait` it raises BlockingIOError, or returns short, when the bytes are not in memory.
+        """
+
+    def start_reading(self, offset: int, length: int) -> None:
+        """Let the disk begin to bring what is there into memory, and do not wait for it.
+
+        A hint: what comes of it, errors too, a read will tell.  May take as long as a disk takes to take a
+        request, so it is for threads.
         """
 
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
@@ -147,6 +155,11 @@ class OsFile:
                 # A file system that cannot tell (tmpfs, NFS, FUSE).  A thread is always right.
                 raise BlockingIOError(errno.EAGAIN, "reads that do not wait: not supported") from error
             raise
+
+    def start_reading(self, offset: int, length: int) -> None:
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_WILLNEED)
 
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
         return os.pwritev(self._fd, buffers, offset)
@@ -344,6 +357,9 @@ class ClosedFile:
 
     def preadv(self, buffers: Sequence[bytearray | memoryview], offset: int, *, nowait: bool = False) -> int:
         raise OSError(errno.EBADF, "the volume is closed")
+
+    def start_reading(self, offset: int, length: int) -> None:
+        pass
 
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
         raise OSError(errno.EBADF, "the volume is closed")

@@ -10,7 +10,7 @@ under the lock of the volume.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from storage.index import FLAG_DELETED, Found, IndexFile, decode_entry
 
@@ -42,6 +42,11 @@ class EntryTable:
         if entry is not None or self.index is None:
             return entry
         return self.index.get(needle_id, nowait=nowait)
+
+    def start_reading(self, needle_ids: Iterable[int]) -> None:
+        """Let the disk begin to bring their entries into memory."""
+        if self.index is not None:
+            self.index.start_reading(needle_ids)
 
     def put(self, needle_id: int, entry: bytes) -> None:
         self._overlays[0][needle_id] = entry

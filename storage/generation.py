@@ -8,7 +8,7 @@ as long as somebody reads from it.  Everything here may be called in any thread.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from errors import NeedleCorrupt, NoSuchNeedle, ReadFailed, StoreError
 from storage.disk import ClosedFile, File
@@ -23,6 +23,7 @@ from storage.needle import (
     NeedleRead,
     decode_needle,
     place_seed,
+    stored_size,
     table_size,
 )
 from storage.reader import NeedleReader, read_exactly, read_header
@@ -153,6 +154,25 @@ class Generation:
             return decode_needle(buffer, needle_id, place_seed(self.seed, offset))
         except NeedleCorrupt as error:
             raise self.damaged(needle_id, offset, error.message) from error
+
+    def start_reading(self, needle_ids: Iterable[int]) -> None:
+        """See `Volume.start_reading`."""
+        unknown = [needle_id for needle_id in needle_ids if not self._start_reading(needle_id, nowait=True)]
+        self.entries.start_reading(unknown)
+        for needle_id in unknown:
+            self._start_reading(needle_id, nowait=False)
+
+    def _start_reading(self, needle_id: int, *, nowait: bool) -> bool:
+        """False: `nowait`, and its entry is not in memory."""
+        try:
+            found = self.find(needle_id, nowait=nowait)
+        except BlockingIOError:
+            return False
+        except ReadFailed:
+            return True  # a read will tell why
+        if found is not None and not found.is_deleted and found.data_size <= READ_AT_ONCE_MAX:
+            self.data.start_reading(found.offset, stored_size(found.metadata_size, found.data_size))
+        return True
 
     def open_needle(self, needle_id: int, *, nowait: bool = False) -> NeedleReader:
         """See `Volume.open_needle`."""

@@ -65,6 +65,7 @@ assert WALK_SIZE % ENTRY_SIZE == 0
 NO_ENTRY: Final = bytes(ENTRY_SIZE)
 
 PAGE_SIZE: Final = 4096
+READ_AHEAD_SIZE: Final = 64 * 1024  # of an index that is read for the first time: 4,096 entries
 CACHED_PAGES_MAX: Final = 2048  # of all indexes of a process: 8 MiB, the entries of half a million needles
 assert PAGE_SIZE % ENTRY_SIZE == 0
 assert ENTRIES_OFFSET % PAGE_SIZE == 0
@@ -243,6 +244,11 @@ class IndexFile:
             page = self._read_page(number, at, nowait=nowait)
         entry = page[at : at + ENTRY_SIZE]
         return None if len(entry) < ENTRY_SIZE or entry == NO_ENTRY else entry
+
+    def start_reading(self, needle_ids: Iterable[int]) -> None:
+        """Let the disk begin to bring their entries into memory, and those around them."""
+        for number in {entry_offset(needle_id) // READ_AHEAD_SIZE for needle_id in needle_ids}:
+            self._file.start_reading(number * READ_AHEAD_SIZE, READ_AHEAD_SIZE)
 
     def _read_page(self, number: int, at: int, *, nowait: bool) -> bytes:
         """A page, to its entry at `at` at least, less at the end of the file."""

@@ -24,7 +24,7 @@ import contextlib
 import errno
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, NoReturn
 from uuid import UUID
 
@@ -939,6 +939,20 @@ class Volume:
             ReadFailed: the disk refused.
         """
         return self._gen.read(needle_id, nowait=nowait, found=found)
+
+    def read_small(self, needle_id: int, size_max: int, *, nowait: bool = False) -> NeedleRead | None:
+        """`read`, if it has at most so many bytes of data, else None; raises as that."""
+        found = self._gen.find(needle_id, nowait=nowait)
+        if found is not None and found.data_size > size_max:
+            return None
+        return self._gen.read(needle_id, nowait=nowait, found=found)
+
+    def start_reading(self, needle_ids: Iterable[int]) -> None:
+        """Let the disk begin with these needles, with all at once; `read` of each waits for less then.
+
+        Waits for index entries that are not in memory.  What is wrong with a needle, its read will tell.
+        """
+        self._gen.start_reading(needle_ids)
 
     def open_needle(self, needle_id: int, *, nowait: bool = False) -> NeedleReader:
         """Open a needle for reading parts of it; each part is checked.

@@ -183,6 +183,25 @@ async def test_needles_that_are_not_in_memory_are_read_in_a_thread(
     assert actor.http.counters.cold_reads >= 2
 
 
+async def test_the_disk_is_asked_for_many_needles_of_a_cold_batch_at_once(
+    actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = {needle_id: bytes([needle_id]) * 100_000 for needle_id in range(1, 41)}
+    await actor.put(bodies)
+    read, asked = actor.volume.read, []
+
+    def cold_read(needle_id: int, *, nowait: bool = False, found: object = None) -> object:
+        if nowait:
+            raise BlockingIOError(errno.EAGAIN, "not in memory")
+        return read(needle_id, found=found)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(actor.volume, "read", cold_read)
+    monkeypatch.setattr(actor.volume, "start_reading", asked.append)
+    assert data_of(await actor.get([*bodies])) == [*bodies.values()]
+    assert asked[0] == [*range(1, 22)], "2 MiB"
+    assert asked[-1][-1] == 40
+
+
 async def test_damage_that_shows_while_the_answer_is_sent_is_zeros_that_say_so(actor: Actor) -> None:
     await actor.put(BODIES)
     content = bytearray(actor.path.read_bytes())

@@ -161,6 +161,9 @@ class SimFile:
             count += len(piece)
         return count
 
+    def start_reading(self, offset: int, length: int) -> None:
+        self._disk.tell("start_reading", self._path, offset, length)
+
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
         data = b"".join(bytes(buffer) for buffer in buffers)
         data = data[: self._disk.tell("pwritev", self._path, offset, len(data))]

@@ -124,6 +124,16 @@ def test_starting_the_writeback_changes_no_byte(disk: Disk) -> None:
     assert content(disk, "a") == b"x" * 9000
 
 
+def test_what_was_begun_to_be_read_is_read(disk: Disk) -> None:
+    file = disk.open("a", create=True)
+    write_all(file, [b"x" * 9000], 0)
+    file.fdatasync()
+    file.drop_cache(0)
+    for offset, length in ((0, 9000), (1, 8999), (5000, 1), (4096, 0), (8999, 10_000), (50_000, 5)):
+        file.start_reading(offset, length)
+    assert content(disk, "a") == b"x" * 9000
+
+
 def test_synced_bytes_survive_dropping_the_cache(disk: Disk) -> None:
     file = disk.open("a", create=True)
     write_all(file, [b"x" * 9000], 0)

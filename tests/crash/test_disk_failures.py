@@ -6,6 +6,7 @@ import errno
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from auditor import DIRECTORY, Auditor, make_volume
@@ -13,6 +14,7 @@ from auditor import DIRECTORY, Auditor, make_volume
 from errors import DiskFull, NeedleCorrupt, NoSuchNeedle, ReadFailed, StoreError, VolumeSealed, WriteFailed
 from simdisk import CHANGES, PAGE, SimDisk
 from storage.files import manifest_path
+from storage.generation import READ_AT_ONCE_MAX
 from storage.needle import NeedleMetadata
 from storage.superblock import SUPERBLOCK_SIZE
 from storage.volume import Volume
@@ -425,11 +427,40 @@ def test_cold_data_is_told_from_absent_data() -> None:
     auditor.sync()
     needle_id = max(auditor.needles)
     reader = auditor.volume.open_needle(needle_id, nowait=True)
+    read_small = partial(auditor.volume.read_small, size_max=300_000)
     disk.is_cold = True
-    for call in (auditor.volume.find, auditor.volume.read, auditor.volume.open_needle):
+    for call in (auditor.volume.find, auditor.volume.read, auditor.volume.open_needle, read_small):
         with pytest.raises(BlockingIOError):
             call(needle_id, nowait=True)
         call(needle_id)
     with pytest.raises(BlockingIOError):
         reader.read(0, 10, nowait=True)
     assert bytes(reader.read(0, 10)) == auditor.needles[needle_id].data[:10]
+
+
+def test_the_disk_is_asked_for_all_needles_at_once_and_says_what_is_wrong_when_they_are_read() -> None:
+    disk = SimDisk()
+    auditor = Auditor(disk, random.Random(1))
+    for _ in range(5):
+        auditor.put(300)
+    auditor.put(READ_AT_ONCE_MAX + 1)
+    auditor.sync()
+    *small, large = sorted(auditor.needles)
+    auditor.volume.delete(small[0], stamp=10**6)
+    auditor.volume.sync()
+    disk.is_cold = True
+    calls: list[tuple[str, str]] = []
+    disk.before = lambda call, path, *_: calls.append((call, path.rpartition(".")[2]))
+    auditor.volume.start_reading([*small, large, large + 1])
+    hints = [kind for call, kind in calls if call == "start_reading"]
+    assert hints == ["idx", *["vol"] * 4], "the deleted, the large and the absent are left alone"
+    assert ("preadv", "vol") not in calls
+
+    def fail(call: str, path: str, *_: int) -> None:
+        if call == "preadv":
+            raise OSError(errno.EIO, "bad sector")
+
+    disk.before = fail
+    auditor.volume.start_reading(small)
+    with pytest.raises(ReadFailed):
+        auditor.volume.read(small[1])

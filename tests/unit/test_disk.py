@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,28 @@ def test_short_writes_go_on_and_a_write_of_nothing_is_an_error(tmp_path: Path) -
         write_all(file, [b"more than the budget"], 0)
 
 
+def test_the_disk_brings_what_it_was_told_of(tmp_path: Path) -> None:
+    file = OsDisk(tmp_path).open("a", create=True)
+    write_all(file, [os.urandom(1 << 20)], 0)
+    file.fdatasync()
+    file.drop_cache(0)
+    offset, buffer = 512 * 1024 + 5, bytearray(5000)
+    try:
+        file.preadv([buffer], offset, nowait=True)
+    except BlockingIOError:
+        pass
+    else:
+        pytest.skip("this file system keeps what it is told to forget")
+    file.start_reading(offset, len(buffer))
+    deadline = time.monotonic() + 10
+    count = 0
+    while count < len(buffer):
+        assert time.monotonic() < deadline
+        with contextlib.suppress(BlockingIOError):
+            count = file.preadv([buffer], offset, nowait=True)
+    assert bytes(buffer) == (tmp_path / "a").read_bytes()[offset:][: len(buffer)]
+
+
 def test_a_closed_file_refuses_everything() -> None:
     file = ClosedFile()
     for call in (
@@ -115,4 +139,5 @@ def test_a_closed_file_refuses_everything() -> None:
     ):
         with pytest.raises(OSError, match="closed"):
             call()
+    file.start_reading(0, 1)  # a hint
     file.close()

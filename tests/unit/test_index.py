@@ -12,10 +12,12 @@ from storage.disk import OsDisk
 from storage.entries import EntryTable
 from storage.index import (
     ENTRIES_OFFSET,
+    ENTRY_SIZE,
     FLAG_DAMAGED,
     FLAG_DELETED,
     OFFSET_MAX,
     PAGE_SIZE,
+    READ_AHEAD_SIZE,
     SLOT_OFFSETS,
     Found,
     IndexFile,
@@ -226,6 +228,17 @@ def test_what_is_written_is_seen_at_once_even_if_the_write_fails_half_way(
         index.put_many({5: entry(7), 900: entry(7)})
     assert index.get(5) == entry(7), "it is on file"
     assert index.get(900) == entry(900), "it is not"
+
+
+def test_the_disk_is_told_once_of_entries_that_lie_together(disk: SimDisk, index: IndexFile) -> None:
+    told = []
+    disk.before = lambda call, path, *place: told.append((call, *place))
+    far = 10 * READ_AHEAD_SIZE // ENTRY_SIZE
+    index.start_reading([1, 2, 3000, far])
+    assert sorted(told) == [
+        ("start_reading", 0, READ_AHEAD_SIZE),
+        ("start_reading", 10 * READ_AHEAD_SIZE, READ_AHEAD_SIZE),
+    ]
 
 
 def test_two_files_share_no_page(disk: SimDisk, index: IndexFile) -> None:
