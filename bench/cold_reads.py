@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
 from bench.machine import Machine  # noqa: E402
-from bench.peer_machine import forget_pages, say  # noqa: E402
+from bench.peer_machine import forget_pages, read_through, say  # noqa: E402
 from bench.peer_results import KIB, Case, Sample  # noqa: E402
 from bench.peer_systems import BUCKET, WarehouseStore  # noqa: E402
 from bench.peer_ways import Batches, Http, Library, Way  # noqa: E402
@@ -42,7 +42,6 @@ from errors import BucketExists  # noqa: E402
 
 SIZE = 4 * KIB
 CONNECTIONS = (1, 16, 64)
-READ_AT_ONCE = 1 << 20
 QUIET_S = 8.0  # five seconds after its start a store compares its catalog with its volumes
 
 
@@ -73,15 +72,6 @@ class ManyObjects(WarehouseStore):
                 if result.error is not None:
                     raise result.error
 
-    def warm_up(self) -> None:
-        """Read every file, so that the kernel has it."""
-        buffer = bytearray(READ_AT_ONCE)
-        for path in self.data.rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                with path.open("rb", buffering=0) as file:
-                    while file.readinto(buffer):
-                        pass
-
 
 @contextlib.contextmanager
 def folder_of(arguments: argparse.Namespace) -> Iterator[Path]:
@@ -102,7 +92,7 @@ def measured(store: ManyObjects, arguments: argparse.Namespace) -> dict[tuple[st
     Library.process_counts["get"] = 2
     samples: dict[tuple[str, int, bool], list[Sample]] = {}
     for is_cold in (False, True):
-        store.warm_up()
+        read_through(store.data)
         for round_number in range(arguments.rounds):
             say(f"{'cold' if is_cold else 'warm'}, round {round_number + 1} of {arguments.rounds}")
             for connections in CONNECTIONS:

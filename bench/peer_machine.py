@@ -203,6 +203,21 @@ def forget_pages(folder: Path) -> None:
                     os.close(fd)
 
 
+def read_through(folder: Path, size_min: int = 0) -> None:
+    """Have the kernel read the files of a folder, those of so many bytes and more."""
+    buffer = bytearray(1 << 20)
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                fd = os.open(os.path.join(path, name), os.O_RDONLY | os.O_NONBLOCK)
+                try:
+                    if os.fstat(fd).st_size >= size_min:
+                        while os.readv(fd, [buffer]):
+                            pass
+                finally:
+                    os.close(fd)
+
+
 def total_peak(pids: Sequence[int]) -> int:
     """Resident bytes, at their most, of all these processes together."""
     return sum(peak_memory([pid]) for pid in pids)

@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
 from bench import peer_results as results  # noqa: E402
 from bench.machine import Machine  # noqa: E402
-from bench.peer_machine import Environments, NotHere, busy_cores, drop_caches, say  # noqa: E402
+from bench.peer_machine import Environments, NotHere, busy_cores, drop_caches, read_through, say  # noqa: E402
 from bench.peer_results import KIB, MIB, About, Case, Line, Sample  # noqa: E402
 from bench.peer_systems import S3, Nginx, Swift, System, WarehouseStore, Weed, running  # noqa: E402
 from bench.peer_ways import Batches, Dd, Http, Library, Way, WeedBenchmark  # noqa: E402
@@ -40,6 +40,7 @@ PEERS = ("nginx", "seaweedfs", "swift")
 SIZES = (1 * KIB, 4 * KIB, 64 * KIB, 1 * MIB, 80 * MIB)
 CONNECTIONS = (1, 16, 64)
 PROCESSES_TRIED = (1, 2, 3, 4)
+LARGE = 1 * MIB  # of objects: measured when all is done with smaller ones
 BEFOREHAND_S = 3.0  # watches the machine for so long
 
 
@@ -56,10 +57,14 @@ class Shape:
 
 
 def cases_of(pairs: Sequence[tuple[int, int]], cold: Sequence[tuple[int, int]]) -> list[Case]:
-    """Puts first, so that the reads find what a busy store looks like."""
-    puts = [Case("put", size, connections) for size, connections in pairs]
-    gets = [Case("get", size, connections) for size, connections in pairs]
-    return puts + gets + [Case("get", size, connections, is_cold=True) for size, connections in cold]
+    """Puts first, so that the reads find what a busy store looks like; and small objects first.
+
+    A server that keeps the memory which large ones took would push a million small ones out of the cache.
+    """
+    cases = [Case("put", *pair) for pair in pairs]
+    cases += [Case("get", *pair) for pair in pairs]
+    cases += [Case("get", *pair, is_cold=True) for pair in cold]
+    return sorted(cases, key=lambda case: case.size >= LARGE)  # all else stays as it is
 
 
 def short_shape() -> Shape:
@@ -191,10 +196,21 @@ class Rounds:
 
     def run(self, number: int) -> None:
         """One round: every case, and in each every way in turn."""
+        kind: tuple[str, bool, bool] | None = None
         for case in self._shape.cases:
+            before, kind = kind, (case.test, case.size >= LARGE, case.is_cold)
+            if kind != before and case.test == "get" and not case.is_cold:
+                self._warm_up(LARGE if case.size >= LARGE else 0)
             for way in list(self._ways):
                 if case.test in way.tests:
                     self._measure(number, way, case)
+
+    def _warm_up(self, size_min: int) -> None:
+        """Have the kernel read every file of so many bytes and more once."""
+        for system in dict.fromkeys(way.system for way in self._ways if "get" in way.tests):
+            started = time.monotonic()
+            read_through(system.data, size_min)
+            say(f"{system.name}: read through once in {time.monotonic() - started:.0f} s")
 
     def _measure(self, number: int, way: Way, case: Case) -> None:
         os.sync()  # or what one system left in the page cache is written while the next is measured
@@ -326,6 +342,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="instead of those of the form")
     parser.add_argument("--seconds", type=float, help="of each measurement, instead of those of the form")
     parser.add_argument(
+        "--prepare-s",
+        type=float,
+        metavar="SECONDS",
+        help="for the objects before the reads, in each system, instead of that of the form",
+    )
+    parser.add_argument(
         "--minutes", type=float, default=0.0, help="begin no round that would end later than this"
     )
     parser.add_argument("--folder", type=Path, help="where data goes (default: a temporary folder)")
@@ -342,7 +364,9 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no peer {unknown[0]!r}: {', '.join(PEERS)}, or the URL of an S3 endpoint")
     shape = full_shape() if arguments.full else short_shape()
-    fields = {name: value for name in ("rounds", "seconds") if (value := getattr(arguments, name))}
+    fields = {
+        name: value for name in ("rounds", "seconds", "prepare_s") if (value := getattr(arguments, name))
+    }
     shape = Shape(**{**vars(shape), **fields})
     environments = Environments(arguments.environments)
     minutes = arguments.minutes or float("inf")

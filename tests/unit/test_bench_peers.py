@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from bench import http_load, peers
 from bench import peer_results as results
 from bench.http_load import Answer, heads_of
 from bench.machine import Machine
-from bench.peer_machine import Environments, NotHere
+from bench.peer_machine import Environments, NotHere, read_through
 from bench.peer_results import KIB, LIBRARY, MIB, NGINX, RAW, SWIFT, WEED_BENCHMARK, About, Case, Line, Sample
 from bench.peer_systems import Nginx, Swift, WarehouseStore, Weed
 from bench.peer_ways import added_up, sample_of
@@ -274,6 +275,34 @@ def test_every_size_is_put_and_read_and_there_is_something_to_read(shape: peers.
         }
     assert set(shape.counts) == set(peers.SIZES)
     assert not any(case.is_cold for case in shape.cases if case.test == "put")
+
+
+def test_small_objects_come_first_and_reads_of_them_after_the_puts() -> None:
+    cases = [(case.size >= peers.LARGE, case.test, case.is_cold) for case in peers.full_shape().cases]
+    assert list(dict.fromkeys(cases)) == [
+        (is_large, *kind)
+        for is_large in (False, True)
+        for kind in (("put", False), ("get", False), ("get", True))
+    ]
+
+
+def test_files_of_a_size_are_read_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    readv = os.readv
+
+    def count(fd: int, buffers: list[bytearray]) -> int:
+        counts.append(readv(fd, buffers))
+        return counts[-1]
+
+    monkeypatch.setattr(os, "readv", count)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "large").write_bytes(bytes(3 << 20))
+    (tmp_path / "a" / "small").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("nowhere")
+    read_through(tmp_path)
+    assert sum(counts) == (3 << 20) + 1
+    read_through(tmp_path, 1 << 20)
+    assert sum(counts) == 2 * (3 << 20) + 1
 
 
 def test_the_full_form_has_a_million_small_objects() -> None:
