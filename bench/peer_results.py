@@ -318,9 +318,10 @@ of {rounds} rounds of {seconds:g} s.
   put with the master, under a name that can be listed. SeaweedFS's own benchmark asks its master for every
   object, and reads those alone that it has just put. *Warehouse library* is the whole client, which asks the
   master itself and checks every byte; as many of its processes share the requests as got the most out of the
-  store ({processes} at most). Each of its tasks puts, or gets, one object after the other; those of one process
-  that do so at the same moment share requests, which the library does by itself. *Batches* are its `put_many`
-  and `get_many`, one stream in each process; the latency of an object is from being taken to its result.
+  store ({processes} at most). Each of its tasks puts, or gets, one object after the other; those of one
+  process that do so at the same moment share requests, which the library does by itself. *Batches* are its
+  `put_many` and `get_many`, one stream in each process; the latency of an object is from being taken to its
+  result.
 - **Synced** means: every put is on disk before it is answered. nginx never syncs; it is here as the machine's
   limit. SeaweedFS syncs when asked to (`?fsync=true`, `-fsync`), Swift always does. All of Warehouse's puts
   are in its catalog, synced, before they are answered; in the table of page-cache puts it leaves the data to
