@@ -13,6 +13,7 @@ catalog still names the same ETag, and raises `ObjectReplaced` otherwise.
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -114,15 +115,15 @@ class SpanBuffers:
             return bytearray(length)
         return self._free.pop() if self._free else bytearray(SPAN_SIZE)
 
-    def give(self, buffer: bytearray) -> None:
-        if len(buffer) == SPAN_SIZE and len(self._free) < SPARE_SPANS:
+    def give(self, buffer: bytearray | memoryview) -> None:
+        if isinstance(buffer, bytearray) and len(buffer) == SPAN_SIZE and len(self._free) < SPARE_SPANS:
             self._free.append(buffer)
 
 
 @dataclass(slots=True)
 class _Fetch:
     span: Span
-    buffer: bytearray
+    buffer: bytearray | memoryview
     is_spare: bool
     done: trio.Event = field(default_factory=trio.Event)
     error: StoreError | None = None
@@ -303,7 +304,10 @@ class ObjectStream:
         self._spans = plan_spans(located.info.chunks, start, length)
         self._window: deque[_Fetch] = deque()
         self._held: _Fetch | None = None  # handed out, its buffer still in use
-        self._has_delivered = False
+        self._delivered = 0
+        self._planned = 0  # bytes up to the end of the last span that was begun
+        self._room: memoryview | None = None  # of `read`: for all of the stream that is left
+        self._room_start = 0
         self._crc = 0
 
     def __aiter__(self) -> Self:
@@ -317,10 +321,22 @@ class ObjectStream:
 
     async def read(self) -> bytes:
         """All that is left, in one piece: for objects that fit in memory."""
-        data = bytearray()
-        while (view := await self.next_view()) is not None:
-            data += view
-        return bytes(data)
+        # What comes in goes to its place at once.  `getvalue` hands that memory out without a copy, since by
+        # then nobody else has it; should a failed task still do, it copies.
+        whole = io.BytesIO(bytes(self.size - self._delivered))
+        position = 0
+        with whole.getbuffer() as room:
+            self._room, self._room_start = room, self._delivered
+            try:
+                while (view := await self.next_view()) is not None:
+                    assert self._held is not None
+                    if isinstance(self._held.buffer, bytearray):  # it was on its way before this call
+                        room[position : position + len(view)] = view
+                    position += len(view)
+            finally:
+                self._release_held()
+                self._room = None
+        return whole.getvalue()
 
     def views(self) -> AsyncIterator[memoryview]:
         """The same pieces without a copy, each valid until the next one is asked for."""
@@ -352,7 +368,7 @@ class ObjectStream:
             if span.ends_chunk:
                 _check_chunk(span.chunk, span.start + span.length, self._crc)
         self._held = self._window.popleft()
-        self._has_delivered = True
+        self._delivered += span.length
         self._fill_window()
         return view
 
@@ -382,7 +398,12 @@ class ObjectStream:
                 if is_spare:
                     buffers.give_spare()
                 return
-            fetch = _Fetch(span, buffers.buffer(span.length), is_spare)
+            if self._room is None:
+                fetch = _Fetch(span, buffers.buffer(span.length), is_spare)
+            else:
+                start = self._planned - self._room_start
+                fetch = _Fetch(span, self._room[start : start + span.length], is_spare)
+            self._planned += span.length
             self._window.append(fetch)
             self._nursery.start_soon(self._fetch, fetch)
 
@@ -402,9 +423,9 @@ class ObjectStream:
         fetch.done.set()
 
     async def _recover(self, failure: StoreError, located: Located, attempt: int) -> None:
-        if isinstance(failure, VolumeOffline) and not self._has_delivered:
+        if isinstance(failure, VolumeOffline) and not self._delivered:
             raise failure  # nobody has waited for anything yet: say so at once
-        attempts = ATTEMPTS_MIDWAY if self._has_delivered else ATTEMPTS
+        attempts = ATTEMPTS_MIDWAY if self._delivered else ATTEMPTS
         async with self._locating:  # spans fail together: the first to come asks for all
             if self._located is located:
                 self._located = await self._reader.locate_after(failure, located, attempt, attempts)

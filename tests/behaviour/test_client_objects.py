@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -388,6 +389,33 @@ async def test_a_stream_left_early_gives_its_memory_back(
             await anext(stream)
     buffers = warehouse._session.buffers
     assert buffers._spare_count == 8
+
+
+@pytest.mark.parametrize("size", [1, 4 * MIB, 4 * MIB + 1, 17 * MIB + 3])
+async def test_what_is_left_of_a_stream_comes_in_one_piece(photos: client.Bucket, size: int) -> None:
+    data = noise(size)
+    await photos.put("film", data)
+    assert await photos.get("film") == data
+    for pieces in range(4):
+        async with photos.open("film", start=1) as stream:
+            first = b"".join([await anext(stream) for _ in range(min(pieces, -(-(size - 1) // (4 * MIB))))])
+            rest = await stream.read()
+            assert first + rest == data[1:]
+            assert type(rest) is bytes
+            assert await stream.read() == b""
+
+
+async def test_a_large_object_is_in_memory_once(photos: client.Bucket, warehouse: client.Warehouse) -> None:
+    data = noise(24 * MIB)
+    await photos.put("film", data)
+    tracemalloc.start()
+    try:
+        assert await photos.get("film") == data
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * len(data)
+    assert warehouse._session.buffers._spare_count == 8
 
 
 async def test_a_stream_that_ends_stays_at_its_end(photos: client.Bucket) -> None:
