@@ -8,8 +8,10 @@ A server on loopback answers reads of 4 KiB, and treats some of them badly:
     stalls    one in 200 waits for so many milliseconds: a lost packet, a cold read behind others
     slow      all wait for 20 ms: a disk or an actor that is slow as a whole
 
-Each is measured without and with `hedge`, in turn.  Prints percentiles, requests for 1,000 reads, and CPU
-microseconds of a read (server and client together, in one process).
+Each is measured without and with `hedge`, in turn.  Prints the mean and percentiles, requests for 1,000
+reads, and CPU microseconds of a read (server and client together, in one process).  All tasks and the server
+take turns in one loop, so the mean is the number of tasks times what a read takes; which of the tasks wait
+longer than others is chance, and the median with it.  With `--tasks 1` there are no turns.
 """
 
 from __future__ import annotations
@@ -86,14 +88,15 @@ def main() -> None:
         "stalls": lambda: arguments.stall_ms / 1000 if chance.random() < STALL_SHARE else 0.0,
         "slow": lambda: SLOW_S,
     }
-    print(f"{'ms':14}{'p50':>8}{'p99':>8}{'p99.9':>8}{'requests/1,000':>16}{'us of CPU':>11}")
+    print(f"{'ms':14}{'mean':>8}{'p50':>8}{'p99':>8}{'p99.9':>8}{'requests/1,000':>16}{'us of CPU':>11}")
     for name, delay_s in servers.items():
         for is_hedged in (False, True):
             taken_s, request_count, cpu_s = trio.run(
                 lambda delay_s=delay_s, is_hedged=is_hedged: measure(delay_s, arguments, is_hedged=is_hedged)
             )
             cuts = statistics.quantiles(taken_s, n=1000)
-            cells = "".join(f"{cuts[place] * 1000:8.2f}" for place in (499, 989, 998))
+            times = (statistics.mean(taken_s), *(cuts[place] for place in (499, 989, 998)))
+            cells = "".join(f"{one * 1000:8.2f}" for one in times)
             print(
                 f"{name:8}{'hedged' if is_hedged else '':6}{cells}{request_count / len(taken_s) * 1000:16.0f}"
                 f"{cpu_s / len(taken_s) * 1e6:11.0f}"
