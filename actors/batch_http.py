@@ -15,7 +15,7 @@ import time
 
 import trio
 
-from actors.commit_line import CommitLine
+from actors.commit_line import CommitLine, stored_needle
 from actors.data_rights import Counters, DataRights, require_bucket, require_needle
 from actors.sent_again import placed_before
 from auth.tokens import DataClaims
@@ -268,26 +268,8 @@ class _Intake:
             placed, metadata, stamp = placed_before(self._line, needle_id, metadata, head.size, head.crc)
         self.positions.append(len(self.outcomes))
         self.outcomes.append(_PENDING)
-        self.needles.append(
-            StoredNeedle(
-                claims.vol,
-                needle_id,
-                stamp,
-                head.size,
-                placed.crc,
-                placed.stored_size,
-                metadata.bucket_id,
-                metadata.key,
-                metadata.created_ms,
-                metadata.content_type,
-                metadata.metadata,
-                claims.lid,
-                None,
-                0,
-                head.if_match,
-                head.if_none_match,
-            )
-        )
+        conditions = head.if_match, head.if_none_match
+        self.needles.append(stored_needle(claims, needle_id, head.size, metadata, conditions, placed, stamp))
 
 
 _PENDING = Outcome("", 0)

@@ -24,8 +24,10 @@ import trio
 
 import errors
 from actors.syncer import Sync, sync_in_thread
+from auth.tokens import DataClaims
 from errors import DeadlineExceeded, LinkDown, NeedleVoid, NoSuchNeedle, OutcomeUnknown, StoreError
 from storage.extent import Placed
+from storage.needle import NeedleMetadata
 from storage.stamp import StampClock
 from storage.volume import APPENDS_MAX, NewNeedle, Volume
 from transport.latch import Latch
@@ -78,6 +80,42 @@ class _Arrival(NamedTuple):
     new: NewNeedle
     describe: Callable[[Placed, int], StoredNeedle]
     waiter: _Waiter
+
+
+def stored_needle(
+    claims: DataClaims,
+    needle_id: int,
+    size: int,
+    metadata: NeedleMetadata,
+    conditions: tuple[str | None, str | None],
+    placed: Placed,
+    stamp: int,
+) -> StoredNeedle:
+    """What the master is told of a needle that was appended.
+
+    Args:
+        size: bytes of data.
+        conditions: If-Match and If-None-Match.
+    """
+    if_match, if_none_match = conditions
+    return StoredNeedle(
+        claims.vol,
+        needle_id,
+        stamp,
+        size,
+        placed.crc,
+        placed.stored_size,
+        metadata.bucket_id,
+        metadata.key,
+        metadata.created_ms,
+        metadata.content_type,
+        metadata.metadata,
+        claims.lid,
+        metadata.upload_id,
+        metadata.chunk_index,
+        if_match,
+        if_none_match,
+    )
 
 
 class CommitLine:

@@ -22,7 +22,7 @@ from crc32c import crc32c
 
 from actors.batch_http import BATCH_ROUTE, BatchHttp
 from actors.cold_reads import ColdReads
-from actors.commit_line import CommitLine
+from actors.commit_line import CommitLine, stored_needle
 from actors.data_rights import Counters, DataRights, require_bucket, require_needle
 from actors.pieces import PieceBuffers
 from actors.sent_again import placed_before
@@ -49,7 +49,7 @@ from storage.volume import NewNeedle
 from transport.http_client import HttpPool
 from transport.http_rules import etag_matches, parse_range
 from transport.http_server import Exchange
-from transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX, StoredNeedle, etag_of
+from transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX, etag_of
 
 SMALL_MAX = 1024 * 1024  # up to this a body is one read, one write, no thread
 
@@ -291,35 +291,18 @@ class NeedleHttp:
         crc = _crc_of(headers.get(b"x-warehouse-crc32c"))
         self._rights.use_lease(claims, size)
 
-        def describe(placed: Placed, stamp: int) -> StoredNeedle:
-            return StoredNeedle(
-                claims.vol,
-                needle_id,
-                stamp,
-                size,
-                placed.crc,
-                placed.stored_size,
-                metadata.bucket_id,
-                metadata.key,
-                metadata.created_ms,
-                metadata.content_type,
-                metadata.metadata,
-                claims.lid,
-                metadata.upload_id,
-                metadata.chunk_index,
-                _condition(headers.get(b"if-match")),
-                _condition(headers.get(b"if-none-match")),
-            )
-
+        conditions = _condition(headers.get(b"if-match")), _condition(headers.get(b"if-none-match"))
+        describe = partial(stored_needle, claims, needle_id, size, metadata, conditions)
         if size <= SMALL_MAX:
             new = NewNeedle(needle_id, encode_metadata(metadata), await exchange.read_body(size), crc)
             try:
                 etag = await line.put(new, describe, exchange.wait_for)
             except NeedleExists:
                 known = crc32c(new.data) if crc is None else crc
-                # From here on `describe` tells of what came the first time.
                 placed, metadata, stamp = placed_before(line, needle_id, metadata, size, known)
-                etag = await line.commit(describe(placed, stamp))
+                etag = await line.commit(
+                    stored_needle(claims, needle_id, size, metadata, conditions, placed, stamp)
+                )
         else:
             placed, stamp = await self._put_large(exchange, line, needle_id, metadata, size, crc)
             etag = await line.commit(describe(placed, stamp))
