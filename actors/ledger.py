@@ -16,6 +16,7 @@ class _Promise:
     volume_id: int
     byte_count: int
     expires_at: float
+    owner: object
 
 
 class Ledger:
@@ -27,9 +28,15 @@ class Ledger:
         """Bytes of this volume that are promised and not written yet."""
         return self._reserved.get(volume_id, 0)
 
-    def promise(self, name: Hashable, volume_id: int, byte_count: int, expires_at: float) -> None:
+    def promise(
+        self, name: Hashable, volume_id: int, byte_count: int, expires_at: float, owner: object = None
+    ) -> None:
+        """
+        Args:
+            owner: see `owner_left`.
+        """
         self.release(name)
-        self._promises[name] = _Promise(volume_id, byte_count, expires_at)
+        self._promises[name] = _Promise(volume_id, byte_count, expires_at, owner)
         self._reserved[volume_id] = self.reserved(volume_id) + byte_count
 
     def use(self, name: Hashable, byte_count: int) -> None:
@@ -48,6 +55,12 @@ class Ledger:
     def release_if(self, condition: Callable[[Hashable], bool]) -> None:
         for name in [name for name in self._promises if condition(name)]:
             self.release(name)
+
+    def owner_left(self, owner: object, expires_at: float) -> None:
+        """What was promised to it ends then, if not sooner."""
+        for promise in self._promises.values():
+            if promise.owner is owner:
+                promise.expires_at = min(promise.expires_at, expires_at)
 
     def expire(self, now: float) -> None:
         for name in [name for name, promise in self._promises.items() if promise.expires_at <= now]:

@@ -150,6 +150,8 @@ LEASE_COUNT_MAX = 1024
 LEASE_BYTES_MAX = 256 * 1024 * 1024
 LEASE_BYTES_MIN = 64 * 1024
 LEASE_VOLUMES_MAX = 4
+EXPIRE_EVERY_S = 5.0
+GONE_LEASE_S = 10.0  # puts of a client that has gone are still on their way; so is a client that comes back
 LOCATE_MAX = 1000
 LIST_MAX = 1000
 DELETE_MAX = 1000
@@ -563,9 +565,11 @@ class Master:
             if not volumes:  # nearly full: a smaller lease may still find a place
                 byte_count, needle_count = max(byte_count // 2, LEASE_BYTES_MIN), max(needle_count // 2, 1)
         share = max(1, needle_count // len(volumes))
-        return Leased(leases=[self._lease_on(volume, bucket, share, byte_count) for volume in volumes])
+        return Leased(leases=[self._lease_on(volume, peer, bucket, share, byte_count) for volume in volumes])
 
-    def _lease_on(self, volume: VolumeState, bucket: BucketRow, needle_count: int, byte_count: int) -> Lease:
+    def _lease_on(
+        self, volume: VolumeState, peer: Peer, bucket: BucketRow, needle_count: int, byte_count: int
+    ) -> Lease:
         needle_count = min(needle_count, volume.ids_left)
         lease_s = self._settings.store.lease_s
         lease_id = next(self._lease_ids)
@@ -574,7 +578,11 @@ class Master:
         # The promise outlives the token a little: a put that began in time is still on its way.
         expires_at = time.monotonic() + lease_s + 30
         self._ledger.promise(
-            lease_id, volume.volume_id, byte_count + needle_count * OVERHEAD_RESERVED, expires_at
+            lease_id,
+            volume.volume_id,
+            byte_count + needle_count * OVERHEAD_RESERVED,
+            expires_at,
+            owner=peer,
         )
         claims = DataClaims(
             op="put",
@@ -973,6 +981,7 @@ class Master:
         return ReportSeen(stamp=self._clock.last, is_supplied=disk.is_supplied)
 
     def _on_gone(self, peer: Peer) -> None:
+        self._ledger.owner_left(peer, time.monotonic() + GONE_LEASE_S)
         disk = self._fleet.went(peer, now_ms=time.time_ns() // 1_000_000)
         if disk is not None:
             log.warning("disk is offline", extra={"disk": disk.name, "url": disk.url})
@@ -1032,7 +1041,7 @@ class Master:
 
     async def _expire_for_ever(self) -> None:
         while True:
-            await trio.sleep(5.0)
+            await trio.sleep(EXPIRE_EVERY_S)
             if self._catalog.failure is not None:
                 # What a failed fsync left on the disk is unknown; opening the catalog anew reads what is
                 # there.  So this process ends, and whoever supervises it starts the next one.

@@ -48,6 +48,19 @@ def test_release_if_takes_only_what_it_names() -> None:
     assert ledger.reserved(1) == 20
 
 
+def test_what_an_owner_was_promised_ends_soon_after_it_has_left() -> None:
+    ledger, owner, other = Ledger(), object(), object()
+    ledger.promise("a", 1, 10, expires_at=100, owner=owner)
+    ledger.promise("b", 1, 20, expires_at=5, owner=owner)
+    ledger.promise("c", 1, 40, expires_at=100, owner=other)
+    ledger.promise("d", 1, 80, expires_at=100)
+    ledger.owner_left(owner, 10)
+    ledger.expire(9)
+    assert ledger.reserved(1) == 130
+    ledger.expire(10)
+    assert ledger.reserved(1) == 120
+
+
 names = st.integers(0, 5)
 steps = st.lists(
     st.one_of(
