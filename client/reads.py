@@ -125,6 +125,7 @@ class _Fetch:
     span: Span
     buffer: bytearray | memoryview
     is_spare: bool
+    room: memoryview | None  # what `buffer` is a part of, if it is one
     done: trio.Event = field(default_factory=trio.Event)
     error: StoreError | None = None
 
@@ -330,12 +331,17 @@ class ObjectStream:
             try:
                 while (view := await self.next_view()) is not None:
                     assert self._held is not None
-                    if isinstance(self._held.buffer, bytearray):  # it was on its way before this call
+                    if self._held.room is not room:  # it was on its way before this call
                         room[position : position + len(view)] = view
                     position += len(view)
             finally:
                 self._release_held()
                 self._room = None
+        if self._delivered < self.size:
+            raise NeedleCorrupt(
+                f"the catalog has {self.info.size} bytes for {self.info.key!r}, its chunks end after"
+                f" {self._delivered} of {self.size}"
+            )
         return whole.getvalue()
 
     def views(self) -> AsyncIterator[memoryview]:
@@ -399,10 +405,10 @@ class ObjectStream:
                     buffers.give_spare()
                 return
             if self._room is None:
-                fetch = _Fetch(span, buffers.buffer(span.length), is_spare)
+                fetch = _Fetch(span, buffers.buffer(span.length), is_spare, None)
             else:
                 start = self._planned - self._room_start
-                fetch = _Fetch(span, self._room[start : start + span.length], is_spare)
+                fetch = _Fetch(span, self._room[start : start + span.length], is_spare, self._room)
             self._planned += span.length
             self._window.append(fetch)
             self._nursery.start_soon(self._fetch, fetch)

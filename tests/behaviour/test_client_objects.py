@@ -405,6 +405,22 @@ async def test_what_is_left_of_a_stream_comes_in_one_piece(photos: client.Bucket
             assert await stream.read() == b""
 
 
+@pytest.mark.parametrize("pieces", [0, 1])
+async def test_a_read_that_was_given_up_takes_nothing_away(
+    store: FakeStore, photos: client.Bucket, pieces: int
+) -> None:
+    data = noise(24 * MIB)
+    await photos.put("film", data)
+    async with photos.open("film") as stream:
+        first = b"".join([await anext(stream) for _ in range(pieces)])
+        for _ in range(2):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await stream.read()
+            assert scope.cancelled_caught
+        assert first + await stream.read() == data
+
+
 async def test_a_large_object_is_in_memory_once(photos: client.Bucket, warehouse: client.Warehouse) -> None:
     data = noise(24 * MIB)
     await photos.put("film", data)
