@@ -304,6 +304,7 @@ class _Reading:
         self._found: list[Found | StoreError] = []
         self._generation = volume.generation
         self._position = 0
+        self._begun = 0  # up to here the disk has been told
         self.total = 0  # bytes of the answer, known when all have been looked up
         self.refusals: list[str] = []  # error codes
 
@@ -355,7 +356,9 @@ class _Reading:
             found = self._found[end]
             size += found.data_size if isinstance(found, Found) else 0
             end += 1
-        self._volume.start_reading(self._needle_ids[self._position : end])
+        first, self._begun = max(self._begun, self._position), max(self._begun, end)
+        if first < end:
+            self._volume.start_reading(self._needle_ids[first:end])
         return self.next_piece()
 
     def _frame(

@@ -157,22 +157,18 @@ class Generation:
 
     def start_reading(self, needle_ids: Iterable[int]) -> None:
         """See `Volume.start_reading`."""
-        unknown = [needle_id for needle_id in needle_ids if not self._start_reading(needle_id, nowait=True)]
+        unknown: list[int] = []
+        for needle_id in needle_ids:
+            try:
+                found = self.find(needle_id, nowait=True)
+            except BlockingIOError:
+                unknown.append(needle_id)
+                continue
+            except ReadFailed:
+                continue  # a read will tell why
+            if found is not None and not found.is_deleted and found.data_size <= READ_AT_ONCE_MAX:
+                self.data.start_reading(found.offset, stored_size(found.metadata_size, found.data_size))
         self.entries.start_reading(unknown)
-        for needle_id in unknown:
-            self._start_reading(needle_id, nowait=False)
-
-    def _start_reading(self, needle_id: int, *, nowait: bool) -> bool:
-        """False: `nowait`, and its entry is not in memory."""
-        try:
-            found = self.find(needle_id, nowait=nowait)
-        except BlockingIOError:
-            return False
-        except ReadFailed:
-            return True  # a read will tell why
-        if found is not None and not found.is_deleted and found.data_size <= READ_AT_ONCE_MAX:
-            self.data.start_reading(found.offset, stored_size(found.metadata_size, found.data_size))
-        return True
 
     def open_needle(self, needle_id: int, *, nowait: bool = False) -> NeedleReader:
         """See `Volume.open_needle`."""

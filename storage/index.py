@@ -247,14 +247,27 @@ class IndexFile:
 
     def start_reading(self, needle_ids: Iterable[int]) -> None:
         """Let the disk begin to bring their entries into memory, and those around them."""
-        for number in {entry_offset(needle_id) // READ_AHEAD_SIZE for needle_id in needle_ids}:
-            self._file.start_reading(number * READ_AHEAD_SIZE, READ_AHEAD_SIZE)
+        pages = {entry_offset(needle_id) // READ_AHEAD_SIZE for needle_id in needle_ids}
+        for number in pages:
+            self._start_reading(number * READ_AHEAD_SIZE)
+
+    def _start_reading(self, offset: int) -> None:
+        self._file.start_reading(offset - offset % READ_AHEAD_SIZE, READ_AHEAD_SIZE)
 
     def _read_page(self, number: int, at: int, *, nowait: bool) -> bytes:
         """A page, to its entry at `at` at least, less at the end of the file."""
         change_count = _pages.change_count
         buffer = bytearray(PAGE_SIZE)
-        count = self._file.preadv([buffer], PAGE_SIZE * number, nowait=nowait)
+        count = 0
+        try:
+            count = self._file.preadv([buffer], PAGE_SIZE * number, nowait=True)
+        except BlockingIOError:
+            if nowait:
+                raise
+            # The index is small beside what it is for: others around this one will be wanted, too.
+            self._start_reading(PAGE_SIZE * number)
+        if count < PAGE_SIZE and not nowait:
+            count = self._file.preadv([buffer], PAGE_SIZE * number)
         if count == PAGE_SIZE:
             page = bytes(buffer)
             _pages.remember(self._first_page + number, page, change_count)

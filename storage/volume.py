@@ -942,15 +942,17 @@ class Volume:
 
     def read_small(self, needle_id: int, size_max: int, *, nowait: bool = False) -> NeedleRead | None:
         """`read`, if it has at most so many bytes of data, else None; raises as that."""
-        found = self._gen.find(needle_id, nowait=nowait)
+        gen = self._gen
+        found = gen.find(needle_id, nowait=nowait)
         if found is not None and found.data_size > size_max:
             return None
-        return self._gen.read(needle_id, nowait=nowait, found=found)
+        return gen.read(needle_id, nowait=nowait, found=found)
 
     def start_reading(self, needle_ids: Iterable[int]) -> None:
         """Let the disk begin with these needles, with all at once; `read` of each waits for less then.
 
-        Waits for index entries that are not in memory.  What is wrong with a needle, its read will tell.
+        Of a needle whose index entry is not in memory it begins with that.  What is wrong with a needle, its
+        read will tell.  For threads: see `File.start_reading`.
         """
         self._gen.start_reading(needle_ids)
 

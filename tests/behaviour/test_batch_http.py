@@ -3,123 +3,28 @@
 from __future__ import annotations
 
 import errno
-import time
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import crc32c
 import pytest
 import trio
+from actor_kit import Actor
 
 from actors import batch_http
-from actors.commit_line import CommitLine
-from actors.needle_http import NeedleHttp
-from auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
 from errors import VolumeFull, WriteFailed
-from storage.disk import OsDisk
-from storage.files import data_path
 from storage.needle import NeedleMetadata
-from storage.stamp import StampClock
-from storage.volume import Volume
 from transport.batches import (
-    GET_ROUTE,
-    PUT_ROUTE,
     Frame,
     Outcome,
-    PutHead,
-    decode_outcomes,
-    encode_ids,
-    encode_put_head,
     error_of,
-    read_frames,
 )
-from transport.http_client import HttpPool
-from transport.http_server import HttpServer
-from transport.messages import Commit, NeedlesCommitted, NeedlesStored
-
-KEY = b"k" * 32
-
-
-class Master:
-    """Commits whatever it is told of."""
-
-    def __init__(self) -> None:
-        self.told: list[int] = []
-
-    async def request(self, body: NeedlesStored, *, timeout_s: float) -> NeedlesCommitted:
-        await trio.lowlevel.checkpoint()
-        self.told.append(len(body.needles))
-        return NeedlesCommitted(commits=[Commit(f"e{needle.needle_id}") for needle in body.needles], stamp=1)
-
-
-class Actor:
-    """One volume behind a real HTTP server."""
-
-    def __init__(self, folder: Path) -> None:
-        self.volume = Volume.create(
-            OsDisk(folder), "volumes/1", volume_id=1, uuid=str(uuid.uuid4()), capacity=2**30, created_ms=0
-        )
-        self.path = folder / data_path("volumes/1", 1)
-        self.master = Master()
-        clock = StampClock()
-        self.line = CommitLine(
-            self.volume,
-            self.master,  # type: ignore[arg-type]
-            clock,
-            is_synced=True,
-            on_master_stamp=clock.observe,  # type: ignore[arg-type]
-        )
-        self.pool = HttpPool()
-        self.http = NeedleHttp(
-            lines={1: self.line},
-            broken={},
-            verifier=DataTokenVerifier("disk", {"key": KEY}),
-            clock=clock,
-            pool=self.pool,
-            is_ready=lambda: True,
-            render_metrics=lambda: b"",
-        )
-        self.url = ""
-
-    async def post(self, route: str, body: bytes, **claims: object) -> bytes:
-        fields = {
-            "op": "put",
-            "aud": "disk",
-            "vol": 1,
-            "exp": int(time.time()) + 60,
-            "bid": 1,
-            "bkt": "b",
-            **claims,
-        }
-        token = sign_data_token(DataClaims(**fields), key_id="key", key=KEY)  # type: ignore[arg-type]
-        headers = [("Authorization", f"Bearer {token}")]
-        status, _, content = await self.pool.request("POST", self.url, route, headers=headers, body=body)
-        assert status == 200, content
-        return content
-
-    async def put(self, bodies: dict[int, bytes]) -> list[Outcome]:
-        parts = []
-        for needle_id, data in bodies.items():
-            parts += (
-                encode_put_head(PutHead(needle_id, f"k{needle_id}", len(data), crc32c.crc32c(data))),
-                data,
-            )
-        answer = await self.post(PUT_ROUTE, b"".join(parts), lid=1, room=2**40)
-        return decode_outcomes(answer, len(bodies))
-
-    async def get(self, needle_ids: list[int]) -> list[Frame]:
-        answer = await self.post(GET_ROUTE, encode_ids(needle_ids), op="get")
-        return [*read_frames(answer, needle_ids)]
 
 
 @pytest.fixture
 async def actor(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Actor]:
     actor = Actor(tmp_path)
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    actor.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-    await nursery.start(HttpServer(actor.http.handle).serve, listeners)
-    await nursery.start(actor.line.run)
+    await actor.serve(nursery)
     yield actor
     await actor.pool.aclose()
     nursery.cancel_scope.cancel()

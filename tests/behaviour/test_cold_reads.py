@@ -1,29 +1,33 @@
-"""Cold reads: each gets its own answer, many share a visit, and one that is stuck keeps few waiting."""
+"""Cold reads: each gets its own answer, few threads wait for many, and a read that is stuck keeps few waiting."""
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import trio
 from auditor import make_volume
 
 import actors.cold_reads
-from actors.cold_reads import LANES, READS_MAX, ColdReads
-from errors import NeedleCorrupt, NoSuchNeedle, StoreError
+from actors.cold_reads import LANES, TRIES_MIN, VISIT_S, ColdReads
+from errors import NeedleCorrupt, NoSuchNeedle, ReadFailed, StoreError
 from simdisk import SimDisk
 from storage.needle import NeedleMetadata, NeedleRead
 
 METADATA = NeedleMetadata("b", 1, "key", 0)
 WAIT_S = 10.0
 SIZE_MAX = 1000
+MAIN = threading.main_thread()
+
+
+def data_of(needle_id: int) -> bytes:
+    return b"data of %03d" % needle_id
 
 
 class Site:
-    """A volume of 60 needles on a disk that keeps reads waiting when it is told to."""
+    """A volume of 60 needles on a disk that keeps threads waiting when it is told to."""
 
     def __init__(self) -> None:
         self.disk = SimDisk()
@@ -31,19 +35,30 @@ class Site:
         for needle_id in range(1, 61):
             self.volume.append(needle_id, METADATA, data_of(needle_id), stamp=needle_id)
         self.volume.append(61, METADATA, bytes(SIZE_MAX + 1), stamp=61)
+        self.volume.append(300, METADATA, b"", stamp=300)  # so that the first page of the index is whole
         self.volume.sync()
+        self.volume.find(1)  # and in memory
         self.cold = ColdReads()
-        self.calls: list[str] = []
+        self.lane_reads = self.loop_reads = 0  # of the data file
+        self.hints: list[int] = []  # offsets
         self.stuck = threading.Event()  # set: they go on
         self.stuck_count = 0
         self.disk.before = self._before
 
-    def _before(self, call: str, path: str, *_: int) -> None:
-        if path.endswith(".vol"):
-            self.calls.append(call)
-            if call == "preadv" and self.stuck_count:
-                self.stuck_count -= 1
-                assert self.stuck.wait(WAIT_S)
+    def _before(self, call: str, path: str, *place: int) -> None:
+        if not path.endswith(".vol"):
+            return
+        if call == "start_reading":
+            self.hints.append(place[0])
+        if call != "preadv":
+            return
+        if threading.current_thread() is MAIN:
+            self.loop_reads += 1
+            return
+        self.lane_reads += 1
+        if self.stuck_count:
+            self.stuck_count -= 1
+            assert self.stuck.wait(WAIT_S)
 
     async def read(self, needle_id: int) -> NeedleRead | None:
         with trio.fail_after(WAIT_S):
@@ -56,10 +71,16 @@ class Site:
         except StoreError as error:
             answers[needle_id] = type(error)
 
-    async def until_at_work(self, count: int) -> None:
+    async def until(self, condition: Callable[[], bool]) -> None:
         with trio.fail_after(WAIT_S):
-            while self.stuck_count > count:
+            while not condition():
                 await trio.sleep(0.001)
+
+    async def hold_one(self, nursery: trio.Nursery, answers: dict[int, object], needle_id: int = 1) -> None:
+        """Have a lane stuck at a read."""
+        self.stuck_count += 1
+        nursery.start_soon(self.read_to, answers, needle_id)
+        await self.until(lambda: self.stuck_count == 0)
 
 
 @pytest.fixture
@@ -73,139 +94,195 @@ async def site() -> AsyncIterator[Site]:
     site.volume.close()
 
 
-def data_of(needle_id: int) -> bytes:
-    return b"data of %03d" % needle_id
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane may take its time before another one goes."""
+    monkeypatch.setattr(actors.cold_reads, "VISIT_S", WAIT_S)
 
 
-async def test_each_read_gets_its_own_answer(site: Site) -> None:
+def expected(*needle_ids: int) -> dict[int, object]:
+    return {needle_id: data_of(needle_id) for needle_id in needle_ids}
+
+
+@pytest.mark.parametrize("is_cold", [False, True])
+async def test_each_read_gets_its_own_answer(site: Site, is_cold: bool) -> None:
     content = site.disk.node("volumes/7/g1.vol").content
     content[content.index(data_of(33))] ^= 1
+    site.disk.is_cold = is_cold
     answers: dict[int, object] = {}
     async with trio.open_nursery() as nursery:
         for needle_id in range(1, 63):
             nursery.start_soon(site.read_to, answers, needle_id)
-    expected = {needle_id: data_of(needle_id) for needle_id in range(1, 61)}
-    assert answers == {**expected, 33: NeedleCorrupt, 61: None, 62: NoSuchNeedle}
+    assert answers == {**expected(*range(1, 61)), 33: NeedleCorrupt, 61: None, 62: NoSuchNeedle}
+    assert not site.cold._reads
+    assert not site.cold._askers
 
 
-async def test_reads_that_come_together_share_a_visit_and_the_disk_is_asked_for_all_at_once(
-    site: Site,
-) -> None:
+async def test_what_the_disk_brought_meanwhile_costs_no_thread(site: Site, patient: None) -> None:
     answers: dict[int, object] = {}
     async with trio.open_nursery() as nursery:
-        for needle_id in range(1, 11):
+        await site.hold_one(nursery, answers)
+        for needle_id in range(2, 40):
             nursery.start_soon(site.read_to, answers, needle_id)
-    assert answers == {needle_id: data_of(needle_id) for needle_id in range(1, 11)}
-    hints = [number for number, call in enumerate(site.calls) if call == "start_reading"]
-    longest = max(len(run) for run in "".join(call[0] for call in site.calls).split("p"))
-    assert len(hints) >= 5, "the first may go alone, and the last"
-    assert longest >= 5, site.calls
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert answers == {}
+        site.stuck.set()
+    assert answers == expected(*range(1, 40))
+    assert site.lane_reads <= 1 + 4, "tries grow fourfold with each lane that comes back"
+    assert site.loop_reads >= 38 - 4
 
 
-async def test_no_visit_takes_more_than_its_share(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    shares = []
-
-    def read_all(reads: list, token: object) -> None:
-        shares.append(len(reads))
-        original(reads, token)  # type: ignore[arg-type]
-
-    original = actors.cold_reads._read_all
-    monkeypatch.setattr(actors.cold_reads, "_read_all", read_all)
+async def test_the_disk_is_told_once_of_what_was_tried_in_vain(site: Site, patient: None) -> None:
+    site.disk.is_cold = True
     answers: dict[int, object] = {}
     async with trio.open_nursery() as nursery:
-        for needle_id in range(1, 61):
+        for needle_id in range(1, 21):
             nursery.start_soon(site.read_to, answers, needle_id)
-    assert len(answers) == sum(shares) == 60
-    assert max(shares) <= READS_MAX
+    assert answers == expected(*range(1, 21))
+    assert site.lane_reads == 20
+    assert len(site.hints) == len(set(site.hints)) >= 20 - TRIES_MIN - 1
+
+
+async def test_where_tries_are_in_vain_there_are_few(site: Site, patient: None) -> None:
+    site.disk.is_cold = True
+    answers: dict[int, object] = {}
+    async with trio.open_nursery() as nursery:
+        for needle_id in range(1, 41):
+            nursery.start_soon(site.read_to, answers, needle_id)
+    assert site.lane_reads == 40
+    assert site.loop_reads <= 40 * TRIES_MIN
+
+
+async def test_many_who_ask_for_one_needle_are_one_read(site: Site) -> None:
+    site.disk.is_cold = True
+    site.stuck_count = 1
+    answers: list[object] = []
+    errors: list[StoreError] = []
+
+    async def ask(needle_id: int) -> None:
+        try:
+            needle = await site.read(needle_id)
+            assert needle is not None
+            answers.append(bytes(needle.data))
+        except StoreError as error:
+            errors.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(ask, 5)
+            nursery.start_soon(ask, 62)
+        await site.until(lambda: site.stuck_count == 0)
+        await trio.sleep(0.05)
+        site.stuck.set()
+    assert answers == [data_of(5)] * 10
+    assert site.lane_reads == 1
+    assert [type(error) for error in errors] == [NoSuchNeedle] * 10
+    assert len({id(error) for error in errors}) == 10, "each raises its own"
 
 
 async def test_a_read_that_is_stuck_keeps_others_waiting_for_a_moment_only(site: Site) -> None:
-    site.stuck_count = 1
     answers: dict[int, object] = {}
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(site.read_to, answers, 1)
-        await site.until_at_work(0)
-        started = time.monotonic()
-        for needle_id in range(2, 20):
+        await site.hold_one(nursery, answers)
+        nursery.start_soon(site.read_to, answers, 2)  # comes a moment later
+        await site.until(lambda: 2 in answers)
+        taken_s = []
+        for needle_id in range(3, 23):
+            started = time.perf_counter()
             await site.read_to(answers, needle_id)
-        assert time.monotonic() - started < 1.0
-        assert sorted(answers) == [*range(2, 20)]
+            taken_s.append(time.perf_counter() - started)
+        assert answers == expected(*range(2, 23))
+        assert min(taken_s) < VISIT_S, "none of them waits for the lane that is stuck"
         site.stuck.set()
     assert answers[1] == data_of(1)
 
 
 async def test_when_all_lanes_are_stuck_reads_wait_and_none_is_forgotten(site: Site) -> None:
-    site.stuck_count = LANES
     answers: dict[int, object] = {}
     async with trio.open_nursery() as nursery:
         for needle_id in range(1, LANES + 1):
-            nursery.start_soon(site.read_to, answers, needle_id)
-            await site.until_at_work(LANES - needle_id)
-        for needle_id in range(LANES + 1, 30):
+            await site.hold_one(nursery, answers, needle_id)
+        for needle_id in range(LANES + 1, 40):
             nursery.start_soon(site.read_to, answers, needle_id)
         await trio.sleep(0.05)
         assert answers == {}
         site.stuck.set()
-    assert answers == {needle_id: data_of(needle_id) for needle_id in range(1, 30)}
+    assert answers == expected(*range(1, 40))
 
 
-async def test_on_a_slow_disk_each_read_goes_back_as_it_comes(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_on_a_slow_disk_all_lanes_go(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.disk.is_cold = True
+    under_way, most = 0, 0
     read_small = site.volume.read_small
 
-    def read_slowly(needle_id: int, size_max: int) -> NeedleRead | None:
-        time.sleep(0.02)
-        return read_small(needle_id, size_max)
+    def read_slowly(needle_id: int, size_max: int, *, nowait: bool = False) -> NeedleRead | None:
+        nonlocal under_way, most
+        if not nowait:
+            under_way += 1
+            most = max(most, under_way)
+            time.sleep(0.02)
+            under_way -= 1
+        return read_small(needle_id, size_max, nowait=nowait)
 
     monkeypatch.setattr(site.volume, "read_small", read_slowly)
-    monkeypatch.setattr(actors.cold_reads, "VISIT_S", WAIT_S)  # no company
-    times: list[float] = []
-
-    async def read(needle_id: int) -> None:
-        await site.read(needle_id)
-        times.append(trio.current_time())
-
-    async with trio.open_nursery() as nursery:
-        for needle_id in range(1, 12):
-            nursery.start_soon(read, needle_id)
-    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert sum(gap > 0.01 for gap in gaps) >= 8, gaps
-
-
-async def test_whoever_gives_up_leaves_the_others_alone(site: Site) -> None:
-    site.stuck_count = 1
     answers: dict[int, object] = {}
     async with trio.open_nursery() as nursery:
+        for needle_id in range(1, 41):
+            nursery.start_soon(site.read_to, answers, needle_id)
+    assert answers == expected(*range(1, 41))
+    assert most == LANES
+
+
+async def test_nobody_waits_for_ever_and_who_asks_later_joins_what_is_under_way(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actors.cold_reads, "DISK_S", 0.1)
+    monkeypatch.setattr(actors.cold_reads, "LOOK_S", 0.01)
+    answers: dict[int, object] = {}
+    async with trio.open_nursery() as nursery:
+        await site.hold_one(nursery, answers)
+        await site.until(lambda: bool(answers))
+        assert answers == {1: ReadFailed}
+        monkeypatch.setattr(actors.cold_reads, "DISK_S", WAIT_S)
         nursery.start_soon(site.read_to, answers, 1)
-        await site.until_at_work(0)
-        with trio.move_on_after(0.001):
-            await site.read_to(answers, 2)
-        with trio.move_on_after(0.001) as scope:
-            nursery.start_soon(site.read_to, answers, 3)
-            await trio.sleep_forever()
-        assert scope.cancelled_caught
+        await trio.sleep(0.05)
+        assert (site.lane_reads, len(site.cold._visits)) == (1, 1)
         site.stuck.set()
-    assert answers == {1: data_of(1), 3: data_of(3)}
+    assert answers == expected(1)
 
 
-async def test_the_end_waits_for_reads_that_have_begun() -> None:
-    site = Site()
-    site.stuck_count = 1
+async def test_a_read_that_nobody_wants_any_more_is_not_done(site: Site, patient: None) -> None:
     answers: dict[int, object] = {}
-    threads = threading.active_count()
     async with trio.open_nursery() as nursery:
-        await nursery.start(site.cold.run)
-        nursery.start_soon(site.read_to, answers, 1)
-        await site.until_at_work(0)
-        nursery.start_soon(site.read_to, answers, 2)
-        nursery.cancel_scope.cancel()
-        threading.Timer(0.05, site.stuck.set).start()
-    assert answers == {}
-    with trio.fail_after(WAIT_S):
-        while any(thread.name.startswith("cold reads") for thread in threading.enumerate()):
-            await trio.sleep(0.01)
-    assert threading.active_count() <= threads + 2, "a timer, and a thread of Trio's"
+        await site.hold_one(nursery, answers)
+        with trio.move_on_after(0.01) as scope:
+            await site.read_to(answers, 2)
+        assert scope.cancelled_caught
+        nursery.start_soon(site.read_to, answers, 3)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert [needle_id for _, needle_id, _ in site.cold._queue] == [3]
+        site.stuck.set()
+    assert answers == expected(1, 3)
+    assert site.lane_reads + site.loop_reads == 2
+
+
+async def test_the_end_waits_for_reads_that_have_begun_and_lets_go_of_the_others() -> None:
+    site = Site()
+    answers: dict[int, object] = {}
+    async with trio.open_nursery() as askers:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(site.cold.run)
+            await site.hold_one(askers, answers)
+            askers.start_soon(site.read_to, answers, 2)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            nursery.cancel_scope.cancel()
+            threading.Timer(0.1, site.stuck.set).start()
+        lanes = [thread for thread in threading.enumerate() if thread.name.startswith("cold reads")]
+        assert lanes == []
+    assert answers.keys() == {1, 2}
+    assert answers[1] is ReadFailed
+    await site.read_to(answers, 3)
+    assert answers[3] == data_of(3), "by a thread of Trio's"
     site.volume.close()
 
 
@@ -219,17 +296,22 @@ async def test_without_lanes_a_thread_of_trio_reads() -> None:
     site.volume.close()
 
 
-async def test_a_bug_costs_one_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    read_small = site.volume.read_small
+@pytest.mark.parametrize("broken", ["read_small", "start_reading"])
+async def test_a_bug_costs_one_read(site: Site, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    site.disk.is_cold = True
+    good = getattr(site.volume, broken)
 
-    def read_wrongly(needle_id: int, size_max: int) -> NeedleRead | None:
-        if needle_id == 2:
-            raise ZeroDivisionError
-        return read_small(needle_id, size_max)
+    def fail(needle_id: object, *others: object, **options: object) -> object:
+        if needle_id == 2 or isinstance(needle_id, list):
+            raise MemoryError
+        return good(needle_id, *others, **options)
 
-    monkeypatch.setattr(site.volume, "read_small", read_wrongly)
-    with pytest.raises(ZeroDivisionError):
-        await site.read(2)
+    monkeypatch.setattr(site.volume, broken, fail)
+    if broken == "read_small":
+        with pytest.raises(MemoryError):
+            await site.read(2)
     answers: dict[int, object] = {}
-    await site.read_to(answers, 3)
-    assert answers == {3: data_of(3)}
+    async with trio.open_nursery() as nursery:
+        for needle_id in range(3, 30):
+            nursery.start_soon(site.read_to, answers, needle_id)
+    assert answers == expected(*range(3, 30))

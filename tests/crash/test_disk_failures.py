@@ -440,27 +440,35 @@ def test_cold_data_is_told_from_absent_data() -> None:
 
 def test_the_disk_is_asked_for_all_needles_at_once_and_says_what_is_wrong_when_they_are_read() -> None:
     disk = SimDisk()
-    auditor = Auditor(disk, random.Random(1))
-    for _ in range(5):
-        auditor.put(300)
-    auditor.put(READ_AT_ONCE_MAX + 1)
-    auditor.sync()
-    *small, large = sorted(auditor.needles)
-    auditor.volume.delete(small[0], stamp=10**6)
-    auditor.volume.sync()
-    disk.is_cold = True
+    volume = make_volume(disk)
+    small, large, absent = [1, 2, 3, 4, 5], 6, 7
+    for needle_id in small:
+        volume.append(needle_id, METADATA, b"small", stamp=needle_id)
+    volume.append(large, METADATA, bytes(READ_AT_ONCE_MAX + 1), stamp=large)
+    volume.append(1000, METADATA, b"", stamp=1000)  # so that the first page of the index is whole
+    volume.delete(small[0], stamp=2000)
+    volume.sync()
     calls: list[tuple[str, str]] = []
     disk.before = lambda call, path, *_: calls.append((call, path.rpartition(".")[2]))
-    auditor.volume.start_reading([*small, large, large + 1])
-    hints = [kind for call, kind in calls if call == "start_reading"]
-    assert hints == ["idx", *["vol"] * 4], "the deleted, the large and the absent are left alone"
-    assert ("preadv", "vol") not in calls
+
+    def hints() -> list[str]:
+        volume.start_reading([*small, large, absent])
+        found = [kind for call, kind in calls if call == "start_reading"]
+        assert ("preadv", "vol") not in calls
+        calls.clear()
+        return found
+
+    disk.is_cold = True
+    assert hints() == ["idx"], "their entries come first"
+    volume.find(small[0])  # waits for them
+    calls.clear()
+    assert hints() == ["vol"] * 4, "the deleted, the large and the absent are left alone"
 
     def fail(call: str, path: str, *_: int) -> None:
         if call == "preadv":
             raise OSError(errno.EIO, "bad sector")
 
     disk.before = fail
-    auditor.volume.start_reading(small)
+    volume.start_reading(small)
     with pytest.raises(ReadFailed):
-        auditor.volume.read(small[1])
+        volume.read(small[1])

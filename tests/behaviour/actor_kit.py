@@ -1,0 +1,128 @@
+"""A volume behind a real HTTP server, and a master that commits whatever it is told of."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+
+import crc32c
+import trio
+
+from actors.cold_reads import ColdReads
+from actors.commit_line import CommitLine
+from actors.needle_http import NeedleHttp
+from auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
+from storage.disk import OsDisk
+from storage.files import data_path
+from storage.stamp import StampClock
+from storage.volume import Volume
+from transport.batches import (
+    GET_ROUTE,
+    PUT_ROUTE,
+    Frame,
+    Outcome,
+    PutHead,
+    decode_outcomes,
+    encode_ids,
+    encode_put_head,
+    read_frames,
+)
+from transport.http_client import HttpPool
+from transport.http_server import HttpServer
+from transport.messages import Commit, NeedlesCommitted, NeedlesStored
+
+KEY = b"k" * 32
+
+
+class Master:
+    """Commits whatever it is told of."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    async def request(self, body: NeedlesStored, *, timeout_s: float) -> NeedlesCommitted:
+        await trio.lowlevel.checkpoint()
+        self.told.append(len(body.needles))
+        return NeedlesCommitted(commits=[Commit(f"e{needle.needle_id}") for needle in body.needles], stamp=1)
+
+
+class Actor:
+    """One volume behind a real HTTP server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.volume = Volume.create(
+            OsDisk(folder), "volumes/1", volume_id=1, uuid=str(uuid.uuid4()), capacity=2**30, created_ms=0
+        )
+        self.path = folder / data_path("volumes/1", 1)
+        self.master = Master()
+        clock = StampClock()
+        self.line = CommitLine(
+            self.volume,
+            self.master,  # type: ignore[arg-type]
+            clock,
+            is_synced=True,
+            on_master_stamp=clock.observe,  # type: ignore[arg-type]
+        )
+        self.pool = HttpPool()
+        self.cold_reads = ColdReads()
+        self.http = NeedleHttp(
+            lines={1: self.line},
+            broken={},
+            verifier=DataTokenVerifier("disk", {"key": KEY}),
+            clock=clock,
+            pool=self.pool,
+            is_ready=lambda: True,
+            render_metrics=lambda: b"",
+            cold_reads=self.cold_reads,
+        )
+        self.url = ""
+
+    def authorization(self, **claims: object) -> tuple[str, str]:
+        fields = {
+            "op": "put",
+            "aud": "disk",
+            "vol": 1,
+            "exp": int(time.time()) + 60,
+            "bid": 1,
+            "bkt": "b",
+            **claims,
+        }
+        token = sign_data_token(DataClaims(**fields), key_id="key", key=KEY)  # type: ignore[arg-type]
+        return ("Authorization", f"Bearer {token}")
+
+    async def post(self, route: str, body: bytes, **claims: object) -> bytes:
+        headers = [self.authorization(**claims)]
+        status, _, content = await self.pool.request("POST", self.url, route, headers=headers, body=body)
+        assert status == 200, content
+        return content
+
+    async def put(self, bodies: dict[int, bytes]) -> list[Outcome]:
+        parts = []
+        for needle_id, data in bodies.items():
+            parts += (
+                encode_put_head(PutHead(needle_id, f"k{needle_id}", len(data), crc32c.crc32c(data))),
+                data,
+            )
+        answer = await self.post(PUT_ROUTE, b"".join(parts), lid=1, room=2**40)
+        return decode_outcomes(answer, len(bodies))
+
+    async def get(self, needle_ids: list[int]) -> list[Frame]:
+        answer = await self.post(GET_ROUTE, encode_ids(needle_ids), op="get")
+        return [*read_frames(answer, needle_ids)]
+
+    async def get_one(self, needle_id: int) -> tuple[int, bytes]:
+        """Status and body of a plain GET."""
+        headers = [self.authorization(op="get")]
+        status, _, content = await self.pool.request(
+            "GET", self.url, f"/v1/needles/1/{needle_id}", headers=headers
+        )
+        return status, content
+
+    async def serve(self, nursery: trio.Nursery) -> None:
+        """Until the nursery is cancelled."""
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        self.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        await nursery.start(self.cold_reads.run)
+        await nursery.start(HttpServer(self.http.handle).serve, listeners)
+        await nursery.start(self.line.run)
