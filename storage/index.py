@@ -258,22 +258,21 @@ class IndexFile:
         """A page, to its entry at `at` at least, less at the end of the file."""
         change_count = _pages.change_count
         buffer = bytearray(PAGE_SIZE)
-        count = 0
+        offset = PAGE_SIZE * number
         try:
-            count = self._file.preadv([buffer], PAGE_SIZE * number, nowait=True)
+            count = self._file.preadv([buffer], offset, nowait=True)
+            if count < at + ENTRY_SIZE and offset + count < self._file.size():
+                raise BlockingIOError(errno.EAGAIN, "only some of the page is in memory")
         except BlockingIOError:
             if nowait:
                 raise
             # The index is small beside what it is for: others around this one will be wanted, too.
-            self._start_reading(PAGE_SIZE * number)
-        if count < PAGE_SIZE and not nowait:
-            count = self._file.preadv([buffer], PAGE_SIZE * number)
+            self._start_reading(offset)
+            count = self._file.preadv([buffer], offset)
         if count == PAGE_SIZE:
             page = bytes(buffer)
             _pages.remember(self._first_page + number, page, change_count)
             return page
-        if count < at + ENTRY_SIZE and nowait and PAGE_SIZE * number + count < self._file.size():
-            raise BlockingIOError(errno.EAGAIN, "only some of the page is in memory")
         return bytes(buffer[:count])
 
     def walk(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
