@@ -125,6 +125,11 @@ class ColdReads:
         self._is_watch_off = False
         self._is_running = False
 
+    @property
+    def waiting_count(self) -> int:
+        """Reads that wait or are under way."""
+        return len(self._reads)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read until cancelled, which lets the reads that have begun come to their end."""
         token = trio.lowlevel.current_trio_token()

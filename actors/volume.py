@@ -452,7 +452,7 @@ class VolumeActor:
             ("gets", "Needles or ranges sent", counters.gets),
             ("received_bytes", "Body bytes of confirmed puts", counters.bytes_in),
             ("sent_bytes", "Body bytes sent", counters.bytes_out),
-            ("cold_reads", "Reads that had to wait for the disk in a thread", counters.cold_reads),
+            ("cold_reads", "Reads that had to wait for the disk", counters.cold_reads),
         ):
             yield CounterMetricFamily(f"warehouse_volume_{name}", text, value=value)
         failures = CounterMetricFamily(
@@ -494,6 +494,11 @@ class VolumeActor:
         yield pauses
         yield GaugeMetricFamily(
             "warehouse_volume_disk_free", "Bytes free on the disk", value=self._disk.free_bytes()
+        )
+        yield GaugeMetricFamily(
+            "warehouse_volume_cold_reads_waiting",
+            "Small needles that requests wait for the disk to bring",
+            value=self._cold_reads.waiting_count,
         )
         yield GaugeMetricFamily(
             "warehouse_volume_connections", "Open data connections", value=self._server.connection_count

@@ -4,10 +4,12 @@
 
 One store of one disk with so many objects of 4 KiB.  They are read at random: warm, when everything has been
 read once before (which takes as much free memory as the objects are large), and cold, when the kernel was
-told to forget all files of the store before each measurement; there the volume actor is asked for each object
-once.  Three ways: the volume actor over HTTP, the
-library by tasks, and `get_many` in batches; the last two ask the master too.  The table shows medians of the
-rounds: objects a second, p50 and p99 in milliseconds, processor time of all actors for one object.
+told to forget all files of the store before each measurement.  What the processes themselves remember (the
+pages of the index for half a million needles) stays.
+
+Three ways: the volume actor over HTTP, where cold means each object once; the library by tasks, and
+`get_many` in batches, which ask the master too.  The table shows medians of the rounds: objects a second, p50
+and p99 in milliseconds, processor time of all actors for one object.
 
 With `--folder` the objects are kept there, and the next run, perhaps of another state of the code, begins
 with them.

@@ -5,10 +5,10 @@ anew, a system call, and switches to another task.  Here one selector watches al
 nothing, and one task at a time leads: it takes what has come on each of them in turn, and answers.
 
     no wait           a warm read, say: the request costs no task switch, no call to the kernel but its own
-    `Exchange.wait_for`  a small put, until others have made it durable and visible: the request rests, as
-                      a coroutine without a task, and the leader goes on at once.  What others finish
-                      together, one follower answers together
-    any other wait    a cold read, a slow client: the leader stays with it, an ordinary task that may wait
+    `Exchange.wait_for`  a small put, until others have made it durable and visible, a small read, until the
+                      disk has brought its bytes: the request rests, as a coroutine without a task, and the
+                      leader goes on at once.  What others finish together, one follower answers together
+    any other wait    a large body, a slow client: the leader stays with it, an ordinary task that may wait
                       for whatever it likes, and at that moment a follower takes the lead
     a body to come    the request goes to a follower at once: bodies come soon, and the lead changes hands
                       only once in a round of the event loop

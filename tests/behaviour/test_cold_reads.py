@@ -114,7 +114,7 @@ async def test_each_read_gets_its_own_answer(site: Site, is_cold: bool) -> None:
         for needle_id in range(1, 63):
             nursery.start_soon(site.read_to, answers, needle_id)
     assert answers == {**expected(*range(1, 61)), 33: NeedleCorrupt, 61: None, 62: NoSuchNeedle}
-    assert not site.cold._reads
+    assert site.cold.waiting_count == 0
     assert not site.cold._askers
 
 
@@ -206,6 +206,7 @@ async def test_when_all_lanes_are_stuck_reads_wait_and_none_is_forgotten(site: S
             nursery.start_soon(site.read_to, answers, needle_id)
         await trio.sleep(0.05)
         assert answers == {}
+        assert site.cold.waiting_count == 39
         site.stuck.set()
     assert answers == expected(*range(1, 40))
 
