@@ -330,8 +330,7 @@ of {rounds} rounds of {seconds:g} s.
   seconds for 1,000 requests. **Peak** is the resident memory of all server processes together.
 - Before the reads there are {objects} objects of 4 KiB, or as many as a system took within {prepare_s:g} s:
   see the last table, which also has what an object takes on disk, catalog and all.
-- Warm: the files of all systems were read through before, the large ones once more before the reads of large
-  objects. Cold: {cold}.
+- Warm: system by system, right after its files were read through. Cold: {cold}.
 """
 
 

@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -196,22 +197,29 @@ class Rounds:
         self.samples: dict[tuple[str, bool, Case], list[Sample]] = {}
 
     def run(self, number: int) -> None:
-        """One round: every case, and in each every way in turn."""
-        kind: tuple[str, bool, bool] | None = None
-        for case in self._shape.cases:
-            before, kind = kind, (case.test, case.size >= LARGE, case.is_cold)
-            if kind != before and case.test == "get" and not case.is_cold:
-                self._warm_up(LARGE if case.size >= LARGE else 0)
-            for way in list(self._ways):
-                if case.test in way.tests:
-                    self._measure(number, way, case)
+        """One round: every case, and in each every way in turn; but warm reads system by system."""
+        for kind, group in groupby(
+            self._shape.cases, lambda case: (case.test, case.size >= LARGE, case.is_cold)
+        ):
+            cases = list(group)
+            if kind[0] == "get" and not kind[2]:
+                for system in dict.fromkeys(way.system for way in self._ways if "get" in way.tests):
+                    self._measure_warm(number, system, cases)
+                continue
+            for case in cases:
+                for way in list(self._ways):
+                    if case.test in way.tests:
+                        self._measure(number, way, case)
 
-    def _warm_up(self, size_min: int) -> None:
-        """Have the kernel read every file of so many bytes and more once."""
-        for system in dict.fromkeys(way.system for way in self._ways if "get" in way.tests):
-            started = time.monotonic()
-            read_through(system.data, size_min)
-            say(f"{system.name}: read through once in {time.monotonic() - started:.0f} s")
+    def _measure_warm(self, number: int, system: System, cases: Sequence[Case]) -> None:
+        """Have the kernel read the system's files, and measure before those of another push them out."""
+        started = time.monotonic()
+        read_through(system.data, LARGE if cases[0].size >= LARGE else 0)
+        say(f"{system.name}: read through once in {time.monotonic() - started:.0f} s")
+        for case in cases:
+            for way in list(self._ways):
+                if way.system is system and "get" in way.tests:
+                    self._measure(number, way, case)
 
     def _measure(self, number: int, way: Way, case: Case) -> None:
         os.sync()  # or what one system left in the page cache is written while the next is measured
