@@ -331,6 +331,17 @@ def show(found: Found, console: Console) -> None:
         console.print(f"{text}: {value}, {goal}: {verdict.replace('**', '')}")
 
 
+def options_of(arguments: argparse.Namespace) -> str:
+    """Those that decide what is measured, as they were given."""
+    words = ["--full" if arguments.full else "--short"]
+    if arguments.peer != ",".join(PEERS):
+        words += ["--peer", arguments.peer]
+    for name in ("rounds", "seconds", "prepare_s", "minutes"):
+        if value := getattr(arguments, name):
+            words += [f"--{name.replace('_', '-')}", f"{value:g}"]
+    return " ".join(words)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -392,7 +403,7 @@ def main() -> None:
         pictures = arguments.markdown.with_suffix("")
         plots = [f"{pictures.name}/{name}" for name in draw(text, pictures, environments)]
         facts = {
-            "options": "--full" if arguments.full else "--short",
+            "options": options_of(arguments),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "machine": machine,
             "others": others,

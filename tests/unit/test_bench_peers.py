@@ -309,6 +309,20 @@ def test_the_full_form_has_a_million_small_objects() -> None:
     assert peers.full_shape().counts[4 * KIB] == 1_000_000
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "--short"),
+        ({"full": True, "rounds": 1, "seconds": 1.0}, "--full --rounds 1 --seconds 1"),
+        ({"peer": "nginx", "prepare_s": 0.5}, "--short --peer nginx --prepare-s 0.5"),
+    ],
+)
+def test_the_page_names_the_options_it_was_made_with(changes: dict[str, object], expected: str) -> None:
+    usual = {"full": False, "peer": "nginx,seaweedfs,swift", "rounds": None, "seconds": None}
+    given = argparse.Namespace(**{**usual, "prepare_s": None, "minutes": 0.0, **changes})
+    assert peers.options_of(given) == expected
+
+
 def test_puts_are_listed_synced_and_unsynced_where_a_system_can_do_both(tmp_path: Path) -> None:
     environments = Environments(tmp_path)
     systems = [
