@@ -11,7 +11,8 @@ little as can be: they wait.
                      more.  Then a lane goes for the first that is still missing
 
 One lane goes at a time, as long as it comes back soon.  On a disk that is slow, and beside a read that is
-stuck, as many go as there are.  Several requests for one needle are one read.
+stuck, as many go as there are, and the loop tries the queue by itself every now and then.  Several requests
+for one needle are one read; who came after it had begun gets one that began later.
 
 Nobody waits longer than `DISK_S`.  How many may wait, the limit of connections says.  Loop and lanes tell
 each other by one queue in each direction, and only the loop has a state.
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 LANES = 8  # threads: so many reads may be stuck at bad sectors before others wait for them
 VISIT_S = 0.004  # a lane that takes longer is not waited for
 TRIES_MIN, TRIES_MAX = 4, 64  # reads that are tried again when a lane is back
+TRY_S = 0.002  # for how long they keep the loop
 HINTS_MAX = 64  # of which the kernel is told by one lane
 DISK_S = 20.0  # less than a client waits for an answer: it hears why there is none
 LOOK_S = 0.5  # between two looks at those who wait, while all is under way
@@ -47,11 +49,13 @@ CLOSE_S = 5.0  # for the lanes that are under way; then they are on their own
 
 
 class _Asker:
-    __slots__ = ("deadline", "error", "latch")
+    __slots__ = ("deadline", "error", "latch", "read", "since")
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, read: _Read) -> None:
+        self.read = read
         self.latch = Latch(1)
-        self.deadline = deadline
+        self.since = time.monotonic()
+        self.deadline = self.since + DISK_S
         self.error: Exception | None = None  # its own
 
 
@@ -116,7 +120,7 @@ class ColdReads:
     def __init__(self) -> None:
         self._reads: dict[_Key, _Read] = {}  # that wait or are under way
         self._queue: dict[_Key, _Read] = {}  # that wait
-        self._askers: dict[_Asker, _Read] = {}  # the first to come first
+        self._askers: dict[_Asker, None] = {}  # the first to come first
         self._visits: dict[_Visit, None] = {}  # under way
         self._tries = TRIES_MIN
         self._is_slow = False  # the last lane took long
@@ -145,7 +149,6 @@ class ColdReads:
             await self._watch_for_ever()
         finally:
             self._is_running = False
-            self._queue.clear()
             for asker in list(self._askers):
                 self._fail(asker, ReadFailed("the volume actor is stopping"))
             for _ in lanes:
@@ -173,23 +176,23 @@ class ColdReads:
             read = _Read(key)
             await trio.to_thread.run_sync(read.do)
             return _outcome(read, read.error)
-        asker = _Asker(trio.current_time() + DISK_S)
         known = self._reads.get(key)
         read = known or _Read(key)
+        asker = _Asker(read)
         read.askers.append(asker)
-        self._askers[asker] = read
+        self._askers[asker] = None
         if known is None:
             self._reads[key] = self._queue[key] = read
             self._send()
-            if self._queue or self._is_watch_off:
-                self._watch.unpark()
+        if self._queue or self._is_watch_off:
+            self._watch.unpark()
         try:
             await wait(asker.latch)
         finally:
             if asker in self._askers:  # the asker gave up
                 self._forget(asker)
         # Each gets an error of its own: it will carry the way it takes.
-        return _outcome(read, asker.error or copy.copy(read.error))
+        return _outcome(asker.read, asker.error or copy.copy(asker.read.error))
 
     # --- in the event loop ------------------------------------------------------------------------
 
@@ -201,12 +204,7 @@ class ColdReads:
                 return
             key = next(iter(self._queue))
             read = self._queue.pop(key)
-            hints = [
-                one for one in islice(self._queue.values(), HINTS_MAX) if one.was_tried and not one.is_hinted
-            ]
-            for hint in hints:
-                hint.is_hinted = True
-            visit = _Visit(read, hints, now)
+            visit = _Visit(read, self._take_hints(), now)
             self._visits[visit] = None
             self._lane_jobs.put(visit)
 
@@ -221,9 +219,25 @@ class ColdReads:
     def _came_back(self, visit: _Visit) -> None:
         del self._visits[visit]
         self._is_slow = time.monotonic() - visit.started > VISIT_S
-        self._deliver(visit.read)
+        read = visit.read
+        late = [asker for asker in read.askers if asker.since > visit.started]
+        read.askers = [asker for asker in read.askers if asker.since <= visit.started]
+        self._deliver(read)
+        if late:  # what the lane has read may be older than what they know: a deletion, say
+            again = self._reads[read.key] = self._queue[read.key] = _Read(read.key)
+            again.askers = late
+            for asker in late:
+                asker.read = again
+        self._try_again()
+        self._send()
+
+    def _try_again(self) -> None:
+        """Read what the disk has brought meanwhile, for as long as the loop may be kept."""
         hits = 0
+        until = time.monotonic() + TRY_S
         for read in [*islice(self._queue.values(), self._tries)]:
+            if time.monotonic() > until:
+                break
             try:
                 read.do(nowait=True)
             except BlockingIOError:
@@ -234,10 +248,9 @@ class ColdReads:
                 self._deliver(read)
         # Where tries are in vain (a slow disk, a file system that never reads without waiting) there are few.
         self._tries = max(TRIES_MIN, min(TRIES_MAX, 4 * hits))
-        self._send()
 
     def _deliver(self, read: _Read) -> None:
-        self._reads.pop(read.key, None)
+        del self._reads[read.key]
         for asker in read.askers:
             del self._askers[asker]
             asker.latch.count_down()
@@ -250,7 +263,8 @@ class ColdReads:
 
     def _forget(self, asker: _Asker) -> None:
         """What is under way comes to its end all the same, and whoever asks for that joins it."""
-        read = self._askers.pop(asker)
+        del self._askers[asker]
+        read = asker.read
         read.askers.remove(asker)
         if not read.askers and self._queue.pop(read.key, None) is not None:
             del self._reads[read.key]
@@ -260,15 +274,16 @@ class ColdReads:
         while True:
             if self._queue:
                 await trio.sleep(VISIT_S)
+                self._try_again()
+                self._send()
             else:
                 self._is_watch_off = not self._askers
                 with trio.move_on_after(math.inf if self._is_watch_off else LOOK_S):
                     await self._watch.park()
                 self._is_watch_off = False
-            self._send()
-            now = trio.current_time()
+            now = time.monotonic()
             while self._askers and (asker := next(iter(self._askers))).deadline <= now:
-                volume, needle_id, _ = self._askers[asker].key
+                volume, needle_id, _ = asker.read.key
                 self._fail(
                     asker,
                     ReadFailed(

@@ -147,9 +147,12 @@ class NeedleHttp:
         volume = line.volume
         needle = None
         if b"range" not in exchange.headers and exchange.method == b"GET":
+            is_cold = False
             try:
                 needle = volume.read_small(needle_id, SMALL_MAX, nowait=True)
             except BlockingIOError:
+                is_cold = True  # no wait in here: it would keep the error, and with it the buffer
+            if is_cold:
                 self.counters.cold_reads += 1
                 needle = await self._cold_reads.read(volume, needle_id, SMALL_MAX, exchange.wait_for)
         if needle is None:
