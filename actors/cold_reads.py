@@ -262,7 +262,7 @@ class ColdReads:
         asker.latch.count_down()
 
     def _forget(self, asker: _Asker) -> None:
-        """What is under way comes to its end all the same, and whoever asks for that joins it."""
+        """What is under way comes to its end all the same, and whoever asks for that waits for it first."""
         del self._askers[asker]
         read = asker.read
         read.askers.remove(asker)
