@@ -203,7 +203,7 @@ def decode_metadata(encoded: bytes | memoryview) -> NeedleMetadata:
     """
     try:
         return _decode_metadata(encoded)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NeedleCorrupt(f"metadata passes its CRC but does not decode: {error}") from error
 
 

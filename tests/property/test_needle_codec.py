@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 from crc32c import crc32c
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from errors import NeedleCorrupt
@@ -142,6 +142,7 @@ def test_arbitrary_bytes_are_no_needle(content: bytes, seed: int) -> None:
         decode_needle(content, 1, seed)
 
 
+@example(b"\x94\xab" + bytes(10) + b"\x80")  # a string that is no UTF-8
 @given(st.binary(max_size=100))
 def test_metadata_decodes_or_is_refused(content: bytes) -> None:
     with contextlib.suppress(NeedleCorrupt):
