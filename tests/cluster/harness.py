@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import json
 import os
-import random
 import select
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,17 +22,62 @@ ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
 
 
+class _PortBases:
+    """Port bases that no other process of these tests takes, far from the defaults and the ephemeral range.
+
+    Test processes run side by side, and a store that is stopped and started again must find its ports as it
+    left them. So each process locks a slice of the bases for as long as it lives.
+    """
+
+    BASES = range(15000, 31000, 100)
+    SLICE = 5
+
+    def __init__(self) -> None:
+        self._lock: int | None = None
+        self._turns: Iterator[int] = iter(())
+
+    def take(self, volumes: int) -> int:
+        """The next base, in turns, of which a store of so many volumes finds all ports free now."""
+        if self._lock is None:
+            self._lock_a_slice()
+        for base in itertools.islice(self._turns, self.SLICE):
+            if all(self._is_free(base + offset) for offset in [0, 1, *range(10, 10 + volumes)]):
+                return base
+        raise AssertionError(f"all {self.SLICE} port bases of this test process are in use")
+
+    def _lock_a_slice(self) -> None:
+        for first in range(0, len(self.BASES), self.SLICE):
+            path = Path(tempfile.gettempdir()) / f"warehouse-tests-ports-{self.BASES[first]}.lock"
+            try:
+                lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            except PermissionError:  # another user's
+                continue
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                continue
+            self._lock, self._turns = lock, itertools.cycle(self.BASES[first : first + self.SLICE])
+            return
+        raise AssertionError(f"more than {len(self.BASES) // self.SLICE} processes test on this machine")
+
+    @staticmethod
+    def _is_free(port: int) -> bool:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # old connections are no listener
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+        return True
+
+
+_PORT_BASES = _PortBases()
+
+
 def free_port_base(volumes: int = 4) -> int:
-    """A port base whose ports are free now; far from the defaults and from the ephemeral range."""
-    while True:
-        base = random.randrange(15000, 31000, 100)
-        try:
-            for offset in [0, 1, *range(10, 10 + volumes)]:
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", base + offset))
-        except OSError:
-            continue
-        return base
+    """A port base whose ports are free now, and which no other process of these tests takes."""
+    return _PORT_BASES.take(volumes)
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
