@@ -58,7 +58,11 @@ class DataRights:
 
     def claims_of(self, exchange: Exchange) -> DataClaims:
         """What the token of a request says.  Raises what `DataTokenVerifier.verify` does."""
-        return self._verifier.verify(_token_of(exchange), now_s=time.time())
+        return self.claims_of_token(_token_of(exchange))
+
+    def claims_of_token(self, token: bytes) -> DataClaims:
+        """Raises what `DataTokenVerifier.verify` does."""
+        return self._verifier.verify(token, now_s=time.time())
 
     def line_of(self, volume_id: int) -> CommitLine:
         """An open volume of this disk.
@@ -110,12 +114,24 @@ def require_bucket(claims: DataClaims, metadata: NeedleMetadata) -> None:
         raise TokenScope(f"this token reads bucket {claims.bkt!r}, the needle belongs to another")
 
 
+def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """The token of the Authorization header; None when there is none.
+
+    Raises:
+        TokenMissing: there is another scheme.
+    """
+    header = headers.get(b"authorization")
+    if header is None:
+        return None
+    if header[:7].lower() != b"bearer ":
+        raise TokenMissing("the Authorization header must be: Bearer TOKEN")
+    return header[7:]
+
+
 def _token_of(exchange: Exchange) -> bytes:
-    header = exchange.headers.get(b"authorization")
-    if header is not None:
-        if header[:7].lower() != b"bearer ":
-            raise TokenMissing("the Authorization header must be: Bearer TOKEN")
-        return header[7:]
+    token = bearer_token(exchange.headers)
+    if token is not None:
+        return token
     if exchange.query:
         for pair in exchange.query.split(b"&"):
             if pair.startswith(b"token="):

@@ -23,7 +23,7 @@ from crc32c import crc32c
 from actors.batch_http import BATCH_ROUTE, BatchHttp
 from actors.cold_reads import ColdReads
 from actors.commit_line import CommitLine, stored_needle
-from actors.data_rights import Counters, DataRights, require_bucket, require_needle
+from actors.data_rights import Counters, DataRights, bearer_token, require_bucket, require_needle
 from actors.pieces import PieceBuffers
 from actors.sent_again import placed_before
 from auth.tokens import DataClaims, DataTokenVerifier
@@ -39,6 +39,7 @@ from errors import (
     NeedleExists,
     NoSuchRoute,
     StoreError,
+    TokenMissing,
     TokenScope,
 )
 from storage.extent import Extent, Placed
@@ -47,6 +48,7 @@ from storage.reader import NeedleReader
 from storage.stamp import StampClock
 from storage.volume import NewNeedle
 from transport.http_client import HttpPool
+from transport.http_head import PlainFields
 from transport.http_rules import etag_matches, parse_range
 from transport.http_server import Exchange
 from transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX, etag_of
@@ -54,6 +56,7 @@ from transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX, etag_of
 SMALL_MAX = 1024 * 1024  # up to this a body is one read, one write, no thread
 
 NEEDLE_ROUTE = b"/v1/needles/"
+DEFAULT_CONTENT_TYPE = "application/octet-stream"
 
 Head = tuple[int, list[tuple[bytes, bytes]], int]  # status, headers, content length
 
@@ -127,13 +130,7 @@ class NeedleHttp:
         if method not in (b"GET", b"HEAD", b"PUT"):
             raise MethodNotAllowed(f"needles answer GET, HEAD and PUT, not {method[:20].decode('latin-1')}")
         claims = self._rights.claims_of(exchange)
-        volume_id, needle_id = _needle_address(exchange.path)
-        if claims.vol != volume_id:
-            raise TokenScope(f"this token opens volume {claims.vol}, not volume {volume_id}")
-        require_needle(claims, needle_id)
-        if claims.op != ("put" if method == b"PUT" else "get"):
-            raise TokenScope(f"this token is for {claims.op}, not for {method.decode()}")
-        line = self._rights.line_of(volume_id)
+        line, needle_id = self._allowed(claims, method, exchange.path)
         if method == b"PUT":
             await self._put(exchange, line, claims, needle_id)
         elif claims.parts is not None:
@@ -141,15 +138,65 @@ class NeedleHttp:
         else:
             await self._get(exchange, line, claims, needle_id)
 
+    def _allowed(self, claims: DataClaims, method: bytes, path: bytes) -> tuple[CommitLine, int]:
+        """The volume and the needle that a request is about, if its token is for that."""
+        volume_id, needle_id = _needle_address(path)
+        if claims.vol != volume_id:
+            raise TokenScope(f"this token opens volume {claims.vol}, not volume {volume_id}")
+        require_needle(claims, needle_id)
+        if claims.op != ("put" if method == b"PUT" else "get"):
+            raise TokenScope(f"this token is for {claims.op}, not for {method.decode()}")
+        return self._rights.line_of(volume_id), needle_id
+
     # --- GET --------------------------------------------------------------------------------------
+
+    def get_at_once(self, path: bytes, fields: PlainFields) -> tuple[bytes, memoryview] | None:
+        """The answer to a plain GET of a small needle that is in memory, for `HttpServer`.
+
+        Everything else, refusals too, is `handle`'s: it says the same of the same request.
+
+        Returns:
+            Header lines, the empty one included, and data; or None.
+        Raises:
+            BlockingIOError: the needle is not in memory.
+        """
+        if not path.startswith(NEEDLE_ROUTE):
+            return None
+        token = fields.note
+        if token is None:
+            token = fields.note = _plain_token(fields.headers)
+        if not token:
+            return None
+        try:
+            claims = self._rights.claims_of_token(token)
+            line, needle_id = self._allowed(claims, b"GET", path)
+            if claims.parts is not None:
+                return None
+            volume = line.volume
+            needle = volume.read_small(needle_id, SMALL_MAX, nowait=True)
+            if needle is None:
+                return None
+            metadata = needle.metadata
+            require_bucket(claims, metadata)
+        except StoreError:
+            return None
+        content_type = claims.ct or metadata.content_type or DEFAULT_CONTENT_TYPE
+        if not content_type.isprintable():
+            return None
+        self.counters.gets += 1
+        self.counters.bytes_out += len(needle.data)
+        type_field = content_type.encode("latin-1", "replace")
+        data, crc = needle.data, needle.crc
+        return _PLAIN_LINES % (type_field, volume.volume_id, needle_id, crc, crc, len(data)), data
 
     async def _get(self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int) -> None:
         volume = line.volume
         needle = None
         if b"range" not in exchange.headers and exchange.method == b"GET":
-            is_cold = False
+            is_cold = exchange.would_wait
             try:
-                needle = volume.read_small(needle_id, SMALL_MAX, nowait=True)
+                if not is_cold:
+                    needle = volume.read_small(needle_id, SMALL_MAX, nowait=True)
             except BlockingIOError:
                 is_cold = True  # no wait in here: it would keep the error, and with it the buffer
             if is_cold:
@@ -230,7 +277,7 @@ class NeedleHttp:
         """
         parts = claims.parts or []
         total = sum(part[2] for part in parts)
-        headers = [(b"Content-Type", (claims.ct or "application/octet-stream").encode("latin-1", "replace"))]
+        headers = [(b"Content-Type", (claims.ct or DEFAULT_CONTENT_TYPE).encode("latin-1", "replace"))]
         headers += [(b"Accept-Ranges", b"bytes"), (b"ETag", f'"{claims.etag}"'.encode()), *SAFE_HEADERS]
         if claims.key is not None:
             headers.append(_content_disposition(claims.key))
@@ -406,11 +453,21 @@ def _require_method(exchange: Exchange, *allowed: bytes) -> None:
         raise MethodNotAllowed(f"allowed here: {', '.join(method.decode() for method in allowed)}")
 
 
+def _plain_token(headers: Mapping[bytes, bytes]) -> bytes:
+    """The token of a request that asks for a whole needle, whatever it is; b"" of others."""
+    if b"range" in headers or b"if-none-match" in headers:
+        return b""
+    try:
+        return bearer_token(headers) or b""
+    except TokenMissing:
+        return b""
+
+
 def _needle_address(path: bytes) -> tuple[int, int]:
-    parts = path[len(NEEDLE_ROUTE) :].split(b"/")
-    if len(parts) != 2 or not all(part.isdigit() and len(part) <= 10 for part in parts):
+    volume, _, needle = path[len(NEEDLE_ROUTE) :].partition(b"/")
+    if not volume.isdigit() or not needle.isdigit() or len(volume) > 10 or len(needle) > 10:
         raise NoSuchRoute("needles are at /v1/needles/{volume}/{needle}, both decimal numbers")
-    volume_id, needle_id = int(parts[0]), int(parts[1])
+    volume_id, needle_id = int(volume), int(needle)
     if not (0 < volume_id < 2**32 and 0 < needle_id < 2**32):
         raise NoSuchRoute("volume and needle numbers go from 1 to 4294967295")
     return volume_id, needle_id
@@ -491,11 +548,17 @@ def _condition(header: bytes | None) -> str | None:
 
 # --- writing answers ------------------------------------------------------------------------------
 
+# What `_needle_headers` says to a plain GET.
+_PLAIN_LINES = (
+    b'Content-Type: %b\r\nETag: "%x-%x-%08x"\r\nAccept-Ranges: bytes\r\nX-Warehouse-CRC32C: %08x\r\n'
+    b"Content-Length: %d\r\n\r\n"
+)
+
 
 def _needle_headers(
     exchange: Exchange, claims: DataClaims, metadata: NeedleMetadata, volume_id: int, needle_id: int, crc: int
 ) -> list[tuple[bytes, bytes]]:
-    content_type = claims.ct or metadata.content_type or "application/octet-stream"
+    content_type = claims.ct or metadata.content_type or DEFAULT_CONTENT_TYPE
     headers = [
         (b"Content-Type", content_type.encode("latin-1", "replace")),
         (b"ETag", b'"%x-%x-%08x"' % (volume_id, needle_id, crc)),

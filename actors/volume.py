@@ -148,6 +148,7 @@ class VolumeActor:
         limits = settings.http
         self._server = HttpServer(
             self._http.handle,
+            at_once=self._http.get_at_once,
             limits=HttpLimits(
                 header_size=limits.header_size,
                 connections=limits.connections,

@@ -97,7 +97,7 @@ class Bench:
             is_ready=lambda: True,
             render_metrics=lambda: b"",
         )
-        self.server = HttpServer(self.http.handle)
+        self.server = HttpServer(self.http.handle, at_once=self.http.get_at_once)
         self.client, ours = socket.socketpair()
         ours.setblocking(False)
         self.connection = Connection(ours, "bench", HttpLimits(), Clock(1.0))
@@ -141,7 +141,9 @@ class Bench:
 
     def serve(self) -> None:
         """Answer a request that has come."""
-        run_at_once(self.server._serve(self.connection))
+        outcome = self.server._serve(self.connection)
+        if not isinstance(outcome, bool):
+            run_at_once(outcome)
 
     # --- a GET ------------------------------------------------------------------------------------
 

@@ -143,8 +143,10 @@ class Generation:
         if not found.is_deleted and data_size <= READ_AT_ONCE_MAX:
             size = HEADER_SIZE + found.metadata_size + data_size + table_size(data_size) + FOOTER_SIZE
             buffer = self._fetch(needle_id, size, offset, nowait=nowait)
-            with contextlib.suppress(NeedleCorrupt):
+            try:
                 return decode_needle(buffer, needle_id, place_seed(self.seed, offset))
+            except NeedleCorrupt:
+                pass  # (`suppress` takes as long as half a CRC of 4 KiB)
         # It is large, or something disagrees.  The needle's own header knows better than its entry, in
         # which one flipped bit must not make us fetch gigabytes.
         offset, header, _ = self.locate(needle_id, nowait=nowait)

@@ -91,6 +91,7 @@ class Connection(Channel):
         "_unsent",
         "_write_since",
         "_write_waited_s",
+        "answer",
         "host",
         "is_busy",
         "is_led",
@@ -115,6 +116,7 @@ class Connection(Channel):
         self._write_since = 0.0
         self._write_waited_s = 0.0
         self._unsent = -1
+        self.answer = b""  # to the request under way, if it may go out together with others
         self.is_open = True
         self.is_busy = False  # something of it is under way; for the crew, as the next two
         self.is_led = False

@@ -11,6 +11,10 @@ answer.  What must hold for every answer is decided here:
 - `Expect: 100-continue` is answered when the handler first wants the body, so that it can refuse first.
 - A bug in a handler costs one connection, never the server.
 
+What nearly all requests of a busy server are, plain GETs that can be answered without any wait, need no
+exchange and no coroutine: the server asks `at_once` first, a plain function, and the handler when that has
+no answer.
+
 Which task serves which connection is decided by `http_crew`; time limits and the raw socket are
 `http_connection`'s.
 """
@@ -21,8 +25,10 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from email.utils import formatdate
+from typing import Any
 
 import msgspec
 import trio
@@ -30,12 +36,12 @@ import trio
 from errors import BodyTooLarge, LinkDown, Overloaded, RequestTimeout, StoreError
 from transport.http_channel import JOIN_SIZE, Body, plain_socket
 from transport.http_connection import Clock, Connection, HttpLimits
-from transport.http_crew import Crew
-from transport.http_head import CONTINUE, HeadMemo, RequestHead, header_lines, status_line
+from transport.http_crew import Crew, Outcome, Serving
+from transport.http_head import CONTINUE, HeadMemo, PlainFields, RequestHead, header_lines, status_line
 from transport.http_rules import CorsRule, refusal_headers
 from transport.latch import Latch
 
-__all__ = ["Exchange", "Handler", "HttpLimits", "HttpServer"]
+__all__ = ["AtOnce", "Exchange", "Handler", "HttpLimits", "HttpServer"]
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +95,8 @@ class Exchange(RequestHead):
     """One request and its answer.
 
     `headers` has lower-case names.  `connection_state` belongs to the handler and lives as long as the
-    connection: what was found out about a client once need not be found out again.
+    connection: what was found out about a client once need not be found out again.  `would_wait` tells that
+    `at_once` was asked before, and found that this request has to wait.
     """
 
     __slots__ = (
@@ -100,6 +107,7 @@ class Exchange(RequestHead):
         "connection_state",
         "has_started",
         "peer",
+        "would_wait",
     )
 
     def __init__(self, connection: Connection, shared: _Shared) -> None:
@@ -111,6 +119,7 @@ class Exchange(RequestHead):
         self.body_left = 0  # bytes of the request's body that nobody has read
         self.has_started = False  # the answer
         self.answer_left = 0  # bytes of it that `write` must still send
+        self.would_wait = False
 
     # --- the request's body -----------------------------------------------------------------------
 
@@ -190,6 +199,8 @@ class Exchange(RequestHead):
     ) -> None:
         """Send the whole answer; for HEAD its head alone.
 
+        A handler that did not have to wait for anything should return now: then it goes out.
+
         Raises:
             LinkDown: the client has gone.
             DeadlineExceeded: the client takes the answer too slowly.
@@ -201,6 +212,9 @@ class Exchange(RequestHead):
                 await connection.send_message(data, body)
                 return
             data += body
+        if connection.is_led and self.is_keep_alive and not self.body_left:
+            connection.answer = data
+            return
         count = connection.send_now(data)
         if count < len(data):
             await connection.send_rest(data, count)
@@ -263,12 +277,15 @@ class HttpServer:
         self,
         handler: Handler,
         *,
+        at_once: AtOnce | None = None,
         limits: HttpLimits | None = None,
         cors_origins: Sequence[str] = (),
         server_name: bytes = b"warehouse",
     ) -> None:
         self._shared = _Shared(handler, limits or HttpLimits(), CorsRule(cors_origins), server_name)
-        self._crew = Crew(self._serve)
+        # Cross-origin rules may add to any answer, so there the handler is asked.
+        self._at_once = None if self._shared.cors.is_active else at_once
+        self._crew = Crew(self._serve, self._send)
         self._connections: set[Connection] = set()
         self._per_address: dict[str, int] = {}
         self._refusing = 0
@@ -311,6 +328,7 @@ class HttpServer:
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Accept no more connections, close idle ones, and give requests in flight `grace_s`."""
         self._shared.is_stopping = True
+        self._at_once = None  # from now on an answer says that its connection ends
         self._accepting.cancel()
         self._serving.deadline = trio.current_time() + grace_s
         for connection in list(self._connections):
@@ -422,17 +440,72 @@ class HttpServer:
 
     # --- serving ----------------------------------------------------------------------------------
 
-    async def _serve(self, connection: Connection) -> bool:
-        """For the crew: answer one request on a connection, or close it; tell whether more has come."""
+    def _serve(self, connection: Connection) -> Outcome | Serving:
+        """For the crew: answer one request on a connection, or close it."""
+        would_wait = False
         try:
-            is_kept = await _serve_request(connection, self._shared)
+            head = connection.next_head()
+            if head is None:
+                if not connection.receive_more():
+                    return self._end_request(connection, is_kept=False)
+                head = connection.next_head()
+                if head is None:
+                    return self._end_request(connection, is_kept=True)
+            at_once = self._at_once
+            recalled = self._shared.heads.recall(head) if at_once is not None else None
+            if at_once is not None and recalled is not None and recalled[1].is_keep_alive:
+                try:
+                    answer = at_once(*recalled)
+                except BlockingIOError:
+                    would_wait = True
+                else:
+                    if answer is not None:
+                        return self._answer_at_once(connection, *answer)
+        except StoreError as error:
+            return self._finish(connection, _refuse_head(connection, self._shared, error))
         except Exception:
-            # A bug of ours, not of the handler: even that is to cost one connection, not the actor.
-            log.exception("connection failed", extra={"peer": connection.peer})
-            is_kept = False
+            return self._failed(connection)
+        return self._finish(connection, _serve_request(connection, self._shared, head, would_wait))
+
+    def _answer_at_once(self, connection: Connection, lines: bytes, body: Body) -> bytes | Serving:
+        first_lines = self._shared.first_lines(200)
+        if len(body) > JOIN_SIZE:
+            return self._finish(connection, _send_answer(connection, first_lines + lines, body))
+        return b"".join((first_lines, lines, body))
+
+    def _send(self, connection: Connection, data: bytes) -> bool | Serving:
+        """For the crew: send an answer that is ready, and be done with its request."""
+        try:
+            count = connection.send_now(data)
+        except StoreError:
+            return self._end_request(connection, is_kept=False)
+        if count < len(data):
+            return self._finish(connection, _send_rest(connection, data, count))
+        return self._end_request(connection, is_kept=True)
+
+    async def _finish(self, connection: Connection, request: Coroutine[Any, Any, bool]) -> Outcome:
+        """See a request to its end."""
+        try:
+            is_kept = await request
+        except Exception:
+            return self._failed(connection)
         except BaseException:
             self._close(connection)
             raise
+        answer, connection.answer = connection.answer, b""
+        if answer:
+            if is_kept:
+                return answer
+            with suppress(StoreError):
+                connection.send_now(answer)  # its handler failed, or waited, after it had answered
+        return self._end_request(connection, is_kept)
+
+    def _failed(self, connection: Connection) -> bool:
+        """A bug of ours, not of the handler: even that is to cost one connection, not the actor."""
+        log.exception("connection failed", extra={"peer": connection.peer})
+        return self._end_request(connection, is_kept=False)
+
+    def _end_request(self, connection: Connection, is_kept: bool) -> bool:
         if not is_kept or (self._shared.is_stopping and not connection.has_received):
             self._close(connection)
             return False
@@ -451,17 +524,13 @@ class HttpServer:
 # --- one connection -------------------------------------------------------------------------------
 
 
-async def _serve_request(connection: Connection, shared: _Shared) -> bool:
-    """Serve one request, if all of its head has come; tell whether the connection is good for another."""
+# Each of these tells whether the connection is good for another request.
+
+
+async def _serve_request(connection: Connection, shared: _Shared, head: bytes, would_wait: bool) -> bool:
     exchange = Exchange(connection, shared)
+    exchange.would_wait = would_wait
     try:
-        head = connection.next_head()
-        if head is None:
-            if not connection.receive_more():
-                return False
-            head = connection.next_head()
-            if head is None:
-                return True
         shared.heads.read(head, exchange)
     except StoreError as error:
         await _refuse_unread(exchange, connection, shared, error)
@@ -469,8 +538,32 @@ async def _serve_request(connection: Connection, shared: _Shared) -> bool:
     return await _serve_exchange(exchange, connection, shared) and not shared.is_stopping
 
 
+async def _refuse_head(connection: Connection, shared: _Shared, error: StoreError) -> bool:
+    await _refuse_unread(Exchange(connection, shared), connection, shared, error)
+    return False
+
+
+async def _send_answer(connection: Connection, head: bytes, body: Body) -> bool:
+    connection.start_body()
+    try:
+        await connection.send_message(head, body)
+    except StoreError:
+        return False  # the client is gone, or too slow
+    return True
+
+
+async def _send_rest(connection: Connection, data: bytes, start: int) -> bool:
+    connection.start_body()
+    connection.sent = start
+    try:
+        await connection.send_rest(data, start)
+    except StoreError:
+        return False  # the client is gone, or too slow
+    return True
+
+
 async def _serve_exchange(exchange: Exchange, connection: Connection, shared: _Shared) -> bool:
-    """Let the handler answer one request; tell whether the connection is good for another."""
+    """Let the handler answer one request."""
     exchange.body_left = exchange.content_length
     connection.start_body()
     try:
@@ -542,3 +635,7 @@ async def _refuse_unread(
 
 
 Handler = Callable[[Exchange], Awaitable[None]]
+
+# Path and fields of a plain GET -> its 200's header lines, from Content-Length to the empty line all of them,
+# and its body; or None: the handler is to be asked.  BlockingIOError: that, and it will have to wait.
+AtOnce = Callable[[bytes, PlainFields], tuple[bytes, Body] | None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import trio
 
-from transport.http_server import Exchange, Handler, HttpLimits, HttpServer
+from transport.http_server import AtOnce, Exchange, Handler, HttpLimits, HttpServer
 
 RECEIVE_S = 20.0  # longer than any answer takes; only a broken server makes a test wait for it
 
@@ -91,10 +91,14 @@ async def receive_until(stream: trio.SocketStream, end: bytes) -> bytes:
 
 @asynccontextmanager
 async def serving(
-    handler: Handler, limits: HttpLimits | None = None, *, cors_origins: Sequence[str] = ()
+    handler: Handler,
+    limits: HttpLimits | None = None,
+    *,
+    at_once: AtOnce | None = None,
+    cors_origins: Sequence[str] = (),
 ) -> AsyncIterator[Served]:
     """Serve on a free port; on the way out every connection must end by itself."""
-    server = HttpServer(handler, limits=limits, cors_origins=cors_origins)
+    server = HttpServer(handler, at_once=at_once, limits=limits, cors_origins=cors_origins)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, listeners)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 
 import pytest
 import trio
 from http_harness import GOOD, RECEIVE_S, echo, receive_all, receive_until, serving, split_answers
 
-from transport.http_crew import FOLLOWERS_MAX
+from transport.http_crew import FOLLOWERS_MAX, TURN_MAX
+from transport.http_head import PlainFields
 from transport.http_server import Exchange, HttpLimits, HttpServer
 from transport.latch import Latch
 
@@ -351,3 +353,174 @@ async def test_a_server_that_stops_lets_requests_that_rest_end():
         [answer] = split_answers(received)
         assert answer.body == RESTED
         await stream.aclose()
+
+
+# --- answers at once, and in bursts ---------------------------------------------------------------
+
+
+def at_once(path: bytes, fields: PlainFields) -> tuple[bytes, bytes] | None:
+    """An answer of as many bytes as the path says; the handler's, if it says something else."""
+    size = path[1:]
+    if not size.isdigit():
+        return None
+    return b"Content-Length: %b\r\n\r\n" % size, b"x" * int(size)
+
+
+def sized(size: int) -> bytes:
+    return b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % size
+
+
+async def known(stream: trio.SocketStream) -> None:
+    """Make the fields of these requests known to the server: those of the first go to the handler."""
+    await stream.send_all(ASK)
+    await receive_until(stream, b"GET|/now||0|")
+
+
+async def test_pipelined_answers_come_whole_and_in_order_whoever_gives_them():
+    sizes = [*range(1, 40), 64 * 1024, 3, 64 * 1024 + 1, 5, 1024 * 1024, 7, 0]
+    async with serving(echo, at_once=at_once) as served, await served.connect() as stream:
+        await known(stream)
+
+        async def send() -> None:
+            for size in sizes:
+                await stream.send_all(sized(size) + ASK)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            received = b""
+            with trio.fail_after(RECEIVE_S):
+                while received.count(b"HTTP/1.1 200") < 2 * len(sizes) or not received.endswith(b"|0|"):
+                    received += await stream.receive_some()
+    bodies = [answer.body for answer in split_answers(received)]
+    assert bodies[1::2] == [b"GET|/now||0|"] * len(sizes)
+    assert [len(body) for body in bodies[0::2]] == sizes
+
+
+async def test_a_client_that_does_not_read_is_waited_for_without_the_others_and_loses_nothing():
+    size, count = 60_000, 200  # more than both sockets take
+    async with serving(echo, at_once=at_once) as served:
+        slow, *others = [await served.connect() for _ in range(20)]
+        await known(slow)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(slow.send_all, sized(size) * count)
+            for _ in range(20):
+                for stream in others:
+                    await stream.send_all(sized(100))
+                for stream in others:
+                    await receive_until(stream, b"x" * 100)
+            received = bytearray()
+            with trio.fail_after(RECEIVE_S):
+                while received.count(b"HTTP/1.1 200") < count or not received.endswith(b"x" * size):
+                    received += await slow.receive_some()
+        assert [len(answer.body) for answer in split_answers(bytes(received))] == [size] * count
+        for stream in (slow, *others):
+            await stream.aclose()
+
+
+async def test_clients_that_leave_before_their_answer_cost_the_others_nothing():
+    async with serving(echo, at_once=at_once) as served:
+        streams = [await served.connect() for _ in range(30)]
+        await known(streams[0])
+        for round_number in range(10):
+            for stream in streams:
+                await stream.send_all(sized(40_000))
+            gone = streams.pop(round_number)
+            reset(gone)
+            for stream in streams:
+                await receive_until(stream, b"x" * 40_000)
+        for stream in streams:
+            await stream.aclose()
+
+
+def reset(stream: trio.SocketStream) -> None:
+    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.socket.close()
+
+
+async def test_a_flood_of_answers_at_once_lets_the_other_tasks_run():
+    async with serving(echo, at_once=at_once) as served, await served.connect() as stream:
+        await known(stream)
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        count = 2_000
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, sized(1) * count)
+            nursery.start_soon(count_turns)
+            received = b""
+            with trio.fail_after(RECEIVE_S):
+                while received.count(b"HTTP/1.1 200") < count or not received.endswith(b"x"):
+                    received += await stream.receive_some()
+            assert turns >= count // TURN_MAX
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_request_that_would_wait_goes_to_the_handler_which_is_told():
+    told: list[tuple[bytes, bool]] = []
+
+    async def handler(exchange: Exchange) -> None:
+        told.append((exchange.path, exchange.would_wait))
+        await echo(exchange)
+
+    def cold(path: bytes, fields: PlainFields) -> None:
+        if path == b"/cold":
+            raise BlockingIOError
+
+    async with serving(handler, at_once=cold) as served, await served.connect() as stream:
+        await known(stream)
+        await stream.send_all(ASK.replace(b"/now", b"/cold"))
+        await receive_until(stream, b"GET|/cold||0|")
+        await known(stream)
+    assert told == [(b"/now", False), (b"/cold", True), (b"/now", False)]
+
+
+async def test_a_bug_in_what_answers_at_once_costs_one_connection(caplog):
+    def broken(path: bytes, fields: PlainFields) -> None:
+        raise ZeroDivisionError
+
+    async with serving(echo, at_once=broken) as served:
+        async with await served.connect() as stream:
+            await known(stream)
+            await stream.send_all(ASK)
+            assert await receive_all(stream) == b""
+        await served.assert_alive()
+    assert "connection failed" in caplog.text
+
+
+async def test_a_server_that_stops_says_so_where_it_would_have_answered_at_once():
+    count = 5_000
+    async with serving(echo, at_once=at_once) as served, await served.connect() as stream:
+        await known(stream)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, sized(1) * count)
+            received = await stream.receive_some()
+            served.server.stop()
+            received += await receive_all(stream)
+    answers = split_answers(received)
+    assert len(answers) < count
+    assert all(answer.body == b"x" for answer in answers[:-1])
+    assert answers[-1].headers[b"connection"] == b"close"
+
+
+@pytest.mark.parametrize("is_bug", [False, True])
+async def test_an_answer_is_sent_though_its_handler_waits_or_fails_after_it(is_bug: bool, caplog):
+    async def handler(exchange: Exchange) -> None:
+        await echo(exchange)
+        if is_bug:
+            raise ZeroDivisionError
+        await trio.sleep(0.01)
+
+    async with serving(handler) as served, await served.connect() as stream:
+        await stream.send_all(ASK)
+        await receive_until(stream, b"GET|/now||0|")
+        if is_bug:
+            assert await receive_all(stream) == b""
+            assert "handler failed" in caplog.text
+        else:
+            await stream.send_all(ASK)
+            await receive_until(stream, b"GET|/now||0|")
