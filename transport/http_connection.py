@@ -20,6 +20,7 @@ import fcntl
 import socket
 import sys
 import termios
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,6 +206,12 @@ class Connection(Channel):
         self._read_kind = BODY
         self._body_waited_s = 0.0
         self._write_waited_s = 0.0
+
+    def push_answer(self) -> None:
+        """Send what can be sent now of an answer that was kept back: its handler waits after it."""
+        if self.answer:
+            with suppress(LinkDown):  # whoever sends the rest will hear of it
+                self.answer = self.answer[self.send_now(self.answer) :]
 
     async def drain(self, scratch: memoryview, size: int | None) -> None:
         """Throw away `size` body bytes, or all until the peer closes; give up after `drain_s` in all.

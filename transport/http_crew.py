@@ -109,6 +109,8 @@ class Crew:
                 await self._go_on_with_rested()
             elif self._given:
                 connection = self._given.popleft()
+                if self._given:
+                    self._wake_follower()  # this one may have to wait long, and the others not for that
                 await self._serve_all(connection)
             elif not self._is_led:
                 await self._lead()
@@ -153,8 +155,10 @@ class Crew:
                 outcome = self._serve(connection)
                 if isinstance(outcome, (bool, bytes)):
                     self._settle(connection, outcome, self._ready)
-                elif await self._run(connection, outcome, self._hand_over, self._ready):
-                    return
+                else:
+                    self._send_burst(self._ready)  # it may take longer than those can wait
+                    if await self._run(connection, outcome, self._hand_over, self._ready):
+                        return
                 served += 1
                 if served >= TURN_MAX:
                     served = 0
@@ -244,6 +248,8 @@ class Crew:
             if served >= TURN_MAX:
                 served = 0
                 self._send_burst(self._given)
+                if self._given:
+                    self._wake_follower()
                 await trio.lowlevel.checkpoint()
         self._send_burst(self._given)
 
@@ -294,6 +300,7 @@ def _tell_wait(
     except StopIteration as end:
         done: Outcome = end.value
         return done
+    connection.push_answer()
     if isinstance(request, Latch):
         return request
     connection.is_led = False

@@ -78,6 +78,12 @@ class RequestHead:
         self.is_keep_alive = False
         self.expects_continue = False
 
+    def recalled(self, path: bytes, fields: PlainFields) -> None:
+        """What `parse_request_head` would do to the same request."""
+        self.method = b"GET"
+        self.target = self.path = path
+        self.headers, self.is_keep_alive = fields.headers, fields.is_keep_alive
+
     def on_url(self, piece: bytes) -> None:
         self.target += piece
 
@@ -122,15 +128,8 @@ class HeadMemo:
         fields = self._known.get(head[line.end() :])
         return None if fields is None else (line[1], fields)
 
-    def read(self, head: bytes, request: RequestHead) -> None:
-        """What `parse_request_head` does."""
-        recalled = self.recall(head)
-        if recalled is not None:
-            path, known = recalled
-            request.method = b"GET"
-            request.target = request.path = path
-            request.headers, request.is_keep_alive = known.headers, known.is_keep_alive
-            return
+    def learn(self, head: bytes, request: RequestHead) -> None:
+        """`parse_request_head`, and remember its fields if it is a plain GET."""
         parse_request_head(head, request)
         line = _PLAIN_GET(head)
         if line is not None and request.content_length == 0 and len(head) - line.end() <= MEMO_SIZE_MAX:

@@ -25,10 +25,10 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from email.utils import formatdate
-from typing import Any
+from typing import Concatenate, ParamSpec
 
 import msgspec
 import trio
@@ -44,6 +44,8 @@ from transport.latch import Latch
 __all__ = ["AtOnce", "Exchange", "Handler", "HttpLimits", "HttpServer"]
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
 
 ACCEPT_PAUSE_S = 0.1  # after the system ran out of descriptors or memory
 REFUSED_AT_ONCE_MAX = 64  # connections beyond the limit that are told so; others are just closed
@@ -199,7 +201,7 @@ class Exchange(RequestHead):
     ) -> None:
         """Send the whole answer; for HEAD its head alone.
 
-        A handler that did not have to wait for anything should return now: then it goes out.
+        It goes out when the handler returns, or waits.
 
         Raises:
             LinkDown: the client has gone.
@@ -451,26 +453,27 @@ class HttpServer:
                 head = connection.next_head()
                 if head is None:
                     return self._end_request(connection, is_kept=True)
-            at_once = self._at_once
-            recalled = self._shared.heads.recall(head) if at_once is not None else None
-            if at_once is not None and recalled is not None and recalled[1].is_keep_alive:
+            recalled = self._shared.heads.recall(head)
+            if recalled is not None and recalled[1].is_keep_alive and self._at_once is not None:
                 try:
-                    answer = at_once(*recalled)
+                    answer = self._at_once(*recalled)
                 except BlockingIOError:
                     would_wait = True
+                except Exception:
+                    log.exception("no answer at once", extra={"path": recalled[0].decode("latin-1")})
                 else:
                     if answer is not None:
                         return self._answer_at_once(connection, *answer)
         except StoreError as error:
-            return self._finish(connection, _refuse_head(connection, self._shared, error))
+            return self._finish(connection, _refuse_head, self._shared, error)
         except Exception:
             return self._failed(connection)
-        return self._finish(connection, _serve_request(connection, self._shared, head, would_wait))
+        return self._finish(connection, _serve_request, self._shared, head, recalled, would_wait)
 
     def _answer_at_once(self, connection: Connection, lines: bytes, body: Body) -> bytes | Serving:
         first_lines = self._shared.first_lines(200)
         if len(body) > JOIN_SIZE:
-            return self._finish(connection, _send_answer(connection, first_lines + lines, body))
+            return self._finish(connection, _send_answer, first_lines + lines, body)
         return b"".join((first_lines, lines, body))
 
     def _send(self, connection: Connection, data: bytes) -> bool | Serving:
@@ -480,24 +483,31 @@ class HttpServer:
         except StoreError:
             return self._end_request(connection, is_kept=False)
         if count < len(data):
-            return self._finish(connection, _send_rest(connection, data, count))
+            return self._finish(connection, _send_rest, data, count)
         return self._end_request(connection, is_kept=True)
 
-    async def _finish(self, connection: Connection, request: Coroutine[Any, Any, bool]) -> Outcome:
+    async def _finish(
+        self,
+        connection: Connection,
+        work: Callable[Concatenate[Connection, P], Awaitable[bool]],
+        *arguments: P.args,
+        **keywords: P.kwargs,
+    ) -> Outcome:
         """See a request to its end."""
         try:
-            is_kept = await request
+            is_kept = await work(connection, *arguments, **keywords)
+            answer, connection.answer = connection.answer, b""
+            if answer and is_kept:
+                return answer
+            if answer:  # its handler failed after it had answered
+                with suppress(StoreError):
+                    await connection.send(answer)
         except Exception:
             return self._failed(connection)
         except BaseException:
+            connection.push_answer()
             self._close(connection)
             raise
-        answer, connection.answer = connection.answer, b""
-        if answer:
-            if is_kept:
-                return answer
-            with suppress(StoreError):
-                connection.send_now(answer)  # its handler failed, or waited, after it had answered
         return self._end_request(connection, is_kept)
 
     def _failed(self, connection: Connection) -> bool:
@@ -527,11 +537,20 @@ class HttpServer:
 # Each of these tells whether the connection is good for another request.
 
 
-async def _serve_request(connection: Connection, shared: _Shared, head: bytes, would_wait: bool) -> bool:
+async def _serve_request(
+    connection: Connection,
+    shared: _Shared,
+    head: bytes,
+    recalled: tuple[bytes, PlainFields] | None,
+    would_wait: bool,
+) -> bool:
     exchange = Exchange(connection, shared)
     exchange.would_wait = would_wait
     try:
-        shared.heads.read(head, exchange)
+        if recalled is not None:
+            exchange.recalled(*recalled)
+        else:
+            shared.heads.learn(head, exchange)
     except StoreError as error:
         await _refuse_unread(exchange, connection, shared, error)
         return False

@@ -445,7 +445,7 @@ async def test_a_bug_is_a_500_and_costs_one_connection(caplog):
 async def test_a_bug_in_the_server_itself_costs_one_connection_too(monkeypatch, caplog):
     async with serving(echo) as served:
         with monkeypatch.context() as broken:
-            broken.setattr("transport.http_head.HeadMemo.read", lambda self, head, request: 1 / 0)
+            broken.setattr("transport.http_head.HeadMemo.learn", lambda self, head, request: 1 / 0)
             assert await served.talk(get()) == b""
         await served.assert_alive()
     assert [record.message for record in caplog.records] == ["connection failed"]
