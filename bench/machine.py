@@ -41,6 +41,13 @@ def _status_kb(pid: int, name: str) -> int:
     raise ValueError(f"no {name} of process {pid}")
 
 
+def made_folder(name: str) -> Path:
+    """For argparse: a folder, which is made if it is not there."""
+    folder = Path(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @dataclass(frozen=True)
 class Machine:
     cpu: str

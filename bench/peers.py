@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
 from bench import peer_results as results  # noqa: E402
-from bench.machine import Machine  # noqa: E402
+from bench.machine import Machine, made_folder  # noqa: E402
 from bench.peer_machine import Environments, NotHere, busy_cores, drop_caches, read_through, say  # noqa: E402
 from bench.peer_results import KIB, MIB, About, Case, Line, Sample  # noqa: E402
 from bench.peer_systems import S3, Nginx, Swift, System, WarehouseStore, Weed, running  # noqa: E402
@@ -370,7 +370,7 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=0.0, help="begin no round that would end later than this"
     )
-    parser.add_argument("--folder", type=Path, help="where data goes (default: a temporary folder)")
+    parser.add_argument("--folder", type=made_folder, help="where data goes (default: a temporary folder)")
     parser.add_argument(
         "--environments",
         type=Path,

@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
 import client  # noqa: E402
-from bench.machine import Machine, cpu_seconds, peak_memory, reset_peak_memory  # noqa: E402
+from bench.machine import Machine, cpu_seconds, made_folder, peak_memory, reset_peak_memory  # noqa: E402
 from client.control import Control  # noqa: E402
 from conf.profile import Profile  # noqa: E402
 from harness import RunningStore, environment, free_port_base  # noqa: E402
@@ -456,7 +456,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
-    parser.add_argument("--folder", type=Path, help="where data goes (default: a temporary folder)")
+    parser.add_argument("--folder", type=made_folder, help="where data goes (default: a temporary folder)")
     arguments = parser.parse_args()
     for tool in ("nginx", "wrk", "curl"):
         if shutil.which(tool) is None:

@@ -39,7 +39,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
 import client  # noqa: E402
 from bench import idle_links, master_rate, scaling_page  # noqa: E402
-from bench.machine import Machine  # noqa: E402
+from bench.machine import Machine, made_folder  # noqa: E402
 from bench.one_master import (  # noqa: E402
     client_of,
     connected,
@@ -479,7 +479,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     parser.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing: take these figures")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write our section of this page anew")
-    parser.add_argument("--folder", type=Path, help="where data goes (default: a temporary folder)")
+    parser.add_argument("--folder", type=made_folder, help="where data goes (default: a temporary folder)")
     parser.add_argument(
         "--environments",
         type=Path,
