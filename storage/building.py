@@ -183,7 +183,23 @@ class NextGeneration(Volume):
             self._write(
                 encode_footer(header.crc, stamp, footer.data_crc, table), offset + header.table_offset
             )
-            self._tally.stamp_max = max(self._tally.stamp_max, stamp)
+            with self._lock:
+                before = [extent.before for extent in self._in_flight.values() if extent.offset > offset]
+                for tally in (self._tally, *before):
+                    tally.stamp_max = max(tally.stamp_max, stamp)
+                if offset < self._checkpoint:
+                    self._is_header_stale = True
+
+    def make_durable(self) -> None:
+        """Sync.  No checkpoint, as long as a scan from the last one finds all that came since.
+
+        Raises:
+            DiskFull, WriteFailed: the disk refused.
+        """
+        if self._is_header_stale:
+            self.checkpoint()
+        else:
+            self.sync()
 
     # --- what is kept beside them -----------------------------------------------------------------
 

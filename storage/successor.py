@@ -128,7 +128,7 @@ class Successor:
                 self._next.raise_marks(
                     needle_id_max=volume.figures().needle_id_max, stamp_max=volume.figures().stamp_max
                 )
-                self._next.sync()  # no checkpoint: should it come to that, a scan finds these few records
+                self._next.make_durable()
                 self._compare()
                 problem = self._publish()
                 for twin in self._twins:

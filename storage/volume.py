@@ -183,6 +183,7 @@ class Volume:
         self._durable = opened.durable
         self._sequence = opened.sequence
         self._checkpoint = opened.checkpoint
+        self._is_header_stale = False  # counters changed behind the checkpoint, where no scan looks
         self._in_flight: dict[int, Extent] = {}  # by offset, ascending
         self._reserved_ids: set[int] = set()
         self._damages: dict[int, Damage] = {d.needle_id: d for d in opened.report.damages if d.needle_id}
@@ -845,7 +846,7 @@ class Volume:
             reach, tally, is_flushed = self._sync()
             if not is_flushed:
                 raise DiskFull(f"volume {self.volume_id}: its index cannot be written")
-            if reach == self._checkpoint:
+            if reach == self._checkpoint and not self._is_header_stale:
                 return
             index = self._gen.entries.index
             assert index is not None
@@ -858,6 +859,7 @@ class Volume:
             self._sync_index(index)
             self._sequence = header.sequence
             self._checkpoint = reach
+            self._is_header_stale = False
 
     def _sync(self) -> tuple[int, Tally, bool]:
         """Sync the data; returns how far it reaches, the counters there, and whether the index is in step."""

@@ -187,7 +187,8 @@ async def test_a_cancelled_copy_is_removed_and_does_not_come_back(tmp_path: Path
         (job,) = (await master.ask(CancelJobs(job_ids=[job_id]), Jobs)).jobs
         assert job.state == "cancelled"
         assert len(master.compactor.of(StopTask)) == 1
-        assert "DropGeneration" in master.disk.kinds()
+        # The upkeep may have asked for something else since.
+        assert [kind for kind in master.disk.kinds() if kind != "ListLive"][-1] == "DropGeneration"
         await master.restart()
         assert await master.jobs() == []
 

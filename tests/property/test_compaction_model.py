@@ -183,3 +183,18 @@ class CompactionModel(VolumeModel):
 
 TestCompactionModel = CompactionModel.TestCase
 TestCompactionModel.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+
+
+def test_a_stamp_that_is_folded_while_an_upload_is_open_is_known_after_a_restart() -> None:
+    """It goes into the footer of a needle that was carried before: behind the checkpoint of the copy."""
+    model = CompactionModel()
+    model.make()
+    model.put_fresh(byte=0, count=1, size=0)
+    model.reserve(byte=0, needle_id=1, size=0)
+    (needle_id,) = model.live
+    model.restamp(needle_id)
+    model.compact()
+    model.reopen(is_index_lost=False)
+    model.figures_are_exact()
+    model.reopen(is_index_lost=True)
+    model.teardown()
