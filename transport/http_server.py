@@ -26,7 +26,6 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from email.utils import formatdate
 from typing import Concatenate, ParamSpec
 
@@ -500,8 +499,9 @@ class HttpServer:
             if answer and is_kept:
                 return answer
             if answer:  # its handler failed after it had answered
-                with suppress(StoreError):
-                    await connection.send(answer)
+                await connection.send(answer)
+        except StoreError:
+            is_kept = False  # the client is gone, or too slow
         except Exception:
             return self._failed(connection)
         except BaseException:
@@ -564,20 +564,14 @@ async def _refuse_head(connection: Connection, shared: _Shared, error: StoreErro
 
 async def _send_answer(connection: Connection, head: bytes, body: Body) -> bool:
     connection.start_body()
-    try:
-        await connection.send_message(head, body)
-    except StoreError:
-        return False  # the client is gone, or too slow
+    await connection.send_message(head, body)
     return True
 
 
 async def _send_rest(connection: Connection, data: bytes, start: int) -> bool:
     connection.start_body()
     connection.sent = start
-    try:
-        await connection.send_rest(data, start)
-    except StoreError:
-        return False  # the client is gone, or too slow
+    await connection.send_rest(data, start)
     return True
 
 

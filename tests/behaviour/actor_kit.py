@@ -35,6 +35,20 @@ from transport.messages import Commit, NeedlesCommitted, NeedlesStored
 KEY = b"k" * 32
 
 
+def data_token(**claims: object) -> str:
+    """Good for puts into the actor's volume for a minute, unless the claims say otherwise."""
+    fields = {
+        "op": "put",
+        "aud": "disk",
+        "vol": 1,
+        "exp": int(time.time()) + 60,
+        "bid": 1,
+        "bkt": "b",
+        **claims,
+    }
+    return sign_data_token(DataClaims(**fields), key_id="key", key=KEY)  # type: ignore[arg-type]
+
+
 class Master:
     """Commits whatever it is told of."""
 
@@ -79,17 +93,7 @@ class Actor:
         self.url = ""
 
     def authorization(self, **claims: object) -> tuple[str, str]:
-        fields = {
-            "op": "put",
-            "aud": "disk",
-            "vol": 1,
-            "exp": int(time.time()) + 60,
-            "bid": 1,
-            "bkt": "b",
-            **claims,
-        }
-        token = sign_data_token(DataClaims(**fields), key_id="key", key=KEY)  # type: ignore[arg-type]
-        return ("Authorization", f"Bearer {token}")
+        return ("Authorization", f"Bearer {data_token(**claims)}")
 
     async def post(self, route: str, body: bytes, **claims: object) -> bytes:
         headers = [self.authorization(**claims)]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import trio
-from actor_kit import KEY, Actor
+from actor_kit import Actor, data_token
 
-from auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
+from auth.tokens import DataTokenVerifier
 from storage.needle import NeedleMetadata
 from transport.http_server import Exchange, HttpServer
 
@@ -67,16 +67,7 @@ def fill(actor: Actor) -> None:
 
 
 def token(**claims: object) -> str:
-    fields = {
-        "op": "get",
-        "aud": "disk",
-        "vol": 1,
-        "exp": int(time.time()) + 60,
-        "bid": 1,
-        "bkt": "b",
-        **claims,
-    }
-    return sign_data_token(DataClaims(**fields), key_id="key", key=KEY)  # type: ignore[arg-type]
+    return data_token(**{"op": "get", **claims})
 
 
 def request(needle: object, *, path: str | None = None, bearer: str | None = None, more: str = "") -> bytes:
