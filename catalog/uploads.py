@@ -182,6 +182,10 @@ class Uploads(Bookkeeping):
                     f" not {needle.size}"
                 )
             )
+        if not self._is_live(needle.bucket_id):
+            # Its uploads are dropped piece by piece, and each takes its chunks with it.
+            self._see_stamp(needle.stamp)
+            return CommitResult(error=NoSuchBucket("the bucket was deleted"))
         self._execute(
             "UPDATE chunks SET crc = ?, stamp = max(stamp, ?), is_stored = 1"
             " WHERE upload_id = ? AND chunk_index = ?",

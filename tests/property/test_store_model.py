@@ -1302,6 +1302,19 @@ def test_a_catalog_that_is_lost_twice_gives_no_bucket_id_out_again() -> None:
         model.teardown()
 
 
+def test_a_chunk_is_refused_though_its_upload_waits_to_be_dropped_with_its_bucket() -> None:
+    model = StoreModel()
+    try:
+        model.set_out(seed=0, skews=(0, 0, 0), graves=1, purged=1)
+        model.change_a_bucket("photos", "make")
+        model.begin_upload("photos", "a", [0], "", False, "whole", 1)
+        model.begin_upload("photos", "a", [0], "", False, "sent", 1)
+        model.go_on_with_an_upload(pick=0, volume_id=1, what="chunk")
+        model.change_a_bucket("photos", "force")
+    finally:
+        model.teardown()  # confirms what is under way
+
+
 TestStoreModel = pytest.mark.timeout(900)(StoreModel.TestCase)
 TestStoreModel.settings = settings(common, max_examples=500)
 
