@@ -714,6 +714,12 @@ class FakeStore:
         finally:
             self.puts_in_flight -= count
 
+    async def wait_for_puts(self, count: int) -> None:
+        """Until so many objects have been under way at once."""
+        with trio.fail_after(20):
+            while self.puts_in_flight_max < count:
+                await trio.sleep(0.001)
+
     async def _put_batch(self, exchange: Exchange, grant: Grant) -> None:
         faults = self.faults
         assert grant.op == "put"

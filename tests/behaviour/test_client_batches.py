@@ -405,9 +405,11 @@ async def test_a_cancelled_loop_leaves_each_item_stored_or_never_to_be(
     store: FakeStore, photos: client.Bucket
 ) -> None:
     store.faults.put_delay_s = 0.3
-    with trio.move_on_after(0.1) as scope:
-        await put_all(photos, items_of(300))
-    assert scope.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(put_all, photos, items_of(300))
+        await store.wait_for_puts(256)
+        nursery.cancel_scope.cancel()
+    assert nursery.cancel_scope.cancelled_caught
     committed = set(store.committed)
     assert len(committed | store.void) >= 256
     await trio.sleep(0.6)

@@ -273,9 +273,11 @@ async def test_an_upload_that_fails_is_aborted(store: FakeStore, photos: client.
 
 async def test_an_upload_that_is_cancelled_is_aborted(store: FakeStore, photos: client.Bucket) -> None:
     store.faults.put_delay_s = 5
-    with trio.move_on_after(0.2) as scope:
-        await photos.put("film", noise(9 * MIB))
-    assert scope.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(photos.put, "film", noise(9 * MIB))
+        await store.wait_for_puts(1)
+        nursery.cancel_scope.cancel()
+    assert nursery.cancel_scope.cancelled_caught
     assert len(store.aborted) == 1
     assert store.uploads == {}
 
