@@ -47,7 +47,7 @@ from auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifie
 from catalog.names import check_bucket_name, check_key, check_metadata
 from catalog.placement import choose_volumes
 from catalog.rows import CONTENT_TYPE_DEFAULT
-from catalog.store import BucketRow, Catalog, ObjectRow, Transaction, UploadRow
+from catalog.store import BucketRow, Catalog, ChunkRow, ObjectRow, Transaction, UploadRow
 from catalog.writer import CatalogWriter
 from conf.join import Join
 from conf.settings import Settings
@@ -63,6 +63,7 @@ from errors import (
     NoSuchUpload,
     NoSuchVolume,
     NotAuthenticated,
+    ObjectInconsistent,
     Overloaded,
     PermissionDenied,
     SetupError,
@@ -431,21 +432,17 @@ class Master:
     def _locate(self, peer: Peer, request: LocateObjects) -> ObjectsLocated:
         if len(request.keys) > LOCATE_MAX:
             raise BadRequest(f"at most {LOCATE_MAX} keys can be located at once, {len(request.keys)} came")
-        if len(request.keys) == 1:
-            bucket, only = self._find(peer, request.bucket, request.keys[0])
-            rows = [only]
-        else:
-            bucket = self._bucket(peer, Permission.READ, request.bucket)
-            rows = self._catalog.objects(bucket.id, request.keys)
+        self._require(peer, Permission.READ, request.bucket)
+        bucket, found = self._catalog.locate(request.bucket, request.keys)
         objects: list[ObjectInfo | None] = []
         volume_ids: set[int] = set()
-        for row in rows:
-            if row is None:
+        for one in found:
+            if one is None:
                 objects.append(None)
                 continue
-            chunks = self._chunks_of(row)
+            chunks = _chunks_of(*one)
             volume_ids.update(chunk.volume_id for chunk in chunks)
-            objects.append(_object_info(row, chunks))
+            objects.append(_object_info(one[0], chunks))
         grants, offline = [], {}
         for volume_id in volume_ids:
             grant = self._read_grant(bucket, volume_id)
@@ -455,15 +452,6 @@ class Master:
                 offline[volume_id] = self._disk_name(volume_id)
         back_soon = self._fleet.back_soon(offline, grace_s=RESTART_S) if offline else []
         return ObjectsLocated(objects=objects, grants=grants, offline=offline, back_soon=back_soon)
-
-    def _chunks_of(self, row: ObjectRow) -> list[Chunk]:
-        if row.chunk_count == 1:
-            return [Chunk(row.volume_id, row.needle_id, row.size, row.crc)]
-        assert row.upload_id is not None
-        return [
-            Chunk(chunk.volume_id, chunk.needle_id, chunk.size, chunk.crc)
-            for chunk in self._catalog.chunks(row.upload_id)
-        ]
 
     def _disk_name(self, volume_id: int) -> str:
         volume = self._fleet.volumes.get(volume_id)
@@ -500,25 +488,28 @@ class Master:
         return sign_data_token(claims, key_id=key_id, key=disk.token_keys[key_id])
 
     def _list_objects(self, peer: Peer, request: ListObjects) -> Listing:
-        bucket = self._bucket(peer, Permission.LIST, request.bucket)
+        self._require(peer, Permission.LIST, request.bucket)
         if request.with_locations:
-            self._bucket(peer, Permission.READ, request.bucket)
+            self._require(peer, Permission.READ, request.bucket)
         if request.delimiter == "":
             raise BadRequest("a delimiter has at least one character")
-        page = self._catalog.list_objects(
-            bucket.id,
-            prefix=request.prefix,
-            delimiter=request.delimiter,
-            after=request.after,
-            limit=max(1, min(request.limit, LIST_MAX)),
-        )
+        # A bucket that is deleted by force vanishes at once, and its objects piece by piece behind that.
+        with self._catalog.one_moment():
+            bucket = self._catalog.bucket(request.bucket)
+            page = self._catalog.list_objects(
+                bucket.id,
+                prefix=request.prefix,
+                delimiter=request.delimiter,
+                after=request.after,
+                limit=max(1, min(request.limit, LIST_MAX)),
+            )
         if not request.with_locations:
             objects, grants = [_object_info(row) for row in page.objects], []
         else:
             # The chunks of larger ones could fill any message.
             in_one = [row for row in page.objects if row.chunk_count == 1]
             objects = [
-                _object_info(row, self._chunks_of(row) if row.chunk_count == 1 else None)
+                _object_info(row, _chunks_of(row, []) if row.chunk_count == 1 else None)
                 for row in page.objects
             ]
             found = [self._read_grant(bucket, volume_id) for volume_id in {row.volume_id for row in in_one}]
@@ -837,10 +828,16 @@ class Master:
         raise BadRequest(f"GET and PUT can be presigned, not {request.method!r}")
 
     def _presign_get(self, peer: Peer, request: Presign) -> Presigned:
-        bucket, row = self._find(peer, request.bucket, request.key)
-        if row is None:
+        self._require(peer, Permission.READ, request.bucket)
+        bucket, (found,) = self._catalog.locate(request.bucket, [request.key])
+        if found is None:
             raise NoSuchObject(f"bucket {request.bucket!r} has no object {request.key!r}")
-        chunks = self._chunks_of(row)
+        row, chunks = found[0], _chunks_of(*found)
+        if len(chunks) != row.chunk_count or sum(chunk.size for chunk in chunks) != row.size:
+            raise ObjectInconsistent(
+                f"the catalog has {row.size} bytes in {row.chunk_count} chunks for {request.key!r}, and names"
+                f" {len(chunks)} chunks of {sum(chunk.size for chunk in chunks)} bytes"
+            )
         expires_s = int(time.time() + request.expires_in_s)
 
         def sign(chunk: Chunk, **claims: Any) -> tuple[str, str]:
@@ -1136,6 +1133,13 @@ class _Figures(Collector):
 
     def collect(self) -> list[Metric]:
         return self._master.metrics()
+
+
+def _chunks_of(row: ObjectRow, chunks: Sequence[ChunkRow]) -> list[Chunk]:
+    """What `Catalog.locate` found, for a message."""
+    if row.chunk_count == 1:
+        return [Chunk(row.volume_id, row.needle_id, row.size, row.crc)]
+    return [Chunk(chunk.volume_id, chunk.needle_id, chunk.size, chunk.crc) for chunk in chunks]
 
 
 def _object_info(row: ObjectRow, chunks: list[Chunk] | None = None) -> ObjectInfo:

@@ -38,6 +38,7 @@ from errors import (
     MethodNotAllowed,
     NeedleExists,
     NoSuchRoute,
+    ObjectInconsistent,
     StoreError,
     TokenMissing,
     TokenScope,
@@ -305,11 +306,17 @@ class NeedleHttp:
             if line is not None:
                 reader = await self._open(line, needle_id)
                 require_bucket(claims, reader.metadata)
+                if reader.size != size:
+                    raise ObjectInconsistent(
+                        f"volume {volume_id}, needle {needle_id}: {reader.size} bytes, the URL is for {size}"
+                    )
                 await self._send_span(exchange, reader, part_start, part_end - part_start, head)
             else:
                 source = (url, f"/v1/needles/{volume_id}/{needle_id}", token)
                 await self._pass_on(exchange, source, part_start, part_end, head)
             head = None
+        if head is not None:  # of no bytes
+            await exchange.start(*head)
 
     async def _pass_on(
         self, exchange: Exchange, source: tuple[str, str, str], start: int, end: int, head: Head | None
@@ -319,6 +326,11 @@ class NeedleHttp:
         async with self._pool.stream("GET", url, target, headers=headers) as answer:
             if answer.status != 206:
                 raise LinkDown(f"the actor at {url} answered {answer.status} for part of this object")
+            if answer.content_length != end - start:
+                raise ObjectInconsistent(
+                    f"the actor at {url} was asked for {end - start} bytes, it announced"
+                    f" {answer.content_length}"
+                )
             if head is not None:
                 await exchange.start(*head)
             with self._buffers.lend() as buffer:

@@ -265,6 +265,25 @@ class Catalog:
                 found[columns[1]] = object_row(columns)
         return [found.get(key) for key in keys]
 
+    def locate(
+        self, bucket: str, keys: Sequence[str]
+    ) -> tuple[BucketRow, list[tuple[ObjectRow, list[ChunkRow]] | None]]:
+        """A bucket, and objects of it with their chunks, each of one version; in the order of the keys.
+
+        An object of one needle has no rows of chunks: its own row names the needle.
+        """
+        if len(keys) == 1:
+            found, row = self.bucket_and_object(bucket, keys[0])
+            if row is None or row.upload_id is None:  # one statement has seen all there is
+                return found, [None if row is None else (row, [])]
+        with self.one_moment():
+            found = self.bucket(bucket)
+            rows = self.objects(found.id, keys)
+            return found, [None if row is None else (row, self._chunks_of(row)) for row in rows]
+
+    def _chunks_of(self, row: ObjectRow) -> list[ChunkRow]:
+        return [] if row.upload_id is None else self.chunks(row.upload_id)
+
     def chunks(self, upload_id: int) -> list[ChunkRow]:
         """The slots of an upload, or the chunks of an object that has more than one; by index."""
         rows = self._all(
@@ -293,10 +312,10 @@ class Catalog:
         last = after
         end = key_after_prefix(prefix)
         start = first_key(prefix, delimiter, after)
-        with self._snapshot() as execute:
+        with self.one_moment():
             while start is not None:
                 room = limit + 1 - len(objects) - len(prefixes)  # the one more is the start of the next page
-                rows, start = _rows(execute, bucket_id, start, end, room), None
+                rows, start = _rows(self._reader.execute, bucket_id, start, end, room), None
                 with closing(rows):  # an open cursor would keep the log from being folded in
                     for columns in rows:
                         if len(objects) + len(prefixes) == limit:
@@ -313,12 +332,21 @@ class Catalog:
         return Page(objects, prefixes, None)
 
     @contextmanager
-    def _snapshot(self) -> Iterator[Execute]:
-        """Several reads of one moment; without it, each would take and give back a lock of its own."""
+    def one_moment(self) -> Iterator[None]:
+        """All reads in the block see the catalog as it was at the first of them.
+
+        Outside of such a block each read sees what the writer has committed by then, so two reads may see two
+        versions of one object.  A block awaits nothing: the reader's connection belongs to it until its end.
+        Blocks may lie in each other.
+        """
+        is_nested = self._reader.in_transaction  # the block around this one has begun already
+        if is_nested:
+            yield
+            return
         try:
             self._reader.execute("BEGIN")
             try:
-                yield self._reader.execute
+                yield
             finally:
                 if self._reader.in_transaction:  # an error may have ended it
                     self._reader.execute("COMMIT")

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 import msgspec
 import trio
 
+from client.exact import is_consistent
 from client.flows import BATCH_SIZE_MAX, BYTES_MAX, Batch, Flow, Slot
 from client.headers import key_size
 from client.locator import Grant, fetch_together
@@ -117,14 +118,19 @@ class GetFlow(Flow[GetItem, GetSlot]):
                 self._place(slot, info)
 
     def _place(self, slot: GetSlot, info: ObjectInfo) -> None:
-        """Note where an object is, if it is to be had in a batch; refuse one that is larger than wanted."""
-        slot.size = info.size
+        """Note where an object is, if it is to be had in a batch; refuse one that is larger than wanted.
+
+        One whose place makes no sense is read by itself, which asks again.
+        """
+        if info.chunks and not is_consistent(info, slot.key):
+            return
+        slot.size = max(info.size, 0)
         if self._size_max is not None and info.size > self._size_max:
             slot.fail(
                 BodyTooLarge(f"{info.key!r} has {info.size} bytes, at most {self._size_max} are wanted")
             )
             return
-        if len(info.chunks) == 1 and info.size <= ITEM_SIZE_MAX:
+        if len(info.chunks) == info.chunk_count == 1 and info.size <= ITEM_SIZE_MAX:
             chunk = info.chunks[0]
             if self._reader.grant_for(chunk.volume_id) is not None:
                 slot.chunk = chunk

@@ -7,6 +7,9 @@ order.  The volume actor verifies every block on its way out; here the CRC of ev
 its first to its last byte is verified again, end to end, before the chunk's last span is handed out.  A
 range that cuts a chunk rests on the volume's check.
 
+Every byte that a stream hands out passes one place, `ObjectStream.next_view`, which counts it: a stream
+delivers exactly what it said, or raises.
+
 An object may be replaced while it is read.  A stream never mixes versions: it continues only while the
 catalog still names the same ETag, and raises `ObjectReplaced` otherwise.
 """
@@ -24,6 +27,7 @@ import trio
 from crc32c import crc32c
 
 from client.control import Control, back_off_s
+from client.exact import Count, require_chunk, require_range
 from client.headers import FAILURE_SIZE_MAX, read_failure
 from client.hedging import HedgedReads
 from client.locator import SHARED_SIZE_MAX, Grant, Located, Locator
@@ -185,7 +189,7 @@ class BucketReader:
                     response_size_max=max(chunk.size, FAILURE_SIZE_MAX),
                 )
                 if status == 200:
-                    _check_chunk(chunk, len(body), crc32c(body))
+                    require_chunk(chunk, len(body), crc32c(body))
                     return body
                 failure = read_failure(status, body)
             except Unavailable as error:
@@ -305,7 +309,7 @@ class ObjectStream:
         self._spans = plan_spans(located.info.chunks, start, length)
         self._window: deque[_Fetch] = deque()
         self._held: _Fetch | None = None  # handed out, its buffer still in use
-        self._delivered = 0
+        self._count = Count(length, f"{reader.bucket}/{located.info.key}")
         self._planned = 0  # bytes up to the end of the last span that was begun
         self._room: memoryview | None = None  # of `read`: for all of the stream that is left
         self._room_start = 0
@@ -324,10 +328,10 @@ class ObjectStream:
         """All that is left, in one piece: for objects that fit in memory."""
         # What comes in goes to its place at once.  `getvalue` hands that memory out without a copy, since by
         # then nobody else has it; should a failed task still do, it copies.
-        whole = io.BytesIO(bytes(self.size - self._delivered))
+        whole = io.BytesIO(bytes(self._count.left))
         position = 0
         with whole.getbuffer() as room:
-            self._room, self._room_start = room, self._delivered
+            self._room, self._room_start = room, self._count.delivered
             try:
                 while (view := await self.next_view()) is not None:
                     assert self._held is not None
@@ -337,11 +341,6 @@ class ObjectStream:
             finally:
                 self._release_held()
                 self._room = None
-        if self._delivered < self.size:
-            raise NeedleCorrupt(
-                f"the catalog has {self.info.size} bytes for {self.info.key!r}, its chunks end after"
-                f" {self._delivered} of {self.size}"
-            )
         return whole.getvalue()
 
     def views(self) -> AsyncIterator[memoryview]:
@@ -357,11 +356,16 @@ class ObjectStream:
                 raise error
 
     async def next_view(self) -> memoryview | None:
-        """The next bytes, without a copy: valid until the next call.  None at the end."""
+        """The next bytes, without a copy: valid until the next call.  None at the end.
+
+        Raises:
+            ObjectInconsistent: the end comes before, or after, the last byte that this stream was to deliver.
+        """
         self._release_held()
         self._fill_window()
         if not self._window:
             await trio.lowlevel.checkpoint()
+            self._count.require_all()
             return None
         fetch = self._window[0]
         await fetch.done.wait()
@@ -372,9 +376,9 @@ class ObjectStream:
         if span.is_verified:
             self._crc = crc32c(view, self._crc if span.start else 0)
             if span.ends_chunk:
-                _check_chunk(span.chunk, span.start + span.length, self._crc)
+                require_chunk(span.chunk, span.start + span.length, self._crc)
+        self._count.add(span.length)
         self._held = self._window.popleft()
-        self._delivered += span.length
         self._fill_window()
         return view
 
@@ -429,9 +433,9 @@ class ObjectStream:
         fetch.done.set()
 
     async def _recover(self, failure: StoreError, located: Located, attempt: int) -> None:
-        if isinstance(failure, VolumeOffline) and not self._delivered:
+        if isinstance(failure, VolumeOffline) and not self._count.delivered:
             raise failure  # nobody has waited for anything yet: say so at once
-        attempts = ATTEMPTS_MIDWAY if self._delivered else ATTEMPTS
+        attempts = ATTEMPTS_MIDWAY if self._count.delivered else ATTEMPTS
         async with self._locating:  # spans fail together: the first to come asks for all
             if self._located is located:
                 self._located = await self._reader.locate_after(failure, located, attempt, attempts)
@@ -453,6 +457,8 @@ class ObjectStream:
                     f"volume {chunk.volume_id}, needle {chunk.needle_id}: asked for {span.length} bytes, "
                     f"{response.content_length} announced"
                 )
+            if not span.is_whole_chunk:
+                require_range(response.headers.get("content-range"), chunk, span.start, span.length)
             view = memoryview(fetch.buffer)[: span.length]
             filled = 0
             while filled < span.length:
@@ -475,11 +481,3 @@ class _Views:
         if view is None:
             raise StopAsyncIteration
         return view
-
-
-def _check_chunk(chunk: Chunk, size: int, crc: int) -> None:
-    if size != chunk.size or crc != chunk.crc:
-        raise NeedleCorrupt(
-            f"volume {chunk.volume_id}, needle {chunk.needle_id}: expected {chunk.size} bytes with CRC "
-            f"{chunk.crc:08x}, received {size} with CRC {crc:08x}"
-        )

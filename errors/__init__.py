@@ -332,6 +332,12 @@ class NeedleMissing(DataDamaged):
     code = "needle_missing"
 
 
+class ObjectInconsistent(DataDamaged):
+    """What the store says of an object contradicts itself: its chunks do not add up to its size, say."""
+
+    code = "object_inconsistent"
+
+
 class VolumeUnreadable(DataDamaged):
     """The volume is on this disk, but could not be opened."""
 
