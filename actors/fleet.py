@@ -2,18 +2,52 @@
 
 The catalog says which volumes exist and which disks hold them; the volume actors say who is online and how
 full they are.  This file joins the two: plain state, no waiting, no sockets but the peers it was handed.
+
+Nothing here costs more because there are more volumes: sums are kept for each disk, the room of volumes is
+in the trees of `catalog.placement`, and a volume that changed is only marked.  `_settle` brings sums and
+trees up to date with the marked ones before anybody reads them.  So whoever changes a volume does it with
+a method of `Fleet`, and never on the `VolumeState` alone.
+
+What people see of all this is in `fleet_status`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
 
+from actors import fleet_status
 from actors.ledger import Ledger
-from catalog.placement import Candidate
+from catalog.placement import Candidate, Places
 from transport.links import Peer
-from transport.messages import DiskReport, DiskStatus, Job, Register, VolumeReport, VolumeStatus
+from transport.messages import DiskReport, DiskStatus, Job, Register, VolumeReport
+
+NEEDLE_ID_MAX = 2**32 - 1
+# A volume that has fewer needle ids left than this is as good as full: the next one is made meanwhile.
+# At 10,000 puts a second they last for seven hours.
+NEEDLE_IDS_SCARCE = 2**28
+# After this many failed fsyncs the disk itself is in doubt: it takes no more writes.  One or two volumes
+# that are sealed may be single bad blocks, and must not stop a disk that is fine elsewhere.
+SEALED_MAX = 3
+# A disk with less room than this gets no further volume for it.
+ROOM_MIN = 1024 * 1024
+# Needle ids are reserved durably in steps.  A restart of the master skips what is left of the last step, so
+# steps begin small and double with use.
+IDS_STEP_FIRST = 16_384
+IDS_STEP_MAX = 262_144
+
+
+class _Counted(NamedTuple):
+    """The part of a volume in the sums of its disk."""
+
+    is_creating: bool = False
+    is_open: bool = False
+    has_scarce_ids: bool = False
+    is_troubled: bool = False
+    is_sealed: bool = False
 
 
 @dataclass
@@ -27,6 +61,7 @@ class VolumeState:
     needle_ids_reserved: int  # ids up to this one are reserved durably in the catalog
     report: VolumeReport | None = None
     written_since_report: int = 0
+    written_count: int = 0  # needles among them
     is_open_in_catalog: bool = False
     created_ms: int = 0
     verified_ms: int | None = None  # when the last verification that read all of it began
@@ -34,6 +69,8 @@ class VolumeState:
     verify_started_ms: int = 0
     verify_generation: int = 0
     verify_offset: int = 0
+    ids_step: int = IDS_STEP_FIRST  # how many needle ids are reserved next
+    counted: _Counted = field(default_factory=lambda: _Counted())  # what the sums of its disk hold of it
 
     @property
     def file_size(self) -> int:
@@ -41,7 +78,37 @@ class VolumeState:
 
     @property
     def ids_left(self) -> int:
+        """Needle ids that can be handed out at once."""
         return self.needle_ids_reserved - self.next_needle_id + 1
+
+    @property
+    def is_out_of_ids(self) -> bool:
+        """It has used up all needle ids that there can be in a volume."""
+        return self.next_needle_id > NEEDLE_ID_MAX
+
+    @property
+    def has_scarce_ids(self) -> bool:
+        return self.next_needle_id > NEEDLE_ID_MAX - NEEDLE_IDS_SCARCE
+
+    @property
+    def is_sealed(self) -> bool:
+        return self.report is not None and self.report.sealed_cause is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Its actor has it, and it takes writes as far as the volume is concerned."""
+        return self.report is not None and self.report.sealed_cause is None and not self.is_out_of_ids
+
+    @property
+    def is_short_of_ids(self) -> bool:
+        """It is time to reserve more."""
+        return self.ids_left < self.ids_step // 2 and self.needle_ids_reserved < NEEDLE_ID_MAX
+
+    @property
+    def is_troubled(self) -> bool:
+        """A person should know of it."""
+        report = self.report
+        return report is None or report.sealed_cause is not None or report.damaged_count > 0
 
     @property
     def checked_ms(self) -> int:
@@ -72,10 +139,28 @@ class DiskState:
     is_supplied: bool = False  # since it came online, it was given what it needs to take puts
     token_keys: dict[str, bytes] = field(default_factory=dict)
     volumes: dict[int, VolumeState] = field(default_factory=dict)
+    # Sums over its volumes, which `Fleet` keeps.
+    promised: int = 0
+    written: int = 0
+    creating_count: int = 0
+    open_count: int = 0
+    scarce_count: int = 0
+    troubled_count: int = 0
+    sealed_count: int = 0
+    short_of_ids: dict[int, VolumeState] = field(default_factory=dict)  # those of them that have room
 
     @property
     def is_online(self) -> bool:
         return self.peer is not None
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """So many of its volumes are sealed that it gets no more writes until a person has looked at it."""
+        return self.sealed_count >= SEALED_MAX
+
+    @property
+    def takes_writes(self) -> bool:
+        return self.is_online and not self.is_read_only and not self.is_in_doubt
 
 
 @dataclass(frozen=True)
@@ -86,57 +171,115 @@ class CompactorSession:
 
 
 class Fleet:
-    def __init__(self, ledger: Ledger, *, disk_reserve: int) -> None:
+    """
+    Args:
+        room_wanted: a disk whose volumes have less room than this left gets another one.
+        on_need: called with a disk that lacks needle ids or a volume.
+        on_room: called when there may be more room than before.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        disk_reserve: int,
+        room_wanted: int = 0,
+        on_need: Callable[[DiskState], None] = lambda disk: None,
+        on_room: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.on_need = on_need
+        self.on_room = on_room
         self._ledger = ledger
         self._disk_reserve = disk_reserve
+        self._room_wanted = room_wanted
+        self._places = Places()
+        # Changed since the last `_settle`.
+        self._stale_volumes: dict[int, VolumeState] = {}
+        self._stale_disks: dict[str, DiskState] = {}
         self.disks: dict[str, DiskState] = {}
         self.volumes: dict[int, VolumeState] = {}
+        self._disk_by_peer: dict[Peer, DiskState] = {}
+        ledger.on_change = self._promised
 
     def add_disk(self, disk: DiskState) -> DiskState:
         return self.disks.setdefault(disk.disk_id, disk)
 
     def add_volume(self, volume: VolumeState) -> None:
-        self.volumes[volume.volume_id] = volume
-        self.disks[volume.disk_id].volumes[volume.volume_id] = volume
+        disk = self.disks[volume.disk_id]
+        self.volumes[volume.volume_id] = disk.volumes[volume.volume_id] = volume
+        disk.promised += self._ledger.reserved(volume.volume_id)
+        disk.written += volume.written_since_report
+        self._stale_volumes[volume.volume_id] = volume
 
     # --- what the volume actors say ---------------------------------------------------------------
 
     def came(self, register: Register, peer: Peer, *, now_ms: int) -> list[int]:
         """A disk registered; return the volumes it has that the catalog does not know."""
         disk = self.disks[register.disk_id]
+        if disk.peer is not None:
+            self._disk_by_peer.pop(disk.peer, None)
+        self._disk_by_peer[peer] = disk
         disk.peer, disk.url, disk.incarnation = peer, register.url, register.incarnation
         disk.is_supplied = False
         disk.name, disk.capacity, disk.since_ms = register.disk_name, register.disk_capacity, now_ms
         for volume in disk.volumes.values():
             volume.report = None  # a volume that it does not name any more is missing
-        return self._take(disk, register.volumes, register.disk_free, register.is_read_only)
+            self._stale_volumes[volume.volume_id] = volume
+        unknown = self._take(disk, register.volumes, register.disk_free, register.is_read_only)
+        self._settle()
+        return unknown
 
     def reported(self, disk: DiskState, report: DiskReport) -> None:
+        """Volumes that a report does not name are as they were."""
         self._take(disk, report.volumes, report.disk_free, report.is_read_only)
+        self._settle()
 
     def _take(self, disk: DiskState, reports: list[VolumeReport], free: int, is_read_only: bool) -> list[int]:
         disk.free, disk.is_read_only = free, is_read_only
+        self._stale_disks[disk.disk_id] = disk
         unknown = []
         for report in reports:
             volume = disk.volumes.get(report.volume_id)
             if volume is None or volume.uuid != report.uuid:
                 unknown.append(report.volume_id)
             else:
-                self.take_report(volume, report)
+                self._take_report(volume, report)
         return unknown
 
     def take_report(self, volume: VolumeState, report: VolumeReport) -> None:
-        volume.report, volume.written_since_report, volume.is_created = report, 0, True
+        self._take_report(volume, report)
+        self._settle()
+
+    def _take_report(self, volume: VolumeState, report: VolumeReport) -> None:
+        self.disks[volume.disk_id].written -= volume.written_since_report
+        volume.report, volume.is_created = report, True
+        volume.written_since_report = volume.written_count = 0
         # After a restored backup the catalog may lag behind the disk: an id is never handed out twice.
         volume.next_needle_id = max(volume.next_needle_id, report.needle_id_max + 1)
+        self._stale_volumes[volume.volume_id] = volume
+
+    def wrote(self, volume: VolumeState, stored_size: int, stamp: int = 0) -> None:
+        """A needle of this size was committed.
+
+        Args:
+            stamp: the needle's; the stamps of a volume grow, so a report that has seen a greater one has
+                counted the needle already.
+        """
+        if stamp and volume.report is not None and stamp <= volume.report.stamp_max:
+            return
+        volume.written_since_report += stored_size
+        volume.written_count += 1
+        self.disks[volume.disk_id].written += stored_size
+        self._stale_volumes[volume.volume_id] = volume
 
     def went(self, peer: Peer, *, now_ms: int) -> DiskState | None:
         """A connection is gone; return the disk that is offline now, if it was one."""
-        for disk in self.disks.values():
-            if disk.peer is peer:
-                disk.peer, disk.since_ms, disk.away_at = None, now_ms, time.monotonic()
-                return disk
-        return None
+        disk = self._disk_by_peer.pop(peer, None)
+        if disk is None:
+            return None
+        disk.peer, disk.since_ms, disk.away_at = None, now_ms, time.monotonic()
+        self._stale_disks[disk.disk_id] = disk
+        return disk
 
     def compactor_came(self, disk: DiskState, peer: Peer, *, incarnation: int) -> None:
         disk.compactor, disk.compactor_incarnation = peer, incarnation
@@ -164,144 +307,178 @@ class Fleet:
             and now - self.disks[volume.disk_id].away_at < grace_s
         ]
 
+    # --- needle ids -------------------------------------------------------------------------------
+
+    def take_ids(self, volume: VolumeState, count: int) -> int:
+        """Hand out `count` needle ids of those that are reserved; return the first."""
+        assert count <= volume.ids_left
+        first = volume.next_needle_id
+        volume.next_needle_id += count
+        self._stale_volumes[volume.volume_id] = volume
+        return first
+
+    def ids_reserved(self, volume: VolumeState, upto: int) -> None:
+        """Ids up to this one are reserved durably."""
+        volume.needle_ids_reserved = max(volume.needle_ids_reserved, upto)
+        self._stale_volumes[volume.volume_id] = volume
+        self._settle()
+
     # --- room -------------------------------------------------------------------------------------
 
+    def choose(
+        self, *, size: int, count: int, exclude: Collection[int] = (), random: Random
+    ) -> list[VolumeState]:
+        """Up to `count` volumes with room for `size` bytes each, see `Places.choose`."""
+        self._settle()
+        chosen = self._places.choose(size=size, count=count, exclude=exclude, random=random)
+        return [self.volumes[volume_id] for volume_id in chosen]
+
+    @property
+    def step_count(self) -> int:
+        """Steps that keeping and choosing have taken so far: what a test of their cost looks at."""
+        return self._places.step_count
+
+    @property
+    def largest_room(self) -> int:
+        """The most that fits into one of today's volumes."""
+        self._settle()
+        return max(0, self._places.largest)
+
+    @property
+    def total_room(self) -> int:
+        """What fits into all of today's volumes together."""
+        self._settle()
+        return self._places.total
+
     def room(self, volume: VolumeState) -> int:
-        """Bytes that may still be promised on this volume."""
-        return self._space(volume) if self.is_writable(volume) else 0
+        """Bytes that may be promised on this volume now."""
+        if not self.is_writable(volume) or volume.ids_left <= 0:
+            return 0
+        return self._space(volume)
+
+    def room_on(self, disk: DiskState) -> int:
+        """Bytes that this disk takes besides what is promised, in the volumes it has or in new ones."""
+        return max(0, disk.free - self._disk_reserve - disk.promised - disk.written)
+
+    def _in_volume(self, volume: VolumeState) -> int:
+        return volume.capacity - volume.file_size - self._ledger.reserved(volume.volume_id)
 
     def _space(self, volume: VolumeState) -> int:
         """Bytes that would fit, whether or not it may be written now."""
-        disk = self.disks[volume.disk_id]
-        in_volume = volume.capacity - volume.file_size - self._ledger.reserved(volume.volume_id)
-        promised = sum(self._ledger.reserved(other) for other in disk.volumes)
-        written = sum(other.written_since_report for other in disk.volumes.values())
-        return max(0, min(in_volume, disk.free - self._disk_reserve - promised - written))
+        return max(0, min(self._in_volume(volume), self.room_on(self.disks[volume.disk_id])))
 
     def is_writable(self, volume: VolumeState) -> bool:
-        disk = self.disks[volume.disk_id]
-        return (
-            disk.is_online
-            and not disk.is_read_only
-            and volume.report is not None
-            and volume.report.sealed_cause is None
-            and volume.ids_left > 0
-        )
+        """Does it take writes, as long as there is room and its next needle ids are reserved?"""
+        self._settle()
+        return volume.is_open and self.disks[volume.disk_id].takes_writes
 
     def lacks_only_ids(self) -> bool:
         """Is there a volume that could be written, if its next needle ids were reserved already?"""
+        self._settle()
         return any(
-            volume.ids_left <= 0
-            and volume.report is not None
-            and volume.report.sealed_cause is None
-            and self.disks[volume.disk_id].is_online
-            and not self.disks[volume.disk_id].is_read_only
-            for volume in self.volumes.values()
+            volume.ids_left <= 0 and self._space(volume) > 0
+            for disk in self.disks.values()
+            if disk.takes_writes
+            for volume in disk.short_of_ids.values()
         )
 
     def candidates(self) -> list[Candidate]:
-        return [
-            Candidate(volume.volume_id, volume.disk_id, room)
-            for volume in self.volumes.values()
-            if (room := self.room(volume)) > 0
-        ]
+        """Every volume that has room; it looks at all of them, so no request asks this."""
+        self._settle()
+        return self._places.candidates()
 
     def writable_count(self) -> int:
-        return sum(self.is_writable(volume) for volume in self.volumes.values())
+        self._settle()
+        return sum(disk.open_count for disk in self.disks.values() if disk.takes_writes)
 
-    def needs_volume(self, disk: DiskState, *, room_wanted: int) -> bool:
+    def needs_volume(self, disk: DiskState, *, room_wanted: int | None = None) -> bool:
         """Would one more volume give this disk room that its present ones do not have?"""
-        if (
-            not disk.is_online
-            or disk.is_read_only
-            or any(not volume.is_created for volume in disk.volumes.values())
-        ):
+        self._settle()
+        return self._needs_volume(disk, self._room_wanted if room_wanted is None else room_wanted)
+
+    def _needs_volume(self, disk: DiskState, room_wanted: int) -> bool:
+        if not disk.takes_writes or disk.creating_count:
             return False
-        if any(volume.report and volume.report.sealed_cause for volume in disk.volumes.values()):
-            return False  # an fsync failed here: a person should look at this disk before it gets more
-        promised = sum(self._ledger.reserved(volume) for volume in disk.volumes)
         if not disk.volumes:
             return True  # even on a full disk: then "full" is what clients are told, not "no volume"
-        open_room = max(self._space(volume) for volume in disk.volumes.values())
-        return open_room < room_wanted and disk.free - self._disk_reserve - promised > 2 * room_wanted
+        room = self.room_on(disk)
+        return room >= ROOM_MIN and self._largest(disk) < min(room_wanted, room)
+
+    def _largest(self, disk: DiskState) -> int:
+        """The most that fits into one volume of this disk by its own size, now and for some time."""
+        if disk.scarce_count:
+            volumes = [
+                volume for volume in disk.volumes.values() if not volume.has_scarce_ids and volume.is_open
+            ]
+            return max((self._in_volume(volume) for volume in volumes), default=0)
+        without_ids = (self._in_volume(volume) for volume in disk.short_of_ids.values())
+        return max(self._places.largest_on(disk.disk_id), max(without_ids, default=0))
 
     # --- what people see --------------------------------------------------------------------------
 
+    def health(self) -> str:
+        self._settle()
+        return fleet_status.health(self)
+
     def unchecked_s(self, now_ms: int) -> float:
         """Age of the oldest byte of all volumes that was not read again since it was written."""
-        return max((_age_s(volume, now_ms) for volume in self.volumes.values()), default=0.0)
+        return fleet_status.unchecked_s(self, now_ms)
 
     def status(self, jobs: Mapping[int, Job], *, now_ms: int) -> list[DiskStatus]:
         """
         Args:
             jobs: by volume, the job that is under way.
         """
-        disks = sorted(self.disks.values(), key=lambda disk: disk.name)
-        return [self._disk_status(disk, jobs, now_ms) for disk in disks]
+        self._settle()
+        return fleet_status.status(self, self._ledger, jobs, now_ms=now_ms)
 
-    def _disk_status(self, disk: DiskState, jobs: Mapping[int, Job], now_ms: int) -> DiskStatus:
-        return DiskStatus(
-            disk_id=disk.disk_id,
-            name=disk.name,
-            url=disk.url,
-            is_online=disk.is_online,
-            since_ms=disk.since_ms,
-            capacity=disk.capacity,
-            free=disk.free,
-            is_read_only=disk.is_read_only,
-            volumes=list(self._volume_statuses(disk, jobs, now_ms)),
+    # --- sums -------------------------------------------------------------------------------------
+
+    def _promised(self, volume_id: int, delta: int) -> None:
+        volume = self.volumes.get(volume_id)
+        if volume is not None:
+            self.disks[volume.disk_id].promised += delta
+            self._stale_volumes[volume_id] = volume
+
+    def _settle(self) -> None:
+        """Bring sums and trees up to date with what changed."""
+        if not self._stale_volumes and not self._stale_disks:
+            return
+        stale_volumes, self._stale_volumes = self._stale_volumes, {}
+        for volume in stale_volumes.values():
+            self._count(volume)
+        stale_disks, self._stale_disks = self._stale_disks, {}
+        has_more = False
+        for disk in stale_disks.values():
+            room = self.room_on(disk)
+            has_more |= self._places.set_disk(disk.disk_id, room if disk.takes_writes and room > 0 else None)
+            if disk.is_online and (disk.short_of_ids or self._needs_volume(disk, self._room_wanted)):
+                self.on_need(disk)
+        if has_more:
+            self.on_room()
+
+    def _count(self, volume: VolumeState) -> None:
+        disk, before = self.disks[volume.disk_id], volume.counted
+        self._stale_disks[disk.disk_id] = disk
+        is_open = volume.is_open
+        now = volume.counted = _Counted(
+            not volume.is_created,
+            is_open,
+            is_open and volume.has_scarce_ids,
+            volume.is_troubled,
+            volume.is_sealed,
         )
-
-    def _volume_statuses(
-        self, disk: DiskState, jobs: Mapping[int, Job], now_ms: int
-    ) -> Iterator[VolumeStatus]:
-        for volume in sorted(disk.volumes.values(), key=lambda volume: volume.volume_id):
-            report = volume.report or VolumeReport(
-                volume_id=volume.volume_id,
-                uuid=volume.uuid,
-                generation=0,
-                capacity=volume.capacity,
-                file_size=0,
-                live_count=0,
-                live_bytes=0,
-                dead_bytes=0,
-                needle_id_max=0,
-                stamp_max=0,
-            )
-            yield VolumeStatus(
-                report=report,
-                reserved_bytes=self._ledger.reserved(volume.volume_id),
-                state=self._state(volume),
-                verified_ms=volume.verified_ms,
-                unchecked_s=_age_s(volume, now_ms),
-                job=jobs.get(volume.volume_id),
-            )
-
-    def _state(self, volume: VolumeState) -> str:
-        if not volume.is_created:
-            return "creating"
-        if volume.report is None:
-            return "missing" if self.disks[volume.disk_id].is_online else "offline"
-        if volume.report.sealed_cause is not None:
-            return "sealed"
-        if not self.disks[volume.disk_id].is_online:
-            return "offline"
-        return "open" if self._space(volume) > 0 else "full"
-
-    def health(self) -> str:
-        if self.writable_count() == 0:
-            return "down"
-        troubled = any(
-            not disk.is_online
-            or any(
-                volume.report is None or volume.report.sealed_cause or volume.report.damaged_count
-                for volume in disk.volumes.values()
-            )
-            for disk in self.disks.values()
+        if now != before:
+            disk.creating_count += now.is_creating - before.is_creating
+            disk.open_count += now.is_open - before.is_open
+            disk.scarce_count += now.has_scarce_ids - before.has_scarce_ids
+            disk.troubled_count += now.is_troubled - before.is_troubled
+            disk.sealed_count += now.is_sealed - before.is_sealed
+        room = self._in_volume(volume) if is_open else 0
+        if room > 0 and volume.is_short_of_ids:
+            disk.short_of_ids[volume.volume_id] = volume
+        else:
+            disk.short_of_ids.pop(volume.volume_id, None)
+        self._places.set_volume(
+            disk.disk_id, volume.volume_id, room if room > 0 and volume.ids_left > 0 else None
         )
-        return "degraded" if troubled else "ok"
-
-
-def _age_s(volume: VolumeState, now_ms: int) -> float:
-    """A volume whose age nobody knows has nothing in it that could be old."""
-    return max(0, now_ms - volume.checked_ms) / 1000 if volume.checked_ms else 0.0

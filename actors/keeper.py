@@ -84,8 +84,7 @@ class Keeper:
 
     def take_needle_ids(self, volume: VolumeState, count: int) -> int:
         """Hand out `count` needle ids, and have more of them reserved in time; return the first."""
-        first = volume.next_needle_id
-        volume.next_needle_id += count
+        first = self._fleet.take_ids(volume, count)
         if volume.ids_left < NEEDLE_IDS_AT_ONCE // 2:
             self.nudge(volume.disk_id)
         return first
@@ -200,7 +199,7 @@ class Keeper:
     async def _reserve_needle_ids(self, volume: VolumeState) -> None:
         upto = volume.next_needle_id + NEEDLE_IDS_AT_ONCE - 1
         await self._writer.write(lambda t: t.reserve_needle_ids(volume.volume_id, upto))
-        volume.needle_ids_reserved = max(volume.needle_ids_reserved, upto)
+        self._fleet.ids_reserved(volume, upto)
 
     async def bury(self, peer: Peer, volume: VolumeState) -> bool:
         """Have tombstones written for what waits in the outbox; telling twice is harmless.

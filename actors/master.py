@@ -45,7 +45,6 @@ from auth.keys import ApiKey, generate_api_key, verify_secret
 from auth.rights import EVERYTHING, Permission, Rights
 from auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
 from catalog.names import check_bucket_name, check_key, check_metadata
-from catalog.placement import choose_volumes
 from catalog.rows import CONTENT_TYPE_DEFAULT
 from catalog.store import BucketRow, Catalog, ChunkRow, ObjectRow, Transaction, UploadRow
 from catalog.writer import CatalogWriter
@@ -198,7 +197,11 @@ class Master:
         self._clock = StampClock()
         self._access = AccessSigner(keyring.access_pem)
         self._ledger = Ledger()
-        self._fleet = Fleet(self._ledger, disk_reserve=settings.store.disk_reserve)
+        self._fleet = Fleet(
+            self._ledger,
+            disk_reserve=settings.store.disk_reserve,
+            room_wanted=2 * settings.store.chunk_size,
+        )
         self._events = EventLog()
         parts = Parts(
             catalog=catalog,
@@ -520,11 +523,10 @@ class Master:
 
     def _choose(self, size: int, count: int, exclude: Sequence[int]) -> list[VolumeState]:
         """Volumes with room for `size` bytes each, best first; ones that failed the client only at need."""
-        candidates = self._fleet.candidates()
-        chosen = choose_volumes(candidates, size=size, count=count, exclude=exclude, random=self._random)
+        chosen = self._fleet.choose(size=size, count=count, exclude=exclude, random=self._random)
         if not chosen and exclude:
-            chosen = choose_volumes(candidates, size=size, count=count, exclude=(), random=self._random)
-        return [self._fleet.volumes[volume_id] for volume_id in chosen]
+            chosen = self._fleet.choose(size=size, count=count, random=self._random)
+        return chosen
 
     def _no_room(self, size: int) -> StoreError:
         if self._fleet.lacks_only_ids():
@@ -535,7 +537,7 @@ class Master:
             cause = f"offline: {', '.join(offline)}" if offline else "all are full, sealed or read-only"
             if offline or not self._fleet.disks:
                 return VolumeOffline(f"no volume takes writes now ({cause})")
-        room = max((candidate.room for candidate in self._fleet.candidates()), default=0)
+        room = self._fleet.largest_room
         return ClusterFull(
             f"no volume has room for {format_size(size)} more (the most is {format_size(room)}):"
             " delete something or add a disk"
@@ -625,7 +627,7 @@ class Master:
         check_metadata(request.metadata)
         bucket = self._bucket(peer, Permission.WRITE, request.bucket)
         if request.byte_count is not None:
-            room = sum(candidate.room for candidate in self._fleet.candidates())
+            room = self._fleet.total_room
             # While no volume takes writes at all, its slots will be waited for: that passes, "full" does not.
             if request.byte_count > room and self._fleet.writable_count() > 0:
                 raise self._no_room(request.byte_count)
@@ -677,9 +679,8 @@ class Master:
                 volume, disk = volumes[0], self._fleet.disks[volumes[0].disk_id]
                 needle_id = self._keeper.take_needle_ids(volume, 1)
                 name = ("slot", request.upload_id, volume.volume_id, needle_id)
-                self._ledger.promise(
-                    name, volume.volume_id, needed, time.monotonic() + store.upload_expires_s + 30
-                )
+                expires_at = time.monotonic() + store.upload_expires_s + 30
+                self._ledger.promise(name, volume.volume_id, needed, expires_at, group=request.upload_id)
                 names.append(name)
                 rows.append((wanted.chunk_index, volume.volume_id, needle_id, wanted.size))
                 claims = DataClaims(
@@ -747,8 +748,7 @@ class Master:
         for needle, done in zip(request.needles, commits, strict=True):
             self._clock.observe(needle.stamp)
             if done.restamp_above is None:
-                volume = disk.volumes[needle.volume_id]
-                volume.written_since_report += needle.stored_size
+                self._fleet.wrote(disk.volumes[needle.volume_id], needle.stored_size, needle.stamp)
                 if needle.upload_id is not None:
                     self._ledger.release(("slot", needle.upload_id, needle.volume_id, needle.needle_id))
                 elif needle.lease_id is not None:
@@ -800,9 +800,8 @@ class Master:
         return Done()
 
     def _release_slots(self, upload_ids: set[int]) -> None:
-        self._ledger.release_if(
-            lambda name: isinstance(name, tuple) and name[0] == "slot" and name[1] in upload_ids
-        )
+        for upload_id in upload_ids:
+            self._ledger.release_group(upload_id)
 
     async def _delete_objects(self, peer: Peer, request: DeleteObjects) -> Deleted:
         if len(request.keys) > DELETE_MAX:

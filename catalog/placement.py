@@ -1,15 +1,23 @@
 """Placement: which volumes take the next bytes.
 
-Pure: the candidates and a random generator come in, volume ids go out; the same seed gives the same ids.
+Pure: rooms and a random generator come in, volume ids go out; the same seed gives the same ids.
 Choosing at random, weighted by room, fills disks of different sizes evenly in proportion, and keeps many
 clients that ask at the same moment from choosing the same volume, which "the emptiest" would.
+
+`Places` keeps the room of every volume in trees of sums, one for each disk and one above them, so that a
+change and a choice both cost the logarithm of the number of volumes, never their number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator
 from random import Random
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
+
+MISSES_MAX = 16  # draws of places that are too small, before those that are large enough are listed
+_NONE = -1  # the largest room where there is no place at all
+
+K = TypeVar("K")
 
 
 class Candidate(NamedTuple):
@@ -18,24 +26,249 @@ class Candidate(NamedTuple):
     room: int  # bytes that may still be promised
 
 
-def choose_volumes(
-    candidates: Sequence[Candidate], *, size: int, count: int, exclude: Collection[int] = (), random: Random
-) -> list[int]:
-    """Choose up to `count` different volumes that each have room for `size` bytes.
+class _Leaf(NamedTuple):
+    weight: int
+    largest: int
 
-    Returns:
-        Volume ids, on different disks as long as there are disks left, and only then on the same ones
-        again; fewer than `count`, down to none, when not so many have room.
+
+_EMPTY = _Leaf(0, _NONE)
+
+
+class _Tree(Generic[K]):
+    """Leaves with a weight and a largest room; the sum and the maximum of all of them are at the root."""
+
+    def __init__(self) -> None:
+        self._half = 1  # leaves; the arrays hold twice as many nodes, node 1 is the root
+        self._sums = [0, 0]
+        self._largest = [_NONE, _NONE]
+        self._slots: dict[K, int] = {}
+        self._keys: list[K | None] = [None]
+        self._free = [0]
+        self.step_count = 0  # nodes that were visited: what a test of the cost looks at
+
+    @property
+    def total(self) -> int:
+        return self._sums[1]
+
+    @property
+    def largest(self) -> int:
+        """The largest room of any leaf; -1 when there is no leaf."""
+        return self._largest[1]
+
+    def get(self, key: K) -> _Leaf:
+        slot = self._slots.get(key)
+        if slot is None:
+            return _EMPTY
+        return _Leaf(self._sums[self._half + slot], self._largest[self._half + slot])
+
+    def set(self, key: K, leaf: _Leaf) -> None:
+        slot = self._slots.get(key)
+        if leaf.largest == _NONE:
+            if slot is not None:
+                del self._slots[key]
+                self._keys[slot] = None
+                self._free.append(slot)
+                self._write(slot, _EMPTY)
+            return
+        if slot is None:
+            if not self._free:
+                self._grow()
+            slot = self._slots[key] = self._free.pop()
+            self._keys[slot] = key
+        self._write(slot, leaf)
+
+    def draw(self, random: Random) -> K:
+        """A leaf at random, in proportion to the weights; there must be one."""
+        sums, node = self._sums, 1
+        point = min(int(random.random() * sums[1]), sums[1] - 1)
+        while node < self._half:
+            self.step_count += 1
+            node *= 2
+            if point >= sums[node]:
+                point -= sums[node]
+                node += 1
+        key = self._keys[node - self._half]
+        assert key is not None, "a leaf without a key has no weight"
+        return key
+
+    def at_least(self, size: int) -> Iterator[K]:
+        """The leaves whose room is `size` or more; subtrees without one are passed over."""
+        rest = [1]
+        while rest:
+            node = rest.pop()
+            self.step_count += 1
+            if self._largest[node] < size:
+                continue
+            if node < self._half:
+                rest += (2 * node + 1, 2 * node)
+            elif (key := self._keys[node - self._half]) is not None:
+                yield key
+
+    def _write(self, slot: int, leaf: _Leaf) -> None:
+        sums, largest = self._sums, self._largest
+        node = self._half + slot
+        sums[node], largest[node] = leaf
+        while node > 1:
+            self.step_count += 1
+            node >>= 1
+            left, right = 2 * node, 2 * node + 1
+            sums[node] = sums[left] + sums[right]
+            largest[node] = largest[left] if largest[left] > largest[right] else largest[right]
+
+    def _grow(self) -> None:
+        """Twice the leaves; each one is written anew, which happens once for each doubling."""
+        leaves = [
+            _Leaf(self._sums[self._half + slot], self._largest[self._half + slot])
+            for slot in range(self._half)
+        ]
+        self._half *= 2
+        self._sums, self._largest = [0] * (2 * self._half), [_NONE] * (2 * self._half)
+        self._keys += [None] * len(leaves)
+        self._free += reversed(range(len(leaves), self._half))
+        for slot, leaf in enumerate(leaves):
+            self._write(slot, leaf)
+
+
+class Places:
+    """The volumes that take writes: how much room each has, and how much its disk takes in all."""
+
+    def __init__(self) -> None:
+        self._disks: _Tree[str] = _Tree()
+        self._volumes: dict[str, _Tree[int]] = {}
+        self._bounds: dict[str, int] = {}
+        self._disk_of: dict[int, str] = {}
+        self._told: dict[str, int] = {}  # the largest room of each disk when it was last set
+
+    @property
+    def total(self) -> int:
+        """Bytes that all volumes of these disks together take."""
+        return self._disks.total
+
+    @property
+    def largest(self) -> int:
+        """The most that fits into one volume; -1 when no volume takes writes."""
+        return self._disks.largest
+
+    @property
+    def step_count(self) -> int:
+        """Nodes of the trees that were visited so far."""
+        return self._disks.step_count + sum(tree.step_count for tree in self._volumes.values())
+
+    def set_volume(self, disk_id: str, volume_id: int, room: int | None) -> None:
+        """A volume has this room by its own size; None: it takes no writes."""
+        self._disk_of[volume_id] = disk_id
+        self._tree(disk_id).set(volume_id, _EMPTY if room is None else _Leaf(max(room, 1), max(room, 0)))
+        self._refresh(disk_id)
+
+    def set_disk(self, disk_id: str, bound: int | None) -> bool:
+        """A disk takes this much, however large its volumes are; None: it takes no writes.
+
+        Returns:
+            Whether more fits into one volume of this disk than before the latest call.
+        """
+        before = self._told.get(disk_id, _NONE)
+        self._bounds[disk_id] = _NONE if bound is None else max(bound, 0)
+        self._refresh(disk_id)
+        now = self._told[disk_id] = self._disks.get(disk_id).largest
+        return now > before
+
+    def largest_on(self, disk_id: str) -> int:
+        """The most that fits into one volume of this disk by the volume's size; -1 without a volume."""
+        return self._tree(disk_id).largest
+
+    def candidates(self) -> list[Candidate]:
+        """All volumes that take at least one byte.  It looks at every one: for tests and for people."""
+        return [
+            Candidate(volume_id, disk_id, room)
+            for volume_id, disk_id in sorted(self._disk_of.items())
+            if (room := min(self._tree(disk_id).get(volume_id).largest, self._bounds.get(disk_id, _NONE))) > 0
+        ]
+
+    def choose(self, *, size: int, count: int, exclude: Collection[int] = (), random: Random) -> list[int]:
+        """Choose up to `count` different volumes that each have room for `size` bytes.
+
+        Returns:
+            Volume ids, on different disks as long as there are disks left, and only then on the same ones
+            again; fewer than `count`, down to none, when fewer have room.
+        """
+        withdrawn: dict[int, _Leaf] = {}
+        misses: dict[str, _Leaf] = {}  # disks without a volume that is large enough
+        resting: list[str] = []  # disks that gave a volume in this round
+        chosen: list[int] = []
+        try:
+            for volume_id in exclude:
+                self._withdraw(volume_id, withdrawn)
+            while len(chosen) < count:
+                disk_id = _draw(self._disks, size, random, misses)
+                if disk_id is None:
+                    if not resting:
+                        break
+                    for rested in resting:
+                        self._refresh(rested)
+                    resting.clear()
+                    continue
+                volume_id = self._draw_on(disk_id, size, random)
+                chosen.append(volume_id)
+                self._withdraw(volume_id, withdrawn)
+                self._disks.set(disk_id, _EMPTY)
+                resting.append(disk_id)
+        finally:
+            for volume_id, leaf in withdrawn.items():
+                self._tree(self._disk_of[volume_id]).set(volume_id, leaf)
+            for disk_id in {*misses, *resting, *(self._disk_of[volume_id] for volume_id in withdrawn)}:
+                self._refresh(disk_id)
+        return chosen
+
+    def _draw_on(self, disk_id: str, size: int, random: Random) -> int:
+        tree = self._tree(disk_id)
+        misses: dict[int, _Leaf] = {}
+        try:
+            volume_id = _draw(tree, size, random, misses)
+        finally:
+            for missed, leaf in misses.items():
+                tree.set(missed, leaf)
+        assert volume_id is not None, "the tree of the disks knows the largest volume of each"
+        return volume_id
+
+    def _withdraw(self, volume_id: int, withdrawn: dict[int, _Leaf]) -> None:
+        disk_id = self._disk_of.get(volume_id)
+        if disk_id is None or volume_id in withdrawn:
+            return
+        tree = self._tree(disk_id)
+        leaf = tree.get(volume_id)
+        if leaf != _EMPTY:
+            withdrawn[volume_id] = leaf
+            tree.set(volume_id, _EMPTY)
+            self._refresh(disk_id)
+
+    def _tree(self, disk_id: str) -> _Tree[int]:
+        tree = self._volumes.get(disk_id)
+        if tree is None:
+            tree = self._volumes[disk_id] = _Tree()
+        return tree
+
+    def _refresh(self, disk_id: str) -> None:
+        """Carry what a disk's volumes and its bound say up to the tree of the disks."""
+        bound, tree = self._bounds.get(disk_id, _NONE), self._tree(disk_id)
+        if bound == _NONE or tree.largest == _NONE:
+            self._disks.set(disk_id, _EMPTY)
+        else:
+            self._disks.set(disk_id, _Leaf(max(1, min(bound, tree.total)), min(bound, tree.largest)))
+
+
+def _draw(tree: _Tree[K], size: int, random: Random, misses: dict[K, _Leaf]) -> K | None:
+    """A leaf with room for `size` bytes at random, by weight; leaves that are too small go to `misses`.
+
+    Taking a leaf away that is too small leaves the odds of all others as they were.
     """
-    rest = [found for found in candidates if found.room >= size and found.volume_id not in exclude]
-    uses = {found.disk_id: 0 for found in rest}
-    chosen: list[int] = []
-    while rest and len(chosen) < count:
-        fewest = min(uses[found.disk_id] for found in rest)
-        eligible = [found for found in rest if uses[found.disk_id] == fewest]
-        # A volume without room can be chosen too when nothing has to fit, so no weight is zero.
-        (found,) = random.choices(eligible, weights=[max(found.room, 1) for found in eligible])
-        chosen.append(found.volume_id)
-        uses[found.disk_id] += 1
-        rest.remove(found)
-    return chosen
+    for _ in range(MISSES_MAX):
+        if tree.largest < size or tree.largest == _NONE:
+            return None
+        key = tree.draw(random)
+        leaf = tree.get(key)
+        if leaf.largest >= size:
+            return key
+        misses[key] = leaf
+        tree.set(key, _EMPTY)
+    found = list(tree.at_least(size))
+    return random.choices(found, weights=[tree.get(key).weight for key in found])[0] if found else None

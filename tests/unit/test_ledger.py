@@ -40,12 +40,16 @@ def test_what_was_never_promised_can_be_used_and_released() -> None:
     assert ledger.reserved(1) == 0
 
 
-def test_release_if_takes_only_what_it_names() -> None:
+def test_a_group_is_released_as_a_whole_and_no_other_with_it() -> None:
     ledger = Ledger()
-    ledger.promise("a", 1, 10, expires_at=10)
-    ledger.promise("b", 1, 20, expires_at=10)
-    ledger.release_if(lambda name: name == "a")
-    assert ledger.reserved(1) == 20
+    ledger.promise("a", 1, 10, expires_at=10, group=7)
+    ledger.promise("b", 1, 20, expires_at=10, group=8)
+    ledger.promise("c", 2, 40, expires_at=10, group=7)
+    ledger.promise("d", 1, 80, expires_at=10)
+    ledger.release_group(7)
+    assert (ledger.reserved(1), ledger.reserved(2)) == (100, 0)
+    ledger.release_group(7)
+    assert ledger.reserved(1) == 100
 
 
 def test_what_an_owner_was_promised_ends_soon_after_it_has_left() -> None:
@@ -94,3 +98,24 @@ def test_reserved_equals_the_sum_of_what_is_left(history: list[tuple[object, ...
                 model = {name: entry for name, entry in model.items() if entry[2] > now}
         for volume in (1, 2, 3):
             assert ledger.reserved(volume) == sum(entry[1] for entry in model.values() if entry[0] == volume)
+
+
+def test_what_ended_is_not_kept_in_the_queue_of_expiries() -> None:
+    ledger = Ledger()
+    for number in range(10_000):
+        ledger.promise(number, 1, 10, expires_at=number, owner="client", group=number % 7)
+        if number >= 10:
+            ledger.release(number - 10)
+    assert len(ledger) == 10
+    assert ledger.queue_length < 200
+    ledger.expire(10_000)
+    assert (len(ledger), ledger.reserved(1)) == (0, 0)
+
+
+def test_an_owner_that_leaves_twice_ends_its_promises_at_the_earlier_time() -> None:
+    ledger = Ledger()
+    ledger.promise("a", 1, 10, expires_at=100, owner="client")
+    ledger.owner_left("client", 20)
+    ledger.owner_left("client", 50)
+    ledger.expire(20)
+    assert ledger.reserved(1) == 0

@@ -6,7 +6,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.placement import Candidate, choose_volumes
+from catalog.placement import Candidate, Places
 
 candidates = st.lists(
     st.tuples(st.integers(1, 40), st.sampled_from(["d1", "d2", "d3"]), st.integers(0, 1000)),
@@ -14,8 +14,16 @@ candidates = st.lists(
 ).map(lambda rows: [Candidate(*row) for row in rows])
 
 
+def places_of(found):
+    places = Places()
+    for candidate in found:
+        places.set_disk(candidate.disk_id, 10**9)
+        places.set_volume(candidate.disk_id, candidate.volume_id, candidate.room)
+    return places
+
+
 def choose(found, *, size=1, count=1, exclude=(), seed=1):
-    return choose_volumes(found, size=size, count=count, exclude=exclude, random=Random(seed))
+    return places_of(found).choose(size=size, count=count, exclude=exclude, random=Random(seed))
 
 
 @given(candidates, st.integers(0, 1000), st.integers(1, 10), st.sets(st.integers(1, 40)), st.integers())
@@ -44,8 +52,8 @@ def test_the_same_seed_chooses_the_same(found, count, seed):
 
 def test_choices_are_in_proportion_to_room():
     found = [Candidate(1, "d1", 300), Candidate(2, "d2", 100)]
-    random = Random(7)
-    picks = Counter(choose_volumes(found, size=1, count=1, random=random)[0] for _ in range(4000))
+    random, places = Random(7), places_of(found)
+    picks = Counter(places.choose(size=1, count=1, random=random)[0] for _ in range(4000))
     assert 2.5 < picks[1] / picks[2] < 3.5
 
 

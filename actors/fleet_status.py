@@ -1,0 +1,110 @@
+"""Fleet status: what people see of disks and volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from transport.messages import DiskStatus, Job, VolumeReport, VolumeStatus
+
+if TYPE_CHECKING:
+    from actors.fleet import DiskState, Fleet, VolumeState
+    from actors.ledger import Ledger
+
+
+def health(fleet: Fleet) -> str:
+    if fleet.writable_count() == 0:
+        return "down"
+    is_troubled = any(
+        not disk.is_online or disk.troubled_count or disk.is_in_doubt for disk in fleet.disks.values()
+    )
+    return "degraded" if is_troubled else "ok"
+
+
+def unchecked_s(fleet: Fleet, now_ms: int) -> float:
+    """Age of the oldest byte of all volumes that was not read again since it was written."""
+    oldest_ms = min((volume.checked_ms or now_ms for volume in fleet.volumes.values()), default=now_ms)
+    return max(0, now_ms - oldest_ms) / 1000
+
+
+def status(fleet: Fleet, ledger: Ledger, jobs: Mapping[int, Job], *, now_ms: int) -> list[DiskStatus]:
+    """
+    Args:
+        jobs: by volume, the job that is under way.
+    """
+    disks = sorted(fleet.disks.values(), key=lambda disk: disk.name)
+    return [_disk_status(fleet, ledger, disk, jobs, now_ms) for disk in disks]
+
+
+def _disk_status(
+    fleet: Fleet, ledger: Ledger, disk: DiskState, jobs: Mapping[int, Job], now_ms: int
+) -> DiskStatus:
+    return DiskStatus(
+        disk_id=disk.disk_id,
+        name=disk.name,
+        url=disk.url,
+        is_online=disk.is_online,
+        since_ms=disk.since_ms,
+        capacity=disk.capacity,
+        free=max(0, disk.free - disk.written),
+        is_read_only=disk.is_read_only,
+        volumes=list(_volume_statuses(fleet, ledger, disk, jobs, now_ms)),
+    )
+
+
+def _volume_statuses(
+    fleet: Fleet, ledger: Ledger, disk: DiskState, jobs: Mapping[int, Job], now_ms: int
+) -> Iterator[VolumeStatus]:
+    has_room = fleet.room_on(disk) > 0
+    for _, volume in sorted(disk.volumes.items()):
+        checked_ms = volume.checked_ms
+        reserved = ledger.reserved(volume.volume_id)
+        yield VolumeStatus(
+            report=_report(volume),
+            reserved_bytes=reserved,
+            state=_state(volume, disk, has_room=has_room and volume.file_size + reserved < volume.capacity),
+            verified_ms=volume.verified_ms,
+            # A volume whose age nobody knows has nothing in it that could be old.
+            unchecked_s=max(0, now_ms - checked_ms) / 1000 if checked_ms else 0.0,
+            job=jobs.get(volume.volume_id),
+        )
+
+
+def _report(volume: VolumeState) -> VolumeReport:
+    """The figures of this moment: the latest report, and what was committed since it was made."""
+    report = volume.report
+    if report is None:
+        return VolumeReport(
+            volume_id=volume.volume_id,
+            uuid=volume.uuid,
+            generation=0,
+            capacity=volume.capacity,
+            file_size=0,
+            live_count=0,
+            live_bytes=0,
+            dead_bytes=0,
+            needle_id_max=0,
+            stamp_max=0,
+        )
+    if not volume.written_count:
+        return report
+    return msgspec.structs.replace(
+        report,
+        file_size=report.file_size + volume.written_since_report,
+        live_count=report.live_count + volume.written_count,
+        live_bytes=report.live_bytes + volume.written_since_report,
+    )
+
+
+def _state(volume: VolumeState, disk: DiskState, *, has_room: bool) -> str:
+    if not volume.is_created:
+        return "creating"
+    if volume.report is None:
+        return "missing" if disk.is_online else "offline"
+    if volume.report.sealed_cause is not None:
+        return "sealed"
+    if not disk.is_online:
+        return "offline"
+    return "open" if has_room and not volume.is_out_of_ids else "full"
