@@ -21,7 +21,6 @@ import logging
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +33,7 @@ from actors.master import Founded, found
 from actors.process import STOP_GRACE_S, Announcer, add_common_arguments, run_actor, set_up_actor
 from auth.keys import ApiKey
 from conf.profile import Profile
+from conf.programs import module_command, module_environment
 from conf.settings import Settings
 from errors import CatalogMissing, SetupError
 
@@ -130,7 +130,11 @@ class Cluster:
 
     async def _run_once(self, child: Child) -> int:
         child.process = process = await trio.lowlevel.open_process(
-            child.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            child.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env=module_environment(),
         )
         child.started.set()
         if self._is_stopping:  # we were told to stop while it was being started: `_stop_all` has missed it
@@ -202,17 +206,17 @@ def _children(arguments: argparse.Namespace, settings: Settings, volume_count: i
         common += ["--config", str(arguments.config)]
     if arguments.log_level is not None:
         common += ["--log-level", arguments.log_level]
-    python = [sys.executable, "-m"]
     master = Child(
         "master",
-        [*python, "actors.master", "--data", str(data / "master"), "--host", host, "--port", str(base)]
+        module_command("actors.master", "--data", str(data / "master"), "--host", host)
+        + ["--port", str(base)]
         + ["--advertise", known_as]
         + ["--http-port", str(base + MASTER_HTTP_OFFSET), *common],
     )
     volumes = [
         Child(
             f"disk-{number}",
-            [*python, "actors.volume", "--disk", str(data / f"disk-{number}")]
+            module_command("actors.volume", "--disk", str(data / f"disk-{number}"))
             + ["--join", str(data / "master" / "join.toml"), "--host", host]
             + ["--port", str(base + VOLUME_OFFSET + number - 1)]
             + ["--advertise", f"http://{known_as}:{base + VOLUME_OFFSET + number - 1}", *common],
@@ -222,7 +226,7 @@ def _children(arguments: argparse.Namespace, settings: Settings, volume_count: i
     compactors = [
         Child(
             f"compactor-{number}",
-            [*python, "actors.compactor", "--disk", str(data / f"disk-{number}")]
+            module_command("actors.compactor", "--disk", str(data / f"disk-{number}"))
             + ["--join", str(data / "master" / "join.toml"), *common],
             is_needed=False,
         )
@@ -280,10 +284,6 @@ def _move_profile(path: Path, founded: Founded, endpoint: str) -> None:
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     data = settings.cluster.data
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SetupError(f"cannot make the folder {data}: {error.strerror}") from error
     host, base = settings.cluster.host, settings.cluster.port_base
     known_as = _known_as(host, arguments.advertise)
     volume_count = _volume_count(data, settings.cluster.volumes)
@@ -294,6 +294,10 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         *(base + VOLUME_OFFSET + index for index in range(volume_count)),
     ]
     _require_free_ports(host, ports)
+    try:  # after all that may be refused: a start that is refused leaves nothing behind
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"cannot make the folder {data}: {error.strerror}") from error
     endpoint = f"tcp://{known_as}:{base}"
     profile = data / "profile.toml"
 

@@ -26,6 +26,7 @@ from typing import TypedDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
 
+from conf.programs import module_command
 from storage.disk import OsDisk
 from storage.files import volume_directory
 from storage.needle import NeedleMetadata
@@ -96,15 +97,7 @@ def open_and_read(directory: Path, needle_count: int) -> Opened:
 def measure(directory: Path, needle_count: int) -> Result:
     fill_s = fill(directory, needle_count)
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "bench.index_memory",
-            "--open",
-            str(directory),
-            "--needles",
-            str(needle_count),
-        ],
+        module_command("bench.index_memory", "--open", str(directory), "--needles", str(needle_count)),
         capture_output=True,
         text=True,
         check=True,

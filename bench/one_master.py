@@ -24,6 +24,7 @@ from auth.rights import EVERYTHING
 from catalog.rebuilding import NewCatalog
 from catalog.rows import ApiKeyRow, ObjectRow
 from conf.profile import Profile
+from conf.programs import module_command
 from errors import BadRequest
 from transport.curve import CurveKeys
 from transport.links import Link
@@ -169,7 +170,7 @@ def running_master(
     Args:
         settings: variables of the environment, as docs/settings.md names them.
     """
-    command = [sys.executable, "-m", "actors.master", "--data", str(data), "--json", "--stop-with-parent"]
+    command = module_command("actors.master", "--data", str(data), "--json", "--stop-with-parent")
     command += ["--port", str(port), "--http-port", str(port + HTTP_OFFSET), "--log-level", "error"]
     process = subprocess.Popen(
         command,

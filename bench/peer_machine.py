@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.machine import peak_memory
+from conf.programs import module_command
 
 START_S = 30.0
 STOP_S = 20.0
@@ -58,7 +59,7 @@ class Environments:
         say(f"installing {' '.join(packages)} into {home}")
         shutil.rmtree(home, ignore_errors=True)
         commands: list[list[str]] = [
-            [sys.executable, "-m", "venv", str(home)],
+            module_command("venv", str(home)),
             [str(home / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", *packages],
         ]
         for command in commands:

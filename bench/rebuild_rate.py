@@ -22,6 +22,7 @@ from typing import TypedDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
 
+from conf.programs import module_command
 from storage.disk import OsDisk
 from storage.files import volume_directory
 from storage.identity import load_identity
@@ -84,7 +85,7 @@ def measure(directory: Path, object_count: int, size: int) -> Result:
     fill(directory / "disk-1", object_count, size)
     start = time.perf_counter()
     done = subprocess.Popen(
-        [sys.executable, "-m", "rescue.rebuild", "--data", str(directory), "--json"],
+        module_command("rescue.rebuild", "--data", str(directory), "--json"),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=PROJECT,

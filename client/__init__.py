@@ -15,8 +15,10 @@ The async library (`library.py`) and the command line (`cli.py`) over it.
     maintenance.py            compactions, verifications, events
     sources.py, files.py      where uploads come from, where downloads go
     tasks.py                  nurseries whose errors leave plain
+    working_folder.py         keeps `python -m client` from running a project's own modules
 """
 
+import client.working_folder  # noqa: F401  # first of all: what follows must not come from there
 from client.batch_reads import GetResult
 from client.batches import Put, PutResult
 from client.library import Bucket, Prefix, Warehouse, connect

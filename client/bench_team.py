@@ -16,7 +16,6 @@ import contextlib
 import math
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from client.bench import Plan, Step, Tick, Worker
 from client.bench_figures import Figures, shares, together
 from client.library import Warehouse, connect
 from client.tasks import background, crew
+from conf.programs import module_command, module_environment
 from errors import StoreError, from_code
 
 STOP_GRACE_S = 5.0
@@ -128,7 +128,8 @@ class _Child:
 
 async def _keep_child(hello: Hello, *, task_status: trio.TaskStatus[_Child]) -> None:
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "client.bench_team"],
+        module_command("client.bench_team"),
+        env=module_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is for the parent, which ends the others in its own order

@@ -93,7 +93,7 @@ def up(
     themselves. The first start prints the root key. It also takes `--host`, `--config FILE`, `--log-level`.
     """
     options = (("--data", data), ("--volumes", volumes), ("--port-base", port_base), ("--json", json))
-    become("actors.cluster", options, *others)
+    become("actors.cluster", options, *others, title="warehouse up")  # for who looks for it by name
 
 
 @app.command(group=STORE)

@@ -15,6 +15,7 @@ from cyclopts import App, Group, Parameter
 
 from client.library import Warehouse, connect
 from client.places import UsageError
+from conf.programs import module_command, module_environment
 
 
 def _version() -> str:
@@ -95,7 +96,9 @@ def some(words: Sequence[str], what: str) -> Sequence[str]:
     return words
 
 
-def become(module: str, options: Iterable[tuple[str, object]], *others: str) -> None:
+def become(
+    module: str, options: Iterable[tuple[str, object]], *others: str, title: str | None = None
+) -> None:
     """Run another program of ours in this process's place: signals and the exit status are its own.
 
     Args:
@@ -103,8 +106,9 @@ def become(module: str, options: Iterable[tuple[str, object]], *others: str) -> 
         options: names and values; None and False are left out, True is the name alone, a list is one name
             and value for each.
         others: words that go behind them, as they are.
+        title: what the process list shows.
     """
-    words = [sys.executable, "-m", module]
+    words = module_command(module, title=title)
     for name, value in options:
         if value is True:
             words.append(name)
@@ -113,4 +117,4 @@ def become(module: str, options: Iterable[tuple[str, object]], *others: str) -> 
                 words += [name, str(one)]
         elif value is not None and value is not False:
             words += [name, str(value)]
-    os.execv(sys.executable, [*words, *others])  # noqa: S606
+    os.execve(sys.executable, [*words, *others], module_environment())  # noqa: S606

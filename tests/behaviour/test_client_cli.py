@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import client
 from cli_kit import Run, command_of, process, runner
 from client import cli, lanes
 from client.places import UsageError
+from conf.programs import module_command
 from errors import BadRequest, BucketExists, BucketNotEmpty, NoSuchBucket, NoSuchObject, OutcomeUnknown
 from fake_store import FakeStore, fake_store
 from transport.messages import DeleteObjects, LocateObjects, Presign
@@ -554,14 +554,24 @@ async def test_an_interrupted_download_leaves_nothing(
     assert [*(tmp_path / "in").iterdir()] == []
 
 
+def executions(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    executed: list[list[str]] = []
+
+    def execute(path: str, words: list[str], environment: dict[str, str]) -> None:
+        assert environment["PYTHONSAFEPATH"] == "1"
+        executed.append(words)
+
+    monkeypatch.setattr(os, "execve", execute)
+    return executed
+
+
 async def test_up_becomes_the_cluster_with_the_same_words(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    executed: list[list[str]] = []
-    monkeypatch.setattr(os, "execv", lambda path, words: executed.append(words))
+    executed = executions(monkeypatch)
     assert cli.main(["up", "--data", "d", "--volumes", "3", "--json", "--host", "0.0.0.0"]) == 0
     assert cli.main(["up"]) == 0
-    python = [sys.executable, "-m", "actors.cluster"]
+    python = module_command("actors.cluster", title="warehouse up")
     assert executed == [
         [*python, "--data", "d", "--volumes", "3", "--json", "--host", "0.0.0.0"],
         python,
@@ -592,10 +602,9 @@ async def test_up_becomes_the_cluster_with_the_same_words(
 def test_a_rescue_becomes_another_program_with_the_same_words(
     monkeypatch: pytest.MonkeyPatch, words: list[str], becomes: list[str]
 ) -> None:
-    executed: list[list[str]] = []
-    monkeypatch.setattr(os, "execv", lambda path, words: executed.append(words))
+    executed = executions(monkeypatch)
     assert cli.main(words) == 0
-    assert executed == [[sys.executable, "-m", *becomes]]
+    assert executed == [module_command(*becomes)]
 
 
 @pytest.mark.parametrize("command", [name for name in cli.app if not name.startswith("-")])
