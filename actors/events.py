@@ -16,11 +16,13 @@ left out.
     compaction_finished      job_id, volume_id, disk, freed_bytes, pause_ms, damaged_count
     compaction_failed        job_id, volume_id, disk, code, message; a cancelled one has the code "cancelled"
     compaction_requeued      job_id, volume_id, disk, code, message
+    compaction_stalled       job_id, volume_id, disk, state, code, message
     verification_started     as compaction_started
     verification_progress    as compaction_progress
     verification_finished    job_id, volume_id, disk, damaged_count
     verification_failed      as compaction_failed
     verification_requeued    as compaction_requeued
+    verification_stalled     as compaction_stalled
     damage_found             volume_id, offset, problem, needle_id, bucket, key
     orphans_found            volume_id, count, is_kept
     uploads_expired          count

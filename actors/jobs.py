@@ -11,6 +11,11 @@ time).
 
 One job runs on a disk at a time: two would take turns in moving the same disk's head.  What an operator
 asked for goes first, then compactions before verifications, then the order in which they were wanted.
+
+That is one order, `JobState.rank`, and everything follows it: which job starts next, and whether a job that
+runs makes room for one that waits.  So a job that yielded never starts before the one it yielded to.  And a
+job that others went ahead of PASSED_OVER_MAX times is due: it goes before all that are not, and yields to
+nothing.  So every job gets its turn, whatever else is asked for.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from actors.policy import CANCELLED, FAILED, IN_VAIN, NO_ROOM, Bar
 from errors import NoRoomToCompact, NoSuchJob, StoreError
 from transport.messages import Job, NeedleDamage
 
@@ -29,9 +35,13 @@ OVER = frozenset({"done", "failed", "cancelled"})
 ENDED_MAX = 200  # jobs remembered after their end
 ATTEMPTS_MAX = 5  # of a job that fails, not counting those that a restart of an actor interrupted
 RETRY_S_MAX = 30.0
-CRAMPED_S = 30.0  # shorter after a compaction that lacked room, when there is enough now
-BARRED_S = 600.0  # the policy leaves a volume alone for this long after a job that failed or was cancelled
+TURN, PAUSED = "turn", "paused"  # what a job may wait for, beside what has an error's code
+
+PASSED_OVER_MAX = 4  # times that later jobs go ahead of one that could run
+STALLED_S = 300.0  # without progress for this long, an unfinished job is told of
 SPEED_WINDOW_S = 5.0
+
+_STAGES = {"queued": 0, "copying": 1, "verifying": 1, "switching": 2}
 
 
 @dataclass
@@ -59,6 +69,10 @@ class JobState:
     attempt_count: int = 0  # that failed for a cause of their own
     interruption_count: int = 0  # attempts that ended because an actor went away
     not_before: float = 0.0
+    passed_over_count: int = 0  # how often a later job went ahead, or interrupted this one
+    is_forced: bool = True  # False: a compaction that would give next to nothing back is not worth doing
+    wait_since_ms: int = 0  # since when it waits for what its message says; 0: it does not
+    is_stalled: bool = False
     # A switch was ordered from this generation, of this many bytes; its answer may have been lost.
     switched_from: int = 0
     size_before: int = 0
@@ -67,6 +81,10 @@ class JobState:
     is_found_whole: bool = False  # `found` holds all of it, from the start of the volume on
     saved_at: float = 0.0
     _measured: tuple[float, int] | None = field(default=None, repr=False)
+    _reason: str = field(default="", repr=False)
+    # The furthest that any attempt came, and when it did: trying again is no progress.
+    _furthest: tuple[int, int] = field(default=(0, 0), repr=False)
+    _moved_at: float | None = field(default=None, repr=False)
 
     @property
     def noun(self) -> str:
@@ -81,15 +99,22 @@ class JobState:
         return self.state != "queued" and not self.is_over
 
     @property
-    def rank(self) -> tuple[bool, bool, int]:
+    def is_due(self) -> bool:
+        return self.passed_over_count >= PASSED_OVER_MAX
+
+    @property
+    def rank(self) -> tuple[bool, bool, bool, int]:
         """Of two jobs, the one with the lesser rank goes first."""
-        return (self.origin != OPERATOR, self.work != COMPACT, self.job_id)
+        if self.is_due:
+            return (False, False, False, self.job_id)
+        return (True, self.origin != OPERATOR, self.work != COMPACT, self.job_id)
 
     def yields_to(self, other: JobState) -> bool:
-        """May `other` interrupt this one?  A verification goes on later from where it was."""
-        return self.work == VERIFY and (
-            other.work == COMPACT or (self.origin != OPERATOR and other.origin == OPERATOR)
-        )
+        """May `other` interrupt this one?  A verification goes on later from where it was.
+
+        Only for a job of a better class: among equals the one that runs ends first.
+        """
+        return self.work == VERIFY and not self.is_due and other.rank[:3] < self.rank[:3]
 
     def seen(self) -> Job:
         return Job(
@@ -110,12 +135,27 @@ class JobState:
             damaged_count=self.damaged_count,
             code=self.code,
             message=self.message,
+            wait_since_ms=self.wait_since_ms,
+            is_stalled=self.is_stalled,
         )
 
-    def wait_because(self, error: StoreError | None, message: str = "") -> None:
-        """Say why this queued job does not run yet."""
+    def wait_because(
+        self, error: StoreError | None, message: str = "", *, reason: str = "", now_ms: int = 0
+    ) -> None:
+        """Say why this queued job does not run yet.
+
+        Args:
+            reason: a word for it, where no error has a code.
+            now_ms: it waits from now on, unless it did for the same reason before.
+        """
         self.code = error.code if error is not None else None
         self.message = error.message if error is not None else message
+        reason = self.code or reason
+        if not (reason and now_ms):
+            self.wait_since_ms = 0
+        elif reason != self._reason or not self.wait_since_ms:
+            self.wait_since_ms = now_ms
+        self._reason = reason
 
     def begin(self, state: str, *, now_ms: int) -> None:
         self.state = state
@@ -123,6 +163,21 @@ class JobState:
         self.done_bytes = self.total_bytes = 0
         self.bytes_per_s, self._measured = 0.0, None
         self.wait_because(None)
+
+    def look_for_progress(self, *, now: float, is_excused: bool) -> bool:
+        """Note whether this job came further; returns whether it is found stalled just now.
+
+        Args:
+            is_excused: it need not progress: everything is paused, or other jobs have their turn.
+        """
+        place = (_STAGES.get(self.state, 0), self.done_bytes)
+        if self._moved_at is None or is_excused or place > self._furthest:
+            self._furthest, self._moved_at = max(place, self._furthest), now
+            self.is_stalled = False
+        elif now - self._moved_at >= STALLED_S and not self.is_stalled:
+            self.is_stalled = True
+            return True
+        return False
 
     def progress(self, done_bytes: int, total_bytes: int, *, now: float) -> None:
         self.total_bytes = total_bytes
@@ -143,10 +198,9 @@ class JobBook:
 
     def __init__(self, *, retry_s: float = 1.0) -> None:
         self._retry_s = retry_s
-        self._cramped: set[int] = set()  # volumes whose last compaction lacked room
         self._unfinished: dict[int, JobState] = {}
         self._ended: deque[JobState] = deque(maxlen=ENDED_MAX)
-        self._failures: dict[tuple[str, int], float] = {}  # (work, volume) -> when
+        self._bars: dict[tuple[str, int], Bar] = {}  # (work, volume) -> why the policy leaves it alone
         self.done_counts = {COMPACT: 0, VERIFY: 0}
         self.failed_counts = {COMPACT: 0, VERIFY: 0}
         self.freed_bytes = 0
@@ -210,58 +264,73 @@ class JobBook:
 
     # --- how a job goes on ------------------------------------------------------------------------
 
-    def interrupted(self, job: JobState, error: StoreError, *, now: float) -> None:
+    def interrupted(self, job: JobState, error: StoreError, *, now: float, now_ms: int = 0) -> None:
         """An actor went away: the job starts again when it is back, however often that happens."""
         job.interruption_count += 1
-        self._requeue(job, error, now=now, tries=job.interruption_count)
+        self._requeue(job, error, now=now, now_ms=now_ms, tries=job.interruption_count)
 
-    def attempt_failed(self, job: JobState, error: StoreError, *, now: float) -> bool:
+    def attempt_failed(self, job: JobState, error: StoreError, *, now: float, now_ms: int = 0) -> bool:
         """An attempt failed; return whether there will be another one, the job being queued again."""
         job.attempt_count += 1
         if job.attempt_count >= ATTEMPTS_MAX:
             return False
-        self._requeue(job, error, now=now, tries=job.attempt_count)
+        self._requeue(job, error, now=now, now_ms=now_ms, tries=job.attempt_count)
         return True
 
-    def yielded(self, job: JobState) -> None:
+    def yielded(self, job: JobState, *, now_ms: int) -> None:
         job.state = "queued"
-        job.wait_because(None, "something more urgent is done first")
+        job.passed_over_count += 1
+        job.wait_because(None, "something more urgent is done first", reason=TURN, now_ms=now_ms)
 
-    def _requeue(self, job: JobState, error: StoreError, *, now: float, tries: int) -> None:
+    def start(self, job: JobState) -> None:
+        """It is this job's turn; those that could run and were wanted earlier remember it."""
+        job.state = "copying" if job.work == COMPACT else "verifying"
+
+    def pass_over(self, job: JobState, started: JobState) -> None:
+        """`started` has the turn that `job` could have had."""
+        if job.job_id < started.job_id:
+            job.passed_over_count += 1
+
+    def _requeue(self, job: JobState, error: StoreError, *, now: float, now_ms: int, tries: int) -> None:
         job.state = "queued"
         job.bytes_per_s = 0.0
         job.not_before = now + min(RETRY_S_MAX, self._retry_s * 2 ** (min(tries, 10) - 1))
-        job.wait_because(error)
+        job.wait_because(error, now_ms=now_ms)
 
-    def finish(self, job: JobState, *, now: float) -> None:
+    def finish(self, job: JobState, *, now: float, dead_bytes: int = 0) -> None:
+        """
+        Args:
+            dead_bytes: of its volume, now.
+        """
         job.state = "done"
         job.done_bytes = job.total_bytes
         self.done_counts[job.work] += 1
         if job.work == COMPACT:
-            self._cramped.discard(job.volume_id)
             self.freed_bytes += job.freed_bytes
             self.pause_ms = job.pause_ms or self.pause_ms  # nothing was switched where nothing was wasted
         if job.work == COMPACT and job.freed_bytes == 0:
-            self._failures[job.work, job.volume_id] = now  # again at once would be in vain again
+            self._bar(job, IN_VAIN, now=now, dead_bytes=dead_bytes)
         else:
-            self._failures.pop((job.work, job.volume_id), None)
+            # A compaction has read and checked all that it kept, as a verification does.
+            for work in {job.work, VERIFY}:
+                self._bars.pop((work, job.volume_id), None)
 
-    def fail(self, job: JobState, error: StoreError, *, now: float) -> None:
+    def fail(self, job: JobState, error: StoreError, *, now: float, dead_bytes: int = 0) -> None:
         job.state = "failed"
         self.failed_counts[job.work] += 1
         job.wait_because(error)
-        self._failures[job.work, job.volume_id] = now
-        if isinstance(error, NoRoomToCompact):
-            self._cramped.add(job.volume_id)
-        elif job.work == COMPACT:
-            self._cramped.discard(job.volume_id)
+        cause = NO_ROOM if isinstance(error, NoRoomToCompact) else FAILED
+        self._bar(job, cause, now=now, dead_bytes=dead_bytes)
 
-    def cancel(self, job: JobState, *, now: float) -> None:
+    def cancel(self, job: JobState, *, now: float, dead_bytes: int = 0) -> None:
         job.state = "cancelled"
         job.wait_because(None, "cancelled by an operator")
-        self._failures[job.work, job.volume_id] = now
-        if job.work == COMPACT:
-            self._cramped.discard(job.volume_id)
+        self._bar(job, CANCELLED, now=now, dead_bytes=dead_bytes)
+
+    def _bar(self, job: JobState, cause: str, *, now: float, dead_bytes: int) -> None:
+        self._bars[job.work, job.volume_id] = Bar(
+            cause, now, dead_bytes, job_id=job.job_id, code=job.code or "", message=job.message
+        )
 
     def close(self, job: JobState) -> None:
         """The job is over and nothing durable remembers it any more."""
@@ -270,18 +339,11 @@ class JobBook:
         if self._unfinished.pop(job.job_id, None) is not None:
             self._ended.append(job)
 
-    def barred(self, work: str, *, now: float) -> frozenset[int]:
-        """Volumes that the policy leaves alone for now."""
-        return frozenset(
-            volume_id
-            for (of_work, volume_id), at in self._failures.items()
-            if of_work == work and now - at < BARRED_S
-        )
+    @property
+    def has_failed_verification(self) -> bool:
+        """Did the last verification of some volume fail, whoever asked for it?"""
+        return any(work == VERIFY and bar.cause == FAILED for (work, _), bar in self._bars.items())
 
-    def cramped(self, *, now: float) -> frozenset[int]:
-        """Volumes whose compaction lacked room, and that are worth another look when there is enough."""
-        return frozenset(
-            volume_id
-            for volume_id in self._cramped
-            if now - self._failures.get((COMPACT, volume_id), now) >= CRAMPED_S
-        )
+    def bars(self, work: str) -> dict[int, Bar]:
+        """By volume, why the policy may leave it alone; `policy` says whether it does."""
+        return {volume_id: bar for (of_work, volume_id), bar in self._bars.items() if of_work == work}

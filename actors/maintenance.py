@@ -19,11 +19,19 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from actors.cross_check import CrossCheck
 from actors.damages import Damages
 from actors.fleet import DiskState, VolumeState
-from actors.jobs import COMPACT, OPERATOR, POLICY, VERIFY, JobBook, JobState
+from actors.jobs import COMPACT, OPERATOR, PAUSED, POLICY, TURN, VERIFY, JobBook, JobState
 from actors.keeper import Keeper
 from actors.pace import Pace, full_rate, spread_rate
 from actors.parts import Parts, now_ms
-from actors.policy import DiskFacts, VolumeFacts, volume_to_compact, volume_to_verify
+from actors.policy import (
+    BARRED_S,
+    DiskFacts,
+    VolumeFacts,
+    barred_until,
+    is_wasteful,
+    volume_to_compact,
+    volume_to_verify,
+)
 from actors.runs import Crew, Runs
 from catalog.rows import JobRow
 from errors import (
@@ -39,11 +47,12 @@ from errors import (
     VolumeOffline,
     VolumeSealed,
 )
-from transport.messages import DiskReport, Job, Jobs
+from transport.messages import DiskReport, Job, Jobs, LeftAlone
 
 log = logging.getLogger(__name__)
 
 IS_PAUSED = "is_paused"  # fact
+LEFT_ALONE_MAX = 1000  # told of in one answer
 NAMED_MAX = 10_000  # volumes or jobs in one request
 CANCEL_WAIT_S = 15.0  # for the files of a cancelled copy to be gone
 PRESSED_RESERVES = 2  # room is short when less than this many reserves of the disk are free
@@ -128,8 +137,12 @@ class Maintenance:
 
     # --- what operators ask for -------------------------------------------------------------------
 
-    async def start_jobs(self, work: str, volume_ids: Iterable[int], *, is_all: bool) -> Jobs:
+    async def start_jobs(
+        self, work: str, volume_ids: Iterable[int], *, is_all: bool, is_forced: bool = False
+    ) -> Jobs:
         """
+        Args:
+            is_forced: compact also those of all volumes that would give next to nothing back.
         Raises:
             BadRequest: no such work, no volumes, or too many.
             NoSuchVolume: one of them is not known; nothing was started.
@@ -138,13 +151,17 @@ class Maintenance:
             raise BadRequest(f"a job is to {COMPACT!r} or to {VERIFY!r}, not to {work!r}")
         known = self._parts.fleet.volumes
         wanted = [volume.volume_id for volume in known.values() if volume.is_created] if is_all else []
-        wanted = sorted({*wanted, *volume_ids})
+        named = {*volume_ids}
+        wanted = sorted({*wanted, *named})
         if not is_all and not 1 <= len(wanted) <= NAMED_MAX:
             raise BadRequest(f"name 1 to {NAMED_MAX} volumes, or ask for all")
         for volume_id in wanted:
             if volume_id not in known or not known[volume_id].is_created:
                 raise NoSuchVolume(f"there is no volume {volume_id}")
         jobs = await self._add(work, [known[volume_id] for volume_id in wanted], OPERATOR)
+        for job in jobs:
+            if not is_forced and job.volume_id not in named and not job.is_running:
+                job.is_forced = False
         return self._answer([job.seen() for job in jobs])
 
     async def _add(self, work: str, volumes: list[VolumeState], origin: str) -> list[JobState]:
@@ -227,6 +244,7 @@ class Maintenance:
             except StoreError as error:
                 log.warning("no job added", extra={"cause": error.message})
             self._start_what_can()
+            self._look_for_stalls()
             with trio.move_on_after(self._parts.times.schedule):
                 await self._wanted.wait()
 
@@ -244,15 +262,13 @@ class Maintenance:
             facts = self._facts(disk)
             if COMPACT not in works:
                 wanted = volume_to_compact(
-                    facts,
-                    self._parts.settings.compaction,
-                    barred=self._book.barred(COMPACT, now=now),
-                    cramped=self._book.cramped(now=now),
+                    facts, self._parts.settings.compaction, bars=self._book.bars(COMPACT), now=now
                 )
                 if wanted is not None:
                     await self._add(COMPACT, [disk.volumes[wanted]], POLICY)
             if VERIFY not in works:
-                barred = self._book.barred(VERIFY, now=now)
+                bars = self._book.bars(VERIFY).items()
+                barred = {volume_id for volume_id, bar in bars if now < bar.at + BARRED_S}
                 wanted = volume_to_verify(
                     facts, self._parts.settings.verification, now_ms=now_ms(), barred=barred
                 )
@@ -274,32 +290,61 @@ class Maintenance:
                     kept_bytes=volume.report.kept_bytes,
                     is_sealed=volume.report.sealed_cause is not None,
                     checked_ms=volume.checked_ms,
+                    live_count=volume.report.live_count,
+                    dead_count=volume.report.dead_count,
+                    needle_id_max=volume.report.needle_id_max,
                 )
                 for volume in disk.volumes.values()
                 if volume.report is not None
             ],
         )
 
-    def _start_what_can(self) -> None:
+    def _look_for_stalls(self) -> None:
+        """Tell of jobs that do not progress, each once until it does."""
         now = time.monotonic()
+        for job in self._book.unfinished:
+            waits_its_turn = not job.is_running and self._obstacle(job) is None and job.not_before <= now
+            if job.look_for_progress(now=now, is_excused=self.is_paused or waits_its_turn):
+                self._tell(job, "stalled", state=job.state, code=job.code, message=job.message)
+                log.error(
+                    f"{job.noun} does not progress",
+                    extra={"job_id": job.job_id, "volume_id": job.volume_id, "cause": job.message},
+                )
+
+    @property
+    def stalled_count(self) -> int:
+        return sum(job.is_stalled for job in self._book.unfinished)
+
+    def _start_what_can(self) -> None:
         for disk in self._parts.fleet.disks.values():
-            running = self._book.running_on(disk.disk_id)
-            for job in self._book.waiting_on(disk.disk_id):
-                if job.job_id in self._scopes:
-                    continue  # its last attempt is still being cleaned up
-                if (obstacle := self._obstacle(job)) is not None:
-                    job.wait_because(obstacle)
-                elif self.is_paused:
-                    job.wait_because(None, "jobs are paused")
-                elif job.not_before > now:
-                    pass  # it says already what went wrong
-                elif running is not None:
-                    job.wait_because(None, f"job {running.job_id} is running on this disk")
-                    if running.yields_to(job) and running.job_id in self._scopes:
-                        self._scopes[running.job_id].cancel()
-                else:
-                    running = job
-                    self._start(job)
+            self._start_on(disk, now=time.monotonic(), wall_ms=now_ms())
+
+    def _start_on(self, disk: DiskState, *, now: float, wall_ms: int) -> None:
+        """Say what each queued job of a disk waits for; start the first that can run, if none does.
+
+        What runs and what waits is judged by one order, so a job that yields is not started again before
+        the one it yielded to.
+        """
+        running, has_started = self._book.running_on(disk.disk_id), False
+        for job in self._book.waiting_on(disk.disk_id):
+            if job.job_id in self._scopes:
+                continue  # its last attempt is still being cleaned up
+            if (obstacle := self._obstacle(job)) is not None:
+                job.wait_because(obstacle, now_ms=wall_ms)
+            elif self.is_paused:
+                job.wait_because(None, "jobs are paused", reason=PAUSED, now_ms=wall_ms)
+            elif job.not_before > now:
+                pass  # it says already what went wrong
+            elif running is None:
+                running, has_started = job, True
+                self._start(job)
+            else:
+                reason = f"job {running.job_id} is running on this disk"
+                job.wait_because(None, reason, reason=TURN, now_ms=wall_ms)
+                if has_started:
+                    self._book.pass_over(job, running)
+                if running.yields_to(job) and running.job_id in self._scopes:
+                    self._scopes[running.job_id].cancel()
 
     def _obstacle(self, job: JobState) -> StoreError | None:
         """What has to change before this job can run."""
@@ -337,7 +382,7 @@ class Maintenance:
 
     def _start(self, job: JobState) -> None:
         assert self._nursery is not None
-        job.state = "copying" if job.work == COMPACT else "verifying"
+        self._book.start(job)
         scope = self._scopes[job.job_id] = trio.CancelScope()
         self._nursery.start_soon(self._run, job, scope)
 
@@ -362,7 +407,7 @@ class Maintenance:
             elif job.job_id in self._cancelled:
                 await self._end_cancelled(job)
             elif error is None:
-                self._book.yielded(job)
+                self._book.yielded(job, now_ms=now_ms())
             else:
                 await self._failed(job, error)
         finally:
@@ -370,7 +415,7 @@ class Maintenance:
             self._look()
 
     async def _finished(self, job: JobState) -> None:
-        self._book.finish(job, now=time.monotonic())
+        self._book.finish(job, now=time.monotonic(), dead_bytes=self._dead_bytes(job))
         if job.work == COMPACT:
             figures = {"freed_bytes": job.freed_bytes, "pause_ms": round(job.pause_ms, 3)}
             self._tell(job, "finished", **figures, damaged_count=job.damaged_count)
@@ -386,9 +431,11 @@ class Maintenance:
     async def _failed(self, job: JobState, error: StoreError) -> None:
         now = time.monotonic()
         if isinstance(error, INTERRUPTIONS):
-            self._book.interrupted(job, error, now=now)
-        elif isinstance(error, HOPELESS) or not self._book.attempt_failed(job, error, now=now):
-            self._book.fail(job, error, now=now)
+            self._book.interrupted(job, error, now=now, now_ms=now_ms())
+        elif isinstance(error, HOPELESS) or not self._book.attempt_failed(
+            job, error, now=now, now_ms=now_ms()
+        ):
+            self._book.fail(job, error, now=now, dead_bytes=self._dead_bytes(job))
             self._tell(job, "failed", code=error.code, message=error.message)
             await self._close(job)
             log.error(f"{job.noun} failed", extra={"volume_id": job.volume_id, "cause": error.message})
@@ -396,10 +443,14 @@ class Maintenance:
         self._tell(job, "requeued", code=error.code, message=error.message)
         log.warning(f"{job.noun} queued again", extra={"volume_id": job.volume_id, "cause": error.message})
 
+    def _dead_bytes(self, job: JobState) -> int:
+        report = self._parts.fleet.volumes[job.volume_id].report
+        return report.dead_bytes if report is not None else 0
+
     async def _end_cancelled(self, job: JobState) -> None:
         if job.is_over:
             return
-        self._book.cancel(job, now=time.monotonic())
+        self._book.cancel(job, now=time.monotonic(), dead_bytes=self._dead_bytes(job))
         self._tell(job, "failed", code="cancelled", message=job.message)
         await self._close(job)
 
@@ -432,6 +483,37 @@ class Maintenance:
         """By volume, its job that runs or waits."""
         return self._book.under_way()
 
+    def left_alone(self) -> list[LeftAlone]:
+        """Wasteful volumes that the policy does not compact for now."""
+        bars = self._book.bars(COMPACT)
+        if not bars:
+            return []
+        settings, now, wall_ms = self._parts.settings.compaction, time.monotonic(), now_ms()
+        found = []
+        for disk in self._parts.fleet.disks.values():
+            if bars.keys().isdisjoint(disk.volumes):
+                continue
+            facts = self._facts(disk)
+            for volume in facts.volumes:
+                bar = bars.get(volume.volume_id)
+                until = barred_until(volume, facts, settings, bar, now=now)
+                if bar is None or until is None or not is_wasteful(volume, facts, settings):
+                    continue
+                found.append(
+                    LeftAlone(
+                        volume_id=volume.volume_id,
+                        until_ms=wall_ms + int(1000 * (until - now)),
+                        code=bar.cause,
+                        message=f"job {bar.job_id}: {bar.message}" if bar.message else f"job {bar.job_id}",
+                    )
+                )
+        return found[:LEFT_ALONE_MAX]
+
+    @property
+    def is_troubled(self) -> bool:
+        """Is there something here that an operator should look at?"""
+        return self.stalled_count > 0 or self._book.has_failed_verification
+
     @property
     def orphan_count(self) -> int:
         return self._cross_check.orphan_count
@@ -454,6 +536,7 @@ class Maintenance:
                 self._parts.fleet.unchecked_s(now_ms()),
             ),
             ("orphans", "Needles that nothing names, being looked into or kept", self.orphan_count),
+            ("jobs_stalled", "Jobs that have not come any further for minutes", self.stalled_count),
             ("jobs_paused", "Whether compaction and verification are paused", int(self.is_paused)),
             ("switch_pause_seconds", "How long the latest switch kept writes waiting", book.pause_ms / 1000),
         )

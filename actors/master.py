@@ -1011,7 +1011,9 @@ class Master:
 
     async def _start_jobs(self, peer: Peer, request: StartJobs) -> Jobs:
         self._require(peer, Permission.MANAGE_CLUSTER)
-        return await self._maintenance.start_jobs(request.work, request.volume_ids, is_all=request.is_all)
+        return await self._maintenance.start_jobs(
+            request.work, request.volume_ids, is_all=request.is_all, is_forced=request.is_forced
+        )
 
     def _list_jobs(self, peer: Peer, request: ListJobs) -> Jobs:
         self._require(peer, Permission.SEE_CLUSTER)
@@ -1094,6 +1096,8 @@ class Master:
             unchecked_s=self._fleet.unchecked_s(now_ms),
             orphan_count=self._maintenance.orphan_count,
             is_paused=self._maintenance.is_paused,
+            left_alone=self._maintenance.left_alone(),
+            stalled_job_count=self._maintenance.stalled_count,
             compactors=sorted(disk.name for disk in self._fleet.disks.values() if disk.compactor is not None),
         )
 
@@ -1101,7 +1105,8 @@ class Master:
         if self._catalog.failure is not None:
             return "down"
         health = self._fleet.health()
-        return "degraded" if health == "ok" and damage_count else health
+        is_troubled = damage_count or self._maintenance.is_troubled
+        return "degraded" if health == "ok" and is_troubled else health
 
     def metrics(self) -> list[Metric]:
         bucket_count, object_count, byte_count = self._catalog.totals()

@@ -6,10 +6,11 @@ decided elsewhere (`jobs`, `pace`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from conf.settings import Compaction, Verification
+from storage.room import copy_size
 
 MIB = 1024 * 1024
 
@@ -17,8 +18,23 @@ MIB = 1024 * 1024
 PRESSED_PERCENT = 5
 PRESSED_MIN = 4 * MIB
 
-COPY_MARGIN = 16 * MIB  # what a copy may take beyond what it holds: index, superblock, preallocation
-COPY_MARGIN_PERCENT = 1
+BARRED_S = 600.0  # how long a job that came to nothing keeps the policy from trying again
+CRAMPED_S = 30.0  # the same where it lacked room and has it now, or where room is short
+IN_VAIN, FAILED, CANCELLED, NO_ROOM = "in_vain", "failed", "cancelled", "no_room"
+
+LEFT_ALONE_PERCENT = 1  # of a file: less waste is not worth a compaction that is asked for all volumes
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The last job of a volume came to nothing: why, and what the volume was like then."""
+
+    cause: str
+    at: float  # monotonic seconds
+    dead_bytes: int = 0
+    job_id: int = 0
+    code: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,9 @@ class VolumeFacts:
     kept_bytes: int
     is_sealed: bool
     checked_ms: int  # when the last complete verification began, or the volume was created
+    live_count: int = 0
+    dead_count: int = 0
+    needle_id_max: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,51 +60,79 @@ class DiskFacts:
     volumes: Sequence[VolumeFacts]
 
 
-def copy_size(live_bytes: int, kept_bytes: int) -> int:
-    """Bytes that must be free for the copy that a compaction makes."""
-    size = live_bytes + kept_bytes
-    return size + size * COPY_MARGIN_PERCENT // 100 + COPY_MARGIN
-
-
 def volume_to_compact(
-    disk: DiskFacts,
-    settings: Compaction,
-    *,
-    barred: Collection[int] = frozenset(),
-    cramped: Collection[int] = frozenset(),
+    disk: DiskFacts, settings: Compaction, *, bars: Mapping[int, Bar] | None = None, now: float = 0.0
 ) -> int | None:
     """The most wasteful volume that is worth a compaction; one whose copy fits before one whose does not.
 
     Args:
-        barred: volumes that were tried in vain a moment ago.
-        cramped: those of them that lacked room only, so they are tried as soon as their copy fits: whoever
-            deletes on a full disk does not want to wait.
+        bars: by volume, that its last compaction came to nothing.
     """
     if settings.automatic == "off":
         return None
+    bars = bars or {}
     worth_it = [
         volume
         for volume in disk.volumes
         if not volume.is_sealed
-        and (volume.volume_id not in barred or (volume.volume_id in cramped and _fits(volume, disk)))
-        and _is_wasteful(volume, settings, is_pressed=disk.is_pressed)
+        and is_wasteful(volume, disk, settings)
+        and barred_until(volume, disk, settings, bars.get(volume.volume_id), now=now) is None
     ]
     # Where no copy fits, the attempt fails with the numbers that an operator needs to see.
     best = max(worth_it, key=lambda volume: (_fits(volume, disk), volume.dead_bytes), default=None)
     return None if best is None else best.volume_id
 
 
-def _is_wasteful(volume: VolumeFacts, settings: Compaction, *, is_pressed: bool) -> bool:
-    def wastes(percent: int, least: int) -> bool:
-        return volume.dead_bytes >= max(1, least) and 100 * volume.dead_bytes >= percent * volume.file_size
+def barred_until(
+    volume: VolumeFacts, disk: DiskFacts, settings: Compaction, bar: Bar | None, *, now: float
+) -> float | None:
+    """Until when a compaction of this volume is not worth trying again, if nothing changes; None: it is.
 
-    return wastes(settings.wasted_percent, settings.wasted_min) or (
-        is_pressed and wastes(PRESSED_PERCENT, PRESSED_MIN)
+    A bar holds only as long as the volume is what it was: new waste lifts it, and so does a lack of room.
+    """
+    if bar is None or now >= bar.at + BARRED_S:
+        return None
+    if bar.cause == IN_VAIN:
+        return bar.at + BARRED_S if volume.dead_bytes == bar.dead_bytes else None
+    if bar.cause == NO_ROOM:
+        # Whoever deletes on a full disk does not want to wait.
+        if not _fits(volume, disk):
+            return bar.at + BARRED_S
+        return bar.at + CRAMPED_S if now < bar.at + CRAMPED_S else None
+    if disk.is_pressed:
+        return bar.at + CRAMPED_S if now < bar.at + CRAMPED_S else None
+    grown = volume.dead_bytes - bar.dead_bytes
+    if _wastes(grown, volume.file_size, settings.wasted_percent, settings.wasted_min):
+        return None
+    return bar.at + BARRED_S
+
+
+def gives_next_to_nothing(file_size: int, dead_bytes: int) -> bool:
+    """Would a compaction give back so little that one for all volumes leaves this volume alone?"""
+    return 100 * dead_bytes < LEFT_ALONE_PERCENT * file_size
+
+
+def is_wasteful(volume: VolumeFacts, disk: DiskFacts, settings: Compaction) -> bool:
+    """Is it worth a compaction that nobody asks for?"""
+    dead_bytes, file_size = volume.dead_bytes, volume.file_size
+    return _wastes(dead_bytes, file_size, settings.wasted_percent, settings.wasted_min) or (
+        disk.is_pressed and _wastes(dead_bytes, file_size, PRESSED_PERCENT, PRESSED_MIN)
     )
 
 
+def _wastes(dead_bytes: int, file_size: int, percent: int, least: int) -> bool:
+    return dead_bytes >= max(1, least) and 100 * dead_bytes >= percent * file_size
+
+
 def _fits(volume: VolumeFacts, disk: DiskFacts) -> bool:
-    return copy_size(volume.live_bytes, volume.kept_bytes) <= disk.free
+    needed = copy_size(
+        live_bytes=volume.live_bytes,
+        kept_bytes=volume.kept_bytes,
+        live_count=volume.live_count,
+        dead_count=volume.dead_count,
+        needle_id_max=volume.needle_id_max,
+    )
+    return needed <= disk.free
 
 
 def volume_to_verify(

@@ -33,7 +33,7 @@ from actors.jobs import COMPACT, OPERATOR, JobState
 from actors.keeper import Keeper
 from actors.orders import order
 from actors.parts import Parts, now_ms
-from actors.policy import copy_size
+from actors.policy import gives_next_to_nothing
 from conf.words import format_size
 from errors import (
     CompactorOffline,
@@ -44,6 +44,7 @@ from errors import (
     VolumeOffline,
     from_code,
 )
+from storage.room import copy_size
 from transport.links import Peer
 from transport.messages import (
     BeginCompaction,
@@ -156,6 +157,12 @@ class Runs:
         if volume.report.dead_bytes == 0:
             job.message = "there is nothing to give back"
             return
+        if not job.is_forced and gives_next_to_nothing(volume.report.file_size, volume.report.dead_bytes):
+            job.message = (
+                f"left alone: it would give back {format_size(volume.report.dead_bytes)} of"
+                f" {format_size(volume.report.file_size)}; name the volume, or use --force"
+            )
+            return
         is_switching = False
         task_id = next(self._task_ids)
         try:
@@ -167,7 +174,10 @@ class Runs:
         except BaseException:
             await self._clean_up(volume, crew, None if is_switching else task_id)
             raise
-        job.freed_bytes = max(0, job.size_before - switched.report.file_size)
+        freed_bytes = switched.freed_bytes
+        if freed_bytes is None:  # an actor that does not tell: less what came meanwhile
+            freed_bytes = job.size_before - switched.report.file_size
+        job.freed_bytes = max(0, freed_bytes)
         job.pause_ms = switched.pause_ms
         await self._note_compacted(job, volume, state)
 
@@ -181,7 +191,14 @@ class Runs:
         begin = BeginCompaction(incarnation=incarnation, volume_id=volume_id)
         begun = await order(crew.actor, begin, CompactionBegun)
         self._parts.fleet.take_report(volume, begun.report)
-        needed = copy_size(begun.report.live_bytes, begun.report.kept_bytes)
+        report = begun.report
+        needed = copy_size(
+            live_bytes=report.live_bytes,
+            kept_bytes=report.kept_bytes,
+            live_count=report.live_count,
+            dead_count=report.dead_count,
+            needle_id_max=report.needle_id_max,
+        )
         if needed > begun.disk_free:
             raise NoRoomToCompact(
                 f"the copy of volume {volume_id} needs {format_size(needed)}, disk {crew.disk.name} has"

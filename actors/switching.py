@@ -33,6 +33,7 @@ class Progress(NamedTuple):
     is_done: bool
     remaining_bytes: int
     pause_ms: float
+    freed_bytes: int | None = None
 
 
 class Switching:
@@ -43,6 +44,7 @@ class Switching:
         self._successors: dict[int, Successor] = {}
         self._locks: dict[int, trio.Lock] = {}
         self._pauses_ms: dict[int, float] = {}  # of the last switch of each volume
+        self._freed_bytes: dict[int, int] = {}  # the same
 
     @property
     def pauses_ms(self) -> dict[int, float]:
@@ -58,13 +60,17 @@ class Switching:
         volume = line.volume
         async with self._lock(volume.volume_id):
             if volume.generation == generation:  # the answer was lost on its way
-                return Progress(True, 0, self._pauses_ms.get(volume.volume_id, 0.0))
+                return self._done(volume.volume_id)
             try:
                 return await self._switch(line, generation, upto)
             except StoreError as error:
                 log.error("switch given up", extra={"volume_id": volume.volume_id, "cause": error.message})
                 await self._drop(line)
                 raise
+
+    def _done(self, volume_id: int) -> Progress:
+        pause_ms = self._pauses_ms.get(volume_id, 0.0)
+        return Progress(True, 0, pause_ms, self._freed_bytes.get(volume_id))
 
     async def drop(self, line: CommitLine) -> None:
         """Give a switch up, and remove what does not count."""
@@ -114,6 +120,7 @@ class Switching:
         pause_ms = (time.perf_counter() - started) * 1000
         del self._successors[volume.volume_id]
         self._pauses_ms[volume.volume_id] = pause_ms
+        self._freed_bytes[volume.volume_id] = successor.freed_bytes
         log.info(
             "volume compacted",
             extra={
@@ -122,4 +129,4 @@ class Switching:
                 "pause_ms": round(pause_ms, 1),
             },
         )
-        return Progress(True, 0, pause_ms)
+        return self._done(volume.volume_id)

@@ -285,6 +285,7 @@ class VolumeActor:
                     remaining_bytes=done.remaining_bytes,
                     pause_ms=done.pause_ms,
                     report=self._report(line),
+                    freed_bytes=done.freed_bytes,
                 )
             case DropGeneration():
                 await self._switching.drop(line)

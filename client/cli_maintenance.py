@@ -41,6 +41,9 @@ async def compact(
     every: Everything = False,
     no_wait: NoWait = False,
     cancel: Cancel = False,
+    force: Annotated[
+        bool, Parameter(help="With --all: also the volumes that would give next to nothing back.")
+    ] = False,
     pause: Annotated[bool, Parameter(help="Hold all compaction and verification where it is.")] = False,
     resume: Annotated[bool, Parameter(help="Let it go on.")] = False,
     common: Common = NOTHING_SPECIAL,
@@ -54,7 +57,8 @@ async def compact(
         warehouse compact --cancel --all
 
     The store does this by itself when enough is wasted; this does it now. Reads and writes go on meanwhile;
-    the writes of a volume pause for a moment at the end. Ctrl-C leaves it running.
+    the writes of a volume pause for a moment at the end. Ctrl-C leaves it running. Of all volumes, one that
+    would give less than a hundredth of its size back is left alone; name it, or give --force.
 
     Parameters
     ----------
@@ -63,6 +67,8 @@ async def compact(
     """
     if cancel + pause + resume > 1:
         raise UsageError("give one of --cancel, --pause and --resume")
+    if force and not (every and not cancel):
+        raise UsageError("--force is for --all: a volume that is named is compacted in any case")
     if pause or resume:
         if volumes or every:
             raise UsageError("--pause and --resume are for the whole store: name no volumes")
@@ -73,7 +79,7 @@ async def compact(
         if cancel:
             return await _cancel("compact", wanted, warehouse, common.json)
         report = JobReport("compact", is_json=common.json)
-        jobs = await _run(await warehouse.compact(wanted), report, no_wait, warehouse)
+        jobs = await _run(await warehouse.compact(wanted, force=force), report, no_wait, warehouse)
         report.sum_up(jobs)
     return 1 if any(job.state in ("failed", "cancelled") for job in jobs) else 0
 

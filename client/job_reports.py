@@ -24,6 +24,7 @@ from client.display import (
     format_share,
     format_size,
     format_span,
+    format_time,
     printable,
 )
 from client.reports import failure_line, plain, say, say_json
@@ -228,8 +229,16 @@ def progress_line(job: Job, is_paused: bool) -> str:
         if not is_paused and (left_s := time_left_s(job)) is not None and job.state != "switching":
             parts += [f"{format_size(int(job.bytes_per_s))}/s", f"{format_span(left_s)} left"]
     if job.message and not is_paused:
-        parts.append(printable(job.message))
+        parts.append(_waiting_for(job))
+    if job.is_stalled:
+        parts.append("no progress for minutes")
     return ", ".join(parts)
+
+
+def _waiting_for(job: Job) -> str:
+    """What a job waits for, and since when."""
+    message = printable(job.message)
+    return f"{message} (since {format_time(job.wait_since_ms)})" if job.wait_since_ms else message
 
 
 def unfinished_line(jobs: Sequence[Job]) -> str:
@@ -317,8 +326,10 @@ def jobs_table(jobs: Iterable[Job], is_paused: bool, *, indent: str = "", is_nar
 def _amounts(job: Job, is_paused: bool, is_narrow: bool) -> str:
     if job.state == "done" and not job.message:
         return _damage(job.damaged_count) if job.work == "verify" else f"{format_size(job.freed_bytes)} freed"
-    if not job.total_bytes or job.is_over:
+    if job.is_over:
         return printable(job.message)
+    if not job.total_bytes or job.state == "queued":
+        return _waiting_for(job)
     done = "" if is_narrow else f"{format_size(job.done_bytes)} "  # the percentage says it, too
     parts = [f"{done}of {format_size(job.total_bytes)}"]
     if not is_paused and job.state != "switching" and (left_s := time_left_s(job)) is not None:

@@ -47,13 +47,15 @@ class Maintenance:
         """What the cluster says of itself: disks, volumes, room, counts, jobs, damage."""
         return await self._control.ask(ClusterStatus(), Status)
 
-    async def compact(self, volume_ids: Iterable[int] | None = None) -> list[Job]:
+    async def compact(self, volume_ids: Iterable[int] | None = None, *, force: bool = False) -> list[Job]:
         """Have volumes rewritten without their dead needles, so that the disk gets the room back.
 
         Reads, puts and deletes go on meanwhile; the writes of a volume pause for the short switch at its end.
 
         Args:
             volume_ids: None: all volumes.
+            force: of all volumes, compact also those that would give less than a hundredth of their size
+                back.  Without it the jobs of those end at once, and say so in their `message`.
         Returns:
             A job for each volume, at its beginning; see `wait_jobs`.  A volume whose compaction is under way
             already keeps that job, so asking twice is harmless.
@@ -61,7 +63,7 @@ class Maintenance:
             NoSuchVolume: one of them does not exist; nothing was started.
             PermissionDenied.
         """
-        return await self._start("compact", volume_ids)
+        return await self._start("compact", volume_ids, force=force)
 
     async def verify(self, volume_ids: Iterable[int] | None = None) -> list[Job]:
         """Have every needle of volumes read from the disk and checked, now; otherwise as `compact`.
@@ -70,11 +72,11 @@ class Maintenance:
         """
         return await self._start("verify", volume_ids)
 
-    async def _start(self, work: str, volume_ids: Iterable[int] | None) -> list[Job]:
+    async def _start(self, work: str, volume_ids: Iterable[int] | None, *, force: bool = False) -> list[Job]:
         wanted = None if volume_ids is None else [*volume_ids]
         if wanted == []:
             return []
-        request = StartJobs(work=work, volume_ids=wanted or [], is_all=wanted is None)
+        request = StartJobs(work=work, volume_ids=wanted or [], is_all=wanted is None, is_forced=force)
         return (await self._control.ask(request, Jobs)).jobs
 
     async def jobs(self, job_ids: Iterable[int] = ()) -> list[Job]:

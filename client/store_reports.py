@@ -23,7 +23,7 @@ from client.display import (
 )
 from client.job_reports import WIDE, jobs_table
 from client.reports import plain, result_console, say_json
-from transport.messages import DiskStatus, Event, NeedleDamage, Status, VolumeReport, VolumeStatus
+from transport.messages import DiskStatus, Event, LeftAlone, NeedleDamage, Status, VolumeReport, VolumeStatus
 
 BAR_WIDTH = 16
 SMALL_BAR_WIDTH = 5
@@ -32,7 +32,7 @@ DAMAGES_SHOWN = 5
 _FIGURES = ("needles", "live", "dead", "wasted", "damaged")
 _VOLUME_COLUMNS = ("volume", "disk", "gen", "state", "filled", *_FIGURES, "verified")
 _HEALTH_STYLES = {"ok": "green", "degraded": "yellow", "down": "bold red"}
-_ALARMING = ("damage", "failed", "sealed", "unreadable")  # parts of the names of events
+_ALARMING = ("damage", "failed", "sealed", "unreadable", "stalled")  # parts of the names of events
 _NOTABLE = ("offline", "unreachable", "missed", "restarted", "requeued", "paused")
 
 
@@ -78,6 +78,9 @@ def _print_upkeep(console: Console, status: Status) -> None:
             f"{format_count(status.orphan_count, 'needle')} that no object names: puts under way, "
             "or remains of a crash or a restore"
         )
+    if status.stalled_job_count:
+        line = f"{format_count(status.stalled_job_count, 'job')} without progress for minutes, see below"
+        console.print(Text(line, "bold red"))
     if status.is_paused:
         line = "compaction and verification are paused; warehouse compact --resume lets them go on"
         console.print(Text(line, "yellow"))
@@ -192,8 +195,11 @@ def print_volumes(status: Status, *, is_json: bool, now_s: float) -> None:
     """
     if is_json:
         damaged_counts = _damaged_counts(status)
+        left_alone = {one.volume_id: one for one in status.left_alone}
         for volume, disk in _volumes_of(status.disks):
-            say_json(**volume_fields(volume, disk, damaged_counts[volume.report.volume_id]))
+            volume_id = volume.report.volume_id
+            fields = volume_fields(volume, disk, damaged_counts[volume_id])
+            say_json(**fields, left_alone=plain(left_alone.get(volume_id)))
         return
     console = result_console()
     volumes = [volume for volume, _ in _volumes_of(status.disks)]
@@ -208,9 +214,24 @@ def print_volumes(status: Status, *, is_json: bool, now_s: float) -> None:
     if any(volume.job is not None for volume in volumes):
         console.print()
         _print_jobs(console, volumes, status.is_paused)
+    for one in status.left_alone:
+        console.print(Text(_left_alone_line(one), "yellow"), soft_wrap=True)
     if status.damage_count:
         console.print()
         print_damages(console, status.damages, status.damage_count)
+
+
+def _left_alone_line(left_alone: LeftAlone) -> str:
+    """Why a volume that is wasteful enough is not compacted for now."""
+    cause = {
+        "in_vain": "its last compaction gave nothing back",
+        "no_room": "there was no room for a copy",
+        "cancelled": "its last compaction was cancelled",
+    }.get(left_alone.code, "its last compaction failed")
+    return (
+        f"volume {left_alone.volume_id} is not compacted automatically until"
+        f" {format_time(left_alone.until_ms)}: {cause} ({printable(left_alone.message)})"
+    )
 
 
 def volume_fields(volume: VolumeStatus, disk: DiskStatus, damaged_count: int) -> dict[str, Any]:

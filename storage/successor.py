@@ -69,6 +69,7 @@ class Successor:
         self._source = volume.begin_succession(self)
         self._position = upto
         self._twins: list[_Twin] = []
+        self.freed_bytes = 0  # how much shorter the data file became with the switch
         entries = self._source.entries
         self._carrier = Carrier(
             self._source.data,
@@ -130,6 +131,7 @@ class Successor:
                 )
                 self._next.make_durable()
                 self._compare()
+                self.freed_bytes = volume.figures().file_size - self._next.figures().file_size
                 problem = self._publish()
                 for twin in self._twins:
                     twin.extent.move(twin.copy)

@@ -531,6 +531,7 @@ class GenerationSwitched(Message, frozen=True, tag="generation_switched"):
     report: VolumeReport
     remaining_bytes: int = 0  # still to be replayed, when it is not done
     pause_ms: float = 0.0  # for how long writes of this volume had to wait
+    freed_bytes: int | None = None  # how much shorter the file became; None: not known (any more)
 
 
 class DropGeneration(Message, frozen=True, tag="drop_generation"):
@@ -633,6 +634,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     damaged_count: int = 0
     code: str | None = None  # why it failed, or is waiting
     message: str = ""
+    wait_since_ms: int = 0  # since when it waits for what `code` and `message` say; 0: it does not wait
+    is_stalled: bool = False  # it has not come any further for minutes
 
     @property
     def is_over(self) -> bool:
@@ -648,6 +651,7 @@ class StartJobs(Message, frozen=True, tag="start_jobs"):
     work: str  # "compact", "verify"
     volume_ids: list[int] = []
     is_all: bool = False
+    is_forced: bool = False  # False: of all volumes, one that would give next to nothing back is left alone
 
 
 class ListJobs(Message, frozen=True, tag="list_jobs"):
@@ -722,6 +726,15 @@ class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
     volumes: list[VolumeStatus]
 
 
+class LeftAlone(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume that is wasteful enough, and is not compacted for now: why not."""
+
+    volume_id: int
+    until_ms: int  # wall time
+    code: str  # "in_vain", "failed", "cancelled", "no_room": how its last compaction ended
+    message: str = ""
+
+
 class Status(Message, frozen=True, tag="status"):
     version: str
     incarnation: int
@@ -740,6 +753,8 @@ class Status(Message, frozen=True, tag="status"):
     orphan_count: int = 0  # needles without a row that are being looked into, or kept aside after a restore
     is_paused: bool = False  # compaction and verification
     compactors: list[str] = []  # names of the disks whose compactor is connected
+    left_alone: list[LeftAlone] = []  # wasteful volumes that the policy does not compact for now
+    stalled_job_count: int = 0  # jobs that have not come any further for minutes
 
 
 ClientRequest = (

@@ -129,3 +129,18 @@ async def test_an_upload_that_ends_during_a_switch_does_not_keep_the_other_reque
             longest = max(longest, trio.current_time() - before)
     assert longest < 0.3
     assert (site.volume.generation, site.volume.figures().in_flight_bytes) == (2, 0)
+
+
+async def test_what_writers_add_meanwhile_is_not_taken_off_what_a_switch_gives_back(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.volume.append(3, NeedleMetadata("b", 1, "key", 0), bytes(100_000), stamp=4)
+    site.volume.delete(3, stamp=5)
+    upto = site.copy()
+    before = site.volume.figures().file_size
+    site.volume.append(4, NeedleMetadata("b", 1, "key", 0), bytes(300_000), stamp=6)
+    done = await site.switching.switch(site.line, generation=2, upto=upto)
+    assert site.volume.figures().file_size > before
+    assert done.freed_bytes is not None
+    assert 100_000 < done.freed_bytes < 101_000
+    again = await site.switching.switch(site.line, generation=2, upto=upto)
+    assert again.freed_bytes == done.freed_bytes, "asked again, it says the same"

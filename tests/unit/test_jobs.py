@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from actors.jobs import ATTEMPTS_MAX, BARRED_S, CRAMPED_S, ENDED_MAX, JobBook, JobState
+from actors.jobs import ATTEMPTS_MAX, ENDED_MAX, PASSED_OVER_MAX, PAUSED, STALLED_S, JobBook, JobState
 from errors import LinkDown, NoRoomToCompact, NoSuchJob, ReadFailed
 
 MIB = 1024 * 1024
@@ -30,14 +32,29 @@ def test_operators_go_before_the_policy_and_compactions_before_verifications() -
     assert [one.job_id for one in book.waiting_on("d")] == [4, 5, 3, 2, 1]
 
 
-def test_a_verification_yields_and_a_compaction_does_not() -> None:
+def test_a_verification_yields_to_what_goes_first_and_to_nothing_else() -> None:
     slow, verify = job(1, "verify", origin="policy"), job(2, "verify")
     compact, automatic = job(3), job(4, origin="policy")
     assert slow.yields_to(verify)
     assert slow.yields_to(automatic)
-    assert verify.yields_to(automatic)
+    assert verify.yields_to(compact)
+    assert not verify.yields_to(automatic), "what an operator asked for would start again at once"
     assert not verify.yields_to(slow)
+    assert not verify.yields_to(job(5, "verify"))
     assert not automatic.yields_to(compact)
+
+
+WORKS, ORIGINS = st.sampled_from(["compact", "verify"]), st.sampled_from(["operator", "policy"])
+
+
+@given(st.lists(st.tuples(WORKS, ORIGINS, st.integers(0, 2 * PASSED_OVER_MAX)), min_size=2, max_size=2))
+def test_no_job_yields_to_one_that_would_start_after_it(kinds: list[tuple[str, str, int]]) -> None:
+    one, other = (job(number, work, origin=origin) for number, (work, origin, _) in enumerate(kinds, 1))
+    one.passed_over_count, other.passed_over_count = kinds[0][2], kinds[1][2]
+    for running, waiting in ((one, other), (other, one)):
+        if running.yields_to(waiting):
+            assert waiting.rank < running.rank
+            assert not waiting.yields_to(running)
 
 
 def test_interruptions_are_not_counted_and_failures_are() -> None:
@@ -63,32 +80,66 @@ def test_each_attempt_waits_longer_than_the_one_before() -> None:
     assert waits == [1.0, 2.0, 4.0, 8.0]
 
 
-def test_the_policy_leaves_alone_what_failed_was_cancelled_or_gave_nothing_back() -> None:
-    failed, cancelled, vain, useful = job(1), job(2), job(3), job(4)
+def test_the_policy_is_told_what_failed_was_cancelled_or_gave_nothing_back() -> None:
+    failed, cancelled, vain, useful, cramped = job(1), job(2), job(3), job(4), job(5)
     useful.freed_bytes = MIB
-    book = book_of(failed, cancelled, vain, useful)
-    book.fail(failed, ReadFailed("no"), now=0.0)
+    book = book_of(failed, cancelled, vain, useful, cramped)
+    book.fail(failed, ReadFailed("no"), now=0.0, dead_bytes=7)
+    book.fail(cramped, NoRoomToCompact("full"), now=0.0)
     book.cancel(cancelled, now=0.0)
-    book.finish(vain, now=0.0)
+    book.finish(vain, now=1.0)
     book.finish(useful, now=0.0)
-    assert book.barred("compact", now=BARRED_S - 1) == {1, 2, 3}
-    assert book.barred("verify", now=0.0) == frozenset()
-    assert book.barred("compact", now=BARRED_S) == frozenset()
+    bars = book.bars("compact")
+    assert {volume_id: bar.cause for volume_id, bar in bars.items()} == {
+        1: "failed",
+        2: "cancelled",
+        3: "in_vain",
+        5: "no_room",
+    }
+    assert (bars[1].at, bars[1].dead_bytes, bars[1].code, bars[3].at) == (0.0, 7, "read_failed", 1.0)
+    assert book.bars("verify") == {}
+    again = job(6, volume_id=1)
+    again.freed_bytes = MIB
+    book.add(again)
+    book.finish(again, now=2.0)
+    assert 1 not in book.bars("compact")
 
 
-def test_a_lack_of_room_bars_a_volume_for_less_long_than_anything_else() -> None:
-    book = JobBook()
-    for volume_id, error in ((1, NoRoomToCompact("full")), (2, ReadFailed("broken"))):
-        failed = job(volume_id, volume_id=volume_id)
-        book.add(failed)
-        book.fail(failed, error, now=0.0)
-    assert book.cramped(now=CRAMPED_S - 1) == frozenset()
-    assert book.cramped(now=CRAMPED_S) == {1}
-    assert book.barred("compact", now=CRAMPED_S) == {1, 2}
-    done = job(3, volume_id=1)
-    book.add(done)
-    book.finish(done, now=CRAMPED_S)
-    assert book.cramped(now=3 * CRAMPED_S) == frozenset()
+def test_a_verification_that_failed_is_trouble_until_the_volume_is_read_again() -> None:
+    failed, done = job(1, "verify", volume_id=7), job(2, "verify", volume_id=7)
+    book = book_of(failed, done)
+    book.fail(failed, ReadFailed("no"), now=0.0)
+    assert book.has_failed_verification
+    book.finish(done, now=1.0)
+    assert not book.has_failed_verification
+
+
+def test_a_job_says_since_when_it_waits_for_the_same() -> None:
+    one = job(1)
+    one.wait_because(LinkDown("gone"), now_ms=5)
+    one.wait_because(LinkDown("gone, and came back, and is gone"), now_ms=9)
+    assert (one.wait_since_ms, one.code) == (5, "link_down")
+    one.wait_because(None, "jobs are paused", reason=PAUSED, now_ms=11)
+    assert one.wait_since_ms == 11
+    one.begin("copying", now_ms=12)
+    assert one.seen().wait_since_ms == 0
+
+
+def test_a_job_that_comes_no_further_is_stalled_and_one_that_only_waits_its_turn_is_not() -> None:
+    one = job(1)
+    assert not one.look_for_progress(now=0.0, is_excused=False)
+    one.begin("copying", now_ms=1)
+    one.progress(10, 100, now=1.0)
+    assert not one.look_for_progress(now=STALLED_S, is_excused=False), "it has come further"
+    one.begin("copying", now_ms=2)  # from the start, as often as it likes: no further than before
+    assert not one.look_for_progress(now=2 * STALLED_S - 1, is_excused=False)
+    assert one.look_for_progress(now=2 * STALLED_S, is_excused=False)
+    assert one.seen().is_stalled
+    assert not one.look_for_progress(now=3 * STALLED_S, is_excused=False), "it was told once"
+    one.progress(11, 100, now=1.0)
+    assert not one.look_for_progress(now=3 * STALLED_S, is_excused=False)
+    assert not one.is_stalled
+    assert not one.look_for_progress(now=9 * STALLED_S, is_excused=True)
 
 
 def test_what_is_over_is_remembered_for_a_while() -> None:

@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
-from actors.policy import DiskFacts, VolumeFacts, copy_size, volume_to_compact, volume_to_verify
+from actors.policy import (
+    BARRED_S,
+    CRAMPED_S,
+    Bar,
+    DiskFacts,
+    VolumeFacts,
+    volume_to_compact,
+    volume_to_verify,
+)
 from conf.settings import Compaction, Verification
+from storage.room import copy_size
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -53,12 +62,41 @@ COMPACT_CASES = [
 ]
 
 
-def test_what_lacked_room_is_tried_again_as_soon_as_its_copy_fits() -> None:
-    full = disk(volume(1, 4 * GIB, size=9 * GIB), free=2 * GIB)
-    emptied = disk(volume(1, 8 * GIB, size=9 * GIB), free=2 * GIB)
-    assert volume_to_compact(full, Compaction(), barred={1}, cramped={1}) is None
-    assert volume_to_compact(emptied, Compaction(), barred={1}, cramped={1}) == 1
-    assert volume_to_compact(emptied, Compaction(), barred={1}) is None, "it failed for another reason"
+DELETED = disk(volume(1, 1 * GIB))  # every byte of it is dead
+NO_ROOM_YET = disk(volume(1, 4 * GIB, size=9 * GIB), free=2 * GIB)
+EMPTIED = disk(volume(1, 8 * GIB, size=9 * GIB), free=2 * GIB)
+BAR_CASES = [
+    ("in vain, and nothing changed", DELETED, Bar("in_vain", 0.0, 1 * GIB), BARRED_S - 1, None),
+    ("in vain, and more died", DELETED, Bar("in_vain", 0.0, 0), 0.0, 1),
+    ("in vain, long ago", DELETED, Bar("in_vain", 0.0, 1 * GIB), BARRED_S, 1),
+    ("failed", DELETED, Bar("failed", 0.0, 1 * GIB - 1), BARRED_S - 1, None),
+    ("failed, and as much again died", DELETED, Bar("failed", 0.0, GIB // 2), 0.0, 1),
+    ("cancelled", DELETED, Bar("cancelled", 0.0, 1 * GIB - 1), BARRED_S - 1, None),
+    (
+        "cancelled, but room is short",
+        disk(volume(1, 1 * GIB), is_pressed=True),
+        Bar("cancelled", 0.0, 1 * GIB),
+        CRAMPED_S,
+        1,
+    ),
+    (
+        "failed a moment ago, and room is short",
+        disk(volume(1, 1 * GIB), is_pressed=True),
+        Bar("failed", 0.0, 1 * GIB),
+        CRAMPED_S - 1,
+        None,
+    ),
+    ("no room, and none came", NO_ROOM_YET, Bar("no_room", 0.0), BARRED_S - 1, None),
+    ("no room, and there is enough now", EMPTIED, Bar("no_room", 0.0), CRAMPED_S, 1),
+    ("no room a moment ago", EMPTIED, Bar("no_room", 0.0), CRAMPED_S - 1, None),
+]
+
+
+@pytest.mark.parametrize(("name", "facts", "bar", "now", "wanted"), BAR_CASES, ids=[c[0] for c in BAR_CASES])
+def test_a_volume_is_left_alone_only_while_it_is_what_it_was(
+    name: str, facts: DiskFacts, bar: Bar, now: float, wanted: int | None
+) -> None:
+    assert volume_to_compact(facts, Compaction(), bars={1: bar}, now=now) == wanted
 
 
 @pytest.mark.parametrize(("name", "facts", "wanted"), COMPACT_CASES, ids=[case[0] for case in COMPACT_CASES])
@@ -69,8 +107,9 @@ def test_what_is_compacted_next(name: str, facts: DiskFacts, wanted: int | None)
 def test_nothing_is_compacted_when_it_is_off_or_was_tried_in_vain() -> None:
     facts = disk(volume(1, 900 * MIB), volume(2, 400 * MIB))
     assert volume_to_compact(facts, Compaction(automatic="off")) is None
-    assert volume_to_compact(facts, Compaction(), barred={1}) == 2
-    assert volume_to_compact(facts, Compaction(), barred={1, 2}) is None
+    failed = {1: Bar("failed", 0.0, 900 * MIB), 2: Bar("failed", 0.0, 400 * MIB)}
+    assert volume_to_compact(facts, Compaction(), bars={1: failed[1]}) == 2
+    assert volume_to_compact(facts, Compaction(), bars=failed) is None
 
 
 def test_a_volume_without_garbage_is_never_wasteful_whatever_the_settings() -> None:
@@ -101,6 +140,19 @@ def test_nothing_is_verified_when_it_is_off_or_was_tried_in_vain() -> None:
     assert volume_to_verify(facts, Verification(), now_ms=NOW_MS, barred={1}) is None
 
 
-def test_a_copy_needs_what_it_holds_and_a_margin() -> None:
-    assert copy_size(100 * MIB, 0) == 101 * MIB + 16 * MIB
-    assert copy_size(60 * MIB, 40 * MIB) == copy_size(100 * MIB, 0)
+def test_a_copy_needs_what_it_holds_and_a_small_margin() -> None:
+    assert 101 * MIB < copy_size(live_bytes=100 * MIB, kept_bytes=0) < 102 * MIB
+    assert copy_size(live_bytes=60 * MIB, kept_bytes=40 * MIB) == copy_size(
+        live_bytes=100 * MIB, kept_bytes=0
+    )
+
+
+def test_the_copy_of_an_empty_volume_needs_next_to_nothing_whatever_was_in_it() -> None:
+    assert copy_size(live_bytes=0, kept_bytes=0, dead_count=10_000_000, needle_id_max=2**32 - 1) < MIB // 8
+
+
+def test_live_needles_far_apart_take_a_page_of_the_index_each() -> None:
+    apart = copy_size(live_bytes=0, kept_bytes=0, live_count=1000, needle_id_max=2**31)
+    assert 4096 * 1000 < apart < 5000 * 1000
+    dense = copy_size(live_bytes=0, kept_bytes=0, live_count=1_000_000, needle_id_max=1_000_000)
+    assert 16_000_000 < dense < 17_000_000

@@ -1,0 +1,32 @@
+"""Room: how many bytes the files of a volume's next generation take.
+
+Pure arithmetic, in one place: the master refuses a compaction that does not fit before anything is written,
+and the compactor looks again while it writes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from storage.index import ENTRIES_OFFSET, ENTRY_SIZE, PAGE_SIZE
+from storage.superblock import SUPERBLOCK_SIZE
+
+SPARE: Final = 64 * 1024  # names, block maps, and the ends of files that fill no block
+SPARE_PERCENT: Final = 1  # padding and block maps grow with the file
+VOID_RANGE_SIZE: Final = 8
+FILES_SIZE: Final = SUPERBLOCK_SIZE + ENTRIES_OFFSET
+
+
+def copy_size(
+    *, live_bytes: int, kept_bytes: int, live_count: int = 0, dead_count: int = 0, needle_id_max: int = 0
+) -> int:
+    """Bytes that must be free for the copy that a compaction makes.
+
+    Args:
+        needle_id_max: the index has an entry a live needle, and takes whole pages of the disk for them.
+        dead_count: each dead id may become a range of its own in the record of void ids.
+    """
+    index = min(PAGE_SIZE * live_count, ENTRY_SIZE * (max(needle_id_max, live_count) + 1))
+    voids = VOID_RANGE_SIZE * min(dead_count, live_count + 1)
+    size = live_bytes + kept_bytes + index + voids
+    return size + size * SPARE_PERCENT // 100 + FILES_SIZE + SPARE
