@@ -44,6 +44,7 @@ from conf.join import Join
 from conf.settings import Settings
 from errors import BadRequest, NoSuchVolume, RequestRefused, SetupError, StaleIncarnation, StoreError
 from storage.disk import OsDisk
+from storage.files import volume_directory, volume_ids
 from storage.identity import load_identity
 from storage.needle import BucketRecord
 from storage.stamp import StampClock
@@ -185,24 +186,24 @@ class VolumeActor:
                 await self._pool.aclose()
 
     def _open_volumes(self) -> None:
-        if not self._disk.exists("volumes"):
-            return
-        for name in sorted(self._disk.list("volumes")):
-            if not name.isdigit():
-                continue
+        try:
+            found = volume_ids(self._disk)
+        except OSError as error:
+            raise SetupError(f"cannot use the disk {self._disk_name}: {error}") from error
+        for volume_id in found:
             try:
-                volume = Volume.open(self._disk, f"volumes/{name}", read_only=self._is_read_only)
+                volume = Volume.open(self._disk, volume_directory(volume_id), read_only=self._is_read_only)
             except NoSuchVolume as error:
                 log.warning(
-                    "unfinished volume left alone", extra={"volume_id": int(name), "cause": error.message}
+                    "unfinished volume left alone", extra={"volume_id": volume_id, "cause": error.message}
                 )
                 continue  # its creation was interrupted: the master orders it again
             except StoreError as error:
                 # One damaged volume must not keep the others from being read.
-                self._broken[int(name)] = error.message
-                log.error("volume not opened", extra={"volume_id": int(name), "cause": error.message})
+                self._broken[volume_id] = error.message
+                log.error("volume not opened", extra={"volume_id": volume_id, "cause": error.message})
                 continue
-            self._broken.pop(int(name), None)
+            self._broken.pop(volume_id, None)
             self._adopt(volume)
             recovery = volume.recovery
             if recovery.rebuilt_because or recovery.cut_bytes or recovery.torn or recovery.repairs:

@@ -3,7 +3,8 @@
 No trio, no sockets: blocking calls, files reached through `disk.Disk` alone.  From the bottom up:
 
     stamp       the order of versions
-    disk        the door to the file system        identity    whose directory it is, and its lock
+    beneath     files below a folder, and no link  identity    whose directory it is, and its lock
+    disk        the door to the file system
     needle      one record, to the byte            superblock  what a volume is; manifest
     index       where needles are, on file         entries     the same, with what is not durable yet
     scan        all records, in whatever state     recovery    torn, or damaged?

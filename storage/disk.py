@@ -9,8 +9,9 @@ simulated disk of the tests keeps the same contract and may forget, at any momen
 - After a failed `fdatasync` nothing is known about the bytes it should have covered, and a second call
   that succeeds proves nothing (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020).
 
-All calls block, and raise `OSError` as the system gave it; the caller knows what it was doing and names
-the failure.  Paths are relative to the disk's root, with "/" between their parts.
+All calls block, and raise `OSError` as the system gave it, or `NotPlain` where a link, a pipe or the like
+stands in the place of a file; the caller knows what it was doing and names the failure.  Paths are relative
+to the disk's root, with "/" between their parts.
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from storage.beneath import Folder
+
 if sys.platform == "darwin":
     import fcntl
 
 Buffer = bytes | bytearray | memoryview
+
+FILE_MODE = 0o640  # of what is made here
 
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux alone has it; elsewhere reads just read
 
@@ -227,7 +232,7 @@ class OsFile:
 
 
 class OsDisk:
-    """The files under one directory of the operating system."""
+    """The files under one directory of the operating system, opened as `storage/beneath.py` says."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -236,32 +241,41 @@ class OsDisk:
         return f"OsDisk({str(self.root)!r})"
 
     def open(self, path: str, *, create: bool = False, read_only: bool = False) -> OsFile:
-        flags = os.O_RDONLY if read_only else os.O_RDWR
-        if create:
-            flags |= os.O_CREAT | os.O_TRUNC
-        return OsFile(os.open(self.root / path, flags, 0o640), path)
+        with Folder(self.root) as root:
+            if create:
+                return OsFile(root.make(path, FILE_MODE), path)
+            return OsFile(root.open(path, is_written=not read_only), path)
 
     def exists(self, path: str) -> bool:
-        return (self.root / path).exists()
+        try:
+            with Folder(self.root) as root:
+                return root.stat(path) is not None
+        except (FileNotFoundError, NotADirectoryError):  # there is no disk
+            return False
 
     def list(self, path: str) -> list[str]:
-        return sorted(os.listdir(self.root / path))
+        with Folder(self.root) as root, root.listed(path) as folder:
+            return sorted(os.listdir(folder))
 
     def make_directory(self, path: str) -> None:
-        (self.root / path).mkdir(mode=0o750, parents=True, exist_ok=True)
+        with Folder(self.root) as root:
+            root.make_folder(path)
 
     def replace(self, source: str, target: str) -> None:
-        os.replace(self.root / source, self.root / target)
+        with (
+            Folder(self.root) as root,
+            root.parent(source) as (source_folder, source_name),
+            root.parent(target) as (target_folder, target_name),
+        ):
+            os.replace(source_name, target_name, src_dir_fd=source_folder, dst_dir_fd=target_folder)
 
     def sync_directory(self, path: str) -> None:
-        fd = os.open(self.root / path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        with Folder(self.root) as root, root.listed(path) as folder:
+            os.fsync(folder)
 
     def remove(self, path: str) -> None:
-        os.unlink(self.root / path)
+        with Folder(self.root) as root, root.parent(path) as (folder, name):
+            os.unlink(name, dir_fd=folder)
 
     def free_bytes(self) -> int:
         figures = os.statvfs(self.root)

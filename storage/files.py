@@ -11,6 +11,7 @@ import logging
 import re
 
 from errors import BadRequest, ManifestCorrupt, NoSuchVolume, SuperblockCorrupt
+from storage.beneath import NotPlain
 from storage.disk import Disk, read_file, read_fully, stage_file, write_all, write_file
 from storage.index import IndexHeader, Tally, encode_slot, entry_offset
 from storage.superblock import (
@@ -26,6 +27,7 @@ from storage.superblock import (
 log = logging.getLogger(__name__)
 
 VOLUMES_DIRECTORY = "volumes"
+_VOLUME_NAME = re.compile(r"[1-9][0-9]{0,9}")  # as `volume_directory` writes it: no other name of a number
 _DATA_NAME = re.compile(r"g(\d{1,10})\.vol")
 _GENERATION_NAME = re.compile(r"g(\d{1,10})\.(?:vol|idx)")
 
@@ -38,7 +40,7 @@ def volume_ids(disk: Disk) -> list[int]:
     """The volumes on a disk, those of interrupted creations included (`NoSuchVolume` when opened)."""
     if not disk.exists(VOLUMES_DIRECTORY):
         return []
-    return sorted(int(name) for name in disk.list(VOLUMES_DIRECTORY) if name.isascii() and name.isdigit())
+    return sorted(int(name) for name in disk.list(VOLUMES_DIRECTORY) if _VOLUME_NAME.fullmatch(name))
 
 
 def manifest_path(directory: str) -> str:
@@ -172,9 +174,9 @@ def _read_manifest(disk: Disk, directory: str) -> VolumeFacts:
     try:
         content = read_file(disk, manifest_path(directory), MANIFEST_SIZE_MAX)
     except OSError as error:
-        if error.errno != errno.EIO:
+        if error.errno != errno.EIO and not isinstance(error, NotPlain):
             raise
-        raise ManifestCorrupt(f"the manifest of {directory} cannot be read: {error}") from error
+        raise ManifestCorrupt(f"the manifest of {directory} cannot be read: {error.strerror}") from error
     return decode_manifest(content)
 
 
@@ -191,7 +193,11 @@ def _facts_without_manifest(disk: Disk, directory: str, *, is_absent: bool) -> V
     is_empty = True
     for name in disk.list(directory):
         if match := _DATA_NAME.fullmatch(name):
-            facts, size = _read_superblock(disk, f"{directory}/{name}")
+            try:
+                facts, size = _read_superblock(disk, f"{directory}/{name}")
+            except NotPlain:
+                is_empty = False  # who knows what was there
+                continue
             is_empty = is_empty and size <= SUPERBLOCK_SIZE
             if facts is not None and facts.generation == int(match[1]):
                 found.append(facts)
@@ -212,6 +218,8 @@ def _check_superblock(disk: Disk, directory: str, facts: VolumeFacts, *, read_on
         found, _ = _read_superblock(disk, path)
     except FileNotFoundError as error:
         raise SuperblockCorrupt(f"{path} is missing: the manifest names it as the current data") from error
+    except NotPlain as error:
+        raise SuperblockCorrupt(f"{path} is no data file: {error.strerror}") from error
     if found is None:
         log.error("superblock restored from the manifest", extra={"directory": directory})
         if not read_only:

@@ -13,15 +13,21 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import uuid
 from pathlib import Path
 
 import msgspec
 
-from errors import DiskInUse, DiskMismatch, FormatUnsupported
+from errors import DiskInUse, DiskMismatch, FormatUnsupported, SetupError
+from storage.beneath import Folder, NotPlain, read_plain
+from storage.disk import FILE_MODE
+
+log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
+SIZE_MAX = 64 * 1024  # of disk.json
 IDENTITY_NAME = "disk.json"
 LOCK_NAME = "lock"
 COMPACTOR_LOCK_NAME = "compactor.lock"
@@ -48,7 +54,7 @@ class DiskLock:
         Raises:
             DiskInUse: another process has it.
         """
-        self._fd, is_writable = _open_lock(root / name, is_read_only_ok=is_read_only_ok)
+        self._fd, is_writable = _open_lock(root, name, is_read_only_ok=is_read_only_ok)
         if self._fd < 0:
             return
         try:
@@ -75,17 +81,23 @@ class DiskLock:
         self.release()
 
 
-def _open_lock(path: Path, *, is_read_only_ok: bool) -> tuple[int, bool]:
+def _open_lock(root: Path, name: str, *, is_read_only_ok: bool) -> tuple[int, bool]:
     """A descriptor of the lock file, -1 for none, and whether it can be written."""
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o640), True
-    except OSError as error:
-        if not is_read_only_ok or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise
-    try:
-        return os.open(path, os.O_RDONLY), False
-    except FileNotFoundError:
-        return -1, False
+    with Folder(root) as folder:
+        try:
+            return folder.open_or_make(name, FILE_MODE), True
+        except NotPlain as error:
+            if not is_read_only_ok:
+                raise
+            # No actor of this release can hold it, and whoever only reads writes nothing to it.
+            log.warning("the lock of a disk is no plain file", extra={"disk": str(root), "cause": str(error)})
+        except OSError as error:
+            if not is_read_only_ok or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+        try:
+            return folder.open(name), False
+        except (FileNotFoundError, NotPlain):
+            return -1, False
 
 
 def load_identity(root: Path, *, created_ms: int, adopt: bool = False) -> DiskIdentity:
@@ -99,19 +111,20 @@ def load_identity(root: Path, *, created_ms: int, adopt: bool = False) -> DiskId
         FormatUnsupported: a later release made it.
     """
     path = root / IDENTITY_NAME
-    try:
-        identity = _decode(path, path.read_bytes())
-    except FileNotFoundError:
-        return _write_identity(path, str(uuid.uuid4()), created_ms)
-    except DiskMismatch:
+    with Folder(root) as folder:
+        try:
+            identity, inode = _read(folder, path)
+        except FileNotFoundError:
+            return _write_identity(folder, str(uuid.uuid4()), created_ms)
+        except DiskMismatch:
+            if not adopt:
+                raise
+            return _write_identity(folder, str(uuid.uuid4()), created_ms)
         if not adopt:
-            raise
-        return _write_identity(path, str(uuid.uuid4()), created_ms)
-    if not adopt:
-        return _checked(path, identity)
-    if identity.inode == path.stat().st_ino:
-        return identity
-    return _write_identity(path, identity.disk_id, identity.created_ms)
+            return _checked(path, identity, inode)
+        if identity.inode == inode:
+            return identity
+        return _write_identity(folder, identity.disk_id, identity.created_ms)
 
 
 def read_identity(root: Path, *, is_copy_ok: bool = False) -> DiskIdentity | None:
@@ -124,25 +137,44 @@ def read_identity(root: Path, *, is_copy_ok: bool = False) -> DiskIdentity | Non
     """
     path = root / IDENTITY_NAME
     try:
-        content = path.read_bytes()
+        with Folder(root) as folder:
+            identity, inode = _read(folder, path)
     except FileNotFoundError:
         return None
-    identity = _decode(path, content)
-    return identity if is_copy_ok else _checked(path, identity)
+    return identity if is_copy_ok else _checked(path, identity, inode)
+
+
+def _read(folder: Folder, path: Path) -> tuple[DiskIdentity, int]:
+    """The identity, and the inode of its file."""
+    try:
+        content, found = read_plain(folder, IDENTITY_NAME, SIZE_MAX + 1)
+    except FileNotFoundError:
+        raise
+    except NotPlain as error:
+        raise _unreadable(path, str(error.strerror)) from error
+    except OSError as error:
+        raise SetupError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > SIZE_MAX:
+        raise _unreadable(path, f"it has more than {SIZE_MAX} bytes")
+    return _decode(path, content), found.st_ino
 
 
 def _decode(path: Path, content: bytes) -> DiskIdentity:
     try:
         identity = msgspec.json.decode(content, type=DiskIdentity)
-    except msgspec.DecodeError as error:
-        raise DiskMismatch(f"{path} is unreadable ({error}); restore it before this disk is used") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _unreadable(path, str(error)) from error
     if identity.format != FORMAT_VERSION:
         raise FormatUnsupported(f"{path} has format {identity.format}; this release knows {FORMAT_VERSION}")
     return identity
 
 
-def _checked(path: Path, identity: DiskIdentity) -> DiskIdentity:
-    if identity.inode != path.stat().st_ino:
+def _unreadable(path: Path, cause: str) -> DiskMismatch:
+    return DiskMismatch(f"{path} is unreadable ({cause}); restore it before this disk is used")
+
+
+def _checked(path: Path, identity: DiskIdentity, inode: int) -> DiskIdentity:
+    if identity.inode != inode:
         raise DiskMismatch(
             f"{path.parent} is a copy of disk {identity.disk_id}: never run both; adopt it if the original is"
             " gone"
@@ -150,19 +182,26 @@ def _checked(path: Path, identity: DiskIdentity) -> DiskIdentity:
     return identity
 
 
-def _write_identity(path: Path, disk_id: str, created_ms: int) -> DiskIdentity:
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    with temporary.open("xb") as file:
-        inode = os.fstat(file.fileno()).st_ino  # a rename keeps it
-        identity = DiskIdentity(format=FORMAT_VERSION, disk_id=disk_id, created_ms=created_ms, inode=inode)
-        file.write(msgspec.json.format(msgspec.json.encode(identity)) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+def _write_identity(folder: Folder, disk_id: str, created_ms: int) -> DiskIdentity:
     try:
-        os.fsync(directory)
+        return _write_identity_to(folder, disk_id, created_ms)
+    except OSError as error:
+        raise SetupError(f"cannot write {IDENTITY_NAME} of a disk: {error.strerror}") from error
+
+
+def _write_identity_to(folder: Folder, disk_id: str, created_ms: int) -> DiskIdentity:
+    temporary = f"{IDENTITY_NAME.rpartition('.')[0]}.new"
+    file = folder.make(temporary, 0o644)
+    try:
+        inode = os.fstat(file).st_ino  # a rename keeps it
+        identity = DiskIdentity(format=FORMAT_VERSION, disk_id=disk_id, created_ms=created_ms, inode=inode)
+        content = msgspec.json.format(msgspec.json.encode(identity)) + b"\n"
+        while content:
+            content = content[os.write(file, content) :]
+        os.fsync(file)
     finally:
-        os.close(directory)
+        os.close(file)
+    os.replace(temporary, IDENTITY_NAME, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+    with folder.listed("") as listed:
+        os.fsync(listed)
     return identity

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from storage.beneath import NotPlain
 from storage.disk import Disk, File
 from storage.entries import EntryTable
 from storage.files import data_path, index_path, load_facts, remove_leftovers
@@ -115,7 +116,11 @@ class _Beginning(msgspec.Struct):
         path = index_path(directory, facts.generation)
         if not disk.exists(path):
             return None
-        index = _index_file(disk.open(path, read_only=read_only), facts)
+        try:
+            index = _index_file(disk.open(path, read_only=read_only), facts)
+        except NotPlain as error:  # it is derived, so a new one is made in its place
+            log.error("index is no plain file", extra={"volume_id": facts.volume_id, "cause": str(error)})
+            return None
         try:
             loaded = index.load()
         except OSError as error:

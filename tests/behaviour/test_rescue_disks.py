@@ -464,10 +464,10 @@ def test_a_disk_that_takes_no_writes_is_exported(data: Path, disk: Disk, tmp_pat
 def test_a_lock_that_cannot_be_written_still_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real_open = os.open
 
-    def refuse_writing(path: Path, flags: int, *rest: int) -> int:
+    def refuse_writing(path: Path, flags: int, *rest: int, **more: int) -> int:
         if flags & os.O_RDWR:
             raise OSError(30, "Read-only file system")
-        return real_open(path, flags, *rest)
+        return real_open(path, flags, *rest, **more)
 
     monkeypatch.setattr("os.open", refuse_writing)
     with pytest.raises(OSError, match="Read-only"):
