@@ -274,7 +274,7 @@ class CommitLine:
 
         Order must be readable from the volumes alone, so it gets a fresh stamp, durably, before it may win.
         """
-        self._clock.observe(restamp_above)
+        self._clock.admit(restamp_above, time.time_ns() // 1_000_000)
         await self.pass_gate()
         stamp = self._tick()
         try:

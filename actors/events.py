@@ -28,6 +28,8 @@ left out.
     uploads_expired          count
     jobs_paused              (none)
     jobs_resumed             (none)
+    stamp_refused            disk, disk_id, message: a disk told a stamp that no sound clock can show
+    trouble_over             trouble, subject: what an event of that name told is not so any more
     bucket_created           bucket
     bucket_deleted           bucket
 """

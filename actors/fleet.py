@@ -136,6 +136,7 @@ class DiskState:
     compactor: Peer | None = None
     compactor_incarnation: int = 0
     away_at: float = field(default_factory=time.monotonic)  # when it was seen to go, or we started
+    set_aside: str | None = None  # why nothing is written to it, though it is online and can be read
     is_supplied: bool = False  # since it came online, it was given what it needs to take puts
     token_keys: dict[str, bytes] = field(default_factory=dict)
     volumes: dict[int, VolumeState] = field(default_factory=dict)
@@ -160,7 +161,7 @@ class DiskState:
 
     @property
     def takes_writes(self) -> bool:
-        return self.is_online and not self.is_read_only and not self.is_in_doubt
+        return self.is_online and not self.is_read_only and not self.is_in_doubt and self.set_aside is None
 
 
 @dataclass(frozen=True)
@@ -271,6 +272,12 @@ class Fleet:
         volume.written_count += 1
         self.disks[volume.disk_id].written += stored_size
         self._stale_volumes[volume.volume_id] = volume
+
+    def set_aside(self, disk: DiskState, cause: str | None) -> None:
+        """Nothing is written to this disk from now on, or, without a cause, it may be again."""
+        disk.set_aside = cause
+        self._stale_disks[disk.disk_id] = disk
+        self._settle()
 
     def went(self, peer: Peer, *, now_ms: int) -> DiskState | None:
         """A connection is gone; return the disk that is offline now, if it was one."""

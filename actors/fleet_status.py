@@ -18,7 +18,8 @@ def health(fleet: Fleet) -> str:
     if fleet.writable_count() == 0:
         return "down"
     is_troubled = any(
-        not disk.is_online or disk.troubled_count or disk.is_in_doubt for disk in fleet.disks.values()
+        not disk.is_online or disk.troubled_count or disk.is_in_doubt or disk.set_aside is not None
+        for disk in fleet.disks.values()
     )
     return "degraded" if is_troubled else "ok"
 

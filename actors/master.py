@@ -41,6 +41,7 @@ from actors.maintenance import Maintenance
 from actors.orders import order
 from actors.parts import Parts, Times
 from actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
+from actors.troubles import Troubles
 from auth.keys import ApiKey, generate_api_key, verify_secret
 from auth.rights import EVERYTHING, Permission, Rights
 from auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
@@ -67,12 +68,13 @@ from errors import (
     PermissionDenied,
     SetupError,
     StaleIncarnation,
+    StampRefused,
     StoreError,
     TokenScope,
     Unavailable,
     VolumeOffline,
 )
-from storage.stamp import StampClock
+from storage.stamp import AHEAD_MS_MAX, StampClock, wall_ms_of
 from transport.http_server import Exchange, HttpServer
 from transport.links import Hub, Peer
 from transport.messages import (
@@ -203,12 +205,14 @@ class Master:
             room_wanted=2 * settings.store.chunk_size,
         )
         self._events = EventLog()
+        self._troubles = Troubles(self._events)
         parts = Parts(
             catalog=catalog,
             writer=self._writer,
             fleet=self._fleet,
             clock=self._clock,
             events=self._events,
+            troubles=self._troubles,
             settings=settings,
             incarnation=self._incarnation,
             times=times,
@@ -304,10 +308,44 @@ class Master:
                     verify_offset=volume.verify_offset,
                 )
             )
-        self._clock.observe(self._catalog.stamp_max())
+        stamp_max = self._catalog.stamp_max()
+        try:
+            self._clock.found(stamp_max)
+        except StampRefused:
+            self._clock.observe(stamp_max)  # in order as long as there are stamps left
+            self._troubles.tell(
+                "clock_spent",
+                "catalog",
+                f"the catalog's clock stands at {stamp_max}, close to its end: stop the store, run `warehouse"
+                " rebuild --replace`, which deals the stamps out anew, and start it",
+            )
+        ahead_s = wall_ms_of(stamp_max) / 1000 - time.time()
+        if ahead_s > AHEAD_MS_MAX / 1000:
+            log.warning("the store's clock is ahead of the wall clock", extra={"ahead_s": round(ahead_s)})
 
     def _stamp(self) -> int:
         return self._clock.tick(time.time_ns() // 1_000_000)
+
+    def _admit_stamp(self, disk: DiskState, stamp: int) -> None:
+        """Believe a stamp of a disk.
+
+        Raises:
+            StampRefused: no sound clock shows it.  The disk is set aside: nothing is written to it until it
+                registers with stamps that can be.
+        """
+        try:
+            self._clock.admit(stamp, time.time_ns() // 1_000_000)
+        except StampRefused as error:
+            self._set_aside_for_stamp(disk, error)
+            raise
+
+    def _set_aside_for_stamp(self, disk: DiskState, error: StampRefused) -> None:
+        cause = (
+            f"disk {disk.name} is set aside: {error.message}. Set its machine's clock; if that is right, stop"
+            " the store and run `warehouse rebuild --replace`, which deals such stamps out anew"
+        )
+        self._fleet.set_aside(disk, disk.set_aside or cause)
+        self._troubles.tell("stamp_refused", disk.disk_id, cause, disk=disk.name, disk_id=disk.disk_id)
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -535,6 +573,9 @@ class Master:
         if self._fleet.writable_count() == 0:
             offline = [disk.name for disk in self._fleet.disks.values() if not disk.is_online]
             cause = f"offline: {', '.join(offline)}" if offline else "all are full, sealed or read-only"
+            aside = [disk.set_aside for disk in self._fleet.disks.values() if disk.set_aside is not None]
+            if aside:
+                return VolumeOffline(f"no volume takes writes now: {aside[0]}")
             if offline or not self._fleet.disks:
                 return VolumeOffline(f"no volume takes writes now ({cause})")
         room = self._fleet.largest_room
@@ -712,7 +753,7 @@ class Master:
                     )
                 )
             stamp = self._stamp()
-            expires_ms = (stamp >> 16) + int(store.upload_expires_s * 1000)
+            expires_ms = time.time_ns() // 1_000_000 + int(store.upload_expires_s * 1000)
 
             def set_slots(t: Transaction) -> None:
                 t.set_slots(request.upload_id, rows, stamp=stamp)
@@ -732,9 +773,22 @@ class Master:
             if needle.volume_id not in disk.volumes:
                 raise BadRequest(f"volume {needle.volume_id} does not belong to disk {disk.name}")
 
+        refused: dict[int, StampRefused] = {}  # by place in the request
+        for place, needle in enumerate(request.needles):
+            try:
+                self._admit_stamp(disk, needle.stamp)
+            except StampRefused as error:
+                refused[place] = error
+        stamp = self._stamp() if refused else 0
+
         def commit(t: Transaction) -> list[Commit]:
             commits = []
-            for needle in request.needles:
+            for place, needle in enumerate(request.needles):
+                if place in refused:
+                    # It can never become visible, so that whoever put it may put it elsewhere.
+                    t.void_orphans(needle.volume_id, [needle.needle_id], stamp)
+                    commits.append(Commit(None, None, refused[place].code, refused[place].message))
+                    continue
                 result = t.commit_needle(needle)
                 error = result.error
                 commits.append(
@@ -746,7 +800,6 @@ class Master:
 
         commits = await self._writer.write(commit)
         for needle, done in zip(request.needles, commits, strict=True):
-            self._clock.observe(needle.stamp)
             if done.restamp_above is None:
                 self._fleet.wrote(disk.volumes[needle.volume_id], needle.stored_size, needle.stamp)
                 if needle.upload_id is not None:
@@ -788,7 +841,7 @@ class Master:
             restamp_above=restamp_above,
         )
         answer = await order(disk.peer, command, NeedleRestamped)
-        self._clock.observe(answer.stamp)
+        self._admit_stamp(disk, answer.stamp)
         await self._writer.write(lambda t: t.set_stamp_of_chunk(upload_id, chunk_index, answer.stamp))
 
     async def _abort_upload(self, peer: Peer, request: AbortUpload) -> Done:
@@ -947,8 +1000,14 @@ class Master:
             disk.peer.session = None  # fenced: whatever it still sends is refused
         unknown = self._fleet.came(request, peer, now_ms=time.time_ns() // 1_000_000)
         peer.session = disk
-        for report in request.volumes:
-            self._clock.observe(report.stamp_max)
+        self._fleet.set_aside(disk, None)
+        try:
+            for report in request.volumes:
+                self._admit_stamp(disk, report.stamp_max)
+        except StampRefused:
+            pass  # set aside: what it holds can be read all the same
+        else:
+            self._troubles.over("stamp_refused", disk.disk_id)
         for volume_id in unknown:
             log.error(
                 "disk has a volume that the catalog does not know; it is left alone",
@@ -969,10 +1028,11 @@ class Master:
 
     def _disk_report(self, peer: Peer, request: DiskReport) -> ReportSeen:
         disk = self._disk(peer)
+        if disk.set_aside is None:
+            for report in request.volumes:
+                self._admit_stamp(disk, report.stamp_max)
         self._fleet.reported(disk, request)
         self._maintenance.reported(disk, request)
-        for report in request.volumes:
-            self._clock.observe(report.stamp_max)
         self._keeper.nudge(disk.disk_id)
         return ReportSeen(stamp=self._clock.last, is_supplied=disk.is_supplied)
 
@@ -1099,13 +1159,15 @@ class Master:
             left_alone=self._maintenance.left_alone(),
             stalled_job_count=self._maintenance.stalled_count,
             compactors=sorted(disk.name for disk in self._fleet.disks.values() if disk.compactor is not None),
+            troubles=self._troubles.listed(),
+            trouble_count=len(self._troubles),
         )
 
     def _health(self, damage_count: int) -> str:
         if self._catalog.failure is not None:
             return "down"
         health = self._fleet.health()
-        is_troubled = damage_count or self._maintenance.is_troubled
+        is_troubled = damage_count or len(self._troubles) or self._maintenance.is_troubled
         return "degraded" if health == "ok" and is_troubled else health
 
     def metrics(self) -> list[Metric]:
@@ -1120,6 +1182,7 @@ class Master:
             ("disks_online", "Disks online", sum(disk.is_online for disk in self._fleet.disks.values())),
             ("disks", "Disks known", len(self._fleet.disks)),
             ("writable_volumes", "Volumes that take writes", self._fleet.writable_count()),
+            ("troubles", "Things that are wrong now: `warehouse status` names them", len(self._troubles)),
             ("count_differences", "Figures that differed from the last recount", self._count_differences),
         )
         return [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from actors.events import EventLog
 from actors.fleet import Fleet
+from actors.troubles import Troubles
 from catalog.store import Catalog
 from catalog.writer import CatalogWriter
 from conf.settings import Settings
@@ -35,6 +36,7 @@ class Parts:
     fleet: Fleet
     clock: StampClock
     events: EventLog
+    troubles: Troubles
     settings: Settings
     incarnation: int  # the master's
     times: Times = Times()

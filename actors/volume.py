@@ -42,7 +42,15 @@ from actors.syncer import Syncer
 from auth.tokens import DataTokenVerifier
 from conf.join import Join
 from conf.settings import Settings
-from errors import BadRequest, NoSuchVolume, RequestRefused, SetupError, StaleIncarnation, StoreError
+from errors import (
+    BadRequest,
+    NoSuchVolume,
+    RequestRefused,
+    SetupError,
+    StaleIncarnation,
+    StampRefused,
+    StoreError,
+)
 from storage.disk import OsDisk
 from storage.files import volume_directory, volume_ids
 from storage.identity import load_identity
@@ -209,14 +217,37 @@ class VolumeActor:
             if recovery.rebuilt_because or recovery.cut_bytes or recovery.torn or recovery.repairs:
                 log.warning("volume recovered", extra=msgspec.structs.asdict(recovery))
 
+    def _hear_stamp(self, stamp: int) -> None:
+        """Take a stamp of the master's along, if it can be one: it must not end this disk's clock."""
+        try:
+            self._clock.admit(stamp, time.time_ns() // 1_000_000)
+        except StampRefused as error:
+            log.error("stamp of the master not believed", extra={"cause": error.message})
+
+    def _require_stamps(self, *stamps: int) -> None:
+        """Believe the stamps of an order.
+
+        Raises:
+            StampRefused: one of them cannot be; nothing was done.
+        """
+        for stamp in stamps:
+            self._clock.admit(stamp, time.time_ns() // 1_000_000)
+
     def _adopt(self, volume: Volume) -> CommitLine:
-        self._clock.observe(volume.figures().stamp_max)
+        stamp_max = volume.figures().stamp_max
+        try:
+            self._clock.found(stamp_max)  # whether it is too far ahead, the master judges
+        except StampRefused as error:
+            log.error(
+                "volume has a stamp that cannot be",
+                extra={"volume_id": volume.volume_id, "cause": error.message},
+            )
         line = CommitLine(
             volume,
             self._link,
             self._clock,
             is_synced=self._settings.store.durability == "fsync",
-            on_master_stamp=self._clock.observe,
+            on_master_stamp=self._hear_stamp,
             sync=self._syncer.sync,
         )
         self._lines[volume.volume_id] = line
@@ -252,7 +283,10 @@ class VolumeActor:
         if not isinstance(welcome, Welcome):
             raise BadRequest(f"the master answered {type(welcome).__name__} to a registration")
         self._master_incarnation = welcome.incarnation
-        self._clock.observe(welcome.stamp)
+        try:
+            self._clock.found(welcome.stamp)
+        except StampRefused as error:
+            log.error("clock of the master not believed", extra={"cause": error.message})
         self._verifier.replace_keys(welcome.token_keys)
         log.info("registered with the master", extra={"master": self._join.master, "url": self._url})
 
@@ -295,7 +329,7 @@ class VolumeActor:
                 assert_never(request)
 
     async def _restamp(self, line: CommitLine, request: RestampNeedle) -> NeedleRestamped:
-        self._clock.observe(request.restamp_above)
+        self._require_stamps(request.restamp_above)
         await line.pass_gate()
         stamp = self._clock.tick(time.time_ns() // 1_000_000)
         line.volume.restamp(request.needle_id, stamp=stamp)
@@ -303,7 +337,7 @@ class VolumeActor:
         return NeedleRestamped(stamp=stamp)
 
     async def _delete(self, line: CommitLine, request: DeleteNeedles) -> NeedlesDeleted:
-        self._clock.observe(request.stamp)
+        self._require_stamps(request.stamp, *(stamp for _, stamp in request.needles))
         ended = frozenset(request.ended)
         for number, (needle_id, stamp) in enumerate(request.needles):
             await line.pass_gate()
@@ -314,6 +348,7 @@ class VolumeActor:
         return NeedlesDeleted(report=self._report(line))
 
     async def _record_buckets(self, line: CommitLine, request: RecordBuckets) -> BucketsRecorded:
+        self._require_stamps(*(note.stamp for note in request.notes))
         for note in request.notes:
             await line.pass_gate()
             record = BucketRecord(note.bucket_id, note.name, note.created_ms, note.is_deleted)
@@ -324,7 +359,7 @@ class VolumeActor:
     async def _list_live(self, line: CommitLine, request: ListLive) -> LiveListed:
         if not 1 <= request.count <= LIVE_LISTED_MAX or not 1 <= request.first_id < 2**32:
             raise BadRequest(f"1 to {LIVE_LISTED_MAX} needles can be listed at once, not {request.count}")
-        self._clock.observe(request.stamp)
+        self._require_stamps(request.stamp)
         bitmap = await trio.to_thread.run_sync(line.volume.live_bitmap, request.first_id, request.count)
         return LiveListed(bitmap=bitmap, needle_id_max=line.volume.figures().needle_id_max)
 
@@ -424,7 +459,7 @@ class VolumeActor:
                 else:
                     told, told_at = report, trio.current_time()
                     assert isinstance(seen, ReportSeen)
-                    self._clock.observe(seen.stamp)
+                    self._hear_stamp(seen.stamp)
                     if seen.is_supplied:
                         self._announcer.ready(url=self._url, disk=self._disk_name)
             await trio.sleep(REPORT_S if self._announcer.is_ready else SETTLING_S)

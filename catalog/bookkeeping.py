@@ -79,11 +79,18 @@ class Bookkeeping:
     """Base of `Transaction`; everything here happens between BEGIN and COMMIT."""
 
     def __init__(
-        self, connection: sqlite3.Connection, *, random_id: Callable[[], int], stamp_max: int, graves: Graves
+        self,
+        connection: sqlite3.Connection,
+        *,
+        random_id: Callable[[], int],
+        now_ms: Callable[[], int],
+        stamp_max: int,
+        graves: Graves,
     ) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._random_id = random_id
+        self._now_ms = now_ms
         self._graves = graves
         self._bucket_deltas: dict[int, tuple[int, int]] = {}  # bucket id -> objects, bytes
         self._garbage_deltas: dict[int, int] = {}  # volume id -> needles

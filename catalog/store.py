@@ -12,6 +12,7 @@ import os
 import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -109,6 +110,10 @@ def _random_id() -> int:
     return secrets.randbits(ID_BITS) or 1
 
 
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 class Catalog:
     def __init__(
         self,
@@ -117,12 +122,14 @@ class Catalog:
         writer: sqlite3.Connection,
         reader: sqlite3.Connection,
         random_id: Callable[[], int],
+        now_ms: Callable[[], int] = _wall_ms,
     ) -> None:
         self.path = path
         self._lock = lock
         self._writer = writer
         self._reader = reader
         self._random_id = random_id
+        self._now_ms = now_ms
         self._writing = threading.Lock()
         self.failure: StoreError | None = None  # why there are no more writes until the next start
         self._stamp_max = int(self._one("SELECT value FROM facts WHERE name = 'stamp_max'")[0])
@@ -130,9 +137,17 @@ class Catalog:
         self.is_purge_left = self._one("SELECT 1 FROM buckets WHERE name IS NULL LIMIT 1") is not None
 
     @classmethod
-    def open(cls, path: Path, *, random_id: Callable[[], int] = _random_id) -> Catalog:
+    def open(
+        cls,
+        path: Path,
+        *,
+        random_id: Callable[[], int] = _random_id,
+        now_ms: Callable[[], int] = _wall_ms,
+    ) -> Catalog:
         """Open the catalog, making it or bringing it up to date where needed.
 
+        Args:
+            now_ms: the wall clock, milliseconds since 1970: what expires, expires by it.
         Raises:
             DiskInUse: another process has it open.
             SchemaNewer: a later release wrote it.
@@ -146,7 +161,7 @@ class Catalog:
             bring_up_to_date(connections[0], path)
             _quick_check(connections[0], path)
             connections.append(connect(path, is_read_only=True))
-            return cls(path, lock, connections[0], connections[1], random_id)
+            return cls(path, lock, connections[0], connections[1], random_id, now_ms)
         except BaseException as error:
             for connection in connections:
                 connection.close()
@@ -177,7 +192,11 @@ class Catalog:
         assert is_mine, "two transactions at once"
         try:
             transaction = Transaction(
-                self._writer, random_id=self._random_id, stamp_max=self._stamp_max, graves=self._graves
+                self._writer,
+                random_id=self._random_id,
+                now_ms=self._now_ms,
+                stamp_max=self._stamp_max,
+                graves=self._graves,
             )
             try:
                 self._writer.execute("BEGIN IMMEDIATE")

@@ -38,6 +38,7 @@ from errors import (
 from transport.messages import StoredNeedle, etag_of
 
 FINISHED_KEPT_MS = 10 * 60 * 1000  # how long a finish may be repeated: longer than any client tries
+AHEAD_MS_MAX = 24 * 3600 * 1000  # an upload that expires this much later than it could: a clock was wrong
 STAMP_MS_SHIFT = 16  # a stamp is milliseconds and a counter of 16 bits
 _NAMED_MAX = 10  # chunk indexes in a message
 
@@ -106,11 +107,23 @@ class Uploads(Bookkeeping):
                 raise NeedleExists(f"needle {needle_id} of volume {volume_id} has a chunk already") from error
 
     def touch_upload(self, upload_id: int, expires_ms: int) -> None:
-        """Let an upload live until `expires_ms` at least; one that is finished or gone stays so."""
+        """Let an upload live until `expires_ms` at least, and no longer than its lifetime from now on.
+
+        One that is finished or gone stays so.
+        """
         self._execute(
-            "UPDATE uploads SET expires_ms = max(expires_ms, ?) WHERE id = ? AND NOT is_finished",
-            (expires_ms, upload_id),
+            "UPDATE uploads SET expires_ms = max(expires_ms, min(?, ? + lifetime_ms))"
+            " WHERE id = ? AND NOT is_finished",
+            (expires_ms, self._now_ms(), upload_id),
         )
+
+    def _time_of(self, stamp: int) -> int:
+        """When a stamp was made, in wall time.
+
+        Stamps only grow: after a clock was ahead once, they stay ahead of the wall clock, for a year perhaps,
+        and what expires by the wall clock would live as long.
+        """
+        return min(stamp >> STAMP_MS_SHIFT, self._now_ms())
 
     def abort_upload(self, upload_id: int, stamp: int) -> None:
         self._open_upload(upload_id)
@@ -122,6 +135,13 @@ class Uploads(Bookkeeping):
         Returns:
             The ids of the aborted ones.
         """
+        # Of a release that counted from stamps, or of a wall clock that was ahead: nothing lives longer than
+        # its lifetime from now on.
+        self._execute(
+            "UPDATE uploads SET expires_ms = ?1 + lifetime_ms"
+            " WHERE NOT is_finished AND expires_ms > ?1 + lifetime_ms + ?2",
+            (now_ms, AHEAD_MS_MAX),
+        )
         expired = self._expired(is_finished=0, now_ms=now_ms, limit=limit)
         for upload_id in expired:
             self._drop_upload(upload_id, stamp)
@@ -194,7 +214,7 @@ class Uploads(Bookkeeping):
         self._execute(
             "UPDATE uploads SET expires_ms = max(expires_ms, ? + lifetime_ms)"
             " WHERE id = ? AND NOT is_finished",
-            (needle.stamp >> STAMP_MS_SHIFT, needle.upload_id),
+            (self._time_of(needle.stamp), needle.upload_id),
         )
         self._see_stamp(needle.stamp)
         return CommitResult(_etag_of_needle(needle))
@@ -284,7 +304,7 @@ class Uploads(Bookkeeping):
             (upload_id, row.chunk_count),
         ).fetchall()
         self._discard(unused, 0, "void")
-        now_ms = row.stamp >> STAMP_MS_SHIFT
+        now_ms = self._time_of(row.stamp)
         self._execute(
             "UPDATE uploads SET is_finished = 1, expires_ms = ?, finished_size = ?, finished_stamp = ?,"
             " finished_volume_id = ?, finished_needle_id = ?, finished_crc = ?, finished_chunk_count = ?"

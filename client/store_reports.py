@@ -32,7 +32,8 @@ DAMAGES_SHOWN = 5
 _FIGURES = ("needles", "live", "dead", "wasted", "damaged")
 _VOLUME_COLUMNS = ("volume", "disk", "gen", "state", "filled", *_FIGURES, "verified")
 _HEALTH_STYLES = {"ok": "green", "degraded": "yellow", "down": "bold red"}
-_ALARMING = ("damage", "failed", "sealed", "unreadable", "stalled")  # parts of the names of events
+# Parts of the names of events.
+_ALARMING = ("damage", "failed", "sealed", "unreadable", "stalled", "refused", "behind", "unlinked", "skew")
 _NOTABLE = ("offline", "unreachable", "missed", "restarted", "requeued", "paused")
 
 
@@ -45,6 +46,7 @@ def print_status(status: Status, *, is_json: bool) -> None:
         return
     console = result_console()
     console.print(_headline(status))
+    _print_troubles(console, status)
     _print_upkeep(console, status)
     for disk in status.disks:
         console.print(_disk_line(disk, status.compactors), overflow="ellipsis", no_wrap=True)
@@ -65,6 +67,15 @@ def _headline(status: Status) -> Text:
     if status.garbage_count:
         text.append(f", {format_count(status.garbage_count, 'deleted needle')} to be marked")
     return text
+
+
+def _print_troubles(console: Console, status: Status) -> None:
+    """What is wrong now, and what to do about it."""
+    for trouble in status.troubles:
+        line = f"{trouble.name}: {printable(trouble.message)} (since {format_time(trouble.since_ms)})"
+        console.print(Text(line, "bold red"), soft_wrap=True)
+    if status.trouble_count > len(status.troubles):
+        console.print(Text(f"and {status.trouble_count - len(status.troubles):,} more troubles", "bold red"))
 
 
 def _print_upkeep(console: Console, status: Status) -> None:

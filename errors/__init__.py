@@ -266,6 +266,18 @@ class VolumeSealed(Unavailable):
     code = "volume_sealed"
 
 
+class StampRefused(Unavailable):
+    """A stamp from outside that no sound clock can show: believed, it could end the clock of the store."""
+
+    code = "stamp_refused"
+
+
+class ClockSpent(Unavailable):
+    """The store's logical clock is at its end: `warehouse rebuild --replace` deals stamps out anew."""
+
+    code = "clock_spent"
+
+
 class OutcomeUnknown(Unavailable):
     """The needle is on disk, but the master's answer did not come: it may or may not be committed."""
 

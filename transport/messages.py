@@ -21,12 +21,14 @@ from __future__ import annotations
 import msgspec
 
 from errors import MalformedMessage
+from transport.numbers import Boot, Id32, Offset, Signed, Stamp, Whole
 
 # Bounds of the fields that users choose; checked at every edge.
 KEY_SIZE_MAX = 1024  # bytes of UTF-8
 METADATA_SIZE_MAX = 8 * 1024  # names and values together, bytes of UTF-8
 FRAME_SIZE_MAX = 8 * 1024 * 1024
 DAMAGES_MAX = 1000  # damages named in one message
+TROUBLES_MAX = 100  # troubles in a status
 LIVE_LISTED_MAX = 1024 * 1024  # needle ids in one ListLive: a bitmap of 128 KiB
 
 
@@ -70,8 +72,8 @@ class Attach(Message, frozen=True, tag="attach"):
 
 
 class Attached(Message, frozen=True, tag="attached"):
-    incarnation: int
-    chunk_size: int
+    incarnation: Boot
+    chunk_size: Whole
     expires_in_s: float
 
 
@@ -80,9 +82,9 @@ class Attached(Message, frozen=True, tag="attached"):
 
 class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
     name: str
-    created_ms: int
-    object_count: int
-    byte_count: int
+    created_ms: Whole
+    object_count: Whole
+    byte_count: Whole
 
 
 class CreateBucket(Message, frozen=True, tag="create_bucket"):
@@ -110,21 +112,21 @@ class Buckets(Message, frozen=True, tag="buckets"):
 class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where one piece of an object's bytes is, and what they must add up to."""
 
-    volume_id: int
-    needle_id: int
-    size: int
-    crc: int
+    volume_id: Id32
+    needle_id: Id32
+    size: Whole
+    crc: Id32
 
 
 # Values that lead to no others, a thousand in a page: the collector need not look at them.
 class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     key: str
-    size: int
+    size: Whole
     etag: str
-    created_ms: int
+    created_ms: Whole
     content_type: str | None = None
     metadata: dict[str, str] = {}
-    chunk_count: int = 1
+    chunk_count: Whole = 1
     chunks: list[Chunk] = []  # filled by Locate, and by List with locations for objects of one chunk
 
 
@@ -147,7 +149,7 @@ class LocateObjects(Message, frozen=True, tag="locate_objects"):
 class ReadGrant(msgspec.Struct, frozen=True, kw_only=True):
     """The right to read this bucket's needles of one volume."""
 
-    volume_id: int
+    volume_id: Id32
     url: str  # "http://host:port", without a trailing slash
     token: str
     expires_in_s: float
@@ -156,8 +158,8 @@ class ReadGrant(msgspec.Struct, frozen=True, kw_only=True):
 class ObjectsLocated(Message, frozen=True, tag="objects_located"):
     objects: list[ObjectInfo | None]
     grants: list[ReadGrant]  # one for each volume named above that is online
-    offline: dict[int, str] = {}  # volume id -> disk name, for volumes named above that are not
-    back_soon: list[int] = []  # those of them whose disk went away a moment ago: worth a short wait
+    offline: dict[Whole, str] = {}  # volume id -> disk name, for volumes named above that are not
+    back_soon: list[Whole] = []  # those of them whose disk went away a moment ago: worth a short wait
 
 
 class ListObjects(Message, frozen=True, tag="list_objects"):
@@ -167,7 +169,7 @@ class ListObjects(Message, frozen=True, tag="list_objects"):
     prefix: str = ""
     delimiter: str | None = None
     after: str = ""  # only keys (and common prefixes) greater than this one
-    limit: int = 1000
+    limit: Signed = 1000
     with_locations: bool = False  # also where objects of one chunk are; needs the right to read, too
 
 
@@ -190,8 +192,8 @@ class Deleted(Message, frozen=True, tag="deleted"):
 
 class ObjectWritten(Message, frozen=True, tag="object_written"):
     etag: str
-    size: int
-    created_ms: int
+    size: Whole
+    created_ms: Whole
 
 
 class Presign(Message, frozen=True, tag="presign"):
@@ -201,7 +203,7 @@ class Presign(Message, frozen=True, tag="presign"):
     key: str
     method: str  # "GET" or "PUT"
     expires_in_s: float
-    size_max: int | None = None  # PUT: the largest body, bytes; at most one chunk
+    size_max: Signed | None = None  # PUT: the largest body, bytes; at most one chunk
     content_type: str | None = None
 
 
@@ -217,9 +219,9 @@ class LeaseNeedles(Message, frozen=True, tag="lease_needles"):
     """Room and needle ids for many small puts."""
 
     bucket: str
-    needle_count: int
-    byte_count: int
-    exclude_volumes: list[int] = []  # volumes that just failed this client
+    needle_count: Signed
+    byte_count: Signed
+    exclude_volumes: list[Signed] = []  # volumes that just failed this client
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,10 +230,10 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     `byte_count` counts bytes of data; what headers and metadata take comes on top, at the master's cost.
     """
 
-    volume_id: int
-    first_needle_id: int
-    last_needle_id: int
-    byte_count: int
+    volume_id: Id32
+    first_needle_id: Id32
+    last_needle_id: Id32
+    byte_count: Whole
     url: str
     token: str
     expires_in_s: float
@@ -246,8 +248,8 @@ class SettleNeedle(Message, frozen=True, tag="settle_needle"):
 
     bucket: str
     key: str
-    volume_id: int
-    needle_id: int
+    volume_id: Signed
+    needle_id: Signed
     token: str = ""  # the one that the put was made with: nobody may settle somebody else's needle
 
 
@@ -262,34 +264,34 @@ class BeginUpload(Message, frozen=True, tag="begin_upload"):
     metadata: dict[str, str] = {}
     if_match: str | None = None
     if_none_match: str | None = None  # "*" or an ETag
-    byte_count: int | None = None  # the whole size where it is known: refused at once when it cannot fit
+    byte_count: Whole | None = None  # the whole size where it is known: refused at once when it cannot fit
 
 
 class UploadBegun(Message, frozen=True, tag="upload_begun"):
-    upload_id: int
-    chunk_size: int
+    upload_id: Whole
+    chunk_size: Whole
     expires_in_s: float  # counted from the last confirmed chunk
 
 
 class SlotWanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    chunk_index: int  # from 0
-    size: int
-    chunk_count: int | None = None  # known at the latest with the last chunk
-    object_size: int | None = None
+    chunk_index: Signed  # from 0
+    size: Signed
+    chunk_count: Whole | None = None  # known at the latest with the last chunk
+    object_size: Whole | None = None
 
 
 class RequestSlots(Message, frozen=True, tag="request_slots"):
     """Room for some chunks of an upload; asking again for an index replaces its slot."""
 
-    upload_id: int
+    upload_id: Signed
     slots: list[SlotWanted]
-    exclude_volumes: list[int] = []
+    exclude_volumes: list[Signed] = []
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
-    chunk_index: int
-    volume_id: int
-    needle_id: int
+    chunk_index: Whole
+    volume_id: Id32
+    needle_id: Id32
     url: str
     token: str
     expires_in_s: float
@@ -302,13 +304,13 @@ class Slots(Message, frozen=True, tag="slots"):
 class FinishUpload(Message, frozen=True, tag="finish_upload"):
     """Switch the object over to chunks 0 to chunk_count - 1, all confirmed; safe to repeat."""
 
-    upload_id: int
-    chunk_count: int
-    object_size: int
+    upload_id: Signed
+    chunk_count: Signed
+    object_size: Signed
 
 
 class AbortUpload(Message, frozen=True, tag="abort_upload"):
-    upload_id: int
+    upload_id: Signed
 
 
 # --- volume actors --------------------------------------------------------------------------------
@@ -317,21 +319,21 @@ class AbortUpload(Message, frozen=True, tag="abort_upload"):
 class VolumeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The figures of one volume, as its actor knows them."""
 
-    volume_id: int
+    volume_id: Id32
     uuid: str
-    generation: int
-    capacity: int  # bytes the file may grow to
-    file_size: int  # bytes appended so far, superblock included
-    live_count: int
-    live_bytes: int  # stored bytes (headers and padding included) of live needles
-    dead_bytes: int  # stored bytes that compaction would give back
-    needle_id_max: int  # the highest id ever used, 0 for none
-    stamp_max: int
+    generation: Id32
+    capacity: Whole  # bytes the file may grow to
+    file_size: Whole  # bytes appended so far, superblock included
+    live_count: Whole
+    live_bytes: Whole  # stored bytes (headers and padding included) of live needles
+    dead_bytes: Whole  # stored bytes that compaction would give back
+    needle_id_max: Id32  # the highest id ever used, 0 for none
+    stamp_max: Stamp
     sealed_cause: str | None = None
-    damaged_count: int = 0
-    dead_count: int = 0  # needles that are deleted, or broken uploads, and still take room
-    kept_bytes: int = 0  # records that a compaction carries over: buckets, deletions, ids gone for good
-    created_ms: int = 0
+    damaged_count: Whole = 0
+    dead_count: Whole = 0  # needles that are deleted, or broken uploads, and still take room
+    kept_bytes: Whole = 0  # records that a compaction carries over: buckets, deletions, ids gone for good
+    created_ms: Whole = 0
 
 
 class NeedleDamage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -340,13 +342,13 @@ class NeedleDamage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     Reported by volume actors and compactors without the names; the master adds those that it knows.
     """
 
-    volume_id: int
-    offset: int  # in the data file; -1: the catalog names the needle and the volume does not have it
+    volume_id: Id32
+    offset: Offset  # in the data file; -1: the catalog names the needle and the volume does not have it
     problem: str
-    needle_id: int | None = None  # None: whatever was there cannot be told any more
+    needle_id: Id32 | None = None  # None: whatever was there cannot be told any more
     bucket: str | None = None
     key: str | None = None
-    found_ms: int = 0
+    found_ms: Whole = 0
 
 
 class Register(Message, frozen=True, tag="register"):
@@ -355,51 +357,51 @@ class Register(Message, frozen=True, tag="register"):
     join_secret: str
     disk_id: str
     disk_name: str
-    incarnation: int
+    incarnation: Boot
     url: str  # what clients shall connect to
     volumes: list[VolumeReport]
-    disk_capacity: int
-    disk_free: int
+    disk_capacity: Whole
+    disk_free: Whole
     is_read_only: bool = False
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
-    incarnation: int  # the master's: commands of any other are refused
-    stamp: int  # the master's hybrid logical clock
+    incarnation: Boot  # the master's: commands of any other are refused
+    stamp: Stamp  # the master's hybrid logical clock
     token_keys: dict[str, bytes]  # key id -> HS256 key of this disk; the last one signs
     cors_origins: list[str] = []
 
 
 class DiskReport(Message, frozen=True, tag="disk_report"):
     volumes: list[VolumeReport]
-    disk_free: int
+    disk_free: Whole
     is_read_only: bool = False
-    request_count: int = 0  # data requests served since the actor started: is anybody using this disk?
+    request_count: Whole = 0  # data requests served since the actor started: is anybody using this disk?
     damages: list[NeedleDamage] = []  # found by reads and recoveries; at most DAMAGES_MAX
 
 
 class ReportSeen(Message, frozen=True, tag="report_seen"):
-    stamp: int
+    stamp: Stamp
     is_supplied: bool = False  # the disk has all that the master gives it: a put could go there now
 
 
 class StoredNeedle(msgspec.Struct, frozen=True, array_like=True):
     """One needle that is durable on its disk and asks to become visible."""
 
-    volume_id: int
-    needle_id: int
-    stamp: int
-    size: int  # bytes of data
-    crc: int  # CRC-32C of the data
-    stored_size: int  # bytes on disk
-    bucket_id: int
+    volume_id: Id32
+    needle_id: Id32
+    stamp: Stamp
+    size: Whole  # bytes of data
+    crc: Id32  # CRC-32C of the data
+    stored_size: Whole  # bytes on disk
+    bucket_id: Whole
     key: str
-    created_ms: int
+    created_ms: Whole
     content_type: str | None = None
     metadata: dict[str, str] = {}
-    lease_id: int | None = None
-    upload_id: int | None = None
-    chunk_index: int = 0
+    lease_id: Whole | None = None
+    upload_id: Whole | None = None
+    chunk_index: Whole = 0
     if_match: str | None = None
     if_none_match: str | None = None
 
@@ -412,21 +414,21 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     """What became of one stored needle: an ETag, an order to stamp it anew, or a refusal."""
 
     etag: str | None = None
-    restamp_above: int | None = None  # append a fresh stamp greater than this, then report again
+    restamp_above: Stamp | None = None  # append a fresh stamp greater than this, then report again
     code: str | None = None
     message: str = ""
 
 
 class NeedlesCommitted(Message, frozen=True, tag="needles_committed"):
     commits: list[Commit]  # one a needle, in order
-    stamp: int
+    stamp: Stamp
 
 
 class CreateVolume(Message, frozen=True, tag="create_volume"):
-    incarnation: int
-    volume_id: int
+    incarnation: Boot
+    volume_id: Id32
     uuid: str
-    capacity: int
+    capacity: Whole
 
 
 class VolumeCreated(Message, frozen=True, tag="volume_created"):
@@ -436,11 +438,11 @@ class VolumeCreated(Message, frozen=True, tag="volume_created"):
 class DeleteNeedles(Message, frozen=True, tag="delete_needles"):
     """Append tombstones; needles that are absent or dead already count as deleted."""
 
-    incarnation: int
-    volume_id: int
-    needles: list[tuple[int, int]]  # (needle id, the master's stamp for its tombstone)
-    stamp: int
-    ended: list[int] = []  # those of the ids whose object was deleted, not replaced: see `needle.FLAG_LAST`
+    incarnation: Boot
+    volume_id: Id32
+    needles: list[tuple[Id32, Stamp]]  # (needle id, the master's stamp for its tombstone)
+    stamp: Stamp
+    ended: list[Id32] = []  # those of the ids whose object was deleted, not replaced: see `needle.FLAG_LAST`
 
 
 class NeedlesDeleted(Message, frozen=True, tag="needles_deleted"):
@@ -450,31 +452,31 @@ class NeedlesDeleted(Message, frozen=True, tag="needles_deleted"):
 class RestampNeedle(Message, frozen=True, tag="restamp_needle"):
     """Append a fresh stamp for a needle: an older version of its object carries a greater one."""
 
-    incarnation: int
-    volume_id: int
-    needle_id: int
-    restamp_above: int
+    incarnation: Boot
+    volume_id: Id32
+    needle_id: Id32
+    restamp_above: Stamp
 
 
 class NeedleRestamped(Message, frozen=True, tag="needle_restamped"):
-    stamp: int
+    stamp: Stamp
 
 
 class BucketNote(msgspec.Struct, frozen=True, array_like=True):
     """That a bucket exists, or was deleted: kept in the volumes, so that a rebuild knows it."""
 
-    bucket_id: int
+    bucket_id: Whole
     name: str
-    created_ms: int
+    created_ms: Whole
     is_deleted: bool
-    stamp: int
+    stamp: Stamp
 
 
 class RecordBuckets(Message, frozen=True, tag="record_buckets"):
     """Append records of these buckets to a volume; telling twice is harmless."""
 
-    incarnation: int
-    volume_id: int
+    incarnation: Boot
+    volume_id: Id32
     notes: list[BucketNote]
 
 
@@ -485,16 +487,16 @@ class BucketsRecorded(Message, frozen=True, tag="buckets_recorded"):
 class ListLive(Message, frozen=True, tag="list_live"):
     """Which needles are live in this volume, from `first_id` on?  At most LIVE_LISTED_MAX ids."""
 
-    incarnation: int
-    volume_id: int
-    first_id: int
-    count: int
-    stamp: int  # the master's clock: whatever is written after the answer carries a greater stamp
+    incarnation: Boot
+    volume_id: Id32
+    first_id: Id32
+    count: Whole
+    stamp: Stamp  # the master's clock: whatever is written after the answer carries a greater stamp
 
 
 class LiveListed(Message, frozen=True, tag="live_listed"):
     bitmap: bytes  # bit i & 7 of byte i >> 3 is needle first_id + i; trailing zero bytes may be left out
-    needle_id_max: int  # the highest id ever used in this volume
+    needle_id_max: Id32  # the highest id ever used in this volume
 
 
 # --- compaction: volume actor and compactor -------------------------------------------------------
@@ -503,15 +505,15 @@ class LiveListed(Message, frozen=True, tag="live_listed"):
 class BeginCompaction(Message, frozen=True, tag="begin_compaction"):
     """Make what is in the volume durable in data file and index, so that a compactor can copy it."""
 
-    incarnation: int
-    volume_id: int
+    incarnation: Boot
+    volume_id: Id32
 
 
 class CompactionBegun(Message, frozen=True, tag="compaction_begun"):
-    generation: int  # the present one; the copy is to be the next
-    upto: int  # offset in the data file: all records before it are finished and durable
+    generation: Id32  # the present one; the copy is to be the next
+    upto: Whole  # offset in the data file: all records before it are finished and durable
     report: VolumeReport
-    disk_free: int
+    disk_free: Whole
 
 
 class SwitchGeneration(Message, frozen=True, tag="switch_generation"):
@@ -520,25 +522,25 @@ class SwitchGeneration(Message, frozen=True, tag="switch_generation"):
     Answered within seconds; asked again until `is_done`.
     """
 
-    incarnation: int
-    volume_id: int
-    generation: int  # of the copy
-    upto: int  # how far in the present generation's data file the copy reaches
+    incarnation: Boot
+    volume_id: Id32
+    generation: Id32  # of the copy
+    upto: Whole  # how far in the present generation's data file the copy reaches
 
 
 class GenerationSwitched(Message, frozen=True, tag="generation_switched"):
     is_done: bool
     report: VolumeReport
-    remaining_bytes: int = 0  # still to be replayed, when it is not done
+    remaining_bytes: Whole = 0  # still to be replayed, when it is not done
     pause_ms: float = 0.0  # for how long writes of this volume had to wait
-    freed_bytes: int | None = None  # how much shorter the file became; None: not known (any more)
+    freed_bytes: Signed | None = None  # how much shorter the file became; None: not known (any more)
 
 
 class DropGeneration(Message, frozen=True, tag="drop_generation"):
     """Give a compaction up: remove the files of generations that are not the present one."""
 
-    incarnation: int
-    volume_id: int
+    incarnation: Boot
+    volume_id: Id32
 
 
 class RegisterCompactor(Message, frozen=True, tag="register_compactor"):
@@ -547,59 +549,59 @@ class RegisterCompactor(Message, frozen=True, tag="register_compactor"):
     join_secret: str
     disk_id: str
     disk_name: str
-    incarnation: int
+    incarnation: Boot
 
 
 class CompactorWelcome(Message, frozen=True, tag="compactor_welcome"):
-    incarnation: int  # the master's: orders of any other are refused
+    incarnation: Boot  # the master's: orders of any other are refused
 
 
 class StartCopy(Message, frozen=True, tag="start_copy"):
     """Copy the live needles of a volume into the files of its next generation."""
 
-    incarnation: int
-    task_id: int
-    volume_id: int
+    incarnation: Boot
+    task_id: Whole
+    volume_id: Id32
     uuid: str
-    generation: int  # to copy from
-    upto: int
-    horizon: int  # stamp: records of deletions older than this need not be carried over
-    rate: int | None  # as in PollTask
+    generation: Id32  # to copy from
+    upto: Whole
+    horizon: Stamp  # stamp: records of deletions older than this need not be carried over
+    rate: Whole | None  # as in PollTask
 
 
 class StartVerify(Message, frozen=True, tag="start_verify"):
     """Read every needle of a volume and check it against its CRCs."""
 
-    incarnation: int
-    task_id: int
-    volume_id: int
+    incarnation: Boot
+    task_id: Whole
+    volume_id: Id32
     uuid: str
-    generation: int
-    start: int  # offset in the data file to go on from; 0: the beginning
-    rate: int | None
+    generation: Id32
+    start: Whole  # offset in the data file to go on from; 0: the beginning
+    rate: Whole | None
 
 
 class PollTask(Message, frozen=True, tag="poll_task"):
     """How far is it?  A task that nobody asks about for TASK_ORPHANED_S gives up."""
 
-    incarnation: int
-    task_id: int
-    rate: int | None  # bytes a second, read and written, from now on; 0: hold; None: as fast as it goes
+    incarnation: Boot
+    task_id: Whole
+    rate: Whole | None  # bytes a second, read and written, from now on; 0: hold; None: as fast as it goes
 
 
 TASK_ORPHANED_S = 30.0
 
 
 class TaskState(Message, frozen=True, tag="task_state"):
-    task_id: int
+    task_id: Whole
     state: str  # "running", "done", "failed"
-    done_bytes: int = 0  # of the data file that was copied from, or verified
-    total_bytes: int = 0
-    generation: int = 0  # that it works on
-    upto: int = 0  # offset in its data file that was reached
-    written_bytes: int = 0
+    done_bytes: Whole = 0  # of the data file that was copied from, or verified
+    total_bytes: Whole = 0
+    generation: Id32 = 0  # that it works on
+    upto: Whole = 0  # offset in its data file that was reached
+    written_bytes: Whole = 0
     damages: list[NeedleDamage] = []  # all so far, at most DAMAGES_MAX
-    damaged_count: int = 0
+    damaged_count: Whole = 0
     code: str | None = None  # why it failed
     message: str = ""
 
@@ -607,8 +609,8 @@ class TaskState(Message, frozen=True, tag="task_state"):
 class StopTask(Message, frozen=True, tag="stop_task"):
     """Give a task up, and remove what it made; answered when it has ended."""
 
-    incarnation: int
-    task_id: int
+    incarnation: Boot
+    task_id: Whole
 
 
 # --- compaction and verification: clients ---------------------------------------------------------
@@ -617,24 +619,24 @@ class StopTask(Message, frozen=True, tag="stop_task"):
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One compaction or verification of one volume."""
 
-    job_id: int
+    job_id: Whole
     work: str  # "compact", "verify"
-    volume_id: int
+    volume_id: Id32
     disk_name: str
     origin: str  # "operator", "policy"
     state: str  # "queued", "copying", "switching", "verifying", "done", "failed", "cancelled"
-    done_bytes: int = 0
-    total_bytes: int = 0
+    done_bytes: Whole = 0
+    total_bytes: Whole = 0
     bytes_per_s: float = 0.0
-    created_ms: int = 0
-    started_ms: int = 0
-    ended_ms: int = 0
-    freed_bytes: int = 0  # what the disk got back
+    created_ms: Whole = 0
+    started_ms: Whole = 0
+    ended_ms: Whole = 0
+    freed_bytes: Whole = 0  # what the disk got back
     pause_ms: float = 0.0  # for how long the switch kept writes of the volume waiting
-    damaged_count: int = 0
+    damaged_count: Whole = 0
     code: str | None = None  # why it failed, or is waiting
     message: str = ""
-    wait_since_ms: int = 0  # since when it waits for what `code` and `message` say; 0: it does not wait
+    wait_since_ms: Whole = 0  # since when it waits for what `code` and `message` say; 0: it does not wait
     is_stalled: bool = False  # it has not come any further for minutes
 
     @property
@@ -649,17 +651,17 @@ class StartJobs(Message, frozen=True, tag="start_jobs"):
     """
 
     work: str  # "compact", "verify"
-    volume_ids: list[int] = []
+    volume_ids: list[Signed] = []
     is_all: bool = False
     is_forced: bool = False  # False: of all volumes, one that would give next to nothing back is left alone
 
 
 class ListJobs(Message, frozen=True, tag="list_jobs"):
-    job_ids: list[int] = []  # none: all that are not over, and the latest that are
+    job_ids: list[Signed] = []  # none: all that are not over, and the latest that are
 
 
 class CancelJobs(Message, frozen=True, tag="cancel_jobs"):
-    job_ids: list[int]
+    job_ids: list[Signed]
 
 
 class Jobs(Message, frozen=True, tag="jobs"):
@@ -678,8 +680,8 @@ class PauseJobs(Message, frozen=True, tag="pause_jobs"):
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that an operator may want to know of; codes and field names are stable."""
 
-    sequence: int  # grows by one; starts anew with the master
-    at_ms: int
+    sequence: Whole  # grows by one; starts anew with the master
+    at_ms: Whole
     name: str  # "compaction_finished", "damage_found", "disk_offline", ...
     fields: dict[str, str | int | float | bool | None] = {}
 
@@ -687,15 +689,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 class ListEvents(Message, frozen=True, tag="list_events"):
     """Events after a sequence number; waits for one while there is none, for at most `wait_s`."""
 
-    after: int  # -1: none of the past, just tell where the sequence is
-    limit: int = 1000
+    after: Signed  # -1: none of the past, just tell where the sequence is
+    limit: Signed = 1000
     wait_s: float = 0.0
 
 
 class Events(Message, frozen=True, tag="events"):
     events: list[Event]
-    next_after: int
-    incarnation: int  # of the master: another one counts anew
+    next_after: Whole
+    incarnation: Boot  # of the master: another one counts anew
 
 
 # --- what a person or a monitor wants to know -----------------------------------------------------
@@ -707,9 +709,9 @@ class ClusterStatus(Message, frozen=True, tag="cluster_status"):
 
 class VolumeStatus(msgspec.Struct, frozen=True, kw_only=True):
     report: VolumeReport
-    reserved_bytes: int  # promised to leases and uploads, not written yet
+    reserved_bytes: Whole  # promised to leases and uploads, not written yet
     state: str  # "open", "full", "sealed", "creating", "missing", "offline"
-    verified_ms: int | None = None  # when the last verification that read all of it began
+    verified_ms: Whole | None = None  # when the last verification that read all of it began
     unchecked_s: float = 0.0  # age of the oldest byte that was not read again since
     job: Job | None = None  # that is under way
 
@@ -719,9 +721,9 @@ class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     url: str
     is_online: bool
-    since_ms: int  # wall time of the last change of is_online
-    capacity: int
-    free: int
+    since_ms: Whole  # wall time of the last change of is_online
+    capacity: Whole
+    free: Whole
     is_read_only: bool
     volumes: list[VolumeStatus]
 
@@ -729,32 +731,43 @@ class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
 class LeftAlone(msgspec.Struct, frozen=True, kw_only=True):
     """A volume that is wasteful enough, and is not compacted for now: why not."""
 
-    volume_id: int
-    until_ms: int  # wall time
+    volume_id: Id32
+    until_ms: Whole  # wall time
     code: str  # "in_vain", "failed", "cancelled", "no_room": how its last compaction ended
     message: str = ""
 
 
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is wrong now; names are stable."""
+
+    name: str  # "disk_behind", "catalog_behind", "stamp_refused", "orphans_kept", "clock_skew", ...
+    subject: str  # the disk, volume, or other thing
+    message: str  # what it is and what to do
+    since_ms: Whole
+
+
 class Status(Message, frozen=True, tag="status"):
     version: str
-    incarnation: int
+    incarnation: Boot
     uptime_s: float
     health: str  # "ok", "degraded" (some disk is offline or sealed), "down" (no disk takes writes)
     disks: list[DiskStatus]
-    bucket_count: int
-    object_count: int
-    byte_count: int
-    garbage_count: int  # needles that wait for their tombstone
-    upload_count: int
-    client_count: int
+    bucket_count: Whole
+    object_count: Whole
+    byte_count: Whole
+    garbage_count: Whole  # needles that wait for their tombstone
+    upload_count: Whole
+    client_count: Whole
     damages: list[NeedleDamage] = []  # known and not mended; at most DAMAGES_MAX
-    damage_count: int = 0
+    damage_count: Whole = 0
     unchecked_s: float = 0.0  # age of the oldest byte of all volumes that was not read again since
-    orphan_count: int = 0  # needles without a row that are being looked into, or kept aside after a restore
+    orphan_count: Whole = 0  # needles without a row that are being looked into, or kept aside after a restore
     is_paused: bool = False  # compaction and verification
     compactors: list[str] = []  # names of the disks whose compactor is connected
     left_alone: list[LeftAlone] = []  # wasteful volumes that the policy does not compact for now
-    stalled_job_count: int = 0  # jobs that have not come any further for minutes
+    stalled_job_count: Whole = 0  # jobs that have not come any further for minutes
+    troubles: list[Trouble] = []  # what is wrong now and what to do about it; at most TROUBLES_MAX
+    trouble_count: Whole = 0
 
 
 ClientRequest = (
@@ -832,7 +845,7 @@ Answer = (
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """One frame.  `budget_ms` is the time left for a request and None for an answer."""
 
-    incarnation: int  # the sender's boot number
+    incarnation: Boot  # the sender's boot number
     request_id: int  # chosen by whoever asks; the answer repeats it
     budget_ms: int | None
     body: Request | Answer

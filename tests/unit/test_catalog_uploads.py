@@ -391,3 +391,34 @@ def test_upload_ids_are_random_and_fit_into_every_json_reader(tmp_path):
     assert len(ids) == 100
     assert all(0 < upload_id < 2**53 for upload_id in ids)
     assert max(ids) > 2**40
+
+
+YEAR_MS = 365 * 24 * 3600 * 1000
+
+
+def test_an_upload_expires_in_its_time_though_a_clock_was_a_year_ahead_once(kit, monkeypatch):
+    monkeypatch.setattr(kit.catalog, "_now_ms", lambda: CREATED_MS)
+    bucket_id = kit.bucket()
+    ahead = CREATED_MS + YEAR_MS
+    by_chunk, by_slots = (kit.begin(bucket_id, key) for key in ("big", "other"))
+    kit.send_chunk(by_chunk, bucket_id, 0, at=YEAR_MS)  # stamped by the clock that was ahead
+    kit.do(lambda t: t.touch_upload(by_slots, ahead))
+    assert kit.do(lambda t: t.expire_uploads(CREATED_MS + 999, stamp(YEAR_MS), 10)) == []
+    assert kit.do(lambda t: t.expire_uploads(CREATED_MS + 1000, stamp(YEAR_MS), 10)) == [by_chunk, by_slots]
+
+
+def test_an_upload_that_an_older_release_gave_a_year_expires_in_its_time(kit):
+    bucket_id = kit.bucket()
+    upload_id = kit.begin(bucket_id, expires_ms=CREATED_MS + 1000)
+    kit.do(lambda t: t._execute("UPDATE uploads SET expires_ms = ?", (CREATED_MS + YEAR_MS,)))
+    assert kit.do(lambda t: t.expire_uploads(CREATED_MS, stamp(1), 10)) == []
+    assert kit.do(lambda t: t.expire_uploads(CREATED_MS + 1000, stamp(1), 10)) == [upload_id]
+
+
+def test_a_finished_upload_is_forgotten_in_its_time_though_a_clock_was_a_year_ahead(kit, monkeypatch):
+    monkeypatch.setattr(kit.catalog, "_now_ms", lambda: CREATED_MS)
+    bucket_id = kit.bucket()
+    upload_id = kit.begin(bucket_id)
+    kit.send_chunk(upload_id, bucket_id, 0, at=YEAR_MS)
+    finish(kit, upload_id, 1)
+    assert kit.catalog.upload(upload_id).expires_ms <= CREATED_MS + 10 * 60 * 1000

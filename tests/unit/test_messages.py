@@ -365,7 +365,9 @@ def values_of(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
     info = msgspec.inspect
     match kind:
         case info.IntType():
-            return st.integers(-(2**63), 2**64 - 1)
+            return st.integers(
+                -(2**63) if kind.ge is None else kind.ge, 2**64 - 1 if kind.le is None else kind.le
+            )
         case info.FloatType():
             return st.floats(allow_nan=False)
         case info.StrType():

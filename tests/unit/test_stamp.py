@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.stamp import COUNTER_BITS, StampClock, wall_ms_of
+from errors import ClockSpent, StampRefused
+from storage.stamp import COUNTER_BITS, STAMP_END, STAMP_SOUND_MAX, StampClock, admit_stamp, wall_ms_of
 
 
 def test_a_stamp_carries_the_wall_time() -> None:
@@ -47,3 +49,61 @@ def test_every_stamp_exceeds_all_before_it(events: list[tuple[bool, int]]) -> No
         else:
             clock.observe(number << COUNTER_BITS)
             greatest = max(greatest, number << COUNTER_BITS)
+
+
+NOW_MS = 1_750_000_000_000
+DAY_MS = 24 * 3600 * 1000
+
+
+@pytest.mark.parametrize("stamp", [-1, 1 << 63, (1 << 63) - 1, (1 << 64) - 1, NOW_MS + DAY_MS + 1 << 16])
+def test_a_stamp_that_no_sound_clock_shows_is_refused_and_the_clock_stays(stamp):
+    clock = StampClock()
+    clock.found(NOW_MS << 16)
+    with pytest.raises(StampRefused):
+        clock.admit(stamp, NOW_MS)
+    with pytest.raises(StampRefused):
+        admit_stamp(stamp, wall_ms=NOW_MS)
+    assert clock.last == NOW_MS << 16
+
+
+def test_a_stamp_up_to_a_day_ahead_is_believed():
+    clock = StampClock()
+    clock.admit(NOW_MS + DAY_MS << 16, NOW_MS)
+    assert clock.tick(NOW_MS) == (NOW_MS + DAY_MS << 16) + 1
+
+
+def test_stamps_a_day_ahead_each_do_not_lead_the_clock_away():
+    clock = StampClock()
+    with pytest.raises(StampRefused):
+        for days in range(1, 1000):
+            clock.admit(NOW_MS + days * DAY_MS << 16, NOW_MS)
+    assert wall_ms_of(clock.last) == NOW_MS + DAY_MS
+
+
+def test_a_store_whose_machine_starts_in_the_wrong_year_believes_its_own_past():
+    clock = StampClock()
+    clock.found(NOW_MS << 16)
+    clock.admit((NOW_MS << 16) + 5, 0)  # the wall clock stands at 1970
+    assert clock.last == (NOW_MS << 16) + 5
+
+
+def test_a_clock_at_its_end_says_so_and_hands_out_nothing():
+    clock = StampClock(last=STAMP_END - 2)
+    assert clock.tick(NOW_MS) == STAMP_END - 1
+    for _ in range(2):
+        with pytest.raises(ClockSpent, match="rebuild"):
+            clock.tick(NOW_MS)
+    assert clock.last == STAMP_END - 1
+
+
+def test_a_clock_is_not_founded_on_half_of_all_stamps():
+    clock = StampClock()
+    with pytest.raises(StampRefused):
+        clock.found(STAMP_SOUND_MAX + 1)
+    assert clock.last == 0
+
+
+def test_a_clock_that_is_corrected_stamps_by_the_corrected_time():
+    clock = StampClock()
+    clock.correction_ms = -7 * DAY_MS
+    assert wall_ms_of(clock.tick(NOW_MS)) == NOW_MS - 7 * DAY_MS

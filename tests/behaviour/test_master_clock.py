@@ -1,0 +1,103 @@
+"""A master believes no stamp that a sound clock cannot show, whoever tells it, and names who did."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from master_kit import RunningMaster, open_master
+
+from errors import Overloaded, StampRefused, VolumeOffline
+from transport.messages import CreateBucket, Done, Leased, LeaseNeedles
+
+YEAR_MS = 365 * 24 * 3600 * 1000
+IMPOSSIBLE = [2**63 - 1, 2**63, 2**64 - 1, (time.time_ns() // 1_000_000 + YEAR_MS) << 16]
+
+
+async def bucket_id_of(master: RunningMaster) -> int:
+    await master.ask(CreateBucket(bucket="photos"), Done)
+    return int(master.read("SELECT id FROM buckets")[0][0])
+
+
+async def can_write(master: RunningMaster) -> bool:
+    try:
+        await master.ask(LeaseNeedles(bucket="photos", needle_count=1, byte_count=1), Leased)
+    except (VolumeOffline, Overloaded):
+        return False
+    return True
+
+
+def now_stamp() -> int:
+    return time.time_ns() // 1_000_000 << 16
+
+
+@pytest.mark.parametrize("stamp", IMPOSSIBLE)
+async def test_a_report_with_an_impossible_stamp_is_refused_and_its_disk_is_set_aside(
+    tmp_path: Path, stamp: int
+) -> None:
+    async with open_master(tmp_path) as master:
+        bucket_id = await bucket_id_of(master)
+        master.disk.set(1, stamp_max=stamp)
+        with pytest.raises(StampRefused):
+            await master.disk.report()
+        status = await master.status()
+        assert status.health != "ok"
+        assert [(trouble.name, trouble.subject) for trouble in status.troubles] == [
+            ("stamp_refused", status.disks[0].disk_id)
+        ]
+        assert "rebuild" in status.troubles[0].message
+        assert len(await master.events("stamp_refused")) == 1
+        assert not await can_write(master)
+        # Its clock was mended, and it registers again.
+        master.disk.disconnect()
+        master.disk.set(1, stamp_max=now_stamp())
+        await master.connect_disk()
+        assert await can_write(master)
+        assert (await master.status()).troubles == []
+        commit = await master.disk.store(1, 1, bucket_id, "a", now_stamp() >> 16)
+        assert commit.etag is not None
+
+
+@pytest.mark.parametrize("stamp", IMPOSSIBLE)
+async def test_a_disk_that_registers_with_an_impossible_stamp_is_read_and_not_written(
+    tmp_path: Path, stamp: int
+) -> None:
+    async with open_master(tmp_path) as master:
+        await bucket_id_of(master)
+        master.disk.disconnect()
+        master.disk.set(1, stamp_max=stamp)
+        await master.connect_disk()
+        assert not await can_write(master)
+        status = await master.status()
+        assert status.disks[0].is_online
+        assert [trouble.name for trouble in status.troubles] == ["stamp_refused"]
+        await master.ask(CreateBucket(bucket="the-clock-is-sound"), Done)
+        assert master.read("SELECT value FROM facts WHERE name = 'stamp_max'")[0][0] < now_stamp() * 2
+
+
+async def test_a_needle_with_an_impossible_stamp_is_refused_alone_and_for_good(tmp_path: Path) -> None:
+    async with open_master(tmp_path) as master:
+        bucket_id = await bucket_id_of(master)
+        commit = await master.disk.store(1, 1, bucket_id, "a", IMPOSSIBLE[-1] >> 16)
+        assert commit.code == "stamp_refused"
+        assert (await master.status()).object_count == 0
+        commit = await master.disk.store(1, 1, bucket_id, "a", now_stamp() >> 16)
+        assert commit.code == "needle_void"
+
+
+async def test_a_catalog_whose_clock_is_at_its_end_names_the_command_that_mends_it(tmp_path: Path) -> None:
+    async with open_master(tmp_path) as master:
+        await bucket_id_of(master)
+        await master.stop()
+        with closing(sqlite3.connect(tmp_path / "catalog.sqlite3")) as connection:
+            connection.execute(f"UPDATE facts SET value = {2**63 - 1} WHERE name = 'stamp_max'")
+            connection.commit()
+        await master.start()
+        status = await master.status()
+        assert [trouble.name for trouble in status.troubles] == ["clock_spent"]
+        assert "rebuild --replace" in status.troubles[0].message
+        assert msgspec.msgpack.encode(status)
