@@ -34,6 +34,7 @@ from errors import (
 from transport.messages import (
     FRAME_SIZE_MAX,
     Answer,
+    Done,
     Envelope,
     Refused,
     Request,
@@ -44,6 +45,7 @@ from transport.messages import (
 log = logging.getLogger(__name__)
 
 BUDGET_MAX_MS = 3_600_000  # a longer wait is cut to this, so that no task lives for ever
+PROBE_ID = 0  # the number of a question that a probe asks: `Done` to it says "alive"; real ones begin with 1
 REFUSAL_SIZE_MAX = 2000  # characters of a refusal's sentence
 
 _REQUESTS = frozenset(get_args(Request))
@@ -108,6 +110,7 @@ class Conversation:
         self._waiting: dict[int, _Waiter] = {}
         self._last_id = 0  # the greatest request id that they used
         self._running: set[int] = set()  # their requests that have a task
+        self.has_shown_life = False  # they have answered a probe: a release that can
         self._ended: LinkDown | None = None
 
     @property
@@ -195,6 +198,9 @@ class Conversation:
         if envelope.budget_ms is None:
             if is_request:
                 raise MalformedMessage("a request without a budget")
+            if envelope.request_id == PROBE_ID:
+                self.has_shown_life = True
+                return None
             self._settle(envelope.request_id, envelope.body)  # type: ignore[arg-type]
             return None
         if is_request and envelope.request_id > self._last_id:
@@ -241,6 +247,10 @@ class Conversation:
             self._send(frame)
         except (LinkDown, Overloaded) as error:
             log.debug("answer dropped", extra={"answer": type(answer).__name__, "cause": error.message})
+
+    def show_life(self) -> None:
+        """Answer a probe."""
+        self.reply(PROBE_ID, Done())
 
     def begin(self, envelope: Envelope) -> None:
         """Note that a task will answer; until it ran, repetitions are dropped."""

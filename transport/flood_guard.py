@@ -5,6 +5,11 @@ come.  Whoever never sends that last frame fills our memory with something that 
 The kernel, however, counts what each connection delivered.  A connection is shut when it had delivered far
 more than the largest frame, we then read all there was, and still no message had come of it.
 
+The same count bounds what waits in whole messages: what a connection delivered, less what we took of it, is
+its backlog.  libzmq's own bound (RCVHWM) is not used, because a connection that reaches it and then ends is
+in the state in which libzmq aborts the process.  An honest peer waits for answers, so it never has much under
+way.
+
 Linux only; elsewhere the kernel's count is not asked for and the guard finds nothing.
 """
 
@@ -15,6 +20,7 @@ from collections.abc import Callable
 from transport.tcp import connection_name, received_bytes, shut_connection
 
 QUIET_BYTES_PER_S = 1024  # heartbeats are no messages: a quiet peer's take about 200 bytes/s
+FRAME_OVERHEAD = 35  # bytes around a short frame on the wire: ZMTP 2, CurveZMQ 33; a long one has 7 more
 
 
 class FloodGuard:
@@ -23,6 +29,8 @@ class FloodGuard:
     Args:
         connection_max: unread bytes that one connection may have delivered.
         total_max: and all of them together; beyond it the largest ones go.
+        backlog_max: bytes that one connection may have delivered in messages that we have not taken yet.
+        backlog_count_max: and about how many messages, judged by the size of those that we took.
         count_of: asks the kernel; an argument so that tests can answer.
     """
 
@@ -31,15 +39,21 @@ class FloodGuard:
         *,
         connection_max: int,
         total_max: int,
+        backlog_max: int | None = None,
+        backlog_count_max: int | None = None,
         count_of: Callable[[int], int | None] = received_bytes,
     ) -> None:
         self.heard: set[int] = set()  # descriptors that a whole message came through since the last check
         self.is_alert = False  # something looks like a flood: check again soon
         self._connection_max = connection_max
         self._total_max = total_max
+        self._backlog_max = backlog_max
+        self._backlog_count_max = backlog_count_max
         self._count_of = count_of
         self._names: dict[int, str] = {}
         self._delivered: dict[int, int] = {}  # descriptor -> its count at the last check
+        # descriptor -> [bytes delivered that were no messages, bytes taken, messages taken]
+        self._taken: dict[int, list[int]] = {}
         self._accounted: dict[
             int, float
         ] = {}  # descriptor -> delivered bytes that are no reason for suspicion
@@ -49,11 +63,41 @@ class FloodGuard:
         if name:
             self._names[descriptor] = name
             self._accounted[descriptor] = self._delivered[descriptor] = 0
+            self._taken[descriptor] = [0, 0, 0]
 
     def closed(self, descriptor: int) -> None:
         self._names.pop(descriptor, None)
         self._delivered.pop(descriptor, None)
         self._accounted.pop(descriptor, None)
+        self._taken.pop(descriptor, None)
+
+    def took(self, descriptor: int, size: int, frame_count: int = 1) -> None:
+        """Note a message that was received."""
+        self.heard.add(descriptor)
+        taken = self._taken.get(descriptor)
+        if taken is not None:
+            taken[1] += size + frame_count * FRAME_OVERHEAD
+            taken[2] += frame_count
+
+    def backlogged(self) -> list[int]:
+        """Find the connections that have more under way than an honest peer ever has; call it at any time."""
+        if self._backlog_max is None or self._backlog_count_max is None:
+            return []
+        found, backlogs = [], {}
+        for descriptor, (other_bytes, taken_bytes, taken_count) in self._taken.items():
+            delivered = self._count_of(descriptor)
+            backlog = 0 if delivered is None else delivered - other_bytes - taken_bytes
+            if backlog <= 0:
+                continue
+            backlogs[descriptor] = float(backlog)
+            # Nothing taken of it yet: that is `check`'s business, and the bound of bytes.
+            size = taken_bytes / taken_count if taken_count else backlog
+            if backlog > self._backlog_max or backlog / size > self._backlog_count_max:
+                found.append(descriptor)
+        if sum(backlogs.values()) > self._total_max:
+            rest = {descriptor: size for descriptor, size in backlogs.items() if descriptor not in found}
+            found += self._too_many(rest, connection_max=self._backlog_max)
+        return found
 
     def check(self, *, elapsed_s: float) -> list[int]:
         """Find the connections to shut.
@@ -70,6 +114,12 @@ class FloodGuard:
                 self.closed(descriptor)
                 continue
             self._delivered[descriptor] = delivered
+            # All that had come by the last check has been read, whatever our sum of it says: heartbeats,
+            # and what encryption adds, are counted by the kernel alone.
+            taken = self._taken[descriptor]
+            taken[0] = max(taken[0], min(before, delivered) - taken[1])
+            if delivered < before:
+                self._taken[descriptor] = [0, 0, 0]  # another connection by now
             if descriptor in heard or delivered < before:
                 self._accounted[descriptor] = delivered
             else:
@@ -78,12 +128,12 @@ class FloodGuard:
                 unread[descriptor] = before - accounted
                 growth += delivered - accounted
         self.is_alert = growth > self._connection_max / 2
-        return self._too_many(unread)
+        return self._too_many(unread, connection_max=self._connection_max)
 
-    def _too_many(self, unread: dict[int, float]) -> list[int]:
+    def _too_many(self, unread: dict[int, float], *, connection_max: int) -> list[int]:
         total, flooding = sum(unread.values()), []
         for descriptor in sorted(unread, key=lambda descriptor: unread[descriptor], reverse=True):
-            if unread[descriptor] <= self._connection_max and total <= self._total_max:
+            if unread[descriptor] <= connection_max and total <= self._total_max:
                 break
             total -= unread[descriptor]
             flooding.append(descriptor)

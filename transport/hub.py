@@ -6,12 +6,25 @@ ties each to the key that opened it, hands requests to its owner, asks peers, an
 How a departure is noticed.  Each message tells the descriptor it came through (SRCFD), so the hub knows
 which peers a descriptor carried; the socket's monitor tells which descriptor ended.  Descriptors are
 reused at once, so that is a hint and no verdict: each peer bound to it is probed, and a ROUTER_MANDATORY
-send that answers EHOSTUNREACH is the verdict.  A sweep over all peers catches what slipped through, and
-ZMTP heartbeats turn a frozen or unplugged peer into a closed connection.  The order is: take the
-monitor's events, drain the ROUTER, then act; or a dead peer's last words would bring it back.
+send that answers EHOSTUNREACH is the verdict.  A sweep over all peers catches what slipped through.  The
+order is: take the monitor's events, drain the ROUTER, then act; or a dead peer's last words would bring it
+back.
 
-    connection            message with a new      EHOSTUNREACH, disconnect,
+    connection            message with a new      EHOSTUNREACH, silence, disconnect,
     (authenticated)  -->  routing id: Peer   -->  or its id on a new descriptor: gone, for good
+
+How a frozen or unplugged peer is noticed.  libzmq's heartbeats stay off: their timer aborts the process when
+a connection ends while its queue is full, so any stranger could end us.  Instead the hub probes each peer
+once a second, and a link answers every probe before anything else.  A peer is gone when all of these hold:
+
+    - it said nothing for `silence_s`, counted in time that this loop was awake: our own pause accuses nobody;
+    - it left at least two probes unanswered that its queue had taken;
+    - the kernel saw nothing move: no byte came from it, and nothing of what waits for it was acknowledged.
+
+So a large message on a slow line, a full queue (see `stall_s`) or a pause of two seconds ends nobody.  The
+rule applies to whoever has shown that it can answer: a link of this release with its first reply, one of
+0.1.0 with its first ZMTP heartbeat (the kernel counts those bytes).  Anybody else is left to TCP, which ends
+a connection that acknowledges nothing for `stall_s`.
 
 A routing id is chosen by the peer, so it proves nothing; the User-Id, set by libzmq from the handshake,
 does.  A routing id belongs to the key that used it first: a message with another User-Id is refused, never
@@ -43,7 +56,7 @@ from transport.conversation import Conversation, refusal_of, refusal_of_bug, ref
 from transport.curve import CurveKeys
 from transport.flood_guard import FloodGuard
 from transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
-from transport.tcp import connection_name, shut_connection
+from transport.tcp import Progress, connection_name, progress_of, shut_connection
 from transport.zap import DOMAIN, ZapHandler
 from transport.zmq_socket import (
     NOBLOCK,
@@ -53,15 +66,18 @@ from transport.zmq_socket import (
     has_message,
     open_monitor,
     receive_event,
+    watch_with_tcp,
 )
 
 log = logging.getLogger(__name__)
 
-PROBE = b""  # a frame that says nothing; links ignore it
+PROBE = b""  # a frame that says nothing; links answer it (`show_life`), those of 0.1.0 ignore it
 IN_FLIGHT_MAX = 20_000
 RECHECK_S = 0.01  # libzmq reports a closed descriptor shortly before its peer becomes unreachable
 UNREAD_MAX = 3 * FRAME_SIZE_MAX  # bytes of one connection: a frame, and what the kernel may hold on top
 UNREAD_TOTAL_MAX = 32 * FRAME_SIZE_MAX
+BACKLOG_MAX = 8 * FRAME_SIZE_MAX  # bytes of one connection that wait for us in whole messages
+BACKLOG_COUNT_MAX = 20_000  # and how many messages; a link has at most 2,048 under way
 CURVE_OVERHEAD = 64  # bytes that encryption adds to a frame, generously (RFC 26: 33)
 KNOWN_IDS_MAX = 10_000  # routing ids of departed peers whose key is remembered
 _SRCFD = int(zmq.SRCFD)
@@ -73,12 +89,11 @@ class HubLimits:
     """Bounds and intervals of a hub; the defaults are the ones to use."""
 
     peer_in_flight: int = 5_000  # requests of one peer in work: nobody uses up what is there for all
-    queue: int = 10_000  # messages that wait in libzmq, per peer and direction
+    queue: int = 10_000  # messages to one peer that wait in libzmq
     sweep_s: float = 0.25
-    probe_every: int = 4  # sweeps: how often a peer is probed that says nothing and that no event named
+    probe_s: float = 1.0  # how often a peer is probed that says nothing, or that we say nothing to
+    silence_s: float = 3.5  # whoever answers no probe for this long is gone; see above
     stall_s: float = 10.0  # a peer whose queue stays full for this long is disconnected
-    heartbeat_interval_ms: int = 1000
-    heartbeat_timeout_ms: int = 3000
     handshake_ms: int = 5000  # a connection that is not authenticated by then is closed
     backlog: int = 1024  # connections that the kernel holds while the hub is busy (a restart: all at once)
 
@@ -109,7 +124,13 @@ class Peer:
         self._descriptor = descriptor
         self._generation = hub._generations.get(descriptor, 0)
         self._connection = connection_name(descriptor)
-        self._silent_count = 0  # sweeps since it was heard from
+        # Seconds of our own waking time, added up by the sweep.
+        self._silent_s = 0.0  # since it was heard from
+        self._unsent_s = 0.0  # since we sent it anything
+        self._unprobed_s = 0.0
+        self._unanswered = 0  # probes that its queue took since it was heard from
+        self._is_judged = False  # it has shown that it answers probes, or has heartbeats
+        self._progress: Progress | None = None  # at the last probe of this silence
         self._stalled_at: float | None = None
         self._is_accused = False  # a warning about it was logged
         self._conversation = Conversation(incarnation=hub.incarnation, send=partial(hub._send, self))
@@ -169,7 +190,12 @@ class Hub:
         self._generations: dict[int, int] = {}  # descriptor -> how many connections it has carried
         self._shut: dict[int, int] = {}  # descriptor -> its generation that we shut, until libzmq says so too
         self._known_ids: OrderedDict[bytes, str] = OrderedDict()  # departed routing id -> User-Id
-        self._guard = FloodGuard(connection_max=UNREAD_MAX, total_max=UNREAD_TOTAL_MAX)
+        self._guard = FloodGuard(
+            connection_max=UNREAD_MAX,
+            total_max=UNREAD_TOTAL_MAX,
+            backlog_max=BACKLOG_MAX,
+            backlog_count_max=BACKLOG_COUNT_MAX,
+        )
         self._is_dry = False  # all there was has been read since the last sweep
         self._departures: list[int] = []  # descriptors that the monitor named since the last dry moment
         self._suspects: set[Peer] = set()  # to be probed once more
@@ -227,12 +253,15 @@ class Hub:
         socket.linger = 0
         socket.ipv6 = "[" in endpoint
         socket.router_mandatory = True
-        socket.sndhwm = socket.rcvhwm = limits.queue
+        socket.sndhwm = limits.queue
+        # Not bounded here.  With a bound, libzmq stops reading a connection whose queue is full, and a
+        # connection that ends in that state stays half dead until it is drained: the state in which its
+        # timers and PING commands abort the process.  What may wait is bounded by `FloodGuard` instead.
+        socket.rcvhwm = 0
         socket.maxmsgsize = FRAME_SIZE_MAX + CURVE_OVERHEAD
         socket.backlog = limits.backlog
         socket.handshake_ivl = limits.handshake_ms
-        socket.heartbeat_ivl = limits.heartbeat_interval_ms
-        socket.heartbeat_timeout = limits.heartbeat_timeout_ms
+        watch_with_tcp(socket, timeout_s=limits.stall_s)
         socket.zap_domain = DOMAIN
         socket.curve_server = True
         socket.curve_publickey = self._keys.public
@@ -251,11 +280,12 @@ class Hub:
         except zmq.Again:
             return False
         frame = self._socket.recv(copy=False)  # the parts of a message arrive together
-        is_whole = not frame.more
+        is_whole, size, count = not frame.more, len(frame), 1
         while frame.more:
             frame = self._socket.recv(copy=False)
+            size, count = size + len(frame), count + 1
         ident, descriptor = ident_frame.bytes, int(frame.get(_SRCFD))
-        self._guard.heard.add(descriptor)
+        self._guard.took(descriptor, size, count)
         try:
             peer = self._peer_of(ident, str(frame.get("User-Id")), descriptor)
         except PermissionDenied as error:
@@ -265,7 +295,7 @@ class Hub:
                 )
             return True
         if peer is not None:
-            peer._silent_count = 0
+            peer._silent_s = 0.0
             if is_whole:
                 self._hear(peer, frame.buffer)
             else:
@@ -411,34 +441,73 @@ class Hub:
             self._probe(suspects)
 
     async def _sweep_for_ever(self) -> None:
+        swept_at = trio.current_time()
         while True:
             await trio.sleep(self._limits.sweep_s / 10 if self._guard.is_alert else self._limits.sweep_s)
             self._shut_floods()
+            # What passed while this loop stood still counts little: peers may have spoken all the while.
+            now = trio.current_time()
+            passed_s = min(now - swept_at, 2 * self._limits.sweep_s)
+            swept_at = now
             peers = list(self._peers.values())
             for start in range(0, len(peers), 256):
-                some = peers[start : start + 256]
-                for peer in some:
-                    peer._silent_count += 1
-                # Whoever spoke a moment ago is there, as far as anybody can know yet.  A probe wakes both
-                # ends, so where nothing happens there are few: they are most of what an idle store does.
-                self._probe(
-                    [
-                        peer
-                        for peer in some
-                        if peer._silent_count % self._limits.probe_every == 0 or peer._stalled_at is not None
-                    ]
-                )
+                self._sweep([peer for peer in peers[start : start + 256] if not peer.is_gone], passed_s)
                 await trio.lowlevel.checkpoint()
 
+    def _sweep(self, peers: list[Peer], passed_s: float) -> None:
+        probe_s, due = self._limits.probe_s, []
+        for peer in peers:
+            if peer._silent_s == 0.0:  # heard from since the last sweep
+                peer._unanswered, peer._progress = 0, None
+            peer._silent_s += passed_s
+            peer._unsent_s += passed_s
+            peer._unprobed_s += passed_s
+            # Whoever spoke a moment ago is there, as far as anybody can know yet.  A probe wakes both ends,
+            # so where nothing happens there are few: they are most of what an idle store does.
+            is_quiet = peer._silent_s >= probe_s or peer._unsent_s >= probe_s
+            if peer._stalled_at is not None or (is_quiet and peer._unprobed_s >= probe_s):
+                due.append(peer)
+            elif self._is_frozen(peer):
+                self.disconnect(peer, f"it said nothing for {peer._silent_s:.1f} s and answered no probe")
+        for peer in due:
+            self._look_for_life(peer)
+        self._probe(due)
+
+    def _is_frozen(self, peer: Peer) -> bool:
+        return (
+            (peer._is_judged or peer._conversation.has_shown_life)
+            and peer._unanswered >= 2
+            and peer._silent_s >= self._limits.silence_s
+        )
+
+    def _look_for_life(self, peer: Peer) -> None:
+        """Ask the kernel whether something moved since the last probe: that is life, too."""
+        peer._unprobed_s = 0.0
+        before, peer._progress = peer._progress, progress_of(peer._descriptor)
+        if before is None or peer._progress is None or not peer._progress.has_moved_since(before):
+            return
+        if peer._progress.received > before.received:
+            peer._is_judged = True
+        peer._unanswered = 0
+        peer._silent_s = min(peer._silent_s, self._limits.probe_s)  # it may be that long ago
+
     def _shut_floods(self) -> None:
+        for descriptor in self._guard.backlogged():
+            self._shut_flood(descriptor, "more messages than it may have under way")
         if not self._is_dry and has_message(self._socket):
             return  # busy all the time: a connection that we did not get round to is not to blame
         self._is_dry = False
         for descriptor in self._guard.check(elapsed_s=self._limits.sweep_s):
-            self.counters.floods += 1
-            self._guard.shut(descriptor)
-            names = [peer.name for peer in self._bound.get(descriptor, ())]
-            log.warning("connection shut", extra={"peers": names, "cause": "a message without end"})
+            self._shut_flood(descriptor, "a message without end")
+
+    def _shut_flood(self, descriptor: int, cause: str) -> None:
+        self.counters.floods += 1
+        peers = list(self._bound.get(descriptor, ()))
+        log.warning("connection shut", extra={"peers": [peer.name for peer in peers], "cause": cause})
+        if self._guard.shut(descriptor):
+            self._shut[descriptor] = self._generations.get(descriptor, 0)
+        for peer in peers:
+            self._gone(peer, cause)
 
     def _probe(self, peers: Iterable[Peer]) -> None:
         has_message(self._socket)  # have libzmq take note of what has ended, a send may put that off
@@ -448,6 +517,8 @@ class Hub:
             try:
                 if self._send_unless_gone(peer.ident, PROBE):
                     peer._stalled_at = None
+                    peer._unanswered += 1
+                    peer._unsent_s = 0.0
                 else:
                     self._gone(peer, "its connection ended")
             except Overloaded:
@@ -456,6 +527,7 @@ class Hub:
 
     def _note_stall(self, peer: Peer) -> None:
         """A full queue is slow, not gone; but not for ever."""
+        peer._unanswered = 0  # no probe gets through: what it would answer, nobody knows
         now = trio.current_time()
         if peer._stalled_at is None:
             peer._stalled_at = now
@@ -516,6 +588,7 @@ class Hub:
         if not is_sent:
             self._gone(peer, "its connection ended")
             raise LinkDown(f"{peer.name} is gone")
+        peer._unsent_s = 0.0
         self._owned.poke()
 
     def _send_unless_gone(self, ident: bytes, frame: bytes) -> bool:

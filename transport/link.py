@@ -10,6 +10,12 @@ requests for a hub that is down and hand them to its successor.  What waited for
 with LinkDown, and the caller, who alone knows whether repeating is safe, decides.
 
 What the hub asks before `greet` has returned is answered after it: the owner sees its own registration first.
+
+How a frozen or unplugged hub is noticed.  The hub says something to every link at least once a second, if
+only a probe, which a link answers before anything else.  After `SILENCE_S` without a word the link knocks at
+the hub's port (see `transport.knock`).  Nobody greets: the hub is frozen or gone, and the connection ends.
+Somebody does: the hub's loop is busy, and the link waits, up to `BUSY_MAX_S`.  Only time in which our own
+loop was awake counts.
 """
 
 from __future__ import annotations
@@ -38,6 +44,7 @@ from errors import (
 )
 from transport.conversation import Conversation, refusal_of
 from transport.curve import CurveKeys
+from transport.knock import is_greeted
 from transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
 from transport.zmq_socket import (
     NOBLOCK,
@@ -46,6 +53,7 @@ from transport.zmq_socket import (
     has_message,
     open_monitor,
     receive_event,
+    watch_with_tcp,
 )
 
 log = logging.getLogger(__name__)
@@ -56,6 +64,12 @@ QUEUE_MAX = 4 * IN_FLIGHT_MAX  # libzmq's; never the one that fills up first
 ANSWERS_MAX = 1024  # requests of the hub in work or waiting for `greet`
 PAUSE_MIN_S = 0.05  # after a refused greeting or handshake; doubles up to PAUSE_MAX_S
 PAUSE_MAX_S = 5.0
+SILENCE_S = 2.5  # without a word from the hub: knock
+KNOCK_S = 1.0  # a greeting takes no longer
+BUSY_MAX_S = 30.0  # a hub that greets and says nothing for this long is of no use
+LOOK_S = 0.25  # how often the silence is looked at
+UNPLUGGED_S = 10.0  # TCP ends a connection that acknowledges nothing for this long
+assert SILENCE_S + KNOCK_S + 2 * LOOK_S < 5  # what is promised for a frozen hub
 _FAILED = (
     zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
     | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
@@ -91,8 +105,6 @@ class Link:
         incarnation: int,
         greet: Callable[[Link], Awaitable[None]] | None = None,
         answer: Callable[[Request], Awaitable[Answer]] | None = None,
-        heartbeat_interval_ms: int = 1000,
-        heartbeat_timeout_ms: int = 3000,
     ) -> None:
         self.endpoint = endpoint
         self.name = name
@@ -105,7 +117,6 @@ class Link:
         self._keys = keys
         self._greet = greet
         self._answer = answer or _answer_nothing
-        self._heartbeat_ms = (heartbeat_interval_ms, heartbeat_timeout_ms)
         self._turns = trio.Semaphore(IN_FLIGHT_MAX)
         self._connection: _Connection | None = None
         self._is_up = False
@@ -265,6 +276,7 @@ class _Connection:
         self._answers = answers
         self._held: list[Envelope] | None = []  # what the hub asked before the greeting was over
         self._end_cause: str | None = None
+        self._silent_s = 0.0  # of our own waking time, since the hub said anything
         self._socket = context.socket(zmq.DEALER)
         self._monitor = open_monitor(context, self._socket, _MONITORED)
         self._owned = OwnedSocket(self._socket, self._take, on_dry=self._end_when_due)
@@ -295,7 +307,7 @@ class _Connection:
         socket.handshake_ivl = 5000
         socket.reconnect_ivl = 20
         socket.reconnect_ivl_max = 1000
-        socket.heartbeat_ivl, socket.heartbeat_timeout = link._heartbeat_ms
+        watch_with_tcp(socket, timeout_s=UNPLUGGED_S)
         try:
             socket.curve_serverkey = link._server_key
             socket.curve_publickey = link._keys.public
@@ -308,6 +320,7 @@ class _Connection:
         watch = OwnedSocket(self._monitor, self._take_event, on_dry=self._owned.wake)
         nursery.start_soon(watch.run)
         nursery.start_soon(self._owned.run)
+        nursery.start_soon(self._watch_silence)
 
     # --- what happens to the connection -----------------------------------------------------------
 
@@ -334,6 +347,28 @@ class _Connection:
             self.ended.set()
             self.ready.set()
 
+    async def _watch_silence(self) -> None:
+        await self.ready.wait()
+        looked_at, knocked_at = trio.current_time(), 0.0
+        while True:
+            await trio.sleep(LOOK_S)
+            now = trio.current_time()
+            self._silent_s += min(now - looked_at, 2 * LOOK_S)  # a pause of our own is no silence of theirs
+            looked_at = now
+            if self._silent_s < SILENCE_S:
+                knocked_at = 0.0
+                if SILENCE_S / 2 <= self._silent_s < SILENCE_S / 2 + 2 * LOOK_S:
+                    self.conversation.show_life()  # a hub that never heard from us does not probe us
+            elif self._silent_s - knocked_at >= KNOCK_S:
+                knocked_at = self._silent_s
+                is_alive = await is_greeted(self._link.endpoint, timeout_s=KNOCK_S)
+                if self._silent_s == knocked_at and (not is_alive or self._silent_s > BUSY_MAX_S):
+                    self._end_cause = f"the hub said nothing for {self._silent_s:.1f} s"
+                    self._owned.wake()
+                    self._end_when_due()
+                    return
+                looked_at = trio.current_time()
+
     # --- messages ---------------------------------------------------------------------------------
 
     def _take(self) -> bool:
@@ -341,11 +376,16 @@ class _Connection:
             frame = self._socket.recv(NOBLOCK, copy=False)
         except zmq.Again:
             return False
+        self._silent_s = 0.0
         is_whole = not frame.more
         while frame.more:
             frame = self._socket.recv(copy=False)
-        if is_whole and len(frame):  # an empty frame is the hub's probe
+        if not is_whole:
+            return True
+        if len(frame):
             self._hear(frame.buffer)
+        else:
+            self.conversation.show_life()  # the hub's probe
         return True
 
     def _hear(self, frame: memoryview) -> None:

@@ -12,10 +12,16 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from os import dup
 
-_BYTES_RECEIVED = struct.Struct("@Q")  # tcpi_bytes_received in struct tcp_info, linux/tcp.h
+# Fields of struct tcp_info, linux/tcp.h.
+_BYTES_RECEIVED = struct.Struct("@Q")  # tcpi_bytes_received
 _BYTES_RECEIVED_AT = 128
+_UNACKED = struct.Struct("@I")  # tcpi_unacked, segments
+_UNACKED_AT = 24
+_BYTES_ACKED = struct.Struct("@Q")  # tcpi_bytes_acked
+_BYTES_ACKED_AT = 120
 
 
 def connection_name(descriptor: int) -> str:
@@ -45,6 +51,30 @@ def shut_connection(descriptor: int, name: str) -> bool:
 
 def received_bytes(descriptor: int) -> int | None:
     """How many bytes a connection has delivered so far; None when the kernel does not tell."""
+    progress = progress_of(descriptor)
+    return None if progress is None else progress.received
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a connection has come in both directions."""
+
+    received: int
+    acknowledged: int
+    is_backlogged: bool  # something that we sent is not acknowledged yet
+
+    def has_moved_since(self, earlier: Progress) -> bool:
+        """Did the other end send something, or take some of what waits for it?
+
+        Bytes that are acknowledged at once say little: the kernel of a frozen process takes them, too.
+        """
+        return self.received > earlier.received or (
+            self.is_backlogged and self.acknowledged > earlier.acknowledged
+        )
+
+
+def progress_of(descriptor: int) -> Progress | None:
+    """Ask the kernel how far a connection has come; None when it does not tell."""
     if not sys.platform.startswith("linux"):
         return None
     try:
@@ -54,8 +84,21 @@ def received_bytes(descriptor: int) -> int | None:
         return None
     if len(info) < _BYTES_RECEIVED_AT + 8:
         return None
-    count: int = _BYTES_RECEIVED.unpack_from(info, _BYTES_RECEIVED_AT)[0]
-    return count
+    return Progress(
+        received=_BYTES_RECEIVED.unpack_from(info, _BYTES_RECEIVED_AT)[0],
+        acknowledged=_BYTES_ACKED.unpack_from(info, _BYTES_ACKED_AT)[0],
+        is_backlogged=_UNACKED.unpack_from(info, _UNACKED_AT)[0] > 0,
+    )
+
+
+def address_of(descriptor: int) -> str:
+    """The address at the other end of a connection, without the port; "" when there is none (any more)."""
+    try:
+        with _borrowed(descriptor) as connection:
+            peer = connection.getpeername()
+    except OSError:
+        return ""
+    return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
 @contextmanager

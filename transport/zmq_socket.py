@@ -91,6 +91,18 @@ def has_message(socket: zmq.Socket[bytes]) -> bool:
     return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
 
 
+def watch_with_tcp(socket: zmq.Socket[bytes], *, timeout_s: float) -> None:
+    """Have the kernel end a connection whose other end acknowledges nothing for `timeout_s`.
+
+    That is the unplugged machine.  A frozen process still has a kernel that acknowledges.
+    """
+    socket.tcp_keepalive = 1
+    socket.tcp_keepalive_idle = max(1, int(timeout_s / 2))  # seconds without traffic until it is asked
+    socket.tcp_keepalive_intvl = 1
+    socket.tcp_keepalive_cnt = max(1, int(timeout_s / 2))
+    socket.tcp_maxrt = int(timeout_s * 1000)
+
+
 def open_monitor(
     context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes], events: int
 ) -> zmq.Socket[bytes]:

@@ -18,5 +18,5 @@ def test_the_master_benchmark_prints_its_figures(capsys, tmp_path):
 async def test_idle_links_tell_what_disks_cost_a_master(tmp_path):
     costs = await idle_links.measure(2, 2.5, tmp_path)
     assert costs.disks == 2
-    assert costs.bytes_per_s > 0, "each link has heartbeats every second"
+    assert costs.bytes_per_s > 0, "each link answers a probe every second"
     assert costs.memory > 0

@@ -268,7 +268,7 @@ async def forward(stream: trio.SocketStream, other: trio.SocketStream, is_open: 
 
 
 async def test_a_silent_partition_is_noticed_on_both_sides_and_heals_unaided():
-    """Nothing is closed, nothing is refused, nothing comes through any more: only heartbeats tell."""
+    """Nothing is closed, nothing is refused, nothing comes through any more: only probes tell."""
     async with open_roll() as (roll, endpoint, key), trio.open_nursery() as nursery:
         is_whole = True
         host, port = endpoint.removeprefix("tcp://").split(":")

@@ -88,6 +88,59 @@ def test_many_that_are_moderate_are_a_flood_together_and_the_largest_go():
         assert guard.check(elapsed_s=0) == [descriptors[4]]
 
 
+@contextmanager
+def bounded() -> Iterator[tuple[FloodGuard, int, dict[int, int]]]:
+    """A guard that bounds a backlog at 100,000 bytes and 100 messages, of one connection."""
+    counts: dict[int, int] = {}
+    guard = FloodGuard(
+        connection_max=1_000_000,
+        total_max=3_000_000,
+        backlog_max=100_000,
+        backlog_count_max=100,
+        count_of=counts.get,
+    )
+    with connection() as (_, server):
+        counts[server.fileno()] = 0
+        guard.opened(server.fileno())
+        yield guard, server.fileno(), counts
+
+
+def test_a_backlog_of_many_small_messages_is_found_while_we_read_them():
+    with bounded() as (guard, one, counts):
+        for _ in range(50):
+            guard.took(one, 65)  # 100 on the wire
+        counts[one] = 50 * 100 + 100 * 100
+        assert guard.backlogged() == []
+        counts[one] += 100
+        assert guard.backlogged() == [one]
+
+
+def test_a_backlog_of_many_bytes_is_found_before_anything_was_read():
+    with bounded() as (guard, one, counts):
+        counts[one] = 100_000
+        assert guard.backlogged() == []
+        counts[one] = 100_001
+        assert guard.backlogged() == [one]
+
+
+def test_who_waits_for_answers_has_no_backlog_however_much_it_says():
+    with bounded() as (guard, one, counts):
+        for _ in range(1000):
+            counts[one] += 10 * 1035
+            assert guard.backlogged() == []
+            for _ in range(10):
+                guard.took(one, 1000)
+        assert guard.backlogged() == []
+
+
+def test_bytes_that_are_no_messages_do_not_add_up_to_a_backlog():
+    with bounded() as (guard, one, counts):
+        for _ in range(1000):
+            counts[one] += 10_000  # heartbeats of a month
+            guard.check(elapsed_s=3600)
+            assert guard.backlogged() == []
+
+
 def test_a_descriptor_that_was_reused_starts_again():
     with guarded() as (guard, (one,), counts):
         counts[one] = 900

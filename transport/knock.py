@@ -1,0 +1,38 @@
+"""Knock: does the process behind an endpoint run, although its loop does not answer?
+
+libzmq's I/O thread greets whoever connects, whatever the loop of that process is doing (ZMTP 3.1, section
+3.2: the first bytes of the greeting come before anything was received).  A frozen process, and a machine that
+is gone, greet nobody.  So a greeting tells a busy master from a dead one.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import trio
+
+from transport.endpoints import host_and_port
+
+
+async def is_greeted(endpoint: str, *, timeout_s: float) -> bool:
+    """Connect to `endpoint` and wait for the first byte of a greeting.
+
+    True also when we have no descriptor left to knock with: that is no evidence against the other side.
+    """
+    with trio.move_on_after(timeout_s):
+        try:
+            host, port = host_and_port(endpoint)
+            async with await trio.open_tcp_stream(host, port) as stream:
+                return bool(await stream.receive_some(1))
+        except OSError as error:
+            causes = error.__context__ if isinstance(error.__context__, BaseExceptionGroup) else None
+            return _lacks_descriptors(error) or (
+                causes is not None and any(_lacks_descriptors(cause) for cause in causes.exceptions)
+            )
+        except trio.BrokenResourceError:
+            return False
+    return False
+
+
+def _lacks_descriptors(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
