@@ -89,14 +89,22 @@ class Upload(msgspec.Struct, frozen=True):
 
 
 def gather_uploads(parts: Iterable[Part]) -> Iterator[Upload]:
-    """Put chunks together again; they come by upload and index, the best of each index first."""
-    for upload_id, group in itertools.groupby(parts, key=lambda part: part.upload_id):
+    """Put chunks together again; they come by upload, object and index, the best of each index first.
+
+    An id names an upload of one object.  Chunks that say the same of another object are no part of it, so
+    none of them can spoil it.
+    """
+    for (upload_id, _, _), group in itertools.groupby(parts, key=_upload_of):
         chosen: list[Part] = []
         surplus: list[Part] = []
         for part in group:
             is_taken = chosen and chosen[-1].chunk_index == part.chunk_index
             (surplus if is_taken else chosen).append(part)
         yield Upload(upload_id, chosen, surplus, _problem(chosen))
+
+
+def _upload_of(part: Part) -> tuple[int, int, str]:
+    return part.upload_id, part.bucket_id, part.key
 
 
 def _problem(parts: Sequence[Part]) -> str | None:
@@ -106,7 +114,7 @@ def _problem(parts: Sequence[Part]) -> str | None:
         return "its number of chunks is not known" if not counts else "its chunks contradict each other"
     (count,) = counts
     assert count is not None
-    if [part.chunk_index for part in parts] != list(range(count)):
+    if len(parts) != count or any(part.chunk_index != index for index, part in enumerate(parts)):
         return f"{len(parts)} of {count} chunks"
     found = sum(part.size for part in parts)
     if sizes and sizes != {found}:

@@ -10,6 +10,7 @@ every byte checked on the way, and appears whole or not at all; FOLDER/export.js
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -38,7 +39,8 @@ from rescue.listing import Line, Listing
 from rescue.paths import LISTING_NAME, bucket_folder, damaged_path, object_path
 from rescue.reading import LostNeedle, damage_line
 from rescue.staging import STAGING_PREFIX, Part, Staging, Version, needle_id_of, volume_number_of
-from rescue.survey import BadVolume, Survey, disk_folders, hold_disks, take_survey
+from rescue.survey import BadDisk, BadVolume, Survey, disk_folders, hold_disks, take_survey
+from storage.beneath import Folder
 from storage.disk import File, read_fully
 from storage.files import data_path, volume_directory
 from storage.needle import BLOCK_SIZE
@@ -50,6 +52,22 @@ PIECE_SIZE: Final = 4 * BLOCK_SIZE
 PAGE_SIZE: Final = 4096  # what is given up around a byte that a disk refuses to read
 PROBLEMS_MAX: Final = 100  # of one object
 DAMAGED_NAMED_MAX: Final = 10_000
+
+# Of a name that cannot be had: something else stands there, or this file system cannot hold it.
+_NAME_REFUSED: Final = frozenset(
+    (
+        errno.EISDIR,
+        errno.ENOTDIR,
+        errno.EEXIST,
+        errno.ENOTEMPTY,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+        errno.EILSEQ,
+        errno.EACCES,
+        errno.EPERM,
+    )
+)
 
 
 class ExportReport(msgspec.Struct, kw_only=True):
@@ -64,6 +82,8 @@ class ExportReport(msgspec.Struct, kw_only=True):
     damaged: list[str] = []  # bucket/key
     incomplete: int = 0  # uploads
     unreadable_volumes: list[BadVolume] = []
+    unreadable_disks: list[BadDisk] = []
+    untyped_count: int = 0  # needles whose content type no header can carry: it is left out
     lost_count: int = 0
     lost: list[LostNeedle] = []  # everything that does not check, dead needles too
 
@@ -77,6 +97,10 @@ class ExportReport(msgspec.Struct, kw_only=True):
         if self.incomplete:
             yield f"  {format_count(self.incomplete, 'unfinished upload')} left out, listed as incomplete"
         yield from listed("Damaged objects", self.damaged, self.damaged_count)
+        if self.untyped_count:
+            yield f"  {self.untyped_count:,} needles had a content type that no header can carry: left out"
+        disks = [f"{bad.disk}: {bad.problem}" for bad in self.unreadable_disks]
+        yield from listed("Disks that could not be read", disks, len(disks))
         bad = [f"volume {v.volume_id} on {v.disk}: {v.problem}" for v in self.unreadable_volumes]
         yield from listed("Volumes that could not be read", bad, len(bad))
         yield from listed("What does not check", [damage_line(lost) for lost in self.lost], self.lost_count)
@@ -97,14 +121,19 @@ def export(
     folders = disk_folders(data, disks)
     if not folders:
         raise ReadFailed(f"there is no disk in {data} (a folder disk-1, say), and none was named")
-    with hold_disks(folders) as held:
+    with hold_disks(folders, is_identity_needed=False) as held:
         _make_ready(folder, is_resumed=is_resumed)
         report = ExportReport(folder=str(folder))
         with Staging(folder) as staging:
             survey = take_survey(held, staging, progress)
-            with Listing(folder / LISTING_NAME, staging.folder) as listing:
-                Exporter(folder, survey, listing, report).run(progress)
+            with (
+                _opened(folder) as target,
+                Listing(target, staging.folder) as listing,
+            ):
+                Exporter(folder, target, survey, listing, report).run(progress)
     report.unreadable_volumes = survey.bad_volumes
+    report.unreadable_disks = survey.bad_disks
+    report.untyped_count = survey.untyped_count
     report.lost = list(survey.damages)
     report.lost_count = survey.damaged_count
     report.seconds = round(time.monotonic() - started, 3)
@@ -115,21 +144,37 @@ def _make_ready(folder: Path, *, is_resumed: bool) -> None:
     with writing(f"cannot write to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         if is_resumed:
-            for left in folder.glob(f"{STAGING_PREFIX}*"):  # by an export that was killed
-                shutil.rmtree(left)
+            for left in list(folder.glob(f"{STAGING_PREFIX}*")):  # by an export that was killed
+                if left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
         elif any(folder.iterdir()):
             raise BadRequest(f"{folder} is not empty: --resume goes on with an export, or name another one")
 
 
+def _opened(folder: Path) -> Folder:
+    with writing(f"cannot write to {folder}"):
+        return Folder(folder, folder_mode=0o777)
+
+
 class Exporter:
-    def __init__(self, folder: Path, survey: Survey, listing: Listing, report: ExportReport) -> None:
+    def __init__(
+        self, folder: Path, target: Folder, survey: Survey, listing: Listing, report: ExportReport
+    ) -> None:
+        """
+        Args:
+            target: `folder`, held: all that is written is written below it, and through no link.
+        """
         self._folder = folder
+        self._target = target
         self._survey = survey
         self._listing = listing
         self._report = report
         self._staging = survey.staging
         self._files: dict[int, File] = {}  # of volumes, by their number
-        self._temporary = survey.staging.folder / "object"
+        self._temporary = f"{survey.staging.folder.name}/object"
+        self._is_portable = _is_blind_to_case(target, survey.staging.folder.name)
 
     def run(self, progress: Progress) -> None:
         """Copy everything; when this returns it survives a power cut."""
@@ -145,6 +190,13 @@ class Exporter:
             self._listing.add(
                 Line(bucket=upload.bucket, key=upload.key, state="incomplete", problems=[upload.problem])
             )
+        for lost in self._survey.damages:
+            if lost.is_refused:
+                self._listing.add(
+                    Line(
+                        bucket=lost.bucket or "", key=lost.key or "", state="damaged", problems=[lost.problem]
+                    )
+                )
         self._report.incomplete = self._survey.incomplete_count
         self._listing.sync()
         os.sync()  # all files together: much cheaper than each by itself
@@ -158,23 +210,24 @@ class Exporter:
 
     def _export(self, version: Version) -> None:
         bucket = self._survey.buckets[version.bucket_id].name
-        path = self._path_of(bucket, version)
+        path: str | None = self._path_of(bucket, version)
+        assert path is not None
         if self._listing.has_whole(path, version.stamp):
             self._report.skipped += 1
             self._count_whole(version)
             return
         problems = self._copy(version)
         if problems:
-            path = damaged_path(path, is_taken=self._has_key(version.bucket_id, version.key + ".damaged"))
+            path = damaged_path(path, is_taken=self._is_taken(version.bucket_id, version.key + ".damaged"))
+        if (refusal := self._put_in_place(path)) is not None:
+            problems.append(refusal)
+            path = None
+        if problems:
             self._report.damaged_count += 1
             if len(self._report.damaged) < DAMAGED_NAMED_MAX:
                 self._report.damaged.append(f"{bucket}/{version.key}")
         else:
             self._count_whole(version)
-        target = self._folder / path
-        with writing(f"cannot write {target}"):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(self._temporary, target)
         self._listing.add(
             Line(
                 bucket=bucket,
@@ -190,13 +243,37 @@ class Exporter:
             )
         )
 
+    def _put_in_place(self, path: str) -> str | None:
+        """Give the temporary file its name; returns why that is no good.
+
+        Raises:
+            DiskFull, WriteFailed: it is not the name that is refused, so no other would do.
+        """
+        try:
+            with (
+                self._target.parent(self._temporary) as (scratch, temporary),
+                self._target.parent(path, create=True) as (folder, name),
+            ):
+                os.replace(temporary, name, src_dir_fd=scratch, dst_dir_fd=folder)
+        except OSError as error:
+            if error.errno not in _NAME_REFUSED:
+                with writing(f"cannot write {self._folder / path}"):
+                    raise
+            return f"it cannot be written as {path}: {error.strerror}"
+        return None
+
     def _path_of(self, bucket: str, version: Version) -> str:
         key = version.key
         is_folder = self._staging.has_keys_between(version.bucket_id, key + "/", key + "0")  # "0" follows "/"
-        return f"{bucket_folder(bucket)}/{object_path(key, is_folder=is_folder)}"
+        folder = bucket_folder(bucket, is_portable=self._is_portable)
+        return f"{folder}/{object_path(key, is_folder=is_folder, is_portable=self._is_portable)}"
 
-    def _has_key(self, bucket_id: int, key: str) -> bool:
-        return self._staging.has_keys_between(bucket_id, key, key + "\0")
+    def _is_taken(self, bucket_id: int, key: str) -> bool:
+        """Is there an object of this name, or one that has it as its folder?"""
+        has_keys_between = self._staging.has_keys_between
+        return has_keys_between(bucket_id, key, key + "\0") or has_keys_between(
+            bucket_id, key + "/", key + "0"
+        )
 
     def _count_whole(self, version: Version) -> None:
         self._report.whole += 1
@@ -207,7 +284,10 @@ class Exporter:
     def _copy(self, version: Version) -> list[str]:
         """Write an object to the temporary file; returns what is wrong with it."""
         problems: list[str] = []
-        with writing(f"cannot write to {self._folder}"), self._temporary.open("wb") as file:
+        with (
+            writing(f"cannot write to {self._folder}"),
+            os.fdopen(self._target.make(self._temporary, 0o666), "wb") as file,
+        ):
             for needle in self._needles_of(version):
                 start = file.tell()
                 try:
@@ -222,7 +302,7 @@ class Exporter:
     def _needles_of(self, version: Version) -> Iterable[Version | Part]:
         if version.upload_id is None:
             return (version,)
-        return self._survey.parts_of(version.upload_id).parts
+        return self._survey.parts_of(version).parts
 
     def _copy_checked(self, needle: Version | Part, target: IO[bytes]) -> None:
         """Copy a needle.
@@ -273,6 +353,13 @@ class Exporter:
             with reading(f"volume {volume.facts.volume_id}"):
                 self._files[number] = volume.holder.disk.open(path, read_only=True)
         return volume.facts, self._files[number]
+
+
+def _is_blind_to_case(target: Folder, scratch: str) -> bool:
+    """Does the file system take "a" and "A" for one name?"""
+    with writing("cannot write to the folder of the export"):
+        os.close(target.make(f"{scratch}/case", 0o666))
+        return target.stat(f"{scratch}/CASE") is not None
 
 
 def _read_what_can_be(file: File, offset: int, size: int, problems: list[str]) -> bytearray:

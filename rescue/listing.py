@@ -3,7 +3,9 @@
     bucket, key, path, size, content_type, metadata, created_ms, stamp
     state     "whole"
               "damaged"     what the disk still gives is at `path`, which ends with ".damaged": the bytes
-                            where they belong, zeros where there are none
+                            where they belong, zeros where there are none.  Without a `path` there is no
+                            file: it could not be written under its name, or it is a record that no honest
+                            store has written, in the bucket "(unnamed)", under a key that is made up
               "incomplete"  chunks are missing, and nothing was written: there is no `path`
     problems  what is wrong with it, as sentences
 
@@ -14,12 +16,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 import msgspec
 
 from rescue.console import writing
+from rescue.paths import LISTING_NAME
+from rescue.staging import named_errors
+from storage.beneath import Folder
+
+LINE_SIZE_MAX: Final = 1024 * 1024  # a longer line is none of ours
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -42,38 +52,57 @@ _decode = msgspec.json.Decoder(Line).decode
 class Listing:
     """The listing of an export, appended to; with what an export before has written."""
 
-    def __init__(self, path: Path, scratch: Path) -> None:
+    def __init__(self, target: Folder, scratch: Path) -> None:
         """Go on with the listing that is there, or begin one.
 
         Args:
-            scratch: a folder for temporary files.
+            target: the folder of the export.
+            scratch: a folder in it, for temporary files.
         """
-        self._path = path
-        self._known = sqlite3.connect(scratch / "written.sqlite3", isolation_level=None)
-        self._known.execute("PRAGMA synchronous = OFF")
-        self._known.execute("CREATE TABLE written (path TEXT PRIMARY KEY, stamp INTEGER) WITHOUT ROWID")
-        with writing(f"cannot write {path}"):
-            if path.exists():
-                self._keep_what_is_true(scratch / "listing")
-            self._file = path.open("ab")
+        self._target = target
+        self._scratch = scratch
+        with named_errors(scratch):
+            self._known = sqlite3.connect(scratch / "written.sqlite3", isolation_level=None)
+            self._known.execute("PRAGMA synchronous = OFF")
+            self._known.execute("CREATE TABLE written (path TEXT PRIMARY KEY, stamp INTEGER) WITHOUT ROWID")
+        with self._writing():
+            if target.stat(LISTING_NAME) is not None:
+                self._keep_what_is_true()
+            self._file = os.fdopen(target.open_or_make(LISTING_NAME, 0o666), "r+b")
+            self._file.seek(0, os.SEEK_END)
 
-    def _keep_what_is_true(self, temporary: Path) -> None:
+    def _keep_what_is_true(self) -> None:
         """Drop the lines of files that are not there, or not whole: something was interrupted."""
-        folder = self._path.parent
-        with self._path.open("rb") as before, temporary.open("wb") as after:
+        temporary = f"{self._scratch.name}/listing"
+        before = os.fdopen(self._target.open(LISTING_NAME), "rb")
+        after = os.fdopen(self._target.make(temporary, 0o666), "wb")
+        with before, after, named_errors(self._scratch):
             self._known.execute("BEGIN")
-            for encoded in before:
+            while encoded := before.readline(LINE_SIZE_MAX):
                 try:
                     line = _decode(encoded)
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, RecursionError):
                     continue  # cut off
-                if line.state == "whole" and line.path and _size_of(folder / line.path) == line.size:
+                if line.state == "whole" and line.path and self._size_of(line.path) == line.size:
                     after.write(encoded)
                     self._known.execute(
                         "INSERT OR REPLACE INTO written VALUES (?, ?)", (line.path, line.stamp)
                     )
             self._known.execute("COMMIT")
-        os.replace(temporary, self._path)
+        fd = self._target.fd
+        with self._target.parent(temporary) as (scratch, name):
+            os.replace(name, LISTING_NAME, src_dir_fd=scratch, dst_dir_fd=fd)
+
+    def _size_of(self, path: str) -> int:
+        """Bytes of a file, -1 when there is none."""
+        try:
+            found = self._target.stat(path)
+        except OSError:
+            return -1
+        return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else -1
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(f"cannot write {LISTING_NAME}")
 
     def __enter__(self) -> Listing:
         return self
@@ -82,27 +111,20 @@ class Listing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._known.close()
-        with writing(f"cannot write {self._path}"):
+        with self._writing():
             self._file.close()
 
     def has_whole(self, path: str, stamp: int) -> bool:
         """Is there a whole file of this version already?"""
-        found = self._known.execute("SELECT 1 FROM written WHERE path = ? AND stamp = ?", (path, stamp))
-        return found.fetchone() is not None
+        with named_errors(self._scratch):
+            found = self._known.execute("SELECT 1 FROM written WHERE path = ? AND stamp = ?", (path, stamp))
+            return found.fetchone() is not None
 
     def add(self, line: Line) -> None:
-        with writing(f"cannot write {self._path}"):
+        with self._writing():
             self._file.write(_encode(line) + b"\n")
 
     def sync(self) -> None:
-        with writing(f"cannot write {self._path}"):
+        with self._writing():
             self._file.flush()
             os.fsync(self._file.fileno())
-
-
-def _size_of(path: Path) -> int:
-    """Bytes of a file, -1 when it is not there."""
-    try:
-        return path.stat().st_size if path.is_file() else -1
-    except OSError:
-        return -1

@@ -13,7 +13,10 @@ end with a lone "%".  And a key that is the folder of another as well ("a" besid
 No key becomes such a name by itself, because its own "%" would be escaped: different keys never get the same
 path.
 
-Upper and lower case are kept: a file system that takes "A" and "a" for one cannot hold every bucket.
+Upper and lower case are kept, where the file system tells them apart.  For one that does not, such as those
+of Windows and macOS, paths are made of what every file system keeps: small letters, digits, "-", "_" and ".",
+and all else is written as in a URL, also a "." at the end of a name and the first letter of a name that DOS
+had a device for.
 """
 
 from __future__ import annotations
@@ -29,23 +32,29 @@ DAMAGED_SUFFIX: Final = ".damaged"
 _PIECE_SIZE: Final = 200  # of a segment that is too long
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f%]")
+_UNPORTABLE: Final = re.compile(r"[^a-z0-9._/-]")
+_DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)")
 _EMPTY: Final = re.compile(r"^/+|/+(?=/)|/$")  # slashes that lack a name on one side
 _LETTER: Final = re.compile(r"%[0-9A-F]{2}|.")
 
 
-def bucket_folder(bucket: str) -> str:
+def bucket_folder(bucket: str, *, is_portable: bool = False) -> str:
     """The name of a bucket's folder: its own, but for the one that the listing has."""
-    return bucket.replace(".", "%2E") if bucket == LISTING_NAME else object_path(bucket)
+    if bucket == LISTING_NAME:
+        return bucket.replace(".", "%2E")
+    return object_path(bucket, is_portable=is_portable)
 
 
-def object_path(key: str, *, is_folder: bool = False) -> str:
+def object_path(key: str, *, is_folder: bool = False, is_portable: bool = False) -> str:
     """The path of an object's file below its bucket's folder, with "/" between its parts.
 
     Args:
         is_folder: some other key begins with this one and a slash.
+        is_portable: the file system does not tell upper from lower case.
     """
-    text = _EMPTY.sub(_escape, _UNSAFE.sub(_escape, key))
-    path = "/".join(_cut(_without_dots(segment)) for segment in text.split("/"))
+    text = _EMPTY.sub(_escape, (_UNPORTABLE if is_portable else _UNSAFE).sub(_escape, key))
+    segments = map(_without_dots, text.split("/"))
+    path = "/".join(_cut(_without_device(segment) if is_portable else segment) for segment in segments)
     return path + FILE_SUFFIX if is_folder else path
 
 
@@ -62,8 +71,14 @@ def _without_dots(segment: str) -> str:
     return segment.replace(".", "%2E") if segment in (".", "..") else segment
 
 
+def _without_device(segment: str) -> str:
+    if segment.endswith("."):
+        segment = segment[:-1] + "%2E"
+    return f"%{ord(segment[0]):02X}{segment[1:]}" if _DEVICE.match(segment) else segment
+
+
 def _escape(match: re.Match[str]) -> str:
-    return "".join(f"%{ord(letter):02X}" for letter in match[0])
+    return "".join(f"%{byte:02X}" for byte in match[0].encode())
 
 
 def _cut(segment: str) -> str:

@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 
 from conf.words import format_size
-from errors import NeedleCorrupt, ReadFailed, StoreError
+from errors import NeedleCorrupt, ReadFailed
+from rescue.admission import UNNAMED_BUCKET, bucket_problem, is_content_type, needle_problem
 from rescue.choosing import BucketFacts
 from rescue.staging import STAMP_MAX, Needle, Staging, place_of
 from storage.disk import Disk, File, read_fully
@@ -35,7 +36,8 @@ from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 log = logging.getLogger(__name__)
 
 ENTRIES_AT_ONCE: Final = 4096  # of the index: neighbours in the data file have neighbouring ids
-DAMAGES_MAX: Final = 10_000  # named in a report; all are counted
+DAMAGES_MAX: Final = 10_000  # of a volume, named in a report; all are counted
+PROBLEM_LENGTH_MAX: Final = 500
 
 _encode_map = msgspec.msgpack.Encoder().encode
 
@@ -50,6 +52,7 @@ class LostNeedle(msgspec.Struct, frozen=True):
     needle_id: int | None = None  # None: nobody knows what was there
     bucket: str | None = None
     key: str | None = None
+    is_refused: bool = False  # it checks, and says what no honest store writes; the name is made up
 
 
 def damage_line(lost: LostNeedle) -> str:
@@ -96,6 +99,7 @@ class VolumeRead(msgspec.Struct, frozen=True):
     damages: list[LostNeedle]  # up to DAMAGES_MAX of them
     damaged_count: int
     has_nameless: bool  # some stretch is lost of which nobody knows the object
+    untyped_count: int = 0  # needles whose content type no header can carry: it was left out
 
 
 class VolumeReader:
@@ -117,6 +121,9 @@ class VolumeReader:
         self._suspects: dict[int, Record] = {}  # by offset: data that does not check, until it is judged
         self._last_stamp = 0
         self._needle_count = 0
+        self._untyped_count = 0
+        self._refused: list[LostNeedle] = []  # up to DAMAGES_MAX of them
+        self._refused_count = 0
 
     def run(self, on_progress: Callable[[int], None]) -> VolumeRead:
         """Read all of it.
@@ -147,16 +154,20 @@ class VolumeReader:
             problem = "the data file is shorter than what was synced to it"
             damages.append(Damage(facts.volume_id, size, durable - size, None, problem))
         lost = [self._judge(damage) for damage in damages]
+        has_nameless = self._refused_count > 0 or any(needle.key is None for needle in lost)
+        lost_count = len(lost) + self._refused_count
+        lost += self._refused
         self._suspects.clear()
         self._staging.flush()
         on_progress(size)
         return VolumeRead(
             max(recovery.tally.needle_id_max, id_max),
-            recovery.tally.stamp_max,
+            _stamp(recovery.tally.stamp_max),
             self._needle_count,
             lost[:DAMAGES_MAX],
-            len(lost),
-            any(needle.key is None for needle in lost),
+            lost_count,
+            has_nameless,
+            self._untyped_count,
         )
 
     def _open_index(self) -> tuple[File | None, int, int]:
@@ -205,16 +216,33 @@ class VolumeReader:
             try:
                 bucket = decode_bucket(record.content)
             except NeedleCorrupt as error:
-                self._say_undecodable(record, error)
+                self._refuse(record, error.message)
+                return
+            if (problem := bucket_problem(bucket)) is not None:
+                self._refuse(record, problem)
                 return
             self._buckets.record(bucket, _stamp(record.stamp))
 
-    def _take_needle(self, record: Record, *, is_damaged: bool) -> NeedleMetadata | None:
+    def _admitted(self, record: Record) -> NeedleMetadata | None:
+        """What a needle or a tombstone says of an object; None: no honest store says that."""
         try:
             metadata = record.metadata
         except NeedleCorrupt as error:
-            self._say_undecodable(record, error)
+            self._refuse(record, error.message)
             return None
+        if (problem := needle_problem(metadata)) is not None:
+            self._refuse(record, problem)
+            return None
+        return metadata
+
+    def _take_needle(self, record: Record, *, is_damaged: bool) -> NeedleMetadata | None:
+        metadata = self._admitted(record)
+        if metadata is None:
+            return None
+        content_type = metadata.content_type
+        if content_type is not None and not is_content_type(content_type):
+            self._untyped_count += 1
+            content_type = None
         self._buckets.see(metadata.bucket_id, metadata.bucket, metadata.created_ms)
         self._needle_count += 1
         self._staging.add_needle(
@@ -227,7 +255,7 @@ class VolumeReader:
                 record.data_size,
                 record.crc,
                 metadata.created_ms,
-                metadata.content_type,
+                content_type,
                 _encode_map(metadata.metadata) if metadata.metadata else None,
                 record.offset,
                 is_damaged,
@@ -243,10 +271,8 @@ class VolumeReader:
         place = place_of(self._number, record.needle_id)
         if record.metadata_size:
             self._staging.add_grave(place, None)
-            try:
-                metadata = record.metadata
-            except NeedleCorrupt as error:
-                self._say_undecodable(record, error)
+            metadata = self._admitted(record)
+            if metadata is None:
                 return
             self._buckets.see(metadata.bucket_id, metadata.bucket, metadata.created_ms)
             self._staging.add_kill(metadata.bucket_id, metadata.key, _stamp(record.stamp))
@@ -276,15 +302,24 @@ class VolumeReader:
             metadata.key if metadata else None,
         )
 
-    def _say_undecodable(self, record: Record, error: StoreError) -> None:
-        log.error(
-            "record not understood",
-            extra={
-                "volume_id": self._facts.volume_id,
-                "offset": record.offset,
-                "needle_id": record.needle_id,
-                "cause": error.message,
-            },
+    def _refuse(self, record: Record, problem: str) -> None:
+        """Count a record that checks, and that no honest store wrote, as damage with a name of our own."""
+        self._refused_count += 1
+        if len(self._refused) >= DAMAGES_MAX:
+            return
+        volume_id, needle_id = self._facts.volume_id, record.needle_id or None
+        what = f"needle-{needle_id}" if needle_id else f"record-at-{record.offset}"
+        self._refused.append(
+            LostNeedle(
+                volume_id,
+                record.offset,
+                record.stored_size,
+                problem[:PROBLEM_LENGTH_MAX],
+                needle_id,
+                UNNAMED_BUCKET,
+                f"volume-{volume_id}-{what}",
+                is_refused=True,
+            )
         )
 
 

@@ -14,7 +14,9 @@ without them the next start of the store makes a new root key.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +46,7 @@ from rescue.console import (
 from rescue.reading import LostNeedle, damage_line
 from rescue.staging import Staging, needle_id_of, volume_number_of
 from rescue.survey import (
+    BadDisk,
     BadVolume,
     FoundVolume,
     HeldDisk,
@@ -91,6 +94,7 @@ class RebuildReport(msgspec.Struct, kw_only=True):
     damaged_count: int = 0
     damaged: list[LostNeedle] = []  # needles, and stretches of which nobody knows what they held
     unreadable_volumes: list[BadVolume] = []
+    unreadable_disks: list[BadDisk] = []
     keeps_orphans: bool = False
     api_keys: int = 0
     moved_aside: str | None = None  # the old catalog
@@ -117,6 +121,8 @@ class RebuildReport(msgspec.Struct, kw_only=True):
         for remark in self.remarks:
             yield f"  {remark}"
         yield from listed("Missing", self.missing, len(self.missing))
+        disks = [f"{bad.disk}: {bad.problem}" for bad in self.unreadable_disks]
+        yield from listed("Disks that could not be read", disks, len(disks))
         bad = [f"volume {v.volume_id} on {v.disk}: {v.problem}" for v in self.unreadable_volumes]
         yield from listed("Volumes that could not be read", bad, len(bad))
         yield from listed("Damaged", [damage_line(lost) for lost in self.damaged], self.damaged_count)
@@ -187,7 +193,7 @@ def rebuild_held(
         raise ReadFailed(f"there is no disk in {options.data} (a folder disk-1, say), and none was named")
     with hold_disks(folders) as disks:
         disks = [_named(disk) for disk in disks]
-        report.missing = missing_disks(disks, known)
+        report.missing = missing_disks(disks, known) + _unlisted(disks)
         if report.missing and not options.partial:
             raise DisksMissing(
                 f"not here: {'; '.join(report.missing)}. Name its folder with --disk, or leave out what is on"
@@ -278,12 +284,31 @@ def _named(disk: HeldDisk) -> HeldDisk:
     return msgspec.structs.replace(disk, disk_id=identity.disk_id, created_ms=identity.created_ms)
 
 
+def _unlisted(disks: Sequence[HeldDisk]) -> list[str]:
+    """Disks that are here and do not tell which volumes they have."""
+    unlisted = []
+    for disk in disks:
+        try:
+            volume_ids(disk.disk)
+        except OSError as error:
+            unlisted.append(f"what is on {disk.root}, which cannot be read: {error}")
+    return unlisted
+
+
+def volumes_on(disks: Sequence[HeldDisk]) -> Iterator[tuple[HeldDisk, int]]:
+    """The volumes of all disks that can be listed."""
+    for disk in disks:
+        with contextlib.suppress(OSError):
+            for volume_id in volume_ids(disk.disk):
+                yield disk, volume_id
+
+
 def missing_disks(disks: Sequence[HeldDisk], known: CatalogFacts | None) -> list[str]:
     """Disks that hold volumes, and volumes, that a catalog knows and that are not here."""
     if known is None:
         return []
     here = {disk.disk_id for disk in disks}
-    volumes_here = {volume_id for disk in disks for volume_id in volume_ids(disk.disk)}
+    volumes_here = {volume_id for _, volume_id in volumes_on(disks)}
     names = {disk.id: disk.name for disk in known.disks}
     missing = []
     for volume in known.volumes:
@@ -300,7 +325,7 @@ def missing_disks(disks: Sequence[HeldDisk], known: CatalogFacts | None) -> list
 
 def _make_indexes(disks: Sequence[HeldDisk], report: RebuildReport, progress: Progress) -> None:
     """Throw every volume's index away and make it anew from the data: opening a volume does that."""
-    all_of_them = [(disk, volume_id) for disk in disks for volume_id in volume_ids(disk.disk)]
+    all_of_them = list(volumes_on(disks))
     progress.begin("making indexes", len(all_of_them))
     for done, (disk, volume_id) in enumerate(all_of_them):
         progress.at(done)
@@ -385,6 +410,14 @@ def _tell(survey: Survey, report: RebuildReport, disks: Sequence[HeldDisk]) -> N
     report.damaged_count = survey.damaged_count
     report.damaged = list(survey.damages)
     report.unreadable_volumes = survey.bad_volumes
+    report.unreadable_disks = survey.bad_disks
+    if survey.untyped_count:
+        report.remarks.append(untyped_remark(survey))
+
+
+def untyped_remark(survey: Survey) -> str:
+    count = format_count(survey.untyped_count, "needle")
+    return f"{count} had a content type that no header can carry: it was left out"
 
 
 def _add_volume(new: NewCatalog, volume: FoundVolume) -> None:
@@ -417,20 +450,26 @@ def _add_damages(new: NewCatalog, survey: Survey, now_ms: int) -> None:
 
 def _add_objects(new: NewCatalog, survey: Survey, report: RebuildReport, progress: Progress) -> None:
     progress.begin("writing objects", survey.needle_count - survey.buried_count)
+    upload_ids: set[int] = set()  # of objects of several chunks: there cannot be that many
     for count, choice in enumerate(survey.choices()):
         if count % PROGRESS_EVERY == 0:
             progress.at(count)
         if choice.verdict is Verdict.CHOSEN:
             report.objects += 1
             report.bytes += choice.version.size
-            _add_object(new, survey, choice)
+            _add_object(new, survey, choice, upload_ids)
         else:
             report.garbage_needles += _add_garbage(new, survey, choice)
 
 
-def _add_object(new: NewCatalog, survey: Survey, choice: Choice) -> None:
+def _add_object(new: NewCatalog, survey: Survey, choice: Choice, upload_ids: set[int]) -> None:
     version = choice.version
     volume_id = survey.volumes[volume_number_of(version.place)].facts.volume_id
+    upload_id = version.upload_id
+    if upload_id is not None and upload_id in upload_ids:
+        upload_id = secrets.randbits(62)  # the rows of chunks need an id of their own, and no needle asks
+    if upload_id is not None:
+        upload_ids.add(upload_id)
     new.add_object(
         ObjectRow(
             version.bucket_id,
@@ -443,15 +482,15 @@ def _add_object(new: NewCatalog, survey: Survey, choice: Choice) -> None:
             needle_id_of(version.place),
             version.crc,
             version.chunk_count,
-            version.upload_id,
+            upload_id,
             unpack_map(version.metadata) or {},
         )
     )
-    if version.upload_id is not None:
-        for part in survey.parts_of(version.upload_id).parts:
+    if version.upload_id is not None and upload_id is not None:
+        for part in survey.parts_of(version).parts:
             volume_id = survey.volumes[volume_number_of(part.place)].facts.volume_id
             new.add_chunk(
-                version.upload_id,
+                upload_id,
                 ChunkRow(
                     part.chunk_index,
                     volume_id,
@@ -469,7 +508,7 @@ def _add_garbage(new: NewCatalog, survey: Survey, choice: Choice) -> int:
     version = choice.version
     places = [version.place]
     if version.upload_id is not None:
-        places = [part.place for part in survey.parts_of(version.upload_id).parts]
+        places = [part.place for part in survey.parts_of(version).parts]
     for place in places:
         volume_id = survey.volumes[volume_number_of(place)].facts.volume_id
         new.add_garbage(volume_id, needle_id_of(place), choice.stamp, _REASON_OF[choice.verdict])

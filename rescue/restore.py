@@ -37,9 +37,10 @@ from rescue.rebuild import (
     missing_disks,
     move_aside,
     rebuild_held,
+    volumes_on,
 )
 from rescue.survey import HeldDisk, disk_folders, hold_disks
-from storage.files import index_path, load_facts, volume_directory, volume_ids
+from storage.files import index_path, load_facts, volume_directory
 from storage.needle import NEEDLE_ID_MAX
 from storage.volume import Volume
 
@@ -123,9 +124,7 @@ def _knows_everything(catalog: Path, disks: Sequence[HeldDisk], known: CatalogFa
     """
     store = Catalog.open(catalog)
     try:
-        return all(
-            _is_known(store, disk, volume_id, known) for disk in disks for volume_id in volume_ids(disk.disk)
-        )
+        return all(_is_known(store, disk, volume_id, known) for disk, volume_id in volumes_on(disks))
     finally:
         store.close()
 
@@ -137,7 +136,7 @@ def _is_known(store: Catalog, disk: HeldDisk, volume_id: int, known: CatalogFact
         if not disk.disk.exists(index_path(directory, facts.generation)):
             return False  # a scan of everything: a rebuild does that better
         volume = Volume.open(disk.disk, directory, read_only=True)
-    except StoreError:
+    except (StoreError, OSError):
         return False
     try:
         figures = volume.figures()

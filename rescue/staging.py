@@ -55,7 +55,7 @@ CREATE TABLE parts (
     upload_id INTEGER, chunk_index INTEGER, is_damaged INTEGER, stamp INTEGER, place INTEGER,
     bucket_id INTEGER, key TEXT, size INTEGER, crc INTEGER, created_ms INTEGER, content_type TEXT,
     metadata BLOB, offset INTEGER, chunk_count INTEGER, object_size INTEGER,
-    PRIMARY KEY (upload_id, chunk_index, is_damaged, stamp DESC, place)
+    PRIMARY KEY (upload_id, bucket_id, key, chunk_index, is_damaged, stamp DESC, place)
 ) WITHOUT ROWID;
 """
 
@@ -95,7 +95,7 @@ _SETTLE: Final = (
     " ORDER BY 1, 2, 3 DESC, 4",
     f"INSERT INTO parts SELECT n.upload_id, n.chunk_index, n.is_damaged, {_STAMP}, n.place, n.bucket_id,"
     f" n.key, n.size, n.crc, n.created_ms, n.content_type, n.metadata, n.offset, n.chunk_count,"
-    f" n.object_size {_LIVING} {_IS_PART} ORDER BY 1, 2, 3, 4 DESC, 5",
+    f" n.object_size {_LIVING} {_IS_PART} ORDER BY 1, 6, 7, 2, 3, 4 DESC, 5",
 )
 
 
@@ -186,11 +186,16 @@ class Staging:
             raise WriteFailed(f"cannot make a temporary folder in {folder}: {error.strerror}") from error
         # SQLite sorts in files of its own: they belong where the room is, not into /tmp.
         os.environ["SQLITE_TMPDIR"] = str(self.folder)
-        self._connection = sqlite3.connect(self.folder / "staging.sqlite3", isolation_level=None)
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.executescript(_TABLES)
-        self._connection.execute("BEGIN")  # never ended: nothing here is for later
+        try:
+            with self._named():
+                self._connection = sqlite3.connect(self.folder / "staging.sqlite3", isolation_level=None)
+                for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
+                    self._connection.execute(f"PRAGMA {pragma}")
+                self._connection.executescript(_TABLES)
+                self._connection.execute("BEGIN")  # never ended: nothing here is for later
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
         self._batches: dict[str, list[tuple[Any, ...]]] = {}  # statement -> rows that wait
 
     def __enter__(self) -> Staging:
@@ -281,10 +286,15 @@ class Staging:
         for row in rows:
             yield Version(*(row[:10] + (bool(row[10]),) + row[11:13])), row[13]
 
-    def parts(self, upload_id: int | None = None) -> Iterator[Part]:
-        """Chunks by upload and index; of several that claim one index the best comes first."""
-        where, parameters = ("", ()) if upload_id is None else (" WHERE upload_id = ?", (upload_id,))
-        order = " ORDER BY upload_id, chunk_index, is_damaged, stamp DESC, place"
+    def parts(self, upload: tuple[int, int, str] | None = None) -> Iterator[Part]:
+        """Chunks by upload and index; of several that claim one index the best comes first.
+
+        Args:
+            upload: its id, the id of its bucket, and its key: chunks of another name are another upload's.
+        """
+        where = "" if upload is None else " WHERE upload_id = ? AND bucket_id = ? AND key = ?"
+        parameters = upload or ()
+        order = " ORDER BY upload_id, bucket_id, key, chunk_index, is_damaged, stamp DESC, place"
         for row in self._select(f"SELECT * FROM parts{where}{order}", parameters):
             yield Part(*(row[:2] + (bool(row[2]),) + row[3:]))
 
@@ -326,12 +336,17 @@ class Staging:
         with self._named():
             yield from self._connection.execute(sql, parameters)
 
-    @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise _named(self.folder, error) from error
+    def _named(self) -> contextlib.AbstractContextManager[None]:
+        return named_errors(self.folder)
+
+
+@contextlib.contextmanager
+def named_errors(folder: Path) -> Iterator[None]:
+    """Name what SQLite refuses in a temporary file."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _named(folder, error) from error
 
 
 def _named(folder: Path, error: sqlite3.Error) -> StoreError:

@@ -10,6 +10,8 @@ Memory is bounded, whatever the disks hold: what is found goes into the staging.
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,14 +28,20 @@ from rescue.choosing import (
     choose_versions,
     gather_uploads,
 )
-from rescue.console import Progress
+from rescue.console import Progress, reading
 from rescue.reading import Buckets, LostNeedle, VolumeRead, VolumeReader
-from rescue.staging import Part, Staging, place_of
+from rescue.staging import Part, Staging, Version, place_of
 from storage.disk import Disk, OsDisk
 from storage.files import data_path, load_facts, volume_directory, volume_ids
 from storage.identity import DiskLock, read_identity
 from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 
+log = logging.getLogger(__name__)
+
+_DISK_NAME = re.compile(r"disk-[0-9]{1,9}")
+
+# The master counts on from the greatest number that it has seen, and its numbers have 32 bits.
+VOLUME_ID_MAX = 1 << 31
 INCOMPLETE_NAMED_MAX = 10_000  # incomplete uploads in a report; all are counted
 
 
@@ -62,6 +70,13 @@ class BadVolume(msgspec.Struct, frozen=True):
     problem: str
 
 
+class BadDisk(msgspec.Struct, frozen=True):
+    """A disk whose volumes could not even be listed."""
+
+    disk: str
+    problem: str
+
+
 class IncompleteUpload(msgspec.Struct, frozen=True):
     """Living chunks that are no object."""
 
@@ -77,23 +92,26 @@ def disk_folders(data: Path, more: Sequence[Path] = ()) -> list[Path]:
     Raises:
         ReadFailed: one of those is no directory.
     """
-    numbered = [path for path in data.glob("disk-*") if path.name[5:].isdigit() and path.is_dir()]
-    folders = sorted(numbered, key=lambda path: int(path.name[5:]))
-    for path in more:
-        if not path.is_dir():
-            raise ReadFailed(f"{path} is no folder, so no disk")
-        if all(path.resolve() != folder.resolve() for folder in folders):
-            folders.append(path)
+    with reading(f"cannot look for disks in {data}"):
+        numbered = [path for path in data.glob("disk-*") if _DISK_NAME.fullmatch(path.name) and path.is_dir()]
+        folders = sorted(numbered, key=lambda path: int(path.name[5:]))
+        for path in more:
+            if not path.is_dir():
+                raise ReadFailed(f"{path} is no folder, so no disk")
+            if all(path.resolve() != folder.resolve() for folder in folders):
+                folders.append(path)
     return folders
 
 
 @contextmanager
-def hold_disks(folders: Sequence[Path]) -> Iterator[list[HeldDisk]]:
+def hold_disks(folders: Sequence[Path], *, is_identity_needed: bool = True) -> Iterator[list[HeldDisk]]:
     """Keep every actor away from these disks.
 
+    Args:
+        is_identity_needed: otherwise a disk whose `disk.json` is unreadable counts as one without a name.
     Raises:
         DiskInUse: an actor runs on one of them.
-        DiskMismatch: two of them say that they are the same disk.
+        DiskMismatch: two of them say that they are the same disk, or one does not say who it is.
         FormatUnsupported: a later release made one.
     """
     with ExitStack() as stack:
@@ -105,7 +123,13 @@ def hold_disks(folders: Sequence[Path]) -> Iterator[list[HeldDisk]]:
                 raise DiskInUse(f"{error.message}; stop the store first") from error
             except OSError as error:
                 raise ReadFailed(f"cannot lock the disk {root}: {error}") from error
-            identity = read_identity(root, is_copy_ok=True)
+            try:
+                identity = read_identity(root, is_copy_ok=True)
+            except StoreError as error:
+                if is_identity_needed:
+                    raise
+                log.warning("disk without a name", extra={"disk": str(root), "cause": error.message})
+                identity = None
             disk_id, created_ms = (identity.disk_id, identity.created_ms) if identity else (None, 0)
             for other in disks:
                 if disk_id is not None and other.disk_id == disk_id:
@@ -121,6 +145,7 @@ class Survey:
         self.staging = staging
         self.volumes: list[FoundVolume] = []  # by their number in the places of the staging
         self.bad_volumes: list[BadVolume] = []
+        self.bad_disks: list[BadDisk] = []
         self.volume_id_max = 0  # of all that have a folder, also of those that were never made
         self.bucket_id_max = 0
         self.buckets: dict[int, BucketFacts] = {}  # those that live
@@ -153,16 +178,25 @@ class Survey:
 
         If not, an upload may be incomplete because a chunk is in what could not be read.
         """
-        return not self.bad_volumes and not any(volume.read.has_nameless for volume in self.volumes)
+        if self.bad_volumes or self.bad_disks:
+            return False
+        return not any(volume.read.has_nameless for volume in self.volumes)
+
+    @property
+    def untyped_count(self) -> int:
+        """Needles that come without their content type, because no header could carry it."""
+        return sum(volume.read.untyped_count for volume in self.volumes)
 
     def choices(self) -> Iterator[Choice]:
         """Every complete version that no tombstone of its own has buried, with what became of it; by bucket
         and key, newest first."""
         return choose_versions(self.staging.versions(), self.buckets.__contains__)
 
-    def parts_of(self, upload_id: int) -> Upload:
-        """The chunks of an upload."""
-        return next(gather_uploads(self.staging.parts(upload_id)))
+    def parts_of(self, version: Version) -> Upload:
+        """The chunks of a version that an upload of several has made."""
+        assert version.upload_id is not None
+        upload = version.upload_id, version.bucket_id, version.key
+        return next(gather_uploads(self.staging.parts(upload)))
 
     def leftover_parts(self) -> Iterator[tuple[Part, bool]]:
         """Chunks of incomplete uploads, and chunks whose slot another took; is it of an incomplete one?"""
@@ -220,12 +254,18 @@ def take_survey(
 def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldDisk, VolumeFacts, int]]:
     """Every volume that can be opened, with the size of its data file."""
     found: dict[int, tuple[HeldDisk, VolumeFacts, int]] = {}
+    unsupported: FormatUnsupported | None = None
     for holder in disks:
         try:
             volumes = volume_ids(holder.disk)
         except OSError as error:
-            raise ReadFailed(f"cannot read the disk {holder.root}: {error}") from error
+            survey.bad_disks.append(BadDisk(str(holder.root), str(error)))
+            continue
         for volume_id in volumes:
+            if volume_id > VOLUME_ID_MAX:
+                problem = f"no store numbers its volumes so high: at most {VOLUME_ID_MAX}"
+                survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), problem))
+                continue
             survey.volume_id_max = max(survey.volume_id_max, volume_id)
             directory = volume_directory(volume_id)
             try:
@@ -233,9 +273,8 @@ def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldD
                 size = _size(holder, directory, facts)
             except NoSuchVolume:
                 continue  # its creation was interrupted, so nothing was ever put there
-            except FormatUnsupported:
-                raise
             except StoreError as error:
+                unsupported = error if isinstance(error, FormatUnsupported) else unsupported
                 survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), error.message))
                 continue
             except OSError as error:
@@ -251,7 +290,21 @@ def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldD
                 )
             if size > other_size:
                 found[volume_id] = (holder, facts, size)
+    if unsupported is not None and not found:
+        raise unsupported  # all that is there is of a later release, so this is no damage
+    _leave_out_twins(found, survey)
     return list(found.values())
+
+
+def _leave_out_twins(found: dict[int, tuple[HeldDisk, VolumeFacts, int]], survey: Survey) -> None:
+    """Of two volumes that say that they are the same one, under two numbers, the first counts."""
+    owners: dict[str, int] = {}
+    for volume_id, (holder, facts, _) in list(found.items()):
+        owner = owners.setdefault(facts.uuid, volume_id)
+        if owner != volume_id:
+            problem = f"it has the uuid of volume {owner}: one of them is a copy with another number"
+            survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), problem))
+            del found[volume_id]
 
 
 def _size(holder: HeldDisk, directory: str, facts: VolumeFacts) -> int:

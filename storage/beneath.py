@@ -45,12 +45,15 @@ class NotPlain(OSError):
 class Folder:
     """A folder, held by a descriptor; every path is relative to it, with "/" between its names."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, *, folder_mode: int = 0o750) -> None:
         """
+        Args:
+            folder_mode: of the folders that are made below it.
         Raises:
             OSError: as the system gave it.
         """
         self.fd = os.open(root, _FOLDER)
+        self._folder_mode = folder_mode
 
     def __enter__(self) -> Folder:
         return self
@@ -78,7 +81,7 @@ class Folder:
         try:
             for folder in folders:
                 at = f"{at}/{folder}" if at else folder
-                below = _enter(fd, folder, at, create=create)
+                below = _enter(fd, folder, at, self._folder_mode if create else None)
                 if fd != self.fd:
                     os.close(fd)
                 fd = below
@@ -105,7 +108,7 @@ class Folder:
         with self.parent(path) as (fd, name):
             return _open(fd, name, path, os.O_RDWR | os.O_CREAT, is_written=True, mode=mode)
 
-    def make(self, path: str, mode: int, *, create_folders: bool = False) -> int:
+    def make(self, path: str, mode: int) -> int:
         """Open a plain file that is empty.
 
         A plain file of that name is emptied.  A link, a pipe or another name of a file goes, and what it
@@ -115,7 +118,7 @@ class Folder:
             NotPlain: a folder has this name.
             OSError: as the system gave it.
         """
-        with self.parent(path, create=create_folders) as (fd, name):
+        with self.parent(path) as (fd, name):
             try:
                 file = _open(fd, name, path, os.O_RDWR, is_written=True)
             except FileNotFoundError:
@@ -188,15 +191,15 @@ def _names_of(path: str) -> list[str]:
     return names
 
 
-def _enter(fd: int, name: str, path: str, *, create: bool) -> int:
-    """A descriptor of the folder `name` in a folder."""
+def _enter(fd: int, name: str, path: str, mode: int | None) -> int:
+    """A descriptor of the folder `name` in a folder; with a mode it is made when it is not there."""
     try:
         return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
     except FileNotFoundError:
-        if not create:
+        if mode is None:
             raise
         with contextlib.suppress(FileExistsError):
-            os.mkdir(name, 0o750, dir_fd=fd)
+            os.mkdir(name, mode, dir_fd=fd)
         return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):

@@ -396,6 +396,8 @@ def decode_header(buffer: bytes | bytearray | memoryview, seed: int) -> Header |
     if kind not in KINDS or flags & ~FLAGS_KNOWN:
         # A genuine record of a later release: to guess at it could serve wrong bytes.
         raise NeedleCorrupt(f"needle {needle_id} has unknown {kind=} or {flags=}: a later release?")
+    if (needle_id == 0) != (kind in KINDS_WITH_CONTENT):
+        raise NeedleCorrupt(f"a record of {kind=} cannot have the needle id {needle_id}")
     return Header(kind, flags, needle_id, metadata_size, data_size, crc)
 
 

@@ -30,6 +30,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from errors import NeedleCorrupt
 from storage.index import FLAG_DAMAGED, FLAG_DELETED, Found, Tally, encode_entry
 from storage.needle import (
     CONTENT_SIZE_MAX,
@@ -217,11 +218,21 @@ class Recovery:
         elif record.kind in (KIND_BUCKET, KIND_VOID):
             tally.kept_bytes += record.stored_size
             if record.kind == KIND_VOID and record.state is State.WHOLE:
-                self._apply_void(record)
+                try:
+                    self._apply_void(record)
+                except NeedleCorrupt as error:
+                    self._add_damage(record.offset, record.stored_size, None, error.message)
         else:
             if record.kind == KIND_NOTE and record.state is State.WHOLE:
-                self._noted.extend(NOTE_RANGE.iter_unpack(record.content))
+                self._apply_note(record)
             self._count_dead(record)
+
+    def _apply_note(self, note: Record) -> None:
+        if len(note.content) % NOTE_RANGE.size:
+            problem = f"a note of {len(note.content)} bytes names no stretches"
+            self._add_damage(note.offset, note.stored_size, None, problem)
+            return
+        self._noted.extend(NOTE_RANGE.iter_unpack(note.content))
 
     def _apply_data(self, record: Record, flags: int) -> None:
         found = self._entries.get(record.needle_id)

@@ -225,6 +225,7 @@ def whole_in_memory(window: Window, seed: int, offset: int) -> Record | None:
     if (
         magic != MAGIC
         or kind not in _PLAIN_KINDS
+        or not needle_id
         or flags & ~_PLAIN_FLAGS
         or data_size > BLOCK_SIZE
         or size > len(rest)

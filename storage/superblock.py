@@ -38,6 +38,9 @@ from errors import FormatUnsupported, ManifestCorrupt, SuperblockCorrupt
 FORMAT_VERSION: Final = 1
 SUPERBLOCK_SIZE: Final = 4096  # a page of its own: a bad sector there harms no needle
 MAGIC: Final = b"WHVOLUME"
+CAPACITY_MAX: Final = 1 << 48  # what the offsets of an index can tell apart
+_U32_MAX: Final = (1 << 32) - 1
+_TIME_MS_MAX: Final = 1 << 48  # the year 10889
 _FIELDS: Final = Struct("<8sII16sIIQQ")
 _CRC: Final = Struct("<I")
 MANIFEST_SIZE_MAX: Final = 1024
@@ -92,13 +95,16 @@ def decode_superblock(block: bytes | bytearray) -> VolumeFacts:
         raise SuperblockCorrupt("the superblock does not match its CRC")
     if version != FORMAT_VERSION:
         raise FormatUnsupported(f"data file of format {version}; this release knows {FORMAT_VERSION}")
-    return VolumeFacts(
+    facts = VolumeFacts(
         volume_id=volume_id,
         uuid=str(uuid.UUID(bytes=identity)),
         generation=generation,
         capacity=capacity,
         created_ms=created_ms,
     )
+    if (problem := _problem(facts)) is not None:
+        raise SuperblockCorrupt(f"the superblock passes its CRC, but {problem}")
+    return facts
 
 
 def encode_manifest(facts: VolumeFacts) -> bytes:
@@ -125,10 +131,31 @@ def decode_manifest(content: bytes) -> VolumeFacts:
     fields = _MANIFEST_FIELDS.fullmatch(text.decode("ascii", "replace"))
     if fields is None:
         raise ManifestCorrupt(f"the manifest passes its CRC but does not read: {text!r}")
-    return VolumeFacts(
+    try:
+        identity = str(uuid.UUID(fields[2]))
+    except ValueError as error:
+        raise ManifestCorrupt(f"the manifest passes its CRC, but {fields[2]!r} is no UUID") from error
+    facts = VolumeFacts(
         volume_id=int(fields[1]),
-        uuid=fields[2],
+        uuid=identity,
         generation=int(fields[3]),
         capacity=int(fields[4]),
         created_ms=int(fields[5]),
     )
+    if (problem := _problem(facts)) is not None:
+        raise ManifestCorrupt(f"the manifest passes its CRC, but {problem}")
+    return facts
+
+
+def _problem(facts: VolumeFacts) -> str | None:
+    """What no volume says of itself; None: nothing.  A CRC does not say that it was us who wrote it."""
+    numbers = (
+        ("volume", facts.volume_id, 1, _U32_MAX),
+        ("generation", facts.generation, 1, _U32_MAX),
+        ("capacity", facts.capacity, SUPERBLOCK_SIZE, CAPACITY_MAX),
+        ("created_ms", facts.created_ms, 0, _TIME_MS_MAX),
+    )
+    for name, number, least, most in numbers:
+        if not least <= number <= most:
+            return f"{name}={number} is not within {least} and {most}"
+    return None

@@ -1,0 +1,80 @@
+"""Admission: which names and numbers on a disk can be those of an honest store?  Pure.
+
+A CRC says that bytes are what somebody wrote, and not that it was us.  So whatever a disk says passes the
+same checks as what a client says, and has numbers that catalog and arithmetic can hold.  This is the one
+place where that is decided, for rebuild and export alike; what does not pass is damage of that record, listed
+under a name of our own.  Stamps are judged by `storage/stamp.py`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from catalog.names import check_bucket_name, check_key, check_metadata
+from errors import StoreError
+from storage.needle import BucketRecord, NeedleMetadata
+
+TIME_MS_MAX: Final = 1 << 48  # the year 10889
+BUCKET_ID_MAX: Final = 1 << 48  # ids follow the clock, see `last_bucket_id`
+UPLOAD_ID_MAX: Final = (1 << 63) - 1
+CHUNK_COUNT_MAX: Final = 1 << 31
+OBJECT_SIZE_MAX: Final = (1 << 63) - 1
+CONTENT_TYPE_SIZE_MAX: Final = 1024
+
+UNNAMED_BUCKET: Final = "(unnamed)"  # no bucket can be called so
+
+
+def needle_problem(metadata: NeedleMetadata) -> str | None:
+    """Why no honest store wrote a needle, or the tombstone of one, with this metadata; None: one may have."""
+    numbers = (
+        ("bucket id", metadata.bucket_id, 1, BUCKET_ID_MAX),
+        ("time of creation", metadata.created_ms, 0, TIME_MS_MAX),
+        ("upload id", metadata.upload_id, 0, UPLOAD_ID_MAX),
+        ("chunk index", metadata.chunk_index, 0, CHUNK_COUNT_MAX - 1),
+        ("chunk count", metadata.chunk_count, 1, CHUNK_COUNT_MAX),
+        ("object size", metadata.object_size, 0, OBJECT_SIZE_MAX),
+    )
+    for what, number, least, most in numbers:
+        if number is not None and not least <= number <= most:
+            return f"its {what} is {number}, which is not within {least} and {most}"
+    if metadata.chunk_count is not None and metadata.chunk_index >= metadata.chunk_count:
+        return f"it is chunk {metadata.chunk_index} of {metadata.chunk_count}, counted from 0"
+    if (problem := _bucket_name_problem(metadata.bucket)) is not None:
+        return problem
+    try:
+        check_key(metadata.key)
+        if metadata.metadata:
+            check_metadata(metadata.metadata)
+    except StoreError as error:
+        return error.message
+    return None
+
+
+def bucket_problem(record: BucketRecord) -> str | None:
+    """Why no honest store wrote this about a bucket; None: one may have."""
+    if not 1 <= record.bucket_id <= BUCKET_ID_MAX:
+        return f"its bucket id is {record.bucket_id}, which is not within 1 and {BUCKET_ID_MAX}"
+    if not 0 <= record.created_ms <= TIME_MS_MAX:
+        return f"its time of creation is {record.created_ms}, which is not within 0 and {TIME_MS_MAX}"
+    if record.is_deleted and not record.name:
+        return None  # whoever deleted it may not have known the name
+    return _bucket_name_problem(record.name)
+
+
+def is_content_type(content_type: str) -> bool:
+    """Can a header carry it?  Earlier releases took others; an object with one of those comes without it."""
+    return (
+        0 < len(content_type) <= CONTENT_TYPE_SIZE_MAX
+        and content_type.isascii()
+        and content_type.isprintable()
+    )
+
+
+@lru_cache(maxsize=1024)  # needles of one bucket follow each other
+def _bucket_name_problem(name: str) -> str | None:
+    try:
+        check_bucket_name(name)
+    except StoreError as error:
+        return error.message
+    return None
