@@ -58,7 +58,7 @@ async def test_a_volume_without_garbage_is_left_as_it_is(tmp_path: Path) -> None
 
 async def test_of_all_volumes_one_that_would_give_next_to_nothing_back_is_left_alone(tmp_path: Path) -> None:
     async with open_master(tmp_path) as master:
-        master.disk.waste(1, MIB // 4)
+        master.disk.waste(1, MIB // 16)
         await master.disk.report()
         answer = await master.ask(StartJobs(work="compact", is_all=True), Jobs)
         job = await master.job_over(answer.jobs[0].job_id)
@@ -67,11 +67,11 @@ async def test_of_all_volumes_one_that_would_give_next_to_nothing_back_is_left_a
         assert not master.disk.of(BeginCompaction)
         answer = await master.ask(StartJobs(work="compact", is_all=True, is_forced=True), Jobs)
         job = await master.job_over(answer.jobs[0].job_id)
-        assert (job.state, job.message, job.freed_bytes) == ("done", "", MIB // 4)
-        master.disk.waste(1, MIB // 4)
+        assert (job.state, job.message, job.freed_bytes) == ("done", "", MIB // 16)
+        master.disk.waste(1, MIB // 16)
         await master.disk.report()
         job = await master.job_over(await start(master, 1))
-        assert (job.message, job.freed_bytes) == ("", MIB // 4), "it was named"
+        assert (job.message, job.freed_bytes) == ("", MIB // 16), "it was named"
 
 
 async def test_a_switch_of_several_steps_is_asked_for_until_it_is_done(tmp_path: Path) -> None:
