@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import trio
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -158,13 +158,17 @@ class Maintenance:
         for volume_id in wanted:
             if volume_id not in known or not known[volume_id].is_created:
                 raise NoSuchVolume(f"there is no volume {volume_id}")
-        jobs = await self._add(work, [known[volume_id] for volume_id in wanted], OPERATOR)
-        for job in jobs:
-            if not is_forced and job.volume_id not in named and not job.is_running:
-                job.is_forced = False
+        forced = {volume_id for volume_id in wanted if is_forced or volume_id in named}
+        jobs = await self._add(work, [known[volume_id] for volume_id in wanted], OPERATOR, forced)
         return self._answer([job.seen() for job in jobs])
 
-    async def _add(self, work: str, volumes: list[VolumeState], origin: str) -> list[JobState]:
+    async def _add(
+        self, work: str, volumes: list[VolumeState], origin: str, forced: Collection[int] | None = None
+    ) -> list[JobState]:
+        """
+        Args:
+            forced: volumes to compact however little that gives back; None: all of them.
+        """
         created_ms = now_ms()
         job_ids = await self._parts.writer.write(
             lambda t: [t.add_job(work, volume.volume_id, origin, created_ms) for volume in volumes]
@@ -174,8 +178,11 @@ class Maintenance:
             job = self._book.unfinished_of(work, volume.volume_id)
             if job is None or job.job_id != job_id:
                 job = self._job(job_id, work, volume, origin, created_ms)
+                job.is_forced = forced is None or volume.volume_id in forced
                 self._book.add(job)
-            elif origin == OPERATOR:
+            elif forced is None or volume.volume_id in forced:
+                job.is_forced = True
+            if origin == OPERATOR:
                 job.origin = origin  # whoever waits for it gets the full pace, and the place in the queue
             jobs.append(job)
         self._look()
