@@ -349,6 +349,9 @@ class _IndexEntries:
     def put(self, needle_id: int, entry: bytes) -> None:
         pass
 
+    def put_void(self, offset: int, content: bytes) -> bool:
+        return True
+
     def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
         """What was in a stretch where no header checks."""
         if self._file is None:

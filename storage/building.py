@@ -225,24 +225,30 @@ class NextGeneration(Volume):
         self._carry_content(KIND_BUCKET, content, stamp)
 
     def void(self, content: bytes, stamp: int) -> None:
-        """Append a void record, and the entries of the ids it names.
+        """Append a void record: its ids need no entries of their own.
 
         Args:
+            content: its ids follow those of the void records before it, and nothing stands between them.
             stamp: the greatest of what died, so that it is known when the index is lost.
         """
-        entry = encode_entry(self._carry_content(KIND_VOID, content, stamp), 0, 0, 0, FLAG_DELETED)
-        for first, last in decode_void(content):
-            self.raise_marks(needle_id_max=last, stamp_max=0)
-            for needle_id in range(first, last + 1):
-                with self._lock:
-                    self._gen.entries.put(needle_id, entry)
-                self._flush_when_many()
+        offset = self._carry_content(KIND_VOID, content, stamp)
+        voids = self._gen.entries.voids
+        assert voids is not None
+        with self._lock:
+            is_taken = voids.add(offset, content)
+        assert is_taken, "void records are written in one go, in the order of their ids"
+        self.raise_marks(needle_id_max=decode_void(content)[-1][1], stamp_max=0)
 
-    def words(self, first_id: int, count: int) -> Iterator[int]:
-        """The words of `count` entries as they stand in the index file; see `IndexFile.words`."""
+    def blocks(self, first_id: int, count: int) -> Iterator[tuple[int, bytes]]:
+        """Entries as they stand in the index file; see `IndexFile.blocks`."""
         index = self._gen.entries.index
         assert index is not None
-        return index.words(first_id, count)
+        return index.blocks(first_id, count)
+
+    @property
+    def needle_id_max(self) -> int:
+        """The greatest id that was written, or is being."""
+        return self._tally.needle_id_max
 
     def raise_marks(self, *, needle_id_max: int, stamp_max: int) -> None:
         """Ids and stamps up to these were used, though what used them is not here."""

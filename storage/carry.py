@@ -312,6 +312,8 @@ class Carrier:
     def _is_carried(self, needle_id: int) -> bool:
         if needle_id in self._batch_ids:
             self._write_batch()
+        if needle_id > self._target.needle_id_max:  # which spares a look into the index for each tombstone
+            return False
         found = self._target.find(needle_id)
         return found is not None and not found.is_deleted
 

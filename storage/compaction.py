@@ -13,6 +13,7 @@ Nothing of the present generation is changed, so giving up costs nothing but the
 
 from __future__ import annotations
 
+import heapq
 import logging
 from collections.abc import Iterator
 from typing import Final
@@ -22,18 +23,28 @@ from storage.building import NextGeneration, next_facts
 from storage.carry import Carrier
 from storage.disk import Disk, File, write_all
 from storage.files import data_path, index_path, load_facts, remove_leftovers
-from storage.index import ENTRY_SIZE, FLAG_DELETED, OFFSET_MASK, Found, IndexFile, IndexHeader, decode_entry
+from storage.index import (
+    ENTRY,
+    ENTRY_SIZE,
+    FLAG_DELETED,
+    NEEDLE_IDS,
+    OFFSET_MASK,
+    Found,
+    IndexFile,
+    IndexHeader,
+    decode_entry,
+)
 from storage.needle import CONTENT_SIZE_MAX, encode_void
 from storage.recovery import Damage
+from storage.room import copy_size
 from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from storage.voids import VoidTable
 from storage.volume import write_error
 
 log = logging.getLogger(__name__)
 
 FOLLOW_MIN: Final = 4 * 1024 * 1024  # bytes; a shorter tail is left to the switch
 FOLLOW_MAX: Final = 2  # how many times the first length is followed: writers may be faster than the copy
-IDS_AT_ONCE: Final = 65_536
-ROOM_SPARE: Final = 64 * 1024
 ROOM_CHECKED: Final = 64 * 1024 * 1024  # bytes written between two looks at what is free
 _RANGES_MAX: Final = CONTENT_SIZE_MAX // 8
 _WINDOW_IDS: Final = 4096
@@ -76,7 +87,9 @@ class Copy:
                 volume_id=facts.volume_id,
                 generation=generation,
                 seed=facts.seed,
-            )
+            ),
+            self._data,
+            facts.seed,
         )
         self._room_checked_at = 0
         self._require_room()
@@ -164,27 +177,46 @@ class Copy:
             self._index.forget()
 
     def _void(self) -> Iterator[int]:
-        """Make the ids void that are dead, and of which nothing was carried."""
+        """Make the ids void that are dead, and of which nothing was carried.
+
+        What was void before is known by range, so this takes as long as what died since then is much.
+        """
         self._target.sync()
         ranges: list[tuple[int, int]] = []
-        first_id = 1
-        # To the end of the entries: the greatest id in the header is that of a checkpoint, maybe an old one.
-        while present := list(self._index.words(first_id, IDS_AT_ONCE)):
-            carried = list(self._target.words(first_id, IDS_AT_ONCE))
-            carried += [0] * (IDS_AT_ONCE - len(carried))
-            for needle_id, (word, new) in enumerate(zip(present, carried, strict=False), first_id):
-                if word & FLAG_DELETED and not new and word & OFFSET_MASK < self.upto:
-                    if ranges and ranges[-1][1] == needle_id - 1:
-                        ranges[-1] = (ranges[-1][0], needle_id)
-                    else:
-                        ranges.append((needle_id, needle_id))
-                        if len(ranges) > _RANGES_MAX:
-                            self._write_void(ranges[:-1])
-                            del ranges[:-1]
-            first_id += IDS_AT_ONCE
-            yield first_id
+        for first_id, last_id in heapq.merge(self._index.void_ranges(), self._dead()):
+            if ranges and ranges[-1][1] >= first_id - 1:
+                ranges[-1] = (ranges[-1][0], max(last_id, ranges[-1][1]))
+                continue
+            ranges.append((first_id, last_id))
+            if len(ranges) > _RANGES_MAX:
+                self._write_void(ranges[:-1])
+                del ranges[:-1]
+                yield first_id
         if ranges:
             self._write_void(ranges)
+
+    def _dead(self) -> Iterator[tuple[int, int]]:
+        """Ranges of ids whose entries say that they died, and of which nothing was carried."""
+        # To the end of the entries: the greatest id in the header is that of a checkpoint, maybe an old one.
+        for first_id, present in self._index.blocks(0, NEEDLE_IDS):
+            count = len(present) // ENTRY_SIZE
+            carried = bytearray(len(present))
+            for block_id, block in self._target.blocks(first_id, count):
+                at = (block_id - first_id) * ENTRY_SIZE
+                carried[at : at + len(block)] = block
+            entries = zip(ENTRY.iter_unpack(present), ENTRY.iter_unpack(carried), strict=True)
+            first = last = 0
+            for needle_id, ((word, _, _), (new, _, _)) in enumerate(entries, first_id):
+                if not (word & FLAG_DELETED and not new and word & OFFSET_MASK < self.upto):
+                    continue
+                if first and needle_id == last + 1:
+                    last = needle_id
+                    continue
+                if first:
+                    yield first, last
+                first = last = needle_id
+            if first:
+                yield first, last
 
     def _write_void(self, ranges: list[tuple[int, int]]) -> None:
         for content in encode_void(ranges):
@@ -208,8 +240,14 @@ class Copy:
     def _require_room(self) -> None:
         """Refuse when what is still to be written does not fit."""
         tally = self._index.header().tally
-        needed = tally.live_bytes + tally.kept_bytes + ENTRY_SIZE * tally.live_count
-        needed += needed // 100 + ROOM_SPARE - self._room_checked_at
+        needed = copy_size(
+            live_bytes=tally.live_bytes,
+            kept_bytes=tally.kept_bytes,
+            live_count=tally.live_count,
+            dead_count=tally.dead_count,
+            needle_id_max=tally.needle_id_max,
+        )
+        needed -= self._room_checked_at
         free = self._disk.free_bytes()
         if free < needed:
             raise NoRoomToCompact(
@@ -221,8 +259,10 @@ class Copy:
 class _Index:
     """The index of the present generation, as another process may read it."""
 
-    def __init__(self, file: IndexFile) -> None:
+    def __init__(self, file: IndexFile, data: File, seed: int) -> None:
         self._file = file
+        self._data = data
+        self._seed = seed
         self._words: dict[int, list[bytes]] = {}
         self.read_bytes = 0
 
@@ -270,9 +310,19 @@ class _Index:
         self.read_bytes += len(content)
         return [content[at : at + ENTRY_SIZE] for at in range(0, len(content), ENTRY_SIZE)]
 
-    def words(self, first_id: int, count: int) -> Iterator[int]:
+    def void_ranges(self) -> Iterator[tuple[int, int]]:
+        """Ids that are void without entries of their own."""
+        span = self.header().voids
+        if span is None:
+            return iter(())
         try:
-            yield from self._file.words(first_id, count)
+            return VoidTable.load(self._data, self._seed, span).ranges()
+        except OSError as error:
+            raise ReadFailed(f"the record of void ids cannot be read: {error}") from error
+
+    def blocks(self, first_id: int, count: int) -> Iterator[tuple[int, bytes]]:
+        try:
+            yield from self._file.blocks(first_id, count)
         except OSError as error:
             raise ReadFailed(f"the index cannot be read: {error}") from error
 

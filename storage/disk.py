@@ -99,6 +99,12 @@ class File(Protocol):
 
     def size(self) -> int: ...
 
+    def next_data(self, offset: int) -> int:
+        """Where the next bytes stand, from `offset` on, that are not a hole: `offset` where nobody can tell.
+
+        Between the two a read finds zeros.  The size of the file, or more, where no bytes follow.
+        """
+
     def drop_cache(self, offset: int, length: int | None = None) -> None:
         """Forget cached clean pages, so that reads show what the disk really holds.
 
@@ -209,6 +215,16 @@ class OsFile:
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
+
+    def next_data(self, offset: int) -> int:
+        if not hasattr(os, "SEEK_DATA"):
+            return offset
+        try:
+            return os.lseek(self._fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return max(offset, self.size())
+            return offset  # a file system that cannot tell; what is wrong, a read will say
 
     def drop_cache(self, offset: int, length: int | None = None) -> None:
         if not hasattr(os, "posix_fadvise"):
@@ -394,6 +410,9 @@ class ClosedFile:
         raise OSError(errno.EBADF, "the volume is closed")
 
     def size(self) -> int:
+        raise OSError(errno.EBADF, "the volume is closed")
+
+    def next_data(self, offset: int) -> int:
         raise OSError(errno.EBADF, "the volume is closed")
 
     def drop_cache(self, offset: int, length: int | None = None) -> None:

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from storage.index import FLAG_DELETED, Found, IndexFile, decode_entry
+from storage.index import ENTRY, ENTRY_SIZE, FLAG_DELETED, NEEDLE_IDS, Found, IndexFile, decode_entry
+from storage.voids import VoidTable
 
 
 class EntryTable:
     """All entries of one generation."""
 
-    def __init__(self, index: IndexFile | None) -> None:
+    def __init__(self, index: IndexFile | None, voids: VoidTable | None = None) -> None:
         """
         Args:
             index: None keeps everything in memory: the disk takes no writes and has no usable index.
+            voids: ids that are deleted without an entry of their own.
         """
         self.index = index
+        self.voids = voids
         self._overlays: tuple[dict[int, bytes], dict[int, bytes]] = ({}, {})  # pending, being flushed
 
     @property
@@ -39,9 +42,11 @@ class EntryTable:
         """
         pending, flushing = self._overlays
         entry = pending.get(needle_id) or flushing.get(needle_id)
-        if entry is not None or self.index is None:
-            return entry
-        return self.index.get(needle_id, nowait=nowait)
+        if entry is None and self.index is not None:
+            entry = self.index.get(needle_id, nowait=nowait)
+        if entry is None and self.voids is not None:
+            entry = self.voids.entry(needle_id, nowait=nowait)
+        return entry
 
     def start_reading(self, needle_ids: Iterable[int]) -> None:
         """Let the disk begin to bring their entries into memory."""
@@ -77,9 +82,10 @@ class EntryTable:
         bitmap = bytearray(-(-count // 8))
         before = self._overlays  # what is flushed while we read is in one of the two
         if self.index is not None:
-            for number, word in enumerate(self.index.words(first_id, count)):
-                if word and not word & FLAG_DELETED:
-                    bitmap[number >> 3] |= 1 << (number & 7)
+            for block_id, block in self.index.blocks(first_id, count):
+                for number, (word, _, _) in enumerate(ENTRY.iter_unpack(block), block_id - first_id):
+                    if word and not word & FLAG_DELETED:
+                        bitmap[number >> 3] |= 1 << (number & 7)
         after = self._overlays
         for needle_id, entry in (before[1] | before[0] | after[1] | after[0]).items():
             number = needle_id - first_id
@@ -90,6 +96,27 @@ class EntryTable:
                 else:
                     bitmap[number >> 3] &= ~(1 << (number & 7))
         return bytes(bitmap.rstrip(b"\0"))
+
+    def live(self) -> Iterator[tuple[int, Found]]:
+        """All needles that are live, by a walk through the whole index.
+
+        Raises:
+            OSError: the index cannot be read.
+        """
+        pending, flushing = self._overlays
+        overlay = flushing | pending
+        for needle_id, entry in overlay.items():
+            found = decode_entry(entry)
+            if found is not None and not found.is_deleted:
+                yield needle_id, found
+        if self.index is None:
+            return
+        for first_id, block in self.index.blocks(0, NEEDLE_IDS):
+            for needle_id, (word, _, _) in enumerate(ENTRY.iter_unpack(block), first_id):
+                if word and not word & FLAG_DELETED and needle_id not in overlay:
+                    found = decode_entry(block[(needle_id - first_id) * ENTRY_SIZE :][:ENTRY_SIZE])
+                    assert found is not None
+                    yield needle_id, found
 
     def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
         """All entries with an offset from `start` up to `end`, by a walk through the whole index."""

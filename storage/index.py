@@ -14,6 +14,9 @@ An entry is `u64 word, u32 data_size, u32 data_crc`, all zero for a needle that 
          bits  3-47  offset in the data file, a multiple of 8
          bits 48-63  metadata_size
 
+An id that a compaction has left behind has no entry: void records in the data file name it by range, and the
+header says where they are (`storage/voids.py`).
+
 The file is derived from the data file and can be rebuilt from it.  These rules make it worth trusting:
 
 - An entry is written only after the record it speaks of is durable.  So after a power cut the file may
@@ -35,7 +38,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from struct import Struct
@@ -47,21 +49,25 @@ from crc32c import crc32c
 from storage.disk import File, read_fully, write_all
 
 HEADER_MAGIC: Final = b"WHINDEX2"  # the digit is the version of the layout
+HEADER_MAGIC_WITH_VOIDS: Final = b"WHINDEX3"  # what 2 has, and where the void records stand
 SLOT_OFFSETS: Final = (0, 512)  # a sector each, so that a torn write of one leaves the other alone
 WATERMARK_OFFSET: Final = 1024
 ENTRIES_OFFSET: Final = 8192
 
 _SLOT: Final = Struct("<8sQIIQQQQQIIQQ")
+_VOIDS: Final = Struct("<QQI")
 _SLOT_SIZE: Final = 128
 _WATERMARK: Final = Struct("<QI")
 _CRC: Final = Struct("<I")
-assert _SLOT.size + _CRC.size <= _SLOT_SIZE
+assert _SLOT.size + _VOIDS.size + _CRC.size <= _SLOT_SIZE
 
 ENTRY: Final = Struct("<QII")
 ENTRY_SIZE: Final = ENTRY.size
-WALK_SIZE: Final = 1024 * 1024
+BLOCK_SIZE: Final = 64 * 1024  # 4,096 entries
+NEEDLE_IDS: Final = 2**32
+_ZEROS: Final = bytes(BLOCK_SIZE)
+assert BLOCK_SIZE % ENTRY_SIZE == 0
 NEAR: Final = 64  # ids: entries no further apart than this are written with one call
-assert WALK_SIZE % ENTRY_SIZE == 0
 NO_ENTRY: Final = bytes(ENTRY_SIZE)
 
 PAGE_SIZE: Final = 4096
@@ -128,18 +134,27 @@ class Tally(msgspec.Struct):
         return Tally(*msgspec.structs.astuple(self))
 
 
+class VoidSpan(msgspec.Struct, frozen=True):
+    """Where the void records of a data file stand, and the greatest id that they name."""
+
+    start: int
+    end: int
+    last_id: int
+
+
 class IndexHeader(msgspec.Struct, frozen=True, kw_only=True):
     """What a header slot says."""
 
     sequence: int
     checkpoint: int
     tally: Tally
+    voids: VoidSpan | None = None  # ids that are void without an entry of their own: see `storage/voids.py`
 
 
 def encode_slot(header: IndexHeader, volume_id: int, generation: int, seed: int) -> bytes:
     tally = header.tally
     fields = _SLOT.pack(
-        HEADER_MAGIC,
+        HEADER_MAGIC if header.voids is None else HEADER_MAGIC_WITH_VOIDS,
         header.sequence,
         volume_id,
         generation,
@@ -153,22 +168,26 @@ def encode_slot(header: IndexHeader, volume_id: int, generation: int, seed: int)
         tally.dead_count,
         tally.kept_bytes,
     )
+    if header.voids is not None:
+        fields += _VOIDS.pack(header.voids.start, header.voids.end, header.voids.last_id)
     return (fields + _CRC.pack(crc32c(fields, seed))).ljust(_SLOT_SIZE, b"\0")
 
 
 def decode_slot(slot: bytes | bytearray | memoryview, seed: int) -> IndexHeader | None:
     """Decode a header slot; None when it does not check, or belongs to another volume or generation."""
-    fields = slot[: _SLOT.size]
-    if len(slot) < _SLOT_SIZE or _CRC.unpack_from(slot, _SLOT.size)[0] != crc32c(fields, seed):
+    magic = bytes(slot[: len(HEADER_MAGIC)])
+    if len(slot) < _SLOT_SIZE or magic not in (HEADER_MAGIC, HEADER_MAGIC_WITH_VOIDS):
         return None
-    magic, sequence, _, _, checkpoint, *counters = _SLOT.unpack(fields)
-    if magic != HEADER_MAGIC:
+    size = _SLOT.size + (_VOIDS.size if magic == HEADER_MAGIC_WITH_VOIDS else 0)
+    if _CRC.unpack_from(slot, size)[0] != crc32c(slot[:size], seed):
         return None
+    voids = VoidSpan(*_VOIDS.unpack_from(slot, _SLOT.size)) if magic == HEADER_MAGIC_WITH_VOIDS else None
+    _, sequence, _, _, checkpoint, *counters = _SLOT.unpack_from(slot)
     live_count, live_bytes, dead_bytes, stamp_max, id_max, damaged_count, dead_count, kept_bytes = counters
     tally = Tally(
         live_count, live_bytes, dead_bytes, id_max, stamp_max, damaged_count, dead_count, kept_bytes
     )
-    return IndexHeader(sequence=sequence, checkpoint=checkpoint, tally=tally)
+    return IndexHeader(sequence=sequence, checkpoint=checkpoint, tally=tally, voids=voids)
 
 
 class PageCache:
@@ -277,18 +296,33 @@ class IndexFile:
 
     def walk(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
         """Every entry whose offset is from `start` up to `end`, by needle id.  Reads the whole file."""
-        buffer = bytearray(min(WALK_SIZE, self._file.size()))
-        first_id = 0
-        while count := read_fully(self._file, buffer, entry_offset(first_id)):
-            whole = memoryview(buffer)[: count // ENTRY_SIZE * ENTRY_SIZE]
-            for needle_id, (word, *_) in enumerate(ENTRY.iter_unpack(whole), first_id):
+        for first_id, block in self.blocks(0, NEEDLE_IDS):
+            for needle_id, (word, *_) in enumerate(ENTRY.iter_unpack(block), first_id):
                 if word and start <= word & OFFSET_MASK < end:
-                    found = decode_entry(whole[(needle_id - first_id) * ENTRY_SIZE :][:ENTRY_SIZE])
+                    found = decode_entry(block[(needle_id - first_id) * ENTRY_SIZE :][:ENTRY_SIZE])
                     assert found is not None
                     yield needle_id, found
-            if count < len(buffer):
+
+    def blocks(self, first_id: int, count: int) -> Iterator[tuple[int, bytes]]:
+        """The entries of `count` needles from `first_id` on, where there are any: (id of the first, entries).
+
+        Ids that were never used, or are void, cost nothing: their stretches of the file are holes.
+        """
+        at = entry_offset(first_id)
+        end = min(entry_offset(first_id + count), self._file.size())
+        while at < end:
+            data_at = self._file.next_data(at)
+            at = max(at, data_at - (data_at - ENTRIES_OFFSET) % ENTRY_SIZE)
+            if at >= end:
                 return
-            first_id += count // ENTRY_SIZE
+            buffer = bytearray(min(BLOCK_SIZE, end - at))
+            size = read_fully(self._file, buffer, at) // ENTRY_SIZE * ENTRY_SIZE
+            if not size:
+                return
+            block = bytes(buffer[:size])
+            if block != _ZEROS[:size]:
+                yield (at - ENTRIES_OFFSET) // ENTRY_SIZE, block
+            at += size
 
     def close(self) -> None:
         self._file.close()
@@ -298,22 +332,6 @@ class IndexFile:
         buffer = bytearray(ENTRY_SIZE * count)
         size = read_fully(self._file, buffer, entry_offset(first_id))
         return bytes(buffer[: size // ENTRY_SIZE * ENTRY_SIZE])
-
-    def words(self, first_id: int, count: int) -> Iterator[int]:
-        """The words of `count` entries from needle `first_id` on, fewer at the end of the file."""
-        at, end = entry_offset(first_id), entry_offset(first_id + count)
-        while at < end:
-            buffer = bytearray(min(WALK_SIZE, end - at))
-            size = read_fully(self._file, buffer, at) // ENTRY_SIZE * ENTRY_SIZE
-            if not size:
-                return
-            words = memoryview(buffer)[:size].cast("Q")
-            yield from (
-                words[::2].tolist()
-                if sys.byteorder == "little"
-                else (word for word, _, _ in ENTRY.iter_unpack(buffer[:size]))
-            )
-            at += size
 
     def put_many(self, entries: Mapping[int, bytes]) -> None:
         """Write entries, near ones together: what stands between them is read first, and written again."""

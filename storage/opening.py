@@ -27,6 +27,7 @@ from storage.needle import ALIGNMENT
 from storage.recovery import Damage, Recovery, RecoveryReport
 from storage.scan import scan
 from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from storage.voids import VoidTable
 
 log = logging.getLogger(__name__)
 
@@ -83,13 +84,13 @@ def open_generation(
         OSError: as the system gave it.
     """
     data = disk.open(data_path(directory, facts.generation), read_only=read_only)
-    begin = _Beginning.with_index(disk, directory, facts, read_only=read_only)
+    begin = _Beginning.with_index(disk, directory, facts, data, read_only=read_only)
     if begin is None:
-        begin = _Beginning.without_index(disk, directory, facts, read_only=read_only)
+        begin = _Beginning.without_index(disk, directory, facts, data, read_only=read_only)
     try:
         return _recover(facts, data, begin, repairs)
     except IndexUnreadable:
-        begin = _Beginning.without_index(disk, directory, facts, read_only=read_only)
+        begin = _Beginning.without_index(disk, directory, facts, data, read_only=read_only)
         return _recover(facts, data, begin, repairs)
 
 
@@ -101,6 +102,7 @@ class _Beginning(msgspec.Struct):
     """What is known before the scan, and from where on to scan."""
 
     index: IndexFile | None
+    voids: VoidTable
     start: int
     tally: Tally
     durable: int
@@ -110,7 +112,7 @@ class _Beginning(msgspec.Struct):
 
     @classmethod
     def with_index(
-        cls, disk: Disk, directory: str, facts: VolumeFacts, *, read_only: bool
+        cls, disk: Disk, directory: str, facts: VolumeFacts, data: File, *, read_only: bool
     ) -> _Beginning | None:
         """From the checkpoint of the index; None when it cannot be used."""
         path = index_path(directory, facts.generation)
@@ -130,10 +132,15 @@ class _Beginning(msgspec.Struct):
             return None
         header, durable = loaded
         cause = "opened read-only" if read_only else None
-        return cls(index, header.checkpoint, header.tally.copy(), durable, header.sequence, cause)
+        voids = VoidTable(data, facts.seed)
+        if header.voids is not None:
+            voids = VoidTable.load(data, facts.seed, header.voids)
+        return cls(index, voids, header.checkpoint, header.tally.copy(), durable, header.sequence, cause)
 
     @classmethod
-    def without_index(cls, disk: Disk, directory: str, facts: VolumeFacts, *, read_only: bool) -> _Beginning:
+    def without_index(
+        cls, disk: Disk, directory: str, facts: VolumeFacts, data: File, *, read_only: bool
+    ) -> _Beginning:
         """From the very start, with a new index; in memory alone where none can be written."""
         index, cause = None, "opened read-only" if read_only else None
         if not read_only:
@@ -143,6 +150,7 @@ class _Beginning(msgspec.Struct):
                 cause = f"no index can be written: {error}"
         return cls(
             index,
+            VoidTable(data, facts.seed),
             SUPERBLOCK_SIZE,
             Tally(),
             SUPERBLOCK_SIZE,
@@ -158,7 +166,7 @@ def _recover(facts: VolumeFacts, data: File, begin: _Beginning, repairs: list[st
     if begin.sealed_cause is None and size > start:
         begin.sealed_cause = _settle(data, start)
     damages = [_truncated(facts.volume_id, size, durable, tally)] if size < durable else []
-    entries = EntryTable(begin.index)
+    entries = EntryTable(begin.index, begin.voids)
     recovery = Recovery(
         volume_id=facts.volume_id,
         start=start,
@@ -247,6 +255,10 @@ class _RecoveredEntries:
             except OSError as error:  # a full disk: the index is derived, and can wait in memory
                 log.warning("index not written", extra={"cause": str(error)})
                 self._may_flush = False
+
+    def put_void(self, offset: int, content: bytes) -> bool:
+        assert self._table.voids is not None
+        return self._table.voids.add(offset, content)
 
     def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
         try:

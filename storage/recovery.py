@@ -79,6 +79,9 @@ class Entries(Protocol):
 
     def put(self, needle_id: int, entry: bytes) -> None: ...
 
+    def put_void(self, offset: int, content: bytes) -> bool:
+        """Take in the void record that stands there, by range; False: its ids need entries of their own."""
+
     def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
         """All entries whose offset is in a stretch of the data file: a walk through the whole index."""
 
@@ -248,9 +251,12 @@ class Recovery:
             self._count_dead(record)
 
     def _apply_void(self, record: Record) -> None:
-        """Ids that are gone for good: entries without a needle, as those of tombstones."""
+        """Ids that are gone for good: by range, or as entries without a needle, as those of tombstones."""
+        is_taken = self._entries.put_void(record.offset, record.content)
         for first, last in decode_void(record.content):
             self.tally.needle_id_max = max(self.tally.needle_id_max, last)
+            if is_taken:
+                continue
             for needle_id in range(first, last + 1):
                 if self._entries.get(needle_id) is None:
                     self._entries.put(needle_id, encode_entry(record.offset, 0, 0, 0, FLAG_DELETED))

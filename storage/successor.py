@@ -203,14 +203,44 @@ class Successor:
         return bytes(buffer)
 
     def _compare(self) -> None:
-        """The two generations must hold the same live needles: both have counted them."""
+        """The two generations must hold the same live needles: both have counted them.
+
+        An index that lost an entry makes a volume's counters wrong, and they stay so.  Where the counters
+        differ, the needles are compared one by one: what the present generation can find must be in the next.
+        """
         old, new = self._volume.figures(), self._next.figures()
-        if (old.live_count, old.live_bytes) != (new.live_count, new.live_bytes):
-            raise GenerationMismatch(
-                f"volume {self._volume.volume_id}: the compacted copy holds {new.live_count} needles of"
-                f" {new.live_bytes} bytes, generation {self._volume.generation} {old.live_count} of"
-                f" {old.live_bytes}: the copy is thrown away"
+        if (old.live_count, old.live_bytes) == (new.live_count, new.live_bytes):
+            return
+        if (missing := self._first_missing()) is None:
+            log.error(
+                "counters were wrong: the index had lost entries",
+                extra={
+                    "volume_id": self._volume.volume_id,
+                    "live_count": new.live_count,
+                    "counted": old.live_count,
+                },
             )
+            return
+        raise GenerationMismatch(
+            f"volume {self._volume.volume_id}: the compacted copy holds {new.live_count} needles of"
+            f" {new.live_bytes} bytes, generation {self._volume.generation} {old.live_count} of"
+            f" {old.live_bytes}, and needle {missing} is among the missing: the copy is thrown away"
+        )
+
+    def _first_missing(self) -> int | None:
+        """A live needle that the next generation does not have as it is; None: it has all."""
+        try:
+            for needle_id, found in self._source.entries.live():
+                other = self._next.find(needle_id)
+                if (
+                    other is None
+                    or other.is_deleted
+                    or (other.metadata_size, other.data_size) != (found.metadata_size, found.data_size)
+                ):
+                    return needle_id
+        except OSError as error:
+            raise ReadFailed(f"volume {self._volume.volume_id}: its index: {error}") from error
+        return None
 
     def _publish(self) -> str | None:
         """Make the next generation the one that counts; returns why the volume must be sealed, if so."""

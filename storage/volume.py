@@ -850,7 +850,13 @@ class Volume:
                 return
             index = self._gen.entries.index
             assert index is not None
-            header = IndexHeader(sequence=self._sequence + 1, checkpoint=reach, tally=tally)
+            voids = self._gen.entries.voids
+            header = IndexHeader(
+                sequence=self._sequence + 1,
+                checkpoint=reach,
+                tally=tally,
+                voids=voids.span if voids is not None else None,
+            )
             self._sync_index(index)
             try:
                 index.put_header(header)

@@ -222,6 +222,9 @@ class SimFile:
     def size(self) -> int:
         return len(self._node.content)
 
+    def next_data(self, offset: int) -> int:
+        return offset
+
     def drop_cache(self, offset: int, length: int | None = None) -> None:
         self._node.drop_cache(offset, length)
 

@@ -11,6 +11,7 @@ from auditor import DIRECTORY, UUID, make_volume
 from errors import DiskFull, GenerationMismatch, NeedleCorrupt, NeedleVoid, NoRoomToCompact, NoSuchNeedle
 from simdisk import SimDisk
 from storage import compaction
+from storage import index as index_room
 from storage.compaction import Copy
 from storage.files import data_path
 from storage.needle import (
@@ -353,7 +354,7 @@ def test_uploads_under_way_move_over_with_the_switch() -> None:
 
 
 def test_ids_that_died_after_the_last_checkpoint_are_void_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "IDS_AT_ONCE", 16)
+    monkeypatch.setattr(index_room, "BLOCK_SIZE", 16 * index_room.ENTRY_SIZE)
     monkeypatch.setattr(compaction, "FOLLOW_MIN", 1)
     disk = SimDisk()
     volume = filled(disk)
