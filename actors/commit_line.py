@@ -203,6 +203,8 @@ class CommitLine:
             StoreError: whatever the master refused it with.
             WriteFailed: the fsync failed; the volume is sealed.
             OutcomeUnknown: the master did not answer in time; the needle may become visible or not.
+            NeedleVoid: the needle died before the master could answer; whether it was visible before that is
+                for the master to say.
         """
         [waiter] = await self._travel([needle])
         return await self._outcome_of(waiter)
@@ -280,7 +282,7 @@ class CommitLine:
         try:
             self.volume.restamp(needle.needle_id, stamp=stamp)
         except NoSuchNeedle as error:
-            raise NeedleVoid(f"needle {needle.needle_id} was given up before it was committed") from error
+            raise _void(needle) from error
         return msgspec.structs.replace(needle, stamp=stamp)
 
     async def make_durable(self) -> None:
@@ -396,7 +398,8 @@ class CommitLine:
                     NeedlesStored(needles=[waiter.needle for waiter in batch]), timeout_s=CONFIRM_S
                 )
             except (LinkDown, DeadlineExceeded):
-                # A needle that was voided while the link was away must not be offered again.
+                # A needle that died while the link was away must not be offered again: were the master to
+                # have forgotten it, the catalog would point at a tombstone.
                 batch = [waiter for waiter in batch if not self._is_voided(waiter)]
                 await trio.sleep(0.02)
                 continue
@@ -423,5 +426,17 @@ class CommitLine:
             return True
         if found is not None and not found.is_deleted:
             return False
-        waiter.fail(NeedleVoid(f"needle {waiter.needle.needle_id} was given up before it was committed"))
+        waiter.fail(_void(waiter.needle))
         return True
+
+
+def _void(needle: StoredNeedle) -> NeedleVoid:
+    """What a put is told whose needle has a tombstone here, and no answer of the master.
+
+    Two kinds of needles have one: those that were given up before they were committed, and those that were
+    committed, and then replaced or deleted.  The master alone can tell them apart.
+    """
+    return NeedleVoid(
+        f"needle {needle.needle_id} was deleted before the master confirmed it: it was given up, or it was"
+        " stored and somebody has replaced or deleted it since; the master knows which"
+    )

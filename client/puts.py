@@ -5,7 +5,8 @@ A put takes a needle id from a lease and sends its bytes.  What may come back:
     201                    durable, in the catalog, visible: done
     refused                the caller must change something: raised, never repeated
     lease spent, disk full certainly not written: repeated with another id
-    anything else          (connection lost, timeout, 5xx) the needle may or may not be committed.  The master
+    anything else          (connection lost, timeout, 5xx; also a volume that calls the needle void: it sees a
+                           tombstone alone) the needle may or may not have been committed.  The master
                            is asked to settle it: committed means done; otherwise it never will be, and only
                            then the put is repeated elsewhere.
 
@@ -77,14 +78,14 @@ class Verdict(enum.Enum):
 def judge(error: StoreError) -> Verdict:
     """Classify the failure of one attempt."""
     match error:
-        case TokenExpired() | TokenInvalid() | LeaseExhausted() | NeedleVoid() | NoSuchBucket():
+        case TokenExpired() | TokenInvalid() | LeaseExhausted() | NoSuchBucket():
             # A bucket that is missing may be there again under its old name: the next lease tells.
             return Verdict.LEASE_SPENT
         case VolumeFull() | DiskFull() | NoSuchVolume():
             return Verdict.VOLUME_REFUSED
         case ClusterFull():
             return Verdict.GIVE_UP
-        case NeedleExists() | RequestTimeout():
+        case NeedleExists() | NeedleVoid() | RequestTimeout():
             return Verdict.UNCERTAIN
         case RequestRefused():
             return Verdict.GIVE_UP

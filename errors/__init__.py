@@ -185,7 +185,11 @@ class NeedleExists(RequestRefused):
 
 
 class NeedleVoid(RequestRefused):
-    """The needle was settled as not committed; it can never be committed any more."""
+    """The needle has a tombstone, so it can never be committed any more.
+
+    It was given up before it was committed; or, where a volume says so, it may have been committed, and then
+    replaced or deleted: the master knows (`SettleNeedle`).
+    """
 
     code = "needle_void"
     status = 409

@@ -20,6 +20,7 @@ from errors import (
     LeaseExhausted,
     NeedleCorrupt,
     NeedleMissing,
+    NeedleVoid,
     NoSuchBucket,
     NoSuchNeedle,
     NoSuchUpload,
@@ -36,8 +37,10 @@ from errors import (
 )
 from fake_store import CREATED_MS, FakeStore, fake_store
 from transport.http_client import HttpPool
+from transport.links import Peer
 from transport.messages import (
     AbortUpload,
+    Answer,
     BeginUpload,
     CreateBucket,
     DeleteObjects,
@@ -45,6 +48,7 @@ from transport.messages import (
     LeaseNeedles,
     LocateObjects,
     Login,
+    Request,
     RequestSlots,
     SettleNeedle,
     StatObject,
@@ -107,6 +111,26 @@ async def test_an_answer_that_says_unknown_is_settled(store: FakeStore, photos: 
     await photos.put("a", b"1", if_none_match="*")
     assert store.http["PUT"] == 1
     assert len(store.committed) == 1
+
+
+async def test_a_put_that_its_volume_calls_void_was_perhaps_committed_and_is_settled(
+    store: FakeStore, photos: client.Bucket
+) -> None:
+    """Somebody read the object and deleted it: the volume sees a tombstone, and cannot know why."""
+    store.faults.put_error_after_commit = [NeedleVoid("given up before it was committed")]
+
+    settle = store._decide
+
+    def decide(peer: Peer, request: Request) -> Answer:
+        if isinstance(request, SettleNeedle):
+            store._remove(store.buckets["photos"].pop("a", None))
+        return settle(peer, request)
+
+    store._decide = decide  # type: ignore[method-assign]
+    written = await photos.put("a", b"1")
+    assert written.created_ms == 0
+    assert store.http["PUT"] == 1
+    assert store.buckets["photos"] == {}, "the deletion was not undone"
 
 
 async def test_a_lost_put_that_was_replaced_meanwhile_has_no_time(
