@@ -8,6 +8,7 @@ registration until it goes; it sleeps until it is nudged.
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 
 import trio
@@ -221,7 +222,9 @@ class Keeper:
         )
         answer = await order(peer, command, NeedlesDeleted)
         self._fleet.take_report(volume, answer.report)
+        needle_ids = [needle_id for needle_id, _, _ in rows]
+        now_s, now_ms = time.monotonic(), time.time_ns() // 1_000_000
         await self._writer.write(
-            lambda t: t.clear_outbox(volume.volume_id, [needle_id for needle_id, _, _ in rows])
+            lambda t: t.clear_outbox(volume.volume_id, needle_ids, now_s=now_s, now_ms=now_ms)
         )
         return len(rows) == TOMBSTONES_AT_ONCE

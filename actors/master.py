@@ -643,17 +643,23 @@ class Master:
 
     async def _settle(self, peer: Peer, request: SettleNeedle) -> Settled:
         bucket = self._bucket(peer, Permission.WRITE, request.bucket)
-        self._require_own_needle(bucket, request)
+        issued_ms = self._require_own_needle(bucket, request)
         stamp = self._stamp()
         is_committed = await self._writer.write(
-            lambda t: t.settle_needle(bucket.id, request.key, request.volume_id, request.needle_id, stamp)
+            lambda t: t.settle_needle(
+                bucket.id, request.key, request.volume_id, request.needle_id, stamp, issued_ms
+            )
         )
         if not is_committed:
             self._keeper.nudge_volume(request.volume_id)
         return Settled(is_committed=is_committed)
 
-    def _require_own_needle(self, bucket: BucketRow, request: SettleNeedle) -> None:
-        """Only the token that a put was made with settles it, also when it has expired meanwhile."""
+    def _require_own_needle(self, bucket: BucketRow, request: SettleNeedle) -> int:
+        """Only the token that a put was made with settles it, also when it has expired meanwhile.
+
+        Returns:
+            When the token was made, in milliseconds since 1970; 0: nobody knows.
+        """
         volume = self._fleet.volumes.get(request.volume_id)
         if volume is None:
             raise NoSuchVolume(f"there is no volume {request.volume_id}")
@@ -662,6 +668,8 @@ class Master:
         is_for_it = claims.op == "put" and claims.bid == bucket.id and claims.vol == request.volume_id
         if not is_for_it or not claims.lo <= request.needle_id <= claims.hi:
             raise TokenScope(f"this token is not the one of needle {request.needle_id}")
+        lease_ms = int(self._settings.store.lease_s * 1000)
+        return 0 if claims.lid is None else max(claims.exp * 1000 - lease_ms, 0)
 
     async def _begin_upload(self, peer: Peer, request: BeginUpload) -> UploadBegun:
         check_key(request.key)

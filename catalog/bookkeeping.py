@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from catalog import burials
+from catalog.burials import Burials
 from catalog.graves import Graves
 from catalog.rows import OBJECT_COLUMNS, CommitResult, ObjectRow, pack_content_type, pack_map
 from errors import (
@@ -28,7 +30,11 @@ from errors import (
 )
 from transport.messages import StoredNeedle, etag_of
 
-BURIED_MAX = 300_000  # half a minute of deletes at full speed; a late message is late by seconds
+FORGOTTEN_FACT = "buried_forgotten_ms"  # needles that were buried up to then may have been forgotten
+_FORGOTTEN = (
+    "INSERT INTO facts (name, value) VALUES (?, ?)"
+    " ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
+)
 
 # Reasons of garbage: was the needle visible once?
 WAS_COMMITTED = {"replaced": True, "deleted": True, "void": False, "unmet": False, "aborted": False}
@@ -86,12 +92,14 @@ class Bookkeeping:
         now_ms: Callable[[], int],
         stamp_max: int,
         graves: Graves,
+        burials: Burials,
     ) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._random_id = random_id
         self._now_ms = now_ms
         self._graves = graves
+        self._burials = burials
         self._bucket_deltas: dict[int, tuple[int, int]] = {}  # bucket id -> objects, bytes
         self._garbage_deltas: dict[int, int] = {}  # volume id -> needles
         self._live_buckets: dict[int, bool] = {}
@@ -236,14 +244,35 @@ class Bookkeeping:
 
     # --- garbage ----------------------------------------------------------------------------------
 
-    def clear_outbox(self, volume_id: int, needle_ids: Sequence[int]) -> None:
-        """The tombstones of these needles are durable: they wait no more, and are remembered as buried."""
+    def clear_outbox(
+        self, volume_id: int, needle_ids: Sequence[int], *, now_s: float = 0.0, now_ms: int = 0
+    ) -> None:
+        """The tombstones of these needles are durable: they wait no more, and are remembered as buried.
+
+        Args:
+            now_s: of the clock that `Burials` speaks of.
+            now_ms: since 1970, as in tokens.
+        """
         needles = [(volume_id, needle_id) for needle_id in needle_ids]
         if self._executemany(_BURY, needles).rowcount > 0:
             cleared = self._executemany(_CLEAR, needles).rowcount
             self._garbage_deltas[volume_id] = self._garbage_deltas.get(volume_id, 0) - cleared
             (sequence,) = self._one("SELECT max(sequence) FROM buried")
-            self._execute("DELETE FROM buried WHERE sequence <= ?", (sequence - BURIED_MAX,))
+            self._burials.note(sequence, now_s)
+            self._forget_buried(sequence, now_s, now_ms)
+
+    def _forget_buried(self, sequence: int, now_s: float, now_ms: int) -> None:
+        """Forget the oldest of the buried, where there are many, and note how far back that reaches."""
+        old = min(sequence - burials.BURIED_MAX, self._burials.old(now_s))
+        upto = max(old, sequence - burials.BURIED_LIMIT)
+        if upto > 0 and self._execute("DELETE FROM buried WHERE sequence <= ?", (upto,)).rowcount > 0:
+            forgotten_ms = now_ms - (int(burials.BURIED_S * 1000) if upto == old else 0)
+            self._execute(_FORGOTTEN, (FORGOTTEN_FACT, forgotten_ms))
+
+    def _may_be_forgotten(self, issued_ms: int) -> bool:
+        """Whether a needle that was handed out at that time may have been buried and forgotten since."""
+        found = self._one("SELECT value FROM facts WHERE name = ?", (FORGOTTEN_FACT,))
+        return found is not None and issued_ms <= found[0]
 
     def _discard(self, needles: Iterable[tuple[int, int]], stamp: int, reason: str) -> None:
         for volume_id, needle_id in needles:

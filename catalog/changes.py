@@ -23,6 +23,7 @@ from errors import (
     NeedleExists,
     NoSuchBucket,
     NoSuchVolume,
+    OutcomeUnknown,
     PreconditionFailed,
 )
 from transport.messages import BucketNote, StoredNeedle, etag_of
@@ -169,10 +170,21 @@ class Transaction(Uploads, Registry, Upkeep):
         self._see_stamp(stamp)
         return True
 
-    def settle_needle(self, bucket_id: int, key: str, volume_id: int, needle_id: int, stamp: int) -> bool:
+    def settle_needle(
+        self,
+        bucket_id: int,
+        key: str,
+        volume_id: int,
+        needle_id: int,
+        stamp: int,
+        issued_ms: int | None = None,
+    ) -> bool:
         """Was this needle of a single put committed?  If not, it never will be.
 
+        Args:
+            issued_ms: no later than when the needle's id was handed out; None: a moment ago.
         Raises:
+            OutcomeUnknown: that is so long ago that the catalog may have forgotten what became of the needle.
             NoSuchVolume, BadRequest: a needle that was never handed out, or that another key or an upload
                 owns: nobody may turn that into garbage by asking for this key.
         """
@@ -185,6 +197,11 @@ class Transaction(Uploads, Registry, Upkeep):
         self._require_handed_out(volume_id, needle_id)
         if self._has_owner(volume_id, needle_id):
             raise BadRequest(f"needle {needle_id} of volume {volume_id} was not written for this key")
+        if issued_ms is not None and self._may_be_forgotten(issued_ms):
+            raise OutcomeUnknown(
+                f"needle {needle_id} of volume {volume_id} was handed out so long ago that nobody remembers"
+                " whether it was visible once; it is not now"
+            )
         self._discard([(volume_id, needle_id)], stamp, "void")
         return False
 

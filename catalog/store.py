@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog import check, cross_check
+from catalog.burials import Burials
 from catalog.changes import Transaction
 from catalog.driver import connect, corrupt, name_error
 from catalog.graves import Graves
@@ -60,6 +61,7 @@ from errors import (
     DiskInUse,
     NoSuchBucket,
     NoSuchUpload,
+    OutcomeUnknown,
     Overloaded,
     StoreError,
     WriteFailed,
@@ -134,6 +136,7 @@ class Catalog:
         self.failure: StoreError | None = None  # why there are no more writes until the next start
         self._stamp_max = int(self._one("SELECT value FROM facts WHERE name = 'stamp_max'")[0])
         self._graves = Graves(self._stamp_max)
+        self._burials = Burials()
         self.is_purge_left = self._one("SELECT 1 FROM buckets WHERE name IS NULL LIMIT 1") is not None
 
     @classmethod
@@ -182,9 +185,10 @@ class Catalog:
         """One durable transaction: all of it is on disk after the block, or nothing of it ever.
 
         Raises:
-            DiskFull: nothing was changed; it may work when there is room again.
-            WriteFailed: nothing was changed as far as anyone can tell, and nothing will be: what a failed
-                fsync has left on the disk is unknown, so writing ends until the catalog is opened anew.
+            DiskFull, Overloaded: nothing was changed; it may work later.
+            WriteFailed: nothing was changed, and nothing will be until the catalog is opened anew.
+            OutcomeUnknown: the commit itself failed, so its last bytes may be on the disk or not.  Only
+                opening the catalog anew tells; until then nothing more is written.
         """
         if self.failure is not None:
             raise type(self.failure)(self.failure.message)
@@ -197,17 +201,20 @@ class Catalog:
                 now_ms=self._now_ms,
                 stamp_max=self._stamp_max,
                 graves=self._graves,
+                burials=self._burials,
             )
+            is_committing = False
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield transaction
                 transaction.flush()
+                is_committing = True
                 self._writer.execute("COMMIT")
             except BaseException as error:
                 self._roll_back()
-                if isinstance(error, sqlite3.Error):
-                    raise self._give_up(error) from error
-                raise
+                if not isinstance(error, sqlite3.Error):
+                    raise
+                raise self._give_up(error, is_committing=is_committing) from error
             self._stamp_max = transaction.stamp_max
             if transaction.is_purge_left is not None:
                 self.is_purge_left = transaction.is_purge_left
@@ -221,12 +228,18 @@ class Catalog:
         except sqlite3.Error as error:
             self._give_up(error)
 
-    def _give_up(self, error: sqlite3.Error) -> StoreError:
+    def _give_up(self, error: sqlite3.Error, *, is_committing: bool = False) -> StoreError:
         named = name_error(self.path, error, is_write=True)
-        if not isinstance(named, DiskFull | Overloaded) and self.failure is None:
+        if isinstance(named, DiskFull | Overloaded):
+            return named
+        if self.failure is None:
             self.failure = WriteFailed(
                 f"{named.message}; the catalog takes no more writes until the master is started again"
             )
+        if is_committing:
+            # All of it may be in the log, the commit mark included, and it was the fsync that failed: whoever
+            # opens the file next may find it done.
+            return OutcomeUnknown(f"{named.message}; the master's next start tells whether this was done")
         return named
 
     # --- reading ----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import trio
 
 from catalog.changes import Transaction
 from catalog.store import Catalog
-from errors import Overloaded, StoreError, Unavailable
+from errors import OutcomeUnknown, Overloaded, StoreError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class CatalogWriter:
             Overloaded: too many requests wait already; nothing was done.
             StoreError: what `work` raised; only its own changes are undone.
             DiskFull, WriteFailed: the transaction was not committed.
+            OutcomeUnknown: it may or may not have been committed.
         """
         if self._is_closed:
             raise Unavailable("the catalog is closed")
@@ -118,7 +119,10 @@ class CatalogWriter:
                     self._is_closed = True
                     self._batches.put(None)
         finally:
-            for request in (self._under_way or []) + self._queue:
+            for request in self._under_way or []:  # the thread is done with it, and has had no turn to say so
+                request.error = OutcomeUnknown("the catalog was closed while this was written")
+                request.done.set()
+            for request in self._queue:
                 request.error = Unavailable("the catalog is being closed")
                 request.done.set()
 

@@ -5,7 +5,7 @@ import pytest
 from catalog_kit import CREATED_MS, RESERVED, Kit, name_of, stamp
 
 from auth.keys import generate_api_key
-from catalog import bookkeeping, changes
+from catalog import burials, changes
 from errors import (
     BadBucketName,
     BadRequest,
@@ -15,6 +15,7 @@ from errors import (
     NeedleVoid,
     NoSuchBucket,
     NoSuchVolume,
+    OutcomeUnknown,
     PreconditionFailed,
 )
 from transport.messages import etag_of
@@ -461,17 +462,82 @@ def test_the_outbox_is_counted_and_paged_for_each_volume(kit):
     assert kit.catalog.outbox_counts() == {2: 3}
 
 
+def bury(kit, bucket_id, count, *, now_s, now_ms=0):
+    """Objects that were put, deleted, and have their tombstones."""
+    for _ in range(count):
+        needle = kit.put(bucket_id, at=2 * kit.next_needle[1])
+        kit.do(lambda t, at=2 * needle.needle_id + 1: t.delete_objects(bucket_id, ["a"], stamp=stamp(at)))
+        kit.do(lambda t, n=needle.needle_id: t.clear_outbox(1, [n], now_s=now_s, now_ms=now_ms))
+
+
+def remembered(kit):
+    with kit.raw() as execute:
+        return [needle_id for (needle_id,) in execute("SELECT needle_id FROM buried ORDER BY needle_id")]
+
+
 def test_the_memory_of_the_buried_is_bounded(kit, monkeypatch):
-    monkeypatch.setattr(bookkeeping, "BURIED_MAX", 5)
+    monkeypatch.setattr(burials, "BURIED_MAX", 5)
     bucket_id = kit.bucket()
     for number in range(12):
-        needle = kit.put(bucket_id, at=2 * number)
-        kit.do(lambda t, at=2 * number + 1: t.delete_objects(bucket_id, ["a"], stamp=stamp(at)))
-        kit.do(lambda t, needle=needle: t.clear_outbox(1, [needle.needle_id]))
-    with kit.raw() as execute:
-        assert execute("SELECT needle_id FROM buried ORDER BY needle_id").fetchall() == [
-            (n,) for n in range(8, 13)
-        ]
+        bury(kit, bucket_id, 1, now_s=1000 + number * burials.BURIED_S)
+    assert remembered(kit) == [*range(8, 13)]
+
+
+def test_however_fast_others_die_nothing_is_forgotten_that_was_buried_just_now(kit, monkeypatch):
+    monkeypatch.setattr(burials, "BURIED_MAX", 5)
+    bucket_id = kit.bucket()
+    bury(kit, bucket_id, 12, now_s=1000.5)
+    bury(kit, bucket_id, 8, now_s=1000 + burials.BURIED_S - 1)
+    assert remembered(kit) == [*range(1, 21)]
+    for needle_id in range(1, 21):
+        assert kit.do(lambda t, n=needle_id: t.settle_needle(bucket_id, "a", 1, n, stamp(99))) is True
+    bury(kit, bucket_id, 1, now_s=1002 + burials.BURIED_S)
+    assert remembered(kit) == [*range(13, 22)]
+
+
+def test_a_catalog_that_was_opened_just_now_forgets_nothing(kit, monkeypatch):
+    monkeypatch.setattr(burials, "BURIED_MAX", 5)
+    bucket_id = kit.bucket()
+    bury(kit, bucket_id, 12, now_s=1000)
+    kit.reopen()
+    bury(kit, bucket_id, 1, now_s=1_000_000)
+    assert remembered(kit) == [*range(1, 14)]
+
+
+def test_a_burial_that_was_rolled_back_makes_no_later_one_old(kit, monkeypatch):
+    monkeypatch.setattr(burials, "BURIED_MAX", 0)
+    bucket_id = kit.bucket()
+    needle = kit.put(bucket_id)
+    kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(2)))
+    with pytest.raises(ZeroDivisionError), kit.catalog.transaction() as transaction:
+        transaction.clear_outbox(1, [needle.needle_id], now_s=1000)
+        raise ZeroDivisionError
+    late_s = 1000 + 2 * burials.BURIED_S
+    kit.do(lambda t: t.clear_outbox(1, [needle.needle_id], now_s=late_s))
+    assert remembered(kit) == [1]
+    bury(kit, bucket_id, 1, now_s=late_s + 1)
+    assert remembered(kit) == [1, 2]
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+def test_settling_what_was_forgotten_says_so_and_never_that_it_was_not_stored(kit, monkeypatch, is_early):
+    """At the limit of the memory the oldest go early, and settling knows that too."""
+    monkeypatch.setattr(burials, "BURIED_MAX", 1)
+    monkeypatch.setattr(burials, "BURIED_LIMIT", 3 if is_early else 1000)
+    bucket_id = kit.bucket()
+    bury(kit, bucket_id, 4, now_s=1000, now_ms=1_000_000)
+    gone_ms = 1_000_000 if is_early else 1_010_000
+    if not is_early:
+        bury(kit, bucket_id, 2, now_s=1010 + burials.BURIED_S, now_ms=gone_ms + int(burials.BURIED_S * 1000))
+    assert 1 not in remembered(kit)
+    with pytest.raises(OutcomeUnknown, match="nobody remembers"):
+        kit.do(lambda t: t.settle_needle(bucket_id, "a", 1, 1, stamp(99), gone_ms))
+    kit.reopen()
+    with pytest.raises(OutcomeUnknown):
+        kit.do(lambda t: t.settle_needle(bucket_id, "a", 1, 1, stamp(99), 0))
+    fresh = kit.needle(bucket_id)
+    settled = kit.do(lambda t: t.settle_needle(bucket_id, "a", 1, fresh.needle_id, stamp(99), gone_ms + 1))
+    assert settled is False
 
 
 # --- one request, one outcome ---------------------------------------------------------------------

@@ -16,9 +16,18 @@ from catalog import store
 from catalog.check import CountDifference
 from catalog.driver import connect, name_error
 from catalog.store import Catalog
-from errors import CatalogCorrupt, DiskFull, DiskInUse, Overloaded, ReadFailed, WriteFailed
+from errors import (
+    CatalogCorrupt,
+    DiskFull,
+    DiskInUse,
+    OutcomeUnknown,
+    Overloaded,
+    ReadFailed,
+    WriteFailed,
+)
 
 PROJECT = Path(catalog.__file__).parents[1]
+TABLES = ("buckets", "objects", "uploads", "outbox")
 
 
 @pytest.fixture
@@ -242,7 +251,7 @@ class FailingConnection:
 def test_after_a_failed_fsync_nothing_is_written_until_the_catalog_is_opened_anew(kit):
     bucket_id = kit.bucket()
     kit.catalog._writer = FailingConnection(kit.catalog._writer, sqlite3.SQLITE_IOERR_FSYNC)
-    with pytest.raises(WriteFailed, match="cannot be written"):
+    with pytest.raises(OutcomeUnknown, match="cannot be written"):
         kit.put(bucket_id)
     for _ in range(2):
         with pytest.raises(WriteFailed, match="no more writes until the master is started again"):
@@ -252,6 +261,51 @@ def test_after_a_failed_fsync_nothing_is_written_until_the_catalog_is_opened_ane
     kit.reopen()
     kit.put(bucket_id)
     assert kit.catalog.totals() == (1, 1, 100)
+
+
+class LostFsync(FailingConnection):
+    """COMMIT has written all of its frames when the fsync behind them fails."""
+
+    def execute(self, sql, parameters=()):
+        if sql == "COMMIT" and self._code is not None:
+            self._connection.execute(sql)
+        return super().execute(sql, parameters)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda t, bucket_id: t.delete_objects(bucket_id, ["a"], stamp=stamp(9)),
+        lambda t, bucket_id: t.create_bucket("videos", CREATED_MS),
+        lambda t, bucket_id: t.delete_bucket("photos", force=True, stamp=stamp(9)),
+        lambda t, bucket_id: t.begin_upload(bucket_id, "b", None, {}, None, None, 1, 2),
+    ],
+)
+def test_what_a_failed_commit_wrote_is_never_called_refused(kit, write):
+    """The next start recovers it, and then a refusal would have been done."""
+    bucket_id = kit.bucket()
+    kit.put(bucket_id)
+    with kit.raw() as execute:
+        before = "".join(str(execute(f"SELECT * FROM {table}").fetchall()) for table in TABLES)
+    kit.catalog._writer = LostFsync(kit.catalog._writer, sqlite3.SQLITE_IOERR_FSYNC)
+    with pytest.raises(OutcomeUnknown, match="next start tells whether this was done"):
+        kit.do(lambda t: write(t, bucket_id))
+    kit.reopen()
+    with kit.raw() as execute:
+        assert before != "".join(str(execute(f"SELECT * FROM {table}").fetchall()) for table in TABLES)
+
+
+def test_what_failed_before_its_commit_is_refused_for_certain(kit):
+    bucket_id = kit.bucket()
+    kit.put(bucket_id)
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+    with pytest.raises(WriteFailed) as caught, kit.catalog.transaction() as transaction:
+        transaction.delete_objects(bucket_id, ["a"], stamp=stamp(9))
+        raise error
+    assert type(caught.value) is WriteFailed
+    kit.reopen()
+    assert kit.catalog.object(bucket_id, "a") is not None
 
 
 @pytest.mark.parametrize(
