@@ -103,6 +103,10 @@ class Control:
             async with background() as nursery:
                 await nursery.start(self._link.run)
                 await self._wait_up(trio.current_time() + min(self.timeout_s, FIRST_ANSWER_S))
+                # Whoever starts us may be cancelled at the very moment at which the link comes up.  `started`
+                # would then leave this task where it is, and the shield would keep it there for good, with
+                # the one who waits for it: so that cancellation is taken first.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 self._life.shield = True
                 task_status.started()
                 await self._renew_for_ever()
@@ -128,16 +132,25 @@ class Control:
             try:
                 answer = await self._link.request(body, timeout_s=max(deadline - trio.current_time(), 0.001))
                 break
-            except NotAuthenticated:
+            except NotAuthenticated as error:
                 if has_attached_again:
                     raise
                 has_attached_again = True
-                await self._attach_again(attach_count)
+                with trio.move_on_at(deadline) as scope:  # many may wait for their turn to log in
+                    await self._attach_again(attach_count)
+                if scope.cancelled_caught:
+                    raise DeadlineExceeded(
+                        f"no new login within {self.timeout_s:g} s: {error.message}"
+                    ) from error
             except (LinkDown, DeadlineExceeded) as error:
                 if not is_repeatable:
                     raise OutcomeUnknown(
                         f"the master's answer was lost ({error.message}): it may or may not have been done"
                     ) from error
+                await self._pause(attempt, deadline, error)
+            except OutcomeUnknown as error:  # the master's own: its disk failed in the middle of the commit
+                if not is_repeatable:
+                    raise
                 await self._pause(attempt, deadline, error)
             except Overloaded as error:
                 await self._pause(attempt, deadline, error)

@@ -22,6 +22,8 @@ from typing import Any, Generic, Self, TypeVar
 
 import trio
 
+from errors import LinkDown
+
 SLOTS_MAX = 4096  # items taken whose results have not been handed out
 BATCHES_MAX = 8  # under way at once; one more may be, if it is waited for
 BYTES_MAX = 32 * 1024 * 1024  # held by one flow; one item may be larger
@@ -138,6 +140,7 @@ class Flow(ABC, Generic[Item, S]):
                     self.notify()
         finally:
             self.ended.set()
+            self.notify()  # nothing more comes: whoever waits for a result is told so
 
     async def _feed(self) -> None:
         source = self._source
@@ -200,6 +203,7 @@ class Flow(ABC, Generic[Item, S]):
         Raises:
             StopAsyncIteration: there is none.
             Exception: what the source raised, behind the results of all it yielded before.
+            LinkDown: the client was closed before the next result was there.
         """
         while True:
             if self._slots:
@@ -215,6 +219,8 @@ class Flow(ABC, Generic[Item, S]):
                 if self._source_error is not None:
                     raise self._source_error
                 raise StopAsyncIteration
+            if self.ended.is_set():
+                raise LinkDown("the client was closed before the next result was there")
             await self._waiting_result.park()
 
 
@@ -245,6 +251,10 @@ class Results(Generic[Result]):
             result = (await self._flow.next()).hand_out()
         except trio.Cancelled:
             await self.aclose()
+            raise
+        except LinkDown:
+            if self._is_closed:  # by another task
+                raise StopAsyncIteration from None
             raise
         assert isinstance(result, self._kind)
         return result
