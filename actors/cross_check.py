@@ -204,7 +204,6 @@ class CrossCheck:
             )
         if voided:
             self.voided_count += voided
-            self._keeper.nudge_volume(volume_id)
             self._parts.events.record("orphans_found", volume_id=volume_id, count=voided, is_kept=False)
             log.warning(
                 "needles that nothing names are garbage", extra={"volume_id": volume_id, "count": voided}

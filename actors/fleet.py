@@ -13,6 +13,7 @@ What people see of all this is in `fleet_status`.
 
 from __future__ import annotations
 
+import enum
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from typing import NamedTuple
 from actors import fleet_status
 from actors.ledger import Ledger
 from catalog.placement import Candidate, Places
+from conf.words import format_size
+from errors import DiskFull, StoreError
 from transport.links import Peer
 from transport.messages import DiskReport, DiskStatus, Job, Register, VolumeReport
 
@@ -32,6 +35,12 @@ NEEDLE_IDS_SCARCE = 2**28
 # After this many failed fsyncs the disk itself is in doubt: it takes no more writes.  One or two volumes
 # that are sealed may be single bad blocks, and must not stop a disk that is fine elsewhere.
 SEALED_MAX = 3
+# A volume whose size is not set is a hundredth of its disk, within bounds: with fewer, larger ones a
+# compaction would need more spare room; with more, everything that is done for each volume adds up.
+GIB = 1024**3
+VOLUMES_A_DISK = 100
+VOLUME_SIZE_LEAST = 32 * GIB
+VOLUME_SIZE_MOST = 256 * GIB
 # A disk with less room than this gets no further volume for it.
 ROOM_MIN = 1024 * 1024
 # Needle ids are reserved durably in steps.  A restart of the master skips what is left of the last step, so
@@ -102,7 +111,7 @@ class VolumeState:
     @property
     def is_short_of_ids(self) -> bool:
         """It is time to reserve more."""
-        return self.ids_left < self.ids_step // 2 and self.needle_ids_reserved < NEEDLE_ID_MAX
+        return self.ids_left < self.ids_step // 4 and self.needle_ids_reserved < NEEDLE_ID_MAX
 
     @property
     def is_troubled(self) -> bool:
@@ -149,6 +158,9 @@ class DiskState:
     troubled_count: int = 0
     sealed_count: int = 0
     short_of_ids: dict[int, VolumeState] = field(default_factory=dict)  # those of them that have room
+    # Those of which the catalog does not know yet that they are there, or when they were made.
+    unrecorded: dict[int, VolumeState] = field(default_factory=dict)
+    make_error: StoreError | None = None  # why the latest attempt to make a volume failed
 
     @property
     def is_online(self) -> bool:
@@ -163,6 +175,26 @@ class DiskState:
     def takes_writes(self) -> bool:
         return self.is_online and not self.is_read_only and not self.is_in_doubt and self.set_aside is None
 
+    @property
+    def cause(self) -> str:
+        """Why it takes no writes, or gets no further volume, though it is online; empty: it does."""
+        if self.is_read_only:
+            return "read-only"
+        if self.is_in_doubt:
+            sealed = next(volume for volume in self.volumes.values() if volume.is_sealed)
+            assert sealed.report is not None
+            return f"{self.sealed_count} of its volumes are sealed ({sealed.report.sealed_cause})"
+        return f"no volume can be made: {self.make_error.message}" if self.make_error is not None else ""
+
+
+class Outlook(enum.Enum):
+    """Whether a disk that has no room for something now will have it, and what has to happen first."""
+
+    COMING = enum.auto()  # the next volume or the next needle ids are on their way
+    OFFLINE = enum.auto()
+    FAILING = enum.auto()  # it is read-only, in doubt, or gets no volume made
+    FULL = enum.auto()
+
 
 @dataclass(frozen=True)
 class CompactorSession:
@@ -174,7 +206,8 @@ class CompactorSession:
 class Fleet:
     """
     Args:
-        room_wanted: a disk whose volumes have less room than this left gets another one.
+        chunk_size: the most that one request needs in one volume.
+        volume_size: of volumes to be made; 0: it follows the disk.
         on_need: called with a disk that lacks needle ids or a volume.
         on_room: called when there may be more room than before.
     """
@@ -184,7 +217,8 @@ class Fleet:
         ledger: Ledger,
         *,
         disk_reserve: int,
-        room_wanted: int = 0,
+        chunk_size: int = 0,
+        volume_size: int = 0,
         on_need: Callable[[DiskState], None] = lambda disk: None,
         on_room: Callable[[], None] = lambda: None,
     ) -> None:
@@ -192,7 +226,8 @@ class Fleet:
         self.on_room = on_room
         self._ledger = ledger
         self._disk_reserve = disk_reserve
-        self._room_wanted = room_wanted
+        self._chunk_size = chunk_size
+        self._volume_size = volume_size
         self._places = Places()
         # Changed since the last `_settle`.
         self._stale_volumes: dict[int, VolumeState] = {}
@@ -220,6 +255,7 @@ class Fleet:
         if disk.peer is not None:
             self._disk_by_peer.pop(disk.peer, None)
         self._disk_by_peer[peer] = disk
+        disk.make_error = None
         disk.peer, disk.url, disk.incarnation = peer, register.url, register.incarnation
         disk.is_supplied = False
         disk.name, disk.capacity, disk.since_ms = register.disk_name, register.disk_capacity, now_ms
@@ -257,6 +293,8 @@ class Fleet:
         volume.written_since_report = volume.written_count = 0
         # After a restored backup the catalog may lag behind the disk: an id is never handed out twice.
         volume.next_needle_id = max(volume.next_needle_id, report.needle_id_max + 1)
+        if not volume.is_open_in_catalog or report.created_ms not in (0, volume.created_ms):
+            self.disks[volume.disk_id].unrecorded[volume.volume_id] = volume
         self._stale_volumes[volume.volume_id] = volume
 
     def wrote(self, volume: VolumeState, stored_size: int, stamp: int = 0) -> None:
@@ -351,12 +389,6 @@ class Fleet:
         self._settle()
         return max(0, self._places.largest)
 
-    @property
-    def total_room(self) -> int:
-        """What fits into all of today's volumes together."""
-        self._settle()
-        return self._places.total
-
     def room(self, volume: VolumeState) -> int:
         """Bytes that may be promised on this volume now."""
         if not self.is_writable(volume) or volume.ids_left <= 0:
@@ -379,16 +411,6 @@ class Fleet:
         self._settle()
         return volume.is_open and self.disks[volume.disk_id].takes_writes
 
-    def lacks_only_ids(self) -> bool:
-        """Is there a volume that could be written, if its next needle ids were reserved already?"""
-        self._settle()
-        return any(
-            volume.ids_left <= 0 and self._space(volume) > 0
-            for disk in self.disks.values()
-            if disk.takes_writes
-            for volume in disk.short_of_ids.values()
-        )
-
     def candidates(self) -> list[Candidate]:
         """Every volume that has room; it looks at all of them, so no request asks this."""
         self._settle()
@@ -401,7 +423,7 @@ class Fleet:
     def needs_volume(self, disk: DiskState, *, room_wanted: int | None = None) -> bool:
         """Would one more volume give this disk room that its present ones do not have?"""
         self._settle()
-        return self._needs_volume(disk, self._room_wanted if room_wanted is None else room_wanted)
+        return self._needs_volume(disk, self._room_wanted(disk) if room_wanted is None else room_wanted)
 
     def _needs_volume(self, disk: DiskState, room_wanted: int) -> bool:
         if not disk.takes_writes or disk.creating_count:
@@ -410,6 +432,77 @@ class Fleet:
             return True  # even on a full disk: then "full" is what clients are told, not "no volume"
         room = self.room_on(disk)
         return room >= ROOM_MIN and self._largest(disk) < min(room_wanted, room)
+
+    def capacity_for(self, disk: DiskState) -> int:
+        """How large a volume that is made on this disk may grow."""
+        if self._volume_size:
+            return self._volume_size
+        share = disk.capacity // VOLUMES_A_DISK // GIB * GIB
+        return max(VOLUME_SIZE_LEAST, min(share, VOLUME_SIZE_MOST))
+
+    def _room_wanted(self, disk: DiskState) -> int:
+        """A disk whose volumes have less room than this left gets another one, ahead of need.
+
+        A volume that was just made has more, or there would be one after the other.
+        """
+        capacity = self.capacity_for(disk)
+        return min(max(2 * self._chunk_size, capacity // 32), capacity * 7 // 8)
+
+    def outlook(self, disk: DiskState, size: int) -> tuple[Outlook, str]:
+        """What becomes of a request for `size` bytes that found no room on this disk, and why."""
+        self._settle()
+        if not disk.is_online:
+            return Outlook.OFFLINE, "offline"
+        if not disk.takes_writes:
+            return Outlook.FAILING, disk.cause
+        room = self.room_on(disk)
+        if room < max(size, ROOM_MIN) and self._largest(disk) < size:
+            return Outlook.FULL, self._fullness(disk)
+        if room < size:
+            return Outlook.FULL, self._fullness(disk)
+        if disk.short_of_ids or disk.make_error is None:
+            return Outlook.COMING, "its next volume is being made"
+        if isinstance(disk.make_error, DiskFull):
+            return Outlook.FULL, disk.make_error.message
+        return Outlook.FAILING, disk.cause
+
+    def _fullness(self, disk: DiskState) -> str:
+        text = f"full: {format_size(disk.free)} free, {format_size(self._disk_reserve)} of it kept in reserve"
+        return f"{text}, {format_size(disk.promised)} promised" if disk.promised else text
+
+    @property
+    def takes_at_most(self) -> int:
+        """Bytes that all disks together can take, also those whose volumes are not made yet."""
+        self._settle()
+        return sum(
+            min(self.room_on(disk), self._places.total_of(disk.disk_id))
+            if disk.make_error is not None
+            else self.room_on(disk)
+            for disk in self.disks.values()
+            if disk.takes_writes
+        )
+
+    def first_open(self, disk: DiskState, exclude: Collection[int] = ()) -> VolumeState | None:
+        """A volume of this disk that takes writes and has room, the same one as long as it does."""
+        self._settle()
+        volume_id = self._places.first_on(disk.disk_id, exclude) if disk.takes_writes else None
+        return None if volume_id is None else self.volumes[volume_id]
+
+    def not_made(self, disk: DiskState, error: StoreError) -> None:
+        """An attempt to make a volume on this disk failed."""
+        disk.make_error = error
+        self.on_room()  # whoever waits for that volume had better know
+
+    def made(self, disk: DiskState) -> None:
+        disk.make_error = None
+
+    def remove_volume(self, volume: VolumeState) -> None:
+        """A volume that was never made is given up."""
+        disk = self.disks[volume.disk_id]
+        del self.volumes[volume.volume_id], disk.volumes[volume.volume_id]
+        self._stale_volumes.pop(volume.volume_id, None)
+        self._count_as(disk, volume.counted, _Counted())
+        self._places.set_volume(disk.disk_id, volume.volume_id, None)
 
     def _largest(self, disk: DiskState) -> int:
         """The most that fits into one volume of this disk by its own size, now and for some time."""
@@ -459,7 +552,9 @@ class Fleet:
         for disk in stale_disks.values():
             room = self.room_on(disk)
             has_more |= self._places.set_disk(disk.disk_id, room if disk.takes_writes and room > 0 else None)
-            if disk.is_online and (disk.short_of_ids or self._needs_volume(disk, self._room_wanted)):
+            if disk.is_online and (
+                disk.short_of_ids or disk.unrecorded or self._needs_volume(disk, self._room_wanted(disk))
+            ):
                 self.on_need(disk)
         if has_more:
             self.on_room()
@@ -476,11 +571,7 @@ class Fleet:
             volume.is_sealed,
         )
         if now != before:
-            disk.creating_count += now.is_creating - before.is_creating
-            disk.open_count += now.is_open - before.is_open
-            disk.scarce_count += now.has_scarce_ids - before.has_scarce_ids
-            disk.troubled_count += now.is_troubled - before.is_troubled
-            disk.sealed_count += now.is_sealed - before.is_sealed
+            self._count_as(disk, before, now)
         room = self._in_volume(volume) if is_open else 0
         if room > 0 and volume.is_short_of_ids:
             disk.short_of_ids[volume.volume_id] = volume
@@ -489,3 +580,10 @@ class Fleet:
         self._places.set_volume(
             disk.disk_id, volume.volume_id, room if room > 0 and volume.ids_left > 0 else None
         )
+
+    def _count_as(self, disk: DiskState, before: _Counted, now: _Counted) -> None:
+        disk.creating_count += now.is_creating - before.is_creating
+        disk.open_count += now.is_open - before.is_open
+        disk.scarce_count += now.has_scarce_ids - before.has_scarce_ids
+        disk.troubled_count += now.is_troubled - before.is_troubled
+        disk.sealed_count += now.is_sealed - before.is_sealed

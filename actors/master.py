@@ -41,6 +41,7 @@ from actors.maintenance import Maintenance
 from actors.orders import order
 from actors.parts import Parts, Times
 from actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
+from actors.room import Room, needed_for
 from actors.troubles import Troubles
 from auth.keys import ApiKey, generate_api_key, verify_secret
 from auth.rights import EVERYTHING, Permission, Rights
@@ -51,20 +52,17 @@ from catalog.store import BucketRow, Catalog, ChunkRow, ObjectRow, Transaction, 
 from catalog.writer import CatalogWriter
 from conf.join import Join
 from conf.settings import Settings
-from conf.words import format_size
 from errors import (
     BadCredentials,
     BadRequest,
     BodyTooLarge,
     CatalogMissing,
-    ClusterFull,
     DiskMismatch,
     NoSuchObject,
     NoSuchUpload,
     NoSuchVolume,
     NotAuthenticated,
     ObjectInconsistent,
-    Overloaded,
     PermissionDenied,
     SetupError,
     StaleIncarnation,
@@ -152,6 +150,8 @@ LEASE_COUNT_MAX = 1024
 LEASE_BYTES_MAX = 256 * 1024 * 1024
 LEASE_BYTES_MIN = 64 * 1024
 LEASE_VOLUMES_MAX = 4
+SMALL_PUT_MAX = 1024 * 1024 + 16 * 1024  # what one put on a lease takes at most
+LEASE_SHARE = 64  # a lease is promised this part of all room at most, or what one needle needs
 EXPIRE_EVERY_S = 5.0
 GONE_LEASE_S = 10.0  # puts of a client that has gone are still on their way; so is a client that comes back
 LOCATE_MAX = 1000
@@ -202,7 +202,8 @@ class Master:
         self._fleet = Fleet(
             self._ledger,
             disk_reserve=settings.store.disk_reserve,
-            room_wanted=2 * settings.store.chunk_size,
+            chunk_size=settings.store.chunk_size,
+            volume_size=settings.store.volume_size,
         )
         self._events = EventLog()
         self._troubles = Troubles(self._events)
@@ -219,7 +220,7 @@ class Master:
         )
         self._keeper = Keeper(parts)
         self._maintenance = Maintenance(parts, keeper=self._keeper)
-        self._random = Random()  # noqa: S311 - spreads load, guards nothing
+        self._room = Room(self._fleet, Random())  # noqa: S311 - spreads load, guards nothing
         self._lease_ids = itertools.count(secrets.randbits(42) << 20)  # never those of an earlier start
         self._read_grants: dict[tuple[int, int], tuple[float, ReadGrant]] = {}
         self._count_differences = 0
@@ -250,6 +251,8 @@ class Master:
             DeleteBucket: self._delete_bucket,
             DeleteObjects: self._delete_objects,
             SettleNeedle: self._settle,
+            LeaseNeedles: self._lease_later,
+            Presign: self._presign_later,
             BeginUpload: self._begin_upload,
             RequestSlots: self._request_slots,
             FinishUpload: self._finish_upload,
@@ -435,7 +438,7 @@ class Master:
         now_ms = time.time_ns() // 1_000_000
         await self._writer.write(lambda t: t.create_bucket(request.bucket, now_ms))
         self._events.record("bucket_created", bucket=request.bucket)
-        self._keeper.nudge_all()  # the disks note it
+        self._keeper.note_buckets()
         return Done()
 
     async def _delete_bucket(self, peer: Peer, request: DeleteBucket) -> Done:
@@ -443,7 +446,7 @@ class Master:
         stamp = self._stamp()
         await self._writer.write(lambda t: t.delete_bucket(request.bucket, force=request.force, stamp=stamp))
         self._events.record("bucket_deleted", bucket=request.bucket)
-        self._keeper.nudge_all()
+        self._keeper.note_buckets()
         return Done()
 
     def _list_buckets(self, peer: Peer, request: ListBuckets) -> Buckets:
@@ -559,47 +562,32 @@ class Master:
 
     # --- writing: leases, uploads, commits --------------------------------------------------------
 
-    def _choose(self, size: int, count: int, exclude: Sequence[int]) -> list[VolumeState]:
-        """Volumes with room for `size` bytes each, best first; ones that failed the client only at need."""
-        chosen = self._fleet.choose(size=size, count=count, exclude=exclude, random=self._random)
-        if not chosen and exclude:
-            chosen = self._fleet.choose(size=size, count=count, random=self._random)
-        return chosen
-
-    def _no_room(self, size: int) -> StoreError:
-        if self._fleet.lacks_only_ids():
-            self._keeper.nudge_all()
-            return Overloaded("the next needle ids are being reserved: ask again in a moment")
-        if self._fleet.writable_count() == 0:
-            offline = [disk.name for disk in self._fleet.disks.values() if not disk.is_online]
-            cause = f"offline: {', '.join(offline)}" if offline else "all are full, sealed or read-only"
-            aside = [disk.set_aside for disk in self._fleet.disks.values() if disk.set_aside is not None]
-            if aside:
-                return VolumeOffline(f"no volume takes writes now: {aside[0]}")
-            if offline or not self._fleet.disks:
-                return VolumeOffline(f"no volume takes writes now ({cause})")
-        room = self._fleet.largest_room
-        return ClusterFull(
-            f"no volume has room for {format_size(size)} more (the most is {format_size(room)}):"
-            " delete something or add a disk"
-        )
-
-    def _lease(self, peer: Peer, request: LeaseNeedles) -> Leased:
+    def _lease(self, peer: Peer, request: LeaseNeedles) -> Leased | None:
+        """Leases on as many volumes as there are, up to a few; None: room for them is on its way."""
         bucket = self._bucket(peer, Permission.WRITE, request.bucket)
         if request.needle_count < 1 or request.byte_count < 0:
             raise BadRequest("a lease is for at least one needle and no negative number of bytes")
-        needle_count = min(request.needle_count, LEASE_COUNT_MAX)
-        byte_count = min(max(request.byte_count, LEASE_BYTES_MIN), LEASE_BYTES_MAX)
-        volumes: list[VolumeState] = []
-        while not volumes:
+        needle_count, byte_count = _bounded(request)
+        least = _least_lease(needle_count, byte_count)
+        # Nobody is promised more than a part of what is there, or a few clients would fill a small store
+        # with promises.
+        byte_count = max(least, min(byte_count, self._fleet.takes_at_most // LEASE_SHARE))
+        while True:
             wanted = byte_count + needle_count * OVERHEAD_RESERVED
-            volumes = self._choose(wanted, LEASE_VOLUMES_MAX, request.exclude_volumes)
-            if not volumes and byte_count <= LEASE_BYTES_MIN and needle_count == 1:
-                raise self._no_room(wanted)
-            if not volumes:  # nearly full: a smaller lease may still find a place
-                byte_count, needle_count = max(byte_count // 2, LEASE_BYTES_MIN), max(needle_count // 2, 1)
+            volumes = self._room.find_now(wanted, count=LEASE_VOLUMES_MAX, exclude=request.exclude_volumes)
+            if volumes:
+                break
+            if byte_count <= least and needle_count == 1:
+                self._room.require_coming(wanted)
+                return None
+            # Nearly full: a smaller lease may still find a place.
+            byte_count, needle_count = max(byte_count // 2, least), max(needle_count // 2, 1)
         share = max(1, needle_count // len(volumes))
         return Leased(leases=[self._lease_on(volume, peer, bucket, share, byte_count) for volume in volumes])
+
+    async def _lease_later(self, peer: Peer, request: LeaseNeedles) -> Leased:
+        least = _least_lease(*_bounded(request)) + OVERHEAD_RESERVED
+        return await self._room.until(least, lambda: self._lease(peer, request))
 
     def _lease_on(
         self, volume: VolumeState, peer: Peer, bucket: BucketRow, needle_count: int, byte_count: int
@@ -607,7 +595,7 @@ class Master:
         needle_count = min(needle_count, volume.ids_left)
         lease_s = self._settings.store.lease_s
         lease_id = next(self._lease_ids)
-        first = self._keeper.take_needle_ids(volume, needle_count)
+        first = self._fleet.take_ids(volume, needle_count)
         disk = self._fleet.disks[volume.disk_id]
         # The promise outlives the token a little: a put that began in time is still on its way.
         expires_at = time.monotonic() + lease_s + 30
@@ -650,8 +638,6 @@ class Master:
                 bucket.id, request.key, request.volume_id, request.needle_id, stamp, issued_ms
             )
         )
-        if not is_committed:
-            self._keeper.nudge_volume(request.volume_id)
         return Settled(is_committed=is_committed)
 
     def _require_own_needle(self, bucket: BucketRow, request: SettleNeedle) -> int:
@@ -676,10 +662,7 @@ class Master:
         check_metadata(request.metadata)
         bucket = self._bucket(peer, Permission.WRITE, request.bucket)
         if request.byte_count is not None:
-            room = self._fleet.total_room
-            # While no volume takes writes at all, its slots will be waited for: that passes, "full" does not.
-            if request.byte_count > room and self._fleet.writable_count() > 0:
-                raise self._no_room(request.byte_count)
+            self._room.require_in_all(request.byte_count)
         expires_s = self._settings.store.upload_expires_s
         now_ms = time.time_ns() // 1_000_000
         upload_id = await self._writer.write(
@@ -721,12 +704,10 @@ class Master:
                     raise BodyTooLarge(f"a chunk has at most {store.chunk_size} bytes, not {wanted.size}")
                 if not 0 <= wanted.chunk_index < 1_000_000:
                     raise BadRequest(f"a chunk index goes from 0 to 999999, not {wanted.chunk_index}")
-                needed = wanted.size + wanted.size // 1024 + 16 * OVERHEAD_RESERVED
-                volumes = self._choose(needed, 1, request.exclude_volumes)
-                if not volumes:
-                    raise self._no_room(needed)
-                volume, disk = volumes[0], self._fleet.disks[volumes[0].disk_id]
-                needle_id = self._keeper.take_needle_ids(volume, 1)
+                needed = needed_for(wanted.size)
+                volume = await self._room.find(needed, exclude=request.exclude_volumes)
+                disk = self._fleet.disks[volume.disk_id]
+                needle_id = self._fleet.take_ids(volume, 1)
                 name = ("slot", request.upload_id, volume.volume_id, needle_id)
                 expires_at = time.monotonic() + store.upload_expires_s + 30
                 self._ledger.promise(name, volume.volume_id, needed, expires_at, group=request.upload_id)
@@ -768,7 +749,7 @@ class Master:
                 t.touch_upload(request.upload_id, expires_ms)
 
             await self._writer.write(set_slots)
-        except StoreError:
+        except BaseException:  # cancelled, too: nobody will use these
             for name in names:
                 self._ledger.release(name)
             raise
@@ -816,7 +797,6 @@ class Master:
                     self._ledger.use(needle.lease_id, needle.stored_size)
                 else:
                     self._ledger.release(("presigned", needle.volume_id, needle.needle_id))
-        self._keeper.nudge_all()  # what was replaced waits for its tombstone, on whichever disk
         return NeedlesCommitted(commits=commits, stamp=self._clock.last)
 
     async def _finish_upload(self, peer: Peer, request: FinishUpload) -> ObjectWritten:
@@ -827,7 +807,6 @@ class Master:
             )
             if result.object is not None:
                 self._release_slots({request.upload_id})
-                self._keeper.nudge_all()
                 row = result.object
                 return ObjectWritten(etag=row.etag, size=row.size, created_ms=row.created_ms)
             assert result.restamp is not None
@@ -857,7 +836,6 @@ class Master:
         stamp = self._stamp()
         await self._writer.write(lambda t: t.abort_upload(request.upload_id, stamp))
         self._release_slots({request.upload_id})
-        self._keeper.nudge_all()
         return Done()
 
     def _release_slots(self, upload_ids: set[int]) -> None:
@@ -874,10 +852,10 @@ class Master:
         existed = await self._writer.write(
             lambda t: t.delete_objects(bucket.id, request.keys, if_match=request.if_match, stamp=stamp)
         )
-        self._keeper.nudge_all()
         return Deleted(existed=existed)
 
-    def _presign(self, peer: Peer, request: Presign) -> Presigned:
+    def _presign(self, peer: Peer, request: Presign) -> Presigned | None:
+        """None: room for a PUT is on its way."""
         if not 0 < request.expires_in_s <= PRESIGN_S_MAX:
             raise BadRequest(f"a URL can be signed for up to {PRESIGN_S_MAX:.0f} seconds")
         check_key(request.key)
@@ -941,18 +919,23 @@ class Master:
             )
         return Presigned(url=url, expires_in_s=request.expires_in_s)
 
-    def _presign_put(self, peer: Peer, request: Presign) -> Presigned:
+    async def _presign_later(self, peer: Peer, request: Presign) -> Presigned:
+        size_max = self._settings.store.chunk_size if request.size_max is None else request.size_max
+        return await self._room.until(needed_for(size_max), lambda: self._presign(peer, request))
+
+    def _presign_put(self, peer: Peer, request: Presign) -> Presigned | None:
         bucket = self._bucket(peer, Permission.WRITE, request.bucket)
         store = self._settings.store
         size_max = store.chunk_size if request.size_max is None else request.size_max
         if not 0 <= size_max <= store.chunk_size:
             raise BodyTooLarge(f"a presigned PUT carries at most one chunk, {store.chunk_size} bytes")
-        needed = size_max + size_max // 1024 + 16 * OVERHEAD_RESERVED
-        volumes = self._choose(needed, 1, ())
+        needed = needed_for(size_max)
+        volumes = self._room.find_now(needed)
         if not volumes:
-            raise self._no_room(needed)
+            self._room.require_coming(needed)
+            return None
         volume, disk = volumes[0], self._fleet.disks[volumes[0].disk_id]
-        needle_id = self._keeper.take_needle_ids(volume, 1)
+        needle_id = self._fleet.take_ids(volume, 1)
         # The URL may live for days, its promise of room does not: it would block others for nothing.
         promise_s = min(request.expires_in_s, PRESIGN_PROMISE_S) + 30
         name = ("presigned", volume.volume_id, needle_id)
@@ -1041,7 +1024,6 @@ class Master:
                 self._admit_stamp(disk, report.stamp_max)
         self._fleet.reported(disk, request)
         self._maintenance.reported(disk, request)
-        self._keeper.nudge(disk.disk_id)
         return ReportSeen(stamp=self._clock.last, is_supplied=disk.is_supplied)
 
     def _on_gone(self, peer: Peer) -> None:
@@ -1125,7 +1107,6 @@ class Master:
                 log.info("uploads expired", extra={"count": len(expired)})
                 self._events.record("uploads_expired", count=len(expired))
                 self._release_slots(set(expired))
-                self._keeper.nudge_all()
 
     async def _check_counts(self) -> None:
         """Compare the incremental figures with a recount, now and once a day."""
@@ -1215,6 +1196,17 @@ def _chunks_of(row: ObjectRow, chunks: Sequence[ChunkRow]) -> list[Chunk]:
     if row.chunk_count == 1:
         return [Chunk(row.volume_id, row.needle_id, row.size, row.crc)]
     return [Chunk(chunk.volume_id, chunk.needle_id, chunk.size, chunk.crc) for chunk in chunks]
+
+
+def _bounded(request: LeaseNeedles) -> tuple[int, int]:
+    """Needles and bytes of a lease that was asked for, within what is given at once."""
+    needle_count = min(request.needle_count, LEASE_COUNT_MAX)
+    return needle_count, min(max(request.byte_count, LEASE_BYTES_MIN), LEASE_BYTES_MAX)
+
+
+def _least_lease(needle_count: int, byte_count: int) -> int:
+    """Bytes below which a lease may be of no use: what the largest needle that was asked for may need."""
+    return max(LEASE_BYTES_MIN, -(-byte_count // needle_count), min(byte_count, SMALL_PUT_MAX))
 
 
 def _object_info(row: ObjectRow, chunks: list[Chunk] | None = None) -> ObjectInfo:

@@ -103,6 +103,7 @@ class Bookkeeping:
         self._bucket_deltas: dict[int, tuple[int, int]] = {}  # bucket id -> objects, bytes
         self._garbage_deltas: dict[int, int] = {}  # volume id -> needles
         self._live_buckets: dict[int, bool] = {}
+        self.garbage_in: set[int] = set()  # volumes in which needles became garbage, perhaps one too many
         self.stamp_max = stamp_max
         self.is_purge_left: bool | None = None  # of deleted buckets; None: not looked at here
 
@@ -278,6 +279,7 @@ class Bookkeeping:
         for volume_id, needle_id in needles:
             added = self._execute(_DISCARD, (volume_id, needle_id, stamp, reason)).rowcount
             self._garbage_deltas[volume_id] = self._garbage_deltas.get(volume_id, 0) + added
+            self.garbage_in.add(volume_id)
         self._see_stamp(stamp)
 
     def _reason(self, volume_id: int, needle_id: int) -> str | None:

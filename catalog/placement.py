@@ -140,11 +140,6 @@ class Places:
         self._told: dict[str, int] = {}  # the largest room of each disk when it was last set
 
     @property
-    def total(self) -> int:
-        """Bytes that all volumes of these disks together take."""
-        return self._disks.total
-
-    @property
     def largest(self) -> int:
         """The most that fits into one volume; -1 when no volume takes writes."""
         return self._disks.largest
@@ -175,6 +170,15 @@ class Places:
     def largest_on(self, disk_id: str) -> int:
         """The most that fits into one volume of this disk by the volume's size; -1 without a volume."""
         return self._tree(disk_id).largest
+
+    def first_on(self, disk_id: str, exclude: Collection[int] = ()) -> int | None:
+        """The first volume of this disk that takes at least one byte."""
+        found = self._tree(disk_id).at_least(1)
+        return next((volume_id for volume_id in found if volume_id not in exclude), None)
+
+    def total_of(self, disk_id: str) -> int:
+        """Bytes that the volumes of this disk together take by their own sizes."""
+        return self._tree(disk_id).total
 
     def candidates(self) -> list[Candidate]:
         """All volumes that take at least one byte.  It looks at every one: for tests and for people."""

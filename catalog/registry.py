@@ -13,6 +13,7 @@ from errors import BadRequest
 
 VOLUME_ID_MAX = 2**32 - 1
 NEEDLE_ID_MAX = 2**32 - 1
+VOLUME_IDS_SKIPPED = 1000  # a later state of this catalog, which is lost, may have given these out
 
 
 class Registry(BucketNotes):
@@ -45,6 +46,8 @@ class Registry(BucketNotes):
         """
         if volume_id is not None and not 1 <= volume_id <= VOLUME_ID_MAX:
             raise BadRequest(f"a volume id goes from 1 to {VOLUME_ID_MAX}, not {volume_id}")
+        if volume_id is None:
+            volume_id = self._id_below_the_end()
         try:
             cursor = self._execute(
                 "INSERT INTO volumes (id, uuid, capacity, state, created_ms) VALUES (?, ?, ?, ?, ?)",
@@ -56,6 +59,32 @@ class Registry(BucketNotes):
         assert new_id is not None
         self._execute("INSERT INTO copies (volume_id, disk_id) VALUES (?, ?)", (new_id, disk_id))
         return new_id
+
+    def _id_below_the_end(self) -> int | None:
+        """The id of the next volume where the ids have reached their end; None where they have not.
+
+        One disk with a volume of the greatest id (a rebuild takes the ids that it finds) must not keep the
+        store from ever making another.
+        """
+        last = self._one("SELECT seq FROM sqlite_sequence WHERE name = 'volumes'")
+        if last is None or last[0] < VOLUME_ID_MAX:
+            return None
+        for below in (2**31, 2**31 + 2**30, VOLUME_ID_MAX):
+            (highest,) = self._one("SELECT max(id) FROM volumes WHERE id < ?", (below,))
+            if (highest or 0) + VOLUME_IDS_SKIPPED < below:
+                return int(highest or 0) + VOLUME_IDS_SKIPPED
+        raise BadRequest(f"no volume id up to {VOLUME_ID_MAX} is left")
+
+    def drop_unmade_volume(self, volume_id: int) -> bool:
+        """Forget a volume if no disk has confirmed it, and return whether it was one.
+
+        Its id is not used again.
+        """
+        dropped = self._execute("DELETE FROM volumes WHERE id = ? AND state = 'creating'", (volume_id,))
+        if dropped.rowcount == 0:
+            return False
+        self._execute("DELETE FROM copies WHERE volume_id = ?", (volume_id,))
+        return True
 
     def set_volume_state(self, volume_id: int, state: str) -> None:
         self._change_volume("UPDATE volumes SET state = ? WHERE id = ?", state, volume_id)

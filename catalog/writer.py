@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -69,6 +69,8 @@ class CatalogWriter:
         self._is_pausing = False  # a task of ours will try to purge again
         self._batches: SimpleQueue[list[_Request[Any]] | None] = SimpleQueue()  # to the thread; None ends it
         self._under_way: list[_Request[Any]] | None = None  # what the thread has now
+        # Called on the loop with the volumes in which a transaction turned needles into garbage.
+        self.on_garbage: Callable[[Collection[int]], None] = lambda volume_ids: None
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Have `work` done in the next transaction; return its result once that is durable.
@@ -129,12 +131,19 @@ class CatalogWriter:
     def _has_purging_to_do(self) -> bool:
         return self._catalog.is_purge_left and self._catalog.failure is None
 
-    def _written(self, is_written: bool, nursery: trio.Nursery) -> None:
-        """The thread is done with what it had."""
+    def _written(self, garbage_in: Collection[int] | None, nursery: trio.Nursery) -> None:
+        """The thread is done with what it had.
+
+        Args:
+            garbage_in: the volumes with new garbage; None: nothing was written.
+        """
         assert self._under_way is not None
         for request in self._under_way:
             request.done.set()
         self._under_way = None
+        is_written = garbage_in is not None
+        if garbage_in:
+            self.on_garbage(garbage_in)
         if self._queue or (is_written and self._has_purging_to_do()):
             self._wanted.set()
         elif not is_written and not self._is_closed and not self._is_pausing:
@@ -152,11 +161,10 @@ class CatalogWriter:
 
     def _write_for_ever(self, loop: trio.lowlevel.TrioToken, nursery: trio.Nursery) -> None:
         while (batch := self._batches.get()) is not None:
-            is_written = self._write_batch(batch)
-            loop.run_sync_soon(self._written, is_written, nursery)
+            loop.run_sync_soon(self._written, self._write_batch(batch), nursery)
 
-    def _write_batch(self, batch: list[_Request[Any]]) -> bool:
-        """One transaction, with one piece of a deleted bucket for company."""
+    def _write_batch(self, batch: list[_Request[Any]]) -> Collection[int] | None:
+        """One transaction, with one piece of a deleted bucket for company; see `_written` for the result."""
         try:
             with self._catalog.transaction() as transaction:
                 for request in batch:
@@ -167,5 +175,5 @@ class CatalogWriter:
             for request in batch:
                 request.error = type(error)(error.message)  # one each: a raised error collects tracebacks
             log.error("catalog transaction failed", extra={"requests": len(batch), "cause": error.message})
-            return False
-        return True
+            return None
+        return transaction.garbage_in

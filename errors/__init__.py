@@ -258,6 +258,12 @@ class VolumeOffline(Unavailable):
     code = "volume_offline"
 
 
+class DiskFailed(Unavailable):
+    """A disk with room takes no writes: it is read-only, fsyncs failed, or no volume can be made on it."""
+
+    code = "disk_failed"
+
+
 class CompactorOffline(Unavailable):
     """No compactor is connected for this disk, so nothing there can be compacted or verified."""
 

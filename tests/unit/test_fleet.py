@@ -196,7 +196,7 @@ def test_a_volume_whose_needle_ids_are_used_up_is_no_room() -> None:
     fleet.came(register(report(needle_id_max=NEEDLE_ID_MAX)), PEER, now_ms=1)
     assert fleet.candidates() == []
     assert fleet.needs_volume(disk, room_wanted=GIB)
-    assert not fleet.lacks_only_ids()
+    assert not disk.short_of_ids
 
 
 def test_the_next_volume_is_wanted_while_the_present_one_still_has_needle_ids() -> None:
