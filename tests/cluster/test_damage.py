@@ -324,4 +324,4 @@ def test_a_read_only_disk_serves_reads_and_refuses_writes(tmp_path: Path) -> Non
                         await warehouse.bucket("b").put("new", BODY)
                     return refused.value.code
 
-            assert trio.run(write) in ("cluster_full", "volume_offline", "volume_sealed")
+            assert trio.run(write) == "disk_failed"
