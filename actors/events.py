@@ -11,6 +11,9 @@ left out.
     compactor_offline        disk, disk_id
     volume_opened            volume_id, disk
     volume_sealed            volume_id, disk, cause
+    volume_not_made          disk, message
+    volumes_missing          disk, message
+    disk_in_doubt            disk, message
     compaction_started       job_id, volume_id, disk, origin, total_bytes
     compaction_progress      job_id, volume_id, disk, state, done_bytes, total_bytes, bytes_per_s
     compaction_finished      job_id, volume_id, disk, freed_bytes, pause_ms, damaged_count

@@ -178,6 +178,8 @@ class DiskState:
     @property
     def cause(self) -> str:
         """Why it takes no writes, or gets no further volume, though it is online; empty: it does."""
+        if self.set_aside is not None:
+            return self.set_aside
         if self.is_read_only:
             return "read-only"
         if self.is_in_doubt:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import trio
 
@@ -48,6 +48,7 @@ BURIALS_IN_A_ROW = 20  # batches for one volume before others that wait have the
 NO_ROOM_S = 60.0  # between looks for a volume that can take bucket records
 RETRY_S = 1.0  # after a failure; twice as long after each further one
 RETRY_S_MAX = 60.0
+NAMED_MAX = 5  # volumes in one sentence
 
 
 class _Pause:
@@ -107,8 +108,12 @@ class Keeper:
             task_status.started()
             await trio.sleep_forever()
 
-    def start(self, disk: DiskState, peer: Peer) -> None:
-        """`disk` is online, by way of `peer`; whoever kept it before stops."""
+    def start(self, disk: DiskState, peer: Peer, broken: Mapping[int, str]) -> None:
+        """`disk` is online, by way of `peer`; whoever kept it before stops.
+
+        Args:
+            broken: volumes that it could not open, and why.
+        """
         self.stop(disk.disk_id)
         assert self._nursery is not None
         kept = self._kept[disk.disk_id] = _Kept(disk, peer)
@@ -116,11 +121,50 @@ class Keeper:
             volume_id: None for volume_id in self._catalog.outbox_counts() if volume_id in disk.volumes
         }
         self._nursery.start_soon(self._keep, kept)
+        self._tell_missing(disk, broken)
+        self.look(disk)
 
     def stop(self, disk_id: str) -> None:
         kept = self._kept.pop(disk_id, None)
         if kept is not None:
             kept.scope.cancel()
+            self._parts.troubles.over("volume_not_made", disk_id)
+
+    def look(self, disk: DiskState) -> None:
+        """A disk has reported: say so if it is in doubt."""
+        troubles = self._parts.troubles
+        if not disk.is_in_doubt:
+            troubles.over("disk_in_doubt", disk.disk_id)
+        elif ("disk_in_doubt", disk.disk_id) not in troubles:
+            troubles.tell(
+                "disk_in_doubt",
+                disk.disk_id,
+                f"disk {disk.name} takes no more writes: {disk.cause}. What it holds can be read; look at the"
+                " disk, and restart its actor when it is sound",
+                disk=disk.name,
+            )
+
+    def _tell_missing(self, disk: DiskState, broken: Mapping[int, str]) -> None:
+        """A disk has registered: say which of its volumes cannot be read."""
+        missing = sorted(
+            volume.volume_id
+            for volume in disk.volumes.values()
+            if volume.report is None and volume.is_open_in_catalog
+        )
+        if not missing:
+            self._parts.troubles.over("volumes_missing", disk.disk_id)
+            return
+        named = [
+            f"volume {number} ({broken.get(number, 'it is not there')})" for number in missing[:NAMED_MAX]
+        ]
+        more = f" and {len(missing) - NAMED_MAX} more" if len(missing) > NAMED_MAX else ""
+        self._parts.troubles.tell(
+            "volumes_missing",
+            disk.disk_id,
+            f"disk {disk.name} cannot open {', '.join(named)}{more}: what they hold cannot be read. The disk"
+            " goes on with other volumes",
+            disk=disk.name,
+        )
 
     # --- who tells of work ------------------------------------------------------------------------
 
@@ -229,6 +273,7 @@ class Keeper:
                     await self._give_up(volume)  # its number is taken there, say: another one may work
             else:
                 self._fleet.made(disk)
+                self._parts.troubles.over("volume_not_made", disk.disk_id)
                 kept.making.worked()
                 kept.noted.set()  # there may have been no volume to write bucket records to
         finally:
@@ -238,11 +283,15 @@ class Keeper:
     def _not_made(self, kept: _Kept, error: StoreError) -> None:
         disk = kept.disk
         kept.making.failed()
-        fields = {"disk": disk.name, "cause": error.message}
-        if disk.make_error is None or disk.make_error.message != error.message:
-            self._parts.events.record("volume_not_made", **fields)
-        log.warning("volume not made", extra=fields)
+        log.warning("volume not made", extra={"disk": disk.name, "cause": error.message})
         self._fleet.not_made(disk, error)
+        self._parts.troubles.tell(
+            "volume_not_made",
+            disk.disk_id,
+            f"no volume can be made on disk {disk.name}: {error.message}. It is tried again, at least every"
+            f" {RETRY_S_MAX:.0f} s; until then this disk takes what its volumes have room for",
+            disk=disk.name,
+        )
 
     async def _add_volume(self, disk: DiskState) -> VolumeState:
         volume_uuid, capacity = str(uuid.uuid4()), self._fleet.capacity_for(disk)

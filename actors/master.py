@@ -1008,7 +1008,7 @@ class Master:
             "disk is online", extra={"disk": disk.name, "url": disk.url, "volumes": len(request.volumes)}
         )
         self._events.record("disk_online", disk=disk.name, disk_id=disk.disk_id, url=disk.url)
-        self._keeper.start(disk, peer)
+        self._keeper.start(disk, peer, request.broken)
         self._maintenance.disk_came(disk)
         return Welcome(
             incarnation=self._incarnation,
@@ -1023,6 +1023,7 @@ class Master:
             for report in request.volumes:
                 self._admit_stamp(disk, report.stamp_max)
         self._fleet.reported(disk, request)
+        self._keeper.look(disk)
         self._maintenance.reported(disk, request)
         return ReportSeen(stamp=self._clock.last, is_supplied=disk.is_supplied)
 

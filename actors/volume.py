@@ -99,6 +99,7 @@ REPEAT_S = 10.0  # a report is repeated though nothing changed: the master's sum
 DELETES_IN_A_ROW = 50
 CHECKPOINT_S = 10.0  # bounds the tail that the next start scans
 REGISTER_S = 10.0
+CAUSE_SIZE_MAX = 300  # characters of why a volume cannot be opened, in a registration
 
 
 class VolumeActor:
@@ -277,6 +278,7 @@ class VolumeActor:
                 disk_capacity=self._disk.capacity(),
                 disk_free=self._disk.free_bytes(),
                 is_read_only=self._is_read_only,
+                broken={number: cause[:CAUSE_SIZE_MAX] for number, cause in self._broken.items()},
             ),
             timeout_s=REGISTER_S,
         )

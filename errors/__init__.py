@@ -258,8 +258,8 @@ class VolumeOffline(Unavailable):
     code = "volume_offline"
 
 
-class DiskFailed(Unavailable):
-    """A disk with room takes no writes: it is read-only, fsyncs failed, or no volume can be made on it."""
+class DiskFailed(VolumeOffline):
+    """A disk that is online takes no writes: it is read-only, fsyncs failed, or no volume can be made."""
 
     code = "disk_failed"
 

@@ -363,6 +363,7 @@ class Register(Message, frozen=True, tag="register"):
     disk_capacity: Whole
     disk_free: Whole
     is_read_only: bool = False
+    broken: dict[Id32, str] = {}  # volumes that could not be opened, and why
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
