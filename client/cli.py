@@ -1,12 +1,13 @@
 """The command line: `warehouse COMMAND`.
 
 Each command parses its words into places and calls the library; what it prints is in `reports.py`, how many
-files are copied at once in `copies.py`.  The commands about space and damage are in `cli_maintenance.py`,
-those that need no running store in `cli_rescue.py`, the one that measures in `cli_bench.py`; what all of them
-share is in `cli_app.py`.
+files are copied at once in `copies.py`.  Copying is in `cli_copy.py` and `cli_sync.py`, deleting in
+`cli_remove.py`; the commands about space and damage are in `cli_maintenance.py`, those that need no running
+store in `cli_rescue.py`, the one that measures in `cli_bench.py`; what all of them share is in `cli_app.py`.
 
     exit status   0 done   1 failed (a line on standard error says why)   2 wrong usage
                   130 interrupted by Ctrl-C, 143 terminated; uploads under way were aborted
+                  141 nobody reads standard output any more (as in `warehouse cat ... | head`)
 """
 
 from __future__ import annotations
@@ -17,54 +18,41 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import trio
-from cyclopts import CycloptsError, Parameter, UnknownCommandError
+from cyclopts import CycloptsError, Parameter
 
 import client.cli_bench
+import client.cli_copy
 import client.cli_maintenance
+import client.cli_remove
 import client.cli_rescue
 import client.cli_sync  # noqa: F401  # like those above: its commands join the app
-from client import copies
-from client.cli_app import NOTHING_SPECIAL, OBJECTS, STORE, Common, app, become, some
-from client.deletions import DELETE_BATCH, delete_batch
-from client.display import format_count, format_size, parse_size, parse_span, printable
-from client.library import Prefix, Warehouse
-from client.places import (
-    Place,
-    Remote,
-    StandardStream,
-    UsageError,
-    key_of_path,
-    parse_bucket,
-    parse_object,
-    parse_place,
-    parse_remote,
-    segments_of,
-)
+from client import standard_streams
+from client.cli_app import NOTHING_SPECIAL, OBJECTS, STORE, Common, app, become, some, usage_problem
+from client.cli_choice import NoGlob
+from client.copies import explained, known_object
+from client.display import format_count, format_size, parse_size, parse_span, printable, shortened
+from client.listings import Listing
+from client.places import UsageError, parse_bucket, parse_object, parse_remote
 from client.reports import (
-    CopyReport,
     failure_line,
     print_bucket,
     print_entry,
     print_object,
-    say,
-    say_json,
+    say_failed,
+    say_failure,
     tell,
 )
 from client.store_reports import print_status
 from client.tasks import background
-from client.transfers import Found, run_transfers
 from errors import NoSuchBucket, NoSuchObject, StoreError
 from transport.messages import ObjectInfo
 
-# A lone "-" stands for a standard stream; other words that begin so are refused by `parse_place`.
-Words = Annotated[str, Parameter(allow_leading_hyphen=True)]
 Recursive = Annotated[bool, Parameter(name=["--recursive", "-r"])]
 Long = Annotated[bool, Parameter(name=["--long", "-l"])]
 
@@ -124,27 +112,6 @@ async def mb(*buckets: str, common: Common = NOTHING_SPECIAL) -> int:
     return 0
 
 
-@app.command(group=OBJECTS, usage="Usage: warehouse rb [OPTIONS] BUCKET...")
-async def rb(
-    *buckets: str,
-    force: Annotated[bool, Parameter(help="Also delete the objects in it.")] = False,
-    common: Common = NOTHING_SPECIAL,
-) -> int:
-    """Remove buckets.
-
-    Parameters
-    ----------
-    buckets
-        Names; wh:// in front is optional.
-    """
-    names = [parse_bucket(word) for word in some(buckets, "a bucket")]
-    async with common.connect() as warehouse:
-        for name in names:
-            await warehouse.delete_bucket(name, force=force)
-            tell(common.json, f"removed wh://{name}", event="deleted", bucket=name)
-    return 0
-
-
 @app.command(group=OBJECTS, usage="Usage: warehouse ls [OPTIONS] [PLACE]")
 async def ls(
     place: str | None = None,
@@ -152,238 +119,34 @@ async def ls(
     *,
     long: Annotated[Long, Parameter(help="With size and time.")] = False,
     recursive: Annotated[Recursive, Parameter(help="Everything below, not folder by folder.")] = False,
+    no_glob: NoGlob = False,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
     """List buckets, or the objects and folders of a place.
 
+    Where there is no folder of that name, it lists what begins with it.
+
     Parameters
     ----------
     place
-        wh://bucket or wh://bucket/folder. Without it: all buckets.
+        wh://bucket or wh://bucket/folder, also with wildcards. Without it: all buckets.
     """
+    if place is None and recursive:
+        raise UsageError("ls -r needs a place: wh://bucket")
     remote = parse_remote(place) if place is not None else None
     async with common.connect() as warehouse:
         if remote is None:
             for info in await warehouse.buckets():
                 print_bucket(info, is_json=common.json, is_long=long)
             return 0
-        bucket = warehouse.bucket(remote.bucket)
+        listing = Listing(remote, warehouse, is_recursive=recursive, has_globs=not no_glob)
         is_empty = True
-        if remote.key and not remote.key.endswith("/"):
-            try:
-                found = await bucket.stat(remote.key)
-            except NoSuchObject:
-                pass
-            else:
-                is_empty = False
-                above = remote.key[: remote.key.rfind("/") + 1]
-                print_entry(found, above, is_json=common.json, is_long=long)
-        entries: AsyncIterator[ObjectInfo | Prefix] = (
-            bucket.list(remote.folder) if recursive else bucket.list(remote.folder, "/")
-        )
-        async for entry in entries:
+        async for entry in listing.entries():
             is_empty = False
-            print_entry(entry, remote.folder, is_json=common.json, is_long=long)
+            print_entry(entry, listing.above, is_json=common.json, is_long=long)
         if is_empty and remote.key:
             raise NoSuchObject(f"there is nothing at {remote}")
     return 0
-
-
-# --- objects --------------------------------------------------------------------------------------
-
-
-@app.command(group=OBJECTS, usage="Usage: warehouse cp [OPTIONS] SOURCE... TARGET")
-async def cp(
-    *places: Words,
-    recursive: Annotated[Recursive, Parameter(help="Copy everything below a folder.")] = False,
-    content_type: Annotated[
-        str | None,
-        Parameter(metavar="TYPE", help="Type of what is uploaded (default: told from the name's ending)."),
-    ] = None,
-    common: Common = NOTHING_SPECIAL,
-) -> int:
-    """Copy files to objects, objects to files, objects to objects.
-
-    For example:
-
-        warehouse cp cat.jpg wh://photos/2026/
-        warehouse cp -r ./pictures wh://photos/pictures
-        warehouse cp wh://photos/2026/cat.jpg .
-        tar c . | warehouse cp - wh://backup/today.tar
-
-    A target that ends with a slash, names a bucket, or is a local folder keeps the source's name. With -r the
-    contents of the source folder go into the target folder.
-
-    Parameters
-    ----------
-    places
-        One source or several, then the target: wh://bucket/key, a local path, or - for a standard stream.
-    """
-    if len(places) < 2:
-        raise UsageError("cp needs a source and a target")
-    *sources, target = [parse_place(word) for word in places]
-    if recursive and len(sources) > 1:
-        raise UsageError("with -r there is one source folder")
-    is_folder = _is_folder(target, places[-1])
-    if len(sources) > 1 and not is_folder:
-        raise UsageError(f"several sources need a folder as target (with a slash at its end), not {target}")
-    plans = [_plan(source, target, is_folder, recursive, content_type) for source in sources]
-    report = CopyReport(
-        is_json=common.json,
-        is_silent=isinstance(target, StandardStream),
-        has_many=recursive or len(sources) > 1,
-    )
-    async with common.connect() as warehouse:
-        with report:
-            totals = await run_transfers(_found_by(plans, warehouse), report)
-        report.sum_up(totals)
-    return 1 if totals.failed_count else 0
-
-
-Plan = Callable[[Warehouse], AsyncIterator[Found]]
-
-
-async def _found_by(plans: Sequence[Plan], warehouse: Warehouse) -> AsyncIterator[Found]:
-    for plan in plans:
-        async for found in plan(warehouse):
-            yield found
-
-
-def _is_folder(target: Place, word: str) -> bool:
-    match target:
-        case Remote():
-            return not target.key or target.key.endswith("/")
-        case Path():
-            return word.endswith("/") or target.is_dir()
-        case _:
-            return False
-
-
-def _plan(source: Place, target: Place, is_folder: bool, recursive: bool, content_type: str | None) -> Plan:
-    """What one source of a `cp` comes down to; refuses what makes no sense before anything is asked."""
-    match source, target:
-        case Path(), Remote():
-            return _plan_upload(source, target, is_folder, recursive, content_type)
-        case Remote(), Path():
-            return _plan_download(source, target, is_folder, recursive)
-        case Remote(), Remote():
-            return _plan_remote_copy(source, target, is_folder, recursive)
-        case StandardStream(), Remote():
-            if is_folder:
-                raise UsageError("what comes from standard input needs a whole name: wh://bucket/key")
-            return lambda warehouse: copies.single(
-                copies.upload_standard_input(target, warehouse, content_type)
-            )
-        case Remote(), StandardStream():
-            _require_object(source)
-            return lambda warehouse: copies.single(copies.download_to_standard_output(source, warehouse))
-        case _:
-            raise UsageError("one of source and target must be wh://bucket/key")
-
-
-def _plan_upload(
-    source: Path, target: Remote, is_folder: bool, recursive: bool, content_type: str | None
-) -> Plan:
-    if source.is_dir():
-        if not recursive:
-            raise UsageError(f"{source} is a folder: copy it with -r")
-        return lambda warehouse: copies.uploads_below(source, target, warehouse, content_type)
-    size = source.stat().st_size
-    place = target.inside(key_of_path(source, source.parent)) if is_folder else target
-    return lambda warehouse: copies.single(copies.upload(source, size, place, warehouse, content_type))
-
-
-def _plan_download(source: Remote, target: Path, is_folder: bool, recursive: bool) -> Plan:
-    if recursive:
-        return lambda warehouse: copies.downloads_below(source, target, warehouse)
-    _require_object(source)
-    path = target / segments_of(source.name)[0] if is_folder else target
-    return lambda warehouse: copies.download_one(source, path, warehouse)
-
-
-def _plan_remote_copy(source: Remote, target: Remote, is_folder: bool, recursive: bool) -> Plan:
-    if recursive:
-        if source.bucket == target.bucket and target.folder.startswith(source.folder):
-            raise UsageError(f"{target} is inside of {source}: that copy would never end")
-        return lambda warehouse: copies.remote_copies_below(source, target, warehouse)
-    _require_object(source)
-    place = target.inside(source.name) if is_folder else target
-    if source == place:
-        raise UsageError(f"{source} would be copied onto itself")
-    return lambda warehouse: copies.remote_copy_one(source, place, warehouse)
-
-
-def _require_object(source: Remote) -> None:
-    if not source.key or source.key.endswith("/"):
-        raise UsageError(f"{source} is a folder: copy it with -r")
-
-
-@app.command(group=OBJECTS, usage="Usage: warehouse cat [OPTIONS] OBJECT...")
-async def cat(*places: str, common: Common = NOTHING_SPECIAL) -> int:
-    """Write objects to standard output, one behind the other.
-
-    Parameters
-    ----------
-    places
-        wh://bucket/key
-    """
-    remotes = [parse_object(word) for word in some(places, "an object")]
-    async with common.connect() as warehouse:
-        for bucket, group in groupby(remotes, lambda remote: remote.bucket):
-            await copies.write_objects(warehouse.bucket(bucket), [remote.key for remote in group])
-    return 0
-
-
-@app.command(group=OBJECTS, usage="Usage: warehouse rm [OPTIONS] PLACE...")
-async def rm(
-    *places: str,
-    recursive: Annotated[Recursive, Parameter(help="Delete everything in a folder, or in a bucket.")] = False,
-    common: Common = NOTHING_SPECIAL,
-) -> int:
-    """Delete objects.
-
-    Parameters
-    ----------
-    places
-        wh://bucket/key; with -r also wh://bucket/folder and wh://bucket.
-    """
-    words = some(places, "an object")
-    remotes = [parse_remote(word) if recursive else parse_object(word) for word in words]
-    deleted_count = 0
-    async with common.connect() as warehouse:
-        for remote in remotes:
-            before_count = deleted_count
-            batch: list[str] = []
-            async for key in _keys_to_delete(remote, recursive, warehouse):
-                batch.append(key)
-                if len(batch) == DELETE_BATCH:
-                    deleted_count += await _delete(remote.bucket, batch, warehouse, common.json)
-                    batch = []
-            if batch:
-                deleted_count += await _delete(remote.bucket, batch, warehouse, common.json)
-            if deleted_count == before_count and remote.key:
-                raise NoSuchObject(f"there is nothing at {remote}")
-    if not common.json:
-        say(f"deleted {format_count(deleted_count, 'object')}")
-    return 0
-
-
-async def _keys_to_delete(remote: Remote, recursive: bool, warehouse: Warehouse) -> AsyncIterator[str]:
-    if remote.key and not (recursive and remote.key.endswith("/")):
-        yield remote.key
-    if recursive:
-        async for info in warehouse.bucket(remote.bucket).list(remote.folder):
-            yield info.key
-
-
-async def _delete(bucket: str, keys: Sequence[str], warehouse: Warehouse, is_json: bool) -> int:
-    """Delete a batch; how many there were."""
-    existed = await delete_batch(warehouse.bucket(bucket), keys)
-    deleted = [key for key, was_there in zip(keys, existed, strict=True) if was_there]
-    if is_json:
-        for key in deleted:
-            say_json(event="deleted", bucket=bucket, key=key)
-    return len(deleted)
 
 
 @app.command(group=OBJECTS)
@@ -398,7 +161,7 @@ async def stat(place: str, /, *, common: Common = NOTHING_SPECIAL) -> int:
     remote = parse_remote(place)
     async with common.connect() as warehouse:
         if remote.key:
-            info = await warehouse.bucket(remote.bucket).stat(remote.key)
+            info = await known_object(remote, warehouse, f"see what is in it with `warehouse ls {remote}`")
             print_object(info, str(remote), is_json=common.json)
             return 0
         for bucket in await warehouse.buckets():
@@ -409,13 +172,15 @@ async def stat(place: str, /, *, common: Common = NOTHING_SPECIAL) -> int:
 
 
 @app.command(group=OBJECTS, usage="Usage: warehouse du [OPTIONS] [PLACE...]")
-async def du(*places: str, common: Common = NOTHING_SPECIAL) -> int:
+async def du(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SPECIAL) -> int:
     """Sum up sizes and counts.
+
+    Where there is no folder of that name, it sums up what begins with it.
 
     Parameters
     ----------
     places
-        wh://bucket or wh://bucket/folder. Without any: every bucket.
+        wh://bucket or wh://bucket/folder, also with wildcards. Without any: every bucket.
     """
     remotes = [parse_remote(word) for word in places]
     async with common.connect() as warehouse:
@@ -424,12 +189,20 @@ async def du(*places: str, common: Common = NOTHING_SPECIAL) -> int:
                 _print_usage(f"wh://{info.name}", info.byte_count, info.object_count, common.json)
         for remote in remotes:
             byte_count = object_count = 0
-            async for entry in warehouse.bucket(remote.bucket).list(remote.folder):
+            beside: ObjectInfo | None = None
+            listing = Listing(remote, warehouse, is_recursive=True, has_globs=not no_glob)
+            async for entry in listing.entries():
+                assert isinstance(entry, ObjectInfo)
+                if entry.key == remote.key:
+                    beside = entry  # an object of the folder's name is not in the folder
+                    continue
                 byte_count += entry.size
                 object_count += 1
+            if not object_count and beside is not None:
+                byte_count, object_count = beside.size, 1
             if not object_count and remote.key:
                 raise NoSuchObject(f"there is nothing in {remote}")
-            _print_usage(str(remote), byte_count, object_count, common.json)
+            _print_usage(listing.name, byte_count, object_count, common.json)
     return 0
 
 
@@ -478,7 +251,10 @@ async def presign(
         if put:
             url = await bucket.presign_put(remote.key, expires_s, limit, content_type)
         else:
-            url = await bucket.presign_get(remote.key, expires_s)
+            try:
+                url = await bucket.presign_get(remote.key, expires_s)
+            except NoSuchObject as error:
+                raise await explained(error, remote, warehouse, "a URL is for one object") from None
     tell(common.json, url, url=url, method="PUT" if put else "GET", expires_in_s=expires_s)
     return 0
 
@@ -488,6 +264,7 @@ async def presign(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    standard_streams.hold()
     words = sys.argv[1:] if arguments is None else list(arguments)
     # What went wrong is printed once, below; log records of a link that reconnects are not for a terminal.
     logging.getLogger().addHandler(logging.NullHandler())
@@ -495,11 +272,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        return _main(words)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough.  Python would complain once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
+
+
+def _main(words: Sequence[str]) -> int:
+    try:
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-    except UnknownCommandError:
-        return _wrong_usage(f"there is no command {words[0]!r}", words)
     except CycloptsError as error:
-        return _wrong_usage(str(error), words)
+        return _wrong_usage(UsageError(usage_problem(error, words)), words)
     try:
         if not inspect.iscoroutinefunction(command):  # up, --help, --version
             command(*bound.args, **bound.kwargs)
@@ -508,19 +292,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return exit_status
     except UsageError as error:
-        return _wrong_usage(error.message, words)
+        return _wrong_usage(error, words)
     except BrokenPipeError:
-        # Whoever read our output has seen enough.  Python would complain once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+        raise
     except (StoreError, OSError) as error:
-        print(failure_line(error), file=sys.stderr)
+        say_failed(error, words)
+        say_failure(failure_line(error))
         return 1
 
 
-def _wrong_usage(message: str, words: Sequence[str]) -> int:
+def _wrong_usage(error: UsageError, words: Sequence[str]) -> int:
     command = f" {words[0]}" if words and words[0] in app else ""
-    print(f"warehouse: {message.rstrip('.')} (see: warehouse{command} --help)", file=sys.stderr)
+    say_failed(error, words)
+    line = shortened(printable(error.message.rstrip(".")))
+    say_failure(f"warehouse: {line} (see: warehouse{command} --help)")
     return 2
 
 

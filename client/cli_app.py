@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -11,7 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Group, Parameter
+from cyclopts import (
+    App,
+    CycloptsError,
+    Group,
+    Parameter,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from client.library import Warehouse, connect
 from client.places import UsageError
@@ -83,6 +92,24 @@ class Common:
 
 
 NOTHING_SPECIAL = Common()
+
+
+def usage_problem(error: CycloptsError, words: Sequence[str]) -> str:
+    """What is wrong with the words of a command, in ours."""
+    unknown: str | None = None
+    match error:
+        case UnknownCommandError():
+            return f"there is no command {words[0]!r}"
+        case UnknownOptionError():
+            unknown = error.token.keyword or error.token.value
+        case UnusedCliTokensError(unused_tokens=[first, *_]):
+            if not first.startswith("-"):
+                return f"{first!r} is one word too many"
+            unknown = first
+    if unknown is None:
+        return str(error)
+    hint = re.search(r"Did you mean (\S+)\?", str(error))
+    return f"there is no option {unknown}" + (f"; did you mean {hint[1]}?" if hint else "")
 
 
 def some(words: Sequence[str], what: str) -> Sequence[str]:

@@ -17,8 +17,10 @@ from client.bench_team import Team, team
 from client.cli_app import NOTHING_SPECIAL, STORE, Common, app
 from client.display import format_count, parse_size
 from client.places import UsageError
+from client.reports import say_failure
 
 GROUPS = {"large": ("large-put", "large-get"), "all": TESTS}
+SIZE, LARGE_SIZE = "4KiB", "80MiB"
 OBJECT_COUNT = 5000
 LARGE_AT_ONCE = 4  # each travels in chunks of its own; more of them would only fill the memory
 PREPARE_AT_ONCE = 64
@@ -30,10 +32,12 @@ REMOVE_WITHIN_S = 60.0
 @app.command(group=STORE, usage="Usage: warehouse bench [OPTIONS] [TEST...]")
 async def bench(
     *tests: str,
-    size: Annotated[str, Parameter(metavar="SIZE", help="Of a small object (if not given: 4KiB).")] = "4KiB",
+    size: Annotated[
+        str | None, Parameter(metavar="SIZE", help=f"Of a small object (if not given: {SIZE}).")
+    ] = None,
     large_size: Annotated[
-        str, Parameter(metavar="SIZE", help="Of a large one (if not given: 80MiB).")
-    ] = "80MiB",
+        str | None, Parameter(metavar="SIZE", help=f"Of a large one (if not given: {LARGE_SIZE}).")
+    ] = None,
     concurrency: Annotated[
         str,
         Parameter(
@@ -44,9 +48,9 @@ async def bench(
         float, Parameter(metavar="S", help="How long each test takes (if not given: 5).")
     ] = 5.0,
     objects: Annotated[
-        int,
+        int | None,
         Parameter(metavar="N", help=f"Small objects there are to read (if not given: {OBJECT_COUNT:,})."),
-    ] = OBJECT_COUNT,
+    ] = None,
     processes: Annotated[
         int, Parameter(metavar="N", help="Client processes that share the requests (if not given: 1).")
     ] = 1,
@@ -72,13 +76,21 @@ async def bench(
     tests
         Of put, get, list, delete, mixed, large-put, large-get; large is the last two, all is all.
     """
+    wanted = _tests(tests)
+    for option, is_given, where in (
+        ("--size", size is not None, ("put", "get", "mixed", "delete", "list")),
+        ("--large-size", large_size is not None, GROUPS["large"]),
+        ("--objects", objects is not None, ("get", "list", "mixed", "delete")),
+    ):
+        if is_given and not set(where) & set(wanted):
+            say_failure(f"warehouse: {option} plays no part: it is about {', '.join(where)}")
     order = Order(
-        tests=_tests(tests),
+        tests=wanted,
         at_once=_numbers(concurrency),
-        size=_within("--size", parse_size(size), 1, 1 << 30),
-        large_size=_within("--large-size", parse_size(large_size), 1, 1 << 30),
+        size=_within("--size", parse_size(size or SIZE), 1, 1 << 30),
+        large_size=_within("--large-size", parse_size(large_size or LARGE_SIZE), 1, 1 << 30),
         seconds=seconds,
-        object_count=_within("--objects", objects, 1, 100_000_000),
+        object_count=_within("--objects", OBJECT_COUNT if objects is None else objects, 1, 100_000_000),
         process_count=_within("--processes", processes, 1, PROCESSES_MAX),
     )
     if not 0 < seconds <= 86_400:

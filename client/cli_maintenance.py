@@ -20,6 +20,7 @@ from transport.messages import Job
 
 Everything = Annotated[bool, Parameter(name="--all", help="All volumes.")]
 NoWait = Annotated[bool, Parameter(name="--no-wait", help="Start it and leave; it goes on in the store.")]
+NO_WAIT_ALONE = "--no-wait is about work that is started"
 Cancel = Annotated[bool, Parameter(help="Give it up where it is under way.")]
 
 
@@ -67,6 +68,8 @@ async def compact(
     """
     if cancel + pause + resume > 1:
         raise UsageError("give one of --cancel, --pause and --resume")
+    if no_wait and (cancel or pause or resume):
+        raise UsageError(NO_WAIT_ALONE)
     if force and not (every and not cancel):
         raise UsageError("--force is for --all: a volume that is named is compacted in any case")
     if pause or resume:
@@ -102,6 +105,8 @@ async def verify(
     volumes
         Numbers of volumes, see `warehouse volumes`.
     """
+    if no_wait and cancel:
+        raise UsageError(NO_WAIT_ALONE)
     wanted = _wanted(volumes, every or not (volumes or cancel))
     async with common.connect() as warehouse:
         if cancel:

@@ -9,18 +9,22 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import trio
 
+from client.contents import metadata_of_path
+from client.files import remove_leftovers
 from client.lanes import DownloadLane, SmallDownload, SmallUpload, UploadLane
 from client.library import Bucket, Warehouse
+from client.patterns import EVERYTHING, Glob, Rules, glob_of
 from client.places import FolderTree, Remote, key_of_path
 from client.reads import ObjectStream
-from client.transfers import LARGE_SIZE, Found, Transfer, Unfit
+from client.transfers import LARGE_SIZE, Found, LeftOut, Transfer, Unfit
 from client.uploads import Progress
-from client.walks import local_files
+from client.walks import Links, local_files
 from errors import BodyTooLarge, NoSuchObject, StoreError
 from transport.messages import ObjectInfo
 
@@ -35,7 +39,8 @@ def upload(
 ) -> Transfer:
     async def run(progress: Progress) -> int:
         bucket = warehouse.bucket(target.bucket)
-        return (await bucket.upload(target.key, path, progress, content_type)).size
+        metadata = metadata_of_path(path)  # before its bytes: what changes meanwhile shall look newer
+        return (await bucket.upload(target.key, path, progress, content_type, metadata)).size
 
     return Transfer(name_of(path), str(target), size, run)
 
@@ -49,10 +54,12 @@ def download(
     return Transfer(str(source), name, size, run)
 
 
-def remote_copy(source: Remote, size: int, target: Remote, warehouse: Warehouse) -> Transfer:
+def remote_copy(
+    source: Remote, size: int, target: Remote, warehouse: Warehouse, content_type: str | None
+) -> Transfer:
     async def run(progress: Progress) -> int:
         bucket = warehouse.bucket(source.bucket)
-        return (await bucket.copy(source.key, target.key, target.bucket, progress)).size
+        return (await bucket.copy(source.key, target.key, target.bucket, progress, content_type)).size
 
     return Transfer(str(source), str(target), size, run)
 
@@ -67,29 +74,46 @@ async def single(transfer: Transfer) -> AsyncIterator[Found]:
 
 
 async def download_one(source: Remote, path: Path, warehouse: Warehouse) -> AsyncIterator[Found]:
-    info = await warehouse.bucket(source.bucket).stat(source.key)
+    info = await known_object(source, warehouse, "copy it with -r")
+    await trio.to_thread.run_sync(remove_leftovers, path.parent)
     yield download(source, info.size, lambda: path, name_of(path), warehouse)
 
 
-async def remote_copy_one(source: Remote, target: Remote, warehouse: Warehouse) -> AsyncIterator[Found]:
-    info = await warehouse.bucket(source.bucket).stat(source.key)
-    yield remote_copy(source, info.size, target, warehouse)
+async def remote_copy_one(
+    source: Remote, target: Remote, warehouse: Warehouse, content_type: str | None
+) -> AsyncIterator[Found]:
+    info = await known_object(source, warehouse, "copy it with -r")
+    yield remote_copy(source, info.size, target, warehouse, content_type)
 
 
 # --- folders --------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which files of a folder are meant."""
+
+    links: Links = Links.FILES
+    rules: Rules = EVERYTHING
+
+
 async def uploads_below(
-    root: Path, target: Remote, warehouse: Warehouse, content_type: str | None
+    root: Path, target: Remote, warehouse: Warehouse, content_type: str | None, choice: Choice
 ) -> AsyncIterator[Found]:
-    """All regular files below a folder.  Links to files are followed, links to folders are not."""
+    """All files below a folder that are not left out."""
     lane = UploadLane(warehouse.bucket(target.bucket), content_type)
-    async with aclosing(local_files(root)) as entries:
+    async with aclosing(local_files(root, choice.links)) as entries:
         async for entry in entries:
+            if entry.left_out is not None:
+                yield LeftOut(name_of(entry.path), entry.left_out)
+                continue
             try:
+                relative = key_of_path(entry.path, root)
+                if choice.rules.leaves_out(relative):
+                    continue
                 if entry.problem is not None:
                     raise entry.problem
-                place = target.inside(key_of_path(entry.path, root))
+                place = target.inside(relative)
             except (StoreError, OSError) as error:
                 yield Unfit(name_of(entry.path), str(target), error)
             else:
@@ -98,37 +122,93 @@ async def uploads_below(
                 yield SmallUpload.of(one, lane, entry.path, place.key) if is_small else one
 
 
-async def objects_below(
-    source: Remote, warehouse: Warehouse, *, with_locations: bool = False
-) -> AsyncIterator[tuple[Remote, str, ObjectInfo]]:
-    """All objects in a remote folder: where each is, its key relative to the folder, and what it is.
+@dataclass(frozen=True)
+class Below:
+    """Objects of the store: those in a folder, or those that wildcards match."""
 
-    Raises:
-        NoSuchObject: there is none.
-    """
-    is_empty = True
-    async for info in warehouse.bucket(source.bucket).list(source.folder, with_locations=with_locations):
-        relative = info.key[len(source.folder) :]
-        if relative:  # an object of the folder's own name, as some tools make them, is not in it
+    source: Remote
+    glob: Glob | None = None
+    is_recursive: bool = True
+    rules: Rules = EVERYTHING
+
+    @property
+    def folder(self) -> str:
+        """What their keys have in common; they keep their names from there on."""
+        return self.source.folder if self.glob is None else self.glob.folder
+
+    def _is_matched(self, glob: Glob, key: str) -> bool:
+        return glob.matches(key) or (self.is_recursive and glob.folder_of(key) is not None)
+
+    async def objects(
+        self, warehouse: Warehouse, *, with_locations: bool = False
+    ) -> AsyncIterator[tuple[Remote, str, ObjectInfo]]:
+        """Where each is, its key relative to the folder, and what it is.
+
+        Raises:
+            NoSuchObject: there is none.
+        """
+        glob, is_empty = self.glob, True
+        prefix = self.source.folder if glob is None else glob.fixed
+        listing = warehouse.bucket(self.source.bucket).list(prefix, with_locations=with_locations)
+        async for info in listing:
+            relative = info.key[len(self.folder) :]
+            if not relative:  # an object of the folder's own name, as some tools make them, is not in it
+                continue
+            if glob is not None and not self._is_matched(glob, info.key):
+                continue
             is_empty = False
-            yield Remote(source.bucket, info.key), relative, info
-    if is_empty and source.key:
-        raise NoSuchObject(f"there is nothing in {source}")
+            if not self.rules.leaves_out(relative):
+                yield Remote(self.source.bucket, info.key), relative, info
+        if is_empty and self.source.key:
+            what = "nothing in" if glob is None else "nothing that matches"
+            raise NoSuchObject(f"there is {what} {self.source}")
 
 
-async def downloads_below(source: Remote, root: Path, warehouse: Warehouse) -> AsyncIterator[Found]:
+async def downloads_below(below: Below, root: Path, warehouse: Warehouse) -> AsyncIterator[Found]:
     tree = FolderTree(root)
-    lane = DownloadLane(warehouse.bucket(source.bucket))
-    async for remote, relative, info in objects_below(source, warehouse, with_locations=True):
+    lane = DownloadLane(warehouse.bucket(below.source.bucket))
+    async for remote, relative, info in below.objects(warehouse, with_locations=True):
         name = name_of(root / relative.lstrip("/"))
         path_for = partial(tree.path_for, relative)
         one = download(remote, info.size, path_for, name, warehouse)
         yield SmallDownload.of(one, lane, info, path_for) if info.size <= LARGE_SIZE else one
 
 
-async def remote_copies_below(source: Remote, target: Remote, warehouse: Warehouse) -> AsyncIterator[Found]:
-    async for remote, relative, info in objects_below(source, warehouse):
-        yield remote_copy(remote, info.size, target.inside(relative), warehouse)
+async def remote_copies_below(
+    below: Below, target: Remote, warehouse: Warehouse, content_type: str | None
+) -> AsyncIterator[Found]:
+    async for remote, relative, info in below.objects(warehouse):
+        yield remote_copy(remote, info.size, target.inside(relative), warehouse, content_type)
+
+
+# --- what is not there ----------------------------------------------------------------------------
+
+
+async def known_object(source: Remote, warehouse: Warehouse, advice: str) -> ObjectInfo:
+    """What is known about an object.
+
+    Args:
+        advice: what to do where it is a folder.
+    Raises:
+        NoSuchObject: there is none; the message tells of a folder of that name, or of keys that begin so.
+    """
+    try:
+        return await warehouse.bucket(source.bucket).stat(source.key)
+    except NoSuchObject as error:
+        raise await explained(error, source, warehouse, advice) from None
+
+
+async def explained(error: NoSuchObject, source: Remote, warehouse: Warehouse, advice: str) -> NoSuchObject:
+    """The same failure, with what there is in place of the object; the advice is for a folder."""
+    bucket = warehouse.bucket(source.bucket)
+    async for _ in bucket.list(source.folder, limit=1):
+        return NoSuchObject(f"{source} is a folder: {advice}")
+    async for info in bucket.list(source.key, limit=1):
+        near = Remote(source.bucket, info.key)
+        return NoSuchObject(f"there is nothing at {source}; other keys begin so, such as {near}")
+    if glob_of(source.key) is not None:
+        return NoSuchObject(f"there is nothing at {source}; cp, cat, rm, ls and du know wildcards")
+    return error
 
 
 # --- standard streams -----------------------------------------------------------------------------
@@ -152,11 +232,32 @@ def download_to_standard_output(source: Remote, warehouse: Warehouse) -> Transfe
 
 async def standard_input(progress: Progress) -> AsyncIterator[bytes]:
     """Standard input, piece by piece, to its end."""
+    async for piece in _pieces_of(0, progress):
+        yield piece
+
+
+async def _pieces_of(file_number: int, progress: Progress) -> AsyncIterator[bytes]:
     count = 0
-    while piece := await trio.to_thread.run_sync(os.read, 0, PIECE_SIZE, abandon_on_cancel=True):
+    while piece := await trio.to_thread.run_sync(os.read, file_number, PIECE_SIZE, abandon_on_cancel=True):
         count += len(piece)
         progress(count)
         yield piece
+
+
+def upload_pipe(path: Path, target: Remote, warehouse: Warehouse, content_type: str | None) -> Transfer:
+    """What comes out of a named pipe or a device, to its end, as from standard input."""
+
+    async def run(progress: Progress) -> int:
+        opened = partial(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+        # Abandoned at Ctrl-C: a pipe is open when somebody writes to it, which may be never.
+        file_number = await trio.to_thread.run_sync(opened, abandon_on_cancel=True)
+        try:
+            pieces = _pieces_of(file_number, progress)
+            return (await warehouse.bucket(target.bucket).put(target.key, pieces, content_type)).size
+        finally:
+            os.close(file_number)
+
+    return Transfer(name_of(path), str(target), None, run)
 
 
 async def write_objects(bucket: Bucket, keys: Sequence[str]) -> None:

@@ -74,6 +74,14 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * 1024 ** (" kmgtp".index(match[2]) if match[2] else 0))
 
 
+def shortened(text: str, length: int = 500) -> str:
+    """A text that is long, such as the message about a long key, without its middle."""
+    if len(text) <= length:
+        return text
+    kept = length // 2 - 10
+    return f"{text[:kept]} ... {text[-kept:]}"
+
+
 def printable(text: str) -> str:
     """A key as it may be shown on a terminal: what could move the cursor or recolour it is escaped."""
     if text.isprintable():

@@ -1,8 +1,16 @@
-"""Files: a download appears under its name whole and on disk, or not at all."""
+"""Files: a download appears under its name whole and on disk, or not at all.
+
+Until then its bytes are in a file of another name beside it.  Who writes that file holds a lock on it, which
+ends with the process however it ends: so the next download into a folder can tell what a killed one left
+behind from what another one is writing, and removes it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import re
 import secrets
 import stat
 from collections.abc import AsyncIterator
@@ -14,6 +22,7 @@ import trio
 from errors import BadRequest
 
 CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+_LEFTOVER = re.compile(r"\.warehouse-[0-9a-f]{16}\.part")
 
 
 class TargetFile:
@@ -38,8 +47,7 @@ async def replaced_file(path: Path) -> AsyncIterator[TargetFile]:
         OSError: the directory does not exist or cannot be written, the disk is full, ...
     """
     _require_replaceable(path)
-    temporary = _temporary(path)
-    file_number = os.open(temporary, CREATE, 0o666)
+    temporary, file_number = _create_beside(path)
     try:
         yield TargetFile(file_number)
         await trio.to_thread.run_sync(_publish, file_number, temporary, path)
@@ -54,8 +62,7 @@ async def replaced_file(path: Path) -> AsyncIterator[TargetFile]:
 def replace_file(path: Path, data: bytes) -> None:
     """The same for bytes that are all here.  Blocks: call it in a thread.  Raises as `replaced_file`."""
     _require_replaceable(path)
-    temporary = _temporary(path)
-    file_number = os.open(temporary, CREATE, 0o666)
+    temporary, file_number = _create_beside(path)
     try:
         _write_all(file_number, data)
         _publish(file_number, temporary, path)
@@ -66,8 +73,53 @@ def replace_file(path: Path, data: bytes) -> None:
         os.close(file_number)
 
 
-def _temporary(path: Path) -> Path:
-    return path.parent / f".warehouse-{secrets.token_hex(8)}.part"
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name belongs to a download, under way or killed."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove what killed downloads left behind in a folder; how many there were.  Blocks."""
+    count = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries if is_leftover(entry.name)]:
+            count += _remove_if_left(folder / name)
+    return count
+
+
+def _remove_if_left(path: Path) -> bool:
+    """Remove a file unless somebody is writing it."""
+    try:
+        file_number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        if not stat.S_ISREG(os.fstat(file_number).st_mode):
+            return False
+        fcntl.flock(file_number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    except OSError:  # locked: it is being written; or nobody can say, on a file system without locks
+        return False
+    finally:
+        os.close(file_number)
+    return True
+
+
+def _create_beside(path: Path) -> tuple[Path, int]:
+    """A new file in the folder of `path`, open and locked."""
+    while True:
+        temporary = path.parent / f".warehouse-{secrets.token_hex(8)}.part"
+        file_number = os.open(temporary, CREATE, 0o666)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks: then nobody removes it
+                fcntl.flock(file_number, fcntl.LOCK_EX)
+            if os.fstat(file_number).st_nlink > 0:
+                return temporary, file_number
+        except BaseException:
+            os.close(file_number)
+            raise
+        # Somebody took it for left behind, in the moment before it was locked.
+        os.close(file_number)
 
 
 def _require_replaceable(path: Path) -> None:

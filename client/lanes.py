@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Self
 import trio
 
 from client.batches import Put
+from client.contents import file_time_of, metadata_of_path
 from client.files import replace_file
 from client.library import Bucket
 from client.sources import opened_file
@@ -85,9 +86,10 @@ class UploadLane:
             for transfer, content in zip(group, contents, strict=True):
                 if content is None:
                     await outcomes.start(transfer, transfer.run)
-                elif isinstance(content, bytes):
+                elif isinstance(content, tuple):
+                    data, metadata = content
                     under_way.append(transfer)
-                    yield Put(transfer.key, content, self._content_type)
+                    yield Put(transfer.key, data, self._content_type, metadata)
                 else:
                     outcomes.failed(transfer, content)
 
@@ -107,15 +109,19 @@ def _group_of(first: Transfer, transfers: trio.MemoryReceiveChannel[Transfer]) -
     return group
 
 
-def _read_all(paths: Sequence[Path]) -> list[bytes | StoreError | OSError | None]:
-    """The contents of files, or why they cannot be read; None for one that has become large."""
+_Content = tuple[bytes, Mapping[str, str]] | StoreError | OSError | None
+
+
+def _read_all(paths: Sequence[Path]) -> list[_Content]:
+    """The contents of files and their metadata, or why they cannot be read; None for one that is large."""
     return [_read(path) for path in paths]
 
 
-def _read(path: Path) -> bytes | StoreError | OSError | None:
+def _read(path: Path) -> _Content:
     try:
+        metadata = metadata_of_path(path)  # before its bytes: what changes meanwhile shall look newer
         with opened_file(path) as file:
-            return file.read_now() if file.size <= LARGE_SIZE else None
+            return (file.read_now(), metadata) if file.size <= LARGE_SIZE else None
     except (StoreError, OSError) as error:
         return error
 
@@ -150,10 +156,11 @@ class DownloadLane:
         path = transfer.path_for()
         await trio.to_thread.run_sync(replace_file, path, data)
         if self._is_dated:
-            set_time(path, transfer.info.created_ms)
+            set_time(path, transfer.info)
         return len(data)
 
 
-def set_time(path: Path, changed_ms: int) -> None:
-    """Give a file the time of its last change."""
-    os.utime(path, ns=(changed_ms * 1_000_000, changed_ms * 1_000_000))
+def set_time(path: Path, info: ObjectInfo) -> None:
+    """Give a file the time of the object that it was made of; a link that took its place keeps its own."""
+    changed_ns = file_time_of(info)
+    os.utime(path, ns=(changed_ns, changed_ns), follow_symlinks=False)

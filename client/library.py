@@ -275,12 +275,19 @@ class Bucket:
         return await self._put_path(key, path, options, progress)
 
     async def copy(
-        self, key: str, to_key: str, to_bucket: str | None = None, progress: Progress | None = None
+        self,
+        key: str,
+        to_key: str,
+        to_bucket: str | None = None,
+        progress: Progress | None = None,
+        content_type: str | None = None,
     ) -> ObjectWritten:
         """Copy an object with its type and metadata, in this bucket or to another.
 
         The bytes pass through this process, in bounded pieces.
 
+        Args:
+            content_type: the type that the copy gets; None: that of the object.
         Raises:
             NoSuchObject: there is nothing to copy.
             ObjectReplaced: the object changed while it was copied; nothing was stored.
@@ -288,7 +295,7 @@ class Bucket:
         target = self if to_bucket is None else self._session.bucket(to_bucket)
         located = await self._reader.locate(key)
         info = located.info
-        options = put_options(to_key, info.content_type, info.metadata, None, None)
+        options = put_options(to_key, content_type or info.content_type, info.metadata, None, None)
         if info.size > self._control.small_max:
             source = ObjectSource(self._reader, located)
             return await target._uploader.put_source(to_key, source, options, progress)
@@ -409,6 +416,15 @@ class Bucket:
         """
         key_size(key)
         return (await self._control.ask(StatObject(bucket=self.name, key=key), ObjectFound)).object
+
+    async def chunks(self, key: str) -> ObjectInfo:
+        """As `stat`, and with the size and CRC-32C of each chunk; this needs the right to read.
+
+        Raises:
+            NoSuchObject: there is none.
+        """
+        key_size(key)
+        return (await self._reader.locate(key)).info
 
     async def presign_get(self, key: str, expires_s: float = 3600.0) -> str:
         """A URL from which anybody can read this version of the object until it expires."""

@@ -5,7 +5,7 @@
     -                 standard input or output
     anything else     a local path
 
-Pure but for `FolderTree`, which makes directories.
+Pure but for `FolderTree`, which makes folders and removes what killed downloads left in them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.files import remove_leftovers
 from errors import BadKey, BadRequest, StoreError
 
 SCHEME = "wh://"
@@ -62,6 +63,8 @@ def parse_place(text: str) -> Place:
         return parse_remote(text)
     if not text:
         raise UsageError("a path is empty")
+    if text.startswith(("s3://", "gs://", "WH://", "wh:/")):
+        parse_remote(text)
     if text.startswith("-"):
         raise UsageError(f"there is no option {text}; a path that begins with '-' is written ./{text}")
     return Path(text)
@@ -69,7 +72,12 @@ def parse_place(text: str) -> Place:
 
 def parse_remote(text: str) -> Remote:
     if not text.startswith(SCHEME):
-        raise UsageError(f"expected {SCHEME}bucket/key, not {text!r}")
+        if text.startswith("-"):
+            raise UsageError(f"there is no option {text}")
+        _, other_scheme, rest = text.partition("://")
+        meant = (rest if other_scheme else text).lstrip("./")
+        hint = f"; did you mean {SCHEME}{meant}?" if meant else ""
+        raise UsageError(f"expected {SCHEME}bucket/key, not {text!r}{hint}")
     bucket, _, key = text[len(SCHEME) :].partition("/")
     if not bucket:
         raise UsageError(f"{text!r} names no bucket: expected {SCHEME}bucket/key")
@@ -143,6 +151,7 @@ class FolderTree:
             path.mkdir(parents=is_root, exist_ok=True)
         except FileExistsError:
             raise BadRequest(f"{path} is a file, a folder is needed there") from None
+        remove_leftovers(path)
         self._made.add(path)
 
 

@@ -6,11 +6,14 @@ one JSON object a line and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import msgspec
+import trio
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,21 +25,39 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from client.display import format_count, format_size, format_time, printable
+from client.display import format_count, format_size, format_time, printable, shortened
 from client.library import Prefix
 from client.transfers import Totals, Transfer
 from errors import StoreError
 from transport.messages import BucketInfo, ObjectInfo
 
 PIPED_WIDTH = 120
+SUBJECT_LENGTH = 200  # of a path or a key in a message; a longer one is cut in its middle
+LEFT_OUT_LINES = 20  # what is left out is named up to this, and counted in any case
 
 
 def say(text: str) -> None:
     print(text)
 
 
-def say_json(**fields: Any) -> None:
-    print(msgspec.json.encode(fields).decode())
+def say_json(*, file: TextIO | None = None, **fields: Any) -> None:
+    print(msgspec.json.encode(fields).decode(), file=file)
+
+
+def say_failure(line: str) -> None:
+    """A line for standard error; one that nobody can read any more is no failure of its own."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def say_failed(error: StoreError | OSError, words: Sequence[str]) -> None:
+    """The last event of a command that failed, where its words ask for events."""
+    if "--json" in words:
+        code, message = explain(error)
+        takes_bytes = words[:1] == ["cat"] or (words[:1] == ["cp"] and "-" in words[2:])
+        with contextlib.suppress(OSError):
+            say_json(file=sys.stderr if takes_bytes else None, event="failed", code=code, message=message)
+            sys.stdout.flush()
 
 
 def tell(is_json: bool, text: str, **fields: Any) -> None:
@@ -69,8 +90,8 @@ def failure_line(error: StoreError | OSError, subject: str = "") -> str:
     code, message = explain(error)
     if not subject and isinstance(error, OSError) and error.filename is not None:
         subject = str(error.filename)
-    about = f"{subject}: " if subject else ""
-    return f"warehouse: {printable(about + message)} ({code})"
+    about = f"{shortened(subject, SUBJECT_LENGTH)}: " if subject else ""
+    return f"warehouse: {shortened(printable(about + message))} ({code})"
 
 
 def explain(error: StoreError | OSError) -> tuple[str, str]:
@@ -90,10 +111,17 @@ class CopyReport:
         is_json: one object for each copy and each failure on standard output.
         is_silent: standard output is where the bytes go; print nothing there.
         has_many: failures name the file they are about.
+        is_dry: nothing is copied, it is only said what would be.
     """
 
-    def __init__(self, *, is_json: bool, is_silent: bool = False, has_many: bool = True) -> None:
+    def __init__(
+        self, *, is_json: bool, is_silent: bool = False, has_many: bool = True, is_dry: bool = False
+    ) -> None:
         self._is_json = is_json
+        self._is_dry = is_dry
+        # With --json there are events also where bytes have standard output.
+        self._events = sys.stderr if is_silent else None
+        self._left_out_count = 0
         self._is_silent = is_silent
         self._has_many = has_many
         self._console = Console(stderr=True)
@@ -122,6 +150,28 @@ class CopyReport:
         if self._progress is not None:
             self._progress.stop()
 
+    @contextlib.contextmanager
+    def told(self, again: str) -> Iterator[None]:
+        """Show progress while the block lasts; when it is interrupted, say how far it came.
+
+        Args:
+            again: what the same command would do then.
+        """
+        try:
+            with self:
+                yield
+        except trio.Cancelled:
+            if self._is_json:
+                say_json(
+                    file=self._events,
+                    event="interrupted",
+                    file_count=self._done_count,
+                    found_count=self._found_count,
+                )
+            elif self._has_many and not self._is_dry:
+                say_failure(f"warehouse: interrupted when {self._files()} were copied; {again}")
+            raise
+
     def found(self, transfer: Transfer) -> None:
         self._found_count += 1
         self._found_size += transfer.size or 0
@@ -137,35 +187,69 @@ class CopyReport:
         self._done_count += 1
         if self._progress is not None:
             self._progress.update(self._task, files=self._files())
-        if self._is_json and not self._is_silent:
-            say_json(event="copied", source=transfer.source, target=transfer.target, size=size)
+        if self._is_json:
+            event = "would_copy" if self._is_dry else "copied"
+            say_json(
+                file=self._events, event=event, source=transfer.source, target=transfer.target, size=size
+            )
+        elif self._is_dry:
+            self._say(f"would copy {printable(transfer.source)} to {printable(transfer.target)}", sys.stdout)
+
+    def same(self, transfer: Transfer) -> None:
+        self._found_count -= 1
+        self._found_size -= transfer.size or 0
+        if self._progress is not None:
+            self._progress.update(self._task, total=self._found_size, files=self._files())
+
+    def left_out(self, source: str, why: str) -> None:
+        self._left_out_count += 1
+        if self._is_json:
+            say_json(file=self._events, event="left_out", source=source, cause=why)
+        if self._left_out_count <= LEFT_OUT_LINES:
+            about = printable(shortened(source, SUBJECT_LENGTH))
+            self._say(f"warehouse: left out {about}: it is {why}", sys.stderr)
+        elif self._left_out_count == LEFT_OUT_LINES + 1:
+            self._say("warehouse: more is left out, and counted", sys.stderr)
 
     def failed(self, source: str, target: str, error: StoreError | OSError) -> None:
-        line = failure_line(error, source if self._has_many else "")
-        if self._progress is not None:
+        self._say(failure_line(error, source if self._has_many else ""), sys.stderr)
+        if self._is_json:
+            code, message = explain(error)
+            say_json(
+                file=self._events, event="failed", source=source, target=target, code=code, message=message
+            )
+
+    def _say(self, line: str, file: TextIO) -> None:
+        """A line between those of the progress bar, which is on standard error."""
+        if self._progress is not None and file is sys.stderr:
             self._progress.console.print(Text(line))
         else:
-            print(line, file=sys.stderr)
-        if self._is_json and not self._is_silent:
-            code, message = explain(error)
-            say_json(event="failed", source=source, target=target, code=code, message=message)
+            print(line, file=file)
 
-    def sum_up(self, totals: Totals) -> None:
-        if self._is_silent:
-            return
+    def sum_up(self, totals: Totals, **more: int) -> None:
+        """The last line, or the last event, which tells `more` as well."""
         if self._is_json:
             say_json(
+                file=self._events,
                 event="summary",
                 file_count=totals.file_count,
                 byte_count=totals.byte_count,
                 failed_count=totals.failed_count,
+                left_out_count=totals.left_out_count,
+                **more,
                 elapsed_s=round(totals.elapsed_s, 3),
             )
+            return
+        if self._is_silent:
             return
         files, size = format_count(totals.file_count, "file"), format_size(totals.byte_count)
         rate = format_size(int(totals.byte_count / totals.elapsed_s))
         failed = f", {totals.failed_count:,} failed" if totals.failed_count else ""
-        say(f"copied {files}, {size}, in {totals.elapsed_s:.1f} s ({rate}/s){failed}")
+        left_out = f", {totals.left_out_count:,} left out" if totals.left_out_count else ""
+        if self._is_dry:
+            say(f"would copy {files}, {size}{failed}{left_out}")
+        else:
+            say(f"copied {files}, {size}, in {totals.elapsed_s:.1f} s ({rate}/s){failed}{left_out}")
 
     def _files(self) -> str:
         return f"{self._done_count:,} of {format_count(self._found_count, 'file')}"

@@ -41,6 +41,8 @@ class Transfer:
     size: int | None  # None: not known before the end
     run: Callable[[Progress], Awaitable[int]]
     lane: Lane | None = field(default=None, kw_only=True)
+    # Asked before: whether the target has it already.  What has this goes in no lane.
+    is_there: Callable[[], Awaitable[bool]] | None = field(default=None, kw_only=True)
 
 
 class Lane(Protocol):
@@ -55,6 +57,8 @@ class Totals:
     file_count: int = 0
     byte_count: int = 0
     failed_count: int = 0
+    same_count: int = 0  # the target had them already
+    left_out_count: int = 0  # by rule
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -73,6 +77,11 @@ class Reporter(Protocol):
 
     def failed(self, source: str, target: str, error: StoreError | OSError) -> None: ...
 
+    def same(self, transfer: Transfer) -> None:
+        """The target has it already."""
+
+    def left_out(self, source: str, why: str) -> None: ...
+
 
 @dataclass(frozen=True)
 class Unfit:
@@ -83,27 +92,45 @@ class Unfit:
     error: StoreError | OSError
 
 
-Found = Transfer | Unfit
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that was found and is not copied, by rule."""
+
+    source: str
+    why: str
+
+
+Found = Transfer | Unfit | LeftOut
 
 # What fails one copy with these fails all: said once, instead of a hundred thousand times.
 CONCERNS_ALL = (NoSuchBucket, PermissionDenied, BadCredentials, NotAuthenticated)
 
 
-async def run_transfers(found: AsyncIterable[Found], reporter: Reporter) -> Totals:
+async def run_transfers(
+    found: AsyncIterable[Found], reporter: Reporter, *, totals: Totals | None = None, is_dry: bool = False
+) -> Totals:
     """Run transfers, some at once, those of one lane together; returns what became of all.
+
+    Args:
+        totals: what came before, to go on counting with.
+        is_dry: copy nothing, and report what would be copied.
 
     Raises one of `CONCERNS_ALL` when there is no use in going on.
     """
     async with crew(TASKS) as members:
-        outcomes = Outcomes(members, reporter)
+        outcomes = Outcomes(members, reporter, totals or Totals(), is_dry=is_dry)
         lanes: dict[int, trio.MemorySendChannel[Transfer]] = {}
         try:
             async for one in found:
                 if isinstance(one, Unfit):
                     outcomes.fail(one.source, one.target, one.error)
                     continue
+                if isinstance(one, LeftOut):
+                    outcomes.totals.left_out_count += 1
+                    reporter.left_out(one.source, one.why)
+                    continue
                 reporter.found(one)
-                if one.lane is None:
+                if one.lane is None or is_dry:
                     await outcomes.start(one, one.run)
                     continue
                 if id(one.lane) not in lanes:
@@ -121,8 +148,9 @@ async def run_transfers(found: AsyncIterable[Found], reporter: Reporter) -> Tota
 class Outcomes:
     """What became of transfers; counted and reported."""
 
-    def __init__(self, members: Crew, reporter: Reporter) -> None:
-        self.totals = Totals()
+    def __init__(self, members: Crew, reporter: Reporter, totals: Totals, *, is_dry: bool) -> None:
+        self.totals = totals
+        self._is_dry = is_dry
         self._members = members
         self._reporter = reporter
         self._large = trio.Semaphore(LARGE_TASKS)
@@ -161,7 +189,13 @@ class Outcomes:
             moved_count = byte_count
 
         try:
-            if transfer.size is not None and transfer.size <= LARGE_SIZE:
+            if transfer.is_there is not None and await transfer.is_there():
+                self.totals.same_count += 1
+                self._reporter.same(transfer)
+                return
+            if self._is_dry:
+                size = transfer.size or 0
+            elif transfer.size is not None and transfer.size <= LARGE_SIZE:
                 size = await work(progress)
             else:
                 async with self._large:

@@ -174,6 +174,13 @@ class BucketExists(RequestRefused):
     status = 409
 
 
+class DeletionRefused(RequestRefused):
+    """More would be deleted than was meant, as far as anybody can tell; nothing was."""
+
+    code = "deletion_refused"
+    status = 409
+
+
 class BucketNotEmpty(RequestRefused):
     code = "bucket_not_empty"
     status = 409

@@ -410,6 +410,8 @@ class FakeStore:
                         etag=info.etag,
                         created_ms=info.created_ms,
                         content_type=info.content_type,
+                        metadata=info.metadata,
+                        chunk_count=info.chunk_count,
                         chunks=info.chunks if request.with_locations and info.chunk_count == 1 else [],
                     )
                 )

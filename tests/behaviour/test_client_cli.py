@@ -22,7 +22,15 @@ from cli_kit import Run, command_of, process, runner
 from client import cli, lanes
 from client.places import UsageError
 from conf.programs import module_command
-from errors import BadRequest, BucketExists, BucketNotEmpty, NoSuchBucket, NoSuchObject, OutcomeUnknown
+from errors import (
+    BadRequest,
+    BucketExists,
+    BucketNotEmpty,
+    DeletionRefused,
+    NoSuchBucket,
+    NoSuchObject,
+    OutcomeUnknown,
+)
 from fake_store import FakeStore, fake_store
 from transport.messages import DeleteObjects, LocateObjects, Presign
 
@@ -302,10 +310,13 @@ async def test_one_failure_does_not_stop_the_others(
     ran = await run("cp", "-r", str(folder), "wh://photos/x", "--json")
     assert ran.status == 1
     failed = {Path(fields["source"]).name for fields in ran.objects if fields["event"] == "failed"}
-    assert failed == {"link-to-folder", "dangling", "pipe", "not-utf8-\\xff"}
+    assert failed == {"not-utf8-\\xff"}
+    left_out = {Path(fields["source"]).name for fields in ran.objects if fields["event"] == "left_out"}
+    assert left_out == {"link-to-folder", "dangling", "pipe"}
     assert len(ran.err.splitlines()) == 4
     assert ran.objects[-1]["file_count"] == 5
-    assert ran.objects[-1]["failed_count"] == 4
+    assert ran.objects[-1]["failed_count"] == 1
+    assert ran.objects[-1]["left_out_count"] == 3
     assert "x/link.txt" in store.buckets["photos"]
 
 
@@ -431,7 +442,9 @@ async def test_rm_deletes_objects_folders_and_all(store: FakeStore, run: Run, ph
     deleted = (await run("rm", "-r", "wh://photos/a", "--json")).objects
     assert [fields["key"] for fields in deleted] == ["a", "a/1", "a/2/3"]
     assert set(store.buckets["photos"]) == {"ab", "c"}  # "a" is a folder, not a beginning
-    assert (await run("rm", "-r", "wh://photos")).out == "deleted 2 objects\n"
+    with pytest.raises(DeletionRefused, match="all 2 objects of wh://photos"):
+        await run("rm", "-r", "wh://photos")
+    assert (await run("rm", "-r", "--yes", "wh://photos")).out == "deleted 2 objects\n"
     assert (await run("rm", "-r", "wh://photos")).out == "deleted 0 objects\n"
     with pytest.raises(NoSuchObject):
         await run("rm", "-r", "wh://photos/a")
@@ -440,7 +453,7 @@ async def test_rm_deletes_objects_folders_and_all(store: FakeStore, run: Run, ph
 async def test_rm_goes_over_many_pages(store: FakeStore, run: Run) -> None:
     for number in range(2500):
         store.buckets["photos"][f"{number:04}"] = client.ObjectInfo(key="", size=1, etag="", created_ms=0)
-    assert (await run("rm", "-r", "wh://photos")).out == "deleted 2,500 objects\n"
+    assert (await run("rm", "-r", "--yes", "wh://photos")).out == "deleted 2,500 objects\n"
     assert store.count(DeleteObjects) == 3
 
 
@@ -511,7 +524,7 @@ async def test_a_reader_that_has_seen_enough_is_no_error_to_talk_about(
         assert len(await cat.stdout.receive_some(100)) == 100
         await cat.stdout.aclose()
         assert await cat.stderr.receive_some() == b""
-        assert await cat.wait() == 1
+        assert await cat.wait() == 141
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
