@@ -17,17 +17,15 @@ import trio
 
 from actors.commit_line import CommitLine, stored_needle
 from actors.data_rights import Counters, DataRights, require_bucket, require_needle
+from actors.put_request import check_batch, read_put_head
 from actors.sent_again import placed_before
 from auth.tokens import DataClaims
 from errors import (
-    BadKey,
-    BadMetadata,
     BadRequest,
     BodyTooLarge,
     LengthMismatch,
     LengthRequired,
     LinkDown,
-    MethodNotAllowed,
     NeedleExists,
     NoSuchNeedle,
     NoSuchRoute,
@@ -37,7 +35,6 @@ from errors import (
     TokenScope,
 )
 from storage.index import Found
-from storage.needle import NeedleMetadata
 from storage.stamp import StampClock
 from storage.volume import Volume
 from transport.batches import (
@@ -60,11 +57,11 @@ from transport.batches import (
     state_of,
     stored,
 )
+from transport.http_rules import require_method
 from transport.http_server import Exchange
-from transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX, StoredNeedle
+from transport.messages import StoredNeedle
 
 BATCH_ROUTE = b"/v1/batch/"
-CONTENT_TYPE_SIZE_MAX = 255
 BUFFER_SIZE = 256 * 1024  # what is received at once
 PIECE_SIZE = 256 * 1024  # what is sent at once
 READ_AHEAD_SIZE = 2 * 1024 * 1024  # what the disk is asked for at once
@@ -85,8 +82,8 @@ class BatchHttp:
     async def handle(self, exchange: Exchange) -> None:
         if exchange.path not in (_PUT_PATH, _GET_PATH):
             raise NoSuchRoute(f"batches are at {PUT_ROUTE} and {GET_ROUTE}")
-        if exchange.method != b"POST":
-            raise MethodNotAllowed("a batch is a POST")
+        require_method(exchange.method, b"POST")
+        check_batch(exchange.headers)
         claims = self._rights.claims_of(exchange)
         if b"content-length" not in exchange.headers:
             raise LengthRequired("a batch needs a Content-Length")
@@ -259,7 +256,7 @@ class _Intake:
                 f"this token allows up to {claims.max} bytes, needle {needle_id} has {head.size}"
             )
         created_ms = time.time_ns() // 1_000_000
-        metadata = _metadata_of(head, claims, created_ms)
+        metadata, conditions = read_put_head(head, claims, created_ms)
         self._rights.use_lease(claims, head.size)
         stamp = self._clock.tick(created_ms)
         try:
@@ -268,27 +265,10 @@ class _Intake:
             placed, metadata, stamp = placed_before(self._line, needle_id, metadata, head.size, head.crc)
         self.positions.append(len(self.outcomes))
         self.outcomes.append(_PENDING)
-        conditions = head.if_match, head.if_none_match
         self.needles.append(stored_needle(claims, needle_id, head.size, metadata, conditions, placed, stamp))
 
 
 _PENDING = Outcome("", 0)
-
-
-def _metadata_of(head: PutHead, claims: DataClaims, created_ms: int) -> NeedleMetadata:
-    key_size = len(head.key.encode())
-    if not 1 <= key_size <= KEY_SIZE_MAX:
-        raise BadKey(f"a key has 1 to {KEY_SIZE_MAX} bytes of UTF-8, this one {key_size}")
-    kind = head.content_type  # it will be a header of answers
-    if kind is not None and not (
-        len(kind) <= CONTENT_TYPE_SIZE_MAX and kind.isascii() and kind.isprintable()
-    ):
-        raise BadMetadata(f"a content type is up to {CONTENT_TYPE_SIZE_MAX} printable ASCII characters")
-    if head.metadata:
-        size = sum(len(name.encode()) + len(value.encode()) for name, value in head.metadata.items())
-        if size > METADATA_SIZE_MAX:
-            raise BadMetadata(f"user metadata has at most {METADATA_SIZE_MAX} bytes, this has {size}")
-    return NeedleMetadata(claims.bkt, claims.bid, head.key, created_ms, kind, head.metadata)
 
 
 # --- needles going out ----------------------------------------------------------------------------

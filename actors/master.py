@@ -47,7 +47,6 @@ from auth.keys import ApiKey, generate_api_key, verify_secret
 from auth.rights import EVERYTHING, Permission, Rights
 from auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
 from catalog.names import check_bucket_name, check_key, check_metadata
-from catalog.rows import CONTENT_TYPE_DEFAULT
 from catalog.store import BucketRow, Catalog, ChunkRow, ObjectRow, Transaction, UploadRow
 from catalog.writer import CatalogWriter
 from conf.join import Join
@@ -59,6 +58,7 @@ from errors import (
     CatalogMissing,
     DiskMismatch,
     NoSuchObject,
+    NoSuchRoute,
     NoSuchUpload,
     NoSuchVolume,
     NotAuthenticated,
@@ -73,6 +73,9 @@ from errors import (
     VolumeOffline,
 )
 from storage.stamp import AHEAD_MS_MAX, StampClock, wall_ms_of
+from transport.conditions import check_etag_condition
+from transport.header_text import check_content_type, served_type
+from transport.http_rules import require_method
 from transport.http_server import Exchange, HttpServer
 from transport.links import Hub, Peer
 from transport.messages import (
@@ -660,6 +663,8 @@ class Master:
     async def _begin_upload(self, peer: Peer, request: BeginUpload) -> UploadBegun:
         check_key(request.key)
         check_metadata(request.metadata)
+        check_content_type(request.content_type)
+        conditions = check_etag_condition(request.if_match), check_etag_condition(request.if_none_match)
         bucket = self._bucket(peer, Permission.WRITE, request.bucket)
         if request.byte_count is not None:
             self._room.require_in_all(request.byte_count)
@@ -671,8 +676,7 @@ class Master:
                 request.key,
                 request.content_type,
                 request.metadata,
-                request.if_match,
-                request.if_none_match,
+                *conditions,
                 now_ms,
                 now_ms + int(expires_s * 1000),
             )
@@ -847,10 +851,11 @@ class Master:
             raise BadRequest(f"at most {DELETE_MAX} keys can be deleted at once, {len(request.keys)} came")
         for key in request.keys:
             check_key(key)
+        if_match = check_etag_condition(request.if_match)
         bucket = self._bucket(peer, Permission.DELETE, request.bucket)
         stamp = self._stamp()
         existed = await self._writer.write(
-            lambda t: t.delete_objects(bucket.id, request.keys, if_match=request.if_match, stamp=stamp)
+            lambda t: t.delete_objects(bucket.id, request.keys, if_match=if_match, stamp=stamp)
         )
         return Deleted(existed=existed)
 
@@ -859,6 +864,7 @@ class Master:
         if not 0 < request.expires_in_s <= PRESIGN_S_MAX:
             raise BadRequest(f"a URL can be signed for up to {PRESIGN_S_MAX:.0f} seconds")
         check_key(request.key)
+        check_content_type(request.content_type)
         if request.method == "GET":
             return self._presign_get(peer, request)
         if request.method == "PUT":
@@ -1216,7 +1222,7 @@ def _object_info(row: ObjectRow, chunks: list[Chunk] | None = None) -> ObjectInf
         size=row.size,
         etag=row.etag,
         created_ms=row.created_ms,
-        content_type=row.content_type or CONTENT_TYPE_DEFAULT,
+        content_type=served_type(row.content_type),
         metadata=row.metadata,
         chunk_count=row.chunk_count,
         chunks=chunks or [],
@@ -1224,18 +1230,16 @@ def _object_info(row: ObjectRow, chunks: list[Chunk] | None = None) -> ObjectInf
 
 
 async def _answer_http(exchange: Exchange, registry: CollectorRegistry, *, is_healthy: bool) -> None:
-    if exchange.method not in (b"GET", b"HEAD"):
-        await exchange.respond(405, [(b"Allow", b"GET, HEAD")], b"")
-    elif exchange.path == b"/healthz":
+    if exchange.path == b"/healthz":
+        require_method(exchange.method, b"GET", b"HEAD")
         body = b'{"status":"ok"}' if is_healthy else b'{"status":"catalog failed"}'
         await exchange.respond(200 if is_healthy else 503, [(b"Content-Type", b"application/json")], body)
     elif exchange.path == b"/metrics":
+        require_method(exchange.method, b"GET", b"HEAD")
         body = generate_latest(registry)
         await exchange.respond(200, [(b"Content-Type", b"text/plain; version=0.0.4")], body)
     else:
-        await exchange.respond(
-            404, [(b"Content-Type", b"text/plain")], b"a master serves /healthz and /metrics\n"
-        )
+        raise NoSuchRoute("a master serves /healthz and /metrics")
 
 
 def package_version() -> str:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from functools import partial
-from urllib.parse import parse_qsl, quote, unquote_to_bytes
+from urllib.parse import quote
 
 import trio
 from crc32c import crc32c
@@ -25,17 +25,15 @@ from actors.cold_reads import ColdReads
 from actors.commit_line import CommitLine, stored_needle
 from actors.data_rights import Counters, DataRights, bearer_token, require_bucket, require_needle
 from actors.pieces import PieceBuffers
+from actors.put_request import PutRequest, read_put
 from actors.sent_again import placed_before
+from actors.url_words import for_url_holder
 from auth.tokens import DataClaims, DataTokenVerifier
 from errors import (
-    BadKey,
-    BadMetadata,
-    BadRequest,
     BodyTooLarge,
     LengthMismatch,
     LengthRequired,
     LinkDown,
-    MethodNotAllowed,
     NeedleExists,
     NoSuchRoute,
     ObjectInconsistent,
@@ -48,16 +46,19 @@ from storage.needle import BLOCK_SIZE, NeedleMetadata, encode_metadata
 from storage.reader import NeedleReader
 from storage.stamp import StampClock
 from storage.volume import NewNeedle
+from transport.conditions import CONDITIONS, is_not_modified, is_range_current
+from transport.header_text import served_type
 from transport.http_client import HttpPool
 from transport.http_head import PlainFields
-from transport.http_rules import etag_matches, parse_range
+from transport.http_rules import parse_range, require_method
 from transport.http_server import Exchange
-from transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX, etag_of
+from transport.integrity import Checks
+from transport.messages import etag_of
 
 SMALL_MAX = 1024 * 1024  # up to this a body is one read, one write, no thread
 
 NEEDLE_ROUTE = b"/v1/needles/"
-DEFAULT_CONTENT_TYPE = "application/octet-stream"
+NOT_PLAIN = frozenset((*CONDITIONS, b"range"))
 
 Head = tuple[int, list[tuple[bytes, bytes]], int]  # status, headers, content length
 
@@ -104,7 +105,7 @@ class NeedleHttp:
             elif exchange.path == b"/healthz":
                 await self._health(exchange)
             elif exchange.path == b"/metrics":
-                _require_method(exchange, b"GET", b"HEAD")
+                require_method(exchange.method, b"GET", b"HEAD")
                 body = self._render_metrics()
                 await exchange.respond(200, [(b"Content-Type", b"text/plain; version=0.0.4")], body)
             else:
@@ -114,10 +115,13 @@ class NeedleHttp:
                 )
         except StoreError as error:
             self.counters.failed(error.code)
-            raise
+            told = for_url_holder(error) if exchange.query else error
+            if told is error:
+                raise
+            raise told from error
 
     async def _health(self, exchange: Exchange) -> None:
-        _require_method(exchange, b"GET", b"HEAD")
+        require_method(exchange.method, b"GET", b"HEAD")
         is_ready = self._is_ready()
         if self._broken:
             body = b'{"status":"some volumes could not be opened"}'
@@ -128,14 +132,13 @@ class NeedleHttp:
 
     async def _needle(self, exchange: Exchange) -> None:
         method = exchange.method
-        if method not in (b"GET", b"HEAD", b"PUT"):
-            raise MethodNotAllowed(f"needles answer GET, HEAD and PUT, not {method[:20].decode('latin-1')}")
+        require_method(method, b"GET", b"HEAD", b"PUT")
         claims = self._rights.claims_of(exchange)
         line, needle_id = self._allowed(claims, method, exchange.path)
         if method == b"PUT":
             await self._put(exchange, line, claims, needle_id)
         elif claims.parts is not None:
-            await self._get_object(exchange, claims)
+            await self._get_object(exchange, line, claims, needle_id)
         else:
             await self._get(exchange, line, claims, needle_id)
 
@@ -181,12 +184,9 @@ class NeedleHttp:
             require_bucket(claims, metadata)
         except StoreError:
             return None
-        content_type = claims.ct or metadata.content_type or DEFAULT_CONTENT_TYPE
-        if not content_type.isprintable():
-            return None
+        type_field = served_type(claims.ct or metadata.content_type).encode()
         self.counters.gets += 1
         self.counters.bytes_out += len(needle.data)
-        type_field = content_type.encode("latin-1", "replace")
         data, crc = needle.data, needle.crc
         return _PLAIN_LINES % (type_field, volume.volume_id, needle_id, crc, crc, len(data)), data
 
@@ -209,7 +209,7 @@ class NeedleHttp:
         metadata = needle.metadata
         require_bucket(claims, metadata)
         headers = _needle_headers(exchange, claims, metadata, volume.volume_id, needle_id, needle.crc)
-        if _is_not_modified(exchange, volume.volume_id, needle_id, needle.crc):
+        if _is_not_modified(exchange, metadata, etag_of(volume.volume_id, needle_id, needle.crc)):
             await exchange.respond(304, headers)
             return
         self.counters.gets += 1
@@ -230,10 +230,11 @@ class NeedleHttp:
         reader = await self._open(line, needle_id)
         require_bucket(claims, reader.metadata)
         headers = _needle_headers(exchange, claims, reader.metadata, volume_id, needle_id, reader.crc)
-        if _is_not_modified(exchange, volume_id, needle_id, reader.crc):
+        etag = etag_of(volume_id, needle_id, reader.crc)
+        if _is_not_modified(exchange, reader.metadata, etag):
             await exchange.respond(304, headers)
             return
-        span = _range_of(exchange, reader.size, etag_of(volume_id, needle_id, reader.crc))
+        span = _range_of(exchange, reader.size, etag, reader.metadata.created_ms)
         start, length = span or (0, reader.size)
         status = 200 if span is None else 206
         if span is not None:
@@ -271,22 +272,25 @@ class NeedleHttp:
                 position += size
                 self.counters.bytes_out += size
 
-    async def _get_object(self, exchange: Exchange, claims: DataClaims) -> None:
+    async def _get_object(
+        self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int
+    ) -> None:
         """A presigned URL of a many-chunk object: send its chunks one behind the other.
 
         Chunks of this disk are read here; the others are fetched from their own actors and passed on.
         """
+        first = await self._open(line, needle_id)  # an object that was replaced has lost it
+        require_bucket(claims, first.metadata)
         parts = claims.parts or []
         total = sum(part[2] for part in parts)
-        headers = [(b"Content-Type", (claims.ct or DEFAULT_CONTENT_TYPE).encode("latin-1", "replace"))]
+        headers = [(b"Content-Type", served_type(claims.ct).encode())]
         headers += [(b"Accept-Ranges", b"bytes"), (b"ETag", f'"{claims.etag}"'.encode()), *SAFE_HEADERS]
         if claims.key is not None:
             headers.append(_content_disposition(claims.key))
-        condition = exchange.headers.get(b"if-none-match")
-        if condition is not None and etag_matches(condition, claims.etag or ""):
+        if _is_not_modified(exchange, first.metadata, claims.etag or ""):
             await exchange.respond(304, headers)
             return
-        span = _range_of(exchange, total, claims.etag or "")
+        span = _range_of(exchange, total, claims.etag or "", first.metadata.created_ms)
         start, length = span or (0, total)
         if span is not None:
             headers.append(_content_range(start, length, total))
@@ -302,9 +306,9 @@ class NeedleHttp:
             offset += size
             if part_start >= part_end:
                 continue
-            line = self._lines.get(volume_id)
-            if line is not None:
-                reader = await self._open(line, needle_id)
+            near = self._lines.get(volume_id)
+            if near is not None:
+                reader = await self._open(near, needle_id)
                 require_bucket(claims, reader.metadata)
                 if reader.size != size:
                     raise ObjectInconsistent(
@@ -341,22 +345,23 @@ class NeedleHttp:
     # --- PUT --------------------------------------------------------------------------------------
 
     async def _put(self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int) -> None:
-        headers = exchange.headers
-        if b"content-length" not in headers:
+        if b"content-length" not in exchange.headers:
             raise LengthRequired("a PUT needs a Content-Length")
         size = exchange.content_length
         if claims.max is not None and size > claims.max:
             raise BodyTooLarge(f"this token allows bodies of up to {claims.max} bytes, this one has {size}")
         if claims.len is not None and size != claims.len:
             raise LengthMismatch(f"this token is for a body of {claims.len} bytes, this one has {size}")
-        metadata = _metadata_of(exchange, claims)
-        crc = _crc_of(headers.get(b"x-warehouse-crc32c"))
+        asked = read_put(exchange.headers, claims)
+        metadata, conditions, crc, checks = asked
         self._rights.use_lease(claims, size)
 
-        conditions = _condition(headers.get(b"if-match")), _condition(headers.get(b"if-none-match"))
         describe = partial(stored_needle, claims, needle_id, size, metadata, conditions)
         if size <= SMALL_MAX:
             new = NewNeedle(needle_id, encode_metadata(metadata), await exchange.read_body(size), crc)
+            if checks is not None:
+                checks.update(new.data)
+                checks.finish()
             try:
                 etag = await line.put(new, describe, exchange.wait_for)
             except NeedleExists:
@@ -366,7 +371,7 @@ class NeedleHttp:
                     stored_needle(claims, needle_id, size, metadata, conditions, placed, stamp)
                 )
         else:
-            placed, stamp = await self._put_large(exchange, line, needle_id, metadata, size, crc)
+            placed, stamp = await self._put_large(exchange, line, needle_id, asked, size)
             etag = await line.commit(describe(placed, stamp))
         self.counters.puts += 1
         self.counters.bytes_in += size
@@ -381,21 +386,21 @@ class NeedleHttp:
         exchange: Exchange,
         line: CommitLine,
         needle_id: int,
-        metadata: NeedleMetadata,
+        asked: PutRequest,
         size: int,
-        crc: int | None,
     ) -> tuple[Placed, int]:
+        metadata, _, crc, checks = asked
         await line.pass_gate()
         try:
             extent = line.volume.reserve(needle_id, metadata, size)
         except NeedleExists:
-            if crc is None:
-                raise
             placed, _, stamp = placed_before(line, needle_id, metadata, size, crc)
             return placed, stamp
         try:
             with self._buffers.lend() as first, self._buffers.lend() as second:
-                await _receive(exchange, extent, size, (first, second))
+                await _receive(exchange, extent, size, (first, second), checks)
+            if checks is not None:
+                checks.finish()
             await line.pass_gate()
             stamp = self._clock.tick(time.time_ns() // 1_000_000)
             return extent.finish(stamp=stamp, crc=crc), stamp
@@ -407,7 +412,11 @@ class NeedleHttp:
 
 
 async def _receive(
-    exchange: Exchange, extent: Extent, size: int, buffers: tuple[memoryview, memoryview]
+    exchange: Exchange,
+    extent: Extent,
+    size: int,
+    buffers: tuple[memoryview, memoryview],
+    checks: Checks | None,
 ) -> None:
     """Body to extent with two buffers: one fills from the socket while a thread writes the other."""
     send_piece, receive_piece = trio.open_memory_channel[tuple[memoryview, int]](0)
@@ -415,10 +424,15 @@ async def _receive(
     for buffer in buffers:
         send_free.send_nowait(buffer)
 
+    def write(piece: memoryview) -> None:
+        if checks is not None:
+            checks.update(piece)
+        extent.write(piece)
+
     async def write_pieces() -> None:
         async with receive_piece:
             async for buffer, filled in receive_piece:
-                await trio.to_thread.run_sync(extent.write, buffer[:filled])
+                await trio.to_thread.run_sync(write, buffer[:filled])
                 send_free.send_nowait(buffer)
 
     try:
@@ -460,14 +474,9 @@ def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
 # --- reading requests -----------------------------------------------------------------------------
 
 
-def _require_method(exchange: Exchange, *allowed: bytes) -> None:
-    if exchange.method not in allowed:
-        raise MethodNotAllowed(f"allowed here: {', '.join(method.decode() for method in allowed)}")
-
-
 def _plain_token(headers: Mapping[bytes, bytes]) -> bytes:
     """The token of a request that asks for a whole needle, whatever it is; b"" of others."""
-    if b"range" in headers or b"if-none-match" in headers:
+    if not NOT_PLAIN.isdisjoint(headers):
         return b""
     try:
         return bearer_token(headers) or b""
@@ -485,79 +494,6 @@ def _needle_address(path: bytes) -> tuple[int, int]:
     return volume_id, needle_id
 
 
-def _metadata_of(exchange: Exchange, claims: DataClaims) -> NeedleMetadata:
-    headers = exchange.headers
-    key = claims.key
-    if key is None:
-        key = _key_of(headers.get(b"x-warehouse-key"))
-    content_type = claims.ct
-    if content_type is None and (header := headers.get(b"content-type")) is not None:
-        if len(header) > 255:
-            raise BadMetadata(f"a content type has at most 255 bytes, this one {len(header)}")
-        content_type = header.decode("latin-1")
-    pairs = claims.meta
-    if pairs is None:
-        header = headers.get(b"x-warehouse-metadata")
-        pairs = _user_metadata_of(header) if header is not None else {}
-    return NeedleMetadata(
-        bucket=claims.bkt,
-        bucket_id=claims.bid,
-        key=key,
-        created_ms=time.time_ns() // 1_000_000,
-        content_type=content_type,
-        metadata=pairs,
-        upload_id=claims.up,
-        chunk_index=claims.idx,
-        chunk_count=claims.cnt,
-        object_size=claims.osz,
-    )
-
-
-def _key_of(header: bytes | None) -> str:
-    if header is None:
-        raise BadKey("the header X-Warehouse-Key must name the object's key, percent-encoded")
-    raw = unquote_to_bytes(header) if b"%" in header else header
-    if not 1 <= len(raw) <= KEY_SIZE_MAX:
-        raise BadKey(f"a key has 1 to {KEY_SIZE_MAX} bytes of UTF-8, this one {len(raw)}")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadKey(f"a key is UTF-8; byte {error.start} of this one is not") from error
-
-
-def _user_metadata_of(header: bytes) -> dict[str, str]:
-    if len(header) > 3 * METADATA_SIZE_MAX:
-        raise BadMetadata(f"user metadata has at most {METADATA_SIZE_MAX} bytes")
-    try:
-        text = header.decode("ascii")
-        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
-    except ValueError as error:
-        raise BadMetadata(
-            "X-Warehouse-Metadata must be name=value pairs, percent-encoded, joined by '&'"
-        ) from error
-    if sum(len(name.encode()) + len(value.encode()) for name, value in pairs) > METADATA_SIZE_MAX:
-        raise BadMetadata(f"user metadata has at most {METADATA_SIZE_MAX} bytes")
-    metadata = dict(pairs)
-    if len(metadata) != len(pairs):
-        raise BadMetadata("user metadata names each name once")
-    return metadata
-
-
-def _crc_of(header: bytes | None) -> int | None:
-    if header is None:
-        return None
-    try:
-        if len(header) != 8:
-            raise ValueError
-        return int(header, 16)
-    except ValueError:
-        raise BadRequest("X-Warehouse-CRC32C must be 8 hexadecimal digits") from None
-
-
-def _condition(header: bytes | None) -> str | None:
-    return None if header is None else header.decode("latin-1").strip().strip('"')
-
-
 # --- writing answers ------------------------------------------------------------------------------
 
 # What `_needle_headers` says to a plain GET.
@@ -570,9 +506,8 @@ _PLAIN_LINES = (
 def _needle_headers(
     exchange: Exchange, claims: DataClaims, metadata: NeedleMetadata, volume_id: int, needle_id: int, crc: int
 ) -> list[tuple[bytes, bytes]]:
-    content_type = claims.ct or metadata.content_type or DEFAULT_CONTENT_TYPE
     headers = [
-        (b"Content-Type", content_type.encode("latin-1", "replace")),
+        (b"Content-Type", served_type(claims.ct or metadata.content_type).encode()),
         (b"ETag", b'"%x-%x-%08x"' % (volume_id, needle_id, crc)),
         (b"Accept-Ranges", b"bytes"),
         (b"X-Warehouse-CRC32C", b"%08x" % crc),
@@ -580,7 +515,7 @@ def _needle_headers(
     if exchange.query:  # a URL that a browser may have been given
         headers.extend(SAFE_HEADERS)
         headers.append(_content_disposition(metadata.key))
-        headers.append((b"Last-Modified", formatdate(metadata.created_ms / 1000, usegmt=True).encode()))
+        headers.append((b"Last-Modified", formatdate(metadata.created_ms // 1000, usegmt=True).encode()))
     return headers
 
 
@@ -593,16 +528,12 @@ def _content_range(start: int, length: int, size: int) -> tuple[bytes, bytes]:
     return (b"Content-Range", b"bytes %d-%d/%d" % (start, start + length - 1, size))
 
 
-def _is_not_modified(exchange: Exchange, volume_id: int, needle_id: int, crc: int) -> bool:
-    condition = exchange.headers.get(b"if-none-match")
-    return condition is not None and etag_matches(condition, etag_of(volume_id, needle_id, crc))
+def _is_not_modified(exchange: Exchange, metadata: NeedleMetadata, etag: str) -> bool:
+    return is_not_modified(exchange.headers, etag, metadata.created_ms // 1000)
 
 
-def _range_of(exchange: Exchange, size: int, etag: str) -> tuple[int, int] | None:
+def _range_of(exchange: Exchange, size: int, etag: str, created_ms: int) -> tuple[int, int] | None:
     header = exchange.headers.get(b"range")
-    if header is None:
-        return None
-    condition = exchange.headers.get(b"if-range")
-    if condition is not None and condition.strip() != f'"{etag}"'.encode():
+    if header is None or not is_range_current(exchange.headers, etag, created_ms // 1000):
         return None  # RFC 9110, 13.1.5: another version, so the whole of it
     return parse_range(header, size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.commit_line import CommitLine
-from errors import NeedleExists
+from errors import NeedleExists, Overloaded
 from storage.extent import Placed
 from storage.needle import NeedleMetadata, stored_size
 
@@ -14,11 +14,14 @@ def placed_before(
     """Where the needle lies that came before, with its metadata and its stamp.
 
     Raises:
-        NeedleExists: the bytes or the key were others.
+        Overloaded: it is still coming; the same request will be answered when it has come.
+        NeedleExists: the bytes or the key were others, or nobody can tell.
     """
+    if line.volume.is_being_filled(needle_id):
+        raise Overloaded("another request with this URL or token is under way: try again when it has ended")
     reader = line.volume.open_needle(needle_id)
     is_same = crc is not None and (reader.size, reader.crc) == (size, crc)
     if not is_same or reader.metadata.key != metadata.key:
-        raise NeedleExists(f"this URL was used already, with other bytes: needle {needle_id} is written once")
+        raise NeedleExists("this URL was used already, with other bytes: a needle is written once")
     size_on_disk = stored_size(len(reader.metadata_bytes), reader.size)
     return Placed(size_on_disk, reader.crc, 0), reader.metadata, reader.stamp

@@ -28,6 +28,7 @@ from errors import (
     PreconditionFailed,
     StoreError,
 )
+from transport.conditions import require_conditions
 from transport.messages import StoredNeedle, etag_of
 
 FORGOTTEN_FACT = "buried_forgotten_ms"  # needles that were buried up to then may have been forgotten
@@ -320,15 +321,4 @@ class Bookkeeping:
 
 def _require_conditions(if_match: str | None, if_none_match: str | None, current: Current | None) -> None:
     etag = None if current is None else etag_of(current[0], current[1], current[4], current[5])
-    state = "does not exist" if etag is None else f"has the ETag {etag}"
-    if if_match is not None and not condition_names(if_match, etag):
-        raise PreconditionFailed(f"if_match asks for {if_match}, the object {state}")
-    if if_none_match is not None and condition_names(if_none_match, etag):
-        raise PreconditionFailed(f"if_none_match asks for none like {if_none_match}, the object {state}")
-
-
-def condition_names(condition: str, etag: str | None) -> bool:
-    """Does an If-Match or If-None-Match value name this ETag?  RFC 9110, 13.1; None is "no object"."""
-    if etag is None:
-        return False
-    return condition.strip() == "*" or any(part.strip().strip('"') == etag for part in condition.split(","))
+    require_conditions(if_match, if_none_match, etag)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from catalog.bookkeeping import INSERT_NEW, WAS_COMMITTED, condition_names
+from catalog.bookkeeping import INSERT_NEW, WAS_COMMITTED
 from catalog.names import check_bucket_name
 from catalog.registry import Registry
 from catalog.rows import BucketRow, CommitResult, ObjectRow, pack_content_type, pack_map, unpack_map
@@ -26,6 +26,7 @@ from errors import (
     OutcomeUnknown,
     PreconditionFailed,
 )
+from transport.conditions import require_conditions
 from transport.messages import BucketNote, StoredNeedle, etag_of
 
 PURGE_AT_ONCE = 500  # objects of a deleted bucket: a few milliseconds, so that puts need not wait for more
@@ -227,8 +228,10 @@ class Transaction(Uploads, Registry, Upkeep):
         current = self._current(bucket_id, key)
         if current is not None:
             etag = etag_of(current[0], current[1], current[4], current[5])
-            if not condition_names(if_match, etag):
-                raise PreconditionFailed(f"object {key!r} has the ETag {etag}, not {if_match}")
+            try:
+                require_conditions(if_match, None, etag)
+            except PreconditionFailed as error:
+                raise PreconditionFailed(f"object {key!r} has the ETag {etag}: {error.message}") from error
 
     def _require_handed_out(self, volume_id: int, needle_id: int) -> None:
         found = self._one("SELECT needle_id_reserved FROM volumes WHERE id = ?", (volume_id,))

@@ -18,13 +18,13 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from errors import BadKey, BadMetadata, BadRequest, StoreError, Unavailable, from_code
+from transport.conditions import CONDITION_SIZE_MAX, check_etag_condition, parse_field
+from transport.header_text import check_content_type
 from transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX
 
 Header = tuple[str, str]
 
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
-CONTENT_TYPE_SIZE_MAX = 255
-CONDITION_SIZE_MAX = 1024  # more than thirty ETags
 FAILURE_SIZE_MAX = 64 * 1024  # of an answer that says what went wrong
 
 # The table that comes with Python and nothing from this machine's /etc: one name, one type, everywhere.
@@ -69,13 +69,6 @@ def _type_of_ending(ending: str) -> str:
     if encoding is not None:  # "a.csv.gz" is gzip, not CSV: nobody unpacks it on the way
         return _ENCODED_TYPES.get(encoding, DEFAULT_CONTENT_TYPE)
     return content_type or DEFAULT_CONTENT_TYPE
-
-
-def check_content_type(content_type: str) -> None:
-    if not content_type or len(content_type) > CONTENT_TYPE_SIZE_MAX or not _is_header_text(content_type):
-        raise BadMetadata(
-            f"a content type is 1 to {CONTENT_TYPE_SIZE_MAX} printable ASCII characters, not {content_type!r}"
-        )
 
 
 def check_metadata(metadata: Mapping[str, str]) -> int:
@@ -140,23 +133,20 @@ def put_headers(key: str, options: PutOptions) -> list[Header]:
 
 
 def check_condition(etag: str | None) -> str | None:
-    """An ETag as the store writes it; people paste them with their quotes."""
+    """One ETag or "*", as messages carry it; people paste ETags with their quotes."""
     if etag is None:
         return None
-    bare = etag.strip().strip('"')
-    if not bare or '"' in bare or not _is_header_text(bare):
-        raise BadRequest(f"a condition is an ETag or '*', not {etag!r}")
-    if len(bare) > CONDITION_SIZE_MAX:  # in a batch it would take the puts behind it along
-        raise BadRequest(f"a condition has at most {CONDITION_SIZE_MAX} characters, this one has {len(bare)}")
-    return bare
+    if not isinstance(etag, str):
+        raise BadRequest(f"a condition is a str, not {type(etag).__name__}")
+    if len(etag) <= CONDITION_SIZE_MAX:
+        tags = parse_field(etag)
+        if not tags.is_any and (len(tags.strong) != 1 or tags.weak or not tags.strong[0]):
+            raise BadRequest(f"a condition is one ETag or '*', not {etag!r:.100}")
+    return check_etag_condition(etag)
 
 
 def _condition(etag: str) -> str:
-    return etag if etag == "*" else f'"{etag}"'
-
-
-def _is_header_text(text: str) -> bool:
-    return text.isascii() and text.isprintable()
+    return etag if etag == "*" or '"' in etag else f'"{etag}"'
 
 
 # --- answers --------------------------------------------------------------------------------------

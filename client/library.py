@@ -27,7 +27,7 @@ from client.batches import PutFlow, PutItem, PutResult
 from client.control import TIMEOUT_S, Control
 from client.files import replaced_file
 from client.flows import Results
-from client.headers import PutOptions, check_condition, check_content_type, key_size, put_options
+from client.headers import PutOptions, check_condition, key_size, put_options
 from client.hedging import HedgedReads
 from client.maintenance import Maintenance
 from client.puts import BucketWriter
@@ -38,6 +38,7 @@ from client.tasks import background
 from client.uploads import Progress, Uploader
 from conf.profile import Profile, load_profile
 from errors import BadRequest, ObjectReplaced
+from transport.header_text import check_content_type
 from transport.http_client import HttpPool
 from transport.messages import (
     BucketInfo,

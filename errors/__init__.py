@@ -162,6 +162,13 @@ class MethodNotAllowed(RequestRefused):
     status = 405
 
 
+class MethodUnknown(RequestRefused):
+    """Not a method that anything here answers, whatever it is asked of."""
+
+    code = "method_unknown"
+    status = 501
+
+
 class RequestTimeout(RequestRefused):
     """The sender was slower than the limit for request headers or bodies."""
 
@@ -227,6 +234,13 @@ class PreconditionFailed(RequestRefused):
 class BodyTooLarge(RequestRefused):
     code = "body_too_large"
     status = 413
+
+
+class UnsupportedCoding(RequestRefused):
+    """The body comes in a content coding, which the store would not keep: send it as it is to be stored."""
+
+    code = "unsupported_coding"
+    status = 415
 
 
 class RangeNotSatisfiable(RequestRefused):

@@ -468,6 +468,10 @@ class Volume:
             self._tally.needle_id_max = max(self._tally.needle_id_max, needle_id)
         return extent
 
+    def is_being_filled(self, needle_id: int) -> bool:
+        """Whether there is an open extent for it."""
+        return needle_id in self._reserved_ids
+
     def finish_extent(self, extent: Extent, stamp: int) -> Placed:
         """For `Extent.finish`."""
         with self._owner:

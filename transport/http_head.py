@@ -22,7 +22,13 @@ from typing import Any, NoReturn
 
 import httptools
 
-from errors import BadRequest, HeadersTooLarge, LengthRequired, LinkDown
+from errors import (
+    BadRequest,
+    HeadersTooLarge,
+    LengthRequired,
+    LinkDown,
+    MethodUnknown,
+)
 
 HEAD_END = b"\r\n\r\n"
 # As numbers: looking for a bytes object of length 1 takes ten times as long.
@@ -47,8 +53,12 @@ SINGLE_HEADERS = frozenset(
 
 # What nearly all reads of the data plane begin with; whatever looks different is for the parser.
 _PLAIN_GET = re.compile(rb"GET (/[\w/.-]*) HTTP/1\.1\r\n").match
+# Others are refused as unknown: RFC 9110, 15.6.2.  CONNECT is for proxies.
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"))
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~\w-]+) [\x21-\x7e]+ HTTP/1\.[01]\r\n", re.ASCII).match
 MEMO_COUNT = 512
 MEMO_SIZE_MAX = 1024
+_ORIGIN = re.compile(rb"https?://[^/?#@]+", re.IGNORECASE).match
 
 
 class RequestHead:
@@ -147,6 +157,7 @@ def parse_request_head(head: bytes, request: RequestHead) -> None:
         BadRequest: the bytes are no HTTP/1.0 or HTTP/1.1 request, or may be read in two ways.
         HeadersTooLarge: there are more header fields than any honest client sends.
         LengthRequired: the body comes in chunks, so its length is not known beforehand.
+        MethodUnknown: no server for files has such a method.
     """
     if head[0] == CR:
         head = head.removeprefix(b"\r\n")  # one empty line before a request is forgiven: RFC 9112, 2.2
@@ -158,12 +169,15 @@ def parse_request_head(head: bytes, request: RequestHead) -> None:
     except httptools.HttpParserError as error:
         if isinstance(error.__context__, BadRequest):
             raise error.__context__ from None
+        _require_known_method(head)
         raise BadRequest(f"malformed request: {error}") from error
     headers = request.headers
     header_count = len(headers) + request.repeated_count
     if header_count > HEADER_COUNT_MAX:
         raise HeadersTooLarge(f"{header_count} header fields, at most {HEADER_COUNT_MAX}")
     request.method = method = parser.get_method()
+    if method not in METHODS:
+        _require_known_method(head)
     target = request.target
     # Exactly one blank on either side of the target, and then the version that nearly everybody speaks.
     if not head.startswith(b" HTTP/1.1\r\n", len(method) + 1 + len(target)):
@@ -186,6 +200,14 @@ def parse_request_head(head: bytes, request: RequestHead) -> None:
         request.expects_continue = headers[b"expect"].lower() == b"100-continue"
 
 
+def _require_known_method(head: bytes) -> None:
+    line = _REQUEST_LINE(head)
+    if line is not None and line[1] not in METHODS:
+        raise MethodUnknown(
+            f"no method {line[1][:40].decode()} is known here; methods are in capital letters"
+        )
+
+
 def _require_http_10(request: RequestHead, head: bytes) -> None:
     request.is_http_11 = False
     if not head.endswith(b" HTTP/1.0", 0, head.find(b"\r\n")):
@@ -204,10 +226,11 @@ def _path_of(target: bytes, method: bytes) -> bytes:
         raise BadRequest("a fragment (#) has no place in a request target")
     if target == b"*" and method == b"OPTIONS":
         return target
-    if target[:7].lower() != b"http://":  # what a proxy is asked, and an origin server must understand
+    origin = _ORIGIN(target)  # what a proxy is asked, and an origin server must understand
+    if origin is None:
         raise BadRequest("the request target must be a path that begins with /")
-    slash = target.find(b"/", 7)
-    return target[slash:] if slash >= 0 else b"/"
+    path = target[origin.end() :]
+    return path if path.startswith(b"/") else b"/" + path
 
 
 def _length_of(value: bytes) -> int:

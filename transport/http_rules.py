@@ -1,6 +1,5 @@
-"""HTTP rules: what conditional, range and cross-origin headers mean.  Values in, values out.
+"""HTTP rules: what range and cross-origin headers mean, and what goes with a refusal.  Values in, values out.
 
-If-Match / If-None-Match   etag_matches         RFC 9110, 13.1
 Range                      parse_range          RFC 9110, 14.2; one range of bytes
 Origin                     CorsRule             the Fetch standard, "CORS protocol"
 a refusal's own headers    refusal_headers      RFC 9110, 15.5 and 15.6
@@ -10,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from errors import RangeNotSatisfiable, StoreError
+from errors import MethodNotAllowed, RangeNotSatisfiable, StoreError, UnsupportedCoding
 
 Header = tuple[bytes, bytes]
 
@@ -25,6 +24,21 @@ class RangeOutside(RangeNotSatisfiable):
     def __init__(self, message: str, size: int) -> None:
         super().__init__(message)
         self.size = size
+
+
+class NotAllowed(MethodNotAllowed):
+    """What the request is about does not answer this method; carries those that it does, for Allow."""
+
+    def __init__(self, method: bytes, *allowed: bytes) -> None:
+        names = b", ".join(allowed)
+        super().__init__(f"{method[:20].decode('latin-1')} is not allowed here: {names.decode()} is")
+        self.allowed = names
+
+
+def require_method(method: bytes, *allowed: bytes) -> None:
+    """Raises NotAllowed unless `method` is one of these."""
+    if method not in allowed:
+        raise NotAllowed(method, *allowed)
 
 
 def parse_range(header: bytes, size: int) -> tuple[int, int] | None:
@@ -62,24 +76,16 @@ def _is_number_or_empty(text: bytes) -> bool:
     return not text or (text.isdigit() and len(text) <= RANGE_DIGITS_MAX)
 
 
-def etag_matches(header: bytes, etag: str) -> bool:
-    """Tell whether an If-Match or If-None-Match header names `etag` (given without quotes) or `*`.
-
-    Weak comparison: our etags name bytes, so a weak spelling of one can only mean the same bytes.
-    """
-    header = header.strip()
-    if header == b"*":
-        return True
-    wanted = b'"%b"' % etag.encode()
-    return any(item.strip().removeprefix(b"W/") == wanted for item in header.split(b","))
-
-
 def refusal_headers(error: StoreError) -> list[Header]:
     """The headers that RFC 9110 asks for beside some statuses."""
     if error.status == 401:
         return [(b"WWW-Authenticate", b'Bearer realm="warehouse"')]
     if error.status == 503:
         return [(b"Retry-After", b"%d" % RETRY_AFTER_S)]
+    if isinstance(error, NotAllowed):
+        return [(b"Allow", error.allowed)]
+    if isinstance(error, UnsupportedCoding):
+        return [(b"Accept-Encoding", b"identity")]
     if isinstance(error, RangeOutside):
         return [(b"Content-Range", b"bytes */%d" % error.size)]
     return []

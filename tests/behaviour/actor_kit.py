@@ -30,7 +30,7 @@ from transport.batches import (
 )
 from transport.http_client import HttpPool
 from transport.http_server import HttpServer
-from transport.messages import Commit, NeedlesCommitted, NeedlesStored
+from transport.messages import Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
 
 KEY = b"k" * 32
 
@@ -54,10 +54,12 @@ class Master:
 
     def __init__(self) -> None:
         self.told: list[int] = []
+        self.needles: list[StoredNeedle] = []
 
     async def request(self, body: NeedlesStored, *, timeout_s: float) -> NeedlesCommitted:
         await trio.lowlevel.checkpoint()
         self.told.append(len(body.needles))
+        self.needles += body.needles
         return NeedlesCommitted(commits=[Commit(f"e{needle.needle_id}") for needle in body.needles], stamp=1)
 
 

@@ -103,6 +103,11 @@ REQUESTS = {
     "a range": request(3, more="Range: bytes=5-9\r\n"),
     "a condition that holds": request(3, more="If-None-Match: *\r\n"),
     "a condition that does not": request(3, more='If-None-Match: "1-1-00000000"\r\n'),
+    "an If-Match that holds": request(3, more="If-Match: *\r\n"),
+    "an If-Match that does not": request(3, more='If-Match: "1-1-00000000"\r\n'),
+    "a date that holds": request(3, more="If-Modified-Since: Fri, 31 Dec 9999 23:59:59 GMT\r\n"),
+    "a date that does not": request(3, more="If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n"),
+    "a condition that is none": request(3, more="If-None-Match: unquoted\r\n"),
     "an if-range alone": request(3, more='If-Range: "1-1-00000000"\r\n'),
     "the end of the connection": request(3, more="Connection: close\r\n"),
 }

@@ -109,9 +109,10 @@ MALFORMED = {
     "a TLS hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     "nothing but empty lines": (b"\r\n\r\n\r\n", 400),
     "a lone carriage return first": (b"\rXGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "unknown method": (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "method in small letters": (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a tunnel": (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "unknown method": (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+    "method in small letters": (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+    "a tunnel": (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+    "a method of WebDAV": (b"PROPFIND / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
     "asterisk without OPTIONS": (get(b"*"), 400),
     "another scheme": (get(b"ftp://a/b"), 400),
     "no slash": (get(b"a/b"), 400),
@@ -139,6 +140,7 @@ async def test_what_is_no_request_is_refused_and_the_server_lives(name):
             == {
                 400: "bad_request",
                 411: "length_required",
+                501: "method_unknown",
                 431: "headers_too_large",
             }[status]
         )
@@ -162,6 +164,8 @@ async def test_requests_before_a_malformed_one_are_answered_and_those_behind_it_
 ODD = {
     "absolute form": (get(b"http://a:80/b/c?d=e"), b"GET|/b/c|d=e|0|"),
     "absolute form without a path": (get(b"HTTP://a"), b"GET|/||0|"),
+    "absolute form of a secure origin": (get(b"https://a/b"), b"GET|/b||0|"),
+    "absolute form with a query alone": (get(b"https://a?b=c"), b"GET|/|b=c|0|"),
     "one empty line first": (b"\r\n" + get(b"/a"), b"GET|/a||0|"),
     "asterisk": (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", b"OPTIONS|*||0|"),
     "empty query": (get(b"/a?"), b"GET|/a||0|"),

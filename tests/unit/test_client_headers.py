@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from client.headers import (
     PutOptions,
     check_condition,
-    check_content_type,
     check_metadata,
     crc_of_etag,
     guess_content_type,
@@ -20,6 +19,7 @@ from client.headers import (
     read_put_answer,
 )
 from errors import BadKey, BadMetadata, BadRequest, NoSuchNeedle, StoreError, Unavailable
+from transport.header_text import check_content_type
 from transport.messages import etag_of
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)))
@@ -61,7 +61,7 @@ def test_an_etag_may_come_with_its_quotes(given_etag: str) -> None:
     assert check_condition(None) is None
 
 
-@pytest.mark.parametrize("given_etag", ["", '""', '"a", "b"', "a\r\nX: y", "é"])
+@pytest.mark.parametrize("given_etag", ["", '""', '"a", "b"', 'W/"a"', "a, b", "a\r\nX: y", "é"])
 def test_what_is_no_etag_is_refused(given_etag: str) -> None:
     with pytest.raises(BadRequest):
         check_condition(given_etag)

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from errors import BadRequest, HeadersTooLarge, LengthRequired
+from errors import BadRequest, HeadersTooLarge, LengthRequired, MethodUnknown
 from transport.http_head import (
     HEADER_COUNT_MAX,
     MEMO_COUNT,
@@ -147,7 +147,7 @@ def outcome(read, head: bytes) -> tuple:
     request = RequestHead()
     try:
         read(head, request)
-    except BadRequest as error:
+    except (BadRequest, MethodUnknown) as error:
         return (error.message,)
     names = [*RequestHead.__slots__]
     return tuple(

@@ -1,11 +1,11 @@
-"""Ranges, etags and cross-origin rules, without a socket in sight."""
+"""Ranges, methods and cross-origin rules, without a socket in sight."""
 
 from __future__ import annotations
 
 import pytest
 
 from errors import Overloaded, RangeNotSatisfiable, TokenExpired
-from transport.http_rules import CorsRule, etag_matches, parse_range, refusal_headers
+from transport.http_rules import CorsRule, NotAllowed, parse_range, refusal_headers, require_method
 
 
 @pytest.mark.parametrize(
@@ -66,25 +66,6 @@ def test_the_last_bytes_of_an_empty_object_are_none():
         parse_range(b"bytes=-5", 0)
 
 
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        (b"*", True),
-        (b" * ", True),
-        (b'"abc"', True),
-        (b'W/"abc"', True),
-        (b'"x", "abc"', True),
-        (b'"x","abc" , "y"', True),
-        (b'"abcd"', False),
-        (b"abc", False),
-        (b'"x"', False),
-        (b"", False),
-    ],
-)
-def test_etags_are_compared_whole_and_quoted(header, expected):
-    assert etag_matches(header, "abc") is expected
-
-
 def test_refusals_carry_the_headers_their_status_asks_for():
     assert refusal_headers(TokenExpired("late")) == [(b"WWW-Authenticate", b'Bearer realm="warehouse"')]
     assert refusal_headers(Overloaded("busy")) == [(b"Retry-After", b"1")]
@@ -134,3 +115,11 @@ def test_a_preflight_of_an_allowed_page_is_answered_with_what_it_asked_for():
 )
 def test_what_is_no_preflight_of_an_allowed_page_is_left_to_the_handler(method, headers):
     assert CorsRule(["https://console.example"]).preflight_headers(method, headers) is None
+
+
+def test_a_method_that_is_not_allowed_is_refused_with_those_that_are():
+    require_method(b"HEAD", b"GET", b"HEAD")
+    with pytest.raises(NotAllowed) as caught:
+        require_method(b"DELETE", b"GET", b"HEAD")
+    assert caught.value.status == 405
+    assert refusal_headers(caught.value) == [(b"Allow", b"GET, HEAD")]
