@@ -58,7 +58,9 @@ class DataRights:
 
     def claims_of(self, exchange: Exchange) -> DataClaims:
         """What the token of a request says.  Raises what `DataTokenVerifier.verify` does."""
-        return self.claims_of_token(_token_of(exchange))
+        claims = self.claims_of_token(_token_of(exchange))
+        exchange.vouch()
+        return claims
 
     def claims_of_token(self, token: bytes) -> DataClaims:
         """Raises what `DataTokenVerifier.verify` does."""

@@ -26,6 +26,7 @@ from conf.logging import set_up_logging
 from conf.settings import Settings, load_settings
 from errors import SetupError, StoreError
 from storage.identity import LOCK_NAME, DiskLock
+from transport.descriptors import raise_limit
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,7 @@ def run_actor(
 ) -> int:
     """Run `main` until it ends, SIGTERM or SIGINT comes, or the parent goes; return the exit status."""
     announcer = Announcer(is_json=arguments.json)
+    raise_limit()
 
     async def supervise() -> None:
         async with trio.open_nursery() as nursery:

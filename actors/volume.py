@@ -58,6 +58,7 @@ from storage.needle import BucketRecord
 from storage.stamp import StampClock
 from storage.volume import Volume
 from transport.curve import CurveKeys
+from transport.descriptors import connections_within, raise_limit
 from transport.http_client import HttpPool
 from transport.http_server import HttpLimits, HttpServer
 from transport.links import Link
@@ -161,7 +162,7 @@ class VolumeActor:
             at_once=self._http.get_at_once,
             limits=HttpLimits(
                 header_size=limits.header_size,
-                connections=limits.connections,
+                connections=connections_within(raise_limit(), limits.connections),
                 header_s=limits.header_s,
                 idle_s=limits.idle_s,
                 rate_min=limits.body_rate_min,

@@ -108,7 +108,12 @@ class Verification(Section, frozen=True, kw_only=True):
 class Http(Section, frozen=True, kw_only=True):
     """Limits of the data port, for every connection."""
 
-    connections: Annotated[int, Count(1, 65536), "open connections; one more is refused with 503"] = 1024
+    connections: Annotated[
+        int,
+        Count(1, 65536),
+        "open connections that have shown a token, and as many that have not;"
+        " of those the one that was silent longest makes room",
+    ] = 1024
     header_size: Annotated[int, Size(1 * KIB, 256 * KIB), "largest request head"] = 16 * KIB
     header_s: Annotated[float, Seconds(0.1, 3600), "time for a request head to arrive"] = 10.0
     idle_s: Annotated[

@@ -39,8 +39,8 @@ class HttpLimits:
     """What one server grants to strangers.  Sizes in bytes, rates in bytes per second."""
 
     header_size: int = 16 * 1024  # of the request line and all headers together
-    connections: int = 1024
-    connections_per_address: int = 0  # 0: half of `connections`, so that one client cannot take all
+    connections: int = 1024  # of those who have shown a token; and as many of those who have not
+    connections_per_address: int = 0  # without a token; 0: half of `connections`
     header_s: float = 10.0
     idle_s: float = 75.0
     body_stall_s: float = 30.0
@@ -84,6 +84,7 @@ class Connection(Channel):
     __slots__ = (
         "_body_waited_s",
         "_clock",
+        "_is_given_up",
         "_is_writing",
         "_limits",
         "_read_kind",
@@ -97,6 +98,7 @@ class Connection(Channel):
         "is_busy",
         "is_led",
         "is_open",
+        "is_vouched",
         "is_watched",
         "state",
     )
@@ -122,6 +124,8 @@ class Connection(Channel):
         self.is_busy = False  # something of it is under way; for the crew, as the next two
         self.is_led = False
         self.is_watched = False
+        self.is_vouched = False  # it has shown a token that is good
+        self._is_given_up = False
 
     def fileno(self) -> int:
         return self._fd
@@ -270,6 +274,33 @@ class Connection(Channel):
     def is_idle(self) -> bool:
         """Whether nothing of a next request has come."""
         return self._read_wait in (FIRST, IDLE)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it may be closed without breaking off anything: no whole request has come."""
+        return not self.is_busy and self._read_wait in (FIRST, IDLE, HEAD)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a task waits for it to take its answer, or to bring a body that is thrown away."""
+        return not self._is_given_up and (self._is_writing or self._read_wait == DRAIN)
+
+    @property
+    def waited_s(self) -> float:
+        """For how long a silent one has been so."""
+        return self._clock.now - self._read_since
+
+    def has_unread(self) -> bool:
+        """Whether something has come that nobody has looked at."""
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    def give_up(self) -> None:
+        """Wait no longer for one that is stuck: its task ends, and closes it."""
+        self._is_given_up = True
+        trio.lowlevel.notify_closing(self._fd)
 
     @property
     def is_head_overdue(self) -> bool:

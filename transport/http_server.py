@@ -33,12 +33,14 @@ import msgspec
 import trio
 
 from errors import BodyTooLarge, LinkDown, Overloaded, RequestTimeout, StoreError
+from transport.http_admission import Admission
 from transport.http_channel import JOIN_SIZE, Body, plain_socket
 from transport.http_connection import Clock, Connection, HttpLimits
 from transport.http_crew import Crew, Outcome, Serving
 from transport.http_head import CONTINUE, HeadMemo, PlainFields, RequestHead, header_lines, status_line
 from transport.http_rules import CorsRule, refusal_headers
 from transport.latch import Latch
+from transport.seldom import Seldom
 
 __all__ = ["AtOnce", "Exchange", "Handler", "HttpLimits", "HttpServer"]
 
@@ -48,6 +50,7 @@ P = ParamSpec("P")
 
 ACCEPT_PAUSE_S = 0.1  # after the system ran out of descriptors or memory
 REFUSED_AT_ONCE_MAX = 64  # connections beyond the limit that are told so; others are just closed
+ROOM_AT_ONCE = 8  # silent strangers that are closed when that happens
 STOP_GRACE_S = 5.0
 OUT_OF_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
@@ -62,8 +65,16 @@ class _Refusal(msgspec.Struct):
 class _Shared:
     """What all connections of one server look up."""
 
-    def __init__(self, handler: Handler, limits: HttpLimits, cors: CorsRule, server_name: bytes) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        limits: HttpLimits,
+        cors: CorsRule,
+        server_name: bytes,
+        close: Callable[[Connection], None],
+    ) -> None:
         self.handler = handler
+        self.admission = Admission(limits, close)
         self.limits = limits
         self.cors = cors
         self.heads = HeadMemo()
@@ -181,6 +192,11 @@ class Exchange(RequestHead):
         if not self._connection.has_received:  # else the client did not wait for us
             await self._connection.send(CONTINUE)
 
+    def vouch(self) -> None:
+        """The handler has seen a good token: the connection counts among those of its holders from now on."""
+        if not self._connection.is_vouched:
+            self._shared.admission.vouch(self._connection)
+
     # --- a wait in between ------------------------------------------------------------------------
 
     async def wait_for(self, latch: Latch) -> None:
@@ -283,13 +299,15 @@ class HttpServer:
         cors_origins: Sequence[str] = (),
         server_name: bytes = b"warehouse",
     ) -> None:
-        self._shared = _Shared(handler, limits or HttpLimits(), CorsRule(cors_origins), server_name)
+        cors = CorsRule(cors_origins)
+        self._shared = _Shared(handler, limits or HttpLimits(), cors, server_name, self._close)
         # Cross-origin rules may add to any answer, so there the handler is asked.
         self._at_once = None if self._shared.cors.is_active else at_once
         self._crew = Crew(self._serve, self._send)
         self._connections: set[Connection] = set()
-        self._per_address: dict[str, int] = {}
         self._refusing = 0
+        self._refusing_max = min(REFUSED_AT_ONCE_MAX, self._shared.limits.connections)
+        self._out_of_room = Seldom(log, "cannot accept connections")
         self._is_empty = trio.Event()  # set once we are stopping and the last connection is closed
         self._accepting = trio.CancelScope()
         self._serving = trio.CancelScope()
@@ -381,8 +399,9 @@ class HttpServer:
             except OSError as error:
                 if error.errno not in OUT_OF_ROOM:
                     raise
-                log.warning("cannot accept connections", extra={"cause": str(error)})
-                await trio.sleep(ACCEPT_PAUSE_S)
+                self._out_of_room.happened(cause=str(error))
+                if not self._shared.admission.make_room(ROOM_AT_ONCE):
+                    await trio.sleep(ACCEPT_PAUSE_S)
             else:
                 self._admit(plain_socket(stream), nursery)
 
@@ -397,14 +416,10 @@ class HttpServer:
             host, peer = address[0], f"{address[0]}:{address[1]}"
         limits = self._shared.limits
         connection = Connection(sock, peer, limits, self._shared.clock, host=host)
-        if (
-            len(self._connections) - self._refusing < limits.connections
-            and self._per_address.get(host, 0) < limits.per_address()
-        ):
+        if self._shared.admission.admit(connection):
             self._connections.add(connection)
-            self._per_address[host] = self._per_address.get(host, 0) + 1
             self._crew.watch(connection)
-        elif self._refusing < REFUSED_AT_ONCE_MAX:
+        elif self._refusing < self._refusing_max:
             self._connections.add(connection)
             self._refusing += 1
             connection.is_busy = True
@@ -418,14 +433,11 @@ class HttpServer:
         self._crew.unwatch(connection)
         connection.close()
         self._connections.discard(connection)
-        host = connection.host
-        self._per_address[host] -= 1
-        if not self._per_address[host]:
-            del self._per_address[host]
+        self._shared.admission.forget(connection)
         self._look_if_empty()
 
     async def _turn_away(self, connection: Connection) -> None:
-        """Tell a connection too many that it is."""
+        """Refuse a connection for which there is no place."""
         error = Overloaded("this server has as many connections as it takes; try again shortly")
         try:
             await _refuse_unread(Exchange(connection, self._shared), connection, self._shared, error)
@@ -470,6 +482,8 @@ class HttpServer:
         return self._finish(connection, _serve_request, self._shared, head, recalled, would_wait)
 
     def _answer_at_once(self, connection: Connection, lines: bytes, body: Body) -> bytes | Serving:
+        if not connection.is_vouched:
+            self._shared.admission.vouch(connection)
         first_lines = self._shared.first_lines(200)
         if len(body) > JOIN_SIZE:
             return self._finish(connection, _send_answer, first_lines + lines, body)
@@ -651,4 +665,5 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 # Path and fields of a plain GET -> its 200's header lines, from Content-Length to the empty line all of them,
 # and its body; or None: the handler is to be asked.  BlockingIOError: that, and it will have to wait.
+# Whoever is answered in this way has shown a good token.
 AtOnce = Callable[[bytes, PlainFields], tuple[bytes, Body] | None]

@@ -164,15 +164,17 @@ async def test_a_head_that_ends_just_when_it_is_overdue_is_answered_once():
 
 
 async def test_a_server_that_stops_while_it_turns_somebody_away_stops():
-    async with serving(echo, HttpLimits(connections=1)) as served:
+    gate = Gate()
+    async with serving(gate, HttpLimits(connections=1)) as served:
         first = await served.connect()
-        await first.send_all(ASK)
-        await receive_until(first, b"GET|/now||0|")
+        await first.send_all(WAIT)
+        await gate.hold(1)
         ours, theirs = socket.socketpair()
         server = served.server
         server._admit(theirs, served.nursery)
         assert server.connection_count == 2
         server.stop()
+        gate.opened.set()
         ours.close()
         await first.aclose()
 
