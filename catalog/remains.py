@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from catalog.bookkeeping import WAS_COMMITTED
-from catalog.driver import name_error
+from catalog.driver import corrupt, name_error
 from catalog.rows import (
     API_KEY_COLUMNS,
     VOLUME_COLUMNS,
@@ -27,10 +27,12 @@ from catalog.rows import (
     api_key_row,
     volume_rows,
 )
-from catalog.schema import version_of
+from catalog.schema import differences, version_of
 from errors import ReadFailed
 
 T = TypeVar("T")
+
+_READ_HERE = frozenset(("disks", "volumes", "copies", "api_keys", "facts", "outbox"))
 
 
 class CatalogFacts(msgspec.Struct, frozen=True):
@@ -53,9 +55,11 @@ def read_catalog_facts(path: Path) -> CatalogFacts:
     """
     if not path.is_file():
         raise ReadFailed(f"there is no catalog {path}")
-    problems: list[str] = []
     with _opened(path) as connection:
         version = version_of(connection, path)
+        problems = differences(connection, version, tables=_READ_HERE)
+        if problems:
+            raise corrupt(path, "; ".join(problems))
 
         def read(what: str, work: Callable[[], T], otherwise: T) -> T:
             try:
@@ -118,6 +122,8 @@ def read_doomed(path: Path) -> Iterator[Doomed]:
         CatalogCorrupt, ReadFailed: it cannot be read (any more); what came before is true all the same.
     """
     with _opened(path) as connection:
+        if strangers := differences(connection, version_of(connection, path), tables=_READ_HERE):
+            raise corrupt(path, "; ".join(strangers))
         for columns in connection.execute(
             "SELECT uuid, needle_id, stamp, reason FROM outbox JOIN volumes ON volumes.id = volume_id"
             f" WHERE reason IN {tuple(WAS_COMMITTED)}"

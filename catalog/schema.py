@@ -26,12 +26,16 @@ settled as never to be, "unmet" ones failed their precondition, "aborted" ones b
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Container
+from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 
 from catalog.driver import corrupt
-from errors import FormatUnsupported, SchemaNewer
+from errors import CatalogCorrupt, FormatUnsupported, SchemaNewer
 
 APPLICATION_ID = 0x57485343  # "WHSC": this SQLite file is ours
+_SQLITES_OWN = frozenset(("sqlite_sequence", "sqlite_stat1", "sqlite_stat3", "sqlite_stat4"))
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
 
 STEPS: tuple[str, ...] = (
@@ -217,6 +221,7 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path, steps: tuple[st
     is_empty = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
     is_new = is_empty and _pragma(connection, "user_version") == 0
     version = 0 if is_new else version_of(connection, path, steps)
+    _refuse_what_would_run(connection, path)
     if version < len(steps):
         _run(connection, steps[version:], len(steps))
     return version
@@ -233,6 +238,68 @@ def version_of(connection: sqlite3.Connection, path: Path, steps: tuple[str, ...
     if version < 1 or _pragma(connection, "application_id") != APPLICATION_ID:
         raise corrupt(path, "it is an SQLite file, but not a catalog of Warehouse")
     return version
+
+
+def _refuse_what_would_run(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse triggers and views: they run with what we do, and no step of ours makes one."""
+    row = connection.execute(
+        "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index') LIMIT 1"
+    ).fetchone()
+    if row is not None:
+        kind, name = row
+        raise CatalogCorrupt(
+            f"the catalog {path} has a {kind} {name!r}, which no release has made and which would run with"
+            f" what the store does: find out who made it; remove it (DROP {str(kind).upper()}), or restore a"
+            " backup"
+        )
+
+
+def differences(
+    connection: sqlite3.Connection, version: int, *, tables: Container[str] | None = None
+) -> list[str]:
+    """What in a file's schema is not as these steps make it, as sentences.
+
+    A trigger or a view would run with the rights of whoever opens the file.
+
+    Args:
+        version: how many steps the file has been through.
+        tables: look at these alone.
+    """
+    wanted, found = _objects_after(version), _objects_of(connection)
+    names = [name for name in sorted(wanted.keys() | found.keys()) if tables is None or name in tables]
+    problems = []
+    for name in names:
+        if name not in wanted:
+            problems.append(f"there is a {found[name][0]} {name!r} that is none of ours"[:200])
+        elif name not in found:
+            problems.append(f"the {wanted[name][0]} {name!r} is missing")
+        elif found[name] != wanted[name]:
+            problems.append(f"the {wanted[name][0]} {name!r} is not as we make it")
+    return problems
+
+
+def _objects_of(connection: sqlite3.Connection) -> dict[str, tuple[str, str, str]]:
+    """Kind, table and statement of everything in a schema but what SQLite keeps for itself."""
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+    return {
+        str(name): (str(kind), str(table), _without_spaces(str(sql)))
+        for kind, name, table, sql in rows
+        if not (kind == "table" and name in _SQLITES_OWN)
+        and not (kind == "index" and sql is None and str(name).startswith("sqlite_autoindex_"))
+    }
+
+
+@lru_cache(maxsize=16)
+def _objects_after(version: int) -> dict[str, tuple[str, str, str]]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for step in STEPS[:version]:
+            for statement in statements_of(step):
+                connection.execute(statement)
+        return _objects_of(connection)
+
+
+def _without_spaces(sql: str) -> str:
+    return " ".join(sql.split())
 
 
 def _run(connection: sqlite3.Connection, steps: tuple[str, ...], version: int) -> None:

@@ -1,11 +1,12 @@
 """Archive: a backup is one tar file with what only the master knows.
 
-    manifest.json      what this is, and the SHA-256 of every other member
+    manifest.json      what this is, and size and SHA-256 of every other member
     catalog.sqlite3    the catalog, as of one moment
-    keys/...           the master's secrets
+    keys/...           the master's secrets, by their fixed names
 
-Any `tar` opens it.  It is written whole or not at all, with mode 0600, because it holds secrets; and it is
-checked to the last byte before anything of it is used.
+Any `tar` opens it.  It is written whole or not at all, with mode 0600, because it holds secrets.  It is not
+believed: members have names from a fixed list, each once, they are plain files (`tar_members.py`), all of it
+is checked before a byte is unpacked, and the catalog has our schema, statement by statement.
 """
 
 from __future__ import annotations
@@ -17,22 +18,34 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
-from errors import BackupCorrupt, FormatUnsupported, ReadFailed
+from catalog.schema import differences, version_of
+from errors import BackupCorrupt, CatalogCorrupt, DiskFull, FormatUnsupported, ReadFailed
 from rescue.console import writing
+from rescue.tar_members import Member, plain_members
+from storage.beneath import Folder
 from storage.disk import OsDisk
 
 FORMAT_VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
 CATALOG_NAME: Final = "catalog.sqlite3"
 KEYS_FOLDER: Final = "keys"
+KEY_NAMES: Final = ("access.pem", "curve.key", "data.json", "join.secret")
 MANIFEST_SIZE_MAX: Final = 1024 * 1024
+KEY_SIZE_MAX: Final = 64 * 1024
+TIME_MS_MAX: Final = 1 << 48  # the year 10889
+# All that a backup may hold, and how large it may be.
+SIZES_MAX: Final = {
+    CATALOG_NAME: 1 << 44,  # what an SQLite file of 4 KiB pages can have
+    **{f"{KEYS_FOLDER}/{name}": KEY_SIZE_MAX for name in KEY_NAMES},
+}
 COPY_SIZE: Final = 1024 * 1024
 
 
@@ -48,6 +61,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     object_count: int
     byte_count: int
     sha256: dict[str, str]  # member -> hex digest
+    sizes: dict[str, int] = {}  # member -> bytes; releases up to 0.1.0 did not say them
 
 
 class Backup(msgspec.Struct, frozen=True):
@@ -120,65 +134,99 @@ def opened_backup(path: Path, folder: Path) -> Iterator[Backup]:
     """
     if not path.is_file():
         raise ReadFailed(f"there is no backup {path}")
-    with writing(f"cannot unpack {path} in {folder}"):
-        unpacked = Path(tempfile.mkdtemp(prefix=".backup-", dir=folder))
+    with _reading(path) as descriptor:
+        manifest, members = _checked_members(path, descriptor)
+        with writing(f"cannot unpack {path} in {folder}"):
+            unpacked = Path(tempfile.mkdtemp(prefix=".backup-", dir=folder))
+        try:
+            _unpack(path, descriptor, members, manifest, unpacked)
+            _check_catalog(path, unpacked / CATALOG_NAME)
+            yield Backup(manifest, unpacked)
+        finally:
+            shutil.rmtree(unpacked, ignore_errors=True)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[int]:
     try:
-        manifest = _unpack(path, unpacked)
-        _check_catalog(path, unpacked / CATALOG_NAME)
-        yield Backup(manifest, unpacked)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise ReadFailed(f"cannot read the backup {path}: {error.strerror}") from error
+    try:
+        yield descriptor
     finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
+        os.close(descriptor)
 
 
-def _unpack(path: Path, folder: Path) -> Manifest:
+def _checked_members(path: Path, descriptor: int) -> tuple[Manifest, list[Member]]:
+    """Read all of a backup, and find nothing wrong with it; nothing is written yet."""
+    manifest: Manifest | None = None
+    members: list[Member] = []
     try:
-        with tarfile.open(path, mode="r:") as tar:
-            first = tar.next()
-            if first is None or first.name != MANIFEST_NAME or first.size > MANIFEST_SIZE_MAX:
-                raise BackupCorrupt(f"{path} is not a backup: it does not begin with {MANIFEST_NAME}")
-            manifest = _read_manifest(path, _content(tar, first).read(MANIFEST_SIZE_MAX))
-            missing = set(manifest.sha256)
-            while (entry := tar.next()) is not None:
-                if entry.name not in missing or not _is_member(entry):
-                    raise BackupCorrupt(f"{path} holds {entry.name!r}, which its manifest does not name")
-                target = folder / entry.name
-                with writing(f"cannot unpack {path}"):
-                    target.parent.mkdir(mode=0o700, exist_ok=True)
-                    _copy_checked(path, _content(tar, entry), target, manifest.sha256[entry.name])
-                missing.discard(entry.name)
-    except (tarfile.TarError, EOFError) as error:
-        raise BackupCorrupt(f"{path} is not a whole tar file: {error}") from error
+        for member in plain_members(descriptor):
+            if manifest is None:
+                if member.name != MANIFEST_NAME or member.size > MANIFEST_SIZE_MAX:
+                    raise BackupCorrupt(f"it does not begin with {MANIFEST_NAME}")
+                manifest = _read_manifest(path, os.pread(descriptor, member.size, member.offset))
+                continue
+            _check_member(member, manifest, members)
+            digest = hashlib.sha256()
+            for piece in _content(descriptor, member):
+                digest.update(piece)
+            if digest.hexdigest() != manifest.sha256[member.name]:
+                raise BackupCorrupt(f"{member.name} is not what was written: its SHA-256 differs")
+            members.append(member)
+    except BackupCorrupt as error:
+        raise BackupCorrupt(f"{path} is not a whole backup: {error.message}") from error
     except OSError as error:
         raise ReadFailed(f"cannot read the backup {path}: {error}") from error
-    if missing:
+    missing = set(manifest.sha256 if manifest else (MANIFEST_NAME,)) - {member.name for member in members}
+    if missing or manifest is None:
         raise BackupCorrupt(f"{path} lacks {', '.join(sorted(missing))}: it was cut off")
-    return manifest
+    return manifest, members
 
 
-def _is_member(entry: tarfile.TarInfo) -> bool:
-    """A plain file in one of the places that a backup has; nothing that could lead out of its folder."""
-    name = entry.name.removeprefix(f"{KEYS_FOLDER}/")
-    return entry.isreg() and "/" not in name and name not in ("", ".", "..")
+def _check_member(member: Member, manifest: Manifest, before: Sequence[Member]) -> None:
+    name, size = member.name, member.size
+    if name not in manifest.sha256 or name not in SIZES_MAX:
+        raise BackupCorrupt(f"it holds {name!r}, which its manifest does not name, or no backup has")
+    if any(member.name == name for member in before):
+        raise BackupCorrupt(f"it holds {name} twice")
+    if size > SIZES_MAX[name] or manifest.sizes.get(name, size) != size:
+        wanted = manifest.sizes.get(name, SIZES_MAX[name])
+        raise BackupCorrupt(f"{name} has {size} bytes, and {wanted} were expected")
 
 
-def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
-    content = tar.extractfile(entry)
-    if content is None:
-        raise BackupCorrupt(f"{entry.name} of the backup is not a file")
-    return content
+def _content(descriptor: int, member: Member) -> Iterator[bytes]:
+    """The content of a member, piece by piece."""
+    at, end = member.offset, member.offset + member.size
+    while at < end:
+        piece = os.pread(descriptor, min(COPY_SIZE, end - at), at)
+        if not piece:
+            raise BackupCorrupt(f"{member.name} was cut off")
+        yield piece
+        at += len(piece)
 
 
-def _copy_checked(path: Path, content: IO[bytes], target: Path, wanted: str) -> None:
-    digest = hashlib.sha256()
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
-        while piece := content.read(COPY_SIZE):
-            digest.update(piece)
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    if digest.hexdigest() != wanted:
-        raise BackupCorrupt(f"{target.name} in {path} is not what was written: its SHA-256 differs")
+def _unpack(path: Path, descriptor: int, members: Sequence[Member], manifest: Manifest, folder: Path) -> None:
+    with writing(f"cannot unpack {path} in {folder}"):
+        figures = os.statvfs(folder)
+        free, needed = figures.f_bavail * figures.f_frsize, sum(member.size for member in members)
+        if needed > free:
+            raise DiskFull(f"to unpack {path} takes {needed} bytes in {folder}, and {free} are free")
+        with Folder(folder, folder_mode=0o700) as target:
+            for member in members:
+                digest = hashlib.sha256()
+                with target.parent(member.name, create=True):
+                    pass
+                with os.fdopen(target.make(member.name, 0o600), "wb") as file:
+                    for piece in _content(descriptor, member):
+                        digest.update(piece)
+                        file.write(piece)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if digest.hexdigest() != manifest.sha256[member.name]:
+                    raise BackupCorrupt(f"{path} changes while it is read")
 
 
 def _read_manifest(path: Path, content: bytes) -> Manifest:
@@ -189,25 +237,46 @@ def _read_manifest(path: Path, content: bytes) -> Manifest:
                 f"{path} has format {bytes(version).decode()}; this release knows up to {FORMAT_VERSION}"
             )
         manifest = msgspec.json.decode(content, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise BackupCorrupt(f"the manifest of {path} cannot be read: {error}") from error
     if CATALOG_NAME not in manifest.sha256:
         raise BackupCorrupt(f"{path} has no catalog")
+    if not 0 <= manifest.created_ms <= TIME_MS_MAX:
+        raise BackupCorrupt(f"{path} was made at {manifest.created_ms}, which is no time")
     return manifest
 
 
 def _check_catalog(path: Path, catalog: Path) -> None:
-    problem = integrity_problem(catalog)
+    # The schema first: to check what somebody else's says could run what it says.
+    problem = schema_problem(catalog) or integrity_problem(catalog)
     if problem is not None:
         raise BackupCorrupt(f"the catalog in {path} is damaged: {problem}")
+
+
+def schema_problem(catalog: Path) -> str | None:
+    """What in a catalog is not as this project makes it (a trigger, say); None for nothing."""
+    try:
+        with closing(_opened(catalog)) as connection:
+            version = version_of(connection, catalog)
+            strangers = differences(connection, version)
+    except CatalogCorrupt as error:
+        return error.message
+    except sqlite3.Error as error:
+        return str(error)
+    return f"its schema is not that of a store: {'; '.join(strangers[:10])}" if strangers else None
+
+
+def _opened(catalog: Path) -> sqlite3.Connection:
+    uri = f"file:{quote(str(catalog.resolve()))}?mode=ro&immutable=1"
+    connection = sqlite3.connect(uri, uri=True)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
 
 
 def integrity_problem(catalog: Path) -> str | None:
     """What SQLite's own check finds wrong, None for nothing.  Reads all of the file."""
     try:
-        with closing(
-            sqlite3.connect(f"file:{catalog.resolve()}?mode=ro&immutable=1", uri=True)
-        ) as connection:
+        with closing(_opened(catalog)) as connection:
             (finding,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             return None if finding == "ok" else str(finding)
     except sqlite3.Error as error:

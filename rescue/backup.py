@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
@@ -25,6 +26,7 @@ from errors import BackupCorrupt, ReadFailed
 from rescue.archive import (
     CATALOG_NAME,
     FORMAT_VERSION,
+    KEY_NAMES,
     KEYS_FOLDER,
     Manifest,
     digest_of,
@@ -84,10 +86,13 @@ def back_up(path: Path, data: Path, progress: Progress) -> BackupReport:
             raise BackupCorrupt(f"the catalog {catalog} is damaged, a copy of it would be, too: {problem}")
         members = {CATALOG_NAME: copy}
         with reading("cannot read the master's keys"):
-            for key in sorted((data / "master" / KEYS_FOLDER).glob("*")):
-                if key.is_file() and not key.name.endswith(".new"):
-                    members[f"{KEYS_FOLDER}/{key.name}"] = key
-            manifest = _manifest_of(copy, {name: digest_of(member) for name, member in members.items()})
+            for name in KEY_NAMES:
+                key = data / "master" / KEYS_FOLDER / name
+                if key.is_file():
+                    members[f"{KEYS_FOLDER}/{name}"] = key
+            digests = {name: digest_of(member) for name, member in members.items()}
+            sizes = {name: member.stat().st_size for name, member in members.items()}
+            manifest = _manifest_of(copy, digests, sizes)
         progress.begin("writing", 0)
         write_archive(path, manifest, members)
     return BackupReport(
@@ -120,8 +125,10 @@ def _copy_catalog(catalog: Path, copy: Path, progress: Progress) -> None:
         raise name_error(catalog, error, is_write=False) from error
 
 
-def _manifest_of(catalog: Path, digests: dict[str, str]) -> Manifest:
-    with closing(sqlite3.connect(f"file:{catalog.resolve()}?mode=ro&immutable=1", uri=True)) as connection:
+def _manifest_of(catalog: Path, digests: dict[str, str], sizes: dict[str, int]) -> Manifest:
+    with closing(
+        sqlite3.connect(f"file:{quote(str(catalog.resolve()))}?mode=ro&immutable=1", uri=True)
+    ) as connection:
         (schema,) = connection.execute("PRAGMA user_version").fetchone()
         (stamp_max,) = connection.execute("SELECT value FROM facts WHERE name = 'stamp_max'").fetchone()
         bucket_count, object_count, byte_count = connection.execute(
@@ -138,6 +145,7 @@ def _manifest_of(catalog: Path, digests: dict[str, str]) -> Manifest:
         object_count=object_count,
         byte_count=byte_count,
         sha256=digests,
+        sizes=sizes,
     )
 
 

@@ -14,17 +14,22 @@ stays that of the backup; then what it does not know is kept aside until a rebui
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
+from catalog.doubts import drop_content_types, row_problem
+from catalog.driver import connect, name_error
 from catalog.remains import CatalogFacts, read_catalog_facts
 from catalog.store import Catalog
 from conf.words import format_count
-from errors import StoreError
-from rescue.archive import CATALOG_NAME, KEYS_FOLDER, Backup, opened_backup, sync_folder
+from errors import BackupCorrupt, StoreError
+from rescue.admission import is_content_type
+from rescue.archive import CATALOG_NAME, KEYS_FOLDER, Backup, opened_backup, schema_problem, sync_folder
 from rescue.console import Parser, Progress, add_common_arguments, add_disk_argument, run_tool, writing
 from rescue.rebuild import (
     KEEP_ORPHANS_FACT,
@@ -92,6 +97,7 @@ def restore(
         master.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = master / CATALOG_NAME
     with catalog_held(path), opened_backup(file, master) as backup:
+        _doubt(backup.catalog)
         known = read_catalog_facts(backup.catalog)
         with hold_disks(disk_folders(data, disks)) as held:
             missing = missing_disks(held, known)
@@ -153,7 +159,7 @@ def _is_known(store: Catalog, disk: HeldDisk, volume_id: int, known: CatalogFact
 
 def _prepare(catalog: Path, known: CatalogFacts, *, keeps_orphans: bool) -> None:
     """Make the catalog of a backup fit for going on with: what it does not know of is not given out again."""
-    store = Catalog.open(catalog)
+    store = Catalog.open(catalog)  # also brings it up to date
     try:
         with store.transaction() as transaction:
             transaction.set_fact(KEEP_ORPHANS_FACT, int(keeps_orphans))
@@ -167,6 +173,29 @@ def _prepare(catalog: Path, known: CatalogFacts, *, keeps_orphans: bool) -> None
                 )
     finally:
         store.close()
+
+
+def _doubt(catalog: Path) -> None:
+    """Bring the catalog of a backup up to date, and let no row in that the store's own doors keep out.
+
+    Raises:
+        BackupCorrupt: no store has written it.
+    """
+    Catalog.open(catalog).close()
+    if (problem := schema_problem(catalog)) is not None:
+        raise BackupCorrupt(f"the catalog of the backup cannot be brought up to date: {problem}")
+    try:
+        with closing(connect(catalog)) as connection:
+            problem = row_problem(connection)
+            if problem is None:
+                drop_content_types(connection, is_content_type)
+    except sqlite3.Error as error:
+        raise name_error(catalog, error, is_write=True) from error
+    if problem is not None:
+        raise BackupCorrupt(
+            f"the catalog of the backup holds what no store has written: {problem}; `warehouse rebuild"
+            " --backup FILE` makes a catalog from the volumes, with the API keys of the backup"
+        )
 
 
 def _put_in_place(backup: Backup, path: Path) -> list[str]:
