@@ -356,6 +356,11 @@ class CommitLine:
                     )
                 self.sync_count += 1
                 self.sync_s += time.perf_counter() - started
+            if failure is None and (batch or barriers):
+                try:
+                    self.volume.require_linked()
+                except StoreError as error:
+                    failure = error
             for barrier in barriers:
                 barrier.set()
             if failure is not None:

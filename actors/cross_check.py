@@ -9,6 +9,10 @@ after the other while both change, so the claim needs three readings: named, the
 still.  Needle ids are never used twice, so a needle that was named at both ends should have been live in
 between.
 
+A crash leaves a handful.  More than `ORPHANS_MAX` in one volume are no crash's: a catalog that is older than
+its volumes takes for orphans what was acknowledged since.  So they are kept, a person is asked, and nothing
+happens to them until there is an answer (`decide`).
+
 When a look finds no orphan, or all of an earlier look's are dealt with, nothing written before it is
 hidden in the volume: from then on, records of older deletions may be dropped
 (`Catalog.tombstone_horizon`).  A chunk of an upload that is live and was not told of yet is no orphan, as
@@ -34,6 +38,7 @@ from transport.messages import DAMAGES_MAX, LIVE_LISTED_MAX, ListLive, LiveListe
 
 log = logging.getLogger(__name__)
 
+ORPHANS_MAX = 64  # in one volume, given up without asking: puts that were under way when an actor ended
 VOIDED_AT_ONCE = 1000  # orphans in one transaction
 RETRY_S = 60.0  # after a look that failed
 KEEP_ORPHANS = "keep_orphans"  # fact: set after a restore, when the catalog is older than the volumes
@@ -62,6 +67,8 @@ class CrossCheck:
         self._open: dict[int, _Look] = {}  # volume -> the look whose strangers are to be seen once more
         self._due_at: dict[int, float] = {}  # volume -> when to look next; not there: now
         self._kept: dict[int, int] = {}  # volume -> orphans that must not be given up
+        self._asked: set[int] = set()  # volumes with more of them than a crash leaves: a person is asked
+        self._may_drop: set[int] = set()  # volumes of which a person has said that all may go
         self._looking = trio.Lock()
         self.voided_count = 0
 
@@ -163,16 +170,19 @@ class CrossCheck:
     async def _resolve(self, volume: VolumeState, look: _Look) -> None:
         volume_id, times, now = volume.volume_id, self._parts.times, time.monotonic()
         self._due_at[volume_id] = now + times.sweep
-        if self._parts.catalog.fact(KEEP_ORPHANS, 0) or (volume.report and volume.report.sealed_cause):
+        is_aside = self._parts.fleet.disks[volume.disk_id].set_aside is not None
+        is_behind = self._parts.troubles.has("catalog_behind")
+        is_decided = bool(self._parts.catalog.fact(KEEP_ORPHANS, 0))
+        if is_decided or is_aside or is_behind or (volume.report and volume.report.sealed_cause):
             self._keep(volume_id, look.stranger_count)
             return
-        self._kept.pop(volume_id, None)
         earlier = self._open.get(volume_id)
         if earlier is None:
             if look.strangers:
                 self._open[volume_id] = look
                 self._due_at[volume_id] = now + times.orphan
             else:
+                self._no_more_kept(volume_id)
                 await self._swept(volume_id, look)
         elif look.at - earlier.at < times.orphan:
             self._due_at[volume_id] = earlier.at + times.orphan  # an extra look, for a verification
@@ -182,9 +192,42 @@ class CrossCheck:
                 for first_id, bits in earlier.strangers.items()
                 for needle_id in _ids(bits & look.strangers.get(first_id, 0), first_id)
             ]
+            if len(orphans) > ORPHANS_MAX and volume_id not in self._may_drop:
+                self._ask(volume_id, len(orphans))
+                return
             await self._give_up(volume_id, orphans)
             del self._open[volume_id]
+            self._no_more_kept(volume_id)
             await self._swept(volume_id, earlier)
+
+    def _ask(self, volume_id: int, count: int) -> None:
+        self._keep(volume_id, count)
+        self._asked.add(volume_id)
+        self._parts.troubles.tell(
+            "orphans_kept",
+            f"volume {volume_id}",
+            f"volume {volume_id} has {count:,} needles that no object names, more than a crash leaves: the"
+            " catalog may be older than the volume. They are kept. To bring them back, stop the store and run"
+            " `warehouse rebuild --replace`; to keep them aside, `warehouse orphans --keep`; to give them up,"
+            " `warehouse orphans --drop`",
+            volume_id=volume_id,
+            count=count,
+        )
+
+    def _no_more_kept(self, volume_id: int) -> None:
+        self._kept.pop(volume_id, None)
+        self._asked.discard(volume_id)
+        self._may_drop.discard(volume_id)
+        self._parts.troubles.over("orphans_kept", f"volume {volume_id}")
+
+    def decided(self, *, may_drop: bool) -> None:
+        """A person has said what becomes of orphans that are kept: see `DecideOrphans`."""
+        for volume_id in [*self._kept]:
+            if may_drop:
+                self._may_drop.add(volume_id)
+            self._asked.discard(volume_id)
+            self._parts.troubles.over("orphans_kept", f"volume {volume_id}")
+            self._due_at.pop(volume_id, None)
 
     def _keep(self, volume_id: int, count: int) -> None:
         self._open.pop(volume_id, None)

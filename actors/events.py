@@ -32,6 +32,13 @@ left out.
     jobs_paused              (none)
     jobs_resumed             (none)
     stamp_refused            disk, disk_id, message: a disk told a stamp that no sound clock can show
+    disk_behind              disk, disk_id, url, message: refused, it lacks what was acknowledged since
+    disk_twice               disk, disk_id, url, message: two actors say to be one disk
+    catalog_behind           disk, disk_id, message: the catalog is older than a disk; nothing is written
+    clock_skew               disk, disk_id, skew_s, message
+    orphans_kept             volume_id, count, message: too many for a crash, so a person is asked
+    orphans_decided          decision
+    catalog_unlinked         message: the catalog's files are not where the next start would look for them
     trouble_over             trouble, subject: what an event of that name told is not so any more
     bucket_created           bucket
     bucket_deleted           bucket

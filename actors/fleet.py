@@ -145,6 +145,8 @@ class DiskState:
     compactor: Peer | None = None
     compactor_incarnation: int = 0
     away_at: float = field(default_factory=time.monotonic)  # when it was seen to go, or we started
+    clock_skew_s: float | None = None  # its wall clock less ours; None: not measured
+    is_clock_off: bool = False  # by more than tokens live: what is sent there would be refused
     set_aside: str | None = None  # why nothing is written to it, though it is online and can be read
     is_supplied: bool = False  # since it came online, it was given what it needs to take puts
     token_keys: dict[str, bytes] = field(default_factory=dict)
@@ -173,13 +175,21 @@ class DiskState:
 
     @property
     def takes_writes(self) -> bool:
-        return self.is_online and not self.is_read_only and not self.is_in_doubt and self.set_aside is None
+        return (
+            self.is_online
+            and not self.is_read_only
+            and not self.is_in_doubt
+            and self.set_aside is None
+            and not self.is_clock_off
+        )
 
     @property
     def cause(self) -> str:
         """Why it takes no writes, or gets no further volume, though it is online; empty: it does."""
         if self.set_aside is not None:
             return self.set_aside
+        if self.is_clock_off:
+            return f"its clock is {self.clock_skew_s or 0:,.0f} s from the master's, more than tokens live"
         if self.is_read_only:
             return "read-only"
         if self.is_in_doubt:
@@ -313,6 +323,11 @@ class Fleet:
         self.disks[volume.disk_id].written += stored_size
         self._stale_volumes[volume.volume_id] = volume
 
+    def set_clock_skew(self, disk: DiskState, skew_s: float | None, *, is_off: bool) -> None:
+        disk.clock_skew_s, disk.is_clock_off = skew_s, is_off
+        self._stale_disks[disk.disk_id] = disk
+        self._settle()
+
     def set_aside(self, disk: DiskState, cause: str | None) -> None:
         """Nothing is written to this disk from now on, or, without a cause, it may be again."""
         disk.set_aside = cause
@@ -363,6 +378,11 @@ class Fleet:
         volume.next_needle_id += count
         self._stale_volumes[volume.volume_id] = volume
         return first
+
+    def skip_ids(self, volume: VolumeState, upto: int) -> None:
+        """Ids up to this one are never handed out, and reserved durably."""
+        volume.next_needle_id = max(volume.next_needle_id, upto + 1)
+        self.ids_reserved(volume, upto)
 
     def ids_reserved(self, volume: VolumeState, upto: int) -> None:
         """Ids up to this one are reserved durably."""

@@ -51,6 +51,8 @@ def _disk_status(
         capacity=disk.capacity,
         free=max(0, disk.free - disk.written),
         is_read_only=disk.is_read_only,
+        clock_skew_s=disk.clock_skew_s,
+        set_aside=disk.set_aside,
         volumes=list(_volume_statuses(fleet, ledger, disk, jobs, now_ms)),
     )
 

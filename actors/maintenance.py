@@ -223,6 +223,10 @@ class Maintenance:
                 await end.wait()
         return self._answer([job.seen() for job in jobs])
 
+    def orphans_decided(self, *, may_drop: bool) -> None:
+        """See `DecideOrphans`."""
+        self._cross_check.decided(may_drop=may_drop)
+
     async def pause(self, is_paused: bool) -> Jobs:
         """Hold everything, or let it go on; jobs that run hold where they are."""
         await self._parts.writer.write(lambda t: t.set_fact(IS_PAUSED, int(is_paused)))

@@ -37,6 +37,7 @@ from actors.fleet import CompactorSession, DiskState, Fleet, VolumeState
 from actors.keeper import Keeper
 from actors.keyring import Keyring
 from actors.ledger import Ledger
+from actors.lineage import Lineage
 from actors.maintenance import Maintenance
 from actors.orders import order
 from actors.parts import Parts, Times
@@ -57,6 +58,7 @@ from errors import (
     BodyTooLarge,
     CatalogMissing,
     DiskMismatch,
+    LinkDown,
     NoSuchObject,
     NoSuchRoute,
     NoSuchUpload,
@@ -72,6 +74,7 @@ from errors import (
     Unavailable,
     VolumeOffline,
 )
+from storage.epoch import Epoch
 from storage.stamp import AHEAD_MS_MAX, StampClock, wall_ms_of
 from transport.conditions import check_etag_condition
 from transport.header_text import check_content_type, served_type
@@ -93,6 +96,7 @@ from transport.messages import (
     Commit,
     CompactorWelcome,
     CreateBucket,
+    DecideOrphans,
     DeleteBucket,
     Deleted,
     DeleteObjects,
@@ -156,6 +160,7 @@ LEASE_VOLUMES_MAX = 4
 SMALL_PUT_MAX = 1024 * 1024 + 16 * 1024  # what one put on a lease takes at most
 LEASE_SHARE = 64  # a lease is promised this part of all room at most, or what one needle needs
 EXPIRE_EVERY_S = 5.0
+DISKS_AWAITED_S = 60.0  # after the start, before uploads expire though some disk is not there
 GONE_LEASE_S = 10.0  # puts of a client that has gone are still on their way; so is a client that comes back
 LOCATE_MAX = 1000
 LIST_MAX = 1000
@@ -165,7 +170,27 @@ PRESIGN_S_MAX = 7 * 24 * 3600.0  # as S3 has it
 PRESIGN_PROMISE_S = 3600.0
 URL_SIZE_MAX = 12 * 1024  # what a request line may carry with room for headers beside it
 FINISH_TRIES = 8
+DISK_TWICE_S = 60.0  # a second actor of a disk that goes on asking does so within this
+CLOCK_SKEW_S = 5.0  # a disk's clock may differ from ours by this before anybody is told
 RESTART_S = 5.0  # a disk that went away less than this ago may be restarting: readers wait for it
+
+
+# What is refused while the catalog is older than a disk.
+CHANGES = frozenset(
+    (
+        CreateBucket,
+        DeleteBucket,
+        DeleteObjects,
+        LeaseNeedles,
+        SettleNeedle,
+        BeginUpload,
+        RequestSlots,
+        FinishUpload,
+        AbortUpload,
+        Presign,
+        NeedlesStored,
+    )
+)
 
 
 @dataclass
@@ -210,6 +235,7 @@ class Master:
         )
         self._events = EventLog()
         self._troubles = Troubles(self._events)
+        self._lineage = Lineage(catalog, self._writer, self._fleet, self._troubles)
         parts = Parts(
             catalog=catalog,
             writer=self._writer,
@@ -244,7 +270,6 @@ class Master:
             LeaseNeedles: self._lease,
             Presign: self._presign,
             DiskReport: self._disk_report,
-            Register: self._register,
             RegisterCompactor: self._register_compactor,
             ListJobs: self._list_jobs,
         }
@@ -261,10 +286,11 @@ class Master:
             FinishUpload: self._finish_upload,
             AbortUpload: self._abort_upload,
             NeedlesStored: self._needles_stored,
-            Register: self._register_new,
+            Register: self._register,
             StartJobs: self._start_jobs,
             CancelJobs: self._cancel_jobs,
             PauseJobs: self._pause_jobs,
+            DecideOrphans: self._decide_orphans,
             ListEvents: self._list_events,
         }
 
@@ -272,11 +298,16 @@ class Master:
 
     async def run(self, endpoint: str, http_listeners: list[trio.SocketListener]) -> None:
         self._load()
+        self._lineage.load()
         registry = CollectorRegistry()
         registry.register(_Figures(self))
 
         async def handle(exchange: Exchange) -> None:
-            await _answer_http(exchange, registry, is_healthy=self._catalog.failure is None)
+            await _answer_http(
+                exchange,
+                registry,
+                is_healthy=self._catalog.failure is None and self._catalog.displaced is None,
+            )
 
         async with trio.open_nursery() as nursery:
             await nursery.start(self._writer.run)
@@ -356,6 +387,8 @@ class Master:
     # --- requests ---------------------------------------------------------------------------------
 
     def _answer_now(self, peer: Peer, request: Request) -> Answer | None:
+        if self._lineage.is_behind and type(request) in CHANGES and not _is_presigned_get(request):
+            self._lineage.require_current()
         handler = self._now.get(type(request))
         return None if handler is None else handler(peer, request)
 
@@ -970,30 +1003,48 @@ class Master:
         if not hmac.compare_digest(secret.encode(), self._keyring.join_secret.encode()):
             raise BadCredentials("this is not the join secret of this cluster")
 
-    def _register(self, peer: Peer, request: Register) -> Welcome | None:
+    async def _register(self, peer: Peer, request: Register) -> Welcome:
         self._require_join_secret(request.join_secret)
-        disk = self._fleet.disks.get(request.disk_id)
-        if disk is None:
-            return None  # a new disk: the catalog has to learn it first
-        return self._welcome(peer, request, disk)
-
-    async def _register_new(self, peer: Peer, request: Register) -> Welcome:
-        now_ms = time.time_ns() // 1_000_000
-        await self._writer.write(lambda t: t.add_disk(request.disk_id, request.disk_name, now_ms))
+        self._require_only_one(peer, request)
+        epoch = await self._lineage.take(request)
+        if peer.is_gone:
+            raise LinkDown("the disk's connection ended while it was registered")
+        self._require_only_one(peer, request)
+        if request.disk_id not in self._fleet.disks:
+            log.info("new disk", extra={"disk": request.disk_name, "disk_id": request.disk_id})
         disk = self._fleet.add_disk(
             DiskState(
                 request.disk_id, request.disk_name, token_keys=self._keyring.token_keys_of(request.disk_id)
             )
         )
-        log.info("new disk", extra={"disk": request.disk_name, "disk_id": request.disk_id})
-        return self._welcome(peer, request, disk)
+        return self._welcome(peer, request, disk, epoch)
 
-    def _welcome(self, peer: Peer, request: Register, disk: DiskState) -> Welcome:
+    def _require_only_one(self, peer: Peer, request: Register) -> None:
+        """Refuse whoever says to be a disk that another one serves, and is not known to have gone."""
+        disk = self._fleet.disks.get(request.disk_id)
+        if disk is None or disk.peer is None or disk.peer is peer or disk.peer.is_gone:
+            return
+        if request.incarnation == disk.incarnation:
+            raise DiskMismatch(f"disk {disk.name} is connected twice: was its directory copied?")
+        if request.incarnation < disk.incarnation:
+            raise StaleIncarnation(f"disk {disk.name} is served by a newer actor: stop one of the two")
+        if request.epoch:
+            # An actor that was restarted asks once more when the end of the earlier one has been noticed,
+            # which takes moments; a second one that runs on a copy asks for ever.
+            self._troubles.tell(
+                "disk_twice",
+                disk.disk_id,
+                f"disk {disk.name} is served at {disk.url}, and an actor at {request.url} says to be it, too:"
+                " two run on copies of one disk; stop the wrong one",
+                lasting_s=DISK_TWICE_S,
+                disk=disk.name,
+                disk_id=disk.disk_id,
+                url=request.url,
+            )
+            raise StaleIncarnation(f"disk {disk.name} is connected already, at {disk.url}")
+
+    def _welcome(self, peer: Peer, request: Register, disk: DiskState, epoch: Epoch) -> Welcome:
         if disk.peer is not None and disk.peer is not peer:
-            if request.incarnation < disk.incarnation:
-                raise StaleIncarnation(f"disk {disk.name} is served by a newer actor: stop one of the two")
-            if request.incarnation == disk.incarnation and not disk.peer.is_gone:
-                raise DiskMismatch(f"disk {disk.name} is connected twice: was its directory copied?")
             disk.peer.session = None  # fenced: whatever it still sends is refused
         unknown = self._fleet.came(request, peer, now_ms=time.time_ns() // 1_000_000)
         peer.session = disk
@@ -1005,6 +1056,8 @@ class Master:
             pass  # set aside: what it holds can be read all the same
         else:
             self._troubles.over("stamp_refused", disk.disk_id)
+        if (why := self._lineage.why_set_aside(disk, request.volumes)) is not None:
+            self._fleet.set_aside(disk, why)
         for volume_id in unknown:
             log.error(
                 "disk has a volume that the catalog does not know; it is left alone",
@@ -1014,13 +1067,21 @@ class Master:
             "disk is online", extra={"disk": disk.name, "url": disk.url, "volumes": len(request.volumes)}
         )
         self._events.record("disk_online", disk=disk.name, disk_id=disk.disk_id, url=disk.url)
-        self._keeper.start(disk, peer, request.broken)
+        if self._lineage.is_behind:
+            for other in self._fleet.disks:
+                self._keeper.stop(other)
+        elif disk.set_aside is None:
+            self._keeper.start(disk, peer, request.broken)
         self._maintenance.disk_came(disk)
         return Welcome(
             incarnation=self._incarnation,
             stamp=self._clock.last,
             token_keys=disk.token_keys,
             cors_origins=list(self._settings.http.cors_origins),
+            epoch=epoch.number,
+            mark=epoch.mark,
+            catalog_id=self._lineage.catalog_id,
+            now_ms=time.time_ns() // 1_000_000,
         )
 
     def _disk_report(self, peer: Peer, request: DiskReport) -> ReportSeen:
@@ -1028,10 +1089,43 @@ class Master:
         if disk.set_aside is None:
             for report in request.volumes:
                 self._admit_stamp(disk, report.stamp_max)
+            if (why := self._lineage.why_set_aside(disk, request.volumes)) is not None:
+                self._fleet.set_aside(disk, why)
+        self._note_clock(disk, request.clock_skew_ms)
         self._fleet.reported(disk, request)
         self._keeper.look(disk)
         self._maintenance.reported(disk, request)
-        return ReportSeen(stamp=self._clock.last, is_supplied=disk.is_supplied)
+        return ReportSeen(
+            stamp=self._clock.last,
+            committed_stamp=self._catalog.stamp_max(),
+            now_ms=time.time_ns() // 1_000_000,
+            # One that is set aside gets nothing more, and is ready for those who read.
+            is_supplied=disk.is_supplied or disk.set_aside is not None or self._lineage.is_behind,
+        )
+
+    def _note_clock(self, disk: DiskState, skew_ms: int | None) -> None:
+        """A disk has compared its wall clock with ours."""
+        if skew_ms is None:
+            return
+        skew_s = skew_ms / 1000
+        if skew_s == disk.clock_skew_s:
+            return
+        life_s = min(self._settings.store.lease_s, READ_TOKEN_S)
+        self._fleet.set_clock_skew(disk, skew_s, is_off=abs(skew_s) >= life_s)
+        if abs(skew_s) > CLOCK_SKEW_S:
+            ahead = "ahead of" if skew_s > 0 else "behind"
+            self._troubles.tell(
+                "clock_skew",
+                disk.disk_id,
+                f"the clock of disk {disk.name} is {abs(skew_s):,.0f} s {ahead} the master's: set both by a"
+                " time service"
+                + (". Tokens do not live that long, so nothing is put there" if disk.is_clock_off else ""),
+                disk=disk.name,
+                disk_id=disk.disk_id,
+                skew_s=skew_s,
+            )
+        elif abs(skew_s) < CLOCK_SKEW_S / 2:
+            self._troubles.over("clock_skew", disk.disk_id)
 
     def _on_gone(self, peer: Peer) -> None:
         self._ledger.owner_left(peer, time.monotonic() + GONE_LEASE_S)
@@ -1084,6 +1178,20 @@ class Master:
         self._require(peer, Permission.MANAGE_CLUSTER)
         return await self._maintenance.pause(request.is_paused)
 
+    async def _decide_orphans(self, peer: Peer, request: DecideOrphans) -> Done:
+        self._require(peer, Permission.MANAGE_CLUSTER)
+        if request.decision not in ("keep", "drop"):
+            raise BadRequest(f"orphans are for 'keep' or 'drop', not {request.decision!r}")
+        was_behind = self._lineage.is_behind
+        await self._lineage.decide(is_kept=request.decision == "keep")
+        self._maintenance.orphans_decided(may_drop=request.decision == "drop")
+        if was_behind:
+            for disk in list(self._fleet.disks.values()):
+                if disk.peer is not None:
+                    self._hub.disconnect(disk.peer, "it registers anew: the catalog is to go on")
+        self._events.record("orphans_decided", decision=request.decision)
+        return Done()
+
     async def _list_events(self, peer: Peer, request: ListEvents) -> Events:
         self._require(peer, Permission.SEE_CLUSTER)
         if request.after < 0:
@@ -1101,8 +1209,13 @@ class Master:
                 # What a failed fsync left on the disk is unknown; opening the catalog anew reads what is
                 # there.  So this process ends, and whoever supervises it starts the next one.
                 raise self._catalog.failure
+            try:
+                self._catalog.require_in_place()
+            except StoreError as error:
+                # What is open is the last copy of it, so this process goes on for those who read.
+                self._troubles.tell("catalog_unlinked", "catalog", error.message)
             self._ledger.expire(time.monotonic())
-            if self._catalog.upload_count() == 0:
+            if self._catalog.upload_count() == 0 or not self._may_expire():
                 continue
             now_ms, stamp = time.time_ns() // 1_000_000, self._stamp()
             try:
@@ -1114,6 +1227,12 @@ class Master:
                 log.info("uploads expired", extra={"count": len(expired)})
                 self._events.record("uploads_expired", count=len(expired))
                 self._release_slots(set(expired))
+
+    def _may_expire(self) -> bool:
+        """An older catalog may take uploads for unfinished that were finished since: ask its disks first."""
+        are_all_here = all(disk.is_online for disk in self._fleet.disks.values())
+        is_late = time.monotonic() - self._started_at > DISKS_AWAITED_S
+        return (are_all_here or is_late) and not self._lineage.is_behind
 
     async def _check_counts(self) -> None:
         """Compare the incremental figures with a recount, now and once a day."""
@@ -1160,7 +1279,7 @@ class Master:
         )
 
     def _health(self, damage_count: int) -> str:
-        if self._catalog.failure is not None:
+        if self._catalog.failure is not None or self._catalog.displaced is not None:
             return "down"
         health = self._fleet.health()
         is_troubled = damage_count or len(self._troubles) or self._maintenance.is_troubled
@@ -1214,6 +1333,10 @@ def _bounded(request: LeaseNeedles) -> tuple[int, int]:
 def _least_lease(needle_count: int, byte_count: int) -> int:
     """Bytes below which a lease may be of no use: what the largest needle that was asked for may need."""
     return max(LEASE_BYTES_MIN, -(-byte_count // needle_count), min(byte_count, SMALL_PUT_MAX))
+
+
+def _is_presigned_get(request: Request) -> bool:
+    return isinstance(request, Presign) and request.method == "GET"
 
 
 def _object_info(row: ObjectRow, chunks: list[Chunk] | None = None) -> ObjectInfo:

@@ -50,11 +50,14 @@ from errors import (
     StaleIncarnation,
     StampRefused,
     StoreError,
+    VolumeSealed,
 )
 from storage.disk import OsDisk
+from storage.epoch import NEVER, Epoch
 from storage.files import volume_directory, volume_ids
-from storage.identity import load_identity
+from storage.identity import LOCK_NAME, IdentityKeeper, load_identity
 from storage.needle import BucketRecord
+from storage.presence import Watch
 from storage.stamp import StampClock
 from storage.volume import Volume
 from transport.curve import CurveKeys
@@ -98,6 +101,10 @@ REPORT_S = 1.0  # how old the master's picture of this disk may get
 SETTLING_S = 0.02  # between reports until the master has given this disk what it needs
 REPEAT_S = 10.0  # a report is repeated though nothing changed: the master's sums drift otherwise
 DELETES_IN_A_ROW = 50
+WATCH_S = 2.0  # between looks at whether the files that are written are still where the next start looks
+SKEW_MS = 1000  # a difference of the wall clocks up to this is none
+SKEW_STEP_MS = 300  # what is measured anew counts when it differs by more than this
+SKEW_ANSWER_MS = 2000  # an answer that took longer tells nothing about clocks
 CHECKPOINT_S = 10.0  # bounds the tail that the next start scans
 REGISTER_S = 10.0
 CAUSE_SIZE_MAX = 300  # characters of why a volume cannot be opened, in a registration
@@ -117,6 +124,8 @@ class VolumeActor:
         url: str,
         announcer: Announcer,
         is_read_only: bool,
+        identity: IdentityKeeper | None = None,
+        is_adopted: bool = False,
     ) -> None:
         self._disk = disk
         self._disk_id = disk_id
@@ -126,9 +135,23 @@ class VolumeActor:
         self._url = url
         self._announcer = announcer
         self._is_read_only = is_read_only
+        self._identity = identity
+        self._is_adopted = is_adopted
+        self._catalog_id = 0  # of the catalog that this disk is registered with
+        self._committed_stamp = 0  # up to here that catalog is durable
+        self._skew_ms: int | None = None  # our wall clock less the master's
         self._incarnation = time.time_ns() // 1_000_000  # greater than that of any earlier start
         self._master_incarnation = 0
         self._clock = StampClock()
+        self._watch = Watch(
+            {
+                disk.root: "the disk's folder",
+                disk.root / "volumes": "the folder of the volumes",
+                disk.root / LOCK_NAME: "the disk's lock",
+            }
+        )
+        self._capacity = disk.capacity()
+        self._displaced: str | None = None  # why nothing may be made on this disk any more
         self._lines: dict[int, CommitLine] = {}
         self._broken: dict[int, str] = {}  # volumes that could not be opened, and why
         self._verifier = DataTokenVerifier(disk_id, {})
@@ -189,6 +212,7 @@ class VolumeActor:
                 await nursery.start(self._link.run)
                 nursery.start_soon(self._report_for_ever)
                 nursery.start_soon(self._checkpoint_for_ever)
+                nursery.start_soon(self._watch_files_for_ever)
         finally:
             # Closing writes a checkpoint, which only saves the next start a scan: bounded, then let go.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
@@ -256,6 +280,8 @@ class VolumeActor:
         return line
 
     def _close_volumes(self) -> None:
+        if self._identity is not None:
+            self._identity.heard(self._catalog_id, self._committed_stamp)
         for line in self._lines.values():
             try:
                 line.volume.close()
@@ -268,6 +294,11 @@ class VolumeActor:
     # --- talking to the master --------------------------------------------------------------------
 
     async def _greet(self, link: Link) -> None:
+        offer, known = NEVER, None
+        if self._identity is not None:
+            offer = await trio.to_thread.run_sync(self._identity.offer)
+            known = self._identity.identity
+        sent_at, sent_ms = trio.current_time(), time.time_ns() // 1_000_000
         welcome = await link.ask_now(
             Register(
                 join_secret=self._join.secret,
@@ -276,15 +307,28 @@ class VolumeActor:
                 incarnation=self._incarnation,
                 url=self._url,
                 volumes=self._reports(),
-                disk_capacity=self._disk.capacity(),
-                disk_free=self._disk.free_bytes(),
+                disk_capacity=self._capacity,
+                disk_free=self._free_bytes(),
                 is_read_only=self._is_read_only,
                 broken={number: cause[:CAUSE_SIZE_MAX] for number, cause in self._broken.items()},
+                epoch=known.epoch if known is not None else 0,
+                mark=known.mark if known is not None else 0,
+                offered_epoch=offer.number,
+                offered_mark=offer.mark,
+                catalog_id=known.catalog_id if known is not None else 0,
+                heard_stamp=known.heard_stamp if known is not None else 0,
+                is_adopted=self._is_adopted,
             ),
             timeout_s=REGISTER_S,
         )
         if not isinstance(welcome, Welcome):
             raise BadRequest(f"the master answered {type(welcome).__name__} to a registration")
+        self._compare_clocks(welcome.now_ms, sent_at, sent_ms)
+        if self._identity is not None and welcome.epoch:
+            epoch = Epoch(welcome.epoch, welcome.mark)
+            await trio.to_thread.run_sync(self._identity.confirm, epoch, welcome.catalog_id)
+            self._is_adopted = False
+        self._catalog_id = welcome.catalog_id
         self._master_incarnation = welcome.incarnation
         try:
             self._clock.found(welcome.stamp)
@@ -292,6 +336,27 @@ class VolumeActor:
             log.error("clock of the master not believed", extra={"cause": error.message})
         self._verifier.replace_keys(welcome.token_keys)
         log.info("registered with the master", extra={"master": self._join.master, "url": self._url})
+
+    def _compare_clocks(self, master_ms: int, sent_at: float, sent_ms: int) -> None:
+        """Learn how far our wall clock is from the master's, who told it in answer to a message.
+
+        Tokens are good by the master's clock, and stamps follow it, so that a disk whose clock is wrong
+        stamps nothing that others could not believe.
+
+        Args:
+            sent_at, sent_ms: when the message was sent, by the monotonic clock and by the wall clock.
+        """
+        took_ms = (trio.current_time() - sent_at) * 1000
+        if not master_ms or took_ms > SKEW_ANSWER_MS:
+            return
+        skew_ms = round(sent_ms + took_ms / 2 - master_ms)
+        if self._skew_ms is None or abs(skew_ms - self._skew_ms) > SKEW_STEP_MS:
+            self._skew_ms = skew_ms
+            is_off = abs(skew_ms) > SKEW_MS
+            self._clock.correction_ms = -skew_ms if is_off else 0
+            self._verifier.ahead_s = skew_ms / 1000 if is_off else 0.0
+            if is_off:
+                log.warning("the clock differs from the master's", extra={"ahead_s": skew_ms / 1000})
 
     async def _answer(self, request: Request) -> Answer:
         if not isinstance(request, VolumeCommand):
@@ -373,11 +438,13 @@ class VolumeActor:
             generation=line.volume.generation,
             upto=upto,
             report=self._report(line),
-            disk_free=self._disk.free_bytes(),
+            disk_free=self._free_bytes(),
         )
 
     async def _create_volume(self, request: CreateVolume) -> VolumeCreated:
         line = self._lines.get(request.volume_id)
+        if line is None and (problem := self._displaced or self._find_displaced()) is not None:
+            raise VolumeSealed(f"no volume is made on disk {self._disk_name}: {problem}")
         if line is None:
             volume = await trio.to_thread.run_sync(
                 lambda: Volume.create(
@@ -448,13 +515,15 @@ class VolumeActor:
                 continue
             report = DiskReport(
                 volumes=self._reports(),
-                disk_free=self._disk.free_bytes(),
+                disk_free=self._free_bytes(),
                 is_read_only=self._is_read_only,
                 request_count=self._http.counters.requests,
                 damages=self._damages(),
+                clock_skew_ms=self._skew_ms,
             )
             is_old = trio.current_time() - told_at > REPEAT_S
             if report != told or is_old or not self._announcer.is_ready:
+                sent_at, sent_ms = trio.current_time(), time.time_ns() // 1_000_000
                 try:
                     seen = await self._link.request(report, timeout_s=REGISTER_S)
                 except StoreError as error:
@@ -463,6 +532,8 @@ class VolumeActor:
                     told, told_at = report, trio.current_time()
                     assert isinstance(seen, ReportSeen)
                     self._hear_stamp(seen.stamp)
+                    self._compare_clocks(seen.now_ms, sent_at, sent_ms)
+                    self._committed_stamp = max(self._committed_stamp, seen.committed_stamp)
                     if seen.is_supplied:
                         self._announcer.ready(url=self._url, disk=self._disk_name)
             await trio.sleep(REPORT_S if self._announcer.is_ready else SETTLING_S)
@@ -471,6 +542,8 @@ class VolumeActor:
         checkpointed: dict[int, int] = {}
         while True:
             await trio.sleep(CHECKPOINT_S)
+            if self._identity is not None:
+                await trio.to_thread.run_sync(self._identity.heard, self._catalog_id, self._committed_stamp)
             for volume_id, line in list(self._lines.items()):
                 file_size = line.volume.figures().file_size
                 if checkpointed.get(volume_id) == file_size or line.volume.sealed_cause is not None:
@@ -480,6 +553,28 @@ class VolumeActor:
                     checkpointed[volume_id] = file_size
                 except StoreError as error:
                     log.error("checkpoint failed", extra={"volume_id": volume_id, "cause": error.message})
+
+    def _free_bytes(self) -> int:
+        """Bytes free; none while the folder is not there: its actor goes on for those who read."""
+        try:
+            return self._disk.free_bytes()
+        except OSError:
+            return 0
+
+    def _find_displaced(self) -> str | None:
+        return self._watch.problem() or (self._identity.problem() if self._identity is not None else None)
+
+    async def _watch_files_for_ever(self) -> None:
+        """Seal what is not where the next start would look for it: what is put there now would be lost."""
+        while True:
+            await trio.sleep(WATCH_S)
+            lines = [line for line in self._lines.values() if line.volume.sealed_cause is None]
+            self._displaced = await trio.to_thread.run_sync(self._find_displaced)
+            for line in lines:
+                volume = line.volume
+                problem = self._displaced or await trio.to_thread.run_sync(volume.displaced, self._disk.root)
+                if problem is not None:
+                    volume.seal(problem)
 
     # --- figures ----------------------------------------------------------------------------------
 
@@ -534,7 +629,7 @@ class VolumeActor:
             pauses.add_metric([str(volume_id)], pause_ms / 1000)
         yield pauses
         yield GaugeMetricFamily(
-            "warehouse_volume_disk_free", "Bytes free on the disk", value=self._disk.free_bytes()
+            "warehouse_volume_disk_free", "Bytes free on the disk", value=self._free_bytes()
         )
         yield GaugeMetricFamily(
             "warehouse_volume_cold_reads_waiting",
@@ -603,6 +698,8 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
             url=arguments.advertise or f"http://{arguments.host}:{port}",
             announcer=announcer,
             is_read_only=is_read_only,
+            identity=IdentityKeeper(arguments.disk, identity, is_read_only=is_read_only),
+            is_adopted=arguments.adopt,
         )
         await actor.run(listeners)
 

@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from auth.rights import Permission, Rights
-from errors import SecretMissing, TokenExpired, TokenInvalid, TokenMissing
+from errors import ClockSkew, SecretMissing, TokenExpired, TokenInvalid, TokenMissing
 
 TOKEN_SIZE_MAX = 16 * 1024  # a presigned GET of an object of many chunks carries a token for each
 VERIFIED_MAX = 4096  # verified tokens remembered: one a lease or read grant, and those are reused
@@ -102,6 +102,7 @@ class DataTokenVerifier:
 
     def __init__(self, audience: str, keys: Mapping[str, bytes]) -> None:
         self._audience = audience
+        self.ahead_s = 0.0  # how far the clock here is ahead of that of whoever signs
         self._keys: dict[bytes, bytes] = {}  # header segment -> key
         self._verified: OrderedDict[bytes, DataClaims] = OrderedDict()
         self.replace_keys(keys)
@@ -118,6 +119,7 @@ class DataTokenVerifier:
             TokenMissing: an empty token.
             TokenInvalid: not signed by a current key of this disk, or signed for another disk.
             TokenExpired: it was good once; a new one is needed.
+            ClockSkew: it is good still, by the clock of the master; the clock here is ahead.
         """
         claims = self._verified.get(token)
         if claims is None:
@@ -126,7 +128,12 @@ class DataTokenVerifier:
         else:
             self._verified.move_to_end(token)
         if now_s >= claims.exp:
-            raise TokenExpired(f"the token expired {now_s - claims.exp:.0f} s ago")
+            if now_s - self.ahead_s < claims.exp:
+                raise ClockSkew(
+                    f"the token expired {now_s - claims.exp:.0f} s ago by the clock of this disk's machine,"
+                    f" which is {self.ahead_s:,.0f} s ahead of the master's; by that it is good"
+                )
+            raise TokenExpired(f"the token expired {now_s - claims.exp:.0f} s ago by the clock here")
         return claims
 
     def _check(self, token: bytes) -> DataClaims:

@@ -135,8 +135,18 @@ class NewCatalog:
 
     # --- disks, volumes, keys ---------------------------------------------------------------------
 
-    def add_disk(self, disk_id: str, name: str, added_ms: int) -> None:
-        self._write("INSERT INTO disks (id, name, added_ms) VALUES (?, ?, ?)", (disk_id, name, added_ms))
+    def add_disk(
+        self, disk_id: str, name: str, added_ms: int, epoch: tuple[int, int] = (0, 0), catalog_id: int = 0
+    ) -> None:
+        """
+        Args:
+            epoch: number and mark, as the disk has them now; see `storage/epoch.py`.
+            catalog_id: the catalog that the disk names.
+        """
+        self._write(
+            "INSERT INTO disks (id, name, added_ms, epoch, mark, catalog_id) VALUES (?, ?, ?, ?, ?, ?)",
+            (disk_id, name, added_ms, *epoch, catalog_id),
+        )
 
     def add_volume(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Mapping
 
@@ -11,6 +12,8 @@ from catalog.notes import BucketNotes
 from catalog.rows import API_KEY_COLUMNS, pack_map
 from errors import BadRequest
 
+CATALOG_ID_BITS = 62
+CATALOG_ID_FACT = "catalog_id"
 VOLUME_ID_MAX = 2**32 - 1
 NEEDLE_ID_MAX = 2**32 - 1
 VOLUME_IDS_SKIPPED = 1000  # a later state of this catalog, which is lost, may have given these out
@@ -28,6 +31,35 @@ class Registry(BucketNotes):
                 "INSERT INTO disks (id, name, added_ms) VALUES (?, ?, ?)", (disk_id, name, added_ms)
             )
             self._note_buckets_for(disk_id)
+
+    def set_disk_epoch(
+        self, disk_id: str, before: tuple[int, int], after: tuple[int, int], *, catalog_id: int = 0
+    ) -> bool:
+        """A disk registers: its epoch becomes `after`, if it still is `before`; returns whether it did.
+
+        Args:
+            catalog_id: the catalog that the disk will name the next time, if not this one.
+        """
+        changed = self._execute(
+            "UPDATE disks SET epoch = ?, mark = ?, catalog_id = ? WHERE id = ? AND epoch = ? AND mark = ?",
+            (*after, catalog_id, disk_id, *before),
+        )
+        return changed.rowcount == 1
+
+    def begin_lineage(self) -> None:
+        """From now on this is another catalog than the one that it is a copy of, if it is one.
+
+        Its disks know that one, and are expected to name it once more.
+        """
+        self._execute(
+            "UPDATE disks SET catalog_id = coalesce((SELECT value FROM facts WHERE name = ?), 0)"
+            " WHERE catalog_id = 0",
+            (CATALOG_ID_FACT,),
+        )
+        self._execute(
+            "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)",
+            (CATALOG_ID_FACT, secrets.randbits(CATALOG_ID_BITS) | 1),
+        )
 
     def add_volume(
         self,

@@ -107,10 +107,17 @@ def upload_row(columns: tuple[Any, ...]) -> UploadRow:
     return UploadRow(*(columns[:9] + (bool(columns[9]), unpack_map(columns[10]) or {})))
 
 
+DISK_COLUMNS = "id, name, added_ms, epoch, mark, catalog_id"
+
+
 class DiskRow(msgspec.Struct, frozen=True):
     id: str
     name: str
     added_ms: int
+    # Its latest registration, see `storage/epoch.py`.
+    epoch: int = 0
+    mark: int = 0
+    catalog_id: int = 0  # that it names, if that is not this catalog
 
 
 class VolumeRow(msgspec.Struct, frozen=True):

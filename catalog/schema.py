@@ -12,8 +12,12 @@ released: a change is a new step.  All steps that a file lacks run in one transa
     copies    which disks hold a volume: a volume is the same needles, on one disk or on several
     jobs      compactions and verifications that are not over
     damages   what is known to be damaged and was not mended; needle_id is 0 where nobody can tell it
-    facts     single numbers: stamp_max, the greatest stamp ever seen; switches that the master keeps here
+    facts     single numbers: stamp_max, the greatest stamp ever seen; catalog_id, which no other catalog has,
+              from the first start of a master on; switches that the master keeps here
     bucket_notes   what each disk has still to write down, so that a rebuild knows the buckets
+
+Of a disk: `epoch` and `mark` are its latest registration (`storage/epoch.py`); `catalog_id` is the catalog
+that it names until it is registered with this one, 0 from then on.
 
 Of a volume: `verified_ms` is when the last verification that read all of it began, NULL for never; the
 other columns with `verify` are how far the one under way is, 0 for none.  Needles that no row names are
@@ -201,6 +205,12 @@ STEPS: tuple[str, ...] = (
     UPDATE volumes SET created_ms = coalesce(
         (SELECT min(added_ms) FROM copies JOIN disks ON disks.id = disk_id WHERE volume_id = volumes.id), 0
     );
+    """,
+    # 3
+    """
+    ALTER TABLE disks ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE disks ADD COLUMN mark INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE disks ADD COLUMN catalog_id INTEGER NOT NULL DEFAULT 0;
     """,
 )
 

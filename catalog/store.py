@@ -24,11 +24,13 @@ from catalog.changes import Transaction
 from catalog.driver import connect, corrupt, name_error
 from catalog.graves import Graves
 from catalog.listing import common_prefix, first_key, key_after_prefix
+from catalog.registry import CATALOG_ID_FACT
 from catalog.rows import (
     API_KEY_COLUMNS,
     BUCKET_COLUMNS,
     CHUNK_COLUMNS,
     DAMAGE_COLUMNS,
+    DISK_COLUMNS,
     JOB_COLUMNS,
     NOTE_COLUMNS,
     OBJECT_COLUMNS,
@@ -133,6 +135,8 @@ class Catalog:
         self._random_id = random_id
         self._now_ms = now_ms
         self._writing = threading.Lock()
+        self._file_ids = {file: found for file in _files_of(path) if (found := _file_id(file)) is not None}
+        self.displaced: str | None = None  # why what is committed would not be found by the next start
         self.failure: StoreError | None = None  # why there are no more writes until the next start
         self._stamp_max = int(self._one("SELECT value FROM facts WHERE name = 'stamp_max'")[0])
         self._graves = Graves(self._stamp_max)
@@ -192,6 +196,7 @@ class Catalog:
         """
         if self.failure is not None:
             raise type(self.failure)(self.failure.message)
+        self.require_in_place()
         is_mine = self._writing.acquire(blocking=False)
         assert is_mine, "two transactions at once"
         try:
@@ -215,11 +220,37 @@ class Catalog:
                 if not isinstance(error, sqlite3.Error):
                     raise
                 raise self._give_up(error, is_committing=is_committing) from error
+            try:
+                self.require_in_place()
+            except WriteFailed as error:
+                raise OutcomeUnknown(error.message) from error
             self._stamp_max = transaction.stamp_max
             if transaction.is_purge_left is not None:
                 self.is_purge_left = transaction.is_purge_left
         finally:
             self._writing.release()
+
+    def require_in_place(self) -> None:
+        """Refuse to write into files that the next start would not find: deleted, moved away or replaced.
+
+        SQLite goes on with the files that it has open, and they go with this process.
+
+        Raises:
+            WriteFailed: they are not in their place.
+        """
+        if self.displaced is None:
+            for file in _files_of(self.path):
+                found = _file_id(file)
+                known = self._file_ids.setdefault(file, found) if found is not None else None
+                if found != known or (found is None and file in self._file_ids):
+                    what = "was deleted or moved away" if found is None else "was replaced by another file"
+                    self.displaced = (
+                        f"{file} {what} under the running master, so nothing more is written to it. What the"
+                        f" master still has open is in /proc/{os.getpid()}/fd: copy the catalog from there,"
+                        " stop the store, and put it back, or run `warehouse rebuild --replace`"
+                    )
+        if self.displaced is not None:
+            raise WriteFailed(self.displaced)
 
     def _roll_back(self) -> None:
         try:
@@ -417,8 +448,12 @@ class Catalog:
         return self._stamp_max
 
     def disks(self) -> list[DiskRow]:
-        rows = self._all("SELECT id, name, added_ms FROM disks ORDER BY added_ms, id")
+        rows = self._all(f"SELECT {DISK_COLUMNS} FROM disks ORDER BY added_ms, id")
         return [DiskRow(*columns) for columns in rows]
+
+    def disk(self, disk_id: str) -> DiskRow | None:
+        found = self._one(f"SELECT {DISK_COLUMNS} FROM disks WHERE id = ?", (disk_id,))
+        return None if found is None else DiskRow(*found)
 
     def volumes(self) -> list[VolumeRow]:
         return volume_rows(
@@ -451,6 +486,11 @@ class Catalog:
         """A number that was kept with `set_fact`."""
         found = self._one("SELECT value FROM facts WHERE name = ?", (name,))
         return default if found is None else int(found[0])
+
+    @property
+    def catalog_id(self) -> int:
+        """What tells this catalog from all others; 0: it has none yet, see `Transaction.begin_lineage`."""
+        return self.fact(CATALOG_ID_FACT)
 
     def api_key(self, key_id: str) -> ApiKeyRow | None:
         found = self._one(f"SELECT {API_KEY_COLUMNS} FROM api_keys WHERE id = ?", (key_id,))
@@ -507,6 +547,19 @@ def _rows(execute: Execute, bucket_id: int, start: str, end: str | None, limit: 
     if end is None:
         return execute(_LIST, (bucket_id, start, limit))
     return execute(_LIST_TO, (bucket_id, start, end, limit))
+
+
+def _files_of(path: Path) -> tuple[Path, Path]:
+    return path, path.with_name(path.name + "-wal")
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Device and inode of what a path leads to; None: nothing."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino)
 
 
 # --- opening --------------------------------------------------------------------------------------

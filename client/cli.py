@@ -29,6 +29,7 @@ from cyclopts import CycloptsError, Parameter
 import client.cli_bench
 import client.cli_copy
 import client.cli_maintenance
+import client.cli_orphans
 import client.cli_remove
 import client.cli_rescue
 import client.cli_sync  # noqa: F401  # like those above: its commands join the app

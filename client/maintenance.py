@@ -19,6 +19,8 @@ from errors import DeadlineExceeded, LinkDown, NoSuchJob, OutcomeUnknown, Overlo
 from transport.messages import (
     CancelJobs,
     ClusterStatus,
+    DecideOrphans,
+    Done,
     Event,
     Events,
     Job,
@@ -138,6 +140,22 @@ class Maintenance:
             PermissionDenied.
         """
         return (await self._control.ask(CancelJobs(job_ids=[*job_ids]), Jobs)).jobs
+
+    async def keep_orphans(self) -> None:
+        """Keep aside what the volumes hold and the catalog does not know, and go on.
+
+        A store whose catalog is older than its disks changes nothing until this is said, or until the catalog
+        is made anew from the disks (`warehouse rebuild --replace`), which brings everything back.
+        """
+        await self._control.ask(DecideOrphans(decision="keep"), Done)
+
+    async def drop_orphans(self) -> None:
+        """Take for garbage what the volumes hold and the catalog does not know.
+
+        Raises:
+            CatalogBehind: the catalog is older than a disk, so that may be what was put since.
+        """
+        await self._control.ask(DecideOrphans(decision="drop"), Done)
 
     async def pause_jobs(self) -> list[Job]:
         """Hold all compaction and verification of the store where it is, until `resume_jobs`.

@@ -303,6 +303,25 @@ class StampRefused(Unavailable):
     code = "stamp_refused"
 
 
+class ClockSkew(Unavailable):
+    """A token is good by the master's clock and not by the disk's: one of the two clocks is wrong."""
+
+    code = "clock_skew"
+
+
+class CatalogBehind(Unavailable):
+    """A disk has seen more than the catalog knows: nothing is written until an operator has decided."""
+
+    code = "catalog_behind"
+
+
+class DiskBehind(RequestRefused):
+    """A disk has missed what the catalog saw: it is an older copy of the disk, or was rolled back."""
+
+    code = "disk_behind"
+    status = 409
+
+
 class ClockSpent(Unavailable):
     """The store's logical clock is at its end: `warehouse rebuild --replace` deals stamps out anew."""
 

@@ -361,7 +361,7 @@ def _fill(
 ) -> None:
     for disk in disks:
         assert disk.disk_id is not None
-        new.add_disk(disk.disk_id, disk.root.name, disk.created_ms)
+        new.add_disk(disk.disk_id, disk.root.name, disk.created_ms, disk.epoch, disk.catalog_id)
     for volume in survey.volumes:
         _add_volume(new, volume)
     new.see_stamp(survey.stamp_max)

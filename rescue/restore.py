@@ -104,8 +104,9 @@ def restore(
             keeps_orphans = is_exact or bool(missing)
             progress.begin("comparing with the volumes", 0)
             is_rebuild = not keeps_orphans and not _knows_everything(backup.catalog, held, known)
-        # Also when a rebuild follows: should it be interrupted, a start would take what is new for garbage.
-        _prepare(backup.catalog, known, keeps_orphans=keeps_orphans or is_rebuild)
+            # Also when a rebuild follows: should it be interrupted, a start would take what is new for
+            # garbage.
+            _prepare(backup.catalog, known, held, keeps_orphans=keeps_orphans or is_rebuild)
         report = RestoreReport(
             catalog=str(path),
             backup=str(file),
@@ -157,12 +158,20 @@ def _is_known(store: Catalog, disk: HeldDisk, volume_id: int, known: CatalogFact
         volume.close()
 
 
-def _prepare(catalog: Path, known: CatalogFacts, *, keeps_orphans: bool) -> None:
+def _prepare(catalog: Path, known: CatalogFacts, disks: Sequence[HeldDisk], *, keeps_orphans: bool) -> None:
     """Make the catalog of a backup fit for going on with: what it does not know of is not given out again."""
     store = Catalog.open(catalog)  # also brings it up to date
     try:
         with store.transaction() as transaction:
             transaction.set_fact(KEEP_ORPHANS_FACT, int(keeps_orphans))
+            # The disks have gone on without it: that is known, and no reason to refuse any of them.
+            transaction.begin_lineage()
+            epochs = {row.id: (row.epoch, row.mark) for row in store.disks()}
+            for disk in disks:
+                if disk.disk_id in epochs:
+                    transaction.set_disk_epoch(
+                        disk.disk_id, epochs[disk.disk_id], disk.epoch, catalog_id=disk.catalog_id
+                    )
             transaction.skip_ids(
                 buckets_to=last_bucket_id(known.bucket_id_max, time.time_ns() // 1_000_000),
                 volumes=VOLUME_IDS_SKIPPED if keeps_orphans else 0,

@@ -32,6 +32,7 @@ from rescue.console import Progress, reading
 from rescue.reading import Buckets, LostNeedle, VolumeRead, VolumeReader
 from rescue.staging import Part, Staging, Version, place_of
 from storage.disk import Disk, OsDisk
+from storage.epoch import NEVER, Epoch
 from storage.files import data_path, load_facts, volume_directory, volume_ids
 from storage.identity import DiskLock, read_identity
 from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
@@ -52,6 +53,8 @@ class HeldDisk(msgspec.Struct, frozen=True):
     disk: Disk
     disk_id: str | None  # None: its disk.json is missing
     created_ms: int
+    epoch: Epoch = NEVER  # its latest registration, and the catalog that it was registered with
+    catalog_id: int = 0
 
 
 class FoundVolume(msgspec.Struct, frozen=True):
@@ -134,7 +137,8 @@ def hold_disks(folders: Sequence[Path], *, is_identity_needed: bool = True) -> I
             for other in disks:
                 if disk_id is not None and other.disk_id == disk_id:
                     raise DiskMismatch(f"{root} and {other.root} are the same disk: give one of them only")
-            disks.append(HeldDisk(root, OsDisk(root), disk_id, created_ms))
+            epoch, catalog_id = (identity.current, identity.catalog_id) if identity else (NEVER, 0)
+            disks.append(HeldDisk(root, OsDisk(root), disk_id, created_ms, epoch, catalog_id))
         yield disks
 
 

@@ -226,6 +226,15 @@ class OsFile:
                 return max(offset, self.size())
             return offset  # a file system that cannot tell; what is wrong, a read will say
 
+    def link_count(self) -> int:
+        """How many names the file has; 0: what is written there goes with the process."""
+        return os.fstat(self._fd).st_nlink
+
+    def file_id(self) -> tuple[int, int]:
+        """Device and inode."""
+        found = os.fstat(self._fd)
+        return (found.st_dev, found.st_ino)
+
     def drop_cache(self, offset: int, length: int | None = None) -> None:
         if not hasattr(os, "posix_fadvise"):
             return

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from storage.disk import File
 from storage.index import ENTRY, ENTRY_SIZE, FLAG_DELETED, NEEDLE_IDS, Found, IndexFile, decode_entry
 from storage.voids import VoidTable
 
@@ -28,6 +29,11 @@ class EntryTable:
         self.index = index
         self.voids = voids
         self._overlays: tuple[dict[int, bytes], dict[int, bytes]] = ({}, {})  # pending, being flushed
+
+    @property
+    def file(self) -> File | None:
+        """The file of the index, if there is one."""
+        return None if self.index is None else self.index.file
 
     @property
     def pending_count(self) -> int:

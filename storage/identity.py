@@ -15,14 +15,17 @@ import errno
 import fcntl
 import logging
 import os
+import threading
 import uuid
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from errors import DiskInUse, DiskMismatch, FormatUnsupported, SetupError
 from storage.beneath import Folder, NotPlain, read_plain
 from storage.disk import FILE_MODE
+from storage.epoch import NEVER, Epoch, next_offer
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +36,30 @@ LOCK_NAME = "lock"
 COMPACTOR_LOCK_NAME = "compactor.lock"
 
 
+Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
+
 class DiskIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """What `disk.json` says."""
+    """What `disk.json` says.  From `epoch` on: see `storage/epoch.py`; older releases wrote none of that."""
 
     format: int
     disk_id: str
     created_ms: int
     inode: int  # of the file that says so
+    epoch: Number = 0
+    mark: Number = 0
+    offered_epoch: Number = 0
+    offered_mark: Number = 0
+    catalog_id: Number = 0
+    heard_stamp: Number = 0
+
+    @property
+    def current(self) -> Epoch:
+        return Epoch(self.epoch, self.mark)
+
+    @property
+    def offer(self) -> Epoch:
+        return Epoch(self.offered_epoch, self.offered_mark)
 
 
 class DiskLock:
@@ -115,16 +135,16 @@ def load_identity(root: Path, *, created_ms: int, adopt: bool = False) -> DiskId
         try:
             identity, inode = _read(folder, path)
         except FileNotFoundError:
-            return _write_identity(folder, str(uuid.uuid4()), created_ms)
+            return _write_identity(folder, _new_identity(created_ms))
         except DiskMismatch:
             if not adopt:
                 raise
-            return _write_identity(folder, str(uuid.uuid4()), created_ms)
+            return _write_identity(folder, _new_identity(created_ms))
         if not adopt:
             return _checked(path, identity, inode)
         if identity.inode == inode:
             return identity
-        return _write_identity(folder, identity.disk_id, identity.created_ms)
+        return _write_identity(folder, identity)
 
 
 def read_identity(root: Path, *, is_copy_ok: bool = False) -> DiskIdentity | None:
@@ -182,19 +202,81 @@ def _checked(path: Path, identity: DiskIdentity, inode: int) -> DiskIdentity:
     return identity
 
 
-def _write_identity(folder: Folder, disk_id: str, created_ms: int) -> DiskIdentity:
+class IdentityKeeper:
+    """Owns the identity of a disk while its actor holds the lock.  Calls block, and come one at a time."""
+
+    def __init__(self, root: Path, identity: DiskIdentity, *, is_read_only: bool = False) -> None:
+        self._root = root
+        self._is_read_only = is_read_only
+        self._lock = threading.Lock()  # while it is being replaced, nobody looks at its inode
+        self.identity = identity
+
+    def problem(self) -> str | None:
+        """Say that the file is not the one that was read or written last; None: it is."""
+        path = self._root / IDENTITY_NAME
+        with self._lock:
+            try:
+                is_there = path.stat().st_ino == self.identity.inode
+            except (FileNotFoundError, NotADirectoryError):
+                is_there = False
+            except OSError:
+                return None
+        return None if is_there else f"the disk's identity {path} is gone, or another was put in its place"
+
+    def offer(self) -> Epoch:
+        """Write down what to offer at the next registration; NEVER where nothing can be written."""
+        offer = next_offer(self.identity.current, self.identity.offer)
+        if offer != self.identity.offer:
+            self._save(offered_epoch=offer.number, offered_mark=offer.mark)
+        return offer if offer == self.identity.offer else NEVER
+
+    def confirm(self, epoch: Epoch, catalog_id: int) -> None:
+        """A catalog has taken this epoch; should that not be written down now, the offer says as much."""
+        is_new = catalog_id != self.identity.catalog_id
+        self._save(
+            epoch=epoch.number,
+            mark=epoch.mark,
+            offered_epoch=0,
+            offered_mark=0,
+            catalog_id=catalog_id,
+            heard_stamp=0 if is_new else self.identity.heard_stamp,
+        )
+
+    def heard(self, catalog_id: int, stamp: int) -> None:
+        """Write down up to which stamp the catalog is durable: an older one will be told by it."""
+        if catalog_id == self.identity.catalog_id and self.identity.heard_stamp < stamp < 1 << 63:
+            self._save(heard_stamp=stamp)
+
+    def _save(self, **changes: int) -> None:
+        """Keep some numbers durably; where that cannot be, they are as before."""
+        if self._is_read_only:
+            return
+        try:
+            with self._lock, Folder(self._root) as folder:
+                if (self._root / IDENTITY_NAME).stat().st_ino != self.identity.inode:
+                    return  # another was put in its place: nothing is to be written over it
+                self.identity = _write_identity_to(folder, msgspec.structs.replace(self.identity, **changes))
+        except OSError as error:
+            log.warning("the disk's identity was not written", extra={"cause": str(error)})
+
+
+def _new_identity(created_ms: int) -> DiskIdentity:
+    return DiskIdentity(format=FORMAT_VERSION, disk_id=str(uuid.uuid4()), created_ms=created_ms, inode=0)
+
+
+def _write_identity(folder: Folder, identity: DiskIdentity) -> DiskIdentity:
     try:
-        return _write_identity_to(folder, disk_id, created_ms)
+        return _write_identity_to(folder, identity)
     except OSError as error:
         raise SetupError(f"cannot write {IDENTITY_NAME} of a disk: {error.strerror}") from error
 
 
-def _write_identity_to(folder: Folder, disk_id: str, created_ms: int) -> DiskIdentity:
+def _write_identity_to(folder: Folder, identity: DiskIdentity) -> DiskIdentity:
     temporary = f"{IDENTITY_NAME.rpartition('.')[0]}.new"
     file = folder.make(temporary, 0o644)
     try:
         inode = os.fstat(file).st_ino  # a rename keeps it
-        identity = DiskIdentity(format=FORMAT_VERSION, disk_id=disk_id, created_ms=created_ms, inode=inode)
+        identity = msgspec.structs.replace(identity, inode=inode)
         content = msgspec.json.format(msgspec.json.encode(identity)) + b"\n"
         while content:
             content = content[os.write(file, content) :]

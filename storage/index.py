@@ -230,6 +230,7 @@ class IndexFile:
     """The index of one generation, as a file.  Knows nothing of the data file's content."""
 
     def __init__(self, file: File, *, volume_id: int, generation: int, seed: int) -> None:
+        self.file: Final = file
         self._file = file
         self._volume_id = volume_id
         self._generation = generation

@@ -25,6 +25,7 @@ import errno
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 from uuid import UUID
 
@@ -44,9 +45,9 @@ from errors import (
     VolumeSealed,
     WriteFailed,
 )
-from storage.disk import Buffer, Disk, write_all, write_rest
+from storage.disk import Buffer, Disk, OsFile, write_all, write_rest
 from storage.extent import Extent, Placed
-from storage.files import create_files
+from storage.files import create_files, data_path, index_path, manifest_path
 from storage.generation import Generation
 from storage.index import (
     FLAG_DAMAGED,
@@ -87,6 +88,7 @@ from storage.needle import (
     stored_size,
 )
 from storage.opening import Opened, open_files
+from storage.presence import displaced, file_id
 from storage.reader import NeedleReader
 from storage.recovery import Damage, RecoveryReport, encode_note
 from storage.scan import Record
@@ -838,6 +840,51 @@ class Volume:
         if begun is not None and self._begun is begun:
             self._begun = None
             self._gen.entries.cancel_flush()
+
+    def require_linked(self) -> None:
+        """Refuse to say that something lasts that goes with this process: cheap, for after every sync.
+
+        Raises:
+            WriteFailed: data file or index have been deleted.  The volume is sealed.
+        """
+        gen = self._gen
+        for file, what in ((gen.data, "data file"), (gen.entries.file, "index")):
+            if isinstance(file, OsFile):
+                try:
+                    is_linked = file.link_count() > 0
+                except OSError:  # closed meanwhile, by a switch or for good: others say what became of it
+                    continue
+                if not is_linked and gen is self._gen:
+                    self.seal(f"its {what} was deleted while it was open")
+                    raise WriteFailed(f"volume {self.volume_id}: its {what} was deleted; it takes no writes")
+
+    def displaced(self, root: Path) -> str | None:
+        """Say that the next start would find other files than those that are written; None: it would not.
+
+        Args:
+            root: the folder of the disk.
+        """
+        gen = self._gen
+        directory = self.directory
+        paths = [
+            (gen.data, data_path(directory, gen.number), "its data file"),
+            (gen.entries.file, index_path(directory, gen.number), "its index"),
+        ]
+        for file, path, what in paths:
+            if isinstance(file, OsFile):
+                try:
+                    known = file.file_id()
+                except OSError:
+                    continue
+                problem = displaced(root / path, what, known)
+                if problem is not None and gen is self._gen:
+                    return problem
+        manifest = root / manifest_path(directory)
+        try:
+            is_there = file_id(manifest) is not None
+        except OSError:
+            return None
+        return None if is_there else f"its manifest {manifest} is gone"
 
     def checkpoint(self) -> None:
         """Sync, and make the index and its header durable too: the next open scans from here.

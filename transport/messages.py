@@ -8,7 +8,7 @@ a field never changes type; unknown fields are ignored.  `tests/unit/test_messag
 written by older releases.
 
     client -> master      Login, Attach, bucket and object requests, leases and uploads, ClusterStatus,
-                          StartJobs, ListJobs, CancelJobs, PauseJobs, ListEvents
+                          StartJobs, ListJobs, CancelJobs, PauseJobs, DecideOrphans, ListEvents
     volume -> master      Register, NeedlesStored, DiskReport
     master -> volume      CreateVolume, DeleteNeedles, RestampNeedle, RecordBuckets, ListLive,
                           BeginCompaction, SwitchGeneration, DropGeneration
@@ -364,6 +364,14 @@ class Register(Message, frozen=True, tag="register"):
     disk_free: Whole
     is_read_only: bool = False
     broken: dict[Id32, str] = {}  # volumes that could not be opened, and why
+    # See `storage/epoch.py`; all 0 from releases that did not count.
+    epoch: Whole = 0
+    mark: Whole = 0
+    offered_epoch: Whole = 0  # 0: it cannot write
+    offered_mark: Whole = 0
+    catalog_id: Whole = 0
+    heard_stamp: Stamp = 0
+    is_adopted: bool = False  # the operator says that this is the disk, however old its epoch
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
@@ -371,6 +379,10 @@ class Welcome(Message, frozen=True, tag="welcome"):
     stamp: Stamp  # the master's hybrid logical clock
     token_keys: dict[str, bytes]  # key id -> HS256 key of this disk; the last one signs
     cors_origins: list[str] = []
+    epoch: Whole = 0  # what the disk is to write down as its epoch; 0: nothing
+    mark: Whole = 0
+    catalog_id: Whole = 0
+    now_ms: Whole = 0  # the master's wall clock; 0: not told
 
 
 class DiskReport(Message, frozen=True, tag="disk_report"):
@@ -379,10 +391,13 @@ class DiskReport(Message, frozen=True, tag="disk_report"):
     is_read_only: bool = False
     request_count: Whole = 0  # data requests served since the actor started: is anybody using this disk?
     damages: list[NeedleDamage] = []  # found by reads and recoveries; at most DAMAGES_MAX
+    clock_skew_ms: Signed | None = None  # its wall clock less the master's; None: not measured yet
 
 
 class ReportSeen(Message, frozen=True, tag="report_seen"):
     stamp: Stamp
+    committed_stamp: Stamp = 0  # up to here the catalog is durable, and will never be behind again
+    now_ms: Whole = 0  # the master's wall clock; 0: not told
     is_supplied: bool = False  # the disk has all that the master gives it: a put could go there now
 
 
@@ -567,7 +582,7 @@ class StartCopy(Message, frozen=True, tag="start_copy"):
     generation: Id32  # to copy from
     upto: Whole
     horizon: Stamp  # stamp: records of deletions older than this need not be carried over
-    rate: Whole | None  # as in PollTask
+    rate: Signed | None  # as in PollTask
 
 
 class StartVerify(Message, frozen=True, tag="start_verify"):
@@ -579,7 +594,7 @@ class StartVerify(Message, frozen=True, tag="start_verify"):
     uuid: str
     generation: Id32
     start: Whole  # offset in the data file to go on from; 0: the beginning
-    rate: Whole | None
+    rate: Signed | None
 
 
 class PollTask(Message, frozen=True, tag="poll_task"):
@@ -587,7 +602,7 @@ class PollTask(Message, frozen=True, tag="poll_task"):
 
     incarnation: Boot
     task_id: Whole
-    rate: Whole | None  # bytes a second, read and written, from now on; 0: hold; None: as fast as it goes
+    rate: Signed | None  # bytes a second, read and written, from now on; 0: hold; None: as fast as it goes
 
 
 TASK_ORPHANED_S = 30.0
@@ -678,6 +693,12 @@ class PauseJobs(Message, frozen=True, tag="pause_jobs"):
     is_paused: bool
 
 
+class DecideOrphans(Message, frozen=True, tag="decide_orphans"):
+    """What becomes of needles that no object names, where they are too many for a crash; answered by Done."""
+
+    decision: str  # "keep": aside, and go on with a catalog that is behind; "drop": they are garbage
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that an operator may want to know of; codes and field names are stable."""
 
@@ -727,6 +748,8 @@ class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
     free: Whole
     is_read_only: bool
     volumes: list[VolumeStatus]
+    clock_skew_s: float | None = None  # its wall clock less the master's; None: not measured
+    set_aside: str | None = None  # why nothing is written to it
 
 
 class LeftAlone(msgspec.Struct, frozen=True, kw_only=True):
@@ -793,6 +816,7 @@ ClientRequest = (
     | ListJobs
     | CancelJobs
     | PauseJobs
+    | DecideOrphans
     | ListEvents
 )
 VolumeRequest = Register | NeedlesStored | DiskReport

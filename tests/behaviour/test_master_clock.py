@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from master_kit import RunningMaster, open_master
 
-from errors import Overloaded, StampRefused, VolumeOffline
+from errors import StampRefused, Unavailable
 from transport.messages import CreateBucket, Done, Leased, LeaseNeedles
 
 YEAR_MS = 365 * 24 * 3600 * 1000
@@ -26,7 +26,7 @@ async def bucket_id_of(master: RunningMaster) -> int:
 async def can_write(master: RunningMaster) -> bool:
     try:
         await master.ask(LeaseNeedles(bucket="photos", needle_count=1, byte_count=1), Leased)
-    except (VolumeOffline, Overloaded):
+    except Unavailable:
         return False
     return True
 

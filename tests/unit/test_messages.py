@@ -311,6 +311,7 @@ SAMPLES: dict[str, Any] = {
     "list_jobs": messages.ListJobs(job_ids=[1]),
     "cancel_jobs": messages.CancelJobs(job_ids=[1]),
     "jobs": messages.Jobs(jobs=[JOB], is_paused=True),
+    "decide_orphans": messages.DecideOrphans(decision="keep"),
     "pause_jobs": messages.PauseJobs(is_paused=True),
     "list_events": messages.ListEvents(after=-1, limit=5, wait_s=1.5),
     "events": messages.Events(

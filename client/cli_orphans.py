@@ -1,0 +1,57 @@
+"""The command line about needles that no object names: volumes hold them, the catalog does not know them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from client.cli_app import NOTHING_SPECIAL, SPACE, Common, app
+from client.display import format_count
+from client.places import UsageError
+from client.reports import result_console, say_json, tell
+
+# Troubles that this command decides about.
+DECIDED = ("catalog_behind", "orphans_kept")
+
+
+@app.command(group=SPACE, usage="Usage: warehouse orphans [--keep | --drop]")
+async def orphans(
+    *,
+    keep: Annotated[
+        bool, Parameter(help="Go on with this catalog, and keep aside what it does not know.")
+    ] = False,
+    drop: Annotated[bool, Parameter(help="Take them for garbage: their bytes are given back.")] = False,
+    common: Common = NOTHING_SPECIAL,
+) -> int:
+    """Show or decide what becomes of needles that no object names.
+
+    A crash leaves a handful, which the store collects by itself. A multitude means that the catalog is older
+    than the volumes: it was put back from a copy, say. Then nothing is given up, and the store asks. To bring
+    back what they hold, stop the store and run `warehouse rebuild --replace`.
+    """
+    if keep and drop:
+        raise UsageError("give one of --keep and --drop")
+    async with common.connect() as warehouse:
+        if keep or drop:
+            await (warehouse.keep_orphans() if keep else warehouse.drop_orphans())
+        status = await warehouse.status()
+    troubles = [trouble for trouble in status.troubles if trouble.name in DECIDED]
+    if common.json:
+        say_json(
+            orphan_count=status.orphan_count,
+            troubles=[{"name": one.name, "subject": one.subject, "message": one.message} for one in troubles],
+        )
+        return 0
+    if keep:
+        tell(
+            common.json,
+            "kept aside; `warehouse rebuild --replace` can still bring it back",
+        )
+    if drop:
+        tell(common.json, "garbage from now on; it goes within minutes")
+    console = result_console()
+    console.print(f"{format_count(status.orphan_count, 'needle')} that no object names")
+    for trouble in troubles:
+        console.print(trouble.message, soft_wrap=True, markup=False)
+    return 0
