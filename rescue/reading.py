@@ -6,6 +6,7 @@ with the index for evidence when there is one.  Nothing is written, not even wha
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -16,7 +17,7 @@ from conf.words import format_size
 from errors import NeedleCorrupt, ReadFailed
 from rescue.admission import UNNAMED_BUCKET, bucket_problem, is_content_type, needle_problem
 from rescue.choosing import BucketFacts
-from rescue.staging import STAMP_MAX, Needle, Staging, place_of
+from rescue.staging import Needle, Staging, place_of
 from storage.disk import Disk, File, read_fully
 from storage.files import data_path, index_path
 from storage.index import ENTRY_SIZE, Found, IndexFile, Tally, decode_entry, entry_offset
@@ -31,6 +32,7 @@ from storage.needle import (
 )
 from storage.recovery import Damage, Recovery
 from storage.scan import Record, State, scan
+from storage.stamp import sound
 from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class LostNeedle(msgspec.Struct, frozen=True):
     needle_id: int | None = None  # None: nobody knows what was there
     bucket: str | None = None
     key: str | None = None
+    is_mended: bool = False  # its bytes are whole and its stamp cannot be: it got a new one
     is_refused: bool = False  # it checks, and says what no honest store writes; the name is made up
 
 
@@ -120,6 +123,9 @@ class VolumeReader:
         self._buckets = buckets
         self._suspects: dict[int, Record] = {}  # by offset: data that does not check, until it is judged
         self._last_stamp = 0
+        self._sound_stamp = 0  # the greatest so far that can be, those that were dealt anew included
+        self._mended: list[LostNeedle] = []  # up to DAMAGES_MAX of them
+        self._mended_count = 0
         self._needle_count = 0
         self._untyped_count = 0
         self._refused: list[LostNeedle] = []  # up to DAMAGES_MAX of them
@@ -155,14 +161,14 @@ class VolumeReader:
             damages.append(Damage(facts.volume_id, size, durable - size, None, problem))
         lost = [self._judge(damage) for damage in damages]
         has_nameless = self._refused_count > 0 or any(needle.key is None for needle in lost)
-        lost_count = len(lost) + self._refused_count
-        lost += self._refused
+        lost_count = len(lost) + self._refused_count + self._mended_count
+        lost += self._refused + self._mended
         self._suspects.clear()
         self._staging.flush()
         on_progress(size)
         return VolumeRead(
             max(recovery.tally.needle_id_max, id_max),
-            _stamp(recovery.tally.stamp_max),
+            max(recovery.tally.stamp_max, self._sound_stamp),
             self._needle_count,
             lost[:DAMAGES_MAX],
             lost_count,
@@ -204,14 +210,15 @@ class VolumeReader:
                 on_progress(told)
 
     def _take(self, record: Record) -> None:
-        self._last_stamp = record.stamp or self._last_stamp
+        if record.stamp:
+            self._last_stamp = self._stamp_of(record)
         kind = record.kind
         if kind == KIND_DATA:
             self._take_needle(record, is_damaged=False)
         elif kind == KIND_TOMBSTONE:
             self._take_tombstone(record)
         elif kind == KIND_RESTAMP:
-            self._staging.add_restamp(place_of(self._number, record.needle_id), _stamp(record.stamp))
+            self._staging.add_restamp(place_of(self._number, record.needle_id), self._last_stamp)
         elif kind == KIND_BUCKET:
             try:
                 bucket = decode_bucket(record.content)
@@ -221,7 +228,38 @@ class VolumeReader:
             if (problem := bucket_problem(bucket)) is not None:
                 self._refuse(record, problem)
                 return
-            self._buckets.record(bucket, _stamp(record.stamp))
+            self._buckets.record(bucket, self._last_stamp)
+
+    def _stamp_of(self, record: Record) -> int:
+        """The stamp of a record; of one that cannot be, the next one after those before it in the file.
+
+        A volume is written in the order of its stamps, near enough, so what a wrong clock has stamped keeps
+        its place among what was written before and since.
+        """
+        if record.stamp == sound(record.stamp):
+            self._sound_stamp = max(self._sound_stamp, record.stamp)
+            return record.stamp
+        self._sound_stamp += 1
+        self._mended_count += 1
+        if len(self._mended) < DAMAGES_MAX:
+            bucket = key = None
+            if record.kind == KIND_DATA:
+                with contextlib.suppress(NeedleCorrupt):
+                    bucket, key = record.metadata.bucket, record.metadata.key
+            problem = f"its stamp {record.stamp} cannot be; it got a new one by its place in the volume"
+            self._mended.append(
+                LostNeedle(
+                    self._facts.volume_id,
+                    record.offset,
+                    record.stored_size,
+                    problem,
+                    record.needle_id or None,
+                    bucket,
+                    key,
+                    is_mended=True,
+                )
+            )
+        return self._sound_stamp
 
     def _admitted(self, record: Record) -> NeedleMetadata | None:
         """What a needle or a tombstone says of an object; None: no honest store says that."""
@@ -251,7 +289,7 @@ class VolumeReader:
                 metadata.bucket_id,
                 metadata.key,
                 # Where the footer is lost as well, the stamp was about that of the record before it.
-                _stamp(record.stamp or self._last_stamp),
+                self._last_stamp,
                 record.data_size,
                 record.crc,
                 metadata.created_ms,
@@ -275,9 +313,9 @@ class VolumeReader:
             if metadata is None:
                 return
             self._buckets.see(metadata.bucket_id, metadata.bucket, metadata.created_ms)
-            self._staging.add_kill(metadata.bucket_id, metadata.key, _stamp(record.stamp))
+            self._staging.add_kill(metadata.bucket_id, metadata.key, self._last_stamp)
         else:
-            self._staging.add_grave(place, _stamp(record.stamp) if record.is_last else None)
+            self._staging.add_grave(place, self._last_stamp if record.is_last else None)
 
     def _bury(self, needle_id: int) -> None:
         """Its tombstone is unreadable, but the index has it."""
@@ -287,6 +325,8 @@ class VolumeReader:
         """Stage what is damaged and still tells what it was."""
         record = self._suspects.get(damage.offset)
         metadata = None
+        if record is not None:
+            self._last_stamp = sound(record.stamp) or self._last_stamp
         if record is not None and record.kind == KIND_DATA:
             metadata = self._take_needle(record, is_damaged=True)
         elif record is not None and record.kind == KIND_TOMBSTONE and record.needle_id:
@@ -321,10 +361,6 @@ class VolumeReader:
                 is_refused=True,
             )
         )
-
-
-def _stamp(stamp: int) -> int:
-    return min(stamp, STAMP_MAX)
 
 
 class _IndexEntries:

@@ -60,6 +60,7 @@ from storage.disk import Disk
 from storage.files import index_path, load_facts, volume_directory, volume_ids
 from storage.identity import load_identity
 from storage.needle import NEEDLE_ID_MAX
+from storage.stamp import AHEAD_MS_MAX, sound, wall_ms_of
 from storage.volume import Volume
 from transport.messages import NeedleDamage
 
@@ -365,11 +366,17 @@ def _fill(
     for volume in survey.volumes:
         _add_volume(new, volume)
     new.see_stamp(survey.stamp_max)
+    ahead_s = wall_ms_of(survey.stamp_max) / 1000 - now_ms / 1000
+    if ahead_s > AHEAD_MS_MAX / 1000:
+        report.remarks.append(
+            f"some clock was {ahead_s / 86_400:,.1f} days ahead when this was written: the order is kept, and"
+            " the clock of the store goes on from there"
+        )
     new.see_volume_id(survey.volume_id_max + (VOLUME_IDS_SKIPPED if report.missing else 0))
     bucket_id_max = survey.bucket_id_max
     if known is not None:
         new.see_volume_id(known.volume_id_max)
-        new.see_stamp(known.stamp_max)
+        new.see_stamp(sound(known.stamp_max))
         new.add_api_keys(known.api_keys)
         report.api_keys = len(known.api_keys)
         bucket_id_max = max(bucket_id_max, known.bucket_id_max)
@@ -435,6 +442,8 @@ def _add_volume(new: NewCatalog, volume: FoundVolume) -> None:
 
 def _add_damages(new: NewCatalog, survey: Survey, now_ms: int) -> None:
     for lost in survey.damages:
+        if lost.is_mended:
+            continue  # told of in the report; its object can be read as ever
         new.add_damage(
             NeedleDamage(
                 volume_id=lost.volume_id,

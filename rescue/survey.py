@@ -35,6 +35,7 @@ from storage.disk import Disk, OsDisk
 from storage.epoch import NEVER, Epoch
 from storage.files import data_path, load_facts, volume_directory, volume_ids
 from storage.identity import DiskLock, read_identity
+from storage.stamp import sound
 from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 
 log = logging.getLogger(__name__)
@@ -250,7 +251,9 @@ def take_survey(
     numbers = {volume.facts.uuid: number for number, volume in enumerate(survey.volumes)}
     for needle in doomed:
         if (number := numbers.get(needle.volume_uuid)) is not None:
-            staging.add_doomed(place_of(number, needle.needle_id), needle.stamp, needle.reason)
+            staging.add_doomed(
+                place_of(number, needle.needle_id), sound(needle.stamp) or survey.stamp_max, needle.reason
+            )
     _settle(survey, buckets)
     return survey
 

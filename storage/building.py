@@ -39,6 +39,7 @@ from storage.needle import (
     table_size,
 )
 from storage.opening import open_generation
+from storage.stamp import sound
 from storage.superblock import VolumeFacts
 from storage.volume import Volume, write_error
 
@@ -125,7 +126,7 @@ class NextGeneration(Volume):
             entries.append((needle_id, encode_entry(offset, len(metadata), data_size, crc)))
             offset += size
             tally.needle_id_max = max(tally.needle_id_max, needle_id)
-            tally.stamp_max = max(tally.stamp_max, stamp)
+            tally.stamp_max = max(tally.stamp_max, sound(stamp))
         written = offset - self._tail
         self._write(b"".join(pieces), self._tail)
         with self._lock:
@@ -186,7 +187,7 @@ class NextGeneration(Volume):
             with self._lock:
                 before = [extent.before for extent in self._in_flight.values() if extent.offset > offset]
                 for tally in (self._tally, *before):
-                    tally.stamp_max = max(tally.stamp_max, stamp)
+                    tally.stamp_max = max(tally.stamp_max, sound(stamp))
                 if offset < self._checkpoint:
                     self._is_header_stale = True
 
@@ -216,7 +217,7 @@ class NextGeneration(Volume):
             self._tail += len(mark)
             self._tally.kept_bytes += len(mark)
             self._tally.needle_id_max = max(self._tally.needle_id_max, needle_id)
-            self._tally.stamp_max = max(self._tally.stamp_max, stamp)
+            self._tally.stamp_max = max(self._tally.stamp_max, sound(stamp))
         self._flush_when_many()
         return len(mark)
 

@@ -26,6 +26,7 @@ from storage.index import ENTRIES_OFFSET, Found, IndexFile, Tally, decode_entry
 from storage.needle import ALIGNMENT
 from storage.recovery import Damage, Recovery, RecoveryReport
 from storage.scan import scan
+from storage.stamp import STAMP_SOUND_MAX
 from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 from storage.voids import VoidTable
 
@@ -131,6 +132,13 @@ class _Beginning(msgspec.Struct):
         if loaded is None:
             return None
         header, durable = loaded
+        if header.tally.stamp_max > STAMP_SOUND_MAX:
+            # Some needle was stamped by a clock that was set to its end.  A scan tells what the others say.
+            log.error(
+                "index has a stamp that cannot be",
+                extra={"volume_id": facts.volume_id, "stamp": header.tally.stamp_max},
+            )
+            return None
         cause = "opened read-only" if read_only else None
         voids = VoidTable(data, facts.seed)
         if header.voids is not None:

@@ -43,6 +43,7 @@ from storage.needle import (
     stored_size,
 )
 from storage.scan import Record, State
+from storage.stamp import sound
 
 NOTE_RANGE: Final = Struct("<QQ")  # start and end of a torn stretch
 
@@ -213,7 +214,7 @@ class Recovery:
     def _apply(self, record: Record, flags: int) -> None:
         tally = self.tally
         tally.needle_id_max = max(tally.needle_id_max, record.needle_id)
-        tally.stamp_max = max(tally.stamp_max, record.stamp)
+        tally.stamp_max = max(tally.stamp_max, sound(record.stamp))
         if record.kind == KIND_DATA:
             self._apply_data(record, flags)
         elif record.kind == KIND_TOMBSTONE:

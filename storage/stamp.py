@@ -25,6 +25,11 @@ STAMP_SOUND_MAX = (1 << 62) - 1  # the year 4199: no store gets there, and half 
 AHEAD_MS_MAX = 24 * 3600 * 1000  # how far ahead of the wall clock a stamp from outside may be
 
 
+def sound(stamp: int) -> int:
+    """The stamp, or 0 in the place of one that no sound clock shows: no clock is to follow that."""
+    return stamp if stamp <= STAMP_SOUND_MAX else 0
+
+
 def stamp_problem(stamp: int, *, wall_ms: int) -> str | None:
     """Why this cannot be the stamp of a sound clock; None: it can.
 
