@@ -159,6 +159,7 @@ class VolumeActor:
         self._switching = Switching(disk)
         self._syncer = Syncer()
         self._cold_reads = ColdReads()
+        self._creating = trio.Lock()  # of volumes, one after the other
         self._nursery: trio.Nursery | None = None
         self._link = Link(
             endpoint=join.master,
@@ -442,6 +443,12 @@ class VolumeActor:
         )
 
     async def _create_volume(self, request: CreateVolume) -> VolumeCreated:
+        # The master orders it again when an answer is late, and then the first order is under way still: two
+        # that make the same files would each write over what the other has in use.
+        async with self._creating:
+            return await self._create_volume_once(request)
+
+    async def _create_volume_once(self, request: CreateVolume) -> VolumeCreated:
         line = self._lines.get(request.volume_id)
         if line is None and (problem := self._displaced or self._find_displaced()) is not None:
             raise VolumeSealed(f"no volume is made on disk {self._disk_name}: {problem}")
@@ -456,7 +463,7 @@ class VolumeActor:
                     created_ms=time.time_ns() // 1_000_000,
                 )
             )
-            line = self._lines.get(request.volume_id) or self._adopt(volume)
+            line = self._adopt(volume)
             assert self._nursery is not None
             self._nursery.start_soon(line.run)
             log.info("volume created", extra={"volume_id": volume.volume_id, "capacity": volume.capacity})
