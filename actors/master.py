@@ -781,12 +781,14 @@ class Master:
             stamp = self._stamp()
             expires_ms = time.time_ns() // 1_000_000 + int(store.upload_expires_s * 1000)
 
-            def set_slots(t: Transaction) -> None:
-                t.set_slots(request.upload_id, rows, stamp=stamp)
+            def set_slots(t: Transaction) -> list[tuple[int, int]]:
+                replaced = t.set_slots(request.upload_id, rows, stamp=stamp)
                 t.touch_upload(request.upload_id, expires_ms)
+                return replaced
 
-            await self._writer.write(set_slots)
-        except BaseException:  # cancelled, too: nobody will use these
+            for volume_id, needle_id in await self._writer.write(set_slots):
+                self._ledger.release(("slot", request.upload_id, volume_id, needle_id))
+        except BaseException:  # also when the time for this is over: nobody has the slots then
             for name in names:
                 self._ledger.release(name)
             raise

@@ -82,12 +82,16 @@ class Uploads(Bookkeeping):
 
     def set_slots(
         self, upload_id: int, slots: Sequence[tuple[int, int, int, int]], *, stamp: int = 0
-    ) -> None:
+    ) -> list[tuple[int, int]]:
         """Say which needle takes which chunk: (chunk_index, volume_id, needle_id, size).
 
         An index that has a slot gets the new one; the needle of the old one can never count any more.
+
+        Returns:
+            Those needles: (volume_id, needle_id).
         """
         self._open_upload(upload_id)
+        replaced: list[tuple[int, int]] = []
         for chunk_index, volume_id, needle_id, size in slots:
             if self._reason(volume_id, needle_id) is not None:
                 raise NeedleVoid(f"needle {needle_id} of volume {volume_id} was given up before it was used")
@@ -97,6 +101,7 @@ class Uploads(Bookkeeping):
             ).fetchall()
             if old != [(volume_id, needle_id)]:
                 self._discard(old, stamp, "void")
+                replaced += old
             try:
                 self._execute(
                     "INSERT INTO chunks (upload_id, chunk_index, volume_id, needle_id, size)"
@@ -105,6 +110,7 @@ class Uploads(Bookkeeping):
                 )
             except sqlite3.IntegrityError as error:
                 raise NeedleExists(f"needle {needle_id} of volume {volume_id} has a chunk already") from error
+        return replaced
 
     def touch_upload(self, upload_id: int, expires_ms: int) -> None:
         """Let an upload live until `expires_ms` at least, and no longer than its lifetime from now on.

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from master_kit import RunningMaster, open_master
 
 import actors.master
-from transport.messages import Attach, ClusterStatus, Leased, LeaseNeedles, Status
+from catalog.store import Catalog
+from errors import DeadlineExceeded
+from transport.messages import (
+    Attach,
+    BeginUpload,
+    ClusterStatus,
+    Leased,
+    LeaseNeedles,
+    RequestSlots,
+    Slots,
+    SlotWanted,
+    Status,
+    UploadBegun,
+)
 
 LEASE = LeaseNeedles(bucket="photos", needle_count=10, byte_count=50_000_000)
 
@@ -48,3 +63,46 @@ async def test_room_that_was_promised_to_a_client_is_free_soon_after_it_has_gone
             while await reserved(master) != own:
                 await trio.sleep(0.01)
         assert trio.current_time() - left >= 0.5, "what it has sent may be on its way"
+
+
+async def begin_upload(master: RunningMaster) -> RequestSlots:
+    await master.create_bucket("photos")
+    begun = await master.ask(BeginUpload(bucket="photos", key="film"), UploadBegun)
+    wanted = SlotWanted(chunk_index=0, size=50_000_000)
+    return RequestSlots(upload_id=begun.upload_id, slots=[wanted])
+
+
+async def test_a_slot_that_is_asked_for_again_gives_back_what_the_old_one_was_promised(
+    tmp_path: Path,
+) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        request = await begin_upload(master)
+        await master.ask(request, Slots)
+        once = await reserved(master)
+        assert once >= 50_000_000
+        needles = {(await master.ask(request, Slots)).slots[0].needle_id for _ in range(5)}
+        assert len(needles) == 5
+        assert await reserved(master) == once
+
+
+async def test_slots_whose_time_was_over_before_they_were_made_keep_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        request = await begin_upload(master)
+        may_write = threading.Event()
+        transaction = Catalog.transaction
+
+        def slow_transaction(self: Catalog) -> Any:
+            may_write.wait(10)  # in the writer's thread: a disk that takes its time
+            return transaction(self)
+
+        monkeypatch.setattr(Catalog, "transaction", slow_transaction)
+        try:
+            with pytest.raises(DeadlineExceeded):
+                await master.client.request(request, timeout_s=0.3)
+            with trio.fail_after(10):
+                while await reserved(master):
+                    await trio.sleep(0.01)
+        finally:
+            may_write.set()
