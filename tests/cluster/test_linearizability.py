@@ -226,6 +226,8 @@ class Clients:
 
     def kill(self) -> None:
         for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.close()
             if process.poll() is None:
                 process.kill()
                 process.wait()
@@ -287,6 +289,8 @@ def run(
             while chaos.done.total() < strikes_min or clients.count() < operations_min:
                 time.sleep(rng.uniform(*pause_s))
                 chaos.strike()
+                if chaos.done.total() % 50 == 0:
+                    print(clients.count(), "operations,", chaos.done.total(), "strikes", flush=True)
             history = clients.end(within_s=180)
         finally:
             clients.kill()
@@ -301,11 +305,13 @@ def run(
     assert verdict.operation_count >= 0.5 * len(history), "hardly anything succeeded"
 
 
+@pytest.mark.timeout(400)
 def test_clients_see_one_order_of_versions_while_actors_are_killed_and_frozen(tmp_path: Path) -> None:
     run(tmp_path, seed=random.randrange(2**31), operations_min=500, strikes_min=5, pause_s=(0.3, 1.5))
 
 
 @pytest.mark.long
+@pytest.mark.timeout(6 * 3600)
 def test_a_hundred_thousand_operations_and_two_hundred_strikes_fit_into_one_order(tmp_path: Path) -> None:
     seed = int(os.environ.get("WAREHOUSE_TEST_SEED", "0")) or random.randrange(2**31)
     run(tmp_path, seed=seed, operations_min=100_000, strikes_min=200, pause_s=(0.3, 4.0))
