@@ -11,17 +11,16 @@ Large objects among the items take the ordinary way, within the same order.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 
 import msgspec
 import trio
 from crc32c import crc32c
 
-from client.control import back_off_s
 from client.flows import Batch, Flow, Slot
 from client.headers import FAILURE_SIZE_MAX, PutOptions, put_options, read_failure
 from client.leases import NEEDLE_OVERHEAD, Run, Ticket
-from client.puts import ATTEMPTS, SETTLE_S, BucketWriter, Verdict, judge, without_answer
+from client.patience import Patience, is_passing, told
+from client.puts import SETTLE_S, BucketWriter, Verdict, judge, without_answer
 from errors import BadRequest, BodyTooLarge, Overloaded, StoreError, Unavailable, from_code
 from transport.batches import PUT_ROUTE, PutHead, decode_outcomes, encode_put_head
 from transport.http_client import HttpPool
@@ -154,18 +153,27 @@ class PutSender:
         """Store small objects; each slot has its result in the end, if it is not given up meanwhile."""
         for slot in slots:
             slot.crc = crc32c(slot.data)
-        for attempt in range(ATTEMPTS):
+        if self._writer.unsettled:
+            await self._writer.unsettled.wait(*(slot.key for slot in slots))
+        patience = Patience(self._writer.timeout_s)
+        while slots:
+            await self._attempt(slots)
+            slots = [slot for slot in slots if not (slot.is_done or slot.is_given_up)]
             if not slots:
                 return
-            await self._attempt(slots, attempt)
-            slots = [slot for slot in slots if not (slot.is_done or slot.is_given_up)]
+            failures = [slot.failure for slot in slots]
+            # What may have left something behind counts; where all of it passes, the time does.
+            worst = next((failure for failure in failures if not is_passing(failure)), failures[0])
+            if not patience.goes_on(worst):
+                break
+            await patience.pause()
         for slot in slots:
-            slot.fail(slot.failure)
+            slot.fail(told(slot.failure))
             self._let_go(slot)
 
     # --- one attempt ------------------------------------------------------------------------------
 
-    async def _attempt(self, slots: list[PutSlot], attempt: int) -> None:
+    async def _attempt(self, slots: list[PutSlot]) -> None:
         parts: list[tuple[Run, list[PutSlot]]] = []
         while slots:
             try:
@@ -178,13 +186,13 @@ class PutSender:
             parts.append((run, slots[: run.count]))
             slots = slots[run.count :]
         if len(parts) == 1:
-            await self._send(*parts[0], attempt)
+            await self._send(*parts[0])
             return
         async with trio.open_nursery() as nursery:
             for run, part in parts:
-                nursery.start_soon(self._send, run, part, attempt)
+                nursery.start_soon(self._send, run, part)
 
-    async def _send(self, run: Run, slots: list[PutSlot], attempt: int) -> None:
+    async def _send(self, run: Run, slots: list[PutSlot]) -> None:
         """One request; what it did not decide stays without a result."""
         slots = [slot for slot in slots if not slot.is_given_up]  # the last look before they are on their way
         if not slots:
@@ -194,10 +202,7 @@ class PutSender:
         try:
             failures = await self._request(run, slots)
         except trio.Cancelled:
-            # It may be on its way still.  Settled now, it cannot overtake a later put of its key.
-            scope = trio.CancelScope(shield=True, deadline=trio.current_time() + SETTLE_S)
-            with scope, suppress(StoreError):
-                await self._settle(run, [*enumerate(slots)])
+            await self._settle_cancelled(run, slots)
             raise
         leases, now_s = self._writer.leases, trio.current_time()
         uncertain: list[tuple[int, PutSlot]] = []
@@ -211,7 +216,7 @@ class PutSender:
                     slot.fail(failure)
                     self._let_go(slot)
                 case Verdict.LEASE_SPENT:
-                    leases.drop(run.ticket(position))
+                    self._writer.drop_lease(run.ticket(position), failure)
                 case Verdict.VOLUME_REFUSED:
                     leases.avoid(run.volume_id, now_s)
                 case Verdict.UNCERTAIN:
@@ -220,8 +225,6 @@ class PutSender:
                     uncertain.append((position, slot))
         if uncertain:
             await self._settle(run, uncertain)
-            if any(not slot.is_done for _, slot in uncertain):
-                await trio.sleep(back_off_s(attempt))
 
     async def _request(self, run: Run, slots: list[PutSlot]) -> Sequence[StoreError | None]:
         """Send items; for each None when it is stored (and has its result), or why it may not be."""
@@ -249,6 +252,20 @@ class PutSender:
             else:
                 failures.append(from_code(outcome.word, outcome.detail))
         return failures
+
+    async def _settle_cancelled(self, run: Run, slots: Sequence[PutSlot]) -> None:
+        limit = trio.CapacityLimiter(SETTLES_MAX)
+        until_s = trio.current_time() + SETTLE_S
+
+        async def settle(position: int, slot: PutSlot) -> None:
+            async with limit:
+                within_s = max(until_s - trio.current_time(), 0.0)
+                await self._writer.settle_cancelled(slot.key, run.ticket(position), slot.failure, within_s)
+
+        with trio.CancelScope(shield=True):  # all are bounded by one time; whatever is left goes on behind
+            async with trio.open_nursery() as nursery:
+                for position, slot in enumerate(slots):
+                    nursery.start_soon(settle, position, slot)
 
     async def _settle(self, run: Run, doubtful: Sequence[tuple[int, PutSlot]]) -> None:
         """Ask the master what became of some needles; what never will be stored stays without a result."""

@@ -102,7 +102,7 @@ class Control:
         with self._life:
             async with background() as nursery:
                 await nursery.start(self._link.run)
-                await self._wait_up(trio.current_time() + min(self.timeout_s, FIRST_ANSWER_S))
+                await self._wait_first_up()
                 # Whoever starts us may be cancelled at the very moment at which the link comes up.  `started`
                 # would then leave this task where it is, and the shield would keep it there for good, with
                 # the one who waits for it: so that cancellation is taken first.
@@ -159,10 +159,23 @@ class Control:
             raise _unexpected(answer_type, answer)
         return answer
 
+    async def _wait_first_up(self) -> None:
+        """Wait for the first login.  A master that says it is busy is there, and worth the full time."""
+        started_s = trio.current_time()
+        try:
+            await self._wait_up(started_s + min(self.timeout_s, FIRST_ANSWER_S))
+        except Overloaded:
+            await self._wait_up(started_s + self.timeout_s)
+
     async def _wait_up(self, deadline: float) -> None:
         with trio.move_on_at(deadline) as scope:
             await self._link.wait_up()
         if scope.cancelled_caught:
+            if isinstance(self._link.trouble, Overloaded):
+                raise Overloaded(
+                    f"the master at {self._profile.master} has no room for another client:"
+                    f" {self._link.trouble.message}"
+                )
             raise LinkDown(
                 f"no answer from a master at {self._profile.master}: is the store running (warehouse up), "
                 "and is this its profile?"

@@ -190,6 +190,10 @@ class LeasePool:
     def avoid(self, volume_id: int, now_s: float) -> None:
         """Forget the leases of a volume that failed, and ask for none there for a while."""
         self._avoided[volume_id] = now_s + AVOID_S
+        self.drop_all(volume_id)
+
+    def drop_all(self, volume_id: int) -> None:
+        """Forget the leases of a volume whose actor knows none of them: it was started again, say."""
         for lease in [held for held in self._leases if held.volume_id == volume_id]:
             self._forget(lease)
 

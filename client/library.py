@@ -199,7 +199,7 @@ class Bucket:
         )
         self._writer = BucketWriter(name, session.control, session.write_pool, session.nursery)
         self._puts = SharedPuts(self._writer, session.write_pool, session.flow_nursery)
-        self._uploader = Uploader(name, session.control, session.write_pool)
+        self._uploader = Uploader(name, session.control, session.write_pool, self._writer.unsettled)
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -316,6 +316,8 @@ class Bucket:
         """
         key_size(key)
         request = DeleteObjects(bucket=self.name, keys=[key], if_match=check_condition(if_match))
+        if self._writer.unsettled:
+            await self._writer.unsettled.wait(key)
         return (await self._control.ask(request, Deleted, is_repeatable=False)).existed[0]
 
     async def delete_many(self, keys: Iterable[str]) -> Sequence[bool]:
@@ -326,6 +328,8 @@ class Bucket:
         remaining = iter(keys)
         while batch := [*islice(remaining, DELETE_BATCH)]:
             request = DeleteObjects(bucket=self.name, keys=batch)
+            if self._writer.unsettled:
+                await self._writer.unsettled.wait(*batch)
             existed = [*existed, *(await self._control.ask(request, Deleted, is_repeatable=False)).existed]
         return existed
 

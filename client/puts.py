@@ -4,7 +4,7 @@ A put takes a needle id from a lease and sends its bytes.  What may come back:
 
     201                    durable, in the catalog, visible: done
     refused                the caller must change something: raised, never repeated
-    lease spent, disk full certainly not written: repeated with another id
+    lease spent, disk full certainly not written: repeated with another id, for as long as it passes
     anything else          (connection lost, timeout, 5xx; also a volume that calls the needle void: it sees a
                            tombstone alone) the needle may or may not have been committed.  The master
                            is asked to settle it: committed means done; otherwise it never will be, and only
@@ -16,9 +16,9 @@ cannot be reached to settle it.
 
 from __future__ import annotations
 
-import contextlib
 import enum
 from collections.abc import Sequence
+from functools import partial
 
 import trio
 from crc32c import crc32c
@@ -26,6 +26,8 @@ from crc32c import crc32c
 from client.control import Control, back_off_s
 from client.headers import FAILURE_SIZE_MAX, PutOptions, put_headers, read_failure, read_put_answer
 from client.leases import NEEDLE_OVERHEAD, LeasePool, Run, Ticket
+from client.patience import ATTEMPTS, Patience, told
+from client.unsettled import Unsettled
 from errors import (
     BodyTooLarge,
     ClusterFull,
@@ -61,7 +63,6 @@ from transport.messages import (
     etag_of,
 )
 
-ATTEMPTS = 4
 SETTLE_S = 3.0  # for a put that was cancelled; longer would make Ctrl-C feel broken
 RIDE_OUT_S = 10.0  # how long a put waits for some volume to take it
 
@@ -107,6 +108,7 @@ class BucketWriter:
         self._pool = pool
         self._nursery = nursery
         self.leases = LeasePool()
+        self.unsettled = Unsettled(nursery)
         self._waiting_count = 0
         self._refill: trio.Event | None = None  # set when the request in flight has been answered
         self._refill_error: StoreError | None = None
@@ -119,7 +121,10 @@ class BucketWriter:
         headers = put_headers(key, options)
         headers.append(("X-Warehouse-CRC32C", f"{crc:08x}"))
         failure: StoreError = Unavailable("no attempt was made")
-        for attempt in range(ATTEMPTS):
+        if self.unsettled:
+            await self.unsettled.wait(key)
+        patience = Patience(self._control.timeout_s, ATTEMPTS)
+        while True:
             ticket = await self._ticket(stored_size)
             try:
                 status, _, body = await self._pool.request(
@@ -137,16 +142,13 @@ class BucketWriter:
             except (Unavailable, BodyTooLarge) as error:
                 failure = without_answer(error)
             except trio.Cancelled:
-                # It may be on its way still.  Settled now, it cannot overtake a later put of this key.
-                scope = trio.CancelScope(shield=True, deadline=trio.current_time() + SETTLE_S)
-                with scope, contextlib.suppress(StoreError):
-                    await self.is_committed(key, ticket, failure)
+                await self.settle_cancelled(key, ticket, failure)
                 raise
             match judge(failure):
                 case Verdict.GIVE_UP:
                     raise failure
                 case Verdict.LEASE_SPENT:
-                    self.leases.drop(ticket)
+                    self.drop_lease(ticket, failure)
                 case Verdict.VOLUME_REFUSED:
                     self.leases.avoid(ticket.volume_id, trio.current_time())
                 case Verdict.UNCERTAIN:
@@ -154,10 +156,28 @@ class BucketWriter:
                         self.leases.avoid(ticket.volume_id, trio.current_time())
                     if await self.is_committed(key, ticket, failure):
                         return await self.written_before(key, ticket, size, crc)
-                    await trio.sleep(back_off_s(attempt))
-        raise failure
+            if not patience.goes_on(failure):
+                raise told(failure)
+            await patience.pause()
+
+    def drop_lease(self, ticket: Ticket, failure: StoreError) -> None:
+        """Forget a lease that is spent; where the actor knows no token of ours, all of that volume are."""
+        if isinstance(failure, TokenInvalid | TokenExpired):
+            self.leases.drop_all(ticket.volume_id)
+        self.leases.drop(ticket)
+
+    @property
+    def timeout_s(self) -> float:
+        return self._control.timeout_s
 
     # --- what became of it ------------------------------------------------------------------------
+
+    async def settle_cancelled(
+        self, key: str, ticket: Ticket, failure: StoreError, within_s: float = SETTLE_S
+    ) -> None:
+        """A put was cancelled, and may be on its way still: settled, it cannot overtake what comes later."""
+        ask = partial(self.is_committed, key, ticket, failure)
+        await self.unsettled.settle(key, ask, within_s)
 
     async def is_committed(self, key: str, ticket: Ticket, failure: StoreError) -> bool:
         """Settle a needle after a failure: True: it is stored; False: it never will be.

@@ -26,11 +26,12 @@ from typing import Self
 import trio
 from crc32c import crc32c
 
-from client.control import Control, back_off_s
+from client.control import Control
 from client.exact import Count, require_chunk, require_range
 from client.headers import FAILURE_SIZE_MAX, read_failure
 from client.hedging import HedgedReads
 from client.locator import SHARED_SIZE_MAX, Grant, Located, Locator
+from client.patience import Patience, told
 from client.tasks import background
 from errors import (
     BadRequest,
@@ -55,7 +56,8 @@ SPAN_SIZE = 4 * 1024 * 1024  # a multiple of the blocks that volumes verify
 WINDOW = 4  # spans of one stream in flight; measured: docs/performance.md, "Chunks at once"
 SPARE_SPANS = 8  # beyond the first of each stream, for all streams of a client together
 ATTEMPTS = 5
-ATTEMPTS_MIDWAY = 14  # bytes have been handed out: ride out the ten seconds that a restart takes
+ATTEMPTS_MIDWAY = 14  # bytes have been handed out ...
+RIDE_OUT_MIDWAY_S = 15.0  # ... so ride out the ten seconds that a restart takes
 
 
 # --- spans ----------------------------------------------------------------------------------------
@@ -177,7 +179,7 @@ class BucketReader:
         if chunk.size == 0:
             return b""
         pool = self._small_pool if chunk.size <= SHARED_SIZE_MAX else self.pool
-        attempt = 0
+        patience = Patience(self._control.timeout_s, ATTEMPTS)
         while True:
             grant = located.grant_for(chunk.volume_id)
             try:
@@ -194,8 +196,7 @@ class BucketReader:
                 failure = read_failure(status, body)
             except Unavailable as error:
                 failure = error
-            located = await self.locate_after(failure, located, attempt, ATTEMPTS)
-            attempt += 1
+            located = await self.locate_after(failure, located, patience)
 
     @asynccontextmanager
     async def open(self, key: str, start: int, length: int | None) -> AsyncIterator[ObjectStream]:
@@ -257,19 +258,23 @@ class BucketReader:
         grant = self._grants.get(volume_id)
         return grant if grant is not None and grant.expires_s > trio.current_time() else None
 
-    async def locate_after(
-        self, failure: StoreError, located: Located, attempt: int, attempts: int
-    ) -> Located:
+    def patience(self, *, is_midway: bool) -> Patience:
+        """For one request; midway, bytes have been handed out, and the whole cannot be started again."""
+        timeout_s = self._control.timeout_s
+        if is_midway:
+            return Patience(max(timeout_s, RIDE_OUT_MIDWAY_S), ATTEMPTS_MIDWAY)
+        return Patience(timeout_s, ATTEMPTS)
+
+    async def locate_after(self, failure: StoreError, located: Located, patience: Patience) -> Located:
         """Where the same version is now, after a fetch of it failed.
 
         Raises `failure` itself when another fetch would be no use, `ObjectReplaced` when the version is gone.
         """
         is_missing = isinstance(failure, NoSuchNeedle | NoSuchVolume)
         is_passing = isinstance(failure, Unavailable | TokenExpired | TokenInvalid)
-        if not (is_missing or is_passing) or attempt + 1 >= attempts:
-            raise failure
-        if attempt > 0:
-            await trio.sleep(back_off_s(attempt))
+        if not (is_missing or is_passing) or not patience.goes_on(failure):
+            raise told(failure)
+        await patience.pause()
         key = located.info.key
         try:
             now = await self._locator.locate(key)
@@ -277,7 +282,7 @@ class BucketReader:
             raise ObjectReplaced(f"{self.bucket}/{key} was deleted while it was being read") from failure
         if now.info.etag != located.info.etag:
             raise ObjectReplaced(f"{self.bucket}/{key} was replaced while it was being read") from failure
-        if is_missing and attempt > 0:
+        if is_missing and patience.failed_count > 1:
             raise NeedleMissing(
                 f"the catalog names a needle of {self.bucket}/{key} that its volume lacks: {failure.message}"
             ) from failure
@@ -418,7 +423,7 @@ class ObjectStream:
             self._nursery.start_soon(self._fetch, fetch)
 
     async def _fetch(self, fetch: _Fetch) -> None:
-        attempt = 0
+        patience = self._reader.patience(is_midway=self._count.delivered > 0)
         try:
             while True:
                 located = self._located
@@ -426,19 +431,17 @@ class ObjectStream:
                     await self._receive(fetch, located)
                     break
                 except StoreError as error:
-                    await self._recover(error, located, attempt)
-                attempt += 1
+                    await self._recover(error, located, patience)
         except StoreError as error:
             fetch.error = error
         fetch.done.set()
 
-    async def _recover(self, failure: StoreError, located: Located, attempt: int) -> None:
+    async def _recover(self, failure: StoreError, located: Located, patience: Patience) -> None:
         if isinstance(failure, VolumeOffline) and not self._count.delivered:
             raise failure  # nobody has waited for anything yet: say so at once
-        attempts = ATTEMPTS_MIDWAY if self._count.delivered else ATTEMPTS
         async with self._locating:  # spans fail together: the first to come asks for all
             if self._located is located:
-                self._located = await self._reader.locate_after(failure, located, attempt, attempts)
+                self._located = await self._reader.locate_after(failure, located, patience)
 
     async def _receive(self, fetch: _Fetch, located: Located) -> None:
         span, chunk = fetch.span, fetch.span.chunk

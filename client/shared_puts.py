@@ -16,14 +16,13 @@ not stored, for ever.  When the client is closed, whoever waits is told so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 import trio
 
 from client.batches import Bytes, PutSender, PutSlot
 from client.headers import PutOptions
-from client.puts import SETTLE_S, BucketWriter
-from errors import LinkDown, OutcomeUnknown, StoreError
+from client.puts import BucketWriter
+from errors import LinkDown, OutcomeUnknown
 from transport.http_client import HttpPool
 from transport.messages import ObjectWritten
 
@@ -78,6 +77,8 @@ class SharedPuts:
         """Store at most `Control.small_max` bytes under a key; raises as `BucketWriter.put`."""
         if len(data) > SHARED_SIZE_MAX:
             return await self._writer.put(key, data, options)
+        if self._writer.unsettled:
+            await self._writer.unsettled.wait(key)
         slot = _SharedSlot(key, data, options)
         self._waiting.append(slot)
         if not self._is_gathering:
@@ -110,10 +111,7 @@ class SharedPuts:
             elif slot in self._waiting:
                 self._waiting.remove(slot)
             elif slot.ticket is not None:
-                # It may be on its way still.  Settled now, it cannot overtake a later put of its key.
-                scope = trio.CancelScope(shield=True, deadline=trio.current_time() + SETTLE_S)
-                with scope, suppress(StoreError):
-                    await self._writer.is_committed(slot.key, slot.ticket, slot.failure)
+                await self._writer.settle_cancelled(slot.key, slot.ticket, slot.failure)
             raise
 
     # --- lanes ------------------------------------------------------------------------------------

@@ -25,9 +25,11 @@ from crc32c import crc32c
 
 from client.control import Control, back_off_s
 from client.headers import FAILURE_SIZE_MAX, PutOptions, crc_of_etag, read_failure, read_put_answer
-from client.puts import ATTEMPTS, RIDE_OUT_S, Verdict, judge
+from client.patience import Patience, told
+from client.puts import RIDE_OUT_S, Verdict, judge
 from client.sources import MemorySource, Pieces, Source, as_bytes_view
 from client.tasks import Crew, crew
+from client.unsettled import Unsettled
 from errors import (
     DeadlineExceeded,
     LinkDown,
@@ -57,6 +59,7 @@ from transport.messages import (
 PARALLEL = 4  # chunks of one upload on their way at once; measured: docs/performance.md, "Chunks at once"
 SLOT_GROUP = 8  # chunks that one RequestSlots makes room for
 ABORT_S = 5.0
+RIDE_OUT_LATER_S = 60.0  # once chunks are stored, which may have taken hours
 
 STREAM_CHUNK_FIRST = 8 * 1024 * 1024
 STREAM_CHUNK_MAX = 32 * 1024 * 1024
@@ -72,10 +75,11 @@ Opener = Callable[[], AbstractAsyncContextManager[Pieces]]
 class Uploader:
     """Makes uploads to one bucket."""
 
-    def __init__(self, bucket: str, control: Control, pool: HttpPool) -> None:
+    def __init__(self, bucket: str, control: Control, pool: HttpPool, unsettled: Unsettled) -> None:
         self._bucket = bucket
         self._control = control
         self._pool = pool
+        self._unsettled = unsettled
 
     async def put_source(
         self, key: str, source: Source, options: PutOptions, progress: Progress | None = None
@@ -147,6 +151,8 @@ class Uploader:
             if_none_match=options.if_none_match,
             byte_count=size,
         )
+        if self._unsettled:
+            await self._unsettled.wait(key)
         begun: UploadBegun | None = None
         # Shielded: cancelled between question and answer, we would never learn which upload to abort.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + ABORT_S):
@@ -157,10 +163,9 @@ class Uploader:
         try:
             yield upload
         except BaseException:
-            # We may be here because we were cancelled, when any await raises at once.  Without this the
-            # master would keep room and chunks until the upload expires.
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + ABORT_S):
-                await upload.abort()
+            # Without this the master would keep room and chunks until the upload expires; and the question to
+            # finish may be on its way still.
+            await self._unsettled.settle(key, upload.ask_to_abort, within_s=ABORT_S)
             raise
 
 
@@ -182,6 +187,7 @@ class Upload:
         self._pool = pool
         self._progress = progress
         self._sent_count = 0
+        self._stored_count = 0  # chunks
 
     async def request_slots(
         self, wanted: list[SlotWanted], exclude_volumes: Sequence[int] = ()
@@ -195,7 +201,7 @@ class Upload:
 
     async def _ask_for_slots(self, request: RequestSlots) -> Slots:
         """Ride out the seconds in which no volume takes writes, because an actor restarts."""
-        give_up = trio.current_time() + RIDE_OUT_S
+        give_up = trio.current_time() + self.ride_out_s
         attempt = 0
         while True:
             try:
@@ -220,13 +226,13 @@ class Upload:
         """Send one chunk until a volume has confirmed it, on another volume each time."""
         failed_volumes: set[int] = set()
         failure: StoreError = Unavailable("no attempt was made")
-        for attempt in range(ATTEMPTS):
-            if attempt > 0:
-                await trio.sleep(back_off_s(attempt))
+        patience = Patience(self.ride_out_s)
+        while True:
             if slot is None:
                 slot = await self._another_slot(wanted, failed_volumes)
             try:
                 await self._send_once(wanted, opener, slot)
+                self._stored_count += 1
                 return
             except _SourceFailed as failed:
                 raise failed.error from None
@@ -234,10 +240,12 @@ class Upload:
                 if judge(error) is Verdict.GIVE_UP:
                     raise
                 failure = error
+            if not patience.goes_on(failure):
+                raise told(failure)
+            await patience.pause()
             if judge(failure) is not Verdict.LEASE_SPENT:
                 failed_volumes.add(slot.volume_id)
             slot = None
-        raise failure
 
     async def _another_slot(self, wanted: SlotWanted, failed_volumes: set[int]) -> Slot:
         try:
@@ -281,12 +289,17 @@ class Upload:
                 raise read_failure(response.status, body)
         return crc_of_etag(read_put_answer(body).etag)
 
+    @property
+    def ride_out_s(self) -> float:
+        """How long to wait for an actor that restarts: the more there is to lose, the longer."""
+        return RIDE_OUT_LATER_S if self._stored_count else RIDE_OUT_S
+
     async def finish(self, chunk_count: int, size: int) -> ObjectWritten:
         """Make the object appear."""
         request = FinishUpload(upload_id=self._id, chunk_count=chunk_count, object_size=size)
         try:
-            return await self._control.ask(request, ObjectWritten)
-        except (LinkDown, DeadlineExceeded, NoSuchUpload) as error:
+            return await self._finish(request)
+        except (LinkDown, DeadlineExceeded, NoSuchUpload, OutcomeUnknown) as error:
             # An abort that the master carries out proves that nothing was switched over; anything else
             # leaves it open, also an upload it does not know: finished, and replaced by another put since.
             if isinstance(error, NoSuchUpload) or not await self.abort():
@@ -295,13 +308,34 @@ class Upload:
                 ) from error
             raise
 
+    async def _finish(self, request: FinishUpload) -> ObjectWritten:
+        """Ask until it is done: all chunks are stored, and to give up would throw them all away.
+
+        The master may have to stamp one of them anew, and for that its disk must be there.
+        """
+        give_up = trio.current_time() + self.ride_out_s
+        attempt = 0
+        while True:
+            try:
+                return await self._control.ask(request, ObjectWritten)
+            except (LinkDown, DeadlineExceeded):
+                raise  # the master itself was asked again and again
+            except Unavailable:
+                if trio.current_time() > give_up:
+                    raise
+            await trio.sleep(back_off_s(attempt))
+            attempt += 1
+
     async def abort(self) -> bool:
         """Give up room and chunks; True when the master has done so."""
         try:
-            await self._control.ask(AbortUpload(upload_id=self._id), Done)
+            await self.ask_to_abort()
         except StoreError:
             return False  # it expires by itself
         return True
+
+    async def ask_to_abort(self) -> None:
+        await self._control.ask(AbortUpload(upload_id=self._id), Done)
 
     def _count(self, delta: int) -> None:
         self._sent_count += delta

@@ -112,6 +112,7 @@ class Link:
         self.refusal: StoreError | None = (
             None  # why the hub turned us away last time; None once it lets us in
         )
+        self.trouble: StoreError | None = None  # what the last greeting failed with, if that may pass
         self.connect_count = 0  # greetings that succeeded
         self._server_key = server_key
         self._keys = keys
@@ -236,12 +237,13 @@ class Link:
             if isinstance(error, RequestRefused):
                 self._note_refusal(error)
             else:
+                self.trouble = error
                 level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
                 log.log(level, "greeting failed", extra={"endpoint": self.endpoint, "cause": error.message})
             return False
         if connection.ended.is_set():
             return False
-        self.refusal = None
+        self.refusal = self.trouble = None
         self.connect_count += 1
         self._is_up = True
         self._down = trio.Event()
