@@ -1,7 +1,8 @@
 """Data rights: what a request at the data port may do, told from its token.
 
-Tokens name one volume of this disk, one operation, and needles or a bucket.  What one lease's token may
-write in all is counted here, over all requests that carry it.
+Tokens name one volume of this disk, one operation, and needles or a bucket.  What one token may take up in
+all is counted here, over all requests that carry it: a lease what it stores, a token for one needle the
+places in the file that it began to fill.
 """
 
 from __future__ import annotations
@@ -37,9 +38,13 @@ class Counters:
         self.failures[code] = self.failures.get(code, 0) + 1
 
 
+USES_MAX = 100_000  # tokens whose use is remembered
+TRIES_MAX = 2  # times its body that a token for one needle may take up
+
+
 @dataclass
 class LeaseUse:
-    """How much of a lease's room has been written."""
+    """How much of a token's room has been taken up."""
 
     stored_bytes: int
     expires_s: float
@@ -54,7 +59,8 @@ class DataRights:
         self._lines = lines
         self._broken = broken  # volumes of this disk that could not be opened, and why
         self._verifier = verifier
-        self._leases: dict[int, LeaseUse] = {}
+        self._uses: dict[tuple[int, ...], LeaseUse] = {}  # by lease, or by volume and needle
+        self._forget_at = 100
 
     def claims_of(self, exchange: Exchange) -> DataClaims:
         """What the token of a request says.  Raises what `DataTokenVerifier.verify` does."""
@@ -87,23 +93,51 @@ class DataRights:
         Raises:
             LeaseExhausted: it has not so much left.
         """
-        if claims.lid is None or claims.room is None:
-            return
-        lease = self._leases.get(claims.lid)
-        if lease is None:
-            self._forget_old_leases()
-            lease = self._leases[claims.lid] = LeaseUse(0, claims.exp)
-        if lease.stored_bytes + size > claims.room:
-            raise LeaseExhausted(
-                f"lease {claims.lid} has room for {claims.room} bytes, {lease.stored_bytes} are used, "
-                f"{size} more came"
-            )
-        lease.stored_bytes += size
+        if claims.lid is not None and claims.room is not None:
+            self._use((claims.lid,), claims.room, size, claims.exp)
 
-    def _forget_old_leases(self) -> None:
+    def use_place(self, claims: DataClaims, needle_id: int, size: int) -> None:
+        """Take a place of `size` bytes in the volume's file, on a token that is no lease's.
+
+        A lease has paid already.  A token for one needle may begin more than once, for connections break;
+        but each beginning that others have written behind costs a place, so it may not go on for good.
+
+        Raises:
+            LeaseExhausted: it has not so much left.
+        """
+        if claims.lid is None:
+            room = claims.room
+            if room is None:  # of an older release
+                room = TRIES_MAX * (claims.len if claims.len is not None else claims.max or size)
+            self._use((claims.vol, needle_id), room, size, claims.exp)
+
+    def return_place(self, claims: DataClaims, needle_id: int, size: int) -> None:
+        """The place that `use_place` took is free again."""
+        use = self._uses.get((claims.vol, needle_id))
+        if claims.lid is None and use is not None:
+            use.stored_bytes -= size
+
+    def _use(self, name: tuple[int, ...], room: int, size: int, expires_s: float) -> None:
+        use = self._uses.get(name)
+        if use is None:
+            self._forget_old_uses()
+            use = self._uses[name] = LeaseUse(0, expires_s)
+        if use.stored_bytes + size > room:
+            what = f"lease {name[0]}" if len(name) == 1 else "this token"
+            raise LeaseExhausted(
+                f"{what} has room for {room} bytes, {use.stored_bytes} are used, {size} more came"
+            )
+        use.stored_bytes += size
+
+    def _forget_old_uses(self) -> None:
+        if len(self._uses) < self._forget_at:
+            return
         now_s = time.time() - 60  # tokens are refused when they expire; nothing comes after that
-        for lease_id in [key for key, lease in self._leases.items() if lease.expires_s < now_s]:
-            del self._leases[lease_id]
+        for name in [name for name, use in self._uses.items() if use.expires_s < now_s]:
+            del self._uses[name]
+        while len(self._uses) >= USES_MAX:
+            del self._uses[next(iter(self._uses))]
+        self._forget_at = 2 * len(self._uses) + 100
 
 
 def require_needle(claims: DataClaims, needle_id: int) -> None:

@@ -167,6 +167,7 @@ LIST_MAX = 1000
 DELETE_MAX = 1000
 SLOTS_MAX = 64
 PRESIGN_S_MAX = 7 * 24 * 3600.0  # as S3 has it
+TRIES = 2  # times its body that a token for one needle may take up of the file, should its upload break off
 PRESIGN_PROMISE_S = 3600.0
 URL_SIZE_MAX = 12 * 1024  # what a request line may carry with room for headers beside it
 FINISH_TRIES = 8
@@ -761,6 +762,7 @@ class Master:
                     hi=needle_id,
                     key=upload.key,
                     len=wanted.size,
+                    room=TRIES * wanted.size,
                     up=request.upload_id,
                     idx=wanted.chunk_index,
                     cnt=wanted.chunk_count,
@@ -992,6 +994,7 @@ class Master:
             hi=needle_id,
             key=request.key,
             max=size_max,
+            room=TRIES * size_max,
             ct=request.content_type,
         )
         return Presigned(

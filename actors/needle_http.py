@@ -31,6 +31,7 @@ from actors.url_words import for_url_holder
 from auth.tokens import DataClaims, DataTokenVerifier
 from errors import (
     BodyTooLarge,
+    LeaseExhausted,
     LengthMismatch,
     LengthRequired,
     LinkDown,
@@ -371,7 +372,7 @@ class NeedleHttp:
                     stored_needle(claims, needle_id, size, metadata, conditions, placed, stamp)
                 )
         else:
-            placed, stamp = await self._put_large(exchange, line, needle_id, asked, size)
+            placed, stamp = await self._put_large(exchange, line, claims, needle_id, asked, size)
             etag = await line.commit(describe(placed, stamp))
         self.counters.puts += 1
         self.counters.bytes_in += size
@@ -385,6 +386,7 @@ class NeedleHttp:
         self,
         exchange: Exchange,
         line: CommitLine,
+        claims: DataClaims,
         needle_id: int,
         asked: PutRequest,
         size: int,
@@ -392,8 +394,14 @@ class NeedleHttp:
         metadata, _, crc, checks = asked
         await line.pass_gate()
         try:
+            self._rights.use_place(claims, needle_id, size)
             extent = line.volume.reserve(needle_id, metadata, size)
-        except NeedleExists:
+        except LeaseExhausted:
+            raise
+        except StoreError as error:
+            self._rights.return_place(claims, needle_id, size)
+            if not isinstance(error, NeedleExists):
+                raise
             placed, _, stamp = placed_before(line, needle_id, metadata, size, crc)
             return placed, stamp
         try:
@@ -407,7 +415,8 @@ class NeedleHttp:
         except BaseException:
             with trio.CancelScope(shield=True):
                 await line.pass_gate()
-            extent.abort()
+            if extent.abort():
+                self._rights.return_place(claims, needle_id, size)
             raise
 
 

@@ -53,6 +53,22 @@ def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
 
 _sync_file_range = _find_sync_file_range()
 
+# fallocate(2) with a mode, which Python does not offer either.
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
+
+
+def _find_fallocate() -> Callable[[int, int, int, int], int] | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", None)
+    if call is not None:
+        call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    return call
+
+
+_fallocate = _find_fallocate()
+
 
 class File(Protocol):
     """An open file.  Closed by `close`, or when the last reference to it goes."""
@@ -95,7 +111,17 @@ class File(Protocol):
         Does nothing where the file system has no such call.
         """
 
+    def punch(self, offset: int, length: int) -> None:
+        """Give back the room of whole pages there; they read as zeros from then on.  The size stays.
+
+        Does nothing where the file system has no such call.  Like a write, it survives a power cut only
+        from a later `fdatasync` on: until then each page may come back.
+        """
+
     def truncate(self, size: int) -> None: ...
+
+    def free_bytes(self) -> int:
+        """Bytes that can still be written to its disk by us."""
 
     def size(self) -> int: ...
 
@@ -210,8 +236,22 @@ class OsFile:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise
 
+    def punch(self, offset: int, length: int) -> None:
+        start = offset + -offset % mmap.PAGESIZE
+        end = offset + length - (offset + length) % mmap.PAGESIZE
+        if _fallocate is None or start >= end:
+            return
+        if _fallocate(self._fd, _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE, start, end - start) != 0:
+            error = ctypes.get_errno()
+            if error not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise OSError(error, os.strerror(error))
+
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
+
+    def free_bytes(self) -> int:
+        figures = os.fstatvfs(self._fd)
+        return figures.f_bavail * figures.f_frsize
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
@@ -415,7 +455,13 @@ class ClosedFile:
     def allocate(self, offset: int, length: int) -> None:
         raise OSError(errno.EBADF, "the volume is closed")
 
+    def punch(self, offset: int, length: int) -> None:
+        raise OSError(errno.EBADF, "the volume is closed")
+
     def truncate(self, size: int) -> None:
+        raise OSError(errno.EBADF, "the volume is closed")
+
+    def free_bytes(self) -> int:
         raise OSError(errno.EBADF, "the volume is closed")
 
     def size(self) -> int:

@@ -1,10 +1,13 @@
 """Extent: room in a volume for one needle that arrives piece by piece.
 
-The header is on file from the start, so the records behind it can be found whatever becomes of the upload;
-the needle counts once its footer is there.  Several extents of one volume fill at the same time.
+Its place in the file is taken when it begins; its room on the disk, as its bytes come, a little ahead of
+them: who announces much and sends little takes little.  The header is on file from the start, so the
+records behind it can be found whatever becomes of the upload; the needle counts once its footer is there.
+Several extents of one volume fill at the same time.
 
     open --finish--> finished        the needle is readable; durable after the next sync
-    open --abort---> aborted         dead space, or none at all when nothing was appended behind it
+    open --abort---> aborted         nothing at all when nothing was appended behind it, else dead space:
+                                     its place is lost until a compaction, its room is given back at once
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from storage.index import Tally
 from storage.needle import BLOCK_SIZE, CRC_SIZE, FOOTER_SIZE, encode_footer, table_size
 
 _BLOCKS: Final = Joiner(BLOCK_SIZE)
+AHEAD_SIZE: Final = 4 * 1024 * 1024  # of room, at most, beyond the bytes that have come
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
@@ -40,7 +44,7 @@ class ExtentOwner(Protocol):
 
     def finish_extent(self, extent: Extent, stamp: int) -> Placed: ...
 
-    def abort_extent(self, extent: Extent) -> None: ...
+    def abort_extent(self, extent: Extent) -> bool: ...
 
 
 class Extent:
@@ -59,6 +63,7 @@ class Extent:
         data_size: int,
         header_crc: int,
         before: Tally,
+        is_allocated: bool,
         on_error: Callable[[OSError], Exception],
     ) -> None:
         self.needle_id: Final = needle_id
@@ -78,6 +83,8 @@ class Extent:
         self._block_crc = 0
         self._is_open = True
         self._is_broken = False
+        # How much of the data has room for certain.  Without a wish for that: all of it.
+        self._allocated = 0 if is_allocated else data_size
         # Keeps a write that was left running in its thread from landing after an abort: by then the
         # bytes may belong to another record.
         self._lock = threading.Lock()
@@ -106,6 +113,7 @@ class Extent:
                 )
             try:
                 offset = self.data_offset + self.written
+                self._allocate(self.written + size)
                 write_all(self._file, [piece], offset)
                 # The disk works while the rest comes in, so the fdatasync at the end finds little left to do.
                 self._file.start_writeback(offset, size)
@@ -114,6 +122,30 @@ class Extent:
                 raise self._on_error(error) from error
             self._digest(piece)
             self.written += size
+
+    def _allocate(self, upto: int) -> None:
+        """Have room for the data up to there; the last of it comes with block table and footer."""
+        if upto <= self._allocated:
+            return
+        end = min(self.data_size, upto + AHEAD_SIZE)
+        length = end - self._allocated
+        if end == self.data_size:
+            length += table_size(end) + FOOTER_SIZE
+        self._file.allocate(self.data_offset + self._allocated, length)
+        self._allocated = end
+
+    @property
+    def unallocated(self) -> int:
+        """Bytes of data that are still to find room."""
+        return self.data_size - self._allocated
+
+    def give_back(self) -> None:
+        """Give back the room of its data.  Its header stays, and says where the next record is.
+
+        Raises:
+            OSError: as the system gave it; nothing is wrong but that the room is not back.
+        """
+        self._file.punch(self.data_offset, self.data_size)
 
     def _digest(self, piece: Buffer) -> None:
         """Take the CRC of all data: block by block where it will need a table, and joined at their ends."""
@@ -158,10 +190,13 @@ class Extent:
             raise ChecksumMismatch(f"the data has CRC-32C {self.crc:08x}, its sender says {crc:08x}")
         return self._owner.finish_extent(self, stamp)
 
-    def abort(self) -> None:
-        """Give it up.  Does nothing when it is finished or aborted already."""
-        if self._is_open:
-            self._owner.abort_extent(self)
+    def abort(self) -> bool:
+        """Give it up.  Does nothing when it is finished or aborted already.
+
+        Returns:
+            Whether its place in the file is free again.
+        """
+        return self._is_open and self._owner.abort_extent(self)
 
     # --- for the volume ---------------------------------------------------------------------------
 

@@ -426,7 +426,7 @@ class Volume:
         """Make room for a needle that will arrive in pieces.
 
         Raises:
-            DiskFull: before a byte was accepted.
+            DiskFull: before a byte was accepted.  (What others write meanwhile may still fill the disk.)
             NeedleExists, NeedleVoid, VolumeFull, VolumeSealed, WriteFailed, BadMetadata, BadRequest: as
                 `append` does.
         """
@@ -444,9 +444,9 @@ class Volume:
         )
         try:
             if is_allocated:
-                self._gen.data.allocate(offset, size)
+                self._require_free(size)
             if self._gen.data.size() < offset + size:
-                self._gen.data.truncate(offset + size)  # where nothing was allocated: at least its length
+                self._gen.data.truncate(offset + size)  # its place; it finds its room as its bytes come
             write_all(self._gen.data, [header], offset)
         except OSError as error:
             self._roll_back(error)
@@ -462,6 +462,7 @@ class Volume:
                 data_size=data_size,
                 header_crc=header_crc,
                 before=self._tally.copy(),
+                is_allocated=is_allocated,
                 on_error=self._write_error,
             )
             self._in_flight[offset] = extent
@@ -469,6 +470,13 @@ class Volume:
             self._tail = offset + size
             self._tally.needle_id_max = max(self._tally.needle_id_max, needle_id)
         return extent
+
+    def _require_free(self, size: int) -> None:
+        """Raises OSError unless the disk has that much beyond what open extents are still to find."""
+        awaited = sum(extent.unallocated for extent in self._in_flight.values())
+        free = self._gen.data.free_bytes()
+        if free < awaited + size:
+            raise OSError(errno.ENOSPC, f"{size} bytes and {awaited} on their way, {free} are free")
 
     def is_being_filled(self, needle_id: int) -> bool:
         """Whether there is an open extent for it."""
@@ -508,7 +516,7 @@ class Volume:
                 tally.needle_id_max = max(tally.needle_id_max, extent.needle_id)
                 tally.stamp_max = max(tally.stamp_max, stamp)
 
-    def abort_extent(self, extent: Extent) -> None:
+    def abort_extent(self, extent: Extent) -> bool:
         """For `Extent.abort`."""
         with self._owner:
             extent.close()
@@ -523,15 +531,21 @@ class Volume:
                     is_tail = False
             else:
                 is_tail = False
+            if not is_tail and self.sealed_cause is None:
+                try:
+                    extent.give_back()
+                except OSError as error:  # a compaction will
+                    log.warning("room not back", extra={"volume_id": self.volume_id, "cause": str(error)})
             with self._lock:
                 self._release(extent)
                 if is_tail:
                     self._tail = extent.offset
-                    return
+                    return True
                 for tally in self._tallies_after(extent):
                     tally.dead_bytes += extent.stored_size
                     tally.dead_count += 1
                     tally.needle_id_max = max(tally.needle_id_max, extent.needle_id)
+            return False
 
     def _release(self, extent: Extent) -> None:
         del self._in_flight[extent.offset]

@@ -297,3 +297,54 @@ async def test_who_holds_a_url_is_told_what_became_of_it_and_nothing_of_needles(
     assert "used already" in words["used"]
     assert "replaced or deleted" in words["replaced"]
     assert "expired" in words["expired"]
+
+
+async def test_a_token_for_one_object_fills_no_disk_however_often_it_begins(actor: Actor) -> None:
+    """Two URLs take turns, so that always one of them lies in the middle of the file."""
+    size = 8_000_000
+    port = int(actor.url.rpartition(":")[2])
+    urls = [put_url_of(80, max=size, room=2 * size), put_url_of(81, max=size, room=2 * size)]
+    before = actor.volume.figures().file_size
+    statuses = []
+
+    async def begin(url: str) -> trio.SocketStream | None:
+        in_flight = actor.volume.figures().in_flight_bytes
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(f"PUT {url} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\nx".encode())
+        with trio.fail_after(20):
+            while actor.volume.figures().in_flight_bytes == in_flight:
+                with trio.move_on_after(0.01):
+                    statuses.append((await stream.receive_some())[9:12])
+                    await stream.aclose()
+                    return None
+        return stream
+
+    held: list[trio.SocketStream] = []
+    for number in range(12):
+        stream = await begin(urls[number % 2])
+        if held:
+            gone = held.pop()
+            count = len(actor.volume._in_flight)
+            await gone.aclose()
+            with trio.fail_after(20):
+                while len(actor.volume._in_flight) == count:
+                    await trio.sleep(0.002)
+        if stream is not None:
+            held.append(stream)
+    for stream in held:
+        await stream.aclose()
+    with trio.fail_after(20):
+        while actor.volume.figures().in_flight_bytes:
+            await trio.sleep(0.002)
+    assert b"503" in statuses, "each of the two is used up after a while"
+    assert actor.volume.figures().file_size - before <= 5 * size
+    assert (await call(actor, "PUT", urls[0], body=b"small")).status == 201
+    honest = put_url_of(82, max=size, room=2 * size)
+    for _ in range(5):  # alone, its place comes back each time
+        stream = await begin(honest)
+        assert stream is not None
+        await stream.aclose()
+        with trio.fail_after(20):
+            while actor.volume.figures().in_flight_bytes:
+                await trio.sleep(0.002)
+    assert (await call(actor, "PUT", honest, body=bytes(size))).status == 201

@@ -31,7 +31,7 @@ Before = Callable[[str, str, int, int], int | None]
 
 # The calls that change something: a cut after each of them is a different cut.
 CHANGES = frozenset(
-    ("create", "pwritev", "fdatasync", "allocate", "truncate", "replace", "remove", "make_directory")
+    ("create", "pwritev", "fdatasync", "allocate", "punch", "truncate", "replace", "remove", "make_directory")
 ) | {"sync_directory"}
 
 
@@ -212,6 +212,21 @@ class SimFile:
             self._node.resize(end)
         self._node.allocated.update(range(offset // PAGE, -(-end // PAGE)))
         self._disk.changed("allocate", self._path)
+
+    def punch(self, offset: int, length: int) -> None:
+        self._disk.tell("punch", self._path, offset, length)
+        self._refuse_read_only()
+        end = min(offset + length, len(self._node.content))
+        pages = range(-(-offset // PAGE), end // PAGE)
+        if pages:
+            start, end = pages[0] * PAGE, (pages[-1] + 1) * PAGE
+            self._node.content[start:end] = bytes(end - start)
+            self._node.touch(start, end)
+            self._node.allocated.difference_update(pages)
+        self._disk.changed("punch", self._path)
+
+    def free_bytes(self) -> int:
+        return self._disk.free_bytes()
 
     def truncate(self, size: int) -> None:
         self._disk.tell("truncate", self._path, size)

@@ -63,6 +63,19 @@ def test_allocate_grows_the_file_and_keeps_its_bytes(disk: Disk) -> None:
     assert content(disk, "a") == b"abc" + bytes(9997)
 
 
+def test_punch_makes_zeros_of_whole_pages_and_keeps_the_size(disk: Disk) -> None:
+    file = disk.open("a", create=True)
+    data = b"x" * (5 * PAGE)
+    write_all(file, [data], 0)
+    file.punch(PAGE + 10, 3 * PAGE)
+    assert file.size() == 5 * PAGE
+    found = content(disk, "a")
+    assert found in (data, data[: 2 * PAGE] + bytes(2 * PAGE) + data[4 * PAGE :])  # no holes: no change
+    file.punch(10, PAGE)  # no whole page in there
+    assert content(disk, "a") == found
+    assert file.free_bytes() > 0
+
+
 def test_create_makes_a_file_or_empties_it(disk: Disk) -> None:
     with pytest.raises(FileNotFoundError):
         disk.open("a")
@@ -76,7 +89,12 @@ def test_create_makes_a_file_or_empties_it(disk: Disk) -> None:
 def test_a_file_opened_read_only_cannot_be_written(disk: Disk) -> None:
     disk.open("a", create=True)
     file = disk.open("a", read_only=True)
-    for write in (lambda: file.pwritev([b"x"], 0), lambda: file.allocate(0, 10), lambda: file.truncate(3)):
+    for write in (
+        lambda: file.pwritev([b"x"], 0),
+        lambda: file.allocate(0, 10),
+        lambda: file.truncate(3),
+        lambda: file.punch(0, 3 * PAGE),
+    ):
         with pytest.raises(OSError):
             write()
     assert file.size() == 0

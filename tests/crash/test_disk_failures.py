@@ -115,7 +115,7 @@ def count_calls(call: str) -> int:
 
 
 def faults() -> Iterator[tuple[str, int, int | None]]:
-    for call in ("pwritev", "start_writeback", "fdatasync", "allocate", "truncate"):
+    for call in ("pwritev", "start_writeback", "fdatasync", "allocate", "punch", "truncate"):
         for code in (errno.EIO, errno.ENOSPC):
             yield call, code, None
     yield "pwritev", errno.ENOSPC, 0
@@ -144,7 +144,7 @@ def test_a_failing_call_costs_its_request_and_nothing_else(
         auditor.reopen()
 
 
-@pytest.mark.parametrize("call", [*sorted(CHANGES - {"allocate", "truncate", "remove"}), "open"])
+@pytest.mark.parametrize("call", [*sorted(CHANGES - {"allocate", "punch", "truncate", "remove"}), "open"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 def test_a_creation_that_fails_can_be_repeated(call: str, code: int) -> None:
     expected = DiskFull if code == errno.ENOSPC else WriteFailed

@@ -133,6 +133,41 @@ def test_the_same_holds_for_needles_of_several_blocks(seed: int, history: list[t
     Cutter(seed).run(history)
 
 
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("is_synced", [False, True])
+def test_a_cut_around_the_return_of_an_uploads_room_loses_nothing(keep: float, is_synced: bool) -> None:
+    """Right before the hole is made, right after it, and after the next sync: the scan steps over all of it."""
+    for seed in range(12):
+        chance = random.Random(seed)
+        disk = SimDisk()
+        auditor = Auditor(disk, random.Random(seed))
+        auditor.put(700)
+        auditor.reserve(2 * BLOCK_SIZE + 4000)
+        auditor.put(5000)
+        auditor.write(0.7)
+        auditor.put(300)
+        if is_synced:
+            auditor.sync()
+        cuts: list[str] = []
+
+        def cut(call: str, *_: object, cuts: list[str] = cuts, chance: random.Random = chance) -> None:
+            if call in ("punch", "fdatasync"):
+                cuts.append(call)
+                after = disk.crash(chance, keep)  # noqa: B023 - called within this round
+                auditor.check_rebuild(after, auditor.check_after_cut(after))  # noqa: B023
+
+        disk.before = cut
+        disk.after = cut
+        auditor.abort()
+        auditor.put(100)
+        auditor.sync()
+        assert cuts[:2] == ["punch", "punch"]
+        assert "fdatasync" in cuts
+        disk.before = disk.after = None
+        auditor.reopen()
+        auditor.check(auditor.volume)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(4 * 3600)
 @settings(common, max_examples=50_000)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import storage.disk
 from storage.disk import ClosedFile, OsDisk, OsFile, write_all
 
 
@@ -82,6 +83,28 @@ def test_a_file_system_that_cannot_allocate_is_no_error(
     monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
     file.allocate(0, 100)
     assert file.size() in (0, 100)
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EIO])
+def test_a_file_system_that_makes_no_holes_is_no_error_and_a_failing_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    file = OsDisk(tmp_path).open("a", create=True)
+    file.pwritev([b"x" * 20_000], 0)
+
+    def refuse(*arguments: int) -> int:
+        ctypes.set_errno(code)
+        return -1
+
+    monkeypatch.setattr(storage.disk, "_fallocate", refuse)
+    if code == errno.EIO:
+        with pytest.raises(OSError):
+            file.punch(0, 20_000)
+    else:
+        file.punch(0, 20_000)
+    monkeypatch.setattr(storage.disk, "_fallocate", None)  # no such call at all
+    file.punch(0, 20_000)
+    assert file.size() == 20_000
 
 
 class Dribble(OsFile):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from crc32c import crc32c
 from errors import (
     BadRequest,
     ChecksumMismatch,
+    DiskFull,
     LengthMismatch,
     NeedleExists,
     NeedleVoid,
@@ -20,7 +22,8 @@ from errors import (
     VolumeFull,
     VolumeSealed,
 )
-from storage.disk import OsDisk
+from storage.disk import OsDisk, OsFile
+from storage.extent import AHEAD_SIZE
 from storage.files import volume_ids
 from storage.needle import (
     BLOCK_SIZE,
@@ -380,3 +383,88 @@ def test_nowait_reads_what_is_in_memory(volume: Volume) -> None:
     except BlockingIOError:  # a file system that cannot tell
         needle = volume.read(1)
     assert bytes(needle.data) == b"warm"
+
+
+# --- room on the disk -----------------------------------------------------------------------------
+
+
+def room_of(disk: OsDisk) -> int:
+    """Bytes that the data files take on the disk, whatever their length."""
+    return sum(os.stat(path).st_blocks * 512 for path in Path(disk.root).glob("volumes/*/*.vol"))
+
+
+def gives_back_holes(disk: OsDisk) -> bool:
+    file = disk.open("probe", create=True)
+    file.pwritev([b"x" * 65536], 0)
+    before = os.stat(Path(disk.root) / "probe").st_blocks
+    file.punch(0, 65536)
+    return os.stat(Path(disk.root) / "probe").st_blocks < before
+
+
+def test_a_body_that_is_announced_takes_no_room_before_its_bytes_come(disk: OsDisk, volume: Volume) -> None:
+    before = room_of(disk)
+    extents = [volume.reserve(number, METADATA, 16 * 1024 * 1024) for number in (1, 2, 3)]
+    assert room_of(disk) - before < 256 * 1024
+    for extent in extents:
+        extent.write(b"x" * 100_000)
+    assert room_of(disk) - before < 3 * (AHEAD_SIZE + 256 * 1024)
+    assert volume.figures().in_flight_bytes > 48 * 1024 * 1024  # their places are taken all the same
+
+
+def test_what_is_given_up_gives_its_room_back_at_once_wherever_it_lies(disk: OsDisk, volume: Volume) -> None:
+    first = volume.reserve(1, METADATA, 8 * 1024 * 1024)
+    second = volume.reserve(2, METADATA, 8 * 1024 * 1024)
+    volume.append(3, METADATA, b"behind them", stamp=3)
+    for extent in (first, second):
+        extent.write(b"x" * (4 * 1024 * 1024))
+    volume.sync()
+    taken = room_of(disk)
+    assert not first.abort(), "others lie behind it, so its place is lost"
+    assert volume.figures().dead_count == 1
+    if gives_back_holes(disk):
+        assert taken - room_of(disk) > 3 * 1024 * 1024
+    second.write(b"y" * (4 * 1024 * 1024))
+    second.finish(stamp=4)
+    for view in now_and_reopened(disk, volume):
+        assert view.read(3).data == b"behind them"
+        assert bytes(view.read(2).data) == b"x" * 2**22 + b"y" * 2**22
+        assert view.find(1) is None
+        assert not view.recovery.damages
+        assert not view.recovery.torn
+
+
+def test_an_upload_at_the_end_gives_back_place_and_room(disk: OsDisk, volume: Volume) -> None:
+    size, before = volume.figures().file_size, room_of(disk)
+    extent = volume.reserve(1, METADATA, 8 * 1024 * 1024)
+    extent.write(b"x" * 1_000_000)
+    assert extent.abort()
+    assert volume.figures().file_size == size
+    assert room_of(disk) <= before + 64 * 1024
+    assert not extent.abort(), "once is enough"
+
+
+def test_room_that_open_uploads_are_still_to_find_is_not_promised_twice(
+    disk: OsDisk, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OsFile, "free_bytes", lambda self: 10_000_000)
+    first = volume.reserve(1, METADATA, 6_000_000)
+    with pytest.raises(DiskFull):
+        volume.reserve(2, METADATA, 6_000_000)
+    assert first.abort()
+    assert volume.reserve(2, METADATA, 6_000_000).abort()
+
+
+def test_where_no_hole_can_be_made_an_abort_is_still_an_abort(
+    disk: OsDisk, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: OsFile, offset: int, length: int) -> None:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(OsFile, "punch", failing)
+    extent = volume.reserve(1, METADATA, 2_000_000)
+    volume.append(2, METADATA, b"behind", stamp=2)
+    extent.write(b"x" * 500_000)
+    assert not extent.abort()
+    assert volume.sealed_cause is None
+    monkeypatch.undo()
+    assert reopen(disk, volume).read(2).data == b"behind"
