@@ -134,7 +134,7 @@ class BatchHttp:
     # --- get --------------------------------------------------------------------------------------
 
     async def _get(self, exchange: Exchange, claims: DataClaims) -> None:
-        if claims.op != "get" or claims.parts is not None:
+        if claims.op != "get" or claims.parts is not None or claims.via is not None:
             raise TokenScope("a batch get needs a read grant")
         needle_ids = decode_ids(await exchange.read_body(GET_SIZE_MAX))
         for needle_id in needle_ids:

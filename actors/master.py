@@ -92,6 +92,7 @@ from transport.messages import (
     Buckets,
     CancelJobs,
     Chunk,
+    ChunksLocated,
     ClusterStatus,
     Commit,
     CompactorWelcome,
@@ -113,6 +114,7 @@ from transport.messages import (
     Listing,
     ListJobs,
     ListObjects,
+    LocateChunks,
     LocateObjects,
     LoggedIn,
     Login,
@@ -169,7 +171,11 @@ SLOTS_MAX = 64
 PRESIGN_S_MAX = 7 * 24 * 3600.0  # as S3 has it
 TRIES = 2  # times its body that a token for one needle may take up of the file, should its upload break off
 PRESIGN_PROMISE_S = 3600.0
-URL_SIZE_MAX = 12 * 1024  # what a request line may carry with room for headers beside it
+URL_SIZE_MAX = 1536  # many proxies, mails and logs take no more than 2 KiB
+PARTS_MAX = 8  # chunks that a URL may name; more of them are asked for when it is used
+CHUNKS_MAX = 8192  # chunks of one object in one answer
+MASTER_AUDIENCE = "master"  # of tokens that are for nobody but this master; disks are named by UUIDs
+SENDING_S = 24 * 3600.0  # for how long after its expiry the object of a URL may still be on its way
 FINISH_TRIES = 8
 DISK_TWICE_S = 60.0  # a second actor of a disk that goes on asking does so within this
 CLOCK_SKEW_S = 5.0  # a disk's clock may differ from ours by this before anybody is told
@@ -267,6 +273,7 @@ class Master:
             ListBuckets: self._list_buckets,
             ListObjects: self._list_objects,
             LocateObjects: self._locate,
+            LocateChunks: self._locate_chunks,
             StatObject: self._stat,
             LeaseNeedles: self._lease,
             Presign: self._presign,
@@ -909,58 +916,133 @@ class Master:
         raise BadRequest(f"GET and PUT can be presigned, not {request.method!r}")
 
     def _presign_get(self, peer: Peer, request: Presign) -> Presigned:
-        self._require(peer, Permission.READ, request.bucket)
-        bucket, (found,) = self._catalog.locate(request.bucket, [request.key])
-        if found is None:
+        bucket, row = self._find(peer, request.bucket, request.key)
+        if row is None:
             raise NoSuchObject(f"bucket {request.bucket!r} has no object {request.key!r}")
+        expires_s = int(time.time() + request.expires_in_s)
+        url = None
+        if row.chunk_count == 1:
+            content_type = None if row.content_type is None else served_type(row.content_type)
+            url = self._url_of(bucket, _first_chunk(row), expires_s, ct=content_type)
+        elif row.chunk_count <= PARTS_MAX:
+            # It then needs no master to be read.
+            url = self._url_of_parts(bucket, request.key, expires_s)
+        if url is None or (len(url) > URL_SIZE_MAX and row.chunk_count > 1):
+            url = self._url_of_many(bucket, row, expires_s)
+        return Presigned(url=url, expires_in_s=request.expires_in_s)
+
+    def _url_of_parts(self, bucket: BucketRow, key: str, expires_s: int) -> str:
+        """A URL whose token names all chunks."""
+        _, (found,) = self._catalog.locate(bucket.name, [key])
+        if found is None:
+            raise NoSuchObject(f"bucket {bucket.name!r} has no object {key!r}")
         row, chunks = found[0], _chunks_of(*found)
         if len(chunks) != row.chunk_count or sum(chunk.size for chunk in chunks) != row.size:
             raise ObjectInconsistent(
-                f"the catalog has {row.size} bytes in {row.chunk_count} chunks for {request.key!r}, and names"
+                f"the catalog has {row.size} bytes in {row.chunk_count} chunks for {key!r}, and names"
                 f" {len(chunks)} chunks of {sum(chunk.size for chunk in chunks)} bytes"
             )
-        expires_s = int(time.time() + request.expires_in_s)
-
-        def sign(chunk: Chunk, **claims: Any) -> tuple[str, str]:
-            volume = self._fleet.volumes[chunk.volume_id]
-            disk = self._fleet.disks[volume.disk_id]
-            if not disk.is_online:
-                raise VolumeOffline(f"disk {disk.name}, which holds part of this object, is offline")
-            token = self._sign(
-                disk,
-                DataClaims(
-                    op="get",
-                    aud=disk.disk_id,
-                    vol=chunk.volume_id,
-                    exp=expires_s,
-                    bid=bucket.id,
-                    bkt=bucket.name,
-                    lo=chunk.needle_id,
-                    hi=chunk.needle_id,
-                    **claims,
-                ),
-            )
-            return disk.url, token
-
         first = chunks[0]
-        if len(chunks) == 1:
-            url, token = sign(first, ct=row.content_type)
-        else:
-            first_disk = self._fleet.volumes[first.volume_id].disk_id
-            parts = []
-            for chunk in chunks:
-                # Only chunks of other disks need a right of their own: the first disk reads its own.
-                is_near = self._fleet.volumes[chunk.volume_id].disk_id == first_disk
-                where, right = ("", "") if is_near else sign(chunk)
-                parts.append((chunk.volume_id, chunk.needle_id, chunk.size, where, right))
-            url, token = sign(first, ct=row.content_type, key=row.key, parts=parts, etag=row.etag)
-        url = f"{url}/v1/needles/{first.volume_id}/{first.needle_id}?token={token}"
-        if len(url) > URL_SIZE_MAX:
-            raise BadRequest(
-                f"{request.key!r} has {len(chunks)} chunks on several disks, too many for one URL: "
-                "fetch it with the library or the command line"
-            )
-        return Presigned(url=url, expires_in_s=request.expires_in_s)
+        first_disk = self._fleet.volumes[first.volume_id].disk_id
+        parts = []
+        for chunk in chunks:
+            # Only chunks of other disks need a right of their own: the first disk reads its own.
+            is_near = self._fleet.volumes[chunk.volume_id].disk_id == first_disk
+            where, right = ("", "") if is_near else self._right_to(bucket, chunk, expires_s)
+            parts.append((chunk.volume_id, chunk.needle_id, chunk.size, where, right))
+        return self._url_of(
+            bucket,
+            first,
+            expires_s,
+            ct=row.content_type,
+            key=row.key,
+            parts=parts,
+            etag=row.etag,
+            cms=row.created_ms,
+        )
+
+    def _url_of_many(self, bucket: BucketRow, row: ObjectRow, expires_s: int) -> str:
+        """A URL of any number of chunks: the first one's actor asks for their list (`LocateChunks`)."""
+        first = _first_chunk(row)
+        question = DataClaims(
+            op="get",
+            aud=MASTER_AUDIENCE,
+            vol=first.volume_id,
+            lo=first.needle_id,
+            hi=first.needle_id,
+            exp=expires_s,
+            bid=bucket.id,
+            bkt=bucket.name,
+            etag=row.etag,
+        )
+        key_id = self._keyring.signing_key_id
+        via = sign_data_token(
+            question, key_id=key_id, key=self._keyring.token_keys_of(MASTER_AUDIENCE)[key_id]
+        )
+        return self._url_of(
+            bucket,
+            first,
+            expires_s,
+            up=row.upload_id,
+            cnt=row.chunk_count,
+            osz=row.size,
+            etag=row.etag,
+            cms=row.created_ms,
+            via=via,
+        )
+
+    def _url_of(self, bucket: BucketRow, first: Chunk, expires_s: int, **claims: Any) -> str:
+        url, token = self._right_to(bucket, first, expires_s, **claims)
+        return f"{url}/v1/needles/{first.volume_id}/{first.needle_id}?token={token}"
+
+    def _right_to(self, bucket: BucketRow, chunk: Chunk, expires_s: int, **claims: Any) -> tuple[str, str]:
+        """URL of the disk of a chunk, and a token to read it."""
+        volume = self._fleet.volumes[chunk.volume_id]
+        disk = self._fleet.disks[volume.disk_id]
+        if not disk.is_online:
+            raise VolumeOffline(f"disk {disk.name}, which holds part of this object, is offline")
+        token = self._sign(
+            disk,
+            DataClaims(
+                op="get",
+                aud=disk.disk_id,
+                vol=chunk.volume_id,
+                exp=expires_s,
+                bid=bucket.id,
+                bkt=bucket.name,
+                lo=chunk.needle_id,
+                hi=chunk.needle_id,
+                **claims,
+            ),
+        )
+        return disk.url, token
+
+    def _locate_chunks(self, peer: Peer, request: LocateChunks) -> ChunksLocated:
+        """For a volume actor that was given a URL of many chunks."""
+        self._disk(peer)
+        if request.first < 0 or not 1 <= request.limit <= CHUNKS_MAX:
+            raise BadRequest(f"1 to {CHUNKS_MAX} chunks can be located at once, not {request.limit}")
+        verifier = DataTokenVerifier(MASTER_AUDIENCE, self._keyring.token_keys_of(MASTER_AUDIENCE))
+        # The actor has held the URL's expiry against the clock; what it is sending it may send to the end.
+        claims = verifier.verify(request.token.encode(), now_s=time.time() - SENDING_S)
+        chunks = self._catalog.chunks_of_version(
+            claims.vol, claims.lo, claims.etag or "", first=request.first, limit=request.limit
+        )
+        if chunks is None:
+            raise NoSuchObject("the object was replaced or deleted after this URL was made")
+        bucket = self._catalog.bucket_by_id(claims.bid)
+        grants, offline = [], {}
+        for volume_id in {chunk.volume_id for chunk in chunks}:
+            grant = self._read_grant(bucket, volume_id)
+            if grant is not None:
+                grants.append(grant)
+            else:
+                offline[volume_id] = self._disk_name(volume_id)
+        return ChunksLocated(
+            chunks=[Chunk(one.volume_id, one.needle_id, one.size, one.crc) for one in chunks],
+            grants=grants,
+            offline=offline,
+        )
 
     async def _presign_later(self, peer: Peer, request: Presign) -> Presigned:
         size_max = self._settings.store.chunk_size if request.size_max is None else request.size_max
@@ -1010,6 +1092,9 @@ class Master:
 
     async def _register(self, peer: Peer, request: Register) -> Welcome:
         self._require_join_secret(request.join_secret)
+        if request.disk_id == MASTER_AUDIENCE:
+            # It would get the keys to what the master signs for itself.
+            raise BadRequest("a disk is named by a UUID")
         self._require_only_one(peer, request)
         epoch = await self._lineage.take(request)
         if peer.is_gone:
@@ -1322,10 +1407,15 @@ class _Figures(Collector):
         return self._master.metrics()
 
 
+def _first_chunk(row: ObjectRow) -> Chunk:
+    """Its size is that of the object: for those of one chunk."""
+    return Chunk(row.volume_id, row.needle_id, row.size, row.crc)
+
+
 def _chunks_of(row: ObjectRow, chunks: Sequence[ChunkRow]) -> list[Chunk]:
     """What `Catalog.locate` found, for a message."""
     if row.chunk_count == 1:
-        return [Chunk(row.volume_id, row.needle_id, row.size, row.crc)]
+        return [_first_chunk(row)]
     return [Chunk(chunk.volume_id, chunk.needle_id, chunk.size, chunk.crc) for chunk in chunks]
 
 

@@ -21,11 +21,13 @@ import trio
 from crc32c import crc32c
 
 from actors.batch_http import BATCH_ROUTE, BatchHttp
+from actors.chunk_lists import Ask, ChunkLists
 from actors.cold_reads import ColdReads
 from actors.commit_line import CommitLine, stored_needle
 from actors.data_rights import Counters, DataRights, bearer_token, require_bucket, require_needle
 from actors.pieces import PieceBuffers
 from actors.put_request import PutRequest, read_put
+from actors.sending import Sending
 from actors.sent_again import placed_before
 from actors.url_words import for_url_holder
 from auth.tokens import DataClaims, DataTokenVerifier
@@ -34,17 +36,14 @@ from errors import (
     LeaseExhausted,
     LengthMismatch,
     LengthRequired,
-    LinkDown,
     NeedleExists,
     NoSuchRoute,
-    ObjectInconsistent,
     StoreError,
     TokenMissing,
     TokenScope,
 )
 from storage.extent import Extent, Placed
-from storage.needle import BLOCK_SIZE, NeedleMetadata, encode_metadata
-from storage.reader import NeedleReader
+from storage.needle import NeedleMetadata, encode_metadata
 from storage.stamp import StampClock
 from storage.volume import NewNeedle
 from transport.conditions import CONDITIONS, is_not_modified, is_range_current
@@ -60,8 +59,6 @@ SMALL_MAX = 1024 * 1024  # up to this a body is one read, one write, no thread
 
 NEEDLE_ROUTE = b"/v1/needles/"
 NOT_PLAIN = frozenset((*CONDITIONS, b"range"))
-
-Head = tuple[int, list[tuple[bytes, bytes]], int]  # status, headers, content length
 
 # User bytes are never to run as a page: no sniffing, and an opaque origin should a browser render them.
 SAFE_HEADERS = (
@@ -84,17 +81,21 @@ class NeedleHttp:
         is_ready: Callable[[], bool],
         render_metrics: Callable[[], bytes],
         cold_reads: ColdReads | None = None,
+        ask_master: Ask | None = None,
     ) -> None:
-        self._lines = lines
+        """
+        Args:
+            ask_master: asks which chunks an object has; None: URLs that want that are refused.
+        """
         self._broken = broken  # volumes of this disk that could not be opened, and why
         self._clock = clock
-        self._pool = pool
         self._is_ready = is_ready
         self._render_metrics = render_metrics
         self.counters = Counters()
         self._buffers = PieceBuffers()
         self._cold_reads = cold_reads or ColdReads()
         self._rights = DataRights(lines, broken, verifier)
+        self._sending = Sending(lines, pool, self.counters, self._buffers, ChunkLists(ask_master))
         self._batches = BatchHttp(self._rights, clock, self.counters)
 
     async def handle(self, exchange: Exchange) -> None:
@@ -138,7 +139,7 @@ class NeedleHttp:
         line, needle_id = self._allowed(claims, method, exchange.path)
         if method == b"PUT":
             await self._put(exchange, line, claims, needle_id)
-        elif claims.parts is not None:
+        elif claims.parts is not None or claims.via is not None:
             await self._get_object(exchange, line, claims, needle_id)
         else:
             await self._get(exchange, line, claims, needle_id)
@@ -175,7 +176,7 @@ class NeedleHttp:
         try:
             claims = self._rights.claims_of_token(token)
             line, needle_id = self._allowed(claims, b"GET", path)
-            if claims.parts is not None:
+            if claims.parts is not None or claims.via is not None:
                 return None
             volume = line.volume
             needle = volume.read_small(needle_id, SMALL_MAX, nowait=True)
@@ -217,18 +218,11 @@ class NeedleHttp:
         self.counters.bytes_out += len(needle.data)
         await exchange.respond(200, headers, needle.data)
 
-    async def _open(self, line: CommitLine, needle_id: int) -> NeedleReader:
-        try:
-            return line.volume.open_needle(needle_id, nowait=True)
-        except BlockingIOError:
-            self.counters.cold_reads += 1
-            return await trio.to_thread.run_sync(line.volume.open_needle, needle_id)
-
     async def _get_pieces(
         self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int
     ) -> None:
         volume_id = line.volume.volume_id
-        reader = await self._open(line, needle_id)
+        reader = await self._sending.open(line, needle_id)
         require_bucket(claims, reader.metadata)
         headers = _needle_headers(exchange, claims, reader.metadata, volume_id, needle_id, reader.crc)
         etag = etag_of(volume_id, needle_id, reader.crc)
@@ -244,54 +238,30 @@ class NeedleHttp:
             await exchange.start(status, headers, length)
             return
         self.counters.gets += 1
-        await self._send_span(exchange, reader, start, length, (status, headers, length))
-
-    async def _send_span(
-        self,
-        exchange: Exchange,
-        reader: NeedleReader,
-        start: int,
-        length: int,
-        head: Head | None,
-    ) -> None:
-        """Send `length` bytes of a needle from `start`; the head goes out with the first checked piece."""
-        position, end = start, start + length
-        with self._buffers.lend() as buffer:
-            while position < end:
-                # Pieces end on multiples of the block size, so no block is read twice.
-                size = min(len(buffer) - position % BLOCK_SIZE, end - position)
-                try:
-                    piece = reader.read(position, size, nowait=True, into=buffer)
-                except BlockingIOError:
-                    self.counters.cold_reads += 1
-                    read = partial(reader.read, position, size, into=buffer)
-                    piece = await trio.to_thread.run_sync(read)
-                if head is not None:
-                    await exchange.start(*head)
-                    head = None
-                await exchange.write(piece)
-                position += size
-                self.counters.bytes_out += size
+        await self._sending.send_span(exchange, reader, start, length, (status, headers, length))
 
     async def _get_object(
         self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int
     ) -> None:
-        """A presigned URL of a many-chunk object: send its chunks one behind the other.
-
-        Chunks of this disk are read here; the others are fetched from their own actors and passed on.
-        """
-        first = await self._open(line, needle_id)  # an object that was replaced has lost it
-        require_bucket(claims, first.metadata)
-        parts = claims.parts or []
-        total = sum(part[2] for part in parts)
-        headers = [(b"Content-Type", served_type(claims.ct).encode())]
-        headers += [(b"Accept-Ranges", b"bytes"), (b"ETag", f'"{claims.etag}"'.encode()), *SAFE_HEADERS]
-        if claims.key is not None:
-            headers.append(_content_disposition(claims.key))
-        if _is_not_modified(exchange, first.metadata, claims.etag or ""):
+        """A presigned URL of an object of many chunks: the whole of it, or a range."""
+        first = await self._sending.open(line, needle_id)  # an object that was replaced has lost it
+        metadata = first.metadata
+        require_bucket(claims, metadata)
+        etag = claims.etag or ""
+        created_ms = metadata.created_ms if claims.cms is None else claims.cms
+        total = sum(part[2] for part in claims.parts) if claims.parts is not None else claims.osz or 0
+        headers = [
+            (b"Content-Type", served_type(claims.ct or metadata.content_type).encode()),
+            (b"Accept-Ranges", b"bytes"),
+            (b"ETag", f'"{etag}"'.encode()),
+            (b"Last-Modified", formatdate(created_ms // 1000, usegmt=True).encode()),
+            *SAFE_HEADERS,
+            _content_disposition(claims.key or metadata.key),
+        ]
+        if is_not_modified(exchange.headers, etag, created_ms // 1000):
             await exchange.respond(304, headers)
             return
-        span = _range_of(exchange, total, claims.etag or "", first.metadata.created_ms)
+        span = _range_of(exchange, total, etag, created_ms)
         start, length = span or (0, total)
         if span is not None:
             headers.append(_content_range(start, length, total))
@@ -300,48 +270,7 @@ class NeedleHttp:
             await exchange.start(status, headers, length)
             return
         self.counters.gets += 1
-        head: Head | None = (status, headers, length)
-        offset = 0
-        for volume_id, needle_id, size, url, token in parts:
-            part_start, part_end = max(start - offset, 0), min(start + length - offset, size)
-            offset += size
-            if part_start >= part_end:
-                continue
-            near = self._lines.get(volume_id)
-            if near is not None:
-                reader = await self._open(near, needle_id)
-                require_bucket(claims, reader.metadata)
-                if reader.size != size:
-                    raise ObjectInconsistent(
-                        f"volume {volume_id}, needle {needle_id}: {reader.size} bytes, the URL is for {size}"
-                    )
-                await self._send_span(exchange, reader, part_start, part_end - part_start, head)
-            else:
-                source = (url, f"/v1/needles/{volume_id}/{needle_id}", token)
-                await self._pass_on(exchange, source, part_start, part_end, head)
-            head = None
-        if head is not None:  # of no bytes
-            await exchange.start(*head)
-
-    async def _pass_on(
-        self, exchange: Exchange, source: tuple[str, str, str], start: int, end: int, head: Head | None
-    ) -> None:
-        url, target, token = source
-        headers = [("Authorization", f"Bearer {token}"), ("Range", f"bytes={start}-{end - 1}")]
-        async with self._pool.stream("GET", url, target, headers=headers) as answer:
-            if answer.status != 206:
-                raise LinkDown(f"the actor at {url} answered {answer.status} for part of this object")
-            if answer.content_length != end - start:
-                raise ObjectInconsistent(
-                    f"the actor at {url} was asked for {end - start} bytes, it announced"
-                    f" {answer.content_length}"
-                )
-            if head is not None:
-                await exchange.start(*head)
-            with self._buffers.lend() as buffer:
-                while received := await answer.read_into(buffer):
-                    await exchange.write(buffer[:received])
-                    self.counters.bytes_out += received
+        await self._sending.send_object(exchange, claims, start, length, (status, headers, length))
 
     # --- PUT --------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from errors import (
     NeedleExists,
     NeedleVoid,
     NoSuchNeedle,
+    NoSuchObject,
     NoSuchVolume,
     StoreError,
     TokenExpired,
@@ -31,6 +32,7 @@ _SENTENCES: dict[type[StoreError], str] = {
     f" store something else, {ASK}",
     NeedleVoid: f"this URL was used or given up, and what it was for is deleted: {ASK}",
     NoSuchNeedle: f"the object was replaced or deleted after this URL was made: {ASK}",
+    NoSuchObject: f"the object was replaced or deleted after this URL was made: {ASK}",
     NoSuchVolume: f"what this URL leads to is not on this server: {ASK}",
     TokenInvalid: "this URL was not made for this server, or was changed: use it exactly as it was given,"
     f" with its host and port, or {ASK}",

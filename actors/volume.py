@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from actors.chunk_lists import ASK_S
 from actors.cold_reads import ColdReads
 from actors.commit_line import CommitLine
 from actors.needle_http import NeedleHttp
@@ -179,6 +180,7 @@ class VolumeActor:
             is_ready=lambda: self._link.is_up,
             render_metrics=self._render_metrics,
             cold_reads=self._cold_reads,
+            ask_master=lambda question: self._link.request(question, timeout_s=ASK_S),
         )
         limits = settings.http
         self._server = HttpServer(

@@ -64,8 +64,10 @@ class DataClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     osz: int | None = None
     ct: str | None = None  # content type
     meta: dict[str, str] | None = None  # user metadata
-    parts: list[DataPart] | None = None  # presigned GET of an object of many chunks
+    parts: list[DataPart] | None = None  # presigned GET of an object of some chunks: these
     etag: str | None = None
+    via: str | None = None  # the same of any number of chunks (up, cnt, osz): a token to ask the master with
+    cms: int | None = None  # when that object was created, milliseconds since 1970
 
 
 class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

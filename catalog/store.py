@@ -354,6 +354,25 @@ class Catalog:
         )
         return [chunk_row(columns) for columns in rows]
 
+    def chunks_of_version(
+        self, volume_id: int, needle_id: int, etag: str, *, first: int, limit: int
+    ) -> list[ChunkRow] | None:
+        """Chunks of the object whose first needle this is; None where it is no version that is there now."""
+        with self.one_moment():
+            found = self._all(
+                f"SELECT {OBJECT_COLUMNS} FROM objects WHERE volume_id = ? AND needle_id = ?",
+                (volume_id, needle_id),
+            )
+            row = object_row(found[0]) if found else None
+            if row is None or row.upload_id is None or row.etag != etag:
+                return None
+            rows = self._all(
+                f"SELECT {CHUNK_COLUMNS} FROM chunks WHERE upload_id = ? AND chunk_index >= ?"
+                " ORDER BY chunk_index LIMIT ?",
+                (row.upload_id, first, limit),
+            )
+            return [chunk_row(columns) for columns in rows]
+
     def list_objects(
         self,
         bucket_id: int,

@@ -9,7 +9,7 @@ written by older releases.
 
     client -> master      Login, Attach, bucket and object requests, leases and uploads, ClusterStatus,
                           StartJobs, ListJobs, CancelJobs, PauseJobs, DecideOrphans, ListEvents
-    volume -> master      Register, NeedlesStored, DiskReport
+    volume -> master      Register, NeedlesStored, DiskReport, LocateChunks
     master -> volume      CreateVolume, DeleteNeedles, RestampNeedle, RecordBuckets, ListLive,
                           BeginCompaction, SwitchGeneration, DropGeneration
     compactor -> master   RegisterCompactor
@@ -160,6 +160,22 @@ class ObjectsLocated(Message, frozen=True, tag="objects_located"):
     grants: list[ReadGrant]  # one for each volume named above that is online
     offline: dict[Whole, str] = {}  # volume id -> disk name, for volumes named above that are not
     back_soon: list[Whole] = []  # those of them whose disk went away a moment ago: worth a short wait
+
+
+class LocateChunks(Message, frozen=True, tag="locate_chunks"):
+    """A volume actor was given a URL: which chunks has the object that it leads to?"""
+
+    token: str  # of the URL's token: what the master has signed for itself
+    first: int = 0  # index
+    limit: int = 8192
+
+
+class ChunksLocated(Message, frozen=True, tag="chunks_located"):
+    """Chunks of one version of an object, in order, from the first that was asked for on."""
+
+    chunks: list[Chunk]
+    grants: list[ReadGrant]  # one for each volume named above that is online
+    offline: dict[int, str] = {}  # volume id -> disk name, for volumes named above that are not
 
 
 class ListObjects(Message, frozen=True, tag="list_objects"):
@@ -819,7 +835,7 @@ ClientRequest = (
     | DecideOrphans
     | ListEvents
 )
-VolumeRequest = Register | NeedlesStored | DiskReport
+VolumeRequest = Register | NeedlesStored | DiskReport | LocateChunks
 CompactorRequest = RegisterCompactor
 VolumeCommand = (
     CreateVolume
@@ -841,6 +857,7 @@ Answer = (
     | Buckets
     | ObjectFound
     | ObjectsLocated
+    | ChunksLocated
     | Listing
     | Deleted
     | ObjectWritten

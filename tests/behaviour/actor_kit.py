@@ -9,6 +9,7 @@ from pathlib import Path
 import crc32c
 import trio
 
+from actors.chunk_lists import Ask
 from actors.cold_reads import ColdReads
 from actors.commit_line import CommitLine
 from actors.needle_http import NeedleHttp
@@ -66,7 +67,7 @@ class Master:
 class Actor:
     """One volume behind a real HTTP server."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ask_master: Ask | None = None) -> None:
         self.volume = Volume.create(
             OsDisk(folder), "volumes/1", volume_id=1, uuid=str(uuid.uuid4()), capacity=2**30, created_ms=0
         )
@@ -91,6 +92,7 @@ class Actor:
             is_ready=lambda: True,
             render_metrics=lambda: b"",
             cold_reads=self.cold_reads,
+            ask_master=ask_master,
         )
         self.url = ""
 

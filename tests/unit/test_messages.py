@@ -269,6 +269,12 @@ SAMPLES: dict[str, Any] = {
         upload_count=5,
         client_count=6,
     ),
+    "locate_chunks": messages.LocateChunks(token="t", first=8192, limit=100),
+    "chunks_located": messages.ChunksLocated(
+        chunks=[messages.Chunk(7, 1, 5, 9)],
+        grants=[messages.ReadGrant(volume_id=7, url="http://h:1", token="t", expires_in_s=600.0)],
+        offline={8: "disk-2"},
+    ),
     "record_buckets": messages.RecordBuckets(
         incarnation=1, volume_id=7, notes=[messages.BucketNote(3, "photos", 1, False, 1 << 60)]
     ),

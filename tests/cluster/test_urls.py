@@ -1,0 +1,116 @@
+"""Presigned URLs of a real store, for any HTTP client."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import trio
+
+import client
+from harness import RunningStore
+
+CHUNK, COUNT = 64 * 1024, 240
+
+
+def fetch(url: str, method: str = "GET", **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    try:
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, f"{parts.path}?{parts.query}", headers=fields)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.timeout(180)
+def test_an_object_of_many_chunks_on_three_disks_has_a_short_url_and_comes_whole(tmp_path: Path) -> None:
+    data = os.urandom(CHUNK) * COUNT + b"end"
+
+    async def pieces() -> AsyncIterator[bytes]:  # of unknown length, as from a pipe
+        for start in range(0, len(data), 1_000_003):
+            yield data[start : start + 1_000_003]
+
+    async def put(profile: Path, key: str) -> str:
+        async with client.connect(profile) as warehouse:
+            if key == "first":
+                await warehouse.create_bucket("films")
+            bucket = warehouse.bucket("films")
+            await bucket.put(key, pieces(), content_type="video/mp4")
+            return await bucket.presign_get(key)
+
+    async def replace(profile: Path) -> None:
+        async with client.connect(profile) as warehouse:
+            await warehouse.bucket("films").put("first", b"another version")
+
+    env = {"WAREHOUSE_STORE_CHUNK_SIZE": "64KiB"}
+    with RunningStore(tmp_path / "store", volumes=3, env=env) as store:
+        url = trio.run(put, store.profile, "first")
+        assert len(url) < 2048
+        status, headers, body = fetch(url)
+        assert (status, body == data, headers["Content-Type"]) == (200, True, "video/mp4")
+        etag, stored_at = headers["ETag"], headers["Last-Modified"]
+        assert int(etag.strip('"').rpartition("-")[2]) >= COUNT
+        for start, end in (
+            (0, 0),
+            (CHUNK - 1, CHUNK),
+            (5 * CHUNK + 3, 9 * CHUNK),
+            (len(data) - 4, len(data) - 1),
+        ):
+            status, headers, body = fetch(url, Range=f"bytes={start}-{end}", If_Range=etag)
+            assert (status, body) == (206, data[start : end + 1])
+        assert fetch(url, "HEAD")[1]["Content-Length"] == str(len(data))
+        assert fetch(url, If_None_Match=f"W/{etag}")[0] == 304
+        assert fetch(url, If_Modified_Since=stored_at)[0] == 304
+        assert fetch(url, If_Match='"1-1-00000000"', Range="bytes=5-")[0] == 412
+
+        trio.run(replace, store.profile)
+        deadline = time.monotonic() + 30
+        while fetch(url, Range="bytes=0-9")[0] != 404:  # its tombstone is on the way
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        status, _, body = fetch(url, Range=f"bytes={3 * CHUNK}-")
+        assert status == 404, "never bytes of another version, or of half a one"
+        assert "replaced" in json.loads(body)["message"]
+
+
+@pytest.mark.timeout(120)
+def test_a_flood_of_silent_strangers_keeps_no_client_out(tmp_path: Path) -> None:
+    async def put_and_get(profile: Path) -> None:
+        async with client.connect(profile) as warehouse:
+            bucket = warehouse.bucket("b")
+            await bucket.put("y", b"hello")
+            assert await bucket.get("y") == b"hello"
+
+    async def make_bucket(profile: Path) -> str:
+        async with client.connect(profile) as warehouse:
+            await warehouse.create_bucket("b")
+            await warehouse.bucket("b").put("x", b"hello")
+            return await warehouse.bucket("b").presign_get("x")
+
+    with RunningStore(tmp_path / "store") as store:
+        url = trio.run(make_bucket, store.profile)
+        parts = urlsplit(url)
+        address = (str(parts.hostname), int(parts.port or 0))
+        held = [socket.create_connection(address) for _ in range(1500)]
+        try:
+            for _ in range(3):
+                started = time.monotonic()
+                trio.run(put_and_get, store.profile)
+                assert fetch(url)[0] == 200
+                assert time.monotonic() - started < 5.0, "silence times out after 10 s"
+                held += [socket.create_connection(address) for _ in range(200)]
+        finally:
+            for connection in held:
+                connection.close()
+        lines = store.log.read_text().splitlines()
+        assert sum("to make room" in line for line in lines) == 1, "one line a minute"
