@@ -37,7 +37,8 @@ from transport.messages import Commit, NeedlesCommitted, NeedlesStored, StoredNe
 log = logging.getLogger(__name__)
 
 CONFIRM_S = 15.0  # a put whose confirmation takes longer is answered "outcome unknown"
-BATCH_MAX = 512  # needles in one NeedlesStored message: some 100 KiB
+BATCH_MAX = 512  # needles in one NeedlesStored message: some 100 KiB ...
+BATCH_SIZE = 1024 * 1024  # ... and characters of what users say about them: at most 4 bytes each, of 8 MiB
 APPEND_SIZE = 1024 * 1024  # bytes of data from which on a write is full: the event loop waits for it
 CONFIRMS_MAX = 4  # messages under way at once; a slow master makes batches bigger, not queues longer
 RESTAMPS_MAX = 8
@@ -116,6 +117,21 @@ def stored_needle(
         if_match,
         if_none_match,
     )
+
+
+def _fitting(waiters: Sequence[_Waiter]) -> int:
+    """How many of these fit one message; at least one."""
+    size = count = 0
+    for waiter in waiters:
+        needle = waiter.needle
+        size += len(needle.key) + len(needle.content_type or "")
+        for name, value in needle.metadata.items():
+            size += len(name) + len(value) + 10
+        size += len(needle.if_match or "") + len(needle.if_none_match or "")
+        if count == BATCH_MAX or (size > BATCH_SIZE and count):
+            break
+        count += 1
+    return count
 
 
 class CommitLine:
@@ -377,7 +393,8 @@ class CommitLine:
             while True:
                 await self._confirm_wanted.wait()
                 await self._confirms.acquire_on_behalf_of(token := object())
-                batch, self._to_confirm = self._to_confirm[:BATCH_MAX], self._to_confirm[BATCH_MAX:]
+                count = _fitting(self._to_confirm)
+                batch, self._to_confirm = self._to_confirm[:count], self._to_confirm[count:]
                 if not self._to_confirm:
                     self._confirm_wanted = trio.Event()
                 nursery.start_soon(self._confirm, batch, token)

@@ -77,7 +77,7 @@ from errors import (
 from storage.epoch import Epoch
 from storage.stamp import AHEAD_MS_MAX, StampClock, wall_ms_of
 from transport.conditions import check_etag_condition
-from transport.header_text import check_content_type, served_type
+from transport.header_text import check_content_type, is_content_type, served_type
 from transport.http_rules import require_method
 from transport.http_server import Exchange, HttpServer
 from transport.links import Hub, Peer
@@ -142,6 +142,7 @@ from transport.messages import (
     StartJobs,
     StatObject,
     Status,
+    StoredNeedle,
     UploadBegun,
     Welcome,
 )
@@ -826,7 +827,7 @@ class Master:
                     t.void_orphans(needle.volume_id, [needle.needle_id], stamp)
                     commits.append(Commit(None, None, refused[place].code, refused[place].message))
                     continue
-                result = t.commit_needle(needle)
+                result = t.commit_needle(_with_servable_type(needle))
                 error = result.error
                 commits.append(
                     Commit(result.etag, result.restamp_above)
@@ -1405,6 +1406,13 @@ class _Figures(Collector):
 
     def collect(self) -> list[Metric]:
         return self._master.metrics()
+
+
+def _with_servable_type(needle: StoredNeedle) -> StoredNeedle:
+    """A volume actor of an older release checks less."""
+    if needle.content_type is None or is_content_type(needle.content_type):
+        return needle
+    return msgspec.structs.replace(needle, content_type=None)
 
 
 def _first_chunk(row: ObjectRow) -> Chunk:

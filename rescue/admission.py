@@ -20,7 +20,6 @@ BUCKET_ID_MAX: Final = 1 << 48  # ids follow the clock, see `last_bucket_id`
 UPLOAD_ID_MAX: Final = (1 << 63) - 1
 CHUNK_COUNT_MAX: Final = 1 << 31
 OBJECT_SIZE_MAX: Final = (1 << 63) - 1
-CONTENT_TYPE_SIZE_MAX: Final = 1024
 
 UNNAMED_BUCKET: Final = "(unnamed)"  # no bucket can be called so
 
@@ -60,15 +59,6 @@ def bucket_problem(record: BucketRecord) -> str | None:
     if record.is_deleted and not record.name:
         return None  # whoever deleted it may not have known the name
     return _bucket_name_problem(record.name)
-
-
-def is_content_type(content_type: str) -> bool:
-    """Can a header carry it?  Earlier releases took others; an object with one of those comes without it."""
-    return (
-        0 < len(content_type) <= CONTENT_TYPE_SIZE_MAX
-        and content_type.isascii()
-        and content_type.isprintable()
-    )
 
 
 @lru_cache(maxsize=1024)  # needles of one bucket follow each other

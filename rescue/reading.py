@@ -15,7 +15,7 @@ import msgspec
 
 from conf.words import format_size
 from errors import NeedleCorrupt, ReadFailed
-from rescue.admission import UNNAMED_BUCKET, bucket_problem, is_content_type, needle_problem
+from rescue.admission import UNNAMED_BUCKET, bucket_problem, needle_problem
 from rescue.choosing import BucketFacts
 from rescue.staging import Needle, Staging, place_of
 from storage.disk import Disk, File, read_fully
@@ -34,6 +34,7 @@ from storage.recovery import Damage, Recovery
 from storage.scan import Record, State, scan
 from storage.stamp import sound
 from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from transport.header_text import is_content_type
 
 log = logging.getLogger(__name__)
 

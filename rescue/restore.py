@@ -28,7 +28,6 @@ from catalog.remains import CatalogFacts, read_catalog_facts
 from catalog.store import Catalog
 from conf.words import format_count
 from errors import BackupCorrupt, StoreError
-from rescue.admission import is_content_type
 from rescue.archive import CATALOG_NAME, KEYS_FOLDER, Backup, opened_backup, schema_problem, sync_folder
 from rescue.console import Parser, Progress, add_common_arguments, add_disk_argument, run_tool, writing
 from rescue.rebuild import (
@@ -48,6 +47,7 @@ from rescue.survey import HeldDisk, disk_folders, hold_disks
 from storage.files import index_path, load_facts, volume_directory
 from storage.needle import NEEDLE_ID_MAX
 from storage.volume import Volume
+from transport.header_text import is_content_type
 
 IDS_AT_ONCE = 1 << 20  # needles that are compared in one go
 

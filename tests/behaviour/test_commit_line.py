@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
@@ -29,7 +30,17 @@ from storage.extent import Placed
 from storage.needle import NeedleMetadata, encode_metadata
 from storage.stamp import StampClock
 from storage.volume import APPENDS_MAX, NewNeedle, Volume
-from transport.messages import Answer, Commit, NeedlesCommitted, NeedlesStored, Request, StoredNeedle
+from transport.messages import (
+    FRAME_SIZE_MAX,
+    Answer,
+    Commit,
+    Envelope,
+    NeedlesCommitted,
+    NeedlesStored,
+    Request,
+    StoredNeedle,
+    encode_envelope,
+)
 
 Master = Callable[[NeedlesStored], Awaitable[Answer]]
 
@@ -354,6 +365,22 @@ async def test_needles_of_one_batch_share_one_sync_and_as_few_messages_as_they_f
     assert bench.line.sync_count == 1
     assert sorted(len(body.needles) for body in bench.link.asked) == [10, BATCH_MAX]
     assert await bench.line.commit_many([]) == []
+
+
+async def test_needles_that_say_much_travel_in_messages_that_fit(bench: Bench) -> None:
+    """Metadata of the smallest pairs, and conditions: 512 of these would be longer than any message."""
+    pairs = {f"{number:x}": "" for number in range(1500)}
+    needles = [
+        msgspec.structs.replace(
+            bench.append(needle_id), metadata=pairs, if_match='"' + "x" * 1000 + '"', if_none_match="y" * 1000
+        )
+        for needle_id in range(1, BATCH_MAX + 1)
+    ]
+    assert await bench.line.commit_many(needles) == [f"etag-{needle.needle_id}" for needle in needles]
+    sizes = [len(encode_envelope(Envelope(1, 1, 1, body))) for body in bench.link.asked]
+    assert len(sizes) > 1
+    assert max(sizes) < FRAME_SIZE_MAX
+    assert sum(len(body.needles) for body in bench.link.asked) == BATCH_MAX
 
 
 async def test_each_needle_of_a_batch_has_its_own_outcome(bench: Bench) -> None:
