@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from auth.tokens import DataClaims
 from catalog.names import check_key, check_metadata
-from errors import BadKey, BadMetadata, BadRequest, TokenScope, UnsupportedCoding
+from errors import BadKey, BadMetadata, BadRequest, UnsupportedCoding
 from storage.needle import NeedleMetadata
 from transport.batches import PutHead
 from transport.conditions import check_etag_condition, refuse_conditions, write_conditions
@@ -30,28 +29,27 @@ _PLAIN = frozenset(
 )
 
 
-class PutRequest(NamedTuple):
-    """The head of a PUT of one needle."""
+Conditions = tuple[str | None, str | None]  # If-Match and If-None-Match
+_NO_CONDITIONS: Conditions = (None, None)
 
-    metadata: NeedleMetadata
-    conditions: tuple[str | None, str | None]  # If-Match and If-None-Match
-    crc: int | None  # what the sender says the CRC-32C of the body is
-    checks: Checks | None  # what else it says of the body
+# The head of a PUT of one needle; a plain tuple, for it is made for each.  The number is what the sender
+# says the CRC-32C of the body is, the last what else it says of that.
+PutRequest = tuple[NeedleMetadata, Conditions, int | None, Checks | None]
 
 
 def read_put(headers: Mapping[bytes, bytes], claims: DataClaims) -> PutRequest:
     """Read the head of a PUT.
 
     Raises:
-        BadKey, BadMetadata, BadRequest, PreconditionFailed, UnsupportedCoding, TokenScope: something in it
+        BadKey, BadMetadata, BadRequest, PreconditionFailed, UnsupportedCoding: something in it
             is wrong, or would not be honoured.
     """
     metadata = _metadata_of(headers, claims)
     crc = read_crc32c(headers)
     if headers.keys() <= _PLAIN:
-        return PutRequest(metadata, (None, None), crc, None)
+        return metadata, _NO_CONDITIONS, crc, None
     _refuse_what_would_be_lost(headers)
-    return PutRequest(metadata, write_conditions(headers), crc, read_checks(headers))
+    return metadata, write_conditions(headers), crc, read_checks(headers)
 
 
 def _refuse_what_would_be_lost(headers: Mapping[bytes, bytes]) -> None:
@@ -86,12 +84,11 @@ def _metadata_of(headers: Mapping[bytes, bytes], claims: DataClaims) -> NeedleMe
     key = claims.key
     if key is None:
         key = _key_of(headers.get(KEY_FIELD))
-    elif KEY_FIELD in headers and _key_of(headers[KEY_FIELD]) != key:
-        raise TokenScope("this token writes one key, and X-Warehouse-Key names another")
     content_type = claims.ct
     if content_type is None:
         content_type = headers.get(b"content-type", b"").decode("latin-1") or None
-    check_content_type(content_type)
+    if content_type is not None:
+        check_content_type(content_type)
     pairs = claims.meta
     if pairs is None:
         header = headers.get(METADATA_FIELD)
@@ -139,9 +136,7 @@ def _user_metadata_of(header: bytes) -> dict[str, str]:
     return metadata
 
 
-def read_put_head(
-    head: PutHead, claims: DataClaims, created_ms: int
-) -> tuple[NeedleMetadata, tuple[str | None, str | None]]:
+def read_put_head(head: PutHead, claims: DataClaims, created_ms: int) -> tuple[NeedleMetadata, Conditions]:
     """What an item of a batch says about its needle, and its conditions.
 
     Raises:
@@ -153,5 +148,5 @@ def read_put_head(
         check_metadata(head.metadata)
     metadata = NeedleMetadata(claims.bkt, claims.bid, head.key, created_ms, head.content_type, head.metadata)
     if head.if_match is None and head.if_none_match is None:
-        return metadata, (None, None)
+        return metadata, _NO_CONDITIONS
     return metadata, (check_etag_condition(head.if_match), check_etag_condition(head.if_none_match))

@@ -32,7 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any ch
 from crc32c import crc32c
 
 from actors.commit_line import CommitLine
-from actors.needle_http import _PLAIN_LINES, NeedleHttp, _metadata_of
+from actors.needle_http import _PLAIN_LINES, NeedleHttp
+from actors.put_request import read_put
 from auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
 from storage.disk import OsDisk
 from storage.needle import NeedleMetadata, decode_needle, place_seed
@@ -212,7 +213,7 @@ class Bench:
         exchange = Exchange(self.connection, self.server._shared)
         parse_request_head(head, exchange)
         claims = self.verifier.verify(self.token("put"), now_s=time.time())
-        metadata = _metadata_of(exchange, claims)
+        metadata = read_put(exchange.headers, claims)[0]
         stored = StoredNeedle(
             1, 7, 1, len(self.data), 1, 4300, 1, "some/key-7", 1_790_000_000_000, "text/plain", {}, 5, None, 0
         )
@@ -237,7 +238,7 @@ class Bench:
                 lambda: parse_request_head(head, Exchange(self.connection, self.server._shared))
             ),
             "check its token": timed(lambda: self.http._rights.claims_of(exchange)),
-            "understand its metadata": timed(lambda: _metadata_of(exchange, claims)),
+            "understand its metadata": timed(lambda: read_put(exchange.headers, claims)),
             "append: encode, CRC and write": timed(self.append),
             "encode it for the master": timed(lambda: encode_envelope(Envelope(1, 1, None, request)))
             / WRITERS,

@@ -165,7 +165,6 @@ PUT_REFUSED = [
     ({"X-Warehouse-CRC32": "00000000"}, 400, "bad_request"),  # a header that does not exist
     ({"X-Amz-Meta-Owner": "me"}, 400, "bad_metadata"),
     ({"X-Warehouse-Metadata": "=x"}, 400, "bad_metadata"),
-    ({"X-Warehouse-Key": "another"}, 403, "token_scope"),
     ({"Content-Encoding": "gzip"}, 415, "unsupported_coding"),
     ({"Content-Encoding": "aws-chunked"}, 415, "unsupported_coding"),
     ({"Content-Range": "bytes 0-4/9"}, 400, "bad_request"),
