@@ -26,7 +26,7 @@ from actors.cold_reads import ColdReads
 from actors.commit_line import CommitLine, stored_needle
 from actors.data_rights import Counters, DataRights, bearer_token, require_bucket, require_needle
 from actors.pieces import PieceBuffers
-from actors.put_request import PutRequest, read_put
+from actors.put_request import read_put
 from actors.sending import Sending
 from actors.sent_again import placed_before
 from actors.url_words import for_url_holder
@@ -282,8 +282,7 @@ class NeedleHttp:
             raise BodyTooLarge(f"this token allows bodies of up to {claims.max} bytes, this one has {size}")
         if claims.len is not None and size != claims.len:
             raise LengthMismatch(f"this token is for a body of {claims.len} bytes, this one has {size}")
-        asked = read_put(exchange.headers, claims)
-        metadata, conditions, crc, checks = asked
+        metadata, conditions, crc, checks = read_put(exchange.headers, claims)
         self._rights.use_lease(claims, size)
 
         describe = partial(stored_needle, claims, needle_id, size, metadata, conditions)
@@ -301,7 +300,9 @@ class NeedleHttp:
                     stored_needle(claims, needle_id, size, metadata, conditions, placed, stamp)
                 )
         else:
-            placed, stamp = await self._put_large(exchange, line, claims, needle_id, asked, size)
+            placed, stamp = await self._put_large(
+                exchange, line, needle_id, metadata, size, crc, checks=checks, claims=claims
+            )
             etag = await line.commit(describe(placed, stamp))
         self.counters.puts += 1
         self.counters.bytes_in += size
@@ -315,20 +316,28 @@ class NeedleHttp:
         self,
         exchange: Exchange,
         line: CommitLine,
-        claims: DataClaims,
         needle_id: int,
-        asked: PutRequest,
+        metadata: NeedleMetadata,
         size: int,
+        crc: int | None,
+        *,
+        checks: Checks | None = None,
+        claims: DataClaims | None = None,
     ) -> tuple[Placed, int]:
-        metadata, _, crc, checks = asked
+        """
+        Args:
+            claims: of the token whose room this takes.
+        """
         await line.pass_gate()
         try:
-            self._rights.use_place(claims, needle_id, size)
+            if claims is not None:
+                self._rights.use_place(claims, needle_id, size)
             extent = line.volume.reserve(needle_id, metadata, size)
         except LeaseExhausted:
             raise
         except StoreError as error:
-            self._rights.return_place(claims, needle_id, size)
+            if claims is not None:
+                self._rights.return_place(claims, needle_id, size)
             if not isinstance(error, NeedleExists):
                 raise
             placed, _, stamp = placed_before(line, needle_id, metadata, size, crc)
@@ -344,7 +353,7 @@ class NeedleHttp:
         except BaseException:
             with trio.CancelScope(shield=True):
                 await line.pass_gate()
-            if extent.abort():
+            if extent.abort() and claims is not None:
                 self._rights.return_place(claims, needle_id, size)
             raise
 
