@@ -28,14 +28,14 @@ from typing import Any
 
 import trio
 
+from actors.founding import Founded, found, require_no_lost_catalog
 from actors.keyring import Keyring
-from actors.master import Founded, found
 from actors.process import STOP_GRACE_S, Announcer, add_common_arguments, run_actor, set_up_actor
 from auth.keys import ApiKey
 from conf.profile import Profile
 from conf.programs import module_command, module_environment
 from conf.settings import Settings
-from errors import CatalogMissing, SetupError
+from errors import SetupError
 
 log = logging.getLogger("actors.cluster")  # run as a module it would be "__main__"
 
@@ -244,21 +244,6 @@ def _volume_count(data: Path, wanted: int) -> int:
     return count
 
 
-def _require_catalog(data: Path) -> None:
-    """Do not begin anew beside the volumes of a store whose catalog is lost.
-
-    An empty catalog would give its first volumes the numbers of those that are there, on whichever disk, and
-    a rebuild could not tell any more which is which.
-    """
-    catalog = data / "master" / "catalog.sqlite3"
-    volumes = sorted(data.glob("disk-*/volumes/*/manifest"))
-    if volumes and not catalog.exists():
-        raise CatalogMissing(
-            f"{catalog} is gone, but {volumes[0].parents[2]} holds volumes: bring it back with "
-            "`warehouse restore BACKUP` or `warehouse rebuild`"
-        )
-
-
 def _require_free_ports(host: str, ports: Sequence[int]) -> None:
     for port in ports:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -287,7 +272,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     host, base = settings.cluster.host, settings.cluster.port_base
     known_as = _known_as(host, arguments.advertise)
     volume_count = _volume_count(data, settings.cluster.volumes)
-    _require_catalog(data)
+    require_no_lost_catalog(data / "master")
     ports = [
         base,
         base + MASTER_HTTP_OFFSET,

@@ -19,13 +19,13 @@ left out.
     compaction_finished      job_id, volume_id, disk, freed_bytes, pause_ms, damaged_count
     compaction_failed        job_id, volume_id, disk, code, message; a cancelled one has the code "cancelled"
     compaction_requeued      job_id, volume_id, disk, code, message
-    compaction_stalled       job_id, volume_id, disk, state, code, message
     verification_started     as compaction_started
     verification_progress    as compaction_progress
     verification_finished    job_id, volume_id, disk, damaged_count
     verification_failed      as compaction_failed
     verification_requeued    as compaction_requeued
-    verification_stalled     as compaction_stalled
+    job_stalled              job_id, volume_id, disk, state, message
+    volume_unverified        job_id, volume_id, disk, message
     damage_found             volume_id, offset, problem, needle_id, bucket, key
     orphans_found            volume_id, count, is_kept
     uploads_expired          count
@@ -40,6 +40,7 @@ left out.
     orphans_decided          decision
     catalog_unlinked         message: the catalog's files are not where the next start would look for them
     trouble_over             trouble, subject: what an event of that name told is not so any more
+    catalog_full             free, message
     bucket_created           bucket
     bucket_deleted           bucket
 """

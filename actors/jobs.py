@@ -339,11 +339,6 @@ class JobBook:
         if self._unfinished.pop(job.job_id, None) is not None:
             self._ended.append(job)
 
-    @property
-    def has_failed_verification(self) -> bool:
-        """Did the last verification of some volume fail, whoever asked for it?"""
-        return any(work == VERIFY and bar.cause == FAILED for (work, _), bar in self._bars.items())
-
     def bars(self, work: str) -> dict[int, Bar]:
         """By volume, why the policy may leave it alone; `policy` says whether it does."""
         return {volume_id: bar for (of_work, volume_id), bar in self._bars.items() if of_work == work}

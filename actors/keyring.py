@@ -15,16 +15,19 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import secrets
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from errors import SecretMissing
+from conf.files import sync_folder, write_whole
+from errors import SecretMissing, SetupError
 from transport.curve import CurveKeys
 
 
@@ -52,12 +55,11 @@ class Keyring:
             raise SecretMissing(
                 f"{directory} lacks {missing}: restore it from a backup, or remove the whole folder"
             )
-        data = json.loads((directory / "data.json").read_text())
         return cls(
             curve=CurveKeys.load(directory / "curve.key"),
-            access_pem=(directory / "access.pem").read_bytes(),
-            data_secrets={entry["id"]: base64.b64decode(entry["secret"]) for entry in data["secrets"]},
-            join_secret=(directory / "join.secret").read_text().strip(),
+            access_pem=_read(directory / "access.pem", _check_pem),
+            data_secrets=_read(directory / "data.json", _data_secrets),
+            join_secret=_read(directory / "join.secret", _join_secret),
         )
 
     def token_keys_of(self, disk_id: str) -> dict[str, bytes]:
@@ -70,6 +72,51 @@ class Keyring:
     @property
     def signing_key_id(self) -> str:
         return next(reversed(self.data_secrets))
+
+
+T = TypeVar("T")
+
+
+def _read(path: Path, decode: Callable[[bytes], T]) -> T:
+    """
+    Raises:
+        SecretMissing: the file is empty, cut off or damaged.
+        SetupError: it cannot be read, which says nothing of what it holds.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SetupError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return decode(content)
+    except (ValueError, KeyError, TypeError, IndexError, UnsupportedAlgorithm):
+        problem = "is damaged" if content else "is empty"
+        # Not `from error`: its text may quote the secret.
+        raise SecretMissing(
+            f"{path} {problem}: restore it from a backup; removing the whole folder {path.parent} makes new"
+            " keys, which voids every profile, token and presigned URL"
+        ) from None
+
+
+def _check_pem(content: bytes) -> bytes:
+    if not isinstance(serialization.load_pem_private_key(content, None), Ed25519PrivateKey):
+        raise TypeError("another kind of key")
+    return content
+
+
+def _data_secrets(content: bytes) -> dict[str, bytes]:
+    entries = json.loads(content)["secrets"]
+    found = {entry["id"]: base64.b64decode(entry["secret"], validate=True) for entry in entries}
+    if not found or not all(isinstance(key_id, str) and len(key) >= 16 for key_id, key in found.items()):
+        raise ValueError("no secrets")
+    return found
+
+
+def _join_secret(content: bytes) -> str:
+    secret = content.decode("ascii").strip()
+    if len(secret) < 16:
+        raise ValueError("too short to be a secret")
+    return secret
 
 
 def _create(directory: Path) -> None:
@@ -88,25 +135,9 @@ def _create(directory: Path) -> None:
     if target.exists():  # empty, or we would not be here
         target.rmdir()
     directory.rename(target)
-    _sync_directory(target.parent)
+    sync_folder(target.parent)
 
 
 def write_secret(path: Path, content: bytes) -> None:
     """Write a file that only its owner may read, durably and whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.replace(path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_whole(path, content)

@@ -315,12 +315,20 @@ class Maintenance:
         now = time.monotonic()
         for job in self._book.unfinished:
             waits_its_turn = not job.is_running and self._obstacle(job) is None and job.not_before <= now
-            if job.look_for_progress(now=now, is_excused=self.is_paused or waits_its_turn):
-                self._tell(job, "stalled", state=job.state, code=job.code, message=job.message)
-                log.error(
-                    f"{job.noun} does not progress",
-                    extra={"job_id": job.job_id, "volume_id": job.volume_id, "cause": job.message},
+            job.look_for_progress(now=now, is_excused=self.is_paused or waits_its_turn)
+            if job.is_stalled:
+                why = job.message or f"it is {job.state} and comes no further"
+                self._parts.troubles.tell(
+                    "job_stalled",
+                    f"job {job.job_id}",
+                    f"the {job.noun} of volume {job.volume_id} has made no progress for minutes: {why}",
+                    job_id=job.job_id,
+                    volume_id=job.volume_id,
+                    disk=job.disk_name,
+                    state=job.state,
                 )
+            else:
+                self._parts.troubles.over("job_stalled", f"job {job.job_id}")
 
     @property
     def stalled_count(self) -> int:
@@ -426,6 +434,8 @@ class Maintenance:
             self._look()
 
     async def _finished(self, job: JobState) -> None:
+        if job.work == VERIFY or job.pause_ms:  # a compaction has read and checked all that it kept
+            self._parts.troubles.over("volume_unverified", f"volume {job.volume_id}")
         self._book.finish(job, now=time.monotonic(), dead_bytes=self._dead_bytes(job))
         if job.work == COMPACT:
             figures = {"freed_bytes": job.freed_bytes, "pause_ms": round(job.pause_ms, 3)}
@@ -448,6 +458,15 @@ class Maintenance:
         ):
             self._book.fail(job, error, now=now, dead_bytes=self._dead_bytes(job))
             self._tell(job, "failed", code=error.code, message=error.message)
+            if job.work == VERIFY:
+                self._parts.troubles.tell(
+                    "volume_unverified",
+                    f"volume {job.volume_id}",
+                    f"volume {job.volume_id} could not be verified: {error.message}",
+                    job_id=job.job_id,
+                    volume_id=job.volume_id,
+                    disk=job.disk_name,
+                )
             await self._close(job)
             log.error(f"{job.noun} failed", extra={"volume_id": job.volume_id, "cause": error.message})
             return
@@ -467,6 +486,8 @@ class Maintenance:
 
     async def _close(self, job: JobState) -> None:
         job.ended_ms = now_ms()
+        job.is_stalled = False
+        self._parts.troubles.over("job_stalled", f"job {job.job_id}")
         await self._forget(job.job_id)
         self._book.close(job)
         self._cancelled.discard(job.job_id)
@@ -519,11 +540,6 @@ class Maintenance:
                     )
                 )
         return found[:LEFT_ALONE_MAX]
-
-    @property
-    def is_troubled(self) -> bool:
-        """Is there something here that an operator should look at?"""
-        return self.stalled_count > 0 or self._book.has_failed_verification
 
     @property
     def orphan_count(self) -> int:

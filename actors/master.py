@@ -32,8 +32,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from actors.catalog_room import CatalogRoom
 from actors.events import EventLog
 from actors.fleet import CompactorSession, DiskState, Fleet, VolumeState
+from actors.founding import BALLAST_NAME, CATALOG_NAME, JOIN_NAME, found
 from actors.keeper import Keeper
 from actors.keyring import Keyring
 from actors.ledger import Ledger
@@ -44,8 +46,8 @@ from actors.parts import Parts, Times
 from actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
 from actors.room import Room, needed_for
 from actors.troubles import Troubles
-from auth.keys import ApiKey, generate_api_key, verify_secret
-from auth.rights import EVERYTHING, Permission, Rights
+from auth.keys import verify_secret
+from auth.rights import Permission, Rights
 from auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
 from catalog.names import check_bucket_name, check_key, check_metadata
 from catalog.store import BucketRow, Catalog, ChunkRow, ObjectRow, Transaction, UploadRow
@@ -56,7 +58,6 @@ from errors import (
     BadCredentials,
     BadRequest,
     BodyTooLarge,
-    CatalogMissing,
     DiskMismatch,
     LinkDown,
     NoSuchObject,
@@ -74,6 +75,7 @@ from errors import (
     Unavailable,
     VolumeOffline,
 )
+from storage.ballast import Ballast
 from storage.epoch import Epoch
 from storage.stamp import AHEAD_MS_MAX, StampClock, wall_ms_of
 from transport.conditions import check_etag_condition
@@ -151,8 +153,6 @@ log = logging.getLogger("actors.master")  # run as a module it would be "__main_
 
 BucketRight = Literal["r", "w", "rw"]
 
-JOIN_NAME = "join.toml"
-CATALOG_NAME = "catalog.sqlite3"
 ACCESS_TOKEN_S = 900.0
 READ_TOKEN_S = 600  # of a ReadGrant; given out again until half of it is over
 OVERHEAD_RESERVED = 1024  # headers and metadata of a leased needle, for the promise of room
@@ -200,6 +200,9 @@ CHANGES = frozenset(
     )
 )
 
+# What makes the catalog grow, now or when its promise is used: refused while the catalog's disk is full.
+GROWING = (LeaseNeedles, BeginUpload, RequestSlots, CreateBucket, Presign)
+
 
 @dataclass
 class ClientSession:
@@ -225,7 +228,11 @@ class Master:
         times: Times = Times(),  # noqa: B008 - frozen
     ) -> None:
         self._catalog = catalog
-        self._writer = CatalogWriter(catalog)
+        self._events = EventLog()
+        self._troubles = Troubles(self._events)
+        ballast = Ballast(catalog.path.parent / BALLAST_NAME, settings.store.catalog_reserve)
+        self._catalog_room = CatalogRoom(catalog, ballast, self._troubles)
+        self._writer = CatalogWriter(catalog, make_room=self._catalog_room.make_room)
         self._keyring = keyring
         self._settings = settings
         self._announcer = announcer
@@ -241,8 +248,6 @@ class Master:
             chunk_size=settings.store.chunk_size,
             volume_size=settings.store.volume_size,
         )
-        self._events = EventLog()
-        self._troubles = Troubles(self._events)
         self._lineage = Lineage(catalog, self._writer, self._fleet, self._troubles)
         parts = Parts(
             catalog=catalog,
@@ -324,6 +329,7 @@ class Master:
             await nursery.start(self._maintenance.run)
             await nursery.start(HttpServer(handle).serve, http_listeners)
             bound = await nursery.start(self._hub.run, endpoint)
+            nursery.start_soon(self._catalog_room.run)
             nursery.start_soon(self._expire_for_ever)
             nursery.start_soon(self._check_counts)
             log.info("master is up", extra={"endpoint": bound, "incarnation": f"{self._incarnation:x}"})
@@ -399,6 +405,8 @@ class Master:
         if self._lineage.is_behind and type(request) in CHANGES and not _is_presigned_get(request):
             self._lineage.require_current()
         handler = self._now.get(type(request))
+        if isinstance(request, GROWING) and (not isinstance(request, Presign) or request.method == "PUT"):
+            self._catalog_room.require()
         return None if handler is None else handler(peer, request)
 
     async def _answer(self, peer: Peer, request: Request) -> Answer:
@@ -1363,6 +1371,7 @@ class Master:
             orphan_count=self._maintenance.orphan_count,
             is_paused=self._maintenance.is_paused,
             left_alone=self._maintenance.left_alone(),
+            catalog_free=self._catalog_room.free,
             stalled_job_count=self._maintenance.stalled_count,
             compactors=sorted(disk.name for disk in self._fleet.disks.values() if disk.compactor is not None),
             troubles=self._troubles.listed(),
@@ -1373,7 +1382,7 @@ class Master:
         if self._catalog.failure is not None or self._catalog.displaced is not None:
             return "down"
         health = self._fleet.health()
-        is_troubled = damage_count or len(self._troubles) or self._maintenance.is_troubled
+        is_troubled = damage_count or len(self._troubles)
         return "degraded" if health == "ok" and is_troubled else health
 
     def metrics(self) -> list[Metric]:
@@ -1389,6 +1398,12 @@ class Master:
             ("disks", "Disks known", len(self._fleet.disks)),
             ("writable_volumes", "Volumes that take writes", self._fleet.writable_count()),
             ("troubles", "Things that are wrong now: `warehouse status` names them", len(self._troubles)),
+            ("catalog_free", "Bytes free on the disk of the catalog", self._catalog_room.free or 0),
+            (
+                "catalog_full",
+                "Whether the disk of the catalog is too full for anything new",
+                self._catalog_room.is_short,
+            ),
             ("count_differences", "Figures that differed from the last recount", self._count_differences),
         )
         return [
@@ -1476,49 +1491,6 @@ def package_version() -> str:
 
 
 # --- start ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Founded:
-    """What the first start of a master made; the secret is shown this once and stored hashed."""
-
-    keyring: Keyring
-    root_key: ApiKey | None
-
-
-def found(data: Path, keep: Callable[[Keyring, ApiKey], None] = lambda keyring, root: None) -> Founded:
-    """Make keys, catalog and root key of a master where they are missing.
-
-    The join file is written once all of them are there, so a catalog that is missing beside one was lost: an
-    empty one in its place would give its volumes numbers that are taken.
-
-    Args:
-        keep: puts a new root key away, durably, before the catalog knows it.  The catalog has only its hash,
-            so a crash in between the other way round would leave a store that nobody can open.
-    Raises:
-        CatalogMissing: there was one.
-    """
-    if (data / JOIN_NAME).exists() and not (data / CATALOG_NAME).exists():
-        raise CatalogMissing(
-            f"{data / CATALOG_NAME} is gone: bring it back with `warehouse restore BACKUP` or"
-            " `warehouse rebuild`"
-        )
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    keyring = Keyring.load_or_create(data / "keys")
-    catalog = Catalog.open(data / CATALOG_NAME)
-    try:
-        if catalog.api_key_count() > 0:
-            return Founded(keyring, None)
-        root = generate_api_key()
-        keep(keyring, root)
-        now_ms = time.time_ns() // 1_000_000
-        with catalog.transaction() as transaction:
-            transaction.add_api_key(
-                root.key_id, root.hashed, permissions=int(EVERYTHING), buckets=None, created_ms=now_ms
-            )
-        return Founded(keyring, root)
-    finally:
-        catalog.close()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,8 +6,14 @@ is mapped into memory, because a bad sector under a mapping kills the process in
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from errors import CatalogCorrupt, DiskFull, Overloaded, ReadFailed, StoreError, WriteFailed
 
@@ -17,6 +23,12 @@ LOG_SIZE_LIMIT = 64 * 1024 * 1024  # a log that grew in a burst is cut back to t
 BUSY_MS = 5000  # only a tool of the operator can be in the way
 STATEMENTS_CACHED = 256
 
+LOOK_S = 1.0  # how long a second look at a catalog that seems damaged reads it
+LOOK_AGAIN_S = 5.0  # what a second look found holds for this long: a failing disk fails many reads
+
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_looks: dict[Path, tuple[float, str | None]] = {}
+_looks_lock = threading.Lock()
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -53,14 +65,87 @@ def name_error(path: Path, error: sqlite3.Error, *, is_write: bool) -> StoreErro
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
     # The driver finds text that is not UTF-8 by itself, so that error has no code of SQLite's.
-    if primary in _CORRUPT or (primary is None and "decode" in str(error)):
+    if primary in _CORRUPT:
+        return look_again(path, str(error))
+    if primary is None and "decode" in str(error):
         return corrupt(path, str(error))
-    if primary == sqlite3.SQLITE_FULL:
+    if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and is_write and _is_full(path)):
         return DiskFull(f"the disk of the catalog {path} is full")
     if primary in _BUSY:
         return Overloaded(f"another program keeps the catalog {path} locked")
     kind = WriteFailed if is_write else ReadFailed
     return kind(f"the catalog {path} cannot be {'written' if is_write else 'read'}: {error}")
+
+
+def look_again(path: Path, cause: str) -> StoreError:
+    """What is behind an error that SQLite takes for damage.
+
+    SQLite calls it damage, too, when the disk refuses to read for a moment (EIO, ENXIO).  So the file is
+    read, and checked by a connection that remembers nothing: damage is what is still there then.
+    """
+    now = time.monotonic()
+    with _looks_lock:
+        looked_at, problem = _looks.get(path, (-LOOK_AGAIN_S, None))
+        if now - looked_at >= LOOK_AGAIN_S:
+            problem = _find_damage(path)
+            _looks[path] = (time.monotonic(), problem)
+    if problem is not None:
+        return corrupt(path, problem or cause)
+    return ReadFailed(
+        f"the disk refused to read the catalog {path} ({cause}); when it was read again it was whole, so this"
+        " is no damage: look at the disk and its log"
+    )
+
+
+def _find_damage(path: Path) -> str | None:
+    """What is wrong with a catalog, "" where that has no name; None: nothing, or the disk refuses to say."""
+    began = time.monotonic()
+    if not path.exists():
+        return "the file is gone"
+    try:
+        for part in (path, path.with_name(path.name + "-wal")):
+            with suppress(FileNotFoundError), part.open("rb", buffering=0) as file:
+                while file.read(1 << 20) and time.monotonic() < began + LOOK_S:
+                    pass
+    except OSError:
+        return None
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+    except sqlite3.Error:
+        return None
+    try:
+        # A great file is checked for as long as a start may wait; what is found by then is all that is known.
+        connection.set_progress_handler(lambda: time.monotonic() > began + 2 * LOOK_S, 10_000)
+        (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return str(error) if primary in _CORRUPT else None if primary == sqlite3.SQLITE_IOERR else ""
+    finally:
+        connection.close()
+    return None if finding == "ok" else " ".join(str(finding).split())
+
+
+def _is_full(path: Path) -> bool:
+    """Whether a file next to the catalog cannot grow either: SQLite does not name a quota or size limit."""
+    sizes = [0]
+    for part in (path, path.with_name(path.name + "-wal")):
+        with suppress(OSError):
+            sizes.append(part.stat().st_size)
+    probe = path.with_name(path.name + ".probe")
+    try:
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        return error.errno in _FULL
+    try:
+        os.pwrite(descriptor, b"x" * 65_536, max(sizes))
+        os.fsync(descriptor)
+    except OSError as error:
+        return error.errno in _FULL
+    finally:
+        os.close(descriptor)
+        with suppress(OSError):
+            probe.unlink()
+    return False
 
 
 def corrupt(path: Path, cause: str) -> CatalogCorrupt:

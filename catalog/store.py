@@ -14,14 +14,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from catalog import check, cross_check
 from catalog.burials import Burials
 from catalog.changes import Transaction
-from catalog.driver import connect, corrupt, name_error
+from catalog.driver import BUSY_MS, connect, look_again, name_error
 from catalog.graves import Graves
 from catalog.listing import common_prefix, first_key, key_after_prefix
 from catalog.registry import CATALOG_ID_FACT
@@ -88,6 +88,7 @@ __all__ = [
 ]
 
 CHECKED_AT_OPEN_MAX = 64 * 1024 * 1024  # bytes; checking a greater file would delay the start for too long
+FOLD_WAIT_MS = 100  # a reader that takes long keeps some of the log where it is: the next time, then
 ID_BITS = 53  # of random ids: every JSON reader holds such a number exactly
 
 _OBJECT = f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key = ?"
@@ -251,6 +252,24 @@ class Catalog:
                     )
         if self.displaced is not None:
             raise WriteFailed(self.displaced)
+
+    def fold_log(self) -> None:
+        """Move what the log holds into the file, and cut the log off: on a full disk that is room.
+
+        For the thread that writes, between transactions.  A disk that refuses leaves everything as it is.
+        """
+        with suppress(sqlite3.Error):
+            self._writer.execute(f"PRAGMA busy_timeout = {FOLD_WAIT_MS}")
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with suppress(sqlite3.Error):
+            self._writer.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+
+    def log_size(self) -> int:
+        """Bytes of the log beside the file."""
+        try:
+            return os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            return 0
 
     def _roll_back(self) -> None:
         try:
@@ -621,4 +640,4 @@ def _quick_check(connection: sqlite3.Connection, path: Path) -> None:
     if path.stat().st_size <= CHECKED_AT_OPEN_MAX:
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
-            raise corrupt(path, str(finding))
+            raise look_again(path, str(finding))

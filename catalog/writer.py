@@ -20,7 +20,7 @@ import trio
 
 from catalog.changes import Transaction
 from catalog.store import Catalog
-from errors import OutcomeUnknown, Overloaded, StoreError, Unavailable
+from errors import DiskFull, OutcomeUnknown, Overloaded, StoreError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +60,19 @@ class CatalogWriter:
     more, whatever is in the transaction.
     """
 
-    def __init__(self, catalog: Catalog, *, queue_max: int = 10_000) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        queue_max: int = 10_000,
+        make_room: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """
+        Args:
+            make_room: called in the writing thread when the disk is full; True: it is worth another try.
+        """
         self._catalog = catalog
+        self._make_room = make_room
         self._queue_max = queue_max
         self._queue: list[_Request[Any]] = []
         self._wanted = trio.Event()
@@ -165,15 +176,22 @@ class CatalogWriter:
 
     def _write_batch(self, batch: list[_Request[Any]]) -> Collection[int] | None:
         """One transaction, with one piece of a deleted bucket for company; see `_written` for the result."""
-        try:
-            with self._catalog.transaction() as transaction:
+        while True:
+            for request in batch:  # also those of a transaction that was rolled back
+                request.result, request.error = None, None
+            try:
+                with self._catalog.transaction() as transaction:
+                    for request in batch:
+                        request.run(transaction)
+                    if self._catalog.is_purge_left:
+                        transaction.purge()
+            except StoreError as error:
+                if isinstance(error, DiskFull) and self._make_room():
+                    continue
                 for request in batch:
-                    request.run(transaction)
-                if self._catalog.is_purge_left:
-                    transaction.purge()
-        except StoreError as error:
-            for request in batch:
-                request.error = type(error)(error.message)  # one each: a raised error collects tracebacks
-            log.error("catalog transaction failed", extra={"requests": len(batch), "cause": error.message})
-            return None
-        return transaction.garbage_in
+                    request.error = type(error)(error.message)  # one each: a raised error collects tracebacks
+                log.error(
+                    "catalog transaction failed", extra={"requests": len(batch), "cause": error.message}
+                )
+                return None
+            return transaction.garbage_in

@@ -89,9 +89,6 @@ def _print_upkeep(console: Console, status: Status) -> None:
             f"{format_count(status.orphan_count, 'needle')} that no object names: puts under way, "
             "or remains of a crash or a restore"
         )
-    if status.stalled_job_count:
-        line = f"{format_count(status.stalled_job_count, 'job')} without progress for minutes, see below"
-        console.print(Text(line, "bold red"))
     if status.is_paused:
         line = "compaction and verification are paused; warehouse compact --resume lets them go on"
         console.print(Text(line, "yellow"))

@@ -6,39 +6,29 @@ and narrowed later), appear whole or not at all, and are on disk when `write` re
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from conf.files import write_if_changed
 from conf.kinds import toml_string
-from errors import BadSetting
+from errors import BadSetting, SetupError
 
 FILE_SIZE_MAX = 64 * 1024
 
 
 def write_secret_file(path: Path, values: Mapping[str, str], *, comment: str) -> None:
+    """Make a file hold these values; one that does already is not touched.
+
+    Raises:
+        SetupError: it cannot be written; what was there is still there.
+    """
     lines = [f"# {comment}"] + [f"{name} = {toml_string(value)}" for name, value in values.items()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # mkstemp creates with mode 0600, under a name that nobody can have prepared.
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_if_changed(path, ("\n".join(lines) + "\n").encode())
+    except OSError as error:
+        raise SetupError(f"cannot write {path}: {error.strerror}") from error
 
 
 def read_secret_file(path: Path, names: Sequence[str], *, what: str) -> dict[str, str]:

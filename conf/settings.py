@@ -70,6 +70,12 @@ class Store(Section, frozen=True, kw_only=True):
         Size(0, 16 * TIB),
         "room that is left free on every disk, for compaction and for the rest of the machine",
     ] = 1 * GIB
+    catalog_reserve: Annotated[
+        int,
+        Size(0, 1 * TIB),
+        "room that is set aside on the catalog's disk, so that deletes and compactions go on when it is full;"
+        " at most a sixteenth of that disk",
+    ] = 64 * MIB
 
 
 class Compaction(Section, frozen=True, kw_only=True):

@@ -360,6 +360,12 @@ class ClusterFull(Unavailable):
     status = 507
 
 
+class CatalogFull(ClusterFull):
+    """The disk of the catalog is nearly full: nothing new is taken, deletes and compactions go on."""
+
+    code = "catalog_full"
+
+
 class VolumeFull(Unavailable):
     code = "volume_full"
     status = 507

@@ -808,6 +808,7 @@ class Status(Message, frozen=True, tag="status"):
     stalled_job_count: Whole = 0  # jobs that have not come any further for minutes
     troubles: list[Trouble] = []  # what is wrong now and what to do about it; at most TROUBLES_MAX
     trouble_count: Whole = 0
+    catalog_free: Whole | None = None  # bytes free on the disk of the catalog
 
 
 ClientRequest = (

@@ -24,6 +24,7 @@ from actors.keeper import Keeper
 from actors.ledger import Ledger
 from actors.maintenance import Maintenance
 from actors.parts import Parts, Times
+from actors.troubles import Troubles
 from catalog.store import Catalog
 from conf.settings import Settings
 from errors import LinkDown, ReadFailed
@@ -57,6 +58,7 @@ class Site:
         self.running: set[int] = set()
         self.failing = 0.0
         self.hangs = False
+        self.error: Exception | None = None
         fleet = Fleet(Ledger(), disk_reserve=0)
         peer: Any = SimpleNamespace(session=None, is_gone=False, request=_unanswered)
         self.disk = fleet.add_disk(DiskState("d", "disk-1", peer=peer, compactor=peer))
@@ -72,7 +74,8 @@ class Site:
             writer=Writer(catalog),  # type: ignore[arg-type]
             fleet=fleet,
             clock=StampClock(),
-            events=EventLog(),
+            events=(events := EventLog()),
+            troubles=Troubles(events),
             settings=Settings(),
             incarnation=1,
             times=Times(retry=1.0),
@@ -94,7 +97,7 @@ class Site:
                 done += not self.hangs
                 job.progress(done, wanted, now=trio.current_time())
                 if self._rng.random() < self.failing:
-                    raise LinkDown("gone") if self._rng.random() < 0.7 else ReadFailed("bad")
+                    raise self.error or (LinkDown("gone") if self._rng.random() < 0.7 else ReadFailed("bad"))
             volume.verify_offset = 0
             job.freed_bytes = self._rng.choice((0, 1))
         finally:
@@ -218,16 +221,30 @@ def test_a_job_that_hangs_is_told_of_and_makes_trouble_until_it_ends(catalog: Ca
         site.hangs = True
         job = await site.add(COMPACT, 1, OPERATOR)
         await trio.sleep(STALLED_S / 2)
-        assert not site.maintenance.is_troubled
+        assert not len(site.parts.troubles)
         await trio.sleep(STALLED_S)
-        events = [event for event in site.parts.events.after(0, 100) if event.name == "compaction_stalled"]
+        events = [event for event in site.parts.events.after(0, 100) if event.name == "job_stalled"]
         assert [event.fields["job_id"] for event in events] == [job.job_id]
-        assert site.maintenance.is_troubled
+        assert ("job_stalled", f"job {job.job_id}") in site.parts.troubles
         site.hangs = False
         await until_over(site, [job], 10 * STEPS_MAX)
-        assert not site.maintenance.is_troubled
+        assert not len(site.parts.troubles)
 
     simulate(catalog, 3, scenario)
+
+
+def test_a_verification_that_failed_is_trouble_until_the_volume_is_read_again(catalog: Catalog) -> None:
+    async def scenario(site: Site, rng: Random) -> None:
+        site.failing, site.error = 1.0, ReadFailed("bad")
+        failed = await site.add(VERIFY, 1, OPERATOR)
+        await until_over(site, [failed], 1000)
+        assert failed.state == "failed"
+        assert ("volume_unverified", "volume 1") in site.parts.troubles
+        site.failing = 0.0
+        await until_over(site, [await site.add(VERIFY, 1, OPERATOR)], 10 * STEPS_MAX)
+        assert not len(site.parts.troubles)
+
+    simulate(catalog, 5, scenario)
 
 
 def test_a_job_says_what_it_waits_for_and_since_when(catalog: Catalog) -> None:

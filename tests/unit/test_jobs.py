@@ -105,15 +105,6 @@ def test_the_policy_is_told_what_failed_was_cancelled_or_gave_nothing_back() -> 
     assert 1 not in book.bars("compact")
 
 
-def test_a_verification_that_failed_is_trouble_until_the_volume_is_read_again() -> None:
-    failed, done = job(1, "verify", volume_id=7), job(2, "verify", volume_id=7)
-    book = book_of(failed, done)
-    book.fail(failed, ReadFailed("no"), now=0.0)
-    assert book.has_failed_verification
-    book.finish(done, now=1.0)
-    assert not book.has_failed_verification
-
-
 def test_a_job_says_since_when_it_waits_for_the_same() -> None:
     one = job(1)
     one.wait_because(LinkDown("gone"), now_ms=5)

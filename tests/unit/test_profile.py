@@ -1,5 +1,6 @@
 """Profiles and join files: readable by their owner alone, found in a fixed order, never quoted in errors."""
 
+import dataclasses
 import os
 import stat
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from conf.join import Join
 from conf.profile import Profile, find_profile, load_profile
 from conf.secret_file import read_secret_file, write_secret_file
-from errors import BadSetting, SecretMissing
+from errors import BadSetting, SecretMissing, SetupError
 
 SERVER_KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 PROFILE = Profile(master="tcp://127.0.0.1:7400", server_key=SERVER_KEY, key_id="WHA", secret="canary-secret")
@@ -47,8 +48,9 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
         raise OSError("no")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="no"):
-        PROFILE.save(path)
+    PROFILE.save(path)  # it says so already: nothing is written
+    with pytest.raises(SetupError, match="cannot write"):
+        dataclasses.replace(PROFILE, secret="another").save(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["profile.toml"]
 

@@ -1,0 +1,137 @@
+"""Ballast: files that hold room, and names, for what has to go on when a file system is full.
+
+    DIR/1 ... DIR/8     an eighth of the ballast each, really allocated
+
+Deleting needs room: a tombstone is appended, a row is written, a compaction begins with two new files.  So
+while there is room some is set aside, and given up file by file when it is needed.  It is made again when
+there is room for it and as much besides, so that nobody else is pushed over the edge.
+
+All calls block, for milliseconds.  Nothing here is ever read: whoever deletes such a file does no harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+STEP_COUNT: Final = 8
+SHARE: Final = 16  # of the file system: never more ballast than a sixteenth of it
+STEP_MIN: Final = 16 * 1024
+FULL_ERRORS: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+class Ballast:
+    """The ballast of one file system.  Any thread."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        """
+        Args:
+            size: in bytes; less on a small file system.  0: none, and what is there is given up.
+        """
+        self._folder = folder
+        self._size = size
+        self._lock = threading.Lock()
+
+    @property
+    def step_size(self) -> int:
+        """Bytes of one file; 0: there is no ballast."""
+        if not self._size:
+            return 0
+        room = _room(self._folder)
+        size = self._size if room is None else min(self._size, room[1] // SHARE)
+        return max(STEP_MIN, size // STEP_COUNT)
+
+    @property
+    def held_count(self) -> int:
+        """How many of the files are there."""
+        return len(self._held())
+
+    @property
+    def is_whole(self) -> bool:
+        return not self._size or self.held_count == STEP_COUNT
+
+    def release(self) -> bool:
+        """Give one file up; False: none is left, or it cannot be removed."""
+        with self._lock:
+            for name in reversed(self._held()):
+                try:
+                    (self._folder / name).unlink()
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    return False
+                return True
+            return False
+
+    def restore(self) -> bool:
+        """Make what is missing, where there is room for it and as much besides; tells whether it is whole.
+
+        A disk that refuses leaves it as it is: the next call tries again.
+        """
+        with self._lock:
+            held = {int(name) for name in self._held()}
+            if not self._size:
+                for number in held:
+                    with contextlib.suppress(OSError):
+                        (self._folder / str(number)).unlink()
+                return True
+            step = self.step_size
+            with contextlib.suppress(OSError):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                for number in range(1, STEP_COUNT + 1):
+                    if number in held:
+                        continue
+                    room = _room(self._folder)
+                    if room is None or room[0] < step * (STEP_COUNT + 1):
+                        break
+                    _fill(self._folder / str(number), step)
+        return self.is_whole
+
+    def _held(self) -> list[str]:
+        try:
+            names = os.listdir(self._folder)
+        except OSError:
+            return []
+        return sorted(name for name in names if name in _NAMES)
+
+
+_NAMES: Final = frozenset(str(number) for number in range(1, STEP_COUNT + 1))
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Bytes that can still be written in the file system of a folder; None: it cannot be asked."""
+    room = _room(folder)
+    return None if room is None else room[0]
+
+
+def _room(folder: Path) -> tuple[int, int] | None:
+    """Free bytes, and how many the file system has in all."""
+    for place in (folder, *folder.parents):
+        try:
+            found = os.statvfs(place)
+        except OSError:
+            continue
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    return None
+
+
+def _fill(path: Path, size: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except (OSError, AttributeError) as error:
+            if getattr(error, "errno", None) in FULL_ERRORS:
+                raise
+            zeros = bytes(min(size, 1 << 20))  # no such call here: bytes take room as well
+            for at in range(0, size, len(zeros)):
+                os.pwrite(descriptor, zeros, at)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,113 @@
+"""Ballast on really full file systems: what has to go on does, and room comes back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from actors.catalog_room import CatalogRoom
+from actors.events import EventLog
+from actors.founding import found, make_way
+from actors.troubles import Troubles
+from catalog.store import Catalog
+from catalog.writer import CatalogWriter
+from errors import CatalogFull, DiskFull
+from storage.ballast import STEP_COUNT, Ballast, free_bytes
+
+MIB = 1 << 20
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root"),
+]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("mounting a tmpfs is not allowed here")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Somebody else takes all that is left."""
+    path = folder / "foreign"
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return path
+
+
+def test_ballast_takes_its_share_and_gives_it_back_file_by_file(small_disk: Path) -> None:
+    ballast = Ballast(small_disk / "ballast", 64 * MIB)
+    before = free_bytes(small_disk)
+    assert before is not None
+    assert ballast.restore()
+    held = before - (free_bytes(small_disk) or 0)
+    assert 0.4 * MIB < held < 0.6 * MIB, "a sixteenth of a small disk"
+    foreign = fill(small_disk)
+    for number in range(STEP_COUNT):
+        assert ballast.held_count == STEP_COUNT - number
+        assert ballast.release()
+    assert not ballast.release()
+    assert not ballast.restore(), "it is not made at the cost of others"
+    foreign.unlink()
+    assert ballast.restore()
+    assert Ballast(small_disk / "ballast", 0).restore()
+    assert os.listdir(small_disk / "ballast") == []
+
+
+def test_a_master_is_founded_again_on_a_disk_without_a_byte_free(small_disk: Path) -> None:
+    found(small_disk)
+    assert Ballast(small_disk / "ballast", MIB).restore()
+    fill(small_disk)
+    assert free_bytes(small_disk) == 0
+    assert found(small_disk).root_key is None
+    make_way(small_disk)
+
+
+async def test_deletes_go_on_and_puts_are_refused_by_name_when_the_disk_of_the_catalog_is_full(
+    small_disk: Path,
+) -> None:
+    catalog = Catalog.open(small_disk / "catalog.sqlite3")
+    ballast, troubles = Ballast(small_disk / "ballast", MIB), Troubles(EventLog())
+    room = CatalogRoom(catalog, ballast, troubles)
+    writer = CatalogWriter(catalog, make_room=room.make_room)
+    await room.look()
+    room.require()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(writer.run)
+        await writer.write(lambda t: t.create_bucket("first", 1))
+        foreign = fill(small_disk)
+        await room.look()
+        with pytest.raises(CatalogFull, match="reserve"):
+            room.require()
+        assert ("catalog_full", "catalog") in troubles
+        # What has to be written goes on: each of these is as much as a thousand deletions.
+        for number in range(20):
+            await writer.write(lambda t, n=number: t.set_fact(f"fact-{n}" + "x" * 4000, n))  # type: ignore[misc]
+        assert ballast.held_count < STEP_COUNT
+        with pytest.raises(DiskFull):
+            while True:
+                await writer.write(lambda t: t.set_fact("y" * 100_000 + os.urandom(8).hex(), 1))
+        assert ballast.held_count == 0
+        assert catalog.failure is None, "a full disk is no reason to end"
+        foreign.unlink()
+        await room.look()
+        room.require()
+        assert ballast.is_whole
+        assert not len(troubles)
+        await writer.write(lambda t: t.create_bucket("again", 1))
+        nursery.cancel_scope.cancel()
+    catalog.close()
