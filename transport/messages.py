@@ -166,8 +166,8 @@ class LocateChunks(Message, frozen=True, tag="locate_chunks"):
     """A volume actor was given a URL: which chunks has the object that it leads to?"""
 
     token: str  # of the URL's token: what the master has signed for itself
-    first: int = 0  # index
-    limit: int = 8192
+    first: Whole = 0  # index
+    limit: Whole = 8192
 
 
 class ChunksLocated(Message, frozen=True, tag="chunks_located"):
