@@ -16,11 +16,11 @@ from pathlib import Path
 
 import trio
 
+from actors.ballast import STEP_COUNT, Ballast, free_bytes
 from actors.troubles import Troubles
 from catalog.store import Catalog
 from conf.words import format_size
 from errors import CatalogFull
-from storage.ballast import STEP_COUNT, Ballast, free_bytes
 
 log = logging.getLogger(__name__)
 

@@ -19,13 +19,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from actors.ballast import Ballast, free_bytes
 from actors.keyring import Keyring
 from auth.keys import ApiKey, generate_api_key
 from auth.rights import EVERYTHING
 from catalog.store import Catalog
 from conf.files import write_if_changed
 from errors import CatalogMissing, SetupError
-from storage.ballast import Ballast, free_bytes
 
 log = logging.getLogger(__name__)
 

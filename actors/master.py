@@ -32,10 +32,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from actors.ballast import Ballast
 from actors.catalog_room import CatalogRoom
 from actors.events import EventLog
 from actors.fleet import CompactorSession, DiskState, Fleet, VolumeState
-from actors.founding import BALLAST_NAME, CATALOG_NAME, JOIN_NAME, found
+from actors.founding import BALLAST_NAME, CATALOG_NAME, JOIN_NAME
+from actors.founding import Founded as Founded
+from actors.founding import found as found
 from actors.keeper import Keeper
 from actors.keyring import Keyring
 from actors.ledger import Ledger
@@ -75,7 +78,6 @@ from errors import (
     Unavailable,
     VolumeOffline,
 )
-from storage.ballast import Ballast
 from storage.epoch import Epoch
 from storage.stamp import AHEAD_MS_MAX, StampClock, wall_ms_of
 from transport.conditions import check_etag_condition

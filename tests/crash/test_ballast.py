@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from actors.ballast import STEP_COUNT, Ballast, free_bytes
 from actors.catalog_room import CatalogRoom
 from actors.events import EventLog
 from actors.founding import found, make_way
@@ -17,7 +18,6 @@ from actors.troubles import Troubles
 from catalog.store import Catalog
 from catalog.writer import CatalogWriter
 from errors import CatalogFull, DiskFull
-from storage.ballast import STEP_COUNT, Ballast, free_bytes
 
 MIB = 1 << 20
 
