@@ -86,6 +86,27 @@ class Lineage:
         for why in self._ahead.values():
             raise CatalogBehind(why)
 
+    def require_not_behind(self, request: Register) -> None:
+        """Refuse a disk that lacks what was acknowledged since, also while the present one is connected.
+
+        Raises:
+            DiskBehind: it does, and no operator says that it is the disk all the same.
+        """
+        _, epoch, claim, verdict = self._compare(request)
+        if verdict is Verdict.DISK_BEHIND and not request.is_adopted:
+            raise self._refuse(request, epoch, claim)
+
+    def _compare(self, request: Register) -> tuple[DiskRow | None, Epoch, Claim, Verdict]:
+        row = self._catalog.disk(request.disk_id)
+        epoch = Epoch(row.epoch, row.mark) if row is not None else NEVER
+        claim = Claim(
+            Epoch(request.epoch, request.mark),
+            Epoch(request.offered_epoch, request.offered_mark),
+            request.catalog_id,
+            request.heard_stamp,
+        )
+        return row, epoch, claim, self._verdict(row, epoch, claim, has_volumes=bool(request.volumes))
+
     async def take(self, request: Register) -> Epoch:
         """Compare a disk that registers with the catalog, and count its registration, durably.
 
@@ -95,15 +116,7 @@ class Lineage:
             DiskBehind: it lacks what was acknowledged since.
             StaleIncarnation: another one registered as this disk in the meantime; who asks again will see.
         """
-        row = self._catalog.disk(request.disk_id)
-        epoch = Epoch(row.epoch, row.mark) if row is not None else NEVER
-        claim = Claim(
-            Epoch(request.epoch, request.mark),
-            Epoch(request.offered_epoch, request.offered_mark),
-            request.catalog_id,
-            request.heard_stamp,
-        )
-        verdict = self._verdict(row, epoch, claim, has_volumes=bool(request.volumes))
+        row, epoch, claim, verdict = self._compare(request)
         if verdict is Verdict.DISK_BEHIND and request.is_adopted:
             self._require_gone(request)
             verdict = Verdict.RAISE if claim.offer != NEVER else Verdict.AGREE

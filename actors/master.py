@@ -1106,6 +1106,7 @@ class Master:
         if request.disk_id == MASTER_AUDIENCE:
             # It would get the keys to what the master signs for itself.
             raise BadRequest("a disk is named by a UUID")
+        self._lineage.require_not_behind(request)
         self._require_only_one(peer, request)
         epoch = await self._lineage.take(request)
         if peer.is_gone:

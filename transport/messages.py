@@ -175,7 +175,7 @@ class ChunksLocated(Message, frozen=True, tag="chunks_located"):
 
     chunks: list[Chunk]
     grants: list[ReadGrant]  # one for each volume named above that is online
-    offline: dict[int, str] = {}  # volume id -> disk name, for volumes named above that are not
+    offline: dict[Whole, str] = {}  # volume id -> disk name, for volumes named above that are not
 
 
 class ListObjects(Message, frozen=True, tag="list_objects"):
