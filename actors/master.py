@@ -1388,6 +1388,17 @@ class Master:
         is_troubled = damage_count or len(self._troubles)
         return "degraded" if health == "ok" and is_troubled else health
 
+    def _skews(self) -> Metric:
+        skews = GaugeMetricFamily(
+            "warehouse_master_disk_clock_skew_seconds",
+            "How far the wall clock of a disk is ahead of the master's",
+            labels=["disk"],
+        )
+        for disk in self._fleet.disks.values():
+            if disk.clock_skew_s is not None:
+                skews.add_metric([disk.disk_id], disk.clock_skew_s)
+        return skews
+
     def metrics(self) -> list[Metric]:
         bucket_count, object_count, byte_count = self._catalog.totals()
         figures = (
@@ -1414,6 +1425,7 @@ class Master:
                 GaugeMetricFamily(f"warehouse_master_{name}", text, value=value)
                 for name, text, value in figures
             ),
+            self._skews(),
             *self._maintenance.metrics(),
         ]
 

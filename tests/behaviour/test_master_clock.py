@@ -12,7 +12,7 @@ import pytest
 from master_kit import RunningMaster, open_master
 
 from errors import StampRefused, Unavailable
-from transport.messages import CreateBucket, Done, Leased, LeaseNeedles
+from transport.messages import CreateBucket, DiskReport, Done, Leased, LeaseNeedles, Status
 
 YEAR_MS = 365 * 24 * 3600 * 1000
 IMPOSSIBLE = [2**63 - 1, 2**63, 2**64 - 1, (time.time_ns() // 1_000_000 + YEAR_MS) << 16]
@@ -101,3 +101,34 @@ async def test_a_catalog_whose_clock_is_at_its_end_names_the_command_that_mends_
         assert [trouble.name for trouble in status.troubles] == ["clock_spent"]
         assert "rebuild --replace" in status.troubles[0].message
         assert msgspec.msgpack.encode(status)
+
+
+async def told_skew(master: RunningMaster, skew_ms: int) -> Status:
+    assert master.disk.link is not None
+    report = DiskReport(
+        volumes=list(master.disk.reports.values()), disk_free=master.disk.free, clock_skew_ms=skew_ms
+    )
+    await master.disk.link.request(report, timeout_s=5)
+    return await master.status()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+async def test_a_disk_whose_clock_is_off_is_named_and_gets_no_puts_beyond_the_life_of_tokens(
+    tmp_path: Path, sign: int
+) -> None:
+    async with open_master(tmp_path) as master:
+        await bucket_id_of(master)
+        status = await told_skew(master, sign * 1000)
+        assert (status.troubles, status.disks[0].clock_skew_s) == ([], sign * 1.0)
+        status = await told_skew(master, sign * 30_000)
+        assert [trouble.name for trouble in status.troubles] == ["clock_skew"]
+        assert "clock" in status.troubles[0].message
+        assert status.health == "degraded"
+        assert [event.fields["skew_s"] for event in await master.events("clock_skew")] == [sign * 30.0]
+        assert await can_write(master)
+        await told_skew(master, sign * 7 * 86_400_000)
+        with pytest.raises(Unavailable, match="clock"):
+            await master.ask(LeaseNeedles(bucket="photos", needle_count=1, byte_count=1), Leased)
+        status = await told_skew(master, 0)
+        assert (status.troubles, status.health) == ([], "ok")
+        assert await can_write(master)

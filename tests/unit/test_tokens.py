@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from auth import tokens
 from auth.rights import READ_ONLY, Rights
 from auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
-from errors import SecretMissing, TokenExpired, TokenInvalid, TokenMissing
+from errors import ClockSkew, SecretMissing, TokenExpired, TokenInvalid, TokenMissing
 
 NOW = 1_800_000_000.0
 KEY = bytes(range(32))
@@ -406,3 +406,12 @@ def test_a_damaged_or_different_signing_key_is_named():
     for pem in (b"", b"not a key", rsa_like):
         with pytest.raises(SecretMissing, match="PEM"):
             AccessSigner(pem)
+
+
+def test_a_token_that_is_good_by_the_masters_clock_is_no_expired_one_and_the_clock_is_named():
+    checker, token = verifier(), signed(data_claims(exp=int(NOW) + 1))
+    checker.ahead_s = 3600.0
+    with pytest.raises(ClockSkew, match="clock"):
+        checker.verify(token, now_s=NOW + 3600)
+    with pytest.raises(TokenExpired, match="clock"):
+        checker.verify(token, now_s=NOW + 3602)
