@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
-import trio
 from cyclopts import Parameter
 
 from client.cli_app import NOTHING_SPECIAL, OBJECTS, Common, app, some
@@ -17,6 +16,7 @@ from client.library import Warehouse
 from client.patterns import Glob, Rules, glob_of
 from client.places import Remote, UsageError, parse_bucket, parse_object, parse_remote
 from client.reports import say, say_failure, say_json, tell
+from client.tasks import is_cancellation
 from errors import NoSuchObject
 
 Recursive = Annotated[bool, Parameter(name=["--recursive", "-r"])]
@@ -90,8 +90,9 @@ async def rm(
         try:
             for target in targets:
                 await _remove(target, warehouse, counter)
-        except trio.Cancelled:
-            counter.say_interrupted()
+        except BaseException as error:
+            if is_cancellation(error):
+                counter.say_interrupted()
             raise
     counter.sum_up()
     return 0

@@ -9,6 +9,7 @@ from client.places import UsageError
 from conf.words import format_count as format_count  # shown beside the times and keys of this file
 from conf.words import format_size as format_size
 
+WORD_LENGTH = 160  # of a key or a path in a message, about two lines of a terminal
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -75,7 +76,14 @@ def parse_size(text: str) -> int:
 
 
 def shortened(text: str, length: int = 500) -> str:
-    """A text that is long, such as the message about a long key, without its middle."""
+    """A text that is long, such as the message about a long key, without its middle; so is each long word."""
+    if len(text) <= min(length, WORD_LENGTH):
+        return text
+    text = re.sub(rf"\S{{{WORD_LENGTH + 1},}}", lambda word: _without_middle(word[0], WORD_LENGTH), text)
+    return _without_middle(text, length)
+
+
+def _without_middle(text: str, length: int) -> str:
     if len(text) <= length:
         return text
     kept = length // 2 - 10

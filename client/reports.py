@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 import msgspec
-import trio
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,6 +26,7 @@ from rich.text import Text
 
 from client.display import format_count, format_size, format_time, printable, shortened
 from client.library import Prefix
+from client.tasks import is_cancellation
 from client.transfers import Totals, Transfer
 from errors import StoreError
 from transport.messages import BucketInfo, ObjectInfo
@@ -160,7 +160,9 @@ class CopyReport:
         try:
             with self:
                 yield
-        except trio.Cancelled:
+        except BaseException as error:
+            if not is_cancellation(error):
+                raise
             if self._is_json:
                 say_json(
                     file=self._events,
