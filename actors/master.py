@@ -35,6 +35,7 @@ from prometheus_client.registry import Collector
 from actors.ballast import Ballast
 from actors.catalog_room import CatalogRoom
 from actors.events import EventLog
+from actors.failed_logins import FailedLogins
 from actors.fleet import CompactorSession, DiskState, Fleet, VolumeState
 from actors.founding import BALLAST_NAME, CATALOG_NAME, JOIN_NAME
 from actors.founding import Founded as Founded
@@ -80,11 +81,14 @@ from errors import (
 )
 from storage.epoch import Epoch
 from storage.stamp import AHEAD_MS_MAX, StampClock, wall_ms_of
+from transport import roles
 from transport.conditions import check_etag_condition
+from transport.descriptors import control_connections_within, raise_limit
 from transport.header_text import check_content_type, is_content_type, served_type
 from transport.http_rules import require_method
 from transport.http_server import Exchange, HttpServer
-from transport.links import Hub, Peer
+from transport.hub import CONNECTIONS_MAX, NEWCOMERS_MAX
+from transport.links import Hub, HubLimits, Peer
 from transport.messages import (
     DAMAGES_MAX,
     AbortUpload,
@@ -150,6 +154,7 @@ from transport.messages import (
     UploadBegun,
     Welcome,
 )
+from transport.roles import Role
 
 log = logging.getLogger("actors.master")  # run as a module it would be "__main__"
 
@@ -216,6 +221,21 @@ class ClientSession:
     epoch: int
 
 
+_ROLES: dict[type, Role] = {
+    ClientSession: roles.CLIENT,
+    DiskState: roles.VOLUME,
+    CompactorSession: roles.COMPACTOR,
+}
+
+
+def _hub_limits() -> HubLimits:
+    """The control port shares the descriptors with the port for metrics and with the catalog's files."""
+    budget = control_connections_within(raise_limit())
+    return HubLimits(
+        connections=min(CONNECTIONS_MAX, budget), newcomers=min(NEWCOMERS_MAX, max(8, budget // 2))
+    )
+
+
 class Master:
     """The one decider: everything in here runs on one event loop."""
 
@@ -274,7 +294,11 @@ class Master:
             answer_now=self._answer_now,
             answer=self._answer,
             on_gone=self._on_gone,
+            role_of=self._role_of,
+            limits=_hub_limits(),
         )
+        self._nobody = roles.nobody(self._shows_join_secret)
+        self._failed_logins = FailedLogins()
         self._now: dict[type[Any], Callable[[Peer, Any], Answer | None]] = {
             Attach: self._attach,
             ClusterStatus: self._cluster_status,
@@ -334,6 +358,7 @@ class Master:
             nursery.start_soon(self._catalog_room.run)
             nursery.start_soon(self._expire_for_ever)
             nursery.start_soon(self._check_counts)
+            nursery.start_soon(self._failed_logins.run)
             log.info("master is up", extra={"endpoint": bound, "incarnation": f"{self._incarnation:x}"})
             self._announcer.ready(endpoint=bound, server_key=self._keyring.curve.public.decode())
 
@@ -417,6 +442,16 @@ class Master:
             raise BadRequest(f"a master does not answer {type(request).__name__}")
         return await handler(peer, request)
 
+    def _role_of(self, peer: Peer) -> Role:
+        """What this connection may say; by what its session is, so that the two never differ."""
+        return _ROLES.get(type(peer.session), self._nobody)
+
+    def _shows_join_secret(self, frame: bytes | memoryview) -> bool:
+        """Does a frame begin with a Register that shows our join secret?"""
+        shown = roles.join_secret_of(frame)
+        secret = self._keyring.join_secret
+        return shown is not None and hmac.compare_digest(shown[: len(secret)].encode(), secret.encode())
+
     def _session(self, peer: Peer) -> ClientSession:
         session = peer.session
         if not isinstance(session, ClientSession):
@@ -451,6 +486,7 @@ class Master:
         row = self._catalog.api_key(request.key_id)
         is_right = verify_secret(request.secret, row.hashed if row is not None else None)
         if row is None or not is_right or not row.is_enabled:
+            self._failed_logins.note(peer.address)
             await trio.sleep(0.5)  # guessing is slow, and tells nothing about which half was wrong
             raise BadCredentials("this API key is unknown, disabled, or its secret is wrong")
         claims = AccessClaims(
@@ -1408,6 +1444,7 @@ class Master:
             ("uploads", "Uploads that are not finished", self._catalog.upload_count()),
             ("garbage", "Needles that wait for their tombstone", sum(self._catalog.outbox_counts().values())),
             ("connections", "Control connections", len(self._hub.peers)),
+            ("failed_logins", "Logins that failed since the start", self._failed_logins.total),
             ("disks_online", "Disks online", sum(disk.is_online for disk in self._fleet.disks.values())),
             ("disks", "Disks known", len(self._fleet.disks)),
             ("writable_volumes", "Volumes that take writes", self._fleet.writable_count()),

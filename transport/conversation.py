@@ -15,8 +15,9 @@ Rules for what comes in:
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import msgspec
 import trio
@@ -51,22 +52,23 @@ REFUSAL_SIZE_MAX = 2000  # characters of a refusal's sentence
 _REQUESTS = frozenset(get_args(Request))
 
 
-class _Head(msgspec.Struct, frozen=True, array_like=True):
-    """The start of an envelope, for frames whose body makes no sense to this release."""
+class _Head(NamedTuple):
+    """The start of an envelope, for frames whose body is not read."""
 
     incarnation: int
     request_id: int
     budget_ms: int | None
 
 
-_decode_head = msgspec.msgpack.Decoder(_Head).decode
+# An array of at least four, and its first three.  The rest may be megabytes of anything, so it is not walked.
+_INT = rb"([\x00-\x7f\xe0-\xff]|[\xcc\xd0].|[\xcd\xd1]..|[\xce\xd2].{4}|[\xcf\xd3].{8})"
+_HEAD = re.compile(rb"(?:[\x94-\x9f]|\xdc..|\xdd.{4})" + _INT + _INT + rb"(\xc0|" + _INT[1:], re.DOTALL)
+_HEAD_SIZE_MAX = 5 + 3 * 9
 
 
 def _head_of(frame: bytes | memoryview) -> _Head | None:
-    try:
-        return _decode_head(frame)
-    except (msgspec.DecodeError, RecursionError, ValueError):
-        return None
+    match = _HEAD.match(bytes(frame[:_HEAD_SIZE_MAX]))
+    return None if match is None else _Head(*(msgspec.msgpack.decode(number) for number in match.groups()))
 
 
 def refusal_of(error: StoreError) -> Refused:
@@ -174,16 +176,22 @@ class Conversation:
 
     # --- what they say ----------------------------------------------------------------------------
 
-    def open(self, frame: bytes | memoryview) -> Envelope | None:
+    def open(
+        self,
+        frame: bytes | memoryview,
+        decode: Callable[[bytes | memoryview], Envelope] = decode_envelope,
+    ) -> Envelope | None:
         """Take one frame; return it when it is a request that should be carried out now.
 
+        Args:
+            decode: reads what this peer may say; what it raises is the refusal.
         Raises:
-            MalformedMessage, StaleIncarnation: for the log; who sent it was told already.
+            StoreError: for the log; who sent it was told already.
         """
         try:
-            envelope = decode_envelope(frame)
-        except MalformedMessage as error:
-            self._refuse_unread(frame, error)
+            envelope = decode(frame)
+        except StoreError as error:
+            self.refuse_unread(frame, error)
             raise
         if self._their_incarnation is None:
             self._their_incarnation = envelope.incarnation
@@ -216,14 +224,15 @@ class Conversation:
         self.reply(envelope.request_id, refusal_of(problem))
         raise problem
 
-    def _refuse_unread(self, frame: bytes | memoryview, error: MalformedMessage) -> None:
+    def refuse_unread(self, frame: bytes | memoryview, error: StoreError) -> None:
+        """Refuse a request by its head alone; an answer that cannot be read fails the question."""
         head = _head_of(frame)
         if head is None:
             return
         if head.budget_ms is not None:
             self.reply(head.request_id, refusal_of(error))
         elif self._their_incarnation in (None, head.incarnation):
-            self._settle(head.request_id, error)  # an answer that this release cannot read
+            self._settle(head.request_id, error)
 
     def _settle(self, request_id: int, result: Answer | StoreError) -> None:
         waiter = self._waiting.pop(request_id, None)

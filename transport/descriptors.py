@@ -29,3 +29,8 @@ def raise_limit() -> int:
 def connections_within(descriptors: int, wanted: int) -> int:
     """How many connections a server may keep for those with a token, so that half stays for files."""
     return max(1, min(wanted, descriptors // CONNECTIONS_SHARE))
+
+
+def control_connections_within(descriptors: int) -> int:
+    """How many connections the master's control port may have, next to its files and its HTTP port."""
+    return max(16, descriptors // 3)

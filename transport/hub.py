@@ -29,6 +29,9 @@ a connection that acknowledges nothing for `stall_s`.
 A routing id is chosen by the peer, so it proves nothing; the User-Id, set by libzmq from the handshake,
 does.  A routing id belongs to the key that used it first: a message with another User-Id is refused, never
 carried out.  A `Peer` is one connection: whoever comes back is a new `Peer`, without the old one's session.
+
+What a peer may say, and how much, depends on its role (`transport.roles`), which the owner tells.  How many
+connections there may be, and for how long without a word of who they are, is in `transport.newcomers`.
 """
 
 from __future__ import annotations
@@ -54,9 +57,19 @@ from errors import (
 )
 from transport.conversation import Conversation, refusal_of, refusal_of_bug, refuse_unopened
 from transport.curve import CurveKeys
+from transport.endpoints import host_and_port
 from transport.flood_guard import FloodGuard
 from transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
-from transport.tcp import Progress, connection_name, progress_of, shut_connection
+from transport.newcomers import NOBODY_S, Newcomers
+from transport.roles import ANYBODY, Role
+from transport.tcp import (
+    Progress,
+    address_of,
+    connection_name,
+    local_port,
+    progress_of,
+    shut_connection,
+)
 from transport.zap import DOMAIN, ZapHandler
 from transport.zmq_socket import (
     NOBLOCK,
@@ -79,6 +92,9 @@ UNREAD_TOTAL_MAX = 32 * FRAME_SIZE_MAX
 BACKLOG_MAX = 8 * FRAME_SIZE_MAX  # bytes of one connection that wait for us in whole messages
 BACKLOG_COUNT_MAX = 20_000  # and how many messages; a link has at most 2,048 under way
 CURVE_OVERHEAD = 64  # bytes that encryption adds to a frame, generously (RFC 26: 33)
+IDENT_SIZE_MAX = 255  # as ZMTP has it; libzmq takes any size that the handshake brings
+CONNECTIONS_MAX = 8192
+NEWCOMERS_MAX = 1024
 KNOWN_IDS_MAX = 10_000  # routing ids of departed peers whose key is remembered
 _SRCFD = int(zmq.SRCFD)
 _MONITORED = zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED
@@ -96,6 +112,9 @@ class HubLimits:
     stall_s: float = 10.0  # a peer whose queue stays full for this long is disconnected
     handshake_ms: int = 5000  # a connection that is not authenticated by then is closed
     backlog: int = 1024  # connections that the kernel holds while the hub is busy (a restart: all at once)
+    connections: int = CONNECTIONS_MAX  # all together; how many descriptors there are decides, see `master`
+    newcomers: int = NEWCOMERS_MAX  # of them, whoever has not said who it is
+    nobody_s: float = NOBODY_S  # and for how long
 
 
 @dataclass
@@ -109,6 +128,8 @@ class HubCounters:
     arrivals: int = 0
     departures: int = 0
     floods: int = 0  # connections shut for the bytes they made us hold
+    over_budget: int = 0  # requests refused unread, because their sender had sent too much lately
+    turned_away: int = 0  # connections shut because they did not say who they are, or too many came
 
 
 class Peer:
@@ -120,7 +141,11 @@ class Peer:
         self.ident = ident
         self.name = _name_of(ident)
         self.user_id = user_id
+        self.address = hub._newcomers.address_of(descriptor)  # "" when it is not known
         self.is_gone = False
+        self._credit = ANYBODY.burst  # bytes that it may still send at once; topped up by the sweep
+        self._role_name = ""  # that its credit is for
+        self._nobody_s = 0.0
         self._descriptor = descriptor
         self._generation = hub._generations.get(descriptor, 0)
         self._connection = connection_name(descriptor)
@@ -160,6 +185,7 @@ class Hub:
         incarnation: this process's boot number, written on every message.
         answer_now: called first with every request, must not wait; None hands the request on to `answer`.
         answer: runs as a task of its own within the request's budget, even when the peer leaves meanwhile.
+        role_of: what a peer may say now; asked with every message, so it must be quick.
         in_flight_max: requests in work, all peers together; more are refused as Overloaded.
         on_gone: called once for every peer that is gone, right when it is noticed; not at the hub's own end.
     """
@@ -172,6 +198,7 @@ class Hub:
         answer_now: Callable[[Peer, Request], Answer | None],
         answer: Callable[[Peer, Request], Awaitable[Answer]],
         on_gone: Callable[[Peer], None],
+        role_of: Callable[[Peer], Role] = lambda peer: ANYBODY,
         in_flight_max: int = IN_FLIGHT_MAX,
         limits: HubLimits | None = None,
     ) -> None:
@@ -182,6 +209,7 @@ class Hub:
         self._answer_now = answer_now
         self._answer = answer
         self._on_gone = on_gone
+        self._role_of = role_of
         self._limits = limits or HubLimits()
         self._in_flight_max = in_flight_max
         self._in_flight = 0
@@ -195,6 +223,11 @@ class Hub:
             total_max=UNREAD_TOTAL_MAX,
             backlog_max=BACKLOG_MAX,
             backlog_count_max=BACKLOG_COUNT_MAX,
+        )
+        self._newcomers = Newcomers(
+            total_max=self._limits.connections,
+            newcomers_max=self._limits.newcomers,
+            nobody_s=self._limits.nobody_s,
         )
         self._is_dry = False  # all there was has been read since the last sweep
         self._departures: list[int] = []  # descriptors that the monitor named since the last dry moment
@@ -238,7 +271,7 @@ class Hub:
                     nursery.start_soon(self._owned.run)
                     nursery.start_soon(self._sweep_for_ever)
                     nursery.start_soon(self._recheck_for_ever)
-                    task_status.started(self._socket.getsockopt_string(zmq.LAST_ENDPOINT))
+                    task_status.started(self._bound_endpoint)
             finally:
                 self._nursery = None
                 close_monitored(self._socket, monitor)
@@ -270,6 +303,8 @@ class Hub:
             socket.bind(endpoint)
         except zmq.ZMQError as error:
             raise BadSetting(f"cannot listen on {endpoint}: {error.strerror}") from error
+        self._bound_endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._port = host_and_port(self._bound_endpoint)[1]
 
     # --- receiving --------------------------------------------------------------------------------
 
@@ -286,6 +321,9 @@ class Hub:
             size, count = size + len(frame), count + 1
         ident, descriptor = ident_frame.bytes, int(frame.get(_SRCFD))
         self._guard.took(descriptor, size, count)
+        if len(ident) > IDENT_SIZE_MAX:
+            self._turn_away(descriptor, "its routing id is too long")
+            return True
         try:
             peer = self._peer_of(ident, str(frame.get("User-Id")), descriptor)
         except PermissionDenied as error:
@@ -296,6 +334,7 @@ class Hub:
             return True
         if peer is not None:
             peer._silent_s = 0.0
+            peer._credit -= size
             if is_whole:
                 self._hear(peer, frame.buffer)
             else:
@@ -303,8 +342,14 @@ class Hub:
         return True
 
     def _hear(self, peer: Peer, frame: memoryview) -> None:
+        role = self._role_of(peer)
+        if role.name != peer._role_name:
+            peer._role_name, peer._credit = role.name, role.burst
+        if peer._credit < 0:
+            self._refuse_over_budget(peer, role, frame)
+            return
         try:
-            envelope = peer._conversation.open(frame)
+            envelope = peer._conversation.open(frame, role.decode)
         except StoreError as error:
             self._accuse(peer, error.message)
             return
@@ -320,17 +365,31 @@ class Hub:
         except Exception as error:
             answer = refusal_of_bug(error)
         if answer is not None:
+            if role.is_nobody:
+                self._note_introduction(peer)
             peer._conversation.reply(envelope.request_id, answer)
         else:
             self._answer_later(peer, envelope, request)
 
+    def _note_introduction(self, peer: Peer) -> None:
+        """Before the next connection is accepted: from here on this one is not pushed out by others."""
+        if not self._role_of(peer).is_nobody:
+            self._newcomers.became_known(peer._descriptor)
+
+    def _refuse_over_budget(self, peer: Peer, role: Role, frame: memoryview) -> None:
+        """Refuse what a peer beyond its budget of bytes says, unread; who has not said who it is goes."""
+        self.counters.over_budget += 1
+        if role.is_nobody:
+            self.disconnect(peer, f"more than {role.bytes_per_s} bytes/s, and no word of who it is")
+            return
+        error = Overloaded(f"more than {role.bytes_per_s} bytes/s from one {role.name}: try again shortly")
+        peer._conversation.refuse_unread(frame, error)
+
     def _answer_later(self, peer: Peer, envelope: Envelope, request: Request) -> None:
         assert self._nursery is not None
         conversation = peer._conversation
-        if (
-            self._in_flight >= self._in_flight_max
-            or conversation.running_count >= self._limits.peer_in_flight
-        ):
+        peer_max = self._role_of(peer).in_flight_max or self._limits.peer_in_flight
+        if self._in_flight >= self._in_flight_max or conversation.running_count >= peer_max:
             self.counters.overloads += 1
             overload = Overloaded(f"{self._in_flight} requests in work already, try again later")
             conversation.reply(envelope.request_id, refusal_of(overload))
@@ -344,6 +403,8 @@ class Hub:
             await peer._conversation.answer(envelope, partial(self._answer, peer, request))
         finally:
             self._in_flight -= 1
+            if not peer.is_gone:
+                self._note_introduction(peer)
 
     def _accuse(self, peer: Peer, what: str) -> None:
         self.counters.malformed += 1
@@ -413,13 +474,20 @@ class Hub:
             return False
         event, descriptor = received
         if event == zmq.Event.ACCEPTED:
-            self._guard.opened(descriptor)
             self._generations[descriptor] = self._generations.get(descriptor, 0) + 1
+            if local_port(descriptor) == self._port:  # else it has ended, and the number is another's by now
+                self._guard.opened(descriptor)
+                self._admit(descriptor)
         else:
             self._guard.closed(descriptor)
+            self._newcomers.closed(descriptor)
             self._shut.pop(descriptor, None)
         self._departures.append(descriptor)  # accepted too: who had that descriptor before has lost it
         return True
+
+    def _admit(self, descriptor: int) -> None:
+        for other in self._newcomers.accepted(descriptor, address_of(descriptor), trio.current_time()):
+            self._turn_away(other, "too many connections that have not said who they are")
 
     def _act_on_departures(self) -> None:
         self._is_dry = True
@@ -445,6 +513,9 @@ class Hub:
         while True:
             await trio.sleep(self._limits.sweep_s / 10 if self._guard.is_alert else self._limits.sweep_s)
             self._shut_floods()
+            for descriptor in self._newcomers.overdue(trio.current_time()):
+                if not self._bound.get(descriptor):  # peers have an account of their own
+                    self._turn_away(descriptor, f"no word for {self._limits.nobody_s:.3g} s")
             # What passed while this loop stood still counts little: peers may have spoken all the while.
             now = trio.current_time()
             passed_s = min(now - swept_at, 2 * self._limits.sweep_s)
@@ -457,6 +528,9 @@ class Hub:
     def _sweep(self, peers: list[Peer], passed_s: float) -> None:
         probe_s, due = self._limits.probe_s, []
         for peer in peers:
+            self._keep_account(peer, passed_s)
+            if peer.is_gone:
+                continue
             if peer._silent_s == 0.0:  # heard from since the last sweep
                 peer._unanswered, peer._progress = 0, None
             peer._silent_s += passed_s
@@ -472,6 +546,19 @@ class Hub:
         for peer in due:
             self._look_for_life(peer)
         self._probe(due)
+
+    def _keep_account(self, peer: Peer, passed_s: float) -> None:
+        """Top up its credit, and see whether it has said who it is."""
+        role = self._role_of(peer)
+        peer._credit = min(peer._credit + role.bytes_per_s * passed_s, role.burst)
+        if not role.is_nobody:
+            peer._nobody_s = 0.0
+            self._newcomers.became_known(peer._descriptor)
+            return
+        peer._nobody_s += passed_s
+        if peer._nobody_s > self._limits.nobody_s:
+            self.counters.turned_away += 1
+            self.disconnect(peer, f"it has not said for {self._limits.nobody_s:.3g} s who it is")
 
     def _is_frozen(self, peer: Peer) -> bool:
         return (
@@ -558,6 +645,20 @@ class Hub:
             del self._bound[peer._descriptor]
         self._suspects.discard(peer)
         peer._conversation.end(f"{peer.name} is gone: {cause}")
+
+    def _turn_away(self, descriptor: int, cause: str) -> None:
+        """Shut a connection that is nobody's, or whose peers count as nobody."""
+        if self._shut.get(descriptor) == self._generations.get(descriptor, 0):
+            return
+        self.counters.turned_away += 1
+        count = self.counters.turned_away
+        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: seen, and no flood in the log
+            address = self._newcomers.address_of(descriptor)
+            log.warning("connection shut", extra={"address": address, "cause": cause, "count": count})
+        if self._guard.shut(descriptor):
+            self._shut[descriptor] = self._generations.get(descriptor, 0)
+        for peer in list(self._bound.get(descriptor, ())):
+            self._gone(peer, cause)
 
     # --- turning peers out ------------------------------------------------------------------------
 

@@ -18,10 +18,34 @@ written by older releases.
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import msgspec
+from msgspec import Meta
 
 from errors import MalformedMessage
 from transport.numbers import Boot, Id32, Offset, Signed, Stamp, Whole
+from transport.texts import (
+    All,
+    Batch,
+    Chunks,
+    Condition,
+    ETag,
+    Few,
+    Key,
+    LongUrl,
+    Many,
+    MediaType,
+    Metadata,
+    Name,
+    Page,
+    Secret,
+    Sentence,
+    Token,
+    Url,
+    Volumes,
+    Word,
+)
 
 # Bounds of the fields that users choose; checked at every edge.
 KEY_SIZE_MAX = 1024  # bytes of UTF-8
@@ -46,8 +70,8 @@ class Done(Message, frozen=True, tag="done"):
 class Refused(Message, frozen=True, tag="refused"):
     """The request failed: a stable code (see `errors`) and a sentence for a person."""
 
-    code: str
-    message: str
+    code: Word
+    message: Sentence
 
 
 # --- who is speaking ------------------------------------------------------------------------------
@@ -56,19 +80,19 @@ class Refused(Message, frozen=True, tag="refused"):
 class Login(Message, frozen=True, tag="login"):
     """Buy an access token with an API key."""
 
-    key_id: str
-    secret: str
+    key_id: Name
+    secret: Secret
 
 
 class LoggedIn(Message, frozen=True, tag="logged_in"):
-    token: str
+    token: Token
     expires_in_s: float
 
 
 class Attach(Message, frozen=True, tag="attach"):
     """Present an access token: until it expires, this connection acts with its rights."""
 
-    token: str
+    token: Token
 
 
 class Attached(Message, frozen=True, tag="attached"):
@@ -81,20 +105,20 @@ class Attached(Message, frozen=True, tag="attached"):
 
 
 class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
+    name: Name
     created_ms: Whole
     object_count: Whole
     byte_count: Whole
 
 
 class CreateBucket(Message, frozen=True, tag="create_bucket"):
-    bucket: str
+    bucket: Name
 
 
 class DeleteBucket(Message, frozen=True, tag="delete_bucket"):
     """Refused for a bucket that holds objects, unless forced."""
 
-    bucket: str
+    bucket: Name
     force: bool = False
 
 
@@ -103,7 +127,7 @@ class ListBuckets(Message, frozen=True, tag="list_buckets"):
 
 
 class Buckets(Message, frozen=True, tag="buckets"):
-    buckets: list[BucketInfo]
+    buckets: Annotated[list[BucketInfo], All]
 
 
 # --- objects --------------------------------------------------------------------------------------
@@ -120,19 +144,20 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 # Values that lead to no others, a thousand in a page: the collector need not look at them.
 class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    key: str
+    key: Key
     size: Whole
-    etag: str
+    etag: ETag
     created_ms: Whole
-    content_type: str | None = None
-    metadata: dict[str, str] = {}
+    content_type: MediaType | None = None
+    metadata: Metadata = {}
     chunk_count: Whole = 1
-    chunks: list[Chunk] = []  # filled by Locate, and by List with locations for objects of one chunk
+    # Filled by Locate, and by List with locations for objects of one chunk.
+    chunks: Annotated[list[Chunk], All] = []
 
 
 class StatObject(Message, frozen=True, tag="stat_object"):
-    bucket: str
-    key: str
+    bucket: Name
+    key: Key
 
 
 class ObjectFound(Message, frozen=True, tag="object_found"):
@@ -142,30 +167,32 @@ class ObjectFound(Message, frozen=True, tag="object_found"):
 class LocateObjects(Message, frozen=True, tag="locate_objects"):
     """Where are these objects?  One entry a key comes back, in order, None for an absent object."""
 
-    bucket: str
-    keys: list[str]
+    bucket: Name
+    keys: Annotated[list[Key], Page]
 
 
 class ReadGrant(msgspec.Struct, frozen=True, kw_only=True):
     """The right to read this bucket's needles of one volume."""
 
     volume_id: Id32
-    url: str  # "http://host:port", without a trailing slash
-    token: str
+    url: Url  # "http://host:port", without a trailing slash
+    token: Token
     expires_in_s: float
 
 
 class ObjectsLocated(Message, frozen=True, tag="objects_located"):
-    objects: list[ObjectInfo | None]
-    grants: list[ReadGrant]  # one for each volume named above that is online
-    offline: dict[Whole, str] = {}  # volume id -> disk name, for volumes named above that are not
-    back_soon: list[Whole] = []  # those of them whose disk went away a moment ago: worth a short wait
+    objects: Annotated[list[ObjectInfo | None], Page]
+    grants: Annotated[list[ReadGrant], Many]  # one for each volume named above that is online
+    # Volume id -> disk name, for volumes named above that are not online.
+    offline: Annotated[dict[Whole, Name], Many] = {}
+    # Those of them whose disk went away a moment ago: worth a short wait.
+    back_soon: Annotated[list[Whole], Many] = []
 
 
 class LocateChunks(Message, frozen=True, tag="locate_chunks"):
     """A volume actor was given a URL: which chunks has the object that it leads to?"""
 
-    token: str  # of the URL's token: what the master has signed for itself
+    token: Token  # of the URL's token: what the master has signed for itself
     first: Whole = 0  # index
     limit: Whole = 8192
 
@@ -173,41 +200,43 @@ class LocateChunks(Message, frozen=True, tag="locate_chunks"):
 class ChunksLocated(Message, frozen=True, tag="chunks_located"):
     """Chunks of one version of an object, in order, from the first that was asked for on."""
 
-    chunks: list[Chunk]
-    grants: list[ReadGrant]  # one for each volume named above that is online
-    offline: dict[Whole, str] = {}  # volume id -> disk name, for volumes named above that are not
+    chunks: Annotated[list[Chunk], Chunks]
+    grants: Annotated[list[ReadGrant], Many]  # one for each volume named above that is online
+    # Volume id -> disk name, for volumes named above that are not.
+    offline: Annotated[dict[Whole, Name], Many] = {}
 
 
 class ListObjects(Message, frozen=True, tag="list_objects"):
     """One page of a bucket, in the order of the keys' UTF-8 bytes."""
 
-    bucket: str
-    prefix: str = ""
-    delimiter: str | None = None
-    after: str = ""  # only keys (and common prefixes) greater than this one
+    bucket: Name
+    prefix: Key = ""
+    delimiter: Key | None = None
+    after: Key = ""  # only keys (and common prefixes) greater than this one
     limit: Signed = 1000
     with_locations: bool = False  # also where objects of one chunk are; needs the right to read, too
 
 
 class Listing(Message, frozen=True, tag="listing"):
-    objects: list[ObjectInfo]
-    prefixes: list[str]  # common prefixes, delimiter included
-    next_after: str | None  # pass as `after` for the next page; None: this was the last
-    grants: list[ReadGrant] = []  # with locations: one for each volume named above that is online
+    objects: Annotated[list[ObjectInfo], Page]
+    prefixes: Annotated[list[Key], Page]  # common prefixes, delimiter included
+    next_after: Key | None  # pass as `after` for the next page; None: this was the last
+    # With locations: one for each volume named above that is online.
+    grants: Annotated[list[ReadGrant], Many] = []
 
 
 class DeleteObjects(Message, frozen=True, tag="delete_objects"):
-    bucket: str
-    keys: list[str]
-    if_match: str | None = None
+    bucket: Name
+    keys: Annotated[list[Key], Page]
+    if_match: Condition | None = None
 
 
 class Deleted(Message, frozen=True, tag="deleted"):
-    existed: list[bool]
+    existed: Annotated[list[bool], Page]
 
 
 class ObjectWritten(Message, frozen=True, tag="object_written"):
-    etag: str
+    etag: ETag
     size: Whole
     created_ms: Whole
 
@@ -215,16 +244,16 @@ class ObjectWritten(Message, frozen=True, tag="object_written"):
 class Presign(Message, frozen=True, tag="presign"):
     """A URL that carries its own right: GET of one object, or PUT of one."""
 
-    bucket: str
-    key: str
-    method: str  # "GET" or "PUT"
+    bucket: Name
+    key: Key
+    method: Word  # "GET" or "PUT"
     expires_in_s: float
     size_max: Signed | None = None  # PUT: the largest body, bytes; at most one chunk
-    content_type: str | None = None
+    content_type: MediaType | None = None
 
 
 class Presigned(Message, frozen=True, tag="presigned"):
-    url: str
+    url: LongUrl
     expires_in_s: float
 
 
@@ -234,10 +263,10 @@ class Presigned(Message, frozen=True, tag="presigned"):
 class LeaseNeedles(Message, frozen=True, tag="lease_needles"):
     """Room and needle ids for many small puts."""
 
-    bucket: str
+    bucket: Name
     needle_count: Signed
     byte_count: Signed
-    exclude_volumes: list[Signed] = []  # volumes that just failed this client
+    exclude_volumes: Annotated[list[Signed], Batch] = []  # volumes that just failed this client
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,23 +279,23 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     first_needle_id: Id32
     last_needle_id: Id32
     byte_count: Whole
-    url: str
-    token: str
+    url: Url
+    token: Token
     expires_in_s: float
 
 
 class Leased(Message, frozen=True, tag="leased"):
-    leases: list[Lease]
+    leases: Annotated[list[Lease], Few]
 
 
 class SettleNeedle(Message, frozen=True, tag="settle_needle"):
     """Was this needle committed?  If not, it never will be: answers are final."""
 
-    bucket: str
-    key: str
+    bucket: Name
+    key: Key
     volume_id: Signed
     needle_id: Signed
-    token: str = ""  # the one that the put was made with: nobody may settle somebody else's needle
+    token: Token = ""  # the one that the put was made with: nobody may settle somebody else's needle
 
 
 class Settled(Message, frozen=True, tag="settled"):
@@ -274,12 +303,12 @@ class Settled(Message, frozen=True, tag="settled"):
 
 
 class BeginUpload(Message, frozen=True, tag="begin_upload"):
-    bucket: str
-    key: str
-    content_type: str | None = None
-    metadata: dict[str, str] = {}
-    if_match: str | None = None
-    if_none_match: str | None = None  # "*" or an ETag
+    bucket: Name
+    key: Key
+    content_type: MediaType | None = None
+    metadata: Metadata = {}
+    if_match: Condition | None = None
+    if_none_match: Condition | None = None  # "*" or an ETag
     byte_count: Whole | None = None  # the whole size where it is known: refused at once when it cannot fit
 
 
@@ -300,21 +329,21 @@ class RequestSlots(Message, frozen=True, tag="request_slots"):
     """Room for some chunks of an upload; asking again for an index replaces its slot."""
 
     upload_id: Signed
-    slots: list[SlotWanted]
-    exclude_volumes: list[Signed] = []
+    slots: Annotated[list[SlotWanted], Few]
+    exclude_volumes: Annotated[list[Signed], Batch] = []
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
     chunk_index: Whole
     volume_id: Id32
     needle_id: Id32
-    url: str
-    token: str
+    url: Url
+    token: Token
     expires_in_s: float
 
 
 class Slots(Message, frozen=True, tag="slots"):
-    slots: list[Slot]
+    slots: Annotated[list[Slot], Few]
 
 
 class FinishUpload(Message, frozen=True, tag="finish_upload"):
@@ -336,7 +365,7 @@ class VolumeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The figures of one volume, as its actor knows them."""
 
     volume_id: Id32
-    uuid: str
+    uuid: Name
     generation: Id32
     capacity: Whole  # bytes the file may grow to
     file_size: Whole  # bytes appended so far, superblock included
@@ -345,7 +374,7 @@ class VolumeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     dead_bytes: Whole  # stored bytes that compaction would give back
     needle_id_max: Id32  # the highest id ever used, 0 for none
     stamp_max: Stamp
-    sealed_cause: str | None = None
+    sealed_cause: Sentence | None = None
     damaged_count: Whole = 0
     dead_count: Whole = 0  # needles that are deleted, or broken uploads, and still take room
     kept_bytes: Whole = 0  # records that a compaction carries over: buckets, deletions, ids gone for good
@@ -360,26 +389,26 @@ class NeedleDamage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     volume_id: Id32
     offset: Offset  # in the data file; -1: the catalog names the needle and the volume does not have it
-    problem: str
+    problem: Sentence
     needle_id: Id32 | None = None  # None: whatever was there cannot be told any more
-    bucket: str | None = None
-    key: str | None = None
+    bucket: Name | None = None
+    key: Key | None = None
     found_ms: Whole = 0
 
 
 class Register(Message, frozen=True, tag="register"):
     """A volume actor's first words on every connection."""
 
-    join_secret: str
-    disk_id: str
-    disk_name: str
+    join_secret: Secret
+    disk_id: Name
+    disk_name: Name
     incarnation: Boot
-    url: str  # what clients shall connect to
-    volumes: list[VolumeReport]
+    url: Url  # what clients shall connect to
+    volumes: Annotated[list[VolumeReport], Volumes]
     disk_capacity: Whole
     disk_free: Whole
     is_read_only: bool = False
-    broken: dict[Id32, str] = {}  # volumes that could not be opened, and why
+    broken: Annotated[dict[Id32, Sentence], Volumes] = {}  # volumes that could not be opened, and why
     # See `storage/epoch.py`; all 0 from releases that did not count.
     epoch: Whole = 0
     mark: Whole = 0
@@ -393,8 +422,9 @@ class Register(Message, frozen=True, tag="register"):
 class Welcome(Message, frozen=True, tag="welcome"):
     incarnation: Boot  # the master's: commands of any other are refused
     stamp: Stamp  # the master's hybrid logical clock
-    token_keys: dict[str, bytes]  # key id -> HS256 key of this disk; the last one signs
-    cors_origins: list[str] = []
+    # Key id -> HS256 key of this disk; the last one signs.
+    token_keys: Annotated[dict[Name, Annotated[bytes, Few]], Few]
+    cors_origins: Annotated[list[Url], Few] = []
     epoch: Whole = 0  # what the disk is to write down as its epoch; 0: nothing
     mark: Whole = 0
     catalog_id: Whole = 0
@@ -402,11 +432,11 @@ class Welcome(Message, frozen=True, tag="welcome"):
 
 
 class DiskReport(Message, frozen=True, tag="disk_report"):
-    volumes: list[VolumeReport]
+    volumes: Annotated[list[VolumeReport], Volumes]
     disk_free: Whole
     is_read_only: bool = False
     request_count: Whole = 0  # data requests served since the actor started: is anybody using this disk?
-    damages: list[NeedleDamage] = []  # found by reads and recoveries; at most DAMAGES_MAX
+    damages: Annotated[list[NeedleDamage], Page] = []  # found by reads and recoveries; at most DAMAGES_MAX
     clock_skew_ms: Signed | None = None  # its wall clock less the master's; None: not measured yet
 
 
@@ -427,39 +457,39 @@ class StoredNeedle(msgspec.Struct, frozen=True, array_like=True):
     crc: Id32  # CRC-32C of the data
     stored_size: Whole  # bytes on disk
     bucket_id: Whole
-    key: str
+    key: Key
     created_ms: Whole
-    content_type: str | None = None
-    metadata: dict[str, str] = {}
+    content_type: MediaType | None = None
+    metadata: Metadata = {}
     lease_id: Whole | None = None
     upload_id: Whole | None = None
     chunk_index: Whole = 0
-    if_match: str | None = None
-    if_none_match: str | None = None
+    if_match: Condition | None = None
+    if_none_match: Condition | None = None
 
 
 class NeedlesStored(Message, frozen=True, tag="needles_stored"):
-    needles: list[StoredNeedle]
+    needles: Annotated[list[StoredNeedle], Batch]
 
 
 class Commit(msgspec.Struct, frozen=True, array_like=True):
     """What became of one stored needle: an ETag, an order to stamp it anew, or a refusal."""
 
-    etag: str | None = None
+    etag: ETag | None = None
     restamp_above: Stamp | None = None  # append a fresh stamp greater than this, then report again
-    code: str | None = None
-    message: str = ""
+    code: Word | None = None
+    message: Sentence = ""
 
 
 class NeedlesCommitted(Message, frozen=True, tag="needles_committed"):
-    commits: list[Commit]  # one a needle, in order
+    commits: Annotated[list[Commit], Batch]  # one a needle, in order
     stamp: Stamp
 
 
 class CreateVolume(Message, frozen=True, tag="create_volume"):
     incarnation: Boot
     volume_id: Id32
-    uuid: str
+    uuid: Name
     capacity: Whole
 
 
@@ -472,9 +502,10 @@ class DeleteNeedles(Message, frozen=True, tag="delete_needles"):
 
     incarnation: Boot
     volume_id: Id32
-    needles: list[tuple[Id32, Stamp]]  # (needle id, the master's stamp for its tombstone)
+    needles: Annotated[list[tuple[Id32, Stamp]], Many]  # (needle id, the master's stamp for its tombstone)
     stamp: Stamp
-    ended: list[Id32] = []  # those of the ids whose object was deleted, not replaced: see `needle.FLAG_LAST`
+    # Those of the ids whose object was deleted, not replaced: see `needle.FLAG_LAST`.
+    ended: Annotated[list[Id32], Many] = []
 
 
 class NeedlesDeleted(Message, frozen=True, tag="needles_deleted"):
@@ -498,7 +529,7 @@ class BucketNote(msgspec.Struct, frozen=True, array_like=True):
     """That a bucket exists, or was deleted: kept in the volumes, so that a rebuild knows it."""
 
     bucket_id: Whole
-    name: str
+    name: Name
     created_ms: Whole
     is_deleted: bool
     stamp: Stamp
@@ -509,7 +540,7 @@ class RecordBuckets(Message, frozen=True, tag="record_buckets"):
 
     incarnation: Boot
     volume_id: Id32
-    notes: list[BucketNote]
+    notes: Annotated[list[BucketNote], Many]
 
 
 class BucketsRecorded(Message, frozen=True, tag="buckets_recorded"):
@@ -527,7 +558,8 @@ class ListLive(Message, frozen=True, tag="list_live"):
 
 
 class LiveListed(Message, frozen=True, tag="live_listed"):
-    bitmap: bytes  # bit i & 7 of byte i >> 3 is needle first_id + i; trailing zero bytes may be left out
+    # Bit i & 7 of byte i >> 3 is needle first_id + i; trailing zero bytes may be left out.
+    bitmap: Annotated[bytes, Meta(max_length=LIVE_LISTED_MAX // 8 + 1)]
     needle_id_max: Id32  # the highest id ever used in this volume
 
 
@@ -578,9 +610,9 @@ class DropGeneration(Message, frozen=True, tag="drop_generation"):
 class RegisterCompactor(Message, frozen=True, tag="register_compactor"):
     """A compactor's first words on every connection."""
 
-    join_secret: str
-    disk_id: str
-    disk_name: str
+    join_secret: Secret
+    disk_id: Name
+    disk_name: Name
     incarnation: Boot
 
 
@@ -594,7 +626,7 @@ class StartCopy(Message, frozen=True, tag="start_copy"):
     incarnation: Boot
     task_id: Whole
     volume_id: Id32
-    uuid: str
+    uuid: Name
     generation: Id32  # to copy from
     upto: Whole
     horizon: Stamp  # stamp: records of deletions older than this need not be carried over
@@ -607,7 +639,7 @@ class StartVerify(Message, frozen=True, tag="start_verify"):
     incarnation: Boot
     task_id: Whole
     volume_id: Id32
-    uuid: str
+    uuid: Name
     generation: Id32
     start: Whole  # offset in the data file to go on from; 0: the beginning
     rate: Signed | None
@@ -626,16 +658,16 @@ TASK_ORPHANED_S = 30.0
 
 class TaskState(Message, frozen=True, tag="task_state"):
     task_id: Whole
-    state: str  # "running", "done", "failed"
+    state: Word  # "running", "done", "failed"
     done_bytes: Whole = 0  # of the data file that was copied from, or verified
     total_bytes: Whole = 0
     generation: Id32 = 0  # that it works on
     upto: Whole = 0  # offset in its data file that was reached
     written_bytes: Whole = 0
-    damages: list[NeedleDamage] = []  # all so far, at most DAMAGES_MAX
+    damages: Annotated[list[NeedleDamage], Page] = []  # all so far, at most DAMAGES_MAX
     damaged_count: Whole = 0
-    code: str | None = None  # why it failed
-    message: str = ""
+    code: Word | None = None  # why it failed
+    message: Sentence = ""
 
 
 class StopTask(Message, frozen=True, tag="stop_task"):
@@ -652,11 +684,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One compaction or verification of one volume."""
 
     job_id: Whole
-    work: str  # "compact", "verify"
+    work: Word  # "compact", "verify"
     volume_id: Id32
-    disk_name: str
-    origin: str  # "operator", "policy"
-    state: str  # "queued", "copying", "switching", "verifying", "done", "failed", "cancelled"
+    disk_name: Name
+    origin: Word  # "operator", "policy"
+    state: Word  # "queued", "copying", "switching", "verifying", "done", "failed", "cancelled"
     done_bytes: Whole = 0
     total_bytes: Whole = 0
     bytes_per_s: float = 0.0
@@ -666,8 +698,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     freed_bytes: Whole = 0  # what the disk got back
     pause_ms: float = 0.0  # for how long the switch kept writes of the volume waiting
     damaged_count: Whole = 0
-    code: str | None = None  # why it failed, or is waiting
-    message: str = ""
+    code: Word | None = None  # why it failed, or is waiting
+    message: Sentence = ""
     wait_since_ms: Whole = 0  # since when it waits for what `code` and `message` say; 0: it does not wait
     is_stalled: bool = False  # it has not come any further for minutes
 
@@ -682,24 +714,24 @@ class StartJobs(Message, frozen=True, tag="start_jobs"):
     A volume that has an unfinished job of that work keeps it: the answer names that one.
     """
 
-    work: str  # "compact", "verify"
-    volume_ids: list[Signed] = []
+    work: Word  # "compact", "verify"
+    volume_ids: Annotated[list[Signed], Many] = []
     is_all: bool = False
     is_forced: bool = False  # False: of all volumes, one that would give next to nothing back is left alone
 
 
 class ListJobs(Message, frozen=True, tag="list_jobs"):
-    job_ids: list[Signed] = []  # none: all that are not over, and the latest that are
+    job_ids: Annotated[list[Signed], Many] = []  # none: all that are not over, and the latest that are
 
 
 class CancelJobs(Message, frozen=True, tag="cancel_jobs"):
-    job_ids: list[Signed]
+    job_ids: Annotated[list[Signed], Many]
 
 
 class Jobs(Message, frozen=True, tag="jobs"):
     """Answers StartJobs, ListJobs, CancelJobs and PauseJobs."""
 
-    jobs: list[Job]
+    jobs: Annotated[list[Job], Many]
     is_paused: bool = False
 
 
@@ -712,7 +744,7 @@ class PauseJobs(Message, frozen=True, tag="pause_jobs"):
 class DecideOrphans(Message, frozen=True, tag="decide_orphans"):
     """What becomes of needles that no object names, where they are too many for a crash; answered by Done."""
 
-    decision: str  # "keep": aside, and go on with a catalog that is behind; "drop": they are garbage
+    decision: Word  # "keep": aside, and go on with a catalog that is behind; "drop": they are garbage
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -720,8 +752,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     sequence: Whole  # grows by one; starts anew with the master
     at_ms: Whole
-    name: str  # "compaction_finished", "damage_found", "disk_offline", ...
-    fields: dict[str, str | int | float | bool | None] = {}
+    name: Name  # "compaction_finished", "damage_found", "disk_offline", ...
+    fields: Annotated[dict[Word, Sentence | Signed | float | bool | None], Few] = {}
 
 
 class ListEvents(Message, frozen=True, tag="list_events"):
@@ -733,7 +765,7 @@ class ListEvents(Message, frozen=True, tag="list_events"):
 
 
 class Events(Message, frozen=True, tag="events"):
-    events: list[Event]
+    events: Annotated[list[Event], Batch]
     next_after: Whole
     incarnation: Boot  # of the master: another one counts anew
 
@@ -748,24 +780,24 @@ class ClusterStatus(Message, frozen=True, tag="cluster_status"):
 class VolumeStatus(msgspec.Struct, frozen=True, kw_only=True):
     report: VolumeReport
     reserved_bytes: Whole  # promised to leases and uploads, not written yet
-    state: str  # "open", "full", "sealed", "creating", "missing", "offline"
+    state: Word  # "open", "full", "sealed", "creating", "missing", "offline"
     verified_ms: Whole | None = None  # when the last verification that read all of it began
     unchecked_s: float = 0.0  # age of the oldest byte that was not read again since
     job: Job | None = None  # that is under way
 
 
 class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
-    disk_id: str
-    name: str
-    url: str
+    disk_id: Name
+    name: Name
+    url: Url
     is_online: bool
     since_ms: Whole  # wall time of the last change of is_online
     capacity: Whole
     free: Whole
     is_read_only: bool
-    volumes: list[VolumeStatus]
+    volumes: Annotated[list[VolumeStatus], Volumes]
     clock_skew_s: float | None = None  # its wall clock less the master's; None: not measured
-    set_aside: str | None = None  # why nothing is written to it
+    set_aside: Sentence | None = None  # why nothing is written to it
 
 
 class LeftAlone(msgspec.Struct, frozen=True, kw_only=True):
@@ -773,40 +805,42 @@ class LeftAlone(msgspec.Struct, frozen=True, kw_only=True):
 
     volume_id: Id32
     until_ms: Whole  # wall time
-    code: str  # "in_vain", "failed", "cancelled", "no_room": how its last compaction ended
-    message: str = ""
+    code: Word  # "in_vain", "failed", "cancelled", "no_room": how its last compaction ended
+    message: Sentence = ""
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     """Something that is wrong now; names are stable."""
 
-    name: str  # "disk_behind", "catalog_behind", "stamp_refused", "orphans_kept", "clock_skew", ...
-    subject: str  # the disk, volume, or other thing
-    message: str  # what it is and what to do
+    name: Name  # "disk_behind", "catalog_behind", "stamp_refused", "orphans_kept", "clock_skew", ...
+    subject: Sentence  # the disk, volume, or other thing
+    message: Sentence  # what it is and what to do
     since_ms: Whole
 
 
 class Status(Message, frozen=True, tag="status"):
-    version: str
+    version: Name
     incarnation: Boot
     uptime_s: float
-    health: str  # "ok", "degraded" (some disk is offline or sealed), "down" (no disk takes writes)
-    disks: list[DiskStatus]
+    health: Word  # "ok", "degraded" (some disk is offline or sealed), "down" (no disk takes writes)
+    disks: Annotated[list[DiskStatus], Many]
     bucket_count: Whole
     object_count: Whole
     byte_count: Whole
     garbage_count: Whole  # needles that wait for their tombstone
     upload_count: Whole
     client_count: Whole
-    damages: list[NeedleDamage] = []  # known and not mended; at most DAMAGES_MAX
+    damages: Annotated[list[NeedleDamage], Page] = []  # known and not mended; at most DAMAGES_MAX
     damage_count: Whole = 0
     unchecked_s: float = 0.0  # age of the oldest byte of all volumes that was not read again since
     orphan_count: Whole = 0  # needles without a row that are being looked into, or kept aside after a restore
     is_paused: bool = False  # compaction and verification
-    compactors: list[str] = []  # names of the disks whose compactor is connected
-    left_alone: list[LeftAlone] = []  # wasteful volumes that the policy does not compact for now
+    compactors: Annotated[list[Name], Many] = []  # names of the disks whose compactor is connected
+    # Wasteful volumes that the policy does not compact for now.
+    left_alone: Annotated[list[LeftAlone], Many] = []
     stalled_job_count: Whole = 0  # jobs that have not come any further for minutes
-    troubles: list[Trouble] = []  # what is wrong now and what to do about it; at most TROUBLES_MAX
+    # What is wrong now and what to do about it; at most TROUBLES_MAX.
+    troubles: Annotated[list[Trouble], Few] = []
     trouble_count: Whole = 0
     catalog_free: Whole | None = None  # bytes free on the disk of the catalog
 
@@ -895,19 +929,34 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
 
 
 encode_envelope = msgspec.msgpack.Encoder().encode
+
+
+def decoder_of(kinds: Any) -> msgspec.msgpack.Decoder[Envelope]:
+    """A decoder of envelopes whose body is one of these kinds, a union."""
+    narrow = msgspec.defstruct(
+        "Envelope", [("body", kinds)], bases=(Envelope,), array_like=True, frozen=True, module=__name__
+    )
+    return msgspec.msgpack.Decoder(narrow)
+
+
 _decoder = msgspec.msgpack.Decoder(Envelope)
 
 
-def decode_envelope(frame: bytes | memoryview) -> Envelope:
+def decode_envelope(
+    frame: bytes | memoryview,
+    *,
+    decoder: msgspec.msgpack.Decoder[Envelope] = _decoder,
+    size_max: int = FRAME_SIZE_MAX,
+) -> Envelope:
     """Decode one frame; the only door in.
 
     Raises:
         MalformedMessage: not msgpack, not an envelope, an unknown kind, or a field of the wrong type.
     """
-    if len(frame) > FRAME_SIZE_MAX:
-        raise MalformedMessage(f"a message has at most {FRAME_SIZE_MAX} bytes, this one {len(frame)}")
+    if len(frame) > size_max:
+        raise MalformedMessage(f"a message has at most {size_max} bytes, this one {len(frame)}")
     try:
-        return _decoder.decode(frame)
+        return decoder.decode(frame)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:  # deep nesting; text not UTF-8
         raise MalformedMessage(f"not a message of this protocol: {error}") from error
 

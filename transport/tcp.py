@@ -7,6 +7,7 @@ carries another connection.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import sys
@@ -41,12 +42,22 @@ def shut_connection(descriptor: int, name: str) -> bool:
     try:
         # A duplicate cannot become another connection between the comparison and the shutdown.
         with socket.socket(fileno=dup(descriptor)) as connection:
-            if not name or _name(connection) != name:
-                return False
-            connection.shutdown(socket.SHUT_RDWR)
-            return True
+            return _shut(connection, name)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            return False
+    try:  # no descriptor is left for a duplicate, and this shutdown may be what gives one back
+        with _borrowed(descriptor) as connection:
+            return _shut(connection, name)
     except OSError:
         return False
+
+
+def _shut(connection: socket.socket, name: str) -> bool:
+    if not name or _name(connection) != name:
+        return False
+    connection.shutdown(socket.SHUT_RDWR)
+    return True
 
 
 def received_bytes(descriptor: int) -> int | None:
@@ -99,6 +110,17 @@ def address_of(descriptor: int) -> str:
     except OSError:
         return ""
     return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
+def local_port(descriptor: int) -> int | None:
+    """The port at our end of a connection; None when the descriptor is no TCP connection."""
+    try:
+        with _borrowed(descriptor) as connection:
+            connection.getpeername()
+            ours = connection.getsockname()
+    except OSError:
+        return None
+    return int(ours[1]) if isinstance(ours, tuple) else None
 
 
 @contextmanager

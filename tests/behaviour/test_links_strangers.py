@@ -1,0 +1,145 @@
+"""A hub whose peers have roles: how much a stranger gets of its time, its memory and its descriptors."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import trio
+import zmq
+from links_kit import HUB_KEYS, Owner, RawDealer, open_hub, open_link, until
+
+from errors import Overloaded
+from transport.curve import CurveKeys
+from transport.link import Link
+from transport.links import HubLimits, Peer
+from transport.messages import Attach, Attached, Buckets, Envelope, ListBuckets, Refused, encode_envelope
+from transport.roles import CLIENT, Role, nobody
+
+NOBODY = nobody(lambda frame: False)
+LIST_BUCKETS = encode_envelope(Envelope(7, 1, 5000, ListBuckets()))
+
+
+def role_of(peer: Peer) -> Role:
+    return NOBODY if peer.session is None else CLIENT
+
+
+async def greet(link: Link) -> None:
+    await link.ask_now(Attach(token="good"), timeout_s=10)
+
+
+def address_of(endpoint: str) -> tuple[str, int]:
+    host, port = endpoint.removeprefix("tcp://").split(":")
+    return host, int(port)
+
+
+async def test_a_stranger_says_who_it_is_before_anything_else():
+    owner = Owner()
+    async with open_hub(owner, role_of=role_of) as (_, endpoint), open_link(endpoint, greet=greet) as link:
+        with RawDealer(endpoint, keys=CurveKeys.generate()) as dealer:
+            answer = await dealer.ask(ListBuckets(), request_id=1)
+            assert isinstance(answer.body, Refused)
+            assert answer.body.code == "not_authenticated"
+            assert isinstance((await dealer.ask(Attach(token="good"), request_id=2)).body, Attached)
+            assert isinstance((await dealer.ask(ListBuckets(), request_id=3)).body, Buckets)
+        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+
+
+async def test_who_does_not_say_who_it_is_is_shut_and_the_known_stay():
+    """Half open, open and mute, and with much to say that is not it: all of them go."""
+    owner, limits = Owner(), HubLimits(nobody_s=1.0)
+    async with (
+        open_hub(owner, role_of=role_of, limits=limits) as (hub, endpoint),
+        open_link(endpoint, greet=greet) as link,
+    ):
+        await link.wait_up()
+        with (
+            RawDealer(endpoint, keys=CurveKeys.generate()) as mute,
+            RawDealer(endpoint, keys=CurveKeys.generate()) as chatty,
+            socket.create_connection(address_of(endpoint)) as half_open,
+        ):
+            monitor = mute.socket.get_monitor_socket(zmq.Event.DISCONNECTED)
+            half_open.settimeout(10)
+            await chatty.ask(ListBuckets(), request_id=1)
+            assert len(hub.peers) == 2
+            (stranger,) = [peer for peer in hub.peers.values() if peer.session is None]
+            with trio.fail_after(8):
+                while not stranger.is_gone or not monitor.poll(0):
+                    await trio.sleep(0.05)
+                    chatty.socket.send(b"\xc1", zmq.NOBLOCK)
+            mute.socket.disable_monitor()
+            monitor.close()
+            await trio.to_thread.run_sync(lambda: [*iter(lambda: half_open.recv(4096), b"")])
+        assert hub.counters.turned_away >= 3
+        await trio.sleep(1.2)
+        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+        assert link.connect_count == 1
+
+
+async def test_thousands_of_half_open_connections_leave_room_for_those_who_come_honestly():
+    limits = HubLimits(connections=60, newcomers=40)
+    async with (
+        open_hub(Owner(), role_of=role_of, limits=limits) as (hub, endpoint),
+        open_link(endpoint, greet=greet) as early,
+    ):
+        await early.wait_up()
+        before = len(os.listdir("/proc/self/fd"))
+        sockets: list[socket.socket] = []
+        try:
+            for number in range(600):
+                sockets.append(socket.create_connection(address_of(endpoint)))
+                if number % 20 == 0:
+                    await trio.sleep(0.002)
+            # Ours and the hub's are in one process here: it holds no more than its budget of them.
+            await until(lambda: len(os.listdir("/proc/self/fd")) - before - len(sockets) <= 45)
+            async with open_link(endpoint, keys=CurveKeys.generate(), greet=greet) as late:
+                started = time.monotonic()
+                assert await late.request(ListBuckets(), timeout_s=10) == Buckets(buckets=[])
+                assert time.monotonic() - started < 5
+            assert await early.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+            assert early.connect_count == 1
+        finally:
+            for connection in sockets:
+                connection.close()
+        assert hub.counters.turned_away >= 500
+
+
+async def test_a_stranger_beyond_its_budget_of_bytes_is_shut():
+    async with open_hub(Owner(), role_of=role_of) as (hub, endpoint):
+        with RawDealer(endpoint, keys=CurveKeys.generate()) as dealer:
+            for number in range(400):  # 24 MiB of messages that are small enough, one after the other
+                frame = encode_envelope(Envelope(7, number + 1, 5000, Attach(token="x" * 30_000)))
+                dealer.socket.send(frame + bytes(30_000))
+            await until(lambda: hub.counters.over_budget > 0, timeout_s=10)
+            await until(lambda: not hub.peers, timeout_s=10)
+
+
+async def test_a_client_beyond_its_budget_is_told_so_and_not_cut_off():
+    small = Role("client", CLIENT.decode, bytes_per_s=20_000)
+    async with (
+        open_hub(Owner(), role_of=lambda peer: NOBODY if peer.session is None else small) as (hub, endpoint),
+        open_link(endpoint, greet=greet) as link,
+    ):
+        await link.wait_up()
+        refused = 0
+        for _ in range(200):
+            try:
+                await link.request(Attach(token="good"), timeout_s=5)
+                await link.request(Attach(token="bad" * 1000), timeout_s=5)
+            except Overloaded:
+                refused += 1
+            except Exception:
+                continue
+        assert refused > 0
+        assert hub.counters.over_budget == refused
+        await until(lambda: all(peer._credit > 0 for peer in hub.peers.values()), timeout_s=10)
+        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+        assert link.connect_count == 1
+
+
+async def test_the_hub_tells_where_a_peer_comes_from():
+    async with open_hub(Owner()) as (hub, endpoint), open_link(endpoint, greet=greet) as link:
+        await link.request(ListBuckets(), timeout_s=5)
+        assert [peer.address for peer in hub.peers.values()] == ["127.0.0.1"]
+    assert HUB_KEYS.public

@@ -1,0 +1,217 @@
+"""Roles: what a peer may say to a hub depends on who it is.
+
+    nobody      64 KiB a frame, four kinds: Login, Attach, Register, RegisterCompactor
+    client      2 MiB a frame, the requests of clients; no answers, because nobody asks clients
+    volume      8 MiB a frame, its reports, and answers to the commands that volume actors get
+    compactor   8 MiB a frame, its registration, and answers about its tasks
+    anybody     everything; for hubs whose owner makes no difference
+
+A frame beyond its role's size is refused by its head, unread.  A kind that the role does not have is refused
+with what to do about it.  Decoding stops at the first list, text or number that is longer than its type
+allows, so no frame of nobody costs more than a millisecond.
+
+One exception keeps a disk of many volumes (and actors of 0.1.0) out of trouble: a `Register` longer than 64
+KiB is read when the join secret stands at its front; the owner compares it, before anything is decoded.
+
+A role also has a budget of bytes a second.  Who is beyond it is told `overloaded`, unread; nobody is cut off.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import msgspec
+
+from errors import BadRequest, MalformedMessage, NotAuthenticated, StoreError
+from transport.messages import (
+    FRAME_SIZE_MAX,
+    Answer,
+    Attach,
+    BucketsRecorded,
+    ClientRequest,
+    CompactionBegun,
+    Done,
+    Envelope,
+    GenerationSwitched,
+    LiveListed,
+    Login,
+    NeedleRestamped,
+    NeedlesDeleted,
+    Refused,
+    Register,
+    RegisterCompactor,
+    Request,
+    TaskState,
+    VolumeCreated,
+    VolumeRequest,
+    decode_envelope,
+    decoder_of,
+)
+
+NOBODY_FRAME_MAX = 64 * 1024
+CLIENT_FRAME_MAX = 2 * 1024 * 1024  # a thousand keys of 1 KiB, twice
+
+Decode = Callable[[bytes | memoryview], Envelope]
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a peer may say, and how much of it."""
+
+    name: str
+    decode: Decode  # raises StoreError: refuse the frame with it
+    bytes_per_s: int
+    burst_s: float = 4.0  # seconds of budget that a quiet peer has saved
+    in_flight_max: int | None = None  # requests in work; None: what the hub's limits say
+    is_nobody: bool = False  # it has to say who it is, soon
+
+    @property
+    def burst(self) -> float:
+        return self.bytes_per_s * self.burst_s
+
+
+def _tags(*kinds: Any) -> frozenset[str]:
+    return frozenset(kind.__struct_config__.tag for kind in kinds)
+
+
+_REQUEST_TAGS = _tags(*get_args(Request))
+_ANSWER_TAGS = _tags(*get_args(Answer))
+
+
+class _Body(msgspec.Struct, frozen=True):
+    kind: str = ""
+
+
+class _Outline(msgspec.Struct, frozen=True, array_like=True):
+    """An envelope of which only the kind is read."""
+
+    incarnation: int
+    request_id: int
+    budget_ms: int | None
+    body: _Body
+
+
+_decode_outline = msgspec.msgpack.Decoder(_Outline).decode
+
+# The front of a Register, as every release writes it: the envelope, then kind and join_secret.
+_INT = rb"(?:[\x00-\x7f\xe0-\xff]|[\xcc\xd0].|[\xcd\xd1]..|[\xce\xd2].{4}|[\xcf\xd3].{8})"
+_REGISTER = re.compile(
+    rb"\x94" + _INT * 3 + rb"(?:[\x80-\x8f]|\xde..)\xa4kind\xa8register\xabjoin_secret"
+    rb"(?:[\xa0-\xbf]|\xd9.)([\x20-\x7e]{1,256})",
+    re.DOTALL,
+)
+
+
+def join_secret_of(frame: bytes | memoryview) -> str | None:
+    """The join secret at the front of a Register, and what follows it; None for any other frame.
+
+    Only the first bytes are looked at, so it costs the same for every length.  The length that the frame
+    gives the secret is not trusted: whoever compares does so with as many characters as the secret has.
+    """
+    match = _REGISTER.match(bytes(frame[:512]))
+    return None if match is None else match[1].decode("ascii")
+
+
+def _decoder(kinds: Any, *, size_max: int, refuse: Callable[[str], StoreError]) -> Decode:
+    """Decode envelopes of these kinds only; name what is wrong with the others."""
+    decoder, own_tags = decoder_of(kinds), _tags(*get_args(kinds))
+
+    def decode(frame: bytes | memoryview) -> Envelope:
+        try:
+            return decode_envelope(frame, decoder=decoder, size_max=size_max)
+        except MalformedMessage:
+            kind = _kind_of(frame) if len(frame) <= size_max else ""
+            if kind not in own_tags and (kind in _REQUEST_TAGS or kind in _ANSWER_TAGS):
+                raise refuse(kind) from None
+            raise
+
+    return decode
+
+
+def _kind_of(frame: bytes | memoryview) -> str:
+    try:
+        return _decode_outline(frame).body.kind
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return ""
+
+
+def _of_nobody(kind: str) -> StoreError:
+    if kind in _tags(*get_args(VolumeRequest)):
+        return NotAuthenticated("register this disk first (Register)")
+    return NotAuthenticated("present an access token first (Attach)")
+
+
+def _of_client(kind: str) -> StoreError:
+    if kind in _tags(*get_args(VolumeRequest)):
+        return NotAuthenticated("this is a client's connection: register this disk first (Register)")
+    return _of_others(kind)
+
+
+def _of_actor(kind: str) -> StoreError:
+    if kind in _tags(*get_args(ClientRequest)):
+        return NotAuthenticated("this is the connection of one of our actors: present an access token first")
+    if kind in _tags(*get_args(VolumeRequest)):
+        return NotAuthenticated("register this disk first (Register)")
+    return _of_others(kind)
+
+
+def _of_others(kind: str) -> StoreError:
+    if kind in _ANSWER_TAGS:
+        return MalformedMessage(f"nobody asked for an answer of the kind {kind}")
+    return BadRequest(f"a master does not answer {kind}")
+
+
+_Introduction = Login | Attach | Register | RegisterCompactor
+_FromNobody = _Introduction | Done
+_FromClient = ClientRequest | Register | RegisterCompactor | Done
+_FromVolume = (
+    VolumeRequest
+    | Attach
+    | RegisterCompactor
+    | Done
+    | Refused
+    | VolumeCreated
+    | NeedlesDeleted
+    | NeedleRestamped
+    | BucketsRecorded
+    | LiveListed
+    | CompactionBegun
+    | GenerationSwitched
+)
+_FromCompactor = RegisterCompactor | Register | Attach | Done | Refused | TaskState
+
+ANYBODY = Role("anybody", decode_envelope, bytes_per_s=1 << 40)
+CLIENT = Role(
+    "client",
+    _decoder(_FromClient, size_max=CLIENT_FRAME_MAX, refuse=_of_client),
+    bytes_per_s=16 * 1024 * 1024,
+)
+VOLUME = Role(
+    "volume",
+    _decoder(_FromVolume, size_max=FRAME_SIZE_MAX, refuse=_of_actor),
+    bytes_per_s=64 * 1024 * 1024,
+)
+COMPACTOR = Role(
+    "compactor",
+    _decoder(_FromCompactor, size_max=FRAME_SIZE_MAX, refuse=_of_actor),
+    bytes_per_s=8 * 1024 * 1024,
+)
+
+
+def nobody(is_introduced: Callable[[bytes | memoryview], bool]) -> Role:
+    """The role of whoever has not said who it is.
+
+    Args:
+        is_introduced: does this frame, longer than 64 KiB, begin with a Register that shows the join secret?
+    """
+    decode_short = _decoder(_FromNobody, size_max=NOBODY_FRAME_MAX, refuse=_of_nobody)
+    decode_long = _decoder(Register | Done, size_max=FRAME_SIZE_MAX, refuse=_of_nobody)
+
+    def decode(frame: bytes | memoryview) -> Envelope:
+        is_long = len(frame) > NOBODY_FRAME_MAX
+        return (decode_long if is_long and is_introduced(frame) else decode_short)(frame)
+
+    return Role("nobody", decode, bytes_per_s=256 * 1024, in_flight_max=8, is_nobody=True)
