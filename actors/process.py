@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import gc
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 import trio
 
+from actors.housekeeping import keep_memory_flat, prepare_memory
 from conf.logging import set_up_logging
 from conf.settings import Settings, load_settings
 from errors import SetupError, StoreError
@@ -128,11 +128,8 @@ def run_actor(
             await nursery.start(_stop_on_signal, nursery.cancel_scope)
             if arguments.stop_with_parent:
                 nursery.start_soon(_stop_with_parent, nursery.cancel_scope)
-            # The start-up heap lives as long as the process: keep the collector from walking it for ever,
-            # and from running in the middle of a burst of short-lived request objects.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(50_000, 20, 50)
+            prepare_memory()
+            nursery.start_soon(keep_memory_flat)
             await main(arguments, settings, announcer)
             nursery.cancel_scope.cancel()
 

@@ -61,7 +61,9 @@ class Generation:
     def closed(self) -> Generation:
         """One that refuses everything, to be put in this one's place.
 
-        The descriptors close when the last reader in another thread lets go.
+        The descriptors close when the last reader in another thread lets go.  The closed one finds no damage,
+        so it lets go of whoever was told: volume and generation would otherwise keep each other in memory
+        until the collector of cycles runs.
         """
         file = ClosedFile()
         index = IndexFile(file, volume_id=self.volume_id, generation=self.number, seed=self.seed)
@@ -71,7 +73,7 @@ class Generation:
             seed=self.seed,
             data=file,
             entries=EntryTable(index),
-            on_damage=self._on_damage,
+            on_damage=_tell_nobody,
         )
 
     def report_to(self, on_damage: DamageSink) -> None:
@@ -206,3 +208,7 @@ class Generation:
         """Report damage; returns the error to raise."""
         self._on_damage(self, needle_id, offset, problem)
         return NeedleCorrupt(f"volume {self.volume_id}, needle {needle_id} at {offset}: {problem}")
+
+
+def _tell_nobody(generation: Generation, needle_id: int, offset: int, problem: str) -> None:
+    """Take damage that a closed generation cannot find."""

@@ -287,9 +287,14 @@ class Conversation:
         if self._ended is not None:
             return
         self._ended = LinkDown(cause)
+        self._send = _send_to_nobody  # the way out knows the peer, and the peer knows us: break the cycle
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting.values():
             waiter.settle(LinkDown(cause))
+
+
+def _send_to_nobody(frame: bytes) -> None:
+    raise LinkDown("the connection has ended")
 
 
 async def answer_of(work: Callable[[], Awaitable[Answer]]) -> Answer:
