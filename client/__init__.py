@@ -13,7 +13,7 @@ The async library (`library.py`) and the command line (`cli.py`) over it.
     transfers.py, copies.py, lanes.py   copies of files and folders, for the command line
     syncing.py, walks.py      what has changed between two folders
     maintenance.py            compactions, verifications, events
-    sources.py, files.py      where uploads come from, where downloads go
+    sources.py, files.py, leftovers.py   where uploads come from, where downloads go, what killed ones left
     tasks.py                  nurseries whose errors leave plain
     working_folder.py         keeps `python -m client` from running a project's own modules
 """

@@ -16,8 +16,8 @@ from pathlib import Path
 import trio
 
 from client.contents import metadata_of_path
-from client.files import remove_leftovers
 from client.lanes import DownloadLane, SmallDownload, SmallUpload, UploadLane
+from client.leftovers import remove_leftovers
 from client.library import Bucket, Warehouse
 from client.patterns import EVERYTHING, Glob, Rules, glob_of
 from client.places import FolderTree, Remote, key_of_path

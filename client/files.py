@@ -1,8 +1,7 @@
 """Files: a download appears under its name whole and on disk, or not at all.
 
-Until then its bytes are in a file of another name beside it.  Who writes that file holds a lock on it, which
-ends with the process however it ends: so the next download into a folder can tell what a killed one left
-behind from what another one is writing, and removes it.
+Until then its bytes are in a file of another name in the same folder, locked by its writer
+(`client/leftovers.py` says what for).
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import secrets
 import stat
 from collections.abc import AsyncIterator
@@ -19,10 +17,10 @@ from pathlib import Path
 
 import trio
 
+from client.leftovers import leftover_name
 from errors import BadRequest
 
 CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-_LEFTOVER = re.compile(r"\.warehouse-[0-9a-f]{16}\.part")
 
 
 class TargetFile:
@@ -73,42 +71,10 @@ def replace_file(path: Path, data: bytes) -> None:
         os.close(file_number)
 
 
-def is_leftover(name: str) -> bool:
-    """Whether a file of this name belongs to a download, under way or killed."""
-    return _LEFTOVER.fullmatch(name) is not None
-
-
-def remove_leftovers(folder: Path) -> int:
-    """Remove what killed downloads left behind in a folder; how many there were.  Blocks."""
-    count = 0
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for name in [entry.name for entry in entries if is_leftover(entry.name)]:
-            count += _remove_if_left(folder / name)
-    return count
-
-
-def _remove_if_left(path: Path) -> bool:
-    """Remove a file unless somebody is writing it."""
-    try:
-        file_number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        if not stat.S_ISREG(os.fstat(file_number).st_mode):
-            return False
-        fcntl.flock(file_number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
-    except OSError:  # locked: it is being written; or nobody can say, on a file system without locks
-        return False
-    finally:
-        os.close(file_number)
-    return True
-
-
 def _create_beside(path: Path) -> tuple[Path, int]:
     """A new file in the folder of `path`, open and locked."""
     while True:
-        temporary = path.parent / f".warehouse-{secrets.token_hex(8)}.part"
+        temporary = path.parent / leftover_name(secrets.token_hex(8))
         file_number = os.open(temporary, CREATE, 0o666)
         try:
             with contextlib.suppress(OSError):  # a file system without locks: then nobody removes it

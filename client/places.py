@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.files import remove_leftovers
+from client.leftovers import remove_leftovers
 from errors import BadKey, BadRequest, StoreError
 
 SCHEME = "wh://"

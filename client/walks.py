@@ -18,7 +18,7 @@ from pathlib import Path
 
 import trio
 
-from client.files import is_leftover
+from client.leftovers import is_leftover
 from errors import BadRequest, StoreError
 
 

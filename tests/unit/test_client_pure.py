@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 CLIENT = Path(__file__).resolve().parents[2] / "client"
-PURE = ["headers", "leases", "places", "display"]
+PURE = ["headers", "leases", "leftovers", "places", "display"]
 
 
 @pytest.mark.parametrize("name", PURE)
