@@ -79,6 +79,7 @@ class VolumeState:
     verify_generation: int = 0
     verify_offset: int = 0
     ids_step: int = IDS_STEP_FIRST  # how many needle ids are reserved next
+    seen: fleet_status.Seen | None = None  # what people saw of it latest, until it changes
     counted: _Counted = field(default_factory=lambda: _Counted())  # what the sums of its disk hold of it
 
     @property
@@ -127,7 +128,7 @@ class VolumeState:
         return (self.report.created_ms if self.report is not None else 0) or self.created_ms
 
     def verified(self, started_ms: int) -> None:
-        self.verified_ms = started_ms
+        self.verified_ms, self.seen = started_ms, None
         self.verify_started_ms = self.verify_generation = self.verify_offset = 0
 
 
@@ -162,6 +163,7 @@ class DiskState:
     short_of_ids: dict[int, VolumeState] = field(default_factory=dict)  # those of them that have room
     # Those of which the catalog does not know yet that they are there, or when they were made.
     unrecorded: dict[int, VolumeState] = field(default_factory=dict)
+    takes: int = 0  # bytes, in volumes that are there or will be
     make_error: StoreError | None = None  # why the latest attempt to make a volume failed
 
     @property
@@ -244,6 +246,7 @@ class Fleet:
         # Changed since the last `_settle`.
         self._stale_volumes: dict[int, VolumeState] = {}
         self._stale_disks: dict[str, DiskState] = {}
+        self._takes_at_most = 0  # the sum of what the disks take
         self.disks: dict[str, DiskState] = {}
         self.volumes: dict[int, VolumeState] = {}
         self._disk_by_peer: dict[Peer, DiskState] = {}
@@ -496,13 +499,13 @@ class Fleet:
     def takes_at_most(self) -> int:
         """Bytes that all disks together can take, also those whose volumes are not made yet."""
         self._settle()
-        return sum(
-            min(self.room_on(disk), self._places.total_of(disk.disk_id))
-            if disk.make_error is not None
-            else self.room_on(disk)
-            for disk in self.disks.values()
-            if disk.takes_writes
-        )
+        return self._takes_at_most
+
+    def _takes(self, disk: DiskState, room: int) -> int:
+        """What a disk with this much room takes, as far as volumes can be made on it."""
+        if not disk.takes_writes:
+            return 0
+        return room if disk.make_error is None else min(room, self._places.total_of(disk.disk_id))
 
     def first_open(self, disk: DiskState, exclude: Collection[int] = ()) -> VolumeState | None:
         """A volume of this disk that takes writes and has room, the same one as long as it does."""
@@ -513,10 +516,12 @@ class Fleet:
     def not_made(self, disk: DiskState, error: StoreError) -> None:
         """An attempt to make a volume on this disk failed."""
         disk.make_error = error
+        self._stale_disks[disk.disk_id] = disk
         self.on_room()  # whoever waits for that volume had better know
 
     def made(self, disk: DiskState) -> None:
         disk.make_error = None
+        self._stale_disks[disk.disk_id] = disk
 
     def remove_volume(self, volume: VolumeState) -> None:
         """A volume that was never made is given up."""
@@ -525,6 +530,7 @@ class Fleet:
         self._stale_volumes.pop(volume.volume_id, None)
         self._count_as(disk, volume.counted, _Counted())
         self._places.set_volume(disk.disk_id, volume.volume_id, None)
+        self._stale_disks[disk.disk_id] = disk
 
     def _largest(self, disk: DiskState) -> int:
         """The most that fits into one volume of this disk by its own size, now and for some time."""
@@ -572,8 +578,11 @@ class Fleet:
         stale_disks, self._stale_disks = self._stale_disks, {}
         has_more = False
         for disk in stale_disks.values():
-            room = self.room_on(disk)
-            has_more |= self._places.set_disk(disk.disk_id, room if disk.takes_writes and room > 0 else None)
+            room, takes_writes = self.room_on(disk), disk.takes_writes
+            has_more |= self._places.set_disk(disk.disk_id, room if takes_writes and room > 0 else None)
+            takes = self._takes(disk, room)
+            self._takes_at_most += takes - disk.takes
+            disk.takes = takes
             if disk.is_online and (
                 disk.short_of_ids or disk.unrecorded or self._needs_volume(disk, self._room_wanted(disk))
             ):
@@ -583,6 +592,7 @@ class Fleet:
 
     def _count(self, volume: VolumeState) -> None:
         disk, before = self.disks[volume.disk_id], volume.counted
+        volume.seen = None
         self._stale_disks[disk.disk_id] = disk
         is_open = volume.is_open
         now = volume.counted = _Counted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -12,6 +12,15 @@ from transport.messages import DiskStatus, Job, VolumeReport, VolumeStatus
 if TYPE_CHECKING:
     from actors.fleet import DiskState, Fleet, VolumeState
     from actors.ledger import Ledger
+
+
+class Seen(NamedTuple):
+    """What people saw of a volume, and what of its disk they saw it under."""
+
+    at_ms: int
+    is_online: bool
+    has_room: bool
+    status: VolumeStatus
 
 
 def health(fleet: Fleet) -> str:
@@ -60,19 +69,30 @@ def _disk_status(
 def _volume_statuses(
     fleet: Fleet, ledger: Ledger, disk: DiskState, jobs: Mapping[int, Job], now_ms: int
 ) -> Iterator[VolumeStatus]:
-    has_room = fleet.room_on(disk) > 0
-    for _, volume in sorted(disk.volumes.items()):
-        checked_ms = volume.checked_ms
-        reserved = ledger.reserved(volume.volume_id)
-        yield VolumeStatus(
+    is_online, has_room = disk.is_online, fleet.room_on(disk) > 0
+    for volume_id, volume in sorted(disk.volumes.items()):
+        job, seen = jobs.get(volume_id), volume.seen
+        if (
+            seen is not None
+            and seen.status.job is job is None
+            and (seen.is_online, seen.has_room) == (is_online, has_room)
+            and 0 <= now_ms - seen.at_ms <= 10 * seen.status.unchecked_s  # to a hundredth of its age
+        ):
+            yield seen.status
+            continue
+        checked_ms, reserved = volume.checked_ms, ledger.reserved(volume_id)
+        fits = has_room and volume.file_size + reserved < volume.capacity
+        status = VolumeStatus(
             report=_report(volume),
             reserved_bytes=reserved,
-            state=_state(volume, disk, has_room=has_room and volume.file_size + reserved < volume.capacity),
+            state=_state(volume, disk, has_room=fits),
             verified_ms=volume.verified_ms,
             # A volume whose age nobody knows has nothing in it that could be old.
             unchecked_s=max(0, now_ms - checked_ms) / 1000 if checked_ms else 0.0,
-            job=jobs.get(volume.volume_id),
+            job=job,
         )
+        volume.seen = Seen(now_ms, is_online, has_room, status)
+        yield status
 
 
 def _report(volume: VolumeState) -> VolumeReport:

@@ -113,7 +113,7 @@ class Maintenance:
     def disk_came(self, disk: DiskState) -> None:
         self._paces[disk.disk_id] = Pace()
         self._cross_check.disk_came(disk.disk_id)
-        self._tell_sealed(disk)
+        self._tell_sealed(disk, disk.volumes.values())
         self._wanted.set()
 
     def compactor_came(self) -> None:
@@ -122,10 +122,11 @@ class Maintenance:
     def reported(self, disk: DiskState, report: DiskReport) -> None:
         self._paces.setdefault(disk.disk_id, Pace()).heard(report.request_count, now=time.monotonic())
         self._damages.note(damage for damage in report.damages if damage.volume_id in disk.volumes)
-        self._tell_sealed(disk)
+        named = (disk.volumes.get(volume.volume_id) for volume in report.volumes)
+        self._tell_sealed(disk, (volume for volume in named if volume is not None))
 
-    def _tell_sealed(self, disk: DiskState) -> None:
-        for volume in disk.volumes.values():
+    def _tell_sealed(self, disk: DiskState, volumes: Iterable[VolumeState]) -> None:
+        for volume in volumes:
             cause = volume.report.sealed_cause if volume.report is not None else None
             if cause is None:
                 self._sealed.discard(volume.volume_id)

@@ -38,6 +38,7 @@ from actors.process import (
     run_actor,
     set_up_actor,
 )
+from actors.reporting import Reporting
 from actors.switching import Switching
 from actors.syncer import Syncer
 from auth.tokens import DataTokenVerifier
@@ -100,7 +101,6 @@ log = logging.getLogger("actors.volume")  # run as a module it would be "__main_
 
 REPORT_S = 1.0  # how old the master's picture of this disk may get
 SETTLING_S = 0.02  # between reports until the master has given this disk what it needs
-REPEAT_S = 10.0  # a report is repeated though nothing changed: the master's sums drift otherwise
 DELETES_IN_A_ROW = 50
 WATCH_S = 2.0  # between looks at whether the files that are written are still where the next start looks
 SKEW_MS = 1000  # a difference of the wall clocks up to this is none
@@ -159,6 +159,7 @@ class VolumeActor:
         self._pool = HttpPool(connections_max=32)
         self._switching = Switching(disk)
         self._syncer = Syncer()
+        self._reporting = Reporting()
         self._cold_reads = ColdReads()
         self._creating = trio.Lock()  # of volumes, one after the other
         self._nursery: trio.Nursery | None = None
@@ -302,6 +303,7 @@ class VolumeActor:
             offer = await trio.to_thread.run_sync(self._identity.offer)
             known = self._identity.identity
         sent_at, sent_ms = trio.current_time(), time.time_ns() // 1_000_000
+        volumes = self._reports()
         welcome = await link.ask_now(
             Register(
                 join_secret=self._join.secret,
@@ -309,7 +311,7 @@ class VolumeActor:
                 disk_name=self._disk_name,
                 incarnation=self._incarnation,
                 url=self._url,
-                volumes=self._reports(),
+                volumes=volumes,
                 disk_capacity=self._capacity,
                 disk_free=self._free_bytes(),
                 is_read_only=self._is_read_only,
@@ -333,6 +335,7 @@ class VolumeActor:
             self._is_adopted = False
         self._catalog_id = welcome.catalog_id
         self._master_incarnation = welcome.incarnation
+        self._reporting.registered(volumes, now=trio.current_time())
         try:
             self._clock.found(welcome.stamp)
         except StampRefused as error:
@@ -511,8 +514,6 @@ class VolumeActor:
 
     async def _report_for_ever(self) -> None:
         """Keep the master's figures fresh; say nothing while nothing changes, so that idle costs nothing."""
-        told: DiskReport | None = None
-        told_at = 0.0
         while True:
             try:
                 await self._link.wait_up()
@@ -522,7 +523,7 @@ class VolumeActor:
                 log.error("the master refuses this disk", extra={"cause": error.message})
                 await trio.sleep(REGISTER_S)  # reads go on meanwhile
                 continue
-            report = DiskReport(
+            whole = DiskReport(
                 volumes=self._reports(),
                 disk_free=self._free_bytes(),
                 is_read_only=self._is_read_only,
@@ -530,15 +531,17 @@ class VolumeActor:
                 damages=self._damages(),
                 clock_skew_ms=self._skew_ms,
             )
-            is_old = trio.current_time() - told_at > REPEAT_S
-            if report != told or is_old or not self._announcer.is_ready:
+            report = self._reporting.due(whole, now=trio.current_time())
+            if report is None and not self._announcer.is_ready:
+                report = msgspec.structs.replace(whole, volumes=[], damages=[])  # only to hear of its answer
+            if report is not None:
                 sent_at, sent_ms = trio.current_time(), time.time_ns() // 1_000_000
                 try:
                     seen = await self._link.request(report, timeout_s=REGISTER_S)
                 except StoreError as error:
                     log.debug("report not delivered", extra={"cause": error.message})
                 else:
-                    told, told_at = report, trio.current_time()
+                    self._reporting.delivered(report, whole, now=trio.current_time())
                     assert isinstance(seen, ReportSeen)
                     self._hear_stamp(seen.stamp)
                     self._compare_clocks(seen.now_ms, sent_at, sent_ms)

@@ -15,6 +15,7 @@ from random import Random
 from typing import Generic, NamedTuple, TypeVar
 
 MISSES_MAX = 16  # draws of places that are too small, before those that are large enough are listed
+FAN_OUT = 16
 _NONE = -1  # the largest room where there is no place at all
 
 K = TypeVar("K")
@@ -35,98 +36,109 @@ _EMPTY = _Leaf(0, _NONE)
 
 
 class _Tree(Generic[K]):
-    """Leaves with a weight and a largest room; the sum and the maximum of all of them are at the root."""
+    """Leaves with a weight and a largest room; the sum and the maximum of all of them are at the root.
+
+    A node has FAN_OUT children, which keeps the ways up and down short: two steps for 256 leaves.
+    """
 
     def __init__(self) -> None:
-        self._half = 1  # leaves; the arrays hold twice as many nodes, node 1 is the root
-        self._sums = [0, 0]
-        self._largest = [_NONE, _NONE]
+        # Level 0 holds the leaves, the last one a single node, the root.
+        self._sums: list[list[int]] = [[0] * FAN_OUT, [0]]
+        self._largest: list[list[int]] = [[_NONE] * FAN_OUT, [_NONE]]
         self._slots: dict[K, int] = {}
-        self._keys: list[K | None] = [None]
-        self._free = [0]
+        self._keys: list[K | None] = [None] * FAN_OUT
+        self._free = list(reversed(range(FAN_OUT)))
         self.step_count = 0  # nodes that were visited: what a test of the cost looks at
 
     @property
     def total(self) -> int:
-        return self._sums[1]
+        return self._sums[-1][0]
 
     @property
     def largest(self) -> int:
         """The largest room of any leaf; -1 when there is no leaf."""
-        return self._largest[1]
+        return self._largest[-1][0]
 
     def get(self, key: K) -> _Leaf:
         slot = self._slots.get(key)
-        if slot is None:
-            return _EMPTY
-        return _Leaf(self._sums[self._half + slot], self._largest[self._half + slot])
+        return _EMPTY if slot is None else _Leaf(self._sums[0][slot], self._largest[0][slot])
 
     def set(self, key: K, leaf: _Leaf) -> None:
         slot = self._slots.get(key)
-        if leaf.largest == _NONE:
-            if slot is not None:
-                del self._slots[key]
-                self._keys[slot] = None
-                self._free.append(slot)
-                self._write(slot, _EMPTY)
-            return
         if slot is None:
+            if leaf.largest == _NONE:
+                return
             if not self._free:
                 self._grow()
             slot = self._slots[key] = self._free.pop()
             self._keys[slot] = key
+        elif leaf.largest == _NONE:
+            del self._slots[key]
+            self._keys[slot] = None
+            self._free.append(slot)
         self._write(slot, leaf)
 
     def draw(self, random: Random) -> K:
         """A leaf at random, in proportion to the weights; there must be one."""
-        sums, node = self._sums, 1
-        point = min(int(random.random() * sums[1]), sums[1] - 1)
-        while node < self._half:
+        point = min(int(random.random() * self.total), self.total - 1)
+        node = 0
+        for sums in self._sums[-2::-1]:
+            node *= FAN_OUT
             self.step_count += 1
-            node *= 2
-            if point >= sums[node]:
+            while point >= sums[node]:
                 point -= sums[node]
                 node += 1
-        key = self._keys[node - self._half]
+        key = self._keys[node]
         assert key is not None, "a leaf without a key has no weight"
         return key
 
     def at_least(self, size: int) -> Iterator[K]:
-        """The leaves whose room is `size` or more; subtrees without one are passed over."""
-        rest = [1]
+        """The leaves whose room is `size` or more; branches without one are passed over."""
+        rest = [(len(self._largest) - 1, 0)]
         while rest:
-            node = rest.pop()
+            level, node = rest.pop()
             self.step_count += 1
-            if self._largest[node] < size:
+            if self._largest[level][node] < size:
                 continue
-            if node < self._half:
-                rest += (2 * node + 1, 2 * node)
-            elif (key := self._keys[node - self._half]) is not None:
+            if level:
+                first = node * FAN_OUT
+                rest += [(level - 1, child) for child in range(first + FAN_OUT - 1, first - 1, -1)]
+            elif (key := self._keys[node]) is not None:
                 yield key
 
     def _write(self, slot: int, leaf: _Leaf) -> None:
-        sums, largest = self._sums, self._largest
-        node = self._half + slot
-        sums[node], largest[node] = leaf
-        while node > 1:
+        delta, largest = leaf.weight - self._sums[0][slot], leaf.largest
+        self._sums[0][slot], self._largest[0][slot] = leaf
+        node, below = slot, self._largest[0]
+        for sums, maxima in zip(self._sums[1:], self._largest[1:], strict=True):
             self.step_count += 1
-            node >>= 1
-            left, right = 2 * node, 2 * node + 1
-            sums[node] = sums[left] + sums[right]
-            largest[node] = largest[left] if largest[left] > largest[right] else largest[right]
+            node //= FAN_OUT
+            sums[node] += delta
+            if maxima[node] <= largest:
+                maxima[node] = largest
+            else:
+                first = node * FAN_OUT
+                largest = maxima[node] = max(below[first : first + FAN_OUT])
+            below = maxima
 
     def _grow(self) -> None:
-        """Twice the leaves; each one is written anew, which happens once for each doubling."""
-        leaves = [
-            _Leaf(self._sums[self._half + slot], self._largest[self._half + slot])
-            for slot in range(self._half)
-        ]
-        self._half *= 2
-        self._sums, self._largest = [0] * (2 * self._half), [_NONE] * (2 * self._half)
-        self._keys += [None] * len(leaves)
-        self._free += reversed(range(len(leaves), self._half))
-        for slot, leaf in enumerate(leaves):
-            self._write(slot, leaf)
+        """Twice the leaves; the levels above are made anew, which happens once for each doubling."""
+        count = len(self._keys)
+        self._keys += [None] * count
+        self._free = list(reversed(range(count, 2 * count)))
+        sums, largest = self._sums[0] + [0] * count, self._largest[0] + [_NONE] * count
+        self._sums, self._largest = [sums], [largest]
+        while len(sums) > 1:
+            starts = range(0, len(sums), FAN_OUT)
+            sums, largest = (
+                [sum(sums[start : start + FAN_OUT]) for start in starts],
+                [max(largest[start : start + FAN_OUT]) for start in starts],
+            )
+            padding = -len(sums) % FAN_OUT if len(sums) > 1 else 0
+            sums += [0] * padding
+            largest += [_NONE] * padding
+            self._sums.append(sums)
+            self._largest.append(largest)
 
 
 class Places:
@@ -150,10 +162,12 @@ class Places:
         return self._disks.step_count + sum(tree.step_count for tree in self._volumes.values())
 
     def set_volume(self, disk_id: str, volume_id: int, room: int | None) -> None:
-        """A volume has this room by its own size; None: it takes no writes."""
+        """A volume has this room by its own size; None: it takes no writes.
+
+        It counts from the next `set_disk` of its disk on.
+        """
         self._disk_of[volume_id] = disk_id
         self._tree(disk_id).set(volume_id, _EMPTY if room is None else _Leaf(max(room, 1), max(room, 0)))
-        self._refresh(disk_id)
 
     def set_disk(self, disk_id: str, bound: int | None) -> bool:
         """A disk takes this much, however large its volumes are; None: it takes no writes.
@@ -195,27 +209,26 @@ class Places:
             Volume ids, on different disks as long as there are disks left, and only then on the same ones
             again; fewer than `count`, down to none, when fewer have room.
         """
-        withdrawn: dict[int, _Leaf] = {}
+        withdrawn: dict[int, _Leaf] = {}  # volumes that are no choice (any more)
         misses: dict[str, _Leaf] = {}  # disks without a volume that is large enough
-        resting: list[str] = []  # disks that gave a volume in this round
+        resting: dict[str, int] = {}  # disks that gave a volume in this round
         chosen: list[int] = []
         try:
             for volume_id in exclude:
                 self._withdraw(volume_id, withdrawn)
             while len(chosen) < count:
                 disk_id = _draw(self._disks, size, random, misses)
-                if disk_id is None:
-                    if not resting:
-                        break
-                    for rested in resting:
-                        self._refresh(rested)
+                if disk_id is not None:
+                    volume_id = resting[disk_id] = self._draw_on(disk_id, size, random)
+                    chosen.append(volume_id)
+                    if len(chosen) < count:
+                        self._disks.set(disk_id, _EMPTY)
+                elif resting:  # the next round: all disks again, without the volumes that were chosen
+                    for volume_id in resting.values():
+                        self._withdraw(volume_id, withdrawn)
                     resting.clear()
-                    continue
-                volume_id = self._draw_on(disk_id, size, random)
-                chosen.append(volume_id)
-                self._withdraw(volume_id, withdrawn)
-                self._disks.set(disk_id, _EMPTY)
-                resting.append(disk_id)
+                else:
+                    break
         finally:
             for volume_id, leaf in withdrawn.items():
                 self._tree(self._disk_of[volume_id]).set(volume_id, leaf)

@@ -289,4 +289,9 @@ class BucketWriter:
                     await trio.sleep(back_off_s(attempt))
                     attempt += 1
             else:
-                return leased.leases
+                if any(lease.byte_count >= stored_size for lease in leased.leases):
+                    return leased.leases
+                # Room is short, so less was promised than was asked for, and no lease takes this put.
+                if (needle_count, avoided) == (1, []):
+                    raise ClusterFull(f"no volume has room for {stored_size} bytes more")
+                needle_count, byte_count, avoided = 1, stored_size, []

@@ -27,6 +27,7 @@ from errors import BadSetting
 
 VARIABLE_PREFIX = "WAREHOUSE_"
 FILE_VARIABLE = "WAREHOUSE_CONFIG"
+VOLUME_SIZE_MIN = 64 * KIB
 PORTS_TAKEN = 100  # from port_base on
 
 _HOST = Text(r"[A-Za-z0-9.:_-]{1,253}", "a host name or an IP address")
@@ -54,7 +55,12 @@ class Store(Section, frozen=True, kw_only=True):
     chunk_size: Annotated[int, Size(4 * KIB, 256 * MIB), "objects larger than this are cut into chunks"] = (
         80 * MIB
     )
-    volume_size: Annotated[int, Size(64 * KIB, 16 * TIB), "how far a volume file grows"] = 32 * GIB
+    volume_size: Annotated[
+        int,
+        Size(0, 16 * TIB),
+        "how far a volume file grows, at least 64KiB; 0: a hundredth of its disk, from 32GiB to 256GiB."
+        " Volumes that exist keep their size",
+    ] = 0
     durability: Annotated[
         Literal["fsync", "os"],
         Choice("fsync", "os"),
@@ -314,11 +320,11 @@ def _assemble(values: Mapping[str, Any]) -> Settings:
 def _checked(settings: Settings, path: Path | None) -> Settings:
     """What no single value can tell."""
     store = settings.store
-    if store.volume_size < 2 * store.chunk_size:
+    if store.volume_size and store.volume_size < max(2 * store.chunk_size, VOLUME_SIZE_MIN):
         where = f"{path}: " if path else ""
         raise BadSetting(
             f"{where}store.volume_size ({store.volume_size}) must be at least twice store.chunk_size"
-            f" ({store.chunk_size})"
+            f" ({store.chunk_size}), and at least {VOLUME_SIZE_MIN}; 0 has it follow the disk"
         )
     return settings
 

@@ -17,8 +17,8 @@ candidates = st.lists(
 def places_of(found):
     places = Places()
     for candidate in found:
-        places.set_disk(candidate.disk_id, 10**9)
         places.set_volume(candidate.disk_id, candidate.volume_id, candidate.room)
+        places.set_disk(candidate.disk_id, 10**9)
     return places
 
 

@@ -1,0 +1,326 @@
+"""Fleet scale: what many disks and volumes cost a master, without any sockets.
+
+    python bench/fleet_scale.py [--disks N] [--volumes N] [--busy-disks N] [--json FILE]
+
+A real master with a catalog of that many volumes, and disks that are made up: they register, report and obey
+at once, in this process.  So the figures are the master's own work and nothing else: processor time
+of the loop's thread, the median.  They compare well between two states of the code on one machine.
+
+What is timed, each with its goal for 100 disks of 204 volumes:
+
+    lease      LeaseNeedles for 256 needles on four volumes
+    commit     what a NeedlesStored of one overwritten object costs the loop next to its transaction, with
+               the turns of all tasks that it wakes
+    report     DiskReport of a busy disk (two of its volumes changed), decoded, taken and answered
+    status     ClusterStatus, answered and encoded
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]  # runs from any checkout
+
+from actors.master import CATALOG_NAME, ClientSession, Master, found  # noqa: E402
+from actors.process import Announcer  # noqa: E402
+from auth.rights import EVERYTHING, Rights  # noqa: E402
+from catalog.store import Catalog  # noqa: E402
+from conf.join import Join  # noqa: E402
+from conf.settings import Settings  # noqa: E402
+from transport.messages import (  # noqa: E402
+    Answer,
+    BucketsRecorded,
+    ClusterStatus,
+    CreateVolume,
+    DeleteNeedles,
+    DiskReport,
+    Envelope,
+    LeaseNeedles,
+    NeedlesDeleted,
+    NeedlesStored,
+    RecordBuckets,
+    Register,
+    Request,
+    StoredNeedle,
+    VolumeCreated,
+    VolumeReport,
+    decode_envelope,
+    encode_envelope,
+)
+
+GIB = 1024**3
+BUCKET = "photos"
+
+
+@dataclass(frozen=True)
+class Figure:
+    name: str
+    value: float
+    unit: str
+    goal: float | None
+
+    @property
+    def is_reached(self) -> bool:
+        return self.goal is None or self.value < self.goal
+
+
+class MadeUpDisk:
+    """A volume actor as far as a master can tell: it registers, reports, and obeys at once."""
+
+    is_gone = False
+    session: Any = None
+
+    def __init__(self, number: int, volume_ids: range) -> None:
+        self.disk_id = f"{number:032x}"
+        self.name = f"disk-{number}"
+        self.reports = {volume_id: _report(volume_id) for volume_id in volume_ids}
+
+    def register(self, join_secret: str) -> Register:
+        return Register(
+            join_secret=join_secret,
+            disk_id=self.disk_id,
+            disk_name=self.name,
+            incarnation=1,
+            url="http://127.0.0.1:1",
+            volumes=list(self.reports.values()),
+            disk_capacity=20_000 * GIB,
+            disk_free=10_000 * GIB,
+        )
+
+    async def request(self, command: Request, *, timeout_s: float) -> Answer:
+        match command:
+            case DeleteNeedles():
+                return NeedlesDeleted(report=self.reports[command.volume_id])
+            case RecordBuckets():
+                return BucketsRecorded(report=self.reports[command.volume_id])
+            case CreateVolume():
+                self.reports[command.volume_id] = _report(command.volume_id, uuid=command.uuid)
+                return VolumeCreated(report=self.reports[command.volume_id])
+        raise AssertionError(command)
+
+
+class MadeUpClient:
+    is_gone = False
+
+    def __init__(self) -> None:
+        rights = Rights(permissions=EVERYTHING, buckets=None)
+        self.session = ClientSession(key_id="k", rights=rights, expires_at=float("inf"), epoch=1)
+
+
+def _report(volume_id: int, **changes: Any) -> VolumeReport:
+    values: dict[str, Any] = {
+        "volume_id": volume_id,
+        "uuid": f"uuid-{volume_id}",
+        "generation": 1,
+        "capacity": 32 * GIB,
+        "file_size": volume_id % 30 * GIB,
+        "live_count": 100_000,
+        "live_bytes": volume_id % 30 * GIB,
+        "dead_bytes": 0,
+        "needle_id_max": 200_000,
+        "stamp_max": 0,
+        "created_ms": 1_700_000_000_000,
+    }
+    return VolumeReport(**{**values, **changes})
+
+
+@contextmanager
+def made_master(
+    folder: Path, disk_count: int, volumes_each: int
+) -> Iterator[tuple[Master, list[MadeUpDisk], str]]:
+    founded = found(folder)
+    catalog = Catalog.open(folder / CATALOG_NAME)
+    disks = []
+    with catalog.transaction() as transaction:
+        for number in range(disk_count):
+            first = 1 + number * volumes_each
+            disk = MadeUpDisk(number, range(first, first + volumes_each))
+            transaction.add_disk(disk.disk_id, disk.name, 1)
+            for volume_id in disk.reports:
+                transaction.add_volume(
+                    volume_id, f"uuid-{volume_id}", 32 * GIB, disk.disk_id, state="open", created_ms=1
+                )
+                transaction.reserve_needle_ids(volume_id, 200_000)
+            disks.append(disk)
+        transaction.create_bucket(BUCKET, 1)
+    secret = founded.keyring.join_secret
+    master = Master(
+        catalog=catalog,
+        keyring=founded.keyring,
+        settings=Settings(),
+        announcer=Announcer(is_json=True),
+        join=Join("tcp://127.0.0.1:1", founded.keyring.curve.public.decode(), secret),
+    )
+    try:
+        yield master, disks, secret
+    finally:
+        catalog.close()
+
+
+def _median_us(work: Callable[[], object], rounds: int) -> float:
+    times = []
+    for _ in range(rounds):
+        begin = time.thread_time()
+        work()
+        times.append(time.thread_time() - begin)
+    return statistics.median(times) * 1e6
+
+
+async def measure(folder: Path, disk_count: int, volumes_each: int, busy_disks: int) -> list[Figure]:
+    with made_master(folder, disk_count, volumes_each) as (master, disks, secret):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(master._writer.run)
+            await nursery.start(master._keeper.run)
+            master._load()
+            for disk in disks:
+                master._answer_now(disk, disk.register(secret))  # type: ignore[arg-type]
+            with trio.fail_after(120):
+                while not all(disk.session.is_supplied for disk in disks):
+                    await trio.sleep(0.05)
+            is_goal = (disk_count, volumes_each) == (100, 204)
+            lease_us = await _lease_us(master)
+            commit_us = await _commit_us(master, disks[0])
+            report_us = _report_us(master, disks)
+            status_us = _status_us(master)
+            nursery.cancel_scope.cancel()
+    share = report_us * busy_disks / 1e6 * 100
+    return [
+        Figure("a lease", lease_us, "us", 300 if is_goal else None),
+        Figure("a commit, next to its transaction", commit_us, "us", 50 if is_goal else None),
+        Figure("a report", report_us, "us", None),
+        Figure(f"reports of {busy_disks:,} disks", share, "% of a core", 10 if is_goal else None),
+        Figure("status", status_us / 1000, "ms", 100 if is_goal else None),
+    ]
+
+
+async def _lease_us(master: Master) -> float:
+    client: Any = MadeUpClient()
+    request = LeaseNeedles(bucket=BUCKET, needle_count=256, byte_count=4 * 1024 * 1024)
+
+    costs = []
+    while len(costs) < 300:
+        begin = time.thread_time()
+        answer = master._answer_now(client, request)
+        if answer is not None:
+            costs.append(time.thread_time() - begin)
+        # Needle ids are reserved meanwhile, as between two requests.
+        await trio.sleep(0 if answer is not None else 0.02)
+    return statistics.median(costs) * 1e6
+
+
+async def _commit_us(master: Master, disk: MadeUpDisk) -> float:
+    """Time on the loop of one commit and of all that it wakes, less the time of its transaction."""
+    writer, catalog, spent = master._writer, master._catalog, [0.0]
+    real_write = writer.write
+
+    async def write(work: Callable[[Any], Any]) -> Any:
+        begin = time.thread_time()
+        with catalog.transaction() as transaction:
+            result = work(transaction)
+        spent[0] += time.thread_time() - begin
+        if transaction.garbage_in:
+            writer.on_garbage(transaction.garbage_in)
+        return result
+
+    (bucket_id,) = (row.id for row in catalog.buckets())
+    volume_id = next(iter(disk.reports))
+    stamps = itertools.count((time.time_ns() // 1_000_000) << 16)
+    needle_ids = itertools.count(master._fleet.volumes[volume_id].next_needle_id)
+    peer: Any = disk
+    costs = []
+    await trio.sleep(0.5)  # the writer's thread has ended what it had
+    writer.write = write  # type: ignore[method-assign]
+    for _ in range(200):
+        needle = StoredNeedle(
+            volume_id=volume_id,
+            needle_id=next(needle_ids),
+            stamp=next(stamps),
+            size=4096,
+            crc=1,
+            stored_size=4200,
+            bucket_id=bucket_id,
+            key="the-same",
+            created_ms=1,
+        )
+        spent[0], begin = 0.0, time.thread_time()
+        await master._answer(peer, NeedlesStored(needles=[needle]))
+        await trio.lowlevel.checkpoint()  # whoever it woke has a turn
+        costs.append(time.thread_time() - begin - spent[0])
+    writer.write = real_write  # type: ignore[method-assign]
+    return statistics.median(costs) * 1e6
+
+
+def _report_us(master: Master, disks: list[MadeUpDisk]) -> float:
+    frames = []
+    for disk in disks:
+        first, second, *_ = [*disk.reports, *disk.reports]
+        changed = [_report(first, file_size=GIB + 1), _report(second, file_size=GIB + 2)]
+        report = DiskReport(volumes=changed, disk_free=9_000 * GIB, request_count=7)
+        frames.append((disk, encode_envelope(Envelope(1, 1, 1000, report))))
+    rest = itertools.cycle(frames)
+
+    def take() -> None:
+        disk, frame = next(rest)
+        peer: Any = disk
+        answer = master._answer_now(peer, decode_envelope(frame).body)  # type: ignore[arg-type]
+        assert answer is not None
+        encode_envelope(Envelope(1, 1, None, answer))
+
+    return _median_us(take, 2000)
+
+
+def _status_us(master: Master) -> float:
+    client: Any = MadeUpClient()
+
+    def status() -> None:
+        answer = master._answer_now(client, ClusterStatus())
+        assert answer is not None
+        assert encode_envelope(Envelope(1, 1, None, answer))
+
+    return _median_us(status, 7)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="What many disks and volumes cost a master.")
+    parser.add_argument("--disks", type=int, default=100, help="disks (default: %(default)s)")
+    parser.add_argument("--volumes", type=int, default=204, help="volumes of each (default: %(default)s)")
+    parser.add_argument(
+        "--busy-disks", type=int, default=1200, help="disks that report each second (default: %(default)s)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    arguments = parser.parse_args()
+    sizes = [(2, 1), (arguments.disks, arguments.volumes)]
+    is_reached = True
+    result = []
+    for disk_count, volumes_each in sizes:
+        with tempfile.TemporaryDirectory(prefix="fleet-scale-") as folder:
+            figures = trio.run(measure, Path(folder), disk_count, volumes_each, arguments.busy_disks)
+        print(f"{disk_count} disks of {volumes_each} volumes")
+        for figure in figures:
+            goal = "" if figure.goal is None else f"   goal: under {figure.goal:g}"
+            mark = "" if figure.is_reached else "   MISSED"
+            print(f"  {figure.name:36} {figure.value:10.1f} {figure.unit}{goal}{mark}")
+            is_reached &= figure.is_reached
+            row = {"disks": disk_count, "volumes": volumes_each, "name": figure.name}
+            result.append({**row, "value": figure.value, "unit": figure.unit, "goal": figure.goal})
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0 if is_reached else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
