@@ -163,6 +163,7 @@ class DiskState:
     short_of_ids: dict[int, VolumeState] = field(default_factory=dict)  # those of them that have room
     # Those of which the catalog does not know yet that they are there, or when they were made.
     unrecorded: dict[int, VolumeState] = field(default_factory=dict)
+    room_wanted: int = 0  # with less room than this in its volumes, it gets another one
     takes: int = 0  # bytes, in volumes that are there or will be
     make_error: StoreError | None = None  # why the latest attempt to make a volume failed
 
@@ -274,6 +275,7 @@ class Fleet:
         disk.peer, disk.url, disk.incarnation = peer, register.url, register.incarnation
         disk.is_supplied = False
         disk.name, disk.capacity, disk.since_ms = register.disk_name, register.disk_capacity, now_ms
+        disk.room_wanted = self._room_wanted(disk)
         for volume in disk.volumes.values():
             volume.report = None  # a volume that it does not name any more is missing
             self._stale_volumes[volume.volume_id] = volume
@@ -448,7 +450,7 @@ class Fleet:
     def needs_volume(self, disk: DiskState, *, room_wanted: int | None = None) -> bool:
         """Would one more volume give this disk room that its present ones do not have?"""
         self._settle()
-        return self._needs_volume(disk, self._room_wanted(disk) if room_wanted is None else room_wanted)
+        return self._needs_volume(disk, disk.room_wanted if room_wanted is None else room_wanted)
 
     def _needs_volume(self, disk: DiskState, room_wanted: int) -> bool:
         if not disk.takes_writes or disk.creating_count:
@@ -584,7 +586,7 @@ class Fleet:
             self._takes_at_most += takes - disk.takes
             disk.takes = takes
             if disk.is_online and (
-                disk.short_of_ids or disk.unrecorded or self._needs_volume(disk, self._room_wanted(disk))
+                disk.short_of_ids or disk.unrecorded or self._needs_volume(disk, disk.room_wanted)
             ):
                 self.on_need(disk)
         if has_more:

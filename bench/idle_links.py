@@ -28,7 +28,8 @@ import trio
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
-from actors.volume import REPEAT_S, REPORT_S  # noqa: E402
+from actors.reporting import REPEAT_S  # noqa: E402
+from actors.volume import REPORT_S  # noqa: E402
 from bench.machine import resident_memory  # noqa: E402
 from bench.one_master import (  # noqa: E402
     ASK_S,
