@@ -15,7 +15,15 @@ from errors import StampRefused, Unavailable
 from transport.messages import CreateBucket, DiskReport, Done, Leased, LeaseNeedles, Status
 
 YEAR_MS = 365 * 24 * 3600 * 1000
-IMPOSSIBLE = [2**63 - 1, 2**63, 2**64 - 1, (time.time_ns() // 1_000_000 + YEAR_MS) << 16]
+IMPOSSIBLE = [
+    pytest.param(stamp, id=name)  # named: one of them depends on the time, and test processes must agree
+    for stamp, name in [
+        (2**63 - 1, "most of SQLite"),
+        (2**63, "too large for SQLite"),
+        (2**64 - 1, "most of the wire"),
+        ((time.time_ns() // 1_000_000 + YEAR_MS) << 16, "a year ahead"),
+    ]
+]
 
 
 async def bucket_id_of(master: RunningMaster) -> int:
