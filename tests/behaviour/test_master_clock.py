@@ -15,13 +15,14 @@ from errors import StampRefused, Unavailable
 from transport.messages import CreateBucket, DiskReport, Done, Leased, LeaseNeedles, Status
 
 YEAR_MS = 365 * 24 * 3600 * 1000
+A_YEAR_AHEAD = (time.time_ns() // 1_000_000 + YEAR_MS) << 16
 IMPOSSIBLE = [
     pytest.param(stamp, id=name)  # named: one of them depends on the time, and test processes must agree
     for stamp, name in [
         (2**63 - 1, "most of SQLite"),
         (2**63, "too large for SQLite"),
         (2**64 - 1, "most of the wire"),
-        ((time.time_ns() // 1_000_000 + YEAR_MS) << 16, "a year ahead"),
+        (A_YEAR_AHEAD, "a year ahead"),
     ]
 ]
 
@@ -90,7 +91,7 @@ async def test_a_disk_that_registers_with_an_impossible_stamp_is_read_and_not_wr
 async def test_a_needle_with_an_impossible_stamp_is_refused_alone_and_for_good(tmp_path: Path) -> None:
     async with open_master(tmp_path) as master:
         bucket_id = await bucket_id_of(master)
-        commit = await master.disk.store(1, 1, bucket_id, "a", IMPOSSIBLE[-1] >> 16)
+        commit = await master.disk.store(1, 1, bucket_id, "a", A_YEAR_AHEAD >> 16)
         assert commit.code == "stamp_refused"
         assert (await master.status()).object_count == 0
         commit = await master.disk.store(1, 1, bucket_id, "a", now_stamp() >> 16)
