@@ -41,7 +41,6 @@ from mini_store import ORPHAN_MS, UPLOAD_MS, Crash, Fuse, Key, MiniDisk, MiniSto
 import catalog.changes
 import catalog.graves
 import rescue.rebuild
-import storage.compaction
 from catalog.remains import Doomed
 from catalog.rows import BucketRow, ObjectRow
 from errors import (
@@ -142,7 +141,6 @@ class StoreModel(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         # Small numbers, so that little work meets every edge.
         self.patch.setattr(rescue.rebuild, "NEEDLE_IDS_SKIPPED", 64)
-        self.patch.setattr(storage.compaction, "IDS_AT_ONCE", 64)
         self.store = MiniStore()
         self.counter = itertools.count(1)
         self.names: dict[str, int] = {}  # living buckets
