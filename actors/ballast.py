@@ -13,14 +13,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import threading
 from pathlib import Path
 from typing import Final
 
+log = logging.getLogger(__name__)
+
 STEP_COUNT: Final = 8
 SHARE: Final = 16  # of the file system: never more ballast than a sixteenth of it
 STEP_MIN: Final = 16 * 1024
+START_ROOM: Final = 256 * 1024  # bytes: locks, an identity, the index of a log
+START_NAMES: Final = 4
 FULL_ERRORS: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
@@ -49,6 +54,15 @@ class Ballast:
     def held_count(self) -> int:
         """How many of the files are there."""
         return len(self._held())
+
+    @property
+    def held_bytes(self) -> int:
+        return self.held_count * self.step_size
+
+    @property
+    def missing_bytes(self) -> int:
+        """What was given up, or could not be made, of the room that this holds."""
+        return (STEP_COUNT - self.held_count) * self.step_size if self._size else 0
 
     @property
     def is_whole(self) -> bool:
@@ -81,12 +95,14 @@ class Ballast:
                 return True
             step = self.step_size
             with contextlib.suppress(OSError):
-                self._folder.mkdir(parents=True, exist_ok=True)
+                self._folder.mkdir(exist_ok=True)  # never the folder above: a disk that is gone stays so
                 for number in range(1, STEP_COUNT + 1):
                     if number in held:
                         continue
                     room = _room(self._folder)
                     if room is None or room[0] < step * (STEP_COUNT + 1):
+                        break
+                    if free_names(self._folder) == 0:
                         break
                     _fill(self._folder / str(number), step)
         return self.is_whole
@@ -102,10 +118,31 @@ class Ballast:
 _NAMES: Final = frozenset(str(number) for number in range(1, STEP_COUNT + 1))
 
 
+def make_way(ballast: Path) -> None:
+    """Where a disk is full: give a file of ballast up, so that an actor can start.
+
+    Args:
+        ballast: its folder.
+    """
+    free, names = free_bytes(ballast.parent), free_names(ballast.parent)
+    is_full = (free is not None and free < START_ROOM) or (names is not None and names < START_NAMES)
+    if is_full and Ballast(ballast, 0).release():
+        log.warning("ballast given up for a start: the disk is full", extra={"folder": str(ballast.parent)})
+
+
 def free_bytes(folder: Path) -> int | None:
     """Bytes that can still be written in the file system of a folder; None: it cannot be asked."""
     room = _room(folder)
     return None if room is None else room[0]
+
+
+def free_names(folder: Path) -> int | None:
+    """How many files can still be made in the file system of a folder; None: as many as there is room for."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    return found.f_favail if found.f_files else None
 
 
 def _room(folder: Path) -> tuple[int, int] | None:

@@ -21,7 +21,7 @@ import logging
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ BACK_OFF_FIRST_S = 0.1
 BACK_OFF_MAX_S = 10.0
 HEALTHY_S = 30.0  # a child that lived this long starts its back-off anew
 START_S = 60.0
+UNWRITABLE_S = 3.0  # a disk that serves reads and takes no puts is waited for this much longer
 
 
 @dataclass
@@ -59,6 +60,10 @@ class Child:
     is_needed: bool = True  # the store waits for it, and does not start without
     started: trio.Event = field(default_factory=trio.Event)
     ready: trio.Event = field(default_factory=trio.Event)
+    serving: trio.Event = field(
+        default_factory=trio.Event
+    )  # of a disk: reads work, and it said what it lacks
+    lacking: str = ""
     announced: dict[str, Any] = field(default_factory=dict)
     process: trio.Process | None = None
     is_failed: bool = False  # it ended by itself before it was ever ready
@@ -73,8 +78,16 @@ class Cluster:
         self._is_stopping = False
         self._some_disk_ready = trio.Event()
 
-    async def run(self, on_ready: Any) -> None:
-        """Start all: the master, the disks, then what is not needed; keep them running until cancelled."""
+    async def run(self, on_ready: Any, on_unwritable: Callable[[str], None] = lambda cause: None) -> None:
+        """Start all: the master, the disks, then what is not needed; keep them running until cancelled.
+
+        A store that takes no puts is started all the same: it serves reads, and its compactors get it
+        room again.
+
+        Args:
+            on_ready: called with the children when a put would succeed.
+            on_unwritable: called once before that, where it takes long: what is missing.
+        """
         async with trio.open_nursery() as nursery:
             try:
                 nursery.start_soon(self._keep_running, self._master)
@@ -85,6 +98,9 @@ class Cluster:
                 for child in self._helpers:
                     nursery.start_soon(self._keep_running, child)
                     await child.started.wait()
+                if not self._some_disk_ready.is_set():
+                    on_unwritable(self._lacking())
+                    await self._some_disk_ready.wait()
                 on_ready(self._children)
                 await trio.sleep_forever()
             finally:
@@ -95,9 +111,29 @@ class Cluster:
     async def _wait_for_disks(self) -> None:
         """Wait for all disks; one that cannot start holds the others up for a while only."""
         with trio.move_on_after(START_S):
-            for disk in self._disks:
-                await disk.ready.wait()
-        await self._some_disk_ready.wait()
+            async with trio.open_nursery() as nursery:
+                for disk in self._disks:
+                    nursery.start_soon(self._wait_for_disk, disk)
+
+    async def _wait_for_disk(self, disk: Child) -> None:
+        """Until it takes puts, or has said for a while that it does not."""
+
+        async def give_up(scope: trio.CancelScope) -> None:
+            await disk.serving.wait()
+            await trio.sleep(UNWRITABLE_S)
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(give_up, nursery.cancel_scope)
+            await disk.ready.wait()
+            nursery.cancel_scope.cancel()
+
+    def _lacking(self) -> str:
+        """Why no disk takes puts, in a sentence each."""
+        return "; ".join(
+            disk.lacking or f"{disk.name} has not registered with the master within {START_S:.0f} s"
+            for disk in self._disks
+        )
 
     async def _keep_running(self, child: Child) -> None:
         back_off_s = BACK_OFF_FIRST_S
@@ -159,6 +195,9 @@ class Cluster:
                 except ValueError:
                     log.warning("not an event", extra={"actor": child.name, "line": line[:200]})
                     continue
+                if isinstance(event, dict) and event.get("event") == "serving":
+                    child.announced, child.lacking = event, str(event.get("lacking"))
+                    child.serving.set()
                 if isinstance(event, dict) and event.get("event") == "ready":
                     child.announced = event
                     child.ready.set()
@@ -325,7 +364,13 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         print(f"profile  {profile}   (in another terminal: warehouse --help)")
         announcer.ready()
 
-    await Cluster(_children(arguments, settings, volume_count)).run(on_ready)
+    def on_unwritable(cause: str) -> None:
+        if arguments.json:
+            announcer.say("started", is_writable=False, cause=cause)
+        else:
+            print(f"started, but not writable: {cause}", flush=True)
+
+    await Cluster(_children(arguments, settings, volume_count)).run(on_ready, on_unwritable)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,6 @@ A start writes nothing that is there already, and gives up ballast where not eve
 
 from __future__ import annotations
 
-import logging
 import os
 import struct
 import time
@@ -19,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.ballast import Ballast, free_bytes
+from actors.ballast import make_way
 from actors.keyring import Keyring
 from auth.keys import ApiKey, generate_api_key
 from auth.rights import EVERYTHING
@@ -27,13 +26,10 @@ from catalog.store import Catalog
 from conf.files import write_if_changed
 from errors import CatalogMissing, SetupError
 
-log = logging.getLogger(__name__)
-
 JOIN_NAME = "join.toml"
 CATALOG_NAME = "catalog.sqlite3"
 FOUNDED_NAME = "founded"
 BALLAST_NAME = "ballast"
-START_ROOM = 256 * 1024  # bytes: the log's index, a lock, a name or two
 _FOUNDED = b"A Warehouse store was founded here: a catalog that is missing or empty was lost.\n"
 _USER_VERSION_AT = 60  # in the header of an SQLite file: 0 until a schema was folded into it
 
@@ -59,7 +55,7 @@ def found(data: Path, keep: Callable[[Keyring, ApiKey], None] = lambda keyring, 
     require_no_lost_catalog(data)
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        make_way(data)
+        make_way(data / BALLAST_NAME)
         keyring = Keyring.load_or_create(data / "keys")
     except OSError as error:
         raise SetupError(
@@ -81,13 +77,6 @@ def found(data: Path, keep: Callable[[Keyring, ApiKey], None] = lambda keyring, 
     with suppress(OSError):  # full, or another user's: there are other signs
         write_if_changed(data / FOUNDED_NAME, _FOUNDED)
     return Founded(keyring, root)
-
-
-def make_way(data: Path) -> None:
-    """Where the disk is full: give ballast up, so that the master can start."""
-    free = free_bytes(data)
-    if free is not None and free < START_ROOM and Ballast(data / BALLAST_NAME, 0).release():
-        log.warning("ballast given up for the start: the disk of the catalog is full", extra={"free": free})
 
 
 def require_no_lost_catalog(data: Path) -> None:

@@ -1239,6 +1239,7 @@ class Master:
             now_ms=time.time_ns() // 1_000_000,
             # One that is set aside gets nothing more, and is ready for those who read.
             is_supplied=disk.is_supplied or disk.set_aside is not None or self._lineage.is_behind,
+            lacking=f"disk {disk.name}: {disk.cause}" if disk.cause else "",
         )
 
     def _note_clock(self, disk: DiskState, skew_ms: int | None) -> None:

@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from actors.ballast import Ballast, free_names, make_way
 from actors.chunk_lists import ASK_S
 from actors.cold_reads import ColdReads
 from actors.commit_line import CommitLine
@@ -46,6 +47,7 @@ from conf.join import Join
 from conf.settings import Settings
 from errors import (
     BadRequest,
+    DiskFull,
     NoSuchVolume,
     RequestRefused,
     SetupError,
@@ -60,6 +62,7 @@ from storage.files import volume_directory, volume_ids
 from storage.identity import LOCK_NAME, IdentityKeeper, load_identity
 from storage.needle import BucketRecord
 from storage.presence import Watch
+from storage.room import copy_size
 from storage.stamp import StampClock
 from storage.volume import Volume
 from transport.curve import CurveKeys
@@ -97,6 +100,17 @@ from transport.messages import (
     Welcome,
 )
 
+# What is ordered of a volume that is there.
+LineCommand = (
+    RestampNeedle
+    | DeleteNeedles
+    | RecordBuckets
+    | ListLive
+    | BeginCompaction
+    | SwitchGeneration
+    | DropGeneration
+)
+
 log = logging.getLogger("actors.volume")  # run as a module it would be "__main__"
 
 REPORT_S = 1.0  # how old the master's picture of this disk may get
@@ -108,6 +122,9 @@ SKEW_STEP_MS = 300  # what is measured anew counts when it differs by more than 
 SKEW_ANSWER_MS = 2000  # an answer that took longer tells nothing about clocks
 CHECKPOINT_S = 10.0  # bounds the tail that the next start scans
 REGISTER_S = 10.0
+BALLAST_NAME = "ballast"
+BALLAST_SIZE = 4 * 1024 * 1024  # tombstones of 60,000 needles, or the files of a nearly empty generation
+NAMES_NEEDED = 3  # a compaction makes two files, and replaces the manifest by a third
 CAUSE_SIZE_MAX = 300  # characters of why a volume cannot be opened, in a registration
 
 
@@ -137,6 +154,7 @@ class VolumeActor:
         self._announcer = announcer
         self._is_read_only = is_read_only
         self._identity = identity
+        self._ballast = Ballast(disk.root / BALLAST_NAME, BALLAST_SIZE)
         self._is_adopted = is_adopted
         self._catalog_id = 0  # of the catalog that this disk is registered with
         self._committed_stamp = 0  # up to here that catalog is durable
@@ -216,6 +234,7 @@ class VolumeActor:
                 await nursery.start(self._link.run)
                 nursery.start_soon(self._report_for_ever)
                 nursery.start_soon(self._checkpoint_for_ever)
+                nursery.start_soon(self._keep_ballast)
                 nursery.start_soon(self._watch_files_for_ever)
         finally:
             # Closing writes a checkpoint, which only saves the next start a scan: bounded, then let go.
@@ -313,7 +332,7 @@ class VolumeActor:
                 url=self._url,
                 volumes=volumes,
                 disk_capacity=self._capacity,
-                disk_free=self._free_bytes(),
+                disk_free=self._free_for_puts(),
                 is_read_only=self._is_read_only,
                 broken={number: cause[:CAUSE_SIZE_MAX] for number, cause in self._broken.items()},
                 epoch=known.epoch if known is not None else 0,
@@ -376,6 +395,16 @@ class VolumeActor:
         line = self._lines.get(request.volume_id)
         if line is None:
             raise NoSuchVolume(f"volume {request.volume_id} is not on this disk")
+        while True:
+            try:
+                return await self._obey(line, request)
+            except DiskFull as error:
+                # A switch has thrown its copy away by now; all else is as it was, and can be done again.
+                if isinstance(request, SwitchGeneration) or not await self._give_up_ballast():
+                    raise
+                log.warning("ballast given up: the disk is full", extra={"cause": error.message})
+
+    async def _obey(self, line: CommitLine, request: LineCommand) -> Answer:
         match request:
             case RestampNeedle():
                 return await self._restamp(line, request)
@@ -401,6 +430,38 @@ class VolumeActor:
                 return Done()
             case _:
                 assert_never(request)
+
+    async def _give_up_ballast(self) -> bool:
+        return await trio.to_thread.run_sync(self._ballast.release)
+
+    async def _make_way(self, line: CommitLine) -> None:
+        """Give ballast up where a compaction needs it, and has enough with it: that is what it is for."""
+        figures = line.volume.figures()
+        needed = copy_size(
+            live_bytes=figures.live_bytes,
+            kept_bytes=figures.kept_bytes,
+            live_count=figures.live_count,
+            dead_count=figures.dead_count,
+            needle_id_max=figures.needle_id_max,
+        )
+        if self._free_bytes() + self._ballast.held_bytes < needed:
+            return
+        while self._free_bytes() < needed or not self._has_names():
+            if not await self._give_up_ballast():
+                return
+
+    def _has_names(self) -> bool:
+        names = free_names(self._disk.root)
+        return names is None or names >= NAMES_NEEDED
+
+    def _free_for_puts(self) -> int:
+        """What the master may promise: the reserve for deletes and compactions is made again first."""
+        return max(0, self._free_bytes() - self._ballast.missing_bytes)
+
+    async def _keep_ballast(self) -> None:
+        while not self._is_read_only:
+            await trio.to_thread.run_sync(self._ballast.restore)
+            await trio.sleep(CHECKPOINT_S)
 
     async def _restamp(self, line: CommitLine, request: RestampNeedle) -> NeedleRestamped:
         self._require_stamps(request.restamp_above)
@@ -439,6 +500,7 @@ class VolumeActor:
 
     async def _begin_compaction(self, line: CommitLine) -> CompactionBegun:
         await self._switching.drop(line)  # of an earlier one, that its master did not live to see
+        await self._make_way(line)
         upto = await trio.to_thread.run_sync(line.volume.begin_compaction)
         return CompactionBegun(
             generation=line.volume.generation,
@@ -514,6 +576,7 @@ class VolumeActor:
 
     async def _report_for_ever(self) -> None:
         """Keep the master's figures fresh; say nothing while nothing changes, so that idle costs nothing."""
+        lacking = ""
         while True:
             try:
                 await self._link.wait_up()
@@ -525,7 +588,7 @@ class VolumeActor:
                 continue
             whole = DiskReport(
                 volumes=self._reports(),
-                disk_free=self._free_bytes(),
+                disk_free=self._free_for_puts(),
                 is_read_only=self._is_read_only,
                 request_count=self._http.counters.requests,
                 damages=self._damages(),
@@ -548,6 +611,9 @@ class VolumeActor:
                     self._committed_stamp = max(self._committed_stamp, seen.committed_stamp)
                     if seen.is_supplied:
                         self._announcer.ready(url=self._url, disk=self._disk_name)
+                    elif seen.lacking and seen.lacking != lacking:
+                        lacking = seen.lacking
+                        self._announcer.say("serving", url=self._url, disk=self._disk_name, lacking=lacking)
             await trio.sleep(REPORT_S if self._announcer.is_ready else SETTLING_S)
 
     async def _checkpoint_for_ever(self) -> None:
@@ -690,6 +756,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     except OSError as error:
         if error.errno != errno.EROFS:
             raise SetupError(f"cannot use {arguments.disk}: {error.strerror}") from error
+    make_way(arguments.disk / BALLAST_NAME)
     with held_disk(arguments.disk) as is_read_only:
         identity = load_identity(
             arguments.disk, created_ms=time.time_ns() // 1_000_000, adopt=arguments.adopt

@@ -11,6 +11,7 @@ its disks; and every file system has the same inode at its root, so the director
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -86,8 +87,10 @@ class DiskLock:
                 f"{root} is in use by process {holder}: one actor of a kind per disk directory"
             ) from error
         if is_writable:
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)  # for people; the lock itself is the kernel's
+            # For people; the lock itself is the kernel's, and a full disk is no reason to go without.
+            with contextlib.suppress(OSError):
+                os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+                os.ftruncate(self._fd, len(b"%d\n" % os.getpid()))
 
     def release(self) -> None:
         fd, self._fd = self._fd, -1

@@ -445,6 +445,7 @@ class ReportSeen(Message, frozen=True, tag="report_seen"):
     committed_stamp: Stamp = 0  # up to here the catalog is durable, and will never be behind again
     now_ms: Whole = 0  # the master's wall clock; 0: not told
     is_supplied: bool = False  # the disk has all that the master gives it: a put could go there now
+    lacking: Sentence = ""  # what it waits for, in a sentence
 
 
 class StoredNeedle(msgspec.Struct, frozen=True, array_like=True):
