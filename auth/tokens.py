@@ -126,7 +126,7 @@ class DataTokenVerifier:
         claims = self._verified.get(token)
         if claims is None:
             claims = self._check(token)
-            self._remember(token, claims)
+            self._remember(token, claims, now_s)
         else:
             self._verified.move_to_end(token)
         if now_s >= claims.exp:
@@ -159,11 +159,17 @@ class DataTokenVerifier:
             raise TokenInvalid("the token was signed for another disk")
         return claims
 
-    def _remember(self, token: bytes, claims: DataClaims) -> None:
-        if len(token) <= VERIFIED_SIZE_MAX:
-            self._verified[bytes(token)] = claims
-            if len(self._verified) > VERIFIED_MAX:
-                self._verified.popitem(last=False)
+    def _remember(self, token: bytes, claims: DataClaims, now_s: float) -> None:
+        if len(token) > VERIFIED_SIZE_MAX:
+            return
+        self._verified[bytes(token)] = claims
+        # The token that nobody used for longest comes first; as a rule it has expired.
+        oldest = next(iter(self._verified))
+        while len(self._verified) > 1 and (
+            len(self._verified) > VERIFIED_MAX or self._verified[oldest].exp <= now_s
+        ):
+            del self._verified[oldest]
+            oldest = next(iter(self._verified))
 
 
 @lru_cache(maxsize=64)

@@ -242,8 +242,11 @@ class Page(NamedTuple):
     next_after: str | None  # pass as `after` for the next page; None: this was the last
 
 
-class CommitResult(msgspec.Struct, frozen=True, gc=False):
-    """What became of one stored needle: exactly one of the three is there."""
+class CommitResult(msgspec.Struct, frozen=True):
+    """What became of one stored needle: exactly one of the three is there.
+
+    The collector has to look into it: the traceback of an error leads back to whoever holds the result.
+    """
 
     etag: str | None = None
     restamp_above: int | None = None  # append a stamp greater than this, then report again

@@ -65,6 +65,7 @@ class Generation:
         so it lets go of whoever was told: volume and generation would otherwise keep each other in memory
         until the collector of cycles runs.
         """
+        self.succeeded()
         file = ClosedFile()
         index = IndexFile(file, volume_id=self.volume_id, generation=self.number, seed=self.seed)
         return Generation(
@@ -75,6 +76,11 @@ class Generation:
             entries=EntryTable(index),
             on_damage=_tell_nobody,
         )
+
+    def succeeded(self) -> None:
+        """Another generation is looked up from now on; a reader that is still here goes on."""
+        if self.entries.index is not None:
+            self.entries.index.forget_pages()
 
     def report_to(self, on_damage: DamageSink) -> None:
         """From now on somebody else is told of damage."""

@@ -221,6 +221,13 @@ class PageCache:
             for key in keys:
                 self._pages.pop(key, None)
 
+    def forget_file(self, first_key: int) -> None:
+        """A file was closed, and no look-up comes for its pages any more."""
+        with self._lock:
+            self.change_count += 1
+            for key in [key for key in self._pages if key >> 32 == first_key >> 32]:
+                del self._pages[key]
+
 
 _pages: Final = PageCache(CACHED_PAGES_MAX)
 _file_numbers: Final = itertools.count()
@@ -327,6 +334,10 @@ class IndexFile:
 
     def close(self) -> None:
         self._file.close()
+
+    def forget_pages(self) -> None:
+        """Free what is remembered of this file, because another one is looked up from now on."""
+        _pages.forget_file(self._first_page)
 
     def raw(self, first_id: int, count: int) -> bytes:
         """`count` entries from needle `first_id` on as they stand, fewer at the end of the file."""

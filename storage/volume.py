@@ -759,7 +759,8 @@ class Volume:
         gen.report_to(self._note_damage)
         with self._lock:
             self._facts = successor._facts
-            self._gen = gen
+            self._gen, before = gen, self._gen
+            before.succeeded()
             self._tally = successor._tally
             self._tail = successor._tail
             self._durable = successor._durable
