@@ -63,6 +63,7 @@ def find_profile(
 
     Raises:
         SecretMissing: nobody named one, and there is none in the usual places.
+        BadSetting: the one that was found belongs to another user.
     """
     environ = os.environ if environ is None else environ
     if explicit is not None:
@@ -75,12 +76,23 @@ def find_profile(
     ]
     for place in places:
         if place.is_file():
+            _require_ours(place)
             return place
     looked_at = " or ".join(str(place) for place in places)
     raise SecretMissing(
         f"no profile says which cluster to use: name one with --profile or {PROFILE_VARIABLE},"
         f" or start a cluster with `warehouse up`; there is none at {looked_at}"
     )
+
+
+def _require_ours(path: Path) -> None:
+    """Refuse a profile that somebody else put where we are: it would take what we store to his cluster."""
+    owner = path.stat().st_uid
+    if owner not in (os.geteuid(), 0):
+        raise BadSetting(
+            f"the profile {path} belongs to another user (number {owner}); if that is right, name it "
+            "with --profile or --data"
+        )
 
 
 def load_profile(explicit: Path | None = None) -> Profile:

@@ -1,4 +1,4 @@
-"""Secret files: small TOML files that only their owner may read.
+"""Secret files: small TOML files that only their owner may read, and that are not read otherwise.
 
 Profiles and join files hold credentials, so they are created with mode 0600 (never widened for a moment
 and narrowed later), appear whole or not at all, and are on disk when `write` returns.
@@ -6,6 +6,9 @@ and narrowed later), appear whole or not at all, and are on disk when `write` re
 
 from __future__ import annotations
 
+import os
+import shlex
+import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,10 +38,12 @@ def read_secret_file(path: Path, names: Sequence[str], *, what: str) -> dict[str
     """Read exactly the values `names`.
 
     Raises:
-        BadSetting: the file cannot be read, is no TOML, or lacks a value; no message quotes a value.
+        BadSetting: the file cannot be read, others may use it, it is no TOML, or it lacks a value; no message
+            quotes a value.
     """
     try:
         with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
             content = file.read(FILE_SIZE_MAX)
         document = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
@@ -50,4 +55,9 @@ def read_secret_file(path: Path, names: Sequence[str], *, what: str) -> dict[str
         value = document.get(name)
         if not isinstance(value, str) or not value:
             raise BadSetting(f"the {what} {path} lacks the text {name!r}")
+    if stat.S_ISREG(mode) and mode & 0o077:
+        raise BadSetting(
+            f"others may use the secret in the {what} {path} (mode {stat.S_IMODE(mode):o}); "
+            f"run: chmod 600 {shlex.quote(str(path))}"
+        )
     return {name: document[name] for name in names}

@@ -140,3 +140,30 @@ def test_without_a_profile_the_error_says_where_it_looked_and_what_to_do(tmp_pat
 def test_load_profile_takes_a_path(tmp_path):
     PROFILE.save(tmp_path / "profile.toml")
     assert load_profile(tmp_path / "profile.toml") == PROFILE
+
+
+@pytest.mark.parametrize("value", [PROFILE, JOIN], ids=["profile", "join"])
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o602, 0o610])
+def test_a_secret_that_others_may_use_is_refused_with_the_remedy(tmp_path, value, mode):
+    path = tmp_path / "a file.toml"
+    value.save(path)
+    path.chmod(mode)
+    with pytest.raises(BadSetting, match=f"mode {mode:o}.*chmod 600 '{path}'") as caught:
+        type(value).load(path)
+    assert "canary" not in caught.value.message
+    for mode in (0o600, 0o400):
+        path.chmod(mode)
+        assert type(value).load(path) == value
+
+
+def test_a_profile_that_somebody_else_left_where_we_are_is_not_used(tmp_path, monkeypatch):
+    found = tmp_path / "warehouse-data" / "profile.toml"
+    PROFILE.save(found)
+    assert find_profile(environ={}, working_directory=tmp_path, home=tmp_path) == found
+    monkeypatch.setattr(os, "geteuid", lambda: found.stat().st_uid + 1)
+    if found.stat().st_uid == 0:
+        assert find_profile(environ={}, working_directory=tmp_path, home=tmp_path) == found, "root's is"
+        os.chown(found, 12345, -1)
+    with pytest.raises(BadSetting, match="belongs to another user"):
+        find_profile(environ={}, working_directory=tmp_path, home=tmp_path)
+    assert find_profile(found, environ={}) == found, "a named one is"
