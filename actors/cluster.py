@@ -32,6 +32,7 @@ from actors.founding import Founded, found, require_no_lost_catalog
 from actors.keyring import Keyring
 from actors.process import STOP_GRACE_S, Announcer, add_common_arguments, run_actor, set_up_actor
 from auth.keys import ApiKey
+from conf.arguments import Parser
 from conf.profile import Profile
 from conf.programs import module_command, module_environment
 from conf.settings import Settings
@@ -374,7 +375,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="warehouse up",
         description="Start the whole store on this machine; Ctrl-C stops it.",
     )

@@ -30,6 +30,7 @@ from transport.descriptors import raise_limit
 
 log = logging.getLogger(__name__)
 
+PRIVATE = 0o077  # the umask of every actor: what it writes is for its own user alone
 STOP_GRACE_S = 10.0  # from the signal to the end; a supervisor waits a little longer before it kills
 
 
@@ -106,10 +107,12 @@ def set_up_actor(
         "log.level": arguments.log_level,
         "log.format": arguments.log_format or ("json" if arguments.json else None),
     }
+    os.umask(PRIVATE)
     try:
         settings = load_settings(arguments.config, flags=chosen)
     except StoreError as error:
-        raise SystemExit(_failure_line(error)) from error
+        _say_failed(error, is_json=arguments.json)
+        raise SystemExit(1) from error
     set_up_logging(settings.log.level, settings.log.format, name)
     return settings
 
@@ -141,10 +144,10 @@ def run_actor(
             raise
         error = _first(expected)
         assert isinstance(error, StoreError)
-        print(_failure_line(error), file=sys.stderr, flush=True)
+        _say_failed(error, is_json=arguments.json)
         return 1
     except StoreError as error:
-        print(_failure_line(error), file=sys.stderr, flush=True)
+        _say_failed(error, is_json=arguments.json)
         return 1
     return 0
 
@@ -154,8 +157,12 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
-def _failure_line(error: StoreError) -> str:
-    return f"warehouse: {error.message} ({error.code})"
+def _say_failed(error: StoreError, *, is_json: bool) -> None:
+    """A line for a person, and with --json an event for a program, which may be gone already."""
+    print(f"warehouse: {error.message} ({error.code})", file=sys.stderr, flush=True)
+    if is_json:
+        with contextlib.suppress(OSError):
+            print(json.dumps({"event": "failed", "code": error.code, "message": error.message}), flush=True)
 
 
 async def _stop_on_signal(

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from conf.arguments import Parser as Parser  # of the tools of this room
 from conf.logging import set_up_logging
 from errors import DiskFull, ReadFailed, StoreError, WriteFailed
 
@@ -38,13 +40,6 @@ class Report(Protocol):
 
 
 R = TypeVar("R", bound=Report)
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every command does."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"warehouse: {message} (see: {self.prog} --help)\n")
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,14 +70,23 @@ def add_disk_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_tool(arguments: argparse.Namespace, work: Callable[[Progress], R]) -> int:
-    """Do `work`, print its report, and return the exit status."""
+def run_tool(arguments: argparse.Namespace, work: Callable[[Progress], R], *, is_private: bool = True) -> int:
+    """Do `work`, print its report, and return the exit status.
+
+    Args:
+        is_private: what it writes is for its own user alone.
+    """
+    if is_private:
+        os.umask(0o077)
     set_up_logging(arguments.log_level, "json" if arguments.json else "text", "rescue")
     try:
         with shown_progress() as progress:
             report = work(progress)
     except StoreError as error:
         print(f"warehouse: {error.message} ({error.code})", file=sys.stderr, flush=True)
+        if arguments.json:
+            event = {"event": "failed", "code": error.code, "message": error.message}
+            print(msgspec.json.encode(event).decode(), flush=True)
         return 1
     except KeyboardInterrupt:
         print("warehouse: interrupted", file=sys.stderr, flush=True)

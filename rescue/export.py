@@ -402,6 +402,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda progress: export(
             arguments.data, arguments.to, progress, disks=arguments.disk, is_resumed=arguments.resume
         ),
+        is_private=False,  # the files are for whoever gets the folder
     )
 
 

@@ -80,6 +80,10 @@ def test_a_store_and_all_its_commands_run_nothing_of_the_working_folder(
         command("cp", "conf.py", "wh://made/conf.py")
         command("bench", "put", "--processes", "2", "--seconds", "0.1")
         command("backup", "backup.tar")
+        open_to_others = [
+            path for path in (project / "warehouse-data").rglob("*") if path.stat().st_mode & 0o077
+        ]
+        assert open_to_others == []
     command("export", "--to", "exported")
     command("rebuild", "--replace")
     command("restore", "backup.tar")
@@ -93,7 +97,7 @@ def test_an_up_that_is_refused_leaves_no_folder_behind(warehouse: Path, tmp_path
         taken.bind(("127.0.0.1", base))
         taken.listen()
         done = subprocess.run(
-            [str(warehouse), "up", "--data", "other/data", "--port-base", str(base)],
+            [str(warehouse), "up", "--data", "other/data", "--port-base", str(base), "--json"],
             cwd=tmp_path,
             env=environment(),
             capture_output=True,
@@ -102,4 +106,36 @@ def test_an_up_that_is_refused_leaves_no_folder_behind(warehouse: Path, tmp_path
         )
     assert done.returncode == 1
     assert f"port {base}" in done.stderr
+    assert json.loads(done.stdout)["event"] == "failed"
     assert not os.path.lexists(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["up", "--bogus"], "wrong_usage"),
+        (["up", "--volumes", "0"], "bad_setting"),
+        (["up", "--config", "none.toml"], "bad_setting"),
+        (["rebuild", "--bogus"], "wrong_usage"),
+        (["rebuild"], None),
+        (["export", "--to", "here"], None),
+        (["backup", "b.tar"], None),
+        (["restore", "b.tar"], None),
+    ],
+)
+def test_programs_that_fail_say_so_as_an_event(
+    warehouse: Path, tmp_path: Path, words: list[str], code: str | None
+) -> None:
+    done = subprocess.run(
+        [str(warehouse), *words, "--json"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode in (1, 2)
+    event = json.loads(done.stdout.splitlines()[-1])
+    assert event["event"] == "failed"
+    assert code is None or event["code"] == code
+    assert f"({event['code']})" in done.stderr or event["message"] in done.stderr
