@@ -22,7 +22,7 @@ once a second, and a link answers every probe before anything else.  A peer is g
     - the kernel saw nothing move: no byte came from it, and nothing of what waits for it was acknowledged.
 
 So a large message on a slow line, a full queue (see `stall_s`) or a pause of two seconds ends nobody.  The
-rule applies to whoever has shown that it can answer: a link of this release with its first reply, one of
+rule applies to whoever has shown that it can answer: a link of this release with its first word, one of
 0.1.0 with its first ZMTP heartbeat (the kernel counts those bytes).  Anybody else is left to TCP, which ends
 a connection that acknowledges nothing for `stall_s`.
 
@@ -108,7 +108,7 @@ class HubLimits:
     queue: int = 10_000  # messages to one peer that wait in libzmq
     sweep_s: float = 0.25
     probe_s: float = 1.0  # how often a peer is probed that says nothing, or that we say nothing to
-    silence_s: float = 3.5  # whoever answers no probe for this long is gone; see above
+    silence_s: float = 3.0  # whoever answers no probe for this long is gone; see above
     stall_s: float = 10.0  # a peer whose queue stays full for this long is disconnected
     handshake_ms: int = 5000  # a connection that is not authenticated by then is closed
     backlog: int = 1024  # connections that the kernel holds while the hub is busy (a restart: all at once)

@@ -230,6 +230,7 @@ class Link:
             else:
                 log.info("not connected", extra={"endpoint": self.endpoint, "cause": connection.cause})
             return False
+        connection.conversation.show_life()  # we can answer probes: the hub may judge us by them at once
         try:
             if self._greet is not None:
                 await self._greet(self)
