@@ -83,8 +83,13 @@ class Lineage:
         Raises:
             CatalogBehind: it is.
         """
-        for why in self._ahead.values():
-            raise CatalogBehind(why)
+        if self.is_behind:
+            raise CatalogBehind(self.why_behind)
+
+    @property
+    def why_behind(self) -> str:
+        """Which disk shows that the catalog is older, and what to do; "" when none does."""
+        return next(iter(self._ahead.values()), "")
 
     def require_not_behind(self, request: Register) -> None:
         """Refuse a disk that lacks what was acknowledged since, also while the present one is connected.

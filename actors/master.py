@@ -64,6 +64,7 @@ from errors import (
     BodyTooLarge,
     DiskMismatch,
     LinkDown,
+    NoSuchBucket,
     NoSuchObject,
     NoSuchRoute,
     NoSuchUpload,
@@ -434,7 +435,11 @@ class Master:
         handler = self._now.get(type(request))
         if isinstance(request, GROWING) and (not isinstance(request, Presign) or request.method == "PUT"):
             self._catalog_room.require()
-        return None if handler is None else handler(peer, request)
+        try:
+            return None if handler is None else handler(peer, request)
+        except (NoSuchBucket, NoSuchObject, NoSuchUpload):
+            self._lineage.require_current()  # else it may well be there
+            raise
 
     async def _answer(self, peer: Peer, request: Request) -> Answer:
         handler = self._later.get(type(request))
@@ -586,7 +591,13 @@ class Master:
             else:
                 offline[volume_id] = self._disk_name(volume_id)
         back_soon = self._fleet.back_soon(offline, grace_s=RESTART_S) if offline else []
-        return ObjectsLocated(objects=objects, grants=grants, offline=offline, back_soon=back_soon)
+        return ObjectsLocated(
+            objects=objects,
+            grants=grants,
+            offline=offline,
+            back_soon=back_soon,
+            why_unknown=self._lineage.why_behind if None in objects else "",
+        )
 
     def _disk_name(self, volume_id: int) -> str:
         volume = self._fleet.volumes.get(volume_id)

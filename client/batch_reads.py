@@ -22,7 +22,7 @@ from client.flows import BATCH_SIZE_MAX, BYTES_MAX, Batch, Flow, Slot
 from client.headers import key_size
 from client.locator import Grant, fetch_together
 from client.reads import BucketReader
-from errors import BodyTooLarge, NoSuchObject, StoreError, Unavailable, from_code
+from errors import BodyTooLarge, StoreError, Unavailable, from_code
 from transport.batches import ITEM_SIZE_MAX
 from transport.messages import Chunk, ObjectInfo
 
@@ -111,9 +111,8 @@ class GetFlow(Flow[GetItem, GetSlot]):
                 slot.fail(from_code(error.code, error.message))
             return
         for slot, info in zip(slots, infos, strict=True):
-            if info is None:
-                bucket = self._reader.bucket
-                slot.fail(NoSuchObject(f"bucket {bucket!r} has no object {slot.key!r}"))
+            if isinstance(info, StoreError):
+                slot.fail(info)
             else:
                 self._place(slot, info)
 

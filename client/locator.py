@@ -25,7 +25,15 @@ from client.control import Control, back_off_s
 from client.exact import require_consistent
 from client.headers import FAILURE_SIZE_MAX, Header, key_size, read_failure
 from client.hedging import HedgedReads
-from errors import BadRequest, LinkDown, NoSuchObject, ObjectInconsistent, StoreError, VolumeOffline
+from errors import (
+    BadRequest,
+    CatalogBehind,
+    LinkDown,
+    NoSuchObject,
+    ObjectInconsistent,
+    StoreError,
+    VolumeOffline,
+)
 from transport.batches import FRAME, GET_ROUTE, STATE_OK, encode_ids, read_frames
 from transport.http_client import HttpPool
 from transport.messages import Chunk, LocateObjects, ObjectInfo, ObjectsLocated, ReadGrant
@@ -90,6 +98,14 @@ class _Question:
     located: Located | None = None
     data: bytes | None = None  # only if it is wanted, and was to be had together with others
     error: StoreError | None = None
+    why_unknown: str = ""  # as `ObjectsLocated.why_unknown`
+
+
+def absence(bucket: str, key: str, why_unknown: str) -> StoreError:
+    """What a read of an object ends in that the master does not know."""
+    if why_unknown:
+        return CatalogBehind(f"whether bucket {bucket!r} has an object {key!r} is not known: {why_unknown}")
+    return NoSuchObject(f"bucket {bucket!r} has no object {key!r}")
 
 
 class Locator:
@@ -145,7 +161,7 @@ class Locator:
         if question.error is not None:  # one error, many askers: each raises its own
             raise type(question.error)(question.error.message) from question.error
         if question.located is None:
-            raise NoSuchObject(f"bucket {self._bucket!r} has no object {key!r}")
+            raise absence(self._bucket, key, question.why_unknown)
         return question.located, question.data
 
     async def _ask_until_quiet(self) -> None:
@@ -180,7 +196,9 @@ class Locator:
         grants = {grant.volume_id: Grant.of(grant, now_s) for grant in answer.grants}
         shared: dict[int, list[_Question]] = {}
         for question, info in zip(batch, answer.objects, strict=True):
-            if info is not None:
+            if info is None:
+                question.why_unknown = answer.why_unknown
+            else:
                 try:
                     require_consistent(info, question.key)
                 except StoreError as error:

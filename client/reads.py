@@ -30,7 +30,7 @@ from client.control import Control
 from client.exact import Count, require_chunk, require_range
 from client.headers import FAILURE_SIZE_MAX, read_failure
 from client.hedging import HedgedReads
-from client.locator import SHARED_SIZE_MAX, Grant, Located, Locator
+from client.locator import SHARED_SIZE_MAX, Grant, Located, Locator, absence
 from client.patience import Patience, told
 from client.tasks import background
 from errors import (
@@ -236,8 +236,8 @@ class BucketReader:
     async def locate(self, key: str) -> Located:
         return await self._locator.locate(key)
 
-    async def locate_many(self, keys: Sequence[str]) -> Sequence[ObjectInfo | None]:
-        """Where many objects are, None for one that is absent; `grant_for` has the rights to read them."""
+    async def locate_many(self, keys: Sequence[str]) -> Sequence[ObjectInfo | StoreError]:
+        """Where many objects are, or why one is not there; `grant_for` has the rights to read them."""
         request = LocateObjects(bucket=self.bucket, keys=[*keys])
         answer = await self._control.ask(request, ObjectsLocated)
         if len(answer.objects) != len(keys):
@@ -245,7 +245,10 @@ class BucketReader:
         for volume_id in answer.offline:
             self._grants.pop(volume_id, None)
         self.learn(answer.grants)
-        return answer.objects
+        return [
+            absence(self.bucket, key, answer.why_unknown) if info is None else info
+            for key, info in zip(keys, answer.objects, strict=True)
+        ]
 
     def learn(self, grants: Sequence[ReadGrant]) -> None:
         """Remember rights to read, for `grant_for`."""

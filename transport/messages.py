@@ -187,6 +187,7 @@ class ObjectsLocated(Message, frozen=True, tag="objects_located"):
     offline: Annotated[dict[Whole, Name], Many] = {}
     # Those of them whose disk went away a moment ago: worth a short wait.
     back_soon: Annotated[list[Whole], Many] = []
+    why_unknown: Sentence = ""  # the catalog is older than the disks: what it lacks may well be there
 
 
 class LocateChunks(Message, frozen=True, tag="locate_chunks"):

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 import client
-from errors import BucketExists, NoSuchObject, StoreError, Unavailable
+from errors import BucketExists, CatalogBehind, NoSuchObject, StoreError, Unavailable
 from harness import RunningStore
 
 ENV = {"WAREHOUSE_STORE_DISK_RESERVE": "0"}
@@ -125,6 +125,15 @@ def test_an_operator_may_go_on_with_an_older_catalog_and_what_it_does_not_know_i
 
     async def go_on() -> None:
         async with client.connect(store.profile) as warehouse:
+            bucket = warehouse.bucket("b")
+            # What the older catalog lacks may well be on the disk, so nobody is told that it is not there.
+            for question in (bucket.get, bucket.stat, bucket.presign_get):
+                with pytest.raises(CatalogBehind):
+                    await question("newer/0")
+            with pytest.raises(CatalogBehind):
+                await warehouse.bucket("newer").stat("a")
+            results = [result async for result in bucket.get_many(["old/0", "newer/0"])]
+            assert [result.error and result.error.code for result in results] == [None, "catalog_behind"]
             with pytest.raises(StoreError) as caught:
                 await warehouse.drop_orphans()
             assert caught.value.code == "catalog_behind"
