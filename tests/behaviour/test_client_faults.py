@@ -345,6 +345,7 @@ async def test_a_finish_whose_answer_was_lost_is_repeated_and_known(
 async def test_a_finish_that_was_surely_not_done_fails_plainly(
     store: FakeStore, photos: client.Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(client.uploads, "RIDE_OUT_LATER_S", 0.5)
     store.faults.refused["FinishUpload"] = [Overloaded("busy")] * 1000
     with pytest.raises(Overloaded):
         await photos.put("film", noise(2 * MIB))

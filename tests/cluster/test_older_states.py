@@ -60,7 +60,7 @@ def names(part: str, count: int = 20) -> list[str]:
     return [f"{part}/{number}" for number in range(count)]
 
 
-@pytest.mark.parametrize("lost", ["folder", "log"])
+@pytest.mark.parametrize("lost", ["folder", pytest.param("log", marks=pytest.mark.long)])
 def test_an_older_catalog_takes_no_writes_buries_nothing_and_a_rebuild_brings_all_back(
     tmp_path: Path, lost: str
 ) -> None:
