@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -158,6 +159,7 @@ def _require_local_target(target: Path) -> None:
 
 
 async def _sync(order: _Order, warehouse: Warehouse) -> int:
+    order = replace(order, wish=await _agreed(order, warehouse))
     findings = Findings()
     report = CopyReport(is_json=order.is_json, has_many=True, is_dry=order.is_dry)
     deleted: list[Entry] = []
@@ -206,6 +208,40 @@ def _compared(order: _Order, warehouse: Warehouse, findings: Findings) -> AsyncG
 # --- deleting -------------------------------------------------------------------------------------
 
 
+async def _agreed(order: _Order, warehouse: Warehouse) -> Wish:
+    """Ask what must be asked before anything is copied; returns the wish with the answer.
+
+    Copied first, the files of a wrong source would count as files that both sides have, and the same words
+    given again would delete without a question.
+
+    Raises:
+        DeletionRefused: the answer is no, or nobody can be asked.
+    """
+    wish = order.wish
+    if not order.wishes_deletions or order.is_dry or wish.is_sure or wish.limit is not None:
+        return wish
+    findings = Findings()
+    names_only = replace(order, rule=Rule.SIZE_ONLY, is_dry=True)
+    async with aclosing(_compared(names_only, warehouse, findings)) as compared:
+        async for _ in compared:
+            pass
+    if not findings.is_source_whole or not (findings.source_count or wish.may_be_empty):
+        return wish  # nothing will be deleted, and why is said when the rest is done
+    question = judge(_case_of(order, findings), wish)
+    await require_yes(question, can_ask=not order.is_json, outcome="nothing was copied or deleted")
+    return replace(wish, is_sure=question is not None)
+
+
+def _case_of(order: _Order, findings: Findings) -> Case:
+    return Case(
+        str(order.source),
+        str(order.target),
+        findings.source_count,
+        len(findings.surplus),
+        findings.kept_count,
+    )
+
+
 async def _deletions(
     order: _Order, findings: Findings, totals: Totals, warehouse: Warehouse, deleted: list[Entry]
 ) -> DeletionRefused | None:
@@ -216,15 +252,8 @@ async def _deletions(
         if not order.is_json:
             say("nothing was deleted, because not all could be copied")
         return HELD_BACK
-    case = Case(
-        str(order.source),
-        str(order.target),
-        findings.source_count,
-        len(findings.surplus),
-        findings.kept_count,
-    )
     try:
-        question = judge(case, order.wish)
+        question = judge(_case_of(order, findings), order.wish)
         if order.is_dry:
             if question is not None:
                 say_failure(f"warehouse: it would ask first: {question}")

@@ -116,9 +116,11 @@ def judge(case: Case, wish: Wish) -> str | None:
     return f"Delete {would}?" if is_all or is_much else None
 
 
-async def require_yes(question: str | None, *, can_ask: bool) -> None:
+async def require_yes(question: str | None, *, can_ask: bool, outcome: str = "nothing was deleted") -> None:
     """Put a question to who sits at the terminal.
 
+    Args:
+        outcome: what a refusal means.
     Raises:
         DeletionRefused: the answer is no, or nobody can be asked.
     """
@@ -126,11 +128,11 @@ async def require_yes(question: str | None, *, can_ask: bool) -> None:
         return
     asked = question.removesuffix("?")
     if not can_ask or not is_terminal():
-        raise DeletionRefused(f"{asked}: this needs --yes where nobody can be asked; nothing was deleted")
+        raise DeletionRefused(f"{asked}: this needs --yes where nobody can be asked; {outcome}")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     answer = await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
     if answer.strip().lower() not in ("y", "yes"):
-        raise DeletionRefused(f"{asked}: the answer was no; nothing was deleted")
+        raise DeletionRefused(f"{asked}: the answer was no; {outcome}")
 
 
 def is_terminal() -> bool:

@@ -289,19 +289,40 @@ async def test_another_folder_in_place_of_the_source_is_asked_about(
     store: FakeStore, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await objects(store, "photos", "other/1")
-    with pytest.raises(DeletionRefused, match=r"all 6 files of .*--yes"):
+    with pytest.raises(DeletionRefused, match=r"all 6 files of .*--yes.*nothing was copied or deleted"):
         await run("sync", "--delete", "wh://photos/other", str(folder))
-    assert len(contents(folder)) == 7
+    assert len(contents(folder)) == 6
     monkeypatch.setattr(deletions, "is_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("no\nyes\n"))
-    (folder / "1").unlink()
     with pytest.raises(DeletionRefused, match="the answer was no"):
         await run("sync", "--delete", "wh://photos/other", str(folder))
-    assert len(contents(folder)) == 7
-    (folder / "1").unlink()
+    assert len(contents(folder)) == 6
     ran = await run("sync", "--delete", "wh://photos/other", str(folder))
     assert "Delete all 6 files of" in ran.err
     assert set(contents(folder)) == {"1"}
+
+
+@pytest.mark.parametrize("direction", ["up", "down", "across"])
+async def test_a_wrong_source_that_was_refused_is_refused_again_and_never_mixed_in(
+    store: FakeStore, run: Run, folder: Path, tmp_path: Path, direction: str
+) -> None:
+    wrong = [f"other/{number}" for number in range(8)]
+    await objects(store, "photos", *wrong)
+    await run("cp", "-r", "wh://photos/other", str(tmp_path / "other"))
+    await run("cp", "-r", str(folder), "wh://mirror")
+    source, target = {
+        "up": (str(tmp_path / "other"), "wh://mirror"),
+        "down": ("wh://photos/other", str(folder)),
+        "across": ("wh://photos/other", "wh://mirror"),
+    }[direction]
+    before = contents(folder), dict(store.buckets["mirror"])
+    for _ in range(3):
+        with pytest.raises(DeletionRefused, match="all 6 files"):
+            await run("sync", "--delete", source, target)
+        assert (contents(folder), dict(store.buckets["mirror"])) == before
+    assert (await run("sync", "--delete", "--yes", source, target)).status == 0
+    there = contents(folder) if direction == "down" else store.buckets["mirror"]
+    assert set(there) == {str(number) for number in range(8)}
 
 
 async def test_a_source_whose_listing_ends_half_way_deletes_nothing(store: FakeStore, run: Run) -> None:
