@@ -22,12 +22,13 @@ import msgspec
 
 from catalog.driver import connect, name_error
 from conf.words import format_count, format_size
-from errors import BackupCorrupt, ReadFailed
+from errors import BackupCorrupt, BadRequest, ReadFailed
 from rescue.archive import (
     CATALOG_NAME,
     FORMAT_VERSION,
     KEY_NAMES,
     KEYS_FOLDER,
+    MANIFEST_NAME,
     Manifest,
     digest_of,
     integrity_problem,
@@ -42,6 +43,7 @@ from rescue.console import (
     writing,
 )
 
+FIRST_BYTES = MANIFEST_NAME.encode() + b"\0"  # of every backup: the name of its first member
 PAGES_AT_ONCE = 4096  # of the copy, between two reports of how far it is
 
 
@@ -67,6 +69,7 @@ def back_up(path: Path, data: Path, progress: Progress) -> BackupReport:
     """Write a backup of the store in `data`.
 
     Raises:
+        BadRequest: the file that is there is no backup, so it is not replaced.
         ReadFailed: there is no catalog, or it cannot be read.
         CatalogCorrupt: it is damaged: a backup of that would be worth nothing.
         DiskFull, WriteFailed: the backup cannot be written; nothing is left of it.
@@ -74,6 +77,7 @@ def back_up(path: Path, data: Path, progress: Progress) -> BackupReport:
     catalog = data / "master" / CATALOG_NAME
     if not catalog.is_file():
         raise ReadFailed(f"there is no catalog {catalog}: which folder has the store's data? (--data)")
+    _require_no_other_file(path)
     with (
         writing(f"cannot write the backup {path}"),
         tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
@@ -104,6 +108,20 @@ def back_up(path: Path, data: Path, progress: Progress) -> BackupReport:
         manifest.byte_count,
         [name.partition("/")[2] for name in members if name != CATALOG_NAME],
     )
+
+
+def _require_no_other_file(path: Path) -> None:
+    """An older backup may be replaced, and an empty file (as mktemp makes it); nothing else may."""
+    if path.is_dir():
+        raise BadRequest(
+            f"{path} is a folder: the backup is a file, so name it, such as {path / 'backup.tar'}"
+        )
+    if not path.is_file():
+        return
+    with reading(f"cannot read {path}, which would be replaced"), path.open("rb") as file:
+        start = file.read(len(FIRST_BYTES))
+    if start and start != FIRST_BYTES:
+        raise BadRequest(f"{path} is there and is no backup: move it away, or name another file")
 
 
 def _copy_catalog(catalog: Path, copy: Path, progress: Progress) -> None:

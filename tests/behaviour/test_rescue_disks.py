@@ -519,6 +519,29 @@ def test_a_backup_is_a_tar_file_that_only_its_owner_reads(backup: Path, tmp_path
     assert not folder.exists()
 
 
+def test_a_backup_replaces_a_backup_or_an_empty_file_and_nothing_else(
+    data: Path, backup: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    for path in (backup, empty):
+        back_up(path, data, QUIET)
+        assert tarfile.is_tarfile(path)
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    other = tmp_path / "other.tar"
+    with tarfile.open(other, "w") as tar:
+        tar.add(notes, "notes.txt")
+    before = other.read_bytes()
+    for path in (notes, other):
+        with pytest.raises(BadRequest, match="is no backup"):
+            back_up(path, data, QUIET)
+    with pytest.raises(BadRequest, match="is a folder"):
+        back_up(tmp_path, data, QUIET)
+    assert notes.read_text() == "mine"
+    assert other.read_bytes() == before
+
+
 def test_a_backup_that_cannot_be_made_leaves_the_one_before(data: Path, backup: Path) -> None:
     before = backup.read_bytes()
     (data / "master" / "catalog.sqlite3").write_bytes(b"ruined" * 1000)
