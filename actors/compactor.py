@@ -32,6 +32,7 @@ from actors.process import (
     run_actor,
     set_up_actor,
 )
+from conf.arguments import Parser
 from conf.join import Join
 from conf.settings import Settings
 from errors import BadRequest, NoSuchJob, RequestRefused, StaleIncarnation, VolumeBusy
@@ -199,7 +200,7 @@ class Compactor:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m actors.compactor",
         description="Copy and verify the volumes of one disk in the background, as the master orders.",
     )

@@ -56,6 +56,7 @@ from auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifie
 from catalog.names import check_bucket_name, check_key, check_metadata
 from catalog.store import BucketRow, Catalog, ChunkRow, ObjectRow, Transaction, UploadRow
 from catalog.writer import CatalogWriter
+from conf.arguments import Parser
 from conf.join import Join
 from conf.settings import Settings
 from errors import (
@@ -1558,7 +1559,7 @@ def package_version() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m actors.master",
         description="Own the catalog: answer clients, place needles, sign tokens.",
     )

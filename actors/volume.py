@@ -43,6 +43,7 @@ from actors.reporting import Reporting
 from actors.switching import Switching
 from actors.syncer import Syncer
 from auth.tokens import DataTokenVerifier
+from conf.arguments import Parser
 from conf.join import Join
 from conf.settings import Settings
 from errors import (
@@ -728,7 +729,7 @@ class _Figures(Collector):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m actors.volume",
         description="Serve one disk: store needles, answer reads, obey the master.",
     )

@@ -332,8 +332,14 @@ async def cat(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SP
         for remote in remotes:
             meant += await _expanded(remote, warehouse, has_globs=not no_glob)
         for bucket, group in groupby(meant, lambda remote: remote.bucket):
-            await copies.write_objects(warehouse.bucket(bucket), [remote.key for remote in group])
+            keys = [remote.key for remote in group]
+            await copies.write_objects(warehouse.bucket(bucket), keys, partial(_explained, bucket, warehouse))
     return 0
+
+
+async def _explained(bucket: str, warehouse: Warehouse, key: str, error: NoSuchObject) -> NoSuchObject:
+    remote = Remote(bucket, key)
+    return await copies.explained(error, remote, warehouse, f"see what is in it with `warehouse ls {remote}`")
 
 
 async def _expanded(remote: Remote, warehouse: Warehouse, *, has_globs: bool) -> Sequence[Remote]:

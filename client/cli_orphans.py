@@ -7,7 +7,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from client.cli_app import NOTHING_SPECIAL, SPACE, Common, app
+from client.cli_choice import Yes
+from client.deletions import is_terminal, require_yes
 from client.display import format_count
+from client.library import Warehouse
 from client.places import UsageError
 from client.reports import result_console, say_json, tell
 
@@ -15,13 +18,14 @@ from client.reports import result_console, say_json, tell
 DECIDED = ("catalog_behind", "orphans_kept")
 
 
-@app.command(group=SPACE, usage="Usage: warehouse orphans [--keep | --drop]")
+@app.command(group=SPACE, usage="Usage: warehouse orphans [--keep | --drop [--yes]]")
 async def orphans(
     *,
     keep: Annotated[
         bool, Parameter(help="Go on with this catalog, and keep aside what it does not know.")
     ] = False,
     drop: Annotated[bool, Parameter(help="Take them for garbage: their bytes are given back.")] = False,
+    yes: Yes = False,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
     """Show or decide what becomes of needles that no object names.
@@ -32,7 +36,11 @@ async def orphans(
     """
     if keep and drop:
         raise UsageError("give one of --keep and --drop")
+    if yes and not drop:
+        raise UsageError("--yes goes with --drop")
     async with common.connect() as warehouse:
+        if drop and not yes and not common.json:
+            await _ask_before(warehouse)
         if keep or drop:
             await (warehouse.keep_orphans() if keep else warehouse.drop_orphans())
         status = await warehouse.status()
@@ -55,3 +63,10 @@ async def orphans(
     for trouble in troubles:
         console.print(trouble.message, soft_wrap=True, markup=False)
     return 0
+
+
+async def _ask_before(warehouse: Warehouse) -> None:
+    """--drop is enough for a script; whoever sits at a terminal sees how much it is."""
+    count = (await warehouse.status()).orphan_count
+    if count and is_terminal():
+        await require_yes(f"Delete {format_count(count, 'needle')} that no object names?", can_ask=True)

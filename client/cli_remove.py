@@ -119,7 +119,9 @@ class _Target:
             return None
         for info in await warehouse.buckets():
             if info.name == self.remote.bucket and info.object_count:
-                return f"Delete all {format_count(info.object_count, 'object')} of wh://{info.name}?"
+                count = format_count(info.object_count, "object")
+                what = f"what matches of the {count}" if self._rules else f"all {count}"
+                return f"Delete {what} of wh://{info.name}?"
         return None
 
     async def _is_there(self, warehouse: Warehouse) -> bool:

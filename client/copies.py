@@ -7,7 +7,7 @@ ones of a folder go in a lane.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -260,15 +260,27 @@ def upload_pipe(path: Path, target: Remote, warehouse: Warehouse, content_type: 
     return Transfer(name_of(path), str(target), None, run)
 
 
-async def write_objects(bucket: Bucket, keys: Sequence[str]) -> None:
-    """Write objects to standard output, one behind the other: small ones in batches, others as streams."""
+Explain = Callable[[str, NoSuchObject], Awaitable[NoSuchObject]]
+
+
+async def write_objects(bucket: Bucket, keys: Sequence[str], explain: Explain) -> None:
+    """Write objects to standard output, one behind the other: small ones in batches, others as streams.
+
+    Args:
+        explain: says of a key that is not there what there is.
+    """
     if len(keys) == 1:
-        await _write_object(bucket, keys[0])
+        try:
+            await _write_object(bucket, keys[0])
+        except NoSuchObject as error:
+            raise await explain(keys[0], error) from None
         return
     async with aclosing(bucket.get_many(keys, size_max=LARGE_SIZE)) as results:
         async for result in results:
             if isinstance(result.error, BodyTooLarge):
                 await _write_object(bucket, result.key)
+            elif isinstance(result.error, NoSuchObject):
+                raise await explain(result.key, result.error)
             elif result.error is not None:
                 raise result.error
             else:

@@ -54,6 +54,8 @@ def say_failed(error: StoreError | OSError, words: Sequence[str]) -> None:
     """The last event of a command that failed, where its words ask for events."""
     if "--json" in words:
         code, message = explain(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            message = printable(f"{error.filename}: {message}")
         takes_bytes = words[:1] == ["cat"] or (words[:1] == ["cp"] and "-" in words[2:])
         with contextlib.suppress(OSError):
             say_json(file=sys.stderr if takes_bytes else None, event="failed", code=code, message=message)

@@ -75,6 +75,7 @@ from transport.messages import (
     Chunk,
     ClusterStatus,
     CreateBucket,
+    DecideOrphans,
     DeleteBucket,
     Deleted,
     DeleteObjects,
@@ -329,6 +330,9 @@ class FakeStore:
                 return self.upkeep.cancel(job_ids)
             case PauseJobs(is_paused=is_paused):
                 return self.upkeep.pause(is_paused)
+            case DecideOrphans(decision="drop"):
+                self.orphan_count = 0
+                return Done()
             case _:
                 raise BadRequest(f"not for a master: {type(request).__name__}")
 

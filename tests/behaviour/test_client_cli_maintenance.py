@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import pytest
 import trio
 
 from cli_kit import Run, command_of, process, runner
-from errors import NoRoomToCompact, NoSuchVolume
+from client import cli_orphans, deletions
+from errors import DeletionRefused, NoRoomToCompact, NoSuchVolume
 from fake_jobs import MIB, TOTAL
 from fake_store import FakeStore, fake_store
 from transport.messages import Job, ListEvents, ListJobs, NeedleDamage, PauseJobs, VolumeReport
@@ -104,6 +107,23 @@ async def test_status_names_damage_and_what_holds_upkeep_back(store: FakeStore, 
     assert out.count("no compactor") == 1
     assert "disk-2  online  no compactor" in out
     assert "open, 10 damaged" in out  # the volume actor itself has met none of it
+
+
+async def test_orphans_are_not_dropped_at_a_terminal_without_a_yes(
+    store: FakeStore, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (cli_orphans, deletions):
+        monkeypatch.setattr(module, "is_terminal", lambda: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("no\nyes\n"))
+    store.orphan_count = 12
+    with pytest.raises(DeletionRefused, match="12 needles that no object names: the answer was no"):
+        await run("orphans", "--drop")
+    assert store.orphan_count == 12
+    await run("orphans", "--drop")
+    assert store.orphan_count == 0
+    store.orphan_count = 12
+    await run("orphans", "--drop", "--yes")
+    assert store.orphan_count == 0
 
 
 # --- compact --------------------------------------------------------------------------------------

@@ -59,6 +59,8 @@ REFUSED = [
     ("verify --all 1", "name volumes"),
     ("watch --since -1", "numbered from 1"),
     ("orphans --keep --drop", "give one"),
+    ("orphans --yes", "--yes goes with --drop"),
+    ("orphans --keep --yes", "--yes goes with --drop"),
     ("bench --seconds 0", "--seconds"),
     ("bench --size x", "a size looks like"),
     ("bench --large-size x", "a size looks like"),
