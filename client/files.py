@@ -75,7 +75,11 @@ def _create_beside(path: Path) -> tuple[Path, int]:
     """A new file in the folder of `path`, open and locked."""
     while True:
         temporary = path.parent / leftover_name(secrets.token_hex(8))
-        file_number = os.open(temporary, CREATE, 0o666)
+        try:
+            file_number = os.open(temporary, CREATE, 0o666)
+        except OSError as error:
+            error.filename = str(path.parent)  # nobody else knows the temporary name
+            raise
         try:
             with contextlib.suppress(OSError):  # a file system without locks: then nobody removes it
                 fcntl.flock(file_number, fcntl.LOCK_EX)

@@ -10,6 +10,7 @@ Pure but for `FolderTree`, which makes folders and removes what killed downloads
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +75,7 @@ def parse_remote(text: str) -> Remote:
     if not text.startswith(SCHEME):
         if text.startswith("-"):
             raise UsageError(f"there is no option {text}")
-        _, other_scheme, rest = text.partition("://")
-        meant = (rest if other_scheme else text).lstrip("./")
+        meant = re.sub(r"^([^:/]*://|wh:)", "", text, flags=re.IGNORECASE).lstrip("./")
         hint = f"; did you mean {SCHEME}{meant}?" if meant else ""
         raise UsageError(f"expected {SCHEME}bucket/key, not {text!r}{hint}")
     bucket, _, key = text[len(SCHEME) :].partition("/")

@@ -93,6 +93,15 @@ async def test_a_beginning_of_keys_is_listed_where_there_is_no_folder_of_that_na
     assert "1 object  wh://photos/20.txt" in (await run("du", "wh://photos/20.txt")).out
 
 
+async def test_a_download_into_a_folder_that_is_not_there_names_the_folder(run: Run, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    for words in (["--json"], []):
+        ran = await run("cp", "wh://photos/20.txt", str(missing / "x"), *words)
+        assert ran.status == 1
+        assert ".part" not in ran.out + ran.err
+    assert f"warehouse: {missing}: No such file or directory" in ran.err
+
+
 async def test_wildcards_name_what_they_match(store: FakeStore, run: Run, tmp_path: Path) -> None:
     assert (await run("ls", "wh://photos/2026/*.jpg")).out == "1.jpg\n2.jpg\n"
     assert (await run("ls", "wh://photos/202?")).out == "2026/\n2027/\n"
@@ -146,6 +155,9 @@ async def test_a_whole_bucket_is_deleted_only_after_a_yes(store: FakeStore, run:
         (["ls", "s3://photos/2026"], "did you mean wh://photos/2026?"),
         (["cp", "s3://photos/a", "."], "did you mean wh://photos/a?"),
         (["rm", "photos/a"], "did you mean wh://photos/a?"),
+        (["rm", "WH://photos/a"], "did you mean wh://photos/a?"),
+        (["rm", "wh:/photos/a"], "did you mean wh://photos/a?"),
+        (["rm", "wh:photos/a://b"], "did you mean wh://photos/a://b?"),
         (["sync", "--bogus", "a", "wh://b"], "there is no option --bogus"),
         (["sync", "a"], "one source to one target"),
         (["sync", "a", "b", "wh://c"], "one source to one target"),
