@@ -19,7 +19,6 @@ import argparse
 import json
 import logging
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,13 +29,16 @@ import trio
 
 from actors.founding import Founded, found, require_no_lost_catalog
 from actors.keyring import Keyring
+from actors.listening import known_as, require_free_ports
 from actors.process import STOP_GRACE_S, Announcer, add_common_arguments, run_actor, set_up_actor
 from auth.keys import ApiKey
 from conf.arguments import Parser
+from conf.arguments import host as host_argument
 from conf.profile import Profile
 from conf.programs import module_command, module_environment
 from conf.settings import Settings
 from errors import SetupError
+from transport.endpoints import endpoint_of
 
 log = logging.getLogger("actors.cluster")  # run as a module it would be "__main__"
 
@@ -228,18 +230,9 @@ class Cluster:
             await process.wait()
 
 
-def _known_as(host: str, advertise: str | None) -> str:
-    if advertise is None and host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        raise SetupError(
-            f"{host} listens everywhere, but nobody can connect to it: say with --advertise "
-            "under which name or address this machine is reached"
-        )
-    return advertise or host
-
-
 def _children(arguments: argparse.Namespace, settings: Settings, volume_count: int) -> list[Child]:
     base, host = settings.cluster.port_base, settings.cluster.host
-    known_as = _known_as(host, arguments.advertise)
+    reached_as = known_as(host, arguments.advertise)
     data = settings.cluster.data
     common = ["--json", "--stop-with-parent", "--log-format", settings.log.format]
     if arguments.config is not None:
@@ -250,7 +243,7 @@ def _children(arguments: argparse.Namespace, settings: Settings, volume_count: i
         "master",
         module_command("actors.master", "--data", str(data / "master"), "--host", host)
         + ["--port", str(base)]
-        + ["--advertise", known_as]
+        + ["--advertise", reached_as]
         + ["--http-port", str(base + MASTER_HTTP_OFFSET), *common],
     )
     volumes = [
@@ -259,7 +252,11 @@ def _children(arguments: argparse.Namespace, settings: Settings, volume_count: i
             module_command("actors.volume", "--disk", str(data / f"disk-{number}"))
             + ["--join", str(data / "master" / "join.toml"), "--host", host]
             + ["--port", str(base + VOLUME_OFFSET + number - 1)]
-            + ["--advertise", f"http://{known_as}:{base + VOLUME_OFFSET + number - 1}", *common],
+            + [
+                "--advertise",
+                endpoint_of(reached_as, base + VOLUME_OFFSET + number - 1, scheme="http"),
+                *common,
+            ],
         )
         for number in range(1, volume_count + 1)
     ]
@@ -284,19 +281,6 @@ def _volume_count(data: Path, wanted: int) -> int:
     return count
 
 
-def _require_free_ports(host: str, ports: Sequence[int]) -> None:
-    for port in ports:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                raise SetupError(
-                    f"port {port} of {host} is not free ({error.strerror}): is a warehouse running already? "
-                    "Another one needs another --port-base"
-                ) from error
-
-
 def _move_profile(path: Path, founded: Founded, endpoint: str) -> None:
     """Follow a store that has moved to other ports."""
     if founded.root_key is not None or not path.exists():
@@ -310,7 +294,7 @@ def _move_profile(path: Path, founded: Founded, endpoint: str) -> None:
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     data = settings.cluster.data
     host, base = settings.cluster.host, settings.cluster.port_base
-    known_as = _known_as(host, arguments.advertise)
+    reached_as = known_as(host, arguments.advertise)
     volume_count = _volume_count(data, settings.cluster.volumes)
     require_no_lost_catalog(data / "master")
     ports = [
@@ -318,12 +302,15 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         base + MASTER_HTTP_OFFSET,
         *(base + VOLUME_OFFSET + index for index in range(volume_count)),
     ]
-    _require_free_ports(host, ports)
+    require_free_ports(
+        host, ports, advice=": is a warehouse running already? Another one needs another --port-base"
+    )
     try:  # after all that may be refused: a start that is refused leaves nothing behind
         data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"cannot make the folder {data}: {error.strerror}") from error
-    endpoint = f"tcp://{known_as}:{base}"
+    endpoint = endpoint_of(reached_as, base)
+    master_http = endpoint_of(reached_as, base + MASTER_HTTP_OFFSET, scheme="http")
     profile = data / "profile.toml"
 
     def keep(keyring: Keyring, root: ApiKey) -> None:
@@ -350,16 +337,14 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
             )
             announcer.ready(
                 master=endpoint,
-                master_http=f"http://{known_as}:{base + MASTER_HTTP_OFFSET}",
+                master_http=master_http,
                 volumes=volumes,
                 profile=str(profile),
                 pids={child.name: child.process.pid for child in children if child.process},
                 **({"root_key": root} if root else {}),
             )
             return
-        print(
-            f"master   {endpoint}   health and metrics http://{known_as}:{base + MASTER_HTTP_OFFSET}/metrics"
-        )
+        print(f"master   {endpoint}   health and metrics {master_http}/metrics")
         for child, url in zip(disks, volumes, strict=True):
             print(f"{child.name:8} {url}")
         print(f"profile  {profile}   (in another terminal: warehouse --help)")
@@ -395,7 +380,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument(
-        "--advertise", metavar="HOST", help="name or address that others shall connect to, if not --host"
+        "--advertise",
+        metavar="HOST",
+        type=host_argument,
+        help="name or address that others shall connect to, if not --host",
     )
     add_common_arguments(parser)
     return parser

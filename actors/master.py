@@ -44,6 +44,7 @@ from actors.keeper import Keeper
 from actors.keyring import Keyring
 from actors.ledger import Ledger
 from actors.lineage import Lineage
+from actors.listening import known_as, open_listeners
 from actors.maintenance import Maintenance
 from actors.orders import order
 from actors.parts import Parts, Times
@@ -57,6 +58,7 @@ from catalog.names import check_bucket_name, check_key, check_metadata
 from catalog.store import BucketRow, Catalog, ChunkRow, ObjectRow, Transaction, UploadRow
 from catalog.writer import CatalogWriter
 from conf.arguments import Parser
+from conf.arguments import host as host_argument
 from conf.join import Join
 from conf.settings import Settings
 from errors import (
@@ -73,7 +75,6 @@ from errors import (
     NotAuthenticated,
     ObjectInconsistent,
     PermissionDenied,
-    SetupError,
     StaleIncarnation,
     StampRefused,
     StoreError,
@@ -86,6 +87,7 @@ from storage.stamp import AHEAD_MS_MAX, StampClock, wall_ms_of
 from transport import roles
 from transport.conditions import check_etag_condition
 from transport.descriptors import control_connections_within, raise_limit
+from transport.endpoints import endpoint_of
 from transport.header_text import check_content_type, is_content_type, served_type
 from transport.http_rules import require_method
 from transport.http_server import Exchange, HttpServer
@@ -1570,13 +1572,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="catalog and keys (default: %(default)s)",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--host",
+        type=host_argument,
+        default="127.0.0.1",
+        help="address to listen on (default: %(default)s)",
+    )
     parser.add_argument("--port", type=int, default=7400, help="control port (default: %(default)s)")
     parser.add_argument(
         "--http-port", type=int, default=7401, help="health and metrics (default: %(default)s)"
     )
     parser.add_argument(
-        "--advertise", metavar="HOST", help="host that others shall connect to, if not --host"
+        "--advertise",
+        metavar="HOST",
+        type=host_argument,
+        help="host that others shall connect to, if not --host",
     )
     parser.add_argument(
         "--init", action="store_true", help="make keys and the root key, print them, and stop"
@@ -1586,9 +1596,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
+    reached_as = known_as(arguments.host, arguments.advertise)
     founded = found(arguments.data)
     join = Join(
-        master=f"tcp://{arguments.advertise or arguments.host}:{arguments.port}",
+        master=endpoint_of(reached_as, arguments.port),
         server_key=founded.keyring.curve.public.decode(),
         secret=founded.keyring.join_secret,
     )
@@ -1606,12 +1617,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         if founded.root_key is None:
             announcer.say("exists", master=join.master, server_key=join.server_key)
         return
-    try:
-        listeners = await trio.open_tcp_listeners(arguments.http_port, host=arguments.host)
-    except OSError as error:
-        raise SetupError(
-            f"cannot listen on {arguments.host}:{arguments.http_port}: {error.strerror}"
-        ) from error
+    listeners = await open_listeners(arguments.host, arguments.http_port)
     catalog = Catalog.open(arguments.data / CATALOG_NAME)
     try:
         master = Master(
@@ -1621,7 +1627,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
             announcer=announcer,
             join=join,
         )
-        await master.run(f"tcp://{arguments.host}:{arguments.port}", listeners)
+        await master.run(endpoint_of(arguments.host, arguments.port), listeners)
     finally:
         catalog.close()
 

@@ -30,6 +30,7 @@ from actors.ballast import Ballast, free_names, make_way
 from actors.chunk_lists import ASK_S
 from actors.cold_reads import ColdReads
 from actors.commit_line import CommitLine
+from actors.listening import known_as, open_listeners
 from actors.needle_http import NeedleHttp
 from actors.process import (
     Announcer,
@@ -43,7 +44,8 @@ from actors.reporting import Reporting
 from actors.switching import Switching
 from actors.syncer import Syncer
 from auth.tokens import DataTokenVerifier
-from conf.arguments import Parser
+from conf.arguments import Parser, base_url
+from conf.arguments import host as host_argument
 from conf.join import Join
 from conf.settings import Settings
 from errors import (
@@ -68,6 +70,7 @@ from storage.stamp import StampClock
 from storage.volume import Volume
 from transport.curve import CurveKeys
 from transport.descriptors import connections_within, raise_limit
+from transport.endpoints import endpoint_of
 from transport.http_client import HttpPool
 from transport.http_server import HttpLimits, HttpServer
 from transport.links import Link
@@ -734,12 +737,20 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve one disk: store needles, answer reads, obey the master.",
     )
     add_disk_arguments(parser, disk_help="the directory that this actor owns")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--host",
+        type=host_argument,
+        default="127.0.0.1",
+        help="address to listen on (default: %(default)s)",
+    )
     parser.add_argument(
         "--port", type=int, default=7410, help="port to listen on, 0 for any (default: %(default)s)"
     )
     parser.add_argument(
-        "--advertise", metavar="URL", help="URL that clients shall use, if not http://HOST:PORT"
+        "--advertise",
+        metavar="URL",
+        type=base_url,
+        help="URL that clients shall use, if not http://HOST:PORT",
     )
     parser.add_argument(
         "--adopt",
@@ -751,6 +762,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
+    if arguments.advertise is None:
+        known_as(arguments.host, None, example="--advertise http://NAME:PORT")
     join = Join.load(arguments.join)
     try:
         arguments.disk.mkdir(parents=True, exist_ok=True)
@@ -762,12 +775,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         identity = load_identity(
             arguments.disk, created_ms=time.time_ns() // 1_000_000, adopt=arguments.adopt
         )
-        try:
-            listeners = await trio.open_tcp_listeners(arguments.port, host=arguments.host, backlog=1024)
-        except OSError as error:
-            raise SetupError(
-                f"cannot listen on {arguments.host}:{arguments.port}: {error.strerror}"
-            ) from error
+        listeners = await open_listeners(arguments.host, arguments.port)
         port = listeners[0].socket.getsockname()[1]
         actor = VolumeActor(
             disk=OsDisk(arguments.disk),
@@ -775,7 +783,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
             disk_name=arguments.disk.resolve().name,
             join=join,
             settings=settings,
-            url=arguments.advertise or f"http://{arguments.host}:{port}",
+            url=arguments.advertise or endpoint_of(arguments.host, port, scheme="http"),
             announcer=announcer,
             is_read_only=is_read_only,
             identity=IdentityKeeper(arguments.disk, identity, is_read_only=is_read_only),

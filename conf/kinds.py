@@ -13,6 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from conf.hosts import HOST_IN_WORDS, parse_host
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -198,6 +200,19 @@ class Text:
         if not isinstance(value, str) or not re.fullmatch(self.pattern, value):
             raise ValueError("not such a text")
         return value
+
+    def write(self, value: str) -> str:
+        return toml_string(value)
+
+
+@dataclass(frozen=True)
+class Host:
+    allowed: str = HOST_IN_WORDS
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError("not a text")
+        return parse_host(value)
 
     def write(self, value: str) -> str:
         return toml_string(value)

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from conf.kinds import GIB, KIB, MIB, TIB, Choice, Count, Folder, Kind, Seconds, Size, Text, Texts
+from conf.kinds import GIB, KIB, MIB, TIB, Choice, Count, Folder, Host, Kind, Seconds, Size, Text, Texts
 from errors import BadSetting
 
 VARIABLE_PREFIX = "WAREHOUSE_"
@@ -30,7 +30,7 @@ FILE_VARIABLE = "WAREHOUSE_CONFIG"
 VOLUME_SIZE_MIN = 64 * KIB
 PORTS_TAKEN = 100  # from port_base on
 
-_HOST = Text(r"[A-Za-z0-9.:_-]{1,253}", "a host name or an IP address")
+_HOST = Host()
 _ORIGIN = Text(r"\*|https?://[A-Za-z0-9.:\[\]_-]{1,253}", '"https://host[:port]" or "*"')
 
 
@@ -46,7 +46,9 @@ class Cluster(Section, frozen=True, kw_only=True):
     port_base: Annotated[
         int, Count(1024, 65535 - PORTS_TAKEN), "the first port; the others follow from it"
     ] = 7400
-    host: Annotated[str, _HOST, "address to listen on; 0.0.0.0 opens the store to the network"] = "127.0.0.1"
+    host: Annotated[
+        str, _HOST, "address to listen on; 0.0.0.0 (or ::, with IPv6) opens the store to the network"
+    ] = "127.0.0.1"
 
 
 class Store(Section, frozen=True, kw_only=True):

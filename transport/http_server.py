@@ -33,6 +33,7 @@ import msgspec
 import trio
 
 from errors import BodyTooLarge, LinkDown, Overloaded, RequestTimeout, StoreError
+from transport.endpoints import host_in_url, origin_of
 from transport.http_admission import Admission
 from transport.http_channel import JOIN_SIZE, Body, plain_socket
 from transport.http_connection import Clock, Connection, HttpLimits
@@ -413,7 +414,7 @@ class HttpServer:
             return
         host, peer = "", "local"
         if isinstance(address, tuple):
-            host, peer = address[0], f"{address[0]}:{address[1]}"
+            host, peer = origin_of(address[0]), f"{host_in_url(address[0])}:{address[1]}"
         limits = self._shared.limits
         connection = Connection(sock, peer, limits, self._shared.clock, host=host)
         if self._shared.admission.admit(connection):

@@ -42,6 +42,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from socket import AF_INET6, SOCK_STREAM, getaddrinfo
 from types import MappingProxyType
 from typing import Any
 
@@ -284,7 +285,7 @@ class Hub:
     def _bind(self, endpoint: str) -> None:
         socket, limits = self._socket, self._limits
         socket.linger = 0
-        socket.ipv6 = "[" in endpoint
+        socket.ipv6 = _is_ipv6_only(endpoint)
         socket.router_mandatory = True
         socket.sndhwm = limits.queue
         # Not bounded here.  With a bound, libzmq stops reading a connection whose queue is full, and a
@@ -708,6 +709,15 @@ class Hub:
                 raise
             return False
         return True
+
+
+def _is_ipv6_only(endpoint: str) -> bool:
+    """Whether a host has no IPv4 address: libzmq has to be told, and refuses itself what is no host."""
+    try:
+        found = getaddrinfo(host_and_port(endpoint)[0], None, type=SOCK_STREAM)
+    except (OSError, ValueError):
+        return "[" in endpoint
+    return {family for family, *_ in found} == {AF_INET6}
 
 
 def _name_of(ident: bytes) -> str:

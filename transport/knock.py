@@ -2,7 +2,8 @@
 
 libzmq's I/O thread greets whoever connects, whatever the loop of that process is doing (ZMTP 3.1, section
 3.2: the first bytes of the greeting come before anything was received).  A frozen process, and a machine that
-is gone, greet nobody.  So a greeting tells a busy master from a dead one.
+is gone, greet nobody.  So a greeting tells a busy master from a dead one.  Knocking also tells which of the
+addresses of a name is the right one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import errno
 import trio
 
 from transport.endpoints import host_and_port
+
+RETRY_S = 0.5  # between attempts to find which address of a name answers
 
 
 async def is_greeted(endpoint: str, *, timeout_s: float) -> bool:
@@ -36,3 +39,26 @@ async def is_greeted(endpoint: str, *, timeout_s: float) -> bool:
 
 def _lacks_descriptors(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
+async def needs_ipv6(endpoint: str) -> bool:
+    """Whether to connect to `endpoint` over IPv6; libzmq has to be told, and then tries nothing else.
+
+    A name may have addresses of both kinds, of which one answers: that is tried until one does.
+
+    Raises:
+        OSError: the name has no address (now).
+    """
+    try:
+        host, port = host_and_port(endpoint)
+    except ValueError:
+        return False  # libzmq says what is wrong with it
+    found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+    families = {family for family, *_ in found}
+    while len(families) > 1:
+        try:
+            async with await trio.open_tcp_stream(host, port) as stream:
+                return stream.socket.family == trio.socket.AF_INET6
+        except OSError:
+            await trio.sleep(RETRY_S)
+    return families == {trio.socket.AF_INET6}

@@ -44,7 +44,7 @@ from errors import (
 )
 from transport.conversation import Conversation, refusal_of
 from transport.curve import CurveKeys
-from transport.knock import is_greeted
+from transport.knock import is_greeted, needs_ipv6
 from transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
 from transport.zmq_socket import (
     NOBLOCK,
@@ -205,7 +205,12 @@ class Link:
     async def _connect_once(self, context: zmq.Context[zmq.Socket[bytes]], answers: trio.Nursery) -> bool:
         """Live through one connection; return whether the link was up on it."""
         was_up = False
-        with _Connection(self, context, answers) as connection:
+        try:
+            is_ipv6 = await needs_ipv6(self.endpoint)
+        except OSError as error:
+            log.info("not connected", extra={"endpoint": self.endpoint, "cause": str(error)})
+            return False
+        with _Connection(self, context, answers, is_ipv6=is_ipv6) as connection:
             async with trio.open_nursery() as nursery:
                 connection.start(nursery)
                 self._connection = connection
@@ -269,13 +274,16 @@ class Link:
 class _Connection:
     """One DEALER socket, from connecting to its end."""
 
-    def __init__(self, link: Link, context: zmq.Context[zmq.Socket[bytes]], answers: trio.Nursery) -> None:
+    def __init__(
+        self, link: Link, context: zmq.Context[zmq.Socket[bytes]], answers: trio.Nursery, *, is_ipv6: bool
+    ) -> None:
         self.ready = trio.Event()  # the handshake is over, or the connection ended before that
         self.ended = trio.Event()
         self.cause = "closed"
         self.refusal: StoreError | None = None
         self.conversation = Conversation(incarnation=link.incarnation, send=self._send)
         self._link = link
+        self._is_ipv6 = is_ipv6
         self._answers = answers
         self._held: list[Envelope] | None = []  # what the hub asked before the greeting was over
         self._end_cause: str | None = None
@@ -301,7 +309,7 @@ class _Connection:
     def _connect(self) -> None:
         socket, link = self._socket, self._link
         socket.linger = 0
-        socket.ipv6 = "[" in link.endpoint
+        socket.ipv6 = self._is_ipv6
         socket.routing_id = f"{link.name}-{secrets.token_hex(8)}".encode()
         socket.immediate = True  # nothing is queued for a hub that is not there
         socket.sndhwm = socket.rcvhwm = QUEUE_MAX

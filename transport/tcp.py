@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import dup
 
+from transport.endpoints import origin_of
+
 # Fields of struct tcp_info, linux/tcp.h.
 _BYTES_RECEIVED = struct.Struct("@Q")  # tcpi_bytes_received
 _BYTES_RECEIVED_AT = 128
@@ -103,13 +105,13 @@ def progress_of(descriptor: int) -> Progress | None:
 
 
 def address_of(descriptor: int) -> str:
-    """The address at the other end of a connection, without the port; "" when there is none (any more)."""
+    """As whose a connection counts (see `origin_of`); "" when there is none (any more)."""
     try:
         with _borrowed(descriptor) as connection:
             peer = connection.getpeername()
     except OSError:
         return ""
-    return str(peer[0]) if isinstance(peer, tuple) else ""
+    return origin_of(peer[0]) if isinstance(peer, tuple) else ""
 
 
 def local_port(descriptor: int) -> int | None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -96,6 +96,7 @@ class RunningStore:
         config: str | None = None,
         port_base: int | None = None,
         env: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.data = data
         self.volumes = volumes
@@ -105,11 +106,12 @@ class RunningStore:
         self.log = data.parent / f"{data.name}.log"
         self.events: list[dict[str, Any]] = []
         self._config = config
+        self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> RunningStore:
         command = [sys.executable, "-m", "actors.cluster", "--data", str(self.data), "--json"]
-        command += ["--volumes", str(self.volumes), "--port-base", str(self.port_base)]
+        command += ["--volumes", str(self.volumes), "--port-base", str(self.port_base), *self._arguments]
         if self._config is not None:
             path = self.data.parent / f"{self.data.name}-settings.toml"
             path.write_text(self._config)

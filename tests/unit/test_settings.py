@@ -86,7 +86,7 @@ def test_the_environment_can_name_the_file(tmp_path):
         ("[store", r"not a TOML file"),
         ("[cluster]\nport_base = 65530", r"from 1024 to 65435"),
         ("[cluster]\nport_base = 7400.0", r"whole number"),
-        ("[cluster]\nhost = 'http://a'", r"a host name or an IP address"),
+        ("[cluster]\nhost = 'http://a'", r"a host name, an IPv4 address, or an IPv6 address"),
         ("[http]\ncors_origins = ['https://a/path']", r"cors_origins"),
         ("[http]\ncors_origins = 7", r"a list"),
         ("[http]\nidle_s = nan", r"idle_s is nan"),

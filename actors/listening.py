@@ -1,0 +1,97 @@
+"""Listening: where an actor listens, and under which host others reach it.
+
+    --host 192.0.2.7, ::1, NAME     there alone
+    --host 0.0.0.0                  everywhere, IPv4
+    --host ::                       everywhere, IPv6 and IPv4
+
+The control socket is ZeroMQ's and takes IPv4 along with `::`, so the HTTP sockets do so as well.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+
+import trio
+
+from conf.hosts import is_wildcard
+from errors import SetupError
+
+BACKLOG = 1024
+
+
+def known_as(host: str, advertise: str | None, *, example: str = "--advertise NAME") -> str:
+    """Under which host others reach who listens on `host`.
+
+    Raises:
+        SetupError: on all addresses, and nobody said which one that is.
+    """
+    if advertise is None and is_wildcard(host):
+        raise SetupError(
+            f"{host} listens everywhere, but nobody can connect to it: say under which name or address "
+            f"this machine is reached, with {example}"
+        )
+    return advertise or host
+
+
+async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
+    """Listen for HTTP on all addresses that `host` has; port 0 is any.
+
+    Raises:
+        SetupError: the host is unknown or not of this machine, or the port is taken.
+    """
+    try:
+        if host == "::":
+            return [await _everywhere(port)]
+        return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+    except OSError as error:
+        raise _cannot_listen(host, port, error) from error
+
+
+async def _everywhere(port: int) -> trio.SocketListener:
+    """Trio's own function keeps IPv4 out of an IPv6 socket."""
+    listening = trio.socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        await listening.bind(("::", port))
+        listening.listen(BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    return trio.SocketListener(listening)
+
+
+def require_free_ports(host: str, ports: Iterable[int], *, advice: str) -> None:
+    """Look whether all ports can be listened on, before anything is made.
+
+    Args:
+        advice: what to do about a port that is taken.
+    Raises:
+        SetupError: one cannot.
+    """
+    for port in ports:
+        try:
+            _probe(host, port)
+        except OSError as error:
+            raise _cannot_listen(host, port, error, advice) from error
+
+
+def _probe(host: str, port: int) -> None:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, address in found:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+            probe.bind(address)
+
+
+def _cannot_listen(host: str, port: int, error: OSError, advice: str = "") -> SetupError:
+    cause = error.strerror or str(error)
+    if error.errno == errno.EADDRINUSE:
+        return SetupError(f"port {port} of {host} is not free ({cause}){advice}")
+    if isinstance(error, socket.gaierror):
+        return SetupError(f"cannot listen on {host}: no address has that name ({cause})")
+    return SetupError(f"cannot listen on port {port} of {host}: {cause}")

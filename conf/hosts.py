@@ -1,0 +1,67 @@
+"""Hosts: what an operator may name as an address to listen on, or to be reached under.  Pure.
+
+    photos.example     192.0.2.7     ::1     [::1]
+
+An IPv6 address may stand in brackets, as in a URL; from here on it goes without them.  A zone (fe80::1%eth0)
+is refused: it means something on one machine only, and what is advertised is read on others.  Link-local
+addresses (fe80::...) mean nothing without one.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address
+from urllib.parse import urlsplit
+
+HOST_IN_WORDS = "a host name, an IPv4 address, or an IPv6 address (none with a zone, none that is link-local)"
+URL_IN_WORDS = "a URL such as http://192.0.2.7:7410 or http://[2001:db8::7]:7410"
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}", re.ASCII)
+_NUMBERS = re.compile(r"[0-9.]+", re.ASCII)
+
+
+def parse_host(text: str) -> str:
+    """Read a host; an IPv6 address comes back in its shortest form, without brackets.
+
+    Raises:
+        ValueError: it is none.
+    """
+    is_bracketed = text.startswith("[") and text.endswith("]")
+    if is_bracketed or ":" in text:
+        address = IPv6Address(text[1:-1] if is_bracketed else text)
+        if address.scope_id is not None or address.is_link_local:
+            raise ValueError("an address of one link")
+        return str(address)
+    if _NUMBERS.fullmatch(text):
+        return str(IPv4Address(text))
+    if not _NAME.fullmatch(text):
+        raise ValueError("not a host name")
+    return text
+
+
+def parse_base_url(text: str) -> str:
+    """Read the URL of a server's root, and write it as others are to use it, without a slash at its end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parts = urlsplit(text)
+    netloc = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?", parts.netloc)
+    if (
+        parts.scheme != "http"
+        or netloc is None
+        or parts.path not in ("", "/")
+        or parts.query
+        or parts.fragment
+    ):
+        raise ValueError("not the URL of a server's root")
+    host, port = parse_host(netloc[1]), int(netloc[2] or 80)
+    if not 1 <= port <= 65535:
+        raise ValueError("not a port")
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}:{port}" if netloc[2] else f"http://{host}"
+
+
+def is_wildcard(host: str) -> bool:
+    """Does this host, as `parse_host` gives it, mean all addresses of the machine?"""
+    return host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
