@@ -20,9 +20,9 @@ nothing.  So every job gets its turn, whatever else is asked for.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from actors.policy import CANCELLED, FAILED, IN_VAIN, NO_ROOM, Bar
 from errors import NoRoomToCompact, NoSuchJob, StoreError
@@ -32,7 +32,8 @@ OPERATOR, POLICY = "operator", "policy"
 COMPACT, VERIFY = "compact", "verify"
 OVER = frozenset({"done", "failed", "cancelled"})
 
-ENDED_MAX = 200  # jobs remembered after their end
+ENDED_MAX = 32_768  # jobs remembered after their end: those of one request for all volumes, and some more
+ENDED_LISTED_MAX = 200  # of these, listed when nobody asks for one by its number
 ATTEMPTS_MAX = 5  # of a job that fails, not counting those that a restart of an actor interrupted
 RETRY_S_MAX = 30.0
 TURN, PAUSED = "turn", "paused"  # what a job may wait for, beside what has an error's code
@@ -199,7 +200,10 @@ class JobBook:
     def __init__(self, *, retry_s: float = 1.0) -> None:
         self._retry_s = retry_s
         self._unfinished: dict[int, JobState] = {}
-        self._ended: deque[JobState] = deque(maxlen=ENDED_MAX)
+        # The same by disk and by volume: a store of 20,000 volumes may have a job for each.
+        self._on_disk: dict[str, dict[int, JobState]] = {}
+        self._of_volume: dict[tuple[str, int], JobState] = {}
+        self._ended: dict[int, JobState] = {}  # by number, in the order in which they ended
         self._bars: dict[tuple[str, int], Bar] = {}  # (work, volume) -> why the policy leaves it alone
         self.done_counts = {COMPACT: 0, VERIFY: 0}
         self.failed_counts = {COMPACT: 0, VERIFY: 0}
@@ -208,27 +212,28 @@ class JobBook:
 
     def add(self, job: JobState) -> None:
         self._unfinished[job.job_id] = job
+        self._on_disk.setdefault(job.disk_id, {})[job.job_id] = job
+        self._of_volume[job.work, job.volume_id] = job
 
     @property
     def unfinished(self) -> list[JobState]:
         return sorted(self._unfinished.values(), key=lambda job: job.job_id)
+
+    def unfinished_on(self, disk_id: str) -> list[JobState]:
+        return [*self._on_disk.get(disk_id, {}).values()]
 
     def job(self, job_id: int) -> JobState:
         """
         Raises:
             NoSuchJob: there never was one of that number, or it is forgotten.
         """
-        found = self._unfinished.get(job_id)
-        found = found or next((job for job in self._ended if job.job_id == job_id), None)
+        found = self._unfinished.get(job_id) or self._ended.get(job_id)
         if found is None:
             raise NoSuchJob(f"there is no job {job_id}, or it ended too long ago to be remembered")
         return found
 
     def unfinished_of(self, work: str, volume_id: int) -> JobState | None:
-        matching = (
-            job for job in self._unfinished.values() if (job.work, job.volume_id) == (work, volume_id)
-        )
-        return next(matching, None)
+        return self._of_volume.get((work, volume_id))
 
     def under_way(self) -> dict[int, Job]:
         """By volume, the job that runs, or waits to."""
@@ -238,21 +243,19 @@ class JobBook:
         return found
 
     def running_on(self, disk_id: str) -> JobState | None:
-        running = (job for job in self._unfinished.values() if job.disk_id == disk_id and job.is_running)
-        return next(running, None)
+        return next((job for job in self._on_disk.get(disk_id, {}).values() if job.is_running), None)
 
     def waiting_on(self, disk_id: str) -> list[JobState]:
         """Queued jobs of a disk, in the order in which they should run."""
-        waiting = (
-            job for job in self._unfinished.values() if job.disk_id == disk_id and job.state == "queued"
-        )
+        waiting = (job for job in self._on_disk.get(disk_id, {}).values() if job.state == "queued")
         return sorted(waiting, key=lambda job: job.rank)
 
     def listed(self, job_ids: Iterable[int] = ()) -> list[Job]:
-        """These jobs; without any, all that are known, in the order of their numbers."""
+        """These jobs; without any, all that are not over and the latest that are, by their numbers."""
         if wanted := list(job_ids):
             return [self.job(job_id).seen() for job_id in wanted]
-        jobs = [*self._ended, *self._unfinished.values()]
+        latest = islice(reversed(self._ended.values()), ENDED_LISTED_MAX)
+        jobs = [*latest, *self._unfinished.values()]
         return [job.seen() for job in sorted(jobs, key=lambda job: job.job_id)]
 
     def counts(self) -> dict[tuple[str, str], int]:
@@ -336,8 +339,15 @@ class JobBook:
         """The job is over and nothing durable remembers it any more."""
         assert job.is_over
         job.bytes_per_s = 0.0
-        if self._unfinished.pop(job.job_id, None) is not None:
-            self._ended.append(job)
+        if self._unfinished.pop(job.job_id, None) is None:
+            return
+        del self._on_disk[job.disk_id][job.job_id]
+        if self._of_volume.get((job.work, job.volume_id)) is job:
+            del self._of_volume[job.work, job.volume_id]
+        job.found = {}  # what a verification met is in the catalog by now
+        self._ended[job.job_id] = job
+        if len(self._ended) > ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
 
     def bars(self, work: str) -> dict[int, Bar]:
         """By volume, why the policy may leave it alone; `policy` says whether it does."""

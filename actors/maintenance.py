@@ -267,7 +267,7 @@ class Maintenance:
         for disk in list(self._parts.fleet.disks.values()):
             if not disk.is_online or disk.compactor is None or disk.is_read_only:
                 continue
-            unfinished = [job for job in self._book.unfinished if job.disk_id == disk.disk_id]
+            unfinished = self._book.unfinished_on(disk.disk_id)
             # One that waits for an operator (a sealed volume) must not keep the others from their turn.
             works = {job.work for job in unfinished if self._obstacle(job) is None}
             now = time.monotonic()

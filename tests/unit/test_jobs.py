@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.jobs import ATTEMPTS_MAX, ENDED_MAX, PASSED_OVER_MAX, PAUSED, STALLED_S, JobBook, JobState
+from actors.jobs import (
+    ATTEMPTS_MAX,
+    ENDED_LISTED_MAX,
+    ENDED_MAX,
+    PASSED_OVER_MAX,
+    PAUSED,
+    STALLED_S,
+    JobBook,
+    JobState,
+)
 from errors import LinkDown, NoRoomToCompact, NoSuchJob, ReadFailed
 
 MIB = 1024 * 1024
@@ -140,7 +149,8 @@ def test_what_is_over_is_remembered_for_a_while() -> None:
         book.add(one)
         book.finish(one, now=0.0)
         book.close(one)
-    assert len(book.listed()) == ENDED_MAX
+    assert len(book.listed()) == ENDED_LISTED_MAX
+    assert book.job(2).is_over, "whoever waits for one of very many jobs hears of its end"
     with pytest.raises(NoSuchJob):
         book.job(1)
     assert [one.state for one in book.listed([2, 3])] == ["done", "done"]
