@@ -554,13 +554,14 @@ class Fleet:
         """Age of the oldest byte of all volumes that was not read again since it was written."""
         return fleet_status.unchecked_s(self, now_ms)
 
-    def status(self, jobs: Mapping[int, Job], *, now_ms: int) -> list[DiskStatus]:
-        """
-        Args:
-            jobs: by volume, the job that is under way.
-        """
+    def status(
+        self, jobs: Mapping[int, Job], *, now_ms: int, from_disk: str = "", from_volume: int = 0
+    ) -> tuple[list[DiskStatus], tuple[str, int] | None]:
+        """A page of it; see `fleet_status.status`."""
         self._settle()
-        return fleet_status.status(self, self._ledger, jobs, now_ms=now_ms)
+        return fleet_status.status(
+            self, self._ledger, jobs, now_ms=now_ms, from_disk=from_disk, from_volume=from_volume
+        )
 
     # --- sums -------------------------------------------------------------------------------------
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from errors import BadRequest
 from transport.messages import DiskStatus, Job, VolumeReport, VolumeStatus
+from transport.paging import ANSWER_SIZE_MAX, size_of
 
 if TYPE_CHECKING:
     from actors.fleet import DiskState, Fleet, VolumeState
@@ -39,18 +41,48 @@ def unchecked_s(fleet: Fleet, now_ms: int) -> float:
     return max(0, now_ms - oldest_ms) / 1000
 
 
-def status(fleet: Fleet, ledger: Ledger, jobs: Mapping[int, Job], *, now_ms: int) -> list[DiskStatus]:
-    """
+def status(
+    fleet: Fleet,
+    ledger: Ledger,
+    jobs: Mapping[int, Job],
+    *,
+    now_ms: int,
+    from_disk: str = "",
+    from_volume: int = 0,
+) -> tuple[list[DiskStatus], tuple[str, int] | None]:
+    """Disks by name with their volumes, as many as fit into a message.
+
     Args:
         jobs: by volume, the job that is under way.
+        from_disk: id of the disk to begin with; empty: the first.
+        from_volume: of that disk, only volumes from this one on.
+    Returns:
+        The page, and where the next one begins (disk id, volume id); None: this was the last.
+    Raises:
+        BadRequest: there is no such disk.
     """
-    disks = sorted(fleet.disks.values(), key=lambda disk: disk.name)
-    return [_disk_status(fleet, ledger, disk, jobs, now_ms) for disk in disks]
+    order = sorted(fleet.disks.values(), key=lambda disk: (disk.name, disk.disk_id))
+    if from_disk and from_disk not in fleet.disks:
+        raise BadRequest(f"there is no disk {from_disk!r} to go on with: ask for status from its beginning")
+    start = order.index(fleet.disks[from_disk]) if from_disk else 0
+    page: list[DiskStatus] = []
+    left = ANSWER_SIZE_MAX
+    for disk in order[start:]:
+        if left < 0:
+            return page, (disk.disk_id, 0)
+        one = _disk_status(disk)
+        left -= size_of(one)
+        page.append(one)
+        least = from_volume if disk.disk_id == from_disk else 0
+        for volume in _volume_statuses(fleet, ledger, disk, jobs, now_ms, least):
+            left -= size_of(volume)
+            if left < 0 and one.volumes:
+                return page, (disk.disk_id, volume.report.volume_id)
+            one.volumes.append(volume)
+    return page, None
 
 
-def _disk_status(
-    fleet: Fleet, ledger: Ledger, disk: DiskState, jobs: Mapping[int, Job], now_ms: int
-) -> DiskStatus:
+def _disk_status(disk: DiskState) -> DiskStatus:
     return DiskStatus(
         disk_id=disk.disk_id,
         name=disk.name,
@@ -62,15 +94,17 @@ def _disk_status(
         is_read_only=disk.is_read_only,
         clock_skew_s=disk.clock_skew_s,
         set_aside=disk.set_aside,
-        volumes=list(_volume_statuses(fleet, ledger, disk, jobs, now_ms)),
+        volumes=[],
     )
 
 
 def _volume_statuses(
-    fleet: Fleet, ledger: Ledger, disk: DiskState, jobs: Mapping[int, Job], now_ms: int
+    fleet: Fleet, ledger: Ledger, disk: DiskState, jobs: Mapping[int, Job], now_ms: int, least: int
 ) -> Iterator[VolumeStatus]:
     is_online, has_room = disk.is_online, fleet.room_on(disk) > 0
     for volume_id, volume in sorted(disk.volumes.items()):
+        if volume_id < least:
+            continue
         job, seen = jobs.get(volume_id), volume.seen
         if (
             seen is not None

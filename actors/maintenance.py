@@ -48,6 +48,7 @@ from errors import (
     VolumeSealed,
 )
 from transport.messages import DiskReport, Job, Jobs, LeftAlone
+from transport.paging import fitting
 
 log = logging.getLogger(__name__)
 
@@ -239,7 +240,9 @@ class Maintenance:
         return self._answer(self._book.listed())
 
     def _answer(self, jobs: list[Job]) -> Jobs:
-        return Jobs(jobs=jobs, is_paused=self.is_paused)
+        count = fitting(jobs)
+        rest = [job.job_id for job in jobs[count:]]
+        return Jobs(jobs=jobs[:count], is_paused=self.is_paused, rest=rest)
 
     # --- what should be done next -----------------------------------------------------------------
 

@@ -55,6 +55,7 @@ from auth.keys import verify_secret
 from auth.rights import Permission, Rights
 from auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
 from catalog.names import check_bucket_name, check_key, check_metadata
+from catalog.rows import Page
 from catalog.store import BucketRow, Catalog, ChunkRow, ObjectRow, Transaction, UploadRow
 from catalog.writer import CatalogWriter
 from conf.arguments import Parser
@@ -158,6 +159,7 @@ from transport.messages import (
     UploadBegun,
     Welcome,
 )
+from transport.paging import ANSWER_SIZE_MAX, first_that_fit, fitting
 from transport.roles import Role
 
 log = logging.getLogger("actors.master")  # run as a module it would be "__main__"
@@ -185,7 +187,10 @@ TRIES = 2  # times its body that a token for one needle may take up of the file,
 PRESIGN_PROMISE_S = 3600.0
 URL_SIZE_MAX = 1536  # many proxies, mails and logs take no more than 2 KiB
 PARTS_MAX = 8  # chunks that a URL may name; more of them are asked for when it is used
-CHUNKS_MAX = 8192  # chunks of one object in one answer
+CHUNKS_MAX = 8192  # chunks in one answer
+CHUNKS_UNPAGED_MAX = 128 * 1024  # for whoever cannot ask for the rest: an object of 1 TiB
+BUCKETS_MAX = 10_000  # in one answer
+LESSER_SIZE_MAX = ANSWER_SIZE_MAX // 4  # bytes of each list that comes with what is paged
 MASTER_AUDIENCE = "master"  # of tokens that are for nobody but this master; disks are named by UUIDs
 SENDING_S = 24 * 3600.0  # for how long after its expiry the object of a URL may still be on its way
 FINISH_TRIES = 8
@@ -550,6 +555,8 @@ class Master:
 
     def _list_buckets(self, peer: Peer, request: ListBuckets) -> Buckets:
         session = self._session(peer)
+        limit = min(request.limit, BUCKETS_MAX) if request.limit > 0 else None
+        rows = self._catalog.buckets(after=request.after, limit=limit)
         return Buckets(
             buckets=[
                 BucketInfo(
@@ -558,9 +565,10 @@ class Master:
                     object_count=row.object_count,
                     byte_count=row.byte_count,
                 )
-                for row in self._catalog.buckets()
+                for row in rows
                 if session.rights.sees(row.name)
-            ]
+            ],
+            next_after=rows[-1].name if len(rows) == limit else "",
         )
 
     # --- reading ----------------------------------------------------------------------------------
@@ -575,17 +583,27 @@ class Master:
     def _locate(self, peer: Peer, request: LocateObjects) -> ObjectsLocated:
         if len(request.keys) > LOCATE_MAX:
             raise BadRequest(f"at most {LOCATE_MAX} keys can be located at once, {len(request.keys)} came")
+        if request.first_chunk and len(request.keys) != 1:
+            raise BadRequest("a first chunk is named for one key alone")
         self._require(peer, Permission.READ, request.bucket)
-        bucket, found = self._catalog.locate(request.bucket, request.keys)
-        objects: list[ObjectInfo | None] = []
-        volume_ids: set[int] = set()
-        for one in found:
-            if one is None:
-                objects.append(None)
-                continue
-            chunks = _chunks_of(*one)
-            volume_ids.update(chunk.volume_id for chunk in chunks)
-            objects.append(_object_info(one[0], chunks))
+        is_paged = request.chunk_limit > 0
+        bucket, found = self._catalog.locate(
+            request.bucket,
+            request.keys,
+            first_chunk=request.first_chunk,
+            chunk_limit=min(request.chunk_limit, CHUNKS_MAX) if is_paged else CHUNKS_UNPAGED_MAX,
+        )
+        objects = [None if one is None else _object_info(one[0], _chunks_of(*one)) for one in found]
+        if any(info is not None and info.metadata for info in objects):  # nothing else makes a page long
+            objects = first_that_fit(objects)
+        last = objects[-1] if objects else None
+        is_cut = last is not None and len(last.chunks) < last.chunk_count
+        if not is_paged and (len(objects) < len(request.keys) or is_cut):
+            raise BadRequest(
+                f"the places of these {len(request.keys)} objects do not fit into one message: ask for fewer"
+                " keys, or as later releases of this library do, for some chunks at once"
+            )
+        volume_ids = {chunk.volume_id for info in objects if info is not None for chunk in info.chunks}
         grants, offline = [], {}
         for volume_id in volume_ids:
             grant = self._read_grant(bucket, volume_id)
@@ -652,6 +670,7 @@ class Master:
                 after=request.after,
                 limit=max(1, min(request.limit, LIST_MAX)),
             )
+        page = _that_fits(page)
         if not request.with_locations:
             objects, grants = [_object_info(row) for row in page.objects], []
         else:
@@ -994,7 +1013,7 @@ class Master:
 
     def _url_of_parts(self, bucket: BucketRow, key: str, expires_s: int) -> str:
         """A URL whose token names all chunks."""
-        _, (found,) = self._catalog.locate(bucket.name, [key])
+        _, (found,) = self._catalog.locate(bucket.name, [key], chunk_limit=PARTS_MAX)
         if found is None:
             raise NoSuchObject(f"bucket {bucket.name!r} has no object {key!r}")
         row, chunks = found[0], _chunks_of(*found)
@@ -1349,7 +1368,7 @@ class Master:
         self._require(peer, Permission.SEE_CLUSTER)
         if request.after < 0:
             return Events(events=[], next_after=self._events.last, incarnation=self._incarnation)
-        found = await self._events.wait_after(request.after, request.limit, request.wait_s)
+        found = first_that_fit(await self._events.wait_after(request.after, request.limit, request.wait_s))
         next_after = found[-1].sequence if found else min(request.after, self._events.last)
         return Events(events=found, next_after=next_after, incarnation=self._incarnation)
 
@@ -1404,32 +1423,47 @@ class Master:
 
     def _cluster_status(self, peer: Peer, request: ClusterStatus) -> Status:
         self._require(peer, Permission.SEE_CLUSTER)
+        now_ms = time.time_ns() // 1_000_000
+        disks, following = self._fleet.status(
+            self._maintenance.jobs_under_way(),
+            now_ms=now_ms,
+            from_disk=request.from_disk,
+            from_volume=request.from_volume,
+        )
+        if following is not None and not request.is_paged:
+            raise BadRequest(
+                "the status of so many volumes does not fit into one message: ask for it page by page, as"
+                " later releases of this library do"
+            )
+        is_first = not request.from_disk
         bucket_count, object_count, byte_count = self._catalog.totals()
         damage_count = self._catalog.damage_count()
-        now_ms = time.time_ns() // 1_000_000
+        damages = self._catalog.damages(DAMAGES_MAX) if damage_count and is_first else []
         return Status(
             version=package_version(),
             incarnation=self._incarnation,
             uptime_s=time.monotonic() - self._started_at,
             health=self._health(damage_count),
-            disks=self._fleet.status(self._maintenance.jobs_under_way(), now_ms=now_ms),
+            disks=disks,
             bucket_count=bucket_count,
             object_count=object_count,
             byte_count=byte_count,
             garbage_count=sum(self._catalog.outbox_counts().values()),
             upload_count=self._catalog.upload_count(),
             client_count=sum(isinstance(other.session, ClientSession) for other in self._hub.peers.values()),
-            damages=self._catalog.damages(DAMAGES_MAX) if damage_count else [],
+            damages=first_that_fit(damages, LESSER_SIZE_MAX),
             damage_count=damage_count,
             unchecked_s=self._fleet.unchecked_s(now_ms),
             orphan_count=self._maintenance.orphan_count,
             is_paused=self._maintenance.is_paused,
-            left_alone=self._maintenance.left_alone(),
+            left_alone=first_that_fit(self._maintenance.left_alone(), LESSER_SIZE_MAX) if is_first else [],
             catalog_free=self._catalog_room.free,
             stalled_job_count=self._maintenance.stalled_count,
             compactors=sorted(disk.name for disk in self._fleet.disks.values() if disk.compactor is not None),
-            troubles=self._troubles.listed(),
+            troubles=first_that_fit(self._troubles.listed(), LESSER_SIZE_MAX) if is_first else [],
             trouble_count=len(self._troubles),
+            next_disk=following[0] if following is not None else "",
+            next_volume=following[1] if following is not None else 0,
         )
 
     def _health(self, damage_count: int) -> str:
@@ -1500,6 +1534,19 @@ def _with_servable_type(needle: StoredNeedle) -> StoredNeedle:
 def _first_chunk(row: ObjectRow) -> Chunk:
     """Its size is that of the object: for those of one chunk."""
     return Chunk(row.volume_id, row.needle_id, row.size, row.crc)
+
+
+def _that_fits(page: Page) -> Page:
+    """The entries of a page of a listing that fit into a message, and where the next page begins."""
+    if not any(row.metadata for row in page.objects):
+        return page  # a thousand keys and prefixes always fit
+    count = fitting(_object_info(row) for row in page.objects)
+    if count == len(page.objects):
+        return page
+    left_out = page.objects[count].key
+    prefixes = [prefix for prefix in page.prefixes if prefix < left_out]
+    last = max([page.objects[count - 1].key, *prefixes[-1:]])
+    return Page(page.objects[:count], prefixes, last)
 
 
 def _chunks_of(row: ObjectRow, chunks: Sequence[ChunkRow]) -> list[Chunk]:

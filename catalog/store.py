@@ -308,8 +308,12 @@ class Catalog:
             raise NoSuchBucket("the bucket was deleted")
         return BucketRow(*found)
 
-    def buckets(self) -> list[BucketRow]:
-        rows = self._all(f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE name IS NOT NULL ORDER BY name")
+    def buckets(self, *, after: str = "", limit: int | None = None) -> list[BucketRow]:
+        """Buckets whose names are greater than `after`, by name."""
+        rows = self._all(
+            f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE name > ? ORDER BY name LIMIT ?",
+            (after, -1 if limit is None else limit),
+        )
         return [BucketRow(*columns) for columns in rows]
 
     def totals(self) -> tuple[int, int, int]:
@@ -348,11 +352,16 @@ class Catalog:
         return [found.get(key) for key in keys]
 
     def locate(
-        self, bucket: str, keys: Sequence[str]
+        self, bucket: str, keys: Sequence[str], *, first_chunk: int = 0, chunk_limit: int
     ) -> tuple[BucketRow, list[tuple[ObjectRow, list[ChunkRow]] | None]]:
         """A bucket, and objects of it with their chunks, each of one version; in the order of the keys.
 
         An object of one needle has no rows of chunks: its own row names the needle.
+
+        Args:
+            first_chunk: of each object, only chunks from this index on.
+            chunk_limit: objects beyond so many chunks are left out at the end.  The first object is
+                always there, with `chunk_limit` of its chunks at most.
         """
         if len(keys) == 1:
             found, row = self.bucket_and_object(bucket, keys[0])
@@ -360,16 +369,29 @@ class Catalog:
                 return found, [None if row is None else (row, [])]
         with self.one_moment():
             found = self.bucket(bucket)
-            rows = self.objects(found.id, keys)
-            return found, [None if row is None else (row, self._chunks_of(row)) for row in rows]
+            located: list[tuple[ObjectRow, list[ChunkRow]] | None] = []
+            count = 0
+            for row in self.objects(found.id, keys):
+                if row is not None:
+                    count += max(0, row.chunk_count - first_chunk)
+                    if count > chunk_limit and located:
+                        break
+                located.append(None if row is None else (row, self._chunks_of(row, first_chunk, chunk_limit)))
+            return found, located
 
-    def _chunks_of(self, row: ObjectRow) -> list[ChunkRow]:
-        return [] if row.upload_id is None else self.chunks(row.upload_id)
+    def _chunks_of(self, row: ObjectRow, first: int, limit: int) -> list[ChunkRow]:
+        return [] if row.upload_id is None else self.chunks(row.upload_id, first=first, limit=limit)
 
-    def chunks(self, upload_id: int) -> list[ChunkRow]:
-        """The slots of an upload, or the chunks of an object that has more than one; by index."""
+    def chunks(self, upload_id: int, *, first: int = 0, limit: int = -1) -> list[ChunkRow]:
+        """The slots of an upload, or the chunks of an object that has more than one; by index.
+
+        Args:
+            limit: of rows; -1: all.
+        """
         rows = self._all(
-            f"SELECT {CHUNK_COLUMNS} FROM chunks WHERE upload_id = ? ORDER BY chunk_index", (upload_id,)
+            f"SELECT {CHUNK_COLUMNS} FROM chunks WHERE upload_id = ? AND chunk_index >= ?"
+            " ORDER BY chunk_index LIMIT ?",
+            (upload_id, first, limit),
         )
         return [chunk_row(columns) for columns in rows]
 
@@ -385,12 +407,7 @@ class Catalog:
             row = object_row(found[0]) if found else None
             if row is None or row.upload_id is None or row.etag != etag:
                 return None
-            rows = self._all(
-                f"SELECT {CHUNK_COLUMNS} FROM chunks WHERE upload_id = ? AND chunk_index >= ?"
-                " ORDER BY chunk_index LIMIT ?",
-                (row.upload_id, first, limit),
-            )
-            return [chunk_row(columns) for columns in rows]
+            return self.chunks(row.upload_id, first=first, limit=limit)
 
     def list_objects(
         self,

@@ -63,6 +63,7 @@ from transport.messages import (
 # Names and user metadata travel in a header up to this; more takes the way of an upload, in a message.
 NAMES_SIZE_MAX = 4 * 1024
 DELETE_BATCH = 1000
+BUCKETS_AT_ONCE = 10_000
 PAGE_SIZE = 1000
 DOWNLOAD_ATTEMPTS = 5
 
@@ -184,7 +185,15 @@ class Warehouse(Maintenance):
 
     async def buckets(self) -> list[BucketInfo]:
         """All buckets that this API key may see, by name, with their counts."""
-        return (await self._session.control.ask(ListBuckets(), Buckets)).buckets
+        found: list[BucketInfo] = []
+        after = ""
+        while True:
+            request = ListBuckets(after=after, limit=BUCKETS_AT_ONCE)
+            page = await self._session.control.ask(request, Buckets)
+            found += page.buckets
+            after = page.next_after
+            if not after:  # also of release 0.1.0, which answers all of them at once
+                return found
 
 
 class Bucket:

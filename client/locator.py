@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+import msgspec
 import trio
 from crc32c import crc32c
 
@@ -41,6 +42,7 @@ from transport.messages import Chunk, LocateObjects, ObjectInfo, ObjectsLocated,
 log = logging.getLogger(__name__)
 
 BATCH_MAX = 500  # keys of one LocateObjects
+CHUNKS_AT_ONCE = 8192  # of all objects of one answer
 GRANT_MARGIN_S = 5.0
 RESTART_S = 6.0  # a little longer than the master says that a disk may be back soon
 RESTART_POLL_S = 0.05
@@ -182,11 +184,8 @@ class Locator:
             self._is_asking = False
 
     async def _ask(self, batch: list[_Question]) -> None:
-        request = LocateObjects(bucket=self._bucket, keys=[question.key for question in batch])
         try:
-            answer = await self._control.ask(request, ObjectsLocated)
-            if len(answer.objects) != len(batch):
-                raise BadRequest(f"asked for {len(batch)} objects, the master answered {len(answer.objects)}")
+            answer = await ask_where(self._control, self._bucket, [question.key for question in batch])
         except StoreError as error:
             for question in batch:
                 question.error = error
@@ -239,6 +238,67 @@ class Locator:
         finally:
             for question in group:
                 question.answered.set()
+
+
+async def ask_where(control: Control, bucket: str, keys: Sequence[str]) -> ObjectsLocated:
+    """Ask where objects are, in as many messages as that takes; one entry a key, with all its chunks.
+
+    Raises:
+        ObjectInconsistent: an object of very many chunks was replaced between two messages.
+        BadRequest: the master answered for other keys than it was asked for.
+        StoreError: whatever the master refused it with.
+    """
+    answer = await _ask_where(control, bucket, keys)
+    if len(answer.objects) == len(keys) and (not keys or _is_whole(answer.objects[0])):
+        return answer
+    objects: list[ObjectInfo | None] = []
+    pages = [answer]
+    while True:
+        first, *others = pages[-1].objects
+        if first is not None and not _is_whole(first):
+            first, more = await _all_chunks(control, bucket, first)
+            pages += more
+        objects += [first, *others]
+        if len(objects) == len(keys):
+            break
+        pages.append(await _ask_where(control, bucket, keys[len(objects) :]))
+    grants = {grant.volume_id: grant for page in pages for grant in page.grants}
+    return ObjectsLocated(
+        objects=objects,
+        grants=[*grants.values()],
+        offline={volume_id: disk for page in pages for volume_id, disk in page.offline.items()},
+        back_soon=[*{volume_id for page in pages for volume_id in page.back_soon}],
+        why_unknown=next((page.why_unknown for page in pages if page.why_unknown), ""),
+    )
+
+
+async def _ask_where(
+    control: Control, bucket: str, keys: Sequence[str], first_chunk: int = 0
+) -> ObjectsLocated:
+    request = LocateObjects(bucket=bucket, keys=[*keys], chunk_limit=CHUNKS_AT_ONCE, first_chunk=first_chunk)
+    answer = await control.ask(request, ObjectsLocated)
+    if len(answer.objects) > len(keys) or (keys and not answer.objects):
+        raise BadRequest(f"asked for {len(keys)} objects, the master answered {len(answer.objects)}")
+    return answer
+
+
+def _is_whole(info: ObjectInfo | None) -> bool:
+    return info is None or len(info.chunks) >= info.chunk_count
+
+
+async def _all_chunks(
+    control: Control, bucket: str, info: ObjectInfo
+) -> tuple[ObjectInfo, list[ObjectsLocated]]:
+    """An object of which an answer named the first chunks, with all of them; and what else was answered."""
+    chunks, pages = [*info.chunks], []
+    while len(chunks) < info.chunk_count:
+        page = await _ask_where(control, bucket, [info.key], len(chunks))
+        more = page.objects[0]
+        if more is None or more.etag != info.etag or not more.chunks:
+            raise ObjectInconsistent(f"{bucket}/{info.key} was replaced while its chunks were being located")
+        chunks += more.chunks
+        pages.append(page)
+    return msgspec.structs.replace(info, chunks=chunks), pages
 
 
 async def fetch_together(

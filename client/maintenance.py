@@ -35,6 +35,7 @@ from transport.messages import (
 POLL_FIRST_S = 0.1  # small volumes are done at once
 POLL_S = 0.5  # the master hears from its compactors as often
 EVENTS_WAIT_S = 15.0
+JOBS_AT_ONCE = 5_000
 
 JobProgress = Callable[[Jobs], None]
 
@@ -47,7 +48,13 @@ class Maintenance:
 
     async def status(self) -> Status:
         """What the cluster says of itself: disks, volumes, room, counts, jobs, damage."""
-        return await self._control.ask(ClusterStatus(), Status)
+        status = await self._control.ask(ClusterStatus(is_paged=True), Status)
+        page = status
+        while page.next_disk:
+            request = ClusterStatus(is_paged=True, from_disk=page.next_disk, from_volume=page.next_volume)
+            page = await self._control.ask(request, Status)
+            status = _joined(status, page)
+        return status
 
     async def compact(self, volume_ids: Iterable[int] | None = None, *, force: bool = False) -> list[Job]:
         """Have volumes rewritten without their dead needles, so that the disk gets the room back.
@@ -79,7 +86,23 @@ class Maintenance:
         if wanted == []:
             return []
         request = StartJobs(work=work, volume_ids=wanted or [], is_all=wanted is None, is_forced=force)
-        return (await self._control.ask(request, Jobs)).jobs
+        return (await self._whole(await self._control.ask(request, Jobs))).jobs
+
+    async def _whole(self, answer: Jobs) -> Jobs:
+        """An answer, with the jobs that did not fit into its message."""
+        jobs = [*answer.jobs]
+        while answer.rest:
+            some, rest = answer.rest[:JOBS_AT_ONCE], answer.rest[JOBS_AT_ONCE:]
+            page = await self._control.ask(ListJobs(job_ids=some), Jobs)
+            jobs += page.jobs
+            answer = msgspec.structs.replace(answer, rest=[*page.rest, *rest])
+        return msgspec.structs.replace(answer, jobs=jobs)
+
+    async def _listed(self, job_ids: Sequence[int]) -> Jobs:
+        """Jobs of these numbers, one at least; in as many messages as they take."""
+        some, rest = [*job_ids[:JOBS_AT_ONCE]], [*job_ids[JOBS_AT_ONCE:]]
+        answer = await self._control.ask(ListJobs(job_ids=some), Jobs)
+        return await self._whole(msgspec.structs.replace(answer, rest=[*answer.rest, *rest]))
 
     async def jobs(self, job_ids: Iterable[int] = ()) -> list[Job]:
         """The jobs of these numbers; without any, all that are not over and the latest that are.
@@ -87,7 +110,9 @@ class Maintenance:
         Raises:
             NoSuchJob: one of them never was, or was over too long ago to be remembered.
         """
-        return (await self._control.ask(ListJobs(job_ids=[*job_ids]), Jobs)).jobs
+        if wanted := [*job_ids]:
+            return (await self._listed(wanted)).jobs
+        return (await self._whole(await self._control.ask(ListJobs(), Jobs))).jobs
 
     async def wait_jobs(self, jobs: Iterable[Job], progress: JobProgress | None = None) -> list[Job]:
         """Wait until jobs are over; returns them, in order, as they ended.
@@ -119,10 +144,10 @@ class Maintenance:
         if not unfinished:
             return Jobs(jobs=[])
         try:
-            return await self._control.ask(ListJobs(job_ids=unfinished), Jobs)
+            return await self._listed(unfinished)
         except NoSuchJob:
             # A master that was restarted knows of no job that had ended before.  It still knows the others.
-            answer = await self._control.ask(ListJobs(), Jobs)
+            answer = await self._whole(await self._control.ask(ListJobs(), Jobs))
         found = {job.job_id: job for job in answer.jobs}
         return msgspec.structs.replace(
             answer, jobs=[found.get(job_id) or _forgotten(known[job_id]) for job_id in unfinished]
@@ -139,7 +164,11 @@ class Maintenance:
             NoSuchJob: as `jobs`.
             PermissionDenied.
         """
-        return (await self._control.ask(CancelJobs(job_ids=[*job_ids]), Jobs)).jobs
+        wanted, jobs = [*job_ids], list[Job]()
+        for start in range(0, max(1, len(wanted)), JOBS_AT_ONCE):
+            some = wanted[start : start + JOBS_AT_ONCE]
+            jobs += (await self._whole(await self._control.ask(CancelJobs(job_ids=some), Jobs))).jobs
+        return jobs
 
     async def keep_orphans(self) -> None:
         """Keep aside what the volumes hold and the catalog does not know, and go on.
@@ -172,7 +201,7 @@ class Maintenance:
         return await self._pause(False)
 
     async def _pause(self, is_paused: bool) -> list[Job]:
-        answer = await self._control.ask(PauseJobs(is_paused=is_paused), Jobs)
+        answer = await self._whole(await self._control.ask(PauseJobs(is_paused=is_paused), Jobs))
         return [job for job in answer.jobs if not job.is_over]
 
     def events(self, after: int | None = None) -> EventStream:
@@ -194,6 +223,15 @@ class Maintenance:
                 of them).  None: only what happens from now on.
         """
         return EventStream(self._control, after)
+
+
+def _joined(status: Status, page: Status) -> Status:
+    """A status and its next page, which may begin in the middle of a disk."""
+    disks, more = [*status.disks], [*page.disks]
+    if disks and more and disks[-1].disk_id == more[0].disk_id:
+        last = disks.pop()
+        disks.append(msgspec.structs.replace(last, volumes=[*last.volumes, *more.pop(0).volumes]))
+    return msgspec.structs.replace(status, disks=[*disks, *more], next_disk="", next_volume=0)
 
 
 def _forgotten(job: Job) -> Job:

@@ -30,7 +30,7 @@ from client.control import Control
 from client.exact import Count, require_chunk, require_range
 from client.headers import FAILURE_SIZE_MAX, read_failure
 from client.hedging import HedgedReads
-from client.locator import SHARED_SIZE_MAX, Grant, Located, Locator, absence
+from client.locator import SHARED_SIZE_MAX, Grant, Located, Locator, absence, ask_where
 from client.patience import Patience, told
 from client.tasks import background
 from errors import (
@@ -50,7 +50,7 @@ from errors import (
     VolumeOffline,
 )
 from transport.http_client import HttpPool
-from transport.messages import Chunk, LocateObjects, ObjectInfo, ObjectsLocated, ReadGrant
+from transport.messages import Chunk, ObjectInfo, ReadGrant
 
 SPAN_SIZE = 4 * 1024 * 1024  # a multiple of the blocks that volumes verify
 WINDOW = 4  # spans of one stream in flight; measured: docs/performance.md, "Chunks at once"
@@ -238,10 +238,7 @@ class BucketReader:
 
     async def locate_many(self, keys: Sequence[str]) -> Sequence[ObjectInfo | StoreError]:
         """Where many objects are, or why one is not there; `grant_for` has the rights to read them."""
-        request = LocateObjects(bucket=self.bucket, keys=[*keys])
-        answer = await self._control.ask(request, ObjectsLocated)
-        if len(answer.objects) != len(keys):
-            raise BadRequest(f"asked for {len(keys)} objects, the master answered {len(answer.objects)}")
+        answer = await ask_where(self._control, self.bucket, keys)
         for volume_id in answer.offline:
             self._grants.pop(volume_id, None)
         self.learn(answer.grants)

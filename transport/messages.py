@@ -123,11 +123,15 @@ class DeleteBucket(Message, frozen=True, tag="delete_bucket"):
 
 
 class ListBuckets(Message, frozen=True, tag="list_buckets"):
-    pass
+    """Buckets that the asker may see, by name."""
+
+    after: Name = ""  # only names greater than this one
+    limit: Signed = 0  # of buckets looked at; 0: all of them in one answer, refused if it is too long
 
 
 class Buckets(Message, frozen=True, tag="buckets"):
     buckets: Annotated[list[BucketInfo], All]
+    next_after: Name = ""  # pass as `after` for the next page; "": this was the last
 
 
 # --- objects --------------------------------------------------------------------------------------
@@ -165,10 +169,17 @@ class ObjectFound(Message, frozen=True, tag="object_found"):
 
 
 class LocateObjects(Message, frozen=True, tag="locate_objects"):
-    """Where are these objects?  One entry a key comes back, in order, None for an absent object."""
+    """Where are these objects?  One entry a key comes back, in order, None for an absent object.
+
+    With a `chunk_limit`, entries that do not fit are left out at the end: ask again for these keys.  If the
+    first object alone has more chunks, its entry has the first of them: ask for it alone with `first_chunk`
+    for the others.  Without a limit (as release 0.1.0 asks), an answer that does not fit is refused.
+    """
 
     bucket: Name
     keys: Annotated[list[Key], Page]
+    chunk_limit: Whole = 0
+    first_chunk: Whole = 0  # index; for one key
 
 
 class ReadGrant(msgspec.Struct, frozen=True, kw_only=True):
@@ -735,6 +746,7 @@ class Jobs(Message, frozen=True, tag="jobs"):
 
     jobs: Annotated[list[Job], Many]
     is_paused: bool = False
+    rest: Annotated[list[Whole], Many] = []  # numbers of jobs that did not fit: list these
 
 
 class PauseJobs(Message, frozen=True, tag="pause_jobs"):
@@ -776,7 +788,9 @@ class Events(Message, frozen=True, tag="events"):
 
 
 class ClusterStatus(Message, frozen=True, tag="cluster_status"):
-    pass
+    is_paged: bool = False  # False: all disks in one answer, refused if it is too long
+    from_disk: Name = ""  # id of the disk that the page begins with; "": the first
+    from_volume: Id32 = 0  # only volumes of that disk from this one on
 
 
 class VolumeStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -845,6 +859,9 @@ class Status(Message, frozen=True, tag="status"):
     troubles: Annotated[list[Trouble], Few] = []
     trouble_count: Whole = 0
     catalog_free: Whole | None = None  # bytes free on the disk of the catalog
+    # Where the next page begins; "": this was the last.  Only disks are paged: lists are on the first page.
+    next_disk: Name = ""
+    next_volume: Id32 = 0
 
 
 ClientRequest = (

@@ -312,6 +312,7 @@ class RunningMaster:
         self.disk = ScriptedDisk()
         self.compactor = ScriptedCompactor()
         self.client: Link = None  # type: ignore[assignment]  # connected before a test sees this
+        self.running: Master = None  # type: ignore[assignment]  # likewise
 
     @property
     def join_secret(self) -> str:
@@ -328,7 +329,7 @@ class RunningMaster:
             try:
                 with self._scope:
                     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-                    master = Master(
+                    master = self.running = Master(
                         catalog=catalog,
                         keyring=keyring,
                         settings=self._settings,

@@ -122,7 +122,7 @@ def test_a_read_only_disk_takes_no_writes_and_gets_no_volume() -> None:
 def test_a_volume_that_the_disk_does_not_name_any_more_is_missing() -> None:
     fleet, _, _ = fleet_of(1, 2)
     fleet.came(register(report(1)), FakePeer(), now_ms=1)  # type: ignore[arg-type]
-    states = {volume.report.volume_id: volume.state for volume in fleet.status({}, now_ms=0)[0].volumes}
+    states = {volume.report.volume_id: volume.state for volume in fleet.status({}, now_ms=0)[0][0].volumes}
     assert states == {1: "open", 2: "missing"}
     assert fleet.health() == "degraded"
 
@@ -221,7 +221,8 @@ def test_status_counts_what_was_committed_since_the_latest_report() -> None:
     fleet, _, _ = fleet_of(1)
     fleet.came(register(report(stamp_max=50)), PEER, now_ms=1)
     fleet.wrote(fleet.volumes[1], GIB, stamp=51)
-    (disk,) = fleet.status({}, now_ms=1)
+    (disk,), following = fleet.status({}, now_ms=1)
+    assert following is None
     (volume,) = disk.volumes
     assert (volume.report.file_size, volume.report.live_count) == (2 * GIB, 2)
     assert disk.free == 99 * GIB

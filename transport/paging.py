@@ -1,0 +1,45 @@
+"""Paging: how much of a long answer goes into one message.  Pure.
+
+A frame takes 8 MiB.  The documented limits allow answers that are longer: a thousand objects with 8 KiB of
+metadata each, an object of half a million chunks, the status of 20,000 volumes.  So whoever answers
+sends what fits into half a frame, and says where the next question goes on.  The other half is for what
+comes with it once: rights to read, names of disks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from transport.messages import FRAME_SIZE_MAX
+
+T = TypeVar("T")
+
+ANSWER_SIZE_MAX = FRAME_SIZE_MAX // 2  # bytes of the part that is paged
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def size_of(item: Any) -> int:
+    """Bytes that this takes in a message."""
+    return len(_encode(item))
+
+
+def fitting(items: Iterable[Any], size_max: int = ANSWER_SIZE_MAX) -> int:
+    """How many of `items`, from the first on, are together not longer than `size_max` bytes as a message.
+
+    One at least, if there is one: a page that holds nothing would never end.
+    """
+    size = count = 0
+    for item in items:
+        size += size_of(item)
+        if size > size_max and count:
+            break
+        count += 1
+    return count
+
+
+def first_that_fit(items: Sequence[T], size_max: int = ANSWER_SIZE_MAX) -> list[T]:
+    return list(items[: fitting(items, size_max)])
