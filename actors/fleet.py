@@ -41,6 +41,8 @@ GIB = 1024**3
 VOLUMES_A_DISK = 100
 VOLUME_SIZE_LEAST = 32 * GIB
 VOLUME_SIZE_MOST = 256 * GIB
+# Of one disk: its actor names them all in one message when it registers, and keeps their files open.
+VOLUMES_MAX = 8000
 # A disk with less room than this gets no further volume for it.
 ROOM_MIN = 1024 * 1024
 # Needle ids are reserved durably in steps.  A restart of the master skips what is left of the last step, so
@@ -453,7 +455,7 @@ class Fleet:
         return self._needs_volume(disk, disk.room_wanted if room_wanted is None else room_wanted)
 
     def _needs_volume(self, disk: DiskState, room_wanted: int) -> bool:
-        if not disk.takes_writes or disk.creating_count:
+        if not disk.takes_writes or disk.creating_count or len(disk.volumes) >= VOLUMES_MAX:
             return False
         if not disk.volumes:
             return True  # even on a full disk: then "full" is what clients are told, not "no volume"
@@ -463,7 +465,9 @@ class Fleet:
     def capacity_for(self, disk: DiskState) -> int:
         """How large a volume that is made on this disk may grow."""
         if self._volume_size:
-            return self._volume_size
+            # On a disk that is large for such volumes the later ones are larger, so that they reach its end.
+            left = max(1, VOLUMES_MAX - len(disk.volumes))
+            return self._volume_size if left > VOLUMES_MAX // 2 else max(self._volume_size, disk.free // left)
         share = disk.capacity // VOLUMES_A_DISK // GIB * GIB
         return max(VOLUME_SIZE_LEAST, min(share, VOLUME_SIZE_MOST))
 
@@ -487,6 +491,11 @@ class Fleet:
             return Outlook.FULL, self._fullness(disk)
         if room < size:
             return Outlook.FULL, self._fullness(disk)
+        if len(disk.volumes) >= VOLUMES_MAX:
+            return Outlook.FULL, (
+                f"it has {VOLUMES_MAX} volumes, as many as a disk may have: with a greater store.volume_size"
+                " a new disk needs fewer"
+            )
         if disk.short_of_ids or disk.make_error is None:
             return Outlook.COMING, "its next volume is being made"
         if isinstance(disk.make_error, DiskFull):
@@ -507,7 +516,8 @@ class Fleet:
         """What a disk with this much room takes, as far as volumes can be made on it."""
         if not disk.takes_writes:
             return 0
-        return room if disk.make_error is None else min(room, self._places.total_of(disk.disk_id))
+        gets_volumes = disk.make_error is None and len(disk.volumes) < VOLUMES_MAX
+        return room if gets_volumes else min(room, self._places.total_of(disk.disk_id))
 
     def first_open(self, disk: DiskState, exclude: Collection[int] = ()) -> VolumeState | None:
         """A volume of this disk that takes writes and has room, the same one as long as it does."""

@@ -61,7 +61,7 @@ class Store(Section, frozen=True, kw_only=True):
         int,
         Size(0, 16 * TIB),
         "how far a volume file grows, at least 64KiB; 0: a hundredth of its disk, from 32GiB to 256GiB."
-        " Volumes that exist keep their size",
+        " Volumes that exist keep their size. A disk has at most 8,000; with many, new ones are larger",
     ] = 0
     durability: Annotated[
         Literal["fsync", "os"],

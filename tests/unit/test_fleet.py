@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.fleet import NEEDLE_ID_MAX, SEALED_MAX, DiskState, Fleet, VolumeState
+import actors.fleet
+from actors.fleet import NEEDLE_ID_MAX, SEALED_MAX, VOLUMES_MAX, DiskState, Fleet, Outlook, VolumeState
 from actors.ledger import Ledger
-from transport.messages import DiskReport, Register, VolumeReport
+from transport.messages import FRAME_SIZE_MAX, DiskReport, Register, VolumeReport
 
 GIB = 1024**3
 
@@ -226,6 +227,41 @@ def test_status_counts_what_was_committed_since_the_latest_report() -> None:
     (volume,) = disk.volumes
     assert (volume.report.file_size, volume.report.live_count) == (2 * GIB, 2)
     assert disk.free == 99 * GIB
+
+
+def test_a_disk_has_no_more_volumes_than_its_actor_can_name_in_one_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(actors.fleet, "VOLUMES_MAX", 2)
+    for count, needs, kind in ((1, True, Outlook.COMING), (2, False, Outlook.FULL)):
+        volume_ids = range(1, count + 1)
+        fleet, _, disk = fleet_of(*volume_ids)
+        reports = [report(volume_id, file_size=10 * GIB) for volume_id in volume_ids]
+        fleet.came(register(*reports), PEER, now_ms=1)
+        assert fleet.needs_volume(disk, room_wanted=GIB) is needs
+        assert fleet.outlook(disk, GIB)[0] is kind
+        assert (fleet.takes_at_most > 0) is needs
+    assert "2 volumes, as many as a disk may have" in fleet.outlook(disk, GIB)[1]
+
+
+def test_later_volumes_of_a_disk_with_very_many_are_larger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actors.fleet, "VOLUMES_MAX", 10)
+    for count, capacity in ((4, GIB), (5, 20 * GIB), (9, 100 * GIB)):
+        ledger = Ledger()
+        fleet = Fleet(ledger, disk_reserve=GIB, volume_size=GIB)
+        disk = fleet.add_disk(DiskState("d", "disk-1"))
+        for volume_id in range(1, count + 1):
+            fleet.add_volume(VolumeState(volume_id, f"uuid-{volume_id}", GIB, "d", True, 1, 65_536))
+        fleet.came(register(*map(report, range(1, count + 1)), free=100 * GIB), PEER, now_ms=1)
+        assert fleet.capacity_for(disk) == capacity
+
+
+def test_all_volumes_of_a_disk_fit_into_its_registration() -> None:
+    worst = report(2**32 - 1, uuid="f" * 32, sealed_cause="c" * 200, dead_bytes=2**44, live_bytes=2**44)
+    volumes = [worst] * VOLUMES_MAX
+    assert len(msgspec.msgpack.encode(register(*volumes))) < FRAME_SIZE_MAX
+    bounds = msgspec.json.schema(Register)["$defs"]["Register"]["properties"]["volumes"]
+    assert bounds["maxItems"] >= VOLUMES_MAX
 
 
 # --- sums against a recount -----------------------------------------------------------------------
