@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from catalog.bookkeeping import WAS_COMMITTED
+from catalog.bulk import insert_rows
 from catalog.driver import name_error
 from catalog.notes import NOTE, NOTE_ALL
 from catalog.rows import (
@@ -33,10 +34,10 @@ from catalog.rows import (
     OBJECT_COLUMNS,
     ApiKeyRow,
     ChunkRow,
+    ObjectColumns,
     ObjectRow,
     api_key_columns,
-    pack_content_type,
-    pack_map,
+    object_columns,
 )
 from catalog.schema import bring_up_to_date
 from errors import BadRequest, CatalogExists, WriteFailed
@@ -45,7 +46,7 @@ from transport.messages import NeedleDamage
 BATCH_COUNT = 1000  # rows that are handed to SQLite at once
 CACHE_KIB = 64 * 1024  # also what sorting for an index may take before it uses temporary files
 
-_INSERT_OBJECT = f"INSERT INTO objects ({OBJECT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_OBJECTS = f"INSERT INTO objects ({OBJECT_COLUMNS}) VALUES"  # many rows at once
 _INSERT_CHUNK = f"INSERT INTO chunks (upload_id, {CHUNK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_GARBAGE = (
     "INSERT INTO outbox (volume_id, needle_id, stamp, reason) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -85,7 +86,8 @@ class NewCatalog:
         self._stamp_max = 0
         self._id_max = {"buckets": 0, "volumes": 0}
         self._deleted: list[tuple[Any, ...]] = []  # buckets, as the columns of a note
-        self._batches: dict[str, list[tuple[Any, ...]]] = {}  # statement -> rows
+        self._objects: list[ObjectColumns] = []  # that wait
+        self._batches: dict[str, list[tuple[Any, ...]]] = {}  # rows of other tables, by statement
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         except FileExistsError as error:
@@ -190,10 +192,16 @@ class NewCatalog:
 
     def add_object(self, row: ObjectRow) -> None:
         """Fastest in the order of bucket id and key."""
-        self.see_stamp(row.stamp)
-        packed = pack_map(row.metadata) if row.metadata else None
-        values = msgspec.structs.astuple(row)
-        self._write(_INSERT_OBJECT, (*values[:5], pack_content_type(row.content_type), *values[6:11], packed))
+        self.add_packed_object(object_columns(row))
+
+    def add_packed_object(self, columns: ObjectColumns) -> None:
+        """The same, for whoever has the columns as they are stored."""
+        self._objects.append(columns)
+        if columns[3] > self._stamp_max:
+            self._stamp_max = columns[3]
+        if len(self._objects) >= BATCH_COUNT:
+            with self._named():
+                self._flush_objects()
 
     def add_chunk(self, upload_id: int, chunk: ChunkRow) -> None:
         """A chunk of an object that has several; `upload_id` is that of the object's row."""
@@ -247,6 +255,7 @@ class NewCatalog:
     def finish(self) -> None:
         """Make indexes, sums, sequences and notes; when this returns, the file survives a power cut."""
         with self._named():
+            self._flush_objects()
             for sql in list(self._batches):
                 self._flush(sql)
             for _, sql in self._late_indexes:
@@ -280,6 +289,10 @@ class NewCatalog:
 
     def _flush(self, sql: str) -> None:
         self._connection.executemany(sql, self._batches.pop(sql))
+
+    def _flush_objects(self) -> None:
+        insert_rows(self._connection, _INSERT_OBJECTS, self._objects)
+        self._objects.clear()
 
     @contextmanager
     def _named(self) -> Iterator[None]:

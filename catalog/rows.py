@@ -62,6 +62,27 @@ OBJECT_COLUMNS = (
 )
 
 
+# The same as they are stored: no content type for the default, metadata packed or None.
+ObjectColumns = tuple[int, str, int, int, int, str | None, int, int, int, int, int | None, bytes | None]
+
+
+def object_columns(row: ObjectRow) -> ObjectColumns:
+    return (
+        row.bucket_id,
+        row.key,
+        row.size,
+        row.stamp,
+        row.created_ms,
+        pack_content_type(row.content_type),
+        row.volume_id,
+        row.needle_id,
+        row.crc,
+        row.chunk_count,
+        row.upload_id,
+        pack_map(row.metadata) if row.metadata else None,
+    )
+
+
 def object_row(columns: tuple[Any, ...]) -> ObjectRow:
     return ObjectRow(*(columns[:11] + (unpack_map(columns[11]) or {},)))
 

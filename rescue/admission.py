@@ -26,19 +26,8 @@ UNNAMED_BUCKET: Final = "(unnamed)"  # no bucket can be called so
 
 def needle_problem(metadata: NeedleMetadata) -> str | None:
     """Why no honest store wrote a needle, or the tombstone of one, with this metadata; None: one may have."""
-    numbers = (
-        ("bucket id", metadata.bucket_id, 1, BUCKET_ID_MAX),
-        ("time of creation", metadata.created_ms, 0, TIME_MS_MAX),
-        ("upload id", metadata.upload_id, 0, UPLOAD_ID_MAX),
-        ("chunk index", metadata.chunk_index, 0, CHUNK_COUNT_MAX - 1),
-        ("chunk count", metadata.chunk_count, 1, CHUNK_COUNT_MAX),
-        ("object size", metadata.object_size, 0, OBJECT_SIZE_MAX),
-    )
-    for what, number, least, most in numbers:
-        if number is not None and not least <= number <= most:
-            return f"its {what} is {number}, which is not within {least} and {most}"
-    if metadata.chunk_count is not None and metadata.chunk_index >= metadata.chunk_count:
-        return f"it is chunk {metadata.chunk_index} of {metadata.chunk_count}, counted from 0"
+    if (problem := _number_problem(metadata)) is not None:
+        return problem
     if (problem := _bucket_name_problem(metadata.bucket)) is not None:
         return problem
     try:
@@ -47,6 +36,33 @@ def needle_problem(metadata: NeedleMetadata) -> str | None:
             check_metadata(metadata.metadata)
     except StoreError as error:
         return error.message
+    return None
+
+
+def _number_problem(metadata: NeedleMetadata) -> str | None:
+    upload_id, count, size = metadata.upload_id, metadata.chunk_count, metadata.object_size
+    if (  # the usual case in one go: a rebuild asks for each needle
+        1 <= metadata.bucket_id <= BUCKET_ID_MAX
+        and 0 <= metadata.created_ms <= TIME_MS_MAX
+        and upload_id is None
+        and metadata.chunk_index == 0
+        and count == 1
+        and size is None
+    ):
+        return None
+    numbers = (
+        ("bucket id", metadata.bucket_id, 1, BUCKET_ID_MAX),
+        ("time of creation", metadata.created_ms, 0, TIME_MS_MAX),
+        ("upload id", upload_id, 0, UPLOAD_ID_MAX),
+        ("chunk index", metadata.chunk_index, 0, CHUNK_COUNT_MAX - 1),
+        ("chunk count", count, 1, CHUNK_COUNT_MAX),
+        ("object size", size, 0, OBJECT_SIZE_MAX),
+    )
+    for what, number, least, most in numbers:
+        if number is not None and not least <= number <= most:
+            return f"its {what} is {number}, which is not within {least} and {most}"
+    if count is not None and metadata.chunk_index >= count:
+        return f"it is chunk {metadata.chunk_index} of {count}, counted from 0"
     return None
 
 

@@ -50,7 +50,7 @@ def choose_versions(
             yield Choice(version, Verdict.BURIED, max(version.stamp, killed_at))
         elif version.stamp <= killed_at:
             yield Choice(version, Verdict.DELETED, killed_at)
-        elif current and (current.bucket_id, current.key) == (version.bucket_id, version.key):
+        elif current and current.key == version.key and current.bucket_id == version.bucket_id:
             yield Choice(version, Verdict.REPLACED, current.stamp)
         else:
             current = version

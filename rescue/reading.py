@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -41,8 +42,10 @@ log = logging.getLogger(__name__)
 ENTRIES_AT_ONCE: Final = 4096  # of the index: neighbours in the data file have neighbouring ids
 DAMAGES_MAX: Final = 10_000  # of a volume, named in a report; all are counted
 PROBLEM_LENGTH_MAX: Final = 500
+PROGRESS_EVERY: Final = 1024 * 1024  # bytes of a data file
 
 _encode_map = msgspec.msgpack.Encoder().encode
+_is_content_type = lru_cache(maxsize=256)(is_content_type)  # there are few, and each comes again and again
 
 
 class LostNeedle(msgspec.Struct, frozen=True):
@@ -198,7 +201,7 @@ class VolumeReader:
 
     def _staged(self, records: Iterator[Record], on_progress: Callable[[int], None]) -> Iterator[Record]:
         """Pass records on, and put what they say into the staging."""
-        told = 0
+        next_to_tell = PROGRESS_EVERY
         for record in records:
             if record.state is State.WHOLE:
                 self._take(record)
@@ -206,9 +209,9 @@ class VolumeReader:
                 self._suspects[record.offset] = record
                 record.content = b""
             yield record
-            if record.end - told >= 1024 * 1024:
-                told = record.end
-                on_progress(told)
+            if record.offset >= next_to_tell:
+                next_to_tell = record.offset + PROGRESS_EVERY
+                on_progress(record.offset)
 
     def _take(self, record: Record) -> None:
         if record.stamp:
@@ -237,9 +240,11 @@ class VolumeReader:
         A volume is written in the order of its stamps, near enough, so what a wrong clock has stamped keeps
         its place among what was written before and since.
         """
-        if record.stamp == sound(record.stamp):
-            self._sound_stamp = max(self._sound_stamp, record.stamp)
-            return record.stamp
+        stamp = record.stamp
+        if stamp == sound(stamp):
+            if stamp > self._sound_stamp:
+                self._sound_stamp = stamp
+            return stamp
         self._sound_stamp += 1
         self._mended_count += 1
         if len(self._mended) < DAMAGES_MAX:
@@ -279,7 +284,7 @@ class VolumeReader:
         if metadata is None:
             return None
         content_type = metadata.content_type
-        if content_type is not None and not is_content_type(content_type):
+        if content_type is not None and not _is_content_type(content_type):
             self._untyped_count += 1
             content_type = None
         self._buckets.see(metadata.bucket_id, metadata.bucket, metadata.created_ms)

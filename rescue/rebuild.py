@@ -26,7 +26,7 @@ import msgspec
 
 from catalog.rebuilding import NewCatalog
 from catalog.remains import CatalogFacts, Doomed, read_catalog_facts, read_doomed
-from catalog.rows import ChunkRow, ObjectRow, unpack_map
+from catalog.rows import ChunkRow, pack_content_type
 from catalog.store import hold_lock
 from conf.words import format_count, format_size
 from errors import CatalogExists, DisksMissing, ReadFailed, SchemaNewer, StoreError
@@ -473,26 +473,25 @@ def _add_objects(new: NewCatalog, survey: Survey, report: RebuildReport, progres
 
 def _add_object(new: NewCatalog, survey: Survey, choice: Choice, upload_ids: set[int]) -> None:
     version = choice.version
-    volume_id = survey.volumes[volume_number_of(version.place)].facts.volume_id
     upload_id = version.upload_id
     if upload_id is not None and upload_id in upload_ids:
         upload_id = secrets.randbits(62)  # the rows of chunks need an id of their own, and no needle asks
     if upload_id is not None:
         upload_ids.add(upload_id)
-    new.add_object(
-        ObjectRow(
+    new.add_packed_object(
+        (
             version.bucket_id,
             version.key,
             version.size,
             version.stamp,
             version.created_ms,
-            version.content_type,
-            volume_id,
+            pack_content_type(version.content_type),
+            survey.volumes[volume_number_of(version.place)].facts.volume_id,
             needle_id_of(version.place),
             version.crc,
             version.chunk_count,
             upload_id,
-            unpack_map(version.metadata) or {},
+            version.metadata,
         )
     )
     if version.upload_id is not None and upload_id is not None:

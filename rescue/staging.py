@@ -27,6 +27,7 @@ from typing import Any, Final
 
 import msgspec
 
+from catalog.bulk import insert_rows
 from errors import DiskFull, ReadFailed, StoreError, WriteFailed
 
 PLACE_BITS: Final = 32  # of a place: the needle id; the number of the volume is above
@@ -34,6 +35,7 @@ STAMP_MAX: Final = (1 << 63) - 1  # what SQLite holds; no clock gets there in 4,
 STAGING_PREFIX: Final = ".rescue-"
 BATCH_COUNT: Final = 2000
 CACHE_KIB: Final = 32 * 1024  # also what sorting takes before it uses files
+PAGE_SIZE: Final = 32 * 1024  # fewer and longer writes, and shallow trees
 
 _TABLES: Final = """
 CREATE TABLE needles (
@@ -59,7 +61,7 @@ CREATE TABLE parts (
 ) WITHOUT ROWID;
 """
 
-_PUT_NEEDLE: Final = f"INSERT OR IGNORE INTO needles VALUES ({', '.join('?' * 15)})"
+_PUT_NEEDLES: Final = "INSERT OR IGNORE INTO needles VALUES"  # many rows at once
 _IS_DAMAGED: Final = 10  # its place in such a row
 _PUT_VERSION: Final = f"INSERT INTO versions VALUES ({', '.join('?' * 13)})"
 _DROP_DAMAGED: Final = "DELETE FROM needles WHERE place = ? AND is_damaged"
@@ -189,14 +191,20 @@ class Staging:
         try:
             with self._named():
                 self._connection = sqlite3.connect(self.folder / "staging.sqlite3", isolation_level=None)
-                for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
+                for pragma in (
+                    f"page_size = {PAGE_SIZE}",
+                    "journal_mode = OFF",
+                    "synchronous = OFF",
+                    f"cache_size = -{CACHE_KIB}",
+                ):
                     self._connection.execute(f"PRAGMA {pragma}")
                 self._connection.executescript(_TABLES)
                 self._connection.execute("BEGIN")  # never ended: nothing here is for later
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
-        self._batches: dict[str, list[tuple[Any, ...]]] = {}  # statement -> rows that wait
+        self._needles: list[tuple[Any, ...]] = []  # rows that wait
+        self._batches: dict[str, list[tuple[Any, ...]]] = {}  # the same of other tables, by statement
 
     def __enter__(self) -> Staging:
         return self
@@ -211,7 +219,9 @@ class Staging:
     # --- filling ----------------------------------------------------------------------------------
 
     def add_needle(self, needle: Needle) -> None:
-        self._add(_PUT_NEEDLE, _as_row(needle))
+        self._needles.append(_as_row(needle))
+        if len(self._needles) >= BATCH_COUNT:
+            self._flush_needles()
 
     def add_grave(self, place: int, last_stamp: int | None) -> None:
         """A tombstone.
@@ -244,6 +254,7 @@ class Staging:
 
     def flush(self) -> None:
         """Hand all rows that wait to SQLite."""
+        self._flush_needles()
         for sql in list(self._batches):
             self._flush(sql)
 
@@ -256,15 +267,20 @@ class Staging:
     def _flush(self, sql: str) -> None:
         batch = self._batches.pop(sql)
         with self._named():
-            before = self._connection.total_changes
             self._connection.executemany(sql, batch)
-            if sql == _PUT_NEEDLE and self._connection.total_changes - before < len(batch):
+
+    def _flush_needles(self) -> None:
+        batch, self._needles = self._needles, []
+        with self._named():
+            before = self._connection.total_changes
+            insert_rows(self._connection, _PUT_NEEDLES, batch)
+            if self._connection.total_changes - before < len(batch):
                 self._prefer_whole([row for row in batch if not row[_IS_DAMAGED]])
 
     def _prefer_whole(self, rows: list[tuple[Any, ...]]) -> None:
         """An id may be used again after a write that never ended: the needle that checks is the one."""
         self._connection.executemany(_DROP_DAMAGED, [row[:1] for row in rows])
-        self._connection.executemany(_PUT_NEEDLE, rows)
+        insert_rows(self._connection, _PUT_NEEDLES, rows)
 
     def settle(self) -> None:
         """Derive what lives; nothing may be added afterwards, except complete uploads."""

@@ -213,8 +213,10 @@ class Recovery:
 
     def _apply(self, record: Record, flags: int) -> None:
         tally = self.tally
-        tally.needle_id_max = max(tally.needle_id_max, record.needle_id)
-        tally.stamp_max = max(tally.stamp_max, sound(record.stamp))
+        if record.needle_id > tally.needle_id_max:
+            tally.needle_id_max = record.needle_id
+        if (stamp := sound(record.stamp)) > tally.stamp_max:
+            tally.stamp_max = stamp
         if record.kind == KIND_DATA:
             self._apply_data(record, flags)
         elif record.kind == KIND_TOMBSTONE:
@@ -286,8 +288,9 @@ class Recovery:
             self.tally.damaged_count -= found.is_damaged  # nobody misses it any more
 
     def _count_live(self, size: int) -> None:
-        self.tally.live_count += 1
-        self.tally.live_bytes += size
+        tally = self.tally
+        tally.live_count += 1
+        tally.live_bytes += size
 
     def _count_dead(self, record: Record) -> None:
         self.tally.needle_id_max = max(self.tally.needle_id_max, record.needle_id)
