@@ -8,6 +8,7 @@ from datetime import datetime
 from client.places import UsageError
 from conf.words import format_count as format_count  # shown beside the times and keys of this file
 from conf.words import format_size as format_size
+from conf.words import format_span as format_span
 
 WORD_LENGTH = 160  # of a key or a path in a message, about two lines of a terminal
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -16,14 +17,6 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 def format_time(ms: int) -> str:
     """Milliseconds since the epoch, in local time."""
     return datetime.fromtimestamp(ms / 1000).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def format_span(seconds: float) -> str:
-    """`90061.0` as "1 d 1 h"."""
-    whole = int(seconds)
-    parts = [(whole // 86_400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
-    shown = [f"{value} {unit}" for value, unit in parts if value]
-    return " ".join(shown[:2]) or "0 s"
 
 
 def format_ago(seconds: float) -> str:

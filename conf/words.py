@@ -1,4 +1,4 @@
-"""Words: how sizes and counts are written for people.  Pure."""
+"""Words: how sizes, counts and lengths of time are written for people.  Pure."""
 
 from __future__ import annotations
 
@@ -17,3 +17,11 @@ def format_size(size: int) -> str:
 def format_count(count: int, noun: str) -> str:
     """`1200`, "object" as "1,200 objects"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def format_span(seconds: float) -> str:
+    """`90061.0` as "1 d 1 h"."""
+    whole = int(seconds)
+    parts = [(whole // 86_400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
+    shown = [f"{value} {unit}" for value, unit in parts if value]
+    return " ".join(shown[:2]) or "0 s"

@@ -19,15 +19,18 @@ from typing import Protocol, TypeVar
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from conf.arguments import Parser as Parser  # of the tools of this room
 from conf.logging import set_up_logging
+from conf.words import format_size, format_span
 from errors import DiskFull, ReadFailed, StoreError, WriteFailed
 
 DEFAULT_DATA = Path("warehouse-data")
 LINE_EVERY_S = 5.0  # of progress, where no bar can move
+BYTES = "bytes"  # what a piece of work counts, see `Progress.begin`
 SHOWN_MAX = 20  # of a list, to people; --json has more
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -101,8 +104,13 @@ def run_tool(arguments: argparse.Namespace, work: Callable[[Progress], R], *, is
 class Progress(Protocol):
     """Who is told how far a tool is."""
 
-    def begin(self, what: str, total: int) -> None:
-        """A new piece of work; a total of 0: nobody knows how long it takes."""
+    def begin(self, what: str, total: int, unit: str = "") -> None:
+        """A new piece of work.
+
+        Args:
+            total: how much there is to do; 0: nobody knows how long it takes.
+            unit: what is counted, BYTES or the plural of a noun; without it, no rate is shown.
+        """
 
     def at(self, done: int) -> None: ...
 
@@ -110,12 +118,33 @@ class Progress(Protocol):
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
     """Bars on a terminal, now and then a line elsewhere; on standard error."""
-    if not sys.stderr.isatty():
+    console = Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
         yield ProgressLines()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+    columns = (TextColumn("{task.description}"), BarColumn(20), TaskProgressColumn(), _RateColumn())
+    with Bars(*columns, console=console, transient=True) as bars:
         yield ProgressBars(bars)
+
+
+def rate_and_rest(per_s: float | None, left: float, unit: str) -> str:
+    """How fast it goes and how long it takes: "45,000 objects/s, 1 min 20 s left"."""
+    if not per_s or per_s <= 0:
+        return ""
+    rate = f"{format_size(int(per_s))}/s" if unit == BYTES else f"{per_s:,.0f} {unit}/s"
+    rest = f"{format_span(max(left, 0) / per_s)} left"
+    return f"{rate}, {rest}" if unit else rest
+
+
+class _RateColumn(ProgressColumn):
+    """Of a piece of work whose length is known the rate and the time left, else how long it has taken."""
+
+    max_refresh = 0.5  # seconds: figures that change faster cannot be read
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text(format_span(task.elapsed or 0))
+        return Text(rate_and_rest(task.speed, task.total - task.completed, task.fields["unit"]))
 
 
 class ProgressBars:
@@ -123,10 +152,10 @@ class ProgressBars:
         self._bars = bars
         self._task: TaskID | None = None
 
-    def begin(self, what: str, total: int) -> None:
+    def begin(self, what: str, total: int, unit: str = "") -> None:
         if self._task is not None:
             self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(what, total=total or None)
+        self._task = self._bars.add_task(what, total=total or None, unit=unit)
 
     def at(self, done: int) -> None:
         assert self._task is not None
@@ -135,22 +164,27 @@ class ProgressBars:
 
 class ProgressLines:
     def __init__(self) -> None:
-        self._what = ""
+        self._what = self._unit = ""
         self._total = 0
-        self._said_at = 0.0
+        self._began_at = self._said_at = 0.0
 
-    def begin(self, what: str, total: int) -> None:
-        self._what, self._total, self._said_at = what, total, time.monotonic()
+    def begin(self, what: str, total: int, unit: str = "") -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._began_at = self._said_at = time.monotonic()
         print(what, file=sys.stderr, flush=True)
 
     def at(self, done: int) -> None:
-        if self._total and time.monotonic() >= self._said_at + LINE_EVERY_S:
-            self._said_at = time.monotonic()
-            print(f"{self._what}: {100 * done // self._total} %", file=sys.stderr, flush=True)
+        now_s = time.monotonic()
+        if not self._total or now_s < self._said_at + LINE_EVERY_S:
+            return
+        self._said_at = now_s
+        more = rate_and_rest(done / (now_s - self._began_at), self._total - done, self._unit)
+        share = f"{100 * done // self._total} %"
+        print(f"{self._what}: {', '.join(filter(None, (share, more)))}", file=sys.stderr, flush=True)
 
 
 class NoProgress:
-    def begin(self, what: str, total: int) -> None:
+    def begin(self, what: str, total: int, unit: str = "") -> None:
         pass
 
     def at(self, done: int) -> None:

@@ -68,7 +68,7 @@ from transport.messages import NeedleDamage
 NEEDLE_IDS_SKIPPED = 262_144  # as many as a master reserves in one go
 BUCKET_IDS_SKIPPED = 1_000
 VOLUME_IDS_SKIPPED = 1_000  # only when some disks are missing
-PROGRESS_EVERY = 10_000  # objects
+PROGRESS_EVERY = 5_000  # objects
 
 KEEP_ORPHANS_FACT = "keep_orphans"
 
@@ -327,7 +327,7 @@ def missing_disks(disks: Sequence[HeldDisk], known: CatalogFacts | None) -> list
 def _make_indexes(disks: Sequence[HeldDisk], report: RebuildReport, progress: Progress) -> None:
     """Throw every volume's index away and make it anew from the data: opening a volume does that."""
     all_of_them = list(volumes_on(disks))
-    progress.begin("making indexes", len(all_of_them))
+    progress.begin("making indexes", len(all_of_them), "volumes")
     for done, (disk, volume_id) in enumerate(all_of_them):
         progress.at(done)
         directory = volume_directory(volume_id)
@@ -458,7 +458,7 @@ def _add_damages(new: NewCatalog, survey: Survey, now_ms: int) -> None:
 
 
 def _add_objects(new: NewCatalog, survey: Survey, report: RebuildReport, progress: Progress) -> None:
-    progress.begin("writing objects", survey.needle_count - survey.buried_count)
+    progress.begin("writing objects", survey.needle_count - survey.buried_count, "objects")
     upload_ids: set[int] = set()  # of objects of several chunks: there cannot be that many
     for count, choice in enumerate(survey.choices()):
         if count % PROGRESS_EVERY == 0:

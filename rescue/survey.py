@@ -28,7 +28,7 @@ from rescue.choosing import (
     choose_versions,
     gather_uploads,
 )
-from rescue.console import Progress, reading
+from rescue.console import BYTES, Progress, reading
 from rescue.reading import Buckets, LostNeedle, VolumeRead, VolumeReader
 from rescue.staging import Part, Staging, Version, place_of
 from storage.disk import Disk, OsDisk
@@ -228,7 +228,7 @@ def take_survey(
     found = _find_volumes(disks, survey)
     buckets = Buckets()
     done = 0
-    progress.begin("reading volumes", sum(size for _, _, size in found))
+    progress.begin("reading volumes", sum(size for _, _, size in found), BYTES)
     for holder, facts, size in found:
 
         def tell(offset: int, before: int = done) -> None:
