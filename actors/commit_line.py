@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 CONFIRM_S = 15.0  # a put whose confirmation takes longer is answered "outcome unknown"
 BATCH_MAX = 512  # needles in one NeedlesStored message: some 100 KiB ...
-BATCH_SIZE = 1024 * 1024  # ... and characters of what users say about them: at most 4 bytes each, of 8 MiB
+BATCH_SIZE = 256 * 1024  # ... and characters of what users say about them: at most 4 bytes each, of 1.25 MiB
 APPEND_SIZE = 1024 * 1024  # bytes of data from which on a write is full: the event loop waits for it
 CONFIRMS_MAX = 4  # messages under way at once; a slow master makes batches bigger, not queues longer
 RESTAMPS_MAX = 8

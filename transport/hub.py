@@ -62,7 +62,7 @@ from transport.endpoints import host_and_port
 from transport.flood_guard import FloodGuard
 from transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
 from transport.newcomers import NOBODY_S, Newcomers
-from transport.roles import ANYBODY, Role
+from transport.roles import ANYBODY, MALFORMED_COST, Role
 from transport.tcp import (
     Progress,
     address_of,
@@ -91,6 +91,9 @@ RECHECK_S = 0.01  # libzmq reports a closed descriptor shortly before its peer b
 UNREAD_MAX = 3 * FRAME_SIZE_MAX  # bytes of one connection: a frame, and what the kernel may hold on top
 UNREAD_TOTAL_MAX = 32 * FRAME_SIZE_MAX
 BACKLOG_MAX = 8 * FRAME_SIZE_MAX  # bytes of one connection that wait for us in whole messages
+UNTAKEN_MAX = 8 * FRAME_SIZE_MAX  # bytes of answers that one peer has not taken yet
+UNTAKEN_TOTAL_MAX = 64 * FRAME_SIZE_MAX
+UNTAKEN_LOOK = FRAME_SIZE_MAX  # the kernel is asked once that many may wait
 BACKLOG_COUNT_MAX = 20_000  # and how many messages; a link has at most 2,048 under way
 CURVE_OVERHEAD = 64  # bytes that encryption adds to a frame, generously (RFC 26: 33)
 IDENT_SIZE_MAX = 255  # as ZMTP has it; libzmq takes any size that the handshake brings
@@ -107,6 +110,7 @@ class HubLimits:
 
     peer_in_flight: int = 5_000  # requests of one peer in work: nobody uses up what is there for all
     queue: int = 10_000  # messages to one peer that wait in libzmq
+    untaken: int = UNTAKEN_MAX  # and bytes of them
     sweep_s: float = 0.25
     probe_s: float = 1.0  # how often a peer is probed that says nothing, or that we say nothing to
     silence_s: float = 3.0  # whoever answers no probe for this long is gone; see above
@@ -158,6 +162,8 @@ class Peer:
         self._is_judged = False  # it has shown that it answers probes, or has heartbeats
         self._progress: Progress | None = None  # at the last probe of this silence
         self._stalled_at: float | None = None
+        self._sent_bytes = 0  # of frames; what goes over the wire is a little more
+        self._taken_bytes = 0  # of them, when the kernel was last asked
         self._is_accused = False  # a warning about it was logged
         self._conversation = Conversation(incarnation=hub.incarnation, send=partial(hub._send, self))
 
@@ -214,6 +220,7 @@ class Hub:
         self._limits = limits or HubLimits()
         self._in_flight_max = in_flight_max
         self._in_flight = 0
+        self._in_work: dict[str, int] = {}  # role -> bytes of its requests in flight
         self._peers: dict[bytes, Peer] = {}
         self._bound: dict[int, set[Peer]] = {}  # descriptor -> peers whose messages came through it
         self._generations: dict[int, int] = {}  # descriptor -> how many connections it has carried
@@ -352,6 +359,7 @@ class Hub:
         try:
             envelope = peer._conversation.open(frame, role.decode)
         except StoreError as error:
+            peer._credit -= (MALFORMED_COST - 1) * len(frame)
             self._accuse(peer, error.message)
             return
         if envelope is None:
@@ -370,7 +378,7 @@ class Hub:
                 self._note_introduction(peer)
             peer._conversation.reply(envelope.request_id, answer)
         else:
-            self._answer_later(peer, envelope, request)
+            self._answer_later(peer, role, envelope, len(frame))
 
     def _note_introduction(self, peer: Peer) -> None:
         """Before the next connection is accepted: from here on this one is not pushed out by others."""
@@ -386,24 +394,31 @@ class Hub:
         error = Overloaded(f"more than {role.bytes_per_s} bytes/s from one {role.name}: try again shortly")
         peer._conversation.refuse_unread(frame, error)
 
-    def _answer_later(self, peer: Peer, envelope: Envelope, request: Request) -> None:
+    def _answer_later(self, peer: Peer, role: Role, envelope: Envelope, size: int) -> None:
         assert self._nursery is not None
         conversation = peer._conversation
-        peer_max = self._role_of(peer).in_flight_max or self._limits.peer_in_flight
+        peer_max = role.in_flight_max or self._limits.peer_in_flight
+        cause = None
         if self._in_flight >= self._in_flight_max or conversation.running_count >= peer_max:
+            cause = f"{self._in_flight} requests in work already, try again later"
+        elif self._in_work.get(role.name, 0) + size > role.in_work_max:
+            cause = f"{role.in_work_max} bytes of requests in work already, try again later"
+        if cause is not None:
             self.counters.overloads += 1
-            overload = Overloaded(f"{self._in_flight} requests in work already, try again later")
-            conversation.reply(envelope.request_id, refusal_of(overload))
+            conversation.reply(envelope.request_id, refusal_of(Overloaded(cause)))
             return
         self._in_flight += 1
+        self._in_work[role.name] = self._in_work.get(role.name, 0) + size
         conversation.begin(envelope)
-        self._nursery.start_soon(self._run_answer, peer, envelope, request)
+        self._nursery.start_soon(self._run_answer, peer, role, envelope, size)
 
-    async def _run_answer(self, peer: Peer, envelope: Envelope, request: Request) -> None:
+    async def _run_answer(self, peer: Peer, role: Role, envelope: Envelope, size: int) -> None:
+        request: Request = envelope.body  # type: ignore[assignment]  # `open` returns nothing else
         try:
             await peer._conversation.answer(envelope, partial(self._answer, peer, request))
         finally:
             self._in_flight -= 1
+            self._in_work[role.name] -= size
             if not peer.is_gone:
                 self._note_introduction(peer)
 
@@ -514,6 +529,7 @@ class Hub:
         while True:
             await trio.sleep(self._limits.sweep_s / 10 if self._guard.is_alert else self._limits.sweep_s)
             self._shut_floods()
+            self._shut_those_that_take_nothing()
             for descriptor in self._newcomers.overdue(trio.current_time()):
                 if not self._bound.get(descriptor):  # peers have an account of their own
                     self._turn_away(descriptor, f"no word for {self._limits.nobody_s:.3g} s")
@@ -691,7 +707,33 @@ class Hub:
             self._gone(peer, "its connection ended")
             raise LinkDown(f"{peer.name} is gone")
         peer._unsent_s = 0.0
+        peer._sent_bytes += len(frame)
+        if peer._sent_bytes - peer._taken_bytes > UNTAKEN_LOOK and self._untaken(peer) > self._limits.untaken:
+            self.disconnect(peer, f"it does not take its answers: {self._limits.untaken} bytes wait for it")
         self._owned.poke()
+
+    def _untaken(self, peer: Peer) -> int:
+        """Ask the kernel how much of what we sent a peer is not acknowledged yet."""
+        progress = progress_of(peer._descriptor)
+        if progress is None:
+            return 0
+        peer._taken_bytes = progress.acknowledged
+        peer._sent_bytes = max(peer._sent_bytes, progress.acknowledged)  # encryption and probes on top
+        return peer._sent_bytes - peer._taken_bytes
+
+    def _shut_those_that_take_nothing(self) -> None:
+        """Bound what all peers together have us hold for them: those with most go first."""
+        queued = {
+            peer: self._untaken(peer)
+            for peer in self._peers.values()
+            if peer._sent_bytes - peer._taken_bytes > UNTAKEN_LOOK
+        }
+        total = sum(queued.values())
+        for peer in sorted(queued, key=lambda peer: queued[peer], reverse=True):
+            if total <= UNTAKEN_TOTAL_MAX:
+                break
+            total -= queued[peer]
+            self.disconnect(peer, f"it does not take its answers: {queued[peer]} bytes wait for it")
 
     def _send_unless_gone(self, ident: bytes, frame: bytes) -> bool:
         """Send a frame; False when nobody has that routing id now.

@@ -482,7 +482,7 @@ class StoredNeedle(msgspec.Struct, frozen=True, array_like=True):
 
 
 class NeedlesStored(Message, frozen=True, tag="needles_stored"):
-    needles: Annotated[list[StoredNeedle], Batch]
+    needles: Annotated[list[StoredNeedle], Few]
 
 
 class Commit(msgspec.Struct, frozen=True, array_like=True):
@@ -495,7 +495,7 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
 
 
 class NeedlesCommitted(Message, frozen=True, tag="needles_committed"):
-    commits: Annotated[list[Commit], Batch]  # one a needle, in order
+    commits: Annotated[list[Commit], Few]  # one a needle, in order
     stamp: Stamp
 
 

@@ -1,19 +1,25 @@
 """Roles: what a peer may say to a hub depends on who it is.
 
     nobody      64 KiB a frame, four kinds: Login, Attach, Register, RegisterCompactor
-    client      2 MiB a frame, the requests of clients; no answers, because nobody asks clients
-    volume      8 MiB a frame, its reports, and answers to the commands that volume actors get
-    compactor   8 MiB a frame, its registration, and answers about its tasks
+    client      1.25 MiB a frame, the requests of clients; no answers, because nobody asks clients
+    volume      1.25 MiB a frame, and 8 MiB for what names all volumes of a disk: its reports, and answers
+                to the commands that volume actors get
+    compactor   the same for its registration, and for answers about its tasks
     anybody     everything; for hubs whose owner makes no difference
 
 A frame beyond its role's size is refused by its head, unread.  A kind that the role does not have is refused
 with what to do about it.  Decoding stops at the first list, text or number that is longer than its type
-allows, so no frame of nobody costs more than a millisecond.
+allows.  A field that stands in a message a thousand times would get around that, so the number of fields is
+looked at before a long frame is decoded; and the kind has to come first, as every release writes it.  So no
+frame of nobody costs more than a millisecond, none of a client more than some twenty, and none of an actor,
+which has the join secret, more than some eighty.
 
 One exception keeps a disk of many volumes (and actors of 0.1.0) out of trouble: a `Register` longer than 64
 KiB is read when the join secret stands at its front; the owner compares it, before anything is decoded.
 
-A role also has a budget of bytes a second.  Who is beyond it is told `overloaded`, unread; nobody is cut off.
+A role also has a budget of bytes a second, and one of bytes that may be in work at once, of all its peers
+together.  Who is beyond one is told `overloaded`; nobody is cut off.  What cannot be read costs more of the
+budget, because an honest peer says nothing of the kind.
 """
 
 from __future__ import annotations
@@ -23,8 +29,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
-import msgspec
-
 from errors import BadRequest, MalformedMessage, NotAuthenticated, StoreError
 from transport.messages import (
     FRAME_SIZE_MAX,
@@ -33,6 +37,7 @@ from transport.messages import (
     BucketsRecorded,
     ClientRequest,
     CompactionBegun,
+    DiskReport,
     Done,
     Envelope,
     GenerationSwitched,
@@ -52,7 +57,11 @@ from transport.messages import (
 )
 
 NOBODY_FRAME_MAX = 64 * 1024
-CLIENT_FRAME_MAX = 2 * 1024 * 1024  # a thousand keys of 1 KiB, twice
+CLIENT_FRAME_MAX = 1280 * 1024  # a thousand keys of 1 KiB, and a quarter
+ACTOR_FRAME_MAX = 1280 * 1024  # a full batch of stored needles whose texts take four bytes a character
+SHORT_FRAME_MAX = 16 * 1024  # decoded as it is: nothing in it takes long
+FIELDS_MAX = 32  # of one message; none has more than 20
+MALFORMED_COST = 16  # how often the bytes of what cannot be read count
 
 Decode = Callable[[bytes | memoryview], Envelope]
 
@@ -64,6 +73,7 @@ class Role:
     name: str
     decode: Decode  # raises StoreError: refuse the frame with it
     bytes_per_s: int
+    in_work_max: int  # bytes of requests in work, of all peers of this role together
     burst_s: float = 4.0  # seconds of budget that a quiet peer has saved
     in_flight_max: int | None = None  # requests in work; None: what the hub's limits say
     is_nobody: bool = False  # it has to say who it is, soon
@@ -81,23 +91,20 @@ _REQUEST_TAGS = _tags(*get_args(Request))
 _ANSWER_TAGS = _tags(*get_args(Answer))
 
 
-class _Body(msgspec.Struct, frozen=True):
-    kind: str = ""
+# Integers as msgpack has them.  They are looked at here and not decoded: what follows may be megabytes.
+_INT = rb"(?:[\x00-\x7f\xe0-\xff]|[\xcc\xd0].|[\xcd\xd1]..|[\xce\xd2].{4}|[\xcf\xd3].{8})"
 
+# The front of every message: the envelope, then a map of few fields, whose first one is its kind.
+_FEW = rb"(?:[\x81-\x8f]|(?:\xde|\xdf\x00\x00)\x00[\x00-" + bytes([FIELDS_MAX]) + rb"])"
+_FRONT = re.compile(
+    rb"(?:[\x94-\x9f]|\xdc..|\xdd.{4})" + _INT * 2 + rb"(?:\xc0|" + _INT + rb")" + _FEW + rb"\xa4kind"
+    rb"(?:[\xa0-\xbf]|\xd9.)([a-z_]{1,64})",
+    re.DOTALL,
+)
 
-class _Outline(msgspec.Struct, frozen=True, array_like=True):
-    """An envelope of which only the kind is read."""
-
-    incarnation: int
-    request_id: int
-    budget_ms: int | None
-    body: _Body
-
-
-_decode_outline = msgspec.msgpack.Decoder(_Outline).decode
+_FRONT_SIZE = 128
 
 # The front of a Register, as every release writes it: the envelope, then kind and join_secret.
-_INT = rb"(?:[\x00-\x7f\xe0-\xff]|[\xcc\xd0].|[\xcd\xd1]..|[\xce\xd2].{4}|[\xcf\xd3].{8})"
 _REGISTER = re.compile(
     rb"\x94" + _INT * 3 + rb"(?:[\x80-\x8f]|\xde..)\xa4kind\xa8register\xabjoin_secret"
     rb"(?:[\xa0-\xbf]|\xd9.)([\x20-\x7e]{1,256})",
@@ -115,27 +122,48 @@ def join_secret_of(frame: bytes | memoryview) -> str | None:
     return None if match is None else match[1].decode("ascii")
 
 
-def _decoder(kinds: Any, *, size_max: int, refuse: Callable[[str], StoreError]) -> Decode:
-    """Decode envelopes of these kinds only; name what is wrong with the others."""
+def _decoder(
+    kinds: Any,
+    *,
+    size_max: int,
+    refuse: Callable[[str], StoreError],
+    long_kinds: frozenset[str] = frozenset(),
+) -> Decode:
+    """Decode envelopes of these kinds only; name what is wrong with the others.
+
+    Args:
+        long_kinds: those that may be as long as any frame.
+    """
     decoder, own_tags = decoder_of(kinds), _tags(*get_args(kinds))
 
     def decode(frame: bytes | memoryview) -> Envelope:
-        try:
-            return decode_envelope(frame, decoder=decoder, size_max=size_max)
-        except MalformedMessage:
-            kind = _kind_of(frame) if len(frame) <= size_max else ""
-            if kind not in own_tags and (kind in _REQUEST_TAGS or kind in _ANSWER_TAGS):
-                raise refuse(kind) from None
-            raise
+        if len(frame) <= SHORT_FRAME_MAX:
+            try:
+                return decode_envelope(frame, decoder=decoder)
+            except MalformedMessage:
+                require_own(kind_of(frame))
+                raise
+        kind = kind_of(frame) if len(frame) <= FRAME_SIZE_MAX else ""
+        longest = FRAME_SIZE_MAX if kind in long_kinds else size_max
+        if len(frame) <= longest:
+            require_own(kind)
+            if not kind:
+                raise MalformedMessage(
+                    f"not a message of this protocol: no kind in front, or more than {FIELDS_MAX} fields"
+                )
+        return decode_envelope(frame, decoder=decoder, size_max=longest)
+
+    def require_own(kind: str) -> None:
+        if kind not in own_tags and (kind in _REQUEST_TAGS or kind in _ANSWER_TAGS):
+            raise refuse(kind)
 
     return decode
 
 
-def _kind_of(frame: bytes | memoryview) -> str:
-    try:
-        return _decode_outline(frame).body.kind
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return ""
+def kind_of(frame: bytes | memoryview) -> str:
+    """The kind that a message says in front; "" when it says none there, or has too many fields."""
+    match = _FRONT.match(bytes(frame[:_FRONT_SIZE]))
+    return "" if match is None else match[1].decode("ascii")
 
 
 def _of_nobody(kind: str) -> StoreError:
@@ -183,21 +211,31 @@ _FromVolume = (
 )
 _FromCompactor = RegisterCompactor | Register | Attach | Done | Refused | TaskState
 
-ANYBODY = Role("anybody", decode_envelope, bytes_per_s=1 << 40)
+_MIB = 1024 * 1024
+
+ANYBODY = Role("anybody", decode_envelope, bytes_per_s=1 << 40, in_work_max=1 << 40)
 CLIENT = Role(
     "client",
     _decoder(_FromClient, size_max=CLIENT_FRAME_MAX, refuse=_of_client),
-    bytes_per_s=16 * 1024 * 1024,
+    bytes_per_s=16 * _MIB,
+    in_work_max=64 * _MIB,
 )
 VOLUME = Role(
     "volume",
-    _decoder(_FromVolume, size_max=FRAME_SIZE_MAX, refuse=_of_actor),
-    bytes_per_s=64 * 1024 * 1024,
+    _decoder(
+        _FromVolume,
+        size_max=ACTOR_FRAME_MAX,
+        refuse=_of_actor,
+        long_kinds=_tags(Register, DiskReport),
+    ),
+    bytes_per_s=64 * _MIB,
+    in_work_max=256 * _MIB,
 )
 COMPACTOR = Role(
     "compactor",
-    _decoder(_FromCompactor, size_max=FRAME_SIZE_MAX, refuse=_of_actor),
-    bytes_per_s=8 * 1024 * 1024,
+    _decoder(_FromCompactor, size_max=ACTOR_FRAME_MAX, refuse=_of_actor, long_kinds=_tags(TaskState)),
+    bytes_per_s=8 * _MIB,
+    in_work_max=16 * _MIB,
 )
 
 
@@ -208,10 +246,14 @@ def nobody(is_introduced: Callable[[bytes | memoryview], bool]) -> Role:
         is_introduced: does this frame, longer than 64 KiB, begin with a Register that shows the join secret?
     """
     decode_short = _decoder(_FromNobody, size_max=NOBODY_FRAME_MAX, refuse=_of_nobody)
-    decode_long = _decoder(Register | Done, size_max=FRAME_SIZE_MAX, refuse=_of_nobody)
+    decode_long = _decoder(
+        Register | Done, size_max=NOBODY_FRAME_MAX, refuse=_of_nobody, long_kinds=_tags(Register)
+    )
 
     def decode(frame: bytes | memoryview) -> Envelope:
         is_long = len(frame) > NOBODY_FRAME_MAX
         return (decode_long if is_long and is_introduced(frame) else decode_short)(frame)
 
-    return Role("nobody", decode, bytes_per_s=256 * 1024, in_flight_max=8, is_nobody=True)
+    return Role(
+        "nobody", decode, bytes_per_s=_MIB // 4, in_work_max=16 * _MIB, in_flight_max=8, is_nobody=True
+    )

@@ -12,7 +12,7 @@ Lengths of texts are in characters, lists and maps in elements.
     Url       where an actor listens; `LongUrl`: with a token in it
     ETag      of one object; `Condition`: a list of them
     MediaType a content type
-    Metadata  names and values that a user chose: 8 KiB, twice, and no more entries than fit
+    Metadata  names and values that a user chose: 8 KiB, twice, and no more entries than fit in that once
     Sentence  for a person
 """
 
@@ -33,13 +33,13 @@ ETag: TypeAlias = Annotated[str, Meta(max_length=256)]
 Condition: TypeAlias = Annotated[str, Meta(max_length=8 * 1024)]
 MediaType: TypeAlias = Annotated[str, Meta(max_length=4 * 1024)]
 MetadataText: TypeAlias = Annotated[str, Meta(max_length=16 * 1024)]
-Metadata: TypeAlias = Annotated[dict[MetadataText, MetadataText], Meta(max_length=8 * 1024)]
+Metadata: TypeAlias = Annotated[dict[MetadataText, MetadataText], Meta(max_length=4 * 1024)]
 Sentence: TypeAlias = Annotated[str, Meta(max_length=16 * 1024)]
 
 # Lengths of lists.
-Few = Meta(max_length=1024)  # what a person or a setting names
+Few = Meta(max_length=1024)  # what a person or a setting names; needles of one message: actors send 512
 Page = Meta(max_length=2048)  # what one question asks for, and its answer; handlers allow a thousand
-Batch = Meta(max_length=4096)  # needles of one message; actors send 512
+Batch = Meta(max_length=4096)  # events of one answer, volumes to leave out
 Chunks = Meta(max_length=16 * 1024)  # of one object, in one answer
 Volumes = Meta(max_length=8192)  # of one disk
 Many = Meta(max_length=65_536)  # ids, jobs, disks; tombstones and notes of one command

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
+from functools import partial
 
+import pytest
 import trio
 import zmq
 from links_kit import HUB_KEYS, Owner, RawDealer, open_hub, open_link, until
@@ -14,7 +17,18 @@ from errors import Overloaded
 from transport.curve import CurveKeys
 from transport.link import Link
 from transport.links import HubLimits, Peer
-from transport.messages import Attach, Attached, Buckets, Envelope, ListBuckets, Refused, encode_envelope
+from transport.messages import (
+    Attach,
+    Attached,
+    Buckets,
+    CreateBucket,
+    Done,
+    Envelope,
+    ListBuckets,
+    LocateObjects,
+    Refused,
+    encode_envelope,
+)
 from transport.roles import CLIENT, Role, nobody
 
 NOBODY = nobody(lambda frame: False)
@@ -116,7 +130,7 @@ async def test_a_stranger_beyond_its_budget_of_bytes_is_shut():
 
 
 async def test_a_client_beyond_its_budget_is_told_so_and_not_cut_off():
-    small = Role("client", CLIENT.decode, bytes_per_s=20_000)
+    small = Role("client", CLIENT.decode, bytes_per_s=20_000, in_work_max=1 << 30)
     async with (
         open_hub(Owner(), role_of=lambda peer: NOBODY if peer.session is None else small) as (hub, endpoint),
         open_link(endpoint, greet=greet) as link,
@@ -135,6 +149,69 @@ async def test_a_client_beyond_its_budget_is_told_so_and_not_cut_off():
         assert hub.counters.over_budget == refused
         await until(lambda: all(peer._credit > 0 for peer in hub.peers.values()), timeout_s=10)
         assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+        assert link.connect_count == 1
+
+
+async def test_requests_in_work_have_a_budget_of_bytes_that_all_peers_of_a_role_share():
+    owner = Owner()
+    small = Role("client", CLIENT.decode, bytes_per_s=1 << 30, in_work_max=5000)
+    async with (
+        open_hub(owner, role_of=lambda peer: NOBODY if peer.session is None else small) as (_, endpoint),
+        open_link(endpoint, greet=greet) as first,
+        open_link(endpoint, keys=CurveKeys.generate(), greet=greet) as second,
+        trio.open_nursery() as nursery,
+    ):
+        await first.wait_up()
+        await second.wait_up()
+        for number in range(4):  # none of them is answered yet
+            nursery.start_soon(partial(first.request, CreateBucket(bucket=f"{number}" * 1000), timeout_s=10))
+        await until(lambda: len(owner.answered) == 4)
+        with pytest.raises(Overloaded, match="5000 bytes of requests"):
+            await second.request(CreateBucket(bucket="5" * 1000), timeout_s=10)
+        assert await second.request(ListBuckets(), timeout_s=10) == Buckets(buckets=[]), "not put off"
+        owner.release.set()
+        assert await second.request(CreateBucket(bucket="6" * 1000), timeout_s=10) == Done()
+
+
+async def test_what_cannot_be_read_uses_up_a_budget_sooner():
+    role = Role("client", CLIENT.decode, bytes_per_s=100_000, in_work_max=1 << 30)
+    junk = b"\x94\x01\x02\xcd\x13\x88\xc0" + bytes(20_000)
+    async with (
+        open_hub(Owner(), role_of=lambda peer: role) as (hub, endpoint),
+        open_link(endpoint, greet=greet) as link,
+    ):
+        await link.wait_up()
+        with RawDealer(endpoint, keys=CurveKeys.generate()) as dealer:
+            for _ in range(10):  # 200,000 of the 400,000 bytes that it may send at once
+                dealer.socket.send(junk)
+            await until(lambda: hub.counters.over_budget >= 7)
+            assert hub.counters.malformed <= 3
+        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+
+
+async def test_who_does_not_take_its_answers_has_us_hold_no_more_than_a_bound():
+    owner = Owner()  # its ObjectsLocated has half a megabyte
+    ask = [
+        encode_envelope(Envelope(7, number, 5000, LocateObjects(bucket="b", keys=[])))
+        for number in range(1, 400)
+    ]
+    async with (
+        open_hub(owner, limits=HubLimits(untaken=20_000_000)) as (hub, endpoint),
+        open_link(endpoint, greet=greet) as link,
+    ):
+        await link.wait_up()
+        with RawDealer(endpoint, keys=CurveKeys.generate(), queue=1) as deaf:
+            with trio.fail_after(20):
+                for frame in ask:
+                    while hub.counters.departures == 0:
+                        with suppress(zmq.Again):
+                            deaf.socket.send(frame, zmq.NOBLOCK)
+                            break
+                        await trio.sleep(0.001)
+            assert hub.counters.departures == 1
+            assert hub.counters.requests < 200, "the others were never answered"
+        for _ in range(100):  # 50 MB for one who takes them
+            await link.request(LocateObjects(bucket="b", keys=[]), timeout_s=10)
         assert link.connect_count == 1
 
 

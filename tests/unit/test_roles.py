@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -11,10 +12,12 @@ import pytest
 from errors import BadRequest, MalformedMessage, NotAuthenticated
 from transport import messages as m
 from transport.roles import (
+    ACTOR_FRAME_MAX,
     CLIENT,
     CLIENT_FRAME_MAX,
     COMPACTOR,
     NOBODY_FRAME_MAX,
+    SHORT_FRAME_MAX,
     VOLUME,
     join_secret_of,
     nobody,
@@ -127,12 +130,92 @@ def test_no_frame_of_nobody_costs_more_than_a_moment():
 
 
 def test_no_list_of_a_client_is_decoded_beyond_its_bound():
-    frame = frame_of(m.DeleteObjects(bucket="b", keys=["k"] * 900_000))
+    frame = frame_of(m.DeleteObjects(bucket="b", keys=["k"] * 600_000))
     assert len(frame) <= CLIENT_FRAME_MAX
     started = time.perf_counter()
     with pytest.raises(MalformedMessage):
         CLIENT.decode(frame)
     assert time.perf_counter() - started < 0.1
+
+
+def long_frame(kind: str, field: str, value: bytes, count: int) -> bytes:
+    """A message in which one field stands `count` times, as no encoder writes it."""
+    entry = msgspec.msgpack.encode(field) + value
+    head = b"\x94\x01\x02\xcd\x13\x88\xdf" + (count + 1).to_bytes(4, "big")
+    return head + b"\xa4kind" + msgspec.msgpack.encode(kind) + entry * count
+
+
+NAMES = {f"{number:x}": "" for number in range(4000)}
+REPEATED = [
+    (CLIENT, long_frame("locate_objects", "keys", msgspec.msgpack.encode([""] * 2000), 600)),
+    (CLIENT, long_frame("begin_upload", "metadata", msgspec.msgpack.encode(NAMES), 50)),
+    (CLIENT, long_frame("list_buckets", "", b"\xc0", 500_000)),
+    (
+        VOLUME,
+        long_frame("needles_stored", "needles", msgspec.msgpack.encode([[1, 1, 1, 1, 1, 1, 1, "", 1]] * 1000), 99),
+    ),
+    (VOLUME, long_frame("disk_report", "damages", msgspec.msgpack.encode([{"volume_id": 1}]), 50_000)),
+    (COMPACTOR, long_frame("task_state", "message", b"\xa0", 100_000)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("role", "frame"), REPEATED)
+def test_a_field_that_repeats_does_not_get_around_the_bounds_of_its_list(role, frame):
+    assert SHORT_FRAME_MAX < len(frame) <= CLIENT_FRAME_MAX
+    started = time.perf_counter()
+    with pytest.raises(MalformedMessage, match="fields"):
+        role.decode(frame)
+    assert time.perf_counter() - started < 0.005
+
+
+def test_a_long_message_says_its_kind_first():
+    body = {"bucket": "b", "keys": ["k" * 1000] * 20, "kind": "locate_objects"}
+    with pytest.raises(MalformedMessage, match="no kind in front"):
+        CLIENT.decode(msgspec.msgpack.encode([1, 2, 5000, body]))
+    request = m.LocateObjects(bucket="b", keys=["k" * 1000] * 1000)
+    for incarnation in (1, 200, 70_000, 1 << 40, 1 << 63):
+        assert CLIENT.decode(frame_of(request, incarnation)).body == request
+
+
+def nested(size: int) -> bytes:
+    """Values deep in one another, as far as a decoder goes, many of them."""
+    piece = b"\x91" * 500 + b"\xc0"
+    count = size // len(piece)
+    return b"\xdd" + count.to_bytes(4, "big") + piece * count
+
+
+WORST = [
+    long_frame("list_jobs", "job_ids", msgspec.msgpack.encode([1] * 65_536), 19),
+    long_frame("begin_upload", "metadata", msgspec.msgpack.encode(NAMES), 31),
+    long_frame("locate_objects", "keys", msgspec.msgpack.encode([""] * 2000), 31),
+    long_frame("locate_objects", "x", nested(1_250_000), 1),
+    long_frame("locate_objects", "x", b"\xdd" + (1_250_000).to_bytes(4, "big") + b"\xc0" * 1_250_000, 1),
+]
+
+
+@pytest.mark.parametrize("frame", WORST)
+def test_no_frame_of_a_client_holds_the_loop_for_long(frame):
+    """8 to 25 ms on a quiet machine."""
+    assert len(frame) <= CLIENT_FRAME_MAX
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        with contextlib.suppress(MalformedMessage):
+            CLIENT.decode(frame)
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.05
+
+
+def test_only_what_names_all_volumes_of_a_disk_may_be_as_long_as_any_frame():
+    report = m.DiskReport(
+        volumes=[msgspec.structs.replace(REPORT, sealed_cause="x" * 500)] * 5000, disk_free=1
+    )
+    frame = frame_of(report)
+    assert ACTOR_FRAME_MAX < len(frame) <= m.FRAME_SIZE_MAX
+    assert VOLUME.decode(frame).body == report
+    stored = m.StoredNeedle(1, 1, 1, 1, 1, 1, 1, "k" * 1000, 1, metadata={"a": "b" * 4000})
+    with pytest.raises(MalformedMessage, match=str(ACTOR_FRAME_MAX)):
+        VOLUME.decode(frame_of(m.NeedlesStored(needles=[stored] * 500)))
 
 
 def test_a_join_secret_is_found_only_at_the_front_of_a_register():
