@@ -52,13 +52,16 @@ class CatalogRoom:
                 " there.  Deletes and compactions go on"
             )
 
-    def make_room(self) -> bool:
+    def make_room(self, failed_count: int) -> bool:
         """Find room for a transaction that did not fit; in the writing thread.
 
+        Args:
+            failed_count: how often it did not fit before.  What a failed try has written to the log is room
+                that the next one needs again, so the log is folded once.
         Returns:
             Whether it is worth another try.
         """
-        if self._catalog.log_size() >= FOLD_MIN:
+        if failed_count == 0 and self._catalog.log_size() >= FOLD_MIN:
             self._catalog.fold_log()
             if self._catalog.log_size() < FOLD_MIN:
                 return True

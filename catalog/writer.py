@@ -65,11 +65,12 @@ class CatalogWriter:
         catalog: Catalog,
         *,
         queue_max: int = 10_000,
-        make_room: Callable[[], bool] = lambda: False,
+        make_room: Callable[[int], bool] = lambda failed_count: False,
     ) -> None:
         """
         Args:
-            make_room: called in the writing thread when the disk is full; True: it is worth another try.
+            make_room: called in the writing thread when the disk is full, with how often this transaction has
+                failed for that before; True: it is worth another try.
         """
         self._catalog = catalog
         self._make_room = make_room
@@ -176,6 +177,7 @@ class CatalogWriter:
 
     def _write_batch(self, batch: list[_Request[Any]]) -> Collection[int] | None:
         """One transaction, with one piece of a deleted bucket for company; see `_written` for the result."""
+        failed_count = 0
         while True:
             for request in batch:  # also those of a transaction that was rolled back
                 request.result, request.error = None, None
@@ -186,7 +188,8 @@ class CatalogWriter:
                     if self._catalog.is_purge_left:
                         transaction.purge()
             except StoreError as error:
-                if isinstance(error, DiskFull) and self._make_room():
+                if isinstance(error, DiskFull) and self._make_room(failed_count):
+                    failed_count += 1
                     continue
                 for request in batch:
                     request.error = type(error)(error.message)  # one each: a raised error collects tracebacks

@@ -15,6 +15,7 @@ from actors.catalog_room import CatalogRoom
 from actors.events import EventLog
 from actors.founding import found
 from actors.troubles import Troubles
+from catalog.changes import Transaction
 from catalog.store import Catalog
 from catalog.writer import CatalogWriter
 from errors import CatalogFull, DiskFull
@@ -109,5 +110,36 @@ async def test_deletes_go_on_and_puts_are_refused_by_name_when_the_disk_of_the_c
         assert ballast.is_whole
         assert not len(troubles)
         await writer.write(lambda t: t.create_bucket("again", 1))
+        nursery.cancel_scope.cancel()
+    catalog.close()
+
+
+async def test_what_a_fold_alone_makes_no_room_for_gets_the_ballast(small_disk: Path) -> None:
+    catalog = Catalog.open(small_disk / "catalog.sqlite3")
+    ballast = Ballast(small_disk / "ballast", 64 * MIB)
+    assert ballast.restore()
+    room = CatalogRoom(catalog, ballast, Troubles(EventLog()))
+    failed_counts: list[int] = []
+
+    def make_room(failed_count: int) -> bool:
+        failed_counts.append(failed_count)
+        return len(failed_counts) <= 2 * STEP_COUNT and room.make_room(failed_count)
+
+    writer = CatalogWriter(catalog, make_room=make_room)
+    with catalog.transaction() as transaction:
+        transaction.create_bucket("first", 1)
+    catalog.fold_log()
+    os.truncate(fill(small_disk), os.stat(small_disk / "foreign").st_size - 700 * 1024)
+
+    def work(transaction: Transaction) -> None:  # some 900 KiB of log
+        for number in range(100):
+            transaction.begin_upload(1, f"key-{number}", None, {"a": "x" * 8000}, None, None, 1, 2)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(writer.run)
+        await writer.write(work)
+        assert failed_counts == [*range(len(failed_counts))]
+        assert catalog.upload_count() == 100
+        assert 0 < ballast.held_count < STEP_COUNT
         nursery.cancel_scope.cancel()
     catalog.close()
