@@ -7,7 +7,8 @@ URL's token; so an actor learns of no object whose URL it was not given.
     a list is of one version     the master answers for that version alone, and its sizes have to add up
     lists are kept               as packed numbers, the latest ones, so many chunks of them in all
     the right to read            other disks' needles is asked for anew when it ends, also for a URL that
-                                 has expired while its object is being sent
+                                 has expired while its object is being sent; by whichever of the URLs of the
+                                 object lives longest
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ class ChunkList:
     """The chunks of one version of an object."""
 
     def __init__(self, ask: Ask, claims: DataClaims) -> None:
-        assert claims.via is not None
         self._ask = ask
-        self._via = claims.via
+        self._via, self._expires_s = "", -1
+        self.shown(claims)
         self._volumes, self._needles = array("L"), array("L")
         self._starts = array("Q", [0])  # of each chunk in the object, and the object's end
         self._grants: dict[int, _Grant] = {}
@@ -68,6 +69,12 @@ class ChunkList:
     @property
     def size(self) -> int:
         return self._starts[-1]
+
+    def shown(self, claims: DataClaims) -> None:
+        """A URL of this object was used: the list may be kept for longer than the one that it came with."""
+        assert claims.via is not None
+        if claims.exp > self._expires_s:
+            self._via, self._expires_s = claims.via, claims.exp
 
     async def fetch(self, count: int, size: int) -> None:
         """Learn of all chunks.
@@ -156,6 +163,7 @@ class ChunkLists:
             known = self._known.get(name)
             if known is not None:
                 self._known.move_to_end(name)
+                known.shown(claims)
                 return known
             under_way = self._fetching.get(name)
             if under_way is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -183,6 +184,17 @@ async def test_a_right_that_ends_is_asked_for_again(actor: Actor, asked: Asked) 
     assert (await get(actor))[2] == WHOLE
     assert len(asked.questions) > 3
     assert asked.neighbour.tokens[-1] == b"Bearer right-%d" % len(asked.questions)
+
+
+async def test_rights_are_asked_for_by_the_url_that_lives_longest(actor: Actor, asked: Asked) -> None:
+    asked.expires_in_s = 30.0  # so that each read asks anew
+    now_s = int(time.time())
+    for exp, via in ((100, "early"), (1000, "late"), (200, "middle")):
+        assert (await get(actor, exp=now_s + exp, via=via))[2] == WHOLE
+    assert [question.token for question in asked.questions[:3]] == ["early"] * 3, "the list itself"
+    later = [question.token for question in asked.questions if question.limit == 1]
+    assert later == sorted(later), "the one that was shown first may have expired long ago"
+    assert set(later) == {"early", "late"}
 
 
 async def test_an_object_that_was_replaced_is_a_404_and_nothing_else(actor: Actor, asked: Asked) -> None:
