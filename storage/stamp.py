@@ -62,11 +62,11 @@ def admit_stamp(stamp: int, *, wall_ms: int) -> int:
 class StampClock:
     """Hands out stamps, each greater than all that it handed out or was shown before."""
 
-    __slots__ = ("_founded_ms", "correction_ms", "last")
+    __slots__ = ("_latest_ms", "correction_ms", "last")
 
     def __init__(self, last: int = 0) -> None:
         self.last = last
-        self._founded_ms = wall_ms_of(last)
+        self._latest_ms = wall_ms_of(last)  # the latest moment that the wall clock or the founding has shown
         self.correction_ms = 0  # added to the wall clock: of a disk, what the master's clock says differently
 
     def tick(self, wall_ms: int) -> int:
@@ -78,6 +78,7 @@ class StampClock:
         Raises:
             ClockSpent: there is no greater stamp any more.
         """
+        self._see_wall(wall_ms)
         wall = (wall_ms + self.correction_ms) << COUNTER_BITS
         stamp = wall if wall > self.last else self.last + 1
         if stamp >= STAMP_END:
@@ -99,19 +100,24 @@ class StampClock:
         if not 0 <= stamp <= STAMP_SOUND_MAX:
             raise StampRefused(f"a sound clock shows at most {STAMP_SOUND_MAX}, this one {stamp}")
         self.observe(stamp)
-        self._founded_ms = max(self._founded_ms, wall_ms_of(self.last))
+        self._latest_ms = max(self._latest_ms, wall_ms_of(self.last))
+
+    def _see_wall(self, wall_ms: int) -> None:
+        self._latest_ms = max(self._latest_ms, wall_ms + self.correction_ms)
 
     def check(self, stamp: int, wall_ms: int) -> None:
         """Refuse a stamp from outside that must not be believed.
 
         The clock's own beginning counts like the wall clock: a machine that starts in the wrong year still
-        knows what its store has lived through.
+        knows what its store has lived through.  So does what the wall clock has shown before it was set back:
+        what was stamped then is there, and all that is stamped since is greater.
 
         Raises:
             StampRefused: see `admit_stamp`.
         """
         if not 0 <= stamp <= self.last:  # what the clock has passed is no news
-            admit_stamp(stamp, wall_ms=max(wall_ms + self.correction_ms, self._founded_ms))
+            self._see_wall(wall_ms)
+            admit_stamp(stamp, wall_ms=self._latest_ms)
 
     def admit(self, stamp: int, wall_ms: int) -> None:
         """`observe` a stamp that came from outside.

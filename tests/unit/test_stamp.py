@@ -87,6 +87,17 @@ def test_a_store_whose_machine_starts_in_the_wrong_year_believes_its_own_past():
     assert clock.last == (NOW_MS << 16) + 5
 
 
+def test_a_store_whose_clock_was_a_week_ahead_for_a_moment_goes_on_when_it_is_set_back():
+    master, disk = StampClock(), StampClock()
+    for clock in (master, disk):
+        clock.found(NOW_MS << 16)
+    master.admit(disk.tick(NOW_MS + 7 * DAY_MS), NOW_MS + 7 * DAY_MS)
+    for _ in range(3):
+        master.admit(disk.tick(NOW_MS), NOW_MS)
+        disk.admit(master.tick(NOW_MS), NOW_MS)
+    assert wall_ms_of(master.last) == NOW_MS + 7 * DAY_MS
+
+
 def test_a_clock_at_its_end_says_so_and_hands_out_nothing():
     clock = StampClock(last=STAMP_END - 2)
     assert clock.tick(NOW_MS) == STAMP_END - 1
