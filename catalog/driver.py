@@ -100,9 +100,9 @@ def look_again(path: Path, cause: str) -> StoreError:
 def _find_damage(path: Path) -> str | None:
     """What is wrong with a catalog, "" where that has no name; None: nothing, or the disk refuses to say."""
     began = time.monotonic()
-    if not path.exists():
-        return "the file is gone"
     try:
+        if not path.exists():
+            return "the file is gone"
         for part in (path, path.with_name(path.name + "-wal")):
             with suppress(FileNotFoundError), part.open("rb", buffering=0) as file:
                 while file.read(1 << 20) and time.monotonic() < began + LOOK_S:

@@ -136,13 +136,14 @@ class Catalog:
         self._random_id = random_id
         self._now_ms = now_ms
         self._writing = threading.Lock()
-        self._file_ids = {file: found for file in _files_of(path) if (found := _file_id(file)) is not None}
+        self._file_ids: dict[Path, tuple[int, int]] = {}  # of those that were seen
         self.displaced: str | None = None  # why what is committed would not be found by the next start
         self.failure: StoreError | None = None  # why there are no more writes until the next start
         self._stamp_max = int(self._one("SELECT value FROM facts WHERE name = 'stamp_max'")[0])
         self._graves = Graves(self._stamp_max)
         self._burials = Burials()
         self.is_purge_left = self._one("SELECT 1 FROM buckets WHERE name IS NULL LIMIT 1") is not None
+        self._look_at_files()
 
     @classmethod
     def open(
@@ -239,19 +240,29 @@ class Catalog:
         Raises:
             WriteFailed: they are not in their place.
         """
-        if self.displaced is None:
-            for file in _files_of(self.path):
-                found = _file_id(file)
-                known = self._file_ids.setdefault(file, found) if found is not None else None
-                if found != known or (found is None and file in self._file_ids):
-                    what = "was deleted or moved away" if found is None else "was replaced by another file"
-                    self.displaced = (
-                        f"{file} {what} under the running master, so nothing more is written to it. What the"
-                        f" master still has open is in /proc/{os.getpid()}/fd: copy the catalog from there,"
-                        " stop the store, and put it back, or run `warehouse rebuild --replace`"
-                    )
+        self._look_at_files()
         if self.displaced is not None:
             raise WriteFailed(self.displaced)
+
+    def _look_at_files(self) -> None:
+        if self.displaced is not None:
+            return
+        for file in _files_of(self.path):
+            try:
+                found = _file_id(file)
+            except OSError:  # a file that cannot be asked for is no proof of anything
+                continue
+            known = self._file_ids.get(file)
+            if known is None and found is not None:
+                self._file_ids[file] = found
+            elif found != known:
+                what = "was deleted or moved away" if found is None else "was replaced by another file"
+                self.displaced = (
+                    f"{file} {what} under the running master, so nothing more is written to it. What the"
+                    f" master still has open is in /proc/{os.getpid()}/fd: copy the catalog from there,"
+                    " stop the store, and put it back, or run `warehouse rebuild --replace`"
+                )
+                return
 
     def fold_log(self) -> None:
         """Move what the log holds into the file, and cut the log off: on a full disk that is room.
@@ -609,10 +620,14 @@ def _files_of(path: Path) -> tuple[Path, Path]:
 
 
 def _file_id(path: Path) -> tuple[int, int] | None:
-    """Device and inode of what a path leads to; None: nothing."""
+    """Device and inode of what a path leads to; None: nothing.
+
+    Raises:
+        OSError: the system cannot say.
+    """
     try:
         found = os.stat(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return (found.st_dev, found.st_ino)
 

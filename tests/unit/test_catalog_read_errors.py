@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,3 +81,14 @@ def test_a_quota_and_a_limit_of_size_are_a_full_disk(
         "catalog.sqlite3",
         "catalog.sqlite3.lock",
     ]
+
+
+def test_a_disk_that_does_not_even_say_whether_the_file_is_there_is_a_read_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, **options: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    named = name_error(path, error_of(sqlite3.SQLITE_CORRUPT), is_write=False)
+    assert isinstance(named, ReadFailed)

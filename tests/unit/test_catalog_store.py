@@ -1,5 +1,6 @@
 """The catalog's file: one owner, private, durable, and every failure named with what to do."""
 
+import errno
 import os
 import sqlite3
 import stat
@@ -402,3 +403,31 @@ def test_a_difference_reads_as_a_sentence():
     assert (
         str(CountDifference("objects of bucket 'a'", 3, 2)) == "objects of bucket 'a': 3 recorded, 2 counted"
     )
+
+
+# --- files that go away ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_file_that_was_deleted_takes_no_more_commits(kit, path, suffix):
+    kit.bucket()
+    os.unlink(f"{path}{suffix}")
+    with pytest.raises(WriteFailed, match="deleted or moved away"):
+        kit.bucket("other")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.ENOMEM])
+def test_a_file_that_cannot_be_asked_for_was_not_deleted(kit, path, monkeypatch, number):
+    kit.bucket()
+    ask, failing = os.stat, True
+
+    def stat_or_fail(asked, *arguments, **options):
+        if failing and str(asked).startswith(str(path)):
+            raise OSError(number, os.strerror(number))
+        return ask(asked, *arguments, **options)
+
+    monkeypatch.setattr(store.os, "stat", stat_or_fail)
+    kit.bucket("while-it-fails")
+    failing = False
+    kit.bucket("afterwards")
+    assert kit.catalog.displaced is None
