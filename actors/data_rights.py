@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
 
 from actors.commit_line import CommitLine
 from auth.tokens import DataClaims, DataTokenVerifier
-from errors import LeaseExhausted, NoSuchVolume, TokenMissing, TokenScope, VolumeUnreadable
+from errors import BadRequest, LeaseExhausted, NoSuchVolume, TokenMissing, TokenScope, VolumeUnreadable
 from storage.needle import NeedleMetadata
 from transport.http_server import Exchange
 
@@ -165,11 +166,36 @@ def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:
 
 
 def _token_of(exchange: Exchange) -> bytes:
-    token = bearer_token(exchange.headers)
-    if token is not None:
-        return token
+    """The one token of a request.
+
+    Raises:
+        TokenMissing: there is none.
+        BadRequest: there are two, of which a proxy may believe the other one (RFC 6750, 3.1); or the URL
+            asks for something that is not done.
+    """
+    tokens = []
+    header_token = bearer_token(exchange.headers)
+    if header_token is not None:
+        tokens.append(header_token)
     if exchange.query:
-        for pair in exchange.query.split(b"&"):
-            if pair.startswith(b"token="):
-                return pair[6:]
-    raise TokenMissing("a token is needed, as 'Authorization: Bearer TOKEN' or as '?token=TOKEN'")
+        tokens += _tokens_in(exchange.query)
+    if len(tokens) > 1:
+        raise BadRequest("a request shows one token, once: in its URL or as Authorization, this one has more")
+    if not tokens:
+        raise TokenMissing("a token is needed, as 'Authorization: Bearer TOKEN' or as '?token=TOKEN'")
+    return tokens[0]
+
+
+def _tokens_in(query: bytes) -> list[bytes]:
+    tokens = []
+    for pair in query.split(b"&"):
+        if b"%" in pair:  # a client may write every letter so: RFC 3986, 6.2.2.2
+            pair = unquote_to_bytes(pair)
+        if pair.startswith(b"token="):
+            tokens.append(pair[6:])
+        elif pair.startswith(b"response-"):
+            raise BadRequest(
+                f"{ascii(pair.partition(b'=')[0])[2:-1][:40]} is not supported: an object is served with the"
+                " type that it was stored with, and with the name of its key"
+            )
+    return tokens

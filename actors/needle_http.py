@@ -110,6 +110,8 @@ class NeedleHttp:
                 require_method(exchange.method, b"GET", b"HEAD")
                 body = self._render_metrics()
                 await exchange.respond(200, [(b"Content-Type", b"text/plain; version=0.0.4")], body)
+            elif exchange.path == b"*":  # only OPTIONS can ask this: RFC 9110, 9.3.7
+                await exchange.respond(204, [(b"Allow", b"GET, HEAD, PUT, POST")])
             else:
                 raise NoSuchRoute(
                     "a volume actor serves /v1/needles/{volume}/{needle}, /v1/batch/put and get, "

@@ -6,23 +6,33 @@ counts.  Values in, values out.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from auth.tokens import DataClaims
 from catalog.names import check_key, check_metadata
-from errors import BadKey, BadMetadata, BadRequest, UnsupportedCoding
+from errors import BadKey, BadMetadata, BadRequest, ExpectationFailed, UnsupportedCoding
 from storage.needle import NeedleMetadata
 from transport.batches import PutHead
 from transport.conditions import check_etag_condition, refuse_conditions, write_conditions
 from transport.header_text import check_content_type
+from transport.http_head import CONTINUE_ASKED, expectations
 from transport.integrity import CRC32C_FIELD, Checks, read_checks, read_crc32c
 from transport.messages import METADATA_SIZE_MAX
 
 KEY_FIELD, METADATA_FIELD = b"x-warehouse-key", b"x-warehouse-metadata"
 _OURS = b"x-warehouse-"
 _KNOWN = frozenset((KEY_FIELD, METADATA_FIELD, CRC32C_FIELD))
+_NOT_KEPT = frozenset((b"content-disposition", b"content-language", b"expires"))
+# What other stores do when they are asked, and clients of theirs rely on.
+_IS_OF_OTHER_STORES = re.compile(
+    rb"x-(?:amz|goog|ms|oss|obs|cos)-(?:acl$|grant-|tag|storage-class|access-tier|server-side-encryption"
+    rb"|encryption|copy-source|object-lock|immutability|legal-hold|website-redirect|trailer|decoded-content"
+    rb"|write-offset|expected-bucket-owner|content-(?:disposition|encoding|language)|blob-content-)"
+).match
+_BAD_PERCENT = re.compile(rb"%(?![\da-fA-F]{2})").search
 # What the library sends.  A put with nothing else asks for nothing that would have to be looked for.
 _PLAIN = frozenset(
     (*_KNOWN, b"host", b"authorization", b"content-length", b"content-type", b"expect", b"accept")
@@ -41,9 +51,11 @@ def read_put(headers: Mapping[bytes, bytes], claims: DataClaims) -> PutRequest:
     """Read the head of a PUT.
 
     Raises:
-        BadKey, BadMetadata, BadRequest, PreconditionFailed, UnsupportedCoding: something in it
-            is wrong, or would not be honoured.
+        BadKey, BadMetadata, BadRequest, ExpectationFailed, PreconditionFailed, UnsupportedCoding:
+            something in it is wrong, or would not be honoured.
     """
+    if b"expect" in headers:
+        _require_known_expectations(headers)
     metadata = _metadata_of(headers, claims)
     crc = read_crc32c(headers)
     if headers.keys() <= _PLAIN:
@@ -52,16 +64,28 @@ def read_put(headers: Mapping[bytes, bytes], claims: DataClaims) -> PutRequest:
     return metadata, write_conditions(headers), crc, read_checks(headers)
 
 
+def _require_known_expectations(headers: Mapping[bytes, bytes]) -> None:
+    for expectation in expectations(headers) - {CONTINUE_ASKED}:
+        raise ExpectationFailed(
+            f"Expect: 100-continue is all that is understood here, not {ascii(expectation)[1:100]}"
+        )
+
+
 def _refuse_what_would_be_lost(headers: Mapping[bytes, bytes]) -> None:
     if headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
         raise UnsupportedCoding(
             "the store keeps no Content-Encoding: leave the header away, and the bytes are kept as they come"
         )
-    if b"content-range" in headers:  # RFC 9110, 14.5
-        raise BadRequest("a PUT stores a whole object: Content-Range is not supported")
+    for name in (b"content-range", b"range"):  # RFC 9110, 14.5
+        if name in headers:
+            raise BadRequest(f"a PUT stores a whole object: {name.decode().title()} is not supported")
+    if b"trailer" in headers:
+        raise BadRequest("a body comes by its length, and no trailer behind it: leave Trailer away")
     for name in headers:
         if name.startswith((b"x-amz-meta-", b"x-goog-meta-", b"x-ms-meta-")):
             raise BadMetadata("user metadata comes in X-Warehouse-Metadata, as name=value&name=value")
+        if name in _NOT_KEPT or _IS_OF_OTHER_STORES(name) is not None:
+            raise BadRequest(f"nothing is kept or done here of {name.decode('latin-1')}: leave it away")
         if name.startswith(_OURS) and name not in _KNOWN:
             raise BadRequest(f"there is no header {name.decode('latin-1')}")
 
@@ -71,7 +95,10 @@ def check_batch(headers: Mapping[bytes, bytes]) -> None:
 
     Raises:
         BadRequest, BadMetadata, UnsupportedCoding: there is one.
+        ExpectationFailed: the client expects what cannot be done here.
     """
+    if b"expect" in headers:
+        _require_known_expectations(headers)
     if headers.keys() <= _PLAIN and _KNOWN.isdisjoint(headers):
         return
     refuse_conditions(headers, "each item of a batch put carries its own")
@@ -110,6 +137,8 @@ def _metadata_of(headers: Mapping[bytes, bytes], claims: DataClaims) -> NeedleMe
 def _key_of(header: bytes | None) -> str:
     if header is None:
         raise BadKey("the header X-Warehouse-Key must name the object's key, percent-encoded")
+    if _BAD_PERCENT(header) is not None:
+        raise BadKey("in X-Warehouse-Key two hexadecimal digits stand behind each '%'; for itself it is %25")
     raw = unquote_to_bytes(header) if b"%" in header else header
     try:
         key = raw.decode("utf-8")
@@ -123,6 +152,8 @@ def _user_metadata_of(header: bytes) -> dict[str, str]:
     if len(header) > 3 * METADATA_SIZE_MAX:
         raise BadMetadata(f"user metadata has at most {METADATA_SIZE_MAX} bytes")
     try:
+        if _BAD_PERCENT(header) is not None:
+            raise ValueError("a percent sign that stands for itself")
         text = header.decode("ascii")
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
     except ValueError as error:

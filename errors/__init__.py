@@ -248,6 +248,11 @@ class RangeNotSatisfiable(RequestRefused):
     status = 416
 
 
+class ExpectationFailed(RequestRefused):
+    code = "expectation_failed"
+    status = 417
+
+
 class HeadersTooLarge(RequestRefused):
     code = "headers_too_large"
     status = 431

@@ -31,8 +31,11 @@ from errors import BadRequest, PreconditionFailed
 CONDITION_SIZE_MAX = 1024  # of what a put carries: more than thirty ETags
 
 # What makes a request conditional.
-READ_CONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
-CONDITIONS = frozenset((*READ_CONDITIONS, b"if-range"))
+CONDITIONS = frozenset(
+    (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range")
+)
+# Also those of others: WebDAV's If, x-goog-if-generation-match, x-amz-copy-source-if-match and the like.
+_IS_CONDITION = re.compile(rb"(?:^|-)if(?:-|$)").search
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _SEPARATOR = re.compile(r"[ \t]*(?:,[ \t]*)*")
@@ -190,17 +193,13 @@ def write_conditions(headers: Mapping[bytes, bytes]) -> tuple[str | None, str | 
     """If-Match and If-None-Match of a PUT, as `check_etag_condition` returns them.
 
     Raises:
-        BadRequest: one cannot be read or is too long, or is about a date: the catalog compares ETags only.
+        BadRequest: one cannot be read or is too long, or there is another one: the catalog compares ETags
+            only.
         PreconditionFailed: If-Match cannot be read.
     """
-    for name, spelled in (
-        (b"if-unmodified-since", "If-Unmodified-Since"),
-        (b"if-modified-since", "If-Modified-Since"),
-    ):
-        if name in headers:
-            raise BadRequest(
-                f"{spelled} is not supported for a PUT: send If-Match or If-None-Match with an ETag"
-            )
+    _refuse_all_but(
+        (b"if-match", b"if-none-match"), headers, "for a PUT: send If-Match or If-None-Match with an ETag"
+    )
     if_match, if_none_match = headers.get(b"if-match"), headers.get(b"if-none-match")
     for value in (if_match, if_none_match):
         if value is not None and len(value) > CONDITION_SIZE_MAX:
@@ -217,9 +216,13 @@ def refuse_conditions(headers: Mapping[bytes, bytes], where: str) -> None:
     Raises:
         BadRequest: the request has a condition.
     """
-    for name in READ_CONDITIONS:
-        if name in headers:
-            raise BadRequest(f"{name.decode().title()} is not supported here: {where}")
+    _refuse_all_but((), headers, f"here: {where}")
+
+
+def _refuse_all_but(known: tuple[bytes, ...], headers: Mapping[bytes, bytes], where: str) -> None:
+    for name in headers:
+        if name not in known and _IS_CONDITION(name) is not None:
+            raise BadRequest(f"{name.decode('latin-1').title()} is not supported {where}")
 
 
 def _match_of(value: bytes) -> Tags:

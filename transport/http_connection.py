@@ -180,6 +180,11 @@ class Connection(Channel):
             or len(self._data) - self._position > self._limits.header_size
         )
 
+    @property
+    def unread(self) -> bytes:
+        """What has come of a request that was not taken."""
+        return self._data[self._position :]
+
     def stop_waiting(self) -> None:
         """Nothing more is expected to come."""
         self._read_wait = NOT_WAITING

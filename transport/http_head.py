@@ -32,8 +32,9 @@ from errors import (
 
 HEAD_END = b"\r\n\r\n"
 # As numbers: looking for a bytes object of length 1 takes ten times as long.
-CR, LF, NUL, SLASH, QUESTION_MARK, HASH = b"\r\n\0/?#"
+CR, LF, NUL, SLASH, QUESTION_MARK, HASH, PERCENT = b"\r\n\0/?#%"
 HEADER_COUNT_MAX = 100
+CONTINUE_ASKED = b"100-continue"
 LENGTH_DIGITS_MAX = 18  # below 2**63, whatever the digits are
 
 # A second one of these is an attack or a bug; every other repeated field is a list (RFC 9110, 5.3).
@@ -58,7 +59,13 @@ METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~\w-]+) [\x21-\x7e]+ HTTP/1\.[01]\r\n", re.ASCII).match
 MEMO_COUNT = 512
 MEMO_SIZE_MAX = 1024
-_ORIGIN = re.compile(rb"https?://[^/?#@]+", re.IGNORECASE).match
+_ORIGIN = re.compile(rb"https?://([^/?#]+)", re.IGNORECASE).match
+# uri-host [":" port]: RFC 3986, 3.2.2.  It may be empty.
+_HOST = re.compile(
+    rb"(?:\[[\w.~!$&'()*+,;=:%-]+\]|(?:[\w.~!$&'()*+,;=-]|%[\da-f]{2})*)(?::\d*)?", re.ASCII | re.IGNORECASE
+).fullmatch
+_ENCODED = re.compile(rb"%([\da-fA-F]{2})")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
 class RequestHead:
@@ -184,6 +191,8 @@ def parse_request_head(head: bytes, request: RequestHead) -> None:
         _require_http_10(request, head)
     elif b"host" not in headers:
         raise BadRequest("an HTTP/1.1 request needs a Host header")  # RFC 9112, 3.2
+    if b"host" in headers and _HOST(headers[b"host"]) is None:
+        raise BadRequest(f"the Host header names no host: {ascii(headers[b'host'])[1:100]}")
     request.is_keep_alive = request.is_http_11
     if b"connection" in headers:
         request.is_keep_alive = _is_kept(headers[b"connection"], request.is_http_11)
@@ -192,12 +201,14 @@ def parse_request_head(head: bytes, request: RequestHead) -> None:
     request.path = target
     if QUESTION_MARK in target:
         request.path, _, request.query = target.partition(b"?")
+    if PERCENT in request.path:
+        request.path = _ENCODED.sub(_plain_letter, request.path)
     if b"content-length" in headers:
         request.content_length = _length_of(headers[b"content-length"])
     if b"transfer-encoding" in headers:
         _refuse_coding(headers)
-    if b"expect" in headers and request.is_http_11 and request.content_length:
-        request.expects_continue = headers[b"expect"].lower() == b"100-continue"
+    if b"expect" in headers and request.is_http_11:
+        request.expects_continue = request.content_length > 0 and CONTINUE_ASKED in expectations(headers)
 
 
 def _require_known_method(head: bytes) -> None:
@@ -229,8 +240,24 @@ def _path_of(target: bytes, method: bytes) -> bytes:
     origin = _ORIGIN(target)  # what a proxy is asked, and an origin server must understand
     if origin is None:
         raise BadRequest("the request target must be a path that begins with /")
+    if _HOST(origin[1]) is None:  # a name with a password, say: RFC 9110, 4.2.4
+        raise BadRequest(f"the request target names no host: {ascii(origin[1])[1:100]}")
     path = target[origin.end() :]
     return path if path.startswith(b"/") else b"/" + path
+
+
+def _plain_letter(encoded: re.Match[bytes]) -> bytes:
+    """What stands for an octet in a path: a letter that needs no encoding means the same without it.
+
+    Source: RFC 3986, 6.2.2.2.
+    """
+    octet = int(encoded[1], 16)
+    return bytes((octet,)) if octet in _UNRESERVED else encoded[0]
+
+
+def expectations(headers: Mapping[bytes, bytes]) -> set[bytes]:
+    """What the client expects, in small letters; whoever cannot meet all may refuse (RFC 9110, 10.1.1)."""
+    return {member.strip() for member in headers.get(b"expect", b"").lower().split(b",")} - {b""}
 
 
 def _length_of(value: bytes) -> int:

@@ -541,7 +541,7 @@ class HttpServer:
         """End a connection on which the rest of a head did not come."""
         error = RequestTimeout("the request head was not complete in time")
         try:
-            await _refuse_unread(Exchange(connection, self._shared), connection, self._shared, error)
+            await _refuse_head(connection, self._shared, error)
         finally:
             self._close(connection)
 
@@ -567,14 +567,23 @@ async def _serve_request(
         else:
             shared.heads.learn(head, exchange)
     except StoreError as error:
+        _note_head_method(exchange, head)
         await _refuse_unread(exchange, connection, shared, error)
         return False
     return await _serve_exchange(exchange, connection, shared) and not shared.is_stopping
 
 
 async def _refuse_head(connection: Connection, shared: _Shared, error: StoreError) -> bool:
-    await _refuse_unread(Exchange(connection, shared), connection, shared, error)
+    exchange = Exchange(connection, shared)
+    _note_head_method(exchange, connection.unread)
+    await _refuse_unread(exchange, connection, shared, error)
     return False
+
+
+def _note_head_method(exchange: Exchange, head: bytes) -> None:
+    """A refusal of a HEAD has no body either, also of one that could not be read."""
+    if head.removeprefix(b"\r\n").startswith(b"HEAD "):
+        exchange.method = b"HEAD"
 
 
 async def _send_answer(connection: Connection, head: bytes, body: Body) -> bool:

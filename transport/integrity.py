@@ -36,7 +36,7 @@ SUPPORTED = (
 )
 
 # Names that promise something about the body; what they have in common catches those of other stores.
-_IS_INTEGRITY = re.compile(rb"checksum|digest|content-(?:md5|sha|crc)|^x-goog-hash$").search
+_IS_INTEGRITY = re.compile(rb"checksum|digest|hash|(?:^|-)(?:md5|sha-?\d*|crc-?\d*\w*)(?:-|$)").search
 _PROMISES_NOTHING = re.compile(rb"^want-|^x-amz-sdk-checksum-algorithm$").search
 
 

@@ -168,6 +168,22 @@ PUT_REFUSED = [
     ({"Content-Encoding": "gzip"}, 415, "unsupported_coding"),
     ({"Content-Encoding": "aws-chunked"}, 415, "unsupported_coding"),
     ({"Content-Range": "bytes 0-4/9"}, 400, "bad_request"),
+    ({"Range": "bytes=0-4"}, 400, "bad_request"),
+    ({"If-Range": '"x"'}, 400, "bad_request"),
+    ({"If": '(["x"])'}, 400, "bad_request"),
+    ({"x-goog-if-generation-match": "0"}, 400, "bad_request"),
+    ({"Expect": "a-miracle"}, 417, "expectation_failed"),
+    ({"Expect": "100-continue, 200-ok"}, 417, "expectation_failed"),
+    ({"Trailer": "Content-MD5"}, 400, "bad_request"),
+    ({"x-amz-trailer": "x-amz-checksum-crc32"}, 400, "bad_request"),
+    ({"x-oss-hash-crc64ecma": "1"}, 400, "bad_request"),
+    ({"x-amz-copy-source": "/b/k"}, 400, "bad_request"),
+    ({"x-amz-acl": "public-read"}, 400, "bad_request"),
+    ({"x-amz-server-side-encryption-customer-key": "k"}, 400, "bad_request"),
+    ({"x-amz-tagging": "a=b"}, 400, "bad_request"),
+    ({"Content-Disposition": "attachment"}, 400, "bad_request"),
+    ({"Content-Language": "de"}, 400, "bad_request"),
+    ({"X-Warehouse-Metadata": "a=%zz"}, 400, "bad_metadata"),
     ({"Content-Type": "text/\x01"}, 400, "bad_request"),
     ({"Content-Type": "text/\xe9"}, 400, "bad_metadata"),
     ({"Content-Type": "x" * 256}, 400, "bad_metadata"),
@@ -187,6 +203,10 @@ async def test_what_a_put_says_is_honoured_or_it_is_refused_and_changes_nothing(
         figures = actor.volume.figures()
         assert (figures.live_count, figures.in_flight_bytes) == (before, 0)
     promised = {
+        "Expect": "100-Continue, 100-continue",
+        "Cache-Control": "no-cache",  # is for those on the way
+        "x-amz-date": "20260101T000000Z",
+        "x-amz-sdk-checksum-algorithm": "SHA256",
         "Content-MD5": b64encode(hashlib.md5(body).digest()).decode(),
         "Content-Digest": f"sha-256=:{b64encode(hashlib.sha256(body).digest()).decode()}:",
         "X-Warehouse-CRC32C": f"{crc32c(body):08x}",
@@ -207,14 +227,49 @@ async def test_a_batch_takes_nothing_that_is_about_one_needle(actor: Actor) -> N
     for headers in (
         {"If-None-Match": "*"},
         {"If-Unmodified-Since": STORED},
+        {"If-Range": '"x"'},
+        {"Expect": "a-miracle"},
         {"Content-MD5": "AAAAAAAAAAAAAAAAAAAAAA=="},
         {"X-Warehouse-CRC32C": "00000000"},
         {"X-Warehouse-Key": "k"},
         {"Content-Encoding": "gzip"},
     ):
         answer = await call(actor, "POST", PUT_ROUTE, authorization | headers, b"x")
-        assert answer.status in (400, 415), headers
+        assert answer.status in (400, 415, 417), headers
         assert next(iter(headers)).lower() in answer.body.decode().lower() or b"batch" in answer.body
+
+
+async def test_a_key_that_can_be_read_in_two_ways_is_refused(actor: Actor) -> None:
+    token = {"Authorization": f"Bearer {data_token(lo=90, hi=90)}"}
+    for key in ("50%", "%zz", "a%2"):
+        answer = await call(actor, "PUT", "/v1/needles/1/90", token | {"X-Warehouse-Key": key}, b"x")
+        assert (answer.status, json.loads(answer.body)["code"]) == (400, "bad_key"), key
+    answer = await call(actor, "PUT", "/v1/needles/1/90", token | {"X-Warehouse-Key": "50%25"}, b"x")
+    assert (answer.status, actor.master.needles[-1].key) == (201, "50%")
+
+
+async def test_a_request_shows_one_token_once(actor: Actor) -> None:
+    url, token = url_of(SMALL), data_token(op="get")
+    encoded = url.replace(".", "%2E").replace("/v1/needles/1/", "/v%31/%6Eeedles/%31/")
+    for target, headers, status in (
+        (url, {}, 200),
+        (url + "&utm_source=mail", {}, 200),
+        (encoded, {}, 200),
+        (f"{url}&token={token}", {}, 400),
+        (f"{url}&token=x", {}, 400),
+        (url.replace("?", "?token=x&"), {}, 400),
+        (url.replace("?", "?%74oken=x&"), {}, 400),
+        (url, {"Authorization": f"Bearer {token}"}, 400),
+        (url.partition("?")[0] + "?token=x", {"Authorization": f"Bearer {token}"}, 400),
+        (f"{url}&response-content-type=text/html", {}, 400),
+    ):
+        for method in ("GET", "HEAD"):
+            assert (await call(actor, method, target, headers)).status == status, (method, target, headers)
+
+
+async def test_a_server_as_a_whole_says_what_it_answers(actor: Actor) -> None:
+    answer = await call(actor, "OPTIONS", "*")
+    assert (answer.status, answer.headers[b"allow"]) == (204, b"GET, HEAD, PUT, POST")
 
 
 async def test_a_refused_method_says_which_are_allowed(actor: Actor) -> None:

@@ -55,6 +55,43 @@ def test_nothing_is_expected_without_a_body_or_by_an_old_client():
     assert not old.is_http_11
 
 
+@pytest.mark.parametrize(
+    "value", [b"100-continue", b"100-Continue", b"100-continue, 100-continue", b", 100-continue"]
+)
+def test_the_known_expectation_may_stand_in_a_list(value):
+    assert parse(b"PUT / HTTP/1.1", b"Host: a", b"Content-Length: 1", b"Expect: " + value).expects_continue
+
+
+@pytest.mark.parametrize(
+    "host", [b"", b"a", b"a.b:80", b"127.0.0.1:7410", b"[::1]:80", b"[fe80::1%25eth0]", b"a_b-c", b":80"]
+)
+def test_a_host_is_a_name_or_an_address(host):
+    parse(b"GET / HTTP/1.1", b"Host: " + host)
+    if host:
+        assert parse(b"GET http://" + host + b"/p HTTP/1.1", b"Host: a").path == b"/p"
+
+
+@pytest.mark.parametrize(
+    "host", [b"a b", b"a/b", b"u@a", b"a, b", b"a:b", b"[::1", b"a?b", b"a\\b", b"a:80:80"]
+)
+def test_what_is_no_host_is_refused(host):
+    with pytest.raises(BadRequest):
+        parse(b"GET / HTTP/1.1", b"Host: " + host)
+    with pytest.raises(BadRequest):
+        parse(b"GET / HTTP/1.0", b"Host: " + host)
+
+
+@pytest.mark.parametrize("target", [b"http://u@a/p", b"http://u:p@a/p", b"http:///p", b"http://a:b/p"])
+def test_an_absolute_target_names_a_host_and_nobody(target):
+    with pytest.raises(BadRequest):
+        parse(b"GET " + target + b" HTTP/1.1", b"Host: a")
+
+
+def test_letters_that_need_no_encoding_mean_the_same_in_a_path():
+    request = parse(b"GET /v%31/%6eeedles/1%2f2/%00%zz%?a=%31 HTTP/1.1", b"Host: a")
+    assert (request.path, request.query) == (b"/v1/needles/1%2f2/%00%zz%", b"a=%31")
+
+
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"PATCH"])
 def test_methods_come_through(method):
     assert parse(method + b" / HTTP/1.1", b"Host: a").method == method
