@@ -57,7 +57,7 @@ class _Counted(NamedTuple):
     is_creating: bool = False
     is_open: bool = False
     has_scarce_ids: bool = False
-    is_troubled: bool = False
+    is_troubled: bool = False  # a person should know of it
     is_sealed: bool = False
 
 
@@ -117,17 +117,26 @@ class VolumeState:
         return self.ids_left < self.ids_step // 4 and self.needle_ids_reserved < NEEDLE_ID_MAX
 
     @property
-    def is_troubled(self) -> bool:
-        """A person should know of it."""
-        report = self.report
-        return report is None or report.sealed_cause is not None or report.damaged_count > 0
-
-    @property
     def checked_ms(self) -> int:
         """All of it that is older was read and checked again since this moment."""
         if self.verified_ms is not None:
             return self.verified_ms
         return (self.report.created_ms if self.report is not None else 0) or self.created_ms
+
+    def as_counted(self) -> _Counted:
+        """Its part in the sums of its disk, in one look, because every change asks."""
+        report = self.report
+        if report is None:
+            return _Counted(is_creating=not self.is_created, is_troubled=True)
+        is_sealed = report.sealed_cause is not None
+        is_open = not is_sealed and not self.is_out_of_ids
+        return _Counted(
+            not self.is_created,
+            is_open,
+            is_open and self.has_scarce_ids,
+            is_sealed or report.damaged_count > 0,
+            is_sealed,
+        )
 
     def verified(self, started_ms: int) -> None:
         self.verified_ms, self.seen = started_ms, None
@@ -452,14 +461,14 @@ class Fleet:
     def needs_volume(self, disk: DiskState, *, room_wanted: int | None = None) -> bool:
         """Would one more volume give this disk room that its present ones do not have?"""
         self._settle()
-        return self._needs_volume(disk, disk.room_wanted if room_wanted is None else room_wanted)
+        wanted = disk.room_wanted if room_wanted is None else room_wanted
+        return disk.takes_writes and self._needs_volume(disk, wanted, self.room_on(disk))
 
-    def _needs_volume(self, disk: DiskState, room_wanted: int) -> bool:
-        if not disk.takes_writes or disk.creating_count or len(disk.volumes) >= VOLUMES_MAX:
+    def _needs_volume(self, disk: DiskState, room_wanted: int, room: int) -> bool:
+        if disk.creating_count or len(disk.volumes) >= VOLUMES_MAX:
             return False
         if not disk.volumes:
             return True  # even on a full disk: then "full" is what clients are told, not "no volume"
-        room = self.room_on(disk)
         return room >= ROOM_MIN and self._largest(disk) < min(room_wanted, room)
 
     def capacity_for(self, disk: DiskState) -> int:
@@ -513,9 +522,7 @@ class Fleet:
         return self._takes_at_most
 
     def _takes(self, disk: DiskState, room: int) -> int:
-        """What a disk with this much room takes, as far as volumes can be made on it."""
-        if not disk.takes_writes:
-            return 0
+        """What a disk with this much room takes, as far as volumes can be made on it, if it takes writes."""
         gets_volumes = disk.make_error is None and len(disk.volumes) < VOLUMES_MAX
         return room if gets_volumes else min(room, self._places.total_of(disk.disk_id))
 
@@ -551,8 +558,10 @@ class Fleet:
                 volume for volume in disk.volumes.values() if not volume.has_scarce_ids and volume.is_open
             ]
             return max((self._in_volume(volume) for volume in volumes), default=0)
-        without_ids = (self._in_volume(volume) for volume in disk.short_of_ids.values())
-        return max(self._places.largest_on(disk.disk_id), max(without_ids, default=0))
+        largest = max(0, self._places.largest_on(disk.disk_id))
+        if disk.short_of_ids:
+            largest = max(largest, *(self._in_volume(volume) for volume in disk.short_of_ids.values()))
+        return largest
 
     # --- what people see --------------------------------------------------------------------------
 
@@ -593,11 +602,13 @@ class Fleet:
         for disk in stale_disks.values():
             room, takes_writes = self.room_on(disk), disk.takes_writes
             has_more |= self._places.set_disk(disk.disk_id, room if takes_writes and room > 0 else None)
-            takes = self._takes(disk, room)
+            takes = self._takes(disk, room) if takes_writes else 0
             self._takes_at_most += takes - disk.takes
             disk.takes = takes
             if disk.is_online and (
-                disk.short_of_ids or disk.unrecorded or self._needs_volume(disk, disk.room_wanted)
+                disk.short_of_ids
+                or disk.unrecorded
+                or (takes_writes and self._needs_volume(disk, disk.room_wanted, room))
             ):
                 self.on_need(disk)
         if has_more:
@@ -607,20 +618,14 @@ class Fleet:
         disk, before = self.disks[volume.disk_id], volume.counted
         volume.seen = None
         self._stale_disks[disk.disk_id] = disk
-        is_open = volume.is_open
-        now = volume.counted = _Counted(
-            not volume.is_created,
-            is_open,
-            is_open and volume.has_scarce_ids,
-            volume.is_troubled,
-            volume.is_sealed,
-        )
+        now = volume.as_counted()
         if now != before:
+            volume.counted = now
             self._count_as(disk, before, now)
-        room = self._in_volume(volume) if is_open else 0
+        room = self._in_volume(volume) if now.is_open else 0
         if room > 0 and volume.is_short_of_ids:
             disk.short_of_ids[volume.volume_id] = volume
-        else:
+        elif disk.short_of_ids:
             disk.short_of_ids.pop(volume.volume_id, None)
         self._places.set_volume(
             disk.disk_id, volume.volume_id, room if room > 0 and volume.ids_left > 0 else None

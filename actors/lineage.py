@@ -244,20 +244,21 @@ class Lineage:
 
     def why_set_aside(self, disk: DiskState, reports: Iterable[VolumeReport]) -> str | None:
         """Why nothing may be written to a disk that has registered; None: it may."""
-        if disk.disk_id not in self._ahead and not self._catalog.fact(KEEP_ORPHANS, 0):
-            for report in reports:
-                volume = disk.volumes.get(report.volume_id)
-                if (
-                    volume is not None
-                    and volume.uuid == report.uuid
-                    and report.needle_id_max > volume.needle_ids_reserved
-                ):
-                    self.set_behind(
-                        disk.disk_id,
-                        disk.name,
-                        f"the catalog is older than disk {disk.name}: its volume {report.volume_id} has a"
-                        f" needle {report.needle_id_max}, the catalog has reserved ids up to"
-                        f" {volume.needle_ids_reserved}",
-                    )
-                    break
+        for report in reports:
+            volume = disk.volumes.get(report.volume_id)
+            if (
+                volume is None
+                or report.needle_id_max <= volume.needle_ids_reserved
+                or volume.uuid != report.uuid
+            ):
+                continue
+            if disk.disk_id not in self._ahead and not self._catalog.fact(KEEP_ORPHANS, 0):
+                self.set_behind(
+                    disk.disk_id,
+                    disk.name,
+                    f"the catalog is older than disk {disk.name}: its volume {report.volume_id} has a"
+                    f" needle {report.needle_id_max}, the catalog has reserved ids up to"
+                    f" {volume.needle_ids_reserved}",
+                )
+            break
         return self._ahead.get(disk.disk_id)

@@ -122,9 +122,11 @@ class Maintenance:
 
     def reported(self, disk: DiskState, report: DiskReport) -> None:
         self._paces.setdefault(disk.disk_id, Pace()).heard(report.request_count, now=time.monotonic())
-        self._damages.note(damage for damage in report.damages if damage.volume_id in disk.volumes)
-        named = (disk.volumes.get(volume.volume_id) for volume in report.volumes)
-        self._tell_sealed(disk, (volume for volume in named if volume is not None))
+        if report.damages:
+            self._damages.note(damage for damage in report.damages if damage.volume_id in disk.volumes)
+        self._tell_sealed(
+            disk, [volume for named in report.volumes if (volume := disk.volumes.get(named.volume_id))]
+        )
 
     def _tell_sealed(self, disk: DiskState, volumes: Iterable[VolumeState]) -> None:
         for volume in volumes:

@@ -1258,8 +1258,7 @@ class Master:
     def _disk_report(self, peer: Peer, request: DiskReport) -> ReportSeen:
         disk = self._disk(peer)
         if disk.set_aside is None:
-            for report in request.volumes:
-                self._admit_stamp(disk, report.stamp_max)
+            self._admit_stamp(disk, max((report.stamp_max for report in request.volumes), default=0))
             if (why := self._lineage.why_set_aside(disk, request.volumes)) is not None:
                 self._fleet.set_aside(disk, why)
         self._note_clock(disk, request.clock_skew_ms)

@@ -72,6 +72,8 @@ class _Tree(Generic[K]):
                 self._grow()
             slot = self._slots[key] = self._free.pop()
             self._keys[slot] = key
+        elif leaf == (self._sums[0][slot], self._largest[0][slot]):
+            return
         elif leaf.largest == _NONE:
             del self._slots[key]
             self._keys[slot] = None
