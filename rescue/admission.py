@@ -33,7 +33,8 @@ def needle_problem(metadata: NeedleMetadata) -> str | None:
     try:
         check_key(metadata.key)
         if metadata.metadata:
-            check_metadata(metadata.metadata)
+            # Release 0.1.0 took a value without a name: such an object is whole, and stays as it is.
+            check_metadata({name or "-": value for name, value in metadata.metadata.items()})
     except StoreError as error:
         return error.message
     return None

@@ -94,7 +94,7 @@ REFUSED = {
     "key of 15 KiB": needle(key="k" * 15_000),
     "key of 1025 bytes": needle(key="ä" * 512 + "k"),
     "metadata of 18 KiB": needle(metadata={"a": "b" * 18_000}),
-    "metadata without a name": needle(metadata={"": "b"}),
+    "metadata of 18 KiB without a name": needle(metadata={"": "b" * 18_000}),
     "key that is not UTF-8": b"\x94\xa6photos\x03\xa2\xff\xfe\x01",
     "key that is a number": pack(["photos", 3, 7, CREATED_MS]),
     "created at a fraction": pack(["photos", 3, "k", 1.5]),
@@ -270,6 +270,24 @@ def test_a_content_type_that_no_header_carries_is_left_out_and_said(
         catalog.close()
     exported, _ = honest_after_export(data, tmp_path / "out")
     assert (exported.whole, exported.untyped_count) == (6, 5)
+
+
+def test_metadata_without_a_name_which_release_0_1_took_costs_no_object(
+    data: Path, disk: HostileDisk, tmp_path: Path
+) -> None:
+    disk.put_raw(1, needle(key="old", metadata={"": "b", "c": "d"}), b"data")
+    disk.close()
+    report, _ = honest_after_rebuild(data)
+    assert (report.objects, report.damaged_count) == (2, 0)
+    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    try:
+        row = catalog.object(PHOTOS, "old")
+        assert row is not None
+        assert row.metadata == {"": "b", "c": "d"}
+    finally:
+        catalog.close()
+    exported, _ = honest_after_export(data, tmp_path / "out")
+    assert exported.whole == 2
 
 
 def test_chunks_of_another_object_do_not_spoil_an_upload(
