@@ -258,7 +258,11 @@ class IdentityKeeper:
             with self._lock, Folder(self._root) as folder:
                 if (self._root / IDENTITY_NAME).stat().st_ino != self.identity.inode:
                     return  # another was put in its place: nothing is to be written over it
-                self.identity = _write_identity_to(folder, msgspec.structs.replace(self.identity, **changes))
+                placed = _put_identity(folder, msgspec.structs.replace(self.identity, **changes))
+                # It is the file that is there now; what it says counts once that lasts.
+                self.identity = msgspec.structs.replace(self.identity, inode=placed.inode)
+                _sync(folder)
+                self.identity = placed
         except OSError as error:
             log.warning("the disk's identity was not written", extra={"cause": str(error)})
 
@@ -269,12 +273,15 @@ def _new_identity(created_ms: int) -> DiskIdentity:
 
 def _write_identity(folder: Folder, identity: DiskIdentity) -> DiskIdentity:
     try:
-        return _write_identity_to(folder, identity)
+        identity = _put_identity(folder, identity)
+        _sync(folder)
     except OSError as error:
         raise SetupError(f"cannot write {IDENTITY_NAME} of a disk: {error.strerror}") from error
+    return identity
 
 
-def _write_identity_to(folder: Folder, identity: DiskIdentity) -> DiskIdentity:
+def _put_identity(folder: Folder, identity: DiskIdentity) -> DiskIdentity:
+    """Put another file in the place of the one that is there; it lasts from `_sync` on."""
     temporary = f"{IDENTITY_NAME.rpartition('.')[0]}.new"
     file = folder.make(temporary, 0o644)
     try:
@@ -287,6 +294,9 @@ def _write_identity_to(folder: Folder, identity: DiskIdentity) -> DiskIdentity:
     finally:
         os.close(file)
     os.replace(temporary, IDENTITY_NAME, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+    return identity
+
+
+def _sync(folder: Folder) -> None:
     with folder.listed("") as listed:
         os.fsync(listed)
-    return identity

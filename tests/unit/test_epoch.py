@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -233,3 +236,23 @@ def test_an_identity_that_is_not_there_any_more_is_not_made_anew(
 def test_a_disk_that_cannot_be_written_offers_nothing(tmp_path: Path) -> None:
     keeper = IdentityKeeper(tmp_path, load_identity(tmp_path, created_ms=1), is_read_only=True)
     assert keeper.offer() == NEVER
+
+
+def test_an_identity_that_may_not_last_is_still_the_disks_own_and_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = keeper_of(tmp_path)
+    sync, is_failing = os.fsync, True
+
+    def sync_or_fail(descriptor: int) -> None:
+        if is_failing and stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync_or_fail)
+    assert keeper.offer() == NEVER
+    assert keeper.problem() is None, "it was not taken away, and no volume is to be sealed for that"
+    is_failing = False
+    offer = keeper.offer()
+    assert offer.number == 1
+    assert keeper_of(tmp_path).identity.offer == offer
