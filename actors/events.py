@@ -33,6 +33,7 @@ left out.
     jobs_resumed             (none)
     stamp_refused            disk, disk_id, message: a disk told a stamp that no sound clock can show
     disk_behind              disk, disk_id, url, message: refused, it lacks what was acknowledged since
+    disk_unknown             disk, disk_id, url, message: refused, it was registered with another catalog
     disk_twice               disk, disk_id, url, message: two actors say to be one disk
     catalog_behind           disk, disk_id, message: the catalog is older than a disk; nothing is written
     clock_skew               disk, disk_id, skew_s, message

@@ -6,6 +6,10 @@ one.  A catalog that is behind would hand out ids again, and take what it does n
 as one disk is ahead of it, it answers reads and changes nothing, until an operator has it made anew, or says
 that it is to go on.
 
+A disk that names another catalog, and that this one has never heard of, proves nothing about a catalog that
+has volumes of its own: it is another store's, or was not there when this catalog was rebuilt.  It alone is
+refused.
+
 What proves that the catalog is behind: the epoch of a disk (`storage/epoch.py`), a stamp that the disk knows
 this catalog to have held durably, a needle id in use that the catalog never reserved.
 """
@@ -23,6 +27,7 @@ from catalog.registry import NEEDLE_ID_MAX
 from catalog.rows import DiskRow
 from catalog.store import Catalog, Transaction
 from catalog.writer import CatalogWriter
+from conf.words import format_count
 from errors import (
     CatalogBehind,
     DiskBehind,
@@ -96,8 +101,11 @@ class Lineage:
 
         Raises:
             DiskBehind: it does, and no operator says that it is the disk all the same.
+            DiskMismatch: it is another store's.
         """
         _, epoch, claim, verdict = self._compare(request)
+        if verdict is Verdict.DISK_UNKNOWN:
+            raise self._refuse_unknown(request)
         if verdict is Verdict.DISK_BEHIND and not request.is_adopted:
             raise self._refuse(request, epoch, claim)
 
@@ -119,6 +127,7 @@ class Lineage:
             What the disk is to write down; NEVER: nothing, as it cannot write, or must not.
         Raises:
             DiskBehind: it lacks what was acknowledged since.
+            DiskMismatch: it is another store's.
             StaleIncarnation: another one registered as this disk in the meantime; who asks again will see.
         """
         row, epoch, claim, verdict = self._compare(request)
@@ -129,6 +138,8 @@ class Lineage:
             verdict = Verdict.RAISE if claim.offer != NEVER else Verdict.AGREE  # that was decided
         if verdict is Verdict.DISK_BEHIND:
             raise self._refuse(request, epoch, claim)
+        if verdict is Verdict.DISK_UNKNOWN:
+            raise self._refuse_unknown(request)
         if verdict is Verdict.CATALOG_BEHIND:
             known = f"registration {epoch.number}" if row is not None else "no such disk"
             self.set_behind(
@@ -150,6 +161,7 @@ class Lineage:
             self._ahead.pop(request.disk_id, None)
             self._troubles.over("catalog_behind", request.disk_id)
             self._troubles.over("disk_behind", request.disk_id)
+            self._troubles.over("disk_unknown", request.disk_id)
         return claim.offer if claim.offer == epoch != NEVER else offer
 
     def _verdict(self, row: DiskRow | None, epoch: Epoch, claim: Claim, *, has_volumes: bool) -> Verdict:
@@ -157,8 +169,8 @@ class Lineage:
         if row is None and claim.catalog_id != self._catalog_id:
             # Of another store, or of a catalog that this one took the place of.  Volumes that it brings along
             # may have the numbers that the next ones here would get.
-            if has_volumes and claim.catalog_id:
-                return Verdict.CATALOG_BEHIND
+            if has_volumes and claim.catalog_id and not catalog.fact(KEEP_ORPHANS, 0):
+                return Verdict.DISK_UNKNOWN if self._fleet.volumes else Verdict.CATALOG_BEHIND
             return Verdict.RAISE if claim.offer != NEVER else Verdict.AGREE
         known = Known(epoch, row.catalog_id if row is not None else 0, catalog.stamp_max())
         return judge(known, claim, catalog_id=self._catalog_id)
@@ -202,6 +214,25 @@ class Lineage:
             url=request.url,
         )
         return DiskBehind(message)
+
+    def _refuse_unknown(self, request: Register) -> DiskMismatch:
+        message = (
+            f"disk {request.disk_name} at {request.url} is refused: it was registered with another catalog,"
+            f" and has {format_count(len(request.volumes), 'volume')} that this one does not know. If it is"
+            " another store's, start it with the join file of that one. If this catalog was rebuilt without"
+            " it, stop the store and run `warehouse rebuild --replace` with it. If nothing on it is wanted,"
+            " empty its folder"
+        )
+        self._troubles.tell(
+            "disk_unknown",
+            request.disk_id,
+            message,
+            lasting_s=REFUSED_LASTING_S,
+            disk=request.disk_name,
+            disk_id=request.disk_id,
+            url=request.url,
+        )
+        return DiskMismatch(message)
 
     async def decide(self, *, is_kept: bool) -> None:
         """An operator says what becomes of needles that no object names.

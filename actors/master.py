@@ -1177,7 +1177,10 @@ class Master:
             raise BadRequest("a disk is named by a UUID")
         self._lineage.require_not_behind(request)
         self._require_only_one(peer, request)
+        was_behind = self._lineage.is_behind
         epoch = await self._lineage.take(request)
+        if was_behind and not self._lineage.is_behind:
+            self._register_anew(but=peer)
         if peer.is_gone:
             raise LinkDown("the disk's connection ended while it was registered")
         self._require_only_one(peer, request)
@@ -1357,11 +1360,15 @@ class Master:
         await self._lineage.decide(is_kept=request.decision == "keep")
         self._maintenance.orphans_decided(may_drop=request.decision == "drop")
         if was_behind:
-            for disk in list(self._fleet.disks.values()):
-                if disk.peer is not None:
-                    self._hub.disconnect(disk.peer, "it registers anew: the catalog is to go on")
+            self._register_anew()
         self._events.record("orphans_decided", decision=request.decision)
         return Done()
+
+    def _register_anew(self, but: Peer | None = None) -> None:
+        """The catalog may go on: every disk comes anew, and is given what was withheld."""
+        for disk in list(self._fleet.disks.values()):
+            if disk.peer is not None and disk.peer is not but:
+                self._hub.disconnect(disk.peer, "it registers anew: the catalog is to go on")
 
     async def _list_events(self, peer: Peer, request: ListEvents) -> Events:
         self._require(peer, Permission.SEE_CLUSTER)

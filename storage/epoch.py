@@ -64,6 +64,7 @@ class Verdict(enum.Enum):
     AGREE = "agree"  # the two agree, and there is nothing to take
     DISK_BEHIND = "disk_behind"
     CATALOG_BEHIND = "catalog_behind"
+    DISK_UNKNOWN = "disk_unknown"  # it names another catalog, and this one has never heard of it
 
 
 def next_offer(epoch: Epoch, pending: Epoch) -> Epoch:
