@@ -282,6 +282,8 @@ class Keeper:
 
     def _not_made(self, kept: _Kept, error: StoreError) -> None:
         disk = kept.disk
+        if self._kept.get(disk.disk_id) is not kept:
+            return  # the disk has gone, and that is all there is to say
         kept.making.failed()
         log.warning("volume not made", extra={"disk": disk.name, "cause": error.message})
         self._fleet.not_made(disk, error)
