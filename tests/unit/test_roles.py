@@ -121,21 +121,21 @@ def test_no_frame_of_nobody_costs_more_than_a_moment():
         os.urandom(8_000_000),
     ]  # fmt: skip
     for bomb in bombs:
-        started = time.perf_counter()
+        started = time.thread_time()
         with pytest.raises((MalformedMessage, NotAuthenticated)):
             NOBODY.decode(bomb)
         with pytest.raises((MalformedMessage, NotAuthenticated)):
             NOBODY.decode(bomb[:NOBODY_FRAME_MAX])
-        assert time.perf_counter() - started < 0.05
+        assert time.thread_time() - started < 0.05
 
 
 def test_no_list_of_a_client_is_decoded_beyond_its_bound():
     frame = frame_of(m.DeleteObjects(bucket="b", keys=["k"] * 600_000))
     assert len(frame) <= CLIENT_FRAME_MAX
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(MalformedMessage):
         CLIENT.decode(frame)
-    assert time.perf_counter() - started < 0.1
+    assert time.thread_time() - started < 0.1
 
 
 def long_frame(kind: str, field: str, value: bytes, count: int) -> bytes:
@@ -162,10 +162,10 @@ REPEATED = [
 @pytest.mark.parametrize(("role", "frame"), REPEATED)
 def test_a_field_that_repeats_does_not_get_around_the_bounds_of_its_list(role, frame):
     assert SHORT_FRAME_MAX < len(frame) <= CLIENT_FRAME_MAX
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(MalformedMessage, match="fields"):
         role.decode(frame)
-    assert time.perf_counter() - started < 0.005
+    assert time.thread_time() - started < 0.005
 
 
 def test_a_long_message_says_its_kind_first():
@@ -199,10 +199,10 @@ def test_no_frame_of_a_client_holds_the_loop_for_long(frame):
     assert len(frame) <= CLIENT_FRAME_MAX
     times = []
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.thread_time()
         with contextlib.suppress(MalformedMessage):
             CLIENT.decode(frame)
-        times.append(time.perf_counter() - started)
+        times.append(time.thread_time() - started)
     assert min(times) < 0.05
 
 
