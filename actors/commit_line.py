@@ -374,7 +374,7 @@ class CommitLine:
                 self.sync_s += time.perf_counter() - started
             if failure is None and (batch or barriers):
                 try:
-                    self.volume.require_linked()
+                    self.volume.require_intact()
                 except StoreError as error:
                     failure = error
             for barrier in barriers:

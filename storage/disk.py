@@ -266,9 +266,10 @@ class OsFile:
                 return max(offset, self.size())
             return offset  # a file system that cannot tell; what is wrong, a read will say
 
-    def link_count(self) -> int:
-        """How many names the file has; 0: what is written there goes with the process."""
-        return os.fstat(self._fd).st_nlink
+    def names_and_size(self) -> tuple[int, int]:
+        """How many names the file has (0: what is written there goes with the process), and its bytes."""
+        found = os.fstat(self._fd)
+        return found.st_nlink, found.st_size
 
     def file_id(self) -> tuple[int, int]:
         """Device and inode."""

@@ -243,6 +243,7 @@ class IndexFile:
         self._generation = generation
         self._seed = seed
         self._first_page = next(_file_numbers) << 32  # keys of the page cache: no two files share one
+        self.written_to = 0  # the file has at least this many bytes, unless somebody cut it off
 
     def load(self) -> tuple[IndexHeader, int] | None:
         """The newest header and the watermark; None when the index cannot be used.
@@ -353,10 +354,12 @@ class IndexFile:
             _pages.forget({self._first_page + entry_offset(needle_id) // PAGE_SIZE for needle_id in entries})
 
     def _put_many(self, entries: Mapping[int, bytes]) -> None:
+        self._require_uncut()
         for ids in _near(entries):
             offset, count = entry_offset(ids[0]), ids[-1] - ids[0] + 1
             if count == len(ids):
                 write_all(self._file, [b"".join(map(entries.__getitem__, ids))], offset)
+                self.written_to = max(self.written_to, offset + ENTRY_SIZE * count)
                 continue
             span = bytearray(ENTRY_SIZE * count)
             read_fully(self._file, span, offset)
@@ -364,6 +367,7 @@ class IndexFile:
                 at = (needle_id - ids[0]) * ENTRY_SIZE
                 span[at : at + ENTRY_SIZE] = entries[needle_id]
             write_all(self._file, [span], offset)
+            self.written_to = max(self.written_to, offset + ENTRY_SIZE * count)
 
     def put_watermark(self, durable: int) -> None:
         fields = _WATERMARK.pack(durable, 0)
@@ -371,14 +375,21 @@ class IndexFile:
 
     def put_header(self, header: IndexHeader) -> None:
         """Write the slot whose turn it is; `sync` must follow before the next one is written."""
+        self._require_uncut()
         size = entry_offset(header.tally.needle_id_max + 1)
         if self._file.size() < size:
             self._file.truncate(size)
+        self.written_to = max(self.written_to, size)
         slot = encode_slot(header, self._volume_id, self._generation, self._seed)
         write_all(self._file, [slot], SLOT_OFFSETS[header.sequence % len(SLOT_OFFSETS)])
 
     def sync(self) -> None:
         self._file.fdatasync()
+
+    def _require_uncut(self) -> None:
+        """Writing behind the end of a file that was cut off would make entries that say "no such needle"."""
+        if self._file.size() < self.written_to:
+            raise OSError(errno.EIO, "the index was cut off while it was open")
 
 
 def _near(needle_ids: Iterable[int]) -> Iterator[list[int]]:

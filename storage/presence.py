@@ -4,12 +4,12 @@ A file that was deleted goes on taking writes, and fsync says that all is well; 
 bytes are gone.  The same happens when a folder was moved away, or another file system was mounted over it:
 what is written then is not where anybody will look for it.  So whoever acknowledges writes asks two things:
 
-- has the open file a name at all (`OsFile.link_count`)?  That is one system call without a disk, cheap enough
-  to ask after every fsync
+- has the open file a name at all, and the bytes that were written to it (`OsFile.names_and_size`)?  That is
+  one system call without a disk, cheap enough to ask after every fsync
 - does its path still lead to it?  Asked every few seconds, for every file, for the folder of the disk, and
   for what lies in it
 
-Blocks for as long as a `stat` takes: for threads, but for `link_count`.
+Blocks for as long as a `stat` takes: for threads, but for `names_and_size`.
 """
 
 from __future__ import annotations

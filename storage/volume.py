@@ -438,6 +438,7 @@ class Volume:
     def _reserve(
         self, needle_id: int, metadata: bytes, data_size: int, *, flags: int, is_allocated: bool
     ) -> Extent:
+        self._require_uncut()
         offset, size = self._tail, stored_size(len(metadata), data_size)
         header, header_crc = encode_header(
             KIND_DATA, flags, needle_id, metadata, data_size, place_seed(self._gen.seed, offset)
@@ -690,8 +691,15 @@ class Volume:
             if self._gen.entries.pending_count >= PENDING_MAX:
                 raise DiskFull(f"volume {self.volume_id}: its index cannot be written")
 
+    def _require_uncut(self) -> None:
+        """Writing behind the end of a file that was cut off would fill the gap, and hide it from `harm`."""
+        if self._gen.data.size() < self._durable and (problem := self.harm()) is not None:
+            self.seal(problem)
+            raise WriteFailed(f"volume {self.volume_id}: {problem}; it takes no writes")
+
     def _write_tail(self, buffers: Sequence[Buffer], size: int) -> None:
         """Write at the tail, which the caller then moves; on failure the bytes are taken back."""
+        self._require_uncut()
         try:
             written = self._gen.data.pwritev(buffers, self._tail)
             if written != size:
@@ -856,22 +864,40 @@ class Volume:
             self._begun = None
             self._gen.entries.cancel_flush()
 
-    def require_linked(self) -> None:
-        """Refuse to say that something lasts that goes with this process: cheap, for after every sync.
+    def require_intact(self) -> None:
+        """Refuse to say that something lasts when files were deleted or cut off: cheap, for after every sync.
 
         Raises:
-            WriteFailed: data file or index have been deleted.  The volume is sealed.
+            WriteFailed: data file or index are not what was written.  The volume is sealed.
         """
-        gen = self._gen
-        for file, what in ((gen.data, "data file"), (gen.entries.file, "index")):
+        problem = self.harm()
+        if problem is not None:
+            self.seal(problem)
+            raise WriteFailed(f"volume {self.volume_id}: {problem}; it takes no writes")
+
+    def harm(self) -> str | None:
+        """What somebody did to the open files; None: they have a name, and what was written to them.
+
+        Writing goes on beyond the end of a file that was cut off, and fills the gap with zeros.
+        """
+        gen, durable, index = self._gen, self._durable, self._gen.entries.index
+        for file, least, what in (
+            (gen.data, durable, "data file"),
+            (gen.entries.file, index.written_to if index is not None else 0, "index"),
+        ):
             if isinstance(file, OsFile):
                 try:
-                    is_linked = file.link_count() > 0
+                    name_count, size = file.names_and_size()
                 except OSError:  # closed meanwhile, by a switch or for good: others say what became of it
                     continue
-                if not is_linked and gen is self._gen:
-                    self.seal(f"its {what} was deleted while it was open")
-                    raise WriteFailed(f"volume {self.volume_id}: its {what} was deleted; it takes no writes")
+                if gen is not self._gen:
+                    return None
+                if name_count == 0:
+                    return f"its {what} was deleted while it was open"
+                if size < least:
+                    gen.is_suspect = True
+                    return f"its {what} was cut off while it was open: {size} bytes, {least} were written"
+        return None
 
     def displaced(self, root: Path) -> str | None:
         """Say that the next start would find other files than those that are written; None: it would not.
@@ -879,6 +905,8 @@ class Volume:
         Args:
             root: the folder of the disk.
         """
+        if (problem := self.harm()) is not None:
+            return problem
         gen = self._gen
         directory = self.directory
         paths = [

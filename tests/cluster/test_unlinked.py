@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 import client
-from errors import StoreError
+from errors import NeedleCorrupt, StoreError
 from harness import RunningStore
 
 BODY = b"x" * 5000
@@ -139,6 +140,42 @@ def test_a_volume_that_the_next_start_would_not_find_is_sealed_within_seconds(tm
             names = await acknowledged(bucket, 20)
         (store.data / "disk-2").rename(store.data / "given up")  # a copy that nobody has adopted
         await require_after_a_kill(store, names)
+
+    with RunningStore(tmp_path / "store", volumes=len(harms), env=ENV) as store:
+        trio.run(run)
+
+
+def cut_data_file(disk: Path) -> None:
+    os.truncate(next(disk.rglob("g*.vol")), 4096)
+
+
+def cut_index(disk: Path) -> None:
+    os.truncate(next(disk.rglob("g*.idx")), 0)
+
+
+def test_a_file_that_was_cut_off_takes_no_more_puts_and_an_index_that_was_costs_nothing(
+    tmp_path: Path,
+) -> None:
+    harms = (cut_data_file, cut_index)
+
+    async def run() -> None:
+        async with client.connect(store.profile, timeout_s=5) as warehouse:
+            bucket = await warehouse.create_bucket("b")
+            names = await fill_every_disk(warehouse, bucket)
+            for number, harm in enumerate(harms, 1):
+                harm(store.data / f"disk-{number}")
+            after = await acknowledged(bucket, 20)
+            await until_status(warehouse, every_disk_has_sealed)
+            after += await acknowledged(bucket, 20)
+        await require_after_a_kill(store, after)
+        async with client.connect(store.profile, timeout_s=20) as warehouse:
+            lost = 0
+            for name in names:
+                try:
+                    assert await warehouse.bucket("b").get(name) == BODY
+                except NeedleCorrupt:
+                    lost += 1
+            assert 0 < lost < len(names), "those of the data file that was cut off, named and not missing"
 
     with RunningStore(tmp_path / "store", volumes=len(harms), env=ENV) as store:
         trio.run(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -19,8 +20,10 @@ from errors import (
     NeedleVoid,
     NoSuchNeedle,
     NoSuchVolume,
+    StoreError,
     VolumeFull,
     VolumeSealed,
+    WriteFailed,
 )
 from storage.disk import OsDisk, OsFile
 from storage.extent import AHEAD_SIZE
@@ -468,3 +471,55 @@ def test_where_no_hole_can_be_made_an_abort_is_still_an_abort(
     assert volume.sealed_cause is None
     monkeypatch.undo()
     assert reopen(disk, volume).read(2).data == b"behind"
+
+
+def cut_off(disk: OsDisk, suffix: str, size: int) -> None:
+    (path,) = disk.root.rglob(f"*.{suffix}")
+    os.truncate(path, size)
+
+
+@pytest.mark.parametrize("size", [0, 4096])
+def test_nothing_is_written_behind_the_end_of_a_data_file_that_was_cut_off(
+    disk: OsDisk, volume: Volume, size: int
+) -> None:
+    volume.append(1, METADATA, b"a" * 5000, stamp=1)
+    volume.sync()
+    cut_off(disk, "vol", size)
+    with pytest.raises(WriteFailed, match="its data file was cut off while it was open"):
+        volume.append(2, METADATA, b"b", stamp=1)
+    with pytest.raises(VolumeSealed):
+        volume.reserve(3, METADATA, 100_000)
+    assert next(disk.root.rglob("*.vol")).stat().st_size == size
+
+
+def test_an_upload_is_not_begun_in_a_data_file_that_was_cut_off(disk: OsDisk, volume: Volume) -> None:
+    volume.append(1, METADATA, b"a" * 5000, stamp=1)
+    volume.sync()
+    cut_off(disk, "vol", 4096)
+    with pytest.raises(WriteFailed, match="its data file was cut off while it was open"):
+        volume.reserve(2, METADATA, 100_000)
+
+
+def test_an_index_that_was_cut_off_loses_no_needle(disk: OsDisk, volume: Volume) -> None:
+    for needle_id in range(1, 50):
+        volume.append(needle_id, METADATA, b"a", stamp=1)
+    volume.checkpoint()
+    cut_off(disk, "idx", 0)
+    volume.append(50, METADATA, b"b", stamp=1)
+    with contextlib.suppress(StoreError):
+        volume.sync()
+    with pytest.raises(WriteFailed, match="its index was cut off while it was open"):
+        volume.require_intact()
+    with contextlib.suppress(StoreError):
+        volume.checkpoint()
+    again = reopen(disk, volume)
+    assert again.figures().live_count == 50
+    assert bytes(again.read(1).data) == b"a"
+
+
+def test_a_file_that_is_cut_off_while_nobody_writes_is_noticed(disk: OsDisk, volume: Volume) -> None:
+    volume.append(1, METADATA, b"a" * 5000, stamp=1)
+    volume.checkpoint()
+    assert volume.displaced(disk.root) is None
+    cut_off(disk, "vol", 4096)
+    assert "cut off" in (volume.displaced(disk.root) or "")
