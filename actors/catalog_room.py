@@ -2,8 +2,9 @@
 
     free >= low water, ballast whole    everything is taken
     less, or ballast was given up       nothing new is taken (`catalog_full`): no leases, uploads, slots,
-                                        presigned puts, buckets.  Deletes, tombstones, compactions, settles
-                                        and commits of what was promised go on, and may use the ballast
+                                        presigned puts, buckets.  Deletes, tombstones, compactions and
+                                        settles go on, and may use the ballast; commits of what was promised
+                                        may use half of it, so that there is always some for the others
     more than both again                the ballast is made anew, and everything is taken
 
 Before ballast is given up the log is folded into the file, which gives its room back.
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 FOLD_MIN = 256 * 1024  # a shorter log gives too little back to be folded for it
+GROWTH_LEAVES = STEP_COUNT // 2  # files of ballast that only what gives room back may use
 LOW_WATER_STEPS = STEP_COUNT // 2  # files of ballast: with less than this many free, nothing new is taken
 
 
@@ -52,12 +54,14 @@ class CatalogRoom:
                 " there.  Deletes and compactions go on"
             )
 
-    def make_room(self, failed_count: int) -> bool:
+    def make_room(self, failed_count: int, is_growth: bool) -> bool:
         """Find room for a transaction that did not fit; in the writing thread.
 
         Args:
             failed_count: how often it did not fit before.  What a failed try has written to the log is room
                 that the next one needs again, so the log is folded once.
+            is_growth: it brings something new.
+
         Returns:
             Whether it is worth another try.
         """
@@ -65,6 +69,8 @@ class CatalogRoom:
             self._catalog.fold_log()
             if self._catalog.log_size() < FOLD_MIN:
                 return True
+        if is_growth and self._ballast.held_count <= GROWTH_LEAVES:
+            return False
         if not self._ballast.release():
             return False
         log.warning("ballast given up: the disk of the catalog is full", extra={"folder": str(self._folder)})

@@ -25,7 +25,7 @@ from actors.fleet import IDS_STEP_FIRST, IDS_STEP_MAX, NEEDLE_ID_MAX, DiskState,
 from actors.orders import order
 from actors.parts import Parts, now_ms
 from catalog.store import Transaction
-from errors import RequestRefused, StoreError
+from errors import DiskFull, RequestRefused, StoreError
 from transport.links import Peer
 from transport.messages import (
     BucketsRecorded,
@@ -210,6 +210,9 @@ class Keeper:
                 pause.worked()
             except StoreError as error:
                 log.warning("disk not supplied", extra={"disk": kept.disk.name, "cause": error.message})
+                if isinstance(error, DiskFull):
+                    # It has all that it can have now: reads and deletes go on, and a start is not held up.
+                    kept.disk.is_supplied = True
                 pause.failed()
                 await trio.sleep_until(pause.until)
                 continue
@@ -305,7 +308,7 @@ class Keeper:
             return volume_id
 
         with trio.CancelScope(shield=True):  # what the catalog knows, the fleet has to know
-            volume_id = await self._writer.write(write)
+            volume_id = await self._writer.write(write, is_growth=True)
         volume = VolumeState(
             volume_id=volume_id,
             uuid=volume_uuid,

@@ -540,7 +540,7 @@ class Master:
         check_bucket_name(request.bucket)
         self._require(peer, Permission.MANAGE_BUCKETS, request.bucket)
         now_ms = time.time_ns() // 1_000_000
-        await self._writer.write(lambda t: t.create_bucket(request.bucket, now_ms))
+        await self._writer.write(lambda t: t.create_bucket(request.bucket, now_ms), is_growth=True)
         self._events.record("bucket_created", bucket=request.bucket)
         self._keeper.note_buckets()
         return Done()
@@ -800,7 +800,8 @@ class Master:
                 *conditions,
                 now_ms,
                 now_ms + int(expires_s * 1000),
-            )
+            ),
+            is_growth=True,
         )
         return UploadBegun(
             upload_id=upload_id, chunk_size=self._settings.store.chunk_size, expires_in_s=expires_s
@@ -875,7 +876,7 @@ class Master:
                 t.touch_upload(request.upload_id, expires_ms)
                 return replaced
 
-            for volume_id, needle_id in await self._writer.write(set_slots):
+            for volume_id, needle_id in await self._writer.write(set_slots, is_growth=True):
                 self._ledger.release(("slot", request.upload_id, volume_id, needle_id))
         except BaseException:  # also when the time for this is over: nobody has the slots then
             for name in names:
@@ -915,7 +916,7 @@ class Master:
                 )
             return commits
 
-        commits = await self._writer.write(commit)
+        commits = await self._writer.write(commit, is_growth=True)
         for needle, done in zip(request.needles, commits, strict=True):
             if done.restamp_above is None:
                 self._fleet.wrote(disk.volumes[needle.volume_id], needle.stored_size, needle.stamp)
@@ -931,7 +932,8 @@ class Master:
         self._upload(peer, request.upload_id)
         for _ in range(FINISH_TRIES):
             result = await self._writer.write(
-                lambda t: t.finish_upload(request.upload_id, request.chunk_count, request.object_size)
+                lambda t: t.finish_upload(request.upload_id, request.chunk_count, request.object_size),
+                is_growth=True,
             )
             if result.object is not None:
                 self._release_slots({request.upload_id})

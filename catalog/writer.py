@@ -34,10 +34,11 @@ BATCH_MAX = 1000  # requests in one transaction: bounds how long the first of th
 class _Request(Generic[T]):
     """One piece of work; whoever asked for it sleeps on `done`."""
 
-    __slots__ = ("done", "error", "result", "work")
+    __slots__ = ("done", "error", "is_growth", "result", "work")
 
-    def __init__(self, work: Callable[[Transaction], T]) -> None:
+    def __init__(self, work: Callable[[Transaction], T], *, is_growth: bool) -> None:
         self.work = work
+        self.is_growth = is_growth
         self.done = trio.Event()
         self.result: T | None = None
         self.error: BaseException | None = None
@@ -65,12 +66,12 @@ class CatalogWriter:
         catalog: Catalog,
         *,
         queue_max: int = 10_000,
-        make_room: Callable[[int], bool] = lambda failed_count: False,
+        make_room: Callable[[int, bool], bool] = lambda failed_count, is_growth: False,
     ) -> None:
         """
         Args:
             make_room: called in the writing thread when the disk is full, with how often this transaction has
-                failed for that before; True: it is worth another try.
+                failed for that before, and whether anything new is in it; True: it is worth another try.
         """
         self._catalog = catalog
         self._make_room = make_room
@@ -84,10 +85,13 @@ class CatalogWriter:
         # Called on the loop with the volumes in which a transaction turned needles into garbage.
         self.on_garbage: Callable[[Collection[int]], None] = lambda volume_ids: None
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, is_growth: bool = False) -> T:
         """Have `work` done in the next transaction; return its result once that is durable.
 
         From the moment of the call the work will be done, even if the caller is cancelled.
+
+        Args:
+            is_growth: it brings something new, so where the disk is full it comes after what gives room back.
 
         Raises:
             Overloaded: too many requests wait already; nothing was done.
@@ -99,7 +103,7 @@ class CatalogWriter:
             raise Unavailable("the catalog is closed")
         if len(self._queue) >= self._queue_max:
             raise Overloaded(f"{len(self._queue)} requests wait for the catalog already")
-        request = _Request(work)
+        request = _Request(work, is_growth=is_growth)
         self._queue.append(request)
         if self._under_way is None:
             self._wanted.set()
@@ -179,6 +183,7 @@ class CatalogWriter:
         """One transaction, with one piece of a deleted bucket for company; see `_written` for the result."""
         failed_count = 0
         while True:
+            is_growth = any(request.is_growth for request in batch)
             for request in batch:  # also those of a transaction that was rolled back
                 request.result, request.error = None, None
             try:
@@ -188,13 +193,20 @@ class CatalogWriter:
                     if self._catalog.is_purge_left:
                         transaction.purge()
             except StoreError as error:
-                if isinstance(error, DiskFull) and self._make_room(failed_count):
+                if isinstance(error, DiskFull) and self._make_room(failed_count, is_growth):
                     failed_count += 1
                     continue
-                for request in batch:
+                # A full disk refuses what is new first: what gives room back is tried without it.
+                rest = [request for request in batch if not request.is_growth]
+                is_tried_again = isinstance(error, DiskFull) and is_growth and bool(rest)
+                failed = [request for request in batch if request.is_growth] if is_tried_again else batch
+                for request in failed:
                     request.error = type(error)(error.message)  # one each: a raised error collects tracebacks
                 log.error(
-                    "catalog transaction failed", extra={"requests": len(batch), "cause": error.message}
+                    "catalog transaction failed", extra={"requests": len(failed), "cause": error.message}
                 )
-                return None
+                if not is_tried_again:
+                    return None
+                batch, failed_count = rest, 0
+                continue
             return transaction.garbage_in

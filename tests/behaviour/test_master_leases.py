@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import trio
 from master_kit import RunningMaster, open_master
 
 import actors.master
-from catalog.store import Catalog
-from errors import DeadlineExceeded
+from catalog.store import Catalog, Transaction
+from errors import DeadlineExceeded, DiskFull, LinkDown, RequestRefused
 from transport.messages import (
     Attach,
     BeginUpload,
     ClusterStatus,
+    DiskReport,
     Leased,
     LeaseNeedles,
+    ReportSeen,
     RequestSlots,
     Slots,
     SlotWanted,
@@ -63,6 +66,38 @@ async def test_room_that_was_promised_to_a_client_is_free_soon_after_it_has_gone
             while await reserved(master) != own:
                 await trio.sleep(0.01)
         assert trio.current_time() - left >= 0.5, "what it has sent may be on its way"
+
+
+async def test_a_disk_is_no_longer_waited_for_when_the_catalog_has_no_room_for_its_next_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads and deletes go on, so a start on a full disk is not held up for want of puts."""
+    is_full = False
+    reserve = Transaction.reserve_needle_ids
+
+    def reserve_if_there_is_room(transaction: Transaction, volume_id: int, upto: int) -> None:
+        if is_full:
+            raise DiskFull("the disk of the catalog is full")
+        reserve(transaction, volume_id, upto)
+
+    async def is_supplied() -> bool:
+        assert master.disk.link is not None
+        report = DiskReport(volumes=list(master.disk.reports.values()), disk_free=master.disk.free)
+        answer = await master.disk.link.request(report, timeout_s=5)
+        assert isinstance(answer, ReportSeen)
+        return answer.is_supplied
+
+    monkeypatch.setattr(Transaction, "reserve_needle_ids", reserve_if_there_is_room)
+    async with open_master(tmp_path, has_compactor=False) as master:
+        assert await is_supplied()
+        is_full = True
+        await master.restart()
+        with trio.fail_after(20):
+            while True:
+                with suppress(LinkDown, RequestRefused):  # not registered again yet
+                    if await is_supplied():
+                        break
+                await trio.sleep(0.02)
 
 
 async def begin_upload(master: RunningMaster) -> RequestSlots:

@@ -11,12 +11,11 @@ import pytest
 import trio
 
 from actors.ballast import STEP_COUNT, Ballast, free_bytes
-from actors.catalog_room import CatalogRoom
+from actors.catalog_room import GROWTH_LEAVES, CatalogRoom
 from actors.events import EventLog
 from actors.founding import found
 from actors.troubles import Troubles
-from catalog.changes import Transaction
-from catalog.store import Catalog
+from catalog.store import Catalog, Transaction
 from catalog.writer import CatalogWriter
 from errors import CatalogFull, DiskFull
 
@@ -78,6 +77,10 @@ def test_a_master_is_founded_again_on_a_disk_without_a_byte_free(small_disk: Pat
     assert Ballast(small_disk / "ballast", MIB).held_count == STEP_COUNT - 1
 
 
+def write_much(transaction: Transaction) -> None:
+    transaction.set_fact("y" * 100_000 + os.urandom(8).hex(), 1)
+
+
 async def test_deletes_go_on_and_puts_are_refused_by_name_when_the_disk_of_the_catalog_is_full(
     small_disk: Path,
 ) -> None:
@@ -95,13 +98,34 @@ async def test_deletes_go_on_and_puts_are_refused_by_name_when_the_disk_of_the_c
         with pytest.raises(CatalogFull, match="reserve"):
             room.require()
         assert ("catalog_full", "catalog") in troubles
-        # What has to be written goes on: each of these is as much as a thousand deletions.
-        for number in range(20):
-            await writer.write(lambda t, n=number: t.set_fact(f"fact-{n}" + "x" * 4000, n))  # type: ignore[misc]
-        assert ballast.held_count < STEP_COUNT
+        # What is new may have half of the reserve, however much of it was promised ...
         with pytest.raises(DiskFull):
             while True:
-                await writer.write(lambda t: t.set_fact("y" * 100_000 + os.urandom(8).hex(), 1))
+                await writer.write(write_much, is_growth=True)
+        assert ballast.held_count == GROWTH_LEAVES
+        # ... what has to be written goes on: each of these is as much as a thousand deletions ...
+        for number in range(5):
+            await writer.write(lambda t, n=number: t.set_fact(f"fact-{n}" + "x" * 4000, n))  # type: ignore[misc]
+        # ... and in one transaction with it, what gives room back is done, and the new is refused.
+        refused, done = [], []
+
+        async def grow() -> None:
+            try:
+                await writer.write(write_much, is_growth=True)
+            except DiskFull as error:
+                refused.append(error)
+
+        async def give_back() -> None:
+            done.append(await writer.write(lambda t: t.set_fact("deleted" + "x" * 4000, 1)))
+
+        async with trio.open_nursery() as both:
+            for number in range(8):
+                both.start_soon(give_back if number % 2 else grow)
+        assert (len(refused), len(done)) == (4, 4)
+        assert ballast.held_count > 0
+        with pytest.raises(DiskFull):
+            while True:
+                await writer.write(write_much)
         assert ballast.held_count == 0
         assert catalog.failure is None, "a full disk is no reason to end"
         foreign.unlink()
@@ -121,9 +145,9 @@ async def test_what_a_fold_alone_makes_no_room_for_gets_the_ballast(small_disk: 
     room = CatalogRoom(catalog, ballast, Troubles(EventLog()))
     failed_counts: list[int] = []
 
-    def make_room(failed_count: int) -> bool:
+    def make_room(failed_count: int, is_growth: bool) -> bool:
         failed_counts.append(failed_count)
-        return len(failed_counts) <= 2 * STEP_COUNT and room.make_room(failed_count)
+        return len(failed_counts) <= 2 * STEP_COUNT and room.make_room(failed_count, is_growth)
 
     writer = CatalogWriter(catalog, make_room=make_room)
     with catalog.transaction() as transaction:
