@@ -15,10 +15,16 @@ The async library (`library.py`) and the command line (`cli.py`) over it.
     maintenance.py            compactions, verifications, events
     sources.py, files.py, leftovers.py   where uploads come from, where downloads go, what killed ones left
     tasks.py                  nurseries whose errors leave plain
-    working_folder.py         keeps `python -m client` from running a project's own modules
 """
 
-import client.working_folder  # noqa: F401  # first of all: what follows must not come from there
+import os
+import sys
+
+# First of all, and from our own folder: what follows must not come from the working folder.
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import conf.working_folder  # noqa: F401
+
+sys.path.pop(0)
 from client.batch_reads import GetResult
 from client.batches import Put, PutResult
 from client.library import Bucket, Prefix, Warehouse, connect

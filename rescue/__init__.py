@@ -15,3 +15,12 @@ here is who reads it from there.
 Nothing here changes a volume file, and nothing that was there before is deleted: what has to make room is
 moved aside, under a name that says when.
 """
+
+import os
+import sys
+
+# First of all, and from our own folder: what follows must not come from the working folder.
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import conf.working_folder  # noqa: F401
+
+sys.path.pop(0)

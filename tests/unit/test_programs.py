@@ -49,7 +49,7 @@ def test_no_place_starts_a_module_but_through_the_one_function() -> None:
         for path in (ROOT / room).rglob("*.py")
         if starts.search(path.read_text())
     ]
-    assert sorted(found) == ["client/working_folder.py", "conf/programs.py"]
+    assert sorted(found) == ["conf/programs.py", "conf/working_folder.py"]
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,53 @@ def test_whatever_is_started_in_turn_leaves_the_working_folder_alone(project: Pa
     assert "port_base" in done.stdout
 
 
-def test_python_m_client_leaves_the_working_folder_alone(project: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def programs() -> list[str]:
+    """All modules that somebody may start by hand."""
+    return [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+        for room in CODE
+        if room != "bench"  # not installed
+        for path in sorted((ROOT / room).rglob("*.py"))
+        if '__name__ == "__main__"' in path.read_text()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [(module, "{root}") for module in programs()] + [("actors.volume", ":{root}"), ("client", "{root}::")],
+)
+def test_a_module_that_is_started_by_hand_leaves_the_working_folder_alone(
+    project: Path, module: str, path: str
+) -> None:
+    (project / f"{module.partition('.')[0]}.py").unlink(missing_ok=True)  # Python itself would run that
+    environment = {**os.environ, "PYTHONPATH": path.format(root=ROOT)}
     environment.pop("PYTHONSAFEPATH", None)
-    done = run([sys.executable, "-m", "client", "--version"], project, environment)
+    done = run([sys.executable, "-m", module, "--help"], project, environment)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", ["{root}", ":{root}", "{root}:", "{root}::/nowhere"])
+def test_the_warehouse_script_leaves_the_working_folder_alone(
+    project: Path, tmp_path: Path, path: str
+) -> None:
+    script = tmp_path / "bin" / "warehouse"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nimport sys\nfrom client.cli import main\nsys.exit(main())\n")
+    script.chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": path.format(root=ROOT)}
+    environment.pop("PYTHONSAFEPATH", None)
+    done = run([str(script), "--version"], project, environment)
     assert done.returncode == 0, done.stderr
+
+
+def test_who_uses_the_library_keeps_the_working_folder(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("print('mine')\n")
+    environment = {**os.environ, "PYTHONPATH": f":{ROOT}"}
+    program = "import client, actors, rescue, own"
+    (tmp_path / "tool.py").write_text(program + "\n")
+    for words in (["-c", program], ["tool.py"], ["-m", "tool"]):
+        done = run([sys.executable, *words], tmp_path, environment)
+        assert done.stdout == "mine\n", done.stderr
 
 
 def test_a_checkout_still_runs_from_its_own_folder() -> None:
