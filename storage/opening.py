@@ -26,7 +26,7 @@ from storage.index import ENTRIES_OFFSET, Found, IndexFile, Tally, decode_entry
 from storage.needle import ALIGNMENT
 from storage.recovery import Damage, Recovery, RecoveryReport
 from storage.scan import scan
-from storage.stamp import STAMP_SOUND_MAX
+from storage.stamp import sound
 from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 from storage.voids import VoidTable
 
@@ -132,7 +132,7 @@ class _Beginning(msgspec.Struct):
         if loaded is None:
             return None
         header, durable = loaded
-        if header.tally.stamp_max > STAMP_SOUND_MAX:
+        if sound(header.tally.stamp_max) != header.tally.stamp_max:
             # Some needle was stamped by a clock that was set to its end.  A scan tells what the others say.
             log.error(
                 "index has a stamp that cannot be",

@@ -22,12 +22,15 @@ COUNTER_BITS = 16
 STAMP_END = 1 << 63  # SQLite's integers end here; a sound clock gets there in the year 6429
 STAMP_MAX = STAMP_END - 1
 STAMP_SOUND_MAX = (1 << 62) - 1  # the year 4199: no store gets there, and half of all stamps are still left
+# The greatest that is believed of a file.  A store goes on from the greatest stamp that its files hold, and
+# what it writes then has to be sound, too: so there is room between the two for 2^48 changes.
+STAMP_KEPT_MAX = STAMP_SOUND_MAX - (1 << 48)
 AHEAD_MS_MAX = 24 * 3600 * 1000  # how far ahead of the wall clock a stamp from outside may be
 
 
 def sound(stamp: int) -> int:
     """The stamp, or 0 in the place of one that no sound clock shows: no clock is to follow that."""
-    return stamp if stamp <= STAMP_SOUND_MAX else 0
+    return stamp if 0 <= stamp <= STAMP_KEPT_MAX else 0
 
 
 def stamp_problem(stamp: int, *, wall_ms: int) -> str | None:

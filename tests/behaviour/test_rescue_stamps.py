@@ -14,10 +14,10 @@ from catalog.store import Catalog
 from storage.disk import OsDisk
 from storage.files import volume_directory
 from storage.needle import NeedleMetadata
-from storage.stamp import STAMP_SOUND_MAX, StampClock
+from storage.stamp import STAMP_KEPT_MAX, STAMP_SOUND_MAX, StampClock
 from storage.volume import Volume
 
-BEYOND = [STAMP_SOUND_MAX + 1, 2**63 - 1, 2**63, 2**64 - 1]
+BEYOND = [STAMP_KEPT_MAX + 1, STAMP_SOUND_MAX, STAMP_SOUND_MAX + 1, 2**63 - 1, 2**63, 2**64 - 1]
 NOW = time.time_ns() // 1_000_000 << 16
 
 
@@ -118,3 +118,27 @@ def test_stamps_of_a_clock_that_was_a_year_ahead_keep_their_order(data: Path) ->
     report = rebuilt(data)
     assert objects_of(data) == {"a": (1, ahead)}
     assert any("days ahead" in remark for remark in report.remarks)
+
+
+@pytest.mark.parametrize("stamp", [STAMP_KEPT_MAX, STAMP_KEPT_MAX + 1, STAMP_SOUND_MAX])
+def test_a_store_that_was_rebuilt_beside_the_greatest_stamp_can_be_written_and_started_again(
+    data: Path, stamp: int
+) -> None:
+    disk = Disk(data, 1)
+    put(disk, 1, "a", b"sound", NOW)
+    put(disk, 2, "b", b"poisoned", stamp)
+    disk.close()
+    for _ in range(3):
+        rebuilt(data, replace=True)
+        catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+        try:
+            clock = StampClock()
+            clock.found(catalog.stamp_max())
+            for _ in range(1000):
+                written = clock.tick(0)
+        finally:
+            catalog.close()
+        StampClock().found(written)  # as a master does that is started again
+        volume = Volume.open(OsDisk(disk.root), volume_directory(1))
+        assert StampClock().admit(volume.figures().stamp_max, written >> 16) is None
+        volume.close()
