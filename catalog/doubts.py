@@ -71,6 +71,9 @@ NUMBERS: Final[dict[str, dict[str, tuple[int, int]]]] = {
     "facts": {"value": (-WHOLE_MAX, WHOLE_MAX)},
 }
 
+# Of each table that numbers its rows, how far it may have got.
+SEQUENCES_MAX: Final = {"buckets": TIME_MS_MAX, "volumes": ID32_MAX}
+
 
 def row_problem(connection: sqlite3.Connection) -> str | None:
     """What no honest master has written, None for nothing; a catalog of this release's schema."""
@@ -87,6 +90,9 @@ def _problems(connection: sqlite3.Connection) -> Iterator[str]:
         if row is not None:
             said = ", ".join(f"{name}={value}" for name, value in zip(columns, row, strict=True))
             yield f"a row of {table} has numbers that cannot be: {said}"
+    for table, seq, kind in connection.execute("SELECT name, seq, typeof(seq) FROM sqlite_sequence"):
+        if table in SEQUENCES_MAX and not (kind == "integer" and 0 <= seq <= SEQUENCES_MAX[table]):
+            yield f"the last id of {table} is said to be {seq!r:.100}"
     for table in ("objects", "uploads"):
         size = "length(CAST(key AS BLOB))"
         sql = f"SELECT {size} FROM {table} WHERE {size} NOT BETWEEN 1 AND {KEY_SIZE_MAX} LIMIT 1"

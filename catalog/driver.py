@@ -97,6 +97,11 @@ def look_again(path: Path, cause: str) -> StoreError:
     )
 
 
+def file_uri(path: Path, options: str) -> str:
+    """The name of a file as SQLite takes it together with options; a path may hold any bytes."""
+    return f"file:{quote(os.fsencode(path))}?{options}"
+
+
 def _find_damage(path: Path) -> str | None:
     """What is wrong with a catalog, "" where that has no name; None: nothing, or the disk refuses to say."""
     began = time.monotonic()
@@ -110,7 +115,7 @@ def _find_damage(path: Path) -> str | None:
     except OSError:
         return None
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+        connection = sqlite3.connect(file_uri(path, "mode=ro"), uri=True, isolation_level=None)
     except sqlite3.Error:
         return None
     try:

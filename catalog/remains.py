@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
 from catalog.bookkeeping import WAS_COMMITTED
-from catalog.driver import corrupt, name_error
+from catalog.doubts import ID32_MAX, NUMBERS, SEQUENCES_MAX
+from catalog.driver import corrupt, file_uri, name_error
 from catalog.rows import (
     API_KEY_COLUMNS,
     VOLUME_COLUMNS,
@@ -64,7 +64,7 @@ def read_catalog_facts(path: Path) -> CatalogFacts:
         def read(what: str, work: Callable[[], T], otherwise: T) -> T:
             try:
                 return work()
-            except (sqlite3.Error, msgspec.MsgspecError) as error:
+            except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
                 problems.append(f"the {what} in {path} cannot be read: {error}")
                 return otherwise
 
@@ -73,7 +73,23 @@ def read_catalog_facts(path: Path) -> CatalogFacts:
 
         def sequence(table: str) -> int:
             found = rows(f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'")
-            return found[0][0] if found else 0
+            number = found[0][0] if found else 0
+            if type(number) is not int or not 0 <= number <= SEQUENCES_MAX[table]:
+                raise ValueError(f"the last one is said to be {number!r:.100}")
+            return number
+
+        def stamp_max() -> int:
+            found = rows("SELECT value FROM facts WHERE name = 'stamp_max'")
+            if not found:
+                raise ValueError("the greatest one is not there")
+            return int(found[0][0])
+
+        def api_keys() -> Iterator[ApiKeyRow]:
+            for row in rows(f"SELECT {API_KEY_COLUMNS} FROM api_keys ORDER BY id"):
+                try:
+                    yield _admitted_key(row)
+                except (msgspec.MsgspecError, ValueError) as error:
+                    problems.append(f"the API key {row[0]!r:.100} in {path} is left out: {error}")
 
         columns = VOLUME_COLUMNS if version > 1 else VOLUME_COLUMNS_1
         return CatalogFacts(
@@ -90,20 +106,24 @@ def read_catalog_facts(path: Path) -> CatalogFacts:
                 ),
                 [],
             ),
-            api_keys=read(
-                "API keys",
-                lambda: [
-                    api_key_row(row) for row in rows(f"SELECT {API_KEY_COLUMNS} FROM api_keys ORDER BY id")
-                ],
-                [],
-            ),
+            api_keys=read("API keys", lambda: list(api_keys()), []),
             bucket_id_max=read("bucket ids", lambda: sequence("buckets"), 0),
             volume_id_max=read("volume ids", lambda: sequence("volumes"), 0),
-            stamp_max=read(
-                "stamps", lambda: int(rows("SELECT value FROM facts WHERE name = 'stamp_max'")[0][0]), 0
-            ),
+            stamp_max=read("stamps", stamp_max, 0),
             problems=problems,
         )
+
+
+def _admitted_key(columns: tuple[Any, ...]) -> ApiKeyRow:
+    """
+    Raises:
+        ValueError, msgspec.MsgspecError: no honest master has written it.
+    """
+    numbers = dict(zip(API_KEY_COLUMNS.split(", "), columns, strict=True))
+    for name, (least, most) in NUMBERS["api_keys"].items():
+        if not least <= numbers[name] <= most:
+            raise ValueError(f"its {name} is {numbers[name]}")
+    return api_key_row(columns)
 
 
 class Doomed(msgspec.Struct, frozen=True):
@@ -121,12 +141,14 @@ def read_doomed(path: Path) -> Iterator[Doomed]:
     Raises:
         CatalogCorrupt, ReadFailed: it cannot be read (any more); what came before is true all the same.
     """
+    if not path.is_file():  # to open a pipe would wait for good
+        raise ReadFailed(f"there is no catalog {path}")
     with _opened(path) as connection:
         if strangers := differences(connection, version_of(connection, path), tables=_READ_HERE):
             raise corrupt(path, "; ".join(strangers))
         for columns in connection.execute(
             "SELECT uuid, needle_id, stamp, reason FROM outbox JOIN volumes ON volumes.id = volume_id"
-            f" WHERE reason IN {tuple(WAS_COMMITTED)}"
+            f" WHERE reason IN {tuple(WAS_COMMITTED)} AND needle_id BETWEEN 1 AND {ID32_MAX}"
         ):
             yield Doomed(*columns)
 
@@ -138,7 +160,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     # Without a log the file is all there is: then SQLite need not make any file beside it either.
     options = "mode=ro" if has_log else "mode=ro&immutable=1"
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?{options}", uri=True)) as connection:
+        with closing(sqlite3.connect(file_uri(path.resolve(), options), uri=True)) as connection:
             connection.execute("PRAGMA mmap_size = 0")
             yield connection
     except sqlite3.Error as error:

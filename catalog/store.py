@@ -635,6 +635,9 @@ def _file_id(path: Path) -> tuple[int, int] | None:
 # --- opening --------------------------------------------------------------------------------------
 
 
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
 def hold_lock(path: Path) -> int:
     """Keep others away from a catalog until the descriptor is closed.
 
@@ -644,7 +647,7 @@ def hold_lock(path: Path) -> int:
         DiskInUse: another process has it.
     """
     try:
-        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(path.with_name(path.name + ".lock"), _LOCK, 0o600)
     except OSError as error:
         raise WriteFailed(f"cannot open the catalog {path}: {error.strerror}") from error
     try:

@@ -22,10 +22,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 import msgspec
 
+from catalog.driver import file_uri
 from catalog.schema import differences, version_of
 from errors import BackupCorrupt, CatalogCorrupt, DiskFull, FormatUnsupported, ReadFailed
 from rescue.console import writing
@@ -135,7 +135,11 @@ def opened_backup(path: Path, folder: Path) -> Iterator[Backup]:
     if not path.is_file():
         raise ReadFailed(f"there is no backup {path}")
     with _reading(path) as descriptor:
-        manifest, members = _checked_members(path, descriptor)
+        manifest, members = _listed_members(path, descriptor)
+        _require_room(
+            path, members, folder
+        )  # so that what is read next is no more than what there is room for
+        _check_digests(path, descriptor, manifest, members)
         with writing(f"cannot unpack {path} in {folder}"):
             unpacked = Path(tempfile.mkdtemp(prefix=".backup-", dir=folder))
         try:
@@ -158,8 +162,8 @@ def _reading(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _checked_members(path: Path, descriptor: int) -> tuple[Manifest, list[Member]]:
-    """Read all of a backup, and find nothing wrong with it; nothing is written yet."""
+def _listed_members(path: Path, descriptor: int) -> tuple[Manifest, list[Member]]:
+    """What a backup holds and says that it holds; of the members themselves nothing was read yet."""
     manifest: Manifest | None = None
     members: list[Member] = []
     try:
@@ -170,11 +174,6 @@ def _checked_members(path: Path, descriptor: int) -> tuple[Manifest, list[Member
                 manifest = _read_manifest(path, os.pread(descriptor, member.size, member.offset))
                 continue
             _check_member(member, manifest, members)
-            digest = hashlib.sha256()
-            for piece in _content(descriptor, member):
-                digest.update(piece)
-            if digest.hexdigest() != manifest.sha256[member.name]:
-                raise BackupCorrupt(f"{member.name} is not what was written: its SHA-256 differs")
             members.append(member)
     except BackupCorrupt as error:
         raise BackupCorrupt(f"{path} is not a whole backup: {error.message}") from error
@@ -184,6 +183,29 @@ def _checked_members(path: Path, descriptor: int) -> tuple[Manifest, list[Member
     if missing or manifest is None:
         raise BackupCorrupt(f"{path} lacks {', '.join(sorted(missing))}: it was cut off")
     return manifest, members
+
+
+def _check_digests(path: Path, descriptor: int, manifest: Manifest, members: Sequence[Member]) -> None:
+    """Read all of a backup; nothing is written yet."""
+    try:
+        for member in members:
+            digest = hashlib.sha256()
+            for piece in _content(descriptor, member):
+                digest.update(piece)
+            if digest.hexdigest() != manifest.sha256[member.name]:
+                raise BackupCorrupt(f"{member.name} is not what was written: its SHA-256 differs")
+    except BackupCorrupt as error:
+        raise BackupCorrupt(f"{path} is not a whole backup: {error.message}") from error
+    except OSError as error:
+        raise ReadFailed(f"cannot read the backup {path}: {error}") from error
+
+
+def _require_room(path: Path, members: Sequence[Member], folder: Path) -> None:
+    with writing(f"cannot unpack {path} in {folder}"):
+        figures = os.statvfs(folder)
+    free, needed = figures.f_bavail * figures.f_frsize, sum(member.size for member in members)
+    if needed > free:
+        raise DiskFull(f"to unpack {path} takes {needed} bytes in {folder}, and {free} are free")
 
 
 def _check_member(member: Member, manifest: Manifest, before: Sequence[Member]) -> None:
@@ -209,24 +231,19 @@ def _content(descriptor: int, member: Member) -> Iterator[bytes]:
 
 
 def _unpack(path: Path, descriptor: int, members: Sequence[Member], manifest: Manifest, folder: Path) -> None:
-    with writing(f"cannot unpack {path} in {folder}"):
-        figures = os.statvfs(folder)
-        free, needed = figures.f_bavail * figures.f_frsize, sum(member.size for member in members)
-        if needed > free:
-            raise DiskFull(f"to unpack {path} takes {needed} bytes in {folder}, and {free} are free")
-        with Folder(folder, folder_mode=0o700) as target:
-            for member in members:
-                digest = hashlib.sha256()
-                with target.parent(member.name, create=True):
-                    pass
-                with os.fdopen(target.make(member.name, 0o600), "wb") as file:
-                    for piece in _content(descriptor, member):
-                        digest.update(piece)
-                        file.write(piece)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if digest.hexdigest() != manifest.sha256[member.name]:
-                    raise BackupCorrupt(f"{path} changes while it is read")
+    with writing(f"cannot unpack {path} in {folder}"), Folder(folder, folder_mode=0o700) as target:
+        for member in members:
+            digest = hashlib.sha256()
+            with target.parent(member.name, create=True):
+                pass
+            with os.fdopen(target.make(member.name, 0o600), "wb") as file:
+                for piece in _content(descriptor, member):
+                    digest.update(piece)
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            if digest.hexdigest() != manifest.sha256[member.name]:
+                raise BackupCorrupt(f"{path} changes while it is read")
 
 
 def _read_manifest(path: Path, content: bytes) -> Manifest:
@@ -267,8 +284,7 @@ def schema_problem(catalog: Path) -> str | None:
 
 
 def _opened(catalog: Path) -> sqlite3.Connection:
-    uri = f"file:{quote(str(catalog.resolve()))}?mode=ro&immutable=1"
-    connection = sqlite3.connect(uri, uri=True)
+    connection = sqlite3.connect(file_uri(catalog.resolve(), "mode=ro&immutable=1"), uri=True)
     connection.execute("PRAGMA trusted_schema = OFF")
     return connection
 

@@ -16,11 +16,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from urllib.parse import quote
 
 import msgspec
 
-from catalog.driver import connect, name_error
+from catalog.driver import connect, file_uri, name_error
 from conf.words import format_count, format_size
 from errors import BackupCorrupt, BadRequest, ReadFailed
 from rescue.archive import (
@@ -144,9 +143,7 @@ def _copy_catalog(catalog: Path, copy: Path, progress: Progress) -> None:
 
 
 def _manifest_of(catalog: Path, digests: dict[str, str], sizes: dict[str, int]) -> Manifest:
-    with closing(
-        sqlite3.connect(f"file:{quote(str(catalog.resolve()))}?mode=ro&immutable=1", uri=True)
-    ) as connection:
+    with closing(sqlite3.connect(file_uri(catalog.resolve(), "mode=ro&immutable=1"), uri=True)) as connection:
         (schema,) = connection.execute("PRAGMA user_version").fetchone()
         (stamp_max,) = connection.execute("SELECT value FROM facts WHERE name = 'stamp_max'").fetchone()
         bucket_count, object_count, byte_count = connection.execute(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import sys
 import time
@@ -86,16 +87,23 @@ def run_tool(arguments: argparse.Namespace, work: Callable[[Progress], R], *, is
         with shown_progress() as progress:
             report = work(progress)
     except StoreError as error:
-        print(f"warehouse: {error.message} ({error.code})", file=sys.stderr, flush=True)
+        print(f"warehouse: {printable(error.message)} ({error.code})", file=sys.stderr, flush=True)
         if arguments.json:
             event = {"event": "failed", "code": error.code, "message": error.message}
-            print(msgspec.json.encode(event).decode(), flush=True)
+            print(_as_json(event), flush=True)
         return 1
     except KeyboardInterrupt:
         print("warehouse: interrupted", file=sys.stderr, flush=True)
         return 130
-    print(msgspec.json.encode(report).decode() if arguments.json else "\n".join(report.lines()), flush=True)
+    print(_as_json(report) if arguments.json else "\n".join(map(printable, report.lines())), flush=True)
     return 0
+
+
+def _as_json(value: object) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # a path that is not UTF-8: its bytes are escaped
+        return json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
 
 
 # --- progress -------------------------------------------------------------------------------------

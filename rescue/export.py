@@ -49,6 +49,7 @@ from storage.superblock import VolumeFacts
 
 GROUP_COUNT: Final = 10_000  # objects that are sorted by place together: a few MiB of memory
 PIECE_SIZE: Final = 4 * BLOCK_SIZE
+_ZEROS: Final = bytes(PIECE_SIZE)
 PAGE_SIZE: Final = 4096  # what is given up around a byte that a disk refuses to read
 PROBLEMS_MAX: Final = 100  # of one object
 DAMAGED_NAMED_MAX: Final = 10_000
@@ -297,6 +298,8 @@ class Exporter:
                     file.seek(start)
                     file.truncate()
                     self._copy_unchecked(needle, file, problems)
+            with writing(f"cannot write to {self._folder}"):
+                file.truncate()  # to where it stands: what was left out at the end are zeros
         return problems
 
     def _needles_of(self, version: Version) -> Iterable[Version | Part]:
@@ -331,7 +334,7 @@ class Exporter:
             on_damage=damaged,
         )
         for at in range(0, reader.size, PIECE_SIZE):
-            target.write(reader.read(at, min(PIECE_SIZE, reader.size - at)))
+            _write_sparsely(target, reader.read(at, min(PIECE_SIZE, reader.size - at)))
 
     def _copy_unchecked(self, needle: Version | Part, target: IO[bytes], problems: list[str]) -> None:
         """What the disk still gives of a damaged needle; zeros where it gives nothing."""
@@ -343,8 +346,17 @@ class Exporter:
         if found is None:
             return  # it was readable a moment ago: this disk is dying
         start, size = needle.offset + found[0].data_offset, found[0].data_size
-        for at in range(0, size, PIECE_SIZE):
-            target.write(_read_what_can_be(file, start + at, min(PIECE_SIZE, size - at), problems))
+        at = 0
+        while at < size:
+            # What is not there is zeros: of a hole of gigabytes nothing is read, and nothing written.
+            skipped = min(max(file.next_data(start + at) - start, at), size) - at
+            if skipped:
+                target.seek(skipped, os.SEEK_CUR)
+                at += skipped
+                continue
+            length = min(PIECE_SIZE, size - at)
+            _write_sparsely(target, _read_what_can_be(file, start + at, length, problems))
+            at += length
 
     def _facts_and_file(self, place: int) -> tuple[VolumeFacts, File]:
         volume = self._survey.volumes[number := volume_number_of(place)]
@@ -360,6 +372,15 @@ def _is_blind_to_case(target: Folder, scratch: str) -> bool:
     with writing("cannot write to the folder of the export"):
         os.close(target.make(f"{scratch}/case", 0o666))
         return target.stat(f"{scratch}/CASE") is not None
+
+
+def _write_sparsely(target: IO[bytes], piece: bytearray | memoryview) -> None:
+    """Write a piece, and leave a hole where it is all zeros: what comes out of a disk takes no more room than
+    it took there."""
+    if not piece[0] and not piece[-1] and bytes(piece) == _ZEROS[: len(piece)]:
+        target.seek(len(piece), os.SEEK_CUR)
+    else:
+        target.write(piece)
 
 
 def _read_what_can_be(file: File, offset: int, size: int, problems: list[str]) -> bytearray:

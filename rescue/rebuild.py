@@ -38,6 +38,7 @@ from rescue.console import (
     add_common_arguments,
     add_disk_argument,
     listed,
+    printable,
     reading,
     run_tool,
     utc_label,
@@ -185,7 +186,7 @@ def rebuild_held(
     """`rebuild`, for whoever holds the catalog already."""
     started = time.monotonic()
     path = options.data / "master" / CATALOG_NAME
-    if path.exists() and not options.replace:
+    if os.path.lexists(path) and not options.replace:
         raise CatalogExists(f"there is a catalog {path}: with --replace it is moved aside and a new one made")
     report = RebuildReport(catalog=str(path))
     known = backup or _remains_of(path, report)
@@ -203,7 +204,8 @@ def rebuild_held(
         if options.indexes:
             _make_indexes(disks, report, progress)
         fresh = path.with_name(path.name + ".rebuilding")
-        fresh.unlink(missing_ok=True)  # of a rebuild that was interrupted: the catalog's lock is ours
+        with writing(f"cannot remove {fresh}, which is in the way of the new catalog"):
+            fresh.unlink(missing_ok=True)  # of a rebuild that was interrupted: the catalog's lock is ours
         now_ms = time.time_ns() // 1_000_000
         make_catalog(fresh, disks, known, report, progress, now_ms=now_ms, doomed=_doomed_in(path, report))
         report.moved_aside = _put_in_place(fresh, path)
@@ -362,7 +364,7 @@ def _fill(
 ) -> None:
     for disk in disks:
         assert disk.disk_id is not None
-        new.add_disk(disk.disk_id, disk.root.name, disk.created_ms, disk.epoch, disk.catalog_id)
+        new.add_disk(disk.disk_id, printable(disk.root.name), disk.created_ms, disk.epoch, disk.catalog_id)
     for volume in survey.volumes:
         _add_volume(new, volume)
     new.see_stamp(survey.stamp_max)
@@ -529,7 +531,7 @@ def _put_in_place(fresh: Path, path: Path) -> str | None:
         aside = move_aside([path], "before-rebuild")
         os.replace(fresh, path)
         sync_folder(path.parent)
-    return str(aside) if aside.exists() else None
+    return str(aside) if os.path.lexists(aside) else None
 
 
 def move_aside(paths: Sequence[Path], why: str) -> Path:
@@ -541,15 +543,15 @@ def move_aside(paths: Sequence[Path], why: str) -> Path:
         OSError: as the system gave it.
     """
     label = f"{why}-{utc_label(time.time())}"
-    while any(path.with_name(f"{path.name}.{label}").exists() for path in paths):
+    while any(os.path.lexists(path.with_name(f"{path.name}.{label}")) for path in paths):
         label += "-1"
     for path in paths:
         # The log first: were we killed in between, one that stayed behind would be the next file's.
-        for suffix in ("-wal", "-shm"):
+        for suffix in ("-wal", "-shm", "-journal"):
             log = path.with_name(path.name + suffix)
-            if log.exists():
+            if os.path.lexists(log):
                 os.rename(log, path.with_name(f"{path.name}.{label}{suffix}"))
-        if path.exists():
+        if os.path.lexists(path):
             os.rename(path, path.with_name(f"{path.name}.{label}"))
     return paths[0].with_name(f"{paths[0].name}.{label}")
 

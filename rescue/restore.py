@@ -217,7 +217,7 @@ def _put_in_place(backup: Backup, path: Path) -> list[str]:
                 moved.append(str(move_aside([keys], "before-restore")))
             os.rename(backup.keys, keys)
         aside = move_aside([path], "before-restore")
-        if aside.exists():
+        if os.path.lexists(aside):
             moved.append(str(aside))
         os.rename(backup.catalog, path)
         sync_folder(path.parent)

@@ -38,14 +38,16 @@ COMPACTOR_LOCK_NAME = "compactor.lock"
 
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+TimeMs = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]  # to the year 10889
+DiskId = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]  # what a message can carry
 
 
 class DiskIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """What `disk.json` says.  From `epoch` on: see `storage/epoch.py`; older releases wrote none of that."""
 
     format: int
-    disk_id: str
-    created_ms: int
+    disk_id: DiskId
+    created_ms: TimeMs
     inode: int  # of the file that says so
     epoch: Number = 0
     mark: Number = 0

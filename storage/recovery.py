@@ -24,6 +24,7 @@ alone, and would never be written again.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final, Protocol
@@ -45,6 +46,8 @@ from storage.needle import (
 from storage.scan import Record, State
 from storage.stamp import sound
 
+# Ids of void records that do not follow on one another, which takes damage: each needs an entry of its own.
+VOID_IDS_MAX: Final = 1 << 22
 NOTE_RANGE: Final = Struct("<QQ")  # start and end of a torn stretch
 
 
@@ -117,15 +120,19 @@ class Recovery:
         self._is_rebuild = is_rebuild
         self._noted: list[tuple[int, int]] = []
         self._suspects: list[Record] = []
+        self._in_gaps: dict[int, list[tuple[int, Found]]] = {}  # what the index knows of each, by its offset
+        self._void_id_count = 0  # that have entries of their own
 
     def run(self, records: Iterable[Record]) -> None:
         """Take in a whole scan; afterwards `tail`, `tally`, `damages` and `torn` are final."""
         for record in records:
             self._take(record)
         self._cut_tail()
+        self._look_up_gaps()
         for suspect in self._suspects:
             self._judge(suspect)
         self._suspects.clear()
+        self._in_gaps.clear()
 
     def _take(self, record: Record) -> None:
         self.tail = record.end
@@ -186,9 +193,23 @@ class Recovery:
         self._add_damage(record.offset, record.stored_size, record.needle_id or None, record.problem)
         self._apply(record, FLAG_DAMAGED)
 
+    def _look_up_gaps(self) -> None:
+        """Ask the index about all gaps in one walk: there may be as many as there are needles."""
+        gaps = [record for record in self._suspects if record.state is State.GAP]
+        if len(gaps) < 2:
+            return
+        starts = [gap.offset for gap in gaps]  # a scan goes forwards
+        self._in_gaps = {start: [] for start in starts}
+        for needle_id, found in self._entries.within(starts[0], gaps[-1].end):
+            gap = gaps[bisect_right(starts, found.offset) - 1]
+            if found.offset < gap.end:
+                self._in_gaps[gap.offset].append((needle_id, found))
+
     def _report_gap(self, gap: Record) -> None:
         """The headers are gone, but the index may still know which needles were there."""
-        lost = list(self._entries.within(gap.offset, gap.end))
+        lost = self._in_gaps.pop(gap.offset, None)
+        if lost is None:  # it is judged before the others, because the disk refuses to read it
+            lost = list(self._entries.within(gap.offset, gap.end))
         rest = gap.stored_size
         for needle_id, found in lost:
             data_size = stored_size(found.metadata_size, found.data_size)
@@ -260,6 +281,9 @@ class Recovery:
             self.tally.needle_id_max = max(self.tally.needle_id_max, last)
             if is_taken:
                 continue
+            self._void_id_count += last - first + 1
+            if self._void_id_count > VOID_IDS_MAX:
+                raise NeedleCorrupt(f"void records out of their order name more than {VOID_IDS_MAX:,} ids")
             for needle_id in range(first, last + 1):
                 if self._entries.get(needle_id) is None:
                     self._entries.put(needle_id, encode_entry(record.offset, 0, 0, 0, FLAG_DELETED))

@@ -9,7 +9,8 @@ finds; whether a bad stretch is the torn end of a crash or damage is for `storag
     GAP         no header checks here; reaches to the next one that does, or to the end
 
 Memory is bounded by one window, whatever the size of the file or of a needle.  A sector that the disk
-refuses to read makes the record or gap around it bad, and the scan goes on behind it.
+refuses to read makes the record or gap around it bad, and the scan goes on behind it.  A hole of the file is
+zeros that need not be read: a file that is terabytes long and holds next to nothing costs next to nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import msgspec
 from crc32c import crc32c
 
 from errors import NeedleCorrupt
+from storage.crc_join import Joiner
 from storage.disk import File, read_fully
 from storage.needle import (
     ALIGNMENT,
@@ -65,6 +67,9 @@ _PLAIN_FLAGS: Final = FLAG_STREAMED | FLAG_LAST
 _FIND_MAGIC: Final = re.compile(re.escape(MAGIC)).search
 _FIND_NONZERO: Final = re.compile(rb"[^\0]").search
 _SECTOR: Final = mmap.PAGESIZE  # what is given up around a byte that cannot be read
+_BLOCKS: Final = Joiner(BLOCK_SIZE)
+_ZERO_BLOCK_CRC: Final = crc32c(bytes(BLOCK_SIZE))
+_ZERO_BLOCK_TABLE: Final = _ZERO_BLOCK_CRC.to_bytes(CRC_SIZE, "little")
 assert WINDOW_SIZE % BLOCK_SIZE == 0
 assert WINDOW_SIZE > HEADER_SIZE + METADATA_SIZE_MAX
 assert WINDOW_SIZE > CONTENT_SIZE_MAX
@@ -151,6 +156,15 @@ class Window:
     def move_end(self, end: int) -> None:
         """The file has grown: up to `end` it may be read now."""
         self._end = end
+
+    def next_data(self, offset: int) -> int:
+        """Where a record may begin, from `offset` on, that is not in a hole."""
+        data_at = self._file.next_data(offset)
+        return max(offset, min(self._end, data_at - data_at % ALIGNMENT))
+
+    def is_hole(self, offset: int, size: int) -> bool:
+        """Whether so many bytes from `offset` on are zeros that the file system does not store."""
+        return offset + size <= self._end and self._file.next_data(offset) >= offset + size
 
     def was_unreadable(self, start: int, end: int) -> bool:
         return any(start < bad_end and bad_start < end for bad_start, bad_end in self.unreadable)
@@ -288,7 +302,8 @@ def gap_at(window: Window, seed: int, start: int, end: int) -> Generator[int, No
             break
         match = _FIND_MAGIC(rest, ALIGNMENT if offset == start else 0)
         skipped = match.start() if match else max(ALIGNMENT, len(rest) // ALIGNMENT * ALIGNMENT)
-        is_zero = is_zero and _FIND_NONZERO(rest, 0, skipped) is None
+        is_zero_here = _FIND_NONZERO(rest, 0, skipped) is None
+        is_zero = is_zero and is_zero_here
         offset += skipped
         if match:
             if offset % ALIGNMENT == 0 and header_at(window, seed, offset):
@@ -296,6 +311,8 @@ def gap_at(window: Window, seed: int, start: int, end: int) -> Generator[int, No
             is_zero = False
             offset += ALIGNMENT - offset % ALIGNMENT
         else:
+            if is_zero_here:
+                offset = window.next_data(offset)
             yield offset
     offset = min(offset, end)
     return Record(
@@ -361,9 +378,14 @@ def _read_data(
         return crc32c(window.view(start, size)), b""
     data_crc, table = 0, bytearray()
     for at in range(0, size, BLOCK_SIZE):
-        block = window.view(start + at, min(BLOCK_SIZE, size - at))
-        data_crc = crc32c(block, data_crc)
-        table += crc32c(block).to_bytes(CRC_SIZE, "little")
+        length = min(BLOCK_SIZE, size - at)
+        if length == BLOCK_SIZE and window.is_hole(start + at, length):
+            data_crc = _BLOCKS.join(data_crc, _ZERO_BLOCK_CRC)
+            table += _ZERO_BLOCK_TABLE
+        else:
+            block = window.view(start + at, length)
+            data_crc = crc32c(block, data_crc)
+            table += crc32c(block).to_bytes(CRC_SIZE, "little")
         if (at + BLOCK_SIZE) % WINDOW_SIZE == 0:
-            yield start + at + len(block)
+            yield start + at + length
     return data_crc, bytes(table)

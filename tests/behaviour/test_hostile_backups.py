@@ -18,7 +18,7 @@ from hostile_kit import PHOTOS, HostileDisk
 
 from catalog.schema import APPLICATION_ID, STEPS, differences, statements_of
 from catalog.store import Catalog
-from errors import BackupCorrupt, CatalogCorrupt, FormatUnsupported, ReadFailed, StoreError
+from errors import BackupCorrupt, CatalogCorrupt, DiskFull, FormatUnsupported, ReadFailed, StoreError
 from rescue.archive import KEY_NAMES, opened_backup
 from rescue.backup import back_up
 from rescue.console import NoProgress
@@ -230,6 +230,23 @@ def test_a_secret_of_a_gigabyte_is_refused_before_it_is_read(crafted: Crafted, f
     refused(crafted.write(), fresh, "were expected")
 
 
+def test_a_catalog_that_there_is_no_room_for_is_refused_before_it_is_read(
+    crafted: Crafted, fresh: Path
+) -> None:
+    """A file of a few KiB may have a member of terabytes, which are a hole: to read them takes hours."""
+    size = 4 << 40
+    crafted.members = {"catalog.sqlite3": b""}
+    crafted.changes = {"sizes": {"catalog.sqlite3": size}}
+    (manifest, content), _ = crafted.entries()
+    entry = plain("catalog.sqlite3", size)
+    with crafted.path.open("wb") as file:
+        for head, data in ((manifest, content), (entry, b"")):
+            file.write(head.tobuf(tarfile.GNU_FORMAT))
+            file.write(data + bytes(-len(data) % 512))
+        file.truncate(file.tell() + size + 1024)
+    refused(crafted.path, fresh, "are free", DiskFull)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"created_ms": 10**30}, {"created_ms": -1}, {"sha256": {}}, {"sha256": 7}, {"format": "x"}, {"format": True},
@@ -324,6 +341,9 @@ ROWS = {
     "a stamp of 2^63 - 1": "UPDATE objects SET stamp = 9223372036854775807",
     "the last stamp": "UPDATE facts SET value = 9223372036854775807 WHERE name = 'stamp_max'",
     "needle 2^40": "UPDATE objects SET needle_id = 1099511627776",
+    "the last bucket": "UPDATE sqlite_sequence SET seq = 9223372036854775807 WHERE name = 'buckets'",
+    "volume ids of text": "UPDATE sqlite_sequence SET seq = 'abc' WHERE name = 'volumes'",
+    "bucket ids of nothing": "UPDATE sqlite_sequence SET seq = NULL",
     "no chunk": "UPDATE objects SET chunk_count = 0",
     "metadata that is none": "UPDATE objects SET metadata = x'ff'",
     "a volume without uuid": "UPDATE volumes SET uuid = 'x'",

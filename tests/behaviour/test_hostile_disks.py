@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +31,15 @@ from hypothesis import strategies as st
 
 from catalog.store import Catalog
 from errors import DiskMismatch, FormatUnsupported, StoreError, WriteFailed
+from rescue.backup import back_up
 from rescue.console import NoProgress
 from rescue.export import export
 from rescue.rebuild import Options, rebuild
+from rescue.rebuild import main as rebuild_command
+from rescue.restore import restore
 from storage.disk import OsDisk
 from storage.files import volume_directory
+from storage.index import IndexFile
 from storage.needle import (
     KIND_BUCKET,
     KIND_DATA,
@@ -42,7 +49,12 @@ from storage.needle import (
     BucketRecord,
     NeedleMetadata,
     encode_bucket,
+    encode_footer,
+    encode_header,
     encode_metadata,
+    encode_void,
+    place_seed,
+    stored_size,
 )
 from storage.superblock import encode_manifest
 from storage.volume import Volume
@@ -336,11 +348,8 @@ NAMES = ["lock", "disk.json", "manifest", "g1.idx", "g1.vol", "volumes", "volume
 PLANTS = [pipe, link_out, huge, Path.mkdir]
 
 
-@pytest.mark.parametrize(
-    ("name", "plant"),
-    # A terabyte of zeros for data is read to its end: that is no harm, and takes its time.
-    [(name, plant) for name in NAMES for plant in PLANTS if (name, plant) != ("g1.vol", huge)],
-)
+@pytest.mark.parametrize("plant", PLANTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_planted_in_a_disk_stops_no_other_disk(
     name: str, plant: Callable[[Path], object], data: Path, disk: HostileDisk, tmp_path: Path
 ) -> None:
@@ -365,7 +374,11 @@ def test_what_is_planted_in_a_disk_stops_no_other_disk(
     else:
         assert report.objects == 2
         is_said = bool(report.unreadable_volumes or report.unreadable_disks)
-        is_lost = name == "g1.vol" or (name in ("volumes", "volumes/2") and plant is not Path.mkdir)
+        # A terabyte of nothing is a volume that can be read; that something was in it, the report says.
+        assert (name, plant) != ("g1.vol", huge) or report.damaged_count == 1
+        is_lost = (name == "g1.vol" and plant is not huge) or (
+            name in ("volumes", "volumes/2") and plant is not Path.mkdir
+        )
         assert is_said == is_lost
 
 
@@ -587,3 +600,250 @@ def test_a_volume_actor_reads_what_is_honest_beside_what_is_not(data: Path, disk
     volume = Volume.open(OsDisk(disk.root), volume_directory(1))
     volume.delete(1, stamp=STAMP + 100)
     volume.close()
+
+
+# --- more than there is ---------------------------------------------------------------------------
+
+HOLE = 400_000_000  # bytes of a needle
+_ZEROS = bytes(1 << 20)
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+def test_terabytes_of_nothing_behind_the_records_cost_nothing(
+    has_index: bool, data: Path, disk: HostileDisk, tmp_path: Path
+) -> None:
+    disk.close()
+    os.truncate(disk.folder / "g1.vol", 4 << 40)
+    if not has_index:
+        (disk.folder / "g1.idx").unlink()
+    assert honest_after_export(data, tmp_path / "out")[1] == HONEST
+    assert honest_after_rebuild(data)[1] == HONEST
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_needle_that_is_a_hole_comes_out_as_a_hole(
+    is_whole: bool, data: Path, disk: HostileDisk, tmp_path: Path
+) -> None:
+    """A disk of a few KiB that says that it has gigabytes must not fill the disk that they are saved to."""
+    disk.close()
+    path = disk.folder / "g1.vol"
+    metadata = needle(key="hole")
+    offset = path.stat().st_size
+    head, crc = encode_header(KIND_DATA, 0, 1, metadata, HOLE, place_seed(disk.seed, offset))
+    table = b"".join(
+        crc32c(bytes(min(256 << 10, HOLE - at))).to_bytes(4, "little") for at in range(0, HOLE, 256 << 10)
+    )
+    data_crc = 0
+    for at in range(0, HOLE, 1 << 20):
+        data_crc = crc32c(_ZEROS[: min(1 << 20, HOLE - at)], data_crc)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(head)
+        file.seek(HOLE, os.SEEK_CUR)
+        file.write(encode_footer(crc, STAMP + 3, data_crc, table if is_whole else bytes(len(table))))
+        file.truncate(offset + stored_size(len(metadata), HOLE))
+    (disk.folder / "g1.idx").unlink()  # so that what does not check is damage
+    report, content = honest_after_export(data, tmp_path / "out")
+    assert content == HONEST
+    assert (report.whole, report.damaged_count) == ((2, 0) if is_whole else (1, 1))
+    found = (tmp_path / "out" / "photos" / ("hole" if is_whole else "hole.damaged")).stat()
+    assert found.st_size == HOLE
+    assert found.st_blocks * 512 < 16 << 20
+    rebuilt, content = honest_after_rebuild(data)
+    assert (rebuilt.damaged_count, content) == (report.damaged_count, HONEST)
+
+
+def test_void_records_that_name_all_ids_again_and_again_hang_nothing(
+    data: Path, disk: HostileDisk, tmp_path: Path
+) -> None:
+    """Each id of a void record out of its order would get an entry of its own: 64 GiB of index."""
+    for first in (5000, 4000):
+        disk.put_record(KIND_VOID, 0, encode_void([(first, (1 << 32) - 1)])[0])
+    assert honest_after_export(data, tmp_path / "out")[1] == HONEST
+    assert honest_after_rebuild(data)[1] == HONEST
+    report, content = honest_after_rebuild(data, indexes=True)
+    assert (report.objects, content) == (1, HONEST)
+
+
+def test_many_gaps_are_looked_up_in_the_index_in_one_walk(data: Path, disk: HostileDisk) -> None:
+    """With an index of gigabytes, a walk for each gap would take days."""
+    for number in range(1, 400):
+        disk.put_raw(number, needle(key=f"key {number}"), b"x" * 50)
+    disk.volume.checkpoint()
+    disk.close()
+    path = disk.folder / "g1.vol"
+    content = bytearray(path.read_bytes())
+    starts = [match.start() for match in re.finditer(b"NDL1", content)]
+    for start in starts[3:-1:2]:
+        content[start] ^= 1
+    path.write_bytes(content)
+    walks: list[tuple[int, int]] = []
+    walk = IndexFile.walk
+
+    def counted(index: IndexFile, start: int, end: int) -> Any:
+        walks.append((start, end))
+        return walk(index, start, end)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(IndexFile, "walk", counted)
+        report = rebuild(Options(data=data), QUIET)
+    lost = [lost.needle_id for lost in report.damaged]
+    assert len(lost) == len(starts[3:-1:2])
+    assert None not in lost, "the index knows what was there"
+    assert len(walks) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"created_ms": 1 << 70},
+        {"created_ms": 1 << 63},
+        {"created_ms": -(1 << 70)},
+        {"epoch": 1 << 63},
+        {"disk_id": ""},
+        {"disk_id": "x" * 5000},
+    ],
+    ids=str,
+)
+def test_a_disk_with_a_name_or_a_number_that_cannot_be_is_refused_and_exported(
+    change: dict[str, object], data: Path, disk: HostileDisk, tmp_path: Path
+) -> None:
+    disk.close()
+    path = disk.root / "disk.json"
+    said = json.loads(path.read_bytes()) | change
+    with path.open("r+b") as file:  # its inode stays
+        file.truncate(0)
+        file.write(json.dumps(said).encode())
+    assert honest_after_export(data, tmp_path / "out")[1] == HONEST
+    with pytest.raises(DiskMismatch, match="unreadable"):
+        rebuild(Options(data=data), QUIET)
+
+
+@pytest.mark.parametrize("name", [b"disk\xff\xfe", b"di\x1b[31msk\n"])
+def test_a_disk_folder_may_have_any_name(
+    name: bytes, data: Path, disk: HostileDisk, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    disk.close()
+    odd = tmp_path / os.fsdecode(name)
+    disk.root.rename(odd)
+    options = ["--data", str(data), "--disk", str(odd), "--json"]
+    assert rebuild_command(options) == 0
+    assert json.loads(capfd.readouterr().out)["objects"] == 1
+    assert rebuild_command([*options, "--replace"]) == 0
+    capfd.readouterr()
+    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    try:
+        (row,) = catalog.disks()
+        assert row.name.isprintable()
+    finally:
+        catalog.close()
+
+
+def test_a_data_folder_may_have_any_name(data: Path, disk: HostileDisk, tmp_path: Path) -> None:
+    disk.close()
+    odd = tmp_path / os.fsdecode(b"st\xffore")
+    data.rename(odd)
+    assert rebuild_command(["--data", str(odd)]) == 0
+    assert rebuild_command(["--data", str(odd), "--replace", "--json"]) == 0
+    back_up(odd / "backup.tar", odd, QUIET)
+    assert restore(odd / "backup.tar", odd, QUIET).rebuild is None
+
+
+# --- what is in the way of the catalog ------------------------------------------------------------
+
+
+def test_a_pipe_in_the_place_of_the_old_catalog_hangs_nothing(data: Path, disk: HostileDisk) -> None:
+    disk.close()
+    (data / "master").mkdir()
+    os.mkfifo(data / "master" / "catalog.sqlite3")
+    report, content = honest_after_rebuild(data)
+    assert content == HONEST
+    assert any("told nothing" in remark for remark in report.remarks)
+
+
+def test_a_folder_in_the_place_of_the_new_catalog_is_named(data: Path, disk: HostileDisk) -> None:
+    disk.close()
+    (data / "master" / "catalog.sqlite3.rebuilding" / "x").mkdir(parents=True)
+    with pytest.raises(WriteFailed, match="in the way"):
+        rebuild(Options(data=data), QUIET)
+
+
+@pytest.mark.parametrize("plant", [pipe, link_out, Path.mkdir, Path.touch])
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_what_lies_beside_an_old_catalog_does_not_get_into_the_new_one(
+    suffix: str, plant: Callable[[Path], object], data: Path, disk: HostileDisk
+) -> None:
+    disk.close()
+    (data / "master").mkdir()
+    path = data / "master" / f"catalog.sqlite3{suffix}"
+    plant(path)
+    assert honest_after_rebuild(data)[1] == HONEST
+    assert list(path.parent.glob(f"catalog.sqlite3.before-*{suffix}"))
+
+
+def test_a_link_in_the_place_of_the_lock_of_the_catalog_is_not_followed(
+    data: Path, disk: HostileDisk, tmp_path: Path
+) -> None:
+    disk.close()
+    (data / "master").mkdir()
+    (data / "master" / "catalog.sqlite3.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WriteFailed):
+        rebuild(Options(data=data), QUIET)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+REMAINS = {
+    "the last bucket": "UPDATE sqlite_sequence SET seq = 9223372036854775807 WHERE name = 'buckets'",
+    "the last volume": "UPDATE sqlite_sequence SET seq = 9223372036854775807 WHERE name = 'volumes'",
+    "ids of text": "UPDATE sqlite_sequence SET seq = 'abc'",
+    "ids of bytes": "UPDATE sqlite_sequence SET seq = x'ff00'",
+    "ids of nothing": "UPDATE sqlite_sequence SET seq = NULL",
+    "ids with a fraction": "UPDATE sqlite_sequence SET seq = 1e300",
+    "ids below 0": "UPDATE sqlite_sequence SET seq = -5",
+    "the last stamp": "UPDATE facts SET value = 9223372036854775807 WHERE name = 'stamp_max'",
+    "a stamp below 0": "UPDATE facts SET value = -9223372036854775807 WHERE name = 'stamp_max'",
+    "no stamp": "DELETE FROM facts",
+    "needles that cannot be":
+        "INSERT INTO outbox (volume_id, needle_id, stamp, reason) VALUES (1, -1, -5, 'deleted'),"
+        " (1, 4294968296, 5, 'deleted'), (1, 9223372036854775807, 9223372036854775807, 'replaced')",
+    "a name that is no text": "INSERT INTO disks (id, name, added_ms) VALUES (CAST(x'ff' AS TEXT), 'd', 1)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sql", REMAINS.values(), ids=list(REMAINS))
+def test_an_old_catalog_is_believed_no_number_that_cannot_be(sql: str, data: Path, disk: HostileDisk) -> None:
+    disk.close()
+    path = data / "master" / "catalog.sqlite3"
+    honest_after_rebuild(data)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(sql)
+        connection.commit()
+    for _ in range(2):
+        report, content = honest_after_rebuild(data)
+        assert (report.objects, content) == (1, HONEST)
+    catalog = Catalog.open(path)
+    try:
+        assert 0 < catalog.stamp_max() < 1 << 62
+        with catalog.transaction() as transaction:
+            transaction.create_bucket("later", created_ms=CREATED_MS)
+    finally:
+        catalog.close()
+
+
+def test_an_api_key_that_no_master_wrote_costs_no_other_its_place(data: Path, disk: HostileDisk) -> None:
+    disk.close()
+    path = data / "master" / "catalog.sqlite3"
+    honest_after_rebuild(data)
+    with closing(sqlite3.connect(path)) as connection:
+        for key in (
+            "'good', 'n', x'00', x'00', 1, NULL, 1, 1, 1",
+            "'all rights', 'n', x'00', x'00', 9223372036854775807, NULL, 1, 1, 1",
+            "'last epoch', 'n', x'00', x'00', 1, NULL, 1, 9223372036854775807, 1",
+            "'no map', 'n', x'00', x'00', 1, x'c1', 1, 1, 1",
+        ):
+            connection.execute(f"INSERT INTO api_keys VALUES ({key})")
+        connection.commit()
+    report, _ = honest_after_rebuild(data)
+    assert report.api_keys == 1
+    for name in ("all rights", "last epoch", "no map"):
+        assert any(name in remark and "left out" in remark for remark in report.remarks)
