@@ -45,6 +45,7 @@ class FloodGuard:
     ) -> None:
         self.heard: set[int] = set()  # descriptors that a whole message came through since the last check
         self.is_alert = False  # something looks like a flood: check again soon
+        self.unheard_count = 0  # connections that ended before a message of theirs was taken
         self._connection_max = connection_max
         self._total_max = total_max
         self._backlog_max = backlog_max
@@ -69,7 +70,9 @@ class FloodGuard:
         self._names.pop(descriptor, None)
         self._delivered.pop(descriptor, None)
         self._accounted.pop(descriptor, None)
-        self._taken.pop(descriptor, None)
+        taken = self._taken.pop(descriptor, None)
+        if taken is not None and taken[2] == 0:
+            self.unheard_count += 1
 
     def took(self, descriptor: int, size: int, frame_count: int = 1) -> None:
         """Note a message that was received."""

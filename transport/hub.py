@@ -31,7 +31,8 @@ does.  A routing id belongs to the key that used it first: a message with anothe
 carried out.  A `Peer` is one connection: whoever comes back is a new `Peer`, without the old one's session.
 
 What a peer may say, and how much, depends on its role (`transport.roles`), which the owner tells.  How many
-connections there may be, and for how long without a word of who they are, is in `transport.newcomers`.
+connections there may be, and for how long without a word of who they are, is in `transport.newcomers`.  What
+libzmq keeps of connections that it lets nobody hear is in `transport.deaf`.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ from errors import (
 )
 from transport.conversation import Conversation, refusal_of, refusal_of_bug, refuse_unopened
 from transport.curve import CurveKeys
+from transport.deaf import UNHEARD_MAX, Growth, HeldKeys
 from transport.endpoints import host_and_port
 from transport.flood_guard import FloodGuard
 from transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
@@ -120,6 +122,7 @@ class HubLimits:
     connections: int = CONNECTIONS_MAX  # all together; how many descriptors there are decides, see `master`
     newcomers: int = NEWCOMERS_MAX  # of them, whoever has not said who it is
     nobody_s: float = NOBODY_S  # and for how long
+    unheard: int = UNHEARD_MAX  # bytes by which memory may grow after connections that nobody heard
 
 
 @dataclass
@@ -133,6 +136,7 @@ class HubCounters:
     arrivals: int = 0
     departures: int = 0
     floods: int = 0  # connections shut for the bytes they made us hold
+    reopenings: int = 0  # sockets closed for what they held of connections that nobody heard
     over_budget: int = 0  # requests refused unread, because their sender had sent too much lately
     turned_away: int = 0  # connections shut because they did not say who they are, or too many came
 
@@ -222,10 +226,16 @@ class Hub:
         self._in_flight = 0
         self._in_work: dict[str, int] = {}  # role -> bytes of its requests in flight
         self._peers: dict[bytes, Peer] = {}
+        self._known_ids: OrderedDict[bytes, str] = OrderedDict()  # departed routing id -> User-Id
+        self._held = HeldKeys()
+        self._nursery: trio.Nursery | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know nothing of any connection yet."""
         self._bound: dict[int, set[Peer]] = {}  # descriptor -> peers whose messages came through it
         self._generations: dict[int, int] = {}  # descriptor -> how many connections it has carried
         self._shut: dict[int, int] = {}  # descriptor -> its generation that we shut, until libzmq says so too
-        self._known_ids: OrderedDict[bytes, str] = OrderedDict()  # departed routing id -> User-Id
         self._guard = FloodGuard(
             connection_max=UNREAD_MAX,
             total_max=UNREAD_TOTAL_MAX,
@@ -241,7 +251,8 @@ class Hub:
         self._departures: list[int] = []  # descriptors that the monitor named since the last dry moment
         self._suspects: set[Peer] = set()  # to be probed once more
         self._suspicion = trio.Event()
-        self._nursery: trio.Nursery | None = None
+        self._growth = Growth(self._limits.unheard)
+        self._has_grown = trio.Event()
 
     @property
     def peers(self) -> Mapping[bytes, Peer]:
@@ -263,31 +274,57 @@ class Hub:
         Raises:
             BadSetting: the endpoint cannot be bound.
         """
+        opened = self._open(endpoint)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started(self._bound_endpoint)
+                while True:
+                    await self._serve(opened)
+                    self.counters.reopenings += 1
+                    log.warning("listening anew: connections that nobody heard left too much behind")
+                    opened.close()
+                    for peer in list(self._peers.values()):
+                        self._gone(peer, "the hub listens anew")
+                    self._begin()
+                    opened = self._open(self._bound_endpoint if endpoint.endswith(":0") else endpoint)
+        finally:
+            self._nursery = None
+            opened.close()
+            for peer in list(self._peers.values()):
+                self._forget(peer, "the hub was closed")
+
+    def _open(self, endpoint: str) -> _Opened:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
-            zap = ZapHandler(context, self.denied)
+            zap = ZapHandler(context, self.denied, self._held)
             self._socket = context.socket(zmq.ROUTER)
             monitor = open_monitor(context, self._socket, _MONITORED)
             self._owned = OwnedSocket(self._socket, self._take, on_dry=self._act_on_departures)
-            watch = OwnedSocket(monitor, partial(self._take_event, monitor), on_dry=self._owned.wake)
+            opened = _Opened(context, zap, self._socket, monitor)
             try:
                 self._bind(endpoint)
-                async with trio.open_nursery() as nursery:
-                    self._nursery = nursery
-                    nursery.start_soon(zap.run)
-                    nursery.start_soon(watch.run)
-                    nursery.start_soon(self._owned.run)
-                    nursery.start_soon(self._sweep_for_ever)
-                    nursery.start_soon(self._recheck_for_ever)
-                    task_status.started(self._bound_endpoint)
-            finally:
-                self._nursery = None
-                close_monitored(self._socket, monitor)
-                zap.close()
-                for peer in list(self._peers.values()):
-                    self._forget(peer, "the hub was closed")
-        finally:
+            except BaseException:
+                opened.close()
+                raise
+        except BaseException:
             context.destroy(linger=0)
+            raise
+        return opened
+
+    async def _serve(self, opened: _Opened) -> None:
+        """Until the socket holds too much that nobody hears."""
+        watch = OwnedSocket(
+            opened.monitor, partial(self._take_event, opened.monitor), on_dry=self._owned.wake
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(opened.zap.run)
+            nursery.start_soon(watch.run)
+            nursery.start_soon(self._owned.run)
+            nursery.start_soon(self._sweep_for_ever)
+            nursery.start_soon(self._recheck_for_ever)
+            await self._has_grown.wait()
+            nursery.cancel_scope.cancel()
 
     def _bind(self, endpoint: str) -> None:
         socket, limits = self._socket, self._limits
@@ -389,6 +426,7 @@ class Hub:
         """Refuse what a peer beyond its budget of bytes says, unread; who has not said who it is goes."""
         self.counters.over_budget += 1
         if role.is_nobody:
+            self._held.hold(peer.user_id, trio.current_time())
             self.disconnect(peer, f"more than {role.bytes_per_s} bytes/s, and no word of who it is")
             return
         error = Overloaded(f"more than {role.bytes_per_s} bytes/s from one {role.name}: try again shortly")
@@ -530,6 +568,10 @@ class Hub:
             await trio.sleep(self._limits.sweep_s / 10 if self._guard.is_alert else self._limits.sweep_s)
             self._shut_floods()
             self._shut_those_that_take_nothing()
+            if not has_message(self._socket):
+                self._held.release(trio.current_time())
+            if self._growth.is_too_much(self._guard.unheard_count):
+                self._has_grown.set()
             for descriptor in self._newcomers.overdue(trio.current_time()):
                 if not self._bound.get(descriptor):  # peers have an account of their own
                     self._turn_away(descriptor, f"no word for {self._limits.nobody_s:.3g} s")
@@ -611,6 +653,7 @@ class Hub:
         if self._guard.shut(descriptor):
             self._shut[descriptor] = self._generations.get(descriptor, 0)
         for peer in peers:
+            self._held.hold(peer.user_id, trio.current_time())
             self._gone(peer, cause)
 
     def _probe(self, peers: Iterable[Peer]) -> None:
@@ -760,6 +803,24 @@ def _is_ipv6_only(endpoint: str) -> bool:
     except (OSError, ValueError):
         return "[" in endpoint
     return {family for family, *_ in found} == {AF_INET6}
+
+
+@dataclass
+class _Opened:
+    """What is open while the hub listens."""
+
+    context: zmq.Context[zmq.Socket[bytes]]
+    zap: ZapHandler
+    socket: zmq.Socket[bytes]
+    monitor: zmq.Socket[bytes]
+
+    def close(self) -> None:
+        """Close all of it; a second call does nothing."""
+        if self.context.closed:
+            return
+        close_monitored(self.socket, self.monitor)
+        self.zap.close()
+        self.context.destroy(linger=0)
 
 
 def _name_of(ident: bytes) -> str:

@@ -10,6 +10,7 @@ Source: RFC 27/ZAP, rfc.zeromq.org.
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 
 import zmq
 import zmq.utils.z85
@@ -23,10 +24,18 @@ _VERSION = b"1.0"
 
 
 class ZapHandler:
-    """Answers the handshakes of one ZeroMQ context; bind it before any server socket."""
+    """Answers the handshakes of one ZeroMQ context; bind it before any server socket.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], denied: set[str]) -> None:
+    Args:
+        denied: keys that are refused.
+        held: keys that are told nothing, and may try again.
+    """
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], denied: set[str], held: Container[str] = ()
+    ) -> None:
         self._denied = denied
+        self._held = held
         self._logged: set[str] = set()  # denied keys whose attempt was logged: they may try without end
         self._socket = context.socket(zmq.REP)
         self._socket.linger = 0
@@ -47,6 +56,8 @@ class ZapHandler:
         request_id = parts[1] if len(parts) > 1 else b""
         user_id = self._admit(parts)
         status, text = (b"200", b"OK") if user_id else (b"400", b"denied")
+        if user_id and user_id in self._held:
+            status, text, user_id = b"300", b"later", ""  # the connection ends without a word
         self._socket.send_multipart([_VERSION, request_id, status, text, user_id.encode(), b""])
         return True
 

@@ -1,0 +1,114 @@
+"""Connections that libzmq reads and lets nobody hear: what they leave behind is given back."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from links_kit import KEYS, Owner, RawDealer, open_hub, open_link, until
+
+from transport.curve import CurveKeys
+from transport.deaf import HELD_MAX, HELD_S, Growth, HeldKeys, resident_bytes
+from transport.links import Hub, HubLimits
+from transport.messages import Buckets, Envelope, ListBuckets, encode_envelope
+
+MIB = 1024 * 1024
+LIST_BUCKETS = encode_envelope(Envelope(7, 1, 5000, ListBuckets()))
+USER = str(KEYS.public, "ascii")
+
+
+async def send_unheard(hub: Hub, endpoint: str, ident: bytes) -> None:
+    """20 MiB through a connection whose routing id another one has."""
+    with RawDealer(endpoint, keys=CurveKeys.generate(), ident=ident) as first:
+        await first.ask(ListBuckets(), request_id=1)
+        with RawDealer(endpoint, keys=CurveKeys.generate(), ident=ident) as second:
+            reopenings = hub.counters.reopenings
+            for _ in range(20):
+                second.socket.send(bytes(MIB))
+            await until(
+                lambda: (
+                    max(hub._guard._delivered.values(), default=0) >= 20 * MIB
+                    or hub.counters.reopenings > reopenings
+                )
+            )
+
+
+async def test_connections_under_one_routing_id_do_not_fill_our_memory() -> None:
+    owner = Owner()
+    async with (
+        open_hub(owner, limits=HubLimits(unheard=48 * MIB)) as (hub, endpoint),
+        open_link(endpoint) as link,
+    ):
+        await link.request(ListBuckets(), timeout_s=5)
+        (peer,) = hub.peers.values()
+        before = resident_bytes()
+        for number in range(9):
+            await send_unheard(hub, endpoint, b"twin-%d" % number)
+            await trio.sleep(0.6)  # two sweeps
+        assert 1 <= hub.counters.reopenings <= 4
+        assert resident_bytes() - before < 120 * MIB, "nine times twenty came"
+        assert peer in owner.gone
+        with trio.fail_after(5):
+            await link.wait_up()
+        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+        assert link.connect_count == 1 + hub.counters.reopenings
+
+
+async def test_whoever_is_shut_for_a_flood_comes_back_when_its_words_have_been_read() -> None:
+    """Under its old routing id, as libzmq does by itself; before that nobody would hear it."""
+    async with open_hub(Owner()) as (hub, endpoint), open_link(endpoint, keys=CurveKeys.generate()) as link:
+        await link.wait_up()
+        with RawDealer(endpoint, ident=b"flood", queue=0) as dealer:
+            dealer.socket.reconnect_ivl = 1
+            while not hub.counters.floods:
+                for _ in range(2000):
+                    dealer.socket.send(LIST_BUCKETS)
+                await trio.sleep(0)
+            assert USER in hub._held
+            await trio.sleep(2)
+            assert hub._guard.unheard_count == 0
+            assert b"flood" not in hub.peers
+        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+        assert link.connect_count == 1
+
+
+async def test_a_held_key_gets_no_connection_and_any_other_does() -> None:
+    async with open_hub(Owner()) as (hub, endpoint):
+        now = trio.current_time()
+        hub._held.hold(USER, now)
+        with RawDealer(endpoint) as held, RawDealer(endpoint, keys=CurveKeys.generate()) as other:
+            held.socket.send(LIST_BUCKETS)
+            assert isinstance((await other.ask(ListBuckets(), request_id=1)).body, Buckets)
+            assert await held.receive(0.5) is None
+            hub._held.release(now + HELD_S + 1)
+            assert isinstance((await held.answer()).body, Buckets)
+
+
+def test_held_keys_are_let_go_in_order_and_the_oldest_are_forgotten() -> None:
+    held = HeldKeys()
+    held.hold("a", 0.0)
+    held.hold("b", 1.0)
+    held.hold("a", 2.0)
+    held.release(1.0 + HELD_S)
+    assert ("a" in held, "b" in held) == (True, False)
+    for number in range(HELD_MAX):
+        held.hold(str(number), 3.0)
+    assert "a" not in held
+    assert "0" in held
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ([(100, 0), (900, 0), (1000, 1)], False),  # what grew before is not theirs
+        ([(100, 0), (150, 1), (201, 1)], True),
+        ([(100, 0), (50, 1), (140, 1)], False),
+        ([(100, 0), (50, 1), (151, 1)], True),
+        ([(0, 0), (0, 5)], False),  # the kernel does not tell
+    ],
+)
+def test_growth_counts_after_the_first_connection_that_nobody_heard(
+    seen: list[tuple[int, int]], expected: bool
+) -> None:
+    figures = iter([100, *(memory for memory, _ in seen)])
+    growth = Growth(100, memory=lambda: next(figures))
+    assert [growth.is_too_much(count) for _, count in seen][-1] is expected

@@ -1,0 +1,84 @@
+"""Deaf connections: libzmq reads them, nobody hears them, and what they sent stays in memory.
+
+A ROUTER sets a connection aside whose routing id another one has (libzmq 4.3.5, router.cpp,
+`identify_peer`).  It reads on, hands nothing out, and frees what came with the socket alone, however long the
+connection has been gone.  A routing id is the peer's choice, so two connections under one id were enough for
+any stranger to fill our memory.  Whoever was shut and came back under its old id, before we had read its last
+words, did so by chance.
+
+`FloodGuard` and `Newcomers` end such a connection, as they end any that says too much or nothing.  There are
+two means against what it leaves behind:
+
+    - a key whose connection was shut is held: it gets no new one until its last words have been read;
+    - where memory grows after connections of which nothing was heard, the socket is closed and opened anew.
+      Links come back at once, as after a restart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+
+HELD_MAX = 10_000  # keys; the oldest are forgotten
+HELD_S = 10.0  # for at least as long
+UNHEARD_MAX = 256 * 1024 * 1024  # bytes
+
+
+def resident_bytes() -> int:
+    """Memory of this process; 0 where the kernel does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+class HeldKeys:
+    """Keys that get no new connection yet.  Times are arguments."""
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def __contains__(self, user_id: object) -> bool:
+        return user_id in self._until
+
+    def hold(self, user_id: str, now_s: float) -> None:
+        self._until[user_id] = now_s + HELD_S
+        self._until.move_to_end(user_id)
+        if len(self._until) > HELD_MAX:
+            self._until.popitem(last=False)
+
+    def release(self, now_s: float) -> None:
+        """Let those go whose time is over; call it when everything there was has been read."""
+        while self._until:
+            user_id, until_s = next(iter(self._until.items()))
+            if until_s > now_s:
+                break
+            del self._until[user_id]
+
+
+class Growth:
+    """Tells when a socket holds too much that nobody hears.
+
+    Args:
+        growth_max: bytes by which the memory of this process may grow.
+        memory: tells how much it is; an argument so that tests can answer.
+    """
+
+    def __init__(self, growth_max: int, *, memory: Callable[[], int] = resident_bytes) -> None:
+        self._growth_max = growth_max
+        self._memory = memory
+        self._before = memory()
+
+    def is_too_much(self, unheard_count: int) -> bool:
+        """
+        Args:
+            unheard_count: how many connections of this socket ended without a word that reached us.
+        """
+        now = self._memory()
+        if unheard_count == 0:
+            self._before = now  # whatever it is, it is not theirs
+            return False
+        self._before = min(self._before, now)
+        return now - self._before > self._growth_max
