@@ -68,10 +68,10 @@ def up(
         Path | None, Parameter(metavar="DIR", help="Where everything is kept (default: ./warehouse-data).")
     ] = None,
     volumes: Annotated[
-        int | None, Parameter(metavar="N", help="Disk folders, one volume actor each (default: 1).")
+        str | None, Parameter(metavar="N", help="Disk folders, one volume actor each (default: 1).")
     ] = None,
     port_base: Annotated[
-        int | None,
+        str | None,  # the program that is started says what is wrong with it
         Parameter(metavar="N", help="First port: control; +1 health, +10 and on volumes (default: 7400)."),
     ] = None,
     json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False,
@@ -132,8 +132,8 @@ async def ls(
     place
         wh://bucket or wh://bucket/folder, also with wildcards. Without it: all buckets.
     """
-    if place is None and recursive:
-        raise UsageError("ls -r needs a place: wh://bucket")
+    if place is None and (recursive or no_glob):
+        raise UsageError(f"ls {'-r' if recursive else '--no-glob'} needs a place: wh://bucket")
     remote = parse_remote(place) if place is not None else None
     async with common.connect() as warehouse:
         if remote is None:
@@ -183,6 +183,8 @@ async def du(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SPE
     places
         wh://bucket or wh://bucket/folder, also with wildcards. Without any: every bucket.
     """
+    if no_glob and not places:
+        raise UsageError("du --no-glob needs a place: wh://bucket")
     remotes = [parse_remote(word) for word in places]
     async with common.connect() as warehouse:
         if not remotes:

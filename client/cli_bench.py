@@ -15,7 +15,7 @@ from client.bench import TESTS, Plan
 from client.bench_report import BenchReport
 from client.bench_team import Team, team
 from client.cli_app import NOTHING_SPECIAL, STORE, Common, app
-from client.display import format_count, parse_size
+from client.display import format_count, parse_number, parse_size
 from client.places import UsageError
 from client.reports import say_failure
 
@@ -48,12 +48,12 @@ async def bench(
         float, Parameter(metavar="S", help="How long each test takes (if not given: 5).")
     ] = 5.0,
     objects: Annotated[
-        int | None,
+        str | None,
         Parameter(metavar="N", help=f"Small objects there are to read (if not given: {OBJECT_COUNT:,})."),
     ] = None,
     processes: Annotated[
-        int, Parameter(metavar="N", help="Client processes that share the requests (if not given: 1).")
-    ] = 1,
+        str, Parameter(metavar="N", help="Client processes that share the requests (if not given: 1).")
+    ] = "1",
     common: Common = NOTHING_SPECIAL,
 ) -> int:
     """Measure how fast the store is, from here.
@@ -90,8 +90,10 @@ async def bench(
         size=_within("--size", parse_size(size or SIZE), 1, 1 << 30),
         large_size=_within("--large-size", parse_size(large_size or LARGE_SIZE), 1, 1 << 30),
         seconds=seconds,
-        object_count=_within("--objects", OBJECT_COUNT if objects is None else objects, 1, 100_000_000),
-        process_count=_within("--processes", processes, 1, PROCESSES_MAX),
+        object_count=parse_number(
+            "--objects", str(OBJECT_COUNT) if objects is None else objects, 1, 100_000_000
+        ),
+        process_count=parse_number("--processes", processes, 1, PROCESSES_MAX),
     )
     if not 0 < seconds <= 86_400:
         raise UsageError("--seconds is more than 0, and at most a day")
@@ -192,11 +194,8 @@ def _tests(words: Sequence[str]) -> Sequence[str]:
 
 
 def _numbers(text: str) -> Sequence[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--concurrency is a number, or several with commas, not {text!r}") from None
-    return [_within("--concurrency", number, 1, AT_ONCE_MAX) for number in dict.fromkeys(numbers)]
+    numbers = [parse_number("--concurrency", part.strip(), 1, AT_ONCE_MAX) for part in text.split(",")]
+    return [*dict.fromkeys(numbers)]
 
 
 def _within(option: str, number: int, least: int, most: int) -> int:

@@ -26,6 +26,7 @@ from client.places import (
     key_of_path,
     parse_object,
     parse_place,
+    require_file_word,
     segments_of,
 )
 from client.reports import CopyReport
@@ -78,6 +79,11 @@ async def cp(
     if len(places) < 2:
         raise UsageError("cp needs a source and a target")
     *sources, target = [_parse(word) for word in places]
+    for word, place in zip(places[:-1], sources, strict=True):
+        if isinstance(place, Path):
+            require_file_word(place, word)
+    if no_glob and not any(isinstance(place, Remote) for place in sources):
+        raise UsageError("--no-glob is about keys: one source at least is wh://bucket/key")
     if recursive and len(sources) > 1:
         raise UsageError("with -r there is one source folder")
     is_folder = _is_folder(target, places[-1])
@@ -102,10 +108,18 @@ async def cp(
         is_dry=dry_run,
     )
     async with common.connect() as warehouse:
+        if dry_run and isinstance(target, Remote):
+            await _require_bucket(target, warehouse)
         with report.told(AGAIN):
             totals = await run_transfers(_found_by(plans, warehouse), report, is_dry=dry_run)
         report.sum_up(totals)
     return 1 if totals.failed_count else 0
+
+
+async def _require_bucket(place: Remote, warehouse: Warehouse) -> None:
+    """Raises NoSuchBucket, PermissionDenied: nothing can be copied there."""
+    async for _ in warehouse.bucket(place.bucket).list(limit=1):
+        return
 
 
 @dataclass(frozen=True)
@@ -277,6 +291,8 @@ def _plan_remote_copy(source: Remote, target: Remote, order: _Order) -> _Plan:
     goes_deep = order.is_recursive or (glob is not None and "**" in glob.text)
     if goes_deep and source.bucket == target.bucket and target.folder.startswith(below.folder):
         raise UsageError(f"{target} is inside of {source}: that copy would never end")
+    if source.bucket == target.bucket and target.folder == below.folder:
+        raise UsageError(f"what {source} names would be copied onto itself")
 
     async def find(warehouse: Warehouse) -> AsyncIterator[Found]:
         if glob is not None and await _is_object(source, warehouse):

@@ -10,7 +10,7 @@ import trio
 from cyclopts import Parameter
 
 from client.cli_app import NOTHING_SPECIAL, SPACE, Common, app
-from client.display import format_count
+from client.display import NUMBER_MAX, format_count, parse_number
 from client.job_reports import JobReport, event_of, outcome_of
 from client.library import Warehouse
 from client.places import UsageError
@@ -20,6 +20,7 @@ from transport.messages import Job
 
 Everything = Annotated[bool, Parameter(name="--all", help="All volumes.")]
 NoWait = Annotated[bool, Parameter(name="--no-wait", help="Start it and leave; it goes on in the store.")]
+VOLUME_ID_MAX = 2**32 - 1
 NO_WAIT_ALONE = "--no-wait is about work that is started"
 Cancel = Annotated[bool, Parameter(help="Give it up where it is under way.")]
 
@@ -38,7 +39,7 @@ async def volumes(*, common: Common = NOTHING_SPECIAL) -> int:
 
 @app.command(group=SPACE, usage="Usage: warehouse compact [OPTIONS] VOLUME... | --all | --pause | --resume")
 async def compact(
-    *volumes: int,
+    *volumes: str,
     every: Everything = False,
     no_wait: NoWait = False,
     cancel: Cancel = False,
@@ -89,7 +90,7 @@ async def compact(
 
 @app.command(group=SPACE, usage="Usage: warehouse verify [OPTIONS] [VOLUME... | --all]")
 async def verify(
-    *volumes: int,
+    *volumes: str,
     every: Everything = False,
     no_wait: NoWait = False,
     cancel: Cancel = False,
@@ -122,23 +123,25 @@ async def verify(
 async def watch(
     *,
     since: Annotated[
-        int | None,
+        str | None,
         Parameter(metavar="N", help="Begin behind event number N; 0: with all that are remembered."),
     ] = None,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
     """Print what the store notices and does, as it happens, until Ctrl-C."""
-    if since is not None and since < 0:
-        raise UsageError("events are numbered from 1")
+    after = (
+        None if since is None else parse_number("--since (events are numbered from 1)", since, 0, NUMBER_MAX)
+    )
     console = result_console()
     async with common.connect() as warehouse:
-        async for event in warehouse.events(since):
+        async for event in warehouse.events(after):
             print_event(event, console, is_json=common.json)
     return 0
 
 
-def _wanted(volume_ids: Sequence[int], every: bool) -> Sequence[int] | None:
+def _wanted(words: Sequence[str], every: bool) -> Sequence[int] | None:
     """The volumes meant, each once; None: all."""
+    volume_ids = [parse_number("a volume's number", word, 1, VOLUME_ID_MAX) for word in words]
     if every and volume_ids:
         raise UsageError("name volumes, or give --all")
     if every:

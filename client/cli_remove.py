@@ -38,6 +38,8 @@ async def rb(
     buckets
         Names; wh:// in front is optional.
     """
+    if yes and not force:
+        raise UsageError("--yes goes with --force: an empty bucket is removed without a question")
     names = [parse_bucket(word) for word in some(buckets, "a bucket")]
     async with common.connect() as warehouse:
         if force and not yes and not common.json:

@@ -79,8 +79,14 @@ async def sync(
         raise UsageError("sync goes from one source to one target")
     source, target = parsed
     _require_folders(source, target)
-    if max_delete is not None and not delete:
-        raise UsageError("--max-delete goes with --delete")
+    for option, is_given in (
+        ("--max-delete", max_delete is not None),
+        ("--yes", yes),
+        # Otherwise it says that a folder in the store need not be there.
+        ("--allow-empty-source", allow_empty_source and isinstance(source, Path)),
+    ):
+        if is_given and not delete:
+            raise UsageError(f"{option} goes with --delete")
     if links is not None and not isinstance(source, Path):
         raise UsageError("--links is about a local source folder")
     order = _Order(
@@ -167,7 +173,11 @@ async def _sync(order: _Order, warehouse: Warehouse) -> int:
         totals = await run_transfers(_compared(order, warehouse, findings), report, is_dry=order.is_dry)
         refusal = await _deletions(order, findings, totals, warehouse, deleted)
         is_clear = order.wishes_deletions and refusal is None
-        put_off = [one if is_clear else syncing.in_the_way(one) for one in findings.put_off.values()]
+        put_off: list[Found] = [
+            # What is in the way of it would be gone by then.
+            (replace(one, check=None) if order.is_dry else one) if is_clear else syncing.in_the_way(one)
+            for one in findings.put_off.values()
+        ]
         totals = await run_transfers(_each(put_off), report, totals=totals, is_dry=order.is_dry)
     _sum_up(order, report, totals, findings, deleted)
     if refusal is not None and refusal is not HELD_BACK:

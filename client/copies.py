@@ -16,16 +16,20 @@ from pathlib import Path
 import trio
 
 from client.contents import metadata_of_path
+from client.files import check_target
+from client.headers import key_size
 from client.lanes import DownloadLane, SmallDownload, SmallUpload, UploadLane
 from client.leftovers import remove_leftovers
 from client.library import Bucket, Warehouse
 from client.patterns import EVERYTHING, Glob, Rules, glob_of
 from client.places import FolderTree, Remote, key_of_path
 from client.reads import ObjectStream
+from client.sources import opened_file
 from client.transfers import LARGE_SIZE, Found, LeftOut, Transfer, Unfit
 from client.uploads import Progress
-from client.walks import Links, local_files
+from client.walks import Links, leaves_out, local_files
 from errors import BodyTooLarge, NoSuchObject, StoreError
+from transport.header_text import check_content_type
 from transport.messages import ObjectInfo
 
 PIECE_SIZE = 1024 * 1024
@@ -42,16 +46,36 @@ def upload(
         metadata = metadata_of_path(path)  # before its bytes: what changes meanwhile shall look newer
         return (await bucket.upload(target.key, path, progress, content_type, metadata)).size
 
-    return Transfer(name_of(path), str(target), size, run)
+    def check() -> None:
+        with opened_file(path):
+            check_object(target.key, content_type)
+
+    return Transfer(name_of(path), str(target), size, run, check=check)
+
+
+def check_object(key: str, content_type: str | None) -> None:
+    """Raises BadKey, BadMetadata where there can be no such object."""
+    key_size(key)
+    check_content_type(content_type)
 
 
 def download(
-    source: Remote, size: int, path_for: Callable[[], Path], name: str, warehouse: Warehouse
+    source: Remote,
+    size: int,
+    path_for: Callable[[], Path],
+    name: str,
+    warehouse: Warehouse,
+    look_at: Callable[[], Path] | None = None,
 ) -> Transfer:
+    """
+    Args:
+        look_at: as `path_for`, and makes nothing.
+    """
+
     async def run(progress: Progress) -> int:
         return (await warehouse.bucket(source.bucket).download(source.key, path_for(), progress)).size
 
-    return Transfer(str(source), name, size, run)
+    return Transfer(str(source), name, size, run, check=lambda: check_target((look_at or path_for)()))
 
 
 def remote_copy(
@@ -61,7 +85,8 @@ def remote_copy(
         bucket = warehouse.bucket(source.bucket)
         return (await bucket.copy(source.key, target.key, target.bucket, progress, content_type)).size
 
-    return Transfer(str(source), str(target), size, run)
+    check = partial(check_object, target.key, content_type)
+    return Transfer(str(source), str(target), size, run, check=check)
 
 
 def name_of(path: Path) -> str:
@@ -75,8 +100,16 @@ async def single(transfer: Transfer) -> AsyncIterator[Found]:
 
 async def download_one(source: Remote, path: Path, warehouse: Warehouse) -> AsyncIterator[Found]:
     info = await known_object(source, warehouse, "copy it with -r")
-    await trio.to_thread.run_sync(remove_leftovers, path.parent)
-    yield download(source, info.size, lambda: path, name_of(path), warehouse)
+
+    def path_for() -> Path:
+        remove_leftovers(path.parent)
+        return path
+
+    def look_at() -> Path:
+        os.stat(path.parent)  # it has to be there: here nobody makes it
+        return path
+
+    yield download(source, info.size, path_for, name_of(path), warehouse, look_at)
 
 
 async def remote_copy_one(
@@ -107,10 +140,10 @@ async def uploads_below(
             if entry.left_out is not None:
                 yield LeftOut(name_of(entry.path), entry.left_out)
                 continue
+            if leaves_out(choice.rules, entry, root):
+                continue
             try:
                 relative = key_of_path(entry.path, root)
-                if choice.rules.leaves_out(relative):
-                    continue
                 if entry.problem is not None:
                     raise entry.problem
                 place = target.inside(relative)
@@ -170,7 +203,7 @@ async def downloads_below(below: Below, root: Path, warehouse: Warehouse) -> Asy
     async for remote, relative, info in below.objects(warehouse, with_locations=True):
         name = name_of(root / relative.lstrip("/"))
         path_for = partial(tree.path_for, relative)
-        one = download(remote, info.size, path_for, name, warehouse)
+        one = download(remote, info.size, path_for, name, warehouse, partial(tree.look_at, relative))
         yield SmallDownload.of(one, lane, info, path_for) if info.size <= LARGE_SIZE else one
 
 
@@ -219,7 +252,7 @@ def upload_standard_input(target: Remote, warehouse: Warehouse, content_type: st
         bucket = warehouse.bucket(target.bucket)
         return (await bucket.put(target.key, standard_input(progress), content_type)).size
 
-    return Transfer("-", str(target), None, run)
+    return Transfer("-", str(target), None, run, check=partial(check_object, target.key, content_type))
 
 
 def download_to_standard_output(source: Remote, warehouse: Warehouse) -> Transfer:
@@ -257,7 +290,8 @@ def upload_pipe(path: Path, target: Remote, warehouse: Warehouse, content_type: 
         finally:
             os.close(file_number)
 
-    return Transfer(name_of(path), str(target), None, run)
+    check = partial(check_object, target.key, content_type)
+    return Transfer(name_of(path), str(target), None, run, check=check)
 
 
 Explain = Callable[[str, NoSuchObject], Awaitable[NoSuchObject]]

@@ -13,6 +13,9 @@ from conf.words import format_span as format_span
 WORD_LENGTH = 160  # of a key or a path in a message, about two lines of a terminal
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
+NUMBER_DIGITS_MAX = 18  # below 2**63, whatever the digits are
+NUMBER_MAX = 10**NUMBER_DIGITS_MAX
+
 
 def format_time(ms: int) -> str:
     """Milliseconds since the epoch, in local time."""
@@ -62,10 +65,27 @@ def parse_span(text: str) -> float:
 
 def parse_size(text: str) -> int:
     """`"80MiB"`, `"5G"` or bare bytes, as bytes; all units are powers of 1024."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgtp]?)(?:i?b)?", text.strip().lower())
-    if match is None:
-        raise UsageError(f"a size looks like 500, 64KiB or 1.5GiB, not {text!r}")
-    return int(float(match[1]) * 1024 ** (" kmgtp".index(match[2]) if match[2] else 0))
+    match = re.fullmatch(r"([0-9]+)(\.[0-9]+)?\s*([kmgtp]?)(?:i?b)?", text.strip().lower())
+    if match is None or (match[2] and not match[3]):  # half a byte is none
+        raise UsageError(f"a size looks like 500, 64KiB or 1.5GiB, not {shortened(repr(text))}")
+    unit: int = 1024 ** (" kmgtp".index(match[3]) if match[3] else 0)
+    if len(match[1]) > NUMBER_DIGITS_MAX or int(match[1]) * unit > NUMBER_MAX:
+        raise UsageError(f"{shortened(repr(text))} is more than any size can be")
+    return int(match[1]) * unit + int(float(match[2] or 0) * unit)
+
+
+def parse_number(what: str, text: str, least: int, most: int) -> int:
+    """A number in decimal digits, and nothing else: no sign, no point, no exponent.
+
+    Args:
+        what: names it in what is said of a wrong one.
+    """
+    if not re.fullmatch(r"[0-9]+", text):
+        raise UsageError(f"{what} is a whole number, not {shortened(repr(text))}")
+    number = int(text) if len(text) <= NUMBER_DIGITS_MAX else NUMBER_MAX + 1
+    if not least <= number <= most:
+        raise UsageError(f"{what} is from {least:,} to {most:,}, not {shortened(text)}")
+    return number
 
 
 def shortened(text: str, length: int = 500) -> str:

@@ -7,6 +7,7 @@ Until then its bytes are in a file of another name in the same folder, locked by
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -90,6 +91,20 @@ def _create_beside(path: Path) -> tuple[Path, int]:
             raise
         # Somebody took it for left behind, in the moment before it was locked.
         os.close(file_number)
+
+
+def check_target(path: Path) -> None:
+    """Look whether a download could take this name, without making anything.
+
+    Folders that are not there yet are made by whoever makes folders.
+    Raises as `replaced_file`.
+    """
+    _require_replaceable(path)
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _require_replaceable(path: Path) -> None:

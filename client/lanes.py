@@ -40,7 +40,8 @@ class SmallUpload(Transfer):
 
     @classmethod
     def of(cls, transfer: Transfer, lane: UploadLane, path: Path, key: str) -> Self:
-        return cls(transfer.source, transfer.target, transfer.size, transfer.run, path, key, lane=lane)
+        source, target, size, run = transfer.source, transfer.target, transfer.size, transfer.run
+        return cls(source, target, size, run, path, key, lane=lane, check=transfer.check)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class SmallDownload(Transfer):
     def of(
         cls, transfer: Transfer, lane: DownloadLane, info: ObjectInfo, path_for: Callable[[], Path]
     ) -> Self:
-        return cls(transfer.source, transfer.target, transfer.size, transfer.run, info, path_for, lane=lane)
+        source, target, size, run = transfer.source, transfer.target, transfer.size, transfer.run
+        return cls(source, target, size, run, info, path_for, lane=lane, check=transfer.check)
 
 
 class UploadLane:

@@ -10,7 +10,9 @@ Pure but for `FolderTree`, which makes folders and removes what killed downloads
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,25 +136,45 @@ class FolderTree:
             BadKey: see `segments_of`.
             BadRequest: a symbolic link or a file is in the way.
         """
+        return self._walk(relative_key, self._make)
+
+    def look_at(self, relative_key: str) -> Path:
+        """The same, and no folder is made."""
+        return self._walk(relative_key, self._require_room)
+
+    def _walk(self, relative_key: str, pass_through: Callable[[Path], None]) -> Path:
         *folders, name = segments_of(relative_key)
         path = self.root
-        self._make(path, is_root=True)
+        pass_through(path)
         for folder in folders:
             path = path / folder
-            self._make(path, is_root=False)
+            pass_through(path)
         return path / name
 
-    def _make(self, path: Path, *, is_root: bool) -> None:
+    def _require_room(self, path: Path) -> None:
+        """Raises BadRequest where no folder is, and none can be made."""
+        if path != self.root and path.is_symlink():
+            raise BadRequest(f"{path} is a symbolic link: a download writes only inside of its target folder")
+        if not path.is_dir() and os.path.lexists(path):
+            raise BadRequest(f"{path} is a file, a folder is needed there")
+
+    def _make(self, path: Path) -> None:
         if path in self._made:
             return
-        if not is_root and path.is_symlink():
-            raise BadRequest(f"{path} is a symbolic link: a download writes only inside of its target folder")
+        self._require_room(path)
+        is_root = path == self.root
         try:
             path.mkdir(parents=is_root, exist_ok=True)
         except FileExistsError:
             raise BadRequest(f"{path} is a file, a folder is needed there") from None
         remove_leftovers(path)
         self._made.add(path)
+
+
+def require_file_word(path: Path, word: str) -> None:
+    """Raises UsageError where a word ends like a folder's name, and a file is there."""
+    if word.endswith(("/", "/.")) and path.exists() and not path.is_dir():
+        raise UsageError(f"{word} ends like the name of a folder, and is a file")
 
 
 def key_of_path(path: Path, root: Path) -> str:

@@ -21,7 +21,7 @@ import os
 import stat
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from client.patterns import EVERYTHING, Rules
 from client.places import FolderTree, Remote, key_of_path, segments_of
 from client.transfers import LARGE_SIZE, Found, LeftOut, Transfer, Unfit
 from client.uploads import Progress
-from client.walks import Links, local_files
+from client.walks import Links, leaves_out, local_files
 from errors import BadKey, BadRequest, StoreError
 from transport.messages import ObjectInfo
 
@@ -203,15 +203,17 @@ async def local_side(
 ) -> Side:
     async with aclosing(local_files(root, links)) as entries:
         async for entry in entries:
+            is_left_out = leaves_out(rules, entry, root)
             try:
                 name = key_of_path(entry.path, root)
-                if rules.leaves_out(name):
+                if is_left_out:
                     yield Passed(name, name_of(entry.path), None)
                     continue
                 if entry.problem is not None:
                     raise entry.problem
             except (StoreError, OSError) as error:
-                yield Unfit(name_of(entry.path), target, error)
+                if not is_left_out:  # whose name no key can have has nothing on the other side
+                    yield Unfit(name_of(entry.path), target, error)
             else:
                 if entry.left_out is not None:
                     yield Passed(name, name_of(entry.path), entry.left_out)
@@ -267,7 +269,7 @@ def uploads_to(target: Remote, warehouse: Warehouse) -> TransferOf:
             assert theirs is not None
             assert theirs.info is not None
             is_there = partial(is_same_file, path, theirs.info, bucket)
-            return Transfer(one.source, one.target, one.size, one.run, is_there=is_there)
+            return replace(one, is_there=is_there)
         return SmallUpload.of(one, lane, path, place.key) if entry.size <= LARGE_SIZE else one
 
     return transfer_of
@@ -283,7 +285,9 @@ def downloads_to(source: Remote, root: Path, warehouse: Warehouse, *, is_dry: bo
         assert info is not None
         path_for = partial(tree.path_for, entry.name)
         remote = Remote(source.bucket, info.key)
-        one = download(remote, info.size, path_for, name_of(root / entry.name.lstrip("/")), warehouse)
+        name = name_of(root / entry.name.lstrip("/"))
+        look_at = partial(tree.look_at, entry.name)
+        one = download(remote, info.size, path_for, name, warehouse, look_at)
 
         async def run(progress: Progress) -> int:
             size = await one.run(progress)
@@ -294,8 +298,8 @@ def downloads_to(source: Remote, root: Path, warehouse: Warehouse, *, is_dry: bo
             assert theirs is not None
             assert theirs.path is not None
             is_there = partial(_is_there_as_file, theirs.path, info, source, warehouse, is_dry=is_dry)
-            return Transfer(one.source, one.target, one.size, run, is_there=is_there)
-        dated = Transfer(one.source, one.target, one.size, run)
+            return replace(one, run=run, is_there=is_there)
+        dated = replace(one, run=run)
         return SmallDownload.of(dated, lane, info, path_for) if info.size <= LARGE_SIZE else dated
 
     return transfer_of
@@ -322,7 +326,7 @@ def copies_to(source: Remote, target: Remote, warehouse: Warehouse) -> TransferO
         assert theirs.info is not None
         ours, bucket = warehouse.bucket(source.bucket), warehouse.bucket(target.bucket)
         is_there = partial(is_same_object, entry.info, ours, theirs.info, bucket)
-        return Transfer(one.source, one.target, one.size, one.run, is_there=is_there)
+        return replace(one, is_there=is_there)
 
     return transfer_of
 

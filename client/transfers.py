@@ -43,6 +43,8 @@ class Transfer:
     lane: Lane | None = field(default=None, kw_only=True)
     # Asked before: whether the target has it already.  What has this goes in no lane.
     is_there: Callable[[], Awaitable[bool]] | None = field(default=None, kw_only=True)
+    # What a dry run does in place of `run`: raises what can be known to fail, and changes nothing.  Blocks.
+    check: Callable[[], object] | None = field(default=None, kw_only=True)
 
 
 class Lane(Protocol):
@@ -194,6 +196,8 @@ class Outcomes:
                 self._reporter.same(transfer)
                 return
             if self._is_dry:
+                if transfer.check is not None:
+                    await trio.to_thread.run_sync(transfer.check)
                 size = transfer.size or 0
             elif transfer.size is not None and transfer.size <= LARGE_SIZE:
                 size = await work(progress)

@@ -19,6 +19,7 @@ from pathlib import Path
 import trio
 
 from client.leftovers import is_leftover
+from client.patterns import Rules
 from errors import BadRequest, StoreError
 
 
@@ -68,13 +69,21 @@ async def local_files(root: Path, links: Links = Links.FILES) -> AsyncGenerator[
         try:
             found = await trio.to_thread.run_sync(_entries_of, entry.path, above, links)
         except OSError as error:
-            yield LocalEntry(entry.path, problem=error)
+            yield LocalEntry(entry.path, is_folder=True, problem=error)
         else:
             if isinstance(found, LocalEntry):
                 yield found
             else:
                 inside, here = found
                 stack.extend((one, here) for one in reversed(inside))
+
+
+def leaves_out(rules: Rules, entry: LocalEntry, root: Path) -> bool:
+    """Whether a rule names something that was found, also where its name is no key, or it cannot be read."""
+    if entry.path == root:
+        return False
+    name = entry.path.relative_to(root).as_posix()
+    return rules.leaves_out(f"{name}/" if entry.is_folder else name)
 
 
 def is_store_folder(folder: Path) -> bool:

@@ -36,6 +36,18 @@ REFUSED = [
     ("cp --include x wh://b/o wh://c/", "--exclude and --include are about a source folder"),
     ("cp --exclude x wh://b/o -", "make"),
     ("cp -r --exclude / {folder} wh://b/", "names none"),
+    ("cp --no-glob {file} wh://b/x", "--no-glob is about keys"),
+    ("cp {file}/ wh://b/x", "ends like the name of a folder"),
+    ("cp {file}/. wh://b/x", "ends like the name of a folder"),
+    ("cp wh://b/f/* wh://b/f/", "onto itself"),
+    ("sync --yes {folder} wh://b", "--yes goes with --delete"),
+    ("sync --allow-empty-source {folder} wh://b", "--allow-empty-source goes with --delete"),
+    ("rb --yes b", "--yes goes with --force"),
+    ("ls --no-glob", "needs a place"),
+    ("du --no-glob", "needs a place"),
+    ("presign --put --size-max 1.5 wh://b/o", "a size looks like"),
+    ("presign --put --size-max 99999999999999999999 wh://b/o", "more than any size"),
+    ("presign --put --size-max 9999999PiB wh://b/o", "more than any size"),
     ("sync --max-delete 5 {folder} wh://b", "--max-delete goes with --delete"),
     ("sync --delete --max-delete many {folder} wh://b", "--max-delete is a number"),
     ("sync --links follow wh://b/f {new}", "--links is about a local source folder"),
@@ -55,6 +67,19 @@ REFUSED = [
     ("compact --pause --cancel", "give one"),
     ("compact --force 1", "--force is for --all"),
     ("compact --all 1", "name volumes"),
+    ("compact 1.5", "whole number"),
+    ("compact -1", "whole number"),
+    ("compact 0", "from 1 to"),
+    ("compact 4294967296", "from 1 to"),
+    ("verify 0x1", "whole number"),
+    ("verify 1e0", "whole number"),
+    ("verify 99999999999999999999", "from 1 to"),
+    ("watch --since 1.5", "whole number"),
+    ("watch --since 99999999999999999999", "from 0 to"),
+    ("bench --objects 1.5", "whole number"),
+    ("bench --processes 1.5", "whole number"),
+    ("bench --concurrency 1.5", "whole number"),
+    ("bench --concurrency 1_0", "whole number"),
     ("verify --cancel --no-wait --all", "--no-wait is about work that is started"),
     ("verify --all 1", "name volumes"),
     ("watch --since -1", "numbered from 1"),
@@ -214,3 +239,95 @@ async def test_an_option_does_what_it_says(
         assert len(store.buckets["b"]) == 3
         assert store.buckets["c"] == {}
         assert not (tmp_path / "new").exists()
+
+
+# A row: the words, and how many of the files can be known to fail.
+TRIED = [
+    ("cp {file} wh://none/x", "no_such_bucket"),
+    ("cp -r {folder} wh://none", "no_such_bucket"),
+    ("cp wh://b/o wh://none/x", "no_such_bucket"),
+    ("sync {folder} wh://none", "no_such_bucket"),
+    ("cp {file} wh://c/{long}", "1 failed"),
+    ("cp -r {folder} wh://c/{long}", "3 failed"),
+    ("cp wh://b/o wh://c/{long}", "1 failed"),
+    ("cp --content-type \u00e9 {file} wh://c/x", "1 failed"),
+    ("cp --content-type \u00e9 wh://b/o wh://c/x", "1 failed"),
+    ("cp wh://b/o {new}/x", "1 failed"),
+    ("cp wh://b/o /dev/null", "1 failed"),
+    ("cp -r wh://b/f {file}", "2 failed"),
+    ("cp -r wh://b/f {folder}/taken", "1 failed"),
+    ("cp -r wh://b {folder}/taken", "1 failed"),
+    ("cp -r wh://b {folder}/linked", "2 failed"),
+    ("cp -r wh://b/f {new}", ""),
+    ("sync wh://b {folder}/taken", "1 failed"),
+    ("sync wh://b {folder}/linked", "2 failed"),
+    ("sync {folder} wh://c/{long}", "3 failed"),
+]
+
+
+@pytest.mark.parametrize(("row", "seen"), TRIED, ids=[row for row, _ in TRIED])
+async def test_a_dry_run_fails_where_the_command_would_and_changes_nothing(
+    store: FakeStore, run: Run, folder: Path, tmp_path: Path, row: str, seen: str
+) -> None:
+    async with client.connect(store.profile) as warehouse:
+        for key in ("f/1", "f/2.txt", "o"):
+            await warehouse.bucket("b").put(key, b"1")
+    row = row.replace("{long}", "k" * 1025)
+    if "/taken" in row:
+        (folder / "taken" / "1").mkdir(parents=True)
+        (folder / "taken" / "o").mkdir()
+    elif "/linked" in row:
+        (folder / "linked").mkdir()
+        (folder / "linked" / "f").symlink_to("..")
+
+    def what_is_there() -> list[object]:
+        files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+        return [files, {name: sorted(bucket) for name, bucket in store.buckets.items()}]
+
+    before = what_is_there()
+    for words in (["--dry-run", *words_of(row, tmp_path)[1:]], words_of(row, tmp_path)[1:]):
+        if seen == "no_such_bucket":
+            with pytest.raises(client.cli.StoreError) as caught:
+                await run(row.split()[0], *words)
+            assert caught.value.code == seen
+        else:
+            ran = await run(row.split()[0], *words)
+            assert ran.status == (1 if seen else 0), ran
+            assert seen in ran.out + ran.err
+        if words[0] == "--dry-run":
+            assert what_is_there() == before
+
+
+async def test_what_is_excluded_is_no_failure_whatever_it_is_called(
+    store: FakeStore, run: Run, folder: Path, tmp_path: Path
+) -> None:
+    (folder / os.fsdecode(b"bad-\xff")).write_bytes(b"")
+    (folder / os.fsdecode(b"worse-\xff")).mkdir()
+    (folder / os.fsdecode(b"worse-\xff") / "in").write_bytes(b"")
+    for command in ("cp -r", "sync --delete"):
+        ran = await run(*command.split(), str(folder), "wh://c")
+        assert (ran.status, ran.err.count("UTF-8")) == (1, 2)
+        ran = await run(*command.split(), "--exclude", "bad*", "--exclude", "worse*/", str(folder), "wh://c")
+        assert (ran.status, ran.err.count("UTF-8")) == (0, 0)
+    assert sorted(store.buckets["c"]) == ["a.tmp", "b", "d/z"]
+
+
+async def test_a_folder_that_cannot_be_read_is_no_failure_where_it_is_excluded(
+    store: FakeStore, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refusing(path: Path) -> object:
+        if Path(path).name == "d" or (Path(path) == folder and is_all):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    is_all = False
+    for command in ("cp -r", "sync"):
+        assert (await run(*command.split(), str(folder), "wh://c")).status == 1
+        for rule in ("d", "d/", "/d"):
+            assert (await run(*command.split(), "--exclude", rule, str(folder), "wh://c")).status == 0
+    is_all = True
+    for command in ("cp -r", "sync --delete"):  # the whole source is never excluded
+        assert (await run(*command.split(), "--exclude", "*", str(folder), "wh://c")).status == 1

@@ -57,7 +57,10 @@ def test_sizes_are_read(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "x", "-5", "5 apples", "1e9", "KiB"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "-5", "5 apples", "1e9", "KiB", "1.5", "0.5B", "1_0", "9" * 5000, "9" * 19, "9" * 15 + "K"],
+)
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_size(text)
