@@ -31,6 +31,7 @@ class FloodGuard:
         total_max: and all of them together; beyond it the largest ones go.
         backlog_max: bytes that one connection may have delivered in messages that we have not taken yet.
         backlog_count_max: and about how many messages, judged by the size of those that we took.
+        message_max: bytes that may be one message which is still coming, and no backlog of many.
         count_of: asks the kernel; an argument so that tests can answer.
     """
 
@@ -41,6 +42,7 @@ class FloodGuard:
         total_max: int,
         backlog_max: int | None = None,
         backlog_count_max: int | None = None,
+        message_max: int = 0,
         count_of: Callable[[int], int | None] = received_bytes,
     ) -> None:
         self.heard: set[int] = set()  # descriptors that a whole message came through since the last check
@@ -50,6 +52,7 @@ class FloodGuard:
         self._total_max = total_max
         self._backlog_max = backlog_max
         self._backlog_count_max = backlog_count_max
+        self._message_max = message_max
         self._count_of = count_of
         self._names: dict[int, str] = {}
         self._delivered: dict[int, int] = {}  # descriptor -> its count at the last check
@@ -95,7 +98,8 @@ class FloodGuard:
             backlogs[descriptor] = float(backlog)
             # Nothing taken of it yet: that is `check`'s business, and the bound of bytes.
             size = taken_bytes / taken_count if taken_count else backlog
-            if backlog > self._backlog_max or backlog / size > self._backlog_count_max:
+            count = (backlog - self._message_max) / size
+            if backlog > self._backlog_max or count > self._backlog_count_max:
                 found.append(descriptor)
         if sum(backlogs.values()) > self._total_max:
             rest = {descriptor: size for descriptor, size in backlogs.items() if descriptor not in found}

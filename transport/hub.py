@@ -241,6 +241,7 @@ class Hub:
             total_max=UNREAD_TOTAL_MAX,
             backlog_max=BACKLOG_MAX,
             backlog_count_max=BACKLOG_COUNT_MAX,
+            message_max=FRAME_SIZE_MAX,
         )
         self._newcomers = Newcomers(
             total_max=self._limits.connections,

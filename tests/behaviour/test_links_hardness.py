@@ -7,7 +7,9 @@ import os
 import random
 import socket
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import msgspec
 import pytest
@@ -600,3 +602,40 @@ async def test_random_frames_never_end_the_hub():
                 await until(lambda: hub.in_flight == 0)
                 assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
         assert hub.counters.malformed > 1000
+
+@asynccontextmanager
+async def slow_line(endpoint: str, bytes_per_s: int) -> AsyncIterator[str]:
+    """Another endpoint for the same hub, which takes time for what comes in."""
+    host, port = endpoint.removeprefix("tcp://").split(":")
+
+    async def carry(source: trio.SocketStream, target: trio.SocketStream, *, is_slow: bool) -> None:
+        async for piece in source:
+            if is_slow:
+                await trio.sleep(len(piece) / bytes_per_s)
+            await target.send_all(piece)
+
+    async def serve(near: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async with await trio.open_tcp_stream(host, int(port)) as far, trio.open_nursery() as nursery:
+                nursery.start_soon(partial(carry, near, far, is_slow=True))
+                nursery.start_soon(partial(carry, far, near, is_slow=False))
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        await nursery.start(trio.serve_listeners, serve, listeners)
+        yield f"tcp://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_large_message_of_a_peer_of_few_words_takes_its_time_on_a_slow_line():
+    """A disk of thousands of volumes registers, or names them all after months of a word a second."""
+    large = LocateObjects(bucket="b", keys=["k" * 4000] * 1900)
+    async with (
+        open_hub(Owner()) as (hub, endpoint),
+        slow_line(endpoint, 4_000_000) as slow,
+        open_link(slow) as link,
+    ):
+        for _ in range(3):
+            await link.request(ListBuckets(), timeout_s=10)
+        await link.request(large, timeout_s=30)
+        assert (hub.counters.floods, link.connect_count) == (0, 1)

@@ -89,7 +89,7 @@ def test_many_that_are_moderate_are_a_flood_together_and_the_largest_go():
 
 
 @contextmanager
-def bounded() -> Iterator[tuple[FloodGuard, int, dict[int, int]]]:
+def bounded(message_max: int = 0) -> Iterator[tuple[FloodGuard, int, dict[int, int]]]:
     """A guard that bounds a backlog at 100,000 bytes and 100 messages, of one connection."""
     counts: dict[int, int] = {}
     guard = FloodGuard(
@@ -97,6 +97,7 @@ def bounded() -> Iterator[tuple[FloodGuard, int, dict[int, int]]]:
         total_max=3_000_000,
         backlog_max=100_000,
         backlog_count_max=100,
+        message_max=message_max,
         count_of=counts.get,
     )
     with connection() as (_, server):
@@ -110,6 +111,17 @@ def test_a_backlog_of_many_small_messages_is_found_while_we_read_them():
         for _ in range(50):
             guard.took(one, 65)  # 100 on the wire
         counts[one] = 50 * 100 + 100 * 100
+        assert guard.backlogged() == []
+        counts[one] += 100
+        assert guard.backlogged() == [one]
+
+
+def test_a_large_message_behind_small_ones_is_no_backlog_of_many():
+    with bounded(message_max=50_000) as (guard, one, counts):
+        guard.took(one, 65)
+        counts[one] = 100 + 50_000
+        assert guard.backlogged() == []
+        counts[one] += 100 * 100
         assert guard.backlogged() == []
         counts[one] += 100
         assert guard.backlogged() == [one]
