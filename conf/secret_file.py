@@ -43,7 +43,7 @@ def read_secret_file(path: Path, names: Sequence[str], *, what: str) -> dict[str
     """
     try:
         with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            found = os.fstat(file.fileno())
             content = file.read(FILE_SIZE_MAX)
         document = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
@@ -55,9 +55,18 @@ def read_secret_file(path: Path, names: Sequence[str], *, what: str) -> dict[str
         value = document.get(name)
         if not isinstance(value, str) or not value:
             raise BadSetting(f"the {what} {path} lacks the text {name!r}")
-    if stat.S_ISREG(mode) and mode & 0o077:
+    if stat.S_ISREG(found.st_mode) and found.st_mode & _foreign_bits(found.st_uid):
         raise BadSetting(
-            f"others may use the secret in the {what} {path} (mode {stat.S_IMODE(mode):o}); "
+            f"others may use the secret in the {what} {path} (mode {stat.S_IMODE(found.st_mode):o}); "
             f"run: chmod 600 {shlex.quote(str(path))}"
         )
     return {name: document[name] for name in names}
+
+
+def _foreign_bits(owner: int) -> int:
+    """The permissions that a secret must not have.
+
+    What root has put there for the group of our user, who could not read it otherwise (a mounted secret of
+    Kubernetes, /etc), is meant to be read by that group.
+    """
+    return 0o037 if owner == 0 and os.geteuid() != 0 else 0o077

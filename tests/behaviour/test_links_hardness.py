@@ -603,6 +603,7 @@ async def test_random_frames_never_end_the_hub():
                 assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
         assert hub.counters.malformed > 1000
 
+
 @asynccontextmanager
 async def slow_line(endpoint: str, bytes_per_s: int) -> AsyncIterator[str]:
     """Another endpoint for the same hub, which takes time for what comes in."""

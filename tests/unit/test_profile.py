@@ -156,6 +156,27 @@ def test_a_secret_that_others_may_use_is_refused_with_the_remedy(tmp_path, value
         assert type(value).load(path) == value
 
 
+@pytest.mark.parametrize(("mode", "is_read"), [(0o440, True), (0o640, True), (0o660, False), (0o644, False)])
+def test_a_secret_that_root_has_put_there_for_our_group_is_read(tmp_path, monkeypatch, mode, is_read):
+    path = tmp_path / "join.toml"
+    JOIN.save(path)
+    path.chmod(mode)
+    look = os.fstat
+
+    def as_of_root(descriptor):
+        found = list(look(descriptor))
+        found[stat.ST_UID] = 0
+        return os.stat_result(found)
+
+    monkeypatch.setattr(os, "fstat", as_of_root)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    if is_read:
+        assert Join.load(path) == JOIN
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(BadSetting, match="others may use"):
+        Join.load(path)
+
+
 def test_a_profile_that_somebody_else_left_where_we_are_is_not_used(tmp_path, monkeypatch):
     found = tmp_path / "warehouse-data" / "profile.toml"
     PROFILE.save(found)
