@@ -20,7 +20,7 @@ nothing.  So every job gets its turn, whatever else is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -204,7 +204,8 @@ class JobBook:
         self._on_disk: dict[str, dict[int, JobState]] = {}
         self._of_volume: dict[tuple[str, int], JobState] = {}
         self._ended: dict[int, JobState] = {}  # by number, in the order in which they ended
-        self._bars: dict[tuple[str, int], Bar] = {}  # (work, volume) -> why the policy leaves it alone
+        # By work and volume, why the policy leaves it alone.
+        self._bars: dict[str, dict[int, Bar]] = {COMPACT: {}, VERIFY: {}}
         self.done_counts = {COMPACT: 0, VERIFY: 0}
         self.failed_counts = {COMPACT: 0, VERIFY: 0}
         self.freed_bytes = 0
@@ -316,7 +317,7 @@ class JobBook:
         else:
             # A compaction has read and checked all that it kept, as a verification does.
             for work in {job.work, VERIFY}:
-                self._bars.pop((work, job.volume_id), None)
+                self._bars[work].pop(job.volume_id, None)
 
     def fail(self, job: JobState, error: StoreError, *, now: float, dead_bytes: int = 0) -> None:
         job.state = "failed"
@@ -331,7 +332,7 @@ class JobBook:
         self._bar(job, CANCELLED, now=now, dead_bytes=dead_bytes)
 
     def _bar(self, job: JobState, cause: str, *, now: float, dead_bytes: int) -> None:
-        self._bars[job.work, job.volume_id] = Bar(
+        self._bars[job.work][job.volume_id] = Bar(
             cause, now, dead_bytes, job_id=job.job_id, code=job.code or "", message=job.message
         )
 
@@ -349,6 +350,6 @@ class JobBook:
         if len(self._ended) > ENDED_MAX:
             del self._ended[next(iter(self._ended))]
 
-    def bars(self, work: str) -> dict[int, Bar]:
+    def bars(self, work: str) -> Mapping[int, Bar]:
         """By volume, why the policy may leave it alone; `policy` says whether it does."""
-        return {volume_id: bar for (of_work, volume_id), bar in self._bars.items() if of_work == work}
+        return self._bars[work]

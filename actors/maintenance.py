@@ -79,6 +79,7 @@ class Maintenance:
         self._ends: dict[int, trio.Event] = {}  # of jobs that somebody waits for
         self._cancelled: set[int] = set()
         self._wanted = trio.Event()
+        self._changed: set[str] = set()  # disks on which something should be done next, perhaps
         self._nursery: trio.Nursery | None = None
         self.is_paused = False
 
@@ -115,10 +116,10 @@ class Maintenance:
         self._paces[disk.disk_id] = Pace()
         self._cross_check.disk_came(disk.disk_id)
         self._tell_sealed(disk, disk.volumes.values())
-        self._wanted.set()
+        self._want(disk.disk_id)
 
-    def compactor_came(self) -> None:
-        self._wanted.set()
+    def compactor_came(self, disk: DiskState) -> None:
+        self._want(disk.disk_id)
 
     def reported(self, disk: DiskState, report: DiskReport) -> None:
         self._paces.setdefault(disk.disk_id, Pace()).heard(report.request_count, now=time.monotonic())
@@ -173,6 +174,12 @@ class Maintenance:
         Args:
             forced: volumes to compact however little that gives back; None: all of them.
         """
+        for (
+            volume
+        ) in volumes:  # a job that is over and not forgotten yet would be taken for the one to wait for
+            ending = self._book.unfinished_of(work, volume.volume_id)
+            if ending is not None and ending.is_over:
+                await self._ends.setdefault(ending.job_id, trio.Event()).wait()
         created_ms = now_ms()
         job_ids = await self._parts.writer.write(
             lambda t: [t.add_job(work, volume.volume_id, origin, created_ms) for volume in volumes]
@@ -189,7 +196,7 @@ class Maintenance:
             if origin == OPERATOR:
                 job.origin = origin  # whoever waits for it gets the full pace, and the place in the queue
             jobs.append(job)
-        self._look()
+        self._look({volume.disk_id for volume in volumes})
         return jobs
 
     def _job(self, job_id: int, work: str, volume: VolumeState, origin: str, created_ms: int) -> JobState:
@@ -238,7 +245,7 @@ class Maintenance:
             self.is_paused = is_paused
             self._parts.events.record("jobs_paused" if is_paused else "jobs_resumed")
             log.info("jobs paused" if is_paused else "jobs resumed")
-        self._look()
+        self._look(self._parts.fleet.disks)
         return self._answer(self._book.listed())
 
     def _answer(self, jobs: list[Job]) -> Jobs:
@@ -248,49 +255,72 @@ class Maintenance:
 
     # --- what should be done next -----------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Something changed: say what every job waits for, start what can be started."""
-        self._start_what_can()
+    def _want(self, disk_id: str) -> None:
+        self._changed.add(disk_id)
         self._wanted.set()
 
+    def _look(self, disk_ids: Iterable[str]) -> None:
+        """Something changed on these disks: say what each job there waits for, start what can be started."""
+        for disk_id in disk_ids:
+            self._start_on(self._parts.fleet.disks[disk_id])
+            self._want(disk_id)
+
     async def _schedule_for_ever(self) -> None:
+        """Look at the disks on which something has changed, and now and then at all of them.
+
+        A store of 20,000 volumes may have a job for each, which end one after the other: what an end costs
+        must not depend on the jobs of other disks.
+        """
+        look_at = trio.current_time()
         while True:
-            self._wanted = trio.Event()
-            try:
-                await self._propose()
-            except StoreError as error:
-                log.warning("no job added", extra={"cause": error.message})
-            self._start_what_can()
-            self._look_for_stalls()
-            with trio.move_on_after(self._parts.times.schedule):
+            is_due = trio.current_time() >= look_at
+            changed, self._changed, self._wanted = self._changed, set(), trio.Event()
+            disks, is_refused = self._parts.fleet.disks, False
+            for disk in [*disks.values()] if is_due else [disks[disk_id] for disk_id in changed]:
+                try:
+                    if not is_refused:
+                        await self._propose(disk)
+                except StoreError as error:  # the catalog takes none: the next disk's would fare no better
+                    is_refused = True
+                    log.warning("no job added", extra={"disk": disk.name, "cause": error.message})
+                self._start_on(disk)
+                if is_due:
+                    self._look_for_stalls(disk)
+                await trio.lowlevel.checkpoint()
+            if is_due:
+                look_at = trio.current_time() + self._parts.times.schedule
+            with trio.CancelScope(deadline=look_at):
                 await self._wanted.wait()
 
-    async def _propose(self) -> None:
-        """Have the policy add a job for each disk where it wants one and none of that work is queued."""
-        if self.is_paused:
+    async def _propose(self, disk: DiskState) -> None:
+        """Have the policy add a job for a disk where it wants one and none of that work is queued."""
+        if self.is_paused or not disk.is_online or disk.compactor is None or disk.is_read_only:
             return
-        for disk in list(self._parts.fleet.disks.values()):
-            if not disk.is_online or disk.compactor is None or disk.is_read_only:
-                continue
-            unfinished = self._book.unfinished_on(disk.disk_id)
-            # One that waits for an operator (a sealed volume) must not keep the others from their turn.
-            works = {job.work for job in unfinished if self._obstacle(job) is None}
-            now = time.monotonic()
-            facts = self._facts(disk)
-            if COMPACT not in works:
-                wanted = volume_to_compact(
-                    facts, self._parts.settings.compaction, bars=self._book.bars(COMPACT), now=now
-                )
-                if wanted is not None:
-                    await self._add(COMPACT, [disk.volumes[wanted]], POLICY)
-            if VERIFY not in works:
-                bars = self._book.bars(VERIFY).items()
-                barred = {volume_id for volume_id, bar in bars if now < bar.at + BARRED_S}
-                wanted = volume_to_verify(
-                    facts, self._parts.settings.verification, now_ms=now_ms(), barred=barred
-                )
-                if wanted is not None:
-                    await self._add(VERIFY, [disk.volumes[wanted]], POLICY)
+        unfinished = self._book.unfinished_on(disk.disk_id)
+        # One that waits for an operator (a sealed volume) must not keep the others from their turn.
+        works = {job.work for job in unfinished if self._obstacle(job) is None}
+        if {COMPACT, VERIFY} <= works:
+            return
+        now = time.monotonic()
+        facts = self._facts(disk)
+        if COMPACT not in works:
+            wanted = volume_to_compact(
+                facts, self._parts.settings.compaction, bars=self._book.bars(COMPACT), now=now
+            )
+            if wanted is not None:
+                await self._add(COMPACT, [disk.volumes[wanted]], POLICY)
+        if VERIFY not in works:
+            bars = self._book.bars(VERIFY)
+            barred = {
+                volume_id
+                for volume_id in disk.volumes
+                if (bar := bars.get(volume_id)) is not None and now < bar.at + BARRED_S
+            }
+            wanted = volume_to_verify(
+                facts, self._parts.settings.verification, now_ms=now_ms(), barred=barred
+            )
+            if wanted is not None:
+                await self._add(VERIFY, [disk.volumes[wanted]], POLICY)
 
     def _facts(self, disk: DiskState) -> DiskFacts:
         fleet, reserve = self._parts.fleet, self._parts.settings.store.disk_reserve
@@ -316,10 +346,11 @@ class Maintenance:
             ],
         )
 
-    def _look_for_stalls(self) -> None:
-        """Tell of jobs that do not progress, each once until it does."""
+    def _look_for_stalls(self, disk: DiskState) -> None:
+        """Tell of a disk's jobs that do not progress, each once until it does."""
         now = time.monotonic()
-        for job in self._book.unfinished:
+        for job in self._book.unfinished_on(disk.disk_id):
+            was_stalled = job.is_stalled
             waits_its_turn = not job.is_running and self._obstacle(job) is None and job.not_before <= now
             job.look_for_progress(now=now, is_excused=self.is_paused or waits_its_turn)
             if job.is_stalled:
@@ -333,23 +364,20 @@ class Maintenance:
                     disk=job.disk_name,
                     state=job.state,
                 )
-            else:
+            elif was_stalled:
                 self._parts.troubles.over("job_stalled", f"job {job.job_id}")
 
     @property
     def stalled_count(self) -> int:
         return sum(job.is_stalled for job in self._book.unfinished)
 
-    def _start_what_can(self) -> None:
-        for disk in self._parts.fleet.disks.values():
-            self._start_on(disk, now=time.monotonic(), wall_ms=now_ms())
-
-    def _start_on(self, disk: DiskState, *, now: float, wall_ms: int) -> None:
+    def _start_on(self, disk: DiskState) -> None:
         """Say what each queued job of a disk waits for; start the first that can run, if none does.
 
         What runs and what waits is judged by one order, so a job that yields is not started again before
         the one it yielded to.
         """
+        now, wall_ms = time.monotonic(), now_ms()
         running, has_started = self._book.running_on(disk.disk_id), False
         for job in self._book.waiting_on(disk.disk_id):
             if job.job_id in self._scopes:
@@ -437,7 +465,7 @@ class Maintenance:
                 await self._failed(job, error)
         finally:
             del self._scopes[job.job_id]
-            self._look()
+            self._look([job.disk_id])
 
     async def _finished(self, job: JobState) -> None:
         if job.work == VERIFY or job.pause_ms:  # a compaction has read and checked all that it kept
@@ -494,7 +522,8 @@ class Maintenance:
         job.ended_ms = now_ms()
         job.is_stalled = False
         self._parts.troubles.over("job_stalled", f"job {job.job_id}")
-        await self._forget(job.job_id)
+        with trio.CancelScope(shield=True):  # who asked may go; a job that is over must not stay in the book
+            await self._forget(job.job_id)
         self._book.close(job)
         self._cancelled.discard(job.job_id)
         if (end := self._ends.pop(job.job_id, None)) is not None:
@@ -527,9 +556,10 @@ class Maintenance:
         if not bars:
             return []
         settings, now, wall_ms = self._parts.settings.compaction, time.monotonic(), now_ms()
+        lasting = {volume_id for volume_id, bar in bars.items() if now < bar.at + BARRED_S}
         found = []
         for disk in self._parts.fleet.disks.values():
-            if bars.keys().isdisjoint(disk.volumes):
+            if lasting.isdisjoint(disk.volumes):
                 continue
             facts = self._facts(disk)
             for volume in facts.volumes:

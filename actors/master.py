@@ -1331,7 +1331,7 @@ class Master:
         self._fleet.compactor_came(disk, peer, incarnation=request.incarnation)
         log.info("compactor is online", extra={"disk": disk.name})
         self._events.record("compactor_online", disk=disk.name, disk_id=disk.disk_id)
-        self._maintenance.compactor_came()
+        self._maintenance.compactor_came(disk)
         return CompactorWelcome(incarnation=self._incarnation)
 
     # --- compaction, verification, events -----------------------------------------------------------

@@ -41,9 +41,10 @@ class Writer:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        self.delay_s = 0.0
 
     async def write(self, work: Callable[[Any], Any]) -> Any:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delay_s)
         with self._catalog.transaction() as transaction:
             return work(transaction)
 
@@ -69,9 +70,10 @@ class Site:
                 transaction.add_volume(number, f"u{number}", 1 << 30, "d", created_ms=1)
         for number in range(1, VOLUMES + 1):
             fleet.add_volume(volume_of(number))
+        self.writer = Writer(catalog)
         self.parts = Parts(
             catalog=catalog,
-            writer=Writer(catalog),  # type: ignore[arg-type]
+            writer=self.writer,  # type: ignore[arg-type]
             fleet=fleet,
             clock=StampClock(),
             events=(events := EventLog()),
@@ -221,14 +223,14 @@ def test_a_job_that_hangs_is_told_of_and_makes_trouble_until_it_ends(catalog: Ca
         site.hangs = True
         job = await site.add(COMPACT, 1, OPERATOR)
         await trio.sleep(STALLED_S / 2)
-        assert not len(site.parts.troubles)
+        assert site.parts.troubles.listed() == []
         await trio.sleep(STALLED_S)
         events = [event for event in site.parts.events.after(0, 100) if event.name == "job_stalled"]
         assert [event.fields["job_id"] for event in events] == [job.job_id]
         assert ("job_stalled", f"job {job.job_id}") in site.parts.troubles
         site.hangs = False
         await until_over(site, [job], 10 * STEPS_MAX)
-        assert not len(site.parts.troubles)
+        assert site.parts.troubles.listed() == []
 
     simulate(catalog, 3, scenario)
 
@@ -242,9 +244,53 @@ def test_a_verification_that_failed_is_trouble_until_the_volume_is_read_again(ca
         assert ("volume_unverified", "volume 1") in site.parts.troubles
         site.failing = 0.0
         await until_over(site, [await site.add(VERIFY, 1, OPERATOR)], 10 * STEPS_MAX)
-        assert not len(site.parts.troubles)
+        assert site.parts.troubles.listed() == []
 
     simulate(catalog, 5, scenario)
+
+
+def test_a_job_that_was_cancelled_leaves_its_volume_though_whoever_cancelled_it_has_gone(
+    catalog: Catalog,
+) -> None:
+    async def scenario(site: Site, rng: Random) -> None:
+        site.disk.compactor = None
+        job = await site.add(COMPACT, 1, OPERATOR)
+        site.writer.delay_s = 5.0
+        with trio.move_on_after(1):
+            await site.maintenance.cancel_jobs([job.job_id])
+        assert job.state == "cancelled"
+        site.disk.compactor = site.disk.peer
+        another = await site.add(COMPACT, 1, OPERATOR)
+        assert another.job_id != job.job_id
+        await until_over(site, [another], 100 * STEPS_MAX)
+        assert another.state == "done"
+
+    simulate(catalog, 6, scenario)
+
+
+def test_an_end_looks_at_the_jobs_of_its_own_disk_alone(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(site: Site, rng: Random) -> None:
+        fleet = site.parts.fleet
+        for number in range(50):
+            fleet.add_disk(DiskState(f"other-{number}", f"other-{number}", peer=site.disk.peer))
+        looked_at: Counter[str] = Counter()
+        start = site.maintenance._start_on
+
+        def start_on(disk: DiskState) -> None:
+            looked_at[disk.disk_id] += 1
+            start(disk)
+
+        monkeypatch.setattr(site.maintenance, "_start_on", start_on)
+        jobs = [await site.add(COMPACT, number, OPERATOR) for number in range(1, VOLUMES + 1)]
+        started_s = trio.current_time()
+        await until_over(site, jobs, 10 * STEPS_MAX)
+        round_count = (trio.current_time() - started_s) / site.parts.times.schedule + 2
+        assert looked_at["other-1"] <= round_count, "with all disks, now and then"
+        assert looked_at["d"] > looked_at["other-1"]
+
+    simulate(catalog, 7, scenario)
 
 
 def test_a_job_says_what_it_waits_for_and_since_when(catalog: Catalog) -> None:
