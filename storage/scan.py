@@ -9,8 +9,9 @@ finds; whether a bad stretch is the torn end of a crash or damage is for `storag
     GAP         no header checks here; reaches to the next one that does, or to the end
 
 Memory is bounded by one window, whatever the size of the file or of a needle.  A sector that the disk
-refuses to read makes the record or gap around it bad, and the scan goes on behind it.  A hole of the file is
-zeros that need not be read: a file that is terabytes long and holds next to nothing costs next to nothing.
+refuses to read makes the record or gap around it bad, and the scan goes on behind it.  A long hole
+of the file is zeros that need not be read: a file that is terabytes long and holds next to nothing costs next
+to nothing.
 """
 
 from __future__ import annotations
@@ -62,6 +63,9 @@ from storage.needle import (
 log = logging.getLogger(__name__)
 
 WINDOW_SIZE: Final = 1024 * 1024
+# Shorter holes are read like all else.  File systems have been wrong about holes in what was just written, and
+# volumes of a store hardly ever have longer ones, so next to nothing hangs on what is said of them.
+HOLE_SIZE_MIN: Final = 256 * 1024 * 1024
 _PLAIN_KINDS: Final = frozenset((KIND_DATA, KIND_TOMBSTONE, KIND_RESTAMP))
 _PLAIN_FLAGS: Final = FLAG_STREAMED | FLAG_LAST
 _FIND_MAGIC: Final = re.compile(re.escape(MAGIC)).search
@@ -71,6 +75,7 @@ _BLOCKS: Final = Joiner(BLOCK_SIZE)
 _ZERO_BLOCK_CRC: Final = crc32c(bytes(BLOCK_SIZE))
 _ZERO_BLOCK_TABLE: Final = _ZERO_BLOCK_CRC.to_bytes(CRC_SIZE, "little")
 assert WINDOW_SIZE % BLOCK_SIZE == 0
+assert HOLE_SIZE_MIN >= BLOCK_SIZE
 assert WINDOW_SIZE > HEADER_SIZE + METADATA_SIZE_MAX
 assert WINDOW_SIZE > CONTENT_SIZE_MAX
 
@@ -158,13 +163,15 @@ class Window:
         self._end = end
 
     def next_data(self, offset: int) -> int:
-        """Where a record may begin, from `offset` on, that is not in a hole."""
+        """Where a record may begin, from `offset` on, that is not in a long hole."""
         data_at = self._file.next_data(offset)
-        return max(offset, min(self._end, data_at - data_at % ALIGNMENT))
+        if data_at - offset < HOLE_SIZE_MIN:
+            return offset
+        return min(self._end, data_at - data_at % ALIGNMENT)
 
     def is_hole(self, offset: int, size: int) -> bool:
-        """Whether so many bytes from `offset` on are zeros that the file system does not store."""
-        return offset + size <= self._end and self._file.next_data(offset) >= offset + size
+        """Whether so many bytes from `offset` on are in a long hole."""
+        return offset + size <= self._end and self._file.next_data(offset) >= offset + HOLE_SIZE_MIN
 
     def was_unreadable(self, start: int, end: int) -> bool:
         return any(start < bad_end and bad_start < end for bad_start, bad_end in self.unreadable)
