@@ -95,8 +95,11 @@ class BenchReport:
         if self._running is not None:
             self._running = msgspec.structs.replace(self._running, figures=figures)
         latencies = figures.latencies
-        line = f"{figures.rate:,.0f}/s  p50 {format_latency(latencies.percentile(50))}"
-        line += f"  p99 {format_latency(latencies.percentile(99))}"
+        if latencies.count:
+            line = f"{format_rate(figures.rate)}/s  p50 {format_latency(latencies.percentile(50))}"
+            line += f"  p99 {format_latency(latencies.percentile(99))}"
+        else:
+            line = "none is done yet"
         if figures.failed_count:
             line += f"  {figures.failed_count:,} failed"
         if self._progress is not None:
@@ -118,7 +121,7 @@ class BenchReport:
             say_json(**json_fields(one))
             sys.stdout.flush()
         elif self._progress is None:
-            print(f"{title_of(one)}  {one.figures.rate:,.0f}/s", file=sys.stderr)
+            print(f"{title_of(one)}  {format_rate(one.figures.rate)}/s", file=sys.stderr)
 
     def sum_up(self, process_count: int) -> None:
         """The table of what was measured, which may be less than was asked for."""

@@ -34,7 +34,17 @@ import client.cli_remove
 import client.cli_rescue
 import client.cli_sync  # noqa: F401  # like those above: its commands join the app
 from client import standard_streams
-from client.cli_app import NOTHING_SPECIAL, OBJECTS, STORE, Common, app, become, some, usage_problem
+from client.cli_app import (
+    NOTHING_SPECIAL,
+    OBJECTS,
+    STORE,
+    Common,
+    app,
+    become,
+    each_bucket,
+    some,
+    usage_problem,
+)
 from client.cli_choice import NoGlob
 from client.copies import explained, known_object
 from client.display import format_count, format_size, parse_size, parse_span, printable, shortened
@@ -79,7 +89,8 @@ def up(
     """Start a whole store on this machine; Ctrl-C stops it.
 
     Prints `ready` when the first put would succeed, and writes the profile that the other commands find by
-    themselves. The first start prints the root key. It also takes `--host`, `--config FILE`, `--log-level`.
+    themselves. The first start prints the root key. It also takes `--host HOST`, `--advertise HOST` (the name
+    by which others reach it), `--config FILE` and `--log-level LEVEL`.
     """
     options = (("--data", data), ("--volumes", volumes), ("--port-base", port_base), ("--json", json))
     become("actors.cluster", options, *others, title="warehouse up")  # for who looks for it by name
@@ -107,9 +118,12 @@ async def mb(*buckets: str, common: Common = NOTHING_SPECIAL) -> int:
     """
     names = [parse_bucket(word) for word in some(buckets, "a bucket")]
     async with common.connect() as warehouse:
-        for name in names:
+
+        async def make(name: str) -> None:
             await warehouse.create_bucket(name)
             tell(common.json, f"made wh://{name}", event="created", bucket=name)
+
+        await each_bucket(names, make)
     return 0
 
 
@@ -274,12 +288,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a key that this terminal cannot show must not end a listing
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    exit_status = 0
     try:
-        return _main(words)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough.  Python would complain once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        exit_status = _main(words)
+        sys.stdout.flush()
+        return exit_status
+    except BrokenPipeError:  # whoever read our output has seen enough
+        _forget_output()
         return 128 + signal.SIGPIPE
+    except OSError as error:  # the disk that our output goes to is full, say
+        _forget_output()
+        if not exit_status:  # otherwise it has been told
+            say_failure(failure_line(error, "standard output"))
+        return exit_status or 1
+
+
+def _forget_output() -> None:
+    """Send what is still buffered nowhere.  Python would complain of it once more when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _main(words: Sequence[str]) -> int:
@@ -291,9 +317,7 @@ def _main(words: Sequence[str]) -> int:
         if not inspect.iscoroutinefunction(command):  # up, --help, --version
             command(*bound.args, **bound.kwargs)
             return 0
-        exit_status = trio.run(_run, partial(command, *bound.args, **bound.kwargs))
-        sys.stdout.flush()
-        return exit_status
+        return trio.run(_run, partial(command, *bound.args, **bound.kwargs))
     except UsageError as error:
         return _wrong_usage(error, words)
     except BrokenPipeError:

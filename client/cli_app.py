@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,9 @@ from cyclopts import (
 
 from client.library import Warehouse, connect
 from client.places import UsageError
+from client.reports import ResultConsole, failure_line, say_failure
 from conf.programs import module_command, module_environment
+from errors import RequestRefused
 
 
 def _version() -> str:
@@ -50,6 +53,7 @@ app = App(
     version=_version,
     default_parameter=Parameter(negative=(), show_default=False),
     help_format="markdown",
+    console=ResultConsole(),
 )
 
 # Panels of the help text, in this order.
@@ -94,12 +98,41 @@ class Common:
 NOTHING_SPECIAL = Common()
 
 
+# What the commands of other programs are called here.
+_MEANT = {
+    **dict.fromkeys(("put", "get", "upload", "download", "copy"), "cp"),
+    **dict.fromkeys(("mv", "move", "rename"), "cp, and then rm"),
+    **dict.fromkeys(("list", "dir", "find"), "ls"),
+    **dict.fromkeys(("delete", "del", "remove"), "rm"),
+    **dict.fromkeys(("mkdir", "create", "make-bucket"), "mb"),
+    **dict.fromkeys(("rmdir", "delete-bucket", "remove-bucket"), "rb"),
+    **dict.fromkeys(("start", "serve", "server", "run"), "up"),
+    **dict.fromkeys(("info", "head"), "stat"),
+    **dict.fromkeys(("check", "fsck", "scrub"), "verify"),
+    **dict.fromkeys(("events", "log", "logs"), "watch"),
+    **dict.fromkeys(("share", "url", "sign"), "presign"),
+    **dict.fromkeys(("mirror", "rsync"), "sync"),
+    "help": "--help",
+    **dict.fromkeys(("version", "-v", "-V"), "--version"),
+}
+
+
+def _no_command(word: str) -> str:
+    is_option = word.startswith("-")
+    near = [] if is_option else get_close_matches(word, list(app), 1)
+    meant = _MEANT.get(word) or next(iter(near), None)
+    hint = f"; did you mean {meant}?" if meant else ""
+    if is_option:
+        return f"there is no option {word} in front of the command: options follow it{hint}"
+    return f"there is no command {word!r}{hint}"
+
+
 def usage_problem(error: CycloptsError, words: Sequence[str]) -> str:
     """What is wrong with the words of a command, in ours."""
     unknown: str | None = None
     match error:
         case UnknownCommandError():
-            return f"there is no command {words[0]!r}"
+            return _no_command(words[0])
         case UnknownOptionError():
             unknown = error.token.keyword or error.token.value
         case UnusedCliTokensError(unused_tokens=[first, *_]):
@@ -121,6 +154,24 @@ def some(words: Sequence[str], what: str) -> Sequence[str]:
     if not words:
         raise UsageError(f"name {what}")
     return words
+
+
+async def each_bucket(names: Sequence[str], work: Callable[[str], Awaitable[None]]) -> None:
+    """Do something with every bucket.  One that refuses it does not keep the others from it.
+
+    Raises:
+        RequestRefused: by the last that refused it; the others have been told.
+    """
+    refused: RequestRefused | None = None
+    for name in names:
+        try:
+            await work(name)
+        except RequestRefused as error:
+            if refused is not None:
+                say_failure(failure_line(refused))
+            refused = error
+    if refused is not None:
+        raise refused
 
 
 def become(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -19,6 +19,7 @@ from client.copies import Below, Choice, known_object, name_of
 from client.library import Warehouse
 from client.patterns import Glob, glob_of
 from client.places import (
+    SCHEME,
     Place,
     Remote,
     StandardStream,
@@ -31,7 +32,7 @@ from client.places import (
 )
 from client.reports import CopyReport
 from client.transfers import Found, Transfer, run_transfers
-from errors import NoSuchObject
+from errors import BadKey, NoSuchObject
 
 # A lone "-" stands for a standard stream; other words that begin so are refused by `parse_place`.
 Words = Annotated[str, Parameter(allow_leading_hyphen=True)]
@@ -78,15 +79,18 @@ async def cp(
     """
     if len(places) < 2:
         raise UsageError("cp needs a source and a target")
-    *sources, target = [_parse(word) for word in places]
-    for word, place in zip(places[:-1], sources, strict=True):
+    *words, last = places
+    sources = [_parse(word, standard_streams.INPUT_WORDS) for word in words]
+    target = _parse(last, standard_streams.OUTPUT_WORDS)
+    for word, place in zip(words, sources, strict=True):
         if isinstance(place, Path):
             require_file_word(place, word)
     if no_glob and not any(isinstance(place, Remote) for place in sources):
         raise UsageError("--no-glob is about keys: one source at least is wh://bucket/key")
     if recursive and len(sources) > 1:
         raise UsageError("with -r there is one source folder")
-    is_folder = _is_folder(target, places[-1])
+    _require_remote(places)
+    is_folder = _is_folder(target, last)
     if len(sources) > 1 and not is_folder:
         raise UsageError(f"several sources need a folder as target (with a slash at its end), not {target}")
     if content_type is not None and not isinstance(target, Remote):
@@ -151,9 +155,9 @@ async def _found_by(plans: Sequence[_Plan], warehouse: Warehouse) -> AsyncIterat
             yield found
 
 
-def _parse(word: str) -> Place:
-    # By another name, standard input may be a file, a pipe, a terminal, or closed.
-    return StandardStream() if word in ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0") else parse_place(word)
+def _parse(word: str, stream_words: Collection[str]) -> Place:
+    # A standard stream may be a file, a pipe, a terminal, or closed, by whatever name it is called.
+    return StandardStream() if word in stream_words else parse_place(word)
 
 
 def _is_folder(target: Place, word: str) -> bool:
@@ -202,6 +206,16 @@ def _plan(source: Place, target: Place, order: _Order) -> _Plan:
             raise UsageError("one of source and target must be wh://bucket/key")
 
 
+def _require_remote(words: Sequence[str]) -> None:
+    """Say which of several local places is likely one of the store that lacks its wh://."""
+    if any(word.startswith(SCHEME) for word in words):
+        return
+    missing = [word for word in words if not Path(word).exists()]
+    meant = missing[0].lstrip("./") if len(missing) == 1 else ""
+    hint = f"; did you mean {SCHEME}{meant} by {missing[0]}?" if meant else ""
+    raise UsageError(f"one of source and target must be wh://bucket/key{hint}")
+
+
 def _require_single(order: _Order, what: str) -> None:
     """Refuse options that are about folders."""
     for option, is_given in (
@@ -231,7 +245,7 @@ def _plan_upload(source: Path, target: Remote, order: _Order) -> _Plan:
         raise UsageError(f"{name_of(source)} is a link to nothing")
     status = source.stat()
     if stat.S_ISREG(status.st_mode):
-        place = target.inside(key_of_path(source, source.parent)) if order.is_folder else target
+        place = _inside(target, source) if order.is_folder else target
         return _single(
             lambda warehouse: copies.upload(source, status.st_size, place, warehouse, order.content_type),
             str(place),
@@ -243,6 +257,13 @@ def _plan_upload(source: Path, target: Remote, order: _Order) -> _Plan:
     return _single(
         lambda warehouse: copies.upload_pipe(source, target, warehouse, order.content_type), str(target)
     )
+
+
+def _inside(folder: Remote, file: Path) -> Remote:
+    try:
+        return folder.inside(key_of_path(file, file.parent))
+    except BadKey as error:
+        raise BadKey(f"{name_of(file)}: {error.message}") from None
 
 
 def _single(make: Callable[[Warehouse], Transfer], target: str) -> _Plan:
@@ -334,7 +355,7 @@ def _require_object(source: Remote) -> None:
 
 @app.command(group=OBJECTS, usage="Usage: warehouse cat [OPTIONS] OBJECT...")
 async def cat(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SPECIAL) -> int:
-    """Write objects to standard output, one behind the other.
+    """Write objects to standard output, one after the other.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from client.cli_app import NOTHING_SPECIAL, OBJECTS, Common, app, some
+from client.cli_app import NOTHING_SPECIAL, OBJECTS, Common, app, each_bucket, some
 from client.cli_choice import DryRun, Exclude, Include, NoGlob, Yes, rules_of
 from client.copies import explained
 from client.deletions import DELETE_BATCH, delete_batch, is_terminal, require_yes
@@ -44,9 +44,12 @@ async def rb(
     async with common.connect() as warehouse:
         if force and not yes and not common.json:
             await _ask_about_buckets(names, warehouse)
-        for name in names:
+
+        async def remove(name: str) -> None:
             await warehouse.delete_bucket(name, force=force)
             tell(common.json, f"removed wh://{name}", event="deleted", bucket=name)
+
+        await each_bucket(names, remove)
     return 0
 
 

@@ -112,6 +112,12 @@ def _require_replaceable(path: Path) -> None:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         return
+    # `/dev/stdout` is such a link: it leads to a file that is open already, and a rename would put a file in
+    # its place, for every program of this machine.
+    if path.is_symlink() and os.readlink(path).startswith(("/proc/", "/dev/")):
+        raise BadRequest(
+            f"{path} is a link to a stream: a download needs a file name; '-' writes to standard output"
+        )
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         raise BadRequest(f"{path} is {kind}: a download needs a file name; '-' writes to standard output")

@@ -27,7 +27,7 @@ from client.display import (
     format_time,
     printable,
 )
-from client.reports import failure_line, plain, say, say_json
+from client.reports import ResultConsole, failure_line, plain, say, say_json
 from errors import from_code
 from transport.messages import Job, Jobs
 
@@ -154,9 +154,7 @@ class JobReport:
             print(failure_line(error, f"volume {job.volume_id}"), file=sys.stderr)
         else:
             style = "red" if job.damaged_count else ""
-            Console(highlight=False).print(
-                Text(f"volume {job.volume_id}  {outcome_of(job)}", style), soft_wrap=True
-            )
+            ResultConsole().print(Text(f"volume {job.volume_id}  {outcome_of(job)}", style), soft_wrap=True)
 
     def sum_up(self, jobs: Sequence[Job]) -> None:
         """The last line, where there was more than one volume to wait for."""

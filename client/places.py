@@ -82,7 +82,9 @@ def parse_remote(text: str) -> Remote:
         raise UsageError(f"expected {SCHEME}bucket/key, not {text!r}{hint}")
     bucket, _, key = text[len(SCHEME) :].partition("/")
     if not bucket:
-        raise UsageError(f"{text!r} names no bucket: expected {SCHEME}bucket/key")
+        meant = key.lstrip("/")
+        hint = f"; did you mean {SCHEME}{meant}?" if meant else ""
+        raise UsageError(f"{text!r} names no bucket: expected {SCHEME}bucket/key{hint}")
     return Remote(bucket, key)
 
 

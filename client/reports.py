@@ -26,6 +26,7 @@ from rich.text import Text
 
 from client.display import format_count, format_size, format_time, printable, shortened
 from client.library import Prefix
+from client.standard_streams import OUTPUT_WORDS
 from client.tasks import is_cancellation
 from client.transfers import Totals, Transfer
 from errors import StoreError
@@ -56,7 +57,8 @@ def say_failed(error: StoreError | OSError, words: Sequence[str]) -> None:
         code, message = explain(error)
         if isinstance(error, OSError) and error.filename is not None:
             message = printable(f"{error.filename}: {message}")
-        takes_bytes = words[:1] == ["cat"] or (words[:1] == ["cp"] and "-" in words[2:])
+        is_copy_out = words[:1] == ["cp"] and not OUTPUT_WORDS.isdisjoint(words[2:])
+        takes_bytes = words[:1] == ["cat"] or is_copy_out
         with contextlib.suppress(OSError):
             say_json(file=sys.stderr if takes_bytes else None, event="failed", code=code, message=message)
             sys.stdout.flush()
@@ -79,9 +81,19 @@ def plain(value: Any) -> Any:
     return value
 
 
+class ResultConsole(Console):
+    """Standard output.  A reader that has gone is told to the caller, who has an exit status for it."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        raise  # Rich calls this where it has caught the BrokenPipeError, and would exit with 1
+
+
 def result_console() -> Console:
     """For tables on standard output."""
-    console = Console(highlight=False)
+    console = ResultConsole()
     if not console.is_terminal:
         console.width = max(console.width, PIPED_WIDTH)  # nobody's window: do not cut names short
     return console

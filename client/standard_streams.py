@@ -12,6 +12,8 @@ import sys
 
 from client.places import UsageError
 
+INPUT_WORDS = frozenset({"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"})
+OUTPUT_WORDS = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
 _NAMES = ("standard input", "standard output", "standard error")
 _closed: set[int] = set()
 

@@ -18,9 +18,10 @@ import client
 from cli_kit import Run, command_of, process, runner
 from client import cli
 from client.display import shortened
+from client.files import replace_file
 from client.places import UsageError
 from client.reports import failure_line
-from errors import NoSuchBucket, NoSuchObject
+from errors import BadRequest, NoSuchBucket, NoSuchObject
 from fake_store import FakeStore, fake_store
 
 KEYS = ("2026/1.jpg", "2026/2.jpg", "2026/note.txt", "2027/1.jpg", "20.txt", "a*b", "axb")
@@ -157,6 +158,9 @@ async def test_a_whole_bucket_is_deleted_only_after_a_yes(store: FakeStore, run:
         (["rm", "photos/a"], "did you mean wh://photos/a?"),
         (["rm", "WH://photos/a"], "did you mean wh://photos/a?"),
         (["rm", "wh:/photos/a"], "did you mean wh://photos/a?"),
+        (["ls", "wh:///photos/a"], "names no bucket: expected wh://bucket/key; did you mean wh://photos/a?"),
+        (["cp", "a/x", "photos/2026/"], "did you mean wh://photos/2026/ by photos/2026/?"),
+        (["cp", "/photos/x", "a/x"], "did you mean wh://photos/x by /photos/x?"),
         (["rm", "wh:photos/a://b"], "did you mean wh://photos/a://b?"),
         (["sync", "--bogus", "a", "wh://b"], "there is no option --bogus"),
         (["sync", "a"], "one source to one target"),
@@ -199,6 +203,12 @@ async def test_wrong_words_are_answered_with_right_ones(
         (["stat", "a", "b"], "'b' is one word too many"),
         (["presign", "--expire", "1h", "wh://b/k"], "there is no option --expire; did you mean --expires?"),
         (["sink"], "there is no command 'sink'"),
+        (["lss"], "there is no command 'lss'; did you mean ls?"),
+        (["put", "a", "wh://b"], "there is no command 'put'; did you mean cp?"),
+        (["serve"], "there is no command 'serve'; did you mean up?"),
+        (["help", "cp"], "there is no command 'help'; did you mean --help?"),
+        (["-v"], "did you mean --version?"),
+        (["--json", "status"], "there is no option --json in front of the command: options follow it"),
     ],
 )
 def test_words_that_a_command_does_not_know_are_named(
@@ -252,6 +262,31 @@ def test_a_failure_is_an_event_where_events_are_wanted(
     assert events[-1]["code"] == ("bad_setting" if status == 1 else "wrong_usage")
     assert events[-1]["message"]
     assert ran.err.splitlines()[-1].startswith("warehouse: ")
+
+
+async def test_a_bucket_that_is_there_does_not_keep_others_from_being_made(
+    store: FakeStore, tmp_path: Path
+) -> None:
+    ran = await process(tmp_path, "mb", "photos", "wh://new", "empty", "newer")
+    assert ran.status == 1
+    assert ran.out == "made wh://new\nmade wh://newer\n"
+    assert [line.rpartition(" ")[2] for line in ran.err.splitlines()] == [
+        "(bucket_exists)",
+        "(bucket_exists)",
+    ]
+    ran = await process(tmp_path, "rb", "none", "new", "--json")
+    assert ran.status == 1
+    assert [one["event"] for one in ran.objects] == ["deleted", "failed"]
+    assert "new" not in store.buckets
+
+
+async def test_a_file_whose_name_cannot_be_a_key_is_named(store: FakeStore, tmp_path: Path) -> None:
+    file = os.fsencode(tmp_path) + b"/bad\xff"
+    with open(file, "wb"):
+        pass
+    ran = await process(tmp_path, "cp", os.fsdecode(file), "wh://photos/")
+    assert ran.status == 1
+    assert "bad\\xff: the file's name is not UTF-8" in ran.err
 
 
 async def test_events_of_a_copy_to_standard_output_are_on_standard_error(store: FakeStore, run: Run) -> None:
@@ -330,3 +365,69 @@ async def test_a_closed_stream_is_named_and_nothing_takes_its_place(
     assert ran.returncode == 2
     assert message in ran.stderr.decode()
     assert "x" not in store.buckets["photos"]
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1"])
+async def test_standard_output_by_any_name_gets_the_bytes_and_nothing_else(
+    store: FakeStore, tmp_path: Path, name: str
+) -> None:
+    ran = await process(tmp_path, "cp", "wh://photos/20.txt", name)
+    assert (ran.status, ran.out, ran.err) == (0, "20.txt", "")
+    command, environment = command_of(tmp_path, "cp", "wh://photos/20.txt", name)
+    with (tmp_path / "out").open("wb") as out:
+        await trio.run_process(command, env=environment, stdout=out)
+    assert (tmp_path / "out").read_bytes() == b"20.txt"
+
+
+def test_a_link_to_an_open_file_is_not_replaced_by_a_download(tmp_path: Path) -> None:
+    """As root, a download to `/dev/stdout` would else put a file there, for every program of the machine."""
+    with (tmp_path / "open").open("wb") as file:
+        link = tmp_path / "stdout"
+        link.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        with pytest.raises(BadRequest, match="is a link to a stream"):
+            replace_file(link, b"data")
+        assert link.is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"open", "stdout"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "ls --help",
+        "--version",
+        "ls -r wh://photos",
+        "cat wh://photos/20.txt",
+        "status",
+        "watch --since 0",
+    ],
+)
+async def test_nobody_who_reads_the_output_is_an_exit_status_of_its_own(
+    store: FakeStore, tmp_path: Path, words: str
+) -> None:
+    store.upkeep.happen("disk_online", disk="disk-1")
+    command, environment = command_of(tmp_path, *words.split())
+    environment.pop("PYTHONUNBUFFERED", None)
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        with trio.fail_after(60):
+            ran = await trio.run_process(
+                command, env=environment, stdout=writing, capture_stderr=True, check=False
+            )
+    finally:
+        os.close(writing)
+    assert (ran.returncode, ran.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("words", ["--help", "ls", "cat wh://photos/20.txt"])
+async def test_output_that_finds_no_room_is_a_failure_told_once(
+    store: FakeStore, tmp_path: Path, words: str
+) -> None:
+    command, environment = command_of(tmp_path, *words.split())
+    environment.pop("PYTHONUNBUFFERED", None)  # what is buffered is written when the command ends
+    with open("/dev/full", "wb") as full:
+        ran = await trio.run_process(command, env=environment, stdout=full, capture_stderr=True, check=False)
+    assert ran.returncode == 1
+    assert len(ran.stderr.splitlines()) == 1
+    assert b"No space left on device" in ran.stderr
