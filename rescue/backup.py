@@ -38,6 +38,7 @@ from rescue.console import (
     Progress,
     add_common_arguments,
     reading,
+    require_no_stream,
     run_tool,
     writing,
 )
@@ -111,6 +112,9 @@ def back_up(path: Path, data: Path, progress: Progress) -> BackupReport:
 
 def _require_no_other_file(path: Path) -> None:
     """An older backup may be replaced, and an empty file (as mktemp makes it); nothing else may."""
+    require_no_stream(path, "backup.tar")
+    if not path.parent.is_dir():
+        raise BadRequest(f"there is no folder {path.parent} for the backup: make it first")
     if path.is_dir():
         raise BadRequest(
             f"{path} is a folder: the backup is a file, so name it, such as {path / 'backup.tar'}"

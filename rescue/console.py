@@ -27,7 +27,7 @@ from rich.text import Text
 from conf.arguments import Parser as Parser  # of the tools of this room
 from conf.logging import set_up_logging
 from conf.words import format_size, format_span
-from errors import DiskFull, ReadFailed, StoreError, WriteFailed
+from errors import BadRequest, DiskFull, ReadFailed, StoreError, WriteFailed
 
 DEFAULT_DATA = Path("warehouse-data")
 LINE_EVERY_S = 5.0  # of progress, where no bar can move
@@ -74,11 +74,27 @@ def add_disk_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_tool(arguments: argparse.Namespace, work: Callable[[Progress], R], *, is_private: bool = True) -> int:
+def require_no_stream(path: Path, example: str) -> None:
+    """
+    Raises:
+        BadRequest: the path is `-`, which means a standard stream to whoever has used other commands.
+    """
+    if str(path) == "-":
+        raise BadRequest(f"- is no standard stream here: name what is to be written, such as {example}")
+
+
+def run_tool(
+    arguments: argparse.Namespace,
+    work: Callable[[Progress], R],
+    *,
+    is_private: bool = True,
+    again: str = "",
+) -> int:
     """Do `work`, print its report, and return the exit status.
 
     Args:
         is_private: what it writes is for its own user alone.
+        again: what to do after an interruption.
     """
     if is_private:
         os.umask(0o077)
@@ -93,7 +109,7 @@ def run_tool(arguments: argparse.Namespace, work: Callable[[Progress], R], *, is
             print(_as_json(event), flush=True)
         return 1
     except KeyboardInterrupt:
-        print("warehouse: interrupted", file=sys.stderr, flush=True)
+        print("warehouse: interrupted" + (f"; {again}" if again else ""), file=sys.stderr, flush=True)
         return 130
     print(_as_json(report) if arguments.json else "\n".join(map(printable, report.lines())), flush=True)
     return 0

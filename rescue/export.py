@@ -32,6 +32,7 @@ from rescue.console import (
     add_disk_argument,
     listed,
     reading,
+    require_no_stream,
     run_tool,
     writing,
 )
@@ -119,6 +120,7 @@ def export(
         DiskFull, WriteFailed: `folder` takes no more; what was written is whole, and it can be resumed.
     """
     started = time.monotonic()
+    require_no_stream(folder, "files")
     folders = disk_folders(data, disks)
     if not folders:
         raise ReadFailed(f"there is no disk in {data} (a folder disk-1, say), and none was named")
@@ -424,6 +426,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.data, arguments.to, progress, disks=arguments.disk, is_resumed=arguments.resume
         ),
         is_private=False,  # the files are for whoever gets the folder
+        again="the same command with --resume goes on",
     )
 
 

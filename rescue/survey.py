@@ -33,8 +33,8 @@ from rescue.reading import Buckets, LostNeedle, VolumeRead, VolumeReader
 from rescue.staging import Part, Staging, Version, place_of
 from storage.disk import Disk, OsDisk
 from storage.epoch import NEVER, Epoch
-from storage.files import data_path, load_facts, volume_directory, volume_ids
-from storage.identity import DiskLock, read_identity
+from storage.files import VOLUMES_DIRECTORY, data_path, load_facts, volume_directory, volume_ids
+from storage.identity import IDENTITY_NAME, DiskLock, read_identity
 from storage.stamp import sound
 from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 
@@ -94,7 +94,7 @@ def disk_folders(data: Path, more: Sequence[Path] = ()) -> list[Path]:
     """The disk directories of a data folder, and others that were named.
 
     Raises:
-        ReadFailed: one of those is no directory.
+        ReadFailed: one of those is no disk.
     """
     with reading(f"cannot look for disks in {data}"):
         numbered = [path for path in data.glob("disk-*") if _DISK_NAME.fullmatch(path.name) and path.is_dir()]
@@ -102,6 +102,10 @@ def disk_folders(data: Path, more: Sequence[Path] = ()) -> list[Path]:
         for path in more:
             if not path.is_dir():
                 raise ReadFailed(f"{path} is no folder, so no disk")
+            if not (path / IDENTITY_NAME).exists() and not (path / VOLUMES_DIRECTORY).is_dir():
+                raise ReadFailed(
+                    f"{path} is no disk: neither {IDENTITY_NAME} nor the folder {VOLUMES_DIRECTORY} is in it"
+                )
             if all(path.resolve() != folder.resolve() for folder in folders):
                 folders.append(path)
     return folders

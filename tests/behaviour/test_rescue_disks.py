@@ -24,6 +24,7 @@ from errors import (
     DiskInUse,
     DiskMismatch,
     FormatUnsupported,
+    ReadFailed,
     SchemaNewer,
 )
 from rescue.archive import opened_backup
@@ -32,6 +33,7 @@ from rescue.console import NoProgress
 from rescue.export import ExportReport, export
 from rescue.rebuild import Options, RebuildReport, rebuild
 from rescue.restore import restore
+from rescue.survey import disk_folders
 from storage.compaction import Copy
 from storage.disk import OsDisk
 from storage.files import volume_directory
@@ -704,3 +706,32 @@ def test_what_waits_for_its_tombstone_stays_dead_where_the_old_catalog_still_tel
     assert keys_in(data) == ["kept"]
     opened.append(Catalog.open(path))
     assert opened[0].outbox(1, 10) == [(1, 20, True), (2, 20, True)], "they still get their tombstones"
+
+
+# --- names that are mistaken ----------------------------------------------------------------------
+
+
+def test_a_stream_or_a_missing_folder_is_no_place_for_a_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "master").mkdir()
+    (tmp_path / "master" / "catalog.sqlite3").touch()
+    with pytest.raises(BadRequest, match="no standard stream"):
+        back_up(Path("-"), tmp_path, NoProgress())
+    with pytest.raises(BadRequest, match="there is no folder gone for the backup"):
+        back_up(Path("gone/backup.tar"), tmp_path, NoProgress())
+    with pytest.raises(BadRequest, match="no standard stream"):
+        export(tmp_path, Path("-"), NoProgress())
+    assert [path.name for path in tmp_path.iterdir()] == ["master"]
+
+
+def test_a_folder_that_is_no_disk_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "cat.jpg").touch()
+    with pytest.raises(ReadFailed, match="pictures is no disk"):
+        disk_folders(tmp_path, [tmp_path / "pictures"])
+    for sign in ("disk.json", "volumes"):
+        disk = tmp_path / f"has-{sign}"
+        (disk / sign).mkdir(parents=True)
+        assert disk_folders(tmp_path, [disk]) == [disk]
