@@ -20,14 +20,14 @@ import json
 import logging
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from actors.founding import Founded, found, require_no_lost_catalog
+from actors.founding import FOUNDED_NAME, Founded, found, require_no_lost_catalog
 from actors.keyring import Keyring
 from actors.listening import known_as, require_free_ports
 from actors.process import STOP_GRACE_S, Announcer, add_common_arguments, run_actor, set_up_actor
@@ -291,6 +291,18 @@ def _move_profile(path: Path, founded: Founded, endpoint: str) -> None:
         Profile(master=endpoint, server_key=server_key, key_id=before.key_id, secret=before.secret).save(path)
 
 
+def _root_key_lines(root: ApiKey, data: Path, profile: Path, *, is_old: bool) -> Iterator[str]:
+    """What is shown once.  A store whose catalog was rebuilt without its API keys is no new one."""
+    made = (
+        f"A new root key for the warehouse in {data}"
+        if is_old
+        else f"A new warehouse in {data}. Its root key"
+    )
+    yield f"{made}, shown this once (also in {profile}):"
+    yield f"  access key id  {root.key_id}"
+    yield f"  secret         {root.secret}"
+
+
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     data = settings.cluster.data
     host, base = settings.cluster.host, settings.cluster.port_base
@@ -317,14 +329,11 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         server_key = keyring.curve.public.decode()
         Profile(master=endpoint, server_key=server_key, key_id=root.key_id, secret=root.secret).save(profile)
 
+    is_old = (data / "master" / FOUNDED_NAME).exists()
     founded = await trio.to_thread.run_sync(found, data / "master", keep)
     _move_profile(profile, founded, endpoint)
     if founded.root_key is not None and not arguments.json:
-        print(f"A new warehouse in {data}. Its root key, shown this once (also in {profile}):")
-        print(
-            f"  access key id  {founded.root_key.key_id}\n  secret         {founded.root_key.secret}",
-            flush=True,
-        )
+        print("\n".join(_root_key_lines(founded.root_key, data, profile, is_old=is_old)), flush=True)
 
     def on_ready(children: list[Child]) -> None:
         disks = [child for child in children if child.name.startswith("disk-")]

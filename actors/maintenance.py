@@ -162,7 +162,7 @@ class Maintenance:
             raise BadRequest(f"name 1 to {NAMED_MAX} volumes, or ask for all")
         for volume_id in wanted:
             if volume_id not in known or not known[volume_id].is_created:
-                raise NoSuchVolume(f"there is no volume {volume_id}")
+                raise NoSuchVolume(f"there is no volume {volume_id}; `warehouse volumes` lists all")
         forced = {volume_id for volume_id in wanted if is_forced or volume_id in named}
         jobs = await self._add(work, [known[volume_id] for volume_id in wanted], OPERATOR, forced)
         return self._answer([job.seen() for job in jobs])

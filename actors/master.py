@@ -62,6 +62,7 @@ from conf.arguments import Parser
 from conf.arguments import host as host_argument
 from conf.join import Join
 from conf.settings import Settings
+from conf.words import format_size, format_span
 from errors import (
     BadCredentials,
     BadRequest,
@@ -988,7 +989,10 @@ class Master:
     def _presign(self, peer: Peer, request: Presign) -> Presigned | None:
         """None: room for a PUT is on its way."""
         if not 0 < request.expires_in_s <= PRESIGN_S_MAX:
-            raise BadRequest(f"a URL can be signed for up to {PRESIGN_S_MAX:.0f} seconds")
+            raise BadRequest(
+                f"a URL works for more than 0 s and at most {format_span(PRESIGN_S_MAX)},"
+                f" not for {request.expires_in_s:g} s"
+            )
         check_key(request.key)
         check_content_type(request.content_type)
         if request.method == "GET":
@@ -1135,7 +1139,10 @@ class Master:
         store = self._settings.store
         size_max = store.chunk_size if request.size_max is None else request.size_max
         if not 0 <= size_max <= store.chunk_size:
-            raise BodyTooLarge(f"a presigned PUT carries at most one chunk, {store.chunk_size} bytes")
+            raise BodyTooLarge(
+                f"a presigned PUT carries at most one chunk, {format_size(store.chunk_size)}, not"
+                f" {size_max:,} bytes"
+            )
         needed = needed_for(size_max)
         volumes = self._room.find_now(needed)
         if not volumes:

@@ -74,7 +74,7 @@ def _require_known_expectations(headers: Mapping[bytes, bytes]) -> None:
 def _refuse_what_would_be_lost(headers: Mapping[bytes, bytes]) -> None:
     if headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
         raise UnsupportedCoding(
-            "the store keeps no Content-Encoding: leave the header away, and the bytes are kept as they come"
+            "the store keeps no Content-Encoding: leave the header out, and the bytes are kept as they come"
         )
     for name in (b"content-range", b"range"):  # RFC 9110, 14.5
         if name in headers:

@@ -215,7 +215,7 @@ def _require_known_method(head: bytes) -> None:
     line = _REQUEST_LINE(head)
     if line is not None and line[1] not in METHODS:
         raise MethodUnknown(
-            f"no method {line[1][:40].decode()} is known here; methods are in capital letters"
+            f"this server knows no method {line[1][:40].decode()}; methods are in capital letters"
         )
 
 

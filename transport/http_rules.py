@@ -31,7 +31,7 @@ class NotAllowed(MethodNotAllowed):
 
     def __init__(self, method: bytes, *allowed: bytes) -> None:
         names = b", ".join(allowed)
-        super().__init__(f"{method[:20].decode('latin-1')} is not allowed here: {names.decode()} is")
+        super().__init__(f"{method[:20].decode('latin-1')} is not allowed here; allowed: {names.decode()}")
         self.allowed = names
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import trio
 
 from actors import cluster
 from actors.cluster import Child, Cluster
+from auth.keys import generate_api_key
 
 MASTER = 'print(\'{"event": "ready"}\', flush=True); input()'
 SERVING = (
@@ -78,3 +80,15 @@ async def test_a_store_that_gets_room_is_ready_after_it_was_told_not_to_be(
             await is_ready.wait()
             nursery.cancel_scope.cancel()
     assert [what for what, _ in told] == ["disk disk-1: no inodes", "ready"]
+
+
+def test_a_store_that_gets_another_root_key_is_not_called_new() -> None:
+    root = generate_api_key()
+    for is_old, first in (
+        (False, "A new warehouse in d. Its root key, "),
+        (True, "A new root key for the warehouse in d, "),
+    ):
+        lines = list(cluster._root_key_lines(root, Path("d"), Path("d/profile.toml"), is_old=is_old))
+        assert lines[0] == first + "shown this once (also in d/profile.toml):"
+        assert root.key_id in lines[1]
+        assert root.secret in lines[2]
