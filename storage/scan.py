@@ -63,8 +63,8 @@ from storage.needle import (
 log = logging.getLogger(__name__)
 
 WINDOW_SIZE: Final = 1024 * 1024
-# Shorter holes are read like all else.  File systems have been wrong about holes in what was just written, and
-# volumes of a store hardly ever have longer ones, so next to nothing hangs on what is said of them.
+# Shorter holes are read like all else.  File systems have been wrong about holes in what was just written,
+# and volumes of a store hardly ever have longer ones, so next to nothing hangs on what is said of them.
 HOLE_SIZE_MIN: Final = 256 * 1024 * 1024
 _PLAIN_KINDS: Final = frozenset((KIND_DATA, KIND_TOMBSTONE, KIND_RESTAMP))
 _PLAIN_FLAGS: Final = FLAG_STREAMED | FLAG_LAST
