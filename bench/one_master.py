@@ -19,7 +19,7 @@ from pathlib import Path
 import trio
 
 from actors.keyring import Keyring
-from auth.keys import ApiKey, generate_api_key
+from auth.keys import ApiKey, generate_api_key, hash_secret
 from auth.rights import EVERYTHING
 from catalog.rebuilding import NewCatalog
 from catalog.rows import ApiKeyRow, ObjectRow
@@ -97,6 +97,25 @@ def make_catalog(
         progress(object_count)
         new.finish()
     return root
+
+
+def make_catalog_as(checkout: Path, data: Path, object_count: int, *, volumes: int) -> ApiKey:
+    """`make_catalog` of another checkout: an earlier release does not read what this one writes."""
+    code = (
+        "import sys; from pathlib import Path; from bench.one_master import make_catalog;"
+        "root = make_catalog(Path(sys.argv[1]), int(sys.argv[2]), volumes=int(sys.argv[3]));"
+        "print(root.key_id, root.secret, root.hashed.salt.hex())"
+    )
+    made = subprocess.run(
+        [sys.executable, "-c", code, str(data), str(object_count), str(volumes)],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    key_id, secret, salt = made.stdout.split()
+    return ApiKey(key_id, secret, hash_secret(secret, salt=bytes.fromhex(salt)))
 
 
 def _row(number: int, volume_id: int, needle_id: int) -> ObjectRow:

@@ -136,7 +136,9 @@ class Catalog:
         self._random_id = random_id
         self._now_ms = now_ms
         self._writing = threading.Lock()
-        self._file_ids: dict[Path, tuple[int, int]] = {}  # of those that were seen
+        # Asked for twice in every transaction, so as plain text: a `Path` costs more than the system call.
+        self._files = (str(path), f"{path}-wal")
+        self._file_ids: dict[str, FileId] = {}  # of those that were seen
         self.displaced: str | None = None  # why what is committed would not be found by the next start
         self.failure: StoreError | None = None  # why there are no more writes until the next start
         self._stamp_max = int(self._one("SELECT value FROM facts WHERE name = 'stamp_max'")[0])
@@ -247,7 +249,7 @@ class Catalog:
     def _look_at_files(self) -> None:
         if self.displaced is not None:
             return
-        for file in _files_of(self.path):
+        for file in self._files:
             try:
                 found = _file_id(file)
             except OSError:  # a file that cannot be asked for is no proof of anything
@@ -615,12 +617,11 @@ def _rows(execute: Execute, bucket_id: int, start: str, end: str | None, limit: 
     return execute(_LIST_TO, (bucket_id, start, end, limit))
 
 
-def _files_of(path: Path) -> tuple[Path, Path]:
-    return path, path.with_name(path.name + "-wal")
+FileId = tuple[int, int]  # device and inode
 
 
-def _file_id(path: Path) -> tuple[int, int] | None:
-    """Device and inode of what a path leads to; None: nothing.
+def _file_id(path: str) -> FileId | None:
+    """What a path leads to; None: nothing.
 
     Raises:
         OSError: the system cannot say.
