@@ -80,6 +80,13 @@ class _Tree(Generic[K]):
             self._free.append(slot)
         self._write(slot, leaf)
 
+    def hide(self, key: K) -> None:
+        """Draw this leaf no more, until it is set again; its place is kept for it."""
+        self._write(self._slots[key], _EMPTY)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
     def draw(self, random: Random) -> K:
         """A leaf at random, in proportion to the weights; there must be one."""
         point = min(int(random.random() * self.total), self.total - 1)
@@ -224,8 +231,9 @@ class Places:
                     volume_id = resting[disk_id] = self._draw_on(disk_id, size, random)
                     chosen.append(volume_id)
                     if len(chosen) < count:
-                        self._disks.set(disk_id, _EMPTY)
-                elif resting:  # the next round: all disks again, without the volumes that were chosen
+                        self._disks.hide(disk_id)
+                elif any(len(self._tree(disk_id)) > 1 for disk_id in resting):
+                    # The next round: all disks again, without the volumes that were chosen.
                     for volume_id in resting.values():
                         self._withdraw(volume_id, withdrawn)
                     resting.clear()
@@ -288,6 +296,6 @@ def _draw(tree: _Tree[K], size: int, random: Random, misses: dict[K, _Leaf]) -> 
         if leaf.largest >= size:
             return key
         misses[key] = leaf
-        tree.set(key, _EMPTY)
+        tree.hide(key)
     found = list(tree.at_least(size))
     return random.choices(found, weights=[tree.get(key).weight for key in found])[0] if found else None
