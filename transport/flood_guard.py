@@ -10,6 +10,9 @@ its backlog.  libzmq's own bound (RCVHWM) is not used, because a connection that
 in the state in which libzmq aborts the process.  An honest peer waits for answers, so it never has much under
 way.
 
+What a connection that has ended left behind in whole messages is still there until somebody has taken it.  It
+is counted too, or whoever comes back again and again would leave a backlog each time: see `left_behind`.
+
 Linux only; elsewhere the kernel's count is not asked for and the guard finds nothing.
 """
 
@@ -20,6 +23,7 @@ from collections.abc import Callable
 from transport.tcp import connection_name, received_bytes, shut_connection
 
 QUIET_BYTES_PER_S = 1024  # heartbeats are no messages: a quiet peer's take about 200 bytes/s
+MESSAGE_COST = 400  # bytes of memory that a short message takes, whatever is in it
 FRAME_OVERHEAD = 35  # bytes around a short frame on the wire: ZMTP 2, CurveZMQ 33; a long one has 7 more
 
 
@@ -48,6 +52,7 @@ class FloodGuard:
         self.heard: set[int] = set()  # descriptors that a whole message came through since the last check
         self.is_alert = False  # something looks like a flood: check again soon
         self.unheard_count = 0  # connections that ended before a message of theirs was taken
+        self.left_behind = 0.0  # bytes of memory, about, of messages whose connection has ended
         self._connection_max = connection_max
         self._total_max = total_max
         self._backlog_max = backlog_max
@@ -55,6 +60,7 @@ class FloodGuard:
         self._message_max = message_max
         self._count_of = count_of
         self._names: dict[int, str] = {}
+        self._held: dict[int, float] = {}  # descriptor -> bytes of memory of its backlog, at the last look
         self._delivered: dict[int, int] = {}  # descriptor -> its count at the last check
         # descriptor -> [bytes delivered that were no messages, bytes taken, messages taken]
         self._taken: dict[int, list[int]] = {}
@@ -70,6 +76,8 @@ class FloodGuard:
             self._taken[descriptor] = [0, 0, 0]
 
     def closed(self, descriptor: int) -> None:
+        if descriptor in self._taken:
+            self.left_behind += self._held.pop(descriptor, 0.0)
         self._names.pop(descriptor, None)
         self._delivered.pop(descriptor, None)
         self._accounted.pop(descriptor, None)
@@ -85,25 +93,32 @@ class FloodGuard:
             taken[1] += size + frame_count * FRAME_OVERHEAD
             taken[2] += frame_count
 
+    def took_left_behind(self, size: int) -> None:
+        """Note a message that was received from a connection that has ended."""
+        self.left_behind = max(0.0, self.left_behind - size - MESSAGE_COST)
+
     def backlogged(self) -> list[int]:
         """Find the connections that have more under way than an honest peer ever has; call it at any time."""
         if self._backlog_max is None or self._backlog_count_max is None:
             return []
-        found, backlogs = [], {}
+        found: list[int] = []
+        backlogs: dict[int, float] = {}
         for descriptor, (other_bytes, taken_bytes, taken_count) in self._taken.items():
             delivered = self._count_of(descriptor)
             backlog = 0 if delivered is None else delivered - other_bytes - taken_bytes
             if backlog <= 0:
+                self._held.pop(descriptor, None)
                 continue
-            backlogs[descriptor] = float(backlog)
             # Nothing taken of it yet: that is `check`'s business, and the bound of bytes.
             size = taken_bytes / taken_count if taken_count else backlog
             count = (backlog - self._message_max) / size
+            backlogs[descriptor] = backlog + MESSAGE_COST * max(0.0, count)
+            self._held[descriptor] = backlog + MESSAGE_COST * backlog / size  # were they all short
             if backlog > self._backlog_max or count > self._backlog_count_max:
                 found.append(descriptor)
         if sum(backlogs.values()) > self._total_max:
             rest = {descriptor: size for descriptor, size in backlogs.items() if descriptor not in found}
-            found += self._too_many(rest, connection_max=self._backlog_max)
+            found += self._too_many(rest, connection_max=self._total_max)
         return found
 
     def check(self, *, elapsed_s: float) -> list[int]:

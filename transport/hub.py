@@ -96,6 +96,7 @@ BACKLOG_MAX = 8 * FRAME_SIZE_MAX  # bytes of one connection that wait for us in 
 UNTAKEN_MAX = 8 * FRAME_SIZE_MAX  # bytes of answers that one peer has not taken yet
 UNTAKEN_TOTAL_MAX = 64 * FRAME_SIZE_MAX
 UNTAKEN_LOOK = FRAME_SIZE_MAX  # the kernel is asked once that many may wait
+LEFT_BEHIND_MAX = 8 * FRAME_SIZE_MAX  # bytes of connections that have ended: with more, nobody new comes in
 BACKLOG_COUNT_MAX = 20_000  # and how many messages; a link has at most 2,048 under way
 CURVE_OVERHEAD = 64  # bytes that encryption adds to a frame, generously (RFC 26: 33)
 IDENT_SIZE_MAX = 255  # as ZMTP has it; libzmq takes any size that the handshake brings
@@ -366,19 +367,22 @@ class Hub:
             frame = self._socket.recv(copy=False)
             size, count = size + len(frame), count + 1
         ident, descriptor = ident_frame.bytes, int(frame.get(_SRCFD))
-        self._guard.took(descriptor, size, count)
         if len(ident) > IDENT_SIZE_MAX:
             self._turn_away(descriptor, "its routing id is too long")
             return True
         try:
             peer = self._peer_of(ident, str(frame.get("User-Id")), descriptor)
         except PermissionDenied as error:
+            self._guard.took(descriptor, size, count)
             with suppress(Overloaded):
                 self._send_unless_gone(
                     ident, refuse_unopened(frame.buffer, error, incarnation=self.incarnation)
                 )
             return True
-        if peer is not None:
+        if peer is None:
+            self._guard.took_left_behind(size)
+        else:
+            self._guard.took(descriptor, size, count)
             peer._silent_s = 0.0
             peer._credit -= size
             if is_whole:
@@ -541,6 +545,8 @@ class Hub:
         return True
 
     def _admit(self, descriptor: int) -> None:
+        if self._guard.left_behind > LEFT_BEHIND_MAX:
+            self._turn_away(descriptor, "too much is still to be read of connections that have ended")
         for other in self._newcomers.accepted(descriptor, address_of(descriptor), trio.current_time()):
             self._turn_away(other, "too many connections that have not said who they are")
 
@@ -639,6 +645,8 @@ class Hub:
         peer._silent_s = min(peer._silent_s, self._limits.probe_s)  # it may be that long ago
 
     def _shut_floods(self) -> None:
+        if not has_message(self._socket):
+            self._guard.left_behind = 0.0
         for descriptor in self._guard.backlogged():
             self._shut_flood(descriptor, "more messages than it may have under way")
         if not self._is_dry and has_message(self._socket):

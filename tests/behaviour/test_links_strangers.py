@@ -215,6 +215,22 @@ async def test_who_does_not_take_its_answers_has_us_hold_no_more_than_a_bound():
         assert link.connect_count == 1
 
 
+async def test_while_much_is_left_of_ended_connections_nobody_new_comes_in_and_the_known_stay():
+    limits = HubLimits(sweep_s=1.0)
+    async with open_hub(Owner(), limits=limits) as (hub, endpoint), open_link(endpoint, greet=greet) as link:
+        await link.wait_up()
+        hub._guard.left_behind = 1.0
+        await until(lambda: hub._guard.left_behind == 0.0)  # a sweep saw that nothing is left to be read
+        hub._guard.left_behind = float("inf")
+        async with open_link(endpoint, keys=CurveKeys.generate(), greet=greet) as late:
+            await until(lambda: hub.counters.turned_away > 0)
+            assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+            with trio.fail_after(10):
+                await late.wait_up()  # from the next sweep on
+        assert hub._guard.left_behind == 0.0
+        assert link.connect_count == 1
+
+
 async def test_the_hub_tells_where_a_peer_comes_from():
     async with open_hub(Owner()) as (hub, endpoint), open_link(endpoint, greet=greet) as link:
         await link.request(ListBuckets(), timeout_s=5)

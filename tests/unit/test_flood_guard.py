@@ -202,3 +202,32 @@ def test_what_is_no_connection_has_no_name_and_no_count(tmp_path):
         assert not shut_connection(file.fileno(), "name")
     assert connection_name(10_000) == ""
     assert received_bytes(10_000) is None
+
+
+def test_what_a_connection_leaves_behind_counts_until_it_was_taken():
+    counts: dict[int, int] = {}
+    guard = FloodGuard(
+        connection_max=1000,
+        total_max=10**9,
+        backlog_max=10**8,
+        backlog_count_max=10**6,
+        count_of=counts.get,
+    )
+    with connection() as (_, server):
+        one = server.fileno()
+        for _ in range(3):  # whoever comes back on the same descriptor again and again
+            guard.opened(one)
+            counts[one] = 200_000
+            guard.took(one, 65)
+            assert guard.backlogged() == []
+            guard.closed(one)
+        left = guard.left_behind
+        assert left > 3 * 199_000, "with what each message takes besides its bytes"
+        guard.took_left_behind(65)
+        assert guard.left_behind < left
+        guard.opened(one)
+        counts[one] = 1000
+        guard.took_left_behind(10_000)  # of those before it: nothing to its credit
+        guard.backlogged()
+        guard.closed(one)
+        assert guard.left_behind > left - 20_000
