@@ -102,12 +102,14 @@ def make_catalog(
 def make_catalog_as(checkout: Path, data: Path, object_count: int, *, volumes: int) -> ApiKey:
     """`make_catalog` of another checkout: an earlier release does not read what this one writes."""
     code = (
-        "import sys; from pathlib import Path; from bench.one_master import make_catalog;"
-        "root = make_catalog(Path(sys.argv[1]), int(sys.argv[2]), volumes=int(sys.argv[3]));"
+        "import sys\nfrom pathlib import Path\nfrom bench.one_master import make_catalog\n"
+        "root = make_catalog(Path(sys.argv[1]), int(sys.argv[2]), volumes=int(sys.argv[3]))\n"
         "print(root.key_id, root.secret, root.hashed.salt.hex())"
     )
+    program = data.with_name(f"make-{data.name}.py")
+    program.write_text(code)
     made = subprocess.run(
-        [sys.executable, "-c", code, str(data), str(object_count), str(volumes)],
+        [sys.executable, str(program), str(data), str(object_count), str(volumes)],
         cwd=checkout,
         env={**os.environ, "PYTHONPATH": str(checkout)},
         stdout=subprocess.PIPE,
