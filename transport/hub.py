@@ -535,8 +535,11 @@ class Hub:
         if event == zmq.Event.ACCEPTED:
             self._generations[descriptor] = self._generations.get(descriptor, 0) + 1
             if local_port(descriptor) == self._port:  # else it has ended, and the number is another's by now
-                self._guard.opened(descriptor)
-                self._admit(descriptor)
+                if self._guard.left_behind > LEFT_BEHIND_MAX:
+                    self._shut_at_once(descriptor)
+                else:
+                    self._guard.opened(descriptor)
+                    self._admit(descriptor)
         else:
             self._guard.closed(descriptor)
             self._newcomers.closed(descriptor)
@@ -544,9 +547,13 @@ class Hub:
         self._departures.append(descriptor)  # accepted too: who had that descriptor before has lost it
         return True
 
+    def _shut_at_once(self, descriptor: int) -> None:
+        """Before it said a word: the guard knows nothing of it, and it leaves nothing behind."""
+        self._note_turned_away(descriptor, "too much is still to be read of connections that have ended")
+        if shut_connection(descriptor, connection_name(descriptor)):
+            self._shut[descriptor] = self._generations.get(descriptor, 0)
+
     def _admit(self, descriptor: int) -> None:
-        if self._guard.left_behind > LEFT_BEHIND_MAX:
-            self._turn_away(descriptor, "too much is still to be read of connections that have ended")
         for other in self._newcomers.accepted(descriptor, address_of(descriptor), trio.current_time()):
             self._turn_away(other, "too many connections that have not said who they are")
 
@@ -719,15 +726,18 @@ class Hub:
         """Shut a connection that is nobody's, or whose peers count as nobody."""
         if self._shut.get(descriptor) == self._generations.get(descriptor, 0):
             return
-        self.counters.turned_away += 1
-        count = self.counters.turned_away
-        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: seen, and no flood in the log
-            address = self._newcomers.address_of(descriptor)
-            log.warning("connection shut", extra={"address": address, "cause": cause, "count": count})
+        self._note_turned_away(descriptor, cause)
         if self._guard.shut(descriptor):
             self._shut[descriptor] = self._generations.get(descriptor, 0)
         for peer in list(self._bound.get(descriptor, ())):
             self._gone(peer, cause)
+
+    def _note_turned_away(self, descriptor: int, cause: str) -> None:
+        self.counters.turned_away += 1
+        count = self.counters.turned_away
+        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: seen, and no flood in the log
+            names = {"address": address_of(descriptor), "cause": cause, "count": count}
+            log.warning("connection shut", extra=names)
 
     # --- turning peers out ------------------------------------------------------------------------
 

@@ -156,7 +156,7 @@ async def test_requests_in_work_have_a_budget_of_bytes_that_all_peers_of_a_role_
     owner = Owner()
     small = Role("client", CLIENT.decode, bytes_per_s=1 << 30, in_work_max=5000)
     async with (
-        open_hub(owner, role_of=lambda peer: NOBODY if peer.session is None else small) as (_, endpoint),
+        open_hub(owner, role_of=lambda peer: NOBODY if peer.session is None else small) as (hub, endpoint),
         open_link(endpoint, greet=greet) as first,
         open_link(endpoint, keys=CurveKeys.generate(), greet=greet) as second,
         trio.open_nursery() as nursery,
@@ -170,6 +170,7 @@ async def test_requests_in_work_have_a_budget_of_bytes_that_all_peers_of_a_role_
             await second.request(CreateBucket(bucket="5" * 1000), timeout_s=10)
         assert await second.request(ListBuckets(), timeout_s=10) == Buckets(buckets=[]), "not put off"
         owner.release.set()
+        await until(lambda: hub.in_flight == 0)
         assert await second.request(CreateBucket(bucket="6" * 1000), timeout_s=10) == Done()
 
 
