@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -138,7 +139,7 @@ class _Order:
     has_globs: bool
 
 
-Find = Callable[[Warehouse], AsyncIterator[Found]]
+Find = Callable[[Warehouse], AsyncGenerator[Found, None]]
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,11 @@ class _Plan:
     target: str | None = None  # of the one thing that it is; None: there may be many
 
 
-async def _found_by(plans: Sequence[_Plan], warehouse: Warehouse) -> AsyncIterator[Found]:
+async def _found_by(plans: Sequence[_Plan], warehouse: Warehouse) -> AsyncGenerator[Found, None]:
     for plan in plans:
-        async for found in plan.find(warehouse):
-            yield found
+        async with aclosing(plan.find(warehouse)) as all_found:
+            async for found in all_found:
+                yield found
 
 
 def _parse(word: str, stream_words: Collection[str]) -> Place:
@@ -283,7 +285,7 @@ def _plan_download(source: Remote, target: Path, order: _Order) -> _Plan:
         path = target / segments_of(source.name)[0] if order.is_folder else target
         return _Plan(lambda warehouse: copies.download_one(source, path, warehouse), name_of(path))
 
-    async def find(warehouse: Warehouse) -> AsyncIterator[Found]:
+    async def find(warehouse: Warehouse) -> AsyncGenerator[Found, None]:
         if glob is not None and await _is_object(source, warehouse):  # the wildcards are letters of its name
             path = target / segments_of(source.name)[0] if order.is_folder else target
             one = copies.download_one(source, path, warehouse)
@@ -291,8 +293,9 @@ def _plan_download(source: Remote, target: Path, order: _Order) -> _Plan:
             _require_target_folder(glob, target, order)
             below = Below(source, glob, order.is_recursive, order.choice.rules)
             one = copies.downloads_below(below, target, warehouse)
-        async for found in one:
-            yield found
+        async with aclosing(one):
+            async for found in one:
+                yield found
 
     return _Plan(find)
 
@@ -315,15 +318,16 @@ def _plan_remote_copy(source: Remote, target: Remote, order: _Order) -> _Plan:
     if source.bucket == target.bucket and target.folder == below.folder:
         raise UsageError(f"what {source} names would be copied onto itself")
 
-    async def find(warehouse: Warehouse) -> AsyncIterator[Found]:
+    async def find(warehouse: Warehouse) -> AsyncGenerator[Found, None]:
         if glob is not None and await _is_object(source, warehouse):
             place = target.inside(source.name) if order.is_folder else target
             one = copies.remote_copy_one(source, place, warehouse, type_)
         else:
             _require_target_folder(glob, target, order)
             one = copies.remote_copies_below(below, target, warehouse, type_)
-        async for found in one:
-            yield found
+        async with aclosing(one):
+            async for found in one:
+                yield found
 
     return _Plan(find)
 
@@ -343,7 +347,7 @@ async def _is_object(source: Remote, warehouse: Warehouse) -> bool:
     return True
 
 
-async def _to_standard_output(source: Remote, warehouse: Warehouse) -> AsyncIterator[Found]:
+async def _to_standard_output(source: Remote, warehouse: Warehouse) -> AsyncGenerator[Found, None]:
     await known_object(source, warehouse, "copy it with -r, to a folder")
     yield copies.download_to_standard_output(source, warehouse)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -188,7 +188,7 @@ async def _sync(order: _Order, warehouse: Warehouse) -> int:
     return 1 if totals.failed_count else 0
 
 
-async def _each(found: Sequence[Found]) -> AsyncIterator[Found]:
+async def _each(found: Sequence[Found]) -> AsyncGenerator[Found, None]:
     for one in found:
         yield one
 

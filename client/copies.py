@@ -7,7 +7,7 @@ ones of a folder go in a lane.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -94,11 +94,11 @@ def name_of(path: Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-async def single(transfer: Transfer) -> AsyncIterator[Found]:
+async def single(transfer: Transfer) -> AsyncGenerator[Found, None]:
     yield transfer
 
 
-async def download_one(source: Remote, path: Path, warehouse: Warehouse) -> AsyncIterator[Found]:
+async def download_one(source: Remote, path: Path, warehouse: Warehouse) -> AsyncGenerator[Found, None]:
     info = await known_object(source, warehouse, "copy it with -r")
 
     def path_for() -> Path:
@@ -114,7 +114,7 @@ async def download_one(source: Remote, path: Path, warehouse: Warehouse) -> Asyn
 
 async def remote_copy_one(
     source: Remote, target: Remote, warehouse: Warehouse, content_type: str | None
-) -> AsyncIterator[Found]:
+) -> AsyncGenerator[Found, None]:
     info = await known_object(source, warehouse, "copy it with -r")
     yield remote_copy(source, info.size, target, warehouse, content_type)
 
@@ -132,7 +132,7 @@ class Choice:
 
 async def uploads_below(
     root: Path, target: Remote, warehouse: Warehouse, content_type: str | None, choice: Choice
-) -> AsyncIterator[Found]:
+) -> AsyncGenerator[Found, None]:
     """All files below a folder that are not left out."""
     lane = UploadLane(warehouse.bucket(target.bucket), content_type)
     async with aclosing(local_files(root, choice.links)) as entries:
@@ -174,7 +174,7 @@ class Below:
 
     async def objects(
         self, warehouse: Warehouse, *, with_locations: bool = False
-    ) -> AsyncIterator[tuple[Remote, str, ObjectInfo]]:
+    ) -> AsyncGenerator[tuple[Remote, str, ObjectInfo], None]:
         """Where each is, its key relative to the folder, and what it is.
 
         Raises:
@@ -197,21 +197,23 @@ class Below:
             raise NoSuchObject(f"there is {what} {self.source}")
 
 
-async def downloads_below(below: Below, root: Path, warehouse: Warehouse) -> AsyncIterator[Found]:
+async def downloads_below(below: Below, root: Path, warehouse: Warehouse) -> AsyncGenerator[Found, None]:
     tree = FolderTree(root)
     lane = DownloadLane(warehouse.bucket(below.source.bucket))
-    async for remote, relative, info in below.objects(warehouse, with_locations=True):
-        name = name_of(root / relative.lstrip("/"))
-        path_for = partial(tree.path_for, relative)
-        one = download(remote, info.size, path_for, name, warehouse, partial(tree.look_at, relative))
-        yield SmallDownload.of(one, lane, info, path_for) if info.size <= LARGE_SIZE else one
+    async with aclosing(below.objects(warehouse, with_locations=True)) as objects:
+        async for remote, relative, info in objects:
+            name = name_of(root / relative.lstrip("/"))
+            path_for = partial(tree.path_for, relative)
+            one = download(remote, info.size, path_for, name, warehouse, partial(tree.look_at, relative))
+            yield SmallDownload.of(one, lane, info, path_for) if info.size <= LARGE_SIZE else one
 
 
 async def remote_copies_below(
     below: Below, target: Remote, warehouse: Warehouse, content_type: str | None
-) -> AsyncIterator[Found]:
-    async for remote, relative, info in below.objects(warehouse):
-        yield remote_copy(remote, info.size, target.inside(relative), warehouse, content_type)
+) -> AsyncGenerator[Found, None]:
+    async with aclosing(below.objects(warehouse)) as objects:
+        async for remote, relative, info in objects:
+            yield remote_copy(remote, info.size, target.inside(relative), warehouse, content_type)
 
 
 # --- what is not there ----------------------------------------------------------------------------

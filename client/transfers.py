@@ -7,7 +7,8 @@ one that fails is reported and the others go on.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -109,17 +110,22 @@ CONCERNS_ALL = (NoSuchBucket, PermissionDenied, BadCredentials, NotAuthenticated
 
 
 async def run_transfers(
-    found: AsyncIterable[Found], reporter: Reporter, *, totals: Totals | None = None, is_dry: bool = False
+    found: AsyncGenerator[Found, None],
+    reporter: Reporter,
+    *,
+    totals: Totals | None = None,
+    is_dry: bool = False,
 ) -> Totals:
     """Run transfers, some at once, those of one lane together; returns what became of all.
 
     Args:
+        found: closed at the end, also when there is no use in going on.
         totals: what came before, to go on counting with.
         is_dry: copy nothing, and report what would be copied.
 
     Raises one of `CONCERNS_ALL` when there is no use in going on.
     """
-    async with crew(TASKS) as members:
+    async with aclosing(found), crew(TASKS) as members:
         outcomes = Outcomes(members, reporter, totals or Totals(), is_dry=is_dry)
         lanes: dict[int, trio.MemorySendChannel[Transfer]] = {}
         try:

@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,8 @@ from client import cli
 from client.display import shortened
 from client.files import replace_file
 from client.places import UsageError
-from client.reports import failure_line
+from client.reports import CopyReport, failure_line
+from client.transfers import Found, Transfer, run_transfers
 from errors import BadRequest, NoSuchBucket, NoSuchObject
 from fake_store import FakeStore, fake_store
 
@@ -323,6 +324,26 @@ async def test_an_interrupted_copy_of_many_says_how_far_it_came(store: FakeStore
     await running.stderr.aclose()
     assert " of 4 files were copied; the same command copies them again" in told
     assert told.startswith("warehouse: interrupted when ")
+
+
+async def test_a_copy_that_cannot_go_on_closes_what_looks_for_files() -> None:
+    """What is left to the garbage collector would end at any moment, with a warning of its own."""
+    closed: list[str] = []
+
+    async def refuse(_: object) -> int:
+        raise NoSuchBucket("there is none")
+
+    async def find() -> AsyncGenerator[Found, None]:
+        try:
+            while True:
+                yield Transfer("a", "wh://b/a", 1, refuse)
+        finally:
+            closed.append("found")
+
+    finding = find()  # held on to, so that no collector closes it
+    with pytest.raises(NoSuchBucket):
+        await run_transfers(finding, CopyReport(is_json=False))
+    assert closed == ["found"]
 
 
 # --- streams --------------------------------------------------------------------------------------
