@@ -148,8 +148,6 @@ async def run_transfers(
         finally:
             for send in lanes.values():
                 send.close()
-            if isinstance(found, AsyncGenerator):  # nobody else can close it
-                await found.aclose()
     return outcomes.totals
 
 

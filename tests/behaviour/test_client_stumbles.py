@@ -16,7 +16,7 @@ import trio
 
 import client
 from cli_kit import Run, command_of, process, runner
-from client import cli
+from client import cli, cli_copy
 from client.display import shortened
 from client.files import replace_file
 from client.places import UsageError
@@ -333,17 +333,18 @@ async def test_a_copy_that_cannot_go_on_closes_what_looks_for_files() -> None:
     async def refuse(_: object) -> int:
         raise NoSuchBucket("there is none")
 
-    async def find() -> AsyncGenerator[Found, None]:
+    async def look() -> AsyncGenerator[Found, None]:
         try:
             while True:
                 yield Transfer("a", "wh://b/a", 1, refuse)
         finally:
-            closed.append("found")
+            closed.append("looking")
 
-    finding = find()  # held on to, so that no collector closes it
+    looking = look()  # held on to, so that no collector closes it
+    found = cli_copy._found_by([cli_copy._Plan(lambda _: looking)], None)
     with pytest.raises(NoSuchBucket):
-        await run_transfers(finding, CopyReport(is_json=False))
-    assert closed == ["found"]
+        await run_transfers(found, CopyReport(is_json=False))
+    assert closed == ["looking"]
 
 
 # --- streams --------------------------------------------------------------------------------------
