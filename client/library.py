@@ -98,7 +98,10 @@ async def connect(
         LinkDown: nobody answered at the profile's address.
     """
     if not isinstance(profile, Profile):
-        profile = load_profile(None if profile is None else Path(profile))
+        path = None if profile is None else Path(profile)
+        profile = await trio.to_thread.run_sync(
+            load_profile, path, abandon_on_cancel=True
+        )  # it may be a pipe
     control = Control(profile, timeout_s=timeout_s)
     # A copy reads while it writes.  With one pool, writes could take all connections and wait for reads that
     # wait for a connection.

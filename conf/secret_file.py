@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from conf.files import write_if_changed
+from conf.files import read_small, write_if_changed
 from conf.kinds import toml_string
 from errors import BadSetting, SetupError
 
@@ -42,13 +42,11 @@ def read_secret_file(path: Path, names: Sequence[str], *, what: str) -> dict[str
             quotes a value.
     """
     try:
-        with open(path, "rb") as file:
-            found = os.fstat(file.fileno())
-            content = file.read(FILE_SIZE_MAX)
+        content, found = read_small(path, FILE_SIZE_MAX)
         document = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise BadSetting(f"cannot read the {what} {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # also numbers and nesting that Python's parser gives up on
         # Not `from error`: its text may quote the line that holds the secret.
         raise BadSetting(f"the {what} {path} is not a TOML file") from None
     for name in names:

@@ -22,9 +22,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from conf.files import read_small
 from conf.kinds import GIB, KIB, MIB, TIB, Choice, Count, Folder, Host, Kind, Seconds, Size, Text, Texts
 from errors import BadSetting
 
+FILE_SIZE_MAX = 1024 * 1024
 VARIABLE_PREFIX = "WAREHOUSE_"
 FILE_VARIABLE = "WAREHOUSE_CONFIG"
 VOLUME_SIZE_MIN = 64 * KIB
@@ -251,10 +253,11 @@ def load_settings(
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        content, _ = read_small(path, FILE_SIZE_MAX)
+        document = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise BadSetting(f"cannot read the settings file {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers and nesting that Python's parser gives up on
         raise BadSetting(f"{path} is not a TOML file: {error}") from error
     return dict(_from_document(document, path))
 
