@@ -61,6 +61,7 @@ from client.reports import (
 )
 from client.store_reports import print_status
 from client.tasks import background
+from conf.arguments import empty_option
 from errors import NoSuchBucket, NoSuchObject, StoreError
 from transport.messages import ObjectInfo
 
@@ -309,6 +310,8 @@ def _forget_output() -> None:
 
 
 def _main(words: Sequence[str]) -> int:
+    if (option := empty_option(words)) is not None:
+        return _wrong_usage(UsageError(f"{option} is empty: a variable that is not set, perhaps?"), words)
     try:
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:

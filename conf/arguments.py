@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -19,6 +20,12 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "allow_abbrev": False})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        words = sys.argv[1:] if args is None else list(args)
+        if (option := empty_option(words)) is not None:
+            self.error(f"{option} is empty: a variable that is not set, perhaps?")
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         message = self._plain(message)
@@ -39,6 +46,19 @@ class Parser(argparse.ArgumentParser):
         ]
         near = begins or get_close_matches(word, self._option_string_actions, 1, NEAR)
         return f"there is no option {word}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+# Of all programs: options that name a file or a folder.  For Python the empty path is the working folder.
+PATH_OPTIONS = frozenset(("--data", "--disk", "--join", "--config", "--profile", "--to", "--backup"))
+
+
+def empty_option(words: Sequence[str]) -> str | None:
+    """The first option that should name a file or a folder, and names nothing."""
+    for word, following in zip(words, (*words[1:], None), strict=False):
+        name, equals, value = word.partition("=")
+        if name in PATH_OPTIONS and (not value if equals else following == ""):
+            return name
+    return None
 
 
 def host(text: str) -> str:

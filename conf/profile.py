@@ -46,7 +46,7 @@ class Profile:
 
 
 def check_master(endpoint: str, server_key: str, path: Path) -> None:
-    if not _ENDPOINT.fullmatch(endpoint):
+    if not _ENDPOINT.fullmatch(endpoint) or not 0 < int(endpoint.rpartition(":")[2]) < 65536:
         raise BadSetting(f"{path}: master is {endpoint!r}, not of the form tcp://host:port")
     if not _CURVE_KEY.fullmatch(server_key):
         raise BadSetting(f"{path}: server_key is not a CURVE key of 40 characters")

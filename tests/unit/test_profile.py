@@ -73,6 +73,8 @@ def test_any_text_survives(tmp_path_factory, value):
     [
         ({"master": "127.0.0.1:7400"}, r"master is '127\.0\.0\.1:7400', not of the form tcp://host:port"),
         ({"master": "http://127.0.0.1:7400"}, "tcp://host:port"),
+        ({"master": "tcp://127.0.0.1:65536"}, "tcp://host:port"),
+        ({"master": "tcp://127.0.0.1:0"}, "tcp://host:port"),
         ({"server_key": "short"}, "server_key is not a CURVE key"),
         ({"secret": ""}, "lacks the text 'secret'"),
         ({"key_id": ""}, "lacks the text 'key_id'"),
