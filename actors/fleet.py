@@ -326,17 +326,23 @@ class Fleet:
         self._stale_volumes[volume.volume_id] = volume
 
     def wrote(self, volume: VolumeState, stored_size: int, stamp: int = 0) -> None:
-        """A needle of this size was committed.
+        """A needle of this size was committed; see `wrote_all`."""
+        self.wrote_all(volume, [(stored_size, stamp)])
+
+    def wrote_all(self, volume: VolumeState, needles: Iterable[tuple[int, int]]) -> None:
+        """Needles were committed.
 
         Args:
-            stamp: the needle's; the stamps of a volume grow, so a report that has seen a greater one has
-                counted the needle already.
+            needles: the size of each, and its stamp or 0; the stamps of a volume grow, so a report that has
+                seen a greater one has counted the needle already.
         """
-        if stamp and volume.report is not None and stamp <= volume.report.stamp_max:
+        seen = volume.report.stamp_max if volume.report is not None else 0
+        sizes = [size for size, stamp in needles if not 0 < stamp <= seen]
+        if not sizes:
             return
-        volume.written_since_report += stored_size
-        volume.written_count += 1
-        self.disks[volume.disk_id].written += stored_size
+        volume.written_since_report += sum(sizes)
+        volume.written_count += len(sizes)
+        self.disks[volume.disk_id].written += sum(sizes)
         self._stale_volumes[volume.volume_id] = volume
 
     def set_clock_skew(self, disk: DiskState, skew_s: float | None, *, is_off: bool) -> None:

@@ -892,12 +892,7 @@ class Master:
             if needle.volume_id not in disk.volumes:
                 raise BadRequest(f"volume {needle.volume_id} does not belong to disk {disk.name}")
 
-        refused: dict[int, StampRefused] = {}  # by place in the request
-        for place, needle in enumerate(request.needles):
-            try:
-                self._admit_stamp(disk, needle.stamp)
-            except StampRefused as error:
-                refused[place] = error
+        refused = self._refused_stamps(disk, request.needles)
         stamp = self._stamp() if refused else 0
 
         def commit(t: Transaction) -> list[Commit]:
@@ -918,16 +913,48 @@ class Master:
             return commits
 
         commits = await self._writer.write(commit, is_growth=True)
-        for needle, done in zip(request.needles, commits, strict=True):
-            if done.restamp_above is None:
-                self._fleet.wrote(disk.volumes[needle.volume_id], needle.stored_size, needle.stamp)
-                if needle.upload_id is not None:
-                    self._ledger.release(("slot", needle.upload_id, needle.volume_id, needle.needle_id))
-                elif needle.lease_id is not None:
-                    self._ledger.use(needle.lease_id, needle.stored_size)
-                else:
-                    self._ledger.release(("presigned", needle.volume_id, needle.needle_id))
+        self._note_written(
+            disk,
+            [
+                needle
+                for needle, done in zip(request.needles, commits, strict=True)
+                if done.restamp_above is None
+            ],
+        )
         return NeedlesCommitted(commits=commits, stamp=self._clock.last)
+
+    def _refused_stamps(self, disk: DiskState, needles: Sequence[StoredNeedle]) -> dict[int, StampRefused]:
+        """Believe the stamps of these needles; those that cannot be believed come back by their place."""
+        latest = max((needle.stamp for needle in needles), default=0)
+        try:
+            self._clock.admit(latest, time.time_ns() // 1_000_000)
+            return {}
+        except StampRefused:
+            pass  # one of them cannot be: which?
+        refused = {}
+        for place, needle in enumerate(needles):
+            try:
+                self._admit_stamp(disk, needle.stamp)
+            except StampRefused as error:
+                refused[place] = error
+        return refused
+
+    def _note_written(self, disk: DiskState, needles: Sequence[StoredNeedle]) -> None:
+        """These needles are in their volumes: what was promised for them is used."""
+        used: dict[int, int] = {}  # lease -> bytes: most needles of a message are of a few leases
+        written: dict[int, list[tuple[int, int]]] = {}
+        for needle in needles:
+            written.setdefault(needle.volume_id, []).append((needle.stored_size, needle.stamp))
+            if needle.upload_id is not None:
+                self._ledger.release(("slot", needle.upload_id, needle.volume_id, needle.needle_id))
+            elif needle.lease_id is not None:
+                used[needle.lease_id] = used.get(needle.lease_id, 0) + needle.stored_size
+            else:
+                self._ledger.release(("presigned", needle.volume_id, needle.needle_id))
+        for volume_id, sizes in written.items():
+            self._fleet.wrote_all(disk.volumes[volume_id], sizes)
+        for lease_id, size in used.items():
+            self._ledger.use(lease_id, size)
 
     async def _finish_upload(self, peer: Peer, request: FinishUpload) -> ObjectWritten:
         self._upload(peer, request.upload_id)

@@ -255,7 +255,7 @@ async def _commit_us(master: Master, disk: MadeUpDisk) -> float:
     needle_ids = itertools.count(master._fleet.volumes[volume_id].next_needle_id)
     peer: Any = disk
 
-    async def write(work: Callable[[Any], Any]) -> Any:
+    async def write(work: Callable[[Any], Any], **_: Any) -> Any:
         writer.on_garbage({volume_id})
         return [Commit("1-1-00000001", None)]
 

@@ -46,9 +46,9 @@ class Transactions:
                 self.gate.wait(10)
                 yield made
 
-        async def write(writer: CatalogWriter, work: object) -> object:
+        async def write(writer: CatalogWriter, work: object, **options: bool) -> object:
             self.asked_count += 1
-            return await asked(writer, work)  # type: ignore[arg-type]
+            return await asked(writer, work, **options)  # type: ignore[arg-type]
 
         monkeypatch.setattr(Catalog, "transaction", transaction)
         monkeypatch.setattr(CatalogWriter, "write", write)
