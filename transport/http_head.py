@@ -18,6 +18,7 @@ from __future__ import annotations
 import http
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import httptools
@@ -191,7 +192,7 @@ def parse_request_head(head: bytes, request: RequestHead) -> None:
         _require_http_10(request, head)
     elif b"host" not in headers:
         raise BadRequest("an HTTP/1.1 request needs a Host header")  # RFC 9112, 3.2
-    if b"host" in headers and _HOST(headers[b"host"]) is None:
+    if b"host" in headers and not _is_host(headers[b"host"]):
         raise BadRequest(f"the Host header names no host: {ascii(headers[b'host'])[1:100]}")
     request.is_keep_alive = request.is_http_11
     if b"connection" in headers:
@@ -240,10 +241,15 @@ def _path_of(target: bytes, method: bytes) -> bytes:
     origin = _ORIGIN(target)  # what a proxy is asked, and an origin server must understand
     if origin is None:
         raise BadRequest("the request target must be a path that begins with /")
-    if _HOST(origin[1]) is None:  # a name with a password, say: RFC 9110, 4.2.4
+    if not _is_host(origin[1]):  # a name with a password, say: RFC 9110, 4.2.4
         raise BadRequest(f"the request target names no host: {ascii(origin[1])[1:100]}")
     path = target[origin.end() :]
     return path if path.startswith(b"/") else b"/" + path
+
+
+@lru_cache(maxsize=64)  # clients say the same in each request
+def _is_host(text: bytes) -> bool:
+    return _HOST(text) is not None
 
 
 def _plain_letter(encoded: re.Match[bytes]) -> bytes:
