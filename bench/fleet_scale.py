@@ -376,7 +376,8 @@ async def _share_of_reports(
             await trio.sleep(1.0)
             passed_s, took_s = time.monotonic() - begin, time.thread_time() - cpu
             came = (hub.counters.requests - count) / passed_s
-            assert came > 0.8 * busy_disks, f"only {came:.0f} of {busy_disks} reports a second came"
+            # Fewer come on a busy machine.  Each costs a little more then, because it comes alone.
+            assert came > 0.3 * busy_disks, f"only {came:.0f} of {busy_disks} reports a second came"
             shares.append(took_s / passed_s * busy_disks / came * 100)
         return min(shares)
     finally:
