@@ -16,13 +16,25 @@ two means against what it leaves behind:
 
 from __future__ import annotations
 
+import ctypes
+import math
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 
 HELD_MAX = 10_000  # keys; the oldest are forgotten
 HELD_S = 10.0  # for at least as long
 UNHEARD_MAX = 256 * 1024 * 1024  # bytes
+BUSY_FACTOR = 4
+GIVE_BACK_S = 5.0  # not more often
+
+
+def _find_malloc_trim() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+
+
+_malloc_trim = _find_malloc_trim()
 
 
 def resident_bytes() -> int:
@@ -32,6 +44,12 @@ def resident_bytes() -> int:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def give_back() -> None:
+    """Give the kernel back what was freed; takes up to a tenth of a second."""
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
 class HeldKeys:
@@ -61,24 +79,42 @@ class HeldKeys:
 class Growth:
     """Tells when a socket holds too much that nobody hears.
 
+    Memory that was freed stays with the process for a while, and is no reason: it is given back first.
+
     Args:
-        growth_max: bytes by which the memory of this process may grow.
-        memory: tells how much it is; an argument so that tests can answer.
+        growth_max: bytes by which the memory of this process may grow while there is nothing to read.  What
+            waits to be read has bounds of its own, so that it may grow more while there is.
+        memory: tells how much it is; an argument so that tests can answer, as the next one is.
+        give_back: gives back what was freed.
     """
 
-    def __init__(self, growth_max: int, *, memory: Callable[[], int] = resident_bytes) -> None:
+    def __init__(
+        self,
+        growth_max: int,
+        *,
+        memory: Callable[[], int] = resident_bytes,
+        give_back: Callable[[], None] = give_back,
+    ) -> None:
         self._growth_max = growth_max
         self._memory = memory
+        self._give_back = give_back
         self._before = memory()
+        self._again_s = -math.inf
 
-    def is_too_much(self, unheard_count: int) -> bool:
+    def is_too_much(self, unheard_count: int, *, is_dry: bool, now_s: float) -> bool:
         """
         Args:
             unheard_count: how many connections of this socket ended without a word that reached us.
+            is_dry: there is nothing to read.
         """
-        now = self._memory()
+        held = self._memory()
         if unheard_count == 0:
-            self._before = now  # whatever it is, it is not theirs
+            self._before = held  # whatever it is, it is not theirs
             return False
-        self._before = min(self._before, now)
-        return now - self._before > self._growth_max
+        self._before = min(self._before, held)
+        upto = self._before + self._growth_max * (1 if is_dry else BUSY_FACTOR)
+        if held <= upto or now_s < self._again_s:
+            return False
+        self._again_s = now_s + GIVE_BACK_S
+        self._give_back()
+        return self._memory() > upto

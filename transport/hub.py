@@ -582,9 +582,10 @@ class Hub:
             await trio.sleep(self._limits.sweep_s / 10 if self._guard.is_alert else self._limits.sweep_s)
             self._shut_floods()
             self._shut_those_that_take_nothing()
-            if not has_message(self._socket):
-                self._held.release(trio.current_time())
-            if self._growth.is_too_much(self._guard.unheard_count):
+            now_s = trio.current_time()
+            if is_dry := not has_message(self._socket):
+                self._held.release(now_s)
+            if self._growth.is_too_much(self._guard.unheard_count, is_dry=is_dry, now_s=now_s):
                 self._has_grown.set()
             for descriptor in self._newcomers.overdue(trio.current_time()):
                 if not self._bound.get(descriptor):  # peers have an account of their own

@@ -103,12 +103,43 @@ def test_held_keys_are_let_go_in_order_and_the_oldest_are_forgotten() -> None:
         ([(100, 0), (150, 1), (201, 1)], True),
         ([(100, 0), (50, 1), (140, 1)], False),
         ([(100, 0), (50, 1), (151, 1)], True),
-        ([(0, 0), (0, 5)], False),  # the kernel does not tell
+        ([(0, 0), (0, 5)], False),  # nobody can tell
     ],
 )
 def test_growth_counts_after_the_first_connection_that_nobody_heard(
     seen: list[tuple[int, int]], expected: bool
 ) -> None:
-    figures = iter([100, *(memory for memory, _ in seen)])
-    growth = Growth(100, memory=lambda: next(figures))
-    assert [growth.is_too_much(count) for _, count in seen][-1] is expected
+    held = 100
+    growth = Growth(100, memory=lambda: held, give_back=lambda: None)
+    verdict = False
+    for held, count in seen:  # noqa: B007
+        verdict = growth.is_too_much(count, is_dry=True, now_s=0.0)
+    assert verdict is expected
+
+
+def test_what_waits_to_be_read_is_nothing_that_nobody_hears() -> None:
+    held = 100
+    growth = Growth(100, memory=lambda: held, give_back=lambda: None)
+    assert not growth.is_too_much(0, is_dry=True, now_s=0.0)
+    held = 450
+    assert not growth.is_too_much(1, is_dry=False, now_s=0.0)
+    assert growth.is_too_much(1, is_dry=True, now_s=0.0)
+    held = 501
+    assert growth.is_too_much(1, is_dry=False, now_s=60.0)
+
+
+def test_memory_that_was_freed_is_given_back_and_is_no_reason() -> None:
+    held, calls = 100, 0
+
+    def give_back() -> None:
+        nonlocal held, calls
+        held, calls = 120, calls + 1
+
+    growth = Growth(100, memory=lambda: held, give_back=give_back)
+    held = 500
+    assert not growth.is_too_much(1, is_dry=True, now_s=0.0)
+    held = 500
+    assert not growth.is_too_much(1, is_dry=True, now_s=1.0)
+    assert calls == 1, "it takes time, so it is not done with every look"
+    assert not growth.is_too_much(1, is_dry=True, now_s=60.0)
+    assert calls == 2
