@@ -198,7 +198,11 @@ class CrossCheck:
             await self._give_up(volume_id, orphans)
             del self._open[volume_id]
             self._no_more_kept(volume_id)
-            await self._swept(volume_id, earlier)
+            # Nothing new under way: what was written before this look is dealt with, too.
+            is_clean = all(
+                not bits & ~earlier.strangers.get(first, 0) for first, bits in look.strangers.items()
+            )
+            await self._swept(volume_id, look if is_clean else earlier)
 
     def _ask(self, volume_id: int, count: int) -> None:
         self._keep(volume_id, count)

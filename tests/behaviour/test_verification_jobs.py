@@ -308,6 +308,25 @@ async def test_deletions_need_no_record_once_all_volumes_are_swept(tmp_path: Pat
         assert master.compactor.of(StartCopy)[0].horizon > deleted_at
 
 
+async def test_a_put_that_was_under_way_at_a_look_does_not_make_the_next_one_count_less(
+    tmp_path: Path,
+) -> None:
+    """The next look for its own sake is a day away."""
+    async with open_master(tmp_path) as master:
+        await stored(master, "cat")
+        master.disk.live[1].add(99)
+        await reconnect(master)
+        with trio.fail_after(10):
+            while (await master.status()).orphan_count == 0:
+                await trio.sleep(0.01)
+        master.disk.live[1].discard(99)
+        await master.ask(DeleteObjects(bucket="photos", keys=["cat"]), Deleted)
+        await until(lambda: 1 not in master.disk.live[1])
+        deleted_at = master.disk.of(DeleteNeedles)[0].needles[0][1]
+        await reconnect(master)
+        await until(lambda: master.read("SELECT swept_stamp FROM volumes")[0][0] > deleted_at)
+
+
 async def test_a_chunk_that_was_not_told_of_yet_keeps_its_volume_from_being_swept(tmp_path: Path) -> None:
     """Nobody knows its stamp: it may be older than a deletion whose record would go."""
     async with open_master(tmp_path) as master:
