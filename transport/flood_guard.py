@@ -24,7 +24,8 @@ from transport.tcp import connection_name, received_bytes, shut_connection
 
 QUIET_BYTES_PER_S = 1024  # heartbeats are no messages: a quiet peer's take about 200 bytes/s
 MESSAGE_COST = 400  # bytes of memory that a short message takes, whatever is in it
-FRAME_OVERHEAD = 35  # bytes around a short frame on the wire: ZMTP 2, CurveZMQ 33; a long one has 7 more
+CURVE_OVERHEAD = 33  # bytes that CurveZMQ adds to a frame
+SHORT_MAX = 255  # bytes of a frame on the wire that ZMTP announces with 2 bytes; of a longer one, with 9
 
 
 class FloodGuard:
@@ -90,7 +91,10 @@ class FloodGuard:
         self.heard.add(descriptor)
         taken = self._taken.get(descriptor)
         if taken is not None:
-            taken[1] += size + frame_count * FRAME_OVERHEAD
+            # Exact for a message of one frame, and all honest ones are: while there is always more to read,
+            # nothing else tells what of a connection's bytes are messages that wait.
+            on_wire = size + frame_count * CURVE_OVERHEAD
+            taken[1] += on_wire + frame_count * (2 if on_wire <= SHORT_MAX * frame_count else 9)
             taken[2] += frame_count
 
     def took_left_behind(self, size: int) -> None:

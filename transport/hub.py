@@ -558,7 +558,9 @@ class Hub:
             self._turn_away(other, "too many connections that have not said who they are")
 
     def _act_on_departures(self) -> None:
-        self._is_dry = True
+        # Under a flood this is called now and then though there is more: that is no moment to think that
+        # everything was read, or what waits would count as read, whatever it is.
+        self._is_dry = self._is_dry or not has_message(self._socket)
         if not self._departures:
             return
         descriptors, self._departures = self._departures, []

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack
+
 import pytest
 import trio
 from links_kit import KEYS, Owner, RawDealer, open_hub, open_link, until
 
 from transport.curve import CurveKeys
 from transport.deaf import HELD_MAX, HELD_S, Growth, HeldKeys, resident_bytes
-from transport.links import Hub, HubLimits
-from transport.messages import Buckets, Envelope, ListBuckets, encode_envelope
+from transport.hub import BACKLOG_COUNT_MAX
+from transport.links import Hub, HubLimits, Peer
+from transport.messages import Answer, Buckets, DeleteBucket, Envelope, ListBuckets, Request, encode_envelope
 
 MIB = 1024 * 1024
 LIST_BUCKETS = encode_envelope(Envelope(7, 1, 5000, ListBuckets()))
@@ -69,6 +73,29 @@ async def test_whoever_is_shut_for_a_flood_comes_back_when_its_words_have_been_r
             assert b"flood" not in hub.peers
         assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
         assert link.connect_count == 1
+
+
+async def test_what_comes_faster_than_it_is_read_is_found_though_each_says_little_at_a_time() -> None:
+    class Slow(Owner):
+        def answer_now(self, peer: Peer, request: Request) -> Answer | None:
+            time.sleep(0.0003)
+            return Buckets(buckets=[])
+
+    async with open_hub(Slow()) as (hub, endpoint):
+        with ExitStack() as stack:
+            floods = [
+                stack.enter_context(RawDealer(endpoint, keys=CurveKeys.generate(), queue=0)) for _ in range(4)
+            ]
+            sent, began = 0, time.monotonic()
+            while hub.counters.floods < 4 and time.monotonic() - began < 30:
+                while sent < (time.monotonic() - began) * 5000:
+                    sent += 1
+                    frame = encode_envelope(Envelope(7, sent, 5000, DeleteBucket(bucket="x" * 1000)))
+                    for dealer in floods:
+                        dealer.socket.send(frame)
+                await trio.sleep(0)
+        assert hub.counters.floods >= 4
+        assert sent < 5 * BACKLOG_COUNT_MAX
 
 
 async def test_a_held_key_gets_no_connection_and_any_other_does() -> None:
