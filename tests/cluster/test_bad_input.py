@@ -661,7 +661,7 @@ FRAMES: list[tuple[str, list[bytes]]] = [
     ("empty", [b""]),
     ("not msgpack", [b"\xc1\xc1\xc1"]),
     ("a number", [b"\x01"]),
-    ("deeply nested", [b"\x91" * 100_000]),
+    ("deeply nested", [b"\x91" * 40_000]),  # longer ones of a stranger are not looked at
     ("huge declared length", [b"\xdd\xff\xff\xff\xff"]),
     (
         "unknown kind",

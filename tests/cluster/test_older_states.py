@@ -234,9 +234,9 @@ def actor_with_master(store: RunningStore, disk: Path) -> int:
         for line in process.stderr:
             if b"registered with the master" in line:
                 break
-        process.stderr.close()
         process.terminate()
-        return process.wait(30)
+        process.communicate(timeout=30)  # what it says as it ends is read: a closed pipe would be a failure
+        return process.returncode
     finally:
         master.terminate()
         master.wait(30)

@@ -49,7 +49,7 @@ def test_a_tree_and_a_large_file_come_back_identical_after_a_restart(
     tmp_path: Path, library_copy: Path
 ) -> None:
     names = files_below(library_copy)
-    assert len(names) > 1000
+    assert len(names) > 500  # Debian keeps some of it in packages of their own
     large = tmp_path / "large.bin"
     large.write_bytes(os.urandom(1000) * (LARGE_SIZE // 1000))
     store = RunningStore(tmp_path / "store", volumes=2)
