@@ -80,7 +80,12 @@ class CrossCheck:
     def disk_came(self, disk_id: str) -> None:
         """Its actor may have ended in the middle of something: look at all its volumes soon."""
         for volume_id in self._parts.fleet.disks[disk_id].volumes:
-            self._due_at.pop(volume_id, None)
+            self._begin_again(volume_id)
+
+    def _begin_again(self, volume_id: int) -> None:
+        """The next look is a first one: a second one deals only with what the first has seen."""
+        self._due_at.pop(volume_id, None)
+        self._open.pop(volume_id, None)
 
     async def run(self) -> None:
         """Look at every volume that is online when it is due, for ever."""
@@ -113,7 +118,7 @@ class CrossCheck:
             missing = await self._report_missing(volume.volume_id, look)
             await self._resolve(volume, look)
             if self._parts.fleet.disks[volume.disk_id].peer is not actor:
-                self._due_at.pop(volume.volume_id, None)  # what came meanwhile was not looked at
+                self._begin_again(volume.volume_id)  # what came meanwhile was not looked at
             return missing
 
     async def _compare(self, volume: VolumeState, actor: Peer) -> _Look:
@@ -198,11 +203,7 @@ class CrossCheck:
             await self._give_up(volume_id, orphans)
             del self._open[volume_id]
             self._no_more_kept(volume_id)
-            # Nothing new under way: what was written before this look is dealt with, too.
-            is_clean = all(
-                not bits & ~earlier.strangers.get(first, 0) for first, bits in look.strangers.items()
-            )
-            await self._swept(volume_id, look if is_clean else earlier)
+            await self._swept(volume_id, earlier)
 
     def _ask(self, volume_id: int, count: int) -> None:
         self._keep(volume_id, count)
