@@ -165,8 +165,12 @@ class FloodGuard:
             flooding.append(descriptor)
         return flooding
 
-    def shut(self, descriptor: int) -> bool:
-        """Shut a connection that `check` found; libzmq frees what it held of it."""
+    def shut(self, descriptor: int) -> str:
+        """Shut a connection that `check` found, and name it; libzmq frees what it held of it.
+
+        Returns:
+            "" when the descriptor is another one's by now.
+        """
         name = self._names.get(descriptor, "")
         self.closed(descriptor)
-        return shut_connection(descriptor, name)
+        return name if shut_connection(descriptor, name) else ""

@@ -236,7 +236,8 @@ class Hub:
         """Know nothing of any connection yet."""
         self._bound: dict[int, set[Peer]] = {}  # descriptor -> peers whose messages came through it
         self._generations: dict[int, int] = {}  # descriptor -> how many connections it has carried
-        self._shut: dict[int, int] = {}  # descriptor -> its generation that we shut, until libzmq says so too
+        # descriptor -> its generation and the connection that we shut, until libzmq says so too
+        self._shut: dict[int, tuple[int, str]] = {}
         self._guard = FloodGuard(
             connection_max=UNREAD_MAX,
             total_max=UNREAD_TOTAL_MAX,
@@ -511,7 +512,7 @@ class Hub:
         return True
 
     def _meet(self, ident: bytes, user_id: str, descriptor: int) -> Peer | None:
-        if self._shut.get(descriptor) == self._generations.get(descriptor, 0):
+        if self._is_shut(descriptor):
             return None  # said before we turned them out, or by somebody who has not noticed yet
         # The message may have waited here longer than its sender lived.
         has_message(self._socket)
@@ -550,8 +551,9 @@ class Hub:
     def _shut_at_once(self, descriptor: int) -> None:
         """Before it said a word: the guard knows nothing of it, and it leaves nothing behind."""
         self._note_turned_away(descriptor, "too much is still to be read of connections that have ended")
-        if shut_connection(descriptor, connection_name(descriptor)):
-            self._shut[descriptor] = self._generations.get(descriptor, 0)
+        name = connection_name(descriptor)
+        if shut_connection(descriptor, name):
+            self._note_shut(descriptor, name)
 
     def _admit(self, descriptor: int) -> None:
         for other in self._newcomers.accepted(descriptor, address_of(descriptor), trio.current_time()):
@@ -669,8 +671,8 @@ class Hub:
         self.counters.floods += 1
         peers = list(self._bound.get(descriptor, ()))
         log.warning("connection shut", extra={"peers": [peer.name for peer in peers], "cause": cause})
-        if self._guard.shut(descriptor):
-            self._shut[descriptor] = self._generations.get(descriptor, 0)
+        if name := self._guard.shut(descriptor):
+            self._note_shut(descriptor, name)
         for peer in peers:
             self._held.hold(peer.user_id, trio.current_time())
             self._gone(peer, cause)
@@ -727,13 +729,26 @@ class Hub:
 
     def _turn_away(self, descriptor: int, cause: str) -> None:
         """Shut a connection that is nobody's, or whose peers count as nobody."""
-        if self._shut.get(descriptor) == self._generations.get(descriptor, 0):
+        if self._is_shut(descriptor):
             return
         self._note_turned_away(descriptor, cause)
-        if self._guard.shut(descriptor):
-            self._shut[descriptor] = self._generations.get(descriptor, 0)
+        if name := self._guard.shut(descriptor):
+            self._note_shut(descriptor, name)
         for peer in list(self._bound.get(descriptor, ())):
             self._gone(peer, cause)
+
+    def _note_shut(self, descriptor: int, name: str) -> None:
+        self._shut[descriptor] = self._generations.get(descriptor, 0), name
+
+    def _is_shut(self, descriptor: int) -> bool:
+        """Is the connection that has this descriptor one that we shut?
+
+        Another one has it at once, and may speak before we are told that there is another one.
+        """
+        generation, name = self._shut.get(descriptor, (-1, ""))
+        if generation != self._generations.get(descriptor, 0):
+            return False
+        return connection_name(descriptor) in ("", name)
 
     def _note_turned_away(self, descriptor: int, cause: str) -> None:
         self.counters.turned_away += 1
@@ -749,7 +764,7 @@ class Hub:
         if peer.is_gone:
             return
         if shut_connection(peer._descriptor, peer._connection):
-            self._shut[peer._descriptor] = peer._generation
+            self._shut[peer._descriptor] = peer._generation, peer._connection
         self._gone(peer, cause)
 
     def drop(self, user_id: str) -> int:

@@ -30,6 +30,7 @@ from transport.messages import (
     encode_envelope,
 )
 from transport.roles import CLIENT, Role, nobody
+from transport.tcp import connection_name
 
 NOBODY = nobody(lambda frame: False)
 LIST_BUCKETS = encode_envelope(Envelope(7, 1, 5000, ListBuckets()))
@@ -89,6 +90,22 @@ async def test_who_does_not_say_who_it_is_is_shut_and_the_known_stay():
         await trio.sleep(1.2)
         assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
         assert link.connect_count == 1
+
+
+async def test_who_has_the_descriptor_of_a_connection_that_was_shut_is_heard_from_its_first_word():
+    """It may speak before the hub is told that there is another connection."""
+    async with open_hub(Owner(), role_of=role_of) as (hub, endpoint):
+        with RawDealer(endpoint, keys=CurveKeys.generate()) as dealer:
+            await until(lambda: len(hub._generations) == 1)
+            [(descriptor, generation)] = hub._generations.items()
+            hub._shut[descriptor] = generation, "('127.0.0.1', 1)-('127.0.0.1', 2)"
+            assert isinstance((await dealer.ask(Attach(token="good"), request_id=1)).body, Attached)
+        with RawDealer(endpoint, keys=CurveKeys.generate()) as shut:
+            await until(lambda: len(hub._generations) == 2 or hub._generations[descriptor] > generation)
+            descriptor = max(hub._generations, key=lambda one: (connection_name(one) != "", one))
+            hub._shut[descriptor] = hub._generations[descriptor], connection_name(descriptor)
+            shut.socket.send(LIST_BUCKETS)
+            assert await shut.receive(0.5) is None
 
 
 async def test_thousands_of_half_open_connections_leave_room_for_those_who_come_honestly():
