@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,7 @@ def run_actor(
     raise_limit()
 
     async def supervise() -> None:
+        _require_clock()
         async with trio.open_nursery() as nursery:
             await nursery.start(_stop_on_signal, nursery.cancel_scope)
             if arguments.stop_with_parent:
@@ -150,6 +152,23 @@ def run_actor(
         _say_failed(error, is_json=arguments.json)
         return 1
     return 0
+
+
+def _now_s() -> float:
+    return time.time()
+
+
+def _require_clock() -> None:
+    """Refuse a clock whose times nothing that we write has room for: files with them could not be read again.
+
+    Raises:
+        SetupError: it shows a time before 1970.
+    """
+    now_s = _now_s()
+    if now_s < 0:
+        raise SetupError(
+            f"the clock of this machine shows a time before 1970 ({now_s:.0f} s): set it, then start again"
+        )
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
