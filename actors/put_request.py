@@ -137,9 +137,13 @@ def _metadata_of(headers: Mapping[bytes, bytes], claims: DataClaims) -> NeedleMe
 def _key_of(header: bytes | None) -> str:
     if header is None:
         raise BadKey("the header X-Warehouse-Key must name the object's key, percent-encoded")
-    if _BAD_PERCENT(header) is not None:
-        raise BadKey("in X-Warehouse-Key two hexadecimal digits stand behind each '%'; for itself it is %25")
-    raw = unquote_to_bytes(header) if b"%" in header else header
+    raw = header
+    if b"%" in header:
+        if _BAD_PERCENT(header) is not None:
+            raise BadKey(
+                "in X-Warehouse-Key two hexadecimal digits stand behind each '%'; for itself it is %25"
+            )
+        raw = unquote_to_bytes(header)
     try:
         key = raw.decode("utf-8")
     except UnicodeDecodeError as error:
