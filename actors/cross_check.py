@@ -9,8 +9,9 @@ after the other while both change, so the claim needs three readings: named, the
 still.  Needle ids are never used twice, so a needle that was named at both ends should have been live in
 between.
 
-A crash leaves a handful.  More than `ORPHANS_MAX` in one volume are no crash's: a catalog that is older than
-its volumes takes for orphans what was acknowledged since.  So they are kept, a person is asked, and nothing
+A crash leaves a handful.  More than `ORPHANS_MAX` in one volume are no crash's, and neither are orphans in a
+volume that lacks needles which objects name: a catalog that is older than its volumes takes for orphans what
+was acknowledged since, and names what was replaced since.  So they are kept, a person is asked, and nothing
 happens to them until there is an answer (`decide`).
 
 When a look finds no orphan, or all of an earlier look's are dealt with, nothing written before it is
@@ -197,21 +198,24 @@ class CrossCheck:
                 for first_id, bits in earlier.strangers.items()
                 for needle_id in _ids(bits & look.strangers.get(first_id, 0), first_id)
             ]
-            if len(orphans) > ORPHANS_MAX and volume_id not in self._may_drop:
-                self._ask(volume_id, len(orphans))
+            is_missing = bool(earlier.missing or look.missing)
+            too_many = len(orphans) > ORPHANS_MAX or (orphans and is_missing)
+            if too_many and volume_id not in self._may_drop:
+                self._ask(volume_id, len(orphans), is_missing=is_missing)
                 return
             await self._give_up(volume_id, orphans)
             del self._open[volume_id]
             self._no_more_kept(volume_id)
             await self._swept(volume_id, earlier)
 
-    def _ask(self, volume_id: int, count: int) -> None:
+    def _ask(self, volume_id: int, count: int, *, is_missing: bool) -> None:
         self._keep(volume_id, count)
         self._asked.add(volume_id)
         self._parts.troubles.tell(
             "orphans_kept",
             f"volume {volume_id}",
-            f"volume {volume_id} has {count:,} needles that no object names, more than a crash leaves: the"
+            f"volume {volume_id} has {count:,} needles that no object names,"
+            f" {'and lacks some that objects name' if is_missing else 'more than a crash leaves'}: the"
             " catalog may be older than the volume. They are kept. To bring them back, stop the store and run"
             " `warehouse rebuild --replace`; to keep them aside, `warehouse orphans --keep`; to give them up,"
             " `warehouse orphans --drop`",

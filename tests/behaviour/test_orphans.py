@@ -72,6 +72,24 @@ async def test_a_multitude_of_orphans_is_kept_until_a_person_drops_it(tmp_path: 
         await until_trouble(master, [])
 
 
+async def test_a_few_orphans_are_kept_too_where_needles_that_objects_name_are_missing(tmp_path: Path) -> None:
+    """So it looks when the end of the catalog's log is lost: it names what was replaced, and not by what."""
+    async with open_master(tmp_path, times=TIMES) as master:
+        bucket_id = await master.create_bucket("photos")
+        await master.disk.store(1, 1, bucket_id, "cat")
+        master.disk.live[1] = {2, 3}
+        await until_trouble(master, ["orphans_kept"])
+        status = await master.status()
+        assert "lacks some that objects name" in status.troubles[0].message
+        assert (status.orphan_count, status.damage_count) == (2, 1)
+        await trio.sleep(0.5)
+        assert not buried(master)
+        await master.ask(DecideOrphans(decision="drop"), Done)
+        with trio.fail_after(10):
+            while buried(master) != {2, 3}:
+                await trio.sleep(0.02)
+
+
 async def test_a_multitude_that_a_person_keeps_is_no_trouble_and_stays(tmp_path: Path) -> None:
     async with open_master(tmp_path, times=TIMES) as master:
         master.disk.live[1] = set(range(1, ORPHANS_MAX + 2))
