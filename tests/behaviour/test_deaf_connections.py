@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import gc
+import os
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import trio
 from links_kit import KEYS, Owner, RawDealer, open_hub, open_link, until
 
 from transport.curve import CurveKeys
-from transport.deaf import HELD_MAX, HELD_S, Growth, HeldKeys, give_back, resident_bytes
+from transport.deaf import HELD_MAX, HELD_S, Growth, HeldKeys, resident_bytes
 from transport.hub import BACKLOG_COUNT_MAX
 from transport.links import Hub, HubLimits, Peer
 from transport.messages import Answer, Buckets, DeleteBucket, Envelope, ListBuckets, Request, encode_envelope
@@ -37,10 +40,24 @@ async def send_unheard(hub: Hub, endpoint: str, ident: bytes) -> None:
             )
 
 
-async def test_connections_under_one_routing_id_do_not_fill_our_memory() -> None:
+def test_connections_under_one_routing_id_do_not_fill_our_memory() -> None:
+    """In a process of its own: how much one grows says nothing when other tests have filled it before."""
+    here = Path(__file__).resolve()
+    paths = os.pathsep.join(map(str, (here.parents[2], here.parent)))
+    code = f"import trio, {here.stem} as tests; trio.run(tests.one_routing_id)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+async def one_routing_id() -> None:
     owner = Owner()
-    gc.collect()
-    give_back()
     async with (
         open_hub(owner, limits=HubLimits(unheard=48 * MIB)) as (hub, endpoint),
         open_link(endpoint) as link,
@@ -51,10 +68,9 @@ async def test_connections_under_one_routing_id_do_not_fill_our_memory() -> None
         for number in range(9):
             await send_unheard(hub, endpoint, b"twin-%d" % number)
             await trio.sleep(0.6)  # two sweeps
+        assert 1 <= hub.counters.reopenings <= 4
         assert resident_bytes() - before < 120 * MIB, "nine times twenty came"
-        # In a process that has much memory to spare, what comes may find its place without making it grow.
-        assert hub.counters.reopenings <= 4
-        assert (peer in owner.gone) is (hub.counters.reopenings > 0)
+        assert peer in owner.gone
         with trio.fail_after(5):
             await link.wait_up()
         assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
