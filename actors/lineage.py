@@ -204,15 +204,7 @@ class Lineage:
             " since. Bring the present disk back; if that is gone for good, start this one once with"
             " `python -m actors.volume --adopt`, and `warehouse verify --all` names what it lacks"
         )
-        self._troubles.tell(
-            "disk_behind",
-            request.disk_id,
-            message,
-            lasting_s=REFUSED_LASTING_S,
-            disk=request.disk_name,
-            disk_id=request.disk_id,
-            url=request.url,
-        )
+        self._tell_refused("disk_behind", request, message)
         return DiskBehind(message)
 
     def _refuse_unknown(self, request: Register) -> DiskMismatch:
@@ -223,8 +215,12 @@ class Lineage:
             " it, stop the store and run `warehouse rebuild --replace` with it. If nothing on it is wanted,"
             " empty its folder"
         )
+        self._tell_refused("disk_unknown", request, message)
+        return DiskMismatch(message)
+
+    def _tell_refused(self, name: str, request: Register, message: str) -> None:
         self._troubles.tell(
-            "disk_unknown",
+            name,
             request.disk_id,
             message,
             lasting_s=REFUSED_LASTING_S,
@@ -232,7 +228,6 @@ class Lineage:
             disk_id=request.disk_id,
             url=request.url,
         )
-        return DiskMismatch(message)
 
     async def decide(self, *, is_kept: bool) -> None:
         """An operator says what becomes of needles that no object names.
