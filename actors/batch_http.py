@@ -15,12 +15,12 @@ import time
 
 import trio
 
-from actors.commit_line import CommitLine, stored_needle
-from actors.data_rights import Counters, DataRights, require_bucket, require_needle
-from actors.put_request import check_batch, read_put_head
-from actors.sent_again import placed_before
-from auth.tokens import DataClaims
-from errors import (
+from warehouse.actors.commit_line import CommitLine, stored_needle
+from warehouse.actors.data_rights import Counters, DataRights, require_bucket, require_needle
+from warehouse.actors.put_request import check_batch, read_put_head
+from warehouse.actors.sent_again import placed_before
+from warehouse.auth.tokens import DataClaims
+from warehouse.errors import (
     BadRequest,
     BodyTooLarge,
     LengthMismatch,
@@ -34,10 +34,10 @@ from errors import (
     StoreError,
     TokenScope,
 )
-from storage.index import Found
-from storage.stamp import StampClock
-from storage.volume import Volume
-from transport.batches import (
+from warehouse.storage.index import Found
+from warehouse.storage.stamp import StampClock
+from warehouse.storage.volume import Volume
+from warehouse.transport.batches import (
     FRAME,
     GET_ROUTE,
     GET_SIZE_MAX,
@@ -57,9 +57,9 @@ from transport.batches import (
     state_of,
     stored,
 )
-from transport.http_rules import require_method
-from transport.http_server import Exchange
-from transport.messages import StoredNeedle
+from warehouse.transport.http_rules import require_method
+from warehouse.transport.http_server import Exchange
+from warehouse.transport.messages import StoredNeedle
 
 BATCH_ROUTE = b"/v1/batch/"
 BUFFER_SIZE = 256 * 1024  # what is received at once

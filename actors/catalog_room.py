@@ -17,11 +17,11 @@ from pathlib import Path
 
 import trio
 
-from actors.ballast import STEP_COUNT, Ballast, free_bytes
-from actors.troubles import Troubles
-from catalog.store import Catalog
-from conf.words import format_size
-from errors import CatalogFull
+from warehouse.actors.ballast import STEP_COUNT, Ballast, free_bytes
+from warehouse.actors.troubles import Troubles
+from warehouse.catalog.store import Catalog
+from warehouse.conf.words import format_size
+from warehouse.errors import CatalogFull
 
 log = logging.getLogger(__name__)
 

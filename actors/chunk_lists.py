@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import trio
 
-from auth.tokens import DataClaims
-from errors import LinkDown, ObjectInconsistent, Overloaded, VolumeOffline
-from transport.messages import Answer, ChunksLocated, LocateChunks
+from warehouse.auth.tokens import DataClaims
+from warehouse.errors import LinkDown, ObjectInconsistent, Overloaded, VolumeOffline
+from warehouse.transport.messages import Answer, ChunksLocated, LocateChunks
 
 PAGE_COUNT = 8192  # chunks in one answer: some 160 KiB
 KEPT_MAX = 2_000_000  # chunks in all lists that are kept: 16 bytes each

@@ -1,6 +1,6 @@
 """Cluster: the processes of one machine, as `warehouse up` starts them.
 
-    python -m actors.cluster [--data DIR] [--volumes N] [--port-base N] [--json]
+    python -m warehouse.actors.cluster [--data DIR] [--volumes N] [--port-base N] [--json]
 
 Starts a master, one volume actor per disk directory, and a compactor beside each, in that order, restarts
 one that dies (with back-off), and stops all of them cleanly, compactors first.  The store is ready without
@@ -27,20 +27,20 @@ from typing import Any
 
 import trio
 
-from actors.founding import FOUNDED_NAME, Founded, found, require_no_lost_catalog
-from actors.keyring import Keyring
-from actors.listening import known_as, require_free_ports
-from actors.process import STOP_GRACE_S, Announcer, add_common_arguments, run_actor, set_up_actor
-from auth.keys import ApiKey
-from conf.arguments import Parser
-from conf.arguments import host as host_argument
-from conf.profile import Profile
-from conf.programs import module_command, module_environment
-from conf.settings import Settings
-from errors import SetupError
-from transport.endpoints import endpoint_of
+from warehouse.actors.founding import FOUNDED_NAME, Founded, found, require_no_lost_catalog
+from warehouse.actors.keyring import Keyring
+from warehouse.actors.listening import known_as, require_free_ports
+from warehouse.actors.process import STOP_GRACE_S, Announcer, add_common_arguments, run_actor, set_up_actor
+from warehouse.auth.keys import ApiKey
+from warehouse.conf.arguments import Parser
+from warehouse.conf.arguments import host as host_argument
+from warehouse.conf.profile import Profile
+from warehouse.conf.programs import module_command, module_environment
+from warehouse.conf.settings import Settings
+from warehouse.errors import SetupError
+from warehouse.transport.endpoints import endpoint_of
 
-log = logging.getLogger("actors.cluster")  # run as a module it would be "__main__"
+log = logging.getLogger("warehouse.actors.cluster")  # run as a module it would be "__main__"
 
 MASTER_HTTP_OFFSET = 1
 VOLUME_OFFSET = 10
@@ -241,7 +241,7 @@ def _children(arguments: argparse.Namespace, settings: Settings, volume_count: i
         common += ["--log-level", arguments.log_level]
     master = Child(
         "master",
-        module_command("actors.master", "--data", str(data / "master"), "--host", host)
+        module_command("warehouse.actors.master", "--data", str(data / "master"), "--host", host)
         + ["--port", str(base)]
         + ["--advertise", reached_as]
         + ["--http-port", str(base + MASTER_HTTP_OFFSET), *common],
@@ -249,7 +249,7 @@ def _children(arguments: argparse.Namespace, settings: Settings, volume_count: i
     volumes = [
         Child(
             f"disk-{number}",
-            module_command("actors.volume", "--disk", str(data / f"disk-{number}"))
+            module_command("warehouse.actors.volume", "--disk", str(data / f"disk-{number}"))
             + ["--join", str(data / "master" / "join.toml"), "--host", host]
             + ["--port", str(base + VOLUME_OFFSET + number - 1)]
             + [
@@ -263,7 +263,7 @@ def _children(arguments: argparse.Namespace, settings: Settings, volume_count: i
     compactors = [
         Child(
             f"compactor-{number}",
-            module_command("actors.compactor", "--disk", str(data / f"disk-{number}"))
+            module_command("warehouse.actors.compactor", "--disk", str(data / f"disk-{number}"))
             + ["--join", str(data / "master" / "join.toml"), *common],
             is_needed=False,
         )

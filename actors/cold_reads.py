@@ -31,10 +31,10 @@ from queue import SimpleQueue
 
 import trio
 
-from errors import ReadFailed, StoreError
-from storage.needle import NeedleRead
-from storage.volume import Volume
-from transport.latch import Latch
+from warehouse.errors import ReadFailed, StoreError
+from warehouse.storage.needle import NeedleRead
+from warehouse.storage.volume import Volume
+from warehouse.transport.latch import Latch
 
 log = logging.getLogger(__name__)
 

@@ -22,17 +22,17 @@ from typing import NamedTuple
 import msgspec
 import trio
 
-import errors
-from actors.syncer import Sync, sync_in_thread
-from auth.tokens import DataClaims
-from errors import DeadlineExceeded, LinkDown, NeedleVoid, NoSuchNeedle, OutcomeUnknown, StoreError
-from storage.extent import Placed
-from storage.needle import NeedleMetadata
-from storage.stamp import StampClock
-from storage.volume import APPENDS_MAX, NewNeedle, Volume
-from transport.latch import Latch
-from transport.links import Link
-from transport.messages import Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
+from warehouse import errors
+from warehouse.actors.syncer import Sync, sync_in_thread
+from warehouse.auth.tokens import DataClaims
+from warehouse.errors import DeadlineExceeded, LinkDown, NeedleVoid, NoSuchNeedle, OutcomeUnknown, StoreError
+from warehouse.storage.extent import Placed
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.storage.stamp import StampClock
+from warehouse.storage.volume import APPENDS_MAX, NewNeedle, Volume
+from warehouse.transport.latch import Latch
+from warehouse.transport.links import Link
+from warehouse.transport.messages import Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Compactor: copies and verifies the volumes of one disk, in the background.
 
-    python -m actors.compactor --disk DIR --join FILE
+    warehouse compactor --disk DIR --join FILE
 
 It works beside the volume actor of the same directory and never changes what that one owns: a copy goes to
 files of the next generation, which the volume actor puts in place (or removes); a verification only reads.
@@ -22,9 +22,9 @@ from pathlib import Path
 
 import trio
 
-from actors.disk_task import DiskTask, Work
-from actors.priority import yield_to_others
-from actors.process import (
+from warehouse.actors.disk_task import DiskTask, Work
+from warehouse.actors.priority import yield_to_others
+from warehouse.actors.process import (
     Announcer,
     add_common_arguments,
     add_disk_arguments,
@@ -32,18 +32,18 @@ from actors.process import (
     run_actor,
     set_up_actor,
 )
-from conf.arguments import Parser
-from conf.join import Join
-from conf.settings import Settings
-from errors import BadRequest, NoSuchJob, RequestRefused, StaleIncarnation, VolumeBusy
-from storage.compaction import Copy
-from storage.disk import OsDisk
-from storage.files import volume_directory
-from storage.identity import COMPACTOR_LOCK_NAME, DiskIdentity, read_identity
-from storage.scrub import Scrub
-from transport.curve import CurveKeys
-from transport.links import Link
-from transport.messages import (
+from warehouse.conf.arguments import Parser
+from warehouse.conf.join import Join
+from warehouse.conf.settings import Settings
+from warehouse.errors import BadRequest, NoSuchJob, RequestRefused, StaleIncarnation, VolumeBusy
+from warehouse.storage.compaction import Copy
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import volume_directory
+from warehouse.storage.identity import COMPACTOR_LOCK_NAME, DiskIdentity, read_identity
+from warehouse.storage.scrub import Scrub
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.links import Link
+from warehouse.transport.messages import (
     Answer,
     CompactorWelcome,
     Done,
@@ -55,7 +55,7 @@ from transport.messages import (
     StopTask,
 )
 
-log = logging.getLogger("actors.compactor")  # run as a module it would be "__main__"
+log = logging.getLogger("warehouse.actors.compactor")  # run as a module it would be "__main__"
 
 REGISTER_S = 10.0
 IDENTITY_S = 0.2  # between looks for the disk's identity, which its volume actor makes
@@ -201,7 +201,7 @@ class Compactor:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m actors.compactor",
+        prog="warehouse compactor",
         description="Copy and verify the volumes of one disk in the background, as the master orders.",
     )
     add_disk_arguments(parser, disk_help="the directory of a volume actor")

@@ -28,14 +28,14 @@ from dataclasses import dataclass, field
 
 import trio
 
-from actors.damages import NOT_THERE, Damages
-from actors.fleet import VolumeState
-from actors.keeper import Keeper
-from actors.orders import order
-from actors.parts import Parts, now_ms
-from errors import StoreError
-from transport.links import Peer
-from transport.messages import DAMAGES_MAX, LIVE_LISTED_MAX, ListLive, LiveListed, NeedleDamage
+from warehouse.actors.damages import NOT_THERE, Damages
+from warehouse.actors.fleet import VolumeState
+from warehouse.actors.keeper import Keeper
+from warehouse.actors.orders import order
+from warehouse.actors.parts import Parts, now_ms
+from warehouse.errors import StoreError
+from warehouse.transport.links import Peer
+from warehouse.transport.messages import DAMAGES_MAX, LIVE_LISTED_MAX, ListLive, LiveListed, NeedleDamage
 
 log = logging.getLogger(__name__)
 

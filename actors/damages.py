@@ -14,10 +14,10 @@ from collections.abc import Collection, Iterable, Sequence
 import msgspec
 import trio
 
-from actors.events import Field
-from actors.parts import Parts, now_ms
-from errors import StoreError
-from transport.messages import DAMAGES_MAX, NeedleDamage
+from warehouse.actors.events import Field
+from warehouse.actors.parts import Parts, now_ms
+from warehouse.errors import StoreError
+from warehouse.transport.messages import DAMAGES_MAX, NeedleDamage
 
 log = logging.getLogger(__name__)
 

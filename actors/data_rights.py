@@ -12,11 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
-from actors.commit_line import CommitLine
-from auth.tokens import DataClaims, DataTokenVerifier
-from errors import BadRequest, LeaseExhausted, NoSuchVolume, TokenMissing, TokenScope, VolumeUnreadable
-from storage.needle import NeedleMetadata
-from transport.http_server import Exchange
+from warehouse.actors.commit_line import CommitLine
+from warehouse.auth.tokens import DataClaims, DataTokenVerifier
+from warehouse.errors import (
+    BadRequest,
+    LeaseExhausted,
+    NoSuchVolume,
+    TokenMissing,
+    TokenScope,
+    VolumeUnreadable,
+)
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.transport.http_server import Exchange
 
 
 @dataclass

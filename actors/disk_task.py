@@ -17,11 +17,11 @@ from typing import Protocol
 
 import trio
 
-from actors.throttle import Throttle
-from errors import DeadlineExceeded, StoreError
-from storage.recovery import Damage
-from transport.conversation import refusal_of_bug
-from transport.messages import DAMAGES_MAX, TASK_ORPHANED_S, NeedleDamage, TaskState
+from warehouse.actors.throttle import Throttle
+from warehouse.errors import DeadlineExceeded, StoreError
+from warehouse.storage.recovery import Damage
+from warehouse.transport.conversation import refusal_of_bug
+from warehouse.transport.messages import DAMAGES_MAX, TASK_ORPHANED_S, NeedleDamage, TaskState
 
 log = logging.getLogger(__name__)
 

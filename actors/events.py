@@ -54,7 +54,7 @@ from itertools import islice
 
 import trio
 
-from transport.messages import Event
+from warehouse.transport.messages import Event
 
 REMEMBERED_MAX = 1000
 LISTED_MAX = 1000

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
-from actors import fleet_status
-from actors.ledger import Ledger
-from catalog.placement import Candidate, Places
-from conf.words import format_size
-from errors import DiskFull, StoreError
-from transport.links import Peer
-from transport.messages import DiskReport, DiskStatus, Job, Register, VolumeReport
+from warehouse.actors import fleet_status
+from warehouse.actors.ledger import Ledger
+from warehouse.catalog.placement import Candidate, Places
+from warehouse.conf.words import format_size
+from warehouse.errors import DiskFull, StoreError
+from warehouse.transport.links import Peer
+from warehouse.transport.messages import DiskReport, DiskStatus, Job, Register, VolumeReport
 
 NEEDLE_ID_MAX = 2**32 - 1
 # A volume that has fewer needle ids left than this is as good as full: the next one is made meanwhile.

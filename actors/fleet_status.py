@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from errors import BadRequest
-from transport.messages import DiskStatus, Job, VolumeReport, VolumeStatus
-from transport.paging import ANSWER_SIZE_MAX, size_of
+from warehouse.errors import BadRequest
+from warehouse.transport.messages import DiskStatus, Job, VolumeReport, VolumeStatus
+from warehouse.transport.paging import ANSWER_SIZE_MAX, size_of
 
 if TYPE_CHECKING:
-    from actors.fleet import DiskState, Fleet, VolumeState
-    from actors.ledger import Ledger
+    from warehouse.actors.fleet import DiskState, Fleet, VolumeState
+    from warehouse.actors.ledger import Ledger
 
 
 class Seen(NamedTuple):

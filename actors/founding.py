@@ -18,13 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.ballast import make_way
-from actors.keyring import Keyring
-from auth.keys import ApiKey, generate_api_key
-from auth.rights import EVERYTHING
-from catalog.store import Catalog
-from conf.files import write_if_changed
-from errors import CatalogMissing, SetupError
+from warehouse.actors.ballast import make_way
+from warehouse.actors.keyring import Keyring
+from warehouse.auth.keys import ApiKey, generate_api_key
+from warehouse.auth.rights import EVERYTHING
+from warehouse.catalog.store import Catalog
+from warehouse.conf.files import write_if_changed
+from warehouse.errors import CatalogMissing, SetupError
 
 JOIN_NAME = "join.toml"
 CATALOG_NAME = "catalog.sqlite3"

@@ -24,9 +24,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-from actors.policy import CANCELLED, FAILED, IN_VAIN, NO_ROOM, Bar
-from errors import NoRoomToCompact, NoSuchJob, StoreError
-from transport.messages import Job, NeedleDamage
+from warehouse.actors.policy import CANCELLED, FAILED, IN_VAIN, NO_ROOM, Bar
+from warehouse.errors import NoRoomToCompact, NoSuchJob, StoreError
+from warehouse.transport.messages import Job, NeedleDamage
 
 OPERATOR, POLICY = "operator", "policy"
 COMPACT, VERIFY = "compact", "verify"

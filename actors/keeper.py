@@ -21,13 +21,13 @@ from collections.abc import Iterable, Mapping
 
 import trio
 
-from actors.fleet import IDS_STEP_FIRST, IDS_STEP_MAX, NEEDLE_ID_MAX, DiskState, VolumeState
-from actors.orders import order
-from actors.parts import Parts, now_ms
-from catalog.store import Transaction
-from errors import DiskFull, RequestRefused, StoreError
-from transport.links import Peer
-from transport.messages import (
+from warehouse.actors.fleet import IDS_STEP_FIRST, IDS_STEP_MAX, NEEDLE_ID_MAX, DiskState, VolumeState
+from warehouse.actors.orders import order
+from warehouse.actors.parts import Parts, now_ms
+from warehouse.catalog.store import Transaction
+from warehouse.errors import DiskFull, RequestRefused, StoreError
+from warehouse.transport.links import Peer
+from warehouse.transport.messages import (
     BucketsRecorded,
     CreateVolume,
     DeleteNeedles,

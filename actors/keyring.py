@@ -26,9 +26,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from conf.files import sync_folder, write_whole
-from errors import SecretMissing, SetupError
-from transport.curve import CurveKeys
+from warehouse.conf.files import sync_folder, write_whole
+from warehouse.errors import SecretMissing, SetupError
+from warehouse.transport.curve import CurveKeys
 
 
 @dataclass(frozen=True, repr=False)

@@ -20,15 +20,15 @@ import logging
 import time
 from collections.abc import Iterable
 
-from actors.cross_check import KEEP_ORPHANS
-from actors.fleet import DiskState, Fleet
-from actors.troubles import Troubles
-from catalog.registry import NEEDLE_ID_MAX
-from catalog.rows import DiskRow
-from catalog.store import Catalog, Transaction
-from catalog.writer import CatalogWriter
-from conf.words import format_count
-from errors import (
+from warehouse.actors.cross_check import KEEP_ORPHANS
+from warehouse.actors.fleet import DiskState, Fleet
+from warehouse.actors.troubles import Troubles
+from warehouse.catalog.registry import NEEDLE_ID_MAX
+from warehouse.catalog.rows import DiskRow
+from warehouse.catalog.store import Catalog, Transaction
+from warehouse.catalog.writer import CatalogWriter
+from warehouse.conf.words import format_count
+from warehouse.errors import (
     CatalogBehind,
     DiskBehind,
     DiskFull,
@@ -37,8 +37,8 @@ from errors import (
     StoreError,
     WriteFailed,
 )
-from storage.epoch import NEVER, Claim, Epoch, Known, Verdict, judge
-from transport.messages import Register, VolumeReport
+from warehouse.storage.epoch import NEVER, Claim, Epoch, Known, Verdict, judge
+from warehouse.transport.messages import Register, VolumeReport
 
 log = logging.getLogger(__name__)
 

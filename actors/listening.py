@@ -15,8 +15,8 @@ from collections.abc import Iterable
 
 import trio
 
-from conf.hosts import is_wildcard
-from errors import SetupError
+from warehouse.conf.hosts import is_wildcard
+from warehouse.errors import SetupError
 
 BACKLOG = 1024
 

@@ -16,14 +16,14 @@ from collections.abc import Collection, Iterable
 import trio
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from actors.cross_check import CrossCheck
-from actors.damages import Damages
-from actors.fleet import DiskState, VolumeState
-from actors.jobs import COMPACT, OPERATOR, PAUSED, POLICY, TURN, VERIFY, JobBook, JobState
-from actors.keeper import Keeper
-from actors.pace import Pace, full_rate, spread_rate
-from actors.parts import Parts, now_ms
-from actors.policy import (
+from warehouse.actors.cross_check import CrossCheck
+from warehouse.actors.damages import Damages
+from warehouse.actors.fleet import DiskState, VolumeState
+from warehouse.actors.jobs import COMPACT, OPERATOR, PAUSED, POLICY, TURN, VERIFY, JobBook, JobState
+from warehouse.actors.keeper import Keeper
+from warehouse.actors.pace import Pace, full_rate, spread_rate
+from warehouse.actors.parts import Parts, now_ms
+from warehouse.actors.policy import (
     BARRED_S,
     DiskFacts,
     VolumeFacts,
@@ -32,9 +32,9 @@ from actors.policy import (
     volume_to_compact,
     volume_to_verify,
 )
-from actors.runs import Crew, Runs
-from catalog.rows import JobRow
-from errors import (
+from warehouse.actors.runs import Crew, Runs
+from warehouse.catalog.rows import JobRow
+from warehouse.errors import (
     BadRequest,
     CompactorOffline,
     DiskFull,
@@ -47,8 +47,8 @@ from errors import (
     VolumeOffline,
     VolumeSealed,
 )
-from transport.messages import DiskReport, Job, Jobs, LeftAlone
-from transport.paging import fitting
+from warehouse.transport.messages import DiskReport, Job, Jobs, LeftAlone
+from warehouse.transport.paging import fitting
 
 log = logging.getLogger(__name__)
 

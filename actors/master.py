@@ -1,6 +1,6 @@
 """Master: owns the catalog, decides placement, signs tokens.
 
-    python -m actors.master [--data DIR] [--host H] [--port N] [--http-port N] [--init] [--json]
+    warehouse master [--data DIR] [--host H] [--port N] [--http-port N] [--init] [--json]
 
 Every other actor and every client connects to its ROUTER socket.  Object bytes never pass through here:
 the master only says where they go (leases, slots), makes them visible once their volume has them durably
@@ -21,7 +21,6 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, cast
@@ -32,38 +31,38 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from actors.ballast import Ballast
-from actors.catalog_room import CatalogRoom
-from actors.events import EventLog
-from actors.failed_logins import FailedLogins
-from actors.fleet import CompactorSession, DiskState, Fleet, VolumeState
-from actors.founding import BALLAST_NAME, CATALOG_NAME, JOIN_NAME
-from actors.founding import Founded as Founded
-from actors.founding import found as found
-from actors.keeper import Keeper
-from actors.keyring import Keyring
-from actors.ledger import Ledger
-from actors.lineage import Lineage
-from actors.listening import known_as, open_listeners
-from actors.maintenance import Maintenance
-from actors.orders import order
-from actors.parts import Parts, Times
-from actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
-from actors.room import Room, needed_for
-from actors.troubles import Troubles
-from auth.keys import verify_secret
-from auth.rights import Permission, Rights
-from auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
-from catalog.names import check_bucket_name, check_key, check_metadata
-from catalog.rows import Page
-from catalog.store import BucketRow, Catalog, ChunkRow, ObjectRow, Transaction, UploadRow
-from catalog.writer import CatalogWriter
-from conf.arguments import Parser
-from conf.arguments import host as host_argument
-from conf.join import Join
-from conf.settings import Settings
-from conf.words import format_size, format_span
-from errors import (
+from warehouse.actors.ballast import Ballast
+from warehouse.actors.catalog_room import CatalogRoom
+from warehouse.actors.events import EventLog
+from warehouse.actors.failed_logins import FailedLogins
+from warehouse.actors.fleet import CompactorSession, DiskState, Fleet, VolumeState
+from warehouse.actors.founding import BALLAST_NAME, CATALOG_NAME, JOIN_NAME
+from warehouse.actors.founding import Founded as Founded
+from warehouse.actors.founding import found as found
+from warehouse.actors.keeper import Keeper
+from warehouse.actors.keyring import Keyring
+from warehouse.actors.ledger import Ledger
+from warehouse.actors.lineage import Lineage
+from warehouse.actors.listening import known_as, open_listeners
+from warehouse.actors.maintenance import Maintenance
+from warehouse.actors.orders import order
+from warehouse.actors.parts import Parts, Times
+from warehouse.actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
+from warehouse.actors.room import Room, needed_for
+from warehouse.actors.troubles import Troubles
+from warehouse.auth.keys import verify_secret
+from warehouse.auth.rights import Permission, Rights
+from warehouse.auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
+from warehouse.catalog.names import check_bucket_name, check_key, check_metadata
+from warehouse.catalog.rows import Page
+from warehouse.catalog.store import BucketRow, Catalog, ChunkRow, ObjectRow, Transaction, UploadRow
+from warehouse.catalog.writer import CatalogWriter
+from warehouse.conf.arguments import Parser
+from warehouse.conf.arguments import host as host_argument
+from warehouse.conf.join import Join
+from warehouse.conf.settings import Settings
+from warehouse.conf.words import format_size, format_span
+from warehouse.errors import (
     BadCredentials,
     BadRequest,
     BodyTooLarge,
@@ -84,18 +83,18 @@ from errors import (
     Unavailable,
     VolumeOffline,
 )
-from storage.epoch import Epoch
-from storage.stamp import AHEAD_MS_MAX, StampClock, wall_ms_of
-from transport import roles
-from transport.conditions import check_etag_condition
-from transport.descriptors import control_connections_within, raise_limit
-from transport.endpoints import endpoint_of
-from transport.header_text import check_content_type, is_content_type, served_type
-from transport.http_rules import require_method
-from transport.http_server import Exchange, HttpServer
-from transport.hub import CONNECTIONS_MAX, NEWCOMERS_MAX
-from transport.links import Hub, HubLimits, Peer
-from transport.messages import (
+from warehouse.storage.epoch import Epoch
+from warehouse.storage.stamp import AHEAD_MS_MAX, StampClock, wall_ms_of
+from warehouse.transport import roles
+from warehouse.transport.conditions import check_etag_condition
+from warehouse.transport.descriptors import control_connections_within, raise_limit
+from warehouse.transport.endpoints import endpoint_of
+from warehouse.transport.header_text import check_content_type, is_content_type, served_type
+from warehouse.transport.http_rules import require_method
+from warehouse.transport.http_server import Exchange, HttpServer
+from warehouse.transport.hub import CONNECTIONS_MAX, NEWCOMERS_MAX
+from warehouse.transport.links import Hub, HubLimits, Peer
+from warehouse.transport.messages import (
     DAMAGES_MAX,
     AbortUpload,
     Answer,
@@ -160,10 +159,11 @@ from transport.messages import (
     UploadBegun,
     Welcome,
 )
-from transport.paging import ANSWER_SIZE_MAX, first_that_fit, fitting
-from transport.roles import Role
+from warehouse.transport.paging import ANSWER_SIZE_MAX, first_that_fit, fitting
+from warehouse.transport.roles import Role
+from warehouse.version import package_version
 
-log = logging.getLogger("actors.master")  # run as a module it would be "__main__"
+log = logging.getLogger("warehouse.actors.master")  # run as a module it would be "__main__"
 
 BucketRight = Literal["r", "w", "rw"]
 
@@ -1639,19 +1639,12 @@ async def _answer_http(exchange: Exchange, registry: CollectorRegistry, *, is_he
         raise NoSuchRoute("a master serves /healthz and /metrics")
 
 
-def package_version() -> str:
-    try:
-        return version("warehouse-store")
-    except PackageNotFoundError:  # run from a checkout
-        return "0+checkout"
-
-
 # --- start ----------------------------------------------------------------------------------------
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m actors.master",
+        prog="warehouse master",
         description="Own the catalog: answer clients, place needles, sign tokens.",
     )
     parser.add_argument(

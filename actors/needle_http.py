@@ -20,18 +20,18 @@ from urllib.parse import quote
 import trio
 from crc32c import crc32c
 
-from actors.batch_http import BATCH_ROUTE, BatchHttp
-from actors.chunk_lists import Ask, ChunkLists
-from actors.cold_reads import ColdReads
-from actors.commit_line import CommitLine, stored_needle
-from actors.data_rights import Counters, DataRights, bearer_token, require_bucket, require_needle
-from actors.pieces import PieceBuffers
-from actors.put_request import read_put
-from actors.sending import Sending
-from actors.sent_again import placed_before
-from actors.url_words import for_url_holder
-from auth.tokens import DataClaims, DataTokenVerifier
-from errors import (
+from warehouse.actors.batch_http import BATCH_ROUTE, BatchHttp
+from warehouse.actors.chunk_lists import Ask, ChunkLists
+from warehouse.actors.cold_reads import ColdReads
+from warehouse.actors.commit_line import CommitLine, stored_needle
+from warehouse.actors.data_rights import Counters, DataRights, bearer_token, require_bucket, require_needle
+from warehouse.actors.pieces import PieceBuffers
+from warehouse.actors.put_request import read_put
+from warehouse.actors.sending import Sending
+from warehouse.actors.sent_again import placed_before
+from warehouse.actors.url_words import for_url_holder
+from warehouse.auth.tokens import DataClaims, DataTokenVerifier
+from warehouse.errors import (
     BodyTooLarge,
     LeaseExhausted,
     LengthMismatch,
@@ -42,18 +42,18 @@ from errors import (
     TokenMissing,
     TokenScope,
 )
-from storage.extent import Extent, Placed
-from storage.needle import NeedleMetadata, encode_metadata
-from storage.stamp import StampClock
-from storage.volume import NewNeedle
-from transport.conditions import CONDITIONS, is_not_modified, is_range_current
-from transport.header_text import served_type
-from transport.http_client import HttpPool
-from transport.http_head import PlainFields
-from transport.http_rules import parse_range, require_method
-from transport.http_server import Exchange
-from transport.integrity import Checks
-from transport.messages import etag_of
+from warehouse.storage.extent import Extent, Placed
+from warehouse.storage.needle import NeedleMetadata, encode_metadata
+from warehouse.storage.stamp import StampClock
+from warehouse.storage.volume import NewNeedle
+from warehouse.transport.conditions import CONDITIONS, is_not_modified, is_range_current
+from warehouse.transport.header_text import served_type
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.http_head import PlainFields
+from warehouse.transport.http_rules import parse_range, require_method
+from warehouse.transport.http_server import Exchange
+from warehouse.transport.integrity import Checks
+from warehouse.transport.messages import etag_of
 
 SMALL_MAX = 1024 * 1024  # up to this a body is one read, one write, no thread
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from errors import MalformedMessage
-from transport.links import Peer
-from transport.messages import Answer, Message, Request
+from warehouse.errors import MalformedMessage
+from warehouse.transport.links import Peer
+from warehouse.transport.messages import Answer, Message, Request
 
 A = TypeVar("A", bound=Message)
 

@@ -5,7 +5,7 @@ Pure: reports and clock readings (monotonic seconds) go in, bytes a second come 
 
 from __future__ import annotations
 
-from conf.settings import Compaction, Verification
+from warehouse.conf.settings import Compaction, Verification
 
 BUSY_PER_S = 5.0  # data requests a second; fewer are not slowed by anything a compactor does
 BUSY_FOR_S = 3.0  # how long a disk counts as busy after its last busy report: clients come in bursts

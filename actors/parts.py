@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from actors.events import EventLog
-from actors.fleet import Fleet
-from actors.troubles import Troubles
-from catalog.store import Catalog
-from catalog.writer import CatalogWriter
-from conf.settings import Settings
-from storage.stamp import StampClock
+from warehouse.actors.events import EventLog
+from warehouse.actors.fleet import Fleet
+from warehouse.actors.troubles import Troubles
+from warehouse.catalog.store import Catalog
+from warehouse.catalog.writer import CatalogWriter
+from warehouse.conf.settings import Settings
+from warehouse.storage.stamp import StampClock
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from storage.needle import BLOCK_SIZE
+from warehouse.storage.needle import BLOCK_SIZE
 
 LARGE: Final = 2 * 1024 * 1024
 LARGE_COUNT: Final = 8  # for four uploads or eight downloads at once; 16 MiB, once they have been in use

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from conf.settings import Compaction, Verification
-from storage.room import copy_size
+from warehouse.conf.settings import Compaction, Verification
+from warehouse.storage.room import copy_size
 
 MIB = 1024 * 1024
 

@@ -22,12 +22,12 @@ from typing import Any
 
 import trio
 
-from actors.housekeeping import keep_memory_flat, prepare_memory
-from conf.logging import set_up_logging
-from conf.settings import Settings, load_settings
-from errors import SetupError, StoreError
-from storage.identity import LOCK_NAME, DiskLock
-from transport.descriptors import raise_limit
+from warehouse.actors.housekeeping import keep_memory_flat, prepare_memory
+from warehouse.conf.logging import set_up_logging
+from warehouse.conf.settings import Settings, load_settings
+from warehouse.errors import SetupError, StoreError
+from warehouse.storage.identity import LOCK_NAME, DiskLock
+from warehouse.transport.descriptors import raise_limit
 
 log = logging.getLogger(__name__)
 

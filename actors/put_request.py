@@ -11,16 +11,16 @@ import time
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from auth.tokens import DataClaims
-from catalog.names import check_key, check_metadata
-from errors import BadKey, BadMetadata, BadRequest, ExpectationFailed, UnsupportedCoding
-from storage.needle import NeedleMetadata
-from transport.batches import PutHead
-from transport.conditions import check_etag_condition, refuse_conditions, write_conditions
-from transport.header_text import check_content_type
-from transport.http_head import CONTINUE_ASKED, expectations
-from transport.integrity import CRC32C_FIELD, Checks, read_checks, read_crc32c
-from transport.messages import METADATA_SIZE_MAX
+from warehouse.auth.tokens import DataClaims
+from warehouse.catalog.names import check_key, check_metadata
+from warehouse.errors import BadKey, BadMetadata, BadRequest, ExpectationFailed, UnsupportedCoding
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.transport.batches import PutHead
+from warehouse.transport.conditions import check_etag_condition, refuse_conditions, write_conditions
+from warehouse.transport.header_text import check_content_type
+from warehouse.transport.http_head import CONTINUE_ASKED, expectations
+from warehouse.transport.integrity import CRC32C_FIELD, Checks, read_checks, read_crc32c
+from warehouse.transport.messages import METADATA_SIZE_MAX
 
 KEY_FIELD, METADATA_FIELD = b"x-warehouse-key", b"x-warehouse-metadata"
 _OURS = b"x-warehouse-"

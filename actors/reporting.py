@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from transport.messages import DiskReport, VolumeReport
+from warehouse.transport.messages import DiskReport, VolumeReport
 
 REPEAT_S = 10.0  # after its latest change a volume is named once more; a report is due at least this often
 WHOLE_S = 300.0  # between reports that name all volumes

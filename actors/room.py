@@ -17,9 +17,9 @@ from typing import TypeVar
 
 import trio
 
-from actors.fleet import Fleet, Outlook, VolumeState
-from conf.words import format_size
-from errors import ClusterFull, DiskFailed, Overloaded, StoreError, VolumeOffline
+from warehouse.actors.fleet import Fleet, Outlook, VolumeState
+from warehouse.conf.words import format_size
+from warehouse.errors import ClusterFull, DiskFailed, Overloaded, StoreError, VolumeOffline
 
 ROOM_WAIT_S = 5.0  # how long a request waits for room that is on its way
 LOOK_S = 0.25  # between looks while it waits: promises that end do not wake anybody

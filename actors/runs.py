@@ -26,16 +26,16 @@ from dataclasses import dataclass
 
 import trio
 
-from actors.cross_check import CrossCheck
-from actors.damages import Damages
-from actors.fleet import DiskState, VolumeState
-from actors.jobs import COMPACT, OPERATOR, JobState
-from actors.keeper import Keeper
-from actors.orders import order
-from actors.parts import Parts, now_ms
-from actors.policy import gives_next_to_nothing
-from conf.words import format_size
-from errors import (
+from warehouse.actors.cross_check import CrossCheck
+from warehouse.actors.damages import Damages
+from warehouse.actors.fleet import DiskState, VolumeState
+from warehouse.actors.jobs import COMPACT, OPERATOR, JobState
+from warehouse.actors.keeper import Keeper
+from warehouse.actors.orders import order
+from warehouse.actors.parts import Parts, now_ms
+from warehouse.actors.policy import gives_next_to_nothing
+from warehouse.conf.words import format_size
+from warehouse.errors import (
     CompactorOffline,
     DeadlineExceeded,
     LinkDown,
@@ -44,9 +44,9 @@ from errors import (
     VolumeOffline,
     from_code,
 )
-from storage.room import copy_size
-from transport.links import Peer
-from transport.messages import (
+from warehouse.storage.room import copy_size
+from warehouse.transport.links import Peer
+from warehouse.transport.messages import (
     BeginCompaction,
     CompactionBegun,
     Done,

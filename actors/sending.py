@@ -12,16 +12,16 @@ from functools import partial
 
 import trio
 
-from actors.chunk_lists import ChunkList, ChunkLists
-from actors.commit_line import CommitLine
-from actors.data_rights import Counters, require_bucket
-from actors.pieces import PieceBuffers
-from auth.tokens import DataClaims
-from errors import LinkDown, NoSuchNeedle, ObjectInconsistent
-from storage.needle import BLOCK_SIZE
-from storage.reader import NeedleReader
-from transport.http_client import HttpPool
-from transport.http_server import Exchange
+from warehouse.actors.chunk_lists import ChunkList, ChunkLists
+from warehouse.actors.commit_line import CommitLine
+from warehouse.actors.data_rights import Counters, require_bucket
+from warehouse.actors.pieces import PieceBuffers
+from warehouse.auth.tokens import DataClaims
+from warehouse.errors import LinkDown, NoSuchNeedle, ObjectInconsistent
+from warehouse.storage.needle import BLOCK_SIZE
+from warehouse.storage.reader import NeedleReader
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.http_server import Exchange
 
 Head = tuple[int, list[tuple[bytes, bytes]], int]  # status, headers, content length
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from actors.commit_line import CommitLine
-from errors import NeedleExists, Overloaded
-from storage.extent import Placed
-from storage.needle import NeedleMetadata, stored_size
+from warehouse.actors.commit_line import CommitLine
+from warehouse.errors import NeedleExists, Overloaded
+from warehouse.storage.extent import Placed
+from warehouse.storage.needle import NeedleMetadata, stored_size
 
 
 def placed_before(

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import trio
 
-from actors.commit_line import CommitLine
-from errors import StoreError
-from storage.disk import Disk
-from storage.files import remove_leftovers
-from storage.successor import Successor
+from warehouse.actors.commit_line import CommitLine
+from warehouse.errors import StoreError
+from warehouse.storage.disk import Disk
+from warehouse.storage.files import remove_leftovers
+from warehouse.storage.successor import Successor
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from storage.kernel_sync import KernelSync
-from storage.volume import Volume
+from warehouse.storage.kernel_sync import KernelSync
+from warehouse.storage.volume import Volume
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import time
 
-from actors.events import EventLog, Field
-from transport.messages import TROUBLES_MAX, Trouble
+from warehouse.actors.events import EventLog, Field
+from warehouse.transport.messages import TROUBLES_MAX, Trouble
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ to do.
 
 from __future__ import annotations
 
-from errors import (
+from warehouse.errors import (
     DiskFull,
     LeaseExhausted,
     NeedleExists,

@@ -1,6 +1,6 @@
 """Volume actor: owns one disk; nobody else writes its volume files.
 
-    python -m actors.volume --disk DIR --join FILE [--host H] [--port N] [--advertise URL]
+    warehouse volume --disk DIR --join FILE [--host H] [--port N] [--advertise URL]
 
 It opens the disk's volumes, connects to the master and registers; while registered it serves needles over
 HTTP, confirms what it stored, and carries out the master's commands (create a volume, append tombstones,
@@ -26,13 +26,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from actors.ballast import Ballast, free_names, make_way
-from actors.chunk_lists import ASK_S
-from actors.cold_reads import ColdReads
-from actors.commit_line import CommitLine
-from actors.listening import known_as, open_listeners
-from actors.needle_http import NeedleHttp
-from actors.process import (
+from warehouse.actors.ballast import Ballast, free_names, make_way
+from warehouse.actors.chunk_lists import ASK_S
+from warehouse.actors.cold_reads import ColdReads
+from warehouse.actors.commit_line import CommitLine
+from warehouse.actors.listening import known_as, open_listeners
+from warehouse.actors.needle_http import NeedleHttp
+from warehouse.actors.process import (
     Announcer,
     add_common_arguments,
     add_disk_arguments,
@@ -40,15 +40,15 @@ from actors.process import (
     run_actor,
     set_up_actor,
 )
-from actors.reporting import Reporting
-from actors.switching import Switching
-from actors.syncer import Syncer
-from auth.tokens import DataTokenVerifier
-from conf.arguments import Parser, base_url
-from conf.arguments import host as host_argument
-from conf.join import Join
-from conf.settings import Settings
-from errors import (
+from warehouse.actors.reporting import Reporting
+from warehouse.actors.switching import Switching
+from warehouse.actors.syncer import Syncer
+from warehouse.auth.tokens import DataTokenVerifier
+from warehouse.conf.arguments import Parser, base_url
+from warehouse.conf.arguments import host as host_argument
+from warehouse.conf.join import Join
+from warehouse.conf.settings import Settings
+from warehouse.errors import (
     BadRequest,
     DiskFull,
     NoSuchVolume,
@@ -59,22 +59,22 @@ from errors import (
     StoreError,
     VolumeSealed,
 )
-from storage.disk import OsDisk
-from storage.epoch import NEVER, Epoch
-from storage.files import volume_directory, volume_ids
-from storage.identity import LOCK_NAME, IdentityKeeper, load_identity
-from storage.needle import BucketRecord
-from storage.presence import Watch
-from storage.room import copy_size
-from storage.stamp import StampClock
-from storage.volume import Volume
-from transport.curve import CurveKeys
-from transport.descriptors import connections_within, raise_limit
-from transport.endpoints import endpoint_of
-from transport.http_client import HttpPool
-from transport.http_server import HttpLimits, HttpServer
-from transport.links import Link
-from transport.messages import (
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.epoch import NEVER, Epoch
+from warehouse.storage.files import volume_directory, volume_ids
+from warehouse.storage.identity import LOCK_NAME, IdentityKeeper, load_identity
+from warehouse.storage.needle import BucketRecord
+from warehouse.storage.presence import Watch
+from warehouse.storage.room import copy_size
+from warehouse.storage.stamp import StampClock
+from warehouse.storage.volume import Volume
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.descriptors import connections_within, raise_limit
+from warehouse.transport.endpoints import endpoint_of
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.http_server import HttpLimits, HttpServer
+from warehouse.transport.links import Link
+from warehouse.transport.messages import (
     DAMAGES_MAX,
     LIVE_LISTED_MAX,
     Answer,
@@ -115,7 +115,7 @@ LineCommand = (
     | DropGeneration
 )
 
-log = logging.getLogger("actors.volume")  # run as a module it would be "__main__"
+log = logging.getLogger("warehouse.actors.volume")  # run as a module it would be "__main__"
 
 REPORT_S = 1.0  # how old the master's picture of this disk may get
 SETTLING_S = 0.02  # between reports until the master has given this disk what it needs
@@ -733,7 +733,7 @@ class _Figures(Collector):
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m actors.volume",
+        prog="warehouse volume",
         description="Serve one disk: store needles, answer reads, obey the master.",
     )
     add_disk_arguments(parser, disk_help="the directory that this actor owns")

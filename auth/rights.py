@@ -11,7 +11,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from errors import BadRequest, PermissionDenied
+from warehouse.errors import BadRequest, PermissionDenied
 
 
 class Permission(enum.IntFlag):

@@ -32,8 +32,8 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from auth.rights import Permission, Rights
-from errors import ClockSkew, SecretMissing, TokenExpired, TokenInvalid, TokenMissing
+from warehouse.auth.rights import Permission, Rights
+from warehouse.errors import ClockSkew, SecretMissing, TokenExpired, TokenInvalid, TokenMissing
 
 TOKEN_SIZE_MAX = 16 * 1024  # a presigned GET of an object of many chunks carries a token for each
 VERIFIED_MAX = 4096  # verified tokens remembered: one a lease or read grant, and those are reused

@@ -25,7 +25,7 @@ import trio
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
-import client  # noqa: E402
+import warehouse  # noqa: E402
 from bench.machine import cpu_seconds, peak_memory  # noqa: E402
 from harness import RunningStore  # noqa: E402
 
@@ -35,7 +35,7 @@ ONE_BY_ONE, IN_BATCHES = "one by one", "in batches"
 class Round:
     """One prefix of keys, put and got in both ways."""
 
-    def __init__(self, bucket: client.Bucket, prefix: str, arguments: argparse.Namespace) -> None:
+    def __init__(self, bucket: warehouse.Bucket, prefix: str, arguments: argparse.Namespace) -> None:
         self._bucket = bucket
         self._prefix = prefix
         self._count: int = arguments.objects
@@ -98,8 +98,8 @@ async def measured(
 async def run(arguments: argparse.Namespace, store: RunningStore) -> dict[str, list[float]]:
     rates: dict[str, list[float]] = {}
     pids = [*store.pids().values()]
-    async with client.connect(store.profile) as warehouse:
-        bucket = await warehouse.create_bucket("rate")
+    async with warehouse.connect(store.profile) as client:
+        bucket = await client.create_bucket("rate")
         for number in range(arguments.rounds):
             one = Round(bucket, f"round-{number}", arguments)
             for name, work in (

@@ -25,9 +25,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
 
-from catalog.changes import Transaction
-from catalog.store import Catalog
-from transport.messages import StoredNeedle
+from warehouse.catalog.changes import Transaction
+from warehouse.catalog.store import Catalog
+from warehouse.transport.messages import StoredNeedle
 
 BATCH = 32
 ROUNDS = 5

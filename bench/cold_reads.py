@@ -39,8 +39,8 @@ from bench.peer_machine import forget_pages, read_through, say  # noqa: E402
 from bench.peer_results import KIB, Case, Sample  # noqa: E402
 from bench.peer_systems import BUCKET, WarehouseStore  # noqa: E402
 from bench.peer_ways import Batches, Http, Library, Way  # noqa: E402
-from client import connect  # noqa: E402
-from errors import BucketExists  # noqa: E402
+from warehouse import connect  # noqa: E402
+from warehouse.errors import BucketExists  # noqa: E402
 
 SIZE = 4 * KIB
 CONNECTIONS = (1, 16, 64)
@@ -62,15 +62,15 @@ class ManyObjects(WarehouseStore):
         self._stored[SIZE] = [f"{SIZE}/{number:08}" for number in range(count)]
 
     async def _count(self) -> int:
-        async with connect(self.profile) as warehouse:
-            return next(info.object_count for info in await warehouse.buckets() if info.name == BUCKET)
+        async with connect(self.profile) as client:
+            return next(info.object_count for info in await client.buckets() if info.name == BUCKET)
 
     async def _put(self, first: int, end: int) -> None:
         body = os.urandom(SIZE)
         say(f"{end - first:,} objects go in")
-        async with connect(self.profile) as warehouse:
+        async with connect(self.profile) as client:
             items = ((f"{SIZE}/{number:08}", body) for number in range(first, end))
-            async for result in warehouse.bucket(BUCKET).put_many(items):
+            async for result in client.bucket(BUCKET).put_many(items):
                 if result.error is not None:
                     raise result.error
 

@@ -27,11 +27,11 @@ import trio
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
-import client  # noqa: E402
+import warehouse  # noqa: E402
 from bench.machine import Machine, peak_memory  # noqa: E402
-from client import Bucket, Warehouse  # noqa: E402
-from errors import NoSuchObject, StoreError  # noqa: E402
 from harness import RunningStore  # noqa: E402
+from warehouse import Bucket, Store  # noqa: E402
+from warehouse.errors import NoSuchObject, StoreError  # noqa: E402
 
 MIB = 1024 * 1024
 # What the store does by itself would not be "alone".
@@ -206,7 +206,7 @@ class Load:
 
 
 async def measure(
-    warehouse: Warehouse, load: Load, *, seconds: float, works: tuple[str, ...] = ("compact", "verify")
+    client: Store, load: Load, *, seconds: float, works: tuple[str, ...] = ("compact", "verify")
 ) -> list[Phase]:
     """Load alone for so long, then beside each work until that is over (and for so long at least)."""
 
@@ -222,8 +222,8 @@ async def measure(
         async def follow(work: str = work, is_done: trio.Event = is_done) -> None:
             deadline = time.perf_counter() + seconds
             while True:
-                jobs = await (warehouse.compact() if work == "compact" else warehouse.verify())
-                for job in await warehouse.wait_jobs(jobs):
+                jobs = await (client.compact() if work == "compact" else client.verify())
+                for job in await client.wait_jobs(jobs):
                     sizes = f"{job.total_bytes / MIB:,.0f} MiB, {job.freed_bytes / MIB:,.0f} MiB of it freed"
                     took_s = (job.ended_ms - job.started_ms) / 1000
                     print(f"{work}: {sizes}, in {took_s:.1f} s; writes paused for {job.pause_ms:.1f} ms")
@@ -240,17 +240,17 @@ async def measure(
 
 
 async def _main(arguments: argparse.Namespace, store: RunningStore) -> None:
-    async with client.connect(store.profile) as warehouse:
-        await warehouse.create_bucket("load")
+    async with warehouse.connect(store.profile) as client:
+        await client.create_bucket("load")
         load = Load(
-            warehouse.bucket("load"),
+            client.bucket("load"),
             writers=arguments.writers,
             readers=arguments.readers,
             size=arguments.size,
             keys=1000,
         )
         await load.fill(arguments.megabytes * MIB * 2 // 3 // max(arguments.size, 16))
-        phases = await measure(warehouse, load, seconds=arguments.seconds)
+        phases = await measure(client, load, seconds=arguments.seconds)
         for phase in phases:
             print(phase)
             for failure in phase.failures[:10]:

@@ -25,13 +25,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import Machine
-from conf.kinds import parse_size, size_text
-from storage.compaction import Copy
-from storage.disk import OsDisk
-from storage.files import data_path, volume_directory
-from storage.needle import NeedleMetadata
-from storage.successor import Successor
-from storage.volume import Volume
+from warehouse.conf.kinds import parse_size, size_text
+from warehouse.storage.compaction import Copy
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import data_path, volume_directory
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.storage.successor import Successor
+from warehouse.storage.volume import Volume
 
 VOLUME_ID = 7
 DIRECTORY = volume_directory(VOLUME_ID)

@@ -44,14 +44,14 @@ import zmq
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]  # runs from any checkout
 
-from actors.master import CATALOG_NAME, ClientSession, Master, found  # noqa: E402
-from actors.process import Announcer  # noqa: E402
-from auth.rights import EVERYTHING, Rights  # noqa: E402
-from catalog.store import Catalog  # noqa: E402
-from conf.join import Join  # noqa: E402
-from conf.settings import Settings  # noqa: E402
-from transport.curve import CurveKeys  # noqa: E402
-from transport.messages import (  # noqa: E402
+from warehouse.actors.master import CATALOG_NAME, ClientSession, Master, found  # noqa: E402
+from warehouse.actors.process import Announcer  # noqa: E402
+from warehouse.auth.rights import EVERYTHING, Rights  # noqa: E402
+from warehouse.catalog.store import Catalog  # noqa: E402
+from warehouse.conf.join import Join  # noqa: E402
+from warehouse.conf.settings import Settings  # noqa: E402
+from warehouse.transport.curve import CurveKeys  # noqa: E402
+from warehouse.transport.messages import (  # noqa: E402
     Answer,
     BucketsRecorded,
     ClusterStatus,

@@ -31,19 +31,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any ch
 
 from crc32c import crc32c
 
-from actors.commit_line import CommitLine
-from actors.needle_http import _PLAIN_LINES, NeedleHttp
-from actors.put_request import read_put
-from auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
-from storage.disk import OsDisk
-from storage.needle import NeedleMetadata, decode_needle, place_seed
-from storage.stamp import StampClock
-from storage.volume import Volume
-from transport.http_client import HttpPool
-from transport.http_connection import Clock, Connection, HttpLimits
-from transport.http_head import HeadMemo, RequestHead, parse_request_head
-from transport.http_server import Exchange, HttpServer
-from transport.messages import (
+from warehouse.actors.commit_line import CommitLine
+from warehouse.actors.needle_http import _PLAIN_LINES, NeedleHttp
+from warehouse.actors.put_request import read_put
+from warehouse.auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.needle import NeedleMetadata, decode_needle, place_seed
+from warehouse.storage.stamp import StampClock
+from warehouse.storage.volume import Volume
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.http_connection import Clock, Connection, HttpLimits
+from warehouse.transport.http_head import HeadMemo, RequestHead, parse_request_head
+from warehouse.transport.http_server import Exchange, HttpServer
+from warehouse.transport.messages import (
     Commit,
     Envelope,
     NeedlesCommitted,

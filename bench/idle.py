@@ -20,7 +20,7 @@ import trio
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]  # runs from any checkout
 
-import client  # noqa: E402
+import warehouse  # noqa: E402
 from bench.one_master import cpu_s  # noqa: E402
 from harness import RunningStore  # noqa: E402
 
@@ -31,8 +31,8 @@ Figures = dict[str, dict[str, float]]
 
 
 async def fill(store: RunningStore, object_count: int) -> None:
-    async with client.connect(store.profile) as warehouse:
-        bucket = await warehouse.create_bucket("idle")
+    async with warehouse.connect(store.profile) as client:
+        bucket = await client.create_bucket("idle")
         async for result in bucket.put_many((f"object-{n:06}", b"x" * 4096) for n in range(object_count)):
             if result.error is not None:
                 raise result.error

@@ -26,11 +26,11 @@ from typing import TypedDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
 
-from conf.programs import module_command
-from storage.disk import OsDisk
-from storage.files import volume_directory
-from storage.needle import NeedleMetadata
-from storage.volume import Volume
+from warehouse.conf.programs import module_command
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import volume_directory
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.storage.volume import Volume
 
 VOLUME_ID = 1
 SYNC_EVERY = 50_000

@@ -42,9 +42,9 @@ from bench.peer_machine import forget_pages, say  # noqa: E402
 from bench.peer_results import Case  # noqa: E402
 from bench.peer_systems import BUCKET, Nginx, WarehouseStore, running  # noqa: E402
 from bench.peer_ways import Dd, Http, Way  # noqa: E402
-from client import reads, uploads  # noqa: E402
-from client.library import connect  # noqa: E402
 from harness import RunningStore, environment  # noqa: E402
+from warehouse.client import reads, uploads  # noqa: E402
+from warehouse.client.library import connect  # noqa: E402
 
 SECTIONS = ("paths", "store", "chunks")
 RECEIVE_SIZE = 256 * 1024
@@ -267,8 +267,8 @@ def _store(folder: Path, disk_count: int) -> Iterator[RunningStore]:
     with RunningStore(folder / f"store-{disk_count}", volumes=disk_count, config=config) as store:
 
         async def make_bucket() -> None:
-            async with connect(store.profile) as warehouse:
-                await warehouse.create_bucket(BUCKET)
+            async with connect(store.profile) as client:
+                await client.create_bucket(BUCKET)
 
         trio.run(make_bucket)
         yield store
@@ -293,8 +293,8 @@ def _client_run(
 async def _client(operation: str, profile: Path, file: Path, parallel: int) -> dict[str, float]:
     """One client process: the object once, with so many chunks or spans at once."""
     uploads.PARALLEL = reads.WINDOW = parallel
-    async with connect(profile) as warehouse:
-        bucket = warehouse.bucket(BUCKET)
+    async with connect(profile) as client:
+        bucket = client.bucket(BUCKET)
         await bucket.put("first", b"connects")
         cpu_before, started = time.process_time(), time.perf_counter()
         if operation == "put":

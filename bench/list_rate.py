@@ -27,8 +27,7 @@ import trio
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # runs from any checkout
 
-import client  # noqa: E402
-from auth.keys import ApiKey  # noqa: E402
+import warehouse  # noqa: E402
 from bench.one_master import (  # noqa: E402
     ASK_S,
     BUCKET,
@@ -44,8 +43,9 @@ from bench.one_master import (  # noqa: E402
     running_master,
     until_quiet,
 )
-from catalog.store import Catalog  # noqa: E402
-from transport.messages import DeleteObjects, Listing, ListObjects  # noqa: E402
+from warehouse.auth.keys import ApiKey  # noqa: E402
+from warehouse.catalog.store import Catalog  # noqa: E402
+from warehouse.transport.messages import DeleteObjects, Listing, ListObjects  # noqa: E402
 
 PAGE = 1000
 PORT = 17_500
@@ -122,8 +122,8 @@ async def timed(ask: Callable[[], Awaitable[int]], count: int, pid: int) -> dict
 async def at_the_master(master: OneMaster, wanted: dict[str, Place], count: int) -> Figures:
     figures: Figures = {}
     await until_quiet(master.pid)
-    async with connected(client_of(master)) as link, client.connect(master.profile) as warehouse:
-        bucket = warehouse.bucket(BUCKET)
+    async with connected(client_of(master)) as link, warehouse.connect(master.profile) as client:
+        bucket = client.bucket(BUCKET)
 
         async def ask(page: Place) -> int:
             answer = await link.request(ListObjects(bucket=BUCKET, **page()), timeout_s=ASK_S)  # type: ignore[arg-type]
@@ -153,7 +153,7 @@ async def at_the_master(master: OneMaster, wanted: dict[str, Place], count: int)
     return figures
 
 
-async def _names(bucket: client.Bucket, *, after: str, limit: int):  # type: ignore[no-untyped-def]
+async def _names(bucket: warehouse.Bucket, *, after: str, limit: int):  # type: ignore[no-untyped-def]
     async for entry in bucket.list(after=after, limit=limit):
         yield entry.key
 

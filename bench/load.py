@@ -28,16 +28,16 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
 
-import client
+import warehouse
 from bench.machine import peak_memory
-from client.bench_figures import Latencies
+from warehouse.client.bench_figures import Latencies
 
 
 async def run(arguments: argparse.Namespace) -> dict[str, object]:
     body = os.urandom(arguments.size)
     latencies: list[float] = []
-    async with client.connect(arguments.profile) as warehouse:
-        bucket = warehouse.bucket(arguments.bucket)
+    async with warehouse.connect(arguments.profile) as client:
+        bucket = client.bucket(arguments.bucket)
 
         taken = [deque[float]() for _ in range(arguments.tasks)]  # when, of what has no result yet
         is_read = arguments.operation.startswith("get")

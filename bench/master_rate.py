@@ -50,10 +50,10 @@ from bench.one_master import (  # noqa: E402
     progress_bar,
     running_master,
 )
-from errors import Overloaded  # noqa: E402
 from harness import free_port_base  # noqa: E402
-from transport.links import Link  # noqa: E402
-from transport.messages import (  # noqa: E402
+from warehouse.errors import Overloaded  # noqa: E402
+from warehouse.transport.links import Link  # noqa: E402
+from warehouse.transport.messages import (  # noqa: E402
     Answer,
     Deleted,
     DeleteObjects,

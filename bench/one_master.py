@@ -18,17 +18,17 @@ from pathlib import Path
 
 import trio
 
-from actors.keyring import Keyring
-from auth.keys import ApiKey, generate_api_key, hash_secret
-from auth.rights import EVERYTHING
-from catalog.rebuilding import NewCatalog
-from catalog.rows import ApiKeyRow, ObjectRow
-from conf.profile import Profile
-from conf.programs import module_command
-from errors import BadRequest
-from transport.curve import CurveKeys
-from transport.links import Link
-from transport.messages import (
+from warehouse.actors.keyring import Keyring
+from warehouse.auth.keys import ApiKey, generate_api_key, hash_secret
+from warehouse.auth.rights import EVERYTHING
+from warehouse.catalog.rebuilding import NewCatalog
+from warehouse.catalog.rows import ApiKeyRow, ObjectRow
+from warehouse.conf.profile import Profile
+from warehouse.conf.programs import module_command
+from warehouse.errors import BadRequest
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.links import Link
+from warehouse.transport.messages import (
     Answer,
     Attach,
     BucketsRecorded,
@@ -191,7 +191,7 @@ def running_master(
     Args:
         settings: variables of the environment, as docs/settings.md names them.
     """
-    command = module_command("actors.master", "--data", str(data), "--json", "--stop-with-parent")
+    command = module_command("warehouse.actors.master", "--data", str(data), "--json", "--stop-with-parent")
     command += ["--port", str(port), "--http-port", str(port + HTTP_OFFSET), "--log-level", "error"]
     process = subprocess.Popen(
         command,

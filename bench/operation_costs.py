@@ -28,7 +28,7 @@ import trio
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
-import client  # noqa: E402
+import warehouse  # noqa: E402
 from bench.machine import Machine, cpu_seconds  # noqa: E402
 from harness import RunningStore  # noqa: E402
 
@@ -75,8 +75,8 @@ class Side:
 
 
 async def make_bucket(profile: Path) -> None:
-    async with client.connect(profile) as warehouse:
-        await warehouse.create_bucket(BUCKET)
+    async with warehouse.connect(profile) as client:
+        await client.create_bucket(BUCKET)
 
 
 def started(name: str, checkout: Path, folder: Path, stack: ExitStack) -> Side:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.machine import peak_memory
-from conf.programs import module_command
+from warehouse.conf.programs import module_command
 
 START_S = 30.0
 STOP_S = 20.0

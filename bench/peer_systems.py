@@ -35,11 +35,11 @@ from bench.peer_machine import (
     wait_for,
 )
 from bench.peer_results import KIB, MIB, About
-from client.control import Control
-from client.library import connect
-from conf.profile import Profile
 from harness import RunningStore, free_port_base
-from transport.messages import Leased, LeaseNeedles, LocateObjects, ObjectsLocated
+from warehouse.client.control import Control
+from warehouse.client.library import connect
+from warehouse.conf.profile import Profile
+from warehouse.transport.messages import Leased, LeaseNeedles, LocateObjects, ObjectsLocated
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL_MAX = MIB  # above it Warehouse takes an upload, or a presigned URL
@@ -425,8 +425,8 @@ class WarehouseStore(System):
         self.version = "this checkout"
 
         async def make_bucket() -> None:
-            async with connect(self.profile) as warehouse:
-                await warehouse.create_bucket(BUCKET)
+            async with connect(self.profile) as client:
+                await client.create_bucket(BUCKET)
 
         trio.run(make_bucket)
 
@@ -470,8 +470,8 @@ class WarehouseStore(System):
         return lines[: len(keys)]
 
     async def _presigned(self, size: int, keys: Sequence[str]) -> list[str]:
-        async with connect(self.profile) as warehouse:
-            bucket = warehouse.bucket(BUCKET)
+        async with connect(self.profile) as client:
+            bucket = client.bucket(BUCKET)
             urls = [await bucket.presign_put(key, 36_000) for key in keys]
         return [
             f"{url.removeprefix(self.url)}\tX-Bench-Key: {key}" for url, key in zip(urls, keys, strict=True)

@@ -36,7 +36,7 @@ from bench.peer_machine import Environments, NotHere, busy_cores, drop_caches, r
 from bench.peer_results import KIB, MIB, About, Case, Line, Sample  # noqa: E402
 from bench.peer_systems import S3, Nginx, Swift, System, WarehouseStore, Weed, running  # noqa: E402
 from bench.peer_ways import Batches, Dd, Http, Library, Way, WeedBenchmark  # noqa: E402
-from errors import StoreError  # noqa: E402
+from warehouse.errors import StoreError  # noqa: E402
 
 PEERS = ("nginx", "seaweedfs", "swift")
 SIZES = (1 * KIB, 4 * KIB, 64 * KIB, 1 * MIB, 80 * MIB)

@@ -25,13 +25,13 @@ from typing import TypedDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
 
-from conf.programs import module_command
-from conf.words import format_count
-from storage.disk import OsDisk
-from storage.files import volume_directory
-from storage.identity import load_identity
-from storage.needle import NeedleMetadata
-from storage.volume import Volume
+from warehouse.conf.programs import module_command
+from warehouse.conf.words import format_count
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import volume_directory
+from warehouse.storage.identity import load_identity
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.storage.volume import Volume
 
 PROJECT = Path(__file__).resolve().parents[1]
 CREATED_MS = 1_750_000_000_000
@@ -93,7 +93,7 @@ def measure(directory: Path, disk_count: int, code: str, checkout: Path) -> Resu
     """Rebuild what is in a data folder once; no catalog is there before or afterwards."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        module_command("rescue.rebuild", "--data", str(directory), "--json"),
+        module_command("warehouse.rescue.rebuild", "--data", str(directory), "--json"),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=checkout,

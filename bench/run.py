@@ -35,12 +35,12 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
-import client  # noqa: E402
+import warehouse  # noqa: E402
 from bench.machine import Machine, cpu_seconds, made_folder, peak_memory, reset_peak_memory  # noqa: E402
-from client.control import Control  # noqa: E402
-from conf.profile import Profile  # noqa: E402
 from harness import RunningStore, environment, free_port_base  # noqa: E402
-from transport.messages import Leased, LeaseNeedles, LocateObjects, ObjectsLocated  # noqa: E402
+from warehouse.client.control import Control  # noqa: E402
+from warehouse.conf.profile import Profile  # noqa: E402
+from warehouse.transport.messages import Leased, LeaseNeedles, LocateObjects, ObjectsLocated  # noqa: E402
 
 SMALL = 4096
 LARGE = 80 * 1024 * 1024
@@ -69,12 +69,12 @@ class Sample:
 @dataclass(frozen=True)
 class Line:
     name: str
-    warehouse: Sample
+    client: Sample
     nginx: Sample | None
 
     @property
     def ratio(self) -> float | None:
-        return self.warehouse.rate / self.nginx.rate if self.nginx else None
+        return self.client.rate / self.nginx.rate if self.nginx else None
 
     @property
     def goal(self) -> float | None:
@@ -84,7 +84,7 @@ class Line:
     def is_reached(self) -> bool | None:
         if self.goal is None:
             return None
-        return (self.ratio if self.ratio is not None else self.warehouse.rate) >= self.goal
+        return (self.ratio if self.ratio is not None else self.client.rate) >= self.goal
 
 
 # --- nginx ----------------------------------------------------------------------------------------
@@ -214,9 +214,9 @@ def library(
 
 
 async def prepare(store: RunningStore, large: Path) -> None:
-    async with client.connect(store.profile) as warehouse:
-        await warehouse.create_bucket("bench")
-        bucket = warehouse.bucket("bench")
+    async with warehouse.connect(store.profile) as client:
+        await client.create_bucket("bench")
+        bucket = client.bucket("bench")
         limit = trio.CapacityLimiter(32)
 
         async def put(number: int) -> None:
@@ -274,8 +274,8 @@ async def put_targets(store: RunningStore, path: Path, count: int) -> None:
 
 
 async def presigned(store: RunningStore, key: str) -> str:
-    async with client.connect(store.profile) as warehouse:
-        return await warehouse.bucket("bench").presign_get(key, 3600)
+    async with warehouse.connect(store.profile) as client:
+        return await client.bucket("bench").presign_get(key, 3600)
 
 
 @contextlib.contextmanager
@@ -301,10 +301,10 @@ def run_round(
 
     tick("GET 4 KiB")
     url = trio.run(get_targets, synced, targets)
-    warehouse = wrk("get.lua", url, targets, connections=16, seconds=seconds, pids=pids)
+    client = wrk("get.lua", url, targets, connections=16, seconds=seconds, pids=pids)
     targets.write_text("".join(f"/{index}.bin\n" for index in range(SMALL_FILES)))
     lines["GET 4 KiB"] = (
-        warehouse,
+        client,
         wrk("get.lua", nginx.url, targets, connections=16, seconds=seconds, pids=nginx.pids),
     )
 
@@ -362,8 +362,8 @@ def run_round(
 
 
 async def presigned_put(store: RunningStore, key: str) -> str:
-    async with client.connect(store.profile) as warehouse:
-        return await warehouse.bucket("bench").presign_put(key, 3600)
+    async with warehouse.connect(store.profile) as client:
+        return await client.bucket("bench").presign_put(key, 3600)
 
 
 def url_of(store: RunningStore) -> str:
@@ -408,7 +408,7 @@ COLUMNS = (
 
 
 def cells(line: Line) -> list[str]:
-    ours, nginx = line.warehouse, line.nginx
+    ours, nginx = line.client, line.nginx
     goal = "" if line.goal is None else f"{line.goal:g} {'reached' if line.is_reached else 'MISSED'}"
     return [
         line.name,

@@ -37,7 +37,7 @@ import trio
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
 
-import client  # noqa: E402
+import warehouse  # noqa: E402
 from bench import idle_links, master_rate, scaling_page  # noqa: E402
 from bench.machine import Machine, made_folder  # noqa: E402
 from bench.one_master import (  # noqa: E402
@@ -68,9 +68,9 @@ from bench.scaling_figures import (  # noqa: E402
     ratios_of,
     summed_up,
 )
-from client.bench_figures import shares  # noqa: E402
 from harness import RunningStore, environment, free_port_base  # noqa: E402
-from transport.messages import Leased, LeaseNeedles, LocateObjects, ObjectsLocated  # noqa: E402
+from warehouse.client.bench_figures import shares  # noqa: E402
+from warehouse.transport.messages import Leased, LeaseNeedles, LocateObjects, ObjectsLocated  # noqa: E402
 
 BUCKET = "scaling"
 SETTINGS = """
@@ -147,8 +147,8 @@ def started(folder: Path, actors: int, shape: Shape, stack: ExitStack) -> Side:
 
 async def fill(side: Side, shape: Shape) -> None:
     """What is read later: small objects under a flat prefix, large ones."""
-    async with client.connect(side.store.profile) as warehouse:
-        bucket = await warehouse.create_bucket(BUCKET)
+    async with warehouse.connect(side.store.profile) as client:
+        bucket = await client.create_bucket(BUCKET)
         body = os.urandom(SMALL_SIZE)
         async for result in bucket.put_many(
             (f"{SMALL_SIZE}/{number:08}", body) for number in range(shape.small_count)
@@ -241,8 +241,8 @@ def at_data_port(side: Side, kind: Kind, seconds: float, folder: Path, connectio
 async def located(side: Side) -> dict[str, list[str]]:
     """By actor: lines of targets for all small objects that were put beforehand."""
     targets: dict[str, list[str]] = {}
-    async with client.connect(side.store.profile) as warehouse:
-        keys = [info.key async for info in warehouse.bucket(BUCKET).list(prefix=f"{SMALL_SIZE}/")]
+    async with warehouse.connect(side.store.profile) as client:
+        keys = [info.key async for info in client.bucket(BUCKET).list(prefix=f"{SMALL_SIZE}/")]
     async with control_link(side.store) as control:
         for first in range(0, len(keys), 1000):
             asked = LocateObjects(bucket=BUCKET, keys=keys[first : first + 1000])

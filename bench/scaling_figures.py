@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.scaling_model import SECOND_US, Mover, Surroundings, Workload
-from catalog.writer import BATCH_MAX
+from warehouse.catalog.writer import BATCH_MAX
 
 SMALL_SIZE, LARGE_SIZE = 4096, 80 << 20
 NODE_BYTES_PER_S = 1.25e9  # a network port of 10 Gbit/s: assumed, not measured

@@ -23,7 +23,7 @@ from bench.scaling_figures import (
     workloads_of,
 )
 from bench.scaling_model import NODE_COUNTS, SECOND_US, full_resource, knee, node_rate, project
-from catalog.writer import BATCH_MAX
+from warehouse.catalog.writer import BATCH_MAX
 
 PLOT = "nodes.svg"
 WIDTH = 118

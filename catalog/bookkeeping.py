@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from catalog import burials
-from catalog.burials import Burials
-from catalog.graves import Graves
-from catalog.rows import OBJECT_COLUMNS, CommitResult, ObjectRow, pack_content_type, pack_map
-from errors import (
+from warehouse.catalog import burials
+from warehouse.catalog.burials import Burials
+from warehouse.catalog.graves import Graves
+from warehouse.catalog.rows import OBJECT_COLUMNS, CommitResult, ObjectRow, pack_content_type, pack_map
+from warehouse.errors import (
     BadRequest,
     NeedleExists,
     NeedleVoid,
@@ -28,8 +28,8 @@ from errors import (
     PreconditionFailed,
     StoreError,
 )
-from transport.conditions import require_conditions
-from transport.messages import StoredNeedle, etag_of
+from warehouse.transport.conditions import require_conditions
+from warehouse.transport.messages import StoredNeedle, etag_of
 
 FORGOTTEN_FACT = "buried_forgotten_ms"  # needles that were buried up to then may have been forgotten
 _FORGOTTEN = (

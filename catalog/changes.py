@@ -10,13 +10,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from catalog.bookkeeping import INSERT_NEW, WAS_COMMITTED
-from catalog.names import check_bucket_name
-from catalog.registry import Registry
-from catalog.rows import BucketRow, CommitResult, ObjectRow, pack_content_type, pack_map, unpack_map
-from catalog.upkeep import Upkeep
-from catalog.uploads import STAMP_MS_SHIFT, Uploads
-from errors import (
+from warehouse.catalog.bookkeeping import INSERT_NEW, WAS_COMMITTED
+from warehouse.catalog.names import check_bucket_name
+from warehouse.catalog.registry import Registry
+from warehouse.catalog.rows import BucketRow, CommitResult, ObjectRow, pack_content_type, pack_map, unpack_map
+from warehouse.catalog.upkeep import Upkeep
+from warehouse.catalog.uploads import STAMP_MS_SHIFT, Uploads
+from warehouse.errors import (
     BadRequest,
     BucketExists,
     BucketNotEmpty,
@@ -26,8 +26,8 @@ from errors import (
     OutcomeUnknown,
     PreconditionFailed,
 )
-from transport.conditions import require_conditions
-from transport.messages import BucketNote, StoredNeedle, etag_of
+from warehouse.transport.conditions import require_conditions
+from warehouse.transport.messages import BucketNote, StoredNeedle, etag_of
 
 PURGE_AT_ONCE = 500  # objects of a deleted bucket: a few milliseconds, so that puts need not wait for more
 

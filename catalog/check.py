@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from catalog.driver import connect, name_error
+from warehouse.catalog.driver import connect, name_error
 
 
 class CountDifference(NamedTuple):

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from catalog.driver import connect, name_error
+from warehouse.catalog.driver import connect, name_error
 
 Execute = Callable[[str, Sequence[Any]], sqlite3.Cursor]
 

@@ -15,10 +15,10 @@ from uuid import UUID
 
 import msgspec
 
-from catalog.names import check_bucket_name
-from catalog.rows import API_KEY_COLUMNS, api_key_row, unpack_map
-from errors import StoreError
-from transport.messages import KEY_SIZE_MAX
+from warehouse.catalog.names import check_bucket_name
+from warehouse.catalog.rows import API_KEY_COLUMNS, api_key_row, unpack_map
+from warehouse.errors import StoreError
+from warehouse.transport.messages import KEY_SIZE_MAX
 
 TIME_MS_MAX: Final = 1 << 48  # the year 10889
 ID32_MAX: Final = (1 << 32) - 1

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from errors import CatalogCorrupt, DiskFull, Overloaded, ReadFailed, StoreError, WriteFailed
+from warehouse.errors import CatalogCorrupt, DiskFull, Overloaded, ReadFailed, StoreError, WriteFailed
 
 PAGE_CACHE_KIB = 64 * 1024  # for each connection
 CHECKPOINT_PAGES = 4000  # 16 MiB of log: seldom enough to batch, small enough for a quick start after a crash

@@ -9,8 +9,8 @@ import ipaddress
 import re
 from collections.abc import Mapping
 
-from errors import BadBucketName, BadKey, BadMetadata
-from transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX
+from warehouse.errors import BadBucketName, BadKey, BadMetadata
+from warehouse.transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX
 
 BUCKET_NAME_SIZE_MAX = 63
 _BUCKET_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.ASCII)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from catalog.bookkeeping import Bookkeeping
-from catalog.rows import NOTE_COLUMNS
-from transport.messages import BucketNote
+from warehouse.catalog.bookkeeping import Bookkeeping
+from warehouse.catalog.rows import NOTE_COLUMNS
+from warehouse.transport.messages import BucketNote
 
 # One bucket to all disks, and all buckets to one disk.
 NOTE = f"INSERT OR REPLACE INTO bucket_notes (disk_id, {NOTE_COLUMNS}) SELECT id, ?, ?, ?, ?, ? FROM disks"

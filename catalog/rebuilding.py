@@ -24,11 +24,11 @@ from typing import Any
 
 import msgspec
 
-from catalog.bookkeeping import WAS_COMMITTED
-from catalog.bulk import insert_rows
-from catalog.driver import name_error
-from catalog.notes import NOTE, NOTE_ALL
-from catalog.rows import (
+from warehouse.catalog.bookkeeping import WAS_COMMITTED
+from warehouse.catalog.bulk import insert_rows
+from warehouse.catalog.driver import name_error
+from warehouse.catalog.notes import NOTE, NOTE_ALL
+from warehouse.catalog.rows import (
     API_KEY_COLUMNS,
     CHUNK_COLUMNS,
     OBJECT_COLUMNS,
@@ -39,9 +39,9 @@ from catalog.rows import (
     api_key_columns,
     object_columns,
 )
-from catalog.schema import bring_up_to_date
-from errors import BadRequest, CatalogExists, WriteFailed
-from transport.messages import NeedleDamage
+from warehouse.catalog.schema import bring_up_to_date
+from warehouse.errors import BadRequest, CatalogExists, WriteFailed
+from warehouse.transport.messages import NeedleDamage
 
 BATCH_COUNT = 1000  # rows that are handed to SQLite at once
 CACHE_KIB = 64 * 1024  # also what sorting for an index may take before it uses temporary files

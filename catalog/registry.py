@@ -6,11 +6,11 @@ import secrets
 import sqlite3
 from collections.abc import Mapping
 
-from auth.keys import HashedSecret
-from auth.rights import check_bucket_rights
-from catalog.notes import BucketNotes
-from catalog.rows import API_KEY_COLUMNS, pack_map
-from errors import BadRequest
+from warehouse.auth.keys import HashedSecret
+from warehouse.auth.rights import check_bucket_rights
+from warehouse.catalog.notes import BucketNotes
+from warehouse.catalog.rows import API_KEY_COLUMNS, pack_map
+from warehouse.errors import BadRequest
 
 CATALOG_ID_BITS = 62
 CATALOG_ID_FACT = "catalog_id"

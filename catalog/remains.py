@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from catalog.bookkeeping import WAS_COMMITTED
-from catalog.doubts import ID32_MAX, NUMBERS, SEQUENCES_MAX
-from catalog.driver import corrupt, file_uri, name_error
-from catalog.rows import (
+from warehouse.catalog.bookkeeping import WAS_COMMITTED
+from warehouse.catalog.doubts import ID32_MAX, NUMBERS, SEQUENCES_MAX
+from warehouse.catalog.driver import corrupt, file_uri, name_error
+from warehouse.catalog.rows import (
     API_KEY_COLUMNS,
     VOLUME_COLUMNS,
     VOLUME_COLUMNS_1,
@@ -27,8 +27,8 @@ from catalog.rows import (
     api_key_row,
     volume_rows,
 )
-from catalog.schema import differences, version_of
-from errors import ReadFailed
+from warehouse.catalog.schema import differences, version_of
+from warehouse.errors import ReadFailed
 
 T = TypeVar("T")
 

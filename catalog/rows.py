@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from auth.keys import HashedSecret
-from errors import StoreError
-from transport.messages import BucketNote, NeedleDamage, etag_of
+from warehouse.auth.keys import HashedSecret
+from warehouse.errors import StoreError
+from warehouse.transport.messages import BucketNote, NeedleDamage, etag_of
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_text_map = msgspec.msgpack.Decoder(dict[str, str]).decode

@@ -35,8 +35,8 @@ from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 
-from catalog.driver import corrupt
-from errors import CatalogCorrupt, FormatUnsupported, SchemaNewer
+from warehouse.catalog.driver import corrupt
+from warehouse.errors import CatalogCorrupt, FormatUnsupported, SchemaNewer
 
 APPLICATION_ID = 0x57485343  # "WHSC": this SQLite file is ours
 _SQLITES_OWN = frozenset(("sqlite_sequence", "sqlite_stat1", "sqlite_stat3", "sqlite_stat4"))

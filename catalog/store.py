@@ -18,14 +18,14 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from catalog import check, cross_check
-from catalog.burials import Burials
-from catalog.changes import Transaction
-from catalog.driver import BUSY_MS, connect, look_again, name_error
-from catalog.graves import Graves
-from catalog.listing import common_prefix, first_key, key_after_prefix
-from catalog.registry import CATALOG_ID_FACT
-from catalog.rows import (
+from warehouse.catalog import check, cross_check
+from warehouse.catalog.burials import Burials
+from warehouse.catalog.changes import Transaction
+from warehouse.catalog.driver import BUSY_MS, connect, look_again, name_error
+from warehouse.catalog.graves import Graves
+from warehouse.catalog.listing import common_prefix, first_key, key_after_prefix
+from warehouse.catalog.registry import CATALOG_ID_FACT
+from warehouse.catalog.rows import (
     API_KEY_COLUMNS,
     BUCKET_COLUMNS,
     CHUNK_COLUMNS,
@@ -56,8 +56,8 @@ from catalog.rows import (
     upload_row,
     volume_rows,
 )
-from catalog.schema import bring_up_to_date
-from errors import (
+from warehouse.catalog.schema import bring_up_to_date
+from warehouse.errors import (
     BadRequest,
     DiskFull,
     DiskInUse,
@@ -68,7 +68,7 @@ from errors import (
     StoreError,
     WriteFailed,
 )
-from transport.messages import BucketNote, NeedleDamage
+from warehouse.transport.messages import BucketNote, NeedleDamage
 
 __all__ = [
     "ApiKeyRow",

@@ -10,9 +10,9 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from catalog.bookkeeping import Bookkeeping
-from catalog.cross_check import names_on
-from transport.messages import NeedleDamage
+from warehouse.catalog.bookkeeping import Bookkeeping
+from warehouse.catalog.cross_check import names_on
+from warehouse.transport.messages import NeedleDamage
 
 DAMAGES_KEPT_MAX = 10_000  # of one volume: a ruined disk is one problem, not millions
 STAMP_MAX_FACT = "stamp_max"

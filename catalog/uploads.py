@@ -12,8 +12,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from catalog.bookkeeping import Bookkeeping
-from catalog.rows import (
+from warehouse.catalog.bookkeeping import Bookkeeping
+from warehouse.catalog.rows import (
     CHUNK_COLUMNS,
     UPLOAD_COLUMNS,
     ChunkRow,
@@ -26,7 +26,7 @@ from catalog.rows import (
     pack_map,
     upload_row,
 )
-from errors import (
+from warehouse.errors import (
     BadRequest,
     LengthMismatch,
     NeedleExists,
@@ -35,7 +35,7 @@ from errors import (
     NoSuchUpload,
     UploadIncomplete,
 )
-from transport.messages import StoredNeedle, etag_of
+from warehouse.transport.messages import StoredNeedle, etag_of
 
 FINISHED_KEPT_MS = 10 * 60 * 1000  # how long a finish may be repeated: longer than any client tries
 AHEAD_MS_MAX = 24 * 3600 * 1000  # an upload that expires this much later than it could: a clock was wrong

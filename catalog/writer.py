@@ -18,9 +18,9 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
-from catalog.changes import Transaction
-from catalog.store import Catalog
-from errors import DiskFull, OutcomeUnknown, Overloaded, StoreError, Unavailable
+from warehouse.catalog.changes import Transaction
+from warehouse.catalog.store import Catalog
+from warehouse.errors import DiskFull, OutcomeUnknown, Overloaded, StoreError, Unavailable
 
 log = logging.getLogger(__name__)
 

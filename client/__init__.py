@@ -16,36 +16,3 @@ The async library (`library.py`) and the command line (`cli.py`) over it.
     sources.py, files.py, leftovers.py   where uploads come from, where downloads go, what killed ones left
     tasks.py                  nurseries whose errors leave plain
 """
-
-import os
-import sys
-
-# First of all, and from our own folder: what follows must not come from the working folder.
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-import conf.working_folder  # noqa: F401
-
-sys.path.pop(0)
-from client.batch_reads import GetResult
-from client.batches import Put, PutResult
-from client.library import Bucket, Prefix, Warehouse, connect
-from client.reads import ObjectStream
-from conf.profile import Profile
-from transport.messages import BucketInfo, Event, Job, ObjectInfo, ObjectWritten, Status
-
-__all__ = [
-    "Bucket",
-    "BucketInfo",
-    "Event",
-    "GetResult",
-    "Job",
-    "ObjectInfo",
-    "ObjectStream",
-    "ObjectWritten",
-    "Prefix",
-    "Profile",
-    "Put",
-    "PutResult",
-    "Status",
-    "Warehouse",
-    "connect",
-]

@@ -1,6 +1,6 @@
 """`python -m client` is the command line, also where the `warehouse` command is not installed."""
 
-from client.cli import main
+from warehouse.client.cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -17,14 +17,14 @@ from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 import msgspec
 import trio
 
-from client.exact import is_consistent
-from client.flows import BATCH_SIZE_MAX, BYTES_MAX, Batch, Flow, Slot
-from client.headers import key_size
-from client.locator import Grant, fetch_together
-from client.reads import BucketReader
-from errors import BodyTooLarge, StoreError, Unavailable, from_code
-from transport.batches import ITEM_SIZE_MAX
-from transport.messages import Chunk, ObjectInfo
+from warehouse.client.exact import is_consistent
+from warehouse.client.flows import BATCH_SIZE_MAX, BYTES_MAX, Batch, Flow, Slot
+from warehouse.client.headers import key_size
+from warehouse.client.locator import Grant, fetch_together
+from warehouse.client.reads import BucketReader
+from warehouse.errors import BodyTooLarge, StoreError, Unavailable, from_code
+from warehouse.transport.batches import ITEM_SIZE_MAX
+from warehouse.transport.messages import Chunk, ObjectInfo
 
 LOCATE_COUNT_MAX = 500  # with 8 KiB of metadata each, their answer still is a message
 FETCH_COUNT_MAX = 256

@@ -16,15 +16,15 @@ import msgspec
 import trio
 from crc32c import crc32c
 
-from client.flows import Batch, Flow, Slot
-from client.headers import FAILURE_SIZE_MAX, PutOptions, put_options, read_failure
-from client.leases import NEEDLE_OVERHEAD, Run, Ticket
-from client.patience import Patience, is_passing, told
-from client.puts import SETTLE_S, BucketWriter, Verdict, judge, without_answer
-from errors import BadRequest, BodyTooLarge, Overloaded, StoreError, Unavailable, from_code
-from transport.batches import PUT_ROUTE, PutHead, decode_outcomes, encode_put_head
-from transport.http_client import HttpPool
-from transport.messages import ObjectWritten
+from warehouse.client.flows import Batch, Flow, Slot
+from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, put_options, read_failure
+from warehouse.client.leases import NEEDLE_OVERHEAD, Run, Ticket
+from warehouse.client.patience import Patience, is_passing, told
+from warehouse.client.puts import SETTLE_S, BucketWriter, Verdict, judge, without_answer
+from warehouse.errors import BadRequest, BodyTooLarge, Overloaded, StoreError, Unavailable, from_code
+from warehouse.transport.batches import PUT_ROUTE, PutHead, decode_outcomes, encode_put_head
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.messages import ObjectWritten
 
 BATCH_COUNT_MAX = 256
 SETTLES_MAX = 32  # needles of one batch that are settled at once

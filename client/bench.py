@@ -23,10 +23,10 @@ from collections.abc import Awaitable, Callable, Iterator
 import msgspec
 import trio
 
-from client.bench_figures import Figures
-from client.library import Bucket
-from client.tasks import background, crew
-from errors import StoreError
+from warehouse.client.bench_figures import Figures
+from warehouse.client.library import Bucket
+from warehouse.client.tasks import background, crew
+from warehouse.errors import StoreError
 
 TESTS = ("put", "get", "list", "delete", "mixed", "large-put", "large-get")
 LIST_PAGE = 1000

@@ -16,9 +16,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from client.bench_figures import PERCENTILES, Figures
-from client.display import format_size
-from client.reports import result_console, say_json
+from warehouse.client.bench_figures import PERCENTILES, Figures
+from warehouse.client.display import format_size
+from warehouse.client.reports import result_console, say_json
 
 HISTOGRAM_WIDTH = 24
 LINE_EVERY_S = 10.0

@@ -23,12 +23,12 @@ from pathlib import Path
 import msgspec
 import trio
 
-from client.bench import Plan, Step, Tick, Worker
-from client.bench_figures import Figures, shares, together
-from client.library import Warehouse, connect
-from client.tasks import background, crew
-from conf.programs import module_command, module_environment
-from errors import StoreError, from_code
+from warehouse.client.bench import Plan, Step, Tick, Worker
+from warehouse.client.bench_figures import Figures, shares, together
+from warehouse.client.library import Store, connect
+from warehouse.client.tasks import background, crew
+from warehouse.conf.programs import module_command, module_environment
+from warehouse.errors import StoreError, from_code
 
 STOP_GRACE_S = 5.0
 
@@ -79,9 +79,7 @@ class Team:
 
 
 @contextlib.asynccontextmanager
-async def team(
-    warehouse: Warehouse, plan: Plan, process_count: int, profile: Path | None
-) -> AsyncIterator[Team]:
+async def team(store: Store, plan: Plan, process_count: int, profile: Path | None) -> AsyncIterator[Team]:
     """The clients of a measurement, for as long as the block lasts.
 
     Args:
@@ -89,7 +87,7 @@ async def team(
         profile: path of the profile that other processes use; None: they find it as this one did.
     """
     if process_count == 1:
-        yield Team([Worker(plan, warehouse.bucket(plan.bucket)).do])
+        yield Team([Worker(plan, store.bucket(plan.bucket)).do])
         return
     async with background() as nursery:
         named = None if profile is None else str(profile)
@@ -128,7 +126,7 @@ class _Child:
 
 async def _keep_child(hello: Hello, *, task_status: trio.TaskStatus[_Child]) -> None:
     process = await trio.lowlevel.open_process(
-        module_command("client.bench_team"),
+        module_command("warehouse.client.bench_team"),
         env=module_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -191,8 +189,8 @@ async def _run_child() -> None:
 
     async def work(hello: Hello) -> None:
         try:
-            async with connect(hello.profile) as warehouse:
-                worker = Worker(hello.plan, warehouse.bucket(hello.plan.bucket))
+            async with connect(hello.profile) as store:
+                worker = Worker(hello.plan, store.bucket(hello.plan.bucket))
                 async for step in steps:
                     try:
                         figures = await worker.do(step, tick)

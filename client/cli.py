@@ -26,15 +26,15 @@ from typing import Annotated
 import trio
 from cyclopts import CycloptsError, Parameter
 
-import client.cli_bench
-import client.cli_copy
-import client.cli_maintenance
-import client.cli_orphans
-import client.cli_remove
-import client.cli_rescue
-import client.cli_sync  # noqa: F401  # like those above: its commands join the app
-from client import standard_streams
-from client.cli_app import (
+import warehouse.client.cli_bench
+import warehouse.client.cli_copy
+import warehouse.client.cli_maintenance
+import warehouse.client.cli_orphans
+import warehouse.client.cli_remove
+import warehouse.client.cli_rescue
+import warehouse.client.cli_sync  # noqa: F401  # like those above: its commands join the app
+from warehouse.client import standard_streams
+from warehouse.client.cli_app import (
     NOTHING_SPECIAL,
     OBJECTS,
     STORE,
@@ -45,12 +45,12 @@ from client.cli_app import (
     some,
     usage_problem,
 )
-from client.cli_choice import NoGlob
-from client.copies import explained, known_object
-from client.display import format_count, format_size, parse_size, parse_span, printable, shortened
-from client.listings import Listing
-from client.places import UsageError, parse_bucket, parse_object, parse_remote
-from client.reports import (
+from warehouse.client.cli_choice import NoGlob
+from warehouse.client.copies import explained, known_object
+from warehouse.client.display import format_count, format_size, parse_size, parse_span, printable, shortened
+from warehouse.client.listings import Listing
+from warehouse.client.places import UsageError, parse_bucket, parse_object, parse_remote
+from warehouse.client.reports import (
     failure_line,
     print_bucket,
     print_entry,
@@ -59,11 +59,11 @@ from client.reports import (
     say_failure,
     tell,
 )
-from client.store_reports import print_status
-from client.tasks import background
-from conf.arguments import empty_option
-from errors import NoSuchBucket, NoSuchObject, StoreError
-from transport.messages import ObjectInfo
+from warehouse.client.store_reports import print_status
+from warehouse.client.tasks import background
+from warehouse.conf.arguments import empty_option
+from warehouse.errors import NoSuchBucket, NoSuchObject, StoreError
+from warehouse.transport.messages import ObjectInfo
 
 Recursive = Annotated[bool, Parameter(name=["--recursive", "-r"])]
 Long = Annotated[bool, Parameter(name=["--long", "-l"])]
@@ -94,14 +94,35 @@ def up(
     by which others reach it), `--config FILE` and `--log-level LEVEL`.
     """
     options = (("--data", data), ("--volumes", volumes), ("--port-base", port_base), ("--json", json))
-    become("actors.cluster", options, *others, title="warehouse up")  # for who looks for it by name
+    become("warehouse.actors.cluster", options, *others, title="warehouse up")  # for who looks for it by name
+
+
+Words = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
+
+
+@app.command(group=STORE, help_flags=(), version_flags=())
+def master(*words: Words) -> None:
+    """Start a master alone; `warehouse master --help` shows its options."""
+    become("warehouse.actors.master", (), *words, title="warehouse master")
+
+
+@app.command(group=STORE, help_flags=(), version_flags=())
+def volume(*words: Words) -> None:
+    """Start the volume actor of one disk; `warehouse volume --help` shows its options."""
+    become("warehouse.actors.volume", (), *words, title="warehouse volume")
+
+
+@app.command(group=STORE, help_flags=(), version_flags=())
+def compactor(*words: Words) -> None:
+    """Start the compactor of one disk; `warehouse compactor --help` shows its options."""
+    become("warehouse.actors.compactor", (), *words, title="warehouse compactor")
 
 
 @app.command(group=STORE)
 async def status(*, common: Common = NOTHING_SPECIAL) -> int:
     """Show health, disks, volumes and free space."""
-    async with common.connect() as warehouse:
-        print_status(await warehouse.status(), is_json=common.json)
+    async with common.connect() as store:
+        print_status(await store.status(), is_json=common.json)
     return 0
 
 
@@ -118,10 +139,10 @@ async def mb(*buckets: str, common: Common = NOTHING_SPECIAL) -> int:
         Names: 1 to 63 of a-z, 0-9, '.', '-', '_'; wh:// in front is optional.
     """
     names = [parse_bucket(word) for word in some(buckets, "a bucket")]
-    async with common.connect() as warehouse:
+    async with common.connect() as store:
 
         async def make(name: str) -> None:
-            await warehouse.create_bucket(name)
+            await store.create_bucket(name)
             tell(common.json, f"made wh://{name}", event="created", bucket=name)
 
         await each_bucket(names, make)
@@ -150,12 +171,12 @@ async def ls(
     if place is None and (recursive or no_glob):
         raise UsageError(f"ls {'-r' if recursive else '--no-glob'} needs a place: wh://bucket")
     remote = parse_remote(place) if place is not None else None
-    async with common.connect() as warehouse:
+    async with common.connect() as store:
         if remote is None:
-            for info in await warehouse.buckets():
+            for info in await store.buckets():
                 print_bucket(info, is_json=common.json, is_long=long)
             return 0
-        listing = Listing(remote, warehouse, is_recursive=recursive, has_globs=not no_glob)
+        listing = Listing(remote, store, is_recursive=recursive, has_globs=not no_glob)
         is_empty = True
         async for entry in listing.entries():
             is_empty = False
@@ -175,12 +196,12 @@ async def stat(place: str, /, *, common: Common = NOTHING_SPECIAL) -> int:
         wh://bucket/key or wh://bucket
     """
     remote = parse_remote(place)
-    async with common.connect() as warehouse:
+    async with common.connect() as store:
         if remote.key:
-            info = await known_object(remote, warehouse, f"see what is in it with `warehouse ls {remote}`")
+            info = await known_object(remote, store, f"see what is in it with `warehouse ls {remote}`")
             print_object(info, str(remote), is_json=common.json)
             return 0
-        for bucket in await warehouse.buckets():
+        for bucket in await store.buckets():
             if bucket.name == remote.bucket:
                 print_bucket(bucket, is_json=common.json, is_long=True)
                 return 0
@@ -201,14 +222,14 @@ async def du(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SPE
     if no_glob and not places:
         raise UsageError("du --no-glob needs a place: wh://bucket")
     remotes = [parse_remote(word) for word in places]
-    async with common.connect() as warehouse:
+    async with common.connect() as store:
         if not remotes:
-            for info in await warehouse.buckets():
+            for info in await store.buckets():
                 _print_usage(f"wh://{info.name}", info.byte_count, info.object_count, common.json)
         for remote in remotes:
             byte_count = object_count = 0
             beside: ObjectInfo | None = None
-            listing = Listing(remote, warehouse, is_recursive=True, has_globs=not no_glob)
+            listing = Listing(remote, store, is_recursive=True, has_globs=not no_glob)
             async for entry in listing.entries():
                 assert isinstance(entry, ObjectInfo)
                 if entry.key == remote.key:
@@ -264,15 +285,15 @@ async def presign(
     if not put and (size_max is not None or content_type is not None):
         raise UsageError("--size-max and --content-type go with --put")
     limit = parse_size(size_max) if size_max is not None else None
-    async with common.connect() as warehouse:
-        bucket = warehouse.bucket(remote.bucket)
+    async with common.connect() as store:
+        bucket = store.bucket(remote.bucket)
         if put:
             url = await bucket.presign_put(remote.key, expires_s, limit, content_type)
         else:
             try:
                 url = await bucket.presign_get(remote.key, expires_s)
             except NoSuchObject as error:
-                raise await explained(error, remote, warehouse, "a URL is for one object") from None
+                raise await explained(error, remote, store, "a URL is for one object") from None
     tell(common.json, url, url=url, method="PUT" if put else "GET", expires_in_s=expires_s)
     return 0
 

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -23,19 +22,12 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from client.library import Warehouse, connect
-from client.places import UsageError
-from client.reports import ResultConsole, failure_line, say_failure
-from conf.programs import module_command, module_environment
-from errors import RequestRefused
-
-
-def _version() -> str:
-    try:
-        return version("warehouse-store")
-    except PackageNotFoundError:  # run from a checkout
-        return "0+checkout"
-
+from warehouse.client.library import Store, connect
+from warehouse.client.places import UsageError
+from warehouse.client.reports import ResultConsole, failure_line, say_failure
+from warehouse.conf.programs import module_command, module_environment
+from warehouse.errors import RequestRefused
+from warehouse.version import package_version
 
 app = App(
     name="warehouse",
@@ -50,7 +42,7 @@ app = App(
 
     Objects are named wh://bucket/key; a key's slashes act as folders.
     """,
-    version=_version,
+    version=package_version,
     default_parameter=Parameter(negative=(), show_default=False),
     help_format="markdown",
     console=ResultConsole(),
@@ -81,7 +73,7 @@ class Common:
     ] = None
     json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False
 
-    def connect(self) -> AbstractAsyncContextManager[Warehouse]:
+    def connect(self) -> AbstractAsyncContextManager[Store]:
         return connect(self.profile_path())
 
     def profile_path(self) -> Path | None:

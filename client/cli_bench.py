@@ -11,13 +11,13 @@ from typing import Annotated
 import trio
 from cyclopts import Parameter
 
-from client.bench import TESTS, Plan
-from client.bench_report import BenchReport
-from client.bench_team import Team, team
-from client.cli_app import NOTHING_SPECIAL, STORE, Common, app
-from client.display import format_count, parse_number, parse_size
-from client.places import UsageError
-from client.reports import say_failure
+from warehouse.client.bench import TESTS, Plan
+from warehouse.client.bench_report import BenchReport
+from warehouse.client.bench_team import Team, team
+from warehouse.client.cli_app import NOTHING_SPECIAL, STORE, Common, app
+from warehouse.client.display import format_count, parse_number, parse_size
+from warehouse.client.places import UsageError
+from warehouse.client.reports import say_failure
 
 GROUPS = {"large": ("large-put", "large-get"), "all": TESTS}
 SIZE, LARGE_SIZE = "4KiB", "80MiB"
@@ -123,10 +123,10 @@ class Order:
 async def _measure(order: Order, name: str, report: BenchReport, common: Common) -> None:
     plan = Plan(bucket=name, worker=0, size=order.size, large_size=order.large_size)
     profile = common.profile_path()
-    async with common.connect() as warehouse:
-        await warehouse.create_bucket(name)
+    async with common.connect() as store:
+        await store.create_bucket(name)
         try:
-            async with team(warehouse, plan, order.process_count, profile) as clients:
+            async with team(store, plan, order.process_count, profile) as clients:
                 for at_once in order.at_once:
                     await _measure_small(order, at_once, clients, report)
                 for at_once in dict.fromkeys(min(number, LARGE_AT_ONCE) for number in order.at_once):
@@ -170,8 +170,8 @@ async def _remove(name: str, report: BenchReport, common: Common) -> None:
     report.begin("removing the bucket")
     with trio.CancelScope(shield=True), trio.move_on_after(REMOVE_WITHIN_S) as scope:
         try:
-            async with common.connect() as warehouse:
-                await warehouse.delete_bucket(name, force=True)
+            async with common.connect() as store:
+                await store.delete_bucket(name, force=True)
         except BaseException:
             _say_left_behind(name)
             raise

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from client.patterns import Rules
-from client.places import UsageError
-from client.walks import Links
+from warehouse.client.patterns import Rules
+from warehouse.client.places import UsageError
+from warehouse.client.walks import Links
 
 LinksWord = Annotated[
     Literal["files", "follow", "skip", "fail"] | None,

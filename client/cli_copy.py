@@ -13,13 +13,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from client import copies, standard_streams
-from client.cli_app import NOTHING_SPECIAL, OBJECTS, Common, app, some
-from client.cli_choice import DryRun, Exclude, Include, LinksWord, NoGlob, links_of, rules_of
-from client.copies import Below, Choice, known_object, name_of
-from client.library import Warehouse
-from client.patterns import Glob, glob_of
-from client.places import (
+from warehouse.client import copies, standard_streams
+from warehouse.client.cli_app import NOTHING_SPECIAL, OBJECTS, Common, app, some
+from warehouse.client.cli_choice import DryRun, Exclude, Include, LinksWord, NoGlob, links_of, rules_of
+from warehouse.client.copies import Below, Choice, known_object, name_of
+from warehouse.client.library import Store
+from warehouse.client.patterns import Glob, glob_of
+from warehouse.client.places import (
     SCHEME,
     Place,
     Remote,
@@ -31,9 +31,9 @@ from client.places import (
     require_file_word,
     segments_of,
 )
-from client.reports import CopyReport
-from client.transfers import Found, Transfer, run_transfers
-from errors import BadKey, NoSuchObject
+from warehouse.client.reports import CopyReport
+from warehouse.client.transfers import Found, Transfer, run_transfers
+from warehouse.errors import BadKey, NoSuchObject
 
 # A lone "-" stands for a standard stream; other words that begin so are refused by `parse_place`.
 Words = Annotated[str, Parameter(allow_leading_hyphen=True)]
@@ -112,18 +112,18 @@ async def cp(
         has_many=recursive or len(sources) > 1 or any(plan.target is None for plan in plans),
         is_dry=dry_run,
     )
-    async with common.connect() as warehouse:
+    async with common.connect() as store:
         if dry_run and isinstance(target, Remote):
-            await _require_bucket(target, warehouse)
+            await _require_bucket(target, store)
         with report.told(AGAIN):
-            totals = await run_transfers(_found_by(plans, warehouse), report, is_dry=dry_run)
+            totals = await run_transfers(_found_by(plans, store), report, is_dry=dry_run)
         report.sum_up(totals)
     return 1 if totals.failed_count else 0
 
 
-async def _require_bucket(place: Remote, warehouse: Warehouse) -> None:
+async def _require_bucket(place: Remote, store: Store) -> None:
     """Raises NoSuchBucket, PermissionDenied: nothing can be copied there."""
-    async for _ in warehouse.bucket(place.bucket).list(limit=1):
+    async for _ in store.bucket(place.bucket).list(limit=1):
         return
 
 
@@ -139,7 +139,7 @@ class _Order:
     has_globs: bool
 
 
-Find = Callable[[Warehouse], AsyncGenerator[Found, None]]
+Find = Callable[[Store], AsyncGenerator[Found, None]]
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,9 @@ class _Plan:
     target: str | None = None  # of the one thing that it is; None: there may be many
 
 
-async def _found_by(plans: Sequence[_Plan], warehouse: Warehouse) -> AsyncGenerator[Found, None]:
+async def _found_by(plans: Sequence[_Plan], store: Store) -> AsyncGenerator[Found, None]:
     for plan in plans:
-        async with aclosing(plan.find(warehouse)) as all_found:
+        async with aclosing(plan.find(store)) as all_found:
             async for found in all_found:
                 yield found
 
@@ -196,7 +196,7 @@ def _plan(source: Place, target: Place, order: _Order) -> _Plan:
                 raise UsageError("what comes from standard input needs a whole name: wh://bucket/key")
             type_ = order.content_type
             return _Plan(
-                lambda warehouse: copies.single(copies.upload_standard_input(target, warehouse, type_)),
+                lambda store: copies.single(copies.upload_standard_input(target, store, type_)),
                 str(target),
             )
         case Remote(), StandardStream():
@@ -241,7 +241,7 @@ def _plan_upload(source: Path, target: Remote, order: _Order) -> _Plan:
         if not order.is_recursive:
             raise UsageError(f"{source} is a folder: copy it with -r")
         type_, choice = order.content_type, order.choice
-        return _Plan(lambda warehouse: copies.uploads_below(source, target, warehouse, type_, choice))
+        return _Plan(lambda store: copies.uploads_below(source, target, store, type_, choice))
     _require_folder_options(order, is_local=False, has_many=False)
     if source.is_symlink() and not source.exists():
         raise UsageError(f"{name_of(source)} is a link to nothing")
@@ -249,16 +249,14 @@ def _plan_upload(source: Path, target: Remote, order: _Order) -> _Plan:
     if stat.S_ISREG(status.st_mode):
         place = _inside(target, source) if order.is_folder else target
         return _single(
-            lambda warehouse: copies.upload(source, status.st_size, place, warehouse, order.content_type),
+            lambda store: copies.upload(source, status.st_size, place, store, order.content_type),
             str(place),
         )
     if stat.S_ISSOCK(status.st_mode):
         raise UsageError(f"{name_of(source)} is a socket: there is nothing to copy")
     if order.is_folder:
         raise UsageError(f"{name_of(source)} is no file, so its copy needs a whole name: wh://bucket/key")
-    return _single(
-        lambda warehouse: copies.upload_pipe(source, target, warehouse, order.content_type), str(target)
-    )
+    return _single(lambda store: copies.upload_pipe(source, target, store, order.content_type), str(target))
 
 
 def _inside(folder: Remote, file: Path) -> Remote:
@@ -268,8 +266,8 @@ def _inside(folder: Remote, file: Path) -> Remote:
         raise BadKey(f"{name_of(file)}: {error.message}") from None
 
 
-def _single(make: Callable[[Warehouse], Transfer], target: str) -> _Plan:
-    return _Plan(lambda warehouse: copies.single(make(warehouse)), target)
+def _single(make: Callable[[Store], Transfer], target: str) -> _Plan:
+    return _Plan(lambda store: copies.single(make(store)), target)
 
 
 def _glob(source: Remote, order: _Order) -> Glob | None:
@@ -283,16 +281,16 @@ def _plan_download(source: Remote, target: Path, order: _Order) -> _Plan:
     if not has_many:
         _require_object(source)
         path = target / segments_of(source.name)[0] if order.is_folder else target
-        return _Plan(lambda warehouse: copies.download_one(source, path, warehouse), name_of(path))
+        return _Plan(lambda store: copies.download_one(source, path, store), name_of(path))
 
-    async def find(warehouse: Warehouse) -> AsyncGenerator[Found, None]:
-        if glob is not None and await _is_object(source, warehouse):  # the wildcards are letters of its name
+    async def find(store: Store) -> AsyncGenerator[Found, None]:
+        if glob is not None and await _is_object(source, store):  # the wildcards are letters of its name
             path = target / segments_of(source.name)[0] if order.is_folder else target
-            one = copies.download_one(source, path, warehouse)
+            one = copies.download_one(source, path, store)
         else:
             _require_target_folder(glob, target, order)
             below = Below(source, glob, order.is_recursive, order.choice.rules)
-            one = copies.downloads_below(below, target, warehouse)
+            one = copies.downloads_below(below, target, store)
         async with aclosing(one):
             async for found in one:
                 yield found
@@ -310,7 +308,7 @@ def _plan_remote_copy(source: Remote, target: Remote, order: _Order) -> _Plan:
         place = target.inside(source.name) if order.is_folder else target
         if source == place:
             raise UsageError(f"{source} would be copied onto itself")
-        return _Plan(lambda warehouse: copies.remote_copy_one(source, place, warehouse, type_), str(place))
+        return _Plan(lambda store: copies.remote_copy_one(source, place, store, type_), str(place))
     below = Below(source, glob, order.is_recursive, order.choice.rules)
     goes_deep = order.is_recursive or (glob is not None and "**" in glob.text)
     if goes_deep and source.bucket == target.bucket and target.folder.startswith(below.folder):
@@ -318,13 +316,13 @@ def _plan_remote_copy(source: Remote, target: Remote, order: _Order) -> _Plan:
     if source.bucket == target.bucket and target.folder == below.folder:
         raise UsageError(f"what {source} names would be copied onto itself")
 
-    async def find(warehouse: Warehouse) -> AsyncGenerator[Found, None]:
-        if glob is not None and await _is_object(source, warehouse):
+    async def find(store: Store) -> AsyncGenerator[Found, None]:
+        if glob is not None and await _is_object(source, store):
             place = target.inside(source.name) if order.is_folder else target
-            one = copies.remote_copy_one(source, place, warehouse, type_)
+            one = copies.remote_copy_one(source, place, store, type_)
         else:
             _require_target_folder(glob, target, order)
-            one = copies.remote_copies_below(below, target, warehouse, type_)
+            one = copies.remote_copies_below(below, target, store, type_)
         async with aclosing(one):
             async for found in one:
                 yield found
@@ -339,17 +337,17 @@ def _require_target_folder(glob: Glob | None, target: Place, order: _Order) -> N
         )
 
 
-async def _is_object(source: Remote, warehouse: Warehouse) -> bool:
+async def _is_object(source: Remote, store: Store) -> bool:
     try:
-        await warehouse.bucket(source.bucket).stat(source.key)
+        await store.bucket(source.bucket).stat(source.key)
     except NoSuchObject:
         return False
     return True
 
 
-async def _to_standard_output(source: Remote, warehouse: Warehouse) -> AsyncGenerator[Found, None]:
-    await known_object(source, warehouse, "copy it with -r, to a folder")
-    yield copies.download_to_standard_output(source, warehouse)
+async def _to_standard_output(source: Remote, store: Store) -> AsyncGenerator[Found, None]:
+    await known_object(source, store, "copy it with -r, to a folder")
+    yield copies.download_to_standard_output(source, store)
 
 
 def _require_object(source: Remote) -> None:
@@ -368,25 +366,25 @@ async def cat(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SP
     """
     remotes = [parse_object(word) for word in some(places, "an object")]
     standard_streams.require_open(1)
-    async with common.connect() as warehouse:
+    async with common.connect() as store:
         meant: list[Remote] = []
         for remote in remotes:
-            meant += await _expanded(remote, warehouse, has_globs=not no_glob)
+            meant += await _expanded(remote, store, has_globs=not no_glob)
         for bucket, group in groupby(meant, lambda remote: remote.bucket):
             keys = [remote.key for remote in group]
-            await copies.write_objects(warehouse.bucket(bucket), keys, partial(_explained, bucket, warehouse))
+            await copies.write_objects(store.bucket(bucket), keys, partial(_explained, bucket, store))
     return 0
 
 
-async def _explained(bucket: str, warehouse: Warehouse, key: str, error: NoSuchObject) -> NoSuchObject:
+async def _explained(bucket: str, store: Store, key: str, error: NoSuchObject) -> NoSuchObject:
     remote = Remote(bucket, key)
-    return await copies.explained(error, remote, warehouse, f"see what is in it with `warehouse ls {remote}`")
+    return await copies.explained(error, remote, store, f"see what is in it with `warehouse ls {remote}`")
 
 
-async def _expanded(remote: Remote, warehouse: Warehouse, *, has_globs: bool) -> Sequence[Remote]:
+async def _expanded(remote: Remote, store: Store, *, has_globs: bool) -> Sequence[Remote]:
     """The objects that a place with wildcards means, in the order of their keys; else the place itself."""
     glob = glob_of(remote.key) if has_globs else None
-    if glob is None or await _is_object(remote, warehouse):
+    if glob is None or await _is_object(remote, store):
         return [remote]
     below = Below(remote, glob, is_recursive=False)
-    return [one async for one, _, _ in below.objects(warehouse)]
+    return [one async for one, _, _ in below.objects(store)]

@@ -9,14 +9,14 @@ from typing import Annotated
 import trio
 from cyclopts import Parameter
 
-from client.cli_app import NOTHING_SPECIAL, SPACE, Common, app
-from client.display import NUMBER_MAX, format_count, parse_number
-from client.job_reports import JobReport, event_of, outcome_of
-from client.library import Warehouse
-from client.places import UsageError
-from client.reports import plain, result_console, say_json, tell
-from client.store_reports import print_damages, print_event, print_volumes
-from transport.messages import Job
+from warehouse.client.cli_app import NOTHING_SPECIAL, SPACE, Common, app
+from warehouse.client.display import NUMBER_MAX, format_count, parse_number
+from warehouse.client.job_reports import JobReport, event_of, outcome_of
+from warehouse.client.library import Store
+from warehouse.client.places import UsageError
+from warehouse.client.reports import plain, result_console, say_json, tell
+from warehouse.client.store_reports import print_damages, print_event, print_volumes
+from warehouse.transport.messages import Job
 
 Everything = Annotated[bool, Parameter(name="--all", help="All volumes.")]
 NoWait = Annotated[bool, Parameter(name="--no-wait", help="Start it and leave; it goes on in the store.")]
@@ -32,8 +32,8 @@ async def volumes(*, common: Common = NOTHING_SPECIAL) -> int:
     `dead` counts the needles that were deleted or overwritten, `wasted` is the room that they take until the
     volume is compacted. Jobs under way and damaged needles follow below.
     """
-    async with common.connect() as warehouse:
-        print_volumes(await warehouse.status(), is_json=common.json, now_s=time.time())
+    async with common.connect() as store:
+        print_volumes(await store.status(), is_json=common.json, now_s=time.time())
     return 0
 
 
@@ -76,14 +76,14 @@ async def compact(
     if pause or resume:
         if volumes or every:
             raise UsageError("--pause and --resume are for the whole store: name no volumes")
-        async with common.connect() as warehouse:
-            return await _pause(warehouse, pause, common.json)
+        async with common.connect() as store:
+            return await _pause(store, pause, common.json)
     wanted = _wanted(volumes, every)
-    async with common.connect() as warehouse:
+    async with common.connect() as store:
         if cancel:
-            return await _cancel("compact", wanted, warehouse, common.json)
+            return await _cancel("compact", wanted, store, common.json)
         report = JobReport("compact", is_json=common.json)
-        jobs = await _run(await warehouse.compact(wanted, force=force), report, no_wait, warehouse)
+        jobs = await _run(await store.compact(wanted, force=force), report, no_wait, store)
         report.sum_up(jobs)
     return 1 if any(job.state in ("failed", "cancelled") for job in jobs) else 0
 
@@ -109,12 +109,12 @@ async def verify(
     if no_wait and cancel:
         raise UsageError(NO_WAIT_ALONE)
     wanted = _wanted(volumes, every or not (volumes or cancel))
-    async with common.connect() as warehouse:
+    async with common.connect() as store:
         if cancel:
-            return await _cancel("verify", wanted, warehouse, common.json)
+            return await _cancel("verify", wanted, store, common.json)
         report = JobReport("verify", is_json=common.json)
-        jobs = await _run(await warehouse.verify(wanted), report, no_wait, warehouse)
-        has_damage = await _say_damages(jobs, warehouse, common.json)
+        jobs = await _run(await store.verify(wanted), report, no_wait, store)
+        has_damage = await _say_damages(jobs, store, common.json)
         report.sum_up(jobs)
     return 1 if has_damage or any(job.state in ("failed", "cancelled") for job in jobs) else 0
 
@@ -133,8 +133,8 @@ async def watch(
         None if since is None else parse_number("--since (events are numbered from 1)", since, 0, NUMBER_MAX)
     )
     console = result_console()
-    async with common.connect() as warehouse:
-        async for event in warehouse.events(after):
+    async with common.connect() as store:
+        async for event in store.events(after):
             print_event(event, console, is_json=common.json)
     return 0
 
@@ -151,7 +151,7 @@ def _wanted(words: Sequence[str], every: bool) -> Sequence[int] | None:
     return [*dict.fromkeys(volume_ids)]
 
 
-async def _run(jobs: Sequence[Job], report: JobReport, no_wait: bool, warehouse: Warehouse) -> Sequence[Job]:
+async def _run(jobs: Sequence[Job], report: JobReport, no_wait: bool, store: Store) -> Sequence[Job]:
     """Follow jobs to their ends; none where nobody waits for them."""
     report.started(jobs)
     if no_wait:
@@ -159,28 +159,28 @@ async def _run(jobs: Sequence[Job], report: JobReport, no_wait: bool, warehouse:
         return ()
     try:
         with report:
-            return await warehouse.wait_jobs(jobs, report.progress)
+            return await store.wait_jobs(jobs, report.progress)
     except trio.Cancelled:
         report.left_running()
         raise
 
 
-async def _cancel(work: str, wanted: Sequence[int] | None, warehouse: Warehouse, is_json: bool) -> int:
+async def _cancel(work: str, wanted: Sequence[int] | None, store: Store, is_json: bool) -> int:
     meant = [
         job.job_id
-        for job in await warehouse.jobs()
+        for job in await store.jobs()
         if job.work == work and not job.is_over and (wanted is None or job.volume_id in wanted)
     ]
     if not meant:
         tell(is_json, "there is nothing to cancel", event="summary", work=work, cancelled_count=0)
         return 0
-    for job in await warehouse.wait_jobs(await warehouse.cancel_jobs(meant)):
+    for job in await store.wait_jobs(await store.cancel_jobs(meant)):
         tell(is_json, f"volume {job.volume_id}  {outcome_of(job)}", event=event_of(job), **plain(job))
     return 0
 
 
-async def _pause(warehouse: Warehouse, is_paused: bool, is_json: bool) -> int:
-    jobs = await (warehouse.pause_jobs() if is_paused else warehouse.resume_jobs())
+async def _pause(store: Store, is_paused: bool, is_json: bool) -> int:
+    jobs = await (store.pause_jobs() if is_paused else store.resume_jobs())
     word, verb = ("paused", "held") if is_paused else ("resumed", "going on")
     line = f"compaction and verification {word}"
     if jobs:
@@ -189,12 +189,12 @@ async def _pause(warehouse: Warehouse, is_paused: bool, is_json: bool) -> int:
     return 0
 
 
-async def _say_damages(jobs: Sequence[Job], warehouse: Warehouse, is_json: bool) -> bool:
+async def _say_damages(jobs: Sequence[Job], store: Store, is_json: bool) -> bool:
     """Name what is damaged in the volumes that were verified; True when anything is."""
     verified = {job.volume_id for job in jobs if job.state == "done"}
     if not verified:
         return False
-    damages = [damage for damage in (await warehouse.status()).damages if damage.volume_id in verified]
+    damages = [damage for damage in (await store.status()).damages if damage.volume_id in verified]
     if is_json:
         for damage in damages:
             say_json(event="damage", **plain(damage))

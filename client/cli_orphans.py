@@ -6,13 +6,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from client.cli_app import NOTHING_SPECIAL, SPACE, Common, app
-from client.cli_choice import Yes
-from client.deletions import is_terminal, require_yes
-from client.display import format_count
-from client.library import Warehouse
-from client.places import UsageError
-from client.reports import result_console, say_json, tell
+from warehouse.client.cli_app import NOTHING_SPECIAL, SPACE, Common, app
+from warehouse.client.cli_choice import Yes
+from warehouse.client.deletions import is_terminal, require_yes
+from warehouse.client.display import format_count
+from warehouse.client.library import Store
+from warehouse.client.places import UsageError
+from warehouse.client.reports import result_console, say_json, tell
 
 # Troubles that this command decides about.
 DECIDED = ("catalog_behind", "orphans_kept")
@@ -38,12 +38,12 @@ async def orphans(
         raise UsageError("give one of --keep and --drop")
     if yes and not drop:
         raise UsageError("--yes goes with --drop")
-    async with common.connect() as warehouse:
+    async with common.connect() as store:
         if drop and not yes and not common.json:
-            await _ask_before(warehouse)
+            await _ask_before(store)
         if keep or drop:
-            await (warehouse.keep_orphans() if keep else warehouse.drop_orphans())
-        status = await warehouse.status()
+            await (store.keep_orphans() if keep else store.drop_orphans())
+        status = await store.status()
     troubles = [trouble for trouble in status.troubles if trouble.name in DECIDED]
     if common.json:
         say_json(
@@ -65,8 +65,8 @@ async def orphans(
     return 0
 
 
-async def _ask_before(warehouse: Warehouse) -> None:
+async def _ask_before(store: Store) -> None:
     """--drop is enough for a script; whoever sits at a terminal sees how much it is."""
-    count = (await warehouse.status()).orphan_count
+    count = (await store.status()).orphan_count
     if count and is_terminal():
         await require_yes(f"Delete {format_count(count, 'needle')} that no object names?", can_ask=True)

@@ -7,17 +7,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from client.cli_app import NOTHING_SPECIAL, OBJECTS, Common, app, each_bucket, some
-from client.cli_choice import DryRun, Exclude, Include, NoGlob, Yes, rules_of
-from client.copies import explained
-from client.deletions import DELETE_BATCH, delete_batch, is_terminal, require_yes
-from client.display import format_count, printable
-from client.library import Warehouse
-from client.patterns import Glob, Rules, glob_of
-from client.places import Remote, UsageError, parse_bucket, parse_object, parse_remote
-from client.reports import say, say_failure, say_json, tell
-from client.tasks import is_cancellation
-from errors import NoSuchObject
+from warehouse.client.cli_app import NOTHING_SPECIAL, OBJECTS, Common, app, each_bucket, some
+from warehouse.client.cli_choice import DryRun, Exclude, Include, NoGlob, Yes, rules_of
+from warehouse.client.copies import explained
+from warehouse.client.deletions import DELETE_BATCH, delete_batch, is_terminal, require_yes
+from warehouse.client.display import format_count, printable
+from warehouse.client.library import Store
+from warehouse.client.patterns import Glob, Rules, glob_of
+from warehouse.client.places import Remote, UsageError, parse_bucket, parse_object, parse_remote
+from warehouse.client.reports import say, say_failure, say_json, tell
+from warehouse.client.tasks import is_cancellation
+from warehouse.errors import NoSuchObject
 
 Recursive = Annotated[bool, Parameter(name=["--recursive", "-r"])]
 
@@ -41,21 +41,21 @@ async def rb(
     if yes and not force:
         raise UsageError("--yes goes with --force: an empty bucket is removed without a question")
     names = [parse_bucket(word) for word in some(buckets, "a bucket")]
-    async with common.connect() as warehouse:
+    async with common.connect() as store:
         if force and not yes and not common.json:
-            await _ask_about_buckets(names, warehouse)
+            await _ask_about_buckets(names, store)
 
         async def remove(name: str) -> None:
-            await warehouse.delete_bucket(name, force=force)
+            await store.delete_bucket(name, force=force)
             tell(common.json, f"removed wh://{name}", event="deleted", bucket=name)
 
         await each_bucket(names, remove)
     return 0
 
 
-async def _ask_about_buckets(names: Sequence[str], warehouse: Warehouse) -> None:
+async def _ask_about_buckets(names: Sequence[str], store: Store) -> None:
     """--force is enough for a script; whoever sits at a terminal sees how much it is."""
-    counts = {info.name: info.object_count for info in await warehouse.buckets()}
+    counts = {info.name: info.object_count for info in await store.buckets()}
     for name in names:
         if counts.get(name) and is_terminal():
             question = f"Delete wh://{name} and {format_count(counts[name], 'object')} in it?"
@@ -88,13 +88,13 @@ async def rm(
     if rules and not recursive and not any(target.glob for target in targets):
         raise UsageError("--exclude and --include are about a folder, deleted with -r")
     counter = _Counter(common.json, dry_run)
-    async with common.connect() as warehouse:
+    async with common.connect() as store:
         if not yes and not dry_run:
             for target in targets:
-                await require_yes(await target.question(warehouse), can_ask=not common.json)
+                await require_yes(await target.question(store), can_ask=not common.json)
         try:
             for target in targets:
-                await _remove(target, warehouse, counter)
+                await _remove(target, store, counter)
         except BaseException as error:
             if is_cancellation(error):
                 counter.say_interrupted()
@@ -117,28 +117,28 @@ class _Target:
         remote = parse_remote(word) if is_recursive else parse_object(word)
         return cls(remote, glob_of(remote.key) if has_globs else None, is_recursive, rules)
 
-    async def question(self, warehouse: Warehouse) -> str | None:
+    async def question(self, store: Store) -> str | None:
         """What to ask before; None: nothing."""
         is_all = not self.remote.key or (self.glob is not None and self.glob.means_all)
         if not is_all:
             return None
-        for info in await warehouse.buckets():
+        for info in await store.buckets():
             if info.name == self.remote.bucket and info.object_count:
                 count = format_count(info.object_count, "object")
                 what = f"what matches of the {count}" if self._rules else f"all {count}"
                 return f"Delete {what} of wh://{info.name}?"
         return None
 
-    async def _is_there(self, warehouse: Warehouse) -> bool:
+    async def _is_there(self, store: Store) -> bool:
         try:
-            await warehouse.bucket(self.remote.bucket).stat(self.remote.key)
+            await store.bucket(self.remote.bucket).stat(self.remote.key)
         except NoSuchObject:
             return False
         return True
 
-    async def keys(self, warehouse: Warehouse, *, is_dry: bool) -> AsyncIterator[str]:
-        bucket, key, glob = warehouse.bucket(self.remote.bucket), self.remote.key, self.glob
-        if glob is not None and not await self._is_there(warehouse):
+    async def keys(self, store: Store, *, is_dry: bool) -> AsyncIterator[str]:
+        bucket, key, glob = store.bucket(self.remote.bucket), self.remote.key, self.glob
+        if glob is not None and not await self._is_there(store):
             async for info in bucket.list(glob.fixed):
                 is_in_folder = self._is_recursive and glob.folder_of(info.key) is not None
                 is_meant = glob.matches(info.key) or is_in_folder
@@ -147,7 +147,7 @@ class _Target:
             return
         is_object_too = bool(key) and not (self._is_recursive and key.endswith("/"))
         is_left = is_object_too and not self._rules.leaves_out(self.remote.name or key)
-        if is_left and (not is_dry or await self._is_there(warehouse)):
+        if is_left and (not is_dry or await self._is_there(store)):
             yield key
         if self._is_recursive:
             async for info in bucket.list(self.remote.folder):
@@ -163,10 +163,10 @@ class _Counter:
         self._is_json = is_json
         self.is_dry = is_dry
 
-    async def delete(self, bucket: str, keys: Sequence[str], warehouse: Warehouse) -> None:
+    async def delete(self, bucket: str, keys: Sequence[str], store: Store) -> None:
         present = keys
         if not self.is_dry:
-            existed = await delete_batch(warehouse.bucket(bucket), keys)
+            existed = await delete_batch(store.bucket(bucket), keys)
             present = [key for key, was_there in zip(keys, existed, strict=True) if was_there]
         self.count += len(present)
         for key in present:
@@ -186,17 +186,17 @@ class _Counter:
             say(f"{'would delete' if self.is_dry else 'deleted'} {format_count(self.count, 'object')}")
 
 
-async def _remove(target: _Target, warehouse: Warehouse, counter: _Counter) -> None:
+async def _remove(target: _Target, store: Store, counter: _Counter) -> None:
     remote, before_count, batch = target.remote, counter.count, list[str]()
-    async for key in target.keys(warehouse, is_dry=counter.is_dry):
+    async for key in target.keys(store, is_dry=counter.is_dry):
         batch.append(key)
         if len(batch) == DELETE_BATCH:
-            await counter.delete(remote.bucket, batch, warehouse)
+            await counter.delete(remote.bucket, batch, store)
             batch = []
     if batch:
-        await counter.delete(remote.bucket, batch, warehouse)
+        await counter.delete(remote.bucket, batch, store)
     if counter.count == before_count and remote.key:
         nothing = NoSuchObject(f"there is nothing at {remote}")
         if target.glob is None and remote.key:
-            nothing = await explained(nothing, remote, warehouse, "delete it with -r")
+            nothing = await explained(nothing, remote, store, "delete it with -r")
         raise nothing

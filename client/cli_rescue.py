@@ -11,7 +11,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from client.cli_app import RESCUE, app, become
+from warehouse.client.cli_app import RESCUE, app, become
 
 Others = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 Data = Annotated[
@@ -59,7 +59,7 @@ def rebuild(
         *(("--data", data), ("--disk", disk), ("--backup", backup), ("--replace", replace)),
         *(("--partial", partial), ("--indexes", indexes), ("--json", json)),
     )
-    become("rescue.rebuild", options, *others)
+    become("warehouse.rescue.rebuild", options, *others)
 
 
 @app.command(group=RESCUE, usage="Usage: warehouse export [OPTIONS] --to FOLDER")
@@ -83,7 +83,7 @@ def export(
     Nothing is needed but the disks, and nothing is written to them. Each object becomes FOLDER/bucket/key.
     """
     options = (("--data", data), ("--disk", disk), ("--to", to), ("--resume", resume), ("--json", json))
-    become("rescue.export", options, *others)
+    become("warehouse.rescue.export", options, *others)
 
 
 @app.command(group=RESCUE, usage="Usage: warehouse backup [OPTIONS] FILE")
@@ -93,7 +93,7 @@ def backup(*others: Others, data: Data = None, json: Json = False) -> None:
     It holds what a rebuild from the volumes cannot know, such as API keys, and brings the catalog back
     faster. The volumes are not in it. Keep it as safe as the store itself: it holds the store's keys.
     """
-    become("rescue.backup", (("--data", data), ("--json", json)), *others)
+    become("warehouse.rescue.backup", (("--data", data), ("--json", json)), *others)
 
 
 @app.command(group=RESCUE, usage="Usage: warehouse restore [OPTIONS] FILE")
@@ -112,4 +112,4 @@ def restore(
     moved aside, never deleted.
     """
     options = (("--data", data), ("--disk", disk), ("--exact", exact), ("--json", json))
-    become("rescue.restore", options, *others)
+    become("warehouse.rescue.restore", options, *others)

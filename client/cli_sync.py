@@ -12,20 +12,20 @@ from typing import Annotated
 import trio
 from cyclopts import Parameter
 
-from client import syncing
-from client.cli_app import NOTHING_SPECIAL, OBJECTS, Common, app
-from client.cli_choice import DryRun, Exclude, Include, LinksWord, Yes, links_of, rules_of
-from client.copies import name_of
-from client.deletions import DELETE_BATCH, Case, Wish, delete_batch, judge, parse_limit, require_yes
-from client.display import format_count
-from client.library import Warehouse
-from client.patterns import Rules
-from client.places import Place, Remote, UsageError, parse_place
-from client.reports import CopyReport, say, say_failure, say_json
-from client.syncing import Entry, Findings, Rule
-from client.transfers import Found, Totals, run_transfers
-from client.walks import Links, is_store_folder
-from errors import DeletionRefused, NoSuchObject
+from warehouse.client import syncing
+from warehouse.client.cli_app import NOTHING_SPECIAL, OBJECTS, Common, app
+from warehouse.client.cli_choice import DryRun, Exclude, Include, LinksWord, Yes, links_of, rules_of
+from warehouse.client.copies import name_of
+from warehouse.client.deletions import DELETE_BATCH, Case, Wish, delete_batch, judge, parse_limit, require_yes
+from warehouse.client.display import format_count
+from warehouse.client.library import Store
+from warehouse.client.patterns import Rules
+from warehouse.client.places import Place, Remote, UsageError, parse_place
+from warehouse.client.reports import CopyReport, say, say_failure, say_json
+from warehouse.client.syncing import Entry, Findings, Rule
+from warehouse.client.transfers import Found, Totals, run_transfers
+from warehouse.client.walks import Links, is_store_folder
+from warehouse.errors import DeletionRefused, NoSuchObject
 
 Words = Annotated[str, Parameter(allow_leading_hyphen=True)]  # so that they are refused in our words
 AGAIN = "the same command goes on with what is missing"
@@ -100,8 +100,8 @@ async def sync(
         is_dry=dry_run,
         is_json=common.json,
     )
-    async with common.connect() as warehouse:
-        return await _sync(order, warehouse)
+    async with common.connect() as store:
+        return await _sync(order, store)
 
 
 @dataclass(frozen=True)
@@ -164,14 +164,14 @@ def _require_local_target(target: Path) -> None:
             raise UsageError(f"{name_of(target)} is in {folder}, the data folder of a store")
 
 
-async def _sync(order: _Order, warehouse: Warehouse) -> int:
-    order = replace(order, wish=await _agreed(order, warehouse))
+async def _sync(order: _Order, store: Store) -> int:
+    order = replace(order, wish=await _agreed(order, store))
     findings = Findings()
     report = CopyReport(is_json=order.is_json, has_many=True, is_dry=order.is_dry)
     deleted: list[Entry] = []
     with report.told(AGAIN):
-        totals = await run_transfers(_compared(order, warehouse, findings), report, is_dry=order.is_dry)
-        refusal = await _deletions(order, findings, totals, warehouse, deleted)
+        totals = await run_transfers(_compared(order, store, findings), report, is_dry=order.is_dry)
+        refusal = await _deletions(order, findings, totals, store, deleted)
         is_clear = order.wishes_deletions and refusal is None
         put_off: list[Found] = [
             # What is in the way of it would be gone by then.
@@ -193,24 +193,24 @@ async def _each(found: Sequence[Found]) -> AsyncGenerator[Found, None]:
         yield one
 
 
-def _compared(order: _Order, warehouse: Warehouse, findings: Findings) -> AsyncGenerator[Found, None]:
+def _compared(order: _Order, store: Store, findings: Findings) -> AsyncGenerator[Found, None]:
     rules = order.rules
     compare = partial(syncing.compare, findings=findings, rule=order.rule)
     match order.source, order.target:
         case Path() as source, Remote() as target:
             ours = syncing.local_side(source, target=str(target), links=order.links, rules=rules)
-            theirs = syncing.remote_side(target, warehouse, rules=rules)
-            return compare(ours, theirs, transfer_of=syncing.uploads_to(target, warehouse))
+            theirs = syncing.remote_side(target, store, rules=rules)
+            return compare(ours, theirs, transfer_of=syncing.uploads_to(target, store))
         case Remote() as source, Path() as target:
-            ours = syncing.remote_side(source, warehouse, with_locations=True, rules=rules)
+            ours = syncing.remote_side(source, store, with_locations=True, rules=rules)
             is_there = target.is_dir()
             theirs = syncing.local_side(target, target="", rules=rules) if is_there else syncing.no_side()
-            transfer_of = syncing.downloads_to(source, target, warehouse, is_dry=order.is_dry)
+            transfer_of = syncing.downloads_to(source, target, store, is_dry=order.is_dry)
             return compare(ours, theirs, transfer_of=transfer_of, is_blocked=syncing.folder_in(target))
         case Remote() as source, Remote() as target:
-            ours = syncing.remote_side(source, warehouse, is_for_files=False, rules=rules)
-            theirs = syncing.remote_side(target, warehouse, is_for_files=False, rules=rules)
-            return compare(ours, theirs, transfer_of=syncing.copies_to(source, target, warehouse))
+            ours = syncing.remote_side(source, store, is_for_files=False, rules=rules)
+            theirs = syncing.remote_side(target, store, is_for_files=False, rules=rules)
+            return compare(ours, theirs, transfer_of=syncing.copies_to(source, target, store))
         case _:
             raise AssertionError("refused before")
 
@@ -218,7 +218,7 @@ def _compared(order: _Order, warehouse: Warehouse, findings: Findings) -> AsyncG
 # --- deleting -------------------------------------------------------------------------------------
 
 
-async def _agreed(order: _Order, warehouse: Warehouse) -> Wish:
+async def _agreed(order: _Order, store: Store) -> Wish:
     """Ask what must be asked before anything is copied; returns the wish with the answer.
 
     Copied first, the files of a wrong source would count as files that both sides have, and the same words
@@ -232,7 +232,7 @@ async def _agreed(order: _Order, warehouse: Warehouse) -> Wish:
         return wish
     findings = Findings()
     names_only = replace(order, rule=Rule.SIZE_ONLY, is_dry=True)
-    async with aclosing(_compared(names_only, warehouse, findings)) as compared:
+    async with aclosing(_compared(names_only, store, findings)) as compared:
         async for _ in compared:
             pass
     if not findings.is_source_whole or not (findings.source_count or wish.may_be_empty):
@@ -253,7 +253,7 @@ def _case_of(order: _Order, findings: Findings) -> Case:
 
 
 async def _deletions(
-    order: _Order, findings: Findings, totals: Totals, warehouse: Warehouse, deleted: list[Entry]
+    order: _Order, findings: Findings, totals: Totals, store: Store, deleted: list[Entry]
 ) -> DeletionRefused | None:
     """Delete what only the target has, when it may be; returns why it may not."""
     if not order.wishes_deletions or not (findings.surplus or findings.put_off):
@@ -278,7 +278,7 @@ async def _deletions(
             word = "would_delete" if order.is_dry else "deleted"
             say_json(event=word, target=_place_of(order.target, entry))
     if not order.is_dry:
-        await _delete(order.target, findings, warehouse)
+        await _delete(order.target, findings, store)
     deleted += findings.surplus
     return None
 
@@ -287,14 +287,14 @@ def _place_of(target: Place, entry: Entry) -> str:
     return str(target.inside(entry.name)) if isinstance(target, Remote) else name_of(entry.path or Path())
 
 
-async def _delete(target: Place, findings: Findings, warehouse: Warehouse) -> None:
+async def _delete(target: Place, findings: Findings, store: Store) -> None:
     if isinstance(target, Path):
         await trio.to_thread.run_sync(syncing.clear, target, findings.surplus, [*findings.put_off])
         return
     assert isinstance(target, Remote)
     keys = [entry.info.key for entry in findings.surplus if entry.info is not None]
     for start in range(0, len(keys), DELETE_BATCH):
-        await delete_batch(warehouse.bucket(target.bucket), keys[start : start + DELETE_BATCH])
+        await delete_batch(store.bucket(target.bucket), keys[start : start + DELETE_BATCH])
 
 
 def _sum_up(

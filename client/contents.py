@@ -18,9 +18,9 @@ from pathlib import Path
 import trio
 from crc32c import crc32c
 
-from client.headers import crc_of_etag
-from client.library import Bucket
-from transport.messages import Chunk, ObjectInfo
+from warehouse.client.headers import crc_of_etag
+from warehouse.client.library import Bucket
+from warehouse.transport.messages import Chunk, ObjectInfo
 
 MTIME = "mtime"
 SETTLED_NS = 50_000_000  # file systems count in ticks of some milliseconds

@@ -20,9 +20,9 @@ from typing import TypeVar
 
 import trio
 
-from client.tasks import background
-from conf.profile import Profile
-from errors import (
+from warehouse.client.tasks import background
+from warehouse.conf.profile import Profile
+from warehouse.errors import (
     DeadlineExceeded,
     LinkDown,
     MalformedMessage,
@@ -33,9 +33,9 @@ from errors import (
     TokenExpired,
     TokenInvalid,
 )
-from transport.curve import CurveKeys
-from transport.links import Link
-from transport.messages import Attach, Attached, LoggedIn, Login, Request
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.links import Link
+from warehouse.transport.messages import Attach, Attached, LoggedIn, Login, Request
 
 log = logging.getLogger(__name__)
 

@@ -15,22 +15,22 @@ from pathlib import Path
 
 import trio
 
-from client.contents import metadata_of_path
-from client.files import check_target
-from client.headers import key_size
-from client.lanes import DownloadLane, SmallDownload, SmallUpload, UploadLane
-from client.leftovers import remove_leftovers
-from client.library import Bucket, Warehouse
-from client.patterns import EVERYTHING, Glob, Rules, glob_of
-from client.places import FolderTree, Remote, key_of_path
-from client.reads import ObjectStream
-from client.sources import opened_file
-from client.transfers import LARGE_SIZE, Found, LeftOut, Transfer, Unfit
-from client.uploads import Progress
-from client.walks import Links, leaves_out, local_files
-from errors import BodyTooLarge, NoSuchObject, StoreError
-from transport.header_text import check_content_type
-from transport.messages import ObjectInfo
+from warehouse.client.contents import metadata_of_path
+from warehouse.client.files import check_target
+from warehouse.client.headers import key_size
+from warehouse.client.lanes import DownloadLane, SmallDownload, SmallUpload, UploadLane
+from warehouse.client.leftovers import remove_leftovers
+from warehouse.client.library import Bucket, Store
+from warehouse.client.patterns import EVERYTHING, Glob, Rules, glob_of
+from warehouse.client.places import FolderTree, Remote, key_of_path
+from warehouse.client.reads import ObjectStream
+from warehouse.client.sources import opened_file
+from warehouse.client.transfers import LARGE_SIZE, Found, LeftOut, Transfer, Unfit
+from warehouse.client.uploads import Progress
+from warehouse.client.walks import Links, leaves_out, local_files
+from warehouse.errors import BodyTooLarge, NoSuchObject, StoreError
+from warehouse.transport.header_text import check_content_type
+from warehouse.transport.messages import ObjectInfo
 
 PIECE_SIZE = 1024 * 1024
 
@@ -38,11 +38,9 @@ PIECE_SIZE = 1024 * 1024
 # --- one thing ------------------------------------------------------------------------------------
 
 
-def upload(
-    path: Path, size: int | None, target: Remote, warehouse: Warehouse, content_type: str | None
-) -> Transfer:
+def upload(path: Path, size: int | None, target: Remote, store: Store, content_type: str | None) -> Transfer:
     async def run(progress: Progress) -> int:
-        bucket = warehouse.bucket(target.bucket)
+        bucket = store.bucket(target.bucket)
         metadata = metadata_of_path(path)  # before its bytes: what changes meanwhile shall look newer
         return (await bucket.upload(target.key, path, progress, content_type, metadata)).size
 
@@ -64,7 +62,7 @@ def download(
     size: int,
     path_for: Callable[[], Path],
     name: str,
-    warehouse: Warehouse,
+    store: Store,
     look_at: Callable[[], Path] | None = None,
 ) -> Transfer:
     """
@@ -73,16 +71,16 @@ def download(
     """
 
     async def run(progress: Progress) -> int:
-        return (await warehouse.bucket(source.bucket).download(source.key, path_for(), progress)).size
+        return (await store.bucket(source.bucket).download(source.key, path_for(), progress)).size
 
     return Transfer(str(source), name, size, run, check=lambda: check_target((look_at or path_for)()))
 
 
 def remote_copy(
-    source: Remote, size: int, target: Remote, warehouse: Warehouse, content_type: str | None
+    source: Remote, size: int, target: Remote, store: Store, content_type: str | None
 ) -> Transfer:
     async def run(progress: Progress) -> int:
-        bucket = warehouse.bucket(source.bucket)
+        bucket = store.bucket(source.bucket)
         return (await bucket.copy(source.key, target.key, target.bucket, progress, content_type)).size
 
     check = partial(check_object, target.key, content_type)
@@ -98,8 +96,8 @@ async def single(transfer: Transfer) -> AsyncGenerator[Found, None]:
     yield transfer
 
 
-async def download_one(source: Remote, path: Path, warehouse: Warehouse) -> AsyncGenerator[Found, None]:
-    info = await known_object(source, warehouse, "copy it with -r")
+async def download_one(source: Remote, path: Path, store: Store) -> AsyncGenerator[Found, None]:
+    info = await known_object(source, store, "copy it with -r")
 
     def path_for() -> Path:
         remove_leftovers(path.parent)
@@ -109,14 +107,14 @@ async def download_one(source: Remote, path: Path, warehouse: Warehouse) -> Asyn
         os.stat(path.parent)  # it has to be there: here nobody makes it
         return path
 
-    yield download(source, info.size, path_for, name_of(path), warehouse, look_at)
+    yield download(source, info.size, path_for, name_of(path), store, look_at)
 
 
 async def remote_copy_one(
-    source: Remote, target: Remote, warehouse: Warehouse, content_type: str | None
+    source: Remote, target: Remote, store: Store, content_type: str | None
 ) -> AsyncGenerator[Found, None]:
-    info = await known_object(source, warehouse, "copy it with -r")
-    yield remote_copy(source, info.size, target, warehouse, content_type)
+    info = await known_object(source, store, "copy it with -r")
+    yield remote_copy(source, info.size, target, store, content_type)
 
 
 # --- folders --------------------------------------------------------------------------------------
@@ -131,10 +129,10 @@ class Choice:
 
 
 async def uploads_below(
-    root: Path, target: Remote, warehouse: Warehouse, content_type: str | None, choice: Choice
+    root: Path, target: Remote, store: Store, content_type: str | None, choice: Choice
 ) -> AsyncGenerator[Found, None]:
     """All files below a folder that are not left out."""
-    lane = UploadLane(warehouse.bucket(target.bucket), content_type)
+    lane = UploadLane(store.bucket(target.bucket), content_type)
     async with aclosing(local_files(root, choice.links)) as entries:
         async for entry in entries:
             if entry.left_out is not None:
@@ -150,7 +148,7 @@ async def uploads_below(
             except (StoreError, OSError) as error:
                 yield Unfit(name_of(entry.path), str(target), error)
             else:
-                one = upload(entry.path, entry.size, place, warehouse, content_type)
+                one = upload(entry.path, entry.size, place, store, content_type)
                 is_small = entry.size <= LARGE_SIZE
                 yield SmallUpload.of(one, lane, entry.path, place.key) if is_small else one
 
@@ -173,7 +171,7 @@ class Below:
         return glob.matches(key) or (self.is_recursive and glob.folder_of(key) is not None)
 
     async def objects(
-        self, warehouse: Warehouse, *, with_locations: bool = False
+        self, store: Store, *, with_locations: bool = False
     ) -> AsyncGenerator[tuple[Remote, str, ObjectInfo], None]:
         """Where each is, its key relative to the folder, and what it is.
 
@@ -182,7 +180,7 @@ class Below:
         """
         glob, is_empty = self.glob, True
         prefix = self.source.folder if glob is None else glob.fixed
-        listing = warehouse.bucket(self.source.bucket).list(prefix, with_locations=with_locations)
+        listing = store.bucket(self.source.bucket).list(prefix, with_locations=with_locations)
         async for info in listing:
             relative = info.key[len(self.folder) :]
             if not relative:  # an object of the folder's own name, as some tools make them, is not in it
@@ -197,29 +195,29 @@ class Below:
             raise NoSuchObject(f"there is {what} {self.source}")
 
 
-async def downloads_below(below: Below, root: Path, warehouse: Warehouse) -> AsyncGenerator[Found, None]:
+async def downloads_below(below: Below, root: Path, store: Store) -> AsyncGenerator[Found, None]:
     tree = FolderTree(root)
-    lane = DownloadLane(warehouse.bucket(below.source.bucket))
-    async with aclosing(below.objects(warehouse, with_locations=True)) as objects:
+    lane = DownloadLane(store.bucket(below.source.bucket))
+    async with aclosing(below.objects(store, with_locations=True)) as objects:
         async for remote, relative, info in objects:
             name = name_of(root / relative.lstrip("/"))
             path_for = partial(tree.path_for, relative)
-            one = download(remote, info.size, path_for, name, warehouse, partial(tree.look_at, relative))
+            one = download(remote, info.size, path_for, name, store, partial(tree.look_at, relative))
             yield SmallDownload.of(one, lane, info, path_for) if info.size <= LARGE_SIZE else one
 
 
 async def remote_copies_below(
-    below: Below, target: Remote, warehouse: Warehouse, content_type: str | None
+    below: Below, target: Remote, store: Store, content_type: str | None
 ) -> AsyncGenerator[Found, None]:
-    async with aclosing(below.objects(warehouse)) as objects:
+    async with aclosing(below.objects(store)) as objects:
         async for remote, relative, info in objects:
-            yield remote_copy(remote, info.size, target.inside(relative), warehouse, content_type)
+            yield remote_copy(remote, info.size, target.inside(relative), store, content_type)
 
 
 # --- what is not there ----------------------------------------------------------------------------
 
 
-async def known_object(source: Remote, warehouse: Warehouse, advice: str) -> ObjectInfo:
+async def known_object(source: Remote, store: Store, advice: str) -> ObjectInfo:
     """What is known about an object.
 
     Args:
@@ -228,14 +226,14 @@ async def known_object(source: Remote, warehouse: Warehouse, advice: str) -> Obj
         NoSuchObject: there is none; the message tells of a folder of that name, or of keys that begin so.
     """
     try:
-        return await warehouse.bucket(source.bucket).stat(source.key)
+        return await store.bucket(source.bucket).stat(source.key)
     except NoSuchObject as error:
-        raise await explained(error, source, warehouse, advice) from None
+        raise await explained(error, source, store, advice) from None
 
 
-async def explained(error: NoSuchObject, source: Remote, warehouse: Warehouse, advice: str) -> NoSuchObject:
+async def explained(error: NoSuchObject, source: Remote, store: Store, advice: str) -> NoSuchObject:
     """The same failure, with what there is in place of the object; the advice is for a folder."""
-    bucket = warehouse.bucket(source.bucket)
+    bucket = store.bucket(source.bucket)
     async for _ in bucket.list(source.folder, limit=1):
         return NoSuchObject(f"{source} is a folder: {advice}")
     async for info in bucket.list(source.key, limit=1):
@@ -249,17 +247,17 @@ async def explained(error: NoSuchObject, source: Remote, warehouse: Warehouse, a
 # --- standard streams -----------------------------------------------------------------------------
 
 
-def upload_standard_input(target: Remote, warehouse: Warehouse, content_type: str | None) -> Transfer:
+def upload_standard_input(target: Remote, store: Store, content_type: str | None) -> Transfer:
     async def run(progress: Progress) -> int:
-        bucket = warehouse.bucket(target.bucket)
+        bucket = store.bucket(target.bucket)
         return (await bucket.put(target.key, standard_input(progress), content_type)).size
 
     return Transfer("-", str(target), None, run, check=partial(check_object, target.key, content_type))
 
 
-def download_to_standard_output(source: Remote, warehouse: Warehouse) -> Transfer:
+def download_to_standard_output(source: Remote, store: Store) -> Transfer:
     async def run(progress: Progress) -> int:
-        async with warehouse.bucket(source.bucket).open(source.key) as stream:
+        async with store.bucket(source.bucket).open(source.key) as stream:
             return await write_standard_output(stream, progress)
 
     return Transfer(str(source), "-", None, run)
@@ -279,7 +277,7 @@ async def _pieces_of(file_number: int, progress: Progress) -> AsyncIterator[byte
         yield piece
 
 
-def upload_pipe(path: Path, target: Remote, warehouse: Warehouse, content_type: str | None) -> Transfer:
+def upload_pipe(path: Path, target: Remote, store: Store, content_type: str | None) -> Transfer:
     """What comes out of a named pipe or a device, to its end, as from standard input."""
 
     async def run(progress: Progress) -> int:
@@ -288,7 +286,7 @@ def upload_pipe(path: Path, target: Remote, warehouse: Warehouse, content_type: 
         file_number = await trio.to_thread.run_sync(opened, abandon_on_cancel=True)
         try:
             pieces = _pieces_of(file_number, progress)
-            return (await warehouse.bucket(target.bucket).put(target.key, pieces, content_type)).size
+            return (await store.bucket(target.bucket).put(target.key, pieces, content_type)).size
         finally:
             os.close(file_number)
 

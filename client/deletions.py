@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import trio
 
-from client.display import format_count
-from client.library import Bucket
-from client.places import UsageError
-from errors import DeletionRefused, OutcomeUnknown
+from warehouse.client.display import format_count
+from warehouse.client.library import Bucket
+from warehouse.client.places import UsageError
+from warehouse.errors import DeletionRefused, OutcomeUnknown
 
 DELETE_BATCH = 1000
 ATTEMPTS = 5

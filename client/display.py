@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from client.places import UsageError
-from conf.words import format_count as format_count  # shown beside the times and keys of this file
-from conf.words import format_size as format_size
-from conf.words import format_span as format_span
+from warehouse.client.places import UsageError
+from warehouse.conf.words import format_count as format_count  # shown beside the times and keys of this file
+from warehouse.conf.words import format_size as format_size
+from warehouse.conf.words import format_span as format_span
 
 WORD_LENGTH = 160  # of a key or a path in a message, about two lines of a terminal
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

@@ -11,8 +11,8 @@ What lies between, the bytes of one chunk, has its own check: their CRC (`requir
 
 from __future__ import annotations
 
-from errors import NeedleCorrupt, ObjectInconsistent
-from transport.messages import Chunk, ObjectInfo
+from warehouse.errors import NeedleCorrupt, ObjectInconsistent
+from warehouse.transport.messages import Chunk, ObjectInfo
 
 ADDRESS_MAX = 2**32 - 1  # of volumes, needles and CRCs
 

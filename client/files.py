@@ -18,8 +18,8 @@ from pathlib import Path
 
 import trio
 
-from client.leftovers import leftover_name
-from errors import BadRequest
+from warehouse.client.leftovers import leftover_name
+from warehouse.errors import BadRequest
 
 CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 

@@ -22,7 +22,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import trio
 
-from errors import LinkDown
+from warehouse.errors import LinkDown
 
 SLOTS_MAX = 4096  # items taken whose results have not been handed out
 BATCHES_MAX = 8  # under way at once; one more may be, if it is waited for

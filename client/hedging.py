@@ -20,9 +20,9 @@ from contextlib import suppress
 
 import trio
 
-from errors import StoreError
-from transport.http_channel import Body
-from transport.http_client import Answer, Headers, HttpPool
+from warehouse.errors import StoreError
+from warehouse.transport.http_channel import Body
+from warehouse.transport.http_client import Answer, Headers, HttpPool
 
 WINDOW = 1000  # answers that are remembered
 LEARN_COUNT = 100  # before so many have come, nobody knows what is late

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from client.display import (
+from warehouse.client.display import (
     block_bar,
     format_count,
     format_pause,
@@ -27,9 +27,9 @@ from client.display import (
     format_time,
     printable,
 )
-from client.reports import ResultConsole, failure_line, plain, say, say_json
-from errors import from_code
-from transport.messages import Job, Jobs
+from warehouse.client.reports import ResultConsole, failure_line, plain, say, say_json
+from warehouse.errors import from_code
+from warehouse.transport.messages import Job, Jobs
 
 BAR_WIDTH = 16
 NARROW_BAR_WIDTH = 8

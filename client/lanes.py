@@ -17,15 +17,15 @@ from typing import Self
 
 import trio
 
-from client.batches import Put
-from client.contents import file_time_of, metadata_of_path
-from client.files import replace_file
-from client.library import Bucket
-from client.sources import opened_file
-from client.transfers import LARGE_SIZE, Outcomes, Transfer
-from client.uploads import Progress
-from errors import BodyTooLarge, StoreError
-from transport.messages import ObjectInfo
+from warehouse.client.batches import Put
+from warehouse.client.contents import file_time_of, metadata_of_path
+from warehouse.client.files import replace_file
+from warehouse.client.library import Bucket
+from warehouse.client.sources import opened_file
+from warehouse.client.transfers import LARGE_SIZE, Outcomes, Transfer
+from warehouse.client.uploads import Progress
+from warehouse.errors import BodyTooLarge, StoreError
+from warehouse.transport.messages import ObjectInfo
 
 READ_COUNT = 256  # files read in one go
 READ_SIZE = 4 * 1024 * 1024  # and about how many bytes

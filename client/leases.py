@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from client.headers import Header
-from transport.messages import Lease
+from warehouse.client.headers import Header
+from warehouse.transport.messages import Lease
 
 NEEDLE_COUNT_FIRST = 8
 NEEDLE_COUNT_MAX = 1024  # as many as the master gives at once

@@ -22,25 +22,25 @@ from typing import Self, overload
 import msgspec
 import trio
 
-from client.batch_reads import GetFlow, GetItem, GetResult
-from client.batches import PutFlow, PutItem, PutResult
-from client.control import TIMEOUT_S, Control
-from client.files import replaced_file
-from client.flows import Results
-from client.headers import PutOptions, check_condition, key_size, put_options
-from client.hedging import HedgedReads
-from client.maintenance import Maintenance
-from client.puts import BucketWriter
-from client.reads import BucketReader, ObjectStream, SpanBuffers
-from client.shared_puts import SharedPuts
-from client.sources import MemorySource, ObjectSource, as_bytes_view, opened_file
-from client.tasks import background
-from client.uploads import Progress, Uploader
-from conf.profile import Profile, load_profile
-from errors import BadRequest, ObjectReplaced
-from transport.header_text import check_content_type
-from transport.http_client import HttpPool
-from transport.messages import (
+from warehouse.client.batch_reads import GetFlow, GetItem, GetResult
+from warehouse.client.batches import PutFlow, PutItem, PutResult
+from warehouse.client.control import TIMEOUT_S, Control
+from warehouse.client.files import replaced_file
+from warehouse.client.flows import Results
+from warehouse.client.headers import PutOptions, check_condition, key_size, put_options
+from warehouse.client.hedging import HedgedReads
+from warehouse.client.maintenance import Maintenance
+from warehouse.client.puts import BucketWriter
+from warehouse.client.reads import BucketReader, ObjectStream, SpanBuffers
+from warehouse.client.shared_puts import SharedPuts
+from warehouse.client.sources import MemorySource, ObjectSource, as_bytes_view, opened_file
+from warehouse.client.tasks import background
+from warehouse.client.uploads import Progress, Uploader
+from warehouse.conf.profile import Profile, load_profile
+from warehouse.errors import BadRequest, ObjectReplaced
+from warehouse.transport.header_text import check_content_type
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.messages import (
     BucketInfo,
     Buckets,
     CreateBucket,
@@ -83,7 +83,7 @@ async def connect(
     *,
     timeout_s: float = TIMEOUT_S,
     hedge: bool = False,
-) -> AsyncIterator[Warehouse]:
+) -> AsyncIterator[Store]:
     """Connect to a cluster for as long as the block lasts.
 
     Args:
@@ -113,7 +113,7 @@ async def connect(
                 # What flows at the end is settled, and for that it needs the control connection.
                 async with background() as flow_nursery:
                     hedged = HedgedReads(read_pool, nursery) if hedge else None
-                    yield Warehouse(_Session(control, read_pool, write_pool, hedged, nursery, flow_nursery))
+                    yield Store(_Session(control, read_pool, write_pool, hedged, nursery, flow_nursery))
             finally:
                 control.stop()
     finally:
@@ -153,7 +153,7 @@ class _Session:
         self._buckets.pop(name, None)
 
 
-class Warehouse(Maintenance):
+class Store(Maintenance):
     """A connection to a cluster; made by `connect`."""
 
     def __init__(self, session: _Session) -> None:

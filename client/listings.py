@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from client.library import Prefix, Warehouse
-from client.patterns import Glob, glob_of
-from client.places import Remote
-from errors import NoSuchObject
-from transport.messages import ObjectInfo
+from warehouse.client.library import Prefix, Store
+from warehouse.client.patterns import Glob, glob_of
+from warehouse.client.places import Remote
+from warehouse.errors import NoSuchObject
+from warehouse.transport.messages import ObjectInfo
 
 Entries = AsyncIterator[ObjectInfo | Prefix]
 
@@ -25,11 +25,11 @@ class Listing:
         name: the place as it was understood.
     """
 
-    def __init__(self, remote: Remote, warehouse: Warehouse, *, is_recursive: bool, has_globs: bool) -> None:
+    def __init__(self, remote: Remote, store: Store, *, is_recursive: bool, has_globs: bool) -> None:
         self.above = remote.folder
         self.name = str(remote)
         self._remote = remote
-        self._bucket = warehouse.bucket(remote.bucket)
+        self._bucket = store.bucket(remote.bucket)
         self._is_recursive = is_recursive
         self._glob = glob_of(remote.key) if has_globs else None
 

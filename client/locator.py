@@ -22,11 +22,11 @@ import msgspec
 import trio
 from crc32c import crc32c
 
-from client.control import Control, back_off_s
-from client.exact import require_consistent
-from client.headers import FAILURE_SIZE_MAX, Header, key_size, read_failure
-from client.hedging import HedgedReads
-from errors import (
+from warehouse.client.control import Control, back_off_s
+from warehouse.client.exact import require_consistent
+from warehouse.client.headers import FAILURE_SIZE_MAX, Header, key_size, read_failure
+from warehouse.client.hedging import HedgedReads
+from warehouse.errors import (
     BadRequest,
     CatalogBehind,
     LinkDown,
@@ -35,9 +35,9 @@ from errors import (
     StoreError,
     VolumeOffline,
 )
-from transport.batches import FRAME, GET_ROUTE, STATE_OK, encode_ids, read_frames
-from transport.http_client import HttpPool
-from transport.messages import Chunk, LocateObjects, ObjectInfo, ObjectsLocated, ReadGrant
+from warehouse.transport.batches import FRAME, GET_ROUTE, STATE_OK, encode_ids, read_frames
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.messages import Chunk, LocateObjects, ObjectInfo, ObjectsLocated, ReadGrant
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from typing import Self
 import msgspec
 import trio
 
-from client.control import Control, back_off_s
-from errors import DeadlineExceeded, LinkDown, NoSuchJob, OutcomeUnknown, Overloaded
-from transport.messages import (
+from warehouse.client.control import Control, back_off_s
+from warehouse.errors import DeadlineExceeded, LinkDown, NoSuchJob, OutcomeUnknown, Overloaded
+from warehouse.transport.messages import (
     CancelJobs,
     ClusterStatus,
     DecideOrphans,

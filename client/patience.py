@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import trio
 
-from client.control import back_off_s
-from errors import (
+from warehouse.client.control import back_off_s
+from warehouse.errors import (
     LeaseExhausted,
     LinkDown,
     Overloaded,

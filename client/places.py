@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.leftovers import remove_leftovers
-from errors import BadKey, BadRequest, StoreError
+from warehouse.client.leftovers import remove_leftovers
+from warehouse.errors import BadKey, BadRequest, StoreError
 
 SCHEME = "wh://"
 

@@ -23,12 +23,12 @@ from functools import partial
 import trio
 from crc32c import crc32c
 
-from client.control import Control, back_off_s
-from client.headers import FAILURE_SIZE_MAX, PutOptions, put_headers, read_failure, read_put_answer
-from client.leases import NEEDLE_OVERHEAD, LeasePool, Run, Ticket
-from client.patience import ATTEMPTS, Patience, told
-from client.unsettled import Unsettled
-from errors import (
+from warehouse.client.control import Control, back_off_s
+from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, put_headers, read_failure, read_put_answer
+from warehouse.client.leases import NEEDLE_OVERHEAD, LeasePool, Run, Ticket
+from warehouse.client.patience import ATTEMPTS, Patience, told
+from warehouse.client.unsettled import Unsettled
+from warehouse.errors import (
     BodyTooLarge,
     ClusterFull,
     DeadlineExceeded,
@@ -50,8 +50,8 @@ from errors import (
     Unavailable,
     VolumeFull,
 )
-from transport.http_client import HttpPool
-from transport.messages import (
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.messages import (
     Lease,
     Leased,
     LeaseNeedles,

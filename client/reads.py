@@ -26,14 +26,14 @@ from typing import Self
 import trio
 from crc32c import crc32c
 
-from client.control import Control
-from client.exact import Count, require_chunk, require_range
-from client.headers import FAILURE_SIZE_MAX, read_failure
-from client.hedging import HedgedReads
-from client.locator import SHARED_SIZE_MAX, Grant, Located, Locator, absence, ask_where
-from client.patience import Patience, told
-from client.tasks import background
-from errors import (
+from warehouse.client.control import Control
+from warehouse.client.exact import Count, require_chunk, require_range
+from warehouse.client.headers import FAILURE_SIZE_MAX, read_failure
+from warehouse.client.hedging import HedgedReads
+from warehouse.client.locator import SHARED_SIZE_MAX, Grant, Located, Locator, absence, ask_where
+from warehouse.client.patience import Patience, told
+from warehouse.client.tasks import background
+from warehouse.errors import (
     BadRequest,
     LinkDown,
     NeedleCorrupt,
@@ -49,8 +49,8 @@ from errors import (
     Unavailable,
     VolumeOffline,
 )
-from transport.http_client import HttpPool
-from transport.messages import Chunk, ObjectInfo, ReadGrant
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.messages import Chunk, ObjectInfo, ReadGrant
 
 SPAN_SIZE = 4 * 1024 * 1024  # a multiple of the blocks that volumes verify
 WINDOW = 4  # spans of one stream in flight; measured: docs/performance.md, "Chunks at once"

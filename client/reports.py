@@ -24,13 +24,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from client.display import format_count, format_size, format_time, printable, shortened
-from client.library import Prefix
-from client.standard_streams import OUTPUT_WORDS
-from client.tasks import is_cancellation
-from client.transfers import Totals, Transfer
-from errors import StoreError
-from transport.messages import BucketInfo, ObjectInfo
+from warehouse.client.display import format_count, format_size, format_time, printable, shortened
+from warehouse.client.library import Prefix
+from warehouse.client.standard_streams import OUTPUT_WORDS
+from warehouse.client.tasks import is_cancellation
+from warehouse.client.transfers import Totals, Transfer
+from warehouse.errors import StoreError
+from warehouse.transport.messages import BucketInfo, ObjectInfo
 
 PIPED_WIDTH = 120
 SUBJECT_LENGTH = 200  # of a path or a key in a message; a longer one is cut in its middle

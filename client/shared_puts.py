@@ -19,12 +19,12 @@ from collections.abc import Sequence
 
 import trio
 
-from client.batches import Bytes, PutSender, PutSlot
-from client.headers import PutOptions
-from client.puts import BucketWriter
-from errors import LinkDown, OutcomeUnknown
-from transport.http_client import HttpPool
-from transport.messages import ObjectWritten
+from warehouse.client.batches import Bytes, PutSender, PutSlot
+from warehouse.client.headers import PutOptions
+from warehouse.client.puts import BucketWriter
+from warehouse.errors import LinkDown, OutcomeUnknown
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.messages import ObjectWritten
 
 LANES = 3  # requests of a bucket under way: one comes in, one is synced, one is committed (measured: 1 to 4)
 LANE_S = 0.25  # many times what a request takes; others go past one that takes longer

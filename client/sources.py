@@ -14,9 +14,9 @@ from typing import Protocol, Self
 
 import trio
 
-from client.locator import Located
-from client.reads import BucketReader
-from errors import BadRequest
+from warehouse.client.locator import Located
+from warehouse.client.reads import BucketReader
+from warehouse.errors import BadRequest
 
 PIECE_SIZE = 1024 * 1024
 

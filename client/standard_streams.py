@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from client.places import UsageError
+from warehouse.client.places import UsageError
 
 INPUT_WORDS = frozenset({"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"})
 OUTPUT_WORDS = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})

@@ -11,7 +11,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from client.display import (
+from warehouse.client.display import (
     fill_bar,
     format_ago,
     format_count,
@@ -21,9 +21,17 @@ from client.display import (
     format_time,
     printable,
 )
-from client.job_reports import WIDE, jobs_table
-from client.reports import plain, result_console, say_json
-from transport.messages import DiskStatus, Event, LeftAlone, NeedleDamage, Status, VolumeReport, VolumeStatus
+from warehouse.client.job_reports import WIDE, jobs_table
+from warehouse.client.reports import plain, result_console, say_json
+from warehouse.transport.messages import (
+    DiskStatus,
+    Event,
+    LeftAlone,
+    NeedleDamage,
+    Status,
+    VolumeReport,
+    VolumeStatus,
+)
 
 BAR_WIDTH = 16
 SMALL_BAR_WIDTH = 5

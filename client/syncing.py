@@ -26,23 +26,23 @@ from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 
-from client.contents import (
+from warehouse.client.contents import (
     file_time_of,
     is_same_file,
     is_same_object,
     known_crc,
     recorded_ns,
 )
-from client.copies import download, name_of, remote_copy, upload
-from client.lanes import DownloadLane, SmallDownload, SmallUpload, UploadLane, set_time
-from client.library import Warehouse
-from client.patterns import EVERYTHING, Rules
-from client.places import FolderTree, Remote, key_of_path, segments_of
-from client.transfers import LARGE_SIZE, Found, LeftOut, Transfer, Unfit
-from client.uploads import Progress
-from client.walks import Links, leaves_out, local_files
-from errors import BadKey, BadRequest, StoreError
-from transport.messages import ObjectInfo
+from warehouse.client.copies import download, name_of, remote_copy, upload
+from warehouse.client.lanes import DownloadLane, SmallDownload, SmallUpload, UploadLane, set_time
+from warehouse.client.library import Store
+from warehouse.client.patterns import EVERYTHING, Rules
+from warehouse.client.places import FolderTree, Remote, key_of_path, segments_of
+from warehouse.client.transfers import LARGE_SIZE, Found, LeftOut, Transfer, Unfit
+from warehouse.client.uploads import Progress
+from warehouse.client.walks import Links, leaves_out, local_files
+from warehouse.errors import BadKey, BadRequest, StoreError
+from warehouse.transport.messages import ObjectInfo
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ async def local_side(
 
 async def remote_side(
     folder: Remote,
-    warehouse: Warehouse,
+    store: Store,
     *,
     with_locations: bool = False,
     is_for_files: bool = True,
@@ -234,7 +234,7 @@ async def remote_side(
     Args:
         is_for_files: they are compared with files, which get the time of storing where an object tells none.
     """
-    listing = warehouse.bucket(folder.bucket).list(folder.folder, with_locations=with_locations)
+    listing = store.bucket(folder.bucket).list(folder.folder, with_locations=with_locations)
     async for info in listing:
         name = info.key[len(folder.folder) :]
         if not name:  # an object of the folder's own name is not in it
@@ -256,15 +256,15 @@ async def no_side() -> Side:
 # --- what is copied -------------------------------------------------------------------------------
 
 
-def uploads_to(target: Remote, warehouse: Warehouse) -> TransferOf:
-    bucket = warehouse.bucket(target.bucket)
+def uploads_to(target: Remote, store: Store) -> TransferOf:
+    bucket = store.bucket(target.bucket)
     lane = UploadLane(bucket, None)
 
     def transfer_of(entry: Entry, theirs: Entry | None, verdict: Verdict) -> Transfer:
         path = entry.path
         assert path is not None
         place = target.inside(entry.name)
-        one = upload(path, entry.size, place, warehouse, None)
+        one = upload(path, entry.size, place, store, None)
         if verdict is Verdict.LOOK:
             assert theirs is not None
             assert theirs.info is not None
@@ -275,8 +275,8 @@ def uploads_to(target: Remote, warehouse: Warehouse) -> TransferOf:
     return transfer_of
 
 
-def downloads_to(source: Remote, root: Path, warehouse: Warehouse, *, is_dry: bool = False) -> TransferOf:
-    bucket = warehouse.bucket(source.bucket)
+def downloads_to(source: Remote, root: Path, store: Store, *, is_dry: bool = False) -> TransferOf:
+    bucket = store.bucket(source.bucket)
     lane = DownloadLane(bucket, is_dated=True)
     tree = FolderTree(root)
 
@@ -287,7 +287,7 @@ def downloads_to(source: Remote, root: Path, warehouse: Warehouse, *, is_dry: bo
         remote = Remote(source.bucket, info.key)
         name = name_of(root / entry.name.lstrip("/"))
         look_at = partial(tree.look_at, entry.name)
-        one = download(remote, info.size, path_for, name, warehouse, look_at)
+        one = download(remote, info.size, path_for, name, store, look_at)
 
         async def run(progress: Progress) -> int:
             size = await one.run(progress)
@@ -297,7 +297,7 @@ def downloads_to(source: Remote, root: Path, warehouse: Warehouse, *, is_dry: bo
         if verdict is Verdict.LOOK:
             assert theirs is not None
             assert theirs.path is not None
-            is_there = partial(_is_there_as_file, theirs.path, info, source, warehouse, is_dry=is_dry)
+            is_there = partial(_is_there_as_file, theirs.path, info, source, store, is_dry=is_dry)
             return replace(one, run=run, is_there=is_there)
         dated = replace(one, run=run)
         return SmallDownload.of(dated, lane, info, path_for) if info.size <= LARGE_SIZE else dated
@@ -306,25 +306,25 @@ def downloads_to(source: Remote, root: Path, warehouse: Warehouse, *, is_dry: bo
 
 
 async def _is_there_as_file(
-    path: Path, info: ObjectInfo, source: Remote, warehouse: Warehouse, *, is_dry: bool
+    path: Path, info: ObjectInfo, source: Remote, store: Store, *, is_dry: bool
 ) -> bool:
-    if not await is_same_file(path, info, warehouse.bucket(source.bucket)):
+    if not await is_same_file(path, info, store.bucket(source.bucket)):
         return False
     if not is_dry:
         set_time(path, info)  # the next comparison need not read it again
     return True
 
 
-def copies_to(source: Remote, target: Remote, warehouse: Warehouse) -> TransferOf:
+def copies_to(source: Remote, target: Remote, store: Store) -> TransferOf:
     def transfer_of(entry: Entry, theirs: Entry | None, verdict: Verdict) -> Transfer:
         place = Remote(source.bucket, source.folder + entry.name)
-        one = remote_copy(place, entry.size, target.inside(entry.name), warehouse, None)
+        one = remote_copy(place, entry.size, target.inside(entry.name), store, None)
         if verdict is not Verdict.LOOK:
             return one
         assert entry.info is not None
         assert theirs is not None
         assert theirs.info is not None
-        ours, bucket = warehouse.bucket(source.bucket), warehouse.bucket(target.bucket)
+        ours, bucket = store.bucket(source.bucket), store.bucket(target.bucket)
         is_there = partial(is_same_object, entry.info, ours, theirs.info, bucket)
         return replace(one, is_there=is_there)
 

@@ -15,9 +15,9 @@ from typing import Protocol
 
 import trio
 
-from client.tasks import Crew, crew
-from client.uploads import Progress
-from errors import (
+from warehouse.client.tasks import Crew, crew
+from warehouse.client.uploads import Progress
+from warehouse.errors import (
     BadCredentials,
     NoSuchBucket,
     NotAuthenticated,

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from client.control import back_off_s
-from errors import StoreError, Unavailable
+from warehouse.client.control import back_off_s
+from warehouse.errors import StoreError, Unavailable
 
 GIVE_UP_S = 60.0  # by then a put that was not confirmed never will be, frozen actors included
 

@@ -23,14 +23,14 @@ from typing import Self
 import trio
 from crc32c import crc32c
 
-from client.control import Control, back_off_s
-from client.headers import FAILURE_SIZE_MAX, PutOptions, crc_of_etag, read_failure, read_put_answer
-from client.patience import Patience, told
-from client.puts import RIDE_OUT_S, Verdict, judge
-from client.sources import MemorySource, Pieces, Source, as_bytes_view
-from client.tasks import Crew, crew
-from client.unsettled import Unsettled
-from errors import (
+from warehouse.client.control import Control, back_off_s
+from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, crc_of_etag, read_failure, read_put_answer
+from warehouse.client.patience import Patience, told
+from warehouse.client.puts import RIDE_OUT_S, Verdict, judge
+from warehouse.client.sources import MemorySource, Pieces, Source, as_bytes_view
+from warehouse.client.tasks import Crew, crew
+from warehouse.client.unsettled import Unsettled
+from warehouse.errors import (
     DeadlineExceeded,
     LinkDown,
     MalformedMessage,
@@ -42,8 +42,8 @@ from errors import (
     VolumeOffline,
     WriteFailed,
 )
-from transport.http_client import HttpPool
-from transport.messages import (
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.messages import (
     AbortUpload,
     BeginUpload,
     Done,

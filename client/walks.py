@@ -18,9 +18,9 @@ from pathlib import Path
 
 import trio
 
-from client.leftovers import is_leftover
-from client.patterns import Rules
-from errors import BadRequest, StoreError
+from warehouse.client.leftovers import is_leftover
+from warehouse.client.patterns import Rules
+from warehouse.errors import BadRequest, StoreError
 
 
 class Links(Enum):

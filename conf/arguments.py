@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from conf.hosts import HOST_IN_WORDS, URL_IN_WORDS, parse_base_url, parse_host
+from warehouse.conf.hosts import HOST_IN_WORDS, URL_IN_WORDS, parse_base_url, parse_host
 
 NEAR = 0.75  # how like an option a word must be to have been meant for it
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conf.profile import check_master
-from conf.secret_file import read_secret_file, write_secret_file
+from warehouse.conf.profile import check_master
+from warehouse.conf.secret_file import read_secret_file, write_secret_file
 
 
 @dataclass(frozen=True)

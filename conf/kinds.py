@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from conf.hosts import HOST_IN_WORDS, parse_host
+from warehouse.conf.hosts import HOST_IN_WORDS, parse_host
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conf.secret_file import read_secret_file, write_secret_file
-from errors import BadSetting, SecretMissing
+from warehouse.conf.secret_file import read_secret_file, write_secret_file
+from warehouse.errors import BadSetting, SecretMissing
 
 PROFILE_VARIABLE = "WAREHOUSE_PROFILE"
 _ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", re.ASCII)

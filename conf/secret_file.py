@@ -13,9 +13,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from conf.files import read_small, write_if_changed
-from conf.kinds import toml_string
-from errors import BadSetting, SetupError
+from warehouse.conf.files import read_small, write_if_changed
+from warehouse.conf.kinds import toml_string
+from warehouse.errors import BadSetting, SetupError
 
 FILE_SIZE_MAX = 64 * 1024
 

@@ -22,9 +22,23 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from conf.files import read_small
-from conf.kinds import GIB, KIB, MIB, TIB, Choice, Count, Folder, Host, Kind, Seconds, Size, Text, Texts
-from errors import BadSetting
+from warehouse.conf.files import read_small
+from warehouse.conf.kinds import (
+    GIB,
+    KIB,
+    MIB,
+    TIB,
+    Choice,
+    Count,
+    Folder,
+    Host,
+    Kind,
+    Seconds,
+    Size,
+    Text,
+    Texts,
+)
+from warehouse.errors import BadSetting
 
 FILE_SIZE_MAX = 1024 * 1024
 VARIABLE_PREFIX = "WAREHOUSE_"
@@ -356,7 +370,7 @@ def reference() -> str:
     lines = [
         "# Settings",
         "",
-        "<!-- Made by `python -m conf reference` from conf/settings.py; change it there. -->",
+        "<!-- Made by `python -m warehouse.conf reference` from conf/settings.py; change it there. -->",
         "",
         "Every setting has a default, so none is needed to start. A later source wins over an earlier one:",
         "",

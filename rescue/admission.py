@@ -11,9 +11,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from catalog.names import check_bucket_name, check_key, check_metadata
-from errors import StoreError
-from storage.needle import BucketRecord, NeedleMetadata
+from warehouse.catalog.names import check_bucket_name, check_key, check_metadata
+from warehouse.errors import StoreError
+from warehouse.storage.needle import BucketRecord, NeedleMetadata
 
 TIME_MS_MAX: Final = 1 << 48  # the year 10889
 BUCKET_ID_MAX: Final = 1 << 48  # ids follow the clock, see `last_bucket_id`

@@ -25,13 +25,13 @@ from typing import Final
 
 import msgspec
 
-from catalog.driver import file_uri
-from catalog.schema import differences, version_of
-from errors import BackupCorrupt, CatalogCorrupt, DiskFull, FormatUnsupported, ReadFailed
-from rescue.console import writing
-from rescue.tar_members import Member, plain_members
-from storage.beneath import Folder
-from storage.disk import OsDisk
+from warehouse.catalog.driver import file_uri
+from warehouse.catalog.schema import differences, version_of
+from warehouse.errors import BackupCorrupt, CatalogCorrupt, DiskFull, FormatUnsupported, ReadFailed
+from warehouse.rescue.console import writing
+from warehouse.rescue.tar_members import Member, plain_members
+from warehouse.storage.beneath import Folder
+from warehouse.storage.disk import OsDisk
 
 FORMAT_VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"

@@ -1,6 +1,6 @@
 """Backup: catalog and keys into one file, while the store runs.
 
-    python -m rescue.backup FILE [--data DIR] [--json]
+    warehouse backup FILE [--data DIR] [--json]
 
 The catalog is copied as of one moment, through a connection of its own: the master goes on writing.  What
 the backup is for: API keys, settings of buckets and the master's secrets are nowhere else.  Objects are not
@@ -19,10 +19,10 @@ from pathlib import Path
 
 import msgspec
 
-from catalog.driver import connect, file_uri, name_error
-from conf.words import format_count, format_size
-from errors import BackupCorrupt, BadRequest, ReadFailed
-from rescue.archive import (
+from warehouse.catalog.driver import connect, file_uri, name_error
+from warehouse.conf.words import format_count, format_size
+from warehouse.errors import BackupCorrupt, BadRequest, ReadFailed
+from warehouse.rescue.archive import (
     CATALOG_NAME,
     FORMAT_VERSION,
     KEY_NAMES,
@@ -33,7 +33,7 @@ from rescue.archive import (
     integrity_problem,
     write_archive,
 )
-from rescue.console import (
+from warehouse.rescue.console import (
     Parser,
     Progress,
     add_common_arguments,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from rescue.staging import Part, Version
+from warehouse.rescue.staging import Part, Version
 
 
 class Verdict(enum.Enum):

@@ -24,10 +24,10 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TaskProgressC
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from conf.arguments import Parser as Parser  # of the tools of this room
-from conf.logging import set_up_logging
-from conf.words import format_size, format_span
-from errors import BadRequest, DiskFull, ReadFailed, StoreError, WriteFailed
+from warehouse.conf.arguments import Parser as Parser  # of the tools of this room
+from warehouse.conf.logging import set_up_logging
+from warehouse.conf.words import format_size, format_span
+from warehouse.errors import BadRequest, DiskFull, ReadFailed, StoreError, WriteFailed
 
 DEFAULT_DATA = Path("warehouse-data")
 LINE_EVERY_S = 5.0  # of progress, where no bar can move

@@ -1,6 +1,6 @@
 """Export: plain files from the volumes, with no actor running: the last way out.
 
-    python -m rescue.export --to FOLDER [--data DIR] [--disk PATH]... [--resume] [--json]
+    warehouse export --to FOLDER [--data DIR] [--disk PATH]... [--resume] [--json]
 
 Nothing is needed but the disks, and nothing is written to them: they may be mounted read-only.  What counts
 is decided as in a rebuild.  Each object becomes FOLDER/bucket/key (`paths.py` says how a key becomes a path),
@@ -21,11 +21,11 @@ from typing import IO, Final
 
 import msgspec
 
-from catalog.rows import unpack_map
-from conf.words import format_count, format_size
-from errors import BadRequest, NeedleCorrupt, ReadFailed, StoreError
-from rescue.choosing import Verdict
-from rescue.console import (
+from warehouse.catalog.rows import unpack_map
+from warehouse.conf.words import format_count, format_size
+from warehouse.errors import BadRequest, NeedleCorrupt, ReadFailed, StoreError
+from warehouse.rescue.choosing import Verdict
+from warehouse.rescue.console import (
     Parser,
     Progress,
     add_common_arguments,
@@ -36,17 +36,17 @@ from rescue.console import (
     run_tool,
     writing,
 )
-from rescue.listing import Line, Listing
-from rescue.paths import LISTING_NAME, bucket_folder, damaged_path, object_path
-from rescue.reading import LostNeedle, damage_line
-from rescue.staging import STAGING_PREFIX, Part, Staging, Version, needle_id_of, volume_number_of
-from rescue.survey import BadDisk, BadVolume, Survey, disk_folders, hold_disks, take_survey
-from storage.beneath import Folder
-from storage.disk import File, read_fully
-from storage.files import data_path, volume_directory
-from storage.needle import BLOCK_SIZE
-from storage.reader import NeedleReader, read_header
-from storage.superblock import VolumeFacts
+from warehouse.rescue.listing import Line, Listing
+from warehouse.rescue.paths import LISTING_NAME, bucket_folder, damaged_path, object_path
+from warehouse.rescue.reading import LostNeedle, damage_line
+from warehouse.rescue.staging import STAGING_PREFIX, Part, Staging, Version, needle_id_of, volume_number_of
+from warehouse.rescue.survey import BadDisk, BadVolume, Survey, disk_folders, hold_disks, take_survey
+from warehouse.storage.beneath import Folder
+from warehouse.storage.disk import File, read_fully
+from warehouse.storage.files import data_path, volume_directory
+from warehouse.storage.needle import BLOCK_SIZE
+from warehouse.storage.reader import NeedleReader, read_header
+from warehouse.storage.superblock import VolumeFacts
 
 GROUP_COUNT: Final = 10_000  # objects that are sorted by place together: a few MiB of memory
 PIECE_SIZE: Final = 4 * BLOCK_SIZE

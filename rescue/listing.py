@@ -24,10 +24,10 @@ from typing import Final
 
 import msgspec
 
-from rescue.console import writing
-from rescue.paths import LISTING_NAME
-from rescue.staging import named_errors
-from storage.beneath import Folder
+from warehouse.rescue.console import writing
+from warehouse.rescue.paths import LISTING_NAME
+from warehouse.rescue.staging import named_errors
+from warehouse.storage.beneath import Folder
 
 LINE_SIZE_MAX: Final = 1024 * 1024  # a longer line is none of ours
 

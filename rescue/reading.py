@@ -14,15 +14,15 @@ from typing import Final
 
 import msgspec
 
-from conf.words import format_size
-from errors import NeedleCorrupt, ReadFailed
-from rescue.admission import UNNAMED_BUCKET, bucket_problem, needle_problem
-from rescue.choosing import BucketFacts
-from rescue.staging import Needle, Staging, place_of
-from storage.disk import Disk, File, read_fully
-from storage.files import data_path, index_path
-from storage.index import ENTRY_SIZE, Found, IndexFile, Tally, decode_entry, entry_offset
-from storage.needle import (
+from warehouse.conf.words import format_size
+from warehouse.errors import NeedleCorrupt, ReadFailed
+from warehouse.rescue.admission import UNNAMED_BUCKET, bucket_problem, needle_problem
+from warehouse.rescue.choosing import BucketFacts
+from warehouse.rescue.staging import Needle, Staging, place_of
+from warehouse.storage.disk import Disk, File, read_fully
+from warehouse.storage.files import data_path, index_path
+from warehouse.storage.index import ENTRY_SIZE, Found, IndexFile, Tally, decode_entry, entry_offset
+from warehouse.storage.needle import (
     KIND_BUCKET,
     KIND_DATA,
     KIND_RESTAMP,
@@ -31,11 +31,11 @@ from storage.needle import (
     NeedleMetadata,
     decode_bucket,
 )
-from storage.recovery import Damage, Recovery
-from storage.scan import Record, State, scan
-from storage.stamp import sound
-from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
-from transport.header_text import is_content_type
+from warehouse.storage.recovery import Damage, Recovery
+from warehouse.storage.scan import Record, State, scan
+from warehouse.storage.stamp import sound
+from warehouse.storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from warehouse.transport.header_text import is_content_type
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Rebuild: a new catalog from the volumes alone.
 
-    python -m rescue.rebuild [--data DIR] [--disk PATH]... [--replace] [--backup FILE] [--partial]
+    warehouse rebuild [--data DIR] [--disk PATH]... [--replace] [--backup FILE] [--partial]
                              [--indexes] [--json]
 
 The store must not run.  The new catalog is made beside the old one, synced, and renamed in the end, so that
@@ -24,15 +24,15 @@ from pathlib import Path
 
 import msgspec
 
-from catalog.rebuilding import NewCatalog
-from catalog.remains import CatalogFacts, Doomed, read_catalog_facts, read_doomed
-from catalog.rows import ChunkRow, pack_content_type
-from catalog.store import hold_lock
-from conf.words import format_count, format_size
-from errors import CatalogExists, DisksMissing, ReadFailed, SchemaNewer, StoreError
-from rescue.archive import CATALOG_NAME, opened_backup, sync_folder
-from rescue.choosing import Choice, Verdict
-from rescue.console import (
+from warehouse.catalog.rebuilding import NewCatalog
+from warehouse.catalog.remains import CatalogFacts, Doomed, read_catalog_facts, read_doomed
+from warehouse.catalog.rows import ChunkRow, pack_content_type
+from warehouse.catalog.store import hold_lock
+from warehouse.conf.words import format_count, format_size
+from warehouse.errors import CatalogExists, DisksMissing, ReadFailed, SchemaNewer, StoreError
+from warehouse.rescue.archive import CATALOG_NAME, opened_backup, sync_folder
+from warehouse.rescue.choosing import Choice, Verdict
+from warehouse.rescue.console import (
     Parser,
     Progress,
     add_common_arguments,
@@ -44,9 +44,9 @@ from rescue.console import (
     utc_label,
     writing,
 )
-from rescue.reading import LostNeedle, damage_line
-from rescue.staging import Staging, needle_id_of, volume_number_of
-from rescue.survey import (
+from warehouse.rescue.reading import LostNeedle, damage_line
+from warehouse.rescue.staging import Staging, needle_id_of, volume_number_of
+from warehouse.rescue.survey import (
     BadDisk,
     BadVolume,
     FoundVolume,
@@ -57,13 +57,13 @@ from rescue.survey import (
     hold_disks,
     take_survey,
 )
-from storage.disk import Disk
-from storage.files import index_path, load_facts, volume_directory, volume_ids
-from storage.identity import load_identity
-from storage.needle import NEEDLE_ID_MAX
-from storage.stamp import AHEAD_MS_MAX, sound, wall_ms_of
-from storage.volume import Volume
-from transport.messages import NeedleDamage
+from warehouse.storage.disk import Disk
+from warehouse.storage.files import index_path, load_facts, volume_directory, volume_ids
+from warehouse.storage.identity import load_identity
+from warehouse.storage.needle import NEEDLE_ID_MAX
+from warehouse.storage.stamp import AHEAD_MS_MAX, sound, wall_ms_of
+from warehouse.storage.volume import Volume
+from warehouse.transport.messages import NeedleDamage
 
 # Ids that the old master gave out and nothing on a disk shows: tokens that name them may still be around.
 NEEDLE_IDS_SKIPPED = 262_144  # as many as a master reserves in one go

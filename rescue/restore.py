@@ -1,6 +1,6 @@
 """Restore: catalog and keys from a backup.
 
-    python -m rescue.restore FILE [--data DIR] [--disk PATH]... [--exact] [--json]
+    warehouse restore FILE [--data DIR] [--disk PATH]... [--exact] [--json]
 
 The store must not run.  The backup is checked to its last byte before anything changes; what is there now is
 moved aside and never deleted.
@@ -22,15 +22,29 @@ from pathlib import Path
 
 import msgspec
 
-from catalog.doubts import drop_content_types, row_problem
-from catalog.driver import connect, name_error
-from catalog.remains import CatalogFacts, read_catalog_facts
-from catalog.store import Catalog
-from conf.words import format_count
-from errors import BackupCorrupt, StoreError
-from rescue.archive import CATALOG_NAME, KEYS_FOLDER, Backup, opened_backup, schema_problem, sync_folder
-from rescue.console import Parser, Progress, add_common_arguments, add_disk_argument, run_tool, writing
-from rescue.rebuild import (
+from warehouse.catalog.doubts import drop_content_types, row_problem
+from warehouse.catalog.driver import connect, name_error
+from warehouse.catalog.remains import CatalogFacts, read_catalog_facts
+from warehouse.catalog.store import Catalog
+from warehouse.conf.words import format_count
+from warehouse.errors import BackupCorrupt, StoreError
+from warehouse.rescue.archive import (
+    CATALOG_NAME,
+    KEYS_FOLDER,
+    Backup,
+    opened_backup,
+    schema_problem,
+    sync_folder,
+)
+from warehouse.rescue.console import (
+    Parser,
+    Progress,
+    add_common_arguments,
+    add_disk_argument,
+    run_tool,
+    writing,
+)
+from warehouse.rescue.rebuild import (
     KEEP_ORPHANS_FACT,
     NEEDLE_IDS_SKIPPED,
     VOLUME_IDS_SKIPPED,
@@ -43,11 +57,11 @@ from rescue.rebuild import (
     rebuild_held,
     volumes_on,
 )
-from rescue.survey import HeldDisk, disk_folders, hold_disks
-from storage.files import index_path, load_facts, volume_directory
-from storage.needle import NEEDLE_ID_MAX
-from storage.volume import Volume
-from transport.header_text import is_content_type
+from warehouse.rescue.survey import HeldDisk, disk_folders, hold_disks
+from warehouse.storage.files import index_path, load_facts, volume_directory
+from warehouse.storage.needle import NEEDLE_ID_MAX
+from warehouse.storage.volume import Volume
+from warehouse.transport.header_text import is_content_type
 
 IDS_AT_ONCE = 1 << 20  # needles that are compared in one go
 

@@ -27,8 +27,8 @@ from typing import Any, Final
 
 import msgspec
 
-from catalog.bulk import insert_rows
-from errors import DiskFull, ReadFailed, StoreError, WriteFailed
+from warehouse.catalog.bulk import insert_rows
+from warehouse.errors import DiskFull, ReadFailed, StoreError, WriteFailed
 
 PLACE_BITS: Final = 32  # of a place: the needle id; the number of the volume is above
 STAMP_MAX: Final = (1 << 63) - 1  # what SQLite holds; no clock gets there in 4,000 years

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import msgspec
 
-from catalog.remains import Doomed
-from errors import DiskInUse, DiskMismatch, FormatUnsupported, NoSuchVolume, ReadFailed, StoreError
-from rescue.choosing import (
+from warehouse.catalog.remains import Doomed
+from warehouse.errors import DiskInUse, DiskMismatch, FormatUnsupported, NoSuchVolume, ReadFailed, StoreError
+from warehouse.rescue.choosing import (
     BucketFacts,
     Choice,
     Upload,
@@ -28,15 +28,15 @@ from rescue.choosing import (
     choose_versions,
     gather_uploads,
 )
-from rescue.console import BYTES, Progress, reading
-from rescue.reading import Buckets, LostNeedle, VolumeRead, VolumeReader
-from rescue.staging import Part, Staging, Version, place_of
-from storage.disk import Disk, OsDisk
-from storage.epoch import NEVER, Epoch
-from storage.files import VOLUMES_DIRECTORY, data_path, load_facts, volume_directory, volume_ids
-from storage.identity import IDENTITY_NAME, DiskLock, read_identity
-from storage.stamp import sound
-from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from warehouse.rescue.console import BYTES, Progress, reading
+from warehouse.rescue.reading import Buckets, LostNeedle, VolumeRead, VolumeReader
+from warehouse.rescue.staging import Part, Staging, Version, place_of
+from warehouse.storage.disk import Disk, OsDisk
+from warehouse.storage.epoch import NEVER, Epoch
+from warehouse.storage.files import VOLUMES_DIRECTORY, data_path, load_facts, volume_directory, volume_ids
+from warehouse.storage.identity import IDENTITY_NAME, DiskLock, read_identity
+from warehouse.storage.stamp import sound
+from warehouse.storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from errors import BackupCorrupt
+from warehouse.errors import BackupCorrupt
 
 BLOCK: Final = 512
 EXTENDED_SIZE_MAX: Final = 4096

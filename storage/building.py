@@ -12,13 +12,13 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from errors import GenerationMismatch, ReadFailed
-from storage.disk import Buffer, Disk, read_fully, write_all
-from storage.extent import Extent
-from storage.files import create_generation, data_path, index_path
-from storage.index import FLAG_DAMAGED as ENTRY_DAMAGED
-from storage.index import FLAG_DELETED, encode_entry
-from storage.needle import (
+from warehouse.errors import GenerationMismatch, ReadFailed
+from warehouse.storage.disk import Buffer, Disk, read_fully, write_all
+from warehouse.storage.extent import Extent
+from warehouse.storage.files import create_generation, data_path, index_path
+from warehouse.storage.index import FLAG_DAMAGED as ENTRY_DAMAGED
+from warehouse.storage.index import FLAG_DELETED, encode_entry
+from warehouse.storage.needle import (
     FLAG_DAMAGED,
     FLAG_LAST,
     FOOTER_SIZE,
@@ -38,10 +38,10 @@ from storage.needle import (
     stored_size,
     table_size,
 )
-from storage.opening import open_generation
-from storage.stamp import sound
-from storage.superblock import VolumeFacts
-from storage.volume import Volume, write_error
+from warehouse.storage.opening import open_generation
+from warehouse.storage.stamp import sound
+from warehouse.storage.superblock import VolumeFacts
+from warehouse.storage.volume import Volume, write_error
 
 PENDING_MAX = 32_768  # entries in memory between two syncs; about 5 MB
 

@@ -21,11 +21,11 @@ import contextlib
 from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
-from errors import NeedleCorrupt
-from storage.building import Carried, NextGeneration
-from storage.disk import File
-from storage.index import Found
-from storage.needle import (
+from warehouse.errors import NeedleCorrupt
+from warehouse.storage.building import Carried, NextGeneration
+from warehouse.storage.disk import File
+from warehouse.storage.index import Found
+from warehouse.storage.needle import (
     BLOCK_SIZE,
     FLAG_STREAMED,
     FOOTER_SIZE,
@@ -44,9 +44,18 @@ from storage.needle import (
     stored_size,
     table_size,
 )
-from storage.recovery import NOTE_RANGE, Damage
-from storage.scan import Record, State, Window, at_once, gap_at, header_at, record_at, whole_in_memory
-from storage.stamp import COUNTER_BITS
+from warehouse.storage.recovery import NOTE_RANGE, Damage
+from warehouse.storage.scan import (
+    Record,
+    State,
+    Window,
+    at_once,
+    gap_at,
+    header_at,
+    record_at,
+    whole_in_memory,
+)
+from warehouse.storage.stamp import COUNTER_BITS
 
 PIECE_SIZE: Final = 1024 * 1024
 BATCH_SIZE: Final = 1024 * 1024  # bytes of small needles written at once

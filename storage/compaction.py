@@ -18,12 +18,12 @@ import logging
 from collections.abc import Iterator
 from typing import Final
 
-from errors import GenerationMismatch, NoRoomToCompact, ReadFailed
-from storage.building import NextGeneration, next_facts
-from storage.carry import Carrier
-from storage.disk import Disk, File, write_all
-from storage.files import data_path, index_path, load_facts, remove_leftovers
-from storage.index import (
+from warehouse.errors import GenerationMismatch, NoRoomToCompact, ReadFailed
+from warehouse.storage.building import NextGeneration, next_facts
+from warehouse.storage.carry import Carrier
+from warehouse.storage.disk import Disk, File, write_all
+from warehouse.storage.files import data_path, index_path, load_facts, remove_leftovers
+from warehouse.storage.index import (
     ENTRY,
     ENTRY_SIZE,
     FLAG_DELETED,
@@ -34,12 +34,12 @@ from storage.index import (
     IndexHeader,
     decode_entry,
 )
-from storage.needle import CONTENT_SIZE_MAX, encode_void
-from storage.recovery import Damage
-from storage.room import copy_size
-from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
-from storage.voids import VoidTable
-from storage.volume import write_error
+from warehouse.storage.needle import CONTENT_SIZE_MAX, encode_void
+from warehouse.storage.recovery import Damage
+from warehouse.storage.room import copy_size
+from warehouse.storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from warehouse.storage.voids import VoidTable
+from warehouse.storage.volume import write_error
 
 log = logging.getLogger(__name__)
 

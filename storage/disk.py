@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from storage.beneath import Folder
+from warehouse.storage.beneath import Folder
 
 if sys.platform == "darwin":
     import fcntl

@@ -12,9 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from storage.disk import File
-from storage.index import ENTRY, ENTRY_SIZE, FLAG_DELETED, NEEDLE_IDS, Found, IndexFile, decode_entry
-from storage.voids import VoidTable
+from warehouse.storage.disk import File
+from warehouse.storage.index import (
+    ENTRY,
+    ENTRY_SIZE,
+    FLAG_DELETED,
+    NEEDLE_IDS,
+    Found,
+    IndexFile,
+    decode_entry,
+)
+from warehouse.storage.voids import VoidTable
 
 
 class EntryTable:

@@ -19,11 +19,11 @@ from typing import Final, Protocol
 import msgspec
 from crc32c import crc32c
 
-from errors import BadRequest, ChecksumMismatch, LengthMismatch
-from storage.crc_join import Joiner, join_crc
-from storage.disk import Buffer, File, write_all
-from storage.index import Tally
-from storage.needle import BLOCK_SIZE, CRC_SIZE, FOOTER_SIZE, encode_footer, table_size
+from warehouse.errors import BadRequest, ChecksumMismatch, LengthMismatch
+from warehouse.storage.crc_join import Joiner, join_crc
+from warehouse.storage.disk import Buffer, File, write_all
+from warehouse.storage.index import Tally
+from warehouse.storage.needle import BLOCK_SIZE, CRC_SIZE, FOOTER_SIZE, encode_footer, table_size
 
 _BLOCKS: Final = Joiner(BLOCK_SIZE)
 AHEAD_SIZE: Final = 4 * 1024 * 1024  # of room, at most, beyond the bytes that have come

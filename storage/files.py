@@ -10,11 +10,11 @@ import errno
 import logging
 import re
 
-from errors import BadRequest, ManifestCorrupt, NoSuchVolume, SuperblockCorrupt
-from storage.beneath import NotPlain
-from storage.disk import Disk, read_file, read_fully, stage_file, write_all, write_file
-from storage.index import IndexHeader, Tally, encode_slot, entry_offset
-from storage.superblock import (
+from warehouse.errors import BadRequest, ManifestCorrupt, NoSuchVolume, SuperblockCorrupt
+from warehouse.storage.beneath import NotPlain
+from warehouse.storage.disk import Disk, read_file, read_fully, stage_file, write_all, write_file
+from warehouse.storage.index import IndexHeader, Tally, encode_slot, entry_offset
+from warehouse.storage.superblock import (
     MANIFEST_SIZE_MAX,
     SUPERBLOCK_SIZE,
     VolumeFacts,

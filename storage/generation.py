@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 
-from errors import NeedleCorrupt, NoSuchNeedle, ReadFailed, StoreError
-from storage.disk import ClosedFile, File
-from storage.entries import EntryTable
-from storage.index import Found, IndexFile, decode_entry
-from storage.needle import (
+from warehouse.errors import NeedleCorrupt, NoSuchNeedle, ReadFailed, StoreError
+from warehouse.storage.disk import ClosedFile, File
+from warehouse.storage.entries import EntryTable
+from warehouse.storage.index import Found, IndexFile, decode_entry
+from warehouse.storage.needle import (
     FOOTER_SIZE,
     HEADER_SIZE,
     KIND_DATA,
@@ -26,8 +26,8 @@ from storage.needle import (
     stored_size,
     table_size,
 )
-from storage.reader import NeedleReader, read_exactly, read_header
-from storage.scan import Record, scan
+from warehouse.storage.reader import NeedleReader, read_exactly, read_header
+from warehouse.storage.scan import Record, scan
 
 READ_AT_ONCE_MAX = 1024 * 1024  # needles up to here are read with one call, larger ones with two
 

@@ -23,10 +23,10 @@ from typing import Annotated
 
 import msgspec
 
-from errors import DiskInUse, DiskMismatch, FormatUnsupported, SetupError
-from storage.beneath import Folder, NotPlain, read_plain
-from storage.disk import FILE_MODE
-from storage.epoch import NEVER, Epoch, next_offer
+from warehouse.errors import DiskInUse, DiskMismatch, FormatUnsupported, SetupError
+from warehouse.storage.beneath import Folder, NotPlain, read_plain
+from warehouse.storage.disk import FILE_MODE
+from warehouse.storage.epoch import NEVER, Epoch, next_offer
 
 log = logging.getLogger(__name__)
 

@@ -46,7 +46,7 @@ from typing import Final
 import msgspec
 from crc32c import crc32c
 
-from storage.disk import File, read_fully, write_all
+from warehouse.storage.disk import File, read_fully, write_all
 
 HEADER_MAGIC: Final = b"WHINDEX2"  # the digit is the version of the layout
 HEADER_MAGIC_WITH_VOIDS: Final = b"WHINDEX3"  # what 2 has, and where the void records stand

@@ -54,7 +54,7 @@ from typing import Final
 import msgspec
 from crc32c import crc32c
 
-from errors import BadMetadata, BadRequest, NeedleCorrupt
+from warehouse.errors import BadMetadata, BadRequest, NeedleCorrupt
 
 ALIGNMENT: Final = 8
 MAGIC: Final = b"NDL1"

@@ -18,17 +18,17 @@ from collections.abc import Iterator
 
 import msgspec
 
-from storage.beneath import NotPlain
-from storage.disk import Disk, File
-from storage.entries import EntryTable
-from storage.files import data_path, index_path, load_facts, remove_leftovers
-from storage.index import ENTRIES_OFFSET, Found, IndexFile, Tally, decode_entry
-from storage.needle import ALIGNMENT
-from storage.recovery import Damage, Recovery, RecoveryReport
-from storage.scan import scan
-from storage.stamp import sound
-from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
-from storage.voids import VoidTable
+from warehouse.storage.beneath import NotPlain
+from warehouse.storage.disk import Disk, File
+from warehouse.storage.entries import EntryTable
+from warehouse.storage.files import data_path, index_path, load_facts, remove_leftovers
+from warehouse.storage.index import ENTRIES_OFFSET, Found, IndexFile, Tally, decode_entry
+from warehouse.storage.needle import ALIGNMENT
+from warehouse.storage.recovery import Damage, Recovery, RecoveryReport
+from warehouse.storage.scan import scan
+from warehouse.storage.stamp import sound
+from warehouse.storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from warehouse.storage.voids import VoidTable
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from typing import Final
 
 from crc32c import crc32c
 
-from errors import NeedleCorrupt, ReadFailed
-from storage.disk import File, read_fully
-from storage.needle import (
+from warehouse.errors import NeedleCorrupt, ReadFailed
+from warehouse.storage.disk import File, read_fully
+from warehouse.storage.needle import (
     BLOCK_SIZE,
     CRC_SIZE,
     FOOTER_SIZE,

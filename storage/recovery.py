@@ -31,9 +31,9 @@ from typing import Final, Protocol
 
 import msgspec
 
-from errors import NeedleCorrupt
-from storage.index import FLAG_DAMAGED, FLAG_DELETED, Found, Tally, encode_entry
-from storage.needle import (
+from warehouse.errors import NeedleCorrupt
+from warehouse.storage.index import FLAG_DAMAGED, FLAG_DELETED, Found, Tally, encode_entry
+from warehouse.storage.needle import (
     CONTENT_SIZE_MAX,
     KIND_BUCKET,
     KIND_DATA,
@@ -43,8 +43,8 @@ from storage.needle import (
     decode_void,
     stored_size,
 )
-from storage.scan import Record, State
-from storage.stamp import sound
+from warehouse.storage.scan import Record, State
+from warehouse.storage.stamp import sound
 
 # Ids of void records that do not follow on one another, which takes damage: each needs an entry of its own.
 VOID_IDS_MAX: Final = 1 << 22

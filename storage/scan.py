@@ -26,10 +26,10 @@ from typing import Final
 import msgspec
 from crc32c import crc32c
 
-from errors import NeedleCorrupt
-from storage.crc_join import Joiner
-from storage.disk import File, read_fully
-from storage.needle import (
+from warehouse.errors import NeedleCorrupt
+from warehouse.storage.crc_join import Joiner
+from warehouse.storage.disk import File, read_fully
+from warehouse.storage.needle import (
     ALIGNMENT,
     BLOCK_SIZE,
     CONTENT_SIZE_MAX,

@@ -27,10 +27,10 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import Final
 
-from errors import GenerationMismatch, ManifestCorrupt, NeedleCorrupt, ReadFailed, SuperblockCorrupt
-from storage.disk import Disk, read_file, read_fully
-from storage.files import data_path, index_path, load_facts, manifest_path
-from storage.index import (
+from warehouse.errors import GenerationMismatch, ManifestCorrupt, NeedleCorrupt, ReadFailed, SuperblockCorrupt
+from warehouse.storage.disk import Disk, read_file, read_fully
+from warehouse.storage.files import data_path, index_path, load_facts, manifest_path
+from warehouse.storage.index import (
     ENTRY,
     ENTRY_SIZE,
     METADATA_SHIFT,
@@ -40,7 +40,7 @@ from storage.index import (
     decode_entry,
     entry_offset,
 )
-from storage.needle import (
+from warehouse.storage.needle import (
     KIND_BUCKET,
     KIND_DATA,
     KIND_NOTE,
@@ -49,10 +49,10 @@ from storage.needle import (
     KIND_VOID,
     stored_size,
 )
-from storage.reader import read_header
-from storage.recovery import Damage
-from storage.scan import WINDOW_SIZE, Record, State, scan_in_steps
-from storage.superblock import (
+from warehouse.storage.reader import read_header
+from warehouse.storage.recovery import Damage
+from warehouse.storage.scan import WINDOW_SIZE, Record, State, scan_in_steps
+from warehouse.storage.superblock import (
     MANIFEST_SIZE_MAX,
     SUPERBLOCK_SIZE,
     VolumeFacts,

@@ -16,7 +16,7 @@ Source: Kulkarni et al., "Logical Physical Clocks", OPODIS 2014.
 
 from __future__ import annotations
 
-from errors import ClockSpent, StampRefused
+from warehouse.errors import ClockSpent, StampRefused
 
 COUNTER_BITS = 16
 STAMP_END = 1 << 63  # SQLite's integers end here; a sound clock gets there in the year 6429

@@ -22,14 +22,14 @@ from typing import Final
 
 import msgspec
 
-from errors import GenerationMismatch, ReadFailed
-from storage.building import NextGeneration, next_facts
-from storage.carry import PIECE_SIZE, Carrier
-from storage.disk import Disk, read_fully
-from storage.extent import Extent
-from storage.files import PublishUncertain, publish, remove_leftovers
-from storage.needle import FLAG_STREAMED, FOOTER_SIZE, decode_footer, table_size
-from storage.volume import Volume, write_error
+from warehouse.errors import GenerationMismatch, ReadFailed
+from warehouse.storage.building import NextGeneration, next_facts
+from warehouse.storage.carry import PIECE_SIZE, Carrier
+from warehouse.storage.disk import Disk, read_fully
+from warehouse.storage.extent import Extent
+from warehouse.storage.files import PublishUncertain, publish, remove_leftovers
+from warehouse.storage.needle import FLAG_STREAMED, FOOTER_SIZE, decode_footer, table_size
+from warehouse.storage.volume import Volume, write_error
 
 log = logging.getLogger(__name__)
 

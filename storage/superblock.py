@@ -33,7 +33,7 @@ from typing import Final
 import msgspec
 from crc32c import crc32c
 
-from errors import FormatUnsupported, ManifestCorrupt, SuperblockCorrupt
+from warehouse.errors import FormatUnsupported, ManifestCorrupt, SuperblockCorrupt
 
 FORMAT_VERSION: Final = 1
 SUPERBLOCK_SIZE: Final = 4096  # a page of its own: a bad sector there harms no needle

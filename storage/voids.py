@@ -25,10 +25,10 @@ from typing import Final
 import msgspec
 from crc32c import crc32c
 
-from errors import NeedleCorrupt
-from storage.disk import File, read_fully
-from storage.index import FLAG_DELETED, VoidSpan, encode_entry
-from storage.needle import (
+from warehouse.errors import NeedleCorrupt
+from warehouse.storage.disk import File, read_fully
+from warehouse.storage.index import FLAG_DELETED, VoidSpan, encode_entry
+from warehouse.storage.needle import (
     CONTENT_SIZE_MAX,
     FOOTER_SIZE,
     HEADER_SIZE,

@@ -32,7 +32,7 @@ from uuid import UUID
 import msgspec
 from crc32c import crc32c
 
-from errors import (
+from warehouse.errors import (
     BadRequest,
     ChecksumMismatch,
     DiskFull,
@@ -45,11 +45,11 @@ from errors import (
     VolumeSealed,
     WriteFailed,
 )
-from storage.disk import Buffer, Disk, OsFile, write_all, write_rest
-from storage.extent import Extent, Placed
-from storage.files import create_files, data_path, index_path, manifest_path
-from storage.generation import Generation
-from storage.index import (
+from warehouse.storage.disk import Buffer, Disk, OsFile, write_all, write_rest
+from warehouse.storage.extent import Extent, Placed
+from warehouse.storage.files import create_files, data_path, index_path, manifest_path
+from warehouse.storage.generation import Generation
+from warehouse.storage.index import (
     FLAG_DAMAGED,
     FLAG_DELETED,
     OFFSET_MAX,
@@ -59,7 +59,7 @@ from storage.index import (
     Tally,
     encode_entry,
 )
-from storage.needle import (
+from warehouse.storage.needle import (
     BLOCK_SIZE,
     DATA_SIZE_MAX,
     FLAG_LAST,
@@ -87,12 +87,12 @@ from storage.needle import (
     place_seed,
     stored_size,
 )
-from storage.opening import Opened, open_files
-from storage.presence import displaced, file_id
-from storage.reader import NeedleReader
-from storage.recovery import Damage, RecoveryReport, encode_note
-from storage.scan import Record
-from storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from warehouse.storage.opening import Opened, open_files
+from warehouse.storage.presence import displaced, file_id
+from warehouse.storage.reader import NeedleReader
+from warehouse.storage.recovery import Damage, RecoveryReport, encode_note
+from warehouse.storage.scan import Record
+from warehouse.storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 
 log = logging.getLogger(__name__)
 

@@ -29,6 +29,31 @@ cd "$scratch/checkout"
 echo "-- pip install . && warehouse up"
 fresh pip install -q .
 cd "$scratch/home"
+
+echo "-- what is installed: one package, and the launchers of the actors"
+fresh python - <<'PY'
+from importlib.metadata import files
+from pathlib import Path
+
+parts = [Path(file).parts for file in files("warehouse-store")]
+names = {part[0] for part in parts if len(part) > 1 and not part[0].endswith(".dist-info") and part[0] != ".."}
+assert names == {"actors", "warehouse"}, names
+launchers = {part[1] for part in parts if part[0] == "actors" and part[1] != "__pycache__"}
+assert launchers == {f"{name}.py" for name in ("__init__", "master", "volume", "compactor", "cluster")}, launchers
+links = [file for file in files("warehouse-store") if Path(file.locate()).is_symlink()]
+assert not links, links
+PY
+for program in master volume compactor; do
+    fresh python -m "actors.$program" --help >/dev/null
+    fresh warehouse "$program" --help >/dev/null
+done
+
+echo "-- a program next to files of our names"
+mkdir "$scratch/home/program"
+for name in errors client conf trio actors; do echo "raise SystemExit('taken: $name')" >"program/$name.py"; done
+printf '%s\n' 'import warehouse' 'from warehouse.errors import BucketExists' 'warehouse.connect' 'print("works")' >program/app.py
+fresh python program/app.py | grep -qx works
+
 base=$("$scratch/venv/bin/python" - <<'PY'
 import random, socket
 while True:  # a base whose ports are all free now

@@ -34,7 +34,7 @@ from typing import Final
 
 import msgspec
 
-from errors import (
+from warehouse.errors import (
     BadRequest,
     BodyTooLarge,
     NeedleCorrupt,

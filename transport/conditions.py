@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from errors import BadRequest, PreconditionFailed
+from warehouse.errors import BadRequest, PreconditionFailed
 
 CONDITION_SIZE_MAX = 1024  # of what a put carries: more than thirty ETags
 

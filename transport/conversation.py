@@ -22,7 +22,7 @@ from typing import NamedTuple, get_args
 import msgspec
 import trio
 
-from errors import (
+from warehouse.errors import (
     BadRequest,
     DeadlineExceeded,
     LinkDown,
@@ -32,7 +32,7 @@ from errors import (
     StoreError,
     from_code,
 )
-from transport.messages import (
+from warehouse.transport.messages import (
     FRAME_SIZE_MAX,
     Answer,
     Done,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import zmq
 
-from errors import BadSetting, SecretMissing
+from warehouse.errors import BadSetting, SecretMissing
 
 KEY_SIZE = 40  # characters of Z85
 

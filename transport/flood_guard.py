@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from transport.tcp import connection_name, received_bytes, shut_connection
+from warehouse.transport.tcp import connection_name, received_bytes, shut_connection
 
 QUIET_BYTES_PER_S = 1024  # heartbeats are no messages: a quiet peer's take about 200 bytes/s
 MESSAGE_COST = 400  # bytes of memory that a short message takes, whatever is in it

@@ -6,7 +6,7 @@ doors where it comes in; and where it goes out, what an older release let in is 
 
 from __future__ import annotations
 
-from errors import BadMetadata
+from warehouse.errors import BadMetadata
 
 CONTENT_TYPE_SIZE_MAX = 255
 CONTENT_TYPE_DEFAULT = "application/octet-stream"

@@ -17,8 +17,8 @@ import logging
 from collections.abc import Callable
 from itertools import islice
 
-from transport.http_connection import Connection, HttpLimits
-from transport.seldom import Seldom
+from warehouse.transport.http_connection import Connection, HttpLimits
+from warehouse.transport.seldom import Seldom
 
 log = logging.getLogger(__name__)
 

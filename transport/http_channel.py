@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import trio
 
-from errors import LinkDown
+from warehouse.errors import LinkDown
 
 Body = bytes | bytearray | memoryview
 

@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 
 import trio
 
-from errors import BadRequest, BodyTooLarge, DeadlineExceeded, LengthMismatch, LinkDown, StoreError
-from transport.http_channel import JOIN_SIZE, Body
-from transport.http_head import AnswerHead
-from transport.http_wire import NoAnswer, Wire
+from warehouse.errors import BadRequest, BodyTooLarge, DeadlineExceeded, LengthMismatch, LinkDown, StoreError
+from warehouse.transport.http_channel import JOIN_SIZE, Body
+from warehouse.transport.http_head import AnswerHead
+from warehouse.transport.http_wire import NoAnswer, Wire
 
 MEBIBYTE = 1024 * 1024
 IDLE_S = 60.0  # less than the server's idle_s: better that we close an unused connection than it

@@ -27,9 +27,9 @@ from typing import Any
 import trio
 from trio.lowlevel import wait_readable
 
-from errors import DeadlineExceeded, HeadersTooLarge, LinkDown, RequestTimeout
-from transport.http_channel import RECEIVE_SIZE, Channel
-from transport.http_head import HEAD_END
+from warehouse.errors import DeadlineExceeded, HeadersTooLarge, LinkDown, RequestTimeout
+from warehouse.transport.http_channel import RECEIVE_SIZE, Channel
+from warehouse.transport.http_head import HEAD_END
 
 NOT_WAITING, FIRST, IDLE, HEAD, BODY, DRAIN = range(6)
 

@@ -34,8 +34,8 @@ from typing import Any
 
 import trio
 
-from transport.http_connection import Connection
-from transport.latch import Latch
+from warehouse.transport.http_connection import Connection
+from warehouse.transport.latch import Latch
 
 TURN_MAX = 16  # requests served in a row before the other tasks of this process get a turn
 BURST_MAX = 8  # answers that are sent back to back: the first of them waits for the last to be ready

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import httptools
 
-from errors import (
+from warehouse.errors import (
     BadRequest,
     HeadersTooLarge,
     LengthRequired,

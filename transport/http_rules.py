@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from errors import MethodNotAllowed, RangeNotSatisfiable, StoreError, UnsupportedCoding
+from warehouse.errors import MethodNotAllowed, RangeNotSatisfiable, StoreError, UnsupportedCoding
 
 Header = tuple[bytes, bytes]
 

@@ -32,16 +32,23 @@ from typing import Concatenate, ParamSpec
 import msgspec
 import trio
 
-from errors import BodyTooLarge, LinkDown, Overloaded, RequestTimeout, StoreError
-from transport.endpoints import host_in_url, origin_of
-from transport.http_admission import Admission
-from transport.http_channel import JOIN_SIZE, Body, plain_socket
-from transport.http_connection import Clock, Connection, HttpLimits
-from transport.http_crew import Crew, Outcome, Serving
-from transport.http_head import CONTINUE, HeadMemo, PlainFields, RequestHead, header_lines, status_line
-from transport.http_rules import CorsRule, refusal_headers
-from transport.latch import Latch
-from transport.seldom import Seldom
+from warehouse.errors import BodyTooLarge, LinkDown, Overloaded, RequestTimeout, StoreError
+from warehouse.transport.endpoints import host_in_url, origin_of
+from warehouse.transport.http_admission import Admission
+from warehouse.transport.http_channel import JOIN_SIZE, Body, plain_socket
+from warehouse.transport.http_connection import Clock, Connection, HttpLimits
+from warehouse.transport.http_crew import Crew, Outcome, Serving
+from warehouse.transport.http_head import (
+    CONTINUE,
+    HeadMemo,
+    PlainFields,
+    RequestHead,
+    header_lines,
+    status_line,
+)
+from warehouse.transport.http_rules import CorsRule, refusal_headers
+from warehouse.transport.latch import Latch
+from warehouse.transport.seldom import Seldom
 
 __all__ = ["AtOnce", "Exchange", "Handler", "HttpLimits", "HttpServer"]
 

@@ -10,9 +10,9 @@ import socket
 
 import trio
 
-from errors import DeadlineExceeded, LinkDown
-from transport.http_channel import RECEIVE_SIZE, Channel, plain_socket
-from transport.http_head import HEAD_END, AnswerHead, parse_answer_head
+from warehouse.errors import DeadlineExceeded, LinkDown
+from warehouse.transport.http_channel import RECEIVE_SIZE, Channel, plain_socket
+from warehouse.transport.http_head import HEAD_END, AnswerHead, parse_answer_head
 
 HEAD_SIZE_MAX = 64 * 1024
 

@@ -50,22 +50,22 @@ from typing import Any
 import trio
 import zmq
 
-from errors import (
+from warehouse.errors import (
     BadSetting,
     LinkDown,
     Overloaded,
     PermissionDenied,
     StoreError,
 )
-from transport.conversation import Conversation, refusal_of, refusal_of_bug, refuse_unopened
-from transport.curve import CurveKeys
-from transport.deaf import UNHEARD_MAX, Growth, HeldKeys
-from transport.endpoints import host_and_port
-from transport.flood_guard import FloodGuard
-from transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
-from transport.newcomers import NOBODY_S, Newcomers
-from transport.roles import ANYBODY, MALFORMED_COST, Role
-from transport.tcp import (
+from warehouse.transport.conversation import Conversation, refusal_of, refusal_of_bug, refuse_unopened
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.deaf import UNHEARD_MAX, Growth, HeldKeys
+from warehouse.transport.endpoints import host_and_port
+from warehouse.transport.flood_guard import FloodGuard
+from warehouse.transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
+from warehouse.transport.newcomers import NOBODY_S, Newcomers
+from warehouse.transport.roles import ANYBODY, MALFORMED_COST, Role
+from warehouse.transport.tcp import (
     Progress,
     address_of,
     connection_name,
@@ -73,8 +73,8 @@ from transport.tcp import (
     progress_of,
     shut_connection,
 )
-from transport.zap import DOMAIN, ZapHandler
-from transport.zmq_socket import (
+from warehouse.transport.zap import DOMAIN, ZapHandler
+from warehouse.transport.zmq_socket import (
     NOBLOCK,
     SNDMORE,
     OwnedSocket,

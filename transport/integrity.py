@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, Protocol
 
 from crc32c import crc32c
 
-from errors import BadRequest, ChecksumMismatch
+from warehouse.errors import BadRequest, ChecksumMismatch
 
 CRC32C_FIELD = b"x-warehouse-crc32c"
 SUPPORTED = (

@@ -12,7 +12,7 @@ import errno
 
 import trio
 
-from transport.endpoints import host_and_port
+from warehouse.transport.endpoints import host_and_port
 
 RETRY_S = 0.5  # between attempts to find which address of a name answers
 

@@ -30,7 +30,7 @@ from types import TracebackType
 import trio
 import zmq
 
-from errors import (
+from warehouse.errors import (
     BadCredentials,
     BadRequest,
     BadSetting,
@@ -42,11 +42,11 @@ from errors import (
     Unavailable,
     from_code,
 )
-from transport.conversation import Conversation, refusal_of
-from transport.curve import CurveKeys
-from transport.knock import is_greeted, needs_ipv6
-from transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
-from transport.zmq_socket import (
+from warehouse.transport.conversation import Conversation, refusal_of
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.knock import is_greeted, needs_ipv6
+from warehouse.transport.messages import FRAME_SIZE_MAX, Answer, Envelope, Request
+from warehouse.transport.zmq_socket import (
     NOBLOCK,
     OwnedSocket,
     close_monitored,

@@ -23,9 +23,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from errors import MalformedMessage
-from transport.numbers import Boot, Id32, Offset, Signed, Stamp, Whole
-from transport.texts import (
+from warehouse.errors import MalformedMessage
+from warehouse.transport.numbers import Boot, Id32, Offset, Signed, Stamp, Whole
+from warehouse.transport.texts import (
     All,
     Batch,
     Chunks,

@@ -29,8 +29,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from errors import BadRequest, MalformedMessage, NotAuthenticated, StoreError
-from transport.messages import (
+from warehouse.errors import BadRequest, MalformedMessage, NotAuthenticated, StoreError
+from warehouse.transport.messages import (
     FRAME_SIZE_MAX,
     Answer,
     Attach,

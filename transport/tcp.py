@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import dup
 
-from transport.endpoints import origin_of
+from warehouse.transport.endpoints import origin_of
 
 # Fields of struct tcp_info, linux/tcp.h.
 _BYTES_RECEIVED = struct.Struct("@Q")  # tcpi_bytes_received

@@ -15,7 +15,7 @@ from collections.abc import Container
 import zmq
 import zmq.utils.z85
 
-from transport.zmq_socket import OwnedSocket
+from warehouse.transport.zmq_socket import OwnedSocket
 
 log = logging.getLogger(__name__)
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import crc32c
 import trio
 
-from actors.chunk_lists import Ask
-from actors.cold_reads import ColdReads
-from actors.commit_line import CommitLine
-from actors.needle_http import NeedleHttp
-from auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
-from storage.disk import OsDisk
-from storage.files import data_path
-from storage.stamp import StampClock
-from storage.volume import Volume
-from transport.batches import (
+from warehouse.actors.chunk_lists import Ask
+from warehouse.actors.cold_reads import ColdReads
+from warehouse.actors.commit_line import CommitLine
+from warehouse.actors.needle_http import NeedleHttp
+from warehouse.auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import data_path
+from warehouse.storage.stamp import StampClock
+from warehouse.storage.volume import Volume
+from warehouse.transport.batches import (
     GET_ROUTE,
     PUT_ROUTE,
     Frame,
@@ -29,9 +29,9 @@ from transport.batches import (
     encode_put_head,
     read_frames,
 )
-from transport.http_client import HttpPool
-from transport.http_server import HttpServer
-from transport.messages import Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.http_server import HttpServer
+from warehouse.transport.messages import Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
 
 KEY = b"k" * 32
 

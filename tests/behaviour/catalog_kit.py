@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from catalog.store import Catalog, Transaction
-from transport.messages import StoredNeedle
+from warehouse.catalog.store import Catalog, Transaction
+from warehouse.transport.messages import StoredNeedle
 
 CREATED_MS = 1_700_000_000_000
 BASE_STAMP = CREATED_MS << 16

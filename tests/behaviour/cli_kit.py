@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from client import cli
+from warehouse.client import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +48,7 @@ def runner(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
 
 def command_of(tmp_path: Path, *words: str) -> tuple[list[str], dict[str, str]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "WAREHOUSE_PROFILE": str(tmp_path / "profile.toml")}
-    return [sys.executable, "-m", "client", *words], environment
+    return [sys.executable, "-m", "warehouse", *words], environment
 
 
 async def process(tmp_path: Path, *words: str, stdin: bytes = b"") -> Ran:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import msgspec
 import trio
 
-from errors import BadRequest, NoSuchJob, NoSuchVolume, StoreError
-from transport.messages import Event, Events, Job, Jobs, ListEvents, NeedleDamage, StartJobs
+from warehouse.errors import BadRequest, NoSuchJob, NoSuchVolume, StoreError
+from warehouse.transport.messages import Event, Events, Job, Jobs, ListEvents, NeedleDamage, StartJobs
 
 MIB = 1024 * 1024
 CREATED_MS = 1_790_000_000_000

@@ -20,8 +20,9 @@ import msgspec
 import trio
 from crc32c import crc32c
 
-from conf.profile import Profile
-from errors import (
+from fake_jobs import FakeJobs
+from warehouse.conf.profile import Profile
+from warehouse.errors import (
     BadCredentials,
     BadRequest,
     BucketExists,
@@ -41,8 +42,7 @@ from errors import (
     UploadIncomplete,
     VolumeOffline,
 )
-from fake_jobs import FakeJobs
-from transport.batches import (
+from warehouse.transport.batches import (
     FRAME,
     GET_ROUTE,
     GET_SIZE_MAX,
@@ -59,11 +59,11 @@ from transport.batches import (
     state_of,
     stored,
 )
-from transport.curve import CurveKeys
-from transport.http_rules import parse_range
-from transport.http_server import Exchange, HttpServer
-from transport.links import Hub, Peer
-from transport.messages import (
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.http_rules import parse_range
+from warehouse.transport.http_server import Exchange, HttpServer
+from warehouse.transport.links import Hub, Peer
+from warehouse.transport.messages import (
     AbortUpload,
     Answer,
     Attach,

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from crc32c import crc32c
 
-from catalog.check import check_counts
-from catalog.store import Catalog
-from rescue.console import NoProgress
-from rescue.export import ExportReport, export
-from rescue.rebuild import Options, RebuildReport, rebuild
-from storage.disk import OsDisk
-from storage.files import volume_directory
-from storage.identity import load_identity
-from storage.needle import (
+from warehouse.catalog.check import check_counts
+from warehouse.catalog.store import Catalog
+from warehouse.rescue.console import NoProgress
+from warehouse.rescue.export import ExportReport, export
+from warehouse.rescue.rebuild import Options, RebuildReport, rebuild
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import volume_directory
+from warehouse.storage.identity import load_identity
+from warehouse.storage.needle import (
     FLAG_LAST,
     KIND_BUCKET,
     KIND_TOMBSTONE,
@@ -30,8 +30,8 @@ from storage.needle import (
     encode_metadata,
     place_seed,
 )
-from storage.superblock import SUPERBLOCK_SIZE
-from storage.volume import NewNeedle, Volume
+from warehouse.storage.superblock import SUPERBLOCK_SIZE
+from warehouse.storage.volume import NewNeedle, Volume
 
 CREATED_MS = 1_750_000_000_000
 STAMP = CREATED_MS << 16

@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 import trio
 import zmq
 
-from errors import (
+from warehouse.errors import (
     BadCredentials,
     NoSuchBucket,
 )
-from transport.curve import CurveKeys
-from transport.links import Hub, Link, Peer
-from transport.messages import (
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.links import Hub, Link, Peer
+from warehouse.transport.messages import (
     Answer,
     Attach,
     Attached,

@@ -16,17 +16,17 @@ import msgspec
 import trio
 from links_kit import free_endpoint
 
-from actors.master import Founded, Master, found
-from actors.parts import Times
-from actors.process import Announcer
-from auth.keys import ApiKey, generate_api_key
-from catalog.store import Catalog
-from conf.join import Join
-from conf.settings import Settings
-from errors import BadRequest, StoreError
-from transport.curve import CurveKeys
-from transport.links import Link
-from transport.messages import (
+from warehouse.actors.master import Founded, Master, found
+from warehouse.actors.parts import Times
+from warehouse.actors.process import Announcer
+from warehouse.auth.keys import ApiKey, generate_api_key
+from warehouse.catalog.store import Catalog
+from warehouse.conf.join import Join
+from warehouse.conf.settings import Settings
+from warehouse.errors import BadRequest, StoreError
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.links import Link
+from warehouse.transport.messages import (
     Answer,
     Attach,
     BeginCompaction,

@@ -11,10 +11,10 @@ import pytest
 import trio
 from actor_kit import Actor
 
-from actors import batch_http
-from errors import VolumeFull, WriteFailed
-from storage.needle import NeedleMetadata
-from transport.batches import (
+from warehouse.actors import batch_http
+from warehouse.errors import VolumeFull, WriteFailed
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.transport.batches import (
     Frame,
     Outcome,
     error_of,

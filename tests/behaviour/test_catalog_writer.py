@@ -15,13 +15,20 @@ import trio
 import trio.testing
 from catalog_kit import CREATED_MS, Kit, stamp
 
-import catalog
-from catalog import changes, writer
-from catalog.store import Catalog
-from catalog.writer import CatalogWriter
-from errors import BucketExists, DiskFull, OutcomeUnknown, Overloaded, StoreError, Unavailable, WriteFailed
+from warehouse.catalog import changes, writer
+from warehouse.catalog.store import Catalog
+from warehouse.catalog.writer import CatalogWriter
+from warehouse.errors import (
+    BucketExists,
+    DiskFull,
+    OutcomeUnknown,
+    Overloaded,
+    StoreError,
+    Unavailable,
+    WriteFailed,
+)
 
-PROJECT = Path(catalog.__file__).parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -327,9 +334,9 @@ import itertools, sys
 from pathlib import Path
 import trio
 import trio.testing
-from catalog.store import Catalog
-from catalog.writer import CatalogWriter
-from transport.messages import StoredNeedle
+from warehouse.catalog.store import Catalog
+from warehouse.catalog.writer import CatalogWriter
+from warehouse.transport.messages import StoredNeedle
 
 catalog = Catalog.open(Path(sys.argv[1]))
 bucket_id, numbers = catalog.bucket("photos").id, itertools.count(int(sys.argv[2]))

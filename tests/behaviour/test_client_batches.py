@@ -10,9 +10,10 @@ from contextlib import aclosing
 import pytest
 import trio
 
-import client
-from client import Put, PutResult, batch_reads, batches, control, flows, puts
-from errors import (
+import warehouse
+from fake_store import CREATED_MS, FakeStore, Needle, fake_store
+from warehouse.client import Put, PutResult, batch_reads, batches, control, flows, puts
+from warehouse.errors import (
     BadKey,
     DiskFull,
     LeaseExhausted,
@@ -31,8 +32,7 @@ from errors import (
     VolumeSealed,
     WriteFailed,
 )
-from fake_store import CREATED_MS, FakeStore, Needle, fake_store
-from transport.messages import BeginUpload, LeaseNeedles, LocateObjects, SettleNeedle
+from warehouse.transport.messages import BeginUpload, LeaseNeedles, LocateObjects, SettleNeedle
 
 MIB = 1024 * 1024
 
@@ -49,16 +49,16 @@ async def store() -> AsyncIterator[FakeStore]:
 
 
 @pytest.fixture
-async def photos(store: FakeStore) -> AsyncIterator[client.Bucket]:
-    async with client.connect(store.profile) as warehouse:
-        yield warehouse.bucket("photos")
+async def photos(store: FakeStore) -> AsyncIterator[warehouse.Bucket]:
+    async with warehouse.connect(store.profile) as client:
+        yield client.bucket("photos")
 
 
 def items_of(count: int, prefix: str = "k") -> list[tuple[str, bytes]]:
     return [(f"{prefix}{number:05}", b"%d" % number) for number in range(count)]
 
 
-async def put_all(bucket: client.Bucket, items: object) -> list[PutResult]:
+async def put_all(bucket: warehouse.Bucket, items: object) -> list[PutResult]:
     return [result async for result in bucket.put_many(items)]  # type: ignore[arg-type]
 
 
@@ -70,7 +70,7 @@ def codes(results: list[PutResult]) -> list[str | None]:
 
 
 async def test_objects_are_stored_and_read_in_order_with_few_requests(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     items = items_of(1000)
     results = await put_all(photos, items)
@@ -91,13 +91,13 @@ async def test_objects_are_stored_and_read_in_order_with_few_requests(
     assert max(store.batches) <= 256
 
 
-async def test_several_volumes_share_the_items(store: FakeStore, photos: client.Bucket) -> None:
+async def test_several_volumes_share_the_items(store: FakeStore, photos: warehouse.Bucket) -> None:
     assert codes(await put_all(photos, items_of(2000))) == [None] * 2000
     volumes = [volume for volume, _ in store.committed]
     assert min(volumes.count(1), volumes.count(2)) > 300
 
 
-async def test_everything_that_a_put_takes_an_item_takes(store: FakeStore, photos: client.Bucket) -> None:
+async def test_everything_that_a_put_takes_an_item_takes(store: FakeStore, photos: warehouse.Bucket) -> None:
     first = await photos.put("there", b"1")
     results = await put_all(
         photos,
@@ -119,7 +119,7 @@ async def test_everything_that_a_put_takes_an_item_takes(store: FakeStore, photo
 
 @pytest.mark.parametrize("kind", ["list", "generator", "asynchronous"])
 async def test_items_and_keys_may_come_from_anything_that_is_iterated(
-    photos: client.Bucket, kind: str
+    photos: warehouse.Bucket, kind: str
 ) -> None:
     async def each(values: list[object]) -> AsyncIterator[object]:
         for value in values:
@@ -138,12 +138,12 @@ async def test_items_and_keys_may_come_from_anything_that_is_iterated(
     assert [result.data async for result in photos.get_many(asked)] == [data for _, data in items]  # type: ignore[arg-type]
 
 
-async def test_nothing_gives_nothing(photos: client.Bucket) -> None:
+async def test_nothing_gives_nothing(photos: warehouse.Bucket) -> None:
     assert await put_all(photos, []) == []
     assert [result async for result in photos.get_many([])] == []
 
 
-async def test_a_buffer_may_be_used_again_for_the_next_item(photos: client.Bucket) -> None:
+async def test_a_buffer_may_be_used_again_for_the_next_item(photos: warehouse.Bucket) -> None:
     def items() -> Iterator[tuple[str, bytearray]]:
         buffer = bytearray(4)
         for number in range(300):
@@ -156,7 +156,7 @@ async def test_a_buffer_may_be_used_again_for_the_next_item(photos: client.Bucke
 
 
 async def test_large_objects_take_their_own_way_in_the_same_order(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     large, chunked = noise(2 * MIB), noise(9 * MIB, 2)
     items = [*items_of(10), ("large", large), ("chunked", chunked), *items_of(10, "z")]
@@ -168,7 +168,9 @@ async def test_large_objects_take_their_own_way_in_the_same_order(
     assert [(result.key, result.data) for result in got] == items
 
 
-async def test_one_error_an_item_and_the_others_are_stored(store: FakeStore, photos: client.Bucket) -> None:
+async def test_one_error_an_item_and_the_others_are_stored(
+    store: FakeStore, photos: warehouse.Bucket
+) -> None:
     results = await put_all(
         photos,
         [
@@ -186,7 +188,7 @@ async def test_one_error_an_item_and_the_others_are_stored(store: FakeStore, pho
     assert [result.data for result in got] == [b"1", None, None, b"5"]
 
 
-async def test_what_is_no_key_or_no_bytes_fails_alone(photos: client.Bucket) -> None:
+async def test_what_is_no_key_or_no_bytes_fails_alone(photos: warehouse.Bucket) -> None:
     items: list = [("a", b"x"), ("none", None), ("text", "x"), (7, b"x"), ("b", b"z")]
     put = [result async for result in photos.put_many(items)]
     assert [result.error and result.error.code for result in put] == [
@@ -208,14 +210,14 @@ async def test_what_is_no_key_or_no_bytes_fails_alone(photos: client.Bucket) -> 
     ("key", "source", "code"), [(5, b"x", "bad_key"), (b"k", b"x", "bad_key"), ("k", None, "bad_request")]
 )
 async def test_a_put_of_what_is_no_key_or_no_bytes_says_so(
-    photos: client.Bucket, key: str, source: bytes, code: str
+    photos: warehouse.Bucket, key: str, source: bytes, code: str
 ) -> None:
     with pytest.raises(StoreError) as raised:
         await photos.put(key, source)
     assert raised.value.code == code
 
 
-async def test_what_concerns_all_is_said_of_each(store: FakeStore, photos: client.Bucket) -> None:
+async def test_what_concerns_all_is_said_of_each(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.refused["LeaseNeedles"] = [PermissionDenied("no writing")] * 9
     results = await put_all(photos, items_of(3))
     assert codes(results) == ["permission_denied"] * 3
@@ -228,7 +230,7 @@ async def test_what_concerns_all_is_said_of_each(store: FakeStore, photos: clien
 # --- order, window, sources -----------------------------------------------------------------------
 
 
-async def test_a_slow_source_does_not_keep_its_results_waiting(photos: client.Bucket) -> None:
+async def test_a_slow_source_does_not_keep_its_results_waiting(photos: warehouse.Bucket) -> None:
     send, receive = trio.open_memory_channel[tuple[str, bytes]](0)
     async with trio.open_nursery() as nursery:
         results = photos.put_many(receive)
@@ -243,7 +245,7 @@ async def test_a_slow_source_does_not_keep_its_results_waiting(photos: client.Bu
             await anext(results)
 
 
-async def test_what_the_source_raises_comes_behind_the_results_before_it(photos: client.Bucket) -> None:
+async def test_what_the_source_raises_comes_behind_the_results_before_it(photos: warehouse.Bucket) -> None:
     def items() -> Iterator[tuple[str, bytes]]:
         yield from items_of(300)
         raise ZeroDivisionError("the source's own")
@@ -255,7 +257,7 @@ async def test_what_the_source_raises_comes_behind_the_results_before_it(photos:
     assert codes(seen) == [None] * 300
 
 
-async def test_items_are_taken_as_results_are(store: FakeStore, photos: client.Bucket) -> None:
+async def test_items_are_taken_as_results_are(store: FakeStore, photos: warehouse.Bucket) -> None:
     taken = 0
 
     def items() -> Iterator[tuple[str, bytes]]:
@@ -271,7 +273,7 @@ async def test_items_are_taken_as_results_are(store: FakeStore, photos: client.B
         assert taken <= flows.SLOTS_MAX + 11
 
 
-async def test_bytes_under_way_are_bounded(store: FakeStore, photos: client.Bucket) -> None:
+async def test_bytes_under_way_are_bounded(store: FakeStore, photos: warehouse.Bucket) -> None:
     body = noise(MIB)
     taken = 0
 
@@ -288,7 +290,7 @@ async def test_bytes_under_way_are_bounded(store: FakeStore, photos: client.Buck
     assert taken <= flows.BYTES_MAX // MIB + 2
 
 
-async def test_bytes_fetched_ahead_are_bounded(store: FakeStore, photos: client.Bucket) -> None:
+async def test_bytes_fetched_ahead_are_bounded(store: FakeStore, photos: warehouse.Bucket) -> None:
     body = noise(MIB // 2)
     await put_all(photos, [(f"{number:03}", body) for number in range(100)])
     store.batches.clear()
@@ -299,7 +301,7 @@ async def test_bytes_fetched_ahead_are_bounded(store: FakeStore, photos: client.
         assert [result.data async for result in results] == [body] * 99
 
 
-async def test_many_loops_at_once_do_not_mix(photos: client.Bucket) -> None:
+async def test_many_loops_at_once_do_not_mix(photos: warehouse.Bucket) -> None:
     async def loop(name: str) -> None:
         items = items_of(500, name)
         assert codes(await put_all(photos, items)) == [None] * 500
@@ -326,7 +328,7 @@ async def settled_truly(store: FakeStore, results: list[PutResult]) -> None:
 
 @pytest.mark.parametrize("fault", ["put_dropped_before_commit", "put_dropped_after_commit"])
 async def test_a_lost_answer_is_settled_for_each_item(
-    store: FakeStore, photos: client.Bucket, fault: str, monkeypatch: pytest.MonkeyPatch
+    store: FakeStore, photos: warehouse.Bucket, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "BACK_OFF_S", 0.001)
     setattr(store.faults, fault, 2)
@@ -338,7 +340,7 @@ async def test_a_lost_answer_is_settled_for_each_item(
 
 
 async def test_a_put_that_cannot_be_settled_is_unknown_and_the_others_are_not(
-    store: FakeStore, photos: client.Bucket, monkeypatch: pytest.MonkeyPatch
+    store: FakeStore, photos: warehouse.Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def lost(*arguments: object) -> bool:
         raise OutcomeUnknown("nobody answers")
@@ -363,7 +365,7 @@ async def test_a_put_that_cannot_be_settled_is_unknown_and_the_others_are_not(
     ids=lambda error: error.code,
 )
 async def test_what_failed_in_passing_is_put_again_elsewhere(
-    store: FakeStore, photos: client.Bucket, error: StoreError, monkeypatch: pytest.MonkeyPatch
+    store: FakeStore, photos: warehouse.Bucket, error: StoreError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "BACK_OFF_S", 0.001)
     store.faults.put_error_before_commit = [type(error)(error.message) for _ in range(7)]
@@ -372,7 +374,7 @@ async def test_what_failed_in_passing_is_put_again_elsewhere(
     await settled_truly(store, results)
 
 
-async def test_a_refusal_is_not_repeated(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_refusal_is_not_repeated(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.put_error_before_commit = [PreconditionFailed("another version")]
     results = await put_all(photos, items_of(50))
     assert sorted(codes(results), key=str) == [None] * 49 + ["precondition_failed"]
@@ -380,7 +382,7 @@ async def test_a_refusal_is_not_repeated(store: FakeStore, photos: client.Bucket
 
 @pytest.mark.parametrize("kind", ["offline", "full"])
 async def test_a_volume_that_takes_nothing_is_left_for_the_other(
-    store: FakeStore, photos: client.Bucket, kind: str, monkeypatch: pytest.MonkeyPatch
+    store: FakeStore, photos: warehouse.Bucket, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "BACK_OFF_S", 0.001)
     await put_all(photos, items_of(10, "leases-of-both-"))
@@ -390,7 +392,7 @@ async def test_a_volume_that_takes_nothing_is_left_for_the_other(
     assert {store.buckets["photos"][result.key].chunks[0].volume_id for result in results} == {2}
 
 
-async def test_expired_tokens_are_replaced(store: FakeStore, photos: client.Bucket) -> None:
+async def test_expired_tokens_are_replaced(store: FakeStore, photos: warehouse.Bucket) -> None:
     await put_all(photos, items_of(10))
     store.expire_tokens()
     leases = store.count(LeaseNeedles)
@@ -402,7 +404,7 @@ async def test_expired_tokens_are_replaced(store: FakeStore, photos: client.Buck
 
 
 async def test_a_cancelled_loop_leaves_each_item_stored_or_never_to_be(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     store.faults.put_delay_s = 0.3
     async with trio.open_nursery() as nursery:
@@ -416,7 +418,7 @@ async def test_a_cancelled_loop_leaves_each_item_stored_or_never_to_be(
     assert store.committed == committed, "a put that was given up came through later"
 
 
-async def test_a_loop_that_is_left_takes_no_more_items(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_loop_that_is_left_takes_no_more_items(store: FakeStore, photos: warehouse.Bucket) -> None:
     taken = 0
 
     def items() -> Iterator[tuple[str, bytes]]:
@@ -435,7 +437,7 @@ async def test_a_loop_that_is_left_takes_no_more_items(store: FakeStore, photos:
     await photos.put("still", b"works")
 
 
-async def test_closing_waits_until_all_is_decided(store: FakeStore, photos: client.Bucket) -> None:
+async def test_closing_waits_until_all_is_decided(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.put_delay_s = 0.05
     async with aclosing(photos.put_many(items_of(5000))) as results:
         await anext(results)
@@ -444,7 +446,7 @@ async def test_closing_waits_until_all_is_decided(store: FakeStore, photos: clie
     assert store.committed == committed
 
 
-async def test_what_is_closed_gives_nothing_more(photos: client.Bucket) -> None:
+async def test_what_is_closed_gives_nothing_more(photos: warehouse.Bucket) -> None:
     results = photos.put_many(items_of(1000))
     await anext(results)
     await results.aclose()
@@ -457,7 +459,7 @@ async def test_what_is_closed_gives_nothing_more(photos: client.Bucket) -> None:
 
 
 async def test_large_metadata_does_not_make_answers_too_large(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     metadata = {"note": "x" * 8000}
     items = (Put(f"{number:04}", b"x", metadata=metadata) for number in range(1000))
@@ -469,15 +471,15 @@ async def test_large_metadata_does_not_make_answers_too_large(
 async def test_a_connection_ends_while_loops_are_under_way(store: FakeStore) -> None:
     store.faults.put_delay_s = 0.2
     with trio.fail_after(10):
-        async with client.connect(store.profile) as warehouse:
-            results = warehouse.bucket("photos").put_many(items_of(5000))
+        async with warehouse.connect(store.profile) as client:
+            results = client.bucket("photos").put_many(items_of(5000))
             await anext(results)
         committed = set(store.committed)
         await trio.sleep(0.5)
         assert store.committed == committed
 
 
-async def test_a_source_that_is_left_is_closed(photos: client.Bucket) -> None:
+async def test_a_source_that_is_left_is_closed(photos: warehouse.Bucket) -> None:
     is_closed = False
 
     async def items() -> AsyncIterator[tuple[str, bytes]]:
@@ -497,13 +499,13 @@ async def test_a_source_that_is_left_is_closed(photos: client.Bucket) -> None:
 # --- reading what is not as it should be ----------------------------------------------------------
 
 
-async def stored_objects(photos: client.Bucket, count: int = 100) -> dict[str, bytes]:
+async def stored_objects(photos: warehouse.Bucket, count: int = 100) -> dict[str, bytes]:
     items = items_of(count)
     assert codes(await put_all(photos, items)) == [None] * count
     return dict(items)
 
 
-async def assert_all_read(photos: client.Bucket, objects: dict[str, bytes]) -> None:
+async def assert_all_read(photos: warehouse.Bucket, objects: dict[str, bytes]) -> None:
     got = {result.key: result async for result in photos.get_many(objects)}
     assert [result.error for result in got.values()] == [None] * len(objects)
     assert {key: result.data for key, result in got.items()} == objects
@@ -511,7 +513,7 @@ async def assert_all_read(photos: client.Bucket, objects: dict[str, bytes]) -> N
 
 @pytest.mark.parametrize("fault", ["get_dropped", "get_cut_short", "get_garbled"])
 async def test_what_is_lost_or_garbled_on_its_way_is_read_again(
-    store: FakeStore, photos: client.Bucket, fault: str
+    store: FakeStore, photos: warehouse.Bucket, fault: str
 ) -> None:
     objects = await stored_objects(photos)
     for count in (1, 2, 3):
@@ -520,7 +522,7 @@ async def test_what_is_lost_or_garbled_on_its_way_is_read_again(
 
 
 async def test_a_needle_that_is_gone_was_replaced_and_the_new_version_is_read(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     objects = await stored_objects(photos)
     first = store.buckets["photos"]["k00005"].chunks[0]
@@ -542,7 +544,7 @@ def _fields(info: object) -> dict[str, object]:
 
 
 async def test_damage_and_loss_are_named_and_the_others_are_read(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     objects = await stored_objects(photos)
     damaged, lost = (store.buckets["photos"][key].chunks[0] for key in ("k00010", "k00020"))
@@ -557,7 +559,7 @@ async def test_damage_and_loss_are_named_and_the_others_are_read(
 
 
 async def test_a_disk_that_is_away_is_named_and_the_others_are_read(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     objects = await stored_objects(photos, 2000)
     store.faults.offline.add(1)
@@ -570,7 +572,7 @@ async def test_a_disk_that_is_away_is_named_and_the_others_are_read(
 
 
 async def test_one_error_of_the_volume_costs_one_more_request(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     objects = await stored_objects(photos)
     store.faults.get_error = [NoSuchNeedle("in passing")]
@@ -582,7 +584,7 @@ async def test_one_error_of_the_volume_costs_one_more_request(
 
 
 async def test_entries_with_locations_are_read_without_asking_where_they_are(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     objects = await stored_objects(photos, 1500)
     got = {result.key: result async for result in photos.get_many(photos.list(with_locations=True))}
@@ -591,7 +593,7 @@ async def test_entries_with_locations_are_read_without_asking_where_they_are(
     assert store.http["GET"] == 0
 
 
-async def test_entries_of_any_listing_may_be_read(store: FakeStore, photos: client.Bucket) -> None:
+async def test_entries_of_any_listing_may_be_read(store: FakeStore, photos: warehouse.Bucket) -> None:
     large = noise(9 * MIB)
     await put_all(photos, [("a", b"a"), ("large", large)])
     for with_locations in (False, True):
@@ -600,7 +602,7 @@ async def test_entries_of_any_listing_may_be_read(store: FakeStore, photos: clie
 
 
 async def test_an_entry_that_is_out_of_date_is_read_as_it_is_now(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     await stored_objects(photos, 3)
     entries = [entry async for entry in photos.list(with_locations=True)]
@@ -612,7 +614,7 @@ async def test_an_entry_that_is_out_of_date_is_read_as_it_is_now(
     assert isinstance(got[1].error, NoSuchObject)
 
 
-async def test_larger_objects_than_wanted_are_not_fetched(store: FakeStore, photos: client.Bucket) -> None:
+async def test_larger_objects_than_wanted_are_not_fetched(store: FakeStore, photos: warehouse.Bucket) -> None:
     await put_all(photos, [("a", b"12"), ("b", b"123"), ("large", noise(9 * MIB))])
     for keys in (["a", "b", "large"], photos.list(with_locations=True)):
         got = [result async for result in photos.get_many(keys, size_max=2)]
@@ -625,7 +627,7 @@ async def test_larger_objects_than_wanted_are_not_fetched(store: FakeStore, phot
 
 
 def test_limits_of_client_and_volume_fit() -> None:
-    from transport.batches import ITEM_SIZE_MAX, ITEMS_MAX, PUT_SIZE_MAX
+    from warehouse.transport.batches import ITEM_SIZE_MAX, ITEMS_MAX, PUT_SIZE_MAX
 
     assert batches.BATCH_COUNT_MAX <= ITEMS_MAX
     assert batch_reads.FETCH_COUNT_MAX <= ITEMS_MAX

@@ -17,12 +17,13 @@ import msgspec
 import pytest
 import trio
 
-import client
+import warehouse
 from cli_kit import Run, command_of, process, runner
-from client import cli, lanes
-from client.places import UsageError
-from conf.programs import module_command
-from errors import (
+from fake_store import FakeStore, fake_store
+from warehouse.client import cli, lanes
+from warehouse.client.places import UsageError
+from warehouse.conf.programs import module_command
+from warehouse.errors import (
     BadRequest,
     BucketExists,
     BucketNotEmpty,
@@ -31,8 +32,7 @@ from errors import (
     NoSuchObject,
     OutcomeUnknown,
 )
-from fake_store import FakeStore, fake_store
-from transport.messages import DeleteObjects, LocateObjects, Presign
+from warehouse.transport.messages import DeleteObjects, LocateObjects, Presign
 
 MIB = 1024 * 1024
 
@@ -50,9 +50,9 @@ async def store(tmp_path: Path) -> AsyncIterator[FakeStore]:
 
 
 @pytest.fixture
-async def photos(store: FakeStore) -> AsyncIterator[client.Bucket]:
-    async with client.connect(store.profile) as warehouse:
-        yield warehouse.bucket("photos")
+async def photos(store: FakeStore) -> AsyncIterator[warehouse.Bucket]:
+    async with warehouse.connect(store.profile) as client:
+        yield client.bucket("photos")
 
 
 @pytest.fixture
@@ -88,14 +88,14 @@ async def test_buckets_come_and_go(store: FakeStore, run: Run) -> None:
     assert (await run("ls")).out == "wh://films\nwh://music\nwh://photos\n"
     assert (await run("rb", "films", "--json")).objects == [{"event": "deleted", "bucket": "films"}]
     await run("mb", "films", "--json")
-    store.buckets["films"]["a"] = client.ObjectInfo(key="a", size=5, etag="e", created_ms=0)
+    store.buckets["films"]["a"] = warehouse.ObjectInfo(key="a", size=5, etag="e", created_ms=0)
     with pytest.raises(BucketNotEmpty):
         await run("rb", "films")
     await run("rb", "--force", "films")
     assert "films" not in store.buckets
 
 
-async def test_ls_shows_folders_and_what_is_in_them(run: Run, photos: client.Bucket) -> None:
+async def test_ls_shows_folders_and_what_is_in_them(run: Run, photos: warehouse.Bucket) -> None:
     for key in ("a.txt", "b/1.txt", "b/c/2.txt", "b"):
         await photos.put(key, b"x" * 1536)
     assert (await run("ls", "wh://photos")).out == "a.txt\nb\nb/\n"
@@ -116,13 +116,13 @@ async def test_ls_shows_folders_and_what_is_in_them(run: Run, photos: client.Buc
         await run("ls", "wh://nowhere")
 
 
-async def test_a_key_cannot_repaint_the_terminal(run: Run, photos: client.Bucket) -> None:
+async def test_a_key_cannot_repaint_the_terminal(run: Run, photos: warehouse.Bucket) -> None:
     await photos.put("\x1b[2J\x07 evil\n", b"")
     assert (await run("ls", "wh://photos")).out == "\\x1b[2J\\x07 evil\\n\n"
     assert (await run("ls", "wh://photos", "--json")).objects[0]["key"] == "\x1b[2J\x07 evil\n"
 
 
-async def test_stat_tells_all_that_is_known(run: Run, photos: client.Bucket) -> None:
+async def test_stat_tells_all_that_is_known(run: Run, photos: warehouse.Bucket) -> None:
     await photos.put("a.txt", b"12345", metadata={"who": "me"})
     out = (await run("stat", "wh://photos/a.txt")).out
     for expected in ("5 B (5 bytes)", "text/plain", "who", "me"):
@@ -134,7 +134,7 @@ async def test_stat_tells_all_that_is_known(run: Run, photos: client.Bucket) -> 
         await run("stat", "wh://nowhere")
 
 
-async def test_du_sums_up(run: Run, photos: client.Bucket) -> None:
+async def test_du_sums_up(run: Run, photos: warehouse.Bucket) -> None:
     for key in ("a/1", "a/2", "b"):
         await photos.put(key, b"x" * 1024)
     assert (await run("du", "wh://photos/a", "wh://photos", "--json")).objects == [
@@ -218,7 +218,7 @@ async def test_small_files_travel_many_in_one_request(store: FakeStore, run: Run
 
 
 async def test_cat_writes_small_and_large_objects_in_order(
-    store: FakeStore, photos: client.Bucket, tmp_path: Path
+    store: FakeStore, photos: warehouse.Bucket, tmp_path: Path
 ) -> None:
     large = b"large" * MIB
     for key, data in (("a", b"first "), ("b", large), ("c", b" last")):
@@ -253,7 +253,7 @@ async def test_a_file_that_has_grown_or_gone_since_it_was_found_is_treated_as_it
 
 
 async def test_an_object_that_has_grown_since_it_was_listed_comes_down_whole(
-    store: FakeStore, run: Run, photos: client.Bucket, tmp_path: Path
+    store: FakeStore, run: Run, photos: warehouse.Bucket, tmp_path: Path
 ) -> None:
     await photos.put("a", b"a")
     await photos.put("b", b"b")
@@ -327,7 +327,7 @@ async def test_what_fails_all_copies_is_said_once(store: FakeStore, run: Run, fo
 
 
 async def test_keys_never_lead_out_of_the_target_folder(
-    store: FakeStore, run: Run, photos: client.Bucket, tmp_path: Path
+    store: FakeStore, run: Run, photos: warehouse.Bucket, tmp_path: Path
 ) -> None:
     evil = [
         "/etc/passwd",
@@ -360,15 +360,15 @@ async def test_keys_never_lead_out_of_the_target_folder(
 
 
 async def test_one_download_into_a_folder_is_as_careful(
-    run: Run, photos: client.Bucket, tmp_path: Path
+    run: Run, photos: warehouse.Bucket, tmp_path: Path
 ) -> None:
     await photos.put("a/..", b"data")
-    with pytest.raises(client.cli.StoreError, match=r"'\.\.'"):
+    with pytest.raises(cli.StoreError, match=r"'\.\.'"):
         await run("cp", "wh://photos/a/..", str(tmp_path))
 
 
 async def test_an_existing_file_survives_a_failed_download(
-    store: FakeStore, run: Run, photos: client.Bucket, tmp_path: Path
+    store: FakeStore, run: Run, photos: warehouse.Bucket, tmp_path: Path
 ) -> None:
     await photos.put("a", noise(1000))
     (tmp_path / "a").write_bytes(b"older")
@@ -433,7 +433,9 @@ async def test_missing_things_are_named(run: Run, tmp_path: Path) -> None:
 # --- deleting -------------------------------------------------------------------------------------
 
 
-async def test_rm_deletes_objects_folders_and_all(store: FakeStore, run: Run, photos: client.Bucket) -> None:
+async def test_rm_deletes_objects_folders_and_all(
+    store: FakeStore, run: Run, photos: warehouse.Bucket
+) -> None:
     for key in ("a", "ab", "a/1", "a/2/3", "b", "c"):
         await photos.put(key, b"")
     assert (await run("rm", "wh://photos/b")).out == "deleted 1 object\n"
@@ -452,12 +454,14 @@ async def test_rm_deletes_objects_folders_and_all(store: FakeStore, run: Run, ph
 
 async def test_rm_goes_over_many_pages(store: FakeStore, run: Run) -> None:
     for number in range(2500):
-        store.buckets["photos"][f"{number:04}"] = client.ObjectInfo(key="", size=1, etag="", created_ms=0)
+        store.buckets["photos"][f"{number:04}"] = warehouse.ObjectInfo(key="", size=1, etag="", created_ms=0)
     assert (await run("rm", "-r", "--yes", "wh://photos")).out == "deleted 2,500 objects\n"
     assert store.count(DeleteObjects) == 3
 
 
-async def test_rm_asks_again_after_a_lost_answer(store: FakeStore, run: Run, photos: client.Bucket) -> None:
+async def test_rm_asks_again_after_a_lost_answer(
+    store: FakeStore, run: Run, photos: warehouse.Bucket
+) -> None:
     await photos.put("a", b"")
     await photos.put("a/b", b"")
     store.faults.refused["DeleteObjects"] = [OutcomeUnknown("lost")]
@@ -506,7 +510,7 @@ async def test_wrong_usage_ends_with_2_and_a_hint(store: FakeStore, tmp_path: Pa
 
 
 async def test_a_reader_that_has_seen_enough_is_no_error_to_talk_about(
-    store: FakeStore, tmp_path: Path, photos: client.Bucket
+    store: FakeStore, tmp_path: Path, photos: warehouse.Bucket
 ) -> None:
     await photos.put("large", noise(12 * MIB))
     command, environment = command_of(tmp_path, "cat", "wh://photos/large")
@@ -547,7 +551,7 @@ async def test_an_interrupted_upload_is_aborted(
 
 
 async def test_an_interrupted_download_leaves_nothing(
-    store: FakeStore, tmp_path: Path, photos: client.Bucket
+    store: FakeStore, tmp_path: Path, photos: warehouse.Bucket
 ) -> None:
     await photos.put("large", noise(9 * MIB))
     (tmp_path / "in").mkdir()
@@ -584,7 +588,7 @@ async def test_up_becomes_the_cluster_with_the_same_words(
     executed = executions(monkeypatch)
     assert cli.main(["up", "--data", "d", "--volumes", "3", "--json", "--host", "0.0.0.0"]) == 0
     assert cli.main(["up"]) == 0
-    python = module_command("actors.cluster", title="warehouse up")
+    python = module_command("warehouse.actors.cluster", title="warehouse up")
     assert executed == [
         [*python, "--data", "d", "--volumes", "3", "--json", "--host", "0.0.0.0"],
         python,
@@ -594,22 +598,22 @@ async def test_up_becomes_the_cluster_with_the_same_words(
 @pytest.mark.parametrize(
     ("words", "becomes"),
     [
-        (["rebuild", "--data", "d", "--json"], ["rescue.rebuild", "--data", "d", "--json"]),
+        (["rebuild", "--data", "d", "--json"], ["warehouse.rescue.rebuild", "--data", "d", "--json"]),
         (
             ["rebuild", "--disk", "a", "--disk", "b", "--replace", "--partial", "--indexes", "--backup", "f"],
             [
-                *["rescue.rebuild", "--disk", "a", "--disk", "b", "--backup", "f"],
+                *["warehouse.rescue.rebuild", "--disk", "a", "--disk", "b", "--backup", "f"],
                 *["--replace", "--partial", "--indexes"],
             ],
         ),
-        (["rebuild", "--log-level", "debug"], ["rescue.rebuild", "--log-level", "debug"]),
+        (["rebuild", "--log-level", "debug"], ["warehouse.rescue.rebuild", "--log-level", "debug"]),
         (
             ["export", "--to", "t", "--resume", "--disk", "d", "--disk", "e"],
-            ["rescue.export", "--disk", "d", "--disk", "e", "--to", "t", "--resume"],
+            ["warehouse.rescue.export", "--disk", "d", "--disk", "e", "--to", "t", "--resume"],
         ),
-        (["backup", "f", "--data", "d", "--json"], ["rescue.backup", "--data", "d", "--json", "f"]),
-        (["restore", "f", "--exact"], ["rescue.restore", "--exact", "f"]),
-        (["restore"], ["rescue.restore"]),  # which says what is missing
+        (["backup", "f", "--data", "d", "--json"], ["warehouse.rescue.backup", "--data", "d", "--json", "f"]),
+        (["restore", "f", "--exact"], ["warehouse.rescue.restore", "--exact", "f"]),
+        (["restore"], ["warehouse.rescue.restore"]),  # which says what is missing
     ],
 )
 def test_a_rescue_becomes_another_program_with_the_same_words(
@@ -620,7 +624,21 @@ def test_a_rescue_becomes_another_program_with_the_same_words(
     assert executed == [module_command(*becomes)]
 
 
-@pytest.mark.parametrize("command", [name for name in cli.app if not name.startswith("-")])
+PROGRAMS = ("master", "volume", "compactor")  # these explain themselves in a process of their own
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("words", [[], ["--help"], ["--data", "d", "--json", "x"]])
+def test_an_actor_becomes_its_program_with_the_same_words(
+    monkeypatch: pytest.MonkeyPatch, program: str, words: list[str]
+) -> None:
+    executed = executions(monkeypatch)
+    assert cli.main([program, *words]) == 0
+    python = module_command(f"warehouse.actors.{program}", title=f"warehouse {program}")
+    assert executed == [[*python, *words]]
+
+
+@pytest.mark.parametrize("command", [name for name in cli.app if name[0] != "-" and name not in PROGRAMS])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "--help"]) == 0
     out = capsys.readouterr().out

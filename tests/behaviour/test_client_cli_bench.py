@@ -13,12 +13,12 @@ import pytest
 import trio
 
 from cli_kit import Run, command_of, process, runner
-from client import cli
-from client.bench import TICK_S
-from client.places import UsageError
-from errors import BucketExists, ClusterFull, NoSuchObject
 from fake_store import FakeStore, fake_store
-from transport.messages import DeleteBucket, DeleteObjects, LeaseNeedles, ListObjects, LocateObjects
+from warehouse.client import cli
+from warehouse.client.bench import TICK_S
+from warehouse.client.places import UsageError
+from warehouse.errors import BucketExists, ClusterFull, NoSuchObject
+from warehouse.transport.messages import DeleteBucket, DeleteObjects, LeaseNeedles, ListObjects, LocateObjects
 
 SHORT = ("--seconds", "0.1", "--objects", "40", "--large-size", "5MiB")
 

@@ -15,11 +15,11 @@ import pytest
 import trio
 
 from cli_kit import Run, command_of, process, runner
-from client import cli_orphans, deletions
-from errors import DeletionRefused, NoRoomToCompact, NoSuchVolume
 from fake_jobs import MIB, TOTAL
 from fake_store import FakeStore, fake_store
-from transport.messages import Job, ListEvents, ListJobs, NeedleDamage, PauseJobs, VolumeReport
+from warehouse.client import cli_orphans, deletions
+from warehouse.errors import DeletionRefused, NoRoomToCompact, NoSuchVolume
+from warehouse.transport.messages import Job, ListEvents, ListJobs, NeedleDamage, PauseJobs, VolumeReport
 
 DAMAGES = [
     NeedleDamage(

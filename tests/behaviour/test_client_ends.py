@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import trio
 
-import client
-from client.control import Control
-from errors import LinkDown, StoreError, Unavailable
+import warehouse
 from fake_store import FakeStore, fake_store
-from transport.links import Peer
-from transport.messages import Answer, Login, Request
+from warehouse.client.control import Control
+from warehouse.errors import LinkDown, StoreError, Unavailable
+from warehouse.transport.links import Peer
+from warehouse.transport.messages import Answer, Login, Request
 
 Answering = Callable[[Peer, Request], Awaitable[Answer]]
 
@@ -52,7 +52,7 @@ async def test_a_client_that_is_cancelled_as_its_link_comes_up_ends(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rescue)
         with scope:
-            async with client.connect(store.profile):
+            async with warehouse.connect(store.profile):
                 await trio.sleep_forever()
         nursery.cancel_scope.cancel()
     assert scope.cancelled_caught
@@ -64,15 +64,15 @@ async def test_a_client_that_is_cancelled_at_any_time_ends(store: FakeStore, aft
     with trio.fail_after(10):
         for turn in range(5):
             with trio.move_on_after(after_s + turn * 0.003):
-                async with client.connect(store.profile) as warehouse:
-                    photos = warehouse.bucket("photos")
+                async with warehouse.connect(store.profile) as client:
+                    photos = client.bucket("photos")
                     async with trio.open_nursery() as nursery:
                         for number in range(20):
                             nursery.start_soon(photos.put, f"{number}", b"1")
                             nursery.start_soon(_get, photos, f"{number}")
 
 
-async def _get(photos: client.Bucket, key: str) -> None:
+async def _get(photos: warehouse.Bucket, key: str) -> None:
     with suppress(StoreError):
         await photos.get(key)
 
@@ -87,7 +87,7 @@ async def test_who_waits_for_results_learns_that_the_client_was_closed(store: Fa
         yield ("a", b"1") if way == "put_many" else "a"
         await trio.sleep_forever()
 
-    async def wait_for_results(photos: client.Bucket) -> None:
+    async def wait_for_results(photos: warehouse.Bucket) -> None:
         try:
             async for result in getattr(photos, way)(source()):
                 seen.append(result)
@@ -96,8 +96,8 @@ async def test_who_waits_for_results_learns_that_the_client_was_closed(store: Fa
             failures.append(error)
 
     with trio.fail_after(10):
-        async with trio.open_nursery() as nursery, client.connect(store.profile) as warehouse:
-            nursery.start_soon(wait_for_results, warehouse.bucket("photos"))  # outlives the client
+        async with trio.open_nursery() as nursery, warehouse.connect(store.profile) as client:
+            nursery.start_soon(wait_for_results, client.bucket("photos"))  # outlives the client
             await first.wait()
     assert len(seen) == 1
     assert [str(error) for error in failures] == ["the client was closed before the next result was there"]
@@ -108,10 +108,10 @@ async def test_closing_results_ends_the_loop_of_another_task(store: FakeStore) -
         yield ("a", b"1")
         await trio.sleep_forever()
 
-    async with client.connect(store.profile) as warehouse:
+    async with warehouse.connect(store.profile) as client:
         seen: list[str] = []
         with trio.fail_after(10):
-            async with aclosing(warehouse.bucket("photos").put_many(source())) as results:
+            async with aclosing(client.bucket("photos").put_many(source())) as results:
                 first = trio.Event()
 
                 async def collect() -> None:
@@ -137,19 +137,19 @@ async def test_a_login_that_is_not_answered_keeps_nobody_beyond_its_own_time(sto
 
     failures: list[StoreError] = []
 
-    async def ask(warehouse: client.Warehouse) -> None:
+    async def ask(client: warehouse.Store) -> None:
         try:
-            await warehouse.buckets()
+            await client.buckets()
         except StoreError as error:
             failures.append(error)
 
-    async with client.connect(store.profile, timeout_s=1.0) as warehouse:
-        await warehouse.buckets()
+    async with warehouse.connect(store.profile, timeout_s=1.0) as client:
+        await client.buckets()
         store.hub._answer = answer_no_login  # type: ignore[assignment]
         store.faults.not_authenticated = 100
         with trio.fail_after(5):
             async with trio.open_nursery() as nursery:
                 for _ in range(8):
-                    nursery.start_soon(ask, warehouse)
+                    nursery.start_soon(ask, client)
     assert len(failures) == 8
     assert all(isinstance(error, Unavailable) for error in failures)

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 import trio
 
-import client
-from client import locator
-from errors import ObjectInconsistent, StoreError
+import warehouse
 from fake_store import FakeStore, fake_store
-from transport.messages import Chunk, ObjectInfo
+from warehouse.client import locator
+from warehouse.errors import ObjectInconsistent, StoreError
+from warehouse.transport.messages import Chunk, ObjectInfo
 
 KIB = 1024
 CHUNK_SIZE = 256 * KIB
@@ -36,19 +36,19 @@ async def store() -> AsyncIterator[FakeStore]:
 
 
 @pytest.fixture
-async def photos(store: FakeStore) -> AsyncIterator[client.Bucket]:
-    async with client.connect(store.profile, timeout_s=3) as warehouse:
-        yield warehouse.bucket("photos")
+async def photos(store: FakeStore) -> AsyncIterator[warehouse.Bucket]:
+    async with warehouse.connect(store.profile, timeout_s=3) as client:
+        yield client.bucket("photos")
 
 
 # --- ways of reading: each gives back bytes, or raises -------------------------------------------------
 
 
-async def by_get(photos: client.Bucket, key: str, folder: Path) -> bytes:
+async def by_get(photos: warehouse.Bucket, key: str, folder: Path) -> bytes:
     return await photos.get(key)
 
 
-async def by_gets_of_one_moment(photos: client.Bucket, key: str, folder: Path) -> bytes:
+async def by_gets_of_one_moment(photos: warehouse.Bucket, key: str, folder: Path) -> bytes:
     got: list[bytes] = []
     errors: list[StoreError] = []
 
@@ -67,7 +67,7 @@ async def by_gets_of_one_moment(photos: client.Bucket, key: str, folder: Path) -
     return data
 
 
-async def by_get_many(photos: client.Bucket, key: str, folder: Path) -> bytes:
+async def by_get_many(photos: warehouse.Bucket, key: str, folder: Path) -> bytes:
     async for result in photos.get_many([key]):
         if result.error is not None:
             raise result.error
@@ -76,7 +76,7 @@ async def by_get_many(photos: client.Bucket, key: str, folder: Path) -> bytes:
     raise AssertionError("no result")
 
 
-async def by_get_many_of_a_listing(photos: client.Bucket, key: str, folder: Path) -> bytes:
+async def by_get_many_of_a_listing(photos: warehouse.Bucket, key: str, folder: Path) -> bytes:
     entries = [entry async for entry in photos.list(key, with_locations=True)]
     async for result in photos.get_many(entries):
         if result.error is not None:
@@ -86,22 +86,22 @@ async def by_get_many_of_a_listing(photos: client.Bucket, key: str, folder: Path
     raise AssertionError("no result")
 
 
-async def by_pieces(photos: client.Bucket, key: str, folder: Path) -> bytes:
+async def by_pieces(photos: warehouse.Bucket, key: str, folder: Path) -> bytes:
     async with photos.open(key) as stream:
         return b"".join([piece async for piece in stream])
 
 
-async def by_views(photos: client.Bucket, key: str, folder: Path) -> bytes:
+async def by_views(photos: warehouse.Bucket, key: str, folder: Path) -> bytes:
     async with photos.open(key) as stream:
         return b"".join([bytes(view) async for view in stream.views()])
 
 
-async def by_a_stream_in_one_piece(photos: client.Bucket, key: str, folder: Path) -> bytes:
+async def by_a_stream_in_one_piece(photos: warehouse.Bucket, key: str, folder: Path) -> bytes:
     async with photos.open(key) as stream:
         return await stream.read()
 
 
-async def by_ranges(photos: client.Bucket, key: str, folder: Path) -> bytes:
+async def by_ranges(photos: warehouse.Bucket, key: str, folder: Path) -> bytes:
     size = (await photos.stat(key)).size
     pieces = []
     for start in range(0, max(size, 1), 100 * KIB):
@@ -111,7 +111,7 @@ async def by_ranges(photos: client.Bucket, key: str, folder: Path) -> bytes:
     return b"".join(pieces)
 
 
-async def by_download(photos: client.Bucket, key: str, folder: Path) -> bytes:
+async def by_download(photos: warehouse.Bucket, key: str, folder: Path) -> bytes:
     try:
         await photos.download(key, folder / "file")
     except StoreError:
@@ -120,7 +120,7 @@ async def by_download(photos: client.Bucket, key: str, folder: Path) -> bytes:
     return (folder / "file").read_bytes()
 
 
-async def by_copy(photos: client.Bucket, key: str, folder: Path) -> bytes:
+async def by_copy(photos: warehouse.Bucket, key: str, folder: Path) -> bytes:
     await photos.copy(key, "copy")
     return await photos.get("copy")
 
@@ -137,7 +137,7 @@ WAYS = [
     by_download,
     by_copy,
 ]
-Way = Callable[[client.Bucket, str, Path], Any]
+Way = Callable[[warehouse.Bucket, str, Path], Any]
 
 # What becomes of the true answer about an object of three chunks.
 LIES: dict[str, Callable[[ObjectInfo], dict[str, Any]]] = {
@@ -180,7 +180,7 @@ def _longer(chunk: Chunk, by: int = 10) -> Chunk:
 
 @pytest.mark.parametrize("lie", [lie for lie in LIES if lie not in BELIEVED])
 async def test_a_lie_about_an_object_is_an_error_and_never_other_bytes(
-    store: FakeStore, photos: client.Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
+    store: FakeStore, photos: warehouse.Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
 ) -> None:
     monkeypatch.setattr(locator, "INCONSISTENT_TRIES", 2)
     await photos.put("a", noise(SIZE))
@@ -198,7 +198,7 @@ async def test_a_lie_about_an_object_is_an_error_and_never_other_bytes(
 
 
 async def test_an_answer_that_mixed_versions_once_is_asked_for_again(
-    store: FakeStore, photos: client.Bucket, tmp_path: Path
+    store: FakeStore, photos: warehouse.Bucket, tmp_path: Path
 ) -> None:
     """As a master of 0.1.0 does when the object is replaced between its two questions to the catalog."""
     data = noise(SIZE)
@@ -224,7 +224,7 @@ async def test_an_answer_that_mixed_versions_once_is_asked_for_again(
 
 
 async def test_one_object_that_makes_no_sense_leaves_the_others_alone(
-    store: FakeStore, photos: client.Bucket, monkeypatch: pytest.MonkeyPatch
+    store: FakeStore, photos: warehouse.Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locator, "INCONSISTENT_TRIES", 2)
     keys = [f"k{number}" for number in range(20)]
@@ -242,7 +242,7 @@ async def test_one_object_that_makes_no_sense_leaves_the_others_alone(
 
 
 async def test_a_volume_that_answers_another_range_is_not_believed(
-    store: FakeStore, photos: client.Bucket, monkeypatch: pytest.MonkeyPatch
+    store: FakeStore, photos: warehouse.Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.chunk_size = 4 * 1024 * KIB
     await photos.put("a", noise(2 * 1024 * KIB))

@@ -12,9 +12,10 @@ import msgspec
 import pytest
 import trio
 
-import client
-from client import control, puts
-from errors import (
+import warehouse
+from fake_store import CREATED_MS, FakeStore, fake_store
+from warehouse.client import control, puts
+from warehouse.errors import (
     BadRequest,
     ClusterFull,
     LeaseExhausted,
@@ -35,10 +36,9 @@ from errors import (
     VolumeSealed,
     WriteFailed,
 )
-from fake_store import CREATED_MS, FakeStore, fake_store
-from transport.http_client import HttpPool
-from transport.links import Peer
-from transport.messages import (
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.links import Peer
+from warehouse.transport.messages import (
     AbortUpload,
     Answer,
     BeginUpload,
@@ -75,16 +75,16 @@ async def store() -> AsyncIterator[FakeStore]:
 
 
 @pytest.fixture
-async def photos(store: FakeStore) -> AsyncIterator[client.Bucket]:
-    async with client.connect(store.profile, timeout_s=3) as warehouse:
-        yield warehouse.bucket("photos")
+async def photos(store: FakeStore) -> AsyncIterator[warehouse.Bucket]:
+    async with warehouse.connect(store.profile, timeout_s=3) as client:
+        yield client.bucket("photos")
 
 
 # --- small puts -----------------------------------------------------------------------------------
 
 
 async def test_a_put_whose_answer_was_lost_is_found_committed_and_not_repeated(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     store.faults.put_dropped_after_commit = 1
     written = await photos.put("a", b"1", if_none_match="*")  # a second try would be refused
@@ -95,7 +95,7 @@ async def test_a_put_whose_answer_was_lost_is_found_committed_and_not_repeated(
 
 
 async def test_a_put_that_never_arrived_is_settled_and_repeated_on_the_other_volume(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     store.faults.put_dropped_before_commit = 1
     await photos.put("a", b"1")
@@ -106,7 +106,7 @@ async def test_a_put_that_never_arrived_is_settled_and_repeated_on_the_other_vol
     assert await photos.get("a") == b"1"
 
 
-async def test_an_answer_that_says_unknown_is_settled(store: FakeStore, photos: client.Bucket) -> None:
+async def test_an_answer_that_says_unknown_is_settled(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.put_error_after_commit = [OutcomeUnknown("the master did not answer")]
     await photos.put("a", b"1", if_none_match="*")
     assert store.http["PUT"] == 1
@@ -114,7 +114,7 @@ async def test_an_answer_that_says_unknown_is_settled(store: FakeStore, photos: 
 
 
 async def test_a_put_that_its_volume_calls_void_was_perhaps_committed_and_is_settled(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     """Somebody read the object and deleted it: the volume sees a tombstone, and cannot know why."""
     store.faults.put_error_after_commit = [NeedleVoid("given up before it was committed")]
@@ -134,7 +134,7 @@ async def test_a_put_that_its_volume_calls_void_was_perhaps_committed_and_is_set
 
 
 async def test_a_lost_put_that_was_replaced_meanwhile_has_no_time(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     store.faults.put_dropped_after_commit = 1
     store.faults.refused["StatObject"] = [Overloaded("later"), PermissionDenied("write only")]
@@ -147,7 +147,7 @@ async def test_a_lost_put_that_was_replaced_meanwhile_has_no_time(
     assert written.etag == store.buckets["photos"]["a"].etag
 
 
-async def test_a_failed_disk_is_avoided(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_failed_disk_is_avoided(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.put_error_before_commit = [VolumeSealed("fsync failed")]
     for number in range(20):
         await photos.put(f"{number}", b"1")
@@ -156,7 +156,7 @@ async def test_a_failed_disk_is_avoided(store: FakeStore, photos: client.Bucket)
 
 
 async def test_a_full_disk_sends_the_put_elsewhere_without_a_question(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     store.faults.full = {1}
     for number in range(4):
@@ -165,7 +165,7 @@ async def test_a_full_disk_sends_the_put_elsewhere_without_a_question(
     assert store.count(SettleNeedle) == 0
 
 
-async def test_a_full_cluster_is_told_at_once(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_full_cluster_is_told_at_once(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.refused["LeaseNeedles"] = [ClusterFull("no room"), ClusterFull("not even for one")]
     with trio.fail_after(2), pytest.raises(ClusterFull, match="not even for one"):
         await photos.put("a", b"1")
@@ -173,7 +173,7 @@ async def test_a_full_cluster_is_told_at_once(store: FakeStore, photos: client.B
     await photos.put("a", b"1")
 
 
-async def test_a_put_waits_for_a_volume_that_restarts(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_put_waits_for_a_volume_that_restarts(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.offline = {1, 2}
     async with trio.open_nursery() as nursery:
         nursery.start_soon(photos.put, "a", b"1")
@@ -184,7 +184,7 @@ async def test_a_put_waits_for_a_volume_that_restarts(store: FakeStore, photos: 
 
 @pytest.mark.parametrize("error", [LeaseExhausted("spent"), NotAuthenticated("odd")])
 async def test_a_spent_lease_is_replaced_and_other_refusals_are_raised(
-    store: FakeStore, photos: client.Bucket, error: StoreError
+    store: FakeStore, photos: warehouse.Bucket, error: StoreError
 ) -> None:
     store.faults.put_error_before_commit = [error]
     if isinstance(error, LeaseExhausted):
@@ -198,7 +198,7 @@ async def test_a_spent_lease_is_replaced_and_other_refusals_are_raised(
 
 
 async def test_a_bucket_that_was_made_anew_by_somebody_else_takes_puts(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     await photos.put("a", b"1")
     store.faults.put_error_before_commit = [NoSuchBucket("that bucket was deleted")]
@@ -209,17 +209,17 @@ async def test_a_bucket_that_was_made_anew_by_somebody_else_takes_puts(
 async def test_a_copy_reads_while_its_writes_hold_every_connection(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client.library, "HttpPool", partial(HttpPool, connections_max=1))
+    monkeypatch.setattr(warehouse.library, "HttpPool", partial(HttpPool, connections_max=1))
     store.chunk_size = MIB
-    async with client.connect(store.profile) as warehouse:
-        photos = warehouse.bucket("photos")
+    async with warehouse.connect(store.profile) as client:
+        photos = client.bucket("photos")
         await photos.put("a", noise(4 * MIB))
         with trio.fail_after(10):
             await photos.copy("a", "b")
         assert await photos.get("b") == noise(4 * MIB)
 
 
-async def test_expired_write_tokens_are_replaced(store: FakeStore, photos: client.Bucket) -> None:
+async def test_expired_write_tokens_are_replaced(store: FakeStore, photos: warehouse.Bucket) -> None:
     await photos.put("a", b"1")
     store.expire_tokens()
     await photos.put("b", b"2")
@@ -228,7 +228,7 @@ async def test_expired_write_tokens_are_replaced(store: FakeStore, photos: clien
 
 
 async def test_a_lease_is_not_used_when_it_is_about_to_expire(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     store.lease_s = 0.2
     await photos.put("a", b"1")
@@ -239,7 +239,7 @@ async def test_a_lease_is_not_used_when_it_is_about_to_expire(
 
 
 async def test_a_put_gives_up_after_some_attempts_and_left_nothing(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     store.faults.put_error_before_commit = [WriteFailed(f"attempt {number}") for number in range(1, 9)]
     with pytest.raises(WriteFailed, match=f"attempt {puts.ATTEMPTS}"):
@@ -248,7 +248,7 @@ async def test_a_put_gives_up_after_some_attempts_and_left_nothing(
     assert store.buckets["photos"] == {}
 
 
-async def test_a_put_that_cannot_be_settled_says_so(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_put_that_cannot_be_settled_says_so(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.put_dropped_after_commit = 1
     store.faults.refused["SettleNeedle"] = [WriteFailed("the catalog is full")]
     with pytest.raises(OutcomeUnknown, match="photos/a may or may not"):
@@ -262,7 +262,7 @@ async def test_a_put_that_cannot_be_settled_says_so(store: FakeStore, photos: cl
 @pytest.mark.parametrize("is_stream", [False, True])
 @pytest.mark.parametrize("fault", ["put_dropped_before_commit", "put_dropped_after_commit", "put_garbled"])
 async def test_a_failed_chunk_is_sent_again_on_another_slot(
-    store: FakeStore, photos: client.Bucket, fault: str, is_stream: bool
+    store: FakeStore, photos: warehouse.Bucket, fault: str, is_stream: bool
 ) -> None:
     store.chunk_size = 80 * MIB
     setattr(store.faults, fault, 1)
@@ -276,7 +276,7 @@ async def test_a_failed_chunk_is_sent_again_on_another_slot(
 
 
 async def test_progress_goes_back_when_a_chunk_is_sent_again(
-    store: FakeStore, photos: client.Bucket, tmp_path: Path
+    store: FakeStore, photos: warehouse.Bucket, tmp_path: Path
 ) -> None:
     (tmp_path / "film").write_bytes(noise(9 * MIB))
     store.faults.put_dropped_after_commit = 1
@@ -286,7 +286,7 @@ async def test_progress_goes_back_when_a_chunk_is_sent_again(
     assert seen != sorted(seen)
 
 
-async def test_an_upload_that_fails_is_aborted(store: FakeStore, photos: client.Bucket) -> None:
+async def test_an_upload_that_fails_is_aborted(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.put_error_before_commit = [BadRequest("no"), BadRequest("no")]
     with pytest.raises(BadRequest, match="no"):
         await photos.put("film", noise(9 * MIB))
@@ -295,7 +295,7 @@ async def test_an_upload_that_fails_is_aborted(store: FakeStore, photos: client.
     assert store.buckets["photos"] == {}
 
 
-async def test_an_upload_that_is_cancelled_is_aborted(store: FakeStore, photos: client.Bucket) -> None:
+async def test_an_upload_that_is_cancelled_is_aborted(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.put_delay_s = 5
     async with trio.open_nursery() as nursery:
         nursery.start_soon(photos.put, "film", noise(9 * MIB))
@@ -307,7 +307,7 @@ async def test_an_upload_that_is_cancelled_is_aborted(store: FakeStore, photos: 
 
 
 async def test_an_upload_whose_source_fails_is_aborted_with_the_sources_error(
-    store: FakeStore, photos: client.Bucket, tmp_path: Path
+    store: FakeStore, photos: warehouse.Bucket, tmp_path: Path
 ) -> None:
     async def broken() -> AsyncIterator[bytes]:
         for _ in range(10):
@@ -332,7 +332,7 @@ async def test_an_upload_whose_source_fails_is_aborted_with_the_sources_error(
 
 
 async def test_a_finish_whose_answer_was_lost_is_repeated_and_known(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     # The fake forgets finished uploads, as if another put had replaced the object since.
     store.faults.answer_lost["FinishUpload"] = 1
@@ -343,9 +343,9 @@ async def test_a_finish_whose_answer_was_lost_is_repeated_and_known(
 
 
 async def test_a_finish_that_was_surely_not_done_fails_plainly(
-    store: FakeStore, photos: client.Bucket, monkeypatch: pytest.MonkeyPatch
+    store: FakeStore, photos: warehouse.Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client.uploads, "RIDE_OUT_LATER_S", 0.5)
+    monkeypatch.setattr(warehouse.uploads, "RIDE_OUT_LATER_S", 0.5)
     store.faults.refused["FinishUpload"] = [Overloaded("busy")] * 1000
     with pytest.raises(Overloaded):
         await photos.put("film", noise(2 * MIB))
@@ -353,7 +353,7 @@ async def test_a_finish_that_was_surely_not_done_fails_plainly(
     assert store.uploads == {}
 
 
-async def test_an_expired_upload_is_not_taken_for_done(store: FakeStore, photos: client.Bucket) -> None:
+async def test_an_expired_upload_is_not_taken_for_done(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.refused["FinishUpload"] = [NoSuchUpload("expired")]
     with pytest.raises(OutcomeUnknown):
         await photos.put("film", noise(2 * MIB))
@@ -365,13 +365,15 @@ async def test_an_expired_upload_is_not_taken_for_done(store: FakeStore, photos:
 
 @pytest.mark.parametrize("size", [1000, 9 * MIB])
 @pytest.mark.parametrize("fault", ["get_dropped", "get_cut_short"])
-async def test_a_broken_read_goes_on(store: FakeStore, photos: client.Bucket, size: int, fault: str) -> None:
+async def test_a_broken_read_goes_on(
+    store: FakeStore, photos: warehouse.Bucket, size: int, fault: str
+) -> None:
     await photos.put("a", noise(size))
     setattr(store.faults, fault, 2)
     assert await photos.get("a") == noise(size)
 
 
-async def test_expired_read_tokens_are_replaced(store: FakeStore, photos: client.Bucket) -> None:
+async def test_expired_read_tokens_are_replaced(store: FakeStore, photos: warehouse.Bucket) -> None:
     await photos.put("a", noise(9 * MIB))
     async with photos.open("a") as stream:
         received = await anext(stream)
@@ -383,7 +385,7 @@ async def test_expired_read_tokens_are_replaced(store: FakeStore, photos: client
 
 @pytest.mark.parametrize("size", [1000, 4 * MIB, 9 * MIB])
 async def test_wrong_bytes_are_never_handed_out_as_whole(
-    store: FakeStore, photos: client.Bucket, size: int, tmp_path: Path
+    store: FakeStore, photos: warehouse.Bucket, size: int, tmp_path: Path
 ) -> None:
     await photos.put("a", noise(size))
     store.faults.get_garbled = 1
@@ -398,7 +400,7 @@ async def test_wrong_bytes_are_never_handed_out_as_whole(
 
 
 @pytest.mark.parametrize("size", [1000, 9 * MIB])
-async def test_an_offline_disk_is_named(store: FakeStore, photos: client.Bucket, size: int) -> None:
+async def test_an_offline_disk_is_named(store: FakeStore, photos: warehouse.Bucket, size: int) -> None:
     await photos.put("a", noise(size))
     store.faults.offline = {1, 2}
     with trio.fail_after(2), pytest.raises(VolumeOffline, match=r"'disk-[12]' is offline; .*photos/a"):
@@ -406,7 +408,7 @@ async def test_an_offline_disk_is_named(store: FakeStore, photos: client.Bucket,
 
 
 async def test_a_disk_that_goes_while_a_stream_runs_may_come_back(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     store.chunk_size = 80 * MIB
     await photos.put("a", noise(40 * MIB))
@@ -426,7 +428,7 @@ async def test_a_disk_that_goes_while_a_stream_runs_may_come_back(
 
 @pytest.mark.parametrize("size", [1000, 9 * MIB])
 async def test_a_needle_that_the_catalog_names_and_the_volume_lacks_is_damage(
-    store: FakeStore, photos: client.Bucket, size: int
+    store: FakeStore, photos: warehouse.Bucket, size: int
 ) -> None:
     await photos.put("a", noise(size))
     for needle in store.needles.values():
@@ -436,7 +438,7 @@ async def test_a_needle_that_the_catalog_names_and_the_volume_lacks_is_damage(
 
 
 async def test_a_needle_that_is_missing_once_is_asked_for_again(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     await photos.put("a", b"1")
     store.faults.get_error = [NoSuchNeedle("index behind")]
@@ -445,7 +447,7 @@ async def test_a_needle_that_is_missing_once_is_asked_for_again(
 
 @pytest.mark.parametrize("size", [1000, 9 * MIB])
 async def test_a_get_starts_again_when_the_object_is_replaced(
-    store: FakeStore, photos: client.Bucket, size: int, tmp_path: Path
+    store: FakeStore, photos: warehouse.Bucket, size: int, tmp_path: Path
 ) -> None:
     objects = store.buckets["photos"]
     for seed in (1, 2, 3):
@@ -466,7 +468,7 @@ async def test_a_get_starts_again_when_the_object_is_replaced(
     assert (tmp_path / "a").read_bytes() == noise(size, 3)
 
 
-async def test_a_stream_never_mixes_versions(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_stream_never_mixes_versions(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.chunk_size = 80 * MIB
     await photos.put("a", noise(40 * MIB))
     async with photos.open("a") as stream:
@@ -482,7 +484,7 @@ async def test_a_stream_never_mixes_versions(store: FakeStore, photos: client.Bu
     assert noise(40 * MIB).startswith(received)
 
 
-async def test_a_copy_never_mixes_versions(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_copy_never_mixes_versions(store: FakeStore, photos: warehouse.Bucket) -> None:
     await photos.put("a", noise(24 * MIB))
     asked: list[int] = []
 
@@ -492,7 +494,7 @@ async def test_a_copy_never_mixes_versions(store: FakeStore, photos: client.Buck
             info = store.buckets["photos"]["a"]
             store._remove(info)
             chunks = [info.chunks[0]]
-            store.buckets["photos"]["a"] = client.ObjectInfo(
+            store.buckets["photos"]["a"] = warehouse.ObjectInfo(
                 key="a", size=4 * MIB, etag="another", created_ms=0, chunks=chunks
             )
 
@@ -504,7 +506,7 @@ async def test_a_copy_never_mixes_versions(store: FakeStore, photos: client.Buck
 
 
 async def test_a_download_that_is_cancelled_leaves_nothing(
-    store: FakeStore, photos: client.Bucket, tmp_path: Path
+    store: FakeStore, photos: warehouse.Bucket, tmp_path: Path
 ) -> None:
     await photos.put("a", noise(9 * MIB))
     with trio.CancelScope() as scope:
@@ -516,7 +518,7 @@ async def test_a_download_that_is_cancelled_leaves_nothing(
 # --- the control link -----------------------------------------------------------------------------
 
 
-async def test_repeatable_questions_outlive_a_broken_link(store: FakeStore, photos: client.Bucket) -> None:
+async def test_repeatable_questions_outlive_a_broken_link(store: FakeStore, photos: warehouse.Bucket) -> None:
     for name in (
         "LeaseNeedles",
         "LocateObjects",
@@ -535,21 +537,21 @@ async def test_repeatable_questions_outlive_a_broken_link(store: FakeStore, phot
         assert store.count(kind) >= 2, kind
 
 
-async def test_what_may_have_been_done_is_not_done_twice(store: FakeStore, photos: client.Bucket) -> None:
+async def test_what_may_have_been_done_is_not_done_twice(store: FakeStore, photos: warehouse.Bucket) -> None:
     await photos.put("a", b"1")
     store.faults.answer_lost = {"DeleteObjects": 1}
     with pytest.raises(OutcomeUnknown):
         await photos.delete("a")
     assert store.count(DeleteObjects) == 1
-    async with client.connect(store.profile) as warehouse:
+    async with warehouse.connect(store.profile) as client:
         store.faults.answer_lost = {"CreateBucket": 1}
         with pytest.raises(OutcomeUnknown):
-            await warehouse.create_bucket("films")
+            await client.create_bucket("films")
         assert store.count(CreateBucket) == 1
 
 
 async def test_a_session_that_was_forgotten_is_made_anew_once_for_all(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     await photos.put("a", b"1")
     logins = store.count(Login)
@@ -563,19 +565,19 @@ async def test_a_session_that_was_forgotten_is_made_anew_once_for_all(
         await photos.stat("a")
 
 
-async def test_an_overloaded_master_is_asked_again(store: FakeStore, photos: client.Bucket) -> None:
+async def test_an_overloaded_master_is_asked_again(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.refused["ListObjects"] = [Overloaded("busy"), Overloaded("busy")]
     assert [entry async for entry in photos.list()] == []
 
 
 async def test_questions_wait_for_the_link_and_no_longer_than_allowed(store: FakeStore) -> None:
-    async with client.connect(store.profile, timeout_s=0.5) as warehouse:
+    async with warehouse.connect(store.profile, timeout_s=0.5) as client:
         store.secret = "changed"
         store._sessions.clear()
         for peer in [*store.hub.peers.values()]:
             await store._cut(peer)
         with trio.fail_after(2), pytest.raises(StoreError):
-            await warehouse.buckets()
+            await client.buckets()
 
 
 def test_pauses_grow_up_to_a_bound() -> None:

@@ -9,11 +9,11 @@ import pytest
 import trio
 import trio.testing
 
-import client
-from client.hedging import LEARN_COUNT, HedgedReads, _Race
-from errors import LinkDown, NeedleCorrupt, NoSuchObject, StoreError
+import warehouse
 from fake_store import FakeStore, fake_store
-from transport.http_client import Answer, HttpPool
+from warehouse.client.hedging import LEARN_COUNT, HedgedReads, _Race
+from warehouse.errors import LinkDown, NeedleCorrupt, NoSuchObject, StoreError
+from warehouse.transport.http_client import Answer, HttpPool
 
 PATIENCE_S = 5.0  # so late is an answer that must not be waited for
 
@@ -26,10 +26,10 @@ async def store() -> AsyncIterator[FakeStore]:
 
 
 @pytest.fixture
-async def photos(store: FakeStore) -> AsyncIterator[client.Bucket]:
+async def photos(store: FakeStore) -> AsyncIterator[warehouse.Bucket]:
     """A bucket with "a", of which enough has been read to know what is late."""
-    async with client.connect(store.profile, hedge=True) as warehouse:
-        photos = warehouse.bucket("photos")
+    async with warehouse.connect(store.profile, hedge=True) as client:
+        photos = client.bucket("photos")
         await photos.put("a", b"1")
         for _ in range(LEARN_COUNT):
             await photos.get("a")
@@ -37,27 +37,27 @@ async def photos(store: FakeStore) -> AsyncIterator[client.Bucket]:
         yield photos
 
 
-async def test_a_late_answer_is_asked_for_once_more(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_late_answer_is_asked_for_once_more(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.get_delay_s = [PATIENCE_S]
     with trio.fail_after(PATIENCE_S / 2):
         assert await photos.get("a") == b"1"
     assert store.http["GET"] == LEARN_COUNT + 2
 
 
-async def test_the_first_answer_wins_even_if_it_is_late(store: FakeStore, photos: client.Bucket) -> None:
+async def test_the_first_answer_wins_even_if_it_is_late(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.get_delay_s = [0.2, PATIENCE_S]
     with trio.fail_after(PATIENCE_S / 2):
         assert await photos.get("a") == b"1"
     assert store.http["GET"] == LEARN_COUNT + 2
 
 
-async def test_what_is_answered_in_time_is_asked_once(store: FakeStore, photos: client.Bucket) -> None:
+async def test_what_is_answered_in_time_is_asked_once(store: FakeStore, photos: warehouse.Bucket) -> None:
     for _ in range(20):
         await photos.get("a")
     assert store.http["GET"] <= LEARN_COUNT + 21, "but for a moment of a busy machine"
 
 
-async def test_a_shared_read_is_hedged_too(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_shared_read_is_hedged_too(store: FakeStore, photos: warehouse.Bucket) -> None:
     found: list[bytes] = []
 
     async def get() -> None:
@@ -74,7 +74,7 @@ async def test_a_shared_read_is_hedged_too(store: FakeStore, photos: client.Buck
 
 
 async def test_a_store_that_is_slow_for_all_gets_few_requests_more(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     before = store.http["GET"]
     store.faults.get_delay_s = [0.02] * 1000
@@ -85,8 +85,8 @@ async def test_a_store_that_is_slow_for_all_gets_few_requests_more(
 
 
 async def test_without_the_option_nothing_is_asked_twice(store: FakeStore) -> None:
-    async with client.connect(store.profile) as warehouse:
-        photos = warehouse.bucket("photos")
+    async with warehouse.connect(store.profile) as client:
+        photos = client.bucket("photos")
         await photos.put("a", b"1")
         for _ in range(LEARN_COUNT):
             await photos.get("a")
@@ -95,7 +95,7 @@ async def test_without_the_option_nothing_is_asked_twice(store: FakeStore) -> No
     assert store.http["GET"] == LEARN_COUNT + 1
 
 
-async def test_errors_leave_as_they_do_without(store: FakeStore, photos: client.Bucket) -> None:
+async def test_errors_leave_as_they_do_without(store: FakeStore, photos: warehouse.Bucket) -> None:
     with pytest.raises(NoSuchObject):
         await photos.get("b")
     store.faults.get_error = [NeedleCorrupt("bad")]
@@ -103,7 +103,7 @@ async def test_errors_leave_as_they_do_without(store: FakeStore, photos: client.
         await photos.get("a")
 
 
-async def test_a_hedged_get_can_be_cancelled(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_hedged_get_can_be_cancelled(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.get_delay_s = [PATIENCE_S] * 2
     with trio.move_on_after(0.1) as scope:
         await photos.get("a")

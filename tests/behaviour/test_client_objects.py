@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import trio
 
-import client
-from client.uploads import STREAM_CHUNK_FIRST
-from errors import (
+import warehouse
+from fake_store import CREATED_MS, FakeStore, fake_store
+from warehouse.client.uploads import STREAM_CHUNK_FIRST
+from warehouse.errors import (
     BadCredentials,
     BadKey,
     BadMetadata,
@@ -25,8 +26,7 @@ from errors import (
     PreconditionFailed,
     RangeNotSatisfiable,
 )
-from fake_store import CREATED_MS, FakeStore, fake_store
-from transport.messages import BeginUpload, LeaseNeedles, ListObjects, LocateObjects, Login, Presign
+from warehouse.transport.messages import BeginUpload, LeaseNeedles, ListObjects, LocateObjects, Login, Presign
 
 MIB = 1024 * 1024
 
@@ -49,14 +49,14 @@ async def store() -> AsyncIterator[FakeStore]:
 
 
 @pytest.fixture
-async def warehouse(store: FakeStore) -> AsyncIterator[client.Warehouse]:
-    async with client.connect(store.profile) as warehouse:
-        yield warehouse
+async def client(store: FakeStore) -> AsyncIterator[warehouse.Store]:
+    async with warehouse.connect(store.profile) as client:
+        yield client
 
 
 @pytest.fixture
-def photos(warehouse: client.Warehouse) -> client.Bucket:
-    return warehouse.bucket("photos")
+def photos(client: warehouse.Store) -> warehouse.Bucket:
+    return client.bucket("photos")
 
 
 # --- connecting -----------------------------------------------------------------------------------
@@ -64,73 +64,73 @@ def photos(warehouse: client.Warehouse) -> client.Bucket:
 
 async def test_a_profile_may_be_a_path(store: FakeStore, tmp_path: Path) -> None:
     store.profile.save(tmp_path / "profile.toml")
-    async with client.connect(tmp_path / "profile.toml") as warehouse:
-        assert [bucket.name for bucket in await warehouse.buckets()] == ["photos"]
+    async with warehouse.connect(tmp_path / "profile.toml") as client:
+        assert [bucket.name for bucket in await client.buckets()] == ["photos"]
 
 
 async def test_a_wrong_secret_is_told_at_once(store: FakeStore) -> None:
     store.secret = "another"
     with trio.fail_after(5), pytest.raises(BadCredentials):
-        async with client.connect(store.profile):
+        async with warehouse.connect(store.profile):
             pytest.fail("connected with a wrong secret")
 
 
 async def test_nobody_at_the_address_is_told_after_the_timeout(store: FakeStore) -> None:
-    profile = client.Profile("tcp://127.0.0.1:1", store.profile.server_key, "k", "s")
+    profile = warehouse.Profile("tcp://127.0.0.1:1", store.profile.server_key, "k", "s")
     with trio.fail_after(5), pytest.raises(LinkDown, match=r"127\.0\.0\.1:1"):
-        async with client.connect(profile, timeout_s=0.3):
+        async with warehouse.connect(profile, timeout_s=0.3):
             pytest.fail("connected to nobody")
 
 
 async def test_errors_leave_the_connection_plain(store: FakeStore) -> None:
     with pytest.raises(NoSuchObject):
-        async with client.connect(store.profile) as warehouse:
-            await warehouse.bucket("photos").get("nothing")
+        async with warehouse.connect(store.profile) as client:
+            await client.bucket("photos").get("nothing")
     with pytest.raises(ZeroDivisionError):
-        async with client.connect(store.profile):
+        async with warehouse.connect(store.profile):
             _ = 1 // 0
 
 
 async def test_a_cancelled_connection_ends(store: FakeStore) -> None:
     with trio.move_on_after(0.3) as scope:
-        async with client.connect(store.profile):
+        async with warehouse.connect(store.profile):
             await trio.sleep_forever()
     assert scope.cancelled_caught
 
 
 async def test_the_access_token_is_renewed_before_it_expires(store: FakeStore) -> None:
     store.token_s = 0.4
-    async with client.connect(store.profile) as warehouse:
+    async with warehouse.connect(store.profile) as client:
         with trio.fail_after(5):
             while store.count(Login) < 3:
                 await trio.sleep(0.02)
-        await warehouse.buckets()
+        await client.buckets()
 
 
 # --- buckets --------------------------------------------------------------------------------------
 
 
-async def test_buckets_are_made_counted_and_deleted(store: FakeStore, warehouse: client.Warehouse) -> None:
-    films = await warehouse.create_bucket("films")
+async def test_buckets_are_made_counted_and_deleted(store: FakeStore, client: warehouse.Store) -> None:
+    films = await client.create_bucket("films")
     with pytest.raises(BucketExists):
-        await warehouse.create_bucket("films")
+        await client.create_bucket("films")
     await films.put("a", b"12345")
-    counted = {bucket.name: (bucket.object_count, bucket.byte_count) for bucket in await warehouse.buckets()}
+    counted = {bucket.name: (bucket.object_count, bucket.byte_count) for bucket in await client.buckets()}
     assert counted == {"films": (1, 5), "photos": (0, 0)}
     with pytest.raises(BucketNotEmpty):
-        await warehouse.delete_bucket("films")
-    await warehouse.delete_bucket("films", force=True)
+        await client.delete_bucket("films")
+    await client.delete_bucket("films", force=True)
     with pytest.raises(NoSuchBucket):
-        await warehouse.delete_bucket("films")
+        await client.delete_bucket("films")
 
 
 async def test_a_new_bucket_of_an_old_name_gets_leases_of_its_own(
-    store: FakeStore, warehouse: client.Warehouse
+    store: FakeStore, client: warehouse.Store
 ) -> None:
-    await (await warehouse.create_bucket("films")).put("a", b"1")
-    await warehouse.delete_bucket("films", force=True)
+    await (await client.create_bucket("films")).put("a", b"1")
+    await client.delete_bucket("films", force=True)
     store.expire_tokens()
-    films = await warehouse.create_bucket("films")
+    films = await client.create_bucket("films")
     await films.put("a", b"2")
     assert await films.get("a") == b"2"
 
@@ -139,7 +139,7 @@ async def test_a_new_bucket_of_an_old_name_gets_leases_of_its_own(
 
 
 async def test_a_small_object_comes_back_with_its_type_and_metadata(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     written = await photos.put("2026/chat é.jpg", b"meow", metadata={"who": "Mimi & Nana", "ü": ""})
     assert (written.size, written.created_ms) == (4, CREATED_MS)
@@ -151,7 +151,7 @@ async def test_a_small_object_comes_back_with_its_type_and_metadata(
 
 
 @pytest.mark.parametrize("size", [0, 1, MIB, MIB + 1, 4 * MIB, 9 * MIB + 7])
-async def test_bytes_of_every_size_come_back(photos: client.Bucket, size: int) -> None:
+async def test_bytes_of_every_size_come_back(photos: warehouse.Bucket, size: int) -> None:
     data = noise(size)
     written = await photos.put("a", data)
     assert written.size == size
@@ -160,7 +160,9 @@ async def test_bytes_of_every_size_come_back(photos: client.Bucket, size: int) -
 
 
 @pytest.mark.parametrize("size", [0, 5, MIB, MIB + 1, STREAM_CHUNK_FIRST, STREAM_CHUNK_FIRST + 1])
-async def test_streams_of_every_length_come_back(store: FakeStore, photos: client.Bucket, size: int) -> None:
+async def test_streams_of_every_length_come_back(
+    store: FakeStore, photos: warehouse.Bucket, size: int
+) -> None:
     store.chunk_size = 80 * MIB
     data = noise(size)
     assert (await photos.put("a", pieces_of(data, 300_000))).size == size
@@ -168,7 +170,7 @@ async def test_streams_of_every_length_come_back(store: FakeStore, photos: clien
     assert store.count(BeginUpload) == (1 if size > MIB else 0)
 
 
-async def test_views_of_wide_items_are_stored_as_their_bytes(photos: client.Bucket) -> None:
+async def test_views_of_wide_items_are_stored_as_their_bytes(photos: warehouse.Bucket) -> None:
     wide = memoryview(noise(4 * MIB)).cast("Q")
     await photos.put("large", wide)
     await photos.put("small", wide[:10])
@@ -176,7 +178,7 @@ async def test_views_of_wide_items_are_stored_as_their_bytes(photos: client.Buck
     assert await photos.get("small") == wide[:10].tobytes()
 
 
-async def test_a_large_object_is_spread_over_volumes(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_large_object_is_spread_over_volumes(store: FakeStore, photos: warehouse.Bucket) -> None:
     await photos.put("film", noise(9 * MIB))
     chunks = store.buckets["photos"]["film"].chunks
     assert [chunk.size for chunk in chunks] == [4 * MIB, 4 * MIB, MIB]
@@ -184,7 +186,7 @@ async def test_a_large_object_is_spread_over_volumes(store: FakeStore, photos: c
 
 
 async def test_chunks_travel_side_by_side_but_not_all_at_once(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     store.chunk_size = MIB
     store.faults.put_delay_s = 0.05
@@ -192,7 +194,7 @@ async def test_chunks_travel_side_by_side_but_not_all_at_once(
     assert store.puts_in_flight_max == 4
 
 
-async def test_a_path_is_stored_small_or_large(photos: client.Bucket, tmp_path: Path) -> None:
+async def test_a_path_is_stored_small_or_large(photos: warehouse.Bucket, tmp_path: Path) -> None:
     for name, size in (("small.csv", 1000), ("large.csv", 5 * MIB)):
         (tmp_path / name).write_bytes(noise(size))
         await photos.put(name, tmp_path / name)
@@ -202,7 +204,7 @@ async def test_a_path_is_stored_small_or_large(photos: client.Bucket, tmp_path: 
     assert await photos.get("again") == noise(1000)
 
 
-async def test_upload_tells_its_progress(photos: client.Bucket, tmp_path: Path) -> None:
+async def test_upload_tells_its_progress(photos: warehouse.Bucket, tmp_path: Path) -> None:
     path = tmp_path / "file"
     for size in (10, 3 * MIB):
         path.write_bytes(noise(size))
@@ -212,7 +214,7 @@ async def test_upload_tells_its_progress(photos: client.Bucket, tmp_path: Path) 
         assert seen == sorted(seen)
 
 
-async def test_what_is_no_regular_file_is_refused(photos: client.Bucket, tmp_path: Path) -> None:
+async def test_what_is_no_regular_file_is_refused(photos: warehouse.Bucket, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="not a regular file"):
         await photos.put("a", tmp_path)
     with pytest.raises(BadRequest, match="not a regular file"):
@@ -221,7 +223,7 @@ async def test_what_is_no_regular_file_is_refused(photos: client.Bucket, tmp_pat
         await photos.put("a", tmp_path / "missing")
 
 
-async def test_conditions_decide(photos: client.Bucket) -> None:
+async def test_conditions_decide(photos: warehouse.Bucket) -> None:
     first = await photos.put("a", b"1", if_none_match="*")
     with pytest.raises(PreconditionFailed):
         await photos.put("a", b"2", if_none_match="*")
@@ -233,7 +235,7 @@ async def test_conditions_decide(photos: client.Bucket) -> None:
         await photos.delete("a", if_match=second.etag)
 
 
-async def test_nothing_is_sent_for_what_cannot_be(store: FakeStore, photos: client.Bucket) -> None:
+async def test_nothing_is_sent_for_what_cannot_be(store: FakeStore, photos: warehouse.Bucket) -> None:
     with pytest.raises(BadKey):
         await photos.put("", b"")
     with pytest.raises(BadKey):
@@ -250,7 +252,7 @@ async def test_nothing_is_sent_for_what_cannot_be(store: FakeStore, photos: clie
 
 
 async def test_metadata_too_long_for_a_header_takes_another_way(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     metadata = {"poem": "é" * 3000}
     await photos.put("a", b"small", metadata=metadata)
@@ -259,7 +261,7 @@ async def test_metadata_too_long_for_a_header_takes_another_way(
     assert store.count(BeginUpload) == 1
 
 
-async def test_a_thousand_puts_ask_for_leases_a_few_times(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_thousand_puts_ask_for_leases_a_few_times(store: FakeStore, photos: warehouse.Bucket) -> None:
     async def put(start: int) -> None:
         for number in range(start, 1000, 20):
             await photos.put(f"{number}", b"%d" % number)
@@ -275,7 +277,7 @@ async def test_a_thousand_puts_ask_for_leases_a_few_times(store: FakeStore, phot
 # --- reading --------------------------------------------------------------------------------------
 
 
-async def test_gets_of_one_moment_share_their_question(store: FakeStore, photos: client.Bucket) -> None:
+async def test_gets_of_one_moment_share_their_question(store: FakeStore, photos: warehouse.Bucket) -> None:
     for number in range(50):
         await photos.put(f"{number}", b"%d" % number)
     store.faults.locate_delay_s = 0.05
@@ -291,7 +293,9 @@ async def test_gets_of_one_moment_share_their_question(store: FakeStore, photos:
     assert store.count(LocateObjects) <= 2
 
 
-async def test_one_missing_object_does_not_hide_the_others(store: FakeStore, photos: client.Bucket) -> None:
+async def test_one_missing_object_does_not_hide_the_others(
+    store: FakeStore, photos: warehouse.Bucket
+) -> None:
     await photos.put("here", b"1")
     store.faults.locate_delay_s = 0.02
     outcomes: dict[str, object] = {}
@@ -310,7 +314,7 @@ async def test_one_missing_object_does_not_hide_the_others(store: FakeStore, pho
     assert "'gone'" in str(outcomes["gone"])
 
 
-async def test_a_cancelled_get_takes_no_other_with_it(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_cancelled_get_takes_no_other_with_it(store: FakeStore, photos: warehouse.Bucket) -> None:
     await photos.put("a", b"1")
     store.faults.locate_delay_s = 0.1
     async with trio.open_nursery() as nursery:
@@ -328,7 +332,7 @@ async def test_a_cancelled_get_takes_no_other_with_it(store: FakeStore, photos: 
     ("start", "length"),
     [(0, None), (0, 1), (5, 10), (4 * MIB - 1, 2), (3 * MIB, 5 * MIB), (9 * MIB, None), (1, 100 * MIB)],
 )
-async def test_ranges_cut_where_they_should(photos: client.Bucket, start: int, length: int | None) -> None:
+async def test_ranges_cut_where_they_should(photos: warehouse.Bucket, start: int, length: int | None) -> None:
     data = noise(9 * MIB)
     await photos.put("film.mp4", data)
     async with photos.open("film.mp4", start=start, length=length) as stream:
@@ -338,7 +342,7 @@ async def test_ranges_cut_where_they_should(photos: client.Bucket, start: int, l
     assert stream.size == len(received)
 
 
-async def test_a_range_touches_only_the_chunks_it_needs(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_range_touches_only_the_chunks_it_needs(store: FakeStore, photos: warehouse.Bucket) -> None:
     await photos.put("film", noise(12 * MIB))
     before = store.http["GET"]
     async with photos.open("film", start=5 * MIB, length=100) as stream:
@@ -346,7 +350,7 @@ async def test_a_range_touches_only_the_chunks_it_needs(store: FakeStore, photos
     assert store.http["GET"] - before == 1
 
 
-async def test_impossible_ranges_are_refused(photos: client.Bucket) -> None:
+async def test_impossible_ranges_are_refused(photos: warehouse.Bucket) -> None:
     await photos.put("a", b"123")
     with pytest.raises(RangeNotSatisfiable):
         async with photos.open("a", start=4):
@@ -356,7 +360,7 @@ async def test_impossible_ranges_are_refused(photos: client.Bucket) -> None:
             pytest.fail("opened before the start")
 
 
-async def test_many_streams_at_once_never_wait_for_each_other(photos: client.Bucket) -> None:
+async def test_many_streams_at_once_never_wait_for_each_other(photos: warehouse.Bucket) -> None:
     data = noise(12 * MIB)
     await photos.put("film", data)
     async with trio.open_nursery() as nursery:
@@ -381,18 +385,18 @@ async def test_many_streams_at_once_never_wait_for_each_other(photos: client.Buc
 
 
 async def test_a_stream_left_early_gives_its_memory_back(
-    photos: client.Bucket, warehouse: client.Warehouse
+    photos: warehouse.Bucket, client: warehouse.Store
 ) -> None:
     await photos.put("film", noise(12 * MIB))
     for _ in range(20):
         async with photos.open("film") as stream:
             await anext(stream)
-    buffers = warehouse._session.buffers
+    buffers = client._session.buffers
     assert buffers._spare_count == 8
 
 
 @pytest.mark.parametrize("size", [1, 4 * MIB, 4 * MIB + 1, 17 * MIB + 3])
-async def test_what_is_left_of_a_stream_comes_in_one_piece(photos: client.Bucket, size: int) -> None:
+async def test_what_is_left_of_a_stream_comes_in_one_piece(photos: warehouse.Bucket, size: int) -> None:
     data = noise(size)
     await photos.put("film", data)
     assert await photos.get("film") == data
@@ -407,7 +411,7 @@ async def test_what_is_left_of_a_stream_comes_in_one_piece(photos: client.Bucket
 
 @pytest.mark.parametrize("pieces", [0, 1])
 async def test_a_read_that_was_given_up_takes_nothing_away(
-    store: FakeStore, photos: client.Bucket, pieces: int
+    store: FakeStore, photos: warehouse.Bucket, pieces: int
 ) -> None:
     data = noise(24 * MIB)
     await photos.put("film", data)
@@ -421,7 +425,7 @@ async def test_a_read_that_was_given_up_takes_nothing_away(
         assert first + await stream.read() == data
 
 
-async def test_a_large_object_is_in_memory_once(photos: client.Bucket, warehouse: client.Warehouse) -> None:
+async def test_a_large_object_is_in_memory_once(photos: warehouse.Bucket, client: warehouse.Store) -> None:
     data = noise(24 * MIB)
     await photos.put("film", data)
     tracemalloc.start()
@@ -431,10 +435,10 @@ async def test_a_large_object_is_in_memory_once(photos: client.Bucket, warehouse
     finally:
         tracemalloc.stop()
     assert peak < 1.5 * len(data)
-    assert warehouse._session.buffers._spare_count == 8
+    assert client._session.buffers._spare_count == 8
 
 
-async def test_a_stream_that_ends_stays_at_its_end(photos: client.Bucket) -> None:
+async def test_a_stream_that_ends_stays_at_its_end(photos: warehouse.Bucket) -> None:
     await photos.put("a", b"123")
     async with photos.open("a") as stream:
         assert await stream.read() == b"123"
@@ -442,7 +446,9 @@ async def test_a_stream_that_ends_stays_at_its_end(photos: client.Bucket) -> Non
         assert [piece async for piece in stream] == []
 
 
-async def test_download_writes_the_file_and_tells_its_progress(photos: client.Bucket, tmp_path: Path) -> None:
+async def test_download_writes_the_file_and_tells_its_progress(
+    photos: warehouse.Bucket, tmp_path: Path
+) -> None:
     data = noise(9 * MIB)
     await photos.put("film", data)
     target = tmp_path / "film"
@@ -454,13 +460,15 @@ async def test_download_writes_the_file_and_tells_its_progress(photos: client.Bu
     assert [path.name for path in tmp_path.iterdir()] == ["film"]
 
 
-async def test_an_empty_object_becomes_an_empty_file(photos: client.Bucket, tmp_path: Path) -> None:
+async def test_an_empty_object_becomes_an_empty_file(photos: warehouse.Bucket, tmp_path: Path) -> None:
     await photos.put("nothing", b"")
     await photos.download("nothing", tmp_path / "nothing")
     assert (tmp_path / "nothing").read_bytes() == b""
 
 
-async def test_a_download_never_replaces_a_folder_or_a_device(photos: client.Bucket, tmp_path: Path) -> None:
+async def test_a_download_never_replaces_a_folder_or_a_device(
+    photos: warehouse.Bucket, tmp_path: Path
+) -> None:
     await photos.put("a", b"1")
     with pytest.raises(BadRequest, match="a directory"):
         await photos.download("a", tmp_path)
@@ -473,10 +481,12 @@ async def test_a_download_never_replaces_a_folder_or_a_device(photos: client.Buc
 # --- listing, copying, deleting -------------------------------------------------------------------
 
 
-async def test_a_listing_goes_over_its_pages_in_byte_order(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_listing_goes_over_its_pages_in_byte_order(
+    store: FakeStore, photos: warehouse.Bucket
+) -> None:
     keys = [f"{number:04}" for number in range(2500)] + ["é", "z", "日本", "\U0001f600", "\uffff"]
     for key in keys:
-        store.buckets["photos"][key] = client.ObjectInfo(key=key, size=1, etag="e", created_ms=0)
+        store.buckets["photos"][key] = warehouse.ObjectInfo(key=key, size=1, etag="e", created_ms=0)
     assert [entry.key async for entry in photos.list()] == sorted(keys, key=str.encode)
     assert store.count(ListObjects) == 3
     with pytest.raises(BadRequest, match="not -1"):
@@ -486,29 +496,29 @@ async def test_a_listing_goes_over_its_pages_in_byte_order(store: FakeStore, pho
     assert [entry async for entry in photos.list(limit=0)] == []
 
 
-async def test_folders_are_listed_among_objects_in_order(store: FakeStore, photos: client.Bucket) -> None:
+async def test_folders_are_listed_among_objects_in_order(store: FakeStore, photos: warehouse.Bucket) -> None:
     for key in ("a", "b/1", "b/2", "c", "d/x/1", "d0"):
         await photos.put(key, b"")
     entries = [entry async for entry in photos.list(delimiter="/")]
-    assert [entry.name if isinstance(entry, client.Prefix) else entry.key for entry in entries] == [
+    assert [entry.name if isinstance(entry, warehouse.Prefix) else entry.key for entry in entries] == [
         "a",
         "b/",
         "c",
         "d/",
         "d0",
     ]
-    assert [entry async for entry in photos.list("d/", "/")] == [client.Prefix("d/x/")]
+    assert [entry async for entry in photos.list("d/", "/")] == [warehouse.Prefix("d/x/")]
 
 
 @pytest.mark.parametrize("size", [10, 9 * MIB])
 async def test_a_copy_has_the_bytes_the_type_and_the_metadata(
-    warehouse: client.Warehouse, photos: client.Bucket, size: int
+    client: warehouse.Store, photos: warehouse.Bucket, size: int
 ) -> None:
-    await warehouse.create_bucket("archive")
+    await client.create_bucket("archive")
     await photos.put("a.bin", noise(size), content_type="text/x-odd", metadata={"a": "b"})
     await photos.copy("a.bin", "here.txt")
     await photos.copy("a.bin", "there.txt", "archive")
-    for bucket, key in ((photos, "here.txt"), (warehouse.bucket("archive"), "there.txt")):
+    for bucket, key in ((photos, "here.txt"), (client.bucket("archive"), "there.txt")):
         assert await bucket.get(key) == noise(size)
         info = await bucket.stat(key)
         assert (info.content_type, info.metadata) == ("text/x-odd", {"a": "b"})
@@ -516,7 +526,7 @@ async def test_a_copy_has_the_bytes_the_type_and_the_metadata(
         await photos.copy("missing", "x")
 
 
-async def test_deleting_tells_what_was_there(photos: client.Bucket) -> None:
+async def test_deleting_tells_what_was_there(photos: warehouse.Bucket) -> None:
     await photos.put("a", b"")
     assert await photos.delete("a")
     assert not await photos.delete("a")
@@ -527,7 +537,7 @@ async def test_deleting_tells_what_was_there(photos: client.Bucket) -> None:
     assert await photos.delete_many([]) == []
 
 
-async def test_presigned_urls_ask_for_what_was_wanted(store: FakeStore, photos: client.Bucket) -> None:
+async def test_presigned_urls_ask_for_what_was_wanted(store: FakeStore, photos: warehouse.Bucket) -> None:
     assert await photos.presign_get("a", 60) == "http://fake/photos/a?GET"
     url = await photos.presign_put("a", 60, size_max=5, content_type="text/plain")
     assert url == "http://fake/photos/a?PUT"
@@ -537,8 +547,8 @@ async def test_presigned_urls_ask_for_what_was_wanted(store: FakeStore, photos: 
     )
 
 
-async def test_a_bucket_that_is_missing_is_named_by_everything(warehouse: client.Warehouse) -> None:
-    nowhere = warehouse.bucket("nowhere")
+async def test_a_bucket_that_is_missing_is_named_by_everything(client: warehouse.Store) -> None:
+    nowhere = client.bucket("nowhere")
     with pytest.raises(NoSuchBucket):
         await nowhere.put("a", b"")
     with pytest.raises(NoSuchBucket):
@@ -555,8 +565,8 @@ async def test_a_store_with_small_chunks_gets_none_larger(
     store: FakeStore, size: int, is_stream: bool
 ) -> None:
     store.chunk_size = 100_000
-    async with client.connect(store.profile) as warehouse:
-        photos = warehouse.bucket("photos")
+    async with warehouse.connect(store.profile) as client:
+        photos = client.bucket("photos")
         await photos.put("a", pieces_of(noise(size), 30_000) if is_stream else noise(size))
         assert await photos.get("a") == noise(size)
         await photos.copy("a", "b")

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 
-import client
+import warehouse
 from cli_kit import Run, runner
-from client import cli
-from client.places import UsageError
 from fake_store import FakeStore, fake_store
+from warehouse.client import cli
+from warehouse.client.places import UsageError
 
 # What may stand in a row: {file}, {folder}, {new} local; wh://b is a bucket with f/1, f/2.txt and o.
 REFUSED = [
@@ -212,9 +212,9 @@ async def test_an_option_that_makes_no_sense_is_refused_before_anything_is_asked
 async def test_an_option_does_what_it_says(
     store: FakeStore, run: Run, folder: Path, tmp_path: Path, row: str, seen: str
 ) -> None:
-    async with client.connect(store.profile) as warehouse:
+    async with warehouse.connect(store.profile) as client:
         for key in ("f/1", "f/2.txt", "o"):
-            await warehouse.bucket("b").put(key, b"1")
+            await client.bucket("b").put(key, b"1")
     if "wh://same" in row:
         await run("sync", str(folder), "wh://same")
         changed_ns = (folder / "b").stat().st_mtime_ns - 1_000_000_000
@@ -222,12 +222,12 @@ async def test_an_option_does_what_it_says(
         assert info.size == 1
         (folder / "b").write_bytes(b"B")
         os.utime(folder / "b", ns=(changed_ns, changed_ns))
-        store.buckets["same"]["b"] = client.ObjectInfo(
+        store.buckets["same"]["b"] = warehouse.ObjectInfo(
             **{name: getattr(info, name) for name in ("key", "size", "etag", "created_ms", "chunks")},
             metadata={"mtime": f"{changed_ns // 10**9}.{changed_ns % 10**9:09}"},
         )
     if seen.startswith("!"):
-        with pytest.raises(client.cli.StoreError) as caught:
+        with pytest.raises(cli.StoreError) as caught:
             await run(*words_of(row, tmp_path))
         assert caught.value.code == seen[1:]
         return
@@ -269,9 +269,9 @@ TRIED = [
 async def test_a_dry_run_fails_where_the_command_would_and_changes_nothing(
     store: FakeStore, run: Run, folder: Path, tmp_path: Path, row: str, seen: str
 ) -> None:
-    async with client.connect(store.profile) as warehouse:
+    async with warehouse.connect(store.profile) as client:
         for key in ("f/1", "f/2.txt", "o"):
-            await warehouse.bucket("b").put(key, b"1")
+            await client.bucket("b").put(key, b"1")
     row = row.replace("{long}", "k" * 1025)
     if "/taken" in row:
         (folder / "taken" / "1").mkdir(parents=True)
@@ -287,7 +287,7 @@ async def test_a_dry_run_fails_where_the_command_would_and_changes_nothing(
     before = what_is_there()
     for words in (["--dry-run", *words_of(row, tmp_path)[1:]], words_of(row, tmp_path)[1:]):
         if seen == "no_such_bucket":
-            with pytest.raises(client.cli.StoreError) as caught:
+            with pytest.raises(cli.StoreError) as caught:
                 await run(row.split()[0], *words)
             assert caught.value.code == seen
         else:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import trio
 
-import client
-from client import patience, puts, uploads
-from errors import (
+import warehouse
+from fake_store import FakeStore, fake_store
+from warehouse.client import patience, puts, uploads
+from warehouse.errors import (
     BadCredentials,
     LinkDown,
     Overloaded,
@@ -21,9 +22,8 @@ from errors import (
     Unavailable,
     VolumeOffline,
 )
-from fake_store import FakeStore, fake_store
-from transport.links import Peer
-from transport.messages import (
+from warehouse.transport.links import Peer
+from warehouse.transport.messages import (
     AbortUpload,
     Answer,
     FinishUpload,
@@ -49,36 +49,36 @@ async def store() -> AsyncIterator[FakeStore]:
 
 
 @pytest.fixture
-async def photos(store: FakeStore) -> AsyncIterator[client.Bucket]:
-    async with client.connect(store.profile, timeout_s=10) as warehouse:
-        yield warehouse.bucket("photos")
+async def photos(store: FakeStore) -> AsyncIterator[warehouse.Bucket]:
+    async with warehouse.connect(store.profile, timeout_s=10) as client:
+        yield client.bucket("photos")
 
 
 # --- puts ---------------------------------------------------------------------------------------------
 
 
-async def by_put(photos: client.Bucket) -> None:
+async def by_put(photos: warehouse.Bucket) -> None:
     await photos.put("a", b"1")
 
 
-async def by_put_many(photos: client.Bucket) -> None:
+async def by_put_many(photos: warehouse.Bucket) -> None:
     async for result in photos.put_many([("a", b"1")]):
         if result.error is not None:
             raise result.error
 
 
-async def by_upload(photos: client.Bucket) -> None:
+async def by_upload(photos: warehouse.Bucket) -> None:
     await photos.put("a", noise(5 * MIB))
 
 
 WAYS = [by_put, by_put_many, by_upload]
-Way = Callable[[client.Bucket], Awaitable[None]]
+Way = Callable[[warehouse.Bucket], Awaitable[None]]
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("failure", [TokenInvalid("signed with an unknown key"), Overloaded("1024 are here")])
 async def test_a_put_outlasts_what_passes(
-    store: FakeStore, photos: client.Bucket, failure: StoreError, way: Way
+    store: FakeStore, photos: warehouse.Bucket, failure: StoreError, way: Way
 ) -> None:
     """A volume actor that restarts knows no key until its master has answered; a full one lets others go."""
     store.faults.put_error_before_commit = [failure] * TIMES
@@ -90,7 +90,7 @@ async def test_a_put_outlasts_what_passes(
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_put_outlasts_connections_that_break(
-    store: FakeStore, photos: client.Bucket, way: Way
+    store: FakeStore, photos: warehouse.Bucket, way: Way
 ) -> None:
     if way is by_put_many:  # the fake's batches know no such fault
         store.faults.put_error_before_commit = [LinkDown("the connection broke")] * TIMES
@@ -106,9 +106,9 @@ async def test_what_does_not_pass_in_time_is_still_not_called_the_callers_fault(
 ) -> None:
     monkeypatch.setattr(uploads, "RIDE_OUT_S", 0.5)
     store.faults.put_error_before_commit = [TokenInvalid("signed with an unknown key")] * 1000
-    async with client.connect(store.profile, timeout_s=0.5) as warehouse:
+    async with warehouse.connect(store.profile, timeout_s=0.5) as client:
         with trio.fail_after(8), pytest.raises(Unavailable, match="refuses what the master signed") as caught:
-            await way(warehouse.bucket("photos"))
+            await way(client.bucket("photos"))
     assert not isinstance(caught.value, RequestRefused)
 
 
@@ -118,7 +118,7 @@ async def test_what_does_not_pass_in_time_is_still_not_called_the_callers_fault(
 @pytest.mark.parametrize("size", [1000, 9 * MIB])
 @pytest.mark.parametrize("failure", [TokenInvalid("signed with an unknown key"), Overloaded("1024 are here")])
 async def test_a_get_outlasts_what_passes(
-    store: FakeStore, photos: client.Bucket, failure: StoreError, size: int
+    store: FakeStore, photos: warehouse.Bucket, failure: StoreError, size: int
 ) -> None:
     await photos.put("a", noise(size))
     store.faults.get_error = [failure] * TIMES
@@ -127,8 +127,8 @@ async def test_a_get_outlasts_what_passes(
 
 
 async def test_a_get_that_is_refused_for_too_long_is_not_the_callers_fault(store: FakeStore) -> None:
-    async with client.connect(store.profile, timeout_s=0.5) as warehouse:
-        photos = warehouse.bucket("photos")
+    async with warehouse.connect(store.profile, timeout_s=0.5) as client:
+        photos = client.bucket("photos")
         await photos.put("a", b"1")
         store.faults.get_error = [TokenInvalid("signed with an unknown key")] * 1000
         with trio.fail_after(5), pytest.raises(Unavailable):
@@ -152,27 +152,27 @@ def answer_logins_with(store: FakeStore, failures: list[StoreError]) -> None:
 async def test_a_master_that_is_busy_is_worth_the_full_time(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client.control.FIRST_ANSWER_S", 0.2)
+    monkeypatch.setattr("warehouse.client.control.FIRST_ANSWER_S", 0.2)
     answer_logins_with(store, [Overloaded("512 clients are logged in")] * 4)
     with trio.fail_after(10):
-        async with client.connect(store.profile, timeout_s=8) as warehouse:
-            assert [info.name for info in await warehouse.buckets()] == ["photos"]
+        async with warehouse.connect(store.profile, timeout_s=8) as client:
+            assert [info.name for info in await client.buckets()] == ["photos"]
 
 
 async def test_a_master_that_stays_busy_says_so_and_not_that_nobody_is_there(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client.control.FIRST_ANSWER_S", 0.2)
+    monkeypatch.setattr("warehouse.client.control.FIRST_ANSWER_S", 0.2)
     answer_logins_with(store, [Overloaded("512 clients are logged in")] * 1000)
     with trio.fail_after(5), pytest.raises(Overloaded, match="512 clients are logged in"):
-        async with client.connect(store.profile, timeout_s=0.5):
+        async with warehouse.connect(store.profile, timeout_s=0.5):
             pass
 
 
 async def test_a_wrong_key_is_told_at_once(store: FakeStore) -> None:
     answer_logins_with(store, [BadCredentials("no such key")] * 1000)
     with trio.fail_after(2), pytest.raises(BadCredentials):
-        async with client.connect(store.profile):
+        async with warehouse.connect(store.profile):
             pass
 
 
@@ -181,7 +181,7 @@ async def test_a_wrong_key_is_told_at_once(store: FakeStore) -> None:
 
 @pytest.mark.parametrize("failure", [VolumeOffline("disk-1 restarts"), Unavailable("overtaken")])
 async def test_a_finish_that_needs_a_disk_that_restarts_is_asked_again_and_nothing_is_thrown_away(
-    store: FakeStore, photos: client.Bucket, failure: StoreError
+    store: FakeStore, photos: warehouse.Bucket, failure: StoreError
 ) -> None:
     store.faults.refused["FinishUpload"] = [failure] * 4
     written = await photos.put("film", noise(9 * MIB))
@@ -192,7 +192,7 @@ async def test_a_finish_that_needs_a_disk_that_restarts_is_asked_again_and_nothi
 
 
 async def test_an_upload_with_stored_chunks_waits_longer_for_the_next_slot(
-    store: FakeStore, photos: client.Bucket, monkeypatch: pytest.MonkeyPatch
+    store: FakeStore, photos: warehouse.Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "RIDE_OUT_S", 0.1)
 
@@ -220,43 +220,43 @@ async def test_an_upload_with_stored_chunks_waits_longer_for_the_next_slot(
 # --- puts that were cancelled -------------------------------------------------------------------------
 
 
-async def put_one(photos: client.Bucket) -> None:
+async def put_one(photos: warehouse.Bucket) -> None:
     await photos.put("a", b"old")
 
 
-async def put_some(photos: client.Bucket) -> None:
+async def put_some(photos: warehouse.Bucket) -> None:
     async with trio.open_nursery() as nursery:
         for key in ("a", "b", "c"):
             nursery.start_soon(photos.put, key, b"old")
 
 
-async def put_a_batch(photos: client.Bucket) -> None:
+async def put_a_batch(photos: warehouse.Bucket) -> None:
     async for _ in photos.put_many([("a", b"old"), ("b", b"old")]):
         pass
 
 
-async def put_a_larger_one(photos: client.Bucket) -> None:
+async def put_a_larger_one(photos: warehouse.Bucket) -> None:
     await photos.put("a", bytes(100_000))
 
 
-async def then_put(photos: client.Bucket) -> None:
+async def then_put(photos: warehouse.Bucket) -> None:
     await photos.put("a", b"new")
 
 
-async def then_put_many(photos: client.Bucket) -> None:
+async def then_put_many(photos: warehouse.Bucket) -> None:
     async for result in photos.put_many([("a", b"new")]):
         assert result.error is None
 
 
-async def then_upload(photos: client.Bucket) -> None:
+async def then_upload(photos: warehouse.Bucket) -> None:
     await photos.put("a", b"new" + bytes(5 * MIB))
 
 
-async def then_delete(photos: client.Bucket) -> None:
+async def then_delete(photos: warehouse.Bucket) -> None:
     await photos.delete("a")
 
 
-async def then_delete_many(photos: client.Bucket) -> None:
+async def then_delete_many(photos: warehouse.Bucket) -> None:
     await photos.delete_many(["z", "a"])
 
 
@@ -277,7 +277,7 @@ async def test_a_cancelled_put_never_overtakes_what_comes_later(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch, cancelled: Way, later: Way
 ) -> None:
     """Its volume has the bytes, its master restarts: it can be committed yet, and cannot be settled."""
-    for module in ("client.puts", "client.batches"):
+    for module in ("warehouse.client.puts", "warehouse.client.batches"):
         monkeypatch.setattr(f"{module}.SETTLE_S", 0.05)
     decide = store._decide
     is_master_away = True
@@ -291,8 +291,8 @@ async def test_a_cancelled_put_never_overtakes_what_comes_later(
         return decide(peer, request)
 
     store._decide = decide_later  # type: ignore[method-assign]
-    async with client.connect(store.profile, timeout_s=5) as warehouse, trio.open_nursery() as nursery:
-        photos = warehouse.bucket("photos")
+    async with warehouse.connect(store.profile, timeout_s=5) as client, trio.open_nursery() as nursery:
+        photos = client.bucket("photos")
         await photos.put("warm", b"")
         store.faults.put_delay_s = 1.0
         with trio.move_on_after(0.3) as scope:

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-import client
-from client import control
-from errors import (
+import warehouse
+from fake_store import FakeStore, fake_store
+from warehouse.client import control
+from warehouse.errors import (
     BadRequest,
     DataDamaged,
     LinkDown,
@@ -20,8 +21,7 @@ from errors import (
     StoreError,
     WriteFailed,
 )
-from fake_store import FakeStore, fake_store
-from transport.messages import SettleNeedle
+from warehouse.transport.messages import SettleNeedle
 
 
 @pytest.fixture
@@ -32,17 +32,17 @@ async def store() -> AsyncIterator[FakeStore]:
 
 
 @pytest.fixture
-async def warehouse(store: FakeStore) -> AsyncIterator[client.Warehouse]:
-    async with client.connect(store.profile) as warehouse:
-        yield warehouse
+async def client(store: FakeStore) -> AsyncIterator[warehouse.Store]:
+    async with warehouse.connect(store.profile) as client:
+        yield client
 
 
 @pytest.fixture
-def photos(warehouse: client.Warehouse) -> client.Bucket:
-    return warehouse.bucket("photos")
+def photos(client: warehouse.Store) -> warehouse.Bucket:
+    return client.bucket("photos")
 
 
-async def put_at_once(bucket: client.Bucket, count: int, size: int = 100) -> dict[str, str | StoreError]:
+async def put_at_once(bucket: warehouse.Bucket, count: int, size: int = 100) -> dict[str, str | StoreError]:
     """Put objects "0", "1", ... by as many tasks; the ETag or the error of each."""
     outcomes: dict[str, str | StoreError] = {}
 
@@ -59,7 +59,7 @@ async def put_at_once(bucket: client.Bucket, count: int, size: int = 100) -> dic
     return outcomes
 
 
-async def get_at_once(bucket: client.Bucket, keys: list[str]) -> dict[str, bytes | StoreError]:
+async def get_at_once(bucket: warehouse.Bucket, keys: list[str]) -> dict[str, bytes | StoreError]:
     outcomes: dict[str, bytes | StoreError] = {}
 
     async def get(key: str) -> None:
@@ -83,7 +83,7 @@ def assert_true(store: FakeStore, outcomes: dict[str, str | StoreError]) -> None
 # --- puts -----------------------------------------------------------------------------------------
 
 
-async def test_puts_of_one_moment_share_a_request(store: FakeStore, photos: client.Bucket) -> None:
+async def test_puts_of_one_moment_share_a_request(store: FakeStore, photos: warehouse.Bucket) -> None:
     outcomes = await put_at_once(photos, 50)
     assert_true(store, outcomes)
     assert len(outcomes) == 50
@@ -91,14 +91,14 @@ async def test_puts_of_one_moment_share_a_request(store: FakeStore, photos: clie
     assert sum(store.batches) + store.http["PUT"] == 50
 
 
-async def test_a_put_that_is_alone_waits_for_nobody(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_put_that_is_alone_waits_for_nobody(store: FakeStore, photos: warehouse.Bucket) -> None:
     for number in range(5):
         await photos.put(f"{number}", b"alone")
     assert (store.http["PUT"], store.batches) == (5, [])
 
 
 async def test_puts_wait_for_each_other_only_while_enough_requests_are_under_way(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     store.faults.put_delay_s = 0.05
     await put_at_once(photos, 1)  # leases
@@ -110,14 +110,14 @@ async def test_puts_wait_for_each_other_only_while_enough_requests_are_under_way
     assert max(store.batches) > 1
 
 
-async def test_larger_objects_travel_by_themselves(store: FakeStore, photos: client.Bucket) -> None:
+async def test_larger_objects_travel_by_themselves(store: FakeStore, photos: warehouse.Bucket) -> None:
     assert_true(store, await put_at_once(photos, 10, size=65 * 1024))
     assert (store.http["PUT"], store.batches) == (10, [])
     assert set(await get_at_once(photos, [f"{number}" for number in range(10)])) == {*"0123456789"}
     assert (store.http["GET"], store.batches) == (10, [])
 
 
-async def test_a_condition_that_fails_fails_one_put_alone(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_condition_that_fails_fails_one_put_alone(store: FakeStore, photos: warehouse.Bucket) -> None:
     await photos.put("taken", b"first")
     refused: list[str] = []
 
@@ -136,7 +136,7 @@ async def test_a_condition_that_fails_fails_one_put_alone(store: FakeStore, phot
 
 
 async def test_a_condition_without_end_is_refused_to_one_put_alone(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     refused: list[str] = []
 
@@ -154,7 +154,7 @@ async def test_a_condition_without_end_is_refused_to_one_put_alone(
     assert len(store.buckets["photos"]) == 9
 
 
-async def test_text_of_other_types_than_str_harms_nobody(store: FakeStore, photos: client.Bucket) -> None:
+async def test_text_of_other_types_than_str_harms_nobody(store: FakeStore, photos: warehouse.Bucket) -> None:
     class Name(str):  # as NumPy's, or a StrEnum
         __slots__ = ()
 
@@ -170,8 +170,8 @@ async def test_text_of_other_types_than_str_harms_nobody(store: FakeStore, photo
     assert await get_at_once(photos, keys) == dict.fromkeys(keys, b"x")
 
 
-async def test_a_missing_bucket_is_told_to_each(warehouse: client.Warehouse) -> None:
-    outcomes = await put_at_once(warehouse.bucket("nowhere"), 10)
+async def test_a_missing_bucket_is_told_to_each(client: warehouse.Store) -> None:
+    outcomes = await put_at_once(client.bucket("nowhere"), 10)
     assert len(outcomes) == 10
     assert all(isinstance(outcome, NoSuchBucket) for outcome in outcomes.values())
     assert len({id(outcome) for outcome in outcomes.values()}) == 10, "each raises an error of its own"
@@ -179,7 +179,7 @@ async def test_a_missing_bucket_is_told_to_each(warehouse: client.Warehouse) -> 
 
 @pytest.mark.parametrize("fault", ["put_dropped_before_commit", "put_dropped_after_commit"])
 async def test_a_lost_answer_is_settled_for_each(
-    store: FakeStore, photos: client.Bucket, fault: str, monkeypatch: pytest.MonkeyPatch
+    store: FakeStore, photos: warehouse.Bucket, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "BACK_OFF_S", 0.001)
     setattr(store.faults, fault, 2)
@@ -191,7 +191,7 @@ async def test_a_lost_answer_is_settled_for_each(
 
 @pytest.mark.parametrize("count", [1, 10])
 async def test_an_answer_that_is_too_long_is_settled_like_one_that_was_lost(
-    store: FakeStore, photos: client.Bucket, count: int, monkeypatch: pytest.MonkeyPatch
+    store: FakeStore, photos: warehouse.Bucket, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "BACK_OFF_S", 0.001)
     await put_at_once(photos, 10)
@@ -204,7 +204,7 @@ async def test_an_answer_that_is_too_long_is_settled_like_one_that_was_lost(
 
 
 async def test_what_failed_in_passing_is_put_again(
-    store: FakeStore, photos: client.Bucket, monkeypatch: pytest.MonkeyPatch
+    store: FakeStore, photos: warehouse.Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "BACK_OFF_S", 0.001)
     store.faults.put_error_before_commit = [WriteFailed("EIO") for _ in range(5)]
@@ -214,7 +214,7 @@ async def test_what_failed_in_passing_is_put_again(
 
 
 async def test_a_put_that_is_cancelled_under_way_is_settled_and_the_others_are_stored(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     await put_at_once(photos, 40)
     store.faults.put_delay_s = 0.2
@@ -240,7 +240,7 @@ async def test_a_put_that_is_cancelled_under_way_is_settled_and_the_others_are_s
 
 
 async def test_a_put_that_is_cancelled_in_the_queue_is_never_sent(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     store.faults.put_delay_s = 0.2
     async with trio.open_nursery() as nursery:
@@ -255,7 +255,7 @@ async def test_a_put_that_is_cancelled_in_the_queue_is_never_sent(
     assert store.count(SettleNeedle) == 0
 
 
-async def test_cancelled_puts_leave_the_lanes_to_others(store: FakeStore, photos: client.Bucket) -> None:
+async def test_cancelled_puts_leave_the_lanes_to_others(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.put_delay_s = 5
     for count in (1, 3, 20):
         with trio.move_on_after(0.1):
@@ -266,7 +266,7 @@ async def test_cancelled_puts_leave_the_lanes_to_others(store: FakeStore, photos
 
 
 async def test_a_volume_that_is_stuck_does_not_keep_the_puts_to_others_waiting(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     store.faults.stuck[1] = 5.0
     done: list[int] = []
@@ -291,8 +291,8 @@ async def test_a_volume_that_is_stuck_does_not_keep_the_puts_to_others_waiting(
 async def test_closing_the_client_ends_puts_that_other_tasks_wait_for(store: FakeStore) -> None:
     outcomes: dict[str, str | StoreError] = {}
     async with trio.open_nursery() as nursery:
-        async with client.connect(store.profile) as warehouse:
-            photos = warehouse.bucket("photos")
+        async with warehouse.connect(store.profile) as client:
+            photos = client.bucket("photos")
             await put_at_once(photos, 1)
             store.faults.put_delay_s = 30
 
@@ -310,7 +310,7 @@ async def test_closing_the_client_ends_puts_that_other_tasks_wait_for(store: Fak
 
 
 async def test_gets_of_one_moment_share_a_request_for_each_volume(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     keys = [*await put_at_once(photos, 60)]
     store.batches.clear()
@@ -321,14 +321,16 @@ async def test_gets_of_one_moment_share_a_request_for_each_volume(
     assert sum(store.batches) == 60
 
 
-async def test_a_get_that_is_alone_is_a_request_of_its_own(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_get_that_is_alone_is_a_request_of_its_own(
+    store: FakeStore, photos: warehouse.Bucket
+) -> None:
     await photos.put("a", b"1")
     assert await photos.get("a") == b"1"
     assert (store.http["GET"], store.batches) == (1, [])
 
 
 async def test_an_object_that_is_absent_or_empty_does_not_touch_the_others(
-    store: FakeStore, photos: client.Bucket
+    store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     keys = [*await put_at_once(photos, 5)]
     await photos.put("empty", b"")
@@ -340,14 +342,14 @@ async def test_an_object_that_is_absent_or_empty_does_not_touch_the_others(
 
 @pytest.mark.parametrize("fault", ["get_dropped", "get_cut_short", "get_garbled"])
 async def test_what_went_wrong_together_is_read_once_more_alone(
-    store: FakeStore, photos: client.Bucket, fault: str
+    store: FakeStore, photos: warehouse.Bucket, fault: str
 ) -> None:
     keys = [*await put_at_once(photos, 20)]
     setattr(store.faults, fault, 1)
     assert await get_at_once(photos, keys) == {key: key[-1].encode() * 100 for key in keys}
 
 
-async def test_damage_is_told_of_one_object_alone(store: FakeStore, photos: client.Bucket) -> None:
+async def test_damage_is_told_of_one_object_alone(store: FakeStore, photos: warehouse.Bucket) -> None:
     keys = [*await put_at_once(photos, 20)]
     chunk = store.buckets["photos"]["7"].chunks[0]
     needle = store.needles[chunk.volume_id, chunk.needle_id]
@@ -357,7 +359,7 @@ async def test_damage_is_told_of_one_object_alone(store: FakeStore, photos: clie
     assert all(isinstance(data, bytes) for data in found.values())
 
 
-async def test_a_get_that_is_cancelled_leaves_the_others(store: FakeStore, photos: client.Bucket) -> None:
+async def test_a_get_that_is_cancelled_leaves_the_others(store: FakeStore, photos: warehouse.Bucket) -> None:
     keys = [*await put_at_once(photos, 10)]
     store.faults.locate_delay_s = 0.05
     with trio.move_on_after(0.02) as scope:
@@ -369,8 +371,8 @@ async def test_a_get_that_is_cancelled_leaves_the_others(store: FakeStore, photo
 async def test_closing_the_client_ends_gets_that_other_tasks_wait_for(store: FakeStore) -> None:
     outcomes: dict[str, bytes | StoreError] = {}
     async with trio.open_nursery() as nursery:
-        async with client.connect(store.profile) as warehouse:
-            photos = warehouse.bucket("photos")
+        async with warehouse.connect(store.profile) as client:
+            photos = client.bucket("photos")
             keys = [*await put_at_once(photos, 20)]
             store.faults.locate_delay_s = 30
 

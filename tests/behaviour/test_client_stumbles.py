@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 import trio
 
-import client
+import warehouse
 from cli_kit import Run, command_of, process, runner
-from client import cli, cli_copy
-from client.display import shortened
-from client.files import replace_file
-from client.places import UsageError
-from client.reports import CopyReport, failure_line
-from client.transfers import Found, Transfer, run_transfers
-from errors import BadRequest, NoSuchBucket, NoSuchObject
 from fake_store import FakeStore, fake_store
+from warehouse.client import cli, cli_copy
+from warehouse.client.display import shortened
+from warehouse.client.files import replace_file
+from warehouse.client.places import UsageError
+from warehouse.client.reports import CopyReport, failure_line
+from warehouse.client.transfers import Found, Transfer, run_transfers
+from warehouse.errors import BadRequest, NoSuchBucket, NoSuchObject
 
 KEYS = ("2026/1.jpg", "2026/2.jpg", "2026/note.txt", "2027/1.jpg", "20.txt", "a*b", "axb")
 
@@ -33,9 +33,9 @@ async def store(tmp_path: Path) -> AsyncIterator[FakeStore]:
     async with fake_store() as store:
         store.buckets |= {"photos": {}, "empty": {}}
         store.profile.save(tmp_path / "profile.toml")
-        async with client.connect(store.profile) as warehouse:
+        async with warehouse.connect(store.profile) as client:
             for key in KEYS:
-                await warehouse.bucket("photos").put(key, key.encode())
+                await client.bucket("photos").put(key, key.encode())
         yield store
 
 
@@ -142,7 +142,7 @@ async def test_an_object_whose_key_has_a_wildcard_is_the_one_that_is_meant(
 @pytest.mark.parametrize("place", ["wh://photos/*", "wh://photos/**", "wh://photos"])
 async def test_a_whole_bucket_is_deleted_only_after_a_yes(store: FakeStore, run: Run, place: str) -> None:
     before = dict(store.buckets["photos"])
-    with pytest.raises(client.cli.StoreError, match=r"--yes") as caught:
+    with pytest.raises(cli.StoreError, match=r"--yes") as caught:
         await run("rm", "-r", place)
     assert caught.value.code == "deletion_refused"
     assert store.buckets["photos"] == before
@@ -357,8 +357,8 @@ async def test_a_pipe_by_name_is_copied_to_its_end(store: FakeStore, run: Run, t
     writer.start()
     assert (await run("cp", str(tmp_path / "fifo"), "wh://photos/piped")).status == 0
     writer.join()
-    async with client.connect(store.profile) as warehouse:
-        assert await warehouse.bucket("photos").get("piped") == data
+    async with warehouse.connect(store.profile) as client:
+        assert await client.bucket("photos").get("piped") == data
 
 
 async def test_standard_input_by_another_name_is_standard_input(store: FakeStore, tmp_path: Path) -> None:

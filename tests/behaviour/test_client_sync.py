@@ -17,16 +17,16 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-import client
+import warehouse
 from cli_kit import Run, command_of, runner
-from client import deletions
-from client.places import UsageError
-from client.syncing import Entry, Findings, Side, Verdict, compare
-from client.transfers import Transfer
-from client.walks import local_files
-from errors import BadRequest, DeletionRefused, NoSuchObject, PermissionDenied
 from fake_store import CREATED_MS, FakeStore, fake_store
-from transport.messages import Listing, ListObjects
+from warehouse.client import deletions
+from warehouse.client.places import UsageError
+from warehouse.client.syncing import Entry, Findings, Side, Verdict, compare
+from warehouse.client.transfers import Transfer
+from warehouse.client.walks import local_files
+from warehouse.errors import BadRequest, DeletionRefused, NoSuchObject, PermissionDenied
+from warehouse.transport.messages import Listing, ListObjects
 
 CREATED_S = CREATED_MS / 1000
 
@@ -183,8 +183,8 @@ async def test_what_only_the_target_has_is_deleted_if_asked_for(
     await run("sync", "wh://photos/pictures", str(down))
     (folder / "a.txt").unlink()
     (folder / "a/2/x").unlink()
-    async with client.connect(store.profile) as warehouse:
-        await warehouse.bucket("photos").put("pictures2/kept", b"not in the folder")
+    async with warehouse.connect(store.profile) as client:
+        await client.bucket("photos").put("pictures2/kept", b"not in the folder")
     await run("sync", str(folder), "wh://photos/pictures")
     assert "pictures/a.txt" in store.buckets["photos"]
     ran = await run("sync", str(folder), "wh://photos/pictures", "--delete", "--json")
@@ -254,9 +254,9 @@ async def test_what_makes_no_sense_is_refused_before_anything_is_asked(
 
 
 async def objects(store: FakeStore, bucket: str, *keys: str) -> None:
-    async with client.connect(store.profile) as warehouse:
+    async with warehouse.connect(store.profile) as client:
         for key in keys:
-            await warehouse.bucket(bucket).put(key, key.encode())
+            await client.bucket(bucket).put(key, key.encode())
 
 
 @pytest.mark.parametrize("options", [(), ("--yes",), ("--max-delete", "100%"), ("--exclude", "none")])
@@ -327,7 +327,7 @@ async def test_a_wrong_source_that_was_refused_is_refused_again_and_never_mixed_
 
 async def test_a_source_whose_listing_ends_half_way_deletes_nothing(store: FakeStore, run: Run) -> None:
     for number in range(1500):
-        info = client.ObjectInfo(key="", size=1, etag="1-1-00000007", created_ms=0)
+        info = warehouse.ObjectInfo(key="", size=1, etag="1-1-00000007", created_ms=0)
         store.buckets["photos"][f"{number:04}"] = store.buckets["mirror"][f"{number:04}"] = info
     store.buckets["mirror"]["9999"] = info
     whole = store._list
@@ -447,9 +447,9 @@ async def test_objects_without_a_time_of_their_source_are_compared_by_contents(
 ) -> None:
     await objects(store, "photos", *(f"pictures/{name}" for name in contents(folder)))  # other bytes
     assert await copied(run, str(folder), "wh://photos/pictures") == set(contents(folder))
-    async with client.connect(store.profile) as warehouse:
+    async with warehouse.connect(store.profile) as client:
         for name, data in contents(folder).items():
-            await warehouse.bucket("photos").put(f"pictures/{name}", data)
+            await client.bucket("photos").put(f"pictures/{name}", data)
     assert await copied(run, str(folder), "wh://photos/pictures") == set()
 
 
@@ -568,8 +568,8 @@ async def test_a_download_that_is_killed_is_cleaned_up_by_the_next_into_its_fold
     store: FakeStore, tmp_path: Path
 ) -> None:
     await objects(store, "photos", "small")
-    async with client.connect(store.profile) as warehouse:
-        await warehouse.bucket("photos").put("large", bytes(40 * 1024 * 1024))
+    async with warehouse.connect(store.profile) as client:
+        await client.bucket("photos").put("large", bytes(40 * 1024 * 1024))
     down = tmp_path / "down"
     down.mkdir()
 

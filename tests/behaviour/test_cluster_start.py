@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors import cluster
-from actors.cluster import Child, Cluster
-from auth.keys import generate_api_key
+from warehouse.actors import cluster
+from warehouse.actors.cluster import Child, Cluster
+from warehouse.auth.keys import generate_api_key
 
 MASTER = 'print(\'{"event": "ready"}\', flush=True); input()'
 SERVING = (

@@ -11,8 +11,8 @@ import pytest
 import trio
 from actor_kit import Actor
 
-import actors.cold_reads
-from storage.needle import NeedleRead
+import warehouse.actors.cold_reads
+from warehouse.storage.needle import NeedleRead
 
 BODIES = {needle_id: b"%d " % needle_id * 500 for needle_id in range(1, 33)}
 WAIT_S = 10.0
@@ -89,8 +89,8 @@ async def test_warm_reads_go_on_beside_cold_ones_that_are_stuck(
 async def test_a_disk_that_does_not_answer_is_told_of(
     actor: Actor, cold: Cold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actors.cold_reads, "DISK_S", 0.1)
-    monkeypatch.setattr(actors.cold_reads, "LOOK_S", 0.01)
+    monkeypatch.setattr(warehouse.actors.cold_reads, "DISK_S", 0.1)
+    monkeypatch.setattr(warehouse.actors.cold_reads, "LOOK_S", 0.01)
     cold.go_on.clear()
     status, content = await actor.get_one(1)
     assert status == 500

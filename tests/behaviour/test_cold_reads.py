@@ -10,11 +10,11 @@ import pytest
 import trio
 from auditor import make_volume
 
-import actors.cold_reads
-from actors.cold_reads import LANES, TRIES_MIN, VISIT_S, ColdReads
-from errors import NeedleCorrupt, NoSuchNeedle, ReadFailed, StoreError
+import warehouse.actors.cold_reads
 from simdisk import SimDisk
-from storage.needle import NeedleMetadata, NeedleRead
+from warehouse.actors.cold_reads import LANES, TRIES_MIN, VISIT_S, ColdReads
+from warehouse.errors import NeedleCorrupt, NoSuchNeedle, ReadFailed, StoreError
+from warehouse.storage.needle import NeedleMetadata, NeedleRead
 
 METADATA = NeedleMetadata("b", 1, "key", 0)
 WAIT_S = 10.0
@@ -97,7 +97,7 @@ async def site() -> AsyncIterator[Site]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane may take its time before another one goes."""
-    monkeypatch.setattr(actors.cold_reads, "VISIT_S", WAIT_S)
+    monkeypatch.setattr(warehouse.actors.cold_reads, "VISIT_S", WAIT_S)
 
 
 def expected(*needle_ids: int) -> dict[int, object]:
@@ -238,8 +238,8 @@ async def test_on_a_slow_disk_all_lanes_go(site: Site, monkeypatch: pytest.Monke
 async def test_nobody_waits_for_ever_and_who_asks_later_joins_what_is_under_way(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actors.cold_reads, "DISK_S", 0.1)
-    monkeypatch.setattr(actors.cold_reads, "LOOK_S", 0.01)
+    monkeypatch.setattr(warehouse.actors.cold_reads, "DISK_S", 0.1)
+    monkeypatch.setattr(warehouse.actors.cold_reads, "LOOK_S", 0.01)
     answers: dict[int, object] = {}
     async with trio.open_nursery() as nursery:
         await site.hold_one(nursery, answers)
@@ -251,7 +251,7 @@ async def test_nobody_waits_for_ever_and_who_asks_later_joins_what_is_under_way(
             nursery.start_soon(site.read_to, answers, 1)
         await site.until(lambda: bool(answers))
         answers.clear()
-        monkeypatch.setattr(actors.cold_reads, "DISK_S", WAIT_S)
+        monkeypatch.setattr(warehouse.actors.cold_reads, "DISK_S", WAIT_S)
         nursery.start_soon(site.read_to, answers, 1)
         await trio.sleep(0.05)
         assert (site.lane_reads, len(site.cold._visits)) == (1, 1)

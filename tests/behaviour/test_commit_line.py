@@ -14,8 +14,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.commit_line import APPEND_SIZE, BATCH_MAX, CONFIRM_S, CommitLine
-from errors import (
+from warehouse.actors.commit_line import APPEND_SIZE, BATCH_MAX, CONFIRM_S, CommitLine
+from warehouse.errors import (
     ChecksumMismatch,
     LinkDown,
     NeedleVoid,
@@ -25,12 +25,12 @@ from errors import (
     VolumeSealed,
     WriteFailed,
 )
-from storage.disk import Buffer, OsDisk, OsFile
-from storage.extent import Placed
-from storage.needle import NeedleMetadata, encode_metadata
-from storage.stamp import StampClock
-from storage.volume import APPENDS_MAX, NewNeedle, Volume
-from transport.messages import (
+from warehouse.storage.disk import Buffer, OsDisk, OsFile
+from warehouse.storage.extent import Placed
+from warehouse.storage.needle import NeedleMetadata, encode_metadata
+from warehouse.storage.stamp import StampClock
+from warehouse.storage.volume import APPENDS_MAX, NewNeedle, Volume
+from warehouse.transport.messages import (
     FRAME_SIZE_MAX,
     Answer,
     Commit,

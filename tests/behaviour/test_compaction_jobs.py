@@ -8,8 +8,8 @@ import pytest
 import trio
 from master_kit import GIB, MIB, RunningMaster, open_master, settings_with, until
 
-from errors import NoSuchJob, NoSuchVolume, ReadFailed, WriteFailed
-from transport.messages import (
+from warehouse.errors import NoSuchJob, NoSuchVolume, ReadFailed, WriteFailed
+from warehouse.transport.messages import (
     BeginCompaction,
     CancelJobs,
     DeleteNeedles,

@@ -17,11 +17,11 @@ import pytest
 import trio
 from links_kit import HUB_KEYS, free_endpoint, until
 
-import actors.compactor
-from actors.compactor import Compactor
-from actors.process import Announcer
-from conf.join import Join
-from errors import (
+import warehouse.actors.compactor
+from warehouse.actors.compactor import Compactor
+from warehouse.actors.process import Announcer
+from warehouse.conf.join import Join
+from warehouse.errors import (
     BadCredentials,
     BadRequest,
     NoRoomToCompact,
@@ -30,13 +30,13 @@ from errors import (
     StaleIncarnation,
     VolumeBusy,
 )
-from storage.disk import OsDisk
-from storage.files import data_path, volume_directory
-from storage.identity import load_identity
-from storage.needle import HEADER_SIZE, NeedleMetadata
-from storage.volume import Volume
-from transport.links import Hub, Peer
-from transport.messages import (
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import data_path, volume_directory
+from warehouse.storage.identity import load_identity
+from warehouse.storage.needle import HEADER_SIZE, NeedleMetadata
+from warehouse.storage.volume import Volume
+from warehouse.transport.links import Hub, Peer
+from warehouse.transport.messages import (
     Answer,
     CompactorWelcome,
     CreateVolume,
@@ -315,7 +315,7 @@ class SlowCopy:
 @pytest.fixture
 def copies(monkeypatch: pytest.MonkeyPatch) -> list[SlowCopy]:
     SlowCopy.made = []
-    monkeypatch.setattr(actors.compactor, "Copy", SlowCopy)
+    monkeypatch.setattr(warehouse.actors.compactor, "Copy", SlowCopy)
     return SlowCopy.made
 
 
@@ -413,7 +413,15 @@ class Process:
     """`python -m actors.compactor`, with its standard streams in our hands."""
 
     def __init__(self, disk: Path, join: Path) -> None:
-        command = [sys.executable, "-m", "actors.compactor", "--disk", str(disk), "--join", str(join)]
+        command = [
+            sys.executable,
+            "-m",
+            "warehouse.actors.compactor",
+            "--disk",
+            str(disk),
+            "--join",
+            str(join),
+        ]
         self.popen = subprocess.Popen(
             [*command, "--json", "--stop-with-parent"],
             cwd=ROOT,

@@ -13,11 +13,19 @@ import pytest
 import trio
 from links_kit import KEYS, Owner, RawDealer, open_hub, open_link, until
 
-from transport.curve import CurveKeys
-from transport.deaf import HELD_MAX, HELD_S, Growth, HeldKeys, resident_bytes
-from transport.hub import BACKLOG_COUNT_MAX
-from transport.links import Hub, HubLimits, Peer
-from transport.messages import Answer, Buckets, DeleteBucket, Envelope, ListBuckets, Request, encode_envelope
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.deaf import HELD_MAX, HELD_S, Growth, HeldKeys, resident_bytes
+from warehouse.transport.hub import BACKLOG_COUNT_MAX
+from warehouse.transport.links import Hub, HubLimits, Peer
+from warehouse.transport.messages import (
+    Answer,
+    Buckets,
+    DeleteBucket,
+    Envelope,
+    ListBuckets,
+    Request,
+    encode_envelope,
+)
 
 MIB = 1024 * 1024
 LIST_BUCKETS = encode_envelope(Envelope(7, 1, 5000, ListBuckets()))

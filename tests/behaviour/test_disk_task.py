@@ -10,10 +10,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.disk_task import DiskTask
-from errors import NoRoomToCompact, ReadFailed
-from storage.recovery import Damage
-from transport.messages import DAMAGES_MAX, TASK_ORPHANED_S
+from warehouse.actors.disk_task import DiskTask
+from warehouse.errors import NoRoomToCompact, ReadFailed
+from warehouse.storage.recovery import Damage
+from warehouse.transport.messages import DAMAGES_MAX, TASK_ORPHANED_S
 
 MIB = 1024 * 1024
 

@@ -11,9 +11,9 @@ import pytest
 import trio
 from actor_kit import Actor, data_token
 
-from auth.tokens import DataTokenVerifier
-from storage.needle import NeedleMetadata
-from transport.http_server import Exchange, HttpServer
+from warehouse.auth.tokens import DataTokenVerifier
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.transport.http_server import Exchange, HttpServer
 
 SIZES = {
     1: 0,
@@ -208,5 +208,5 @@ async def test_fields_that_are_known_open_nothing_when_the_token_has_expired(
     head = request(3, bearer=token())
     await ask(actor.url, [head] * 2)
     now = time.time()
-    monkeypatch.setattr("actors.data_rights.time.time", lambda: now + 25 * 3600)
+    monkeypatch.setattr("warehouse.actors.data_rights.time.time", lambda: now + 25 * 3600)
     assert all(b"token_expired" in answer for answer in await ask(actor.url, [head] * 2))

@@ -16,14 +16,21 @@ from pathlib import Path
 import pytest
 from hostile_kit import PHOTOS, HostileDisk
 
-from catalog.schema import APPLICATION_ID, STEPS, differences, statements_of
-from catalog.store import Catalog
-from errors import BackupCorrupt, CatalogCorrupt, DiskFull, FormatUnsupported, ReadFailed, StoreError
-from rescue.archive import KEY_NAMES, opened_backup
-from rescue.backup import back_up
-from rescue.console import NoProgress
-from rescue.rebuild import Options, rebuild
-from rescue.restore import restore
+from warehouse.catalog.schema import APPLICATION_ID, STEPS, differences, statements_of
+from warehouse.catalog.store import Catalog
+from warehouse.errors import (
+    BackupCorrupt,
+    CatalogCorrupt,
+    DiskFull,
+    FormatUnsupported,
+    ReadFailed,
+    StoreError,
+)
+from warehouse.rescue.archive import KEY_NAMES, opened_backup
+from warehouse.rescue.backup import back_up
+from warehouse.rescue.console import NoProgress
+from warehouse.rescue.rebuild import Options, rebuild
+from warehouse.rescue.restore import restore
 
 QUIET = NoProgress()
 Entry = tuple[tarfile.TarInfo, bytes]
@@ -285,7 +292,7 @@ def test_archives_that_were_cut_or_joined_are_refused(crafted: Crafted, fresh: P
 def test_nothing_is_written_of_a_backup_of_which_a_byte_is_wrong(
     crafted: Crafted, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rescue.archive._unpack", lambda *_: pytest.fail("it was unpacked"))
+    monkeypatch.setattr("warehouse.rescue.archive._unpack", lambda *_: pytest.fail("it was unpacked"))
     path = crafted.write()
     content = bytearray(path.read_bytes())
     content[len(content.rstrip(b"\0")) - 1] ^= 1

@@ -29,18 +29,18 @@ from hostile_kit import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from catalog.store import Catalog
-from errors import DiskMismatch, FormatUnsupported, StoreError, WriteFailed
-from rescue.backup import back_up
-from rescue.console import NoProgress
-from rescue.export import export
-from rescue.rebuild import Options, rebuild
-from rescue.rebuild import main as rebuild_command
-from rescue.restore import restore
-from storage.disk import OsDisk
-from storage.files import volume_directory
-from storage.index import IndexFile
-from storage.needle import (
+from warehouse.catalog.store import Catalog
+from warehouse.errors import DiskMismatch, FormatUnsupported, StoreError, WriteFailed
+from warehouse.rescue.backup import back_up
+from warehouse.rescue.console import NoProgress
+from warehouse.rescue.export import export
+from warehouse.rescue.rebuild import Options, rebuild
+from warehouse.rescue.rebuild import main as rebuild_command
+from warehouse.rescue.restore import restore
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import volume_directory
+from warehouse.storage.index import IndexFile
+from warehouse.storage.needle import (
     KIND_BUCKET,
     KIND_DATA,
     KIND_NOTE,
@@ -56,8 +56,8 @@ from storage.needle import (
     place_seed,
     stored_size,
 )
-from storage.superblock import encode_manifest
-from storage.volume import Volume
+from warehouse.storage.superblock import encode_manifest
+from warehouse.storage.volume import Volume
 
 QUIET = NoProgress()
 pack = msgspec.msgpack.encode
@@ -543,7 +543,7 @@ def test_where_a_and_A_are_one_name_no_object_takes_the_place_of_another(
     for number, key in enumerate(keys):
         disk.put_raw(number + 1, needle(key=key), key.encode())
     disk.close()
-    monkeypatch.setattr("rescue.export._is_blind_to_case", lambda target, scratch: True)
+    monkeypatch.setattr("warehouse.rescue.export._is_blind_to_case", lambda target, scratch: True)
     assert export(data, tmp_path / "out", QUIET).whole == 1 + len(keys)
     listing = [json.loads(line) for line in (tmp_path / "out" / "export.jsonl").read_text().splitlines()]
     paths = {line["key"]: line["path"] for line in listing}

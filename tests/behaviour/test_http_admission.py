@@ -10,8 +10,8 @@ import pytest
 import trio
 from http_harness import RECEIVE_S, Served, echo, receive_all, receive_until, serving, split_answers
 
-from errors import TokenMissing
-from transport.http_server import Exchange, HttpLimits
+from warehouse.errors import TokenMissing
+from warehouse.transport.http_server import Exchange, HttpLimits
 
 ASK = b"GET /now HTTP/1.1\r\nHost: a\r\nAuthorization: good\r\n\r\n"
 ANSWER = b"GET|/now||0|"

@@ -9,9 +9,9 @@ import pytest
 import trio
 import trio.testing
 
-from errors import LinkDown
-from transport.http_channel import JOIN_SIZE
-from transport.http_wire import Wire
+from warehouse.errors import LinkDown
+from warehouse.transport.http_channel import JOIN_SIZE
+from warehouse.transport.http_wire import Wire
 
 HEAD = bytes(range(256)) * 4
 

@@ -12,9 +12,16 @@ import trio
 import trio.testing
 from http_harness import RECEIVE_S, echo, receive_until, serving
 
-from errors import BadRequest, BodyTooLarge, DeadlineExceeded, LengthMismatch, LinkDown, TokenExpired
-from transport.http_client import HttpPool
-from transport.http_server import HttpLimits
+from warehouse.errors import (
+    BadRequest,
+    BodyTooLarge,
+    DeadlineExceeded,
+    LengthMismatch,
+    LinkDown,
+    TokenExpired,
+)
+from warehouse.transport.http_client import HttpPool
+from warehouse.transport.http_server import HttpLimits
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
@@ -508,7 +515,7 @@ async def test_connections_that_have_become_spare_are_closed(monkeypatch):
             for _ in range(5):
                 nursery.start_soon(pool.request, "GET", served.url, "/")
         assert served.server.connection_count == 5
-        monkeypatch.setattr("transport.http_client.IDLE_S", 0.0)
+        monkeypatch.setattr("warehouse.transport.http_client.IDLE_S", 0.0)
         for _ in range(5):
             assert (await pool.request("GET", served.url, "/"))[0] == 200
         await served.wait_until_idle(1)

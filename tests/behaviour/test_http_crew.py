@@ -11,10 +11,10 @@ import pytest
 import trio
 from http_harness import GOOD, RECEIVE_S, echo, receive_all, receive_until, serving, split_answers
 
-from transport.http_crew import FOLLOWERS_MAX, TURN_MAX
-from transport.http_head import PlainFields
-from transport.http_server import Exchange, HttpLimits, HttpServer
-from transport.latch import Latch
+from warehouse.transport.http_crew import FOLLOWERS_MAX, TURN_MAX
+from warehouse.transport.http_head import PlainFields
+from warehouse.transport.http_server import Exchange, HttpLimits, HttpServer
+from warehouse.transport.latch import Latch
 
 ASK = b"GET /now HTTP/1.1\r\nHost: a\r\n\r\n"
 WAIT = b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n"

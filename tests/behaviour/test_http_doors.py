@@ -15,9 +15,9 @@ from actor_kit import Actor, data_token
 from crc32c import crc32c
 from http_harness import Answer, receive_all, split_answers
 
-from storage.needle import NeedleMetadata
-from transport.batches import GET_ROUTE, PUT_ROUTE
-from transport.messages import etag_of
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.transport.batches import GET_ROUTE, PUT_ROUTE
+from warehouse.transport.messages import etag_of
 
 STORED_MS = 1_790_000_000_500
 STORED = formatdate(STORED_MS // 1000, usegmt=True)

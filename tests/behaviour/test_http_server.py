@@ -27,7 +27,7 @@ from http_harness import (
     split_answers,
 )
 
-from errors import (
+from warehouse.errors import (
     DeadlineExceeded,
     LinkDown,
     NoSuchNeedle,
@@ -38,9 +38,9 @@ from errors import (
     VolumeFull,
     VolumeOffline,
 )
-from transport.http_crew import TURN_MAX
-from transport.http_rules import parse_range
-from transport.http_server import HttpLimits, HttpServer
+from warehouse.transport.http_crew import TURN_MAX
+from warehouse.transport.http_rules import parse_range
+from warehouse.transport.http_server import HttpLimits, HttpServer
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
@@ -260,7 +260,7 @@ async def test_a_flood_on_one_connection_lets_the_others_have_their_turn():
 
 @pytest.mark.parametrize("is_upload", [True, False])
 async def test_a_fast_large_body_lets_the_others_have_their_turn(is_upload, monkeypatch):
-    monkeypatch.setattr("transport.http_channel.BURST_SIZE", 10_000)
+    monkeypatch.setattr("warehouse.transport.http_channel.BURST_SIZE", 10_000)
     size = 1_000_000
     moved = 0
     begin = trio.Event()
@@ -462,7 +462,7 @@ async def test_a_bug_is_a_500_and_costs_one_connection(caplog):
 async def test_a_bug_in_the_server_itself_costs_one_connection_too(monkeypatch, caplog):
     async with serving(echo) as served:
         with monkeypatch.context() as broken:
-            broken.setattr("transport.http_head.HeadMemo.learn", lambda self, head, request: 1 / 0)
+            broken.setattr("warehouse.transport.http_head.HeadMemo.learn", lambda self, head, request: 1 / 0)
             assert await served.talk(get()) == b""
         await served.assert_alive()
     assert [record.message for record in caplog.records] == ["connection failed"]

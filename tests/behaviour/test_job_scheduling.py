@@ -16,20 +16,20 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors import maintenance as scheduler
-from actors.events import EventLog
-from actors.fleet import CompactorSession, DiskState, Fleet, VolumeState
-from actors.jobs import COMPACT, OPERATOR, PASSED_OVER_MAX, POLICY, STALLED_S, VERIFY, JobState
-from actors.keeper import Keeper
-from actors.ledger import Ledger
-from actors.maintenance import Maintenance
-from actors.parts import Parts, Times
-from actors.troubles import Troubles
-from catalog.store import Catalog
-from conf.settings import Settings
-from errors import LinkDown, ReadFailed
-from storage.stamp import StampClock
-from transport.messages import VolumeReport
+from warehouse.actors import maintenance as scheduler
+from warehouse.actors.events import EventLog
+from warehouse.actors.fleet import CompactorSession, DiskState, Fleet, VolumeState
+from warehouse.actors.jobs import COMPACT, OPERATOR, PASSED_OVER_MAX, POLICY, STALLED_S, VERIFY, JobState
+from warehouse.actors.keeper import Keeper
+from warehouse.actors.ledger import Ledger
+from warehouse.actors.maintenance import Maintenance
+from warehouse.actors.parts import Parts, Times
+from warehouse.actors.troubles import Troubles
+from warehouse.catalog.store import Catalog
+from warehouse.conf.settings import Settings
+from warehouse.errors import LinkDown, ReadFailed
+from warehouse.storage.stamp import StampClock
+from warehouse.transport.messages import VolumeReport
 
 VOLUMES = 4
 ORIGINS, WORKS = (OPERATOR, POLICY), (COMPACT, VERIFY)

@@ -11,10 +11,10 @@ import pytest
 import trio
 from master_kit import GIB, QUICK, RunningMaster, ScriptedDisk, open_master, until
 
-from conf.settings import Settings
-from errors import CatalogBehind, StoreError
-from transport.links import Link
-from transport.messages import (
+from warehouse.conf.settings import Settings
+from warehouse.errors import CatalogBehind, StoreError
+from warehouse.transport.links import Link
+from warehouse.transport.messages import (
     CreateBucket,
     CreateVolume,
     Done,

@@ -13,7 +13,7 @@ from links_kit import (
     until,
 )
 
-from errors import (
+from warehouse.errors import (
     BadCredentials,
     BadRequest,
     BadSetting,
@@ -23,10 +23,10 @@ from errors import (
     Overloaded,
     StoreError,
 )
-from transport.curve import CurveKeys
-from transport.link import IN_FLIGHT_MAX
-from transport.links import HubLimits, Link, Peer
-from transport.messages import (
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.link import IN_FLIGHT_MAX
+from warehouse.transport.links import HubLimits, Link, Peer
+from warehouse.transport.messages import (
     Answer,
     Attach,
     Buckets,

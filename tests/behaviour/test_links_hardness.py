@@ -17,10 +17,10 @@ import trio
 import zmq
 from links_kit import KEYS, Owner, RawDealer, free_endpoint, open_hub, open_link, until
 
-from errors import BadCredentials, LinkDown, Overloaded
-from transport.curve import CurveKeys
-from transport.links import Hub, HubLimits, Peer
-from transport.messages import (
+from warehouse.errors import BadCredentials, LinkDown, Overloaded
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.links import Hub, HubLimits, Peer
+from warehouse.transport.messages import (
     FRAME_SIZE_MAX,
     Attach,
     Attached,

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 import zmq
 
-from transport.zmq_socket import BATCH, OwnedSocket, has_message
+from warehouse.transport.zmq_socket import BATCH, OwnedSocket, has_message
 
 
 @dataclass

@@ -13,11 +13,11 @@ import trio
 import zmq
 from links_kit import HUB_KEYS, Owner, RawDealer, open_hub, open_link, until
 
-from errors import Overloaded
-from transport.curve import CurveKeys
-from transport.link import Link
-from transport.links import HubLimits, Peer
-from transport.messages import (
+from warehouse.errors import Overloaded
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.link import Link
+from warehouse.transport.links import HubLimits, Peer
+from warehouse.transport.messages import (
     Attach,
     Attached,
     Buckets,
@@ -29,8 +29,8 @@ from transport.messages import (
     Refused,
     encode_envelope,
 )
-from transport.roles import CLIENT, Role, nobody
-from transport.tcp import connection_name
+from warehouse.transport.roles import CLIENT, Role, nobody
+from warehouse.transport.tcp import connection_name
 
 NOBODY = nobody(lambda frame: False)
 LIST_BUCKETS = encode_envelope(Envelope(7, 1, 5000, ListBuckets()))

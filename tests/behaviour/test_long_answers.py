@@ -12,17 +12,17 @@ import msgspec
 import pytest
 from master_kit import RunningMaster, open_master
 
-import actors.fleet_status
-import actors.maintenance
-import actors.master
-import client.locator
-import client.maintenance
-from catalog.names import check_key, check_metadata
-from client.control import Control
-from client.locator import ask_where
-from client.maintenance import Maintenance
-from errors import BadRequest, ObjectInconsistent
-from transport.messages import (
+import warehouse.actors.fleet_status
+import warehouse.actors.maintenance
+import warehouse.actors.master
+import warehouse.client.locator
+import warehouse.client.maintenance
+from warehouse.catalog.names import check_key, check_metadata
+from warehouse.client.control import Control
+from warehouse.client.locator import ask_where
+from warehouse.client.maintenance import Maintenance
+from warehouse.errors import BadRequest, ObjectInconsistent
+from warehouse.transport.messages import (
     FRAME_SIZE_MAX,
     Buckets,
     ClusterStatus,
@@ -36,7 +36,7 @@ from transport.messages import (
     Request,
     Status,
 )
-from transport.paging import ANSWER_SIZE_MAX, fitting, size_of
+from warehouse.transport.paging import ANSWER_SIZE_MAX, fitting, size_of
 
 COUNT = 1000
 METADATA = {"note": "x" * 8000}
@@ -184,7 +184,7 @@ async def test_objects_of_long_metadata_are_located_whole_in_several_answers(tmp
 async def test_an_object_of_very_many_chunks_is_located_in_several_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client.locator, "CHUNKS_AT_ONCE", 7)
+    monkeypatch.setattr(warehouse.client.locator, "CHUNKS_AT_ONCE", 7)
 
     def plant(connection: sqlite3.Connection) -> None:
         plant_objects(connection, ["a", "c"], {})
@@ -209,7 +209,7 @@ async def test_an_object_of_very_many_chunks_is_located_in_several_answers(
 async def test_an_object_replaced_between_two_answers_about_it_is_no_mixture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client.locator, "CHUNKS_AT_ONCE", 7)
+    monkeypatch.setattr(warehouse.client.locator, "CHUNKS_AT_ONCE", 7)
     async with planted(tmp_path, lambda c: plant_large(c, "b", 30)) as master:
         control, ask = asking(master)
 
@@ -262,7 +262,7 @@ async def test_the_status_of_many_volumes_comes_in_pages_and_is_whole(
     async with planted(tmp_path, lambda c: plant_volumes(c, 60)) as master:
         control, ask = asking(master)
         whole = await master.ask(ClusterStatus(), Status)
-        monkeypatch.setattr(actors.fleet_status, "ANSWER_SIZE_MAX", 2000)
+        monkeypatch.setattr(warehouse.actors.fleet_status, "ANSWER_SIZE_MAX", 2000)
         status = await Maintenance(control).status()
         assert len(ask.asked) > 6
 
@@ -283,8 +283,8 @@ async def test_the_status_of_many_volumes_comes_in_pages_and_is_whole(
 async def test_jobs_that_do_not_fit_into_an_answer_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client.maintenance, "JOBS_AT_ONCE", 9)
-    monkeypatch.setattr(actors.maintenance, "fitting", lambda jobs: fitting(jobs, 700))
+    monkeypatch.setattr(warehouse.client.maintenance, "JOBS_AT_ONCE", 9)
+    monkeypatch.setattr(warehouse.actors.maintenance, "fitting", lambda jobs: fitting(jobs, 700))
     async with planted(tmp_path, lambda c: plant_volumes(c, 40)) as master:
         control, ask = asking(master)
         maintenance = Maintenance(control)
@@ -321,4 +321,4 @@ async def test_events_that_do_not_fit_come_with_the_next_question(tmp_path: Path
 def test_the_lengths_of_lists_leave_room_in_a_frame() -> None:
     """What is paged by bytes takes half a frame; no list that comes with it may take the other half."""
     assert ANSWER_SIZE_MAX * 2 <= FRAME_SIZE_MAX
-    assert actors.master.LESSER_SIZE_MAX * 3 < FRAME_SIZE_MAX - ANSWER_SIZE_MAX
+    assert warehouse.actors.master.LESSER_SIZE_MAX * 3 < FRAME_SIZE_MAX - ANSWER_SIZE_MAX

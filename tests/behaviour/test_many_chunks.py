@@ -17,10 +17,10 @@ from actor_kit import Actor, data_token
 from http_harness import receive_all, split_answers
 from master_kit import RunningMaster, open_master, until
 
-from errors import BadRequest, LinkDown, NoSuchObject, NotAuthenticated, StoreError, TokenInvalid
-from storage.needle import NeedleMetadata
-from transport.http_server import Exchange, HttpServer
-from transport.messages import (
+from warehouse.errors import BadRequest, LinkDown, NoSuchObject, NotAuthenticated, StoreError, TokenInvalid
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.transport.http_server import Exchange, HttpServer
+from warehouse.transport.messages import (
     Chunk,
     ChunksLocated,
     Deleted,

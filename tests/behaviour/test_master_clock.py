@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from master_kit import RunningMaster, open_master
 
-from errors import StampRefused, Unavailable
-from transport.messages import CreateBucket, DiskReport, Done, Leased, LeaseNeedles, Status
+from warehouse.errors import StampRefused, Unavailable
+from warehouse.transport.messages import CreateBucket, DiskReport, Done, Leased, LeaseNeedles, Status
 
 YEAR_MS = 365 * 24 * 3600 * 1000
 A_YEAR_AHEAD = (time.time_ns() // 1_000_000 + YEAR_MS) << 16

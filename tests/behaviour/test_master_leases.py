@@ -11,10 +11,10 @@ import pytest
 import trio
 from master_kit import RunningMaster, open_master
 
-import actors.master
-from catalog.store import Catalog, Transaction
-from errors import DeadlineExceeded, DiskFull, LinkDown, RequestRefused
-from transport.messages import (
+import warehouse.actors.master
+from warehouse.catalog.store import Catalog, Transaction
+from warehouse.errors import DeadlineExceeded, DiskFull, LinkDown, RequestRefused
+from warehouse.transport.messages import (
     Attach,
     BeginUpload,
     ClusterStatus,
@@ -39,8 +39,8 @@ async def reserved(master: RunningMaster) -> int:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actors.master, "GONE_LEASE_S", 0.5)
-    monkeypatch.setattr(actors.master, "EXPIRE_EVERY_S", 0.02)
+    monkeypatch.setattr(warehouse.actors.master, "GONE_LEASE_S", 0.5)
+    monkeypatch.setattr(warehouse.actors.master, "EXPIRE_EVERY_S", 0.02)
 
 
 async def test_room_that_was_promised_to_a_client_is_free_soon_after_it_has_gone(

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from master_kit import open_master
 
-from auth.rights import Permission
-from errors import PermissionDenied
-from transport.messages import Chunk, Lease, Leased, LeaseNeedles, Listing, ListObjects
+from warehouse.auth.rights import Permission
+from warehouse.errors import PermissionDenied
+from warehouse.transport.messages import Chunk, Lease, Leased, LeaseNeedles, Listing, ListObjects
 
 
 async def test_a_listing_with_locations_names_needles_and_the_rights_to_read_them(tmp_path: Path) -> None:

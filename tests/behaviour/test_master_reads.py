@@ -12,8 +12,8 @@ import jwt
 import pytest
 from master_kit import RunningMaster, open_master
 
-from catalog.store import Catalog, Page
-from transport.messages import (
+from warehouse.catalog.store import Catalog, Page
+from warehouse.transport.messages import (
     BeginUpload,
     FinishUpload,
     Listing,
@@ -125,7 +125,7 @@ async def test_a_listing_shows_no_bucket_that_is_half_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deleting a bucket by force takes its name away at once, and its objects piece by piece."""
-    monkeypatch.setattr("catalog.changes.PURGE_AT_ONCE", 3)
+    monkeypatch.setattr("warehouse.catalog.changes.PURGE_AT_ONCE", 3)
     async with open_master(tmp_path, has_compactor=False) as master:
         bucket_id = await master.create_bucket("photos")
         for number in range(8):

@@ -11,10 +11,10 @@ import pytest
 import trio
 from master_kit import GIB, RunningMaster, ScriptedDisk, open_master, until
 
-from catalog.store import Catalog
-from catalog.writer import CatalogWriter
-from transport.links import Link
-from transport.messages import (
+from warehouse.catalog.store import Catalog
+from warehouse.catalog.writer import CatalogWriter
+from warehouse.transport.links import Link
+from warehouse.transport.messages import (
     CreateBucket,
     Deleted,
     DeleteNeedles,

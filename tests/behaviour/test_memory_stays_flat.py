@@ -16,16 +16,16 @@ import trio
 from links_kit import Owner, open_hub, open_link, until
 from master_kit import open_master
 
-from actors import housekeeping
-from errors import PreconditionFailed
-from storage import index
-from storage.building import NextGeneration
-from storage.disk import OsDisk
-from storage.needle import NeedleMetadata, encode_metadata
-from storage.superblock import VolumeFacts
-from storage.volume import Volume
-from transport.hub import Peer
-from transport.messages import (
+from warehouse.actors import housekeeping
+from warehouse.errors import PreconditionFailed
+from warehouse.storage import index
+from warehouse.storage.building import NextGeneration
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.needle import NeedleMetadata, encode_metadata
+from warehouse.storage.superblock import VolumeFacts
+from warehouse.storage.volume import Volume
+from warehouse.transport.hub import Peer
+from warehouse.transport.messages import (
     CreateBucket,
     Done,
     Leased,

@@ -10,9 +10,9 @@ import pytest
 import trio
 from master_kit import QUICK, RunningMaster, open_master
 
-from actors.cross_check import ORPHANS_MAX
-from errors import BadRequest, CatalogBehind, StoreError
-from transport.messages import (
+from warehouse.actors.cross_check import ORPHANS_MAX
+from warehouse.errors import BadRequest, CatalogBehind, StoreError
+from warehouse.transport.messages import (
     BeginUpload,
     ClusterStatus,
     CreateBucket,

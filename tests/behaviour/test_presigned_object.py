@@ -9,9 +9,9 @@ import pytest
 import trio
 from actor_kit import Actor, data_token
 
-from errors import LinkDown
-from storage.needle import NeedleMetadata
-from transport.http_server import Exchange, HttpServer
+from warehouse.errors import LinkDown
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.transport.http_server import Exchange, HttpServer
 
 FIRST, SECOND = b"1" * 1000, b"2" * 500
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from catalog.check import check_counts
-from catalog.store import Catalog
-from errors import (
+from warehouse.catalog.check import check_counts
+from warehouse.catalog.store import Catalog
+from warehouse.errors import (
     BackupCorrupt,
     BadRequest,
     CatalogCorrupt,
@@ -27,20 +27,20 @@ from errors import (
     ReadFailed,
     SchemaNewer,
 )
-from rescue.archive import opened_backup
-from rescue.backup import back_up
-from rescue.console import NoProgress
-from rescue.export import ExportReport, export
-from rescue.rebuild import Options, RebuildReport, rebuild
-from rescue.restore import restore
-from rescue.survey import disk_folders
-from storage.compaction import Copy
-from storage.disk import OsDisk
-from storage.files import volume_directory
-from storage.identity import DiskLock, load_identity, read_identity
-from storage.needle import BucketRecord, NeedleMetadata
-from storage.successor import Successor
-from storage.volume import Volume
+from warehouse.rescue.archive import opened_backup
+from warehouse.rescue.backup import back_up
+from warehouse.rescue.console import NoProgress
+from warehouse.rescue.export import ExportReport, export
+from warehouse.rescue.rebuild import Options, RebuildReport, rebuild
+from warehouse.rescue.restore import restore
+from warehouse.rescue.survey import disk_folders
+from warehouse.storage.compaction import Copy
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import volume_directory
+from warehouse.storage.identity import DiskLock, load_identity, read_identity
+from warehouse.storage.needle import BucketRecord, NeedleMetadata
+from warehouse.storage.successor import Successor
+from warehouse.storage.volume import Volume
 
 PHOTOS = 3
 CREATED_MS = 1_750_000_000_000
@@ -326,7 +326,7 @@ def test_a_rebuild_that_is_interrupted_leaves_the_old_catalog(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rescue.rebuild._add_objects", fail)
+    monkeypatch.setattr("warehouse.rescue.rebuild._add_objects", fail)
     with pytest.raises(KeyboardInterrupt):
         rebuilt(data, replace=True)
     assert (data / "master" / "catalog.sqlite3").read_bytes() == before

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from test_rescue_disks import CREATED_MS, PHOTOS, Disk, rebuilt
 
-from catalog.store import Catalog
-from storage.disk import OsDisk
-from storage.files import volume_directory
-from storage.needle import NeedleMetadata
-from storage.stamp import STAMP_KEPT_MAX, STAMP_SOUND_MAX, StampClock
-from storage.volume import Volume
+from warehouse.catalog.store import Catalog
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import volume_directory
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.storage.stamp import STAMP_KEPT_MAX, STAMP_SOUND_MAX, StampClock
+from warehouse.storage.volume import Volume
 
 BEYOND = [STAMP_KEPT_MAX + 1, STAMP_SOUND_MAX, STAMP_SOUND_MAX + 1, 2**63 - 1, 2**63, 2**64 - 1]
 NOW = time.time_ns() // 1_000_000 << 16

@@ -10,19 +10,19 @@ import trio
 import trio.testing
 from test_commit_line import ScriptedLink
 
-from actors.commit_line import CommitLine
-from actors.needle_http import NeedleHttp
-from actors.switching import Switching
-from auth.tokens import DataTokenVerifier
-from errors import LengthMismatch, WriteFailed
-from storage.compaction import Copy
-from storage.disk import OsDisk
-from storage.files import volume_directory
-from storage.needle import NeedleMetadata
-from storage.stamp import StampClock
-from storage.successor import Successor
-from storage.volume import Volume
-from transport.http_client import HttpPool
+from warehouse.actors.commit_line import CommitLine
+from warehouse.actors.needle_http import NeedleHttp
+from warehouse.actors.switching import Switching
+from warehouse.auth.tokens import DataTokenVerifier
+from warehouse.errors import LengthMismatch, WriteFailed
+from warehouse.storage.compaction import Copy
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import volume_directory
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.storage.stamp import StampClock
+from warehouse.storage.successor import Successor
+from warehouse.storage.volume import Volume
+from warehouse.transport.http_client import HttpPool
 
 UUID = "0f14d0ab-9605-4a62-a9e4-5ed26688389b"
 DIRECTORY = volume_directory(1)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.syncer import Syncer
-from errors import StoreError, VolumeSealed, WriteFailed
-from storage.compaction import Copy
-from storage.disk import OsDisk, OsFile
-from storage.kernel_sync import KernelSync
-from storage.needle import NeedleMetadata
-from storage.successor import Successor
-from storage.volume import Volume
+from warehouse.actors.syncer import Syncer
+from warehouse.errors import StoreError, VolumeSealed, WriteFailed
+from warehouse.storage.compaction import Copy
+from warehouse.storage.disk import OsDisk, OsFile
+from warehouse.storage.kernel_sync import KernelSync
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.storage.successor import Successor
+from warehouse.storage.volume import Volume
 
 
 def refuse() -> KernelSync:

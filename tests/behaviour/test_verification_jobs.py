@@ -8,10 +8,10 @@ import pytest
 import trio
 from master_kit import MIB, RunningMaster, open_master, settings_with, until
 
-from auth.rights import EVERYTHING, Permission
-from catalog.store import Catalog
-from errors import BadCredentials, PermissionDenied, StaleIncarnation, Unavailable
-from transport.messages import (
+from warehouse.auth.rights import EVERYTHING, Permission
+from warehouse.catalog.store import Catalog
+from warehouse.errors import BadCredentials, PermissionDenied, StaleIncarnation, Unavailable
+from warehouse.transport.messages import (
     AbortUpload,
     Attach,
     BeginUpload,

@@ -11,16 +11,16 @@ import pytest
 import trio
 import trio.testing
 
-from actors.process import Announcer
-from actors.volume import VolumeActor
-from conf.join import Join
-from conf.settings import Settings
-from errors import BadRequest
-from storage.disk import OsDisk
-from storage.needle import NeedleMetadata
-from storage.volume import Volume
-from transport.curve import CurveKeys
-from transport.messages import CreateVolume, VolumeCreated
+from warehouse.actors.process import Announcer
+from warehouse.actors.volume import VolumeActor
+from warehouse.conf.join import Join
+from warehouse.conf.settings import Settings
+from warehouse.errors import BadRequest
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.storage.volume import Volume
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.messages import CreateVolume, VolumeCreated
 
 
 def make_actor(folder: Path, nursery: trio.Nursery) -> VolumeActor:

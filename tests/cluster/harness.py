@@ -110,7 +110,7 @@ class RunningStore:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> RunningStore:
-        command = [sys.executable, "-m", "actors.cluster", "--data", str(self.data), "--json"]
+        command = [sys.executable, "-m", "warehouse.actors.cluster", "--data", str(self.data), "--json"]
         command += ["--volumes", str(self.volumes), "--port-base", str(self.port_base), *self._arguments]
         if self._config is not None:
             path = self.data.parent / f"{self.data.name}-settings.toml"
@@ -169,11 +169,11 @@ class RunningStore:
                     continue
                 if state == "Z":
                     continue
-                if "actors.master" in words:
+                if "warehouse.actors.master" in words:
                     found["master"] = int(pid)
-                elif "actors.volume" in words:
+                elif "warehouse.actors.volume" in words:
                     found[Path(words[words.index("--disk") + 1]).name] = int(pid)
-                elif "actors.compactor" in words:
+                elif "warehouse.actors.compactor" in words:
                     disk = Path(words[words.index("--disk") + 1]).name
                     found[f"compactor-{disk.removeprefix('disk-')}"] = int(pid)
         return found

@@ -21,9 +21,9 @@ from typing import Any
 
 import trio
 
-import client
-from client.batches import Put
-from errors import (
+import warehouse
+from warehouse.client.batches import Put
+from warehouse.errors import (
     DataDamaged,
     NoSuchObject,
     ObjectReplaced,
@@ -63,7 +63,7 @@ class Worker:
     """One task; it does one thing after the other."""
 
     def __init__(
-        self, bucket: client.Bucket, name: str, seed: str, epoch_start_s: float, folder: Path
+        self, bucket: warehouse.Bucket, name: str, seed: str, epoch_start_s: float, folder: Path
     ) -> None:
         self._bucket = bucket
         self._name = name
@@ -285,8 +285,8 @@ async def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGUSR1, show_tasks)
     profile, name, seed, tasks, epoch_start_s = arguments
     with TemporaryDirectory() as folder:
-        async with client.connect(profile) as warehouse, trio.open_nursery() as nursery:
-            bucket = warehouse.bucket(BUCKET)
+        async with warehouse.connect(profile) as client, trio.open_nursery() as nursery:
+            bucket = client.bucket(BUCKET)
             workers = [
                 Worker(
                     bucket, f"{name}-{number}", f"{seed}/{name}/{number}", float(epoch_start_s), Path(folder)

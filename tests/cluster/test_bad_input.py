@@ -23,14 +23,14 @@ import pytest
 import trio
 import zmq
 
-import client
-from actors.keyring import Keyring
-from auth.tokens import DataClaims, sign_data_token
-from client.control import Control
-from conf.profile import Profile
-from errors import StoreError
+import warehouse
 from harness import RunningStore
-from transport.batches import (
+from warehouse.actors.keyring import Keyring
+from warehouse.auth.tokens import DataClaims, sign_data_token
+from warehouse.client.control import Control
+from warehouse.conf.profile import Profile
+from warehouse.errors import StoreError
+from warehouse.transport.batches import (
     HEAD_SIZE,
     PutHead,
     decode_outcomes,
@@ -39,9 +39,9 @@ from transport.batches import (
     error_of,
     read_frames,
 )
-from transport.curve import CurveKeys
-from transport.links import Link
-from transport.messages import (
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.links import Link
+from warehouse.transport.messages import (
     Attach,
     BeginUpload,
     ClusterStatus,
@@ -89,10 +89,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStore]:
 
 
 async def set_up(store: RunningStore) -> None:
-    async with client.connect(store.profile) as warehouse:
-        await warehouse.create_bucket("good")
-        await warehouse.create_bucket("other")
-        await warehouse.bucket("good").put("known", BODY)
+    async with warehouse.connect(store.profile) as client:
+        await client.create_bucket("good")
+        await client.create_bucket("other")
+        await client.bucket("good").put("known", BODY)
 
 
 @asynccontextmanager
@@ -107,12 +107,12 @@ async def control_of(store: RunningStore) -> AsyncIterator[Control]:
 
 
 async def still_good(store: RunningStore) -> None:
-    async with client.connect(store.profile) as warehouse:
-        bucket = warehouse.bucket("good")
+    async with warehouse.connect(store.profile) as client:
+        bucket = client.bucket("good")
         await bucket.put("again", BODY)
         assert await bucket.get("again") == BODY
         assert await bucket.get("known") == BODY
-        assert (await warehouse.status()).health == "ok"
+        assert (await client.status()).health == "ok"
 
 
 # --- the data port --------------------------------------------------------------------------------
@@ -321,9 +321,9 @@ async def test_a_body_that_ends_early_leaves_nothing(store: RunningStore, rights
 
     await trio.to_thread.run_sync(call)
     await still_good(store)
-    async with client.connect(store.profile) as warehouse:
+    async with warehouse.connect(store.profile) as client:
         with pytest.raises(StoreError) as refused:
-            await warehouse.bucket("good").stat("early")
+            await client.bucket("good").stat("early")
     assert refused.value.code == "no_such_object"
 
 
@@ -453,12 +453,10 @@ async def test_a_bad_item_leaves_the_others_alone(
     assert status == 200, content
     outcomes = decode_outcomes(content, 3)
     assert [None if isinstance(one.detail, int) else one.word for one in outcomes] == codes, outcomes
-    async with client.connect(store.profile) as warehouse:
-        got = {
-            result.key: result async for result in warehouse.bucket("good").get_many(["batch-0", "batch-2"])
-        }
+    async with warehouse.connect(store.profile) as client:
+        got = {result.key: result async for result in client.bucket("good").get_many(["batch-0", "batch-2"])}
         assert got["batch-0"].data == BODY
-        await warehouse.bucket("good").delete_many(["batch-0", "batch-1", "batch-2"])
+        await client.bucket("good").delete_many(["batch-0", "batch-1", "batch-2"])
     await still_good(store)
 
 
@@ -518,8 +516,8 @@ async def test_a_batch_that_ends_early_tells_of_nothing_that_is_not_so(
 
     await trio.to_thread.run_sync(call)
     await still_good(store)
-    async with client.connect(store.profile) as warehouse:
-        bucket = warehouse.bucket("good")
+    async with warehouse.connect(store.profile) as client:
+        bucket = client.bucket("good")
         listed = [entry.key async for entry in bucket.list("batch-")]
         got = [result async for result in bucket.get_many(listed)]
         assert all(result.data == BODY for result in got)
@@ -725,8 +723,8 @@ STRANGE_KEYS = [
 
 
 async def test_strange_keys_come_back_as_they_went_in(store: RunningStore) -> None:
-    async with client.connect(store.profile) as warehouse:
-        bucket = warehouse.bucket("other")
+    async with warehouse.connect(store.profile) as client:
+        bucket = client.bucket("other")
         for number, key in enumerate(STRANGE_KEYS):
             written = await bucket.put(key, f"{number}".encode(), metadata={"key ü": key[:100]})
             assert (await bucket.stat(key)).etag == written.etag, repr(key)
@@ -744,8 +742,8 @@ async def test_strange_keys_come_back_as_they_went_in(store: RunningStore) -> No
     "key", ["", "k" * 1025, "é" * 513, "\ud800"], ids=["empty", "long", "long in UTF-8", "surrogate"]
 )
 async def test_keys_that_are_none_are_refused(store: RunningStore, key: str) -> None:
-    async with client.connect(store.profile) as warehouse:
-        bucket = warehouse.bucket("other")
+    async with warehouse.connect(store.profile) as client:
+        bucket = client.bucket("other")
         for attempt in (
             partial(bucket.put, key, b"x"),
             *(partial(f, key) for f in (bucket.get, bucket.stat, bucket.delete)),

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import trio
 
-import client
-from client import GetResult, PutResult
-from errors import NoSuchObject
+import warehouse
 from harness import ROOT, RunningStore, environment
+from warehouse import GetResult, PutResult
+from warehouse.errors import NoSuchObject
 
 COUNT = 20_000
 
@@ -26,8 +26,8 @@ COUNT = 20_000
 async def test_twenty_thousand_objects_go_in_and_come_out_in_order(tmp_path: Path) -> None:
     bodies = {f"{number:05}": b"%05d" % number * (number % 97) for number in range(COUNT)}
     with RunningStore(tmp_path / "store", volumes=2) as store:
-        async with client.connect(store.profile) as warehouse:
-            bucket = await warehouse.create_bucket("many")
+        async with warehouse.connect(store.profile) as client:
+            bucket = await client.create_bucket("many")
             stored = [result async for result in bucket.put_many(bodies.items())]
             assert [result.key for result in stored] == [*bodies]
             assert all(result.error is None for result in stored)
@@ -45,8 +45,8 @@ async def test_twenty_thousand_objects_go_in_and_come_out_in_order(tmp_path: Pat
             }
         store.stop()
         store.start()
-        async with client.connect(store.profile) as warehouse:
-            async for result in warehouse.bucket("many").get_many(bodies):
+        async with warehouse.connect(store.profile) as client:
+            async for result in client.bucket("many").get_many(bodies):
                 assert result.data == bodies[result.key], "after a restart"
 
 
@@ -59,8 +59,8 @@ async def test_every_item_has_a_truthful_outcome_when_an_actor_is_killed(tmp_pat
     results: list[PutResult] = []
     kill_count = 0
     with RunningStore(tmp_path / "store", volumes=2) as store:
-        async with client.connect(store.profile) as warehouse:
-            bucket = await warehouse.create_bucket("kills")
+        async with warehouse.connect(store.profile) as client:
+            bucket = await client.create_bucket("kills")
             kill_at = sorted(rng.sample(range(500, 9_000), 3))
             items = ((f"{number:05}", b"%05d" % number * 20) for number in range(10_000))
             with trio.fail_after(120):
@@ -71,7 +71,7 @@ async def test_every_item_has_a_truthful_outcome_when_an_actor_is_killed(tmp_pat
                         kill_count += 1
                         os.kill(pid, signal.SIGKILL)
             assert [result.key for result in results] == [f"{number:05}" for number in range(10_000)]
-            await wait_online(warehouse, 2)
+            await wait_online(client, 2)
             listed = {entry.key: entry.etag async for entry in bucket.list()}
             got: dict[str, GetResult] = {}
             async for read in bucket.get_many(f"{number:05}" for number in range(10_000)):
@@ -93,9 +93,9 @@ async def test_every_item_has_a_truthful_outcome_when_an_actor_is_killed(tmp_pat
             assert isinstance(got[result.key].error, NoSuchObject), got[result.key].error
 
 
-async def wait_online(warehouse: client.Warehouse, disk_count: int) -> None:
+async def wait_online(client: warehouse.Store, disk_count: int) -> None:
     with trio.fail_after(40):
-        while sum(disk.is_online for disk in (await warehouse.status()).disks) < disk_count:
+        while sum(disk.is_online for disk in (await client.status()).disks) < disk_count:
             await trio.sleep(0.05)
 
 

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 import trio
 
-import client
+import warehouse
 from bench.compaction_load import BY_HAND, Load, measure
-from client import Bucket, Warehouse
-from errors import NoSuchObject, StoreError
 from harness import RunningStore
-from storage.disk import OsDisk
-from storage.files import load_facts
-from storage.identity import COMPACTOR_LOCK_NAME, DiskLock
-from storage.needle import KIND_BUCKET, KIND_DATA, KIND_TOMBSTONE, KIND_VOID
-from storage.scan import State, scan
-from storage.superblock import SUPERBLOCK_SIZE
-from transport.messages import Job, VolumeReport
+from warehouse import Bucket, Store
+from warehouse.errors import NoSuchObject, StoreError
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import load_facts
+from warehouse.storage.identity import COMPACTOR_LOCK_NAME, DiskLock
+from warehouse.storage.needle import KIND_BUCKET, KIND_DATA, KIND_TOMBSTONE, KIND_VOID
+from warehouse.storage.scan import State, scan
+from warehouse.storage.superblock import SUPERBLOCK_SIZE
+from warehouse.transport.messages import Job, VolumeReport
 
 AT_A_RATE = """
 [compaction]
@@ -76,19 +76,19 @@ class Contents:
 
 
 @asynccontextmanager
-async def filled(store: RunningStore) -> AsyncIterator[tuple[Warehouse, Contents]]:
-    async with client.connect(store.profile) as warehouse:
-        await warehouse.create_bucket("b")
-        contents = Contents(warehouse.bucket("b"))
+async def filled(store: RunningStore) -> AsyncIterator[tuple[Store, Contents]]:
+    async with warehouse.connect(store.profile) as client:
+        await client.create_bucket("b")
+        contents = Contents(client.bucket("b"))
         await contents.fill()
-        yield warehouse, contents
+        yield client, contents
 
 
-async def report(warehouse: Warehouse) -> VolumeReport:
+async def report(client: Store) -> VolumeReport:
     """The figures of the only volume, once it is there and has the tombstones of all that was deleted."""
     with trio.fail_after(30):
         while True:
-            status = await warehouse.status()
+            status = await client.status()
             disks = [disk for disk in status.disks if disk.is_online and len(disk.volumes) == 1]
             if disks and status.garbage_count == 0:
                 return disks[0].volumes[0].report
@@ -125,12 +125,12 @@ def scanned(store: RunningStore) -> dict[str, int]:
     }
 
 
-async def require_figures_equal_a_scan(warehouse: Warehouse, store: RunningStore) -> None:
+async def require_figures_equal_a_scan(client: Store, store: RunningStore) -> None:
     """They are reported once a second."""
     shown: dict[str, int] = {}
     found: dict[str, int] = {}
     for _ in range(100):
-        figures = await report(warehouse)
+        figures = await report(client)
         found = await trio.to_thread.run_sync(scanned, store)
         shown = {name: getattr(figures, name) for name in found}
         if shown == found:
@@ -139,8 +139,8 @@ async def require_figures_equal_a_scan(warehouse: Warehouse, store: RunningStore
     assert shown == found
 
 
-async def compact(warehouse: Warehouse) -> Job:
-    (job,) = await warehouse.wait_jobs(await warehouse.compact())
+async def compact(client: Store) -> Job:
+    (job,) = await client.wait_jobs(await client.compact())
     return job
 
 
@@ -149,15 +149,15 @@ async def compact(warehouse: Warehouse) -> Job:
 
 async def test_a_compaction_gives_the_room_back_and_loses_nothing(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store", config=FAST) as store:
-        async with filled(store) as (warehouse, contents):
-            await require_figures_equal_a_scan(warehouse, store)
-            before = await report(warehouse)
+        async with filled(store) as (client, contents):
+            await require_figures_equal_a_scan(client, store)
+            before = await report(client)
             assert (before.live_count, before.dead_count) == (163, 97)
             assert before.dead_bytes > 6_000_000
-            job = await compact(warehouse)
+            job = await compact(client)
             assert (job.state, job.code) == ("done", None)
-            await require_figures_equal_a_scan(warehouse, store)
-            after = await report(warehouse)
+            await require_figures_equal_a_scan(client, store)
+            after = await report(client)
             assert after.generation == before.generation + 1
             assert (after.live_count, after.dead_bytes) == (before.live_count, 0)
             assert before.file_size - after.file_size == job.freed_bytes > 6_000_000
@@ -165,29 +165,29 @@ async def test_a_compaction_gives_the_room_back_and_loses_nothing(tmp_path: Path
             assert sorted(path.name for path in folder.iterdir()) == ["g2.idx", "g2.vol", "manifest"]
             await contents.verify()
             await contents.put("another", 1000)
-            again = await compact(warehouse)
+            again = await compact(client)
             assert (again.state, again.message) == ("done", "there is nothing to give back")
     with RunningStore(tmp_path / "store", config=FAST, port_base=store.port_base) as store:
-        async with client.connect(store.profile) as warehouse:
-            contents._bucket = warehouse.bucket("b")
+        async with warehouse.connect(store.profile) as client:
+            contents._bucket = client.bucket("b")
             await contents.verify()
-            await require_figures_equal_a_scan(warehouse, store)
+            await require_figures_equal_a_scan(client, store)
 
 
 async def test_a_verification_names_what_is_damaged(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store", config=FAST) as store:
-        async with client.connect(store.profile) as warehouse:
-            await warehouse.create_bucket("b")
-            bucket = warehouse.bucket("b")
+        async with warehouse.connect(store.profile) as client:
+            await client.create_bucket("b")
+            bucket = client.bucket("b")
             for name in ("first", "second", "third"):
                 await bucket.put(name, name.encode() * 1000)
             path = store.data / "disk-1" / "volumes" / "1" / "g1.vol"
             with path.open("r+b") as file:
                 file.seek(path.read_bytes().index(b"second" * 1000) + 3000)
                 file.write(b"?")
-            (job,) = await warehouse.wait_jobs(await warehouse.verify())
+            (job,) = await client.wait_jobs(await client.verify())
             assert (job.state, job.damaged_count) == ("done", 1)
-            status = await warehouse.status()
+            status = await client.status()
             (damage,) = status.damages
             assert (damage.volume_id, damage.bucket, damage.key) == (1, "b", "second")
             assert status.health == "degraded"
@@ -200,30 +200,30 @@ async def test_a_verification_names_what_is_damaged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("victim", ["master", "disk-1", "compactor-1"])
 async def test_a_compaction_survives_the_death_of_any_actor(tmp_path: Path, victim: str) -> None:
     with RunningStore(tmp_path / "store", config=SLOW) as store:
-        async with filled(store) as (warehouse, contents):
-            before = await report(warehouse)
-            (job,) = await warehouse.compact()
-            await until_copying(warehouse, job.job_id)
+        async with filled(store) as (client, contents):
+            before = await report(client)
+            (job,) = await client.compact()
+            await until_copying(client, job.job_id)
             store.kill_actor(victim)
             await contents.put("meanwhile", 5000)
             await contents.delete("small/1")
-            job = await outcome(warehouse, job.job_id)
+            job = await outcome(client, job.job_id)
             assert (job.state, job.code) == ("done", None), f"{job} after the death of {victim}"
-            assert (await report(warehouse)).file_size < before.file_size - 6_000_000
+            assert (await report(client)).file_size < before.file_size - 6_000_000
             await contents.verify()
             store.kill_actor(victim)  # and once more when all is done
             await contents.put("afterwards", 5000)
-            await require_figures_equal_a_scan(warehouse, store)
+            await require_figures_equal_a_scan(client, store)
             await contents.verify()
 
 
 async def test_a_compaction_survives_the_death_of_all(tmp_path: Path) -> None:
     store = RunningStore(tmp_path / "store", config=SLOW).start()
     try:
-        async with filled(store) as (warehouse, contents):
-            before = await report(warehouse)
-            (job,) = await warehouse.compact()
-            await until_copying(warehouse, job.job_id)
+        async with filled(store) as (client, contents):
+            before = await report(client)
+            (job,) = await client.compact()
+            await until_copying(client, job.job_id)
             pids = [*store.pids().values()]
             os.kill(store.pid, signal.SIGSTOP)  # so that nobody is started again
             for pid in pids:
@@ -232,32 +232,32 @@ async def test_a_compaction_survives_the_death_of_all(tmp_path: Path) -> None:
     finally:
         store.kill()
     with RunningStore(tmp_path / "store", config=FAST, port_base=store.port_base) as store:
-        async with client.connect(store.profile) as warehouse:
-            contents._bucket = warehouse.bucket("b")
-            job = await outcome(warehouse, job.job_id)
+        async with warehouse.connect(store.profile) as client:
+            contents._bucket = client.bucket("b")
+            job = await outcome(client, job.job_id)
             assert job.state == "done", "the job was not forgotten"
-            assert (await report(warehouse)).file_size < before.file_size - 6_000_000
+            assert (await report(client)).file_size < before.file_size - 6_000_000
             await contents.verify()
-            await require_figures_equal_a_scan(warehouse, store)
+            await require_figures_equal_a_scan(client, store)
 
 
-async def until_copying(warehouse: Warehouse, job_id: int) -> None:
+async def until_copying(client: Store, job_id: int) -> None:
     """Wait until a good part is copied, but not all."""
     with trio.fail_after(30):
         while True:
-            (job,) = await warehouse.jobs([job_id])
+            (job,) = await client.jobs([job_id])
             assert not job.is_over, job
             if job.state == "copying" and job.done_bytes > 3_000_000:
                 return
             await trio.sleep(0.02)
 
 
-async def outcome(warehouse: Warehouse, job_id: int) -> Job:
+async def outcome(client: Store, job_id: int) -> Job:
     """How a job ended, though the master may be away for a while."""
     with trio.fail_after(60):
         while True:
             try:
-                (job,) = await warehouse.jobs([job_id])
+                (job,) = await client.jobs([job_id])
             except StoreError as error:
                 if error.code == "no_such_job":
                     return Job(
@@ -281,14 +281,14 @@ async def test_a_compactor_that_cannot_start_keeps_nobody_from_being_served(tmp_
     with DiskLock(disk, COMPACTOR_LOCK_NAME) as lock, RunningStore(tmp_path / "store", config=FAST) as store:
         ready = store.events[-1]
         assert set(ready["pids"]) == {"master", "disk-1", "compactor-1"}
-        async with filled(store) as (warehouse, contents):
-            assert (await warehouse.status()).compactors == []
-            (job,) = await warehouse.compact()
+        async with filled(store) as (client, contents):
+            assert (await client.status()).compactors == []
+            (job,) = await client.compact()
             lock.release()
             with trio.fail_after(30):
-                job = await outcome(warehouse, job.job_id)
+                job = await outcome(client, job.job_id)
             assert job.state == "done", "it was tried again, and its work was not forgotten"
-            assert (await warehouse.status()).compactors == ["disk-1"]
+            assert (await client.status()).compactors == ["disk-1"]
             await contents.verify()
 
 
@@ -298,15 +298,15 @@ async def test_a_compactor_that_cannot_start_keeps_nobody_from_being_served(tmp_
 @pytest.mark.timeout(180)
 async def test_no_request_fails_while_a_volume_is_compacted_and_verified(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store", config=BY_HAND) as store:
-        async with client.connect(store.profile) as warehouse:
-            await warehouse.create_bucket("load")
-            load = Load(warehouse.bucket("load"), writers=8, readers=8, size=4096, keys=200)
+        async with warehouse.connect(store.profile) as client:
+            await client.create_bucket("load")
+            load = Load(client.bucket("load"), writers=8, readers=8, size=4096, keys=200)
             await load.fill(6000)
-            phases = await measure(warehouse, load, seconds=3)
+            phases = await measure(client, load, seconds=3)
             for phase in phases:
                 print(phase)
                 assert phase.failures == []
             alone, compacting, _ = phases
             print(f"p99 of gets: x {compacting.p99_ms('get') / alone.p99_ms('get'):.2f} while it compacts")
             await load.verify()
-            await require_figures_equal_a_scan(warehouse, store)
+            await require_figures_equal_a_scan(client, store)

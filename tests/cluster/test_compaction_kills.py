@@ -15,14 +15,14 @@ import pytest
 import trio
 from test_kill import verify
 
-import client
-from client import Bucket
-from errors import StoreError
+import warehouse
 from harness import RunningStore
 from history import KeyHistory, random_content
-from storage.disk import OsDisk
-from storage.volume import Volume
-from transport.messages import Status, VolumeReport
+from warehouse import Bucket
+from warehouse.errors import StoreError
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.volume import Volume
+from warehouse.transport.messages import Status, VolumeReport
 
 ACTORS = ("master", "disk-1", "compactor-1")
 WRITERS = 3
@@ -58,15 +58,15 @@ async def kill_rounds(tmp_path: Path, *, rounds: int) -> None:
     histories: dict[str, KeyHistory] = {}
     store = RunningStore(tmp_path / "store", config=SETTINGS)
     with store:
-        async with client.connect(store.profile) as warehouse:
-            bucket = await warehouse.create_bucket("kills")
+        async with warehouse.connect(store.profile) as client:
+            bucket = await client.create_bucket("kills")
             for number in range(rounds):
-                await one_round(store, warehouse, bucket, histories, rng, victim=ACTORS[number % len(ACTORS)])
-            before = await whole(warehouse)
-            jobs = await warehouse.wait_jobs(await warehouse.compact())
+                await one_round(store, client, bucket, histories, rng, victim=ACTORS[number % len(ACTORS)])
+            before = await whole(client)
+            jobs = await client.wait_jobs(await client.compact())
             assert {job.state for job in jobs} == {"done"}
             await verify(bucket, histories)
-            report = (await whole(warehouse)).disks[0].volumes[0].report
+            report = (await whole(client)).disks[0].volumes[0].report
             assert report.generation > 1
             assert (report.dead_count, report.dead_bytes, report.damaged_count) == (0, 0, 0)
             assert before.damage_count == 0
@@ -78,7 +78,7 @@ async def kill_rounds(tmp_path: Path, *, rounds: int) -> None:
 
 async def one_round(
     store: RunningStore,
-    warehouse: client.Warehouse,
+    client: warehouse.Store,
     bucket: Bucket,
     histories: dict[str, KeyHistory],
     rng: random.Random,
@@ -105,26 +105,26 @@ async def one_round(
             else:
                 history.acknowledge(content)
 
-    await whole(warehouse)
+    await whole(client)
     async with trio.open_nursery() as nursery:
         for writer in range(WRITERS):
             nursery.start_soon(write, writer, random.Random(rng.random()))
         await trio.sleep(rng.uniform(0.5, 1.5))
-        await warehouse.compact()
+        await client.compact()
         await trio.sleep(rng.uniform(0.0, 1.5))
         store.kill_actor(victim)
         await trio.sleep(rng.uniform(0.3, 1.0))
         stop.set()
 
 
-async def whole(warehouse: client.Warehouse) -> Status:
+async def whole(client: warehouse.Store) -> Status:
     """Wait until disk and compactor are there, no garbage waits, and no job is unfinished."""
     status = None
     with trio.move_on_after(60):
         while True:
             try:
-                status = await warehouse.status()
-                jobs = await warehouse.jobs()
+                status = await client.status()
+                jobs = await client.jobs()
             except StoreError:
                 jobs = []
             else:

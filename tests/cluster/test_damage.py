@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 import trio
 
-import client
-from errors import NoSuchObject, StoreError
+import warehouse
 from harness import RunningStore
+from warehouse.errors import NoSuchObject, StoreError
 
 BODY = os.urandom(5000)
 
 
 async def fill(store: RunningStore, names: list[str]) -> None:
-    async with client.connect(store.profile) as warehouse:
-        await warehouse.create_bucket("b")
-        bucket = warehouse.bucket("b")
+    async with warehouse.connect(store.profile) as client:
+        await client.create_bucket("b")
+        bucket = client.bucket("b")
         for name in names:
             await bucket.put(name, name.encode() + BODY)
 
@@ -31,8 +31,8 @@ async def fill(store: RunningStore, names: list[str]) -> None:
 async def outcomes(store: RunningStore, names: list[str]) -> dict[str, str]:
     """What a get of each name gives: "ok", "wrong", or the code of the error."""
     found = {}
-    async with client.connect(store.profile) as warehouse:
-        bucket = warehouse.bucket("b")
+    async with warehouse.connect(store.profile) as client:
+        bucket = client.bucket("b")
         for name in names:
             try:
                 content = await bucket.get(name)
@@ -66,9 +66,9 @@ def test_a_damaged_needle_is_an_error_and_its_neighbours_are_served(tmp_path: Pa
         assert trio.run(outcomes, store, NAMES) == {"first": "ok", "second": "needle_corrupt", "third": "ok"}
 
         async def health() -> tuple[str, int]:
-            async with client.connect(store.profile) as warehouse:
+            async with warehouse.connect(store.profile) as client:
                 await trio.sleep(1.5)  # the next report of the volume actor
-                status = await warehouse.status()
+                status = await client.status()
                 return status.health, status.disks[0].volumes[0].report.damaged_count
 
         assert trio.run(health) == ("degraded", 1)
@@ -139,7 +139,7 @@ def test_a_damaged_catalog_is_refused_and_left_alone(tmp_path: Path) -> None:
         [
             sys.executable,
             "-m",
-            "actors.master",
+            "warehouse.actors.master",
             "--data",
             str(store.data / "master"),
             "--port",
@@ -169,7 +169,7 @@ def test_a_catalog_of_a_newer_release_is_refused_in_one_line(tmp_path: Path) -> 
         [
             sys.executable,
             "-m",
-            "actors.master",
+            "warehouse.actors.master",
             "--data",
             str(store.data / "master"),
             "--port",
@@ -188,7 +188,15 @@ def test_a_catalog_of_a_newer_release_is_refused_in_one_line(tmp_path: Path) -> 
 
 def test_a_second_actor_on_the_same_disk_is_refused(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store") as store:
-        command = [sys.executable, "-m", "actors.volume", "--disk", str(store.data / "disk-1"), "--port", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "warehouse.actors.volume",
+            "--disk",
+            str(store.data / "disk-1"),
+            "--port",
+            "0",
+        ]
         command += ["--join", str(store.data / "master" / "join.toml")]
         done = subprocess.run(command, env=store.env, capture_output=True, text=True, timeout=30, check=False)
         assert (done.returncode, "disk_in_use" in done.stderr) == (1, True), done.stderr
@@ -199,7 +207,15 @@ def test_a_copied_disk_is_noticed(tmp_path: Path) -> None:
     with store:
         trio.run(fill, store, NAMES)
     shutil.copytree(store.data / "disk-1", tmp_path / "copy")
-    command = [sys.executable, "-m", "actors.volume", "--disk", str(tmp_path / "copy"), "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "warehouse.actors.volume",
+        "--disk",
+        str(tmp_path / "copy"),
+        "--port",
+        "0",
+    ]
     command += ["--join", str(store.data / "master" / "join.toml")]
     done = subprocess.run(command, env=store.env, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, "disk_mismatch" in done.stderr) == (1, True), done.stderr
@@ -209,9 +225,9 @@ def test_a_full_cluster_says_so_keeps_what_it_has_and_leaves_nothing_behind(tmp_
     config = '[store]\nvolume_size = "4MiB"\nchunk_size = "1MiB"\n'
 
     async def fill_up() -> tuple[list[str], str]:
-        async with client.connect(store.profile) as warehouse:
-            await warehouse.create_bucket("b")
-            bucket = warehouse.bucket("b")
+        async with warehouse.connect(store.profile) as client:
+            await client.create_bucket("b")
+            bucket = client.bucket("b")
             stored: list[str] = []
             for number in range(4000):
                 name = f"{number}"
@@ -234,8 +250,8 @@ def test_a_full_cluster_says_so_keeps_what_it_has_and_leaves_nothing_behind(tmp_
         assert len(stored) >= 10
 
         async def check() -> None:
-            async with client.connect(store.profile) as warehouse:
-                bucket = warehouse.bucket("b")
+            async with warehouse.connect(store.profile) as client:
+                bucket = client.bucket("b")
                 for name in stored:
                     assert await bucket.get(name) == name.encode() + BODY * 20
                 with pytest.raises(StoreError) as refused:
@@ -243,7 +259,7 @@ def test_a_full_cluster_says_so_keeps_what_it_has_and_leaves_nothing_behind(tmp_
                 assert refused.value.code == "cluster_full"
                 with pytest.raises(NoSuchObject):
                     await bucket.stat("huge")
-                assert (await warehouse.status()).upload_count == 0
+                assert (await client.status()).upload_count == 0
 
         trio.run(check)
 
@@ -267,9 +283,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file
 @needs_root
 def test_a_disk_that_is_really_full_refuses_and_goes_on_when_there_is_room_again(tmp_path: Path) -> None:
     async def run(store: RunningStore, ballast: Path) -> None:
-        async with client.connect(store.profile) as warehouse:
-            await warehouse.create_bucket("b")
-            bucket = warehouse.bucket("b")
+        async with warehouse.connect(store.profile) as client:
+            await client.create_bucket("b")
+            bucket = client.bucket("b")
             await bucket.put("before", BODY)
             # Somebody else fills the disk between two of our reports: the actor itself runs into ENOSPC.
             with ballast.open("wb") as file, contextlib.suppress(OSError):
@@ -319,10 +335,10 @@ def test_a_read_only_disk_serves_reads_and_refuses_writes(tmp_path: Path) -> Non
             assert set(trio.run(outcomes, again, NAMES).values()) == {"ok"}
 
             async def write() -> str:
-                async with client.connect(again.profile) as warehouse:
-                    assert (await warehouse.status()).disks[0].is_read_only
+                async with warehouse.connect(again.profile) as client:
+                    assert (await client.status()).disks[0].is_read_only
                     with pytest.raises(StoreError) as refused:
-                        await warehouse.bucket("b").put("new", BODY)
+                        await client.bucket("b").put("new", BODY)
                     return refused.value.code
 
             assert trio.run(write) == "disk_failed"

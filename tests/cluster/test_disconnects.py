@@ -21,9 +21,9 @@ import pytest
 import trio
 import zmq
 
-from transport.curve import CurveKeys
-from transport.links import Hub, Link, Peer
-from transport.messages import (
+from warehouse.transport.curve import CurveKeys
+from warehouse.transport.links import Hub, Link, Peer
+from warehouse.transport.messages import (
     FRAME_SIZE_MAX,
     Answer,
     Attach,

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import trio
 
-import client
-from catalog.check import check_counts
-from client import Warehouse
-from errors import NoSuchBucket, NoSuchObject
+import warehouse
 from harness import ROOT, RunningStore, environment
+from warehouse import Store
+from warehouse.catalog.check import check_counts
+from warehouse.errors import NoSuchBucket, NoSuchObject
 
 GOLDEN = ROOT / "tests" / "golden"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "data_0_1.json").read_text(encoding="utf-8"))
@@ -50,14 +50,14 @@ def store_at(data: Path) -> RunningStore:
     return RunningStore(data, volumes=DISKS, config=EXPECTED["settings"])
 
 
-async def contents(warehouse: Warehouse) -> dict[str, Any]:
+async def contents(client: Store) -> dict[str, Any]:
     """What the store has, in the form of the golden file."""
     found: dict[str, Any] = {}
-    for bucket in await warehouse.buckets():
+    for bucket in await client.buckets():
         objects = []
-        async for entry in warehouse.bucket(bucket.name).list():
-            content = await warehouse.bucket(bucket.name).get(entry.key)
-            info = await warehouse.bucket(bucket.name).stat(entry.key)
+        async for entry in client.bucket(bucket.name).list():
+            content = await client.bucket(bucket.name).get(entry.key)
+            info = await client.bucket(bucket.name).stat(entry.key)
             assert (entry.size, entry.etag, entry.created_ms) == (info.size, info.etag, info.created_ms)
             objects.append(
                 {
@@ -94,28 +94,28 @@ def with_times_of(found: dict[str, Any], expected: dict[str, Any]) -> dict[str, 
     return expected
 
 
-async def require_everything(warehouse: Warehouse, *, is_rebuilt: bool = False) -> None:
+async def require_everything(client: Store, *, is_rebuilt: bool = False) -> None:
     """Every object is what was written, and what was given up is absent."""
-    found = await contents(warehouse)
+    found = await contents(client)
     expected = EXPECTED["buckets"]
     assert found == (with_times_of(found, expected) if is_rebuilt else expected)
     for bucket, key in GONE:
         with pytest.raises(NoSuchObject):
-            await warehouse.bucket(bucket).get(key)
+            await client.bucket(bucket).get(key)
     with pytest.raises(NoSuchBucket):
-        await warehouse.bucket("gone").get("inside")
+        await client.bucket("gone").get("inside")
 
 
-async def require_it_goes_on(warehouse: Warehouse) -> None:
+async def require_it_goes_on(client: Store) -> None:
     """Puts, overwrites and deletes work; every volume is verified and compacted without a finding."""
-    photos = warehouse.bucket("photos")
+    photos = client.bucket("photos")
     small, large = b"new" * 100, b"new and large" * 1000
     await photos.put("new/small", small, metadata={"new": "yes"})
     await photos.put("new/large", large)
     await photos.put("named", small)
     assert await photos.delete("nothing")
-    for work in (warehouse.verify, warehouse.compact):
-        jobs = await warehouse.wait_jobs(await work())
+    for work in (client.verify, client.compact):
+        jobs = await client.wait_jobs(await work())
         assert [(job.state, job.damaged_count) for job in jobs] == [("done", 0)] * DISKS
     assert await photos.get("new/small") == await photos.get("named") == small
     assert await photos.get("new/large") == large
@@ -126,14 +126,14 @@ async def require_it_goes_on(warehouse: Warehouse) -> None:
 
 def test_a_store_of_0_1_is_served_and_goes_on(data: Path) -> None:
     async def use() -> None:
-        async with client.connect(data / "profile.toml") as warehouse:
-            status = await warehouse.status()
+        async with warehouse.connect(data / "profile.toml") as client:
+            status = await client.status()
             reports = [volume.report for disk in status.disks for volume in disk.volumes]
             generations = {str(report.volume_id): report.generation for report in reports}
             assert generations == EXPECTED["generations"]
             assert (status.health, status.troubles, status.damages) == ("ok", [], [])
-            await require_everything(warehouse)
-            await require_it_goes_on(warehouse)
+            await require_everything(client)
+            await require_it_goes_on(client)
 
     with store_at(data) as store:
         trio.run(use)
@@ -143,13 +143,13 @@ def test_a_store_of_0_1_is_served_and_goes_on(data: Path) -> None:
 
 def test_the_catalog_of_a_store_of_0_1_is_rebuilt_from_its_volumes(data: Path) -> None:
     async def use() -> None:
-        async with client.connect(data / "profile.toml") as warehouse:
-            await require_everything(warehouse, is_rebuilt=True)
-            await require_it_goes_on(warehouse)
+        async with warehouse.connect(data / "profile.toml") as client:
+            await require_everything(client, is_rebuilt=True)
+            await require_it_goes_on(client)
 
     for path in (data / "master").glob("catalog.sqlite3*"):
         path.unlink()
-    command = [sys.executable, "-m", "rescue.rebuild", "--data", str(data), "--json"]
+    command = [sys.executable, "-m", "warehouse.rescue.rebuild", "--data", str(data), "--json"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import trio
 
-import client
+import warehouse
 from harness import RunningStore, environment
 
 
@@ -38,7 +38,7 @@ BARE = re.compile(r"//::|(?<!\[)::1\b")  # an IPv6 address without its brackets
 
 def command(store: RunningStore, *words: str, profile: Path | None = None) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "client", *words, "--profile", str(profile or store.profile)],
+        [sys.executable, "-m", "warehouse", *words, "--profile", str(profile or store.profile)],
         env=store.env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -52,7 +52,7 @@ def command(store: RunningStore, *words: str, profile: Path | None = None) -> st
 def actor(name: str, *words: str) -> Iterator[dict[str, str]]:
     """Run one actor alone; yields what it says when it is ready."""
     process = subprocess.Popen(
-        [sys.executable, "-m", f"actors.{name}", *words, "--json"],
+        [sys.executable, "-m", f"warehouse.actors.{name}", *words, "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment(),
@@ -78,9 +78,9 @@ def joined_master(store: RunningStore) -> str:
 @pytest.mark.timeout(120)
 def test_a_store_on_ipv6_works_from_its_start_to_its_urls(tmp_path: Path) -> None:
     async def use(profile: Path) -> str:
-        async with client.connect(profile) as warehouse:
-            await warehouse.create_bucket("photos")
-            bucket = warehouse.bucket("photos")
+        async with warehouse.connect(profile) as client:
+            await client.create_bucket("photos")
+            bucket = client.bucket("photos")
             await bucket.put("a", b"hello")
             many = [(f"many/{number}", b"x" * number) for number in range(1, 40)]
             assert len([written async for written in bucket.put_many(many)]) == 39

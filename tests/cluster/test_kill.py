@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import trio
 
-import client
-from client import Bucket
-from errors import NoSuchObject, StoreError
+import warehouse
 from harness import RunningStore
 from history import KeyHistory, random_content
+from warehouse import Bucket
+from warehouse.errors import NoSuchObject, StoreError
 
 WRITERS = 6
 KEYS_PER_WRITER = 8
@@ -41,19 +41,19 @@ async def kill_rounds(tmp_path: Path, *, rounds: int) -> None:
     histories: dict[str, KeyHistory] = {}
     store = RunningStore(tmp_path / "store", volumes=2)
     with store:
-        async with client.connect(store.profile) as warehouse:
-            await warehouse.create_bucket("kills")
-            bucket = warehouse.bucket("kills")
+        async with warehouse.connect(store.profile) as client:
+            await client.create_bucket("kills")
+            bucket = client.bucket("kills")
             for round_number in range(rounds):
                 await one_round(store, bucket, histories, rng)
                 if round_number % 4 == 3:
-                    await wait_whole(warehouse)
+                    await wait_whole(client)
                     await verify(bucket, histories)
-            await wait_whole(warehouse)
+            await wait_whole(client)
             await verify(bucket, histories)
     with RunningStore(tmp_path / "store", volumes=2, port_base=store.port_base) as again:
-        async with client.connect(again.profile) as warehouse:
-            await verify(warehouse.bucket("kills"), histories)
+        async with warehouse.connect(again.profile) as client:
+            await verify(client.bucket("kills"), histories)
     acknowledged = sum(history.acknowledged for history in histories.values())
     left_open = sum(history.open_ended for history in histories.values())
     print(
@@ -98,12 +98,12 @@ async def one_round(
         stop.set()
 
 
-async def wait_whole(warehouse: client.Warehouse) -> None:
+async def wait_whole(client: warehouse.Store) -> None:
     """Wait until every disk is online again."""
     with trio.fail_after(40):
         while True:
             try:
-                status = await warehouse.status()
+                status = await client.status()
                 if len(status.disks) == 2 and all(disk.is_online for disk in status.disks):
                     return
             except StoreError:

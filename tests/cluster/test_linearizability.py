@@ -21,7 +21,7 @@ import pytest
 import trio
 from linearizable import LATE_S, Kind, Operation, Outcome, judge
 
-import client
+import warehouse
 from harness import RunningStore
 
 CLIENTS, TASKS = 3, 4
@@ -278,8 +278,8 @@ def run(
     with RunningStore(folder / "store", volumes=2, env=SETTINGS) as store:
 
         async def make_bucket() -> None:
-            async with client.connect(store.profile) as warehouse:
-                await warehouse.create_bucket("shared")
+            async with warehouse.connect(store.profile) as client:
+                await client.create_bucket("shared")
 
         trio.run(make_bucket)
         chaos = Chaos(store, rng)

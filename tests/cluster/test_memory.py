@@ -81,7 +81,7 @@ def test_two_gigabytes_pass_through_every_process_under_150_mb(tmp_path: Path) -
             file.write(os.urandom(64 * 1024**2))
     with RunningStore(tmp_path / "store", volumes=1) as store:
         subprocess.run(
-            [sys.executable, "-m", "client", "mb", "wh://memory", "--profile", str(store.profile)],
+            [sys.executable, "-m", "warehouse", "mb", "wh://memory", "--profile", str(store.profile)],
             env=store.env,
             check=True,
             timeout=60,
@@ -98,7 +98,7 @@ def test_two_gigabytes_pass_through_every_process_under_150_mb(tmp_path: Path) -
 def test_sixty_four_uploads_at_once_leave_every_actor_under_150_mb(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store", volumes=1) as store:
         subprocess.run(
-            [sys.executable, "-m", "client", "mb", "wh://memory", "--profile", str(store.profile)],
+            [sys.executable, "-m", "warehouse", "mb", "wh://memory", "--profile", str(store.profile)],
             env=store.env,
             check=True,
             timeout=60,

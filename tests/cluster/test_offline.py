@@ -11,22 +11,22 @@ from pathlib import Path
 import pytest
 import trio
 
-import client
-from errors import StoreError
+import warehouse
 from harness import RunningStore
-from transport.messages import Status
+from warehouse.errors import StoreError
+from warehouse.transport.messages import Status
 
 
 async def seconds_until(
-    warehouse: client.Warehouse, condition: Callable[[Status], bool], *, within_s: float
+    client: warehouse.Store, condition: Callable[[Status], bool], *, within_s: float
 ) -> float:
     started = time.monotonic()
     with trio.move_on_after(within_s):
         while True:
-            if condition(await warehouse.status()):
+            if condition(await client.status()):
                 return time.monotonic() - started
             await trio.sleep(0.002)
-    pytest.fail(f"not within {within_s} s: {await warehouse.status()}")
+    pytest.fail(f"not within {within_s} s: {await client.status()}")
 
 
 def is_offline(name: str) -> Callable[[Status], bool]:
@@ -45,43 +45,43 @@ def store(tmp_path: Path) -> RunningStore:
 @pytest.mark.timeout(120)
 async def test_a_killed_volume_actor_is_offline_within_a_second_and_returns(store: RunningStore) -> None:
     with store:
-        async with client.connect(store.profile) as warehouse:
-            await warehouse.create_bucket("b")
-            await seconds_until(warehouse, all_online, within_s=10)
+        async with warehouse.connect(store.profile) as client:
+            await client.create_bucket("b")
+            await seconds_until(client, all_online, within_s=10)
             for _ in range(3):
                 pid = store.pids()["disk-1"]
                 os.kill(pid, signal.SIGKILL)
-                took_s = await seconds_until(warehouse, is_offline("disk-1"), within_s=5)
+                took_s = await seconds_until(client, is_offline("disk-1"), within_s=5)
                 assert took_s < 1.0, f"offline after {took_s:.2f} s"
-                await warehouse.bucket("b").put("while-one-disk-is-away", b"x")
-                await seconds_until(warehouse, all_online, within_s=20)
+                await client.bucket("b").put("while-one-disk-is-away", b"x")
+                await seconds_until(client, all_online, within_s=20)
                 assert store.pids()["disk-1"] != pid
 
 
 @pytest.mark.timeout(120)
 async def test_a_frozen_volume_actor_is_offline_within_five_seconds_and_returns(store: RunningStore) -> None:
     with store:
-        async with client.connect(store.profile) as warehouse:
-            await warehouse.create_bucket("b")
-            await seconds_until(warehouse, all_online, within_s=10)
+        async with warehouse.connect(store.profile) as client:
+            await client.create_bucket("b")
+            await seconds_until(client, all_online, within_s=10)
             pid = store.pids()["disk-2"]
             os.kill(pid, signal.SIGSTOP)
             try:
-                took_s = await seconds_until(warehouse, is_offline("disk-2"), within_s=10)
+                took_s = await seconds_until(client, is_offline("disk-2"), within_s=10)
                 assert took_s < 5.0, f"offline after {took_s:.2f} s"
-                await warehouse.bucket("b").put("while-one-disk-sleeps", b"x")
+                await client.bucket("b").put("while-one-disk-sleeps", b"x")
             finally:
                 os.kill(pid, signal.SIGCONT)
-            await seconds_until(warehouse, all_online, within_s=20)
+            await seconds_until(client, all_online, within_s=20)
             assert store.pids()["disk-2"] == pid, "it came back by itself, not by a restart"
 
 
 @pytest.mark.timeout(120)
 async def test_a_restarted_master_finds_its_disks_and_its_clients_again(store: RunningStore) -> None:
     with store:
-        async with client.connect(store.profile) as warehouse:
-            await warehouse.create_bucket("b")
-            bucket = warehouse.bucket("b")
+        async with warehouse.connect(store.profile) as client:
+            await client.create_bucket("b")
+            bucket = client.bucket("b")
             await bucket.put("before", b"1")
             os.kill(store.pids()["master"], signal.SIGKILL)
             await bucket.put("after", b"2")  # waits for the new master by itself
@@ -89,7 +89,7 @@ async def test_a_restarted_master_finds_its_disks_and_its_clients_again(store: R
             with trio.fail_after(20):
                 while True:
                     try:
-                        if all_online(await warehouse.status()):
+                        if all_online(await client.status()):
                             break
                     except StoreError:
                         pass
@@ -99,24 +99,24 @@ async def test_a_restarted_master_finds_its_disks_and_its_clients_again(store: R
 @pytest.mark.timeout(120)
 async def test_restarts_of_the_master_add_no_volumes(store: RunningStore) -> None:
     with store:
-        async with client.connect(store.profile) as warehouse:
-            await warehouse.create_bucket("b")
+        async with warehouse.connect(store.profile) as client:
+            await client.create_bucket("b")
             for number in range(3):
                 os.kill(store.pids()["master"], signal.SIGKILL)
-                await warehouse.bucket("b").put(f"{number}", b"x")
+                await client.bucket("b").put(f"{number}", b"x")
             with trio.fail_after(20):
-                while not all_online(await warehouse.status()):
+                while not all_online(await client.status()):
                     await trio.sleep(0.05)
-            status = await warehouse.status()
+            status = await client.status()
             assert [len(disk.volumes) for disk in status.disks] == [1, 1]
 
 
 @pytest.mark.timeout(60)
 async def test_a_cancelled_put_cannot_overtake_a_later_one(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store", volumes=2) as store:
-        async with client.connect(store.profile) as warehouse:
-            await warehouse.create_bucket("b")
-            bucket = warehouse.bucket("b")
+        async with warehouse.connect(store.profile) as client:
+            await client.create_bucket("b")
+            bucket = client.bucket("b")
             for number in range(8):  # leases on both disks
                 await bucket.put(f"warm-{number}", b"x")
             frozen = store.pids()["disk-1"]
@@ -132,7 +132,7 @@ async def test_a_cancelled_put_cannot_overtake_a_later_one(tmp_path: Path) -> No
                     await bucket.put(f"k{number}", b"new")
             finally:
                 os.kill(frozen, signal.SIGCONT)
-            await seconds_until(warehouse, all_online, within_s=20)
+            await seconds_until(client, all_online, within_s=20)
             await trio.sleep(1)
             assert [await bucket.get(f"k{number}") for number in range(6)] == [b"new"] * 6
 
@@ -142,9 +142,9 @@ async def test_cancelled_uploads_are_aborted(tmp_path: Path) -> None:
     path = tmp_path / "film"
     path.write_bytes(bytes(3_000_000))
     with RunningStore(tmp_path / "store") as store:
-        async with client.connect(store.profile) as warehouse:
-            bucket = await warehouse.create_bucket("b")
+        async with warehouse.connect(store.profile) as client:
+            bucket = await client.create_bucket("b")
             for number in range(40):
                 with trio.move_on_after(number * 0.0005):
                     await bucket.put("film", path)
-            assert (await warehouse.status()).upload_count == 0
+            assert (await client.status()).upload_count == 0

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import trio
 
-import client
-from errors import BucketExists, CatalogBehind, NoSuchObject, StoreError, Unavailable
+import warehouse
 from harness import RunningStore
+from warehouse.errors import BucketExists, CatalogBehind, NoSuchObject, StoreError, Unavailable
 
 ENV = {"WAREHOUSE_STORE_DISK_RESERVE": "0"}
 
@@ -26,32 +26,40 @@ def content_of(name: str) -> bytes:
 
 
 async def put_all(store: RunningStore, names: list[str]) -> None:
-    async with client.connect(store.profile) as warehouse:
+    async with warehouse.connect(store.profile) as client:
         with contextlib.suppress(BucketExists):
-            await warehouse.create_bucket("b")
+            await client.create_bucket("b")
         for name in names:
-            await warehouse.bucket("b").put(name, content_of(name))
+            await client.bucket("b").put(name, content_of(name))
 
 
 async def got_of(store: RunningStore, names: list[str]) -> dict[str, str]:
     """What a get of each gives: "ok", or the code of the error."""
     got = {}
-    async with client.connect(store.profile, timeout_s=5) as warehouse:
+    async with warehouse.connect(store.profile, timeout_s=5) as client:
         for name in names:
             try:
-                got[name] = "ok" if await warehouse.bucket("b").get(name) == content_of(name) else "wrong"
+                got[name] = "ok" if await client.bucket("b").get(name) == content_of(name) else "wrong"
             except StoreError as error:
                 got[name] = error.code
     return got
 
 
-async def status_of(store: RunningStore) -> client.Status:
-    async with client.connect(store.profile) as warehouse:
-        return await warehouse.status()
+async def status_of(store: RunningStore) -> warehouse.Status:
+    async with warehouse.connect(store.profile) as client:
+        return await client.status()
 
 
 def rebuild(store: RunningStore) -> None:
-    command = [sys.executable, "-m", "rescue.rebuild", "--data", str(store.data), "--replace", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "warehouse.rescue.rebuild",
+        "--data",
+        str(store.data),
+        "--replace",
+        "--json",
+    ]
     done = subprocess.run(command, env=store.env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -95,13 +103,13 @@ def test_an_older_catalog_takes_no_writes_buries_nothing_and_a_rebuild_brings_al
             assert set(trio.run(got_of, store, names("old")).values()) == {"ok"}
 
         async def try_to_change() -> None:
-            async with client.connect(store.profile, timeout_s=3) as warehouse:
-                bucket = warehouse.bucket("b")
+            async with warehouse.connect(store.profile, timeout_s=3) as client:
+                bucket = client.bucket("b")
                 for change in (
                     lambda: bucket.put("evennewer", b"x"),
                     lambda: bucket.put("old/1", b"x"),
                     lambda: bucket.delete("old/1"),
-                    lambda: warehouse.create_bucket("another"),
+                    lambda: client.create_bucket("another"),
                     lambda: bucket.put("large", b"x" * 3_000_000),
                 ):
                     with pytest.raises(StoreError) as caught:
@@ -124,25 +132,25 @@ def test_an_operator_may_go_on_with_an_older_catalog_and_what_it_does_not_know_i
     master = store.data / "master"
 
     async def go_on() -> None:
-        async with client.connect(store.profile) as warehouse:
-            bucket = warehouse.bucket("b")
+        async with warehouse.connect(store.profile) as client:
+            bucket = client.bucket("b")
             # What the older catalog lacks may well be on the disk, so nobody is told that it is not there.
             for question in (bucket.get, bucket.stat, bucket.presign_get):
                 with pytest.raises(CatalogBehind):
                     await question("newer/0")
             with pytest.raises(CatalogBehind):
-                await warehouse.bucket("newer").stat("a")
+                await client.bucket("newer").stat("a")
             results = [result async for result in bucket.get_many(["old/0", "newer/0"])]
             assert [result.error and result.error.code for result in results] == [None, "catalog_behind"]
             with pytest.raises(StoreError) as caught:
-                await warehouse.drop_orphans()
+                await client.drop_orphans()
             assert caught.value.code == "catalog_behind"
-            await warehouse.keep_orphans()
+            await client.keep_orphans()
             with trio.fail_after(20):
-                while (status := await warehouse.status()).troubles or not status.disks[0].is_online:
+                while (status := await client.status()).troubles or not status.disks[0].is_online:
                     await trio.sleep(0.1)
             with pytest.raises(NoSuchObject):
-                await warehouse.bucket("b").get("newer/0")
+                await client.bucket("b").get("newer/0")
 
     with store:
         trio.run(put_all, store, names("old", 3))
@@ -175,7 +183,17 @@ def rebind(disk: Path) -> None:
 
 def actor(store: RunningStore, disk: Path, *flags: str) -> subprocess.Popen[bytes]:
     join = store.data / "master" / "join.toml"
-    command = [sys.executable, "-m", "actors.volume", "--disk", str(disk), "--join", str(join), "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "warehouse.actors.volume",
+        "--disk",
+        str(disk),
+        "--join",
+        str(join),
+        "--port",
+        "0",
+    ]
     return subprocess.Popen([*command, *flags], env=store.env, stderr=subprocess.PIPE)
 
 
@@ -185,10 +203,10 @@ def test_a_copy_that_is_behind_is_refused_and_named_and_can_be_adopted_when_it_i
     store = RunningStore(tmp_path / "store", env=ENV)
     disk, copy = store.data / "disk-1", tmp_path / "snapshot"
 
-    async def trouble() -> client.Status:
-        async with client.connect(store.profile) as warehouse:
+    async def trouble() -> warehouse.Status:
+        async with warehouse.connect(store.profile) as client:
             with trio.fail_after(30):
-                while not (status := await warehouse.status()).troubles:
+                while not (status := await client.status()).troubles:
                     await trio.sleep(0.1)
                 return status
 
@@ -225,7 +243,7 @@ def test_a_copy_that_is_behind_is_refused_and_named_and_can_be_adopted_when_it_i
 
 def actor_with_master(store: RunningStore, disk: Path) -> int:
     """Start a master and this disk's actor with --adopt until it is registered, and stop both."""
-    command = [sys.executable, "-m", "actors.master", "--data", str(store.data / "master")]
+    command = [sys.executable, "-m", "warehouse.actors.master", "--data", str(store.data / "master")]
     ports = ["--port", str(store.port_base), "--http-port", str(store.port_base + 1)]
     master = subprocess.Popen([*command, *ports], env=store.env, stderr=subprocess.DEVNULL)
     try:

@@ -24,12 +24,12 @@ from pathlib import Path
 import pytest
 import trio
 
-import client
-from client import Bucket, Warehouse
-from errors import NeedleMissing, NoSuchObject, StoreError
+import warehouse
 from harness import RunningStore
 from history import KeyHistory, digest, random_content
 from powercut import CutDisk, unavailable
+from warehouse import Bucket, Store
+from warehouse.errors import NeedleMissing, NoSuchObject, StoreError
 
 REASON = unavailable()
 pytestmark = [pytest.mark.root, pytest.mark.skipif(REASON is not None, reason=REASON or "")]
@@ -220,24 +220,24 @@ async def one_store(
         while rng.random() < 0.5:
             await cut_in_start(disk, store, figures, rng.uniform(0, START_S))
         await trio.to_thread.run_sync(store.start)
-        async with client.connect(store.profile) as warehouse, trio.open_nursery() as nursery:
-            writers = Writers(await warehouse.create_bucket("cuts"), figures)
+        async with warehouse.connect(store.profile) as client, trio.open_nursery() as nursery:
+            writers = Writers(await client.create_bucket("cuts"), figures)
             for writer in range(WRITERS):
                 nursery.start_soon(writers.run, writer, random.Random(rng.random()))
             for _ in range(CUTS_PER_STORE):
-                await one_cut(disk, store, warehouse, writers, rng)
+                await one_cut(disk, store, client, writers, rng)
                 if is_enough():
                     break
             nursery.cancel_scope.cancel()
         assert store.stop() == 0
         store.start()
-        async with client.connect(store.profile) as warehouse:
-            await verify(warehouse.bucket("cuts"), writers.histories)
+        async with warehouse.connect(store.profile) as client:
+            await verify(client.bucket("cuts"), writers.histories)
         assert store.stop() == 0
 
 
 async def one_cut(
-    disk: CutDisk, store: RunningStore, warehouse: Warehouse, writers: Writers, rng: random.Random
+    disk: CutDisk, store: RunningStore, client: Store, writers: Writers, rng: random.Random
 ) -> None:
     writers.may_begin.set()
     await trio.sleep(rng.uniform(0.05, 1.2))
@@ -246,17 +246,17 @@ async def one_cut(
     while rng.random() < 0.2:
         await cut_in_start(disk, store, writers.figures, rng.uniform(0, START_S))
     await trio.to_thread.run_sync(store.start)
-    await wait_whole(warehouse)
+    await wait_whole(client)
     await writers.wait_idle()
     await verify(writers.bucket, writers.histories)
     require_no_complaints(store)
 
 
-async def wait_whole(warehouse: Warehouse) -> None:
+async def wait_whole(client: Store) -> None:
     """Wait until both disks are online; neither may report damage."""
     with trio.fail_after(WHOLE_S):
         while True:
-            status = await warehouse.status()
+            status = await client.status()
             if len(status.disks) == 2 and all(disk.is_online for disk in status.disks):
                 break
             await trio.sleep(0.02)
@@ -328,14 +328,14 @@ async def test_a_store_that_does_not_sync_is_convicted(tmp_path: Path) -> None:
         store.log = directory / "store.log"
         with nothing_runs_on(store):
             store.start()
-            async with client.connect(store.profile) as warehouse:
-                bucket = await warehouse.create_bucket("cuts")
+            async with warehouse.connect(store.profile) as client:
+                bucket = await client.create_bucket("cuts")
                 histories = {str(number): KeyHistory() for number in range(20)}
                 for key, history in histories.items():
                     await bucket.put(key, key.encode() * 1000)
                     history.acknowledge(key.encode() * 1000)
                 await cut(disk, store, lambda: None)
                 await trio.to_thread.run_sync(store.start)
-                await wait_whole(warehouse)
+                await wait_whole(client)
                 with pytest.raises(NeedleMissing):
                     await verify(bucket, histories)

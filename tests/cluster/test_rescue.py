@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import trio
 
-import client
-from catalog.check import check_counts
-from client import Warehouse
+import warehouse
 from harness import RunningStore, environment
+from warehouse import Store
+from warehouse.catalog.check import check_counts
 
 SETTINGS = """
 [store]
@@ -36,7 +36,7 @@ Objects = dict[tuple[str, str], bytes]
 
 def tool(name: str, *arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", f"rescue.{name}", *map(str, arguments)],
+        [sys.executable, "-m", f"warehouse.rescue.{name}", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -52,14 +52,14 @@ def report_of(name: str, *arguments: object) -> dict[str, Any]:
     return report
 
 
-async def fill(warehouse: Warehouse, rng: random.Random) -> Objects:
+async def fill(client: Store, rng: random.Random) -> Objects:
     """Puts, overwrites, deletes, uploads, buckets that come and go; returns what must be there."""
     objects: Objects = {}
     for name in ("photos", "films", "empty", "gone"):
-        await warehouse.create_bucket(name)
+        await client.create_bucket(name)
 
     async def put(bucket: str, key: str, content: bytes) -> None:
-        await warehouse.bucket(bucket).put(key, content)
+        await client.bucket(bucket).put(key, content)
         objects[bucket, key] = content
 
     for index in range(60):
@@ -67,7 +67,7 @@ async def fill(warehouse: Warehouse, rng: random.Random) -> Objects:
     for index in range(0, 60, 3):
         await put("photos", f"{index % 7}/{index}.jpg", rng.randbytes(3000))
     for index in range(0, 60, 4):
-        assert await warehouse.bucket("photos").delete(f"{index % 7}/{index}.jpg")
+        assert await client.bucket("photos").delete(f"{index % 7}/{index}.jpg")
         del objects["photos", f"{index % 7}/{index}.jpg"]
     await put("films", "long", rng.randbytes(LARGE))
     await put("films", "replaced", rng.randbytes(LARGE))
@@ -75,14 +75,14 @@ async def fill(warehouse: Warehouse, rng: random.Random) -> Objects:
     await put("films", "grown", b"short")
     await put("films", "grown", rng.randbytes(LARGE))
     await put("films", "deleted", rng.randbytes(LARGE))
-    await warehouse.bucket("films").delete("deleted")
+    await client.bucket("films").delete("deleted")
     del objects["films", "deleted"]
-    await warehouse.bucket("films").put(
+    await client.bucket("films").put(
         "named", b"with metadata", content_type="text/plain", metadata={"farbe": "grün"}
     )
     objects["films", "named"] = b"with metadata"
-    await warehouse.bucket("gone").put("inside", b"x")
-    await warehouse.delete_bucket("gone", force=True)
+    await client.bucket("gone").put("inside", b"x")
+    await client.delete_bucket("gone", force=True)
     return objects
 
 
@@ -94,17 +94,17 @@ async def settled(data: Path) -> None:
             await trio.sleep(0.05)
 
 
-async def contents(warehouse: Warehouse) -> Objects:
+async def contents(client: Store) -> Objects:
     found: Objects = {}
-    for bucket in await warehouse.buckets():
-        async for entry in warehouse.bucket(bucket.name).list():
-            found[bucket.name, entry.key] = await warehouse.bucket(bucket.name).get(entry.key)
+    for bucket in await client.buckets():
+        async for entry in client.bucket(bucket.name).list():
+            found[bucket.name, entry.key] = await client.bucket(bucket.name).get(entry.key)
     return found
 
 
-async def expect(warehouse: Warehouse, objects: Objects, buckets: set[str]) -> None:
-    assert {bucket.name for bucket in await warehouse.buckets()} == buckets
-    found = await contents(warehouse)
+async def expect(client: Store, objects: Objects, buckets: set[str]) -> None:
+    assert {bucket.name for bucket in await client.buckets()} == buckets
+    found = await contents(client)
     assert found.keys() == objects.keys()
     assert found == objects
 
@@ -119,16 +119,19 @@ async def test_a_lost_catalog_is_made_anew_from_the_volumes(tmp_path: Path, is_k
     data = tmp_path / "store"
     store = store_at(data)
     with store:
-        async with client.connect(store.profile) as warehouse:
-            objects = await fill(warehouse, random.Random(1))
+        async with warehouse.connect(store.profile) as client:
+            objects = await fill(client, random.Random(1))
             await settled(data)
-            await expect(warehouse, objects, {"photos", "films", "empty"})
+            await expect(client, objects, {"photos", "films", "empty"})
         if is_killed:
             store.kill()
     for path in (data / "master").glob("catalog.sqlite3*"):
         path.unlink()
     refused = subprocess.run(
-        [sys.executable, "-m", "actors.cluster", "--data", data], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "warehouse.actors.cluster", "--data", data],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert refused.returncode == 1
     assert refused.stderr.endswith("(catalog_missing)\n"), "an empty catalog would number volumes anew"
@@ -140,19 +143,19 @@ async def test_a_lost_catalog_is_made_anew_from_the_volumes(tmp_path: Path, is_k
     assert check_counts(data / "master" / "catalog.sqlite3") == []
     with store_at(data) as again:
         assert again.events[-1].get("root_key"), "without API keys a new root key is made"
-        async with client.connect(again.profile) as warehouse:
-            await expect(warehouse, objects, {"photos", "films", "empty"})
-            info = await warehouse.bucket("films").stat("named")
+        async with warehouse.connect(again.profile) as client:
+            await expect(client, objects, {"photos", "films", "empty"})
+            info = await client.bucket("films").stat("named")
             assert (info.content_type, info.metadata) == ("text/plain", {"farbe": "grün"})
-            objects |= await fill_again(warehouse)
-            await expect(warehouse, objects, {"photos", "films", "empty", "later"})
+            objects |= await fill_again(client)
+            await expect(client, objects, {"photos", "films", "empty", "later"})
 
 
-async def fill_again(warehouse: Warehouse) -> Objects:
-    await warehouse.create_bucket("later")
-    await warehouse.bucket("later").put("a", b"1")
-    await warehouse.bucket("photos").put("0/21.jpg", b"overwritten")
-    await warehouse.bucket("films").put("long", b"shorter")
+async def fill_again(client: Store) -> Objects:
+    await client.create_bucket("later")
+    await client.bucket("later").put("a", b"1")
+    await client.bucket("photos").put("0/21.jpg", b"overwritten")
+    await client.bucket("films").put("long", b"shorter")
     return {("later", "a"): b"1", ("photos", "0/21.jpg"): b"overwritten", ("films", "long"): b"shorter"}
 
 
@@ -177,10 +180,10 @@ async def test_an_export_writes_every_object_byte_for_byte(tmp_path: Path) -> No
     ]
     store = store_at(data)
     with store:
-        async with client.connect(store.profile) as warehouse:
-            objects = await fill(warehouse, random.Random(2))
+        async with warehouse.connect(store.profile) as client:
+            objects = await fill(client, random.Random(2))
             for key in keys:
-                await warehouse.bucket("photos").put(key, key.encode() * 3)
+                await client.bucket("photos").put(key, key.encode() * 3)
                 objects["photos", key] = key.encode() * 3
             await settled(data)
         refused = tool("export", "--data", data, "--to", folder, status=1)
@@ -210,13 +213,13 @@ async def test_a_backup_of_a_busy_store_comes_back_with_everything_put_since(tmp
     rng = random.Random(3)
     store = store_at(data)
     with store:
-        async with client.connect(store.profile) as warehouse:
-            objects = await fill(warehouse, rng)
-            await back_up_while_writing(warehouse, data, file, objects)
+        async with warehouse.connect(store.profile) as client:
+            objects = await fill(client, rng)
+            await back_up_while_writing(client, data, file, objects)
             assert file.stat().st_mode & 0o777 == 0o600
-            await warehouse.bucket("photos").put("since", b"the backup")
+            await client.bucket("photos").put("since", b"the backup")
             objects["photos", "since"] = b"the backup"
-            assert await warehouse.bucket("films").delete("grown")
+            assert await client.bucket("films").delete("grown")
             del objects["films", "grown"]
             await settled(data)
         refused = tool("restore", file, "--data", data, status=1)
@@ -228,16 +231,16 @@ async def test_a_backup_of_a_busy_store_comes_back_with_everything_put_since(tmp
     assert list((data / "master").glob("catalog.sqlite3.before-restore-*"))
     with store_at(data) as again:
         assert "root_key" not in again.events[-1], "the API key of the backup still counts"
-        async with client.connect(again.profile) as warehouse:
-            await expect(warehouse, objects, {"photos", "films", "empty"})
+        async with warehouse.connect(again.profile) as client:
+            await expect(client, objects, {"photos", "films", "empty"})
 
 
-async def back_up_while_writing(warehouse: Warehouse, data: Path, file: Path, objects: Objects) -> None:
+async def back_up_while_writing(client: Store, data: Path, file: Path, objects: Objects) -> None:
     async with trio.open_nursery() as nursery:
 
         async def write() -> None:
             for index in range(100_000):
-                await warehouse.bucket("photos").put(f"busy/{index}", str(index).encode())
+                await client.bucket("photos").put(f"busy/{index}", str(index).encode())
                 objects["photos", f"busy/{index}"] = str(index).encode()
                 if stop.is_set():
                     return
@@ -253,26 +256,26 @@ async def test_an_exact_restore_keeps_what_it_does_not_know_until_a_rebuild(tmp_
     data, file = tmp_path / "store", tmp_path / "backup.tar"
     store = store_at(data)
     with store:
-        async with client.connect(store.profile) as warehouse:
-            await warehouse.create_bucket("photos")
-            await warehouse.bucket("photos").put("before", b"1")
+        async with warehouse.connect(store.profile) as client:
+            await client.create_bucket("photos")
+            await client.bucket("photos").put("before", b"1")
             tool("backup", file, "--data", data)
-            await warehouse.bucket("photos").put("since", b"2")
+            await client.bucket("photos").put("since", b"2")
             await settled(data)
     report = report_of("restore", file, "--data", data, "--exact")
     assert report["rebuild"] is None
     assert report["keeps_orphans"]
     with store_at(data) as again:
-        async with client.connect(again.profile) as warehouse:
-            await expect(warehouse, {("photos", "before"): b"1"}, {"photos"})
-            await warehouse.bucket("photos").put("later", b"3")
-            await warehouse.create_bucket("another")
+        async with warehouse.connect(again.profile) as client:
+            await expect(client, {("photos", "before"): b"1"}, {"photos"})
+            await client.bucket("photos").put("later", b"3")
+            await client.create_bucket("another")
             await settled(data)
     assert report_of("rebuild", "--data", data, "--replace")["api_keys"] == 1
     with store_at(data) as again:
-        async with client.connect(again.profile) as warehouse:
+        async with warehouse.connect(again.profile) as client:
             everything = {("photos", "before"): b"1", ("photos", "since"): b"2", ("photos", "later"): b"3"}
-            await expect(warehouse, everything, {"photos", "another"})
+            await expect(client, everything, {"photos", "another"})
 
 
 @pytest.mark.timeout(120)
@@ -280,8 +283,8 @@ async def test_a_backup_that_knows_everything_is_restored_as_it_is(tmp_path: Pat
     data, file = tmp_path / "store", tmp_path / "backup.tar"
     store = store_at(data)
     with store:
-        async with client.connect(store.profile) as warehouse:
-            objects = await fill(warehouse, random.Random(4))
+        async with warehouse.connect(store.profile) as client:
+            objects = await fill(client, random.Random(4))
             await settled(data)
     tool("backup", file, "--data", data)
     (data / "master" / "catalog.sqlite3").unlink()
@@ -289,8 +292,8 @@ async def test_a_backup_that_knows_everything_is_restored_as_it_is(tmp_path: Pat
     assert report["rebuild"] is None
     assert not report["keeps_orphans"]
     with store_at(data) as again:
-        async with client.connect(again.profile) as warehouse:
-            await expect(warehouse, objects, {"photos", "films", "empty"})
+        async with warehouse.connect(again.profile) as client:
+            await expect(client, objects, {"photos", "films", "empty"})
 
 
 @pytest.mark.timeout(120)
@@ -298,8 +301,8 @@ async def test_a_missing_disk_is_noticed_and_left_out_only_when_told_to(tmp_path
     data = tmp_path / "store"
     store = store_at(data)
     with store:
-        async with client.connect(store.profile) as warehouse:
-            objects = await fill(warehouse, random.Random(5))
+        async with warehouse.connect(store.profile) as client:
+            objects = await fill(client, random.Random(5))
             await settled(data)
     away = tmp_path / "elsewhere"
     (data / "disk-2").rename(away)

@@ -18,7 +18,7 @@ LARGE_SIZE = 200 * 1000 * 1000
 
 
 def warehouse(store: RunningStore, *arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "client", *arguments, "--profile", str(store.profile)]
+    command = [sys.executable, "-m", "warehouse", *arguments, "--profile", str(store.profile)]
     done = subprocess.run(
         command, env=store.env, stdin=subprocess.DEVNULL, capture_output=True, timeout=200, **options
     )  # type: ignore[call-overload]

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import trio
 
-import client
-from errors import NeedleCorrupt, StoreError
+import warehouse
 from harness import RunningStore
+from warehouse.errors import NeedleCorrupt, StoreError
 
 BODY = b"x" * 5000
 
 
-async def acknowledged(bucket: client.Bucket, count: int) -> list[str]:
+async def acknowledged(bucket: warehouse.Bucket, count: int) -> list[str]:
     """The names of those of some puts that were acknowledged."""
     names = []
     for number in range(count):
@@ -31,17 +31,17 @@ async def acknowledged(bucket: client.Bucket, count: int) -> list[str]:
 async def require_after_a_kill(store: RunningStore, names: list[str]) -> None:
     await trio.to_thread.run_sync(store.kill)
     await trio.to_thread.run_sync(store.start)
-    async with client.connect(store.profile, timeout_s=20) as warehouse:
+    async with warehouse.connect(store.profile, timeout_s=20) as client:
         for name in names:
-            assert await warehouse.bucket("b").get(name) == BODY
+            assert await client.bucket("b").get(name) == BODY
 
 
 async def until_status(
-    warehouse: client.Warehouse, condition: Callable[[client.Status], bool]
-) -> client.Status:
+    client: warehouse.Store, condition: Callable[[warehouse.Status], bool]
+) -> warehouse.Status:
     with trio.fail_after(20):
         while True:
-            status = await warehouse.status()
+            status = await client.status()
             if condition(status):
                 return status
             await trio.sleep(0.1)
@@ -70,13 +70,13 @@ def test_no_put_into_a_deleted_file_is_acknowledged(tmp_path: Path) -> None:
     harms = (delete_data_file, delete_index, delete_volume, delete_disk)
 
     async def run() -> None:
-        async with client.connect(store.profile, timeout_s=5) as warehouse:
-            bucket = await warehouse.create_bucket("b")
-            names = await fill_every_disk(warehouse, bucket)
+        async with warehouse.connect(store.profile, timeout_s=5) as client:
+            bucket = await client.create_bucket("b")
+            names = await fill_every_disk(client, bucket)
             for number, harm in enumerate(harms, 1):
                 harm(store.data / f"disk-{number}")
             names_after = await acknowledged(bucket, 20)
-            status = await until_status(warehouse, every_disk_has_sealed)
+            status = await until_status(client, every_disk_has_sealed)
             assert status.health != "ok"
             for name in names:
                 assert await bucket.get(name) == BODY  # its bytes are still open
@@ -86,13 +86,13 @@ def test_no_put_into_a_deleted_file_is_acknowledged(tmp_path: Path) -> None:
         trio.run(run)
 
 
-async def fill_every_disk(warehouse: client.Warehouse, bucket: client.Bucket) -> list[str]:
+async def fill_every_disk(client: warehouse.Store, bucket: warehouse.Bucket) -> list[str]:
     """Put until every disk holds something; the names."""
     names = []
     with trio.fail_after(30):
         while any(
             not any(volume.report.live_count for volume in disk.volumes)
-            for disk in (await warehouse.status()).disks
+            for disk in (await client.status()).disks
         ):
             for _ in range(10):
                 names.append(f"before/{len(names)}")
@@ -101,7 +101,7 @@ async def fill_every_disk(warehouse: client.Warehouse, bucket: client.Bucket) ->
     return names
 
 
-def every_disk_has_sealed(status: client.Status) -> bool:
+def every_disk_has_sealed(status: warehouse.Status) -> bool:
     return all(any(volume.report.sealed_cause for volume in disk.volumes) for disk in status.disks)
 
 
@@ -126,12 +126,12 @@ def test_a_volume_that_the_next_start_would_not_find_is_sealed_within_seconds(tm
     harms = (move_volume, replace_disk, delete_identity, delete_manifest)
 
     async def run() -> None:
-        async with client.connect(store.profile, timeout_s=5) as warehouse:
-            bucket = await warehouse.create_bucket("b")
+        async with warehouse.connect(store.profile, timeout_s=5) as client:
+            bucket = await client.create_bucket("b")
             await bucket.put("before", BODY)
             for number, harm in enumerate(harms, 1):
                 harm(store.data / f"disk-{number}")
-            status = await until_status(warehouse, every_disk_has_sealed)
+            status = await until_status(client, every_disk_has_sealed)
             assert status.health != "ok"
             for disk in status.disks:
                 (cause, *_) = [volume.report.sealed_cause for volume in disk.volumes]
@@ -159,20 +159,20 @@ def test_a_file_that_was_cut_off_takes_no_more_puts_and_an_index_that_was_costs_
     harms = (cut_data_file, cut_index)
 
     async def run() -> None:
-        async with client.connect(store.profile, timeout_s=5) as warehouse:
-            bucket = await warehouse.create_bucket("b")
-            names = await fill_every_disk(warehouse, bucket)
+        async with warehouse.connect(store.profile, timeout_s=5) as client:
+            bucket = await client.create_bucket("b")
+            names = await fill_every_disk(client, bucket)
             for number, harm in enumerate(harms, 1):
                 harm(store.data / f"disk-{number}")
             after = await acknowledged(bucket, 20)
-            await until_status(warehouse, every_disk_has_sealed)
+            await until_status(client, every_disk_has_sealed)
             after += await acknowledged(bucket, 20)
         await require_after_a_kill(store, after)
-        async with client.connect(store.profile, timeout_s=20) as warehouse:
+        async with warehouse.connect(store.profile, timeout_s=20) as client:
             lost = 0
             for name in names:
                 try:
-                    assert await warehouse.bucket("b").get(name) == BODY
+                    assert await client.bucket("b").get(name) == BODY
                 except NeedleCorrupt:
                     lost += 1
             assert 0 < lost < len(names), "those of the data file that was cut off, named and not missing"
@@ -186,8 +186,8 @@ def test_a_catalog_that_was_deleted_or_replaced_takes_no_more_writes(
     tmp_path: Path, name: str, is_replaced: bool
 ) -> None:
     async def run() -> None:
-        async with client.connect(store.profile, timeout_s=5) as warehouse:
-            bucket = await warehouse.create_bucket("b")
+        async with warehouse.connect(store.profile, timeout_s=5) as client:
+            bucket = await client.create_bucket("b")
             await bucket.put("before", BODY)
             path = store.data / "master" / name
             if is_replaced:
@@ -198,7 +198,7 @@ def test_a_catalog_that_was_deleted_or_replaced_takes_no_more_writes(
             with pytest.raises(StoreError):
                 await bucket.delete("before")
             assert await acknowledged(bucket, 3) == []
-            status = await until_status(warehouse, lambda status: status.trouble_count > 0)
+            status = await until_status(client, lambda status: status.trouble_count > 0)
             assert status.health == "down"
             assert [trouble.name for trouble in status.troubles] == ["catalog_unlinked"]
 

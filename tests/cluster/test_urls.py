@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import trio
 
-import client
+import warehouse
 from harness import RunningStore
 
 CHUNK, COUNT = 64 * 1024, 240
@@ -41,16 +41,16 @@ def test_an_object_of_many_chunks_on_three_disks_has_a_short_url_and_comes_whole
             yield data[start : start + 1_000_003]
 
     async def put(profile: Path, key: str) -> str:
-        async with client.connect(profile) as warehouse:
+        async with warehouse.connect(profile) as client:
             if key == "first":
-                await warehouse.create_bucket("films")
-            bucket = warehouse.bucket("films")
+                await client.create_bucket("films")
+            bucket = client.bucket("films")
             await bucket.put(key, pieces(), content_type="video/mp4")
             return await bucket.presign_get(key)
 
     async def replace(profile: Path) -> None:
-        async with client.connect(profile) as warehouse:
-            await warehouse.bucket("films").put("first", b"another version")
+        async with warehouse.connect(profile) as client:
+            await client.bucket("films").put("first", b"another version")
 
     env = {"WAREHOUSE_STORE_CHUNK_SIZE": "64KiB"}
     with RunningStore(tmp_path / "store", volumes=3, env=env) as store:
@@ -86,16 +86,16 @@ def test_an_object_of_many_chunks_on_three_disks_has_a_short_url_and_comes_whole
 @pytest.mark.timeout(120)
 def test_a_flood_of_silent_strangers_keeps_no_client_out(tmp_path: Path) -> None:
     async def put_and_get(profile: Path) -> None:
-        async with client.connect(profile) as warehouse:
-            bucket = warehouse.bucket("b")
+        async with warehouse.connect(profile) as client:
+            bucket = client.bucket("b")
             await bucket.put("y", b"hello")
             assert await bucket.get("y") == b"hello"
 
     async def make_bucket(profile: Path) -> str:
-        async with client.connect(profile) as warehouse:
-            await warehouse.create_bucket("b")
-            await warehouse.bucket("b").put("x", b"hello")
-            return await warehouse.bucket("b").presign_get("x")
+        async with warehouse.connect(profile) as client:
+            await client.create_bucket("b")
+            await client.bucket("b").put("x", b"hello")
+            return await client.bucket("b").presign_get("x")
 
     with RunningStore(tmp_path / "store") as store:
         url = trio.run(make_bucket, store.profile)

@@ -40,7 +40,9 @@ def warehouse(tmp_path: Path) -> Path:
     """The script that an installation has."""
     script = tmp_path / "bin" / "warehouse"
     script.parent.mkdir()
-    script.write_text(f"#!{sys.executable}\nimport sys\nfrom client.cli import main\nsys.exit(main())\n")
+    script.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom warehouse.__main__ import main\nsys.exit(main())\n"
+    )
     script.chmod(0o755)
     return script
 

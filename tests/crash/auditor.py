@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
-from errors import NeedleCorrupt, NeedleVoid, NoSuchNeedle, ReadFailed, StoreError
 from simdisk import SimDisk
-from storage.compaction import Copy
-from storage.disk import Disk, File
-from storage.extent import Extent
-from storage.files import index_path, volume_directory
-from storage.needle import KIND_DATA, KIND_RESTAMP, NeedleMetadata, encode_metadata
-from storage.successor import Successor
-from storage.superblock import SUPERBLOCK_SIZE
-from storage.volume import BegunSync, NewNeedle, Volume
+from warehouse.errors import NeedleCorrupt, NeedleVoid, NoSuchNeedle, ReadFailed, StoreError
+from warehouse.storage.compaction import Copy
+from warehouse.storage.disk import Disk, File
+from warehouse.storage.extent import Extent
+from warehouse.storage.files import index_path, volume_directory
+from warehouse.storage.needle import KIND_DATA, KIND_RESTAMP, NeedleMetadata, encode_metadata
+from warehouse.storage.successor import Successor
+from warehouse.storage.superblock import SUPERBLOCK_SIZE
+from warehouse.storage.volume import BegunSync, NewNeedle, Volume
 
 VOLUME_ID = 7
 UUID = "0f14d0ab-9605-4a62-a9e4-5ed26688389b"

@@ -17,14 +17,14 @@ import select
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from errors import StoreError
-from storage.compaction import Copy
-from storage.disk import OsDisk
-from storage.extent import Extent
-from storage.kernel_sync import KernelSync
-from storage.needle import BLOCK_SIZE, NeedleMetadata, encode_metadata
-from storage.successor import Successor
-from storage.volume import NewNeedle, Volume
+from warehouse.errors import StoreError
+from warehouse.storage.compaction import Copy
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.extent import Extent
+from warehouse.storage.kernel_sync import KernelSync
+from warehouse.storage.needle import BLOCK_SIZE, NeedleMetadata, encode_metadata
+from warehouse.storage.successor import Successor
+from warehouse.storage.volume import NewNeedle, Volume
 
 DIRECTORY = "volumes/7"
 SIZES = (0, 1, 100, 500, 4096, 4096, 10_000)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from actors.ballast import STEP_COUNT, Ballast, free_bytes
-from actors.catalog_room import GROWTH_LEAVES, CatalogRoom
-from actors.events import EventLog
-from actors.founding import found
-from actors.troubles import Troubles
-from catalog.store import Catalog, Transaction
-from catalog.writer import CatalogWriter
-from errors import CatalogFull, DiskFull
+from warehouse.actors.ballast import STEP_COUNT, Ballast, free_bytes
+from warehouse.actors.catalog_room import GROWTH_LEAVES, CatalogRoom
+from warehouse.actors.events import EventLog
+from warehouse.actors.founding import found
+from warehouse.actors.troubles import Troubles
+from warehouse.catalog.store import Catalog, Transaction
+from warehouse.catalog.writer import CatalogWriter
+from warehouse.errors import CatalogFull, DiskFull
 
 MIB = 1 << 20
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from catalog_kit import Kit
 
-from errors import DiskFull
+from warehouse.errors import DiskFull
 
 pytestmark = [
     pytest.mark.root,

@@ -8,13 +8,20 @@ import random
 import pytest
 from auditor import DIRECTORY, UUID, make_volume
 
-from errors import DiskFull, GenerationMismatch, NeedleCorrupt, NeedleVoid, NoRoomToCompact, NoSuchNeedle
 from simdisk import SimDisk
-from storage import compaction
-from storage import index as index_room
-from storage.compaction import Copy
-from storage.files import data_path
-from storage.needle import (
+from warehouse.errors import (
+    DiskFull,
+    GenerationMismatch,
+    NeedleCorrupt,
+    NeedleVoid,
+    NoRoomToCompact,
+    NoSuchNeedle,
+)
+from warehouse.storage import compaction
+from warehouse.storage import index as index_room
+from warehouse.storage.compaction import Copy
+from warehouse.storage.files import data_path
+from warehouse.storage.needle import (
     BLOCK_SIZE,
     FOOTER_SIZE,
     HEADER_SIZE,
@@ -25,9 +32,9 @@ from storage.needle import (
     NeedleMetadata,
     decode_bucket,
 )
-from storage.scan import State
-from storage.successor import Successor
-from storage.volume import Volume
+from warehouse.storage.scan import State
+from warehouse.storage.successor import Successor
+from warehouse.storage.volume import Volume
 
 SMALL, LARGE, MULTI = 1, 2, 3
 SIZES = {SMALL: 700, LARGE: BLOCK_SIZE + 5000, MULTI: 3 * BLOCK_SIZE}
@@ -287,7 +294,7 @@ def test_a_copy_that_was_not_finished_is_never_published() -> None:
 
 
 def test_a_copy_that_lacks_a_needle_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    from storage.carry import Carrier
+    from warehouse.storage.carry import Carrier
 
     disk = SimDisk()
     volume = filled(disk)

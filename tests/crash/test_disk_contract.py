@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from simdisk import PAGE, SimDisk
-from storage.disk import Disk, OsDisk, read_file, read_fully, write_all, write_file
+from warehouse.storage.disk import Disk, OsDisk, read_file, read_fully, write_all, write_file
 
 
 @pytest.fixture(params=["simulated", "real"])

@@ -11,13 +11,21 @@ from functools import partial
 import pytest
 from auditor import DIRECTORY, Auditor, make_volume
 
-from errors import DiskFull, NeedleCorrupt, NoSuchNeedle, ReadFailed, StoreError, VolumeSealed, WriteFailed
 from simdisk import CHANGES, PAGE, SimDisk
-from storage.files import manifest_path
-from storage.generation import READ_AT_ONCE_MAX
-from storage.needle import NeedleMetadata
-from storage.superblock import SUPERBLOCK_SIZE
-from storage.volume import Volume
+from warehouse.errors import (
+    DiskFull,
+    NeedleCorrupt,
+    NoSuchNeedle,
+    ReadFailed,
+    StoreError,
+    VolumeSealed,
+    WriteFailed,
+)
+from warehouse.storage.files import manifest_path
+from warehouse.storage.generation import READ_AT_ONCE_MAX
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.storage.superblock import SUPERBLOCK_SIZE
+from warehouse.storage.volume import Volume
 
 METADATA = NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000)
 SCRIPT: list[tuple[object, ...]] = [

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from errors import NeedleCorrupt, NoSuchNeedle
 from simdisk import SimDisk
-from storage.files import data_path, index_path, manifest_path
-from storage.index import ENTRIES_OFFSET, SLOT_OFFSETS, WATERMARK_OFFSET, entry_offset
-from storage.needle import NeedleMetadata, stored_size
-from storage.superblock import SUPERBLOCK_SIZE
-from storage.volume import Volume
+from warehouse.errors import NeedleCorrupt, NoSuchNeedle
+from warehouse.storage.files import data_path, index_path, manifest_path
+from warehouse.storage.index import ENTRIES_OFFSET, SLOT_OFFSETS, WATERMARK_OFFSET, entry_offset
+from warehouse.storage.needle import NeedleMetadata, stored_size
+from warehouse.storage.superblock import SUPERBLOCK_SIZE
+from warehouse.storage.volume import Volume
 
 DIRECTORY = "volumes/7"
 DATA, INDEX, MANIFEST = data_path(DIRECTORY, 1), index_path(DIRECTORY, 1), manifest_path(DIRECTORY)

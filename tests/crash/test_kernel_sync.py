@@ -15,13 +15,13 @@ import pytest
 import trio
 from auditor import make_volume
 
-from actors.syncer import Sync, Syncer, sync_in_thread
-from errors import StoreError, VolumeSealed, WriteFailed
 from powercut import CutDisk, unavailable
-from storage.disk import OsDisk
-from storage.kernel_sync import IN_FLIGHT_MAX, KernelSync
-from storage.needle import NeedleMetadata, encode_metadata
-from storage.volume import NewNeedle, Volume
+from warehouse.actors.syncer import Sync, Syncer, sync_in_thread
+from warehouse.errors import StoreError, VolumeSealed, WriteFailed
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.kernel_sync import IN_FLIGHT_MAX, KernelSync
+from warehouse.storage.needle import NeedleMetadata, encode_metadata
+from warehouse.storage.volume import NewNeedle, Volume
 
 METADATA = NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000)
 WAIT_MS = 20_000

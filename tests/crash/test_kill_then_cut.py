@@ -12,12 +12,12 @@ from collections.abc import Callable
 import pytest
 from auditor import CAPACITY, DIRECTORY, UUID, VOLUME_ID, make_volume
 
-from errors import NoSuchVolume
 from simdisk import SimDisk
-from storage.compaction import Copy
-from storage.needle import NeedleMetadata
-from storage.successor import Successor
-from storage.volume import Volume
+from warehouse.errors import NoSuchVolume
+from warehouse.storage.compaction import Copy
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.storage.successor import Successor
+from warehouse.storage.volume import Volume
 
 METADATA = NeedleMetadata("photos", 3, "key", 1_750_000_000_000)
 CUTS = 12

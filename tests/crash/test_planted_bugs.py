@@ -12,13 +12,13 @@ from collections.abc import Callable
 import pytest
 from test_simulated_cuts import Cutter
 
-from errors import StoreError
 from simdisk import SimDisk
-from storage import building, carry, files, recovery, successor, volume
-from storage.entries import EntryTable
-from storage.index import IndexFile, Tally
-from storage.scan import State
-from storage.volume import BegunSync, Volume
+from warehouse.errors import StoreError
+from warehouse.storage import building, carry, files, recovery, successor, volume
+from warehouse.storage.entries import EntryTable
+from warehouse.storage.index import IndexFile, Tally
+from warehouse.storage.scan import State
+from warehouse.storage.volume import BegunSync, Volume
 
 Patch = pytest.MonkeyPatch
 

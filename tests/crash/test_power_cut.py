@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from cut_writer import DIRECTORY, data_of, metadata_of
 
-from errors import NoSuchNeedle
 from powercut import CutDisk, unavailable
-from storage.disk import OsDisk
-from storage.files import index_path
-from storage.volume import Volume
+from warehouse.errors import NoSuchNeedle
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import index_path
+from warehouse.storage.volume import Volume
 
 REASON = unavailable()
 pytestmark = [pytest.mark.root, pytest.mark.skipif(REASON is not None, reason=REASON or "")]

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simdisk import CHANGES, SimDisk
-from storage.files import index_path
-from storage.needle import BLOCK_SIZE
-from storage.volume import Volume
+from warehouse.storage.files import index_path
+from warehouse.storage.needle import BLOCK_SIZE
+from warehouse.storage.volume import Volume
 
 SMALL = st.sampled_from([0, 1, 100, 470, 512, 700, 4096, 5000])
 LARGE = st.sampled_from([BLOCK_SIZE, BLOCK_SIZE + 1, 2 * BLOCK_SIZE + 4000])
@@ -181,7 +181,7 @@ def test_the_same_holds_in_longer_histories(seed: int, history: list[tuple[str, 
 def test_a_volume_is_made_whole_or_not_at_all(seed: int) -> None:
     from auditor import DIRECTORY, make_volume
 
-    from errors import NoSuchVolume
+    from warehouse.errors import NoSuchVolume
 
     chance, disk = random.Random(seed), SimDisk()
     cuts = []

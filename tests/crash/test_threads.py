@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from auditor import DIRECTORY, make_volume
 
-from errors import BadRequest, NoSuchNeedle
-from storage.disk import OsDisk
-from storage.extent import Extent
-from storage.needle import BLOCK_SIZE, NeedleMetadata
-from storage.volume import Volume
+from warehouse.errors import BadRequest, NoSuchNeedle
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.extent import Extent
+from warehouse.storage.needle import BLOCK_SIZE, NeedleMetadata
+from warehouse.storage.volume import Volume
 
 METADATA = NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000)
 RUN_S = 2.0

@@ -9,12 +9,18 @@ import pytest
 from auditor import DIRECTORY, make_volume
 from crc32c import crc32c
 
-from errors import FormatUnsupported, ManifestCorrupt, NeedleCorrupt, NoSuchNeedle, SuperblockCorrupt
 from simdisk import SimDisk
-from storage.files import data_path, empty_index, index_path, manifest_path
-from storage.needle import FOOTER_SIZE, HEADER_SIZE, NeedleMetadata, stored_size
-from storage.superblock import SUPERBLOCK_SIZE, decode_manifest, encode_manifest, encode_superblock
-from storage.volume import Volume
+from warehouse.errors import (
+    FormatUnsupported,
+    ManifestCorrupt,
+    NeedleCorrupt,
+    NoSuchNeedle,
+    SuperblockCorrupt,
+)
+from warehouse.storage.files import data_path, empty_index, index_path, manifest_path
+from warehouse.storage.needle import FOOTER_SIZE, HEADER_SIZE, NeedleMetadata, stored_size
+from warehouse.storage.superblock import SUPERBLOCK_SIZE, decode_manifest, encode_manifest, encode_superblock
+from warehouse.storage.volume import Volume
 
 DATA, INDEX, MANIFEST = data_path(DIRECTORY, 1), index_path(DIRECTORY, 1), manifest_path(DIRECTORY)
 METADATA = NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000)

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from errors import NeedleVoid, NoSuchNeedle
 from simdisk import SimDisk
-from storage import index as index_room
-from storage.building import NextGeneration, next_facts
-from storage.compaction import Copy
-from storage.disk import Disk, OsDisk
-from storage.files import data_path, index_path, publish, remove_leftovers, volume_directory
-from storage.index import NO_ENTRY, entry_offset
-from storage.needle import NeedleMetadata, encode_void
-from storage.scan import State
-from storage.successor import Successor
-from storage.volume import Volume
+from warehouse.errors import NeedleVoid, NoSuchNeedle
+from warehouse.storage import index as index_room
+from warehouse.storage.building import NextGeneration, next_facts
+from warehouse.storage.compaction import Copy
+from warehouse.storage.disk import Disk, OsDisk
+from warehouse.storage.files import data_path, index_path, publish, remove_leftovers, volume_directory
+from warehouse.storage.index import NO_ENTRY, entry_offset
+from warehouse.storage.needle import NeedleMetadata, encode_void
+from warehouse.storage.scan import State
+from warehouse.storage.successor import Successor
+from warehouse.storage.volume import Volume
 
 DIRECTORY = volume_directory(1)
 UUID = "0f14d0ab-9605-4a62-a9e4-5ed26688389b"
@@ -142,7 +142,7 @@ def test_an_index_of_the_first_release_with_an_entry_a_void_id_is_understood(
         volume.delete(needle_id, stamp=100)
     with monkeypatch.context() as older:
         # What 0.1.0 wrote: the same void records, and an entry for each id.
-        older.setattr("storage.voids.VoidTable.add", lambda table, offset, content: True)
+        older.setattr("warehouse.storage.voids.VoidTable.add", lambda table, offset, content: True)
         older.setattr(NextGeneration, "void", void_with_entries)
         compact(disk, volume)
     assert b"WHINDEX3" not in disk.node(index_path(DIRECTORY, 2)).content[:1024]

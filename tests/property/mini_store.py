@@ -28,18 +28,18 @@ from typing import Any
 
 from in_memory import make_folder
 
-from catalog.remains import Doomed, read_catalog_facts, read_doomed
-from catalog.rows import CommitResult
-from catalog.store import Catalog, Transaction
-from errors import NoSuchNeedle
-from rescue.console import NoProgress
-from rescue.rebuild import KEEP_ORPHANS_FACT, RebuildReport, make_catalog
-from rescue.survey import HeldDisk
 from simdisk import SimDisk
-from storage.compaction import Copy
-from storage.extent import Extent
-from storage.files import remove_leftovers, volume_directory
-from storage.needle import (
+from warehouse.catalog.remains import Doomed, read_catalog_facts, read_doomed
+from warehouse.catalog.rows import CommitResult
+from warehouse.catalog.store import Catalog, Transaction
+from warehouse.errors import NoSuchNeedle
+from warehouse.rescue.console import NoProgress
+from warehouse.rescue.rebuild import KEEP_ORPHANS_FACT, RebuildReport, make_catalog
+from warehouse.rescue.survey import HeldDisk
+from warehouse.storage.compaction import Copy
+from warehouse.storage.extent import Extent
+from warehouse.storage.files import remove_leftovers, volume_directory
+from warehouse.storage.needle import (
     KIND_BUCKET,
     KIND_DATA,
     KIND_RESTAMP,
@@ -48,13 +48,13 @@ from storage.needle import (
     NeedleMetadata,
     decode_bucket,
 )
-from storage.scan import State
-from storage.scrub import Scrub
-from storage.stamp import StampClock
-from storage.successor import Successor
-from storage.superblock import SUPERBLOCK_SIZE
-from storage.volume import Volume
-from transport.messages import StoredNeedle
+from warehouse.storage.scan import State
+from warehouse.storage.scrub import Scrub
+from warehouse.storage.stamp import StampClock
+from warehouse.storage.successor import Successor
+from warehouse.storage.superblock import SUPERBLOCK_SIZE
+from warehouse.storage.volume import Volume
+from warehouse.transport.messages import StoredNeedle
 
 START_MS = 1_750_000_000_000
 ORPHAN_MS = 120_000  # between the two looks that make a needle an orphan

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from in_memory import make_folder
 
-import catalog.changes
-import catalog.graves
-from catalog.listing import common_prefix
-from errors import (
+import warehouse.catalog.changes
+import warehouse.catalog.graves
+from warehouse.catalog.listing import common_prefix
+from warehouse.errors import (
     BadRequest,
     BucketExists,
     BucketNotEmpty,
@@ -32,7 +32,7 @@ from errors import (
     PreconditionFailed,
     UploadIncomplete,
 )
-from transport.messages import StoredNeedle, etag_of
+from warehouse.transport.messages import StoredNeedle, etag_of
 
 BUCKETS = st.sampled_from(["photos", "films"])
 KEYS = st.sampled_from(["a", "a/1", "a/2", "b/1/x", "b/2", "ü"])
@@ -691,8 +691,8 @@ class SmallPieces(CatalogMachine):
 
     def __init__(self) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(catalog.changes, "PURGE_AT_ONCE", 1)
-        self.patch.setattr(catalog.graves, "GRAVES_MAX", 2)
+        self.patch.setattr(warehouse.catalog.changes, "PURGE_AT_ONCE", 1)
+        self.patch.setattr(warehouse.catalog.graves, "GRAVES_MAX", 2)
         super().__init__()
 
     def teardown(self) -> None:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from test_volume_model import DIRECTORY, IDS, SIZES, VolumeModel, metadata_of
 
-from errors import NeedleVoid
-from storage.compaction import Copy
-from storage.needle import KIND_DATA, KIND_TOMBSTONE
-from storage.scan import State
-from storage.successor import Successor
+from warehouse.errors import NeedleVoid
+from warehouse.storage.compaction import Copy
+from warehouse.storage.needle import KIND_DATA, KIND_TOMBSTONE
+from warehouse.storage.scan import State
+from warehouse.storage.successor import Successor
 
 
 class CompactionModel(VolumeModel):

@@ -6,8 +6,8 @@ from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.crc_join import Joiner, join_crc
-from storage.needle import BLOCK_SIZE
+from warehouse.storage.crc_join import Joiner, join_crc
+from warehouse.storage.needle import BLOCK_SIZE
 
 JOINER = Joiner(48)
 

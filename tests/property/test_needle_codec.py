@@ -9,8 +9,8 @@ from crc32c import crc32c
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from errors import NeedleCorrupt
-from storage.needle import (
+from warehouse.errors import NeedleCorrupt
+from warehouse.storage.needle import (
     BLOCK_SIZE,
     FLAG_STREAMED,
     HEADER_SIZE,

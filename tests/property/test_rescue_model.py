@@ -20,20 +20,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from catalog.check import check_counts
-from catalog.store import Catalog
-from rescue.console import NoProgress
-from rescue.export import export
-from rescue.rebuild import Options, rebuild
-from storage.compaction import Copy
-from storage.disk import OsDisk
-from storage.files import volume_directory
-from storage.identity import load_identity
-from storage.needle import BucketRecord, NeedleMetadata
-from storage.stamp import StampClock
-from storage.successor import Successor
-from storage.volume import Volume
-from transport.messages import StoredNeedle
+from warehouse.catalog.check import check_counts
+from warehouse.catalog.store import Catalog
+from warehouse.rescue.console import NoProgress
+from warehouse.rescue.export import export
+from warehouse.rescue.rebuild import Options, rebuild
+from warehouse.storage.compaction import Copy
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import volume_directory
+from warehouse.storage.identity import load_identity
+from warehouse.storage.needle import BucketRecord, NeedleMetadata
+from warehouse.storage.stamp import StampClock
+from warehouse.storage.successor import Successor
+from warehouse.storage.volume import Volume
+from warehouse.transport.messages import StoredNeedle
 
 CREATED_MS = 5
 IDS_AT_ONCE = 1000

@@ -38,12 +38,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from mini_store import ORPHAN_MS, UPLOAD_MS, Crash, Fuse, Key, MiniDisk, MiniStore, Name, Written
 
-import catalog.changes
-import catalog.graves
-import rescue.rebuild
-from catalog.remains import Doomed
-from catalog.rows import BucketRow, ObjectRow
-from errors import (
+import warehouse.catalog.changes
+import warehouse.catalog.graves
+import warehouse.rescue.rebuild
+from warehouse.catalog.remains import Doomed
+from warehouse.catalog.rows import BucketRow, ObjectRow
+from warehouse.errors import (
     BucketExists,
     BucketNotEmpty,
     NeedleVoid,
@@ -52,9 +52,9 @@ from errors import (
     PreconditionFailed,
     UploadIncomplete,
 )
-from storage.extent import Extent
-from storage.needle import NeedleMetadata
-from transport.messages import StoredNeedle, etag_of
+from warehouse.storage.extent import Extent
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.transport.messages import StoredNeedle, etag_of
 
 # Few names, so that things happen to the same ones.
 BUCKETS = st.sampled_from(["photos", "photos", "photos", "films"])
@@ -140,7 +140,7 @@ class StoreModel(RuleBasedStateMachine):
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         # Small numbers, so that little work meets every edge.
-        self.patch.setattr(rescue.rebuild, "NEEDLE_IDS_SKIPPED", 64)
+        self.patch.setattr(warehouse.rescue.rebuild, "NEEDLE_IDS_SKIPPED", 64)
         self.store = MiniStore()
         self.counter = itertools.count(1)
         self.names: dict[str, int] = {}  # living buckets
@@ -165,8 +165,8 @@ class StoreModel(RuleBasedStateMachine):
         self.store.skew_ms = skews[0]
         for disk, skew_ms in zip(self.store.disks, skews[1:], strict=True):
             disk.skew_ms = skew_ms
-        self.patch.setattr(catalog.graves, "GRAVES_MAX", graves)
-        self.patch.setattr(catalog.changes, "PURGE_AT_ONCE", purged)
+        self.patch.setattr(warehouse.catalog.graves, "GRAVES_MAX", graves)
+        self.patch.setattr(warehouse.catalog.changes, "PURGE_AT_ONCE", purged)
         self.create_bucket("photos")
         self.create_bucket("films")
 

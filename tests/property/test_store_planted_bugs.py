@@ -13,11 +13,11 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from test_store_model import StoreModel, common
 
-from catalog import cross_check, graves, store, upkeep
-from errors import StoreError
-from rescue import staging
-from storage import building, carry
-from storage.volume import Volume
+from warehouse.catalog import cross_check, graves, store, upkeep
+from warehouse.errors import StoreError
+from warehouse.rescue import staging
+from warehouse.storage import building, carry
+from warehouse.storage.volume import Volume
 
 Patch = pytest.MonkeyPatch
 

@@ -11,14 +11,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from errors import ChecksumMismatch, NeedleExists, NeedleVoid, NoSuchNeedle, StoreError, VolumeFull
 from simdisk import SimDisk
-from storage.extent import Extent
-from storage.files import index_path
-from storage.needle import KIND_BUCKET, KIND_DATA, KIND_VOID, NeedleMetadata, encode_metadata, stored_size
-from storage.scan import Record, State
-from storage.superblock import SUPERBLOCK_SIZE
-from storage.volume import NewNeedle, Volume
+from warehouse.errors import ChecksumMismatch, NeedleExists, NeedleVoid, NoSuchNeedle, StoreError, VolumeFull
+from warehouse.storage.extent import Extent
+from warehouse.storage.files import index_path
+from warehouse.storage.needle import (
+    KIND_BUCKET,
+    KIND_DATA,
+    KIND_VOID,
+    NeedleMetadata,
+    encode_metadata,
+    stored_size,
+)
+from warehouse.storage.scan import Record, State
+from warehouse.storage.superblock import SUPERBLOCK_SIZE
+from warehouse.storage.volume import NewNeedle, Volume
 
 DIRECTORY = "volumes/7"
 CAPACITY = 200_000

@@ -2,7 +2,7 @@
 
 import re
 
-from auth.keys import generate_api_key, hash_secret, verify_secret
+from warehouse.auth.keys import generate_api_key, hash_secret, verify_secret
 
 
 def test_a_key_has_the_documented_form():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conf.arguments import Parser
+from warehouse.conf.arguments import Parser
 
 
 @pytest.mark.parametrize(

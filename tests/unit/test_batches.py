@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import (
+from warehouse.errors import (
     BadRequest,
     BodyTooLarge,
     NeedleCorrupt,
@@ -17,8 +17,8 @@ from errors import (
     Unavailable,
     VolumeSealed,
 )
-from transport import batches
-from transport.batches import FRAME, HEAD_SIZE, ITEM_SIZE_MAX, Outcome, PutHead
+from warehouse.transport import batches
+from warehouse.transport.batches import FRAME, HEAD_SIZE, ITEM_SIZE_MAX, Outcome, PutHead
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 

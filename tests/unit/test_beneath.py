@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from errors import DiskMismatch, SetupError, StoreError
-from storage.beneath import Folder, NotPlain
-from storage.disk import OsDisk, read_file, write_file
-from storage.files import volume_directory, volume_ids
-from storage.identity import IDENTITY_NAME, LOCK_NAME, DiskLock, load_identity, read_identity
-from storage.needle import NeedleMetadata
-from storage.volume import Volume
+from warehouse.errors import DiskMismatch, SetupError, StoreError
+from warehouse.storage.beneath import Folder, NotPlain
+from warehouse.storage.disk import OsDisk, read_file, write_file
+from warehouse.storage.files import volume_directory, volume_ids
+from warehouse.storage.identity import IDENTITY_NAME, LOCK_NAME, DiskLock, load_identity, read_identity
+from warehouse.storage.needle import NeedleMetadata
+from warehouse.storage.volume import Volume
 
 ROOT = Path(__file__).parents[2]
 UUID = "0f14d0ab-9605-4a62-a9e4-5ed266883891"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from catalog.bulk import ROWS_AT_ONCE, insert_rows
+from warehouse.catalog.bulk import ROWS_AT_ONCE, insert_rows
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 from catalog_kit import CREATED_MS, Kit, name_of, stamp
 
-from catalog import graves
-from catalog.graves import Graves
+from warehouse.catalog import graves
+from warehouse.catalog.graves import Graves
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from catalog_kit import Kit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.listing import common_prefix, first_key, key_after_prefix
-from errors import BadRequest
+from warehouse.catalog.listing import common_prefix, first_key, key_after_prefix
+from warehouse.errors import BadRequest
 
 # Few letters, so that keys meet; among them the ends of the code point range and of its gap.
 LETTERS = "ab/\0\ud7ff\ue000\uffff\U00010000\U0010ffff"

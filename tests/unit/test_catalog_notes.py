@@ -4,8 +4,8 @@ import msgspec
 import pytest
 from catalog_kit import CREATED_MS, Kit, stamp
 
-from errors import BucketNotEmpty
-from transport.messages import BucketNote
+from warehouse.errors import BucketNotEmpty
+from warehouse.transport.messages import BucketNote
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import msgspec
 import pytest
 from catalog_kit import CREATED_MS, RESERVED, Kit, name_of, stamp
 
-from auth.keys import generate_api_key
-from catalog import burials, changes
-from errors import (
+from warehouse.auth.keys import generate_api_key
+from warehouse.catalog import burials, changes
+from warehouse.errors import (
     BadBucketName,
     BadRequest,
     BucketExists,
@@ -18,7 +18,7 @@ from errors import (
     OutcomeUnknown,
     PreconditionFailed,
 )
-from transport.messages import etag_of
+from warehouse.transport.messages import etag_of
 
 
 @pytest.fixture

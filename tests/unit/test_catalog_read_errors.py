@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog import driver
-from catalog.driver import name_error
-from catalog.store import Catalog
-from errors import CatalogCorrupt, DiskFull, ReadFailed, WriteFailed
+from warehouse.catalog import driver
+from warehouse.catalog.driver import name_error
+from warehouse.catalog.store import Catalog
+from warehouse.errors import CatalogCorrupt, DiskFull, ReadFailed, WriteFailed
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from contextlib import closing
 import pytest
 from catalog_kit import CREATED_MS, RESERVED, Kit, stamp
 
-from auth.keys import generate_api_key
-from catalog import rebuilding
-from catalog.check import check_counts
-from catalog.rebuilding import NewCatalog
-from catalog.rows import ApiKeyRow, ChunkRow, ObjectRow
-from catalog.store import Catalog
-from errors import BadRequest, CatalogExists, DiskFull, WriteFailed
-from transport.messages import BucketNote, NeedleDamage
+from warehouse.auth.keys import generate_api_key
+from warehouse.catalog import rebuilding
+from warehouse.catalog.check import check_counts
+from warehouse.catalog.rebuilding import NewCatalog
+from warehouse.catalog.rows import ApiKeyRow, ChunkRow, ObjectRow
+from warehouse.catalog.store import Catalog
+from warehouse.errors import BadRequest, CatalogExists, DiskFull, WriteFailed
+from warehouse.transport.messages import BucketNote, NeedleDamage
 
 
 @pytest.fixture

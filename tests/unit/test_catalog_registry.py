@@ -3,8 +3,8 @@
 import pytest
 from catalog_kit import CREATED_MS, Kit
 
-from auth.keys import generate_api_key
-from errors import BadRequest, NoSuchVolume
+from warehouse.auth.keys import generate_api_key
+from warehouse.errors import BadRequest, NoSuchVolume
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from catalog_kit import CREATED_MS, Kit, stamp
 
-from auth.keys import generate_api_key
-from catalog.remains import read_catalog_facts
-from errors import CatalogCorrupt, ReadFailed, SchemaNewer
+from warehouse.auth.keys import generate_api_key
+from warehouse.catalog.remains import read_catalog_facts
+from warehouse.errors import CatalogCorrupt, ReadFailed, SchemaNewer
 
 HERE = Path(__file__).parent
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from catalog_kit import CREATED_MS, Kit, stamp
 
-from auth.keys import verify_secret
-from catalog import schema
-from catalog.schema import STEPS, bring_up_to_date, statements_of
-from catalog.store import Catalog
-from errors import CatalogCorrupt, FormatUnsupported, SchemaNewer
-from transport.messages import BucketNote, etag_of
+from warehouse.auth.keys import verify_secret
+from warehouse.catalog import schema
+from warehouse.catalog.schema import STEPS, bring_up_to_date, statements_of
+from warehouse.catalog.store import Catalog
+from warehouse.errors import CatalogCorrupt, FormatUnsupported, SchemaNewer
+from warehouse.transport.messages import BucketNote, etag_of
 
 HERE = Path(__file__).parent
 

@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 from catalog_kit import CREATED_MS, Kit, stamp
 
-import catalog
-from catalog import store
-from catalog.check import CountDifference
-from catalog.driver import connect, name_error
-from catalog.store import Catalog
-from errors import (
+from warehouse.catalog import store
+from warehouse.catalog.check import CountDifference
+from warehouse.catalog.driver import connect, name_error
+from warehouse.catalog.store import Catalog
+from warehouse.errors import (
     CatalogCorrupt,
     DiskFull,
     DiskInUse,
@@ -27,7 +26,7 @@ from errors import (
     WriteFailed,
 )
 
-PROJECT = Path(catalog.__file__).parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 TABLES = ("buckets", "objects", "uploads", "outbox")
 
 
@@ -79,7 +78,7 @@ def test_nobody_else_may_read_the_file_or_its_log(path):
 def test_a_second_process_is_refused(path):
     opened = Catalog.open(path)
     script = (
-        "import sys; from pathlib import Path; from catalog.store import Catalog; from errors import StoreError\n"
+        "import sys; from pathlib import Path; from warehouse.catalog.store import Catalog; from warehouse.errors import StoreError\n"
         "try: Catalog.open(Path(sys.argv[1])).close()\n"
         "except StoreError as error: print(error.code, error.message)"
     )

@@ -3,9 +3,9 @@
 import pytest
 from catalog_kit import CREATED_MS, Kit, name_of, stamp
 
-from catalog import upkeep
-from errors import NeedleVoid, NoSuchVolume
-from transport.messages import NeedleDamage
+from warehouse.catalog import upkeep
+from warehouse.errors import NeedleVoid, NoSuchVolume
+from warehouse.transport.messages import NeedleDamage
 
 
 @pytest.fixture

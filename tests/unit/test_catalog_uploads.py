@@ -3,9 +3,9 @@
 import pytest
 from catalog_kit import CREATED_MS, Kit, name_of, stamp
 
-from catalog.store import Catalog
-from catalog.uploads import FINISHED_KEPT_MS
-from errors import (
+from warehouse.catalog.store import Catalog
+from warehouse.catalog.uploads import FINISHED_KEPT_MS
+from warehouse.errors import (
     BadRequest,
     LengthMismatch,
     NeedleExists,
@@ -15,7 +15,7 @@ from errors import (
     PreconditionFailed,
     UploadIncomplete,
 )
-from transport.messages import etag_of
+from warehouse.transport.messages import etag_of
 
 
 @pytest.fixture

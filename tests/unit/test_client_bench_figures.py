@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from client.bench_figures import Figures, Latencies, shares, together
-from client.bench_report import (
+from warehouse.client.bench_figures import Figures, Latencies, shares, together
+from warehouse.client.bench_report import (
     Measured,
     figures_table,
     fitting_table,

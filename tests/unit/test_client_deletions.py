@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from client.deletions import Case, Limit, Wish, judge, parse_limit
-from client.places import UsageError
-from errors import DeletionRefused
+from warehouse.client.deletions import Case, Limit, Wish, judge, parse_limit
+from warehouse.client.places import UsageError
+from warehouse.errors import DeletionRefused
 
 
 def case(source: int, surplus: int, kept: int) -> Case:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.display import (
+from warehouse.client.display import (
     fill_bar,
     format_ago,
     format_count,
@@ -17,7 +17,7 @@ from client.display import (
     parse_span,
     printable,
 )
-from client.places import UsageError
+from warehouse.client.places import UsageError
 
 
 @pytest.mark.parametrize(

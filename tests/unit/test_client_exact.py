@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.exact import Count, is_consistent, require_chunk, require_consistent, require_range
-from errors import NeedleCorrupt, ObjectInconsistent
-from transport.messages import Chunk, ObjectInfo
+from warehouse.client.exact import Count, is_consistent, require_chunk, require_consistent, require_range
+from warehouse.errors import NeedleCorrupt, ObjectInconsistent
+from warehouse.transport.messages import Chunk, ObjectInfo
 
 CHUNKS = [Chunk(1, 10, 100, 7), Chunk(2, 10, 50, 8)]
 WHOLE = ObjectInfo(key="a", size=150, etag="1-a-7-2", created_ms=1, chunk_count=2, chunks=CHUNKS)

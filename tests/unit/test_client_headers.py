@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.headers import (
+from warehouse.client.headers import (
     PutOptions,
     check_condition,
     check_metadata,
@@ -18,9 +18,9 @@ from client.headers import (
     read_failure,
     read_put_answer,
 )
-from errors import BadKey, BadMetadata, BadRequest, NoSuchNeedle, StoreError, Unavailable
-from transport.header_text import check_content_type
-from transport.messages import etag_of
+from warehouse.errors import BadKey, BadMetadata, BadRequest, NoSuchNeedle, StoreError, Unavailable
+from warehouse.transport.header_text import check_content_type
+from warehouse.transport.messages import etag_of
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)))
 

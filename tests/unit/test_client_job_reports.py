@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
-from client.job_reports import JobReport, jobs_view, progress_line, time_left_s
-from transport.messages import Job, Jobs
+from warehouse.client.job_reports import JobReport, jobs_view, progress_line, time_left_s
+from warehouse.transport.messages import Job, Jobs
 
 GIB = 1024**3
 RUNNING = Job(

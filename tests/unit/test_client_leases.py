@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.leases import (
+from warehouse.client.leases import (
     AVOID_S,
     BUSY_S,
     BYTE_COUNT_MAX,
@@ -13,7 +13,7 @@ from client.leases import (
     NEEDLE_COUNT_MAX,
     LeasePool,
 )
-from transport.messages import Lease
+from warehouse.transport.messages import Lease
 
 
 def lease(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.patterns import Glob, Rules, glob_of
+from warehouse.client.patterns import Glob, Rules, glob_of
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from client.places import (
+from warehouse.client.places import (
     FolderTree,
     Remote,
     StandardStream,
@@ -19,7 +19,7 @@ from client.places import (
     parse_remote,
     segments_of,
 )
-from errors import BadKey, BadRequest
+from warehouse.errors import BadKey, BadRequest
 
 
 def test_places_are_told_apart() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.hedging import EXTRA_MAX, LATE_MIN_S, LEARN_COUNT, LOOK_EVERY, WINDOW, ReadTimes
+from warehouse.client.hedging import EXTRA_MAX, LATE_MIN_S, LEARN_COUNT, LOOK_EVERY, WINDOW, ReadTimes
 
 
 def noted(*answered_s: float) -> ReadTimes:

@@ -8,9 +8,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.library import Prefix, merge_entries
-from client.reads import SPAN_SIZE, SpanBuffers, plan_spans
-from client.uploads import (
+from warehouse.client.library import Prefix, merge_entries
+from warehouse.client.reads import SPAN_SIZE, SpanBuffers, plan_spans
+from warehouse.client.uploads import (
     STREAM_BUFFERED_MAX,
     STREAM_CHUNK_FIRST,
     STREAM_CHUNK_MAX,
@@ -20,7 +20,7 @@ from client.uploads import (
     stream_chunk_size,
     stream_parallel,
 )
-from transport.messages import Chunk, Listing, ObjectInfo
+from warehouse.transport.messages import Chunk, Listing, ObjectInfo
 
 SIZES = st.one_of(st.integers(0, 10), st.integers(0, 3 * SPAN_SIZE), st.just(SPAN_SIZE))
 

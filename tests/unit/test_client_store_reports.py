@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from client.store_reports import print_status, print_volumes
-from transport.messages import DiskStatus, Job, Status, VolumeReport, VolumeStatus
+from warehouse.client.store_reports import print_status, print_volumes
+from warehouse.transport.messages import DiskStatus, Job, Status, VolumeReport, VolumeStatus
 
 MIB = 1024**2
 JOB = Job(

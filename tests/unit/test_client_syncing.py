@@ -7,9 +7,9 @@ import random
 import pytest
 from crc32c import crc32c
 
-from client.contents import combine, crc_of_chunks, metadata_of, recorded_ns
-from client.syncing import Entry, Rule, Verdict, judge
-from transport.messages import Chunk
+from warehouse.client.contents import combine, crc_of_chunks, metadata_of, recorded_ns
+from warehouse.client.syncing import Entry, Rule, Verdict, judge
+from warehouse.transport.messages import Chunk
 
 SAME, COPY, LOOK = Verdict.SAME, Verdict.COPY, Verdict.LOOK
 FILE = Entry("x", 5, 1000)

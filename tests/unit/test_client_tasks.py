@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import trio
 
-from client.tasks import background, crew, is_cancellation, single_error
+from warehouse.client.tasks import background, crew, is_cancellation, single_error
 
 
 async def fail(message: str, after_s: float = 0) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import BadRequest, PreconditionFailed
-from transport.conditions import (
+from warehouse.errors import BadRequest, PreconditionFailed
+from warehouse.transport.conditions import (
     CONDITION_SIZE_MAX,
     check_etag_condition,
     is_not_modified,

@@ -11,7 +11,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import (
+from warehouse.errors import (
     BadRequest,
     DeadlineExceeded,
     LinkDown,
@@ -20,8 +20,8 @@ from errors import (
     Overloaded,
     StoreError,
 )
-from transport.conversation import Conversation
-from transport.messages import (
+from warehouse.transport.conversation import Conversation
+from warehouse.transport.messages import (
     FRAME_SIZE_MAX,
     Buckets,
     CreateBucket,

@@ -8,8 +8,8 @@ import stat
 import pytest
 import zmq
 
-from errors import BadSetting, SecretMissing
-from transport.curve import KEY_SIZE, CurveKeys
+from warehouse.errors import BadSetting, SecretMissing
+from warehouse.transport.curve import KEY_SIZE, CurveKeys
 
 
 def test_a_saved_pair_is_loaded_as_it_was(tmp_path):

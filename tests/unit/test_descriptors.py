@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from transport.descriptors import connections_within
+from warehouse.transport.descriptors import connections_within
 
 RAISE = """
 import json, resource
-from transport.descriptors import raise_limit
+from warehouse.transport.descriptors import raise_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 1024))
 said = raise_limit()
 print(json.dumps([said, *resource.getrlimit(resource.RLIMIT_NOFILE)]))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import storage.disk
-from storage.disk import ClosedFile, OsDisk, OsFile, write_all
+import warehouse.storage.disk
+from warehouse.storage.disk import ClosedFile, OsDisk, OsFile, write_all
 
 
 def test_files_are_not_readable_by_everybody(tmp_path: Path) -> None:
@@ -96,13 +96,13 @@ def test_a_file_system_that_makes_no_holes_is_no_error_and_a_failing_one_is(
         ctypes.set_errno(code)
         return -1
 
-    monkeypatch.setattr(storage.disk, "_fallocate", refuse)
+    monkeypatch.setattr(warehouse.storage.disk, "_fallocate", refuse)
     if code == errno.EIO:
         with pytest.raises(OSError):
             file.punch(0, 20_000)
     else:
         file.punch(0, 20_000)
-    monkeypatch.setattr(storage.disk, "_fallocate", None)  # no such call at all
+    monkeypatch.setattr(warehouse.storage.disk, "_fallocate", None)  # no such call at all
     file.punch(0, 20_000)
     assert file.size() == 20_000
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from client import cli
-from conf.arguments import PATH_OPTIONS, Parser, empty_option
+from warehouse.client import cli
+from warehouse.conf.arguments import PATH_OPTIONS, Parser, empty_option
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from storage.epoch import NEVER, Claim, Known, Verdict, judge, next_offer
-from storage.identity import IdentityKeeper, load_identity
+from warehouse.storage.epoch import NEVER, Claim, Known, Verdict, judge, next_offer
+from warehouse.storage.identity import IdentityKeeper, load_identity
 
 OURS, OTHER = 77, 88
 STAMP = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 import trio.testing
 
-from actors.events import EventLog
+from warehouse.actors.events import EventLog
 
 
 def numbers(log: EventLog, after: int, limit: int = 1000) -> list[int]:

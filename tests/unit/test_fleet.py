@@ -10,10 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import actors.fleet
-from actors.fleet import NEEDLE_ID_MAX, SEALED_MAX, VOLUMES_MAX, DiskState, Fleet, Outlook, VolumeState
-from actors.ledger import Ledger
-from transport.messages import FRAME_SIZE_MAX, DiskReport, Register, VolumeReport
+import warehouse.actors.fleet
+from warehouse.actors.fleet import (
+    NEEDLE_ID_MAX,
+    SEALED_MAX,
+    VOLUMES_MAX,
+    DiskState,
+    Fleet,
+    Outlook,
+    VolumeState,
+)
+from warehouse.actors.ledger import Ledger
+from warehouse.transport.messages import FRAME_SIZE_MAX, DiskReport, Register, VolumeReport
 
 GIB = 1024**3
 
@@ -232,7 +240,7 @@ def test_status_counts_what_was_committed_since_the_latest_report() -> None:
 def test_a_disk_has_no_more_volumes_than_its_actor_can_name_in_one_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(actors.fleet, "VOLUMES_MAX", 2)
+    monkeypatch.setattr(warehouse.actors.fleet, "VOLUMES_MAX", 2)
     for count, needs, kind in ((1, True, Outlook.COMING), (2, False, Outlook.FULL)):
         volume_ids = range(1, count + 1)
         fleet, _, disk = fleet_of(*volume_ids)
@@ -245,7 +253,7 @@ def test_a_disk_has_no_more_volumes_than_its_actor_can_name_in_one_message(
 
 
 def test_later_volumes_of_a_disk_with_very_many_are_larger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actors.fleet, "VOLUMES_MAX", 10)
+    monkeypatch.setattr(warehouse.actors.fleet, "VOLUMES_MAX", 10)
     for count, capacity in ((4, GIB), (5, 20 * GIB), (9, 100 * GIB)):
         ledger = Ledger()
         fleet = Fleet(ledger, disk_reserve=GIB, volume_size=GIB)

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from transport.flood_guard import QUIET_BYTES_PER_S, FloodGuard
-from transport.tcp import connection_name, received_bytes, shut_connection
+from warehouse.transport.flood_guard import QUIET_BYTES_PER_S, FloodGuard
+from warehouse.transport.tcp import connection_name, received_bytes, shut_connection
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the kernel's count is Linux's")
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from errors import NoSuchNeedle
 from simdisk import SimDisk
-from storage.files import data_path, index_path, manifest_path
-from storage.index import entry_offset
-from storage.needle import MARK_SIZE, NeedleMetadata
-from storage.scan import State
-from storage.superblock import SUPERBLOCK_SIZE
-from storage.volume import Volume
+from warehouse.errors import NoSuchNeedle
+from warehouse.storage.files import data_path, index_path, manifest_path
+from warehouse.storage.index import entry_offset
+from warehouse.storage.needle import MARK_SIZE, NeedleMetadata
+from warehouse.storage.scan import State
+from warehouse.storage.superblock import SUPERBLOCK_SIZE
+from warehouse.storage.volume import Volume
 
 PAGE = Path(__file__).parents[2] / "docs/format.md"
 DIRECTORY = "volumes/7"

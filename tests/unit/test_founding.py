@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.founding import found
-from actors.keyring import Keyring
-from auth.keys import ApiKey
-from conf.join import Join
-from conf.profile import Profile
-from errors import CatalogMissing, SetupError, StoreError
+from warehouse.actors.founding import found
+from warehouse.actors.keyring import Keyring
+from warehouse.auth.keys import ApiKey
+from warehouse.conf.join import Join
+from warehouse.conf.profile import Profile
+from warehouse.errors import CatalogMissing, SetupError, StoreError
 
 
 def test_a_root_key_that_could_not_be_put_away_does_not_count(tmp_path: Path) -> None:

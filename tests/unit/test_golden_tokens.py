@@ -7,8 +7,8 @@ import jwt
 import msgspec
 import pytest
 
-from auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
-from errors import TokenExpired
+from warehouse.auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
+from warehouse.errors import TokenExpired
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "setup.cfg").exists())
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "tokens_0_1.json").read_text(encoding="utf-8"))

@@ -5,14 +5,14 @@ import argparse
 import pytest
 import trio
 
-from actors.listening import known_as
-from conf.arguments import base_url
-from conf.arguments import host as host_argument
-from conf.hosts import parse_base_url, parse_host
-from conf.settings import load_settings
-from errors import BadSetting, SetupError
-from transport.endpoints import endpoint_of, host_and_port, origin_of
-from transport.knock import needs_ipv6
+from warehouse.actors.listening import known_as
+from warehouse.conf.arguments import base_url
+from warehouse.conf.arguments import host as host_argument
+from warehouse.conf.hosts import parse_base_url, parse_host
+from warehouse.conf.settings import load_settings
+from warehouse.errors import BadSetting, SetupError
+from warehouse.transport.endpoints import endpoint_of, host_and_port, origin_of
+from warehouse.transport.knock import needs_ipv6
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from functools import partial
 
 import pytest
 
-from errors import BadRequest, HeadersTooLarge, LengthRequired, MethodUnknown
-from transport.http_head import (
+from warehouse.errors import BadRequest, HeadersTooLarge, LengthRequired, MethodUnknown
+from warehouse.transport.http_head import (
     HEADER_COUNT_MAX,
     MEMO_COUNT,
     HeadMemo,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from errors import Overloaded, RangeNotSatisfiable, TokenExpired
-from transport.http_rules import CorsRule, NotAllowed, parse_range, refusal_headers, require_method
+from warehouse.errors import Overloaded, RangeNotSatisfiable, TokenExpired
+from warehouse.transport.http_rules import CorsRule, NotAllowed, parse_range, refusal_headers, require_method
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from errors import DiskInUse, DiskMismatch, FormatUnsupported
-from storage.identity import COMPACTOR_LOCK_NAME, IDENTITY_NAME, DiskLock, load_identity, read_identity
+from warehouse.errors import DiskInUse, DiskMismatch, FormatUnsupported
+from warehouse.storage.identity import (
+    COMPACTOR_LOCK_NAME,
+    IDENTITY_NAME,
+    DiskLock,
+    load_identity,
+    read_identity,
+)
 
 PROJECT = Path(__file__).parents[2]
 
@@ -77,7 +83,7 @@ def test_a_second_actor_is_refused_until_the_first_lets_go(tmp_path: Path) -> No
     with DiskLock(tmp_path):
         with pytest.raises(DiskInUse, match=f"process {os.getpid()}"):
             DiskLock(tmp_path)
-        code = "import sys; from pathlib import Path; from storage.identity import DiskLock\n" + (
+        code = "import sys; from pathlib import Path; from warehouse.storage.identity import DiskLock\n" + (
             "try: DiskLock(Path(sys.argv[1]))\nexcept Exception as error: print(type(error).__name__)"
         )
         other = subprocess.run(
@@ -90,7 +96,7 @@ def test_a_second_actor_is_refused_until_the_first_lets_go(tmp_path: Path) -> No
 
 
 def test_a_killed_actor_leaves_no_lock(tmp_path: Path) -> None:
-    code = "import os, sys; from pathlib import Path; from storage.identity import DiskLock\n" + (
+    code = "import os, sys; from pathlib import Path; from warehouse.storage.identity import DiskLock\n" + (
         "lock = DiskLock(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import subprocess
 import sys
 from pathlib import Path
@@ -26,43 +27,50 @@ ALLOWED = {
 # Modules that must be usable, and testable, without an event loop or a socket.
 PURE = [
     "errors",
-    "storage.needle",
-    "storage.stamp",
-    "storage.volume",
-    "storage.compaction",
-    "storage.successor",
-    "storage.scrub",
-    "auth.tokens",
-    "auth.rights",
-    "auth.keys",
-    "catalog.store",
-    "catalog.placement",
-    "catalog.names",
-    "transport.endpoints",
-    "transport.messages",
-    "transport.http_rules",
-    "transport.conditions",
-    "transport.header_text",
-    "transport.integrity",
-    "conf.hosts",
-    "conf.settings",
-    "rescue.survey",
-    "actors.jobs",
-    "actors.ledger",
-    "actors.throttle",
-    "actors.pace",
-    "actors.policy",
+    "warehouse.storage.needle",
+    "warehouse.storage.stamp",
+    "warehouse.storage.volume",
+    "warehouse.storage.compaction",
+    "warehouse.storage.successor",
+    "warehouse.storage.scrub",
+    "warehouse.auth.tokens",
+    "warehouse.auth.rights",
+    "warehouse.auth.keys",
+    "warehouse.catalog.store",
+    "warehouse.catalog.placement",
+    "warehouse.catalog.names",
+    "warehouse.transport.endpoints",
+    "warehouse.transport.messages",
+    "warehouse.transport.http_rules",
+    "warehouse.transport.conditions",
+    "warehouse.transport.header_text",
+    "warehouse.transport.integrity",
+    "warehouse.conf.hosts",
+    "warehouse.conf.settings",
+    "warehouse.rescue.survey",
+    "warehouse.actors.jobs",
+    "warehouse.actors.ledger",
+    "warehouse.actors.throttle",
+    "warehouse.actors.pace",
+    "warehouse.actors.policy",
 ]
 
 
-def imported_names(path: Path) -> set[str]:
-    names = set()
+def imported_modules(path: Path) -> set[str]:
+    """Full names, such as {"trio", "warehouse.storage.needle"}; `from warehouse import errors` gives both parts."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module)
-    return {name.split(".")[0] for name in names}
+            of_package = node.module == "warehouse"
+            names.update(f"warehouse.{a.name}" for a in node.names) if of_package else names.add(node.module)
+    return names
+
+
+def imported_rooms(path: Path) -> set[str]:
+    parts = [name.split(".") for name in imported_modules(path)]
+    return {second for first, second, *_ in (part for part in parts if len(part) > 1) if first == "warehouse"}
 
 
 @pytest.mark.parametrize("room", sorted(ALLOWED))
@@ -70,13 +78,31 @@ def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
     files = sorted((ROOT / room).rglob("*.py"))
     assert files, f"{room}/ holds no code: has the room moved?"
     for path in files:
-        upward = (imported_names(path) & set(ALLOWED)) - ALLOWED[room] - {room}
+        upward = (imported_rooms(path) & set(ALLOWED)) - ALLOWED[room] - {room}
         assert not upward, f"{path.relative_to(ROOT)} imports {', '.join(sorted(upward))}"
 
 
-def test_every_package_of_the_distribution_is_a_room() -> None:
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench"}
-    assert packages == set(ALLOWED)
+def test_every_room_is_a_folder_at_the_top_and_a_link_in_the_package() -> None:
+    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench", "warehouse"}
+    links = {path.name: path.resolve() for path in (ROOT / "warehouse").iterdir() if path.is_symlink()}
+    assert folders == set(ALLOWED)
+    assert links == {room: ROOT / room for room in ALLOWED}
+
+
+def test_every_package_is_in_the_distribution() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    packages = [path.parent for room in ALLOWED for path in (ROOT / room).rglob("__init__.py")]
+    named = {"warehouse." + ".".join(path.relative_to(ROOT).parts) for path in packages}
+    assert set(config["options"]["packages"].split()) == {"actors", "warehouse", *named}
+
+
+def test_no_module_imports_a_room_by_its_bare_name() -> None:
+    """It would be loaded a second time under another name: two classes that look like one."""
+    folders = [*ALLOWED, "warehouse", "launchers", "tests", "bench"]
+    for path in (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))):
+        bare = {name.split(".")[0] for name in imported_modules(path)} & set(ALLOWED)
+        assert not bare, f"{path.relative_to(ROOT)} imports {', '.join(sorted(bare))}"
 
 
 @pytest.mark.parametrize("module", PURE)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from simdisk import SimDisk
-from storage.disk import OsDisk
-from storage.entries import EntryTable
-from storage.index import (
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.entries import EntryTable
+from warehouse.storage.index import (
     ENTRIES_OFFSET,
     ENTRY_SIZE,
     FLAG_DAMAGED,

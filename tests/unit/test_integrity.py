@@ -11,8 +11,8 @@ from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import BadRequest, ChecksumMismatch
-from transport.integrity import read_checks, read_crc32c
+from warehouse.errors import BadRequest, ChecksumMismatch
+from warehouse.transport.integrity import read_checks, read_crc32c
 
 BODY = b"hello, integrity"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.jobs import (
+from warehouse.actors.jobs import (
     ATTEMPTS_MAX,
     ENDED_LISTED_MAX,
     ENDED_MAX,
@@ -16,7 +16,7 @@ from actors.jobs import (
     JobBook,
     JobState,
 )
-from errors import LinkDown, NoRoomToCompact, NoSuchJob, ReadFailed
+from warehouse.errors import LinkDown, NoRoomToCompact, NoSuchJob, ReadFailed
 
 MIB = 1024 * 1024
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.ledger import Ledger
+from warehouse.actors.ledger import Ledger
 
 
 def test_a_promise_is_reserved_until_it_is_used() -> None:

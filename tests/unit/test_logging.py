@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auth.keys import generate_api_key
-from auth.tokens import DataClaims, sign_data_token
-from conf.logging import redact_text, set_up_logging
-from conf.profile import Profile
+from warehouse.auth.keys import generate_api_key
+from warehouse.auth.tokens import DataClaims, sign_data_token
+from warehouse.conf.logging import redact_text, set_up_logging
+from warehouse.conf.profile import Profile
 
 TOKEN = sign_data_token(
     DataClaims(op="get", aud="disk", vol=1, exp=2_000_000_000, bid=1, bkt="photos"),

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import MalformedMessage
-from transport import messages
-from transport.messages import (
+from warehouse.errors import MalformedMessage
+from warehouse.transport import messages
+from warehouse.transport.messages import (
     FRAME_SIZE_MAX,
     Answer,
     Attach,
@@ -536,9 +536,9 @@ def test_a_changed_byte_is_a_message_or_malformed(tag, data):
 
 
 def test_messages_bring_neither_the_loop_nor_the_sockets_along():
-    check = "import sys, transport.messages; print(sorted({'trio', 'zmq'} & set(sys.modules)))"
+    check = "import sys, warehouse.transport.messages; print(sorted({'trio', 'zmq'} & set(sys.modules)))"
     command = [sys.executable, "-c", check]
-    root = Path(messages.__file__).parents[1]
+    root = Path(messages.__file__).parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 

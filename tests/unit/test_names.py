@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.names import check_bucket_name, check_key, check_metadata
-from errors import BadBucketName, BadKey, BadMetadata
+from warehouse.catalog.names import check_bucket_name, check_key, check_metadata
+from warehouse.errors import BadBucketName, BadKey, BadMetadata
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from crc32c import crc32c
 
-from errors import BadMetadata, BadRequest, NeedleCorrupt
-from storage.needle import (
+from warehouse.errors import BadMetadata, BadRequest, NeedleCorrupt
+from warehouse.storage.needle import (
     ALIGNMENT,
     BLOCK_SIZE,
     FLAG_STREAMED,

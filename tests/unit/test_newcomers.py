@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transport.newcomers import NOBODY_S, Newcomers
+from warehouse.transport.newcomers import NOBODY_S, Newcomers
 
 
 def test_within_the_budgets_nobody_is_shut():

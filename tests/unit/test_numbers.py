@@ -8,8 +8,8 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from errors import MalformedMessage
-from transport.messages import Answer, Envelope, Request, decode_envelope, encode_envelope
+from warehouse.errors import MalformedMessage
+from warehouse.transport.messages import Answer, Envelope, Request, decode_envelope, encode_envelope
 
 KINDS = {kind.__struct_config__.tag: kind for kind in (*get_args(Request), *get_args(Answer))}
 Path = tuple[Any, ...]

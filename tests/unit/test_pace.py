@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from actors.pace import Pace, full_rate, spread_rate
-from conf.settings import Compaction, Verification
+from warehouse.actors.pace import Pace, full_rate, spread_rate
+from warehouse.conf.settings import Compaction, Verification
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from actors.pieces import LARGE, LARGE_COUNT, SMALL, PieceBuffers
+from warehouse.actors.pieces import LARGE, LARGE_COUNT, SMALL, PieceBuffers
 
 
 def test_a_buffer_is_used_again() -> None:

@@ -6,7 +6,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.placement import Candidate, Places
+from warehouse.catalog.placement import Candidate, Places
 
 candidates = st.lists(
     st.tuples(st.integers(1, 40), st.sampled_from(["d1", "d2", "d3"]), st.integers(0, 1000)),

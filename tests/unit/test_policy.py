@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.policy import (
+from warehouse.actors.policy import (
     BARRED_S,
     CRAMPED_S,
     Bar,
@@ -15,8 +15,8 @@ from actors.policy import (
     volume_to_compact,
     volume_to_verify,
 )
-from conf.settings import Compaction, Verification
-from storage.room import copy_size
+from warehouse.conf.settings import Compaction, Verification
+from warehouse.storage.room import copy_size
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB

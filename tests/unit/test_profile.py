@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conf.join import Join
-from conf.profile import Profile, find_profile, load_profile
-from conf.secret_file import read_secret_file, write_secret_file
-from errors import BadSetting, SecretMissing, SetupError
+from warehouse.conf.join import Join
+from warehouse.conf.profile import Profile, find_profile, load_profile
+from warehouse.conf.secret_file import read_secret_file, write_secret_file
+from warehouse.errors import BadSetting, SecretMissing, SetupError
 
 SERVER_KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 PROFILE = Profile(master="tcp://127.0.0.1:7400", server_key=SERVER_KEY, key_id="WHA", secret="canary-secret")

@@ -10,10 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from conf.programs import module_command, module_environment
+from warehouse.conf.programs import module_command, module_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("errors", "conf", "storage", "auth", "transport", "catalog", "rescue", "actors", "client", "bench")
+CODE = (
+    "errors",
+    "conf",
+    "storage",
+    "auth",
+    "transport",
+    "catalog",
+    "rescue",
+    "actors",
+    "client",
+    "bench",
+    "warehouse",
+)
 NAMES = ["conf", "errors", "auth", "catalog", "transport", "actors", "rescue"]
 OTHERS = ["trio", "zmq", "msgspec", "crc32c", "cyclopts", "rich", "logging", "json"]
 TRAP = (
@@ -49,16 +61,16 @@ def test_no_place_starts_a_module_but_through_the_one_function() -> None:
         for path in (ROOT / room).rglob("*.py")
         if starts.search(path.read_text())
     ]
-    assert sorted(found) == ["conf/programs.py", "conf/working_folder.py"]
+    assert sorted(found) == ["conf/programs.py", "warehouse/working_folder.py"]
 
 
 @pytest.mark.parametrize(
     ("module", "path"),
     [
-        ("actors.cluster", "{root}"),
-        ("actors.master", ":{root}"),
-        ("rescue.rebuild", "{root}:"),
-        ("client", "::{root}::"),
+        ("warehouse.actors.cluster", "{root}"),
+        ("warehouse.actors.master", ":{root}"),
+        ("warehouse.rescue.rebuild", "{root}:"),
+        ("warehouse", "::{root}::"),
     ],
 )
 def test_a_module_that_is_started_runs_nothing_of_the_working_folder(
@@ -71,7 +83,7 @@ def test_a_module_that_is_started_runs_nothing_of_the_working_folder(
 
 def test_whatever_is_started_in_turn_leaves_the_working_folder_alone(project: Path) -> None:
     environment = module_environment({**os.environ, "PYTHONPATH": str(ROOT)})
-    program = "import subprocess, sys; subprocess.run([sys.executable, '-m', 'conf', 'sample'], check=True)"
+    program = "import subprocess, sys; subprocess.run([sys.executable, '-m', 'warehouse.conf', 'sample'], check=True)"
     done = run([sys.executable, "-P", "-c", program], project, environment)
     assert "port_base" in done.stdout
 
@@ -79,9 +91,10 @@ def test_whatever_is_started_in_turn_leaves_the_working_folder_alone(project: Pa
 def programs() -> list[str]:
     """All modules that somebody may start by hand."""
     return [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+        prefix + ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
         for room in CODE
         if room != "bench"  # not installed
+        for prefix in ({"warehouse": [""], "actors": ["", "warehouse."]}.get(room, ["warehouse."]))
         for path in sorted((ROOT / room).rglob("*.py"))
         if '__name__ == "__main__"' in path.read_text()
     ]
@@ -89,7 +102,8 @@ def programs() -> list[str]:
 
 @pytest.mark.parametrize(
     ("module", "path"),
-    [(module, "{root}") for module in programs()] + [("actors.volume", ":{root}"), ("client", "{root}::")],
+    [(module, "{root}") for module in programs()]
+    + [("warehouse.actors.volume", ":{root}"), ("warehouse", "{root}::")],
 )
 def test_a_module_that_is_started_by_hand_leaves_the_working_folder_alone(
     project: Path, module: str, path: str
@@ -107,7 +121,9 @@ def test_the_warehouse_script_leaves_the_working_folder_alone(
 ) -> None:
     script = tmp_path / "bin" / "warehouse"
     script.parent.mkdir()
-    script.write_text(f"#!{sys.executable}\nimport sys\nfrom client.cli import main\nsys.exit(main())\n")
+    script.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom warehouse.__main__ import main\nsys.exit(main())\n"
+    )
     script.chmod(0o755)
     environment = {**os.environ, "PYTHONPATH": path.format(root=ROOT)}
     environment.pop("PYTHONSAFEPATH", None)
@@ -118,7 +134,7 @@ def test_the_warehouse_script_leaves_the_working_folder_alone(
 def test_who_uses_the_library_keeps_the_working_folder(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("print('mine')\n")
     environment = {**os.environ, "PYTHONPATH": f":{ROOT}"}
-    program = "import client, actors, rescue, own"
+    program = "import warehouse, warehouse.actors, own"
     (tmp_path / "tool.py").write_text(program + "\n")
     for words in (["-c", program], ["tool.py"], ["-m", "tool"]):
         done = run([sys.executable, *words], tmp_path, environment)
@@ -127,7 +143,7 @@ def test_who_uses_the_library_keeps_the_working_folder(tmp_path: Path) -> None:
 
 def test_a_checkout_still_runs_from_its_own_folder() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    for module in ("client", "actors.master"):
+    for module in ("client", "warehouse.actors.master"):
         done = subprocess.run(
             [sys.executable, "-m", module, "--help"],
             cwd=ROOT,
@@ -141,6 +157,6 @@ def test_a_checkout_still_runs_from_its_own_folder() -> None:
 
 
 def test_a_title_is_seen_in_the_process_list() -> None:
-    command = module_command("conf", "sample", title="warehouse up")
+    command = module_command("warehouse.conf", "sample", title="warehouse up")
     assert "warehouse up" in " ".join(command)
     assert run(command, ROOT, module_environment({**os.environ, "PYTHONPATH": str(ROOT)})).returncode == 0

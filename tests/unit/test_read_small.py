@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from conf import files
-from conf.files import read_small
-from conf.join import Join
-from conf.profile import Profile
-from conf.settings import load_settings
-from errors import BadSetting
+from warehouse.conf import files
+from warehouse.conf.files import read_small
+from warehouse.conf.join import Join
+from warehouse.conf.profile import Profile
+from warehouse.conf.settings import load_settings
+from warehouse.errors import BadSetting
 
 SIZE_MAX = 1000
 

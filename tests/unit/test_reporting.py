@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.reporting import REPEAT_S, WHOLE_S, Reporting
-from transport.messages import DiskReport, NeedleDamage, VolumeReport
+from warehouse.actors.reporting import REPEAT_S, WHOLE_S, Reporting
+from warehouse.transport.messages import DiskReport, NeedleDamage, VolumeReport
 
 
 def volume(volume_id: int, file_size: int = 0) -> VolumeReport:

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rescue.choosing import BucketFacts, Verdict, choose_buckets, choose_versions, gather_uploads
-from rescue.reading import Buckets
-from rescue.staging import Needle, Staging, needle_id_of, place_of, volume_number_of
-from storage.needle import BucketRecord
+from warehouse.rescue.choosing import BucketFacts, Verdict, choose_buckets, choose_versions, gather_uploads
+from warehouse.rescue.reading import Buckets
+from warehouse.rescue.staging import Needle, Staging, needle_id_of, place_of, volume_number_of
+from warehouse.storage.needle import BucketRecord
 
 PHOTOS = 3
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from rescue import console
-from rescue.console import BYTES, ProgressBars, ProgressLines, rate_and_rest, shown_progress
+from warehouse.rescue import console
+from warehouse.rescue.console import BYTES, ProgressBars, ProgressLines, rate_and_rest, shown_progress
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rescue.paths import SEGMENT_SIZE_MAX, bucket_folder, damaged_path, object_path
+from warehouse.rescue.paths import SEGMENT_SIZE_MAX, bucket_folder, damaged_path, object_path
 
 KEYS = {
     "photos/2026/a.jpg": "photos/2026/a.jpg",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auth.rights import (
+from warehouse.auth.rights import (
     EVERYTHING,
     READ_ONLY,
     READ_WRITE,
@@ -16,7 +16,7 @@ from auth.rights import (
     names_of,
     parse_permissions,
 )
-from errors import BadRequest, PermissionDenied
+from warehouse.errors import BadRequest, PermissionDenied
 
 BUCKET_PERMISSIONS = {
     Permission.READ: "r",

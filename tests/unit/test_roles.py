@@ -9,9 +9,9 @@ import time
 import msgspec
 import pytest
 
-from errors import BadRequest, MalformedMessage, NotAuthenticated
-from transport import messages as m
-from transport.roles import (
+from warehouse.errors import BadRequest, MalformedMessage, NotAuthenticated
+from warehouse.transport import messages as m
+from warehouse.transport.roles import (
     ACTOR_FRAME_MAX,
     CLIENT,
     CLIENT_FRAME_MAX,

@@ -9,12 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import conf
-from conf.kinds import MIB, Choice, Count, Folder, Seconds, parse_seconds, parse_size, size_text, toml_string
-from conf.settings import Settings, describe, load_settings, reference, sample_file
-from errors import BadSetting
+from warehouse.conf.kinds import (
+    MIB,
+    Choice,
+    Count,
+    Folder,
+    Seconds,
+    parse_seconds,
+    parse_size,
+    size_text,
+    toml_string,
+)
+from warehouse.conf.settings import Settings, describe, load_settings, reference, sample_file
+from warehouse.errors import BadSetting
 
-PROJECT = Path(conf.__file__).parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def load(tmp_path, text="", *, environ=None, flags=None):
@@ -255,7 +264,7 @@ def test_the_documentation_names_every_setting():
 
 
 def test_the_pages_can_be_printed():
-    run = [sys.executable, "-m", "conf"]
+    run = [sys.executable, "-m", "warehouse.conf"]
     printed = subprocess.run([*run, "sample"], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert printed.stdout == sample_file()
     wrong = subprocess.run([*run, "poem"], cwd=PROJECT, capture_output=True, text=True, check=False)

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import ClockSpent, StampRefused
-from storage.stamp import COUNTER_BITS, STAMP_END, STAMP_SOUND_MAX, StampClock, admit_stamp, wall_ms_of
+from warehouse.errors import ClockSpent, StampRefused
+from warehouse.storage.stamp import (
+    COUNTER_BITS,
+    STAMP_END,
+    STAMP_SOUND_MAX,
+    StampClock,
+    admit_stamp,
+    wall_ms_of,
+)
 
 
 def test_a_stamp_carries_the_wall_time() -> None:

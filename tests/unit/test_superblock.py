@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from crc32c import crc32c
 
-from errors import FormatUnsupported, ManifestCorrupt, SuperblockCorrupt
-from storage.superblock import (
+from warehouse.errors import FormatUnsupported, ManifestCorrupt, SuperblockCorrupt
+from warehouse.storage.superblock import (
     SUPERBLOCK_SIZE,
     VolumeFacts,
     decode_manifest,

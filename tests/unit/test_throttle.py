@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from actors.throttle import BURST_S, Throttle
+from warehouse.actors.throttle import BURST_S, Throttle
 
 MIB = 1024 * 1024
 

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auth import tokens
-from auth.rights import READ_ONLY, Rights
-from auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
-from errors import ClockSkew, SecretMissing, TokenExpired, TokenInvalid, TokenMissing
+from warehouse.auth import tokens
+from warehouse.auth.rights import READ_ONLY, Rights
+from warehouse.auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
+from warehouse.errors import ClockSkew, SecretMissing, TokenExpired, TokenInvalid, TokenMissing
 
 NOW = 1_800_000_000.0
 KEY = bytes(range(32))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from crc32c import crc32c
 
-from errors import (
+from warehouse.errors import (
     BadRequest,
     ChecksumMismatch,
     DiskFull,
@@ -25,10 +25,10 @@ from errors import (
     VolumeSealed,
     WriteFailed,
 )
-from storage.disk import OsDisk, OsFile
-from storage.extent import AHEAD_SIZE
-from storage.files import volume_ids
-from storage.needle import (
+from warehouse.storage.disk import OsDisk, OsFile
+from warehouse.storage.extent import AHEAD_SIZE
+from warehouse.storage.files import volume_ids
+from warehouse.storage.needle import (
     BLOCK_SIZE,
     KIND_DATA,
     KIND_RESTAMP,
@@ -38,9 +38,9 @@ from storage.needle import (
     encode_metadata,
     stored_size,
 )
-from storage.scan import State
-from storage.superblock import SUPERBLOCK_SIZE
-from storage.volume import Volume
+from warehouse.storage.scan import State
+from warehouse.storage.superblock import SUPERBLOCK_SIZE
+from warehouse.storage.volume import Volume
 
 UUID = "0f14d0ab-9605-4a62-a9e4-5ed26688389b"
 METADATA = NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000)
@@ -322,7 +322,7 @@ def test_an_interrupted_creation_is_no_volume_and_can_be_repeated(disk: OsDisk, 
 
 
 def test_entries_in_memory_are_bounded(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.volume.PENDING_MAX", 10)
+    monkeypatch.setattr("warehouse.storage.volume.PENDING_MAX", 10)
     for needle_id in range(1, 35):
         volume.append(needle_id, METADATA, b"never synced", stamp=needle_id)
         assert volume._gen.entries.pending_count <= 10

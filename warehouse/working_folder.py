@@ -1,17 +1,17 @@
 """Working folder: keeps a program of ours from importing what lies in the folder where it is run.
 
-`python -m` puts that folder first on the path, where the `conf.py` of a project would take the place of ours.
-It stays on the path only when our own package was found there: in a checkout.  An empty entry of `PYTHONPATH`
-is the same folder; it comes from `PYTHONPATH=$PYTHONPATH:more`, not from a wish.
+`python -m` puts that folder first on the path, where the `trio.py` of a project would take the library's
+place.  It stays on the path only when our own package was found there: in a checkout.  An empty entry of
+`PYTHONPATH` is the same folder; it comes from `PYTHONPATH=$PYTHONPATH:more`, not from a wish.
 
-The packages that hold programs import this first of all.  Nothing is imported here but what Python has loaded
-already.  Who uses them as a library keeps the path as it is.
+The package imports this first of all.  Nothing is imported here but what Python has loaded already.  Who uses
+us as a library keeps the path as it is.
 """
 
 import os
 import sys
 
-OURS = ("actors", "bench", "client", "conf", "rescue")  # with modules that are run by `python -m`
+PROGRAMS = ("warehouse", "actors", "bench")  # packages with modules that are run by `python -m`
 
 
 def _leave_out() -> None:
@@ -22,7 +22,7 @@ def _leave_out() -> None:
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     words = sys.orig_argv
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
-    is_module = sys.argv[:1] == ["-m"] and module.partition(".")[0] in OURS
+    is_module = sys.argv[:1] == ["-m"] and module.partition(".")[0] in PROGRAMS
     script = os.path.abspath(sys.argv[0]) if sys.argv[:1] and not is_module else ""
     is_script = os.path.basename(script) in ("warehouse", "warehouse.exe") and os.path.dirname(script) != here
     if here == home or not (is_module or is_script):

@@ -1,0 +1,75 @@
+"""What programs may import, and that it works next to files of any name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import warehouse
+from warehouse import errors
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLIC = [
+    *("Bucket", "BucketInfo", "Event", "GetResult", "Job", "ObjectInfo", "ObjectStream", "ObjectWritten"),
+    *("Prefix", "Profile", "Put", "PutResult", "Status", "Store", "connect"),
+]
+TRAP = "raise SystemExit(f'{__name__} of the program was taken for ours')\n"
+OWN = ["errors", "client", "conf", "actors", "storage", "auth", "trio", "zmq", "msgspec", "jwt"]
+NO_NETWORK = """
+import sys
+import warehouse
+from warehouse.errors import BucketExists
+assert not {"trio", "zmq", "msgspec"} & set(sys.modules), "loaded before it is needed"
+assert BucketExists.code == "bucket_exists"
+"""
+
+
+def run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    (folder / "program.py").write_text(program)
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, str(folder / "program.py")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_public_names_are_these() -> None:
+    assert warehouse.__all__ == PUBLIC
+    assert list(warehouse.PUBLIC) == PUBLIC
+    assert set(dir(warehouse)) >= {*PUBLIC, "errors", "__version__"}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_is_what_its_module_defines(name: str) -> None:
+    value = getattr(warehouse, name)
+    assert value is getattr(import_module(warehouse.PUBLIC[name]), name)
+    assert value.__module__ == warehouse.PUBLIC[name]
+
+
+def test_a_name_that_is_not_public_is_refused() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Master'"):
+        _ = warehouse.Master
+    assert warehouse.errors is errors
+    assert warehouse.__version__
+
+
+def test_an_import_loads_neither_the_loop_nor_the_sockets(tmp_path: Path) -> None:
+    done = run(NO_NETWORK, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_program_next_to_files_of_our_names_and_our_libraries_names_works(tmp_path: Path) -> None:
+    for name in OWN:
+        (tmp_path / f"{name}.py").write_text(TRAP)
+    done = run(NO_NETWORK + "warehouse.connect\nimport trio\nassert trio.run\nprint('works')\n", tmp_path)
+    assert done.stdout == "works\n", done.stderr
+
+
+def test_a_program_that_has_taken_its_own_file_for_a_library_is_told_which(tmp_path: Path) -> None:
+    (tmp_path / "trio.py").write_text("mine = True\n")
+    done = run("import trio\nimport warehouse\nwarehouse.connect\n", tmp_path)
+    assert f"'trio' in {tmp_path} hides the library of that name" in done.stderr
+    done = run("import trio\nimport warehouse\nprint(warehouse.errors.BucketExists.code)\n", tmp_path)
+    assert done.stdout == "bucket_exists\n", done.stderr

@@ -1,0 +1,82 @@
+"""Warehouse: what a program imports to use an object store.
+
+    import warehouse
+    from warehouse.errors import BucketExists
+
+    async with warehouse.connect() as store:
+        await store.bucket("photos").put("cat.jpg", Path("cat.jpg"))
+
+`PUBLIC` is the whole public face, next to `warehouse.errors`; everything else may change in any version.  A
+name is loaded when it is first used (PEP 562), so `import warehouse` costs nothing and loads neither Trio nor
+ZeroMQ.
+
+The other names in this folder are links to the rooms at the top of the repository.
+"""
+
+# First of all: what follows must not come from the working folder.
+from warehouse import working_folder as _working_folder  # noqa: F401, I001
+
+from importlib import import_module
+
+from warehouse.loading import load
+
+TYPE_CHECKING = False  # what type checkers take for True; `typing` would cost milliseconds
+if TYPE_CHECKING:
+    from warehouse.client.batch_reads import GetResult
+    from warehouse.client.batches import Put, PutResult
+    from warehouse.client.library import Bucket, Prefix, Store, connect
+    from warehouse.client.reads import ObjectStream
+    from warehouse.conf.profile import Profile
+    from warehouse.transport.messages import BucketInfo, Event, Job, ObjectInfo, ObjectWritten, Status
+
+__all__ = [
+    "Bucket",
+    "BucketInfo",
+    "Event",
+    "GetResult",
+    "Job",
+    "ObjectInfo",
+    "ObjectStream",
+    "ObjectWritten",
+    "Prefix",
+    "Profile",
+    "Put",
+    "PutResult",
+    "Status",
+    "Store",
+    "connect",
+]
+
+PUBLIC = {  # name: the module that defines it
+    "Bucket": "warehouse.client.library",
+    "BucketInfo": "warehouse.transport.messages",
+    "Event": "warehouse.transport.messages",
+    "GetResult": "warehouse.client.batch_reads",
+    "Job": "warehouse.transport.messages",
+    "ObjectInfo": "warehouse.transport.messages",
+    "ObjectStream": "warehouse.client.reads",
+    "ObjectWritten": "warehouse.transport.messages",
+    "Prefix": "warehouse.client.library",
+    "Profile": "warehouse.conf.profile",
+    "Put": "warehouse.client.batches",
+    "PutResult": "warehouse.client.batches",
+    "Status": "warehouse.transport.messages",
+    "Store": "warehouse.client.library",
+    "connect": "warehouse.client.library",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "errors":
+        return import_module("warehouse.errors")
+    if name == "__version__":
+        return import_module("warehouse.version").package_version()
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'warehouse' has no attribute {name!r}")
+    value = getattr(load(PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "errors", "__version__"})

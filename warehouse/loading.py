@@ -1,0 +1,67 @@
+"""Loading: our modules find the libraries below them, also where a program has a file with a library's name.
+
+Python looks for every module in the program's own folder first.  A `trio.py` there would be taken for the
+library.  So while a public name is loaded, that folder stands last on the path, if it holds such a file.
+"""
+
+import os
+import sys
+from importlib import import_module
+from types import ModuleType
+
+LIBRARIES = (
+    "trio",
+    "outcome",
+    "sniffio",
+    "attr",
+    "zmq",
+    "msgspec",
+    "httptools",
+    "crc32c",
+    "jwt",
+    "cryptography",
+)
+HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # where this package lies
+
+
+def load(place: str) -> ModuleType:
+    """Import a module of ours.
+
+    Raises:
+        ImportError: the program has imported a file of its own that has the name of a library.
+    """
+    folder = _program_folder()
+    own = [] if folder is None else [name for name in LIBRARIES if _lies_in(folder, name)]
+    if folder is None or not own:
+        return import_module(place)
+    sys.path.remove(folder)
+    sys.path.append(folder)
+    try:
+        return import_module(place)
+    except (ImportError, AttributeError) as error:
+        hidden = [name for name in own if _is_loaded_from(folder, name)]
+        if not hidden:
+            raise
+        raise ImportError(
+            f"{hidden[0]!r} in {folder} hides the library of that name, which Warehouse needs: rename it"
+        ) from error
+    finally:
+        sys.path.remove(folder)
+        sys.path.insert(0, folder)
+
+
+def _program_folder() -> str | None:
+    """What Python has put first on its path: the folder of the program, or the working folder."""
+    if sys.flags.safe_path or not sys.path or os.path.abspath(sys.path[0]) == HOME:
+        return None
+    return sys.path[0]
+
+
+def _lies_in(folder: str, name: str) -> bool:
+    path = os.path.join(folder, name)
+    return os.path.exists(path + ".py") or os.path.exists(path)
+
+
+def _is_loaded_from(folder: str, name: str) -> bool:
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return file is not None and os.path.abspath(file).startswith(os.path.join(os.path.abspath(folder), name))
