@@ -27,8 +27,8 @@ from typing import Any
 
 import trio
 
-from warehouse.actors.founding import FOUNDED_NAME, Founded, found, require_no_lost_catalog
-from warehouse.actors.keyring import Keyring
+from warehouse.actors.control.first_start import FOUNDED_NAME, Founded, found, require_no_lost_catalog
+from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.listening import known_as, require_free_ports
 from warehouse.actors.process import STOP_GRACE_S, Announcer, add_common_arguments, run_actor, set_up_actor
 from warehouse.auth.keys import ApiKey

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import trio
 
-from warehouse.actors.disk_task import DiskTask, Work
-from warehouse.actors.priority import yield_to_others
+from warehouse.actors.background.disk_task import DiskTask, Work
+from warehouse.actors.background.priority import yield_to_others
 from warehouse.actors.process import (
     Announcer,
     add_common_arguments,
@@ -36,13 +36,11 @@ from warehouse.conf.arguments import Parser
 from warehouse.conf.join import Join
 from warehouse.conf.settings import Settings
 from warehouse.errors import BadRequest, NoSuchJob, RequestRefused, StaleIncarnation, VolumeBusy
-from warehouse.storage.compaction import Copy
+from warehouse.storage.compaction.copying import Copy
+from warehouse.storage.compaction.scrub import Scrub
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import volume_directory
 from warehouse.storage.identity import COMPACTOR_LOCK_NAME, DiskIdentity, read_identity
-from warehouse.storage.scrub import Scrub
-from warehouse.transport.curve import CurveKeys
-from warehouse.transport.links import Link
 from warehouse.transport.messages import (
     Answer,
     CompactorWelcome,
@@ -54,6 +52,8 @@ from warehouse.transport.messages import (
     StartVerify,
     StopTask,
 )
+from warehouse.transport.zeromq.curve import CurveKeys
+from warehouse.transport.zeromq.link import Link
 
 log = logging.getLogger("warehouse.actors.compactor")  # run as a module it would be "__main__"
 

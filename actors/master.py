@@ -32,36 +32,36 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from warehouse.actors.ballast import Ballast
-from warehouse.actors.catalog_room import CatalogRoom
-from warehouse.actors.events import EventLog
-from warehouse.actors.failed_logins import FailedLogins
-from warehouse.actors.fleet import CompactorSession, DiskState, Fleet, VolumeState
-from warehouse.actors.founding import BALLAST_NAME, CATALOG_NAME, JOIN_NAME
-from warehouse.actors.founding import Founded as Founded
-from warehouse.actors.founding import found as found
-from warehouse.actors.keeper import Keeper
-from warehouse.actors.keyring import Keyring
-from warehouse.actors.ledger import Ledger
-from warehouse.actors.lineage import Lineage
+from warehouse.actors.control.allocation import Room, needed_for
+from warehouse.actors.control.catalog_space import CatalogRoom
+from warehouse.actors.control.context import Parts, Times
+from warehouse.actors.control.events import EventLog
+from warehouse.actors.control.failed_logins import FailedLogins
+from warehouse.actors.control.first_start import BALLAST_NAME, CATALOG_NAME, JOIN_NAME
+from warehouse.actors.control.first_start import Founded as Founded
+from warehouse.actors.control.first_start import found as found
+from warehouse.actors.control.fleet import CompactorSession, DiskState, Fleet, VolumeState
+from warehouse.actors.control.job_scheduler import Maintenance
+from warehouse.actors.control.keyring import Keyring
+from warehouse.actors.control.lineage import Lineage
+from warehouse.actors.control.provisioning import Keeper
+from warehouse.actors.control.reservations import Ledger
+from warehouse.actors.control.rpc import order
+from warehouse.actors.control.troubles import Troubles
 from warehouse.actors.listening import known_as, open_listeners
-from warehouse.actors.maintenance import Maintenance
-from warehouse.actors.orders import order
-from warehouse.actors.parts import Parts, Times
 from warehouse.actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
-from warehouse.actors.room import Room, needed_for
-from warehouse.actors.troubles import Troubles
 from warehouse.auth.keys import verify_secret
 from warehouse.auth.rights import Permission, Rights
 from warehouse.auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
 from warehouse.catalog.names import check_bucket_name, check_key, check_metadata
-from warehouse.catalog.rows import Page
-from warehouse.catalog.store import BucketRow, Catalog, ChunkRow, ObjectRow, Transaction, UploadRow
+from warehouse.catalog.records import Page
+from warehouse.catalog.sqlite.catalog import BucketRow, Catalog, ChunkRow, ObjectRow, Transaction, UploadRow
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.conf.arguments import Parser
 from warehouse.conf.arguments import host as host_argument
+from warehouse.conf.formatting import format_size, format_span
 from warehouse.conf.join import Join
 from warehouse.conf.settings import Settings
-from warehouse.conf.words import format_size, format_span
 from warehouse.errors import (
     BadCredentials,
     BadRequest,
@@ -84,16 +84,13 @@ from warehouse.errors import (
     VolumeOffline,
 )
 from warehouse.storage.epoch import Epoch
-from warehouse.storage.stamp import AHEAD_MS_MAX, StampClock, wall_ms_of
-from warehouse.transport import roles
-from warehouse.transport.conditions import check_etag_condition
+from warehouse.storage.format.stamp import AHEAD_MS_MAX, StampClock, wall_ms_of
 from warehouse.transport.descriptors import control_connections_within, raise_limit
 from warehouse.transport.endpoints import endpoint_of
-from warehouse.transport.header_text import check_content_type, is_content_type, served_type
-from warehouse.transport.http_rules import require_method
-from warehouse.transport.http_server import Exchange, HttpServer
-from warehouse.transport.hub import CONNECTIONS_MAX, NEWCOMERS_MAX
-from warehouse.transport.links import Hub, HubLimits, Peer
+from warehouse.transport.http.conditions import check_etag_condition
+from warehouse.transport.http.header_text import check_content_type, is_content_type, served_type
+from warehouse.transport.http.rules import require_method
+from warehouse.transport.http.server import Exchange, HttpServer
 from warehouse.transport.messages import (
     DAMAGES_MAX,
     AbortUpload,
@@ -159,8 +156,10 @@ from warehouse.transport.messages import (
     UploadBegun,
     Welcome,
 )
-from warehouse.transport.paging import ANSWER_SIZE_MAX, first_that_fit, fitting
-from warehouse.transport.roles import Role
+from warehouse.transport.messages.paging import ANSWER_SIZE_MAX, first_that_fit, fitting
+from warehouse.transport.zeromq import roles
+from warehouse.transport.zeromq.hub import CONNECTIONS_MAX, NEWCOMERS_MAX, Hub, HubLimits, Peer
+from warehouse.transport.zeromq.roles import Role
 from warehouse.version import package_version
 
 log = logging.getLogger("warehouse.actors.master")  # run as a module it would be "__main__"

@@ -27,11 +27,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from warehouse.actors.ballast import Ballast, free_names, make_way
-from warehouse.actors.chunk_lists import ASK_S
-from warehouse.actors.cold_reads import ColdReads
-from warehouse.actors.commit_line import CommitLine
+from warehouse.actors.control.chunk_lists import ASK_S
+from warehouse.actors.data.cold_reads import ColdReads
+from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.actors.data.fsync import Syncer
+from warehouse.actors.data.needle_http import NeedleHttp
+from warehouse.actors.data.reporting import Reporting
+from warehouse.actors.data.switching import Switching
 from warehouse.actors.listening import known_as, open_listeners
-from warehouse.actors.needle_http import NeedleHttp
 from warehouse.actors.process import (
     Announcer,
     add_common_arguments,
@@ -40,9 +43,6 @@ from warehouse.actors.process import (
     run_actor,
     set_up_actor,
 )
-from warehouse.actors.reporting import Reporting
-from warehouse.actors.switching import Switching
-from warehouse.actors.syncer import Syncer
 from warehouse.auth.tokens import DataTokenVerifier
 from warehouse.conf.arguments import Parser, base_url
 from warehouse.conf.arguments import host as host_argument
@@ -62,18 +62,16 @@ from warehouse.errors import (
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.epoch import NEVER, Epoch
 from warehouse.storage.files import volume_directory, volume_ids
+from warehouse.storage.format.needle import BucketRecord
+from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.identity import LOCK_NAME, IdentityKeeper, load_identity
-from warehouse.storage.needle import BucketRecord
 from warehouse.storage.presence import Watch
 from warehouse.storage.room import copy_size
-from warehouse.storage.stamp import StampClock
 from warehouse.storage.volume import Volume
-from warehouse.transport.curve import CurveKeys
 from warehouse.transport.descriptors import connections_within, raise_limit
 from warehouse.transport.endpoints import endpoint_of
-from warehouse.transport.http_client import HttpPool
-from warehouse.transport.http_server import HttpLimits, HttpServer
-from warehouse.transport.links import Link
+from warehouse.transport.http.pool import HttpPool
+from warehouse.transport.http.server import HttpLimits, HttpServer
 from warehouse.transport.messages import (
     DAMAGES_MAX,
     LIVE_LISTED_MAX,
@@ -103,6 +101,8 @@ from warehouse.transport.messages import (
     VolumeReport,
     Welcome,
 )
+from warehouse.transport.zeromq.curve import CurveKeys
+from warehouse.transport.zeromq.link import Link
 
 # What is ordered of a volume that is there.
 LineCommand = (

@@ -25,8 +25,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
 
-from warehouse.catalog.changes import Transaction
-from warehouse.catalog.store import Catalog
+from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.transaction import Transaction
 from warehouse.transport.messages import StoredNeedle
 
 BATCH = 32

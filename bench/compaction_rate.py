@@ -25,12 +25,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import Machine
-from warehouse.conf.kinds import parse_size, size_text
-from warehouse.storage.compaction import Copy
+from warehouse.conf.setting_types import parse_size, size_text
+from warehouse.storage.compaction.copying import Copy
+from warehouse.storage.compaction.generation_switch import Successor
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import data_path, volume_directory
-from warehouse.storage.needle import NeedleMetadata
-from warehouse.storage.successor import Successor
+from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.storage.volume import Volume
 
 VOLUME_ID = 7

@@ -47,10 +47,9 @@ sys.path[:0] = [str(ROOT)]  # runs from any checkout
 from warehouse.actors.master import CATALOG_NAME, ClientSession, Master, found  # noqa: E402
 from warehouse.actors.process import Announcer  # noqa: E402
 from warehouse.auth.rights import EVERYTHING, Rights  # noqa: E402
-from warehouse.catalog.store import Catalog  # noqa: E402
+from warehouse.catalog.sqlite.catalog import Catalog  # noqa: E402
 from warehouse.conf.join import Join  # noqa: E402
 from warehouse.conf.settings import Settings  # noqa: E402
-from warehouse.transport.curve import CurveKeys  # noqa: E402
 from warehouse.transport.messages import (  # noqa: E402
     Answer,
     BucketsRecorded,
@@ -73,6 +72,7 @@ from warehouse.transport.messages import (  # noqa: E402
     decode_envelope,
     encode_envelope,
 )
+from warehouse.transport.zeromq.curve import CurveKeys  # noqa: E402
 
 SENDERS = 20  # real connections, which report for all busy disks
 GIB = 1024**3

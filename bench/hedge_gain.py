@@ -28,9 +28,9 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
 
-from warehouse.client.hedging import HedgedReads
-from warehouse.transport.http_client import HttpPool
-from warehouse.transport.http_server import Exchange, HttpServer
+from warehouse.client.reading.hedging import HedgedReads
+from warehouse.transport.http.pool import HttpPool
+from warehouse.transport.http.server import Exchange, HttpServer
 
 BODY = bytes(4096)
 SLOW_S = 0.02

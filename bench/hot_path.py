@@ -31,18 +31,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any ch
 
 from crc32c import crc32c
 
-from warehouse.actors.commit_line import CommitLine
-from warehouse.actors.needle_http import _PLAIN_LINES, NeedleHttp
-from warehouse.actors.put_request import read_put
+from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.actors.data.needle_http import _PLAIN_LINES, NeedleHttp
+from warehouse.actors.data.put_request import read_put
 from warehouse.auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
 from warehouse.storage.disk import OsDisk
-from warehouse.storage.needle import NeedleMetadata, decode_needle, place_seed
-from warehouse.storage.stamp import StampClock
+from warehouse.storage.format.needle import NeedleMetadata, decode_needle, place_seed
+from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.volume import Volume
-from warehouse.transport.http_client import HttpPool
-from warehouse.transport.http_connection import Clock, Connection, HttpLimits
-from warehouse.transport.http_head import HeadMemo, RequestHead, parse_request_head
-from warehouse.transport.http_server import Exchange, HttpServer
+from warehouse.transport.http.connection import Clock, Connection, HttpLimits
+from warehouse.transport.http.heads import HeadMemo, RequestHead, parse_request_head
+from warehouse.transport.http.pool import HttpPool
+from warehouse.transport.http.server import Exchange, HttpServer
 from warehouse.transport.messages import (
     Commit,
     Envelope,

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
 
 from bench.machine import peak_memory
-from warehouse.client.bench_figures import Latencies
+from warehouse.cli.measuring.latencies import Latencies
 
 RECEIVE_SIZE = 1 << 18
 SMALL_BODY = 1 << 16  # sent in one piece with its head

@@ -42,10 +42,10 @@ from bench.one_master import (  # noqa: E402
 )
 from bench.scaling_figures import IdleCosts  # noqa: E402
 from harness import free_port_base  # noqa: E402
-from warehouse.actors.reporting import REPEAT_S  # noqa: E402
+from warehouse.actors.data.reporting import REPEAT_S  # noqa: E402
 from warehouse.actors.volume import REPORT_S  # noqa: E402
-from warehouse.transport.links import Link  # noqa: E402
 from warehouse.transport.messages import DiskReport, RegisterCompactor, ReportSeen  # noqa: E402
+from warehouse.transport.zeromq.link import Link  # noqa: E402
 
 FILES_PER_LINK = 32  # descriptors of a link's own ZeroMQ context, generously
 USED_ID_MAX = 1000

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any ch
 from warehouse.conf.programs import module_command
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import volume_directory
-from warehouse.storage.needle import NeedleMetadata
+from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.storage.volume import Volume
 
 VOLUME_ID = 1

@@ -43,8 +43,9 @@ from bench.peer_results import Case  # noqa: E402
 from bench.peer_systems import BUCKET, Nginx, WarehouseStore, running  # noqa: E402
 from bench.peer_ways import Dd, Http, Way  # noqa: E402
 from harness import RunningStore, environment  # noqa: E402
-from warehouse.client import reads, uploads  # noqa: E402
-from warehouse.client.library import connect  # noqa: E402
+from warehouse.client.reading import streams  # noqa: E402
+from warehouse.client.store import connect  # noqa: E402
+from warehouse.client.writing import uploads  # noqa: E402
 
 SECTIONS = ("paths", "store", "chunks")
 RECEIVE_SIZE = 256 * 1024
@@ -292,7 +293,7 @@ def _client_run(
 
 async def _client(operation: str, profile: Path, file: Path, parallel: int) -> dict[str, float]:
     """One client process: the object once, with so many chunks or spans at once."""
-    uploads.PARALLEL = reads.WINDOW = parallel
+    uploads.PARALLEL = streams.WINDOW = parallel
     async with connect(profile) as client:
         bucket = client.bucket(BUCKET)
         await bucket.put("first", b"connects")

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any ch
 from crc32c import crc32c
 
 from warehouse.storage.disk import OsDisk
-from warehouse.storage.needle import BLOCK_SIZE
+from warehouse.storage.format.needle import BLOCK_SIZE
 
 MIB = 1 << 20
 SIZE = 80 * MIB

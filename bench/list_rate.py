@@ -44,7 +44,7 @@ from bench.one_master import (  # noqa: E402
     until_quiet,
 )
 from warehouse.auth.keys import ApiKey  # noqa: E402
-from warehouse.catalog.store import Catalog  # noqa: E402
+from warehouse.catalog.sqlite.catalog import Catalog  # noqa: E402
 from warehouse.transport.messages import DeleteObjects, Listing, ListObjects  # noqa: E402
 
 PAGE = 1000

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any ch
 
 import warehouse
 from bench.machine import peak_memory
-from warehouse.client.bench_figures import Latencies
+from warehouse.cli.measuring.latencies import Latencies
 
 
 async def run(arguments: argparse.Namespace) -> dict[str, object]:

@@ -52,7 +52,6 @@ from bench.one_master import (  # noqa: E402
 )
 from harness import free_port_base  # noqa: E402
 from warehouse.errors import Overloaded  # noqa: E402
-from warehouse.transport.links import Link  # noqa: E402
 from warehouse.transport.messages import (  # noqa: E402
     Answer,
     Deleted,
@@ -69,6 +68,7 @@ from warehouse.transport.messages import (  # noqa: E402
     StatObject,
     StoredNeedle,
 )
+from warehouse.transport.zeromq.link import Link  # noqa: E402
 
 VOLUMES = 2
 SETTLE_S = 0.3  # between two kinds of work: what the first one left to do must not count for the second

@@ -18,16 +18,14 @@ from pathlib import Path
 
 import trio
 
-from warehouse.actors.keyring import Keyring
+from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.keys import ApiKey, generate_api_key, hash_secret
 from warehouse.auth.rights import EVERYTHING
-from warehouse.catalog.rebuilding import NewCatalog
-from warehouse.catalog.rows import ApiKeyRow, ObjectRow
+from warehouse.catalog.records import ApiKeyRow, ObjectRow
+from warehouse.catalog.sqlite.bulk_load import NewCatalog
 from warehouse.conf.profile import Profile
 from warehouse.conf.programs import module_command
 from warehouse.errors import BadRequest
-from warehouse.transport.curve import CurveKeys
-from warehouse.transport.links import Link
 from warehouse.transport.messages import (
     Answer,
     Attach,
@@ -41,6 +39,8 @@ from warehouse.transport.messages import (
     Request,
     VolumeReport,
 )
+from warehouse.transport.zeromq.curve import CurveKeys
+from warehouse.transport.zeromq.link import Link
 
 FOLDERS = 1000
 BUCKET = "bench"

@@ -37,7 +37,7 @@ from bench.peer_machine import (
 from bench.peer_results import KIB, MIB, About
 from harness import RunningStore, free_port_base
 from warehouse.client.control import Control
-from warehouse.client.library import connect
+from warehouse.client.store import connect
 from warehouse.conf.profile import Profile
 from warehouse.transport.messages import Leased, LeaseNeedles, LocateObjects, ObjectsLocated
 

@@ -19,7 +19,7 @@ from bench.peer_machine import NotHere, total_peak
 from bench.peer_results import KIB, MIB, Case, Sample, parse_weed_benchmark
 from bench.peer_systems import BUCKET, ROOT, System, WarehouseStore, Weed, run_http_load
 from harness import environment
-from warehouse.client.bench_figures import Latencies, shares
+from warehouse.cli.measuring.latencies import Latencies, shares
 
 
 def sample_of(load: dict[str, Any]) -> Sample:

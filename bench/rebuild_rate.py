@@ -25,12 +25,12 @@ from typing import TypedDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
 
+from warehouse.conf.formatting import format_count
 from warehouse.conf.programs import module_command
-from warehouse.conf.words import format_count
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import volume_directory
+from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.storage.identity import load_identity
-from warehouse.storage.needle import NeedleMetadata
 from warehouse.storage.volume import Volume
 
 PROJECT = Path(__file__).resolve().parents[1]

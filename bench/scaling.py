@@ -69,7 +69,7 @@ from bench.scaling_figures import (  # noqa: E402
     summed_up,
 )
 from harness import RunningStore, environment, free_port_base  # noqa: E402
-from warehouse.client.bench_figures import shares  # noqa: E402
+from warehouse.cli.measuring.latencies import shares  # noqa: E402
 from warehouse.transport.messages import Leased, LeaseNeedles, LocateObjects, ObjectsLocated  # noqa: E402
 
 BUCKET = "scaling"

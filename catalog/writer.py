@@ -18,8 +18,8 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
-from warehouse.catalog.changes import Transaction
-from warehouse.catalog.store import Catalog
+from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.transaction import Transaction
 from warehouse.errors import DiskFull, OutcomeUnknown, Overloaded, StoreError, Unavailable
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """Client: what does a user write?
 
-The async library (`library.py`) and the command line (`cli.py`) over it.
+The async library (`store.py`) and the command line (`cli.py`) over it.
 
     leases.py, headers.py     rules, pure
     control.py                the conversation with the master

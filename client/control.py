@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import trio
 
-from warehouse.client.tasks import background
+from warehouse.client.nurseries import background
 from warehouse.conf.profile import Profile
 from warehouse.errors import (
     DeadlineExceeded,
@@ -33,9 +33,9 @@ from warehouse.errors import (
     TokenExpired,
     TokenInvalid,
 )
-from warehouse.transport.curve import CurveKeys
-from warehouse.transport.links import Link
 from warehouse.transport.messages import Attach, Attached, LoggedIn, Login, Request
+from warehouse.transport.zeromq.curve import CurveKeys
+from warehouse.transport.zeromq.link import Link
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from warehouse.errors import BadKey, BadMetadata, BadRequest, StoreError, Unavailable, from_code
-from warehouse.transport.conditions import CONDITION_SIZE_MAX, check_etag_condition, parse_field
-from warehouse.transport.header_text import check_content_type
+from warehouse.transport.http.conditions import CONDITION_SIZE_MAX, check_etag_condition, parse_field
+from warehouse.transport.http.header_text import check_content_type
 from warehouse.transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX
 
 Header = tuple[str, str]

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from warehouse.conf.files import read_small, write_if_changed
-from warehouse.conf.kinds import toml_string
+from warehouse.conf.setting_types import toml_string
 from warehouse.errors import BadSetting, SetupError
 
 FILE_SIZE_MAX = 64 * 1024

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from warehouse.conf.files import read_small
-from warehouse.conf.kinds import (
+from warehouse.conf.setting_types import (
     GIB,
     KIB,
     MIB,

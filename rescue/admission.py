@@ -3,7 +3,7 @@
 A CRC says that bytes are what somebody wrote, and not that it was us.  So whatever a disk says passes the
 same checks as what a client says, and has numbers that catalog and arithmetic can hold.  This is the one
 place where that is decided, for rebuild and export alike; what does not pass is damage of that record, listed
-under a name of our own.  Stamps are judged by `storage/stamp.py`.
+under a name of our own.  Stamps are judged by `storage/format/stamp.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from warehouse.catalog.names import check_bucket_name, check_key, check_metadata
 from warehouse.errors import StoreError
-from warehouse.storage.needle import BucketRecord, NeedleMetadata
+from warehouse.storage.format.needle import BucketRecord, NeedleMetadata
 
 TIME_MS_MAX: Final = 1 << 48  # the year 10889
 BUCKET_ID_MAX: Final = 1 << 48  # ids follow the clock, see `last_bucket_id`

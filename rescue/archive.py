@@ -25,8 +25,8 @@ from typing import Final
 
 import msgspec
 
-from warehouse.catalog.driver import file_uri
-from warehouse.catalog.schema import differences, version_of
+from warehouse.catalog.sqlite.driver import file_uri
+from warehouse.catalog.sqlite.schema import differences, version_of
 from warehouse.errors import BackupCorrupt, CatalogCorrupt, DiskFull, FormatUnsupported, ReadFailed
 from warehouse.rescue.console import writing
 from warehouse.rescue.tar_members import Member, plain_members

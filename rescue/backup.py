@@ -19,8 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-from warehouse.catalog.driver import connect, file_uri, name_error
-from warehouse.conf.words import format_count, format_size
+from warehouse.catalog.sqlite.driver import connect, file_uri, name_error
+from warehouse.conf.formatting import format_count, format_size
 from warehouse.errors import BackupCorrupt, BadRequest, ReadFailed
 from warehouse.rescue.archive import (
     CATALOG_NAME,

@@ -25,8 +25,8 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from warehouse.conf.arguments import Parser as Parser  # of the tools of this room
+from warehouse.conf.formatting import format_size, format_span
 from warehouse.conf.logging import set_up_logging
-from warehouse.conf.words import format_size, format_span
 from warehouse.errors import BadRequest, DiskFull, ReadFailed, StoreError, WriteFailed
 
 DEFAULT_DATA = Path("warehouse-data")

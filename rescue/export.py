@@ -21,8 +21,8 @@ from typing import IO, Final
 
 import msgspec
 
-from warehouse.catalog.rows import unpack_map
-from warehouse.conf.words import format_count, format_size
+from warehouse.catalog.records import unpack_map
+from warehouse.conf.formatting import format_count, format_size
 from warehouse.errors import BadRequest, NeedleCorrupt, ReadFailed, StoreError
 from warehouse.rescue.choosing import Verdict
 from warehouse.rescue.console import (
@@ -44,9 +44,9 @@ from warehouse.rescue.survey import BadDisk, BadVolume, Survey, disk_folders, ho
 from warehouse.storage.beneath import Folder
 from warehouse.storage.disk import File, read_fully
 from warehouse.storage.files import data_path, volume_directory
-from warehouse.storage.needle import BLOCK_SIZE
+from warehouse.storage.format.needle import BLOCK_SIZE
+from warehouse.storage.format.superblock import VolumeFacts
 from warehouse.storage.reader import NeedleReader, read_header
-from warehouse.storage.superblock import VolumeFacts
 
 GROUP_COUNT: Final = 10_000  # objects that are sorted by place together: a few MiB of memory
 PIECE_SIZE: Final = 4 * BLOCK_SIZE

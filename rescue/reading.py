@@ -14,15 +14,14 @@ from typing import Final
 
 import msgspec
 
-from warehouse.conf.words import format_size
+from warehouse.conf.formatting import format_size
 from warehouse.errors import NeedleCorrupt, ReadFailed
 from warehouse.rescue.admission import UNNAMED_BUCKET, bucket_problem, needle_problem
 from warehouse.rescue.choosing import BucketFacts
 from warehouse.rescue.staging import Needle, Staging, place_of
 from warehouse.storage.disk import Disk, File, read_fully
 from warehouse.storage.files import data_path, index_path
-from warehouse.storage.index import ENTRY_SIZE, Found, IndexFile, Tally, decode_entry, entry_offset
-from warehouse.storage.needle import (
+from warehouse.storage.format.needle import (
     KIND_BUCKET,
     KIND_DATA,
     KIND_RESTAMP,
@@ -31,11 +30,12 @@ from warehouse.storage.needle import (
     NeedleMetadata,
     decode_bucket,
 )
+from warehouse.storage.format.stamp import sound
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from warehouse.storage.index import ENTRY_SIZE, Found, IndexFile, Tally, decode_entry, entry_offset
 from warehouse.storage.recovery import Damage, Recovery
 from warehouse.storage.scan import Record, State, scan
-from warehouse.storage.stamp import sound
-from warehouse.storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
-from warehouse.transport.header_text import is_content_type
+from warehouse.transport.http.header_text import is_content_type
 
 log = logging.getLogger(__name__)
 

@@ -24,11 +24,11 @@ from pathlib import Path
 
 import msgspec
 
-from warehouse.catalog.rebuilding import NewCatalog
-from warehouse.catalog.remains import CatalogFacts, Doomed, read_catalog_facts, read_doomed
-from warehouse.catalog.rows import ChunkRow, pack_content_type
-from warehouse.catalog.store import hold_lock
-from warehouse.conf.words import format_count, format_size
+from warehouse.catalog.records import ChunkRow, pack_content_type
+from warehouse.catalog.sqlite.bulk_load import NewCatalog
+from warehouse.catalog.sqlite.catalog import hold_lock
+from warehouse.catalog.sqlite.salvage import CatalogFacts, Doomed, read_catalog_facts, read_doomed
+from warehouse.conf.formatting import format_count, format_size
 from warehouse.errors import CatalogExists, DisksMissing, ReadFailed, SchemaNewer, StoreError
 from warehouse.rescue.archive import CATALOG_NAME, opened_backup, sync_folder
 from warehouse.rescue.choosing import Choice, Verdict
@@ -59,9 +59,9 @@ from warehouse.rescue.survey import (
 )
 from warehouse.storage.disk import Disk
 from warehouse.storage.files import index_path, load_facts, volume_directory, volume_ids
+from warehouse.storage.format.needle import NEEDLE_ID_MAX
+from warehouse.storage.format.stamp import AHEAD_MS_MAX, sound, wall_ms_of
 from warehouse.storage.identity import load_identity
-from warehouse.storage.needle import NEEDLE_ID_MAX
-from warehouse.storage.stamp import AHEAD_MS_MAX, sound, wall_ms_of
 from warehouse.storage.volume import Volume
 from warehouse.transport.messages import NeedleDamage
 

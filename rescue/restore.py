@@ -22,11 +22,11 @@ from pathlib import Path
 
 import msgspec
 
-from warehouse.catalog.doubts import drop_content_types, row_problem
-from warehouse.catalog.driver import connect, name_error
-from warehouse.catalog.remains import CatalogFacts, read_catalog_facts
-from warehouse.catalog.store import Catalog
-from warehouse.conf.words import format_count
+from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.driver import connect, name_error
+from warehouse.catalog.sqlite.plausibility import drop_content_types, row_problem
+from warehouse.catalog.sqlite.salvage import CatalogFacts, read_catalog_facts
+from warehouse.conf.formatting import format_count
 from warehouse.errors import BackupCorrupt, StoreError
 from warehouse.rescue.archive import (
     CATALOG_NAME,
@@ -59,9 +59,9 @@ from warehouse.rescue.rebuild import (
 )
 from warehouse.rescue.survey import HeldDisk, disk_folders, hold_disks
 from warehouse.storage.files import index_path, load_facts, volume_directory
-from warehouse.storage.needle import NEEDLE_ID_MAX
+from warehouse.storage.format.needle import NEEDLE_ID_MAX
 from warehouse.storage.volume import Volume
-from warehouse.transport.header_text import is_content_type
+from warehouse.transport.http.header_text import is_content_type
 
 IDS_AT_ONCE = 1 << 20  # needles that are compared in one go
 

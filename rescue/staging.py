@@ -27,7 +27,7 @@ from typing import Any, Final
 
 import msgspec
 
-from warehouse.catalog.bulk import insert_rows
+from warehouse.catalog.sqlite.bulk import insert_rows
 from warehouse.errors import DiskFull, ReadFailed, StoreError, WriteFailed
 
 PLACE_BITS: Final = 32  # of a place: the needle id; the number of the volume is above

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from warehouse.catalog.remains import Doomed
+from warehouse.catalog.sqlite.salvage import Doomed
 from warehouse.errors import DiskInUse, DiskMismatch, FormatUnsupported, NoSuchVolume, ReadFailed, StoreError
 from warehouse.rescue.choosing import (
     BucketFacts,
@@ -34,9 +34,9 @@ from warehouse.rescue.staging import Part, Staging, Version, place_of
 from warehouse.storage.disk import Disk, OsDisk
 from warehouse.storage.epoch import NEVER, Epoch
 from warehouse.storage.files import VOLUMES_DIRECTORY, data_path, load_facts, volume_directory, volume_ids
+from warehouse.storage.format.stamp import sound
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeFacts
 from warehouse.storage.identity import IDENTITY_NAME, DiskLock, read_identity
-from warehouse.storage.stamp import sound
-from warehouse.storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 
 log = logging.getLogger(__name__)
 

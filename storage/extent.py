@@ -20,10 +20,10 @@ import msgspec
 from crc32c import crc32c
 
 from warehouse.errors import BadRequest, ChecksumMismatch, LengthMismatch
-from warehouse.storage.crc_join import Joiner, join_crc
 from warehouse.storage.disk import Buffer, File, write_all
+from warehouse.storage.format.crc_combine import Joiner, join_crc
+from warehouse.storage.format.needle import BLOCK_SIZE, CRC_SIZE, FOOTER_SIZE, encode_footer, table_size
 from warehouse.storage.index import Tally
-from warehouse.storage.needle import BLOCK_SIZE, CRC_SIZE, FOOTER_SIZE, encode_footer, table_size
 
 _BLOCKS: Final = Joiner(BLOCK_SIZE)
 AHEAD_SIZE: Final = 4 * 1024 * 1024  # of room, at most, beyond the bytes that have come

@@ -1,7 +1,7 @@
 """Files of a volume: which there are, how they come into being, and how they are found again.
 
 A volume exists from the moment its manifest has its name; a directory without one is a creation that a
-crash interrupted.  Superblock and manifest restore each other, see `storage/superblock.py`.
+crash interrupted.  Superblock and manifest restore each other, see `storage/format/superblock.py`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import re
 from warehouse.errors import BadRequest, ManifestCorrupt, NoSuchVolume, SuperblockCorrupt
 from warehouse.storage.beneath import NotPlain
 from warehouse.storage.disk import Disk, read_file, read_fully, stage_file, write_all, write_file
-from warehouse.storage.index import IndexHeader, Tally, encode_slot, entry_offset
-from warehouse.storage.superblock import (
+from warehouse.storage.format.superblock import (
     MANIFEST_SIZE_MAX,
     SUPERBLOCK_SIZE,
     VolumeFacts,
@@ -23,6 +22,7 @@ from warehouse.storage.superblock import (
     encode_manifest,
     encode_superblock,
 )
+from warehouse.storage.index import IndexHeader, Tally, encode_slot, entry_offset
 
 log = logging.getLogger(__name__)
 

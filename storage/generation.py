@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from warehouse.errors import NeedleCorrupt, NoSuchNeedle, ReadFailed, StoreError
 from warehouse.storage.disk import ClosedFile, File
 from warehouse.storage.entries import EntryTable
-from warehouse.storage.index import Found, IndexFile, decode_entry
-from warehouse.storage.needle import (
+from warehouse.storage.format.needle import (
     FOOTER_SIZE,
     HEADER_SIZE,
     KIND_DATA,
@@ -26,6 +25,7 @@ from warehouse.storage.needle import (
     stored_size,
     table_size,
 )
+from warehouse.storage.index import Found, IndexFile, decode_entry
 from warehouse.storage.reader import NeedleReader, read_exactly, read_header
 from warehouse.storage.scan import Record, scan
 

@@ -22,12 +22,12 @@ from warehouse.storage.beneath import NotPlain
 from warehouse.storage.disk import Disk, File
 from warehouse.storage.entries import EntryTable
 from warehouse.storage.files import data_path, index_path, load_facts, remove_leftovers
+from warehouse.storage.format.needle import ALIGNMENT
+from warehouse.storage.format.stamp import sound
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeFacts
 from warehouse.storage.index import ENTRIES_OFFSET, Found, IndexFile, Tally, decode_entry
-from warehouse.storage.needle import ALIGNMENT
 from warehouse.storage.recovery import Damage, Recovery, RecoveryReport
 from warehouse.storage.scan import scan
-from warehouse.storage.stamp import sound
-from warehouse.storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 from warehouse.storage.voids import VoidTable
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from crc32c import crc32c
 
 from warehouse.errors import NeedleCorrupt, ReadFailed
 from warehouse.storage.disk import File, read_fully
-from warehouse.storage.needle import (
+from warehouse.storage.format.needle import (
     BLOCK_SIZE,
     CRC_SIZE,
     FOOTER_SIZE,

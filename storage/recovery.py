@@ -32,8 +32,7 @@ from typing import Final, Protocol
 import msgspec
 
 from warehouse.errors import NeedleCorrupt
-from warehouse.storage.index import FLAG_DAMAGED, FLAG_DELETED, Found, Tally, encode_entry
-from warehouse.storage.needle import (
+from warehouse.storage.format.needle import (
     CONTENT_SIZE_MAX,
     KIND_BUCKET,
     KIND_DATA,
@@ -43,8 +42,9 @@ from warehouse.storage.needle import (
     decode_void,
     stored_size,
 )
+from warehouse.storage.format.stamp import sound
+from warehouse.storage.index import FLAG_DAMAGED, FLAG_DELETED, Found, Tally, encode_entry
 from warehouse.storage.scan import Record, State
-from warehouse.storage.stamp import sound
 
 # Ids of void records that do not follow on one another, which takes damage: each needs an entry of its own.
 VOID_IDS_MAX: Final = 1 << 22

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.index import ENTRIES_OFFSET, ENTRY_SIZE, PAGE_SIZE
-from warehouse.storage.superblock import SUPERBLOCK_SIZE
 
 SPARE: Final = 64 * 1024  # names, block maps, and the ends of files that fill no block
 SPARE_PERCENT: Final = 1  # padding and block maps grow with the file

@@ -27,9 +27,9 @@ import msgspec
 from crc32c import crc32c
 
 from warehouse.errors import NeedleCorrupt
-from warehouse.storage.crc_join import Joiner
 from warehouse.storage.disk import File, read_fully
-from warehouse.storage.needle import (
+from warehouse.storage.format.crc_combine import Joiner
+from warehouse.storage.format.needle import (
     ALIGNMENT,
     BLOCK_SIZE,
     CONTENT_SIZE_MAX,

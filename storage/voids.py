@@ -27,8 +27,7 @@ from crc32c import crc32c
 
 from warehouse.errors import NeedleCorrupt
 from warehouse.storage.disk import File, read_fully
-from warehouse.storage.index import FLAG_DELETED, VoidSpan, encode_entry
-from warehouse.storage.needle import (
+from warehouse.storage.format.needle import (
     CONTENT_SIZE_MAX,
     FOOTER_SIZE,
     HEADER_SIZE,
@@ -39,6 +38,7 @@ from warehouse.storage.needle import (
     place_seed,
     stored_size,
 )
+from warehouse.storage.index import FLAG_DELETED, VoidSpan, encode_entry
 
 _RANGE: Final = Struct("<II")
 

@@ -1,13 +1,13 @@
 """Volume: one append-only file of needles, its index, and the rules that keep them true.
 
-    <disk>/volumes/<volume id>/manifest   which generation counts (`storage/superblock.py`)
-                              /g1.vol     its data: a superblock, then records (`storage/needle.py`)
+    <disk>/volumes/<volume id>/manifest   which generation counts (`storage/format/superblock.py`)
+                              /g1.vol     its data: a superblock, then records (`storage/format/needle.py`)
                               /g1.idx     its index, rebuildable from the data (`storage/index.py`)
 
 One thread owns a volume: it alone appends, deletes, reserves, finishes and aborts.  Beside it, in any
 thread, `sync` and `checkpoint` may run, `Extent.write` (one call at a time for an extent), and all reads
 (`storage/generation.py`).  A compaction puts the next generation in the present one's place from a thread
-of its own (`storage/successor.py`); while it does, and then alone, the owner has to wait for it.
+of its own (`storage/compaction/generation_switch.py`); while it does, and then alone, the owner waits for it.
 
 What is appended is readable at once and durable from the return of a later `sync` on.  A failed append
 takes its bytes back; where even that fails, and whenever a sync fails, the volume is sealed: it goes on
@@ -48,18 +48,7 @@ from warehouse.errors import (
 from warehouse.storage.disk import Buffer, Disk, OsFile, write_all, write_rest
 from warehouse.storage.extent import Extent, Placed
 from warehouse.storage.files import create_files, data_path, index_path, manifest_path
-from warehouse.storage.generation import Generation
-from warehouse.storage.index import (
-    FLAG_DAMAGED,
-    FLAG_DELETED,
-    OFFSET_MAX,
-    Found,
-    IndexFile,
-    IndexHeader,
-    Tally,
-    encode_entry,
-)
-from warehouse.storage.needle import (
+from warehouse.storage.format.needle import (
     BLOCK_SIZE,
     DATA_SIZE_MAX,
     FLAG_LAST,
@@ -87,12 +76,23 @@ from warehouse.storage.needle import (
     place_seed,
     stored_size,
 )
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from warehouse.storage.generation import Generation
+from warehouse.storage.index import (
+    FLAG_DAMAGED,
+    FLAG_DELETED,
+    OFFSET_MAX,
+    Found,
+    IndexFile,
+    IndexHeader,
+    Tally,
+    encode_entry,
+)
 from warehouse.storage.opening import Opened, open_files
 from warehouse.storage.presence import displaced, file_id
 from warehouse.storage.reader import NeedleReader
 from warehouse.storage.recovery import Damage, RecoveryReport, encode_note
 from warehouse.storage.scan import Record
-from warehouse.storage.superblock import SUPERBLOCK_SIZE, VolumeFacts
 
 log = logging.getLogger(__name__)
 

@@ -22,10 +22,10 @@ from warehouse.loading import load
 
 TYPE_CHECKING = False  # what type checkers take for True; `typing` would cost milliseconds
 if TYPE_CHECKING:
-    from warehouse.client.batch_reads import GetResult
-    from warehouse.client.batches import Put, PutResult
-    from warehouse.client.library import Bucket, Prefix, Store, connect
-    from warehouse.client.reads import ObjectStream
+    from warehouse.client.reading.get_many import GetResult
+    from warehouse.client.reading.streams import ObjectStream
+    from warehouse.client.store import Bucket, Prefix, Store, connect
+    from warehouse.client.writing.put_many import Put, PutResult
     from warehouse.conf.profile import Profile
     from warehouse.transport.messages import BucketInfo, Event, Job, ObjectInfo, ObjectWritten, Status
 
@@ -48,21 +48,21 @@ __all__ = [
 ]
 
 PUBLIC = {  # name: the module that defines it
-    "Bucket": "warehouse.client.library",
+    "Bucket": "warehouse.client.store",
     "BucketInfo": "warehouse.transport.messages",
     "Event": "warehouse.transport.messages",
-    "GetResult": "warehouse.client.batch_reads",
+    "GetResult": "warehouse.client.reading.get_many",
     "Job": "warehouse.transport.messages",
     "ObjectInfo": "warehouse.transport.messages",
-    "ObjectStream": "warehouse.client.reads",
+    "ObjectStream": "warehouse.client.reading.streams",
     "ObjectWritten": "warehouse.transport.messages",
-    "Prefix": "warehouse.client.library",
+    "Prefix": "warehouse.client.store",
     "Profile": "warehouse.conf.profile",
-    "Put": "warehouse.client.batches",
-    "PutResult": "warehouse.client.batches",
+    "Put": "warehouse.client.writing.put_many",
+    "PutResult": "warehouse.client.writing.put_many",
     "Status": "warehouse.transport.messages",
-    "Store": "warehouse.client.library",
-    "connect": "warehouse.client.library",
+    "Store": "warehouse.client.store",
+    "connect": "warehouse.client.store",
 }
 
 

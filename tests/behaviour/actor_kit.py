@@ -9,16 +9,16 @@ from pathlib import Path
 import crc32c
 import trio
 
-from warehouse.actors.chunk_lists import Ask
-from warehouse.actors.cold_reads import ColdReads
-from warehouse.actors.commit_line import CommitLine
-from warehouse.actors.needle_http import NeedleHttp
+from warehouse.actors.control.chunk_lists import Ask
+from warehouse.actors.data.cold_reads import ColdReads
+from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.actors.data.needle_http import NeedleHttp
 from warehouse.auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import data_path
-from warehouse.storage.stamp import StampClock
+from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.volume import Volume
-from warehouse.transport.batches import (
+from warehouse.transport.http.batch_format import (
     GET_ROUTE,
     PUT_ROUTE,
     Frame,
@@ -29,8 +29,8 @@ from warehouse.transport.batches import (
     encode_put_head,
     read_frames,
 )
-from warehouse.transport.http_client import HttpPool
-from warehouse.transport.http_server import HttpServer
+from warehouse.transport.http.pool import HttpPool
+from warehouse.transport.http.server import HttpServer
 from warehouse.transport.messages import Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
 
 KEY = b"k" * 32

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from warehouse.catalog.store import Catalog, Transaction
+from warehouse.catalog.sqlite.catalog import Catalog, Transaction
 from warehouse.transport.messages import StoredNeedle
 
 CREATED_MS = 1_700_000_000_000

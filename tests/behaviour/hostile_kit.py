@@ -10,15 +10,14 @@ from pathlib import Path
 
 from crc32c import crc32c
 
-from warehouse.catalog.check import check_counts
-from warehouse.catalog.store import Catalog
+from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.recount import check_counts
 from warehouse.rescue.console import NoProgress
 from warehouse.rescue.export import ExportReport, export
 from warehouse.rescue.rebuild import Options, RebuildReport, rebuild
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import volume_directory
-from warehouse.storage.identity import load_identity
-from warehouse.storage.needle import (
+from warehouse.storage.format.needle import (
     FLAG_LAST,
     KIND_BUCKET,
     KIND_TOMBSTONE,
@@ -30,7 +29,8 @@ from warehouse.storage.needle import (
     encode_metadata,
     place_seed,
 )
-from warehouse.storage.superblock import SUPERBLOCK_SIZE
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE
+from warehouse.storage.identity import load_identity
 from warehouse.storage.volume import NewNeedle, Volume
 
 CREATED_MS = 1_750_000_000_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import trio
 
-from warehouse.transport.http_server import AtOnce, Exchange, Handler, HttpLimits, HttpServer
+from warehouse.transport.http.server import AtOnce, Exchange, Handler, HttpLimits, HttpServer
 
 RECEIVE_S = 20.0  # longer than any answer takes; only a broken server makes a test wait for it
 

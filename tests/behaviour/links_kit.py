@@ -1,4 +1,4 @@
-"""Hubs, links and raw DEALERs for the tests of `transport.links`."""
+"""Hubs, links and raw DEALERs for the tests of `transport.zeromq`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from warehouse.errors import (
     BadCredentials,
     NoSuchBucket,
 )
-from warehouse.transport.curve import CurveKeys
-from warehouse.transport.links import Hub, Link, Peer
 from warehouse.transport.messages import (
     Answer,
     Attach,
@@ -33,6 +31,9 @@ from warehouse.transport.messages import (
     decode_envelope,
     encode_envelope,
 )
+from warehouse.transport.zeromq.curve import CurveKeys
+from warehouse.transport.zeromq.hub import Hub, Peer
+from warehouse.transport.zeromq.link import Link
 
 HUB_KEYS = CurveKeys.generate()
 KEYS = CurveKeys.generate()

@@ -16,16 +16,14 @@ import msgspec
 import trio
 from links_kit import free_endpoint
 
+from warehouse.actors.control.context import Times
 from warehouse.actors.master import Founded, Master, found
-from warehouse.actors.parts import Times
 from warehouse.actors.process import Announcer
 from warehouse.auth.keys import ApiKey, generate_api_key
-from warehouse.catalog.store import Catalog
+from warehouse.catalog.sqlite.catalog import Catalog
 from warehouse.conf.join import Join
 from warehouse.conf.settings import Settings
 from warehouse.errors import BadRequest, StoreError
-from warehouse.transport.curve import CurveKeys
-from warehouse.transport.links import Link
 from warehouse.transport.messages import (
     Answer,
     Attach,
@@ -72,6 +70,8 @@ from warehouse.transport.messages import (
     VolumeReport,
     Welcome,
 )
+from warehouse.transport.zeromq.curve import CurveKeys
+from warehouse.transport.zeromq.link import Link
 
 A = TypeVar("A", bound=Message)
 MIB = 1024 * 1024

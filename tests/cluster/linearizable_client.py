@@ -22,7 +22,7 @@ from typing import Any
 import trio
 
 import warehouse
-from warehouse.client.batches import Put
+from warehouse.client.writing.put_many import Put
 from warehouse.errors import (
     DataDamaged,
     NoSuchObject,

@@ -25,12 +25,12 @@ import zmq
 
 import warehouse
 from harness import RunningStore
-from warehouse.actors.keyring import Keyring
+from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.tokens import DataClaims, sign_data_token
 from warehouse.client.control import Control
 from warehouse.conf.profile import Profile
 from warehouse.errors import StoreError
-from warehouse.transport.batches import (
+from warehouse.transport.http.batch_format import (
     HEAD_SIZE,
     PutHead,
     decode_outcomes,
@@ -39,8 +39,6 @@ from warehouse.transport.batches import (
     error_of,
     read_frames,
 )
-from warehouse.transport.curve import CurveKeys
-from warehouse.transport.links import Link
 from warehouse.transport.messages import (
     Attach,
     BeginUpload,
@@ -75,6 +73,8 @@ from warehouse.transport.messages import (
     decode_envelope,
     encode_envelope,
 )
+from warehouse.transport.zeromq.curve import CurveKeys
+from warehouse.transport.zeromq.link import Link
 
 BODY = b"a good body"
 

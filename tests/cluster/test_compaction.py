@@ -18,10 +18,10 @@ from warehouse import Bucket, Store
 from warehouse.errors import NoSuchObject, StoreError
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import load_facts
+from warehouse.storage.format.needle import KIND_BUCKET, KIND_DATA, KIND_TOMBSTONE, KIND_VOID
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.identity import COMPACTOR_LOCK_NAME, DiskLock
-from warehouse.storage.needle import KIND_BUCKET, KIND_DATA, KIND_TOMBSTONE, KIND_VOID
 from warehouse.storage.scan import State, scan
-from warehouse.storage.superblock import SUPERBLOCK_SIZE
 from warehouse.transport.messages import Job, VolumeReport
 
 AT_A_RATE = """

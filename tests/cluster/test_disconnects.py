@@ -21,8 +21,6 @@ import pytest
 import trio
 import zmq
 
-from warehouse.transport.curve import CurveKeys
-from warehouse.transport.links import Hub, Link, Peer
 from warehouse.transport.messages import (
     FRAME_SIZE_MAX,
     Answer,
@@ -34,6 +32,9 @@ from warehouse.transport.messages import (
     Request,
     encode_envelope,
 )
+from warehouse.transport.zeromq.curve import CurveKeys
+from warehouse.transport.zeromq.hub import Hub, Peer
+from warehouse.transport.zeromq.link import Link
 
 ROOT = Path(__file__).resolve().parents[2]
 

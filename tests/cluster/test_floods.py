@@ -23,8 +23,6 @@ import pytest
 import trio
 import zmq
 
-from warehouse.transport.curve import CurveKeys
-from warehouse.transport.links import Hub, Link, Peer
 from warehouse.transport.messages import (
     Answer,
     Attach,
@@ -35,6 +33,9 @@ from warehouse.transport.messages import (
     Request,
     encode_envelope,
 )
+from warehouse.transport.zeromq.curve import CurveKeys
+from warehouse.transport.zeromq.hub import Hub, Peer
+from warehouse.transport.zeromq.link import Link
 
 ROOT = Path(__file__).resolve().parents[2]
 LIST_BUCKETS = encode_envelope(Envelope(1, 1, 5000, ListBuckets()))

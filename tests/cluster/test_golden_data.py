@@ -17,7 +17,7 @@ import trio
 import warehouse
 from harness import ROOT, RunningStore, environment
 from warehouse import Store
-from warehouse.catalog.check import check_counts
+from warehouse.catalog.sqlite.recount import check_counts
 from warehouse.errors import NoSuchBucket, NoSuchObject
 
 GOLDEN = ROOT / "tests" / "golden"

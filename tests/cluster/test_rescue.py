@@ -21,7 +21,7 @@ import trio
 import warehouse
 from harness import RunningStore, environment
 from warehouse import Store
-from warehouse.catalog.check import check_counts
+from warehouse.catalog.sqlite.recount import check_counts
 
 SETTINGS = """
 [store]

@@ -15,13 +15,13 @@ import pytest
 
 from simdisk import SimDisk
 from warehouse.errors import NeedleCorrupt, NeedleVoid, NoSuchNeedle, ReadFailed, StoreError
-from warehouse.storage.compaction import Copy
+from warehouse.storage.compaction.copying import Copy
+from warehouse.storage.compaction.generation_switch import Successor
 from warehouse.storage.disk import Disk, File
 from warehouse.storage.extent import Extent
 from warehouse.storage.files import index_path, volume_directory
-from warehouse.storage.needle import KIND_DATA, KIND_RESTAMP, NeedleMetadata, encode_metadata
-from warehouse.storage.successor import Successor
-from warehouse.storage.superblock import SUPERBLOCK_SIZE
+from warehouse.storage.format.needle import KIND_DATA, KIND_RESTAMP, NeedleMetadata, encode_metadata
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.volume import BegunSync, NewNeedle, Volume
 
 VOLUME_ID = 7

@@ -18,12 +18,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from warehouse.errors import StoreError
-from warehouse.storage.compaction import Copy
+from warehouse.storage.compaction.copying import Copy
+from warehouse.storage.compaction.generation_switch import Successor
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.extent import Extent
+from warehouse.storage.format.needle import BLOCK_SIZE, NeedleMetadata, encode_metadata
 from warehouse.storage.kernel_sync import KernelSync
-from warehouse.storage.needle import BLOCK_SIZE, NeedleMetadata, encode_metadata
-from warehouse.storage.successor import Successor
 from warehouse.storage.volume import NewNeedle, Volume
 
 DIRECTORY = "volumes/7"
@@ -99,7 +99,7 @@ class Writer:
             self.volume.sync()
 
     def sync_by_kernel(self) -> bool:
-        """Beside the appends, the compactions and their switches, as `actors/syncer.py` does."""
+        """Beside the appends, the compactions and their switches, as `actors/data/fsync.py` does."""
         begun = self.volume.begin_sync() if self.kernel is not None else None
         if begun is None:
             return False

@@ -11,11 +11,11 @@ import pytest
 import trio
 
 from warehouse.actors.ballast import STEP_COUNT, Ballast, free_bytes
-from warehouse.actors.catalog_room import GROWTH_LEAVES, CatalogRoom
-from warehouse.actors.events import EventLog
-from warehouse.actors.founding import found
-from warehouse.actors.troubles import Troubles
-from warehouse.catalog.store import Catalog, Transaction
+from warehouse.actors.control.catalog_space import GROWTH_LEAVES, CatalogRoom
+from warehouse.actors.control.events import EventLog
+from warehouse.actors.control.first_start import found
+from warehouse.actors.control.troubles import Troubles
+from warehouse.catalog.sqlite.catalog import Catalog, Transaction
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.errors import CatalogFull, DiskFull
 

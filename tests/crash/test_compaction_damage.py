@@ -17,11 +17,12 @@ from warehouse.errors import (
     NoRoomToCompact,
     NoSuchNeedle,
 )
-from warehouse.storage import compaction
 from warehouse.storage import index as index_room
-from warehouse.storage.compaction import Copy
+from warehouse.storage.compaction import copying
+from warehouse.storage.compaction.copying import Copy
+from warehouse.storage.compaction.generation_switch import Successor
 from warehouse.storage.files import data_path
-from warehouse.storage.needle import (
+from warehouse.storage.format.needle import (
     BLOCK_SIZE,
     FOOTER_SIZE,
     HEADER_SIZE,
@@ -33,7 +34,6 @@ from warehouse.storage.needle import (
     decode_bucket,
 )
 from warehouse.storage.scan import State
-from warehouse.storage.successor import Successor
 from warehouse.storage.volume import Volume
 
 SMALL, LARGE, MULTI = 1, 2, 3
@@ -294,7 +294,7 @@ def test_a_copy_that_was_not_finished_is_never_published() -> None:
 
 
 def test_a_copy_that_lacks_a_needle_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    from warehouse.storage.carry import Carrier
+    from warehouse.storage.compaction.record_copier import Carrier
 
     disk = SimDisk()
     volume = filled(disk)
@@ -362,7 +362,7 @@ def test_uploads_under_way_move_over_with_the_switch() -> None:
 
 def test_ids_that_died_after_the_last_checkpoint_are_void_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_room, "BLOCK_SIZE", 16 * index_room.ENTRY_SIZE)
-    monkeypatch.setattr(compaction, "FOLLOW_MIN", 1)
+    monkeypatch.setattr(copying, "FOLLOW_MIN", 1)
     disk = SimDisk()
     volume = filled(disk)
     upto = volume.begin_compaction()

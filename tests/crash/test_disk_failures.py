@@ -22,9 +22,9 @@ from warehouse.errors import (
     WriteFailed,
 )
 from warehouse.storage.files import manifest_path
+from warehouse.storage.format.needle import NeedleMetadata
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.generation import READ_AT_ONCE_MAX
-from warehouse.storage.needle import NeedleMetadata
-from warehouse.storage.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.volume import Volume
 
 METADATA = NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000)

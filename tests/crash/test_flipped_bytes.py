@@ -11,9 +11,9 @@ import pytest
 from simdisk import SimDisk
 from warehouse.errors import NeedleCorrupt, NoSuchNeedle
 from warehouse.storage.files import data_path, index_path, manifest_path
+from warehouse.storage.format.needle import NeedleMetadata, stored_size
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.index import ENTRIES_OFFSET, SLOT_OFFSETS, WATERMARK_OFFSET, entry_offset
-from warehouse.storage.needle import NeedleMetadata, stored_size
-from warehouse.storage.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.volume import Volume
 
 DIRECTORY = "volumes/7"

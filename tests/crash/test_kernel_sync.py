@@ -16,11 +16,11 @@ import trio
 from auditor import make_volume
 
 from powercut import CutDisk, unavailable
-from warehouse.actors.syncer import Sync, Syncer, sync_in_thread
+from warehouse.actors.data.fsync import Sync, Syncer, sync_in_thread
 from warehouse.errors import StoreError, VolumeSealed, WriteFailed
 from warehouse.storage.disk import OsDisk
+from warehouse.storage.format.needle import NeedleMetadata, encode_metadata
 from warehouse.storage.kernel_sync import IN_FLIGHT_MAX, KernelSync
-from warehouse.storage.needle import NeedleMetadata, encode_metadata
 from warehouse.storage.volume import NewNeedle, Volume
 
 METADATA = NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000)

@@ -14,9 +14,9 @@ from auditor import CAPACITY, DIRECTORY, UUID, VOLUME_ID, make_volume
 
 from simdisk import SimDisk
 from warehouse.errors import NoSuchVolume
-from warehouse.storage.compaction import Copy
-from warehouse.storage.needle import NeedleMetadata
-from warehouse.storage.successor import Successor
+from warehouse.storage.compaction.copying import Copy
+from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.storage.volume import Volume
 
 METADATA = NeedleMetadata("photos", 3, "key", 1_750_000_000_000)

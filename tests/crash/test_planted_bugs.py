@@ -14,7 +14,8 @@ from test_simulated_cuts import Cutter
 
 from simdisk import SimDisk
 from warehouse.errors import StoreError
-from warehouse.storage import building, carry, files, recovery, successor, volume
+from warehouse.storage import files, recovery, volume
+from warehouse.storage.compaction import generation_switch, next_generation, record_copier
 from warehouse.storage.entries import EntryTable
 from warehouse.storage.index import IndexFile, Tally
 from warehouse.storage.scan import State
@@ -160,29 +161,29 @@ def promise_more_than_the_kernel_was_asked_for(patch: Patch) -> None:
 
 
 def publish_before_the_copy_is_durable(patch: Patch) -> None:
-    original = successor.Successor._publish
+    original = generation_switch.Successor._publish
 
-    def publish(self: successor.Successor) -> str | None:
+    def publish(self: generation_switch.Successor) -> str | None:
         problem = original(self)
         self._next.checkpoint()
         return problem
 
-    patch.setattr(successor.Successor, "_publish", publish)
-    patch.setattr(successor.Successor, "flush", lambda self: None)
-    patch.setattr(building.NextGeneration, "sync", lambda self: None)
-    patch.setattr(building.NextGeneration, "checkpoint", building.NextGeneration.checkpoint)
+    patch.setattr(generation_switch.Successor, "_publish", publish)
+    patch.setattr(generation_switch.Successor, "flush", lambda self: None)
+    patch.setattr(next_generation.NextGeneration, "sync", lambda self: None)
+    patch.setattr(next_generation.NextGeneration, "checkpoint", next_generation.NextGeneration.checkpoint)
 
 
 def remove_the_old_generation_first(patch: Patch) -> None:
-    original = successor.Successor._publish
+    original = generation_switch.Successor._publish
 
-    def publish(self: successor.Successor) -> str | None:
+    def publish(self: generation_switch.Successor) -> str | None:
         directory, generation = self._volume.directory, self._volume.generation
         for path in (files.data_path(directory, generation), files.index_path(directory, generation)):
             self._disk.remove(path)
         return original(self)
 
-    patch.setattr(successor.Successor, "_publish", publish)
+    patch.setattr(generation_switch.Successor, "_publish", publish)
 
 
 def replace_two_names_instead_of_one(patch: Patch) -> None:
@@ -191,8 +192,8 @@ def replace_two_names_instead_of_one(patch: Patch) -> None:
     def publish(disk: SimDisk, directory: str, facts: object) -> None:
         files.write_file(disk, files.manifest_path(directory), files.encode_manifest(facts))  # type: ignore[arg-type]
 
-    patch.setattr(successor, "publish", publish)
-    patch.setattr(building, "create_generation", _create_without_syncing_names)
+    patch.setattr(generation_switch, "publish", publish)
+    patch.setattr(next_generation, "create_generation", _create_without_syncing_names)
 
 
 def _create_without_syncing_names(disk: SimDisk, directory: str, facts: object) -> None:
@@ -205,21 +206,21 @@ def _create_without_syncing_names(disk: SimDisk, directory: str, facts: object) 
 
 
 def miss_what_came_behind_the_copy(patch: Patch) -> None:
-    patch.setattr(successor.Successor, "catch_up", lambda self: 0)
-    patch.setattr(successor.Successor, "_compare", lambda self: None)
+    patch.setattr(generation_switch.Successor, "catch_up", lambda self: 0)
+    patch.setattr(generation_switch.Successor, "_compare", lambda self: None)
 
 
 def lose_deletions_behind_the_copy(patch: Patch) -> None:
-    patch.setattr(carry.Carrier, "_take_tombstone", lambda self, record: None)
-    patch.setattr(successor.Successor, "_compare", lambda self: None)
+    patch.setattr(record_copier.Carrier, "_take_tombstone", lambda self, record: None)
+    patch.setattr(generation_switch.Successor, "_compare", lambda self: None)
 
 
 def lose_newer_stamps(patch: Patch) -> None:
-    patch.setattr(building.NextGeneration, "fold_stamp", lambda self, needle_id, stamp: None)
+    patch.setattr(next_generation.NextGeneration, "fold_stamp", lambda self, needle_id, stamp: None)
 
 
 def forget_which_ids_are_gone(patch: Patch) -> None:
-    patch.setattr(building.NextGeneration, "void", lambda self, content, stamp: None)
+    patch.setattr(next_generation.NextGeneration, "void", lambda self, content, stamp: None)
 
 
 COMPACTION_BUGS: list[Callable[[Patch], None]] = [

@@ -15,13 +15,13 @@ from auditor import DIRECTORY, UUID, make_volume
 
 from simdisk import PAGE, SimDisk
 from warehouse.errors import GenerationMismatch, NoSuchVolume, ReadFailed
+from warehouse.storage.compaction.scrub import DAMAGES_MAX, STEP_SIZE, Scrub
 from warehouse.storage.disk import Disk, OsDisk, write_file
 from warehouse.storage.files import data_path, index_path, manifest_path
+from warehouse.storage.format.needle import HEADER_SIZE, BucketRecord, NeedleMetadata, stored_size
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, decode_manifest, encode_manifest
 from warehouse.storage.index import FLAG_DELETED, FLAGS_MASK, SLOT_OFFSETS, entry_offset
-from warehouse.storage.needle import HEADER_SIZE, BucketRecord, NeedleMetadata, stored_size
 from warehouse.storage.recovery import Damage
-from warehouse.storage.scrub import DAMAGES_MAX, STEP_SIZE, Scrub
-from warehouse.storage.superblock import SUPERBLOCK_SIZE, decode_manifest, encode_manifest
 from warehouse.storage.volume import Volume
 
 DATA, INDEX, MANIFEST = data_path(DIRECTORY, 1), index_path(DIRECTORY, 1), manifest_path(DIRECTORY)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from simdisk import CHANGES, SimDisk
 from warehouse.storage.files import index_path
-from warehouse.storage.needle import BLOCK_SIZE
+from warehouse.storage.format.needle import BLOCK_SIZE
 from warehouse.storage.volume import Volume
 
 SMALL = st.sampled_from([0, 1, 100, 470, 512, 700, 4096, 5000])

@@ -16,7 +16,7 @@ from auditor import DIRECTORY, make_volume
 from warehouse.errors import BadRequest, NoSuchNeedle
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.extent import Extent
-from warehouse.storage.needle import BLOCK_SIZE, NeedleMetadata
+from warehouse.storage.format.needle import BLOCK_SIZE, NeedleMetadata
 from warehouse.storage.volume import Volume
 
 METADATA = NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000)

@@ -18,8 +18,13 @@ from warehouse.errors import (
     SuperblockCorrupt,
 )
 from warehouse.storage.files import data_path, empty_index, index_path, manifest_path
-from warehouse.storage.needle import FOOTER_SIZE, HEADER_SIZE, NeedleMetadata, stored_size
-from warehouse.storage.superblock import SUPERBLOCK_SIZE, decode_manifest, encode_manifest, encode_superblock
+from warehouse.storage.format.needle import FOOTER_SIZE, HEADER_SIZE, NeedleMetadata, stored_size
+from warehouse.storage.format.superblock import (
+    SUPERBLOCK_SIZE,
+    decode_manifest,
+    encode_manifest,
+    encode_superblock,
+)
 from warehouse.storage.volume import Volume
 
 DATA, INDEX, MANIFEST = data_path(DIRECTORY, 1), index_path(DIRECTORY, 1), manifest_path(DIRECTORY)

@@ -13,14 +13,14 @@ import pytest
 from simdisk import SimDisk
 from warehouse.errors import NeedleVoid, NoSuchNeedle
 from warehouse.storage import index as index_room
-from warehouse.storage.building import NextGeneration, next_facts
-from warehouse.storage.compaction import Copy
+from warehouse.storage.compaction.copying import Copy
+from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.next_generation import NextGeneration, next_facts
 from warehouse.storage.disk import Disk, OsDisk
 from warehouse.storage.files import data_path, index_path, publish, remove_leftovers, volume_directory
+from warehouse.storage.format.needle import NeedleMetadata, encode_void
 from warehouse.storage.index import NO_ENTRY, entry_offset
-from warehouse.storage.needle import NeedleMetadata, encode_void
 from warehouse.storage.scan import State
-from warehouse.storage.successor import Successor
 from warehouse.storage.volume import Volume
 
 DIRECTORY = volume_directory(1)

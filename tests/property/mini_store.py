@@ -3,10 +3,10 @@
 Two disks that forget what was not synced (`SimDisk`), each with its volumes and the clock of its actor, and
 a master with a real catalog.  Each method is one step of the protocol, made as the actors make it:
 
-    append, finish, sync, tell_master, restamp     actors/needle_http.py, actors/commit_line.py
-    bury, record_buckets, take_id                  actors/keeper.py
-    begin_copy .. switch                           actors/runs.py, actors/switching.py
-    look                                           actors/cross_check.py
+    append, finish, sync, tell_master, restamp     actors/data/needle_http.py, actors/data/commit_pipeline.py
+    bury, record_buckets, take_id                  actors/control/provisioning.py
+    begin_copy .. switch                           actors/control/job_runner.py, actors/data/switching.py
+    look                                           actors/control/cross_check.py
     lose_catalog                                   rescue/rebuild.py
 
 Anywhere in a step the actor of a disk can end, with its page cache or without: see `Fuse`.
@@ -29,17 +29,19 @@ from typing import Any
 from in_memory import make_folder
 
 from simdisk import SimDisk
-from warehouse.catalog.remains import Doomed, read_catalog_facts, read_doomed
-from warehouse.catalog.rows import CommitResult
-from warehouse.catalog.store import Catalog, Transaction
+from warehouse.catalog.records import CommitResult
+from warehouse.catalog.sqlite.catalog import Catalog, Transaction
+from warehouse.catalog.sqlite.salvage import Doomed, read_catalog_facts, read_doomed
 from warehouse.errors import NoSuchNeedle
 from warehouse.rescue.console import NoProgress
 from warehouse.rescue.rebuild import KEEP_ORPHANS_FACT, RebuildReport, make_catalog
 from warehouse.rescue.survey import HeldDisk
-from warehouse.storage.compaction import Copy
+from warehouse.storage.compaction.copying import Copy
+from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.scrub import Scrub
 from warehouse.storage.extent import Extent
 from warehouse.storage.files import remove_leftovers, volume_directory
-from warehouse.storage.needle import (
+from warehouse.storage.format.needle import (
     KIND_BUCKET,
     KIND_DATA,
     KIND_RESTAMP,
@@ -48,11 +50,9 @@ from warehouse.storage.needle import (
     NeedleMetadata,
     decode_bucket,
 )
+from warehouse.storage.format.stamp import StampClock
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.scan import State
-from warehouse.storage.scrub import Scrub
-from warehouse.storage.stamp import StampClock
-from warehouse.storage.successor import Successor
-from warehouse.storage.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.volume import Volume
 from warehouse.transport.messages import StoredNeedle
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from in_memory import make_folder
 
-import warehouse.catalog.changes
-import warehouse.catalog.graves
+import warehouse.catalog.sqlite.deletion_stamps
+import warehouse.catalog.sqlite.transaction
 from warehouse.catalog.listing import common_prefix
 from warehouse.errors import (
     BadRequest,
@@ -691,8 +691,8 @@ class SmallPieces(CatalogMachine):
 
     def __init__(self) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(warehouse.catalog.changes, "PURGE_AT_ONCE", 1)
-        self.patch.setattr(warehouse.catalog.graves, "GRAVES_MAX", 2)
+        self.patch.setattr(warehouse.catalog.sqlite.transaction, "PURGE_AT_ONCE", 1)
+        self.patch.setattr(warehouse.catalog.sqlite.deletion_stamps, "GRAVES_MAX", 2)
         super().__init__()
 
     def teardown(self) -> None:

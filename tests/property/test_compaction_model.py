@@ -14,10 +14,10 @@ from hypothesis.stateful import precondition, rule
 from test_volume_model import DIRECTORY, IDS, SIZES, VolumeModel, metadata_of
 
 from warehouse.errors import NeedleVoid
-from warehouse.storage.compaction import Copy
-from warehouse.storage.needle import KIND_DATA, KIND_TOMBSTONE
+from warehouse.storage.compaction.copying import Copy
+from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.format.needle import KIND_DATA, KIND_TOMBSTONE
 from warehouse.storage.scan import State
-from warehouse.storage.successor import Successor
 
 
 class CompactionModel(VolumeModel):

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from warehouse.errors import NeedleCorrupt
-from warehouse.storage.needle import (
+from warehouse.storage.format.needle import (
     BLOCK_SIZE,
     FLAG_STREAMED,
     HEADER_SIZE,

@@ -20,18 +20,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from warehouse.catalog.check import check_counts
-from warehouse.catalog.store import Catalog
+from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.recount import check_counts
 from warehouse.rescue.console import NoProgress
 from warehouse.rescue.export import export
 from warehouse.rescue.rebuild import Options, rebuild
-from warehouse.storage.compaction import Copy
+from warehouse.storage.compaction.copying import Copy
+from warehouse.storage.compaction.generation_switch import Successor
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import volume_directory
+from warehouse.storage.format.needle import BucketRecord, NeedleMetadata
+from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.identity import load_identity
-from warehouse.storage.needle import BucketRecord, NeedleMetadata
-from warehouse.storage.stamp import StampClock
-from warehouse.storage.successor import Successor
 from warehouse.storage.volume import Volume
 from warehouse.transport.messages import StoredNeedle
 

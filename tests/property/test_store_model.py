@@ -38,11 +38,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from mini_store import ORPHAN_MS, UPLOAD_MS, Crash, Fuse, Key, MiniDisk, MiniStore, Name, Written
 
-import warehouse.catalog.changes
-import warehouse.catalog.graves
+import warehouse.catalog.sqlite.deletion_stamps
+import warehouse.catalog.sqlite.transaction
 import warehouse.rescue.rebuild
-from warehouse.catalog.remains import Doomed
-from warehouse.catalog.rows import BucketRow, ObjectRow
+from warehouse.catalog.records import BucketRow, ObjectRow
+from warehouse.catalog.sqlite.salvage import Doomed
 from warehouse.errors import (
     BucketExists,
     BucketNotEmpty,
@@ -53,7 +53,7 @@ from warehouse.errors import (
     UploadIncomplete,
 )
 from warehouse.storage.extent import Extent
-from warehouse.storage.needle import NeedleMetadata
+from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.transport.messages import StoredNeedle, etag_of
 
 # Few names, so that things happen to the same ones.
@@ -165,8 +165,8 @@ class StoreModel(RuleBasedStateMachine):
         self.store.skew_ms = skews[0]
         for disk, skew_ms in zip(self.store.disks, skews[1:], strict=True):
             disk.skew_ms = skew_ms
-        self.patch.setattr(warehouse.catalog.graves, "GRAVES_MAX", graves)
-        self.patch.setattr(warehouse.catalog.changes, "PURGE_AT_ONCE", purged)
+        self.patch.setattr(warehouse.catalog.sqlite.deletion_stamps, "GRAVES_MAX", graves)
+        self.patch.setattr(warehouse.catalog.sqlite.transaction, "PURGE_AT_ONCE", purged)
         self.create_bucket("photos")
         self.create_bucket("films")
 

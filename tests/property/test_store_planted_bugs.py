@@ -13,26 +13,26 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from test_store_model import StoreModel, common
 
-from warehouse.catalog import cross_check, graves, store, upkeep
+from warehouse.catalog.sqlite import catalog, cross_check, deletion_stamps, upkeep
 from warehouse.errors import StoreError
 from warehouse.rescue import staging
-from warehouse.storage import building, carry
+from warehouse.storage.compaction import next_generation, record_copier
 from warehouse.storage.volume import Volume
 
 Patch = pytest.MonkeyPatch
 
 
 def forget_that_a_deletion_was_the_last_word(patch: Patch) -> None:
-    original = store.Catalog.outbox
+    original = catalog.Catalog.outbox
 
-    def outbox(self: store.Catalog, volume_id: int, limit: int) -> list[tuple[int, int, bool]]:
+    def outbox(self: catalog.Catalog, volume_id: int, limit: int) -> list[tuple[int, int, bool]]:
         return [(needle_id, stamp, False) for needle_id, stamp, _ in original(self, volume_id, limit)]
 
-    patch.setattr(store.Catalog, "outbox", outbox)
+    patch.setattr(catalog.Catalog, "outbox", outbox)
 
 
 def drop_records_of_deletions_too_early(patch: Patch) -> None:
-    patch.setattr(store.Catalog, "tombstone_horizon", store.Catalog.stamp_max)
+    patch.setattr(catalog.Catalog, "tombstone_horizon", catalog.Catalog.stamp_max)
 
 
 def forget_what_waits_for_its_tombstone(patch: Patch) -> None:
@@ -51,16 +51,16 @@ def forget_what_waits_unseen(patch: Patch) -> None:
 
 
 def commit_below_a_deletion(patch: Patch) -> None:
-    patch.setattr(graves.Graves, "bound", lambda self, bucket_id, key: 0)
+    patch.setattr(deletion_stamps.Graves, "bound", lambda self, bucket_id, key: 0)
 
 
 def forget_deletions_of_before(patch: Patch) -> None:
     """Only those count that are remembered one by one."""
 
-    def bound(self: graves.Graves, bucket_id: int, key: str) -> int:
+    def bound(self: deletion_stamps.Graves, bucket_id: int, key: str) -> int:
         return self._stamps.get((bucket_id, key), 0)
 
-    patch.setattr(graves.Graves, "bound", bound)
+    patch.setattr(deletion_stamps.Graves, "bound", bound)
 
 
 def answer_before_the_new_stamp_is_written(patch: Patch) -> None:
@@ -72,15 +72,17 @@ def answer_before_the_sync(patch: Patch) -> None:
 
 
 def use_ids_again_that_a_compaction_forgot(patch: Patch) -> None:
-    patch.setattr(building.NextGeneration, "void", lambda self, content, stamp: None)
+    patch.setattr(next_generation.NextGeneration, "void", lambda self, content, stamp: None)
 
 
 def keep_deletions_without_their_names(patch: Patch) -> None:
-    patch.setattr(building.NextGeneration, "carry_deletion", lambda self, needle_id, metadata, stamp: 0)
+    patch.setattr(
+        next_generation.NextGeneration, "carry_deletion", lambda self, needle_id, metadata, stamp: 0
+    )
 
 
 def forget_buckets_in_a_compaction(patch: Patch) -> None:
-    patch.setattr(carry.Carrier, "_take_bucket", lambda self, record: None)
+    patch.setattr(record_copier.Carrier, "_take_bucket", lambda self, record: None)
 
 
 def give_up_needles_that_something_names_by_now(patch: Patch) -> None:
@@ -88,7 +90,7 @@ def give_up_needles_that_something_names_by_now(patch: Patch) -> None:
         self._discard([(volume_id, needle_id) for needle_id in needle_ids], stamp, "void")
         return list(needle_ids)
 
-    patch.setattr(store.Transaction, "void_orphans", void_orphans)
+    patch.setattr(catalog.Transaction, "void_orphans", void_orphans)
 
 
 def rebuild_without_asking_when_keys_were_deleted(patch: Patch) -> None:
@@ -142,14 +144,14 @@ def test_a_planted_bug_is_caught(bug: Callable[[Patch], None], monkeypatch: Patc
 
 
 def take_slots_for_looked_at(patch: Patch) -> None:
-    patch.setattr(store.Catalog, "slot_bitmap", lambda self, volume_id, first_id, count: b"")
+    patch.setattr(catalog.Catalog, "slot_bitmap", lambda self, volume_id, first_id, count: b"")
 
 
 def forget_the_stamps_of_sweeps(patch: Patch) -> None:
     def set_swept(self: upkeep.Upkeep, volume_id: int, stamp: int) -> None:
         self._change_volume("UPDATE volumes SET swept_stamp = ? WHERE id = ?", stamp, volume_id)
 
-    patch.setattr(store.Transaction, "set_swept", set_swept)
+    patch.setattr(catalog.Transaction, "set_swept", set_swept)
 
 
 def history_of_an_orphan_that_was_given_up(model: StoreModel) -> None:

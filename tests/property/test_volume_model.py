@@ -15,7 +15,7 @@ from simdisk import SimDisk
 from warehouse.errors import ChecksumMismatch, NeedleExists, NeedleVoid, NoSuchNeedle, StoreError, VolumeFull
 from warehouse.storage.extent import Extent
 from warehouse.storage.files import index_path
-from warehouse.storage.needle import (
+from warehouse.storage.format.needle import (
     KIND_BUCKET,
     KIND_DATA,
     KIND_VOID,
@@ -23,8 +23,8 @@ from warehouse.storage.needle import (
     encode_metadata,
     stored_size,
 )
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.scan import Record, State
-from warehouse.storage.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.volume import NewNeedle, Volume
 
 DIRECTORY = "volumes/7"

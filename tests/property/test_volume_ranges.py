@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simdisk import SimDisk
-from warehouse.storage.needle import BLOCK_SIZE, NeedleMetadata
+from warehouse.storage.format.needle import BLOCK_SIZE, NeedleMetadata
 from warehouse.storage.volume import Volume
 
 METADATA = NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000)

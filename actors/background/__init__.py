@@ -1,0 +1,1 @@
+"""Background: what a compactor does, with whatever the others on its machine leave."""

@@ -1,0 +1,187 @@
+"""DiskTask: one copy or one verification, from its order to its end.
+
+    running --last step--> done
+       |---- an error, or nobody asks about it any more ----> failed
+       `---- stop() ----> failed
+
+The work itself is a thing of `storage` that goes in steps of about 1 MiB, each in a thread; between two of
+them the task keeps to its rate, and can be held or stopped.  However it ends before it is done, what it had
+made is removed by then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from warehouse.actors.background.throttle import Throttle
+from warehouse.errors import DeadlineExceeded, StoreError
+from warehouse.storage.recovery import Damage
+from warehouse.transport.messages import DAMAGES_MAX, TASK_ORPHANED_S, NeedleDamage, TaskState
+from warehouse.transport.zeromq.conversation import refusal_of_bug
+
+log = logging.getLogger(__name__)
+
+
+class Work(Protocol):
+    """A copy or a scrub.  Its calls block; one at a time."""
+
+    @property
+    def position(self) -> int: ...
+    @property
+    def upto(self) -> int: ...
+    @property
+    def read_bytes(self) -> int: ...
+    @property
+    def written_bytes(self) -> int: ...
+    @property
+    def damages(self) -> list[Damage]: ...
+    @property
+    def damaged_count(self) -> int: ...
+    def step(self) -> bool:
+        """Do a little; False: complete."""
+
+    def close(self) -> None: ...
+    def remove(self) -> None:
+        """Remove what was made."""
+
+
+class DiskTask:
+    """
+    Args:
+        start: opens the work; called in a thread.
+        reached: what `TaskState.upto` is to say of it.
+        rate: bytes read and written a second; 0: hold; None: as fast as it goes.
+    """
+
+    def __init__(
+        self,
+        task_id: int,
+        *,
+        generation: int,
+        start: Callable[[], Work],
+        reached: Callable[[Work], int],
+        rate: int | None,
+    ) -> None:
+        self.task_id = task_id
+        self.ended = trio.Event()
+        self.is_stopping = False
+        self._generation = generation
+        self._start = start
+        self._reached = reached
+        self._work: Work | None = None
+        self._throttle = Throttle(rate, now=trio.current_time())
+        self._rate_changed = trio.Event()
+        self._scope = trio.CancelScope(deadline=trio.current_time() + TASK_ORPHANED_S)
+        self._state = "running"
+        self._code: str | None = None
+        self._message = ""
+        self._damages: list[NeedleDamage] = []
+
+    def stop(self) -> None:
+        """End after the present step; `ended` tells when."""
+        self.is_stopping = True
+        self._scope.cancel()
+
+    def poll(self, rate: int | None) -> TaskState:
+        """Somebody asks how far it is, and says at what rate to go on."""
+        now = trio.current_time()
+        self._scope.deadline = now + TASK_ORPHANED_S
+        if rate != self._throttle.rate:
+            self._throttle.set_rate(rate, now=now)
+            changed, self._rate_changed = self._rate_changed, trio.Event()
+            changed.set()
+        return self._report()
+
+    def _report(self) -> TaskState:
+        work = self._work
+        if work is None:
+            return TaskState(
+                task_id=self.task_id,
+                state=self._state,
+                generation=self._generation,
+                code=self._code,
+                message=self._message,
+            )
+        for damage in work.damages[len(self._damages) : DAMAGES_MAX]:
+            self._damages.append(
+                NeedleDamage(
+                    volume_id=damage.volume_id,
+                    offset=damage.offset,
+                    problem=damage.problem,
+                    needle_id=damage.needle_id,
+                    bucket=damage.bucket,
+                    key=damage.key,
+                )
+            )
+        return TaskState(
+            task_id=self.task_id,
+            state=self._state,
+            done_bytes=work.position,
+            total_bytes=work.upto,
+            generation=self._generation,
+            upto=self._reached(work),
+            written_bytes=work.written_bytes,
+            damages=list(self._damages),
+            damaged_count=work.damaged_count,
+            code=self._code,
+            message=self._message,
+        )
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until it is done, has failed or is stopped; raises nothing of its own."""
+        try:
+            with self._scope:
+                await self._go_through()
+            if self._scope.cancelled_caught and not self.is_stopping:
+                self._fail(DeadlineExceeded.code, f"nobody asked about it for {TASK_ORPHANED_S:.3g} s")
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._clean_up)
+            if self._state == "running":  # stopped, or the process ends
+                self._fail("stopped", "it was stopped")
+            self.ended.set()
+
+    async def _go_through(self) -> None:
+        try:
+            await self._wait_for_turn()
+            self._work = work = await trio.to_thread.run_sync(self._start)
+            moved, is_complete = 0, False
+            while not is_complete:
+                await self._wait_for_turn()
+                # Never abandoned: who cancels us waits for the step, and nothing is removed under it.
+                is_complete = not await trio.to_thread.run_sync(work.step)
+                moved_before, moved = moved, work.read_bytes + work.written_bytes
+                self._throttle.spend(moved - moved_before, now=trio.current_time())
+            self._state = "done"
+        except StoreError as error:
+            self._fail(error.code, error.message)
+        except Exception as error:
+            refusal = refusal_of_bug(error)
+            self._fail(refusal.code, refusal.message)
+
+    async def _wait_for_turn(self) -> None:
+        while (wait_s := self._throttle.wait_s(now=trio.current_time())) > 0:
+            with trio.move_on_after(wait_s):
+                await self._rate_changed.wait()
+
+    def _fail(self, code: str, message: str) -> None:
+        self._state, self._code, self._message = "failed", code, message
+        log.warning("task failed", extra={"task_id": self.task_id, "code": code, "cause": message})
+
+    def _clean_up(self) -> None:
+        work = self._work
+        if work is None:
+            return
+        try:
+            work.close()
+            # A copy that is done may be the present generation by now.
+            if self._state != "done":
+                work.remove()
+        except (StoreError, OSError) as error:
+            log.error("not cleaned up", extra={"task_id": self.task_id, "cause": str(error)})

@@ -1,0 +1,143 @@
+"""Room: finds volumes for what is to be written, waits for them while they are being made, and says why not.
+
+Every request that needs room comes through here (leases, slots of uploads, presigned PUTs), so all of them
+wait alike and are refused with the same words.  What a refusal means:
+
+    overloaded       room is on its way (the next volume, the next needle ids): the same request works soon
+    volume_offline   a disk is away that may have room
+    disk_failed      a disk has room and cannot be written: a person should look at it
+    cluster_full     every disk is full: nothing changes unless somebody deletes, or adds a disk
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from random import Random
+from typing import TypeVar
+
+import trio
+
+from warehouse.actors.control.fleet import Fleet, Outlook, VolumeState
+from warehouse.conf.formatting import format_size
+from warehouse.errors import ClusterFull, DiskFailed, Overloaded, StoreError, VolumeOffline
+
+ROOM_WAIT_S = 5.0  # how long a request waits for room that is on its way
+LOOK_S = 0.25  # between looks while it waits: promises that end do not wake anybody
+NAMED_MAX = 5  # disks in one message
+OVERHEAD = 16 * 1024  # headers and metadata of a needle, generously
+
+T = TypeVar("T")
+
+
+def needed_for(size: int) -> int:
+    """Bytes to promise for a needle with `size` bytes of data: its head and block CRCs come on top."""
+    return size + size // 1024 + OVERHEAD
+
+
+class Room:
+    def __init__(self, fleet: Fleet, random: Random) -> None:
+        self._fleet = fleet
+        self._random = random
+        self._came = trio.Event()
+        self.waiting_count = 0
+        fleet.on_room = self._room_came
+
+    def find_now(self, size: int, *, count: int = 1, exclude: Collection[int] = ()) -> list[VolumeState]:
+        """Up to `count` volumes with room for `size` bytes each; ones that failed the client only at need."""
+        chosen = self._fleet.choose(size=size, count=count, exclude=exclude, random=self._random)
+        if not chosen and exclude:
+            chosen = self._fleet.choose(size=size, count=count, random=self._random)
+        return chosen
+
+    async def find(self, size: int, *, exclude: Collection[int] = ()) -> VolumeState:
+        """A volume with room for `size` bytes, as soon as there is one; raises as `until`."""
+        return (await self.until(size, lambda: self.find_now(size, exclude=exclude) or None))[0]
+
+    async def until(self, size: int, attempt: Callable[[], T | None]) -> T:
+        """Return what `attempt` returns once it finds room; while room is on its way, try again and again.
+
+        Args:
+            size: the room in one volume that the attempt needs at least.
+            attempt: returns None for want of room.
+        Raises:
+            Overloaded: room is still on its way after ROOM_WAIT_S.
+            VolumeOffline, DiskFailed, ClusterFull: none is on its way.
+        """
+        deadline = trio.current_time() + ROOM_WAIT_S
+        while True:
+            came = self._came
+            found = attempt()
+            if found is not None:
+                return found
+            error = self.refusal(size)
+            if not isinstance(error, Overloaded) or trio.current_time() >= deadline:
+                raise error
+            self.waiting_count += 1
+            try:
+                with trio.CancelScope(deadline=min(deadline, trio.current_time() + LOOK_S)):
+                    await came.wait()
+            finally:
+                self.waiting_count -= 1
+
+    def require_coming(self, size: int) -> None:
+        """For a request that found no room and could wait for it: raise unless room is on its way."""
+        error = self.refusal(size)
+        if not isinstance(error, Overloaded):
+            raise error
+
+    def _room_came(self) -> None:
+        if self.waiting_count:
+            self._came.set()
+            self._came = trio.Event()
+
+    # --- why not ----------------------------------------------------------------------------------
+
+    def refusal(self, size: int) -> StoreError:
+        """Why there is no room for `size` bytes now, disk by disk."""
+        outlooks = [(disk.name, *self._fleet.outlook(disk, size)) for disk in self._fleet.disks.values()]
+        kinds = {kind for _, kind, _ in outlooks}
+        what = format_size(size)
+        if Outlook.COMING in kinds:
+            coming = _named((name, text) for name, kind, text in outlooks if kind is Outlook.COMING)
+            return Overloaded(f"no volume has room for {what} yet ({coming}): try again in a moment")
+        causes = _named((name, text) for name, _, text in sorted(outlooks, key=_worst_first))
+        if not outlooks:
+            return VolumeOffline("no volume takes writes now: no disk has ever been connected")
+        if Outlook.OFFLINE in kinds:
+            return VolumeOffline(f"no volume takes {what} now ({causes}): start the disks that are offline")
+        if Outlook.FAILING in kinds:
+            return DiskFailed(f"no volume takes {what} now ({causes}): look at the disks that fail")
+        return ClusterFull(f"no disk has room for {what} more ({causes}): delete something or add a disk")
+
+    def require_in_all(self, size: int) -> None:
+        """Refuse at once what all disks together cannot take.
+
+        While no volume takes writes, nothing is refused: the slots are waited for, and that passes.
+
+        Raises:
+            VolumeOffline, DiskFailed: with the disks that take no writes now, it might fit.
+            ClusterFull: it does not fit.
+        """
+        most = self._fleet.takes_at_most
+        if size <= most or self._fleet.writable_count() == 0:
+            return
+        disks = self._fleet.disks.values()
+        text = f"the disks that take writes have room for {format_size(most)}, not for {format_size(size)}"
+        if offline := [disk.name for disk in disks if not disk.is_online]:
+            raise VolumeOffline(f"{text}; offline: {_listed(offline)}")
+        if failing := [(disk.name, disk.cause) for disk in disks if disk.cause]:
+            raise DiskFailed(f"{text}; {_named(failing)}")
+        raise ClusterFull(f"{text}: delete something or add a disk")
+
+
+def _worst_first(outlook: tuple[str, Outlook, str]) -> tuple[bool, str]:
+    return outlook[1] is Outlook.FULL, outlook[0]
+
+
+def _named(causes: Iterable[tuple[str, str]]) -> str:
+    return _listed([f"{name}: {text}" for name, text in causes], separator="; ")
+
+
+def _listed(names: list[str], separator: str = ", ") -> str:
+    more = len(names) - NAMED_MAX
+    return separator.join(names[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,284 @@
+"""Cross-check: do the catalog and the volumes name the same needles?
+
+An *orphan* is live in its volume and nothing names it: its actor, or the master, ended between the append
+and the commit.  A put that is under way looks the same for a moment, so a needle is given up only when
+two looks, far enough apart, both find it so; the catalog decides last, in the transaction that voids it.
+
+A *missing* needle is named by a row, and its volume does not have it.  Rows and live needles are read one
+after the other while both change, so the claim needs three readings: named, then not live, then named
+still.  Needle ids are never used twice, so a needle that was named at both ends should have been live in
+between.
+
+A crash leaves a handful.  More than `ORPHANS_MAX` in one volume are no crash's, and neither are orphans in a
+volume that lacks needles which objects name: a catalog that is older than its volumes takes for orphans what
+was acknowledged since, and names what was replaced since.  So they are kept, a person is asked, and nothing
+happens to them until there is an answer (`decide`).
+
+When a look finds no orphan, or all of an earlier look's are dealt with, nothing written before it is
+hidden in the volume: from then on, records of older deletions may be dropped
+(`Catalog.tombstone_horizon`).  A chunk of an upload that is live and was not told of yet is no orphan, as
+its slot names it, but hidden all the same: while there is one, the look does not count for that.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+import trio
+
+from warehouse.actors.control.context import Parts, now_ms
+from warehouse.actors.control.damage import NOT_THERE, Damages
+from warehouse.actors.control.fleet import VolumeState
+from warehouse.actors.control.provisioning import Keeper
+from warehouse.actors.control.rpc import order
+from warehouse.errors import StoreError
+from warehouse.transport.messages import DAMAGES_MAX, LIVE_LISTED_MAX, ListLive, LiveListed, NeedleDamage
+from warehouse.transport.zeromq.hub import Peer
+
+log = logging.getLogger(__name__)
+
+ORPHANS_MAX = 64  # in one volume, given up without asking: puts that were under way when an actor ended
+VOIDED_AT_ONCE = 1000  # orphans in one transaction
+RETRY_S = 60.0  # after a look that failed
+KEEP_ORPHANS = "keep_orphans"  # fact: set after a restore, when the catalog is older than the volumes
+
+
+@dataclass
+class _Look:
+    """What one look at a volume found: sets of needles as numbers, by the first id of their window."""
+
+    stamp: int  # of its start: whatever is written later carries a greater one
+    at: float  # monotonic
+    strangers: dict[int, int] = field(default_factory=dict)  # live, and nothing names them
+    missing: list[int] = field(default_factory=list)  # needle ids, the first DAMAGES_MAX
+    has_unconfirmed: bool = False  # there are chunks that nobody has told of, so nobody knows their stamps
+
+    @property
+    def stranger_count(self) -> int:
+        return sum(bits.bit_count() for bits in self.strangers.values())
+
+
+class CrossCheck:
+    def __init__(self, parts: Parts, *, keeper: Keeper, damages: Damages) -> None:
+        self._parts = parts
+        self._keeper = keeper
+        self._damages = damages
+        self._open: dict[int, _Look] = {}  # volume -> the look whose strangers are to be seen once more
+        self._due_at: dict[int, float] = {}  # volume -> when to look next; not there: now
+        self._kept: dict[int, int] = {}  # volume -> orphans that must not be given up
+        self._asked: set[int] = set()  # volumes with more of them than a crash leaves: a person is asked
+        self._may_drop: set[int] = set()  # volumes of which a person has said that all may go
+        self._looking = trio.Lock()
+        self.voided_count = 0
+
+    @property
+    def orphan_count(self) -> int:
+        """Needles that nothing names as far as we know: being looked into, or kept."""
+        return sum(look.stranger_count for look in self._open.values()) + sum(self._kept.values())
+
+    def disk_came(self, disk_id: str) -> None:
+        """Its actor may have ended in the middle of something: look at all its volumes soon."""
+        for volume_id in self._parts.fleet.disks[disk_id].volumes:
+            self._begin_again(volume_id)
+
+    def _begin_again(self, volume_id: int) -> None:
+        """The next look is a first one: a second one deals only with what the first has seen."""
+        self._due_at.pop(volume_id, None)
+        self._open.pop(volume_id, None)
+
+    async def run(self) -> None:
+        """Look at every volume that is online when it is due, for ever."""
+        while True:
+            for volume in list(self._parts.fleet.volumes.values()):
+                disk = self._parts.fleet.disks[volume.disk_id]
+                is_due = time.monotonic() >= self._due_at.get(volume.volume_id, 0.0)
+                actor = disk.peer
+                if not is_due or actor is None or volume.report is None:
+                    continue
+                try:
+                    await self.look(volume, actor)
+                except StoreError as error:
+                    if disk.peer is actor:  # an actor that came meanwhile is asked at once
+                        self._due_at[volume.volume_id] = time.monotonic() + RETRY_S
+                    log.warning(
+                        "volume not compared with the catalog",
+                        extra={"volume_id": volume.volume_id, "cause": error.message},
+                    )
+            await trio.sleep(self._parts.times.look)
+
+    async def look(self, volume: VolumeState, actor: Peer) -> list[NeedleDamage]:
+        """Compare one volume with the catalog; return the needles that it lacks (noted already).
+
+        Raises:
+            StoreError: the volume or the catalog could not be asked.
+        """
+        async with self._looking:  # one at a time: each of them keeps a thread and the disk busy
+            look = await self._compare(volume, actor)
+            missing = await self._report_missing(volume.volume_id, look)
+            await self._resolve(volume, look)
+            if self._parts.fleet.disks[volume.disk_id].peer is not actor:
+                self._begin_again(volume.volume_id)  # what came meanwhile was not looked at
+            return missing
+
+    async def _compare(self, volume: VolumeState, actor: Peer) -> _Look:
+        look = _Look(self._parts.stamp(), time.monotonic())
+        volume_id, first_id, last_id = volume.volume_id, 1, max(1, volume.next_needle_id - 1)
+        catalog = self._parts.catalog
+
+        async def live() -> int:
+            command = ListLive(
+                incarnation=self._parts.incarnation,
+                volume_id=volume_id,
+                first_id=first_id,
+                count=LIVE_LISTED_MAX,
+                stamp=look.stamp,
+            )
+            answer = await order(actor, command, LiveListed)
+            nonlocal last_id
+            last_id = max(last_id, answer.needle_id_max)
+            return _bits(answer.bitmap)
+
+        def read() -> tuple[int, int, int]:
+            bitmaps = (catalog.row_bitmap, catalog.known_bitmap, catalog.slot_bitmap)
+            named, known, slots = (_bits(read(volume_id, first_id, LIVE_LISTED_MAX)) for read in bitmaps)
+            return named, known, slots
+
+        while first_id <= last_id:
+            live_bits = await live()
+            named, known, slots = await trio.to_thread.run_sync(read)
+            if strangers := live_bits & ~known:
+                look.strangers[first_id] = strangers
+            look.has_unconfirmed |= bool(live_bits & slots)
+            if missing := named & ~live_bits:
+                missing &= ~await live()
+                missing &= (await trio.to_thread.run_sync(read))[0]
+                look.missing += _ids(missing, first_id)[: DAMAGES_MAX - len(look.missing)]
+            first_id += LIVE_LISTED_MAX
+        return look
+
+    async def _report_missing(self, volume_id: int, look: _Look) -> list[NeedleDamage]:
+        found_ms = now_ms()
+        missing = [
+            NeedleDamage(
+                volume_id=volume_id,
+                needle_id=needle_id,
+                offset=NOT_THERE,
+                problem="the volume does not have it",
+                found_ms=found_ms,
+            )
+            for needle_id in look.missing
+        ]
+        await self._damages.add(volume_id, missing)
+        return missing
+
+    async def _resolve(self, volume: VolumeState, look: _Look) -> None:
+        volume_id, times, now = volume.volume_id, self._parts.times, time.monotonic()
+        self._due_at[volume_id] = now + times.sweep
+        is_aside = self._parts.fleet.disks[volume.disk_id].set_aside is not None
+        is_behind = self._parts.troubles.has("catalog_behind")
+        is_decided = bool(self._parts.catalog.fact(KEEP_ORPHANS, 0))
+        if is_decided or is_aside or is_behind or (volume.report and volume.report.sealed_cause):
+            self._keep(volume_id, look.stranger_count)
+            return
+        earlier = self._open.get(volume_id)
+        if earlier is None:
+            if look.strangers:
+                self._open[volume_id] = look
+                self._due_at[volume_id] = now + times.orphan
+            else:
+                self._no_more_kept(volume_id)
+                await self._swept(volume_id, look)
+        elif look.at - earlier.at < times.orphan:
+            self._due_at[volume_id] = earlier.at + times.orphan  # an extra look, for a verification
+        else:
+            orphans = [
+                needle_id
+                for first_id, bits in earlier.strangers.items()
+                for needle_id in _ids(bits & look.strangers.get(first_id, 0), first_id)
+            ]
+            is_missing = bool(earlier.missing or look.missing)
+            too_many = len(orphans) > ORPHANS_MAX or (orphans and is_missing)
+            if too_many and volume_id not in self._may_drop:
+                self._ask(volume_id, len(orphans), is_missing=is_missing)
+                return
+            await self._give_up(volume_id, orphans)
+            del self._open[volume_id]
+            self._no_more_kept(volume_id)
+            await self._swept(volume_id, earlier)
+
+    def _ask(self, volume_id: int, count: int, *, is_missing: bool) -> None:
+        self._keep(volume_id, count)
+        self._asked.add(volume_id)
+        self._parts.troubles.tell(
+            "orphans_kept",
+            f"volume {volume_id}",
+            f"volume {volume_id} has {count:,} needles that no object names,"
+            f" {'and lacks some that objects name' if is_missing else 'more than a crash leaves'}: the"
+            " catalog may be older than the volume. They are kept. To bring them back, stop the store and run"
+            " `warehouse rebuild --replace`; to keep them aside, `warehouse orphans --keep`; to give them up,"
+            " `warehouse orphans --drop`",
+            volume_id=volume_id,
+            count=count,
+        )
+
+    def _no_more_kept(self, volume_id: int) -> None:
+        self._kept.pop(volume_id, None)
+        self._asked.discard(volume_id)
+        self._may_drop.discard(volume_id)
+        self._parts.troubles.over("orphans_kept", f"volume {volume_id}")
+
+    def decided(self, *, may_drop: bool) -> None:
+        """A person has said what becomes of orphans that are kept: see `DecideOrphans`."""
+        for volume_id in [*self._kept]:
+            if may_drop:
+                self._may_drop.add(volume_id)
+            self._asked.discard(volume_id)
+            self._parts.troubles.over("orphans_kept", f"volume {volume_id}")
+            self._due_at.pop(volume_id, None)
+
+    def _keep(self, volume_id: int, count: int) -> None:
+        self._open.pop(volume_id, None)
+        if count and count != self._kept.get(volume_id):
+            self._parts.events.record("orphans_found", volume_id=volume_id, count=count, is_kept=True)
+            log.warning("needles that nothing names are kept", extra={"volume_id": volume_id, "count": count})
+        self._kept[volume_id] = count
+
+    async def _give_up(self, volume_id: int, needle_ids: list[int]) -> None:
+        voided = 0
+        for start in range(0, len(needle_ids), VOIDED_AT_ONCE):
+            batch, stamp = needle_ids[start : start + VOIDED_AT_ONCE], self._parts.stamp()
+            voided += len(
+                await self._parts.writer.write(
+                    lambda t: t.void_orphans(volume_id, batch, stamp)  # noqa: B023 - awaited right here
+                )
+            )
+        if voided:
+            self.voided_count += voided
+            self._parts.events.record("orphans_found", volume_id=volume_id, count=voided, is_kept=False)
+            log.warning(
+                "needles that nothing names are garbage", extra={"volume_id": volume_id, "count": voided}
+            )
+
+    async def _swept(self, volume_id: int, look: _Look) -> None:
+        """All that was written before this look is named or garbage; if some of it is neither, look again."""
+        if look.has_unconfirmed:
+            self._due_at[volume_id] = time.monotonic() + self._parts.times.orphan
+        else:
+            await self._parts.writer.write(lambda t: t.set_swept(volume_id, look.stamp))
+
+
+def _bits(bitmap: bytes) -> int:
+    return int.from_bytes(bitmap, "little")
+
+
+def _ids(bits: int, first_id: int) -> list[int]:
+    """The needles of a window whose bit is set, in order."""
+    return [
+        first_id + 8 * index + bit
+        for index, byte in enumerate(bits.to_bytes((bits.bit_length() + 7) // 8, "little"))
+        if byte
+        for bit in range(8)
+        if byte >> bit & 1
+    ]

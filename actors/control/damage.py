@@ -1,0 +1,131 @@
+"""Damages: what is known to be broken in the volumes, and not mended yet.
+
+Volume actors meet damage when they read and recover, compactors when they copy and verify, the
+cross-check when a volume lacks what the catalog names.  All of it is kept in the catalog, told once
+(event, log) and forgotten when a look at the whole volume does not meet it again, or when nothing names
+the needle any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+
+import msgspec
+import trio
+
+from warehouse.actors.control.context import Parts, now_ms
+from warehouse.actors.control.events import Field
+from warehouse.errors import StoreError
+from warehouse.transport.messages import DAMAGES_MAX, NeedleDamage
+
+log = logging.getLogger(__name__)
+
+NOT_THERE = -1  # the offset of a needle that its volume does not have
+KNOWN_MAX = 100_000  # read from the catalog at once
+NOTED_MAX = 10 * DAMAGES_MAX  # wait to be written down; reports repeat what was dropped
+
+Key = tuple[int, int, int]  # volume id, needle id or 0, offset
+
+
+def _key(damage: NeedleDamage) -> Key:
+    return (damage.volume_id, damage.needle_id or 0, damage.offset)
+
+
+class Damages:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._known: set[Key] = set()
+        # Reports repeat what an actor has met since it started: each of it counts once, so that what was
+        # found mended since is not found again.
+        self._reported: set[Key] = set()
+        self._noted: list[NeedleDamage] = []
+        self._wanted = trio.Event()
+
+    def load(self) -> None:
+        self._known = {_key(damage) for damage in self._parts.catalog.damages(KNOWN_MAX)}
+
+    def note(self, damages: Iterable[NeedleDamage]) -> None:
+        """Take what a volume actor reports; it is written down soon."""
+        for damage in damages:
+            if _key(damage) not in self._reported and len(self._noted) < NOTED_MAX:
+                self._reported.add(_key(damage))
+                self._noted.append(damage)
+        if self._noted:
+            self._wanted.set()
+
+    async def run(self) -> None:
+        while True:
+            with trio.move_on_after(self._parts.times.forget):
+                await self._wanted.wait()
+            self._wanted = trio.Event()
+            noted, self._noted = self._noted, []
+            try:
+                for volume_id in {damage.volume_id for damage in noted}:
+                    await self.add(volume_id, [one for one in noted if one.volume_id == volume_id])
+                for volume_id in {volume_id for volume_id, _, _ in self._known}:
+                    await self._forget_dead(volume_id)
+            except StoreError as error:
+                log.error("damage not written down", extra={"cause": error.message})
+                self._noted = [*noted, *self._noted][:NOTED_MAX]
+                await trio.sleep(1.0)
+
+    async def add(self, volume_id: int, damages: Sequence[NeedleDamage]) -> None:
+        """Write down what was found in a volume, as far as it is news.
+
+        Raises:
+            StoreError: the catalog could not be written.
+        """
+        found_ms = now_ms()
+        news = [
+            msgspec.structs.replace(damage, volume_id=volume_id, found_ms=damage.found_ms or found_ms)
+            for damage in damages
+            if (volume_id, damage.needle_id or 0, damage.offset) not in self._known
+        ]
+        if not news:
+            return
+        added = await self._parts.writer.write(lambda t: t.add_damages(volume_id, news))
+        needles = {(volume_id, needle_id) for volume_id, needle_id, _ in self._known if needle_id}
+        self._known.update(_key(damage) for damage in news)
+        for damage in added:
+            # A compaction moves a damaged needle to another offset, which makes it no second loss.
+            if (volume_id, damage.needle_id or 0) not in needles:
+                self._tell(damage)
+
+    def _tell(self, damage: NeedleDamage) -> None:
+        fields: dict[str, Field] = {
+            "volume_id": damage.volume_id,
+            "offset": damage.offset,
+            "problem": damage.problem,
+            "needle_id": damage.needle_id,
+            "bucket": damage.bucket,
+            "key": damage.key,
+        }
+        self._parts.events.record("damage_found", **fields)
+        log.error("damage found", extra=fields)
+
+    async def replace(
+        self, volume_id: int, found: Collection[NeedleDamage], *, keep_missing: bool = False
+    ) -> None:
+        """The whole volume was looked at and this was found: whatever else was known of it is over.
+
+        Args:
+            keep_missing: it was not looked at which needles the volume lacks.
+        """
+        await self.add(volume_id, list(found))
+        keep = {(damage.needle_id or 0, damage.offset) for damage in found}
+        if keep_missing:
+            keep |= {
+                (needle_id, offset)
+                for of_volume, needle_id, offset in self._known
+                if of_volume == volume_id and offset == NOT_THERE
+            }
+        if all((needle_id, offset) in keep for of, needle_id, offset in self._known if of == volume_id):
+            return
+        await self._parts.writer.write(lambda t: t.clear_damages(volume_id, keep))
+        self.load()
+
+    async def _forget_dead(self, volume_id: int) -> None:
+        """Whoever deletes or overwrites a damaged object has mended the store."""
+        await self._parts.writer.write(lambda t: t.forget_dead_damages(volume_id))
+        self.load()

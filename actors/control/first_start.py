@@ -1,0 +1,132 @@
+"""Founding: what the first start of a master makes, and how a later start knows that it is none.
+
+A new catalog in the place of one that was lost would give its first volumes the numbers of those that are
+there, and a rebuild could not tell any more which is which.  So a file that is missing, or holds nothing, is
+a new store only where nothing says that there was one: the marker that a founded store has, a join file, a
+log beside the catalog, or disks with volumes.
+
+A start writes nothing that is there already, and gives up ballast where not even a lock fits on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from warehouse.actors.ballast import make_way
+from warehouse.actors.control.keyring import Keyring
+from warehouse.auth.keys import ApiKey, generate_api_key
+from warehouse.auth.rights import EVERYTHING
+from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.conf.files import write_if_changed
+from warehouse.errors import CatalogMissing, SetupError
+
+JOIN_NAME = "join.toml"
+CATALOG_NAME = "catalog.sqlite3"
+FOUNDED_NAME = "founded"
+BALLAST_NAME = "ballast"
+_FOUNDED = b"A Warehouse store was founded here: a catalog that is missing or empty was lost.\n"
+_USER_VERSION_AT = 60  # in the header of an SQLite file: 0 until a schema was folded into it
+
+
+@dataclass(frozen=True)
+class Founded:
+    """What the first start of a master made; the secret is shown this once and stored hashed."""
+
+    keyring: Keyring
+    root_key: ApiKey | None
+
+
+def found(data: Path, keep: Callable[[Keyring, ApiKey], None] = lambda keyring, root: None) -> Founded:
+    """Make keys, catalog and root key of a master where they are missing.
+
+    Args:
+        keep: puts a new root key away, durably, before the catalog knows it.  The catalog has only its hash,
+            so a crash in between the other way round would leave a store that nobody can open.
+    Raises:
+        CatalogMissing: there was one.
+        SetupError: the folder cannot be used.
+    """
+    require_no_lost_catalog(data)
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_way(data / BALLAST_NAME)
+        keyring = Keyring.load_or_create(data / "keys")
+    except OSError as error:
+        raise SetupError(
+            f"the folder {data} cannot be used: {error.filename or ''} {error.strerror}"
+        ) from error
+    catalog = Catalog.open(data / CATALOG_NAME)
+    try:
+        root = None
+        if catalog.api_key_count() == 0:
+            root = generate_api_key()
+            keep(keyring, root)
+            now_ms = time.time_ns() // 1_000_000
+            with catalog.transaction() as transaction:
+                transaction.add_api_key(
+                    root.key_id, root.hashed, permissions=int(EVERYTHING), buckets=None, created_ms=now_ms
+                )
+    finally:
+        catalog.close()
+    with suppress(OSError):  # full, or another user's: there are other signs
+        write_if_changed(data / FOUNDED_NAME, _FOUNDED)
+    return Founded(keyring, root)
+
+
+def require_no_lost_catalog(data: Path) -> None:
+    """
+    Args:
+        data: the master's folder.
+    Raises:
+        CatalogMissing: there was a catalog here, and it is gone or holds nothing.
+    """
+    catalog = data / CATALOG_NAME
+    problem = _what_is_missing(catalog)
+    sign = None if problem is None else _sign_of_a_store(data)
+    if sign is not None:
+        raise CatalogMissing(
+            f"{catalog} {problem}, but {sign}: bring it back with `warehouse restore BACKUP` or `warehouse"
+            " rebuild`"
+        )
+
+
+def _what_is_missing(catalog: Path) -> str | None:
+    try:
+        with catalog.open("rb") as file:
+            head = file.read(100)
+    except FileNotFoundError:
+        return "is gone"
+    except OSError:
+        return None  # opening it will say what is wrong
+    if not head:
+        return "is empty"
+    if not any(head):
+        return "holds nothing but zeros"
+    is_sqlite = head.startswith(b"SQLite format 3\0") and len(head) == 100
+    if is_sqlite and struct.unpack_from(">I", head, _USER_VERSION_AT)[0] == 0 and not _has_log(catalog):
+        return "has no tables"
+    return None
+
+
+def _has_log(catalog: Path) -> bool:
+    try:
+        return os.stat(f"{catalog}-wal").st_size > 0
+    except OSError:
+        return False
+
+
+def _sign_of_a_store(data: Path) -> str | None:
+    if (data / FOUNDED_NAME).exists() or (data / JOIN_NAME).exists():
+        return f"a store was founded in {data}"
+    if _has_log(data / CATALOG_NAME):
+        return "its log is there"
+    with suppress(OSError):
+        for volume in sorted(data.parent.glob("disk-*/volumes/[0-9]*")):
+            return f"{volume.parents[1]} holds volumes"
+    return None

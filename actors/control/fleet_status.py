@@ -1,0 +1,167 @@
+"""Fleet status: what people see of disks and volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from warehouse.errors import BadRequest
+from warehouse.transport.messages import DiskStatus, Job, VolumeReport, VolumeStatus
+from warehouse.transport.messages.paging import ANSWER_SIZE_MAX, size_of
+
+if TYPE_CHECKING:
+    from warehouse.actors.control.fleet import DiskState, Fleet, VolumeState
+    from warehouse.actors.control.reservations import Ledger
+
+
+class Seen(NamedTuple):
+    """What people saw of a volume, and what of its disk they saw it under."""
+
+    at_ms: int
+    is_online: bool
+    has_room: bool
+    status: VolumeStatus
+
+
+def health(fleet: Fleet) -> str:
+    if fleet.writable_count() == 0:
+        return "down"
+    is_troubled = any(
+        not disk.is_online or disk.troubled_count or disk.is_in_doubt or disk.set_aside is not None
+        for disk in fleet.disks.values()
+    )
+    return "degraded" if is_troubled else "ok"
+
+
+def unchecked_s(fleet: Fleet, now_ms: int) -> float:
+    """Age of the oldest byte of all volumes that was not read again since it was written."""
+    oldest_ms = min((volume.checked_ms or now_ms for volume in fleet.volumes.values()), default=now_ms)
+    return max(0, now_ms - oldest_ms) / 1000
+
+
+def status(
+    fleet: Fleet,
+    ledger: Ledger,
+    jobs: Mapping[int, Job],
+    *,
+    now_ms: int,
+    from_disk: str = "",
+    from_volume: int = 0,
+) -> tuple[list[DiskStatus], tuple[str, int] | None]:
+    """Disks by name with their volumes, as many as fit into a message.
+
+    Args:
+        jobs: by volume, the job that is under way.
+        from_disk: id of the disk to begin with; empty: the first.
+        from_volume: of that disk, only volumes from this one on.
+    Returns:
+        The page, and where the next one begins (disk id, volume id); None: this was the last.
+    Raises:
+        BadRequest: there is no such disk.
+    """
+    order = sorted(fleet.disks.values(), key=lambda disk: (disk.name, disk.disk_id))
+    if from_disk and from_disk not in fleet.disks:
+        raise BadRequest(f"there is no disk {from_disk!r} to go on with: ask for status from its beginning")
+    start = order.index(fleet.disks[from_disk]) if from_disk else 0
+    page: list[DiskStatus] = []
+    left = ANSWER_SIZE_MAX
+    for disk in order[start:]:
+        if left < 0:
+            return page, (disk.disk_id, 0)
+        one = _disk_status(disk)
+        left -= size_of(one)
+        page.append(one)
+        least = from_volume if disk.disk_id == from_disk else 0
+        for volume in _volume_statuses(fleet, ledger, disk, jobs, now_ms, least):
+            left -= size_of(volume)
+            if left < 0 and one.volumes:
+                return page, (disk.disk_id, volume.report.volume_id)
+            one.volumes.append(volume)
+    return page, None
+
+
+def _disk_status(disk: DiskState) -> DiskStatus:
+    return DiskStatus(
+        disk_id=disk.disk_id,
+        name=disk.name,
+        url=disk.url,
+        is_online=disk.is_online,
+        since_ms=disk.since_ms,
+        capacity=disk.capacity,
+        free=max(0, disk.free - disk.written),
+        is_read_only=disk.is_read_only,
+        clock_skew_s=disk.clock_skew_s,
+        set_aside=disk.set_aside,
+        volumes=[],
+    )
+
+
+def _volume_statuses(
+    fleet: Fleet, ledger: Ledger, disk: DiskState, jobs: Mapping[int, Job], now_ms: int, least: int
+) -> Iterator[VolumeStatus]:
+    is_online, has_room = disk.is_online, fleet.room_on(disk) > 0
+    for volume_id, volume in sorted(disk.volumes.items()):
+        if volume_id < least:
+            continue
+        job, seen = jobs.get(volume_id), volume.seen
+        if (
+            seen is not None
+            and seen.status.job is job is None
+            and (seen.is_online, seen.has_room) == (is_online, has_room)
+            and 0 <= now_ms - seen.at_ms <= 10 * seen.status.unchecked_s  # to a hundredth of its age
+        ):
+            yield seen.status
+            continue
+        checked_ms, reserved = volume.checked_ms, ledger.reserved(volume_id)
+        fits = has_room and volume.file_size + reserved < volume.capacity
+        status = VolumeStatus(
+            report=_report(volume),
+            reserved_bytes=reserved,
+            state=_state(volume, disk, has_room=fits),
+            verified_ms=volume.verified_ms,
+            # A volume whose age nobody knows has nothing in it that could be old.
+            unchecked_s=max(0, now_ms - checked_ms) / 1000 if checked_ms else 0.0,
+            job=job,
+        )
+        volume.seen = Seen(now_ms, is_online, has_room, status)
+        yield status
+
+
+def _report(volume: VolumeState) -> VolumeReport:
+    """The figures of this moment: the latest report, and what was committed since it was made."""
+    report = volume.report
+    if report is None:
+        return VolumeReport(
+            volume_id=volume.volume_id,
+            uuid=volume.uuid,
+            generation=0,
+            capacity=volume.capacity,
+            file_size=0,
+            live_count=0,
+            live_bytes=0,
+            dead_bytes=0,
+            needle_id_max=0,
+            stamp_max=0,
+        )
+    if not volume.written_count:
+        return report
+    return msgspec.structs.replace(
+        report,
+        file_size=report.file_size + volume.written_since_report,
+        live_count=report.live_count + volume.written_count,
+        live_bytes=report.live_bytes + volume.written_since_report,
+    )
+
+
+def _state(volume: VolumeState, disk: DiskState, *, has_room: bool) -> str:
+    if not volume.is_created:
+        return "creating"
+    if volume.report is None:
+        return "missing" if disk.is_online else "offline"
+    if volume.report.sealed_cause is not None:
+        return "sealed"
+    if not disk.is_online:
+        return "offline"
+    return "open" if has_room and not volume.is_out_of_ids else "full"

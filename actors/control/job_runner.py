@@ -1,0 +1,391 @@
+"""Runs: one attempt at a job, as one conversation of the master with the two actors of a disk.
+
+    compaction                                          verification
+    volume actor   DeleteNeedles ... (garbage)          compactor      StartVerify
+                   DropGeneration (leftovers)                          PollTask ... until it is done
+                   BeginCompaction                      volume actor   ListLive ... (cross-check)
+    compactor      StartCopy
+                   PollTask ... until it is done
+    volume actor   SwitchGeneration ... until it is done
+
+An attempt belongs to the two connections that it began with: when one of them ends, so does the attempt,
+and the next one begins from the start (a compaction) or from its last note (a verification).  Whatever
+goes wrong before the switch is ordered, the copy is thrown away and the volume is as it was.  After that
+only the volume actor knows which generation is the present one, so the compactor is not told to remove
+anything any more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import trio
+
+from warehouse.actors.control.context import Parts, now_ms
+from warehouse.actors.control.cross_check import CrossCheck
+from warehouse.actors.control.damage import Damages
+from warehouse.actors.control.fleet import DiskState, VolumeState
+from warehouse.actors.control.job_policy import gives_next_to_nothing
+from warehouse.actors.control.job_table import COMPACT, OPERATOR, JobState
+from warehouse.actors.control.provisioning import Keeper
+from warehouse.actors.control.rpc import order
+from warehouse.conf.formatting import format_size
+from warehouse.errors import (
+    CompactorOffline,
+    DeadlineExceeded,
+    LinkDown,
+    NoRoomToCompact,
+    StoreError,
+    VolumeOffline,
+    from_code,
+)
+from warehouse.storage.room import copy_size
+from warehouse.transport.messages import (
+    BeginCompaction,
+    CompactionBegun,
+    Done,
+    DropGeneration,
+    GenerationSwitched,
+    PollTask,
+    StartCopy,
+    StartVerify,
+    StopTask,
+    SwitchGeneration,
+    TaskState,
+)
+from warehouse.transport.zeromq.hub import Peer
+
+log = logging.getLogger(__name__)
+
+FIRST_POLL_S = 0.02  # a small volume is done in no time; the intervals double from here
+POLL_ANSWER_S = 15.0
+SWITCH_ANSWER_S = 60.0  # one step of a switch is answered within seconds
+SWITCH_PAUSE_S = 0.02  # between two steps
+CLEAN_UP_S = 10.0
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The two connections that an attempt depends on."""
+
+    disk: DiskState
+    actor: Peer
+    compactor: Peer
+
+    @classmethod
+    def of(cls, disk: DiskState) -> Crew:
+        if disk.peer is None:
+            raise VolumeOffline(f"disk {disk.name} is offline")
+        if disk.compactor is None:
+            raise CompactorOffline(f"no compactor is connected for disk {disk.name}")
+        return cls(disk, disk.peer, disk.compactor)
+
+    def check_actor(self) -> None:
+        """
+        Raises:
+            LinkDown: it is gone, or is somebody else by now.
+        """
+        if self.disk.peer is not self.actor:
+            raise LinkDown(f"the volume actor of {self.disk.name} went away, or was started again")
+
+    def check(self) -> None:
+        """
+        Raises:
+            LinkDown: one of the two is gone, or is somebody else by now.
+        """
+        self.check_actor()
+        if self.disk.compactor is not self.compactor:
+            raise LinkDown(f"the compactor of {self.disk.name} went away, or was started again")
+
+
+class Runs:
+    """
+    Args:
+        rate: bytes a second that a job may read and write now; 0: hold; None: as fast as it goes.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        keeper: Keeper,
+        damages: Damages,
+        cross_check: CrossCheck,
+        rate: Callable[[JobState], int | None],
+    ) -> None:
+        self._parts = parts
+        self._keeper = keeper
+        self._damages = damages
+        self._cross_check = cross_check
+        self._rate = rate
+        self._task_ids = itertools.count(1)
+        # By disk, a task whose compactor could not be told that it is not wanted any more.
+        self._left: dict[str, int] = {}
+
+    async def run(self, job: JobState, volume: VolumeState, crew: Crew) -> None:
+        """Do a job, which says then what came of it.
+
+        Raises:
+            LinkDown, VolumeOffline, ...: an actor went away: try again when it is back.
+            StoreError: the attempt failed.
+        """
+        if (left := self._left.pop(job.disk_id, None)) is not None:
+            await self._stop(crew, left)
+        if job.work == COMPACT:
+            await self._compact(job, volume, crew)
+        else:
+            await self._verify(job, volume, crew)
+
+    # --- compaction -------------------------------------------------------------------------------
+
+    async def _compact(self, job: JobState, volume: VolumeState, crew: Crew) -> None:
+        assert volume.report is not None
+        if 0 < job.switched_from < volume.report.generation:
+            # The switch took place, and only its answer was lost.
+            job.freed_bytes = max(0, job.size_before - volume.report.file_size)
+            return
+        job.switched_from = 0
+        job.begin("copying", now_ms=now_ms())
+        job.damaged_count = 0
+        while await self._keeper.bury(crew.actor, volume):  # what is deleted should not be copied
+            crew.check()
+        if volume.report.dead_bytes == 0:
+            job.message = "there is nothing to give back"
+            return
+        if not job.is_forced and gives_next_to_nothing(volume.report.file_size, volume.report.dead_bytes):
+            job.message = (
+                f"left alone: it would give back {format_size(volume.report.dead_bytes)} of"
+                f" {format_size(volume.report.file_size)}; name the volume, or use --force"
+            )
+            return
+        is_switching = False
+        task_id = next(self._task_ids)
+        try:
+            begun = await self._begin_copy(job, volume, crew, task_id)
+            state = await self._poll(job, volume, crew, task_id)
+            job.state, is_switching = "switching", True
+            job.switched_from, job.size_before = begun.generation, volume.file_size
+            switched = await self._switch(volume, crew, begun.generation + 1, state.upto)
+        except BaseException:
+            await self._clean_up(volume, crew, None if is_switching else task_id)
+            raise
+        freed_bytes = switched.freed_bytes
+        if freed_bytes is None:  # an actor that does not tell: less what came meanwhile
+            freed_bytes = job.size_before - switched.report.file_size
+        job.freed_bytes = max(0, freed_bytes)
+        job.pause_ms = switched.pause_ms
+        await self._note_compacted(job, volume, state)
+
+    async def _begin_copy(
+        self, job: JobState, volume: VolumeState, crew: Crew, task_id: int
+    ) -> CompactionBegun:
+        incarnation, volume_id = self._parts.incarnation, volume.volume_id
+        horizon = await trio.to_thread.run_sync(self._parts.catalog.tombstone_horizon)
+        leftovers = DropGeneration(incarnation=incarnation, volume_id=volume_id)
+        await order(crew.actor, leftovers, Done)
+        begin = BeginCompaction(incarnation=incarnation, volume_id=volume_id)
+        begun = await order(crew.actor, begin, CompactionBegun)
+        self._parts.fleet.take_report(volume, begun.report)
+        report = begun.report
+        needed = copy_size(
+            live_bytes=report.live_bytes,
+            kept_bytes=report.kept_bytes,
+            live_count=report.live_count,
+            dead_count=report.dead_count,
+            needle_id_max=report.needle_id_max,
+        )
+        if needed > begun.disk_free:
+            raise NoRoomToCompact(
+                f"the copy of volume {volume_id} needs {format_size(needed)}, disk {crew.disk.name} has"
+                f" {format_size(begun.disk_free)} free: delete something there that is not Warehouse's, or"
+                " add a disk"
+            )
+        job.total_bytes = begun.upto
+        start = StartCopy(
+            incarnation=incarnation,
+            task_id=task_id,
+            volume_id=volume_id,
+            uuid=volume.uuid,
+            generation=begun.generation,
+            upto=begun.upto,
+            horizon=horizon,
+            rate=self._rate(job),
+        )
+        await order(crew.compactor, start, Done)
+        self._started(job)
+        return begun
+
+    async def _switch(
+        self, volume: VolumeState, crew: Crew, generation: int, upto: int
+    ) -> GenerationSwitched:
+        command = SwitchGeneration(
+            incarnation=self._parts.incarnation,
+            volume_id=volume.volume_id,
+            generation=generation,
+            upto=upto,
+        )
+        while True:
+            crew.check_actor()  # the compactor's part is done
+            # A cancelled job ends between two steps, never in the middle of one: its outcome must be known.
+            with trio.CancelScope(shield=True):
+                answer = await order(crew.actor, command, GenerationSwitched, timeout_s=SWITCH_ANSWER_S)
+            self._parts.fleet.take_report(volume, answer.report)
+            if answer.is_done:
+                return answer
+            await trio.sleep(SWITCH_PAUSE_S)
+
+    async def _note_compacted(self, job: JobState, volume: VolumeState, state: TaskState) -> None:
+        """The copy has read and checked every live needle, which is all that a verification does."""
+        volume_id, started_ms = volume.volume_id, job.started_ms
+        try:
+            await self._parts.writer.write(lambda t: t.set_verified(volume_id, started_ms))
+            volume.verified(started_ms)
+            if state.damaged_count <= len(state.damages):
+                await self._damages.replace(volume_id, state.damages, keep_missing=True)
+        except StoreError as error:  # the compaction itself is done, and stays done
+            log.error("compaction not written down", extra={"volume_id": volume_id, "cause": error.message})
+
+    async def _clean_up(self, volume: VolumeState, crew: Crew, task_id: int | None) -> None:
+        """Leave the volume as it was; what does not work now is done by its actor's next start."""
+        incarnation = self._parts.incarnation
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP_S):
+            if task_id is not None:
+                await self._stop(crew, task_id)
+            with suppress(StoreError):
+                drop = DropGeneration(incarnation=incarnation, volume_id=volume.volume_id)
+                await order(crew.actor, drop, Done)
+
+    # --- verification -----------------------------------------------------------------------------
+
+    async def _verify(self, job: JobState, volume: VolumeState, crew: Crew) -> None:
+        assert volume.report is not None
+        generation = volume.report.generation
+        # A pass that is under way goes on.  An operator who asks wants to know of now, so only one that
+        # began after that (before the master was started again) counts.
+        is_resumed = volume.verify_generation == generation and volume.verify_started_ms >= (
+            job.created_ms if job.origin == OPERATOR else 1
+        )
+        if not is_resumed:
+            volume.verify_started_ms, volume.verify_offset = now_ms(), 0
+            volume.verify_generation = generation
+            job.found.clear()
+            job.is_found_whole, job.damaged_count = True, 0
+        job.begin("verifying", now_ms=now_ms())
+        job.done_bytes, job.total_bytes = volume.verify_offset, volume.report.file_size
+        task_id = next(self._task_ids)
+        start = StartVerify(
+            incarnation=self._parts.incarnation,
+            task_id=task_id,
+            volume_id=volume.volume_id,
+            uuid=volume.uuid,
+            generation=generation,
+            start=volume.verify_offset,
+            rate=self._rate(job),
+        )
+        try:
+            await order(crew.compactor, start, Done)
+            self._started(job)
+            await self._poll(job, volume, crew, task_id)
+        except BaseException:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP_S):
+                await self._stop(crew, task_id)
+                with suppress(StoreError):
+                    await self._save_progress(volume)
+            raise
+        missing = await self._cross_check.look(volume, crew.actor)
+        job.damaged_count += len(missing)
+        volume_id, started_ms = volume.volume_id, volume.verify_started_ms
+        await self._parts.writer.write(lambda t: t.set_verified(volume_id, started_ms))
+        volume.verified(started_ms)
+        if job.is_found_whole:
+            await self._damages.replace(volume_id, [*job.found.values(), *missing])
+
+    async def _save_progress(self, volume: VolumeState) -> None:
+        await self._parts.writer.write(
+            lambda t: t.set_verify_progress(
+                volume.volume_id,
+                started_ms=volume.verify_started_ms,
+                generation=volume.verify_generation,
+                offset=volume.verify_offset,
+            )
+        )
+
+    async def _note_verified(self, job: JobState, volume: VolumeState, state: TaskState) -> None:
+        """What a verification has found so far, and how far it is."""
+        damages = [
+            damage for damage in state.damages if (damage.needle_id or 0, damage.offset) not in job.found
+        ]
+        await self._damages.add(volume.volume_id, damages)
+        job.found.update({(damage.needle_id or 0, damage.offset): damage for damage in damages})
+        if state.damaged_count > len(state.damages):
+            job.is_found_whole = False  # more than a message holds: nothing may be taken for mended
+        volume.verify_offset = max(volume.verify_offset, state.upto)  # 0 before it has begun
+        if time.monotonic() >= job.saved_at + self._parts.times.save:
+            job.saved_at = time.monotonic()
+            await self._save_progress(volume)
+
+    # --- both -------------------------------------------------------------------------------------
+
+    async def _poll(self, job: JobState, volume: VolumeState, crew: Crew, task_id: int) -> TaskState:
+        """Watch a compactor's task until it is done; while jobs are paused, it goes on being watched."""
+        told_at = time.monotonic()
+        found_before = job.damaged_count
+        pause_s = min(FIRST_POLL_S, self._parts.times.poll)
+        while True:
+            crew.check()
+            rate = self._rate(job)
+            poll = PollTask(incarnation=self._parts.incarnation, task_id=task_id, rate=rate)
+            state = await order(crew.compactor, poll, TaskState, timeout_s=POLL_ANSWER_S)
+            if state.total_bytes:  # not before it has begun
+                job.progress(state.done_bytes, state.total_bytes, now=time.monotonic())
+            job.damaged_count = found_before + state.damaged_count
+            if job.work == COMPACT:
+                await self._damages.add(volume.volume_id, state.damages)
+            else:
+                await self._note_verified(job, volume, state)
+            if state.state == "failed":
+                raise from_code(state.code or StoreError.code, state.message)
+            if state.state == "done" and rate != 0:
+                return state
+            if time.monotonic() >= told_at + self._parts.times.progress:
+                told_at = time.monotonic()
+                self._tell_progress(job)
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, self._parts.times.poll)
+
+    async def _stop(self, crew: Crew, task_id: int) -> None:
+        """End a task; a compactor that is only out of reach goes on with it, and is told when it is back."""
+        try:
+            stop = StopTask(incarnation=self._parts.incarnation, task_id=task_id)
+            await order(crew.compactor, stop, Done)
+        except (LinkDown, DeadlineExceeded):
+            self._left[crew.disk.disk_id] = task_id
+        except StoreError:
+            pass  # it does not know of it
+
+    def _started(self, job: JobState) -> None:
+        self._parts.events.record(
+            f"{job.noun}_started",
+            job_id=job.job_id,
+            volume_id=job.volume_id,
+            disk=job.disk_name,
+            origin=job.origin,
+            total_bytes=job.total_bytes,
+        )
+
+    def _tell_progress(self, job: JobState) -> None:
+        self._parts.events.record(
+            f"{job.noun}_progress",
+            job_id=job.job_id,
+            volume_id=job.volume_id,
+            disk=job.disk_name,
+            state=job.state,
+            done_bytes=job.done_bytes,
+            total_bytes=job.total_bytes,
+            bytes_per_s=round(job.bytes_per_s, 1),
+        )

@@ -1,0 +1,208 @@
+"""Data rights: what a request at the data port may do, told from its token.
+
+Tokens name one volume of this disk, one operation, and needles or a bucket.  What one token may take up in
+all is counted here, over all requests that carry it: a lease what it stores, a token for one needle the
+places in the file that it began to fill.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
+
+from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.auth.tokens import DataClaims, DataTokenVerifier
+from warehouse.errors import (
+    BadRequest,
+    LeaseExhausted,
+    NoSuchVolume,
+    TokenMissing,
+    TokenScope,
+    VolumeUnreadable,
+)
+from warehouse.storage.format.needle import NeedleMetadata
+from warehouse.transport.http.server import Exchange
+
+
+@dataclass
+class Counters:
+    """What `/metrics` tells; plain integers, because the hot path adds to them."""
+
+    puts: int = 0
+    gets: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    cold_reads: int = 0
+    failures: dict[str, int] = field(default_factory=dict)  # error code -> count
+
+    @property
+    def requests(self) -> int:
+        """Of clients, whatever became of them."""
+        return self.puts + self.gets
+
+    def failed(self, code: str) -> None:
+        self.failures[code] = self.failures.get(code, 0) + 1
+
+
+USES_MAX = 100_000  # tokens whose use is remembered
+TRIES_MAX = 2  # times its body that a token for one needle may take up
+
+
+@dataclass
+class LeaseUse:
+    """How much of a token's room has been taken up."""
+
+    stored_bytes: int
+    expires_s: float
+
+
+class DataRights:
+    """Checks the requests at one disk's data port."""
+
+    def __init__(
+        self, lines: Mapping[int, CommitLine], broken: Mapping[int, str], verifier: DataTokenVerifier
+    ) -> None:
+        self._lines = lines
+        self._broken = broken  # volumes of this disk that could not be opened, and why
+        self._verifier = verifier
+        self._uses: dict[tuple[int, ...], LeaseUse] = {}  # by lease, or by volume and needle
+        self._forget_at = 100
+
+    def claims_of(self, exchange: Exchange) -> DataClaims:
+        """What the token of a request says.  Raises what `DataTokenVerifier.verify` does."""
+        claims = self.claims_of_token(_token_of(exchange))
+        exchange.vouch()
+        return claims
+
+    def claims_of_token(self, token: bytes) -> DataClaims:
+        """Raises what `DataTokenVerifier.verify` does."""
+        return self._verifier.verify(token, now_s=time.time())
+
+    def line_of(self, volume_id: int) -> CommitLine:
+        """An open volume of this disk.
+
+        Raises:
+            VolumeUnreadable: it is here, and could not be opened: damaged is not absent.
+            NoSuchVolume: it is not on this disk.
+        """
+        line = self._lines.get(volume_id)
+        if line is None:
+            cause = self._broken.get(volume_id)
+            if cause is not None:
+                raise VolumeUnreadable(f"volume {volume_id} could not be opened: {cause}")
+            raise NoSuchVolume(f"volume {volume_id} is not on this disk")
+        return line
+
+    def use_lease(self, claims: DataClaims, size: int) -> None:
+        """Take `size` bytes of the room of the token's lease, if it is one's.
+
+        Raises:
+            LeaseExhausted: it has not so much left.
+        """
+        if claims.lid is not None and claims.room is not None:
+            self._use((claims.lid,), claims.room, size, claims.exp)
+
+    def use_place(self, claims: DataClaims, needle_id: int, size: int) -> None:
+        """Take a place of `size` bytes in the volume's file, on a token that is no lease's.
+
+        A lease has paid already.  A token for one needle may begin more than once, for connections break;
+        but each beginning that others have written behind costs a place, so it may not go on for good.
+
+        Raises:
+            LeaseExhausted: it has not so much left.
+        """
+        if claims.lid is None:
+            room = claims.room
+            if room is None:  # of an older release
+                room = TRIES_MAX * (claims.len if claims.len is not None else claims.max or size)
+            self._use((claims.vol, needle_id), room, size, claims.exp)
+
+    def return_place(self, claims: DataClaims, needle_id: int, size: int) -> None:
+        """The place that `use_place` took is free again."""
+        use = self._uses.get((claims.vol, needle_id))
+        if claims.lid is None and use is not None:
+            use.stored_bytes -= size
+
+    def _use(self, name: tuple[int, ...], room: int, size: int, expires_s: float) -> None:
+        use = self._uses.get(name)
+        if use is None:
+            self._forget_old_uses()
+            use = self._uses[name] = LeaseUse(0, expires_s)
+        if use.stored_bytes + size > room:
+            what = f"lease {name[0]}" if len(name) == 1 else "this token"
+            raise LeaseExhausted(
+                f"{what} has room for {room} bytes, {use.stored_bytes} are used, {size} more came"
+            )
+        use.stored_bytes += size
+
+    def _forget_old_uses(self) -> None:
+        if len(self._uses) < self._forget_at:
+            return
+        now_s = time.time() - 60  # tokens are refused when they expire; nothing comes after that
+        for name in [name for name, use in self._uses.items() if use.expires_s < now_s]:
+            del self._uses[name]
+        while len(self._uses) >= USES_MAX:
+            del self._uses[next(iter(self._uses))]
+        self._forget_at = 2 * len(self._uses) + 100
+
+
+def require_needle(claims: DataClaims, needle_id: int) -> None:
+    if (claims.lo or claims.hi) and not claims.lo <= needle_id <= claims.hi:
+        raise TokenScope(f"this token opens needles {claims.lo} to {claims.hi}, not {needle_id}")
+
+
+def require_bucket(claims: DataClaims, metadata: NeedleMetadata) -> None:
+    if metadata.bucket_id != claims.bid:
+        raise TokenScope(f"this token reads bucket {claims.bkt!r}, the needle belongs to another")
+
+
+def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """The token of the Authorization header; None when there is none.
+
+    Raises:
+        TokenMissing: there is another scheme.
+    """
+    header = headers.get(b"authorization")
+    if header is None:
+        return None
+    if header[:7].lower() != b"bearer ":
+        raise TokenMissing("the Authorization header must be: Bearer TOKEN")
+    return header[7:]
+
+
+def _token_of(exchange: Exchange) -> bytes:
+    """The one token of a request.
+
+    Raises:
+        TokenMissing: there is none.
+        BadRequest: there are two, of which a proxy may believe the other one (RFC 6750, 3.1); or the URL
+            asks for something that is not done.
+    """
+    tokens = []
+    header_token = bearer_token(exchange.headers)
+    if header_token is not None:
+        tokens.append(header_token)
+    if exchange.query:
+        tokens += _tokens_in(exchange.query)
+    if len(tokens) > 1:
+        raise BadRequest("a request shows one token, once: in its URL or as Authorization, this one has more")
+    if not tokens:
+        raise TokenMissing("a token is needed, as 'Authorization: Bearer TOKEN' or as '?token=TOKEN'")
+    return tokens[0]
+
+
+def _tokens_in(query: bytes) -> list[bytes]:
+    tokens = []
+    for pair in query.split(b"&"):
+        if b"%" in pair:  # a client may write every letter so: RFC 3986, 6.2.2.2
+            pair = unquote_to_bytes(pair)
+        if pair.startswith(b"token="):
+            tokens.append(pair[6:])
+        elif pair.startswith(b"response-"):
+            raise BadRequest(
+                f"{ascii(pair.partition(b'=')[0])[2:-1][:40]} is not supported: an object is served with the"
+                " type that it was stored with, and with the name of its key"
+            )
+    return tokens

@@ -1,0 +1,362 @@
+"""Batch HTTP: many needles of one volume in one request; the layout is `transport/http/batch_format.py`'s.
+
+    POST  /v1/batch/put     a lease's token
+    POST  /v1/batch/get     a read grant's token
+
+A put is read item by item, and each item is appended as it comes; all of them then pass the commit line
+together, so they share fsyncs and catalog transactions.  A get is read needle by needle and sent in pieces.
+Neither ever holds more than one needle and one piece.  Each needle is judged by the rules of a single
+request, and one that fails leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import time
+
+import trio
+
+from warehouse.actors.data.authorization import Counters, DataRights, require_bucket, require_needle
+from warehouse.actors.data.commit_pipeline import CommitLine, stored_needle
+from warehouse.actors.data.duplicates import placed_before
+from warehouse.actors.data.put_request import check_batch, read_put_head
+from warehouse.auth.tokens import DataClaims
+from warehouse.errors import (
+    BadRequest,
+    BodyTooLarge,
+    LengthMismatch,
+    LengthRequired,
+    LinkDown,
+    NeedleExists,
+    NoSuchNeedle,
+    NoSuchRoute,
+    ReadFailed,
+    RequestTimeout,
+    StoreError,
+    TokenScope,
+)
+from warehouse.storage.format.stamp import StampClock
+from warehouse.storage.index import Found
+from warehouse.storage.volume import Volume
+from warehouse.transport.http.batch_format import (
+    FRAME,
+    GET_ROUTE,
+    GET_SIZE_MAX,
+    HEAD_SIZE,
+    ITEM_SIZE_MAX,
+    ITEMS_MAX,
+    PUT_ROUTE,
+    PUT_SIZE_MAX,
+    STATE_OK,
+    Outcome,
+    PutHead,
+    decode_head_size,
+    decode_ids,
+    decode_put_head,
+    encode_outcomes,
+    failed,
+    state_of,
+    stored,
+)
+from warehouse.transport.http.rules import require_method
+from warehouse.transport.http.server import Exchange
+from warehouse.transport.messages import StoredNeedle
+
+BATCH_ROUTE = b"/v1/batch/"
+BUFFER_SIZE = 256 * 1024  # what is received at once
+PIECE_SIZE = 256 * 1024  # what is sent at once
+READ_AHEAD_SIZE = 2 * 1024 * 1024  # what the disk is asked for at once
+
+_PUT_PATH, _GET_PATH = PUT_ROUTE.encode(), GET_ROUTE.encode()
+_MSGPACK = (b"Content-Type", b"application/msgpack")
+_BINARY = (b"Content-Type", b"application/octet-stream")
+
+
+class BatchHttp:
+    """The batch requests of one volume actor."""
+
+    def __init__(self, rights: DataRights, clock: StampClock, counters: Counters) -> None:
+        self._rights = rights
+        self._clock = clock
+        self._counters = counters
+
+    async def handle(self, exchange: Exchange) -> None:
+        if exchange.path not in (_PUT_PATH, _GET_PATH):
+            raise NoSuchRoute(f"batches are at {PUT_ROUTE} and {GET_ROUTE}")
+        require_method(exchange.method, b"POST")
+        check_batch(exchange.headers)
+        claims = self._rights.claims_of(exchange)
+        if b"content-length" not in exchange.headers:
+            raise LengthRequired("a batch needs a Content-Length")
+        if exchange.path == _PUT_PATH:
+            await self._put(exchange, claims)
+        else:
+            await self._get(exchange, claims)
+
+    # --- put --------------------------------------------------------------------------------------
+
+    async def _put(self, exchange: Exchange, claims: DataClaims) -> None:
+        if claims.op != "put" or claims.lid is None or claims.key is not None or claims.up is not None:
+            raise TokenScope("a batch put needs the token of a lease")
+        line = self._rights.line_of(claims.vol)
+        size = exchange.content_length
+        if size == 0:
+            raise BadRequest("a batch has at least one item")
+        if size > PUT_SIZE_MAX:
+            raise BodyTooLarge(f"a batch has at most {PUT_SIZE_MAX} bytes, this one {size}")
+        intake = _Intake(line, claims, self._rights, self._clock)
+        broken: StoreError | None = None
+        try:
+            await intake.take_all(_Body(exchange, size))
+        except (LinkDown, RequestTimeout) as error:
+            broken = error  # nobody may read our answer; what has been appended is committed all the same
+        except StoreError as error:
+            intake.outcomes.append(failed(error))
+            self._counters.failed(error.code)
+        await self._commit(line, intake)
+        if broken is not None:
+            raise broken
+        await exchange.respond(200, (_MSGPACK,), encode_outcomes(intake.outcomes))
+
+    async def _commit(self, line: CommitLine, intake: _Intake) -> None:
+        """Make what was appended durable and visible, and complete the outcomes."""
+        counters, outcomes = self._counters, intake.outcomes
+        done = await line.commit_many(intake.needles)
+        for position, needle, outcome in zip(intake.positions, intake.needles, done, strict=True):
+            if isinstance(outcome, StoreError):
+                outcomes[position] = failed(outcome)
+            else:
+                outcomes[position] = stored(outcome, needle.created_ms)
+                counters.puts += 1
+                counters.bytes_in += needle.size
+        for error_code in intake.refusals:
+            counters.failed(error_code)
+
+    # --- get --------------------------------------------------------------------------------------
+
+    async def _get(self, exchange: Exchange, claims: DataClaims) -> None:
+        if claims.op != "get" or claims.parts is not None or claims.via is not None:
+            raise TokenScope("a batch get needs a read grant")
+        needle_ids = decode_ids(await exchange.read_body(GET_SIZE_MAX))
+        for needle_id in needle_ids:
+            require_needle(claims, needle_id)
+        reading = _Reading(self._rights.line_of(claims.vol).volume, claims, needle_ids)
+        if not reading.look_up(nowait=True):
+            await trio.to_thread.run_sync(reading.look_up)
+        await exchange.start(200, (_BINARY,), reading.total)
+        while (piece := reading.next_piece(nowait=True)) is not None:
+            if not piece:
+                self._counters.cold_reads += 1
+                piece = await trio.to_thread.run_sync(reading.next_cold_piece)
+                assert piece is not None
+            await exchange.write(piece)
+            self._counters.bytes_out += len(piece)
+        self._counters.gets += len(needle_ids) - len(reading.refusals)
+        for error_code in reading.refusals:
+            self._counters.failed(error_code)
+
+
+# --- items coming in ------------------------------------------------------------------------------
+
+
+class _Body:
+    """The body of a request, in pieces of the size that is asked for, each valid until the next is taken."""
+
+    def __init__(self, exchange: Exchange, size: int) -> None:
+        self._exchange = exchange
+        self._buffer = memoryview(bytearray(min(size, BUFFER_SIZE)))
+        self._start = self._end = 0
+        self.left = size
+
+    def take_now(self, size: int) -> memoryview | None:
+        """The next bytes, if they have been received."""
+        end = self._start + size
+        if end > self._end:
+            return None
+        piece = self._buffer[self._start : end]
+        self._start = end
+        self.left -= size
+        return piece
+
+    async def take(self, size: int) -> memoryview:
+        """The next bytes.
+
+        Raises:
+            LengthMismatch: the body ends before.
+            LinkDown, RequestTimeout: as `Exchange.read_into`.
+        """
+        if size > self.left:
+            raise LengthMismatch(f"the batch ends {size - self.left} bytes inside of an item")
+        received = self._buffer[self._start : self._end]
+        is_large = size > len(self._buffer)
+        target = memoryview(bytearray(size)) if is_large else self._buffer
+        if is_large or self._start + size > len(self._buffer):
+            target[: len(received)] = received  # a memmove: the two may overlap
+            self._start, self._end = 0, len(received)
+        wanted = size if is_large else self._start + size
+        end = self._end
+        while end < wanted:
+            end += await self._exchange.read_into(target[end:])
+        self.left -= size
+        if is_large:
+            self._start = self._end = 0
+            return target
+        start = self._start
+        self._start, self._end = start + size, end
+        return self._buffer[start : start + size]
+
+
+class _Intake:
+    """One batch of puts on its way into a volume."""
+
+    def __init__(self, line: CommitLine, claims: DataClaims, rights: DataRights, clock: StampClock) -> None:
+        self._line = line
+        self._claims = claims
+        self._rights = rights
+        self._clock = clock
+        self.outcomes: list[Outcome] = []  # of items appended: to be filled in when they are committed
+        self.needles: list[StoredNeedle] = []
+        self.positions: list[int] = []  # of those needles among the outcomes
+        self.refusals: list[str] = []  # error codes
+
+    async def take_all(self, body: _Body) -> None:
+        """Append the items of a body.
+
+        Raises:
+            BadRequest, LengthMismatch, BodyTooLarge: no item can be read from here on.
+            LinkDown, RequestTimeout: the client is gone, or too slow.
+        """
+        line = self._line
+        while body.left:
+            if len(self.outcomes) == ITEMS_MAX:
+                raise BodyTooLarge(f"a batch has at most {ITEMS_MAX} items")
+            prefix = body.take_now(HEAD_SIZE.size)
+            if prefix is None:
+                prefix = await body.take(HEAD_SIZE.size)
+            size = decode_head_size(prefix)
+            encoded = body.take_now(size)
+            if encoded is None:
+                encoded = await body.take(size)
+            head = decode_put_head(encoded)
+            data = body.take_now(head.size)
+            if data is None:
+                data = await body.take(head.size)
+            if line.gate is not None:
+                await line.pass_gate()
+            try:
+                self._append(head, data)
+            except StoreError as error:
+                self.refusals.append(error.code)
+                self.outcomes.append(failed(error))
+
+    def _append(self, head: PutHead, data: memoryview) -> None:
+        claims, needle_id = self._claims, head.needle_id
+        require_needle(claims, needle_id)
+        if claims.max is not None and head.size > claims.max:
+            raise BodyTooLarge(
+                f"this token allows up to {claims.max} bytes, needle {needle_id} has {head.size}"
+            )
+        created_ms = time.time_ns() // 1_000_000
+        metadata, conditions = read_put_head(head, claims, created_ms)
+        self._rights.use_lease(claims, head.size)
+        stamp = self._clock.tick(created_ms)
+        try:
+            placed = self._line.volume.append(needle_id, metadata, data, stamp=stamp, crc=head.crc)
+        except NeedleExists:
+            placed, metadata, stamp = placed_before(self._line, needle_id, metadata, head.size, head.crc)
+        self.positions.append(len(self.outcomes))
+        self.outcomes.append(_PENDING)
+        self.needles.append(stored_needle(claims, needle_id, head.size, metadata, conditions, placed, stamp))
+
+
+_PENDING = Outcome("", 0)
+
+
+# --- needles going out ----------------------------------------------------------------------------
+
+
+class _Reading:
+    """The needles of one batch get; used in the event loop and in a thread, by one at a time."""
+
+    def __init__(self, volume: Volume, claims: DataClaims, needle_ids: list[int]) -> None:
+        self._volume = volume
+        self._claims = claims
+        self._needle_ids = needle_ids
+        self._found: list[Found | StoreError] = []
+        self._generation = volume.generation
+        self._position = 0
+        self._begun = 0  # up to here the disk has been told
+        self.total = 0  # bytes of the answer, known when all have been looked up
+        self.refusals: list[str] = []  # error codes
+
+    def look_up(self, *, nowait: bool = False) -> bool:
+        """Learn all sizes from the index; False: `nowait`, and the index is not in memory."""
+        for needle_id in self._needle_ids[len(self._found) :]:
+            try:
+                found: Found | StoreError | None = self._volume.find(needle_id, nowait=nowait)
+            except BlockingIOError:
+                return False
+            except StoreError as error:
+                found = error
+            if isinstance(found, Found):
+                if found.is_deleted:
+                    found = None
+                elif found.data_size > ITEM_SIZE_MAX:
+                    found = BodyTooLarge("")
+                else:
+                    self.total += found.data_size
+            self._found.append(found or NoSuchNeedle(""))
+            self.total += FRAME.size
+        return True
+
+    def next_piece(self, *, nowait: bool = False) -> bytes | None:
+        """The next frames, about `PIECE_SIZE` of them; None: no more.
+
+        With `nowait` it ends before the first needle that is not in memory, and is empty if that is the next.
+        """
+        if self._position == len(self._needle_ids):
+            return None
+        parts: list[bytes | memoryview] = []
+        size = 0
+        while size < PIECE_SIZE and self._position < len(self._needle_ids):
+            needle_id, found = self._needle_ids[self._position], self._found[self._position]
+            try:
+                header, data = self._frame(needle_id, found, nowait)
+            except BlockingIOError:
+                break
+            self._position += 1
+            parts += (header, data)
+            size += len(header) + len(data)
+        return b"".join(parts)
+
+    def next_cold_piece(self) -> bytes | None:
+        """`next_piece`, of needles that the disk has to be asked for: for those that follow, too."""
+        end = self._position
+        size = 0
+        while size < READ_AHEAD_SIZE and end < len(self._needle_ids):
+            found = self._found[end]
+            size += found.data_size if isinstance(found, Found) else 0
+            end += 1
+        first, self._begun = max(self._begun, self._position), max(self._begun, end)
+        if first < end:
+            self._volume.start_reading(self._needle_ids[first:end])
+        return self.next_piece()
+
+    def _frame(
+        self, needle_id: int, found: Found | StoreError, nowait: bool
+    ) -> tuple[bytes, bytes | memoryview]:
+        if isinstance(found, StoreError):
+            return self._refusal(needle_id, found, 0)
+        # A place is worth nothing in the next generation.
+        hint = found if self._volume.generation == self._generation else None
+        try:
+            needle = self._volume.read(needle_id, nowait=nowait, found=hint)
+            require_bucket(self._claims, needle.metadata)
+            if len(needle.data) != found.data_size:
+                raise ReadFailed("the index has another size than the needle")
+        except StoreError as error:
+            return self._refusal(needle_id, error, found.data_size)
+        return FRAME.pack(needle_id, STATE_OK, found.data_size, needle.crc), needle.data
+
+    def _refusal(self, needle_id: int, error: StoreError, promised_size: int) -> tuple[bytes, bytes]:
+        self.refusals.append(error.code)
+        return FRAME.pack(needle_id, state_of(error), promised_size, 0), bytes(promised_size)

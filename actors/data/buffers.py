@@ -1,0 +1,50 @@
+"""Pieces: the memory that large bodies pass through between disk and socket, used again and again.
+
+Fresh memory costs a page fault every 4 KiB; each piece costs turns of the event loop, hops to a thread and
+wake-ups of the peer.  So the first transfers get large buffers, which later ones inherit.  When all are in
+use, the next transfers make do with small ones.
+
+Measured on 80 MiB, CPU time of the volume actor: in 52 ms with pieces of 1 MiB, 43 with 2, 119 with 4 (the
+kernel then takes its page cache in pieces of 2 MiB, which a virtual machine may have to ask its host for);
+out 20, 19, 18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from warehouse.storage.format.needle import BLOCK_SIZE
+
+LARGE: Final = 2 * 1024 * 1024
+LARGE_COUNT: Final = 8  # for four uploads or eight downloads at once; 16 MiB, once they have been in use
+SMALL: Final = 512 * 1024  # so that 64 uploads, with two buffers each, take 76 MiB
+assert LARGE % BLOCK_SIZE == 0  # so that no block is read and checked twice
+assert SMALL % BLOCK_SIZE == 0
+
+
+class PieceBuffers:
+    """The buffers of one process."""
+
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+        self._made_count = 0
+
+    @contextmanager
+    def lend(self) -> Iterator[memoryview]:
+        """A buffer for as long as the block lasts: large while there are any, else small."""
+        buffer = self._take()
+        try:
+            yield buffer
+        finally:
+            if len(buffer) == LARGE:
+                self._free.append(buffer)
+
+    def _take(self) -> memoryview:
+        if self._free:
+            return self._free.pop()  # the one used last, part of which the processor still has at hand
+        if self._made_count == LARGE_COUNT:
+            return memoryview(bytearray(SMALL))
+        self._made_count += 1
+        return memoryview(bytearray(LARGE))

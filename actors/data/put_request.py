@@ -1,0 +1,187 @@
+"""Put request: what a put says about its object, read and checked; the same rules for one and for many.
+
+Whatever a request says is honoured, or the request is refused.  What its token fixes (key, type, metadata)
+counts.  Values in, values out.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from warehouse.auth.tokens import DataClaims
+from warehouse.catalog.names import check_key, check_metadata
+from warehouse.errors import BadKey, BadMetadata, BadRequest, ExpectationFailed, UnsupportedCoding
+from warehouse.storage.format.needle import NeedleMetadata
+from warehouse.transport.http.batch_format import PutHead
+from warehouse.transport.http.conditions import check_etag_condition, refuse_conditions, write_conditions
+from warehouse.transport.http.header_text import check_content_type
+from warehouse.transport.http.heads import CONTINUE_ASKED, expectations
+from warehouse.transport.http.integrity import CRC32C_FIELD, Checks, read_checks, read_crc32c
+from warehouse.transport.messages import METADATA_SIZE_MAX
+
+KEY_FIELD, METADATA_FIELD = b"x-warehouse-key", b"x-warehouse-metadata"
+_OURS = b"x-warehouse-"
+_KNOWN = frozenset((KEY_FIELD, METADATA_FIELD, CRC32C_FIELD))
+_NOT_KEPT = frozenset((b"content-disposition", b"content-language", b"expires"))
+# What other stores do when they are asked, and clients of theirs rely on.
+_IS_OF_OTHER_STORES = re.compile(
+    rb"x-(?:amz|goog|ms|oss|obs|cos)-(?:acl$|grant-|tag|storage-class|access-tier|server-side-encryption"
+    rb"|encryption|copy-source|object-lock|immutability|legal-hold|website-redirect|trailer|decoded-content"
+    rb"|write-offset|expected-bucket-owner|content-(?:disposition|encoding|language)|blob-content-)"
+).match
+_BAD_PERCENT = re.compile(rb"%(?![\da-fA-F]{2})").search
+# What the library sends.  A put with nothing else asks for nothing that would have to be looked for.
+_PLAIN = frozenset(
+    (*_KNOWN, b"host", b"authorization", b"content-length", b"content-type", b"expect", b"accept")
+)
+
+
+Conditions = tuple[str | None, str | None]  # If-Match and If-None-Match
+_NO_CONDITIONS: Conditions = (None, None)
+
+# The head of a PUT of one needle; a plain tuple, for it is made for each.  The number is what the sender
+# says the CRC-32C of the body is, the last what else it says of that.
+PutRequest = tuple[NeedleMetadata, Conditions, int | None, Checks | None]
+
+
+def read_put(headers: Mapping[bytes, bytes], claims: DataClaims) -> PutRequest:
+    """Read the head of a PUT.
+
+    Raises:
+        BadKey, BadMetadata, BadRequest, ExpectationFailed, PreconditionFailed, UnsupportedCoding:
+            something in it is wrong, or would not be honoured.
+    """
+    if b"expect" in headers:
+        _require_known_expectations(headers)
+    metadata = _metadata_of(headers, claims)
+    crc = read_crc32c(headers)
+    if headers.keys() <= _PLAIN:
+        return metadata, _NO_CONDITIONS, crc, None
+    _refuse_what_would_be_lost(headers)
+    return metadata, write_conditions(headers), crc, read_checks(headers)
+
+
+def _require_known_expectations(headers: Mapping[bytes, bytes]) -> None:
+    for expectation in expectations(headers) - {CONTINUE_ASKED}:
+        raise ExpectationFailed(
+            f"Expect: 100-continue is all that is understood here, not {ascii(expectation)[1:100]}"
+        )
+
+
+def _refuse_what_would_be_lost(headers: Mapping[bytes, bytes]) -> None:
+    if headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
+        raise UnsupportedCoding(
+            "the store keeps no Content-Encoding: leave the header out, and the bytes are kept as they come"
+        )
+    for name in (b"content-range", b"range"):  # RFC 9110, 14.5
+        if name in headers:
+            raise BadRequest(f"a PUT stores a whole object: {name.decode().title()} is not supported")
+    if b"trailer" in headers:
+        raise BadRequest("a body comes by its length, and no trailer behind it: leave Trailer away")
+    for name in headers:
+        if name.startswith((b"x-amz-meta-", b"x-goog-meta-", b"x-ms-meta-")):
+            raise BadMetadata("user metadata comes in X-Warehouse-Metadata, as name=value&name=value")
+        if name in _NOT_KEPT or _IS_OF_OTHER_STORES(name) is not None:
+            raise BadRequest(f"nothing is kept or done here of {name.decode('latin-1')}: leave it away")
+        if name.startswith(_OURS) and name not in _KNOWN:
+            raise BadRequest(f"there is no header {name.decode('latin-1')}")
+
+
+def check_batch(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse headers that are about one needle: in a batch each item says such things of itself.
+
+    Raises:
+        BadRequest, BadMetadata, UnsupportedCoding: there is one.
+        ExpectationFailed: the client expects what cannot be done here.
+    """
+    if b"expect" in headers:
+        _require_known_expectations(headers)
+    if headers.keys() <= _PLAIN and _KNOWN.isdisjoint(headers):
+        return
+    refuse_conditions(headers, "each item of a batch put carries its own")
+    _refuse_what_would_be_lost(headers)
+    if not _KNOWN.isdisjoint(headers) or read_checks(headers) is not None:
+        raise BadRequest("key, metadata and checksums of a batch stand in its items, not in its headers")
+
+
+def _metadata_of(headers: Mapping[bytes, bytes], claims: DataClaims) -> NeedleMetadata:
+    key = claims.key
+    if key is None:
+        key = _key_of(headers.get(KEY_FIELD))
+    content_type = claims.ct
+    if content_type is None:
+        content_type = headers.get(b"content-type", b"").decode("latin-1") or None
+    if content_type is not None:
+        check_content_type(content_type)
+    pairs = claims.meta
+    if pairs is None:
+        header = headers.get(METADATA_FIELD)
+        pairs = _user_metadata_of(header) if header is not None else {}
+    return NeedleMetadata(
+        bucket=claims.bkt,
+        bucket_id=claims.bid,
+        key=key,
+        created_ms=time.time_ns() // 1_000_000,
+        content_type=content_type,
+        metadata=pairs,
+        upload_id=claims.up,
+        chunk_index=claims.idx,
+        chunk_count=claims.cnt,
+        object_size=claims.osz,
+    )
+
+
+def _key_of(header: bytes | None) -> str:
+    if header is None:
+        raise BadKey("the header X-Warehouse-Key must name the object's key, percent-encoded")
+    raw = header
+    if b"%" in header:
+        if _BAD_PERCENT(header) is not None:
+            raise BadKey(
+                "in X-Warehouse-Key two hexadecimal digits stand behind each '%'; for itself it is %25"
+            )
+        raw = unquote_to_bytes(header)
+    try:
+        key = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadKey(f"a key is UTF-8; byte {error.start} of this one is not") from error
+    check_key(key)
+    return key
+
+
+def _user_metadata_of(header: bytes) -> dict[str, str]:
+    if len(header) > 3 * METADATA_SIZE_MAX:
+        raise BadMetadata(f"user metadata has at most {METADATA_SIZE_MAX} bytes")
+    try:
+        if _BAD_PERCENT(header) is not None:
+            raise ValueError("a percent sign that stands for itself")
+        text = header.decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
+    except ValueError as error:
+        raise BadMetadata(
+            "X-Warehouse-Metadata must be name=value pairs, percent-encoded, joined by '&'"
+        ) from error
+    metadata = dict(pairs)
+    if len(metadata) != len(pairs):
+        raise BadMetadata("user metadata names each name once")
+    check_metadata(metadata)
+    return metadata
+
+
+def read_put_head(head: PutHead, claims: DataClaims, created_ms: int) -> tuple[NeedleMetadata, Conditions]:
+    """What an item of a batch says about its needle, and its conditions.
+
+    Raises:
+        BadKey, BadMetadata, BadRequest: something in it is wrong.
+    """
+    check_key(head.key)
+    check_content_type(head.content_type)
+    if head.metadata:
+        check_metadata(head.metadata)
+    metadata = NeedleMetadata(claims.bkt, claims.bid, head.key, created_ms, head.content_type, head.metadata)
+    if head.if_match is None and head.if_none_match is None:
+        return metadata, _NO_CONDITIONS
+    return metadata, (check_etag_condition(head.if_match), check_etag_condition(head.if_none_match))

@@ -1,0 +1,132 @@
+"""Switching: a volume's compacted generation takes the present one's place while requests go on.
+
+The master orders it once a compactor's copy is complete, and asks again until it is done: each call works
+for a few seconds at most.  Replaying what came behind the copy happens in a thread, beside the event loop;
+only for the last, short round does the commit line keep writers of that one volume at its gate.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import NamedTuple
+
+import trio
+
+from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.errors import StoreError
+from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.disk import Disk
+from warehouse.storage.files import remove_leftovers
+
+log = logging.getLogger(__name__)
+
+CALL_S = 5.0  # of catching up, before the master is told how far it is
+SHORT: int = 1024 * 1024  # bytes; a tail of this length is replayed in the pause
+SHORT_AT_LAST: int = 16 * SHORT  # where writers keep coming as fast as we replay
+ROUNDS_MAX = 20
+
+
+class Progress(NamedTuple):
+    """How far a switch is."""
+
+    is_done: bool
+    remaining_bytes: int
+    pause_ms: float
+    freed_bytes: int | None = None
+
+
+class Switching:
+    """The switches under way on one disk."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._successors: dict[int, Successor] = {}
+        self._locks: dict[int, trio.Lock] = {}
+        self._pauses_ms: dict[int, float] = {}  # of the last switch of each volume
+        self._freed_bytes: dict[int, int] = {}  # the same
+
+    @property
+    def pauses_ms(self) -> dict[int, float]:
+        return self._pauses_ms
+
+    async def switch(self, line: CommitLine, *, generation: int, upto: int) -> Progress:
+        """Work on a switch for a while; asking again after it is done is harmless.
+
+        Raises:
+            GenerationMismatch, VolumeSealed, ReadFailed, DiskFull, WriteFailed: it was given up; the present
+                generation stays, and the copy is removed.
+        """
+        volume = line.volume
+        async with self._lock(volume.volume_id):
+            if volume.generation == generation:  # the answer was lost on its way
+                return self._done(volume.volume_id)
+            try:
+                return await self._switch(line, generation, upto)
+            except StoreError as error:
+                log.error("switch given up", extra={"volume_id": volume.volume_id, "cause": error.message})
+                await self._drop(line)
+                raise
+
+    def _done(self, volume_id: int) -> Progress:
+        pause_ms = self._pauses_ms.get(volume_id, 0.0)
+        return Progress(True, 0, pause_ms, self._freed_bytes.get(volume_id))
+
+    async def drop(self, line: CommitLine) -> None:
+        """Give a switch up, and remove what does not count."""
+        async with self._lock(line.volume.volume_id):
+            await self._drop(line)
+
+    def _lock(self, volume_id: int) -> trio.Lock:
+        return self._locks.setdefault(volume_id, trio.Lock())
+
+    async def _drop(self, line: CommitLine) -> None:
+        volume = line.volume
+        successor = self._successors.pop(volume.volume_id, None)
+        # To the end, also when the time of the request is over: a volume keeps a successor that nobody
+        # has abandoned, and takes no other.
+        with trio.CancelScope(shield=True):
+            if successor is not None:
+                await trio.to_thread.run_sync(successor.abandon)
+            else:
+                await trio.to_thread.run_sync(
+                    remove_leftovers, self._disk, volume.directory, volume.generation
+                )
+
+    async def _switch(self, line: CommitLine, generation: int, upto: int) -> Progress:
+        volume = line.volume
+        successor = self._successors.get(volume.volume_id)
+        if successor is None:
+            successor = await trio.to_thread.run_sync(
+                lambda: Successor(volume, self._disk, generation=generation, upto=upto)
+            )
+            self._successors[volume.volume_id] = successor
+        remaining, is_short = 0, False
+        with trio.move_on_after(CALL_S) as scope:
+            for number in range(1, ROUNDS_MAX + 1):
+                with trio.CancelScope(shield=True):  # a round cannot be cut short, so it is not abandoned
+                    remaining = await trio.to_thread.run_sync(successor.catch_up)
+                is_short = remaining <= (SHORT if number < ROUNDS_MAX else SHORT_AT_LAST)
+                if is_short:
+                    break
+                await trio.lowlevel.checkpoint()
+        if not is_short or scope.cancelled_caught:
+            return Progress(False, remaining, 0.0)
+        await trio.to_thread.run_sync(successor.flush)
+        await trio.to_thread.run_sync(successor.catch_up)  # what came during that sync
+        started = time.perf_counter()
+        with line.gate_closed():
+            await trio.to_thread.run_sync(successor.switch)
+        pause_ms = (time.perf_counter() - started) * 1000
+        del self._successors[volume.volume_id]
+        self._pauses_ms[volume.volume_id] = pause_ms
+        self._freed_bytes[volume.volume_id] = successor.freed_bytes
+        log.info(
+            "volume compacted",
+            extra={
+                "volume_id": volume.volume_id,
+                "generation": volume.generation,
+                "pause_ms": round(pause_ms, 1),
+            },
+        )
+        return self._done(volume.volume_id)

@@ -1,0 +1,1 @@
+"""The catalog as one SQLite file.  `catalog.Catalog` reads; `transaction.Transaction` changes."""

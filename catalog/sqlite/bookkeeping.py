@@ -1,0 +1,324 @@
+"""Bookkeeping: what every change of the catalog has to keep straight.
+
+Three things are the same whether an object comes from a put or an upload, and goes by a delete, an
+overwrite or with its bucket: its needles change hands as a whole, the sums of its bucket follow, and
+what nothing names any more waits in the outbox.  They live here, so that no caller can forget one.
+
+The sums (objects and bytes of a bucket, garbage of a volume, the greatest stamp) are collected in memory
+and written once, just before the commit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from warehouse.catalog.records import OBJECT_COLUMNS, CommitResult, ObjectRow, pack_content_type, pack_map
+from warehouse.catalog.sqlite import burials
+from warehouse.catalog.sqlite.burials import Burials
+from warehouse.catalog.sqlite.deletion_stamps import Graves
+from warehouse.errors import (
+    BadRequest,
+    NeedleExists,
+    NeedleVoid,
+    NoSuchBucket,
+    NoSuchVolume,
+    PreconditionFailed,
+    StoreError,
+)
+from warehouse.transport.http.conditions import require_conditions
+from warehouse.transport.messages import StoredNeedle, etag_of
+
+FORGOTTEN_FACT = "buried_forgotten_ms"  # needles that were buried up to then may have been forgotten
+_FORGOTTEN = (
+    "INSERT INTO facts (name, value) VALUES (?, ?)"
+    " ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
+)
+
+# Reasons of garbage: was the needle visible once?
+WAS_COMMITTED = {"replaced": True, "deleted": True, "void": False, "unmet": False, "aborted": False}
+
+# What replacing a version needs to know of it, as `current` below.
+_CURRENT = (
+    "SELECT volume_id, needle_id, stamp, size, crc, chunk_count, upload_id FROM objects"
+    " WHERE bucket_id = ? AND key = ?"
+)
+Current = tuple[int, int, int, int, int, int, int | None]
+
+_FATE = (
+    "SELECT reason FROM outbox WHERE volume_id = ?1 AND needle_id = ?2"
+    " UNION ALL SELECT reason FROM buried WHERE volume_id = ?1 AND needle_id = ?2"
+)
+_OWNER = (
+    "SELECT 1 FROM objects WHERE volume_id = ?1 AND needle_id = ?2"
+    " UNION ALL SELECT 1 FROM chunks WHERE volume_id = ?1 AND needle_id = ?2"
+)
+_INSERT = f"INSERT INTO objects ({OBJECT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# The same where nothing speaks against it: no object of that name, and the needle is neither another's nor
+# garbage.
+INSERT_NEW = (
+    f"INSERT OR IGNORE INTO objects ({OBJECT_COLUMNS})"
+    " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12"
+    " WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE volume_id = ?7 AND needle_id = ?8)"
+    " AND NOT EXISTS (SELECT 1 FROM buried WHERE volume_id = ?7 AND needle_id = ?8)"
+)
+_UPDATE = (
+    "UPDATE objects SET size = ?, stamp = ?, created_ms = ?, content_type = ?, volume_id = ?, needle_id = ?,"
+    " crc = ?, chunk_count = ?, upload_id = ?, metadata = ? WHERE bucket_id = ? AND key = ?"
+)
+_DELETE = (
+    "DELETE FROM objects WHERE bucket_id = ? AND key = ?"
+    " RETURNING size, stamp, volume_id, needle_id, upload_id"
+)
+_BURY = (
+    "INSERT OR REPLACE INTO buried (volume_id, needle_id, reason)"
+    " SELECT volume_id, needle_id, reason FROM outbox WHERE volume_id = ? AND needle_id = ?"
+)
+_CLEAR = "DELETE FROM outbox WHERE volume_id = ? AND needle_id = ?"
+_DISCARD = (
+    "INSERT INTO outbox (volume_id, needle_id, stamp, reason) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+
+
+class Bookkeeping:
+    """Base of `Transaction`; everything here happens between BEGIN and COMMIT."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        random_id: Callable[[], int],
+        now_ms: Callable[[], int],
+        stamp_max: int,
+        graves: Graves,
+        burials: Burials,
+    ) -> None:
+        self._execute = connection.execute
+        self._executemany = connection.executemany
+        self._random_id = random_id
+        self._now_ms = now_ms
+        self._graves = graves
+        self._burials = burials
+        self._bucket_deltas: dict[int, tuple[int, int]] = {}  # bucket id -> objects, bytes
+        self._garbage_deltas: dict[int, int] = {}  # volume id -> needles
+        self._live_buckets: dict[int, bool] = {}
+        self.garbage_in: set[int] = set()  # volumes in which needles became garbage, perhaps one too many
+        self.stamp_max = stamp_max
+        self.is_purge_left: bool | None = None  # of deleted buckets; None: not looked at here
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """An error inside undoes what was done inside, and nothing else.
+
+        Errors of the database are different: SQLite may have rolled back everything by then, so they end
+        the whole transaction.
+        """
+        before = (self._bucket_deltas.copy(), self._garbage_deltas.copy(), self.stamp_max)
+        self._execute("SAVEPOINT request")
+        try:
+            yield
+        except BaseException as error:
+            # A broken constraint is the fault of this one request; SQLite has undone that statement alone.
+            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                raise
+            self._execute("ROLLBACK TO request")
+            self._execute("RELEASE request")
+            self._bucket_deltas, self._garbage_deltas, self.stamp_max = before
+            self._live_buckets.clear()
+            self.is_purge_left = True  # perhaps: to look once too often costs nothing
+            if isinstance(error, OverflowError):
+                raise BadRequest("a number in this request does not fit into 64 bits") from error
+            if isinstance(error, sqlite3.IntegrityError):
+                raise BadRequest(f"this request contradicts what is in the catalog: {error}") from error
+            raise
+        self._execute("RELEASE request")
+
+    def flush(self) -> None:
+        """Write the sums; the last step before COMMIT."""
+        for bucket_id, (object_count, byte_count) in self._bucket_deltas.items():
+            self._execute(
+                "UPDATE buckets SET object_count = object_count + ?, byte_count = byte_count + ?"
+                " WHERE id = ?",
+                (object_count, byte_count, bucket_id),
+            )
+        for volume_id, count in self._garbage_deltas.items():
+            self._execute(
+                "UPDATE volumes SET garbage_count = garbage_count + ? WHERE id = ?", (count, volume_id)
+            )
+        self._execute(
+            "UPDATE facts SET value = ?1 WHERE name = 'stamp_max' AND value < ?1", (self.stamp_max,)
+        )
+        self._bucket_deltas.clear()
+        self._garbage_deltas.clear()
+
+    def _one(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """The only row of a query, or None."""
+        return self._execute(sql, parameters).fetchone()
+
+    def _count(self, bucket_id: int, object_count: int, byte_count: int) -> None:
+        objects, size = self._bucket_deltas.get(bucket_id, (0, 0))
+        self._bucket_deltas[bucket_id] = (objects + object_count, size + byte_count)
+
+    def _see_stamp(self, stamp: int) -> None:
+        if stamp > self.stamp_max:
+            self.stamp_max = stamp
+
+    def _is_live(self, bucket_id: int) -> bool:
+        """Is there such a bucket, and it is not being deleted?  Asked once for each transaction."""
+        known = self._live_buckets.get(bucket_id)
+        if known is None:
+            found = self._one("SELECT 1 FROM buckets WHERE id = ? AND name IS NOT NULL", (bucket_id,))
+            known = self._live_buckets[bucket_id] = found is not None
+        return known
+
+    def _change_volume(self, sql: str, *values: int | str) -> None:
+        """Run an UPDATE whose last parameter is a volume's id."""
+        if self._execute(sql, values).rowcount == 0:
+            raise NoSuchVolume(f"there is no volume {values[-1]}")
+
+    # --- versions ---------------------------------------------------------------------------------
+
+    def _current(self, bucket_id: int, key: str) -> Current | None:
+        found: Current | None = self._one(_CURRENT, (bucket_id, key))
+        return found
+
+    def _make_visible(
+        self, row: ObjectRow, current: Current | None, if_match: str | None, if_none_match: str | None
+    ) -> int | None:
+        """Put `row` in the place of `current`, whose needles become garbage.
+
+        Returns:
+            None, or the stamp that the new version must exceed first: then nothing was changed.
+        Raises:
+            NoSuchBucket, PreconditionFailed: it may not become visible.
+        """
+        if not self._is_live(row.bucket_id):
+            raise NoSuchBucket("the bucket was deleted")
+        if if_match is not None or if_none_match is not None:
+            _require_conditions(if_match, if_none_match, current)
+        metadata = pack_map(row.metadata) if row.metadata else None
+        content_type = pack_content_type(row.content_type)
+        version = (row.size, row.stamp, row.created_ms, content_type, row.volume_id, row.needle_id)
+        rest = (row.crc, row.chunk_count, row.upload_id, metadata)
+        if current is None:
+            bound = self._graves.bound(row.bucket_id, row.key)
+            if row.stamp <= bound:
+                return bound
+            self._execute(_INSERT, (row.bucket_id, row.key, *version, *rest))
+            self._count(row.bucket_id, 1, row.size)
+        elif row.stamp <= current[2]:
+            return current[2]
+        else:
+            self._execute(_UPDATE, (*version, *rest, row.bucket_id, row.key))
+            self._count(row.bucket_id, 0, row.size - current[3])
+            self._discard(self._take_needles(current[0], current[1], current[6]), row.stamp, "replaced")
+        self._see_stamp(row.stamp)
+        return None
+
+    def _delete_object(self, bucket_id: int, key: str, stamp: int) -> int | None:
+        """Take an object away, with a greater stamp than its own and at least `stamp`.
+
+        Returns:
+            The stamp that the deletion got; None if there was no such object.
+        """
+        found = self._one(_DELETE, (bucket_id, key))
+        if found is None:
+            return None
+        size, own_stamp, volume_id, needle_id, upload_id = found
+        # The request may have got its stamp before the version that it deletes was committed, and the clock
+        # of a disk may be ahead.
+        deleted_at: int = max(stamp, own_stamp + 1)
+        self._count(bucket_id, -1, -size)
+        self._discard(self._take_needles(volume_id, needle_id, upload_id), deleted_at, "deleted")
+        return deleted_at
+
+    def _take_needles(self, volume_id: int, needle_id: int, upload_id: int | None) -> list[tuple[int, int]]:
+        """All needles of one version; the rows of its chunks are gone afterwards."""
+        return [(volume_id, needle_id)] if upload_id is None else self._take_chunks(upload_id)
+
+    def _take_chunks(self, upload_id: int) -> list[tuple[int, int]]:
+        taken = self._execute(
+            "DELETE FROM chunks WHERE upload_id = ? RETURNING volume_id, needle_id", (upload_id,)
+        )
+        return taken.fetchall()
+
+    # --- garbage ----------------------------------------------------------------------------------
+
+    def clear_outbox(
+        self, volume_id: int, needle_ids: Sequence[int], *, now_s: float = 0.0, now_ms: int = 0
+    ) -> None:
+        """The tombstones of these needles are durable: they wait no more, and are remembered as buried.
+
+        Args:
+            now_s: of the clock that `Burials` speaks of.
+            now_ms: since 1970, as in tokens.
+        """
+        needles = [(volume_id, needle_id) for needle_id in needle_ids]
+        if self._executemany(_BURY, needles).rowcount > 0:
+            cleared = self._executemany(_CLEAR, needles).rowcount
+            self._garbage_deltas[volume_id] = self._garbage_deltas.get(volume_id, 0) - cleared
+            (sequence,) = self._one("SELECT max(sequence) FROM buried")
+            self._burials.note(sequence, now_s)
+            self._forget_buried(sequence, now_s, now_ms)
+
+    def _forget_buried(self, sequence: int, now_s: float, now_ms: int) -> None:
+        """Forget the oldest of the buried, where there are many, and note how far back that reaches."""
+        old = min(sequence - burials.BURIED_MAX, self._burials.old(now_s))
+        upto = max(old, sequence - burials.BURIED_LIMIT)
+        if upto > 0 and self._execute("DELETE FROM buried WHERE sequence <= ?", (upto,)).rowcount > 0:
+            forgotten_ms = now_ms - (int(burials.BURIED_S * 1000) if upto == old else 0)
+            self._execute(_FORGOTTEN, (FORGOTTEN_FACT, forgotten_ms))
+
+    def _may_be_forgotten(self, issued_ms: int) -> bool:
+        """Whether a needle that was handed out at that time may have been buried and forgotten since."""
+        found = self._one("SELECT value FROM facts WHERE name = ?", (FORGOTTEN_FACT,))
+        return found is not None and issued_ms <= found[0]
+
+    def _discard(self, needles: Iterable[tuple[int, int]], stamp: int, reason: str) -> None:
+        for volume_id, needle_id in needles:
+            added = self._execute(_DISCARD, (volume_id, needle_id, stamp, reason)).rowcount
+            self._garbage_deltas[volume_id] = self._garbage_deltas.get(volume_id, 0) + added
+            self.garbage_in.add(volume_id)
+        self._see_stamp(stamp)
+
+    def _reason(self, volume_id: int, needle_id: int) -> str | None:
+        """Why a needle is garbage; None if it is not, as far as is remembered."""
+        found = self._one(_FATE, (volume_id, needle_id))
+        return None if found is None else str(found[0])
+
+    def _has_owner(self, volume_id: int, needle_id: int) -> bool:
+        return self._one(_OWNER, (volume_id, needle_id)) is not None
+
+    # --- answers about one reported needle --------------------------------------------------------
+
+    def _answered_before(self, needle: StoredNeedle) -> CommitResult | None:
+        """The answer that this needle got when it became garbage; None if it is not garbage."""
+        reason = self._reason(needle.volume_id, needle.needle_id)
+        if reason is None:
+            return None
+        if WAS_COMMITTED[reason]:
+            return CommitResult(etag_of(needle.volume_id, needle.needle_id, needle.crc))
+        if not self._is_live(needle.bucket_id):
+            return CommitResult(error=NoSuchBucket("the bucket was deleted"))
+        if reason == "unmet":
+            return CommitResult(error=PreconditionFailed("the condition of this put was not met"))
+        return CommitResult(
+            error=NeedleVoid(f"needle {needle.needle_id} of volume {needle.volume_id} was given up")
+        )
+
+    def _refuse(self, needle: StoredNeedle, reason: str, error: StoreError) -> CommitResult:
+        """A needle that may not become visible is garbage, unless it is another's."""
+        if self._has_owner(needle.volume_id, needle.needle_id):
+            error = NeedleExists(
+                f"needle {needle.needle_id} of volume {needle.volume_id} belongs to another object"
+            )
+        else:
+            self._discard([(needle.volume_id, needle.needle_id)], needle.stamp, reason)
+        return CommitResult(error=error)
+
+
+def _require_conditions(if_match: str | None, if_none_match: str | None, current: Current | None) -> None:
+    etag = None if current is None else etag_of(current[0], current[1], current[4], current[5])
+    require_conditions(if_match, if_none_match, etag)

@@ -1,0 +1,43 @@
+"""Notes: what each disk has still to write down about buckets.
+
+A rebuild reads the volumes alone, and needles name only buckets that hold something.  So every disk keeps
+a record of every bucket, and of its end, in one of its volumes; until it does, a note waits here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from warehouse.catalog.records import NOTE_COLUMNS
+from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
+from warehouse.transport.messages import BucketNote
+
+# One bucket to all disks, and all buckets to one disk.
+NOTE = f"INSERT OR REPLACE INTO bucket_notes (disk_id, {NOTE_COLUMNS}) SELECT id, ?, ?, ?, ?, ? FROM disks"
+NOTE_ALL = (
+    f"INSERT INTO bucket_notes (disk_id, {NOTE_COLUMNS})"
+    " SELECT ?, id, name, created_ms, 0, created_ms << 16 FROM buckets WHERE name IS NOT NULL"
+)
+_CLEAR = (
+    "DELETE FROM bucket_notes WHERE disk_id = ? AND bucket_id = ? AND name = ? AND created_ms = ?"
+    " AND is_deleted = ? AND stamp = ?"
+)
+
+
+class BucketNotes(Bookkeeping):
+    """Mixed into `Transaction`."""
+
+    def clear_bucket_notes(self, disk_id: str, notes: Sequence[BucketNote]) -> None:
+        """A disk has these in a volume, durably; a note that has changed since goes on waiting."""
+        for note in notes:
+            self._execute(_CLEAR, (disk_id, *msgspec.structs.astuple(note)))
+
+    def _note_bucket(self, note: BucketNote) -> None:
+        """Every disk is to write this down, in the place of what it had still to write of this bucket."""
+        self._execute(NOTE, msgspec.structs.astuple(note))
+
+    def _note_buckets_for(self, disk_id: str) -> None:
+        """A new disk is to write down all buckets that there are."""
+        self._execute(NOTE_ALL, (disk_id,))

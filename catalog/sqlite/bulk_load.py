@@ -1,0 +1,315 @@
+"""Rebuilding: a new catalog file, filled in bulk.
+
+Nothing in it has to survive until `finish` returns, so there is no log, no sync, and no index until all
+rows are there.  What other rooms found in the volumes comes in rows; sums, sequences of ids and notes for
+the disks are made from them at the end.  `remains` reads what a catalog file still tells that volumes do
+not; `check.check_counts` says whether what was made is consistent.
+
+    with NewCatalog(path) as new:
+        new.add_disk(...)      new.add_volume(...)     new.add_api_keys(...)
+        new.add_bucket(...)    new.add_object(...)     new.add_chunk(...)     new.add_garbage(...)
+        new.finish()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from warehouse.catalog.records import (
+    API_KEY_COLUMNS,
+    CHUNK_COLUMNS,
+    OBJECT_COLUMNS,
+    ApiKeyRow,
+    ChunkRow,
+    ObjectColumns,
+    ObjectRow,
+    api_key_columns,
+    object_columns,
+)
+from warehouse.catalog.sqlite.bookkeeping import WAS_COMMITTED
+from warehouse.catalog.sqlite.bucket_notes import NOTE, NOTE_ALL
+from warehouse.catalog.sqlite.bulk import insert_rows
+from warehouse.catalog.sqlite.driver import name_error
+from warehouse.catalog.sqlite.schema import bring_up_to_date
+from warehouse.errors import BadRequest, CatalogExists, WriteFailed
+from warehouse.transport.messages import NeedleDamage
+
+BATCH_COUNT = 1000  # rows that are handed to SQLite at once
+CACHE_KIB = 64 * 1024  # also what sorting for an index may take before it uses temporary files
+
+_INSERT_OBJECTS = f"INSERT INTO objects ({OBJECT_COLUMNS}) VALUES"  # many rows at once
+_INSERT_CHUNK = f"INSERT INTO chunks (upload_id, {CHUNK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_GARBAGE = (
+    "INSERT INTO outbox (volume_id, needle_id, stamp, reason) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+_INSERT_VOLUME = (
+    "INSERT INTO volumes (id, uuid, capacity, needle_id_reserved, state, created_ms)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
+_INSERT_DAMAGE = (
+    "INSERT INTO damages (volume_id, needle_id, offset, problem, bucket, key, found_ms)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+_COUNT = (
+    "UPDATE buckets SET (object_count, byte_count) ="
+    " (SELECT count(*), coalesce(sum(size), 0) FROM objects WHERE bucket_id = buckets.id)",
+    "UPDATE volumes SET garbage_count = (SELECT count(*) FROM outbox WHERE volume_id = volumes.id)",
+)
+_IS_LATE_INDEX = "type = 'index' AND sql IS NOT NULL AND tbl_name IN ('objects', 'chunks')"
+
+
+class NewCatalog:
+    """Use as a context manager: unless `finish` was reached, the file is gone after the block.
+
+    Every method may raise DiskFull or WriteFailed, and BadRequest when rows contradict each other: one
+    name or one needle twice.  A contradiction may be noticed later than the row that made it, at the
+    latest by `finish`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Make the file, which others cannot read.
+
+        Raises:
+            CatalogExists: there is something at `path`.
+        """
+        self.path = path
+        self._is_finished = False
+        self._stamp_max = 0
+        self._id_max = {"buckets": 0, "volumes": 0}
+        self._deleted: list[tuple[Any, ...]] = []  # buckets, as the columns of a note
+        self._objects: list[ObjectColumns] = []  # that wait
+        self._batches: dict[str, list[tuple[Any, ...]]] = {}  # rows of other tables, by statement
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError as error:
+            raise CatalogExists(f"there is a file {path} already: move it out of the way first") from error
+        except OSError as error:
+            raise WriteFailed(f"cannot make the catalog {path}: {error.strerror}") from error
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            with self._named():
+                self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        for pragma in (
+            "journal_mode = OFF",
+            "synchronous = OFF",
+            "locking_mode = EXCLUSIVE",
+            f"cache_size = -{CACHE_KIB}",
+            "mmap_size = 0",
+            "temp_store = FILE",
+        ):
+            self._connection.execute(f"PRAGMA {pragma}")
+        bring_up_to_date(self._connection, self.path)
+        self._connection.execute("BEGIN")
+        self._late_indexes = self._connection.execute(
+            f"SELECT name, sql FROM sqlite_master WHERE {_IS_LATE_INDEX}"
+        ).fetchall()
+        for name, _ in self._late_indexes:
+            self._connection.execute(f"DROP INDEX {name}")
+
+    def __enter__(self) -> NewCatalog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file, unless it was finished."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        if not self._is_finished:
+            self.path.unlink(missing_ok=True)
+
+    # --- disks, volumes, keys ---------------------------------------------------------------------
+
+    def add_disk(
+        self, disk_id: str, name: str, added_ms: int, epoch: tuple[int, int] = (0, 0), catalog_id: int = 0
+    ) -> None:
+        """
+        Args:
+            epoch: number and mark, as the disk has them now; see `storage/epoch.py`.
+            catalog_id: the catalog that the disk names.
+        """
+        self._write(
+            "INSERT INTO disks (id, name, added_ms, epoch, mark, catalog_id) VALUES (?, ?, ?, ?, ?, ?)",
+            (disk_id, name, added_ms, *epoch, catalog_id),
+        )
+
+    def add_volume(
+        self,
+        volume_id: int,
+        uuid: str,
+        capacity: int,
+        disk_id: str,
+        *,
+        needle_id_reserved: int,
+        created_ms: int = 0,
+        state: str = "open",
+    ) -> None:
+        """
+        Args:
+            needle_id_reserved: at least the highest id that was ever used in it; greater ones are handed out.
+        """
+        self.see_volume_id(volume_id)
+        self._write(_INSERT_VOLUME, (volume_id, uuid, capacity, needle_id_reserved, state, created_ms))
+        self._write("INSERT INTO copies (volume_id, disk_id) VALUES (?, ?)", (volume_id, disk_id))
+
+    def add_api_keys(self, keys: Iterable[ApiKeyRow]) -> None:
+        for key in keys:
+            self._write(
+                f"INSERT INTO api_keys ({API_KEY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                api_key_columns(key),
+            )
+
+    # --- buckets and objects ----------------------------------------------------------------------
+
+    def add_bucket(self, bucket_id: int, name: str, created_ms: int) -> None:
+        self.see_bucket_id(bucket_id)
+        self._write(
+            "INSERT INTO buckets (id, name, created_ms) VALUES (?, ?, ?)", (bucket_id, name, created_ms)
+        )
+
+    def add_deleted_bucket(self, bucket_id: int, name: str, created_ms: int, stamp: int) -> None:
+        """A bucket that is known to be deleted: every disk is told again, in case that only one knew."""
+        self.see_bucket_id(bucket_id)
+        self.see_stamp(stamp)
+        self._deleted.append((bucket_id, name, created_ms, 1, stamp))
+
+    def add_object(self, row: ObjectRow) -> None:
+        """Fastest in the order of bucket id and key."""
+        self.add_packed_object(object_columns(row))
+
+    def add_packed_object(self, columns: ObjectColumns) -> None:
+        """The same, for whoever has the columns as they are stored."""
+        self._objects.append(columns)
+        if columns[3] > self._stamp_max:
+            self._stamp_max = columns[3]
+        if len(self._objects) >= BATCH_COUNT:
+            with self._named():
+                self._flush_objects()
+
+    def add_chunk(self, upload_id: int, chunk: ChunkRow) -> None:
+        """A chunk of an object that has several; `upload_id` is that of the object's row."""
+        self.see_stamp(chunk.stamp)
+        self._write(_INSERT_CHUNK, (upload_id, *msgspec.structs.astuple(chunk)))
+
+    def add_garbage(self, volume_id: int, needle_id: int, stamp: int, reason: str) -> None:
+        """A needle that is dead and gets a tombstone with this stamp.
+
+        Args:
+            reason: one of WAS_COMMITTED; "deleted" says that the whole object was deleted at `stamp`.
+        """
+        assert reason in WAS_COMMITTED
+        self.see_stamp(stamp)
+        self._write(_INSERT_GARBAGE, (volume_id, needle_id, stamp, reason))
+
+    def add_damage(self, damage: NeedleDamage) -> None:
+        self._write(
+            _INSERT_DAMAGE,
+            (
+                damage.volume_id,
+                damage.needle_id or 0,
+                damage.offset,
+                damage.problem,
+                damage.bucket,
+                damage.key,
+                damage.found_ms,
+            ),
+        )
+
+    # --- what must never be used again ------------------------------------------------------------
+
+    def see_stamp(self, stamp: int) -> None:
+        """No deletion that a rebuild may find has a greater stamp than the greatest one seen."""
+        self._stamp_max = max(self._stamp_max, stamp)
+
+    def see_bucket_id(self, bucket_id: int) -> None:
+        """New buckets get greater ids than any that was seen."""
+        self._id_max["buckets"] = max(self._id_max["buckets"], bucket_id)
+
+    def see_volume_id(self, volume_id: int) -> None:
+        """New volumes get greater ids than any that was seen."""
+        self._id_max["volumes"] = max(self._id_max["volumes"], volume_id)
+
+    def set_fact(self, name: str, value: int) -> None:
+        """See `Transaction.set_fact`."""
+        self._write("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Make indexes, sums, sequences and notes; when this returns, the file survives a power cut."""
+        with self._named():
+            self._flush_objects()
+            for sql in list(self._batches):
+                self._flush(sql)
+            for _, sql in self._late_indexes:
+                self._connection.execute(sql)
+            for sql in _COUNT:
+                self._connection.execute(sql)
+            self._connection.execute(
+                "UPDATE facts SET value = ? WHERE name = 'stamp_max'", (self._stamp_max,)
+            )
+            for table, id_max in self._id_max.items():
+                # AUTOINCREMENT keeps a row for each table that ever had one.
+                self._connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+                self._connection.execute(
+                    "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, id_max)
+                )
+            for (disk_id,) in self._connection.execute("SELECT id FROM disks").fetchall():
+                self._connection.execute(NOTE_ALL, (disk_id,))
+            self._connection.executemany(NOTE, self._deleted)
+            self._connection.execute("COMMIT")
+            self._connection.close()
+        _sync(self.path)
+        _sync(self.path.parent)
+        self._is_finished = True
+
+    def _write(self, sql: str, row: tuple[Any, ...]) -> None:
+        batch = self._batches.setdefault(sql, [])
+        batch.append(row)
+        if len(batch) >= BATCH_COUNT:
+            with self._named():
+                self._flush(sql)
+
+    def _flush(self, sql: str) -> None:
+        self._connection.executemany(sql, self._batches.pop(sql))
+
+    def _flush_objects(self) -> None:
+        insert_rows(self._connection, _INSERT_OBJECTS, self._objects)
+        self._objects.clear()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.IntegrityError as error:
+            raise BadRequest(f"what was found contradicts itself: {error}") from error
+        except sqlite3.Error as error:
+            raise name_error(self.path, error, is_write=True) from error
+
+
+def _sync(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise WriteFailed(f"cannot make the catalog in {path} durable: {error.strerror}") from error

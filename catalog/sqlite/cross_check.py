@@ -1,0 +1,131 @@
+"""Cross-check: which needles of a volume does the catalog know, and by which names?
+
+The other half is the volume's list of live needles (`ListLive`).  A needle that a row names and that is
+not live is a loss; one that is live and not even known is an orphan, left by a crash.
+
+Every function with a path uses a connection of its own, so any thread may call it, and take its time.
+Bitmaps: bit i & 7 of byte i >> 3 is needle first_id + i.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from warehouse.catalog.sqlite.driver import connect, name_error
+
+Execute = Callable[[str, Sequence[Any]], sqlite3.Cursor]
+
+# Needles that an object or an unfinished upload names as stored.  Each query goes through one index.
+_NAMED = (
+    "SELECT needle_id FROM objects WHERE volume_id = ? AND needle_id BETWEEN ? AND ?",
+    "SELECT needle_id FROM chunks WHERE volume_id = ? AND needle_id BETWEEN ? AND ? AND is_stored",
+)
+# Slots that are not filled, as far as anybody has told.
+_SLOTS = ("SELECT needle_id FROM chunks WHERE volume_id = ? AND needle_id BETWEEN ? AND ? AND NOT is_stored",)
+# Needles that anything remembers; slots may be filled at any moment.
+_KNOWN = (
+    _NAMED[0],
+    "SELECT needle_id FROM chunks WHERE volume_id = ? AND needle_id BETWEEN ? AND ?",
+    "SELECT needle_id FROM outbox WHERE volume_id = ? AND needle_id BETWEEN ? AND ?",
+    "SELECT needle_id FROM buried WHERE volume_id = ? AND needle_id BETWEEN ? AND ?",
+)
+
+_NAME_OF_OBJECT = (
+    "SELECT buckets.name, key FROM objects JOIN buckets ON buckets.id = bucket_id"
+    " WHERE volume_id = ? AND needle_id = ? AND buckets.name IS NOT NULL"
+)
+# The row of an object names its first chunk alone; the others lead there by their upload.
+_NAME_OF_CHUNK = (
+    "SELECT buckets.name, objects.key FROM chunks"
+    " JOIN chunks AS first ON first.upload_id = chunks.upload_id AND first.chunk_index = 0"
+    " JOIN objects ON objects.volume_id = first.volume_id AND objects.needle_id = first.needle_id"
+    " JOIN buckets ON buckets.id = objects.bucket_id"
+    " WHERE chunks.volume_id = ? AND chunks.needle_id = ? AND buckets.name IS NOT NULL"
+)
+_NAME_OF_SLOT = (
+    "SELECT buckets.name, uploads.key FROM chunks JOIN uploads ON uploads.id = upload_id"
+    " JOIN buckets ON buckets.id = bucket_id"
+    " WHERE volume_id = ? AND needle_id = ? AND buckets.name IS NOT NULL"
+)
+
+_UNREAD = "('void', 'unmet', 'aborted')"  # reasons of needles that were never visible
+_HORIZON = f"""
+    SELECT CASE WHEN EXISTS (SELECT 1 FROM outbox WHERE reason IN {_UNREAD}) THEN 0 ELSE min(stamp) END
+    FROM (
+        SELECT coalesce(min(swept_stamp), 0) AS stamp FROM volumes
+        UNION ALL SELECT stamp FROM outbox
+        UNION ALL SELECT created_ms << 16 FROM uploads WHERE NOT is_finished
+        UNION ALL SELECT stamp FROM chunks
+            WHERE is_stored AND upload_id IN (SELECT id FROM uploads WHERE NOT is_finished)
+    )
+"""
+
+
+def row_bitmap(path: Path, volume_id: int, first_id: int, count: int) -> bytes:
+    """The needles that a row names as stored."""
+    return _bitmap(path, _NAMED, volume_id, first_id, count)
+
+
+def known_bitmap(path: Path, volume_id: int, first_id: int, count: int) -> bytes:
+    """Those, and also slots that are not filled yet, and garbage, buried or not."""
+    return _bitmap(path, _KNOWN, volume_id, first_id, count)
+
+
+def slot_bitmap(path: Path, volume_id: int, first_id: int, count: int) -> bytes:
+    """The slots of uploads that nobody has told to be filled; the needle may be there all the same."""
+    return _bitmap(path, _SLOTS, volume_id, first_id, count)
+
+
+def _bitmap(path: Path, queries: Sequence[str], volume_id: int, first_id: int, count: int) -> bytes:
+    bitmap = bytearray((count + 7) // 8)
+    with _snapshot(path) as execute:
+        for query in queries:
+            for (needle_id,) in execute(query, (volume_id, first_id, first_id + count - 1)):
+                index = needle_id - first_id
+                bitmap[index >> 3] |= 1 << (index & 7)
+    return bytes(bitmap)
+
+
+def names_of(path: Path, volume_id: int, needle_ids: Collection[int]) -> dict[int, tuple[str, str]]:
+    """Bucket and key of each needle that an object or an unfinished upload names; others are left out."""
+    with _snapshot(path) as execute:
+        return names_on(execute, volume_id, needle_ids)
+
+
+def names_on(execute: Execute, volume_id: int, needle_ids: Collection[int]) -> dict[int, tuple[str, str]]:
+    """The same, on a connection that is open."""
+    names = {}
+    for needle_id in needle_ids:
+        for query in (_NAME_OF_OBJECT, _NAME_OF_CHUNK, _NAME_OF_SLOT):
+            found = execute(query, (volume_id, needle_id)).fetchone()
+            if found is not None:
+                names[needle_id] = (found[0], found[1])
+                break
+    return names
+
+
+def tombstone_horizon(path: Path) -> int:
+    """Deletions with a lesser stamp than this need no record in the volumes any more.
+
+    Such a record hides older versions of the object from a rebuild, so it may go once there can be none
+    left that is not buried: neither garbage that waits for its tombstone, nor a needle that no row names
+    and no sweep has met yet, nor the chunks of an upload that has begun before.  Garbage that was never
+    visible tells by its stamp nothing of how old the needle is, so while there is any, everything stays.
+    """
+    with _snapshot(path) as execute:
+        return int(execute(_HORIZON, ()).fetchone()[0])
+
+
+@contextmanager
+def _snapshot(path: Path) -> Iterator[Execute]:
+    """The catalog as it is at one moment."""
+    try:
+        with closing(connect(path, is_read_only=True)) as connection:
+            connection.execute("BEGIN")
+            yield connection.execute
+    except sqlite3.Error as error:
+        raise name_error(path, error, is_write=False) from error

@@ -1,0 +1,142 @@
+"""Doubts: can the rows of a catalog file be those of an honest master?
+
+A backup's digest says that it is whole, and not whose it is.  What a client could not have put into a catalog
+through the store's doors must not come in through a restored file either: names that are none, numbers that
+arithmetic and volumes cannot hold, keys that do not decode.  One walk over each table, in SQLite where it can
+tell.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from warehouse.catalog.names import check_bucket_name
+from warehouse.catalog.records import API_KEY_COLUMNS, api_key_row, unpack_map
+from warehouse.errors import StoreError
+from warehouse.transport.messages import KEY_SIZE_MAX
+
+TIME_MS_MAX: Final = 1 << 48  # the year 10889
+ID32_MAX: Final = (1 << 32) - 1
+WHOLE_MAX: Final = (1 << 62) - 1  # so that sums of two still fit
+
+_TIME = (0, TIME_MS_MAX)
+_ID32 = (1, ID32_MAX)
+_WHOLE = (0, WHOLE_MAX)
+_FLAG = (0, 1)
+
+# Of each table the columns that hold numbers, and what they may be.
+NUMBERS: Final[dict[str, dict[str, tuple[int, int]]]] = {
+    "buckets": {"id": (1, TIME_MS_MAX), "created_ms": _TIME, "object_count": _WHOLE, "byte_count": _WHOLE},
+    "objects": {
+        "bucket_id": (1, TIME_MS_MAX),
+        "size": _WHOLE,
+        "stamp": _WHOLE,
+        "created_ms": _TIME,
+        "volume_id": _ID32,
+        "needle_id": _ID32,
+        "crc": (0, ID32_MAX),
+        "chunk_count": (1, 1 << 31),
+    },
+    "uploads": {"created_ms": _TIME, "expires_ms": (0, 2 * TIME_MS_MAX), "lifetime_ms": _TIME},
+    "chunks": {
+        "chunk_index": (0, 1 << 31),
+        "volume_id": _ID32,
+        "needle_id": _ID32,
+        "size": _WHOLE,
+        "crc": (0, ID32_MAX),
+        "stamp": _WHOLE,
+        "is_stored": _FLAG,
+    },
+    "outbox": {"volume_id": _ID32, "needle_id": _ID32, "stamp": _WHOLE},
+    "buried": {"volume_id": _ID32, "needle_id": _ID32},
+    "disks": {"added_ms": _TIME},
+    "volumes": {
+        "id": _ID32,
+        "capacity": (1, 1 << 48),
+        "needle_id_reserved": (0, ID32_MAX),
+        "garbage_count": _WHOLE,
+    },
+    "copies": {"volume_id": _ID32},
+    "api_keys": {
+        "permissions": (0, (1 << 31) - 1),
+        "is_enabled": _FLAG,
+        "epoch": _WHOLE,
+        "created_ms": _TIME,
+    },
+    "facts": {"value": (-WHOLE_MAX, WHOLE_MAX)},
+}
+
+# Of each table that numbers its rows, how far it may have got.
+SEQUENCES_MAX: Final = {"buckets": TIME_MS_MAX, "volumes": ID32_MAX}
+
+
+def row_problem(connection: sqlite3.Connection) -> str | None:
+    """What no honest master has written, None for nothing; a catalog of this release's schema."""
+    return next(_problems(connection), None)
+
+
+def _problems(connection: sqlite3.Connection) -> Iterator[str]:
+    for table, columns in NUMBERS.items():
+        wrong = " OR ".join(
+            f"{name} NOT BETWEEN {least} AND {most}" for name, (least, most) in columns.items()
+        )
+        names = ", ".join(columns)
+        row = connection.execute(f"SELECT {names} FROM {table} WHERE {wrong} LIMIT 1").fetchone()
+        if row is not None:
+            said = ", ".join(f"{name}={value}" for name, value in zip(columns, row, strict=True))
+            yield f"a row of {table} has numbers that cannot be: {said}"
+    for table, seq, kind in connection.execute("SELECT name, seq, typeof(seq) FROM sqlite_sequence"):
+        if table in SEQUENCES_MAX and not (kind == "integer" and 0 <= seq <= SEQUENCES_MAX[table]):
+            yield f"the last id of {table} is said to be {seq!r:.100}"
+    for table in ("objects", "uploads"):
+        size = "length(CAST(key AS BLOB))"
+        sql = f"SELECT {size} FROM {table} WHERE {size} NOT BETWEEN 1 AND {KEY_SIZE_MAX} LIMIT 1"
+        if (row := connection.execute(sql).fetchone()) is not None:
+            yield f"a key in {table} has {row[0]} bytes; 1 to {KEY_SIZE_MAX} are allowed"
+        sql = f"SELECT metadata FROM {table} WHERE metadata IS NOT NULL"
+        yield from _undecodable(connection, sql, lambda row: unpack_map(row[0]), f"the metadata in {table}")
+    sql = "SELECT name FROM buckets WHERE name IS NOT NULL"
+    yield from _undecodable(connection, sql, lambda row: check_bucket_name(row[0]), "a bucket")
+    yield from _undecodable(
+        connection, "SELECT uuid FROM volumes", lambda row: UUID(row[0]), "a volume's uuid"
+    )
+    sql = f"SELECT {API_KEY_COLUMNS} FROM api_keys"
+    yield from _undecodable(connection, sql, api_key_row, "an API key")
+
+
+def _undecodable(
+    connection: sqlite3.Connection, sql: str, decode: Callable[[tuple[Any, ...]], object], what: str
+) -> Iterator[str]:
+    for row in connection.execute(sql):
+        try:
+            decode(row)
+        except (
+            StoreError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            msgspec.MsgspecError,
+        ) as error:
+            yield f"{what} cannot be read: {error}"
+            return
+
+
+def drop_content_types(connection: sqlite3.Connection, is_content_type: Callable[[str], bool]) -> int:
+    """Leave out the content types that no header can carry; returns how many objects had one.
+
+    Earlier releases took them, so this is no reason to refuse a catalog.
+    """
+    connection.create_function("is_content_type", 1, is_content_type, deterministic=True)
+    count = 0
+    for table in ("objects", "uploads"):
+        count += connection.execute(
+            f"UPDATE {table} SET content_type = NULL"
+            " WHERE content_type IS NOT NULL AND NOT is_content_type(content_type)"
+        ).rowcount
+    return count

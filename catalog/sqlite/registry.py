@@ -1,0 +1,192 @@
+"""Registry: the part of a transaction that deals with disks, volumes and API keys."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Mapping
+
+from warehouse.auth.keys import HashedSecret
+from warehouse.auth.rights import check_bucket_rights
+from warehouse.catalog.records import API_KEY_COLUMNS, pack_map
+from warehouse.catalog.sqlite.bucket_notes import BucketNotes
+from warehouse.errors import BadRequest
+
+CATALOG_ID_BITS = 62
+CATALOG_ID_FACT = "catalog_id"
+VOLUME_ID_MAX = 2**32 - 1
+NEEDLE_ID_MAX = 2**32 - 1
+VOLUME_IDS_SKIPPED = 1000  # a later state of this catalog, which is lost, may have given these out
+
+
+class Registry(BucketNotes):
+    """Mixed into `Transaction`."""
+
+    # --- disks and volumes ------------------------------------------------------------------------
+
+    def add_disk(self, disk_id: str, name: str, added_ms: int) -> None:
+        """Make a disk known; one that is known gets the new name."""
+        if self._execute("UPDATE disks SET name = ? WHERE id = ?", (name, disk_id)).rowcount == 0:
+            self._execute(
+                "INSERT INTO disks (id, name, added_ms) VALUES (?, ?, ?)", (disk_id, name, added_ms)
+            )
+            self._note_buckets_for(disk_id)
+
+    def set_disk_epoch(
+        self, disk_id: str, before: tuple[int, int], after: tuple[int, int], *, catalog_id: int = 0
+    ) -> bool:
+        """A disk registers: its epoch becomes `after`, if it still is `before`; returns whether it did.
+
+        Args:
+            catalog_id: the catalog that the disk will name the next time, if not this one.
+        """
+        changed = self._execute(
+            "UPDATE disks SET epoch = ?, mark = ?, catalog_id = ? WHERE id = ? AND epoch = ? AND mark = ?",
+            (*after, catalog_id, disk_id, *before),
+        )
+        return changed.rowcount == 1
+
+    def begin_lineage(self) -> None:
+        """From now on this is another catalog than the one that it is a copy of, if it is one.
+
+        Its disks know that one, and are expected to name it once more.
+        """
+        self._execute(
+            "UPDATE disks SET catalog_id = coalesce((SELECT value FROM facts WHERE name = ?), 0)"
+            " WHERE catalog_id = 0",
+            (CATALOG_ID_FACT,),
+        )
+        self._execute(
+            "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)",
+            (CATALOG_ID_FACT, secrets.randbits(CATALOG_ID_BITS) | 1),
+        )
+
+    def add_volume(
+        self,
+        volume_id: int | None,
+        uuid: str,
+        capacity: int,
+        disk_id: str,
+        *,
+        state: str = "creating",
+        created_ms: int = 0,
+    ) -> int:
+        """Make a volume known and return its id, which is never given out again.
+
+        Args:
+            volume_id: None for a new one; its own for one that exists on a disk (rebuild).
+        """
+        if volume_id is not None and not 1 <= volume_id <= VOLUME_ID_MAX:
+            raise BadRequest(f"a volume id goes from 1 to {VOLUME_ID_MAX}, not {volume_id}")
+        if volume_id is None:
+            volume_id = self._id_below_the_end()
+        try:
+            cursor = self._execute(
+                "INSERT INTO volumes (id, uuid, capacity, state, created_ms) VALUES (?, ?, ?, ?, ?)",
+                (volume_id, uuid, capacity, state, created_ms),
+            )
+        except sqlite3.IntegrityError as error:
+            raise BadRequest(f"volume {volume_id} or its uuid {uuid} is known already") from error
+        new_id = cursor.lastrowid
+        assert new_id is not None
+        self._execute("INSERT INTO copies (volume_id, disk_id) VALUES (?, ?)", (new_id, disk_id))
+        return new_id
+
+    def _id_below_the_end(self) -> int | None:
+        """The id of the next volume where the ids have reached their end; None where they have not.
+
+        One disk with a volume of the greatest id (a rebuild takes the ids that it finds) must not keep the
+        store from ever making another.
+        """
+        last = self._one("SELECT seq FROM sqlite_sequence WHERE name = 'volumes'")
+        if last is None or last[0] < VOLUME_ID_MAX:
+            return None
+        for below in (2**31, 2**31 + 2**30, VOLUME_ID_MAX):
+            (highest,) = self._one("SELECT max(id) FROM volumes WHERE id < ?", (below,))
+            if (highest or 0) + VOLUME_IDS_SKIPPED < below:
+                return int(highest or 0) + VOLUME_IDS_SKIPPED
+        raise BadRequest(f"no volume id up to {VOLUME_ID_MAX} is left")
+
+    def drop_unmade_volume(self, volume_id: int) -> bool:
+        """Forget a volume if no disk has confirmed it, and return whether it was one.
+
+        Its id is not used again.
+        """
+        dropped = self._execute("DELETE FROM volumes WHERE id = ? AND state = 'creating'", (volume_id,))
+        if dropped.rowcount == 0:
+            return False
+        self._execute("DELETE FROM copies WHERE volume_id = ?", (volume_id,))
+        return True
+
+    def set_volume_state(self, volume_id: int, state: str) -> None:
+        self._change_volume("UPDATE volumes SET state = ? WHERE id = ?", state, volume_id)
+
+    def reserve_needle_ids(self, volume_id: int, upto: int) -> None:
+        """Ids up to `upto` may be handed out from now on; after a restart, only greater ones."""
+        if not 0 <= upto <= NEEDLE_ID_MAX:
+            raise BadRequest(f"needle ids go up to {NEEDLE_ID_MAX}, not {upto}")
+        self._change_volume(
+            "UPDATE volumes SET needle_id_reserved = max(needle_id_reserved, ?) WHERE id = ?", upto, volume_id
+        )
+
+    def set_volume_created(self, volume_id: int, created_ms: int) -> None:
+        """What the volume itself says: its disk's word comes after ours."""
+        self._change_volume("UPDATE volumes SET created_ms = ? WHERE id = ?", created_ms, volume_id)
+
+    def skip_ids(self, *, buckets_to: int, volumes: int) -> None:
+        """Leave out ids: a later state of this catalog, which is lost, may have given them out.
+
+        Args:
+            buckets_to: the greatest bucket id that is left out.
+            volumes: how many volume ids are left out.
+        """
+        for table, seq, value in (("buckets", "max(seq, ?)", buckets_to), ("volumes", "seq + ?", volumes)):
+            sql = f"UPDATE sqlite_sequence SET seq = {seq} WHERE name = ?"
+            if self._execute(sql, (value, table)).rowcount == 0:
+                self._execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, value))
+
+    # --- API keys ---------------------------------------------------------------------------------
+
+    def add_api_key(
+        self,
+        key_id: str,
+        hashed: HashedSecret,
+        *,
+        permissions: int,
+        buckets: Mapping[str, str] | None,
+        created_ms: int,
+        name: str = "",
+    ) -> None:
+        check_bucket_rights(buckets)
+        try:
+            self._execute(
+                f"INSERT INTO api_keys ({API_KEY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, 1, 1, ?)",
+                (key_id, name, hashed.salt, hashed.digest, permissions, _packed(buckets), created_ms),
+            )
+        except sqlite3.IntegrityError as error:
+            raise BadRequest(f"API key {key_id} exists already") from error
+
+    def edit_api_key(
+        self,
+        key_id: str,
+        *,
+        permissions: int,
+        buckets: Mapping[str, str] | None,
+        is_enabled: bool,
+        name: str = "",
+    ) -> bool:
+        """Give a key other rights; return False if there is none.  Tokens bought before are void."""
+        check_bucket_rights(buckets)
+        changed = self._execute(
+            "UPDATE api_keys SET permissions = ?, buckets = ?, is_enabled = ?, name = ?, epoch = epoch + 1"
+            " WHERE id = ?",
+            (permissions, _packed(buckets), is_enabled, name, key_id),
+        )
+        return changed.rowcount == 1
+
+    def delete_api_key(self, key_id: str) -> bool:
+        return self._execute("DELETE FROM api_keys WHERE id = ?", (key_id,)).rowcount == 1
+
+
+def _packed(buckets: Mapping[str, str] | None) -> bytes | None:
+    return pack_map(None if buckets is None else dict(buckets))

@@ -1,0 +1,167 @@
+"""Remains: what a catalog file still tells that nothing else does.
+
+Disks and volumes can be found again, API keys cannot.  The file may be a backup, or a damaged catalog whose
+objects are beyond reading: each table is read for itself, and the file is never changed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from warehouse.catalog.records import (
+    API_KEY_COLUMNS,
+    VOLUME_COLUMNS,
+    VOLUME_COLUMNS_1,
+    ApiKeyRow,
+    DiskRow,
+    VolumeRow,
+    api_key_row,
+    volume_rows,
+)
+from warehouse.catalog.sqlite.bookkeeping import WAS_COMMITTED
+from warehouse.catalog.sqlite.driver import corrupt, file_uri, name_error
+from warehouse.catalog.sqlite.plausibility import ID32_MAX, NUMBERS, SEQUENCES_MAX
+from warehouse.catalog.sqlite.schema import differences, version_of
+from warehouse.errors import ReadFailed
+
+T = TypeVar("T")
+
+_READ_HERE = frozenset(("disks", "volumes", "copies", "api_keys", "facts", "outbox"))
+
+
+class CatalogFacts(msgspec.Struct, frozen=True):
+    disks: list[DiskRow]
+    volumes: list[VolumeRow]
+    api_keys: list[ApiKeyRow]
+    bucket_id_max: int  # of all that were ever given out, like the next one
+    volume_id_max: int
+    stamp_max: int
+    problems: list[str]  # what could not be read, as sentences; those lists are empty, those numbers 0
+
+
+def read_catalog_facts(path: Path) -> CatalogFacts:
+    """Read an existing catalog, of this release or an older one; no other process may be writing it.
+
+    Raises:
+        CatalogCorrupt: this is no catalog, or damaged so that nothing can be told.
+        SchemaNewer: a later release wrote it.
+        ReadFailed: it is not there, or cannot be read.
+    """
+    if not path.is_file():
+        raise ReadFailed(f"there is no catalog {path}")
+    with _opened(path) as connection:
+        version = version_of(connection, path)
+        problems = differences(connection, version, tables=_READ_HERE)
+        if problems:
+            raise corrupt(path, "; ".join(problems))
+
+        def read(what: str, work: Callable[[], T], otherwise: T) -> T:
+            try:
+                return work()
+            except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
+                problems.append(f"the {what} in {path} cannot be read: {error}")
+                return otherwise
+
+        def rows(sql: str) -> list[Any]:
+            return connection.execute(sql).fetchall()
+
+        def sequence(table: str) -> int:
+            found = rows(f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'")
+            number = found[0][0] if found else 0
+            if type(number) is not int or not 0 <= number <= SEQUENCES_MAX[table]:
+                raise ValueError(f"the last one is said to be {number!r:.100}")
+            return number
+
+        def stamp_max() -> int:
+            found = rows("SELECT value FROM facts WHERE name = 'stamp_max'")
+            if not found:
+                raise ValueError("the greatest one is not there")
+            return int(found[0][0])
+
+        def api_keys() -> Iterator[ApiKeyRow]:
+            for row in rows(f"SELECT {API_KEY_COLUMNS} FROM api_keys ORDER BY id"):
+                try:
+                    yield _admitted_key(row)
+                except (msgspec.MsgspecError, ValueError) as error:
+                    problems.append(f"the API key {row[0]!r:.100} in {path} is left out: {error}")
+
+        columns = VOLUME_COLUMNS if version > 1 else VOLUME_COLUMNS_1
+        return CatalogFacts(
+            disks=read(
+                "disks",
+                lambda: [DiskRow(*row) for row in rows("SELECT id, name, added_ms FROM disks ORDER BY id")],
+                [],
+            ),
+            volumes=read(
+                "volumes",
+                lambda: volume_rows(
+                    rows(f"SELECT {columns} FROM volumes ORDER BY id"),
+                    rows("SELECT volume_id, disk_id FROM copies ORDER BY volume_id, disk_id"),
+                ),
+                [],
+            ),
+            api_keys=read("API keys", lambda: list(api_keys()), []),
+            bucket_id_max=read("bucket ids", lambda: sequence("buckets"), 0),
+            volume_id_max=read("volume ids", lambda: sequence("volumes"), 0),
+            stamp_max=read("stamps", stamp_max, 0),
+            problems=problems,
+        )
+
+
+def _admitted_key(columns: tuple[Any, ...]) -> ApiKeyRow:
+    """
+    Raises:
+        ValueError, msgspec.MsgspecError: no honest master has written it.
+    """
+    numbers = dict(zip(API_KEY_COLUMNS.split(", "), columns, strict=True))
+    for name, (least, most) in NUMBERS["api_keys"].items():
+        if not least <= numbers[name] <= most:
+            raise ValueError(f"its {name} is {numbers[name]}")
+    return api_key_row(columns)
+
+
+class Doomed(msgspec.Struct, frozen=True):
+    """A needle that the catalog had given up and that perhaps has no tombstone yet."""
+
+    volume_uuid: str
+    needle_id: int
+    stamp: int
+    reason: str  # as in the outbox: "deleted" says that the whole object was, at `stamp`
+
+
+def read_doomed(path: Path) -> Iterator[Doomed]:
+    """The outbox of an existing catalog.  However old that is, what it gave up never counts again.
+
+    Raises:
+        CatalogCorrupt, ReadFailed: it cannot be read (any more); what came before is true all the same.
+    """
+    if not path.is_file():  # to open a pipe would wait for good
+        raise ReadFailed(f"there is no catalog {path}")
+    with _opened(path) as connection:
+        if strangers := differences(connection, version_of(connection, path), tables=_READ_HERE):
+            raise corrupt(path, "; ".join(strangers))
+        for columns in connection.execute(
+            "SELECT uuid, needle_id, stamp, reason FROM outbox JOIN volumes ON volumes.id = volume_id"
+            f" WHERE reason IN {tuple(WAS_COMMITTED)} AND needle_id BETWEEN 1 AND {ID32_MAX}"
+        ):
+            yield Doomed(*columns)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    log = path.with_name(path.name + "-wal")
+    has_log = log.is_file() and log.stat().st_size > 0
+    # Without a log the file is all there is: then SQLite need not make any file beside it either.
+    options = "mode=ro" if has_log else "mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(file_uri(path.resolve(), options), uri=True)) as connection:
+            connection.execute("PRAGMA mmap_size = 0")
+            yield connection
+    except sqlite3.Error as error:
+        raise name_error(path, error, is_write=False) from error

@@ -1,0 +1,343 @@
+"""Schema: the tables of the catalog, and the steps that bring an older file up to date.
+
+`PRAGMA user_version` counts the steps that a file has been through.  A step is never edited once it was
+released: a change is a new step.  All steps that a file lacks run in one transaction.
+
+    buckets   name is NULL while a deleted bucket's objects are still being turned into garbage
+    objects   the visible version of each key; volume_id, needle_id and crc are those of its first chunk
+    uploads   unfinished ones, and finished ones for as long as somebody may ask again
+    chunks    slots of unfinished uploads, and the chunks of objects that have more than one
+    outbox    garbage whose tombstone is not confirmed yet
+    buried    garbage whose tombstone is; the latest ones only, to tell late messages what became of it
+    copies    which disks hold a volume: a volume is the same needles, on one disk or on several
+    jobs      compactions and verifications that are not over
+    damages   what is known to be damaged and was not mended; needle_id is 0 where nobody can tell it
+    facts     single numbers: stamp_max, the greatest stamp ever seen; catalog_id, which no other catalog has,
+              from the first start of a master on; switches that the master keeps here
+    bucket_notes   what each disk has still to write down, so that a rebuild knows the buckets
+
+Of a disk: `epoch` and `mark` are its latest registration (`storage/epoch.py`); `catalog_id` is the catalog
+that it names until it is registered with this one, 0 from then on.
+
+Of a volume: `verified_ms` is when the last verification that read all of it began, NULL for never; the
+other columns with `verify` are how far the one under way is, 0 for none.  Needles that no row names are
+swept up; of those with stamps up to `swept_stamp` none is left.
+
+`reason`, in outbox and buried: "replaced" and "deleted" needles were visible once; "void" ones were
+settled as never to be, "unmet" ones failed their precondition, "aborted" ones belonged to an upload.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Container
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+
+from warehouse.catalog.sqlite.driver import corrupt
+from warehouse.errors import CatalogCorrupt, FormatUnsupported, SchemaNewer
+
+APPLICATION_ID = 0x57485343  # "WHSC": this SQLite file is ours
+_SQLITES_OWN = frozenset(("sqlite_sequence", "sqlite_stat1", "sqlite_stat3", "sqlite_stat4"))
+SQLITE_MIN = (3, 37, 0)  # STRICT tables
+
+STEPS: tuple[str, ...] = (
+    # 1
+    """
+    CREATE TABLE buckets (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT UNIQUE,
+        created_ms INTEGER NOT NULL,
+        object_count INTEGER NOT NULL DEFAULT 0,
+        byte_count INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+
+    CREATE TABLE objects (
+        bucket_id INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        stamp INTEGER NOT NULL,
+        created_ms INTEGER NOT NULL,
+        content_type TEXT,
+        volume_id INTEGER NOT NULL,
+        needle_id INTEGER NOT NULL,
+        crc INTEGER NOT NULL,
+        chunk_count INTEGER NOT NULL,
+        upload_id INTEGER,
+        metadata BLOB,
+        PRIMARY KEY (bucket_id, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX objects_by_needle ON objects (volume_id, needle_id);
+
+    CREATE TABLE uploads (
+        id INTEGER PRIMARY KEY,
+        bucket_id INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        content_type TEXT,
+        if_match TEXT,
+        if_none_match TEXT,
+        created_ms INTEGER NOT NULL,
+        expires_ms INTEGER NOT NULL,
+        lifetime_ms INTEGER NOT NULL,
+        is_finished INTEGER NOT NULL DEFAULT 0,
+        metadata BLOB,
+        finished_size INTEGER,
+        finished_stamp INTEGER,
+        finished_volume_id INTEGER,
+        finished_needle_id INTEGER,
+        finished_crc INTEGER,
+        finished_chunk_count INTEGER
+    ) STRICT;
+    CREATE INDEX uploads_by_expiry ON uploads (is_finished, expires_ms);
+    CREATE INDEX uploads_by_bucket ON uploads (bucket_id);
+
+    CREATE TABLE chunks (
+        upload_id INTEGER NOT NULL,
+        chunk_index INTEGER NOT NULL,
+        volume_id INTEGER NOT NULL,
+        needle_id INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        crc INTEGER NOT NULL DEFAULT 0,
+        stamp INTEGER NOT NULL DEFAULT 0,
+        is_stored INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (upload_id, chunk_index)
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX chunks_by_needle ON chunks (volume_id, needle_id);
+
+    CREATE TABLE outbox (
+        volume_id INTEGER NOT NULL,
+        needle_id INTEGER NOT NULL,
+        stamp INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (volume_id, needle_id)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE buried (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        volume_id INTEGER NOT NULL,
+        needle_id INTEGER NOT NULL,
+        reason TEXT NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX buried_by_needle ON buried (volume_id, needle_id);
+
+    CREATE TABLE disks (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        added_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE volumes (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        uuid TEXT NOT NULL UNIQUE,
+        capacity INTEGER NOT NULL,
+        needle_id_reserved INTEGER NOT NULL DEFAULT 0,
+        garbage_count INTEGER NOT NULL DEFAULT 0,
+        state TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE copies (
+        volume_id INTEGER NOT NULL,
+        disk_id TEXT NOT NULL,
+        PRIMARY KEY (volume_id, disk_id)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE api_keys (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        salt BLOB NOT NULL,
+        hash BLOB NOT NULL,
+        permissions INTEGER NOT NULL,
+        buckets BLOB,
+        is_enabled INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        created_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE facts (
+        name TEXT PRIMARY KEY,
+        value INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO facts (name, value) VALUES ('stamp_max', 0);
+    """,
+    # 2
+    """
+    CREATE TABLE bucket_notes (
+        disk_id TEXT NOT NULL,
+        bucket_id INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        is_deleted INTEGER NOT NULL,
+        stamp INTEGER NOT NULL,
+        PRIMARY KEY (disk_id, bucket_id)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO bucket_notes (disk_id, bucket_id, name, created_ms, is_deleted, stamp)
+        SELECT disks.id, buckets.id, coalesce(buckets.name, ''), buckets.created_ms, buckets.name IS NULL,
+               iif(buckets.name IS NULL, facts.value, buckets.created_ms << 16)
+        FROM disks, buckets, facts WHERE facts.name = 'stamp_max';
+
+    CREATE TABLE jobs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        work TEXT NOT NULL,
+        volume_id INTEGER NOT NULL,
+        origin TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        UNIQUE (work, volume_id)
+    ) STRICT;
+
+    CREATE TABLE damages (
+        volume_id INTEGER NOT NULL,
+        needle_id INTEGER NOT NULL,
+        offset INTEGER NOT NULL,
+        problem TEXT NOT NULL,
+        bucket TEXT,
+        key TEXT,
+        found_ms INTEGER NOT NULL,
+        PRIMARY KEY (volume_id, needle_id, offset)
+    ) STRICT, WITHOUT ROWID;
+
+    ALTER TABLE volumes ADD COLUMN created_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE volumes ADD COLUMN verified_ms INTEGER;
+    ALTER TABLE volumes ADD COLUMN verify_started_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE volumes ADD COLUMN verify_generation INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE volumes ADD COLUMN verify_offset INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE volumes ADD COLUMN swept_stamp INTEGER NOT NULL DEFAULT 0;
+    UPDATE volumes SET created_ms = coalesce(
+        (SELECT min(added_ms) FROM copies JOIN disks ON disks.id = disk_id WHERE volume_id = volumes.id), 0
+    );
+    """,
+    # 3
+    """
+    ALTER TABLE disks ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE disks ADD COLUMN mark INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE disks ADD COLUMN catalog_id INTEGER NOT NULL DEFAULT 0;
+    """,
+)
+
+
+def bring_up_to_date(connection: sqlite3.Connection, path: Path, steps: tuple[str, ...] = STEPS) -> int:
+    """Run the steps that the file lacks; return how many it had been through.
+
+    Raises:
+        SchemaNewer: a later release wrote this file.
+        FormatUnsupported: this Python's SQLite is too old.
+        CatalogCorrupt: the file belongs to another program, or is not what its version says.
+    """
+    if sqlite3.sqlite_version_info < SQLITE_MIN:
+        wanted = ".".join(map(str, SQLITE_MIN))
+        raise FormatUnsupported(
+            f"SQLite {wanted} or later is needed, this Python has {sqlite3.sqlite_version}"
+        )
+    is_empty = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
+    is_new = is_empty and _pragma(connection, "user_version") == 0
+    version = 0 if is_new else version_of(connection, path, steps)
+    _refuse_what_would_run(connection, path)
+    if version < len(steps):
+        _run(connection, steps[version:], len(steps))
+    return version
+
+
+def version_of(connection: sqlite3.Connection, path: Path, steps: tuple[str, ...] = STEPS) -> int:
+    """How many steps a file that holds a catalog has been through; raises as above."""
+    version = _pragma(connection, "user_version")
+    if version > len(steps):
+        raise SchemaNewer(
+            f"the catalog {path} has schema {version}, this release knows up to {len(steps)}:"
+            " run the release that wrote it, or a later one"
+        )
+    if version < 1 or _pragma(connection, "application_id") != APPLICATION_ID:
+        raise corrupt(path, "it is an SQLite file, but not a catalog of Warehouse")
+    return version
+
+
+def _refuse_what_would_run(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse triggers and views: they run with what we do, and no step of ours makes one."""
+    row = connection.execute(
+        "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index') LIMIT 1"
+    ).fetchone()
+    if row is not None:
+        kind, name = row
+        raise CatalogCorrupt(
+            f"the catalog {path} has a {kind} {name!r}, which no release has made and which would run with"
+            f" what the store does: find out who made it; remove it (DROP {str(kind).upper()}), or restore a"
+            " backup"
+        )
+
+
+def differences(
+    connection: sqlite3.Connection, version: int, *, tables: Container[str] | None = None
+) -> list[str]:
+    """What in a file's schema is not as these steps make it, as sentences.
+
+    A trigger or a view would run with the rights of whoever opens the file.
+
+    Args:
+        version: how many steps the file has been through.
+        tables: look at these alone.
+    """
+    wanted, found = _objects_after(version), _objects_of(connection)
+    names = [name for name in sorted(wanted.keys() | found.keys()) if tables is None or name in tables]
+    problems = []
+    for name in names:
+        if name not in wanted:
+            problems.append(f"there is a {found[name][0]} {name!r} that is none of ours"[:200])
+        elif name not in found:
+            problems.append(f"the {wanted[name][0]} {name!r} is missing")
+        elif found[name] != wanted[name]:
+            problems.append(f"the {wanted[name][0]} {name!r} is not as we make it")
+    return problems
+
+
+def _objects_of(connection: sqlite3.Connection) -> dict[str, tuple[str, str, str]]:
+    """Kind, table and statement of everything in a schema but what SQLite keeps for itself."""
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+    return {
+        str(name): (str(kind), str(table), _without_spaces(str(sql)))
+        for kind, name, table, sql in rows
+        if not (kind == "table" and name in _SQLITES_OWN)
+        and not (kind == "index" and sql is None and str(name).startswith("sqlite_autoindex_"))
+    }
+
+
+@lru_cache(maxsize=16)
+def _objects_after(version: int) -> dict[str, tuple[str, str, str]]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for step in STEPS[:version]:
+            for statement in statements_of(step):
+                connection.execute(statement)
+        return _objects_of(connection)
+
+
+def _without_spaces(sql: str) -> str:
+    return " ".join(sql.split())
+
+
+def _run(connection: sqlite3.Connection, steps: tuple[str, ...], version: int) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in steps:
+            for statement in statements_of(step):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def statements_of(script: str) -> list[str]:
+    """Split a script; `executescript` would commit behind our back."""
+    statements, current = [], ""
+    for line in script.splitlines():
+        current += line + "\n"
+        if sqlite3.complete_statement(current):
+            statements.append(current.strip())
+            current = ""
+    assert not current.strip(), f"a step ends in the middle of a statement: {current}"
+    return statements
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

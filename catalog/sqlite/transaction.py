@@ -1,0 +1,248 @@
+"""Changes: what can be done to buckets and objects in one transaction of the catalog.
+
+Plain synchronous Python on SQLite: stamps and times are arguments.  A method either takes effect as a
+whole or raises and leaves its traces to the savepoint around it.  Refusals that must leave something
+behind (a refused needle is garbage from then on) are returned instead of raised.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from warehouse.catalog.names import check_bucket_name
+from warehouse.catalog.records import (
+    BucketRow,
+    CommitResult,
+    ObjectRow,
+    pack_content_type,
+    pack_map,
+    unpack_map,
+)
+from warehouse.catalog.sqlite.bookkeeping import INSERT_NEW, WAS_COMMITTED
+from warehouse.catalog.sqlite.registry import Registry
+from warehouse.catalog.sqlite.upkeep import Upkeep
+from warehouse.catalog.sqlite.uploads import STAMP_MS_SHIFT, Uploads
+from warehouse.errors import (
+    BadRequest,
+    BucketExists,
+    BucketNotEmpty,
+    NeedleExists,
+    NoSuchBucket,
+    NoSuchVolume,
+    OutcomeUnknown,
+    PreconditionFailed,
+)
+from warehouse.transport.http.conditions import require_conditions
+from warehouse.transport.messages import BucketNote, StoredNeedle, etag_of
+
+PURGE_AT_ONCE = 500  # objects of a deleted bucket: a few milliseconds, so that puts need not wait for more
+
+
+class Transaction(Uploads, Registry, Upkeep):
+    """Everything between BEGIN IMMEDIATE and COMMIT.  Get one from `Catalog.transaction()`."""
+
+    # --- buckets ----------------------------------------------------------------------------------
+
+    def create_bucket(self, name: str, created_ms: int) -> BucketRow:
+        check_bucket_name(name)
+        if self._one("SELECT 1 FROM buckets WHERE name = ?", (name,)) is not None:
+            raise BucketExists(f"bucket {name!r} exists already")
+        cursor = self._execute("INSERT INTO buckets (name, created_ms) VALUES (?, ?)", (name, created_ms))
+        assert cursor.lastrowid is not None
+        stamp = created_ms << STAMP_MS_SHIFT
+        self._note_bucket(BucketNote(cursor.lastrowid, name, created_ms, False, stamp))
+        return BucketRow(cursor.lastrowid, name, created_ms, 0, 0)
+
+    def delete_bucket(self, name: str, *, force: bool, stamp: int) -> None:
+        """Make a bucket and all in it disappear at once; its needles become garbage piece by piece.
+
+        Rights that API keys have on the bucket go with it: a later bucket of that name is another one.
+        """
+        found = self._one("SELECT id, created_ms FROM buckets WHERE name = ?", (name,))
+        if found is None:
+            raise NoSuchBucket(f"there is no bucket {name!r}")
+        bucket_id, created_ms = found
+        if not force and self._one("SELECT 1 FROM objects WHERE bucket_id = ? LIMIT 1", (bucket_id,)):
+            raise BucketNotEmpty(f"bucket {name!r} holds objects: delete them first, or force it")
+        self._execute("UPDATE buckets SET name = NULL WHERE id = ?", (bucket_id,))
+        self._note_bucket(BucketNote(bucket_id, name, created_ms, True, stamp))
+        self._live_buckets.clear()
+        self._take_rights_on(name)
+        self.purge(stamp=stamp)
+
+    def purge(self, *, stamp: int | None = None) -> bool:
+        """Turn one piece of what deleted buckets held into garbage; return whether there is more to do."""
+        stamp = self.stamp_max if stamp is None else stamp
+        doomed = self._one("SELECT id FROM buckets WHERE name IS NULL LIMIT 1")
+        if doomed is not None:
+            objects = self._execute(
+                "SELECT bucket_id, key FROM objects WHERE bucket_id = ? ORDER BY key LIMIT ?",
+                (*doomed, PURGE_AT_ONCE),
+            ).fetchall()
+            for bucket_id, key in objects:
+                self._delete_object(bucket_id, key, stamp)
+            uploads = self._execute(
+                "SELECT id FROM uploads WHERE bucket_id = ? LIMIT ?", (*doomed, PURGE_AT_ONCE)
+            ).fetchall()
+            for (upload_id,) in uploads:
+                self._drop_upload(upload_id, stamp)
+            if len(objects) < PURGE_AT_ONCE and len(uploads) < PURGE_AT_ONCE:
+                self._execute("DELETE FROM buckets WHERE id = ?", doomed)
+        self.is_purge_left = self._one("SELECT 1 FROM buckets WHERE name IS NULL LIMIT 1") is not None
+        return self.is_purge_left
+
+    def _take_rights_on(self, bucket: str) -> None:
+        rows = self._execute("SELECT id, buckets FROM api_keys WHERE buckets IS NOT NULL").fetchall()
+        for key_id, packed in rows:
+            buckets = unpack_map(packed) or {}
+            if buckets.pop(bucket, None) is not None:
+                self._execute(
+                    "UPDATE api_keys SET buckets = ?, epoch = epoch + 1 WHERE id = ?",
+                    (pack_map(buckets), key_id),
+                )
+
+    # --- objects ----------------------------------------------------------------------------------
+
+    def commit_needle(self, needle: StoredNeedle) -> CommitResult:
+        """Make a durable needle visible, or say why not; repeating it gets the same answer.
+
+        The needle of a single put becomes its object's current version at once, the chunk of an upload
+        when the upload is finished.  A needle that is refused is garbage from here on.
+        """
+        if needle.upload_id is not None:
+            return self._commit_chunk(needle)
+        volume_id, needle_id = needle.volume_id, needle.needle_id
+        current = self._current(needle.bucket_id, needle.key)
+        if current is None and needle.if_match is None and self._commit_new(needle):
+            return CommitResult(etag_of(volume_id, needle_id, needle.crc))
+        if current is not None and current[0] == volume_id and current[1] == needle_id:
+            return CommitResult(etag_of(volume_id, needle_id, needle.crc))
+        answer = self._answered_before(needle)
+        if answer is not None:
+            return answer
+        row = ObjectRow(
+            needle.bucket_id,
+            needle.key,
+            needle.size,
+            needle.stamp,
+            needle.created_ms,
+            needle.content_type,
+            volume_id,
+            needle_id,
+            needle.crc,
+            1,
+            None,
+            needle.metadata,
+        )
+        try:
+            above = self._make_visible(row, current, needle.if_match, needle.if_none_match)
+        except NoSuchBucket as error:
+            return self._refuse(needle, "void", error)
+        except PreconditionFailed as error:
+            return self._refuse(needle, "unmet", error)
+        except sqlite3.IntegrityError:  # the index of needles: nothing was changed
+            return CommitResult(
+                error=NeedleExists(f"needle {needle_id} of volume {volume_id} belongs to another object")
+            )
+        if above is not None:
+            return CommitResult(restamp_above=above)
+        return CommitResult(etag_of(volume_id, needle_id, needle.crc))
+
+    def _commit_new(self, needle: StoredNeedle) -> bool:
+        """Make the needle visible as the object that most are, one that was not there, in one statement.
+
+        Returns:
+            Whether it is; otherwise nothing was changed, and one of many reasons has to be found out.
+        """
+        bucket_id, key, stamp = needle.bucket_id, needle.key, needle.stamp
+        if stamp <= self._graves.bound(bucket_id, key) or not self._is_live(bucket_id):
+            return False
+        columns = (
+            bucket_id,
+            key,
+            needle.size,
+            stamp,
+            needle.created_ms,
+            pack_content_type(needle.content_type),
+            needle.volume_id,
+            needle.needle_id,
+            needle.crc,
+            1,
+            None,
+            pack_map(needle.metadata) if needle.metadata else None,
+        )
+        if self._execute(INSERT_NEW, columns).rowcount == 0:
+            return False
+        self._count(bucket_id, 1, needle.size)
+        self._see_stamp(stamp)
+        return True
+
+    def settle_needle(
+        self,
+        bucket_id: int,
+        key: str,
+        volume_id: int,
+        needle_id: int,
+        stamp: int,
+        issued_ms: int | None = None,
+    ) -> bool:
+        """Was this needle of a single put committed?  If not, it never will be.
+
+        Args:
+            issued_ms: no later than when the needle's id was handed out; None: a moment ago.
+        Raises:
+            OutcomeUnknown: that is so long ago that the catalog may have forgotten what became of the needle.
+            NoSuchVolume, BadRequest: a needle that was never handed out, or that another key or an upload
+                owns: nobody may turn that into garbage by asking for this key.
+        """
+        current = self._current(bucket_id, key)
+        if current is not None and current[0] == volume_id and current[1] == needle_id:
+            return True
+        reason = self._reason(volume_id, needle_id)
+        if reason is not None:
+            return WAS_COMMITTED[reason]
+        self._require_handed_out(volume_id, needle_id)
+        if self._has_owner(volume_id, needle_id):
+            raise BadRequest(f"needle {needle_id} of volume {volume_id} was not written for this key")
+        if issued_ms is not None and self._may_be_forgotten(issued_ms):
+            raise OutcomeUnknown(
+                f"needle {needle_id} of volume {volume_id} was handed out so long ago that nobody remembers"
+                " whether it was visible once; it is not now"
+            )
+        self._discard([(volume_id, needle_id)], stamp, "void")
+        return False
+
+    def delete_objects(
+        self, bucket_id: int, keys: Sequence[str], *, if_match: str | None = None, stamp: int
+    ) -> list[bool]:
+        """Delete objects; tell for each key whether there was one.
+
+        Raises:
+            PreconditionFailed: an object is there with another ETag than `if_match`.
+        """
+        existed = []
+        for key in keys:
+            if if_match is not None:
+                self._require_match(bucket_id, key, if_match)
+            deleted_at = self._delete_object(bucket_id, key, stamp)
+            existed.append(deleted_at is not None)
+            if deleted_at is not None:
+                self._graves.dig(bucket_id, key, deleted_at)
+        return existed
+
+    def _require_match(self, bucket_id: int, key: str, if_match: str) -> None:
+        current = self._current(bucket_id, key)
+        if current is not None:
+            etag = etag_of(current[0], current[1], current[4], current[5])
+            try:
+                require_conditions(if_match, None, etag)
+            except PreconditionFailed as error:
+                raise PreconditionFailed(f"object {key!r} has the ETag {etag}: {error.message}") from error
+
+    def _require_handed_out(self, volume_id: int, needle_id: int) -> None:
+        found = self._one("SELECT needle_id_reserved FROM volumes WHERE id = ?", (volume_id,))
+        if found is None:
+            raise NoSuchVolume(f"there is no volume {volume_id}")
+        if not 1 <= needle_id <= found[0]:
+            raise BadRequest(f"needle {needle_id} of volume {volume_id} was never handed out")

@@ -1,0 +1,155 @@
+"""Upkeep: the part of a transaction that deals with what keeps volumes in good order.
+
+Jobs, how far verifications and sweeps are, damages, needles that no row names, and the
+master's switches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
+from warehouse.catalog.sqlite.cross_check import names_on
+from warehouse.transport.messages import NeedleDamage
+
+DAMAGES_KEPT_MAX = 10_000  # of one volume: a ruined disk is one problem, not millions
+STAMP_MAX_FACT = "stamp_max"
+
+
+class Upkeep(Bookkeeping):
+    """Mixed into `Transaction`."""
+
+    # --- jobs -------------------------------------------------------------------------------------
+
+    def add_job(self, work: str, volume_id: int, origin: str, created_ms: int) -> int:
+        """Remember a job until it is over; return its id, which is never given to another.
+
+        A volume that has an unfinished job of that work keeps it: then its id is returned.
+        """
+        found = self._one("SELECT id FROM jobs WHERE work = ? AND volume_id = ?", (work, volume_id))
+        if found is not None:
+            return int(found[0])
+        added = self._execute(
+            "INSERT INTO jobs (work, volume_id, origin, created_ms) VALUES (?, ?, ?, ?)",
+            (work, volume_id, origin, created_ms),
+        )
+        assert added.lastrowid is not None
+        return added.lastrowid
+
+    def remove_job(self, job_id: int) -> None:
+        """A job is over; one that is not known is over already."""
+        self._execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+    # --- verification and sweeps ------------------------------------------------------------------
+
+    def set_verify_progress(self, volume_id: int, *, started_ms: int, generation: int, offset: int) -> None:
+        """How far a verification is, so that a restart does not begin anew; all 0: none is under way."""
+        self._change_volume(
+            "UPDATE volumes SET verify_started_ms = ?, verify_generation = ?, verify_offset = ? WHERE id = ?",
+            started_ms,
+            generation,
+            offset,
+            volume_id,
+        )
+
+    def set_verified(self, volume_id: int, started_ms: int) -> None:
+        """A verification that began at `started_ms` has read all of the volume; none is under way now."""
+        self._change_volume(
+            "UPDATE volumes SET verified_ms = ?, verify_started_ms = 0, verify_generation = 0,"
+            " verify_offset = 0 WHERE id = ?",
+            started_ms,
+            volume_id,
+        )
+
+    def set_swept(self, volume_id: int, stamp: int) -> None:
+        """Of the needles with stamps up to `stamp`, none is in the volume without a row or garbage's mark.
+
+        And none will be: after a restart, clocks learn this stamp from the catalog as they learn all others.
+        """
+        self._change_volume(
+            "UPDATE volumes SET swept_stamp = max(swept_stamp, ?) WHERE id = ?", stamp, volume_id
+        )
+        self._see_stamp(stamp)
+
+    def void_orphans(self, volume_id: int, needle_ids: Sequence[int], stamp: int) -> list[int]:
+        """Give up needles that no row named when a sweep looked, unless something names them by now.
+
+        Returns:
+            Those that wait for their tombstone from now on.
+        """
+        orphans = [
+            needle_id
+            for needle_id in needle_ids
+            if self._reason(volume_id, needle_id) is None and not self._has_owner(volume_id, needle_id)
+        ]
+        self._discard([(volume_id, needle_id) for needle_id in orphans], stamp, "void")
+        return orphans
+
+    # --- damages ----------------------------------------------------------------------------------
+
+    def add_damages(self, volume_id: int, damages: Sequence[NeedleDamage]) -> list[NeedleDamage]:
+        """Remember what was found damaged in a volume, with bucket and key where a row names the needle.
+
+        One that is known keeps the time when it was first found.  Beyond DAMAGES_KEPT_MAX of one volume,
+        new ones are not kept.
+
+        Returns:
+            Those that were not known and are kept now, with bucket and key.
+        """
+        needle_ids = {damage.needle_id for damage in damages if damage.needle_id}
+        names = names_on(self._execute, volume_id, needle_ids)
+        (kept_count,) = self._one("SELECT count(*) FROM damages WHERE volume_id = ?", (volume_id,))
+        added = []
+        for damage in damages:
+            needle_id = damage.needle_id or 0
+            bucket, key = names.get(needle_id, (damage.bucket, damage.key))
+            is_known = self._execute(
+                "UPDATE damages SET problem = ?, bucket = coalesce(?, bucket), key = coalesce(?, key)"
+                " WHERE volume_id = ? AND needle_id = ? AND offset = ?",
+                (damage.problem, bucket, key, volume_id, needle_id, damage.offset),
+            ).rowcount
+            if is_known or kept_count >= DAMAGES_KEPT_MAX:
+                continue
+            self._execute(
+                "INSERT INTO damages (volume_id, needle_id, offset, problem, bucket, key, found_ms)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (volume_id, needle_id, damage.offset, damage.problem, bucket, key, damage.found_ms),
+            )
+            kept_count += 1
+            added.append(msgspec.structs.replace(damage, volume_id=volume_id, bucket=bucket, key=key))
+        return added
+
+    def clear_damages(self, volume_id: int, keep: Collection[tuple[int, int]]) -> None:
+        """Forget the damages of a volume but those in `keep`: (needle id or 0, offset).
+
+        What a verification of the whole volume, or a compaction, has not met is not there any more.
+        """
+        kept = set(keep)
+        known = self._execute("SELECT needle_id, offset FROM damages WHERE volume_id = ?", (volume_id,))
+        for needle_id, offset in known.fetchall():
+            if (needle_id, offset) not in kept:
+                self._forget_damage(volume_id, needle_id, offset)
+
+    def forget_dead_damages(self, volume_id: int) -> None:
+        """Forget damages of needles that nothing names any more: nobody will miss them."""
+        known = self._execute(
+            "SELECT needle_id, offset FROM damages WHERE volume_id = ? AND needle_id != 0", (volume_id,)
+        )
+        for needle_id, offset in known.fetchall():
+            if not self._has_owner(volume_id, needle_id):
+                self._forget_damage(volume_id, needle_id, offset)
+
+    def _forget_damage(self, volume_id: int, needle_id: int, offset: int) -> None:
+        self._execute(
+            "DELETE FROM damages WHERE volume_id = ? AND needle_id = ? AND offset = ?",
+            (volume_id, needle_id, offset),
+        )
+
+    # --- facts ------------------------------------------------------------------------------------
+
+    def set_fact(self, name: str, value: int) -> None:
+        """Keep a number under a name, for example a switch as 0 or 1."""
+        assert name != STAMP_MAX_FACT, "the transaction keeps that one itself"
+        self._execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))

@@ -1,0 +1,190 @@
+"""What all commands share: the app that they join, and the options that each of them takes."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import (
+    App,
+    CycloptsError,
+    Group,
+    Parameter,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+
+from warehouse.cli.copying.places import UsageError
+from warehouse.cli.output.objects import ResultConsole, failure_line, say_failure
+from warehouse.client.store import Store, connect
+from warehouse.conf.programs import module_command, module_environment
+from warehouse.errors import RequestRefused
+from warehouse.version import package_version
+
+app = App(
+    name="warehouse",
+    help="""A self-hosted object store.
+
+    Start one with `warehouse up`, then in another terminal:
+
+        warehouse mb wh://photos
+        warehouse cp -r ./pictures wh://photos/2026
+        warehouse ls -l wh://photos/2026
+        warehouse cat wh://photos/2026/hello.txt
+
+    Objects are named wh://bucket/key; a key's slashes act as folders.
+    """,
+    version=package_version,
+    default_parameter=Parameter(negative=(), show_default=False),
+    help_format="markdown",
+    console=ResultConsole(),
+)
+
+# Panels of the help text, in this order.
+OBJECTS = Group("Objects", sort_key=1)
+STORE = Group("The store", sort_key=2)
+SPACE = Group("Space and damage", sort_key=3)
+RESCUE = Group("Rescue", sort_key=4)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """What every command takes."""
+
+    profile: Annotated[
+        Path | None,
+        Parameter(
+            metavar="FILE",
+            help="File that says which cluster, and as whom. Found by itself after `warehouse up`.",
+        ),
+    ] = None
+    data: Annotated[
+        Path | None,
+        Parameter(metavar="DIR", help="Data folder of a `warehouse up`; its profile.toml is used."),
+    ] = None
+    json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False
+
+    def connect(self) -> AbstractAsyncContextManager[Store]:
+        return connect(self.profile_path())
+
+    def profile_path(self) -> Path | None:
+        """The profile that was named; None: the one that is found by itself.
+
+        Raises:
+            UsageError: two were named.
+        """
+        if self.profile is not None and self.data is not None:
+            raise UsageError("--profile and --data both name a profile: give one of them")
+        return self.data / "profile.toml" if self.data is not None else self.profile
+
+
+NOTHING_SPECIAL = Common()
+
+
+# What the commands of other programs are called here.
+_MEANT = {
+    **dict.fromkeys(("put", "get", "upload", "download", "copy"), "cp"),
+    **dict.fromkeys(("mv", "move", "rename"), "cp, and then rm"),
+    **dict.fromkeys(("list", "dir", "find"), "ls"),
+    **dict.fromkeys(("delete", "del", "remove"), "rm"),
+    **dict.fromkeys(("mkdir", "create", "make-bucket"), "mb"),
+    **dict.fromkeys(("rmdir", "delete-bucket", "remove-bucket"), "rb"),
+    **dict.fromkeys(("start", "serve", "server", "run"), "up"),
+    **dict.fromkeys(("info", "head"), "stat"),
+    **dict.fromkeys(("check", "fsck", "scrub"), "verify"),
+    **dict.fromkeys(("events", "log", "logs"), "watch"),
+    **dict.fromkeys(("share", "url", "sign"), "presign"),
+    **dict.fromkeys(("mirror", "rsync"), "sync"),
+    "help": "--help",
+    **dict.fromkeys(("version", "-v", "-V"), "--version"),
+}
+
+
+def _no_command(word: str) -> str:
+    is_option = word.startswith("-")
+    near = [] if is_option else get_close_matches(word, list(app), 1)
+    meant = _MEANT.get(word) or next(iter(near), None)
+    hint = f"; did you mean {meant}?" if meant else ""
+    if is_option:
+        return f"there is no option {word} in front of the command: options follow it{hint}"
+    return f"there is no command {word!r}{hint}"
+
+
+def usage_problem(error: CycloptsError, words: Sequence[str]) -> str:
+    """What is wrong with the words of a command, in ours."""
+    unknown: str | None = None
+    match error:
+        case UnknownCommandError():
+            return _no_command(words[0])
+        case UnknownOptionError():
+            unknown = error.token.keyword or error.token.value
+        case UnusedCliTokensError(unused_tokens=[first, *_]):
+            if not first.startswith("-"):
+                return f"{first!r} is one word too many"
+            unknown = first
+    if unknown is None:
+        return str(error)
+    hint = re.search(r"Did you mean (\S+)\?", str(error))
+    return f"there is no option {unknown}" + (f"; did you mean {hint[1]}?" if hint else "")
+
+
+def some(words: Sequence[str], what: str) -> Sequence[str]:
+    """The words themselves, when there are any.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if not words:
+        raise UsageError(f"name {what}")
+    return words
+
+
+async def each_bucket(names: Sequence[str], work: Callable[[str], Awaitable[None]]) -> None:
+    """Do something with every bucket.  One that refuses it does not keep the others from it.
+
+    Raises:
+        RequestRefused: by the last that refused it; the others have been told.
+    """
+    refused: RequestRefused | None = None
+    for name in names:
+        try:
+            await work(name)
+        except RequestRefused as error:
+            if refused is not None:
+                say_failure(failure_line(refused))
+            refused = error
+    if refused is not None:
+        raise refused
+
+
+def become(
+    module: str, options: Iterable[tuple[str, object]], *others: str, title: str | None = None
+) -> None:
+    """Run another program of ours in this process's place: signals and the exit status are its own.
+
+    Args:
+        module: as after `python -m`.
+        options: names and values; None and False are left out, True is the name alone, a list is one name
+            and value for each.
+        others: words that go behind them, as they are.
+        title: what the process list shows.
+    """
+    words = module_command(module, title=title)
+    for name, value in options:
+        if value is True:
+            words.append(name)
+        elif isinstance(value, list):
+            for one in value:
+                words += [name, str(one)]
+        elif value is not None and value is not False:
+            words += [name, str(value)]
+    os.execve(sys.executable, [*words, *others], module_environment())  # noqa: S606

@@ -1,0 +1,72 @@
+"""The command line about needles that no object names: volumes hold them, the catalog does not know them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from warehouse.cli.app import NOTHING_SPECIAL, SPACE, Common, app
+from warehouse.cli.choice import Yes
+from warehouse.cli.copying.deletions import is_terminal, require_yes
+from warehouse.cli.copying.places import UsageError
+from warehouse.cli.output.formats import format_count
+from warehouse.cli.output.objects import result_console, say_json, tell
+from warehouse.client.store import Store
+
+# Troubles that this command decides about.
+DECIDED = ("catalog_behind", "orphans_kept")
+
+
+@app.command(group=SPACE, usage="Usage: warehouse orphans [--keep | --drop [--yes]]")
+async def orphans(
+    *,
+    keep: Annotated[
+        bool, Parameter(help="Go on with this catalog, and keep aside what it does not know.")
+    ] = False,
+    drop: Annotated[bool, Parameter(help="Take them for garbage: their bytes are given back.")] = False,
+    yes: Yes = False,
+    common: Common = NOTHING_SPECIAL,
+) -> int:
+    """Show or decide what becomes of needles that no object names.
+
+    A crash leaves a handful, which the store collects by itself. A multitude means that the catalog is older
+    than the volumes: it was put back from a copy, say. Then nothing is given up, and the store asks. To bring
+    back what they hold, stop the store and run `warehouse rebuild --replace`.
+    """
+    if keep and drop:
+        raise UsageError("give one of --keep and --drop")
+    if yes and not drop:
+        raise UsageError("--yes goes with --drop")
+    async with common.connect() as store:
+        if drop and not yes and not common.json:
+            await _ask_before(store)
+        if keep or drop:
+            await (store.keep_orphans() if keep else store.drop_orphans())
+        status = await store.status()
+    troubles = [trouble for trouble in status.troubles if trouble.name in DECIDED]
+    if common.json:
+        say_json(
+            orphan_count=status.orphan_count,
+            troubles=[{"name": one.name, "subject": one.subject, "message": one.message} for one in troubles],
+        )
+        return 0
+    if keep:
+        tell(
+            common.json,
+            "kept aside; `warehouse rebuild --replace` can still bring it back",
+        )
+    if drop:
+        tell(common.json, "garbage from now on; it goes within minutes")
+    console = result_console()
+    console.print(f"{format_count(status.orphan_count, 'needle')} that no object names")
+    for trouble in troubles:
+        console.print(trouble.message, soft_wrap=True, markup=False)
+    return 0
+
+
+async def _ask_before(store: Store) -> None:
+    """--drop is enough for a script; whoever sits at a terminal sees how much it is."""
+    count = (await store.status()).orphan_count
+    if count and is_terminal():
+        await require_yes(f"Delete {format_count(count, 'needle')} that no object names?", can_ask=True)

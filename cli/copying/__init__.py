@@ -1,0 +1,1 @@
+"""Copying: from sources and targets to transfers of files and objects."""

@@ -1,0 +1,373 @@
+"""Syncing: which of the source's files the target lacks.
+
+Both sides are told in the order of their names' bytes, so they are compared as they come, whatever their
+number.  A file is copied when the target has none of that name, or one of another size.  Where sizes agree,
+times decide whether to look closer: equal times mean the same file, and where they differ (earlier as well as
+later) the contents are compared, by CRC, without a transfer.  `Rule` says otherwise.
+
+The time of a local file is that of its last change; the command line writes it into the metadata of the
+objects that it uploads, and gives it back to files that it downloads (`contents.py`).
+
+What the target has and the source has not is collected, and deleted when all else is copied; never when some
+of the source could not be read, since it may be there.  Names that the source has and that are left out by
+rule, such as links, stay in the target as they are.  What is in the way (a file where a folder must be, or
+the other way round) is put off until the deletions are done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from functools import partial
+from pathlib import Path
+
+from warehouse.cli.copying.contents import (
+    file_time_of,
+    is_same_file,
+    is_same_object,
+    known_crc,
+    recorded_ns,
+)
+from warehouse.cli.copying.patterns import EVERYTHING, Rules
+from warehouse.cli.copying.places import FolderTree, Remote, key_of_path, segments_of
+from warehouse.cli.copying.plan import download, name_of, remote_copy, upload
+from warehouse.cli.copying.small_files import DownloadLane, SmallDownload, SmallUpload, UploadLane, set_time
+from warehouse.cli.copying.transfers import LARGE_SIZE, Found, LeftOut, Transfer, Unfit
+from warehouse.cli.copying.walks import Links, leaves_out, local_files
+from warehouse.client.store import Store
+from warehouse.client.writing.uploads import Progress
+from warehouse.errors import BadKey, BadRequest, StoreError
+from warehouse.transport.messages import ObjectInfo
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a side, by its name below the folder that is synchronized."""
+
+    name: str
+    size: int
+    changed_ns: int | None  # None: nobody knows, as of an object that no file was the source of
+    crc: int | None = None  # of an object, where its listing tells it
+    path: Path | None = None  # of a local file
+    info: ObjectInfo | None = None  # of an object
+
+
+@dataclass(frozen=True)
+class Passed:
+    """Something of a side that is left out by rule: neither copied, nor deleted where it is there."""
+
+    name: str
+    source: str
+    why: str | None  # None: the user said so, and need not be told
+
+
+Side = AsyncGenerator[Entry | Passed | Unfit, None]
+
+
+class Rule(Enum):
+    """What makes two files of the same name the same."""
+
+    DEFAULT = auto()  # size and time; contents where times differ
+    SIZE_ONLY = auto()
+    CHECKSUM = auto()  # size and contents, whatever the times
+    EXACT = auto()  # size and time; where times differ, it is copied
+
+
+class Verdict(Enum):
+    SAME = auto()
+    COPY = auto()
+    LOOK = auto()  # the contents decide
+
+
+def judge(source: Entry, target: Entry | None, rule: Rule = Rule.DEFAULT) -> Verdict:
+    """What to do about a file of the source, and the target's of that name."""
+    if target is None or source.size != target.size:
+        return Verdict.COPY
+    if rule is Rule.SIZE_ONLY:
+        return Verdict.SAME
+    is_same_time = source.changed_ns == target.changed_ns  # also where neither tells one
+    if rule is Rule.EXACT and not is_same_time:
+        return Verdict.COPY
+    if source.crc is not None and target.crc is not None:  # both are objects, and their listings tell
+        return Verdict.SAME if source.crc == target.crc else Verdict.COPY
+    if is_same_time and source.changed_ns is not None and rule is not Rule.CHECKSUM:
+        return Verdict.SAME
+    return Verdict.LOOK
+
+
+@dataclass
+class Findings:
+    """What a comparison leaves to be done when all is copied."""
+
+    source_count: int = 0
+    kept_count: int = 0  # files that both sides have
+    same_count: int = 0
+    surplus: list[Entry] = field(default_factory=list)  # what the target alone has
+    put_off: dict[str, Transfer] = field(default_factory=dict)  # by name: something is in the way there
+    is_source_whole: bool = True  # all of it could be read
+    passed: set[str] = field(default_factory=set)  # names of the source that are left out by rule
+
+
+TransferOf = Callable[[Entry, Entry | None, Verdict], Transfer]
+IsBlocked = Callable[[Entry], bool]
+
+
+async def compare(
+    source: Side,
+    target: Side,
+    findings: Findings,
+    transfer_of: TransferOf,
+    *,
+    rule: Rule = Rule.DEFAULT,
+    is_blocked: IsBlocked = lambda entry: False,
+) -> AsyncGenerator[Found, None]:
+    """Walk both sides together; yields what is to be copied, and what of the source cannot be.
+
+    Args:
+        is_blocked: whether a folder of the target is where this file must be.
+    """
+    names_in_surplus: set[str] = set()
+
+    def is_surplus(entry: Entry) -> None:
+        findings.surplus.append(entry)
+        names_in_surplus.add(entry.name)
+
+    async with aclosing(source), aclosing(target):
+        theirs = await _next(target)
+        async for ours in source:
+            if isinstance(ours, Unfit):
+                findings.is_source_whole = False
+                yield ours
+                continue
+            name = ours.name.encode()
+            while theirs is not None and theirs.name.encode() < name:
+                is_surplus(theirs)
+                theirs = await _next(target)
+            is_there = theirs is not None and theirs.name == ours.name
+            if isinstance(ours, Passed):
+                findings.passed.add(ours.name)
+                if ours.why is not None:
+                    yield LeftOut(ours.source, ours.why)
+            else:
+                findings.source_count += 1
+                findings.kept_count += is_there
+                verdict = judge(ours, theirs if is_there else None, rule)
+                if verdict is Verdict.SAME:
+                    findings.same_count += 1
+                elif not is_there and (_is_below(ours.name, names_in_surplus) or is_blocked(ours)):
+                    findings.put_off[ours.name] = transfer_of(ours, None, verdict)
+                else:
+                    yield transfer_of(ours, theirs if is_there else None, verdict)
+            if is_there:
+                theirs = await _next(target)
+        while theirs is not None:
+            is_surplus(theirs)
+            theirs = await _next(target)
+    findings.surplus = [
+        entry for entry in findings.surplus if not _is_at_or_below(entry.name, findings.passed)
+    ]
+
+
+async def _next(target: Side) -> Entry | None:
+    """The target's next file; what cannot be read there, or is left out by rule, is left as it is."""
+    async for entry in target:
+        if isinstance(entry, Entry):
+            return entry
+    return None
+
+
+def _is_below(name: str, names: set[str]) -> bool:
+    """Whether one of these names would have to be a folder for this one."""
+    end = name.find("/") if names else -1
+    while end >= 0:
+        if name[:end] in names:
+            return True
+        end = name.find("/", end + 1)
+    return False
+
+
+def _is_at_or_below(name: str, names: set[str]) -> bool:
+    return bool(names) and (name in names or _is_below(name, names))
+
+
+# --- sides ----------------------------------------------------------------------------------------
+
+
+async def local_side(
+    root: Path, *, target: str, links: Links = Links.FILES, rules: Rules = EVERYTHING
+) -> Side:
+    async with aclosing(local_files(root, links)) as entries:
+        async for entry in entries:
+            is_left_out = leaves_out(rules, entry, root)
+            try:
+                name = key_of_path(entry.path, root)
+                if is_left_out:
+                    yield Passed(name, name_of(entry.path), None)
+                    continue
+                if entry.problem is not None:
+                    raise entry.problem
+            except (StoreError, OSError) as error:
+                if not is_left_out:  # whose name no key can have has nothing on the other side
+                    yield Unfit(name_of(entry.path), target, error)
+            else:
+                if entry.left_out is not None:
+                    yield Passed(name, name_of(entry.path), entry.left_out)
+                else:
+                    yield Entry(name, entry.size, entry.changed_ns, path=entry.path)
+
+
+async def remote_side(
+    folder: Remote,
+    store: Store,
+    *,
+    with_locations: bool = False,
+    is_for_files: bool = True,
+    rules: Rules = EVERYTHING,
+) -> Side:
+    """The objects of a folder.
+
+    Args:
+        is_for_files: they are compared with files, which get the time of storing where an object tells none.
+    """
+    listing = store.bucket(folder.bucket).list(folder.folder, with_locations=with_locations)
+    async for info in listing:
+        name = info.key[len(folder.folder) :]
+        if not name:  # an object of the folder's own name is not in it
+            continue
+        if rules.leaves_out(name):
+            yield Passed(name, f"wh://{folder.bucket}/{info.key}", None)
+            continue
+        changed_ns = file_time_of(info) if is_for_files else recorded_ns(info.metadata)
+        yield Entry(name, info.size, changed_ns, crc=known_crc(info), info=info)
+
+
+async def no_side() -> Side:
+    """A folder that is not there yet."""
+    nothing: tuple[Entry, ...] = ()
+    for entry in nothing:
+        yield entry
+
+
+# --- what is copied -------------------------------------------------------------------------------
+
+
+def uploads_to(target: Remote, store: Store) -> TransferOf:
+    bucket = store.bucket(target.bucket)
+    lane = UploadLane(bucket, None)
+
+    def transfer_of(entry: Entry, theirs: Entry | None, verdict: Verdict) -> Transfer:
+        path = entry.path
+        assert path is not None
+        place = target.inside(entry.name)
+        one = upload(path, entry.size, place, store, None)
+        if verdict is Verdict.LOOK:
+            assert theirs is not None
+            assert theirs.info is not None
+            is_there = partial(is_same_file, path, theirs.info, bucket)
+            return replace(one, is_there=is_there)
+        return SmallUpload.of(one, lane, path, place.key) if entry.size <= LARGE_SIZE else one
+
+    return transfer_of
+
+
+def downloads_to(source: Remote, root: Path, store: Store, *, is_dry: bool = False) -> TransferOf:
+    bucket = store.bucket(source.bucket)
+    lane = DownloadLane(bucket, is_dated=True)
+    tree = FolderTree(root)
+
+    def transfer_of(entry: Entry, theirs: Entry | None, verdict: Verdict) -> Transfer:
+        info = entry.info
+        assert info is not None
+        path_for = partial(tree.path_for, entry.name)
+        remote = Remote(source.bucket, info.key)
+        name = name_of(root / entry.name.lstrip("/"))
+        look_at = partial(tree.look_at, entry.name)
+        one = download(remote, info.size, path_for, name, store, look_at)
+
+        async def run(progress: Progress) -> int:
+            size = await one.run(progress)
+            set_time(path_for(), info)
+            return size
+
+        if verdict is Verdict.LOOK:
+            assert theirs is not None
+            assert theirs.path is not None
+            is_there = partial(_is_there_as_file, theirs.path, info, source, store, is_dry=is_dry)
+            return replace(one, run=run, is_there=is_there)
+        dated = replace(one, run=run)
+        return SmallDownload.of(dated, lane, info, path_for) if info.size <= LARGE_SIZE else dated
+
+    return transfer_of
+
+
+async def _is_there_as_file(
+    path: Path, info: ObjectInfo, source: Remote, store: Store, *, is_dry: bool
+) -> bool:
+    if not await is_same_file(path, info, store.bucket(source.bucket)):
+        return False
+    if not is_dry:
+        set_time(path, info)  # the next comparison need not read it again
+    return True
+
+
+def copies_to(source: Remote, target: Remote, store: Store) -> TransferOf:
+    def transfer_of(entry: Entry, theirs: Entry | None, verdict: Verdict) -> Transfer:
+        place = Remote(source.bucket, source.folder + entry.name)
+        one = remote_copy(place, entry.size, target.inside(entry.name), store, None)
+        if verdict is not Verdict.LOOK:
+            return one
+        assert entry.info is not None
+        assert theirs is not None
+        assert theirs.info is not None
+        ours, bucket = store.bucket(source.bucket), store.bucket(target.bucket)
+        is_there = partial(is_same_object, entry.info, ours, theirs.info, bucket)
+        return replace(one, is_there=is_there)
+
+    return transfer_of
+
+
+# --- what is in the way ---------------------------------------------------------------------------
+
+
+def folder_in(root: Path) -> IsBlocked:
+    """Whether there is a folder below `root` where a file must be; a link is no folder."""
+    return lambda entry: _is_real_folder(root, entry.name)
+
+
+def _is_real_folder(root: Path, name: str) -> bool:
+    try:
+        path = root
+        for segment in segments_of(name):
+            path = path / segment
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                return False
+    except (BadKey, OSError):
+        return False
+    return True
+
+
+def in_the_way(transfer: Transfer) -> Unfit:
+    """What to say about a transfer that was put off, where nothing is deleted."""
+    problem = BadRequest(
+        f"{transfer.target} has a file where a folder is needed, or a folder where a file is: "
+        "sync --delete replaces it"
+    )
+    return Unfit(transfer.source, transfer.target, problem)
+
+
+def clear(root: Path, surplus: Sequence[Entry], put_off_names: Iterable[str]) -> None:
+    """Delete files that only the target has, and folders that are then empty where files must be."""
+    for entry in surplus:
+        assert entry.path is not None
+        entry.path.unlink(missing_ok=True)
+    for name in put_off_names:
+        if _is_real_folder(root, name):
+            # A folder that is not empty stays, and what fails then tells of it.
+            with contextlib.suppress(OSError):
+                for folder, _, _ in os.walk(root / name, topdown=False):
+                    os.rmdir(folder)

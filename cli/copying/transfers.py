@@ -1,0 +1,218 @@
+"""Transfers: many copies at once, each with its own fate.
+
+A `Transfer` is one file or object to be copied.  `run_transfers` runs them side by side as they are found;
+one that fails is reported and the others go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import trio
+
+from warehouse.client.nurseries import Crew, crew
+from warehouse.client.writing.uploads import Progress
+from warehouse.errors import (
+    BadCredentials,
+    NoSuchBucket,
+    NotAuthenticated,
+    PermissionDenied,
+    StoreError,
+)
+
+TASKS = 16
+# Copies of large things at once: each has a window or several chunks of its own under way, so that more
+# of them would cost memory and bring nothing.
+LARGE_SIZE = 1024 * 1024
+LARGE_TASKS = 4
+LANE_COUNT = 512  # transfers that wait for their lane
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One thing to copy; `run` does it and returns the bytes copied, unless it goes in a lane."""
+
+    source: str
+    target: str
+    size: int | None  # None: not known before the end
+    run: Callable[[Progress], Awaitable[int]]
+    lane: Lane | None = field(default=None, kw_only=True)
+    # Asked before: whether the target has it already.  What has this goes in no lane.
+    is_there: Callable[[], Awaitable[bool]] | None = field(default=None, kw_only=True)
+    # What a dry run does in place of `run`: raises what can be known to fail, and changes nothing.  Blocks.
+    check: Callable[[], object] | None = field(default=None, kw_only=True)
+
+
+class Lane(Protocol):
+    """Moves many small transfers together."""
+
+    async def carry(self, transfers: trio.MemoryReceiveChannel[Transfer], outcomes: Outcomes) -> None:
+        """Tell of each transfer that comes what became of it; return when no more will."""
+
+
+@dataclass
+class Totals:
+    file_count: int = 0
+    byte_count: int = 0
+    failed_count: int = 0
+    same_count: int = 0  # the target had them already
+    left_out_count: int = 0  # by rule
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        return max(time.monotonic() - self.started, 0.001)
+
+
+class Reporter(Protocol):
+    """Who wants to know how it goes."""
+
+    def found(self, transfer: Transfer) -> None: ...
+
+    def moved(self, delta: int) -> None: ...
+
+    def finished(self, transfer: Transfer, size: int) -> None: ...
+
+    def failed(self, source: str, target: str, error: StoreError | OSError) -> None: ...
+
+    def same(self, transfer: Transfer) -> None:
+        """The target has it already."""
+
+    def left_out(self, source: str, why: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Something that was found and cannot be copied."""
+
+    source: str
+    target: str
+    error: StoreError | OSError
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that was found and is not copied, by rule."""
+
+    source: str
+    why: str
+
+
+Found = Transfer | Unfit | LeftOut
+
+# What fails one copy with these fails all: said once, instead of a hundred thousand times.
+CONCERNS_ALL = (NoSuchBucket, PermissionDenied, BadCredentials, NotAuthenticated)
+
+
+async def run_transfers(
+    found: AsyncGenerator[Found, None],
+    reporter: Reporter,
+    *,
+    totals: Totals | None = None,
+    is_dry: bool = False,
+) -> Totals:
+    """Run transfers, some at once, those of one lane together; returns what became of all.
+
+    Args:
+        found: closed at the end, also when there is no use in going on.
+        totals: what came before, to go on counting with.
+        is_dry: copy nothing, and report what would be copied.
+
+    Raises one of `CONCERNS_ALL` when there is no use in going on.
+    """
+    async with aclosing(found), crew(TASKS) as members:
+        outcomes = Outcomes(members, reporter, totals or Totals(), is_dry=is_dry)
+        lanes: dict[int, trio.MemorySendChannel[Transfer]] = {}
+        try:
+            async for one in found:
+                if isinstance(one, Unfit):
+                    outcomes.fail(one.source, one.target, one.error)
+                    continue
+                if isinstance(one, LeftOut):
+                    outcomes.totals.left_out_count += 1
+                    reporter.left_out(one.source, one.why)
+                    continue
+                reporter.found(one)
+                if one.lane is None or is_dry:
+                    await outcomes.start(one, one.run)
+                    continue
+                if id(one.lane) not in lanes:
+                    lanes[id(one.lane)], receive = trio.open_memory_channel[Transfer](LANE_COUNT)
+                    members.start(partial(one.lane.carry, receive, outcomes))
+                await lanes[id(one.lane)].send(one)
+        finally:
+            for send in lanes.values():
+                send.close()
+    return outcomes.totals
+
+
+class Outcomes:
+    """What became of transfers; counted and reported."""
+
+    def __init__(self, members: Crew, reporter: Reporter, totals: Totals, *, is_dry: bool) -> None:
+        self.totals = totals
+        self._is_dry = is_dry
+        self._members = members
+        self._reporter = reporter
+        self._large = trio.Semaphore(LARGE_TASKS)
+
+    def done(self, transfer: Transfer, size: int) -> None:
+        """It was copied, all at once."""
+        self._reporter.moved(size)
+        self._count(transfer, size)
+
+    def failed(self, transfer: Transfer, error: StoreError | OSError) -> None:
+        """It was not.  Raises the error itself when it fails all the others, too."""
+        if isinstance(error, CONCERNS_ALL):
+            raise error
+        self.fail(transfer.source, transfer.target, error)
+
+    def fail(self, source: str, target: str, error: StoreError | OSError) -> None:
+        self.totals.failed_count += 1
+        self._reporter.failed(source, target, error)
+
+    async def start(self, transfer: Transfer, work: Callable[[Progress], Awaitable[int]]) -> None:
+        """Wait for a free task, and let it do the work; the outcome is noted."""
+        await self._members.wait_room()
+        self._members.start(partial(self._run, transfer, work))
+
+    def _count(self, transfer: Transfer, size: int) -> None:
+        self.totals.file_count += 1
+        self.totals.byte_count += size
+        self._reporter.finished(transfer, size)
+
+    async def _run(self, transfer: Transfer, work: Callable[[Progress], Awaitable[int]]) -> None:
+        moved_count = 0
+
+        def progress(byte_count: int) -> None:
+            nonlocal moved_count
+            self._reporter.moved(byte_count - moved_count)
+            moved_count = byte_count
+
+        try:
+            if transfer.is_there is not None and await transfer.is_there():
+                self.totals.same_count += 1
+                self._reporter.same(transfer)
+                return
+            if self._is_dry:
+                if transfer.check is not None:
+                    await trio.to_thread.run_sync(transfer.check)
+                size = transfer.size or 0
+            elif transfer.size is not None and transfer.size <= LARGE_SIZE:
+                size = await work(progress)
+            else:
+                async with self._large:
+                    size = await work(progress)
+        except BrokenPipeError:
+            raise  # whoever read our standard output has seen enough
+        except (StoreError, OSError) as error:
+            progress(0)
+            self.failed(transfer, error)
+            return
+        progress(size)
+        self._count(transfer, size)

@@ -1,0 +1,82 @@
+"""Listings: what `ls` and `du` find at a place.
+
+A place may be an object, a folder, both, the beginning of keys, or wildcards.  An object of exactly that name
+and what is in the folder come first; only where there is neither, wildcards are looked at, then beginnings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from warehouse.cli.copying.patterns import Glob, glob_of
+from warehouse.cli.copying.places import Remote
+from warehouse.client.store import Prefix, Store
+from warehouse.errors import NoSuchObject
+from warehouse.transport.messages import ObjectInfo
+
+Entries = AsyncIterator[ObjectInfo | Prefix]
+
+
+class Listing:
+    """What is at one place.
+
+    Attributes:
+        above: the folder whose name is not shown; known when the first entry is.
+        name: the place as it was understood.
+    """
+
+    def __init__(self, remote: Remote, store: Store, *, is_recursive: bool, has_globs: bool) -> None:
+        self.above = remote.folder
+        self.name = str(remote)
+        self._remote = remote
+        self._bucket = store.bucket(remote.bucket)
+        self._is_recursive = is_recursive
+        self._glob = glob_of(remote.key) if has_globs else None
+
+    async def entries(self) -> Entries:
+        is_empty = True
+        async for entry in self._object_and_folder():
+            is_empty = False
+            yield entry
+        if not is_empty or not self._remote.key:
+            return
+        if self._glob is not None:
+            self.above = self._glob.folder
+            async for entry in self._matches(self._glob):
+                yield entry
+        elif not self._remote.key.endswith("/"):
+            self.above = _folder_above(self._remote.key)
+            self.name = f"{self._remote}*"
+            async for entry in self._listed(self._remote.key):
+                yield entry
+
+    async def _object_and_folder(self) -> Entries:
+        key = self._remote.key
+        if key and not key.endswith("/"):
+            try:
+                found = await self._bucket.stat(key)
+            except NoSuchObject:
+                pass
+            else:
+                self.above = _folder_above(key)
+                yield found
+        self.above = self._remote.folder
+        async for entry in self._listed(self._remote.folder):
+            yield entry
+
+    def _listed(self, prefix: str) -> Entries:
+        return self._bucket.list(prefix) if self._is_recursive else self._bucket.list(prefix, "/")
+
+    async def _matches(self, glob: Glob) -> Entries:
+        shown = None
+        async for info in self._bucket.list(glob.fixed):
+            folder = glob.folder_of(info.key)
+            if glob.matches(info.key) or (folder is not None and self._is_recursive):
+                yield info
+            elif folder is not None and folder != shown:
+                shown = folder
+                yield Prefix(folder)
+
+
+def _folder_above(key: str) -> str:
+    return key[: key.rfind("/") + 1]

@@ -1,0 +1,1 @@
+"""Measuring: `warehouse bench`, through the library, from several processes."""

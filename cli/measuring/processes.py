@@ -1,0 +1,220 @@
+"""Bench team: the clients of a measurement, in this process or in processes of their own.
+
+A Python process uses one core, so one of them seldom shows what a store can do.  Each process is a `Worker`
+with a connection of its own; this module starts them, gives all of them the same step at the same moment,
+and adds up what they found.
+
+    parent -> child   a line of JSON each: Hello, then Steps, one at a time
+    child -> parent   Said, one line each: figures so far, then the last ones of the step, or a failure
+
+A child ends when its standard input does, so none outlives the parent, however that ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import trio
+
+from warehouse.cli.measuring.latencies import Figures, shares, together
+from warehouse.cli.measuring.worker import Plan, Step, Tick, Worker
+from warehouse.client.nurseries import background, crew
+from warehouse.client.store import Store, connect
+from warehouse.conf.programs import module_command, module_environment
+from warehouse.errors import StoreError, from_code
+
+STOP_GRACE_S = 5.0
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    profile: str | None  # path; None: found in the usual places
+    plan: Plan
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    figures: Figures = msgspec.field(default_factory=Figures)
+    is_over: bool = False
+    code: str | None = None  # of an error that ended the step
+    message: str = ""
+
+
+Do = Callable[[Step, Tick], Awaitable[Figures]]
+
+
+class Team:
+    """All clients of a measurement; made by `team`."""
+
+    def __init__(self, members: Sequence[Do]) -> None:
+        self._members = members
+
+    async def do(self, test: str, *, at_once: int, seconds: float, count: int, tick: Tick) -> Figures:
+        """Have all clients do one step at the same time.
+
+        Args:
+            at_once: requests under way, of all clients together.
+            count: objects to prepare, of all clients together.
+            tick: called with the figures of all so far.
+        """
+        parts = [Figures() for _ in self._members]
+
+        async def run(index: int, do: Do, tasks: int) -> None:
+            async def told(figures: Figures) -> None:
+                parts[index] = figures
+                await tick(together(parts))
+
+            each = math.ceil(count / len(self._members))
+            parts[index] = await do(Step(test=test, tasks=tasks, seconds=seconds, count=each), told)
+
+        async with crew(len(self._members)) as members:
+            for index, tasks in enumerate(shares(at_once, len(self._members))):
+                members.start(partial(run, index, self._members[index], tasks))
+        return together(parts)
+
+
+@contextlib.asynccontextmanager
+async def team(store: Store, plan: Plan, process_count: int, profile: Path | None) -> AsyncIterator[Team]:
+    """The clients of a measurement, for as long as the block lasts.
+
+    Args:
+        warehouse: used where one process is enough.
+        profile: path of the profile that other processes use; None: they find it as this one did.
+    """
+    if process_count == 1:
+        yield Team([Worker(plan, store.bucket(plan.bucket)).do])
+        return
+    async with background() as nursery:
+        named = None if profile is None else str(profile)
+        children = []
+        for number in range(process_count):
+            one = msgspec.structs.replace(plan, worker=number)
+            child: _Child = await nursery.start(_keep_child, Hello(profile=named, plan=one))
+            children.append(child)
+        yield Team([child.do for child in children])
+
+
+# --- the parent's side ----------------------------------------------------------------------------
+
+
+class _Child:
+    def __init__(self, process: trio.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._stdin = process.stdin
+        self._lines = _Lines(process.stdout)
+
+    async def send(self, message: Hello | Step) -> None:
+        await self._stdin.send_all(msgspec.json.encode(message) + b"\n")
+
+    async def do(self, step: Step, tick: Tick) -> Figures:
+        await self.send(step)
+        while (line := await self._lines.next()) is not None:
+            said = msgspec.json.decode(line, type=Said)
+            if said.code is not None:
+                raise from_code(said.code, said.message)
+            if said.is_over:
+                return said.figures
+            await tick(said.figures)
+        raise OSError("a client process of the measurement ended unexpectedly")
+
+
+async def _keep_child(hello: Hello, *, task_status: trio.TaskStatus[_Child]) -> None:
+    process = await trio.lowlevel.open_process(
+        module_command("warehouse.cli.measuring.processes"),
+        env=module_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for the parent, which ends the others in its own order
+    )
+    try:
+        child = _Child(process)
+        await child.send(hello)
+        task_status.started(child)
+        await process.wait()
+    finally:
+        with trio.CancelScope(shield=True):
+            assert process.stdin is not None
+            await process.stdin.aclose()
+            with trio.move_on_after(STOP_GRACE_S):
+                await process.wait()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            assert process.stdout is not None
+            await process.stdout.aclose()
+
+
+class _Lines:
+    """The lines that come out of a pipe."""
+
+    def __init__(self, stream: trio.abc.ReceiveStream) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+
+    async def next(self) -> bytes | None:
+        """The next line without its end; None when there are no more."""
+        while (end := self._buffer.find(b"\n")) < 0:
+            piece = await self._stream.receive_some()
+            if not piece:
+                return None
+            self._buffer += piece
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+
+# --- the child's side -----------------------------------------------------------------------------
+
+
+async def _run_child() -> None:
+    lines = _Lines(trio.lowlevel.FdStream(0))
+    stdout = trio.lowlevel.FdStream(1)
+    turn = trio.Lock()
+    steps_in, steps = trio.open_memory_channel[Step](1)  # the parent sends the next when one is over
+
+    async def say(said: Said) -> None:
+        # A figure that is cut short by the end of its step would leave half a line.
+        with trio.CancelScope(shield=True):
+            async with turn:
+                await stdout.send_all(msgspec.json.encode(said) + b"\n")
+
+    async def tick(figures: Figures) -> None:
+        await say(Said(figures=figures))
+
+    async def work(hello: Hello) -> None:
+        try:
+            async with connect(hello.profile) as store:
+                worker = Worker(hello.plan, store.bucket(hello.plan.bucket))
+                async for step in steps:
+                    try:
+                        figures = await worker.do(step, tick)
+                    except StoreError as error:
+                        await say(Said(code=error.code, message=error.message))
+                    else:
+                        await say(Said(figures=figures, is_over=True))
+        except StoreError as error:  # of the connection
+            await say(Said(code=error.code, message=error.message))
+
+    first = await lines.next()
+    if first is None:
+        return
+    async with background() as nursery:
+        nursery.start_soon(work, msgspec.json.decode(first, type=Hello))
+        while (line := await lines.next()) is not None:
+            await steps_in.send(msgspec.json.decode(line, type=Step))
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(trio.BrokenResourceError):  # the parent is gone: nobody is left to tell
+        trio.run(_run_child)
+
+
+if __name__ == "__main__":
+    main()

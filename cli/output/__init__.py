@@ -1,0 +1,1 @@
+"""Output: what commands print, for people and for programs."""

@@ -1,0 +1,333 @@
+"""Reports: what the command line prints, for people and for programs.
+
+Results go to standard output, progress and failures to standard error.  With `--json` standard output has
+one JSON object a line and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+import msgspec
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from warehouse.cli.copying.transfers import Totals, Transfer
+from warehouse.cli.output.formats import format_count, format_size, format_time, printable, shortened
+from warehouse.cli.standard_streams import OUTPUT_WORDS
+from warehouse.client.nurseries import is_cancellation
+from warehouse.client.store import Prefix
+from warehouse.errors import StoreError
+from warehouse.transport.messages import BucketInfo, ObjectInfo
+
+PIPED_WIDTH = 120
+SUBJECT_LENGTH = 200  # of a path or a key in a message; a longer one is cut in its middle
+LEFT_OUT_LINES = 20  # what is left out is named up to this, and counted in any case
+
+
+def say(text: str) -> None:
+    print(text)
+
+
+def say_json(*, file: TextIO | None = None, **fields: Any) -> None:
+    print(msgspec.json.encode(fields).decode(), file=file)
+
+
+def say_failure(line: str) -> None:
+    """A line for standard error; one that nobody can read any more is no failure of its own."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def say_failed(error: StoreError | OSError, words: Sequence[str]) -> None:
+    """The last event of a command that failed, where its words ask for events."""
+    if "--json" in words:
+        code, message = explain(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            message = printable(f"{error.filename}: {message}")
+        is_copy_out = words[:1] == ["cp"] and not OUTPUT_WORDS.isdisjoint(words[2:])
+        takes_bytes = words[:1] == ["cat"] or is_copy_out
+        with contextlib.suppress(OSError):
+            say_json(file=sys.stderr if takes_bytes else None, event="failed", code=code, message=message)
+            sys.stdout.flush()
+
+
+def tell(is_json: bool, text: str, **fields: Any) -> None:
+    """One result: a line for a person, or the same as fields."""
+    if is_json:
+        say_json(**fields)
+    else:
+        say(text)
+
+
+def plain(value: Any) -> Any:
+    """A message as JSON shows it: with every field, also those that have their default."""
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(one) for name, one in msgspec.structs.asdict(value).items()}
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    return value
+
+
+class ResultConsole(Console):
+    """Standard output.  A reader that has gone is told to the caller, who has an exit status for it."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        raise  # Rich calls this where it has caught the BrokenPipeError, and would exit with 1
+
+
+def result_console() -> Console:
+    """For tables on standard output."""
+    console = ResultConsole()
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_WIDTH)  # nobody's window: do not cut names short
+    return console
+
+
+def failure_line(error: StoreError | OSError, subject: str = "") -> str:
+    """One line for standard error: what happened, to what, and its stable code."""
+    code, message = explain(error)
+    if not subject and isinstance(error, OSError) and error.filename is not None:
+        subject = str(error.filename)
+    about = f"{shortened(subject, SUBJECT_LENGTH)}: " if subject else ""
+    return f"warehouse: {shortened(printable(about + message))} ({code})"
+
+
+def explain(error: StoreError | OSError) -> tuple[str, str]:
+    """Code and message."""
+    if isinstance(error, StoreError):
+        return error.code, error.message
+    return "os_error", error.strerror or str(error)
+
+
+# --- copies ---------------------------------------------------------------------------------------
+
+
+class CopyReport:
+    """Tells of copies while they run, and sums up at the end.
+
+    Args:
+        is_json: one object for each copy and each failure on standard output.
+        is_silent: standard output is where the bytes go; print nothing there.
+        has_many: failures name the file they are about.
+        is_dry: nothing is copied, it is only said what would be.
+    """
+
+    def __init__(
+        self, *, is_json: bool, is_silent: bool = False, has_many: bool = True, is_dry: bool = False
+    ) -> None:
+        self._is_json = is_json
+        self._is_dry = is_dry
+        # With --json there are events also where bytes have standard output.
+        self._events = sys.stderr if is_silent else None
+        self._left_out_count = 0
+        self._is_silent = is_silent
+        self._has_many = has_many
+        self._console = Console(stderr=True)
+        self._found_count = self._done_count = self._found_size = 0
+        self._progress: Progress | None = None
+        if self._console.is_terminal and not is_json and not (is_silent and sys.stdout.isatty()):
+            self._progress = Progress(
+                BarColumn(),
+                DownloadColumn(binary_units=True),
+                TransferSpeedColumn(),
+                TextColumn("{task.fields[files]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._progress.add_task("copy", total=None, files="")
+
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    @contextlib.contextmanager
+    def told(self, again: str) -> Iterator[None]:
+        """Show progress while the block lasts; when it is interrupted, say how far it came.
+
+        Args:
+            again: what the same command would do then.
+        """
+        try:
+            with self:
+                yield
+        except BaseException as error:
+            if not is_cancellation(error):
+                raise
+            if self._is_json:
+                say_json(
+                    file=self._events,
+                    event="interrupted",
+                    file_count=self._done_count,
+                    found_count=self._found_count,
+                )
+            elif self._has_many and not self._is_dry:
+                say_failure(f"warehouse: interrupted when {self._files()} were copied; {again}")
+            raise
+
+    def found(self, transfer: Transfer) -> None:
+        self._found_count += 1
+        self._found_size += transfer.size or 0
+        if self._progress is not None:
+            total = self._found_size if transfer.size is not None else None
+            self._progress.update(self._task, total=total, files=self._files())
+
+    def moved(self, delta: int) -> None:
+        if self._progress is not None:
+            self._progress.update(self._task, advance=delta)
+
+    def finished(self, transfer: Transfer, size: int) -> None:
+        self._done_count += 1
+        if self._progress is not None:
+            self._progress.update(self._task, files=self._files())
+        if self._is_json:
+            event = "would_copy" if self._is_dry else "copied"
+            say_json(
+                file=self._events, event=event, source=transfer.source, target=transfer.target, size=size
+            )
+        elif self._is_dry:
+            self._say(f"would copy {printable(transfer.source)} to {printable(transfer.target)}", sys.stdout)
+
+    def same(self, transfer: Transfer) -> None:
+        self._found_count -= 1
+        self._found_size -= transfer.size or 0
+        if self._progress is not None:
+            self._progress.update(self._task, total=self._found_size, files=self._files())
+
+    def left_out(self, source: str, why: str) -> None:
+        self._left_out_count += 1
+        if self._is_json:
+            say_json(file=self._events, event="left_out", source=source, cause=why)
+        if self._left_out_count <= LEFT_OUT_LINES:
+            about = printable(shortened(source, SUBJECT_LENGTH))
+            self._say(f"warehouse: left out {about}: it is {why}", sys.stderr)
+        elif self._left_out_count == LEFT_OUT_LINES + 1:
+            self._say("warehouse: more is left out, and counted", sys.stderr)
+
+    def failed(self, source: str, target: str, error: StoreError | OSError) -> None:
+        self._say(failure_line(error, source if self._has_many else ""), sys.stderr)
+        if self._is_json:
+            code, message = explain(error)
+            say_json(
+                file=self._events, event="failed", source=source, target=target, code=code, message=message
+            )
+
+    def _say(self, line: str, file: TextIO) -> None:
+        """A line between those of the progress bar, which is on standard error."""
+        if self._progress is not None and file is sys.stderr:
+            self._progress.console.print(Text(line))
+        else:
+            print(line, file=file)
+
+    def sum_up(self, totals: Totals, **more: int) -> None:
+        """The last line, or the last event, which tells `more` as well."""
+        if self._is_json:
+            say_json(
+                file=self._events,
+                event="summary",
+                file_count=totals.file_count,
+                byte_count=totals.byte_count,
+                failed_count=totals.failed_count,
+                left_out_count=totals.left_out_count,
+                **more,
+                elapsed_s=round(totals.elapsed_s, 3),
+            )
+            return
+        if self._is_silent:
+            return
+        files, size = format_count(totals.file_count, "file"), format_size(totals.byte_count)
+        rate = format_size(int(totals.byte_count / totals.elapsed_s))
+        failed = f", {totals.failed_count:,} failed" if totals.failed_count else ""
+        left_out = f", {totals.left_out_count:,} left out" if totals.left_out_count else ""
+        if self._is_dry:
+            say(f"would copy {files}, {size}{failed}{left_out}")
+        else:
+            say(f"copied {files}, {size}, in {totals.elapsed_s:.1f} s ({rate}/s){failed}{left_out}")
+
+    def _files(self) -> str:
+        return f"{self._done_count:,} of {format_count(self._found_count, 'file')}"
+
+
+# --- listings -------------------------------------------------------------------------------------
+
+
+def print_bucket(info: BucketInfo, *, is_json: bool, is_long: bool) -> None:
+    if is_json:
+        say_json(
+            bucket=info.name,
+            created_ms=info.created_ms,
+            object_count=info.object_count,
+            byte_count=info.byte_count,
+        )
+    elif is_long:
+        count = format_count(info.object_count, "object")
+        say(
+            f"{format_size(info.byte_count):>10}  {format_time(info.created_ms)}  {count:>14}  wh://{info.name}"
+        )
+    else:
+        say(f"wh://{info.name}")
+
+
+def print_entry(entry: ObjectInfo | Prefix, folder: str, *, is_json: bool, is_long: bool) -> None:
+    """One line of a listing; names are shown without the folder they are in."""
+    if isinstance(entry, Prefix):
+        if is_json:
+            say_json(prefix=entry.name)
+        else:
+            name = printable(entry.name[len(folder) :])
+            say(f"{'-':>10}  {'':19}  {name}" if is_long else name)
+    elif is_json:
+        say_json(**object_fields(entry))
+    else:
+        name = printable(entry.key[len(folder) :])
+        say(f"{format_size(entry.size):>10}  {format_time(entry.created_ms)}  {name}" if is_long else name)
+
+
+def object_fields(info: ObjectInfo) -> dict[str, Any]:
+    return {
+        "key": info.key,
+        "size": info.size,
+        "etag": info.etag,
+        "created_ms": info.created_ms,
+        "content_type": info.content_type,
+    }
+
+
+def print_object(info: ObjectInfo, place: str, *, is_json: bool) -> None:
+    if is_json:
+        say_json(**object_fields(info), chunk_count=info.chunk_count, metadata=info.metadata)
+        return
+    lines = [
+        ("object", printable(place)),
+        ("size", f"{format_size(info.size)} ({info.size:,} bytes)"),
+        ("type", info.content_type or ""),
+        ("stored", format_time(info.created_ms)),
+        ("etag", info.etag),
+        ("chunks", str(info.chunk_count)),
+        *((f"  {printable(name)}", printable(value)) for name, value in info.metadata.items()),
+    ]
+    for name, value in lines:
+        say(f"{name:<8} {value}")

@@ -1,0 +1,1 @@
+"""Reading: from keys to places, and from places to verified bytes."""

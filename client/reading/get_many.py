@@ -1,0 +1,196 @@
+"""Batches of gets: many small objects in few requests.
+
+    keys --> LocateObjects, hundreds at once --> in order, by volume: a request for up to 256 needles
+
+The bytes of each are checked against the CRC that the catalog holds.  This is the fast way for what is as it
+should be.  Whatever is not (a needle that was moved or replaced meanwhile, damage, a disk that is away, a
+large object) is read once more by itself, as `Bucket.get` does, and gets the error that it raises.
+
+A listing with locations has asked the first question already: its entries are fetched without asking again,
+for as long as the right to read lasts that came with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+
+import msgspec
+import trio
+
+from warehouse.client.headers import key_size
+from warehouse.client.ordered_batches import BATCH_SIZE_MAX, BYTES_MAX, Batch, Flow, Slot
+from warehouse.client.reading.exact import is_consistent
+from warehouse.client.reading.locator import Grant, fetch_together
+from warehouse.client.reading.streams import BucketReader
+from warehouse.errors import BodyTooLarge, StoreError, Unavailable, from_code
+from warehouse.transport.http.batch_format import ITEM_SIZE_MAX
+from warehouse.transport.messages import Chunk, ObjectInfo
+
+LOCATE_COUNT_MAX = 500  # with 8 KiB of metadata each, their answer still is a message
+FETCH_COUNT_MAX = 256
+ALONE_MAX = 16  # objects that are read by themselves at once
+TRIES = 2  # of a request: the server may have closed a kept connection just then
+
+
+class GetResult(msgspec.Struct, frozen=True):
+    """What became of one key of `get_many`: the bytes, if `error` is None."""
+
+    key: str
+    error: StoreError | None
+    data: bytes | None = None
+
+
+GetItem = str | ObjectInfo
+
+
+class GetSlot(Slot[GetResult]):
+    __slots__ = ("chunk", "key", "size")
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+        self.size = 0
+        self.chunk: Chunk | None = None  # None: not located, or to be read by itself
+
+    def succeed(self, data: bytes) -> None:
+        self.finish(GetResult(self.key, None, data))
+
+    def fail(self, error: StoreError) -> None:
+        self.finish(GetResult(self.key, error))
+
+
+class GetFlow(Flow[GetItem, GetSlot]):
+    """The gets of one `get_many`."""
+
+    batch_count_max = LOCATE_COUNT_MAX
+
+    def __init__(
+        self,
+        source: Iterable[GetItem] | AsyncIterable[GetItem],
+        reader: BucketReader,
+        size_max: int | None = None,
+    ) -> None:
+        super().__init__(source)
+        self._size_max = size_max
+        self._reader = reader
+        self._alone = trio.CapacityLimiter(ALONE_MAX)
+
+    def take(self, item: GetItem) -> tuple[GetSlot, int]:
+        if isinstance(item, ObjectInfo):
+            slot = GetSlot(item.key)
+            self._place(slot, item)
+            return slot, 0
+        slot = GetSlot(item)
+        try:
+            key_size(item)
+        except StoreError as error:
+            slot.fail(error)
+        return slot, 0
+
+    async def work(self, batch: Batch[GetSlot]) -> None:
+        await self._locate([slot for slot in batch.slots if slot.chunk is None and not slot.is_done])
+        if batch.predecessor is not None:
+            await batch.predecessor.wait()  # bytes are promised in the order in which they will be given back
+        for slots in _waves([slot for slot in batch.slots if not slot.is_done]):
+            size = 0
+            for slot in slots:
+                slot.held_size = min(slot.size, BYTES_MAX)
+                size += slot.held_size
+            await self.hold(size)
+            self._fetch_all(slots)
+
+    # --- where they are ---------------------------------------------------------------------------
+
+    async def _locate(self, slots: Sequence[GetSlot]) -> None:
+        if not slots:
+            return
+        try:
+            infos = await self._reader.locate_many([slot.key for slot in slots])
+        except StoreError as error:
+            for slot in slots:
+                slot.fail(from_code(error.code, error.message))
+            return
+        for slot, info in zip(slots, infos, strict=True):
+            if isinstance(info, StoreError):
+                slot.fail(info)
+            else:
+                self._place(slot, info)
+
+    def _place(self, slot: GetSlot, info: ObjectInfo) -> None:
+        """Note where an object is, if it is to be had in a batch; refuse one that is larger than wanted.
+
+        One whose place makes no sense is read by itself, which asks again.
+        """
+        if info.chunks and not is_consistent(info, slot.key):
+            return
+        slot.size = max(info.size, 0)
+        if self._size_max is not None and info.size > self._size_max:
+            slot.fail(
+                BodyTooLarge(f"{info.key!r} has {info.size} bytes, at most {self._size_max} are wanted")
+            )
+            return
+        if len(info.chunks) == info.chunk_count == 1 and info.size <= ITEM_SIZE_MAX:
+            chunk = info.chunks[0]
+            if self._reader.grant_for(chunk.volume_id) is not None:
+                slot.chunk = chunk
+
+    # --- their bytes ------------------------------------------------------------------------------
+
+    def _fetch_all(self, slots: Sequence[GetSlot]) -> None:
+        by_volume: dict[int, list[GetSlot]] = {}
+        for slot in slots:
+            if slot.chunk is None:
+                self._nursery.start_soon(self._fetch_alone, slot)
+            elif slot.chunk.size == 0:
+                slot.succeed(b"")
+            else:
+                by_volume.setdefault(slot.chunk.volume_id, []).append(slot)
+        for volume_id, group in by_volume.items():
+            self._nursery.start_soon(self._fetch, volume_id, group)
+
+    async def _fetch(self, volume_id: int, slots: list[GetSlot]) -> None:
+        grant = self._reader.grant_for(volume_id)
+        for _ in range(TRIES):
+            if grant is None:
+                break
+            try:
+                await self._fetch_with(grant, slots)
+                break
+            except Unavailable:
+                continue
+            except StoreError:
+                break
+        for slot in slots:
+            if not slot.is_done:
+                self._nursery.start_soon(self._fetch_alone, slot)
+        self.notify()
+
+    async def _fetch_with(self, grant: Grant, slots: list[GetSlot]) -> None:
+        """Fetch needles of one volume; those that are not as they should be stay without a result."""
+        chunks = [slot.chunk for slot in slots if slot.chunk is not None]
+        found = await fetch_together(self._reader.pool, grant, chunks)
+        for slot, data in zip(slots, found, strict=True):
+            if data is not None:
+                slot.succeed(data)
+
+    async def _fetch_alone(self, slot: GetSlot) -> None:
+        async with self._alone:
+            try:
+                slot.succeed(await self._reader.get(slot.key))
+            except StoreError as error:
+                slot.fail(error)
+        self.notify()
+
+
+def _waves(slots: Sequence[GetSlot]) -> Iterator[list[GetSlot]]:
+    """Cut slots into what is fetched together, in their order."""
+    wave: list[GetSlot] = []
+    size = 0
+    for slot in slots:
+        if wave and (len(wave) == FETCH_COUNT_MAX or size + slot.size > BATCH_SIZE_MAX):
+            yield wave
+            wave, size = [], 0
+        wave.append(slot)
+        size += slot.size
+    if wave:
+        yield wave

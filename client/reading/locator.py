@@ -1,0 +1,334 @@
+"""Locator: from keys to places, and to the bytes of small objects; those of one moment travel together.
+
+    keys of one moment    one message to the master; while it is in flight, the next keys queue for the next
+    small, and several    one request for up to 128 needles of a volume, by a task of its own
+    all others            left to whoever asked: alone, large, or not as it should be
+
+So a program that gets by many tasks needs no batches of its own, and one that gets one object after the other
+waits for nobody.  What the master answers must add up to the object before anything is fetched (`exact`), and
+every byte is checked against the CRC that the catalog holds.  What is not as it should be
+in a shared answer (a needle that was moved, damage, a connection that broke) is read once more by itself,
+which also tells why.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import msgspec
+import trio
+from crc32c import crc32c
+
+from warehouse.client.control import Control, back_off_s
+from warehouse.client.headers import FAILURE_SIZE_MAX, Header, key_size, read_failure
+from warehouse.client.reading.exact import require_consistent
+from warehouse.client.reading.hedging import HedgedReads
+from warehouse.errors import (
+    BadRequest,
+    CatalogBehind,
+    LinkDown,
+    NoSuchObject,
+    ObjectInconsistent,
+    StoreError,
+    VolumeOffline,
+)
+from warehouse.transport.http.batch_format import FRAME, GET_ROUTE, STATE_OK, encode_ids, read_frames
+from warehouse.transport.http.pool import HttpPool
+from warehouse.transport.messages import Chunk, LocateObjects, ObjectInfo, ObjectsLocated, ReadGrant
+
+log = logging.getLogger(__name__)
+
+BATCH_MAX = 500  # keys of one LocateObjects
+CHUNKS_AT_ONCE = 8192  # of all objects of one answer
+GRANT_MARGIN_S = 5.0
+RESTART_S = 6.0  # a little longer than the master says that a disk may be back soon
+RESTART_POLL_S = 0.05
+INCONSISTENT_TRIES = 4  # a master of release 0.1.0 mixes versions when an object is replaced at that moment
+# Of gets that share a request: larger objects gain less, and would make small ones wait for their bytes.
+SHARED_SIZE_MAX = 64 * 1024
+SHARED_BYTES_MAX = 1024 * 1024
+SHARED_COUNT_MAX = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A `ReadGrant`, ready for the next request."""
+
+    url: str
+    authorization: Header
+    expires_s: float
+
+    @classmethod
+    def of(cls, grant: ReadGrant, now_s: float) -> Self:
+        margin_s = min(GRANT_MARGIN_S, grant.expires_in_s / 4)
+        return cls(
+            grant.url, ("Authorization", f"Bearer {grant.token}"), now_s + grant.expires_in_s - margin_s
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where one object is, and the right to read it.  The grants are shared by all of one answer."""
+
+    bucket: str
+    info: ObjectInfo
+    grants: dict[int, Grant]
+    offline: dict[int, str]
+    back_soon: list[int]
+
+    @property
+    def is_back_soon(self) -> bool:
+        return bool(self.back_soon) and any(chunk.volume_id in self.back_soon for chunk in self.info.chunks)
+
+    def grant_for(self, volume_id: int) -> Grant:
+        grant = self.grants.get(volume_id)
+        if grant is None:
+            disk = self.offline.get(volume_id)
+            where = f"disk {disk!r}" if disk else f"the disk of volume {volume_id}"
+            raise VolumeOffline(f"{where} is offline; it holds bytes of {self.bucket}/{self.info.key}")
+        return grant
+
+
+@dataclass(slots=True)
+class _Question:
+    key: str
+    wants_data: bool
+    answered: trio.Event = field(default_factory=trio.Event)
+    located: Located | None = None
+    data: bytes | None = None  # only if it is wanted, and was to be had together with others
+    error: StoreError | None = None
+    why_unknown: str = ""  # as `ObjectsLocated.why_unknown`
+
+
+def absence(bucket: str, key: str, why_unknown: str) -> StoreError:
+    """What a read of an object ends in that the master does not know."""
+    if why_unknown:
+        return CatalogBehind(f"whether bucket {bucket!r} has an object {key!r} is not known: {why_unknown}")
+    return NoSuchObject(f"bucket {bucket!r} has no object {key!r}")
+
+
+class Locator:
+    """Asks where objects of one bucket are, many at a time."""
+
+    def __init__(
+        self, bucket: str, control: Control, pool: HttpPool | HedgedReads, nursery: trio.Nursery
+    ) -> None:
+        self._bucket = bucket
+        self._control = control
+        self._pool = pool
+        self._nursery = nursery
+        self._waiting: list[_Question] = []
+        self._is_asking = False
+
+    async def locate(self, key: str) -> Located:
+        """Where is this object now?  A disk that went away a moment ago is waited for.
+
+        Raises:
+            BadKey, NoSuchObject, NoSuchBucket, PermissionDenied.
+        """
+        return (await self._answer(key, wants_data=False))[0]
+
+    async def locate_and_fetch(self, key: str) -> tuple[Located, bytes | None]:
+        """As `locate`; also the object's bytes, checked, if other small ones are fetched at this moment."""
+        return await self._answer(key, wants_data=True)
+
+    async def _answer(self, key: str, *, wants_data: bool) -> tuple[Located, bytes | None]:
+        key_size(key)
+        key = str.__str__(key)  # msgpack takes no subclass, and others share the question
+        deadline = trio.current_time() + RESTART_S
+        inconsistent_count = 0
+        while True:
+            try:
+                located, data = await self._answer_once(key, wants_data)
+            except ObjectInconsistent:
+                inconsistent_count += 1
+                if inconsistent_count == INCONSISTENT_TRIES:
+                    raise
+                await trio.sleep(back_off_s(inconsistent_count))
+                continue
+            if not located.is_back_soon or trio.current_time() >= deadline:
+                return located, data
+            await trio.sleep(RESTART_POLL_S)
+
+    async def _answer_once(self, key: str, wants_data: bool) -> tuple[Located, bytes | None]:
+        question = _Question(key, wants_data)
+        self._waiting.append(question)
+        if not self._is_asking:
+            self._is_asking = True
+            self._nursery.start_soon(self._ask_until_quiet)
+        await question.answered.wait()
+        if question.error is not None:  # one error, many askers: each raises its own
+            raise type(question.error)(question.error.message) from question.error
+        if question.located is None:
+            raise absence(self._bucket, key, question.why_unknown)
+        return question.located, question.data
+
+    async def _ask_until_quiet(self) -> None:
+        # A task of its own: whoever asked may be cancelled, and the others still want their answer.
+        batch: list[_Question] = []
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+                await self._ask(batch)
+        except BaseException:
+            rest, self._waiting = [*batch, *self._waiting], []
+            for question in rest:
+                if not question.answered.is_set() and question.located is None:
+                    question.error = LinkDown("the client was closed before the master answered")
+                    question.answered.set()
+            raise
+        finally:
+            self._is_asking = False
+
+    async def _ask(self, batch: list[_Question]) -> None:
+        try:
+            answer = await ask_where(self._control, self._bucket, [question.key for question in batch])
+        except StoreError as error:
+            for question in batch:
+                question.error = error
+                question.answered.set()
+            return
+        now_s = trio.current_time()
+        grants = {grant.volume_id: Grant.of(grant, now_s) for grant in answer.grants}
+        shared: dict[int, list[_Question]] = {}
+        for question, info in zip(batch, answer.objects, strict=True):
+            if info is None:
+                question.why_unknown = answer.why_unknown
+            else:
+                try:
+                    require_consistent(info, question.key)
+                except StoreError as error:
+                    question.error = error
+                    question.answered.set()
+                    continue
+                question.located = Located(self._bucket, info, grants, answer.offline, answer.back_soon)
+                if question.wants_data and info.chunk_count == 1 and 0 < info.size <= SHARED_SIZE_MAX:
+                    shared.setdefault(info.chunks[0].volume_id, []).append(question)
+                    continue
+            question.answered.set()
+        for volume_id, group in shared.items():
+            self._share(grants.get(volume_id), group)
+
+    # --- fetching together ------------------------------------------------------------------------
+
+    def _share(self, grant: Grant | None, group: list[_Question]) -> None:
+        while grant is not None and len(group) > 1:
+            size = count = 0
+            for question in group[:SHARED_COUNT_MAX]:
+                size += _chunk_of(question).size
+                if size > SHARED_BYTES_MAX:
+                    break
+                count += 1
+            self._nursery.start_soon(self._fetch, grant, group[:count])
+            group = group[count:]
+        for question in group:  # alone, or nobody to ask: whoever wants it sees to it
+            question.answered.set()
+
+    async def _fetch(self, grant: Grant, group: list[_Question]) -> None:
+        try:
+            chunks = [_chunk_of(question) for question in group]
+            found = await fetch_together(self._pool, grant, chunks)
+            for question, data in zip(group, found, strict=True):
+                question.data = data
+        except StoreError as error:
+            log.debug("gets not shared", extra={"count": len(group), "cause": error.message})
+        finally:
+            for question in group:
+                question.answered.set()
+
+
+async def ask_where(control: Control, bucket: str, keys: Sequence[str]) -> ObjectsLocated:
+    """Ask where objects are, in as many messages as that takes; one entry a key, with all its chunks.
+
+    Raises:
+        ObjectInconsistent: an object of very many chunks was replaced between two messages.
+        BadRequest: the master answered for other keys than it was asked for.
+        StoreError: whatever the master refused it with.
+    """
+    answer = await _ask_where(control, bucket, keys)
+    if len(answer.objects) == len(keys) and (not keys or _is_whole(answer.objects[0])):
+        return answer
+    objects: list[ObjectInfo | None] = []
+    pages = [answer]
+    while True:
+        first, *others = pages[-1].objects
+        if first is not None and not _is_whole(first):
+            first, more = await _all_chunks(control, bucket, first)
+            pages += more
+        objects += [first, *others]
+        if len(objects) == len(keys):
+            break
+        pages.append(await _ask_where(control, bucket, keys[len(objects) :]))
+    grants = {grant.volume_id: grant for page in pages for grant in page.grants}
+    return ObjectsLocated(
+        objects=objects,
+        grants=[*grants.values()],
+        offline={volume_id: disk for page in pages for volume_id, disk in page.offline.items()},
+        back_soon=[*{volume_id for page in pages for volume_id in page.back_soon}],
+        why_unknown=next((page.why_unknown for page in pages if page.why_unknown), ""),
+    )
+
+
+async def _ask_where(
+    control: Control, bucket: str, keys: Sequence[str], first_chunk: int = 0
+) -> ObjectsLocated:
+    request = LocateObjects(bucket=bucket, keys=[*keys], chunk_limit=CHUNKS_AT_ONCE, first_chunk=first_chunk)
+    answer = await control.ask(request, ObjectsLocated)
+    if len(answer.objects) > len(keys) or (keys and not answer.objects):
+        raise BadRequest(f"asked for {len(keys)} objects, the master answered {len(answer.objects)}")
+    return answer
+
+
+def _is_whole(info: ObjectInfo | None) -> bool:
+    return info is None or len(info.chunks) >= info.chunk_count
+
+
+async def _all_chunks(
+    control: Control, bucket: str, info: ObjectInfo
+) -> tuple[ObjectInfo, list[ObjectsLocated]]:
+    """An object of which an answer named the first chunks, with all of them; and what else was answered."""
+    chunks, pages = [*info.chunks], []
+    while len(chunks) < info.chunk_count:
+        page = await _ask_where(control, bucket, [info.key], len(chunks))
+        more = page.objects[0]
+        if more is None or more.etag != info.etag or not more.chunks:
+            raise ObjectInconsistent(f"{bucket}/{info.key} was replaced while its chunks were being located")
+        chunks += more.chunks
+        pages.append(page)
+    return msgspec.structs.replace(info, chunks=chunks), pages
+
+
+async def fetch_together(
+    pool: HttpPool | HedgedReads, grant: Grant, chunks: Sequence[Chunk]
+) -> list[bytes | None]:
+    """Fetch chunks of one volume with one request, checked; None for one that is not as it should be.
+
+    Raises:
+        BodyTooLarge: the answer is longer than these chunks are.
+        StoreError: there was no answer, or it was a refusal of all.
+    """
+    needle_ids = [chunk.needle_id for chunk in chunks]
+    size = sum(chunk.size + FRAME.size for chunk in chunks)
+    status, _, body = await pool.request(
+        "POST",
+        grant.url,
+        GET_ROUTE,
+        headers=(grant.authorization,),
+        body=encode_ids(needle_ids),
+        response_size_max=max(size, FAILURE_SIZE_MAX),
+    )
+    if status != 200:
+        raise read_failure(status, body)
+    found: list[bytes | None] = []
+    for chunk, frame in zip(chunks, read_frames(body, needle_ids), strict=True):
+        is_whole = frame.state == STATE_OK and len(frame.data) == chunk.size
+        found.append(bytes(frame.data) if is_whole and crc32c(frame.data) == chunk.crc else None)
+    return found
+
+
+def _chunk_of(question: _Question) -> Chunk:
+    assert question.located is not None
+    return question.located.info.chunks[0]

@@ -1,0 +1,297 @@
+"""Small puts: one HTTP request each, and never a doubt about what became of it.
+
+A put takes a needle id from a lease and sends its bytes.  What may come back:
+
+    201                    durable, in the catalog, visible: done
+    refused                the caller must change something: raised, never repeated
+    lease spent, disk full certainly not written: repeated with another id, for as long as it passes
+    anything else          (connection lost, timeout, 5xx; also a volume that calls the needle void: it sees a
+                           tombstone alone) the needle may or may not have been committed.  The master
+                           is asked to settle it: committed means done; otherwise it never will be, and only
+                           then the put is repeated elsewhere.
+
+So a put is applied once or not at all, whatever breaks, and `OutcomeUnknown` is raised when the master
+cannot be reached to settle it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from functools import partial
+
+import trio
+from crc32c import crc32c
+
+from warehouse.client.control import Control, back_off_s
+from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, put_headers, read_failure, read_put_answer
+from warehouse.client.patience import ATTEMPTS, Patience, told
+from warehouse.client.writing.in_doubt import Unsettled
+from warehouse.client.writing.leases import NEEDLE_OVERHEAD, LeasePool, Run, Ticket
+from warehouse.errors import (
+    BodyTooLarge,
+    ClusterFull,
+    DeadlineExceeded,
+    DiskFull,
+    LeaseExhausted,
+    LinkDown,
+    NeedleExists,
+    NeedleVoid,
+    NoSuchBucket,
+    NoSuchObject,
+    NoSuchVolume,
+    OutcomeUnknown,
+    Overloaded,
+    RequestRefused,
+    RequestTimeout,
+    StoreError,
+    TokenExpired,
+    TokenInvalid,
+    Unavailable,
+    VolumeFull,
+)
+from warehouse.transport.http.pool import HttpPool
+from warehouse.transport.messages import (
+    Lease,
+    Leased,
+    LeaseNeedles,
+    ObjectFound,
+    ObjectWritten,
+    Settled,
+    SettleNeedle,
+    StatObject,
+    etag_of,
+)
+
+SETTLE_S = 3.0  # for a put that was cancelled; longer would make Ctrl-C feel broken
+RIDE_OUT_S = 10.0  # how long a put waits for some volume to take it
+
+
+class Verdict(enum.Enum):
+    """What a failed attempt to put a needle calls for."""
+
+    GIVE_UP = enum.auto()  # repeating changes nothing
+    LEASE_SPENT = enum.auto()  # not written; another lease of any volume will do
+    VOLUME_REFUSED = enum.auto()  # not written; another volume will do
+    UNCERTAIN = enum.auto()  # settle first, then another volume
+
+
+def judge(error: StoreError) -> Verdict:
+    """Classify the failure of one attempt."""
+    match error:
+        case TokenExpired() | TokenInvalid() | LeaseExhausted() | NoSuchBucket():
+            # A bucket that is missing may be there again under its old name: the next lease tells.
+            return Verdict.LEASE_SPENT
+        case VolumeFull() | DiskFull() | NoSuchVolume():
+            return Verdict.VOLUME_REFUSED
+        case ClusterFull():
+            return Verdict.GIVE_UP
+        case NeedleExists() | NeedleVoid() | RequestTimeout():
+            return Verdict.UNCERTAIN
+        case RequestRefused():
+            return Verdict.GIVE_UP
+        case _:
+            return Verdict.UNCERTAIN
+
+
+def without_answer(error: Unavailable | BodyTooLarge) -> Unavailable:
+    """What a put calls it that no answer came; one that is too long to be read is none either."""
+    return error if isinstance(error, Unavailable) else Unavailable(error.message)
+
+
+class BucketWriter:
+    """The small puts of one bucket."""
+
+    def __init__(self, bucket: str, control: Control, pool: HttpPool, nursery: trio.Nursery) -> None:
+        self._bucket = bucket
+        self._control = control
+        self._pool = pool
+        self._nursery = nursery
+        self.leases = LeasePool()
+        self.unsettled = Unsettled(nursery)
+        self._waiting_count = 0
+        self._refill: trio.Event | None = None  # set when the request in flight has been answered
+        self._refill_error: StoreError | None = None
+
+    async def put(self, key: str, data: bytes | bytearray | memoryview, options: PutOptions) -> ObjectWritten:
+        """Store at most `Control.small_max` bytes under a key."""
+        size = len(data)
+        stored_size = size + options.names_size + NEEDLE_OVERHEAD
+        crc = crc32c(data)
+        headers = put_headers(key, options)
+        headers.append(("X-Warehouse-CRC32C", f"{crc:08x}"))
+        failure: StoreError = Unavailable("no attempt was made")
+        if self.unsettled:
+            await self.unsettled.wait(key)
+        patience = Patience(self._control.timeout_s, ATTEMPTS)
+        while True:
+            ticket = await self._ticket(stored_size)
+            try:
+                status, _, body = await self._pool.request(
+                    "PUT",
+                    ticket.url,
+                    ticket.target,
+                    headers=[ticket.authorization, *headers],
+                    body=data,
+                    response_size_max=FAILURE_SIZE_MAX,
+                )
+                if status == 201:
+                    answer = read_put_answer(body)
+                    return ObjectWritten(etag=answer.etag, size=size, created_ms=answer.created_ms)
+                failure = read_failure(status, body)
+            except (Unavailable, BodyTooLarge) as error:
+                failure = without_answer(error)
+            except trio.Cancelled:
+                await self.settle_cancelled(key, ticket, failure)
+                raise
+            match judge(failure):
+                case Verdict.GIVE_UP:
+                    raise failure
+                case Verdict.LEASE_SPENT:
+                    self.drop_lease(ticket, failure)
+                case Verdict.VOLUME_REFUSED:
+                    self.leases.avoid(ticket.volume_id, trio.current_time())
+                case Verdict.UNCERTAIN:
+                    if not isinstance(failure, Overloaded):
+                        self.leases.avoid(ticket.volume_id, trio.current_time())
+                    if await self.is_committed(key, ticket, failure):
+                        return await self.written_before(key, ticket, size, crc)
+            if not patience.goes_on(failure):
+                raise told(failure)
+            await patience.pause()
+
+    def drop_lease(self, ticket: Ticket, failure: StoreError) -> None:
+        """Forget a lease that is spent; where the actor knows no token of ours, all of that volume are."""
+        if isinstance(failure, TokenInvalid | TokenExpired):
+            self.leases.drop_all(ticket.volume_id)
+        self.leases.drop(ticket)
+
+    @property
+    def timeout_s(self) -> float:
+        return self._control.timeout_s
+
+    # --- what became of it ------------------------------------------------------------------------
+
+    async def settle_cancelled(
+        self, key: str, ticket: Ticket, failure: StoreError, within_s: float = SETTLE_S
+    ) -> None:
+        """A put was cancelled, and may be on its way still: settled, it cannot overtake what comes later."""
+        ask = partial(self.is_committed, key, ticket, failure)
+        await self.unsettled.settle(key, ask, within_s)
+
+    async def is_committed(self, key: str, ticket: Ticket, failure: StoreError) -> bool:
+        """Settle a needle after a failure: True: it is stored; False: it never will be.
+
+        Raises:
+            OutcomeUnknown: the master could not be asked.
+        """
+        question = SettleNeedle(
+            bucket=self._bucket,
+            key=key,
+            volume_id=ticket.volume_id,
+            needle_id=ticket.needle_id,
+            token=ticket.token,
+        )
+        try:
+            settled = await self._control.ask(question, Settled)
+        except Unavailable as error:
+            raise OutcomeUnknown(
+                f"{self._bucket}/{key} may or may not have been stored: {failure.message}; "
+                f"and the master could not be asked: {error.message}"
+            ) from failure
+        return settled.is_committed
+
+    async def written_before(self, key: str, ticket: Ticket, size: int, crc: int) -> ObjectWritten:
+        """The result of a put whose answer was lost; `created_ms` is 0 when it has been replaced since."""
+        etag = etag_of(ticket.volume_id, ticket.needle_id, crc)
+        created_ms = 0
+        try:
+            found = await self._control.ask(StatObject(bucket=self._bucket, key=key), ObjectFound)
+        except (NoSuchObject, Unavailable):
+            pass
+        else:
+            if found.object.etag == etag:
+                created_ms = found.object.created_ms
+        return ObjectWritten(etag=etag, size=size, created_ms=created_ms)
+
+    # --- leases -----------------------------------------------------------------------------------
+
+    async def _ticket(self, stored_size: int) -> Ticket:
+        while True:
+            ticket = self.leases.take(stored_size, trio.current_time())
+            self._refill_if_short(stored_size, is_empty=ticket is None)
+            if ticket is not None:
+                return ticket
+            await self._wait_refill(1)
+
+    async def run_for(self, stored_sizes: Sequence[int]) -> Run:
+        """Needle ids of one volume for the first of some puts, as many as a lease has."""
+        while True:
+            run = self.leases.take_run(stored_sizes, trio.current_time())
+            self._refill_if_short(stored_sizes[0], is_empty=run is None)
+            if run is not None:
+                return run
+            await self._wait_refill(len(stored_sizes))
+
+    def _refill_if_short(self, stored_size: int, *, is_empty: bool) -> None:
+        if self._refill is None and (is_empty or self.leases.is_short()):
+            self._refill = trio.Event()
+            self._nursery.start_soon(self._ask_for_leases, stored_size, self._refill)
+
+    async def _wait_refill(self, put_count: int) -> None:
+        assert self._refill is not None
+        self._waiting_count += put_count
+        try:
+            await self._refill.wait()
+        finally:
+            self._waiting_count -= put_count
+        if self._refill_error is not None:
+            raise self._refill_error
+
+    async def _ask_for_leases(self, stored_size: int, refill: trio.Event) -> None:
+        try:
+            await trio.lowlevel.checkpoint()  # others that start at this moment are counted as waiting
+            leases = await self._lease(stored_size)
+            self.leases.add(leases, trio.current_time())
+            self._refill_error = None
+        except StoreError as error:
+            self._refill_error = error
+        finally:
+            self._refill = None
+            refill.set()
+
+    async def _lease(self, stored_size: int) -> list[Lease]:
+        needle_count, byte_count, avoided = self.leases.ask(
+            stored_size, self._waiting_count, trio.current_time()
+        )
+        give_up = trio.current_time() + RIDE_OUT_S
+        attempt = 0
+        while True:
+            try:
+                leased = await self._control.ask(
+                    LeaseNeedles(
+                        bucket=self._bucket,
+                        needle_count=needle_count,
+                        byte_count=byte_count,
+                        exclude_volumes=avoided,
+                    ),
+                    Leased,
+                )
+            except Unavailable as error:
+                is_least = (needle_count, avoided) == (1, [])
+                if isinstance(error, LinkDown | DeadlineExceeded) or (
+                    is_least and (isinstance(error, ClusterFull) or trio.current_time() > give_up)
+                ):
+                    raise
+                # Ask for the least that helps: one needle, on any volume, also one that failed just now.
+                needle_count, byte_count, avoided = 1, stored_size, []
+                if is_least:  # an actor that restarts is back within seconds
+                    await trio.sleep(back_off_s(attempt))
+                    attempt += 1
+            else:
+                if any(lease.byte_count >= stored_size for lease in leased.leases):
+                    return leased.leases
+                # Room is short, so less was promised than was asked for, and no lease takes this put.
+                if (needle_count, avoided) == (1, []):
+                    raise ClusterFull(f"no volume has room for {stored_size} bytes more")
+                needle_count, byte_count, avoided = 1, stored_size, []

@@ -1,0 +1,153 @@
+"""Sources: where the bytes of an upload come from.
+
+A `Source` knows its size and can be read from any place, twice where a chunk has to be sent again: bytes in
+memory, a file, another object.  A stream can do neither; `uploads.py` buffers its chunks.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Protocol, Self
+
+import trio
+
+from warehouse.client.reading.locator import Located
+from warehouse.client.reading.streams import BucketReader
+from warehouse.errors import BadRequest
+
+PIECE_SIZE = 1024 * 1024
+
+Data = bytes | bytearray | memoryview
+Pieces = AsyncIterable[bytes | memoryview]
+
+
+class Source(Protocol):
+    @property
+    def size(self) -> int: ...
+
+    def open(self, start: int, length: int) -> AbstractAsyncContextManager[Pieces]:
+        """Read bytes `start` to `start + length`.  A piece is valid until the next one is asked for."""
+
+
+class MemorySource:
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self.size = len(data)
+
+    @asynccontextmanager
+    async def open(self, start: int, length: int) -> AsyncIterator[Pieces]:
+        yield _MemoryPieces(self._data[start : start + length])
+
+
+class _MemoryPieces:
+    def __init__(self, data: memoryview) -> None:
+        self._left = data
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> memoryview:
+        if not self._left:
+            raise StopAsyncIteration
+        piece, self._left = self._left[:PIECE_SIZE], self._left[PIECE_SIZE:]
+        return piece
+
+
+class FileSource:
+    """A regular file, as long as it was when it was opened."""
+
+    def __init__(self, file_number: int, size: int, name: str) -> None:
+        self._file_number = file_number
+        self._name = name
+        self.size = size
+
+    @asynccontextmanager
+    async def open(self, start: int, length: int) -> AsyncIterator[Pieces]:
+        yield _FilePieces(self, start, start + length)
+
+    async def read_into(self, view: memoryview, position: int) -> int:
+        count = await trio.to_thread.run_sync(os.preadv, self._file_number, [view], position)
+        if count == 0:
+            raise self._shorter(position)
+        return count
+
+    async def read(self) -> bytes:
+        """The whole of a small file."""
+        return await trio.to_thread.run_sync(self.read_now)
+
+    def read_now(self) -> bytes:
+        """The same, for who is in a thread already."""
+        data = os.pread(self._file_number, self.size, 0)
+        if len(data) != self.size:
+            raise self._shorter(len(data))
+        return data
+
+    def _shorter(self, size: int) -> BadRequest:
+        return BadRequest(
+            f"{self._name} became shorter while it was read: {size} of {self.size} bytes are left"
+        )
+
+
+class _FilePieces:
+    def __init__(self, source: FileSource, start: int, end: int) -> None:
+        self._source = source
+        self._position = start
+        self._end = end
+        self._buffer = memoryview(bytearray(min(PIECE_SIZE, end - start)))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> memoryview:
+        left = self._end - self._position
+        if not left:
+            raise StopAsyncIteration
+        wanted = self._buffer[:left]
+        received = await self._source.read_into(wanted, self._position)
+        self._position += received
+        return wanted[:received]
+
+
+class ObjectSource:
+    """One version of an object in the same store."""
+
+    def __init__(self, reader: BucketReader, located: Located) -> None:
+        self._reader = reader
+        self._located = located
+        self.size = located.info.size
+
+    @asynccontextmanager
+    async def open(self, start: int, length: int) -> AsyncIterator[Pieces]:
+        async with self._reader.stream(self._located, start, length, window=2) as stream:
+            yield stream.views()
+
+
+@contextmanager
+def opened_file(path: str | os.PathLike[str]) -> Iterator[FileSource]:
+    """Open a regular file as a source.
+
+    Raises:
+        OSError: it cannot be opened.
+        BadRequest: it is something else than a regular file, whose size would mean nothing.
+    """
+    name = os.fspath(path)
+    # O_NONBLOCK: opening a named pipe nobody writes to would wait for ever before we can refuse it.
+    file_number = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(file_number)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadRequest(f"{name} is not a regular file; pass its bytes as a stream instead")
+        yield FileSource(file_number, status.st_size, name)
+    finally:
+        os.close(file_number)
+
+
+def as_bytes_view(data: bytes | bytearray | memoryview) -> memoryview:
+    """A view whose length is a number of bytes, whatever the buffer's own items are."""
+    view = memoryview(data)
+    if not view.c_contiguous:
+        raise BadRequest("a buffer must be contiguous")
+    return view.cast("B")

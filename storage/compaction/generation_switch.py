@@ -1,0 +1,255 @@
+"""Successor: bring a finished copy up to date, and put it in the present generation's place.
+
+The volume goes on reading and writing while `catch_up` replays what came behind the copy, in rounds that
+get shorter; `switch` then keeps the owner waiting for the last, short one:
+
+    copy complete  -->  catch_up()...  -->  switch(): [ last round, sync, compare, publish, take over ]
+                                                      one atomic step: the manifest names the next one
+
+Uploads that are under way have a twin in the next generation, which is filled round by round, and move
+over with the switch.  Before it publishes, the switch compares the two generations' counters: the live
+needles and their bytes must be the same, or the copy is thrown away and the present generation stays.
+
+A crash at any moment leaves the generation that the manifest names, whole; the other's files are leftovers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import Final
+
+import msgspec
+
+from warehouse.errors import GenerationMismatch, ReadFailed
+from warehouse.storage.compaction.next_generation import NextGeneration, next_facts
+from warehouse.storage.compaction.record_copier import PIECE_SIZE, Carrier
+from warehouse.storage.disk import Disk, read_fully
+from warehouse.storage.extent import Extent
+from warehouse.storage.files import PublishUncertain, publish, remove_leftovers
+from warehouse.storage.format.needle import FLAG_STREAMED, FOOTER_SIZE, decode_footer, table_size
+from warehouse.storage.volume import Volume, write_error
+
+log = logging.getLogger(__name__)
+
+
+class _Twin(msgspec.Struct):
+    """An upload under way, and its counterpart in the next generation."""
+
+    extent: Extent
+    offset: int  # of the extent in the present generation
+    copy: Extent
+
+
+class Successor:
+    """The next generation of one volume, about to take its place.  Any thread, one call at a time."""
+
+    def __init__(self, volume: Volume, disk: Disk, *, generation: int, upto: int) -> None:
+        """Open what a `Copy` has left.
+
+        Args:
+            generation: of the copy.
+            upto: how far in the present generation's data file it reaches.
+        Raises:
+            VolumeBusy: another one is at it.
+            VolumeSealed: the volume takes no writes.
+            GenerationMismatch: the copy is not that of the next generation, not finished, or not there.
+            ReadFailed: the disk refused.
+        """
+        self._volume: Final = volume
+        self._disk = disk
+        volume.check_writable()
+        facts = next_facts(volume.facts)
+        if facts.generation != generation:
+            raise GenerationMismatch(
+                f"volume {volume.volume_id} is at generation {volume.generation}, the copy is {generation}"
+            )
+        self._next = NextGeneration.reopen(disk, volume.directory, facts)
+        self._source = volume.begin_succession(self)
+        self._position = upto
+        self._twins: list[_Twin] = []
+        self.freed_bytes = 0  # how much shorter the data file became with the switch
+        entries = self._source.entries
+        self._carrier = Carrier(
+            self._source.data,
+            self._source.seed,
+            lookup=self._source.find,
+            lookup_now=self._source.find,
+            within=entries.within,
+            target=self._next,
+            horizon=0,
+            makes_voids=False,
+        )
+
+    def catch_up(self) -> int:
+        """One round: replay what was there when it began; returns how many bytes came meanwhile.
+
+        Raises:
+            ReadFailed, DiskFull, WriteFailed: the disk refused.  `abandon` is what remains.
+        """
+        tail, open_extents = self._volume.succession_state()
+        # First what was under way before: its tombstone may stand in what is replayed next.
+        self._settle_twins(open_extents)
+        for offset, extent in open_extents.items():
+            if offset >= self._position:
+                self._replay(offset, tail)
+                copy = self._next.carry_extent(
+                    extent.needle_id, self._metadata_of(extent), extent.data_size, flags=FLAG_STREAMED
+                )
+                self._twins.append(_Twin(extent, offset, copy))
+                self._position = offset + extent.stored_size
+        self._replay(tail, tail)
+        self._fill_twins()
+        return self._volume.succession_state()[0] - self._position
+
+    def flush(self) -> None:
+        """Make what was replayed durable: the last sync, for which the owner waits, is then a short one."""
+        self._next.checkpoint()
+
+    def switch(self) -> float:
+        """Do the last round while the owner waits, and take over; returns the pause, in seconds.
+
+        Afterwards the files of the old generation have no names any more, and go with their last reader.
+
+        Raises:
+            VolumeSealed: it is; nothing has changed.
+            GenerationMismatch: the two generations do not hold the same; nothing has changed.
+            ReadFailed, DiskFull, WriteFailed: the disk refused; nothing has changed.
+        """
+        volume = self._volume
+        started = time.perf_counter()
+        with volume.held_for_succession():
+            volume.check_writable()
+            self.catch_up()
+            with contextlib.ExitStack() as held:
+                for twin in self._twins:
+                    held.enter_context(twin.extent.held())
+                self._fill_twins()
+                self._next.raise_marks(
+                    needle_id_max=volume.figures().needle_id_max, stamp_max=volume.figures().stamp_max
+                )
+                self._next.make_durable()
+                self._compare()
+                self.freed_bytes = volume.figures().file_size - self._next.figures().file_size
+                problem = self._publish()
+                for twin in self._twins:
+                    twin.extent.move(twin.copy)
+                volume.succeed(self._next, {twin.copy.offset: twin.extent for twin in self._twins})
+            if problem is not None:
+                volume.seal(problem)
+            pause_s = time.perf_counter() - started
+        if problem is None:
+            remove_leftovers(self._disk, volume.directory, volume.generation)
+        return pause_s
+
+    def abandon(self) -> None:
+        """Give up: the present generation stays, the files of the next are removed."""
+        self._volume.end_succession()
+        self._next.discard()
+        remove_leftovers(self._disk, self._volume.directory, self._volume.generation)
+
+    # --- steps ------------------------------------------------------------------------------------
+
+    def _replay(self, end: int, tail: int) -> None:
+        # A long upload keeps the copy from what came behind it: that has its garbage, too.
+        for _ in self._carrier.carry(self._position, end, tail):
+            pass
+        self._position = max(self._position, end)
+
+    def _settle_twins(self, open_extents: dict[int, Extent]) -> None:
+        """Finish or abort the twins of uploads that have ended."""
+        under_way = []
+        for twin in self._twins:
+            if open_extents.get(twin.offset) is twin.extent:
+                under_way.append(twin)
+                continue
+            stamp = self._stamp_of(twin)
+            if stamp is None:
+                twin.copy.abort()
+            else:
+                self._fill(twin, twin.extent.data_size)
+                twin.copy.finish(stamp=stamp, crc=twin.extent.crc)
+        self._twins = under_way
+
+    def _stamp_of(self, twin: _Twin) -> int | None:
+        """The stamp that an upload was finished with; None: it was aborted."""
+        size = table_size(twin.extent.data_size) + FOOTER_SIZE
+        footer = decode_footer(
+            twin.extent.header_crc, self._read(size, twin.extent.data_offset + twin.extent.data_size)
+        )
+        return None if footer is None else footer.stamp
+
+    def _fill_twins(self) -> None:
+        for twin in self._twins:
+            self._fill(twin, twin.extent.written)
+
+    def _fill(self, twin: _Twin, upto: int) -> None:
+        while twin.copy.written < upto:
+            size = min(PIECE_SIZE, upto - twin.copy.written)
+            twin.copy.write(self._read(size, twin.extent.data_offset + twin.copy.written))
+
+    def _metadata_of(self, extent: Extent) -> bytes:
+        return self._read(extent.metadata_size, extent.data_offset - extent.metadata_size)
+
+    def _read(self, size: int, offset: int) -> bytes:
+        buffer = bytearray(size)
+        try:
+            count = read_fully(self._source.data, buffer, offset)
+        except OSError as error:
+            raise ReadFailed(f"volume {self._volume.volume_id} at {offset}: {error}") from error
+        if count < size:
+            raise ReadFailed(f"volume {self._volume.volume_id}: its data file ends before {offset + size}")
+        return bytes(buffer)
+
+    def _compare(self) -> None:
+        """The two generations must hold the same live needles: both have counted them.
+
+        An index that lost an entry makes a volume's counters wrong, and they stay so.  Where the counters
+        differ, the needles are compared one by one: what the present generation can find must be in the next.
+        """
+        old, new = self._volume.figures(), self._next.figures()
+        if (old.live_count, old.live_bytes) == (new.live_count, new.live_bytes):
+            return
+        if (missing := self._first_missing()) is None:
+            log.error(
+                "counters were wrong: the index had lost entries",
+                extra={
+                    "volume_id": self._volume.volume_id,
+                    "live_count": new.live_count,
+                    "counted": old.live_count,
+                },
+            )
+            return
+        raise GenerationMismatch(
+            f"volume {self._volume.volume_id}: the compacted copy holds {new.live_count} needles of"
+            f" {new.live_bytes} bytes, generation {self._volume.generation} {old.live_count} of"
+            f" {old.live_bytes}, and needle {missing} is among the missing: the copy is thrown away"
+        )
+
+    def _first_missing(self) -> int | None:
+        """A live needle that the next generation does not have as it is; None: it has all."""
+        try:
+            for needle_id, found in self._source.entries.live():
+                other = self._next.find(needle_id)
+                if (
+                    other is None
+                    or other.is_deleted
+                    or (other.metadata_size, other.data_size) != (found.metadata_size, found.data_size)
+                ):
+                    return needle_id
+        except OSError as error:
+            raise ReadFailed(f"volume {self._volume.volume_id}: its index: {error}") from error
+        return None
+
+    def _publish(self) -> str | None:
+        """Make the next generation the one that counts; returns why the volume must be sealed, if so."""
+        try:
+            publish(self._disk, self._volume.directory, self._next.facts)
+        except PublishUncertain as error:
+            # Both generations hold the same now, so either may come back after a power cut, as long as
+            # nothing is promised any more.
+            return f"the manifest could not be replaced for certain: {error}"
+        except OSError as error:
+            raise write_error(f"manifest of volume {self._volume.volume_id}", error) from error
+        return None

@@ -1,0 +1,289 @@
+"""Building: the next generation of a volume while it is made.
+
+A compaction writes a whole new pair of files.  Nobody else knows them until they are published, so needles
+may be written in bulk, and a footer may be written again with a later stamp.  When it is finished, the
+volume takes the files over as they are (`storage/compaction/generation_switch.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Self
+
+import msgspec
+
+from warehouse.errors import GenerationMismatch, ReadFailed
+from warehouse.storage.disk import Buffer, Disk, read_fully, write_all
+from warehouse.storage.extent import Extent
+from warehouse.storage.files import create_generation, data_path, index_path
+from warehouse.storage.format.needle import (
+    FLAG_DAMAGED,
+    FLAG_LAST,
+    FOOTER_SIZE,
+    KIND_BUCKET,
+    KIND_DATA,
+    KIND_TOMBSTONE,
+    KIND_VOID,
+    PADDINGS,
+    NeedleMetadata,
+    decode_footer,
+    decode_void,
+    encode_footer,
+    encode_header,
+    encode_mark,
+    encode_metadata,
+    place_seed,
+    stored_size,
+    table_size,
+)
+from warehouse.storage.format.stamp import sound
+from warehouse.storage.format.superblock import VolumeFacts
+from warehouse.storage.index import FLAG_DAMAGED as ENTRY_DAMAGED
+from warehouse.storage.index import FLAG_DELETED, encode_entry
+from warehouse.storage.opening import open_generation
+from warehouse.storage.volume import Volume, write_error
+
+PENDING_MAX = 32_768  # entries in memory between two syncs; about 5 MB
+
+
+class Carried(NamedTuple):
+    """A small needle on its way from one generation to the next: without a block table."""
+
+    needle_id: int
+    metadata: bytes
+    data: memoryview
+    stamp: int
+    crc: int
+
+
+class NextGeneration(Volume):
+    """One generation in the making; any one thread at a time."""
+
+    @classmethod
+    def make(cls, disk: Disk, directory: str, facts: VolumeFacts) -> Self:
+        """Make the empty files of a generation; ones of that name are replaced.
+
+        Raises:
+            DiskFull, WriteFailed: the disk refused.
+        """
+        try:
+            create_generation(disk, directory, facts)
+            return cls(open_generation(disk, directory, facts, [], read_only=False), directory)
+        except OSError as error:
+            raise write_error(f"generation {facts.generation} of {directory}", error) from error
+
+    @classmethod
+    def reopen(cls, disk: Disk, directory: str, facts: VolumeFacts) -> Self:
+        """Open what a finished copy left.
+
+        Raises:
+            GenerationMismatch: it is not there, not finished, or of another volume.
+            ReadFailed: the disk refused.
+        """
+        for path in (data_path(directory, facts.generation), index_path(directory, facts.generation)):
+            if not disk.exists(path):
+                raise GenerationMismatch(f"{path} is missing: the copy was not finished, or was removed")
+        try:
+            opened = open_generation(disk, directory, facts, [], read_only=False)
+            size = opened.data.size()
+        except OSError as error:
+            raise ReadFailed(
+                f"generation {facts.generation} of {directory} cannot be opened: {error}"
+            ) from error
+        if opened.sealed_cause is not None:
+            raise ReadFailed(f"generation {facts.generation} of {directory}: {opened.sealed_cause}")
+        if opened.report.rebuilt_because or opened.report.damages or opened.checkpoint != size:
+            raise GenerationMismatch(
+                f"generation {facts.generation} of {directory} is not finished: its checkpoint is"
+                f" {opened.checkpoint}, its size {size}"
+            )
+        return cls(opened, directory)
+
+    def discard(self) -> None:
+        """Let go of the files, without a checkpoint: they are of no use any more."""
+        self._is_closed = True
+        self._gen = self._gen.closed()
+
+    # --- needles ----------------------------------------------------------------------------------
+
+    def carry_many(self, needles: Sequence[Carried]) -> int:
+        """Append small needles as they are, with one write; returns the bytes written.
+
+        Raises:
+            DiskFull, WriteFailed: the disk refused; this generation is of no use any more.
+        """
+        seed, offset, tally = self._gen.seed, self._tail, self._tally
+        pieces: list[Buffer] = []
+        entries: list[tuple[int, bytes]] = []
+        for needle_id, metadata, data, stamp, crc in needles:
+            data_size = len(data)
+            header, header_crc = encode_header(
+                KIND_DATA, 0, needle_id, metadata, data_size, place_seed(seed, offset)
+            )
+            size = stored_size(len(metadata), data_size)
+            padding = PADDINGS[size - len(header) - data_size - FOOTER_SIZE]
+            pieces += (header, data, encode_footer(header_crc, stamp, crc) + padding)
+            entries.append((needle_id, encode_entry(offset, len(metadata), data_size, crc)))
+            offset += size
+            tally.needle_id_max = max(tally.needle_id_max, needle_id)
+            tally.stamp_max = max(tally.stamp_max, sound(stamp))
+        written = offset - self._tail
+        self._write(b"".join(pieces), self._tail)
+        with self._lock:
+            for needle_id, entry in entries:
+                self._gen.entries.put(needle_id, entry)
+            self._tail = offset
+            tally.live_count += len(needles)
+            tally.live_bytes += written
+        self._flush_when_many()
+        return written
+
+    def carry_extent(self, needle_id: int, metadata: bytes, data_size: int, *, flags: int) -> Extent:
+        """Begin a needle that is written piece by piece; `Extent.finish` or `finish_damaged` ends it."""
+        self._flush_when_many()
+        return self._reserve(needle_id, metadata, data_size, flags=flags, is_allocated=False)
+
+    def finish_damaged(self, extent: Extent, *, stamp: int, crc: int) -> None:
+        """End a needle whose bytes do not check: it is kept as it is, and never served.
+
+        Args:
+            crc: what the CRC-32C of its data should be.
+        Raises:
+            DiskFull, WriteFailed: the disk refused.
+        """
+        path_seed = place_seed(self._gen.seed, extent.offset)
+        metadata = self._read(extent.metadata_size, extent.data_offset - extent.metadata_size)
+        header, header_crc = encode_header(
+            KIND_DATA, FLAG_DAMAGED, extent.needle_id, metadata, extent.data_size, path_seed
+        )
+        extent.crc = crc
+        self._write(header, extent.offset)
+        extent.rebind(header_crc)
+        try:
+            extent.write_footer(stamp)
+        except OSError as error:
+            raise write_error(f"volume {self.volume_id}", error) from error
+        self._settle_extent(extent, stamp, ENTRY_DAMAGED)
+        with self._lock:
+            self._tally.damaged_count += 1
+
+    def fold_stamp(self, needle_id: int, stamp: int) -> None:
+        """Give a needle that was carried a later stamp, where it stands.
+
+        Raises:
+            ReadFailed, NeedleCorrupt, DiskFull, WriteFailed: the disk refused.
+        """
+        offset, header, _ = self._gen.locate(needle_id, nowait=False)
+        back_size = table_size(header.data_size) + FOOTER_SIZE
+        back = self._read(back_size, offset + header.table_offset)
+        footer = decode_footer(header.crc, back)
+        if footer is None:
+            raise self._gen.damaged(needle_id, offset, "footer does not match its CRC")
+        if footer.stamp < stamp:
+            table = bytes(back[:-FOOTER_SIZE])
+            self._write(
+                encode_footer(header.crc, stamp, footer.data_crc, table), offset + header.table_offset
+            )
+            with self._lock:
+                before = [extent.before for extent in self._in_flight.values() if extent.offset > offset]
+                for tally in (self._tally, *before):
+                    tally.stamp_max = max(tally.stamp_max, sound(stamp))
+                if offset < self._checkpoint:
+                    self._is_header_stale = True
+
+    def make_durable(self) -> None:
+        """Sync.  No checkpoint, as long as a scan from the last one finds all that came since.
+
+        Raises:
+            DiskFull, WriteFailed: the disk refused.
+        """
+        if self._is_header_stale:
+            self.checkpoint()
+        else:
+            self.sync()
+
+    # --- what is kept beside them -----------------------------------------------------------------
+
+    def carry_deletion(self, needle_id: int, metadata: NeedleMetadata, stamp: int) -> int:
+        """Append a tombstone that names its object, for a needle that is left out; returns its size."""
+        names = NeedleMetadata(metadata.bucket, metadata.bucket_id, metadata.key, metadata.created_ms)
+        encoded = encode_metadata(names)
+        offset = self._tail
+        seed = place_seed(self._gen.seed, offset)
+        mark = encode_mark(KIND_TOMBSTONE, needle_id, stamp, seed, flags=FLAG_LAST, metadata=encoded)
+        self._write(mark, offset)
+        with self._lock:
+            self._gen.entries.put(needle_id, encode_entry(offset, 0, 0, 0, FLAG_DELETED))
+            self._tail += len(mark)
+            self._tally.kept_bytes += len(mark)
+            self._tally.needle_id_max = max(self._tally.needle_id_max, needle_id)
+            self._tally.stamp_max = max(self._tally.stamp_max, sound(stamp))
+        self._flush_when_many()
+        return len(mark)
+
+    def carry_bucket(self, content: bytes, stamp: int) -> None:
+        """Append a bucket record as it is."""
+        self._carry_content(KIND_BUCKET, content, stamp)
+
+    def void(self, content: bytes, stamp: int) -> None:
+        """Append a void record: its ids need no entries of their own.
+
+        Args:
+            content: its ids follow those of the void records before it, and nothing stands between them.
+            stamp: the greatest of what died, so that it is known when the index is lost.
+        """
+        offset = self._carry_content(KIND_VOID, content, stamp)
+        voids = self._gen.entries.voids
+        assert voids is not None
+        with self._lock:
+            is_taken = voids.add(offset, content)
+        assert is_taken, "void records are written in one go, in the order of their ids"
+        self.raise_marks(needle_id_max=decode_void(content)[-1][1], stamp_max=0)
+
+    def blocks(self, first_id: int, count: int) -> Iterator[tuple[int, bytes]]:
+        """Entries as they stand in the index file; see `IndexFile.blocks`."""
+        index = self._gen.entries.index
+        assert index is not None
+        return index.blocks(first_id, count)
+
+    @property
+    def needle_id_max(self) -> int:
+        """The greatest id that was written, or is being."""
+        return self._tally.needle_id_max
+
+    def raise_marks(self, *, needle_id_max: int, stamp_max: int) -> None:
+        """Ids and stamps up to these were used, though what used them is not here."""
+        with self._lock:
+            self._tally.needle_id_max = max(self._tally.needle_id_max, needle_id_max)
+            self._tally.stamp_max = max(self._tally.stamp_max, stamp_max)
+
+    def _carry_content(self, kind: int, content: bytes, stamp: int) -> int:
+        try:
+            return self._append_content(kind, content, stamp)
+        except OSError as error:
+            raise write_error(f"volume {self.volume_id}", error) from error
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def _flush_when_many(self) -> None:
+        if self._gen.entries.pending_count >= PENDING_MAX:
+            self.sync()
+
+    def _write(self, content: bytes, offset: int) -> None:
+        try:
+            write_all(self._gen.data, [content], offset)
+        except OSError as error:
+            raise write_error(f"volume {self.volume_id}", error) from error
+
+    def _read(self, size: int, offset: int) -> bytes:
+        buffer = bytearray(size)
+        try:
+            read_fully(self._gen.data, buffer, offset)
+        except OSError as error:
+            raise ReadFailed(f"volume {self.volume_id} at {offset}: {error}") from error
+        return bytes(buffer)
+
+
+def next_facts(facts: VolumeFacts) -> VolumeFacts:
+    """Those of the generation after."""
+    return msgspec.structs.replace(facts, generation=facts.generation + 1)

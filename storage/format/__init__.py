@@ -1,0 +1,1 @@
+"""The format to the byte: needles, superblocks, stamps, checksums.  Pure; docs/format.md shows the layout."""

@@ -1,0 +1,146 @@
+"""A switch and those who order it: what is left when it fails, or when the time of a request is over."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from scripted_link import ScriptedLink
+
+from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.actors.data.needle_http import NeedleHttp
+from warehouse.actors.data.switching import Switching
+from warehouse.auth.tokens import DataTokenVerifier
+from warehouse.errors import LengthMismatch, WriteFailed
+from warehouse.storage.compaction.copying import Copy
+from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.files import volume_directory
+from warehouse.storage.format.needle import NeedleMetadata
+from warehouse.storage.format.stamp import StampClock
+from warehouse.storage.volume import Volume
+from warehouse.transport.http.pool import HttpPool
+
+UUID = "0f14d0ab-9605-4a62-a9e4-5ed26688389b"
+DIRECTORY = volume_directory(1)
+
+
+class Site:
+    """A volume with a dead and a live needle, its commit line, and its switches."""
+
+    def __init__(self, root: Path) -> None:
+        self.disk = OsDisk(root)
+        self.volume = Volume.create(
+            self.disk, DIRECTORY, volume_id=1, uuid=UUID, capacity=1 << 30, created_ms=0
+        )
+        clock = StampClock()
+        self.line = CommitLine(
+            self.volume,
+            ScriptedLink(),  # type: ignore[arg-type]
+            clock,
+            is_synced=True,
+            on_master_stamp=clock.observe,
+        )
+        self.switching = Switching(self.disk)
+        for needle_id in (1, 2):
+            self.volume.append(needle_id, NeedleMetadata("b", 1, "key", 0), b"data", stamp=needle_id)
+        self.volume.delete(1, stamp=3)
+
+    def copy(self) -> int:
+        """Make the next generation; returns how far it reaches."""
+        upto = self.volume.begin_compaction()
+        copy = Copy(self.disk, DIRECTORY, uuid=UUID, generation=self.volume.generation, upto=upto, horizon=0)
+        while copy.step():
+            pass
+        copy.close()
+        return copy.upto
+
+
+async def test_a_switch_that_fails_when_its_time_is_over_is_given_up_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dying disk: every call takes for ever, and then it fails."""
+    site = Site(tmp_path)
+
+    def fail_late(successor: Successor) -> int:
+        time.sleep(0.3)  # in its thread
+        raise WriteFailed("Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Successor, "catch_up", fail_late)
+        upto = site.copy()
+        with trio.move_on_after(0.1), pytest.raises(WriteFailed):
+            await site.switching.switch(site.line, generation=2, upto=upto)
+    assert site.disk.list(DIRECTORY) == ["g1.idx", "g1.vol", "manifest"]
+    upto = site.copy()
+    assert (await site.switching.switch(site.line, generation=2, upto=upto)).is_done
+    assert (site.volume.generation, site.volume.figures().dead_bytes) == (2, 0)
+
+
+class BrokenExchange:
+    """A client that breaks its upload off when it is told to."""
+
+    def __init__(self) -> None:
+        self.is_over = trio.Event()
+
+    async def read_into(self, view: memoryview) -> int:
+        await self.is_over.wait()
+        return 0
+
+
+async def test_an_upload_that_ends_during_a_switch_does_not_keep_the_other_requests_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, exchange = Site(tmp_path), BrokenExchange()
+    http = NeedleHttp(
+        lines={},
+        broken={},
+        verifier=DataTokenVerifier("disk", {}),
+        clock=StampClock(),
+        pool=HttpPool(connections_max=1),
+        is_ready=lambda: True,
+        render_metrics=lambda: b"",
+    )
+    publish, pauses = Successor._publish, trio.Event()
+
+    def publish_slowly(successor: Successor) -> str | None:
+        trio.from_thread.run_sync(exchange.is_over.set)
+        time.sleep(0.5)
+        return publish(successor)
+
+    async def upload() -> None:
+        metadata = NeedleMetadata("b", 1, "large", 0)
+        with pytest.raises(LengthMismatch):
+            await http._put_large(exchange, site.line, 3, metadata, 5_000_000, None)  # type: ignore[arg-type]
+        pauses.set()
+
+    longest = 0.0
+    monkeypatch.setattr(Successor, "_publish", publish_slowly)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(upload)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(lambda: site.switching.switch(site.line, generation=2, upto=site.copy()))
+        while not pauses.is_set():
+            before = trio.current_time()
+            await trio.sleep(0.01)
+            longest = max(longest, trio.current_time() - before)
+    assert longest < 0.3
+    assert (site.volume.generation, site.volume.figures().in_flight_bytes) == (2, 0)
+
+
+async def test_what_writers_add_meanwhile_is_not_taken_off_what_a_switch_gives_back(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.volume.append(3, NeedleMetadata("b", 1, "key", 0), bytes(100_000), stamp=4)
+    site.volume.delete(3, stamp=5)
+    upto = site.copy()
+    before = site.volume.figures().file_size
+    site.volume.append(4, NeedleMetadata("b", 1, "key", 0), bytes(300_000), stamp=6)
+    done = await site.switching.switch(site.line, generation=2, upto=upto)
+    assert site.volume.figures().file_size > before
+    assert done.freed_bytes is not None
+    assert 100_000 < done.freed_bytes < 101_000
+    again = await site.switching.switch(site.line, generation=2, upto=upto)
+    assert again.freed_bytes == done.freed_bytes, "asked again, it says the same"

@@ -1,0 +1,82 @@
+"""Orders to a volume actor that come twice, the second while the first is under way."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import trio
+import trio.testing
+
+from warehouse.actors.process import Announcer
+from warehouse.actors.volume import VolumeActor
+from warehouse.conf.join import Join
+from warehouse.conf.settings import Settings
+from warehouse.errors import BadRequest
+from warehouse.storage.disk import OsDisk
+from warehouse.storage.format.needle import NeedleMetadata
+from warehouse.storage.volume import Volume
+from warehouse.transport.messages import CreateVolume, VolumeCreated
+from warehouse.transport.zeromq.curve import CurveKeys
+
+
+def make_actor(folder: Path, nursery: trio.Nursery) -> VolumeActor:
+    actor = VolumeActor(
+        disk=OsDisk(folder),
+        disk_id="d" * 32,
+        disk_name="disk-1",
+        join=Join("tcp://127.0.0.1:1", CurveKeys.generate().public.decode(), "secret"),
+        settings=Settings(),
+        url="http://127.0.0.1:1",
+        announcer=Announcer(is_json=True),
+        is_read_only=False,
+    )
+    actor._nursery = nursery
+    return actor
+
+
+async def test_a_volume_that_is_ordered_again_while_it_is_made_is_made_once(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second order used to make the files of the first anew, under the needles that it had taken."""
+    actor = make_actor(tmp_path, nursery)
+    order = CreateVolume(incarnation=1, volume_id=7, uuid=str(UUID(int=1)), capacity=2**20)
+    create = Volume.create
+    made: list[Volume] = []
+    may_go_on = threading.Event()
+
+    def slow_create(*args: Any, **fields: Any) -> Volume:
+        volume = create(*args, **fields)
+        made.append(volume)
+        may_go_on.wait(10)
+        return volume
+
+    monkeypatch.setattr(Volume, "create", slow_create)
+    answers: list[VolumeCreated] = []
+
+    async def carry_out() -> None:
+        answers.append(await actor._create_volume(order))
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as orders:
+            orders.start_soon(carry_out)
+            while not made:
+                await trio.sleep(0.001)
+            orders.start_soon(carry_out)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            may_go_on.set()
+    assert len(made) == 1
+    assert [answer.report.volume_id for answer in answers] == [7, 7]
+    line = actor._lines[7]
+    assert line.volume is made[0]
+    line.volume.append(1, NeedleMetadata("b", 1, "a", 1), b"kept", stamp=1)
+    again = await actor._create_volume(order)
+    assert again.report.live_count == 1
+    other = CreateVolume(incarnation=1, volume_id=7, uuid=str(UUID(int=2)), capacity=2**20)
+    with pytest.raises(BadRequest, match="another uuid"):
+        await actor._create_volume(other)
+    nursery.cancel_scope.cancel()
+    line.volume.close()

@@ -1,0 +1,333 @@
+"""No option is ignored: each is honoured, or refused with a word, for every kind of source and target.
+
+The table has a row for each option of each command and each kind of place where its answer differs; a test
+looks for options that have none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cyclopts import App
+
+import warehouse
+from cli_kit import Run, runner
+from fake_store import FakeStore, fake_store
+from warehouse.cli.commands import objects
+from warehouse.cli.copying.places import UsageError
+
+# What may stand in a row: {file}, {folder}, {new} local; wh://b is a bucket with f/1, f/2.txt and o.
+REFUSED = [
+    ("cp --content-type text/x wh://b/o {new}", "--content-type is for objects"),
+    ("cp --content-type text/x wh://b/o -", "--content-type is for objects"),
+    ("cp -r --content-type text/x wh://b {new}", "--content-type is for objects"),
+    ("cp -r wh://b/f -", "-r makes no sense with standard output"),
+    ("cp -r - wh://b/x", "-r makes no sense with standard input"),
+    ("cp --links follow {file} wh://b/x", "--links is about a local source folder"),
+    ("cp --links follow wh://b/o {new}", "--links is about a local source folder"),
+    ("cp -r --links follow wh://b/f {new}", "--links is about a local source folder"),
+    ("cp -r --links follow wh://b/f wh://c/", "--links is about a local source folder"),
+    ("cp --links follow - wh://b/x", "--links makes no sense with standard input"),
+    ("cp --exclude x {file} wh://b/x", "--exclude and --include are about a source folder"),
+    ("cp --include x wh://b/o {new}", "--exclude and --include are about a source folder"),
+    ("cp --include x wh://b/o wh://c/", "--exclude and --include are about a source folder"),
+    ("cp --exclude x wh://b/o -", "make"),
+    ("cp -r --exclude / {folder} wh://b/", "names none"),
+    ("cp --no-glob {file} wh://b/x", "--no-glob is about keys"),
+    ("cp {file}/ wh://b/x", "ends like the name of a folder"),
+    ("cp {file}/. wh://b/x", "ends like the name of a folder"),
+    ("cp wh://b/f/* wh://b/f/", "onto itself"),
+    ("sync --yes {folder} wh://b", "--yes goes with --delete"),
+    ("sync --allow-empty-source {folder} wh://b", "--allow-empty-source goes with --delete"),
+    ("rb --yes b", "--yes goes with --force"),
+    ("ls --no-glob", "needs a place"),
+    ("du --no-glob", "needs a place"),
+    ("presign --put --size-max 1.5 wh://b/o", "a size looks like"),
+    ("presign --put --size-max 99999999999999999999 wh://b/o", "more than any size"),
+    ("presign --put --size-max 9999999PiB wh://b/o", "more than any size"),
+    ("sync --max-delete 5 {folder} wh://b", "--max-delete goes with --delete"),
+    ("sync --delete --max-delete many {folder} wh://b", "--max-delete is a number"),
+    ("sync --links follow wh://b/f {new}", "--links is about a local source folder"),
+    ("sync --checksum --exact {folder} wh://b", "give one"),
+    ("sync --size-only --checksum {folder} wh://b", "give one"),
+    ("sync --exact --size-only {folder} wh://b", "give one"),
+    ("sync --include / {folder} wh://b", "names none"),
+    ("rm --exclude x wh://b/o", "--exclude and --include are about a folder"),
+    ("rm --include x wh://b/o", "--exclude and --include are about a folder"),
+    ("ls -r", "needs a place"),
+    ("presign --size-max 5 wh://b/o", "go with --put"),
+    ("presign --content-type text/x wh://b/o", "go with --put"),
+    ("presign --expires never wh://b/o", "a time looks like"),
+    ("compact --cancel --no-wait --all", "--no-wait is about work that is started"),
+    ("compact --pause --no-wait", "--no-wait is about work that is started"),
+    ("compact --resume --no-wait", "--no-wait is about work that is started"),
+    ("compact --pause --cancel", "give one"),
+    ("compact --force 1", "--force is for --all"),
+    ("compact --all 1", "name volumes"),
+    ("compact 1.5", "whole number"),
+    ("compact -1", "whole number"),
+    ("compact 0", "from 1 to"),
+    ("compact 4294967296", "from 1 to"),
+    ("verify 0x1", "whole number"),
+    ("verify 1e0", "whole number"),
+    ("verify 99999999999999999999", "from 1 to"),
+    ("watch --since 1.5", "whole number"),
+    ("watch --since 99999999999999999999", "from 0 to"),
+    ("bench --objects 1.5", "whole number"),
+    ("bench --processes 1.5", "whole number"),
+    ("bench --concurrency 1.5", "whole number"),
+    ("bench --concurrency 1_0", "whole number"),
+    ("verify --cancel --no-wait --all", "--no-wait is about work that is started"),
+    ("verify --all 1", "name volumes"),
+    ("watch --since -1", "numbered from 1"),
+    ("orphans --keep --drop", "give one"),
+    ("orphans --yes", "--yes goes with --drop"),
+    ("orphans --keep --yes", "--yes goes with --drop"),
+    ("bench --seconds 0", "--seconds"),
+    ("bench --size x", "a size looks like"),
+    ("bench --large-size x", "a size looks like"),
+    ("bench --concurrency x", "--concurrency"),
+    ("bench --objects 0", "--objects"),
+    ("bench --processes 0", "--processes"),
+]
+
+# A row: the words, and what must be seen of the option: in the output, or of the store as "key: type".
+HONOURED = [
+    ("cp --content-type text/x {file} wh://c/x", "x: text/x"),
+    ("cp -r --content-type text/x {folder} wh://c/", "a.tmp: text/x"),
+    ("cp --content-type text/x wh://b/o wh://c/x", "x: text/x"),
+    ("cp -r --content-type text/x wh://b/f wh://c/", "2.txt: text/x"),
+    ("cp --content-type text/x wh://b/f/* wh://c/", "2.txt: text/x"),
+    ("cp wh://b/f/2.txt wh://c/x", "x: text/plain"),
+    ("cp --recursive {folder} wh://c/", "d/z: application/octet-stream"),
+    ("cp -r --links skip {folder} wh://c/", "left out"),
+    ("cp -r --exclude *.tmp --dry-run {folder} wh://c/", "would copy 2 files"),
+    ("cp -r --include *.tmp --dry-run {folder} wh://c/", "would copy 1 file"),
+    ("cp -r --exclude 1 --dry-run wh://b/f {new}", "would copy 1 file"),
+    ("cp -r --exclude 1 --dry-run wh://b/f wh://c/", "would copy 1 file"),
+    ("cp --exclude 1 --dry-run wh://b/f/* wh://c/", "would copy 1 file"),
+    ("cp --dry-run {file} wh://c/x", "would copy 1 file"),
+    ("cp --dry-run wh://b/o {new}", "would copy"),
+    ("cp --no-glob --dry-run wh://b/f/* {new}", "!no_such_object"),
+    ("sync --links skip {folder} wh://c", "left out"),
+    ("sync --exclude *.tmp --dry-run {folder} wh://c", "would copy 2 files"),
+    ("sync --include *.tmp --dry-run {folder} wh://c", "would copy 1 file"),
+    ("sync --include 1 --dry-run wh://b wh://c", "would copy 1 file"),
+    ("sync --delete --yes --dry-run {folder} wh://b", "3 would be deleted"),
+    ("sync --delete --max-delete 2 --dry-run {folder} wh://b", "!deletion_refused"),
+    ("sync --delete --allow-empty-source --dry-run wh://c wh://b", "3 would be deleted"),
+    ("sync --allow-empty-source wh://c/none {new}", "0 files"),
+    ("sync --checksum --dry-run {folder} wh://same", "would copy 1 file"),
+    ("sync --size-only --dry-run {folder} wh://same", "would copy 0 files"),
+    ("sync --exact --dry-run {folder} wh://same", "would copy 0 files"),
+    ("rm -r --exclude 1 --dry-run wh://b/f", "would delete 1 object"),
+    ("rm -r --include 1 --dry-run wh://b/f", "would delete 1 object"),
+    ("rm --exclude 1 --dry-run wh://b/f/*", "would delete 1 object"),
+    ("rm --dry-run wh://b/o", "would delete wh://b/o"),
+    ("rm --recursive wh://b", "!deletion_refused"),
+    ("rm -r --yes wh://b", "deleted 3 objects"),
+    ("rm --no-glob wh://b/f/*", "!no_such_object"),
+    ("rb --force --yes b", "removed wh://b"),
+    ("cat --no-glob wh://b/f/*", "!no_such_object"),
+    ("ls --no-glob wh://b/f/*", "!no_such_object"),
+    ("du --no-glob wh://b/f/*", "!no_such_object"),
+    ("ls --long wh://b", "1 B"),
+    ("ls --recursive wh://b", "f/1"),
+    ("presign --put --size-max 5 --content-type text/x --expires 1m wh://b/o", "http://"),
+    ("compact --all --force --no-wait", "compact"),
+    ("compact --all --cancel", "nothing to cancel"),
+    ("compact --pause", "paused"),
+    ("compact --resume", "resumed"),
+    ("verify --all --no-wait", "verif"),
+    ("verify --all --cancel", "nothing to cancel"),
+    ("bench put --seconds 0.05 --size 1 --concurrency 1 --objects 5", "--objects plays no part"),
+    ("bench put --seconds 0.05 --processes 1 --large-size 1", "--large-size plays no part"),
+]
+
+# Tested where they are at home: every command has these; `watch --since` needs events.
+ELSEWHERE = {"--profile", "--data", "--json", "--since"}
+# Become other programs, whose own parsers refuse what they do not know.
+PROGRAMS = {"up", "rebuild", "export", "backup", "restore"}
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FakeStore]:
+    async with fake_store() as store:
+        store.buckets |= {"b": {}, "c": {}, "same": {}}
+        store.profile.save(tmp_path / "profile.toml")
+        yield store
+
+
+@pytest.fixture
+def run(store: FakeStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    return runner(tmp_path, capfd)
+
+
+def words_of(row: str, tmp_path: Path) -> list[str]:
+    folder = tmp_path / "folder"
+    return row.format(file=folder / "a.tmp", folder=folder, new=tmp_path / "new").split()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "folder"
+    (folder / "d").mkdir(parents=True)
+    for name in ("a.tmp", "b", "d/z"):
+        (folder / name).write_bytes(name.encode())
+        os.utime(folder / name, (1_700_000_000, 1_700_000_000))
+    (folder / "link").symlink_to("nothing")
+    return folder
+
+
+def options_of(app: App) -> set[str]:
+    arguments = app.assemble_argument_collection()
+    names = [argument.names for argument in arguments if argument.parse]
+    return {next(name for name in one if name.startswith("--")) for one in names if one[0].startswith("-")}
+
+
+def test_every_option_of_every_command_has_a_row() -> None:
+    rows = [row.split() for row, _ in REFUSED + HONOURED]
+    short = {"-r": "--recursive", "-l": "--long", "-y": "--yes"}
+    for command in objects.app:
+        if command.startswith("-") or command in PROGRAMS:
+            continue
+        tried = {short.get(word, word) for row in rows if row[0] == command for word in row}
+        untried = options_of(objects.app[command]) - tried - ELSEWHERE
+        assert not untried, f"{command}: {', '.join(sorted(untried))}"
+
+
+@pytest.mark.parametrize(("row", "message"), REFUSED, ids=[row for row, _ in REFUSED])
+async def test_an_option_that_makes_no_sense_is_refused_before_anything_is_asked(
+    store: FakeStore, run: Run, folder: Path, tmp_path: Path, row: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        await run(*words_of(row, tmp_path))
+    assert store.asked == []
+
+
+@pytest.mark.parametrize(("row", "seen"), HONOURED, ids=[row for row, _ in HONOURED])
+async def test_an_option_does_what_it_says(
+    store: FakeStore, run: Run, folder: Path, tmp_path: Path, row: str, seen: str
+) -> None:
+    async with warehouse.connect(store.profile) as client:
+        for key in ("f/1", "f/2.txt", "o"):
+            await client.bucket("b").put(key, b"1")
+    if "wh://same" in row:
+        await run("sync", str(folder), "wh://same")
+        changed_ns = (folder / "b").stat().st_mtime_ns - 1_000_000_000
+        info = store.buckets["same"]["b"]
+        assert info.size == 1
+        (folder / "b").write_bytes(b"B")
+        os.utime(folder / "b", ns=(changed_ns, changed_ns))
+        store.buckets["same"]["b"] = warehouse.ObjectInfo(
+            **{name: getattr(info, name) for name in ("key", "size", "etag", "created_ms", "chunks")},
+            metadata={"mtime": f"{changed_ns // 10**9}.{changed_ns % 10**9:09}"},
+        )
+    if seen.startswith("!"):
+        with pytest.raises(objects.StoreError) as caught:
+            await run(*words_of(row, tmp_path))
+        assert caught.value.code == seen[1:]
+        return
+    ran = await run(*words_of(row, tmp_path))
+    assert ran.status == 0
+    types = [f"{key}: {info.content_type}" for key, info in store.buckets["c"].items()]
+    assert seen in "\n".join([ran.out, ran.err, *types])
+    if "--dry-run" in row:
+        assert len(store.buckets["b"]) == 3
+        assert store.buckets["c"] == {}
+        assert not (tmp_path / "new").exists()
+
+
+# A row: the words, and how many of the files can be known to fail.
+TRIED = [
+    ("cp {file} wh://none/x", "no_such_bucket"),
+    ("cp -r {folder} wh://none", "no_such_bucket"),
+    ("cp wh://b/o wh://none/x", "no_such_bucket"),
+    ("sync {folder} wh://none", "no_such_bucket"),
+    ("cp {file} wh://c/{long}", "1 failed"),
+    ("cp -r {folder} wh://c/{long}", "3 failed"),
+    ("cp wh://b/o wh://c/{long}", "1 failed"),
+    ("cp --content-type \u00e9 {file} wh://c/x", "1 failed"),
+    ("cp --content-type \u00e9 wh://b/o wh://c/x", "1 failed"),
+    ("cp wh://b/o {new}/x", "1 failed"),
+    ("cp wh://b/o /dev/null", "1 failed"),
+    ("cp -r wh://b/f {file}", "2 failed"),
+    ("cp -r wh://b/f {folder}/taken", "1 failed"),
+    ("cp -r wh://b {folder}/taken", "1 failed"),
+    ("cp -r wh://b {folder}/linked", "2 failed"),
+    ("cp -r wh://b/f {new}", ""),
+    ("sync wh://b {folder}/taken", "1 failed"),
+    ("sync wh://b {folder}/linked", "2 failed"),
+    ("sync {folder} wh://c/{long}", "3 failed"),
+]
+
+
+@pytest.mark.parametrize(("row", "seen"), TRIED, ids=[row for row, _ in TRIED])
+async def test_a_dry_run_fails_where_the_command_would_and_changes_nothing(
+    store: FakeStore, run: Run, folder: Path, tmp_path: Path, row: str, seen: str
+) -> None:
+    async with warehouse.connect(store.profile) as client:
+        for key in ("f/1", "f/2.txt", "o"):
+            await client.bucket("b").put(key, b"1")
+    row = row.replace("{long}", "k" * 1025)
+    if "/taken" in row:
+        (folder / "taken" / "1").mkdir(parents=True)
+        (folder / "taken" / "o").mkdir()
+    elif "/linked" in row:
+        (folder / "linked").mkdir()
+        (folder / "linked" / "f").symlink_to("..")
+
+    def what_is_there() -> list[object]:
+        files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+        return [files, {name: sorted(bucket) for name, bucket in store.buckets.items()}]
+
+    before = what_is_there()
+    for words in (["--dry-run", *words_of(row, tmp_path)[1:]], words_of(row, tmp_path)[1:]):
+        if seen == "no_such_bucket":
+            with pytest.raises(objects.StoreError) as caught:
+                await run(row.split()[0], *words)
+            assert caught.value.code == seen
+        else:
+            ran = await run(row.split()[0], *words)
+            assert ran.status == (1 if seen else 0), ran
+            assert seen in ran.out + ran.err
+        if words[0] == "--dry-run":
+            assert what_is_there() == before
+
+
+async def test_what_is_excluded_is_no_failure_whatever_it_is_called(
+    store: FakeStore, run: Run, folder: Path, tmp_path: Path
+) -> None:
+    (folder / os.fsdecode(b"bad-\xff")).write_bytes(b"")
+    (folder / os.fsdecode(b"worse-\xff")).mkdir()
+    (folder / os.fsdecode(b"worse-\xff") / "in").write_bytes(b"")
+    for command in ("cp -r", "sync --delete"):
+        ran = await run(*command.split(), str(folder), "wh://c")
+        assert (ran.status, ran.err.count("UTF-8")) == (1, 2)
+        ran = await run(*command.split(), "--exclude", "bad*", "--exclude", "worse*/", str(folder), "wh://c")
+        assert (ran.status, ran.err.count("UTF-8")) == (0, 0)
+    assert sorted(store.buckets["c"]) == ["a.tmp", "b", "d/z"]
+
+
+async def test_a_folder_that_cannot_be_read_is_no_failure_where_it_is_excluded(
+    store: FakeStore, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refusing(path: Path) -> object:
+        if Path(path).name == "d" or (Path(path) == folder and is_all):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    is_all = False
+    for command in ("cp -r", "sync"):
+        assert (await run(*command.split(), str(folder), "wh://c")).status == 1
+        for rule in ("d", "d/", "/d"):
+            assert (await run(*command.split(), "--exclude", rule, str(folder), "wh://c")).status == 0
+    is_all = True
+    for command in ("cp -r", "sync --delete"):  # the whole source is never excluded
+        assert (await run(*command.split(), "--exclude", "*", str(folder), "wh://c")).status == 1

@@ -1,0 +1,630 @@
+"""Objects in the catalog: one needle, one owner; one message, one outcome, however often it comes."""
+
+import msgspec
+import pytest
+from catalog_kit import CREATED_MS, RESERVED, Kit, name_of, stamp
+
+from warehouse.auth.keys import generate_api_key
+from warehouse.catalog.sqlite import burials
+from warehouse.catalog.sqlite import transaction as transaction_module
+from warehouse.errors import (
+    BadBucketName,
+    BadRequest,
+    BucketExists,
+    BucketNotEmpty,
+    NeedleExists,
+    NeedleVoid,
+    NoSuchBucket,
+    NoSuchVolume,
+    OutcomeUnknown,
+    PreconditionFailed,
+)
+from warehouse.transport.messages import etag_of
+
+
+@pytest.fixture
+def kit(tmp_path):
+    kit = Kit(tmp_path)
+    yield kit
+    kit.assert_consistent()
+    kit.close()
+
+
+def etag(needle):
+    return etag_of(needle.volume_id, needle.needle_id, needle.crc)
+
+
+# --- buckets --------------------------------------------------------------------------------------
+
+
+def test_a_bucket_is_there_once_created(kit):
+    bucket_id = kit.bucket("photos")
+    row = kit.catalog.bucket("photos")
+    assert (row.id, row.name, row.created_ms, row.object_count, row.byte_count) == (
+        bucket_id,
+        "photos",
+        CREATED_MS,
+        0,
+        0,
+    )
+    assert kit.catalog.bucket_by_id(bucket_id) == row
+    assert kit.catalog.buckets() == [row]
+    assert kit.catalog.totals() == (1, 0, 0)
+
+
+def test_a_bucket_name_is_used_once_and_checked(kit):
+    kit.bucket("photos")
+    with pytest.raises(BucketExists, match="photos"):
+        kit.bucket("photos")
+    with pytest.raises(BadBucketName):
+        kit.bucket("Photos")
+
+
+def test_an_absent_bucket_is_an_error(kit):
+    for ask in (
+        lambda: kit.catalog.bucket("photos"),
+        lambda: kit.catalog.bucket_by_id(99),
+        lambda: kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(1))),
+    ):
+        with pytest.raises(NoSuchBucket):
+            ask()
+
+
+def test_buckets_are_listed_by_name(kit):
+    for name in ("zoo", "a", "m"):
+        kit.bucket(name)
+    assert [row.name for row in kit.catalog.buckets()] == ["a", "m", "zoo"]
+
+
+def test_a_bucket_with_objects_is_only_deleted_by_force(kit):
+    bucket_id = kit.bucket()
+    needle = kit.put(bucket_id)
+    with pytest.raises(BucketNotEmpty, match="photos"):
+        kit.do(lambda t: t.delete_bucket("photos", force=False, stamp=stamp(2)))
+    assert kit.catalog.object(bucket_id, "a") is not None
+    kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(2)))
+    assert kit.garbage() == {name_of(needle): "deleted"}
+    with pytest.raises(NoSuchBucket):
+        kit.catalog.bucket("photos")
+
+
+def test_objects_go_with_their_bucket_at_stamps_greater_than_their_own(kit):
+    """Else a tombstone would say that the object was deleted before its last version was written."""
+    bucket_id = kit.bucket()
+    kit.put(bucket_id, "a", at=9)
+    kit.put(bucket_id, "b", at=1)
+    kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(5)))
+    assert kit.catalog.outbox(1, 9) == [(1, stamp(9) + 1, True), (2, stamp(5), True)]
+
+
+def test_an_empty_bucket_is_deleted_also_after_it_held_something(kit):
+    bucket_id = kit.bucket()
+    kit.put(bucket_id)
+    kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(2)))
+    kit.do(lambda t: t.delete_bucket("photos", force=False, stamp=stamp(3)))
+    assert kit.catalog.buckets() == []
+
+
+def test_a_bucket_of_the_same_name_is_another_one(kit):
+    old_id = kit.bucket()
+    kit.put(old_id)
+    late = kit.needle(old_id, "late")
+    kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(2)))
+    new_id = kit.bucket()
+    assert new_id != old_id
+    assert kit.catalog.object(new_id, "a") is None
+    result = kit.do(lambda t: t.commit_needle(late))
+    assert isinstance(result.error, NoSuchBucket)
+    assert kit.catalog.totals() == (1, 0, 0)
+    assert kit.garbage()[name_of(late)] == "void"
+    repeated = kit.do(lambda t: t.commit_needle(late))
+    assert isinstance(repeated.error, NoSuchBucket), "the same message gets the same answer"
+
+
+def test_a_large_bucket_disappears_at_once_and_its_needles_piece_by_piece(kit, monkeypatch):
+    monkeypatch.setattr(transaction_module, "PURGE_AT_ONCE", 10)
+    bucket_id = kit.bucket()
+    needles = {name_of(kit.put(bucket_id, f"{number:03}")) for number in range(35)}
+    upload_ids = [kit.begin(bucket_id) for _ in range(25)]
+    chunks = {name_of(kit.send_chunk(upload_id, bucket_id, 0)) for upload_id in upload_ids}
+    kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(5)))
+    assert kit.catalog.buckets() == []
+    assert kit.catalog.totals() == (0, 0, 0)
+    assert kit.catalog.is_purge_left
+    assert len(kit.garbage()) == 20
+    kit.assert_consistent()
+    kit.reopen()  # a restart goes on where it stopped
+    assert kit.catalog.is_purge_left
+    kit.bucket()  # the name is free meanwhile
+    kit.purge()
+    assert kit.garbage() == dict.fromkeys(needles, "deleted") | dict.fromkeys(chunks, "aborted")
+    assert kit.catalog.upload_count() == 0
+    assert [row.name for row in kit.catalog.buckets()] == ["photos"]
+
+
+def test_rights_on_a_deleted_bucket_go_with_it(kit):
+    kit.bucket()
+    key = generate_api_key()
+    kit.do(
+        lambda t: t.add_api_key(
+            key.key_id,
+            key.hashed,
+            permissions=3,
+            buckets={"photos": "rw", "films": "r"},
+            created_ms=CREATED_MS,
+        )
+    )
+    kit.do(lambda t: t.delete_bucket("photos", force=False, stamp=stamp(1)))
+    row = kit.catalog.api_key(key.key_id)
+    assert row.buckets == {"films": "r"}
+    assert row.epoch == 2, "tokens that name the old bucket are void"
+
+
+# --- commits --------------------------------------------------------------------------------------
+
+
+def test_a_committed_needle_is_the_object(kit):
+    bucket_id = kit.bucket()
+    needle = kit.put(
+        bucket_id, "a/ü", content_type="text/plain", metadata={"colour": "blau", "n": ""}, size=123
+    )
+    row = kit.catalog.object(bucket_id, "a/ü")
+    assert row.etag == etag(needle)
+    assert (row.size, row.stamp, row.created_ms) == (123, needle.stamp, needle.created_ms)
+    assert (row.content_type, row.metadata) == ("text/plain", {"colour": "blau", "n": ""})
+    assert (row.volume_id, row.needle_id, row.crc, row.chunk_count, row.upload_id) == (
+        1,
+        1,
+        needle.crc,
+        1,
+        None,
+    )
+    assert kit.catalog.totals() == (1, 1, 123)
+    assert kit.catalog.objects(bucket_id, ["x", "a/ü", "x"]) == [None, row, None]
+    assert kit.garbage() == {}
+
+
+def test_many_keys_are_found_in_the_order_in_which_they_were_asked_for(kit):
+    bucket_id = kit.bucket()
+    keys = [f"k{number}\0" for number in range(600)]
+    for key in keys[::2]:
+        kit.put(bucket_id, key)
+    for count in (0, 1, 7, 8, 9, 64, 65, 512, 513, 600):
+        asked = [*keys[:count], *keys[:3]]
+        found = kit.catalog.objects(bucket_id, asked)
+        assert [row and row.key for row in found] == [None if int(key[1:-1]) % 2 else key for key in asked], (
+            count
+        )
+
+
+def test_a_bucket_and_one_of_its_objects_are_found_at_one_go(kit):
+    bucket_id = kit.bucket("photos")
+    kit.put(bucket_id, "a")
+    bucket, row = kit.catalog.bucket_and_object("photos", "a")
+    assert bucket == kit.catalog.bucket("photos")
+    assert row == kit.catalog.object(bucket_id, "a")
+    assert kit.catalog.bucket_and_object("photos", "b") == (bucket, None)
+    with pytest.raises(NoSuchBucket):
+        kit.catalog.bucket_and_object("videos", "a")
+
+
+def test_the_default_content_type_takes_no_room(kit):
+    bucket_id = kit.bucket()
+    kit.put(bucket_id, "a", content_type="application/octet-stream")
+    assert kit.catalog.object(bucket_id, "a").content_type is None
+    kit.put(bucket_id, "a", content_type="text/plain", at=2)
+    assert kit.catalog.object(bucket_id, "a").content_type == "text/plain"
+    kit.put(bucket_id, "a", content_type="application/octet-stream", at=3)
+    assert kit.catalog.object(bucket_id, "a").content_type is None
+
+
+def test_metadata_of_one_row_is_not_shared_with_another(kit):
+    bucket_id = kit.bucket()
+    kit.put(bucket_id, "a")
+    kit.catalog.object(bucket_id, "a").metadata["changed"] = "here"
+    assert kit.catalog.object(bucket_id, "a").metadata == {}
+
+
+def test_an_overwrite_replaces_and_makes_garbage(kit):
+    bucket_id = kit.bucket()
+    first = kit.put(bucket_id, size=10, metadata={"old": "yes"}, content_type="a/b")
+    second = kit.put(bucket_id, at=2, size=7)
+    row = kit.catalog.object(bucket_id, "a")
+    assert row.etag == etag(second)
+    assert (row.metadata, row.content_type) == ({}, None)
+    assert kit.catalog.totals() == (1, 1, 7)
+    assert kit.garbage() == {name_of(first): "replaced"}
+    assert kit.catalog.outbox(1, 10) == [(first.needle_id, second.stamp, False)]
+
+
+@pytest.mark.parametrize("is_buried", [False, True])
+def test_a_repeated_commit_gets_the_same_answer_and_changes_nothing(kit, is_buried):
+    bucket_id = kit.bucket()
+    replaced = kit.put(bucket_id)
+    current = kit.put(bucket_id, at=2)
+    deleted = kit.put(bucket_id, "b")
+    kit.do(lambda t: t.delete_objects(bucket_id, ["b"], stamp=stamp(3)))
+    if is_buried:
+        kit.do(lambda t: t.clear_outbox(1, [replaced.needle_id, deleted.needle_id]))
+    before = (kit.garbage(), kit.catalog.totals(), kit.catalog.object(bucket_id, "a"))
+    for needle in (replaced, current, deleted):
+        assert kit.do(lambda t, needle=needle: t.commit_needle(needle)).etag == etag(needle)
+    assert (kit.garbage(), kit.catalog.totals(), kit.catalog.object(bucket_id, "a")) == before
+    assert kit.catalog.object(bucket_id, "b") is None, "a late message must not bring a deleted object back"
+
+
+@pytest.mark.parametrize("late_by", [0, 1, 1000])
+def test_a_version_without_a_greater_stamp_must_be_stamped_anew(kit, late_by):
+    bucket_id = kit.bucket()
+    first = kit.put(bucket_id, at=2000)
+    second = kit.needle(bucket_id, at=2000 - late_by)
+    result = kit.do(lambda t: t.commit_needle(second))
+    assert (result.etag, result.restamp_above, result.error) == (None, first.stamp, None)
+    assert kit.catalog.object(bucket_id, "a").etag == etag(first)
+    assert kit.garbage() == {}
+    stamped = msgspec.structs.replace(second, stamp=first.stamp + 1)
+    assert kit.do(lambda t: t.commit_needle(stamped)).etag == etag(second)
+    assert kit.catalog.object(bucket_id, "a").stamp == first.stamp + 1
+
+
+def test_a_needle_belongs_to_one_key(kit):
+    bucket_id = kit.bucket()
+    needle = kit.put(bucket_id, "a")
+    other = kit.needle(bucket_id, "b", needle_id=needle.needle_id)
+    result = kit.do(lambda t: t.commit_needle(other))
+    assert isinstance(result.error, NeedleExists)
+    assert kit.catalog.object(bucket_id, "b") is None
+    # Neither may a refusal for another reason turn somebody's needle into garbage.
+    elsewhere = kit.needle(99, "c", needle_id=needle.needle_id)
+    assert isinstance(kit.do(lambda t: t.commit_needle(elsewhere)).error, NeedleExists)
+    unmet = kit.needle(bucket_id, "c", needle_id=needle.needle_id, if_match="x")
+    assert isinstance(kit.do(lambda t: t.commit_needle(unmet)).error, NeedleExists)
+    assert kit.garbage() == {}
+
+
+def test_the_stamp_maximum_counts_commits_and_tombstones_and_survives(kit):
+    bucket_id = kit.bucket()
+    kit.put(bucket_id, at=5)
+    assert kit.catalog.stamp_max() == stamp(5)
+    kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(9)))
+    kit.put(bucket_id, "b", at=7)
+    assert kit.catalog.stamp_max() == stamp(9)
+    kit.reopen()
+    assert kit.catalog.stamp_max() == stamp(9)
+
+
+# --- conditions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize(
+    ("if_match", "if_none_match", "with_object", "without_object"),
+    [
+        (None, "*", False, True),
+        ("*", None, True, False),
+        ("CURRENT", None, True, False),
+        ("other", None, False, False),
+        ('"CURRENT"', None, True, False),
+        ('"x", "CURRENT"', None, True, False),
+        ("CURRENT-", None, False, False),
+        ("", None, False, False),
+        (None, "CURRENT", False, True),
+        (None, "other", True, True),
+        ("CURRENT", "other", True, False),
+        ("CURRENT", "*", False, False),
+    ],
+)
+def test_conditions_are_decided_against_the_current_version(
+    kit, exists, if_match, if_none_match, with_object, without_object
+):
+    bucket_id = kit.bucket()
+    current = etag(kit.put(bucket_id)) if exists else "1-1-0"
+    needle = kit.needle(
+        bucket_id,
+        at=2,
+        if_match=if_match and if_match.replace("CURRENT", current),
+        if_none_match=if_none_match and if_none_match.replace("CURRENT", current),
+    )
+    result = kit.do(lambda t: t.commit_needle(needle))
+    if with_object if exists else without_object:
+        assert result.etag == kit.catalog.object(bucket_id, "a").etag == etag(needle)
+    else:
+        assert isinstance(result.error, PreconditionFailed)
+        assert kit.garbage() == {name_of(needle): "unmet"}
+        again = kit.do(lambda t: t.commit_needle(needle))
+        assert isinstance(again.error, PreconditionFailed), "the same message gets the same answer"
+
+
+def test_of_two_puts_that_both_want_to_be_first_one_is(kit):
+    bucket_id = kit.bucket()
+    first, second = (kit.needle(bucket_id, at=at, if_none_match="*") for at in (1, 2))
+    with kit.catalog.transaction() as transaction:
+        results = [transaction.commit_needle(needle) for needle in (first, second)]
+    assert results[0].etag == etag(first)
+    assert isinstance(results[1].error, PreconditionFailed)
+
+
+def test_an_unmet_condition_wins_over_an_old_stamp(kit):
+    bucket_id = kit.bucket()
+    kit.put(bucket_id, at=5)
+    needle = kit.needle(bucket_id, at=1, if_none_match="*")
+    assert isinstance(kit.do(lambda t: t.commit_needle(needle)).error, PreconditionFailed)
+
+
+# --- settling -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_buried", [False, True])
+def test_a_settled_needle_can_never_be_committed(kit, is_buried):
+    bucket_id = kit.bucket()
+    needle = kit.needle(bucket_id)
+    assert kit.do(lambda t: t.settle_needle(bucket_id, "a", *name_of(needle), stamp(2))) is False
+    assert kit.garbage() == {name_of(needle): "void"}
+    if is_buried:
+        kit.do(lambda t: t.clear_outbox(1, [needle.needle_id]))
+        assert kit.garbage() == {}
+    assert isinstance(kit.do(lambda t: t.commit_needle(needle)).error, NeedleVoid)
+    assert kit.do(lambda t: t.settle_needle(bucket_id, "a", *name_of(needle), stamp(3))) is False
+    assert kit.catalog.object(bucket_id, "a") is None
+    assert kit.garbage() == ({} if is_buried else {name_of(needle): "void"})
+
+
+@pytest.mark.parametrize("is_buried", [False, True])
+@pytest.mark.parametrize("fate", ["current", "replaced", "deleted"])
+def test_a_committed_needle_settles_as_committed_whatever_happened_since(kit, fate, is_buried):
+    bucket_id = kit.bucket()
+    needle = kit.put(bucket_id)
+    if fate == "replaced":
+        kit.put(bucket_id, at=2)
+    if fate == "deleted":
+        kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(2)))
+    if is_buried:
+        kit.do(lambda t: t.clear_outbox(1, [needle.needle_id]))
+    assert kit.do(lambda t: t.settle_needle(bucket_id, "a", *name_of(needle), stamp(3))) is True
+
+
+def test_settling_cannot_destroy_what_belongs_to_another_key(kit):
+    bucket_id = kit.bucket()
+    mine, other_bucket = kit.put(bucket_id, "mine"), kit.bucket("other")
+    upload_id = kit.begin(bucket_id)
+    chunk = kit.send_chunk(upload_id, bucket_id, 0)
+    for victim in (mine, chunk):
+        for ask in ((other_bucket, "mine"), (bucket_id, "theirs")):
+            with pytest.raises(BadRequest, match="not written for this key"):
+                kit.do(lambda t, ask=ask, victim=victim: t.settle_needle(*ask, *name_of(victim), stamp(9)))
+    assert kit.garbage() == {}
+
+
+def test_a_needle_that_was_never_handed_out_is_not_settled(kit):
+    bucket_id = kit.bucket()
+    with pytest.raises(NoSuchVolume):
+        kit.do(lambda t: t.settle_needle(bucket_id, "a", 99, 1, stamp(1)))
+    for needle_id in (0, -1, RESERVED + 1):
+        with pytest.raises(BadRequest, match="never handed out"):
+            kit.do(lambda t, needle_id=needle_id: t.settle_needle(bucket_id, "a", 1, needle_id, stamp(1)))
+    assert kit.garbage() == {}
+
+
+# --- deletes --------------------------------------------------------------------------------------
+
+
+def test_a_delete_tells_which_keys_there_were(kit):
+    bucket_id = kit.bucket()
+    needles = [kit.put(bucket_id, key) for key in ("a", "b", "c")]
+    assert kit.do(lambda t: t.delete_objects(bucket_id, ["a", "x", "c", "a"], stamp=stamp(5))) == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert kit.catalog.totals() == (1, 1, 100)
+    assert kit.garbage() == {name_of(needles[0]): "deleted", name_of(needles[2]): "deleted"}
+    assert kit.catalog.outbox(1, 1) == [(needles[0].needle_id, stamp(5), True)]
+
+
+def test_a_conditional_delete_that_is_not_met_deletes_nothing(kit):
+    bucket_id = kit.bucket()
+    first, second = kit.put(bucket_id, "a"), kit.put(bucket_id, "b")
+    with pytest.raises(PreconditionFailed, match="'b' has the ETag"):
+        kit.do(lambda t: t.delete_objects(bucket_id, ["a", "b"], if_match=etag(first), stamp=stamp(5)))
+    assert kit.catalog.totals() == (1, 2, 200)
+    assert kit.garbage() == {}
+    assert kit.do(lambda t: t.delete_objects(bucket_id, ["b"], if_match=etag(second), stamp=stamp(5))) == [
+        True
+    ]
+    assert kit.do(lambda t: t.delete_objects(bucket_id, ["b"], if_match=etag(second), stamp=stamp(5))) == [
+        False
+    ]
+
+
+def test_a_key_can_be_written_again_after_a_delete(kit):
+    bucket_id = kit.bucket()
+    kit.put(bucket_id)
+    kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(5)))
+    needle = kit.put(bucket_id, at=6)
+    assert kit.catalog.object(bucket_id, "a").etag == etag(needle)
+
+
+# --- garbage --------------------------------------------------------------------------------------
+
+
+def test_the_outbox_is_counted_and_paged_for_each_volume(kit):
+    bucket_id = kit.bucket()
+    for volume_id, count in ((1, 5), (2, 3)):
+        for number in range(count):
+            kit.put(bucket_id, f"{volume_id}-{number}", volume_id=volume_id)
+            kit.do(lambda t, key=f"{volume_id}-{number}": t.delete_objects(bucket_id, [key], stamp=stamp(9)))
+    assert kit.catalog.outbox_counts() == {1: 5, 2: 3}
+    assert [needle_id for needle_id, _, _ in kit.catalog.outbox(1, 3)] == [1, 2, 3]
+    kit.do(lambda t: t.clear_outbox(1, [1, 2, 3, 3, 999]))
+    assert kit.catalog.outbox_counts() == {1: 2, 2: 3}
+    assert [needle_id for needle_id, _, _ in kit.catalog.outbox(1, 3)] == [4, 5]
+    kit.do(lambda t: t.clear_outbox(1, [4, 5]))
+    assert kit.catalog.outbox_counts() == {2: 3}
+
+
+def bury(kit, bucket_id, count, *, now_s, now_ms=0):
+    """Objects that were put, deleted, and have their tombstones."""
+    for _ in range(count):
+        needle = kit.put(bucket_id, at=2 * kit.next_needle[1])
+        kit.do(lambda t, at=2 * needle.needle_id + 1: t.delete_objects(bucket_id, ["a"], stamp=stamp(at)))
+        kit.do(lambda t, n=needle.needle_id: t.clear_outbox(1, [n], now_s=now_s, now_ms=now_ms))
+
+
+def remembered(kit):
+    with kit.raw() as execute:
+        return [needle_id for (needle_id,) in execute("SELECT needle_id FROM buried ORDER BY needle_id")]
+
+
+def test_the_memory_of_the_buried_is_bounded(kit, monkeypatch):
+    monkeypatch.setattr(burials, "BURIED_MAX", 5)
+    bucket_id = kit.bucket()
+    for number in range(12):
+        bury(kit, bucket_id, 1, now_s=1000 + number * burials.BURIED_S)
+    assert remembered(kit) == [*range(8, 13)]
+
+
+def test_however_fast_others_die_nothing_is_forgotten_that_was_buried_just_now(kit, monkeypatch):
+    monkeypatch.setattr(burials, "BURIED_MAX", 5)
+    bucket_id = kit.bucket()
+    bury(kit, bucket_id, 12, now_s=1000.5)
+    bury(kit, bucket_id, 8, now_s=1000 + burials.BURIED_S - 1)
+    assert remembered(kit) == [*range(1, 21)]
+    for needle_id in range(1, 21):
+        assert kit.do(lambda t, n=needle_id: t.settle_needle(bucket_id, "a", 1, n, stamp(99))) is True
+    bury(kit, bucket_id, 1, now_s=1002 + burials.BURIED_S)
+    assert remembered(kit) == [*range(13, 22)]
+
+
+def test_a_catalog_that_was_opened_just_now_forgets_nothing(kit, monkeypatch):
+    monkeypatch.setattr(burials, "BURIED_MAX", 5)
+    bucket_id = kit.bucket()
+    bury(kit, bucket_id, 12, now_s=1000)
+    kit.reopen()
+    bury(kit, bucket_id, 1, now_s=1_000_000)
+    assert remembered(kit) == [*range(1, 14)]
+
+
+def test_a_burial_that_was_rolled_back_makes_no_later_one_old(kit, monkeypatch):
+    monkeypatch.setattr(burials, "BURIED_MAX", 0)
+    bucket_id = kit.bucket()
+    needle = kit.put(bucket_id)
+    kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(2)))
+    with pytest.raises(ZeroDivisionError), kit.catalog.transaction() as transaction:
+        transaction.clear_outbox(1, [needle.needle_id], now_s=1000)
+        raise ZeroDivisionError
+    late_s = 1000 + 2 * burials.BURIED_S
+    kit.do(lambda t: t.clear_outbox(1, [needle.needle_id], now_s=late_s))
+    assert remembered(kit) == [1]
+    bury(kit, bucket_id, 1, now_s=late_s + 1)
+    assert remembered(kit) == [1, 2]
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+def test_settling_what_was_forgotten_says_so_and_never_that_it_was_not_stored(kit, monkeypatch, is_early):
+    """At the limit of the memory the oldest go early, and settling knows that too."""
+    monkeypatch.setattr(burials, "BURIED_MAX", 1)
+    monkeypatch.setattr(burials, "BURIED_LIMIT", 3 if is_early else 1000)
+    bucket_id = kit.bucket()
+    bury(kit, bucket_id, 4, now_s=1000, now_ms=1_000_000)
+    gone_ms = 1_000_000 if is_early else 1_010_000
+    if not is_early:
+        bury(kit, bucket_id, 2, now_s=1010 + burials.BURIED_S, now_ms=gone_ms + int(burials.BURIED_S * 1000))
+    assert 1 not in remembered(kit)
+    with pytest.raises(OutcomeUnknown, match="nobody remembers"):
+        kit.do(lambda t: t.settle_needle(bucket_id, "a", 1, 1, stamp(99), gone_ms))
+    kit.reopen()
+    with pytest.raises(OutcomeUnknown):
+        kit.do(lambda t: t.settle_needle(bucket_id, "a", 1, 1, stamp(99), 0))
+    fresh = kit.needle(bucket_id)
+    settled = kit.do(lambda t: t.settle_needle(bucket_id, "a", 1, fresh.needle_id, stamp(99), gone_ms + 1))
+    assert settled is False
+
+
+# --- one request, one outcome ---------------------------------------------------------------------
+
+
+def test_an_error_in_one_request_undoes_only_that_request(kit):
+    bucket_id = kit.bucket()
+    kit.put(bucket_id, "old")
+    with kit.catalog.transaction() as transaction:
+        with transaction.savepoint():
+            transaction.commit_needle(kit.needle(bucket_id, "first"))
+
+        def change_much_and_fail():
+            transaction.commit_needle(kit.needle(bucket_id, "second"))
+            transaction.delete_objects(bucket_id, ["old"], stamp=stamp(99))
+            transaction.create_bucket("photos", CREATED_MS)
+
+        with pytest.raises(BucketExists), transaction.savepoint():
+            change_much_and_fail()
+        with transaction.savepoint():
+            transaction.commit_needle(kit.needle(bucket_id, "third"))
+    assert [row.key for row in kit.catalog.list_objects(bucket_id).objects] == ["first", "old", "third"]
+    assert kit.catalog.totals() == (1, 3, 300)
+    assert kit.garbage() == {}
+    assert kit.catalog.stamp_max() == stamp(1)
+
+
+def test_an_undone_bucket_is_unknown_to_later_requests_of_the_transaction(kit):
+    with kit.catalog.transaction() as transaction:
+        ids = []
+
+        def create_twice():
+            ids.append(transaction.create_bucket("films", CREATED_MS).id)
+            assert transaction.commit_needle(kit.needle(ids[0])).etag
+            transaction.create_bucket("films", CREATED_MS)
+
+        with pytest.raises(BucketExists), transaction.savepoint():
+            create_twice()
+        result = transaction.commit_needle(kit.needle(ids[0]))
+    assert isinstance(result.error, NoSuchBucket)
+
+
+def test_a_bucket_that_was_deleted_earlier_in_the_transaction_takes_nothing_more(kit):
+    bucket_id = kit.bucket()
+    with kit.catalog.transaction() as transaction:
+        assert transaction.commit_needle(kit.needle(bucket_id)).etag
+        transaction.delete_bucket("photos", force=True, stamp=stamp(2))
+        late = transaction.commit_needle(kit.needle(bucket_id, "late"))
+    assert isinstance(late.error, NoSuchBucket)
+    assert len(kit.garbage()) == 2
+
+
+def test_what_an_undone_request_purged_is_purged_again(kit, monkeypatch):
+    monkeypatch.setattr(transaction_module, "PURGE_AT_ONCE", 2)
+    bucket_id = kit.bucket()
+    needles = [kit.put(bucket_id, str(number)) for number in range(5)]
+    with kit.catalog.transaction() as transaction:
+        transaction.delete_bucket("photos", force=True, stamp=stamp(9))
+
+        def purge_all_and_fail():
+            while transaction.purge():
+                pass
+            transaction.delete_bucket("photos", force=True, stamp=stamp(9))
+
+        with pytest.raises(NoSuchBucket), transaction.savepoint():
+            purge_all_and_fail()
+    kit.purge()
+    assert set(kit.garbage()) == {name_of(needle) for needle in needles}
+
+
+def test_a_number_that_no_column_holds_is_refused(kit):
+    bucket_id = kit.bucket()
+    with pytest.raises(BadRequest, match="64 bits"):
+        kit.do(lambda t: t.commit_needle(kit.needle(bucket_id, created_ms=1 << 64)))
+    assert kit.catalog.object(bucket_id, "a") is None
+
+
+def test_what_a_failed_transaction_did_is_gone(kit):
+    bucket_id = kit.bucket()
+
+    def commit_and_fail():
+        with kit.catalog.transaction() as transaction:
+            transaction.commit_needle(kit.needle(bucket_id))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        commit_and_fail()
+    assert kit.catalog.totals() == (1, 0, 0)
+    kit.put(bucket_id)

@@ -1,0 +1,58 @@
+"""Words of a program: an option that names a file or a folder names one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from warehouse.cli.commands import objects
+from warehouse.conf.arguments import PATH_OPTIONS, Parser, empty_option
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["--data", ""], "--data"),
+        (["--json", "--data="], "--data"),
+        (["x", "--to", "", "--data", "d"], "--to"),
+        (["--data", "."], None),
+        (["--data=d", "--disk", "e", "--json"], None),
+        (["--data"], None),  # which is said elsewhere
+        (["", "x", "--content-type", ""], None),
+        ([], None),
+    ],
+)
+def test_an_empty_path_is_found(words: list[str], option: str | None) -> None:
+    assert empty_option(words) == option
+
+
+def test_every_option_that_takes_a_path_is_looked_at() -> None:
+    for room in ("actors", "client", "rescue"):
+        for path in (ROOT / room).rglob("*.py"):
+            for line in path.read_text().splitlines():
+                if "type=Path" in line and '"--' in line:
+                    assert line.split('"')[1] in PATH_OPTIONS, line
+
+
+@pytest.mark.parametrize("form", [["--data", ""], ["--data="]])
+@pytest.mark.parametrize("command", ["up", "status", "ls", "backup", "restore", "rebuild", "export", "bench"])
+def test_no_command_takes_an_empty_path_for_the_working_folder(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, form: list[str]
+) -> None:
+    monkeypatch.setattr("os.execve", lambda *words: pytest.fail("it was started"))
+    assert objects.main([command, *form]) == 2
+    assert "--data is empty" in capfd.readouterr().err
+
+
+def test_no_program_takes_an_empty_path_for_the_working_folder(capfd: pytest.CaptureFixture[str]) -> None:
+    parser = Parser(prog="program")
+    parser.add_argument("--data", type=Path)
+    for words in (["--data", ""], ["--data="]):
+        with pytest.raises(SystemExit) as caught:
+            parser.parse_args(words)
+        assert caught.value.code == 2
+        assert "--data is empty" in capfd.readouterr().err
+    assert parser.parse_args(["--data", "d"]).data == Path("d")

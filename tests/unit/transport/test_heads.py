@@ -1,0 +1,251 @@
+"""Request and answer heads, byte by byte and without a socket.
+
+What a whole server does with a malformed head is in `tests/behaviour/transport/test_http_server.py`; here stand
+the values that are read from good ones, and the writing.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from warehouse.errors import BadRequest, HeadersTooLarge, LengthRequired, MethodUnknown
+from warehouse.transport.http.heads import (
+    HEADER_COUNT_MAX,
+    MEMO_COUNT,
+    HeadMemo,
+    RequestHead,
+    header_lines,
+    parse_answer_head,
+    parse_request_head,
+    status_line,
+)
+
+
+def parse(*lines: bytes) -> RequestHead:
+    request = RequestHead()
+    parse_request_head(b"\r\n".join([*lines, b"", b""]), request)
+    return request
+
+
+def test_a_request_head_is_read_into_its_parts():
+    request = parse(
+        b"PUT /v1/needles/1/2?token=x HTTP/1.1",
+        b"Host: a:7410",
+        b"Content-Length: 42",
+        b"EXPECT: 100-Continue",
+        b"X-Warehouse-Key: caf%C3%A9 ",
+    )
+    assert (request.method, request.path, request.query) == (b"PUT", b"/v1/needles/1/2", b"token=x")
+    assert (request.content_length, request.expects_continue) == (42, True)
+    assert (request.is_http_11, request.is_keep_alive) == (True, True)
+    assert request.headers == {
+        b"host": b"a:7410",
+        b"content-length": b"42",
+        b"expect": b"100-Continue",
+        b"x-warehouse-key": b"caf%C3%A9",
+    }
+
+
+def test_nothing_is_expected_without_a_body_or_by_an_old_client():
+    assert not parse(b"PUT / HTTP/1.1", b"Host: a", b"Expect: 100-continue").expects_continue
+    old = parse(b"PUT / HTTP/1.0", b"Content-Length: 1", b"Expect: 100-continue")
+    assert not old.expects_continue
+    assert not old.is_http_11
+
+
+@pytest.mark.parametrize(
+    "value", [b"100-continue", b"100-Continue", b"100-continue, 100-continue", b", 100-continue"]
+)
+def test_the_known_expectation_may_stand_in_a_list(value):
+    assert parse(b"PUT / HTTP/1.1", b"Host: a", b"Content-Length: 1", b"Expect: " + value).expects_continue
+
+
+@pytest.mark.parametrize(
+    "host", [b"", b"a", b"a.b:80", b"127.0.0.1:7410", b"[::1]:80", b"[fe80::1%25eth0]", b"a_b-c", b":80"]
+)
+def test_a_host_is_a_name_or_an_address(host):
+    parse(b"GET / HTTP/1.1", b"Host: " + host)
+    if host:
+        assert parse(b"GET http://" + host + b"/p HTTP/1.1", b"Host: a").path == b"/p"
+
+
+@pytest.mark.parametrize(
+    "host", [b"a b", b"a/b", b"u@a", b"a, b", b"a:b", b"[::1", b"a?b", b"a\\b", b"a:80:80"]
+)
+def test_what_is_no_host_is_refused(host):
+    with pytest.raises(BadRequest):
+        parse(b"GET / HTTP/1.1", b"Host: " + host)
+    with pytest.raises(BadRequest):
+        parse(b"GET / HTTP/1.0", b"Host: " + host)
+
+
+@pytest.mark.parametrize("target", [b"http://u@a/p", b"http://u:p@a/p", b"http:///p", b"http://a:b/p"])
+def test_an_absolute_target_names_a_host_and_nobody(target):
+    with pytest.raises(BadRequest):
+        parse(b"GET " + target + b" HTTP/1.1", b"Host: a")
+
+
+def test_letters_that_need_no_encoding_mean_the_same_in_a_path():
+    request = parse(b"GET /v%31/%6eeedles/1%2f2/%00%zz%?a=%31 HTTP/1.1", b"Host: a")
+    assert (request.path, request.query) == (b"/v1/needles/1%2f2/%00%zz%", b"a=%31")
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"PATCH"])
+def test_methods_come_through(method):
+    assert parse(method + b" / HTTP/1.1", b"Host: a").method == method
+
+
+def test_the_number_of_headers_is_bounded_repeated_ones_included():
+    lines = [b"X-A: b"] * (HEADER_COUNT_MAX - 1)
+    assert parse(b"GET / HTTP/1.1", b"Host: a", *lines).headers[b"x-a"].count(b"b") == len(lines)
+    with pytest.raises(HeadersTooLarge):
+        parse(b"GET / HTTP/1.1", b"Host: a", b"X-B: c", *lines)
+
+
+def test_a_refusal_says_what_was_wrong():
+    with pytest.raises(BadRequest, match="authorization must come once"):
+        parse(b"GET / HTTP/1.1", b"Host: a", b"Authorization: b", b"authorization: c")
+    with pytest.raises(BadRequest, match="Host"):
+        parse(b"GET / HTTP/1.1")
+    with pytest.raises(LengthRequired, match="Content-Length"):
+        parse(b"PUT / HTTP/1.1", b"Host: a", b"Transfer-Encoding: chunked")
+
+
+def test_an_answer_head_is_read_into_its_parts():
+    answer = parse_answer_head(b'HTTP/1.1 206 Partial Content\r\nETag: "x" \r\nContent-Length: 7\r\n\r\n')
+    assert (answer.status, answer.content_length, answer.is_keep_alive) == (206, 7, True)
+    assert answer.headers == {"etag": '"x"', "content-length": "7"}
+
+
+@pytest.mark.parametrize(
+    ("first", "connection", "is_kept"),
+    [
+        (b"HTTP/1.1 200 OK", b"", True),
+        (b"HTTP/1.1 200 OK", b"Connection: close\r\n", False),
+        (b"HTTP/1.0 200 OK", b"", False),
+        (b"HTTP/1.0 200 OK", b"Connection: keep-alive\r\n", True),
+    ],
+)
+def test_an_answer_says_whether_its_connection_lives_on(first, connection, is_kept):
+    assert (
+        parse_answer_head(first + b"\r\n" + connection + b"Content-Length: 0\r\n\r\n").is_keep_alive
+        is is_kept
+    )
+
+
+def test_an_answer_without_a_length_is_told_from_an_empty_one():
+    assert parse_answer_head(b"HTTP/1.1 200 OK\r\n\r\n").content_length is None
+    assert parse_answer_head(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").content_length == 0
+
+
+def test_headers_are_written_one_a_line():
+    assert header_lines([]) == b""
+    assert header_lines([(b"A", b"b"), (b"C", b"d, e")]) == b"A: b\r\nC: d, e\r\n"
+
+
+@pytest.mark.parametrize("bad", [b"\r", b"\n", b"\0", b"\r\n"])
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_header_that_would_forge_another_is_not_written(bad, position):
+    header = [b"Name", b"value"]
+    header[position] += bad
+    with pytest.raises(ValueError, match="line break"):
+        header_lines([(b"A", b"b"), (header[0], header[1])])
+
+
+def test_status_lines_name_known_reasons_and_carry_unknown_numbers():
+    assert status_line(404) == b"HTTP/1.1 404 Not Found\r\n"
+    assert status_line(799) == b"HTTP/1.1 799 Status\r\n"
+
+
+# --- what is remembered of heads -------------------------------------------------------------------
+
+SAME_FIELDS = b"Host: a\r\nX-A: b\r\n\r\n"
+FIRST_LINES = {
+    "plain": b"GET /v1/needles/1/2 HTTP/1.1",
+    "another path": b"GET /other.txt HTTP/1.1",
+    "a query": b"GET /v1/needles/1/2?token=x HTTP/1.1",
+    "percent": b"GET /a%20b HTTP/1.1",
+    "an address": b"GET http://a/b HTTP/1.1",
+    "another method": b"HEAD /v1/needles/1/2 HTTP/1.1",
+    "an old version": b"GET / HTTP/1.0",
+    "a new version": b"GET / HTTP/2.0",
+    "two blanks": b"GET  / HTTP/1.1",
+    "no slash": b"GET x HTTP/1.1",
+    "a fragment": b"GET /#x HTTP/1.1",
+    "bytes beyond ASCII": b"GET /\xc3\xa9 HTTP/1.1",
+    "a bare line feed": b"GET /\nX: y HTTP/1.1",
+    "lower case": b"get / HTTP/1.1",
+}
+
+
+def outcome(read, head: bytes) -> tuple:
+    request = RequestHead()
+    try:
+        read(head, request)
+    except (BadRequest, MethodUnknown) as error:
+        return (error.message,)
+    names = [*RequestHead.__slots__]
+    return tuple(
+        (name, getattr(request, name)) for name in names if name not in ("_fields", "repeated_count")
+    )
+
+
+def read(memo: HeadMemo, head: bytes, request: RequestHead) -> None:
+    """As the server does."""
+    recalled = memo.recall(head)
+    if recalled is not None:
+        request.recalled(*recalled)
+    else:
+        memo.learn(head, request)
+
+
+@pytest.mark.parametrize("name", FIRST_LINES)
+def test_a_head_whose_fields_are_remembered_is_read_as_if_they_were_not(name):
+    memo = HeadMemo()
+    read(memo, b"GET /before HTTP/1.1\r\n" + SAME_FIELDS, RequestHead())
+    head = FIRST_LINES[name] + b"\r\n" + SAME_FIELDS
+    assert outcome(partial(read, memo), head) == outcome(parse_request_head, head)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"",
+        b"X-A: b",
+        b"Host: a\r\nHost: b",
+        b"Host: a\r\nTransfer-Encoding: chunked",
+        b"Host: a\r\n X: folded",
+    ],
+)
+def test_fields_that_are_refused_are_refused_each_time(fields):
+    memo = HeadMemo()
+    for _ in range(3):
+        with pytest.raises((BadRequest, LengthRequired)):
+            read(memo, b"GET / HTTP/1.1\r\n" + fields + b"\r\n\r\n", RequestHead())
+
+
+def test_a_get_with_a_body_keeps_its_length_each_time():
+    memo = HeadMemo()
+    for size in (3, 3, 0, 4):
+        request = RequestHead()
+        read(memo, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size, request)
+        assert request.content_length == size
+
+
+def test_what_is_remembered_is_bounded():
+    memo = HeadMemo()
+    for number in range(3 * MEMO_COUNT):
+        read(memo, b"GET / HTTP/1.1\r\nHost: a\r\nX-N: %d\r\n\r\n" % number, RequestHead())
+    read(memo, b"GET / HTTP/1.1\r\nHost: a\r\nX-N: %b\r\n\r\n" % (b"x" * 10_000), RequestHead())
+    assert len(memo._known) <= MEMO_COUNT
+    assert max(map(len, memo._known)) < 100
+
+
+def test_connections_that_are_to_close_are_remembered_as_such():
+    memo = HeadMemo()
+    for _ in range(2):
+        request = RequestHead()
+        read(memo, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", request)
+        assert not request.is_keep_alive

@@ -1,0 +1,364 @@
+"""HTTP connection: one accepted socket, and how long a client may make us wait.
+
+There is no cancel scope per request: a wait leaves a note of its kind and start, and one sweeping task
+(`HttpServer`) looks at all notes about once a second.  For the first three nobody waits but the selector of
+the crew, and the server closes the connection; a task that waits for one of the others is woken through
+`trio.lowlevel.notify_closing`, and it raises here.
+
+    wait      begins                            may last
+    FIRST     connection accepted               header_s, then closed
+    IDLE      answer sent, nothing pipelined    idle_s, then closed
+    HEAD      first byte of a request           header_s, then 408
+    BODY      body bytes wanted                 body_stall_s without a byte, or a low average rate: 408
+    DRAIN     bytes to be thrown away           drain_s, then closed
+    write     the peer's window is full         write_stall_s without progress, or a low average rate
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import sys
+import termios
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+from trio.lowlevel import wait_readable
+
+from warehouse.errors import DeadlineExceeded, HeadersTooLarge, LinkDown, RequestTimeout
+from warehouse.transport.http.channel import RECEIVE_SIZE, Channel
+from warehouse.transport.http.heads import HEAD_END
+
+NOT_WAITING, FIRST, IDLE, HEAD, BODY, DRAIN = range(6)
+
+
+@dataclass(frozen=True)
+class HttpLimits:
+    """What one server grants to strangers.  Sizes in bytes, rates in bytes per second."""
+
+    header_size: int = 16 * 1024  # of the request line and all headers together
+    connections: int = 1024  # of those who have shown a token; and as many of those who have not
+    connections_per_address: int = 0  # without a token; 0: half of `connections`
+    header_s: float = 10.0
+    idle_s: float = 75.0
+    body_stall_s: float = 30.0
+    write_stall_s: float = 30.0
+    rate_min: int = 1024  # averaged over all waits of one body, or of one answer ...
+    rate_grace_s: float = 10.0  # ... once they add up to this
+    drain_size: int = 256 * 1024  # an unread body up to this is read and thrown away, to keep the connection
+    drain_s: float = 5.0
+
+    def per_address(self) -> int:
+        return self.connections_per_address or (self.connections + 1) // 2
+
+    def sweep_s(self) -> float:
+        """How often to look for overdue waits: each ends at most two sweeps late."""
+        shortest = min(self.header_s, self.idle_s, self.body_stall_s, self.write_stall_s, self.drain_s)
+        return min(1.0, shortest / 4)
+
+
+class Clock:
+    """The sweeper's last look at the time: reading an attribute is cheaper than asking Trio.
+
+    It counts the time in which clients had their chance.  While this process was paused, or starved of
+    CPU, nobody was served, so of a long gap between two looks only `step_max_s` is charged to them.
+    """
+
+    __slots__ = ("_looked_at", "_step_max_s", "now")
+
+    def __init__(self, step_max_s: float) -> None:
+        self.now = 0.0
+        self._looked_at = 0.0
+        self._step_max_s = step_max_s
+
+    def look(self, now_s: float) -> None:
+        self.now += min(now_s - self._looked_at, self._step_max_s)
+        self._looked_at = now_s
+
+
+class Connection(Channel):
+    """The server's end of a connection."""
+
+    __slots__ = (
+        "_body_waited_s",
+        "_clock",
+        "_is_given_up",
+        "_is_writing",
+        "_limits",
+        "_read_kind",
+        "_read_since",
+        "_read_wait",
+        "_unsent",
+        "_write_since",
+        "_write_waited_s",
+        "answer",
+        "host",
+        "is_busy",
+        "is_led",
+        "is_open",
+        "is_vouched",
+        "is_watched",
+        "state",
+    )
+
+    def __init__(
+        self, sock: socket.socket, peer: str, limits: HttpLimits, clock: Clock, *, host: str = ""
+    ) -> None:
+        super().__init__(sock, peer)
+        self.host = host
+        self.state: dict[str, Any] = {}  # the handler's
+        self._limits = limits
+        self._clock = clock
+        self._read_kind = BODY  # what a wait outside of heads is for
+        self._read_wait = FIRST
+        self._read_since = clock.now
+        self._body_waited_s = 0.0
+        self._is_writing = False
+        self._write_since = 0.0
+        self._write_waited_s = 0.0
+        self._unsent = -1
+        self.answer = b""  # to the request under way, if it may go out together with others
+        self.is_open = True
+        self.is_busy = False  # something of it is under way; for the crew, as the next two
+        self.is_led = False
+        self.is_watched = False
+        self.is_vouched = False  # it has shown a token that is good
+        self._is_given_up = False
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def next_head(self) -> bytes | None:
+        """One request head of those that have come; None: `receive_more` when more has.
+
+        Raises:
+            HeadersTooLarge: `header_size` bytes have come, and no end.
+        """
+        data, start = self._data, self._position
+        end = data.find(HEAD_END, start)
+        if end < 0:
+            if len(data) - start > self._limits.header_size:
+                raise self._too_large()
+            return None
+        end += len(HEAD_END)
+        if end - start > self._limits.header_size:
+            raise self._too_large()
+        self._read_wait = NOT_WAITING
+        if end == len(data):
+            self._data = b""
+            self._position = 0
+            return data[start:] if start else data
+        self._position = end
+        return data[start:end]
+
+    def _too_large(self) -> HeadersTooLarge:
+        return HeadersTooLarge(f"the request head is longer than {self._limits.header_size} bytes")
+
+    def receive_more(self) -> bool:
+        """Take what has come, without waiting; False when nothing will come any more."""
+        try:
+            received = self._sock.recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            return True
+        except OSError:
+            self.is_broken = True
+            return False
+        if self._data:
+            self._data = self._data[self._position :] + received
+        else:
+            self._data = received
+        self._position = 0
+        return bool(received)
+
+    @property
+    def has_request(self) -> bool:
+        """Whether the head of a next request has come already, or too much for one."""
+        return self._position < len(self._data) and (
+            self._data.find(HEAD_END, self._position) >= 0
+            or len(self._data) - self._position > self._limits.header_size
+        )
+
+    @property
+    def unread(self) -> bytes:
+        """What has come of a request that was not taken."""
+        return self._data[self._position :]
+
+    def stop_waiting(self) -> None:
+        """Nothing more is expected to come."""
+        self._read_wait = NOT_WAITING
+
+    def lacks_body(self) -> bool:
+        """Take what has come, and tell whether it looks like a request whose body has yet to come."""
+        if self._position == len(self._data):
+            self.receive_more()
+        data = self._data
+        return data.startswith((b"PUT ", b"POST "), self._position) and (
+            len(data) - self._position == RECEIVE_SIZE or data.endswith(HEAD_END)
+        )
+
+    def await_head(self) -> None:
+        """Note that the next request, or the rest of its head, is waited for."""
+        if self._position < len(self._data):
+            if self._read_wait != HEAD:
+                self._read_wait = HEAD
+                self._read_since = self._clock.now
+        elif self._read_wait != FIRST:
+            self._read_wait = IDLE
+            self._read_since = self._clock.now
+
+    def start_body(self) -> None:
+        """Begin to count the next request's body and answer, for the average rates."""
+        self.received = 0
+        self.sent = 0
+        self._read_kind = BODY
+        self._body_waited_s = 0.0
+        self._write_waited_s = 0.0
+
+    def push_answer(self) -> None:
+        """Send what can be sent now of an answer that was kept back: its handler waits after it."""
+        if self.answer:
+            with suppress(LinkDown):  # whoever sends the rest will hear of it
+                self.answer = self.answer[self.send_now(self.answer) :]
+
+    async def drain(self, scratch: memoryview, size: int | None) -> None:
+        """Throw away `size` body bytes, or all until the peer closes; give up after `drain_s` in all.
+
+        Raises:
+            LinkDown, RequestTimeout: the peer broke the connection, or was too slow.
+        """
+        self._read_kind = DRAIN
+        deadline = self._clock.now + self._limits.drain_s
+        left = size
+        while left is None or left > 0:
+            if self._clock.now > deadline:
+                raise RequestTimeout("the rest of the request came too slowly to be thrown away")
+            count = await self.receive_into(scratch if left is None else scratch[:left])
+            if count == 0:
+                if left is None:
+                    return
+                raise LinkDown(f"{self.peer} closed the connection before the end of the body")
+            if left is not None:
+                left -= count
+
+    async def _wait_readable(self) -> None:
+        self._read_since = self._clock.now
+        self._read_wait = self._read_kind
+        try:
+            await wait_readable(self._fd)
+        except trio.ClosedResourceError:
+            raise RequestTimeout("the request body came more slowly than this server waits") from None
+        finally:
+            self._read_wait = NOT_WAITING
+            self._body_waited_s += self._clock.now - self._read_since
+
+    async def _wait_writable(self) -> None:
+        self._write_since = self._clock.now
+        self._unsent = -1
+        self._is_writing = True
+        try:
+            await trio.lowlevel.wait_writable(self._fd)
+        except trio.ClosedResourceError:
+            self.is_broken = True
+            raise DeadlineExceeded(f"{self.peer} takes the answer too slowly") from None
+        finally:
+            self._is_writing = False
+            self._write_waited_s += self._clock.now - self._write_since
+
+    # --- the sweeper's side -----------------------------------------------------------------------
+
+    def wake_if_overdue(self) -> None:
+        """End a task's wait that has lasted too long.  One that is just being woken by data is left alone."""
+        if (self._read_wait in (BODY, DRAIN) and self._is_read_overdue()) or (
+            self._is_writing and self._is_write_overdue()
+        ):
+            trio.lowlevel.notify_closing(self._fd)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of a next request has come."""
+        return self._read_wait in (FIRST, IDLE)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it may be closed without breaking off anything: no whole request has come."""
+        return not self.is_busy and self._read_wait in (FIRST, IDLE, HEAD)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a task waits for it to take its answer, or to bring a body that is thrown away."""
+        return not self._is_given_up and (self._is_writing or self._read_wait == DRAIN)
+
+    @property
+    def waited_s(self) -> float:
+        """For how long a silent one has been so."""
+        return self._clock.now - self._read_since
+
+    def has_unread(self) -> bool:
+        """Whether something has come that nobody has looked at."""
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    def give_up(self) -> None:
+        """Wait no longer for one that is stuck: its task ends, and closes it."""
+        self._is_given_up = True
+        trio.lowlevel.notify_closing(self._fd)
+
+    @property
+    def is_head_overdue(self) -> bool:
+        """Whether a next request, or the rest of its head, has been waited for too long."""
+        return self._read_wait in (FIRST, IDLE, HEAD) and self._is_read_overdue()
+
+    def _is_read_overdue(self) -> bool:
+        limits = self._limits
+        waited = self._clock.now - self._read_since
+        match self._read_wait:
+            case wait if wait == BODY:
+                return waited > limits.body_stall_s or self._is_slow(
+                    self.received, self._body_waited_s + waited
+                )
+            case wait if wait == IDLE:
+                return waited > limits.idle_s
+            case wait if wait == DRAIN:
+                return waited > limits.drain_s
+            case _:
+                return waited > limits.header_s
+
+    def _is_write_overdue(self) -> bool:
+        # The socket becomes writable only when a third of its buffer is free again, which may be
+        # megabytes: ask the kernel whether the peer has taken anything at all.
+        unsent = _unsent_size(self._fd)
+        now = self._clock.now
+        if unsent < self._unsent:
+            self._write_waited_s += now - self._write_since
+            self._write_since = now
+        self._unsent = unsent
+        waited = now - self._write_since
+        return waited > self._limits.write_stall_s or self._is_slow(self.sent, self._write_waited_s + waited)
+
+    def _is_slow(self, moved: int, waited_s: float) -> bool:
+        return waited_s > self._limits.rate_grace_s and moved < waited_s * self._limits.rate_min
+
+    def close(self) -> None:
+        self.is_open = False
+        super().close()
+
+    def shut_down_sending(self) -> bool:
+        """Say that nothing more will come, while still listening; False when the peer is gone."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return True
+
+
+def _unsent_size(fd: int) -> int:
+    """Bytes that the peer has not acknowledged yet; -1 where the system does not tell."""
+    try:
+        answer = fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0" * 4)
+    except OSError:
+        return -1
+    return int.from_bytes(answer, sys.byteorder)

@@ -1,0 +1,686 @@
+"""HTTP server: the lean HTTP/1.1 of the data plane, on Trio.
+
+A handler gets one `Exchange` at a time: the request as read by `http_head`, its body on demand, and one
+answer.  What must hold for every answer is decided here:
+
+- An error before the answer began becomes a status and `{"code", "message"}`.  After it began, the
+  connection is closed: a client never takes a torn body for a whole one.
+- A body that nobody read is thrown away when it is small; otherwise the answer says
+  `Connection: close`, and the socket stays half open until the client has had time to read it.  Closing
+  at once would make the kernel send a reset, which can overtake the answer.
+- `Expect: 100-continue` is answered when the handler first wants the body, so that it can refuse first.
+- A bug in a handler costs one connection, never the server.
+
+What nearly all requests of a busy server are, plain GETs that can be answered without any wait, need no
+exchange and no coroutine: the server asks `at_once` first, a plain function, and the handler when that has
+no answer.
+
+Which task serves which connection is decided by `http_crew`; time limits and the raw socket are
+`http_connection`'s.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from email.utils import formatdate
+from typing import Concatenate, ParamSpec
+
+import msgspec
+import trio
+
+from warehouse.errors import BodyTooLarge, LinkDown, Overloaded, RequestTimeout, StoreError
+from warehouse.transport.endpoints import host_in_url, origin_of
+from warehouse.transport.http.admission import Admission
+from warehouse.transport.http.channel import JOIN_SIZE, Body, plain_socket
+from warehouse.transport.http.connection import Clock, Connection, HttpLimits
+from warehouse.transport.http.heads import (
+    CONTINUE,
+    HeadMemo,
+    PlainFields,
+    RequestHead,
+    header_lines,
+    status_line,
+)
+from warehouse.transport.http.latch import Latch
+from warehouse.transport.http.leader_followers import Crew, Outcome, Serving
+from warehouse.transport.http.rules import CorsRule, refusal_headers
+from warehouse.transport.seldom import Seldom
+
+__all__ = ["AtOnce", "Exchange", "Handler", "HttpLimits", "HttpServer"]
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+ACCEPT_PAUSE_S = 0.1  # after the system ran out of descriptors or memory
+REFUSED_AT_ONCE_MAX = 64  # connections beyond the limit that are told so; others are just closed
+ROOM_AT_ONCE = 8  # silent strangers that are closed when that happens
+STOP_GRACE_S = 5.0
+OUT_OF_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+_JSON = (b"Content-Type", b"application/json")
+
+
+class _Refusal(msgspec.Struct):
+    code: str
+    message: str
+
+
+class _Shared:
+    """What all connections of one server look up."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        limits: HttpLimits,
+        cors: CorsRule,
+        server_name: bytes,
+        close: Callable[[Connection], None],
+    ) -> None:
+        self.handler = handler
+        self.admission = Admission(limits, close)
+        self.limits = limits
+        self.cors = cors
+        self.heads = HeadMemo()
+        self.clock = Clock(step_max_s=2 * limits.sweep_s())
+        self.is_stopping = False
+        self.scratch = memoryview(bytearray(64 * 1024))  # where unwanted bytes go; never read
+        self._server_name = server_name
+        self._date_s = 0
+        self._first_lines: dict[int, bytes] = {}
+
+    def first_lines(self, status: int) -> bytes:
+        """What every answer of this status begins with, at this second."""
+        return self._first_lines.get(status) or self._make_first_lines(status)
+
+    def _make_first_lines(self, status: int) -> bytes:
+        date = formatdate(self._date_s, usegmt=True).encode()
+        lines = b"%bServer: %b\r\nDate: %b\r\n" % (status_line(status), self._server_name, date)
+        self._first_lines[status] = lines
+        return lines
+
+    def look_at_clocks(self) -> None:
+        self.clock.look(trio.current_time())
+        date_s = int(time.time())
+        if date_s != self._date_s:
+            self._date_s = date_s
+            self._first_lines.clear()
+
+
+class Exchange(RequestHead):
+    """One request and its answer.
+
+    `headers` has lower-case names.  `connection_state` belongs to the handler and lives as long as the
+    connection: what was found out about a client once need not be found out again.  `would_wait` tells that
+    `at_once` was asked before, and found that this request has to wait.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_shared",
+        "answer_left",
+        "body_left",
+        "connection_state",
+        "has_started",
+        "peer",
+        "would_wait",
+    )
+
+    def __init__(self, connection: Connection, shared: _Shared) -> None:
+        super().__init__()
+        self._connection = connection
+        self._shared = shared
+        self.connection_state = connection.state
+        self.peer = connection.peer
+        self.body_left = 0  # bytes of the request's body that nobody has read
+        self.has_started = False  # the answer
+        self.answer_left = 0  # bytes of it that `write` must still send
+        self.would_wait = False
+
+    # --- the request's body -----------------------------------------------------------------------
+
+    async def read_body(self, size_max: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            BodyTooLarge: it is longer than `size_max`; nothing of it has been read.
+            LinkDown: the client closed the connection before its end.
+            RequestTimeout: it came too slowly.
+        """
+        size = self.body_left
+        if size > size_max:
+            raise BodyTooLarge(f"the body has {size} bytes, at most {size_max} are accepted")
+        connection = self._connection
+        if self.expects_continue:
+            await self._say_continue()
+        piece = connection.take_received(size)
+        self.body_left = size - len(piece)
+        if not self.body_left:
+            return piece
+        # One buffer that grows, not a list of pieces: a byte in a packet of its own would cost fifty.
+        body = bytearray(piece)
+        while self.body_left:
+            piece = await connection.receive(self.body_left)
+            if not piece:
+                raise self._cut_short()
+            self.body_left -= len(piece)
+            body += piece
+        return bytes(body)
+
+    async def read_into(self, view: memoryview) -> int:
+        """Receive the body's next bytes, as many as have come and fit; 0 at its end, or for an empty view.
+
+        Raises:
+            LinkDown, RequestTimeout: as `read_body`.
+        """
+        if not self.body_left or not view:
+            return 0
+        if self.expects_continue:
+            await self._say_continue()
+        if len(view) > self.body_left:
+            view = view[: self.body_left]
+        count = await self._connection.receive_into(view)
+        if not count:
+            raise self._cut_short()
+        self.body_left -= count
+        return count
+
+    def _cut_short(self) -> LinkDown:
+        self._connection.is_broken = True
+        return LinkDown(
+            f"{self.peer} closed the connection {self.body_left} bytes before the end of the body"
+        )
+
+    async def _say_continue(self) -> None:
+        self.expects_continue = False
+        if not self._connection.has_received:  # else the client did not wait for us
+            await self._connection.send(CONTINUE)
+
+    def vouch(self) -> None:
+        """The handler has seen a good token: the connection counts among those of its holders from now on."""
+        if not self._connection.is_vouched:
+            self._shared.admission.vouch(self._connection)
+
+    # --- a wait in between ------------------------------------------------------------------------
+
+    async def wait_for(self, latch: Latch) -> None:
+        """Sleep until it opens, without a task of its own where that can be.
+
+        To be called outside of all nurseries and cancel scopes that this request has opened.
+        """
+        if self._connection.is_led:
+            await latch.rest()
+        else:
+            await latch.wait()
+
+    # --- the answer -------------------------------------------------------------------------------
+
+    async def respond(
+        self, status: int, headers: Sequence[tuple[bytes, bytes]] = (), body: Body = b""
+    ) -> None:
+        """Send the whole answer; for HEAD its head alone.
+
+        It goes out when the handler returns, or waits.
+
+        Raises:
+            LinkDown: the client has gone.
+            DeadlineExceeded: the client takes the answer too slowly.
+        """
+        data = self._answer_head(status, headers, len(body))
+        connection = self._connection
+        if body and self.method != b"HEAD":
+            if len(body) > JOIN_SIZE:
+                await connection.send_message(data, body)
+                return
+            data += body
+        if connection.is_led and self.is_keep_alive and not self.body_left:
+            connection.answer = data
+            return
+        count = connection.send_now(data)
+        if count < len(data):
+            await connection.send_rest(data, count)
+
+    async def start(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> None:
+        """Send the head of an answer whose body `write` will send.  Raises as `respond`."""
+        head = self._answer_head(status, headers, content_length)
+        self.answer_left = 0 if self.method == b"HEAD" else content_length
+        await self._connection.send(head)
+
+    async def write(self, data: Body) -> None:
+        """Send the next bytes of a started answer's body; dropped for HEAD.  Raises as `respond`."""
+        if self.method == b"HEAD":
+            return
+        if len(data) > self.answer_left:
+            raise ValueError(f"{len(data)} bytes written, {self.answer_left} left of the declared length")
+        self.answer_left -= len(data)
+        await self._connection.send(data)
+
+    def _answer_head(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> bytes:
+        if self.has_started:
+            raise RuntimeError("one request gets one answer")
+        shared = self._shared
+        lines = header_lines(headers)
+        if shared.cors.is_active:
+            lines += header_lines(shared.cors.answer_headers(self.headers.get(b"origin"), headers))
+        # From here on nothing can fail but the socket.
+        self.has_started = True
+        if self.expects_continue or self.body_left > shared.limits.drain_size or shared.is_stopping:
+            self.is_keep_alive = False
+        if not self.is_keep_alive:
+            lines += b"Connection: close\r\n"
+        elif not self.is_http_11:
+            lines += b"Connection: keep-alive\r\n"
+        if status in (204, 304):  # RFC 9110, 8.6: neither may say how long its missing body is
+            return b"%b%b\r\n" % (shared.first_lines(status), lines)
+        return b"%b%bContent-Length: %d\r\n\r\n" % (shared.first_lines(status), lines, content_length)
+
+    # --- what the server does around the handler --------------------------------------------------
+
+    async def refuse(self, error: StoreError) -> None:
+        """Answer with an error.  Raises as `respond`."""
+        headers = [_JSON, *refusal_headers(error)]
+        body = msgspec.json.encode(_Refusal(error.code, error.message))
+        await self.respond(error.status, headers, body)
+
+    async def respond_preflight(self) -> bool:
+        """Answer a browser's question whether a page may send a request; False if this is none."""
+        headers = self._shared.cors.preflight_headers(self.method, self.headers)
+        if headers is None:
+            return False
+        await self.respond(204, headers)
+        return True
+
+
+class HttpServer:
+    """Listens, lets a crew serve the connections, and ends waits that last too long."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        at_once: AtOnce | None = None,
+        limits: HttpLimits | None = None,
+        cors_origins: Sequence[str] = (),
+        server_name: bytes = b"warehouse",
+    ) -> None:
+        cors = CorsRule(cors_origins)
+        self._shared = _Shared(handler, limits or HttpLimits(), cors, server_name, self._close)
+        # Cross-origin rules may add to any answer, so there the handler is asked.
+        self._at_once = None if self._shared.cors.is_active else at_once
+        self._crew = Crew(self._serve, self._send)
+        self._connections: set[Connection] = set()
+        self._refusing = 0
+        self._refusing_max = min(REFUSED_AT_ONCE_MAX, self._shared.limits.connections)
+        self._out_of_room = Seldom(log, "cannot accept connections")
+        self._is_empty = trio.Event()  # set once we are stopping and the last connection is closed
+        self._accepting = trio.CancelScope()
+        self._serving = trio.CancelScope()
+
+    @property
+    def connection_count(self) -> int:
+        return len(self._connections)
+
+    async def serve(
+        self,
+        listeners: list[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled, or until `stop` was called and the requests in flight are done.
+
+        Closes the listeners.
+        """
+        self._shared.look_at_clocks()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep, nursery)
+                with self._serving:
+                    async with trio.open_nursery() as serving:
+                        serving.start_soon(self._crew.work)
+                        with self._accepting:
+                            await self._accept_all(listeners, serving, task_status)
+                        self._look_if_empty()
+                        await self._is_empty.wait()
+                        serving.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
+        finally:
+            for connection in list(self._connections):
+                self._close(connection)
+            self._crew.close()
+
+    def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Accept no more connections, close idle ones, and give requests in flight `grace_s`."""
+        self._shared.is_stopping = True
+        self._at_once = None  # from now on an answer says that its connection ends
+        self._accepting.cancel()
+        self._serving.deadline = trio.current_time() + grace_s
+        for connection in list(self._connections):
+            if not connection.is_busy and connection.is_idle:
+                self._close(connection)
+
+    async def _sweep(self, nursery: trio.Nursery) -> None:
+        shared = self._shared
+        while True:
+            shared.look_at_clocks()
+            for connection in list(self._connections):
+                self._end_if_overdue(connection, nursery)
+            await trio.sleep(shared.limits.sweep_s())
+
+    def _end_if_overdue(self, connection: Connection, nursery: trio.Nursery) -> None:
+        connection.wake_if_overdue()
+        if connection.is_busy or not connection.is_head_overdue:
+            return
+        if connection.is_idle:
+            self._close(connection)
+        else:
+            # From now on, and not only when that task begins: the leader may run before it.
+            connection.is_busy = True
+            connection.stop_waiting()
+            self._crew.unwatch(connection)
+            nursery.start_soon(self._time_out, connection)
+
+    # --- accepting --------------------------------------------------------------------------------
+
+    async def _accept_all(
+        self,
+        listeners: list[trio.SocketListener],
+        nursery: trio.Nursery,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        try:
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(self._accept, listener, nursery)
+                task_status.started()
+        finally:
+            for listener in listeners:
+                listener.socket.close()
+
+    async def _accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                if error.errno not in OUT_OF_ROOM:
+                    raise
+                self._out_of_room.happened(cause=str(error))
+                if not self._shared.admission.make_room(ROOM_AT_ONCE):
+                    await trio.sleep(ACCEPT_PAUSE_S)
+            else:
+                self._admit(plain_socket(stream), nursery)
+
+    def _admit(self, sock: socket.socket, nursery: trio.Nursery) -> None:
+        try:
+            address = sock.getpeername()
+        except OSError:
+            sock.close()  # gone already
+            return
+        host, peer = "", "local"
+        if isinstance(address, tuple):
+            host, peer = origin_of(address[0]), f"{host_in_url(address[0])}:{address[1]}"
+        limits = self._shared.limits
+        connection = Connection(sock, peer, limits, self._shared.clock, host=host)
+        if self._shared.admission.admit(connection):
+            self._connections.add(connection)
+            self._crew.watch(connection)
+        elif self._refusing < self._refusing_max:
+            self._connections.add(connection)
+            self._refusing += 1
+            connection.is_busy = True
+            nursery.start_soon(self._turn_away, connection)
+        else:
+            connection.close()
+
+    def _close(self, connection: Connection) -> None:
+        if not connection.is_open:
+            return
+        self._crew.unwatch(connection)
+        connection.close()
+        self._connections.discard(connection)
+        self._shared.admission.forget(connection)
+        self._look_if_empty()
+
+    async def _turn_away(self, connection: Connection) -> None:
+        """Refuse a connection for which there is no place."""
+        error = Overloaded("this server has as many connections as it takes; try again shortly")
+        try:
+            await _refuse_unread(Exchange(connection, self._shared), connection, self._shared, error)
+        finally:
+            connection.close()
+            self._connections.discard(connection)
+            self._refusing -= 1
+            self._look_if_empty()
+
+    def _look_if_empty(self) -> None:
+        if self._shared.is_stopping and not self._connections:
+            self._is_empty.set()
+
+    # --- serving ----------------------------------------------------------------------------------
+
+    def _serve(self, connection: Connection) -> Outcome | Serving:
+        """For the crew: answer one request on a connection, or close it."""
+        would_wait = False
+        try:
+            head = connection.next_head()
+            if head is None:
+                if not connection.receive_more():
+                    return self._end_request(connection, is_kept=False)
+                head = connection.next_head()
+                if head is None:
+                    return self._end_request(connection, is_kept=True)
+            recalled = self._shared.heads.recall(head)
+            if recalled is not None and recalled[1].is_keep_alive and self._at_once is not None:
+                try:
+                    answer = self._at_once(*recalled)
+                except BlockingIOError:
+                    would_wait = True
+                except Exception:
+                    log.exception("no answer at once", extra={"path": recalled[0].decode("latin-1")})
+                else:
+                    if answer is not None:
+                        return self._answer_at_once(connection, *answer)
+        except StoreError as error:
+            return self._finish(connection, _refuse_head, self._shared, error)
+        except Exception:
+            return self._failed(connection)
+        return self._finish(connection, _serve_request, self._shared, head, recalled, would_wait)
+
+    def _answer_at_once(self, connection: Connection, lines: bytes, body: Body) -> bytes | Serving:
+        if not connection.is_vouched:
+            self._shared.admission.vouch(connection)
+        first_lines = self._shared.first_lines(200)
+        if len(body) > JOIN_SIZE:
+            return self._finish(connection, _send_answer, first_lines + lines, body)
+        return b"".join((first_lines, lines, body))
+
+    def _send(self, connection: Connection, data: bytes) -> bool | Serving:
+        """For the crew: send an answer that is ready, and be done with its request."""
+        try:
+            count = connection.send_now(data)
+        except StoreError:
+            return self._end_request(connection, is_kept=False)
+        if count < len(data):
+            return self._finish(connection, _send_rest, data, count)
+        return self._end_request(connection, is_kept=True)
+
+    async def _finish(
+        self,
+        connection: Connection,
+        work: Callable[Concatenate[Connection, P], Awaitable[bool]],
+        *arguments: P.args,
+        **keywords: P.kwargs,
+    ) -> Outcome:
+        """See a request to its end."""
+        try:
+            is_kept = await work(connection, *arguments, **keywords)
+            answer, connection.answer = connection.answer, b""
+            if answer and is_kept:
+                return answer
+            if answer:  # its handler failed after it had answered
+                await connection.send(answer)
+        except StoreError:
+            is_kept = False  # the client is gone, or too slow
+        except Exception:
+            return self._failed(connection)
+        except BaseException:
+            connection.push_answer()
+            self._close(connection)
+            raise
+        return self._end_request(connection, is_kept)
+
+    def _failed(self, connection: Connection) -> bool:
+        """A bug of ours, not of the handler: even that is to cost one connection, not the actor."""
+        log.exception("connection failed", extra={"peer": connection.peer})
+        return self._end_request(connection, is_kept=False)
+
+    def _end_request(self, connection: Connection, is_kept: bool) -> bool:
+        if not is_kept or (self._shared.is_stopping and not connection.has_received):
+            self._close(connection)
+            return False
+        connection.await_head()
+        return connection.has_request
+
+    async def _time_out(self, connection: Connection) -> None:
+        """End a connection on which the rest of a head did not come."""
+        error = RequestTimeout("the request head was not complete in time")
+        try:
+            await _refuse_head(connection, self._shared, error)
+        finally:
+            self._close(connection)
+
+
+# --- one connection -------------------------------------------------------------------------------
+
+
+# Each of these tells whether the connection is good for another request.
+
+
+async def _serve_request(
+    connection: Connection,
+    shared: _Shared,
+    head: bytes,
+    recalled: tuple[bytes, PlainFields] | None,
+    would_wait: bool,
+) -> bool:
+    exchange = Exchange(connection, shared)
+    exchange.would_wait = would_wait
+    try:
+        if recalled is not None:
+            exchange.recalled(*recalled)
+        else:
+            shared.heads.learn(head, exchange)
+    except StoreError as error:
+        _note_head_method(exchange, head)
+        await _refuse_unread(exchange, connection, shared, error)
+        return False
+    return await _serve_exchange(exchange, connection, shared) and not shared.is_stopping
+
+
+async def _refuse_head(connection: Connection, shared: _Shared, error: StoreError) -> bool:
+    exchange = Exchange(connection, shared)
+    _note_head_method(exchange, connection.unread)
+    await _refuse_unread(exchange, connection, shared, error)
+    return False
+
+
+def _note_head_method(exchange: Exchange, head: bytes) -> None:
+    """A refusal of a HEAD has no body either, also of one that could not be read."""
+    if head.removeprefix(b"\r\n").startswith(b"HEAD "):
+        exchange.method = b"HEAD"
+
+
+async def _send_answer(connection: Connection, head: bytes, body: Body) -> bool:
+    connection.start_body()
+    await connection.send_message(head, body)
+    return True
+
+
+async def _send_rest(connection: Connection, data: bytes, start: int) -> bool:
+    connection.start_body()
+    connection.sent = start
+    await connection.send_rest(data, start)
+    return True
+
+
+async def _serve_exchange(exchange: Exchange, connection: Connection, shared: _Shared) -> bool:
+    """Let the handler answer one request."""
+    exchange.body_left = exchange.content_length
+    connection.start_body()
+    try:
+        try:
+            if not shared.cors.is_active or not await exchange.respond_preflight():
+                await shared.handler(exchange)
+            if not exchange.has_started:
+                raise RuntimeError("the handler returned without an answer")
+        except StoreError as error:
+            if exchange.has_started and not connection.is_broken:
+                log.warning("answer cut short", extra=_named(exchange) | {"code": error.code})
+            if not await _answer_failure(exchange, connection, error):
+                return False
+        except Exception:
+            log.exception("handler failed", extra=_named(exchange))
+            exchange.is_keep_alive = False
+            bug = _InternalError("the server failed at this request; its log says why")
+            if not await _answer_failure(exchange, connection, bug):
+                return False
+        if exchange.answer_left:
+            log.error("handler wrote less than it declared", extra=_named(exchange))
+            return False
+        if not exchange.is_keep_alive:
+            if exchange.body_left or connection.has_received:
+                await _linger(connection, shared)
+            return False
+        if exchange.body_left:
+            await connection.drain(shared.scratch, exchange.body_left)
+    except StoreError:
+        return False  # the client is gone, or too slow
+    return True
+
+
+async def _answer_failure(exchange: Exchange, connection: Connection, error: StoreError) -> bool:
+    """Turn a failure of the handler into an answer; False when it is too late for one."""
+    if connection.is_broken or exchange.has_started:
+        return False
+    if isinstance(error, RequestTimeout):
+        exchange.is_keep_alive = False
+    await exchange.refuse(error)
+    return True
+
+
+def _named(exchange: Exchange) -> dict[str, str]:
+    """What a log line may say of a request: not its query, where a token may stand."""
+    return {"method": exchange.method.decode("latin-1"), "path": exchange.path.decode("latin-1")}
+
+
+class _InternalError(StoreError):
+    code = "internal_error"
+
+
+async def _linger(connection: Connection, shared: _Shared) -> None:
+    """Give the client time to read its answer while it may still be sending."""
+    if connection.shut_down_sending():
+        await connection.drain(shared.scratch, None)
+
+
+async def _refuse_unread(
+    exchange: Exchange, connection: Connection, shared: _Shared, error: StoreError
+) -> None:
+    """Answer something that could not even be read as a request, and close."""
+    exchange.is_keep_alive = False
+    try:
+        await exchange.refuse(error)
+        await _linger(connection, shared)
+    except StoreError:
+        return  # the client is gone, or does not read
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+# Path and fields of a plain GET -> its 200's header lines, from Content-Length to the empty line all of them,
+# and its body; or None: the handler is to be asked.  BlockingIOError: that, and it will have to wait.
+# Whoever is answered in this way has shown a good token.
+AtOnce = Callable[[bytes, PlainFields], tuple[bytes, Body] | None]
