@@ -44,7 +44,7 @@ from warehouse.actors.control.fleet import CompactorSession, DiskState, Fleet, V
 from warehouse.actors.control.job_scheduler import Maintenance
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.lineage import Lineage
-from warehouse.actors.control.provisioning import Keeper
+from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.reservations import Ledger
 from warehouse.actors.control.rpc import order
 from warehouse.actors.control.troubles import Troubles
@@ -291,8 +291,8 @@ class Master:
             incarnation=self._incarnation,
             times=times,
         )
-        self._keeper = Keeper(parts)
-        self._maintenance = Maintenance(parts, keeper=self._keeper)
+        self._provisioner = Provisioner(parts)
+        self._maintenance = Maintenance(parts, provisioner=self._provisioner)
         self._room = Room(self._fleet, Random())  # noqa: S311 - spreads load, guards nothing
         self._lease_ids = itertools.count(secrets.randbits(42) << 20)  # never those of an earlier start
         self._read_grants: dict[tuple[int, int], tuple[float, ReadGrant]] = {}
@@ -360,7 +360,7 @@ class Master:
 
         async with trio.open_nursery() as nursery:
             await nursery.start(self._writer.run)
-            await nursery.start(self._keeper.run)
+            await nursery.start(self._provisioner.run)
             await nursery.start(self._maintenance.run)
             await nursery.start(HttpServer(handle).serve, http_listeners)
             bound = await nursery.start(self._hub.run, endpoint)
@@ -542,7 +542,7 @@ class Master:
         now_ms = time.time_ns() // 1_000_000
         await self._writer.write(lambda t: t.create_bucket(request.bucket, now_ms), is_growth=True)
         self._events.record("bucket_created", bucket=request.bucket)
-        self._keeper.note_buckets()
+        self._provisioner.note_buckets()
         return Done()
 
     async def _delete_bucket(self, peer: Peer, request: DeleteBucket) -> Done:
@@ -550,7 +550,7 @@ class Master:
         stamp = self._stamp()
         await self._writer.write(lambda t: t.delete_bucket(request.bucket, force=request.force, stamp=stamp))
         self._events.record("bucket_deleted", bucket=request.bucket)
-        self._keeper.note_buckets()
+        self._provisioner.note_buckets()
         return Done()
 
     def _list_buckets(self, peer: Peer, request: ListBuckets) -> Buckets:
@@ -1278,9 +1278,9 @@ class Master:
         self._events.record("disk_online", disk=disk.name, disk_id=disk.disk_id, url=disk.url)
         if self._lineage.is_behind:
             for other in self._fleet.disks:
-                self._keeper.stop(other)
+                self._provisioner.stop(other)
         elif disk.set_aside is None:
-            self._keeper.start(disk, peer, request.broken)
+            self._provisioner.start(disk, peer, request.broken)
         self._maintenance.disk_came(disk)
         return Welcome(
             incarnation=self._incarnation,
@@ -1301,7 +1301,7 @@ class Master:
                 self._fleet.set_aside(disk, why)
         self._note_clock(disk, request.clock_skew_ms)
         self._fleet.reported(disk, request)
-        self._keeper.look(disk)
+        self._provisioner.look(disk)
         self._maintenance.reported(disk, request)
         return ReportSeen(
             stamp=self._clock.last,
@@ -1342,7 +1342,7 @@ class Master:
         if disk is not None:
             log.warning("disk is offline", extra={"disk": disk.name, "url": disk.url})
             self._events.record("disk_offline", disk=disk.name, disk_id=disk.disk_id)
-            self._keeper.stop(disk.disk_id)
+            self._provisioner.stop(disk.disk_id)
         disk = self._fleet.compactor_went(peer)
         if disk is not None:
             log.warning("compactor is gone", extra={"disk": disk.name})

@@ -31,7 +31,7 @@ import trio
 from warehouse.actors.control.context import Parts, now_ms
 from warehouse.actors.control.damage import NOT_THERE, Damages
 from warehouse.actors.control.fleet import VolumeState
-from warehouse.actors.control.provisioning import Keeper
+from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.rpc import order
 from warehouse.errors import StoreError
 from warehouse.transport.messages import DAMAGES_MAX, LIVE_LISTED_MAX, ListLive, LiveListed, NeedleDamage
@@ -61,9 +61,9 @@ class _Look:
 
 
 class CrossCheck:
-    def __init__(self, parts: Parts, *, keeper: Keeper, damages: Damages) -> None:
+    def __init__(self, parts: Parts, *, provisioner: Provisioner, damages: Damages) -> None:
         self._parts = parts
-        self._keeper = keeper
+        self._provisioner = provisioner
         self._damages = damages
         self._open: dict[int, _Look] = {}  # volume -> the look whose strangers are to be seen once more
         self._due_at: dict[int, float] = {}  # volume -> when to look next; not there: now

@@ -32,7 +32,7 @@ from warehouse.actors.control.damage import Damages
 from warehouse.actors.control.fleet import DiskState, VolumeState
 from warehouse.actors.control.job_policy import gives_next_to_nothing
 from warehouse.actors.control.job_table import COMPACT, OPERATOR, JobState
-from warehouse.actors.control.provisioning import Keeper
+from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.rpc import order
 from warehouse.conf.formatting import format_size
 from warehouse.errors import (
@@ -113,13 +113,13 @@ class Runs:
         self,
         parts: Parts,
         *,
-        keeper: Keeper,
+        provisioner: Provisioner,
         damages: Damages,
         cross_check: CrossCheck,
         rate: Callable[[JobState], int | None],
     ) -> None:
         self._parts = parts
-        self._keeper = keeper
+        self._provisioner = provisioner
         self._damages = damages
         self._cross_check = cross_check
         self._rate = rate
@@ -152,7 +152,7 @@ class Runs:
         job.switched_from = 0
         job.begin("copying", now_ms=now_ms())
         job.damaged_count = 0
-        while await self._keeper.bury(crew.actor, volume):  # what is deleted should not be copied
+        while await self._provisioner.bury(crew.actor, volume):  # what is deleted should not be copied
             crew.check()
         if volume.report.dead_bytes == 0:
             job.message = "there is nothing to give back"

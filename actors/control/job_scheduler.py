@@ -40,7 +40,7 @@ from warehouse.actors.control.job_table import (
     JobBook,
     JobState,
 )
-from warehouse.actors.control.provisioning import Keeper
+from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.rate_policy import Pace, full_rate, spread_rate
 from warehouse.catalog.records import JobRow
 from warehouse.errors import (
@@ -74,13 +74,17 @@ HOPELESS = (NoRoomToCompact, DiskFull)
 
 
 class Maintenance:
-    def __init__(self, parts: Parts, *, keeper: Keeper) -> None:
+    def __init__(self, parts: Parts, *, provisioner: Provisioner) -> None:
         self._parts = parts
         self._book = JobBook(retry_s=parts.times.retry)
         self._damages = Damages(parts)
-        self._cross_check = CrossCheck(parts, keeper=keeper, damages=self._damages)
+        self._cross_check = CrossCheck(parts, provisioner=provisioner, damages=self._damages)
         self._runs = Runs(
-            parts, keeper=keeper, damages=self._damages, cross_check=self._cross_check, rate=self._rate
+            parts,
+            provisioner=provisioner,
+            damages=self._damages,
+            cross_check=self._cross_check,
+            rate=self._rate,
         )
         self._paces: dict[str, Pace] = {}
         self._sealed: set[int] = set()  # volumes whose sealing was told

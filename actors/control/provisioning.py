@@ -1,4 +1,4 @@
-"""Keeper: sees that every disk that is online has what it needs.
+"""Provisioner: sees that every disk that is online has what it needs.
 
 Open volumes with room, needle ids that the catalog has reserved, tombstones for garbage, and records of the
 buckets (so that a rebuild from this disk alone knows them).  Each of these has a task of its own on each
@@ -87,7 +87,7 @@ class _Kept:
         self.burial_pauses: dict[int, _Pause] = {}
 
 
-class Keeper:
+class Provisioner:
     """Owns the keeping tasks of all disks; `run` is their nursery."""
 
     def __init__(self, parts: Parts) -> None:

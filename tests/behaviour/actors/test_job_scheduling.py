@@ -30,7 +30,7 @@ from warehouse.actors.control.job_table import (
     VERIFY,
     JobState,
 )
-from warehouse.actors.control.provisioning import Keeper
+from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.reservations import Ledger
 from warehouse.actors.control.troubles import Troubles
 from warehouse.catalog.sqlite.catalog import Catalog
@@ -90,7 +90,7 @@ class Site:
             incarnation=1,
             times=Times(retry=1.0),
         )
-        self.maintenance = Maintenance(self.parts, keeper=Keeper(self.parts))
+        self.maintenance = Maintenance(self.parts, provisioner=Provisioner(self.parts))
         self.maintenance._runs = SimpleNamespace(run=self.run)  # type: ignore[assignment]
 
     async def run(self, job: JobState, volume: VolumeState, crew: object) -> None:
