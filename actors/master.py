@@ -45,7 +45,7 @@ from warehouse.actors.control.job_scheduler import Maintenance
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.lineage import Lineage
 from warehouse.actors.control.provisioning import Provisioner
-from warehouse.actors.control.reservations import Ledger
+from warehouse.actors.control.reservations import Reservations
 from warehouse.actors.control.rpc import order
 from warehouse.actors.control.troubles import Troubles
 from warehouse.actors.listening import known_as, open_listeners
@@ -272,9 +272,9 @@ class Master:
         self._started_at = time.monotonic()
         self._clock = StampClock()
         self._access = AccessSigner(keyring.access_pem)
-        self._ledger = Ledger()
+        self._reservations = Reservations()
         self._fleet = Fleet(
-            self._ledger,
+            self._reservations,
             disk_reserve=settings.store.disk_reserve,
             chunk_size=settings.store.chunk_size,
             volume_size=settings.store.volume_size,
@@ -723,7 +723,7 @@ class Master:
         disk = self._fleet.disks[volume.disk_id]
         # The promise outlives the token a little: a put that began in time is still on its way.
         expires_at = time.monotonic() + lease_s + 30
-        self._ledger.promise(
+        self._reservations.promise(
             lease_id,
             volume.volume_id,
             byte_count + needle_count * OVERHEAD_RESERVED,
@@ -836,7 +836,9 @@ class Master:
                 needle_id = self._fleet.take_ids(volume, 1)
                 name = ("slot", request.upload_id, volume.volume_id, needle_id)
                 expires_at = time.monotonic() + store.upload_expires_s + 30
-                self._ledger.promise(name, volume.volume_id, needed, expires_at, group=request.upload_id)
+                self._reservations.promise(
+                    name, volume.volume_id, needed, expires_at, group=request.upload_id
+                )
                 names.append(name)
                 rows.append((wanted.chunk_index, volume.volume_id, needle_id, wanted.size))
                 claims = DataClaims(
@@ -877,10 +879,10 @@ class Master:
                 return replaced
 
             for volume_id, needle_id in await self._writer.write(set_slots, is_growth=True):
-                self._ledger.release(("slot", request.upload_id, volume_id, needle_id))
+                self._reservations.release(("slot", request.upload_id, volume_id, needle_id))
         except BaseException:  # also when the time for this is over: nobody has the slots then
             for name in names:
-                self._ledger.release(name)
+                self._reservations.release(name)
             raise
         return Slots(slots=slots)
 
@@ -945,15 +947,15 @@ class Master:
         for needle in needles:
             written.setdefault(needle.volume_id, []).append((needle.stored_size, needle.stamp))
             if needle.upload_id is not None:
-                self._ledger.release(("slot", needle.upload_id, needle.volume_id, needle.needle_id))
+                self._reservations.release(("slot", needle.upload_id, needle.volume_id, needle.needle_id))
             elif needle.lease_id is not None:
                 used[needle.lease_id] = used.get(needle.lease_id, 0) + needle.stored_size
             else:
-                self._ledger.release(("presigned", needle.volume_id, needle.needle_id))
+                self._reservations.release(("presigned", needle.volume_id, needle.needle_id))
         for volume_id, sizes in written.items():
             self._fleet.wrote_all(disk.volumes[volume_id], sizes)
         for lease_id, size in used.items():
-            self._ledger.use(lease_id, size)
+            self._reservations.use(lease_id, size)
 
     async def _finish_upload(self, peer: Peer, request: FinishUpload) -> ObjectWritten:
         self._upload(peer, request.upload_id)
@@ -997,7 +999,7 @@ class Master:
 
     def _release_slots(self, upload_ids: set[int]) -> None:
         for upload_id in upload_ids:
-            self._ledger.release_group(upload_id)
+            self._reservations.release_group(upload_id)
 
     async def _delete_objects(self, peer: Peer, request: DeleteObjects) -> Deleted:
         if len(request.keys) > DELETE_MAX:
@@ -1179,7 +1181,7 @@ class Master:
         # The URL may live for days, its promise of room does not: it would block others for nothing.
         promise_s = min(request.expires_in_s, PRESIGN_PROMISE_S) + 30
         name = ("presigned", volume.volume_id, needle_id)
-        self._ledger.promise(name, volume.volume_id, needed, time.monotonic() + promise_s)
+        self._reservations.promise(name, volume.volume_id, needed, time.monotonic() + promise_s)
         claims = DataClaims(
             op="put",
             aud=disk.disk_id,
@@ -1337,7 +1339,7 @@ class Master:
             self._troubles.over("clock_skew", disk.disk_id)
 
     def _on_gone(self, peer: Peer) -> None:
-        self._ledger.owner_left(peer, time.monotonic() + GONE_LEASE_S)
+        self._reservations.owner_left(peer, time.monotonic() + GONE_LEASE_S)
         disk = self._fleet.went(peer, now_ms=time.time_ns() // 1_000_000)
         if disk is not None:
             log.warning("disk is offline", extra={"disk": disk.name, "url": disk.url})
@@ -1427,7 +1429,7 @@ class Master:
             except StoreError as error:
                 # What is open is the last copy of it, so this process goes on for those who read.
                 self._troubles.tell("catalog_unlinked", "catalog", error.message)
-            self._ledger.expire(time.monotonic())
+            self._reservations.expire(time.monotonic())
             if self._catalog.upload_count() == 0 or not self._may_expire():
                 continue
             now_ms, stamp = time.time_ns() // 1_000_000, self._stamp()

@@ -21,7 +21,7 @@ from random import Random
 from typing import NamedTuple
 
 from warehouse.actors.control import fleet_status
-from warehouse.actors.control.reservations import Ledger
+from warehouse.actors.control.reservations import Reservations
 from warehouse.catalog.placement import Candidate, Places
 from warehouse.conf.formatting import format_size
 from warehouse.errors import DiskFull, StoreError
@@ -240,7 +240,7 @@ class Fleet:
 
     def __init__(
         self,
-        ledger: Ledger,
+        reservations: Reservations,
         *,
         disk_reserve: int,
         chunk_size: int = 0,
@@ -250,7 +250,7 @@ class Fleet:
     ) -> None:
         self.on_need = on_need
         self.on_room = on_room
-        self._ledger = ledger
+        self._reservations = reservations
         self._disk_reserve = disk_reserve
         self._chunk_size = chunk_size
         self._volume_size = volume_size
@@ -262,7 +262,7 @@ class Fleet:
         self.disks: dict[str, DiskState] = {}
         self.volumes: dict[int, VolumeState] = {}
         self._disk_by_peer: dict[Peer, DiskState] = {}
-        ledger.on_change = self._promised
+        reservations.on_change = self._promised
 
     def add_disk(self, disk: DiskState) -> DiskState:
         return self.disks.setdefault(disk.disk_id, disk)
@@ -270,7 +270,7 @@ class Fleet:
     def add_volume(self, volume: VolumeState) -> None:
         disk = self.disks[volume.disk_id]
         self.volumes[volume.volume_id] = disk.volumes[volume.volume_id] = volume
-        disk.promised += self._ledger.reserved(volume.volume_id)
+        disk.promised += self._reservations.reserved(volume.volume_id)
         disk.written += volume.written_since_report
         self._stale_volumes[volume.volume_id] = volume
 
@@ -444,7 +444,7 @@ class Fleet:
         return max(0, disk.free - self._disk_reserve - disk.promised - disk.written)
 
     def _in_volume(self, volume: VolumeState) -> int:
-        return volume.capacity - volume.file_size - self._ledger.reserved(volume.volume_id)
+        return volume.capacity - volume.file_size - self._reservations.reserved(volume.volume_id)
 
     def _space(self, volume: VolumeState) -> int:
         """Bytes that would fit, whether or not it may be written now."""
@@ -585,7 +585,7 @@ class Fleet:
         """A page of it; see `fleet_status.status`."""
         self._settle()
         return fleet_status.status(
-            self, self._ledger, jobs, now_ms=now_ms, from_disk=from_disk, from_volume=from_volume
+            self, self._reservations, jobs, now_ms=now_ms, from_disk=from_disk, from_volume=from_volume
         )
 
     # --- sums -------------------------------------------------------------------------------------

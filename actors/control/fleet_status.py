@@ -13,7 +13,7 @@ from warehouse.transport.messages.paging import ANSWER_SIZE_MAX, size_of
 
 if TYPE_CHECKING:
     from warehouse.actors.control.fleet import DiskState, Fleet, VolumeState
-    from warehouse.actors.control.reservations import Ledger
+    from warehouse.actors.control.reservations import Reservations
 
 
 class Seen(NamedTuple):
@@ -43,7 +43,7 @@ def unchecked_s(fleet: Fleet, now_ms: int) -> float:
 
 def status(
     fleet: Fleet,
-    ledger: Ledger,
+    reservations: Reservations,
     jobs: Mapping[int, Job],
     *,
     now_ms: int,
@@ -74,7 +74,7 @@ def status(
         left -= size_of(one)
         page.append(one)
         least = from_volume if disk.disk_id == from_disk else 0
-        for volume in _volume_statuses(fleet, ledger, disk, jobs, now_ms, least):
+        for volume in _volume_statuses(fleet, reservations, disk, jobs, now_ms, least):
             left -= size_of(volume)
             if left < 0 and one.volumes:
                 return page, (disk.disk_id, volume.report.volume_id)
@@ -99,7 +99,12 @@ def _disk_status(disk: DiskState) -> DiskStatus:
 
 
 def _volume_statuses(
-    fleet: Fleet, ledger: Ledger, disk: DiskState, jobs: Mapping[int, Job], now_ms: int, least: int
+    fleet: Fleet,
+    reservations: Reservations,
+    disk: DiskState,
+    jobs: Mapping[int, Job],
+    now_ms: int,
+    least: int,
 ) -> Iterator[VolumeStatus]:
     is_online, has_room = disk.is_online, fleet.room_on(disk) > 0
     for volume_id, volume in sorted(disk.volumes.items()):
@@ -114,7 +119,7 @@ def _volume_statuses(
         ):
             yield seen.status
             continue
-        checked_ms, reserved = volume.checked_ms, ledger.reserved(volume_id)
+        checked_ms, reserved = volume.checked_ms, reservations.reserved(volume_id)
         fits = has_room and volume.file_size + reserved < volume.capacity
         status = VolumeStatus(
             report=_report(volume),

@@ -1,8 +1,8 @@
-"""Ledger: who was promised how much room on which volume, so that no byte is accepted without a place.
+"""Reservations: who was promised how much room on which volume, so that no byte is accepted without a place.
 
 Pure bookkeeping: numbers in, numbers out, time is an argument.  A promise is made before a client sends
 anything, shrinks as its needles are committed, and ends when it is used up, released or expired.  After a
-restart of the master the ledger is empty; the volumes themselves refuse what would not fit.
+restart of the master the reservations is empty; the volumes themselves refuse what would not fit.
 
 Every step costs what it touches, never the number of all promises: those of one group, those of one owner
 and those that expire next are found without looking at the others.
@@ -27,7 +27,7 @@ class _Promise:
     number: int  # of its present entry in the queue of expiries
 
 
-class Ledger:
+class Reservations:
     """
     Attributes:
         on_change: called with a volume id and by how many bytes its reserved room has changed.

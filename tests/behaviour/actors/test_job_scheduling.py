@@ -31,7 +31,7 @@ from warehouse.actors.control.job_table import (
     JobState,
 )
 from warehouse.actors.control.provisioning import Provisioner
-from warehouse.actors.control.reservations import Ledger
+from warehouse.actors.control.reservations import Reservations
 from warehouse.actors.control.troubles import Troubles
 from warehouse.catalog.sqlite.catalog import Catalog
 from warehouse.conf.settings import Settings
@@ -68,7 +68,7 @@ class Site:
         self.failing = 0.0
         self.hangs = False
         self.error: Exception | None = None
-        fleet = Fleet(Ledger(), disk_reserve=0)
+        fleet = Fleet(Reservations(), disk_reserve=0)
         peer: Any = SimpleNamespace(session=None, is_gone=False, request=_unanswered)
         self.disk = fleet.add_disk(DiskState("d", "disk-1", peer=peer, compactor=peer))
         peer.session = CompactorSession(self.disk)

@@ -20,7 +20,7 @@ from warehouse.actors.control.fleet import (
     Outlook,
     VolumeState,
 )
-from warehouse.actors.control.reservations import Ledger
+from warehouse.actors.control.reservations import Reservations
 from warehouse.transport.messages import FRAME_SIZE_MAX, DiskReport, Register, VolumeReport
 
 GIB = 1024**3
@@ -66,13 +66,13 @@ def register(*reports: VolumeReport, free: int = 100 * GIB, is_read_only: bool =
     )
 
 
-def fleet_of(*volume_ids: int) -> tuple[Fleet, Ledger, DiskState]:
-    ledger = Ledger()
-    fleet = Fleet(ledger, disk_reserve=1 * GIB)
+def fleet_of(*volume_ids: int) -> tuple[Fleet, Reservations, DiskState]:
+    reservations = Reservations()
+    fleet = Fleet(reservations, disk_reserve=1 * GIB)
     disk = fleet.add_disk(DiskState("d", "disk-1"))
     for volume_id in volume_ids:
         fleet.add_volume(VolumeState(volume_id, f"uuid-{volume_id}", 10 * GIB, "d", True, 1, 65_536))
-    return fleet, ledger, disk
+    return fleet, reservations, disk
 
 
 def test_an_offline_disk_has_no_room() -> None:
@@ -95,9 +95,9 @@ def test_room_is_bounded_by_the_disk_less_its_reserve() -> None:
 
 
 def test_promises_of_one_volume_shrink_the_room_of_its_neighbours_on_the_disk() -> None:
-    fleet, ledger, _ = fleet_of(1, 2)
+    fleet, reservations, _ = fleet_of(1, 2)
     fleet.came(register(report(1), report(2), free=3 * GIB), FakePeer(), now_ms=1)  # type: ignore[arg-type]
-    ledger.promise("lease", 1, GIB, expires_at=10)
+    reservations.promise("lease", 1, GIB, expires_at=10)
     assert {candidate.volume_id: candidate.room for candidate in fleet.candidates()} == {1: GIB, 2: GIB}
 
 
@@ -255,8 +255,8 @@ def test_a_disk_has_no_more_volumes_than_its_actor_can_name_in_one_message(
 def test_later_volumes_of_a_disk_with_very_many_are_larger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warehouse.actors.control.fleet, "VOLUMES_MAX", 10)
     for count, capacity in ((4, GIB), (5, 20 * GIB), (9, 100 * GIB)):
-        ledger = Ledger()
-        fleet = Fleet(ledger, disk_reserve=GIB, volume_size=GIB)
+        reservations = Reservations()
+        fleet = Fleet(reservations, disk_reserve=GIB, volume_size=GIB)
         disk = fleet.add_disk(DiskState("d", "disk-1"))
         for volume_id in range(1, count + 1):
             fleet.add_volume(VolumeState(volume_id, f"uuid-{volume_id}", GIB, "d", True, 1, 65_536))
@@ -296,15 +296,15 @@ fleet_steps = st.lists(
 
 @given(fleet_steps)
 def test_room_kept_in_sums_equals_room_counted_anew(steps: list[tuple[Any, ...]]) -> None:
-    ledger = Ledger()
-    fleet = Fleet(ledger, disk_reserve=3)
+    reservations = Reservations()
+    fleet = Fleet(reservations, disk_reserve=3)
     for disk_id in DISKS:
         fleet.add_disk(DiskState(disk_id, f"disk-{disk_id}"))
     for number in VOLUMES:
         fleet.add_volume(VolumeState(number, f"uuid-{number}", 10, DISKS[number % 2], True, 1, 60))
     for step in steps:
-        _take_step(fleet, ledger, step)
-        expected = {number: _room_recounted(fleet, ledger, number) for number in VOLUMES}
+        _take_step(fleet, reservations, step)
+        expected = {number: _room_recounted(fleet, reservations, number) for number in VOLUMES}
         found = {candidate.volume_id: candidate.room for candidate in fleet.candidates()}
         assert found == {number: room for number, room in expected.items() if room > 0}
         assert fleet.largest_room == max(expected.values())
@@ -313,7 +313,7 @@ def test_room_kept_in_sums_equals_room_counted_anew(steps: list[tuple[Any, ...]]
             assert fleet.room(fleet.volumes[number]) == expected[number]
 
 
-def _take_step(fleet: Fleet, ledger: Ledger, step: tuple[Any, ...]) -> None:
+def _take_step(fleet: Fleet, reservations: Reservations, step: tuple[Any, ...]) -> None:
     match step:
         case ("came", disk_id, numbers, free):
             reports = [
@@ -333,11 +333,11 @@ def _take_step(fleet: Fleet, ledger: Ledger, step: tuple[Any, ...]) -> None:
         case ("wrote", number, size):
             fleet.wrote(fleet.volumes[number], size)
         case ("promise", name, number, size):
-            ledger.promise(name, number, size, expires_at=1)
+            reservations.promise(name, number, size, expires_at=1)
         case ("use", name, size):
-            ledger.use(name, size)
+            reservations.use(name, size)
         case ("release", name):
-            ledger.release(name)
+            reservations.release(name)
         case ("ids", number, count):
             volume = fleet.volumes[number]
             fleet.take_ids(volume, min(count, max(volume.ids_left, 0)))
@@ -347,7 +347,7 @@ def _small_report(number: int, **changes: Any) -> VolumeReport:
     return report(number, **{"capacity": 10, "file_size": 2, "needle_id_max": 0, **changes})
 
 
-def _room_recounted(fleet: Fleet, ledger: Ledger, number: int) -> int:
+def _room_recounted(fleet: Fleet, reservations: Reservations, number: int) -> int:
     volume = fleet.volumes[number]
     disk = fleet.disks[volume.disk_id]
     if disk.peer is None or disk.is_read_only or volume.report is None or volume.report.sealed_cause:
@@ -357,18 +357,18 @@ def _room_recounted(fleet: Fleet, ledger: Ledger, number: int) -> int:
     sealed = [other for other in disk.volumes.values() if other.report and other.report.sealed_cause]
     if len(sealed) >= SEALED_MAX:
         return 0
-    promised = sum(ledger.reserved(other) for other in disk.volumes)
+    promised = sum(reservations.reserved(other) for other in disk.volumes)
     written = sum(other.written_since_report for other in disk.volumes.values())
-    in_volume = volume.capacity - volume.file_size - ledger.reserved(number)
+    in_volume = volume.capacity - volume.file_size - reservations.reserved(number)
     return max(0, min(in_volume, disk.free - 3 - promised - written))
 
 
 # --- what a step costs ----------------------------------------------------------------------------
 
 
-def fleet_of_many(disk_count: int, volumes_each: int) -> tuple[Fleet, Ledger]:
-    ledger = Ledger()
-    fleet = Fleet(ledger, disk_reserve=GIB)
+def fleet_of_many(disk_count: int, volumes_each: int) -> tuple[Fleet, Reservations]:
+    reservations = Reservations()
+    fleet = Fleet(reservations, disk_reserve=GIB)
     for disk_number in range(disk_count):
         disk_id = f"disk-{disk_number}"
         fleet.add_disk(DiskState(disk_id, disk_id))
@@ -377,18 +377,18 @@ def fleet_of_many(disk_count: int, volumes_each: int) -> tuple[Fleet, Ledger]:
             fleet.add_volume(VolumeState(number, f"uuid-{number}", 10 * GIB, disk_id, True, 1, 65_536))
         came = msgspec.structs.replace(register(*map(report, numbers), free=5000 * GIB), disk_id=disk_id)
         fleet.came(came, FakePeer(), now_ms=1)  # type: ignore[arg-type]
-    return fleet, ledger
+    return fleet, reservations
 
 
 def test_choosing_volumes_costs_the_logarithm_of_their_number() -> None:
     steps = {}
     for disk_count, volumes_each in ((4, 4), (16, 64)):
-        fleet, ledger = fleet_of_many(disk_count, volumes_each)
+        fleet, reservations = fleet_of_many(disk_count, volumes_each)
         random = Random(1)
         before = fleet.step_count
         for number in range(100):
             for volume in fleet.choose(size=GIB // 1024, count=4, random=random):
-                ledger.promise((number, volume.volume_id), volume.volume_id, GIB // 1024, expires_at=1)
+                reservations.promise((number, volume.volume_id), volume.volume_id, GIB // 1024, expires_at=1)
                 fleet.wrote(volume, 1)
         steps[disk_count * volumes_each] = (fleet.step_count - before) / 100
     assert steps[16 * 64] < 400, "4 volumes: a handful of ways up and down two trees"

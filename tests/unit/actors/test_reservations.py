@@ -1,68 +1,68 @@
-"""The ledger: promised room is counted exactly, whatever order things happen in."""
+"""The reservations: promised room is counted exactly, whatever order things happen in."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse.actors.control.reservations import Ledger
+from warehouse.actors.control.reservations import Reservations
 
 
 def test_a_promise_is_reserved_until_it_is_used() -> None:
-    ledger = Ledger()
-    ledger.promise("lease", 1, 100, expires_at=10)
-    ledger.use("lease", 30)
-    assert ledger.reserved(1) == 70
-    ledger.use("lease", 1000)
-    assert ledger.reserved(1) == 0
+    reservations = Reservations()
+    reservations.promise("lease", 1, 100, expires_at=10)
+    reservations.use("lease", 30)
+    assert reservations.reserved(1) == 70
+    reservations.use("lease", 1000)
+    assert reservations.reserved(1) == 0
 
 
 def test_a_promise_ends_at_its_expiry_and_not_before() -> None:
-    ledger = Ledger()
-    ledger.promise("lease", 1, 100, expires_at=10)
-    ledger.expire(9.9)
-    assert ledger.reserved(1) == 100
-    ledger.expire(10)
-    assert ledger.reserved(1) == 0
+    reservations = Reservations()
+    reservations.promise("lease", 1, 100, expires_at=10)
+    reservations.expire(9.9)
+    assert reservations.reserved(1) == 100
+    reservations.expire(10)
+    assert reservations.reserved(1) == 0
 
 
 def test_a_second_promise_of_the_same_name_replaces_the_first() -> None:
-    ledger = Ledger()
-    ledger.promise(("slot", 7, 0), 1, 100, expires_at=10)
-    ledger.promise(("slot", 7, 0), 2, 50, expires_at=10)
-    assert (ledger.reserved(1), ledger.reserved(2)) == (0, 50)
+    reservations = Reservations()
+    reservations.promise(("slot", 7, 0), 1, 100, expires_at=10)
+    reservations.promise(("slot", 7, 0), 2, 50, expires_at=10)
+    assert (reservations.reserved(1), reservations.reserved(2)) == (0, 50)
 
 
 def test_what_was_never_promised_can_be_used_and_released() -> None:
-    ledger = Ledger()
-    ledger.use("unknown", 5)
-    ledger.release("unknown")
-    assert ledger.reserved(1) == 0
+    reservations = Reservations()
+    reservations.use("unknown", 5)
+    reservations.release("unknown")
+    assert reservations.reserved(1) == 0
 
 
 def test_a_group_is_released_as_a_whole_and_no_other_with_it() -> None:
-    ledger = Ledger()
-    ledger.promise("a", 1, 10, expires_at=10, group=7)
-    ledger.promise("b", 1, 20, expires_at=10, group=8)
-    ledger.promise("c", 2, 40, expires_at=10, group=7)
-    ledger.promise("d", 1, 80, expires_at=10)
-    ledger.release_group(7)
-    assert (ledger.reserved(1), ledger.reserved(2)) == (100, 0)
-    ledger.release_group(7)
-    assert ledger.reserved(1) == 100
+    reservations = Reservations()
+    reservations.promise("a", 1, 10, expires_at=10, group=7)
+    reservations.promise("b", 1, 20, expires_at=10, group=8)
+    reservations.promise("c", 2, 40, expires_at=10, group=7)
+    reservations.promise("d", 1, 80, expires_at=10)
+    reservations.release_group(7)
+    assert (reservations.reserved(1), reservations.reserved(2)) == (100, 0)
+    reservations.release_group(7)
+    assert reservations.reserved(1) == 100
 
 
 def test_what_an_owner_was_promised_ends_soon_after_it_has_left() -> None:
-    ledger, owner, other = Ledger(), object(), object()
-    ledger.promise("a", 1, 10, expires_at=100, owner=owner)
-    ledger.promise("b", 1, 20, expires_at=5, owner=owner)
-    ledger.promise("c", 1, 40, expires_at=100, owner=other)
-    ledger.promise("d", 1, 80, expires_at=100)
-    ledger.owner_left(owner, 10)
-    ledger.expire(9)
-    assert ledger.reserved(1) == 130
-    ledger.expire(10)
-    assert ledger.reserved(1) == 120
+    reservations, owner, other = Reservations(), object(), object()
+    reservations.promise("a", 1, 10, expires_at=100, owner=owner)
+    reservations.promise("b", 1, 20, expires_at=5, owner=owner)
+    reservations.promise("c", 1, 40, expires_at=100, owner=other)
+    reservations.promise("d", 1, 80, expires_at=100)
+    reservations.owner_left(owner, 10)
+    reservations.expire(9)
+    assert reservations.reserved(1) == 130
+    reservations.expire(10)
+    assert reservations.reserved(1) == 120
 
 
 names = st.integers(0, 5)
@@ -79,43 +79,45 @@ steps = st.lists(
 
 @given(steps)
 def test_reserved_equals_the_sum_of_what_is_left(history: list[tuple[object, ...]]) -> None:
-    ledger = Ledger()
+    reservations = Reservations()
     model: dict[object, list[int]] = {}  # name -> [volume, bytes left, expires at]
     for step in history:
         match step:
             case ("promise", name, int(volume), int(size), int(expires_at)):
-                ledger.promise(name, volume, size, expires_at)
+                reservations.promise(name, volume, size, expires_at)
                 model[name] = [volume, size, expires_at]
             case ("use", name, int(size)):
-                ledger.use(name, size)
+                reservations.use(name, size)
                 if name in model:
                     model[name][1] = max(0, model[name][1] - size)
             case ("release", name):
-                ledger.release(name)
+                reservations.release(name)
                 model.pop(name, None)
             case ("expire", int(now)):
-                ledger.expire(now)
+                reservations.expire(now)
                 model = {name: entry for name, entry in model.items() if entry[2] > now}
         for volume in (1, 2, 3):
-            assert ledger.reserved(volume) == sum(entry[1] for entry in model.values() if entry[0] == volume)
+            assert reservations.reserved(volume) == sum(
+                entry[1] for entry in model.values() if entry[0] == volume
+            )
 
 
 def test_what_ended_is_not_kept_in_the_queue_of_expiries() -> None:
-    ledger = Ledger()
+    reservations = Reservations()
     for number in range(10_000):
-        ledger.promise(number, 1, 10, expires_at=number, owner="client", group=number % 7)
+        reservations.promise(number, 1, 10, expires_at=number, owner="client", group=number % 7)
         if number >= 10:
-            ledger.release(number - 10)
-    assert len(ledger) == 10
-    assert ledger.queue_length < 200
-    ledger.expire(10_000)
-    assert (len(ledger), ledger.reserved(1)) == (0, 0)
+            reservations.release(number - 10)
+    assert len(reservations) == 10
+    assert reservations.queue_length < 200
+    reservations.expire(10_000)
+    assert (len(reservations), reservations.reserved(1)) == (0, 0)
 
 
 def test_an_owner_that_leaves_twice_ends_its_promises_at_the_earlier_time() -> None:
-    ledger = Ledger()
-    ledger.promise("a", 1, 10, expires_at=100, owner="client")
-    ledger.owner_left("client", 20)
-    ledger.owner_left("client", 50)
-    ledger.expire(20)
-    assert ledger.reserved(1) == 0
+    reservations = Reservations()
+    reservations.promise("a", 1, 10, expires_at=100, owner="client")
+    reservations.owner_left("client", 20)
+    reservations.owner_left("client", 50)
+    reservations.expire(20)
+    assert reservations.reserved(1) == 0
