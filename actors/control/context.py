@@ -1,4 +1,4 @@
-"""Parts: what the files of the master share, handed to each of them as one."""
+"""MasterContext: what the files of the master share, handed to each of them as one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from warehouse.storage.format.stamp import StampClock
 
 
 @dataclass(frozen=True)
-class Times:
+class Intervals:
     """Intervals in seconds; the defaults are the ones to use."""
 
     poll: float = 0.5  # between looks at a compactor's task
@@ -30,7 +30,7 @@ class Times:
 
 
 @dataclass(frozen=True)
-class Parts:
+class MasterContext:
     catalog: Catalog
     writer: CatalogWriter
     fleet: Fleet
@@ -39,7 +39,7 @@ class Parts:
     troubles: Troubles
     settings: Settings
     incarnation: int  # the master's
-    times: Times = Times()
+    intervals: Intervals = Intervals()
 
     def stamp(self) -> int:
         """A stamp greater than every one that was given or heard of."""

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from warehouse.actors.control.context import Parts, now_ms
+from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.damage import NOT_THERE, Damages
 from warehouse.actors.control.fleet import VolumeState
 from warehouse.actors.control.provisioning import Provisioner
@@ -61,8 +61,8 @@ class _Look:
 
 
 class CrossCheck:
-    def __init__(self, parts: Parts, *, provisioner: Provisioner, damages: Damages) -> None:
-        self._parts = parts
+    def __init__(self, context: MasterContext, *, provisioner: Provisioner, damages: Damages) -> None:
+        self._context = context
         self._provisioner = provisioner
         self._damages = damages
         self._open: dict[int, _Look] = {}  # volume -> the look whose strangers are to be seen once more
@@ -80,7 +80,7 @@ class CrossCheck:
 
     def disk_came(self, disk_id: str) -> None:
         """Its actor may have ended in the middle of something: look at all its volumes soon."""
-        for volume_id in self._parts.fleet.disks[disk_id].volumes:
+        for volume_id in self._context.fleet.disks[disk_id].volumes:
             self._begin_again(volume_id)
 
     def _begin_again(self, volume_id: int) -> None:
@@ -91,8 +91,8 @@ class CrossCheck:
     async def run(self) -> None:
         """Look at every volume that is online when it is due, for ever."""
         while True:
-            for volume in list(self._parts.fleet.volumes.values()):
-                disk = self._parts.fleet.disks[volume.disk_id]
+            for volume in list(self._context.fleet.volumes.values()):
+                disk = self._context.fleet.disks[volume.disk_id]
                 is_due = time.monotonic() >= self._due_at.get(volume.volume_id, 0.0)
                 actor = disk.peer
                 if not is_due or actor is None or volume.report is None:
@@ -106,7 +106,7 @@ class CrossCheck:
                         "volume not compared with the catalog",
                         extra={"volume_id": volume.volume_id, "cause": error.message},
                     )
-            await trio.sleep(self._parts.times.look)
+            await trio.sleep(self._context.times.look)
 
     async def look(self, volume: VolumeState, actor: Peer) -> list[NeedleDamage]:
         """Compare one volume with the catalog; return the needles that it lacks (noted already).
@@ -118,18 +118,18 @@ class CrossCheck:
             look = await self._compare(volume, actor)
             missing = await self._report_missing(volume.volume_id, look)
             await self._resolve(volume, look)
-            if self._parts.fleet.disks[volume.disk_id].peer is not actor:
+            if self._context.fleet.disks[volume.disk_id].peer is not actor:
                 self._begin_again(volume.volume_id)  # what came meanwhile was not looked at
             return missing
 
     async def _compare(self, volume: VolumeState, actor: Peer) -> _Look:
-        look = _Look(self._parts.stamp(), time.monotonic())
+        look = _Look(self._context.stamp(), time.monotonic())
         volume_id, first_id, last_id = volume.volume_id, 1, max(1, volume.next_needle_id - 1)
-        catalog = self._parts.catalog
+        catalog = self._context.catalog
 
         async def live() -> int:
             command = ListLive(
-                incarnation=self._parts.incarnation,
+                incarnation=self._context.incarnation,
                 volume_id=volume_id,
                 first_id=first_id,
                 count=LIVE_LISTED_MAX,
@@ -174,11 +174,11 @@ class CrossCheck:
         return missing
 
     async def _resolve(self, volume: VolumeState, look: _Look) -> None:
-        volume_id, times, now = volume.volume_id, self._parts.times, time.monotonic()
+        volume_id, times, now = volume.volume_id, self._context.times, time.monotonic()
         self._due_at[volume_id] = now + times.sweep
-        is_aside = self._parts.fleet.disks[volume.disk_id].set_aside is not None
-        is_behind = self._parts.troubles.has("catalog_behind")
-        is_decided = bool(self._parts.catalog.fact(KEEP_ORPHANS, 0))
+        is_aside = self._context.fleet.disks[volume.disk_id].set_aside is not None
+        is_behind = self._context.troubles.has("catalog_behind")
+        is_decided = bool(self._context.catalog.fact(KEEP_ORPHANS, 0))
         if is_decided or is_aside or is_behind or (volume.report and volume.report.sealed_cause):
             self._keep(volume_id, look.stranger_count)
             return
@@ -211,7 +211,7 @@ class CrossCheck:
     def _ask(self, volume_id: int, count: int, *, is_missing: bool) -> None:
         self._keep(volume_id, count)
         self._asked.add(volume_id)
-        self._parts.troubles.tell(
+        self._context.troubles.tell(
             "orphans_kept",
             f"volume {volume_id}",
             f"volume {volume_id} has {count:,} needles that no object names,"
@@ -227,7 +227,7 @@ class CrossCheck:
         self._kept.pop(volume_id, None)
         self._asked.discard(volume_id)
         self._may_drop.discard(volume_id)
-        self._parts.troubles.over("orphans_kept", f"volume {volume_id}")
+        self._context.troubles.over("orphans_kept", f"volume {volume_id}")
 
     def decided(self, *, may_drop: bool) -> None:
         """A person has said what becomes of orphans that are kept: see `DecideOrphans`."""
@@ -235,28 +235,28 @@ class CrossCheck:
             if may_drop:
                 self._may_drop.add(volume_id)
             self._asked.discard(volume_id)
-            self._parts.troubles.over("orphans_kept", f"volume {volume_id}")
+            self._context.troubles.over("orphans_kept", f"volume {volume_id}")
             self._due_at.pop(volume_id, None)
 
     def _keep(self, volume_id: int, count: int) -> None:
         self._open.pop(volume_id, None)
         if count and count != self._kept.get(volume_id):
-            self._parts.events.record("orphans_found", volume_id=volume_id, count=count, is_kept=True)
+            self._context.events.record("orphans_found", volume_id=volume_id, count=count, is_kept=True)
             log.warning("needles that nothing names are kept", extra={"volume_id": volume_id, "count": count})
         self._kept[volume_id] = count
 
     async def _give_up(self, volume_id: int, needle_ids: list[int]) -> None:
         voided = 0
         for start in range(0, len(needle_ids), VOIDED_AT_ONCE):
-            batch, stamp = needle_ids[start : start + VOIDED_AT_ONCE], self._parts.stamp()
+            batch, stamp = needle_ids[start : start + VOIDED_AT_ONCE], self._context.stamp()
             voided += len(
-                await self._parts.writer.write(
+                await self._context.writer.write(
                     lambda t: t.void_orphans(volume_id, batch, stamp)  # noqa: B023 - awaited right here
                 )
             )
         if voided:
             self.voided_count += voided
-            self._parts.events.record("orphans_found", volume_id=volume_id, count=voided, is_kept=False)
+            self._context.events.record("orphans_found", volume_id=volume_id, count=voided, is_kept=False)
             log.warning(
                 "needles that nothing names are garbage", extra={"volume_id": volume_id, "count": voided}
             )
@@ -264,9 +264,9 @@ class CrossCheck:
     async def _swept(self, volume_id: int, look: _Look) -> None:
         """All that was written before this look is named or garbage; if some of it is neither, look again."""
         if look.has_unconfirmed:
-            self._due_at[volume_id] = time.monotonic() + self._parts.times.orphan
+            self._due_at[volume_id] = time.monotonic() + self._context.times.orphan
         else:
-            await self._parts.writer.write(lambda t: t.set_swept(volume_id, look.stamp))
+            await self._context.writer.write(lambda t: t.set_swept(volume_id, look.stamp))
 
 
 def _bits(bitmap: bytes) -> int:

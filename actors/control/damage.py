@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 import msgspec
 import trio
 
-from warehouse.actors.control.context import Parts, now_ms
+from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.events import Field
 from warehouse.errors import StoreError
 from warehouse.transport.messages import DAMAGES_MAX, NeedleDamage
@@ -33,8 +33,8 @@ def _key(damage: NeedleDamage) -> Key:
 
 
 class Damages:
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, context: MasterContext) -> None:
+        self._context = context
         self._known: set[Key] = set()
         # Reports repeat what an actor has met since it started: each of it counts once, so that what was
         # found mended since is not found again.
@@ -43,7 +43,7 @@ class Damages:
         self._wanted = trio.Event()
 
     def load(self) -> None:
-        self._known = {_key(damage) for damage in self._parts.catalog.damages(KNOWN_MAX)}
+        self._known = {_key(damage) for damage in self._context.catalog.damages(KNOWN_MAX)}
 
     def note(self, damages: Iterable[NeedleDamage]) -> None:
         """Take what a volume actor reports; it is written down soon."""
@@ -56,7 +56,7 @@ class Damages:
 
     async def run(self) -> None:
         while True:
-            with trio.move_on_after(self._parts.times.forget):
+            with trio.move_on_after(self._context.times.forget):
                 await self._wanted.wait()
             self._wanted = trio.Event()
             noted, self._noted = self._noted, []
@@ -84,7 +84,7 @@ class Damages:
         ]
         if not news:
             return
-        added = await self._parts.writer.write(lambda t: t.add_damages(volume_id, news))
+        added = await self._context.writer.write(lambda t: t.add_damages(volume_id, news))
         needles = {(volume_id, needle_id) for volume_id, needle_id, _ in self._known if needle_id}
         self._known.update(_key(damage) for damage in news)
         for damage in added:
@@ -101,7 +101,7 @@ class Damages:
             "bucket": damage.bucket,
             "key": damage.key,
         }
-        self._parts.events.record("damage_found", **fields)
+        self._context.events.record("damage_found", **fields)
         log.error("damage found", extra=fields)
 
     async def replace(
@@ -122,10 +122,10 @@ class Damages:
             }
         if all((needle_id, offset) in keep for of, needle_id, offset in self._known if of == volume_id):
             return
-        await self._parts.writer.write(lambda t: t.clear_damages(volume_id, keep))
+        await self._context.writer.write(lambda t: t.clear_damages(volume_id, keep))
         self.load()
 
     async def _forget_dead(self, volume_id: int) -> None:
         """Whoever deletes or overwrites a damaged object has mended the store."""
-        await self._parts.writer.write(lambda t: t.forget_dead_damages(volume_id))
+        await self._context.writer.write(lambda t: t.forget_dead_damages(volume_id))
         self.load()

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import trio
 
-from warehouse.actors.control.context import Parts, now_ms
+from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.cross_check import CrossCheck
 from warehouse.actors.control.damage import Damages
 from warehouse.actors.control.fleet import DiskState, VolumeState
@@ -111,14 +111,14 @@ class Runs:
 
     def __init__(
         self,
-        parts: Parts,
+        context: MasterContext,
         *,
         provisioner: Provisioner,
         damages: Damages,
         cross_check: CrossCheck,
         rate: Callable[[JobState], int | None],
     ) -> None:
-        self._parts = parts
+        self._context = context
         self._provisioner = provisioner
         self._damages = damages
         self._cross_check = cross_check
@@ -184,13 +184,13 @@ class Runs:
     async def _begin_copy(
         self, job: JobState, volume: VolumeState, crew: Crew, task_id: int
     ) -> CompactionBegun:
-        incarnation, volume_id = self._parts.incarnation, volume.volume_id
-        horizon = await trio.to_thread.run_sync(self._parts.catalog.tombstone_horizon)
+        incarnation, volume_id = self._context.incarnation, volume.volume_id
+        horizon = await trio.to_thread.run_sync(self._context.catalog.tombstone_horizon)
         leftovers = DropGeneration(incarnation=incarnation, volume_id=volume_id)
         await order(crew.actor, leftovers, Done)
         begin = BeginCompaction(incarnation=incarnation, volume_id=volume_id)
         begun = await order(crew.actor, begin, CompactionBegun)
-        self._parts.fleet.take_report(volume, begun.report)
+        self._context.fleet.take_report(volume, begun.report)
         report = begun.report
         needed = copy_size(
             live_bytes=report.live_bytes,
@@ -224,7 +224,7 @@ class Runs:
         self, volume: VolumeState, crew: Crew, generation: int, upto: int
     ) -> GenerationSwitched:
         command = SwitchGeneration(
-            incarnation=self._parts.incarnation,
+            incarnation=self._context.incarnation,
             volume_id=volume.volume_id,
             generation=generation,
             upto=upto,
@@ -234,7 +234,7 @@ class Runs:
             # A cancelled job ends between two steps, never in the middle of one: its outcome must be known.
             with trio.CancelScope(shield=True):
                 answer = await order(crew.actor, command, GenerationSwitched, timeout_s=SWITCH_ANSWER_S)
-            self._parts.fleet.take_report(volume, answer.report)
+            self._context.fleet.take_report(volume, answer.report)
             if answer.is_done:
                 return answer
             await trio.sleep(SWITCH_PAUSE_S)
@@ -243,7 +243,7 @@ class Runs:
         """The copy has read and checked every live needle, which is all that a verification does."""
         volume_id, started_ms = volume.volume_id, job.started_ms
         try:
-            await self._parts.writer.write(lambda t: t.set_verified(volume_id, started_ms))
+            await self._context.writer.write(lambda t: t.set_verified(volume_id, started_ms))
             volume.verified(started_ms)
             if state.damaged_count <= len(state.damages):
                 await self._damages.replace(volume_id, state.damages, keep_missing=True)
@@ -252,7 +252,7 @@ class Runs:
 
     async def _clean_up(self, volume: VolumeState, crew: Crew, task_id: int | None) -> None:
         """Leave the volume as it was; what does not work now is done by its actor's next start."""
-        incarnation = self._parts.incarnation
+        incarnation = self._context.incarnation
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP_S):
             if task_id is not None:
                 await self._stop(crew, task_id)
@@ -279,7 +279,7 @@ class Runs:
         job.done_bytes, job.total_bytes = volume.verify_offset, volume.report.file_size
         task_id = next(self._task_ids)
         start = StartVerify(
-            incarnation=self._parts.incarnation,
+            incarnation=self._context.incarnation,
             task_id=task_id,
             volume_id=volume.volume_id,
             uuid=volume.uuid,
@@ -300,13 +300,13 @@ class Runs:
         missing = await self._cross_check.look(volume, crew.actor)
         job.damaged_count += len(missing)
         volume_id, started_ms = volume.volume_id, volume.verify_started_ms
-        await self._parts.writer.write(lambda t: t.set_verified(volume_id, started_ms))
+        await self._context.writer.write(lambda t: t.set_verified(volume_id, started_ms))
         volume.verified(started_ms)
         if job.is_found_whole:
             await self._damages.replace(volume_id, [*job.found.values(), *missing])
 
     async def _save_progress(self, volume: VolumeState) -> None:
-        await self._parts.writer.write(
+        await self._context.writer.write(
             lambda t: t.set_verify_progress(
                 volume.volume_id,
                 started_ms=volume.verify_started_ms,
@@ -325,7 +325,7 @@ class Runs:
         if state.damaged_count > len(state.damages):
             job.is_found_whole = False  # more than a message holds: nothing may be taken for mended
         volume.verify_offset = max(volume.verify_offset, state.upto)  # 0 before it has begun
-        if time.monotonic() >= job.saved_at + self._parts.times.save:
+        if time.monotonic() >= job.saved_at + self._context.times.save:
             job.saved_at = time.monotonic()
             await self._save_progress(volume)
 
@@ -335,11 +335,11 @@ class Runs:
         """Watch a compactor's task until it is done; while jobs are paused, it goes on being watched."""
         told_at = time.monotonic()
         found_before = job.damaged_count
-        pause_s = min(FIRST_POLL_S, self._parts.times.poll)
+        pause_s = min(FIRST_POLL_S, self._context.times.poll)
         while True:
             crew.check()
             rate = self._rate(job)
-            poll = PollTask(incarnation=self._parts.incarnation, task_id=task_id, rate=rate)
+            poll = PollTask(incarnation=self._context.incarnation, task_id=task_id, rate=rate)
             state = await order(crew.compactor, poll, TaskState, timeout_s=POLL_ANSWER_S)
             if state.total_bytes:  # not before it has begun
                 job.progress(state.done_bytes, state.total_bytes, now=time.monotonic())
@@ -352,16 +352,16 @@ class Runs:
                 raise from_code(state.code or StoreError.code, state.message)
             if state.state == "done" and rate != 0:
                 return state
-            if time.monotonic() >= told_at + self._parts.times.progress:
+            if time.monotonic() >= told_at + self._context.times.progress:
                 told_at = time.monotonic()
                 self._tell_progress(job)
             await trio.sleep(pause_s)
-            pause_s = min(2 * pause_s, self._parts.times.poll)
+            pause_s = min(2 * pause_s, self._context.times.poll)
 
     async def _stop(self, crew: Crew, task_id: int) -> None:
         """End a task; a compactor that is only out of reach goes on with it, and is told when it is back."""
         try:
-            stop = StopTask(incarnation=self._parts.incarnation, task_id=task_id)
+            stop = StopTask(incarnation=self._context.incarnation, task_id=task_id)
             await order(crew.compactor, stop, Done)
         except (LinkDown, DeadlineExceeded):
             self._left[crew.disk.disk_id] = task_id
@@ -369,7 +369,7 @@ class Runs:
             pass  # it does not know of it
 
     def _started(self, job: JobState) -> None:
-        self._parts.events.record(
+        self._context.events.record(
             f"{job.noun}_started",
             job_id=job.job_id,
             volume_id=job.volume_id,
@@ -379,7 +379,7 @@ class Runs:
         )
 
     def _tell_progress(self, job: JobState) -> None:
-        self._parts.events.record(
+        self._context.events.record(
             f"{job.noun}_progress",
             job_id=job.job_id,
             volume_id=job.volume_id,

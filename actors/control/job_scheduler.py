@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 import trio
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from warehouse.actors.control.context import Parts, now_ms
+from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.cross_check import CrossCheck
 from warehouse.actors.control.damage import Damages
 from warehouse.actors.control.fleet import DiskState, VolumeState
@@ -74,13 +74,13 @@ HOPELESS = (NoRoomToCompact, DiskFull)
 
 
 class Maintenance:
-    def __init__(self, parts: Parts, *, provisioner: Provisioner) -> None:
-        self._parts = parts
-        self._book = JobBook(retry_s=parts.times.retry)
-        self._damages = Damages(parts)
-        self._cross_check = CrossCheck(parts, provisioner=provisioner, damages=self._damages)
+    def __init__(self, context: MasterContext, *, provisioner: Provisioner) -> None:
+        self._context = context
+        self._book = JobBook(retry_s=context.intervals.retry)
+        self._damages = Damages(context)
+        self._cross_check = CrossCheck(context, provisioner=provisioner, damages=self._damages)
         self._runs = Runs(
-            parts,
+            context,
             provisioner=provisioner,
             damages=self._damages,
             cross_check=self._cross_check,
@@ -100,12 +100,12 @@ class Maintenance:
 
     def load(self) -> list[JobRow]:
         """Take over what the catalog remembers; return jobs of volumes that there are no more."""
-        catalog = self._parts.catalog
+        catalog = self._context.catalog
         self.is_paused = bool(catalog.fact(IS_PAUSED, 0))
         self._damages.load()
         lost = []
         for row in catalog.jobs():
-            volume = self._parts.fleet.volumes.get(row.volume_id)
+            volume = self._context.fleet.volumes.get(row.volume_id)
             if volume is None:
                 lost.append(row)
             else:
@@ -149,7 +149,7 @@ class Maintenance:
                 self._sealed.discard(volume.volume_id)
             elif volume.volume_id not in self._sealed:
                 self._sealed.add(volume.volume_id)
-                self._parts.events.record(
+                self._context.events.record(
                     "volume_sealed", volume_id=volume.volume_id, disk=disk.name, cause=cause
                 )
 
@@ -167,7 +167,7 @@ class Maintenance:
         """
         if work not in (COMPACT, VERIFY):
             raise BadRequest(f"a job is to {COMPACT!r} or to {VERIFY!r}, not to {work!r}")
-        known = self._parts.fleet.volumes
+        known = self._context.fleet.volumes
         wanted = [volume.volume_id for volume in known.values() if volume.is_created] if is_all else []
         named = {*volume_ids}
         wanted = sorted({*wanted, *named})
@@ -194,7 +194,7 @@ class Maintenance:
             if ending is not None and ending.is_over:
                 await self._ends.setdefault(ending.job_id, trio.Event()).wait()
         created_ms = now_ms()
-        job_ids = await self._parts.writer.write(
+        job_ids = await self._context.writer.write(
             lambda t: [t.add_job(work, volume.volume_id, origin, created_ms) for volume in volumes]
         )
         jobs = []
@@ -213,7 +213,7 @@ class Maintenance:
         return jobs
 
     def _job(self, job_id: int, work: str, volume: VolumeState, origin: str, created_ms: int) -> JobState:
-        disk = self._parts.fleet.disks[volume.disk_id]
+        disk = self._context.fleet.disks[volume.disk_id]
         return JobState(job_id, work, volume.volume_id, disk.disk_id, disk.name, origin, created_ms)
 
     def list_jobs(self, job_ids: list[int]) -> Jobs:
@@ -253,12 +253,12 @@ class Maintenance:
 
     async def pause(self, is_paused: bool) -> Jobs:
         """Hold everything, or let it go on; jobs that run hold where they are."""
-        await self._parts.writer.write(lambda t: t.set_fact(IS_PAUSED, int(is_paused)))
+        await self._context.writer.write(lambda t: t.set_fact(IS_PAUSED, int(is_paused)))
         if is_paused != self.is_paused:
             self.is_paused = is_paused
-            self._parts.events.record("jobs_paused" if is_paused else "jobs_resumed")
+            self._context.events.record("jobs_paused" if is_paused else "jobs_resumed")
             log.info("jobs paused" if is_paused else "jobs resumed")
-        self._look(self._parts.fleet.disks)
+        self._look(self._context.fleet.disks)
         return self._answer(self._book.listed())
 
     def _answer(self, jobs: list[Job]) -> Jobs:
@@ -275,7 +275,7 @@ class Maintenance:
     def _look(self, disk_ids: Iterable[str]) -> None:
         """Something changed on these disks: say what each job there waits for, start what can be started."""
         for disk_id in disk_ids:
-            self._start_on(self._parts.fleet.disks[disk_id])
+            self._start_on(self._context.fleet.disks[disk_id])
             self._want(disk_id)
 
     async def _schedule_for_ever(self) -> None:
@@ -288,7 +288,7 @@ class Maintenance:
         while True:
             is_due = trio.current_time() >= look_at
             changed, self._changed, self._wanted = self._changed, set(), trio.Event()
-            disks, is_refused = self._parts.fleet.disks, False
+            disks, is_refused = self._context.fleet.disks, False
             for disk in [*disks.values()] if is_due else [disks[disk_id] for disk_id in changed]:
                 try:
                     if not is_refused:
@@ -301,7 +301,7 @@ class Maintenance:
                     self._look_for_stalls(disk)
                 await trio.lowlevel.checkpoint()
             if is_due:
-                look_at = trio.current_time() + self._parts.times.schedule
+                look_at = trio.current_time() + self._context.times.schedule
             with trio.CancelScope(deadline=look_at):
                 await self._wanted.wait()
 
@@ -318,7 +318,7 @@ class Maintenance:
         facts = self._facts(disk)
         if COMPACT not in works:
             wanted = volume_to_compact(
-                facts, self._parts.settings.compaction, bars=self._book.bars(COMPACT), now=now
+                facts, self._context.settings.compaction, bars=self._book.bars(COMPACT), now=now
             )
             if wanted is not None:
                 await self._add(COMPACT, [disk.volumes[wanted]], POLICY)
@@ -330,13 +330,13 @@ class Maintenance:
                 if (bar := bars.get(volume_id)) is not None and now < bar.at + BARRED_S
             }
             wanted = volume_to_verify(
-                facts, self._parts.settings.verification, now_ms=now_ms(), barred=barred
+                facts, self._context.settings.verification, now_ms=now_ms(), barred=barred
             )
             if wanted is not None:
                 await self._add(VERIFY, [disk.volumes[wanted]], POLICY)
 
     def _facts(self, disk: DiskState) -> DiskFacts:
-        fleet, reserve = self._parts.fleet, self._parts.settings.store.disk_reserve
+        fleet, reserve = self._context.fleet, self._context.settings.store.disk_reserve
         has_room = any(fleet.room(volume) > 0 for volume in disk.volumes.values())
         return DiskFacts(
             free=disk.free,
@@ -368,7 +368,7 @@ class Maintenance:
             job.look_for_progress(now=now, is_excused=self.is_paused or waits_its_turn)
             if job.is_stalled:
                 why = job.message or f"it is {job.state} and comes no further"
-                self._parts.troubles.tell(
+                self._context.troubles.tell(
                     "job_stalled",
                     f"job {job.job_id}",
                     f"the {job.noun} of volume {job.volume_id} has made no progress for minutes: {why}",
@@ -378,7 +378,7 @@ class Maintenance:
                     state=job.state,
                 )
             elif was_stalled:
-                self._parts.troubles.over("job_stalled", f"job {job.job_id}")
+                self._context.troubles.over("job_stalled", f"job {job.job_id}")
 
     @property
     def stalled_count(self) -> int:
@@ -414,7 +414,7 @@ class Maintenance:
 
     def _obstacle(self, job: JobState) -> StoreError | None:
         """What has to change before this job can run."""
-        fleet = self._parts.fleet
+        fleet = self._context.fleet
         volume, disk = fleet.volumes[job.volume_id], fleet.disks[job.disk_id]
         if disk.peer is None:
             return VolumeOffline(f"disk {disk.name} is offline")
@@ -432,11 +432,11 @@ class Maintenance:
         """Bytes a second that a job may read and write now; 0: hold; None: as fast as it goes."""
         if self.is_paused:
             return 0
-        settings = self._parts.settings
+        settings = self._context.settings
         is_busy = self._paces.setdefault(job.disk_id, Pace()).is_busy(now=time.monotonic())
         if job.work == COMPACT or job.origin == OPERATOR:
             return full_rate(settings.compaction, is_busy=is_busy)
-        volumes = self._parts.fleet.disks[job.disk_id].volumes.values()
+        volumes = self._context.fleet.disks[job.disk_id].volumes.values()
         return spread_rate(
             settings.compaction,
             settings.verification,
@@ -453,7 +453,7 @@ class Maintenance:
         self._nursery.start_soon(self._run, job, scope)
 
     async def _run(self, job: JobState, scope: trio.CancelScope) -> None:
-        fleet = self._parts.fleet
+        fleet = self._context.fleet
         error: StoreError | None = None
         is_done = False
         try:
@@ -482,7 +482,7 @@ class Maintenance:
 
     async def _finished(self, job: JobState) -> None:
         if job.work == VERIFY or job.pause_ms:  # a compaction has read and checked all that it kept
-            self._parts.troubles.over("volume_unverified", f"volume {job.volume_id}")
+            self._context.troubles.over("volume_unverified", f"volume {job.volume_id}")
         self._book.finish(job, now=time.monotonic(), dead_bytes=self._dead_bytes(job))
         if job.work == COMPACT:
             figures = {"freed_bytes": job.freed_bytes, "pause_ms": round(job.pause_ms, 3)}
@@ -506,7 +506,7 @@ class Maintenance:
             self._book.fail(job, error, now=now, dead_bytes=self._dead_bytes(job))
             self._tell(job, "failed", code=error.code, message=error.message)
             if job.work == VERIFY:
-                self._parts.troubles.tell(
+                self._context.troubles.tell(
                     "volume_unverified",
                     f"volume {job.volume_id}",
                     f"volume {job.volume_id} could not be verified: {error.message}",
@@ -521,7 +521,7 @@ class Maintenance:
         log.warning(f"{job.noun} queued again", extra={"volume_id": job.volume_id, "cause": error.message})
 
     def _dead_bytes(self, job: JobState) -> int:
-        report = self._parts.fleet.volumes[job.volume_id].report
+        report = self._context.fleet.volumes[job.volume_id].report
         return report.dead_bytes if report is not None else 0
 
     async def _end_cancelled(self, job: JobState) -> None:
@@ -534,7 +534,7 @@ class Maintenance:
     async def _close(self, job: JobState) -> None:
         job.ended_ms = now_ms()
         job.is_stalled = False
-        self._parts.troubles.over("job_stalled", f"job {job.job_id}")
+        self._context.troubles.over("job_stalled", f"job {job.job_id}")
         with trio.CancelScope(shield=True):  # who asked may go; a job that is over must not stay in the book
             await self._forget(job.job_id)
         self._book.close(job)
@@ -544,12 +544,12 @@ class Maintenance:
 
     async def _forget(self, job_id: int) -> None:
         try:
-            await self._parts.writer.write(lambda t: t.remove_job(job_id))
+            await self._context.writer.write(lambda t: t.remove_job(job_id))
         except StoreError as error:  # then it runs once more after a restart, which does no harm
             log.error("end of a job not written down", extra={"job_id": job_id, "cause": error.message})
 
     def _tell(self, job: JobState, what: str, **fields: str | int | float | None) -> None:
-        self._parts.events.record(
+        self._context.events.record(
             f"{job.noun}_{what}",
             job_id=job.job_id,
             volume_id=job.volume_id,
@@ -568,10 +568,10 @@ class Maintenance:
         bars = self._book.bars(COMPACT)
         if not bars:
             return []
-        settings, now, wall_ms = self._parts.settings.compaction, time.monotonic(), now_ms()
+        settings, now, wall_ms = self._context.settings.compaction, time.monotonic(), now_ms()
         lasting = {volume_id for volume_id, bar in bars.items() if now < bar.at + BARRED_S}
         found = []
-        for disk in self._parts.fleet.disks.values():
+        for disk in self._context.fleet.disks.values():
             if lasting.isdisjoint(disk.volumes):
                 continue
             facts = self._facts(disk)
@@ -605,11 +605,11 @@ class Maintenance:
             done.add_metric([work], book.done_counts[work])
             failed.add_metric([work], book.failed_counts[work])
         gauges = (
-            ("damages", "Damages known and not mended", self._parts.catalog.damage_count()),
+            ("damages", "Damages known and not mended", self._context.catalog.damage_count()),
             (
                 "unchecked_seconds",
                 "Age of the oldest byte that was not read again",
-                self._parts.fleet.unchecked_s(now_ms()),
+                self._context.fleet.unchecked_s(now_ms()),
             ),
             ("orphans", "Needles that nothing names, being looked into or kept", self.orphan_count),
             ("jobs_stalled", "Jobs that have not come any further for minutes", self.stalled_count),

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 
 import trio
 
-from warehouse.actors.control.context import Parts, now_ms
+from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.fleet import IDS_STEP_FIRST, IDS_STEP_MAX, NEEDLE_ID_MAX, DiskState, VolumeState
 from warehouse.actors.control.rpc import order
 from warehouse.catalog.sqlite.catalog import Transaction
@@ -90,12 +90,12 @@ class _Kept:
 class Provisioner:
     """Owns the keeping tasks of all disks; `run` is their nursery."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._catalog = parts.catalog
-        self._writer = parts.writer
-        self._fleet = parts.fleet
-        self._incarnation = parts.incarnation
+    def __init__(self, context: MasterContext) -> None:
+        self._context = context
+        self._catalog = context.catalog
+        self._writer = context.writer
+        self._fleet = context.fleet
+        self._incarnation = context.incarnation
         self._kept: dict[str, _Kept] = {}
         self._nursery: trio.Nursery | None = None
         self._fleet.on_need = self._need
@@ -128,11 +128,11 @@ class Provisioner:
         kept = self._kept.pop(disk_id, None)
         if kept is not None:
             kept.scope.cancel()
-            self._parts.troubles.over("volume_not_made", disk_id)
+            self._context.troubles.over("volume_not_made", disk_id)
 
     def look(self, disk: DiskState) -> None:
         """A disk has reported: say so if it is in doubt."""
-        troubles = self._parts.troubles
+        troubles = self._context.troubles
         if not disk.is_in_doubt:
             troubles.over("disk_in_doubt", disk.disk_id)
         elif ("disk_in_doubt", disk.disk_id) not in troubles:
@@ -152,13 +152,13 @@ class Provisioner:
             if volume.report is None and volume.is_open_in_catalog
         )
         if not missing:
-            self._parts.troubles.over("volumes_missing", disk.disk_id)
+            self._context.troubles.over("volumes_missing", disk.disk_id)
             return
         named = [
             f"volume {number} ({broken.get(number, 'it is not there')})" for number in missing[:NAMED_MAX]
         ]
         more = f" and {len(missing) - NAMED_MAX} more" if len(missing) > NAMED_MAX else ""
-        self._parts.troubles.tell(
+        self._context.troubles.tell(
             "volumes_missing",
             disk.disk_id,
             f"disk {disk.name} cannot open {', '.join(named)}{more}: what they hold cannot be read. The disk"
@@ -276,7 +276,7 @@ class Provisioner:
                     await self._give_up(volume)  # its number is taken there, say: another one may work
             else:
                 self._fleet.made(disk)
-                self._parts.troubles.over("volume_not_made", disk.disk_id)
+                self._context.troubles.over("volume_not_made", disk.disk_id)
                 kept.making.worked()
                 kept.noted.set()  # there may have been no volume to write bucket records to
         finally:
@@ -290,7 +290,7 @@ class Provisioner:
         kept.making.failed()
         log.warning("volume not made", extra={"disk": disk.name, "cause": error.message})
         self._fleet.not_made(disk, error)
-        self._parts.troubles.tell(
+        self._context.troubles.tell(
             "volume_not_made",
             disk.disk_id,
             f"no volume can be made on disk {disk.name}: {error.message}. It is tried again, at least every"
@@ -333,7 +333,7 @@ class Provisioner:
         answer = await order(peer, command, VolumeCreated)
         self._fleet.take_report(volume, answer.report)  # before the next wait: a later one may come meanwhile
         disk = self._fleet.disks[volume.disk_id]
-        self._parts.events.record("volume_opened", volume_id=volume.volume_id, disk=disk.name)
+        self._context.events.record("volume_opened", volume_id=volume.volume_id, disk=disk.name)
         log.info("volume is open", extra={"volume_id": volume.volume_id, "capacity": volume.capacity})
 
     async def _give_up(self, volume: VolumeState) -> None:
@@ -401,7 +401,7 @@ class Provisioner:
             incarnation=self._incarnation,
             volume_id=volume.volume_id,
             needles=[(needle_id, stamp) for needle_id, stamp, _ in rows],
-            stamp=self._parts.clock.last,
+            stamp=self._context.clock.last,
             ended=[needle_id for needle_id, _, is_last in rows if is_last],
         )
         answer = await order(peer, command, NeedlesDeleted)
