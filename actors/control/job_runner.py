@@ -1,4 +1,4 @@
-"""Runs: one attempt at a job, as one conversation of the master with the two actors of a disk.
+"""JobRunner: one attempt at a job, as one conversation of the master with the two actors of a disk.
 
     compaction                                          verification
     volume actor   DeleteNeedles ... (garbage)          compactor      StartVerify
@@ -70,7 +70,7 @@ CLEAN_UP_S = 10.0
 
 
 @dataclass(frozen=True)
-class Crew:
+class JobPeers:
     """The two connections that an attempt depends on."""
 
     disk: DiskState
@@ -78,7 +78,7 @@ class Crew:
     compactor: Peer
 
     @classmethod
-    def of(cls, disk: DiskState) -> Crew:
+    def of(cls, disk: DiskState) -> JobPeers:
         if disk.peer is None:
             raise VolumeOffline(f"disk {disk.name} is offline")
         if disk.compactor is None:
@@ -103,7 +103,7 @@ class Crew:
             raise LinkDown(f"the compactor of {self.disk.name} went away, or was started again")
 
 
-class Runs:
+class JobRunner:
     """
     Args:
         rate: bytes a second that a job may read and write now; 0: hold; None: as fast as it goes.
@@ -127,7 +127,7 @@ class Runs:
         # By disk, a task whose compactor could not be told that it is not wanted any more.
         self._left: dict[str, int] = {}
 
-    async def run(self, job: JobState, volume: VolumeState, crew: Crew) -> None:
+    async def run(self, job: JobState, volume: VolumeState, peers: JobPeers) -> None:
         """Do a job, which says then what came of it.
 
         Raises:
@@ -135,15 +135,15 @@ class Runs:
             StoreError: the attempt failed.
         """
         if (left := self._left.pop(job.disk_id, None)) is not None:
-            await self._stop(crew, left)
+            await self._stop(peers, left)
         if job.work == COMPACT:
-            await self._compact(job, volume, crew)
+            await self._compact(job, volume, peers)
         else:
-            await self._verify(job, volume, crew)
+            await self._verify(job, volume, peers)
 
     # --- compaction -------------------------------------------------------------------------------
 
-    async def _compact(self, job: JobState, volume: VolumeState, crew: Crew) -> None:
+    async def _compact(self, job: JobState, volume: VolumeState, peers: JobPeers) -> None:
         assert volume.report is not None
         if 0 < job.switched_from < volume.report.generation:
             # The switch took place, and only its answer was lost.
@@ -152,8 +152,8 @@ class Runs:
         job.switched_from = 0
         job.begin("copying", now_ms=now_ms())
         job.damaged_count = 0
-        while await self._provisioner.bury(crew.actor, volume):  # what is deleted should not be copied
-            crew.check()
+        while await self._provisioner.bury(peers.actor, volume):  # what is deleted should not be copied
+            peers.check()
         if volume.report.dead_bytes == 0:
             job.message = "there is nothing to give back"
             return
@@ -166,13 +166,13 @@ class Runs:
         is_switching = False
         task_id = next(self._task_ids)
         try:
-            begun = await self._begin_copy(job, volume, crew, task_id)
-            state = await self._poll(job, volume, crew, task_id)
+            begun = await self._begin_copy(job, volume, peers, task_id)
+            state = await self._poll(job, volume, peers, task_id)
             job.state, is_switching = "switching", True
             job.switched_from, job.size_before = begun.generation, volume.file_size
-            switched = await self._switch(volume, crew, begun.generation + 1, state.upto)
+            switched = await self._switch(volume, peers, begun.generation + 1, state.upto)
         except BaseException:
-            await self._clean_up(volume, crew, None if is_switching else task_id)
+            await self._clean_up(volume, peers, None if is_switching else task_id)
             raise
         freed_bytes = switched.freed_bytes
         if freed_bytes is None:  # an actor that does not tell: less what came meanwhile
@@ -182,14 +182,14 @@ class Runs:
         await self._note_compacted(job, volume, state)
 
     async def _begin_copy(
-        self, job: JobState, volume: VolumeState, crew: Crew, task_id: int
+        self, job: JobState, volume: VolumeState, peers: JobPeers, task_id: int
     ) -> CompactionBegun:
         incarnation, volume_id = self._context.incarnation, volume.volume_id
         horizon = await trio.to_thread.run_sync(self._context.catalog.tombstone_horizon)
         leftovers = DropGeneration(incarnation=incarnation, volume_id=volume_id)
-        await order(crew.actor, leftovers, Done)
+        await order(peers.actor, leftovers, Done)
         begin = BeginCompaction(incarnation=incarnation, volume_id=volume_id)
-        begun = await order(crew.actor, begin, CompactionBegun)
+        begun = await order(peers.actor, begin, CompactionBegun)
         self._context.fleet.take_report(volume, begun.report)
         report = begun.report
         needed = copy_size(
@@ -201,7 +201,7 @@ class Runs:
         )
         if needed > begun.disk_free:
             raise NoRoomToCompact(
-                f"the copy of volume {volume_id} needs {format_size(needed)}, disk {crew.disk.name} has"
+                f"the copy of volume {volume_id} needs {format_size(needed)}, disk {peers.disk.name} has"
                 f" {format_size(begun.disk_free)} free: delete something there that is not Warehouse's, or"
                 " add a disk"
             )
@@ -216,12 +216,12 @@ class Runs:
             horizon=horizon,
             rate=self._rate(job),
         )
-        await order(crew.compactor, start, Done)
+        await order(peers.compactor, start, Done)
         self._started(job)
         return begun
 
     async def _switch(
-        self, volume: VolumeState, crew: Crew, generation: int, upto: int
+        self, volume: VolumeState, peers: JobPeers, generation: int, upto: int
     ) -> GenerationSwitched:
         command = SwitchGeneration(
             incarnation=self._context.incarnation,
@@ -230,10 +230,10 @@ class Runs:
             upto=upto,
         )
         while True:
-            crew.check_actor()  # the compactor's part is done
+            peers.check_actor()  # the compactor's part is done
             # A cancelled job ends between two steps, never in the middle of one: its outcome must be known.
             with trio.CancelScope(shield=True):
-                answer = await order(crew.actor, command, GenerationSwitched, timeout_s=SWITCH_ANSWER_S)
+                answer = await order(peers.actor, command, GenerationSwitched, timeout_s=SWITCH_ANSWER_S)
             self._context.fleet.take_report(volume, answer.report)
             if answer.is_done:
                 return answer
@@ -250,19 +250,19 @@ class Runs:
         except StoreError as error:  # the compaction itself is done, and stays done
             log.error("compaction not written down", extra={"volume_id": volume_id, "cause": error.message})
 
-    async def _clean_up(self, volume: VolumeState, crew: Crew, task_id: int | None) -> None:
+    async def _clean_up(self, volume: VolumeState, peers: JobPeers, task_id: int | None) -> None:
         """Leave the volume as it was; what does not work now is done by its actor's next start."""
         incarnation = self._context.incarnation
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP_S):
             if task_id is not None:
-                await self._stop(crew, task_id)
+                await self._stop(peers, task_id)
             with suppress(StoreError):
                 drop = DropGeneration(incarnation=incarnation, volume_id=volume.volume_id)
-                await order(crew.actor, drop, Done)
+                await order(peers.actor, drop, Done)
 
     # --- verification -----------------------------------------------------------------------------
 
-    async def _verify(self, job: JobState, volume: VolumeState, crew: Crew) -> None:
+    async def _verify(self, job: JobState, volume: VolumeState, peers: JobPeers) -> None:
         assert volume.report is not None
         generation = volume.report.generation
         # A pass that is under way goes on.  An operator who asks wants to know of now, so only one that
@@ -288,16 +288,16 @@ class Runs:
             rate=self._rate(job),
         )
         try:
-            await order(crew.compactor, start, Done)
+            await order(peers.compactor, start, Done)
             self._started(job)
-            await self._poll(job, volume, crew, task_id)
+            await self._poll(job, volume, peers, task_id)
         except BaseException:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP_S):
-                await self._stop(crew, task_id)
+                await self._stop(peers, task_id)
                 with suppress(StoreError):
                     await self._save_progress(volume)
             raise
-        missing = await self._cross_check.look(volume, crew.actor)
+        missing = await self._cross_check.look(volume, peers.actor)
         job.damaged_count += len(missing)
         volume_id, started_ms = volume.volume_id, volume.verify_started_ms
         await self._context.writer.write(lambda t: t.set_verified(volume_id, started_ms))
@@ -331,16 +331,16 @@ class Runs:
 
     # --- both -------------------------------------------------------------------------------------
 
-    async def _poll(self, job: JobState, volume: VolumeState, crew: Crew, task_id: int) -> TaskState:
+    async def _poll(self, job: JobState, volume: VolumeState, peers: JobPeers, task_id: int) -> TaskState:
         """Watch a compactor's task until it is done; while jobs are paused, it goes on being watched."""
         told_at = time.monotonic()
         found_before = job.damaged_count
         pause_s = min(FIRST_POLL_S, self._context.times.poll)
         while True:
-            crew.check()
+            peers.check()
             rate = self._rate(job)
             poll = PollTask(incarnation=self._context.incarnation, task_id=task_id, rate=rate)
-            state = await order(crew.compactor, poll, TaskState, timeout_s=POLL_ANSWER_S)
+            state = await order(peers.compactor, poll, TaskState, timeout_s=POLL_ANSWER_S)
             if state.total_bytes:  # not before it has begun
                 job.progress(state.done_bytes, state.total_bytes, now=time.monotonic())
             job.damaged_count = found_before + state.damaged_count
@@ -358,13 +358,13 @@ class Runs:
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, self._context.times.poll)
 
-    async def _stop(self, crew: Crew, task_id: int) -> None:
+    async def _stop(self, peers: JobPeers, task_id: int) -> None:
         """End a task; a compactor that is only out of reach goes on with it, and is told when it is back."""
         try:
             stop = StopTask(incarnation=self._context.incarnation, task_id=task_id)
-            await order(crew.compactor, stop, Done)
+            await order(peers.compactor, stop, Done)
         except (LinkDown, DeadlineExceeded):
-            self._left[crew.disk.disk_id] = task_id
+            self._left[peers.disk.disk_id] = task_id
         except StoreError:
             pass  # it does not know of it
 

@@ -29,7 +29,7 @@ from warehouse.actors.control.job_policy import (
     volume_to_compact,
     volume_to_verify,
 )
-from warehouse.actors.control.job_runner import Crew, Runs
+from warehouse.actors.control.job_runner import JobPeers, JobRunner
 from warehouse.actors.control.job_table import (
     COMPACT,
     OPERATOR,
@@ -79,7 +79,7 @@ class Maintenance:
         self._book = JobBook(retry_s=context.intervals.retry)
         self._damages = Damages(context)
         self._cross_check = CrossCheck(context, provisioner=provisioner, damages=self._damages)
-        self._runs = Runs(
+        self._runner = JobRunner(
             context,
             provisioner=provisioner,
             damages=self._damages,
@@ -459,8 +459,8 @@ class Maintenance:
         try:
             with scope:
                 try:
-                    crew = Crew.of(fleet.disks[job.disk_id])
-                    await self._runs.run(job, fleet.volumes[job.volume_id], crew)
+                    peers = JobPeers.of(fleet.disks[job.disk_id])
+                    await self._runner.run(job, fleet.volumes[job.volume_id], peers)
                     is_done = True
                 except StoreError as failure:
                     error = failure

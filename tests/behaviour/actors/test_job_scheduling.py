@@ -93,7 +93,7 @@ class Site:
         self.maintenance = Maintenance(self.parts, provisioner=Provisioner(self.parts))
         self.maintenance._runs = SimpleNamespace(run=self.run)  # type: ignore[assignment]
 
-    async def run(self, job: JobState, volume: VolumeState, crew: object) -> None:
+    async def run(self, job: JobState, volume: VolumeState, peers: object) -> None:
         assert not self.running, "two jobs at once on one disk"
         self.running.add(job.job_id)
         self.attempts[job.job_id] += 1
