@@ -41,7 +41,7 @@ from warehouse.actors.control.first_start import BALLAST_NAME, CATALOG_NAME, JOI
 from warehouse.actors.control.first_start import Founded as Founded
 from warehouse.actors.control.first_start import found as found
 from warehouse.actors.control.fleet import CompactorSession, DiskState, Fleet, VolumeState
-from warehouse.actors.control.job_scheduler import Maintenance
+from warehouse.actors.control.job_scheduler import JobScheduler
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.lineage import Lineage
 from warehouse.actors.control.provisioning import Provisioner
@@ -292,7 +292,7 @@ class Master:
             times=times,
         )
         self._provisioner = Provisioner(parts)
-        self._maintenance = Maintenance(parts, provisioner=self._provisioner)
+        self._scheduler = JobScheduler(parts, provisioner=self._provisioner)
         self._room = Room(self._fleet, Random())  # noqa: S311 - spreads load, guards nothing
         self._lease_ids = itertools.count(secrets.randbits(42) << 20)  # never those of an earlier start
         self._read_grants: dict[tuple[int, int], tuple[float, ReadGrant]] = {}
@@ -361,7 +361,7 @@ class Master:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._writer.run)
             await nursery.start(self._provisioner.run)
-            await nursery.start(self._maintenance.run)
+            await nursery.start(self._scheduler.run)
             await nursery.start(HttpServer(handle).serve, http_listeners)
             bound = await nursery.start(self._hub.run, endpoint)
             nursery.start_soon(self._catalog_room.run)
@@ -1283,7 +1283,7 @@ class Master:
                 self._provisioner.stop(other)
         elif disk.set_aside is None:
             self._provisioner.start(disk, peer, request.broken)
-        self._maintenance.disk_came(disk)
+        self._scheduler.disk_came(disk)
         return Welcome(
             incarnation=self._incarnation,
             stamp=self._clock.last,
@@ -1304,7 +1304,7 @@ class Master:
         self._note_clock(disk, request.clock_skew_ms)
         self._fleet.reported(disk, request)
         self._provisioner.look(disk)
-        self._maintenance.reported(disk, request)
+        self._scheduler.reported(disk, request)
         return ReportSeen(
             stamp=self._clock.last,
             committed_stamp=self._catalog.stamp_max(),
@@ -1366,28 +1366,28 @@ class Master:
         self._fleet.compactor_came(disk, peer, incarnation=request.incarnation)
         log.info("compactor is online", extra={"disk": disk.name})
         self._events.record("compactor_online", disk=disk.name, disk_id=disk.disk_id)
-        self._maintenance.compactor_came(disk)
+        self._scheduler.compactor_came(disk)
         return CompactorWelcome(incarnation=self._incarnation)
 
     # --- compaction, verification, events -----------------------------------------------------------
 
     async def _start_jobs(self, peer: Peer, request: StartJobs) -> Jobs:
         self._require(peer, Permission.MANAGE_CLUSTER)
-        return await self._maintenance.start_jobs(
+        return await self._scheduler.start_jobs(
             request.work, request.volume_ids, is_all=request.is_all, is_forced=request.is_forced
         )
 
     def _list_jobs(self, peer: Peer, request: ListJobs) -> Jobs:
         self._require(peer, Permission.SEE_CLUSTER)
-        return self._maintenance.list_jobs(request.job_ids)
+        return self._scheduler.list_jobs(request.job_ids)
 
     async def _cancel_jobs(self, peer: Peer, request: CancelJobs) -> Jobs:
         self._require(peer, Permission.MANAGE_CLUSTER)
-        return await self._maintenance.cancel_jobs(request.job_ids)
+        return await self._scheduler.cancel_jobs(request.job_ids)
 
     async def _pause_jobs(self, peer: Peer, request: PauseJobs) -> Jobs:
         self._require(peer, Permission.MANAGE_CLUSTER)
-        return await self._maintenance.pause(request.is_paused)
+        return await self._scheduler.pause(request.is_paused)
 
     async def _decide_orphans(self, peer: Peer, request: DecideOrphans) -> Done:
         self._require(peer, Permission.MANAGE_CLUSTER)
@@ -1395,7 +1395,7 @@ class Master:
             raise BadRequest(f"orphans are for 'keep' or 'drop', not {request.decision!r}")
         was_behind = self._lineage.is_behind
         await self._lineage.decide(is_kept=request.decision == "keep")
-        self._maintenance.orphans_decided(may_drop=request.decision == "drop")
+        self._scheduler.orphans_decided(may_drop=request.decision == "drop")
         if was_behind:
             self._register_anew()
         self._events.record("orphans_decided", decision=request.decision)
@@ -1468,7 +1468,7 @@ class Master:
         self._require(peer, Permission.SEE_CLUSTER)
         now_ms = time.time_ns() // 1_000_000
         disks, following = self._fleet.status(
-            self._maintenance.jobs_under_way(),
+            self._scheduler.jobs_under_way(),
             now_ms=now_ms,
             from_disk=request.from_disk,
             from_volume=request.from_volume,
@@ -1497,11 +1497,11 @@ class Master:
             damages=first_that_fit(damages, LESSER_SIZE_MAX),
             damage_count=damage_count,
             unchecked_s=self._fleet.unchecked_s(now_ms),
-            orphan_count=self._maintenance.orphan_count,
-            is_paused=self._maintenance.is_paused,
-            left_alone=first_that_fit(self._maintenance.left_alone(), LESSER_SIZE_MAX) if is_first else [],
+            orphan_count=self._scheduler.orphan_count,
+            is_paused=self._scheduler.is_paused,
+            left_alone=first_that_fit(self._scheduler.left_alone(), LESSER_SIZE_MAX) if is_first else [],
             catalog_free=self._catalog_room.free,
-            stalled_job_count=self._maintenance.stalled_count,
+            stalled_job_count=self._scheduler.stalled_count,
             compactors=sorted(disk.name for disk in self._fleet.disks.values() if disk.compactor is not None),
             troubles=first_that_fit(self._troubles.listed(), LESSER_SIZE_MAX) if is_first else [],
             trouble_count=len(self._troubles),
@@ -1555,7 +1555,7 @@ class Master:
                 for name, text, value in figures
             ),
             self._skews(),
-            *self._maintenance.metrics(),
+            *self._scheduler.metrics(),
         ]
 
 

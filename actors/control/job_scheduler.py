@@ -1,4 +1,4 @@
-"""Maintenance: when volumes are compacted and verified, by whom it is asked for, and how fast it goes.
+"""JobScheduler: when volumes are compacted and verified, by whom it is asked for, and how fast it goes.
 
 One task looks again and again at what every disk could do next: jobs that operators asked for, and those
 that the policy proposes.  At most one runs on a disk.  A job is in the catalog until it is over, so a
@@ -37,8 +37,8 @@ from warehouse.actors.control.job_table import (
     POLICY,
     TURN,
     VERIFY,
-    JobBook,
     JobState,
+    JobTable,
 )
 from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.rate_policy import Pace, full_rate, spread_rate
@@ -73,10 +73,10 @@ INTERRUPTIONS = (LinkDown, StaleIncarnation, VolumeOffline, CompactorOffline, Vo
 HOPELESS = (NoRoomToCompact, DiskFull)
 
 
-class Maintenance:
+class JobScheduler:
     def __init__(self, context: MasterContext, *, provisioner: Provisioner) -> None:
         self._context = context
-        self._book = JobBook(retry_s=context.intervals.retry)
+        self._table = JobTable(retry_s=context.intervals.retry)
         self._damages = Damages(context)
         self._cross_check = CrossCheck(context, provisioner=provisioner, damages=self._damages)
         self._runner = JobRunner(
@@ -109,7 +109,7 @@ class Maintenance:
             if volume is None:
                 lost.append(row)
             else:
-                self._book.add(self._job(row.id, row.work, volume, row.origin, row.created_ms))
+                self._table.add(self._job(row.id, row.work, volume, row.origin, row.created_ms))
         return lost
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -190,7 +190,7 @@ class Maintenance:
         for (
             volume
         ) in volumes:  # a job that is over and not forgotten yet would be taken for the one to wait for
-            ending = self._book.unfinished_of(work, volume.volume_id)
+            ending = self._table.unfinished_of(work, volume.volume_id)
             if ending is not None and ending.is_over:
                 await self._ends.setdefault(ending.job_id, trio.Event()).wait()
         created_ms = now_ms()
@@ -199,11 +199,11 @@ class Maintenance:
         )
         jobs = []
         for job_id, volume in zip(job_ids, volumes, strict=True):
-            job = self._book.unfinished_of(work, volume.volume_id)
+            job = self._table.unfinished_of(work, volume.volume_id)
             if job is None or job.job_id != job_id:
                 job = self._job(job_id, work, volume, origin, created_ms)
                 job.is_forced = forced is None or volume.volume_id in forced
-                self._book.add(job)
+                self._table.add(job)
             elif forced is None or volume.volume_id in forced:
                 job.is_forced = True
             if origin == OPERATOR:
@@ -222,7 +222,7 @@ class Maintenance:
             NoSuchJob: one of them is not known (any more).
         """
         _require_few(job_ids)
-        return self._answer(self._book.listed(job_ids))
+        return self._answer(self._table.listed(job_ids))
 
     async def cancel_jobs(self, job_ids: list[int]) -> Jobs:
         """End jobs that are not over, and wait until their copies are removed, for a while.
@@ -231,7 +231,7 @@ class Maintenance:
             NoSuchJob: one of them is not known; nothing was cancelled.
         """
         _require_few(job_ids)
-        jobs = [self._book.job(job_id) for job_id in job_ids]
+        jobs = [self._table.job(job_id) for job_id in job_ids]
         ends = []
         for job in jobs:
             if job.is_over:
@@ -259,7 +259,7 @@ class Maintenance:
             self._context.events.record("jobs_paused" if is_paused else "jobs_resumed")
             log.info("jobs paused" if is_paused else "jobs resumed")
         self._look(self._context.fleet.disks)
-        return self._answer(self._book.listed())
+        return self._answer(self._table.listed())
 
     def _answer(self, jobs: list[Job]) -> Jobs:
         count = fitting(jobs)
@@ -309,7 +309,7 @@ class Maintenance:
         """Have the policy add a job for a disk where it wants one and none of that work is queued."""
         if self.is_paused or not disk.is_online or disk.compactor is None or disk.is_read_only:
             return
-        unfinished = self._book.unfinished_on(disk.disk_id)
+        unfinished = self._table.unfinished_on(disk.disk_id)
         # One that waits for an operator (a sealed volume) must not keep the others from their turn.
         works = {job.work for job in unfinished if self._obstacle(job) is None}
         if {COMPACT, VERIFY} <= works:
@@ -318,12 +318,12 @@ class Maintenance:
         facts = self._facts(disk)
         if COMPACT not in works:
             wanted = volume_to_compact(
-                facts, self._context.settings.compaction, bars=self._book.bars(COMPACT), now=now
+                facts, self._context.settings.compaction, bars=self._table.bars(COMPACT), now=now
             )
             if wanted is not None:
                 await self._add(COMPACT, [disk.volumes[wanted]], POLICY)
         if VERIFY not in works:
-            bars = self._book.bars(VERIFY)
+            bars = self._table.bars(VERIFY)
             barred = {
                 volume_id
                 for volume_id in disk.volumes
@@ -362,7 +362,7 @@ class Maintenance:
     def _look_for_stalls(self, disk: DiskState) -> None:
         """Tell of a disk's jobs that do not progress, each once until it does."""
         now = time.monotonic()
-        for job in self._book.unfinished_on(disk.disk_id):
+        for job in self._table.unfinished_on(disk.disk_id):
             was_stalled = job.is_stalled
             waits_its_turn = not job.is_running and self._obstacle(job) is None and job.not_before <= now
             job.look_for_progress(now=now, is_excused=self.is_paused or waits_its_turn)
@@ -382,7 +382,7 @@ class Maintenance:
 
     @property
     def stalled_count(self) -> int:
-        return sum(job.is_stalled for job in self._book.unfinished)
+        return sum(job.is_stalled for job in self._table.unfinished)
 
     def _start_on(self, disk: DiskState) -> None:
         """Say what each queued job of a disk waits for; start the first that can run, if none does.
@@ -391,8 +391,8 @@ class Maintenance:
         the one it yielded to.
         """
         now, wall_ms = time.monotonic(), now_ms()
-        running, has_started = self._book.running_on(disk.disk_id), False
-        for job in self._book.waiting_on(disk.disk_id):
+        running, has_started = self._table.running_on(disk.disk_id), False
+        for job in self._table.waiting_on(disk.disk_id):
             if job.job_id in self._scopes:
                 continue  # its last attempt is still being cleaned up
             if (obstacle := self._obstacle(job)) is not None:
@@ -408,7 +408,7 @@ class Maintenance:
                 reason = f"job {running.job_id} is running on this disk"
                 job.wait_because(None, reason, reason=TURN, now_ms=wall_ms)
                 if has_started:
-                    self._book.pass_over(job, running)
+                    self._table.pass_over(job, running)
                 if running.yields_to(job) and running.job_id in self._scopes:
                     self._scopes[running.job_id].cancel()
 
@@ -448,7 +448,7 @@ class Maintenance:
 
     def _start(self, job: JobState) -> None:
         assert self._nursery is not None
-        self._book.start(job)
+        self._table.start(job)
         scope = self._scopes[job.job_id] = trio.CancelScope()
         self._nursery.start_soon(self._run, job, scope)
 
@@ -473,7 +473,7 @@ class Maintenance:
             elif job.job_id in self._cancelled:
                 await self._end_cancelled(job)
             elif error is None:
-                self._book.yielded(job, now_ms=now_ms())
+                self._table.yielded(job, now_ms=now_ms())
             else:
                 await self._failed(job, error)
         finally:
@@ -483,7 +483,7 @@ class Maintenance:
     async def _finished(self, job: JobState) -> None:
         if job.work == VERIFY or job.pause_ms:  # a compaction has read and checked all that it kept
             self._context.troubles.over("volume_unverified", f"volume {job.volume_id}")
-        self._book.finish(job, now=time.monotonic(), dead_bytes=self._dead_bytes(job))
+        self._table.finish(job, now=time.monotonic(), dead_bytes=self._dead_bytes(job))
         if job.work == COMPACT:
             figures = {"freed_bytes": job.freed_bytes, "pause_ms": round(job.pause_ms, 3)}
             self._tell(job, "finished", **figures, damaged_count=job.damaged_count)
@@ -499,11 +499,11 @@ class Maintenance:
     async def _failed(self, job: JobState, error: StoreError) -> None:
         now = time.monotonic()
         if isinstance(error, INTERRUPTIONS):
-            self._book.interrupted(job, error, now=now, now_ms=now_ms())
-        elif isinstance(error, HOPELESS) or not self._book.attempt_failed(
+            self._table.interrupted(job, error, now=now, now_ms=now_ms())
+        elif isinstance(error, HOPELESS) or not self._table.attempt_failed(
             job, error, now=now, now_ms=now_ms()
         ):
-            self._book.fail(job, error, now=now, dead_bytes=self._dead_bytes(job))
+            self._table.fail(job, error, now=now, dead_bytes=self._dead_bytes(job))
             self._tell(job, "failed", code=error.code, message=error.message)
             if job.work == VERIFY:
                 self._context.troubles.tell(
@@ -527,7 +527,7 @@ class Maintenance:
     async def _end_cancelled(self, job: JobState) -> None:
         if job.is_over:
             return
-        self._book.cancel(job, now=time.monotonic(), dead_bytes=self._dead_bytes(job))
+        self._table.cancel(job, now=time.monotonic(), dead_bytes=self._dead_bytes(job))
         self._tell(job, "failed", code="cancelled", message=job.message)
         await self._close(job)
 
@@ -537,7 +537,7 @@ class Maintenance:
         self._context.troubles.over("job_stalled", f"job {job.job_id}")
         with trio.CancelScope(shield=True):  # who asked may go; a job that is over must not stay in the book
             await self._forget(job.job_id)
-        self._book.close(job)
+        self._table.close(job)
         self._cancelled.discard(job.job_id)
         if (end := self._ends.pop(job.job_id, None)) is not None:
             end.set()
@@ -561,11 +561,11 @@ class Maintenance:
 
     def jobs_under_way(self) -> dict[int, Job]:
         """By volume, its job that runs or waits."""
-        return self._book.under_way()
+        return self._table.under_way()
 
     def left_alone(self) -> list[LeftAlone]:
         """Wasteful volumes that the policy does not compact for now."""
-        bars = self._book.bars(COMPACT)
+        bars = self._table.bars(COMPACT)
         if not bars:
             return []
         settings, now, wall_ms = self._context.settings.compaction, time.monotonic(), now_ms()
@@ -595,7 +595,7 @@ class Maintenance:
         return self._cross_check.orphan_count
 
     def metrics(self) -> list[Metric]:
-        book = self._book
+        book = self._table
         jobs = GaugeMetricFamily("warehouse_master_jobs", "Jobs that are not over", labels=["work", "state"])
         for (work, state), count in book.counts().items():
             jobs.add_metric([work, state], count)

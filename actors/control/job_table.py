@@ -194,7 +194,7 @@ class JobState:
         self.done_bytes = done_bytes
 
 
-class JobBook:
+class JobTable:
     """All jobs that are not over, and the latest that are."""
 
     def __init__(self, *, retry_s: float = 1.0) -> None:

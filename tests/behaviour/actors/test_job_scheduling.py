@@ -20,7 +20,7 @@ from warehouse.actors.control import job_scheduler as scheduler
 from warehouse.actors.control.context import Parts, Times
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.fleet import CompactorSession, DiskState, Fleet, VolumeState
-from warehouse.actors.control.job_scheduler import Maintenance
+from warehouse.actors.control.job_scheduler import JobScheduler
 from warehouse.actors.control.job_table import (
     COMPACT,
     OPERATOR,
@@ -90,7 +90,7 @@ class Site:
             incarnation=1,
             times=Times(retry=1.0),
         )
-        self.maintenance = Maintenance(self.parts, provisioner=Provisioner(self.parts))
+        self.maintenance = JobScheduler(self.parts, provisioner=Provisioner(self.parts))
         self.maintenance._runs = SimpleNamespace(run=self.run)  # type: ignore[assignment]
 
     async def run(self, job: JobState, volume: VolumeState, peers: object) -> None:

@@ -13,8 +13,8 @@ from warehouse.actors.control.job_table import (
     PASSED_OVER_MAX,
     PAUSED,
     STALLED_S,
-    JobBook,
     JobState,
+    JobTable,
 )
 from warehouse.errors import LinkDown, NoRoomToCompact, NoSuchJob, ReadFailed
 
@@ -27,8 +27,8 @@ def job(
     return JobState(job_id, work, volume_id or job_id, "d", "disk-1", origin, created_ms=0)
 
 
-def book_of(*jobs: JobState) -> JobBook:
-    book = JobBook()
+def book_of(*jobs: JobState) -> JobTable:
+    book = JobTable()
     for one in jobs:
         book.add(one)
     return book
@@ -143,7 +143,7 @@ def test_a_job_that_comes_no_further_is_stalled_and_one_that_only_waits_its_turn
 
 
 def test_what_is_over_is_remembered_for_a_while() -> None:
-    book = JobBook()
+    book = JobTable()
     for number in range(1, ENDED_MAX + 2):
         one = job(number)
         book.add(one)
