@@ -41,7 +41,7 @@ from warehouse.actors.control.job_table import (
     JobTable,
 )
 from warehouse.actors.control.provisioning import Provisioner
-from warehouse.actors.control.rate_policy import Pace, full_rate, spread_rate
+from warehouse.actors.control.rate_policy import RatePolicy, full_rate, spread_rate
 from warehouse.catalog.records import JobRow
 from warehouse.errors import (
     BadRequest,
@@ -86,7 +86,7 @@ class JobScheduler:
             cross_check=self._cross_check,
             rate=self._rate,
         )
-        self._paces: dict[str, Pace] = {}
+        self._paces: dict[str, RatePolicy] = {}
         self._sealed: set[int] = set()  # volumes whose sealing was told
         self._scopes: dict[int, trio.CancelScope] = {}  # of jobs that run
         self._ends: dict[int, trio.Event] = {}  # of jobs that somebody waits for
@@ -126,7 +126,7 @@ class JobScheduler:
     # --- what is heard of disks -------------------------------------------------------------------
 
     def disk_came(self, disk: DiskState) -> None:
-        self._paces[disk.disk_id] = Pace()
+        self._paces[disk.disk_id] = RatePolicy()
         self._cross_check.disk_came(disk.disk_id)
         self._tell_sealed(disk, disk.volumes.values())
         self._want(disk.disk_id)
@@ -135,7 +135,7 @@ class JobScheduler:
         self._want(disk.disk_id)
 
     def reported(self, disk: DiskState, report: DiskReport) -> None:
-        self._paces.setdefault(disk.disk_id, Pace()).heard(report.request_count, now=time.monotonic())
+        self._paces.setdefault(disk.disk_id, RatePolicy()).heard(report.request_count, now=time.monotonic())
         if report.damages:
             self._damages.note(damage for damage in report.damages if damage.volume_id in disk.volumes)
         self._tell_sealed(
@@ -433,7 +433,7 @@ class JobScheduler:
         if self.is_paused:
             return 0
         settings = self._context.settings
-        is_busy = self._paces.setdefault(job.disk_id, Pace()).is_busy(now=time.monotonic())
+        is_busy = self._paces.setdefault(job.disk_id, RatePolicy()).is_busy(now=time.monotonic())
         if job.work == COMPACT or job.origin == OPERATOR:
             return full_rate(settings.compaction, is_busy=is_busy)
         volumes = self._context.fleet.disks[job.disk_id].volumes.values()

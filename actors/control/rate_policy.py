@@ -1,4 +1,4 @@
-"""Pace: how fast a compactor may go, so that the clients of its disk do not feel it.
+"""RatePolicy: how fast a compactor may go, so that the clients of its disk do not feel it.
 
 Pure: reports and clock readings (monotonic seconds) go in, bytes a second come out.
 """
@@ -12,7 +12,7 @@ BUSY_FOR_S = 3.0  # how long a disk counts as busy after its last busy report: c
 VERIFY_RATE_MIN = 1024 * 1024  # below this a pass would take long without sparing anybody anything
 
 
-class Pace:
+class RatePolicy:
     """Whether clients use a disk now, from the request counts that its actor reports."""
 
     def __init__(self) -> None:

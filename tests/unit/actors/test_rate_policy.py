@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from warehouse.actors.control.rate_policy import Pace, full_rate, spread_rate
+from warehouse.actors.control.rate_policy import RatePolicy, full_rate, spread_rate
 from warehouse.conf.settings import Compaction, Verification
 
 MIB = 1024 * 1024
@@ -10,7 +10,7 @@ GIB = 1024 * MIB
 
 
 def test_a_disk_is_busy_while_requests_come_and_for_a_moment_after() -> None:
-    pace = Pace()
+    pace = RatePolicy()
     pace.heard(1000, now=0.0)
     assert not pace.is_busy(now=0.0)  # what was before we listened does not count
     pace.heard(1005, now=1.0)
@@ -22,7 +22,7 @@ def test_a_disk_is_busy_while_requests_come_and_for_a_moment_after() -> None:
 
 
 def test_an_actor_that_counts_from_zero_again_is_not_taken_for_idle() -> None:
-    pace = Pace()
+    pace = RatePolicy()
     pace.heard(1000, now=0.0)
     pace.heard(100, now=1.0)
     assert pace.is_busy(now=1.0)
