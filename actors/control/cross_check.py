@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 import trio
 
 from warehouse.actors.control.context import MasterContext, now_ms
-from warehouse.actors.control.damage import NOT_THERE, Damages
+from warehouse.actors.control.damage import NOT_THERE, DamageRegistry
 from warehouse.actors.control.fleet import VolumeState
 from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.rpc import order
@@ -61,7 +61,7 @@ class _Look:
 
 
 class CrossCheck:
-    def __init__(self, context: MasterContext, *, provisioner: Provisioner, damages: Damages) -> None:
+    def __init__(self, context: MasterContext, *, provisioner: Provisioner, damages: DamageRegistry) -> None:
         self._context = context
         self._provisioner = provisioner
         self._damages = damages

@@ -1,4 +1,4 @@
-"""Damages: what is known to be broken in the volumes, and not mended yet.
+"""DamageRegistry: what is known to be broken in the volumes, and not mended yet.
 
 Volume actors meet damage when they read and recover, compactors when they copy and verify, the
 cross-check when a volume lacks what the catalog names.  All of it is kept in the catalog, told once
@@ -32,7 +32,7 @@ def _key(damage: NeedleDamage) -> Key:
     return (damage.volume_id, damage.needle_id or 0, damage.offset)
 
 
-class Damages:
+class DamageRegistry:
     def __init__(self, context: MasterContext) -> None:
         self._context = context
         self._known: set[Key] = set()

@@ -28,7 +28,7 @@ import trio
 
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.cross_check import CrossCheck
-from warehouse.actors.control.damage import Damages
+from warehouse.actors.control.damage import DamageRegistry
 from warehouse.actors.control.fleet import DiskState, VolumeState
 from warehouse.actors.control.job_policy import gives_next_to_nothing
 from warehouse.actors.control.job_table import COMPACT, OPERATOR, JobState
@@ -114,7 +114,7 @@ class JobRunner:
         context: MasterContext,
         *,
         provisioner: Provisioner,
-        damages: Damages,
+        damages: DamageRegistry,
         cross_check: CrossCheck,
         rate: Callable[[JobState], int | None],
     ) -> None:

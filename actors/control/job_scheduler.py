@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.cross_check import CrossCheck
-from warehouse.actors.control.damage import Damages
+from warehouse.actors.control.damage import DamageRegistry
 from warehouse.actors.control.fleet import DiskState, VolumeState
 from warehouse.actors.control.job_policy import (
     BARRED_S,
@@ -77,7 +77,7 @@ class JobScheduler:
     def __init__(self, context: MasterContext, *, provisioner: Provisioner) -> None:
         self._context = context
         self._table = JobTable(retry_s=context.intervals.retry)
-        self._damages = Damages(context)
+        self._damages = DamageRegistry(context)
         self._cross_check = CrossCheck(context, provisioner=provisioner, damages=self._damages)
         self._runner = JobRunner(
             context,
@@ -605,7 +605,7 @@ class JobScheduler:
             done.add_metric([work], book.done_counts[work])
             failed.add_metric([work], book.failed_counts[work])
         gauges = (
-            ("damages", "Damages known and not mended", self._context.catalog.damage_count()),
+            ("damages", "DamageRegistry known and not mended", self._context.catalog.damage_count()),
             (
                 "unchecked_seconds",
                 "Age of the oldest byte that was not read again",
