@@ -27,7 +27,12 @@ from typing import Any
 
 import trio
 
-from warehouse.actors.control.first_start import FOUNDED_NAME, Founded, found, require_no_lost_catalog
+from warehouse.actors.control.first_start import (
+    FOUNDED_NAME,
+    Initialized,
+    initialize,
+    require_no_lost_catalog,
+)
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.listening import known_as, require_free_ports
 from warehouse.actors.process import STOP_GRACE_S, Announcer, add_common_arguments, run_actor, set_up_actor
@@ -281,11 +286,11 @@ def _volume_count(data: Path, wanted: int) -> int:
     return count
 
 
-def _move_profile(path: Path, founded: Founded, endpoint: str) -> None:
+def _move_profile(path: Path, initialized: Initialized, endpoint: str) -> None:
     """Follow a store that has moved to other ports."""
-    if founded.root_key is not None or not path.exists():
+    if initialized.root_key is not None or not path.exists():
         return
-    server_key = founded.keyring.curve.public.decode()
+    server_key = initialized.keyring.curve.public.decode()
     before = Profile.load(path)
     if before.master != endpoint or before.server_key != server_key:
         Profile(master=endpoint, server_key=server_key, key_id=before.key_id, secret=before.secret).save(path)
@@ -330,18 +335,18 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         Profile(master=endpoint, server_key=server_key, key_id=root.key_id, secret=root.secret).save(profile)
 
     is_old = (data / "master" / FOUNDED_NAME).exists()
-    founded = await trio.to_thread.run_sync(found, data / "master", keep)
-    _move_profile(profile, founded, endpoint)
-    if founded.root_key is not None and not arguments.json:
-        print("\n".join(_root_key_lines(founded.root_key, data, profile, is_old=is_old)), flush=True)
+    initialized = await trio.to_thread.run_sync(initialize, data / "master", keep)
+    _move_profile(profile, initialized, endpoint)
+    if initialized.root_key is not None and not arguments.json:
+        print("\n".join(_root_key_lines(initialized.root_key, data, profile, is_old=is_old)), flush=True)
 
     def on_ready(children: list[Child]) -> None:
         disks = [child for child in children if child.name.startswith("disk-")]
         volumes = [child.announced.get("url", "") for child in disks]
         if arguments.json:
             root = (
-                {"key_id": founded.root_key.key_id, "secret": founded.root_key.secret}
-                if founded.root_key
+                {"key_id": initialized.root_key.key_id, "secret": initialized.root_key.secret}
+                if initialized.root_key
                 else None
             )
             announcer.ready(

@@ -37,9 +37,8 @@ from warehouse.actors.control.catalog_space import CatalogRoom
 from warehouse.actors.control.context import Parts, Times
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.failed_logins import FailedLogins
-from warehouse.actors.control.first_start import BALLAST_NAME, CATALOG_NAME, JOIN_NAME
-from warehouse.actors.control.first_start import Founded as Founded
-from warehouse.actors.control.first_start import found as found
+from warehouse.actors.control.first_start import BALLAST_NAME, CATALOG_NAME, JOIN_NAME, initialize
+from warehouse.actors.control.first_start import Initialized as Initialized
 from warehouse.actors.control.fleet import CompactorSession, DiskState, Fleet, VolumeState
 from warehouse.actors.control.job_scheduler import JobScheduler
 from warehouse.actors.control.keyring import Keyring
@@ -1680,24 +1679,24 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     reached_as = known_as(arguments.host, arguments.advertise)
-    founded = found(arguments.data)
+    initialized = initialize(arguments.data)
     join = Join(
         master=endpoint_of(reached_as, arguments.port),
-        server_key=founded.keyring.curve.public.decode(),
-        secret=founded.keyring.join_secret,
+        server_key=initialized.keyring.curve.public.decode(),
+        secret=initialized.keyring.join_secret,
     )
     join.save(arguments.data / JOIN_NAME)
-    if founded.root_key is not None:
+    if initialized.root_key is not None:
         announcer.say(
             "founded",
-            key_id=founded.root_key.key_id,
-            secret=founded.root_key.secret,
+            key_id=initialized.root_key.key_id,
+            secret=initialized.root_key.secret,
             master=join.master,
             server_key=join.server_key,
             join_file=str(arguments.data / JOIN_NAME),
         )
     if arguments.init:
-        if founded.root_key is None:
+        if initialized.root_key is None:
             announcer.say("exists", master=join.master, server_key=join.server_key)
         return
     listeners = await open_listeners(arguments.host, arguments.http_port)
@@ -1705,7 +1704,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     try:
         master = Master(
             catalog=catalog,
-            keyring=founded.keyring,
+            keyring=initialized.keyring,
             settings=settings,
             announcer=announcer,
             join=join,

@@ -35,14 +35,16 @@ _USER_VERSION_AT = 60  # in the header of an SQLite file: 0 until a schema was f
 
 
 @dataclass(frozen=True)
-class Founded:
+class Initialized:
     """What the first start of a master made; the secret is shown this once and stored hashed."""
 
     keyring: Keyring
     root_key: ApiKey | None
 
 
-def found(data: Path, keep: Callable[[Keyring, ApiKey], None] = lambda keyring, root: None) -> Founded:
+def initialize(
+    data: Path, keep: Callable[[Keyring, ApiKey], None] = lambda keyring, root: None
+) -> Initialized:
     """Make keys, catalog and root key of a master where they are missing.
 
     Args:
@@ -76,7 +78,7 @@ def found(data: Path, keep: Callable[[Keyring, ApiKey], None] = lambda keyring, 
         catalog.close()
     with suppress(OSError):  # full, or another user's: there are other signs
         write_if_changed(data / FOUNDED_NAME, _FOUNDED)
-    return Founded(keyring, root)
+    return Initialized(keyring, root)
 
 
 def require_no_lost_catalog(data: Path) -> None:

@@ -17,7 +17,7 @@ import trio
 from links_kit import free_endpoint
 
 from warehouse.actors.control.context import Times
-from warehouse.actors.master import Founded, Master, found
+from warehouse.actors.master import Initialized, Master
 from warehouse.actors.process import Announcer
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.catalog.sqlite.catalog import Catalog
@@ -307,7 +307,7 @@ class RunningMaster:
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         roots: list[ApiKey] = []
-        self.founded: Founded = found(folder, lambda keyring, root: roots.append(root))
+        self.initialized: Initialized = initialize(folder, lambda keyring, root: roots.append(root))
         self._root = roots[0]
         self.disk = ScriptedDisk()
         self.compactor = ScriptedCompactor()
@@ -316,7 +316,7 @@ class RunningMaster:
 
     @property
     def join_secret(self) -> str:
-        return self.founded.keyring.join_secret
+        return self.initialized.keyring.join_secret
 
     async def start(self) -> None:
         announcer = ReadyEvent()
@@ -324,7 +324,7 @@ class RunningMaster:
 
         async def run() -> None:
             catalog = Catalog.open(self._folder / "catalog.sqlite3")
-            keyring = self.founded.keyring
+            keyring = self.initialized.keyring
             join = Join(self._endpoint, keyring.curve.public.decode(), keyring.join_secret)
             try:
                 with self._scope:
@@ -366,7 +366,7 @@ class RunningMaster:
     ) -> Link:
         link = Link(
             endpoint=self._endpoint,
-            server_key=self.founded.keyring.curve.public,
+            server_key=self.initialized.keyring.curve.public,
             keys=CurveKeys.generate(),
             name=name,
             incarnation=incarnation,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from warehouse.actors.control.first_start import found
+from warehouse.actors.control.first_start import initialize
 from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.keys import ApiKey
 from warehouse.conf.join import Join
@@ -23,25 +23,25 @@ def test_a_root_key_that_could_not_be_put_away_does_not_count(tmp_path: Path) ->
         raise OSError("the power went")
 
     with pytest.raises(OSError, match="the power went"):
-        found(tmp_path, fail)
+        initialize(tmp_path, fail)
     kept = []
-    founded = found(tmp_path, lambda keyring, root: kept.append((keyring.curve.public, root.key_id)))
-    assert founded.root_key is not None
-    assert kept == [(founded.keyring.curve.public, founded.root_key.key_id)]
+    initialized = initialize(tmp_path, lambda keyring, root: kept.append((keyring.curve.public, root.key_id)))
+    assert initialized.root_key is not None
+    assert kept == [(initialized.keyring.curve.public, initialized.root_key.key_id)]
 
 
 def test_a_founded_store_has_its_root_key_already(tmp_path: Path) -> None:
-    assert found(tmp_path).root_key is not None
-    assert found(tmp_path).root_key is None
+    assert initialize(tmp_path).root_key is not None
+    assert initialize(tmp_path).root_key is None
 
 
 def test_a_catalog_that_was_lost_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
     """It would hand out volume numbers that are taken, and a rebuild could not tell which is which."""
-    found(tmp_path)
+    initialize(tmp_path)
     (tmp_path / "join.toml").write_text("")  # the last thing that a first start makes
     (tmp_path / "catalog.sqlite3").rename(tmp_path / "lost.sqlite3")
     with pytest.raises(CatalogMissing, match="warehouse rebuild"):
-        found(tmp_path)
+        initialize(tmp_path)
     assert not (tmp_path / "catalog.sqlite3").exists()
 
 
@@ -63,31 +63,31 @@ def test_a_catalog_that_holds_nothing_is_no_new_store_where_there_was_one(
     tmp_path: Path, content: bytes | None, sign: str
 ) -> None:
     data = tmp_path / "master"
-    found(data)
+    initialize(data)
     catalog = data / "catalog.sqlite3"
     signs_of(sign, data)
     catalog.unlink() if content is None else catalog.write_bytes(content)
     with pytest.raises(CatalogMissing, match="warehouse rebuild"):
-        found(data)
+        initialize(data)
     assert catalog.read_bytes() == content if content is not None else not catalog.exists()
 
 
 def test_a_catalog_without_tables_is_no_new_store_either(tmp_path: Path) -> None:
     """What is left when the log of a young store is lost: its tables were in there."""
     data = tmp_path / "master"
-    found(data)
+    initialize(data)
     (data / "catalog.sqlite3").unlink()
     with closing(sqlite3.connect(data / "catalog.sqlite3")) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
     with pytest.raises(CatalogMissing, match="has no tables"):
-        found(data)
+        initialize(data)
 
 
 def test_a_first_start_that_was_cut_off_is_no_lost_store(tmp_path: Path) -> None:
     data = tmp_path / "master"
     Keyring.load_or_create(data / "keys")
     (data / "catalog.sqlite3").touch()
-    assert found(data).root_key is not None
+    assert initialize(data).root_key is not None
 
 
 @pytest.mark.parametrize("name", ["curve.key", "access.pem", "data.json", "join.secret"])
@@ -95,7 +95,7 @@ def test_a_first_start_that_was_cut_off_is_no_lost_store(tmp_path: Path) -> None
 def test_a_key_file_that_lost_its_content_is_refused_and_nothing_is_made_in_its_place(
     tmp_path: Path, name: str, share: float
 ) -> None:
-    found(tmp_path)
+    initialize(tmp_path)
     path = tmp_path / "keys" / name
     content = path.read_bytes()
     cut = content[: int(share * len(content))]
@@ -103,7 +103,7 @@ def test_a_key_file_that_lost_its_content_is_refused_and_nothing_is_made_in_its_
         cut = cut[:8]
     path.write_bytes(cut)
     with pytest.raises(StoreError) as caught:
-        found(tmp_path)
+        initialize(tmp_path)
     assert str(path) in caught.value.message
     assert isinstance(caught.value, SetupError)
     assert path.read_bytes() == cut
@@ -113,11 +113,11 @@ def test_a_start_writes_nothing_that_is_there_already(tmp_path: Path) -> None:
     join = Join(master="tcp://127.0.0.1:7400", server_key="x" * 40, secret="s" * 20)
     profile = Profile(master="tcp://127.0.0.1:7400", server_key="x" * 40, key_id="k", secret="s" * 20)
     for _ in range(2):
-        found(tmp_path)
+        initialize(tmp_path)
         join.save(tmp_path / "join.toml")
         profile.save(tmp_path / "profile.toml")
         files = {path: path.stat() for path in tmp_path.rglob("*") if path.is_file()}
-    found(tmp_path)
+    initialize(tmp_path)
     join.save(tmp_path / "join.toml")
     profile.save(tmp_path / "profile.toml")
     for path, before in files.items():
