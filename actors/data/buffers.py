@@ -24,7 +24,7 @@ assert LARGE % BLOCK_SIZE == 0  # so that no block is read and checked twice
 assert SMALL % BLOCK_SIZE == 0
 
 
-class PieceBuffers:
+class BufferPool:
     """The buffers of one process."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ from warehouse.actors.data.authorization import (
     require_needle,
 )
 from warehouse.actors.data.batch_http import BATCH_ROUTE, BatchHttp
-from warehouse.actors.data.buffers import PieceBuffers
+from warehouse.actors.data.buffers import BufferPool
 from warehouse.actors.data.cold_reads import ColdReads
 from warehouse.actors.data.commit_pipeline import CommitLine, stored_needle
 from warehouse.actors.data.duplicates import placed_before
@@ -98,7 +98,7 @@ class NeedleHttp:
         self._is_ready = is_ready
         self._render_metrics = render_metrics
         self.counters = Counters()
-        self._buffers = PieceBuffers()
+        self._buffers = BufferPool()
         self._cold_reads = cold_reads or ColdReads()
         self._rights = DataRights(lines, broken, verifier)
         self._sending = Sending(lines, pool, self.counters, self._buffers, ChunkLists(ask_master))

@@ -14,7 +14,7 @@ import trio
 
 from warehouse.actors.control.chunk_lists import ChunkList, ChunkLists
 from warehouse.actors.data.authorization import Counters, require_bucket
-from warehouse.actors.data.buffers import PieceBuffers
+from warehouse.actors.data.buffers import BufferPool
 from warehouse.actors.data.commit_pipeline import CommitLine
 from warehouse.auth.tokens import DataClaims
 from warehouse.errors import LinkDown, NoSuchNeedle, ObjectInconsistent
@@ -34,7 +34,7 @@ class Sending:
         lines: Mapping[int, CommitLine],
         pool: HttpPool,
         counters: Counters,
-        buffers: PieceBuffers,
+        buffers: BufferPool,
         chunk_lists: ChunkLists,
     ) -> None:
         self._lines = lines

@@ -6,11 +6,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from warehouse.actors.data.buffers import LARGE, LARGE_COUNT, SMALL, PieceBuffers
+from warehouse.actors.data.buffers import LARGE, LARGE_COUNT, SMALL, BufferPool
 
 
 def test_a_buffer_is_used_again() -> None:
-    buffers = PieceBuffers()
+    buffers = BufferPool()
     with buffers.lend() as first:
         pass
     with buffers.lend() as second:
@@ -18,14 +18,14 @@ def test_a_buffer_is_used_again() -> None:
 
 
 def test_buffers_lent_at_once_are_different_ones() -> None:
-    buffers = PieceBuffers()
+    buffers = BufferPool()
     with buffers.lend() as first, buffers.lend() as second:
         first[0], second[0] = 1, 2
         assert first[0] == 1
 
 
 def test_a_buffer_comes_back_after_an_error() -> None:
-    buffers = PieceBuffers()
+    buffers = BufferPool()
     for _ in range(2 * LARGE_COUNT):
         with pytest.raises(OSError), buffers.lend() as buffer:
             raise OSError
@@ -33,7 +33,7 @@ def test_a_buffer_comes_back_after_an_error() -> None:
 
 
 def test_beyond_the_large_ones_all_are_small_until_one_comes_back() -> None:
-    buffers = PieceBuffers()
+    buffers = BufferPool()
     with ExitStack() as stack:
         sizes = [len(stack.enter_context(buffers.lend())) for _ in range(LARGE_COUNT + 3)]
     assert sizes == [LARGE] * LARGE_COUNT + [SMALL] * 3
