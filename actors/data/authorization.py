@@ -58,7 +58,7 @@ class LeaseUse:
     expires_s: float
 
 
-class DataRights:
+class RequestAuthorizer:
     """Checks the requests at one disk's data port."""
 
     def __init__(

@@ -15,7 +15,7 @@ import time
 
 import trio
 
-from warehouse.actors.data.authorization import Counters, DataRights, require_bucket, require_needle
+from warehouse.actors.data.authorization import Counters, RequestAuthorizer, require_bucket, require_needle
 from warehouse.actors.data.commit_pipeline import CommitLine, stored_needle
 from warehouse.actors.data.duplicates import placed_before
 from warehouse.actors.data.put_request import check_batch, read_put_head
@@ -74,7 +74,7 @@ _BINARY = (b"Content-Type", b"application/octet-stream")
 class BatchHttp:
     """The batch requests of one volume actor."""
 
-    def __init__(self, rights: DataRights, clock: StampClock, counters: Counters) -> None:
+    def __init__(self, rights: RequestAuthorizer, clock: StampClock, counters: Counters) -> None:
         self._rights = rights
         self._clock = clock
         self._counters = counters
@@ -208,7 +208,9 @@ class _Body:
 class _Intake:
     """One batch of puts on its way into a volume."""
 
-    def __init__(self, line: CommitLine, claims: DataClaims, rights: DataRights, clock: StampClock) -> None:
+    def __init__(
+        self, line: CommitLine, claims: DataClaims, rights: RequestAuthorizer, clock: StampClock
+    ) -> None:
         self._line = line
         self._claims = claims
         self._rights = rights

@@ -23,7 +23,7 @@ from crc32c import crc32c
 from warehouse.actors.control.chunk_lists import Ask, ChunkLists
 from warehouse.actors.data.authorization import (
     Counters,
-    DataRights,
+    RequestAuthorizer,
     bearer_token,
     require_bucket,
     require_needle,
@@ -100,7 +100,7 @@ class NeedleHttp:
         self.counters = Counters()
         self._buffers = BufferPool()
         self._cold_reads = cold_reads or ColdReads()
-        self._rights = DataRights(lines, broken, verifier)
+        self._rights = RequestAuthorizer(lines, broken, verifier)
         self._sending = Sending(lines, pool, self.counters, self._buffers, ChunkLists(ask_master))
         self._batches = BatchHttp(self._rights, clock, self.counters)
 
