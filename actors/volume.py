@@ -29,7 +29,7 @@ from prometheus_client.registry import Collector
 from warehouse.actors.ballast import Ballast, free_names, make_way
 from warehouse.actors.control.chunk_lists import ASK_S
 from warehouse.actors.data.cold_reads import ColdReads
-from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.fsync import Syncer
 from warehouse.actors.data.needle_http import NeedleHttp
 from warehouse.actors.data.reporting import Reporting
@@ -175,7 +175,7 @@ class VolumeActor:
         )
         self._capacity = disk.capacity()
         self._displaced: str | None = None  # why nothing may be made on this disk any more
-        self._lines: dict[int, CommitLine] = {}
+        self._lines: dict[int, CommitPipeline] = {}
         self._broken: dict[int, str] = {}  # volumes that could not be opened, and why
         self._verifier = DataTokenVerifier(disk_id, {})
         self._pool = HttpPool(connections_max=32)
@@ -286,7 +286,7 @@ class VolumeActor:
         for stamp in stamps:
             self._clock.admit(stamp, time.time_ns() // 1_000_000)
 
-    def _adopt(self, volume: Volume) -> CommitLine:
+    def _adopt(self, volume: Volume) -> CommitPipeline:
         stamp_max = volume.figures().stamp_max
         try:
             self._clock.found(stamp_max)  # whether it is too far ahead, the master judges
@@ -295,7 +295,7 @@ class VolumeActor:
                 "volume has a stamp that cannot be",
                 extra={"volume_id": volume.volume_id, "cause": error.message},
             )
-        line = CommitLine(
+        line = CommitPipeline(
             volume,
             self._link,
             self._clock,
@@ -408,7 +408,7 @@ class VolumeActor:
                     raise
                 log.warning("ballast given up: the disk is full", extra={"cause": error.message})
 
-    async def _obey(self, line: CommitLine, request: LineCommand) -> Answer:
+    async def _obey(self, line: CommitPipeline, request: LineCommand) -> Answer:
         match request:
             case RestampNeedle():
                 return await self._restamp(line, request)
@@ -438,7 +438,7 @@ class VolumeActor:
     async def _give_up_ballast(self) -> bool:
         return await trio.to_thread.run_sync(self._ballast.release)
 
-    async def _make_way(self, line: CommitLine) -> None:
+    async def _make_way(self, line: CommitPipeline) -> None:
         """Give ballast up where a compaction needs it, and has enough with it: that is what it is for."""
         figures = line.volume.figures()
         needed = copy_size(
@@ -467,7 +467,7 @@ class VolumeActor:
             await trio.to_thread.run_sync(self._ballast.restore)
             await trio.sleep(CHECKPOINT_S)
 
-    async def _restamp(self, line: CommitLine, request: RestampNeedle) -> NeedleRestamped:
+    async def _restamp(self, line: CommitPipeline, request: RestampNeedle) -> NeedleRestamped:
         self._require_stamps(request.restamp_above)
         await line.pass_gate()
         stamp = self._clock.tick(time.time_ns() // 1_000_000)
@@ -475,7 +475,7 @@ class VolumeActor:
         await line.make_durable()
         return NeedleRestamped(stamp=stamp)
 
-    async def _delete(self, line: CommitLine, request: DeleteNeedles) -> NeedlesDeleted:
+    async def _delete(self, line: CommitPipeline, request: DeleteNeedles) -> NeedlesDeleted:
         self._require_stamps(request.stamp, *(stamp for _, stamp in request.needles))
         ended = frozenset(request.ended)
         for number, (needle_id, stamp) in enumerate(request.needles):
@@ -486,7 +486,7 @@ class VolumeActor:
         await line.make_durable()
         return NeedlesDeleted(report=self._report(line))
 
-    async def _record_buckets(self, line: CommitLine, request: RecordBuckets) -> BucketsRecorded:
+    async def _record_buckets(self, line: CommitPipeline, request: RecordBuckets) -> BucketsRecorded:
         self._require_stamps(*(note.stamp for note in request.notes))
         for note in request.notes:
             await line.pass_gate()
@@ -495,14 +495,14 @@ class VolumeActor:
         await line.make_durable()
         return BucketsRecorded(report=self._report(line))
 
-    async def _list_live(self, line: CommitLine, request: ListLive) -> LiveListed:
+    async def _list_live(self, line: CommitPipeline, request: ListLive) -> LiveListed:
         if not 1 <= request.count <= LIVE_LISTED_MAX or not 1 <= request.first_id < 2**32:
             raise BadRequest(f"1 to {LIVE_LISTED_MAX} needles can be listed at once, not {request.count}")
         self._require_stamps(request.stamp)
         bitmap = await trio.to_thread.run_sync(line.volume.live_bitmap, request.first_id, request.count)
         return LiveListed(bitmap=bitmap, needle_id_max=line.volume.figures().needle_id_max)
 
-    async def _begin_compaction(self, line: CommitLine) -> CompactionBegun:
+    async def _begin_compaction(self, line: CommitPipeline) -> CompactionBegun:
         await self._switching.drop(line)  # of an earlier one, that its master did not live to see
         await self._make_way(line)
         upto = await trio.to_thread.run_sync(line.volume.begin_compaction)
@@ -542,7 +542,7 @@ class VolumeActor:
             raise BadRequest(f"volume {request.volume_id} exists here with another uuid")
         return VolumeCreated(report=self._report(line))
 
-    def _report(self, line: CommitLine) -> VolumeReport:
+    def _report(self, line: CommitPipeline) -> VolumeReport:
         volume, figures = line.volume, line.volume.figures()
         return VolumeReport(
             volume_id=volume.volume_id,

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any ch
 
 from crc32c import crc32c
 
-from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.needle_http import _PLAIN_LINES, NeedleHttp
 from warehouse.actors.data.put_request import read_put
 from warehouse.auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
@@ -81,7 +81,7 @@ class Bench:
             self.append()
         self.volume.sync()
         clock = StampClock()
-        self.line = CommitLine(
+        self.line = CommitPipeline(
             self.volume,
             InstantMaster(),  # type: ignore[arg-type]
             clock,
@@ -246,7 +246,7 @@ class Bench:
             "write and send the answer": timed(respond, after=lambda: self.client.recv(1 << 16)),
         }
         assert metadata.key
-        steps["commit line"] = await self.commit_us(stored)
+        steps["commit pipeline"] = await self.commit_us(stored)
         return steps
 
     async def commit_us(self, stored: StoredNeedle) -> float:

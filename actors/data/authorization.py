@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
-from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.auth.tokens import DataClaims, DataTokenVerifier
 from warehouse.errors import (
     BadRequest,
@@ -62,7 +62,7 @@ class RequestAuthorizer:
     """Checks the requests at one disk's data port."""
 
     def __init__(
-        self, lines: Mapping[int, CommitLine], broken: Mapping[int, str], verifier: DataTokenVerifier
+        self, lines: Mapping[int, CommitPipeline], broken: Mapping[int, str], verifier: DataTokenVerifier
     ) -> None:
         self._lines = lines
         self._broken = broken  # volumes of this disk that could not be opened, and why
@@ -80,7 +80,7 @@ class RequestAuthorizer:
         """Raises what `DataTokenVerifier.verify` does."""
         return self._verifier.verify(token, now_s=time.time())
 
-    def line_of(self, volume_id: int) -> CommitLine:
+    def line_of(self, volume_id: int) -> CommitPipeline:
         """An open volume of this disk.
 
         Raises:

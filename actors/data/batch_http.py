@@ -3,7 +3,7 @@
     POST  /v1/batch/put     a lease's token
     POST  /v1/batch/get     a read grant's token
 
-A put is read item by item, and each item is appended as it comes; all of them then pass the commit line
+A put is read item by item, and each item is appended as it comes; all of them then pass the commit pipeline
 together, so they share fsyncs and catalog transactions.  A get is read needle by needle and sent in pieces.
 Neither ever holds more than one needle and one piece.  Each needle is judged by the rules of a single
 request, and one that fails leaves the others alone.
@@ -16,7 +16,7 @@ import time
 import trio
 
 from warehouse.actors.data.authorization import Counters, RequestAuthorizer, require_bucket, require_needle
-from warehouse.actors.data.commit_pipeline import CommitLine, stored_needle
+from warehouse.actors.data.commit_pipeline import CommitPipeline, stored_needle
 from warehouse.actors.data.duplicates import placed_before
 from warehouse.actors.data.put_request import check_batch, read_put_head
 from warehouse.auth.tokens import DataClaims
@@ -117,7 +117,7 @@ class BatchHttp:
             raise broken
         await exchange.respond(200, (_MSGPACK,), encode_outcomes(intake.outcomes))
 
-    async def _commit(self, line: CommitLine, intake: _Intake) -> None:
+    async def _commit(self, line: CommitPipeline, intake: _Intake) -> None:
         """Make what was appended durable and visible, and complete the outcomes."""
         counters, outcomes = self._counters, intake.outcomes
         done = await line.commit_many(intake.needles)
@@ -209,7 +209,7 @@ class _Intake:
     """One batch of puts on its way into a volume."""
 
     def __init__(
-        self, line: CommitLine, claims: DataClaims, rights: RequestAuthorizer, clock: StampClock
+        self, line: CommitPipeline, claims: DataClaims, rights: RequestAuthorizer, clock: StampClock
     ) -> None:
         self._line = line
         self._claims = claims

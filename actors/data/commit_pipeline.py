@@ -1,4 +1,4 @@
-"""Commit line: the way of a needle to its answer, shared by all that travel at the same moment.
+"""Commit pipeline: the way of a needle to its answer, shared by all that travel at the same moment.
 
     [append to the volume] -> [fdatasync of the volume] -> [NeedlesStored to the master] -> Commit
 
@@ -134,7 +134,7 @@ def _fitting(waiters: Sequence[_Waiter]) -> int:
     return count
 
 
-class CommitLine:
+class CommitPipeline:
     """Makes the needles of one volume durable, then visible."""
 
     def __init__(

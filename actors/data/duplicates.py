@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.errors import NeedleExists, Overloaded
 from warehouse.storage.extent import Placed
 from warehouse.storage.format.needle import NeedleMetadata, stored_size
 
 
 def placed_before(
-    line: CommitLine, needle_id: int, metadata: NeedleMetadata, size: int, crc: int | None
+    line: CommitPipeline, needle_id: int, metadata: NeedleMetadata, size: int, crc: int | None
 ) -> tuple[Placed, NeedleMetadata, int]:
     """Where the needle lies that came before, with its metadata and its stamp.
 

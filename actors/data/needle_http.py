@@ -5,7 +5,7 @@
     GET             /healthz, /metrics
 
 This file turns requests into calls of `storage` and nothing else: the token says what is allowed, the
-volume keeps the bytes, the commit line makes them durable and visible.  Bodies flow in bounded pieces;
+volume keeps the bytes, the commit pipeline makes them durable and visible.  Bodies flow in bounded pieces;
 the hot path (small bodies, warm reads) hops to no thread.
 """
 
@@ -31,7 +31,7 @@ from warehouse.actors.data.authorization import (
 from warehouse.actors.data.batch_http import BATCH_ROUTE, BatchHttp
 from warehouse.actors.data.buffers import BufferPool
 from warehouse.actors.data.cold_reads import ColdReads
-from warehouse.actors.data.commit_pipeline import CommitLine, stored_needle
+from warehouse.actors.data.commit_pipeline import CommitPipeline, stored_needle
 from warehouse.actors.data.duplicates import placed_before
 from warehouse.actors.data.put_request import read_put
 from warehouse.actors.data.sending import Sending
@@ -79,7 +79,7 @@ class NeedleHttp:
     def __init__(
         self,
         *,
-        lines: Mapping[int, CommitLine],
+        lines: Mapping[int, CommitPipeline],
         broken: Mapping[int, str],
         verifier: DataTokenVerifier,
         clock: StampClock,
@@ -152,7 +152,7 @@ class NeedleHttp:
         else:
             await self._get(exchange, line, claims, needle_id)
 
-    def _allowed(self, claims: DataClaims, method: bytes, path: bytes) -> tuple[CommitLine, int]:
+    def _allowed(self, claims: DataClaims, method: bytes, path: bytes) -> tuple[CommitPipeline, int]:
         """The volume and the needle that a request is about, if its token is for that."""
         volume_id, needle_id = _needle_address(path)
         if claims.vol != volume_id:
@@ -200,7 +200,9 @@ class NeedleHttp:
         data, crc = needle.data, needle.crc
         return _PLAIN_LINES % (type_field, volume.volume_id, needle_id, crc, crc, len(data)), data
 
-    async def _get(self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int) -> None:
+    async def _get(
+        self, exchange: Exchange, line: CommitPipeline, claims: DataClaims, needle_id: int
+    ) -> None:
         volume = line.volume
         needle = None
         if b"range" not in exchange.headers and exchange.method == b"GET":
@@ -227,7 +229,7 @@ class NeedleHttp:
         await exchange.respond(200, headers, needle.data)
 
     async def _get_pieces(
-        self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int
+        self, exchange: Exchange, line: CommitPipeline, claims: DataClaims, needle_id: int
     ) -> None:
         volume_id = line.volume.volume_id
         reader = await self._sending.open(line, needle_id)
@@ -249,7 +251,7 @@ class NeedleHttp:
         await self._sending.send_span(exchange, reader, start, length, (status, headers, length))
 
     async def _get_object(
-        self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int
+        self, exchange: Exchange, line: CommitPipeline, claims: DataClaims, needle_id: int
     ) -> None:
         """A presigned URL of an object of many chunks: the whole of it, or a range."""
         first = await self._sending.open(line, needle_id)  # an object that was replaced has lost it
@@ -282,7 +284,9 @@ class NeedleHttp:
 
     # --- PUT --------------------------------------------------------------------------------------
 
-    async def _put(self, exchange: Exchange, line: CommitLine, claims: DataClaims, needle_id: int) -> None:
+    async def _put(
+        self, exchange: Exchange, line: CommitPipeline, claims: DataClaims, needle_id: int
+    ) -> None:
         if b"content-length" not in exchange.headers:
             raise LengthRequired("a PUT needs a Content-Length")
         size = exchange.content_length
@@ -323,7 +327,7 @@ class NeedleHttp:
     async def _put_large(
         self,
         exchange: Exchange,
-        line: CommitLine,
+        line: CommitPipeline,
         needle_id: int,
         metadata: NeedleMetadata,
         size: int,

@@ -15,7 +15,7 @@ import trio
 from warehouse.actors.control.chunk_lists import ChunkList, ChunkLists
 from warehouse.actors.data.authorization import Counters, require_bucket
 from warehouse.actors.data.buffers import BufferPool
-from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.auth.tokens import DataClaims
 from warehouse.errors import LinkDown, NoSuchNeedle, ObjectInconsistent
 from warehouse.storage.format.needle import BLOCK_SIZE
@@ -31,7 +31,7 @@ class Sending:
 
     def __init__(
         self,
-        lines: Mapping[int, CommitLine],
+        lines: Mapping[int, CommitPipeline],
         pool: HttpPool,
         counters: Counters,
         buffers: BufferPool,
@@ -43,7 +43,7 @@ class Sending:
         self._buffers = buffers
         self._chunk_lists = chunk_lists
 
-    async def open(self, line: CommitLine, needle_id: int) -> NeedleReader:
+    async def open(self, line: CommitPipeline, needle_id: int) -> NeedleReader:
         try:
             return line.volume.open_needle(needle_id, nowait=True)
         except BlockingIOError:

@@ -2,7 +2,7 @@
 
 The master orders it once a compactor's copy is complete, and asks again until it is done: each call works
 for a few seconds at most.  Replaying what came behind the copy happens in a thread, beside the event loop;
-only for the last, short round does the commit line keep writers of that one volume at its gate.
+only for the last, short round does the commit pipeline keep writers of that one volume at its gate.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import trio
 
-from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.errors import StoreError
 from warehouse.storage.compaction.generation_switch import Successor
 from warehouse.storage.disk import Disk
@@ -50,7 +50,7 @@ class Switching:
     def pauses_ms(self) -> dict[int, float]:
         return self._pauses_ms
 
-    async def switch(self, line: CommitLine, *, generation: int, upto: int) -> Progress:
+    async def switch(self, line: CommitPipeline, *, generation: int, upto: int) -> Progress:
         """Work on a switch for a while; asking again after it is done is harmless.
 
         Raises:
@@ -72,7 +72,7 @@ class Switching:
         pause_ms = self._pauses_ms.get(volume_id, 0.0)
         return Progress(True, 0, pause_ms, self._freed_bytes.get(volume_id))
 
-    async def drop(self, line: CommitLine) -> None:
+    async def drop(self, line: CommitPipeline) -> None:
         """Give a switch up, and remove what does not count."""
         async with self._lock(line.volume.volume_id):
             await self._drop(line)
@@ -80,7 +80,7 @@ class Switching:
     def _lock(self, volume_id: int) -> trio.Lock:
         return self._locks.setdefault(volume_id, trio.Lock())
 
-    async def _drop(self, line: CommitLine) -> None:
+    async def _drop(self, line: CommitPipeline) -> None:
         volume = line.volume
         successor = self._successors.pop(volume.volume_id, None)
         # To the end, also when the time of the request is over: a volume keeps a successor that nobody
@@ -93,7 +93,7 @@ class Switching:
                     remove_leftovers, self._disk, volume.directory, volume.generation
                 )
 
-    async def _switch(self, line: CommitLine, generation: int, upto: int) -> Progress:
+    async def _switch(self, line: CommitPipeline, generation: int, upto: int) -> Progress:
         volume = line.volume
         successor = self._successors.get(volume.volume_id)
         if successor is None:

@@ -11,7 +11,7 @@ import trio
 
 from warehouse.actors.control.chunk_lists import Ask
 from warehouse.actors.data.cold_reads import ColdReads
-from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.needle_http import NeedleHttp
 from warehouse.auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
 from warehouse.storage.disk import OsDisk
@@ -74,7 +74,7 @@ class Actor:
         self.path = folder / data_path("volumes/1", 1)
         self.master = Master()
         clock = StampClock()
-        self.line = CommitLine(
+        self.line = CommitPipeline(
             self.volume,
             self.master,  # type: ignore[arg-type]
             clock,

@@ -1,4 +1,4 @@
-"""The commit line: durable first, then visible, and an answer that means both."""
+"""The commit pipeline: durable first, then visible, and an answer that means both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import trio
 from scripted_link import ScriptedLink, commit_all
 from trio.testing import MockClock
 
-from warehouse.actors.data.commit_pipeline import APPEND_SIZE, BATCH_MAX, CONFIRM_S, CommitLine
+from warehouse.actors.data.commit_pipeline import APPEND_SIZE, BATCH_MAX, CONFIRM_S, CommitPipeline
 from warehouse.errors import (
     ChecksumMismatch,
     LinkDown,
@@ -50,13 +50,13 @@ class Body(bytearray):
 
 
 class Bench:
-    """One real volume with its commit line, and a pretended master."""
+    """One real volume with its commit pipeline, and a pretended master."""
 
     def __init__(self, volume: Volume) -> None:
         self.volume = volume
         self.link = ScriptedLink()
         self.clock = StampClock()
-        self.line = CommitLine(
+        self.line = CommitPipeline(
             volume,
             self.link,
             self.clock,

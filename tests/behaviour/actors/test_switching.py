@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from scripted_link import ScriptedLink
 
-from warehouse.actors.data.commit_pipeline import CommitLine
+from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.needle_http import NeedleHttp
 from warehouse.actors.data.switching import Switching
 from warehouse.auth.tokens import DataTokenVerifier
@@ -29,7 +29,7 @@ DIRECTORY = volume_directory(1)
 
 
 class Site:
-    """A volume with a dead and a live needle, its commit line, and its switches."""
+    """A volume with a dead and a live needle, its commit pipeline, and its switches."""
 
     def __init__(self, root: Path) -> None:
         self.disk = OsDisk(root)
@@ -37,7 +37,7 @@ class Site:
             self.disk, DIRECTORY, volume_id=1, uuid=UUID, capacity=1 << 30, created_ms=0
         )
         clock = StampClock()
-        self.line = CommitLine(
+        self.line = CommitPipeline(
             self.volume,
             ScriptedLink(),  # type: ignore[arg-type]
             clock,
