@@ -20,7 +20,7 @@ from typing import Final
 
 from warehouse.errors import GenerationMismatch, NoRoomToCompact, ReadFailed
 from warehouse.storage.compaction.next_generation import NextGeneration, next_facts
-from warehouse.storage.compaction.record_copier import Carrier
+from warehouse.storage.compaction.record_copier import RecordCopier
 from warehouse.storage.disk import Disk, File, write_all
 from warehouse.storage.files import data_path, index_path, load_facts, remove_leftovers
 from warehouse.storage.format.needle import CONTENT_SIZE_MAX, encode_void
@@ -94,7 +94,7 @@ class Copy:
         self._room_checked_at = 0
         self._require_room()
         self._target = NextGeneration.make(disk, directory, next_facts(facts))
-        self._carrier = Carrier(
+        self._carrier = RecordCopier(
             self._data,
             facts.seed,
             lookup=self._index.find,

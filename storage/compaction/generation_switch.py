@@ -24,7 +24,7 @@ import msgspec
 
 from warehouse.errors import GenerationMismatch, ReadFailed
 from warehouse.storage.compaction.next_generation import NextGeneration, next_facts
-from warehouse.storage.compaction.record_copier import PIECE_SIZE, Carrier
+from warehouse.storage.compaction.record_copier import PIECE_SIZE, RecordCopier
 from warehouse.storage.disk import Disk, read_fully
 from warehouse.storage.extent import Extent
 from warehouse.storage.files import PublishUncertain, publish, remove_leftovers
@@ -71,7 +71,7 @@ class Successor:
         self._twins: list[_Twin] = []
         self.freed_bytes = 0  # how much shorter the data file became with the switch
         entries = self._source.entries
-        self._carrier = Carrier(
+        self._carrier = RecordCopier(
             self._source.data,
             self._source.seed,
             lookup=self._source.find,

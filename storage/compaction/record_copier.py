@@ -68,7 +68,7 @@ Lookup = Callable[[int], Found | None]
 Within = Callable[[int, int], Iterator[tuple[int, Found]]]
 
 
-class Carrier:
+class RecordCopier:
     """Carries records from `source`, whose index answers `lookup`, to `target`."""
 
     def __init__(

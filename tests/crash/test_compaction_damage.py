@@ -294,13 +294,13 @@ def test_a_copy_that_was_not_finished_is_never_published() -> None:
 
 
 def test_a_copy_that_lacks_a_needle_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    from warehouse.storage.compaction.record_copier import Carrier
+    from warehouse.storage.compaction.record_copier import RecordCopier
 
     disk = SimDisk()
     volume = filled(disk)
-    original = Carrier._take_small
+    original = RecordCopier._take_small
     monkeypatch.setattr(
-        Carrier, "_take_small", lambda self, r: None if r.needle_id == REST else original(self, r)
+        RecordCopier, "_take_small", lambda self, r: None if r.needle_id == REST else original(self, r)
     )
     copy = copied(disk, volume)
     successor = Successor(volume, disk, generation=copy.generation, upto=copy.upto)

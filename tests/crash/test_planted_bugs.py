@@ -211,7 +211,7 @@ def miss_what_came_behind_the_copy(patch: Patch) -> None:
 
 
 def lose_deletions_behind_the_copy(patch: Patch) -> None:
-    patch.setattr(record_copier.Carrier, "_take_tombstone", lambda self, record: None)
+    patch.setattr(record_copier.RecordCopier, "_take_tombstone", lambda self, record: None)
     patch.setattr(generation_switch.Successor, "_compare", lambda self: None)
 
 
