@@ -524,7 +524,7 @@ class Volume:
             is_tail = extent.offset + extent.stored_size == self._tail and self.sealed_cause is None
             if is_tail and self._successor is None:
                 # Neither watermark nor checkpoint has passed an open extent, so its bytes are nobody's.
-                # (A successor may have: what it has seen must not become another record's.)
+                # (A switch may have: what it has seen must not become another record's.)
                 try:
                     self._gen.data.truncate(extent.offset)
                 except OSError as error:
@@ -734,8 +734,8 @@ class Volume:
 
     # --- for the switch to the next generation: any thread ----------------------------------------
 
-    def begin_succession(self, successor: object) -> Generation:
-        """Note that a successor reads along: nothing is cut off the tail from now on.
+    def begin_succession(self, switch: object) -> Generation:
+        """Note that a switch reads along: nothing is cut off the tail from now on.
 
         Raises:
             VolumeBusy: there is one already.
@@ -743,7 +743,7 @@ class Volume:
         with self._owner:
             if self._successor is not None:
                 raise VolumeBusy(f"volume {self.volume_id} is being switched to its next generation already")
-            self._successor = successor
+            self._successor = switch
             return self._gen
 
     def end_succession(self) -> None:
@@ -761,22 +761,22 @@ class Volume:
         with self._owner, self._syncing_alone():
             yield
 
-    def succeed(self, successor: Volume, in_flight: dict[int, Extent]) -> None:
+    def succeed(self, switch: Volume, in_flight: dict[int, Extent]) -> None:
         """Take over the files and counters of the next generation.  While held."""
-        gen = successor._gen
+        gen = switch._gen
         gen.report_to(self._note_damage)
         with self._lock:
-            self._facts = successor._facts
+            self._facts = switch._facts
             self._gen, before = gen, self._gen
             before.succeeded()
-            self._tally = successor._tally
-            self._tail = successor._tail
-            self._durable = successor._durable
-            self._sequence = successor._sequence
-            self._checkpoint = successor._checkpoint
+            self._tally = switch._tally
+            self._tail = switch._tail
+            self._durable = switch._durable
+            self._sequence = switch._sequence
+            self._checkpoint = switch._checkpoint
             self._in_flight = in_flight
             self._reserved_ids = {extent.needle_id for extent in in_flight.values()}
-            self._damages = successor._damages
+            self._damages = switch._damages
             self._successor = None
 
     # --- making it last: any thread ---------------------------------------------------------------

@@ -15,7 +15,7 @@ import trio
 
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.errors import StoreError
-from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.generation_switch import GenerationSwitch
 from warehouse.storage.disk import Disk
 from warehouse.storage.files import remove_leftovers
 
@@ -41,7 +41,7 @@ class Switching:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._successors: dict[int, Successor] = {}
+        self._successors: dict[int, GenerationSwitch] = {}
         self._locks: dict[int, trio.Lock] = {}
         self._pauses_ms: dict[int, float] = {}  # of the last switch of each volume
         self._freed_bytes: dict[int, int] = {}  # the same
@@ -82,12 +82,12 @@ class Switching:
 
     async def _drop(self, line: CommitPipeline) -> None:
         volume = line.volume
-        successor = self._successors.pop(volume.volume_id, None)
-        # To the end, also when the time of the request is over: a volume keeps a successor that nobody
+        switch = self._successors.pop(volume.volume_id, None)
+        # To the end, also when the time of the request is over: a volume keeps a switch that nobody
         # has abandoned, and takes no other.
         with trio.CancelScope(shield=True):
-            if successor is not None:
-                await trio.to_thread.run_sync(successor.abandon)
+            if switch is not None:
+                await trio.to_thread.run_sync(switch.abandon)
             else:
                 await trio.to_thread.run_sync(
                     remove_leftovers, self._disk, volume.directory, volume.generation
@@ -95,32 +95,32 @@ class Switching:
 
     async def _switch(self, line: CommitPipeline, generation: int, upto: int) -> Progress:
         volume = line.volume
-        successor = self._successors.get(volume.volume_id)
-        if successor is None:
-            successor = await trio.to_thread.run_sync(
-                lambda: Successor(volume, self._disk, generation=generation, upto=upto)
+        switch = self._successors.get(volume.volume_id)
+        if switch is None:
+            switch = await trio.to_thread.run_sync(
+                lambda: GenerationSwitch(volume, self._disk, generation=generation, upto=upto)
             )
-            self._successors[volume.volume_id] = successor
+            self._successors[volume.volume_id] = switch
         remaining, is_short = 0, False
         with trio.move_on_after(CALL_S) as scope:
             for number in range(1, ROUNDS_MAX + 1):
                 with trio.CancelScope(shield=True):  # a round cannot be cut short, so it is not abandoned
-                    remaining = await trio.to_thread.run_sync(successor.catch_up)
+                    remaining = await trio.to_thread.run_sync(switch.catch_up)
                 is_short = remaining <= (SHORT if number < ROUNDS_MAX else SHORT_AT_LAST)
                 if is_short:
                     break
                 await trio.lowlevel.checkpoint()
         if not is_short or scope.cancelled_caught:
             return Progress(False, remaining, 0.0)
-        await trio.to_thread.run_sync(successor.flush)
-        await trio.to_thread.run_sync(successor.catch_up)  # what came during that sync
+        await trio.to_thread.run_sync(switch.flush)
+        await trio.to_thread.run_sync(switch.catch_up)  # what came during that sync
         started = time.perf_counter()
         with line.gate_closed():
-            await trio.to_thread.run_sync(successor.switch)
+            await trio.to_thread.run_sync(switch.switch)
         pause_ms = (time.perf_counter() - started) * 1000
         del self._successors[volume.volume_id]
         self._pauses_ms[volume.volume_id] = pause_ms
-        self._freed_bytes[volume.volume_id] = successor.freed_bytes
+        self._freed_bytes[volume.volume_id] = switch.freed_bytes
         log.info(
             "volume compacted",
             extra={

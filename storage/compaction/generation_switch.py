@@ -1,4 +1,4 @@
-"""Successor: bring a finished copy up to date, and put it in the present generation's place.
+"""GenerationSwitch: bring a finished copy up to date, and put it in the present generation's place.
 
 The volume goes on reading and writing while `catch_up` replays what came behind the copy, in rounds that
 get shorter; `switch` then keeps the owner waiting for the last, short one:
@@ -42,7 +42,7 @@ class _Twin(msgspec.Struct):
     copy: Extent
 
 
-class Successor:
+class GenerationSwitch:
     """The next generation of one volume, about to take its place.  Any thread, one call at a time."""
 
     def __init__(self, volume: Volume, disk: Disk, *, generation: int, upto: int) -> None:

@@ -9,7 +9,7 @@ from warehouse.catalog.sqlite.recount import check_counts
 from warehouse.rescue.console import NoProgress
 from warehouse.rescue.rebuild import Options, RebuildReport, rebuild
 from warehouse.storage.compaction.copying import Copy
-from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.generation_switch import GenerationSwitch
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import volume_directory
 from warehouse.storage.format.needle import NeedleMetadata
@@ -62,7 +62,7 @@ class Disk:
         while copy.step():
             pass
         copy.close()
-        Successor(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+        GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto).switch()
 
     def close(self) -> None:
         self.volume.sync()

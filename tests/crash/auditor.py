@@ -16,7 +16,7 @@ import pytest
 from simdisk import SimDisk
 from warehouse.errors import NeedleCorrupt, NeedleVoid, NoSuchNeedle, ReadFailed, StoreError
 from warehouse.storage.compaction.copying import Copy
-from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.generation_switch import GenerationSwitch
 from warehouse.storage.disk import Disk, File
 from warehouse.storage.extent import Extent
 from warehouse.storage.files import index_path, volume_directory
@@ -246,12 +246,12 @@ class Auditor:
             self.copy()
         if self.copied is not None:
             generation, upto = self.copied
-            successor = Successor(self.volume, self.disk, generation=generation, upto=upto)
-            successor.catch_up()
+            switch = GenerationSwitch(self.volume, self.disk, generation=generation, upto=upto)
+            switch.catch_up()
             if self.chance.random() < 0.5:
-                successor.flush()
+                switch.flush()
             self.copied = None
-            successor.switch()
+            switch.switch()
             assert self.volume.generation == generation
 
     def put_void(self) -> None:

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from warehouse.errors import StoreError
 from warehouse.storage.compaction.copying import Copy
-from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.generation_switch import GenerationSwitch
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.extent import Extent
 from warehouse.storage.format.needle import BLOCK_SIZE, NeedleMetadata, encode_metadata
@@ -87,9 +87,9 @@ class Writer:
             while copy.step():
                 pass
             copy.close()
-            successor = Successor(volume, self.disk, generation=copy.generation, upto=copy.upto)
-            successor.catch_up()
-            successor.switch()
+            switch = GenerationSwitch(volume, self.disk, generation=copy.generation, upto=copy.upto)
+            switch.catch_up()
+            switch.switch()
 
     def sync(self) -> None:
         what = self.chance.random()

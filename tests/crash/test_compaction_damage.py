@@ -20,7 +20,7 @@ from warehouse.errors import (
 from warehouse.storage import index as index_room
 from warehouse.storage.compaction import copying
 from warehouse.storage.compaction.copying import Copy
-from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.generation_switch import GenerationSwitch
 from warehouse.storage.files import data_path
 from warehouse.storage.format.needle import (
     BLOCK_SIZE,
@@ -69,7 +69,7 @@ def copied(disk: SimDisk, volume: Volume, *, horizon: int = 1 << 60) -> Copy:
 
 def compacted(disk: SimDisk, volume: Volume, *, horizon: int = 1 << 60) -> Copy:
     copy = copied(disk, volume, horizon=horizon)
-    Successor(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+    GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto).switch()
     return copy
 
 
@@ -237,8 +237,8 @@ def test_a_flipped_bit_in_the_index_deletes_nothing() -> None:
     for content in (node.content, node.platter):
         content[8192 + 16 * SMALL] |= 1  # "deleted"
     copy = copied(disk, volume)
-    successor = Successor(volume, disk, generation=copy.generation, upto=copy.upto)
-    successor.switch()
+    switch = GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto)
+    switch.switch()
     assert bytes(volume.read(SMALL).data) == DATA[SMALL]
 
 
@@ -277,7 +277,7 @@ def test_a_copy_of_another_volume_or_generation_is_refused() -> None:
         Copy(disk, DIRECTORY, uuid=UUID.replace("0", "1"), generation=1, upto=upto, horizon=0)
     copy = copied(disk, volume)
     with pytest.raises(GenerationMismatch):
-        Successor(volume, disk, generation=3, upto=copy.upto)
+        GenerationSwitch(volume, disk, generation=3, upto=copy.upto)
     compacted(disk, volume)
     assert volume.generation == 2
 
@@ -290,7 +290,7 @@ def test_a_copy_that_was_not_finished_is_never_published() -> None:
     copy.step()
     copy.close()
     with pytest.raises(GenerationMismatch):
-        Successor(volume, disk, generation=2, upto=upto)
+        GenerationSwitch(volume, disk, generation=2, upto=upto)
 
 
 def test_a_copy_that_lacks_a_needle_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,10 +303,10 @@ def test_a_copy_that_lacks_a_needle_is_thrown_away(monkeypatch: pytest.MonkeyPat
         RecordCopier, "_take_small", lambda self, r: None if r.needle_id == REST else original(self, r)
     )
     copy = copied(disk, volume)
-    successor = Successor(volume, disk, generation=copy.generation, upto=copy.upto)
+    switch = GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto)
     with pytest.raises(GenerationMismatch, match="3 needles"):
-        successor.switch()
-    successor.abandon()
+        switch.switch()
+    switch.abandon()
     assert volume.generation == 1
     assert bytes(volume.read(REST).data) == b"the rest"
     assert disk.list(DIRECTORY) == ["g1.idx", "g1.vol", "manifest"]
@@ -332,18 +332,18 @@ def test_uploads_under_way_move_over_with_the_switch() -> None:
     for needle_id, extent in extents.items():
         extent.write(data[: 1000 * needle_id])
     copy = copied(disk, volume)
-    successor = Successor(volume, disk, generation=copy.generation, upto=copy.upto)
+    switch = GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto)
     extents[60].write(data[60_000:])
     extents[60].finish(stamp=500)  # before the first round
     volume.append(70, metadata_of(70), b"in between", stamp=501)
-    successor.catch_up()
+    switch.catch_up()
     extents[61].write(data[61_000:])
     extents[61].finish(stamp=502)  # between two rounds, and dead before the next
     volume.delete(61, stamp=503, is_last=True)
     extents[62].abort()
-    successor.catch_up()
+    switch.catch_up()
     extents[63].write(data[63_000:200_000])
-    successor.switch()
+    switch.switch()
     assert volume.figures().in_flight_bytes == extents[63].stored_size
     extents[63].write(data[200_000:])
     extents[63].finish(stamp=504)
@@ -375,7 +375,7 @@ def test_ids_that_died_after_the_last_checkpoint_are_void_as_well(monkeypatch: p
         pass
     copy.close()
     assert copy.upto > upto
-    Successor(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+    GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto).switch()
     for needle_id in (40, 50):
         with pytest.raises(NeedleVoid):
             volume.append(needle_id, metadata_of(needle_id), b"late", stamp=500)
@@ -392,7 +392,7 @@ def test_a_data_file_that_was_cut_short_is_damage_and_no_endless_copy(cut: int) 
     while copy.step():
         pass
     copy.close()
-    Successor(volume, disk, generation=2, upto=copy.upto).switch()
+    GenerationSwitch(volume, disk, generation=2, upto=copy.upto).switch()
     is_harmed = cut > 7  # there may be padding at its end
     assert (REST in {damage.needle_id for damage in copy.damages}) == is_harmed
     for needle_id, data in DATA.items():

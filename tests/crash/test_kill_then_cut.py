@@ -15,7 +15,7 @@ from auditor import CAPACITY, DIRECTORY, UUID, VOLUME_ID, make_volume
 from simdisk import SimDisk
 from warehouse.errors import NoSuchVolume
 from warehouse.storage.compaction.copying import Copy
-from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.generation_switch import GenerationSwitch
 from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.storage.volume import Volume
 
@@ -70,8 +70,8 @@ def compact(disk: SimDisk, volume: Volume) -> None:
     while copy.step():
         pass
     copy.close()
-    successor = Successor(volume, disk, generation=2, upto=copy.upto)
-    successor.switch()
+    switch = GenerationSwitch(volume, disk, generation=2, upto=copy.upto)
+    switch.switch()
 
 
 def test_whatever_generation_is_found_after_a_kill_is_found_after_a_power_cut() -> None:
@@ -130,9 +130,9 @@ def test_nothing_is_removed_while_the_manifest_may_still_be_lost(is_killed: bool
     while copy.step():
         pass
     copy.close()
-    successor = Successor(volume, disk, generation=2, upto=copy.upto)
+    switch = GenerationSwitch(volume, disk, generation=2, upto=copy.upto)
     disk.before = fail
-    successor.switch()
+    switch.switch()
     assert volume.sealed_cause is not None
     if is_killed:
         volume = Volume.open(disk, DIRECTORY)

@@ -161,29 +161,29 @@ def promise_more_than_the_kernel_was_asked_for(patch: Patch) -> None:
 
 
 def publish_before_the_copy_is_durable(patch: Patch) -> None:
-    original = generation_switch.Successor._publish
+    original = generation_switch.GenerationSwitch._publish
 
-    def publish(self: generation_switch.Successor) -> str | None:
+    def publish(self: generation_switch.GenerationSwitch) -> str | None:
         problem = original(self)
         self._next.checkpoint()
         return problem
 
-    patch.setattr(generation_switch.Successor, "_publish", publish)
-    patch.setattr(generation_switch.Successor, "flush", lambda self: None)
+    patch.setattr(generation_switch.GenerationSwitch, "_publish", publish)
+    patch.setattr(generation_switch.GenerationSwitch, "flush", lambda self: None)
     patch.setattr(next_generation.NextGeneration, "sync", lambda self: None)
     patch.setattr(next_generation.NextGeneration, "checkpoint", next_generation.NextGeneration.checkpoint)
 
 
 def remove_the_old_generation_first(patch: Patch) -> None:
-    original = generation_switch.Successor._publish
+    original = generation_switch.GenerationSwitch._publish
 
-    def publish(self: generation_switch.Successor) -> str | None:
+    def publish(self: generation_switch.GenerationSwitch) -> str | None:
         directory, generation = self._volume.directory, self._volume.generation
         for path in (files.data_path(directory, generation), files.index_path(directory, generation)):
             self._disk.remove(path)
         return original(self)
 
-    patch.setattr(generation_switch.Successor, "_publish", publish)
+    patch.setattr(generation_switch.GenerationSwitch, "_publish", publish)
 
 
 def replace_two_names_instead_of_one(patch: Patch) -> None:
@@ -206,13 +206,13 @@ def _create_without_syncing_names(disk: SimDisk, directory: str, facts: object) 
 
 
 def miss_what_came_behind_the_copy(patch: Patch) -> None:
-    patch.setattr(generation_switch.Successor, "catch_up", lambda self: 0)
-    patch.setattr(generation_switch.Successor, "_compare", lambda self: None)
+    patch.setattr(generation_switch.GenerationSwitch, "catch_up", lambda self: 0)
+    patch.setattr(generation_switch.GenerationSwitch, "_compare", lambda self: None)
 
 
 def lose_deletions_behind_the_copy(patch: Patch) -> None:
     patch.setattr(record_copier.RecordCopier, "_take_tombstone", lambda self, record: None)
-    patch.setattr(generation_switch.Successor, "_compare", lambda self: None)
+    patch.setattr(generation_switch.GenerationSwitch, "_compare", lambda self: None)
 
 
 def lose_newer_stamps(patch: Patch) -> None:

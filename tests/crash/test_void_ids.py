@@ -14,7 +14,7 @@ from simdisk import SimDisk
 from warehouse.errors import NeedleVoid, NoSuchNeedle
 from warehouse.storage import index as index_room
 from warehouse.storage.compaction.copying import Copy
-from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.generation_switch import GenerationSwitch
 from warehouse.storage.compaction.next_generation import NextGeneration, next_facts
 from warehouse.storage.disk import Disk, OsDisk
 from warehouse.storage.files import data_path, index_path, publish, remove_leftovers, volume_directory
@@ -39,10 +39,10 @@ def compact(disk: Disk, volume: Volume, *, horizon: int = 1 << 60) -> None:
     while copy.step():
         pass
     copy.close()
-    successor = Successor(volume, disk, generation=copy.generation, upto=copy.upto)
-    successor.catch_up()
-    successor.flush()
-    successor.switch()
+    switch = GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto)
+    switch.catch_up()
+    switch.flush()
+    switch.switch()
 
 
 def require_void(volume: Volume, needle_ids: Any) -> None:

@@ -37,7 +37,7 @@ from warehouse.rescue.console import NoProgress
 from warehouse.rescue.rebuild import KEEP_ORPHANS_FACT, RebuildReport, make_catalog
 from warehouse.rescue.survey import HeldDisk
 from warehouse.storage.compaction.copying import Copy
-from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.generation_switch import GenerationSwitch
 from warehouse.storage.compaction.scrub import Scrub
 from warehouse.storage.extent import Extent
 from warehouse.storage.files import remove_leftovers, volume_directory
@@ -104,7 +104,7 @@ class Compaction:
     copy: Copy | None = None
     upto: int = 0
     is_copied: bool = False
-    successor: Successor | None = None
+    switch: GenerationSwitch | None = None
 
 
 @dataclass
@@ -559,8 +559,8 @@ class MiniStore:
     def drop_compaction(self, volume_id: int) -> None:
         compaction, disk = self.compactions.pop(volume_id), self.disk_of(volume_id)
         volume = disk.volumes[volume_id]
-        if compaction.successor is not None:
-            compaction.successor.abandon()
+        if compaction.switch is not None:
+            compaction.switch.abandon()
         elif compaction.copy is not None and not compaction.is_copied:
             compaction.copy.remove()
         else:
@@ -568,21 +568,21 @@ class MiniStore:
 
     def catch_up(self, volume_id: int, *, is_flushed: bool = False) -> None:
         compaction, disk = self.compactions[volume_id], self.disk_of(volume_id)
-        if compaction.successor is None:
+        if compaction.switch is None:
             volume = disk.volumes[volume_id]
-            compaction.successor = Successor(
+            compaction.switch = GenerationSwitch(
                 volume, disk.sim, generation=volume.generation + 1, upto=compaction.upto
             )
-        compaction.successor.catch_up()
+        compaction.switch.catch_up()
         if is_flushed:
-            compaction.successor.flush()
+            compaction.switch.flush()
 
     def switch(self, volume_id: int) -> None:
         self.catch_up(volume_id)
-        successor = self.compactions[volume_id].successor
-        assert successor is not None
+        switch = self.compactions[volume_id].switch
+        assert switch is not None
         generation = self.volume(volume_id).generation
-        successor.switch()
+        switch.switch()
         del self.compactions[volume_id]
         assert self.volume(volume_id).generation == generation + 1
         self._promise(volume_id)

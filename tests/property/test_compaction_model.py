@@ -15,24 +15,24 @@ from test_volume_model import DIRECTORY, IDS, SIZES, VolumeModel, metadata_of
 
 from warehouse.errors import NeedleVoid
 from warehouse.storage.compaction.copying import Copy
-from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.generation_switch import GenerationSwitch
 from warehouse.storage.format.needle import KIND_DATA, KIND_TOMBSTONE
 from warehouse.storage.scan import State
 
 
 class CompactionModel(VolumeModel):
-    """`VolumeModel` with a copy that may be under way, and a successor that may be waiting."""
+    """`VolumeModel` with a copy that may be under way, and a switch that may be waiting."""
 
     def __init__(self) -> None:
         super().__init__()
         self.copy: Copy | None = None
         self.is_copied = False
-        self.successor: Successor | None = None
+        self.switch: GenerationSwitch | None = None
         self.horizon = 0
         self.last_deletes: dict[int, int] = {}  # needle id -> stamp, of objects that were deleted
 
     def forget_compaction(self) -> None:
-        self.copy, self.is_copied, self.successor = None, False, None
+        self.copy, self.is_copied, self.switch = None, False, None
 
     def check_stamp(self, needle_id: int, stamp: int) -> None:
         # As written, or as a compaction has folded a later one in.
@@ -60,7 +60,7 @@ class CompactionModel(VolumeModel):
         self.live.pop(needle_id, None)
         self.dead.add(needle_id)
 
-    @precondition(lambda self: self.copy is None and self.successor is None)
+    @precondition(lambda self: self.copy is None and self.switch is None)
     @rule(is_forgetful=st.booleans())
     def begin_copy(self, is_forgetful: bool) -> None:
         upto = self.volume.begin_compaction()
@@ -102,28 +102,28 @@ class CompactionModel(VolumeModel):
         assert self.copy is not None
         copy = self.copy
         self.forget_compaction()
-        self.successor = Successor(self.volume, self.disk, generation=copy.generation, upto=copy.upto)
+        self.switch = GenerationSwitch(self.volume, self.disk, generation=copy.generation, upto=copy.upto)
 
-    @precondition(lambda self: self.successor is not None)
+    @precondition(lambda self: self.switch is not None)
     @rule()
     def catch_up(self) -> None:
-        assert self.successor is not None
-        self.successor.catch_up()
-        self.successor.flush()
+        assert self.switch is not None
+        self.switch.catch_up()
+        self.switch.flush()
 
-    @precondition(lambda self: self.successor is not None)
+    @precondition(lambda self: self.switch is not None)
     @rule()
     def abandon(self) -> None:
-        assert self.successor is not None
-        self.successor.abandon()
+        assert self.switch is not None
+        self.switch.abandon()
         self.forget_compaction()
 
-    @precondition(lambda self: self.successor is not None)
+    @precondition(lambda self: self.switch is not None)
     @rule()
     def switch(self) -> None:
-        assert self.successor is not None
+        assert self.switch is not None
         before, generation = self.volume.figures(), self.volume.generation
-        self.successor.switch()
+        self.switch.switch()
         self.forget_compaction()
         after = self.volume.figures()
         assert self.volume.generation == generation + 1
@@ -131,7 +131,7 @@ class CompactionModel(VolumeModel):
         assert after.needle_id_max == before.needle_id_max
         self.check_kept()
 
-    @precondition(lambda self: self.copy is None and self.successor is None)
+    @precondition(lambda self: self.copy is None and self.switch is None)
     @rule()
     def compact(self) -> None:
         self.begin_copy(False)
@@ -165,8 +165,8 @@ class CompactionModel(VolumeModel):
 
     @rule(is_index_lost=st.booleans())
     def reopen(self, is_index_lost: bool) -> None:
-        if self.successor is not None:
-            self.successor.abandon()
+        if self.switch is not None:
+            self.switch.abandon()
         self.forget_compaction()
         VolumeModel.reopen(self, is_index_lost)
 

@@ -26,7 +26,7 @@ from warehouse.rescue.console import NoProgress
 from warehouse.rescue.export import export
 from warehouse.rescue.rebuild import Options, rebuild
 from warehouse.storage.compaction.copying import Copy
-from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.generation_switch import GenerationSwitch
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import volume_directory
 from warehouse.storage.format.needle import BucketRecord, NeedleMetadata
@@ -259,7 +259,7 @@ class RescueMachine(RuleBasedStateMachine):
         while copy.step():
             pass
         copy.close()
-        Successor(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+        GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto).switch()
 
     @rule(volume_id=VOLUMES)
     def sweep(self, volume_id: int) -> None:

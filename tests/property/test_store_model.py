@@ -912,7 +912,7 @@ class StoreModel(RuleBasedStateMachine):
             self.store.drop_compaction(volume_id)
         elif not compaction.is_copied:
             self.store.step_copy(volume_id)
-        elif compaction.successor is None or what == "again":
+        elif compaction.switch is None or what == "again":
             self.store.catch_up(volume_id, is_flushed=pick % 2 == 0)
         else:
             self.store.switch(volume_id)

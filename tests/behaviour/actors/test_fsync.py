@@ -13,7 +13,7 @@ import trio
 from warehouse.actors.data.fsync import Syncer
 from warehouse.errors import StoreError, VolumeSealed, WriteFailed
 from warehouse.storage.compaction.copying import Copy
-from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.generation_switch import GenerationSwitch
 from warehouse.storage.disk import OsDisk, OsFile
 from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.storage.kernel_sync import KernelSync
@@ -269,7 +269,7 @@ async def test_an_error_of_a_generation_that_does_not_count_any_more_seals_nothi
         while copy.step():
             pass
         copy.close()
-        Successor(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+        GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto).switch()
         await bench.let_end()
     assert volume.sealed_cause is None
     assert volume.generation == 2

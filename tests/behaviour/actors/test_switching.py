@@ -16,7 +16,7 @@ from warehouse.actors.data.switching import Switching
 from warehouse.auth.tokens import DataTokenVerifier
 from warehouse.errors import LengthMismatch, WriteFailed
 from warehouse.storage.compaction.copying import Copy
-from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.generation_switch import GenerationSwitch
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import volume_directory
 from warehouse.storage.format.needle import NeedleMetadata
@@ -65,12 +65,12 @@ async def test_a_switch_that_fails_when_its_time_is_over_is_given_up_all_the_sam
     """A dying disk: every call takes for ever, and then it fails."""
     site = Site(tmp_path)
 
-    def fail_late(successor: Successor) -> int:
+    def fail_late(switch: GenerationSwitch) -> int:
         time.sleep(0.3)  # in its thread
         raise WriteFailed("Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Successor, "catch_up", fail_late)
+        patched.setattr(GenerationSwitch, "catch_up", fail_late)
         upto = site.copy()
         with trio.move_on_after(0.1), pytest.raises(WriteFailed):
             await site.switching.switch(site.line, generation=2, upto=upto)
@@ -104,12 +104,12 @@ async def test_an_upload_that_ends_during_a_switch_does_not_keep_the_other_reque
         is_ready=lambda: True,
         render_metrics=lambda: b"",
     )
-    publish, pauses = Successor._publish, trio.Event()
+    publish, pauses = GenerationSwitch._publish, trio.Event()
 
-    def publish_slowly(successor: Successor) -> str | None:
+    def publish_slowly(switch: GenerationSwitch) -> str | None:
         trio.from_thread.run_sync(exchange.is_over.set)
         time.sleep(0.5)
-        return publish(successor)
+        return publish(switch)
 
     async def upload() -> None:
         metadata = NeedleMetadata("b", 1, "large", 0)
@@ -118,7 +118,7 @@ async def test_an_upload_that_ends_during_a_switch_does_not_keep_the_other_reque
         pauses.set()
 
     longest = 0.0
-    monkeypatch.setattr(Successor, "_publish", publish_slowly)
+    monkeypatch.setattr(GenerationSwitch, "_publish", publish_slowly)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(upload)
         await trio.testing.wait_all_tasks_blocked()

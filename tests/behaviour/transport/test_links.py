@@ -254,13 +254,13 @@ async def test_waiting_requests_fail_at_once_when_the_hub_goes_and_the_link_gree
             await until(lambda: len(failed_after_s) == 10, timeout_s=1)
         with trio.fail_after(1):
             await link.wait_down()
-        successor = Owner()
-        async with open_hub(successor, endpoint) as (hub, _):
+        switch = Owner()
+        async with open_hub(switch, endpoint) as (hub, _):
             assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
             assert greetings == link.connect_count == 2
             assert [peer.session for peer in hub.peers.values()] == ["good"]
     # Nothing that was meant for the first hub came to the second.
-    assert successor.answered == [ListBuckets()]
+    assert switch.answered == [ListBuckets()]
 
 
 async def test_a_request_of_the_hub_fails_at_once_when_its_peer_goes():
