@@ -18,7 +18,7 @@ from typing import Any
 from warehouse.catalog.records import OBJECT_COLUMNS, CommitResult, ObjectRow, pack_content_type, pack_map
 from warehouse.catalog.sqlite import burials
 from warehouse.catalog.sqlite.burials import Burials
-from warehouse.catalog.sqlite.deletion_stamps import Graves
+from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
 from warehouse.errors import (
     BadRequest,
     NeedleExists,
@@ -92,14 +92,14 @@ class Bookkeeping:
         random_id: Callable[[], int],
         now_ms: Callable[[], int],
         stamp_max: int,
-        graves: Graves,
+        graves: DeletionStamps,
         burials: Burials,
     ) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._random_id = random_id
         self._now_ms = now_ms
-        self._graves = graves
+        self._deletion_stamps = graves
         self._burials = burials
         self._bucket_deltas: dict[int, tuple[int, int]] = {}  # bucket id -> objects, bytes
         self._garbage_deltas: dict[int, int] = {}  # volume id -> needles
@@ -203,7 +203,7 @@ class Bookkeeping:
         version = (row.size, row.stamp, row.created_ms, content_type, row.volume_id, row.needle_id)
         rest = (row.crc, row.chunk_count, row.upload_id, metadata)
         if current is None:
-            bound = self._graves.bound(row.bucket_id, row.key)
+            bound = self._deletion_stamps.bound(row.bucket_id, row.key)
             if row.stamp <= bound:
                 return bound
             self._execute(_INSERT, (row.bucket_id, row.key, *version, *rest))

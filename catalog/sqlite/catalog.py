@@ -52,7 +52,7 @@ from warehouse.catalog.records import (
 )
 from warehouse.catalog.sqlite import cross_check, recount
 from warehouse.catalog.sqlite.burials import Burials
-from warehouse.catalog.sqlite.deletion_stamps import Graves
+from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
 from warehouse.catalog.sqlite.driver import BUSY_MS, connect, look_again, name_error
 from warehouse.catalog.sqlite.registry import CATALOG_ID_FACT
 from warehouse.catalog.sqlite.schema import bring_up_to_date
@@ -142,7 +142,7 @@ class Catalog:
         self.displaced: str | None = None  # why what is committed would not be found by the next start
         self.failure: StoreError | None = None  # why there are no more writes until the next start
         self._stamp_max = int(self._one("SELECT value FROM facts WHERE name = 'stamp_max'")[0])
-        self._graves = Graves(self._stamp_max)
+        self._deletion_stamps = DeletionStamps(self._stamp_max)
         self._burials = Burials()
         self.is_purge_left = self._one("SELECT 1 FROM buckets WHERE name IS NULL LIMIT 1") is not None
         self._look_at_files()
@@ -209,7 +209,7 @@ class Catalog:
                 random_id=self._random_id,
                 now_ms=self._now_ms,
                 stamp_max=self._stamp_max,
-                graves=self._graves,
+                graves=self._deletion_stamps,
                 burials=self._burials,
             )
             is_committing = False

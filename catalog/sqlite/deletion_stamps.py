@@ -1,4 +1,4 @@
-"""Graves: the stamps of the latest deletions, so that no later version seems older than one.
+"""DeletionStamps: the stamps of the latest deletions, so that no later version seems older than one.
 
 A deletion is written into the volumes with its stamp, and a rebuild takes every version with a lesser one
 for dead.  While an object is there its own stamp tells how great the next version's must be; once it is
@@ -11,10 +11,12 @@ an object, so a grave is dug the moment an object goes, and never filled in.
 
 from __future__ import annotations
 
-GRAVES_MAX = 50_000  # some 10 MiB; puts that overtake a deletion are seconds old, not that many deletions
+DELETION_STAMPS_MAX = (
+    50_000  # some 10 MiB; puts that overtake a deletion are seconds old, not that many deletions
+)
 
 
-class Graves:
+class DeletionStamps:
     __slots__ = ("_stamps", "floor")
 
     def __init__(self, floor: int) -> None:
@@ -26,7 +28,7 @@ class Graves:
         name = (bucket_id, key)
         self._stamps.pop(name, None)
         self._stamps[name] = stamp
-        if len(self._stamps) > GRAVES_MAX:
+        if len(self._stamps) > DELETION_STAMPS_MAX:
             forgotten = self._stamps.pop(next(iter(self._stamps)))
             self.floor = max(self.floor, forgotten)
 

@@ -156,7 +156,7 @@ class Transaction(Uploads, Registry, Upkeep):
             Whether it is; otherwise nothing was changed, and one of many reasons has to be found out.
         """
         bucket_id, key, stamp = needle.bucket_id, needle.key, needle.stamp
-        if stamp <= self._graves.bound(bucket_id, key) or not self._is_live(bucket_id):
+        if stamp <= self._deletion_stamps.bound(bucket_id, key) or not self._is_live(bucket_id):
             return False
         columns = (
             bucket_id,
@@ -228,7 +228,7 @@ class Transaction(Uploads, Registry, Upkeep):
             deleted_at = self._delete_object(bucket_id, key, stamp)
             existed.append(deleted_at is not None)
             if deleted_at is not None:
-                self._graves.dig(bucket_id, key, deleted_at)
+                self._deletion_stamps.dig(bucket_id, key, deleted_at)
         return existed
 
     def _require_match(self, bucket_id: int, key: str, if_match: str) -> None:

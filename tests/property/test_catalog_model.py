@@ -692,7 +692,7 @@ class SmallPieces(CatalogMachine):
     def __init__(self) -> None:
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(warehouse.catalog.sqlite.transaction, "PURGE_AT_ONCE", 1)
-        self.patch.setattr(warehouse.catalog.sqlite.deletion_stamps, "GRAVES_MAX", 2)
+        self.patch.setattr(warehouse.catalog.sqlite.deletion_stamps, "DELETION_STAMPS_MAX", 2)
         super().__init__()
 
     def teardown(self) -> None:

@@ -165,7 +165,7 @@ class StoreModel(RuleBasedStateMachine):
         self.store.skew_ms = skews[0]
         for disk, skew_ms in zip(self.store.disks, skews[1:], strict=True):
             disk.skew_ms = skew_ms
-        self.patch.setattr(warehouse.catalog.sqlite.deletion_stamps, "GRAVES_MAX", graves)
+        self.patch.setattr(warehouse.catalog.sqlite.deletion_stamps, "DELETION_STAMPS_MAX", graves)
         self.patch.setattr(warehouse.catalog.sqlite.transaction, "PURGE_AT_ONCE", purged)
         self.create_bucket("photos")
         self.create_bucket("films")

@@ -51,16 +51,16 @@ def forget_what_waits_unseen(patch: Patch) -> None:
 
 
 def commit_below_a_deletion(patch: Patch) -> None:
-    patch.setattr(deletion_stamps.Graves, "bound", lambda self, bucket_id, key: 0)
+    patch.setattr(deletion_stamps.DeletionStamps, "bound", lambda self, bucket_id, key: 0)
 
 
 def forget_deletions_of_before(patch: Patch) -> None:
     """Only those count that are remembered one by one."""
 
-    def bound(self: deletion_stamps.Graves, bucket_id: int, key: str) -> int:
+    def bound(self: deletion_stamps.DeletionStamps, bucket_id: int, key: str) -> int:
         return self._stamps.get((bucket_id, key), 0)
 
-    patch.setattr(deletion_stamps.Graves, "bound", bound)
+    patch.setattr(deletion_stamps.DeletionStamps, "bound", bound)
 
 
 def answer_before_the_new_stamp_is_written(patch: Patch) -> None:

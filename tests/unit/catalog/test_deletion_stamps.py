@@ -4,7 +4,7 @@ import pytest
 from catalog_kit import CREATED_MS, Kit, name_of, stamp
 
 from warehouse.catalog.sqlite import deletion_stamps
-from warehouse.catalog.sqlite.deletion_stamps import Graves
+from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def delete(kit, bucket_id, key="a", *, at):
 
 
 def test_a_key_that_was_not_deleted_must_only_exceed_the_floor():
-    memory = Graves(7)
+    memory = DeletionStamps(7)
     assert memory.bound(1, "a") == 7
     memory.dig(1, "a", 9)
     assert memory.bound(1, "a") == 9
@@ -35,8 +35,8 @@ def test_a_key_that_was_not_deleted_must_only_exceed_the_floor():
 
 
 def test_what_is_forgotten_raises_the_floor(monkeypatch):
-    monkeypatch.setattr(deletion_stamps, "GRAVES_MAX", 2)
-    memory = Graves(0)
+    monkeypatch.setattr(deletion_stamps, "DELETION_STAMPS_MAX", 2)
+    memory = DeletionStamps(0)
     memory.dig(1, "a", 9)
     memory.dig(1, "b", 5)
     memory.dig(1, "c", 6)
@@ -47,8 +47,8 @@ def test_what_is_forgotten_raises_the_floor(monkeypatch):
 
 
 def test_a_deletion_that_is_repeated_counts_as_new(monkeypatch):
-    monkeypatch.setattr(deletion_stamps, "GRAVES_MAX", 2)
-    memory = Graves(0)
+    monkeypatch.setattr(deletion_stamps, "DELETION_STAMPS_MAX", 2)
+    memory = DeletionStamps(0)
     for key, at in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
         memory.dig(1, key, at)
     assert [memory.bound(1, key) for key in "abc"] == [3, 2, 4]
@@ -174,7 +174,7 @@ def test_after_a_start_every_stamp_must_exceed_all_that_were_seen_before(kit):
 
 
 def test_a_forgotten_deletion_still_holds(kit, monkeypatch):
-    monkeypatch.setattr(deletion_stamps, "GRAVES_MAX", 3)
+    monkeypatch.setattr(deletion_stamps, "DELETION_STAMPS_MAX", 3)
     bucket_id = kit.bucket()
     for number in range(10):
         kit.put(bucket_id, f"{number}", at=2 * number + 1)
