@@ -39,7 +39,7 @@ async def background() -> AsyncIterator[trio.Nursery]:
             error_of_body = None  # or error and frame would keep each other alive
 
 
-class Crew:
+class BoundedNursery:
     """Tasks that share one job, at most `size` at once."""
 
     def __init__(self, nursery: trio.Nursery, size: int) -> None:
@@ -78,14 +78,14 @@ class Crew:
 
 
 @asynccontextmanager
-async def crew(size: int) -> AsyncIterator[Crew]:
+async def crew(size: int) -> AsyncIterator[BoundedNursery]:
     """A crew that is waited for at the end of the body.
 
     The first error, of the body or of a task, ends all the others and leaves plain.
     """
     error_of_body: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        members = Crew(nursery, size)
+        members = BoundedNursery(nursery, size)
         try:
             yield members
         except BaseException as error:

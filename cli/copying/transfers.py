@@ -15,7 +15,7 @@ from typing import Protocol
 
 import trio
 
-from warehouse.client.nurseries import Crew, crew
+from warehouse.client.nurseries import BoundedNursery, crew
 from warehouse.client.writing.uploads import Progress
 from warehouse.errors import (
     BadCredentials,
@@ -154,7 +154,7 @@ async def run_transfers(
 class Outcomes:
     """What became of transfers; counted and reported."""
 
-    def __init__(self, members: Crew, reporter: Reporter, totals: Totals, *, is_dry: bool) -> None:
+    def __init__(self, members: BoundedNursery, reporter: Reporter, totals: Totals, *, is_dry: bool) -> None:
         self.totals = totals
         self._is_dry = is_dry
         self._members = members

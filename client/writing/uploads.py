@@ -25,7 +25,7 @@ from crc32c import crc32c
 
 from warehouse.client.control import Control, back_off_s
 from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, crc_of_etag, read_failure, read_put_answer
-from warehouse.client.nurseries import Crew, crew
+from warehouse.client.nurseries import BoundedNursery, crew
 from warehouse.client.patience import Patience, told
 from warehouse.client.writing.in_doubt import Unsettled
 from warehouse.client.writing.put import RIDE_OUT_S, Verdict, judge
@@ -127,7 +127,7 @@ class Uploader:
                 return await upload.finish(chunker.count, chunker.size)
 
     async def _send_all(
-        self, chunk: StreamChunk, chunker: StreamChunker, upload: Upload, members: Crew
+        self, chunk: StreamChunk, chunker: StreamChunker, upload: Upload, members: BoundedNursery
     ) -> None:
         while True:
             members.size = stream_parallel(chunk.index)
