@@ -31,7 +31,7 @@ from warehouse.client.ordered_batches import Results
 from warehouse.client.reading.get_many import GetFlow, GetItem, GetResult
 from warehouse.client.reading.hedging import HedgedReads
 from warehouse.client.reading.streams import BucketReader, ObjectStream, SpanBuffers
-from warehouse.client.writing.coalesced_puts import SharedPuts
+from warehouse.client.writing.coalesced_puts import CoalescedPuts
 from warehouse.client.writing.put import BucketWriter
 from warehouse.client.writing.put_many import PutFlow, PutItem, PutResult
 from warehouse.client.writing.sources import MemorySource, ObjectSource, as_bytes_view, opened_file
@@ -209,7 +209,7 @@ class Bucket:
             name, session.control, session.read_pool, session.hedged, session.buffers, session.nursery
         )
         self._writer = BucketWriter(name, session.control, session.write_pool, session.nursery)
-        self._puts = SharedPuts(self._writer, session.write_pool, session.flow_nursery)
+        self._puts = CoalescedPuts(self._writer, session.write_pool, session.flow_nursery)
         self._uploader = Uploader(name, session.control, session.write_pool, self._writer.unsettled)
 
     # --- writing ----------------------------------------------------------------------------------

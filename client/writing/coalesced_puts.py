@@ -33,7 +33,7 @@ SHARED_BYTES_MAX = 1024 * 1024  # of one request
 SHARED_COUNT_MAX = 256
 
 
-class _SharedSlot(PutSlot):
+class _CoalescedSlot(PutSlot):
     __slots__ = ("decided", "lane")
 
     def __init__(self, key: str, data: Bytes, options: PutOptions) -> None:
@@ -43,11 +43,11 @@ class _SharedSlot(PutSlot):
 
 
 def _let_go(slot: PutSlot) -> None:
-    assert isinstance(slot, _SharedSlot)
+    assert isinstance(slot, _CoalescedSlot)
     slot.decided.set()
 
 
-def _end(slots: Sequence[_SharedSlot]) -> None:
+def _end(slots: Sequence[_CoalescedSlot]) -> None:
     """Let go of those that have no result, and will get none any more."""
     for slot in slots:
         if slot.is_done:
@@ -59,14 +59,14 @@ def _end(slots: Sequence[_SharedSlot]) -> None:
         _let_go(slot)
 
 
-class SharedPuts:
+class CoalescedPuts:
     """The small puts of one bucket."""
 
     def __init__(self, writer: BucketWriter, pool: HttpPool, nursery: trio.Nursery) -> None:
         self._writer = writer
         self._nursery = nursery
         self._sender = PutSender(writer, pool, _let_go)
-        self._waiting: list[_SharedSlot] = []
+        self._waiting: list[_CoalescedSlot] = []
         self._lanes: dict[int, float] = {}  # requests under way that others wait for: number -> since when
         self._last_lane = 0
         self._is_gathering = False
@@ -79,7 +79,7 @@ class SharedPuts:
             return await self._writer.put(key, data, options)
         if self._writer.unsettled:
             await self._writer.unsettled.wait(key)
-        slot = _SharedSlot(key, data, options)
+        slot = _CoalescedSlot(key, data, options)
         self._waiting.append(slot)
         if not self._is_gathering:
             if len(self._lanes) < LANES:
@@ -101,7 +101,7 @@ class SharedPuts:
         assert result.etag is not None
         return ObjectWritten(etag=result.etag, size=result.size, created_ms=result.created_ms)
 
-    async def _wait(self, slot: _SharedSlot) -> None:
+    async def _wait(self, slot: _CoalescedSlot) -> None:
         try:
             await slot.decided.wait()
         except trio.Cancelled:
@@ -155,7 +155,7 @@ class SharedPuts:
         finally:
             self._is_watching = False
 
-    def _take(self) -> list[_SharedSlot]:
+    def _take(self) -> list[_CoalescedSlot]:
         count = size = 0
         for slot in self._waiting[:SHARED_COUNT_MAX]:
             size += slot.stored_size
@@ -165,7 +165,7 @@ class SharedPuts:
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
 
-    async def _send(self, slots: list[_SharedSlot], lane: int) -> None:
+    async def _send(self, slots: list[_CoalescedSlot], lane: int) -> None:
         try:
             await self._sender.put_all([*slots])
         except trio.Cancelled:
