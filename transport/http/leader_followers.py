@@ -46,7 +46,7 @@ Outcome = bool | bytes
 Serving = Coroutine[Any, Any, Outcome]
 
 
-class Crew:
+class LeaderFollowers:
     """Serves connections as bytes come in on them."""
 
     def __init__(

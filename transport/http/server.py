@@ -46,7 +46,7 @@ from warehouse.transport.http.heads import (
     status_line,
 )
 from warehouse.transport.http.latch import Latch
-from warehouse.transport.http.leader_followers import Crew, Outcome, Serving
+from warehouse.transport.http.leader_followers import LeaderFollowers, Outcome, Serving
 from warehouse.transport.http.rules import CorsRule, refusal_headers
 from warehouse.transport.seldom import Seldom
 
@@ -311,7 +311,7 @@ class HttpServer:
         self._shared = _Shared(handler, limits or HttpLimits(), cors, server_name, self._close)
         # Cross-origin rules may add to any answer, so there the handler is asked.
         self._at_once = None if self._shared.cors.is_active else at_once
-        self._crew = Crew(self._serve, self._send)
+        self._crew = LeaderFollowers(self._serve, self._send)
         self._connections: set[Connection] = set()
         self._refusing = 0
         self._refusing_max = min(REFUSED_AT_ONCE_MAX, self._shared.limits.connections)
