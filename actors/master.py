@@ -364,7 +364,7 @@ class Master:
             await nursery.start(HttpServer(handle).serve, http_listeners)
             bound = await nursery.start(self._hub.run, endpoint)
             nursery.start_soon(self._catalog_room.run)
-            nursery.start_soon(self._expire_for_ever)
+            nursery.start_soon(self._expire_forever)
             nursery.start_soon(self._check_counts)
             nursery.start_soon(self._failed_logins.run)
             log.info("master is up", extra={"endpoint": bound, "incarnation": f"{self._incarnation:x}"})
@@ -1240,7 +1240,7 @@ class Master:
             raise StaleIncarnation(f"disk {disk.name} is served by a newer actor: stop one of the two")
         if request.epoch:
             # An actor that was restarted asks once more when the end of the earlier one has been noticed,
-            # which takes moments; a second one that runs on a copy asks for ever.
+            # which takes moments; a second one that runs on a copy asks forever.
             self._troubles.tell(
                 "disk_twice",
                 disk.disk_id,
@@ -1416,7 +1416,7 @@ class Master:
 
     # --- time passing -----------------------------------------------------------------------------
 
-    async def _expire_for_ever(self) -> None:
+    async def _expire_forever(self) -> None:
         while True:
             await trio.sleep(EXPIRE_EVERY_S)
             if self._catalog.failure is not None:

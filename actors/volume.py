@@ -236,10 +236,10 @@ class VolumeActor:
                     await nursery.start(line.run)
                 await nursery.start(self._server.serve, listeners)
                 await nursery.start(self._link.run)
-                nursery.start_soon(self._report_for_ever)
-                nursery.start_soon(self._checkpoint_for_ever)
+                nursery.start_soon(self._report_forever)
+                nursery.start_soon(self._checkpoint_forever)
                 nursery.start_soon(self._keep_ballast)
-                nursery.start_soon(self._watch_files_for_ever)
+                nursery.start_soon(self._watch_files_forever)
         finally:
             # Closing writes a checkpoint, which only saves the next start a scan: bounded, then let go.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
@@ -578,7 +578,7 @@ class VolumeActor:
     def _reports(self) -> list[VolumeReport]:
         return [self._report(line) for line in self._lines.values()]
 
-    async def _report_for_ever(self) -> None:
+    async def _report_forever(self) -> None:
         """Keep the master's figures fresh; say nothing while nothing changes, so that idle costs nothing."""
         lacking = ""
         while True:
@@ -620,7 +620,7 @@ class VolumeActor:
                         self._announcer.say("serving", url=self._url, disk=self._disk_name, lacking=lacking)
             await trio.sleep(REPORT_S if self._announcer.is_ready else SETTLING_S)
 
-    async def _checkpoint_for_ever(self) -> None:
+    async def _checkpoint_forever(self) -> None:
         checkpointed: dict[int, int] = {}
         while True:
             await trio.sleep(CHECKPOINT_S)
@@ -646,7 +646,7 @@ class VolumeActor:
     def _find_displaced(self) -> str | None:
         return self._watch.problem() or (self._identity.problem() if self._identity is not None else None)
 
-    async def _watch_files_for_ever(self) -> None:
+    async def _watch_files_forever(self) -> None:
         """Seal what is not where the next start would look for it: what is put there now would be lost."""
         while True:
             await trio.sleep(WATCH_S)

@@ -117,7 +117,7 @@ class CatalogWriter:
         try:
             async with trio.open_nursery() as nursery:
                 # Not abandoned on cancel, so that no thread still writes when the catalog is closed.
-                write = partial(self._write_for_ever, trio.lowlevel.current_trio_token(), nursery)
+                write = partial(self._write_forever, trio.lowlevel.current_trio_token(), nursery)
                 limiter = trio.CapacityLimiter(1)
                 nursery.start_soon(
                     partial(trio.to_thread.run_sync, thread_name=THREAD_NAME, limiter=limiter), write
@@ -175,7 +175,7 @@ class CatalogWriter:
 
     # --- in the thread ----------------------------------------------------------------------------
 
-    def _write_for_ever(self, loop: trio.lowlevel.TrioToken, nursery: trio.Nursery) -> None:
+    def _write_forever(self, loop: trio.lowlevel.TrioToken, nursery: trio.Nursery) -> None:
         while (batch := self._batches.get()) is not None:
             loop.run_sync_soon(self._written, self._write_batch(batch), nursery)
 

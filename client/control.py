@@ -109,7 +109,7 @@ class Control:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 self._life.shield = True
                 task_status.started()
-                await self._renew_for_ever()
+                await self._renew_forever()
 
     def stop(self) -> None:
         self._life.cancel()
@@ -223,7 +223,7 @@ class Control:
             if self._attach_count == attach_count_seen:
                 await self._log_in(self._link)
 
-    async def _renew_for_ever(self) -> None:
+    async def _renew_forever(self) -> None:
         while True:
             if trio.current_time() < self._renew_at:
                 await trio.sleep_until(self._renew_at)

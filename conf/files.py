@@ -30,7 +30,7 @@ def read_small(path: Path, size_max: int, *, wait_s: float = PIPE_WAIT_S) -> tup
     Raises:
         OSError: as the system gave it; it is longer (EFBIG), or did not end in time (ETIMEDOUT).
     """
-    # Without O_NONBLOCK the opening of a pipe waits for a writer, for ever and through every signal.
+    # Without O_NONBLOCK the opening of a pipe waits for a writer, forever and through every signal.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         found = os.fstat(descriptor)

@@ -89,7 +89,7 @@ class CrossCheck:
         self._open.pop(volume_id, None)
 
     async def run(self) -> None:
-        """Look at every volume that is online when it is due, for ever."""
+        """Look at every volume that is online when it is due, forever."""
         while True:
             for volume in list(self._context.fleet.volumes.values()):
                 disk = self._context.fleet.disks[volume.disk_id]

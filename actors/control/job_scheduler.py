@@ -118,7 +118,7 @@ class JobScheduler:
             self._nursery = nursery
             nursery.start_soon(self._damages.run)
             nursery.start_soon(self._cross_check.run)
-            nursery.start_soon(self._schedule_for_ever)
+            nursery.start_soon(self._schedule_forever)
             for row in lost:
                 nursery.start_soon(self._forget, row.id)
             task_status.started()
@@ -278,7 +278,7 @@ class JobScheduler:
             self._start_on(self._context.fleet.disks[disk_id])
             self._want(disk_id)
 
-    async def _schedule_for_ever(self) -> None:
+    async def _schedule_forever(self) -> None:
         """Look at the disks on which something has changed, and now and then at all of them.
 
         A store of 20,000 volumes may have a job for each, which end one after the other: what an end costs
@@ -465,7 +465,7 @@ class JobScheduler:
                 except StoreError as failure:
                     error = failure
                 except Exception as bug:
-                    # The job is in the catalog: were the master to end of this, it would for ever.
+                    # The job is in the catalog: were the master to end of this, it would forever.
                     log.error("job failed", extra={"job_id": job.job_id}, exc_info=bug)
                     error = StoreError("internal error; the master's log says more")
             if is_done:

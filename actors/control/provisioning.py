@@ -195,13 +195,13 @@ class Provisioner:
     async def _keep(self, kept: _Kept) -> None:
         with kept.scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._supply_for_ever, kept, nursery)
-                nursery.start_soon(self._bury_for_ever, kept, nursery)
-                nursery.start_soon(self._record_buckets_for_ever, kept)
+                nursery.start_soon(self._supply_forever, kept, nursery)
+                nursery.start_soon(self._bury_forever, kept, nursery)
+                nursery.start_soon(self._record_buckets_forever, kept)
 
     # --- needle ids and volumes -------------------------------------------------------------------
 
-    async def _supply_for_ever(self, kept: _Kept, nursery: trio.Nursery) -> None:
+    async def _supply_forever(self, kept: _Kept, nursery: trio.Nursery) -> None:
         pause = _Pause()
         while True:
             kept.needed = trio.Event()
@@ -347,7 +347,7 @@ class Provisioner:
 
     # --- tombstones -------------------------------------------------------------------------------
 
-    async def _bury_for_ever(self, kept: _Kept, nursery: trio.Nursery) -> None:
+    async def _bury_forever(self, kept: _Kept, nursery: trio.Nursery) -> None:
         while True:
             kept.garbage_came = trio.Event()
             next_at = float("inf")
@@ -415,7 +415,7 @@ class Provisioner:
 
     # --- bucket records ---------------------------------------------------------------------------
 
-    async def _record_buckets_for_ever(self, kept: _Kept) -> None:
+    async def _record_buckets_forever(self, kept: _Kept) -> None:
         pause = _Pause()
         avoided: set[int] = set()  # volumes that failed to take a record
         while True:

@@ -146,7 +146,7 @@ class ColdReads:
         self._is_running = True
         try:
             task_status.started()
-            await self._watch_for_ever()
+            await self._watch_forever()
         finally:
             self._is_running = False
             for asker in list(self._askers):
@@ -269,8 +269,8 @@ class ColdReads:
         if not read.askers and self._queue.pop(read.key, None) is not None:
             del self._reads[read.key]
 
-    async def _watch_for_ever(self) -> None:
-        """Have another lane go when those that went do not come back; let nobody wait for ever."""
+    async def _watch_forever(self) -> None:
+        """Have another lane go when those that went do not come back; let nobody wait forever."""
         while True:
             if self._queue:
                 await trio.sleep(VISIT_S)

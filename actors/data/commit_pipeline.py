@@ -186,9 +186,9 @@ class CommitPipeline:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._append_for_ever)
-            nursery.start_soon(self._sync_for_ever)
-            nursery.start_soon(self._confirm_for_ever)
+            nursery.start_soon(self._append_forever)
+            nursery.start_soon(self._sync_forever)
+            nursery.start_soon(self._confirm_forever)
             task_status.started()
 
     async def put(
@@ -310,7 +310,7 @@ class CommitPipeline:
         if self.volume.sealed_cause is not None:
             raise errors.VolumeSealed(f"volume {self.volume.volume_id} is sealed: {self.volume.sealed_cause}")
 
-    async def _append_for_ever(self) -> None:
+    async def _append_forever(self) -> None:
         while True:
             await self._append_wanted.wait()
             await self.pass_gate()
@@ -353,7 +353,7 @@ class CommitPipeline:
     def _tick(self) -> int:
         return self._clock.tick(time.time_ns() // 1_000_000)
 
-    async def _sync_for_ever(self) -> None:
+    async def _sync_forever(self) -> None:
         while True:
             await self._sync_wanted.wait()
             self._sync_wanted = trio.Event()
@@ -388,7 +388,7 @@ class CommitPipeline:
             if not self._is_synced:
                 await trio.lowlevel.checkpoint()
 
-    async def _confirm_for_ever(self) -> None:
+    async def _confirm_forever(self) -> None:
         async with trio.open_nursery() as nursery:
             while True:
                 await self._confirm_wanted.wait()

@@ -59,7 +59,7 @@ class Uploads(Bookkeeping):
         created_ms: int,
         expires_ms: int,
     ) -> int:
-        """Open an upload and return its id: random, because needles on disk name it for ever."""
+        """Open an upload and return its id: random, because needles on disk name it forever."""
         if not self._is_live(bucket_id):
             raise NoSuchBucket("the bucket was deleted")
         upload_id = self._random_id()

@@ -10,7 +10,7 @@ does not wait for anybody.  The volume syncs, and the master commits, for all of
         several      one batch, in a task of its own
 
 What holds for a put holds here: it returns when the object is stored, and cancelling it leaves it stored or
-not stored, for ever.  When the client is closed, whoever waits is told so.
+not stored, forever.  When the client is closed, whoever waits is told so.
 """
 
 from __future__ import annotations

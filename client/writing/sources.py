@@ -134,7 +134,7 @@ def opened_file(path: str | os.PathLike[str]) -> Iterator[FileSource]:
         BadRequest: it is something else than a regular file, whose size would mean nothing.
     """
     name = os.fspath(path)
-    # O_NONBLOCK: opening a named pipe nobody writes to would wait for ever before we can refuse it.
+    # O_NONBLOCK: opening a named pipe nobody writes to would wait forever before we can refuse it.
     file_number = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(file_number)

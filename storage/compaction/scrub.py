@@ -201,7 +201,7 @@ class Scrub:
         durable = self._watermark()
         if durable <= self.upto or self._is_last_round:
             return False
-        # Somebody who writes a little all the time must not keep us here for ever.
+        # Somebody who writes a little all the time must not keep us here forever.
         self._is_last_round = durable - self.upto < STEP_SIZE
         self._begin(durable)
         return True

@@ -61,7 +61,7 @@ class Writer:
 
     def run(self) -> None:
         with ThreadPoolExecutor(3) as pool:
-            compacting = pool.submit(self.compact_for_ever)
+            compacting = pool.submit(self.compact_forever)
             promises = self.write_some(pool)
             while True:
                 syncing = pool.submit(self.sync)
@@ -72,7 +72,7 @@ class Writer:
                 if compacting.done():
                     compacting.result()  # it never ends but by an error
 
-    def compact_for_ever(self) -> None:
+    def compact_forever(self) -> None:
         volume = self.volume
         while True:
             upto = volume.begin_compaction()

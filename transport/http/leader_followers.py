@@ -181,7 +181,7 @@ class LeaderFollowers:
         for key, _ in self._selector.select(0):
             connection: Connection = key.data
             if connection.is_busy:
-                # It says more than it was asked for.  The selector would tell us for ever.
+                # It says more than it was asked for.  The selector would tell us forever.
                 self.unwatch(connection)
             else:
                 connection.is_busy = True

@@ -45,7 +45,7 @@ from warehouse.transport.messages import (
 
 log = logging.getLogger(__name__)
 
-BUDGET_MAX_MS = 3_600_000  # a longer wait is cut to this, so that no task lives for ever
+BUDGET_MAX_MS = 3_600_000  # a longer wait is cut to this, so that no task lives forever
 PROBE_ID = 0  # the number of a question that a probe asks: `Done` to it says "alive"; real ones begin with 1
 REFUSAL_SIZE_MAX = 2000  # characters of a refusal's sentence
 

@@ -324,8 +324,8 @@ class Hub:
             nursery.start_soon(opened.zap.run)
             nursery.start_soon(watch.run)
             nursery.start_soon(self._owned.run)
-            nursery.start_soon(self._sweep_for_ever)
-            nursery.start_soon(self._recheck_for_ever)
+            nursery.start_soon(self._sweep_forever)
+            nursery.start_soon(self._recheck_forever)
             await self._has_grown.wait()
             nursery.cancel_scope.cancel()
 
@@ -572,7 +572,7 @@ class Hub:
             self._suspects |= {peer for peer in suspects if not peer.is_gone}
             self._suspicion.set()
 
-    async def _recheck_for_ever(self) -> None:
+    async def _recheck_forever(self) -> None:
         while True:
             await self._suspicion.wait()
             await trio.sleep(RECHECK_S)
@@ -580,7 +580,7 @@ class Hub:
             suspects, self._suspects = self._suspects, set()
             self._probe(suspects)
 
-    async def _sweep_for_ever(self) -> None:
+    async def _sweep_forever(self) -> None:
         swept_at = trio.current_time()
         while True:
             await trio.sleep(self._limits.sweep_s / 10 if self._guard.is_alert else self._limits.sweep_s)
@@ -694,7 +694,7 @@ class Hub:
         self._owned.poke()
 
     def _note_stall(self, peer: Peer) -> None:
-        """A full queue is slow, not gone; but not for ever."""
+        """A full queue is slow, not gone; but not forever."""
         peer._unanswered = 0  # no probe gets through: what it would answer, nobody knows
         now = trio.current_time()
         if peer._stalled_at is None:

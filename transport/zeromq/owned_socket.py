@@ -1,7 +1,7 @@
 """ZeroMQ sockets under Trio: one task owns a socket, drains it, and sleeps on its file descriptor.
 
 The descriptor of a ZeroMQ socket is edge-triggered: a send, a receive, and even a look at EVENTS consume the
-edge (zmq_getsockopt(3), ZMQ_FD).  A task that slept on it while another one sends would sleep for ever.  So
+edge (zmq_getsockopt(3), ZMQ_FD).  A task that slept on it while another one sends would sleep forever.  So
 
     - one task receives; it sleeps only after a receive found nothing *and* EVENTS said so;
     - whoever sends calls `poke` afterwards, which looks at EVENTS and wakes that task when it must;

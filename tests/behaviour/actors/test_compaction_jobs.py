@@ -163,7 +163,7 @@ async def test_a_copy_that_does_not_fit_is_refused_with_both_numbers(tmp_path: P
         assert not master.compactor.of(StartCopy)
 
 
-async def test_a_copy_that_fails_is_tried_again_but_not_for_ever(tmp_path: Path) -> None:
+async def test_a_copy_that_fails_is_tried_again_but_not_forever(tmp_path: Path) -> None:
     async with open_master(tmp_path) as master:
         master.disk.waste(1, 30 * MIB)
         await master.disk.report()

@@ -62,7 +62,7 @@ class Site:
 async def test_a_switch_that_fails_when_its_time_is_over_is_given_up_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A dying disk: every call takes for ever, and then it fails."""
+    """A dying disk: every call takes forever, and then it fails."""
     site = Site(tmp_path)
 
     def fail_late(switch: GenerationSwitch) -> int:

@@ -342,7 +342,7 @@ from warehouse.transport.messages import StoredNeedle
 catalog = Catalog.open(Path(sys.argv[1]))
 bucket_id, numbers = catalog.bucket("photos").id, itertools.count(int(sys.argv[2]))
 
-async def put_for_ever(writer):
+async def put_forever(writer):
     for number in numbers:
         # Every third put replaces the one before, so that garbage and figures are under way as well.
         needle = StoredNeedle(1, number, number << 16, number, 1, 200, bucket_id, f"{number // 3}", 1)
@@ -355,7 +355,7 @@ async def main():
     async with trio.open_nursery() as nursery:
         await nursery.start(writer.run)
         for _ in range(8):
-            nursery.start_soon(put_for_ever, writer)
+            nursery.start_soon(put_forever, writer)
 
 trio.run(main)
 """

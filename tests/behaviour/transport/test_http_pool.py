@@ -446,7 +446,7 @@ async def test_an_answer_that_is_none_is_a_broken_link_and_its_connection_is_not
         assert script.connection_count == 2
 
 
-async def test_an_endless_head_is_not_read_for_ever():
+async def test_an_endless_head_is_not_read_forever():
     async def scene(stream):
         await stream.send_all(b"HTTP/1.1 200 OK\r\nX-A: ")
         while True:

@@ -810,7 +810,7 @@ async def test_a_client_that_reads_slowly_but_steadily_is_served():
         assert received > size
 
 
-async def test_a_client_that_drips_after_a_refusal_is_not_listened_to_for_ever():
+async def test_a_client_that_drips_after_a_refusal_is_not_listened_to_forever():
     async def handler(exchange):
         raise TokenExpired("late")
 

@@ -73,7 +73,7 @@ async def test_the_hub_asks_its_peers():
 
 
 async def test_thousands_of_requests_both_ways_at_once_are_all_answered():
-    """Sends and receives of many tasks take each other's edges away: a lost one would stall this for ever."""
+    """Sends and receives of many tasks take each other's edges away: a lost one would stall this forever."""
 
     async def answer(request: Request) -> Answer:
         assert isinstance(request, RestampNeedle)

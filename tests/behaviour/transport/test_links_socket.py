@@ -104,7 +104,7 @@ async def test_a_wake_has_it_look_again(pair: Pair):
         nursery.cancel_scope.cancel()
 
 
-async def test_a_flood_leaves_others_their_turns_and_does_not_put_off_on_dry_for_ever(pair: Pair):
+async def test_a_flood_leaves_others_their_turns_and_does_not_put_off_on_dry_forever(pair: Pair):
     pair.mine.setsockopt(zmq.RCVHWM, 0)
     dry_at, turns = [], 0
 

@@ -47,7 +47,7 @@ def test_at_most_one_request_in_twenty_is_asked_twice() -> None:
     assert 95 <= spent <= 100
 
 
-def test_what_was_not_spent_is_not_kept_for_ever() -> None:
+def test_what_was_not_spent_is_not_kept_forever() -> None:
     times = noted(*[0.1] * 100_000)
     spent = sum(times.spend() for _ in range(100))
     assert spent == EXTRA_MAX

@@ -53,7 +53,7 @@ def test_what_has_no_end_is_refused(tmp_path: Path) -> None:
         read_small(tmp_path, SIZE_MAX)
 
 
-def test_a_pipe_that_nobody_fills_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+def test_a_pipe_that_nobody_fills_is_not_waited_for_forever(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(TimeoutError):

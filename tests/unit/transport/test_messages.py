@@ -346,7 +346,7 @@ def test_every_kind_survives_the_wire(kind):
 
 
 @pytest.mark.parametrize(("kind", "frame"), frozen_frames())
-def test_what_a_release_wrote_reads_the_same_for_ever(kind, frame):
+def test_what_a_release_wrote_reads_the_same_forever(kind, frame):
     assert decode_envelope(bytes.fromhex(frame)).body == SAMPLES[kind]
 
 
