@@ -37,7 +37,7 @@ _QUANTITY = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)\s*", re
 _WHOLE = re.compile(r"\s*-?[0-9]{1,18}\s*", re.ASCII)
 
 
-class Kind(Protocol):
+class SettingType(Protocol):
     @property
     def allowed(self) -> str: ...
 

@@ -32,8 +32,8 @@ from warehouse.conf.setting_types import (
     Count,
     Folder,
     Host,
-    Kind,
     Seconds,
+    SettingType,
     Size,
     Text,
     Texts,
@@ -196,7 +196,7 @@ class SettingDoc:
 
     section: str
     key: str
-    kind: Kind
+    kind: SettingType
     default: Any
     description: str
 
