@@ -34,11 +34,15 @@ from prometheus_client.registry import Collector
 from warehouse.actors.ballast import Ballast
 from warehouse.actors.control.allocation import Room, needed_for
 from warehouse.actors.control.catalog_space import CatalogRoom
-from warehouse.actors.control.context import Parts, Times
+from warehouse.actors.control.context import Intervals, MasterContext
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.failed_logins import FailedLogins
-from warehouse.actors.control.first_start import BALLAST_NAME, CATALOG_NAME, JOIN_NAME, initialize
-from warehouse.actors.control.first_start import Initialized as Initialized
+from warehouse.actors.control.first_start import (
+    BALLAST_NAME,
+    CATALOG_NAME,
+    JOIN_NAME,
+    initialize,
+)
 from warehouse.actors.control.fleet import CompactorSession, DiskState, Fleet, VolumeState
 from warehouse.actors.control.job_scheduler import JobScheduler
 from warehouse.actors.control.keyring import Keyring
@@ -255,7 +259,7 @@ class Master:
         settings: Settings,
         announcer: Announcer,
         join: Join,
-        times: Times = Times(),  # noqa: B008 - frozen
+        intervals: Intervals = Intervals(),  # noqa: B008 - frozen
     ) -> None:
         self._catalog = catalog
         self._events = EventLog()
@@ -279,7 +283,7 @@ class Master:
             volume_size=settings.store.volume_size,
         )
         self._lineage = Lineage(catalog, self._writer, self._fleet, self._troubles)
-        parts = Parts(
+        parts = MasterContext(
             catalog=catalog,
             writer=self._writer,
             fleet=self._fleet,
@@ -288,7 +292,7 @@ class Master:
             troubles=self._troubles,
             settings=settings,
             incarnation=self._incarnation,
-            times=times,
+            intervals=intervals,
         )
         self._provisioner = Provisioner(parts)
         self._scheduler = JobScheduler(parts, provisioner=self._provisioner)

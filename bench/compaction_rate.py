@@ -4,8 +4,8 @@
 
 Makes a volume with needles of one size, of which a part is deleted here and there; then copies its data
 file as `cp` does (buffered, synced at the end), and compacts it, as the compactor and the volume actor do:
-`Copy` and then `Successor`, in a process of their own.  Both begin with a cold page cache.  The rate of the
-compaction counts the bytes of the file that it goes through, as that of the copy does.
+`Copy` and then `GenerationSwitch`, in a process of their own.  Both begin with a cold page cache.  The rate
+of the compaction counts the bytes of the file that it goes through, as that of the copy does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.machine import Machine
 from warehouse.conf.setting_types import parse_size, size_text
 from warehouse.storage.compaction.copying import Copy
-from warehouse.storage.compaction.generation_switch import Successor
+from warehouse.storage.compaction.generation_switch import GenerationSwitch
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import data_path, volume_directory
 from warehouse.storage.format.needle import NeedleMetadata
@@ -98,7 +98,7 @@ def compact(folder: Path) -> dict[str, float]:
         pass
     copy.close()
     copied = time.perf_counter()
-    successor = Successor(volume, disk, generation=copy.generation, upto=copy.upto)
+    successor = GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto)
     successor.catch_up()
     pause_s = successor.switch()
     ended = time.perf_counter()

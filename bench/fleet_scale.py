@@ -44,7 +44,8 @@ import zmq
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]  # runs from any checkout
 
-from warehouse.actors.master import CATALOG_NAME, ClientSession, Master, found  # noqa: E402
+from warehouse.actors.control.first_start import initialize  # noqa: E402
+from warehouse.actors.master import CATALOG_NAME, ClientSession, Master  # noqa: E402
 from warehouse.actors.process import Announcer  # noqa: E402
 from warehouse.auth.rights import EVERYTHING, Rights  # noqa: E402
 from warehouse.catalog.sqlite.catalog import Catalog  # noqa: E402
@@ -155,7 +156,7 @@ def _report(volume_id: int, **changes: Any) -> VolumeReport:
 def made_master(
     folder: Path, disk_count: int, volumes_each: int
 ) -> Iterator[tuple[Master, list[MadeUpDisk], str]]:
-    founded = found(folder)
+    founded = initialize(folder)
     catalog = Catalog.open(folder / CATALOG_NAME)
     disks = []
     with catalog.transaction() as transaction:
@@ -199,7 +200,7 @@ async def measure(
     with made_master(folder, disk_count, volumes_each) as (master, disks, secret):
         async with trio.open_nursery() as nursery:
             await nursery.start(master._writer.run)
-            await nursery.start(master._keeper.run)
+            await nursery.start(master._provisioner.run)
             master._load()
             for disk in disks:
                 peer: Any = disk

@@ -106,7 +106,7 @@ class CrossCheck:
                         "volume not compared with the catalog",
                         extra={"volume_id": volume.volume_id, "cause": error.message},
                     )
-            await trio.sleep(self._context.times.look)
+            await trio.sleep(self._context.intervals.look)
 
     async def look(self, volume: VolumeState, actor: Peer) -> list[NeedleDamage]:
         """Compare one volume with the catalog; return the needles that it lacks (noted already).
@@ -174,8 +174,8 @@ class CrossCheck:
         return missing
 
     async def _resolve(self, volume: VolumeState, look: _Look) -> None:
-        volume_id, times, now = volume.volume_id, self._context.times, time.monotonic()
-        self._due_at[volume_id] = now + times.sweep
+        volume_id, intervals, now = volume.volume_id, self._context.intervals, time.monotonic()
+        self._due_at[volume_id] = now + intervals.sweep
         is_aside = self._context.fleet.disks[volume.disk_id].set_aside is not None
         is_behind = self._context.troubles.has("catalog_behind")
         is_decided = bool(self._context.catalog.fact(KEEP_ORPHANS, 0))
@@ -186,12 +186,12 @@ class CrossCheck:
         if earlier is None:
             if look.strangers:
                 self._open[volume_id] = look
-                self._due_at[volume_id] = now + times.orphan
+                self._due_at[volume_id] = now + intervals.orphan
             else:
                 self._no_more_kept(volume_id)
                 await self._swept(volume_id, look)
-        elif look.at - earlier.at < times.orphan:
-            self._due_at[volume_id] = earlier.at + times.orphan  # an extra look, for a verification
+        elif look.at - earlier.at < intervals.orphan:
+            self._due_at[volume_id] = earlier.at + intervals.orphan  # an extra look, for a verification
         else:
             orphans = [
                 needle_id
@@ -264,7 +264,7 @@ class CrossCheck:
     async def _swept(self, volume_id: int, look: _Look) -> None:
         """All that was written before this look is named or garbage; if some of it is neither, look again."""
         if look.has_unconfirmed:
-            self._due_at[volume_id] = time.monotonic() + self._context.times.orphan
+            self._due_at[volume_id] = time.monotonic() + self._context.intervals.orphan
         else:
             await self._context.writer.write(lambda t: t.set_swept(volume_id, look.stamp))
 

@@ -56,7 +56,7 @@ class DamageRegistry:
 
     async def run(self) -> None:
         while True:
-            with trio.move_on_after(self._context.times.forget):
+            with trio.move_on_after(self._context.intervals.forget):
                 await self._wanted.wait()
             self._wanted = trio.Event()
             noted, self._noted = self._noted, []

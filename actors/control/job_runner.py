@@ -325,7 +325,7 @@ class JobRunner:
         if state.damaged_count > len(state.damages):
             job.is_found_whole = False  # more than a message holds: nothing may be taken for mended
         volume.verify_offset = max(volume.verify_offset, state.upto)  # 0 before it has begun
-        if time.monotonic() >= job.saved_at + self._context.times.save:
+        if time.monotonic() >= job.saved_at + self._context.intervals.save:
             job.saved_at = time.monotonic()
             await self._save_progress(volume)
 
@@ -335,7 +335,7 @@ class JobRunner:
         """Watch a compactor's task until it is done; while jobs are paused, it goes on being watched."""
         told_at = time.monotonic()
         found_before = job.damaged_count
-        pause_s = min(FIRST_POLL_S, self._context.times.poll)
+        pause_s = min(FIRST_POLL_S, self._context.intervals.poll)
         while True:
             peers.check()
             rate = self._rate(job)
@@ -352,11 +352,11 @@ class JobRunner:
                 raise from_code(state.code or StoreError.code, state.message)
             if state.state == "done" and rate != 0:
                 return state
-            if time.monotonic() >= told_at + self._context.times.progress:
+            if time.monotonic() >= told_at + self._context.intervals.progress:
                 told_at = time.monotonic()
                 self._tell_progress(job)
             await trio.sleep(pause_s)
-            pause_s = min(2 * pause_s, self._context.times.poll)
+            pause_s = min(2 * pause_s, self._context.intervals.poll)
 
     async def _stop(self, peers: JobPeers, task_id: int) -> None:
         """End a task; a compactor that is only out of reach goes on with it, and is told when it is back."""

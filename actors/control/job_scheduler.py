@@ -301,7 +301,7 @@ class JobScheduler:
                     self._look_for_stalls(disk)
                 await trio.lowlevel.checkpoint()
             if is_due:
-                look_at = trio.current_time() + self._context.times.schedule
+                look_at = trio.current_time() + self._context.intervals.schedule
             with trio.CancelScope(deadline=look_at):
                 await self._wanted.wait()
 

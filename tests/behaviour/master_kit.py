@@ -16,8 +16,9 @@ import msgspec
 import trio
 from links_kit import free_endpoint
 
-from warehouse.actors.control.context import Times
-from warehouse.actors.master import Initialized, Master
+from warehouse.actors.control.context import Intervals
+from warehouse.actors.control.first_start import Initialized, initialize
+from warehouse.actors.master import Master
 from warehouse.actors.process import Announcer
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.catalog.sqlite.catalog import Catalog
@@ -78,7 +79,7 @@ MIB = 1024 * 1024
 GIB = 1024 * MIB
 DISK_ID = "d" * 32
 
-QUICK = Times(
+QUICK = Intervals(
     poll=0.01, schedule=0.05, progress=0.02, retry=0.02, save=0.0, orphan=0.2, look=0.05, forget=0.1
 )
 
@@ -298,11 +299,11 @@ class ReadyEvent(Announcer):
 class RunningMaster:
     """A master that can be ended and started again on the same folder, and the actors around it."""
 
-    def __init__(self, folder: Path, nursery: trio.Nursery, settings: Settings, times: Times) -> None:
+    def __init__(self, folder: Path, nursery: trio.Nursery, settings: Settings, intervals: Intervals) -> None:
         self._folder = folder
         self._nursery = nursery
         self._settings = settings
-        self._times = times
+        self._intervals = intervals
         self._endpoint = free_endpoint()
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
@@ -335,7 +336,7 @@ class RunningMaster:
                         settings=self._settings,
                         announcer=announcer,
                         join=join,
-                        times=self._times,
+                        intervals=self._intervals,
                     )
                     await master.run(self._endpoint, listeners)
             finally:
@@ -515,12 +516,12 @@ async def open_master(
     folder: Path,
     *,
     settings: Settings | None = None,
-    times: Times = QUICK,
+    intervals: Intervals = QUICK,
     has_compactor: bool = True,
 ) -> AsyncIterator[RunningMaster]:
     """A master with one disk that has volume 1, one compactor, and a client with all rights."""
     async with trio.open_nursery() as nursery:
-        master = RunningMaster(folder, nursery, settings or MANUAL, times)
+        master = RunningMaster(folder, nursery, settings or MANUAL, intervals)
         await master.start()
         await master.connect_disk()
         await master.connect_client()

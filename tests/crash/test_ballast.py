@@ -13,7 +13,7 @@ import trio
 from warehouse.actors.ballast import STEP_COUNT, Ballast, free_bytes
 from warehouse.actors.control.catalog_space import GROWTH_LEAVES, CatalogRoom
 from warehouse.actors.control.events import EventLog
-from warehouse.actors.control.first_start import found
+from warehouse.actors.control.first_start import initialize
 from warehouse.actors.control.troubles import Troubles
 from warehouse.catalog.sqlite.catalog import Catalog, Transaction
 from warehouse.catalog.writer import CatalogWriter
@@ -69,11 +69,11 @@ def test_ballast_takes_its_share_and_gives_it_back_file_by_file(small_disk: Path
 
 
 def test_a_master_is_founded_again_on_a_disk_without_a_byte_free(small_disk: Path) -> None:
-    found(small_disk)
+    initialize(small_disk)
     assert Ballast(small_disk / "ballast", MIB).restore()
     fill(small_disk)
     assert free_bytes(small_disk) == 0
-    assert found(small_disk).root_key is None
+    assert initialize(small_disk).root_key is None
     assert Ballast(small_disk / "ballast", MIB).held_count == STEP_COUNT - 1
 
 

@@ -17,7 +17,7 @@ import trio
 from trio.testing import MockClock
 
 from warehouse.actors.control import job_scheduler as scheduler
-from warehouse.actors.control.context import Parts, Times
+from warehouse.actors.control.context import Intervals, MasterContext
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.fleet import CompactorSession, DiskState, Fleet, VolumeState
 from warehouse.actors.control.job_scheduler import JobScheduler
@@ -79,7 +79,7 @@ class Site:
         for number in range(1, VOLUMES + 1):
             fleet.add_volume(volume_of(number))
         self.writer = Writer(catalog)
-        self.parts = Parts(
+        self.context = MasterContext(
             catalog=catalog,
             writer=self.writer,  # type: ignore[arg-type]
             fleet=fleet,
@@ -88,10 +88,10 @@ class Site:
             troubles=Troubles(events),
             settings=Settings(),
             incarnation=1,
-            times=Times(retry=1.0),
+            intervals=Intervals(retry=1.0),
         )
-        self.maintenance = JobScheduler(self.parts, provisioner=Provisioner(self.parts))
-        self.maintenance._runs = SimpleNamespace(run=self.run)  # type: ignore[assignment]
+        self.scheduler = JobScheduler(self.context, provisioner=Provisioner(self.context))
+        self.scheduler._runner = SimpleNamespace(run=self.run)  # type: ignore[assignment]
 
     async def run(self, job: JobState, volume: VolumeState, peers: object) -> None:
         assert not self.running, "two jobs at once on one disk"
@@ -116,7 +116,7 @@ class Site:
             self.running.discard(job.job_id)
 
     async def add(self, work: str, volume_id: int, origin: str) -> JobState:
-        (job,) = await self.maintenance._add(work, [self.parts.fleet.volumes[volume_id]], origin)
+        (job,) = await self.scheduler._add(work, [self.context.fleet.volumes[volume_id]], origin)
         return job
 
 
@@ -158,7 +158,7 @@ def simulate(catalog: Catalog, seed: int, scenario: Callable[[Site, Random], Any
         rng = Random(seed)
         site = Site(catalog, rng)
         async with trio.open_nursery() as nursery:
-            await nursery.start(site.maintenance.run)
+            await nursery.start(site.scheduler.run)
             await scenario(site, rng)
             nursery.cancel_scope.cancel()
 
@@ -231,14 +231,14 @@ def test_a_job_that_hangs_is_told_of_and_makes_trouble_until_it_ends(catalog: Ca
         site.hangs = True
         job = await site.add(COMPACT, 1, OPERATOR)
         await trio.sleep(STALLED_S / 2)
-        assert site.parts.troubles.listed() == []
+        assert site.context.troubles.listed() == []
         await trio.sleep(STALLED_S)
-        events = [event for event in site.parts.events.after(0, 100) if event.name == "job_stalled"]
+        events = [event for event in site.context.events.after(0, 100) if event.name == "job_stalled"]
         assert [event.fields["job_id"] for event in events] == [job.job_id]
-        assert ("job_stalled", f"job {job.job_id}") in site.parts.troubles
+        assert ("job_stalled", f"job {job.job_id}") in site.context.troubles
         site.hangs = False
         await until_over(site, [job], 10 * STEPS_MAX)
-        assert site.parts.troubles.listed() == []
+        assert site.context.troubles.listed() == []
 
     simulate(catalog, 3, scenario)
 
@@ -249,10 +249,10 @@ def test_a_verification_that_failed_is_trouble_until_the_volume_is_read_again(ca
         failed = await site.add(VERIFY, 1, OPERATOR)
         await until_over(site, [failed], 1000)
         assert failed.state == "failed"
-        assert ("volume_unverified", "volume 1") in site.parts.troubles
+        assert ("volume_unverified", "volume 1") in site.context.troubles
         site.failing = 0.0
         await until_over(site, [await site.add(VERIFY, 1, OPERATOR)], 10 * STEPS_MAX)
-        assert site.parts.troubles.listed() == []
+        assert site.context.troubles.listed() == []
 
     simulate(catalog, 5, scenario)
 
@@ -265,7 +265,7 @@ def test_a_job_that_was_cancelled_leaves_its_volume_though_whoever_cancelled_it_
         job = await site.add(COMPACT, 1, OPERATOR)
         site.writer.delay_s = 5.0
         with trio.move_on_after(1):
-            await site.maintenance.cancel_jobs([job.job_id])
+            await site.scheduler.cancel_jobs([job.job_id])
         assert job.state == "cancelled"
         site.disk.compactor = site.disk.peer
         another = await site.add(COMPACT, 1, OPERATOR)
@@ -280,21 +280,21 @@ def test_an_end_looks_at_the_jobs_of_its_own_disk_alone(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(site: Site, rng: Random) -> None:
-        fleet = site.parts.fleet
+        fleet = site.context.fleet
         for number in range(50):
             fleet.add_disk(DiskState(f"other-{number}", f"other-{number}", peer=site.disk.peer))
         looked_at: Counter[str] = Counter()
-        start = site.maintenance._start_on
+        start = site.scheduler._start_on
 
         def start_on(disk: DiskState) -> None:
             looked_at[disk.disk_id] += 1
             start(disk)
 
-        monkeypatch.setattr(site.maintenance, "_start_on", start_on)
+        monkeypatch.setattr(site.scheduler, "_start_on", start_on)
         jobs = [await site.add(COMPACT, number, OPERATOR) for number in range(1, VOLUMES + 1)]
         started_s = trio.current_time()
         await until_over(site, jobs, 10 * STEPS_MAX)
-        round_count = (trio.current_time() - started_s) / site.parts.times.schedule + 2
+        round_count = (trio.current_time() - started_s) / site.context.intervals.schedule + 2
         assert looked_at["other-1"] <= round_count, "with all disks, now and then"
         assert looked_at["d"] > looked_at["other-1"]
 
@@ -310,12 +310,12 @@ def test_a_job_says_what_it_waits_for_and_since_when(catalog: Catalog) -> None:
         assert (seen.state, seen.code) == ("queued", "compactor_offline")
         assert seen.wait_since_ms > 0
         await trio.sleep(STALLED_S)
-        assert site.maintenance.stalled_count == 1
-        await site.maintenance.pause(True)
+        assert site.scheduler.stalled_count == 1
+        await site.scheduler.pause(True)
         site.disk.compactor = site.disk.peer
         await trio.sleep(10)
-        assert (job.code, job.message, site.maintenance.stalled_count) == (None, "jobs are paused", 0)
-        await site.maintenance.pause(False)
+        assert (job.code, job.message, site.scheduler.stalled_count) == (None, "jobs are paused", 0)
+        await site.scheduler.pause(False)
         await until_over(site, [job], 10 * STEPS_MAX)
 
     simulate(catalog, 4, scenario)

@@ -19,7 +19,7 @@ import warehouse.client.maintenance
 import warehouse.client.reading.locator
 from warehouse.catalog.names import check_key, check_metadata
 from warehouse.client.control import Control
-from warehouse.client.maintenance import JobScheduler
+from warehouse.client.maintenance import Maintenance
 from warehouse.client.reading.locator import ask_where
 from warehouse.errors import BadRequest, ObjectInconsistent
 from warehouse.transport.messages import (
@@ -263,7 +263,7 @@ async def test_the_status_of_many_volumes_comes_in_pages_and_is_whole(
         control, ask = asking(master)
         whole = await master.ask(ClusterStatus(), Status)
         monkeypatch.setattr(warehouse.actors.control.fleet_status, "ANSWER_SIZE_MAX", 2000)
-        status = await JobScheduler(control).status()
+        status = await Maintenance(control).status()
         assert len(ask.asked) > 6
 
         def places(status: Status) -> list[tuple[str, list[int]]]:
@@ -287,7 +287,7 @@ async def test_jobs_that_do_not_fit_into_an_answer_are_asked_for(
     monkeypatch.setattr(warehouse.actors.control.job_scheduler, "fitting", lambda jobs: fitting(jobs, 700))
     async with planted(tmp_path, lambda c: plant_volumes(c, 40)) as master:
         control, ask = asking(master)
-        maintenance = JobScheduler(control)
+        maintenance = Maintenance(control)
         jobs = await maintenance.verify(range(100, 140))
         assert [job.volume_id for job in jobs] == [*range(100, 140)]
         numbers = [job.job_id for job in jobs]

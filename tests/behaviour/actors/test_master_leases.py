@@ -89,7 +89,9 @@ async def test_a_disk_is_no_longer_waited_for_when_the_catalog_has_no_room_for_i
 
     monkeypatch.setattr(Transaction, "reserve_needle_ids", reserve_if_there_is_room)
     async with open_master(tmp_path, has_compactor=False) as master:
-        assert await is_supplied()
+        with trio.fail_after(20):
+            while not await is_supplied():
+                await trio.sleep(0.05)
         is_full = True
         await master.restart()
         with trio.fail_after(20):

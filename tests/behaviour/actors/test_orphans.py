@@ -28,7 +28,7 @@ from warehouse.transport.messages import (
     Status,
 )
 
-TIMES = replace(QUICK, sweep=0.1)
+INTERVALS = replace(QUICK, sweep=0.1)
 
 
 async def trouble_names(master: RunningMaster) -> list[str]:
@@ -46,7 +46,7 @@ def buried(master: RunningMaster) -> set[int]:
 
 
 async def test_a_handful_of_orphans_is_collected_without_a_question(tmp_path: Path) -> None:
-    async with open_master(tmp_path, times=TIMES) as master:
+    async with open_master(tmp_path, intervals=INTERVALS) as master:
         master.disk.live[1] = set(range(1, ORPHANS_MAX + 1))
         with trio.fail_after(10):
             while len(buried(master)) < ORPHANS_MAX:
@@ -55,7 +55,7 @@ async def test_a_handful_of_orphans_is_collected_without_a_question(tmp_path: Pa
 
 
 async def test_a_multitude_of_orphans_is_kept_until_a_person_drops_it(tmp_path: Path) -> None:
-    async with open_master(tmp_path, times=TIMES) as master:
+    async with open_master(tmp_path, intervals=INTERVALS) as master:
         master.disk.live[1] = set(range(1, ORPHANS_MAX + 2))
         await until_trouble(master, ["orphans_kept"])
         status = await master.status()
@@ -74,7 +74,7 @@ async def test_a_multitude_of_orphans_is_kept_until_a_person_drops_it(tmp_path: 
 
 async def test_a_few_orphans_are_kept_too_where_needles_that_objects_name_are_missing(tmp_path: Path) -> None:
     """So it looks when the end of the catalog's log is lost: it names what was replaced, and not by what."""
-    async with open_master(tmp_path, times=TIMES) as master:
+    async with open_master(tmp_path, intervals=INTERVALS) as master:
         bucket_id = await master.create_bucket("photos")
         await master.disk.store(1, 1, bucket_id, "cat")
         master.disk.live[1] = {2, 3}
@@ -91,7 +91,7 @@ async def test_a_few_orphans_are_kept_too_where_needles_that_objects_name_are_mi
 
 
 async def test_a_multitude_that_a_person_keeps_is_no_trouble_and_stays(tmp_path: Path) -> None:
-    async with open_master(tmp_path, times=TIMES) as master:
+    async with open_master(tmp_path, intervals=INTERVALS) as master:
         master.disk.live[1] = set(range(1, ORPHANS_MAX + 2))
         await until_trouble(master, ["orphans_kept"])
         await master.ask(DecideOrphans(decision="keep"), Done)
@@ -106,7 +106,7 @@ async def test_a_multitude_that_a_person_keeps_is_no_trouble_and_stays(tmp_path:
 
 
 async def test_needle_ids_that_were_never_reserved_show_that_the_catalog_is_behind(tmp_path: Path) -> None:
-    async with open_master(tmp_path, times=TIMES) as master:
+    async with open_master(tmp_path, intervals=INTERVALS) as master:
         await master.ask(CreateBucket(bucket="photos"), Done)
         reserved = master.read("SELECT needle_id_reserved FROM volumes")[0][0]
         master.disk.disconnect()

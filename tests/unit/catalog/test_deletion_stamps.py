@@ -190,7 +190,7 @@ def test_a_deleted_bucket_digs_no_graves(kit):
     delete(kit, other_id, at=5)
     kit.put(bucket_id, at=1)
     kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(9)))
-    assert len(kit.catalog._graves._stamps) == 1
+    assert len(kit.catalog._deletion_stamps._stamps) == 1
     kit.put(kit.bucket("photos"), at=1)
 
 
