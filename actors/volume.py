@@ -27,7 +27,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from warehouse.actors.ballast import Ballast, free_names, make_way
-from warehouse.actors.control.chunk_lists import ASK_S
+from warehouse.actors.data.chunk_lists import ASK_S
 from warehouse.actors.data.cold_reads import ColdReads
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.fsync import Syncer

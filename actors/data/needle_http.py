@@ -20,7 +20,6 @@ from urllib.parse import quote
 import trio
 from crc32c import crc32c
 
-from warehouse.actors.control.chunk_lists import Ask, ChunkLists
 from warehouse.actors.data.authorization import (
     Counters,
     RequestAuthorizer,
@@ -30,6 +29,7 @@ from warehouse.actors.data.authorization import (
 )
 from warehouse.actors.data.batch_http import BATCH_ROUTE, BatchHttp
 from warehouse.actors.data.buffers import BufferPool
+from warehouse.actors.data.chunk_lists import Ask, ChunkLists
 from warehouse.actors.data.cold_reads import ColdReads
 from warehouse.actors.data.commit_pipeline import CommitPipeline, stored_needle
 from warehouse.actors.data.duplicates import placed_before

@@ -12,9 +12,9 @@ from functools import partial
 
 import trio
 
-from warehouse.actors.control.chunk_lists import ChunkList, ChunkLists
 from warehouse.actors.data.authorization import Counters, require_bucket
 from warehouse.actors.data.buffers import BufferPool
+from warehouse.actors.data.chunk_lists import ChunkList, ChunkLists
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.auth.tokens import DataClaims
 from warehouse.errors import LinkDown, NoSuchNeedle, ObjectInconsistent

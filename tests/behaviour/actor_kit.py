@@ -9,7 +9,7 @@ from pathlib import Path
 import crc32c
 import trio
 
-from warehouse.actors.control.chunk_lists import Ask
+from warehouse.actors.data.chunk_lists import Ask
 from warehouse.actors.data.cold_reads import ColdReads
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.needle_http import NeedleHttp

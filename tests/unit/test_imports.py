@@ -83,6 +83,20 @@ def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
         assert not upward, f"{path.relative_to(ROOT)} imports {', '.join(sorted(upward))}"
 
 
+def test_the_three_parts_of_the_actors_do_not_import_each_other() -> None:
+    """What the master decides, what a volume actor does and what a compactor does meet in messages only."""
+    parts = {"control", "data", "background"}
+    for part in parts:
+        for path in sorted((ROOT / "actors" / part).rglob("*.py")):
+            others = {
+                name
+                for name in imported_modules(path)
+                for other in parts - {part}
+                if f"actors.{other}" in name
+            }
+            assert not others, f"{path.relative_to(ROOT)} imports {', '.join(sorted(others))}"
+
+
 def test_every_room_is_a_folder_at_the_top_and_a_link_in_the_package() -> None:
     folders = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench", "warehouse"}
     links = {path.name: path.resolve() for path in (ROOT / "warehouse").iterdir() if path.is_symlink()}
