@@ -32,6 +32,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from warehouse.actors.ballast import Ballast
+from warehouse.actors.control import rpc
 from warehouse.actors.control.allocation import Room, needed_for
 from warehouse.actors.control.catalog_space import CatalogRoom
 from warehouse.actors.control.context import Intervals, MasterContext
@@ -49,7 +50,6 @@ from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.lineage import Lineage
 from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.reservations import Reservations
-from warehouse.actors.control.rpc import order
 from warehouse.actors.control.troubles import Troubles
 from warehouse.actors.listening import known_as, open_listeners
 from warehouse.actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
@@ -989,7 +989,7 @@ class Master:
             needle_id=needle_id,
             restamp_above=restamp_above,
         )
-        answer = await order(disk.peer, command, NeedleRestamped)
+        answer = await rpc.call(disk.peer, command, NeedleRestamped)
         self._admit_stamp(disk, answer.stamp)
         await self._writer.write(lambda t: t.set_stamp_of_chunk(upload_id, chunk_index, answer.stamp))
 

@@ -28,11 +28,11 @@ from dataclasses import dataclass, field
 
 import trio
 
+from warehouse.actors.control import rpc
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.damage import NOT_THERE, DamageRegistry
 from warehouse.actors.control.fleet import VolumeState
 from warehouse.actors.control.provisioning import Provisioner
-from warehouse.actors.control.rpc import order
 from warehouse.errors import StoreError
 from warehouse.transport.messages import DAMAGES_MAX, LIVE_LISTED_MAX, ListLive, LiveListed, NeedleDamage
 from warehouse.transport.zeromq.hub import Peer
@@ -135,7 +135,7 @@ class CrossCheck:
                 count=LIVE_LISTED_MAX,
                 stamp=look.stamp,
             )
-            answer = await order(actor, command, LiveListed)
+            answer = await rpc.call(actor, command, LiveListed)
             nonlocal last_id
             last_id = max(last_id, answer.needle_id_max)
             return _bits(answer.bitmap)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import trio
 
+from warehouse.actors.control import rpc
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.cross_check import CrossCheck
 from warehouse.actors.control.damage import DamageRegistry
@@ -33,7 +34,6 @@ from warehouse.actors.control.fleet import DiskState, VolumeState
 from warehouse.actors.control.job_policy import gives_next_to_nothing
 from warehouse.actors.control.job_table import COMPACT, OPERATOR, JobState
 from warehouse.actors.control.provisioning import Provisioner
-from warehouse.actors.control.rpc import order
 from warehouse.conf.formatting import format_size
 from warehouse.errors import (
     CompactorOffline,
@@ -187,9 +187,9 @@ class JobRunner:
         incarnation, volume_id = self._context.incarnation, volume.volume_id
         horizon = await trio.to_thread.run_sync(self._context.catalog.tombstone_horizon)
         leftovers = DropGeneration(incarnation=incarnation, volume_id=volume_id)
-        await order(peers.actor, leftovers, Done)
+        await rpc.call(peers.actor, leftovers, Done)
         begin = BeginCompaction(incarnation=incarnation, volume_id=volume_id)
-        begun = await order(peers.actor, begin, CompactionBegun)
+        begun = await rpc.call(peers.actor, begin, CompactionBegun)
         self._context.fleet.take_report(volume, begun.report)
         report = begun.report
         needed = copy_size(
@@ -216,7 +216,7 @@ class JobRunner:
             horizon=horizon,
             rate=self._rate(job),
         )
-        await order(peers.compactor, start, Done)
+        await rpc.call(peers.compactor, start, Done)
         self._started(job)
         return begun
 
@@ -233,7 +233,7 @@ class JobRunner:
             peers.check_actor()  # the compactor's part is done
             # A cancelled job ends between two steps, never in the middle of one: its outcome must be known.
             with trio.CancelScope(shield=True):
-                answer = await order(peers.actor, command, GenerationSwitched, timeout_s=SWITCH_ANSWER_S)
+                answer = await rpc.call(peers.actor, command, GenerationSwitched, timeout_s=SWITCH_ANSWER_S)
             self._context.fleet.take_report(volume, answer.report)
             if answer.is_done:
                 return answer
@@ -258,7 +258,7 @@ class JobRunner:
                 await self._stop(peers, task_id)
             with suppress(StoreError):
                 drop = DropGeneration(incarnation=incarnation, volume_id=volume.volume_id)
-                await order(peers.actor, drop, Done)
+                await rpc.call(peers.actor, drop, Done)
 
     # --- verification -----------------------------------------------------------------------------
 
@@ -288,7 +288,7 @@ class JobRunner:
             rate=self._rate(job),
         )
         try:
-            await order(peers.compactor, start, Done)
+            await rpc.call(peers.compactor, start, Done)
             self._started(job)
             await self._poll(job, volume, peers, task_id)
         except BaseException:
@@ -340,7 +340,7 @@ class JobRunner:
             peers.check()
             rate = self._rate(job)
             poll = PollTask(incarnation=self._context.incarnation, task_id=task_id, rate=rate)
-            state = await order(peers.compactor, poll, TaskState, timeout_s=POLL_ANSWER_S)
+            state = await rpc.call(peers.compactor, poll, TaskState, timeout_s=POLL_ANSWER_S)
             if state.total_bytes:  # not before it has begun
                 job.progress(state.done_bytes, state.total_bytes, now=time.monotonic())
             job.damaged_count = found_before + state.damaged_count
@@ -362,7 +362,7 @@ class JobRunner:
         """End a task; a compactor that is only out of reach goes on with it, and is told when it is back."""
         try:
             stop = StopTask(incarnation=self._context.incarnation, task_id=task_id)
-            await order(peers.compactor, stop, Done)
+            await rpc.call(peers.compactor, stop, Done)
         except (LinkDown, DeadlineExceeded):
             self._left[peers.disk.disk_id] = task_id
         except StoreError:

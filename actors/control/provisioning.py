@@ -21,9 +21,9 @@ from collections.abc import Iterable, Mapping
 
 import trio
 
+from warehouse.actors.control import rpc
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.fleet import IDS_STEP_FIRST, IDS_STEP_MAX, NEEDLE_ID_MAX, DiskState, VolumeState
-from warehouse.actors.control.rpc import order
 from warehouse.catalog.sqlite.catalog import Transaction
 from warehouse.errors import DiskFull, RequestRefused, StoreError
 from warehouse.transport.messages import (
@@ -330,7 +330,7 @@ class Provisioner:
             uuid=volume.uuid,
             capacity=volume.capacity,
         )
-        answer = await order(peer, command, VolumeCreated)
+        answer = await rpc.call(peer, command, VolumeCreated)
         self._fleet.take_report(volume, answer.report)  # before the next wait: a later one may come meanwhile
         disk = self._fleet.disks[volume.disk_id]
         self._context.events.record("volume_opened", volume_id=volume.volume_id, disk=disk.name)
@@ -404,7 +404,7 @@ class Provisioner:
             stamp=self._context.clock.last,
             ended=[needle_id for needle_id, _, is_last in rows if is_last],
         )
-        answer = await order(peer, command, NeedlesDeleted)
+        answer = await rpc.call(peer, command, NeedlesDeleted)
         self._fleet.take_report(volume, answer.report)
         needle_ids = [needle_id for needle_id, _, _ in rows]
         now_s, now_ms = time.monotonic(), time.time_ns() // 1_000_000
@@ -446,7 +446,7 @@ class Provisioner:
         if not notes:
             return False
         command = RecordBuckets(incarnation=self._incarnation, volume_id=volume.volume_id, notes=notes)
-        answer = await order(kept.peer, command, BucketsRecorded)
+        answer = await rpc.call(kept.peer, command, BucketsRecorded)
         self._fleet.take_report(volume, answer.report)
         await self._writer.write(lambda t: t.clear_bucket_notes(disk_id, notes))
         return len(notes) == NOTES_AT_ONCE

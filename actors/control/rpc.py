@@ -1,4 +1,4 @@
-"""Orders: how the master has its actors do something, and what it may expect back."""
+"""RPC: the master calls one of its actors, and says which answer it expects."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from warehouse.transport.zeromq.hub import Peer
 
 A = TypeVar("A", bound=Message)
 
-ORDER_S = 30.0  # an order that is not answered by then has failed, whatever came of it
+CALL_S = 30.0  # a call without an answer by then has failed; the actor may have carried it out all the same
 
 
-async def order(peer: Peer, command: Request, wanted: type[A], *, timeout_s: float = ORDER_S) -> A:
+async def call(peer: Peer, command: Request, wanted: type[A], *, timeout_s: float = CALL_S) -> A:
     """Have `peer` carry out `command`; return its answer, which is a `wanted`.
 
     Raises:
-        LinkDown, DeadlineExceeded: whether it was carried out is not known.
-        MalformedMessage: it answered something else.
-        StoreError: what it refused the command with.
+        LinkDown, DeadlineExceeded: nobody knows whether `peer` carried the command out.
+        MalformedMessage: `peer` answered with another type.
+        StoreError: `peer` refused the command with this error.
     """
     answer: Answer = await peer.request(command, timeout_s=timeout_s)
     if not isinstance(answer, wanted):
