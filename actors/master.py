@@ -53,9 +53,10 @@ from warehouse.actors.control.reservations import Reservations
 from warehouse.actors.control.troubles import Troubles
 from warehouse.actors.listening import known_as, open_listeners
 from warehouse.actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
+from warehouse.auth.access_tokens import AccessClaims, AccessSigner
+from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier, sign_data_token
 from warehouse.auth.keys import verify_secret
 from warehouse.auth.rights import Permission, Rights
-from warehouse.auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
 from warehouse.catalog.names import check_bucket_name, check_key, check_metadata
 from warehouse.catalog.records import Page
 from warehouse.catalog.sqlite.catalog import BucketRow, Catalog, ChunkRow, ObjectRow, Transaction, UploadRow

@@ -43,7 +43,7 @@ from warehouse.actors.process import (
     run_actor,
     set_up_actor,
 )
-from warehouse.auth.tokens import DataTokenVerifier
+from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.conf.arguments import Parser, base_url
 from warehouse.conf.arguments import host as host_argument
 from warehouse.conf.join import Join

@@ -34,7 +34,7 @@ from crc32c import crc32c
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.needle_http import _PLAIN_LINES, NeedleHttp
 from warehouse.actors.data.put_request import read_put
-from warehouse.auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
+from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier, sign_data_token
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.format.needle import NeedleMetadata, decode_needle, place_seed
 from warehouse.storage.format.stamp import StampClock

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from warehouse.actors.data.commit_pipeline import CommitPipeline
-from warehouse.auth.tokens import DataClaims, DataTokenVerifier
+from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier
 from warehouse.errors import (
     BadRequest,
     LeaseExhausted,

@@ -19,7 +19,7 @@ from warehouse.actors.data.authorization import Counters, RequestAuthorizer, req
 from warehouse.actors.data.commit_pipeline import CommitPipeline, stored_needle
 from warehouse.actors.data.duplicates import placed_before
 from warehouse.actors.data.put_request import check_batch, read_put_head
-from warehouse.auth.tokens import DataClaims
+from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import (
     BadRequest,
     BodyTooLarge,

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import trio
 
-from warehouse.auth.tokens import DataClaims
+from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import LinkDown, ObjectInconsistent, Overloaded, VolumeOffline
 from warehouse.transport.messages import Answer, ChunksLocated, LocateChunks
 

@@ -24,7 +24,7 @@ import trio
 
 from warehouse import errors
 from warehouse.actors.data.fsync import Sync, sync_in_thread
-from warehouse.auth.tokens import DataClaims
+from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import DeadlineExceeded, LinkDown, NeedleVoid, NoSuchNeedle, OutcomeUnknown, StoreError
 from warehouse.storage.extent import Placed
 from warehouse.storage.format.needle import NeedleMetadata

@@ -36,7 +36,7 @@ from warehouse.actors.data.duplicates import placed_before
 from warehouse.actors.data.put_request import read_put
 from warehouse.actors.data.sending import Sending
 from warehouse.actors.data.url_errors import for_url_holder
-from warehouse.auth.tokens import DataClaims, DataTokenVerifier
+from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier
 from warehouse.errors import (
     BodyTooLarge,
     LeaseExhausted,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from warehouse.auth.tokens import DataClaims
+from warehouse.auth.data_tokens import DataClaims
 from warehouse.catalog.names import check_key, check_metadata
 from warehouse.errors import BadKey, BadMetadata, BadRequest, ExpectationFailed, UnsupportedCoding
 from warehouse.storage.format.needle import NeedleMetadata

@@ -16,7 +16,7 @@ from warehouse.actors.data.authorization import Counters, require_bucket
 from warehouse.actors.data.buffers import BufferPool
 from warehouse.actors.data.chunk_lists import ChunkList, ChunkLists
 from warehouse.actors.data.commit_pipeline import CommitPipeline
-from warehouse.auth.tokens import DataClaims
+from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import LinkDown, NoSuchNeedle, ObjectInconsistent
 from warehouse.storage.format.needle import BLOCK_SIZE
 from warehouse.storage.reader import NeedleReader

@@ -13,7 +13,7 @@ from warehouse.actors.data.chunk_lists import Ask
 from warehouse.actors.data.cold_reads import ColdReads
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.needle_http import NeedleHttp
-from warehouse.auth.tokens import DataClaims, DataTokenVerifier, sign_data_token
+from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier, sign_data_token
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import data_path
 from warehouse.storage.format.stamp import StampClock

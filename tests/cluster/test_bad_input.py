@@ -26,7 +26,7 @@ import zmq
 import warehouse
 from harness import RunningStore
 from warehouse.actors.control.keyring import Keyring
-from warehouse.auth.tokens import DataClaims, sign_data_token
+from warehouse.auth.data_tokens import DataClaims, sign_data_token
 from warehouse.client.control import Control
 from warehouse.conf.profile import Profile
 from warehouse.errors import StoreError

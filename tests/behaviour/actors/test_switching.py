@@ -13,7 +13,7 @@ from scripted_link import ScriptedLink
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.needle_http import NeedleHttp
 from warehouse.actors.data.switching import Switching
-from warehouse.auth.tokens import DataTokenVerifier
+from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.errors import LengthMismatch, WriteFailed
 from warehouse.storage.compaction.copying import Copy
 from warehouse.storage.compaction.generation_switch import GenerationSwitch

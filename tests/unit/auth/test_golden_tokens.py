@@ -7,7 +7,8 @@ import jwt
 import msgspec
 import pytest
 
-from warehouse.auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
+from warehouse.auth.access_tokens import AccessClaims, AccessSigner
+from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier, sign_data_token
 from warehouse.errors import TokenExpired
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "setup.cfg").exists())

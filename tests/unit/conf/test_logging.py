@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warehouse.auth.data_tokens import DataClaims, sign_data_token
 from warehouse.auth.keys import generate_api_key
-from warehouse.auth.tokens import DataClaims, sign_data_token
 from warehouse.conf.logging import redact_text, set_up_logging
 from warehouse.conf.profile import Profile
 

@@ -1,4 +1,4 @@
-"""Tokens: whatever was not signed, for this disk or this master, for this moment, is refused."""
+"""Data tokens: whatever was not signed, for this disk, for this moment, is refused."""
 
 import base64
 import json
@@ -7,16 +7,12 @@ import time
 import jwt
 import msgspec
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse.auth import tokens
-from warehouse.auth.rights import READ_ONLY, Rights
-from warehouse.auth.tokens import AccessClaims, AccessSigner, DataClaims, DataTokenVerifier, sign_data_token
-from warehouse.errors import ClockSkew, SecretMissing, TokenExpired, TokenInvalid, TokenMissing
+from warehouse.auth import data_tokens
+from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier, sign_data_token
+from warehouse.errors import ClockSkew, TokenExpired, TokenInvalid, TokenMissing
 
 NOW = 1_800_000_000.0
 KEY = bytes(range(32))
@@ -45,9 +41,6 @@ def segment(value):
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
 
 
-# --- data tokens ----------------------------------------------------------------------------------
-
-
 def test_a_signed_token_says_what_was_signed():
     claims = data_claims(key="été/1", max=100, room=1000, lid=5, ct="text/plain", meta={"a": "b"})
     assert verifier().verify(signed(claims), now_s=NOW) == claims
@@ -68,7 +61,7 @@ def test_pyjwt_accepts_a_data_token():
 
 
 def test_a_token_signed_by_pyjwt_is_accepted():
-    # The format is JWT and nothing of our own: a gateway in another language can make these tokens.
+    # The format is JWT and nothing of our own: a gateway in another language can make these data_tokens.
     header = segment_compact({"alg": "HS256", "kid": "k1", "typ": "JWT"})
     payload = segment(msgspec.to_builtins(data_claims()))
     signed_part = header + b"." + payload
@@ -118,7 +111,7 @@ def test_an_empty_token_is_missing_and_a_huge_one_invalid():
     with pytest.raises(TokenMissing):
         verifier().verify(b"", now_s=NOW)
     with pytest.raises(TokenInvalid, match="at most"):
-        verifier().verify(b"A" * (tokens.TOKEN_SIZE_MAX + 1), now_s=NOW)
+        verifier().verify(b"A" * (data_tokens.TOKEN_SIZE_MAX + 1), now_s=NOW)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +130,7 @@ def test_an_empty_token_is_missing_and_a_huge_one_invalid():
 )
 def test_no_other_header_is_believed_even_if_correctly_signed(header):
     signed_part = segment_compact(header) + b"." + segment(msgspec.to_builtins(data_claims()))
-    mac = tokens._signature_segment(signed_part, KEY)
+    mac = data_tokens._signature_segment(signed_part, KEY)
     for signature in (mac, b""):
         with pytest.raises(TokenInvalid, match="header"):
             verifier().verify(signed_part + b"." + signature, now_s=NOW)
@@ -185,8 +178,8 @@ def test_a_claim_of_a_wrong_kind_or_unknown_name_is_refused(change):
 
 
 def sign_payload(payload):
-    signed_part = tokens._header_segment("k1") + b"." + segment(payload)
-    return signed_part + b"." + tokens._signature_segment(signed_part, KEY)
+    signed_part = data_tokens._header_segment("k1") + b"." + segment(payload)
+    return signed_part + b"." + data_tokens._signature_segment(signed_part, KEY)
 
 
 def test_a_token_expires_also_while_it_is_remembered():
@@ -218,7 +211,7 @@ def test_two_keys_are_not_mixed_up():
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
-    monkeypatch.setattr(tokens, "VERIFIED_MAX", 10)
+    monkeypatch.setattr(data_tokens, "VERIFIED_MAX", 10)
     checker = verifier()
     hot, *others = [signed(data_claims(lid=lid)) for lid in range(100)]
     for token in (hot, *others[:9], hot, *others[9:14]):
@@ -227,9 +220,9 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     for token in others:
         checker.verify(token, now_s=NOW)
     assert len(checker._verified) == 10
-    checker.verify(signed(data_claims(meta={"a": "x" * tokens.VERIFIED_SIZE_MAX})), now_s=NOW)
+    checker.verify(signed(data_claims(meta={"a": "x" * data_tokens.VERIFIED_SIZE_MAX})), now_s=NOW)
     assert len(checker._verified) == 10
-    assert all(len(token) <= tokens.VERIFIED_SIZE_MAX for token in checker._verified)
+    assert all(len(token) <= data_tokens.VERIFIED_SIZE_MAX for token in checker._verified)
 
 
 def test_a_remembered_token_does_not_pin_the_buffer_it_came_in():
@@ -238,174 +231,6 @@ def test_a_remembered_token_does_not_pin_the_buffer_it_came_in():
     buffer[-1] ^= 1
     with pytest.raises(TokenInvalid):
         checker.verify(bytes(buffer), now_s=NOW)
-
-
-# --- access tokens --------------------------------------------------------------------------------
-
-
-def new_pem():
-    return Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-PEM = new_pem()
-SIGNER = AccessSigner(PEM)
-
-
-def access_claims(**changes):
-    values = {
-        "sub": "WHA",
-        "perms": int(READ_ONLY),
-        "buckets": {"photos": "r"},
-        "epoch": 4,
-        "exp": int(NOW) + 600,
-    }
-    return AccessClaims(**{**values, **changes})
-
-
-def access_payload(**changes):
-    payload = {
-        **msgspec.to_builtins(access_claims()),
-        "iss": "warehouse-master",
-        "aud": "warehouse-control",
-        **changes,
-    }
-    return {name: value for name, value in payload.items() if value is not ...}
-
-
-def access_token(payload, *, pem=PEM, algorithm="EdDSA", **headers):
-    headers = {"kid": SIGNER.key_id, "typ": "warehouse-access+jwt", **headers}
-    if headers["typ"] is ...:
-        headers["typ"] = None  # PyJWT writes "JWT" unless told to write none
-    headers = {name: value for name, value in headers.items() if value is not ...}
-    return jwt.encode(payload, pem, algorithm=algorithm, headers=headers)
-
-
-def test_an_access_token_carries_the_rights_and_the_epoch():
-    claims = SIGNER.verify(SIGNER.sign(access_claims()), now_s=NOW)
-    assert claims == access_claims()
-    assert claims.rights == Rights(READ_ONLY, {"photos": "r"})
-    assert SIGNER.verify(SIGNER.sign(access_claims(buckets=None)), now_s=NOW).rights.buckets is None
-
-
-def test_the_reference_payload_is_accepted():
-    # Otherwise the refusals below would prove nothing.
-    assert SIGNER.verify(access_token(access_payload()), now_s=NOW) == access_claims()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"exp": ...},
-        {"aud": ...},
-        {"iss": ...},
-        {"sub": ...},
-        {"epoch": ...},
-        {"buckets": ...},
-        {"aud": "warehouse-data"},
-        {"iss": "somebody"},
-        {"exp": "1800000600"},
-        {"perms": "all"},
-        {"buckets": {"photos": "x"}},
-        {"admin": True},
-    ],
-    ids=str,
-)
-def test_an_access_token_with_a_missing_wrong_or_unknown_claim_is_refused(change):
-    with pytest.raises(TokenInvalid):
-        SIGNER.verify(access_token(access_payload(**change)), now_s=NOW)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"typ": "JWT"},
-        {"typ": ...},
-        {"kid": "other"},
-        {"kid": ...},
-        {"crit": ["x"], "x": 1},
-        {"jku": "http://a"},
-    ],
-    ids=str,
-)
-def test_an_access_token_with_another_header_is_refused(headers):
-    with pytest.raises(TokenInvalid):
-        SIGNER.verify(access_token(access_payload(), **headers), now_s=NOW)
-
-
-@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
-def test_an_access_token_of_another_key_or_algorithm_is_refused():
-    public = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
-    for token in (
-        access_token(access_payload(), pem=new_pem()),
-        access_token(access_payload(), pem=None, algorithm="none"),
-        access_token(access_payload(), pem=public, algorithm="HS256"),
-    ):
-        with pytest.raises(TokenInvalid):
-            SIGNER.verify(token, now_s=NOW)
-
-
-def test_a_data_token_is_no_access_token_and_the_other_way_round():
-    with pytest.raises(TokenInvalid):
-        SIGNER.verify(signed().decode(), now_s=NOW)
-    with pytest.raises(TokenInvalid):
-        verifier().verify(SIGNER.sign(access_claims()).encode(), now_s=NOW)
-
-
-def test_an_access_token_expires():
-    token = SIGNER.sign(access_claims())
-    SIGNER.verify(token, now_s=NOW + 599.9)
-    with pytest.raises(TokenExpired):
-        SIGNER.verify(token, now_s=NOW + 600)
-
-
-def test_every_changed_character_of_an_access_token_is_noticed():
-    token = SIGNER.sign(access_claims())
-    # The last character of an Ed25519 signature's base64 has bits that no decoder looks at; changing them
-    # changes nothing that was signed.
-    for position in range(len(token) - 1):
-        other = "A" if token[position] != "A" else "B"
-        with pytest.raises(TokenInvalid):
-            SIGNER.verify(token[:position] + other + token[position + 1 :], now_s=NOW)
-
-
-@given(
-    st.text(min_size=1, max_size=200) | st.lists(st.text(max_size=30), min_size=3, max_size=3).map(".".join)
-)
-def test_noise_is_no_access_token(noise):
-    with pytest.raises(TokenInvalid):
-        SIGNER.verify(noise, now_s=NOW)
-
-
-def test_an_empty_access_token_is_missing_and_a_huge_one_invalid():
-    with pytest.raises(TokenMissing):
-        SIGNER.verify("", now_s=NOW)
-    with pytest.raises(TokenInvalid, match="at most"):
-        SIGNER.verify("A" * (tokens.TOKEN_SIZE_MAX + 1), now_s=NOW)
-
-
-def test_an_earlier_signing_key_is_believed_until_it_is_left_away():
-    token = SIGNER.sign(access_claims())
-    successor = new_pem()
-    assert AccessSigner(successor, earlier_keys=[PEM]).verify(token, now_s=NOW) == access_claims()
-    with pytest.raises(TokenInvalid, match="current signing key"):
-        AccessSigner(successor).verify(token, now_s=NOW)
-
-
-def test_a_signing_key_of_another_kind_is_named():
-    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    with pytest.raises(SecretMissing, match="Ed25519"):
-        AccessSigner(pem)
-
-
-def test_a_damaged_or_different_signing_key_is_named():
-    rsa_like = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
-    for pem in (b"", b"not a key", rsa_like):
-        with pytest.raises(SecretMissing, match="PEM"):
-            AccessSigner(pem)
 
 
 def test_a_token_that_is_good_by_the_masters_clock_is_no_expired_one_and_the_clock_is_named():

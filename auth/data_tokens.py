@@ -1,14 +1,13 @@
-"""Tokens: short-lived proofs of a right.
+"""Data tokens: short-lived proofs of the right to do one thing on one volume.
 
-    data token     JWT, HS256 with a key that one disk and the master share; the bearer may do one thing
-                   on one volume, at most until `exp`.  Checked on every request of the data port.
-    access token   JWT, EdDSA; its bearer acts with the rights of an API key.  Checked once for each
-                   control connection, by the master that signed it.
+A data token is a JWT, signed by HS256 with a key that one disk and the master share.  Its bearer may do
+what its claims say until it expires.  It is checked on every request of the data port.
 
-The data token is checked without a JWT library, because it sits on the hot path: everything that makes
-JWT headers dangerous (algorithm choice, unknown `crit`, keys by URL) is gone when the whole header must
-equal, byte for byte, the one that this module writes for a known key.  PyJWT accepts the same tokens,
-which a test proves.  The two kinds differ in algorithm, key, `typ` and audience: none passes as the other.
+The check uses no JWT library, because it sits on the hot path.  Everything that makes JWT headers
+dangerous (choice of the algorithm, unknown `crit`, keys by URL) is gone when the whole header must equal,
+byte for byte, the one that this module writes for a known key.  PyJWT accepts the same tokens, which a
+test proves.  Access tokens (`auth/access_tokens.py`) differ in algorithm, key, `typ` and audience: neither
+kind passes as the other.
 
 Claims that this release does not know are refused, not ignored: they may narrow the right.
 
@@ -18,22 +17,17 @@ Sources: RFC 7519 (JWT), RFC 8725 (its best current practice: fixed algorithms, 
 from __future__ import annotations
 
 import binascii
-import hashlib
 import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal
 
-import jwt
 import msgspec
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from warehouse.auth.rights import Permission, Rights
-from warehouse.errors import ClockSkew, SecretMissing, TokenExpired, TokenInvalid, TokenMissing
+from warehouse.errors import ClockSkew, TokenExpired, TokenInvalid, TokenMissing
 
 TOKEN_SIZE_MAX = 16 * 1024  # a presigned GET of an object of many chunks carries a token for each
 VERIFIED_MAX = 4096  # verified tokens remembered: one a lease or read grant, and those are reused
@@ -69,22 +63,6 @@ class DataClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     via: str | None = None  # the same of any number of chunks (up, cnt, osz): a token to ask the master with
     cms: int | None = None  # when that object was created, milliseconds since 1970
 
-
-class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whose rights the bearer of an access token has."""
-
-    sub: str  # API key id
-    perms: int  # auth.rights.Permission
-    buckets: dict[str, Literal["r", "w", "rw"]] | None
-    epoch: int  # the key's epoch when the token was bought; editing a key makes older ones void
-    exp: int  # unix time, seconds
-
-    @property
-    def rights(self) -> Rights:
-        return Rights(Permission(self.perms), self.buckets)
-
-
-# --- data tokens ----------------------------------------------------------------------------------
 
 _encode_claims = msgspec.json.Encoder().encode
 _decode_data_claims = msgspec.json.Decoder(DataClaims).decode
@@ -184,85 +162,3 @@ def _signature_segment(signed: bytes, key: bytes) -> bytes:
 
 def _base64url(data: bytes) -> bytes:
     return urlsafe_b64encode(data).rstrip(b"=")
-
-
-# --- access tokens --------------------------------------------------------------------------------
-
-_ALGORITHM = "EdDSA"
-_TYPE = "warehouse-access+jwt"
-_ISSUER = "warehouse-master"
-_AUDIENCE = "warehouse-control"
-
-
-class AccessSigner:
-    """Signs and checks the access tokens of one cluster.
-
-    Args:
-        private_key: Ed25519 in PEM; signs, and verifies its own tokens.
-        earlier_keys: PEMs of keys that sign no more and are still believed, so that a rotation logs
-            nobody out; leave one away and its tokens are void.
-    """
-
-    def __init__(self, private_key: bytes, *, earlier_keys: Sequence[bytes] = ()) -> None:
-        self._private_key = _load_private_key(private_key)
-        public_keys = [self._private_key.public_key()]
-        public_keys += [_load_private_key(pem).public_key() for pem in earlier_keys]
-        self._public_keys = {_key_id_of(public_key): public_key for public_key in public_keys}
-        self.key_id = _key_id_of(public_keys[0])
-
-    def sign(self, claims: AccessClaims) -> str:
-        payload = {**msgspec.to_builtins(claims), "iss": _ISSUER, "aud": _AUDIENCE}
-        headers = {"kid": self.key_id, "typ": _TYPE}
-        return jwt.encode(payload, self._private_key, algorithm=_ALGORITHM, headers=headers)
-
-    def verify(self, token: str, *, now_s: float) -> AccessClaims:
-        """Return the claims.  Whether the key still stands, and at which epoch, is for the caller to compare.
-
-        Raises:
-            TokenMissing, TokenInvalid, TokenExpired: as for data tokens.
-        """
-        if not token:
-            raise TokenMissing("an access token is needed: log in with an API key")
-        if len(token) > TOKEN_SIZE_MAX:
-            raise TokenInvalid(f"a token has at most {TOKEN_SIZE_MAX} bytes, this one {len(token)}")
-        try:
-            header = jwt.get_unverified_header(token)
-            public_key = self._public_keys.get(str(header.get("kid")))
-            if public_key is None:
-                raise TokenInvalid("the access token names no current signing key")
-            if header != {"alg": _ALGORITHM, "kid": header["kid"], "typ": _TYPE}:
-                raise TokenInvalid("this is no access token: its header has another type, algorithm or more")
-            payload = jwt.decode(
-                token,
-                public_key,
-                algorithms=[_ALGORITHM],
-                audience=_AUDIENCE,
-                issuer=_ISSUER,
-                # The time is our caller's, so the expiry is checked below; that it is there, here.
-                options={"require": ["exp", "aud", "iss", "sub"], "verify_exp": False},
-            )
-            claims = _access_claims_of(payload)
-        except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError) as error:
-            raise TokenInvalid(f"the access token is not valid: {error}") from error
-        if now_s >= claims.exp:
-            raise TokenExpired(f"the access token expired {now_s - claims.exp:.0f} s ago")
-        return claims
-
-
-def _access_claims_of(payload: dict[str, object]) -> AccessClaims:
-    ours = {name: value for name, value in payload.items() if name not in ("iss", "aud")}
-    return msgspec.convert(ours, AccessClaims)
-
-
-def _load_private_key(pem: bytes) -> Ed25519PrivateKey:
-    try:
-        key = serialization.load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError) as error:
-        raise SecretMissing(f"the key for access tokens is not a PEM private key: {error}") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise SecretMissing("the key for access tokens must be an Ed25519 private key")
-    return key
-
-
-def _key_id_of(public_key: Ed25519PublicKey) -> str:
-    return hashlib.sha256(public_key.public_bytes_raw()).hexdigest()[:16]

@@ -1,0 +1,119 @@
+"""Access tokens: short-lived proofs that the bearer has logged in with an API key.
+
+An access token is a JWT, signed by EdDSA; its bearer acts with the rights of an API key.  The master that
+signed it checks it, once for each control connection.  Data tokens (`auth/data_tokens.py`) differ in
+algorithm, key, `typ` and audience: neither kind passes as the other.
+
+Claims that this release does not know are refused, not ignored: they may narrow the right.
+
+Sources: RFC 7519 (JWT), RFC 8725 (its best current practice: fixed algorithms, `typ`, `aud`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import jwt
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from warehouse.auth.rights import Permission, Rights
+from warehouse.errors import SecretMissing, TokenExpired, TokenInvalid, TokenMissing
+
+TOKEN_SIZE_MAX = 16 * 1024
+
+_ALGORITHM = "EdDSA"
+_TYPE = "warehouse-access+jwt"
+_ISSUER = "warehouse-master"
+_AUDIENCE = "warehouse-control"
+
+
+class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose rights the bearer of an access token has."""
+
+    sub: str  # API key id
+    perms: int  # auth.rights.Permission
+    buckets: dict[str, Literal["r", "w", "rw"]] | None
+    epoch: int  # the key's epoch when the token was bought; editing a key makes older ones void
+    exp: int  # unix time, seconds
+
+    @property
+    def rights(self) -> Rights:
+        return Rights(Permission(self.perms), self.buckets)
+
+
+class AccessSigner:
+    """Signs and checks the access tokens of one cluster.
+
+    Args:
+        private_key: Ed25519 in PEM; signs, and verifies its own tokens.
+        earlier_keys: PEMs of keys that sign no more and are still believed, so that a rotation logs
+            nobody out; leave one away and its tokens are void.
+    """
+
+    def __init__(self, private_key: bytes, *, earlier_keys: Sequence[bytes] = ()) -> None:
+        self._private_key = _load_private_key(private_key)
+        public_keys = [self._private_key.public_key()]
+        public_keys += [_load_private_key(pem).public_key() for pem in earlier_keys]
+        self._public_keys = {_key_id_of(public_key): public_key for public_key in public_keys}
+        self.key_id = _key_id_of(public_keys[0])
+
+    def sign(self, claims: AccessClaims) -> str:
+        payload = {**msgspec.to_builtins(claims), "iss": _ISSUER, "aud": _AUDIENCE}
+        headers = {"kid": self.key_id, "typ": _TYPE}
+        return jwt.encode(payload, self._private_key, algorithm=_ALGORITHM, headers=headers)
+
+    def verify(self, token: str, *, now_s: float) -> AccessClaims:
+        """Return the claims.  Whether the key still stands, and at which epoch, is for the caller to compare.
+
+        Raises:
+            TokenMissing, TokenInvalid, TokenExpired: as for data tokens.
+        """
+        if not token:
+            raise TokenMissing("an access token is needed: log in with an API key")
+        if len(token) > TOKEN_SIZE_MAX:
+            raise TokenInvalid(f"a token has at most {TOKEN_SIZE_MAX} bytes, this one {len(token)}")
+        try:
+            header = jwt.get_unverified_header(token)
+            public_key = self._public_keys.get(str(header.get("kid")))
+            if public_key is None:
+                raise TokenInvalid("the access token names no current signing key")
+            if header != {"alg": _ALGORITHM, "kid": header["kid"], "typ": _TYPE}:
+                raise TokenInvalid("this is no access token: its header has another type, algorithm or more")
+            payload = jwt.decode(
+                token,
+                public_key,
+                algorithms=[_ALGORITHM],
+                audience=_AUDIENCE,
+                issuer=_ISSUER,
+                # The time is our caller's, so the expiry is checked below; that it is there, here.
+                options={"require": ["exp", "aud", "iss", "sub"], "verify_exp": False},
+            )
+            claims = _access_claims_of(payload)
+        except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError) as error:
+            raise TokenInvalid(f"the access token is not valid: {error}") from error
+        if now_s >= claims.exp:
+            raise TokenExpired(f"the access token expired {now_s - claims.exp:.0f} s ago")
+        return claims
+
+
+def _access_claims_of(payload: dict[str, object]) -> AccessClaims:
+    ours = {name: value for name, value in payload.items() if name not in ("iss", "aud")}
+    return msgspec.convert(ours, AccessClaims)
+
+
+def _load_private_key(pem: bytes) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError) as error:
+        raise SecretMissing(f"the key for access tokens is not a PEM private key: {error}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SecretMissing("the key for access tokens must be an Ed25519 private key")
+    return key
+
+
+def _key_id_of(public_key: Ed25519PublicKey) -> str:
+    return hashlib.sha256(public_key.public_bytes_raw()).hexdigest()[:16]
