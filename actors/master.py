@@ -507,27 +507,27 @@ class Master:
             await trio.sleep(0.5)  # guessing is slow, and tells nothing about which half was wrong
             raise BadCredentials("this API key is unknown, disabled, or its secret is wrong")
         claims = AccessClaims(
-            sub=row.id,
-            perms=int(row.permissions),
+            key_id=row.id,
+            permissions=int(row.permissions),
             buckets=cast("dict[str, BucketRight] | None", row.buckets),  # checked when they were granted
             epoch=row.epoch,
-            exp=int(time.time() + ACCESS_TOKEN_S),
+            expires_at_s=int(time.time() + ACCESS_TOKEN_S),
         )
         return LoggedIn(token=self._access.sign(claims), expires_in_s=ACCESS_TOKEN_S)
 
     def _attach(self, peer: Peer, request: Attach) -> Attached:
         now_s = time.time()
         claims = self._access.verify(request.token, now_s=now_s)
-        row = self._catalog.api_key(claims.sub)
+        row = self._catalog.api_key(claims.key_id)
         if row is None or not row.is_enabled or row.epoch != claims.epoch:
             raise NotAuthenticated(
                 "the API key behind this token was changed, disabled or deleted: log in again"
             )
         if isinstance(peer.session, DiskState | CompactorSession):
             raise PermissionDenied("the connection of one of our actors cannot act as a client")
-        expires_in_s = claims.exp - now_s
+        expires_in_s = claims.expires_at_s - now_s
         peer.session = ClientSession(
-            key_id=claims.sub,
+            key_id=claims.key_id,
             rights=claims.rights,
             expires_at=time.monotonic() + expires_in_s,
             epoch=claims.epoch,
@@ -639,12 +639,12 @@ class Master:
         if known is not None and known[0] > now + READ_TOKEN_S / 2 and known[1].url == disk.url:
             return msgspec.structs.replace(known[1], expires_in_s=known[0] - now)
         claims = DataClaims(
-            op="get",
-            aud=disk.disk_id,
-            vol=volume_id,
-            exp=int(time.time()) + READ_TOKEN_S,
-            bid=bucket.id,
-            bkt=bucket.name,
+            operation="get",
+            audience=disk.disk_id,
+            volume_id=volume_id,
+            expires_at_s=int(time.time()) + READ_TOKEN_S,
+            bucket_id=bucket.id,
+            bucket=bucket.name,
         )
         grant = ReadGrant(
             volume_id=volume_id, url=disk.url, token=self._sign(disk, claims), expires_in_s=READ_TOKEN_S
@@ -735,17 +735,17 @@ class Master:
             owner=peer,
         )
         claims = DataClaims(
-            op="put",
-            aud=disk.disk_id,
-            vol=volume.volume_id,
-            exp=int(time.time() + lease_s),
-            bid=bucket.id,
-            bkt=bucket.name,
-            lo=first,
-            hi=first + needle_count - 1,
-            max=min(byte_count, self._settings.store.chunk_size),
+            operation="put",
+            audience=disk.disk_id,
+            volume_id=volume.volume_id,
+            expires_at_s=int(time.time() + lease_s),
+            bucket_id=bucket.id,
+            bucket=bucket.name,
+            first_needle_id=first,
+            last_needle_id=first + needle_count - 1,
+            body_size_max=min(byte_count, self._settings.store.chunk_size),
             room=byte_count,
-            lid=lease_id,
+            lease_id=lease_id,
         )
         return Lease(
             volume_id=volume.volume_id,
@@ -779,11 +779,15 @@ class Master:
             raise NoSuchVolume(f"there is no volume {request.volume_id}")
         disk = self._fleet.disks[volume.disk_id]
         claims = DataTokenVerifier(disk.disk_id, disk.token_keys).verify(request.token.encode(), now_s=0.0)
-        is_for_it = claims.op == "put" and claims.bid == bucket.id and claims.vol == request.volume_id
-        if not is_for_it or not claims.lo <= request.needle_id <= claims.hi:
+        is_for_it = (
+            claims.operation == "put"
+            and claims.bucket_id == bucket.id
+            and claims.volume_id == request.volume_id
+        )
+        if not is_for_it or not claims.first_needle_id <= request.needle_id <= claims.last_needle_id:
             raise TokenScope(f"this token is not the one of needle {request.needle_id}")
         lease_ms = int(self._settings.store.lease_s * 1000)
-        return 0 if claims.lid is None else max(claims.exp * 1000 - lease_ms, 0)
+        return 0 if claims.lease_id is None else max(claims.expires_at_s * 1000 - lease_ms, 0)
 
     async def _begin_upload(self, peer: Peer, request: BeginUpload) -> UploadBegun:
         check_key(request.key)
@@ -846,23 +850,23 @@ class Master:
                 names.append(name)
                 rows.append((wanted.chunk_index, volume.volume_id, needle_id, wanted.size))
                 claims = DataClaims(
-                    op="put",
-                    aud=disk.disk_id,
-                    vol=volume.volume_id,
-                    exp=int(time.time() + store.upload_expires_s),
-                    bid=bucket.id,
-                    bkt=bucket.name,
-                    lo=needle_id,
-                    hi=needle_id,
+                    operation="put",
+                    audience=disk.disk_id,
+                    volume_id=volume.volume_id,
+                    expires_at_s=int(time.time() + store.upload_expires_s),
+                    bucket_id=bucket.id,
+                    bucket=bucket.name,
+                    first_needle_id=needle_id,
+                    last_needle_id=needle_id,
                     key=upload.key,
-                    len=wanted.size,
+                    body_size=wanted.size,
                     room=TRIES * wanted.size,
-                    up=request.upload_id,
-                    idx=wanted.chunk_index,
-                    cnt=wanted.chunk_count,
-                    osz=wanted.object_size,
-                    ct=upload.content_type,
-                    meta=upload.metadata if wanted.chunk_index == 0 else {},
+                    upload_id=request.upload_id,
+                    chunk_index=wanted.chunk_index,
+                    chunk_count=wanted.chunk_count,
+                    object_size=wanted.object_size,
+                    content_type=upload.content_type,
+                    metadata=upload.metadata if wanted.chunk_index == 0 else {},
                 )
                 slots.append(
                     Slot(
@@ -1041,7 +1045,7 @@ class Master:
         url = None
         if row.chunk_count == 1:
             content_type = None if row.content_type is None else served_type(row.content_type)
-            url = self._url_of(bucket, _first_chunk(row), expires_s, ct=content_type)
+            url = self._url_of(bucket, _first_chunk(row), expires_s, content_type=content_type)
         elif row.chunk_count <= PARTS_MAX:
             # It then needs no master to be read.
             url = self._url_of_parts(bucket, request.key, expires_s)
@@ -1072,25 +1076,25 @@ class Master:
             bucket,
             first,
             expires_s,
-            ct=row.content_type,
+            content_type=row.content_type,
             key=row.key,
             parts=parts,
             etag=row.etag,
-            cms=row.created_ms,
+            created_ms=row.created_ms,
         )
 
     def _url_of_many(self, bucket: BucketRow, row: ObjectRow, expires_s: int) -> str:
         """A URL of any number of chunks: the first one's actor asks for their list (`LocateChunks`)."""
         first = _first_chunk(row)
         question = DataClaims(
-            op="get",
-            aud=MASTER_AUDIENCE,
-            vol=first.volume_id,
-            lo=first.needle_id,
-            hi=first.needle_id,
-            exp=expires_s,
-            bid=bucket.id,
-            bkt=bucket.name,
+            operation="get",
+            audience=MASTER_AUDIENCE,
+            volume_id=first.volume_id,
+            first_needle_id=first.needle_id,
+            last_needle_id=first.needle_id,
+            expires_at_s=expires_s,
+            bucket_id=bucket.id,
+            bucket=bucket.name,
             etag=row.etag,
         )
         key_id = self._keyring.signing_key_id
@@ -1101,12 +1105,12 @@ class Master:
             bucket,
             first,
             expires_s,
-            up=row.upload_id,
-            cnt=row.chunk_count,
-            osz=row.size,
+            upload_id=row.upload_id,
+            chunk_count=row.chunk_count,
+            object_size=row.size,
             etag=row.etag,
-            cms=row.created_ms,
-            via=via,
+            created_ms=row.created_ms,
+            chunk_list_token=via,
         )
 
     def _url_of(self, bucket: BucketRow, first: Chunk, expires_s: int, **claims: Any) -> str:
@@ -1122,14 +1126,14 @@ class Master:
         token = self._sign(
             disk,
             DataClaims(
-                op="get",
-                aud=disk.disk_id,
-                vol=chunk.volume_id,
-                exp=expires_s,
-                bid=bucket.id,
-                bkt=bucket.name,
-                lo=chunk.needle_id,
-                hi=chunk.needle_id,
+                operation="get",
+                audience=disk.disk_id,
+                volume_id=chunk.volume_id,
+                expires_at_s=expires_s,
+                bucket_id=bucket.id,
+                bucket=bucket.name,
+                first_needle_id=chunk.needle_id,
+                last_needle_id=chunk.needle_id,
                 **claims,
             ),
         )
@@ -1144,11 +1148,15 @@ class Master:
         # The actor has held the URL's expiry against the clock; what it is sending it may send to the end.
         claims = verifier.verify(request.token.encode(), now_s=time.time() - SENDING_S)
         chunks = self._catalog.chunks_of_version(
-            claims.vol, claims.lo, claims.etag or "", first=request.first, limit=request.limit
+            claims.volume_id,
+            claims.first_needle_id,
+            claims.etag or "",
+            first=request.first,
+            limit=request.limit,
         )
         if chunks is None:
             raise NoSuchObject("the object was replaced or deleted after this URL was made")
-        bucket = self._catalog.bucket_by_id(claims.bid)
+        bucket = self._catalog.bucket_by_id(claims.bucket_id)
         grants, offline = [], {}
         for volume_id in {chunk.volume_id for chunk in chunks}:
             grant = self._read_grant(bucket, volume_id)
@@ -1187,18 +1195,18 @@ class Master:
         name = ("presigned", volume.volume_id, needle_id)
         self._reservations.promise(name, volume.volume_id, needed, time.monotonic() + promise_s)
         claims = DataClaims(
-            op="put",
-            aud=disk.disk_id,
-            vol=volume.volume_id,
-            exp=int(time.time() + request.expires_in_s),
-            bid=bucket.id,
-            bkt=bucket.name,
-            lo=needle_id,
-            hi=needle_id,
+            operation="put",
+            audience=disk.disk_id,
+            volume_id=volume.volume_id,
+            expires_at_s=int(time.time() + request.expires_in_s),
+            bucket_id=bucket.id,
+            bucket=bucket.name,
+            first_needle_id=needle_id,
+            last_needle_id=needle_id,
             key=request.key,
-            max=size_max,
+            body_size_max=size_max,
             room=TRIES * size_max,
-            ct=request.content_type,
+            content_type=request.content_type,
         )
         return Presigned(
             url=f"{disk.url}/v1/needles/{volume.volume_id}/{needle_id}?token={self._sign(disk, claims)}",

@@ -34,15 +34,15 @@ _AUDIENCE = "warehouse-control"
 class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whose rights the bearer of an access token has."""
 
-    sub: str  # API key id
-    perms: int  # auth.rights.Permission
+    key_id: str = msgspec.field(name="sub")  # of the API key
+    permissions: int = msgspec.field(name="perms")  # auth.rights.Permission
     buckets: dict[str, Literal["r", "w", "rw"]] | None
     epoch: int  # the key's epoch when the token was bought; editing a key makes older ones void
-    exp: int  # unix time, seconds
+    expires_at_s: int = msgspec.field(name="exp")  # unix time
 
     @property
     def rights(self) -> Rights:
-        return Rights(Permission(self.perms), self.buckets)
+        return Rights(Permission(self.permissions), self.buckets)
 
 
 class AccessSigner:
@@ -95,8 +95,8 @@ class AccessSigner:
             claims = _access_claims_of(payload)
         except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError) as error:
             raise TokenInvalid(f"the access token is not valid: {error}") from error
-        if now_s >= claims.exp:
-            raise TokenExpired(f"the access token expired {now_s - claims.exp:.0f} s ago")
+        if now_s >= claims.expires_at_s:
+            raise TokenExpired(f"the access token expired {now_s - claims.expires_at_s:.0f} s ago")
         return claims
 
 

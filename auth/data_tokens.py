@@ -26,6 +26,7 @@ from functools import lru_cache
 from typing import Literal
 
 import msgspec
+from msgspec import field
 
 from warehouse.errors import ClockSkew, TokenExpired, TokenInvalid, TokenMissing
 
@@ -37,31 +38,32 @@ DataPart = tuple[int, int, int, str, str]  # volume, needle, size, url, data tok
 
 
 class DataClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What the bearer of a data token may do.  Short names: they travel with every request."""
+    """What the bearer of a data token may do.  Names on the wire are short: every request carries them."""
 
-    op: Literal["put", "get"]
-    aud: str  # disk id
-    vol: int
-    exp: int  # unix time, seconds
-    bid: int  # bucket id
-    bkt: str  # bucket name
-    lo: int = 0  # needle ids lo to hi, both included; 0 and 0 in a get: any needle of the bucket
-    hi: int = 0
+    operation: Literal["put", "get"] = field(name="op")
+    audience: str = field(name="aud")  # disk id; or the master, in a token that it signs for itself
+    volume_id: int = field(name="vol")
+    expires_at_s: int = field(name="exp")  # unix time
+    bucket_id: int = field(name="bid")
+    bucket: str = field(name="bkt")  # name
+    first_needle_id: int = field(name="lo", default=0)
+    last_needle_id: int = field(name="hi", default=0)  # included; 0 to 0 in a get: any needle of the bucket
     key: str | None = None  # the only key that may be written
-    max: int | None = None  # largest body, bytes
-    len: int | None = None  # exact body length, bytes
+    body_size_max: int | None = field(name="max", default=None)
+    body_size: int | None = field(name="len", default=None)  # exactly
     room: int | None = None  # bytes of data in all, over the whole lease
-    lid: int | None = None  # lease id
-    up: int | None = None  # upload id; then idx, cnt and osz place the chunk
-    idx: int = 0
-    cnt: int | None = 1
-    osz: int | None = None
-    ct: str | None = None  # content type
-    meta: dict[str, str] | None = None  # user metadata
-    parts: list[DataPart] | None = None  # presigned GET of an object of some chunks: these
+    lease_id: int | None = field(name="lid", default=None)
+    upload_id: int | None = field(name="up", default=None)  # with the next three it places the chunk
+    chunk_index: int = field(name="idx", default=0)
+    chunk_count: int | None = field(name="cnt", default=1)
+    object_size: int | None = field(name="osz", default=None)
+    content_type: str | None = field(name="ct", default=None)
+    metadata: dict[str, str] | None = field(name="meta", default=None)  # user metadata
+    parts: list[DataPart] | None = None  # presigned GET of an object of some chunks: these chunks
     etag: str | None = None
-    via: str | None = None  # the same of any number of chunks (up, cnt, osz): a token to ask the master with
-    cms: int | None = None  # when that object was created, milliseconds since 1970
+    # Presigned GET of an object of any number of chunks: the token to ask the master for their list.
+    chunk_list_token: str | None = field(name="via", default=None)
+    created_ms: int | None = field(name="cms", default=None)  # of that object, since 1970
 
 
 _encode_claims = msgspec.json.Encoder().encode
@@ -107,13 +109,13 @@ class DataTokenVerifier:
             self._remember(token, claims, now_s)
         else:
             self._verified.move_to_end(token)
-        if now_s >= claims.exp:
-            if now_s - self.ahead_s < claims.exp:
+        if now_s >= claims.expires_at_s:
+            if now_s - self.ahead_s < claims.expires_at_s:
                 raise ClockSkew(
-                    f"the token expired {now_s - claims.exp:.0f} s ago by the clock of this disk's machine,"
-                    f" which is {self.ahead_s:,.0f} s ahead of the master's; by that it is good"
+                    f"the token expired {now_s - claims.expires_at_s:.0f} s ago by the clock of this disk's"
+                    f" machine, which is {self.ahead_s:,.0f} s ahead of the master's; by that it is good"
                 )
-            raise TokenExpired(f"the token expired {now_s - claims.exp:.0f} s ago by the clock here")
+            raise TokenExpired(f"the token expired {now_s - claims.expires_at_s:.0f} s ago by the clock here")
         return claims
 
     def _check(self, token: bytes) -> DataClaims:
@@ -133,7 +135,7 @@ class DataTokenVerifier:
             claims = _decode_data_claims(urlsafe_b64decode(payload + b"=="))
         except (binascii.Error, msgspec.DecodeError, RecursionError) as error:
             raise TokenInvalid(f"the token's claims cannot be read: {error}") from error
-        if claims.aud != self._audience:
+        if claims.audience != self._audience:
             raise TokenInvalid("the token was signed for another disk")
         return claims
 
@@ -144,7 +146,7 @@ class DataTokenVerifier:
         # The token that nobody used for longest comes first; as a rule it has expired.
         oldest = next(iter(self._verified))
         while len(self._verified) > 1 and (
-            len(self._verified) > VERIFIED_MAX or self._verified[oldest].exp <= now_s
+            len(self._verified) > VERIFIED_MAX or self._verified[oldest].expires_at_s <= now_s
         ):
             del self._verified[oldest]
             oldest = next(iter(self._verified))

@@ -112,7 +112,14 @@ class Bench:
         self.next_id += 1
 
     def token(self, op: str) -> bytes:
-        claims = DataClaims(op=op, aud="disk", vol=1, exp=int(time.time()) + 9_000, bid=1, bkt="bucket")  # type: ignore[arg-type]
+        claims = DataClaims(
+            operation=op,
+            audience="disk",
+            volume_id=1,
+            expires_at_s=int(time.time()) + 9_000,
+            bucket_id=1,
+            bucket="bucket",
+        )  # type: ignore[arg-type]
         return sign_data_token(claims, key_id="key", key=KEY).encode()
 
     def get_head(self, needle_id: int) -> bytes:

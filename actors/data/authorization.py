@@ -101,8 +101,8 @@ class RequestAuthorizer:
         Raises:
             LeaseExhausted: it has not so much left.
         """
-        if claims.lid is not None and claims.room is not None:
-            self._use((claims.lid,), claims.room, size, claims.exp)
+        if claims.lease_id is not None and claims.room is not None:
+            self._use((claims.lease_id,), claims.room, size, claims.expires_at_s)
 
     def use_place(self, claims: DataClaims, needle_id: int, size: int) -> None:
         """Take a place of `size` bytes in the volume's file, on a token that is no lease's.
@@ -113,16 +113,18 @@ class RequestAuthorizer:
         Raises:
             LeaseExhausted: it has not so much left.
         """
-        if claims.lid is None:
+        if claims.lease_id is None:
             room = claims.room
             if room is None:  # of an older release
-                room = TRIES_MAX * (claims.len if claims.len is not None else claims.max or size)
-            self._use((claims.vol, needle_id), room, size, claims.exp)
+                room = TRIES_MAX * (
+                    claims.body_size if claims.body_size is not None else claims.body_size_max or size
+                )
+            self._use((claims.volume_id, needle_id), room, size, claims.expires_at_s)
 
     def return_place(self, claims: DataClaims, needle_id: int, size: int) -> None:
         """The place that `use_place` took is free again."""
-        use = self._uses.get((claims.vol, needle_id))
-        if claims.lid is None and use is not None:
+        use = self._uses.get((claims.volume_id, needle_id))
+        if claims.lease_id is None and use is not None:
             use.stored_bytes -= size
 
     def _use(self, name: tuple[int, ...], room: int, size: int, expires_s: float) -> None:
@@ -149,13 +151,17 @@ class RequestAuthorizer:
 
 
 def require_needle(claims: DataClaims, needle_id: int) -> None:
-    if (claims.lo or claims.hi) and not claims.lo <= needle_id <= claims.hi:
-        raise TokenScope(f"this token opens needles {claims.lo} to {claims.hi}, not {needle_id}")
+    if (
+        claims.first_needle_id or claims.last_needle_id
+    ) and not claims.first_needle_id <= needle_id <= claims.last_needle_id:
+        raise TokenScope(
+            f"this token opens needles {claims.first_needle_id} to {claims.last_needle_id}, not {needle_id}"
+        )
 
 
 def require_bucket(claims: DataClaims, metadata: NeedleMetadata) -> None:
-    if metadata.bucket_id != claims.bid:
-        raise TokenScope(f"this token reads bucket {claims.bkt!r}, the needle belongs to another")
+    if metadata.bucket_id != claims.bucket_id:
+        raise TokenScope(f"this token reads bucket {claims.bucket!r}, the needle belongs to another")
 
 
 def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:

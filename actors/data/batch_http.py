@@ -95,9 +95,14 @@ class BatchHttp:
     # --- put --------------------------------------------------------------------------------------
 
     async def _put(self, exchange: Exchange, claims: DataClaims) -> None:
-        if claims.op != "put" or claims.lid is None or claims.key is not None or claims.up is not None:
+        if (
+            claims.operation != "put"
+            or claims.lease_id is None
+            or claims.key is not None
+            or claims.upload_id is not None
+        ):
             raise TokenScope("a batch put needs the token of a lease")
-        line = self._rights.line_of(claims.vol)
+        line = self._rights.line_of(claims.volume_id)
         size = exchange.content_length
         if size == 0:
             raise BadRequest("a batch has at least one item")
@@ -134,12 +139,12 @@ class BatchHttp:
     # --- get --------------------------------------------------------------------------------------
 
     async def _get(self, exchange: Exchange, claims: DataClaims) -> None:
-        if claims.op != "get" or claims.parts is not None or claims.via is not None:
+        if claims.operation != "get" or claims.parts is not None or claims.chunk_list_token is not None:
             raise TokenScope("a batch get needs a read grant")
         needle_ids = decode_ids(await exchange.read_body(GET_SIZE_MAX))
         for needle_id in needle_ids:
             require_needle(claims, needle_id)
-        reading = _Reading(self._rights.line_of(claims.vol).volume, claims, needle_ids)
+        reading = _Reading(self._rights.line_of(claims.volume_id).volume, claims, needle_ids)
         if not reading.look_up(nowait=True):
             await trio.to_thread.run_sync(reading.look_up)
         await exchange.start(200, (_BINARY,), reading.total)
@@ -253,9 +258,9 @@ class _Intake:
     def _append(self, head: PutHead, data: memoryview) -> None:
         claims, needle_id = self._claims, head.needle_id
         require_needle(claims, needle_id)
-        if claims.max is not None and head.size > claims.max:
+        if claims.body_size_max is not None and head.size > claims.body_size_max:
             raise BodyTooLarge(
-                f"this token allows up to {claims.max} bytes, needle {needle_id} has {head.size}"
+                f"this token allows up to {claims.body_size_max} bytes, needle {needle_id} has {head.size}"
             )
         created_ms = time.time_ns() // 1_000_000
         metadata, conditions = read_put_head(head, claims, created_ms)

@@ -72,9 +72,9 @@ class ChunkList:
 
     def shown(self, claims: DataClaims) -> None:
         """A URL of this object was used: the list may be kept for longer than the one that it came with."""
-        assert claims.via is not None
-        if claims.exp > self._expires_s:
-            self._via, self._expires_s = claims.via, claims.exp
+        assert claims.chunk_list_token is not None
+        if claims.expires_at_s > self._expires_s:
+            self._via, self._expires_s = claims.chunk_list_token, claims.expires_at_s
 
     async def fetch(self, count: int, size: int) -> None:
         """Learn of all chunks.
@@ -157,8 +157,8 @@ class ChunkLists:
         Raises:
             StoreError: as `ChunkList.fetch`.
         """
-        assert claims.up is not None
-        name = (claims.up, claims.etag or "")
+        assert claims.upload_id is not None
+        name = (claims.upload_id, claims.etag or "")
         while True:
             known = self._known.get(name)
             if known is not None:
@@ -177,7 +177,7 @@ class ChunkLists:
         try:
             async with self._turns:
                 chunks = ChunkList(self._ask, claims)
-                await chunks.fetch(claims.cnt or 0, claims.osz or 0)
+                await chunks.fetch(claims.chunk_count or 0, claims.object_size or 0)
         finally:
             del self._fetching[name]
             done.set()

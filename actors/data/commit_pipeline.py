@@ -100,7 +100,7 @@ def stored_needle(
     """
     if_match, if_none_match = conditions
     return StoredNeedle(
-        claims.vol,
+        claims.volume_id,
         needle_id,
         stamp,
         size,
@@ -111,7 +111,7 @@ def stored_needle(
         metadata.created_ms,
         metadata.content_type,
         metadata.metadata,
-        claims.lid,
+        claims.lease_id,
         metadata.upload_id,
         metadata.chunk_index,
         if_match,

@@ -147,7 +147,7 @@ class NeedleHttp:
         line, needle_id = self._allowed(claims, method, exchange.path)
         if method == b"PUT":
             await self._put(exchange, line, claims, needle_id)
-        elif claims.parts is not None or claims.via is not None:
+        elif claims.parts is not None or claims.chunk_list_token is not None:
             await self._get_object(exchange, line, claims, needle_id)
         else:
             await self._get(exchange, line, claims, needle_id)
@@ -155,11 +155,11 @@ class NeedleHttp:
     def _allowed(self, claims: DataClaims, method: bytes, path: bytes) -> tuple[CommitPipeline, int]:
         """The volume and the needle that a request is about, if its token is for that."""
         volume_id, needle_id = _needle_address(path)
-        if claims.vol != volume_id:
-            raise TokenScope(f"this token opens volume {claims.vol}, not volume {volume_id}")
+        if claims.volume_id != volume_id:
+            raise TokenScope(f"this token opens volume {claims.volume_id}, not volume {volume_id}")
         require_needle(claims, needle_id)
-        if claims.op != ("put" if method == b"PUT" else "get"):
-            raise TokenScope(f"this token is for {claims.op}, not for {method.decode()}")
+        if claims.operation != ("put" if method == b"PUT" else "get"):
+            raise TokenScope(f"this token is for {claims.operation}, not for {method.decode()}")
         return self._rights.line_of(volume_id), needle_id
 
     # --- GET --------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class NeedleHttp:
         try:
             claims = self._rights.claims_of_token(token)
             line, needle_id = self._allowed(claims, b"GET", path)
-            if claims.parts is not None or claims.via is not None:
+            if claims.parts is not None or claims.chunk_list_token is not None:
                 return None
             volume = line.volume
             needle = volume.read_small(needle_id, SMALL_MAX, nowait=True)
@@ -194,7 +194,7 @@ class NeedleHttp:
             require_bucket(claims, metadata)
         except StoreError:
             return None
-        type_field = served_type(claims.ct or metadata.content_type).encode()
+        type_field = served_type(claims.content_type or metadata.content_type).encode()
         self.counters.gets += 1
         self.counters.bytes_out += len(needle.data)
         data, crc = needle.data, needle.crc
@@ -258,10 +258,10 @@ class NeedleHttp:
         metadata = first.metadata
         require_bucket(claims, metadata)
         etag = claims.etag or ""
-        created_ms = metadata.created_ms if claims.cms is None else claims.cms
-        total = sum(part[2] for part in claims.parts) if claims.parts is not None else claims.osz or 0
+        created_ms = metadata.created_ms if claims.created_ms is None else claims.created_ms
+        total = sum(part[2] for part in claims.parts) if claims.parts is not None else claims.object_size or 0
         headers = [
-            (b"Content-Type", served_type(claims.ct or metadata.content_type).encode()),
+            (b"Content-Type", served_type(claims.content_type or metadata.content_type).encode()),
             (b"Accept-Ranges", b"bytes"),
             (b"ETag", f'"{etag}"'.encode()),
             (b"Last-Modified", formatdate(created_ms // 1000, usegmt=True).encode()),
@@ -290,10 +290,12 @@ class NeedleHttp:
         if b"content-length" not in exchange.headers:
             raise LengthRequired("a PUT needs a Content-Length")
         size = exchange.content_length
-        if claims.max is not None and size > claims.max:
-            raise BodyTooLarge(f"this token allows bodies of up to {claims.max} bytes, this one has {size}")
-        if claims.len is not None and size != claims.len:
-            raise LengthMismatch(f"this token is for a body of {claims.len} bytes, this one has {size}")
+        if claims.body_size_max is not None and size > claims.body_size_max:
+            raise BodyTooLarge(
+                f"this token allows bodies of up to {claims.body_size_max} bytes, this one has {size}"
+            )
+        if claims.body_size is not None and size != claims.body_size:
+            raise LengthMismatch(f"this token is for a body of {claims.body_size} bytes, this one has {size}")
         metadata, conditions, crc, checks = read_put(exchange.headers, claims)
         self._rights.use_lease(claims, size)
 
@@ -466,7 +468,7 @@ def _needle_headers(
     exchange: Exchange, claims: DataClaims, metadata: NeedleMetadata, volume_id: int, needle_id: int, crc: int
 ) -> list[tuple[bytes, bytes]]:
     headers = [
-        (b"Content-Type", served_type(claims.ct or metadata.content_type).encode()),
+        (b"Content-Type", served_type(claims.content_type or metadata.content_type).encode()),
         (b"ETag", b'"%x-%x-%08x"' % (volume_id, needle_id, crc)),
         (b"Accept-Ranges", b"bytes"),
         (b"X-Warehouse-CRC32C", b"%08x" % crc),

@@ -111,26 +111,26 @@ def _metadata_of(headers: Mapping[bytes, bytes], claims: DataClaims) -> NeedleMe
     key = claims.key
     if key is None:
         key = _key_of(headers.get(KEY_FIELD))
-    content_type = claims.ct
+    content_type = claims.content_type
     if content_type is None:
         content_type = headers.get(b"content-type", b"").decode("latin-1") or None
     if content_type is not None:
         check_content_type(content_type)
-    pairs = claims.meta
+    pairs = claims.metadata
     if pairs is None:
         header = headers.get(METADATA_FIELD)
         pairs = _user_metadata_of(header) if header is not None else {}
     return NeedleMetadata(
-        bucket=claims.bkt,
-        bucket_id=claims.bid,
+        bucket=claims.bucket,
+        bucket_id=claims.bucket_id,
         key=key,
         created_ms=time.time_ns() // 1_000_000,
         content_type=content_type,
         metadata=pairs,
-        upload_id=claims.up,
-        chunk_index=claims.idx,
-        chunk_count=claims.cnt,
-        object_size=claims.osz,
+        upload_id=claims.upload_id,
+        chunk_index=claims.chunk_index,
+        chunk_count=claims.chunk_count,
+        object_size=claims.object_size,
     )
 
 
@@ -181,7 +181,9 @@ def read_put_head(head: PutHead, claims: DataClaims, created_ms: int) -> tuple[N
     check_content_type(head.content_type)
     if head.metadata:
         check_metadata(head.metadata)
-    metadata = NeedleMetadata(claims.bkt, claims.bid, head.key, created_ms, head.content_type, head.metadata)
+    metadata = NeedleMetadata(
+        claims.bucket, claims.bucket_id, head.key, created_ms, head.content_type, head.metadata
+    )
     if head.if_match is None and head.if_none_match is None:
         return metadata, _NO_CONDITIONS
     return metadata, (check_etag_condition(head.if_match), check_etag_condition(head.if_none_match))

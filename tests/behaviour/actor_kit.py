@@ -39,12 +39,12 @@ KEY = b"k" * 32
 def data_token(**claims: object) -> str:
     """Good for puts into the actor's volume for a minute, unless the claims say otherwise."""
     fields = {
-        "op": "put",
-        "aud": "disk",
-        "vol": 1,
-        "exp": int(time.time()) + 60,
-        "bid": 1,
-        "bkt": "b",
+        "operation": "put",
+        "audience": "disk",
+        "volume_id": 1,
+        "expires_at_s": int(time.time()) + 60,
+        "bucket_id": 1,
+        "bucket": "b",
         **claims,
     }
     return sign_data_token(DataClaims(**fields), key_id="key", key=KEY)  # type: ignore[arg-type]
@@ -112,16 +112,16 @@ class Actor:
                 encode_put_head(PutHead(needle_id, f"k{needle_id}", len(data), crc32c.crc32c(data))),
                 data,
             )
-        answer = await self.post(PUT_ROUTE, b"".join(parts), lid=1, room=2**40)
+        answer = await self.post(PUT_ROUTE, b"".join(parts), lease_id=1, room=2**40)
         return decode_outcomes(answer, len(bodies))
 
     async def get(self, needle_ids: list[int]) -> list[Frame]:
-        answer = await self.post(GET_ROUTE, encode_ids(needle_ids), op="get")
+        answer = await self.post(GET_ROUTE, encode_ids(needle_ids), operation="get")
         return [*read_frames(answer, needle_ids)]
 
     async def get_one(self, needle_id: int) -> tuple[int, bytes]:
         """Status and body of a plain GET."""
-        headers = [self.authorization(op="get")]
+        headers = [self.authorization(operation="get")]
         status, _, content = await self.pool.request(
             "GET", self.url, f"/v1/needles/1/{needle_id}", headers=headers
         )

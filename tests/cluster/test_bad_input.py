@@ -132,14 +132,14 @@ class Rights:
     def sign(self, **changes: object) -> str:
         """A token as the master would sign it for our lease, with some claims changed."""
         claims = DataClaims(
-            op="put",
-            aud=self.disk_id,
-            vol=self.lease.volume_id,
-            exp=int(time.time()) + 60,
-            bid=1,
-            bkt="good",
-            lo=self.lease.first_needle_id,
-            hi=self.lease.last_needle_id,
+            operation="put",
+            audience=self.disk_id,
+            volume_id=self.lease.volume_id,
+            expires_at_s=int(time.time()) + 60,
+            bucket_id=1,
+            bucket="good",
+            first_needle_id=self.lease.first_needle_id,
+            last_needle_id=self.lease.last_needle_id,
         )
         return sign_data_token(
             msgspec.structs.replace(claims, **changes), key_id=self.key[0], key=self.key[1]
@@ -234,20 +234,20 @@ DATA_CASES: list[tuple[str, Callable[[Rights], Call], int, str]] = [
     ("not a token", lambda r: Call(token="rubbish"), 401, "token_invalid"),
     ("forged signature", lambda r: Call(token=flipped(r.lease.token, -10)), 401, "token_invalid"),
     ("forged claims", lambda r: Call(token=flipped(r.lease.token, len(r.lease.token) // 2)), 401, "token_invalid"),
-    ("expired", lambda r: Call(token=r.sign(exp=int(time.time()) - 60)), 401, "token_expired"),
+    ("expired", lambda r: Call(token=r.sign(expires_at_s=int(time.time()) - 60)), 401, "token_expired"),
     ("another disk's token", lambda r: Call(token=r.other_lease.token), 401, "token_invalid"),
-    ("another audience", lambda r: Call(token=r.sign(aud="somebody-else")), 401, "token_invalid"),
-    ("read token, write", lambda r: Call(token=r.sign(op="get")), 403, "token_scope"),
+    ("another audience", lambda r: Call(token=r.sign(audience="somebody-else")), 401, "token_invalid"),
+    ("read token, write", lambda r: Call(token=r.sign(operation="get")), 403, "token_scope"),
     ("write token, read", lambda r: get(r, token=r.sign(), url=r.lease.url, volume_id=r.lease.volume_id,
                                         needle_id=r.lease.first_needle_id), 403, "token_scope"),
-    ("needle below the lease", lambda r: Call(token=r.sign(lo=9000, hi=9100)), 403, "token_scope"),
+    ("needle below the lease", lambda r: Call(token=r.sign(first_needle_id=9000, last_needle_id=9100)), 403, "token_scope"),
     ("needle above the lease", lambda r: Call(needle_id=r.lease.last_needle_id + 1), 403, "token_scope"),
     ("volume of another token", lambda r: Call(volume_id=r.other_lease.volume_id), 403, "token_scope"),
-    ("volume that is not here", lambda r: Call(volume_id=4000, token=r.sign(vol=4000)), 404, "no_such_volume"),
+    ("volume that is not here", lambda r: Call(volume_id=4000, token=r.sign(volume_id=4000)), 404, "no_such_volume"),
     ("needle that never was", lambda r: get(r, needle_id=99_999_999), 404, "no_such_needle"),
-    ("needle of another bucket", lambda r: get(r, url=r.lease.url, token=r.sign(op="get", bid=77, vol=r.needle[0],
-                                               lo=0, hi=0)) if r.grant.url == r.lease.url
-     else Call(token=r.sign(op="get")), 403, "token_scope"),
+    ("needle of another bucket", lambda r: get(r, url=r.lease.url, token=r.sign(operation="get", bucket_id=77, volume_id=r.needle[0],
+                                               first_needle_id=0, last_needle_id=0)) if r.grant.url == r.lease.url
+     else Call(token=r.sign(operation="get")), 403, "token_scope"),
     ("no number", lambda r: Call(path="/v1/needles/one/two"), 404, "no_such_route"),
     ("number of 40 digits", lambda r: Call(path=f"/v1/needles/1/{'9' * 40}"), 404, "no_such_route"),
     ("needle zero", lambda r: Call(path="/v1/needles/1/0"), 404, "no_such_route"),
@@ -257,9 +257,9 @@ DATA_CASES: list[tuple[str, Callable[[Rights], Call], int, str]] = [
     ("no length", lambda r: Call(without=("Content-Length",)), 411, "length_required"),
     ("chunked body", lambda r: Call(headers={"Transfer-Encoding": "chunked"}, without=("Content-Length",),
                                     body=b"3\r\nabc\r\n0\r\n\r\n"), 411, "length_required"),
-    ("body over the token's limit", lambda r: Call(token=r.sign(max=5)), 413, "body_too_large"),
-    ("body of another length", lambda r: Call(token=r.sign(len=5)), 400, "length_mismatch"),
-    ("lease used up", lambda r: Call(token=r.sign(lid=4711, room=5)), 503, "lease_exhausted"),
+    ("body over the token's limit", lambda r: Call(token=r.sign(body_size_max=5)), 413, "body_too_large"),
+    ("body of another length", lambda r: Call(token=r.sign(body_size=5)), 400, "length_mismatch"),
+    ("lease used up", lambda r: Call(token=r.sign(lease_id=4711, room=5)), 503, "lease_exhausted"),
     ("broken CRC", lambda r: Call(headers={"X-Warehouse-CRC32C": "00000000"}), 400, "checksum_mismatch"),
     ("CRC that is none", lambda r: Call(headers={"X-Warehouse-CRC32C": "hello"}), 400, "bad_request"),
     ("no key", lambda r: Call(without=("X-Warehouse-Key",)), 400, "bad_key"),
@@ -274,7 +274,7 @@ DATA_CASES: list[tuple[str, Callable[[Rights], Call], int, str]] = [
     ("headers over 16 KiB", lambda r: Call(headers={"X-Large": "x" * 20_000}), 431, "headers_too_large"),
     ("condition that fails", lambda r: Call(headers={"If-Match": '"1-1-00000000"'}), 412, "precondition_failed"),
     ("range behind the end", lambda r: get(r, headers={"Range": "bytes=5000-"}), 416, "range_not_satisfiable"),
-    ("bucket that is gone", lambda r: Call(token=r.sign(bid=12345, bkt="gone")), 404, "no_such_bucket"),
+    ("bucket that is gone", lambda r: Call(token=r.sign(bucket_id=12345, bucket="gone")), 404, "no_such_bucket"),
 ]  # fmt: skip
 
 
@@ -359,7 +359,7 @@ def post(
 
 def lease_token(rights: Rights, **changes: object) -> str:
     """As the master signs it for a lease."""
-    return rights.sign(**{"lid": 4712, "room": 10_000_000, "max": 1_000_000, **changes})
+    return rights.sign(**{"lease_id": 4712, "room": 10_000_000, "body_size_max": 1_000_000, **changes})
 
 
 def put_batch(
@@ -375,12 +375,12 @@ def get_batch(rights: Rights, body: bytes, token: str | None = None) -> tuple[in
 
 BATCH_CASES: list[tuple[str, Callable[[Rights], tuple[int, bytes]], int, str]] = [
     ("put, not a token", lambda r: put_batch(r, item(r), "rubbish"), 401, "token_invalid"),
-    ("put, expired", lambda r: put_batch(r, item(r), lease_token(r, exp=int(time.time()) - 60)), 401, "token_expired"),
+    ("put, expired", lambda r: put_batch(r, item(r), lease_token(r, expires_at_s=int(time.time()) - 60)), 401, "token_expired"),
     ("put, another disk's", lambda r: put_batch(r, item(r), r.other_lease.token), 401, "token_invalid"),
-    ("put with a read token", lambda r: put_batch(r, item(r), lease_token(r, op="get")), 403, "token_scope"),
+    ("put with a read token", lambda r: put_batch(r, item(r), lease_token(r, operation="get")), 403, "token_scope"),
     ("put with a presigned URL's token", lambda r: put_batch(r, item(r), r.sign(key="mine")), 403, "token_scope"),
-    ("put with a slot's token", lambda r: put_batch(r, item(r), lease_token(r, up=1)), 403, "token_scope"),
-    ("put to a volume elsewhere", lambda r: put_batch(r, item(r), lease_token(r, vol=4000)), 404, "no_such_volume"),
+    ("put with a slot's token", lambda r: put_batch(r, item(r), lease_token(r, upload_id=1)), 403, "token_scope"),
+    ("put to a volume elsewhere", lambda r: put_batch(r, item(r), lease_token(r, volume_id=4000)), 404, "no_such_volume"),
     ("put of nothing", lambda r: put_batch(r, b""), 400, "bad_request"),
     ("put without a length", lambda r: put_batch(r, b"", length=-1), 411, "length_required"),
     ("put of a gigabyte", lambda r: put_batch(r, b"x", length=2**30), 413, "body_too_large"),
@@ -394,7 +394,7 @@ BATCH_CASES: list[tuple[str, Callable[[Rights], tuple[int, bytes]], int, str]] =
     ("get of too many", lambda r: get_batch(r, encode_ids([1] * 1025)), 400, "bad_request"),
     ("get of a huge question", lambda r: get_batch(r, bytes(1_000_000)), 413, "body_too_large"),
     ("get of needle zero", lambda r: get_batch(r, encode_ids([0])), 400, "bad_request"),
-    ("get outside of the token", lambda r: post(r.lease.url, "/v1/batch/get", r.sign(op="get", lo=5, hi=6),
+    ("get outside of the token", lambda r: post(r.lease.url, "/v1/batch/get", r.sign(operation="get", first_needle_id=5, last_needle_id=6),
                                                 encode_ids([5, 7])), 403, "token_scope"),
 ]  # fmt: skip
 
@@ -471,7 +471,7 @@ async def test_a_batch_has_so_many_items_and_no_more(store: RunningStore, rights
 
 
 async def test_a_lease_has_room_for_all_its_batches_together(store: RunningStore, rights: Rights) -> None:
-    token = lease_token(rights, lid=4713, room=2 * len(BODY))
+    token = lease_token(rights, lease_id=4713, room=2 * len(BODY))
     body = b"".join(item(rights, position) for position in range(3))
     _, content = await trio.to_thread.run_sync(put_batch, rights, body, token)
     assert [one.word for one in decode_outcomes(content, 3)][2] == "lease_exhausted"
@@ -490,7 +490,9 @@ async def test_needles_that_cannot_be_read_are_named_between_those_that_can(
     assert [bytes(frame.data) for frame in frames] == [BODY, b"", BODY]
     assert type(error_of(frames[1].state, volume_id, asked[1])).code == "no_such_needle"
     if rights.grant.url == rights.lease.url:  # then we hold the key of its disk
-        token = rights.sign(op="get", bid=77, vol=volume_id, lo=0, hi=0)
+        token = rights.sign(
+            operation="get", bucket_id=77, volume_id=volume_id, first_needle_id=0, last_needle_id=0
+        )
         _, content = await trio.to_thread.run_sync(get_batch, rights, encode_ids([needle_id]), token)
         (frame,) = read_frames(content, [needle_id])
         assert type(error_of(frame.state, volume_id, needle_id)).code == "token_scope"

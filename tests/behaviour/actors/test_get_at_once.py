@@ -69,7 +69,7 @@ def fill(actor: Actor) -> None:
 
 def token(**claims: object) -> str:
     # Longer than the whole suite takes: the table below is made when it begins.
-    return data_token(**{"op": "get", "exp": int(time.time()) + 24 * 3600, **claims})
+    return data_token(**{"operation": "get", "expires_at_s": int(time.time()) + 24 * 3600, **claims})
 
 
 def request(needle: object, *, path: str | None = None, bearer: str | None = None, more: str = "") -> bytes:
@@ -95,11 +95,11 @@ REQUESTS = {
     "no token": request(3, bearer=""),
     "a broken token": request(3, bearer=token()[:-1] + "-"),
     "another scheme": request(3, bearer="", more="Authorization: Basic abc\r\n"),
-    "a token for puts": request(3, bearer=token(op="put")),
-    "a token for other needles": request(3, bearer=token(lo=4, hi=9)),
-    "a token for this needle": request(3, bearer=token(lo=3, hi=3)),
-    "an expired token": request(3, bearer=token(exp=1_000_000_000)),
-    "a token with a content type": request(3, bearer=token(ct="text/x-given")),
+    "a token for puts": request(3, bearer=token(operation="put")),
+    "a token for other needles": request(3, bearer=token(first_needle_id=4, last_needle_id=9)),
+    "a token for this needle": request(3, bearer=token(first_needle_id=3, last_needle_id=3)),
+    "an expired token": request(3, bearer=token(expires_at_s=1_000_000_000)),
+    "a token with a content type": request(3, bearer=token(content_type="text/x-given")),
     "a range": request(3, more="Range: bytes=5-9\r\n"),
     "a condition that holds": request(3, more="If-None-Match: *\r\n"),
     "a condition that does not": request(3, more='If-None-Match: "1-1-00000000"\r\n'),

@@ -119,14 +119,17 @@ async def actor(tmp_path: Path, nursery: trio.Nursery, asked: Asked) -> AsyncIte
 
 def target(**claims: object) -> str:
     fields = {
-        "up": 5,
-        "cnt": COUNT,
-        "osz": len(WHOLE),
+        "operation": "get",
+        "first_needle_id": 1,
+        "last_needle_id": 1,
+        "upload_id": 5,
+        "chunk_count": COUNT,
+        "object_size": len(WHOLE),
         "etag": ETAG,
-        "cms": 1_790_000_000_000,
-        "via": "question",
+        "created_ms": 1_790_000_000_000,
+        "chunk_list_token": "question",
     }
-    return f"/v1/needles/1/1?token={data_token(**{'op': 'get', 'lo': 1, 'hi': 1, **fields, **claims})}"
+    return f"/v1/needles/1/1?token={data_token(**{**fields, **claims})}"
 
 
 async def get(
@@ -190,7 +193,7 @@ async def test_rights_are_asked_for_by_the_url_that_lives_longest(actor: Actor, 
     asked.expires_in_s = 30.0  # so that each read asks anew
     now_s = int(time.time())
     for exp, via in ((100, "early"), (1000, "late"), (200, "middle")):
-        assert (await get(actor, exp=now_s + exp, via=via))[2] == WHOLE
+        assert (await get(actor, expires_at_s=now_s + exp, chunk_list_token=via))[2] == WHOLE
     assert [question.token for question in asked.questions[:3]] == ["early"] * 3, "the list itself"
     later = [question.token for question in asked.questions if question.limit == 1]
     assert later == sorted(later), "the one that was shown first may have expired long ago"
@@ -221,10 +224,12 @@ async def test_a_part_that_is_not_to_be_had_fails_before_the_answer_begins(
     assert b"retry-after" in headers
     assert (await get(actor, headers={"Range": "bytes=0-99"}))[2] == WHOLE[:100]
     asked.failure = LinkDown("no master")
-    assert (await get(actor, up=6))[0] == 503
+    assert (await get(actor, upload_id=6))[0] == 503
 
 
-@pytest.mark.parametrize("wrong", [{"cnt": COUNT + 1}, {"osz": len(WHOLE) - 1}, {"cnt": COUNT - 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"chunk_count": COUNT + 1}, {"object_size": len(WHOLE) - 1}, {"chunk_count": COUNT - 1}]
+)
 async def test_a_list_that_does_not_add_up_is_not_served(actor: Actor, wrong: dict[str, int]) -> None:
     assert (await get(actor, **wrong))[0] == 500
 

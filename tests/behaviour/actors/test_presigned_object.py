@@ -31,7 +31,9 @@ async def actor(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Actor]:
 async def get(
     actor: Actor, parts: list[tuple[int, int, int, str, str]], method: str = "GET", span: str | None = None
 ) -> tuple[int, bytes]:
-    token = data_token(op="get", lo=1, hi=1, parts=parts, etag="e", key="film")
+    token = data_token(
+        operation="get", first_needle_id=1, last_needle_id=1, parts=parts, etag="e", key="film"
+    )
     headers = [] if span is None else [("Range", span)]
     target = f"/v1/needles/1/1?token={token}"
     status, _, body = await actor.pool.request(method, actor.url, target, headers=headers)

@@ -66,12 +66,20 @@ async def call(
 
 
 def url_of(needle_id: int, **claims: object) -> str:
-    return f"/v1/needles/1/{needle_id}?token={data_token(**{'op': 'get', **claims})}"
+    return f"/v1/needles/1/{needle_id}?token={data_token(**{'operation': 'get', **claims})}"
 
 
 def put_url_of(needle_id: int, **claims: object) -> str:
     return url_of(
-        needle_id, op="put", **{"key": "k", "lo": needle_id, "hi": needle_id, "max": 2**23, **claims}
+        needle_id,
+        operation="put",
+        **{
+            "key": "k",
+            "first_needle_id": needle_id,
+            "last_needle_id": needle_id,
+            "body_size_max": 2**23,
+            **claims,
+        },
     )
 
 
@@ -223,7 +231,7 @@ async def test_what_a_put_says_is_honoured_or_it_is_refused_and_changes_nothing(
 
 
 async def test_a_batch_takes_nothing_that_is_about_one_needle(actor: Actor) -> None:
-    authorization = {"Authorization": f"Bearer {data_token(lid=1, room=2**30)}"}
+    authorization = {"Authorization": f"Bearer {data_token(lease_id=1, room=2**30)}"}
     for headers in (
         {"If-None-Match": "*"},
         {"If-Unmodified-Since": STORED},
@@ -240,7 +248,7 @@ async def test_a_batch_takes_nothing_that_is_about_one_needle(actor: Actor) -> N
 
 
 async def test_a_key_that_can_be_read_in_two_ways_is_refused(actor: Actor) -> None:
-    token = {"Authorization": f"Bearer {data_token(lo=90, hi=90)}"}
+    token = {"Authorization": f"Bearer {data_token(first_needle_id=90, last_needle_id=90)}"}
     for key in ("50%", "%zz", "a%2"):
         answer = await call(actor, "PUT", "/v1/needles/1/90", token | {"X-Warehouse-Key": key}, b"x")
         assert (answer.status, json.loads(answer.body)["code"]) == (400, "bad_key"), key
@@ -249,7 +257,7 @@ async def test_a_key_that_can_be_read_in_two_ways_is_refused(actor: Actor) -> No
 
 
 async def test_a_request_shows_one_token_once(actor: Actor) -> None:
-    url, token = url_of(SMALL), data_token(op="get")
+    url, token = url_of(SMALL), data_token(operation="get")
     encoded = url.replace(".", "%2E").replace("/v1/needles/1/", "/v%31/%6Eeedles/%31/")
     for target, headers, status in (
         (url, {}, 200),
@@ -273,7 +281,7 @@ async def test_a_server_as_a_whole_says_what_it_answers(actor: Actor) -> None:
 
 
 async def test_a_refused_method_says_which_are_allowed(actor: Actor) -> None:
-    authorization = {"Authorization": f"Bearer {data_token(op='get')}"}
+    authorization = {"Authorization": f"Bearer {data_token(operation='get')}"}
     for path, allowed in (
         ("/v1/needles/1/1", b"GET, HEAD, PUT"),
         (PUT_ROUTE, b"POST"),
@@ -294,7 +302,7 @@ async def test_a_type_that_no_header_can_hold_is_served_as_plain_bytes(actor: Ac
         assert answer.headers[b"content-type"] == b"application/octet-stream"
         assert b"x-forged" not in answer.headers
     parts = [(1, FIRST, 12, "", "")]
-    answer = await call(actor, "GET", url_of(FIRST, parts=parts, etag="e", ct="a\r\nX-Forged: 1"))
+    answer = await call(actor, "GET", url_of(FIRST, parts=parts, etag="e", content_type="a\r\nX-Forged: 1"))
     assert (answer.status, answer.headers[b"content-type"]) == (200, b"application/octet-stream")
 
 
@@ -337,8 +345,8 @@ async def test_who_holds_a_url_is_told_what_became_of_it_and_nothing_of_needles(
             404,
         ),
         ("given up", await call(actor, "PUT", put_url_of(GONE), body=b"x"), 409),
-        ("expired", await call(actor, "GET", url_of(SMALL, exp=1_000_000_000)), 401),
-        ("another disk", await call(actor, "GET", url_of(SMALL, aud="other")), 401),
+        ("expired", await call(actor, "GET", url_of(SMALL, expires_at_s=1_000_000_000)), 401),
+        ("another disk", await call(actor, "GET", url_of(SMALL, audience="other")), 401),
         ("changed", await call(actor, "GET", url_of(SMALL)[:-2] + "xx"), 401),
     ):
         assert answer.status == status, name
@@ -357,7 +365,10 @@ async def test_a_token_for_one_object_fills_no_disk_however_often_it_begins(acto
     """Two URLs take turns, so that always one of them lies in the middle of the file."""
     size = 8_000_000
     port = int(actor.url.rpartition(":")[2])
-    urls = [put_url_of(80, max=size, room=2 * size), put_url_of(81, max=size, room=2 * size)]
+    urls = [
+        put_url_of(80, body_size_max=size, room=2 * size),
+        put_url_of(81, body_size_max=size, room=2 * size),
+    ]
     before = actor.volume.figures().file_size
     statuses = []
 
@@ -393,7 +404,7 @@ async def test_a_token_for_one_object_fills_no_disk_however_often_it_begins(acto
     assert b"503" in statuses, "each of the two is used up after a while"
     assert actor.volume.figures().file_size - before <= 5 * size
     assert (await call(actor, "PUT", urls[0], body=b"small")).status == 201
-    honest = put_url_of(82, max=size, room=2 * size)
+    honest = put_url_of(82, body_size_max=size, room=2 * size)
     for _ in range(5):  # alone, its place comes back each time
         stream = await begin(honest)
         assert stream is not None

@@ -29,11 +29,11 @@ SIGNER = AccessSigner(PEM)
 
 def access_claims(**changes):
     values = {
-        "sub": "WHA",
-        "perms": int(READ_ONLY),
+        "key_id": "WHA",
+        "permissions": int(READ_ONLY),
         "buckets": {"photos": "r"},
         "epoch": 4,
-        "exp": int(NOW) + 600,
+        "expires_at_s": int(NOW) + 600,
     }
     return AccessClaims(**{**values, **changes})
 
@@ -123,7 +123,14 @@ def test_an_access_token_of_another_key_or_algorithm_is_refused():
 def test_a_data_token_is_no_access_token_and_the_other_way_round():
     key = bytes(32)
     verifier = DataTokenVerifier("disk", {"k1": key})
-    claims = DataClaims(op="put", aud="disk", vol=7, exp=int(NOW) + 60, bid=3, bkt="photos")
+    claims = DataClaims(
+        operation="put",
+        audience="disk",
+        volume_id=7,
+        expires_at_s=int(NOW) + 60,
+        bucket_id=3,
+        bucket="photos",
+    )
     data_token = sign_data_token(claims, key_id="k1", key=key)
     assert verifier.verify(data_token.encode(), now_s=NOW) == claims
     with pytest.raises(TokenInvalid):

@@ -21,8 +21,15 @@ BASE64URL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 def data_claims(**changes):
-    values = {"op": "put", "aud": DISK, "vol": 7, "exp": int(NOW) + 60, "bid": 3, "bkt": "photos"}
-    return DataClaims(**{**values, "lo": 10, "hi": 19, **changes})
+    values = {
+        "operation": "put",
+        "audience": DISK,
+        "volume_id": 7,
+        "expires_at_s": int(NOW) + 60,
+        "bucket_id": 3,
+        "bucket": "photos",
+    }
+    return DataClaims(**{**values, "first_needle_id": 10, "last_needle_id": 19, **changes})
 
 
 def verifier():
@@ -42,17 +49,21 @@ def segment(value):
 
 
 def test_a_signed_token_says_what_was_signed():
-    claims = data_claims(key="été/1", max=100, room=1000, lid=5, ct="text/plain", meta={"a": "b"})
+    claims = data_claims(
+        key="été/1", body_size_max=100, room=1000, lease_id=5, content_type="text/plain", metadata={"a": "b"}
+    )
     assert verifier().verify(signed(claims), now_s=NOW) == claims
 
 
 def test_parts_of_a_presigned_get_survive():
-    claims = data_claims(op="get", parts=[(1, 2, 3, "http://127.0.0.1:7410", "a.b.c")], cnt=None)
+    claims = data_claims(
+        operation="get", parts=[(1, 2, 3, "http://127.0.0.1:7410", "a.b.c")], chunk_count=None
+    )
     assert verifier().verify(signed(claims), now_s=NOW) == claims
 
 
 def test_pyjwt_accepts_a_data_token():
-    claims = data_claims(exp=int(time.time()) + 60)
+    claims = data_claims(expires_at_s=int(time.time()) + 60)
     decoded = jwt.decode(
         signed(claims), KEY, algorithms=["HS256"], audience=DISK, options={"require": ["exp"]}
     )
@@ -150,7 +161,7 @@ def test_a_token_of_another_key_is_refused():
 def test_a_token_for_another_disk_is_refused():
     for audience in ("disk-2", "disk-11", "disk", ""):
         with pytest.raises(TokenInvalid, match="another disk"):
-            verifier().verify(signed(data_claims(aud=audience)), now_s=NOW)
+            verifier().verify(signed(data_claims(audience=audience)), now_s=NOW)
 
 
 @pytest.mark.parametrize("missing", ["exp", "aud", "op", "vol", "bid", "bkt"])
@@ -183,7 +194,7 @@ def sign_payload(payload):
 
 
 def test_a_token_expires_also_while_it_is_remembered():
-    checker, token = verifier(), signed(data_claims(exp=int(NOW) + 1))
+    checker, token = verifier(), signed(data_claims(expires_at_s=int(NOW) + 1))
     checker.verify(token, now_s=NOW)
     checker.verify(token, now_s=NOW + 0.999)
     for late in (1.0, 1.5, 1e9):
@@ -213,14 +224,14 @@ def test_two_keys_are_not_mixed_up():
 def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr(data_tokens, "VERIFIED_MAX", 10)
     checker = verifier()
-    hot, *others = [signed(data_claims(lid=lid)) for lid in range(100)]
+    hot, *others = [signed(data_claims(lease_id=lid)) for lid in range(100)]
     for token in (hot, *others[:9], hot, *others[9:14]):
         checker.verify(token, now_s=NOW)
     assert hot in checker._verified, "the one in use must not be the one forgotten"
     for token in others:
         checker.verify(token, now_s=NOW)
     assert len(checker._verified) == 10
-    checker.verify(signed(data_claims(meta={"a": "x" * data_tokens.VERIFIED_SIZE_MAX})), now_s=NOW)
+    checker.verify(signed(data_claims(metadata={"a": "x" * data_tokens.VERIFIED_SIZE_MAX})), now_s=NOW)
     assert len(checker._verified) == 10
     assert all(len(token) <= data_tokens.VERIFIED_SIZE_MAX for token in checker._verified)
 
@@ -234,7 +245,7 @@ def test_a_remembered_token_does_not_pin_the_buffer_it_came_in():
 
 
 def test_a_token_that_is_good_by_the_masters_clock_is_no_expired_one_and_the_clock_is_named():
-    checker, token = verifier(), signed(data_claims(exp=int(NOW) + 1))
+    checker, token = verifier(), signed(data_claims(expires_at_s=int(NOW) + 1))
     checker.ahead_s = 3600.0
     with pytest.raises(ClockSkew, match="clock"):
         checker.verify(token, now_s=NOW + 3600)

@@ -15,7 +15,14 @@ from warehouse.conf.logging import redact_text, set_up_logging
 from warehouse.conf.profile import Profile
 
 TOKEN = sign_data_token(
-    DataClaims(op="get", aud="disk", vol=1, exp=2_000_000_000, bid=1, bkt="photos"),
+    DataClaims(
+        operation="get",
+        audience="disk",
+        volume_id=1,
+        expires_at_s=2_000_000_000,
+        bucket_id=1,
+        bucket="photos",
+    ),
     key_id="k1",
     key=b"k" * 32,
 )
