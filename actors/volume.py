@@ -208,7 +208,7 @@ class VolumeActor:
         limits = settings.http
         self._server = HttpServer(
             self._http.handle,
-            at_once=self._http.get_at_once,
+            handle_nowait=self._http.get_nowait,
             limits=HttpLimits(
                 header_size=limits.header_size,
                 connections=connections_within(raise_limit(), limits.connections),

@@ -98,7 +98,7 @@ class Bench:
             is_ready=lambda: True,
             render_metrics=lambda: b"",
         )
-        self.server = HttpServer(self.http.handle, at_once=self.http.get_at_once)
+        self.server = HttpServer(self.http.handle, handle_nowait=self.http.get_nowait)
         self.client, ours = socket.socketpair()
         ours.setblocking(False)
         self.connection = Connection(ours, "bench", HttpLimits(), Clock(1.0))

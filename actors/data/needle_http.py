@@ -164,7 +164,7 @@ class NeedleHttp:
 
     # --- GET --------------------------------------------------------------------------------------
 
-    def get_at_once(self, path: bytes, fields: PlainFields) -> tuple[bytes, memoryview] | None:
+    def get_nowait(self, path: bytes, fields: PlainFields) -> tuple[bytes, memoryview] | None:
         """The answer to a plain GET of a small needle that is in memory, for `HttpServer`.
 
         Everything else, refusals too, is `handle`'s: it says the same of the same request.

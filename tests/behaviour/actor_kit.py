@@ -132,5 +132,5 @@ class Actor:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         self.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         await nursery.start(self.cold_reads.run)
-        await nursery.start(HttpServer(self.http.handle, at_once=self.http.get_at_once).serve, listeners)
+        await nursery.start(HttpServer(self.http.handle, handle_nowait=self.http.get_nowait).serve, listeners)
         await nursery.start(self.line.run)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import trio
 
-from warehouse.transport.http.server import AtOnce, Exchange, Handler, HttpLimits, HttpServer
+from warehouse.transport.http.server import Exchange, Handler, HttpLimits, HttpServer, NowaitHandler
 
 RECEIVE_S = 20.0  # longer than any answer takes; only a broken server makes a test wait for it
 
@@ -94,11 +94,11 @@ async def serving(
     handler: Handler,
     limits: HttpLimits | None = None,
     *,
-    at_once: AtOnce | None = None,
+    handle_nowait: NowaitHandler | None = None,
     cors_origins: Sequence[str] = (),
 ) -> AsyncIterator[Served]:
     """Serve on a free port; on the way out every connection must end by itself."""
-    server = HttpServer(handler, at_once=at_once, limits=limits, cors_origins=cors_origins)
+    server = HttpServer(handler, handle_nowait=handle_nowait, limits=limits, cors_origins=cors_origins)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, listeners)

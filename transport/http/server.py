@@ -12,8 +12,8 @@ answer.  What must hold for every answer is decided here:
 - A bug in a handler costs one connection, never the server.
 
 What nearly all requests of a busy server are, plain GETs that can be answered without any wait, need no
-exchange and no coroutine: the server asks `at_once` first, a plain function, and the handler when that has
-no answer.
+exchange and no coroutine: the server asks `handle_nowait` first, a plain function, and the handler when that
+has no answer.
 
 Which task serves which connection is decided by `http_crew`; time limits and the raw socket are
 `http_connection`'s.
@@ -50,7 +50,7 @@ from warehouse.transport.http.leader_followers import LeaderFollowers, Outcome, 
 from warehouse.transport.http.rules import CorsRule, refusal_headers
 from warehouse.transport.seldom import Seldom
 
-__all__ = ["AtOnce", "Exchange", "Handler", "HttpLimits", "HttpServer"]
+__all__ = ["Exchange", "Handler", "HttpLimits", "HttpServer", "NowaitHandler"]
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Exchange(RequestHead):
 
     `headers` has lower-case names.  `connection_state` belongs to the handler and lives as long as the
     connection: what was found out about a client once need not be found out again.  `would_wait` tells that
-    `at_once` was asked before, and found that this request has to wait.
+    `handle_nowait` was asked before, and found that this request has to wait.
     """
 
     __slots__ = (
@@ -302,7 +302,7 @@ class HttpServer:
         self,
         handler: Handler,
         *,
-        at_once: AtOnce | None = None,
+        handle_nowait: NowaitHandler | None = None,
         limits: HttpLimits | None = None,
         cors_origins: Sequence[str] = (),
         server_name: bytes = b"warehouse",
@@ -310,7 +310,7 @@ class HttpServer:
         cors = CorsRule(cors_origins)
         self._shared = _Shared(handler, limits or HttpLimits(), cors, server_name, self._close)
         # Cross-origin rules may add to any answer, so there the handler is asked.
-        self._at_once = None if self._shared.cors.is_active else at_once
+        self._handle_nowait = None if self._shared.cors.is_active else handle_nowait
         self._crew = LeaderFollowers(self._serve, self._send)
         self._connections: set[Connection] = set()
         self._refusing = 0
@@ -355,7 +355,7 @@ class HttpServer:
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Accept no more connections, close idle ones, and give requests in flight `grace_s`."""
         self._shared.is_stopping = True
-        self._at_once = None  # from now on an answer says that its connection ends
+        self._handle_nowait = None  # from now on an answer says that its connection ends
         self._accepting.cancel()
         self._serving.deadline = trio.current_time() + grace_s
         for connection in list(self._connections):
@@ -473,23 +473,23 @@ class HttpServer:
                 if head is None:
                     return self._end_request(connection, is_kept=True)
             recalled = self._shared.heads.recall(head)
-            if recalled is not None and recalled[1].is_keep_alive and self._at_once is not None:
+            if recalled is not None and recalled[1].is_keep_alive and self._handle_nowait is not None:
                 try:
-                    answer = self._at_once(*recalled)
+                    answer = self._handle_nowait(*recalled)
                 except BlockingIOError:
                     would_wait = True
                 except Exception:
                     log.exception("no answer at once", extra={"path": recalled[0].decode("latin-1")})
                 else:
                     if answer is not None:
-                        return self._answer_at_once(connection, *answer)
+                        return self._answer_nowait(connection, *answer)
         except StoreError as error:
             return self._finish(connection, _refuse_head, self._shared, error)
         except Exception:
             return self._failed(connection)
         return self._finish(connection, _serve_request, self._shared, head, recalled, would_wait)
 
-    def _answer_at_once(self, connection: Connection, lines: bytes, body: Body) -> bytes | Serving:
+    def _answer_nowait(self, connection: Connection, lines: bytes, body: Body) -> bytes | Serving:
         if not connection.is_vouched:
             self._shared.admission.vouch(connection)
         first_lines = self._shared.first_lines(200)
@@ -683,4 +683,4 @@ Handler = Callable[[Exchange], Awaitable[None]]
 # Path and fields of a plain GET -> its 200's header lines, from Content-Length to the empty line all of them,
 # and its body; or None: the handler is to be asked.  BlockingIOError: that, and it will have to wait.
 # Whoever is answered in this way has shown a good token.
-AtOnce = Callable[[bytes, PlainFields], tuple[bytes, Body] | None]
+NowaitHandler = Callable[[bytes, PlainFields], tuple[bytes, Body] | None]

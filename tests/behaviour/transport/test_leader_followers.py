@@ -361,7 +361,7 @@ async def test_a_server_that_stops_lets_requests_that_rest_end():
 # --- answers at once, and in bursts ---------------------------------------------------------------
 
 
-def at_once(path: bytes, fields: PlainFields) -> tuple[bytes, bytes] | None:
+def handle_nowait(path: bytes, fields: PlainFields) -> tuple[bytes, bytes] | None:
     """An answer of as many bytes as the path says; the handler's, if it says something else."""
     size = path[1:]
     if not size.isdigit():
@@ -381,7 +381,7 @@ async def known(stream: trio.SocketStream) -> None:
 
 async def test_pipelined_answers_come_whole_and_in_order_whoever_gives_them():
     sizes = [*range(1, 40), 64 * 1024, 3, 64 * 1024 + 1, 5, 1024 * 1024, 7, 0]
-    async with serving(echo, at_once=at_once) as served, await served.connect() as stream:
+    async with serving(echo, handle_nowait=handle_nowait) as served, await served.connect() as stream:
         await known(stream)
 
         async def send() -> None:
@@ -401,7 +401,7 @@ async def test_pipelined_answers_come_whole_and_in_order_whoever_gives_them():
 
 async def test_a_client_that_does_not_read_is_waited_for_without_the_others_and_loses_nothing():
     size, count = 60_000, 200  # more than both sockets take
-    async with serving(echo, at_once=at_once) as served:
+    async with serving(echo, handle_nowait=handle_nowait) as served:
         slow, *others = [await served.connect() for _ in range(20)]
         await known(slow)
         async with trio.open_nursery() as nursery:
@@ -421,7 +421,7 @@ async def test_a_client_that_does_not_read_is_waited_for_without_the_others_and_
 
 
 async def test_clients_that_leave_before_their_answer_cost_the_others_nothing():
-    async with serving(echo, at_once=at_once) as served:
+    async with serving(echo, handle_nowait=handle_nowait) as served:
         streams = [await served.connect() for _ in range(30)]
         await known(streams[0])
         for round_number in range(10):
@@ -441,7 +441,7 @@ def reset(stream: trio.SocketStream) -> None:
 
 
 async def test_a_flood_of_answers_at_once_lets_the_other_tasks_run():
-    async with serving(echo, at_once=at_once) as served, await served.connect() as stream:
+    async with serving(echo, handle_nowait=handle_nowait) as served, await served.connect() as stream:
         await known(stream)
         turns = 0
 
@@ -474,7 +474,7 @@ async def test_a_request_that_would_wait_goes_to_the_handler_which_is_told():
         if path == b"/cold":
             raise BlockingIOError
 
-    async with serving(handler, at_once=cold) as served, await served.connect() as stream:
+    async with serving(handler, handle_nowait=cold) as served, await served.connect() as stream:
         await known(stream)
         await stream.send_all(ASK.replace(b"/now", b"/cold"))
         await receive_until(stream, b"GET|/cold||0|")
@@ -486,7 +486,7 @@ async def test_a_bug_in_what_answers_at_once_costs_nothing_the_handler_answers(c
     def broken(path: bytes, fields: PlainFields) -> None:
         raise ZeroDivisionError
 
-    async with serving(echo, at_once=broken) as served, await served.connect() as stream:
+    async with serving(echo, handle_nowait=broken) as served, await served.connect() as stream:
         for _ in range(3):
             await stream.send_all(ASK)
             await receive_until(stream, b"GET|/now||0|")
@@ -495,7 +495,7 @@ async def test_a_bug_in_what_answers_at_once_costs_nothing_the_handler_answers(c
 
 async def test_a_server_that_stops_says_so_where_it_would_have_answered_at_once():
     count = 5_000
-    async with serving(echo, at_once=at_once) as served, await served.connect() as stream:
+    async with serving(echo, handle_nowait=handle_nowait) as served, await served.connect() as stream:
         await known(stream)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.send_all, sized(1) * count)
@@ -584,7 +584,7 @@ async def test_an_answer_is_out_when_the_server_ends_while_its_handler_waits():
 
 @pytest.mark.parametrize("attempt", range(30))
 async def test_a_server_that_is_cancelled_lets_answers_go_that_are_half_sent(attempt: int):
-    server = HttpServer(echo, at_once=at_once)
+    server = HttpServer(echo, handle_nowait=handle_nowait)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, listeners)
