@@ -13,6 +13,8 @@ import pytest
 import trio
 
 import warehouse
+import warehouse.client.store
+import warehouse.client.writing.uploads
 from fake_store import CREATED_MS, FakeStore, fake_store
 from warehouse.client import control
 from warehouse.client.writing import put
@@ -210,7 +212,7 @@ async def test_a_bucket_that_was_made_anew_by_somebody_else_takes_puts(
 async def test_a_copy_reads_while_its_writes_hold_every_connection(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(warehouse.library, "HttpPool", partial(HttpPool, connections_max=1))
+    monkeypatch.setattr(warehouse.client.store, "HttpPool", partial(HttpPool, connections_max=1))
     store.chunk_size = MIB
     async with warehouse.connect(store.profile) as client:
         photos = client.bucket("photos")
@@ -346,7 +348,7 @@ async def test_a_finish_whose_answer_was_lost_is_repeated_and_known(
 async def test_a_finish_that_was_surely_not_done_fails_plainly(
     store: FakeStore, photos: warehouse.Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(warehouse.uploads, "RIDE_OUT_LATER_S", 0.5)
+    monkeypatch.setattr(warehouse.client.writing.uploads, "RIDE_OUT_LATER_S", 0.5)
     store.faults.refused["FinishUpload"] = [Overloaded("busy")] * 1000
     with pytest.raises(Overloaded):
         await photos.put("film", noise(2 * MIB))
