@@ -100,14 +100,14 @@ async def wait_online(client: warehouse.Store, disk_count: int) -> None:
 
 
 MEMORY_CLIENT = """
-import json, os, sys, trio, client
+import json, os, sys, trio, warehouse
 
 BODY = os.urandom(512 * 1024)
 COUNT = 2000
 
 async def main():
-    async with client.connect(sys.argv[1]) as warehouse:
-        bucket = await warehouse.create_bucket("memory")
+    async with warehouse.connect(sys.argv[1]) as store:
+        bucket = await store.create_bucket("memory")
         async for result in bucket.put_many((str(number), BODY) for number in range(COUNT)):
             if result.error: raise result.error
         async for result in bucket.get_many(map(str, range(COUNT))):

@@ -17,11 +17,11 @@ SIZE = 2 * 1024**3
 PEAK_MAX = 150 * 1024**2
 
 CLIENT = """
-import json, sys, trio, client
+import json, sys, trio, warehouse
 
 async def main():
-    async with client.connect(sys.argv[1]) as warehouse:
-        bucket = warehouse.bucket("memory")
+    async with warehouse.connect(sys.argv[1]) as store:
+        bucket = store.bucket("memory")
         if sys.argv[2] == "up":
             await bucket.upload("large", sys.argv[3])
         else:
@@ -34,11 +34,11 @@ print(json.dumps({"peak": peak * 1024}))
 """
 
 CROWD = """
-import sys, trio, client
+import sys, trio, warehouse
 
 async def main():
-    async with client.connect(sys.argv[1]) as warehouse, trio.open_nursery() as nursery:
-        bucket = warehouse.bucket("memory")
+    async with warehouse.connect(sys.argv[1]) as store, trio.open_nursery() as nursery:
+        bucket = store.bucket("memory")
         body = bytes(8 * 1024**2)
         for number in range(64):
             nursery.start_soon(bucket.put, f"crowd/{number}", body)
