@@ -20,5 +20,5 @@ needles are garbage that waits for its tombstone.
     writer      `CatalogWriter`: many requests, one transaction; the only file here that knows Trio
 
 The rule that everything else serves: every needle that was ever reported is named by exactly one object
-or upload, or waits in the outbox, or is remembered as buried.  None is lost, none has two owners.
+or upload, or waits in the outbox, or is remembered as tombstoned.  None is lost, none has two owners.
 """

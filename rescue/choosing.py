@@ -25,7 +25,7 @@ class Verdict(enum.Enum):
     CHOSEN = "chosen"
     REPLACED = "replaced"  # a newer version counts
     DELETED = "deleted"  # the object was deleted after this version
-    BURIED = "buried"  # its bucket was
+    BUCKET_DELETED = "bucket deleted"
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):
@@ -47,7 +47,7 @@ def choose_versions(
     current: Version | None = None  # what counts for this key
     for version, killed_at in versions:
         if not is_living_bucket(version.bucket_id):
-            yield Choice(version, Verdict.BURIED, max(version.stamp, killed_at))
+            yield Choice(version, Verdict.BUCKET_DELETED, max(version.stamp, killed_at))
         elif version.stamp <= killed_at:
             yield Choice(version, Verdict.DELETED, killed_at)
         elif current and current.key == version.key and current.bucket_id == version.bucket_id:

@@ -181,7 +181,9 @@ class Exporter:
 
     def run(self, progress: Progress) -> None:
         """Copy everything; when this returns it survives a power cut."""
-        progress.begin("copying objects", self._survey.needle_count - self._survey.buried_count, "objects")
+        progress.begin(
+            "copying objects", self._survey.needle_count - self._survey.tombstoned_count, "objects"
+        )
         done = 0
         for group in self._groups():
             for version in group:

@@ -153,7 +153,7 @@ class VolumeReader:
         recovery = Recovery(
             volume_id=facts.volume_id,
             start=SUPERBLOCK_SIZE,
-            entries=_IndexEntries(index, self._bury),
+            entries=_IndexEntries(index, self._add_tombstone),
             tally=Tally(),
             durable=durable,
             is_rebuild=index is None,
@@ -323,7 +323,7 @@ class VolumeReader:
         else:
             self._staging.add_grave(place, self._last_stamp if record.is_last else None)
 
-    def _bury(self, needle_id: int) -> None:
+    def _add_tombstone(self, needle_id: int) -> None:
         """Its tombstone is unreadable, but the index has it."""
         self._staging.add_grave(place_of(self._number, needle_id), None)
 

@@ -73,7 +73,7 @@ PROGRESS_EVERY = 5_000  # objects
 
 KEEP_ORPHANS_FACT = "keep_orphans"
 
-_REASON_OF = {Verdict.REPLACED: "replaced", Verdict.DELETED: "deleted", Verdict.BURIED: "deleted"}
+_REASON_OF = {Verdict.REPLACED: "replaced", Verdict.DELETED: "deleted", Verdict.BUCKET_DELETED: "deleted"}
 
 
 class RebuildReport(msgspec.Struct, kw_only=True):
@@ -87,7 +87,8 @@ class RebuildReport(msgspec.Struct, kw_only=True):
     objects: int = 0
     bytes: int = 0
     needles: int = 0  # that were read, dead ones too
-    buried_needles: int = 0  # dead by tombstones of their own
+    # Dead by tombstones of their own.
+    tombstoned_needles: int = msgspec.field(default=0, name="buried_needles")
     garbage_needles: int = 0  # that will get a tombstone: older versions, aborted uploads, deleted buckets
     deleted_objects: int = 0  # kept dead
     deleted_buckets: int = 0
@@ -109,7 +110,7 @@ class RebuildReport(msgspec.Struct, kw_only=True):
             f" {format_count(self.buckets, 'bucket')}, from {format_count(self.volumes, 'volume')} on"
             f" {format_count(self.disks, 'disk')}, in {self.seconds:.1f} s"
         )
-        yield f"  {format_count(self.needles, 'needle')} read, {self.buried_needles:,} of them dead"
+        yield f"  {format_count(self.needles, 'needle')} read, {self.tombstoned_needles:,} of them dead"
         buckets = format_count(self.deleted_buckets, "bucket")
         yield f"  {format_count(self.deleted_objects, 'deleted object')} and {buckets} kept dead"
         if self.garbage_needles:
@@ -412,7 +413,7 @@ def _tell(survey: Survey, report: RebuildReport, disks: Sequence[HeldDisk]) -> N
     report.buckets = len(survey.buckets)
     report.deleted_buckets = len(survey.dead_buckets)
     report.needles = survey.needle_count
-    report.buried_needles = survey.buried_count
+    report.tombstoned_needles = survey.tombstoned_count
     report.deleted_objects = survey.deleted_count
     report.incomplete_upload_count = survey.incomplete_count
     report.incomplete_uploads = survey.incomplete
@@ -460,7 +461,7 @@ def _add_damages(new: NewCatalog, survey: Survey, now_ms: int) -> None:
 
 
 def _add_objects(new: NewCatalog, survey: Survey, report: RebuildReport, progress: Progress) -> None:
-    progress.begin("writing objects", survey.needle_count - survey.buried_count, "objects")
+    progress.begin("writing objects", survey.needle_count - survey.tombstoned_count, "objects")
     upload_ids: set[int] = set()  # of objects of several chunks: there cannot be that many
     for count, choice in enumerate(survey.choices()):
         if count % PROGRESS_EVERY == 0:
@@ -514,7 +515,7 @@ def _add_object(new: NewCatalog, survey: Survey, choice: Choice, upload_ids: set
 
 
 def _add_garbage(new: NewCatalog, survey: Survey, choice: Choice) -> int:
-    """Have the needles of a version buried; returns how many."""
+    """Have tombstones written for the needles of a version; return how many."""
     version = choice.version
     places = [version.place]
     if version.upload_id is not None:

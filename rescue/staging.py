@@ -335,8 +335,8 @@ class Staging:
         )
         return next(rows, None) is not None
 
-    def buried_count(self) -> int:
-        """Needles that a tombstone of their own had buried."""
+    def tombstoned_count(self) -> int:
+        """Needles that have a tombstone of their own."""
         rows = self._select("SELECT count(*) FROM graves g JOIN needles n ON n.place = g.place")
         return int(next(rows)[0])
 

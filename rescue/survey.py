@@ -161,7 +161,7 @@ class Survey:
         self.dead_buckets: list[BucketFacts] = []
         self.incomplete: list[IncompleteUpload] = []  # up to INCOMPLETE_NAMED_MAX of them
         self.incomplete_count = 0
-        self.buried_count = 0
+        self.tombstoned_count = 0
         self.deleted_count = 0
 
     @property
@@ -197,7 +197,7 @@ class Survey:
         return sum(volume.read.untyped_count for volume in self.volumes)
 
     def choices(self) -> Iterator[Choice]:
-        """Every complete version that no tombstone of its own has buried, with what became of it; by bucket
+        """Every complete version without a tombstone of its own, with what became of it; by bucket
         and key, newest first."""
         return choose_versions(self.staging.versions(), self.buckets.__contains__)
 
@@ -343,5 +343,5 @@ def _settle(survey: Survey, buckets: Buckets) -> None:
     survey.dead_buckets = [
         bucket for bucket in buckets.found.values() if bucket.bucket_id not in survey.buckets
     ]
-    survey.buried_count = staging.buried_count()
+    survey.tombstoned_count = staging.tombstoned_count()
     survey.deleted_count = staging.killed_count()

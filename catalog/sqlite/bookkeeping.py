@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from warehouse.catalog.records import OBJECT_COLUMNS, CommitResult, ObjectRow, pack_content_type, pack_map
-from warehouse.catalog.sqlite import burials
-from warehouse.catalog.sqlite.burials import Burials
+from warehouse.catalog.sqlite import recent_tombstones
 from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
+from warehouse.catalog.sqlite.recent_tombstones import RecentTombstones
 from warehouse.errors import (
     BadRequest,
     NeedleExists,
@@ -31,7 +31,7 @@ from warehouse.errors import (
 from warehouse.transport.http.conditions import require_conditions
 from warehouse.transport.messages import StoredNeedle, etag_of
 
-FORGOTTEN_FACT = "buried_forgotten_ms"  # needles that were buried up to then may have been forgotten
+FORGOTTEN_FACT = "buried_forgotten_ms"  # needles tombstoned up to then may be forgotten
 _FORGOTTEN = (
     "INSERT INTO facts (name, value) VALUES (?, ?)"
     " ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
@@ -72,7 +72,7 @@ _DELETE = (
     "DELETE FROM objects WHERE bucket_id = ? AND key = ?"
     " RETURNING size, stamp, volume_id, needle_id, upload_id"
 )
-_BURY = (
+_REMEMBER = (
     "INSERT OR REPLACE INTO buried (volume_id, needle_id, reason)"
     " SELECT volume_id, needle_id, reason FROM outbox WHERE volume_id = ? AND needle_id = ?"
 )
@@ -93,14 +93,14 @@ class Bookkeeping:
         now_ms: Callable[[], int],
         stamp_max: int,
         graves: DeletionStamps,
-        burials: Burials,
+        recent_tombstones: RecentTombstones,
     ) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._random_id = random_id
         self._now_ms = now_ms
         self._deletion_stamps = graves
-        self._burials = burials
+        self._recent_tombstones = recent_tombstones
         self._bucket_deltas: dict[int, tuple[int, int]] = {}  # bucket id -> objects, bytes
         self._garbage_deltas: dict[int, int] = {}  # volume id -> needles
         self._live_buckets: dict[int, bool] = {}
@@ -249,30 +249,30 @@ class Bookkeeping:
     def clear_outbox(
         self, volume_id: int, needle_ids: Sequence[int], *, now_s: float = 0.0, now_ms: int = 0
     ) -> None:
-        """The tombstones of these needles are durable: they wait no more, and are remembered as buried.
+        """The tombstones of these needles are durable: they wait no more, and are remembered as tombstoned.
 
         Args:
-            now_s: of the clock that `Burials` speaks of.
+            now_s: of the clock that `RecentTombstones` speaks of.
             now_ms: since 1970, as in tokens.
         """
         needles = [(volume_id, needle_id) for needle_id in needle_ids]
-        if self._executemany(_BURY, needles).rowcount > 0:
+        if self._executemany(_REMEMBER, needles).rowcount > 0:
             cleared = self._executemany(_CLEAR, needles).rowcount
             self._garbage_deltas[volume_id] = self._garbage_deltas.get(volume_id, 0) - cleared
             (sequence,) = self._one("SELECT max(sequence) FROM buried")
-            self._burials.note(sequence, now_s)
-            self._forget_buried(sequence, now_s, now_ms)
+            self._recent_tombstones.note(sequence, now_s)
+            self._forget_tombstoned(sequence, now_s, now_ms)
 
-    def _forget_buried(self, sequence: int, now_s: float, now_ms: int) -> None:
-        """Forget the oldest of the buried, where there are many, and note how far back that reaches."""
-        old = min(sequence - burials.BURIED_MAX, self._burials.old(now_s))
-        upto = max(old, sequence - burials.BURIED_LIMIT)
+    def _forget_tombstoned(self, sequence: int, now_s: float, now_ms: int) -> None:
+        """Forget the oldest tombstoned needles, where there are many, and note how far back that reaches."""
+        old = min(sequence - recent_tombstones.TOMBSTONED_MAX, self._recent_tombstones.old(now_s))
+        upto = max(old, sequence - recent_tombstones.TOMBSTONED_LIMIT)
         if upto > 0 and self._execute("DELETE FROM buried WHERE sequence <= ?", (upto,)).rowcount > 0:
-            forgotten_ms = now_ms - (int(burials.BURIED_S * 1000) if upto == old else 0)
+            forgotten_ms = now_ms - (int(recent_tombstones.TOMBSTONED_S * 1000) if upto == old else 0)
             self._execute(_FORGOTTEN, (FORGOTTEN_FACT, forgotten_ms))
 
     def _may_be_forgotten(self, issued_ms: int) -> bool:
-        """Whether a needle that was handed out at that time may have been buried and forgotten since."""
+        """Whether a needle that was handed out at that time may have been tombstoned and forgotten since."""
         found = self._one("SELECT value FROM facts WHERE name = ?", (FORGOTTEN_FACT,))
         return found is not None and issued_ms <= found[0]
 

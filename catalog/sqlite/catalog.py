@@ -51,9 +51,9 @@ from warehouse.catalog.records import (
     volume_rows,
 )
 from warehouse.catalog.sqlite import cross_check, recount
-from warehouse.catalog.sqlite.burials import Burials
 from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
 from warehouse.catalog.sqlite.driver import BUSY_MS, connect, look_again, name_error
+from warehouse.catalog.sqlite.recent_tombstones import RecentTombstones
 from warehouse.catalog.sqlite.registry import CATALOG_ID_FACT
 from warehouse.catalog.sqlite.schema import bring_up_to_date
 from warehouse.catalog.sqlite.transaction import Transaction
@@ -143,7 +143,7 @@ class Catalog:
         self.failure: StoreError | None = None  # why there are no more writes until the next start
         self._stamp_max = int(self._one("SELECT value FROM facts WHERE name = 'stamp_max'")[0])
         self._deletion_stamps = DeletionStamps(self._stamp_max)
-        self._burials = Burials()
+        self._recent_tombstones = RecentTombstones()
         self.is_purge_left = self._one("SELECT 1 FROM buckets WHERE name IS NULL LIMIT 1") is not None
         self._look_at_files()
 
@@ -210,7 +210,7 @@ class Catalog:
                 now_ms=self._now_ms,
                 stamp_max=self._stamp_max,
                 graves=self._deletion_stamps,
-                burials=self._burials,
+                recent_tombstones=self._recent_tombstones,
             )
             is_committing = False
             try:
@@ -582,7 +582,7 @@ class Catalog:
         return cross_check.row_bitmap(self.path, volume_id, first_id, count)
 
     def known_bitmap(self, volume_id: int, first_id: int, count: int) -> bytes:
-        """Those, and also slots that are not filled yet, and garbage, buried or not."""
+        """Those, and also slots that are not filled yet, and garbage, tombstoned or not."""
         return cross_check.known_bitmap(self.path, volume_id, first_id, count)
 
     def slot_bitmap(self, volume_id: int, first_id: int, count: int) -> bytes:

@@ -71,7 +71,7 @@ def row_bitmap(path: Path, volume_id: int, first_id: int, count: int) -> bytes:
 
 
 def known_bitmap(path: Path, volume_id: int, first_id: int, count: int) -> bytes:
-    """Those, and also slots that are not filled yet, and garbage, buried or not."""
+    """Those, and also slots that are not filled yet, and garbage, tombstoned or not."""
     return _bitmap(path, _KNOWN, volume_id, first_id, count)
 
 
@@ -112,7 +112,7 @@ def tombstone_horizon(path: Path) -> int:
     """Deletions with a lesser stamp than this need no record in the volumes any more.
 
     Such a record hides older versions of the object from a rebuild, so it may go once there can be none
-    left that is not buried: neither garbage that waits for its tombstone, nor a needle that no row names
+    left without a tombstone: neither garbage that waits for its tombstone, nor a needle that no row names
     and no sweep has met yet, nor the chunks of an upload that has begun before.  Garbage that was never
     visible tells by its stamp nothing of how old the needle is, so while there is any, everything stays.
     """

@@ -4,7 +4,7 @@ Two disks that forget what was not synced (`SimDisk`), each with its volumes and
 a master with a real catalog.  Each method is one step of the protocol, made as the actors make it:
 
     append, finish, sync, tell_master, restamp     actors/data/needle_http.py, actors/data/commit_pipeline.py
-    bury, record_buckets, take_id                  actors/control/provisioning.py
+    write_tombstones, record_buckets, take_id       actors/control/provisioning.py
     begin_copy .. switch                           actors/control/job_runner.py, actors/data/switching.py
     look                                           actors/control/cross_check.py
     lose_catalog                                   rescue/rebuild.py
@@ -94,7 +94,7 @@ class Written:
     stamp: int  # the latest one
     durable_stamp: int = 0  # the latest that was promised; 0: nothing was
     grave: tuple[int, bool] | None = None  # of its tombstone: stamp, is_last
-    is_buried: bool = False  # that was promised
+    is_tombstoned: bool = False  # that was promised
 
 
 @dataclass
@@ -339,13 +339,13 @@ class MiniStore:
         for promise in self._pending.pop(volume_id, []):
             promise()
 
-    def _bury_for_good(self, name: Name) -> None:
+    def _keep_dead(self, name: Name) -> None:
         written = self.written.get(name)
         if written is None:
             self.voided[name] = True
             return
         assert written.grave is not None
-        written.is_buried = True
+        written.is_tombstoned = True
         stamp, is_last = written.grave
         if is_last:
             key = written.metadata.bucket_id, written.metadata.key
@@ -365,13 +365,13 @@ class MiniStore:
             written, found = self.written[name], volume.find(name[1])
             assert found is None or not found.is_damaged
             if found is not None and not found.is_deleted:
-                assert not written.is_buried, f"needle {name} came back to life"
+                assert not written.is_tombstoned, f"needle {name} came back to life"
                 assert stamps[name[1]] >= written.durable_stamp, f"the later stamp of needle {name} was lost"
                 written.stamp = written.durable_stamp = stamps[name[1]]
                 written.grave = None
             elif found is not None:
                 assert written.grave is not None, f"needle {name} died of nothing"
-                self._bury_for_good(name)
+                self._keep_dead(name)
             else:
                 assert not written.durable_stamp, f"needle {name} was lost"
                 del self.written[name]
@@ -487,7 +487,7 @@ class MiniStore:
 
     # --- garbage, buckets -------------------------------------------------------------------------
 
-    def bury(self, volume_id: int, limit: int = 1000) -> int:
+    def write_tombstones(self, volume_id: int, limit: int = 1000) -> int:
         """Tombstones for what waits in the outbox; returns for how many."""
         rows = self.catalog.outbox(volume_id, limit)
         if rows:
@@ -507,7 +507,7 @@ class MiniStore:
         elif written.grave is None:
             written.grave = stamp, is_last  # from here on it may be found dead
         self.volume(name[0]).delete(name[1], stamp=stamp, is_last=is_last)
-        self._on_sync(name[0], lambda: self._bury_for_good(name))
+        self._on_sync(name[0], lambda: self._keep_dead(name))
 
     def record_buckets(self, disk: MiniDisk, limit: int = 1000) -> None:
         """One volume of the disk writes down which buckets came and went."""
@@ -527,9 +527,9 @@ class MiniStore:
     # --- compaction, step by step -----------------------------------------------------------------
 
     def begin_copy(self, volume_id: int) -> None:
-        """The garbage is buried, what may be forgotten is asked, and a copy begins."""
+        """The garbage gets its tombstones, what may be forgotten is asked, and a copy begins."""
         disk = self.disk_of(volume_id)
-        while self.bury(volume_id):
+        while self.write_tombstones(volume_id):
             pass
         horizon = self.catalog.tombstone_horizon()
         volume = disk.volumes[volume_id]

@@ -515,7 +515,7 @@ class CatalogMachine(RuleBasedStateMachine):
     # --- garbage, restarts ------------------------------------------------------------------------
 
     @rule(volume_id=VOLUMES, limit=st.integers(1, 5))
-    def bury(self, volume_id: int, limit: int) -> None:
+    def write_tombstones(self, volume_id: int, limit: int) -> None:
         rows = self.kit.catalog.outbox(volume_id, limit)
         self.kit.do(lambda t: t.clear_outbox(volume_id, [needle_id for needle_id, _, _ in rows]))
 

@@ -222,17 +222,17 @@ class RescueMachine(RuleBasedStateMachine):
     # --- what the master tells the volumes, by and by ---------------------------------------------
 
     @rule(volume_id=VOLUMES)
-    def bury(self, volume_id: int) -> None:
-        self.bury_some(volume_id, is_all=True)
+    def write_tombstones(self, volume_id: int) -> None:
+        self.write_some_tombstones(volume_id, is_all=True)
 
-    def bury_some(self, volume_id: int, *, is_all: bool) -> None:
-        buried = []
+    def write_some_tombstones(self, volume_id: int, *, is_all: bool) -> None:
+        told = []
         for needle_id, stamp, is_last in self.catalog.outbox(volume_id, 10_000):
             if is_all or is_last:
                 self.volumes[volume_id].delete(needle_id, stamp=stamp, is_last=is_last)
-                buried.append(needle_id)
+                told.append(needle_id)
         self.volumes[volume_id].sync()
-        self.do(lambda t: t.clear_outbox(volume_id, buried))
+        self.do(lambda t: t.clear_outbox(volume_id, told))
 
     @rule(volume_id=VOLUMES)
     def note_buckets(self, volume_id: int) -> None:
@@ -246,7 +246,7 @@ class RescueMachine(RuleBasedStateMachine):
     @rule(volume_id=VOLUMES, is_told=st.booleans())
     def compact(self, volume_id: int, is_told: bool) -> None:
         """The copy has no needle any more of what was deleted, and must say so in another way."""
-        self.bury_some(volume_id, is_all=is_told)
+        self.write_some_tombstones(volume_id, is_all=is_told)
         volume, disk = self.volumes[volume_id], self.disks[volume_id]
         copy = Copy(
             disk,
@@ -279,7 +279,7 @@ class RescueMachine(RuleBasedStateMachine):
             is_told: volumes have been told of needles that were replaced, too, not only of deletions.
         """
         for volume_id in self.volumes:
-            self.bury_some(volume_id, is_all=is_told)
+            self.write_some_tombstones(volume_id, is_all=is_told)
         self.note_buckets(online)
         self.close()
         for name in os.listdir(self.path.parent):
@@ -297,7 +297,7 @@ class RescueMachine(RuleBasedStateMachine):
     def export(self) -> None:
         """Plain files say the same, when every deletion has reached a volume."""
         for volume_id in self.volumes:
-            self.bury_some(volume_id, is_all=False)
+            self.write_some_tombstones(volume_id, is_all=False)
         self.note_buckets(1)
         target = self.folder / "export"
         report = export(self.folder, target, NoProgress())

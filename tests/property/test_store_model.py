@@ -11,13 +11,13 @@ whose answer was lost has happened or not, and what is found then holds from the
 A rebuild has the volumes alone, so the rules for it are exact (`check_rebuilt`):
 
 - every acknowledged version is there, unless a version takes its place that nobody had the last word on:
-  a put or upload whose end its user never learned, or was told "no" or gave up, whose needles are not buried
+  a put or upload whose end its user never learned, or was told "no" or gave up, whose needles have no tombstones
   yet, and whose stamp is the greater one;
 - an acknowledged deletion may be undone only while none of its tombstones is on a disk, and then only what
   was deleted last comes back; versions that were overwritten never do;
 - buckets: a creation or deletion may be undone only while no disk has its record.
 
-Where the old catalog can still be read, what it had given up counts as buried.
+Where the old catalog can still be read, what it had given up counts as tombstoned.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ SIZES = st.sampled_from([0, 9, 600, 5000])
 WORK = st.lists(
     st.tuples(
         st.sampled_from(
-            ["put", "put", "put", "begin", "go on", "delete", "delete and bury", "upload", "compact"]
-            + ["look", "look later", "restart", "bury"]
+            ["put", "put", "put", "begin", "go on", "delete", "delete and tombstone", "upload", "compact"]
+            + ["look", "look later", "restart", "tombstones"]
         ),
         KEYS,
         VOLUMES,
@@ -526,14 +526,14 @@ class StoreModel(RuleBasedStateMachine):
             self.compact_now(volume_id)
         elif what == "restart":
             self.store.restart_master()
-        elif what == "bury":
+        elif what == "tombstones":
             if self.disk(volume_id).is_online:
-                self.store.bury(volume_id)
+                self.store.write_tombstones(volume_id)
         elif what in ("look", "look later"):
             self.look_everywhere(is_late=what == "look later")
         else:
             self.delete_object(name, key, "", 0)
-            if what == "delete and bury":
+            if what == "delete and tombstone":
                 self.drain()
 
     @rule(
@@ -554,7 +554,7 @@ class StoreModel(RuleBasedStateMachine):
         work: list[tuple[str, str, int]],
         end: str,
     ) -> None:
-        """What is replaced or deleted meanwhile has needles that nobody can bury."""
+        """What is replaced or deleted meanwhile has needles that nobody can write tombstones for."""
         disk = self.store.disks[number]
         for what, key, _ in before:
             self.work_once(name, what, key, disk.volume_ids[0])
@@ -568,7 +568,7 @@ class StoreModel(RuleBasedStateMachine):
         elif end == "catalog lost":
             self.lose_everything_but_disks(has_power=True)
         elif end.endswith("looked at, and lost"):
-            # Compared with the catalog, but its garbage not buried yet when others forget what they can.
+            # Compared with the catalog, but its garbage without tombstones yet when others forget what they can.
             self.be_back()
             for is_late in (False, True):
                 for volume_id in (1, 2, 3):
@@ -645,12 +645,12 @@ class StoreModel(RuleBasedStateMachine):
         key=KEYS,
         condition=CONDITIONS,
         lag_ms=st.sampled_from([0, 0, 5000]),
-        is_buried=st.booleans(),
+        is_tombstoned=st.booleans(),
     )
     @survives_a_crash
-    def delete(self, name: str, key: str, condition: str, lag_ms: int, is_buried: bool) -> None:
+    def delete(self, name: str, key: str, condition: str, lag_ms: int, is_tombstoned: bool) -> None:
         self.delete_object(name, key, condition, lag_ms)
-        if is_buried:
+        if is_tombstoned:
             self.drain()
 
     def delete_object(self, name: str, key: str, condition: str, lag_ms: int) -> None:
@@ -849,21 +849,21 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule(volume_id=VOLUMES, what=st.sampled_from(["one needle", "a volume", "buckets", "all", "all"]))
     @survives_a_crash
-    def bury(self, volume_id: int, what: str) -> None:
+    def write_tombstones(self, volume_id: int, what: str) -> None:
         disk = self.disk(volume_id)
         if what == "all":
             self.drain()
         elif disk.is_online and what == "buckets":
             self.store.record_buckets(disk, 1)
         elif disk.is_online:
-            self.store.bury(volume_id, 1 if what == "one needle" else 1000)
+            self.store.write_tombstones(volume_id, 1 if what == "one needle" else 1000)
 
     def drain(self) -> None:
-        """What a store does all the time: garbage is buried, buckets are written down."""
+        """What a store does all the time: tombstones are written, buckets are written down."""
         for disk in self.store.disks:
             if disk.is_online:
                 for volume_id in disk.volume_ids:
-                    self.store.bury(volume_id)
+                    self.store.write_tombstones(volume_id)
                 self.store.record_buckets(disk)
 
     def look(self, volume_id: int, *, is_late: bool) -> None:
@@ -1023,7 +1023,7 @@ class StoreModel(RuleBasedStateMachine):
         """Hold a rebuilt catalog to the rules above; what it says holds from here on.
 
         Args:
-            doomed: what the old one knew to be garbage: that counts as buried, though no disk has heard of it.
+            doomed: what the old one knew to be garbage: that counts as tombstoned, though no disk has heard of it.
         """
         store = self.store
         live = {name: written for name, written in store.written.items() if store.is_live(name)}
@@ -1251,7 +1251,7 @@ def crash_in_a_compaction(fuse: Fuse, chance: Random, ends_with: str) -> bool:
             model.put("photos", key, 1, 600, "", "whole")
         model.put("films", "a", 2, 9, "", "whole")
         model.begin_upload("photos", "e", [600, 9], "", True, "whole", 1)
-        model.put("films", "a", 3, 9, "", "whole")  # a version that waits on another disk to be buried
+        model.put("films", "a", 3, 9, "", "whole")  # a version that waits on another disk for its tombstone
         for key in ("a", "b"):
             model.delete("photos", key, "", 0, True)
         model.change_a_bucket("films", "force")

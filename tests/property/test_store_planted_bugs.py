@@ -36,7 +36,7 @@ def drop_records_of_deletions_too_early(patch: Patch) -> None:
 
 
 def forget_what_waits_for_its_tombstone(patch: Patch) -> None:
-    """The horizon of records that are needed is where all volumes were swept to, whatever is not buried yet."""
+    """The horizon of records that are needed is where all volumes were swept to, whatever has no tombstone yet."""
     patch.setattr(cross_check, "_HORIZON", "SELECT coalesce(min(swept_stamp), 0) FROM volumes")
 
 
@@ -198,7 +198,7 @@ def run_history(history: Callable[[StoreModel], None]) -> None:
     model = StoreModel()
     try:
         model.set_out(seed=0, skews=(0, 0, 0), graves=1000, purged=500)
-        model.bury(1, "all")
+        model.write_tombstones(1, "all")
         history(model)
         model.compact_now(3)
         model.lose_the_catalog(has_power=True)

@@ -28,7 +28,7 @@ def mixed(kit):
     bucket_id = kit.bucket()
     kit.put(bucket_id, "plain")  # 1
     kit.put(bucket_id, "waiting")  # 2
-    kit.put(bucket_id, "buried")  # 3
+    kit.put(bucket_id, "tombstoned")  # 3
     finished, unfinished = kit.begin(bucket_id, "finished"), kit.begin(bucket_id, "unfinished")
     for index in range(3):
         kit.send_chunk(finished, bucket_id, index, key="finished")  # 4, 5, 6
@@ -37,7 +37,7 @@ def mixed(kit):
     slot = kit.needle(bucket_id)  # 8
     kit.do(lambda t: t.set_slots(unfinished, [(1, 1, slot.needle_id, 100)]))
     kit.needle(bucket_id)  # 9: an orphan
-    delete(kit, bucket_id, "buried")
+    delete(kit, bucket_id, "tombstoned")
     kit.do(lambda t: t.clear_outbox(1, [3]))
     delete(kit, bucket_id, "waiting")
     kit.put(bucket_id, "elsewhere", volume_id=2)  # 1 of volume 2
@@ -143,7 +143,7 @@ def test_garbage_holds_the_records_from_its_own_stamp_on(kit):
     assert kit.catalog.tombstone_horizon() == stamp(100)
 
 
-def test_a_replaced_version_that_is_not_buried_holds_the_deletions_after_it(kit):
+def test_a_replaced_version_without_a_tombstone_holds_the_deletions_after_it(kit):
     bucket_id = kit.bucket()
     sweep(kit)
     kit.put(bucket_id, at=1)

@@ -5,7 +5,7 @@ import pytest
 from catalog_kit import CREATED_MS, RESERVED, Kit, name_of, stamp
 
 from warehouse.auth.keys import generate_api_key
-from warehouse.catalog.sqlite import burials
+from warehouse.catalog.sqlite import recent_tombstones
 from warehouse.catalog.sqlite import transaction as transaction_module
 from warehouse.errors import (
     BadBucketName,
@@ -237,14 +237,14 @@ def test_an_overwrite_replaces_and_makes_garbage(kit):
     assert kit.catalog.outbox(1, 10) == [(first.needle_id, second.stamp, False)]
 
 
-@pytest.mark.parametrize("is_buried", [False, True])
-def test_a_repeated_commit_gets_the_same_answer_and_changes_nothing(kit, is_buried):
+@pytest.mark.parametrize("is_tombstoned", [False, True])
+def test_a_repeated_commit_gets_the_same_answer_and_changes_nothing(kit, is_tombstoned):
     bucket_id = kit.bucket()
     replaced = kit.put(bucket_id)
     current = kit.put(bucket_id, at=2)
     deleted = kit.put(bucket_id, "b")
     kit.do(lambda t: t.delete_objects(bucket_id, ["b"], stamp=stamp(3)))
-    if is_buried:
+    if is_tombstoned:
         kit.do(lambda t: t.clear_outbox(1, [replaced.needle_id, deleted.needle_id]))
     before = (kit.garbage(), kit.catalog.totals(), kit.catalog.object(bucket_id, "a"))
     for needle in (replaced, current, deleted):
@@ -354,31 +354,31 @@ def test_an_unmet_condition_wins_over_an_old_stamp(kit):
 # --- settling -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("is_buried", [False, True])
-def test_a_settled_needle_can_never_be_committed(kit, is_buried):
+@pytest.mark.parametrize("is_tombstoned", [False, True])
+def test_a_settled_needle_can_never_be_committed(kit, is_tombstoned):
     bucket_id = kit.bucket()
     needle = kit.needle(bucket_id)
     assert kit.do(lambda t: t.settle_needle(bucket_id, "a", *name_of(needle), stamp(2))) is False
     assert kit.garbage() == {name_of(needle): "void"}
-    if is_buried:
+    if is_tombstoned:
         kit.do(lambda t: t.clear_outbox(1, [needle.needle_id]))
         assert kit.garbage() == {}
     assert isinstance(kit.do(lambda t: t.commit_needle(needle)).error, NeedleVoid)
     assert kit.do(lambda t: t.settle_needle(bucket_id, "a", *name_of(needle), stamp(3))) is False
     assert kit.catalog.object(bucket_id, "a") is None
-    assert kit.garbage() == ({} if is_buried else {name_of(needle): "void"})
+    assert kit.garbage() == ({} if is_tombstoned else {name_of(needle): "void"})
 
 
-@pytest.mark.parametrize("is_buried", [False, True])
+@pytest.mark.parametrize("is_tombstoned", [False, True])
 @pytest.mark.parametrize("fate", ["current", "replaced", "deleted"])
-def test_a_committed_needle_settles_as_committed_whatever_happened_since(kit, fate, is_buried):
+def test_a_committed_needle_settles_as_committed_whatever_happened_since(kit, fate, is_tombstoned):
     bucket_id = kit.bucket()
     needle = kit.put(bucket_id)
     if fate == "replaced":
         kit.put(bucket_id, at=2)
     if fate == "deleted":
         kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(2)))
-    if is_buried:
+    if is_tombstoned:
         kit.do(lambda t: t.clear_outbox(1, [needle.needle_id]))
     assert kit.do(lambda t: t.settle_needle(bucket_id, "a", *name_of(needle), stamp(3))) is True
 
@@ -463,7 +463,7 @@ def test_the_outbox_is_counted_and_paged_for_each_volume(kit):
     assert kit.catalog.outbox_counts() == {2: 3}
 
 
-def bury(kit, bucket_id, count, *, now_s, now_ms=0):
+def put_and_tombstone(kit, bucket_id, count, *, now_s, now_ms=0):
     """Objects that were put, deleted, and have their tombstones."""
     for _ in range(count):
         needle = kit.put(bucket_id, at=2 * kit.next_needle[1])
@@ -476,60 +476,66 @@ def remembered(kit):
         return [needle_id for (needle_id,) in execute("SELECT needle_id FROM buried ORDER BY needle_id")]
 
 
-def test_the_memory_of_the_buried_is_bounded(kit, monkeypatch):
-    monkeypatch.setattr(burials, "BURIED_MAX", 5)
+def test_the_memory_of_tombstoned_needles_is_bounded(kit, monkeypatch):
+    monkeypatch.setattr(recent_tombstones, "TOMBSTONED_MAX", 5)
     bucket_id = kit.bucket()
     for number in range(12):
-        bury(kit, bucket_id, 1, now_s=1000 + number * burials.BURIED_S)
+        put_and_tombstone(kit, bucket_id, 1, now_s=1000 + number * recent_tombstones.TOMBSTONED_S)
     assert remembered(kit) == [*range(8, 13)]
 
 
-def test_however_fast_others_die_nothing_is_forgotten_that_was_buried_just_now(kit, monkeypatch):
-    monkeypatch.setattr(burials, "BURIED_MAX", 5)
+def test_however_fast_others_die_nothing_is_forgotten_that_was_tombstoned_just_now(kit, monkeypatch):
+    monkeypatch.setattr(recent_tombstones, "TOMBSTONED_MAX", 5)
     bucket_id = kit.bucket()
-    bury(kit, bucket_id, 12, now_s=1000.5)
-    bury(kit, bucket_id, 8, now_s=1000 + burials.BURIED_S - 1)
+    put_and_tombstone(kit, bucket_id, 12, now_s=1000.5)
+    put_and_tombstone(kit, bucket_id, 8, now_s=1000 + recent_tombstones.TOMBSTONED_S - 1)
     assert remembered(kit) == [*range(1, 21)]
     for needle_id in range(1, 21):
         assert kit.do(lambda t, n=needle_id: t.settle_needle(bucket_id, "a", 1, n, stamp(99))) is True
-    bury(kit, bucket_id, 1, now_s=1002 + burials.BURIED_S)
+    put_and_tombstone(kit, bucket_id, 1, now_s=1002 + recent_tombstones.TOMBSTONED_S)
     assert remembered(kit) == [*range(13, 22)]
 
 
 def test_a_catalog_that_was_opened_just_now_forgets_nothing(kit, monkeypatch):
-    monkeypatch.setattr(burials, "BURIED_MAX", 5)
+    monkeypatch.setattr(recent_tombstones, "TOMBSTONED_MAX", 5)
     bucket_id = kit.bucket()
-    bury(kit, bucket_id, 12, now_s=1000)
+    put_and_tombstone(kit, bucket_id, 12, now_s=1000)
     kit.reopen()
-    bury(kit, bucket_id, 1, now_s=1_000_000)
+    put_and_tombstone(kit, bucket_id, 1, now_s=1_000_000)
     assert remembered(kit) == [*range(1, 14)]
 
 
-def test_a_burial_that_was_rolled_back_makes_no_later_one_old(kit, monkeypatch):
-    monkeypatch.setattr(burials, "BURIED_MAX", 0)
+def test_a_tombstone_that_was_rolled_back_makes_no_later_one_old(kit, monkeypatch):
+    monkeypatch.setattr(recent_tombstones, "TOMBSTONED_MAX", 0)
     bucket_id = kit.bucket()
     needle = kit.put(bucket_id)
     kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(2)))
     with pytest.raises(ZeroDivisionError), kit.catalog.transaction() as transaction:
         transaction.clear_outbox(1, [needle.needle_id], now_s=1000)
         raise ZeroDivisionError
-    late_s = 1000 + 2 * burials.BURIED_S
+    late_s = 1000 + 2 * recent_tombstones.TOMBSTONED_S
     kit.do(lambda t: t.clear_outbox(1, [needle.needle_id], now_s=late_s))
     assert remembered(kit) == [1]
-    bury(kit, bucket_id, 1, now_s=late_s + 1)
+    put_and_tombstone(kit, bucket_id, 1, now_s=late_s + 1)
     assert remembered(kit) == [1, 2]
 
 
 @pytest.mark.parametrize("is_early", [False, True])
 def test_settling_what_was_forgotten_says_so_and_never_that_it_was_not_stored(kit, monkeypatch, is_early):
     """At the limit of the memory the oldest go early, and settling knows that too."""
-    monkeypatch.setattr(burials, "BURIED_MAX", 1)
-    monkeypatch.setattr(burials, "BURIED_LIMIT", 3 if is_early else 1000)
+    monkeypatch.setattr(recent_tombstones, "TOMBSTONED_MAX", 1)
+    monkeypatch.setattr(recent_tombstones, "TOMBSTONED_LIMIT", 3 if is_early else 1000)
     bucket_id = kit.bucket()
-    bury(kit, bucket_id, 4, now_s=1000, now_ms=1_000_000)
+    put_and_tombstone(kit, bucket_id, 4, now_s=1000, now_ms=1_000_000)
     gone_ms = 1_000_000 if is_early else 1_010_000
     if not is_early:
-        bury(kit, bucket_id, 2, now_s=1010 + burials.BURIED_S, now_ms=gone_ms + int(burials.BURIED_S * 1000))
+        put_and_tombstone(
+            kit,
+            bucket_id,
+            2,
+            now_s=1010 + recent_tombstones.TOMBSTONED_S,
+            now_ms=gone_ms + int(recent_tombstones.TOMBSTONED_S * 1000),
+        )
     assert 1 not in remembered(kit)
     with pytest.raises(OutcomeUnknown, match="nobody remembers"):
         kit.do(lambda t: t.settle_needle(bucket_id, "a", 1, 1, stamp(99), gone_ms))

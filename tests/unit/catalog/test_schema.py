@@ -81,7 +81,7 @@ def test_the_catalog_of_every_release_is_opened_with_all_it_held(path, version):
         assert catalog.stamp_max() == stamp(22)
         assert catalog.check_counts() == []
         assert [row.created_ms for row in catalog.volumes()] == [CREATED_MS, CREATED_MS]
-        with catalog.transaction() as transaction:  # needles that were buried are remembered
+        with catalog.transaction() as transaction:  # needles that have tombstones are remembered
             assert transaction.settle_needle(bucket_id, "gone", 1, 2, stamp(50)) is True
     finally:
         catalog.close()

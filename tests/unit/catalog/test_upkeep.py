@@ -113,17 +113,17 @@ def test_only_needles_that_nothing_names_are_given_up(kit):
     bucket_id = kit.bucket()
     visible = kit.put(bucket_id, "a")
     waiting = kit.put(bucket_id, "b")
-    buried = kit.put(bucket_id, "c")
-    for needle, key in ((buried, "c"), (waiting, "b")):
+    tombstoned = kit.put(bucket_id, "c")
+    for needle, key in ((tombstoned, "c"), (waiting, "b")):
         kit.do(lambda t, key=key: t.delete_objects(bucket_id, [key], stamp=stamp(3)))
-        if needle is buried:
-            kit.do(lambda t: t.clear_outbox(1, [buried.needle_id]))
+        if needle is tombstoned:
+            kit.do(lambda t: t.clear_outbox(1, [tombstoned.needle_id]))
     upload_id = kit.begin(bucket_id)
     stored = kit.send_chunk(upload_id, bucket_id, 0)
     slot = kit.needle(bucket_id)
     kit.do(lambda t: t.set_slots(upload_id, [(1, 1, slot.needle_id, 100)]))
     orphan = kit.needle(bucket_id, "lost")
-    needles = [visible, waiting, buried, stored, slot, orphan]
+    needles = [visible, waiting, tombstoned, stored, slot, orphan]
     given_up = kit.do(lambda t: t.void_orphans(1, [needle.needle_id for needle in needles], stamp(9)))
     assert given_up == [orphan.needle_id]
     assert kit.garbage() == {name_of(waiting): "deleted", name_of(orphan): "void"}

@@ -203,7 +203,7 @@ def test_every_version_gets_a_verdict_and_the_stamp_of_what_made_it_dead(staging
         3: (Verdict.CHOSEN, 30),
         2: (Verdict.REPLACED, 30),
         1: (Verdict.DELETED, 15),
-        4: (Verdict.BURIED, 9),
+        4: (Verdict.BUCKET_DELETED, 9),
     }
 
 
@@ -217,7 +217,7 @@ def test_a_needle_that_checks_wins_over_a_damaged_one_with_its_id(staging: Stagi
 
 def test_counts_tell_dead_needles_and_dead_objects(staging: Staging) -> None:
     fill(staging, [Put(0, 1, 10), Grave(0, 1, last=20), Put(0, 2, 5, "other"), NamedGrave(4, "other")])
-    assert staging.buried_count() == 1
+    assert staging.tombstoned_count() == 1
     assert staging.killed_count() == 1, "`other` lives again since"
 
 
