@@ -11,7 +11,7 @@ needles are garbage that waits for its tombstone.
     changes     `Transaction`: everything that changes buckets and objects; `uploads`, `registry`,
                 `notes` and `upkeep` are the parts of it that deal with uploads, with disks, volumes and
                 API keys, with what disks write down about buckets, and with jobs and damages
-    graves      which stamps a new version must exceed where an object was deleted
+    deletion_stamps  which stamps a new version must exceed where an object was deleted
     check       recounts what is kept incrementally
     cross_check which needles of a volume the catalog knows, to compare with those that are there
     rebuilding  `NewCatalog`: a new file, filled in bulk with what was found in the volumes

@@ -314,18 +314,18 @@ class VolumeReader:
     def _take_tombstone(self, record: Record) -> None:
         place = place_of(self._number, record.needle_id)
         if record.metadata_size:
-            self._staging.add_grave(place, None)
+            self._staging.add_tombstone(place, None)
             metadata = self._admitted(record)
             if metadata is None:
                 return
             self._buckets.see(metadata.bucket_id, metadata.bucket, metadata.created_ms)
             self._staging.add_kill(metadata.bucket_id, metadata.key, self._last_stamp)
         else:
-            self._staging.add_grave(place, self._last_stamp if record.is_last else None)
+            self._staging.add_tombstone(place, self._last_stamp if record.is_last else None)
 
     def _add_tombstone(self, needle_id: int) -> None:
         """Its tombstone is unreadable, but the index has it."""
-        self._staging.add_grave(place_of(self._number, needle_id), None)
+        self._staging.add_tombstone(place_of(self._number, needle_id), None)
 
     def _judge(self, damage: Damage) -> LostNeedle:
         """Stage what is damaged and still tells what it was."""
@@ -337,7 +337,7 @@ class VolumeReader:
             metadata = self._take_needle(record, is_damaged=True)
         elif record is not None and record.kind == KIND_TOMBSTONE and record.needle_id:
             # The needle is dead; when its object died nobody knows any more.
-            self._staging.add_grave(place_of(self._number, record.needle_id), None)
+            self._staging.add_tombstone(place_of(self._number, record.needle_id), None)
         return LostNeedle(
             damage.volume_id,
             damage.offset,

@@ -3,7 +3,7 @@
 Filled volume by volume, in any order of records; then `settle` derives from it what lives:
 
     needles    every needle with readable metadata; its place is (number of the volume << 32) + needle id
-    graves     places with a tombstone; with a stamp when that says that the object was deleted
+    tombstones   places with a tombstone; with a stamp when it says that the object was deleted
     doomed     places that an old catalog had given up; there may be no tombstone yet
     restamps   places with a later stamp
     kills      the latest deletion of each (bucket_id, key): versions up to that stamp are dead
@@ -43,7 +43,7 @@ CREATE TABLE needles (
     created_ms INTEGER, content_type TEXT, metadata BLOB, offset INTEGER, is_damaged INTEGER,
     upload_id INTEGER, chunk_index INTEGER, chunk_count INTEGER, object_size INTEGER
 );
-CREATE TABLE graves (place INTEGER PRIMARY KEY, last_stamp INTEGER);
+CREATE TABLE tombstones (place INTEGER PRIMARY KEY, last_stamp INTEGER);
 CREATE TABLE doomed (place INTEGER PRIMARY KEY, stamp INTEGER, reason TEXT);
 CREATE TABLE restamps (place INTEGER PRIMARY KEY, stamp INTEGER);
 CREATE TABLE kills (bucket_id INTEGER, key TEXT, stamp INTEGER, PRIMARY KEY (bucket_id, key)) WITHOUT ROWID;
@@ -65,8 +65,8 @@ _PUT_NEEDLES: Final = "INSERT OR IGNORE INTO needles VALUES"  # many rows at onc
 _IS_DAMAGED: Final = 10  # its place in such a row
 _PUT_VERSION: Final = f"INSERT INTO versions VALUES ({', '.join('?' * 13)})"
 _DROP_DAMAGED: Final = "DELETE FROM needles WHERE place = ? AND is_damaged"
-_PUT_GRAVE: Final = (
-    "INSERT INTO graves VALUES (?, ?) ON CONFLICT (place) DO UPDATE SET"
+_PUT_TOMBSTONE: Final = (
+    "INSERT INTO tombstones VALUES (?, ?) ON CONFLICT (place) DO UPDATE SET"
     " last_stamp = max(coalesce(last_stamp, excluded.last_stamp), coalesce(excluded.last_stamp, last_stamp))"
 )
 _PUT_DOOMED: Final = "INSERT OR IGNORE INTO doomed VALUES (?, ?, ?)"
@@ -80,7 +80,7 @@ _PUT_KILL: Final = (
 
 _LIVING: Final = (
     " FROM needles n LEFT JOIN restamps r ON r.place = n.place"
-    " WHERE NOT EXISTS (SELECT 1 FROM graves g WHERE g.place = n.place)"
+    " WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.place = n.place)"
 )
 # A chunk that says that it is the only one of its upload is a whole object.
 _IS_WHOLE: Final = " AND (n.upload_id IS NULL OR n.chunk_count = 1)"
@@ -89,8 +89,8 @@ _STAMP: Final = "max(n.stamp, coalesce(r.stamp, 0))"
 
 _SETTLE: Final = (
     # A tombstone of the usual kind names its object through its needle, wherever that stands in the file.
-    "INSERT INTO kills SELECT n.bucket_id, n.key, max(g.last_stamp) FROM graves g"
-    " JOIN needles n ON n.place = g.place WHERE g.last_stamp IS NOT NULL GROUP BY n.bucket_id, n.key"
+    "INSERT INTO kills SELECT n.bucket_id, n.key, max(t.last_stamp) FROM tombstones t"
+    " JOIN needles n ON n.place = t.place WHERE t.last_stamp IS NOT NULL GROUP BY n.bucket_id, n.key"
     " ON CONFLICT (bucket_id, key) DO UPDATE SET stamp = max(stamp, excluded.stamp)",
     f"INSERT INTO versions SELECT n.bucket_id, n.key, {_STAMP}, n.place, n.size, n.crc, n.created_ms,"
     f" n.content_type, n.metadata, n.offset, n.is_damaged, NULL, 1 {_LIVING} {_IS_WHOLE}"
@@ -223,13 +223,13 @@ class Staging:
         if len(self._needles) >= BATCH_COUNT:
             self._flush_needles()
 
-    def add_grave(self, place: int, last_stamp: int | None) -> None:
+    def add_tombstone(self, place: int, last_stamp: int | None) -> None:
         """A tombstone.
 
         Args:
             last_stamp: when the object was deleted; None when this needle alone is dead.
         """
-        self._add(_PUT_GRAVE, (place, last_stamp))
+        self._add(_PUT_TOMBSTONE, (place, last_stamp))
 
     def add_doomed(self, place: int, stamp: int, reason: str) -> None:
         """A needle that is dead, whether or not it has a tombstone yet.
@@ -238,7 +238,7 @@ class Staging:
             reason: "deleted": its object was, at `stamp`.
         """
         self._add(_PUT_DOOMED, (place, stamp, reason))
-        self.add_grave(place, stamp if reason == "deleted" else None)
+        self.add_tombstone(place, stamp if reason == "deleted" else None)
 
     def add_restamp(self, place: int, stamp: int) -> None:
         self._add(_PUT_RESTAMP, (place, stamp))
@@ -337,7 +337,7 @@ class Staging:
 
     def tombstoned_count(self) -> int:
         """Needles that have a tombstone of their own."""
-        rows = self._select("SELECT count(*) FROM graves g JOIN needles n ON n.place = g.place")
+        rows = self._select("SELECT count(*) FROM tombstones t JOIN needles n ON n.place = t.place")
         return int(next(rows)[0])
 
     def killed_count(self) -> int:

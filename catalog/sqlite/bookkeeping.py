@@ -92,14 +92,14 @@ class Bookkeeping:
         random_id: Callable[[], int],
         now_ms: Callable[[], int],
         stamp_max: int,
-        graves: DeletionStamps,
+        deletion_stamps: DeletionStamps,
         recent_tombstones: RecentTombstones,
     ) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._random_id = random_id
         self._now_ms = now_ms
-        self._deletion_stamps = graves
+        self._deletion_stamps = deletion_stamps
         self._recent_tombstones = recent_tombstones
         self._bucket_deltas: dict[int, tuple[int, int]] = {}  # bucket id -> objects, bytes
         self._garbage_deltas: dict[int, int] = {}  # volume id -> needles

@@ -209,7 +209,7 @@ class Catalog:
                 random_id=self._random_id,
                 now_ms=self._now_ms,
                 stamp_max=self._stamp_max,
-                graves=self._deletion_stamps,
+                deletion_stamps=self._deletion_stamps,
                 recent_tombstones=self._recent_tombstones,
             )
             is_committing = False

@@ -5,15 +5,14 @@ for dead.  While an object is there its own stamp tells how great the next versi
 gone, only this memory does.  It is bounded: of a deletion that was forgotten, or that happened before the
 catalog was opened, no more is known than that its stamp was not greater than `floor`.
 
-A grave too many (its transaction was rolled back) costs somebody a fresh stamp.  A missing one could cost
-an object, so a grave is dug the moment an object goes, and never filled in.
+A stamp too many (its transaction was rolled back) costs somebody a fresh stamp.  A missing one could cost an
+object, so a deletion is remembered the moment an object goes, and never taken back.
 """
 
 from __future__ import annotations
 
-DELETION_STAMPS_MAX = (
-    50_000  # some 10 MiB; puts that overtake a deletion are seconds old, not that many deletions
-)
+# Some 10 MiB.  A put that overtakes a deletion is seconds old, and there are not this many deletions in between.
+DELETION_STAMPS_MAX = 50_000
 
 
 class DeletionStamps:

@@ -93,7 +93,7 @@ class Written:
     data: bytes
     stamp: int  # the latest one
     durable_stamp: int = 0  # the latest that was promised; 0: nothing was
-    grave: tuple[int, bool] | None = None  # of its tombstone: stamp, is_last
+    tombstone: tuple[int, bool] | None = None  # stamp, is_last
     is_tombstoned: bool = False  # that was promised
 
 
@@ -344,9 +344,9 @@ class MiniStore:
         if written is None:
             self.voided[name] = True
             return
-        assert written.grave is not None
+        assert written.tombstone is not None
         written.is_tombstoned = True
-        stamp, is_last = written.grave
+        stamp, is_last = written.tombstone
         if is_last:
             key = written.metadata.bucket_id, written.metadata.key
             self.kills[key] = max(stamp, self.kills.get(key, 0))
@@ -368,9 +368,9 @@ class MiniStore:
                 assert not written.is_tombstoned, f"needle {name} came back to life"
                 assert stamps[name[1]] >= written.durable_stamp, f"the later stamp of needle {name} was lost"
                 written.stamp = written.durable_stamp = stamps[name[1]]
-                written.grave = None
+                written.tombstone = None
             elif found is not None:
-                assert written.grave is not None, f"needle {name} died of nothing"
+                assert written.tombstone is not None, f"needle {name} died of nothing"
                 self._keep_dead(name)
             else:
                 assert not written.durable_stamp, f"needle {name} was lost"
@@ -425,7 +425,7 @@ class MiniStore:
 
     def forget(self, name: Name) -> None:
         """It never became a needle."""
-        if self.written.pop(name).grave is not None:
+        if self.written.pop(name).tombstone is not None:
             self.voided.setdefault(name, False)
 
     def _stored(self, name: Name, size: int, crc: int) -> StoredNeedle:
@@ -504,8 +504,8 @@ class MiniStore:
         written = self.written.get(name)
         if written is None:
             self.voided.setdefault(name, False)
-        elif written.grave is None:
-            written.grave = stamp, is_last  # from here on it may be found dead
+        elif written.tombstone is None:
+            written.tombstone = stamp, is_last  # from here on it may be found dead
         self.volume(name[0]).delete(name[1], stamp=stamp, is_last=is_last)
         self._on_sync(name[0], lambda: self._keep_dead(name))
 

@@ -157,15 +157,15 @@ class StoreModel(RuleBasedStateMachine):
     @initialize(
         seed=st.integers(0, 2**32),
         skews=st.tuples(*[st.sampled_from([0, 0, 4_000, -4_000, 600_000])] * 3),
-        graves=st.sampled_from([1, 1000]),
+        stamps_kept=st.sampled_from([1, 1000]),
         purged=st.sampled_from([1, 500]),
     )
-    def set_out(self, seed: int, skews: tuple[int, int, int], graves: int, purged: int) -> None:
+    def set_out(self, seed: int, skews: tuple[int, int, int], stamps_kept: int, purged: int) -> None:
         self.store.chance = Random(seed)
         self.store.skew_ms = skews[0]
         for disk, skew_ms in zip(self.store.disks, skews[1:], strict=True):
             disk.skew_ms = skew_ms
-        self.patch.setattr(warehouse.catalog.sqlite.deletion_stamps, "DELETION_STAMPS_MAX", graves)
+        self.patch.setattr(warehouse.catalog.sqlite.deletion_stamps, "DELETION_STAMPS_MAX", stamps_kept)
         self.patch.setattr(warehouse.catalog.sqlite.transaction, "PURGE_AT_ONCE", purged)
         self.create_bucket("photos")
         self.create_bucket("films")
@@ -1245,7 +1245,7 @@ def crash_in_a_compaction(fuse: Fuse, chance: Random, ends_with: str) -> bool:
     """Whether the fuse was short enough."""
     model = StoreModel()
     try:
-        model.set_out(seed=0, skews=(0, 4_000, -4_000), graves=1000, purged=500)
+        model.set_out(seed=0, skews=(0, 4_000, -4_000), stamps_kept=1000, purged=500)
         model.store.chance = chance
         for key in ("a", "b", "c", "d", "a"):
             model.put("photos", key, 1, 600, "", "whole")
@@ -1289,7 +1289,7 @@ def test_a_catalog_that_is_lost_twice_gives_no_bucket_id_out_again() -> None:
     """What was made in between left no trace on the disks; its deletion may wait on one that is away."""
     model = StoreModel()
     try:
-        model.set_out(seed=0, skews=(0, 0, 0), graves=1, purged=1)
+        model.set_out(seed=0, skews=(0, 0, 0), stamps_kept=1, purged=1)
         model.lose_the_catalog(has_power=True)
         model.change_a_bucket("films", "make")
         first = model.names["films"]
@@ -1303,7 +1303,7 @@ def test_a_catalog_that_is_lost_twice_gives_no_bucket_id_out_again() -> None:
 def test_a_chunk_is_refused_though_its_upload_waits_to_be_dropped_with_its_bucket() -> None:
     model = StoreModel()
     try:
-        model.set_out(seed=0, skews=(0, 0, 0), graves=1, purged=1)
+        model.set_out(seed=0, skews=(0, 0, 0), stamps_kept=1, purged=1)
         model.change_a_bucket("photos", "make")
         model.begin_upload("photos", "a", [0], "", False, "whole", 1)
         model.begin_upload("photos", "a", [0], "", False, "sent", 1)

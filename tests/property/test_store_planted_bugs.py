@@ -197,7 +197,7 @@ def run_history(history: Callable[[StoreModel], None]) -> None:
     """A history on which a record of a deletion hangs, up to the rebuild that needs it."""
     model = StoreModel()
     try:
-        model.set_out(seed=0, skews=(0, 0, 0), graves=1000, purged=500)
+        model.set_out(seed=0, skews=(0, 0, 0), stamps_kept=1000, purged=500)
         model.write_tombstones(1, "all")
         history(model)
         model.compact_now(3)

@@ -183,7 +183,7 @@ def test_a_forgotten_deletion_still_holds(kit, monkeypatch):
         assert commit(kit, bucket_id, f"{number}", at=1).restamp_above >= stamp(2 * number + 2)
 
 
-def test_a_deleted_bucket_digs_no_graves(kit):
+def test_a_deleted_bucket_leaves_no_deletion_stamps(kit):
     """Its id is never used again, and a million of them would push out all that matter."""
     bucket_id, other_id = kit.bucket(), kit.bucket("films")
     kit.put(other_id, at=1)

@@ -43,7 +43,7 @@ class Chunk(msgspec.Struct):
     damaged: bool = False
 
 
-class Grave(msgspec.Struct):
+class Tombstone(msgspec.Struct):
     """A tombstone; with a stamp its object was deleted."""
 
     volume: int
@@ -51,7 +51,7 @@ class Grave(msgspec.Struct):
     last: int | None = None
 
 
-class NamedGrave(msgspec.Struct):
+class NamedTombstone(msgspec.Struct):
     """A tombstone that names its object: the needle is gone."""
 
     stamp: int
@@ -64,36 +64,36 @@ class Restamp(msgspec.Struct):
     stamp: int
 
 
-Step = Put | Chunk | Grave | NamedGrave | Restamp
+Step = Put | Chunk | Tombstone | NamedTombstone | Restamp
 HISTORIES: dict[str, tuple[list[Step], dict[str, tuple[int, int]]]] = {
     "a put": ([Put(0, 1, 10)], {"key": (0, 1)}),
     "two keys": ([Put(0, 1, 10), Put(0, 2, 11, "other")], {"key": (0, 1), "other": (0, 2)}),
-    "an overwrite in the same volume": ([Put(0, 1, 10), Put(0, 2, 20), Grave(0, 1)], {"key": (0, 2)}),
+    "an overwrite in the same volume": ([Put(0, 1, 10), Put(0, 2, 20), Tombstone(0, 1)], {"key": (0, 2)}),
     "an overwrite whose tombstone was never written": ([Put(0, 1, 10), Put(1, 1, 20)], {"key": (1, 1)}),
     "an overwrite in an earlier volume": ([Put(1, 1, 10), Put(0, 9, 20)], {"key": (0, 9)}),
     "the newer needle has the older number": ([Put(0, 9, 10), Put(0, 1, 20)], {"key": (0, 1)}),
-    "a delete": ([Put(0, 1, 10), Grave(0, 1, last=20)], {}),
+    "a delete": ([Put(0, 1, 10), Tombstone(0, 1, last=20)], {}),
     "a delete while the disk of an older version was offline": (
-        [Put(1, 1, 10), Put(0, 1, 20), Grave(0, 1, last=30)],
+        [Put(1, 1, 10), Put(0, 1, 20), Tombstone(0, 1, last=30)],
         {},
     ),
     "a delete that only names its needle spares older versions": (
-        [Put(1, 1, 10), Put(0, 1, 20), Grave(0, 1)],
+        [Put(1, 1, 10), Put(0, 1, 20), Tombstone(0, 1)],
         {"key": (1, 1)},
     ),
     "a put after a delete": (
-        [Put(0, 1, 10), Grave(0, 1, last=20), Put(0, 2, 30)],
+        [Put(0, 1, 10), Tombstone(0, 1, last=20), Put(0, 2, 30)],
         {"key": (0, 2)},
     ),
     "a put after a delete, with an older version offline": (
-        [Put(1, 1, 10), Put(0, 1, 20), Grave(0, 1, last=30), Put(2, 1, 40)],
+        [Put(1, 1, 10), Put(0, 1, 20), Tombstone(0, 1, last=30), Put(2, 1, 40)],
         {"key": (2, 1)},
     ),
-    "a delete of a needle that a compaction has dropped": ([Put(1, 1, 10), NamedGrave(20)], {}),
-    "a put after such a delete": ([Put(1, 1, 10), NamedGrave(20), Put(0, 1, 21)], {"key": (0, 1)}),
-    "of two deletes the later one counts": ([Put(1, 1, 15), NamedGrave(10), NamedGrave(20)], {}),
+    "a delete of a needle that a compaction has dropped": ([Put(1, 1, 10), NamedTombstone(20)], {}),
+    "a put after such a delete": ([Put(1, 1, 10), NamedTombstone(20), Put(0, 1, 21)], {"key": (0, 1)}),
+    "of two deletes the later one counts": ([Put(1, 1, 15), NamedTombstone(10), NamedTombstone(20)], {}),
     "a delete says nothing of other keys": (
-        [Put(0, 1, 10), Put(0, 2, 10, "other"), Grave(0, 1, last=20)],
+        [Put(0, 1, 10), Put(0, 2, 10, "other"), Tombstone(0, 1, last=20)],
         {"other": (0, 2)},
     ),
     "a fresh stamp makes the older needle the newer": (
@@ -101,11 +101,11 @@ HISTORIES: dict[str, tuple[list[Step], dict[str, tuple[int, int]]]] = {
         {"key": (0, 1)},
     ),
     "a fresh stamp lifts a needle over a delete": (
-        [Put(0, 1, 10), Put(1, 1, 5), Grave(1, 1, last=20), Restamp(0, 1, 21)],
+        [Put(0, 1, 10), Put(1, 1, 5), Tombstone(1, 1, last=20), Restamp(0, 1, 21)],
         {"key": (0, 1)},
     ),
-    "a version as old as the delete is dead": ([Put(0, 1, 20), NamedGrave(20)], {}),
-    "a tombstone for a needle that was never written": ([Put(0, 1, 10), Grave(0, 2)], {"key": (0, 1)}),
+    "a version as old as the delete is dead": ([Put(0, 1, 20), NamedTombstone(20)], {}),
+    "a tombstone for a needle that was never written": ([Put(0, 1, 10), Tombstone(0, 2)], {"key": (0, 1)}),
     "a damaged version still counts": (
         [Put(0, 1, 10), Put(1, 1, 20, damaged=True)],
         {"key": (1, 1)},
@@ -124,7 +124,7 @@ HISTORIES: dict[str, tuple[list[Step], dict[str, tuple[int, int]]]] = {
         {"key": (1, 1)},
     ),
     "an upload that lacks a chunk": ([Chunk(0, 1, 10, 0, 3), Chunk(0, 3, 12, 2, 3)], {}),
-    "an upload with a dead chunk": ([Chunk(0, 1, 10, 0, 2), Chunk(0, 2, 11, 1, 2), Grave(0, 2)], {}),
+    "an upload with a dead chunk": ([Chunk(0, 1, 10, 0, 2), Chunk(0, 2, 11, 1, 2), Tombstone(0, 2)], {}),
     "an upload of the wrong size": (
         [Chunk(0, 1, 10, 0, 2, object_size=21), Chunk(0, 2, 11, 1, 2, object_size=21)],
         {},
@@ -132,11 +132,11 @@ HISTORIES: dict[str, tuple[list[Step], dict[str, tuple[int, int]]]] = {
     "an upload whose chunks contradict each other": ([Chunk(0, 1, 10, 0, 2), Chunk(0, 2, 11, 1, 3)], {}),
     "an upload of one chunk is a plain object": ([Chunk(0, 1, 10, 0, 1)], {"key": (0, 1)}),
     "a deleted upload": (
-        [Chunk(0, 1, 10, 0, 2), Chunk(1, 1, 11, 1, 2), Grave(0, 1, last=20), Grave(1, 1, last=20)],
+        [Chunk(0, 1, 10, 0, 2), Chunk(1, 1, 11, 1, 2), Tombstone(0, 1, last=20), Tombstone(1, 1, last=20)],
         {},
     ),
     "an upload deleted while the disk of one chunk was offline": (
-        [Chunk(0, 1, 10, 0, 2), Chunk(1, 1, 11, 1, 2), Grave(0, 1, last=20)],
+        [Chunk(0, 1, 10, 0, 2), Chunk(1, 1, 11, 1, 2), Tombstone(0, 1, last=20)],
         {},
     ),
     "an upload with a damaged chunk still counts": (
@@ -163,9 +163,9 @@ def fill(staging: Staging, steps: list[Step]) -> None:
         match step:
             case Put() | Chunk():
                 staging.add_needle(needle_of(step))
-            case Grave():
-                staging.add_grave(place_of(step.volume, step.needle), step.last)
-            case NamedGrave():
+            case Tombstone():
+                staging.add_tombstone(place_of(step.volume, step.needle), step.last)
+            case NamedTombstone():
                 staging.add_kill(PHOTOS, step.key, step.stamp)
             case Restamp():
                 staging.add_restamp(place_of(step.volume, step.needle), step.stamp)
@@ -196,7 +196,7 @@ def test_after_this_history_these_needles_count(
 
 
 def test_every_version_gets_a_verdict_and_the_stamp_of_what_made_it_dead(staging: Staging) -> None:
-    fill(staging, [Put(0, 1, 10), Put(0, 2, 20), NamedGrave(15), Put(0, 3, 30), Put(0, 4, 9, bucket=4)])
+    fill(staging, [Put(0, 1, 10), Put(0, 2, 20), NamedTombstone(15), Put(0, 3, 30), Put(0, 4, 9, bucket=4)])
     choices = choose_versions(staging.versions(), lambda bucket_id: bucket_id == PHOTOS)
     verdicts = {needle_id_of(choice.version.place): (choice.verdict, choice.stamp) for choice in choices}
     assert verdicts == {
@@ -216,7 +216,9 @@ def test_a_needle_that_checks_wins_over_a_damaged_one_with_its_id(staging: Stagi
 
 
 def test_counts_tell_dead_needles_and_dead_objects(staging: Staging) -> None:
-    fill(staging, [Put(0, 1, 10), Grave(0, 1, last=20), Put(0, 2, 5, "other"), NamedGrave(4, "other")])
+    fill(
+        staging, [Put(0, 1, 10), Tombstone(0, 1, last=20), Put(0, 2, 5, "other"), NamedTombstone(4, "other")]
+    )
     assert staging.tombstoned_count() == 1
     assert staging.killed_count() == 1, "`other` lives again since"
 
