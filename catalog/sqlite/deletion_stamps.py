@@ -11,7 +11,7 @@ object, so a deletion is remembered the moment an object goes, and never taken b
 
 from __future__ import annotations
 
-# Some 10 MiB.  A put that overtakes a deletion is seconds old, and there are not this many deletions in between.
+# Some 10 MiB.  A put that overtakes a deletion is seconds old: fewer deletions than this happen in between.
 DELETION_STAMPS_MAX = 50_000
 
 
@@ -22,7 +22,7 @@ class DeletionStamps:
         self.floor = floor  # no forgotten deletion has a greater stamp
         self._stamps: dict[tuple[int, str], int] = {}  # (bucket id, key) -> stamp; the oldest first
 
-    def dig(self, bucket_id: int, key: str, stamp: int) -> None:
+    def remember(self, bucket_id: int, key: str, stamp: int) -> None:
         """An object was deleted at `stamp`."""
         name = (bucket_id, key)
         self._stamps.pop(name, None)

@@ -228,7 +228,7 @@ class Transaction(Uploads, Registry, Upkeep):
             deleted_at = self._delete_object(bucket_id, key, stamp)
             existed.append(deleted_at is not None)
             if deleted_at is not None:
-                self._deletion_stamps.dig(bucket_id, key, deleted_at)
+                self._deletion_stamps.remember(bucket_id, key, deleted_at)
         return existed
 
     def _require_match(self, bucket_id: int, key: str, if_match: str) -> None:

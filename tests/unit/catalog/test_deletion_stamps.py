@@ -29,7 +29,7 @@ def delete(kit, bucket_id, key="a", *, at):
 def test_a_key_that_was_not_deleted_must_only_exceed_the_floor():
     memory = DeletionStamps(7)
     assert memory.bound(1, "a") == 7
-    memory.dig(1, "a", 9)
+    memory.remember(1, "a", 9)
     assert memory.bound(1, "a") == 9
     assert memory.bound(2, "a") == memory.bound(1, "b") == 7
 
@@ -37,11 +37,11 @@ def test_a_key_that_was_not_deleted_must_only_exceed_the_floor():
 def test_what_is_forgotten_raises_the_floor(monkeypatch):
     monkeypatch.setattr(deletion_stamps, "DELETION_STAMPS_MAX", 2)
     memory = DeletionStamps(0)
-    memory.dig(1, "a", 9)
-    memory.dig(1, "b", 5)
-    memory.dig(1, "c", 6)
+    memory.remember(1, "a", 9)
+    memory.remember(1, "b", 5)
+    memory.remember(1, "c", 6)
     assert memory.bound(1, "a") == memory.floor == 9
-    memory.dig(1, "d", 7)
+    memory.remember(1, "d", 7)
     assert memory.floor == 9, "it never sinks"
     assert memory.bound(1, "c") == 6, "what is remembered is known exactly"
 
@@ -50,7 +50,7 @@ def test_a_deletion_that_is_repeated_counts_as_new(monkeypatch):
     monkeypatch.setattr(deletion_stamps, "DELETION_STAMPS_MAX", 2)
     memory = DeletionStamps(0)
     for key, at in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
-        memory.dig(1, key, at)
+        memory.remember(1, key, at)
     assert [memory.bound(1, key) for key in "abc"] == [3, 2, 4]
     assert memory.floor == 2
 
