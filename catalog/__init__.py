@@ -15,7 +15,7 @@ needles are garbage that waits for its tombstone.
     check       recounts what is kept incrementally
     cross_check which needles of a volume the catalog knows, to compare with those that are there
     rebuilding  `NewCatalog`: a new file, filled in bulk with what was found in the volumes
-    remains     what a catalog file tells that nothing else does, read even if it is damaged
+    salvage     what a catalog file tells that nothing else does, read even if it is damaged
     placement   which volumes take the next bytes
     writer      `CatalogWriter`: many requests, one transaction; the only file here that knows Trio
 

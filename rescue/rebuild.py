@@ -190,7 +190,7 @@ def rebuild_held(
     if os.path.lexists(path) and not options.replace:
         raise CatalogExists(f"there is a catalog {path}: with --replace it is moved aside and a new one made")
     report = RebuildReport(catalog=str(path))
-    known = backup or _remains_of(path, report)
+    known = backup or _salvaged_from(path, report)
     folders = disk_folders(options.data, options.disks)
     if not folders:
         raise ReadFailed(f"there is no disk in {options.data} (a folder disk-1, say), and none was named")
@@ -255,7 +255,7 @@ def last_bucket_id(seen: int, now_ms: int) -> int:
     return max(seen + BUCKET_IDS_SKIPPED, now_ms)
 
 
-def _remains_of(path: Path, report: RebuildReport) -> CatalogFacts | None:
+def _salvaged_from(path: Path, report: RebuildReport) -> CatalogFacts | None:
     """What the old catalog still tells; nothing it cannot tell stops a rebuild."""
     if not path.exists():
         return None

@@ -2,7 +2,7 @@
 
 Nothing in it has to survive until `finish` returns, so there is no log, no sync, and no index until all
 rows are there.  What other rooms found in the volumes comes in rows; sums, sequences of ids and notes for
-the disks are made from them at the end.  `remains` reads what a catalog file still tells that volumes do
+the disks are made from them at the end.  `salvage` reads what a catalog file still tells that volumes do
 not; `check.check_counts` says whether what was made is consistent.
 
     with NewCatalog(path) as new:

@@ -1,4 +1,4 @@
-"""Remains: what a catalog file still tells that nothing else does.
+"""Salvage: what a catalog file still tells that nothing else does.
 
 Disks and volumes can be found again, API keys cannot.  The file may be a backup, or a damaged catalog whose
 objects are beyond reading: each table is read for itself, and the file is never changed.
