@@ -27,7 +27,12 @@ import msgspec
 from warehouse.catalog.records import ChunkRow, pack_content_type
 from warehouse.catalog.sqlite.bulk_load import NewCatalog
 from warehouse.catalog.sqlite.catalog import hold_lock
-from warehouse.catalog.sqlite.salvage import CatalogFacts, Doomed, read_catalog_facts, read_doomed
+from warehouse.catalog.sqlite.salvage import (
+    CatalogFacts,
+    PendingDeletion,
+    read_catalog_facts,
+    read_pending_deletions,
+)
 from warehouse.conf.formatting import format_count, format_size
 from warehouse.errors import CatalogExists, DisksMissing, ReadFailed, SchemaNewer, StoreError
 from warehouse.rescue.archive import CATALOG_NAME, opened_backup, sync_folder
@@ -208,7 +213,15 @@ def rebuild_held(
         with writing(f"cannot remove {fresh}, which is in the way of the new catalog"):
             fresh.unlink(missing_ok=True)  # of a rebuild that was interrupted: the catalog's lock is ours
         now_ms = time.time_ns() // 1_000_000
-        make_catalog(fresh, disks, known, report, progress, now_ms=now_ms, doomed=_doomed_in(path, report))
+        make_catalog(
+            fresh,
+            disks,
+            known,
+            report,
+            progress,
+            now_ms=now_ms,
+            pending_deletions=_pending_deletions_in(path, report),
+        )
         report.moved_aside = _put_in_place(fresh, path)
     report.seconds = round(time.monotonic() - started, 3)
     return report
@@ -222,7 +235,7 @@ def make_catalog(
     progress: Progress,
     *,
     now_ms: int,
-    doomed: Iterable[Doomed] = (),
+    pending_deletions: Iterable[PendingDeletion] = (),
 ) -> None:
     """Make the catalog `path`, where there is nothing yet, from what these disks hold; it is whole, or not
     there.
@@ -231,10 +244,10 @@ def make_catalog(
         known: what a catalog tells that volumes do not.
         report: is filled in.
         now_ms: wall clock; bucket ids go on from it, see `last_bucket_id`.
-        doomed: see `take_survey`.
+        pending_deletions: see `take_survey`.
     """
     with Staging(path.parent) as staging:
-        survey = take_survey(disks, staging, progress, doomed=doomed)
+        survey = take_survey(disks, staging, progress, pending_deletions=pending_deletions)
         with NewCatalog(path) as new:
             _fill(new, survey, disks, known, report, progress, now_ms)
             progress.begin("indexing", 0)
@@ -270,12 +283,12 @@ def _salvaged_from(path: Path, report: RebuildReport) -> CatalogFacts | None:
     return known
 
 
-def _doomed_in(path: Path, report: RebuildReport) -> Iterator[Doomed]:
+def _pending_deletions_in(path: Path, report: RebuildReport) -> Iterator[PendingDeletion]:
     """What the old catalog had given up: where its disk was offline or sealed, no volume tells of it."""
     if not path.exists():
         return
     try:
-        yield from read_doomed(path)
+        yield from read_pending_deletions(path)
     except StoreError as error:
         report.remarks.append(f"some deletions in the old catalog may be unknown: {error.message}")
 
@@ -400,7 +413,7 @@ def _fill(
             reason = "aborted" if is_incomplete else "void"
             new.add_garbage(volume_id, needle_id_of(part.place), part.stamp, reason)
             report.garbage_needles += 1
-    for place, stamp, reason in survey.staging.doomed():
+    for place, stamp, reason in survey.staging.pending_deletions():
         volume_id = survey.volumes[volume_number_of(place)].facts.volume_id
         new.add_garbage(volume_id, needle_id_of(place), stamp, reason)
         report.garbage_needles += 1

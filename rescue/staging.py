@@ -2,13 +2,13 @@
 
 Filled volume by volume, in any order of records; then `settle` derives from it what lives:
 
-    needles    every needle with readable metadata; its place is (number of the volume << 32) + needle id
-    tombstones   places with a tombstone; with a stamp when it says that the object was deleted
-    doomed     places that an old catalog had given up; there may be no tombstone yet
-    restamps   places with a later stamp
-    kills      the latest deletion of each (bucket_id, key): versions up to that stamp are dead
-    versions   living needles that are a whole object, and complete uploads, newest first within each key
-    parts      living chunks of uploads that have several
+    needles            every needle with readable metadata; its place is (volume number << 32) + needle id
+    tombstones         places with a tombstone; with a stamp when it says that the object was deleted
+    pending_deletions  places that an old catalog had given up; there may be no tombstone yet
+    restamps           places with a later stamp
+    kills              the latest deletion of each (bucket_id, key): versions up to that stamp are dead
+    versions           living needles that are a whole object, and complete uploads, newest first within a key
+    parts              living chunks of uploads that have several
 
 Nothing in this file has to survive anything: it is not synced, and goes when its folder does.
 """
@@ -44,7 +44,7 @@ CREATE TABLE needles (
     upload_id INTEGER, chunk_index INTEGER, chunk_count INTEGER, object_size INTEGER
 );
 CREATE TABLE tombstones (place INTEGER PRIMARY KEY, last_stamp INTEGER);
-CREATE TABLE doomed (place INTEGER PRIMARY KEY, stamp INTEGER, reason TEXT);
+CREATE TABLE pending_deletions (place INTEGER PRIMARY KEY, stamp INTEGER, reason TEXT);
 CREATE TABLE restamps (place INTEGER PRIMARY KEY, stamp INTEGER);
 CREATE TABLE kills (bucket_id INTEGER, key TEXT, stamp INTEGER, PRIMARY KEY (bucket_id, key)) WITHOUT ROWID;
 CREATE TABLE versions (
@@ -69,7 +69,7 @@ _PUT_TOMBSTONE: Final = (
     "INSERT INTO tombstones VALUES (?, ?) ON CONFLICT (place) DO UPDATE SET"
     " last_stamp = max(coalesce(last_stamp, excluded.last_stamp), coalesce(excluded.last_stamp, last_stamp))"
 )
-_PUT_DOOMED: Final = "INSERT OR IGNORE INTO doomed VALUES (?, ?, ?)"
+_PUT_PENDING_DELETION: Final = "INSERT OR IGNORE INTO pending_deletions VALUES (?, ?, ?)"
 _PUT_RESTAMP: Final = (
     "INSERT INTO restamps VALUES (?, ?) ON CONFLICT (place) DO UPDATE SET stamp = max(stamp, excluded.stamp)"
 )
@@ -231,13 +231,13 @@ class Staging:
         """
         self._add(_PUT_TOMBSTONE, (place, last_stamp))
 
-    def add_doomed(self, place: int, stamp: int, reason: str) -> None:
+    def add_pending_deletion(self, place: int, stamp: int, reason: str) -> None:
         """A needle that is dead, whether or not it has a tombstone yet.
 
         Args:
             reason: "deleted": its object was, at `stamp`.
         """
-        self._add(_PUT_DOOMED, (place, stamp, reason))
+        self._add(_PUT_PENDING_DELETION, (place, stamp, reason))
         self.add_tombstone(place, stamp if reason == "deleted" else None)
 
     def add_restamp(self, place: int, stamp: int) -> None:
@@ -314,9 +314,9 @@ class Staging:
         for row in self._select(f"SELECT * FROM parts{where}{order}", parameters):
             yield Part(*(row[:2] + (bool(row[2]),) + row[3:]))
 
-    def doomed(self) -> Iterator[tuple[int, int, str]]:
+    def pending_deletions(self) -> Iterator[tuple[int, int, str]]:
         """Place, stamp and reason of what an old catalog had given up and a volume still has."""
-        yield from self._select("SELECT d.* FROM doomed d JOIN needles n ON n.place = d.place")
+        yield from self._select("SELECT d.* FROM pending_deletions d JOIN needles n ON n.place = d.place")
 
     def has_living(self, bucket_id: int) -> bool:
         """Is there a version in this bucket that was not deleted?"""

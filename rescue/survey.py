@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from warehouse.catalog.sqlite.salvage import Doomed
+from warehouse.catalog.sqlite.salvage import PendingDeletion
 from warehouse.errors import DiskInUse, DiskMismatch, FormatUnsupported, NoSuchVolume, ReadFailed, StoreError
 from warehouse.rescue.choosing import (
     BucketFacts,
@@ -218,12 +218,16 @@ class Survey:
 
 
 def take_survey(
-    disks: Sequence[HeldDisk], staging: Staging, progress: Progress, *, doomed: Iterable[Doomed] = ()
+    disks: Sequence[HeldDisk],
+    staging: Staging,
+    progress: Progress,
+    *,
+    pending_deletions: Iterable[PendingDeletion] = (),
 ) -> Survey:
     """Read every volume of these disks.
 
     Args:
-        doomed: what is dead though its volume may not say so.
+        pending_deletions: what is dead though its volume may not say so.
     Raises:
         DiskMismatch: two disks hold the same volume.
         DiskFull, WriteFailed: the staging has no room.
@@ -253,9 +257,9 @@ def take_survey(
         done += size
     progress.begin("sorting", 0)
     numbers = {volume.facts.uuid: number for number, volume in enumerate(survey.volumes)}
-    for needle in doomed:
+    for needle in pending_deletions:
         if (number := numbers.get(needle.volume_uuid)) is not None:
-            staging.add_doomed(
+            staging.add_pending_deletion(
                 place_of(number, needle.needle_id), sound(needle.stamp) or survey.stamp_max, needle.reason
             )
     _settle(survey, buckets)

@@ -126,7 +126,7 @@ def _admitted_key(columns: tuple[Any, ...]) -> ApiKeyRow:
     return api_key_row(columns)
 
 
-class Doomed(msgspec.Struct, frozen=True):
+class PendingDeletion(msgspec.Struct, frozen=True):
     """A needle that the catalog had given up and that perhaps has no tombstone yet."""
 
     volume_uuid: str
@@ -135,7 +135,7 @@ class Doomed(msgspec.Struct, frozen=True):
     reason: str  # as in the outbox: "deleted" says that the whole object was, at `stamp`
 
 
-def read_doomed(path: Path) -> Iterator[Doomed]:
+def read_pending_deletions(path: Path) -> Iterator[PendingDeletion]:
     """The outbox of an existing catalog.  However old that is, what it gave up never counts again.
 
     Raises:
@@ -150,7 +150,7 @@ def read_doomed(path: Path) -> Iterator[Doomed]:
             "SELECT uuid, needle_id, stamp, reason FROM outbox JOIN volumes ON volumes.id = volume_id"
             f" WHERE reason IN {tuple(WAS_COMMITTED)} AND needle_id BETWEEN 1 AND {ID32_MAX}"
         ):
-            yield Doomed(*columns)
+            yield PendingDeletion(*columns)
 
 
 @contextmanager

@@ -74,21 +74,21 @@ class Transaction(Uploads, Registry, Upkeep):
     def purge(self, *, stamp: int | None = None) -> bool:
         """Turn one piece of what deleted buckets held into garbage; return whether there is more to do."""
         stamp = self.stamp_max if stamp is None else stamp
-        doomed = self._one("SELECT id FROM buckets WHERE name IS NULL LIMIT 1")
-        if doomed is not None:
+        bucket = self._one("SELECT id FROM buckets WHERE name IS NULL LIMIT 1")
+        if bucket is not None:
             objects = self._execute(
                 "SELECT bucket_id, key FROM objects WHERE bucket_id = ? ORDER BY key LIMIT ?",
-                (*doomed, PURGE_AT_ONCE),
+                (*bucket, PURGE_AT_ONCE),
             ).fetchall()
             for bucket_id, key in objects:
                 self._delete_object(bucket_id, key, stamp)
             uploads = self._execute(
-                "SELECT id FROM uploads WHERE bucket_id = ? LIMIT ?", (*doomed, PURGE_AT_ONCE)
+                "SELECT id FROM uploads WHERE bucket_id = ? LIMIT ?", (*bucket, PURGE_AT_ONCE)
             ).fetchall()
             for (upload_id,) in uploads:
                 self._drop_upload(upload_id, stamp)
             if len(objects) < PURGE_AT_ONCE and len(uploads) < PURGE_AT_ONCE:
-                self._execute("DELETE FROM buckets WHERE id = ?", doomed)
+                self._execute("DELETE FROM buckets WHERE id = ?", bucket)
         self.is_purge_left = self._one("SELECT 1 FROM buckets WHERE name IS NULL LIMIT 1") is not None
         return self.is_purge_left
 

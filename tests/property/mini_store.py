@@ -31,7 +31,7 @@ from in_memory import make_folder
 from simdisk import SimDisk
 from warehouse.catalog.records import CommitResult
 from warehouse.catalog.sqlite.catalog import Catalog, Transaction
-from warehouse.catalog.sqlite.salvage import Doomed, read_catalog_facts, read_doomed
+from warehouse.catalog.sqlite.salvage import PendingDeletion, read_catalog_facts, read_pending_deletions
 from warehouse.errors import NoSuchNeedle
 from warehouse.rescue.console import NoProgress
 from warehouse.rescue.rebuild import KEEP_ORPHANS_FACT, RebuildReport, make_catalog
@@ -301,7 +301,7 @@ class MiniStore:
             self._reserved[volume.id] = volume.needle_id_reserved
             self._next_id[volume.id] = volume.needle_id_reserved + 1
 
-    def lose_catalog(self, *, is_readable: bool = False) -> dict[Name, Doomed]:
+    def lose_catalog(self, *, is_readable: bool = False) -> dict[Name, PendingDeletion]:
         """The catalog is made anew from the disks, while no actor runs.
 
         Args:
@@ -311,23 +311,31 @@ class MiniStore:
         """
         assert not any(disk.is_running for disk in self.disks)
         self.catalog.close()
-        known, doomed = None, []
+        known, pending_deletions = None, []
         if is_readable:
-            known, doomed = read_catalog_facts(self.path), list(read_doomed(self.path))
+            known, pending_deletions = read_catalog_facts(self.path), list(read_pending_deletions(self.path))
         for path in self.folder.iterdir():
             path.unlink()
         self.fuse = None
         self.now_ms += 1000  # it takes its time
         report = RebuildReport(catalog=str(self.path))
         held = [HeldDisk(Path("/") / disk.disk_id, disk.sim, disk.disk_id, START_MS) for disk in self.disks]
-        make_catalog(self.path, held, known, report, NoProgress(), now_ms=self.wall_ms, doomed=doomed)
+        make_catalog(
+            self.path,
+            held,
+            known,
+            report,
+            NoProgress(),
+            now_ms=self.wall_ms,
+            pending_deletions=pending_deletions,
+        )
         assert report.damaged == []
         assert not report.keeps_orphans
         self._open_catalog()
         for disk in self.disks:
             self.start(disk)
         volume_ids = {volume.uuid: volume.id for volume in self.catalog.volumes()}
-        return {(volume_ids[needle.volume_uuid], needle.needle_id): needle for needle in doomed}
+        return {(volume_ids[needle.volume_uuid], needle.needle_id): needle for needle in pending_deletions}
 
     # --- the ledger -------------------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ class CatalogMachine(RuleBasedStateMachine):
         self.finished: dict[int, tuple[int, int, str]] = {}  # upload id -> chunk count, size, etag
         self.fates: dict[Needle, str] = {}  # garbage -> reason
         self.told: list[StoredNeedle] = []  # every needle that was ever reported
-        self.doomed: dict[Needle, str] = {}  # of deleted buckets: garbage by and by
+        self.pending_deletions: dict[Needle, str] = {}  # of deleted buckets: garbage by and by
         self.deletions: dict[tuple[int, str], int] = {}  # (bucket id, key) -> stamp of the latest
         self.floor = 0  # a put above it is never sent back where there is no object
         self.stamps: dict[Needle, tuple[int, str, int]] = {}  # bucket id, key, stamp of what was visible
@@ -114,8 +114,8 @@ class CatalogMachine(RuleBasedStateMachine):
 
     def purged(self) -> None:
         """Nothing is left of deleted buckets: what they held is garbage now."""
-        self.fates.update(self.doomed)
-        self.doomed.clear()
+        self.fates.update(self.pending_deletions)
+        self.pending_deletions.clear()
 
     def owner_of(self, needle: Needle) -> str | None:
         for bucket_id, objects in self.objects.items():
@@ -165,9 +165,9 @@ class CatalogMachine(RuleBasedStateMachine):
         for notes in self.notes.values():
             notes[bucket_id] = (name, True)
         for version in self.objects.pop(bucket_id).values():
-            self.doomed.update(dict.fromkeys(version.needles, "deleted"))
+            self.pending_deletions.update(dict.fromkeys(version.needles, "deleted"))
         for upload_id in [number for number, upload in self.uploads.items() if upload.bucket_id == bucket_id]:
-            self.drop_upload(upload_id, self.doomed)
+            self.drop_upload(upload_id, self.pending_deletions)
         if not self.kit.catalog.is_purge_left:
             self.purged()
 
@@ -316,9 +316,9 @@ class CatalogMachine(RuleBasedStateMachine):
         is_alive = needle.bucket_id in self.objects
         result = self.kit.do(lambda t: t.commit_needle(needle))
         reason = self.fates.get(name)
-        if name in self.doomed:
+        if name in self.pending_deletions:
             # Garbage already or not yet: either way a needle that was visible once keeps its answer.
-            if self.doomed[name] == "deleted":
+            if self.pending_deletions[name] == "deleted":
                 assert result.etag is not None
             else:
                 assert result.etag is not None or isinstance(result.error, NoSuchBucket)
@@ -355,9 +355,9 @@ class CatalogMachine(RuleBasedStateMachine):
             assert ask() is True
         elif reason is not None:
             assert ask() is (reason in ("replaced", "deleted"))
-        elif name_of(needle) in self.doomed:
+        elif name_of(needle) in self.pending_deletions:
             with suppress(BadRequest):  # as long as it is not garbage yet, and still somebody's
-                assert ask() is (self.doomed[name_of(needle)] == "deleted")
+                assert ask() is (self.pending_deletions[name_of(needle)] == "deleted")
         elif current is not None and current.needles[0] == name_of(needle):
             assert ask() is True  # the first chunk of an object that has several
         else:
@@ -504,13 +504,13 @@ class CatalogMachine(RuleBasedStateMachine):
         for upload_id in known:
             self.drop_upload(upload_id, self.fates)
         for upload_id in set(expired) - set(known):  # of a deleted bucket, before the purge came to it
-            for needle in [name for name in self.doomed if self.of_upload(name, upload_id)]:
-                self.fates[needle] = self.doomed.pop(needle)
+            for needle in [name for name in self.pending_deletions if self.of_upload(name, upload_id)]:
+                self.fates[needle] = self.pending_deletions.pop(needle)
 
     def of_upload(self, name: Needle, upload_id: int) -> bool:
         with self.kit.raw() as execute:
             garbage = execute("SELECT 1 FROM outbox WHERE volume_id = ? AND needle_id = ?", name).fetchone()
-        return garbage is not None and self.doomed[name] == "aborted"
+        return garbage is not None and self.pending_deletions[name] == "aborted"
 
     # --- garbage, restarts ------------------------------------------------------------------------
 
@@ -584,7 +584,9 @@ class CatalogMachine(RuleBasedStateMachine):
     def bitmaps_and_names_are_those_of_the_model(self, volume_id: int, first_id: int, count: int) -> None:
         def ids(bitmap: bytes) -> set[int]:
             assert len(bitmap) == (count + 7) // 8
-            return {first_id + i for i in range(8 * len(bitmap)) if bitmap[i >> 3] & 1 << (i & 7)} - doomed
+            return {
+                first_id + i for i in range(8 * len(bitmap)) if bitmap[i >> 3] & 1 << (i & 7)
+            } - pending_deletions
 
         def expected(needles: dict[Needle, tuple[str, str]]) -> dict[int, tuple[str, str]]:
             asked = range(first_id, first_id + count)
@@ -594,7 +596,7 @@ class CatalogMachine(RuleBasedStateMachine):
                 if v == volume_id and needle_id in asked
             }
 
-        doomed = {needle_id for v, needle_id in self.doomed if v == volume_id}
+        pending_deletions = {needle_id for v, needle_id in self.pending_deletions if v == volume_id}
         bucket_names = {bucket_id: name for name, bucket_id in self.names.items()}
         named, slots = {}, {}
         for bucket_id, objects in self.objects.items():
@@ -677,13 +679,13 @@ class CatalogMachine(RuleBasedStateMachine):
             ),
             *(name_of(needle) for upload in self.uploads.values() for needle in upload.slots.values()),
         }
-        assert set(owned) - set(self.doomed) == expected_owned
-        early = {needle: reason for needle, reason in reasons.items() if needle in self.doomed}
-        assert early.items() <= self.doomed.items()
+        assert set(owned) - set(self.pending_deletions) == expected_owned
+        early = {needle: reason for needle, reason in reasons.items() if needle in self.pending_deletions}
+        assert early.items() <= self.pending_deletions.items()
         assert {
-            needle: reason for needle, reason in reasons.items() if needle not in self.doomed
+            needle: reason for needle, reason in reasons.items() if needle not in self.pending_deletions
         } == self.fates
-        assert set(self.doomed) <= set(everything), "a needle of a deleted bucket was lost"
+        assert set(self.pending_deletions) <= set(everything), "a needle of a deleted bucket was lost"
 
 
 class SmallPieces(CatalogMachine):

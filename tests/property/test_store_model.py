@@ -42,7 +42,7 @@ import warehouse.catalog.sqlite.deletion_stamps
 import warehouse.catalog.sqlite.transaction
 import warehouse.rescue.rebuild
 from warehouse.catalog.records import BucketRow, ObjectRow
-from warehouse.catalog.sqlite.salvage import Doomed
+from warehouse.catalog.sqlite.salvage import PendingDeletion
 from warehouse.errors import (
     BucketExists,
     BucketNotEmpty,
@@ -1019,26 +1019,27 @@ class StoreModel(RuleBasedStateMachine):
                 self.crashed(disk, has_power=has_power)
         self.check_rebuilt(self.store.lose_catalog(is_readable=is_readable))
 
-    def check_rebuilt(self, doomed: dict[Name, Doomed]) -> None:
+    def check_rebuilt(self, pending_deletions: dict[Name, PendingDeletion]) -> None:
         """Hold a rebuilt catalog to the rules above; what it says holds from here on.
 
         Args:
-            doomed: what the old one knew to be garbage: that counts as tombstoned, though no disk has heard of it.
+            pending_deletions: what the old one knew to be garbage: that counts as tombstoned, though no disk
+                has heard of it.
         """
         store = self.store
         live = {name: written for name, written in store.written.items() if store.is_live(name)}
         for bucket_id in self.names.values():
             for key, version in self.objects[bucket_id].items():
                 assert live.keys() >= set(version.names), f"{key} was lost"
-                assert doomed.keys().isdisjoint(version.names)
+                assert pending_deletions.keys().isdisjoint(version.names)
         rows = {row.id: row for row in store.catalog.buckets()}
         self.check_buckets(rows, {written.metadata.bucket_id for written in live.values()})
         kills = dict(store.kills)
-        for name, needle in doomed.items():
+        for name, needle in pending_deletions.items():
             if name in live and needle.reason == "deleted":
                 key = live[name].metadata.bucket_id, live[name].metadata.key
                 kills[key] = max(needle.stamp, kills.get(key, 0))
-        counting = {name: written for name, written in live.items() if name not in doomed}
+        counting = {name: written for name, written in live.items() if name not in pending_deletions}
         best = self.newest_versions(counting, kills)
         found: dict[int, dict[str, Version]] = {bucket_id: {} for bucket_id in self.objects}
         for bucket_id in rows:

@@ -107,7 +107,7 @@ def rebuild_in_the_order_of_needle_ids(patch: Patch) -> None:
 
 
 def rebuild_without_what_the_old_catalog_gave_up(patch: Patch) -> None:
-    patch.setattr(staging.Staging, "add_doomed", lambda self, place, stamp, reason: None)
+    patch.setattr(staging.Staging, "add_pending_deletion", lambda self, place, stamp, reason: None)
 
 
 BUGS: list[Callable[[Patch], None]] = [
