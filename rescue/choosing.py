@@ -125,7 +125,7 @@ def _problem(parts: Sequence[Part]) -> str | None:
 # --- buckets --------------------------------------------------------------------------------------
 
 
-class BucketFacts(msgspec.Struct, frozen=True):
+class FoundBucket(msgspec.Struct, frozen=True):
     """What the volumes say about a bucket."""
 
     bucket_id: int
@@ -137,8 +137,8 @@ class BucketFacts(msgspec.Struct, frozen=True):
 
 
 def choose_buckets(
-    found: Mapping[int, BucketFacts], has_living: Callable[[int], bool]
-) -> dict[int, BucketFacts]:
+    found: Mapping[int, FoundBucket], has_living: Callable[[int], bool]
+) -> dict[int, FoundBucket]:
     """The buckets that live, by id.
 
     Args:

@@ -17,7 +17,7 @@ import msgspec
 from warehouse.conf.formatting import format_size
 from warehouse.errors import NeedleCorrupt, ReadFailed
 from warehouse.rescue.admission import UNNAMED_BUCKET, bucket_problem, needle_problem
-from warehouse.rescue.choosing import BucketFacts
+from warehouse.rescue.choosing import FoundBucket
 from warehouse.rescue.staging import Needle, Staging, place_of
 from warehouse.storage.disk import Disk, File, read_fully
 from warehouse.storage.files import data_path, index_path
@@ -72,13 +72,13 @@ class Buckets:
     """What records and needles say about buckets, collected over all volumes."""
 
     def __init__(self) -> None:
-        self.found: dict[int, BucketFacts] = {}
+        self.found: dict[int, FoundBucket] = {}
 
     def see(self, bucket_id: int, name: str, created_ms: int) -> None:
         """A needle names this bucket."""
         known = self.found.get(bucket_id)
         if known is None:
-            self.found[bucket_id] = BucketFacts(bucket_id, name, created_ms)
+            self.found[bucket_id] = FoundBucket(bucket_id, name, created_ms)
         elif not known.name:
             self.found[bucket_id] = msgspec.structs.replace(known, name=name)
         elif not known.is_recorded and created_ms < known.created_ms:
@@ -92,7 +92,7 @@ class Buckets:
             name = name or known.name  # of a deletion it may be unknown
             is_deleted = is_deleted or known.is_deleted
             stamp = max(stamp, known.stamp)
-        self.found[record.bucket_id] = BucketFacts(
+        self.found[record.bucket_id] = FoundBucket(
             record.bucket_id, name, record.created_ms, True, is_deleted, stamp
         )
 

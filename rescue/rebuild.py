@@ -28,10 +28,10 @@ from warehouse.catalog.records import ChunkRow, pack_content_type
 from warehouse.catalog.sqlite.bulk_load import NewCatalog
 from warehouse.catalog.sqlite.catalog import hold_lock
 from warehouse.catalog.sqlite.salvage import (
-    CatalogFacts,
     PendingDeletion,
-    read_catalog_facts,
+    SalvagedCatalog,
     read_pending_deletions,
+    salvage_catalog,
 )
 from warehouse.conf.formatting import format_count, format_size
 from warehouse.errors import CatalogExists, DisksMissing, ReadFailed, SchemaNewer, StoreError
@@ -76,7 +76,7 @@ BUCKET_IDS_SKIPPED = 1_000
 VOLUME_IDS_SKIPPED = 1_000  # only when some disks are missing
 PROGRESS_EVERY = 5_000  # objects
 
-KEEP_ORPHANS_FACT = "keep_orphans"
+KEEP_ORPHANS_META = "keep_orphans"
 
 _REASON_OF = {Verdict.REPLACED: "replaced", Verdict.DELETED: "deleted", Verdict.BUCKET_DELETED: "deleted"}
 
@@ -153,7 +153,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     indexes: bool = False
 
 
-def rebuild(options: Options, progress: Progress, *, backup: CatalogFacts | None = None) -> RebuildReport:
+def rebuild(options: Options, progress: Progress, *, backup: SalvagedCatalog | None = None) -> RebuildReport:
     """Make a catalog from what the volumes hold.
 
     Args:
@@ -187,7 +187,7 @@ def catalog_held(path: Path) -> Iterator[None]:
 
 
 def rebuild_held(
-    options: Options, progress: Progress, *, backup: CatalogFacts | None = None
+    options: Options, progress: Progress, *, backup: SalvagedCatalog | None = None
 ) -> RebuildReport:
     """`rebuild`, for whoever holds the catalog already."""
     started = time.monotonic()
@@ -230,7 +230,7 @@ def rebuild_held(
 def make_catalog(
     path: Path,
     disks: Sequence[HeldDisk],
-    known: CatalogFacts | None,
+    known: SalvagedCatalog | None,
     report: RebuildReport,
     progress: Progress,
     *,
@@ -268,12 +268,12 @@ def last_bucket_id(seen: int, now_ms: int) -> int:
     return max(seen + BUCKET_IDS_SKIPPED, now_ms)
 
 
-def _salvaged_from(path: Path, report: RebuildReport) -> CatalogFacts | None:
+def _salvaged_from(path: Path, report: RebuildReport) -> SalvagedCatalog | None:
     """What the old catalog still tells; nothing it cannot tell stops a rebuild."""
     if not path.exists():
         return None
     try:
-        known = read_catalog_facts(path)
+        known = salvage_catalog(path)
     except SchemaNewer:
         raise
     except StoreError as error:
@@ -320,7 +320,7 @@ def volumes_on(disks: Sequence[HeldDisk]) -> Iterator[tuple[HeldDisk, int]]:
                 yield disk, volume_id
 
 
-def missing_disks(disks: Sequence[HeldDisk], known: CatalogFacts | None) -> list[str]:
+def missing_disks(disks: Sequence[HeldDisk], known: SalvagedCatalog | None) -> list[str]:
     """Disks that hold volumes, and volumes, that a catalog knows and that are not here."""
     if known is None:
         return []
@@ -371,7 +371,7 @@ def _fill(
     new: NewCatalog,
     survey: Survey,
     disks: Sequence[HeldDisk],
-    known: CatalogFacts | None,
+    known: SalvagedCatalog | None,
     report: RebuildReport,
     progress: Progress,
     now_ms: int,
@@ -406,7 +406,7 @@ def _fill(
     _add_objects(new, survey, report, progress)
     # Where something could not be read, its chunks may be what an upload lacks: then nothing is thrown away.
     report.keeps_orphans = bool(report.missing) or not survey.is_whole_picture
-    new.set_fact(KEEP_ORPHANS_FACT, int(report.keeps_orphans))
+    new.set_meta(KEEP_ORPHANS_META, int(report.keeps_orphans))
     for part, is_incomplete in survey.leftover_parts():
         if not (is_incomplete and report.keeps_orphans):
             volume_id = survey.volumes[volume_number_of(part.place)].facts.volume_id
@@ -609,7 +609,7 @@ def _work(arguments: argparse.Namespace, progress: Progress) -> RebuildReport:
     with reading(f"cannot read {arguments.data}"):
         options.data.mkdir(parents=True, exist_ok=True)
     with opened_backup(arguments.backup, options.data) as backup:
-        return rebuild(options, progress, backup=read_catalog_facts(backup.catalog))
+        return rebuild(options, progress, backup=salvage_catalog(backup.catalog))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,7 +25,7 @@ import msgspec
 from warehouse.catalog.sqlite.catalog import Catalog
 from warehouse.catalog.sqlite.driver import connect, name_error
 from warehouse.catalog.sqlite.plausibility import drop_content_types, row_problem
-from warehouse.catalog.sqlite.salvage import CatalogFacts, read_catalog_facts
+from warehouse.catalog.sqlite.salvage import SalvagedCatalog, salvage_catalog
 from warehouse.conf.formatting import format_count
 from warehouse.errors import BackupCorrupt, StoreError
 from warehouse.rescue.archive import (
@@ -45,7 +45,7 @@ from warehouse.rescue.console import (
     writing,
 )
 from warehouse.rescue.rebuild import (
-    KEEP_ORPHANS_FACT,
+    KEEP_ORPHANS_META,
     NEEDLE_IDS_SKIPPED,
     VOLUME_IDS_SKIPPED,
     Options,
@@ -112,7 +112,7 @@ def restore(
     path = master / CATALOG_NAME
     with catalog_held(path), opened_backup(file, master) as backup:
         _doubt(backup.catalog)
-        known = read_catalog_facts(backup.catalog)
+        known = salvage_catalog(backup.catalog)
         with hold_disks(disk_folders(data, disks)) as held:
             missing = missing_disks(held, known)
             keeps_orphans = is_exact or bool(missing)
@@ -138,7 +138,7 @@ def restore(
     return report
 
 
-def _knows_everything(catalog: Path, disks: Sequence[HeldDisk], known: CatalogFacts) -> bool:
+def _knows_everything(catalog: Path, disks: Sequence[HeldDisk], known: SalvagedCatalog) -> bool:
     """Does the catalog name exactly the needles that live in the volumes, and all later deletions?
 
     Costs a look at the indexes, and a scan of what lies behind their checkpoints.
@@ -150,7 +150,7 @@ def _knows_everything(catalog: Path, disks: Sequence[HeldDisk], known: CatalogFa
         store.close()
 
 
-def _is_known(store: Catalog, disk: HeldDisk, volume_id: int, known: CatalogFacts) -> bool:
+def _is_known(store: Catalog, disk: HeldDisk, volume_id: int, known: SalvagedCatalog) -> bool:
     directory = volume_directory(volume_id)
     try:
         facts, _ = load_facts(disk.disk, directory, read_only=True)
@@ -172,12 +172,14 @@ def _is_known(store: Catalog, disk: HeldDisk, volume_id: int, known: CatalogFact
         volume.close()
 
 
-def _prepare(catalog: Path, known: CatalogFacts, disks: Sequence[HeldDisk], *, keeps_orphans: bool) -> None:
+def _prepare(
+    catalog: Path, known: SalvagedCatalog, disks: Sequence[HeldDisk], *, keeps_orphans: bool
+) -> None:
     """Make the catalog of a backup fit for going on with: what it does not know of is not given out again."""
     store = Catalog.open(catalog)  # also brings it up to date
     try:
         with store.transaction() as transaction:
-            transaction.set_fact(KEEP_ORPHANS_FACT, int(keeps_orphans))
+            transaction.set_meta(KEEP_ORPHANS_META, int(keeps_orphans))
             # The disks have gone on without it: that is known, and no reason to refuse any of them.
             transaction.begin_lineage()
             epochs = {row.id: (row.epoch, row.mark) for row in store.disks()}

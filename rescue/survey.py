@@ -21,8 +21,8 @@ import msgspec
 from warehouse.catalog.sqlite.salvage import PendingDeletion
 from warehouse.errors import DiskInUse, DiskMismatch, FormatUnsupported, NoSuchVolume, ReadFailed, StoreError
 from warehouse.rescue.choosing import (
-    BucketFacts,
     Choice,
+    FoundBucket,
     Upload,
     choose_buckets,
     choose_versions,
@@ -157,8 +157,8 @@ class Survey:
         self.bad_disks: list[BadDisk] = []
         self.volume_id_max = 0  # of all that have a folder, also of those that were never made
         self.bucket_id_max = 0
-        self.buckets: dict[int, BucketFacts] = {}  # those that live
-        self.dead_buckets: list[BucketFacts] = []
+        self.buckets: dict[int, FoundBucket] = {}  # those that live
+        self.dead_buckets: list[FoundBucket] = []
         self.incomplete: list[IncompleteUpload] = []  # up to INCOMPLETE_NAMED_MAX of them
         self.incomplete_count = 0
         self.tombstoned_count = 0

@@ -178,7 +178,7 @@ class CrossCheck:
         self._due_at[volume_id] = now + intervals.sweep
         is_aside = self._context.fleet.disks[volume.disk_id].set_aside is not None
         is_behind = self._context.troubles.has("catalog_behind")
-        is_decided = bool(self._context.catalog.fact(KEEP_ORPHANS, 0))
+        is_decided = bool(self._context.catalog.meta(KEEP_ORPHANS, 0))
         if is_decided or is_aside or is_behind or (volume.report and volume.report.sealed_cause):
             self._keep(volume_id, look.stranger_count)
             return

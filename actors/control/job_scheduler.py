@@ -101,7 +101,7 @@ class JobScheduler:
     def load(self) -> list[JobRow]:
         """Take over what the catalog remembers; return jobs of volumes that there are no more."""
         catalog = self._context.catalog
-        self.is_paused = bool(catalog.fact(IS_PAUSED, 0))
+        self.is_paused = bool(catalog.meta(IS_PAUSED, 0))
         self._damages.load()
         lost = []
         for row in catalog.jobs():
@@ -253,7 +253,7 @@ class JobScheduler:
 
     async def pause(self, is_paused: bool) -> Jobs:
         """Hold everything, or let it go on; jobs that run hold where they are."""
-        await self._context.writer.write(lambda t: t.set_fact(IS_PAUSED, int(is_paused)))
+        await self._context.writer.write(lambda t: t.set_meta(IS_PAUSED, int(is_paused)))
         if is_paused != self.is_paused:
             self.is_paused = is_paused
             self._context.events.record("jobs_paused" if is_paused else "jobs_resumed")

@@ -134,7 +134,7 @@ class Lineage:
         if verdict is Verdict.DISK_BEHIND and request.is_adopted:
             self._require_gone(request)
             verdict = Verdict.RAISE if claim.offer != NEVER else Verdict.AGREE
-        if verdict is Verdict.CATALOG_BEHIND and self._catalog.fact(KEEP_ORPHANS, 0):
+        if verdict is Verdict.CATALOG_BEHIND and self._catalog.meta(KEEP_ORPHANS, 0):
             verdict = Verdict.RAISE if claim.offer != NEVER else Verdict.AGREE  # that was decided
         if verdict is Verdict.DISK_BEHIND:
             raise self._refuse(request, epoch, claim)
@@ -169,7 +169,7 @@ class Lineage:
         if row is None and claim.catalog_id != self._catalog_id:
             # Of another store, or of a catalog that this one took the place of.  Volumes that it brings along
             # may have the numbers that the next ones here would get.
-            if has_volumes and claim.catalog_id and not catalog.fact(KEEP_ORPHANS, 0):
+            if has_volumes and claim.catalog_id and not catalog.meta(KEEP_ORPHANS, 0):
                 return Verdict.DISK_UNKNOWN if self._fleet.volumes else Verdict.CATALOG_BEHIND
             return Verdict.RAISE if claim.offer != NEVER else Verdict.AGREE
         known = Known(epoch, row.catalog_id if row is not None else 0, catalog.stamp_max())
@@ -247,7 +247,7 @@ class Lineage:
         is_behind = self.is_behind
 
         def write(t: Transaction) -> None:
-            t.set_fact(KEEP_ORPHANS, int(is_kept))
+            t.set_meta(KEEP_ORPHANS, int(is_kept))
             if is_behind:  # the catalog that was lost may have given all of these out
                 t.skip_ids(buckets_to=time.time_ns() // 1_000_000, volumes=VOLUME_IDS_SKIPPED)
                 for volume_id, upto in skipped.items():
@@ -278,7 +278,7 @@ class Lineage:
                 or volume.uuid != report.uuid
             ):
                 continue
-            if disk.disk_id not in self._ahead and not self._catalog.fact(KEEP_ORPHANS, 0):
+            if disk.disk_id not in self._ahead and not self._catalog.meta(KEEP_ORPHANS, 0):
                 self.set_behind(
                     disk.disk_id,
                     disk.name,

@@ -31,7 +31,7 @@ from warehouse.errors import (
 from warehouse.transport.http.conditions import require_conditions
 from warehouse.transport.messages import StoredNeedle, etag_of
 
-FORGOTTEN_FACT = "buried_forgotten_ms"  # needles tombstoned up to then may be forgotten
+FORGOTTEN_META = "buried_forgotten_ms"  # needles tombstoned up to then may be forgotten
 _FORGOTTEN = (
     "INSERT INTO facts (name, value) VALUES (?, ?)"
     " ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
@@ -269,11 +269,11 @@ class Bookkeeping:
         upto = max(old, sequence - recent_tombstones.TOMBSTONED_LIMIT)
         if upto > 0 and self._execute("DELETE FROM buried WHERE sequence <= ?", (upto,)).rowcount > 0:
             forgotten_ms = now_ms - (int(recent_tombstones.TOMBSTONED_S * 1000) if upto == old else 0)
-            self._execute(_FORGOTTEN, (FORGOTTEN_FACT, forgotten_ms))
+            self._execute(_FORGOTTEN, (FORGOTTEN_META, forgotten_ms))
 
     def _may_be_forgotten(self, issued_ms: int) -> bool:
         """Whether a needle that was handed out at that time may have been tombstoned and forgotten since."""
-        found = self._one("SELECT value FROM facts WHERE name = ?", (FORGOTTEN_FACT,))
+        found = self._one("SELECT value FROM facts WHERE name = ?", (FORGOTTEN_META,))
         return found is not None and issued_ms <= found[0]
 
     def _discard(self, needles: Iterable[tuple[int, int]], stamp: int, reason: str) -> None:

@@ -246,8 +246,8 @@ class NewCatalog:
         """New volumes get greater ids than any that was seen."""
         self._id_max["volumes"] = max(self._id_max["volumes"], volume_id)
 
-    def set_fact(self, name: str, value: int) -> None:
-        """See `Transaction.set_fact`."""
+    def set_meta(self, name: str, value: int) -> None:
+        """See `Transaction.set_meta`."""
         self._write("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
 
     # --- the end ----------------------------------------------------------------------------------

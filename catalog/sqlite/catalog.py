@@ -54,7 +54,7 @@ from warehouse.catalog.sqlite import cross_check, recount
 from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
 from warehouse.catalog.sqlite.driver import BUSY_MS, connect, look_again, name_error
 from warehouse.catalog.sqlite.recent_tombstones import RecentTombstones
-from warehouse.catalog.sqlite.registry import CATALOG_ID_FACT
+from warehouse.catalog.sqlite.registry import CATALOG_ID_META
 from warehouse.catalog.sqlite.schema import bring_up_to_date
 from warehouse.catalog.sqlite.transaction import Transaction
 from warehouse.errors import (
@@ -550,15 +550,15 @@ class Catalog:
     def damage_count(self) -> int:
         return int(self._one("SELECT count(*) FROM damages")[0])
 
-    def fact(self, name: str, default: int = 0) -> int:
-        """A number that was kept with `set_fact`."""
+    def meta(self, name: str, default: int = 0) -> int:
+        """A number that was kept with `set_meta`."""
         found = self._one("SELECT value FROM facts WHERE name = ?", (name,))
         return default if found is None else int(found[0])
 
     @property
     def catalog_id(self) -> int:
         """What tells this catalog from all others; 0: it has none yet, see `Transaction.begin_lineage`."""
-        return self.fact(CATALOG_ID_FACT)
+        return self.meta(CATALOG_ID_META)
 
     def api_key(self, key_id: str) -> ApiKeyRow | None:
         found = self._one(f"SELECT {API_KEY_COLUMNS} FROM api_keys WHERE id = ?", (key_id,))

@@ -13,7 +13,7 @@ from warehouse.catalog.sqlite.bucket_notes import BucketNotes
 from warehouse.errors import BadRequest
 
 CATALOG_ID_BITS = 62
-CATALOG_ID_FACT = "catalog_id"
+CATALOG_ID_META = "catalog_id"
 VOLUME_ID_MAX = 2**32 - 1
 NEEDLE_ID_MAX = 2**32 - 1
 VOLUME_IDS_SKIPPED = 1000  # a later state of this catalog, which is lost, may have given these out
@@ -54,11 +54,11 @@ class Registry(BucketNotes):
         self._execute(
             "UPDATE disks SET catalog_id = coalesce((SELECT value FROM facts WHERE name = ?), 0)"
             " WHERE catalog_id = 0",
-            (CATALOG_ID_FACT,),
+            (CATALOG_ID_META,),
         )
         self._execute(
             "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)",
-            (CATALOG_ID_FACT, secrets.randbits(CATALOG_ID_BITS) | 1),
+            (CATALOG_ID_META, secrets.randbits(CATALOG_ID_BITS) | 1),
         )
 
     def add_volume(

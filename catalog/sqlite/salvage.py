@@ -35,7 +35,7 @@ T = TypeVar("T")
 _READ_HERE = frozenset(("disks", "volumes", "copies", "api_keys", "facts", "outbox"))
 
 
-class CatalogFacts(msgspec.Struct, frozen=True):
+class SalvagedCatalog(msgspec.Struct, frozen=True):
     disks: list[DiskRow]
     volumes: list[VolumeRow]
     api_keys: list[ApiKeyRow]
@@ -45,7 +45,7 @@ class CatalogFacts(msgspec.Struct, frozen=True):
     problems: list[str]  # what could not be read, as sentences; those lists are empty, those numbers 0
 
 
-def read_catalog_facts(path: Path) -> CatalogFacts:
+def salvage_catalog(path: Path) -> SalvagedCatalog:
     """Read an existing catalog, of this release or an older one; no other process may be writing it.
 
     Raises:
@@ -92,7 +92,7 @@ def read_catalog_facts(path: Path) -> CatalogFacts:
                     problems.append(f"the API key {row[0]!r:.100} in {path} is left out: {error}")
 
         columns = VOLUME_COLUMNS if version > 1 else VOLUME_COLUMNS_1
-        return CatalogFacts(
+        return SalvagedCatalog(
             disks=read(
                 "disks",
                 lambda: [DiskRow(*row) for row in rows("SELECT id, name, added_ms FROM disks ORDER BY id")],

@@ -15,7 +15,7 @@ from warehouse.catalog.sqlite.cross_check import names_on
 from warehouse.transport.messages import NeedleDamage
 
 DAMAGES_KEPT_MAX = 10_000  # of one volume: a ruined disk is one problem, not millions
-STAMP_MAX_FACT = "stamp_max"
+STAMP_MAX_META = "stamp_max"
 
 
 class Upkeep(Bookkeeping):
@@ -147,9 +147,9 @@ class Upkeep(Bookkeeping):
             (volume_id, needle_id, offset),
         )
 
-    # --- facts ------------------------------------------------------------------------------------
+    # --- meta -------------------------------------------------------------------------------------
 
-    def set_fact(self, name: str, value: int) -> None:
+    def set_meta(self, name: str, value: int) -> None:
         """Keep a number under a name, for example a switch as 0 or 1."""
-        assert name != STAMP_MAX_FACT, "the transaction keeps that one itself"
+        assert name != STAMP_MAX_META, "the transaction keeps that one itself"
         self._execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))

@@ -78,7 +78,7 @@ def test_a_master_is_founded_again_on_a_disk_without_a_byte_free(small_disk: Pat
 
 
 def write_much(transaction: Transaction) -> None:
-    transaction.set_fact("y" * 100_000 + os.urandom(8).hex(), 1)
+    transaction.set_meta("y" * 100_000 + os.urandom(8).hex(), 1)
 
 
 async def test_deletes_go_on_and_puts_are_refused_by_name_when_the_disk_of_the_catalog_is_full(
@@ -105,7 +105,7 @@ async def test_deletes_go_on_and_puts_are_refused_by_name_when_the_disk_of_the_c
         assert ballast.held_count == GROWTH_LEAVES
         # ... what has to be written goes on: each of these is as much as a thousand deletions ...
         for number in range(5):
-            await writer.write(lambda t, n=number: t.set_fact(f"fact-{n}" + "x" * 4000, n))  # type: ignore[misc]
+            await writer.write(lambda t, n=number: t.set_meta(f"fact-{n}" + "x" * 4000, n))  # type: ignore[misc]
         # ... and in one transaction with it, what gives room back is done, and the new is refused.
         refused, done = [], []
 
@@ -116,7 +116,7 @@ async def test_deletes_go_on_and_puts_are_refused_by_name_when_the_disk_of_the_c
                 refused.append(error)
 
         async def give_back() -> None:
-            done.append(await writer.write(lambda t: t.set_fact("deleted" + "x" * 4000, 1)))
+            done.append(await writer.write(lambda t: t.set_meta("deleted" + "x" * 4000, 1)))
 
         async with trio.open_nursery() as both:
             for number in range(8):

@@ -31,10 +31,10 @@ from in_memory import make_folder
 from simdisk import SimDisk
 from warehouse.catalog.records import CommitResult
 from warehouse.catalog.sqlite.catalog import Catalog, Transaction
-from warehouse.catalog.sqlite.salvage import PendingDeletion, read_catalog_facts, read_pending_deletions
+from warehouse.catalog.sqlite.salvage import PendingDeletion, read_pending_deletions, salvage_catalog
 from warehouse.errors import NoSuchNeedle
 from warehouse.rescue.console import NoProgress
-from warehouse.rescue.rebuild import KEEP_ORPHANS_FACT, RebuildReport, make_catalog
+from warehouse.rescue.rebuild import KEEP_ORPHANS_META, RebuildReport, make_catalog
 from warehouse.rescue.survey import HeldDisk
 from warehouse.storage.compaction.copying import Copy
 from warehouse.storage.compaction.generation_switch import GenerationSwitch
@@ -313,7 +313,7 @@ class MiniStore:
         self.catalog.close()
         known, pending_deletions = None, []
         if is_readable:
-            known, pending_deletions = read_catalog_facts(self.path), list(read_pending_deletions(self.path))
+            known, pending_deletions = salvage_catalog(self.path), list(read_pending_deletions(self.path))
         for path in self.folder.iterdir():
             path.unlink()
         self.fuse = None
@@ -626,7 +626,7 @@ class MiniStore:
         return self._resolve(volume_id, look)
 
     def _resolve(self, volume_id: int, look: Look) -> list[int]:
-        assert not self.catalog.fact(KEEP_ORPHANS_FACT)
+        assert not self.catalog.meta(KEEP_ORPHANS_META)
         earlier = self.looks.get(volume_id)
         if earlier is None:
             if look.strangers:

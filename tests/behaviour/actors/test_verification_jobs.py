@@ -267,7 +267,7 @@ async def test_after_a_restore_orphans_are_kept_and_counted(tmp_path: Path) -> N
         master.disk.disconnect()
         catalog = Catalog.open(tmp_path / "catalog.sqlite3")
         with catalog.transaction() as transaction:
-            transaction.set_fact("keep_orphans", 1)
+            transaction.set_meta("keep_orphans", 1)
         catalog.close()
         await master.start()
         await master.connect_disk()

@@ -567,7 +567,7 @@ def test_an_exact_restore_gives_no_id_out_that_its_later_self_may_have_given_out
     restore(backup, data, QUIET, is_exact=True)
     catalog = Catalog.open(data / "master" / "catalog.sqlite3")
     try:
-        assert catalog.fact("keep_orphans") == 1
+        assert catalog.meta("keep_orphans") == 1
         with catalog.transaction() as transaction:
             assert transaction.create_bucket("new", CREATED_MS).id >= PHOTOS + 1000
             assert transaction.add_volume(None, "new", 1 << 30, "disk") > 1000

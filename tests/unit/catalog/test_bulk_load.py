@@ -271,11 +271,11 @@ def test_damages_and_facts_are_kept(path):
     with NewCatalog(path) as new:
         fill(new)
         new.add_damage(damage)
-        new.set_fact("keep_orphans", 1)
+        new.set_meta("keep_orphans", 1)
         new.finish()
     with closing(Catalog.open(path)) as catalog:
         assert catalog.damages(10) == [damage]
-        assert catalog.fact("keep_orphans") == 1
+        assert catalog.meta("keep_orphans") == 1
 
 
 def test_an_api_key_that_was_disabled_stays_so(path):

@@ -224,19 +224,19 @@ def test_the_damages_of_one_volume_are_bounded(kit, monkeypatch):
     assert len(kit.do(lambda t: t.add_damages(2, [damage(1, volume_id=2)]))) == 1
 
 
-# --- facts ----------------------------------------------------------------------------------------
+# --- meta -----------------------------------------------------------------------------------------
 
 
-def test_a_fact_is_what_it_was_last_set_to(kit):
-    assert kit.catalog.fact("is_paused") == 0
-    assert kit.catalog.fact("is_paused", 7) == 7
+def test_meta_is_what_it_was_last_set_to(kit):
+    assert kit.catalog.meta("is_paused") == 0
+    assert kit.catalog.meta("is_paused", 7) == 7
     for value in (1, 0, 1):
-        kit.do(lambda t, value=value: t.set_fact("is_paused", value))
-        assert kit.catalog.fact("is_paused", 7) == value
+        kit.do(lambda t, value=value: t.set_meta("is_paused", value))
+        assert kit.catalog.meta("is_paused", 7) == value
     kit.reopen()
-    assert kit.catalog.fact("is_paused") == 1
+    assert kit.catalog.meta("is_paused") == 1
 
 
 def test_nobody_but_the_catalog_sets_the_greatest_stamp(kit):
     with pytest.raises(AssertionError):
-        kit.do(lambda t: t.set_fact("stamp_max", 0))
+        kit.do(lambda t: t.set_meta("stamp_max", 0))

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from warehouse.rescue.choosing import BucketFacts, Verdict, choose_buckets, choose_versions, gather_uploads
+from warehouse.rescue.choosing import FoundBucket, Verdict, choose_buckets, choose_versions, gather_uploads
 from warehouse.rescue.reading import Buckets
 from warehouse.rescue.staging import Needle, Staging, needle_id_of, place_of, volume_number_of
 from warehouse.storage.format.needle import BucketRecord
@@ -232,7 +232,7 @@ def test_a_staging_leaves_nothing_behind(tmp_path: Path) -> None:
 # --- buckets --------------------------------------------------------------------------------------
 
 
-def recorded(*records: BucketRecord) -> dict[int, BucketFacts]:
+def recorded(*records: BucketRecord) -> dict[int, FoundBucket]:
     buckets = Buckets()
     for stamp, record in enumerate(records):
         buckets.record(record, stamp)
@@ -268,7 +268,7 @@ def test_a_bucket_without_a_record_lives_when_something_lives_in_it() -> None:
     buckets.see(5, "films", 200)
     buckets.see(6, "old", 100)
     living = choose_buckets(buckets.found, lambda bucket_id: bucket_id == 5)
-    assert living == {5: BucketFacts(5, "films", 200)}
+    assert living == {5: FoundBucket(5, "films", 200)}
 
 
 def test_a_deletion_without_a_name_gets_it_from_the_needles() -> None:
@@ -278,4 +278,4 @@ def test_a_deletion_without_a_name_gets_it_from_the_needles() -> None:
             buckets.see(1, "photos", 100)
         buckets.record(BucketRecord(1, "", 100, is_deleted=True), 7)
         buckets.see(1, "photos", 100)
-        assert buckets.found == {1: BucketFacts(1, "photos", 100, True, True, 7)}
+        assert buckets.found == {1: FoundBucket(1, "photos", 100, True, True, 7)}
