@@ -762,7 +762,7 @@ class Master:
         issued_ms = self._require_own_needle(bucket, request)
         stamp = self._stamp()
         is_committed = await self._writer.write(
-            lambda t: t.settle_needle(
+            lambda t: t.resolve_needle(
                 bucket.id, request.key, request.volume_id, request.needle_id, stamp, issued_ms
             )
         )

@@ -1,6 +1,6 @@
 """Staging: what the survey found, in a temporary SQLite file, so that memory does not grow with it.
 
-Filled volume by volume, in any order of records; then `settle` derives from it what lives:
+Filled volume by volume, in any order of records; then `derive` derives from it what lives:
 
     needles            every needle with readable metadata; its place is (volume number << 32) + needle id
     tombstones         places with a tombstone; with a stamp when it says that the object was deleted
@@ -87,7 +87,7 @@ _IS_WHOLE: Final = " AND (n.upload_id IS NULL OR n.chunk_count = 1)"
 _IS_PART: Final = " AND n.upload_id IS NOT NULL AND n.chunk_count IS NOT 1"
 _STAMP: Final = "max(n.stamp, coalesce(r.stamp, 0))"
 
-_SETTLE: Final = (
+_DERIVE: Final = (
     # A tombstone of the usual kind names its object through its needle, wherever that stands in the file.
     "INSERT INTO kills SELECT n.bucket_id, n.key, max(t.last_stamp) FROM tombstones t"
     " JOIN needles n ON n.place = t.place WHERE t.last_stamp IS NOT NULL GROUP BY n.bucket_id, n.key"
@@ -282,11 +282,11 @@ class Staging:
         self._connection.executemany(_DROP_DAMAGED, [row[:1] for row in rows])
         insert_rows(self._connection, _PUT_NEEDLES, rows)
 
-    def settle(self) -> None:
+    def derive(self) -> None:
         """Derive what lives; nothing may be added afterwards, except complete uploads."""
         self.flush()
         with self._named():
-            for statement in _SETTLE:
+            for statement in _DERIVE:
                 self._connection.execute(statement)
 
     # --- asking -----------------------------------------------------------------------------------

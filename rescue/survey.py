@@ -262,7 +262,7 @@ def take_survey(
             staging.add_pending_deletion(
                 place_of(number, needle.needle_id), sound(needle.stamp) or survey.stamp_max, needle.reason
             )
-    _settle(survey, buckets)
+    _derive(survey, buckets)
     return survey
 
 
@@ -330,9 +330,9 @@ def _size(holder: HeldDisk, directory: str, facts: VolumeFacts) -> int:
         file.close()
 
 
-def _settle(survey: Survey, buckets: Buckets) -> None:
+def _derive(survey: Survey, buckets: Buckets) -> None:
     staging = survey.staging
-    staging.settle()
+    staging.derive()
     for upload in gather_uploads(staging.parts()):
         if upload.problem is None:
             staging.add_version(upload.version())

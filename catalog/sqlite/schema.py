@@ -24,7 +24,7 @@ other columns with `verify` are how far the one under way is, 0 for none.  Needl
 swept up; of those with stamps up to `swept_stamp` none is left.
 
 `reason`, in outbox and buried: "replaced" and "deleted" needles were visible once; "void" ones were
-settled as never to be, "unmet" ones failed their precondition, "aborted" ones belonged to an upload.
+given up, "unmet" ones failed their precondition, "aborted" ones belonged to an upload.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ class Transaction(Uploads, Registry, Upkeep):
         self._see_stamp(stamp)
         return True
 
-    def settle_needle(
+    def resolve_needle(
         self,
         bucket_id: int,
         key: str,

@@ -339,14 +339,14 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.told)
     @rule(pick=PICK, name=BUCKETS, key=KEYS)
-    def settle(self, pick: int, name: str, key: str) -> None:
+    def resolve(self, pick: int, name: str, key: str) -> None:
         """Ask about a needle that was told of, for its own key or for any other."""
         needle = self.told[pick % len(self.told)]
         bucket_id = self.pick_bucket(name)
 
         def ask() -> bool:
             return self.kit.do(
-                lambda t: t.settle_needle(bucket_id, key, *name_of(needle), stamp(self.tick()))
+                lambda t: t.resolve_needle(bucket_id, key, *name_of(needle), stamp(self.tick()))
             )
 
         reason = self.fates.get(name_of(needle))
@@ -365,12 +365,12 @@ class CatalogMachine(RuleBasedStateMachine):
                 ask()
 
     @rule(name=BUCKETS, key=KEYS, volume_id=VOLUMES)
-    def settle_first(self, name: str, key: str, volume_id: int) -> None:
+    def resolve_first(self, name: str, key: str, volume_id: int) -> None:
         """A client gives up on a needle before its volume tells of it."""
         bucket_id = self.pick_bucket(name)
         needle = self.kit.needle(bucket_id, key, at=self.tick(), volume_id=volume_id)
         self.told.append(needle)
-        assert not self.kit.do(lambda t: t.settle_needle(bucket_id, key, *name_of(needle), stamp(self.now)))
+        assert not self.kit.do(lambda t: t.resolve_needle(bucket_id, key, *name_of(needle), stamp(self.now)))
         self.discard([name_of(needle)], "void")
 
     # --- uploads ----------------------------------------------------------------------------------

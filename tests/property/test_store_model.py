@@ -622,7 +622,7 @@ class StoreModel(RuleBasedStateMachine):
             self.wait()
             self.start_put(needle, (name, bucket_id), key, self.payload(size), {}, is_streamed=False)
 
-    def settle(self, pick: int) -> None:
+    def resolve(self, pick: int) -> None:
         """A client gives up waiting: either its put was committed, or it never will be."""
         asked = [(name, bucket_id, key) for name, bucket_id, _, key in self.held]
         flying = [put.needle for put in self.puts if put.needle is not None]
@@ -634,7 +634,7 @@ class StoreModel(RuleBasedStateMachine):
         name, bucket_id, key = asked[pick % len(asked)]
         if bucket_id not in self.names.values():
             return
-        is_committed = self.store.do(lambda t: t.settle_needle(bucket_id, key, *name, self.store.stamp()))
+        is_committed = self.store.do(lambda t: t.resolve_needle(bucket_id, key, *name, self.store.stamp()))
         was_acknowledged = name in self.store.written and name not in self.is_open
         assert is_committed is was_acknowledged
         if not is_committed:
@@ -968,7 +968,7 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule(
         what=st.sampled_from(
-            ["restart", "restart", "clock", "clock", "fuse", "fuse", "hold", "late", "settle", "settle"]
+            ["restart", "restart", "clock", "clock", "fuse", "fuse", "hold", "late", "resolve", "resolve"]
             + ["purge", "verify", "checkpoint"]
         ),
         name=BUCKETS,
@@ -997,8 +997,8 @@ class StoreModel(RuleBasedStateMachine):
             self.hold_an_id(name, key, volume_id)
         elif what == "late":
             self.put_at_last(pick, 9)
-        elif what == "settle":
-            self.settle(pick)
+        elif what == "resolve":
+            self.resolve(pick)
         elif what == "purge":
             self.store.do(lambda t: t.purge())
         elif disk.is_running and what == "verify":

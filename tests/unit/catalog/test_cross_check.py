@@ -155,7 +155,7 @@ def test_a_replaced_version_without_a_tombstone_holds_the_deletions_after_it(kit
 
 def void(kit, bucket_id):
     needle = kit.needle(bucket_id)
-    kit.do(lambda t: t.settle_needle(bucket_id, "a", 1, needle.needle_id, stamp(99)))
+    kit.do(lambda t: t.resolve_needle(bucket_id, "a", 1, needle.needle_id, stamp(99)))
 
 
 def unmet(kit, bucket_id):

@@ -351,27 +351,27 @@ def test_an_unmet_condition_wins_over_an_old_stamp(kit):
     assert isinstance(kit.do(lambda t: t.commit_needle(needle)).error, PreconditionFailed)
 
 
-# --- settling -------------------------------------------------------------------------------------
+# --- resolving ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_tombstoned", [False, True])
-def test_a_settled_needle_can_never_be_committed(kit, is_tombstoned):
+def test_a_resolved_needle_can_never_be_committed(kit, is_tombstoned):
     bucket_id = kit.bucket()
     needle = kit.needle(bucket_id)
-    assert kit.do(lambda t: t.settle_needle(bucket_id, "a", *name_of(needle), stamp(2))) is False
+    assert kit.do(lambda t: t.resolve_needle(bucket_id, "a", *name_of(needle), stamp(2))) is False
     assert kit.garbage() == {name_of(needle): "void"}
     if is_tombstoned:
         kit.do(lambda t: t.clear_outbox(1, [needle.needle_id]))
         assert kit.garbage() == {}
     assert isinstance(kit.do(lambda t: t.commit_needle(needle)).error, NeedleVoid)
-    assert kit.do(lambda t: t.settle_needle(bucket_id, "a", *name_of(needle), stamp(3))) is False
+    assert kit.do(lambda t: t.resolve_needle(bucket_id, "a", *name_of(needle), stamp(3))) is False
     assert kit.catalog.object(bucket_id, "a") is None
     assert kit.garbage() == ({} if is_tombstoned else {name_of(needle): "void"})
 
 
 @pytest.mark.parametrize("is_tombstoned", [False, True])
 @pytest.mark.parametrize("fate", ["current", "replaced", "deleted"])
-def test_a_committed_needle_settles_as_committed_whatever_happened_since(kit, fate, is_tombstoned):
+def test_a_committed_needle_resolves_as_committed_whatever_happened_since(kit, fate, is_tombstoned):
     bucket_id = kit.bucket()
     needle = kit.put(bucket_id)
     if fate == "replaced":
@@ -380,10 +380,10 @@ def test_a_committed_needle_settles_as_committed_whatever_happened_since(kit, fa
         kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(2)))
     if is_tombstoned:
         kit.do(lambda t: t.clear_outbox(1, [needle.needle_id]))
-    assert kit.do(lambda t: t.settle_needle(bucket_id, "a", *name_of(needle), stamp(3))) is True
+    assert kit.do(lambda t: t.resolve_needle(bucket_id, "a", *name_of(needle), stamp(3))) is True
 
 
-def test_settling_cannot_destroy_what_belongs_to_another_key(kit):
+def test_resolving_cannot_destroy_what_belongs_to_another_key(kit):
     bucket_id = kit.bucket()
     mine, other_bucket = kit.put(bucket_id, "mine"), kit.bucket("other")
     upload_id = kit.begin(bucket_id)
@@ -391,17 +391,17 @@ def test_settling_cannot_destroy_what_belongs_to_another_key(kit):
     for victim in (mine, chunk):
         for ask in ((other_bucket, "mine"), (bucket_id, "theirs")):
             with pytest.raises(BadRequest, match="not written for this key"):
-                kit.do(lambda t, ask=ask, victim=victim: t.settle_needle(*ask, *name_of(victim), stamp(9)))
+                kit.do(lambda t, ask=ask, victim=victim: t.resolve_needle(*ask, *name_of(victim), stamp(9)))
     assert kit.garbage() == {}
 
 
-def test_a_needle_that_was_never_handed_out_is_not_settled(kit):
+def test_a_needle_that_was_never_handed_out_is_not_resolved(kit):
     bucket_id = kit.bucket()
     with pytest.raises(NoSuchVolume):
-        kit.do(lambda t: t.settle_needle(bucket_id, "a", 99, 1, stamp(1)))
+        kit.do(lambda t: t.resolve_needle(bucket_id, "a", 99, 1, stamp(1)))
     for needle_id in (0, -1, RESERVED + 1):
         with pytest.raises(BadRequest, match="never handed out"):
-            kit.do(lambda t, needle_id=needle_id: t.settle_needle(bucket_id, "a", 1, needle_id, stamp(1)))
+            kit.do(lambda t, needle_id=needle_id: t.resolve_needle(bucket_id, "a", 1, needle_id, stamp(1)))
     assert kit.garbage() == {}
 
 
@@ -491,7 +491,7 @@ def test_however_fast_others_die_nothing_is_forgotten_that_was_tombstoned_just_n
     put_and_tombstone(kit, bucket_id, 8, now_s=1000 + recent_tombstones.TOMBSTONED_S - 1)
     assert remembered(kit) == [*range(1, 21)]
     for needle_id in range(1, 21):
-        assert kit.do(lambda t, n=needle_id: t.settle_needle(bucket_id, "a", 1, n, stamp(99))) is True
+        assert kit.do(lambda t, n=needle_id: t.resolve_needle(bucket_id, "a", 1, n, stamp(99))) is True
     put_and_tombstone(kit, bucket_id, 1, now_s=1002 + recent_tombstones.TOMBSTONED_S)
     assert remembered(kit) == [*range(13, 22)]
 
@@ -521,8 +521,8 @@ def test_a_tombstone_that_was_rolled_back_makes_no_later_one_old(kit, monkeypatc
 
 
 @pytest.mark.parametrize("is_early", [False, True])
-def test_settling_what_was_forgotten_says_so_and_never_that_it_was_not_stored(kit, monkeypatch, is_early):
-    """At the limit of the memory the oldest go early, and settling knows that too."""
+def test_resolving_what_was_forgotten_says_so_and_never_that_it_was_not_stored(kit, monkeypatch, is_early):
+    """At the limit of the memory the oldest go early, and resolving knows that too."""
     monkeypatch.setattr(recent_tombstones, "TOMBSTONED_MAX", 1)
     monkeypatch.setattr(recent_tombstones, "TOMBSTONED_LIMIT", 3 if is_early else 1000)
     bucket_id = kit.bucket()
@@ -538,13 +538,15 @@ def test_settling_what_was_forgotten_says_so_and_never_that_it_was_not_stored(ki
         )
     assert 1 not in remembered(kit)
     with pytest.raises(OutcomeUnknown, match="nobody remembers"):
-        kit.do(lambda t: t.settle_needle(bucket_id, "a", 1, 1, stamp(99), gone_ms))
+        kit.do(lambda t: t.resolve_needle(bucket_id, "a", 1, 1, stamp(99), gone_ms))
     kit.reopen()
     with pytest.raises(OutcomeUnknown):
-        kit.do(lambda t: t.settle_needle(bucket_id, "a", 1, 1, stamp(99), 0))
+        kit.do(lambda t: t.resolve_needle(bucket_id, "a", 1, 1, stamp(99), 0))
     fresh = kit.needle(bucket_id)
-    settled = kit.do(lambda t: t.settle_needle(bucket_id, "a", 1, fresh.needle_id, stamp(99), gone_ms + 1))
-    assert settled is False
+    is_committed = kit.do(
+        lambda t: t.resolve_needle(bucket_id, "a", 1, fresh.needle_id, stamp(99), gone_ms + 1)
+    )
+    assert is_committed is False
 
 
 # --- one request, one outcome ---------------------------------------------------------------------

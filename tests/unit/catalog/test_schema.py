@@ -82,7 +82,7 @@ def test_the_catalog_of_every_release_is_opened_with_all_it_held(path, version):
         assert catalog.check_counts() == []
         assert [row.created_ms for row in catalog.volumes()] == [CREATED_MS, CREATED_MS]
         with catalog.transaction() as transaction:  # needles that have tombstones are remembered
-            assert transaction.settle_needle(bucket_id, "gone", 1, 2, stamp(50)) is True
+            assert transaction.resolve_needle(bucket_id, "gone", 1, 2, stamp(50)) is True
     finally:
         catalog.close()
     assert pragma(path, "user_version") == len(STEPS)
