@@ -263,6 +263,19 @@ class Page(NamedTuple):
     next_after: str | None  # pass as `after` for the next page; None: this was the last
 
 
+class Garbage(NamedTuple):
+    """A needle that waits for its tombstone."""
+
+    needle_id: int
+    stamp: int  # of the tombstone
+    reason: str  # "replaced", "deleted", "void", "unmet" or "aborted"; see `interface.Transaction`
+
+    @property
+    def object_deleted(self) -> bool:
+        """The whole object was deleted, at `stamp`; otherwise only this needle of it has gone."""
+        return self.reason == "deleted"
+
+
 class CommitResult(msgspec.Struct, frozen=True):
     """What became of one stored needle: exactly one of the three is there.
 

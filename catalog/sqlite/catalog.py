@@ -36,6 +36,7 @@ from warehouse.catalog.records import (
     CommitResult,
     DiskRow,
     FinishResult,
+    Garbage,
     JobRow,
     ObjectRow,
     Page,
@@ -495,17 +496,13 @@ class Catalog:
         """Uploads that are not finished."""
         return int(self._one("SELECT count(*) FROM uploads WHERE is_finished = 0")[0])
 
-    def outbox(self, volume_id: int, limit: int) -> list[tuple[int, int, bool]]:
-        """Up to `limit` needles of a volume that wait for their tombstone: (needle id, stamp, is_last).
-
-        is_last: the object was deleted; otherwise only this one needle of it has gone.
-        """
+    def outbox(self, volume_id: int, limit: int) -> list[Garbage]:
+        """Up to `limit` needles of a volume that wait for their tombstone, by id."""
         rows = self._all(
-            "SELECT needle_id, stamp, reason = 'deleted' FROM outbox WHERE volume_id = ?"
-            " ORDER BY needle_id LIMIT ?",
+            "SELECT needle_id, stamp, reason FROM outbox WHERE volume_id = ? ORDER BY needle_id LIMIT ?",
             (volume_id, limit),
         )
-        return [(needle_id, stamp, bool(is_last)) for needle_id, stamp, is_last in rows]
+        return [Garbage(*columns) for columns in rows]
 
     def outbox_counts(self) -> dict[int, int]:
         """How many needles of each volume wait for their tombstone; volumes without any are left out."""

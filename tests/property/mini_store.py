@@ -93,7 +93,7 @@ class Written:
     data: bytes
     stamp: int  # the latest one
     durable_stamp: int = 0  # the latest that was promised; 0: nothing was
-    tombstone: tuple[int, bool] | None = None  # stamp, is_last
+    tombstone: tuple[int, bool] | None = None  # stamp, object_deleted
     is_tombstoned: bool = False  # that was promised
 
 
@@ -354,8 +354,8 @@ class MiniStore:
             return
         assert written.tombstone is not None
         written.is_tombstoned = True
-        stamp, is_last = written.tombstone
-        if is_last:
+        stamp, object_deleted = written.tombstone
+        if object_deleted:
             key = written.metadata.bucket_id, written.metadata.key
             self.kills[key] = max(stamp, self.kills.get(key, 0))
 
@@ -501,20 +501,22 @@ class MiniStore:
         if rows:
             disk = self.disk_of(volume_id)
             disk.clock.observe(self.clock.last)
-            for needle_id, stamp, is_last in rows:
-                self._delete((volume_id, needle_id), stamp, is_last=is_last)
+            for garbage in rows:
+                self._delete(
+                    (volume_id, garbage.needle_id), garbage.stamp, object_deleted=garbage.object_deleted
+                )
             self.sync(volume_id)
             self.point(disk)
             self.do(lambda t: t.clear_outbox(volume_id, [needle_id for needle_id, _, _ in rows]))
         return len(rows)
 
-    def _delete(self, name: Name, stamp: int, *, is_last: bool) -> None:
+    def _delete(self, name: Name, stamp: int, *, object_deleted: bool) -> None:
         written = self.written.get(name)
         if written is None:
             self.voided.setdefault(name, False)
         elif written.tombstone is None:
-            written.tombstone = stamp, is_last  # from here on it may be found dead
-        self.volume(name[0]).delete(name[1], stamp=stamp, is_last=is_last)
+            written.tombstone = stamp, object_deleted  # from here on it may be found dead
+        self.volume(name[0]).delete(name[1], stamp=stamp, is_last=object_deleted)
         self._on_sync(name[0], lambda: self._keep_dead(name))
 
     def record_buckets(self, disk: MiniDisk, limit: int = 1000) -> None:

@@ -227,10 +227,12 @@ class RescueMachine(RuleBasedStateMachine):
 
     def write_some_tombstones(self, volume_id: int, *, is_all: bool) -> None:
         told = []
-        for needle_id, stamp, is_last in self.catalog.outbox(volume_id, 10_000):
-            if is_all or is_last:
-                self.volumes[volume_id].delete(needle_id, stamp=stamp, is_last=is_last)
-                told.append(needle_id)
+        for garbage in self.catalog.outbox(volume_id, 10_000):
+            if is_all or garbage.object_deleted:
+                self.volumes[volume_id].delete(
+                    garbage.needle_id, stamp=garbage.stamp, is_last=garbage.object_deleted
+                )
+                told.append(garbage.needle_id)
         self.volumes[volume_id].sync()
         self.do(lambda t: t.clear_outbox(volume_id, told))
 

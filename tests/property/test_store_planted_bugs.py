@@ -13,6 +13,7 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from test_store_model import StoreModel, common
 
+from warehouse.catalog.records import Garbage
 from warehouse.catalog.sqlite import catalog, cross_check, deletion_stamps, upkeep
 from warehouse.errors import StoreError
 from warehouse.rescue import staging
@@ -25,8 +26,8 @@ Patch = pytest.MonkeyPatch
 def forget_that_a_deletion_was_the_last_word(patch: Patch) -> None:
     original = catalog.Catalog.outbox
 
-    def outbox(self: catalog.Catalog, volume_id: int, limit: int) -> list[tuple[int, int, bool]]:
-        return [(needle_id, stamp, False) for needle_id, stamp, _ in original(self, volume_id, limit)]
+    def outbox(self: catalog.Catalog, volume_id: int, limit: int) -> list[Garbage]:
+        return [garbage._replace(reason="replaced") for garbage in original(self, volume_id, limit)]
 
     patch.setattr(catalog.Catalog, "outbox", outbox)
 

@@ -632,7 +632,9 @@ def test_what_waits_for_its_tombstone_stays_dead_where_the_old_catalog_still_tel
     restore(data / "backup.tar", data, QUIET)
     assert keys_in(data) == ["kept"]
     opened.append(Catalog.open(path))
-    assert opened[0].outbox(1, 10) == [(1, 20, True), (2, 20, True)], "they still get their tombstones"
+    assert opened[0].outbox(1, 10) == [(1, 20, "deleted"), (2, 20, "deleted")], (
+        "they still get their tombstones"
+    )
 
 
 # --- names that are mistaken ----------------------------------------------------------------------

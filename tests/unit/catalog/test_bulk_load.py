@@ -93,8 +93,8 @@ def rebuild(catalog, path):
                 needle_id_reserved=volume.needle_id_reserved,
                 created_ms=volume.created_ms,
             )
-            for needle_id, at, is_last in catalog.outbox(volume.id, 100):
-                new.add_garbage(volume.id, needle_id, at, "deleted" if is_last else "replaced")
+            for needle_id, at, reason in catalog.outbox(volume.id, 100):
+                new.add_garbage(volume.id, needle_id, at, reason)
         new.add_api_keys(catalog.api_keys())
         for bucket in catalog.buckets():
             new.add_bucket(bucket.id, bucket.name, bucket.created_ms)

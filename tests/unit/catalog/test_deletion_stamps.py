@@ -90,7 +90,7 @@ def test_a_deletion_is_stamped_above_what_it_deletes(kit):
     bucket_id = kit.bucket()
     needle = kit.put(bucket_id, at=9)
     delete(kit, bucket_id, at=5)
-    assert kit.catalog.outbox(1, 10) == [(needle.needle_id, stamp(9) + 1, True)]
+    assert kit.catalog.outbox(1, 10) == [(needle.needle_id, stamp(9) + 1, "deleted")]
     assert kit.catalog.stamp_max() == stamp(9) + 1
     assert commit(kit, bucket_id, at=9).restamp_above == stamp(9) + 1
 

@@ -94,7 +94,7 @@ def test_objects_go_with_their_bucket_at_stamps_greater_than_their_own(kit):
     kit.put(bucket_id, "a", at=9)
     kit.put(bucket_id, "b", at=1)
     kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(5)))
-    assert kit.catalog.outbox(1, 9) == [(1, stamp(9) + 1, True), (2, stamp(5), True)]
+    assert kit.catalog.outbox(1, 9) == [(1, stamp(9) + 1, "deleted"), (2, stamp(5), "deleted")]
 
 
 def test_an_empty_bucket_is_deleted_also_after_it_held_something(kit):
@@ -234,7 +234,7 @@ def test_an_overwrite_replaces_and_makes_garbage(kit):
     assert (row.metadata, row.content_type) == ({}, None)
     assert kit.catalog.totals() == (1, 1, 7)
     assert kit.garbage() == {name_of(first): "replaced"}
-    assert kit.catalog.outbox(1, 10) == [(first.needle_id, second.stamp, False)]
+    assert kit.catalog.outbox(1, 10) == [(first.needle_id, second.stamp, "replaced")]
 
 
 @pytest.mark.parametrize("is_tombstoned", [False, True])
@@ -419,7 +419,7 @@ def test_a_delete_tells_which_keys_there_were(kit):
     ]
     assert kit.catalog.totals() == (1, 1, 100)
     assert kit.garbage() == {name_of(needles[0]): "deleted", name_of(needles[2]): "deleted"}
-    assert kit.catalog.outbox(1, 1) == [(needles[0].needle_id, stamp(5), True)]
+    assert kit.catalog.outbox(1, 1) == [(needles[0].needle_id, stamp(5), "deleted")]
 
 
 def test_a_conditional_delete_that_is_not_met_deletes_nothing(kit):
