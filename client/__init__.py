@@ -8,7 +8,6 @@ The async library (`store.py`) and the command line (`cli.py`) over it.
     shared_puts.py            small puts of one moment, in one request
     locator.py                from keys to places, and to small objects that are read at one moment
     reads.py                  from a key to verified bytes
-    hedging.py                small reads whose answer is late, once more
     batches.py, batch_reads.py   many small objects in few requests; flows.py keeps their order
     transfers.py, copies.py, lanes.py   copies of files and folders, for the command line
     syncing.py, walks.py      what has changed between two folders

@@ -29,7 +29,6 @@ from warehouse.client.maintenance import Maintenance
 from warehouse.client.nurseries import background
 from warehouse.client.ordered_batches import Results
 from warehouse.client.reading.get_many import GetFlow, GetItem, GetResult
-from warehouse.client.reading.hedging import HedgedReads
 from warehouse.client.reading.streams import BucketReader, ObjectStream, SpanBuffers
 from warehouse.client.writing.coalesced_puts import CoalescedPuts
 from warehouse.client.writing.put import BucketWriter
@@ -82,7 +81,6 @@ async def connect(
     profile: Profile | str | os.PathLike[str] | None = None,
     *,
     timeout_s: float = TIMEOUT_S,
-    hedge: bool = False,
 ) -> AsyncIterator[Store]:
     """Connect to a cluster for as long as the block lasts.
 
@@ -90,7 +88,6 @@ async def connect(
         profile: a profile or the path of one.  None: `WAREHOUSE_PROFILE`, then
             `./warehouse-data/profile.toml`, then `~/.config/warehouse/profile.toml`.
         timeout_s: how long one question to the master may take, broken and restored connections included.
-        hedge: ask once more for small objects whose answer is late; at most 5 % more requests.
     Raises:
         SecretMissing: there is no profile.
         BadCredentials: the cluster does not know this API key.
@@ -111,8 +108,7 @@ async def connect(
             try:
                 # What flows at the end is settled, and for that it needs the control connection.
                 async with background() as flow_nursery:
-                    hedged = HedgedReads(read_pool, nursery) if hedge else None
-                    yield Store(_Session(control, read_pool, write_pool, hedged, nursery, flow_nursery))
+                    yield Store(_Session(control, read_pool, write_pool, nursery, flow_nursery))
             finally:
                 control.stop()
     finally:
@@ -129,14 +125,12 @@ class _Session:
         control: Control,
         read_pool: HttpPool,
         write_pool: HttpPool,
-        hedged: HedgedReads | None,
         nursery: trio.Nursery,
         flow_nursery: trio.Nursery,
     ) -> None:
         self.control = control
         self.read_pool = read_pool
         self.write_pool = write_pool
-        self.hedged = hedged
         self.nursery = nursery
         self.flow_nursery = flow_nursery
         self.buffers = SpanBuffers()
@@ -206,7 +200,7 @@ class Bucket:
         self._session = session
         self._control = session.control
         self._reader = BucketReader(
-            name, session.control, session.read_pool, session.hedged, session.buffers, session.nursery
+            name, session.control, session.read_pool, session.buffers, session.nursery
         )
         self._writer = BucketWriter(name, session.control, session.write_pool, session.nursery)
         self._puts = CoalescedPuts(self._writer, session.write_pool, session.flow_nursery)

@@ -25,7 +25,6 @@ from crc32c import crc32c
 from warehouse.client.control import Control, back_off_s
 from warehouse.client.headers import FAILURE_SIZE_MAX, Header, key_size, read_failure
 from warehouse.client.reading.exact import require_consistent
-from warehouse.client.reading.hedging import HedgedReads
 from warehouse.errors import (
     BadRequest,
     CatalogBehind,
@@ -113,9 +112,7 @@ def absence(bucket: str, key: str, why_unknown: str) -> StoreError:
 class Locator:
     """Asks where objects of one bucket are, many at a time."""
 
-    def __init__(
-        self, bucket: str, control: Control, pool: HttpPool | HedgedReads, nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, bucket: str, control: Control, pool: HttpPool, nursery: trio.Nursery) -> None:
         self._bucket = bucket
         self._control = control
         self._pool = pool
@@ -301,9 +298,7 @@ async def _all_chunks(
     return msgspec.structs.replace(info, chunks=chunks), pages
 
 
-async def fetch_together(
-    pool: HttpPool | HedgedReads, grant: Grant, chunks: Sequence[Chunk]
-) -> list[bytes | None]:
+async def fetch_together(pool: HttpPool, grant: Grant, chunks: Sequence[Chunk]) -> list[bytes | None]:
     """Fetch chunks of one volume with one request, checked; None for one that is not as it should be.
 
     Raises:

@@ -31,8 +31,7 @@ from warehouse.client.headers import FAILURE_SIZE_MAX, read_failure
 from warehouse.client.nurseries import background
 from warehouse.client.patience import Patience, told
 from warehouse.client.reading.exact import Count, require_chunk, require_range
-from warehouse.client.reading.hedging import HedgedReads
-from warehouse.client.reading.locator import SHARED_SIZE_MAX, Grant, Located, Locator, absence, ask_where
+from warehouse.client.reading.locator import Grant, Located, Locator, absence, ask_where
 from warehouse.errors import (
     BadRequest,
     LinkDown,
@@ -147,7 +146,6 @@ class BucketReader:
         bucket: str,
         control: Control,
         pool: HttpPool,
-        hedged: HedgedReads | None,
         buffers: SpanBuffers,
         nursery: trio.Nursery,
     ) -> None:
@@ -155,8 +153,7 @@ class BucketReader:
         self.pool = pool
         self.buffers = buffers
         self._control = control
-        self._small_pool = hedged or pool
-        self._locator = Locator(bucket, control, self._small_pool, nursery)
+        self._locator = Locator(bucket, control, pool, nursery)
         self._grants: dict[int, Grant] = {}  # of batches; a volume that is away has none
 
     async def get(self, key: str) -> bytes:
@@ -178,12 +175,11 @@ class BucketReader:
         chunk = located.info.chunks[0]
         if chunk.size == 0:
             return b""
-        pool = self._small_pool if chunk.size <= SHARED_SIZE_MAX else self.pool
         patience = Patience(self._control.timeout_s, ATTEMPTS)
         while True:
             grant = located.grant_for(chunk.volume_id)
             try:
-                status, _, body = await pool.request(
+                status, _, body = await self.pool.request(
                     "GET",
                     grant.url,
                     f"/v1/needles/{chunk.volume_id}/{chunk.needle_id}",

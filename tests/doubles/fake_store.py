@@ -168,7 +168,6 @@ class Faults:
     get_cut_short: int = 0
     get_garbled: int = 0
     get_error: list[StoreError] = field(default_factory=list)
-    get_delay_s: list[float] = field(default_factory=list)  # of the next requests, before their answers
     not_authenticated: int = 0
     refused: dict[str, list[StoreError]] = field(default_factory=dict)  # by message class, before it acts
     answer_lost: dict[str, int] = field(default_factory=dict)  # by message class: done, and the link breaks
@@ -673,8 +672,6 @@ class FakeStore:
         faults = self.faults
         if self.before_get is not None:
             self.before_get(volume_id, needle_id)
-        if faults.get_delay_s:
-            await trio.sleep(faults.get_delay_s.pop(0))
         if faults.get_dropped:
             faults.get_dropped -= 1
             await _hang_up(exchange)
@@ -764,8 +761,6 @@ class FakeStore:
         faults, volume_id = self.faults, grant.volume_id
         frames = []
         needle_ids = decode_ids(await exchange.read_body(GET_SIZE_MAX))
-        if faults.get_delay_s:
-            await trio.sleep(faults.get_delay_s.pop(0))
         for needle_id in needle_ids:
             if self.before_get is not None:
                 self.before_get(volume_id, needle_id)
