@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 
 from warehouse.cli.copying.patterns import Glob, glob_of
 from warehouse.cli.copying.places import Remote
-from warehouse.client.store import Prefix, Store
+from warehouse.client.listing import Prefix
+from warehouse.client.store import Store
 from warehouse.errors import NoSuchObject
 from warehouse.transport.messages import ObjectInfo
 

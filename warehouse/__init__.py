@@ -22,9 +22,11 @@ from warehouse.loading import load
 
 TYPE_CHECKING = False  # what type checkers take for True; `typing` would cost milliseconds
 if TYPE_CHECKING:
+    from warehouse.client.bucket import Bucket
+    from warehouse.client.listing import Prefix
     from warehouse.client.reading.get_many import GetResult
     from warehouse.client.reading.streams import ObjectStream
-    from warehouse.client.store import Bucket, Prefix, Store, connect
+    from warehouse.client.store import Store, connect
     from warehouse.client.writing.put_many import Put, PutResult
     from warehouse.conf.profile import Profile
     from warehouse.transport.messages import BucketInfo, Event, Job, ObjectInfo, ObjectWritten, Status
@@ -48,7 +50,7 @@ __all__ = [
 ]
 
 PUBLIC = {  # name: the module that defines it
-    "Bucket": "warehouse.client.store",
+    "Bucket": "warehouse.client.bucket",
     "BucketInfo": "warehouse.transport.messages",
     "Event": "warehouse.transport.messages",
     "GetResult": "warehouse.client.reading.get_many",
@@ -56,7 +58,7 @@ PUBLIC = {  # name: the module that defines it
     "ObjectInfo": "warehouse.transport.messages",
     "ObjectStream": "warehouse.client.reading.streams",
     "ObjectWritten": "warehouse.transport.messages",
-    "Prefix": "warehouse.client.store",
+    "Prefix": "warehouse.client.listing",
     "Profile": "warehouse.conf.profile",
     "Put": "warehouse.client.writing.put_many",
     "PutResult": "warehouse.client.writing.put_many",

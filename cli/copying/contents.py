@@ -18,8 +18,8 @@ from pathlib import Path
 import trio
 from crc32c import crc32c
 
+from warehouse.client.bucket import Bucket
 from warehouse.client.headers import crc_of_etag
-from warehouse.client.store import Bucket
 from warehouse.transport.messages import Chunk, ObjectInfo
 
 MTIME = "mtime"

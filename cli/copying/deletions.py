@@ -16,7 +16,7 @@ import trio
 
 from warehouse.cli.copying.places import UsageError
 from warehouse.cli.output.formats import format_count
-from warehouse.client.store import Bucket
+from warehouse.client.bucket import Bucket
 from warehouse.errors import DeletionRefused, OutcomeUnknown
 
 DELETE_BATCH = 1000

@@ -21,11 +21,12 @@ from warehouse.cli.copying.places import FolderTree, Remote, key_of_path
 from warehouse.cli.copying.small_files import DownloadLane, SmallDownload, SmallUpload, UploadLane
 from warehouse.cli.copying.transfers import LARGE_SIZE, Found, LeftOut, Transfer, Unfit
 from warehouse.cli.copying.walks import Links, leaves_out, local_files
+from warehouse.client.bucket import Bucket
 from warehouse.client.files import check_target
 from warehouse.client.headers import key_size
 from warehouse.client.leftovers import remove_leftovers
 from warehouse.client.reading.streams import ObjectStream
-from warehouse.client.store import Bucket, Store
+from warehouse.client.store import Store
 from warehouse.client.writing.sources import opened_file
 from warehouse.client.writing.uploads import Progress
 from warehouse.errors import BodyTooLarge, NoSuchObject, StoreError

@@ -19,8 +19,8 @@ import trio
 
 from warehouse.cli.copying.contents import file_time_of, metadata_of_path
 from warehouse.cli.copying.transfers import LARGE_SIZE, Outcomes, Transfer
+from warehouse.client.bucket import Bucket
 from warehouse.client.files import replace_file
-from warehouse.client.store import Bucket
 from warehouse.client.writing.put_many import Put
 from warehouse.client.writing.sources import opened_file
 from warehouse.client.writing.uploads import Progress

@@ -24,8 +24,8 @@ import msgspec
 import trio
 
 from warehouse.cli.measuring.latencies import Figures
+from warehouse.client.bucket import Bucket
 from warehouse.client.nurseries import background, crew
-from warehouse.client.store import Bucket
 from warehouse.errors import StoreError
 
 TESTS = ("put", "get", "list", "delete", "mixed", "large-put", "large-get")

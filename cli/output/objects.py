@@ -27,8 +27,8 @@ from rich.text import Text
 from warehouse.cli.copying.transfers import Totals, Transfer
 from warehouse.cli.output.formats import format_count, format_size, format_time, printable, shortened
 from warehouse.cli.standard_streams import OUTPUT_WORDS
+from warehouse.client.listing import Prefix
 from warehouse.client.nurseries import is_cancellation
-from warehouse.client.store import Prefix
 from warehouse.errors import StoreError
 from warehouse.transport.messages import BucketInfo, ObjectInfo
 

@@ -8,8 +8,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from warehouse.client.listing import Prefix, merge_entries
 from warehouse.client.reading.streams import SPAN_SIZE, SpanBuffers, plan_spans
-from warehouse.client.store import Prefix, merge_entries
 from warehouse.client.writing.uploads import (
     STREAM_BUFFERED_MAX,
     STREAM_CHUNK_FIRST,
