@@ -1,4 +1,4 @@
-"""What all commands share: the app that they join, and the options that each of them takes."""
+"""The app that all commands join, and the functions that several of them share."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Annotated
 
 from cyclopts import (
     App,
@@ -22,9 +17,8 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from warehouse.cli.copying.places import UsageError
 from warehouse.cli.output.objects import ResultConsole, failure_line, say_failure
-from warehouse.client.store import Store, connect
+from warehouse.cli.usage import UsageError, unknown_command
 from warehouse.conf.programs import module_command, module_environment
 from warehouse.errors import RequestRefused
 from warehouse.version import package_version
@@ -55,76 +49,12 @@ SPACE = Group("Space and damage", sort_key=3)
 RESCUE = Group("Rescue", sort_key=4)
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Common:
-    """What every command takes."""
-
-    profile: Annotated[
-        Path | None,
-        Parameter(
-            metavar="FILE",
-            help="File that says which cluster, and as whom. Found by itself after `warehouse up`.",
-        ),
-    ] = None
-    data: Annotated[
-        Path | None,
-        Parameter(metavar="DIR", help="Data folder of a `warehouse up`; its profile.toml is used."),
-    ] = None
-    json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False
-
-    def connect(self) -> AbstractAsyncContextManager[Store]:
-        return connect(self.profile_path())
-
-    def profile_path(self) -> Path | None:
-        """The profile that was named; None: the one that is found by itself.
-
-        Raises:
-            UsageError: two were named.
-        """
-        if self.profile is not None and self.data is not None:
-            raise UsageError("--profile and --data both name a profile: give one of them")
-        return self.data / "profile.toml" if self.data is not None else self.profile
-
-
-NOTHING_SPECIAL = Common()
-
-
-# What the commands of other programs are called here.
-_MEANT = {
-    **dict.fromkeys(("put", "get", "upload", "download", "copy"), "cp"),
-    **dict.fromkeys(("mv", "move", "rename"), "cp, and then rm"),
-    **dict.fromkeys(("list", "dir", "find"), "ls"),
-    **dict.fromkeys(("delete", "del", "remove"), "rm"),
-    **dict.fromkeys(("mkdir", "create", "make-bucket"), "mb"),
-    **dict.fromkeys(("rmdir", "delete-bucket", "remove-bucket"), "rb"),
-    **dict.fromkeys(("start", "serve", "server", "run"), "up"),
-    **dict.fromkeys(("info", "head"), "stat"),
-    **dict.fromkeys(("check", "fsck", "scrub"), "verify"),
-    **dict.fromkeys(("events", "log", "logs"), "watch"),
-    **dict.fromkeys(("share", "url", "sign"), "presign"),
-    **dict.fromkeys(("mirror", "rsync"), "sync"),
-    "help": "--help",
-    **dict.fromkeys(("version", "-v", "-V"), "--version"),
-}
-
-
-def _no_command(word: str) -> str:
-    is_option = word.startswith("-")
-    near = [] if is_option else get_close_matches(word, list(app), 1)
-    meant = _MEANT.get(word) or next(iter(near), None)
-    hint = f"; did you mean {meant}?" if meant else ""
-    if is_option:
-        return f"there is no option {word} in front of the command: options follow it{hint}"
-    return f"there is no command {word!r}{hint}"
-
-
 def usage_problem(error: CycloptsError, words: Sequence[str]) -> str:
     """What is wrong with the words of a command, in ours."""
     unknown: str | None = None
     match error:
         case UnknownCommandError():
-            return _no_command(words[0])
+            return unknown_command(words[0], [*app])
         case UnknownOptionError():
             unknown = error.token.keyword or error.token.value
         case UnusedCliTokensError(unused_tokens=[first, *_]):

@@ -1,17 +1,14 @@
-"""Client: what does a user write?
+"""Client: what does a program write to use a store?
 
-The async library (`store.py`) and the command line (`cli.py`) over it.
-
-    leases.py, headers.py     rules, pure
-    control.py                the conversation with the master
-    puts.py, uploads.py       small puts; large ones, in chunks
-    shared_puts.py            small puts of one moment, in one request
-    locator.py                from keys to places, and to small objects that are read at one moment
-    reads.py                  from a key to verified bytes
-    batches.py, batch_reads.py   many small objects in few requests; flows.py keeps their order
-    transfers.py, copies.py, lanes.py   copies of files and folders, for the command line
-    syncing.py, walks.py      what has changed between two folders
-    maintenance.py            compactions, verifications, events
-    sources.py, files.py, leftovers.py   where uploads come from, where downloads go, what killed ones left
-    tasks.py                  nurseries whose errors leave plain
+store.py, bucket.py     the public face: `connect`, `Store`, `Bucket`
+listing.py              the objects and folders of a bucket, page by page
+maintenance.py          compactions, verifications, events: the other half of `Store`
+writing/                small puts one by one, together, and from `put_many`; large ones in chunks
+reading/                from a key to its place, from a place to verified bytes; `get_many`
+ordered_batches.py      many items in, as many results out, in the same order: `put_many` and `get_many`
+control.py              the conversation with the master: login, requests, repeats
+headers.py              keys, conditions and metadata as HTTP headers; failures from HTTP answers (pure)
+patience.py             how often, and for how long, a failure is followed by another attempt
+nurseries.py            nurseries whose errors leave as they are
+files.py, leftovers.py  where downloads go, and what killed downloads left behind
 """

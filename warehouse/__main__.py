@@ -6,7 +6,7 @@ import sys
 def main() -> int:
     """Run the command line.  Ctrl-C while it is still being loaded ends it without a traceback."""
     try:
-        from warehouse.cli.commands.objects import main as run
+        from warehouse.cli.main import main as run
     except KeyboardInterrupt:
         return 130
     return run(sys.argv[1:])

@@ -11,13 +11,14 @@ from typing import Annotated
 import trio
 from cyclopts import Parameter
 
-from warehouse.cli.app import NOTHING_SPECIAL, STORE, Common, app
-from warehouse.cli.copying.places import UsageError
+from warehouse.cli.app import STORE, app
 from warehouse.cli.measuring.processes import Team, team
 from warehouse.cli.measuring.report import BenchReport
 from warehouse.cli.measuring.worker import TESTS, Plan
+from warehouse.cli.options import NOTHING_SPECIAL, Common
 from warehouse.cli.output.formats import format_count, parse_number, parse_size
 from warehouse.cli.output.objects import say_failure
+from warehouse.cli.usage import UsageError
 
 GROUPS = {"large": ("large-put", "large-get"), "all": TESTS}
 SIZE, LARGE_SIZE = "4KiB", "80MiB"

@@ -13,17 +13,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from warehouse.cli import standard_streams
-from warehouse.cli.app import NOTHING_SPECIAL, OBJECTS, Common, app, some
-from warehouse.cli.choice import DryRun, Exclude, Include, LinksWord, NoGlob, links_of, rules_of
+from warehouse.cli import closed_streams
+from warehouse.cli.app import OBJECTS, app, some
 from warehouse.cli.copying import plan as planned
 from warehouse.cli.copying.patterns import Glob, glob_of
 from warehouse.cli.copying.places import (
+    INPUT_WORDS,
+    OUTPUT_WORDS,
     SCHEME,
     Place,
     Remote,
     StandardStream,
-    UsageError,
     key_of_path,
     parse_object,
     parse_place,
@@ -32,13 +32,25 @@ from warehouse.cli.copying.places import (
 )
 from warehouse.cli.copying.plan import Below, Choice, known_object, name_of
 from warehouse.cli.copying.transfers import Found, Transfer, run_transfers
+from warehouse.cli.options import (
+    NOTHING_SPECIAL,
+    Common,
+    DryRun,
+    Exclude,
+    Include,
+    LinksWord,
+    NoGlob,
+    Recursive,
+    links_of,
+    rules_of,
+)
 from warehouse.cli.output.objects import CopyReport
+from warehouse.cli.usage import UsageError
 from warehouse.client.store import Store
 from warehouse.errors import BadKey, NoSuchObject
 
 # A lone "-" stands for a standard stream; other words that begin so are refused by `parse_place`.
 Words = Annotated[str, Parameter(allow_leading_hyphen=True)]
-Recursive = Annotated[bool, Parameter(name=["--recursive", "-r"])]
 
 AGAIN = "the same command copies them again; sync copies only what is missing"
 
@@ -82,8 +94,8 @@ async def cp(
     if len(places) < 2:
         raise UsageError("cp needs a source and a target")
     *words, last = places
-    sources = [_parse(word, standard_streams.INPUT_WORDS) for word in words]
-    target = _parse(last, standard_streams.OUTPUT_WORDS)
+    sources = [_parse(word, INPUT_WORDS) for word in words]
+    target = _parse(last, OUTPUT_WORDS)
     for word, place in zip(words, sources, strict=True):
         if isinstance(place, Path):
             require_file_word(place, word)
@@ -192,7 +204,7 @@ def _plan(source: Place, target: Place, order: _Order) -> _Plan:
             return _plan_remote_copy(source, target, order)
         case StandardStream(), Remote():
             _require_single(order, "standard input")
-            standard_streams.require_open(0)
+            closed_streams.require_open(0)
             if order.is_folder:
                 raise UsageError("what comes from standard input needs a whole name: wh://bucket/key")
             type_ = order.content_type
@@ -202,7 +214,7 @@ def _plan(source: Place, target: Place, order: _Order) -> _Plan:
             )
         case Remote(), StandardStream():
             _require_single(order, "standard output")
-            standard_streams.require_open(1)
+            closed_streams.require_open(1)
             _require_object(source)
             return _Plan(partial(_to_standard_output, source), "-")
         case _:
@@ -366,7 +378,7 @@ async def cat(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SP
         wh://bucket/key, also with wildcards.
     """
     remotes = [parse_object(word) for word in some(places, "an object")]
-    standard_streams.require_open(1)
+    closed_streams.require_open(1)
     async with common.connect() as store:
         meant: list[Remote] = []
         for remote in remotes:

@@ -9,12 +9,13 @@ from typing import Annotated
 import trio
 from cyclopts import Parameter
 
-from warehouse.cli.app import NOTHING_SPECIAL, SPACE, Common, app
-from warehouse.cli.copying.places import UsageError
+from warehouse.cli.app import SPACE, app
+from warehouse.cli.options import NOTHING_SPECIAL, Common
 from warehouse.cli.output.formats import NUMBER_MAX, format_count, parse_number
 from warehouse.cli.output.jobs import JobReport, event_of, outcome_of
 from warehouse.cli.output.objects import plain, result_console, say_json, tell
 from warehouse.cli.output.store import print_damages, print_event, print_volumes
+from warehouse.cli.usage import UsageError
 from warehouse.client.store import Store
 from warehouse.transport.messages import Job
 

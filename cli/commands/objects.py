@@ -1,139 +1,23 @@
-"""The command line: `warehouse COMMAND`.
-
-Each command parses its words into places and calls the library; what it prints is in `objects.py`, how many
-files are copied at once in `plan.py`.  Copying is in `copy.py` and `sync.py`, deleting in
-`remove.py`; the commands about space and damage are in `maintenance.py`, those that need no running
-store in `rescue.py`, the one that measures in `bench.py`; what all of them share is in `app.py`.
-
-    exit status   0 done   1 failed (a line on standard error says why)   2 wrong usage
-                  130 interrupted by Ctrl-C, 143 terminated; uploads under way were aborted
-                  141 nobody reads standard output any more (as in `warehouse cat ... | head`)
-"""
+"""Commands about buckets and objects: mb, ls, stat, du, presign."""
 
 from __future__ import annotations
 
-import inspect
-import io
-import logging
-import os
-import signal
-import sys
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Annotated
 
-import trio
-from cyclopts import CycloptsError, Parameter
+from cyclopts import Parameter
 
-import warehouse.cli.commands.bench
-import warehouse.cli.commands.copy
-import warehouse.cli.commands.maintenance
-import warehouse.cli.commands.orphans
-import warehouse.cli.commands.remove
-import warehouse.cli.commands.rescue
-import warehouse.cli.commands.sync  # noqa: F401  # like those above: its commands join the app
-from warehouse.cli import standard_streams
-from warehouse.cli.app import (
-    NOTHING_SPECIAL,
-    OBJECTS,
-    STORE,
-    Common,
-    app,
-    become,
-    each_bucket,
-    some,
-    usage_problem,
-)
-from warehouse.cli.choice import NoGlob
-from warehouse.cli.copying.places import UsageError, parse_bucket, parse_object, parse_remote
+from warehouse.cli.app import OBJECTS, app, each_bucket, some
+from warehouse.cli.copying.listings import Listing
+from warehouse.cli.copying.places import parse_bucket, parse_object, parse_remote
 from warehouse.cli.copying.plan import explained, known_object
-from warehouse.cli.listings import Listing
-from warehouse.cli.output.formats import (
-    format_count,
-    format_size,
-    parse_size,
-    parse_span,
-    printable,
-    shortened,
-)
-from warehouse.cli.output.objects import (
-    failure_line,
-    print_bucket,
-    print_entry,
-    print_object,
-    say_failed,
-    say_failure,
-    tell,
-)
-from warehouse.cli.output.store import print_status
-from warehouse.client.nurseries import background
-from warehouse.conf.arguments import empty_option
-from warehouse.errors import NoSuchBucket, NoSuchObject, StoreError
+from warehouse.cli.options import NOTHING_SPECIAL, Common, NoGlob, Recursive
+from warehouse.cli.output.formats import format_count, format_size, parse_size, parse_span, printable
+from warehouse.cli.output.objects import print_bucket, print_entry, print_object, tell
+from warehouse.cli.usage import UsageError
+from warehouse.errors import NoSuchBucket, NoSuchObject
 from warehouse.transport.messages import ObjectInfo
 
-Recursive = Annotated[bool, Parameter(name=["--recursive", "-r"])]
 Long = Annotated[bool, Parameter(name=["--long", "-l"])]
-
-
-# --- the whole store ------------------------------------------------------------------------------
-
-
-@app.command(group=STORE)
-def up(
-    *others: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
-    data: Annotated[
-        Path | None, Parameter(metavar="DIR", help="Where everything is kept (default: ./warehouse-data).")
-    ] = None,
-    volumes: Annotated[
-        str | None, Parameter(metavar="N", help="Disk folders, one volume actor each (default: 1).")
-    ] = None,
-    port_base: Annotated[
-        str | None,  # the program that is started says what is wrong with it
-        Parameter(metavar="N", help="First port: control; +1 health, +10 and on volumes (default: 7400)."),
-    ] = None,
-    json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False,
-) -> None:
-    """Start a whole store on this machine; Ctrl-C stops it.
-
-    Prints `ready` when the first put would succeed, and writes the profile that the other commands find by
-    themselves. The first start prints the root key. It also takes `--host HOST`, `--advertise HOST` (the name
-    by which others reach it), `--config FILE` and `--log-level LEVEL`.
-    """
-    options = (("--data", data), ("--volumes", volumes), ("--port-base", port_base), ("--json", json))
-    become("warehouse.actors.cluster", options, *others, title="warehouse up")  # for who looks for it by name
-
-
-Words = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
-
-
-@app.command(group=STORE, help_flags=(), version_flags=())
-def master(*words: Words) -> None:
-    """Start a master alone; `warehouse master --help` shows its options."""
-    become("warehouse.actors.master", (), *words, title="warehouse master")
-
-
-@app.command(group=STORE, help_flags=(), version_flags=())
-def volume(*words: Words) -> None:
-    """Start the volume actor of one disk; `warehouse volume --help` shows its options."""
-    become("warehouse.actors.volume", (), *words, title="warehouse volume")
-
-
-@app.command(group=STORE, help_flags=(), version_flags=())
-def compactor(*words: Words) -> None:
-    """Start the compactor of one disk; `warehouse compactor --help` shows its options."""
-    become("warehouse.actors.compactor", (), *words, title="warehouse compactor")
-
-
-@app.command(group=STORE)
-async def status(*, common: Common = NOTHING_SPECIAL) -> int:
-    """Show health, disks, volumes and free space."""
-    async with common.connect() as store:
-        print_status(await store.status(), is_json=common.json)
-    return 0
-
-
-# --- buckets --------------------------------------------------------------------------------------
 
 
 @app.command(group=OBJECTS, usage="Usage: warehouse mb [OPTIONS] BUCKET...")
@@ -303,89 +187,3 @@ async def presign(
                 raise await explained(error, remote, store, "a URL is for one object") from None
     tell(common.json, url, url=url, method="PUT" if put else "GET", expires_in_s=expires_s)
     return 0
-
-
-# --- running a command ----------------------------------------------------------------------------
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
-    standard_streams.hold()
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    # What went wrong is printed once, below; log records of a link that reconnects are not for a terminal.
-    logging.getLogger().addHandler(logging.NullHandler())
-    for stream in (sys.stdout, sys.stderr):  # a key that this terminal cannot show must not end a listing
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    exit_status = 0
-    try:
-        exit_status = _main(words)
-        sys.stdout.flush()
-        return exit_status
-    except BrokenPipeError:  # whoever read our output has seen enough
-        _forget_output()
-        return 128 + signal.SIGPIPE
-    except OSError as error:  # the disk that our output goes to is full, say
-        _forget_output()
-        if not exit_status:  # otherwise it has been told
-            say_failure(failure_line(error, "standard output"))
-        return exit_status or 1
-
-
-def _forget_output() -> None:
-    """Send what is still buffered nowhere.  Python would complain of it once more when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def _main(words: Sequence[str]) -> int:
-    if (option := empty_option(words)) is not None:
-        return _wrong_usage(UsageError(f"{option} is empty: a variable that is not set, perhaps?"), words)
-    try:
-        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        return _wrong_usage(UsageError(usage_problem(error, words)), words)
-    try:
-        if not inspect.iscoroutinefunction(command):  # up, --help, --version
-            command(*bound.args, **bound.kwargs)
-            return 0
-        return trio.run(_run, partial(command, *bound.args, **bound.kwargs))
-    except UsageError as error:
-        return _wrong_usage(error, words)
-    except BrokenPipeError:
-        raise
-    except (StoreError, OSError) as error:
-        say_failed(error, words)
-        say_failure(failure_line(error))
-        return 1
-
-
-def _wrong_usage(error: UsageError, words: Sequence[str]) -> int:
-    command = f" {words[0]}" if words and words[0] in app else ""
-    say_failed(error, words)
-    line = shortened(printable(error.message.rstrip(".")))
-    say_failure(f"warehouse: {line} (see: warehouse{command} --help)")
-    return 2
-
-
-async def _run(work: Callable[[], Awaitable[int]]) -> int:
-    """Run a command's work; a signal cancels it, so that everything cleans up after itself."""
-    received: list[int] = []
-    exit_status = 0
-    async with background() as nursery:
-        await nursery.start(_cancel_on_signal, nursery.cancel_scope, received)
-        exit_status = await work()
-    return 128 + received[0] if received else exit_status
-
-
-async def _cancel_on_signal(
-    scope: trio.CancelScope,
-    received: list[int],
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        task_status.started()
-        async for number in signals:
-            received.append(number)
-            scope.cancel()
-            return

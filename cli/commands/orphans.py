@@ -6,12 +6,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from warehouse.cli.app import NOTHING_SPECIAL, SPACE, Common, app
-from warehouse.cli.choice import Yes
+from warehouse.cli.app import SPACE, app
 from warehouse.cli.copying.deletions import is_terminal, require_yes
-from warehouse.cli.copying.places import UsageError
+from warehouse.cli.options import NOTHING_SPECIAL, Common, Yes
 from warehouse.cli.output.formats import format_count
 from warehouse.cli.output.objects import result_console, say_json, tell
+from warehouse.cli.usage import UsageError
 from warehouse.client.store import Store
 
 # Troubles that this command decides about.

@@ -7,19 +7,28 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from warehouse.cli.app import NOTHING_SPECIAL, OBJECTS, Common, app, each_bucket, some
-from warehouse.cli.choice import DryRun, Exclude, Include, NoGlob, Yes, rules_of
+from warehouse.cli.app import OBJECTS, app, each_bucket, some
 from warehouse.cli.copying.deletions import DELETE_BATCH, delete_batch, is_terminal, require_yes
 from warehouse.cli.copying.patterns import Glob, Rules, glob_of
-from warehouse.cli.copying.places import Remote, UsageError, parse_bucket, parse_object, parse_remote
+from warehouse.cli.copying.places import Remote, parse_bucket, parse_object, parse_remote
 from warehouse.cli.copying.plan import explained
+from warehouse.cli.options import (
+    NOTHING_SPECIAL,
+    Common,
+    DryRun,
+    Exclude,
+    Include,
+    NoGlob,
+    Recursive,
+    Yes,
+    rules_of,
+)
 from warehouse.cli.output.formats import format_count, printable
 from warehouse.cli.output.objects import say, say_failure, say_json, tell
+from warehouse.cli.usage import UsageError
 from warehouse.client.nurseries import is_cancellation
 from warehouse.client.store import Store
 from warehouse.errors import NoSuchObject
-
-Recursive = Annotated[bool, Parameter(name=["--recursive", "-r"])]
 
 
 @app.command(group=OBJECTS, usage="Usage: warehouse rb [OPTIONS] BUCKET...")

@@ -12,8 +12,7 @@ from typing import Annotated
 import trio
 from cyclopts import Parameter
 
-from warehouse.cli.app import NOTHING_SPECIAL, OBJECTS, Common, app
-from warehouse.cli.choice import DryRun, Exclude, Include, LinksWord, Yes, links_of, rules_of
+from warehouse.cli.app import OBJECTS, app
 from warehouse.cli.copying import differences
 from warehouse.cli.copying.deletions import (
     DELETE_BATCH,
@@ -26,12 +25,24 @@ from warehouse.cli.copying.deletions import (
 )
 from warehouse.cli.copying.differences import Entry, Findings, Rule
 from warehouse.cli.copying.patterns import Rules
-from warehouse.cli.copying.places import Place, Remote, UsageError, parse_place
+from warehouse.cli.copying.places import Place, Remote, parse_place
 from warehouse.cli.copying.plan import name_of
 from warehouse.cli.copying.transfers import Found, Totals, run_transfers
 from warehouse.cli.copying.walks import Links, is_store_folder
+from warehouse.cli.options import (
+    NOTHING_SPECIAL,
+    Common,
+    DryRun,
+    Exclude,
+    Include,
+    LinksWord,
+    Yes,
+    links_of,
+    rules_of,
+)
 from warehouse.cli.output.formats import format_count
 from warehouse.cli.output.objects import CopyReport, say, say_failure, say_json
+from warehouse.cli.usage import UsageError
 from warehouse.client.store import Store
 from warehouse.errors import DeletionRefused, NoSuchObject
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import trio
 
-from warehouse.cli.copying.places import UsageError
 from warehouse.cli.output.formats import format_count
+from warehouse.cli.usage import UsageError
 from warehouse.client.bucket import Bucket
 from warehouse.errors import DeletionRefused, OutcomeUnknown
 

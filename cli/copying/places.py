@@ -16,16 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from warehouse.cli.usage import UsageError
 from warehouse.client.leftovers import remove_leftovers
-from warehouse.errors import BadKey, BadRequest, StoreError
+from warehouse.errors import BadKey, BadRequest
 
 SCHEME = "wh://"
-
-
-class UsageError(StoreError):
-    """The command line asks for something that makes no sense."""
-
-    code = "wrong_usage"
+# Names of the standard streams as a source and as a target.
+INPUT_WORDS = frozenset({"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"})
+OUTPUT_WORDS = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from warehouse.cli.copying.places import UsageError
+from warehouse.cli.usage import UsageError
 from warehouse.conf.formatting import (
     format_count as format_count,  # shown beside the times and keys of this file
 )

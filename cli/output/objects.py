@@ -24,9 +24,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from warehouse.cli.copying.places import OUTPUT_WORDS
 from warehouse.cli.copying.transfers import Totals, Transfer
 from warehouse.cli.output.formats import format_count, format_size, format_time, printable, shortened
-from warehouse.cli.standard_streams import OUTPUT_WORDS
 from warehouse.client.listing import Prefix
 from warehouse.client.nurseries import is_cancellation
 from warehouse.errors import StoreError

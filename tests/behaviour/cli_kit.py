@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from warehouse.cli.commands import objects
+from warehouse.cli import main as cli
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +38,7 @@ def runner(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     async def run(*words: str) -> Ran:
         capfd.readouterr()
         words = (*words, "--profile", str(tmp_path / "profile.toml"))
-        command, bound, _ = objects.app.parse_args(list(words), exit_on_error=False, print_error=False)
+        command, bound, _ = cli.app.parse_args(list(words), exit_on_error=False, print_error=False)
         status = await command(*bound.args, **bound.kwargs)
         captured = capfd.readouterr()
         return Ran(status, captured.out, captured.err)

@@ -14,9 +14,9 @@ import trio
 
 from cli_kit import Run, command_of, process, runner
 from fake_store import FakeStore, fake_store
-from warehouse.cli.commands import objects
-from warehouse.cli.copying.places import UsageError
+from warehouse.cli import main as cli
 from warehouse.cli.measuring.worker import TICK_S
+from warehouse.cli.usage import UsageError
 from warehouse.errors import BucketExists, ClusterFull, NoSuchObject
 from warehouse.transport.messages import DeleteBucket, DeleteObjects, LeaseNeedles, ListObjects, LocateObjects
 
@@ -252,5 +252,5 @@ async def test_wrong_usage_is_told_before_anything_is_asked(
 
 
 def test_the_help_says_why_there_are_processes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert objects.main(["bench", "--help"]) == 0
+    assert cli.main(["bench", "--help"]) == 0
     assert "at most one core" in " ".join(capsys.readouterr().out.split())

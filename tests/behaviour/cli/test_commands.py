@@ -20,9 +20,9 @@ import trio
 import warehouse
 from cli_kit import Run, command_of, process, runner
 from fake_store import FakeStore, fake_store
-from warehouse.cli.commands import objects
+from warehouse.cli import main as cli
 from warehouse.cli.copying import small_files
-from warehouse.cli.copying.places import UsageError
+from warehouse.cli.usage import UsageError
 from warehouse.conf.programs import module_command
 from warehouse.errors import (
     BadRequest,
@@ -32,6 +32,7 @@ from warehouse.errors import (
     NoSuchBucket,
     NoSuchObject,
     OutcomeUnknown,
+    StoreError,
 )
 from warehouse.transport.messages import DeleteObjects, LocateObjects, Presign
 
@@ -364,7 +365,7 @@ async def test_one_download_into_a_folder_is_as_careful(
     run: Run, photos: warehouse.Bucket, tmp_path: Path
 ) -> None:
     await photos.put("a/..", b"data")
-    with pytest.raises(objects.StoreError, match=r"'\.\.'"):
+    with pytest.raises(StoreError, match=r"'\.\.'"):
         await run("cp", "wh://photos/a/..", str(tmp_path))
 
 
@@ -587,8 +588,8 @@ async def test_up_becomes_the_cluster_with_the_same_words(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     executed = executions(monkeypatch)
-    assert objects.main(["up", "--data", "d", "--volumes", "3", "--json", "--host", "0.0.0.0"]) == 0
-    assert objects.main(["up"]) == 0
+    assert cli.main(["up", "--data", "d", "--volumes", "3", "--json", "--host", "0.0.0.0"]) == 0
+    assert cli.main(["up"]) == 0
     python = module_command("warehouse.actors.cluster", title="warehouse up")
     assert executed == [
         [*python, "--data", "d", "--volumes", "3", "--json", "--host", "0.0.0.0"],
@@ -621,7 +622,7 @@ def test_a_rescue_becomes_another_program_with_the_same_words(
     monkeypatch: pytest.MonkeyPatch, words: list[str], becomes: list[str]
 ) -> None:
     executed = executions(monkeypatch)
-    assert objects.main(words) == 0
+    assert cli.main(words) == 0
     assert executed == [module_command(*becomes)]
 
 
@@ -634,14 +635,14 @@ def test_an_actor_becomes_its_program_with_the_same_words(
     monkeypatch: pytest.MonkeyPatch, program: str, words: list[str]
 ) -> None:
     executed = executions(monkeypatch)
-    assert objects.main([program, *words]) == 0
+    assert cli.main([program, *words]) == 0
     python = module_command(f"warehouse.actors.{program}", title=f"warehouse {program}")
     assert executed == [[*python, *words]]
 
 
-@pytest.mark.parametrize("command", [name for name in objects.app if name[0] != "-" and name not in PROGRAMS])
+@pytest.mark.parametrize("command", [name for name in cli.app if name[0] != "-" and name not in PROGRAMS])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert objects.main([command, "--help"]) == 0
+    assert cli.main([command, "--help"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"Usage: warehouse {command}")
     assert "--json" in out

@@ -16,8 +16,9 @@ from cyclopts import App
 import warehouse
 from cli_kit import Run, runner
 from fake_store import FakeStore, fake_store
-from warehouse.cli.commands import objects
-from warehouse.cli.copying.places import UsageError
+from warehouse.cli import main as cli
+from warehouse.cli.usage import UsageError
+from warehouse.errors import StoreError
 
 # What may stand in a row: {file}, {folder}, {new} local; wh://b is a bucket with f/1, f/2.txt and o.
 REFUSED = [
@@ -191,11 +192,11 @@ def options_of(app: App) -> set[str]:
 def test_every_option_of_every_command_has_a_row() -> None:
     rows = [row.split() for row, _ in REFUSED + HONOURED]
     short = {"-r": "--recursive", "-l": "--long", "-y": "--yes"}
-    for command in objects.app:
+    for command in cli.app:
         if command.startswith("-") or command in PROGRAMS:
             continue
         tried = {short.get(word, word) for row in rows if row[0] == command for word in row}
-        untried = options_of(objects.app[command]) - tried - ELSEWHERE
+        untried = options_of(cli.app[command]) - tried - ELSEWHERE
         assert not untried, f"{command}: {', '.join(sorted(untried))}"
 
 
@@ -227,7 +228,7 @@ async def test_an_option_does_what_it_says(
             metadata={"mtime": f"{changed_ns // 10**9}.{changed_ns % 10**9:09}"},
         )
     if seen.startswith("!"):
-        with pytest.raises(objects.StoreError) as caught:
+        with pytest.raises(StoreError) as caught:
             await run(*words_of(row, tmp_path))
         assert caught.value.code == seen[1:]
         return
@@ -287,7 +288,7 @@ async def test_a_dry_run_fails_where_the_command_would_and_changes_nothing(
     before = what_is_there()
     for words in (["--dry-run", *words_of(row, tmp_path)[1:]], words_of(row, tmp_path)[1:]):
         if seen == "no_such_bucket":
-            with pytest.raises(objects.StoreError) as caught:
+            with pytest.raises(StoreError) as caught:
                 await run(row.split()[0], *words)
             assert caught.value.code == seen
         else:

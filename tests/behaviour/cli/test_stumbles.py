@@ -17,13 +17,14 @@ import trio
 import warehouse
 from cli_kit import Run, command_of, process, runner
 from fake_store import FakeStore, fake_store
-from warehouse.cli.commands import copy, objects
-from warehouse.cli.copying.places import UsageError
+from warehouse.cli import main as cli
+from warehouse.cli.commands import copy
 from warehouse.cli.copying.transfers import Found, Transfer, run_transfers
 from warehouse.cli.output.formats import shortened
 from warehouse.cli.output.objects import CopyReport, failure_line
+from warehouse.cli.usage import UsageError
 from warehouse.client.files import replace_file
-from warehouse.errors import BadRequest, NoSuchBucket, NoSuchObject
+from warehouse.errors import BadRequest, NoSuchBucket, NoSuchObject, StoreError
 
 KEYS = ("2026/1.jpg", "2026/2.jpg", "2026/note.txt", "2027/1.jpg", "20.txt", "a*b", "axb")
 
@@ -142,7 +143,7 @@ async def test_an_object_whose_key_has_a_wildcard_is_the_one_that_is_meant(
 @pytest.mark.parametrize("place", ["wh://photos/*", "wh://photos/**", "wh://photos"])
 async def test_a_whole_bucket_is_deleted_only_after_a_yes(store: FakeStore, run: Run, place: str) -> None:
     before = dict(store.buckets["photos"])
-    with pytest.raises(objects.StoreError, match=r"--yes") as caught:
+    with pytest.raises(StoreError, match=r"--yes") as caught:
         await run("rm", "-r", place)
     assert caught.value.code == "deletion_refused"
     assert store.buckets["photos"] == before
@@ -215,7 +216,7 @@ async def test_wrong_words_are_answered_with_right_ones(
 def test_words_that_a_command_does_not_know_are_named(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert objects.main(words) == 2
+    assert cli.main(words) == 2
     assert message in capsys.readouterr().err
 
 
@@ -253,7 +254,7 @@ def test_a_failure_is_an_event_where_events_are_wanted(
     words = [word.format(here=tmp_path) for word in words]
     if words[0] == "cp" and words[1] == str(tmp_path):
         words.insert(1, "-r")
-    status = objects.main([*words, "--json", "--profile", str(tmp_path / "none.toml")])
+    status = cli.main([*words, "--json", "--profile", str(tmp_path / "none.toml")])
     ran = capsys.readouterr()
     bytes_go_out = words[0] == "cat" or words[-1] == "-"
     events = [

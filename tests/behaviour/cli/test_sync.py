@@ -22,9 +22,9 @@ from cli_kit import Run, command_of, runner
 from fake_store import CREATED_MS, FakeStore, fake_store
 from warehouse.cli.copying import deletions
 from warehouse.cli.copying.differences import Entry, Findings, Side, Verdict, compare
-from warehouse.cli.copying.places import UsageError
 from warehouse.cli.copying.transfers import Transfer
 from warehouse.cli.copying.walks import local_files
+from warehouse.cli.usage import UsageError
 from warehouse.errors import BadRequest, DeletionRefused, NoSuchObject, PermissionDenied
 from warehouse.transport.messages import Listing, ListObjects
 

@@ -16,7 +16,7 @@ import trio
 
 import warehouse
 from fake_store import fake_store
-from warehouse.cli.commands import objects
+from warehouse.cli import main as cli
 
 PROGRAMS = ("master", "volume", "compactor")
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -59,13 +59,13 @@ def test_the_library_page_tells_of_every_public_method() -> None:
 
 def test_the_command_line_page_tells_of_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
     text = (DOCS / "cli.md").read_text()
-    commands = [name for name in objects.app if not name.startswith("-")]
+    commands = [name for name in cli.app if not name.startswith("-")]
     assert len(commands) == 25
     for command in commands:
         assert re.search(rf"`(warehouse )?{command}`", text.replace("`, `", "` `")), command
         if command in PROGRAMS:  # it would take this process's place
             continue
-        assert objects.main([command, "--help"]) == 0
+        assert cli.main([command, "--help"]) == 0
         for option in re.findall(r"--[a-z-]+", capsys.readouterr().out):
             assert option in text or option in ("--recursive", "--long"), f"{command} {option}"
 
@@ -85,4 +85,4 @@ def test_the_command_line_page_names_nothing_that_is_not_there() -> None:
     lines = re.findall(r"^    (?:.*[|(] ?)?warehouse (.*)$", text, re.MULTILINE)
     assert len(lines) > 20
     for line in lines:
-        assert line.split()[0] in objects.app, line
+        assert line.split()[0] in cli.app, line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from warehouse.cli.copying.deletions import Case, Limit, Wish, judge, parse_limit
-from warehouse.cli.copying.places import UsageError
+from warehouse.cli.usage import UsageError
 from warehouse.errors import DeletionRefused
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from warehouse.cli.commands import objects
+from warehouse.cli import main as cli
 from warehouse.conf.arguments import PATH_OPTIONS, Parser, empty_option
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,7 +43,7 @@ def test_no_command_takes_an_empty_path_for_the_working_folder(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, form: list[str]
 ) -> None:
     monkeypatch.setattr("os.execve", lambda *words: pytest.fail("it was started"))
-    assert objects.main([command, *form]) == 2
+    assert cli.main([command, *form]) == 2
     assert "--data is empty" in capfd.readouterr().err
 
 

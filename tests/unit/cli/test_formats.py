@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warehouse.cli.copying.places import UsageError
 from warehouse.cli.output.formats import (
     fill_bar,
     format_ago,
@@ -18,6 +17,7 @@ from warehouse.cli.output.formats import (
     parse_span,
     printable,
 )
+from warehouse.cli.usage import UsageError
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from warehouse.cli.copying.places import (
     FolderTree,
     Remote,
     StandardStream,
-    UsageError,
     key_of_path,
     parse_bucket,
     parse_object,
@@ -19,6 +18,7 @@ from warehouse.cli.copying.places import (
     parse_remote,
     segments_of,
 )
+from warehouse.cli.usage import UsageError
 from warehouse.errors import BadKey, BadRequest
 
 

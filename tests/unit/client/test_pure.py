@@ -14,6 +14,7 @@ PURE = [
     "client/leftovers",
     "cli/copying/places",
     "cli/output/formats",
+    "cli/usage",
 ]
 
 

@@ -1,16 +1,21 @@
-"""Options that several commands share: which files of a folder are meant, and what is only tried."""
+"""Options that several commands share: which store, which files of a folder, and what is only tried."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from warehouse.cli.copying.patterns import Rules
-from warehouse.cli.copying.places import UsageError
 from warehouse.cli.copying.walks import Links
+from warehouse.cli.usage import UsageError
+from warehouse.client.store import Store, connect
 
+Recursive = Annotated[bool, Parameter(name=["--recursive", "-r"])]
 LinksWord = Annotated[
     Literal["files", "follow", "skip", "fail"] | None,
     Parameter(
@@ -33,6 +38,41 @@ NoGlob = Annotated[
     bool, Parameter(name="--no-glob", help="Wildcards (* and ?) are letters of the key, and nothing else.")
 ]
 Yes = Annotated[bool, Parameter(name=["--yes", "-y"], help="Delete without a question.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """What every command takes."""
+
+    profile: Annotated[
+        Path | None,
+        Parameter(
+            metavar="FILE",
+            help="File that says which cluster, and as whom. Found by itself after `warehouse up`.",
+        ),
+    ] = None
+    data: Annotated[
+        Path | None,
+        Parameter(metavar="DIR", help="Data folder of a `warehouse up`; its profile.toml is used."),
+    ] = None
+    json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False
+
+    def connect(self) -> AbstractAsyncContextManager[Store]:
+        return connect(self.profile_path())
+
+    def profile_path(self) -> Path | None:
+        """The profile that was named; None: the one that is found by itself.
+
+        Raises:
+            UsageError: two were named.
+        """
+        if self.profile is not None and self.data is not None:
+            raise UsageError("--profile and --data both name a profile: give one of them")
+        return self.data / "profile.toml" if self.data is not None else self.profile
+
+
+NOTHING_SPECIAL = Common()
 
 
 def links_of(word: str | None) -> Links:

@@ -10,10 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
-from warehouse.cli.copying.places import UsageError
+from warehouse.cli.usage import UsageError
 
-INPUT_WORDS = frozenset({"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"})
-OUTPUT_WORDS = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
 _NAMES = ("standard input", "standard output", "standard error")
 _closed: set[int] = set()
 

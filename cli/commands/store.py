@@ -1,0 +1,66 @@
+"""Commands about the whole store: up, status, and one process alone: master, volume, compactor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from warehouse.cli.app import STORE, app, become
+from warehouse.cli.options import NOTHING_SPECIAL, Common
+from warehouse.cli.output.store import print_status
+
+
+@app.command(group=STORE)
+def up(
+    *others: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+    data: Annotated[
+        Path | None, Parameter(metavar="DIR", help="Where everything is kept (default: ./warehouse-data).")
+    ] = None,
+    volumes: Annotated[
+        str | None, Parameter(metavar="N", help="Disk folders, one volume actor each (default: 1).")
+    ] = None,
+    port_base: Annotated[
+        str | None,  # the program that is started says what is wrong with it
+        Parameter(metavar="N", help="First port: control; +1 health, +10 and on volumes (default: 7400)."),
+    ] = None,
+    json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False,
+) -> None:
+    """Start a whole store on this machine; Ctrl-C stops it.
+
+    Prints `ready` when the first put would succeed, and writes the profile that the other commands find by
+    themselves. The first start prints the root key. It also takes `--host HOST`, `--advertise HOST` (the name
+    by which others reach it), `--config FILE` and `--log-level LEVEL`.
+    """
+    options = (("--data", data), ("--volumes", volumes), ("--port-base", port_base), ("--json", json))
+    become("warehouse.actors.cluster", options, *others, title="warehouse up")  # for who looks for it by name
+
+
+Words = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
+
+
+@app.command(group=STORE, help_flags=(), version_flags=())
+def master(*words: Words) -> None:
+    """Start a master alone; `warehouse master --help` shows its options."""
+    become("warehouse.actors.master", (), *words, title="warehouse master")
+
+
+@app.command(group=STORE, help_flags=(), version_flags=())
+def volume(*words: Words) -> None:
+    """Start the volume actor of one disk; `warehouse volume --help` shows its options."""
+    become("warehouse.actors.volume", (), *words, title="warehouse volume")
+
+
+@app.command(group=STORE, help_flags=(), version_flags=())
+def compactor(*words: Words) -> None:
+    """Start the compactor of one disk; `warehouse compactor --help` shows its options."""
+    become("warehouse.actors.compactor", (), *words, title="warehouse compactor")
+
+
+@app.command(group=STORE)
+async def status(*, common: Common = NOTHING_SPECIAL) -> int:
+    """Show health, disks, volumes and free space."""
+    async with common.connect() as store:
+        print_status(await store.status(), is_json=common.json)
+    return 0
