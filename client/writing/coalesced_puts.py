@@ -1,16 +1,17 @@
-"""Shared puts: small puts of one moment travel in one request, each with an outcome of its own.
+"""Coalesced puts: small puts that start at the same moment share a request; each has its own outcome.
 
-A put that finds nobody else goes alone, at once.  Others wait for as long as `LANES` requests are under way,
-and then go together; a request that takes longer than `LANE_S` (an actor that is stuck) keeps nobody waiting.
-So a program that puts by many tasks needs no batches of its own, and one that puts one object after the other
-does not wait for anybody.  The volume syncs, and the master commits, for all of them together.
+A put that is alone is sent at once.  While `IN_FLIGHT_MAX` requests are in flight, further puts queue; the
+queue then leaves as one request.  A request that takes longer than `IN_FLIGHT_S` (its volume actor is stuck)
+no longer counts as in flight, so it delays nobody.  A program that puts from many tasks therefore needs no
+batches of its own, and a program that puts one object after the other never waits.  The volume actor syncs,
+and the master commits, once for all puts of a request.
 
-    queue, and a lane is free
-        one put      `BucketWriter.put`, in the task that asked
+    queue, when fewer than `IN_FLIGHT_MAX` requests are in flight
+        one put      `BucketWriter.put`, in the task that called `put`
         several      one batch, in a task of its own
 
-What holds for a put holds here: it returns when the object is stored, and cancelling it leaves it stored or
-not stored, forever.  When the client is closed, whoever waits is told so.
+`put` here promises what `BucketWriter.put` promises: it returns when the object is stored, and a cancelled
+put is stored or not stored, forever.  When the client is closed, each queued put says so in an error.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ from warehouse.errors import LinkDown, OutcomeUnknown
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.messages import ObjectWritten
 
-LANES = 3  # requests of a bucket under way: one comes in, one is synced, one is committed (measured: 1 to 4)
-LANE_S = 0.25  # many times what a request takes; others go past one that takes longer
-SHARED_SIZE_MAX = 64 * 1024  # larger ones gain less, and would make small ones wait for their bytes
+IN_FLIGHT_MAX = 3  # requests of one bucket: one arrives, one is synced, one is committed (measured: 1 to 4)
+IN_FLIGHT_S = 0.25  # many times what a request takes; the queue no longer waits for a slower one
+SHARED_SIZE_MAX = 64 * 1024  # larger objects gain less, and would delay the small ones
 SHARED_BYTES_MAX = 1024 * 1024  # of one request
 SHARED_COUNT_MAX = 256
 
 
 class _CoalescedSlot(PutSlot):
-    __slots__ = ("decided", "lane")
+    __slots__ = ("decided", "request")
 
     def __init__(self, key: str, data: Bytes, options: PutOptions) -> None:
         super().__init__(key, data, options)
         self.decided = trio.Event()
-        self.lane: int | None = None  # it goes alone, on this one
+        self.request: int | None = None  # number of the request in which this put travels alone
 
 
 def _let_go(slot: PutSlot) -> None:
@@ -48,7 +49,7 @@ def _let_go(slot: PutSlot) -> None:
 
 
 def _end(slots: Sequence[_CoalescedSlot]) -> None:
-    """Let go of those that have no result, and will get none any more."""
+    """Fail the slots that have no result and will never get one."""
     for slot in slots:
         if slot.is_done:
             continue
@@ -67,11 +68,11 @@ class CoalescedPuts:
         self._nursery = nursery
         self._sender = PutSender(writer, pool, _let_go)
         self._waiting: list[_CoalescedSlot] = []
-        self._lanes: dict[int, float] = {}  # requests under way that others wait for: number -> since when
-        self._last_lane = 0
+        self._in_flight: dict[int, float] = {}  # requests that the queue waits for: number -> start time
+        self._last_request = 0
         self._is_gathering = False
         self._is_watching = False
-        self._has_ended = False  # a task of ours was cancelled: the client is being closed
+        self._has_ended = False  # one of our tasks was cancelled: the client is being closed
 
     async def put(self, key: str, data: Bytes, options: PutOptions) -> ObjectWritten:
         """Store at most `Control.small_max` bytes under a key; raises as `BucketWriter.put`."""
@@ -82,19 +83,19 @@ class CoalescedPuts:
         slot = _CoalescedSlot(key, data, options)
         self._waiting.append(slot)
         if not self._is_gathering:
-            if len(self._lanes) < LANES:
+            if len(self._in_flight) < IN_FLIGHT_MAX:
                 self._is_gathering = True
-                # Others that are about to put at this moment come along.
+                # Tasks that are about to put at this moment join the request.
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 self._is_gathering = False
             self._send_off()
-        if slot.lane is None:
+        if slot.request is None:
             await self._wait(slot)
-        if slot.lane is not None:
+        if slot.request is not None:
             try:
                 return await self._writer.put(key, data, options)
             finally:
-                self._leave(slot.lane)
+                self._leave(slot.request)
         result = slot.hand_out()
         if result.error is not None:
             raise result.error
@@ -106,48 +107,48 @@ class CoalescedPuts:
             await slot.decided.wait()
         except trio.Cancelled:
             slot.is_given_up = True
-            if slot.lane is not None:
-                self._leave(slot.lane)
+            if slot.request is not None:
+                self._leave(slot.request)
             elif slot in self._waiting:
                 self._waiting.remove(slot)
             elif slot.ticket is not None:
                 await self._writer.settle_cancelled(slot.key, slot.ticket, slot.failure)
             raise
 
-    # --- lanes ------------------------------------------------------------------------------------
+    # --- requests in flight -----------------------------------------------------------------------
 
     def _send_off(self) -> None:
-        """Send what waits, as one request, if a lane is free."""
+        """Send the queue as one request, unless `IN_FLIGHT_MAX` requests are in flight."""
         if self._has_ended or self._nursery.cancel_scope.cancel_called:
             waiting, self._waiting = self._waiting, []
             _end(waiting)
             return
-        if self._waiting and len(self._lanes) < LANES:
-            lane = self._last_lane = self._last_lane + 1
-            self._lanes[lane] = trio.current_time()
+        if self._waiting and len(self._in_flight) < IN_FLIGHT_MAX:
+            request = self._last_request = self._last_request + 1
+            self._in_flight[request] = trio.current_time()
             slots = self._take()
             if len(slots) == 1:
-                slots[0].lane = lane
+                slots[0].request = request
                 slots[0].decided.set()
             else:
-                self._nursery.start_soon(self._send, slots, lane)
+                self._nursery.start_soon(self._send, slots, request)
         if self._waiting and not self._is_watching:
             self._is_watching = True
             self._nursery.start_soon(self._watch)
 
-    def _leave(self, lane: int) -> None:
-        self._lanes.pop(lane, None)
+    def _leave(self, request: int) -> None:
+        self._in_flight.pop(request, None)
         if not self._is_gathering:
             self._send_off()
 
     async def _watch(self) -> None:
-        """While others wait: no longer for requests that take too long."""
+        """While puts queue: stop waiting for requests that take too long."""
         try:
             while self._waiting:
-                await trio.sleep(LANE_S)
-                begun_s = trio.current_time() - LANE_S
-                for lane in [lane for lane, since_s in self._lanes.items() if since_s < begun_s]:
-                    self._leave(lane)
+                await trio.sleep(IN_FLIGHT_S)
+                begun_s = trio.current_time() - IN_FLIGHT_S
+                for request in [one for one, since_s in self._in_flight.items() if since_s < begun_s]:
+                    self._leave(request)
         except trio.Cancelled:
             self._has_ended = True
             self._send_off()
@@ -165,7 +166,7 @@ class CoalescedPuts:
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
 
-    async def _send(self, slots: list[_CoalescedSlot], lane: int) -> None:
+    async def _send(self, slots: list[_CoalescedSlot], request: int) -> None:
         try:
             await self._sender.put_all([*slots])
         except trio.Cancelled:
@@ -173,4 +174,4 @@ class CoalescedPuts:
             raise
         finally:
             _end(slots)
-            self._leave(lane)
+            self._leave(request)

@@ -244,7 +244,7 @@ async def test_a_put_that_is_cancelled_in_the_queue_is_never_sent(
 ) -> None:
     store.faults.put_delay_s = 0.2
     async with trio.open_nursery() as nursery:
-        for number in range(3):  # one request each: the lanes are full
+        for number in range(3):  # one request each: as many as may be in flight
             nursery.start_soon(photos.put, f"first {number}", b"x")
             await trio.sleep(0.01)
         nursery.start_soon(photos.put, "kept", b"x")
