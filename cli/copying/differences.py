@@ -36,7 +36,13 @@ from warehouse.cli.copying.contents import (
 from warehouse.cli.copying.patterns import EVERYTHING, Rules
 from warehouse.cli.copying.places import FolderTree, Remote, key_of_path, segments_of
 from warehouse.cli.copying.plan import download, name_of, remote_copy, upload
-from warehouse.cli.copying.small_files import DownloadLane, SmallDownload, SmallUpload, UploadLane, set_time
+from warehouse.cli.copying.small_files import (
+    SmallDownload,
+    SmallFileDownloader,
+    SmallFileUploader,
+    SmallUpload,
+    set_time,
+)
 from warehouse.cli.copying.transfers import LARGE_SIZE, Found, LeftOut, Transfer, Unfit
 from warehouse.cli.copying.walks import Links, leaves_out, local_files
 from warehouse.client.store import Store
@@ -258,7 +264,7 @@ async def no_side() -> Side:
 
 def uploads_to(target: Remote, store: Store) -> TransferOf:
     bucket = store.bucket(target.bucket)
-    lane = UploadLane(bucket, None)
+    mover = SmallFileUploader(bucket, None)
 
     def transfer_of(entry: Entry, theirs: Entry | None, verdict: Verdict) -> Transfer:
         path = entry.path
@@ -270,14 +276,14 @@ def uploads_to(target: Remote, store: Store) -> TransferOf:
             assert theirs.info is not None
             is_there = partial(is_same_file, path, theirs.info, bucket)
             return replace(one, is_there=is_there)
-        return SmallUpload.of(one, lane, path, place.key) if entry.size <= LARGE_SIZE else one
+        return SmallUpload.of(one, mover, path, place.key) if entry.size <= LARGE_SIZE else one
 
     return transfer_of
 
 
 def downloads_to(source: Remote, root: Path, store: Store, *, is_dry: bool = False) -> TransferOf:
     bucket = store.bucket(source.bucket)
-    lane = DownloadLane(bucket, is_dated=True)
+    mover = SmallFileDownloader(bucket, is_dated=True)
     tree = FolderTree(root)
 
     def transfer_of(entry: Entry, theirs: Entry | None, verdict: Verdict) -> Transfer:
@@ -300,7 +306,7 @@ def downloads_to(source: Remote, root: Path, store: Store, *, is_dry: bool = Fal
             is_there = partial(_is_there_as_file, theirs.path, info, source, store, is_dry=is_dry)
             return replace(one, run=run, is_there=is_there)
         dated = replace(one, run=run)
-        return SmallDownload.of(dated, lane, info, path_for) if info.size <= LARGE_SIZE else dated
+        return SmallDownload.of(dated, mover, info, path_for) if info.size <= LARGE_SIZE else dated
 
     return transfer_of
 

@@ -1,7 +1,7 @@
 """Copies: from places to transfers.
 
 One file or object is one transfer; a folder is as many as are found below it, told one by one.  The small
-ones of a folder go in a lane.
+ones of a folder go to a mover (`small_files.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ import trio
 from warehouse.cli.copying.contents import metadata_of_path
 from warehouse.cli.copying.patterns import EVERYTHING, Glob, Rules, glob_of
 from warehouse.cli.copying.places import FolderTree, Remote, key_of_path
-from warehouse.cli.copying.small_files import DownloadLane, SmallDownload, SmallUpload, UploadLane
+from warehouse.cli.copying.small_files import (
+    SmallDownload,
+    SmallFileDownloader,
+    SmallFileUploader,
+    SmallUpload,
+)
 from warehouse.cli.copying.transfers import LARGE_SIZE, Found, LeftOut, Transfer, Unfit
 from warehouse.cli.copying.walks import Links, leaves_out, local_files
 from warehouse.client.bucket import Bucket
@@ -133,7 +138,7 @@ async def uploads_below(
     root: Path, target: Remote, store: Store, content_type: str | None, choice: Choice
 ) -> AsyncGenerator[Found, None]:
     """All files below a folder that are not left out."""
-    lane = UploadLane(store.bucket(target.bucket), content_type)
+    mover = SmallFileUploader(store.bucket(target.bucket), content_type)
     async with aclosing(local_files(root, choice.links)) as entries:
         async for entry in entries:
             if entry.left_out is not None:
@@ -151,7 +156,7 @@ async def uploads_below(
             else:
                 one = upload(entry.path, entry.size, place, store, content_type)
                 is_small = entry.size <= LARGE_SIZE
-                yield SmallUpload.of(one, lane, entry.path, place.key) if is_small else one
+                yield SmallUpload.of(one, mover, entry.path, place.key) if is_small else one
 
 
 @dataclass(frozen=True)
@@ -198,13 +203,13 @@ class Below:
 
 async def downloads_below(below: Below, root: Path, store: Store) -> AsyncGenerator[Found, None]:
     tree = FolderTree(root)
-    lane = DownloadLane(store.bucket(below.source.bucket))
+    mover = SmallFileDownloader(store.bucket(below.source.bucket))
     async with aclosing(below.objects(store, with_locations=True)) as objects:
         async for remote, relative, info in objects:
             name = name_of(root / relative.lstrip("/"))
             path_for = partial(tree.path_for, relative)
             one = download(remote, info.size, path_for, name, store, partial(tree.look_at, relative))
-            yield SmallDownload.of(one, lane, info, path_for) if info.size <= LARGE_SIZE else one
+            yield SmallDownload.of(one, mover, info, path_for) if info.size <= LARGE_SIZE else one
 
 
 async def remote_copies_below(

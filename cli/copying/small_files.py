@@ -1,7 +1,7 @@
-"""Lanes: the small files of a recursive copy, hundreds in one request.
+"""Small files: those of a recursive copy travel hundreds in one request.
 
-A copy of many files hands the small ones to a lane, which moves them with `put_many` or `get_many` and tells
-of each what became of it.  What turns out to be large meanwhile leaves the lane and is copied by itself.
+A copy of many files hands the small ones to a mover, which moves them with `put_many` or `get_many` and
+reports the outcome of each.  A file that has become large since it was found is copied alone.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class SmallUpload(Transfer):
     key: str
 
     @classmethod
-    def of(cls, transfer: Transfer, lane: UploadLane, path: Path, key: str) -> Self:
+    def of(cls, transfer: Transfer, mover: SmallFileUploader, path: Path, key: str) -> Self:
         source, target, size, run = transfer.source, transfer.target, transfer.size, transfer.run
-        return cls(source, target, size, run, path, key, lane=lane, check=transfer.check)
+        return cls(source, target, size, run, path, key, mover=mover, check=transfer.check)
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,20 @@ class SmallDownload(Transfer):
 
     @classmethod
     def of(
-        cls, transfer: Transfer, lane: DownloadLane, info: ObjectInfo, path_for: Callable[[], Path]
+        cls, transfer: Transfer, mover: SmallFileDownloader, info: ObjectInfo, path_for: Callable[[], Path]
     ) -> Self:
         source, target, size, run = transfer.source, transfer.target, transfer.size, transfer.run
-        return cls(source, target, size, run, info, path_for, lane=lane, check=transfer.check)
+        return cls(source, target, size, run, info, path_for, mover=mover, check=transfer.check)
 
 
-class UploadLane:
-    """Small files to one bucket."""
+class SmallFileUploader:
+    """Moves small files into one bucket."""
 
     def __init__(self, bucket: Bucket, content_type: str | None) -> None:
         self._bucket = bucket
         self._content_type = content_type
 
-    async def carry(self, transfers: trio.MemoryReceiveChannel[Transfer], outcomes: Outcomes) -> None:
+    async def move_all(self, transfers: trio.MemoryReceiveChannel[Transfer], outcomes: Outcomes) -> None:
         under_way: deque[SmallUpload] = deque()
         async with aclosing(self._bucket.put_many(self._items(transfers, under_way, outcomes))) as results:
             async for result in results:
@@ -128,14 +128,14 @@ def _read(path: Path) -> _Content:
         return error
 
 
-class DownloadLane:
-    """Small objects of one bucket to files."""
+class SmallFileDownloader:
+    """Moves small objects of one bucket into files."""
 
     def __init__(self, bucket: Bucket, *, is_dated: bool = False) -> None:
         self._bucket = bucket
         self._is_dated = is_dated  # files get the time of their objects
 
-    async def carry(self, transfers: trio.MemoryReceiveChannel[Transfer], outcomes: Outcomes) -> None:
+    async def move_all(self, transfers: trio.MemoryReceiveChannel[Transfer], outcomes: Outcomes) -> None:
         under_way: deque[SmallDownload] = deque()
 
         async def entries() -> AsyncIterator[ObjectInfo]:

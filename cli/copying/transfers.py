@@ -30,29 +30,29 @@ TASKS = 16
 # of them would cost memory and bring nothing.
 LARGE_SIZE = 1024 * 1024
 LARGE_TASKS = 4
-LANE_COUNT = 512  # transfers that wait for their lane
+MOVER_QUEUE_MAX = 512  # transfers that wait for their mover
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """One thing to copy; `run` does it and returns the bytes copied, unless it goes in a lane."""
+    """One thing to copy: `run` copies it alone and returns the bytes copied; a mover copies many together."""
 
     source: str
     target: str
     size: int | None  # None: not known before the end
     run: Callable[[Progress], Awaitable[int]]
-    lane: Lane | None = field(default=None, kw_only=True)
-    # Asked before: whether the target has it already.  What has this goes in no lane.
+    mover: Mover | None = field(default=None, kw_only=True)  # of small files; None: copied alone
+    # Asked before the copy: does the target have it already?  Such a transfer has no mover.
     is_there: Callable[[], Awaitable[bool]] | None = field(default=None, kw_only=True)
     # What a dry run does in place of `run`: raises what can be known to fail, and changes nothing.  Blocks.
     check: Callable[[], object] | None = field(default=None, kw_only=True)
 
 
-class Lane(Protocol):
-    """Moves many small transfers together."""
+class Mover(Protocol):
+    """Moves many small files together."""
 
-    async def carry(self, transfers: trio.MemoryReceiveChannel[Transfer], outcomes: Outcomes) -> None:
-        """Tell of each transfer that comes what became of it; return when no more will."""
+    async def move_all(self, transfers: trio.MemoryReceiveChannel[Transfer], outcomes: Outcomes) -> None:
+        """Report the outcome of each transfer that arrives; return when no more will arrive."""
 
 
 @dataclass
@@ -116,7 +116,7 @@ async def run_transfers(
     totals: Totals | None = None,
     is_dry: bool = False,
 ) -> Totals:
-    """Run transfers, some at once, those of one lane together; returns what became of all.
+    """Run transfers in parallel, those of one mover together; return the totals.
 
     Args:
         found: closed at the end, also when there is no use in going on.
@@ -127,7 +127,7 @@ async def run_transfers(
     """
     async with aclosing(found), crew(TASKS) as members:
         outcomes = Outcomes(members, reporter, totals or Totals(), is_dry=is_dry)
-        lanes: dict[int, trio.MemorySendChannel[Transfer]] = {}
+        movers: dict[int, trio.MemorySendChannel[Transfer]] = {}
         try:
             async for one in found:
                 if isinstance(one, Unfit):
@@ -138,15 +138,15 @@ async def run_transfers(
                     reporter.left_out(one.source, one.why)
                     continue
                 reporter.found(one)
-                if one.lane is None or is_dry:
+                if one.mover is None or is_dry:
                     await outcomes.start(one, one.run)
                     continue
-                if id(one.lane) not in lanes:
-                    lanes[id(one.lane)], receive = trio.open_memory_channel[Transfer](LANE_COUNT)
-                    members.start(partial(one.lane.carry, receive, outcomes))
-                await lanes[id(one.lane)].send(one)
+                if id(one.mover) not in movers:
+                    movers[id(one.mover)], receive = trio.open_memory_channel[Transfer](MOVER_QUEUE_MAX)
+                    members.start(partial(one.mover.move_all, receive, outcomes))
+                await movers[id(one.mover)].send(one)
         finally:
-            for send in lanes.values():
+            for send in movers.values():
                 send.close()
     return outcomes.totals
 
