@@ -44,12 +44,13 @@ import zmq
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]  # runs from any checkout
 
-from warehouse.actors.control.first_start import initialize  # noqa: E402
-from warehouse.actors.master import CATALOG_NAME, ClientSession, Master  # noqa: E402
+from warehouse.actors.control.first_start import CATALOG_NAME, initialize  # noqa: E402
+from warehouse.actors.control.keyring import Keyring  # noqa: E402
+from warehouse.actors.control.sessions import ClientSession  # noqa: E402
+from warehouse.actors.master import Master  # noqa: E402
 from warehouse.actors.process import Announcer  # noqa: E402
 from warehouse.auth.rights import EVERYTHING, Rights  # noqa: E402
 from warehouse.catalog.sqlite.catalog import Catalog  # noqa: E402
-from warehouse.conf.join import Join  # noqa: E402
 from warehouse.conf.settings import Settings  # noqa: E402
 from warehouse.transport.messages import (  # noqa: E402
     Answer,
@@ -155,8 +156,8 @@ def _report(volume_id: int, **changes: Any) -> VolumeReport:
 @contextmanager
 def made_master(
     folder: Path, disk_count: int, volumes_each: int
-) -> Iterator[tuple[Master, list[MadeUpDisk], str]]:
-    founded = initialize(folder)
+) -> Iterator[tuple[Master, list[MadeUpDisk], Keyring]]:
+    initialized = initialize(folder)
     catalog = Catalog.open(folder / CATALOG_NAME)
     disks = []
     with catalog.transaction() as transaction:
@@ -171,16 +172,14 @@ def made_master(
                 transaction.reserve_needle_ids(volume_id, 200_000)
             disks.append(disk)
         transaction.create_bucket(BUCKET, 1)
-    secret = founded.keyring.join_secret
     master = Master(
         catalog=catalog,
-        keyring=founded.keyring,
+        keyring=initialized.keyring,
         settings=Settings(),
         announcer=Announcer(is_json=True),
-        join=Join("tcp://127.0.0.1:1", founded.keyring.curve.public.decode(), secret),
     )
     try:
-        yield master, disks, secret
+        yield master, disks, initialized.keyring
     finally:
         catalog.close()
 
@@ -197,16 +196,16 @@ def _median_us(work: Callable[[], object], rounds: int) -> float:
 async def measure(
     folder: Path, disk_count: int, volumes_each: int, busy_disks: int, rounds: int
 ) -> list[Figure]:
-    with made_master(folder, disk_count, volumes_each) as (master, disks, secret):
+    with made_master(folder, disk_count, volumes_each) as (master, disks, keyring):
         async with trio.open_nursery() as nursery:
-            await nursery.start(master._writer.run)
-            await nursery.start(master._provisioner.run)
-            master._load()
+            await nursery.start(master.context.writer.run)
+            await nursery.start(master.provisioner.run)
+            master.load()
             for disk in disks:
                 peer: Any = disk
-                register = disk.register(secret)
-                if master._answer_now(peer, register) is None:
-                    await master._answer(peer, register)
+                register = disk.register(keyring.join_secret)
+                if master.answer_now(peer, register) is None:
+                    await master.routes.answer(peer, register)
             with trio.fail_after(120):
                 while not all(disk.session.is_supplied for disk in disks):
                     await trio.sleep(0.05)
@@ -215,8 +214,8 @@ async def measure(
             commit_us = [await _commit_us(master, disks[0]) for _ in range(rounds)]
             report_us = [_report_us(master, disks) for _ in range(rounds)]
             status_us, page_us = zip(*(_status_us(master) for _ in range(rounds)), strict=True)
-            endpoint = await nursery.start(master._hub.run, "tcp://127.0.0.1:*")
-            share = await _share_of_reports(master, disks[:SENDERS], endpoint, secret, busy_disks, rounds)
+            endpoint = await nursery.start(master.hub.run, "tcp://127.0.0.1:*")
+            share = await _share_of_reports(master, disks[:SENDERS], endpoint, keyring, busy_disks, rounds)
             nursery.cancel_scope.cancel()
     return [
         Figure("a lease", min(lease_us), "us", 300 if is_goal else None),
@@ -235,7 +234,7 @@ async def _lease_us(master: Master) -> float:
     costs = []
     while len(costs) < 300:
         begin = time.thread_time()
-        answer = master._answer_now(client, request)
+        answer = master.answer_now(client, request)
         if answer is not None:
             costs.append(time.thread_time() - begin)
         # Needle ids are reserved meanwhile, as between two requests.
@@ -248,12 +247,12 @@ async def _commit_us(master: Master, disk: MadeUpDisk) -> float:
 
     The transaction itself is left out: a writer stands there that has the answer, and the garbage, of one.
     """
-    writer = master._writer
+    writer = master.context.writer
     real_write = writer.write
-    (bucket_id,) = (row.id for row in master._catalog.buckets())
+    (bucket_id,) = (row.id for row in master.context.catalog.buckets())
     volume_id = next(iter(disk.reports))
     stamps = itertools.count((time.time_ns() // 1_000_000) << 16)
-    needle_ids = itertools.count(master._fleet.volumes[volume_id].next_needle_id)
+    needle_ids = itertools.count(master.context.fleet.volumes[volume_id].next_needle_id)
     peer: Any = disk
 
     async def write(work: Callable[[Any], Any], **_: Any) -> Any:
@@ -275,7 +274,7 @@ async def _commit_us(master: Master, disk: MadeUpDisk) -> float:
             created_ms=1,
         )
         begin = time.thread_time()
-        await master._answer(peer, NeedlesStored(needles=[needle]))
+        await master.routes.answer(peer, NeedlesStored(needles=[needle]))
         await trio.lowlevel.checkpoint()  # whoever it woke has a turn
         costs.append(time.thread_time() - begin)
     writer.write = real_write  # type: ignore[method-assign]
@@ -293,7 +292,7 @@ def _report_us(master: Master, disks: list[MadeUpDisk]) -> float:
     def take() -> None:
         disk, frame = next(rest)
         peer: Any = disk
-        answer = master._answer_now(peer, decode_envelope(frame).body)  # type: ignore[arg-type]
+        answer = master.answer_now(peer, decode_envelope(frame).body)  # type: ignore[arg-type]
         assert answer is not None
         encode_envelope(Envelope(1, 1, None, answer))
 
@@ -353,16 +352,16 @@ def send_reports(
 
 
 async def _share_of_reports(
-    master: Master, disks: list[MadeUpDisk], endpoint: str, secret: str, busy_disks: int, rounds: int
+    master: Master, disks: list[MadeUpDisk], endpoint: str, keyring: Keyring, busy_disks: int, rounds: int
 ) -> float:
     """Percent of a core that the loop's thread takes while so many reports a second come, one by one."""
-    hub, fleet = master._hub, master._fleet
+    hub, fleet = master.hub, master.context.fleet
     for disk in disks:  # they come back over a connection
         fleet.went(cast(Any, disk), now_ms=1)
     numbers = [(int(disk.disk_id, 16), range(min(disk.reports), max(disk.reports) + 1)) for disk in disks]
     sending = multiprocessing.get_context("spawn").Process(
         target=send_reports,
-        args=(endpoint, master._keyring.curve.public, secret, numbers, busy_disks),
+        args=(endpoint, keyring.curve.public, keyring.join_secret, numbers, busy_disks),
         daemon=True,
     )
     sending.start()
@@ -397,7 +396,7 @@ def _status_us(master: Master) -> tuple[float, float]:
         costs, question = [], ClusterStatus(is_paged=True)
         while True:
             begin = time.thread_time()
-            answer = master._answer_now(client, question)
+            answer = master.answer_now(client, question)
             assert isinstance(answer, Status)
             encode_envelope(Envelope(1, 1, None, answer))
             costs.append(time.thread_time() - begin)

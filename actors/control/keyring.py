@@ -17,7 +17,7 @@ import hmac
 import json
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -26,9 +26,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from warehouse.auth.data_tokens import DataClaims, sign_data_token
 from warehouse.conf.files import sync_folder, write_whole
 from warehouse.errors import SecretMissing, SetupError
 from warehouse.transport.zeromq.curve import CurveKeys
+
+MASTER_AUDIENCE = "master"  # of tokens for nobody but this master; disks are named by UUIDs
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,6 +71,11 @@ class Keyring:
             key_id: hmac.digest(secret, b"warehouse data token\0" + disk_id.encode(), hashlib.sha256)
             for key_id, secret in self.data_secrets.items()
         }
+
+    def sign(self, claims: DataClaims, token_keys: Mapping[str, bytes]) -> str:
+        """A data token for whoever has these keys (see `token_keys_of`), signed with the latest secret."""
+        key_id = self.signing_key_id
+        return sign_data_token(claims, key_id=key_id, key=token_keys[key_id])
 
     @property
     def signing_key_id(self) -> str:

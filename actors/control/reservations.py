@@ -142,3 +142,16 @@ def _leave(index: dict[Hashable, set[Hashable]], group: Hashable, name: Hashable
         names.discard(name)
         if not names:
             del index[group]
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def slot_name(upload_id: int, volume_id: int, needle_id: int) -> tuple[str, int, int, int]:
+    """The name of the reservation for one chunk of an upload."""
+    return "slot", upload_id, volume_id, needle_id
+
+
+def presigned_name(volume_id: int, needle_id: int) -> tuple[str, int, int]:
+    """The name of the reservation for a presigned PUT."""
+    return "presigned", volume_id, needle_id

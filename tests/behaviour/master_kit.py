@@ -22,7 +22,6 @@ from warehouse.actors.master import Master
 from warehouse.actors.process import Announcer
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.catalog.sqlite.catalog import Catalog
-from warehouse.conf.join import Join
 from warehouse.conf.settings import Settings
 from warehouse.errors import BadRequest, StoreError
 from warehouse.transport.messages import (
@@ -326,7 +325,6 @@ class RunningMaster:
         async def run() -> None:
             catalog = Catalog.open(self._folder / "catalog.sqlite3")
             keyring = self.initialized.keyring
-            join = Join(self._endpoint, keyring.curve.public.decode(), keyring.join_secret)
             try:
                 with self._scope:
                     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -335,7 +333,6 @@ class RunningMaster:
                         keyring=keyring,
                         settings=self._settings,
                         announcer=announcer,
-                        join=join,
                         intervals=self._intervals,
                     )
                     await master.run(self._endpoint, listeners)

@@ -14,9 +14,9 @@ from master_kit import RunningMaster, open_master
 
 import warehouse.actors.control.fleet_status
 import warehouse.actors.control.job_scheduler
-import warehouse.actors.master
 import warehouse.client.maintenance
 import warehouse.client.reading.locator
+from warehouse.actors.control.status import LESSER_SIZE_MAX
 from warehouse.catalog.names import check_key, check_metadata
 from warehouse.client.control import Control
 from warehouse.client.maintenance import Maintenance
@@ -303,7 +303,7 @@ async def test_jobs_that_do_not_fit_into_an_answer_are_asked_for(
 async def test_events_that_do_not_fit_come_with_the_next_question(tmp_path: Path) -> None:
     async with open_master(tmp_path, has_compactor=False) as master:
         await master.create_bucket("photos")
-        events = master.running._events
+        events = master.running.context.events
         for number in range(900):
             events.record("damage_found", volume_id=number, key="k" * 1000, problem="p" * 9000)
         after, found = 0, list[int]()
@@ -321,4 +321,4 @@ async def test_events_that_do_not_fit_come_with_the_next_question(tmp_path: Path
 def test_the_lengths_of_lists_leave_room_in_a_frame() -> None:
     """What is paged by bytes takes half a frame; no list that comes with it may take the other half."""
     assert ANSWER_SIZE_MAX * 2 <= FRAME_SIZE_MAX
-    assert warehouse.actors.master.LESSER_SIZE_MAX * 3 < FRAME_SIZE_MAX - ANSWER_SIZE_MAX
+    assert LESSER_SIZE_MAX * 3 < FRAME_SIZE_MAX - ANSWER_SIZE_MAX

@@ -11,7 +11,8 @@ import pytest
 import trio
 from master_kit import RunningMaster, open_master
 
-import warehouse.actors.master
+import warehouse.actors.control.expiry
+import warehouse.actors.control.leases
 from warehouse.catalog.sqlite.catalog import Catalog, Transaction
 from warehouse.errors import DeadlineExceeded, DiskFull, LinkDown, RequestRefused
 from warehouse.transport.messages import (
@@ -39,8 +40,8 @@ async def reserved(master: RunningMaster) -> int:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warehouse.actors.master, "GONE_LEASE_S", 0.5)
-    monkeypatch.setattr(warehouse.actors.master, "EXPIRE_EVERY_S", 0.02)
+    monkeypatch.setattr(warehouse.actors.control.leases, "GONE_LEASE_S", 0.5)
+    monkeypatch.setattr(warehouse.actors.control.expiry, "EXPIRE_EVERY_S", 0.02)
 
 
 async def test_room_that_was_promised_to_a_client_is_free_soon_after_it_has_gone(

@@ -1,0 +1,58 @@
+"""Admission: requests that the master refuses while its catalog cannot take them.
+
+the catalog is older than a disk    whatever changes it (`catalog_behind`, see `lineage.py`)
+the catalog's disk is full          whatever makes it grow, now or later (`catalog_full`)
+"""
+
+from __future__ import annotations
+
+from warehouse.actors.control.catalog_space import CatalogRoom
+from warehouse.actors.control.lineage import Lineage
+from warehouse.transport.messages import (
+    AbortUpload,
+    BeginUpload,
+    CreateBucket,
+    DeleteBucket,
+    DeleteObjects,
+    FinishUpload,
+    LeaseNeedles,
+    NeedlesStored,
+    Presign,
+    Request,
+    RequestSlots,
+    SettleNeedle,
+)
+
+# Makes the catalog grow at once, or when what it reserves is used.  `Presign` only for a PUT.
+GROWING = frozenset((LeaseNeedles, BeginUpload, RequestSlots, CreateBucket, Presign))
+
+# Changes the catalog, or reserves what will.
+CHANGING = GROWING | {
+    DeleteBucket,
+    DeleteObjects,
+    SettleNeedle,
+    FinishUpload,
+    AbortUpload,
+    NeedlesStored,
+}
+
+
+class Admission:
+    def __init__(self, lineage: Lineage, catalog_room: CatalogRoom) -> None:
+        self._lineage = lineage
+        self._catalog_room = catalog_room
+
+    def require(self, request: Request) -> None:
+        """
+        Raises:
+            CatalogBehind: the catalog is older than a disk, and the request would change it.
+            CatalogFull: the catalog's disk is full, and the request would make the catalog grow.
+        """
+        kind = type(request)
+        if kind not in CHANGING:
+            return
+        method = request.method if isinstance(request, Presign) else "PUT"
+        if method != "GET":
+            self._lineage.require_current()
+        if kind in GROWING and method == "PUT":
+            self._catalog_room.require()

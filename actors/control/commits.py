@@ -1,0 +1,162 @@
+"""Commits: needles that are durable become visible, and puts in doubt are resolved.
+
+A volume actor sends `NeedlesStored` once needles are durable in their volumes.  The catalog takes the whole
+batch in one transaction, and the answer says of each needle what became of it.
+
+A client whose put got no answer asks for its fate (`SettleNeedle`): either the object is committed, or the
+needle becomes void and never can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from warehouse.actors.control.context import MasterContext
+from warehouse.actors.control.disks import DiskHandlers
+from warehouse.actors.control.fleet import DiskState
+from warehouse.actors.control.reservations import Reservations, presigned_name, slot_name
+from warehouse.actors.control.routes import Routes
+from warehouse.actors.control.sessions import Sessions
+from warehouse.actors.control.stamps import StampAdmission
+from warehouse.auth.data_tokens import DataTokenVerifier
+from warehouse.auth.rights import Permission
+from warehouse.catalog.sqlite.catalog import BucketRow, Transaction
+from warehouse.errors import BadRequest, NoSuchVolume, StampRefused, StoreError, TokenScope
+from warehouse.transport.http.header_text import is_content_type
+from warehouse.transport.messages import (
+    Commit,
+    NeedlesCommitted,
+    NeedlesStored,
+    Settled,
+    SettleNeedle,
+    StoredNeedle,
+)
+from warehouse.transport.zeromq.hub import Peer
+
+
+class CommitHandlers:
+    def __init__(
+        self,
+        context: MasterContext,
+        sessions: Sessions,
+        *,
+        disks: DiskHandlers,
+        stamps: StampAdmission,
+        reservations: Reservations,
+    ) -> None:
+        self._context = context
+        self._clock = context.clock
+        self._fleet = context.fleet
+        self._writer = context.writer
+        self._sessions = sessions
+        self._disks = disks
+        self._stamps = stamps
+        self._reservations = reservations
+
+    def routes(self) -> Routes:
+        return Routes().later(NeedlesStored, self.commit).later(SettleNeedle, self.resolve)
+
+    # --- stored needles ---------------------------------------------------------------------------
+
+    async def commit(self, peer: Peer, request: NeedlesStored) -> NeedlesCommitted:
+        """Make a batch of durable needles visible: one transaction, an answer for each."""
+        disk = self._disks.disk_of(peer)
+        for needle in request.needles:
+            if needle.volume_id not in disk.volumes:
+                raise BadRequest(f"volume {needle.volume_id} does not belong to disk {disk.name}")
+        refused = self._stamps.refusals(disk, request.needles)
+        stamp = self._context.stamp() if refused else 0
+        commits = await self._writer.write(
+            lambda t: _commit(t, request.needles, refused, stamp), is_growth=True
+        )
+        self._note_written(
+            disk,
+            (
+                needle
+                for needle, done in zip(request.needles, commits, strict=True)
+                if done.restamp_above is None
+            ),
+        )
+        return NeedlesCommitted(commits=commits, stamp=self._clock.last)
+
+    def _note_written(self, disk: DiskState, needles: Iterable[StoredNeedle]) -> None:
+        """These needles are in their volumes: what was reserved for them is used."""
+        used: dict[int, int] = {}  # lease -> bytes: most needles of a message are of a few leases
+        written: dict[int, list[tuple[int, int]]] = {}
+        for needle in needles:
+            written.setdefault(needle.volume_id, []).append((needle.stored_size, needle.stamp))
+            if needle.upload_id is not None:
+                self._reservations.release(slot_name(needle.upload_id, needle.volume_id, needle.needle_id))
+            elif needle.lease_id is not None:
+                used[needle.lease_id] = used.get(needle.lease_id, 0) + needle.stored_size
+            else:
+                self._reservations.release(presigned_name(needle.volume_id, needle.needle_id))
+        for volume_id, sizes in written.items():
+            self._fleet.wrote_all(disk.volumes[volume_id], sizes)
+        for lease_id, size in used.items():
+            self._reservations.use(lease_id, size)
+
+    # --- puts in doubt ----------------------------------------------------------------------------
+
+    async def resolve(self, peer: Peer, request: SettleNeedle) -> Settled:
+        """Decide the fate of a put whose answer got lost: committed, or void for good."""
+        bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket)
+        issued_ms = self._require_own_needle(bucket, request)
+        stamp = self._context.stamp()
+        is_committed = await self._writer.write(
+            lambda t: t.resolve_needle(
+                bucket.id, request.key, request.volume_id, request.needle_id, stamp, issued_ms
+            )
+        )
+        return Settled(is_committed=is_committed)
+
+    def _require_own_needle(self, bucket: BucketRow, request: SettleNeedle) -> int:
+        """Only the token that a put was made with resolves it, also when the token has expired meanwhile.
+
+        Returns:
+            When the token was made, in milliseconds since 1970; 0: nobody knows.
+        """
+        volume = self._fleet.volumes.get(request.volume_id)
+        if volume is None:
+            raise NoSuchVolume(f"there is no volume {request.volume_id}")
+        disk = self._fleet.disks[volume.disk_id]
+        claims = DataTokenVerifier(disk.disk_id, disk.token_keys).verify(request.token.encode(), now_s=0.0)
+        is_for_it = (
+            claims.operation == "put"
+            and claims.bucket_id == bucket.id
+            and claims.volume_id == request.volume_id
+        )
+        if not is_for_it or not claims.first_needle_id <= request.needle_id <= claims.last_needle_id:
+            raise TokenScope(f"this token is not the one of needle {request.needle_id}")
+        lease_ms = int(self._context.settings.store.lease_s * 1000)
+        return 0 if claims.lease_id is None else max(claims.expires_at_s * 1000 - lease_ms, 0)
+
+
+def _commit(
+    t: Transaction, needles: Sequence[StoredNeedle], refused: Mapping[int, StampRefused], stamp: int
+) -> list[Commit]:
+    """Commit these needles, and void the ones whose stamps were refused; runs in the writer's thread."""
+    commits = []
+    for position, needle in enumerate(needles):
+        if position in refused:
+            # It can never become visible, so that whoever put it may put it elsewhere.
+            t.void_orphans(needle.volume_id, [needle.needle_id], stamp)
+            commits.append(_refusal(refused[position]))
+            continue
+        result = t.commit_needle(_with_servable_type(needle))
+        error = result.error
+        commits.append(Commit(result.etag, result.restamp_above) if error is None else _refusal(error))
+    return commits
+
+
+def _refusal(error: StoreError) -> Commit:
+    return Commit(None, None, error.code, error.message)
+
+
+def _with_servable_type(needle: StoredNeedle) -> StoredNeedle:
+    """A volume actor of an older release checks less."""
+    if needle.content_type is None or is_content_type(needle.content_type):
+        return needle
+    return msgspec.structs.replace(needle, content_type=None)

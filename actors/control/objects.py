@@ -1,0 +1,261 @@
+"""Objects: buckets, and the objects in them, as clients list, locate and delete them.
+
+Reads are answered at once from the catalog's read connection.  Writes go through the `CatalogWriter`; their
+answers are sent after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from warehouse.actors.control.context import MasterContext, now_ms
+from warehouse.actors.control.lineage import Lineage
+from warehouse.actors.control.provisioning import Provisioner
+from warehouse.actors.control.read_grants import ReadGrants
+from warehouse.actors.control.routes import Routes
+from warehouse.actors.control.sessions import Sessions
+from warehouse.auth.rights import Permission
+from warehouse.catalog.names import check_bucket_name, check_key
+from warehouse.catalog.records import Page
+from warehouse.catalog.sqlite.catalog import BucketRow, ChunkRow, ObjectRow
+from warehouse.errors import BadRequest
+from warehouse.transport.http.conditions import check_etag_condition
+from warehouse.transport.http.header_text import served_type
+from warehouse.transport.messages import (
+    BucketInfo,
+    Buckets,
+    Chunk,
+    CreateBucket,
+    DeleteBucket,
+    Deleted,
+    DeleteObjects,
+    Done,
+    ListBuckets,
+    Listing,
+    ListObjects,
+    LocateObjects,
+    ObjectFound,
+    ObjectInfo,
+    ObjectsLocated,
+    ReadGrant,
+    StatObject,
+)
+from warehouse.transport.messages.paging import first_that_fit, fitting
+from warehouse.transport.zeromq.hub import Peer
+
+LOCATE_MAX = 1000
+LIST_MAX = 1000
+DELETE_MAX = 1000
+BUCKETS_MAX = 10_000  # in one answer
+CHUNKS_MAX = 8192  # chunks in one answer
+CHUNKS_UNPAGED_MAX = 128 * 1024  # for clients that cannot ask for the rest: an object of 1 TiB
+RESTART_S = 5.0  # a disk that went away less than this ago may be restarting: readers wait for it
+
+
+class ObjectHandlers:
+    def __init__(
+        self,
+        context: MasterContext,
+        sessions: Sessions,
+        *,
+        lineage: Lineage,
+        provisioner: Provisioner,
+        grants: ReadGrants,
+    ) -> None:
+        self._context = context
+        self._catalog = context.catalog
+        self._fleet = context.fleet
+        self._sessions = sessions
+        self._lineage = lineage
+        self._provisioner = provisioner
+        self._grants = grants
+
+    def routes(self) -> Routes:
+        return (
+            Routes()
+            .later(CreateBucket, self.create_bucket)
+            .later(DeleteBucket, self.delete_bucket)
+            .now(ListBuckets, self.list_buckets)
+            .now(StatObject, self.stat)
+            .now(LocateObjects, self.locate)
+            .now(ListObjects, self.list_objects)
+            .later(DeleteObjects, self.delete)
+        )
+
+    # --- buckets ----------------------------------------------------------------------------------
+
+    async def create_bucket(self, peer: Peer, request: CreateBucket) -> Done:
+        check_bucket_name(request.bucket)
+        self._sessions.require(peer, Permission.MANAGE_BUCKETS, request.bucket)
+        created_ms = now_ms()
+        await self._context.writer.write(
+            lambda t: t.create_bucket(request.bucket, created_ms), is_growth=True
+        )
+        self._context.events.record("bucket_created", bucket=request.bucket)
+        self._provisioner.note_buckets()
+        return Done()
+
+    async def delete_bucket(self, peer: Peer, request: DeleteBucket) -> Done:
+        self._sessions.require(peer, Permission.MANAGE_BUCKETS, request.bucket)
+        stamp = self._context.stamp()
+        await self._context.writer.write(
+            lambda t: t.delete_bucket(request.bucket, force=request.force, stamp=stamp)
+        )
+        self._context.events.record("bucket_deleted", bucket=request.bucket)
+        self._provisioner.note_buckets()
+        return Done()
+
+    def list_buckets(self, peer: Peer, request: ListBuckets) -> Buckets:
+        session = self._sessions.session_of(peer)
+        limit = min(request.limit, BUCKETS_MAX) if request.limit > 0 else None
+        rows = self._catalog.buckets(after=request.after, limit=limit)
+        return Buckets(
+            buckets=[
+                BucketInfo(
+                    name=row.name,
+                    created_ms=row.created_ms,
+                    object_count=row.object_count,
+                    byte_count=row.byte_count,
+                )
+                for row in rows
+                if session.rights.sees(row.name)
+            ],
+            next_after=rows[-1].name if len(rows) == limit else "",
+        )
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def stat(self, peer: Peer, request: StatObject) -> ObjectFound:
+        check_key(request.key)
+        _, row = self._sessions.object_for(peer, request.bucket, request.key)
+        return ObjectFound(object=object_info(row))
+
+    def locate(self, peer: Peer, request: LocateObjects) -> ObjectsLocated:
+        if len(request.keys) > LOCATE_MAX:
+            raise BadRequest(f"at most {LOCATE_MAX} keys can be located at once, {len(request.keys)} came")
+        if request.first_chunk and len(request.keys) != 1:
+            raise BadRequest("a first chunk is named for one key alone")
+        self._sessions.require(peer, Permission.READ, request.bucket)
+        is_paged = request.chunk_limit > 0
+        bucket, found = self._catalog.locate(
+            request.bucket,
+            request.keys,
+            first_chunk=request.first_chunk,
+            chunk_limit=min(request.chunk_limit, CHUNKS_MAX) if is_paged else CHUNKS_UNPAGED_MAX,
+        )
+        objects = [None if one is None else object_info(one[0], chunks_of(*one)) for one in found]
+        if any(info is not None and info.metadata for info in objects):  # nothing else makes a page long
+            objects = first_that_fit(objects)
+        if not is_paged:
+            _require_all(objects, len(request.keys))
+        volume_ids = {chunk.volume_id for info in objects if info is not None for chunk in info.chunks}
+        grants, offline = self._grants.grants(bucket, volume_ids)
+        return ObjectsLocated(
+            objects=objects,
+            grants=grants,
+            offline=offline,
+            back_soon=self._fleet.back_soon(offline, grace_s=RESTART_S) if offline else [],
+            why_unknown=self._lineage.why_behind if None in objects else "",
+        )
+
+    def list_objects(self, peer: Peer, request: ListObjects) -> Listing:
+        self._sessions.require(peer, Permission.LIST, request.bucket)
+        if request.with_locations:
+            self._sessions.require(peer, Permission.READ, request.bucket)
+        if request.delimiter == "":
+            raise BadRequest("a delimiter has at least one character")
+        bucket, page = self._page(request)
+        has_places, grants = request.with_locations, list[ReadGrant]()
+        if has_places:
+            # The chunks of larger objects could fill any message.
+            in_one = [row for row in page.objects if row.chunk_count == 1]
+            grants, _ = self._grants.grants(bucket, {row.volume_id for row in in_one})
+        objects = [
+            object_info(row, [first_chunk(row)] if has_places and row.chunk_count == 1 else None)
+            for row in page.objects
+        ]
+        return Listing(objects=objects, prefixes=page.prefixes, next_after=page.next_after, grants=grants)
+
+    def _page(self, request: ListObjects) -> tuple[BucketRow, Page]:
+        # A bucket that is deleted by force vanishes at once, and its objects piece by piece after that.
+        with self._catalog.one_moment():
+            bucket = self._catalog.bucket(request.bucket)
+            page = self._catalog.list_objects(
+                bucket.id,
+                prefix=request.prefix,
+                delimiter=request.delimiter,
+                after=request.after,
+                limit=max(1, min(request.limit, LIST_MAX)),
+            )
+        return bucket, _that_fits(page)
+
+    # --- deleting ---------------------------------------------------------------------------------
+
+    async def delete(self, peer: Peer, request: DeleteObjects) -> Deleted:
+        if len(request.keys) > DELETE_MAX:
+            raise BadRequest(f"at most {DELETE_MAX} keys can be deleted at once, {len(request.keys)} came")
+        for key in request.keys:
+            check_key(key)
+        if_match = check_etag_condition(request.if_match)
+        bucket = self._sessions.bucket_for(peer, Permission.DELETE, request.bucket)
+        stamp = self._context.stamp()
+        existed = await self._context.writer.write(
+            lambda t: t.delete_objects(bucket.id, request.keys, if_match=if_match, stamp=stamp)
+        )
+        return Deleted(existed=existed)
+
+
+# --- rows for messages ----------------------------------------------------------------------------
+
+
+def object_info(row: ObjectRow, chunks: list[Chunk] | None = None) -> ObjectInfo:
+    return ObjectInfo(
+        key=row.key,
+        size=row.size,
+        etag=row.etag,
+        created_ms=row.created_ms,
+        content_type=served_type(row.content_type),
+        metadata=row.metadata,
+        chunk_count=row.chunk_count,
+        chunks=chunks or [],
+    )
+
+
+def first_chunk(row: ObjectRow) -> Chunk:
+    """The first chunk of an object, with the object's size: right for an object of one chunk."""
+    return Chunk(row.volume_id, row.needle_id, row.size, row.crc)
+
+
+def chunks_of(row: ObjectRow, chunks: Sequence[ChunkRow]) -> list[Chunk]:
+    """What `Catalog.locate` found, for a message."""
+    if row.chunk_count == 1:
+        return [first_chunk(row)]
+    return [Chunk(chunk.volume_id, chunk.needle_id, chunk.size, chunk.crc) for chunk in chunks]
+
+
+def _require_all(objects: Sequence[ObjectInfo | None], key_count: int) -> None:
+    """For a client that cannot ask for the rest of an answer.
+
+    Raises:
+        BadRequest: an object is missing from `objects`, or a chunk from the last one.
+    """
+    last = objects[-1] if objects else None
+    is_cut = last is not None and len(last.chunks) < last.chunk_count
+    if len(objects) < key_count or is_cut:
+        raise BadRequest(
+            f"the places of these {key_count} objects do not fit into one message: ask for fewer"
+            " keys, or as later releases of this library do, for some chunks at once"
+        )
+
+
+def _that_fits(page: Page) -> Page:
+    """The entries of a page of a listing that fit into a message, and where the next page begins."""
+    if not any(row.metadata for row in page.objects):
+        return page  # a thousand keys and prefixes always fit
+    count = fitting(object_info(row) for row in page.objects)
+    if count == len(page.objects):
+        return page
+    left_out = page.objects[count].key
+    prefixes = [prefix for prefix in page.prefixes if prefix < left_out]
+    last = max([page.objects[count - 1].key, *prefixes[-1:]])
+    return Page(page.objects[:count], prefixes, last)

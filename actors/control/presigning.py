@@ -1,0 +1,268 @@
+"""Presigning: URLs that carry their own right to read or write one object.
+
+A PUT URL names one needle, for one chunk.  A GET URL leads to the volume actor of the object's first chunk,
+and its token says where the rest is:
+
+    one chunk           nothing more to say
+    up to PARTS_MAX     the token names all chunks, so reading needs no master
+    more, or too long   the token holds a second one, for the master alone, with which the volume actor asks
+                        for the list of chunks (`LocateChunks`)
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from warehouse.actors.control.allocation import Room, needed_for
+from warehouse.actors.control.context import MasterContext
+from warehouse.actors.control.disks import DiskHandlers
+from warehouse.actors.control.keyring import MASTER_AUDIENCE, Keyring
+from warehouse.actors.control.leases import LATE_PUT_S
+from warehouse.actors.control.objects import CHUNKS_MAX, chunks_of, first_chunk
+from warehouse.actors.control.read_grants import ReadGrants
+from warehouse.actors.control.reservations import Reservations, presigned_name
+from warehouse.actors.control.routes import Routes
+from warehouse.actors.control.sessions import Sessions
+from warehouse.actors.control.uploads import TRIES
+from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier
+from warehouse.auth.rights import Permission
+from warehouse.catalog.names import check_key
+from warehouse.catalog.sqlite.catalog import BucketRow, ObjectRow
+from warehouse.conf.formatting import format_size, format_span
+from warehouse.errors import BadRequest, BodyTooLarge, NoSuchObject, ObjectInconsistent, VolumeOffline
+from warehouse.transport.http.header_text import check_content_type, served_type
+from warehouse.transport.messages import Chunk, ChunksLocated, LocateChunks, Presign, Presigned
+from warehouse.transport.zeromq.hub import Peer
+
+PRESIGN_S_MAX = 7 * 24 * 3600.0  # as S3 has it
+RESERVED_S_MAX = 3600.0  # the URL of a PUT may live for days; its room must not be kept from others that long
+URL_SIZE_MAX = 1536  # many proxies, mails and logs take no more than 2 KiB
+PARTS_MAX = 8  # chunks that a URL may name; the list of more chunks is asked for when the URL is used
+SENDING_S = 24 * 3600.0  # for how long after its expiry the object of a URL may still be on its way
+
+
+class PresignHandlers:
+    def __init__(
+        self,
+        context: MasterContext,
+        sessions: Sessions,
+        *,
+        keyring: Keyring,
+        room: Room,
+        reservations: Reservations,
+        grants: ReadGrants,
+        disks: DiskHandlers,
+    ) -> None:
+        self._store = context.settings.store
+        self._catalog = context.catalog
+        self._fleet = context.fleet
+        self._sessions = sessions
+        self._keyring = keyring
+        self._room = room
+        self._reservations = reservations
+        self._grants = grants
+        self._disks = disks
+
+    def routes(self) -> Routes:
+        return (
+            Routes()
+            .now_or_later(Presign, self.presign, self.presign_later)
+            .now(LocateChunks, self.locate_chunks)
+        )
+
+    def presign(self, peer: Peer, request: Presign) -> Presigned | None:
+        """None: room for a PUT is on its way."""
+        if not 0 < request.expires_in_s <= PRESIGN_S_MAX:
+            raise BadRequest(
+                f"a URL works for more than 0 s and at most {format_span(PRESIGN_S_MAX)},"
+                f" not for {request.expires_in_s:g} s"
+            )
+        check_key(request.key)
+        check_content_type(request.content_type)
+        if request.method == "GET":
+            return self._presign_get(peer, request)
+        if request.method == "PUT":
+            return self._presign_put(peer, request)
+        raise BadRequest(f"GET and PUT can be presigned, not {request.method!r}")
+
+    async def presign_later(self, peer: Peer, request: Presign) -> Presigned:
+        """Wait for room that is on its way, and presign a PUT for it."""
+        return await self._room.until(
+            needed_for(self._size_max(request)), lambda: self.presign(peer, request)
+        )
+
+    # --- PUT --------------------------------------------------------------------------------------
+
+    def _size_max(self, request: Presign) -> int:
+        return self._store.chunk_size if request.size_max is None else request.size_max
+
+    def _presign_put(self, peer: Peer, request: Presign) -> Presigned | None:
+        bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket)
+        size_max = self._size_max(request)
+        if not 0 <= size_max <= self._store.chunk_size:
+            raise BodyTooLarge(
+                f"a presigned PUT carries at most one chunk, {format_size(self._store.chunk_size)}, not"
+                f" {size_max:,} bytes"
+            )
+        needed = needed_for(size_max)
+        volumes = self._room.find_now(needed)
+        if not volumes:
+            self._room.require_coming(needed)
+            return None
+        volume, disk = volumes[0], self._fleet.disks[volumes[0].disk_id]
+        needle_id = self._fleet.take_ids(volume, 1)
+        reserved_s = min(request.expires_in_s, RESERVED_S_MAX) + LATE_PUT_S
+        name = presigned_name(volume.volume_id, needle_id)
+        self._reservations.promise(name, volume.volume_id, needed, time.monotonic() + reserved_s)
+        claims = DataClaims(
+            operation="put",
+            audience=disk.disk_id,
+            volume_id=volume.volume_id,
+            expires_at_s=int(time.time() + request.expires_in_s),
+            bucket_id=bucket.id,
+            bucket=bucket.name,
+            first_needle_id=needle_id,
+            last_needle_id=needle_id,
+            key=request.key,
+            body_size_max=size_max,
+            room=TRIES * size_max,
+            content_type=request.content_type,
+        )
+        token = self._keyring.sign(claims, disk.token_keys)
+        return Presigned(
+            url=f"{disk.url}/v1/needles/{volume.volume_id}/{needle_id}?token={token}",
+            expires_in_s=request.expires_in_s,
+        )
+
+    # --- GET --------------------------------------------------------------------------------------
+
+    def _presign_get(self, peer: Peer, request: Presign) -> Presigned:
+        bucket, row = self._sessions.object_for(peer, request.bucket, request.key)
+        expires_s = int(time.time() + request.expires_in_s)
+        url = None
+        if row.chunk_count == 1:
+            content_type = None if row.content_type is None else served_type(row.content_type)
+            url = self._url_of(bucket, first_chunk(row), expires_s, content_type=content_type)
+        elif row.chunk_count <= PARTS_MAX:
+            url = self._url_of_parts(bucket, request.key, expires_s)
+        if url is None or (len(url) > URL_SIZE_MAX and row.chunk_count > 1):
+            url = self._url_of_many(bucket, row, expires_s)
+        return Presigned(url=url, expires_in_s=request.expires_in_s)
+
+    def _url_of_parts(self, bucket: BucketRow, key: str, expires_s: int) -> str:
+        """A URL whose token names all chunks."""
+        row, chunks = self._all_chunks(bucket, key)
+        first = chunks[0]
+        first_disk = self._fleet.volumes[first.volume_id].disk_id
+        parts = []
+        for chunk in chunks:
+            # Only chunks of other disks need a right of their own: the first disk reads its own.
+            is_near = self._fleet.volumes[chunk.volume_id].disk_id == first_disk
+            where, right = ("", "") if is_near else self._right_to(bucket, chunk, expires_s)
+            parts.append((chunk.volume_id, chunk.needle_id, chunk.size, where, right))
+        return self._url_of(
+            bucket,
+            first,
+            expires_s,
+            content_type=row.content_type,
+            key=row.key,
+            parts=parts,
+            etag=row.etag,
+            created_ms=row.created_ms,
+        )
+
+    def _all_chunks(self, bucket: BucketRow, key: str) -> tuple[ObjectRow, list[Chunk]]:
+        """An object of at most PARTS_MAX chunks.
+
+        Raises:
+            NoSuchObject: the catalog does not have it.
+            ObjectInconsistent: its chunks do not add up to its size.
+        """
+        _, (found,) = self._catalog.locate(bucket.name, [key], chunk_limit=PARTS_MAX)
+        if found is None:
+            raise NoSuchObject(f"bucket {bucket.name!r} has no object {key!r}")
+        row, chunks = found[0], chunks_of(*found)
+        size = sum(chunk.size for chunk in chunks)
+        if len(chunks) != row.chunk_count or size != row.size:
+            raise ObjectInconsistent(
+                f"the catalog has {row.size} bytes in {row.chunk_count} chunks for {key!r}, and names"
+                f" {len(chunks)} chunks of {size} bytes"
+            )
+        return row, chunks
+
+    def _url_of_many(self, bucket: BucketRow, row: ObjectRow, expires_s: int) -> str:
+        """A URL of any number of chunks: the first one's actor asks for their list (`LocateChunks`)."""
+        first = first_chunk(row)
+        question = DataClaims(
+            operation="get",
+            audience=MASTER_AUDIENCE,
+            volume_id=first.volume_id,
+            first_needle_id=first.needle_id,
+            last_needle_id=first.needle_id,
+            expires_at_s=expires_s,
+            bucket_id=bucket.id,
+            bucket=bucket.name,
+            etag=row.etag,
+        )
+        return self._url_of(
+            bucket,
+            first,
+            expires_s,
+            upload_id=row.upload_id,
+            chunk_count=row.chunk_count,
+            object_size=row.size,
+            etag=row.etag,
+            created_ms=row.created_ms,
+            chunk_list_token=self._keyring.sign(question, self._keyring.token_keys_of(MASTER_AUDIENCE)),
+        )
+
+    def _url_of(self, bucket: BucketRow, first: Chunk, expires_s: int, **claims: Any) -> str:
+        url, token = self._right_to(bucket, first, expires_s, **claims)
+        return f"{url}/v1/needles/{first.volume_id}/{first.needle_id}?token={token}"
+
+    def _right_to(self, bucket: BucketRow, chunk: Chunk, expires_s: int, **claims: Any) -> tuple[str, str]:
+        """URL of the disk of a chunk, and a token to read it."""
+        volume = self._fleet.volumes[chunk.volume_id]
+        disk = self._fleet.disks[volume.disk_id]
+        if not disk.is_online:
+            raise VolumeOffline(f"disk {disk.name}, which holds part of this object, is offline")
+        read = DataClaims(
+            operation="get",
+            audience=disk.disk_id,
+            volume_id=chunk.volume_id,
+            expires_at_s=expires_s,
+            bucket_id=bucket.id,
+            bucket=bucket.name,
+            first_needle_id=chunk.needle_id,
+            last_needle_id=chunk.needle_id,
+            **claims,
+        )
+        return disk.url, self._keyring.sign(read, disk.token_keys)
+
+    # --- the chunks behind a URL ------------------------------------------------------------------
+
+    def locate_chunks(self, peer: Peer, request: LocateChunks) -> ChunksLocated:
+        """For a volume actor that was given a URL of many chunks."""
+        self._disks.disk_of(peer)
+        if request.first < 0 or not 1 <= request.limit <= CHUNKS_MAX:
+            raise BadRequest(f"1 to {CHUNKS_MAX} chunks can be located at once, not {request.limit}")
+        verifier = DataTokenVerifier(MASTER_AUDIENCE, self._keyring.token_keys_of(MASTER_AUDIENCE))
+        # The actor has checked the URL's expiry; an object that it is sending it may send to the end.
+        claims = verifier.verify(request.token.encode(), now_s=time.time() - SENDING_S)
+        chunks = self._catalog.chunks_of_version(
+            claims.volume_id,
+            claims.first_needle_id,
+            claims.etag or "",
+            first=request.first,
+            limit=request.limit,
+        )
+        if chunks is None:
+            raise NoSuchObject("the object was replaced or deleted after this URL was made")
+        bucket = self._catalog.bucket_by_id(claims.bucket_id)
+        grants, offline = self._grants.grants(bucket, {chunk.volume_id for chunk in chunks})
+        return ChunksLocated(
+            chunks=[Chunk(one.volume_id, one.needle_id, one.size, one.crc) for one in chunks],
+            grants=grants,
+            offline=offline,
+        )

@@ -1,0 +1,180 @@
+"""Sessions: who is at the other end of a connection, and what it may do.
+
+A client logs in with an API key (`Login`), gets an access token, and presents it on each of its connections
+(`Attach`).  From then on `peer.session` of that connection is a `ClientSession`.  A volume actor has its
+`DiskState` there, a compactor its `CompactorSession` (`disks.py`); both show the join secret of the cluster.
+
+The role of a peer (`transport/zeromq/roles.py`) follows from the type of its session, so a peer never says
+more than its session allows.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import trio
+
+from warehouse.actors.control.context import MasterContext
+from warehouse.actors.control.failed_logins import FailedLogins
+from warehouse.actors.control.fleet import CompactorSession, DiskState
+from warehouse.actors.control.keyring import Keyring
+from warehouse.actors.control.routes import Routes
+from warehouse.auth.access_tokens import AccessClaims, AccessSigner
+from warehouse.auth.keys import verify_secret
+from warehouse.auth.rights import Permission, Rights
+from warehouse.catalog.sqlite.catalog import BucketRow, ObjectRow
+from warehouse.errors import BadCredentials, NoSuchObject, NotAuthenticated, PermissionDenied
+from warehouse.transport.messages import Attach, Attached, LoggedIn, Login
+from warehouse.transport.zeromq import roles
+from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.roles import Role
+
+BucketRight = Literal["r", "w", "rw"]
+
+ACCESS_TOKEN_S = 900.0
+FAILED_LOGIN_S = 0.5  # makes guessing slow; the answer does not tell which half was wrong
+
+
+@dataclass
+class ClientSession:
+    """What one control connection may do; ends with its access token."""
+
+    key_id: str
+    rights: Rights
+    expires_at: float  # monotonic
+    epoch: int
+
+
+_ROLES: dict[type, Role] = {
+    ClientSession: roles.CLIENT,
+    DiskState: roles.VOLUME,
+    CompactorSession: roles.COMPACTOR,
+}
+
+
+class Sessions:
+    """Logs clients in, and checks the rights of every request."""
+
+    def __init__(self, context: MasterContext, keyring: Keyring) -> None:
+        self._catalog = context.catalog
+        self._context = context
+        self._access = AccessSigner(keyring.access_pem)
+        self._join_secret = keyring.join_secret.encode()
+        self._nobody = roles.nobody(self._shows_join_secret)
+        self.failed_logins = FailedLogins()
+
+    def routes(self) -> Routes:
+        return Routes().later(Login, self.login).now(Attach, self.attach)
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    async def login(self, peer: Peer, request: Login) -> LoggedIn:
+        row = self._catalog.api_key(request.key_id)
+        is_right = verify_secret(request.secret, row.hashed if row is not None else None)
+        if row is None or not is_right or not row.is_enabled:
+            self.failed_logins.note(peer.address)
+            await trio.sleep(FAILED_LOGIN_S)
+            raise BadCredentials("this API key is unknown, disabled, or its secret is wrong")
+        claims = AccessClaims(
+            key_id=row.id,
+            permissions=int(row.permissions),
+            buckets=cast("dict[str, BucketRight] | None", row.buckets),  # checked when they were granted
+            epoch=row.epoch,
+            expires_at_s=int(time.time() + ACCESS_TOKEN_S),
+        )
+        return LoggedIn(token=self._access.sign(claims), expires_in_s=ACCESS_TOKEN_S)
+
+    def attach(self, peer: Peer, request: Attach) -> Attached:
+        now_s = time.time()
+        claims = self._access.verify(request.token, now_s=now_s)
+        row = self._catalog.api_key(claims.key_id)
+        if row is None or not row.is_enabled or row.epoch != claims.epoch:
+            raise NotAuthenticated(
+                "the API key behind this token was changed, disabled or deleted: log in again"
+            )
+        if isinstance(peer.session, DiskState | CompactorSession):
+            raise PermissionDenied("the connection of one of our actors cannot act as a client")
+        expires_in_s = claims.expires_at_s - now_s
+        peer.session = ClientSession(
+            key_id=claims.key_id,
+            rights=claims.rights,
+            expires_at=time.monotonic() + expires_in_s,
+            epoch=claims.epoch,
+        )
+        return Attached(
+            incarnation=self._context.incarnation,
+            chunk_size=self._context.settings.store.chunk_size,
+            expires_in_s=expires_in_s,
+        )
+
+    # --- rights -----------------------------------------------------------------------------------
+
+    def session_of(self, peer: Peer) -> ClientSession:
+        """
+        Raises:
+            NotAuthenticated: the peer presented no access token, or it has expired.
+        """
+        session = peer.session
+        if not isinstance(session, ClientSession):
+            raise NotAuthenticated("present an access token first (Attach)")
+        if session.expires_at <= time.monotonic():
+            peer.session = None
+            raise NotAuthenticated("the access token of this connection has expired: attach a fresh one")
+        return session
+
+    def require(self, peer: Peer, permission: Permission, bucket: str | None = None) -> ClientSession:
+        """
+        Raises:
+            NotAuthenticated: as `session_of`.
+            PermissionDenied: the session does not grant `permission` (on `bucket`).
+        """
+        session = self.session_of(peer)
+        session.rights.require(permission, bucket)
+        return session
+
+    def bucket_for(self, peer: Peer, permission: Permission, name: str) -> BucketRow:
+        """The bucket `name`, for a peer that has `permission` on it.
+
+        Raises:
+            NotAuthenticated, PermissionDenied: as `require`.
+            NoSuchBucket: the catalog has no bucket of this name.
+        """
+        self.require(peer, permission, name)
+        return self._catalog.bucket(name)
+
+    def object_for(self, peer: Peer, bucket: str, key: str) -> tuple[BucketRow, ObjectRow]:
+        """The object `key` and its bucket, for a peer that may read the bucket.
+
+        Raises:
+            NotAuthenticated, PermissionDenied: as `require`.
+            NoSuchBucket, NoSuchObject: the catalog does not have it.
+        """
+        self.require(peer, Permission.READ, bucket)
+        bucket_row, row = self._catalog.bucket_and_object(bucket, key)
+        if row is None:
+            raise NoSuchObject(f"bucket {bucket!r} has no object {key!r}")
+        return bucket_row, row
+
+    # --- roles ------------------------------------------------------------------------------------
+
+    def role_of(self, peer: Peer) -> Role:
+        """What this connection may say."""
+        return _ROLES.get(type(peer.session), self._nobody)
+
+    def require_join_secret(self, secret: str) -> None:
+        """
+        Raises:
+            BadCredentials: `secret` is not the join secret of this cluster.
+        """
+        if not hmac.compare_digest(secret.encode(), self._join_secret):
+            raise BadCredentials("this is not the join secret of this cluster")
+
+    def _shows_join_secret(self, frame: bytes | memoryview) -> bool:
+        """Does a frame begin with a Register that shows our join secret?"""
+        shown = roles.join_secret_of(frame)
+        secret = self._join_secret
+        # The secret is ASCII, as `join_secret_of` finds it: characters and bytes count the same.
+        return shown is not None and hmac.compare_digest(shown.encode()[: len(secret)], secret)

@@ -1,0 +1,222 @@
+"""Status: what operators and their monitoring see of the store.
+
+ClusterStatus    disks, volumes, counts, jobs and troubles, page by page
+ListEvents       what happened, and what happens next
+GET /healthz     is the catalog good?
+GET /metrics     the same figures for Prometheus
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from warehouse.actors.control.catalog_space import CatalogRoom
+from warehouse.actors.control.context import MasterContext, now_ms
+from warehouse.actors.control.job_scheduler import JobScheduler
+from warehouse.actors.control.recount import Recount
+from warehouse.actors.control.routes import Routes
+from warehouse.actors.control.sessions import ClientSession, Sessions
+from warehouse.auth.rights import Permission
+from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.errors import BadRequest, NoSuchRoute
+from warehouse.transport.http.rules import require_method
+from warehouse.transport.http.server import Exchange
+from warehouse.transport.messages import DAMAGES_MAX, ClusterStatus, Events, ListEvents, Status
+from warehouse.transport.messages.paging import ANSWER_SIZE_MAX, first_that_fit
+from warehouse.transport.zeromq.hub import Hub, Peer
+from warehouse.version import package_version
+
+LESSER_SIZE_MAX = ANSWER_SIZE_MAX // 4  # bytes of each list that comes with what is paged
+
+
+class StatusHandlers:
+    def __init__(
+        self,
+        context: MasterContext,
+        sessions: Sessions,
+        *,
+        scheduler: JobScheduler,
+        catalog_room: CatalogRoom,
+        hub: Hub,
+    ) -> None:
+        self._context = context
+        self._catalog = context.catalog
+        self._events = context.events
+        self._fleet = context.fleet
+        self._troubles = context.troubles
+        self._sessions = sessions
+        self._scheduler = scheduler
+        self._catalog_room = catalog_room
+        self._hub = hub
+        self._started_at = time.monotonic()
+
+    def routes(self) -> Routes:
+        return Routes().now(ClusterStatus, self.cluster_status).later(ListEvents, self.list_events)
+
+    def cluster_status(self, peer: Peer, request: ClusterStatus) -> Status:
+        self._sessions.require(peer, Permission.SEE_CLUSTER)
+        at_ms = now_ms()
+        disks, following = self._fleet.status(
+            self._scheduler.jobs_under_way(),
+            now_ms=at_ms,
+            from_disk=request.from_disk,
+            from_volume=request.from_volume,
+        )
+        if following is not None and not request.is_paged:
+            raise BadRequest(
+                "the status of so many volumes does not fit into one message: ask for it page by page, as"
+                " later releases of this library do"
+            )
+        is_first = not request.from_disk  # the lists next to the disks come with the first page
+        bucket_count, object_count, byte_count = self._catalog.totals()
+        damage_count = self._catalog.damage_count()
+        damages = self._catalog.damages(DAMAGES_MAX) if damage_count and is_first else []
+        return Status(
+            version=package_version(),
+            incarnation=self._context.incarnation,
+            uptime_s=time.monotonic() - self._started_at,
+            health=self._health(damage_count),
+            disks=disks,
+            bucket_count=bucket_count,
+            object_count=object_count,
+            byte_count=byte_count,
+            garbage_count=sum(self._catalog.outbox_counts().values()),
+            upload_count=self._catalog.upload_count(),
+            client_count=sum(isinstance(other.session, ClientSession) for other in self._hub.peers.values()),
+            damages=first_that_fit(damages, LESSER_SIZE_MAX),
+            damage_count=damage_count,
+            unchecked_s=self._fleet.unchecked_s(at_ms),
+            orphan_count=self._scheduler.orphan_count,
+            is_paused=self._scheduler.is_paused,
+            left_alone=first_that_fit(self._scheduler.left_alone(), LESSER_SIZE_MAX) if is_first else [],
+            catalog_free=self._catalog_room.free,
+            stalled_job_count=self._scheduler.stalled_count,
+            compactors=sorted(disk.name for disk in self._fleet.disks.values() if disk.compactor is not None),
+            troubles=first_that_fit(self._troubles.listed(), LESSER_SIZE_MAX) if is_first else [],
+            trouble_count=len(self._troubles),
+            next_disk=following[0] if following is not None else "",
+            next_volume=following[1] if following is not None else 0,
+        )
+
+    def _health(self, damage_count: int) -> str:
+        if not is_catalog_sound(self._catalog):
+            return "down"
+        health = self._fleet.health()
+        is_troubled = damage_count or len(self._troubles)
+        return "degraded" if health == "ok" and is_troubled else health
+
+    async def list_events(self, peer: Peer, request: ListEvents) -> Events:
+        self._sessions.require(peer, Permission.SEE_CLUSTER)
+        incarnation = self._context.incarnation
+        if request.after < 0:
+            return Events(events=[], next_after=self._events.last, incarnation=incarnation)
+        found = first_that_fit(await self._events.wait_after(request.after, request.limit, request.wait_s))
+        next_after = found[-1].sequence if found else min(request.after, self._events.last)
+        return Events(events=found, next_after=next_after, incarnation=incarnation)
+
+
+def is_catalog_sound(catalog: Catalog) -> bool:
+    """False once a write of the catalog failed, or its file is no longer in its place."""
+    return catalog.failure is None and catalog.displaced is None
+
+
+# --- for monitoring -------------------------------------------------------------------------------
+
+
+class MasterMetrics(Collector):
+    def __init__(
+        self,
+        context: MasterContext,
+        sessions: Sessions,
+        *,
+        scheduler: JobScheduler,
+        catalog_room: CatalogRoom,
+        recount: Recount,
+        hub: Hub,
+    ) -> None:
+        self._context = context
+        self._sessions = sessions
+        self._scheduler = scheduler
+        self._catalog_room = catalog_room
+        self._recount = recount
+        self._hub = hub
+
+    def collect(self) -> list[Metric]:
+        return [
+            *(
+                GaugeMetricFamily(f"warehouse_master_{name}", text, value=value)
+                for name, text, value in self._figures()
+            ),
+            self._skews(),
+            *self._scheduler.metrics(),
+        ]
+
+    def _figures(self) -> list[tuple[str, str, float]]:
+        room, difference_count = self._catalog_room, self._recount.difference_count
+        return [
+            *self._catalog_figures(),
+            *self._cluster_figures(),
+            ("catalog_free", "Bytes free on the disk of the catalog", room.free or 0),
+            ("catalog_full", "Whether the disk of the catalog is too full for anything new", room.is_short),
+            ("count_differences", "Figures that differed from the last recount", difference_count),
+        ]
+
+    def _catalog_figures(self) -> list[tuple[str, str, float]]:
+        catalog = self._context.catalog
+        bucket_count, object_count, byte_count = catalog.totals()
+        garbage_count = sum(catalog.outbox_counts().values())
+        return [
+            ("buckets", "Buckets", bucket_count),
+            ("objects", "Objects", object_count),
+            ("object_bytes", "Bytes of all objects", byte_count),
+            ("uploads", "Uploads that are not finished", catalog.upload_count()),
+            ("garbage", "Needles that wait for their tombstone", garbage_count),
+        ]
+
+    def _cluster_figures(self) -> list[tuple[str, str, float]]:
+        fleet, troubles = self._context.fleet, self._context.troubles
+        failed_logins = self._sessions.failed_logins.total
+        return [
+            ("connections", "Control connections", len(self._hub.peers)),
+            ("failed_logins", "Logins that failed since the start", failed_logins),
+            ("disks_online", "Disks online", sum(disk.is_online for disk in fleet.disks.values())),
+            ("disks", "Disks known", len(fleet.disks)),
+            ("writable_volumes", "Volumes that take writes", fleet.writable_count()),
+            ("troubles", "Things that are wrong now: `warehouse status` names them", len(troubles)),
+        ]
+
+    def _skews(self) -> Metric:
+        skews = GaugeMetricFamily(
+            "warehouse_master_disk_clock_skew_seconds",
+            "How far the wall clock of a disk is ahead of the master's",
+            labels=["disk"],
+        )
+        for disk in self._context.fleet.disks.values():
+            if disk.clock_skew_s is not None:
+                skews.add_metric([disk.disk_id], disk.clock_skew_s)
+        return skews
+
+
+def health_and_metrics(catalog: Catalog, metrics: Collector) -> Callable[[Exchange], Awaitable[None]]:
+    """The handler of the master's HTTP port."""
+    registry = CollectorRegistry()
+    registry.register(metrics)
+
+    async def handle(exchange: Exchange) -> None:
+        if exchange.path not in (b"/healthz", b"/metrics"):
+            raise NoSuchRoute("a master serves /healthz and /metrics")
+        require_method(exchange.method, b"GET", b"HEAD")
+        if exchange.path == b"/metrics":
+            body = generate_latest(registry)
+            await exchange.respond(200, [(b"Content-Type", b"text/plain; version=0.0.4")], body)
+            return
+        is_healthy = is_catalog_sound(catalog)
+        body = b'{"status":"ok"}' if is_healthy else b'{"status":"catalog failed"}'
+        await exchange.respond(200 if is_healthy else 503, [(b"Content-Type", b"application/json")], body)
+
+    return handle

@@ -1,0 +1,268 @@
+"""Uploads: objects of many chunks, written slot by slot and finished in one commit.
+
+    BeginUpload     the catalog has the upload, with the object's key, type and metadata
+    RequestSlots    room, a needle id and a token for each of the next chunks; asked for again as needed
+    FinishUpload    the object is visible, whole
+    AbortUpload     the upload is gone; its chunks become garbage.  `expiry.py` does the same when nobody
+                    asked for slots or finished for too long
+
+A chunk may be stored with a lesser stamp than the version it replaces.  Its volume then gives it a greater
+one (`RestampNeedle`) before the upload can finish.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+
+from warehouse.actors.control import rpc
+from warehouse.actors.control.allocation import Room, needed_for
+from warehouse.actors.control.context import MasterContext, now_ms
+from warehouse.actors.control.keyring import Keyring
+from warehouse.actors.control.leases import LATE_PUT_S
+from warehouse.actors.control.reservations import Reservations, slot_name
+from warehouse.actors.control.routes import Routes
+from warehouse.actors.control.sessions import Sessions
+from warehouse.actors.control.stamps import StampAdmission
+from warehouse.auth.data_tokens import DataClaims
+from warehouse.auth.rights import Permission
+from warehouse.catalog.names import check_key, check_metadata
+from warehouse.catalog.sqlite.catalog import BucketRow, Transaction, UploadRow
+from warehouse.errors import BadRequest, BodyTooLarge, NoSuchUpload, VolumeOffline
+from warehouse.transport.http.conditions import check_etag_condition
+from warehouse.transport.http.header_text import check_content_type
+from warehouse.transport.messages import (
+    AbortUpload,
+    BeginUpload,
+    Done,
+    FinishUpload,
+    NeedleRestamped,
+    ObjectWritten,
+    RequestSlots,
+    RestampNeedle,
+    Slot,
+    Slots,
+    SlotWanted,
+    UploadBegun,
+)
+from warehouse.transport.zeromq.hub import Peer
+
+SLOTS_MAX = 64
+CHUNK_INDEX_LIMIT = 1_000_000
+TRIES = 2  # times its body that a token for one needle may take up of the file, should its upload break off
+FINISH_TRIES = 8
+
+
+class UploadHandlers:
+    def __init__(
+        self,
+        context: MasterContext,
+        sessions: Sessions,
+        *,
+        keyring: Keyring,
+        room: Room,
+        reservations: Reservations,
+        stamps: StampAdmission,
+    ) -> None:
+        self._context = context
+        self._store = context.settings.store
+        self._catalog = context.catalog
+        self._writer = context.writer
+        self._fleet = context.fleet
+        self._sessions = sessions
+        self._keyring = keyring
+        self._room = room
+        self._reservations = reservations
+        self._stamps = stamps
+
+    def routes(self) -> Routes:
+        return (
+            Routes()
+            .later(BeginUpload, self.begin)
+            .later(RequestSlots, self.request_slots)
+            .later(FinishUpload, self.finish)
+            .later(AbortUpload, self.abort)
+        )
+
+    async def begin(self, peer: Peer, request: BeginUpload) -> UploadBegun:
+        check_key(request.key)
+        check_metadata(request.metadata)
+        check_content_type(request.content_type)
+        conditions = check_etag_condition(request.if_match), check_etag_condition(request.if_none_match)
+        bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket)
+        if request.byte_count is not None:
+            self._room.require_in_all(request.byte_count)
+        expires_s = self._store.upload_expires_s
+        begun_ms = now_ms()
+        upload_id = await self._writer.write(
+            lambda t: t.begin_upload(
+                bucket.id,
+                request.key,
+                request.content_type,
+                request.metadata,
+                *conditions,
+                begun_ms,
+                begun_ms + int(expires_s * 1000),
+            ),
+            is_growth=True,
+        )
+        return UploadBegun(upload_id=upload_id, chunk_size=self._store.chunk_size, expires_in_s=expires_s)
+
+    def _upload(self, peer: Peer, upload_id: int) -> tuple[UploadRow, BucketRow]:
+        """An upload and its bucket, for a peer that may write there.
+
+        Raises:
+            NotAuthenticated, PermissionDenied: as `Sessions.require`.
+            NoSuchUpload, NoSuchBucket: the catalog does not have it.
+        """
+        self._sessions.session_of(peer)  # a stranger does not even learn which uploads there are
+        if not 0 < upload_id < 2**63:
+            raise NoSuchUpload(f"there is no upload {upload_id}")
+        upload = self._catalog.upload(upload_id)
+        bucket = self._catalog.bucket_by_id(upload.bucket_id)
+        self._sessions.require(peer, Permission.WRITE, bucket.name)
+        return upload, bucket
+
+    # --- slots ------------------------------------------------------------------------------------
+
+    async def request_slots(self, peer: Peer, request: RequestSlots) -> Slots:
+        upload, bucket = self._upload(peer, request.upload_id)
+        if not 1 <= len(request.slots) <= SLOTS_MAX:
+            raise BadRequest(f"1 to {SLOTS_MAX} slots can be asked for at once, not {len(request.slots)}")
+        slots: list[Slot] = []
+        try:
+            for wanted in request.slots:
+                slots.append(await self._slot(upload, bucket, wanted, request.exclude_volumes))
+            await self._record_slots(upload.id, slots, request.slots)
+        except BaseException:  # also when the time for this is over: nobody has the slots then
+            for slot in slots:
+                self._release_slot(upload.id, slot.volume_id, slot.needle_id)
+            raise
+        return Slots(slots=slots)
+
+    async def _slot(
+        self, upload: UploadRow, bucket: BucketRow, wanted: SlotWanted, exclude: Collection[int]
+    ) -> Slot:
+        """Find room for one chunk, and reserve it."""
+        if not 0 <= wanted.size <= self._store.chunk_size:
+            raise BodyTooLarge(f"a chunk has at most {self._store.chunk_size} bytes, not {wanted.size}")
+        if not 0 <= wanted.chunk_index < CHUNK_INDEX_LIMIT:
+            raise BadRequest(f"a chunk index goes from 0 to 999999, not {wanted.chunk_index}")
+        needed = needed_for(wanted.size)
+        volume = await self._room.find(needed, exclude=exclude)
+        # No checkpoint from here on, so that the room found is the room reserved.
+        disk = self._fleet.disks[volume.disk_id]
+        needle_id = self._fleet.take_ids(volume, 1)
+        expires_s = self._store.upload_expires_s
+        slot = Slot(
+            chunk_index=wanted.chunk_index,
+            volume_id=volume.volume_id,
+            needle_id=needle_id,
+            url=disk.url,
+            token=self._keyring.sign(
+                self._claims(disk.disk_id, volume.volume_id, needle_id, upload, bucket, wanted),
+                disk.token_keys,
+            ),
+            expires_in_s=expires_s,
+        )
+        self._reservations.promise(
+            slot_name(upload.id, volume.volume_id, needle_id),
+            volume.volume_id,
+            needed,
+            time.monotonic() + expires_s + LATE_PUT_S,
+            group=upload.id,
+        )
+        return slot
+
+    def _claims(
+        self,
+        disk_id: str,
+        volume_id: int,
+        needle_id: int,
+        upload: UploadRow,
+        bucket: BucketRow,
+        wanted: SlotWanted,
+    ) -> DataClaims:
+        return DataClaims(
+            operation="put",
+            audience=disk_id,
+            volume_id=volume_id,
+            expires_at_s=int(time.time() + self._store.upload_expires_s),
+            bucket_id=bucket.id,
+            bucket=bucket.name,
+            first_needle_id=needle_id,
+            last_needle_id=needle_id,
+            key=upload.key,
+            body_size=wanted.size,
+            room=TRIES * wanted.size,
+            upload_id=upload.id,
+            chunk_index=wanted.chunk_index,
+            chunk_count=wanted.chunk_count,
+            object_size=wanted.object_size,
+            content_type=upload.content_type,
+            metadata=upload.metadata if wanted.chunk_index == 0 else {},
+        )
+
+    async def _record_slots(
+        self, upload_id: int, slots: Sequence[Slot], wanted: Sequence[SlotWanted]
+    ) -> None:
+        """Write slots into the catalog; the ones that they replace give their room back."""
+        rows = [
+            (slot.chunk_index, slot.volume_id, slot.needle_id, chunk.size)
+            for slot, chunk in zip(slots, wanted, strict=True)
+        ]
+        stamp = self._context.stamp()
+        expires_ms = now_ms() + int(self._store.upload_expires_s * 1000)
+
+        def set_slots(t: Transaction) -> list[tuple[int, int]]:
+            replaced = t.set_slots(upload_id, rows, stamp=stamp)
+            t.touch_upload(upload_id, expires_ms)
+            return replaced
+
+        for volume_id, needle_id in await self._writer.write(set_slots, is_growth=True):
+            self._release_slot(upload_id, volume_id, needle_id)
+
+    def _release_slot(self, upload_id: int, volume_id: int, needle_id: int) -> None:
+        self._reservations.release(slot_name(upload_id, volume_id, needle_id))
+
+    # --- the end of an upload ---------------------------------------------------------------------
+
+    async def finish(self, peer: Peer, request: FinishUpload) -> ObjectWritten:
+        self._upload(peer, request.upload_id)
+        for _ in range(FINISH_TRIES):
+            result = await self._writer.write(
+                lambda t: t.finish_upload(request.upload_id, request.chunk_count, request.object_size),
+                is_growth=True,
+            )
+            if result.object is not None:
+                self._reservations.release_group(request.upload_id)
+                row = result.object
+                return ObjectWritten(etag=row.etag, size=row.size, created_ms=row.created_ms)
+            assert result.restamp is not None
+            await self._restamp(request.upload_id, *result.restamp)
+        raise VolumeOffline(f"upload {request.upload_id} was overtaken {FINISH_TRIES} times: try again")
+
+    async def _restamp(
+        self, upload_id: int, chunk_index: int, volume_id: int, needle_id: int, restamp_above: int
+    ) -> None:
+        """Have one of our chunks stamped again: the version to be replaced carries a greater stamp."""
+        volume = self._fleet.volumes[volume_id]
+        disk = self._fleet.disks[volume.disk_id]
+        if disk.peer is None:
+            raise VolumeOffline(f"disk {disk.name} is offline; the upload can be finished when it is back")
+        command = RestampNeedle(
+            incarnation=self._context.incarnation,
+            volume_id=volume_id,
+            needle_id=needle_id,
+            restamp_above=restamp_above,
+        )
+        answer = await rpc.call(disk.peer, command, NeedleRestamped)
+        self._stamps.admit(disk, answer.stamp)
+        await self._writer.write(lambda t: t.set_stamp_of_chunk(upload_id, chunk_index, answer.stamp))
+
+    async def abort(self, peer: Peer, request: AbortUpload) -> Done:
+        self._upload(peer, request.upload_id)
+        stamp = self._context.stamp()
+        await self._writer.write(lambda t: t.abort_upload(request.upload_id, stamp))
+        self._reservations.release_group(request.upload_id)
+        return Done()
