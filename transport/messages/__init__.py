@@ -1,113 +1,271 @@
-"""Messages: everything that crosses a ZeroMQ socket, as tagged msgspec structs."""
+"""Messages: everything that crosses a ZeroMQ socket, as tagged msgspec structs.
 
-from warehouse.transport.messages.volumes import (
-    DAMAGES_MAX,
+A frame is one `Envelope`: the sender's incarnation, a request id, and for requests the time left (never a
+clock reading, because the clocks of two machines disagree).  Object bytes never travel here.
+
+    sessions    a client logs in, and opens a connection
+    objects     buckets and objects
+    uploads     leases for small puts, puts in doubt, uploads in chunks
+    volumes     the master and its volume actors
+    jobs        the master and its compactors; jobs as clients see them
+    status      the status of the cluster, and its events
+    base        what all of them have in common
+    texts, numbers, paging    bounds of fields, and of answers
+
+This module joins them: the unions say who sends what, and the decoders are made from the unions.
+
+How to add a message:
+
+1. Write the class into the module of its subject, with its tag.  `texts` and `numbers` have a type for every
+   field: none goes without a bound.
+2. Import it here, and add it to one union: `ClientRequest`, `VolumeRequest` and `CompactorRequest` go to the
+   master, `VolumeCommand` and `CompactorCommand` come from it, and `MasterAnswer`, `VolumeAnswer` and
+   `CompactorAnswer` are the answers of each.  What a peer may send (`transport/zeromq/roles.py`) follows.
+3. Write the handler, and route the message to it where its receiver dispatches: the master
+   (`actors/control/`), the volume actor (`actors/data/`) or the compactor (`actors/background/`).
+4. Add a sample with every field filled to `tests/unit/transport/test_messages.py`.  The test then fails with
+   the frame to append to the newest `frozen_messages_*.txt`, which no later release may fail to read.
+
+Rules that keep releases compatible: a tag is written out and never reused; a new field has a default; a
+field never changes its type (its Python name may change, with `msgspec.field(name=...)` for the wire);
+unknown fields are ignored.  The value types that programs hold are public in their names, too:
+`tests/unit/transport/public_fields_0_1.txt` lists them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from warehouse.errors import MalformedMessage
+from warehouse.transport.messages.base import (
     FRAME_SIZE_MAX,
     KEY_SIZE_MAX,
-    LIVE_LISTED_MAX,
     METADATA_SIZE_MAX,
-    TASK_ORPHANED_S,
-    TROUBLES_MAX,
-    AbortUpload,
-    Answer,
-    Attach,
-    Attached,
-    BeginCompaction,
-    BeginUpload,
-    BucketInfo,
-    BucketNote,
-    Buckets,
-    BucketsRecorded,
-    CancelJobs,
-    Chunk,
-    ChunksLocated,
-    ClientRequest,
-    ClusterStatus,
-    Commit,
-    CompactionBegun,
-    CompactorCommand,
-    CompactorRequest,
-    CompactorWelcome,
-    CreateBucket,
-    CreateVolume,
-    DecideOrphans,
-    DeleteBucket,
-    Deleted,
-    DeleteNeedles,
-    DeleteObjects,
-    DiskReport,
-    DiskStatus,
     Done,
-    DropGeneration,
-    Envelope,
-    Event,
-    Events,
-    FinishUpload,
-    GenerationSwitched,
+    Message,
+    Refused,
+)
+from warehouse.transport.messages.jobs import (
+    TASK_ORPHANED_S,
+    CancelJobs,
+    CompactorWelcome,
+    DecideOrphans,
     Job,
     Jobs,
-    Lease,
-    Leased,
-    LeaseNeedles,
-    LeftAlone,
-    ListBuckets,
-    ListEvents,
-    Listing,
     ListJobs,
-    ListLive,
+    PauseJobs,
+    PollTask,
+    RegisterCompactor,
+    StartCopy,
+    StartJobs,
+    StartVerify,
+    StopTask,
+    TaskState,
+)
+from warehouse.transport.messages.numbers import Boot
+from warehouse.transport.messages.objects import (
+    BucketInfo,
+    Buckets,
+    Chunk,
+    ChunksLocated,
+    CreateBucket,
+    DeleteBucket,
+    Deleted,
+    DeleteObjects,
+    ListBuckets,
+    Listing,
     ListObjects,
-    LiveListed,
     LocateChunks,
     LocateObjects,
-    LoggedIn,
-    Login,
-    Message,
-    NeedleDamage,
-    NeedleRestamped,
-    NeedlesCommitted,
-    NeedlesDeleted,
-    NeedlesStored,
     ObjectFound,
     ObjectInfo,
     ObjectsLocated,
     ObjectWritten,
-    PauseJobs,
-    PollTask,
     Presign,
     Presigned,
     ReadGrant,
-    RecordBuckets,
-    Refused,
-    Register,
-    RegisterCompactor,
-    ReportSeen,
-    Request,
+    StatObject,
+    etag_of,
+)
+from warehouse.transport.messages.sessions import (
+    Attach,
+    Attached,
+    LoggedIn,
+    Login,
+)
+from warehouse.transport.messages.status import (
+    TROUBLES_MAX,
+    ClusterStatus,
+    DiskStatus,
+    Event,
+    Events,
+    LeftAlone,
+    ListEvents,
+    Status,
+    Trouble,
+    VolumeStatus,
+)
+from warehouse.transport.messages.uploads import (
+    AbortUpload,
+    BeginUpload,
+    FinishUpload,
+    Lease,
+    Leased,
+    LeaseNeedles,
     RequestSlots,
-    RestampNeedle,
     Settled,
     SettleNeedle,
     Slot,
     Slots,
     SlotWanted,
-    StartCopy,
-    StartJobs,
-    StartVerify,
-    StatObject,
-    Status,
-    StopTask,
+    UploadBegun,
+)
+from warehouse.transport.messages.volumes import (
+    DAMAGES_MAX,
+    LIVE_LISTED_MAX,
+    BeginCompaction,
+    BucketNote,
+    BucketsRecorded,
+    Commit,
+    CompactionBegun,
+    CreateVolume,
+    DeleteNeedles,
+    DiskReport,
+    DropGeneration,
+    GenerationSwitched,
+    ListLive,
+    LiveListed,
+    NeedleDamage,
+    NeedleRestamped,
+    NeedlesCommitted,
+    NeedlesDeleted,
+    NeedlesStored,
+    RecordBuckets,
+    Register,
+    ReportSeen,
+    RestampNeedle,
     StoredNeedle,
     SwitchGeneration,
-    TaskState,
-    Trouble,
-    UploadBegun,
-    VolumeCommand,
     VolumeCreated,
     VolumeReport,
-    VolumeRequest,
-    VolumeStatus,
     Welcome,
-    decode_envelope,
-    decoder_of,
-    encode_envelope,
-    etag_of,
 )
+
+ClientRequest = (
+    Login
+    | Attach
+    | CreateBucket
+    | DeleteBucket
+    | ListBuckets
+    | StatObject
+    | LocateObjects
+    | ListObjects
+    | DeleteObjects
+    | Presign
+    | LeaseNeedles
+    | SettleNeedle
+    | BeginUpload
+    | RequestSlots
+    | FinishUpload
+    | AbortUpload
+    | ClusterStatus
+    | StartJobs
+    | ListJobs
+    | CancelJobs
+    | PauseJobs
+    | DecideOrphans
+    | ListEvents
+)
+VolumeRequest = Register | NeedlesStored | DiskReport | LocateChunks
+CompactorRequest = RegisterCompactor
+VolumeCommand = (
+    CreateVolume
+    | DeleteNeedles
+    | RestampNeedle
+    | RecordBuckets
+    | ListLive
+    | BeginCompaction
+    | SwitchGeneration
+    | DropGeneration
+)
+CompactorCommand = StartCopy | StartVerify | PollTask | StopTask
+MasterAnswer = (
+    LoggedIn
+    | Attached
+    | Buckets
+    | ObjectFound
+    | ObjectsLocated
+    | ChunksLocated
+    | Listing
+    | Deleted
+    | ObjectWritten
+    | Presigned
+    | Leased
+    | Settled
+    | UploadBegun
+    | Slots
+    | Welcome
+    | ReportSeen
+    | NeedlesCommitted
+    | CompactorWelcome
+    | Jobs
+    | Events
+    | Status
+)
+VolumeAnswer = (
+    VolumeCreated
+    | NeedlesDeleted
+    | NeedleRestamped
+    | BucketsRecorded
+    | LiveListed
+    | CompactionBegun
+    | GenerationSwitched
+)
+CompactorAnswer = TaskState
+
+Request = ClientRequest | VolumeRequest | CompactorRequest | VolumeCommand | CompactorCommand
+Answer = Done | Refused | MasterAnswer | VolumeAnswer | CompactorAnswer
+
+
+class Envelope(msgspec.Struct, frozen=True, array_like=True):
+    """One frame.  `budget_ms` is the time left for a request and None for an answer."""
+
+    incarnation: Boot  # the sender's boot number
+    request_id: int  # chosen by whoever asks; the answer repeats it
+    budget_ms: int | None
+    body: Request | Answer
+
+
+encode_envelope = msgspec.msgpack.Encoder().encode
+
+
+def decoder_of(kinds: Any) -> msgspec.msgpack.Decoder[Envelope]:
+    """A decoder of envelopes whose body is one of these kinds, a union."""
+    narrow = msgspec.defstruct(
+        "Envelope", [("body", kinds)], bases=(Envelope,), array_like=True, frozen=True, module=__name__
+    )
+    return msgspec.msgpack.Decoder(narrow)
+
+
+_decoder = msgspec.msgpack.Decoder(Envelope)
+
+
+def decode_envelope(
+    frame: bytes | memoryview,
+    *,
+    decoder: msgspec.msgpack.Decoder[Envelope] = _decoder,
+    size_max: int = FRAME_SIZE_MAX,
+) -> Envelope:
+    """Decode one frame; the only door in.
+
+    Raises:
+        MalformedMessage: not msgpack, not an envelope, an unknown kind, or a field of the wrong type.
+    """
+    if len(frame) > size_max:
+        raise MalformedMessage(f"a message has at most {size_max} bytes, this one {len(frame)}")
+    try:
+        return decoder.decode(frame)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:  # deep nesting; text not UTF-8
+        raise MalformedMessage(f"not a message of this protocol: {error}") from error

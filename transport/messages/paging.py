@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from warehouse.transport.messages import FRAME_SIZE_MAX
+from warehouse.transport.messages.base import FRAME_SIZE_MAX
 
 T = TypeVar("T")
 

@@ -34,23 +34,19 @@ from warehouse.transport.messages import (
     FRAME_SIZE_MAX,
     Answer,
     Attach,
-    BucketsRecorded,
     ClientRequest,
-    CompactionBegun,
+    CompactorAnswer,
+    CompactorRequest,
     DiskReport,
     Done,
     Envelope,
-    GenerationSwitched,
-    LiveListed,
     Login,
-    NeedleRestamped,
-    NeedlesDeleted,
     Refused,
     Register,
     RegisterCompactor,
     Request,
     TaskState,
-    VolumeCreated,
+    VolumeAnswer,
     VolumeRequest,
     decode_envelope,
     decoder_of,
@@ -195,21 +191,8 @@ def _of_others(kind: str) -> StoreError:
 _Introduction = Login | Attach | Register | RegisterCompactor
 _FromNobody = _Introduction | Done
 _FromClient = ClientRequest | Register | RegisterCompactor | Done
-_FromVolume = (
-    VolumeRequest
-    | Attach
-    | RegisterCompactor
-    | Done
-    | Refused
-    | VolumeCreated
-    | NeedlesDeleted
-    | NeedleRestamped
-    | BucketsRecorded
-    | LiveListed
-    | CompactionBegun
-    | GenerationSwitched
-)
-_FromCompactor = RegisterCompactor | Register | Attach | Done | Refused | TaskState
+_FromVolume = VolumeRequest | Attach | RegisterCompactor | Done | Refused | VolumeAnswer
+_FromCompactor = CompactorRequest | Register | Attach | Done | Refused | CompactorAnswer
 
 _MIB = 1024 * 1024
 
