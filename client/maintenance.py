@@ -133,14 +133,14 @@ class Maintenance:
             known |= {job.job_id: job for job in answer.jobs}
             if progress is not None:
                 progress(Jobs(jobs=[*known.values()], is_paused=answer.is_paused))
-            if all(job.is_over for job in known.values()):
+            if all(job.is_finished for job in known.values()):
                 return [*known.values()]
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, POLL_S)
 
     async def _look_after(self, known: dict[int, Job]) -> Jobs:
         """How far those of these jobs are that were not over yet."""
-        unfinished = [job_id for job_id, job in known.items() if not job.is_over]
+        unfinished = [job_id for job_id, job in known.items() if not job.is_finished]
         if not unfinished:
             return Jobs(jobs=[])
         try:
@@ -202,7 +202,7 @@ class Maintenance:
 
     async def _pause(self, is_paused: bool) -> list[Job]:
         answer = await self._whole(await self._control.ask(PauseJobs(is_paused=is_paused), Jobs))
-        return [job for job in answer.jobs if not job.is_over]
+        return [job for job in answer.jobs if not job.is_finished]
 
     def events(self, after: int | None = None) -> EventStream:
         """What the store notices and does, as it happens; never ends by itself.

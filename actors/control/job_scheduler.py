@@ -191,7 +191,7 @@ class JobScheduler:
             volume
         ) in volumes:  # a job that is over and not forgotten yet would be taken for the one to wait for
             ending = self._table.unfinished_of(work, volume.volume_id)
-            if ending is not None and ending.is_over:
+            if ending is not None and ending.is_finished:
                 await self._ends.setdefault(ending.job_id, trio.Event()).wait()
         created_ms = now_ms()
         job_ids = await self._context.writer.write(
@@ -234,7 +234,7 @@ class JobScheduler:
         jobs = [self._table.job(job_id) for job_id in job_ids]
         ends = []
         for job in jobs:
-            if job.is_over:
+            if job.is_finished:
                 continue
             ends.append(self._ends.setdefault(job.job_id, trio.Event()))
             self._cancelled.add(job.job_id)
@@ -525,7 +525,7 @@ class JobScheduler:
         return report.dead_bytes if report is not None else 0
 
     async def _end_cancelled(self, job: JobState) -> None:
-        if job.is_over:
+        if job.is_finished:
             return
         self._table.cancel(job, now=time.monotonic(), dead_bytes=self._dead_bytes(job))
         self._tell(job, "failed", code="cancelled", message=job.message)

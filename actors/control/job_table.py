@@ -92,12 +92,12 @@ class JobState:
         return "compaction" if self.work == COMPACT else "verification"
 
     @property
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         return self.state in OVER
 
     @property
     def is_running(self) -> bool:
-        return self.state != "queued" and not self.is_over
+        return self.state != "queued" and not self.is_finished
 
     @property
     def is_due(self) -> bool:
@@ -338,7 +338,7 @@ class JobTable:
 
     def close(self, job: JobState) -> None:
         """The job is over and nothing durable remembers it any more."""
-        assert job.is_over
+        assert job.is_finished
         job.bytes_per_s = 0.0
         if self._unfinished.pop(job.job_id, None) is None:
             return

@@ -66,7 +66,7 @@ class _Pause:
         self._count, self.until = 0, 0.0
 
     @property
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         return trio.current_time() >= self.until
 
 
@@ -172,7 +172,7 @@ class Provisioner:
         kept = self._kept.get(disk.disk_id)
         # While a volume is being made, and for a while after that failed, its task has nothing to do there.
         if kept is not None and (
-            disk.short_of_ids or disk.unrecorded or not (kept.is_making or not kept.making.is_over)
+            disk.short_of_ids or disk.unrecorded or not (kept.is_making or not kept.making.is_finished)
         ):
             kept.needed.set()
 
@@ -217,7 +217,7 @@ class Provisioner:
                 await trio.sleep_until(pause.until)
                 continue
             self._make_if_needed(kept, nursery)
-            is_paused = not kept.is_making and not kept.making.is_over
+            is_paused = not kept.is_making and not kept.making.is_finished
             with trio.CancelScope(deadline=kept.making.until if is_paused else float("inf")):
                 await kept.needed.wait()
 
@@ -256,7 +256,7 @@ class Provisioner:
         is_needed = disk.takes_writes and (disk.creating_count > 0 or self._fleet.needs_volume(disk))
         if not is_needed or (disk.make_error is not None and disk.open_count > 0):
             disk.is_supplied = True  # it has all that it can have now
-        if is_needed and not kept.is_making and kept.making.is_over:
+        if is_needed and not kept.is_making and kept.making.is_finished:
             kept.is_making = True
             nursery.start_soon(self._make, kept)
 
@@ -357,7 +357,7 @@ class Provisioner:
                 pause = kept.burial_pauses.get(volume_id)
                 if volume_id in kept.burying:
                     continue
-                if pause is not None and not pause.is_over:
+                if pause is not None and not pause.is_finished:
                     next_at = min(next_at, pause.until)
                     continue
                 del kept.garbage[volume_id]

@@ -170,7 +170,7 @@ async def _cancel(work: str, wanted: Sequence[int] | None, store: Store, is_json
     meant = [
         job.job_id
         for job in await store.jobs()
-        if job.work == work and not job.is_over and (wanted is None or job.volume_id in wanted)
+        if job.work == work and not job.is_finished and (wanted is None or job.volume_id in wanted)
     ]
     if not meant:
         tell(is_json, "there is nothing to cancel", event="summary", work=work, cancelled_count=0)

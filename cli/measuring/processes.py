@@ -40,7 +40,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
     figures: Figures = msgspec.field(default_factory=Figures)
-    is_over: bool = False
+    is_finished: bool = False
     code: str | None = None  # of an error that ended the step
     message: str = ""
 
@@ -118,7 +118,7 @@ class _Child:
             said = msgspec.json.decode(line, type=Said)
             if said.code is not None:
                 raise from_code(said.code, said.message)
-            if said.is_over:
+            if said.is_finished:
                 return said.figures
             await tick(said.figures)
         raise OSError("a client process of the measurement ended unexpectedly")
@@ -197,7 +197,7 @@ async def _run_child() -> None:
                     except StoreError as error:
                         await say(Said(code=error.code, message=error.message))
                     else:
-                        await say(Said(figures=figures, is_over=True))
+                        await say(Said(figures=figures, is_finished=True))
         except StoreError as error:  # of the connection
             await say(Said(code=error.code, message=error.message))
 

@@ -109,7 +109,7 @@ class JobReport:
             self._live.update(view, refresh=True)
             return
         for job in answer.jobs:
-            if not job.is_over:
+            if not job.is_finished:
                 self._tell_progress(job, answer.is_paused)
         self._say_ends()
 
@@ -130,7 +130,7 @@ class JobReport:
 
     def left_running(self) -> None:
         """The user goes, the jobs stay."""
-        unfinished = [job for job in self._jobs if not job.is_over]
+        unfinished = [job for job in self._jobs if not job.is_finished]
         if unfinished and not self._is_json:
             volumes = " ".join(str(job.volume_id) for job in unfinished) if len(unfinished) <= 8 else "--all"
             line = (
@@ -141,7 +141,7 @@ class JobReport:
 
     def _say_ends(self) -> None:
         for job in self._jobs:
-            if job.is_over and job.job_id not in self._ended:
+            if job.is_finished and job.job_id not in self._ended:
                 self._ended.add(job.job_id)
                 self._say_end(job)
         sys.stdout.flush()
@@ -200,7 +200,7 @@ def event_of(job: Job) -> str:
 
 def activity_of(job: Job, is_paused: bool) -> str:
     """A word for what the job does now."""
-    if job.is_over or job.state == "switching":
+    if job.is_finished or job.state == "switching":
         return job.state
     if is_paused:
         return "paused"
@@ -211,7 +211,7 @@ def activity_of(job: Job, is_paused: bool) -> str:
 
 def time_left_s(job: Job) -> float | None:
     """Seconds until it has gone through all; None where that cannot be told."""
-    if job.is_over or not job.total_bytes or job.bytes_per_s <= 0:
+    if job.is_finished or not job.total_bytes or job.bytes_per_s <= 0:
         return None
     return max(job.total_bytes - job.done_bytes, 0) / job.bytes_per_s
 
@@ -219,7 +219,7 @@ def time_left_s(job: Job) -> float | None:
 def progress_line(job: Job, is_paused: bool) -> str:
     """How far it is, in words."""
     parts = [activity_of(job, is_paused)]
-    if is_paused and not job.is_over:
+    if is_paused and not job.is_finished:
         parts = ["paused until warehouse compact --resume"]
     if job.total_bytes:
         share = format_share(job.done_bytes, job.total_bytes)
@@ -278,12 +278,12 @@ def jobs_view(
     """A bar a volume; where there are too many for the window, those that run and a count of the others."""
     shown = jobs
     if len(jobs) > row_max:
-        shown = [job for job in jobs if job.state != "queued" and not job.is_over][: row_max - 1]
+        shown = [job for job in jobs if job.state != "queued" and not job.is_finished][: row_max - 1]
     rows: list[RenderableType] = [jobs_table(shown, is_paused, is_narrow=is_narrow)]
     if len(shown) < len(jobs):
-        queued, over = (sum(job.state == "queued" for job in jobs), sum(job.is_over for job in jobs))
+        queued, over = (sum(job.state == "queued" for job in jobs), sum(job.is_finished for job in jobs))
         rows.append(Text(f"and {queued} queued, {over} over", "dim"))
-    if is_paused and not all(job.is_over for job in jobs):
+    if is_paused and not all(job.is_finished for job in jobs):
         rows.append(Text("paused; warehouse compact --resume lets it go on", "yellow"))
     return Group(*rows)
 
@@ -324,7 +324,7 @@ def jobs_table(jobs: Iterable[Job], is_paused: bool, *, indent: str = "", is_nar
 def _amounts(job: Job, is_paused: bool, is_narrow: bool) -> str:
     if job.state == "done" and not job.message:
         return _damage(job.damaged_count) if job.work == "verify" else f"{format_size(job.freed_bytes)} freed"
-    if job.is_over:
+    if job.is_finished:
         return printable(job.message)
     if not job.total_bytes or job.state == "queued":
         return _waiting_for(job)

@@ -498,7 +498,7 @@ class RunningMaster:
         )
 
     async def job_over(self, job_id: int) -> Job:
-        return await self.job_when(job_id, lambda job: job.is_over)
+        return await self.job_when(job_id, lambda job: job.is_finished)
 
     async def status(self) -> Status:
         return await self.ask(ClusterStatus(), Status)

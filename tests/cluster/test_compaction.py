@@ -246,7 +246,7 @@ async def until_copying(client: Store, job_id: int) -> None:
     with trio.fail_after(30):
         while True:
             (job,) = await client.jobs([job_id])
-            assert not job.is_over, job
+            assert not job.is_finished, job
             if job.state == "copying" and job.done_bytes > 3_000_000:
                 return
             await trio.sleep(0.02)
@@ -270,7 +270,7 @@ async def outcome(client: Store, job_id: int) -> Job:
                         code=error.code,
                     )
             else:
-                if job.is_over:
+                if job.is_finished:
                     return job
             await trio.sleep(0.1)
 

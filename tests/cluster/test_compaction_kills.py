@@ -128,7 +128,7 @@ async def whole(client: warehouse.Store) -> Status:
             except StoreError:
                 jobs = []
             else:
-                is_idle = status.garbage_count == 0 and all(job.is_over for job in jobs)
+                is_idle = status.garbage_count == 0 and all(job.is_finished for job in jobs)
                 if is_idle and status.disks and status.disks[0].is_online and status.compactors:
                     return status
             await trio.sleep(0.1)

@@ -55,7 +55,7 @@ class FakeJobs:
 
     def _job_of(self, work: str, volume_id: int) -> Job:
         for job in self.jobs.values():
-            if (job.work, job.volume_id) == (work, volume_id) and not job.is_over:
+            if (job.work, job.volume_id) == (work, volume_id) and not job.is_finished:
                 return job
         job = Job(
             job_id=next(self._job_ids),
@@ -80,7 +80,7 @@ class FakeJobs:
     def cancel(self, job_ids: Iterable[int]) -> Jobs:
         jobs = [self._known(job_id) for job_id in job_ids]
         for job in jobs:
-            if not job.is_over:
+            if not job.is_finished:
                 self._change(job, state="cancelled", ended_ms=CREATED_MS + 2000)
         return self._answer([self.jobs[job.job_id] for job in jobs])
 
@@ -91,13 +91,13 @@ class FakeJobs:
     def restart(self) -> None:
         """The master is another process now: it knows the unfinished jobs, and counts events anew."""
         self.incarnation += 1
-        self.jobs = {job_id: job for job_id, job in self.jobs.items() if not job.is_over}
+        self.jobs = {job_id: job for job_id, job in self.jobs.items() if not job.is_finished}
         self.ring = []
         self._last_sequence = 0
 
     def under_way(self, volume_id: int) -> Job | None:
         for job in self.jobs.values():
-            if job.volume_id == volume_id and not job.is_over:
+            if job.volume_id == volume_id and not job.is_finished:
                 return job
         return None
 

@@ -108,7 +108,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_stalled: bool = False  # it has not come any further for minutes
 
     @property
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         return self.state in ("done", "failed", "cancelled")
 
 

@@ -167,9 +167,9 @@ def simulate(catalog: Catalog, seed: int, scenario: Callable[[Site, Random], Any
 
 async def until_over(site: Site, jobs: list[JobState], limit_s: float) -> None:
     with trio.move_on_after(limit_s):
-        while not all(job.is_over for job in jobs):
+        while not all(job.is_finished for job in jobs):
             await trio.sleep(1)
-    left = [(job.work, job.origin, job.state, job.message) for job in jobs if not job.is_over]
+    left = [(job.work, job.origin, job.state, job.message) for job in jobs if not job.is_finished]
     assert not left, f"after {site.attempts} attempts: {left}"
 
 

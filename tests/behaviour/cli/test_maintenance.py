@@ -264,7 +264,7 @@ async def test_an_interruption_leaves_the_jobs_running_and_says_so(
         "warehouse: compaction goes on in the store: volumes 1, 2\n"
         "           stop it with: warehouse compact --cancel 1 2\n"
     )
-    assert not any(job.is_over for job in store.upkeep.jobs.values())
+    assert not any(job.is_finished for job in store.upkeep.jobs.values())
 
 
 # --- verify ---------------------------------------------------------------------------------------

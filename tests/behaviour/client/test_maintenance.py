@@ -122,7 +122,7 @@ async def test_leaving_early_leaves_the_job_running(store: FakeStore, client: wa
     with trio.move_on_after(0.5) as scope:
         await client.wait_jobs(jobs)
     assert scope.cancelled_caught
-    assert not store.upkeep.jobs[jobs[0].job_id].is_over
+    assert not store.upkeep.jobs[jobs[0].job_id].is_finished
 
 
 async def test_nothing_is_asked_about_jobs_that_are_over(store: FakeStore, client: warehouse.Store) -> None:

@@ -150,7 +150,7 @@ def test_what_is_over_is_remembered_for_a_while() -> None:
         book.finish(one, now=0.0)
         book.close(one)
     assert len(book.listed()) == ENDED_LISTED_MAX
-    assert book.job(2).is_over, "whoever waits for one of very many jobs hears of its end"
+    assert book.job(2).is_finished, "whoever waits for one of very many jobs hears of its end"
     with pytest.raises(NoSuchJob):
         book.job(1)
     assert [one.state for one in book.listed([2, 3])] == ["done", "done"]
