@@ -181,7 +181,7 @@ class Compactor:
                 *common,
                 uuid=request.uuid,
                 generation=request.generation,
-                upto=request.upto,
+                upto=request.end_offset,
                 horizon=request.horizon,
             )
             reached = attrgetter("upto")

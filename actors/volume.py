@@ -421,7 +421,9 @@ class VolumeActor:
             case BeginCompaction():
                 return await self._begin_compaction(line)
             case SwitchGeneration():
-                done = await self._switching.switch(line, generation=request.generation, upto=request.upto)
+                done = await self._switching.switch(
+                    line, generation=request.generation, upto=request.end_offset
+                )
                 return GenerationSwitched(
                     is_done=done.is_done,
                     remaining_bytes=done.remaining_bytes,
@@ -477,7 +479,7 @@ class VolumeActor:
 
     async def _delete(self, line: CommitPipeline, request: DeleteNeedles) -> NeedlesDeleted:
         self._require_stamps(request.stamp, *(stamp for _, stamp in request.needles))
-        ended = frozenset(request.ended)
+        ended = frozenset(request.object_deleted)
         for number, (needle_id, stamp) in enumerate(request.needles):
             await line.pass_gate()
             line.volume.delete(needle_id, stamp=stamp, is_last=needle_id in ended)
@@ -508,7 +510,7 @@ class VolumeActor:
         upto = await trio.to_thread.run_sync(line.volume.begin_compaction)
         return CompactionBegun(
             generation=line.volume.generation,
-            upto=upto,
+            end_offset=upto,
             report=self._report(line),
             disk_free=self._free_bytes(),
         )

@@ -53,7 +53,7 @@ class DiskTask:
     """
     Args:
         start: opens the work; called in a thread.
-        reached: what `TaskState.upto` is to say of it.
+        reached: what `TaskState.end_offset` is to say of it.
         rate: bytes read and written a second; 0: hold; None: as fast as it goes.
     """
 
@@ -123,7 +123,7 @@ class DiskTask:
             done_bytes=work.position,
             total_bytes=work.upto,
             generation=self._generation,
-            upto=self._reached(work),
+            end_offset=self._reached(work),
             written_bytes=work.written_bytes,
             damages=list(self._damages),
             damaged_count=work.damaged_count,

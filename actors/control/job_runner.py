@@ -170,7 +170,7 @@ class JobRunner:
             state = await self._poll(job, volume, peers, task_id)
             job.state, is_switching = "switching", True
             job.switched_from, job.size_before = begun.generation, volume.file_size
-            switched = await self._switch(volume, peers, begun.generation + 1, state.upto)
+            switched = await self._switch(volume, peers, begun.generation + 1, state.end_offset)
         except BaseException:
             await self._clean_up(volume, peers, None if is_switching else task_id)
             raise
@@ -205,14 +205,14 @@ class JobRunner:
                 f" {format_size(begun.disk_free)} free: delete something there that is not Warehouse's, or"
                 " add a disk"
             )
-        job.total_bytes = begun.upto
+        job.total_bytes = begun.end_offset
         start = StartCopy(
             incarnation=incarnation,
             task_id=task_id,
             volume_id=volume_id,
             uuid=volume.uuid,
             generation=begun.generation,
-            upto=begun.upto,
+            end_offset=begun.end_offset,
             horizon=horizon,
             rate=self._rate(job),
         )
@@ -227,7 +227,7 @@ class JobRunner:
             incarnation=self._context.incarnation,
             volume_id=volume.volume_id,
             generation=generation,
-            upto=upto,
+            end_offset=upto,
         )
         while True:
             peers.check_actor()  # the compactor's part is done
@@ -324,7 +324,7 @@ class JobRunner:
         job.found.update({(damage.needle_id or 0, damage.offset): damage for damage in damages})
         if state.damaged_count > len(state.damages):
             job.is_found_whole = False  # more than a message holds: nothing may be taken for mended
-        volume.verify_offset = max(volume.verify_offset, state.upto)  # 0 before it has begun
+        volume.verify_offset = max(volume.verify_offset, state.end_offset)  # 0 before it has begun
         if time.monotonic() >= job.saved_at + self._context.intervals.save:
             job.saved_at = time.monotonic()
             await self._save_progress(volume)

@@ -402,7 +402,7 @@ class Provisioner:
             volume_id=volume.volume_id,
             needles=[(needle_id, stamp) for needle_id, stamp, _ in rows],
             stamp=self._context.clock.last,
-            ended=[garbage.needle_id for garbage in rows if garbage.object_deleted],
+            object_deleted=[garbage.needle_id for garbage in rows if garbage.object_deleted],
         )
         answer = await rpc.call(peer, command, NeedlesDeleted)
         self._fleet.take_report(volume, answer.report)

@@ -219,7 +219,10 @@ class ScriptedDisk(Script):
             case BeginCompaction():
                 report = self.reports[request.volume_id]
                 return CompactionBegun(
-                    generation=report.generation, upto=report.file_size, report=report, disk_free=self.free
+                    generation=report.generation,
+                    end_offset=report.file_size,
+                    report=report,
+                    disk_free=self.free,
                 )
             case SwitchGeneration():
                 return self.switch(request)
@@ -278,7 +281,7 @@ class ScriptedCompactor(Script):
             done_bytes=start + polled * MIB,
             total_bytes=start + self.polls * MIB,
             generation=task.generation,
-            upto=start + polled * MIB,
+            end_offset=start + polled * MIB,
             damages=self.damages,
             damaged_count=len(self.damages),
             code=self.task_failure.code if self.task_failure else None,

@@ -38,7 +38,7 @@ class StartCopy(Message, frozen=True, tag="start_copy"):
     volume_id: Id32
     uuid: Name
     generation: Id32  # to copy from
-    upto: Whole
+    end_offset: Whole = msgspec.field(name="upto")
     horizon: Stamp  # stamp: records of deletions older than this need not be carried over
     rate: Signed | None  # as in PollTask
 
@@ -69,7 +69,7 @@ class TaskState(Message, frozen=True, tag="task_state"):
     done_bytes: Whole = 0  # of the data file that was copied from, or verified
     total_bytes: Whole = 0
     generation: Id32 = 0  # that it works on
-    upto: Whole = 0  # offset in its data file that was reached
+    end_offset: Whole = msgspec.field(name="upto", default=0)  # in its data file; reached so far
     written_bytes: Whole = 0
     damages: Annotated[list[NeedleDamage], Page] = []  # all so far, at most DAMAGES_MAX
     damaged_count: Whole = 0

@@ -179,7 +179,7 @@ class DeleteNeedles(Message, frozen=True, tag="delete_needles"):
     needles: Annotated[list[tuple[Id32, Stamp]], Many]  # (needle id, the master's stamp for its tombstone)
     stamp: Stamp
     # Those of the ids whose object was deleted, not replaced: see `needle.FLAG_LAST`.
-    ended: Annotated[list[Id32], Many] = []
+    object_deleted: Annotated[list[Id32], Many] = msgspec.field(name="ended", default=[])
 
 
 class NeedlesDeleted(Message, frozen=True, tag="needles_deleted"):
@@ -246,7 +246,8 @@ class BeginCompaction(Message, frozen=True, tag="begin_compaction"):
 
 class CompactionBegun(Message, frozen=True, tag="compaction_begun"):
     generation: Id32  # the present one; the copy is to be the next
-    upto: Whole  # offset in the data file: all records before it are finished and durable
+    # Offset in the data file: all records before it are finished and durable.
+    end_offset: Whole = msgspec.field(name="upto")
     report: VolumeReport
     disk_free: Whole
 
@@ -260,7 +261,8 @@ class SwitchGeneration(Message, frozen=True, tag="switch_generation"):
     incarnation: Boot
     volume_id: Id32
     generation: Id32  # of the copy
-    upto: Whole  # how far in the present generation's data file the copy reaches
+    # How far in the present generation's data file the copy reaches.
+    end_offset: Whole = msgspec.field(name="upto")
 
 
 class GenerationSwitched(Message, frozen=True, tag="generation_switched"):

@@ -39,8 +39,8 @@ async def test_a_compaction_by_hand_is_led_from_begin_to_switch(tmp_path: Path) 
         assert orders == ["DropGeneration", "BeginCompaction", "SwitchGeneration"]
         (copy,) = master.compactor.of(StartCopy)
         (switch,) = master.disk.of(SwitchGeneration)
-        assert (copy.generation, copy.upto) == (1, 40 * MIB + 4096)
-        assert (switch.generation, switch.upto) == (2, 2 * MIB)
+        assert (copy.generation, copy.end_offset) == (1, 40 * MIB + 4096)
+        assert (switch.generation, switch.end_offset) == (2, 2 * MIB)
         volume = (await master.status()).disks[0].volumes[0]
         assert volume.report.generation == 2
         assert volume.verified_ms == job.started_ms  # the copy has read and checked all that is live

@@ -126,7 +126,7 @@ class Master:
             volume_id=7,
             uuid=UUID,
             generation=1,
-            upto=4096,
+            end_offset=4096,
             horizon=0,
             rate=rate,
         )
@@ -215,7 +215,10 @@ async def test_a_verification_finds_what_is_damaged(site: Site) -> None:
         assert await master.ask(master.verify()) == Done()
         state = await master.until_over()
         file_size = site.volume.figures().file_size
-        assert (state.state, state.upto, state.done_bytes, state.total_bytes) == ("done", *[file_size] * 3)
+        assert (state.state, state.end_offset, state.done_bytes, state.total_bytes) == (
+            "done",
+            *[file_size] * 3,
+        )
         assert state.damaged_count == 1
         (damage,) = state.damages
         assert (damage.volume_id, damage.needle_id, damage.bucket, damage.key) == (7, 3, "photos", "key-3")
@@ -326,7 +329,7 @@ async def test_a_copy_that_is_stopped_leaves_nothing(site: Site, copies: list[Sl
         assert copies[0].order == {"uuid": UUID, "generation": 1, "upto": 4096, "horizon": 0}
         state = await master.poll()
         assert state.written_bytes > 0
-        assert (state.upto, state.generation) == (1 << 30, 1)
+        assert (state.end_offset, state.generation) == (1 << 30, 1)
         assert copies[0].path.exists()
         assert await master.ask(master.stop()) == Done()
         assert not copies[0].path.exists()
@@ -386,7 +389,7 @@ async def test_a_copy_that_does_not_fit_says_so(site: Site, copies: list[SlowCop
             volume_id=7,
             uuid=UUID,
             generation=1,
-            upto=4096,
+            end_offset=4096,
             horizon=13,
             rate=None,
         )

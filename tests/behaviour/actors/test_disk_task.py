@@ -75,7 +75,7 @@ async def test_a_task_runs_to_its_end_and_says_so(virtual: MockClock) -> None:
     await task.run()
     state = task.poll(None)
     assert (state.task_id, state.state, state.generation) == (5, "done", 3)
-    assert state.done_bytes == state.total_bytes == state.upto == 10 * MIB
+    assert state.done_bytes == state.total_bytes == state.end_offset == 10 * MIB
     assert state.written_bytes == 5 * MIB
     assert (len(state.damages), state.damaged_count) == (DAMAGES_MAX, DAMAGES_MAX + 5)
     assert (state.damages[7].bucket, state.damages[7].key) == ("b", "k7")

@@ -282,8 +282,8 @@ SAMPLES: dict[str, Any] = {
     "list_live": messages.ListLive(incarnation=1, volume_id=7, first_id=1, count=64, stamp=1 << 60),
     "live_listed": messages.LiveListed(bitmap=b"\x01\x80", needle_id_max=16),
     "begin_compaction": messages.BeginCompaction(incarnation=1, volume_id=7),
-    "compaction_begun": messages.CompactionBegun(generation=3, upto=4096, report=REPORT, disk_free=5),
-    "switch_generation": messages.SwitchGeneration(incarnation=1, volume_id=7, generation=4, upto=4096),
+    "compaction_begun": messages.CompactionBegun(generation=3, end_offset=4096, report=REPORT, disk_free=5),
+    "switch_generation": messages.SwitchGeneration(incarnation=1, volume_id=7, generation=4, end_offset=4096),
     "generation_switched": messages.GenerationSwitched(
         is_done=True, report=REPORT, remaining_bytes=5, pause_ms=1.5
     ),
@@ -293,7 +293,14 @@ SAMPLES: dict[str, Any] = {
     ),
     "compactor_welcome": messages.CompactorWelcome(incarnation=1),
     "start_copy": messages.StartCopy(
-        incarnation=1, task_id=5, volume_id=7, uuid="0b5e", generation=3, upto=4096, horizon=9, rate=None
+        incarnation=1,
+        task_id=5,
+        volume_id=7,
+        uuid="0b5e",
+        generation=3,
+        end_offset=4096,
+        horizon=9,
+        rate=None,
     ),
     "start_verify": messages.StartVerify(
         incarnation=1, task_id=5, volume_id=7, uuid="0b5e", generation=3, start=4096, rate=1 << 20
@@ -305,7 +312,7 @@ SAMPLES: dict[str, Any] = {
         done_bytes=1,
         total_bytes=2,
         generation=3,
-        upto=4096,
+        end_offset=4096,
         written_bytes=4,
         damages=[DAMAGE],
         damaged_count=1,
