@@ -60,7 +60,7 @@ class Copy:
 
         Args:
             upto: an offset in the present data file; all before it is durable, in the data and in the index.
-            horizon: a stamp; deletions older than it need not be carried over.
+            horizon: a stamp; deletions older than it need not be copied.
         Raises:
             NoSuchVolume: there is no such volume.
             GenerationMismatch: it is another one, or another generation counts by now.
@@ -94,7 +94,7 @@ class Copy:
         self._room_checked_at = 0
         self._require_room()
         self._target = NextGeneration.make(disk, directory, next_facts(facts))
-        self._carrier = RecordCopier(
+        self._copier = RecordCopier(
             self._data,
             facts.seed,
             lookup=self._index.find,
@@ -113,20 +113,20 @@ class Copy:
 
     @property
     def read_bytes(self) -> int:
-        return self._carrier.read_bytes + self._index.read_bytes
+        return self._copier.read_bytes + self._index.read_bytes
 
     @property
     def written_bytes(self) -> int:
-        return self._carrier.written_bytes
+        return self._copier.written_bytes
 
     @property
     def damages(self) -> list[Damage]:
-        """What did not check, at most `carry.DAMAGES_MAX` of it; live needles were carried as they are."""
-        return self._carrier.damages
+        """What did not check, at most `DAMAGES_MAX` of `record_copier`; live needles were copied as they are."""
+        return self._copier.damages
 
     @property
     def damaged_count(self) -> int:
-        return self._carrier.damaged_count
+        return self._copier.damaged_count
 
     def step(self) -> bool:
         """Do the next piece of work, about a MiB of reading; False when the copy is complete and durable.
@@ -157,13 +157,13 @@ class Copy:
 
     def _run(self) -> Iterator[int]:
         while self.position < self.upto:
-            for position in self._carrier.carry(self.position, self.upto, self.upto):
+            for position in self._copier.copy(self.position, self.upto, self.upto):
                 self.position = position
                 yield position
             self.position = self.upto
             self._follow()
             yield self.position
-        self._carrier.finish(self._save_lost)
+        self._copier.finish(self._save_lost)
         yield from self._void()
         header = self._index.header()
         self._target.raise_marks(needle_id_max=header.tally.needle_id_max, stamp_max=header.tally.stamp_max)
@@ -177,7 +177,7 @@ class Copy:
             self._index.forget()
 
     def _void(self) -> Iterator[int]:
-        """Make the ids void that are dead, and of which nothing was carried.
+        """Make the ids void that are dead, and of which nothing was copied.
 
         What was void before is known by range, so this takes as long as what died since then is much.
         """
@@ -196,15 +196,15 @@ class Copy:
             self._write_void(ranges)
 
     def _dead(self) -> Iterator[tuple[int, int]]:
-        """Ranges of ids whose entries say that they died, and of which nothing was carried."""
+        """Ranges of ids whose entries say that they died, and of which nothing was copied."""
         # To the end of the entries: the greatest id in the header is that of a checkpoint, maybe an old one.
         for first_id, present in self._index.blocks(0, NEEDLE_IDS):
             count = len(present) // ENTRY_SIZE
-            carried = bytearray(len(present))
+            copied = bytearray(len(present))
             for block_id, block in self._target.blocks(first_id, count):
                 at = (block_id - first_id) * ENTRY_SIZE
-                carried[at : at + len(block)] = block
-            entries = zip(ENTRY.iter_unpack(present), ENTRY.iter_unpack(carried), strict=True)
+                copied[at : at + len(block)] = block
+            entries = zip(ENTRY.iter_unpack(present), ENTRY.iter_unpack(copied), strict=True)
             first = last = 0
             for needle_id, ((word, _, _), (new, _, _)) in enumerate(entries, first_id):
                 if not (word & FLAG_DELETED and not new and word & OFFSET_MASK < self.upto):

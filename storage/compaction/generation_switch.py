@@ -71,7 +71,7 @@ class GenerationSwitch:
         self._twins: list[_Twin] = []
         self.freed_bytes = 0  # how much shorter the data file became with the switch
         entries = self._source.entries
-        self._carrier = RecordCopier(
+        self._copier = RecordCopier(
             self._source.data,
             self._source.seed,
             lookup=self._source.find,
@@ -94,7 +94,7 @@ class GenerationSwitch:
         for offset, extent in open_extents.items():
             if offset >= self._position:
                 self._replay(offset, tail)
-                copy = self._next.carry_extent(
+                copy = self._next.copy_extent(
                     extent.needle_id, self._metadata_of(extent), extent.data_size, flags=FLAG_STREAMED
                 )
                 self._twins.append(_Twin(extent, offset, copy))
@@ -153,7 +153,7 @@ class GenerationSwitch:
 
     def _replay(self, end: int, tail: int) -> None:
         # A long upload keeps the copy from what came behind it: that has its garbage, too.
-        for _ in self._carrier.carry(self._position, end, tail):
+        for _ in self._copier.copy(self._position, end, tail):
             pass
         self._position = max(self._position, end)
 

@@ -46,7 +46,7 @@ from warehouse.storage.volume import Volume, write_error
 PENDING_MAX = 32_768  # entries in memory between two syncs; about 5 MB
 
 
-class Carried(NamedTuple):
+class CopiedNeedle(NamedTuple):
     """A small needle on its way from one generation to the next: without a block table."""
 
     needle_id: int
@@ -106,7 +106,7 @@ class NextGeneration(Volume):
 
     # --- needles ----------------------------------------------------------------------------------
 
-    def carry_many(self, needles: Sequence[Carried]) -> int:
+    def copy_many(self, needles: Sequence[CopiedNeedle]) -> int:
         """Append small needles as they are, with one write; returns the bytes written.
 
         Raises:
@@ -138,7 +138,7 @@ class NextGeneration(Volume):
         self._flush_when_many()
         return written
 
-    def carry_extent(self, needle_id: int, metadata: bytes, data_size: int, *, flags: int) -> Extent:
+    def copy_extent(self, needle_id: int, metadata: bytes, data_size: int, *, flags: int) -> Extent:
         """Begin a needle that is written piece by piece; `Extent.finish` or `finish_damaged` ends it."""
         self._flush_when_many()
         return self._reserve(needle_id, metadata, data_size, flags=flags, is_allocated=False)
@@ -168,7 +168,7 @@ class NextGeneration(Volume):
             self._tally.damaged_count += 1
 
     def fold_stamp(self, needle_id: int, stamp: int) -> None:
-        """Give a needle that was carried a later stamp, where it stands.
+        """Give a needle that was copied a later stamp, where it stands.
 
         Raises:
             ReadFailed, NeedleCorrupt, DiskFull, WriteFailed: the disk refused.
@@ -204,7 +204,7 @@ class NextGeneration(Volume):
 
     # --- what is kept beside them -----------------------------------------------------------------
 
-    def carry_deletion(self, needle_id: int, metadata: NeedleMetadata, stamp: int) -> int:
+    def copy_deletion(self, needle_id: int, metadata: NeedleMetadata, stamp: int) -> int:
         """Append a tombstone that names its object, for a needle that is left out; returns its size."""
         names = NeedleMetadata(metadata.bucket, metadata.bucket_id, metadata.key, metadata.created_ms)
         encoded = encode_metadata(names)
@@ -221,9 +221,9 @@ class NextGeneration(Volume):
         self._flush_when_many()
         return len(mark)
 
-    def carry_bucket(self, content: bytes, stamp: int) -> None:
+    def copy_bucket(self, content: bytes, stamp: int) -> None:
         """Append a bucket record as it is."""
-        self._carry_content(KIND_BUCKET, content, stamp)
+        self._copy_content(KIND_BUCKET, content, stamp)
 
     def void(self, content: bytes, stamp: int) -> None:
         """Append a void record: its ids need no entries of their own.
@@ -232,7 +232,7 @@ class NextGeneration(Volume):
             content: its ids follow those of the void records before it, and nothing stands between them.
             stamp: the greatest of what died, so that it is known when the index is lost.
         """
-        offset = self._carry_content(KIND_VOID, content, stamp)
+        offset = self._copy_content(KIND_VOID, content, stamp)
         voids = self._gen.entries.voids
         assert voids is not None
         with self._lock:
@@ -257,7 +257,7 @@ class NextGeneration(Volume):
             self._tally.needle_id_max = max(self._tally.needle_id_max, needle_id_max)
             self._tally.stamp_max = max(self._tally.stamp_max, stamp_max)
 
-    def _carry_content(self, kind: int, content: bytes, stamp: int) -> int:
+    def _copy_content(self, kind: int, content: bytes, stamp: int) -> int:
         try:
             return self._append_content(kind, content, stamp)
         except OSError as error:

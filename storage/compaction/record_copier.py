@@ -1,10 +1,10 @@
-"""Carry: from the records of one generation to those of the next.
+"""RecordCopier: from the records of one generation to those of the next.
 
-    live needle       carried, with its latest stamp in its footer
+    live needle       copied, with its latest stamp in its footer
     dead needle       left out; where its object was deleted, the deletion is kept for as long as it matters
-    tombstone         of a needle that was carried: carried.  A named one: kept for as long as it matters
+    tombstone         of a needle that was copied: copied.  A named one: kept for as long as it matters
     restamp           folded into the footer of its needle
-    bucket            carried, each once
+    bucket            copied, each once
     note, void        left out: the next file has nothing torn, and its voids are made anew at the end
     damage            never copied silently and never dropped: see `_take_large` and `_take_gap`
 
@@ -22,7 +22,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
 from warehouse.errors import NeedleCorrupt
-from warehouse.storage.compaction.next_generation import Carried, NextGeneration
+from warehouse.storage.compaction.next_generation import CopiedNeedle, NextGeneration
 from warehouse.storage.disk import File
 from warehouse.storage.format.needle import (
     BLOCK_SIZE,
@@ -69,7 +69,7 @@ Within = Callable[[int, int], Iterator[tuple[int, Found]]]
 
 
 class RecordCopier:
-    """Carries records from `source`, whose index answers `lookup`, to `target`."""
+    """Copies records from `source`, whose index answers `lookup`, to `target`."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class RecordCopier:
             within: all entries of needles in a stretch of the source; only asked where headers are lost.
             horizon: deletions with a lesser stamp are left out.
             makes_voids: ids of needles that are left out become void in the end.  Otherwise their tombstones
-                are carried, to say that these ids can never be written again.
+                are copied, to say that these ids can never be written again.
         """
         self._source = source
         self._seed = seed
@@ -103,11 +103,11 @@ class RecordCopier:
         self._window = Window(source, 0)
         self._tombstones = Window(source, 0, TOMBSTONE_WINDOW)
         self._last_mark: tuple[int, Header | None] = (-1, None)
-        self._batch: list[Carried] = []
+        self._batch: list[CopiedNeedle] = []
         self._batch_ids: set[int] = set()
         self._batch_size = 0
         self._upto = 0
-        self._buckets: dict[int, bool] = {}  # bucket id -> whether its deletion was carried
+        self._buckets: dict[int, bool] = {}  # bucket id -> whether its deletion was copied
         self._gaps: list[Record] = []
         self._noted: list[tuple[int, int]] = []
         self.damages: list[Damage] = []
@@ -118,8 +118,8 @@ class RecordCopier:
     def read_bytes(self) -> int:
         return self._window.loaded_bytes + self._tombstones.loaded_bytes
 
-    def carry(self, start: int, end: int, upto: int) -> Iterator[int]:
-        """Carry the records from `start`, where one starts, to `end`; yields offsets now and then.
+    def copy(self, start: int, end: int, upto: int) -> Iterator[int]:
+        """Copy the records from `start`, where one starts, to `end`; yields offsets now and then.
 
         Args:
             upto: needles whose tombstone stands before this offset are dead.
@@ -183,8 +183,8 @@ class RecordCopier:
         elif record.kind == KIND_TOMBSTONE:
             self._take_tombstone(record)
         elif record.kind == KIND_RESTAMP:
-            if self._is_carried(record.needle_id):
-                with contextlib.suppress(NeedleCorrupt):  # of one that was carried damaged the order is moot
+            if self._is_copied(record.needle_id):
+                with contextlib.suppress(NeedleCorrupt):  # of one that was copied damaged the order is moot
                     self._target.fold_stamp(record.needle_id, record.stamp)
         elif record.kind == KIND_BUCKET:
             self._take_bucket(record)
@@ -199,7 +199,9 @@ class RecordCopier:
             self._leave_out(record.needle_id, record.metadata_bytes, found)
             return
         data = self._window.view(record.offset + HEADER_SIZE + record.metadata_size, record.data_size)
-        self._batch.append(Carried(record.needle_id, record.metadata_bytes, data, record.stamp, record.crc))
+        self._batch.append(
+            CopiedNeedle(record.needle_id, record.metadata_bytes, data, record.stamp, record.crc)
+        )
         self._batch_ids.add(record.needle_id)
         self._batch_size += record.stored_size
         if self._batch_size >= BATCH_SIZE or len(self._batch) >= BATCH_COUNT:
@@ -207,7 +209,7 @@ class RecordCopier:
 
     def _write_batch(self) -> None:
         if self._batch:
-            self.written_bytes += self._target.carry_many(self._batch)
+            self.written_bytes += self._target.copy_many(self._batch)
             self._batch, self._batch_size = [], 0
             self._batch_ids.clear()
 
@@ -228,7 +230,7 @@ class RecordCopier:
             self._leave_out(needle_id, metadata, found)
             return
         self._write_batch()
-        extent = self._target.carry_extent(
+        extent = self._target.copy_extent(
             needle_id, metadata, header.data_size, flags=header.flags & ~FLAG_STREAMED
         )
         start = offset + header.data_offset
@@ -276,10 +278,10 @@ class RecordCopier:
         if record.metadata_size:
             if record.stamp >= self._horizon:
                 metadata = record.metadata
-                self.written_bytes += self._target.carry_deletion(record.needle_id, metadata, record.stamp)
+                self.written_bytes += self._target.copy_deletion(record.needle_id, metadata, record.stamp)
             return
         # What died before `upto` was left out.
-        if not self._makes_voids or self._is_carried(record.needle_id) or record.offset >= self._upto:
+        if not self._makes_voids or self._is_copied(record.needle_id) or record.offset >= self._upto:
             self._target.delete(record.needle_id, stamp=record.stamp, is_last=record.is_last)
 
     def _take_bucket(self, record: Record) -> None:
@@ -288,13 +290,13 @@ class RecordCopier:
             if self._buckets.get(bucket.bucket_id):
                 return
             self._buckets[bucket.bucket_id] = bucket.is_deleted
-            self._target.carry_bucket(record.content, record.stamp)
+            self._target.copy_bucket(record.content, record.stamp)
             self.written_bytes += record.stored_size
 
     # --- dead or alive ----------------------------------------------------------------------------
 
     def _is_live(self, found: Found | None, needle_id: int, offset: int) -> bool:
-        """Whether the needle whose whole record stands at `offset` is to be carried."""
+        """Whether the needle whose whole record stands at `offset` is to be copied."""
         if found is None or found.offset == offset:
             return True  # an entry that calls a needle its own tombstone is wrong, too
         if not found.is_deleted:
@@ -318,7 +320,7 @@ class RecordCopier:
         other = header_at(Window(self._source, self._source.size(), TOMBSTONE_WINDOW), self._seed, offset)
         return other is not None and other.kind == KIND_DATA and other.needle_id == needle_id
 
-    def _is_carried(self, needle_id: int) -> bool:
+    def _is_copied(self, needle_id: int) -> bool:
         if needle_id in self._batch_ids:
             self._write_batch()
         if needle_id > self._target.needle_id_max:  # which spares a look into the index for each tombstone
@@ -343,12 +345,12 @@ class RecordCopier:
         except NeedleCorrupt:
             return  # a name that nobody can read names nothing
         self._write_batch()
-        self.written_bytes += self._target.carry_deletion(needle_id, metadata, mark.stamp)
+        self.written_bytes += self._target.copy_deletion(needle_id, metadata, mark.stamp)
 
     # --- damage -----------------------------------------------------------------------------------
 
     def _take_gap(self, gap: Record) -> None:
-        """A stretch without a valid header: carry what the index knows was there, remember the rest."""
+        """A stretch without a valid header: copy what the index knows was there, remember the rest."""
         lost = sorted(
             (
                 (needle_id, found)
@@ -361,9 +363,7 @@ class RecordCopier:
         for needle_id, found in lost:
             size = stored_size(found.metadata_size, found.data_size)
             # Its names cannot be trusted: they are left out, and the room they took stays.
-            extent = self._target.carry_extent(
-                needle_id, bytes(found.metadata_size), found.data_size, flags=0
-            )
+            extent = self._target.copy_extent(needle_id, bytes(found.metadata_size), found.data_size, flags=0)
             start = found.offset + HEADER_SIZE + found.metadata_size
             for piece in self._raw(start, found.data_size):
                 extent.write(piece)

@@ -11,7 +11,7 @@ a clock.
          8         1  kind           1 data, 2 tombstone, 3 restamp, 4 note, 5 bucket, 6 void
          9         1  flags          bit 0: streamed (header first, footer when the last byte came)
                                      bit 1: last (of a tombstone, see below)
-                                     bit 2: damaged (of data that a compaction found so and carried over)
+                                     bit 2: damaged (of data that a compaction found so and copied as it was)
         10         2  metadata_size  m
         12         4  needle_id      never 0, except in notes, buckets and voids
         16         4  data_size      n

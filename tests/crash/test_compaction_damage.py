@@ -144,7 +144,7 @@ def test_a_deletion_is_kept_with_its_name_up_to_the_horizon(horizon: int, is_kep
             volume.append(12, metadata_of(12), b"", stamp=999)
 
 
-def test_bucket_records_are_carried_each_once_and_a_deletion_last() -> None:
+def test_bucket_records_are_copied_each_once_and_a_deletion_last() -> None:
     disk = SimDisk()
     volume = filled(disk)
     films = BucketRecord(4, "films", 5, False)
@@ -165,7 +165,7 @@ def test_bucket_records_are_carried_each_once_and_a_deletion_last() -> None:
 
 
 @pytest.mark.parametrize(("needle_id", "part"), CASES)
-def test_a_damaged_needle_is_carried_over_and_never_served(needle_id: int, part: str) -> None:
+def test_a_damaged_needle_is_copied_and_never_served(needle_id: int, part: str) -> None:
     disk = SimDisk()
     volume = filled(disk)
     before = volume.figures()

@@ -157,7 +157,7 @@ def test_an_index_of_the_first_release_with_an_entry_a_void_id_is_understood(
 
 
 def void_with_entries(target: NextGeneration, content: bytes, stamp: int) -> None:
-    offset = target._carry_content(6, content, stamp)
+    offset = target._copy_content(6, content, stamp)
     for first, last in ((2, 29),):
         target.raise_marks(needle_id_max=last, stamp_max=0)
         for needle_id in range(first, last + 1):
@@ -205,7 +205,7 @@ def test_where_a_void_record_is_damaged_its_ids_stay_void_and_the_next_compactio
 
 @pytest.mark.parametrize("fate", ["lives", "was deleted before", "is deleted afterwards"])
 def test_a_needle_whose_index_entry_is_lost_does_not_keep_its_volume_from_being_compacted(fate: str) -> None:
-    """Such a needle is carried where nothing says that it is dead, and counted right from then on."""
+    """Such a needle is copied where nothing says that it is dead, and counted right from then on."""
     disk = SimDisk()
     volume = create(disk)
     for needle_id in range(1, 10):

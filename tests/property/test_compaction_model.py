@@ -186,7 +186,7 @@ TestCompactionModel.settings = settings(max_examples=150, stateful_step_count=50
 
 
 def test_a_stamp_that_is_folded_while_an_upload_is_open_is_known_after_a_restart() -> None:
-    """It goes into the footer of a needle that was carried before: behind the checkpoint of the copy."""
+    """It goes into the footer of a needle that was copied before: behind the checkpoint of the copy."""
     model = CompactionModel()
     model.make()
     model.put_fresh(byte=0, count=1, size=0)

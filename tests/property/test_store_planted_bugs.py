@@ -77,9 +77,7 @@ def use_ids_again_that_a_compaction_forgot(patch: Patch) -> None:
 
 
 def keep_deletions_without_their_names(patch: Patch) -> None:
-    patch.setattr(
-        next_generation.NextGeneration, "carry_deletion", lambda self, needle_id, metadata, stamp: 0
-    )
+    patch.setattr(next_generation.NextGeneration, "copy_deletion", lambda self, needle_id, metadata, stamp: 0)
 
 
 def forget_buckets_in_a_compaction(patch: Patch) -> None:
