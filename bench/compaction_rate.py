@@ -98,9 +98,9 @@ def compact(folder: Path) -> dict[str, float]:
         pass
     copy.close()
     copied = time.perf_counter()
-    successor = GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto)
-    successor.catch_up()
-    pause_s = successor.switch()
+    switch = GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto)
+    switch.catch_up()
+    pause_s = switch.switch()
     ended = time.perf_counter()
     after = volume.figures()
     volume.close()

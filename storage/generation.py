@@ -65,7 +65,7 @@ class Generation:
         so it lets go of whoever was told: volume and generation would otherwise keep each other in memory
         until the collector of cycles runs.
         """
-        self.succeeded()
+        self.retire()
         file = ClosedFile()
         index = IndexFile(file, volume_id=self.volume_id, generation=self.number, seed=self.seed)
         return Generation(
@@ -77,7 +77,7 @@ class Generation:
             on_damage=_tell_nobody,
         )
 
-    def succeeded(self) -> None:
+    def retire(self) -> None:
         """Another generation is looked up from now on; a reader that is still here goes on."""
         if self.entries.index is not None:
             self.entries.index.forget_pages()

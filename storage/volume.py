@@ -174,7 +174,7 @@ class Volume:
             on_damage=self._note_damage,
         )
         self._is_closed = False
-        self._successor: object | None = None  # while there is one, nothing is cut off the tail
+        self._switch: object | None = None  # the switch under way: until it ends, nothing is cut off the tail
         # Held by every call of the owner; a switch of generations holds it to keep the owner waiting.
         self._owner = threading.RLock()  # taken before `_sync_lock`
         self._sync_lock = threading.Lock()  # one sync or checkpoint at a time; taken before `_lock`
@@ -522,7 +522,7 @@ class Volume:
         with self._owner:
             extent.close()
             is_tail = extent.offset + extent.stored_size == self._tail and self.sealed_cause is None
-            if is_tail and self._successor is None:
+            if is_tail and self._switch is None:
                 # Neither watermark nor checkpoint has passed an open extent, so its bytes are nobody's.
                 # (A switch may have: what it has seen must not become another record's.)
                 try:
@@ -734,50 +734,50 @@ class Volume:
 
     # --- for the switch to the next generation: any thread ----------------------------------------
 
-    def begin_succession(self, switch: object) -> Generation:
+    def begin_switch(self, switch: object) -> Generation:
         """Note that a switch reads along: nothing is cut off the tail from now on.
 
         Raises:
             VolumeBusy: there is one already.
         """
         with self._owner:
-            if self._successor is not None:
+            if self._switch is not None:
                 raise VolumeBusy(f"volume {self.volume_id} is being switched to its next generation already")
-            self._successor = switch
+            self._switch = switch
             return self._gen
 
-    def end_succession(self) -> None:
+    def end_switch(self) -> None:
         with self._owner:
-            self._successor = None
+            self._switch = None
 
-    def succession_state(self) -> tuple[int, dict[int, Extent]]:
-        """Up to where there are records, and which of them are still being filled, by offset."""
+    def tail_and_open_extents(self) -> tuple[int, dict[int, Extent]]:
+        """Where the last record ends, and which records are still being filled, by offset."""
         with self._lock:
             return self._tail, dict(self._in_flight)
 
     @contextlib.contextmanager
-    def held_for_succession(self) -> Iterator[None]:
+    def held_for_switch(self) -> Iterator[None]:
         """Keep the owner, and every sync, waiting for as long as the block lasts."""
         with self._owner, self._syncing_alone():
             yield
 
-    def succeed(self, switch: Volume, in_flight: dict[int, Extent]) -> None:
+    def take_over(self, following: Volume, in_flight: dict[int, Extent]) -> None:
         """Take over the files and counters of the next generation.  While held."""
-        gen = switch._gen
+        gen = following._gen
         gen.report_to(self._note_damage)
         with self._lock:
-            self._facts = switch._facts
+            self._facts = following._facts
             self._gen, before = gen, self._gen
-            before.succeeded()
-            self._tally = switch._tally
-            self._tail = switch._tail
-            self._durable = switch._durable
-            self._sequence = switch._sequence
-            self._checkpoint = switch._checkpoint
+            before.retire()
+            self._tally = following._tally
+            self._tail = following._tail
+            self._durable = following._durable
+            self._sequence = following._sequence
+            self._checkpoint = following._checkpoint
             self._in_flight = in_flight
             self._reserved_ids = {extent.needle_id for extent in in_flight.values()}
-            self._damages = switch._damages
-            self._successor = None
+            self._damages = following._damages
+            self._switch = None
 
     # --- making it last: any thread ---------------------------------------------------------------
 

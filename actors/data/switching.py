@@ -41,7 +41,7 @@ class Switching:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._successors: dict[int, GenerationSwitch] = {}
+        self._switches: dict[int, GenerationSwitch] = {}
         self._locks: dict[int, trio.Lock] = {}
         self._pauses_ms: dict[int, float] = {}  # of the last switch of each volume
         self._freed_bytes: dict[int, int] = {}  # the same
@@ -82,7 +82,7 @@ class Switching:
 
     async def _drop(self, line: CommitPipeline) -> None:
         volume = line.volume
-        switch = self._successors.pop(volume.volume_id, None)
+        switch = self._switches.pop(volume.volume_id, None)
         # To the end, also when the time of the request is over: a volume keeps a switch that nobody
         # has abandoned, and takes no other.
         with trio.CancelScope(shield=True):
@@ -95,12 +95,12 @@ class Switching:
 
     async def _switch(self, line: CommitPipeline, generation: int, upto: int) -> Progress:
         volume = line.volume
-        switch = self._successors.get(volume.volume_id)
+        switch = self._switches.get(volume.volume_id)
         if switch is None:
             switch = await trio.to_thread.run_sync(
                 lambda: GenerationSwitch(volume, self._disk, generation=generation, upto=upto)
             )
-            self._successors[volume.volume_id] = switch
+            self._switches[volume.volume_id] = switch
         remaining, is_short = 0, False
         with trio.move_on_after(CALL_S) as scope:
             for number in range(1, ROUNDS_MAX + 1):
@@ -118,7 +118,7 @@ class Switching:
         with line.gate_closed():
             await trio.to_thread.run_sync(switch.switch)
         pause_ms = (time.perf_counter() - started) * 1000
-        del self._successors[volume.volume_id]
+        del self._switches[volume.volume_id]
         self._pauses_ms[volume.volume_id] = pause_ms
         self._freed_bytes[volume.volume_id] = switch.freed_bytes
         log.info(

@@ -121,7 +121,7 @@ class Copy:
 
     @property
     def damages(self) -> list[Damage]:
-        """What did not check, at most `DAMAGES_MAX` of `record_copier`; live needles were copied as they are."""
+        """What did not check, at most `DAMAGES_MAX` of RecordCopier; live needles were copied as they are."""
         return self._copier.damages
 
     @property

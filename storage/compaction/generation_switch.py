@@ -66,7 +66,7 @@ class GenerationSwitch:
                 f"volume {volume.volume_id} is at generation {volume.generation}, the copy is {generation}"
             )
         self._next = NextGeneration.reopen(disk, volume.directory, facts)
-        self._source = volume.begin_succession(self)
+        self._source = volume.begin_switch(self)
         self._position = upto
         self._twins: list[_Twin] = []
         self.freed_bytes = 0  # how much shorter the data file became with the switch
@@ -88,7 +88,7 @@ class GenerationSwitch:
         Raises:
             ReadFailed, DiskFull, WriteFailed: the disk refused.  `abandon` is what remains.
         """
-        tail, open_extents = self._volume.succession_state()
+        tail, open_extents = self._volume.tail_and_open_extents()
         # First what was under way before: its tombstone may stand in what is replayed next.
         self._settle_twins(open_extents)
         for offset, extent in open_extents.items():
@@ -101,7 +101,7 @@ class GenerationSwitch:
                 self._position = offset + extent.stored_size
         self._replay(tail, tail)
         self._fill_twins()
-        return self._volume.succession_state()[0] - self._position
+        return self._volume.tail_and_open_extents()[0] - self._position
 
     def flush(self) -> None:
         """Make what was replayed durable: the last sync, for which the owner waits, is then a short one."""
@@ -119,7 +119,7 @@ class GenerationSwitch:
         """
         volume = self._volume
         started = time.perf_counter()
-        with volume.held_for_succession():
+        with volume.held_for_switch():
             volume.check_writable()
             self.catch_up()
             with contextlib.ExitStack() as held:
@@ -135,7 +135,7 @@ class GenerationSwitch:
                 problem = self._publish()
                 for twin in self._twins:
                     twin.extent.move(twin.copy)
-                volume.succeed(self._next, {twin.copy.offset: twin.extent for twin in self._twins})
+                volume.take_over(self._next, {twin.copy.offset: twin.extent for twin in self._twins})
             if problem is not None:
                 volume.seal(problem)
             pause_s = time.perf_counter() - started
@@ -145,7 +145,7 @@ class GenerationSwitch:
 
     def abandon(self) -> None:
         """Give up: the present generation stays, the files of the next are removed."""
-        self._volume.end_succession()
+        self._volume.end_switch()
         self._next.discard()
         remove_leftovers(self._disk, self._volume.directory, self._volume.generation)
 
