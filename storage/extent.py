@@ -222,14 +222,14 @@ class Extent:
         """Its header was written anew."""
         self._header_crc = header_crc
 
-    def move(self, twin: Extent) -> None:
-        """Go on in the place of `twin`, which holds the same bytes in another generation.  While held."""
-        assert twin.written == self.written, "the twin lacks bytes"
-        assert twin.stored_size == self.stored_size
-        self._file = twin._file
-        self.offset, self.data_offset = twin.offset, twin.data_offset
-        self._header_crc, self.before = twin._header_crc, twin.before
-        twin._is_open = False
+    def move(self, mirror: Extent) -> None:
+        """Go on in the place of `mirror`, which holds the same bytes in another generation.  While held."""
+        assert mirror.written == self.written, "the mirror lacks bytes"
+        assert mirror.stored_size == self.stored_size
+        self._file = mirror._file
+        self.offset, self.data_offset = mirror.offset, mirror.data_offset
+        self._header_crc, self.before = mirror._header_crc, mirror.before
+        mirror._is_open = False
 
     def write_footer(self, stamp: int) -> None:
         """Write block table and footer.

@@ -6,8 +6,8 @@ get shorter; `switch` then keeps the owner waiting for the last, short one:
     copy complete  -->  catch_up()...  -->  switch(): [ last round, sync, compare, publish, take over ]
                                                       one atomic step: the manifest names the next one
 
-Uploads that are under way have a twin in the next generation, which is filled round by round, and move
-over with the switch.  Before it publishes, the switch compares the two generations' counters: the live
+An upload under way is mirrored in the next generation.  Each round fills the mirror further, and
+the switch moves the upload over.  Before it publishes, the switch compares the two generations' counters: the live
 needles and their bytes must be the same, or the copy is thrown away and the present generation stays.
 
 A crash at any moment leaves the generation that the manifest names, whole; the other's files are leftovers.
@@ -34,12 +34,12 @@ from warehouse.storage.volume import Volume, write_error
 log = logging.getLogger(__name__)
 
 
-class _Twin(msgspec.Struct):
-    """An upload under way, and its counterpart in the next generation."""
+class _MirroredUpload(msgspec.Struct):
+    """An upload under way, and its mirror in the next generation."""
 
     extent: Extent
     offset: int  # of the extent in the present generation
-    copy: Extent
+    mirror: Extent
 
 
 class GenerationSwitch:
@@ -68,7 +68,7 @@ class GenerationSwitch:
         self._next = NextGeneration.reopen(disk, volume.directory, facts)
         self._source = volume.begin_switch(self)
         self._position = upto
-        self._twins: list[_Twin] = []
+        self._mirrored: list[_MirroredUpload] = []
         self.freed_bytes = 0  # how much shorter the data file became with the switch
         entries = self._source.entries
         self._copier = RecordCopier(
@@ -90,17 +90,17 @@ class GenerationSwitch:
         """
         tail, open_extents = self._volume.tail_and_open_extents()
         # First what was under way before: its tombstone may stand in what is replayed next.
-        self._settle_twins(open_extents)
+        self._settle_mirrored(open_extents)
         for offset, extent in open_extents.items():
             if offset >= self._position:
                 self._replay(offset, tail)
-                copy = self._next.copy_extent(
+                mirror = self._next.copy_extent(
                     extent.needle_id, self._metadata_of(extent), extent.data_size, flags=FLAG_STREAMED
                 )
-                self._twins.append(_Twin(extent, offset, copy))
+                self._mirrored.append(_MirroredUpload(extent, offset, mirror))
                 self._position = offset + extent.stored_size
         self._replay(tail, tail)
-        self._fill_twins()
+        self._fill_mirrored()
         return self._volume.tail_and_open_extents()[0] - self._position
 
     def flush(self) -> None:
@@ -123,9 +123,9 @@ class GenerationSwitch:
             volume.check_writable()
             self.catch_up()
             with contextlib.ExitStack() as held:
-                for twin in self._twins:
-                    held.enter_context(twin.extent.held())
-                self._fill_twins()
+                for upload in self._mirrored:
+                    held.enter_context(upload.extent.held())
+                self._fill_mirrored()
                 self._next.raise_marks(
                     needle_id_max=volume.figures().needle_id_max, stamp_max=volume.figures().stamp_max
                 )
@@ -133,9 +133,11 @@ class GenerationSwitch:
                 self._compare()
                 self.freed_bytes = volume.figures().file_size - self._next.figures().file_size
                 problem = self._publish()
-                for twin in self._twins:
-                    twin.extent.move(twin.copy)
-                volume.take_over(self._next, {twin.copy.offset: twin.extent for twin in self._twins})
+                for upload in self._mirrored:
+                    upload.extent.move(upload.mirror)
+                volume.take_over(
+                    self._next, {upload.mirror.offset: upload.extent for upload in self._mirrored}
+                )
             if problem is not None:
                 volume.seal(problem)
             pause_s = time.perf_counter() - started
@@ -157,37 +159,37 @@ class GenerationSwitch:
             pass
         self._position = max(self._position, end)
 
-    def _settle_twins(self, open_extents: dict[int, Extent]) -> None:
-        """Finish or abort the twins of uploads that have ended."""
+    def _settle_mirrored(self, open_extents: dict[int, Extent]) -> None:
+        """Finish or abort the mirrored uploads that have ended."""
         under_way = []
-        for twin in self._twins:
-            if open_extents.get(twin.offset) is twin.extent:
-                under_way.append(twin)
+        for upload in self._mirrored:
+            if open_extents.get(upload.offset) is upload.extent:
+                under_way.append(upload)
                 continue
-            stamp = self._stamp_of(twin)
+            stamp = self._stamp_of(upload)
             if stamp is None:
-                twin.copy.abort()
+                upload.mirror.abort()
             else:
-                self._fill(twin, twin.extent.data_size)
-                twin.copy.finish(stamp=stamp, crc=twin.extent.crc)
-        self._twins = under_way
+                self._fill(upload, upload.extent.data_size)
+                upload.mirror.finish(stamp=stamp, crc=upload.extent.crc)
+        self._mirrored = under_way
 
-    def _stamp_of(self, twin: _Twin) -> int | None:
+    def _stamp_of(self, upload: _MirroredUpload) -> int | None:
         """The stamp that an upload was finished with; None: it was aborted."""
-        size = table_size(twin.extent.data_size) + FOOTER_SIZE
+        size = table_size(upload.extent.data_size) + FOOTER_SIZE
         footer = decode_footer(
-            twin.extent.header_crc, self._read(size, twin.extent.data_offset + twin.extent.data_size)
+            upload.extent.header_crc, self._read(size, upload.extent.data_offset + upload.extent.data_size)
         )
         return None if footer is None else footer.stamp
 
-    def _fill_twins(self) -> None:
-        for twin in self._twins:
-            self._fill(twin, twin.extent.written)
+    def _fill_mirrored(self) -> None:
+        for upload in self._mirrored:
+            self._fill(upload, upload.extent.written)
 
-    def _fill(self, twin: _Twin, upto: int) -> None:
-        while twin.copy.written < upto:
-            size = min(PIECE_SIZE, upto - twin.copy.written)
-            twin.copy.write(self._read(size, twin.extent.data_offset + twin.copy.written))
+    def _fill(self, upload: _MirroredUpload, upto: int) -> None:
+        while upload.mirror.written < upto:
+            size = min(PIECE_SIZE, upto - upload.mirror.written)
+            upload.mirror.write(self._read(size, upload.extent.data_offset + upload.mirror.written))
 
     def _metadata_of(self, extent: Extent) -> bytes:
         return self._read(extent.metadata_size, extent.data_offset - extent.metadata_size)
