@@ -181,10 +181,10 @@ class Compactor:
                 *common,
                 uuid=request.uuid,
                 generation=request.generation,
-                upto=request.end_offset,
+                end_offset=request.end_offset,
                 horizon=request.horizon,
             )
-            reached = attrgetter("upto")
+            reached = attrgetter("end_offset")
         else:
             start = partial(
                 Scrub,

@@ -91,14 +91,21 @@ def compact(folder: Path) -> dict[str, float]:
     disk = OsDisk(folder)
     volume = Volume.open(disk, DIRECTORY)
     before = volume.figures()
-    upto = volume.begin_compaction()
+    end_offset = volume.begin_compaction()
     started = time.perf_counter()
-    copy = Copy(disk, DIRECTORY, uuid=volume.uuid, generation=volume.generation, upto=upto, horizon=1 << 63)
+    copy = Copy(
+        disk,
+        DIRECTORY,
+        uuid=volume.uuid,
+        generation=volume.generation,
+        end_offset=end_offset,
+        horizon=1 << 63,
+    )
     while copy.step():
         pass
     copy.close()
     copied = time.perf_counter()
-    switch = GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto)
+    switch = GenerationSwitch(volume, disk, generation=copy.generation, end_offset=copy.end_offset)
     switch.catch_up()
     pause_s = switch.switch()
     ended = time.perf_counter()

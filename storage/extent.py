@@ -123,11 +123,11 @@ class Extent:
             self._digest(piece)
             self.written += size
 
-    def _allocate(self, upto: int) -> None:
+    def _allocate(self, data_end: int) -> None:
         """Have room for the data up to there; the last of it comes with block table and footer."""
-        if upto <= self._allocated:
+        if data_end <= self._allocated:
             return
-        end = min(self.data_size, upto + AHEAD_SIZE)
+        end = min(self.data_size, data_end + AHEAD_SIZE)
         length = end - self._allocated
         if end == self.data_size:
             length += table_size(end) + FOOTER_SIZE

@@ -32,7 +32,7 @@ class Work(Protocol):
     @property
     def position(self) -> int: ...
     @property
-    def upto(self) -> int: ...
+    def end_offset(self) -> int: ...
     @property
     def read_bytes(self) -> int: ...
     @property
@@ -121,7 +121,7 @@ class DiskTask:
             task_id=self.task_id,
             state=self._state,
             done_bytes=work.position,
-            total_bytes=work.upto,
+            total_bytes=work.end_offset,
             generation=self._generation,
             end_offset=self._reached(work),
             written_bytes=work.written_bytes,

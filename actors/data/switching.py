@@ -98,7 +98,7 @@ class Switching:
         switch = self._switches.get(volume.volume_id)
         if switch is None:
             switch = await trio.to_thread.run_sync(
-                lambda: GenerationSwitch(volume, self._disk, generation=generation, upto=upto)
+                lambda: GenerationSwitch(volume, self._disk, generation=generation, end_offset=upto)
             )
             self._switches[volume.volume_id] = switch
         remaining, is_short = 0, False

@@ -54,12 +54,12 @@ class Copy:
     """One copy of one volume; one thread at a time."""
 
     def __init__(
-        self, disk: Disk, directory: str, *, uuid: str, generation: int, upto: int, horizon: int
+        self, disk: Disk, directory: str, *, uuid: str, generation: int, end_offset: int, horizon: int
     ) -> None:
         """Open the present generation and make the files of the next; ones of that name are replaced.
 
         Args:
-            upto: an offset in the present data file; all before it is durable, in the data and in the index.
+            end_offset: of the present data file; all before it is durable, in the data and in the index.
             horizon: a stamp; deletions older than it need not be copied.
         Raises:
             NoSuchVolume: there is no such volume.
@@ -75,11 +75,11 @@ class Copy:
             )
         self.volume_id: Final = facts.volume_id
         self.generation: Final = generation + 1
-        self.upto = upto
+        self.end_offset = end_offset
         self.position = SUPERBLOCK_SIZE
         self._disk = disk
         self._directory = directory
-        self._follow_end = SUPERBLOCK_SIZE + FOLLOW_MAX * (upto - SUPERBLOCK_SIZE)
+        self._follow_end = SUPERBLOCK_SIZE + FOLLOW_MAX * (end_offset - SUPERBLOCK_SIZE)
         self._data: File = _opened(disk, data_path(directory, generation))
         self._index = _Index(
             IndexFile(
@@ -109,7 +109,7 @@ class Copy:
     @property
     def total(self) -> int:
         """Bytes of the present data file that are to be gone through; grows while writers go on."""
-        return self.upto - SUPERBLOCK_SIZE
+        return self.end_offset - SUPERBLOCK_SIZE
 
     @property
     def read_bytes(self) -> int:
@@ -156,11 +156,11 @@ class Copy:
     # --- the work ---------------------------------------------------------------------------------
 
     def _run(self) -> Iterator[int]:
-        while self.position < self.upto:
-            for position in self._copier.copy(self.position, self.upto, self.upto):
+        while self.position < self.end_offset:
+            for position in self._copier.copy(self.position, self.end_offset, self.end_offset):
                 self.position = position
                 yield position
-            self.position = self.upto
+            self.position = self.end_offset
             self._follow()
             yield self.position
         self._copier.finish(self._save_lost)
@@ -172,8 +172,8 @@ class Copy:
     def _follow(self) -> None:
         """Go on as far as the watermark has moved, while that pays."""
         durable = self._index.durable()
-        if durable - self.upto >= FOLLOW_MIN and durable <= self._follow_end:
-            self.upto = durable
+        if durable - self.end_offset >= FOLLOW_MIN and durable <= self._follow_end:
+            self.end_offset = durable
             self._index.forget()
 
     def _void(self) -> Iterator[int]:
@@ -207,7 +207,7 @@ class Copy:
             entries = zip(ENTRY.iter_unpack(present), ENTRY.iter_unpack(copied), strict=True)
             first = last = 0
             for needle_id, ((word, _, _), (new, _, _)) in enumerate(entries, first_id):
-                if not (word & FLAG_DELETED and not new and word & OFFSET_MASK < self.upto):
+                if not (word & FLAG_DELETED and not new and word & OFFSET_MASK < self.end_offset):
                     continue
                 if first and needle_id == last + 1:
                     last = needle_id

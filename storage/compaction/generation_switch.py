@@ -6,9 +6,9 @@ get shorter; `switch` then keeps the owner waiting for the last, short one:
     copy complete  -->  catch_up()...  -->  switch(): [ last round, sync, compare, publish, take over ]
                                                       one atomic step: the manifest names the next one
 
-An upload under way is mirrored in the next generation.  Each round fills the mirror further, and
-the switch moves the upload over.  Before it publishes, the switch compares the two generations' counters: the live
-needles and their bytes must be the same, or the copy is thrown away and the present generation stays.
+An upload under way is mirrored in the next generation.  Each round fills the mirror further, and the switch
+moves the upload over to it.  Before the switch publishes, it compares the counters of the two generations:
+the live needles and their bytes must be the same.  Otherwise the copy is thrown away.
 
 A crash at any moment leaves the generation that the manifest names, whole; the other's files are leftovers.
 """
@@ -45,12 +45,12 @@ class _MirroredUpload(msgspec.Struct):
 class GenerationSwitch:
     """The next generation of one volume, about to take its place.  Any thread, one call at a time."""
 
-    def __init__(self, volume: Volume, disk: Disk, *, generation: int, upto: int) -> None:
+    def __init__(self, volume: Volume, disk: Disk, *, generation: int, end_offset: int) -> None:
         """Open what a `Copy` has left.
 
         Args:
             generation: of the copy.
-            upto: how far in the present generation's data file it reaches.
+            end_offset: how far in the present generation's data file it reaches.
         Raises:
             VolumeBusy: another one is at it.
             VolumeSealed: the volume takes no writes.
@@ -67,7 +67,7 @@ class GenerationSwitch:
             )
         self._next = NextGeneration.reopen(disk, volume.directory, facts)
         self._source = volume.begin_switch(self)
-        self._position = upto
+        self._position = end_offset
         self._mirrored: list[_MirroredUpload] = []
         self.freed_bytes = 0  # how much shorter the data file became with the switch
         entries = self._source.entries
@@ -186,9 +186,9 @@ class GenerationSwitch:
         for upload in self._mirrored:
             self._fill(upload, upload.extent.written)
 
-    def _fill(self, upload: _MirroredUpload, upto: int) -> None:
-        while upload.mirror.written < upto:
-            size = min(PIECE_SIZE, upto - upload.mirror.written)
+    def _fill(self, upload: _MirroredUpload, goal: int) -> None:
+        while upload.mirror.written < goal:
+            size = min(PIECE_SIZE, goal - upload.mirror.written)
             upload.mirror.write(self._read(size, upload.extent.data_offset + upload.mirror.written))
 
     def _metadata_of(self, extent: Extent) -> bytes:

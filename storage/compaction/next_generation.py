@@ -1,4 +1,4 @@
-"""Building: the next generation of a volume while it is made.
+"""NextGeneration: the files that a compaction writes, until the volume takes them over.
 
 A compaction writes a whole new pair of files.  Nobody else knows them until they are published, so needles
 may be written in bulk, and a footer may be written again with a later stamp.  When it is finished, the

@@ -8,8 +8,8 @@
     note, void        left out: the next file has nothing torn, and its voids are made anew at the end
     damage            never copied silently and never dropped: see `_take_large` and `_take_gap`
 
-Every CRC is checked on the way.  "Dead" is judged as of one offset in the source (`upto`): a tombstone
-behind it will be met later, by us or by the switch, and has to find its needle.
+Every CRC is checked on the way.  "Dead" is judged as of one offset in the source (`tombstones_end`): a later
+tombstone will be met by the copy, or by the switch, and has to find its needle.
 
 Deletions matter up to the horizon, a stamp that the master tells: of anything deleted before it, no older
 version is left anywhere without a tombstone of its own.
@@ -106,7 +106,7 @@ class RecordCopier:
         self._batch: list[CopiedNeedle] = []
         self._batch_ids: set[int] = set()
         self._batch_size = 0
-        self._upto = 0
+        self._tombstones_end = 0
         self._buckets: dict[int, bool] = {}  # bucket id -> whether its deletion was copied
         self._gaps: list[Record] = []
         self._noted: list[tuple[int, int]] = []
@@ -118,17 +118,17 @@ class RecordCopier:
     def read_bytes(self) -> int:
         return self._window.loaded_bytes + self._tombstones.loaded_bytes
 
-    def copy(self, start: int, end: int, upto: int) -> Iterator[int]:
+    def copy(self, start: int, end: int, tombstones_end: int) -> Iterator[int]:
         """Copy the records from `start`, where one starts, to `end`; yields offsets now and then.
 
         Args:
-            upto: needles whose tombstone stands before this offset are dead.
+            tombstones_end: needles whose tombstone stands before this offset are dead.
         Raises:
             ReadFailed, DiskFull, WriteFailed: the disk refused; the target is of no use any more.
         """
-        self._upto = upto
+        self._tombstones_end = tombstones_end
         self._window.move_end(end)
-        self._tombstones.move_end(upto)
+        self._tombstones.move_end(tombstones_end)
         position, yielded = start, start
         while position < end:
             record: Record | Header | None = whole_in_memory(self._window, self._seed, position)
@@ -280,8 +280,12 @@ class RecordCopier:
                 metadata = record.metadata
                 self.written_bytes += self._target.copy_deletion(record.needle_id, metadata, record.stamp)
             return
-        # What died before `upto` was left out.
-        if not self._makes_voids or self._is_copied(record.needle_id) or record.offset >= self._upto:
+        # What died before `tombstones_end` was left out.
+        if (
+            not self._makes_voids
+            or self._is_copied(record.needle_id)
+            or record.offset >= self._tombstones_end
+        ):
             self._target.delete(record.needle_id, stamp=record.stamp, is_last=record.is_last)
 
     def _take_bucket(self, record: Record) -> None:
@@ -301,7 +305,7 @@ class RecordCopier:
             return True  # an entry that calls a needle its own tombstone is wrong, too
         if not found.is_deleted:
             return not self._holds(found.offset, needle_id)
-        if found.offset >= self._upto:
+        if found.offset >= self._tombstones_end:
             return True
         mark = self._mark_at(found.offset)
         # One flipped bit in the index must not delete; a tombstone that cannot be read has done so before.
@@ -335,7 +339,7 @@ class RecordCopier:
         header = self._mark_at(found.offset)
         if header is None or header.kind != KIND_TOMBSTONE or not header.is_last:
             return
-        mark = at_once(record_at(self._tombstones, header, found.offset, self._upto))
+        mark = at_once(record_at(self._tombstones, header, found.offset, self._tombstones_end))
         if self._target.find(needle_id) is not None:
             return  # its id was used twice, the first time by an upload that broke off
         if mark.state is not State.WHOLE or mark.stamp < self._horizon:

@@ -125,7 +125,7 @@ class Scrub:
     @property
     def total(self) -> int:
         """Bytes to go through; grows while it follows the watermark."""
-        return self.upto - self.start
+        return self.end_offset - self.start
 
     @property
     def read_bytes(self) -> int:
@@ -149,7 +149,7 @@ class Scrub:
         with self._reading():
             self._require_current()
             while self.position < goal:
-                while self._dropped_to < min(self.position + DROP_AHEAD, self.upto):
+                while self._dropped_to < min(self.position + DROP_AHEAD, self.end_offset):
                     self._data.drop_cache(self._dropped_to, STEP_SIZE)
                     self._dropped_to += STEP_SIZE
                 found = next(self._found, None)
@@ -185,7 +185,7 @@ class Scrub:
 
     def _begin(self, end: int) -> None:
         """Go on up to `end`, which the watermark has reached."""
-        self.upto = end
+        self.end_offset = end
         size = self._data.size()
         self._found = scan_in_steps(self._data, self._seed, self.position, min(end, size))
         if size < end:
@@ -194,15 +194,15 @@ class Scrub:
     def _with_lost_end(self, found: Iterator[Record | int], size: int) -> Iterator[Record | int]:
         yield from found
         problem = "the data file is shorter than what was synced to it"
-        yield Record(size, self.upto - size, State.GAP, is_unreadable=True, problem=problem)
+        yield Record(size, self.end_offset - size, State.GAP, is_unreadable=True, problem=problem)
 
     def _follow(self) -> bool:
         """Go on where the watermark has moved on; False: there is nothing worth another round."""
         durable = self._watermark()
-        if durable <= self.upto or self._is_last_round:
+        if durable <= self.end_offset or self._is_last_round:
             return False
         # Somebody who writes a little all the time must not keep us here forever.
-        self._is_last_round = durable - self.upto < STEP_SIZE
+        self._is_last_round = durable - self.end_offset < STEP_SIZE
         self._begin(durable)
         return True
 

@@ -56,13 +56,13 @@ class Disk:
             volume.directory,
             uuid=volume.uuid,
             generation=volume.generation,
-            upto=volume.begin_compaction(),
+            end_offset=volume.begin_compaction(),
             horizon=0,
         )
         while copy.step():
             pass
         copy.close()
-        GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+        GenerationSwitch(volume, disk, generation=copy.generation, end_offset=copy.end_offset).switch()
 
     def close(self) -> None:
         self.volume.sync()

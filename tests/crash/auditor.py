@@ -224,19 +224,19 @@ class Auditor:
         if self.copied is not None:
             return
         if self.copy_ is None:
-            upto = self.volume.begin_compaction()
+            end_offset = self.volume.begin_compaction()
             self.promise()
             self.copy_ = Copy(
                 self.disk,
                 DIRECTORY,
                 uuid=UUID,
                 generation=self.volume.generation,
-                upto=upto,
+                end_offset=end_offset,
                 horizon=self._stamp + 1 if self.chance.random() < 0.3 else 0,
             )
         elif not self.copy_.step():
             assert self.copy_.damaged_count == 0
-            self.copied = self.copy_.generation, self.copy_.upto
+            self.copied = self.copy_.generation, self.copy_.end_offset
             self.copy_.close()
             self.copy_ = None
 
@@ -245,8 +245,8 @@ class Auditor:
         while self.copy_ is not None:
             self.copy()
         if self.copied is not None:
-            generation, upto = self.copied
-            switch = GenerationSwitch(self.volume, self.disk, generation=generation, upto=upto)
+            generation, end_offset = self.copied
+            switch = GenerationSwitch(self.volume, self.disk, generation=generation, end_offset=end_offset)
             switch.catch_up()
             if self.chance.random() < 0.5:
                 switch.flush()

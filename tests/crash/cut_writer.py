@@ -75,19 +75,21 @@ class Writer:
     def compact_forever(self) -> None:
         volume = self.volume
         while True:
-            upto = volume.begin_compaction()
+            end_offset = volume.begin_compaction()
             copy = Copy(
                 self.disk,
                 DIRECTORY,
                 uuid=volume.uuid,
                 generation=volume.generation,
-                upto=upto,
+                end_offset=end_offset,
                 horizon=1 << 63,
             )
             while copy.step():
                 pass
             copy.close()
-            switch = GenerationSwitch(volume, self.disk, generation=copy.generation, upto=copy.upto)
+            switch = GenerationSwitch(
+                volume, self.disk, generation=copy.generation, end_offset=copy.end_offset
+            )
             switch.catch_up()
             switch.switch()
 

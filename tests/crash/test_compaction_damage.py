@@ -59,8 +59,10 @@ def filled(disk: SimDisk) -> Volume:
 
 
 def copied(disk: SimDisk, volume: Volume, *, horizon: int = 1 << 60) -> Copy:
-    upto = volume.begin_compaction()
-    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=volume.generation, upto=upto, horizon=horizon)
+    end_offset = volume.begin_compaction()
+    copy = Copy(
+        disk, DIRECTORY, uuid=UUID, generation=volume.generation, end_offset=end_offset, horizon=horizon
+    )
     while copy.step():
         pass
     copy.close()
@@ -69,7 +71,7 @@ def copied(disk: SimDisk, volume: Volume, *, horizon: int = 1 << 60) -> Copy:
 
 def compacted(disk: SimDisk, volume: Volume, *, horizon: int = 1 << 60) -> Copy:
     copy = copied(disk, volume, horizon=horizon)
-    GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+    GenerationSwitch(volume, disk, generation=copy.generation, end_offset=copy.end_offset).switch()
     return copy
 
 
@@ -237,7 +239,7 @@ def test_a_flipped_bit_in_the_index_deletes_nothing() -> None:
     for content in (node.content, node.platter):
         content[8192 + 16 * SMALL] |= 1  # "deleted"
     copy = copied(disk, volume)
-    switch = GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto)
+    switch = GenerationSwitch(volume, disk, generation=copy.generation, end_offset=copy.end_offset)
     switch.switch()
     assert bytes(volume.read(SMALL).data) == DATA[SMALL]
 
@@ -245,18 +247,18 @@ def test_a_flipped_bit_in_the_index_deletes_nothing() -> None:
 def test_a_copy_that_would_not_fit_is_refused_before_it_begins() -> None:
     disk = SimDisk()
     volume = filled(disk)
-    upto = volume.begin_compaction()
+    end_offset = volume.begin_compaction()
     disk.space = disk.space - disk.free_bytes() + 500_000
     with pytest.raises(NoRoomToCompact, match="needs 1"):
-        Copy(disk, DIRECTORY, uuid=UUID, generation=1, upto=upto, horizon=0)
+        Copy(disk, DIRECTORY, uuid=UUID, generation=1, end_offset=end_offset, horizon=0)
     assert disk.list(DIRECTORY) == ["g1.idx", "g1.vol", "manifest"]
 
 
 def test_a_disk_that_fills_up_meanwhile_costs_the_copy_and_nothing_else() -> None:
     disk = SimDisk()
     volume = filled(disk)
-    upto = volume.begin_compaction()
-    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=1, upto=upto, horizon=0)
+    end_offset = volume.begin_compaction()
+    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=1, end_offset=end_offset, horizon=0)
     disk.space = disk.space - disk.free_bytes() + 300_000
     with pytest.raises((DiskFull, NoRoomToCompact)):
         while copy.step():
@@ -270,14 +272,14 @@ def test_a_disk_that_fills_up_meanwhile_costs_the_copy_and_nothing_else() -> Non
 def test_a_copy_of_another_volume_or_generation_is_refused() -> None:
     disk = SimDisk()
     volume = filled(disk)
-    upto = volume.begin_compaction()
+    end_offset = volume.begin_compaction()
     with pytest.raises(GenerationMismatch):
-        Copy(disk, DIRECTORY, uuid=UUID, generation=2, upto=upto, horizon=0)
+        Copy(disk, DIRECTORY, uuid=UUID, generation=2, end_offset=end_offset, horizon=0)
     with pytest.raises(GenerationMismatch):
-        Copy(disk, DIRECTORY, uuid=UUID.replace("0", "1"), generation=1, upto=upto, horizon=0)
+        Copy(disk, DIRECTORY, uuid=UUID.replace("0", "1"), generation=1, end_offset=end_offset, horizon=0)
     copy = copied(disk, volume)
     with pytest.raises(GenerationMismatch):
-        GenerationSwitch(volume, disk, generation=3, upto=copy.upto)
+        GenerationSwitch(volume, disk, generation=3, end_offset=copy.end_offset)
     compacted(disk, volume)
     assert volume.generation == 2
 
@@ -285,12 +287,12 @@ def test_a_copy_of_another_volume_or_generation_is_refused() -> None:
 def test_a_copy_that_was_not_finished_is_never_published() -> None:
     disk = SimDisk()
     volume = filled(disk)
-    upto = volume.begin_compaction()
-    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=1, upto=upto, horizon=0)
+    end_offset = volume.begin_compaction()
+    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=1, end_offset=end_offset, horizon=0)
     copy.step()
     copy.close()
     with pytest.raises(GenerationMismatch):
-        GenerationSwitch(volume, disk, generation=2, upto=upto)
+        GenerationSwitch(volume, disk, generation=2, end_offset=end_offset)
 
 
 def test_a_copy_that_lacks_a_needle_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +305,7 @@ def test_a_copy_that_lacks_a_needle_is_thrown_away(monkeypatch: pytest.MonkeyPat
         RecordCopier, "_take_small", lambda self, r: None if r.needle_id == REST else original(self, r)
     )
     copy = copied(disk, volume)
-    switch = GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto)
+    switch = GenerationSwitch(volume, disk, generation=copy.generation, end_offset=copy.end_offset)
     with pytest.raises(GenerationMismatch, match="3 needles"):
         switch.switch()
     switch.abandon()
@@ -332,7 +334,7 @@ def test_uploads_under_way_move_over_with_the_switch() -> None:
     for needle_id, extent in extents.items():
         extent.write(data[: 1000 * needle_id])
     copy = copied(disk, volume)
-    switch = GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto)
+    switch = GenerationSwitch(volume, disk, generation=copy.generation, end_offset=copy.end_offset)
     extents[60].write(data[60_000:])
     extents[60].finish(stamp=500)  # before the first round
     volume.append(70, metadata_of(70), b"in between", stamp=501)
@@ -365,17 +367,19 @@ def test_ids_that_died_after_the_last_checkpoint_are_void_as_well(monkeypatch: p
     monkeypatch.setattr(copying, "FOLLOW_MIN", 1)
     disk = SimDisk()
     volume = filled(disk)
-    upto = volume.begin_compaction()
+    end_offset = volume.begin_compaction()
     volume.append(40, metadata_of(40), b"dead", stamp=400)
     volume.delete(40, stamp=401)
     volume.delete(50, stamp=402)  # was never written
     volume.sync()  # and no checkpoint: the header of the index knows of neither
-    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=volume.generation, upto=upto, horizon=1 << 60)
+    copy = Copy(
+        disk, DIRECTORY, uuid=UUID, generation=volume.generation, end_offset=end_offset, horizon=1 << 60
+    )
     while copy.step():
         pass
     copy.close()
-    assert copy.upto > upto
-    GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+    assert copy.end_offset > end_offset
+    GenerationSwitch(volume, disk, generation=copy.generation, end_offset=copy.end_offset).switch()
     for needle_id in (40, 50):
         with pytest.raises(NeedleVoid):
             volume.append(needle_id, metadata_of(needle_id), b"late", stamp=500)
@@ -386,13 +390,13 @@ def test_ids_that_died_after_the_last_checkpoint_are_void_as_well(monkeypatch: p
 def test_a_data_file_that_was_cut_short_is_damage_and_no_endless_copy(cut: int) -> None:
     disk = SimDisk()
     volume = filled(disk)
-    upto = volume.begin_compaction()
+    end_offset = volume.begin_compaction()
     del disk.node(data_path(DIRECTORY, 1)).content[-cut:]
-    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=1, upto=upto, horizon=1 << 60)
+    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=1, end_offset=end_offset, horizon=1 << 60)
     while copy.step():
         pass
     copy.close()
-    GenerationSwitch(volume, disk, generation=2, upto=copy.upto).switch()
+    GenerationSwitch(volume, disk, generation=2, end_offset=copy.end_offset).switch()
     is_harmed = cut > 7  # there may be padding at its end
     assert (REST in {damage.needle_id for damage in copy.damages}) == is_harmed
     for needle_id, data in DATA.items():

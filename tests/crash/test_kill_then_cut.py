@@ -65,12 +65,12 @@ def check_after_cuts(disk: SimDisk, change: int) -> None:
 
 
 def compact(disk: SimDisk, volume: Volume) -> None:
-    upto = volume.begin_compaction()
-    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=1, upto=upto, horizon=0)
+    end_offset = volume.begin_compaction()
+    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=1, end_offset=end_offset, horizon=0)
     while copy.step():
         pass
     copy.close()
-    switch = GenerationSwitch(volume, disk, generation=2, upto=copy.upto)
+    switch = GenerationSwitch(volume, disk, generation=2, end_offset=copy.end_offset)
     switch.switch()
 
 
@@ -125,12 +125,12 @@ def test_nothing_is_removed_while_the_manifest_may_still_be_lost(is_killed: bool
             raise OSError(5, "injected")
         return None
 
-    upto = volume.begin_compaction()
-    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=1, upto=upto, horizon=0)
+    end_offset = volume.begin_compaction()
+    copy = Copy(disk, DIRECTORY, uuid=UUID, generation=1, end_offset=end_offset, horizon=0)
     while copy.step():
         pass
     copy.close()
-    switch = GenerationSwitch(volume, disk, generation=2, upto=copy.upto)
+    switch = GenerationSwitch(volume, disk, generation=2, end_offset=copy.end_offset)
     disk.before = fail
     switch.switch()
     assert volume.sealed_cause is not None

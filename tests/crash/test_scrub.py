@@ -51,7 +51,7 @@ def damages(disk: Disk, *, start: int = 0) -> list[Damage]:
     work = scrub(disk, start=start)
     while work.step():
         pass
-    assert work.position == work.upto
+    assert work.position == work.end_offset
     assert work.damaged_count == len(work.damages)
     assert all(damage.volume_id == 7 for damage in work.damages)
     work.close()
@@ -143,7 +143,7 @@ def test_a_whole_volume_has_no_damage_and_all_of_it_is_counted(base: Base) -> No
     assert work.damages == []
     assert work.checked_count == base.count
     assert work.total == work.read_bytes == len(base.disk.node(DATA).content) - SUPERBLOCK_SIZE
-    assert work.resume_at == work.upto
+    assert work.resume_at == work.end_offset
     assert not work.step(), "over is over"
 
 

@@ -34,12 +34,19 @@ def create(disk: Disk) -> Volume:
 
 
 def compact(disk: Disk, volume: Volume, *, horizon: int = 1 << 60) -> None:
-    upto = volume.begin_compaction()
-    copy = Copy(disk, DIRECTORY, uuid=volume.uuid, generation=volume.generation, upto=upto, horizon=horizon)
+    end_offset = volume.begin_compaction()
+    copy = Copy(
+        disk,
+        DIRECTORY,
+        uuid=volume.uuid,
+        generation=volume.generation,
+        end_offset=end_offset,
+        horizon=horizon,
+    )
     while copy.step():
         pass
     copy.close()
-    switch = GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto)
+    switch = GenerationSwitch(volume, disk, generation=copy.generation, end_offset=copy.end_offset)
     switch.catch_up()
     switch.flush()
     switch.switch()

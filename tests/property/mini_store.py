@@ -102,7 +102,7 @@ class Compaction:
     """A compaction under way, and its three stages."""
 
     copy: Copy | None = None
-    upto: int = 0
+    end_offset: int = 0
     is_copied: bool = False
     switch: GenerationSwitch | None = None
 
@@ -544,14 +544,14 @@ class MiniStore:
         horizon = self.catalog.tombstone_horizon()
         volume = disk.volumes[volume_id]
         remove_leftovers(disk.sim, volume.directory, volume.generation)
-        upto = volume.begin_compaction()
+        end_offset = volume.begin_compaction()
         self._promise(volume_id)
         copy = Copy(
             disk.sim,
             volume.directory,
             uuid=volume.uuid,
             generation=volume.generation,
-            upto=upto,
+            end_offset=end_offset,
             horizon=horizon,
         )
         self.compactions[volume_id] = Compaction(copy)
@@ -562,7 +562,7 @@ class MiniStore:
         assert compaction.copy is not None
         if not compaction.copy.step():
             assert compaction.copy.damaged_count == 0
-            compaction.is_copied, compaction.upto = True, compaction.copy.upto
+            compaction.is_copied, compaction.end_offset = True, compaction.copy.end_offset
             compaction.copy.close()
         return not compaction.is_copied
 
@@ -581,7 +581,7 @@ class MiniStore:
         if compaction.switch is None:
             volume = disk.volumes[volume_id]
             compaction.switch = GenerationSwitch(
-                volume, disk.sim, generation=volume.generation + 1, upto=compaction.upto
+                volume, disk.sim, generation=volume.generation + 1, end_offset=compaction.end_offset
             )
         compaction.switch.catch_up()
         if is_flushed:

@@ -63,14 +63,14 @@ class CompactionModel(VolumeModel):
     @precondition(lambda self: self.copy is None and self.switch is None)
     @rule(is_forgetful=st.booleans())
     def begin_copy(self, is_forgetful: bool) -> None:
-        upto = self.volume.begin_compaction()
+        end_offset = self.volume.begin_compaction()
         self.horizon = self.stamp + 1 if is_forgetful else 0
         self.copy = Copy(
             self.disk,
             DIRECTORY,
             uuid=self.volume.uuid,
             generation=self.volume.generation,
-            upto=upto,
+            end_offset=end_offset,
             horizon=self.horizon,
         )
 
@@ -102,7 +102,9 @@ class CompactionModel(VolumeModel):
         assert self.copy is not None
         copy = self.copy
         self.forget_compaction()
-        self.switch = GenerationSwitch(self.volume, self.disk, generation=copy.generation, upto=copy.upto)
+        self.switch = GenerationSwitch(
+            self.volume, self.disk, generation=copy.generation, end_offset=copy.end_offset
+        )
 
     @precondition(lambda self: self.switch is not None)
     @rule()

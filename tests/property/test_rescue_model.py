@@ -255,13 +255,13 @@ class RescueMachine(RuleBasedStateMachine):
             volume.directory,
             uuid=volume.uuid,
             generation=volume.generation,
-            upto=volume.begin_compaction(),
+            end_offset=volume.begin_compaction(),
             horizon=self.catalog.tombstone_horizon(),
         )
         while copy.step():
             pass
         copy.close()
-        GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+        GenerationSwitch(volume, disk, generation=copy.generation, end_offset=copy.end_offset).switch()
 
     @rule(volume_id=VOLUMES)
     def sweep(self, volume_id: int) -> None:

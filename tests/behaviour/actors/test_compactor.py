@@ -296,7 +296,7 @@ class SlowCopy:
         self.path = disk.root / directory / "g2.vol"
         self.path.write_bytes(b"half a copy")
         self.position = self.read_bytes = self.written_bytes = 0
-        self.upto = 1 << 30
+        self.end_offset = 1 << 30
         self.damages: list[object] = []
         self.damaged_count = 0
         self.made.append(self)
@@ -326,7 +326,7 @@ async def test_a_copy_that_is_stopped_leaves_nothing(site: Site, copies: list[Sl
     async with at_work(site) as master:
         await master.ask(master.copy(rate=None))
         await until(lambda: bool(copies) and copies[0].position > 5 * MIB)
-        assert copies[0].order == {"uuid": UUID, "generation": 1, "upto": 4096, "horizon": 0}
+        assert copies[0].order == {"uuid": UUID, "generation": 1, "end_offset": 4096, "horizon": 0}
         state = await master.poll()
         assert state.written_bytes > 0
         assert (state.end_offset, state.generation) == (1 << 30, 1)

@@ -23,7 +23,7 @@ class Toil:
 
     def __init__(self, steps: int = 10) -> None:
         self.position = 0
-        self.upto = steps * MIB
+        self.end_offset = steps * MIB
         self.damages: list[Damage] = []
         self.damaged_count = 0
         self.events: list[str] = []
@@ -41,7 +41,7 @@ class Toil:
         assert not self.events, "nothing is done after the end"
         self.before_step()
         self.position += MIB
-        return self.position < self.upto
+        return self.position < self.end_offset
 
     def close(self) -> None:
         self.events.append("closed")

@@ -263,13 +263,13 @@ async def test_an_error_of_a_generation_that_does_not_count_any_more_seals_nothi
             volume.directory,
             uuid=volume.uuid,
             generation=volume.generation,
-            upto=volume.begin_compaction(),
+            end_offset=volume.begin_compaction(),
             horizon=0,
         )
         while copy.step():
             pass
         copy.close()
-        GenerationSwitch(volume, disk, generation=copy.generation, upto=copy.upto).switch()
+        GenerationSwitch(volume, disk, generation=copy.generation, end_offset=copy.end_offset).switch()
         await bench.let_end()
     assert volume.sealed_cause is None
     assert volume.generation == 2

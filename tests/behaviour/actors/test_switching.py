@@ -51,12 +51,19 @@ class Site:
 
     def copy(self) -> int:
         """Make the next generation; returns how far it reaches."""
-        upto = self.volume.begin_compaction()
-        copy = Copy(self.disk, DIRECTORY, uuid=UUID, generation=self.volume.generation, upto=upto, horizon=0)
+        end_offset = self.volume.begin_compaction()
+        copy = Copy(
+            self.disk,
+            DIRECTORY,
+            uuid=UUID,
+            generation=self.volume.generation,
+            end_offset=end_offset,
+            horizon=0,
+        )
         while copy.step():
             pass
         copy.close()
-        return copy.upto
+        return copy.end_offset
 
 
 async def test_a_switch_that_fails_when_its_time_is_over_is_given_up_all_the_same(
