@@ -287,7 +287,7 @@ class VolumeActor:
             self._clock.admit(stamp, time.time_ns() // 1_000_000)
 
     def _adopt(self, volume: Volume) -> CommitPipeline:
-        stamp_max = volume.figures().stamp_max
+        stamp_max = volume.stats().stamp_max
         try:
             self._clock.found(stamp_max)  # whether it is too far ahead, the master judges
         except StampRefused as error:
@@ -442,7 +442,7 @@ class VolumeActor:
 
     async def _make_way(self, line: CommitPipeline) -> None:
         """Give ballast up where a compaction needs it, and has enough with it: that is what it is for."""
-        figures = line.volume.figures()
+        figures = line.volume.stats()
         needed = copy_size(
             live_bytes=figures.live_bytes,
             kept_bytes=figures.kept_bytes,
@@ -482,7 +482,7 @@ class VolumeActor:
         ended = frozenset(request.object_deleted)
         for number, (needle_id, stamp) in enumerate(request.needles):
             await line.pass_gate()
-            line.volume.delete(needle_id, stamp=stamp, is_last=needle_id in ended)
+            line.volume.delete(needle_id, stamp=stamp, object_deleted=needle_id in ended)
             if number % DELETES_IN_A_ROW == DELETES_IN_A_ROW - 1:
                 await trio.lowlevel.checkpoint()  # readers come in between
         await line.make_durable()
@@ -502,7 +502,7 @@ class VolumeActor:
             raise BadRequest(f"1 to {LIVE_LISTED_MAX} needles can be listed at once, not {request.count}")
         self._require_stamps(request.stamp)
         bitmap = await trio.to_thread.run_sync(line.volume.live_bitmap, request.first_id, request.count)
-        return LiveListed(bitmap=bitmap, needle_id_max=line.volume.figures().needle_id_max)
+        return LiveListed(bitmap=bitmap, needle_id_max=line.volume.stats().needle_id_max)
 
     async def _begin_compaction(self, line: CommitPipeline) -> CompactionBegun:
         await self._switching.drop(line)  # of an earlier one, that its master did not live to see
@@ -545,7 +545,7 @@ class VolumeActor:
         return VolumeCreated(report=self._report(line))
 
     def _report(self, line: CommitPipeline) -> VolumeReport:
-        volume, figures = line.volume, line.volume.figures()
+        volume, figures = line.volume, line.volume.stats()
         return VolumeReport(
             volume_id=volume.volume_id,
             uuid=volume.uuid,
@@ -629,7 +629,7 @@ class VolumeActor:
             if self._identity is not None:
                 await trio.to_thread.run_sync(self._identity.heard, self._catalog_id, self._committed_stamp)
             for volume_id, line in list(self._lines.items()):
-                file_size = line.volume.figures().file_size
+                file_size = line.volume.stats().file_size
                 if checkpointed.get(volume_id) == file_size or line.volume.sealed_cause is not None:
                     continue
                 try:

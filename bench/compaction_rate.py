@@ -51,7 +51,7 @@ def fill(folder: Path, size: int, needle_size: int, dead: float) -> None:
         created_ms=1,
     )
     needle_id = 0
-    while volume.figures().file_size < size:
+    while volume.stats().file_size < size:
         needle_id += 1
         metadata = NeedleMetadata("bench", 1, f"objects/{needle_id:012d}", 1_750_000_000_000)
         volume.append(needle_id, metadata, data, stamp=needle_id << 16)
@@ -59,7 +59,7 @@ def fill(folder: Path, size: int, needle_size: int, dead: float) -> None:
             volume.delete(needle_id - chance.randrange(100), stamp=(needle_id << 16) + 1)
         if needle_id % 20_000 == 0:
             volume.sync()
-            print(f"\r{volume.figures().file_size / size:4.0%} made", end="", file=sys.stderr)
+            print(f"\r{volume.stats().file_size / size:4.0%} made", end="", file=sys.stderr)
     volume.close()
     print("\r", end="", file=sys.stderr)
 
@@ -90,7 +90,7 @@ def compact(folder: Path) -> dict[str, float]:
     """In a process of its own: the copy and the switch, timed."""
     disk = OsDisk(folder)
     volume = Volume.open(disk, DIRECTORY)
-    before = volume.figures()
+    before = volume.stats()
     end_offset = volume.begin_compaction()
     started = time.perf_counter()
     copy = Copy(
@@ -109,7 +109,7 @@ def compact(folder: Path) -> dict[str, float]:
     switch.catch_up()
     pause_s = switch.switch()
     ended = time.perf_counter()
-    after = volume.figures()
+    after = volume.stats()
     volume.close()
     return {
         "needles": before.live_count + before.dead_count,

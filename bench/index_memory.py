@@ -88,7 +88,7 @@ def open_and_read(directory: Path, needle_count: int) -> Opened:
     start = time.perf_counter()
     volume = Volume.open(OsDisk(directory), volume_directory(VOLUME_ID))
     open_s = time.perf_counter() - start
-    assert volume.figures().live_count == needle_count
+    assert volume.stats().live_count == needle_count
     for _ in range(READ_COUNT):
         assert volume.read(chance.randint(1, needle_count)).data == DATA
     return {"open_s": open_s, "memory_bytes": max(0, resident_bytes() - before)}

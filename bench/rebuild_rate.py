@@ -81,7 +81,7 @@ def fill(disk: Path, object_count: int, size: int, *, volume_id: int = 1) -> Non
         dice = chance.random()
         if dice < 0.2:
             stamp += 1
-            volume.delete(first, stamp=stamp, is_last=dice < 0.1)
+            volume.delete(first, stamp=stamp, object_deleted=dice < 0.1)
             if dice >= 0.1:
                 put(number)
         if number % SYNC_EVERY == 0:

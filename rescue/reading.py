@@ -321,7 +321,7 @@ class VolumeReader:
             self._buckets.see(metadata.bucket_id, metadata.bucket, metadata.created_ms)
             self._staging.add_kill(metadata.bucket_id, metadata.key, self._last_stamp)
         else:
-            self._staging.add_tombstone(place, self._last_stamp if record.is_last else None)
+            self._staging.add_tombstone(place, self._last_stamp if record.object_deleted else None)
 
     def _add_tombstone(self, needle_id: int) -> None:
         """Its tombstone is unreadable, but the index has it."""

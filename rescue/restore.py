@@ -160,7 +160,7 @@ def _is_known(store: Catalog, disk: HeldDisk, volume_id: int, known: SalvagedCat
     except (StoreError, OSError):
         return False
     try:
-        figures = volume.figures()
+        figures = volume.stats()
         if figures.stamp_max > known.stamp_max or volume.damages():
             return False
         for first_id in range(1, figures.needle_id_max + 1, IDS_AT_ONCE):

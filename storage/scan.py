@@ -34,7 +34,7 @@ from warehouse.storage.format.needle import (
     BLOCK_SIZE,
     CONTENT_SIZE_MAX,
     CRC_SIZE,
-    FLAG_LAST,
+    FLAG_OBJECT_DELETED,
     FLAG_STREAMED,
     FOOTER,
     FOOTER_COVERED,
@@ -67,7 +67,7 @@ WINDOW_SIZE: Final = 1024 * 1024
 # and volumes of a store hardly ever have longer ones, so next to nothing hangs on what is said of them.
 HOLE_SIZE_MIN: Final = 256 * 1024 * 1024
 _PLAIN_KINDS: Final = frozenset((KIND_DATA, KIND_TOMBSTONE, KIND_RESTAMP))
-_PLAIN_FLAGS: Final = FLAG_STREAMED | FLAG_LAST
+_PLAIN_FLAGS: Final = FLAG_STREAMED | FLAG_OBJECT_DELETED
 _FIND_MAGIC: Final = re.compile(re.escape(MAGIC)).search
 _FIND_NONZERO: Final = re.compile(rb"[^\0]").search
 _SECTOR: Final = mmap.PAGESIZE  # what is given up around a byte that cannot be read
@@ -112,9 +112,9 @@ class Record(msgspec.Struct, gc=False):
         return self.offset + self.stored_size
 
     @property
-    def is_last(self) -> bool:
+    def object_deleted(self) -> bool:
         """Of a tombstone: its object was deleted, not only this needle."""
-        return bool(self.flags & FLAG_LAST)
+        return bool(self.flags & FLAG_OBJECT_DELETED)
 
     @property
     def metadata(self) -> NeedleMetadata:

@@ -51,7 +51,7 @@ from warehouse.storage.files import create_files, data_path, index_path, manifes
 from warehouse.storage.format.needle import (
     BLOCK_SIZE,
     DATA_SIZE_MAX,
-    FLAG_LAST,
+    FLAG_OBJECT_DELETED,
     FLAG_STREAMED,
     KIND_BUCKET,
     KIND_DATA,
@@ -564,14 +564,14 @@ class Volume:
         except OSError as error:
             self.seal(f"half a footer at {extent.offset} could not be taken back: {error}")
 
-    def delete(self, needle_id: int, *, stamp: int, is_last: bool = False) -> bool:
+    def delete(self, needle_id: int, *, stamp: int, object_deleted: bool = False) -> bool:
         """Append a tombstone; returns whether a live needle died of it.
 
         An id that was never written gets one too, and can never be written from then on.  One that is
         deleted already is left alone.
 
         Args:
-            is_last: the needle's object was deleted, not replaced: older versions of it are dead as well.
+            object_deleted: not only the needle: older versions of its object are dead as well.
         Raises:
             VolumeSealed, DiskFull, WriteFailed, ReadFailed, BadRequest: as `append`.  Never VolumeFull.
         """
@@ -581,7 +581,9 @@ class Volume:
             found = self._gen.find_checked(needle_id)
             if found is not None and found.is_deleted:
                 return False
-            offset = self._append_mark(KIND_TOMBSTONE, needle_id, stamp, flags=FLAG_LAST if is_last else 0)
+            offset = self._append_mark(
+                KIND_TOMBSTONE, needle_id, stamp, flags=FLAG_OBJECT_DELETED if object_deleted else 0
+            )
             if found is None:
                 entry = encode_entry(offset, 0, 0, 0, FLAG_DELETED)
             else:

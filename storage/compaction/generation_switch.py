@@ -127,11 +127,11 @@ class GenerationSwitch:
                     held.enter_context(upload.extent.held())
                 self._fill_mirrored()
                 self._next.raise_marks(
-                    needle_id_max=volume.figures().needle_id_max, stamp_max=volume.figures().stamp_max
+                    needle_id_max=volume.stats().needle_id_max, stamp_max=volume.stats().stamp_max
                 )
                 self._next.make_durable()
                 self._compare()
-                self.freed_bytes = volume.figures().file_size - self._next.figures().file_size
+                self.freed_bytes = volume.stats().file_size - self._next.stats().file_size
                 problem = self._publish()
                 for upload in self._mirrored:
                     upload.extent.move(upload.mirror)
@@ -210,7 +210,7 @@ class GenerationSwitch:
         An index that lost an entry makes a volume's counters wrong, and they stay so.  Where the counters
         differ, the needles are compared one by one: what the present generation can find must be in the next.
         """
-        old, new = self._volume.figures(), self._next.figures()
+        old, new = self._volume.stats(), self._next.stats()
         if (old.live_count, old.live_bytes) == (new.live_count, new.live_bytes):
             return
         if (missing := self._first_missing()) is None:

@@ -18,7 +18,7 @@ from warehouse.storage.extent import Extent
 from warehouse.storage.files import create_generation, data_path, index_path
 from warehouse.storage.format.needle import (
     FLAG_DAMAGED,
-    FLAG_LAST,
+    FLAG_OBJECT_DELETED,
     FOOTER_SIZE,
     KIND_BUCKET,
     KIND_DATA,
@@ -210,7 +210,9 @@ class NextGeneration(Volume):
         encoded = encode_metadata(names)
         offset = self._tail
         seed = place_seed(self._gen.seed, offset)
-        mark = encode_mark(KIND_TOMBSTONE, needle_id, stamp, seed, flags=FLAG_LAST, metadata=encoded)
+        mark = encode_mark(
+            KIND_TOMBSTONE, needle_id, stamp, seed, flags=FLAG_OBJECT_DELETED, metadata=encoded
+        )
         self._write(mark, offset)
         with self._lock:
             self._gen.entries.put(needle_id, encode_entry(offset, 0, 0, 0, FLAG_DELETED))

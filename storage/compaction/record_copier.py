@@ -286,7 +286,7 @@ class RecordCopier:
             or self._is_copied(record.needle_id)
             or record.offset >= self._tombstones_end
         ):
-            self._target.delete(record.needle_id, stamp=record.stamp, is_last=record.is_last)
+            self._target.delete(record.needle_id, stamp=record.stamp, object_deleted=record.object_deleted)
 
     def _take_bucket(self, record: Record) -> None:
         bucket = decode_bucket(record.content)
@@ -337,7 +337,7 @@ class RecordCopier:
         if found is None or not found.is_deleted:
             return
         header = self._mark_at(found.offset)
-        if header is None or header.kind != KIND_TOMBSTONE or not header.is_last:
+        if header is None or header.kind != KIND_TOMBSTONE or not header.object_deleted:
             return
         mark = at_once(record_at(self._tombstones, header, found.offset, self._tombstones_end))
         if self._target.find(needle_id) is not None:

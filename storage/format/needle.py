@@ -10,7 +10,7 @@ a clock.
          4         4  header_crc     CRC-32C of bytes 8-19 and the metadata
          8         1  kind           1 data, 2 tombstone, 3 restamp, 4 note, 5 bucket, 6 void
          9         1  flags          bit 0: streamed (header first, footer when the last byte came)
-                                     bit 1: last (of a tombstone, see below)
+                                     bit 1: object deleted (of a tombstone, see below)
                                      bit 2: damaged (of data that a compaction found so and copied as it was)
         10         2  metadata_size  m
         12         4  needle_id      never 0, except in notes, buckets and voids
@@ -34,9 +34,10 @@ footer is all zeros was never finished (an upload that broke off): dead space.
 
 What the marks say:
 
-    tombstone  its needle is deleted.  With the flag "last" its object was, at this stamp: every version of
-               that object with a lesser stamp, in whichever volume, is dead.  Usually the needle is in the
-               same file and names the object; where a compaction has dropped it, the tombstone names it
+    tombstone  its needle is deleted.  With the flag "object deleted", its object was deleted at this stamp:
+               every version of that object with a lesser stamp is dead, in whichever volume.  Usually the
+               needle is in the same file and names the object.  Where a compaction has dropped the needle,
+               the tombstone names the object
     restamp    its needle counts as written with this later stamp
     note       stretches of this file that are torn, and not damaged (`storage/recovery.py`)
     bucket     a bucket exists, or was deleted: see `BucketRecord`
@@ -71,9 +72,9 @@ KINDS_WITH_CONTENT: Final = frozenset((KIND_NOTE, KIND_BUCKET, KIND_VOID))  # da
 CONTENT_SIZE_MAX: Final = 64 * 1024
 
 FLAG_STREAMED: Final = 1
-FLAG_LAST: Final = 2
+FLAG_OBJECT_DELETED: Final = 2
 FLAG_DAMAGED: Final = 4
-FLAGS_KNOWN: Final = FLAG_STREAMED | FLAG_LAST | FLAG_DAMAGED
+FLAGS_KNOWN: Final = FLAG_STREAMED | FLAG_OBJECT_DELETED | FLAG_DAMAGED
 
 HEADER: Final = Struct("<4sIBBHII")
 FOOTER: Final = Struct("<4sQII")
@@ -292,8 +293,8 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         return bool(self.flags & FLAG_STREAMED)
 
     @property
-    def is_last(self) -> bool:
-        return bool(self.flags & FLAG_LAST)
+    def object_deleted(self) -> bool:
+        return bool(self.flags & FLAG_OBJECT_DELETED)
 
     @property
     def is_damaged(self) -> bool:

@@ -18,7 +18,7 @@ from warehouse.rescue.rebuild import Options, RebuildReport, rebuild
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import volume_directory
 from warehouse.storage.format.needle import (
-    FLAG_LAST,
+    FLAG_OBJECT_DELETED,
     KIND_BUCKET,
     KIND_TOMBSTONE,
     PADDINGS,
@@ -74,7 +74,7 @@ class HostileDisk:
         path = self.folder / "g1.vol"
         offset = path.stat().st_size
         assert offset > SUPERBLOCK_SIZE
-        flags = FLAG_LAST if kind == KIND_TOMBSTONE else 0
+        flags = FLAG_OBJECT_DELETED if kind == KIND_TOMBSTONE else 0
         head, crc = encode_header(
             kind, flags, needle_id, metadata, len(content), place_seed(self.seed, offset)
         )

@@ -156,7 +156,7 @@ def scanned(directory: Path, report: VolumeReport) -> tuple[int, ...]:
         index.unlink()
     volume = Volume.open(OsDisk(directory), f"volumes/{report.volume_id}")
     try:
-        figures = volume.figures()
+        figures = volume.stats()
         return (
             figures.file_size,
             figures.live_count,

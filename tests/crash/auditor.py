@@ -307,7 +307,7 @@ class Auditor:
                 assert is_index_lost
                 assert not needle.is_put_promised
                 live_count += 1
-        figures = volume.figures()
+        figures = volume.stats()
         assert figures.live_count == live_count
         assert figures.file_size == (
             SUPERBLOCK_SIZE
@@ -351,13 +351,13 @@ class Auditor:
 
     def check_rebuild(self, disk: Disk, volume: Volume) -> None:
         """The index can be lost: scanning brings the same one back, and knows torn from damaged."""
-        before = volume.figures()
+        before = volume.stats()
         volume.close()
         disk.remove(index_path(DIRECTORY, volume.generation))
         volume = Volume.open(disk, DIRECTORY)
         assert volume.recovery.rebuilt_because
         assert volume.recovery.damages == ()
-        after = volume.figures()
+        after = volume.stats()
         # A broken upload at the end is cut off, and its id forgotten.  All else is the same.
         assert after.needle_id_max <= before.needle_id_max
         cut = volume.recovery.cut_bytes

@@ -52,7 +52,7 @@ def filled(disk: SimDisk) -> Volume:
     for needle_id, data in DATA.items():
         volume.append(10 + needle_id, metadata_of(10 + needle_id), b"dead" * 50, stamp=needle_id)
         volume.append(needle_id, metadata_of(needle_id), data, stamp=100 + needle_id)
-        volume.delete(10 + needle_id, stamp=200 + needle_id, is_last=True)
+        volume.delete(10 + needle_id, stamp=200 + needle_id, object_deleted=True)
     volume.append(REST, metadata_of(REST), b"the rest", stamp=300)
     volume.sync()
     return volume
@@ -108,9 +108,9 @@ CASES = [(i, part) for i in DATA for part in PARTS] + [(LARGE, "table"), (MULTI,
 def test_a_compaction_keeps_what_lives_and_nothing_else() -> None:
     disk = SimDisk()
     volume = filled(disk)
-    before = volume.figures()
+    before = volume.stats()
     copy = compacted(disk, volume)
-    after = volume.figures()
+    after = volume.stats()
     assert copy.damaged_count == 0
     assert (after.live_count, after.live_bytes) == (before.live_count, before.live_bytes)
     assert (after.dead_count, after.dead_bytes) == (0, 0)
@@ -139,9 +139,9 @@ def test_a_deletion_is_kept_with_its_name_up_to_the_horizon(horizon: int, is_kep
         marks = {r.needle_id: r for r in volume.records() if r.kind == KIND_TOMBSTONE}
         assert (12 in marks) is is_kept
         if is_kept:
-            assert marks[12].is_last
+            assert marks[12].object_deleted
             assert (marks[12].stamp, marks[12].metadata.key) == (202, "key-12")
-        assert volume.figures().dead_bytes == 0
+        assert volume.stats().dead_bytes == 0
         with pytest.raises(NeedleVoid):
             volume.append(12, metadata_of(12), b"", stamp=999)
 
@@ -170,13 +170,13 @@ def test_bucket_records_are_copied_each_once_and_a_deletion_last() -> None:
 def test_a_damaged_needle_is_copied_and_never_served(needle_id: int, part: str) -> None:
     disk = SimDisk()
     volume = filled(disk)
-    before = volume.figures()
+    before = volume.stats()
     flip(disk, volume, place(volume, needle_id, part))
     for number in range(2):  # it is as damaged after the second compaction as after the first
         copy = compacted(disk, volume)
         is_mended = part in ("table", "footer", "footer_crc")
         assert copy.damaged_count == (0 if is_mended and number else 1)
-        figures = volume.figures()
+        figures = volume.stats()
         assert (figures.live_count, figures.live_bytes) == (before.live_count, before.live_bytes)
         if is_mended:  # the index vouches for the data, so only its stamp may be another
             assert bytes(volume.read(needle_id).data) == DATA[needle_id]
@@ -208,12 +208,12 @@ def test_damage_to_the_dead_costs_nothing(part: str) -> None:
     at = place(volume, 5, part)
     assert at >= placed.offset
     volume.append(1, metadata_of(1), DATA[SMALL], stamp=2)
-    volume.delete(5, stamp=3, is_last=True)
+    volume.delete(5, stamp=3, object_deleted=True)
     volume.sync()
     flip(disk, volume, at)
     compacted(disk, volume)
     assert bytes(volume.read(1).data) == DATA[SMALL]
-    assert volume.figures().live_count == 1
+    assert volume.stats().live_count == 1
     with pytest.raises(NoSuchNeedle):
         volume.read(5)
 
@@ -341,12 +341,12 @@ def test_uploads_under_way_move_over_with_the_switch() -> None:
     switch.catch_up()
     extents[61].write(data[61_000:])
     extents[61].finish(stamp=502)  # between two rounds, and dead before the next
-    volume.delete(61, stamp=503, is_last=True)
+    volume.delete(61, stamp=503, object_deleted=True)
     extents[62].abort()
     switch.catch_up()
     extents[63].write(data[63_000:200_000])
     switch.switch()
-    assert volume.figures().in_flight_bytes == extents[63].stored_size
+    assert volume.stats().in_flight_bytes == extents[63].stored_size
     extents[63].write(data[200_000:])
     extents[63].finish(stamp=504)
     volume.sync()
@@ -413,10 +413,10 @@ def test_garbage_behind_an_upload_that_is_under_way_is_left_out_as_well() -> Non
     for needle_id in range(100, 200):
         volume.append(needle_id, metadata_of(needle_id), b"x" * 1000, stamp=1000 + needle_id)
     for needle_id in range(101, 200):
-        volume.delete(needle_id, stamp=2000 + needle_id, is_last=needle_id == 150)
+        volume.delete(needle_id, stamp=2000 + needle_id, object_deleted=needle_id == 150)
     compacted(disk, volume)
-    assert volume.figures().dead_bytes <= 99 * MARK_SIZE, "only what says that these ids are dead"
-    assert volume.figures().kept_bytes > 0
+    assert volume.stats().dead_bytes <= 99 * MARK_SIZE, "only what says that these ids are dead"
+    assert volume.stats().kept_bytes > 0
     upload.write(b"0123456789")
     upload.finish(stamp=3000)
     assert bytes(volume.read(100).data) == b"x" * 1000
@@ -446,5 +446,5 @@ def test_damage_is_damage_although_the_index_cannot_be_read_at_that_moment() -> 
         volume.read(SMALL)
     assert len(seen) == 3
     disk.before = None
-    assert volume.figures().damaged_count == 1
+    assert volume.stats().damaged_count == 1
     assert [damage.needle_id for damage in volume.damages()] == [SMALL]

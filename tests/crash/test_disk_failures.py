@@ -367,7 +367,7 @@ def test_a_bad_sector_costs_the_needles_on_it_and_no_other(is_index_lost: bool) 
         elif not is_index_lost:
             with pytest.raises((ReadFailed, NeedleCorrupt)):
                 volume.read(needle_id)
-    assert volume.figures().damaged_count == len(volume.recovery.damages)
+    assert volume.stats().damaged_count == len(volume.recovery.damages)
 
 
 @pytest.mark.parametrize(
@@ -417,15 +417,15 @@ def test_uploads_into_a_sealed_volume_end_at_the_next_piece() -> None:
     auditor = Auditor(SimDisk(), random.Random(1))
     auditor.reserve(1000)
     auditor.reserve(1000)
-    size = auditor.volume.figures().file_size
+    size = auditor.volume.stats().file_size
     auditor.volume.seal("for the test")
     first, second = auditor.extents.values()
     with pytest.raises(VolumeSealed):
         first.write(b"x")
     first.abort()
     second.abort()
-    assert auditor.volume.figures().file_size == size, "a sealed volume is not written to, nor cut"
-    assert auditor.volume.figures().in_flight_bytes == 0
+    assert auditor.volume.stats().file_size == size, "a sealed volume is not written to, nor cut"
+    assert auditor.volume.stats().in_flight_bytes == 0
 
 
 def test_cold_data_is_told_from_absent_data() -> None:

@@ -57,13 +57,13 @@ def base() -> Base:
             placed = volume.append(needle_id, metadata, needles[needle_id], stamp=needle_id)
         places[needle_id] = (placed.offset, placed.offset + placed.stored_size)
         if needle_id == 4:
-            tail = volume.figures().file_size
+            tail = volume.stats().file_size
             volume.delete(DEAD_ID, stamp=100)
             places[DEAD_ID] = (tail, tail + stored_size(0, 0))
             volume.restamp(1, stamp=101)
             volume.checkpoint()
     del needles[DEAD_ID]
-    figures = volume.figures()
+    figures = volume.stats()
     volume.close()
     return Base(disk, needles, places, figures)
 
@@ -114,7 +114,7 @@ def test_a_flipped_byte_of_the_data_costs_at_most_its_own_needle(base: Base) -> 
         assert damaged <= owners
         assert {damage.needle_id for damage in volume.damages()} == damaged
         assert all(damage.offset == base.places[i][0] for i in damaged for damage in volume.damages())
-        assert volume.figures().damaged_count == len(damaged)
+        assert volume.stats().damaged_count == len(damaged)
         caught += len(damaged)
     assert caught > 500
 
@@ -145,7 +145,7 @@ def assert_reported(volume: Volume, offset: int) -> None:
     (damage,) = volume.recovery.damages
     assert damage.volume_id == 7
     assert damage.offset <= offset < damage.offset + damage.length
-    assert volume.figures().damaged_count == 1
+    assert volume.stats().damaged_count == 1
 
 
 def test_a_tombstone_that_is_damaged_still_buries_while_its_header_is_readable(base: Base) -> None:
@@ -193,7 +193,7 @@ def test_a_flipped_byte_of_the_index_header_costs_nothing(base: Base, mask: int)
         for at in range(offset, offset + 128):
             volume = Volume.open(with_flip(base, INDEX, at, mask), DIRECTORY)
             assert read_all(base, volume) == set()
-            assert volume.figures() == base.figures
+            assert volume.stats() == base.figures
             assert volume.recovery.damages == ()
             assert volume.recovery.rebuilt_because is None, "one slot always checks"
 
@@ -213,7 +213,7 @@ def test_a_flipped_bit_of_an_index_entry_hides_no_needle_and_a_rebuild_brings_it
             volume = Volume.open(disk, DIRECTORY)
             assert read_all(base, volume) == set()
             assert volume.recovery.damages == ()
-            assert volume.figures() == base.figures
+            assert volume.stats() == base.figures
 
 
 def test_an_entry_for_a_needle_that_never_was_serves_nothing(base: Base) -> None:
@@ -233,4 +233,4 @@ def test_both_index_slots_damaged_rebuilds_the_index(base: Base) -> None:
     volume = Volume.open(disk, DIRECTORY)
     assert volume.recovery.rebuilt_because
     assert read_all(base, volume) == set()
-    assert volume.figures() == base.figures
+    assert volume.stats() == base.figures

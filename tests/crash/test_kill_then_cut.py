@@ -81,7 +81,7 @@ def test_whatever_generation_is_found_after_a_kill_is_found_after_a_power_cut() 
         volume = make_volume(disk)
         volume.append(1, METADATA, b"one", stamp=1)
         volume.append(2, METADATA, b"two", stamp=2)
-        volume.delete(1, stamp=3, is_last=True)
+        volume.delete(1, stamp=3, object_deleted=True)
         volume.sync()
         if not killed_after(disk, change, lambda: compact(disk, volume)):  # noqa: B023
             break

@@ -59,7 +59,7 @@ class Promises:
     def check(self, volume: Volume) -> None:
         assert volume.recovery.damages == (), "a torn write was taken for damage"
         live_count = sum(self._check_needle(volume, needle_id) for needle_id in self.sizes)
-        figures = volume.figures()
+        figures = volume.stats()
         assert figures.live_count == live_count
         assert figures.damaged_count == 0
 

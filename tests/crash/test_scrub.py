@@ -115,10 +115,10 @@ def base() -> Base:
         ("never written", lambda: volume.delete(50, stamp=102)),
         ("bucket", lambda: volume.record_bucket(BucketRecord(3, "photos", 1, False), stamp=103)),
     ):
-        tail = volume.figures().file_size
+        tail = volume.stats().file_size
         act()
-        marks[name] = (tail, volume.figures().file_size)
-    tail = volume.figures().file_size
+        marks[name] = (tail, volume.stats().file_size)
+    tail = volume.stats().file_size
     extent = volume.reserve(7, metadata(7), 40)
     put(volume, 8, 20)
     extent.abort()

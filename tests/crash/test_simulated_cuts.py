@@ -198,6 +198,6 @@ def test_a_volume_is_made_whole_or_not_at_all(seed: int) -> None:
             volume = Volume.open(after, DIRECTORY)
         except NoSuchVolume:
             volume = make_volume(after)
-        assert volume.figures().live_count == 0
+        assert volume.stats().live_count == 0
         assert volume.recovery.damages == ()
     Volume.open(disk.crash(chance, 0.0), DIRECTORY)

@@ -121,7 +121,7 @@ def test_helpers_in_threads_see_and_leave_a_true_volume(tmp_path: Path) -> None:
         finally:
             shop.stop.set()
         assert all(helper.result() > 0 for helper in helpers)
-    figures = shop.volume.figures()
+    figures = shop.volume.stats()
     assert figures.live_count == len(shop.live)
     assert figures.damaged_count == 0
     # As after a kill: nothing was closed, and the index of the last checkpoint is brought up to date.
@@ -133,4 +133,4 @@ def test_helpers_in_threads_see_and_leave_a_true_volume(tmp_path: Path) -> None:
     for needle_id in shop.dead - shop.live:
         with pytest.raises(NoSuchNeedle):
             volume.read(needle_id)
-    assert volume.figures().live_count == len(shop.live)
+    assert volume.stats().live_count == len(shop.live)

@@ -91,10 +91,10 @@ def check_rest(volume: Volume, *needle_ids: int) -> None:
 def check_usable(disk: SimDisk, volume: Volume) -> None:
     """New needles go in and survive, and opening twice finds nothing new."""
     put(volume, 900)
-    figures = volume.figures()
+    figures = volume.stats()
     volume.close()
     volume = Volume.open(disk, DIRECTORY)
-    assert volume.figures() == figures
+    assert volume.stats() == figures
     assert volume.recovery.damages == ()
     check_rest(volume, 900)
 
@@ -103,14 +103,14 @@ def check_usable(disk: SimDisk, volume: Volume) -> None:
 def test_a_bad_last_acknowledged_record_is_damage(part: str) -> None:
     disk, volume = filled(synced=3)
     offset = hit(disk, volume, 3, part)
-    size = volume.figures().file_size
+    size = volume.stats().file_size
     volume = Volume.open(disk, DIRECTORY)  # killed, not closed
     (damage,) = volume.recovery.damages
     assert (damage.volume_id, damage.needle_id) == (7, 3)
     assert damage.offset <= offset < damage.offset + damage.length
     assert volume.recovery.cut_bytes == 0
-    assert volume.figures().file_size == size
-    assert volume.figures().damaged_count == 1
+    assert volume.stats().file_size == size
+    assert volume.stats().damaged_count == 1
     with pytest.raises(NeedleCorrupt, match="volume 7, needle 3"):
         volume.read(3)
     check_rest(volume, 1, 2)
@@ -125,7 +125,7 @@ def test_a_bad_last_record_that_nobody_was_promised_is_cut_off(part: str) -> Non
     volume = Volume.open(disk, DIRECTORY)
     assert volume.recovery.damages == ()
     assert volume.recovery.cut_bytes > SIZE
-    assert volume.figures().file_size == start
+    assert volume.stats().file_size == start
     with pytest.raises(NoSuchNeedle):
         volume.read(3)
     check_rest(volume, 1, 2)
@@ -156,20 +156,20 @@ def test_an_unsynced_record_that_is_torn_before_a_whole_one_is_no_damage(part: s
     with pytest.raises(NoSuchNeedle):
         volume.read(4)
     check_rest(volume, 1, 2, 3, 5)
-    figures = volume.figures()
+    figures = volume.stats()
     assert figures.damaged_count == 0
     volume.close()
     disk.remove(INDEX)
     volume = Volume.open(disk, DIRECTORY)
     assert volume.recovery.damages == ()
-    assert volume.figures() == figures
+    assert volume.stats() == figures
     check_usable(disk, volume)
 
 
 def test_with_the_index_lost_only_zeros_are_cut_and_the_rest_is_reported() -> None:
     disk, volume = filled(synced=2, unsynced=1)
     hit(disk, volume, 3, "data")
-    overwrite(disk, DATA, volume.figures().file_size, bytes(5000))
+    overwrite(disk, DATA, volume.stats().file_size, bytes(5000))
     disk.remove(INDEX)
     volume = Volume.open(disk, DIRECTORY)
     assert volume.recovery.cut_bytes == 5000
@@ -199,12 +199,12 @@ def test_a_data_file_cut_short_is_damage_once(is_checkpointed: bool) -> None:
     disk, volume = filled(synced=5)
     if is_checkpointed:
         volume.checkpoint()
-    (start, end), size = place(volume, 4), volume.figures().file_size
+    (start, end), size = place(volume, 4), volume.stats().file_size
     for content in (disk.node(DATA).content, disk.node(DATA).platter):
         del content[(start + end) // 2 :]
     volume = Volume.open(disk, DIRECTORY)
     assert volume.recovery.damages
-    assert volume.figures().file_size == size, "the place of what is lost is not used again"
+    assert volume.stats().file_size == size, "the place of what is lost is not used again"
     check_rest(volume, 1, 2, 3)
     for needle_id in (4, 5):
         with pytest.raises(NeedleCorrupt):
@@ -260,7 +260,7 @@ def test_a_volume_file_stored_as_an_object_stays_an_object() -> None:
         volume = Volume.open(after, DIRECTORY)
         (damage,) = volume.recovery.damages
         assert damage.length > len(embedded)
-        assert volume.figures().live_count == (4 if is_index_lost else 5)
+        assert volume.stats().live_count == (4 if is_index_lost else 5)
         assert bytes(volume.read(11).data) == b"behind"
         check_rest(volume, 1, 2, 3)
 
@@ -311,13 +311,13 @@ def test_an_older_copy_of_the_index_is_brought_up_to_date() -> None:
     put(volume, 4, 5)
     volume.delete(2, stamp=51)
     volume.delete(4, stamp=52)
-    figures = volume.figures()
+    figures = volume.stats()
     volume.close()
     disk.node(INDEX).content[:] = old
     disk.node(INDEX).platter[:] = old
     volume = Volume.open(disk, DIRECTORY)
     assert volume.recovery.rebuilt_because is None
-    assert volume.figures() == figures
+    assert volume.stats() == figures
     check_rest(volume, 3, 5)
     for needle_id in (1, 2, 4):
         with pytest.raises(NoSuchNeedle):
@@ -327,7 +327,7 @@ def test_an_older_copy_of_the_index_is_brought_up_to_date() -> None:
 @pytest.mark.parametrize("kind", ["other volume", "other generation", "cut short", "empty", "garbage"])
 def test_an_index_that_does_not_belong_here_is_rebuilt(kind: str) -> None:
     disk, volume = filled(synced=3)
-    figures = volume.figures()
+    figures = volume.stats()
     volume.close()
     own = bytes(disk.node(INDEX).content)
     facts = decode_manifest(bytes(disk.node(MANIFEST).content))
@@ -342,7 +342,7 @@ def test_an_index_that_does_not_belong_here_is_rebuilt(kind: str) -> None:
     disk.node(INDEX).platter[:] = content
     volume = Volume.open(disk, DIRECTORY)
     assert volume.recovery.rebuilt_because
-    assert volume.figures() == figures
+    assert volume.stats() == figures
     check_rest(volume, 1, 2, 3)
 
 

@@ -70,7 +70,7 @@ def fill(volume: Volume, rng: random.Random, dead: set[int], live: dict[int, byt
         data = rng.randbytes(rng.randint(0, 40))
         volume.append(needle_id, METADATA, data, stamp=needle_id)
         if dice < 0.7:
-            volume.delete(needle_id, stamp=needle_id + 1, is_last=rng.random() < 0.3)
+            volume.delete(needle_id, stamp=needle_id + 1, object_deleted=rng.random() < 0.3)
             dead.add(needle_id)
         else:
             live[needle_id] = data
@@ -105,7 +105,7 @@ def test_what_is_void_stays_void_whatever_is_compacted_lost_or_opened_again(seed
         if free:  # one that was never used may come late
             volume.append(free[0], METADATA, b"late", stamp=5000 + number)
             live[free[0]] = b"late"
-        figures, bitmap = volume.figures(), volume.live_bitmap(0, 400)
+        figures, bitmap = volume.stats(), volume.live_bitmap(0, 400)
         assert figures.live_count == len(live)
         assert {n for n in range(len(bitmap) * 8) if bitmap[n >> 3] >> (n & 7) & 1} == live.keys()
 
@@ -132,7 +132,7 @@ def test_a_compaction_costs_by_what_lives_and_not_by_the_ids_that_were_ever_used
     assert time.process_time() - began < 1.5, "it was 3 s for each with an entry an id"
     require_void(volume, (2, 77, GONE // 2, GONE // 2 + 2, GONE))
     assert volume.find(GONE // 2 + 1) is None
-    assert volume.figures().needle_id_max == GONE
+    assert volume.stats().needle_id_max == GONE
     index = os.stat(tmp_path / index_path(DIRECTORY, volume.generation))
     assert index.st_blocks * 512 <= 64 * 1024
     assert os.stat(tmp_path / data_path(DIRECTORY, volume.generation)).st_size < 8192
@@ -234,10 +234,10 @@ def test_a_needle_whose_index_entry_is_lost_does_not_keep_its_volume_from_being_
         assert bytes(volume.read(5).data) == b"data"
     else:
         require_void(volume, (1, 5))
-    figures = volume.figures()
+    figures = volume.stats()
     assert figures.live_count == len(expected)
     whole = {r.needle_id for r in volume.records() if r.state is State.WHOLE and r.kind == 1}
     assert whole >= set(expected)
     volume.close()
     disk.remove(index_path(DIRECTORY, volume.generation))
-    assert Volume.open(disk, DIRECTORY).figures().live_count == len(expected), "a scan counts the same"
+    assert Volume.open(disk, DIRECTORY).stats().live_count == len(expected), "a scan counts the same"

@@ -266,14 +266,14 @@ class MiniStore:
             assert volumes[volume_id].sealed_cause is None
         disk.volumes, disk.clock, disk.was_cut = volumes, StampClock(), False
         for volume_id, volume in volumes.items():
-            disk.clock.observe(volume.figures().stamp_max)
+            disk.clock.observe(volume.stats().stamp_max)
             self._observe(volume_id)
         self.connect(disk)
 
     def connect(self, disk: MiniDisk) -> None:
         """Registration: both sides show each other the greatest stamp they know."""
         for volume in disk.volumes.values():
-            self.clock.observe(volume.figures().stamp_max)
+            self.clock.observe(volume.stats().stamp_max)
         disk.clock.observe(self.clock.last)
         disk.is_online = True
 
@@ -516,7 +516,7 @@ class MiniStore:
             self.voided.setdefault(name, False)
         elif written.tombstone is None:
             written.tombstone = stamp, object_deleted  # from here on it may be found dead
-        self.volume(name[0]).delete(name[1], stamp=stamp, is_last=object_deleted)
+        self.volume(name[0]).delete(name[1], stamp=stamp, object_deleted=object_deleted)
         self._on_sync(name[0], lambda: self._keep_dead(name))
 
     def record_buckets(self, disk: MiniDisk, limit: int = 1000) -> None:
@@ -672,7 +672,7 @@ class MiniStore:
     def check_figures(self, volume_id: int) -> None:
         """What a volume says of itself is what a scan of its file counts."""
         volume = self.volume(volume_id)
-        figures = volume.figures()
+        figures = volume.stats()
         live = dead = kept = live_count = dead_count = 0
         for record in volume.records():
             is_needle = record.kind == KIND_DATA

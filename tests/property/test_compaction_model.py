@@ -54,7 +54,7 @@ class CompactionModel(VolumeModel):
     def delete_last(self, needle_id: int) -> None:
         stamp = self.next_stamp()
         was_live = needle_id in self.live
-        assert self.volume.delete(needle_id, stamp=stamp, is_last=True) is was_live
+        assert self.volume.delete(needle_id, stamp=stamp, object_deleted=True) is was_live
         if was_live:
             self.last_deletes[needle_id] = stamp
         self.live.pop(needle_id, None)
@@ -124,10 +124,10 @@ class CompactionModel(VolumeModel):
     @rule()
     def switch(self) -> None:
         assert self.switch is not None
-        before, generation = self.volume.figures(), self.volume.generation
+        before, generation = self.volume.stats(), self.volume.generation
         self.switch.switch()
         self.forget_compaction()
-        after = self.volume.figures()
+        after = self.volume.stats()
         assert self.volume.generation == generation + 1
         assert (after.live_count, after.live_bytes) == (before.live_count, before.live_bytes)
         assert after.needle_id_max == before.needle_id_max
@@ -140,7 +140,7 @@ class CompactionModel(VolumeModel):
         self.finish_copy()
         self.begin_switch()
         self.switch()
-        figures = self.volume.figures()
+        figures = self.volume.stats()
         # Of what was there when it began nothing dead is left but uploads that end later.
         if not self.in_flight:
             assert figures.dead_bytes == 0
@@ -151,7 +151,7 @@ class CompactionModel(VolumeModel):
         named = {}
         for record in self.volume.records():
             if record.kind == KIND_TOMBSTONE and record.metadata_size:
-                assert record.is_last
+                assert record.object_deleted
                 assert record.metadata.key == metadata_of(record.needle_id).key
                 assert record.needle_id not in named
                 named[record.needle_id] = record.stamp

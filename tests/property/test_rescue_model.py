@@ -230,7 +230,7 @@ class RescueMachine(RuleBasedStateMachine):
         for garbage in self.catalog.outbox(volume_id, 10_000):
             if is_all or garbage.object_deleted:
                 self.volumes[volume_id].delete(
-                    garbage.needle_id, stamp=garbage.stamp, is_last=garbage.object_deleted
+                    garbage.needle_id, stamp=garbage.stamp, object_deleted=garbage.object_deleted
                 )
                 told.append(garbage.needle_id)
         self.volumes[volume_id].sync()

@@ -1186,7 +1186,7 @@ class StoreModel(RuleBasedStateMachine):
         self.check_settled()
         for volume_id in (1, 2, 3):
             store.compact(volume_id)
-            figures = store.volume(volume_id).figures()
+            figures = store.volume(volume_id).stats()
             assert (figures.dead_bytes, figures.dead_count) == (0, 0)
             store.scrub(volume_id)
         self.check_settled()
@@ -1215,7 +1215,7 @@ class StoreModel(RuleBasedStateMachine):
             for name in version.names
         }
         assert {name for name in store.written if store.is_live(name)} == named
-        assert sum(store.volume(volume_id).figures().live_count for volume_id in (1, 2, 3)) == len(named)
+        assert sum(store.volume(volume_id).stats().live_count for volume_id in (1, 2, 3)) == len(named)
         for volume_id in (1, 2, 3):
             store.check_figures(volume_id)
 

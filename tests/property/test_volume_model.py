@@ -75,7 +75,7 @@ class VolumeModel(RuleBasedStateMachine):
         if needle_id in self.live or needle_id in self.in_flight:
             return NeedleExists
         stored = stored_size(len(encode_metadata(metadata_of(needle_id))), size)
-        return VolumeFull if self.volume.figures().file_size + beyond + stored > CAPACITY else None
+        return VolumeFull if self.volume.stats().file_size + beyond + stored > CAPACITY else None
 
     @rule(needle_id=IDS, size=SIZES, byte=st.integers(0, 255), is_wrong=st.booleans())
     def put(self, needle_id: int, size: int, byte: int, is_wrong: bool) -> None:
@@ -205,13 +205,13 @@ class VolumeModel(RuleBasedStateMachine):
     def reopen(self, is_index_lost: bool) -> None:
         self.volume.close()
         self.in_flight.clear()
-        before = self.volume.figures()
+        before = self.volume.stats()
         if is_index_lost:
             self.disk.remove(index_path(DIRECTORY, self.volume.generation))
         self.volume = Volume.open(self.disk, DIRECTORY)
         assert (self.volume.recovery.rebuilt_because is not None) is is_index_lost
         assert self.volume.recovery.damages == ()
-        after = self.volume.figures()
+        after = self.volume.stats()
         cut = self.volume.recovery.cut_bytes  # broken uploads at the end, whose ids are then forgotten
         assert after.dead_count == before.dead_count or (cut and after.dead_count < before.dead_count)
         assert after.needle_id_max <= before.needle_id_max
@@ -234,7 +234,7 @@ class VolumeModel(RuleBasedStateMachine):
 
     @invariant()
     def figures_are_exact(self) -> None:
-        figures = self.volume.figures()
+        figures = self.volume.stats()
         sizes = {
             i: stored_size(len(encode_metadata(metadata_of(i))), len(d)) for i, (d, _) in self.live.items()
         }
@@ -255,7 +255,7 @@ class VolumeModel(RuleBasedStateMachine):
         records = list(self.volume.records())
         self.check_scan(records)
         assert (
-            sum(record.stored_size for record in records) == self.volume.figures().file_size - SUPERBLOCK_SIZE
+            sum(record.stored_size for record in records) == self.volume.stats().file_size - SUPERBLOCK_SIZE
         )
         assert {record.state for record in records} <= {State.WHOLE, State.UNFINISHED}
         for needle_id in (*self.live, *self.dead):
@@ -263,7 +263,7 @@ class VolumeModel(RuleBasedStateMachine):
 
     def check_scan(self, records: list[Record]) -> None:
         """What is wasted is exactly what a scan of the file counts."""
-        figures, sizes = self.volume.figures(), {}
+        figures, sizes = self.volume.stats(), {}
         live = dead = kept = 0
         for record in records:
             if record.kind in (KIND_BUCKET, KIND_VOID) or (record.metadata_size and record.kind != KIND_DATA):

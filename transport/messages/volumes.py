@@ -178,7 +178,7 @@ class DeleteNeedles(Message, frozen=True, tag="delete_needles"):
     volume_id: Id32
     needles: Annotated[list[tuple[Id32, Stamp]], Many]  # (needle id, the master's stamp for its tombstone)
     stamp: Stamp
-    # Those of the ids whose object was deleted, not replaced: see `needle.FLAG_LAST`.
+    # Those of the ids whose object was deleted, not replaced: see `needle.FLAG_OBJECT_DELETED`.
     object_deleted: Annotated[list[Id32], Many] = msgspec.field(name="ended", default=[])
 
 

@@ -139,7 +139,7 @@ async def test_items_wait_at_a_closed_gate(actor: Actor) -> None:
         with actor.line.gate_closed():
             nursery.start_soon(put)
             await trio.sleep(0.1)
-            assert actor.volume.figures().live_count == 0
+            assert actor.volume.stats().live_count == 0
     assert [outcome.word for outcome in outcomes] == ["e1", "e2"]
 
 

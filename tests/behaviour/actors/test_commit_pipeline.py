@@ -200,7 +200,7 @@ async def test_an_overtaken_needle_is_stamped_anew_durably_and_offered_again(ben
     assert await bench.line.commit(bench.append(1)) == "fine"
     first, second = bench.link.asked
     assert first.needles[0].stamp < above < second.needles[0].stamp
-    assert bench.volume.figures().stamp_max == second.needles[0].stamp
+    assert bench.volume.stats().stamp_max == second.needles[0].stamp
     assert bench.line.sync_count == 2, "the fresh stamp must be durable before it may win"
 
 
@@ -269,7 +269,7 @@ async def test_more_than_one_write_takes_go_in_several(bench: Bench) -> None:
             nursery.start_soon(bench.put, needle_id)
         for needle_id in range(1001, 1004):
             nursery.start_soon(bench.put, needle_id, bytes(APPEND_SIZE // 4))
-    assert bench.volume.figures().live_count == APPENDS_MAX + 5
+    assert bench.volume.stats().live_count == APPENDS_MAX + 5
 
 
 async def test_a_needle_that_cannot_be_appended_fails_alone(bench: Bench) -> None:
@@ -332,8 +332,8 @@ async def test_needles_wait_while_writers_are_kept_waiting(bench: Bench) -> None
         with bench.line.gate_closed():
             nursery.start_soon(bench.put, 1)
             await trio.testing.wait_all_tasks_blocked()
-            assert bench.volume.figures().live_count == 0
-    assert bench.volume.figures().live_count == 1
+            assert bench.volume.stats().live_count == 0
+    assert bench.volume.stats().live_count == 1
 
 
 # --- many at once ---------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ async def test_volumes_are_synced_side_by_side(bench: Bench) -> None:
             for volume in bench.volumes:
                 nursery.start_soon(bench.syncer.sync, volume)
         for volume in bench.volumes:
-            assert durable_size(volume) == volume.figures().file_size
+            assert durable_size(volume) == volume.stats().file_size
     if bench.kernel is not None:
         assert bench.kernel.submitted == 60
 
@@ -133,7 +133,7 @@ async def test_without_such_a_kernel_threads_do_it(tmp_path: Path) -> None:
         await nursery.start(syncer.run)
         bench.put()
         await syncer.sync(bench.volume)
-        assert durable_size(bench.volume) == bench.volume.figures().file_size
+        assert durable_size(bench.volume) == bench.volume.stats().file_size
     if bench.kernel is not None:
         bench.kernel.close()
     for volume in bench.volumes:
@@ -147,23 +147,23 @@ async def test_what_the_kernel_does_not_take_a_thread_does(
         bench.kernel.is_full = True
     bench.put()
     await bench.syncer.sync(bench.volume)
-    assert durable_size(bench.volume) == bench.volume.figures().file_size
+    assert durable_size(bench.volume) == bench.volume.stats().file_size
     monkeypatch.setattr(OsFile, "kernel_handle", lambda self: None)
     bench.put()
     await bench.syncer.sync(bench.volume)
-    assert durable_size(bench.volume) == bench.volume.figures().file_size
+    assert durable_size(bench.volume) == bench.volume.stats().file_size
 
 
 async def test_what_comes_while_the_kernel_syncs_is_not_promised_with_it(bench: Bench) -> None:
     bench.put()
-    before = bench.volume.figures().file_size
+    before = bench.volume.stats().file_size
     async with trio.open_nursery() as nursery:
         await bench.begin(nursery)
         bench.put()
         await bench.let_end()
     assert durable_size(bench.volume) == before
     await bench.syncer.sync(bench.volume)
-    assert durable_size(bench.volume) == bench.volume.figures().file_size
+    assert durable_size(bench.volume) == bench.volume.stats().file_size
 
 
 @pytest.mark.parametrize("other", [Volume.sync, Volume.checkpoint])
@@ -175,7 +175,7 @@ async def test_another_sync_meanwhile_takes_its_entries_along(
         await bench.begin(nursery)
         second = bench.put()
         await trio.to_thread.run_sync(other, bench.volume)
-        assert durable_size(bench.volume) == bench.volume.figures().file_size
+        assert durable_size(bench.volume) == bench.volume.stats().file_size
         await bench.let_end()
     for needle_id in (first, second):
         assert bytes(bench.volume.read(needle_id).data) == b"data"
@@ -235,7 +235,7 @@ async def test_who_gives_up_waiting_leaves_a_volume_that_can_be_synced_and_close
         nursery.cancel_scope.cancel()
     kernel.is_slow = False
     await bench.syncer.sync(bench.volume)  # a whole one: half of the other is still there
-    assert durable_size(bench.volume) == bench.volume.figures().file_size
+    assert durable_size(bench.volume) == bench.volume.stats().file_size
     bench.put()
     async with trio.open_nursery() as nursery:
         kernel.is_slow = True
@@ -245,7 +245,7 @@ async def test_who_gives_up_waiting_leaves_a_volume_that_can_be_synced_and_close
     bench.volume.close()
     volume = Volume.open(OsDisk(bench.folder), "volumes/1")
     assert volume.recovery.rebuilt_because is None
-    assert volume.figures().live_count == 2
+    assert volume.stats().live_count == 2
     volume.close()
 
 

@@ -189,7 +189,7 @@ async def test_a_refusal_counts_once(actor: Actor) -> None:
 async def test_damage_is_found_once(actor: Actor) -> None:
     answers = await ask(actor.url, [request(DAMAGED_NEEDLE, bearer=token())] * 4)
     assert all(b"needle_corrupt" in answer for answer in answers)
-    assert actor.volume.figures().damaged_count == 1
+    assert actor.volume.stats().damaged_count == 1
 
 
 async def test_fields_that_are_known_open_nothing_when_the_token_does_not_any_more(actor: Actor) -> None:

@@ -84,7 +84,7 @@ async def test_a_switch_that_fails_when_its_time_is_over_is_given_up_all_the_sam
     assert site.disk.list(DIRECTORY) == ["g1.idx", "g1.vol", "manifest"]
     upto = site.copy()
     assert (await site.switching.switch(site.line, generation=2, upto=upto)).is_done
-    assert (site.volume.generation, site.volume.figures().dead_bytes) == (2, 0)
+    assert (site.volume.generation, site.volume.stats().dead_bytes) == (2, 0)
 
 
 class BrokenExchange:
@@ -135,7 +135,7 @@ async def test_an_upload_that_ends_during_a_switch_does_not_keep_the_other_reque
             await trio.sleep(0.01)
             longest = max(longest, trio.current_time() - before)
     assert longest < 0.3
-    assert (site.volume.generation, site.volume.figures().in_flight_bytes) == (2, 0)
+    assert (site.volume.generation, site.volume.stats().in_flight_bytes) == (2, 0)
 
 
 async def test_what_writers_add_meanwhile_is_not_taken_off_what_a_switch_gives_back(tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ async def test_what_writers_add_meanwhile_is_not_taken_off_what_a_switch_gives_b
     site.volume.append(3, NeedleMetadata("b", 1, "key", 0), bytes(100_000), stamp=4)
     site.volume.delete(3, stamp=5)
     upto = site.copy()
-    before = site.volume.figures().file_size
+    before = site.volume.stats().file_size
     site.volume.append(4, NeedleMetadata("b", 1, "key", 0), bytes(300_000), stamp=6)
     done = await site.switching.switch(site.line, generation=2, upto=upto)
-    assert site.volume.figures().file_size > before
+    assert site.volume.stats().file_size > before
     assert done.freed_bytes is not None
     assert 100_000 < done.freed_bytes < 101_000
     again = await site.switching.switch(site.line, generation=2, upto=upto)

@@ -106,7 +106,7 @@ def test_a_deletion_reaches_the_versions_in_other_volumes(data: Path, disk: Disk
     other.put(1, "key", b"older", 5)
     other.close()
     disk.put(1, "key", b"newer", 10)
-    disk.volume.delete(1, stamp=20, is_last=True)
+    disk.volume.delete(1, stamp=20, object_deleted=True)
     disk.put(2, "kept", b"x", 30)
     disk.close()
     report = rebuilt(data)
@@ -128,7 +128,7 @@ def test_after_a_compaction_the_volumes_still_tell_what_was_deleted_and_what_is_
     disk.put(3, "replaced in place", b"older", 12)
     disk.put(4, "replaced in place", b"newer", 13)
     disk.volume.delete(3, stamp=13)
-    disk.volume.delete(1, stamp=20, is_last=True)
+    disk.volume.delete(1, stamp=20, object_deleted=True)
     disk.volume.record_bucket(BucketRecord(9, "empty", CREATED_MS, is_deleted=False), stamp=21)
     disk.compact()
     disk.put(5, "since", b"x", 30)
@@ -202,7 +202,7 @@ def test_a_needle_whose_header_is_lost_is_reported_and_nothing_incomplete_is_giv
 def test_a_needle_stays_dead_when_its_tombstone_is_lost_but_the_index_has_it(data: Path, disk: Disk) -> None:
     disk.put(1, "key", b"x" * 1000, 10)
     disk.put(2, "other", b"y", 11)
-    disk.volume.delete(1, stamp=12, is_last=True)
+    disk.volume.delete(1, stamp=12, object_deleted=True)
     disk.put(3, "last", b"z", 13)
     disk.close()
     disk.offsets[0] = disk.offsets[3] - 40

@@ -52,7 +52,7 @@ def test_a_rebuild_deals_stamps_that_cannot_be_out_anew_in_the_order_of_the_volu
     put(disk, 5, "c", b"poisoned", stamp)
     put(disk, 6, "c", b"sound again", NOW + 1000)
     put(disk, 7, "d", b"gone", NOW + 1001)
-    disk.volume.delete(7, stamp=stamp, is_last=True)
+    disk.volume.delete(7, stamp=stamp, object_deleted=True)
     disk.close()
     for _ in range(2):  # and again, as if the first had never been
         report = rebuilt(data, replace=True)
@@ -82,7 +82,7 @@ def test_a_volume_that_holds_such_a_stamp_tells_of_those_that_can_be(data: Path,
     disk.close()
     for _ in range(2):
         volume = Volume.open(OsDisk(disk.root), volume_directory(1))
-        assert volume.figures().stamp_max == NOW
+        assert volume.stats().stamp_max == NOW
         assert volume.read(2).data == b"poisoned"
         assert volume.recovery.damages == ()
         volume.close()
@@ -140,5 +140,5 @@ def test_a_store_that_was_rebuilt_beside_the_greatest_stamp_can_be_written_and_s
             catalog.close()
         StampClock().found(written)  # as a master does that is started again
         volume = Volume.open(OsDisk(disk.root), volume_directory(1))
-        assert StampClock().admit(volume.figures().stamp_max, written >> 16) is None
+        assert StampClock().admit(volume.stats().stamp_max, written >> 16) is None
         volume.close()

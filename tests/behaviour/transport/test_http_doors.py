@@ -205,10 +205,10 @@ async def test_what_a_put_says_is_honoured_or_it_is_refused_and_changes_nothing(
     body = bytes(range(256)) * (size // 256 + 1)
     body = body[:size]
     for headers, status, code in PUT_REFUSED:
-        before = actor.volume.figures().live_count
+        before = actor.volume.stats().live_count
         answer = await call(actor, "PUT", put_url_of(50), headers, body)
         assert (answer.status, json.loads(answer.body)["code"]) == (status, code), headers
-        figures = actor.volume.figures()
+        figures = actor.volume.stats()
         assert (figures.live_count, figures.in_flight_bytes) == (before, 0)
     promised = {
         "Expect": "100-Continue, 100-continue",
@@ -315,7 +315,7 @@ async def test_a_large_put_that_is_sent_again_too_early_is_told_to_wait(actor: A
         head = f"PUT {put_url_of(60)} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{lines}Content-Length: {len(body)}"
         await first.send_all(head.encode() + b"\r\n\r\n" + body[:2_000_000])
         with trio.fail_after(20):
-            while not actor.volume.figures().in_flight_bytes:
+            while not actor.volume.stats().in_flight_bytes:
                 await trio.sleep(0.005)
         for size in (len(body), 10):  # a small one, too
             early = await call(actor, "PUT", put_url_of(60), headers if size > 10 else {}, body[:size])
@@ -369,15 +369,15 @@ async def test_a_token_for_one_object_fills_no_disk_however_often_it_begins(acto
         put_url_of(80, body_size_max=size, room=2 * size),
         put_url_of(81, body_size_max=size, room=2 * size),
     ]
-    before = actor.volume.figures().file_size
+    before = actor.volume.stats().file_size
     statuses = []
 
     async def begin(url: str) -> trio.SocketStream | None:
-        in_flight = actor.volume.figures().in_flight_bytes
+        in_flight = actor.volume.stats().in_flight_bytes
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(f"PUT {url} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\nx".encode())
         with trio.fail_after(20):
-            while actor.volume.figures().in_flight_bytes == in_flight:
+            while actor.volume.stats().in_flight_bytes == in_flight:
                 with trio.move_on_after(0.01):
                     statuses.append((await stream.receive_some())[9:12])
                     await stream.aclose()
@@ -399,10 +399,10 @@ async def test_a_token_for_one_object_fills_no_disk_however_often_it_begins(acto
     for stream in held:
         await stream.aclose()
     with trio.fail_after(20):
-        while actor.volume.figures().in_flight_bytes:
+        while actor.volume.stats().in_flight_bytes:
             await trio.sleep(0.002)
     assert b"503" in statuses, "each of the two is used up after a while"
-    assert actor.volume.figures().file_size - before <= 5 * size
+    assert actor.volume.stats().file_size - before <= 5 * size
     assert (await call(actor, "PUT", urls[0], body=b"small")).status == 201
     honest = put_url_of(82, body_size_max=size, room=2 * size)
     for _ in range(5):  # alone, its place comes back each time
@@ -410,6 +410,6 @@ async def test_a_token_for_one_object_fills_no_disk_however_often_it_begins(acto
         assert stream is not None
         await stream.aclose()
         with trio.fail_after(20):
-            while actor.volume.figures().in_flight_bytes:
+            while actor.volume.stats().in_flight_bytes:
                 await trio.sleep(0.002)
     assert (await call(actor, "PUT", honest, body=bytes(size))).status == 201

@@ -119,10 +119,10 @@ def test_a_range_goes_into_memory_that_is_used_again(volume: Volume) -> None:
 
 
 def test_a_wrong_checksum_is_refused_before_anything_is_written(volume: Volume) -> None:
-    before = volume.figures()
+    before = volume.stats()
     with pytest.raises(ChecksumMismatch):
         volume.append(1, METADATA, b"hello", stamp=1, crc=crc32c(b"hallo"))
-    assert volume.figures() == before
+    assert volume.stats() == before
     volume.append(1, METADATA, b"hello", stamp=1, crc=crc32c(b"hello"))
 
 
@@ -182,7 +182,7 @@ def test_the_figures_account_for_every_byte(disk: OsDisk, volume: Volume) -> Non
     volume.delete(1, stamp=12)
     volume.restamp(2, stamp=40)
     extent = volume.reserve(8, METADATA, 5)
-    figures = volume.figures()
+    figures = volume.stats()
     assert (figures.live_count, figures.live_bytes) == (1, size)
     assert figures.dead_bytes == size + 2 * MARK_SIZE
     assert figures.in_flight_bytes == size
@@ -190,19 +190,19 @@ def test_the_figures_account_for_every_byte(disk: OsDisk, volume: Volume) -> Non
     assert figures.file_size == SUPERBLOCK_SIZE + 3 * size + 2 * MARK_SIZE
     extent.write(b"hello")
     extent.finish(stamp=30)
-    figures = volume.figures()
+    figures = volume.stats()
     assert (figures.live_count, figures.in_flight_bytes) == (2, 0)
-    assert reopen(disk, volume).figures() == figures
+    assert reopen(disk, volume).stats() == figures
 
 
 def test_an_extent_that_was_aborted_at_the_tail_leaves_nothing(volume: Volume) -> None:
-    before = volume.figures()
+    before = volume.stats()
     extent = volume.reserve(1, METADATA, 1000)
     extent.write(b"some")
     volume.sync()
     extent.abort()
     extent.abort()
-    after = volume.figures()
+    after = volume.stats()
     assert (after.file_size, after.dead_bytes) == (before.file_size, before.dead_bytes)
     volume.append(1, METADATA, b"the same id may come again", stamp=1)
 
@@ -212,13 +212,13 @@ def test_an_extent_that_was_aborted_in_the_middle_is_dead_space(disk: OsDisk, vo
     volume.append(2, METADATA, b"behind it", stamp=1)
     extent.write(b"some")
     extent.abort()
-    figures = volume.figures()
+    figures = volume.stats()
     assert figures.dead_bytes == extent.stored_size
     assert figures.live_count == 1
     volume.append(1, METADATA, b"the same id", stamp=2)
-    figures = volume.figures()
+    figures = volume.stats()
     volume = reopen(disk, volume)
-    assert volume.figures() == figures
+    assert volume.stats() == figures
     assert bytes(volume.read(1).data) == b"the same id"
     assert bytes(volume.read(2).data) == b"behind it"
 
@@ -258,7 +258,7 @@ def test_a_full_volume_refuses_needles_but_takes_tombstones(disk: OsDisk) -> Non
         volume.reserve(2, METADATA, 300)
     for needle_id in range(1, 20):
         volume.delete(needle_id, stamp=3)
-    assert volume.figures().file_size > 8192
+    assert volume.stats().file_size > 8192
 
 
 def test_a_sealed_volume_goes_on_reading(disk: OsDisk, volume: Volume) -> None:
@@ -411,7 +411,7 @@ def test_a_body_that_is_announced_takes_no_room_before_its_bytes_come(disk: OsDi
     for extent in extents:
         extent.write(b"x" * 100_000)
     assert room_of(disk) - before < 3 * (AHEAD_SIZE + 256 * 1024)
-    assert volume.figures().in_flight_bytes > 48 * 1024 * 1024  # their places are taken all the same
+    assert volume.stats().in_flight_bytes > 48 * 1024 * 1024  # their places are taken all the same
 
 
 def test_what_is_given_up_gives_its_room_back_at_once_wherever_it_lies(disk: OsDisk, volume: Volume) -> None:
@@ -423,7 +423,7 @@ def test_what_is_given_up_gives_its_room_back_at_once_wherever_it_lies(disk: OsD
     volume.sync()
     taken = room_of(disk)
     assert not first.abort(), "others lie behind it, so its place is lost"
-    assert volume.figures().dead_count == 1
+    assert volume.stats().dead_count == 1
     if gives_back_holes(disk):
         assert taken - room_of(disk) > 3 * 1024 * 1024
     second.write(b"y" * (4 * 1024 * 1024))
@@ -437,11 +437,11 @@ def test_what_is_given_up_gives_its_room_back_at_once_wherever_it_lies(disk: OsD
 
 
 def test_an_upload_at_the_end_gives_back_place_and_room(disk: OsDisk, volume: Volume) -> None:
-    size, before = volume.figures().file_size, room_of(disk)
+    size, before = volume.stats().file_size, room_of(disk)
     extent = volume.reserve(1, METADATA, 8 * 1024 * 1024)
     extent.write(b"x" * 1_000_000)
     assert extent.abort()
-    assert volume.figures().file_size == size
+    assert volume.stats().file_size == size
     assert room_of(disk) <= before + 64 * 1024
     assert not extent.abort(), "once is enough"
 
@@ -513,7 +513,7 @@ def test_an_index_that_was_cut_off_loses_no_needle(disk: OsDisk, volume: Volume)
     with contextlib.suppress(StoreError):
         volume.checkpoint()
     again = reopen(disk, volume)
-    assert again.figures().live_count == 50
+    assert again.stats().live_count == 50
     assert bytes(again.read(1).data) == b"a"
 
 
