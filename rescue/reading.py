@@ -32,7 +32,7 @@ from warehouse.storage.format.needle import (
 )
 from warehouse.storage.format.stamp import sound
 from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeFacts
-from warehouse.storage.index import ENTRY_SIZE, Found, IndexFile, Tally, decode_entry, entry_offset
+from warehouse.storage.index import ENTRY_SIZE, IndexEntry, IndexFile, Tally, decode_entry, entry_offset
 from warehouse.storage.recovery import Damage, Recovery
 from warehouse.storage.scan import Record, State, scan
 from warehouse.transport.http.header_text import is_content_type
@@ -378,7 +378,7 @@ class _IndexEntries:
         self._first_id = 0
         self._entries = b""
 
-    def get(self, needle_id: int) -> Found | None:
+    def get(self, needle_id: int) -> IndexEntry | None:
         if self._file is None:
             return None
         at = (needle_id - self._first_id) * ENTRY_SIZE
@@ -394,7 +394,7 @@ class _IndexEntries:
     def put_void(self, offset: int, content: bytes) -> bool:
         return True
 
-    def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
+    def within(self, start: int, end: int) -> Iterator[tuple[int, IndexEntry]]:
         """What was in a stretch where no header checks."""
         if self._file is None:
             return

@@ -18,7 +18,7 @@ from warehouse.storage.index import (
     ENTRY_SIZE,
     FLAG_DELETED,
     NEEDLE_IDS,
-    Found,
+    IndexEntry,
     IndexFile,
     decode_entry,
 )
@@ -111,7 +111,7 @@ class EntryTable:
                     bitmap[number >> 3] &= ~(1 << (number & 7))
         return bytes(bitmap.rstrip(b"\0"))
 
-    def live(self) -> Iterator[tuple[int, Found]]:
+    def live(self) -> Iterator[tuple[int, IndexEntry]]:
         """All needles that are live, by a walk through the whole index.
 
         Raises:
@@ -132,7 +132,7 @@ class EntryTable:
                     assert found is not None
                     yield needle_id, found
 
-    def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
+    def within(self, start: int, end: int) -> Iterator[tuple[int, IndexEntry]]:
         """All entries with an offset from `start` up to `end`, by a walk through the whole index."""
         pending, flushing = self._overlays
         overlay = flushing | pending

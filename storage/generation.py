@@ -25,7 +25,7 @@ from warehouse.storage.format.needle import (
     stored_size,
     table_size,
 )
-from warehouse.storage.index import Found, IndexFile, decode_entry
+from warehouse.storage.index import IndexEntry, IndexFile, decode_entry
 from warehouse.storage.reader import NeedleReader, read_exactly, read_header
 from warehouse.storage.scan import Record, scan
 
@@ -96,19 +96,19 @@ class Generation:
         except OSError as error:
             raise ReadFailed(f"volume {self.volume_id}: index entry of {needle_id}: {error}") from error
 
-    def find(self, needle_id: int, *, nowait: bool = False) -> Found | None:
+    def find(self, needle_id: int, *, nowait: bool = False) -> IndexEntry | None:
         """See `Volume.find`."""
         entry = self.entry(needle_id, nowait=nowait)
         return None if entry is None else decode_entry(entry)
 
-    def find_checked(self, needle_id: int) -> Found | None:
+    def find_checked(self, needle_id: int) -> IndexEntry | None:
         """`find`, but a deleted needle has to have a tombstone: one flipped bit must not delete."""
         found = self.find(needle_id)
         if found is None or not found.is_deleted:
             return found
         with contextlib.suppress(NoSuchNeedle):
             offset, header, _ = self.locate(needle_id, nowait=False)
-            return Found(offset, header.metadata_size, header.data_size, found.crc, is_deleted=False)
+            return IndexEntry(offset, header.metadata_size, header.data_size, found.crc, is_deleted=False)
         return found
 
     def locate(self, needle_id: int, *, nowait: bool) -> tuple[int, Header, bytes]:
@@ -141,7 +141,7 @@ class Generation:
 
     # --- reading ----------------------------------------------------------------------------------
 
-    def read(self, needle_id: int, *, nowait: bool = False, found: Found | None = None) -> NeedleRead:
+    def read(self, needle_id: int, *, nowait: bool = False, found: IndexEntry | None = None) -> NeedleRead:
         """See `Volume.read`."""
         if found is None:
             found = self.find(needle_id, nowait=nowait)

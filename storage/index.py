@@ -84,7 +84,7 @@ OFFSET_MAX: Final = OFFSET_MASK
 METADATA_SHIFT: Final = 48
 
 
-class Found(msgspec.Struct, frozen=True, gc=False):
+class IndexEntry(msgspec.Struct, frozen=True, gc=False):
     """What the index says about a needle: enough to fetch it, to be checked against the needle itself."""
 
     offset: int  # of the needle, or of its tombstone
@@ -99,12 +99,12 @@ def encode_entry(offset: int, metadata_size: int, data_size: int, crc: int, flag
     return ENTRY.pack(metadata_size << METADATA_SHIFT | offset | flags, data_size, crc)
 
 
-def decode_entry(entry: bytes | bytearray | memoryview) -> Found | None:
+def decode_entry(entry: bytes | bytearray | memoryview) -> IndexEntry | None:
     """Decode an entry; None for all zeros."""
     word, data_size, crc = ENTRY.unpack(entry)
     if not word:
         return None
-    return Found(
+    return IndexEntry(
         word & OFFSET_MASK,
         word >> METADATA_SHIFT,
         data_size,
@@ -303,7 +303,7 @@ class IndexFile:
             return page
         return bytes(buffer[:count])
 
-    def walk(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
+    def walk(self, start: int, end: int) -> Iterator[tuple[int, IndexEntry]]:
         """Every entry whose offset is from `start` up to `end`, by needle id.  Reads the whole file."""
         for first_id, block in self.blocks(0, NEEDLE_IDS):
             for needle_id, (word, *_) in enumerate(ENTRY.iter_unpack(block), first_id):

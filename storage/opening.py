@@ -25,7 +25,7 @@ from warehouse.storage.files import data_path, index_path, load_facts, remove_le
 from warehouse.storage.format.needle import ALIGNMENT
 from warehouse.storage.format.stamp import sound
 from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeFacts
-from warehouse.storage.index import ENTRIES_OFFSET, Found, IndexFile, Tally, decode_entry
+from warehouse.storage.index import ENTRIES_OFFSET, IndexEntry, IndexFile, Tally, decode_entry
 from warehouse.storage.recovery import Damage, Recovery, RecoveryReport
 from warehouse.storage.scan import scan
 from warehouse.storage.voids import VoidTable
@@ -248,7 +248,7 @@ class _RecoveredEntries:
         self._table = table
         self._may_flush = may_flush and table.index is not None
 
-    def get(self, needle_id: int) -> Found | None:
+    def get(self, needle_id: int) -> IndexEntry | None:
         try:
             entry = self._table.get(needle_id)
         except OSError as error:
@@ -268,7 +268,7 @@ class _RecoveredEntries:
         assert self._table.voids is not None
         return self._table.voids.add(offset, content)
 
-    def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
+    def within(self, start: int, end: int) -> Iterator[tuple[int, IndexEntry]]:
         try:
             yield from self._table.within(start, end)
         except OSError as error:

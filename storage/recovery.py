@@ -43,7 +43,7 @@ from warehouse.storage.format.needle import (
     stored_size,
 )
 from warehouse.storage.format.stamp import sound
-from warehouse.storage.index import FLAG_DAMAGED, FLAG_DELETED, Found, Tally, encode_entry
+from warehouse.storage.index import FLAG_DAMAGED, FLAG_DELETED, IndexEntry, Tally, encode_entry
 from warehouse.storage.scan import Record, State
 
 # Ids of void records that do not follow on one another, which takes damage: each needs an entry of its own.
@@ -79,14 +79,14 @@ class RecoveryReport(msgspec.Struct, frozen=True, kw_only=True):
 class Entries(Protocol):
     """The index as the recovery sees it."""
 
-    def get(self, needle_id: int) -> Found | None: ...
+    def get(self, needle_id: int) -> IndexEntry | None: ...
 
     def put(self, needle_id: int, entry: bytes) -> None: ...
 
     def put_void(self, offset: int, content: bytes) -> bool:
         """Take in the void record that stands there, by range; False: its ids need entries of their own."""
 
-    def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
+    def within(self, start: int, end: int) -> Iterator[tuple[int, IndexEntry]]:
         """All entries whose offset is in a stretch of the data file: a walk through the whole index."""
 
 
@@ -120,7 +120,9 @@ class Recovery:
         self._is_rebuild = is_rebuild
         self._noted: list[tuple[int, int]] = []
         self._suspects: list[Record] = []
-        self._in_gaps: dict[int, list[tuple[int, Found]]] = {}  # what the index knows of each, by its offset
+        self._in_gaps: dict[
+            int, list[tuple[int, IndexEntry]]
+        ] = {}  # what the index knows of each, by its offset
         self._void_id_count = 0  # that have entries of their own
 
     def run(self, records: Iterable[Record]) -> None:
@@ -301,7 +303,7 @@ class Recovery:
             self._entries.put(record.needle_id, entry)
             self._bury(found)
 
-    def _bury(self, found: Found) -> None:
+    def _bury(self, found: IndexEntry) -> None:
         """Move a needle that was counted as live to the dead."""
         if found.metadata_size:
             size = stored_size(found.metadata_size, found.data_size)

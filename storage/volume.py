@@ -82,7 +82,7 @@ from warehouse.storage.index import (
     FLAG_DAMAGED,
     FLAG_DELETED,
     OFFSET_MAX,
-    Found,
+    IndexEntry,
     IndexFile,
     IndexHeader,
     Tally,
@@ -1021,7 +1021,7 @@ class Volume:
 
     # --- reading: any thread ----------------------------------------------------------------------
 
-    def find(self, needle_id: int, *, nowait: bool = False) -> Found | None:
+    def find(self, needle_id: int, *, nowait: bool = False) -> IndexEntry | None:
         """What the index says about a needle: one read of 16 bytes.  None: it was never written.
 
         Args:
@@ -1031,7 +1031,7 @@ class Volume:
         """
         return self._gen.find(needle_id, nowait=nowait)
 
-    def read(self, needle_id: int, *, nowait: bool = False, found: Found | None = None) -> NeedleRead:
+    def read(self, needle_id: int, *, nowait: bool = False, found: IndexEntry | None = None) -> NeedleRead:
         """Read a whole needle and check every byte of it.
 
         Args:
@@ -1095,7 +1095,7 @@ class Volume:
     def _note_damage(self, gen: Generation, needle_id: int, offset: int, problem: str) -> None:
         """Count damage, once for each needle, and mark its entry: a restart must not count it again."""
         damage = Damage(self.volume_id, offset, 0, needle_id, problem)
-        found: Found | None = None
+        found: IndexEntry | None = None
         with self._lock:
             # The one call to the disk: the entry was read a moment ago, so it comes from memory.  Outside of
             # the lock a deletion could come in between, which the mark would then undo.

@@ -35,7 +35,7 @@ from warehouse.errors import (
     TokenScope,
 )
 from warehouse.storage.format.stamp import StampClock
-from warehouse.storage.index import Found
+from warehouse.storage.index import IndexEntry
 from warehouse.storage.volume import Volume
 from warehouse.transport.http.batch_format import (
     FRAME,
@@ -288,7 +288,7 @@ class _Reading:
         self._volume = volume
         self._claims = claims
         self._needle_ids = needle_ids
-        self._found: list[Found | StoreError] = []
+        self._found: list[IndexEntry | StoreError] = []
         self._generation = volume.generation
         self._position = 0
         self._begun = 0  # up to here the disk has been told
@@ -299,12 +299,12 @@ class _Reading:
         """Learn all sizes from the index; False: `nowait`, and the index is not in memory."""
         for needle_id in self._needle_ids[len(self._found) :]:
             try:
-                found: Found | StoreError | None = self._volume.find(needle_id, nowait=nowait)
+                found: IndexEntry | StoreError | None = self._volume.find(needle_id, nowait=nowait)
             except BlockingIOError:
                 return False
             except StoreError as error:
                 found = error
-            if isinstance(found, Found):
+            if isinstance(found, IndexEntry):
                 if found.is_deleted:
                     found = None
                 elif found.data_size > ITEM_SIZE_MAX:
@@ -341,7 +341,7 @@ class _Reading:
         size = 0
         while size < READ_AHEAD_SIZE and end < len(self._needle_ids):
             found = self._found[end]
-            size += found.data_size if isinstance(found, Found) else 0
+            size += found.data_size if isinstance(found, IndexEntry) else 0
             end += 1
         first, self._begun = max(self._begun, self._position), max(self._begun, end)
         if first < end:
@@ -349,7 +349,7 @@ class _Reading:
         return self.next_piece()
 
     def _frame(
-        self, needle_id: int, found: Found | StoreError, nowait: bool
+        self, needle_id: int, found: IndexEntry | StoreError, nowait: bool
     ) -> tuple[bytes, bytes | memoryview]:
         if isinstance(found, StoreError):
             return self._refusal(needle_id, found, 0)

@@ -31,7 +31,7 @@ from warehouse.storage.index import (
     FLAG_DELETED,
     NEEDLE_IDS,
     OFFSET_MASK,
-    Found,
+    IndexEntry,
     IndexFile,
     IndexHeader,
     decode_entry,
@@ -285,7 +285,7 @@ class _Index:
             raise ReadFailed("the index is damaged: open its volume anew, which makes another")
         return loaded
 
-    def find(self, needle_id: int) -> Found | None:
+    def find(self, needle_id: int) -> IndexEntry | None:
         """One entry, from a page of them that may be a little behind."""
         page, number = divmod(needle_id, _WINDOW_IDS)
         entries = self._words.get(page)
@@ -295,7 +295,7 @@ class _Index:
             entries = self._words[page] = self._read(page * _WINDOW_IDS)
         return decode_entry(entries[number]) if number < len(entries) else None
 
-    def find_now(self, needle_id: int) -> Found | None:
+    def find_now(self, needle_id: int) -> IndexEntry | None:
         self._words.pop(needle_id // _WINDOW_IDS, None)
         return self.find(needle_id)
 
@@ -326,7 +326,7 @@ class _Index:
         except OSError as error:
             raise ReadFailed(f"the index cannot be read: {error}") from error
 
-    def within(self, start: int, end: int) -> Iterator[tuple[int, Found]]:
+    def within(self, start: int, end: int) -> Iterator[tuple[int, IndexEntry]]:
         try:
             yield from self._file.walk(start, end)
         except OSError as error:

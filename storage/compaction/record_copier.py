@@ -44,7 +44,7 @@ from warehouse.storage.format.needle import (
     table_size,
 )
 from warehouse.storage.format.stamp import COUNTER_BITS
-from warehouse.storage.index import Found
+from warehouse.storage.index import IndexEntry
 from warehouse.storage.recovery import NOTE_RANGE, Damage
 from warehouse.storage.scan import (
     Record,
@@ -64,8 +64,8 @@ TOMBSTONE_WINDOW: Final = 4096  # tombstones of one moment stand together
 DAMAGES_MAX: Final = 1000
 assert PIECE_SIZE % BLOCK_SIZE == 0
 
-Lookup = Callable[[int], Found | None]
-Within = Callable[[int, int], Iterator[tuple[int, Found]]]
+Lookup = Callable[[int], IndexEntry | None]
+Within = Callable[[int, int], Iterator[tuple[int, IndexEntry]]]
 
 
 class RecordCopier:
@@ -299,7 +299,7 @@ class RecordCopier:
 
     # --- dead or alive ----------------------------------------------------------------------------
 
-    def _is_live(self, found: Found | None, needle_id: int, offset: int) -> bool:
+    def _is_live(self, found: IndexEntry | None, needle_id: int, offset: int) -> bool:
         """Whether the needle whose whole record stands at `offset` is to be copied."""
         if found is None or found.offset == offset:
             return True  # an entry that calls a needle its own tombstone is wrong, too
@@ -332,7 +332,7 @@ class RecordCopier:
         found = self._target.find(needle_id)
         return found is not None and not found.is_deleted
 
-    def _leave_out(self, needle_id: int, metadata_bytes: bytes, found: Found | None) -> None:
+    def _leave_out(self, needle_id: int, metadata_bytes: bytes, found: IndexEntry | None) -> None:
         """A dead needle: all that may have to be kept of it is that its object was deleted."""
         if found is None or not found.is_deleted:
             return

@@ -51,7 +51,7 @@ from warehouse.storage.index import (
     ENTRY_SIZE,
     METADATA_SHIFT,
     OFFSET_MAX,
-    Found,
+    IndexEntry,
     IndexFile,
     decode_entry,
     entry_offset,
@@ -268,7 +268,7 @@ class Scrub:
         self._block_start = first_id
         self._block = bytes(buffer[: count // ENTRY_SIZE * ENTRY_SIZE])
 
-    def _is_at(self, needle_id: int, found: Found) -> bool:
+    def _is_at(self, needle_id: int, found: IndexEntry) -> bool:
         header = read_header(
             self._data, self._seed, found.offset, metadata_size=found.metadata_size, nowait=False
         )
@@ -283,11 +283,11 @@ class Scrub:
         elif record.state is not State.UNFINISHED:
             self._suspect(record)
 
-    def _lookup(self, record: Record) -> Found | None:
+    def _lookup(self, record: Record) -> IndexEntry | None:
         entry = self._index.get(record.needle_id) if record.needle_id else None
         return decode_entry(entry) if entry is not None else None
 
-    def _is_garbage(self, record: Record, found: Found | None) -> bool:
+    def _is_garbage(self, record: Record, found: IndexEntry | None) -> bool:
         """Whether nobody loses by this record."""
         if found is None:
             return False

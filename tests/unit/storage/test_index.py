@@ -19,7 +19,7 @@ from warehouse.storage.index import (
     PAGE_SIZE,
     READ_AHEAD_SIZE,
     SLOT_OFFSETS,
-    Found,
+    IndexEntry,
     IndexFile,
     IndexHeader,
     PageCache,
@@ -56,7 +56,7 @@ def test_an_entry_comes_back_as_it_was_written(offset: int, flags: int) -> None:
     entry = encode_entry(offset, 65_535, (1 << 32) - 1, 0xDEADBEEF, flags)
     assert len(entry) == 16
     found = decode_entry(entry)
-    assert found == Found(
+    assert found == IndexEntry(
         offset, 65_535, (1 << 32) - 1, 0xDEADBEEF, bool(flags & FLAG_DELETED), bool(flags & FLAG_DAMAGED)
     )
 
