@@ -160,10 +160,10 @@ def _is_known(store: Catalog, disk: HeldDisk, volume_id: int, known: SalvagedCat
     except (StoreError, OSError):
         return False
     try:
-        figures = volume.stats()
-        if figures.stamp_max > known.stamp_max or volume.damages():
+        stats = volume.stats()
+        if stats.stamp_max > known.stamp_max or volume.damages():
             return False
-        for first_id in range(1, figures.needle_id_max + 1, IDS_AT_ONCE):
+        for first_id in range(1, stats.needle_id_max + 1, IDS_AT_ONCE):
             lives = volume.live_bitmap(first_id, IDS_AT_ONCE)
             if lives.rstrip(b"\0") != store.row_bitmap(volume_id, first_id, IDS_AT_ONCE).rstrip(b"\0"):
                 return False

@@ -250,8 +250,8 @@ class OsFile:
         os.ftruncate(self._fd, size)
 
     def free_bytes(self) -> int:
-        figures = os.fstatvfs(self._fd)
-        return figures.f_bavail * figures.f_frsize
+        room = os.fstatvfs(self._fd)
+        return room.f_bavail * room.f_frsize
 
     def size(self) -> int:
         # A quarter of what `fstat` costs, and asked before every write; nobody reads or writes by position.
@@ -345,12 +345,12 @@ class OsDisk:
             os.unlink(name, dir_fd=folder)
 
     def free_bytes(self) -> int:
-        figures = os.statvfs(self.root)
-        return figures.f_bavail * figures.f_frsize
+        room = os.statvfs(self.root)
+        return room.f_bavail * room.f_frsize
 
     def capacity(self) -> int:
-        figures = os.statvfs(self.root)
-        return figures.f_blocks * figures.f_frsize
+        room = os.statvfs(self.root)
+        return room.f_blocks * room.f_frsize
 
 
 def write_all(file: File, buffers: Sequence[Buffer], offset: int) -> None:

@@ -103,7 +103,7 @@ DAMAGES_MAX: Final = 10_000  # damaged needles remembered by name; all are count
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
-class Figures(msgspec.Struct, frozen=True):
+class VolumeStats(msgspec.Struct, frozen=True):
     """What is in a volume.
 
     Always: file_size == SUPERBLOCK_SIZE + live_bytes + dead_bytes + kept_bytes + in_flight_bytes.
@@ -290,10 +290,10 @@ class Volume:
             self.sealed_cause = cause
             log.error("volume sealed", extra={"volume_id": self.volume_id, "cause": cause})
 
-    def figures(self) -> Figures:
+    def stats(self) -> VolumeStats:
         with self._lock:
             tally = self._tally
-            return Figures(
+            return VolumeStats(
                 self._tail,
                 tally.live_count,
                 tally.live_bytes,

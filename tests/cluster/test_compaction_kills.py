@@ -1,7 +1,7 @@
 """SIGKILL of master, volume actor or compactor at random moments of compactions, while clients write and delete.
 
 Nothing that was acknowledged may be lost or wrong, nothing deleted may come back, every compaction must end in
-the end, and afterwards the figures must be those of a scan.  The seed is printed; set WAREHOUSE_TEST_SEED to
+the end, and afterwards the stats must be those of a scan.  The seed is printed; set WAREHOUSE_TEST_SEED to
 replay its choices (the interleaving of processes is the machine's).
 """
 
@@ -156,15 +156,15 @@ def scanned(directory: Path, report: VolumeReport) -> tuple[int, ...]:
         index.unlink()
     volume = Volume.open(OsDisk(directory), f"volumes/{report.volume_id}")
     try:
-        figures = volume.stats()
+        stats = volume.stats()
         return (
-            figures.file_size,
-            figures.live_count,
-            figures.live_bytes,
-            figures.dead_count,
-            figures.dead_bytes,
-            figures.kept_bytes,
-            figures.needle_id_max,
+            stats.file_size,
+            stats.live_count,
+            stats.live_bytes,
+            stats.dead_count,
+            stats.dead_bytes,
+            stats.kept_bytes,
+            stats.needle_id_max,
         )
     finally:
         volume.close()

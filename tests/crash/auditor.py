@@ -307,18 +307,14 @@ class Auditor:
                 assert is_index_lost
                 assert not needle.is_put_promised
                 live_count += 1
-        figures = volume.stats()
-        assert figures.live_count == live_count
-        assert figures.file_size == (
-            SUPERBLOCK_SIZE
-            + figures.live_bytes
-            + figures.dead_bytes
-            + figures.kept_bytes
-            + figures.in_flight_bytes
+        stats = volume.stats()
+        assert stats.live_count == live_count
+        assert stats.file_size == (
+            SUPERBLOCK_SIZE + stats.live_bytes + stats.dead_bytes + stats.kept_bytes + stats.in_flight_bytes
         )
 
     def check_promises(self, volume: Volume) -> None:
-        """`check` without the figures, for a volume in the middle of a failure."""
+        """`check` without the stats, for a volume in the middle of a failure."""
         for needle_id, needle in self.needles.items():
             try:
                 self.check_needle(volume, needle_id)

@@ -176,8 +176,8 @@ def test_a_damaged_needle_is_copied_and_never_served(needle_id: int, part: str) 
         copy = compacted(disk, volume)
         is_mended = part in ("table", "footer", "footer_crc")
         assert copy.damaged_count == (0 if is_mended and number else 1)
-        figures = volume.stats()
-        assert (figures.live_count, figures.live_bytes) == (before.live_count, before.live_bytes)
+        stats = volume.stats()
+        assert (stats.live_count, stats.live_bytes) == (before.live_count, before.live_bytes)
         if is_mended:  # the index vouches for the data, so only its stamp may be another
             assert bytes(volume.read(needle_id).data) == DATA[needle_id]
             assert volume.read(needle_id).metadata == metadata_of(needle_id)

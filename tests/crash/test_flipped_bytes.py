@@ -28,7 +28,7 @@ class Base:
     disk: SimDisk
     needles: dict[int, bytes]
     places: dict[int, tuple[int, int]]  # start and end of each needle; the dead one's tombstone is DEAD_ID
-    figures: object
+    stats: object
 
     def copy(self) -> SimDisk:
         return self.disk.crash(random.Random(0), 1.0, tear=False)
@@ -63,9 +63,9 @@ def base() -> Base:
             volume.restamp(1, stamp=101)
             volume.checkpoint()
     del needles[DEAD_ID]
-    figures = volume.stats()
+    stats = volume.stats()
     volume.close()
-    return Base(disk, needles, places, figures)
+    return Base(disk, needles, places, stats)
 
 
 def flipped(base: Base, path: str, mask: int = 0xFF) -> Iterator[tuple[int, SimDisk]]:
@@ -193,7 +193,7 @@ def test_a_flipped_byte_of_the_index_header_costs_nothing(base: Base, mask: int)
         for at in range(offset, offset + 128):
             volume = Volume.open(with_flip(base, INDEX, at, mask), DIRECTORY)
             assert read_all(base, volume) == set()
-            assert volume.stats() == base.figures
+            assert volume.stats() == base.stats
             assert volume.recovery.damages == ()
             assert volume.recovery.rebuilt_because is None, "one slot always checks"
 
@@ -213,7 +213,7 @@ def test_a_flipped_bit_of_an_index_entry_hides_no_needle_and_a_rebuild_brings_it
             volume = Volume.open(disk, DIRECTORY)
             assert read_all(base, volume) == set()
             assert volume.recovery.damages == ()
-            assert volume.stats() == base.figures
+            assert volume.stats() == base.stats
 
 
 def test_an_entry_for_a_needle_that_never_was_serves_nothing(base: Base) -> None:
@@ -233,4 +233,4 @@ def test_both_index_slots_damaged_rebuilds_the_index(base: Base) -> None:
     volume = Volume.open(disk, DIRECTORY)
     assert volume.recovery.rebuilt_because
     assert read_all(base, volume) == set()
-    assert volume.stats() == base.figures
+    assert volume.stats() == base.stats

@@ -59,9 +59,9 @@ class Promises:
     def check(self, volume: Volume) -> None:
         assert volume.recovery.damages == (), "a torn write was taken for damage"
         live_count = sum(self._check_needle(volume, needle_id) for needle_id in self.sizes)
-        figures = volume.stats()
-        assert figures.live_count == live_count
-        assert figures.damaged_count == 0
+        stats = volume.stats()
+        assert stats.live_count == live_count
+        assert stats.damaged_count == 0
 
     def _check_needle(self, volume: Volume, needle_id: int) -> bool:
         try:

@@ -121,9 +121,9 @@ def test_helpers_in_threads_see_and_leave_a_true_volume(tmp_path: Path) -> None:
         finally:
             shop.stop.set()
         assert all(helper.result() > 0 for helper in helpers)
-    figures = shop.volume.stats()
-    assert figures.live_count == len(shop.live)
-    assert figures.damaged_count == 0
+    stats = shop.volume.stats()
+    assert stats.live_count == len(shop.live)
+    assert stats.damaged_count == 0
     # As after a kill: nothing was closed, and the index of the last checkpoint is brought up to date.
     volume = Volume.open(OsDisk(tmp_path), DIRECTORY)
     assert volume.recovery.damages == ()

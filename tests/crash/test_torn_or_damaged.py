@@ -91,10 +91,10 @@ def check_rest(volume: Volume, *needle_ids: int) -> None:
 def check_usable(disk: SimDisk, volume: Volume) -> None:
     """New needles go in and survive, and opening twice finds nothing new."""
     put(volume, 900)
-    figures = volume.stats()
+    stats = volume.stats()
     volume.close()
     volume = Volume.open(disk, DIRECTORY)
-    assert volume.stats() == figures
+    assert volume.stats() == stats
     assert volume.recovery.damages == ()
     check_rest(volume, 900)
 
@@ -156,13 +156,13 @@ def test_an_unsynced_record_that_is_torn_before_a_whole_one_is_no_damage(part: s
     with pytest.raises(NoSuchNeedle):
         volume.read(4)
     check_rest(volume, 1, 2, 3, 5)
-    figures = volume.stats()
-    assert figures.damaged_count == 0
+    stats = volume.stats()
+    assert stats.damaged_count == 0
     volume.close()
     disk.remove(INDEX)
     volume = Volume.open(disk, DIRECTORY)
     assert volume.recovery.damages == ()
-    assert volume.stats() == figures
+    assert volume.stats() == stats
     check_usable(disk, volume)
 
 
@@ -311,13 +311,13 @@ def test_an_older_copy_of_the_index_is_brought_up_to_date() -> None:
     put(volume, 4, 5)
     volume.delete(2, stamp=51)
     volume.delete(4, stamp=52)
-    figures = volume.stats()
+    stats = volume.stats()
     volume.close()
     disk.node(INDEX).content[:] = old
     disk.node(INDEX).platter[:] = old
     volume = Volume.open(disk, DIRECTORY)
     assert volume.recovery.rebuilt_because is None
-    assert volume.stats() == figures
+    assert volume.stats() == stats
     check_rest(volume, 3, 5)
     for needle_id in (1, 2, 4):
         with pytest.raises(NoSuchNeedle):
@@ -327,7 +327,7 @@ def test_an_older_copy_of_the_index_is_brought_up_to_date() -> None:
 @pytest.mark.parametrize("kind", ["other volume", "other generation", "cut short", "empty", "garbage"])
 def test_an_index_that_does_not_belong_here_is_rebuilt(kind: str) -> None:
     disk, volume = filled(synced=3)
-    figures = volume.stats()
+    stats = volume.stats()
     volume.close()
     own = bytes(disk.node(INDEX).content)
     facts = decode_manifest(bytes(disk.node(MANIFEST).content))
@@ -342,7 +342,7 @@ def test_an_index_that_does_not_belong_here_is_rebuilt(kind: str) -> None:
     disk.node(INDEX).platter[:] = content
     volume = Volume.open(disk, DIRECTORY)
     assert volume.recovery.rebuilt_because
-    assert volume.stats() == figures
+    assert volume.stats() == stats
     check_rest(volume, 1, 2, 3)
 
 

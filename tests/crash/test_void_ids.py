@@ -105,8 +105,8 @@ def test_what_is_void_stays_void_whatever_is_compacted_lost_or_opened_again(seed
         if free:  # one that was never used may come late
             volume.append(free[0], METADATA, b"late", stamp=5000 + number)
             live[free[0]] = b"late"
-        figures, bitmap = volume.stats(), volume.live_bitmap(0, 400)
-        assert figures.live_count == len(live)
+        stats, bitmap = volume.stats(), volume.live_bitmap(0, 400)
+        assert stats.live_count == len(live)
         assert {n for n in range(len(bitmap) * 8) if bitmap[n >> 3] >> (n & 7) & 1} == live.keys()
 
 
@@ -234,8 +234,8 @@ def test_a_needle_whose_index_entry_is_lost_does_not_keep_its_volume_from_being_
         assert bytes(volume.read(5).data) == b"data"
     else:
         require_void(volume, (1, 5))
-    figures = volume.stats()
-    assert figures.live_count == len(expected)
+    stats = volume.stats()
+    assert stats.live_count == len(expected)
     whole = {r.needle_id for r in volume.records() if r.state is State.WHOLE and r.kind == 1}
     assert whole >= set(expected)
     volume.close()

@@ -672,7 +672,7 @@ class MiniStore:
     def check_figures(self, volume_id: int) -> None:
         """What a volume says of itself is what a scan of its file counts."""
         volume = self.volume(volume_id)
-        figures = volume.stats()
+        stats = volume.stats()
         live = dead = kept = live_count = dead_count = 0
         for record in volume.records():
             is_needle = record.kind == KIND_DATA
@@ -685,10 +685,10 @@ class MiniStore:
             else:
                 dead += record.stored_size
                 dead_count += is_needle
-        assert figures.in_flight_bytes == 0
-        assert (figures.live_count, figures.live_bytes) == (live_count, live)
-        assert (figures.dead_count, figures.dead_bytes, figures.kept_bytes) == (dead_count, dead, kept)
-        assert figures.file_size == SUPERBLOCK_SIZE + live + dead + kept
+        assert stats.in_flight_bytes == 0
+        assert (stats.live_count, stats.live_bytes) == (live_count, live)
+        assert (stats.dead_count, stats.dead_bytes, stats.kept_bytes) == (dead_count, dead, kept)
+        assert stats.file_size == SUPERBLOCK_SIZE + live + dead + kept
 
 
 def _refuse(crash: Crash) -> Callable[[str, str, int, int], int | None]:

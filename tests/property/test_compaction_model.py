@@ -140,11 +140,11 @@ class CompactionModel(VolumeModel):
         self.finish_copy()
         self.begin_switch()
         self.switch()
-        figures = self.volume.stats()
+        stats = self.volume.stats()
         # Of what was there when it began nothing dead is left but uploads that end later.
         if not self.in_flight:
-            assert figures.dead_bytes == 0
-            assert figures.dead_count == 0
+            assert stats.dead_bytes == 0
+            assert stats.dead_count == 0
 
     def check_kept(self) -> None:
         """Ids that are gone stay gone, and deletions speak for their objects."""

@@ -1186,8 +1186,8 @@ class StoreModel(RuleBasedStateMachine):
         self.check_settled()
         for volume_id in (1, 2, 3):
             store.compact(volume_id)
-            figures = store.volume(volume_id).stats()
-            assert (figures.dead_bytes, figures.dead_count) == (0, 0)
+            stats = store.volume(volume_id).stats()
+            assert (stats.dead_bytes, stats.dead_count) == (0, 0)
             store.scrub(volume_id)
         self.check_settled()
         before = {

@@ -234,22 +234,18 @@ class VolumeModel(RuleBasedStateMachine):
 
     @invariant()
     def figures_are_exact(self) -> None:
-        figures = self.volume.stats()
+        stats = self.volume.stats()
         sizes = {
             i: stored_size(len(encode_metadata(metadata_of(i))), len(d)) for i, (d, _) in self.live.items()
         }
-        assert figures.live_count == len(self.live)
-        assert figures.live_bytes == sum(sizes.values())
-        assert figures.in_flight_bytes == sum(e.stored_size for e, _ in self.in_flight.values())
-        assert figures.file_size == (
-            SUPERBLOCK_SIZE
-            + figures.live_bytes
-            + figures.dead_bytes
-            + figures.kept_bytes
-            + figures.in_flight_bytes
+        assert stats.live_count == len(self.live)
+        assert stats.live_bytes == sum(sizes.values())
+        assert stats.in_flight_bytes == sum(e.stored_size for e, _ in self.in_flight.values())
+        assert stats.file_size == (
+            SUPERBLOCK_SIZE + stats.live_bytes + stats.dead_bytes + stats.kept_bytes + stats.in_flight_bytes
         )
-        assert figures.damaged_count == 0
-        assert figures.stamp_max <= self.stamp
+        assert stats.damaged_count == 0
+        assert stats.stamp_max <= self.stamp
 
     def teardown(self) -> None:
         records = list(self.volume.records())
@@ -263,7 +259,7 @@ class VolumeModel(RuleBasedStateMachine):
 
     def check_scan(self, records: list[Record]) -> None:
         """What is wasted is exactly what a scan of the file counts."""
-        figures, sizes = self.volume.stats(), {}
+        stats, sizes = self.volume.stats(), {}
         live = dead = kept = 0
         for record in records:
             if record.kind in (KIND_BUCKET, KIND_VOID) or (record.metadata_size and record.kind != KIND_DATA):
@@ -273,8 +269,8 @@ class VolumeModel(RuleBasedStateMachine):
             elif record.offset not in {extent.offset for extent, _ in self.in_flight.values()}:
                 dead += record.stored_size
                 sizes[record.offset] = record.kind == KIND_DATA
-        assert (figures.live_bytes, figures.dead_bytes, figures.kept_bytes) == (live, dead, kept)
-        assert figures.dead_count == sum(sizes.values())
+        assert (stats.live_bytes, stats.dead_bytes, stats.kept_bytes) == (live, dead, kept)
+        assert stats.dead_count == sum(sizes.values())
 
 
 TestVolumeModel = VolumeModel.TestCase

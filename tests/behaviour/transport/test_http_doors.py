@@ -208,8 +208,8 @@ async def test_what_a_put_says_is_honoured_or_it_is_refused_and_changes_nothing(
         before = actor.volume.stats().live_count
         answer = await call(actor, "PUT", put_url_of(50), headers, body)
         assert (answer.status, json.loads(answer.body)["code"]) == (status, code), headers
-        figures = actor.volume.stats()
-        assert (figures.live_count, figures.in_flight_bytes) == (before, 0)
+        stats = actor.volume.stats()
+        assert (stats.live_count, stats.in_flight_bytes) == (before, 0)
     promised = {
         "Expect": "100-Continue, 100-continue",
         "Cache-Control": "no-cache",  # is for those on the way

@@ -175,24 +175,24 @@ def test_an_absent_needle_is_no_such_needle(volume: Volume) -> None:
         volume.restamp(3, stamp=9)
 
 
-def test_the_figures_account_for_every_byte(disk: OsDisk, volume: Volume) -> None:
+def test_the_stats_account_for_every_byte(disk: OsDisk, volume: Volume) -> None:
     size = stored_size(len(encode_metadata(METADATA)), 5)
     volume.append(1, METADATA, b"hello", stamp=10)
     volume.append(2, METADATA, b"hello", stamp=11)
     volume.delete(1, stamp=12)
     volume.restamp(2, stamp=40)
     extent = volume.reserve(8, METADATA, 5)
-    figures = volume.stats()
-    assert (figures.live_count, figures.live_bytes) == (1, size)
-    assert figures.dead_bytes == size + 2 * MARK_SIZE
-    assert figures.in_flight_bytes == size
-    assert (figures.needle_id_max, figures.stamp_max, figures.damaged_count) == (8, 40, 0)
-    assert figures.file_size == SUPERBLOCK_SIZE + 3 * size + 2 * MARK_SIZE
+    stats = volume.stats()
+    assert (stats.live_count, stats.live_bytes) == (1, size)
+    assert stats.dead_bytes == size + 2 * MARK_SIZE
+    assert stats.in_flight_bytes == size
+    assert (stats.needle_id_max, stats.stamp_max, stats.damaged_count) == (8, 40, 0)
+    assert stats.file_size == SUPERBLOCK_SIZE + 3 * size + 2 * MARK_SIZE
     extent.write(b"hello")
     extent.finish(stamp=30)
-    figures = volume.stats()
-    assert (figures.live_count, figures.in_flight_bytes) == (2, 0)
-    assert reopen(disk, volume).stats() == figures
+    stats = volume.stats()
+    assert (stats.live_count, stats.in_flight_bytes) == (2, 0)
+    assert reopen(disk, volume).stats() == stats
 
 
 def test_an_extent_that_was_aborted_at_the_tail_leaves_nothing(volume: Volume) -> None:
@@ -212,13 +212,13 @@ def test_an_extent_that_was_aborted_in_the_middle_is_dead_space(disk: OsDisk, vo
     volume.append(2, METADATA, b"behind it", stamp=1)
     extent.write(b"some")
     extent.abort()
-    figures = volume.stats()
-    assert figures.dead_bytes == extent.stored_size
-    assert figures.live_count == 1
+    stats = volume.stats()
+    assert stats.dead_bytes == extent.stored_size
+    assert stats.live_count == 1
     volume.append(1, METADATA, b"the same id", stamp=2)
-    figures = volume.stats()
+    stats = volume.stats()
     volume = reopen(disk, volume)
-    assert volume.stats() == figures
+    assert volume.stats() == stats
     assert bytes(volume.read(1).data) == b"the same id"
     assert bytes(volume.read(2).data) == b"behind it"
 
