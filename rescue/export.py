@@ -45,7 +45,7 @@ from warehouse.storage.beneath import Folder
 from warehouse.storage.disk import File, read_fully
 from warehouse.storage.files import data_path, volume_directory
 from warehouse.storage.format.needle import BLOCK_SIZE
-from warehouse.storage.format.superblock import VolumeFacts
+from warehouse.storage.format.superblock import VolumeIdentity
 from warehouse.storage.reader import NeedleReader, read_header
 
 GROUP_COUNT: Final = 10_000  # objects that are sorted by place together: a few MiB of memory
@@ -317,21 +317,21 @@ class Exporter:
         Raises:
             NeedleCorrupt, ReadFailed: it is damaged; some of it may have been copied.
         """
-        facts, file = self._facts_and_file(needle.place)
+        identity, file = self._identity_and_file(needle.place)
         needle_id = needle_id_of(needle.place)
 
         def damaged(needle_id: int, offset: int, problem: str) -> NeedleCorrupt:
-            return NeedleCorrupt(f"volume {facts.volume_id}, needle {needle_id} at {offset}: {problem}")
+            return NeedleCorrupt(f"volume {identity.volume_id}, needle {needle_id} at {offset}: {problem}")
 
-        with reading(f"volume {facts.volume_id}, needle {needle_id}"):
-            found = read_header(file, facts.seed, needle.offset, metadata_size=0, nowait=False)
+        with reading(f"volume {identity.volume_id}, needle {needle_id}"):
+            found = read_header(file, identity.seed, needle.offset, metadata_size=0, nowait=False)
         if found is None or found[0].needle_id != needle_id:
             raise damaged(needle_id, needle.offset, "header does not match its CRC")
         if found[0].is_damaged:
             raise damaged(needle_id, needle.offset, "it was damaged when its volume was compacted")
         reader = NeedleReader(
             file,
-            volume_id=facts.volume_id,
+            volume_id=identity.volume_id,
             offset=needle.offset,
             header=found[0],
             metadata_bytes=found[1],
@@ -342,9 +342,9 @@ class Exporter:
 
     def _copy_unchecked(self, needle: Version | Part, target: IO[bytes], problems: list[str]) -> None:
         """What the disk still gives of a damaged needle; zeros where it gives nothing."""
-        facts, file = self._facts_and_file(needle.place)
+        identity, file = self._identity_and_file(needle.place)
         try:
-            found = read_header(file, facts.seed, needle.offset, metadata_size=0, nowait=False)
+            found = read_header(file, identity.seed, needle.offset, metadata_size=0, nowait=False)
         except OSError:
             found = None
         if found is None:
@@ -362,13 +362,13 @@ class Exporter:
             _write_sparsely(target, _read_what_can_be(file, start + at, length, problems))
             at += length
 
-    def _facts_and_file(self, place: int) -> tuple[VolumeFacts, File]:
+    def _identity_and_file(self, place: int) -> tuple[VolumeIdentity, File]:
         volume = self._survey.volumes[number := volume_number_of(place)]
         if number not in self._files:
-            path = data_path(volume_directory(volume.facts.volume_id), volume.facts.generation)
-            with reading(f"volume {volume.facts.volume_id}"):
+            path = data_path(volume_directory(volume.identity.volume_id), volume.identity.generation)
+            with reading(f"volume {volume.identity.volume_id}"):
                 self._files[number] = volume.holder.disk.open(path, read_only=True)
-        return volume.facts, self._files[number]
+        return volume.identity, self._files[number]
 
 
 def _is_blind_to_case(target: Folder, scratch: str) -> bool:

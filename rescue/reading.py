@@ -31,7 +31,7 @@ from warehouse.storage.format.needle import (
     decode_bucket,
 )
 from warehouse.storage.format.stamp import sound
-from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeIdentity
 from warehouse.storage.index import ENTRY_SIZE, IndexEntry, IndexFile, Tally, decode_entry, entry_offset
 from warehouse.storage.recovery import Damage, Recovery
 from warehouse.storage.scan import Record, State, scan
@@ -113,7 +113,13 @@ class VolumeReader:
     """Reads one volume into a staging; use it once."""
 
     def __init__(
-        self, disk: Disk, directory: str, facts: VolumeFacts, number: int, staging: Staging, buckets: Buckets
+        self,
+        disk: Disk,
+        directory: str,
+        identity: VolumeIdentity,
+        number: int,
+        staging: Staging,
+        buckets: Buckets,
     ) -> None:
         """
         Args:
@@ -121,7 +127,7 @@ class VolumeReader:
         """
         self._disk = disk
         self._directory = directory
-        self._facts = facts
+        self._identity = identity
         self._number = number
         self._staging = staging
         self._buckets = buckets
@@ -143,26 +149,26 @@ class VolumeReader:
         Raises:
             ReadFailed: the data file cannot be opened.
         """
-        facts = self._facts
+        identity = self._identity
         try:
-            data = self._disk.open(data_path(self._directory, facts.generation), read_only=True)
+            data = self._disk.open(data_path(self._directory, identity.generation), read_only=True)
             size = data.size()
         except OSError as error:
             raise ReadFailed(f"{self._directory}: the data file cannot be opened: {error}") from error
         index, durable, id_max = self._open_index()
         recovery = Recovery(
-            volume_id=facts.volume_id,
+            volume_id=identity.volume_id,
             start=SUPERBLOCK_SIZE,
             entries=_IndexEntries(index, self._add_tombstone),
             tally=Tally(),
             durable=durable,
             is_rebuild=index is None,
         )
-        recovery.run(self._staged(scan(data, facts.seed, SUPERBLOCK_SIZE, size), on_progress))
+        recovery.run(self._staged(scan(data, identity.seed, SUPERBLOCK_SIZE, size), on_progress))
         damages = list(recovery.damages)
         if size < durable:
             problem = "the data file is shorter than what was synced to it"
-            damages.append(Damage(facts.volume_id, size, durable - size, None, problem))
+            damages.append(Damage(identity.volume_id, size, durable - size, None, problem))
         lost = [self._judge(damage) for damage in damages]
         has_nameless = self._refused_count > 0 or any(needle.key is None for needle in lost)
         lost_count = len(lost) + self._refused_count + self._mended_count
@@ -182,19 +188,19 @@ class VolumeReader:
 
     def _open_index(self) -> tuple[File | None, int, int]:
         """The index if it can be used, how far it says that the data was synced, its greatest id."""
-        facts, path = self._facts, index_path(self._directory, self._facts.generation)
+        identity, path = self._identity, index_path(self._directory, self._identity.generation)
         try:
             if self._disk.exists(path):
                 file = self._disk.open(path, read_only=True)
                 index = IndexFile(
-                    file, volume_id=facts.volume_id, generation=facts.generation, seed=facts.seed
+                    file, volume_id=identity.volume_id, generation=identity.generation, seed=identity.seed
                 )
                 loaded = index.load()
                 if loaded is not None:
                     header, durable = loaded
                     return file, durable, header.tally.needle_id_max
         except OSError as error:
-            log.warning("index unreadable", extra={"volume_id": facts.volume_id, "cause": str(error)})
+            log.warning("index unreadable", extra={"volume_id": identity.volume_id, "cause": str(error)})
         return None, SUPERBLOCK_SIZE, 0
 
     # --- records ----------------------------------------------------------------------------------
@@ -255,7 +261,7 @@ class VolumeReader:
             problem = f"its stamp {record.stamp} cannot be; it got a new one by its place in the volume"
             self._mended.append(
                 LostNeedle(
-                    self._facts.volume_id,
+                    self._identity.volume_id,
                     record.offset,
                     record.stored_size,
                     problem,
@@ -353,7 +359,7 @@ class VolumeReader:
         self._refused_count += 1
         if len(self._refused) >= DAMAGES_MAX:
             return
-        volume_id, needle_id = self._facts.volume_id, record.needle_id or None
+        volume_id, needle_id = self._identity.volume_id, record.needle_id or None
         what = f"needle-{needle_id}" if needle_id else f"record-at-{record.offset}"
         self._refused.append(
             LostNeedle(

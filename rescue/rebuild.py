@@ -63,7 +63,7 @@ from warehouse.rescue.survey import (
     take_survey,
 )
 from warehouse.storage.disk import Disk
-from warehouse.storage.files import index_path, load_facts, volume_directory, volume_ids
+from warehouse.storage.files import index_path, load_volume_identity, volume_directory, volume_ids
 from warehouse.storage.format.needle import NEEDLE_ID_MAX
 from warehouse.storage.format.stamp import AHEAD_MS_MAX, sound, wall_ms_of
 from warehouse.storage.identity import load_identity
@@ -357,8 +357,8 @@ def _make_indexes(disks: Sequence[HeldDisk], report: RebuildReport, progress: Pr
 
 
 def _make_index(disk: Disk, directory: str) -> None:
-    facts, _ = load_facts(disk, directory, read_only=True)
-    path = index_path(directory, facts.generation)
+    identity, _ = load_volume_identity(disk, directory, read_only=True)
+    path = index_path(directory, identity.generation)
     if disk.exists(path):
         disk.remove(path)
     Volume.open(disk, directory).close()
@@ -409,12 +409,12 @@ def _fill(
     new.set_meta(KEEP_ORPHANS_META, int(report.keeps_orphans))
     for part, is_incomplete in survey.leftover_parts():
         if not (is_incomplete and report.keeps_orphans):
-            volume_id = survey.volumes[volume_number_of(part.place)].facts.volume_id
+            volume_id = survey.volumes[volume_number_of(part.place)].identity.volume_id
             reason = "aborted" if is_incomplete else "void"
             new.add_garbage(volume_id, needle_id_of(part.place), part.stamp, reason)
             report.garbage_needles += 1
     for place, stamp, reason in survey.staging.pending_deletions():
-        volume_id = survey.volumes[volume_number_of(place)].facts.volume_id
+        volume_id = survey.volumes[volume_number_of(place)].identity.volume_id
         new.add_garbage(volume_id, needle_id_of(place), stamp, reason)
         report.garbage_needles += 1
     _tell(survey, report, disks)
@@ -444,15 +444,15 @@ def untyped_remark(survey: Survey) -> str:
 
 
 def _add_volume(new: NewCatalog, volume: FoundVolume) -> None:
-    facts = volume.facts
+    identity = volume.identity
     assert volume.holder.disk_id is not None
     new.add_volume(
-        facts.volume_id,
-        facts.uuid,
-        facts.capacity,
+        identity.volume_id,
+        identity.uuid,
+        identity.capacity,
         volume.holder.disk_id,
         needle_id_reserved=min(volume.read.needle_id_max + NEEDLE_IDS_SKIPPED, NEEDLE_ID_MAX),
-        created_ms=facts.created_ms,
+        created_ms=identity.created_ms,
     )
 
 
@@ -502,7 +502,7 @@ def _add_object(new: NewCatalog, survey: Survey, choice: Choice, upload_ids: set
             version.stamp,
             version.created_ms,
             pack_content_type(version.content_type),
-            survey.volumes[volume_number_of(version.place)].facts.volume_id,
+            survey.volumes[volume_number_of(version.place)].identity.volume_id,
             needle_id_of(version.place),
             version.crc,
             version.chunk_count,
@@ -512,7 +512,7 @@ def _add_object(new: NewCatalog, survey: Survey, choice: Choice, upload_ids: set
     )
     if version.upload_id is not None and upload_id is not None:
         for part in survey.parts_of(version).parts:
-            volume_id = survey.volumes[volume_number_of(part.place)].facts.volume_id
+            volume_id = survey.volumes[volume_number_of(part.place)].identity.volume_id
             new.add_chunk(
                 upload_id,
                 ChunkRow(
@@ -534,7 +534,7 @@ def _add_garbage(new: NewCatalog, survey: Survey, choice: Choice) -> int:
     if version.upload_id is not None:
         places = [part.place for part in survey.parts_of(version).parts]
     for place in places:
-        volume_id = survey.volumes[volume_number_of(place)].facts.volume_id
+        volume_id = survey.volumes[volume_number_of(place)].identity.volume_id
         new.add_garbage(volume_id, needle_id_of(place), choice.stamp, _REASON_OF[choice.verdict])
     return len(places)
 

@@ -58,7 +58,7 @@ from warehouse.rescue.rebuild import (
     volumes_on,
 )
 from warehouse.rescue.survey import HeldDisk, disk_folders, hold_disks
-from warehouse.storage.files import index_path, load_facts, volume_directory
+from warehouse.storage.files import index_path, load_volume_identity, volume_directory
 from warehouse.storage.format.needle import NEEDLE_ID_MAX
 from warehouse.storage.volume import Volume
 from warehouse.transport.http.header_text import is_content_type
@@ -153,8 +153,8 @@ def _knows_everything(catalog: Path, disks: Sequence[HeldDisk], known: SalvagedC
 def _is_known(store: Catalog, disk: HeldDisk, volume_id: int, known: SalvagedCatalog) -> bool:
     directory = volume_directory(volume_id)
     try:
-        facts, _ = load_facts(disk.disk, directory, read_only=True)
-        if not disk.disk.exists(index_path(directory, facts.generation)):
+        identity, _ = load_volume_identity(disk.disk, directory, read_only=True)
+        if not disk.disk.exists(index_path(directory, identity.generation)):
             return False  # a scan of everything: a rebuild does that better
         volume = Volume.open(disk.disk, directory, read_only=True)
     except (StoreError, OSError):

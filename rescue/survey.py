@@ -33,9 +33,15 @@ from warehouse.rescue.reading import Buckets, LostNeedle, VolumeRead, VolumeRead
 from warehouse.rescue.staging import Part, Staging, Version, place_of
 from warehouse.storage.disk import Disk, OsDisk
 from warehouse.storage.epoch import NEVER, Epoch
-from warehouse.storage.files import VOLUMES_DIRECTORY, data_path, load_facts, volume_directory, volume_ids
+from warehouse.storage.files import (
+    VOLUMES_DIRECTORY,
+    data_path,
+    load_volume_identity,
+    volume_directory,
+    volume_ids,
+)
 from warehouse.storage.format.stamp import sound
-from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeIdentity
 from warehouse.storage.identity import IDENTITY_NAME, DiskLock, read_identity
 
 log = logging.getLogger(__name__)
@@ -61,7 +67,7 @@ class HeldDisk(msgspec.Struct, frozen=True):
 class FoundVolume(msgspec.Struct, frozen=True):
     """A volume that was read."""
 
-    facts: VolumeFacts
+    identity: VolumeIdentity
     holder: HeldDisk
     read: VolumeRead
 
@@ -237,7 +243,7 @@ def take_survey(
     buckets = Buckets()
     done = 0
     progress.begin("reading volumes", sum(size for _, _, size in found), BYTES)
-    for holder, facts, size in found:
+    for holder, identity, size in found:
 
         def tell(offset: int, before: int = done) -> None:
             progress.at(before + offset)
@@ -245,18 +251,18 @@ def take_survey(
         try:
             reader = VolumeReader(
                 holder.disk,
-                volume_directory(facts.volume_id),
-                facts,
+                volume_directory(identity.volume_id),
+                identity,
                 len(survey.volumes),
                 staging,
                 buckets,
             )
-            survey.volumes.append(FoundVolume(facts, holder, reader.run(tell)))
+            survey.volumes.append(FoundVolume(identity, holder, reader.run(tell)))
         except ReadFailed as error:
-            survey.bad_volumes.append(BadVolume(facts.volume_id, str(holder.root), error.message))
+            survey.bad_volumes.append(BadVolume(identity.volume_id, str(holder.root), error.message))
         done += size
     progress.begin("sorting", 0)
-    numbers = {volume.facts.uuid: number for number, volume in enumerate(survey.volumes)}
+    numbers = {volume.identity.uuid: number for number, volume in enumerate(survey.volumes)}
     for needle in pending_deletions:
         if (number := numbers.get(needle.volume_uuid)) is not None:
             staging.add_pending_deletion(
@@ -266,9 +272,9 @@ def take_survey(
     return survey
 
 
-def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldDisk, VolumeFacts, int]]:
+def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldDisk, VolumeIdentity, int]]:
     """Every volume that can be opened, with the size of its data file."""
-    found: dict[int, tuple[HeldDisk, VolumeFacts, int]] = {}
+    found: dict[int, tuple[HeldDisk, VolumeIdentity, int]] = {}
     unsupported: FormatUnsupported | None = None
     for holder in disks:
         try:
@@ -284,8 +290,8 @@ def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldD
             survey.volume_id_max = max(survey.volume_id_max, volume_id)
             directory = volume_directory(volume_id)
             try:
-                facts, _ = load_facts(holder.disk, directory, read_only=True)
-                size = _size(holder, directory, facts)
+                identity, _ = load_volume_identity(holder.disk, directory, read_only=True)
+                size = _size(holder, directory, identity)
             except NoSuchVolume:
                 continue  # its creation was interrupted, so nothing was ever put there
             except StoreError as error:
@@ -297,33 +303,33 @@ def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldD
                 continue
             # A store that was started without its catalog has numbered volumes anew.  What it put nothing
             # into gives way to the volume that had the number before.
-            other, _, other_size = found.get(volume_id, (holder, facts, 0))
+            other, _, other_size = found.get(volume_id, (holder, identity, 0))
             if other_size > SUPERBLOCK_SIZE and size > SUPERBLOCK_SIZE:
                 raise DiskMismatch(
                     f"volume {volume_id} is on {other.root} and on {holder.root}: one of them is a copy; give"
                     " one only"
                 )
             if size > other_size:
-                found[volume_id] = (holder, facts, size)
+                found[volume_id] = (holder, identity, size)
     if unsupported is not None and not found:
         raise unsupported  # all that is there is of a later release, so this is no damage
     _leave_out_twins(found, survey)
     return list(found.values())
 
 
-def _leave_out_twins(found: dict[int, tuple[HeldDisk, VolumeFacts, int]], survey: Survey) -> None:
+def _leave_out_twins(found: dict[int, tuple[HeldDisk, VolumeIdentity, int]], survey: Survey) -> None:
     """Of two volumes that say that they are the same one, under two numbers, the first counts."""
     owners: dict[str, int] = {}
-    for volume_id, (holder, facts, _) in list(found.items()):
-        owner = owners.setdefault(facts.uuid, volume_id)
+    for volume_id, (holder, identity, _) in list(found.items()):
+        owner = owners.setdefault(identity.uuid, volume_id)
         if owner != volume_id:
             problem = f"it has the uuid of volume {owner}: one of them is a copy with another number"
             survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), problem))
             del found[volume_id]
 
 
-def _size(holder: HeldDisk, directory: str, facts: VolumeFacts) -> int:
-    file = holder.disk.open(data_path(directory, facts.generation), read_only=True)
+def _size(holder: HeldDisk, directory: str, identity: VolumeIdentity) -> int:
+    file = holder.disk.open(data_path(directory, identity.generation), read_only=True)
     try:
         return file.size()
     finally:

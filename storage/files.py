@@ -16,7 +16,7 @@ from warehouse.storage.disk import Disk, read_file, read_fully, stage_file, writ
 from warehouse.storage.format.superblock import (
     MANIFEST_SIZE_MAX,
     SUPERBLOCK_SIZE,
-    VolumeFacts,
+    VolumeIdentity,
     decode_manifest,
     decode_superblock,
     encode_manifest,
@@ -55,7 +55,7 @@ def index_path(directory: str, generation: int) -> str:
     return f"{directory}/g{generation}.idx"
 
 
-def create_files(disk: Disk, directory: str, facts: VolumeFacts) -> None:
+def create_files(disk: Disk, directory: str, identity: VolumeIdentity) -> None:
     """Make an empty volume that survives a power cut.  Leftovers of an interrupted creation are replaced.
 
     Raises:
@@ -66,19 +66,19 @@ def create_files(disk: Disk, directory: str, facts: VolumeFacts) -> None:
         raise BadRequest(f"{directory} holds a volume already")
     disk.make_directory(directory)
     _sync_parents(disk, directory)
-    create_generation(disk, directory, facts)
-    write_file(disk, manifest_path(directory), encode_manifest(facts))
+    create_generation(disk, directory, identity)
+    write_file(disk, manifest_path(directory), encode_manifest(identity))
 
 
-def create_generation(disk: Disk, directory: str, facts: VolumeFacts) -> None:
+def create_generation(disk: Disk, directory: str, identity: VolumeIdentity) -> None:
     """Make the empty files of a generation, durably; files of that name are replaced.
 
     Raises:
         OSError: as the system gave it.
     """
     for path, content in (
-        (data_path(directory, facts.generation), encode_superblock(facts)),
-        (index_path(directory, facts.generation), empty_index(facts)),
+        (data_path(directory, identity.generation), encode_superblock(identity)),
+        (index_path(directory, identity.generation), empty_index(identity)),
     ):
         file = disk.open(path, create=True)
         try:
@@ -89,7 +89,7 @@ def create_generation(disk: Disk, directory: str, facts: VolumeFacts) -> None:
     disk.sync_directory(directory)
 
 
-def publish(disk: Disk, directory: str, facts: VolumeFacts) -> None:
+def publish(disk: Disk, directory: str, identity: VolumeIdentity) -> None:
     """Make a generation the one that counts, in one step.
 
     Raises:
@@ -97,7 +97,7 @@ def publish(disk: Disk, directory: str, facts: VolumeFacts) -> None:
         PublishUncertain: the disk refused in the middle: after a power cut either generation may count.
     """
     path = manifest_path(directory)
-    temporary = stage_file(disk, path, encode_manifest(facts))
+    temporary = stage_file(disk, path, encode_manifest(identity))
     try:
         disk.replace(temporary, path)
         disk.sync_directory(directory)
@@ -132,10 +132,10 @@ def remove_leftovers(disk: Disk, directory: str, generation: int) -> None:
             log.warning("leftover not removed", extra={"path": path, "cause": str(error)})
 
 
-def empty_index(facts: VolumeFacts) -> bytes:
+def empty_index(identity: VolumeIdentity) -> bytes:
     """The index of a data file that has nothing but its superblock."""
     header = IndexHeader(sequence=0, checkpoint=SUPERBLOCK_SIZE, tally=Tally())
-    slot = encode_slot(header, facts.volume_id, facts.generation, facts.seed)
+    slot = encode_slot(header, identity.volume_id, identity.generation, identity.seed)
     return slot.ljust(entry_offset(1), b"\0")
 
 
@@ -147,7 +147,7 @@ def _sync_parents(disk: Disk, directory: str) -> None:
         disk.sync_directory(parent)
 
 
-def load_facts(disk: Disk, directory: str, *, read_only: bool) -> tuple[VolumeFacts, list[str]]:
+def load_volume_identity(disk: Disk, directory: str, *, read_only: bool) -> tuple[VolumeIdentity, list[str]]:
     """What a volume directory holds, and what had to be restored to find out.
 
     Raises:
@@ -159,18 +159,18 @@ def load_facts(disk: Disk, directory: str, *, read_only: bool) -> tuple[VolumeFa
     if not disk.exists(directory):
         raise NoSuchVolume(f"{directory} does not exist")
     try:
-        facts = _read_manifest(disk, directory)
+        identity = _read_manifest(disk, directory)
     except (FileNotFoundError, ManifestCorrupt) as error:
-        facts = _facts_without_manifest(disk, directory, is_absent=isinstance(error, FileNotFoundError))
+        identity = _identity_without_manifest(disk, directory, is_absent=isinstance(error, FileNotFoundError))
         log.error("manifest restored from the superblock", extra={"directory": directory})
         if not read_only:
-            write_file(disk, manifest_path(directory), encode_manifest(facts))
-        return _checked(facts, directory), ["manifest"]
-    return _checked(facts, directory), _check_superblock(disk, directory, facts, read_only=read_only)
+            write_file(disk, manifest_path(directory), encode_manifest(identity))
+        return _checked(identity, directory), ["manifest"]
+    return _checked(identity, directory), _check_superblock(disk, directory, identity, read_only=read_only)
 
 
-def _read_manifest(disk: Disk, directory: str) -> VolumeFacts:
-    """The facts in the manifest; one on a bad sector is as damaged as any other."""
+def _read_manifest(disk: Disk, directory: str) -> VolumeIdentity:
+    """What the manifest says; one on a bad sector is as damaged as any other."""
     try:
         content = read_file(disk, manifest_path(directory), MANIFEST_SIZE_MAX)
     except OSError as error:
@@ -180,27 +180,29 @@ def _read_manifest(disk: Disk, directory: str) -> VolumeFacts:
     return decode_manifest(content)
 
 
-def _checked(facts: VolumeFacts, directory: str) -> VolumeFacts:
+def _checked(identity: VolumeIdentity, directory: str) -> VolumeIdentity:
     name = directory.rpartition("/")[2]
-    if name.isascii() and name.isdigit() and int(name) != facts.volume_id:
-        raise ManifestCorrupt(f"{directory} holds volume {facts.volume_id}: a directory was moved or copied")
-    return facts
+    if name.isascii() and name.isdigit() and int(name) != identity.volume_id:
+        raise ManifestCorrupt(
+            f"{directory} holds volume {identity.volume_id}: a directory was moved or copied"
+        )
+    return identity
 
 
-def _facts_without_manifest(disk: Disk, directory: str, *, is_absent: bool) -> VolumeFacts:
+def _identity_without_manifest(disk: Disk, directory: str, *, is_absent: bool) -> VolumeIdentity:
     """The superblock of the only generation there is."""
-    found: list[VolumeFacts] = []
+    found: list[VolumeIdentity] = []
     is_empty = True
     for name in disk.list(directory):
         if match := _DATA_NAME.fullmatch(name):
             try:
-                facts, size = _read_superblock(disk, f"{directory}/{name}")
+                identity, size = _read_superblock(disk, f"{directory}/{name}")
             except NotPlain:
                 is_empty = False  # who knows what was there
                 continue
             is_empty = is_empty and size <= SUPERBLOCK_SIZE
-            if facts is not None and facts.generation == int(match[1]):
-                found.append(facts)
+            if identity is not None and identity.generation == int(match[1]):
+                found.append(identity)
     if is_absent and is_empty:
         raise NoSuchVolume(f"{directory} has no manifest and no needles: its creation was interrupted")
     if len(found) != 1:
@@ -211,9 +213,9 @@ def _facts_without_manifest(disk: Disk, directory: str, *, is_absent: bool) -> V
     return found[0]
 
 
-def _check_superblock(disk: Disk, directory: str, facts: VolumeFacts, *, read_only: bool) -> list[str]:
+def _check_superblock(disk: Disk, directory: str, identity: VolumeIdentity, *, read_only: bool) -> list[str]:
     """Compare the superblock with the manifest; a damaged one is written anew."""
-    path = data_path(directory, facts.generation)
+    path = data_path(directory, identity.generation)
     try:
         found, _ = _read_superblock(disk, path)
     except FileNotFoundError as error:
@@ -225,21 +227,26 @@ def _check_superblock(disk: Disk, directory: str, facts: VolumeFacts, *, read_on
         if not read_only:
             file = disk.open(path)
             try:
-                write_all(file, [encode_superblock(facts)], 0)
+                write_all(file, [encode_superblock(identity)], 0)
                 file.fdatasync()
             finally:
                 file.close()
         return ["superblock"]
-    if (found.volume_id, found.uuid, found.generation) != (facts.volume_id, facts.uuid, facts.generation):
+    if (found.volume_id, found.uuid, found.generation) != (
+        identity.volume_id,
+        identity.uuid,
+        identity.generation,
+    ):
         raise SuperblockCorrupt(
             f"{path} is generation {found.generation} of volume {found.volume_id} ({found.uuid}); the"
-            f" manifest says generation {facts.generation} of volume {facts.volume_id} ({facts.uuid})"
+            f" manifest says generation {identity.generation} of volume {identity.volume_id}"
+            f" ({identity.uuid})"
         )
     return []
 
 
-def _read_superblock(disk: Disk, path: str) -> tuple[VolumeFacts | None, int]:
-    """The facts in a data file, None when they do not check, and the file's size."""
+def _read_superblock(disk: Disk, path: str) -> tuple[VolumeIdentity | None, int]:
+    """What the superblock of a data file says, None when it does not check, and the size of the file."""
     file = disk.open(path, read_only=True)
     try:
         block = bytearray(SUPERBLOCK_SIZE)

@@ -21,10 +21,10 @@ import msgspec
 from warehouse.storage.beneath import NotPlain
 from warehouse.storage.disk import Disk, File
 from warehouse.storage.entries import EntryTable
-from warehouse.storage.files import data_path, index_path, load_facts, remove_leftovers
+from warehouse.storage.files import data_path, index_path, load_volume_identity, remove_leftovers
 from warehouse.storage.format.needle import ALIGNMENT
 from warehouse.storage.format.stamp import sound
-from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeIdentity
 from warehouse.storage.index import ENTRIES_OFFSET, IndexEntry, IndexFile, Tally, decode_entry
 from warehouse.storage.recovery import Damage, Recovery, RecoveryReport
 from warehouse.storage.scan import scan
@@ -38,7 +38,7 @@ FLUSH_COUNT = 65_536  # entries held in memory while scanning
 class Opened(msgspec.Struct):
     """A volume, opened and judged."""
 
-    facts: VolumeFacts
+    identity: VolumeIdentity
     data: File
     entries: EntryTable
     tally: Tally
@@ -55,10 +55,10 @@ def open_files(disk: Disk, directory: str, *, read_only: bool) -> Opened:
     """Open a volume and recover it.
 
     Raises:
-        NoSuchVolume, ManifestCorrupt, SuperblockCorrupt, FormatUnsupported: see `load_facts`.
+        NoSuchVolume, ManifestCorrupt, SuperblockCorrupt, FormatUnsupported: see `load_volume_identity`.
         OSError: as the system gave it.
     """
-    facts, repairs = load_facts(disk, directory, read_only=read_only)
+    identity, repairs = load_volume_identity(disk, directory, read_only=read_only)
     sealed_cause = None
     if not read_only:
         try:
@@ -70,29 +70,29 @@ def open_files(disk: Disk, directory: str, *, read_only: bool) -> Opened:
                 raise
             sealed_cause = f"its directory could not be synced: {error}"
         else:
-            remove_leftovers(disk, directory, facts.generation)
-    opened = open_generation(disk, directory, facts, repairs, read_only=read_only)
+            remove_leftovers(disk, directory, identity.generation)
+    opened = open_generation(disk, directory, identity, repairs, read_only=read_only)
     opened.sealed_cause = sealed_cause or opened.sealed_cause
     return opened
 
 
 def open_generation(
-    disk: Disk, directory: str, facts: VolumeFacts, repairs: list[str], *, read_only: bool
+    disk: Disk, directory: str, identity: VolumeIdentity, repairs: list[str], *, read_only: bool
 ) -> Opened:
     """Open one pair of files and recover it, whatever the manifest says.
 
     Raises:
         OSError: as the system gave it.
     """
-    data = disk.open(data_path(directory, facts.generation), read_only=read_only)
-    begin = _Beginning.with_index(disk, directory, facts, data, read_only=read_only)
+    data = disk.open(data_path(directory, identity.generation), read_only=read_only)
+    begin = _Beginning.with_index(disk, directory, identity, data, read_only=read_only)
     if begin is None:
-        begin = _Beginning.without_index(disk, directory, facts, data, read_only=read_only)
+        begin = _Beginning.without_index(disk, directory, identity, data, read_only=read_only)
     try:
-        return _recover(facts, data, begin, repairs)
+        return _recover(identity, data, begin, repairs)
     except IndexUnreadable:
-        begin = _Beginning.without_index(disk, directory, facts, data, read_only=read_only)
-        return _recover(facts, data, begin, repairs)
+        begin = _Beginning.without_index(disk, directory, identity, data, read_only=read_only)
+        return _recover(identity, data, begin, repairs)
 
 
 class IndexUnreadable(Exception):
@@ -113,21 +113,21 @@ class _Beginning(msgspec.Struct):
 
     @classmethod
     def with_index(
-        cls, disk: Disk, directory: str, facts: VolumeFacts, data: File, *, read_only: bool
+        cls, disk: Disk, directory: str, identity: VolumeIdentity, data: File, *, read_only: bool
     ) -> _Beginning | None:
         """From the checkpoint of the index; None when it cannot be used."""
-        path = index_path(directory, facts.generation)
+        path = index_path(directory, identity.generation)
         if not disk.exists(path):
             return None
         try:
-            index = _index_file(disk.open(path, read_only=read_only), facts)
+            index = _index_file(disk.open(path, read_only=read_only), identity)
         except NotPlain as error:  # it is derived, so a new one is made in its place
-            log.error("index is no plain file", extra={"volume_id": facts.volume_id, "cause": str(error)})
+            log.error("index is no plain file", extra={"volume_id": identity.volume_id, "cause": str(error)})
             return None
         try:
             loaded = index.load()
         except OSError as error:
-            log.warning("index unreadable", extra={"volume_id": facts.volume_id, "cause": str(error)})
+            log.warning("index unreadable", extra={"volume_id": identity.volume_id, "cause": str(error)})
             return None
         if loaded is None:
             return None
@@ -136,29 +136,29 @@ class _Beginning(msgspec.Struct):
             # Some needle was stamped by a clock that was set to its end.  A scan tells what the others say.
             log.error(
                 "index has a stamp that cannot be",
-                extra={"volume_id": facts.volume_id, "stamp": header.tally.stamp_max},
+                extra={"volume_id": identity.volume_id, "stamp": header.tally.stamp_max},
             )
             return None
         cause = "opened read-only" if read_only else None
-        voids = VoidTable(data, facts.seed)
+        voids = VoidTable(data, identity.seed)
         if header.voids is not None:
-            voids = VoidTable.load(data, facts.seed, header.voids)
+            voids = VoidTable.load(data, identity.seed, header.voids)
         return cls(index, voids, header.checkpoint, header.tally.copy(), durable, header.sequence, cause)
 
     @classmethod
     def without_index(
-        cls, disk: Disk, directory: str, facts: VolumeFacts, data: File, *, read_only: bool
+        cls, disk: Disk, directory: str, identity: VolumeIdentity, data: File, *, read_only: bool
     ) -> _Beginning:
         """From the very start, with a new index; in memory alone where none can be written."""
         index, cause = None, "opened read-only" if read_only else None
         if not read_only:
             try:
-                index = _new_index(disk, directory, facts)
+                index = _new_index(disk, directory, identity)
             except OSError as error:
                 cause = f"no index can be written: {error}"
         return cls(
             index,
-            VoidTable(data, facts.seed),
+            VoidTable(data, identity.seed),
             SUPERBLOCK_SIZE,
             Tally(),
             SUPERBLOCK_SIZE,
@@ -168,22 +168,22 @@ class _Beginning(msgspec.Struct):
         )
 
 
-def _recover(facts: VolumeFacts, data: File, begin: _Beginning, repairs: list[str]) -> Opened:
+def _recover(identity: VolumeIdentity, data: File, begin: _Beginning, repairs: list[str]) -> Opened:
     """Scan what lies behind the checkpoint, and judge it."""
     size, start, durable, tally = data.size(), begin.start, begin.durable, begin.tally
     if begin.sealed_cause is None and size > start:
         begin.sealed_cause = _settle(data, start)
-    damages = [_truncated(facts.volume_id, size, durable, tally)] if size < durable else []
+    damages = [_truncated(identity.volume_id, size, durable, tally)] if size < durable else []
     entries = EntryTable(begin.index, begin.voids)
     recovery = Recovery(
-        volume_id=facts.volume_id,
+        volume_id=identity.volume_id,
         start=start,
         entries=_RecoveredEntries(entries, may_flush=begin.sealed_cause is None),
         tally=tally,
         durable=durable,
         is_rebuild=begin.rebuilt_because is not None,
     )
-    recovery.run(scan(data, facts.seed, start, size))
+    recovery.run(scan(data, identity.seed, start, size))
     tail = max(recovery.tail, durable) if damages else recovery.tail
     tail += -tail % ALIGNMENT  # of a damaged end that was kept
     tally.dead_bytes += tail - recovery.tail
@@ -198,7 +198,7 @@ def _recover(facts: VolumeFacts, data: File, begin: _Beginning, repairs: list[st
         repairs=tuple(repairs),
     )
     return Opened(
-        facts,
+        identity,
         data,
         entries,
         tally,
@@ -212,16 +212,16 @@ def _recover(facts: VolumeFacts, data: File, begin: _Beginning, repairs: list[st
     )
 
 
-def _index_file(file: File, facts: VolumeFacts) -> IndexFile:
-    return IndexFile(file, volume_id=facts.volume_id, generation=facts.generation, seed=facts.seed)
+def _index_file(file: File, identity: VolumeIdentity) -> IndexFile:
+    return IndexFile(file, volume_id=identity.volume_id, generation=identity.generation, seed=identity.seed)
 
 
-def _new_index(disk: Disk, directory: str, facts: VolumeFacts) -> IndexFile:
+def _new_index(disk: Disk, directory: str, identity: VolumeIdentity) -> IndexFile:
     """An empty index in place of one that cannot be used."""
-    file = disk.open(index_path(directory, facts.generation), create=True)
+    file = disk.open(index_path(directory, identity.generation), create=True)
     file.truncate(ENTRIES_OFFSET)
     disk.sync_directory(directory)
-    return _index_file(file, facts)
+    return _index_file(file, identity)
 
 
 def _settle(data: File, start: int) -> str | None:

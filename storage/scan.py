@@ -208,7 +208,7 @@ def scan(file: File, seed: int, start: int, end: int) -> Iterator[Record]:
     """Read the records from `start`, which must be where one starts, to `end`.
 
     Args:
-        seed: of the volume's facts (`VolumeFacts.seed`).
+        seed: of the volume's identity (`VolumeIdentity.seed`).
         end: where to stop, at most the size of the file.
     Returns:
         Records and gaps that together cover `start` to `end` exactly.  The last one is BAD when it would

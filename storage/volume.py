@@ -76,7 +76,7 @@ from warehouse.storage.format.needle import (
     place_seed,
     stored_size,
 )
-from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeIdentity
 from warehouse.storage.generation import Generation
 from warehouse.storage.index import (
     FLAG_DAMAGED,
@@ -156,19 +156,19 @@ class Volume:
 
     def __init__(self, opened: Opened, directory: str) -> None:
         """Use `create` or `open`."""
-        facts = opened.facts
-        self.volume_id: Final = facts.volume_id
-        self.uuid: Final = facts.uuid
-        self.capacity: Final = facts.capacity
-        self.created_ms: Final = facts.created_ms
+        identity = opened.identity
+        self.volume_id: Final = identity.volume_id
+        self.uuid: Final = identity.uuid
+        self.capacity: Final = identity.capacity
+        self.created_ms: Final = identity.created_ms
         self.directory: Final = directory
         self.recovery: Final[RecoveryReport] = opened.report
         self.sealed_cause = opened.sealed_cause
-        self._facts = facts
+        self._identity = identity
         self._gen = Generation(
-            volume_id=facts.volume_id,
-            number=facts.generation,
-            seed=facts.seed,
+            volume_id=identity.volume_id,
+            number=identity.generation,
+            seed=identity.seed,
             data=opened.data,
             entries=opened.entries,
             on_damage=self._note_damage,
@@ -194,12 +194,12 @@ class Volume:
         return f"Volume({self.volume_id}, generation {self.generation}, {self._tail} bytes)"
 
     @property
-    def facts(self) -> VolumeFacts:
-        return self._facts
+    def identity(self) -> VolumeIdentity:
+        return self._identity
 
     @property
     def generation(self) -> int:
-        return self._facts.generation
+        return self._identity.generation
 
     # --- from and to the disk ---------------------------------------------------------------------
 
@@ -216,14 +216,14 @@ class Volume:
         if not SUPERBLOCK_SIZE < capacity <= OFFSET_MAX:
             raise BadRequest(f"a volume's capacity is within {SUPERBLOCK_SIZE + 1} and {OFFSET_MAX} bytes")
         try:
-            identity = str(UUID(uuid))
+            canonical_uuid = str(UUID(uuid))
         except ValueError as error:
             raise BadRequest(f"{uuid!r} is no UUID") from error
-        facts = VolumeFacts(
-            volume_id=volume_id, uuid=identity, generation=1, capacity=capacity, created_ms=created_ms
+        identity = VolumeIdentity(
+            volume_id=volume_id, uuid=canonical_uuid, generation=1, capacity=capacity, created_ms=created_ms
         )
         try:
-            create_files(disk, directory, facts)
+            create_files(disk, directory, identity)
         except OSError as error:
             raise write_error(f"volume {volume_id} cannot be created", error) from error
         return cls.open(disk, directory)
@@ -235,7 +235,7 @@ class Volume:
         A disk that has become read-only opens all the same, sealed.
 
         Raises:
-            NoSuchVolume, ManifestCorrupt, SuperblockCorrupt, FormatUnsupported: see `load_facts`.
+            NoSuchVolume, ManifestCorrupt, SuperblockCorrupt, FormatUnsupported: see `load_volume_identity`.
             ReadFailed: the disk refused.
         """
         try:
@@ -768,7 +768,7 @@ class Volume:
         gen = following._gen
         gen.report_to(self._note_damage)
         with self._lock:
-            self._facts = following._facts
+            self._identity = following._identity
             self._gen, before = gen, self._gen
             before.retire()
             self._tally = following._tally

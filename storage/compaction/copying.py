@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from warehouse.errors import GenerationMismatch, NoRoomToCompact, ReadFailed
-from warehouse.storage.compaction.next_generation import NextGeneration, next_facts
+from warehouse.storage.compaction.next_generation import NextGeneration, next_identity
 from warehouse.storage.compaction.record_copier import RecordCopier
 from warehouse.storage.disk import Disk, File, write_all
-from warehouse.storage.files import data_path, index_path, load_facts, remove_leftovers
+from warehouse.storage.files import data_path, index_path, load_volume_identity, remove_leftovers
 from warehouse.storage.format.needle import CONTENT_SIZE_MAX, encode_void
-from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeFacts
+from warehouse.storage.format.superblock import SUPERBLOCK_SIZE, VolumeIdentity
 from warehouse.storage.index import (
     ENTRY,
     ENTRY_SIZE,
@@ -67,13 +67,13 @@ class Copy:
             NoRoomToCompact: the disk has not enough free for the copy.
             ReadFailed, DiskFull, WriteFailed: the disk refused.
         """
-        facts, _ = _loaded(disk, directory)
-        if facts.uuid != uuid or facts.generation != generation:
+        identity, _ = _loaded(disk, directory)
+        if identity.uuid != uuid or identity.generation != generation:
             raise GenerationMismatch(
-                f"{directory} is generation {facts.generation} of volume {facts.uuid}, not generation"
+                f"{directory} is generation {identity.generation} of volume {identity.uuid}, not generation"
                 f" {generation} of volume {uuid}"
             )
-        self.volume_id: Final = facts.volume_id
+        self.volume_id: Final = identity.volume_id
         self.generation: Final = generation + 1
         self.end_offset = end_offset
         self.position = SUPERBLOCK_SIZE
@@ -84,19 +84,19 @@ class Copy:
         self._index = _Index(
             IndexFile(
                 _opened(disk, index_path(directory, generation)),
-                volume_id=facts.volume_id,
+                volume_id=identity.volume_id,
                 generation=generation,
-                seed=facts.seed,
+                seed=identity.seed,
             ),
             self._data,
-            facts.seed,
+            identity.seed,
         )
         self._room_checked_at = 0
         self._require_room()
-        self._target = NextGeneration.make(disk, directory, next_facts(facts))
+        self._target = NextGeneration.make(disk, directory, next_identity(identity))
         self._copier = RecordCopier(
             self._data,
-            facts.seed,
+            identity.seed,
             lookup=self._index.find,
             lookup_now=self._index.find_now,
             within=self._index.within,
@@ -149,9 +149,9 @@ class Copy:
     def remove(self) -> None:
         """Close, and remove what was written."""
         self.close()
-        facts, _ = _loaded(self._disk, self._directory)
-        if facts.generation < self.generation:
-            remove_leftovers(self._disk, self._directory, facts.generation)
+        identity, _ = _loaded(self._disk, self._directory)
+        if identity.generation < self.generation:
+            remove_leftovers(self._disk, self._directory, identity.generation)
 
     # --- the work ---------------------------------------------------------------------------------
 
@@ -333,9 +333,9 @@ class _Index:
             raise ReadFailed(f"the index cannot be read: {error}") from error
 
 
-def _loaded(disk: Disk, directory: str) -> tuple[VolumeFacts, list[str]]:
+def _loaded(disk: Disk, directory: str) -> tuple[VolumeIdentity, list[str]]:
     try:
-        return load_facts(disk, directory, read_only=True)
+        return load_volume_identity(disk, directory, read_only=True)
     except OSError as error:
         raise ReadFailed(f"{directory} cannot be read: {error}") from error
 

@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from warehouse.errors import GenerationMismatch, ReadFailed
-from warehouse.storage.compaction.next_generation import NextGeneration, next_facts
+from warehouse.storage.compaction.next_generation import NextGeneration, next_identity
 from warehouse.storage.compaction.record_copier import PIECE_SIZE, RecordCopier
 from warehouse.storage.disk import Disk, read_fully
 from warehouse.storage.extent import Extent
@@ -60,12 +60,12 @@ class GenerationSwitch:
         self._volume: Final = volume
         self._disk = disk
         volume.check_writable()
-        facts = next_facts(volume.facts)
-        if facts.generation != generation:
+        identity = next_identity(volume.identity)
+        if identity.generation != generation:
             raise GenerationMismatch(
                 f"volume {volume.volume_id} is at generation {volume.generation}, the copy is {generation}"
             )
-        self._next = NextGeneration.reopen(disk, volume.directory, facts)
+        self._next = NextGeneration.reopen(disk, volume.directory, identity)
         self._source = volume.begin_switch(self)
         self._position = end_offset
         self._mirrored: list[_MirroredUpload] = []
@@ -247,7 +247,7 @@ class GenerationSwitch:
     def _publish(self) -> str | None:
         """Make the next generation the one that counts; returns why the volume must be sealed, if so."""
         try:
-            publish(self._disk, self._volume.directory, self._next.facts)
+            publish(self._disk, self._volume.directory, self._next.identity)
         except PublishUncertain as error:
             # Both generations hold the same now, so either may come back after a power cut, as long as
             # nothing is promised any more.

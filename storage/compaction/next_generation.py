@@ -37,7 +37,7 @@ from warehouse.storage.format.needle import (
     table_size,
 )
 from warehouse.storage.format.stamp import sound
-from warehouse.storage.format.superblock import VolumeFacts
+from warehouse.storage.format.superblock import VolumeIdentity
 from warehouse.storage.index import FLAG_DAMAGED as ENTRY_DAMAGED
 from warehouse.storage.index import FLAG_DELETED, encode_entry
 from warehouse.storage.opening import open_generation
@@ -60,41 +60,41 @@ class NextGeneration(Volume):
     """One generation in the making; any one thread at a time."""
 
     @classmethod
-    def make(cls, disk: Disk, directory: str, facts: VolumeFacts) -> Self:
+    def make(cls, disk: Disk, directory: str, identity: VolumeIdentity) -> Self:
         """Make the empty files of a generation; ones of that name are replaced.
 
         Raises:
             DiskFull, WriteFailed: the disk refused.
         """
         try:
-            create_generation(disk, directory, facts)
-            return cls(open_generation(disk, directory, facts, [], read_only=False), directory)
+            create_generation(disk, directory, identity)
+            return cls(open_generation(disk, directory, identity, [], read_only=False), directory)
         except OSError as error:
-            raise write_error(f"generation {facts.generation} of {directory}", error) from error
+            raise write_error(f"generation {identity.generation} of {directory}", error) from error
 
     @classmethod
-    def reopen(cls, disk: Disk, directory: str, facts: VolumeFacts) -> Self:
+    def reopen(cls, disk: Disk, directory: str, identity: VolumeIdentity) -> Self:
         """Open what a finished copy left.
 
         Raises:
             GenerationMismatch: it is not there, not finished, or of another volume.
             ReadFailed: the disk refused.
         """
-        for path in (data_path(directory, facts.generation), index_path(directory, facts.generation)):
+        for path in (data_path(directory, identity.generation), index_path(directory, identity.generation)):
             if not disk.exists(path):
                 raise GenerationMismatch(f"{path} is missing: the copy was not finished, or was removed")
         try:
-            opened = open_generation(disk, directory, facts, [], read_only=False)
+            opened = open_generation(disk, directory, identity, [], read_only=False)
             size = opened.data.size()
         except OSError as error:
             raise ReadFailed(
-                f"generation {facts.generation} of {directory} cannot be opened: {error}"
+                f"generation {identity.generation} of {directory} cannot be opened: {error}"
             ) from error
         if opened.sealed_cause is not None:
-            raise ReadFailed(f"generation {facts.generation} of {directory}: {opened.sealed_cause}")
+            raise ReadFailed(f"generation {identity.generation} of {directory}: {opened.sealed_cause}")
         if opened.report.rebuilt_because or opened.report.damages or opened.checkpoint != size:
             raise GenerationMismatch(
-                f"generation {facts.generation} of {directory} is not finished: its checkpoint is"
+                f"generation {identity.generation} of {directory} is not finished: its checkpoint is"
                 f" {opened.checkpoint}, its size {size}"
             )
         return cls(opened, directory)
@@ -286,6 +286,6 @@ class NextGeneration(Volume):
         return bytes(buffer)
 
 
-def next_facts(facts: VolumeFacts) -> VolumeFacts:
+def next_identity(identity: VolumeIdentity) -> VolumeIdentity:
     """Those of the generation after."""
-    return msgspec.structs.replace(facts, generation=facts.generation + 1)
+    return msgspec.structs.replace(identity, generation=identity.generation + 1)

@@ -29,7 +29,7 @@ from typing import Final
 
 from warehouse.errors import GenerationMismatch, ManifestCorrupt, NeedleCorrupt, ReadFailed, SuperblockCorrupt
 from warehouse.storage.disk import Disk, read_file, read_fully
-from warehouse.storage.files import data_path, index_path, load_facts, manifest_path
+from warehouse.storage.files import data_path, index_path, load_volume_identity, manifest_path
 from warehouse.storage.format.needle import (
     KIND_BUCKET,
     KIND_DATA,
@@ -42,7 +42,7 @@ from warehouse.storage.format.needle import (
 from warehouse.storage.format.superblock import (
     MANIFEST_SIZE_MAX,
     SUPERBLOCK_SIZE,
-    VolumeFacts,
+    VolumeIdentity,
     decode_manifest,
     decode_superblock,
 )
@@ -86,7 +86,7 @@ class Scrub:
         Args:
             start: where to go on, `resume_at` of an earlier pass over this generation; 0: the beginning.
         Raises:
-            NoSuchVolume, ManifestCorrupt, SuperblockCorrupt, FormatUnsupported: see `load_facts`.
+            NoSuchVolume, ManifestCorrupt, SuperblockCorrupt, FormatUnsupported: see `load_volume_identity`.
             GenerationMismatch: the manifest names another volume or generation.
             ReadFailed: the disk refused, or there is no index to compare with.
         """
@@ -106,14 +106,14 @@ class Scrub:
         self._found: Iterator[Record | int] = iter(())
         with self._reading():
             self._require_current()
-            facts, _ = load_facts(disk, directory, read_only=True)
-            self._require(facts)
-            self._volume_id = facts.volume_id
-            self._seed = facts.seed
+            identity, _ = load_volume_identity(disk, directory, read_only=True)
+            self._require(identity)
+            self._volume_id = identity.volume_id
+            self._seed = identity.seed
             self._data = disk.open(data_path(directory, generation), read_only=True)
             self._index_file = disk.open(index_path(directory, generation), read_only=True)
             self._index = IndexFile(
-                self._index_file, volume_id=facts.volume_id, generation=generation, seed=facts.seed
+                self._index_file, volume_id=identity.volume_id, generation=generation, seed=identity.seed
             )
             durable = self._watermark()
             self.start = start if SUPERBLOCK_SIZE <= start <= durable else SUPERBLOCK_SIZE
@@ -389,11 +389,11 @@ class Scrub:
         except (FileNotFoundError, ManifestCorrupt):
             pass  # then it was not replaced either: a compaction leaves a whole one
 
-    def _require(self, facts: VolumeFacts) -> None:
-        if (facts.uuid, facts.generation) != (self._uuid, self._generation):
+    def _require(self, identity: VolumeIdentity) -> None:
+        if (identity.uuid, identity.generation) != (self._uuid, self._generation):
             raise GenerationMismatch(
-                f"{self._directory} is generation {facts.generation} of {facts.uuid} now, not generation"
-                f" {self._generation} of {self._uuid}"
+                f"{self._directory} is generation {identity.generation} of {identity.uuid} now, not"
+                f" generation {self._generation} of {self._uuid}"
             )
 
     @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """Superblock and manifest: what a volume is, said twice.
 
 The superblock opens every data file; the manifest names the generation that counts, and is replaced in one
-atomic step when a compaction is published.  Both carry the same facts, so either can be restored from the
-other when it is damaged.  Pure: bytes in, facts out.
+atomic step when a compaction is published.  Both carry the same identity, so either can be restored from the
+other when it is damaged.  Pure: bytes in, identity out.
 
     superblock: 4,096 bytes, little-endian
     offset  size  field
@@ -52,7 +52,7 @@ _MANIFEST_FIELDS: Final = re.compile(
 )
 
 
-class VolumeFacts(msgspec.Struct, frozen=True, kw_only=True):
+class VolumeIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """What superblock and manifest both say."""
 
     volume_id: int
@@ -67,21 +67,21 @@ class VolumeFacts(msgspec.Struct, frozen=True, kw_only=True):
         return crc32c(uuid.UUID(self.uuid).bytes + self.generation.to_bytes(4, "little"))
 
 
-def encode_superblock(facts: VolumeFacts) -> bytes:
+def encode_superblock(identity: VolumeIdentity) -> bytes:
     fields = _FIELDS.pack(
         MAGIC,
         FORMAT_VERSION,
-        facts.volume_id,
-        uuid.UUID(facts.uuid).bytes,
-        facts.generation,
+        identity.volume_id,
+        uuid.UUID(identity.uuid).bytes,
+        identity.generation,
         0,
-        facts.capacity,
-        facts.created_ms,
+        identity.capacity,
+        identity.created_ms,
     )
     return (fields + _CRC.pack(crc32c(fields))).ljust(SUPERBLOCK_SIZE, b"\0")
 
 
-def decode_superblock(block: bytes | bytearray) -> VolumeFacts:
+def decode_superblock(block: bytes | bytearray) -> VolumeIdentity:
     """Check and decode the first bytes of a data file.
 
     Raises:
@@ -90,32 +90,32 @@ def decode_superblock(block: bytes | bytearray) -> VolumeFacts:
     """
     if len(block) < _FIELDS.size + _CRC.size:
         raise SuperblockCorrupt(f"the superblock ends after {len(block)} bytes")
-    magic, version, volume_id, identity, generation, _, capacity, created_ms = _FIELDS.unpack_from(block)
+    magic, version, volume_id, uuid_bytes, generation, _, capacity, created_ms = _FIELDS.unpack_from(block)
     if magic != MAGIC or _CRC.unpack_from(block, _FIELDS.size)[0] != crc32c(block[: _FIELDS.size]):
         raise SuperblockCorrupt("the superblock does not match its CRC")
     if version != FORMAT_VERSION:
         raise FormatUnsupported(f"data file of format {version}; this release knows {FORMAT_VERSION}")
-    facts = VolumeFacts(
+    identity = VolumeIdentity(
         volume_id=volume_id,
-        uuid=str(uuid.UUID(bytes=identity)),
+        uuid=str(uuid.UUID(bytes=uuid_bytes)),
         generation=generation,
         capacity=capacity,
         created_ms=created_ms,
     )
-    if (problem := _problem(facts)) is not None:
+    if (problem := _problem(identity)) is not None:
         raise SuperblockCorrupt(f"the superblock passes its CRC, but {problem}")
-    return facts
+    return identity
 
 
-def encode_manifest(facts: VolumeFacts) -> bytes:
+def encode_manifest(identity: VolumeIdentity) -> bytes:
     text = (
-        f"warehouse-manifest format={FORMAT_VERSION} volume={facts.volume_id} uuid={facts.uuid}"
-        f" generation={facts.generation} capacity={facts.capacity} created_ms={facts.created_ms}"
+        f"warehouse-manifest format={FORMAT_VERSION} volume={identity.volume_id} uuid={identity.uuid}"
+        f" generation={identity.generation} capacity={identity.capacity} created_ms={identity.created_ms}"
     ).encode("ascii")
     return text + b" crc32c=%08x\n" % crc32c(text)
 
 
-def decode_manifest(content: bytes) -> VolumeFacts:
+def decode_manifest(content: bytes) -> VolumeIdentity:
     """Check and decode a manifest.
 
     Raises:
@@ -132,28 +132,28 @@ def decode_manifest(content: bytes) -> VolumeFacts:
     if fields is None:
         raise ManifestCorrupt(f"the manifest passes its CRC but does not read: {text!r}")
     try:
-        identity = str(uuid.UUID(fields[2]))
+        canonical_uuid = str(uuid.UUID(fields[2]))
     except ValueError as error:
         raise ManifestCorrupt(f"the manifest passes its CRC, but {fields[2]!r} is no UUID") from error
-    facts = VolumeFacts(
+    identity = VolumeIdentity(
         volume_id=int(fields[1]),
-        uuid=identity,
+        uuid=canonical_uuid,
         generation=int(fields[3]),
         capacity=int(fields[4]),
         created_ms=int(fields[5]),
     )
-    if (problem := _problem(facts)) is not None:
+    if (problem := _problem(identity)) is not None:
         raise ManifestCorrupt(f"the manifest passes its CRC, but {problem}")
-    return facts
+    return identity
 
 
-def _problem(facts: VolumeFacts) -> str | None:
+def _problem(identity: VolumeIdentity) -> str | None:
     """What no volume says of itself; None: nothing.  A CRC does not say that it was us who wrote it."""
     numbers = (
-        ("volume", facts.volume_id, 1, _U32_MAX),
-        ("generation", facts.generation, 1, _U32_MAX),
-        ("capacity", facts.capacity, SUPERBLOCK_SIZE, CAPACITY_MAX),
-        ("created_ms", facts.created_ms, 0, _TIME_MS_MAX),
+        ("volume", identity.volume_id, 1, _U32_MAX),
+        ("generation", identity.generation, 1, _U32_MAX),
+        ("capacity", identity.capacity, SUPERBLOCK_SIZE, CAPACITY_MAX),
+        ("created_ms", identity.created_ms, 0, _TIME_MS_MAX),
     )
     for name, number, least, most in numbers:
         if not least <= number <= most:

@@ -58,7 +58,7 @@ class HostileDisk:
             capacity=1 << 30,
             created_ms=CREATED_MS,
         )
-        self.seed = self.volume.facts.seed
+        self.seed = self.volume.identity.seed
         self.volume.record_bucket(BucketRecord(PHOTOS, "photos", CREATED_MS, False), stamp=STAMP)
         honest = encode_metadata(NeedleMetadata("photos", PHOTOS, HONEST_KEY, CREATED_MS, "text/plain"))
         self.put_raw(HONEST_ID, honest, HONEST, stamp=STAMP + 1)

@@ -17,7 +17,7 @@ from harness import RunningStore
 from warehouse import Bucket, Store
 from warehouse.errors import NoSuchObject, StoreError
 from warehouse.storage.disk import OsDisk
-from warehouse.storage.files import load_facts
+from warehouse.storage.files import load_volume_identity
 from warehouse.storage.format.needle import KIND_BUCKET, KIND_DATA, KIND_TOMBSTONE, KIND_VOID
 from warehouse.storage.format.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.identity import COMPACTOR_LOCK_NAME, DiskLock
@@ -98,11 +98,11 @@ async def report(client: Store) -> VolumeReport:
 def scanned(store: RunningStore) -> dict[str, int]:
     """The figures of volume 1, from its file alone."""
     disk = OsDisk(store.data / "disk-1")
-    facts, repairs = load_facts(disk, "volumes/1", read_only=True)
+    identity, repairs = load_volume_identity(disk, "volumes/1", read_only=True)
     assert repairs == []
-    path = f"volumes/1/g{facts.generation}.vol"
+    path = f"volumes/1/g{identity.generation}.vol"
     file = disk.open(path, read_only=True)
-    records = list(scan(file, facts.seed, SUPERBLOCK_SIZE, file.size()))
+    records = list(scan(file, identity.seed, SUPERBLOCK_SIZE, file.size()))
     assert all(record.state in (State.WHOLE, State.UNFINISHED) for record in records)
     buried = {record.needle_id for record in records if record.kind == KIND_TOMBSTONE}
     data = [record for record in records if record.kind == KIND_DATA]
@@ -115,7 +115,7 @@ def scanned(store: RunningStore) -> dict[str, int]:
     live_bytes = sum(record.stored_size for record in live)
     kept_bytes = sum(record.stored_size for record in kept)
     return {
-        "generation": facts.generation,
+        "generation": identity.generation,
         "file_size": file.size(),
         "live_count": len(live),
         "live_bytes": live_bytes,

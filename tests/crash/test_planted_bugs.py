@@ -189,18 +189,18 @@ def remove_the_old_generation_first(patch: Patch) -> None:
 def replace_two_names_instead_of_one(patch: Patch) -> None:
     """The manifest goes first, and whoever finds the data file missing makes do with the old one."""
 
-    def publish(disk: SimDisk, directory: str, facts: object) -> None:
-        files.write_file(disk, files.manifest_path(directory), files.encode_manifest(facts))  # type: ignore[arg-type]
+    def publish(disk: SimDisk, directory: str, identity: object) -> None:
+        files.write_file(disk, files.manifest_path(directory), files.encode_manifest(identity))  # type: ignore[arg-type]
 
     patch.setattr(generation_switch, "publish", publish)
     patch.setattr(next_generation, "create_generation", _create_without_syncing_names)
 
 
-def _create_without_syncing_names(disk: SimDisk, directory: str, facts: object) -> None:
+def _create_without_syncing_names(disk: SimDisk, directory: str, identity: object) -> None:
     silent = disk.sync_directory
     disk.sync_directory = lambda path: None  # type: ignore[method-assign]
     try:
-        files.create_generation(disk, directory, facts)  # type: ignore[arg-type]
+        files.create_generation(disk, directory, identity)  # type: ignore[arg-type]
     finally:
         disk.sync_directory = silent  # type: ignore[method-assign]
 

@@ -453,8 +453,8 @@ def test_a_generation_that_was_replaced_is_not_reported_on() -> None:
     put(volume, 2, 3 * STEP_SIZE)
     put(volume, 3)
     volume.sync()
-    facts = decode_manifest(bytes(disk.node(MANIFEST).content))
-    later = encode_manifest(msgspec.structs.replace(facts, generation=2))
+    identity = decode_manifest(bytes(disk.node(MANIFEST).content))
+    later = encode_manifest(msgspec.structs.replace(identity, generation=2))
     for needle_id in (1, 3):
         flip_data(disk, volume, needle_id)
 

@@ -330,10 +330,10 @@ def test_an_index_that_does_not_belong_here_is_rebuilt(kind: str) -> None:
     stats = volume.stats()
     volume.close()
     own = bytes(disk.node(INDEX).content)
-    facts = decode_manifest(bytes(disk.node(MANIFEST).content))
+    identity = decode_manifest(bytes(disk.node(MANIFEST).content))
     content = {
-        "other volume": empty_index(msgspec.structs.replace(facts, uuid=OTHER_UUID)),
-        "other generation": empty_index(msgspec.structs.replace(facts, generation=2)),
+        "other volume": empty_index(msgspec.structs.replace(identity, uuid=OTHER_UUID)),
+        "other generation": empty_index(msgspec.structs.replace(identity, generation=2)),
         "cut short": own[:-16],
         "empty": b"",
         "garbage": random.Random(1).randbytes(len(own)),
@@ -364,8 +364,8 @@ def test_an_older_copy_of_the_data_under_a_newer_index_serves_nothing_wrong() ->
 def test_superblock_and_manifest_must_agree() -> None:
     disk, volume = filled(synced=1)
     volume.close()
-    facts = decode_manifest(bytes(disk.node(MANIFEST).content))
-    other = msgspec.structs.replace(facts, uuid=OTHER_UUID)
+    identity = decode_manifest(bytes(disk.node(MANIFEST).content))
+    other = msgspec.structs.replace(identity, uuid=OTHER_UUID)
     overwrite(disk, DATA, 0, encode_superblock(other))
     with pytest.raises(SuperblockCorrupt, match="11111111"):
         Volume.open(disk, DIRECTORY)
@@ -383,9 +383,9 @@ def test_with_superblock_and_manifest_damaged_nothing_is_guessed() -> None:
 def test_with_the_manifest_damaged_and_two_generations_nothing_is_guessed() -> None:
     disk, volume = filled(synced=1)
     volume.close()
-    facts = decode_manifest(bytes(disk.node(MANIFEST).content))
+    identity = decode_manifest(bytes(disk.node(MANIFEST).content))
     disk.open(data_path(DIRECTORY, 2), create=True).pwritev(
-        [encode_superblock(msgspec.structs.replace(facts, generation=2))], 0
+        [encode_superblock(msgspec.structs.replace(identity, generation=2))], 0
     )
     check_rest(Volume.open(disk, DIRECTORY, read_only=True), 1)
     overwrite(disk, MANIFEST, 0, b"?")
@@ -432,8 +432,8 @@ def test_a_volume_directory_under_another_number_is_refused() -> None:
 def test_a_later_format_is_refused_and_left_alone() -> None:
     disk, volume = filled(synced=1)
     volume.close()
-    facts = decode_manifest(bytes(disk.node(MANIFEST).content))
-    text = encode_manifest(facts).rpartition(b" crc32c=")[0].replace(b"format=1", b"format=2")
+    identity = decode_manifest(bytes(disk.node(MANIFEST).content))
+    text = encode_manifest(identity).rpartition(b" crc32c=")[0].replace(b"format=1", b"format=2")
     disk.node(MANIFEST).content[:] = text + b" crc32c=%08x\n" % crc32c(text)
     before = bytes(disk.node(DATA).content)
     with pytest.raises(FormatUnsupported):

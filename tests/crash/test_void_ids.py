@@ -15,7 +15,7 @@ from warehouse.errors import NeedleVoid, NoSuchNeedle
 from warehouse.storage import index as index_room
 from warehouse.storage.compaction.copying import Copy
 from warehouse.storage.compaction.generation_switch import GenerationSwitch
-from warehouse.storage.compaction.next_generation import NextGeneration, next_facts
+from warehouse.storage.compaction.next_generation import NextGeneration, next_identity
 from warehouse.storage.disk import Disk, OsDisk
 from warehouse.storage.files import data_path, index_path, publish, remove_leftovers, volume_directory
 from warehouse.storage.format.needle import NeedleMetadata, encode_void
@@ -116,14 +116,14 @@ def test_a_compaction_costs_by_what_lives_and_not_by_the_ids_that_were_ever_used
     volume.append(1, METADATA, b"the only live one", stamp=1)
     volume.checkpoint()
     # As if millions had been written, deleted and compacted away.
-    target = NextGeneration.make(disk, DIRECTORY, next_facts(volume.facts))
+    target = NextGeneration.make(disk, DIRECTORY, next_identity(volume.identity))
     target.append(1, METADATA, b"the only live one", stamp=1)
     for content in encode_void([(2, GONE // 2), (GONE // 2 + 2, GONE)]):
         target.void(content, 1)
     target.checkpoint()
     target.close()
     volume.close()
-    publish(disk, DIRECTORY, next_facts(volume.facts))
+    publish(disk, DIRECTORY, next_identity(volume.identity))
     remove_leftovers(disk, DIRECTORY, 2)
     volume = Volume.open(disk, DIRECTORY)
     began = time.process_time()

@@ -23,7 +23,7 @@ from warehouse.storage import index
 from warehouse.storage.compaction.next_generation import NextGeneration
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.format.needle import NeedleMetadata, encode_metadata
-from warehouse.storage.format.superblock import VolumeFacts
+from warehouse.storage.format.superblock import VolumeIdentity
 from warehouse.storage.volume import Volume
 from warehouse.transport.messages import (
     CreateBucket,
@@ -55,9 +55,11 @@ def no_collector() -> Iterator[None]:
 @pytest.mark.usefixtures("no_collector")
 def test_a_copy_that_was_let_go_of_is_freed_at_once(tmp_path):
     disk = OsDisk(tmp_path)
-    facts = VolumeFacts(volume_id=7, uuid=UUID, generation=2, capacity=1 << 26, created_ms=1_750_000_000_000)
+    identity = VolumeIdentity(
+        volume_id=7, uuid=UUID, generation=2, capacity=1 << 26, created_ms=1_750_000_000_000
+    )
     (tmp_path / "volumes" / "7").mkdir(parents=True)
-    copy = NextGeneration.make(disk, "volumes/7", facts)
+    copy = NextGeneration.make(disk, "volumes/7", identity)
     freed = weakref.ref(copy)
     copy.discard()
     del copy

@@ -401,8 +401,8 @@ def test_two_volumes_that_say_that_they_are_the_same_one_stop_nothing(
     disk.close()
     twin = disk.root / "volumes" / "2"
     shutil.copytree(disk.folder, twin)
-    facts = msgspec.structs.replace(disk.volume.facts, volume_id=2)
-    (twin / "manifest").write_bytes(encode_manifest(facts))
+    identity = msgspec.structs.replace(disk.volume.identity, volume_id=2)
+    (twin / "manifest").write_bytes(encode_manifest(identity))
     with (twin / "g1.vol").open("r+b") as file:
         file.write(b"\0" * 4096)  # restored from the manifest
     report, content = honest_after_rebuild(data)
@@ -428,7 +428,7 @@ def test_a_manifest_that_no_store_wrote_is_that_volumes_failure(
     disk.close()
     other = HostileDisk(data, 2)
     other.close()
-    text = encode_manifest(other.volume.facts).rpartition(b" crc32c=")[0]
+    text = encode_manifest(other.volume.identity).rpartition(b" crc32c=")[0]
     if change.startswith(b"warehouse"):
         text = change
     else:

@@ -8,14 +8,14 @@ from crc32c import crc32c
 from warehouse.errors import FormatUnsupported, ManifestCorrupt, SuperblockCorrupt
 from warehouse.storage.format.superblock import (
     SUPERBLOCK_SIZE,
-    VolumeFacts,
+    VolumeIdentity,
     decode_manifest,
     decode_superblock,
     encode_manifest,
     encode_superblock,
 )
 
-FACTS = VolumeFacts(
+IDENTITY = VolumeIdentity(
     volume_id=7,
     uuid="0f14d0ab-9605-4a62-a9e4-5ed26688389b",
     generation=3,
@@ -25,20 +25,20 @@ FACTS = VolumeFacts(
 
 
 def test_both_come_back_as_they_were_written() -> None:
-    assert decode_superblock(encode_superblock(FACTS)) == FACTS
-    assert decode_manifest(encode_manifest(FACTS)) == FACTS
-    assert len(encode_superblock(FACTS)) == SUPERBLOCK_SIZE
+    assert decode_superblock(encode_superblock(IDENTITY)) == IDENTITY
+    assert decode_manifest(encode_manifest(IDENTITY)) == IDENTITY
+    assert len(encode_superblock(IDENTITY)) == SUPERBLOCK_SIZE
 
 
 def test_a_manifest_is_a_line_that_people_can_read() -> None:
-    assert encode_manifest(FACTS) == (
+    assert encode_manifest(IDENTITY) == (
         b"warehouse-manifest format=1 volume=7 uuid=0f14d0ab-9605-4a62-a9e4-5ed26688389b generation=3"
         b" capacity=34359738368 created_ms=1750000000000 crc32c=b5707be1\n"
     )
 
 
 def test_every_flipped_bit_is_noticed() -> None:
-    block, manifest = bytearray(encode_superblock(FACTS)[:60]), bytearray(encode_manifest(FACTS))
+    block, manifest = bytearray(encode_superblock(IDENTITY)[:60]), bytearray(encode_manifest(IDENTITY))
     for bit in range(8 * len(block)):
         block[bit // 8] ^= 1 << bit % 8
         with pytest.raises(SuperblockCorrupt):
@@ -54,7 +54,7 @@ def test_every_flipped_bit_is_noticed() -> None:
 @pytest.mark.parametrize("size", [0, 1, 59])
 def test_a_short_superblock_is_refused(size: int) -> None:
     with pytest.raises(SuperblockCorrupt, match=str(size)):
-        decode_superblock(encode_superblock(FACTS)[:size])
+        decode_superblock(encode_superblock(IDENTITY)[:size])
 
 
 def signed(text: bytes) -> bytes:
@@ -62,7 +62,7 @@ def signed(text: bytes) -> bytes:
 
 
 def test_later_formats_are_told_from_damage() -> None:
-    block = bytearray(encode_superblock(FACTS))
+    block = bytearray(encode_superblock(IDENTITY))
     block[8] = 2
     block[56:60] = crc32c(block[:56]).to_bytes(4, "little")
     with pytest.raises(FormatUnsupported):
@@ -87,8 +87,8 @@ def test_a_manifest_that_checks_but_does_not_read_is_refused(text: bytes) -> Non
 
 def test_the_seed_differs_between_volumes_and_generations() -> None:
     others = [
-        VolumeFacts(volume_id=7, uuid=FACTS.uuid, generation=4, capacity=1, created_ms=1),
-        VolumeFacts(
+        VolumeIdentity(volume_id=7, uuid=IDENTITY.uuid, generation=4, capacity=1, created_ms=1),
+        VolumeIdentity(
             volume_id=7,
             uuid="0f14d0ab-9605-4a62-a9e4-5ed26688389c",
             generation=3,
@@ -96,4 +96,4 @@ def test_the_seed_differs_between_volumes_and_generations() -> None:
             created_ms=1,
         ),
     ]
-    assert len({FACTS.seed, *(other.seed for other in others)}) == 3
+    assert len({IDENTITY.seed, *(other.seed for other in others)}) == 3
