@@ -59,6 +59,7 @@ from warehouse.errors import (
     StoreError,
     VolumeSealed,
 )
+from warehouse.storage.compaction.free_space import free_bytes_needed
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.epoch import NEVER, Epoch
 from warehouse.storage.files import volume_directory, volume_ids
@@ -66,7 +67,6 @@ from warehouse.storage.format.needle import BucketRecord
 from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.identity import LOCK_NAME, IdentityKeeper, load_identity
 from warehouse.storage.presence import Watch
-from warehouse.storage.room import copy_size
 from warehouse.storage.volume import Volume
 from warehouse.transport.descriptors import connections_within, raise_limit
 from warehouse.transport.endpoints import endpoint_of
@@ -443,7 +443,7 @@ class VolumeActor:
     async def _make_way(self, line: CommitPipeline) -> None:
         """Give ballast up where a compaction needs it, and has enough with it: that is what it is for."""
         figures = line.volume.stats()
-        needed = copy_size(
+        needed = free_bytes_needed(
             live_bytes=figures.live_bytes,
             kept_bytes=figures.kept_bytes,
             live_count=figures.live_count,

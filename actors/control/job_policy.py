@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from warehouse.conf.settings import Compaction, Verification
-from warehouse.storage.room import copy_size
+from warehouse.storage.compaction.free_space import free_bytes_needed
 
 MIB = 1024 * 1024
 
@@ -125,7 +125,7 @@ def _wastes(dead_bytes: int, file_size: int, percent: int, least: int) -> bool:
 
 
 def _fits(volume: VolumeFacts, disk: DiskFacts) -> bool:
-    needed = copy_size(
+    needed = free_bytes_needed(
         live_bytes=volume.live_bytes,
         kept_bytes=volume.kept_bytes,
         live_count=volume.live_count,

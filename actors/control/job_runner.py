@@ -44,7 +44,7 @@ from warehouse.errors import (
     VolumeOffline,
     from_code,
 )
-from warehouse.storage.room import copy_size
+from warehouse.storage.compaction.free_space import free_bytes_needed
 from warehouse.transport.messages import (
     BeginCompaction,
     CompactionBegun,
@@ -192,7 +192,7 @@ class JobRunner:
         begun = await rpc.call(peers.actor, begin, CompactionBegun)
         self._context.fleet.take_report(volume, begun.report)
         report = begun.report
-        needed = copy_size(
+        needed = free_bytes_needed(
             live_bytes=report.live_bytes,
             kept_bytes=report.kept_bytes,
             live_count=report.live_count,

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from warehouse.errors import GenerationMismatch, NoRoomToCompact, ReadFailed
+from warehouse.storage.compaction.free_space import free_bytes_needed
 from warehouse.storage.compaction.next_generation import NextGeneration, next_identity
 from warehouse.storage.compaction.record_copier import RecordCopier
 from warehouse.storage.disk import Disk, File, write_all
@@ -37,7 +38,6 @@ from warehouse.storage.index import (
     decode_entry,
 )
 from warehouse.storage.recovery import Damage
-from warehouse.storage.room import copy_size
 from warehouse.storage.voids import VoidTable
 from warehouse.storage.volume import write_error
 
@@ -240,7 +240,7 @@ class Copy:
     def _require_room(self) -> None:
         """Refuse when what is still to be written does not fit."""
         tally = self._index.header().tally
-        needed = copy_size(
+        needed = free_bytes_needed(
             live_bytes=tally.live_bytes,
             kept_bytes=tally.kept_bytes,
             live_count=tally.live_count,

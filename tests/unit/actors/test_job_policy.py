@@ -16,7 +16,7 @@ from warehouse.actors.control.job_policy import (
     volume_to_verify,
 )
 from warehouse.conf.settings import Compaction, Verification
-from warehouse.storage.room import copy_size
+from warehouse.storage.compaction.free_space import free_bytes_needed
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -141,18 +141,21 @@ def test_nothing_is_verified_when_it_is_off_or_was_tried_in_vain() -> None:
 
 
 def test_a_copy_needs_what_it_holds_and_a_small_margin() -> None:
-    assert 101 * MIB < copy_size(live_bytes=100 * MIB, kept_bytes=0) < 102 * MIB
-    assert copy_size(live_bytes=60 * MIB, kept_bytes=40 * MIB) == copy_size(
+    assert 101 * MIB < free_bytes_needed(live_bytes=100 * MIB, kept_bytes=0) < 102 * MIB
+    assert free_bytes_needed(live_bytes=60 * MIB, kept_bytes=40 * MIB) == free_bytes_needed(
         live_bytes=100 * MIB, kept_bytes=0
     )
 
 
 def test_the_copy_of_an_empty_volume_needs_next_to_nothing_whatever_was_in_it() -> None:
-    assert copy_size(live_bytes=0, kept_bytes=0, dead_count=10_000_000, needle_id_max=2**32 - 1) < MIB // 8
+    assert (
+        free_bytes_needed(live_bytes=0, kept_bytes=0, dead_count=10_000_000, needle_id_max=2**32 - 1)
+        < MIB // 8
+    )
 
 
 def test_live_needles_far_apart_take_a_page_of_the_index_each() -> None:
-    apart = copy_size(live_bytes=0, kept_bytes=0, live_count=1000, needle_id_max=2**31)
+    apart = free_bytes_needed(live_bytes=0, kept_bytes=0, live_count=1000, needle_id_max=2**31)
     assert 4096 * 1000 < apart < 5000 * 1000
-    dense = copy_size(live_bytes=0, kept_bytes=0, live_count=1_000_000, needle_id_max=1_000_000)
+    dense = free_bytes_needed(live_bytes=0, kept_bytes=0, live_count=1_000_000, needle_id_max=1_000_000)
     assert 16_000_000 < dense < 17_000_000

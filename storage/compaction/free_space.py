@@ -1,6 +1,6 @@
-"""Room: how many bytes the files of a volume's next generation take.
+"""Free space: how many bytes a disk must have free before a volume on it can be compacted.
 
-Pure arithmetic, in one place: the master refuses a compaction that does not fit before anything is written,
+Pure arithmetic, in one place.  The master refuses a compaction that does not fit before anything is written,
 and the compactor looks again while it writes.
 """
 
@@ -17,13 +17,13 @@ VOID_RANGE_SIZE: Final = 8
 FILES_SIZE: Final = SUPERBLOCK_SIZE + ENTRIES_OFFSET
 
 
-def copy_size(
+def free_bytes_needed(
     *, live_bytes: int, kept_bytes: int, live_count: int = 0, dead_count: int = 0, needle_id_max: int = 0
 ) -> int:
-    """Bytes that must be free for the copy that a compaction makes.
+    """How many bytes the copy of a compaction takes, at most.
 
     Args:
-        needle_id_max: the index has an entry a live needle, and takes whole pages of the disk for them.
+        needle_id_max: the index has an entry for each live needle, and takes whole pages of the disk.
         dead_count: each dead id may become a range of its own in the record of void ids.
     """
     index = min(PAGE_SIZE * live_count, ENTRY_SIZE * (max(needle_id_max, live_count) + 1))
