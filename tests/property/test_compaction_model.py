@@ -27,12 +27,12 @@ class CompactionModel(VolumeModel):
         super().__init__()
         self.copy: Copy | None = None
         self.is_copied = False
-        self.switch: GenerationSwitch | None = None
+        self.under_way: GenerationSwitch | None = None
         self.horizon = 0
         self.last_deletes: dict[int, int] = {}  # needle id -> stamp, of objects that were deleted
 
     def forget_compaction(self) -> None:
-        self.copy, self.is_copied, self.switch = None, False, None
+        self.copy, self.is_copied, self.under_way = None, False, None
 
     def check_stamp(self, needle_id: int, stamp: int) -> None:
         # As written, or as a compaction has folded a later one in.
@@ -60,7 +60,7 @@ class CompactionModel(VolumeModel):
         self.live.pop(needle_id, None)
         self.dead.add(needle_id)
 
-    @precondition(lambda self: self.copy is None and self.switch is None)
+    @precondition(lambda self: self.copy is None and self.under_way is None)
     @rule(is_forgetful=st.booleans())
     def begin_copy(self, is_forgetful: bool) -> None:
         end_offset = self.volume.begin_compaction()
@@ -102,30 +102,30 @@ class CompactionModel(VolumeModel):
         assert self.copy is not None
         copy = self.copy
         self.forget_compaction()
-        self.switch = GenerationSwitch(
+        self.under_way = GenerationSwitch(
             self.volume, self.disk, generation=copy.generation, end_offset=copy.end_offset
         )
 
-    @precondition(lambda self: self.switch is not None)
+    @precondition(lambda self: self.under_way is not None)
     @rule()
     def catch_up(self) -> None:
-        assert self.switch is not None
-        self.switch.catch_up()
-        self.switch.flush()
+        assert self.under_way is not None
+        self.under_way.catch_up()
+        self.under_way.flush()
 
-    @precondition(lambda self: self.switch is not None)
+    @precondition(lambda self: self.under_way is not None)
     @rule()
     def abandon(self) -> None:
-        assert self.switch is not None
-        self.switch.abandon()
+        assert self.under_way is not None
+        self.under_way.abandon()
         self.forget_compaction()
 
-    @precondition(lambda self: self.switch is not None)
+    @precondition(lambda self: self.under_way is not None)
     @rule()
     def switch(self) -> None:
-        assert self.switch is not None
+        assert self.under_way is not None
         before, generation = self.volume.stats(), self.volume.generation
-        self.switch.switch()
+        self.under_way.switch()
         self.forget_compaction()
         after = self.volume.stats()
         assert self.volume.generation == generation + 1
@@ -133,7 +133,7 @@ class CompactionModel(VolumeModel):
         assert after.needle_id_max == before.needle_id_max
         self.check_kept()
 
-    @precondition(lambda self: self.copy is None and self.switch is None)
+    @precondition(lambda self: self.copy is None and self.under_way is None)
     @rule()
     def compact(self) -> None:
         self.begin_copy(False)
@@ -167,8 +167,8 @@ class CompactionModel(VolumeModel):
 
     @rule(is_index_lost=st.booleans())
     def reopen(self, is_index_lost: bool) -> None:
-        if self.switch is not None:
-            self.switch.abandon()
+        if self.under_way is not None:
+            self.under_way.abandon()
         self.forget_compaction()
         VolumeModel.reopen(self, is_index_lost)
 

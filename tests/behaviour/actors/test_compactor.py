@@ -214,7 +214,7 @@ async def test_a_verification_finds_what_is_damaged(site: Site) -> None:
     async with at_work(site) as master:
         assert await master.ask(master.verify()) == Done()
         state = await master.until_over()
-        file_size = site.volume.figures().file_size
+        file_size = site.volume.stats().file_size
         assert (state.state, state.end_offset, state.done_bytes, state.total_bytes) == (
             "done",
             *[file_size] * 3,
