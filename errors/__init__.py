@@ -18,7 +18,8 @@ from typing import ClassVar
 
 
 class StoreError(Exception):
-    """A failure the store expects and names.  The message says what was expected, found, and where."""
+    """A failure that the store expects and names.  Its message says what was expected, what came, and
+    where."""
 
     code: ClassVar[str] = "store_error"
     status: ClassVar[int] = 500  # RFC 9110, section 15
@@ -29,21 +30,41 @@ class StoreError(Exception):
 
 
 class RequestRefused(StoreError):
+    """The caller must change something.
+
+    To do: Read the message: it names the part of the request that was refused.
+    """
+
     code = "request_refused"
     status = 400
 
 
 class Unavailable(StoreError):
+    """The same request may work later, or elsewhere.
+
+    To do: Try again, with a growing pause; the library and the command line do so on their own.
+    """
+
     code = "unavailable"
     status = 503
 
 
 class DataDamaged(StoreError):
+    """Stored bytes disagree with themselves.
+
+    To do: Do not retry: look at `warehouse status`, then restore the object from another source.
+    """
+
     code = "data_damaged"
     status = 500
 
 
 class SetupError(StoreError):
+    """The operator must change something before an actor can start.
+
+    To do: Read the message: it names the file, the setting or the folder.
+    """
+
     code = "setup_error"
     status = 500
 
@@ -52,148 +73,276 @@ class SetupError(StoreError):
 
 
 class BadRequest(RequestRefused):
+    """A field of the request has a value that the store does not take.
+
+    To do: Correct the field that the message names.
+    """
+
     code = "bad_request"
 
 
 class MalformedMessage(RequestRefused):
+    """A message on a control connection cannot be decoded.
+
+    To do: Use a client of the same release; anything else on that port is not ours.
+    """
+
     code = "malformed_message"
 
 
 class BadBucketName(RequestRefused):
+    """The name is not one that a bucket may have.
+
+    To do: Use 1 to 63 of a-z, 0-9, '.', '-' and '_', with a letter or digit first and last, and no IP
+    address.
+    """
+
     code = "bad_bucket_name"
 
 
 class BadKey(RequestRefused):
+    """The key is not one that an object may have.
+
+    To do: Use 1 to 1,024 bytes of UTF-8.
+    """
+
     code = "bad_key"
 
 
 class BadMetadata(RequestRefused):
+    """The user metadata is too long, or has names or values that a header cannot hold.
+
+    To do: Shorten it, or encode what is not plain text.
+    """
+
     code = "bad_metadata"
 
 
 class ChecksumMismatch(RequestRefused):
+    """The body does not have the checksum that the request names.
+
+    To do: Send it again: bytes changed on the way, or the checksum is of something else.
+    """
+
     code = "checksum_mismatch"
 
 
 class LengthMismatch(RequestRefused):
+    """The body is longer or shorter than the request said.
+
+    To do: Send exactly the length that was announced.
+    """
+
     code = "length_mismatch"
 
 
 class TokenMissing(RequestRefused):
+    """The request carries no data token.
+
+    To do: Get a token, or a presigned URL, from the master first.
+    """
+
     code = "token_missing"
     status = 401
 
 
 class TokenInvalid(RequestRefused):
+    """The token is not one that this store signed, or it was changed.
+
+    To do: Get a new token; check that the URL was copied whole.
+    """
+
     code = "token_invalid"
     status = 401
 
 
 class TokenExpired(RequestRefused):
+    """The token was good once; its time is over.
+
+    To do: Get a new token or a new presigned URL.
+    """
+
     code = "token_expired"
     status = 401
 
 
 class BadCredentials(RequestRefused):
+    """There is no such API key, or the secret is not its own.
+
+    To do: Check the profile (`--profile`, `WAREHOUSE_PROFILE`).
+    """
+
     code = "bad_credentials"
     status = 401
 
 
 class NotAuthenticated(RequestRefused):
-    """The control connection has presented no valid access token (yet, or any more)."""
+    """The control connection has presented no valid access token yet, or its token has expired.
+
+    To do: Log in again; the library does so on its own.
+    """
 
     code = "not_authenticated"
     status = 401
 
 
 class TokenScope(RequestRefused):
-    """A genuine token, used for something it was not made for."""
+    """A genuine token was used for something that it was not made for.
+
+    To do: Ask for a token for this needle, bucket or method.
+    """
 
     code = "token_scope"
     status = 403
 
 
 class PermissionDenied(RequestRefused):
+    """The API key does not have the right that this request needs.
+
+    To do: Use another key, or have an operator grant the right.
+    """
+
     code = "permission_denied"
     status = 403
 
 
 class NoSuchBucket(RequestRefused):
+    """There is no bucket of that name.
+
+    To do: Make it with `warehouse mb`, or correct the name.
+    """
+
     code = "no_such_bucket"
     status = 404
 
 
 class NoSuchObject(RequestRefused):
+    """There is no object of that key in the bucket.
+
+    To do: Look with `warehouse ls`; it may have been deleted.
+    """
+
     code = "no_such_object"
     status = 404
 
 
 class NoSuchUpload(RequestRefused):
+    """There is no upload of that number: it was finished or given up, or it expired.
+
+    To do: Start the upload again.
+    """
+
     code = "no_such_upload"
     status = 404
 
 
 class NoSuchNeedle(RequestRefused):
-    """This volume never held that needle, or holds its tombstone."""
+    """This volume never held that needle, or holds its tombstone.
+
+    To do: Ask the master where the object is now; the library does so on its own.
+    """
 
     code = "no_such_needle"
     status = 404
 
 
 class NoSuchVolume(RequestRefused):
+    """The disk holds no volume of that number.
+
+    To do: List them with `warehouse volumes`.
+    """
+
     code = "no_such_volume"
     status = 404
 
 
 class NoSuchJob(RequestRefused):
-    """No compaction or verification of that number, or it ended too long ago to be remembered."""
+    """There is no compaction or verification of that number, or the store has forgotten it since it
+    ended.
+
+    To do: `warehouse volumes` shows the jobs that run.
+    """
 
     code = "no_such_job"
     status = 404
 
 
 class NoSuchRoute(RequestRefused):
+    """The path is not one that this port answers.
+
+    To do: See docs/http.md for the paths.
+    """
+
     code = "no_such_route"
     status = 404
 
 
 class MethodNotAllowed(RequestRefused):
+    """The path is known, but does not take this method.
+
+    To do: Use a method of the `Allow` header.
+    """
+
     code = "method_not_allowed"
     status = 405
 
 
 class MethodUnknown(RequestRefused):
-    """Not a method that anything here answers, whatever it is asked of."""
+    """No path here takes this method.
+
+    To do: Use GET, HEAD, PUT, POST or OPTIONS.
+    """
 
     code = "method_unknown"
     status = 501
 
 
 class RequestTimeout(RequestRefused):
-    """The sender was slower than the limit for request headers or bodies."""
+    """The sender was slower than the limit for request headers or bodies.
+
+    To do: Send again, faster; `http.body_rate_min` in docs/settings.md is the limit.
+    """
 
     code = "request_timeout"
     status = 408
 
 
 class BucketExists(RequestRefused):
+    """There is a bucket of that name.
+
+    To do: Use it, or choose another name.
+    """
+
     code = "bucket_exists"
     status = 409
 
 
 class DeletionRefused(RequestRefused):
-    """More would be deleted than was meant, as far as anybody can tell; nothing was."""
+    """The request would delete more than the caller seems to mean; nothing was deleted.
+
+    To do: Say that you mean it: `--yes`.
+    """
 
     code = "deletion_refused"
     status = 409
 
 
 class BucketNotEmpty(RequestRefused):
+    """The bucket still holds objects or uploads.
+
+    To do: Empty it first, or say `--force`.
+    """
+
     code = "bucket_not_empty"
     status = 409
 
 
 class NeedleExists(RequestRefused):
+    """The needle id is taken by other bytes.
+
+    To do: Take a new needle id; the library does so on its own.
+    """
+
     code = "needle_exists"
     status = 409
 
@@ -203,6 +352,8 @@ class NeedleVoid(RequestRefused):
 
     It was given up before it was committed; or, where a volume says so, it may have been committed, and then
     replaced or deleted: the master knows (`SettleNeedle`).
+
+    To do: Put the object again; the library asks the master first what became of it.
     """
 
     code = "needle_void"
@@ -210,50 +361,91 @@ class NeedleVoid(RequestRefused):
 
 
 class VolumeBusy(RequestRefused):
-    """Another compaction of this volume, or another task of this compactor, is under way."""
+    """Another compaction or verification of this volume, or another job of its disk, is running.
+
+    To do: Wait until it ends; `warehouse volumes` shows it.
+    """
 
     code = "volume_busy"
     status = 409
 
 
 class UploadIncomplete(RequestRefused):
+    """The upload cannot be finished: chunks are missing.
+
+    To do: Send the missing chunks, then finish again.
+    """
+
     code = "upload_incomplete"
     status = 409
 
 
 class LengthRequired(RequestRefused):
+    """The request has a body without a `Content-Length`.
+
+    To do: Send the length.
+    """
+
     code = "length_required"
     status = 411
 
 
 class PreconditionFailed(RequestRefused):
+    """The condition of the request (`if_match`, `if_none_match`) does not hold.
+
+    To do: Read the object, decide anew, and try with its present ETag.
+    """
+
     code = "precondition_failed"
     status = 412
 
 
 class BodyTooLarge(RequestRefused):
+    """The body is larger than one request, or this token, may bring.
+
+    To do: Upload it in chunks (`upload` in the library, `warehouse cp`).
+    """
+
     code = "body_too_large"
     status = 413
 
 
 class UnsupportedCoding(RequestRefused):
-    """The body comes in a content coding, which the store would not keep: send it as it is to be stored."""
+    """The body comes in a content coding that the store would not keep.
+
+    To do: Send the bytes as they are to be stored.
+    """
 
     code = "unsupported_coding"
     status = 415
 
 
 class RangeNotSatisfiable(RequestRefused):
+    """The range begins after the end of the object.
+
+    To do: Ask for a range within its size.
+    """
+
     code = "range_not_satisfiable"
     status = 416
 
 
 class ExpectationFailed(RequestRefused):
+    """The request has an `Expect` header other than `100-continue`.
+
+    To do: Leave it out.
+    """
+
     code = "expectation_failed"
     status = 417
 
 
 class HeadersTooLarge(RequestRefused):
+    """The request's head is longer than this port takes.
+
+    To do: Send fewer or shorter headers.
+    """
+
     code = "headers_too_large"
     status = 431
 
@@ -262,128 +454,221 @@ class HeadersTooLarge(RequestRefused):
 
 
 class LinkDown(Unavailable):
+    """The control connection to the master is down.
+
+    To do: Check that the master runs and that its address in the profile is right; the client connects
+    again on its own.
+    """
+
     code = "link_down"
 
 
 class DeadlineExceeded(Unavailable):
+    """The answer did not come in time.
+
+    To do: Try again; raise the timeout if the store is merely busy.
+    """
+
     code = "deadline_exceeded"
     status = 504
 
 
 class Overloaded(Unavailable):
+    """The actor has as much to do as it takes.
+
+    To do: Try again after a pause.
+    """
+
     code = "overloaded"
 
 
 class StaleIncarnation(Unavailable):
-    """A message meant for, or sent by, an actor that has been restarted since."""
+    """The message was meant for, or sent by, an actor that has restarted since.
+
+    To do: Try again; the library does so on its own.
+    """
 
     code = "stale_incarnation"
 
 
 class VolumeOffline(Unavailable):
+    """The disk that holds the volume is not connected to the master.
+
+    To do: Start its volume actor, or bring its machine back: `warehouse status`.
+    """
+
     code = "volume_offline"
 
 
 class DiskFailed(VolumeOffline):
-    """A disk that is online takes no writes: it is read-only, fsyncs failed, or no volume can be made."""
+    """A disk that is online takes no writes: it is read-only, an fsync failed, or no volume can be made
+    there.
+
+    To do: Look at the disk and at the log of its volume actor, then restart the actor.
+    """
 
     code = "disk_failed"
 
 
 class CompactorOffline(Unavailable):
-    """No compactor is connected for this disk, so nothing there can be compacted or verified."""
+    """No compactor is connected for this disk, so nothing there can be compacted or verified.
+
+    To do: Start it: `warehouse compactor --disk DIR --join FILE`.
+    """
 
     code = "compactor_offline"
 
 
 class VolumeSealed(Unavailable):
-    """The volume takes no more writes: an fsync failed, or its disk became read-only."""
+    """The volume takes no more writes: an fsync failed, or its disk became read-only.
+
+    To do: Nothing: writes go to other volumes. A restart of its actor opens it again if the disk is
+    sound.
+    """
 
     code = "volume_sealed"
 
 
 class StampRefused(Unavailable):
-    """A stamp from outside that no sound clock can show: believed, it could end the clock of the store."""
+    """A stamp from outside is one that no sound clock can show; believing it could end the store's
+    clock.
+
+    To do: Set the clock of the machine that the message names.
+    """
 
     code = "stamp_refused"
 
 
 class ClockSkew(Unavailable):
-    """A token is good by the master's clock and not by the disk's: one of the two clocks is wrong."""
+    """The token is good by the master's clock and not by the disk's: one of the two clocks is wrong.
+
+    To do: Set both clocks (NTP).
+    """
 
     code = "clock_skew"
 
 
 class CatalogBehind(Unavailable):
-    """A disk has seen more than the catalog knows: nothing is written until an operator has decided."""
+    """A disk has seen more than the catalog knows, so nothing is written until an operator has decided.
+
+    To do: Follow docs/rescue.md, section An older catalog.
+    """
 
     code = "catalog_behind"
 
 
 class DiskBehind(RequestRefused):
-    """A disk has missed what the catalog saw: it is an older copy of the disk, or was rolled back."""
+    """A disk has missed what the catalog saw: it is an older copy, or was rolled back.
+
+    To do: Follow docs/rescue.md; bring the right disk back.
+    """
 
     code = "disk_behind"
     status = 409
 
 
 class ClockSpent(Unavailable):
-    """The store's logical clock is at its end: `warehouse rebuild --replace` deals stamps out anew."""
+    """The store's logical clock is at its end.
+
+    To do: Run `warehouse rebuild --replace`: it deals stamps out anew.
+    """
 
     code = "clock_spent"
 
 
 class OutcomeUnknown(Unavailable):
-    """The needle is on disk, but the master's answer did not come: it may or may not be committed."""
+    """The needle is on disk, but the master's answer did not come: it may or may not be committed.
+
+    To do: Read the object to see, or put it again.
+    """
 
     code = "outcome_unknown"
 
 
 class ObjectReplaced(Unavailable):
-    """The object was replaced or deleted while it was being read; a new read finds what is there now."""
+    """The object was replaced or deleted while it was being read.
+
+    To do: Read again: a new read finds what is there now.
+    """
 
     code = "object_replaced"
 
 
 class ReadFailed(Unavailable):
-    """The disk answered a read with an error (EIO and the like)."""
+    """The disk answered a read with an error (EIO and the like).
+
+    To do: Look at the disk (`dmesg`, SMART); verify the volume.
+    """
 
     code = "read_failed"
     status = 500
 
 
 class WriteFailed(Unavailable):
+    """The disk answered a write with an error; nothing was acknowledged.
+
+    To do: Try again: the next write goes to another volume. Look at the disk.
+    """
+
     code = "write_failed"
 
 
 class LeaseExhausted(Unavailable):
+    """The lease has no needle id or no room left for this put.
+
+    To do: Ask for a new lease; the library does so on its own.
+    """
+
     code = "lease_exhausted"
 
 
 class ClusterFull(Unavailable):
+    """No online disk has room for this object.
+
+    To do: Delete objects, add a disk, or free space on the disks; compaction then returns room within a
+    minute. Reads and deletes go on.
+    """
+
     code = "cluster_full"
     status = 507
 
 
 class CatalogFull(ClusterFull):
-    """The disk of the catalog is nearly full: nothing new is taken, deletes and compactions go on."""
+    """The disk of the catalog is nearly full: the store takes nothing new; deletes and compactions go
+    on.
+
+    To do: Free space on the master's disk.
+    """
 
     code = "catalog_full"
 
 
 class VolumeFull(Unavailable):
+    """The volume has no room for this needle.
+
+    To do: Nothing: the next lease names another volume.
+    """
+
     code = "volume_full"
     status = 507
 
 
 class NoRoomToCompact(Unavailable):
-    """The copy that a compaction makes would not fit on what the disk has free."""
+    """The copy that a compaction makes would not fit on what the disk has free.
+
+    To do: Free space on that disk; the compaction is retried on its own.
+    """
 
     code = "no_room_to_compact"
     status = 507
 
 
 class DiskFull(Unavailable):
+    """The file system is full.
+
+    To do: Free space on the disk that the message names.
+    """
+
     code = "disk_full"
     status = 507
 
@@ -392,50 +677,92 @@ class DiskFull(Unavailable):
 
 
 class NeedleCorrupt(DataDamaged):
+    """The bytes of a needle do not have its checksum.
+
+    To do: See `warehouse status`; restore the object and check the disk.
+    """
+
     code = "needle_corrupt"
 
 
 class NeedleTruncated(DataDamaged):
+    """The file ends before the needle does.
+
+    To do: After a power cut recovery cuts such a tail off; elsewhere it is damage: restore the object.
+    """
+
     code = "needle_truncated"
 
 
 class NeedleMissing(DataDamaged):
-    """The catalog names a needle that its volume does not have.  Never answered as a 404."""
+    """The catalog names a needle that its volume does not have.  Never answered as a 404.
+
+    To do: See `warehouse status`; restore the object from another source.
+    """
 
     code = "needle_missing"
 
 
 class ObjectInconsistent(DataDamaged):
-    """What the store says of an object contradicts itself: its chunks do not add up to its size, say."""
+    """What the store says of an object contradicts itself: its chunks do not add up to its size, say.
+
+    To do: Run `warehouse verify --all` and report it.
+    """
 
     code = "object_inconsistent"
 
 
 class VolumeUnreadable(DataDamaged):
-    """The volume is on this disk, but could not be opened."""
+    """The volume is on this disk, but it could not be opened.
+
+    To do: Read the message of `warehouse status`; docs/rescue.md says how to save its objects.
+    """
 
     code = "volume_unreadable"
 
 
 class SuperblockCorrupt(DataDamaged):
+    """The first block of a volume file is damaged.
+
+    To do: Follow docs/rescue.md; the needles behind it can still be read.
+    """
+
     code = "superblock_corrupt"
 
 
 class ManifestCorrupt(DataDamaged):
+    """The file that names a volume's generation is damaged.
+
+    To do: Follow docs/rescue.md.
+    """
+
     code = "manifest_corrupt"
 
 
 class GenerationMismatch(DataDamaged):
-    """A compacted generation does not hold what the present one holds: it is thrown away, not used."""
+    """A compacted generation does not hold what the present one holds; the store throws it away.
+
+    To do: Nothing: the present generation goes on. Verify the volume.
+    """
 
     code = "generation_mismatch"
 
 
 class IndexCorrupt(DataDamaged):
+    """The index of a volume is damaged.
+
+    To do: Nothing: the volume actor makes it anew from the data when it starts.
+    """
+
     code = "index_corrupt"
 
 
 class CatalogCorrupt(DataDamaged):
+    """The file of the catalog is damaged.
+
+    To do: Restore a backup (`warehouse restore`), or rebuild it from the volumes (`warehouse rebuild`).
+    """
+
     code = "catalog_corrupt"
 
 
@@ -443,56 +770,92 @@ class CatalogCorrupt(DataDamaged):
 
 
 class BadSetting(SetupError):
+    """A setting has a value that it cannot have.
+
+    To do: Correct it in the file, variable or flag that the message names; see docs/settings.md.
+    """
+
     code = "bad_setting"
 
 
 class DiskInUse(SetupError):
-    """Another actor holds the lock of this disk directory."""
+    """Another process holds the lock of this folder.
+
+    To do: Stop the other actor first; two must never share a disk.
+    """
 
     code = "disk_in_use"
 
 
 class DiskMismatch(SetupError):
-    """The directory is a copy of, or was swapped with, another disk."""
+    """The folder is a copy of another disk, or was swapped with one.
+
+    To do: Mount the right disk, or say `--adopt` if the original is gone for good.
+    """
 
     code = "disk_mismatch"
 
 
 class CatalogExists(SetupError):
-    """There is a catalog where one was to be made: nothing is overwritten unasked."""
+    """There is a catalog where one was to be made.
+
+    To do: Say `--replace` to move it aside.
+    """
 
     code = "catalog_exists"
 
 
 class CatalogMissing(SetupError):
-    """Disks hold volumes and the catalog that knows them is gone: a new one would number others like them."""
+    """Disks hold volumes, and the catalog that knows them is gone.
+
+    To do: Run `warehouse rebuild` or `warehouse restore` before the master starts.
+    """
 
     code = "catalog_missing"
 
 
 class DisksMissing(SetupError):
-    """Some disks that the store is known to have were not given: their objects would be left out."""
+    """Some disks that the store is known to have were not given; their objects would be left out.
+
+    To do: Name them with `--disk`, or say `--partial`.
+    """
 
     code = "disks_missing"
 
 
 class BackupCorrupt(SetupError):
-    """The file is not a whole backup of a catalog."""
+    """The file is not a whole backup of a catalog.
+
+    To do: Use another backup.
+    """
 
     code = "backup_corrupt"
 
 
 class FormatUnsupported(SetupError):
-    """Written by a release whose format this one does not read."""
+    """The file was written by a release whose format this one does not read.
+
+    To do: Use that release, or a newer one.
+    """
 
     code = "format_unsupported"
 
 
 class SchemaNewer(SetupError):
+    """The catalog was written by a newer release.
+
+    To do: Use that release: an older one must not write here.
+    """
+
     code = "schema_newer"
 
 
 class SecretMissing(SetupError):
+    """A key that the store signs or checks with is not there.
+
+    To do: Bring the `keys/` folder back from a backup.
+    """
+
     code = "secret_missing"
 
 
