@@ -32,7 +32,7 @@ from typing import Any
 import trio
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kits")]
 
 from bench.machine import Machine  # noqa: E402
 from bench.peer_machine import forget_pages, read_through, say  # noqa: E402

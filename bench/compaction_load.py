@@ -25,7 +25,7 @@ from pathlib import Path
 import trio
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kits")]
 
 import warehouse  # noqa: E402
 from bench.machine import Machine, peak_memory  # noqa: E402

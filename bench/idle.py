@@ -18,7 +18,7 @@ from pathlib import Path
 import trio
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]  # runs from any checkout
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kits")]  # runs from any checkout
 
 import warehouse  # noqa: E402
 from bench.one_master import cpu_s  # noqa: E402

@@ -26,7 +26,7 @@ from pathlib import Path
 import trio
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kits")]
 
 from bench.machine import resident_memory  # noqa: E402
 from bench.one_master import (  # noqa: E402

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kits")]
 
 from bench.large_paths import MIB, SIZE  # noqa: E402
 from bench.machine import Machine, cpu_seconds, peak_memory  # noqa: E402

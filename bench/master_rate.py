@@ -31,7 +31,7 @@ from pathlib import Path
 import trio
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]  # runs from any checkout
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kits")]  # runs from any checkout
 
 from bench.one_master import (  # noqa: E402
     ASK_S,

@@ -33,7 +33,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kits")]
 
 import warehouse  # noqa: E402
 from bench.machine import Machine, cpu_seconds, made_folder, peak_memory, reset_peak_memory  # noqa: E402

@@ -35,7 +35,7 @@ from typing import Any
 import trio
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "cluster")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kits")]
 
 import warehouse  # noqa: E402
 from bench import idle_links, master_rate, scaling_page  # noqa: E402

@@ -22,8 +22,8 @@ HEAD = """\
 Every failure that Warehouse expects has a code that never changes. It stands in the JSON of a refused HTTP
 request, in the exceptions of `warehouse.errors`, in the last line of a failed command, in log lines and in
 metrics. The message next to it says what was expected, what came, and where. The first level says what the
-caller can do about it: a program catches `warehouse.errors.Unavailable` to try again, and `warehouse.errors.StoreError`
-for everything.
+caller can do about it: a program catches `warehouse.errors.Unavailable` to try again, and
+`warehouse.errors.StoreError` for everything.
 """
 
 

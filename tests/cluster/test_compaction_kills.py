@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from test_kill import verify
 
 import warehouse
 from harness import RunningStore
 from history import KeyHistory, random_content
+from test_kill import verify
 from warehouse import Bucket
 from warehouse.errors import StoreError
 from warehouse.storage.disk import OsDisk

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 import trio
-from linearizable import LATE_S, Kind, Operation, Outcome, judge
 
 import warehouse
 from harness import RunningStore
+from linearizable import LATE_S, Kind, Operation, Outcome, judge
 
 CLIENTS, TASKS = 3, 4
 SETTINGS = {
@@ -177,7 +177,7 @@ class Clients:
     def __init__(self, store: RunningStore, folder: Path, seed: int) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._folder = folder
-        script = Path(__file__).with_name("linearizable_client.py")
+        script = Path(__file__).parents[1] / "kits" / "linearizable_client.py"
         epoch_start_s = time.monotonic()
         for number in range(CLIENTS):
             arguments = [str(store.profile), f"client-{number}", str(seed), str(TASKS), str(epoch_start_s)]

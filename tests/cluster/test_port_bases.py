@@ -9,7 +9,7 @@ from harness import ROOT, environment
 
 TAKE = """
 import sys
-sys.path.insert(0, "tests/cluster")
+sys.path.insert(0, "tests/kits")
 from harness import free_port_base
 print(*[free_port_base() for _ in range(12)], flush=True)
 sys.stdin.read()

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from catalog_kit import Kit
 
+from catalog_kit import Kit
 from warehouse.errors import DiskFull
 
 pytestmark = [

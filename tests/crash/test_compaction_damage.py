@@ -6,8 +6,8 @@ import errno
 import random
 
 import pytest
-from auditor import DIRECTORY, UUID, make_volume
 
+from auditor import DIRECTORY, UUID, make_volume
 from simdisk import SimDisk
 from warehouse.errors import (
     DiskFull,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
-from auditor import DIRECTORY, Auditor, make_volume
 
+from auditor import DIRECTORY, Auditor, make_volume
 from simdisk import CHANGES, PAGE, SimDisk
 from warehouse.errors import (
     DiskFull,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from auditor import make_volume
 
+from auditor import make_volume
 from powercut import CutDisk, unavailable
 from warehouse.actors.data.fsync import Sync, Syncer, sync_in_thread
 from warehouse.errors import StoreError, VolumeSealed, WriteFailed

@@ -10,8 +10,8 @@ import random
 from collections.abc import Callable
 
 import pytest
-from auditor import CAPACITY, DIRECTORY, UUID, VOLUME_ID, make_volume
 
+from auditor import CAPACITY, DIRECTORY, UUID, VOLUME_ID, make_volume
 from simdisk import SimDisk
 from warehouse.errors import NoSuchVolume
 from warehouse.storage.compaction.copying import Copy

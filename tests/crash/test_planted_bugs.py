@@ -10,9 +10,9 @@ import random
 from collections.abc import Callable
 
 import pytest
-from test_simulated_cuts import Cutter
 
 from simdisk import SimDisk
+from test_simulated_cuts import Cutter
 from warehouse.errors import StoreError
 from warehouse.storage import files, recovery, volume
 from warehouse.storage.compaction import generation_switch, next_generation, record_copier

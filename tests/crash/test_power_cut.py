@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from cut_writer import DIRECTORY, data_of, metadata_of
 
+from cut_writer import DIRECTORY, data_of, metadata_of
 from powercut import CutDisk, unavailable
 from warehouse.errors import NoSuchNeedle
 from warehouse.storage.disk import OsDisk
@@ -26,7 +26,7 @@ from warehouse.storage.volume import Volume
 REASON = unavailable()
 pytestmark = [pytest.mark.root, pytest.mark.skipif(REASON is not None, reason=REASON or "")]
 
-WRITER = Path(__file__).with_name("cut_writer.py")
+WRITER = Path(__file__).parents[1] / "kits" / "cut_writer.py"
 PROJECT = Path(__file__).parents[2]
 CUTS_PER_VOLUME = 20  # then a new volume: the image is small
 START_S = 20.0

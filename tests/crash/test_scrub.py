@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from auditor import DIRECTORY, UUID, make_volume
 
+from auditor import DIRECTORY, UUID, make_volume
 from simdisk import PAGE, SimDisk
 from warehouse.errors import GenerationMismatch, NoSuchVolume, ReadFailed
 from warehouse.storage.compaction.scrub import DAMAGES_MAX, STEP_SIZE, Scrub

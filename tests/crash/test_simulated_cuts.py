@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from auditor import Auditor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from auditor import Auditor
 from simdisk import CHANGES, SimDisk
 from warehouse.storage.files import index_path
 from warehouse.storage.format.needle import BLOCK_SIZE
@@ -180,7 +180,6 @@ def test_the_same_holds_in_longer_histories(seed: int, history: list[tuple[str, 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_volume_is_made_whole_or_not_at_all(seed: int) -> None:
     from auditor import DIRECTORY, make_volume
-
     from warehouse.errors import NoSuchVolume
 
     chance, disk = random.Random(seed), SimDisk()

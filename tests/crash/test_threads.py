@@ -11,8 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from auditor import DIRECTORY, make_volume
 
+from auditor import DIRECTORY, make_volume
 from warehouse.errors import BadRequest, NoSuchNeedle
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.extent import Extent

@@ -6,9 +6,9 @@ import random
 
 import msgspec
 import pytest
-from auditor import DIRECTORY, make_volume
 from crc32c import crc32c
 
+from auditor import DIRECTORY, make_volume
 from simdisk import SimDisk
 from warehouse.errors import (
     FormatUnsupported,

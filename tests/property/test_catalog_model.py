@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 import pytest
-from catalog_kit import CREATED_MS, Kit, name_of, stamp
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from in_memory import make_folder
 
 import warehouse.catalog.sqlite.deletion_stamps
 import warehouse.catalog.sqlite.transaction
+from catalog_kit import CREATED_MS, Kit, name_of, stamp
+from in_memory import make_folder
 from warehouse.catalog.listing import common_prefix
 from warehouse.errors import (
     BadRequest,

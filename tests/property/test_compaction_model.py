@@ -11,8 +11,8 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
-from test_volume_model import DIRECTORY, IDS, SIZES, VolumeModel, metadata_of
 
+from test_volume_model import DIRECTORY, IDS, SIZES, VolumeModel, metadata_of
 from warehouse.errors import NeedleVoid
 from warehouse.storage.compaction.copying import Copy
 from warehouse.storage.compaction.generation_switch import GenerationSwitch

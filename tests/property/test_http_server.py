@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 
 import trio
-from http_harness import GOOD, Served, echo, receive_all, serving, split_answers
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from http_harness import GOOD, Served, echo, receive_all, serving, split_answers
 from warehouse.transport.http.server import HttpLimits
 
 SETTINGS = settings(max_examples=100, deadline=None)

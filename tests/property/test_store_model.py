@@ -36,11 +36,11 @@ from crc32c import crc32c
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from mini_store import ORPHAN_MS, UPLOAD_MS, Crash, Fuse, Key, MiniDisk, MiniStore, Name, Written
 
 import warehouse.catalog.sqlite.deletion_stamps
 import warehouse.catalog.sqlite.transaction
 import warehouse.rescue.rebuild
+from mini_store import ORPHAN_MS, UPLOAD_MS, Crash, Fuse, Key, MiniDisk, MiniStore, Name, Written
 from warehouse.catalog.records import BucketRow, ObjectRow
 from warehouse.catalog.sqlite.salvage import PendingDeletion
 from warehouse.errors import (

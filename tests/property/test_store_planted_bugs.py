@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
-from test_store_model import StoreModel, common
 
+from test_store_model import StoreModel, common
 from warehouse.catalog.records import Garbage
 from warehouse.catalog.sqlite import catalog, cross_check, deletion_stamps, upkeep
 from warehouse.errors import StoreError

@@ -9,8 +9,8 @@ from pathlib import Path
 import crc32c
 import pytest
 import trio
-from actor_kit import Actor
 
+from actor_kit import Actor
 from warehouse.actors.data import batch_http
 from warehouse.errors import VolumeFull, WriteFailed
 from warehouse.storage.format.needle import NeedleMetadata

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import trio
-from actor_kit import Actor
 
 import warehouse.actors.data.cold_reads
+from actor_kit import Actor
 from warehouse.storage.format.needle import NeedleRead
 
 BODIES = {needle_id: b"%d " % needle_id * 500 for needle_id in range(1, 33)}

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 import trio
-from auditor import make_volume
 
 import warehouse.actors.data.cold_reads
+from auditor import make_volume
 from simdisk import SimDisk
 from warehouse.actors.data.cold_reads import LANES, TRIES_MIN, VISIT_S, ColdReads
 from warehouse.errors import NeedleCorrupt, NoSuchNeedle, ReadFailed, StoreError

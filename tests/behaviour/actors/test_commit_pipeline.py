@@ -12,9 +12,9 @@ from typing import NoReturn
 import msgspec
 import pytest
 import trio
-from scripted_link import ScriptedLink, commit_all
 from trio.testing import MockClock
 
+from scripted_link import ScriptedLink, commit_all
 from warehouse.actors.data.commit_pipeline import APPEND_SIZE, BATCH_MAX, CONFIRM_S, CommitPipeline
 from warehouse.errors import (
     ChecksumMismatch,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from master_kit import GIB, MIB, RunningMaster, open_master, settings_with, until
 
+from master_kit import GIB, MIB, RunningMaster, open_master, settings_with, until
 from warehouse.errors import NoSuchJob, NoSuchVolume, ReadFailed, WriteFailed
 from warehouse.transport.messages import (
     BeginCompaction,

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 import trio
-from links_kit import HUB_KEYS, free_endpoint, until
 
 import warehouse.actors.compactor
+from links_kit import HUB_KEYS, free_endpoint, until
 from warehouse.actors.compactor import Compactor
 from warehouse.actors.process import Announcer
 from warehouse.conf.join import Join

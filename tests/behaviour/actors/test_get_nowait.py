@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from actor_kit import Actor, data_token
 
+from actor_kit import Actor, data_token
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.transport.http.server import Exchange, HttpServer

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import trio
-from master_kit import GIB, QUICK, RunningMaster, ScriptedDisk, open_master, until
 
+from master_kit import GIB, QUICK, RunningMaster, ScriptedDisk, open_master, until
 from warehouse.conf.settings import Settings
 from warehouse.errors import CatalogBehind, StoreError
 from warehouse.transport.messages import (

@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from master_kit import RunningMaster, open_master
 
 import warehouse.actors.control.fleet_status
 import warehouse.actors.control.job_scheduler
 import warehouse.client.maintenance
 import warehouse.client.reading.locator
+from master_kit import RunningMaster, open_master
 from warehouse.actors.control.status import LESSER_SIZE_MAX
 from warehouse.catalog.names import check_key, check_metadata
 from warehouse.client.control import Control

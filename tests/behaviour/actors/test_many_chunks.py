@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import trio
+
 from actor_kit import Actor, data_token
 from http_harness import receive_all, split_answers
 from master_kit import RunningMaster, open_master, until
-
 from warehouse.errors import BadRequest, LinkDown, NoSuchObject, NotAuthenticated, StoreError, TokenInvalid
 from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.transport.http.server import Exchange, HttpServer

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from master_kit import RunningMaster, open_master
 
+from master_kit import RunningMaster, open_master
 from warehouse.errors import StampRefused, Unavailable
 from warehouse.transport.messages import CreateBucket, DiskReport, Done, Leased, LeaseNeedles, Status
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import trio
-from master_kit import RunningMaster, open_master
 
 import warehouse.actors.control.expiry
 import warehouse.actors.control.leases
+from master_kit import RunningMaster, open_master
 from warehouse.catalog.sqlite.catalog import Catalog, Transaction
 from warehouse.errors import DeadlineExceeded, DiskFull, LinkDown, RequestRefused
 from warehouse.transport.messages import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from master_kit import open_master
 
+from master_kit import open_master
 from warehouse.auth.rights import Permission
 from warehouse.errors import PermissionDenied
 from warehouse.transport.messages import Chunk, Lease, Leased, LeaseNeedles, Listing, ListObjects

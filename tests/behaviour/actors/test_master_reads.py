@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import pytest
-from master_kit import RunningMaster, open_master
 
+from master_kit import RunningMaster, open_master
 from warehouse.catalog.sqlite.catalog import Catalog, Page
 from warehouse.transport.messages import (
     BeginUpload,

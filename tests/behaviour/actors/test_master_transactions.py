@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from master_kit import GIB, RunningMaster, ScriptedDisk, open_master, until
 
+from master_kit import GIB, RunningMaster, ScriptedDisk, open_master, until
 from warehouse.catalog.sqlite.catalog import Catalog
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.transport.messages import (

@@ -14,9 +14,9 @@ from types import ModuleType
 import msgspec
 import pytest
 import trio
+
 from links_kit import Owner, open_hub, open_link, until
 from master_kit import open_master
-
 from warehouse.actors import housekeeping
 from warehouse.errors import PreconditionFailed
 from warehouse.storage import index

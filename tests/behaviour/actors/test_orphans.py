@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from master_kit import QUICK, RunningMaster, open_master
 
+from master_kit import QUICK, RunningMaster, open_master
 from warehouse.actors.control.cross_check import ORPHANS_MAX
 from warehouse.errors import BadRequest, CatalogBehind, StoreError
 from warehouse.transport.messages import (

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from scripted_link import ScriptedLink
 
+from scripted_link import ScriptedLink
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.needle_http import NeedleHttp
 from warehouse.actors.data.switching import Switching

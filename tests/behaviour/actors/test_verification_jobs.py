@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from master_kit import MIB, RunningMaster, open_master, settings_with, until
 
+from master_kit import MIB, RunningMaster, open_master, settings_with, until
 from warehouse.auth.rights import EVERYTHING, Permission
 from warehouse.catalog.sqlite.catalog import Catalog
 from warehouse.errors import BadCredentials, PermissionDenied, StaleIncarnation, Unavailable

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from catalog_kit import CREATED_MS, Kit, stamp
 
+from catalog_kit import CREATED_MS, Kit, stamp
 from warehouse.catalog import writer
 from warehouse.catalog.sqlite import transaction
 from warehouse.catalog.sqlite.catalog import Catalog

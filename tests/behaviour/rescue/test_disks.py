@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from rescue_kit import CREATED_MS, PHOTOS, QUIET, Disk, rebuilt
 
+from rescue_kit import CREATED_MS, PHOTOS, QUIET, Disk, rebuilt
 from warehouse.catalog.sqlite.catalog import Catalog
 from warehouse.errors import (
     BackupCorrupt,

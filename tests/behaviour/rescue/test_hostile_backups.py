@@ -14,8 +14,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hostile_kit import PHOTOS, HostileDisk
 
+from hostile_kit import PHOTOS, HostileDisk
 from warehouse.catalog.sqlite.catalog import Catalog
 from warehouse.catalog.sqlite.schema import APPLICATION_ID, STEPS, differences, statements_of
 from warehouse.errors import (

@@ -15,6 +15,9 @@ from typing import Any
 import msgspec
 import pytest
 from crc32c import crc32c
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from hostile_kit import (
     CREATED_MS,
     HONEST,
@@ -26,9 +29,6 @@ from hostile_kit import (
     hostile_store,
     read_by_actor,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from warehouse.catalog.sqlite.catalog import Catalog
 from warehouse.errors import DiskMismatch, FormatUnsupported, StoreError, WriteFailed
 from warehouse.rescue.backup import back_up

@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from rescue_kit import CREATED_MS, PHOTOS, Disk, rebuilt
 
+from rescue_kit import CREATED_MS, PHOTOS, Disk, rebuilt
 from warehouse.catalog.sqlite.catalog import Catalog
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import volume_directory

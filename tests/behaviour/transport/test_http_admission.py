@@ -8,8 +8,8 @@ import time
 
 import pytest
 import trio
-from http_harness import RECEIVE_S, Served, echo, receive_all, receive_until, serving, split_answers
 
+from http_harness import RECEIVE_S, Served, echo, receive_all, receive_until, serving, split_answers
 from warehouse.errors import TokenMissing
 from warehouse.transport.http.server import Exchange, HttpLimits
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import trio
-from actor_kit import Actor, data_token
 from crc32c import crc32c
-from http_harness import Answer, receive_all, split_answers
 
+from actor_kit import Actor, data_token
+from http_harness import Answer, receive_all, split_answers
 from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.transport.http.batch_format import GET_ROUTE, PUT_ROUTE
 from warehouse.transport.messages import etag_of

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
-from http_harness import RECEIVE_S, echo, receive_until, serving
 
+from http_harness import RECEIVE_S, echo, receive_until, serving
 from warehouse.errors import (
     BadRequest,
     BodyTooLarge,

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import pytest
 import trio
 import trio.testing
+
 from http_harness import (
     GOOD,
     RECEIVE_S,
@@ -26,7 +27,6 @@ from http_harness import (
     serving,
     split_answers,
 )
-
 from warehouse.errors import (
     DeadlineExceeded,
     LinkDown,

@@ -9,8 +9,8 @@ import time
 
 import pytest
 import trio
-from http_harness import GOOD, RECEIVE_S, echo, receive_all, receive_until, serving, split_answers
 
+from http_harness import GOOD, RECEIVE_S, echo, receive_all, receive_until, serving, split_answers
 from warehouse.transport.http.heads import PlainFields
 from warehouse.transport.http.latch import Latch
 from warehouse.transport.http.leader_followers import FOLLOWERS_MAX, TURN_MAX

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+
 from links_kit import (
     KEYS,
     Owner,
@@ -12,7 +13,6 @@ from links_kit import (
     open_link,
     until,
 )
-
 from warehouse.errors import (
     BadCredentials,
     BadRequest,

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 import trio
 import zmq
-from links_kit import KEYS, Owner, RawDealer, free_endpoint, open_hub, open_link, until
 
+from links_kit import KEYS, Owner, RawDealer, free_endpoint, open_hub, open_link, until
 from warehouse.errors import BadCredentials, LinkDown, Overloaded
 from warehouse.transport.messages import (
     FRAME_SIZE_MAX,

@@ -11,8 +11,8 @@ from functools import partial
 import pytest
 import trio
 import zmq
-from links_kit import HUB_KEYS, Owner, RawDealer, open_hub, open_link, until
 
+from links_kit import HUB_KEYS, Owner, RawDealer, open_hub, open_link, until
 from warehouse.errors import Overloaded
 from warehouse.transport.messages import (
     Attach,

@@ -2,8 +2,8 @@
 
 import msgspec
 import pytest
-from catalog_kit import CREATED_MS, Kit, stamp
 
+from catalog_kit import CREATED_MS, Kit, stamp
 from warehouse.errors import BucketNotEmpty
 from warehouse.transport.messages import BucketNote
 

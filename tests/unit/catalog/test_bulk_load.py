@@ -6,8 +6,8 @@ import stat
 from contextlib import closing
 
 import pytest
-from catalog_kit import CREATED_MS, RESERVED, Kit, stamp
 
+from catalog_kit import CREATED_MS, RESERVED, Kit, stamp
 from warehouse.auth.keys import generate_api_key
 from warehouse.catalog.records import ApiKeyRow, ChunkRow, ObjectRow
 from warehouse.catalog.sqlite import bulk_load

@@ -10,8 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from catalog_kit import CREATED_MS, Kit, stamp
 
+from catalog_kit import CREATED_MS, Kit, stamp
 from warehouse.catalog.sqlite import catalog
 from warehouse.catalog.sqlite.catalog import Catalog
 from warehouse.catalog.sqlite.driver import connect, name_error

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from catalog_kit import CREATED_MS, Kit, stamp
 
 

@@ -1,8 +1,8 @@
 """After a deletion, no version may become visible that a rebuild would take for an older one."""
 
 import pytest
-from catalog_kit import CREATED_MS, Kit, name_of, stamp
 
+from catalog_kit import CREATED_MS, Kit, name_of, stamp
 from warehouse.catalog.sqlite import deletion_stamps
 from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
 

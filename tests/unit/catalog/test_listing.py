@@ -1,10 +1,10 @@
 """Listings: exactly the entries that a plain walk over all keys finds, in the order of UTF-8 bytes."""
 
 import pytest
-from catalog_kit import Kit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from catalog_kit import Kit
 from warehouse.catalog.listing import common_prefix, first_key, key_after_prefix
 from warehouse.errors import BadRequest
 

@@ -2,8 +2,8 @@
 
 import msgspec
 import pytest
-from catalog_kit import CREATED_MS, RESERVED, Kit, name_of, stamp
 
+from catalog_kit import CREATED_MS, RESERVED, Kit, name_of, stamp
 from warehouse.auth.keys import generate_api_key
 from warehouse.catalog.sqlite import recent_tombstones
 from warehouse.catalog.sqlite import transaction as transaction_module

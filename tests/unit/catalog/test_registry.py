@@ -1,8 +1,8 @@
 """Disks, volumes and API keys in the catalog."""
 
 import pytest
-from catalog_kit import CREATED_MS, Kit
 
+from catalog_kit import CREATED_MS, Kit
 from warehouse.auth.keys import generate_api_key
 from warehouse.errors import BadRequest, NoSuchVolume
 

@@ -6,8 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from catalog_kit import CREATED_MS, Kit, stamp
 
+from catalog_kit import CREATED_MS, Kit, stamp
 from warehouse.auth.keys import generate_api_key
 from warehouse.catalog.sqlite.salvage import salvage_catalog
 from warehouse.errors import CatalogCorrupt, ReadFailed, SchemaNewer

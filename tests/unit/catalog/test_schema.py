@@ -5,8 +5,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from catalog_kit import CREATED_MS, Kit, stamp
 
+from catalog_kit import CREATED_MS, Kit, stamp
 from warehouse.auth.keys import verify_secret
 from warehouse.catalog.sqlite import schema
 from warehouse.catalog.sqlite.catalog import Catalog

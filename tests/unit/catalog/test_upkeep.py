@@ -1,8 +1,8 @@
 """Jobs, verification, sweeps, damages and switches in the catalog."""
 
 import pytest
-from catalog_kit import CREATED_MS, Kit, name_of, stamp
 
+from catalog_kit import CREATED_MS, Kit, name_of, stamp
 from warehouse.catalog.sqlite import upkeep
 from warehouse.errors import NeedleVoid, NoSuchVolume
 from warehouse.transport.messages import NeedleDamage

@@ -1,8 +1,8 @@
 """Uploads in the catalog: nothing shows before the finish, nothing is lost or doubled after it."""
 
 import pytest
-from catalog_kit import CREATED_MS, Kit, name_of, stamp
 
+from catalog_kit import CREATED_MS, Kit, name_of, stamp
 from warehouse.catalog.sqlite.catalog import Catalog
 from warehouse.catalog.sqlite.uploads import FINISHED_KEPT_MS
 from warehouse.errors import (

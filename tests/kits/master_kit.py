@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import msgspec
 import trio
-from links_kit import free_endpoint
 
+from links_kit import free_endpoint
 from warehouse.actors.control.context import Intervals
 from warehouse.actors.control.first_start import Initialized, initialize
 from warehouse.actors.master import Master

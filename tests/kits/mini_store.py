@@ -27,7 +27,6 @@ from random import Random
 from typing import Any
 
 from in_memory import make_folder
-
 from simdisk import SimDisk
 from warehouse.catalog.records import CommitResult
 from warehouse.catalog.sqlite.catalog import Catalog, Transaction
