@@ -28,7 +28,7 @@ from typing import Any
 import trio
 
 from warehouse.actors.control.first_start import (
-    FOUNDED_NAME,
+    MARKER_NAME,
     Initialized,
     initialize,
     require_no_lost_catalog,
@@ -334,7 +334,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         server_key = keyring.curve.public.decode()
         Profile(master=endpoint, server_key=server_key, key_id=root.key_id, secret=root.secret).save(profile)
 
-    is_old = (data / "master" / FOUNDED_NAME).exists()
+    is_old = (data / "master" / MARKER_NAME).exists()
     initialized = await trio.to_thread.run_sync(initialize, data / "master", keep)
     _move_profile(profile, initialized, endpoint)
     if initialized.root_key is not None and not arguments.json:

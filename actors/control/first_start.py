@@ -1,11 +1,11 @@
-"""Founding: what the first start of a master makes, and how a later start knows that it is none.
+"""First start: what it initializes, and how a later start knows that there is a store already.
 
-A new catalog in the place of one that was lost would give its first volumes the numbers of those that are
-there, and a rebuild could not tell any more which is which.  So a file that is missing, or holds nothing, is
-a new store only where nothing says that there was one: the marker that a founded store has, a join file, a
-log beside the catalog, or disks with volumes.
+A new catalog in the place of a lost one would give its first volumes the numbers of volumes that exist, and a
+rebuild could no longer tell them apart.  So a catalog file that is missing or holds nothing means a new store
+only where nothing says that there was one: the marker of an initialized store, a join file, a log next to the
+catalog, or disks with volumes.
 
-A start writes nothing that is there already, and gives up ballast where not even a lock fits on the disk.
+A start overwrites nothing, and gives up ballast when not even a lock fits on the disk.
 """
 
 from __future__ import annotations
@@ -28,15 +28,19 @@ from warehouse.errors import CatalogMissing, SetupError
 
 JOIN_NAME = "join.toml"
 CATALOG_NAME = "catalog.sqlite3"
-FOUNDED_NAME = "founded"
+MARKER_NAME = "founded"  # its name and its text are those of the first release
 BALLAST_NAME = "ballast"
-_FOUNDED = b"A Warehouse store was founded here: a catalog that is missing or empty was lost.\n"
-_USER_VERSION_AT = 60  # in the header of an SQLite file: 0 until a schema was folded into it
+_MARKER = b"A Warehouse store was founded here: a catalog that is missing or empty was lost.\n"
+_USER_VERSION_AT = 60  # in the header of an SQLite file: 0 until the file holds a schema
 
 
 @dataclass(frozen=True)
 class Initialized:
-    """What the first start of a master made; the secret is shown this once and stored hashed."""
+    """What a start has made.
+
+    Attributes:
+        root_key: None unless this start made it; the master shows its secret once, and stores the hash.
+    """
 
     keyring: Keyring
     root_key: ApiKey | None
@@ -48,10 +52,10 @@ def initialize(
     """Make keys, catalog and root key of a master where they are missing.
 
     Args:
-        keep: puts a new root key away, durably, before the catalog knows it.  The catalog has only its hash,
-            so a crash in between the other way round would leave a store that nobody can open.
+        keep: stores a new root key durably, before the catalog knows the key.  The catalog has only the hash,
+            so with the opposite order a crash in between would leave a store that nobody can open.
     Raises:
-        CatalogMissing: there was one.
+        CatalogMissing: there was a catalog, and it is lost.
         SetupError: the folder cannot be used.
     """
     require_no_lost_catalog(data)
@@ -76,8 +80,8 @@ def initialize(
                 )
     finally:
         catalog.close()
-    with suppress(OSError):  # full, or another user's: there are other signs
-        write_if_changed(data / FOUNDED_NAME, _FOUNDED)
+    with suppress(OSError):  # full, or another user's: the other signs remain
+        write_if_changed(data / MARKER_NAME, _MARKER)
     return Initialized(keyring, root)
 
 
@@ -86,7 +90,7 @@ def require_no_lost_catalog(data: Path) -> None:
     Args:
         data: the master's folder.
     Raises:
-        CatalogMissing: there was a catalog here, and it is gone or holds nothing.
+        CatalogMissing: there was a catalog in `data`, and it is gone or holds nothing.
     """
     catalog = data / CATALOG_NAME
     problem = _what_is_missing(catalog)
@@ -124,8 +128,8 @@ def _has_log(catalog: Path) -> bool:
 
 
 def _sign_of_a_store(data: Path) -> str | None:
-    if (data / FOUNDED_NAME).exists() or (data / JOIN_NAME).exists():
-        return f"a store was founded in {data}"
+    if (data / MARKER_NAME).exists() or (data / JOIN_NAME).exists():
+        return f"a store was initialized in {data}"
     if _has_log(data / CATALOG_NAME):
         return "its log is there"
     with suppress(OSError):

@@ -169,7 +169,7 @@ async def cut(disk: CutDisk, store: RunningStore, take: Callable[[], None]) -> N
 
 
 async def cut_in_start(disk: CutDisk, store: RunningStore, figures: Figures, delay_s: float) -> None:
-    """A power cut while the store is founded, or recovers; operations that go on may be answered by then."""
+    """A power cut while the store is initialized, or recovers; operations that go on may be answered by then."""
 
     async def start() -> None:
         with contextlib.suppress(AssertionError, OSError):  # the cut keeps it from being ready

@@ -68,7 +68,7 @@ def test_ballast_takes_its_share_and_gives_it_back_file_by_file(small_disk: Path
     assert os.listdir(small_disk / "ballast") == []
 
 
-def test_a_master_is_founded_again_on_a_disk_without_a_byte_free(small_disk: Path) -> None:
+def test_a_master_is_initialized_again_on_a_disk_without_a_byte_free(small_disk: Path) -> None:
     initialize(small_disk)
     assert Ballast(small_disk / "ballast", MIB).restore()
     fill(small_disk)

@@ -1,4 +1,4 @@
-"""A store is founded once, and its root key is never lost on the way."""
+"""A store is initialized once, and its root key is never lost on the way."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_root_key_that_could_not_be_put_away_does_not_count(tmp_path: Path) ->
     assert kept == [(initialized.keyring.curve.public, initialized.root_key.key_id)]
 
 
-def test_a_founded_store_has_its_root_key_already(tmp_path: Path) -> None:
+def test_an_initialized_store_has_its_root_key_already(tmp_path: Path) -> None:
     assert initialize(tmp_path).root_key is not None
     assert initialize(tmp_path).root_key is None
 
