@@ -1,4 +1,4 @@
-"""MasterContext: what the files of the master share, handed to each of them as one."""
+"""MasterContext: what the subjects of the master share, handed to each of them as one value."""
 
 from __future__ import annotations
 
@@ -16,21 +16,26 @@ from warehouse.storage.format.stamp import StampClock
 
 @dataclass(frozen=True)
 class Intervals:
-    """Intervals in seconds; the defaults are the ones to use."""
+    """Intervals of the master's loops, in seconds; tests shorten them."""
 
     poll: float = 0.5  # between looks at a compactor's task
-    schedule: float = 2.0  # between looks at what should be done next
+    schedule: float = 2.0  # between looks for the next job of each disk
     progress: float = 5.0  # between progress events of a job
     retry: float = 1.0  # before the second attempt at a job; twice as long before each further one
-    save: float = 10.0  # between notes of how far a verification is: what a restart reads again
-    orphan: float = 120.0  # a needle that nothing names is given up when it is seen twice, this far apart
-    look: float = 5.0  # between looks at which volume's cross-check is due
+    save: float = 10.0  # between records of a verification's progress: a restart reads this much again
+    orphan: float = 120.0  # a needle is garbage when two looks, this far apart, find no object that names it
+    look: float = 5.0  # between looks for volumes whose cross-check is due
     sweep: float = 24 * 3600.0  # between cross-checks of a volume
-    forget: float = 60.0  # between looks at whether damaged needles were deleted meanwhile
+    forget: float = 60.0  # between looks for damaged needles that were deleted meanwhile
 
 
 @dataclass(frozen=True)
 class MasterContext:
+    """
+    Attributes:
+        incarnation: the boot number of this master.
+    """
+
     catalog: Catalog
     writer: CatalogWriter
     fleet: Fleet
@@ -38,11 +43,11 @@ class MasterContext:
     events: EventLog
     troubles: Troubles
     settings: Settings
-    incarnation: int  # the master's
+    incarnation: int
     intervals: Intervals = Intervals()
 
     def stamp(self) -> int:
-        """A stamp greater than every one that was given or heard of."""
+        """A stamp greater than every stamp that this master gave out or heard of."""
         return self.clock.tick(now_ms())
 
 

@@ -2,11 +2,11 @@
 
     curve.key      the CURVE key pair of the control socket; its public half is in every profile
     access.pem     Ed25519, signs access tokens
-    data.json      secrets from which the disks' pre-signed token keys are derived; the last one signs
+    data.json      secrets, from which the disks' keys for data tokens are derived; the last one signs
     join.secret    what a volume actor shows to register
 
-All are files of mode 0600, so that none is ever part of a command line, and survive restarts, so that a
-restart voids nobody's token.
+All are files of mode 0600, so no secret is ever part of a command line.  They survive restarts, so a restart
+voids no token.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Keyring:
 
     @classmethod
     def load_or_create(cls, directory: Path) -> Keyring:
-        """Read the keys of `directory`, or make all of them when there are none.
+        """Read the keys of `directory`, or make all of them when the directory has none.
 
         Raises:
-            SecretMissing: some keys are there and some are not; making the missing ones anew would silently
-                void what they signed, so that is left to a person.
+            SecretMissing: some keys are missing.  New ones would silently void what the missing ones signed,
+                so a person has to decide.
         """
         names = ("curve.key", "access.pem", "data.json", "join.secret")
         present = [name for name in names if (directory / name).exists()]
@@ -89,7 +89,7 @@ def _read(path: Path, decode: Callable[[bytes], T]) -> T:
     """
     Raises:
         SecretMissing: the file is empty, cut off or damaged.
-        SetupError: it cannot be read, which says nothing of what it holds.
+        SetupError: the file cannot be read; that does not say what it holds.
     """
     try:
         content = path.read_bytes()
@@ -128,7 +128,7 @@ def _join_secret(content: bytes) -> str:
 
 
 def _create(directory: Path) -> None:
-    """Make all keys in a folder beside, then rename it: a crash leaves all of them or none."""
+    """Make all keys in a new folder next to `directory`, then rename it: a crash leaves all keys or none."""
     target, directory = directory, directory.with_name(directory.name + ".new")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, mode=0o700)
@@ -147,5 +147,5 @@ def _create(directory: Path) -> None:
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, durably and whole or not at all."""
+    """Write a file that only its owner may read, durably, and whole or not at all."""
     write_whole(path, content)

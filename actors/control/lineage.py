@@ -1,17 +1,18 @@
-"""Lineage: have the catalog and a disk that registers seen the same?
+"""Lineage: has a disk that registers seen the same changes as the catalog?
 
-Whoever of the two is behind must not decide anything.  A disk that is behind lacks what was acknowledged
-since: it is refused, and an operator says that it is the disk all the same (`--adopt`), or brings the right
-one.  A catalog that is behind would hand out ids again, and take what it does not know for garbage: as long
-as one disk is ahead of it, it answers reads and changes nothing, until an operator has it made anew, or says
-that it is to go on.
+Whichever of the two is behind must not decide anything.
 
-A disk that names another catalog, and that this one has never heard of, proves nothing about a catalog that
-has volumes of its own: it is another store's, or was not there when this catalog was rebuilt.  It alone is
-refused.
+    the disk is behind       It lacks what was acknowledged since.  The master refuses it, until an operator
+                             brings the right disk, or says that it is the disk all the same (`--adopt`).
+    the catalog is behind    It would hand out ids again, and take what it does not know for garbage.  As
+                             long as one disk is ahead of it, the master answers reads and changes nothing,
+                             until an operator rebuilds the catalog, or says that it is to go on.
+    the disk is unknown      It names another catalog, and the present catalog has volumes and has never
+                             heard of the disk: the disk is another store's, or was away during a rebuild.
+                             That proves nothing about the catalog, so the master refuses this disk alone.
 
-What proves that the catalog is behind: the epoch of a disk (`storage/epoch.py`), a stamp that the disk knows
-this catalog to have held durably, a needle id in use that the catalog never reserved.
+Three facts prove that the catalog is behind: the epoch of a disk (`storage/epoch.py`), a stamp that the disk
+knows this catalog to have held durably, and a needle id in use that the catalog never reserved.
 """
 
 from __future__ import annotations
@@ -47,13 +48,15 @@ DECIDE = (
     " brings back all that the disks hold; or run `warehouse orphans --keep` to go on with this catalog and"
     " keep aside what it does not know"
 )
-# Ids that a lost catalog may have given out, and nothing on a disk shows.
+# A lost catalog may have given out this many ids of which no disk shows a trace.
 NEEDLE_IDS_SKIPPED = 262_144
 VOLUME_IDS_SKIPPED = 1_000
-REFUSED_LASTING_S = 120.0  # a disk that is refused tries again within this
+REFUSED_LASTING_S = 120.0  # a refused disk tries again within this
 
 
 class Lineage:
+    """Compares disks with the catalog, and knows the disks that are ahead of it."""
+
     def __init__(self, catalog: Catalog, writer: CatalogWriter, fleet: Fleet, troubles: Troubles) -> None:
         self._catalog = catalog
         self._writer = writer
@@ -63,13 +66,13 @@ class Lineage:
         self._catalog_id = 0
 
     def load(self) -> None:
-        """Tell which catalog this is; one that has no name yet gets one."""
+        """Learn the id of the catalog; give it one if it has none yet."""
         self._catalog_id = self._catalog.catalog_id
         if not self._catalog_id:
             try:
                 with self._catalog.transaction() as transaction:
                     transaction.begin_lineage()
-            except StoreError as error:  # full, say: then there is nothing to compare until the next start
+            except StoreError as error:  # full, perhaps: the next start tries again
                 log.warning("the catalog gets no id", extra={"cause": error.message})
             self._catalog_id = self._catalog.catalog_id
 
@@ -79,29 +82,29 @@ class Lineage:
 
     @property
     def is_behind(self) -> bool:
-        """Is the catalog older than some disk?"""
+        """Is the catalog older than at least one disk?"""
         return bool(self._ahead)
 
     def require_current(self) -> None:
         """Refuse to change anything while the catalog is older than a disk.
 
         Raises:
-            CatalogBehind: it is.
+            CatalogBehind: the catalog is older.
         """
         if self.is_behind:
             raise CatalogBehind(self.why_behind)
 
     @property
     def why_behind(self) -> str:
-        """Which disk shows that the catalog is older, and what to do; "" when none does."""
+        """Which disk shows that the catalog is older, and what to do; "" when no disk does."""
         return next(iter(self._ahead.values()), "")
 
     def require_not_behind(self, request: Register) -> None:
-        """Refuse a disk that lacks what was acknowledged since, also while the present one is connected.
+        """Refuse a disk that is behind or unknown, also while another actor serves the present disk.
 
         Raises:
-            DiskBehind: it does, and no operator says that it is the disk all the same.
-            DiskMismatch: it is another store's.
+            DiskBehind: the disk lacks what was acknowledged since, and no operator adopts it.
+            DiskMismatch: the disk is another store's.
         """
         _, epoch, claim, verdict = self._compare(request)
         if verdict is Verdict.DISK_UNKNOWN:
@@ -124,18 +127,18 @@ class Lineage:
         """Compare a disk that registers with the catalog, and count its registration, durably.
 
         Returns:
-            What the disk is to write down; NEVER: nothing, as it cannot write, or must not.
+            The epoch that the disk is to write down; NEVER: it cannot or must not write one.
         Raises:
-            DiskBehind: it lacks what was acknowledged since.
-            DiskMismatch: it is another store's.
-            StaleIncarnation: another one registered as this disk in the meantime; who asks again will see.
+            DiskBehind: the disk lacks what was acknowledged since.
+            DiskMismatch: the disk is another store's.
+            StaleIncarnation: another actor registered as this disk meanwhile: try again.
         """
         row, epoch, claim, verdict = self._compare(request)
         if verdict is Verdict.DISK_BEHIND and request.is_adopted:
             self._require_gone(request)
             verdict = Verdict.RAISE if claim.offer != NEVER else Verdict.AGREE
         if verdict is Verdict.CATALOG_BEHIND and self._catalog.meta(KEEP_ORPHANS, 0):
-            verdict = Verdict.RAISE if claim.offer != NEVER else Verdict.AGREE  # that was decided
+            verdict = Verdict.RAISE if claim.offer != NEVER else Verdict.AGREE  # an operator decided so
         if verdict is Verdict.DISK_BEHIND:
             raise self._refuse(request, epoch, claim)
         if verdict is Verdict.DISK_UNKNOWN:
@@ -152,7 +155,7 @@ class Lineage:
         try:
             await self._write(request, row, epoch, offer)
         except (DiskFull, WriteFailed) as error:
-            # A catalog that takes no writes still tells where everything is: whoever was here is welcome.
+            # A catalog that takes no writes still tells where everything is: a known disk is welcome.
             if row is None:
                 raise
             log.warning("registration not counted", extra={"disk": row.name, "cause": error.message})
@@ -167,8 +170,8 @@ class Lineage:
     def _verdict(self, row: DiskRow | None, epoch: Epoch, claim: Claim, *, has_volumes: bool) -> Verdict:
         catalog = self._catalog
         if row is None and claim.catalog_id != self._catalog_id:
-            # Of another store, or of a catalog that this one took the place of.  Volumes that it brings along
-            # may have the numbers that the next ones here would get.
+            # The disk is another store's, or belongs to a catalog that this one replaced.  This catalog could
+            # give the numbers of the disk's volumes to its next ones.
             if has_volumes and claim.catalog_id and not catalog.meta(KEEP_ORPHANS, 0):
                 return Verdict.DISK_UNKNOWN if self._fleet.volumes else Verdict.CATALOG_BEHIND
             return Verdict.RAISE if claim.offer != NEVER else Verdict.AGREE
@@ -189,6 +192,10 @@ class Lineage:
             raise StaleIncarnation(f"disk {request.disk_name} was registered by another actor meanwhile")
 
     def _require_gone(self, request: Register) -> None:
+        """
+        Raises:
+            DiskMismatch: another actor serves the disk that is to be adopted.
+        """
         disk = self._fleet.disks.get(request.disk_id)
         if disk is not None and disk.peer is not None and not disk.peer.is_gone:
             raise DiskMismatch(
@@ -230,13 +237,13 @@ class Lineage:
         )
 
     async def decide(self, *, is_kept: bool) -> None:
-        """An operator says what becomes of needles that no object names.
+        """Carry out what an operator decided about needles that no object names.
 
         Args:
-            is_kept: they are kept aside, and the store goes on with the catalog that it has.  Otherwise they
-                are garbage, and where the catalog is behind that is refused.
+            is_kept: keep them aside, and go on with the catalog that there is.  Otherwise they are garbage;
+                that is refused while the catalog is behind.
         Raises:
-            CatalogBehind: see there.
+            CatalogBehind: `is_kept` is False, and the catalog is behind.
         """
         if not is_kept:
             self.require_current()
@@ -263,13 +270,13 @@ class Lineage:
         self._ahead.clear()
 
     def set_behind(self, disk_id: str, name: str, why: str) -> None:
-        """There is proof that the catalog is older than a disk."""
+        """Note that the catalog is older than a disk."""
         message = f"{why}. {DECIDE}"
         self._ahead[disk_id] = message
         self._troubles.tell("catalog_behind", disk_id, message, disk=name, disk_id=disk_id)
 
     def why_set_aside(self, disk: DiskState, reports: Iterable[VolumeReport]) -> str | None:
-        """Why nothing may be written to a disk that has registered; None: it may."""
+        """Why the master must not write to a disk that has registered; None: it may."""
         for report in reports:
             volume = disk.volumes.get(report.volume_id)
             if (

@@ -1,14 +1,14 @@
-"""Chunk lists: which needles an object of many chunks is made of, for URLs that lead to one.
+"""Chunk lists: which needles an object of many chunks consists of, for the URLs that lead to one.
 
-Such a URL names a version of an object and no list: 50,000 chunks would fit no URL.  The actor of the first
-chunk asks the master over its control connection, showing what the master has signed for itself into the
-URL's token; so an actor learns of no object whose URL it was not given.
+Such a URL names a version of an object and no list: a list of 50,000 chunks fits into no URL.  The actor of
+the first chunk asks the master over its control connection.  It shows a token that the master signed for
+itself into the URL's token, so an actor learns of no object whose URL it was not given.
 
-    a list is of one version     the master answers for that version alone, and its sizes have to add up
-    lists are kept               as packed numbers, the latest ones, so many chunks of them in all
-    the right to read            other disks' needles is asked for anew when it ends, also for a URL that
-                                 has expired while its object is being sent; by whichever of the URLs of the
-                                 object lives longest
+    one version        the master answers for that version alone, and the sizes of its chunks must add up
+    kept lists         packed numbers; the latest lists, up to a total number of chunks
+    rights to read     needles of other disks: the actor asks again when a right ends, also for a URL that
+                       expired while its object was being sent; it shows the URL of the object that lives
+                       longest
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from warehouse.errors import LinkDown, ObjectInconsistent, Overloaded, VolumeOff
 from warehouse.transport.messages import Answer, ChunksLocated, LocateChunks
 
 PAGE_COUNT = 8192  # chunks in one answer: some 160 KiB
-KEPT_MAX = 2_000_000  # chunks in all lists that are kept: 16 bytes each
-RENEW_S = 60.0  # before a right to read ends, another is asked for
-FETCHES_MAX = 8  # lists that are asked for at once; who comes then waits
+KEPT_MAX = 2_000_000  # chunks of all kept lists together: 16 bytes each
+RENEW_S = 60.0  # this long before a right to read ends, the actor asks for the next one
+FETCHES_MAX = 8  # lists that the actor asks for at the same time; further requests wait
 ASK_S = 15.0
 
 Ask = Callable[[LocateChunks], Awaitable[Answer]]
 
 
 class Place(NamedTuple):
-    """One chunk, and which of its bytes are wanted."""
+    """One chunk, and the range of its bytes to send."""
 
     number: int  # among the object's chunks
     volume_id: int
@@ -71,17 +71,17 @@ class ChunkList:
         return self._starts[-1]
 
     def shown(self, claims: DataClaims) -> None:
-        """A URL of this object was used: the list may be kept for longer than the one that it came with."""
+        """Note a URL of this object that was used: the one that lives longest gets further rights to read."""
         assert claims.chunk_list_token is not None
         if claims.expires_at_s > self._expires_s:
             self._via, self._expires_s = claims.chunk_list_token, claims.expires_at_s
 
     async def fetch(self, count: int, size: int) -> None:
-        """Learn of all chunks.
+        """Ask the master for all chunks.
 
         Raises:
-            ObjectInconsistent: they are not as many, or not as long, as the URL says.
-            StoreError: what the master refused with: the object was replaced, say.
+            ObjectInconsistent: their number or their total size is not what the URL says.
+            StoreError: the master refused, because the object was replaced, for example.
         """
         while len(self) < count:
             found = await self._page(len(self), PAGE_COUNT)
@@ -129,7 +129,7 @@ class ChunkList:
         """URL and token to read a chunk of another disk.
 
         Raises:
-            VolumeOffline: that disk is.
+            VolumeOffline: that disk is offline.
         """
         grant = self._grants.get(place.volume_id)
         if grant is None or grant.renew_at < trio.current_time():
@@ -168,7 +168,8 @@ class ChunkLists:
             under_way = self._fetching.get(name)
             if under_way is None:
                 return await self._fetch(name, claims)
-            await under_way.wait()  # and look again: it may have failed, and its error is another's
+            # Then look again: the fetch may have failed, and its error belongs to the request that began it.
+            await under_way.wait()
 
     async def _fetch(self, name: tuple[int, str], claims: DataClaims) -> ChunkList:
         if self._ask is None:
