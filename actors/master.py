@@ -103,15 +103,16 @@ class Master:
         ballast = Ballast(catalog.path.parent / BALLAST_NAME, settings.store.catalog_reserve)
         self._catalog_room = CatalogRoom(catalog, ballast, troubles)
         self._reservations = Reservations()
-        self.context = context = MasterContext(
+        fleet = Fleet(
+            self._reservations,
+            disk_reserve=settings.store.disk_reserve,
+            chunk_size=settings.store.chunk_size,
+            volume_size=settings.store.volume_size,
+        )
+        self.context = MasterContext(
             catalog=catalog,
             writer=CatalogWriter(catalog, make_room=self._catalog_room.make_room),
-            fleet=Fleet(
-                self._reservations,
-                disk_reserve=settings.store.disk_reserve,
-                chunk_size=settings.store.chunk_size,
-                volume_size=settings.store.volume_size,
-            ),
+            fleet=fleet,
             clock=StampClock(),
             events=events,
             troubles=troubles,
@@ -119,7 +120,12 @@ class Master:
             incarnation=time.time_ns() // 1_000_000,
             intervals=intervals,
         )
-        self._lineage = Lineage(catalog, context.writer, context.fleet, troubles)
+        self._build(keyring)
+
+    def _build(self, keyring: Keyring) -> None:
+        """What the handlers decide by, the hub, and the handlers."""
+        context, catalog = self.context, self.context.catalog
+        self._lineage = Lineage(catalog, context.writer, context.fleet, context.troubles)
         self._admission = Admission(self._lineage, self._catalog_room)
         self._stamps = StampAdmission(context)
         self._sessions = Sessions(context, keyring)

@@ -14,8 +14,9 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from warehouse.actors.ballast import make_way
@@ -67,22 +68,25 @@ def initialize(
         raise SetupError(
             f"the folder {data} cannot be used: {error.filename or ''} {error.strerror}"
         ) from error
-    catalog = Catalog.open(data / CATALOG_NAME)
-    try:
-        root = None
-        if catalog.api_key_count() == 0:
-            root = generate_api_key()
-            keep(keyring, root)
-            now_ms = time.time_ns() // 1_000_000
-            with catalog.transaction() as transaction:
-                transaction.add_api_key(
-                    root.key_id, root.hashed, permissions=int(EVERYTHING), buckets=None, created_ms=now_ms
-                )
-    finally:
-        catalog.close()
+    root = _make_root_key(data / CATALOG_NAME, partial(keep, keyring))
     with suppress(OSError):  # full, or another user's: the other signs remain
         write_if_changed(data / MARKER_NAME, _MARKER)
     return Initialized(keyring, root)
+
+
+def _make_root_key(path: Path, keep: Callable[[ApiKey], None]) -> ApiKey | None:
+    """Make the catalog and its first API key, unless it has one; None: it has."""
+    with closing(Catalog.open(path)) as catalog:
+        if catalog.api_key_count():
+            return None
+        root = generate_api_key()
+        keep(root)
+        now_ms = time.time_ns() // 1_000_000
+        with catalog.transaction() as transaction:
+            transaction.add_api_key(
+                root.key_id, root.hashed, permissions=int(EVERYTHING), buckets=None, created_ms=now_ms
+            )
+        return root
 
 
 def require_no_lost_catalog(data: Path) -> None:

@@ -134,11 +134,8 @@ class Lineage:
             StaleIncarnation: another actor registered as this disk meanwhile: try again.
         """
         row, epoch, claim, verdict = self._compare(request)
-        if verdict is Verdict.DISK_BEHIND and request.is_adopted:
-            self._require_gone(request)
+        if self._is_overruled(verdict, request):
             verdict = Verdict.RAISE if claim.offer != NEVER else Verdict.AGREE
-        if verdict is Verdict.CATALOG_BEHIND and self._catalog.meta(KEEP_ORPHANS, 0):
-            verdict = Verdict.RAISE if claim.offer != NEVER else Verdict.AGREE  # an operator decided so
         if verdict is Verdict.DISK_BEHIND:
             raise self._refuse(request, epoch, claim)
         if verdict is Verdict.DISK_UNKNOWN:
@@ -162,10 +159,20 @@ class Lineage:
             offer = NEVER
         if verdict is not Verdict.CATALOG_BEHIND:
             self._ahead.pop(request.disk_id, None)
-            self._troubles.over("catalog_behind", request.disk_id)
-            self._troubles.over("disk_behind", request.disk_id)
-            self._troubles.over("disk_unknown", request.disk_id)
+            for trouble in ("catalog_behind", "disk_behind", "disk_unknown"):
+                self._troubles.over(trouble, request.disk_id)
         return claim.offer if claim.offer == epoch != NEVER else offer
+
+    def _is_overruled(self, verdict: Verdict, request: Register) -> bool:
+        """Did an operator decide that disk and catalog go on in spite of this verdict?
+
+        Raises:
+            DiskMismatch: as `_require_gone`.
+        """
+        if verdict is Verdict.DISK_BEHIND and request.is_adopted:
+            self._require_gone(request)
+            return True
+        return verdict is Verdict.CATALOG_BEHIND and bool(self._catalog.meta(KEEP_ORPHANS, 0))
 
     def _verdict(self, row: DiskRow | None, epoch: Epoch, claim: Claim, *, has_volumes: bool) -> Verdict:
         catalog = self._catalog
