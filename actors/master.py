@@ -53,7 +53,7 @@ from warehouse.actors.control.troubles import Troubles
 from warehouse.actors.control.uploads import UploadHandlers
 from warehouse.actors.listening import known_as, open_listeners
 from warehouse.actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.conf.arguments import Parser
 from warehouse.conf.arguments import host as host_argument
@@ -90,7 +90,7 @@ class Master:
     def __init__(
         self,
         *,
-        catalog: Catalog,
+        catalog: SqliteCatalog,
         keyring: Keyring,
         settings: Settings,
         announcer: Announcer,
@@ -295,7 +295,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
             announcer.say("exists", master=join.master, server_key=join.server_key)
         return
     listeners = await open_listeners(arguments.host, arguments.http_port)
-    catalog = Catalog.open(arguments.data / CATALOG_NAME)
+    catalog = SqliteCatalog.open(arguments.data / CATALOG_NAME)
     try:
         master = Master(
             catalog=catalog,

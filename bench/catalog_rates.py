@@ -25,8 +25,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any checkout
 
-from warehouse.catalog.sqlite.catalog import Catalog
-from warehouse.catalog.sqlite.transaction import Transaction
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
+from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.transport.messages import StoredNeedle
 
 BATCH = 32
@@ -52,7 +52,7 @@ class Bench:
     def __init__(self, path: Path, object_count: int) -> None:
         self.path = path
         self.object_count = object_count
-        self.catalog = Catalog.open(path)
+        self.catalog = SqliteCatalog.open(path)
         with self.catalog.transaction() as transaction:
             self.bucket_id = transaction.create_bucket(BUCKET, CREATED_MS).id
             transaction.add_disk("disk-1", "first", CREATED_MS)
@@ -79,7 +79,7 @@ class Bench:
         return needle_of(self.bucket_id, self.needle_count, key)
 
     @staticmethod
-    def _commit(transaction: Transaction, batch: list[StoredNeedle]) -> None:
+    def _commit(transaction: SqliteTransaction, batch: list[StoredNeedle]) -> None:
         for needle in batch:
             if transaction.commit_needle(needle).etag is None:
                 raise SystemExit("a commit was refused: the figures would mean nothing")

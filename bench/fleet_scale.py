@@ -50,7 +50,7 @@ from warehouse.actors.control.sessions import ClientSession  # noqa: E402
 from warehouse.actors.master import Master  # noqa: E402
 from warehouse.actors.process import Announcer  # noqa: E402
 from warehouse.auth.rights import EVERYTHING, Rights  # noqa: E402
-from warehouse.catalog.sqlite.catalog import Catalog  # noqa: E402
+from warehouse.catalog.sqlite.catalog import SqliteCatalog  # noqa: E402
 from warehouse.conf.settings import Settings  # noqa: E402
 from warehouse.transport.messages import (  # noqa: E402
     Answer,
@@ -158,7 +158,7 @@ def made_master(
     folder: Path, disk_count: int, volumes_each: int
 ) -> Iterator[tuple[Master, list[MadeUpDisk], Keyring]]:
     initialized = initialize(folder)
-    catalog = Catalog.open(folder / CATALOG_NAME)
+    catalog = SqliteCatalog.open(folder / CATALOG_NAME)
     disks = []
     with catalog.transaction() as transaction:
         for number in range(disk_count):

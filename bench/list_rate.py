@@ -44,7 +44,7 @@ from bench.one_master import (  # noqa: E402
     until_quiet,
 )
 from warehouse.auth.keys import ApiKey  # noqa: E402
-from warehouse.catalog.sqlite.catalog import Catalog  # noqa: E402
+from warehouse.catalog.sqlite.catalog import SqliteCatalog  # noqa: E402
 from warehouse.transport.messages import DeleteObjects, Listing, ListObjects  # noqa: E402
 
 PAGE = 1000
@@ -92,7 +92,7 @@ def of_times(times: Iterable[float]) -> dict[str, float]:
 
 def at_the_catalog(path: Path, wanted: dict[str, Place], count: int) -> Figures:
     figures = {}
-    catalog = Catalog.open(path)
+    catalog = SqliteCatalog.open(path)
     try:
         for name, page in wanted.items():
             times = []

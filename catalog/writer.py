@@ -18,8 +18,8 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
-from warehouse.catalog.sqlite.catalog import Catalog
-from warehouse.catalog.sqlite.transaction import Transaction
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
+from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.errors import DiskFull, OutcomeUnknown, Overloaded, StoreError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -36,14 +36,14 @@ class _Request(Generic[T]):
 
     __slots__ = ("done", "error", "is_growth", "result", "work")
 
-    def __init__(self, work: Callable[[Transaction], T], *, is_growth: bool) -> None:
+    def __init__(self, work: Callable[[SqliteTransaction], T], *, is_growth: bool) -> None:
         self.work = work
         self.is_growth = is_growth
         self.done = trio.Event()
         self.result: T | None = None
         self.error: BaseException | None = None
 
-    def run(self, transaction: Transaction) -> None:
+    def run(self, transaction: SqliteTransaction) -> None:
         try:
             with transaction.savepoint():
                 self.result = self.work(transaction)
@@ -63,7 +63,7 @@ class CatalogWriter:
 
     def __init__(
         self,
-        catalog: Catalog,
+        catalog: SqliteCatalog,
         *,
         queue_max: int = 10_000,
         make_room: Callable[[int, bool], bool] = lambda failed_count, is_growth: False,
@@ -85,7 +85,7 @@ class CatalogWriter:
         # Called on the loop with the volumes in which a transaction turned needles into garbage.
         self.on_garbage: Callable[[Collection[int]], None] = lambda volume_ids: None
 
-    async def write(self, work: Callable[[Transaction], T], *, is_growth: bool = False) -> T:
+    async def write(self, work: Callable[[SqliteTransaction], T], *, is_growth: bool = False) -> T:
         """Have `work` done in the next transaction; return its result once that is durable.
 
         From the moment of the call the work will be done, even if the caller is cancelled.

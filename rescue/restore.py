@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.sqlite.driver import connect, name_error
 from warehouse.catalog.sqlite.plausibility import drop_content_types, row_problem
 from warehouse.catalog.sqlite.salvage import SalvagedCatalog, salvage_catalog
@@ -143,14 +143,14 @@ def _knows_everything(catalog: Path, disks: Sequence[HeldDisk], known: SalvagedC
 
     Costs a look at the indexes, and a scan of what lies behind their checkpoints.
     """
-    store = Catalog.open(catalog)
+    store = SqliteCatalog.open(catalog)
     try:
         return all(_is_known(store, disk, volume_id, known) for disk, volume_id in volumes_on(disks))
     finally:
         store.close()
 
 
-def _is_known(store: Catalog, disk: HeldDisk, volume_id: int, known: SalvagedCatalog) -> bool:
+def _is_known(store: SqliteCatalog, disk: HeldDisk, volume_id: int, known: SalvagedCatalog) -> bool:
     directory = volume_directory(volume_id)
     try:
         identity, _ = load_volume_identity(disk.disk, directory, read_only=True)
@@ -176,7 +176,7 @@ def _prepare(
     catalog: Path, known: SalvagedCatalog, disks: Sequence[HeldDisk], *, keeps_orphans: bool
 ) -> None:
     """Make the catalog of a backup fit for going on with: what it does not know of is not given out again."""
-    store = Catalog.open(catalog)  # also brings it up to date
+    store = SqliteCatalog.open(catalog)  # also brings it up to date
     try:
         with store.transaction() as transaction:
             transaction.set_meta(KEEP_ORPHANS_META, int(keeps_orphans))
@@ -206,7 +206,7 @@ def _doubt(catalog: Path) -> None:
     Raises:
         BackupCorrupt: no store has written it.
     """
-    Catalog.open(catalog).close()
+    SqliteCatalog.open(catalog).close()
     if (problem := schema_problem(catalog)) is not None:
         raise BackupCorrupt(f"the catalog of the backup cannot be brought up to date: {problem}")
     try:

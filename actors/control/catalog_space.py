@@ -19,7 +19,7 @@ import trio
 
 from warehouse.actors.ballast import STEP_COUNT, Ballast, free_bytes
 from warehouse.actors.control.troubles import Troubles
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.conf.formatting import format_size
 from warehouse.errors import CatalogFull
 
@@ -34,7 +34,7 @@ LOW_WATER_STEPS = STEP_COUNT // 2  # files of ballast: with less than this many 
 class CatalogRoom:
     """Watches the disk of the catalog."""
 
-    def __init__(self, catalog: Catalog, ballast: Ballast, troubles: Troubles) -> None:
+    def __init__(self, catalog: SqliteCatalog, ballast: Ballast, troubles: Troubles) -> None:
         self._catalog = catalog
         self._folder: Path = catalog.path.parent
         self._ballast = ballast

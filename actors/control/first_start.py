@@ -23,7 +23,7 @@ from warehouse.actors.ballast import make_way
 from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import EVERYTHING
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.conf.files import write_if_changed
 from warehouse.errors import CatalogMissing, SetupError
 
@@ -76,7 +76,7 @@ def initialize(
 
 def _make_root_key(path: Path, keep: Callable[[ApiKey], None]) -> ApiKey | None:
     """Make the catalog and its first API key, unless it has one; None: it has."""
-    with closing(Catalog.open(path)) as catalog:
+    with closing(SqliteCatalog.open(path)) as catalog:
         if catalog.api_key_count():
             return None
         root = generate_api_key()

@@ -7,7 +7,7 @@ import sqlite3
 
 import trio
 
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ class Recount:
         difference_count: figures that differed from the last recount.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: SqliteCatalog) -> None:
         self._catalog = catalog
         self.difference_count = 0
 

@@ -27,7 +27,7 @@ from warehouse.actors.control.stamps import StampAdmission
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.auth.rights import Permission
 from warehouse.catalog.names import check_key, check_metadata
-from warehouse.catalog.sqlite.catalog import BucketRow, Transaction, UploadRow
+from warehouse.catalog.sqlite.catalog import BucketRow, SqliteTransaction, UploadRow
 from warehouse.errors import BadRequest, BodyTooLarge, NoSuchUpload, VolumeOffline
 from warehouse.transport.http.conditions import check_etag_condition
 from warehouse.transport.http.header_text import check_content_type
@@ -214,7 +214,7 @@ class UploadHandlers:
         stamp = self._context.stamp()
         expires_ms = now_ms() + int(self._store.upload_expires_s * 1000)
 
-        def set_slots(t: Transaction) -> list[tuple[int, int]]:
+        def set_slots(t: SqliteTransaction) -> list[tuple[int, int]]:
             replaced = t.set_slots(upload_id, rows, stamp=stamp)
             t.touch_upload(upload_id, expires_ms)
             return replaced

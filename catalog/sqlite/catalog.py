@@ -57,7 +57,7 @@ from warehouse.catalog.sqlite.driver import BUSY_MS, connect, look_again, name_e
 from warehouse.catalog.sqlite.recent_tombstones import RecentTombstones
 from warehouse.catalog.sqlite.registry import CATALOG_ID_META
 from warehouse.catalog.sqlite.schema import bring_up_to_date
-from warehouse.catalog.sqlite.transaction import Transaction
+from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.errors import (
     BadRequest,
     DiskFull,
@@ -74,7 +74,6 @@ from warehouse.transport.messages import BucketNote, NeedleDamage
 __all__ = [
     "ApiKeyRow",
     "BucketRow",
-    "Catalog",
     "ChunkRow",
     "CommitResult",
     "DiskRow",
@@ -83,7 +82,8 @@ __all__ = [
     "ObjectRow",
     "Page",
     "Restamp",
-    "Transaction",
+    "SqliteCatalog",
+    "SqliteTransaction",
     "UploadRow",
     "VolumeRow",
 ]
@@ -120,7 +120,7 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Catalog:
+class SqliteCatalog:
     def __init__(
         self,
         path: Path,
@@ -155,7 +155,7 @@ class Catalog:
         *,
         random_id: Callable[[], int] = _random_id,
         now_ms: Callable[[], int] = _wall_ms,
-    ) -> Catalog:
+    ) -> SqliteCatalog:
         """Open the catalog, making it or bringing it up to date where needed.
 
         Args:
@@ -190,7 +190,7 @@ class Catalog:
     # --- writing ----------------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self) -> Iterator[SqliteTransaction]:
         """One durable transaction: all of it is on disk after the block, or nothing of it ever.
 
         Raises:
@@ -205,7 +205,7 @@ class Catalog:
         is_mine = self._writing.acquire(blocking=False)
         assert is_mine, "two transactions at once"
         try:
-            transaction = Transaction(
+            transaction = SqliteTransaction(
                 self._writer,
                 random_id=self._random_id,
                 now_ms=self._now_ms,
@@ -554,7 +554,7 @@ class Catalog:
 
     @property
     def catalog_id(self) -> int:
-        """What tells this catalog from all others; 0: it has none yet, see `Transaction.begin_lineage`."""
+        """What tells this catalog from all others; 0: it has none yet, see `begin_lineage`."""
         return self.meta(CATALOG_ID_META)
 
     def api_key(self, key_id: str) -> ApiKeyRow | None:

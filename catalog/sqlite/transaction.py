@@ -39,7 +39,7 @@ from warehouse.transport.messages import BucketNote, StoredNeedle, etag_of
 PURGE_AT_ONCE = 500  # objects of a deleted bucket: a few milliseconds, so that puts need not wait for more
 
 
-class Transaction(Uploads, Registry, Upkeep):
+class SqliteTransaction(Uploads, Registry, Upkeep):
     """Everything between BEGIN IMMEDIATE and COMMIT.  Get one from `Catalog.transaction()`."""
 
     # --- buckets ----------------------------------------------------------------------------------

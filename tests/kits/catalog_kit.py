@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from warehouse.catalog.sqlite.catalog import Catalog, Transaction
+from warehouse.catalog.sqlite.catalog import SqliteCatalog, SqliteTransaction
 from warehouse.transport.messages import StoredNeedle
 
 CREATED_MS = 1_700_000_000_000
@@ -38,8 +38,8 @@ class Kit:
     def _next_id(self) -> int:
         return next(self._ids)
 
-    def _open(self) -> Catalog:
-        catalog = Catalog.open(self.path, random_id=self._next_id)
+    def _open(self) -> SqliteCatalog:
+        catalog = SqliteCatalog.open(self.path, random_id=self._next_id)
         catalog._writer.execute("PRAGMA synchronous = OFF")  # what a test here asks does not depend on fsync
         return catalog
 
@@ -50,7 +50,7 @@ class Kit:
         self.catalog.close()
         self.catalog = self._open()
 
-    def do(self, work: Callable[[Transaction], Any]) -> Any:
+    def do(self, work: Callable[[SqliteTransaction], Any]) -> Any:
         """One request in a transaction of its own, as the writer runs it."""
         with self.catalog.transaction() as transaction, transaction.savepoint():
             return work(transaction)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from crc32c import crc32c
 
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.sqlite.recount import check_counts
 from warehouse.rescue.console import NoProgress
 from warehouse.rescue.export import ExportReport, export
@@ -107,7 +107,7 @@ def honest_after_rebuild(data: Path, **options: bool) -> tuple[RebuildReport, by
     report = rebuild(Options(data=data, replace=True, **options), NoProgress())
     path = data / "master" / "catalog.sqlite3"
     assert check_counts(path) == []
-    catalog = Catalog.open(path)
+    catalog = SqliteCatalog.open(path)
     try:
         row = catalog.object(PHOTOS, HONEST_KEY)
         if row is None:

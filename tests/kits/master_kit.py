@@ -21,7 +21,7 @@ from warehouse.actors.control.first_start import Initialized, initialize
 from warehouse.actors.master import Master
 from warehouse.actors.process import Announcer
 from warehouse.auth.keys import ApiKey, generate_api_key
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.conf.settings import Settings
 from warehouse.errors import BadRequest, StoreError
 from warehouse.transport.messages import (
@@ -326,7 +326,7 @@ class RunningMaster:
         self._scope, self._ended = trio.CancelScope(), trio.Event()
 
         async def run() -> None:
-            catalog = Catalog.open(self._folder / "catalog.sqlite3")
+            catalog = SqliteCatalog.open(self._folder / "catalog.sqlite3")
             keyring = self.initialized.keyring
             try:
                 with self._scope:
@@ -438,7 +438,7 @@ class RunningMaster:
         """A client whose key grants no more than these; the master is started again to learn of the key."""
         key = generate_api_key()
         await self.stop()
-        catalog = Catalog.open(self._folder / "catalog.sqlite3")
+        catalog = SqliteCatalog.open(self._folder / "catalog.sqlite3")
         with catalog.transaction() as transaction:
             transaction.add_api_key(
                 key.key_id, key.hashed, permissions=permissions, buckets=None, created_ms=1

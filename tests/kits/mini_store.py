@@ -29,7 +29,7 @@ from typing import Any
 from in_memory import make_folder
 from simdisk import SimDisk
 from warehouse.catalog.records import CommitResult
-from warehouse.catalog.sqlite.catalog import Catalog, Transaction
+from warehouse.catalog.sqlite.catalog import SqliteCatalog, SqliteTransaction
 from warehouse.catalog.sqlite.salvage import PendingDeletion, read_pending_deletions, salvage_catalog
 from warehouse.errors import NoSuchNeedle
 from warehouse.rescue.console import NoProgress
@@ -159,7 +159,7 @@ class MiniStore:
         self._next_id: dict[int, int] = {}
         self._reserved: dict[int, int] = {}
         self._upload_ids = itertools.count(1)
-        self.catalog = Catalog.open(self.path, random_id=lambda: next(self._upload_ids))
+        self.catalog = SqliteCatalog.open(self.path, random_id=lambda: next(self._upload_ids))
         self.clock = StampClock()
         self.disks: list[MiniDisk] = []
         for number, volume_count in enumerate(layout, 1):
@@ -195,7 +195,7 @@ class MiniStore:
 
     # --- small things -----------------------------------------------------------------------------
 
-    def do(self, work: Callable[[Transaction], Any]) -> Any:
+    def do(self, work: Callable[[SqliteTransaction], Any]) -> Any:
         """One request in a transaction of its own, as the writer runs it."""
         with self.catalog.transaction() as transaction, transaction.savepoint():
             return work(transaction)
@@ -292,7 +292,7 @@ class MiniStore:
                 self.connect(disk)
 
     def _open_catalog(self) -> None:
-        self.catalog = Catalog.open(self.path, random_id=lambda: next(self._upload_ids))
+        self.catalog = SqliteCatalog.open(self.path, random_id=lambda: next(self._upload_ids))
         self.clock = StampClock()
         self.clock.observe(self.catalog.stamp_max())
         self.looks.clear()

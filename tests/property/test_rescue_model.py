@@ -20,7 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.sqlite.recount import check_counts
 from warehouse.rescue.console import NoProgress
 from warehouse.rescue.export import export
@@ -73,8 +73,8 @@ class RescueMachine(RuleBasedStateMachine):
         self.do(lambda t: t.add_volume(number, uuid, 1 << 30, disk_id, state="open"))
         self.do(lambda t: t.reserve_needle_ids(number, IDS_AT_ONCE))
 
-    def open_catalog(self) -> Catalog:
-        catalog = Catalog.open(self.path)
+    def open_catalog(self) -> SqliteCatalog:
+        catalog = SqliteCatalog.open(self.path)
         catalog._writer.execute("PRAGMA synchronous = OFF")  # no power is cut here
         self.next_id = {volume.id: volume.needle_id_reserved + 1 for volume in catalog.volumes()} or {
             1: 1,

@@ -24,16 +24,16 @@ Patch = pytest.MonkeyPatch
 
 
 def forget_that_a_deletion_was_the_last_word(patch: Patch) -> None:
-    original = catalog.Catalog.outbox
+    original = catalog.SqliteCatalog.outbox
 
-    def outbox(self: catalog.Catalog, volume_id: int, limit: int) -> list[Garbage]:
+    def outbox(self: catalog.SqliteCatalog, volume_id: int, limit: int) -> list[Garbage]:
         return [garbage._replace(reason="replaced") for garbage in original(self, volume_id, limit)]
 
-    patch.setattr(catalog.Catalog, "outbox", outbox)
+    patch.setattr(catalog.SqliteCatalog, "outbox", outbox)
 
 
 def drop_records_of_deletions_too_early(patch: Patch) -> None:
-    patch.setattr(catalog.Catalog, "tombstone_horizon", catalog.Catalog.stamp_max)
+    patch.setattr(catalog.SqliteCatalog, "tombstone_horizon", catalog.SqliteCatalog.stamp_max)
 
 
 def forget_what_waits_for_its_tombstone(patch: Patch) -> None:
@@ -89,7 +89,7 @@ def give_up_needles_that_something_names_by_now(patch: Patch) -> None:
         self._discard([(volume_id, needle_id) for needle_id in needle_ids], stamp, "void")
         return list(needle_ids)
 
-    patch.setattr(catalog.Transaction, "void_orphans", void_orphans)
+    patch.setattr(catalog.SqliteTransaction, "void_orphans", void_orphans)
 
 
 def rebuild_without_asking_when_keys_were_deleted(patch: Patch) -> None:
@@ -143,14 +143,14 @@ def test_a_planted_bug_is_caught(bug: Callable[[Patch], None], monkeypatch: Patc
 
 
 def take_slots_for_looked_at(patch: Patch) -> None:
-    patch.setattr(catalog.Catalog, "slot_bitmap", lambda self, volume_id, first_id, count: b"")
+    patch.setattr(catalog.SqliteCatalog, "slot_bitmap", lambda self, volume_id, first_id, count: b"")
 
 
 def forget_the_stamps_of_sweeps(patch: Patch) -> None:
     def set_swept(self: upkeep.Upkeep, volume_id: int, stamp: int) -> None:
         self._change_volume("UPDATE volumes SET swept_stamp = ? WHERE id = ?", stamp, volume_id)
 
-    patch.setattr(catalog.Transaction, "set_swept", set_swept)
+    patch.setattr(catalog.SqliteTransaction, "set_swept", set_swept)
 
 
 def history_of_an_orphan_that_was_given_up(model: StoreModel) -> None:

@@ -33,7 +33,7 @@ from warehouse.actors.control.job_table import (
 from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.reservations import Reservations
 from warehouse.actors.control.troubles import Troubles
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.conf.settings import Settings
 from warehouse.errors import LinkDown, ReadFailed
 from warehouse.storage.format.stamp import StampClock
@@ -47,7 +47,7 @@ STEPS_MAX = 30
 class Writer:
     """Commits at once: what is tested here is not the catalog."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: SqliteCatalog) -> None:
         self._catalog = catalog
         self.delay_s = 0.0
 
@@ -60,7 +60,7 @@ class Writer:
 class Site:
     """A disk, its volumes, and work that takes a second a step."""
 
-    def __init__(self, catalog: Catalog, rng: Random) -> None:
+    def __init__(self, catalog: SqliteCatalog, rng: Random) -> None:
         self._rng = rng
         self.steps: dict[tuple[str, int], int] = {}
         self.attempts: Counter[int] = Counter()
@@ -142,8 +142,8 @@ def volume_of(number: int) -> VolumeState:
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    catalog = Catalog.open(tmp_path / "catalog.sqlite3")
+def catalog(tmp_path: Path) -> Iterator[SqliteCatalog]:
+    catalog = SqliteCatalog.open(tmp_path / "catalog.sqlite3")
     yield catalog
     catalog.close()
 
@@ -153,7 +153,7 @@ def _simulated_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=trio.current_time))
 
 
-def simulate(catalog: Catalog, seed: int, scenario: Callable[[Site, Random], Any]) -> None:
+def simulate(catalog: SqliteCatalog, seed: int, scenario: Callable[[Site, Random], Any]) -> None:
     async def main() -> None:
         rng = Random(seed)
         site = Site(catalog, rng)
@@ -175,7 +175,7 @@ async def until_over(site: Site, jobs: list[JobState], limit_s: float) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_every_job_of_any_mix_ends_and_starts_no_more_often_than_it_is_passed_over(
-    catalog: Catalog, seed: int
+    catalog: SqliteCatalog, seed: int
 ) -> None:
     async def scenario(site: Site, rng: Random) -> None:
         site.failing = rng.choice((0.0, 0.0, 0.02))
@@ -195,7 +195,7 @@ def test_every_job_of_any_mix_ends_and_starts_no_more_often_than_it_is_passed_ov
 @pytest.mark.parametrize("origin", ORIGINS)
 @pytest.mark.parametrize("work", WORKS)
 def test_a_job_gets_its_turn_though_more_urgent_ones_keep_coming(
-    catalog: Catalog, work: str, origin: str
+    catalog: SqliteCatalog, work: str, origin: str
 ) -> None:
     async def scenario(site: Site, rng: Random) -> None:
         async def keep_coming() -> None:
@@ -214,7 +214,7 @@ def test_a_job_gets_its_turn_though_more_urgent_ones_keep_coming(
 
 
 def test_a_verification_by_hand_and_a_compaction_of_the_policy_do_not_interrupt_each_other(
-    catalog: Catalog,
+    catalog: SqliteCatalog,
 ) -> None:
     async def scenario(site: Site, rng: Random) -> None:
         verify = await site.add(VERIFY, 1, OPERATOR)
@@ -226,7 +226,7 @@ def test_a_verification_by_hand_and_a_compaction_of_the_policy_do_not_interrupt_
     simulate(catalog, 2, scenario)
 
 
-def test_a_job_that_hangs_is_told_of_and_makes_trouble_until_it_ends(catalog: Catalog) -> None:
+def test_a_job_that_hangs_is_told_of_and_makes_trouble_until_it_ends(catalog: SqliteCatalog) -> None:
     async def scenario(site: Site, rng: Random) -> None:
         site.hangs = True
         job = await site.add(COMPACT, 1, OPERATOR)
@@ -243,7 +243,7 @@ def test_a_job_that_hangs_is_told_of_and_makes_trouble_until_it_ends(catalog: Ca
     simulate(catalog, 3, scenario)
 
 
-def test_a_verification_that_failed_is_trouble_until_the_volume_is_read_again(catalog: Catalog) -> None:
+def test_a_verification_that_failed_is_trouble_until_the_volume_is_read_again(catalog: SqliteCatalog) -> None:
     async def scenario(site: Site, rng: Random) -> None:
         site.failing, site.error = 1.0, ReadFailed("bad")
         failed = await site.add(VERIFY, 1, OPERATOR)
@@ -258,7 +258,7 @@ def test_a_verification_that_failed_is_trouble_until_the_volume_is_read_again(ca
 
 
 def test_a_job_that_was_cancelled_leaves_its_volume_though_whoever_cancelled_it_has_gone(
-    catalog: Catalog,
+    catalog: SqliteCatalog,
 ) -> None:
     async def scenario(site: Site, rng: Random) -> None:
         site.disk.compactor = None
@@ -277,7 +277,7 @@ def test_a_job_that_was_cancelled_leaves_its_volume_though_whoever_cancelled_it_
 
 
 def test_an_end_looks_at_the_jobs_of_its_own_disk_alone(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    catalog: SqliteCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(site: Site, rng: Random) -> None:
         fleet = site.context.fleet
@@ -301,7 +301,7 @@ def test_an_end_looks_at_the_jobs_of_its_own_disk_alone(
     simulate(catalog, 7, scenario)
 
 
-def test_a_job_says_what_it_waits_for_and_since_when(catalog: Catalog) -> None:
+def test_a_job_says_what_it_waits_for_and_since_when(catalog: SqliteCatalog) -> None:
     async def scenario(site: Site, rng: Random) -> None:
         site.disk.compactor = None
         job = await site.add(COMPACT, 1, OPERATOR)

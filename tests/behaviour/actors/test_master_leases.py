@@ -13,7 +13,7 @@ import trio
 import warehouse.actors.control.expiry
 import warehouse.actors.control.leases
 from master_kit import RunningMaster, open_master
-from warehouse.catalog.sqlite.catalog import Catalog, Transaction
+from warehouse.catalog.sqlite.catalog import SqliteCatalog, SqliteTransaction
 from warehouse.errors import DeadlineExceeded, DiskFull, LinkDown, RequestRefused
 from warehouse.transport.messages import (
     Attach,
@@ -74,9 +74,9 @@ async def test_a_disk_is_no_longer_waited_for_when_the_catalog_has_no_room_for_i
 ) -> None:
     """Reads and deletes go on, so a start on a full disk is not held up for want of puts."""
     is_full = False
-    reserve = Transaction.reserve_needle_ids
+    reserve = SqliteTransaction.reserve_needle_ids
 
-    def reserve_if_there_is_room(transaction: Transaction, volume_id: int, upto: int) -> None:
+    def reserve_if_there_is_room(transaction: SqliteTransaction, volume_id: int, upto: int) -> None:
         if is_full:
             raise DiskFull("the disk of the catalog is full")
         reserve(transaction, volume_id, upto)
@@ -88,7 +88,7 @@ async def test_a_disk_is_no_longer_waited_for_when_the_catalog_has_no_room_for_i
         assert isinstance(answer, ReportSeen)
         return answer.is_supplied
 
-    monkeypatch.setattr(Transaction, "reserve_needle_ids", reserve_if_there_is_room)
+    monkeypatch.setattr(SqliteTransaction, "reserve_needle_ids", reserve_if_there_is_room)
     async with open_master(tmp_path, has_compactor=False) as master:
         with trio.fail_after(20):
             while not await is_supplied():
@@ -129,13 +129,13 @@ async def test_slots_whose_time_was_over_before_they_were_made_keep_no_room(
     async with open_master(tmp_path, has_compactor=False) as master:
         request = await begin_upload(master)
         may_write = threading.Event()
-        transaction = Catalog.transaction
+        transaction = SqliteCatalog.transaction
 
-        def slow_transaction(self: Catalog) -> Any:
+        def slow_transaction(self: SqliteCatalog) -> Any:
             may_write.wait(10)  # in the writer's thread: a disk that takes its time
             return transaction(self)
 
-        monkeypatch.setattr(Catalog, "transaction", slow_transaction)
+        monkeypatch.setattr(SqliteCatalog, "transaction", slow_transaction)
         try:
             with pytest.raises(DeadlineExceeded):
                 await master.client.request(request, timeout_s=0.3)

@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from master_kit import RunningMaster, open_master
-from warehouse.catalog.sqlite.catalog import Catalog, Page
+from warehouse.catalog.sqlite.catalog import Page, SqliteCatalog
 from warehouse.transport.messages import (
     BeginUpload,
     FinishUpload,
@@ -62,28 +62,28 @@ async def upload(master: RunningMaster, bucket_id: int, key: str, sizes: tuple[i
     return (await master.ask(finish, ObjectWritten)).etag
 
 
-def between(monkeypatch: pytest.MonkeyPatch, name: str, work: Callable[[Catalog], None]) -> list[str]:
+def between(monkeypatch: pytest.MonkeyPatch, name: str, work: Callable[[SqliteCatalog], None]) -> list[str]:
     """Have something committed just before the master makes its next read of this kind."""
-    plain = getattr(Catalog, name)
+    plain = getattr(SqliteCatalog, name)
     done: list[str] = []
 
-    def read(self: Catalog, *args: Any, **options: Any) -> Any:
+    def read(self: SqliteCatalog, *args: Any, **options: Any) -> Any:
         if not done:
             done.append(name)
             work(self)
         return plain(self, *args, **options)
 
-    monkeypatch.setattr(Catalog, name, read)
+    monkeypatch.setattr(SqliteCatalog, name, read)
     return done
 
 
-def wait_for_writer(catalog: Catalog) -> None:
+def wait_for_writer(catalog: SqliteCatalog) -> None:
     """The writer's thread may be about to end a transaction of its own; it needs nothing from us."""
     while catalog._writing.locked():
         time.sleep(0.001)
 
 
-def overwrite(catalog: Catalog, bucket_id: int, key: str) -> None:
+def overwrite(catalog: SqliteCatalog, bucket_id: int, key: str) -> None:
     wait_for_writer(catalog)
     with catalog.transaction() as transaction:
         assert transaction.delete_objects(bucket_id, [key], stamp=2**60) == [True]
@@ -131,7 +131,7 @@ async def test_a_listing_shows_no_bucket_that_is_half_gone(
         for number in range(8):
             await master.disk.store(1, number + 1, bucket_id, f"k{number}")
 
-        def delete_bucket(catalog: Catalog) -> None:
+        def delete_bucket(catalog: SqliteCatalog) -> None:
             wait_for_writer(catalog)
             with catalog.transaction() as transaction:
                 transaction.delete_bucket("photos", force=True, stamp=2**60)
@@ -144,7 +144,7 @@ async def test_a_listing_shows_no_bucket_that_is_half_gone(
 
 
 def test_reads_of_one_moment_lie_in_each_other(tmp_path: Path) -> None:
-    catalog = Catalog.open(tmp_path / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(tmp_path / "catalog.sqlite3")
     try:
         with catalog.transaction() as transaction:
             transaction.create_bucket("a", 1)

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from master_kit import GIB, RunningMaster, ScriptedDisk, open_master, until
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.transport.messages import (
     CreateBucket,
@@ -36,11 +36,11 @@ class Transactions:
         self.count = 0
         self.gate = threading.Event()
         self.gate.set()
-        original, asked = Catalog.transaction, CatalogWriter.write
+        original, asked = SqliteCatalog.transaction, CatalogWriter.write
         self.asked_count = 0
 
         @contextmanager
-        def transaction(catalog: Catalog) -> Iterator[object]:
+        def transaction(catalog: SqliteCatalog) -> Iterator[object]:
             self.count += 1
             with original(catalog) as made:
                 self.gate.wait(10)
@@ -50,7 +50,7 @@ class Transactions:
             self.asked_count += 1
             return await asked(writer, work, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(Catalog, "transaction", transaction)
+        monkeypatch.setattr(SqliteCatalog, "transaction", transaction)
         monkeypatch.setattr(CatalogWriter, "write", write)
 
 

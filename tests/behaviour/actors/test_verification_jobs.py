@@ -9,7 +9,7 @@ import trio
 
 from master_kit import MIB, RunningMaster, open_master, settings_with, until
 from warehouse.auth.rights import EVERYTHING, Permission
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.errors import BadCredentials, PermissionDenied, StaleIncarnation, Unavailable
 from warehouse.transport.messages import (
     AbortUpload,
@@ -265,7 +265,7 @@ async def test_after_a_restore_orphans_are_kept_and_counted(tmp_path: Path) -> N
         master.disk.live[1].add(5000)
         await master.stop()
         master.disk.disconnect()
-        catalog = Catalog.open(tmp_path / "catalog.sqlite3")
+        catalog = SqliteCatalog.open(tmp_path / "catalog.sqlite3")
         with catalog.transaction() as transaction:
             transaction.set_meta("keep_orphans", 1)
         catalog.close()

@@ -17,7 +17,7 @@ import trio.testing
 from catalog_kit import CREATED_MS, Kit, stamp
 from warehouse.catalog import writer
 from warehouse.catalog.sqlite import transaction
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.errors import (
     BucketExists,
@@ -335,11 +335,11 @@ import itertools, sys
 from pathlib import Path
 import trio
 import trio.testing
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.transport.messages import StoredNeedle
 
-catalog = Catalog.open(Path(sys.argv[1]))
+catalog = SqliteCatalog.open(Path(sys.argv[1]))
 bucket_id, numbers = catalog.bucket("photos").id, itertools.count(int(sys.argv[2]))
 
 async def put_forever(writer):
@@ -364,7 +364,7 @@ trio.run(main)
 @pytest.mark.parametrize("seed", range(3))
 def test_what_was_acknowledged_survives_kill_9(tmp_path, seed):
     path = tmp_path / "catalog.sqlite3"
-    opened = Catalog.open(path)
+    opened = SqliteCatalog.open(path)
     with opened.transaction() as transaction:
         bucket_id = transaction.create_bucket("photos", 1).id
         transaction.add_disk("disk-1", "first", 1)
@@ -383,7 +383,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path, seed):
         acked += [int(line) for line in seen if line.endswith(b"\n")]
         first = max(acked) + 1000
 
-        opened = Catalog.open(path)
+        opened = SqliteCatalog.open(path)
         try:
             assert opened.check_counts() == []
             for number in acked:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from rescue_kit import CREATED_MS, PHOTOS, QUIET, Disk, rebuilt
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.errors import (
     BackupCorrupt,
     BadRequest,
@@ -58,16 +58,16 @@ def exported(
 
 
 @pytest.fixture
-def opened(data: Path) -> Iterator[list[Catalog]]:
+def opened(data: Path) -> Iterator[list[SqliteCatalog]]:
     """Catalogs that a test has opened: closed at its end."""
-    catalogs: list[Catalog] = []
+    catalogs: list[SqliteCatalog] = []
     yield catalogs
     for catalog in catalogs:
         catalog.close()
 
 
 def keys_in(data: Path) -> list[str]:
-    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     try:
         return [row.key for bucket in catalog.buckets() for row in catalog.list_objects(bucket.id).objects]
     finally:
@@ -78,13 +78,13 @@ def keys_in(data: Path) -> list[str]:
 
 
 def test_what_the_new_catalog_says_of_an_object_is_what_its_needle_says(
-    data: Path, disk: Disk, opened: list[Catalog]
+    data: Path, disk: Disk, opened: list[SqliteCatalog]
 ) -> None:
     disk.put(1, "a.txt", b"hello", 10)
     disk.put(2, "old", b"old", 11)
     disk.close()
     rebuilt(data)
-    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     opened.append(catalog)
     (bucket,) = catalog.buckets()
     assert (bucket.id, bucket.name, bucket.created_ms) == (PHOTOS, "photos", CREATED_MS + 10)
@@ -137,7 +137,7 @@ def test_after_a_compaction_the_volumes_still_tell_what_was_deleted_and_what_is_
     report = rebuilt(data)
     assert keys_in(data) == ["overwritten", "replaced in place", "since"]
     assert (report.buckets, report.damaged_count) == (2, 0)
-    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     row = catalog.object(PHOTOS, "overwritten")
     catalog.close()
     assert row is not None
@@ -221,7 +221,7 @@ def test_a_volume_that_nobody_can_read_is_reported_and_its_id_not_used_again(dat
     report = rebuilt(data)
     assert [volume.volume_id for volume in report.unreadable_volumes] == [2]
     assert report.keeps_orphans
-    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     try:
         with catalog.transaction() as transaction:
             new_id = transaction.add_volume(None, "new", 1 << 30, "disk")
@@ -565,7 +565,7 @@ def test_an_exact_restore_gives_no_id_out_that_its_later_self_may_have_given_out
     data: Path, backup: Path
 ) -> None:
     restore(backup, data, QUIET, is_exact=True)
-    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     try:
         assert catalog.meta("keep_orphans") == 1
         with catalog.transaction() as transaction:
@@ -612,7 +612,7 @@ def test_the_log_of_a_catalog_that_is_gone_does_not_get_into_the_restored_one(
 
 
 def test_what_waits_for_its_tombstone_stays_dead_where_the_old_catalog_still_tells(
-    data: Path, disk: Disk, opened: list[Catalog]
+    data: Path, disk: Disk, opened: list[SqliteCatalog]
 ) -> None:
     """Its disk is offline, or sealed: nothing on it says that the object was deleted."""
     disk.put(1, "older", b"x", 5)
@@ -621,7 +621,7 @@ def test_what_waits_for_its_tombstone_stays_dead_where_the_old_catalog_still_tel
     disk.close()
     rebuilt(data)
     path = data / "master" / "catalog.sqlite3"
-    catalog = Catalog.open(path)
+    catalog = SqliteCatalog.open(path)
     with catalog.transaction() as transaction:
         assert transaction.delete_objects(PHOTOS, ["deleted", "older"], stamp=20) == [True, True]
     catalog.close()
@@ -631,7 +631,7 @@ def test_what_waits_for_its_tombstone_stays_dead_where_the_old_catalog_still_tel
     assert report.garbage_needles == 2
     restore(data / "backup.tar", data, QUIET)
     assert keys_in(data) == ["kept"]
-    opened.append(Catalog.open(path))
+    opened.append(SqliteCatalog.open(path))
     assert opened[0].outbox(1, 10) == [(1, 20, "deleted"), (2, 20, "deleted")], (
         "they still get their tombstones"
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hostile_kit import PHOTOS, HostileDisk
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.sqlite.schema import APPLICATION_ID, STEPS, differences, statements_of
 from warehouse.errors import (
     BackupCorrupt,
@@ -336,7 +336,7 @@ def test_a_trigger_in_an_older_catalog_does_not_survive_being_brought_up_to_date
         connection.execute("CREATE TRIGGER evil AFTER UPDATE ON volumes BEGIN DELETE FROM facts; END")
         connection.commit()
     with pytest.raises(CatalogCorrupt, match=r"trigger 'evil'.*DROP TRIGGER"):
-        Catalog.open(path)
+        SqliteCatalog.open(path)
 
 
 ROWS = {
@@ -377,7 +377,7 @@ def test_a_content_type_that_no_header_carries_is_left_out_of_a_restored_catalog
         lambda connection: connection.execute("UPDATE objects SET content_type = 'text/html' || char(13, 10)")
     )
     assert restore(crafted.write(), data, QUIET).rebuild is None
-    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     try:
         (row,) = catalog.list_objects(PHOTOS).objects
         assert row.content_type is None

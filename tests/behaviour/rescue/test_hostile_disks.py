@@ -29,7 +29,7 @@ from hostile_kit import (
     hostile_store,
     read_by_actor,
 )
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.errors import DiskMismatch, FormatUnsupported, StoreError, WriteFailed
 from warehouse.rescue.backup import back_up
 from warehouse.rescue.console import NoProgress
@@ -274,7 +274,7 @@ def test_a_content_type_that_no_header_carries_is_left_out_and_said(
     report, _ = honest_after_rebuild(data)
     assert (report.objects, report.damaged_count) == (1 + len(types), 0)
     assert any("5 needles had a content type" in remark for remark in report.remarks)
-    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     try:
         rows = [catalog.object(PHOTOS, str(number)) for number in range(len(types))]
         assert [row and row.content_type for row in rows] == [None] * len(types)
@@ -291,7 +291,7 @@ def test_metadata_without_a_name_which_release_0_1_took_costs_no_object(
     disk.close()
     report, _ = honest_after_rebuild(data)
     assert (report.objects, report.damaged_count) == (2, 0)
-    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     try:
         row = catalog.object(PHOTOS, "old")
         assert row is not None
@@ -317,7 +317,7 @@ def test_chunks_of_another_object_do_not_spoil_an_upload(
     assert (exported.whole, exported.incomplete) == (3, 1)
     report, _ = honest_after_rebuild(data)
     assert report.objects == 3
-    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     try:
         for key, needle_ids in (("large", [1, 2]), ("evil", [5, 6])):
             row = catalog.object(PHOTOS, key)
@@ -462,7 +462,7 @@ def test_junk_in_a_disk_folder_harms_nothing(data: Path, disk: HostileDisk, tmp_
     assert honest_after_export(data, tmp_path / "out")[1] == HONEST
     report, content = honest_after_rebuild(data)
     assert content == HONEST
-    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     try:
         with catalog.transaction() as transaction:
             transaction.skip_ids(buckets_to=0, volumes=0)
@@ -583,7 +583,7 @@ def test_flipped_bits_of_one_disk_leave_the_objects_of_others(seed: int, tmp_pat
         rebuild(Options(data=data), QUIET)
     except DiskMismatch:
         return  # its disk.json is gone, and nobody else can say who it is
-    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     try:
         row = catalog.object(PHOTOS, "mine")
         assert row is not None
@@ -731,7 +731,7 @@ def test_a_disk_folder_may_have_any_name(
     assert json.loads(capfd.readouterr().out)["objects"] == 1
     assert rebuild_command([*options, "--replace"]) == 0
     capfd.readouterr()
-    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     try:
         (row,) = catalog.disks()
         assert row.name.isprintable()
@@ -821,7 +821,7 @@ def test_an_old_catalog_is_believed_no_number_that_cannot_be(sql: str, data: Pat
     for _ in range(2):
         report, content = honest_after_rebuild(data)
         assert (report.objects, content) == (1, HONEST)
-    catalog = Catalog.open(path)
+    catalog = SqliteCatalog.open(path)
     try:
         assert 0 < catalog.stamp_max() < 1 << 62
         with catalog.transaction() as transaction:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rescue_kit import CREATED_MS, PHOTOS, Disk, rebuilt
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import volume_directory
 from warehouse.storage.format.needle import NeedleMetadata
@@ -27,7 +27,7 @@ def put(disk: Disk, needle_id: int, key: str, data: bytes, stamp: int) -> None:
 
 def objects_of(data: Path) -> dict[str, tuple[int, int]]:
     """By key: the needle that counts, and its stamp."""
-    catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     try:
         bucket_id = catalog.bucket("photos").id
         return {row.key: (row.needle_id, row.stamp) for row in catalog.list_objects(bucket_id).objects}
@@ -62,7 +62,7 @@ def test_a_rebuild_deals_stamps_that_cannot_be_out_anew_in_the_order_of_the_volu
         mended = [lost for lost in report.damaged if lost.is_mended]
         assert {lost.needle_id for lost in mended} >= {2, 3, 4, 5}
         assert (mended[0].bucket, mended[0].key) == ("photos", "a")
-        catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+        catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
         try:
             assert catalog.stamp_max() <= NOW + 1100
             assert catalog.damage_count() == 0
@@ -101,7 +101,7 @@ def test_what_an_old_catalog_had_given_up_with_such_a_stamp_does_not_hide_what_i
         connection.execute("UPDATE facts SET value = ? WHERE name = 'stamp_max'", (2**63 - 1,))
         connection.commit()
     rebuilt(data, replace=True)
-    catalog = Catalog.open(path)
+    catalog = SqliteCatalog.open(path)
     try:
         assert catalog.stamp_max() < NOW * 2
         assert [stamp for _, stamp, _ in catalog.outbox(1, 10)] == [NOW]
@@ -130,7 +130,7 @@ def test_a_store_that_was_rebuilt_beside_the_greatest_stamp_can_be_written_and_s
     disk.close()
     for _ in range(3):
         rebuilt(data, replace=True)
-        catalog = Catalog.open(data / "master" / "catalog.sqlite3")
+        catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
         try:
             clock = StampClock()
             clock.found(catalog.stamp_max())

@@ -12,7 +12,7 @@ from warehouse.actors.control.first_start import CATALOG_NAME, initialize
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.master import Master
 from warehouse.actors.process import Announcer
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.conf.settings import Settings
 from warehouse.errors import BadRequest, MalformedMessage, NotAuthenticated
 from warehouse.transport.messages import (
@@ -40,7 +40,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routes]:
     """The routes of a real master."""
     folder = tmp_path_factory.mktemp("master")
     keyring = initialize(folder).keyring
-    catalog = Catalog.open(folder / CATALOG_NAME)
+    catalog = SqliteCatalog.open(folder / CATALOG_NAME)
     yield Master(
         catalog=catalog, keyring=keyring, settings=Settings(), announcer=Announcer(is_json=True)
     ).routes

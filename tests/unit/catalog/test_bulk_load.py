@@ -12,7 +12,7 @@ from warehouse.auth.keys import generate_api_key
 from warehouse.catalog.records import ApiKeyRow, ChunkRow, ObjectRow
 from warehouse.catalog.sqlite import bulk_load
 from warehouse.catalog.sqlite.bulk_load import NewCatalog
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.sqlite.recount import check_counts
 from warehouse.errors import BadRequest, CatalogExists, DiskFull, WriteFailed
 from warehouse.transport.messages import BucketNote, NeedleDamage
@@ -120,7 +120,7 @@ def test_a_rebuilt_catalog_has_the_rows_sums_and_sequences_of_the_original(origi
 
 def test_a_rebuilt_catalog_is_opened_and_goes_on_like_any_other(original, path):
     rebuild(original.catalog, path)
-    catalog = Catalog.open(path)
+    catalog = SqliteCatalog.open(path)
     try:
         with catalog.transaction() as transaction:
             assert transaction.create_bucket("new", CREATED_MS).id == 3
@@ -195,7 +195,7 @@ def test_rows_beyond_one_batch_are_all_there(path, monkeypatch, count):
             new.add_object(small(f"{number:02}", 1 + number, size=number))
             new.add_garbage(1, 100 + number, stamp(2), "replaced")
         new.finish()
-    with closing(Catalog.open(path)) as catalog:
+    with closing(SqliteCatalog.open(path)) as catalog:
         assert catalog.totals() == (1, count, sum(range(count)))
         assert catalog.outbox_counts() == {1: count}
         assert catalog.check_counts() == []
@@ -228,7 +228,7 @@ def test_garbage_may_be_told_twice(path):
         for _ in range(2):
             new.add_garbage(1, 9, stamp(2), "void")
         new.finish()
-    with closing(Catalog.open(path)) as catalog:
+    with closing(SqliteCatalog.open(path)) as catalog:
         assert catalog.outbox_counts() == {1: 1}
 
 
@@ -240,7 +240,7 @@ def test_ids_and_stamps_that_were_seen_are_never_used_again(path):
         new.see_stamp(stamp(60))
         new.add_object(small(at=5))
         new.finish()
-    with closing(Catalog.open(path)) as catalog:
+    with closing(SqliteCatalog.open(path)) as catalog:
         assert catalog.stamp_max() == stamp(60)
         with catalog.transaction() as transaction:
             assert transaction.create_bucket("next", CREATED_MS).id == 41
@@ -253,7 +253,7 @@ def test_every_disk_is_told_of_every_bucket_again_and_of_those_that_were_deleted
         new.add_disk("disk-2", "second", CREATED_MS)
         new.add_deleted_bucket(7, "gone", CREATED_MS, stamp(3))
         new.finish()
-    with closing(Catalog.open(path)) as catalog:
+    with closing(SqliteCatalog.open(path)) as catalog:
         for disk_id in ("disk-1", "disk-2"):
             assert catalog.bucket_notes(disk_id, 10) == [
                 BucketNote(1, "photos", CREATED_MS, False, stamp(0)),
@@ -273,7 +273,7 @@ def test_damages_and_facts_are_kept(path):
         new.add_damage(damage)
         new.set_meta("keep_orphans", 1)
         new.finish()
-    with closing(Catalog.open(path)) as catalog:
+    with closing(SqliteCatalog.open(path)) as catalog:
         assert catalog.damages(10) == [damage]
         assert catalog.meta("keep_orphans") == 1
 
@@ -284,7 +284,7 @@ def test_an_api_key_that_was_disabled_stays_so(path):
     with NewCatalog(path) as new:
         new.add_api_keys([row])
         new.finish()
-    with closing(Catalog.open(path)) as catalog:
+    with closing(SqliteCatalog.open(path)) as catalog:
         assert catalog.api_keys() == [row]
 
 
@@ -304,7 +304,7 @@ def test_needle_ids_go_on_above_those_that_were_used(path):
         fill(new)
         new.add_volume(2, "uuid-2", 1 << 30, "disk-1", needle_id_reserved=RESERVED)
         new.finish()
-    with closing(Catalog.open(path)) as catalog:
+    with closing(SqliteCatalog.open(path)) as catalog:
         assert [(row.needle_id_reserved, row.state) for row in catalog.volumes()] == [
             (500, "open"),
             (RESERVED, "open"),

@@ -13,7 +13,7 @@ import pytest
 
 from catalog_kit import CREATED_MS, Kit, stamp
 from warehouse.catalog.sqlite import catalog
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.sqlite.driver import connect, name_error
 from warehouse.catalog.sqlite.recount import CountDifference
 from warehouse.errors import (
@@ -64,7 +64,7 @@ def test_a_closed_catalog_is_one_file(kit, tmp_path):
 def test_nobody_else_may_read_the_file_or_its_log(path):
     old_mask = os.umask(0)
     try:
-        opened = Catalog.open(path)
+        opened = SqliteCatalog.open(path)
         with opened.transaction() as transaction:
             transaction.create_bucket("photos", CREATED_MS)
     finally:
@@ -76,10 +76,10 @@ def test_nobody_else_may_read_the_file_or_its_log(path):
 
 
 def test_a_second_process_is_refused(path):
-    opened = Catalog.open(path)
+    opened = SqliteCatalog.open(path)
     script = (
-        "import sys; from pathlib import Path; from warehouse.catalog.sqlite.catalog import Catalog; from warehouse.errors import StoreError\n"
-        "try: Catalog.open(Path(sys.argv[1])).close()\n"
+        "import sys; from pathlib import Path; from warehouse.catalog.sqlite.catalog import SqliteCatalog; from warehouse.errors import StoreError\n"
+        "try: SqliteCatalog.open(Path(sys.argv[1])).close()\n"
         "except StoreError as error: print(error.code, error.message)"
     )
     try:
@@ -89,13 +89,13 @@ def test_a_second_process_is_refused(path):
     finally:
         opened.close()
     assert run.stdout == f"disk_in_use another process has the catalog {path} open: stop it first\n"
-    Catalog.open(path).close()
+    SqliteCatalog.open(path).close()
 
 
 def test_opening_twice_in_one_process_is_refused_too(path):
-    opened = Catalog.open(path)
+    opened = SqliteCatalog.open(path)
     with pytest.raises(DiskInUse):
-        Catalog.open(path)
+        SqliteCatalog.open(path)
     opened.close()
 
 
@@ -104,14 +104,14 @@ def test_a_refused_opening_leaves_no_file_open(path):
     before = sorted(os.listdir("/proc/self/fd")) if sys.platform == "linux" else []
     for _ in range(5):
         with pytest.raises(CatalogCorrupt):
-            Catalog.open(path)
+            SqliteCatalog.open(path)
     after = sorted(os.listdir("/proc/self/fd")) if sys.platform == "linux" else []
     assert len(after) == len(before)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(WriteFailed, match=r"absent/catalog\.sqlite3: No such file"):
-        Catalog.open(tmp_path / "absent" / "catalog.sqlite3")
+        SqliteCatalog.open(tmp_path / "absent" / "catalog.sqlite3")
 
 
 def test_the_connections_are_durable_and_map_nothing(path):
@@ -151,7 +151,7 @@ def assert_says_what_to_do(error, path):
 def test_a_file_that_is_no_database_is_damage_and_is_left_alone(path, content):
     path.write_bytes(content)
     with pytest.raises(CatalogCorrupt) as caught:
-        Catalog.open(path)
+        SqliteCatalog.open(path)
     assert_says_what_to_do(caught.value, path)
     assert path.read_bytes() == content
 
@@ -163,7 +163,7 @@ def test_damage_is_found_at_the_start(path):
     stored[middle : middle + 4096] = os.urandom(4096)
     path.write_bytes(stored)
     with pytest.raises(CatalogCorrupt) as caught:
-        Catalog.open(path)
+        SqliteCatalog.open(path)
     assert_says_what_to_do(caught.value, path)
 
 
@@ -175,7 +175,7 @@ def test_damage_that_is_found_while_reading_is_named_as_such(path, monkeypatch):
     start = 24 * 4096
     stored[start:] = b"\xff" * (len(stored) - start)
     path.write_bytes(stored)
-    opened = Catalog.open(path)
+    opened = SqliteCatalog.open(path)
     with closing(opened):
         for read in (
             lambda: [opened.object(bucket_id, f"key-{number:05}") for number in range(500)],
@@ -197,7 +197,7 @@ def test_damage_that_only_a_check_sees_is_found_at_the_start(path):
             "UPDATE sqlite_master SET sql = replace(sql, 'key TEXT', 'key INTEGER') WHERE name = 'objects'"
         )
     with pytest.raises(CatalogCorrupt, match="objects") as caught:
-        Catalog.open(path)
+        SqliteCatalog.open(path)
     assert_says_what_to_do(caught.value, path)
 
 
@@ -205,7 +205,7 @@ def test_a_catalog_cut_short_is_damage(path):
     fill(path)
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(CatalogCorrupt):
-        Catalog.open(path)
+        SqliteCatalog.open(path)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from warehouse.catalog.sqlite import driver
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.sqlite.driver import name_error
 from warehouse.errors import CatalogCorrupt, DiskFull, ReadFailed, WriteFailed
 
@@ -18,7 +18,7 @@ from warehouse.errors import CatalogCorrupt, DiskFull, ReadFailed, WriteFailed
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "catalog.sqlite3"
-    Catalog.open(path).close()
+    SqliteCatalog.open(path).close()
     driver._looks.clear()
     yield path
     driver._looks.clear()
@@ -45,7 +45,7 @@ def test_damage_that_is_still_there_at_the_second_look_is_damage(path: Path) -> 
     named = name_error(path, error_of(sqlite3.SQLITE_CORRUPT), is_write=False)
     assert isinstance(named, CatalogCorrupt)
     with pytest.raises(CatalogCorrupt):
-        Catalog.open(path)
+        SqliteCatalog.open(path)
 
 
 def test_a_catalog_that_still_cannot_be_read_is_not_called_damaged(

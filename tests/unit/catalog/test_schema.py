@@ -9,7 +9,7 @@ import pytest
 from catalog_kit import CREATED_MS, Kit, stamp
 from warehouse.auth.keys import verify_secret
 from warehouse.catalog.sqlite import schema
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.sqlite.schema import STEPS, bring_up_to_date, statements_of
 from warehouse.errors import CatalogCorrupt, FormatUnsupported, SchemaNewer
 from warehouse.transport.messages import BucketNote, etag_of
@@ -37,15 +37,15 @@ def path(tmp_path):
 
 
 def test_a_new_catalog_has_gone_through_all_steps(path):
-    Catalog.open(path).close()
+    SqliteCatalog.open(path).close()
     assert pragma(path, "user_version") == len(STEPS)
     assert pragma(path, "application_id") == schema.APPLICATION_ID
 
 
 def test_an_up_to_date_catalog_is_left_as_it_is(path):
-    Catalog.open(path).close()
+    SqliteCatalog.open(path).close()
     before = path.read_bytes()
-    Catalog.open(path).close()
+    SqliteCatalog.open(path).close()
     assert path.read_bytes() == before
 
 
@@ -53,7 +53,7 @@ def test_an_up_to_date_catalog_is_left_as_it_is(path):
 def test_the_catalog_of_every_release_is_opened_with_all_it_held(path, version):
     with connect(path) as connection:
         connection.executescript((HERE / f"catalog_schema_{version}.sql").read_text())
-    catalog = Catalog.open(path)
+    catalog = SqliteCatalog.open(path)
     try:
         assert [(row.name, row.object_count, row.byte_count) for row in catalog.buckets()] == [
             ("films", 0, 0),
@@ -87,7 +87,7 @@ def test_the_catalog_of_every_release_is_opened_with_all_it_held(path, version):
         catalog.close()
     assert pragma(path, "user_version") == len(STEPS)
     fresh = path.with_name("fresh.sqlite3")
-    Catalog.open(fresh).close()
+    SqliteCatalog.open(fresh).close()
     assert structure(path) == structure(fresh), "an old file ends with the same tables as a new one"
 
 
@@ -96,7 +96,7 @@ def test_the_second_step_notes_every_bucket_for_every_disk(path):
         connection.executescript((HERE / "catalog_schema_1.sql").read_text())
         connection.execute("INSERT INTO disks VALUES ('disk-2', 'second', 1700000000001)")
         connection.execute("UPDATE buckets SET name = NULL WHERE name = 'films'")  # half deleted
-    with closing(Catalog.open(path)) as catalog:
+    with closing(SqliteCatalog.open(path)) as catalog:
         for disk_id in ("disk-1", "disk-2"):
             assert catalog.bucket_notes(disk_id, 10) == [
                 BucketNote(1, "photos", CREATED_MS, False, stamp(0)),
@@ -107,7 +107,7 @@ def test_the_second_step_notes_every_bucket_for_every_disk(path):
 def test_what_the_second_schema_added_survives(path):
     with connect(path) as connection:
         connection.executescript((HERE / "catalog_schema_2.sql").read_text())
-    with closing(Catalog.open(path)) as catalog:
+    with closing(SqliteCatalog.open(path)) as catalog:
         assert [(row.id, row.work, row.volume_id, row.origin) for row in catalog.jobs()] == [
             (1, "verify", 1, "policy"),
             (3, "compact", 2, "operator"),
@@ -148,7 +148,7 @@ def test_the_steps_that_a_file_lacks_are_run_in_order(path):
 
 
 def test_a_step_that_fails_leaves_the_file_as_it_was(path):
-    Catalog.open(path).close()
+    SqliteCatalog.open(path).close()
     before = structure(path)
     with connect(path) as connection:
         with pytest.raises(sqlite3.OperationalError, match="no such table"):
@@ -156,16 +156,16 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(path):
         assert not connection.in_transaction
     assert structure(path) == before
     assert pragma(path, "user_version") == len(STEPS)
-    Catalog.open(path).close()
+    SqliteCatalog.open(path).close()
 
 
 def test_a_newer_catalog_is_refused_in_one_line_and_not_touched(path):
-    Catalog.open(path).close()
+    SqliteCatalog.open(path).close()
     with connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
     with pytest.raises(SchemaNewer) as caught:
-        Catalog.open(path)
+        SqliteCatalog.open(path)
     assert str(caught.value) == (
         f"the catalog {path} has schema 99, this release knows up to {len(STEPS)}:"
         " run the release that wrote it, or a later one"
@@ -176,7 +176,7 @@ def test_a_newer_catalog_is_refused_in_one_line_and_not_touched(path):
 def test_an_sqlite_that_is_too_old_is_named(path, monkeypatch):
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
     with pytest.raises(FormatUnsupported, match=r"SQLite 3\.37\.0 or later is needed"):
-        Catalog.open(path)
+        SqliteCatalog.open(path)
 
 
 @pytest.mark.parametrize("version", [0, 1])
@@ -185,7 +185,7 @@ def test_the_file_of_another_program_is_refused(path, version):
         connection.execute("CREATE TABLE bookmarks (url TEXT)")
         connection.execute(f"PRAGMA user_version = {version}")
     with pytest.raises(CatalogCorrupt, match="not a catalog of Warehouse"):
-        Catalog.open(path)
+        SqliteCatalog.open(path)
     assert {name for _, name, _ in structure(path)} == {"bookmarks"}
 
 

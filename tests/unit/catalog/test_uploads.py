@@ -3,7 +3,7 @@
 import pytest
 
 from catalog_kit import CREATED_MS, Kit, name_of, stamp
-from warehouse.catalog.sqlite.catalog import Catalog
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.sqlite.uploads import FINISHED_KEPT_MS
 from warehouse.errors import (
     BadRequest,
@@ -383,7 +383,7 @@ def test_finished_uploads_are_forgotten_after_a_while_by_themselves(kit):
 
 
 def test_upload_ids_are_random_and_fit_into_every_json_reader(tmp_path):
-    catalog = Catalog.open(tmp_path / "catalog.sqlite3")
+    catalog = SqliteCatalog.open(tmp_path / "catalog.sqlite3")
     with catalog.transaction() as transaction:
         bucket = transaction.create_bucket("photos", 1)
         ids = {transaction.begin_upload(bucket.id, "a", None, {}, None, None, 1, 2) for _ in range(100)}
