@@ -26,7 +26,7 @@ import msgspec
 
 from warehouse.catalog.records import ChunkRow, pack_content_type
 from warehouse.catalog.sqlite.bulk_load import NewCatalog
-from warehouse.catalog.sqlite.catalog import hold_lock
+from warehouse.catalog.sqlite.file import hold_lock
 from warehouse.catalog.sqlite.salvage import (
     PendingDeletion,
     SalvagedCatalog,

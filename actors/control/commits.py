@@ -22,7 +22,8 @@ from warehouse.actors.control.sessions import Sessions
 from warehouse.actors.control.stamps import StampAdmission
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.auth.rights import Permission
-from warehouse.catalog.sqlite.catalog import BucketRow, SqliteTransaction
+from warehouse.catalog.records import BucketRow
+from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.errors import BadRequest, NoSuchVolume, StampRefused, StoreError, TokenScope
 from warehouse.transport.http.header_text import is_content_type
 from warehouse.transport.messages import (

@@ -21,7 +21,7 @@ from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.auth.rights import Permission
-from warehouse.catalog.sqlite.catalog import BucketRow
+from warehouse.catalog.records import BucketRow
 from warehouse.errors import BadRequest
 from warehouse.transport.messages import Lease, Leased, LeaseNeedles
 from warehouse.transport.zeromq.hub import Peer

@@ -25,8 +25,9 @@ from warehouse.actors.control.cross_check import KEEP_ORPHANS
 from warehouse.actors.control.fleet import DiskState, Fleet
 from warehouse.actors.control.troubles import Troubles
 from warehouse.catalog.records import DiskRow
-from warehouse.catalog.sqlite.catalog import SqliteCatalog, SqliteTransaction
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.sqlite.registry import NEEDLE_ID_MAX
+from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.conf.formatting import format_count
 from warehouse.errors import (

@@ -16,8 +16,7 @@ from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions
 from warehouse.auth.rights import Permission
 from warehouse.catalog.names import check_bucket_name, check_key
-from warehouse.catalog.records import Page
-from warehouse.catalog.sqlite.catalog import BucketRow, ChunkRow, ObjectRow
+from warehouse.catalog.records import BucketRow, ChunkRow, ObjectRow, Page
 from warehouse.errors import BadRequest
 from warehouse.transport.http.conditions import check_etag_condition
 from warehouse.transport.http.header_text import served_type

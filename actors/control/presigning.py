@@ -28,7 +28,7 @@ from warehouse.actors.control.uploads import TRIES
 from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier
 from warehouse.auth.rights import Permission
 from warehouse.catalog.names import check_key
-from warehouse.catalog.sqlite.catalog import BucketRow, ObjectRow
+from warehouse.catalog.records import BucketRow, ObjectRow
 from warehouse.conf.formatting import format_size, format_span
 from warehouse.errors import BadRequest, BodyTooLarge, NoSuchObject, ObjectInconsistent, VolumeOffline
 from warehouse.transport.http.header_text import check_content_type, served_type

@@ -24,7 +24,7 @@ import trio
 from warehouse.actors.control import rpc
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.fleet import IDS_STEP_FIRST, IDS_STEP_MAX, NEEDLE_ID_MAX, DiskState, VolumeState
-from warehouse.catalog.sqlite.catalog import SqliteTransaction
+from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.errors import DiskFull, RequestRefused, StoreError
 from warehouse.transport.messages import (
     BucketsRecorded,

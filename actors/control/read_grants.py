@@ -14,7 +14,7 @@ import msgspec
 from warehouse.actors.control.fleet import Fleet
 from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.data_tokens import DataClaims
-from warehouse.catalog.sqlite.catalog import BucketRow
+from warehouse.catalog.records import BucketRow
 from warehouse.transport.messages import ReadGrant
 
 READ_TOKEN_S = 600  # of a grant; given out again until half of it is over

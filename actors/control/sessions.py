@@ -25,7 +25,7 @@ from warehouse.actors.control.routes import Routes
 from warehouse.auth.access_tokens import AccessClaims, AccessSigner
 from warehouse.auth.keys import verify_secret
 from warehouse.auth.rights import Permission, Rights
-from warehouse.catalog.sqlite.catalog import BucketRow, ObjectRow
+from warehouse.catalog.records import BucketRow, ObjectRow
 from warehouse.errors import BadCredentials, NoSuchObject, NotAuthenticated, PermissionDenied
 from warehouse.transport.messages import Attach, Attached, LoggedIn, Login
 from warehouse.transport.zeromq import roles

@@ -27,7 +27,8 @@ from warehouse.actors.control.stamps import StampAdmission
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.auth.rights import Permission
 from warehouse.catalog.names import check_key, check_metadata
-from warehouse.catalog.sqlite.catalog import BucketRow, SqliteTransaction, UploadRow
+from warehouse.catalog.records import BucketRow, UploadRow
+from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.errors import BadRequest, BodyTooLarge, NoSuchUpload, VolumeOffline
 from warehouse.transport.http.conditions import check_etag_condition
 from warehouse.transport.http.header_text import check_content_type

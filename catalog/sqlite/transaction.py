@@ -40,7 +40,7 @@ PURGE_AT_ONCE = 500  # objects of a deleted bucket: a few milliseconds, so that 
 
 
 class SqliteTransaction(Uploads, Registry, Upkeep):
-    """Everything between BEGIN IMMEDIATE and COMMIT.  Get one from `Catalog.transaction()`."""
+    """Everything between BEGIN IMMEDIATE and COMMIT.  Get one from `SqliteCatalog.transaction`."""
 
     # --- buckets ----------------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ from warehouse.actors.control.catalog_space import GROWTH_LEAVES, CatalogRoom
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.first_start import initialize
 from warehouse.actors.control.troubles import Troubles
-from warehouse.catalog.sqlite.catalog import SqliteCatalog, SqliteTransaction
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
+from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.errors import CatalogFull, DiskFull
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from warehouse.catalog.sqlite.catalog import SqliteCatalog, SqliteTransaction
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
+from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.transport.messages import StoredNeedle
 
 CREATED_MS = 1_700_000_000_000

@@ -29,8 +29,9 @@ from typing import Any
 from in_memory import make_folder
 from simdisk import SimDisk
 from warehouse.catalog.records import CommitResult
-from warehouse.catalog.sqlite.catalog import SqliteCatalog, SqliteTransaction
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.sqlite.salvage import PendingDeletion, read_pending_deletions, salvage_catalog
+from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.errors import NoSuchNeedle
 from warehouse.rescue.console import NoProgress
 from warehouse.rescue.rebuild import KEEP_ORPHANS_META, RebuildReport, make_catalog

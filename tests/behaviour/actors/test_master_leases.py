@@ -13,7 +13,8 @@ import trio
 import warehouse.actors.control.expiry
 import warehouse.actors.control.leases
 from master_kit import RunningMaster, open_master
-from warehouse.catalog.sqlite.catalog import SqliteCatalog, SqliteTransaction
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
+from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.errors import DeadlineExceeded, DiskFull, LinkDown, RequestRefused
 from warehouse.transport.messages import (
     Attach,

@@ -12,7 +12,8 @@ import jwt
 import pytest
 
 from master_kit import RunningMaster, open_master
-from warehouse.catalog.sqlite.catalog import Page, SqliteCatalog
+from warehouse.catalog.records import Page
+from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.transport.messages import (
     BeginUpload,
     FinishUpload,

@@ -1,0 +1,241 @@
+"""Object reads: buckets, objects and their chunks, listings, uploads, garbage."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any
+
+from warehouse.catalog.listing import common_prefix, first_key, key_after_prefix
+from warehouse.catalog.records import (
+    BUCKET_COLUMNS,
+    CHUNK_COLUMNS,
+    OBJECT_COLUMNS,
+    UPLOAD_COLUMNS,
+    BucketRow,
+    ChunkRow,
+    Garbage,
+    ObjectRow,
+    Page,
+    UploadRow,
+    chunk_row,
+    object_row,
+    upload_row,
+)
+from warehouse.catalog.sqlite.reader import Reader
+from warehouse.errors import BadRequest, NoSuchBucket, NoSuchUpload
+
+_OBJECT = f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key = ?"
+_COLUMN_LIST = ", ".join(f"objects.{name.strip()}" for name in OBJECT_COLUMNS.split(","))
+_BUCKET_AND_OBJECT = (
+    f"SELECT buckets.id, name, buckets.created_ms, object_count, byte_count, {_COLUMN_LIST}"
+    " FROM buckets LEFT JOIN objects ON bucket_id = buckets.id AND key = ? WHERE name = ?"
+)
+# Many keys in one statement.  In few lengths, so that SQLite finds each prepared already.
+_MANY = tuple(
+    (count, f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key IN (?{', ?' * (count - 1)})")
+    for count in (8, 64, 512)
+)
+_LIST = f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key >= ? ORDER BY key LIMIT ?"
+_LIST_TO = (
+    f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
+)
+
+
+Execute = Callable[[str, Sequence[Any]], sqlite3.Cursor]
+
+
+class ObjectReads(Reader):
+    """Part of `SqliteCatalog`."""
+
+    # --- buckets ----------------------------------------------------------------------------------
+
+    def bucket(self, name: str) -> BucketRow:
+        found = self._one(f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE name = ?", (name,))
+        if found is None:
+            raise NoSuchBucket(f"there is no bucket {name!r}")
+        return BucketRow(*found)
+
+    def bucket_by_id(self, bucket_id: int) -> BucketRow:
+        found = self._one(
+            f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE id = ? AND name IS NOT NULL", (bucket_id,)
+        )
+        if found is None:
+            raise NoSuchBucket("the bucket was deleted")
+        return BucketRow(*found)
+
+    def buckets(self, *, after: str = "", limit: int | None = None) -> list[BucketRow]:
+        """Buckets whose names are greater than `after`, by name."""
+        rows = self._all(
+            f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE name > ? ORDER BY name LIMIT ?",
+            (after, -1 if limit is None else limit),
+        )
+        return [BucketRow(*columns) for columns in rows]
+
+    def totals(self) -> tuple[int, int, int]:
+        """Buckets, objects, bytes."""
+        found = self._one(
+            "SELECT count(*), coalesce(sum(object_count), 0), coalesce(sum(byte_count), 0)"
+            " FROM buckets WHERE name IS NOT NULL"
+        )
+        return (found[0], found[1], found[2])
+
+    # --- objects ----------------------------------------------------------------------------------
+
+    def object(self, bucket_id: int, key: str) -> ObjectRow | None:
+        found = self._one(_OBJECT, (bucket_id, key))
+        return None if found is None else object_row(found)
+
+    def bucket_and_object(self, bucket: str, key: str) -> tuple[BucketRow, ObjectRow | None]:
+        """A bucket and one of its objects at one go: what a small get asks for.
+
+        A statement by itself costs more than what it finds, because each takes and gives back a lock.
+        """
+        found = self._one(_BUCKET_AND_OBJECT, (key, bucket))
+        if found is None:
+            raise NoSuchBucket(f"there is no bucket {bucket!r}")
+        row = None if found[6] is None else object_row(found[5:])
+        return BucketRow(*found[:5]), row
+
+    def objects(self, bucket_id: int, keys: Sequence[str]) -> list[ObjectRow | None]:
+        """The object of each key, in their order."""
+        found: dict[str, ObjectRow] = {}
+        rest = keys
+        while rest:
+            count, sql = next((one for one in _MANY if one[0] >= len(rest)), _MANY[-1])
+            some, rest = rest[:count], rest[count:]
+            padding = [some[-1]] * (count - len(some))
+            for columns in self._all(sql, (bucket_id, *some, *padding)):
+                found[columns[1]] = object_row(columns)
+        return [found.get(key) for key in keys]
+
+    def locate(
+        self, bucket: str, keys: Sequence[str], *, first_chunk: int = 0, chunk_limit: int
+    ) -> tuple[BucketRow, list[tuple[ObjectRow, list[ChunkRow]] | None]]:
+        """A bucket, and objects of it with their chunks, each of one version; in the order of the keys.
+
+        An object of one needle has no rows of chunks: its own row names the needle.
+
+        Args:
+            first_chunk: of each object, only chunks from this index on.
+            chunk_limit: objects beyond so many chunks are left out at the end.  The first object is
+                always there, with `chunk_limit` of its chunks at most.
+        """
+        if len(keys) == 1:
+            found, row = self.bucket_and_object(bucket, keys[0])
+            if row is None or row.upload_id is None:  # one statement has seen all there is
+                return found, [None if row is None else (row, [])]
+        with self.one_moment():
+            found = self.bucket(bucket)
+            located: list[tuple[ObjectRow, list[ChunkRow]] | None] = []
+            count = 0
+            for row in self.objects(found.id, keys):
+                if row is not None:
+                    count += max(0, row.chunk_count - first_chunk)
+                    if count > chunk_limit and located:
+                        break
+                located.append(None if row is None else (row, self._chunks_of(row, first_chunk, chunk_limit)))
+            return found, located
+
+    def _chunks_of(self, row: ObjectRow, first: int, limit: int) -> list[ChunkRow]:
+        return [] if row.upload_id is None else self.chunks(row.upload_id, first=first, limit=limit)
+
+    def chunks(self, upload_id: int, *, first: int = 0, limit: int = -1) -> list[ChunkRow]:
+        """The slots of an upload, or the chunks of an object that has more than one; by index.
+
+        Args:
+            limit: of rows; -1: all.
+        """
+        rows = self._all(
+            f"SELECT {CHUNK_COLUMNS} FROM chunks WHERE upload_id = ? AND chunk_index >= ?"
+            " ORDER BY chunk_index LIMIT ?",
+            (upload_id, first, limit),
+        )
+        return [chunk_row(columns) for columns in rows]
+
+    def chunks_of_version(
+        self, volume_id: int, needle_id: int, etag: str, *, first: int, limit: int
+    ) -> list[ChunkRow] | None:
+        """Chunks of the object whose first needle this is; None where it is no version that is there now."""
+        with self.one_moment():
+            found = self._all(
+                f"SELECT {OBJECT_COLUMNS} FROM objects WHERE volume_id = ? AND needle_id = ?",
+                (volume_id, needle_id),
+            )
+            row = object_row(found[0]) if found else None
+            if row is None or row.upload_id is None or row.etag != etag:
+                return None
+            return self.chunks(row.upload_id, first=first, limit=limit)
+
+    def list_objects(
+        self,
+        bucket_id: int,
+        *,
+        prefix: str = "",
+        delimiter: str | None = None,
+        after: str = "",
+        limit: int = 1000,
+    ) -> Page:
+        """One page of a bucket, in the order of the keys' UTF-8 bytes.
+
+        A key that holds `delimiter` behind the prefix is shown only as its common prefix.  Entries, keys
+        and common prefixes alike, are those greater than `after`.
+        """
+        if limit < 1:
+            raise BadRequest(f"a page has at least one entry, not {limit}")
+        objects: list[ObjectRow] = []
+        prefixes: list[str] = []
+        last = after
+        end = key_after_prefix(prefix)
+        start = first_key(prefix, delimiter, after)
+        with self.one_moment():
+            while start is not None:
+                room = limit + 1 - len(objects) - len(prefixes)  # the one more is the start of the next page
+                rows, start = _rows(self._reader.execute, bucket_id, start, end, room), None
+                with closing(rows):  # an open cursor would keep the log from being folded in
+                    for columns in rows:
+                        if len(objects) + len(prefixes) == limit:
+                            return Page(objects, prefixes, last)
+                        common = common_prefix(columns[1], prefix, delimiter)
+                        if common is not None:
+                            prefixes.append(common)
+                            last = common
+                            # However many keys share it, they cost one seek.
+                            start = key_after_prefix(common)
+                            break
+                        objects.append(object_row(columns))
+                        last = columns[1]
+        return Page(objects, prefixes, None)
+
+    # --- uploads and garbage ----------------------------------------------------------------------
+
+    def upload(self, upload_id: int) -> UploadRow:
+        """An upload, also one that is finished, as long as a repeated finish would be answered."""
+        found = self._one(f"SELECT {UPLOAD_COLUMNS} FROM uploads WHERE id = ?", (upload_id,))
+        if found is None:
+            raise NoSuchUpload(f"there is no upload {upload_id}: it was aborted, or it expired")
+        return upload_row(found)
+
+    def upload_count(self) -> int:
+        """Uploads that are not finished."""
+        return int(self._one("SELECT count(*) FROM uploads WHERE is_finished = 0")[0])
+
+    def outbox(self, volume_id: int, limit: int) -> list[Garbage]:
+        """Up to `limit` needles of a volume that wait for their tombstone, by id."""
+        rows = self._all(
+            "SELECT needle_id, stamp, reason FROM outbox WHERE volume_id = ? ORDER BY needle_id LIMIT ?",
+            (volume_id, limit),
+        )
+        return [Garbage(*columns) for columns in rows]
+
+    def outbox_counts(self) -> dict[int, int]:
+        """How many needles of each volume wait for their tombstone; volumes without any are left out."""
+        return dict(self._all("SELECT id, garbage_count FROM volumes WHERE garbage_count != 0"))
+
+
+def _rows(execute: Execute, bucket_id: int, start: str, end: str | None, limit: int) -> sqlite3.Cursor:
+    """Rows of the keys from `start` on and below `end`, read no further than they are asked for."""
+    if end is None:
+        return execute(_LIST, (bucket_id, start, limit))
+    return execute(_LIST_TO, (bucket_id, start, end, limit))

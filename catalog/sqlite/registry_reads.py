@@ -1,0 +1,83 @@
+"""Registry reads: disks, volumes, jobs, damages, meta and API keys."""
+
+from __future__ import annotations
+
+from warehouse.catalog.records import (
+    API_KEY_COLUMNS,
+    DAMAGE_COLUMNS,
+    DISK_COLUMNS,
+    JOB_COLUMNS,
+    NOTE_COLUMNS,
+    VOLUME_COLUMNS,
+    ApiKeyRow,
+    DiskRow,
+    JobRow,
+    VolumeRow,
+    api_key_row,
+    bucket_note,
+    needle_damage,
+    volume_rows,
+)
+from warehouse.catalog.sqlite.reader import Reader
+from warehouse.catalog.sqlite.registry import CATALOG_ID_META
+from warehouse.transport.messages import BucketNote, NeedleDamage
+
+
+class RegistryReads(Reader):
+    """Part of `SqliteCatalog`."""
+
+    def disks(self) -> list[DiskRow]:
+        rows = self._all(f"SELECT {DISK_COLUMNS} FROM disks ORDER BY added_ms, id")
+        return [DiskRow(*columns) for columns in rows]
+
+    def disk(self, disk_id: str) -> DiskRow | None:
+        found = self._one(f"SELECT {DISK_COLUMNS} FROM disks WHERE id = ?", (disk_id,))
+        return None if found is None else DiskRow(*found)
+
+    def volumes(self) -> list[VolumeRow]:
+        return volume_rows(
+            self._all(f"SELECT {VOLUME_COLUMNS} FROM volumes ORDER BY id"),
+            self._all("SELECT volume_id, disk_id FROM copies ORDER BY volume_id, disk_id"),
+        )
+
+    def bucket_notes(self, disk_id: str, limit: int) -> list[BucketNote]:
+        """Up to `limit` things about buckets that a disk has still to write down."""
+        rows = self._all(
+            f"SELECT {NOTE_COLUMNS} FROM bucket_notes WHERE disk_id = ? ORDER BY bucket_id LIMIT ?",
+            (disk_id, limit),
+        )
+        return [bucket_note(columns) for columns in rows]
+
+    def jobs(self) -> list[JobRow]:
+        """The jobs that are not over, oldest first."""
+        return [JobRow(*columns) for columns in self._all(f"SELECT {JOB_COLUMNS} FROM jobs ORDER BY id")]
+
+    def damages(self, limit: int) -> list[NeedleDamage]:
+        rows = self._all(
+            f"SELECT {DAMAGE_COLUMNS} FROM damages ORDER BY volume_id, needle_id, offset LIMIT ?", (limit,)
+        )
+        return [needle_damage(columns) for columns in rows]
+
+    def damage_count(self) -> int:
+        return int(self._one("SELECT count(*) FROM damages")[0])
+
+    def meta(self, name: str, default: int = 0) -> int:
+        """A number that was kept with `set_meta`."""
+        found = self._one("SELECT value FROM facts WHERE name = ?", (name,))
+        return default if found is None else int(found[0])
+
+    @property
+    def catalog_id(self) -> int:
+        """What tells this catalog from all others; 0: it has none yet, see `begin_lineage`."""
+        return self.meta(CATALOG_ID_META)
+
+    def api_key(self, key_id: str) -> ApiKeyRow | None:
+        found = self._one(f"SELECT {API_KEY_COLUMNS} FROM api_keys WHERE id = ?", (key_id,))
+        return None if found is None else api_key_row(found)
+
+    def api_keys(self) -> list[ApiKeyRow]:
+        rows = self._all(f"SELECT {API_KEY_COLUMNS} FROM api_keys ORDER BY created_ms, id")
+        return [api_key_row(columns) for columns in rows]
+
+    def api_key_count(self) -> int:
+        return int(self._one("SELECT count(*) FROM api_keys")[0])
