@@ -53,6 +53,7 @@ from warehouse.actors.control.troubles import Troubles
 from warehouse.actors.control.uploads import UploadHandlers
 from warehouse.actors.listening import known_as, open_listeners
 from warehouse.actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
+from warehouse.catalog.interface import Catalog
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.conf.arguments import Parser
@@ -90,7 +91,7 @@ class Master:
     def __init__(
         self,
         *,
-        catalog: SqliteCatalog,
+        catalog: Catalog,
         keyring: Keyring,
         settings: Settings,
         announcer: Announcer,
@@ -100,7 +101,7 @@ class Master:
         self._announcer = announcer
         events = EventLog()
         troubles = Troubles(events)
-        ballast = Ballast(catalog.path.parent / BALLAST_NAME, settings.store.catalog_reserve)
+        ballast = Ballast(catalog.folder / BALLAST_NAME, settings.store.catalog_reserve)
         self._catalog_room = CatalogRoom(catalog, ballast, troubles)
         self._reservations = Reservations()
         fleet = Fleet(

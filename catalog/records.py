@@ -14,6 +14,9 @@ from warehouse.auth.keys import HashedSecret
 from warehouse.errors import StoreError
 from warehouse.transport.messages import BucketNote, NeedleDamage, etag_of
 
+VOLUME_ID_MAX = 2**32 - 1
+NEEDLE_ID_MAX = 2**32 - 1
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_text_map = msgspec.msgpack.Decoder(dict[str, str]).decode
 
@@ -301,3 +304,14 @@ class FinishResult(msgspec.Struct, frozen=True):
 
     object: ObjectRow | None = None
     restamp: Restamp | None = None
+
+
+class CountDifference(NamedTuple):
+    """A figure that is not what a recount finds."""
+
+    what: str  # "objects of bucket 'photos'"
+    recorded: int
+    counted: int
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.recorded} recorded, {self.counted} counted"

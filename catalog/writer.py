@@ -10,7 +10,6 @@ The only file of this room that knows Trio.
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable, Collection
 from functools import partial
 from queue import SimpleQueue
@@ -18,8 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
-from warehouse.catalog.sqlite.catalog import SqliteCatalog
-from warehouse.catalog.sqlite.transaction import SqliteTransaction
+from warehouse.catalog.interface import Catalog, Transaction, TransactionBroken
 from warehouse.errors import DiskFull, OutcomeUnknown, Overloaded, StoreError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -36,18 +34,18 @@ class _Request(Generic[T]):
 
     __slots__ = ("done", "error", "is_growth", "result", "work")
 
-    def __init__(self, work: Callable[[SqliteTransaction], T], *, is_growth: bool) -> None:
+    def __init__(self, work: Callable[[Transaction], T], *, is_growth: bool) -> None:
         self.work = work
         self.is_growth = is_growth
         self.done = trio.Event()
         self.result: T | None = None
         self.error: BaseException | None = None
 
-    def run(self, transaction: SqliteTransaction) -> None:
+    def run(self, transaction: Transaction) -> None:
         try:
             with transaction.savepoint():
                 self.result = self.work(transaction)
-        except sqlite3.Error:
+        except TransactionBroken:
             raise  # of the whole transaction
         except Exception as error:
             # Bugs too go to whoever asked, and to nobody else: the savepoint has undone what they did.
@@ -63,7 +61,7 @@ class CatalogWriter:
 
     def __init__(
         self,
-        catalog: SqliteCatalog,
+        catalog: Catalog,
         *,
         queue_max: int = 10_000,
         make_room: Callable[[int, bool], bool] = lambda failed_count, is_growth: False,
@@ -85,7 +83,7 @@ class CatalogWriter:
         # Called on the loop with the volumes in which a transaction turned needles into garbage.
         self.on_garbage: Callable[[Collection[int]], None] = lambda volume_ids: None
 
-    async def write(self, work: Callable[[SqliteTransaction], T], *, is_growth: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, is_growth: bool = False) -> T:
         """Have `work` done in the next transaction; return its result once that is durable.
 
         From the moment of the call the work will be done, even if the caller is cancelled.

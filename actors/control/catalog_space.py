@@ -13,13 +13,12 @@ Before ballast is given up the log is folded into the file, which gives its room
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import trio
 
 from warehouse.actors.ballast import STEP_COUNT, Ballast, free_bytes
 from warehouse.actors.control.troubles import Troubles
-from warehouse.catalog.sqlite.catalog import SqliteCatalog
+from warehouse.catalog.interface import Catalog
 from warehouse.conf.formatting import format_size
 from warehouse.errors import CatalogFull
 
@@ -34,9 +33,9 @@ LOW_WATER_STEPS = STEP_COUNT // 2  # files of ballast: with less than this many 
 class CatalogRoom:
     """Watches the disk of the catalog."""
 
-    def __init__(self, catalog: SqliteCatalog, ballast: Ballast, troubles: Troubles) -> None:
+    def __init__(self, catalog: Catalog, ballast: Ballast, troubles: Troubles) -> None:
         self._catalog = catalog
-        self._folder: Path = catalog.path.parent
+        self._folder = catalog.folder
         self._ballast = ballast
         self._troubles = troubles
         self.free: int | None = free_bytes(self._folder)

@@ -22,8 +22,8 @@ from warehouse.actors.control.sessions import Sessions
 from warehouse.actors.control.stamps import StampAdmission
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.auth.rights import Permission
+from warehouse.catalog.interface import Transaction
 from warehouse.catalog.records import BucketRow
-from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.errors import BadRequest, NoSuchVolume, StampRefused, StoreError, TokenScope
 from warehouse.transport.http.header_text import is_content_type
 from warehouse.transport.messages import (
@@ -136,7 +136,7 @@ class CommitHandlers:
 
 
 def _commit(
-    t: SqliteTransaction, needles: Sequence[StoredNeedle], refused: Mapping[int, StampRefused], stamp: int
+    t: Transaction, needles: Sequence[StoredNeedle], refused: Mapping[int, StampRefused], stamp: int
 ) -> list[Commit]:
     """Commit these needles, and void the ones whose stamps were refused; runs in the writer's thread."""
     commits = []

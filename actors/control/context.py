@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.fleet import Fleet
 from warehouse.actors.control.troubles import Troubles
-from warehouse.catalog.sqlite.catalog import SqliteCatalog
+from warehouse.catalog.interface import Catalog
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.conf.settings import Settings
 from warehouse.storage.format.stamp import StampClock
@@ -36,7 +36,7 @@ class MasterContext:
         incarnation: the boot number of this master.
     """
 
-    catalog: SqliteCatalog
+    catalog: Catalog
     writer: CatalogWriter
     fleet: Fleet
     clock: StampClock

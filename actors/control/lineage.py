@@ -24,10 +24,8 @@ from collections.abc import Iterable
 from warehouse.actors.control.cross_check import KEEP_ORPHANS
 from warehouse.actors.control.fleet import DiskState, Fleet
 from warehouse.actors.control.troubles import Troubles
-from warehouse.catalog.records import DiskRow
-from warehouse.catalog.sqlite.catalog import SqliteCatalog
-from warehouse.catalog.sqlite.registry import NEEDLE_ID_MAX
-from warehouse.catalog.sqlite.transaction import SqliteTransaction
+from warehouse.catalog.interface import Catalog, Transaction
+from warehouse.catalog.records import NEEDLE_ID_MAX, DiskRow
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.conf.formatting import format_count
 from warehouse.errors import (
@@ -58,9 +56,7 @@ REFUSED_LASTING_S = 120.0  # a refused disk tries again within this
 class Lineage:
     """Compares disks with the catalog, and knows the disks that are ahead of it."""
 
-    def __init__(
-        self, catalog: SqliteCatalog, writer: CatalogWriter, fleet: Fleet, troubles: Troubles
-    ) -> None:
+    def __init__(self, catalog: Catalog, writer: CatalogWriter, fleet: Fleet, troubles: Troubles) -> None:
         self._catalog = catalog
         self._writer = writer
         self._fleet = fleet
@@ -194,7 +190,7 @@ class Lineage:
             return
         added_ms = time.time_ns() // 1_000_000
 
-        def write(t: SqliteTransaction) -> bool:
+        def write(t: Transaction) -> bool:
             t.add_disk(request.disk_id, request.disk_name, added_ms)
             return offer == NEVER or t.set_disk_epoch(request.disk_id, before, offer)
 
@@ -263,7 +259,7 @@ class Lineage:
         }
         is_behind = self.is_behind
 
-        def write(t: SqliteTransaction) -> None:
+        def write(t: Transaction) -> None:
             t.set_meta(KEEP_ORPHANS, int(is_kept))
             if is_behind:  # the catalog that was lost may have given all of these out
                 t.skip_ids(buckets_to=time.time_ns() // 1_000_000, volumes=VOLUME_IDS_SKIPPED)

@@ -24,7 +24,7 @@ import trio
 from warehouse.actors.control import rpc
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.fleet import IDS_STEP_FIRST, IDS_STEP_MAX, NEEDLE_ID_MAX, DiskState, VolumeState
-from warehouse.catalog.sqlite.transaction import SqliteTransaction
+from warehouse.catalog.interface import Transaction
 from warehouse.errors import DiskFull, RequestRefused, StoreError
 from warehouse.transport.messages import (
     BucketsRecorded,
@@ -235,7 +235,7 @@ class Provisioner:
             for volume in there
         ]
 
-        def write(t: SqliteTransaction) -> None:
+        def write(t: Transaction) -> None:
             for volume, created_ms in created:
                 # From now on its absence is a loss, and never again a reason to create it.
                 t.set_volume_state(volume.volume_id, "open")
@@ -302,7 +302,7 @@ class Provisioner:
         volume_uuid, capacity = str(uuid.uuid4()), self._fleet.capacity_for(disk)
         created_ms = now_ms()
 
-        def write(t: SqliteTransaction) -> int:
+        def write(t: Transaction) -> int:
             volume_id = t.add_volume(None, volume_uuid, capacity, disk.disk_id, created_ms=created_ms)
             t.reserve_needle_ids(volume_id, IDS_STEP_FIRST)
             return volume_id

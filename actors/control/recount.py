@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 
 import trio
 
-from warehouse.catalog.sqlite.catalog import SqliteCatalog
+from warehouse.catalog.interface import Catalog
 from warehouse.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -21,7 +20,7 @@ class Recount:
         difference_count: figures that differed from the last recount.
     """
 
-    def __init__(self, catalog: SqliteCatalog) -> None:
+    def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self.difference_count = 0
 
@@ -29,7 +28,7 @@ class Recount:
         while True:
             try:
                 differences = await trio.to_thread.run_sync(self._catalog.check_counts)
-            except (StoreError, sqlite3.Error) as error:
+            except StoreError as error:
                 log.error("figures not checked", extra={"cause": str(error)})
             else:
                 self.difference_count = len(differences)

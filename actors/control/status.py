@@ -22,7 +22,7 @@ from warehouse.actors.control.recount import Recount
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import ClientSession, Sessions
 from warehouse.auth.rights import Permission
-from warehouse.catalog.sqlite.catalog import SqliteCatalog
+from warehouse.catalog.interface import Catalog
 from warehouse.errors import BadRequest, NoSuchRoute
 from warehouse.transport.http.rules import require_method
 from warehouse.transport.http.server import Exchange
@@ -120,7 +120,7 @@ class StatusHandlers:
         return Events(events=found, next_after=next_after, incarnation=incarnation)
 
 
-def is_catalog_sound(catalog: SqliteCatalog) -> bool:
+def is_catalog_sound(catalog: Catalog) -> bool:
     """False once a write of the catalog failed, or its file is no longer in its place."""
     return catalog.failure is None and catalog.displaced is None
 
@@ -202,7 +202,7 @@ class MasterMetrics(Collector):
         return skews
 
 
-def health_and_metrics(catalog: SqliteCatalog, metrics: Collector) -> Callable[[Exchange], Awaitable[None]]:
+def health_and_metrics(catalog: Catalog, metrics: Collector) -> Callable[[Exchange], Awaitable[None]]:
     """The handler of the master's HTTP port."""
     registry = CollectorRegistry()
     registry.register(metrics)

@@ -26,9 +26,9 @@ from warehouse.actors.control.sessions import Sessions
 from warehouse.actors.control.stamps import StampAdmission
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.auth.rights import Permission
+from warehouse.catalog.interface import Transaction
 from warehouse.catalog.names import check_key, check_metadata
 from warehouse.catalog.records import BucketRow, UploadRow
-from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.errors import BadRequest, BodyTooLarge, NoSuchUpload, VolumeOffline
 from warehouse.transport.http.conditions import check_etag_condition
 from warehouse.transport.http.header_text import check_content_type
@@ -215,7 +215,7 @@ class UploadHandlers:
         stamp = self._context.stamp()
         expires_ms = now_ms() + int(self._store.upload_expires_s * 1000)
 
-        def set_slots(t: SqliteTransaction) -> list[tuple[int, int]]:
+        def set_slots(t: Transaction) -> list[tuple[int, int]]:
             replaced = t.set_slots(upload_id, rows, stamp=stamp)
             t.touch_upload(upload_id, expires_ms)
             return replaced

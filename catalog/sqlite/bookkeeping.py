@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from warehouse.catalog.interface import TransactionBroken
 from warehouse.catalog.records import OBJECT_COLUMNS, CommitResult, ObjectRow, pack_content_type, pack_map
 from warehouse.catalog.sqlite import recent_tombstones
 from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
@@ -110,19 +111,15 @@ class Bookkeeping:
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """An error inside undoes what was done inside, and nothing else.
-
-        Errors of the database are different: SQLite may have rolled back everything by then, so they end
-        the whole transaction.
-        """
         before = (self._bucket_deltas.copy(), self._garbage_deltas.copy(), self.stamp_max)
         self._execute("SAVEPOINT request")
         try:
             yield
         except BaseException as error:
             # A broken constraint is the fault of this one request; SQLite has undone that statement alone.
+            # After any other error of its own SQLite may have rolled back everything.
             if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
-                raise
+                raise TransactionBroken from error
             self._execute("ROLLBACK TO request")
             self._execute("RELEASE request")
             self._bucket_deltas, self._garbage_deltas, self.stamp_max = before
@@ -249,12 +246,6 @@ class Bookkeeping:
     def clear_outbox(
         self, volume_id: int, needle_ids: Sequence[int], *, now_s: float = 0.0, now_ms: int = 0
     ) -> None:
-        """The tombstones of these needles are durable: they wait no more, and are remembered as tombstoned.
-
-        Args:
-            now_s: of the clock that `RecentTombstones` speaks of.
-            now_ms: since 1970, as in tokens.
-        """
         needles = [(volume_id, needle_id) for needle_id in needle_ids]
         if self._executemany(_REMEMBER, needles).rowcount > 0:
             cleared = self._executemany(_CLEAR, needles).rowcount

@@ -30,7 +30,6 @@ class BucketNotes(Bookkeeping):
     """Mixed into `Transaction`."""
 
     def clear_bucket_notes(self, disk_id: str, notes: Sequence[BucketNote]) -> None:
-        """A disk has these in a volume, durably; a note that has changed since goes on waiting."""
         for note in notes:
             self._execute(_CLEAR, (disk_id, *msgspec.structs.astuple(note)))
 

@@ -1,8 +1,7 @@
-"""Store: the catalog's file, its reads, and the door to its transactions.
+"""SQLite catalog: one file, one connection that writes and one that reads.
 
-One writer and one reader connection.  Reads take microseconds and never wait for a write (that is what
-SQLite's write-ahead log is for), so they are made on the event loop.  A write costs an fsync, so writes
-share transactions: see `writer`.
+A write costs an fsync, so writes share transactions: see `catalog/writer.py`.  What each method promises is
+written in `catalog/interface.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +11,13 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from warehouse.catalog.interface import Catalog, Transaction, TransactionBroken
+from warehouse.catalog.records import CountDifference
 from warehouse.catalog.sqlite import cross_check, recount
 from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
 from warehouse.catalog.sqlite.driver import BUSY_MS, connect, look_again, name_error
@@ -41,6 +43,8 @@ def _wall_ms() -> int:
 
 
 class SqliteCatalog(ObjectReads, RegistryReads):
+    """Satisfies `interface.Catalog`; its reads are in the bases."""
+
     def __init__(
         self,
         path: Path,
@@ -97,6 +101,10 @@ class SqliteCatalog(ObjectReads, RegistryReads):
                 raise name_error(path, error, is_write=False) from error
             raise
 
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
     def close(self) -> None:
         self._reader.close()
         self._writer.close()  # the last connection: SQLite folds the log into the file
@@ -106,14 +114,6 @@ class SqliteCatalog(ObjectReads, RegistryReads):
 
     @contextmanager
     def transaction(self) -> Iterator[SqliteTransaction]:
-        """One durable transaction: all of it is on disk after the block, or nothing of it ever.
-
-        Raises:
-            DiskFull, Overloaded: nothing was changed; it may work later.
-            WriteFailed: nothing was changed, and nothing will be until the catalog is opened anew.
-            OutcomeUnknown: the commit itself failed, so its last bytes may be on the disk or not.  Only
-                opening the catalog anew tells; until then nothing more is written.
-        """
         if self.failure is not None:
             raise type(self.failure)(self.failure.message)
         self._watch.require_in_place()
@@ -137,9 +137,10 @@ class SqliteCatalog(ObjectReads, RegistryReads):
                 self._writer.execute("COMMIT")
             except BaseException as error:
                 self._roll_back()
-                if not isinstance(error, sqlite3.Error):
+                cause = error.__cause__ if isinstance(error, TransactionBroken) else error
+                if not isinstance(cause, sqlite3.Error):
                     raise
-                raise self._give_up(error, is_committing=is_committing) from error
+                raise self._give_up(cause, is_committing=is_committing) from cause
             try:
                 self._watch.require_in_place()
             except WriteFailed as error:
@@ -152,22 +153,12 @@ class SqliteCatalog(ObjectReads, RegistryReads):
 
     @property
     def displaced(self) -> str | None:
-        """Why the next start would not find what is committed."""
         return self._watch.displaced
 
     def require_in_place(self) -> None:
-        """Refuse to write into files that the next start would not find: deleted, moved away or replaced.
-
-        Raises:
-            WriteFailed: they are not in their place.
-        """
         self._watch.require_in_place()
 
     def fold_log(self) -> None:
-        """Move what the log holds into the file, and cut the log off: on a full disk that is room.
-
-        For the thread that writes, between transactions.  A disk that refuses leaves everything as it is.
-        """
         with suppress(sqlite3.Error):
             self._writer.execute(f"PRAGMA busy_timeout = {FOLD_WAIT_MS}")
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -175,7 +166,6 @@ class SqliteCatalog(ObjectReads, RegistryReads):
             self._writer.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
     def log_size(self) -> int:
-        """Bytes of the log beside the file."""
         try:
             return os.stat(f"{self.path}-wal").st_size
         except OSError:
@@ -203,33 +193,23 @@ class SqliteCatalog(ObjectReads, RegistryReads):
         return named
 
     def stamp_max(self) -> int:
-        """The greatest stamp that was ever committed or given to garbage."""
         return self._stamp_max
 
-    def check_counts(self) -> list[recount.CountDifference]:
-        """Recount what is kept incrementally; on a connection of its own, so any thread may, for long."""
+    # Checks use connections of their own, so any thread may call them.
+
+    def check_counts(self) -> list[CountDifference]:
         return recount.check_counts(self.path)
 
-    # The next five as well are on connections of their own, for any thread; see `cross_check`.
-
     def row_bitmap(self, volume_id: int, first_id: int, count: int) -> bytes:
-        """The needles of a volume that rows name as stored: bit i & 7 of byte i >> 3 is first_id + i."""
         return cross_check.row_bitmap(self.path, volume_id, first_id, count)
 
     def known_bitmap(self, volume_id: int, first_id: int, count: int) -> bytes:
-        """Those, and also slots that are not filled yet, and garbage, tombstoned or not."""
         return cross_check.known_bitmap(self.path, volume_id, first_id, count)
 
     def slot_bitmap(self, volume_id: int, first_id: int, count: int) -> bytes:
-        """The slots of uploads that nobody has told to be filled; the needle may be there all the same."""
         return cross_check.slot_bitmap(self.path, volume_id, first_id, count)
 
-    def names_of(self, volume_id: int, needle_ids: Collection[int]) -> dict[int, tuple[str, str]]:
-        """Bucket and key of each needle that an object or an unfinished upload names."""
-        return cross_check.names_of(self.path, volume_id, needle_ids)
-
     def tombstone_horizon(self) -> int:
-        """Deletions with a lesser stamp than this need no record in the volumes any more."""
         return cross_check.tombstone_horizon(self.path)
 
 
@@ -238,3 +218,8 @@ def _quick_check(connection: sqlite3.Connection, path: Path) -> None:
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
             raise look_again(path, str(finding))
+
+
+if TYPE_CHECKING:  # what this engine is held to
+    _CATALOG: type[Catalog] = SqliteCatalog
+    _TRANSACTION: type[Transaction] = SqliteTransaction

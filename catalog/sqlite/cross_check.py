@@ -90,14 +90,8 @@ def _bitmap(path: Path, queries: Sequence[str], volume_id: int, first_id: int, c
     return bytes(bitmap)
 
 
-def names_of(path: Path, volume_id: int, needle_ids: Collection[int]) -> dict[int, tuple[str, str]]:
-    """Bucket and key of each needle that an object or an unfinished upload names; others are left out."""
-    with _snapshot(path) as execute:
-        return names_on(execute, volume_id, needle_ids)
-
-
 def names_on(execute: Execute, volume_id: int, needle_ids: Collection[int]) -> dict[int, tuple[str, str]]:
-    """The same, on a connection that is open."""
+    """Bucket and key of each needle that an object or an unfinished upload names; others are left out."""
     names = {}
     for needle_id in needle_ids:
         for query in (_NAME_OF_OBJECT, _NAME_OF_CHUNK, _NAME_OF_SLOT):

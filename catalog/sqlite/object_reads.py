@@ -66,7 +66,6 @@ class ObjectReads(Reader):
         return BucketRow(*found)
 
     def buckets(self, *, after: str = "", limit: int | None = None) -> list[BucketRow]:
-        """Buckets whose names are greater than `after`, by name."""
         rows = self._all(
             f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE name > ? ORDER BY name LIMIT ?",
             (after, -1 if limit is None else limit),
@@ -74,7 +73,6 @@ class ObjectReads(Reader):
         return [BucketRow(*columns) for columns in rows]
 
     def totals(self) -> tuple[int, int, int]:
-        """Buckets, objects, bytes."""
         found = self._one(
             "SELECT count(*), coalesce(sum(object_count), 0), coalesce(sum(byte_count), 0)"
             " FROM buckets WHERE name IS NOT NULL"
@@ -88,10 +86,7 @@ class ObjectReads(Reader):
         return None if found is None else object_row(found)
 
     def bucket_and_object(self, bucket: str, key: str) -> tuple[BucketRow, ObjectRow | None]:
-        """A bucket and one of its objects at one go: what a small get asks for.
-
-        A statement by itself costs more than what it finds, because each takes and gives back a lock.
-        """
+        # One statement, for each takes and gives back a lock, which costs more than what it finds.
         found = self._one(_BUCKET_AND_OBJECT, (key, bucket))
         if found is None:
             raise NoSuchBucket(f"there is no bucket {bucket!r}")
@@ -113,15 +108,6 @@ class ObjectReads(Reader):
     def locate(
         self, bucket: str, keys: Sequence[str], *, first_chunk: int = 0, chunk_limit: int
     ) -> tuple[BucketRow, list[tuple[ObjectRow, list[ChunkRow]] | None]]:
-        """A bucket, and objects of it with their chunks, each of one version; in the order of the keys.
-
-        An object of one needle has no rows of chunks: its own row names the needle.
-
-        Args:
-            first_chunk: of each object, only chunks from this index on.
-            chunk_limit: objects beyond so many chunks are left out at the end.  The first object is
-                always there, with `chunk_limit` of its chunks at most.
-        """
         if len(keys) == 1:
             found, row = self.bucket_and_object(bucket, keys[0])
             if row is None or row.upload_id is None:  # one statement has seen all there is
@@ -157,7 +143,6 @@ class ObjectReads(Reader):
     def chunks_of_version(
         self, volume_id: int, needle_id: int, etag: str, *, first: int, limit: int
     ) -> list[ChunkRow] | None:
-        """Chunks of the object whose first needle this is; None where it is no version that is there now."""
         with self.one_moment():
             found = self._all(
                 f"SELECT {OBJECT_COLUMNS} FROM objects WHERE volume_id = ? AND needle_id = ?",
@@ -177,11 +162,6 @@ class ObjectReads(Reader):
         after: str = "",
         limit: int = 1000,
     ) -> Page:
-        """One page of a bucket, in the order of the keys' UTF-8 bytes.
-
-        A key that holds `delimiter` behind the prefix is shown only as its common prefix.  Entries, keys
-        and common prefixes alike, are those greater than `after`.
-        """
         if limit < 1:
             raise BadRequest(f"a page has at least one entry, not {limit}")
         objects: list[ObjectRow] = []
@@ -211,18 +191,15 @@ class ObjectReads(Reader):
     # --- uploads and garbage ----------------------------------------------------------------------
 
     def upload(self, upload_id: int) -> UploadRow:
-        """An upload, also one that is finished, as long as a repeated finish would be answered."""
         found = self._one(f"SELECT {UPLOAD_COLUMNS} FROM uploads WHERE id = ?", (upload_id,))
         if found is None:
             raise NoSuchUpload(f"there is no upload {upload_id}: it was aborted, or it expired")
         return upload_row(found)
 
     def upload_count(self) -> int:
-        """Uploads that are not finished."""
         return int(self._one("SELECT count(*) FROM uploads WHERE is_finished = 0")[0])
 
     def outbox(self, volume_id: int, limit: int) -> list[Garbage]:
-        """Up to `limit` needles of a volume that wait for their tombstone, by id."""
         rows = self._all(
             "SELECT needle_id, stamp, reason FROM outbox WHERE volume_id = ? ORDER BY needle_id LIMIT ?",
             (volume_id, limit),
@@ -230,7 +207,6 @@ class ObjectReads(Reader):
         return [Garbage(*columns) for columns in rows]
 
     def outbox_counts(self) -> dict[int, int]:
-        """How many needles of each volume wait for their tombstone; volumes without any are left out."""
         return dict(self._all("SELECT id, garbage_count FROM volumes WHERE garbage_count != 0"))
 
 

@@ -24,12 +24,6 @@ class Reader:
 
     @contextmanager
     def one_moment(self) -> Iterator[None]:
-        """All reads in the block see the catalog as it was at the first of them.
-
-        Outside of such a block each read sees what the writer has committed by then, so two reads may see two
-        versions of one object.  A block awaits nothing: the reader's connection belongs to it until its end.
-        Blocks may lie in each other.
-        """
         is_nested = self._reader.in_transaction  # the block around this one has begun already
         if is_nested:
             yield

@@ -5,21 +5,9 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
+from warehouse.catalog.records import CountDifference
 from warehouse.catalog.sqlite.driver import connect, name_error
-
-
-class CountDifference(NamedTuple):
-    """A figure that is not what a recount finds."""
-
-    what: str  # "objects of bucket 'photos'"
-    recorded: int
-    counted: int
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.recorded} recorded, {self.counted} counted"
-
 
 # Each query: what, recorded, counted.
 _QUERIES = (

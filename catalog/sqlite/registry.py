@@ -8,14 +8,12 @@ from collections.abc import Mapping
 
 from warehouse.auth.keys import HashedSecret
 from warehouse.auth.rights import check_bucket_rights
-from warehouse.catalog.records import API_KEY_COLUMNS, pack_map
+from warehouse.catalog.records import API_KEY_COLUMNS, NEEDLE_ID_MAX, VOLUME_ID_MAX, pack_map
 from warehouse.catalog.sqlite.bucket_notes import BucketNotes
 from warehouse.errors import BadRequest
 
 CATALOG_ID_BITS = 62
 CATALOG_ID_META = "catalog_id"
-VOLUME_ID_MAX = 2**32 - 1
-NEEDLE_ID_MAX = 2**32 - 1
 VOLUME_IDS_SKIPPED = 1000  # a later state of this catalog, which is lost, may have given these out
 
 
@@ -25,7 +23,6 @@ class Registry(BucketNotes):
     # --- disks and volumes ------------------------------------------------------------------------
 
     def add_disk(self, disk_id: str, name: str, added_ms: int) -> None:
-        """Make a disk known; one that is known gets the new name."""
         if self._execute("UPDATE disks SET name = ? WHERE id = ?", (name, disk_id)).rowcount == 0:
             self._execute(
                 "INSERT INTO disks (id, name, added_ms) VALUES (?, ?, ?)", (disk_id, name, added_ms)
@@ -35,11 +32,6 @@ class Registry(BucketNotes):
     def set_disk_epoch(
         self, disk_id: str, before: tuple[int, int], after: tuple[int, int], *, catalog_id: int = 0
     ) -> bool:
-        """A disk registers: its epoch becomes `after`, if it still is `before`; returns whether it did.
-
-        Args:
-            catalog_id: the catalog that the disk will name the next time, if not this one.
-        """
         changed = self._execute(
             "UPDATE disks SET epoch = ?, mark = ?, catalog_id = ? WHERE id = ? AND epoch = ? AND mark = ?",
             (*after, catalog_id, disk_id, *before),
@@ -47,10 +39,6 @@ class Registry(BucketNotes):
         return changed.rowcount == 1
 
     def begin_lineage(self) -> None:
-        """From now on this is another catalog than the one that it is a copy of, if it is one.
-
-        Its disks know that one, and are expected to name it once more.
-        """
         self._execute(
             "UPDATE disks SET catalog_id = coalesce((SELECT value FROM facts WHERE name = ?), 0)"
             " WHERE catalog_id = 0",
@@ -71,11 +59,6 @@ class Registry(BucketNotes):
         state: str = "creating",
         created_ms: int = 0,
     ) -> int:
-        """Make a volume known and return its id, which is never given out again.
-
-        Args:
-            volume_id: None for a new one; its own for one that exists on a disk (rebuild).
-        """
         if volume_id is not None and not 1 <= volume_id <= VOLUME_ID_MAX:
             raise BadRequest(f"a volume id goes from 1 to {VOLUME_ID_MAX}, not {volume_id}")
         if volume_id is None:
@@ -108,10 +91,6 @@ class Registry(BucketNotes):
         raise BadRequest(f"no volume id up to {VOLUME_ID_MAX} is left")
 
     def drop_unmade_volume(self, volume_id: int) -> bool:
-        """Forget a volume if no disk has confirmed it, and return whether it was one.
-
-        Its id is not used again.
-        """
         dropped = self._execute("DELETE FROM volumes WHERE id = ? AND state = 'creating'", (volume_id,))
         if dropped.rowcount == 0:
             return False
@@ -121,25 +100,19 @@ class Registry(BucketNotes):
     def set_volume_state(self, volume_id: int, state: str) -> None:
         self._change_volume("UPDATE volumes SET state = ? WHERE id = ?", state, volume_id)
 
-    def reserve_needle_ids(self, volume_id: int, upto: int) -> None:
-        """Ids up to `upto` may be handed out from now on; after a restart, only greater ones."""
-        if not 0 <= upto <= NEEDLE_ID_MAX:
-            raise BadRequest(f"needle ids go up to {NEEDLE_ID_MAX}, not {upto}")
+    def reserve_needle_ids(self, volume_id: int, last_id: int) -> None:
+        if not 0 <= last_id <= NEEDLE_ID_MAX:
+            raise BadRequest(f"needle ids go up to {NEEDLE_ID_MAX}, not {last_id}")
         self._change_volume(
-            "UPDATE volumes SET needle_id_reserved = max(needle_id_reserved, ?) WHERE id = ?", upto, volume_id
+            "UPDATE volumes SET needle_id_reserved = max(needle_id_reserved, ?) WHERE id = ?",
+            last_id,
+            volume_id,
         )
 
     def set_volume_created(self, volume_id: int, created_ms: int) -> None:
-        """What the volume itself says: its disk's word comes after ours."""
         self._change_volume("UPDATE volumes SET created_ms = ? WHERE id = ?", created_ms, volume_id)
 
     def skip_ids(self, *, buckets_to: int, volumes: int) -> None:
-        """Leave out ids: a later state of this catalog, which is lost, may have given them out.
-
-        Args:
-            buckets_to: the greatest bucket id that is left out.
-            volumes: how many volume ids are left out.
-        """
         for table, seq, value in (("buckets", "max(seq, ?)", buckets_to), ("volumes", "seq + ?", volumes)):
             sql = f"UPDATE sqlite_sequence SET seq = {seq} WHERE name = ?"
             if self._execute(sql, (value, table)).rowcount == 0:
@@ -175,7 +148,6 @@ class Registry(BucketNotes):
         is_enabled: bool,
         name: str = "",
     ) -> bool:
-        """Give a key other rights; return False if there is none.  Tokens bought before are void."""
         check_bucket_rights(buckets)
         changed = self._execute(
             "UPDATE api_keys SET permissions = ?, buckets = ?, is_enabled = ?, name = ?, epoch = epoch + 1"

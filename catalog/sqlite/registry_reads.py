@@ -41,7 +41,6 @@ class RegistryReads(Reader):
         )
 
     def bucket_notes(self, disk_id: str, limit: int) -> list[BucketNote]:
-        """Up to `limit` things about buckets that a disk has still to write down."""
         rows = self._all(
             f"SELECT {NOTE_COLUMNS} FROM bucket_notes WHERE disk_id = ? ORDER BY bucket_id LIMIT ?",
             (disk_id, limit),
@@ -49,7 +48,6 @@ class RegistryReads(Reader):
         return [bucket_note(columns) for columns in rows]
 
     def jobs(self) -> list[JobRow]:
-        """The jobs that are not over, oldest first."""
         return [JobRow(*columns) for columns in self._all(f"SELECT {JOB_COLUMNS} FROM jobs ORDER BY id")]
 
     def damages(self, limit: int) -> list[NeedleDamage]:
@@ -62,13 +60,11 @@ class RegistryReads(Reader):
         return int(self._one("SELECT count(*) FROM damages")[0])
 
     def meta(self, name: str, default: int = 0) -> int:
-        """A number that was kept with `set_meta`."""
         found = self._one("SELECT value FROM facts WHERE name = ?", (name,))
         return default if found is None else int(found[0])
 
     @property
     def catalog_id(self) -> int:
-        """What tells this catalog from all others; 0: it has none yet, see `begin_lineage`."""
         return self.meta(CATALOG_ID_META)
 
     def api_key(self, key_id: str) -> ApiKeyRow | None:

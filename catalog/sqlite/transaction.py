@@ -40,7 +40,10 @@ PURGE_AT_ONCE = 500  # objects of a deleted bucket: a few milliseconds, so that 
 
 
 class SqliteTransaction(Uploads, Registry, Upkeep):
-    """Everything between BEGIN IMMEDIATE and COMMIT.  Get one from `SqliteCatalog.transaction`."""
+    """Everything between BEGIN IMMEDIATE and COMMIT.
+
+    Satisfies `interface.Transaction`, where what each method promises is written.
+    """
 
     # --- buckets ----------------------------------------------------------------------------------
 
@@ -55,10 +58,6 @@ class SqliteTransaction(Uploads, Registry, Upkeep):
         return BucketRow(cursor.lastrowid, name, created_ms, 0, 0)
 
     def delete_bucket(self, name: str, *, force: bool, stamp: int) -> None:
-        """Make a bucket and all in it disappear at once; its needles become garbage piece by piece.
-
-        Rights that API keys have on the bucket go with it: a later bucket of that name is another one.
-        """
         found = self._one("SELECT id, created_ms FROM buckets WHERE name = ?", (name,))
         if found is None:
             raise NoSuchBucket(f"there is no bucket {name!r}")
@@ -72,7 +71,6 @@ class SqliteTransaction(Uploads, Registry, Upkeep):
         self.purge(stamp=stamp)
 
     def purge(self, *, stamp: int | None = None) -> bool:
-        """Turn one piece of what deleted buckets held into garbage; return whether there is more to do."""
         stamp = self.stamp_max if stamp is None else stamp
         bucket = self._one("SELECT id FROM buckets WHERE name IS NULL LIMIT 1")
         if bucket is not None:
@@ -105,11 +103,6 @@ class SqliteTransaction(Uploads, Registry, Upkeep):
     # --- objects ----------------------------------------------------------------------------------
 
     def commit_needle(self, needle: StoredNeedle) -> CommitResult:
-        """Make a durable needle visible, or say why not; repeating it gets the same answer.
-
-        The needle of a single put becomes its object's current version at once, the chunk of an upload
-        when the upload is finished.  A needle that is refused is garbage from here on.
-        """
         if needle.upload_id is not None:
             return self._commit_chunk(needle)
         volume_id, needle_id = needle.volume_id, needle.needle_id
@@ -187,15 +180,6 @@ class SqliteTransaction(Uploads, Registry, Upkeep):
         stamp: int,
         issued_ms: int | None = None,
     ) -> bool:
-        """Was this needle of a single put committed?  If not, it never will be.
-
-        Args:
-            issued_ms: no later than when the needle's id was handed out; None: a moment ago.
-        Raises:
-            OutcomeUnknown: that is so long ago that the catalog may have forgotten what became of the needle.
-            NoSuchVolume, BadRequest: a needle that was never handed out, or that another key or an upload
-                owns: nobody may turn that into garbage by asking for this key.
-        """
         current = self._current(bucket_id, key)
         if current is not None and current[0] == volume_id and current[1] == needle_id:
             return True
@@ -216,11 +200,6 @@ class SqliteTransaction(Uploads, Registry, Upkeep):
     def delete_objects(
         self, bucket_id: int, keys: Sequence[str], *, if_match: str | None = None, stamp: int
     ) -> list[bool]:
-        """Delete objects; tell for each key whether there was one.
-
-        Raises:
-            PreconditionFailed: an object is there with another ETag than `if_match`.
-        """
         existed = []
         for key in keys:
             if if_match is not None:

@@ -24,10 +24,6 @@ class Upkeep(Bookkeeping):
     # --- jobs -------------------------------------------------------------------------------------
 
     def add_job(self, work: str, volume_id: int, origin: str, created_ms: int) -> int:
-        """Remember a job until it is over; return its id, which is never given to another.
-
-        A volume that has an unfinished job of that work keeps it: then its id is returned.
-        """
         found = self._one("SELECT id FROM jobs WHERE work = ? AND volume_id = ?", (work, volume_id))
         if found is not None:
             return int(found[0])
@@ -39,13 +35,11 @@ class Upkeep(Bookkeeping):
         return added.lastrowid
 
     def remove_job(self, job_id: int) -> None:
-        """A job is over; one that is not known is over already."""
         self._execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     # --- verification and sweeps ------------------------------------------------------------------
 
     def set_verify_progress(self, volume_id: int, *, started_ms: int, generation: int, offset: int) -> None:
-        """How far a verification is, so that a restart does not begin anew; all 0: none is under way."""
         self._change_volume(
             "UPDATE volumes SET verify_started_ms = ?, verify_generation = ?, verify_offset = ? WHERE id = ?",
             started_ms,
@@ -55,7 +49,6 @@ class Upkeep(Bookkeeping):
         )
 
     def set_verified(self, volume_id: int, started_ms: int) -> None:
-        """A verification that began at `started_ms` has read all of the volume; none is under way now."""
         self._change_volume(
             "UPDATE volumes SET verified_ms = ?, verify_started_ms = 0, verify_generation = 0,"
             " verify_offset = 0 WHERE id = ?",
@@ -64,21 +57,12 @@ class Upkeep(Bookkeeping):
         )
 
     def set_swept(self, volume_id: int, stamp: int) -> None:
-        """Of the needles with stamps up to `stamp`, none is in the volume without a row or garbage's mark.
-
-        And none will be: after a restart, clocks learn this stamp from the catalog as they learn all others.
-        """
         self._change_volume(
             "UPDATE volumes SET swept_stamp = max(swept_stamp, ?) WHERE id = ?", stamp, volume_id
         )
         self._see_stamp(stamp)
 
     def void_orphans(self, volume_id: int, needle_ids: Sequence[int], stamp: int) -> list[int]:
-        """Give up needles that no row named when a sweep looked, unless something names them by now.
-
-        Returns:
-            Those that wait for their tombstone from now on.
-        """
         orphans = [
             needle_id
             for needle_id in needle_ids
@@ -90,14 +74,6 @@ class Upkeep(Bookkeeping):
     # --- damages ----------------------------------------------------------------------------------
 
     def add_damages(self, volume_id: int, damages: Sequence[NeedleDamage]) -> list[NeedleDamage]:
-        """Remember what was found damaged in a volume, with bucket and key where a row names the needle.
-
-        One that is known keeps the time when it was first found.  Beyond DAMAGES_KEPT_MAX of one volume,
-        new ones are not kept.
-
-        Returns:
-            Those that were not known and are kept now, with bucket and key.
-        """
         needle_ids = {damage.needle_id for damage in damages if damage.needle_id}
         names = names_on(self._execute, volume_id, needle_ids)
         (kept_count,) = self._one("SELECT count(*) FROM damages WHERE volume_id = ?", (volume_id,))
@@ -122,10 +98,6 @@ class Upkeep(Bookkeeping):
         return added
 
     def clear_damages(self, volume_id: int, keep: Collection[tuple[int, int]]) -> None:
-        """Forget the damages of a volume but those in `keep`: (needle id or 0, offset).
-
-        What a verification of the whole volume, or a compaction, has not met is not there any more.
-        """
         kept = set(keep)
         known = self._execute("SELECT needle_id, offset FROM damages WHERE volume_id = ?", (volume_id,))
         for needle_id, offset in known.fetchall():
@@ -133,7 +105,6 @@ class Upkeep(Bookkeeping):
                 self._forget_damage(volume_id, needle_id, offset)
 
     def forget_dead_damages(self, volume_id: int) -> None:
-        """Forget damages of needles that nothing names any more: nobody will miss them."""
         known = self._execute(
             "SELECT needle_id, offset FROM damages WHERE volume_id = ? AND needle_id != 0", (volume_id,)
         )
@@ -150,6 +121,5 @@ class Upkeep(Bookkeeping):
     # --- meta -------------------------------------------------------------------------------------
 
     def set_meta(self, name: str, value: int) -> None:
-        """Keep a number under a name, for example a switch as 0 or 1."""
         assert name != STAMP_MAX_META, "the transaction keeps that one itself"
         self._execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))

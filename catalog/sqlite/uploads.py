@@ -59,7 +59,6 @@ class Uploads(Bookkeeping):
         created_ms: int,
         expires_ms: int,
     ) -> int:
-        """Open an upload and return its id: random, because needles on disk name it forever."""
         if not self._is_live(bucket_id):
             raise NoSuchBucket("the bucket was deleted")
         upload_id = self._random_id()
@@ -83,13 +82,6 @@ class Uploads(Bookkeeping):
     def set_slots(
         self, upload_id: int, slots: Sequence[tuple[int, int, int, int]], *, stamp: int = 0
     ) -> list[tuple[int, int]]:
-        """Say which needle takes which chunk: (chunk_index, volume_id, needle_id, size).
-
-        An index that has a slot gets the new one; the needle of the old one can never count any more.
-
-        Returns:
-            Those needles: (volume_id, needle_id).
-        """
         self._open_upload(upload_id)
         replaced: list[tuple[int, int]] = []
         for chunk_index, volume_id, needle_id, size in slots:
@@ -113,10 +105,6 @@ class Uploads(Bookkeeping):
         return replaced
 
     def touch_upload(self, upload_id: int, expires_ms: int) -> None:
-        """Let an upload live until `expires_ms` at least, and no longer than its lifetime from now on.
-
-        One that is finished or gone stays so.
-        """
         self._execute(
             "UPDATE uploads SET expires_ms = max(expires_ms, min(?, ? + lifetime_ms))"
             " WHERE id = ? AND NOT is_finished",
@@ -136,11 +124,6 @@ class Uploads(Bookkeeping):
         self._drop_upload(upload_id, stamp)
 
     def expire_uploads(self, now_ms: int, stamp: int, limit: int) -> list[int]:
-        """Abort up to `limit` uploads whose time is over, and forget as many finished ones.
-
-        Returns:
-            The ids of the aborted ones.
-        """
         # Of a release that counted from stamps, or of a wall clock that was ahead: nothing lives longer than
         # its lifetime from now on.
         self._execute(
@@ -186,7 +169,6 @@ class Uploads(Bookkeeping):
     # --- chunks -----------------------------------------------------------------------------------
 
     def set_stamp_of_chunk(self, upload_id: int, chunk_index: int, stamp: int) -> None:
-        """A chunk was stamped anew on its volume."""
         self._execute(
             "UPDATE chunks SET stamp = max(stamp, ?) WHERE upload_id = ? AND chunk_index = ?",
             (stamp, upload_id, chunk_index),
@@ -241,13 +223,6 @@ class Uploads(Bookkeeping):
     # --- finishing --------------------------------------------------------------------------------
 
     def finish_upload(self, upload_id: int, chunk_count: int, object_size: int) -> FinishResult:
-        """Make chunks 0 to chunk_count - 1 the object's visible version; safe to repeat.
-
-        Raises:
-            NoSuchUpload: aborted, expired, or finished longer ago than is remembered.
-            UploadIncomplete: chunks are missing, left over, or do not add up to `object_size`.
-            PreconditionFailed: the condition given at the begin is not met now.
-        """
         upload = self._upload(upload_id)
         if upload is not None and upload.is_finished:
             return FinishResult(self._finished_object(upload))

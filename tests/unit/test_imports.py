@@ -38,6 +38,7 @@ PURE = [
     "warehouse.auth.data_tokens",
     "warehouse.auth.rights",
     "warehouse.auth.keys",
+    "warehouse.catalog.interface",
     "warehouse.catalog.sqlite.catalog",
     "warehouse.catalog.placement",
     "warehouse.catalog.names",
@@ -119,6 +120,17 @@ def test_no_module_imports_a_room_by_its_bare_name() -> None:
     for path in (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))):
         bare = {name.split(".")[0] for name in imported_modules(path)} & set(ALLOWED)
         assert not bare, f"{path.relative_to(ROOT)} imports {', '.join(sorted(bare))}"
+
+
+def test_only_the_place_that_opens_the_catalog_names_its_engine() -> None:
+    """`rescue/` works on the file; everybody else knows `catalog/interface.py`."""
+    files = [*sorted((ROOT / "actors").rglob("*.py")), *sorted((ROOT / "catalog").glob("*.py"))]
+    naming = {
+        str(path.relative_to(ROOT))
+        for path in files
+        if any(name.startswith("warehouse.catalog.sqlite") for name in imported_modules(path))
+    }
+    assert naming == {"actors/master.py", "actors/control/first_start.py"}
 
 
 @pytest.mark.parametrize("module", PURE)

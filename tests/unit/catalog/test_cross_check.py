@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from catalog_kit import CREATED_MS, Kit, stamp
+from warehouse.transport.messages import NeedleDamage
 
 
 @pytest.fixture
@@ -71,8 +72,15 @@ def test_a_bitmap_is_of_exactly_the_ids_that_were_asked_for(mixed, first_id, cou
         assert set(ids(bitmap, first_id)) == everything & set(range(first_id, first_id + count))
 
 
+def names_of(kit, volume_id, needle_ids):
+    """What a damage report about each needle would be told."""
+    asked = [NeedleDamage(volume_id=volume_id, offset=0, problem="", needle_id=n) for n in needle_ids]
+    found = kit.do(lambda t: t.add_damages(volume_id, asked))
+    return {damage.needle_id: (damage.bucket, damage.key) for damage in found if damage.key is not None}
+
+
 def test_needles_have_the_names_of_their_object_or_upload(mixed):
-    names = mixed.catalog.names_of(1, range(1, 12))
+    names = names_of(mixed, 1, range(1, 12))
     assert names == {
         1: ("photos", "plain"),
         4: ("photos", "finished"),
@@ -81,12 +89,12 @@ def test_needles_have_the_names_of_their_object_or_upload(mixed):
         7: ("photos", "unfinished"),
         8: ("photos", "unfinished"),
     }
-    assert mixed.catalog.names_of(2, [1, 2]) == {1: ("photos", "elsewhere")}
+    assert names_of(mixed, 2, [1, 2]) == {1: ("photos", "elsewhere")}
 
 
 def test_a_finished_upload_need_not_be_remembered_for_its_chunks_to_have_names(mixed):
     mixed.do(lambda t: t.expire_uploads(2**50, stamp(60), 100))
-    names = mixed.catalog.names_of(1, range(4, 9))
+    names = names_of(mixed, 1, range(4, 9))
     assert names == dict.fromkeys((4, 5, 6), ("photos", "finished"))
 
 
@@ -95,7 +103,7 @@ def test_needles_of_a_deleted_bucket_have_no_names(kit):
     upload_id = kit.begin(1, "big")
     chunk = kit.send_chunk(upload_id, 1, 0)
     kit.do(lambda t: t._execute("UPDATE buckets SET name = NULL"))  # its purge has not begun
-    assert kit.catalog.names_of(1, [needle.needle_id, chunk.needle_id]) == {}
+    assert names_of(kit, 1, [needle.needle_id, chunk.needle_id]) == {}
     kit.do(lambda t: t._execute("DELETE FROM bucket_notes"))
 
 

@@ -1,0 +1,584 @@
+"""Interface: what the master asks of a catalog, whatever engine keeps it.
+
+`Catalog` reads, and opens transactions; `Transaction` changes.  The master, its writer and everything in
+`actors/control` know these two Protocols only; the one place that opens a catalog chooses the engine.
+`tests/contract/test_catalog*.py` holds every engine to what is written here.
+
+Units: sizes in bytes, times in milliseconds since 1970, stamps as 64-bit readings of a hybrid logical clock
+(milliseconds << 16 | counter).  A needle is named by the id of its volume and its own id.
+
+Errors: everything that an engine raises is a `StoreError` of this project, whatever its driver says.  Any
+call may raise `ReadFailed`, `CatalogCorrupt` or `Overloaded`; they are not repeated below.
+
+Garbage: a needle that nothing names any more waits in the outbox until its tombstone is durable.  Its reason
+says what it was, and decides what a repeated message about it is answered:
+
+    replaced, deleted   it was visible once
+    void                it was given up before it was visible
+    unmet               its put had a condition that was not met
+    aborted             it belonged to an upload that was aborted or expired
+
+The invariant behind all of it: each needle that was ever reported is named by exactly one object or upload,
+or waits in the outbox, or is remembered as tombstoned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from warehouse.auth.keys import HashedSecret
+from warehouse.catalog.records import (
+    ApiKeyRow,
+    BucketRow,
+    ChunkRow,
+    CommitResult,
+    CountDifference,
+    DiskRow,
+    FinishResult,
+    Garbage,
+    JobRow,
+    ObjectRow,
+    Page,
+    UploadRow,
+    VolumeRow,
+)
+from warehouse.errors import StoreError
+from warehouse.transport.messages import BucketNote, NeedleDamage, StoredNeedle
+
+
+class TransactionBroken(Exception):
+    """The engine failed in the middle of a transaction, so nothing of the transaction can be kept.
+
+    `Transaction.savepoint` raises it and `Catalog.transaction` turns it into the `StoreError` that names the
+    cause.  Nobody in between may take it for the failure of one request.
+    """
+
+
+class Catalog(Protocol):
+    """An open catalog: its reads, its transactions, its checks.
+
+    All calls come from one thread (the master's event loop) and take microseconds, except where a method
+    says that any thread may call it.  One transaction at a time may be open in another thread; reads never
+    wait for it, and never see what it has not committed.
+    """
+
+    # --- opening and closing ----------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """The folder on this machine whose free room decides whether the catalog can grow."""
+
+    @property
+    def failure(self) -> StoreError | None:
+        """Why nothing is written until the catalog is opened again; None: writes go on."""
+
+    @property
+    def displaced(self) -> str | None:
+        """Why the next start would not find what is committed now; None: it would."""
+
+    def require_in_place(self) -> None:
+        """
+        Raises:
+            WriteFailed: the next start would not find what is committed now; the message says what to do.
+        """
+
+    def close(self) -> None: ...
+
+    # --- changing ---------------------------------------------------------------------------------
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """One durable transaction: when the block has ended, all of it survives a power cut.
+
+        An exception that leaves the block undoes everything in it, and goes on.
+
+        Raises:
+            DiskFull, Overloaded: nothing was changed; it may work later.
+            WriteFailed: nothing was changed, and nothing will be until the catalog is opened again.
+            OutcomeUnknown: the commit itself failed, so its last bytes may be on the disk or not.  Only
+                opening the catalog again tells; until then nothing more is written.
+        """
+
+    @property
+    def is_purge_left(self) -> bool:
+        """A deleted bucket holds something that is not garbage yet: see `Transaction.purge`."""
+
+    def log_size(self) -> int:
+        """Bytes that `fold_log` might give back."""
+
+    def fold_log(self) -> None:
+        """Give back room on the disk that no committed change needs; a disk that refuses changes nothing.
+
+        For the thread that writes, between transactions.
+        """
+
+    # --- buckets and objects ----------------------------------------------------------------------
+
+    def one_moment(self) -> AbstractContextManager[None]:
+        """All reads in the block see the catalog as it was at the first of them.
+
+        Outside of such a block each read sees what is committed by then, so two reads may see two versions of
+        one object.  The block awaits nothing.  Blocks may be nested.
+        """
+
+    def bucket(self, name: str) -> BucketRow:
+        """
+        Raises:
+            NoSuchBucket
+        """
+
+    def bucket_by_id(self, bucket_id: int) -> BucketRow:
+        """
+        Raises:
+            NoSuchBucket: it was deleted, or never there.
+        """
+
+    def buckets(self, *, after: str = "", limit: int | None = None) -> list[BucketRow]:
+        """Buckets whose names are greater than `after`, by name."""
+
+    def totals(self) -> tuple[int, int, int]:
+        """Buckets, objects, bytes."""
+
+    def bucket_and_object(self, bucket: str, key: str) -> tuple[BucketRow, ObjectRow | None]:
+        """A bucket and one of its objects, from one moment.
+
+        Raises:
+            NoSuchBucket
+        """
+
+    def locate(
+        self, bucket: str, keys: Sequence[str], *, first_chunk: int = 0, chunk_limit: int
+    ) -> tuple[BucketRow, list[tuple[ObjectRow, list[ChunkRow]] | None]]:
+        """A bucket, and objects of it with their chunks, each of one version; in the order of the keys.
+
+        An object of one needle has no chunks here: its own row names the needle.
+
+        Args:
+            first_chunk: of each object, only chunks from this index on.
+            chunk_limit: when the chunks are more than this many, the last objects are left out.  The first
+                object is always there, with at most `chunk_limit` of its chunks.
+        Raises:
+            NoSuchBucket
+        """
+
+    def chunks_of_version(
+        self, volume_id: int, needle_id: int, etag: str, *, first: int, limit: int
+    ) -> list[ChunkRow] | None:
+        """Chunks of the object with this first needle; None: it is not the current version of any object."""
+
+    def list_objects(
+        self,
+        bucket_id: int,
+        *,
+        prefix: str = "",
+        delimiter: str | None = None,
+        after: str = "",
+        limit: int = 1000,
+    ) -> Page:
+        """One page of a bucket, in the order of the keys' UTF-8 bytes.
+
+        A key that holds `delimiter` after the prefix is shown only as its common prefix.  Entries (keys and
+        common prefixes alike) are those greater than `after`.  A common prefix costs the same however many
+        keys share it.
+
+        Raises:
+            BadRequest: `limit` is less than 1.
+        """
+
+    def upload(self, upload_id: int) -> UploadRow:
+        """An upload; also a finished one, for as long as its finish may be repeated.
+
+        Raises:
+            NoSuchUpload
+        """
+
+    def upload_count(self) -> int:
+        """Uploads that are not finished."""
+
+    # --- garbage ----------------------------------------------------------------------------------
+
+    def outbox(self, volume_id: int, limit: int) -> list[Garbage]:
+        """Up to `limit` needles of a volume that wait for their tombstone, by id."""
+
+    def outbox_counts(self) -> dict[int, int]:
+        """How many needles of each volume wait for their tombstone; volumes without any are left out."""
+
+    def stamp_max(self) -> int:
+        """The greatest stamp that was ever committed, or given to garbage or to a sweep."""
+
+    # --- disks, volumes, jobs, keys ---------------------------------------------------------------
+
+    def disks(self) -> list[DiskRow]:
+        """All disks, in the order in which they were added."""
+
+    def disk(self, disk_id: str) -> DiskRow | None: ...
+
+    def volumes(self) -> list[VolumeRow]:
+        """All volumes, by id."""
+
+    def bucket_notes(self, disk_id: str, limit: int) -> list[BucketNote]:
+        """Up to `limit` notes about buckets that a disk has still to write down, by bucket id."""
+
+    def jobs(self) -> list[JobRow]:
+        """The jobs that are not finished, oldest first."""
+
+    def damages(self, limit: int) -> list[NeedleDamage]:
+        """Damage that was found and not mended, by volume, needle and offset."""
+
+    def damage_count(self) -> int: ...
+
+    def meta(self, name: str, default: int = 0) -> int:
+        """The number that `Transaction.set_meta` keeps under this name."""
+
+    @property
+    def catalog_id(self) -> int:
+        """What tells this catalog from all others; 0: it has none yet, see `Transaction.begin_lineage`."""
+
+    def api_key(self, key_id: str) -> ApiKeyRow | None: ...
+
+    def api_keys(self) -> list[ApiKeyRow]:
+        """All API keys, oldest first."""
+
+    def api_key_count(self) -> int: ...
+
+    # --- checks, which any thread may call, and which may take long ---------------------------------
+
+    def check_counts(self) -> list[CountDifference]:
+        """Recount what is kept incrementally, and look for needles with two owners or none.
+
+        Returns:
+            What differs, as of one moment; seconds for a million objects.
+        """
+
+    def row_bitmap(self, volume_id: int, first_id: int, count: int) -> bytes:
+        """The needles of a volume that objects and unfinished uploads name as stored.
+
+        Returns:
+            `count` bits in whole bytes; bit i & 7 of byte i >> 3 is needle first_id + i.
+        """
+
+    def known_bitmap(self, volume_id: int, first_id: int, count: int) -> bytes:
+        """Those, and also slots that are not filled yet, and garbage, tombstoned or not."""
+
+    def slot_bitmap(self, volume_id: int, first_id: int, count: int) -> bytes:
+        """The slots of unfinished uploads that nobody has reported as filled; the needle may be there."""
+
+    def tombstone_horizon(self) -> int:
+        """Deletions with a lesser stamp than this need no record in the volumes any more.
+
+        Such a record hides older versions of the object from a rebuild.  It may go once every older needle
+        has its tombstone: garbage in the outbox, needles that no row names and no sweep has met yet, and
+        chunks of uploads that began before all count.  The stamp of garbage that was never visible says
+        nothing about the age of its needle, so while there is any, the horizon is 0.
+        """
+
+
+class Transaction(Protocol):
+    """Everything between the begin and the commit; get one from `Catalog.transaction`.
+
+    A method takes effect as a whole or raises.  One that raises may leave traces, which the savepoint around
+    it undoes.  A refusal that must leave something behind (a refused needle is garbage from then on) is
+    returned, not raised.
+    """
+
+    @property
+    def garbage_in(self) -> Collection[int]:
+        """Volumes in which needles became garbage; perhaps one too many, after an undone request."""
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """An error that leaves the block undoes what was done in the block, and nothing else.
+
+        Raises:
+            BadRequest: the request contradicts what is in the catalog, or a number does not fit into 64 bits.
+            TransactionBroken: the engine failed; the whole transaction has to end.
+        """
+
+    def purge(self) -> bool:
+        """Turn one piece of what deleted buckets held into garbage; return whether there is more to do."""
+
+    # --- buckets and objects ----------------------------------------------------------------------
+
+    def create_bucket(self, name: str, created_ms: int) -> BucketRow:
+        """
+        Raises:
+            BadBucketName, BucketExists
+        """
+
+    def delete_bucket(self, name: str, *, force: bool, stamp: int) -> None:
+        """Make a bucket and all in it disappear at once; its needles become garbage piece by piece (`purge`).
+
+        Rights that API keys have on the bucket go with it: a later bucket of that name is another one.
+
+        Raises:
+            NoSuchBucket
+            BucketNotEmpty: it holds objects, and `force` is not set.
+        """
+
+    def commit_needle(self, needle: StoredNeedle) -> CommitResult:
+        """Make a durable needle visible, or say why not; repeating it gets the same answer.
+
+        The needle of a single put becomes its object's current version at once, the chunk of an upload
+        when the upload is finished.  A needle that is refused is garbage from here on.  A version must have a
+        greater stamp than the one before, and than the deletion before: else the answer asks for a restamp.
+        """
+
+    def resolve_needle(
+        self,
+        bucket_id: int,
+        key: str,
+        volume_id: int,
+        needle_id: int,
+        stamp: int,
+        issued_ms: int | None = None,
+    ) -> bool:
+        """Was this needle of a single put committed?  If not, it never will be.
+
+        Args:
+            issued_ms: no later than when the needle's id was handed out; None: a moment ago.
+        Raises:
+            OutcomeUnknown: that is so long ago that the catalog may have forgotten what became of the needle.
+            NoSuchVolume, BadRequest: a needle that was never handed out, or that another key or an upload
+                owns: nobody may turn that into garbage by asking for this key.
+        """
+
+    def delete_objects(
+        self, bucket_id: int, keys: Sequence[str], *, if_match: str | None = None, stamp: int
+    ) -> list[bool]:
+        """Delete objects; tell for each key whether there was one.
+
+        The deletion gets a greater stamp than the version that it deletes, and at least `stamp`.
+
+        Raises:
+            PreconditionFailed: an object is there with another ETag than `if_match`.
+        """
+
+    # --- uploads ----------------------------------------------------------------------------------
+
+    def begin_upload(
+        self,
+        bucket_id: int,
+        key: str,
+        content_type: str | None,
+        metadata: Mapping[str, str],
+        if_match: str | None,
+        if_none_match: str | None,
+        created_ms: int,
+        expires_ms: int,
+    ) -> int:
+        """Open an upload and return its id: random, because needles on disk name it forever.
+
+        Raises:
+            NoSuchBucket
+        """
+
+    def set_slots(
+        self, upload_id: int, slots: Sequence[tuple[int, int, int, int]], *, stamp: int = 0
+    ) -> list[tuple[int, int]]:
+        """Say which needle takes which chunk: (chunk_index, volume_id, needle_id, size).
+
+        An index that has a slot gets the new one; the needle of the old one can never count any more.
+
+        Returns:
+            Those needles: (volume_id, needle_id).
+        Raises:
+            NoSuchUpload, NeedleVoid, NeedleExists
+        """
+
+    def set_stamp_of_chunk(self, upload_id: int, chunk_index: int, stamp: int) -> None:
+        """A chunk got a greater stamp on its volume."""
+
+    def touch_upload(self, upload_id: int, expires_ms: int) -> None:
+        """Let an upload live until `expires_ms` at least, and no longer than its lifetime from now on.
+
+        One that is finished or gone stays so.
+        """
+
+    def abort_upload(self, upload_id: int, stamp: int) -> None:
+        """
+        Raises:
+            NoSuchUpload: it is gone or finished.
+        """
+
+    def expire_uploads(self, now_ms: int, stamp: int, limit: int) -> list[int]:
+        """Abort up to `limit` uploads whose time is over, and forget as many finished ones.
+
+        Returns:
+            The ids of the aborted ones.
+        """
+
+    def finish_upload(self, upload_id: int, chunk_count: int, object_size: int) -> FinishResult:
+        """Make chunks 0 to chunk_count - 1 the object's visible version; safe to repeat.
+
+        Raises:
+            NoSuchUpload: aborted, expired, or finished longer ago than is remembered.
+            UploadIncomplete: chunks are missing, left over, or do not add up to `object_size`.
+            PreconditionFailed: the condition given at the begin is not met now.
+        """
+
+    # --- garbage ----------------------------------------------------------------------------------
+
+    def clear_outbox(
+        self, volume_id: int, needle_ids: Sequence[int], *, now_s: float = 0.0, now_ms: int = 0
+    ) -> None:
+        """The tombstones of these needles are durable: they wait no more, and are remembered as tombstoned.
+
+        That memory is bounded.  It reaches back three minutes at least, unless millions of needles are
+        deleted meanwhile; `resolve_needle` knows how far.
+
+        Args:
+            now_s: of a clock that only goes forward.
+            now_ms: wall clock.
+        """
+
+    def void_orphans(self, volume_id: int, needle_ids: Sequence[int], stamp: int) -> list[int]:
+        """Give up needles that no row named when a sweep looked, unless something names them by now.
+
+        Returns:
+            Those that wait for their tombstone from now on.
+        """
+
+    # --- disks and volumes ------------------------------------------------------------------------
+
+    def add_disk(self, disk_id: str, name: str, added_ms: int) -> None:
+        """Make a disk known; one that is known gets the new name."""
+
+    def set_disk_epoch(
+        self, disk_id: str, before: tuple[int, int], after: tuple[int, int], *, catalog_id: int = 0
+    ) -> bool:
+        """A disk registers: its epoch becomes `after`, if it still is `before`; return whether it did.
+
+        Args:
+            catalog_id: the catalog that the disk will name the next time, if not this one.
+        """
+
+    def begin_lineage(self) -> None:
+        """Give this catalog a new id: if it is a copy of another one, the two are told apart from now on.
+
+        Its disks know the old id, and are expected to name it once more.
+        """
+
+    def skip_ids(self, *, buckets_to: int, volumes: int) -> None:
+        """Leave out ids: a later state of this catalog, which is lost, may have given them out.
+
+        Args:
+            buckets_to: the greatest bucket id that is left out.
+            volumes: how many volume ids are left out.
+        """
+
+    def add_volume(
+        self,
+        volume_id: int | None,
+        uuid: str,
+        capacity: int,
+        disk_id: str,
+        *,
+        state: str = "creating",
+        created_ms: int = 0,
+    ) -> int:
+        """Make a volume known and return its id, which is never given out again.
+
+        Args:
+            volume_id: None for a new one; its own for one that exists on a disk (rebuild).
+        Raises:
+            BadRequest: the id or the uuid is known already, or no id is left.
+        """
+
+    def drop_unmade_volume(self, volume_id: int) -> bool:
+        """Forget a volume if no disk has confirmed it, and return whether it was one.
+
+        Its id is not used again.
+        """
+
+    def set_volume_state(self, volume_id: int, state: str) -> None:
+        """
+        Raises:
+            NoSuchVolume, as do the methods below that change one volume.
+        """
+
+    def set_volume_created(self, volume_id: int, created_ms: int) -> None:
+        """The volume itself says when it was made; that counts more than what is known here."""
+
+    def reserve_needle_ids(self, volume_id: int, last_id: int) -> None:
+        """Ids up to `last_id` may be handed out from now on; after a restart, only greater ones."""
+
+    def clear_bucket_notes(self, disk_id: str, notes: Sequence[BucketNote]) -> None:
+        """A disk has these in a volume, durably; a note that has changed since then goes on waiting."""
+
+    # --- API keys ---------------------------------------------------------------------------------
+
+    def add_api_key(
+        self,
+        key_id: str,
+        hashed: HashedSecret,
+        *,
+        permissions: int,
+        buckets: Mapping[str, str] | None,
+        created_ms: int,
+        name: str = "",
+    ) -> None:
+        """
+        Args:
+            buckets: what the key may do in which bucket; None: every bucket.
+        Raises:
+            BadRequest: the id is taken, or a right is unknown.
+        """
+
+    def edit_api_key(
+        self,
+        key_id: str,
+        *,
+        permissions: int,
+        buckets: Mapping[str, str] | None,
+        is_enabled: bool,
+        name: str = "",
+    ) -> bool:
+        """Give a key other rights; return whether there is one.  Tokens bought before are void."""
+
+    def delete_api_key(self, key_id: str) -> bool:
+        """Return whether there was one."""
+
+    # --- jobs, verification, damage, meta ---------------------------------------------------------
+
+    def add_job(self, work: str, volume_id: int, origin: str, created_ms: int) -> int:
+        """Remember a job until it is finished; return its id, which is never given to another.
+
+        A volume that has an unfinished job of that work keeps it: then its id is returned.
+        """
+
+    def remove_job(self, job_id: int) -> None:
+        """A job is finished; one that is not known is finished already."""
+
+    def set_verify_progress(self, volume_id: int, *, started_ms: int, generation: int, offset: int) -> None:
+        """How far a verification is, so that a restart goes on from there; all 0: none is under way."""
+
+    def set_verified(self, volume_id: int, started_ms: int) -> None:
+        """A verification that began at `started_ms` has read all of the volume; none is under way now."""
+
+    def set_swept(self, volume_id: int, stamp: int) -> None:
+        """Every needle of the volume with a stamp up to `stamp` is named by a row, or marked as garbage.
+
+        No older needle will appear: after a restart, clocks learn this stamp as they learn all others.
+        """
+
+    def add_damages(self, volume_id: int, damages: Sequence[NeedleDamage]) -> list[NeedleDamage]:
+        """Remember what was found damaged in a volume, with bucket and key where a row names the needle.
+
+        Damage that is known keeps the time when it was first found.  Of one volume a bounded number is kept.
+
+        Returns:
+            Those that were not known and are kept now, with bucket and key.
+        """
+
+    def clear_damages(self, volume_id: int, keep: Collection[tuple[int, int]]) -> None:
+        """Forget the damages of a volume except those in `keep`: (needle id or 0, offset).
+
+        What a verification of the whole volume, or a compaction, has not met is not there any more.
+        """
+
+    def forget_dead_damages(self, volume_id: int) -> None:
+        """Forget damages of needles that nothing names any more: nobody will miss them."""
+
+    def set_meta(self, name: str, value: int) -> None:
+        """Keep a number under a name, for example a switch as 0 or 1; never the greatest stamp."""
