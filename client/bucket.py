@@ -20,11 +20,11 @@ from warehouse.client.files import replaced_file
 from warehouse.client.headers import PutOptions, check_condition, key_size, put_options
 from warehouse.client.listing import Entries, Prefix
 from warehouse.client.ordered_batches import Results
-from warehouse.client.reading.get_many import GetFlow, GetItem, GetResult
+from warehouse.client.reading.get_many import GetBatches, GetItem, GetResult
 from warehouse.client.reading.streams import BucketReader, ObjectStream, SpanBuffers
 from warehouse.client.writing.coalesced_puts import CoalescedPuts
 from warehouse.client.writing.put import BucketWriter
-from warehouse.client.writing.put_many import PutFlow, PutItem, PutResult
+from warehouse.client.writing.put_many import PutBatches, PutItem, PutResult
 from warehouse.client.writing.sources import MemorySource, ObjectSource, as_bytes_view, opened_file
 from warehouse.client.writing.uploads import Progress, Uploader
 from warehouse.errors import BadRequest, ObjectReplaced
@@ -59,13 +59,13 @@ class Session:
         read_pool: HttpPool,
         write_pool: HttpPool,
         nursery: trio.Nursery,
-        flow_nursery: trio.Nursery,
+        batch_nursery: trio.Nursery,
     ) -> None:
         self.control = control
         self.read_pool = read_pool
         self.write_pool = write_pool
         self.nursery = nursery
-        self.flow_nursery = flow_nursery
+        self.batch_nursery = batch_nursery
         self.buffers = SpanBuffers()
         self._buckets: dict[str, Bucket] = {}
 
@@ -90,7 +90,7 @@ class Bucket:
             name, session.control, session.read_pool, session.buffers, session.nursery
         )
         self._writer = BucketWriter(name, session.control, session.write_pool, session.nursery)
-        self._puts = CoalescedPuts(self._writer, session.write_pool, session.flow_nursery)
+        self._puts = CoalescedPuts(self._writer, session.write_pool, session.batch_nursery)
         self._uploader = Uploader(name, session.control, session.write_pool, self._writer.unsettled)
 
     # --- writing ----------------------------------------------------------------------------------
@@ -148,10 +148,10 @@ class Bucket:
         Args:
             items: `(key, bytes)` pairs, or `Put`s; a list, a generator, an asynchronous one.
         """
-        flow = PutFlow(
+        batches = PutBatches(
             items, self._writer, self._session.write_pool, self._control.small_max, self._put_bytes
         )
-        return Results(flow, self._session.flow_nursery, PutResult)
+        return Results(batches, self._session.batch_nursery, PutResult)
 
     async def upload(
         self,
@@ -250,7 +250,7 @@ class Bucket:
                 are fetched as they were listed, without asking where they are.
             size_max: larger objects get the error `BodyTooLarge`, so that they can be read with `open`.
         """
-        return Results(GetFlow(keys, self._reader, size_max), self._session.flow_nursery, GetResult)
+        return Results(GetBatches(keys, self._reader, size_max), self._session.batch_nursery, GetResult)
 
     def open(
         self, key: str, start: int = 0, length: int | None = None

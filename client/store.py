@@ -67,9 +67,9 @@ async def connect(
         async with background() as nursery:
             await nursery.start(control.run)
             try:
-                # What flows at the end is settled, and for that it needs the control connection.
-                async with background() as flow_nursery:
-                    yield Store(Session(control, read_pool, write_pool, nursery, flow_nursery))
+                # Batches that are cut off resolve their puts in doubt: that needs the control connection.
+                async with background() as batch_nursery:
+                    yield Store(Session(control, read_pool, write_pool, nursery, batch_nursery))
             finally:
                 control.stop()
     finally:

@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from warehouse.client.headers import key_size
-from warehouse.client.ordered_batches import BATCH_SIZE_MAX, BYTES_MAX, Batch, Flow, Slot
+from warehouse.client.ordered_batches import BATCH_SIZE_MAX, BYTES_MAX, Batch, OrderedBatches, Pending
 from warehouse.client.reading.exact import is_consistent
 from warehouse.client.reading.locator import Grant, fetch_together
 from warehouse.client.reading.streams import BucketReader
@@ -43,7 +43,7 @@ class GetResult(msgspec.Struct, frozen=True):
 GetItem = str | ObjectInfo
 
 
-class GetSlot(Slot[GetResult]):
+class PendingGet(Pending[GetResult]):
     __slots__ = ("chunk", "key", "size")
 
     def __init__(self, key: str) -> None:
@@ -59,7 +59,7 @@ class GetSlot(Slot[GetResult]):
         self.finish(GetResult(self.key, error))
 
 
-class GetFlow(Flow[GetItem, GetSlot]):
+class GetBatches(OrderedBatches[GetItem, PendingGet]):
     """The gets of one `get_many`."""
 
     batch_count_max = LOCATE_COUNT_MAX
@@ -75,122 +75,120 @@ class GetFlow(Flow[GetItem, GetSlot]):
         self._reader = reader
         self._alone = trio.CapacityLimiter(ALONE_MAX)
 
-    def take(self, item: GetItem) -> tuple[GetSlot, int]:
+    def take(self, item: GetItem) -> tuple[PendingGet, int]:
         if isinstance(item, ObjectInfo):
-            slot = GetSlot(item.key)
-            self._place(slot, item)
-            return slot, 0
-        slot = GetSlot(item)
+            get = PendingGet(item.key)
+            self._place(get, item)
+            return get, 0
+        get = PendingGet(item)
         try:
             key_size(item)
         except StoreError as error:
-            slot.fail(error)
-        return slot, 0
+            get.fail(error)
+        return get, 0
 
-    async def work(self, batch: Batch[GetSlot]) -> None:
-        await self._locate([slot for slot in batch.slots if slot.chunk is None and not slot.is_done])
+    async def work(self, batch: Batch[PendingGet]) -> None:
+        await self._locate([get for get in batch.items if get.chunk is None and not get.is_done])
         if batch.predecessor is not None:
             await batch.predecessor.wait()  # bytes are promised in the order in which they will be given back
-        for slots in _waves([slot for slot in batch.slots if not slot.is_done]):
+        for gets in _groups([get for get in batch.items if not get.is_done]):
             size = 0
-            for slot in slots:
-                slot.held_size = min(slot.size, BYTES_MAX)
-                size += slot.held_size
+            for get in gets:
+                get.held_size = min(get.size, BYTES_MAX)
+                size += get.held_size
             await self.hold(size)
-            self._fetch_all(slots)
+            self._fetch_all(gets)
 
     # --- where they are ---------------------------------------------------------------------------
 
-    async def _locate(self, slots: Sequence[GetSlot]) -> None:
-        if not slots:
+    async def _locate(self, gets: Sequence[PendingGet]) -> None:
+        if not gets:
             return
         try:
-            infos = await self._reader.locate_many([slot.key for slot in slots])
+            infos = await self._reader.locate_many([get.key for get in gets])
         except StoreError as error:
-            for slot in slots:
-                slot.fail(from_code(error.code, error.message))
+            for get in gets:
+                get.fail(from_code(error.code, error.message))
             return
-        for slot, info in zip(slots, infos, strict=True):
+        for get, info in zip(gets, infos, strict=True):
             if isinstance(info, StoreError):
-                slot.fail(info)
+                get.fail(info)
             else:
-                self._place(slot, info)
+                self._place(get, info)
 
-    def _place(self, slot: GetSlot, info: ObjectInfo) -> None:
+    def _place(self, get: PendingGet, info: ObjectInfo) -> None:
         """Note where an object is, if it is to be had in a batch; refuse one that is larger than wanted.
 
         One whose place makes no sense is read by itself, which asks again.
         """
-        if info.chunks and not is_consistent(info, slot.key):
+        if info.chunks and not is_consistent(info, get.key):
             return
-        slot.size = max(info.size, 0)
+        get.size = max(info.size, 0)
         if self._size_max is not None and info.size > self._size_max:
-            slot.fail(
-                BodyTooLarge(f"{info.key!r} has {info.size} bytes, at most {self._size_max} are wanted")
-            )
+            get.fail(BodyTooLarge(f"{info.key!r} has {info.size} bytes, at most {self._size_max} are wanted"))
             return
         if len(info.chunks) == info.chunk_count == 1 and info.size <= ITEM_SIZE_MAX:
             chunk = info.chunks[0]
             if self._reader.grant_for(chunk.volume_id) is not None:
-                slot.chunk = chunk
+                get.chunk = chunk
 
     # --- their bytes ------------------------------------------------------------------------------
 
-    def _fetch_all(self, slots: Sequence[GetSlot]) -> None:
-        by_volume: dict[int, list[GetSlot]] = {}
-        for slot in slots:
-            if slot.chunk is None:
-                self._nursery.start_soon(self._fetch_alone, slot)
-            elif slot.chunk.size == 0:
-                slot.succeed(b"")
+    def _fetch_all(self, gets: Sequence[PendingGet]) -> None:
+        by_volume: dict[int, list[PendingGet]] = {}
+        for get in gets:
+            if get.chunk is None:
+                self._nursery.start_soon(self._fetch_alone, get)
+            elif get.chunk.size == 0:
+                get.succeed(b"")
             else:
-                by_volume.setdefault(slot.chunk.volume_id, []).append(slot)
+                by_volume.setdefault(get.chunk.volume_id, []).append(get)
         for volume_id, group in by_volume.items():
             self._nursery.start_soon(self._fetch, volume_id, group)
 
-    async def _fetch(self, volume_id: int, slots: list[GetSlot]) -> None:
+    async def _fetch(self, volume_id: int, gets: list[PendingGet]) -> None:
         grant = self._reader.grant_for(volume_id)
         for _ in range(TRIES):
             if grant is None:
                 break
             try:
-                await self._fetch_with(grant, slots)
+                await self._fetch_with(grant, gets)
                 break
             except Unavailable:
                 continue
             except StoreError:
                 break
-        for slot in slots:
-            if not slot.is_done:
-                self._nursery.start_soon(self._fetch_alone, slot)
+        for get in gets:
+            if not get.is_done:
+                self._nursery.start_soon(self._fetch_alone, get)
         self.notify()
 
-    async def _fetch_with(self, grant: Grant, slots: list[GetSlot]) -> None:
+    async def _fetch_with(self, grant: Grant, gets: list[PendingGet]) -> None:
         """Fetch needles of one volume; those that are not as they should be stay without a result."""
-        chunks = [slot.chunk for slot in slots if slot.chunk is not None]
+        chunks = [get.chunk for get in gets if get.chunk is not None]
         found = await fetch_together(self._reader.pool, grant, chunks)
-        for slot, data in zip(slots, found, strict=True):
+        for get, data in zip(gets, found, strict=True):
             if data is not None:
-                slot.succeed(data)
+                get.succeed(data)
 
-    async def _fetch_alone(self, slot: GetSlot) -> None:
+    async def _fetch_alone(self, get: PendingGet) -> None:
         async with self._alone:
             try:
-                slot.succeed(await self._reader.get(slot.key))
+                get.succeed(await self._reader.get(get.key))
             except StoreError as error:
-                slot.fail(error)
+                get.fail(error)
         self.notify()
 
 
-def _waves(slots: Sequence[GetSlot]) -> Iterator[list[GetSlot]]:
-    """Cut slots into what is fetched together, in their order."""
-    wave: list[GetSlot] = []
+def _groups(gets: Sequence[PendingGet]) -> Iterator[list[PendingGet]]:
+    """Cut gets into what is fetched together, in their order."""
+    group: list[PendingGet] = []
     size = 0
-    for slot in slots:
-        if wave and (len(wave) == FETCH_COUNT_MAX or size + slot.size > BATCH_SIZE_MAX):
-            yield wave
-            wave, size = [], 0
-        wave.append(slot)
-        size += slot.size
-    if wave:
-        yield wave
+    for get in gets:
+        if group and (len(group) == FETCH_COUNT_MAX or size + get.size > BATCH_SIZE_MAX):
+            yield group
+            group, size = [], 0
+        group.append(get)
+        size += get.size
+    if group:
+        yield group

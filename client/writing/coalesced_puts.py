@@ -22,7 +22,7 @@ import trio
 
 from warehouse.client.headers import PutOptions
 from warehouse.client.writing.put import BucketWriter
-from warehouse.client.writing.put_many import Bytes, PutSender, PutSlot
+from warehouse.client.writing.put_many import Bytes, PendingPut, PutSender
 from warehouse.errors import LinkDown, OutcomeUnknown
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.messages import ObjectWritten
@@ -34,7 +34,7 @@ SHARED_BYTES_MAX = 1024 * 1024  # of one request
 SHARED_COUNT_MAX = 256
 
 
-class _CoalescedSlot(PutSlot):
+class _CoalescedPut(PendingPut):
     __slots__ = ("decided", "request")
 
     def __init__(self, key: str, data: Bytes, options: PutOptions) -> None:
@@ -43,21 +43,21 @@ class _CoalescedSlot(PutSlot):
         self.request: int | None = None  # number of the request in which this put travels alone
 
 
-def _let_go(slot: PutSlot) -> None:
-    assert isinstance(slot, _CoalescedSlot)
-    slot.decided.set()
+def _let_go(put: PendingPut) -> None:
+    assert isinstance(put, _CoalescedPut)
+    put.decided.set()
 
 
-def _end(slots: Sequence[_CoalescedSlot]) -> None:
-    """Fail the slots that have no result and will never get one."""
-    for slot in slots:
-        if slot.is_done:
+def _end(puts: Sequence[_CoalescedPut]) -> None:
+    """Fail the puts that have no result and will never get one."""
+    for put in puts:
+        if put.is_done:
             continue
-        if slot.ticket is None:
-            slot.fail(LinkDown(f"the client was closed before {slot.key!r} was sent"))
+        if put.ticket is None:
+            put.fail(LinkDown(f"the client was closed before {put.key!r} was sent"))
         else:
-            slot.fail(OutcomeUnknown(f"the client was closed while {slot.key!r} was under way"))
-        _let_go(slot)
+            put.fail(OutcomeUnknown(f"the client was closed while {put.key!r} was under way"))
+        _let_go(put)
 
 
 class CoalescedPuts:
@@ -67,7 +67,7 @@ class CoalescedPuts:
         self._writer = writer
         self._nursery = nursery
         self._sender = PutSender(writer, pool, _let_go)
-        self._waiting: list[_CoalescedSlot] = []
+        self._waiting: list[_CoalescedPut] = []
         self._in_flight: dict[int, float] = {}  # requests that the queue waits for: number -> start time
         self._last_request = 0
         self._is_gathering = False
@@ -80,8 +80,8 @@ class CoalescedPuts:
             return await self._writer.put(key, data, options)
         if self._writer.unsettled:
             await self._writer.unsettled.wait(key)
-        slot = _CoalescedSlot(key, data, options)
-        self._waiting.append(slot)
+        put = _CoalescedPut(key, data, options)
+        self._waiting.append(put)
         if not self._is_gathering:
             if len(self._in_flight) < IN_FLIGHT_MAX:
                 self._is_gathering = True
@@ -89,30 +89,30 @@ class CoalescedPuts:
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 self._is_gathering = False
             self._send_off()
-        if slot.request is None:
-            await self._wait(slot)
-        if slot.request is not None:
+        if put.request is None:
+            await self._wait(put)
+        if put.request is not None:
             try:
                 return await self._writer.put(key, data, options)
             finally:
-                self._leave(slot.request)
-        result = slot.hand_out()
+                self._leave(put.request)
+        result = put.hand_out()
         if result.error is not None:
             raise result.error
         assert result.etag is not None
         return ObjectWritten(etag=result.etag, size=result.size, created_ms=result.created_ms)
 
-    async def _wait(self, slot: _CoalescedSlot) -> None:
+    async def _wait(self, put: _CoalescedPut) -> None:
         try:
-            await slot.decided.wait()
+            await put.decided.wait()
         except trio.Cancelled:
-            slot.is_given_up = True
-            if slot.request is not None:
-                self._leave(slot.request)
-            elif slot in self._waiting:
-                self._waiting.remove(slot)
-            elif slot.ticket is not None:
-                await self._writer.settle_cancelled(slot.key, slot.ticket, slot.failure)
+            put.is_given_up = True
+            if put.request is not None:
+                self._leave(put.request)
+            elif put in self._waiting:
+                self._waiting.remove(put)
+            elif put.ticket is not None:
+                await self._writer.settle_cancelled(put.key, put.ticket, put.failure)
             raise
 
     # --- requests in flight -----------------------------------------------------------------------
@@ -126,12 +126,12 @@ class CoalescedPuts:
         if self._waiting and len(self._in_flight) < IN_FLIGHT_MAX:
             request = self._last_request = self._last_request + 1
             self._in_flight[request] = trio.current_time()
-            slots = self._take()
-            if len(slots) == 1:
-                slots[0].request = request
-                slots[0].decided.set()
+            puts = self._take()
+            if len(puts) == 1:
+                puts[0].request = request
+                puts[0].decided.set()
             else:
-                self._nursery.start_soon(self._send, slots, request)
+                self._nursery.start_soon(self._send, puts, request)
         if self._waiting and not self._is_watching:
             self._is_watching = True
             self._nursery.start_soon(self._watch)
@@ -156,22 +156,22 @@ class CoalescedPuts:
         finally:
             self._is_watching = False
 
-    def _take(self) -> list[_CoalescedSlot]:
+    def _take(self) -> list[_CoalescedPut]:
         count = size = 0
-        for slot in self._waiting[:SHARED_COUNT_MAX]:
-            size += slot.stored_size
+        for put in self._waiting[:SHARED_COUNT_MAX]:
+            size += put.stored_size
             if size > SHARED_BYTES_MAX and count:
                 break
             count += 1
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
 
-    async def _send(self, slots: list[_CoalescedSlot], request: int) -> None:
+    async def _send(self, puts: list[_CoalescedPut], request: int) -> None:
         try:
-            await self._sender.put_all([*slots])
+            await self._sender.put_all([*puts])
         except trio.Cancelled:
             self._has_ended = True
             raise
         finally:
-            _end(slots)
+            _end(puts)
             self._leave(request)

@@ -46,8 +46,8 @@ class Ticket(msgspec.Struct, frozen=True):
         return self.authorization[1].removeprefix("Bearer ")
 
 
-class Run(msgspec.Struct, frozen=True):
-    """The right to put `count` needles of one volume, from `first_id` on."""
+class TicketRange(msgspec.Struct, frozen=True):
+    """The tickets for `count` consecutive needles of one volume, from `first_id` on."""
 
     volume_id: int
     first_id: int
@@ -56,7 +56,7 @@ class Run(msgspec.Struct, frozen=True):
     authorization: Header
 
     def ticket(self, position: int) -> Ticket:
-        """The right to one of them, counted from 0."""
+        """The ticket at `position`, counted from 0."""
         needle_id = self.first_id + position
         target = f"/v1/needles/{self.volume_id}/{needle_id}"
         return Ticket(self.volume_id, needle_id, self.url, target, self.authorization)
@@ -131,8 +131,8 @@ class LeasePool:
             )
         return None
 
-    def take_run(self, stored_sizes: Sequence[int], now_s: float) -> Run | None:
-        """Needle ids of one lease for the first of these puts, as many as it has; None as `take`."""
+    def take_range(self, stored_sizes: Sequence[int], now_s: float) -> TicketRange | None:
+        """Tickets of one lease for the first of these puts, as many as it has; None as `take`."""
         first = self.take(stored_sizes[0], now_s)
         if first is None:
             return None
@@ -148,7 +148,7 @@ class LeasePool:
             self._left_count -= count - 1
             if lease.next_id > lease.last_id:
                 self._leases.pop()
-        return Run(first.volume_id, first.needle_id, count, first.url, first.authorization)
+        return TicketRange(first.volume_id, first.needle_id, count, first.url, first.authorization)
 
     def is_short(self) -> bool:
         """True when it is time to ask for more, before the last id is gone."""

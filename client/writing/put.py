@@ -27,7 +27,7 @@ from warehouse.client.control import Control, back_off_s
 from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, put_headers, read_failure, read_put_answer
 from warehouse.client.patience import ATTEMPTS, Patience, told
 from warehouse.client.writing.in_doubt import Unsettled
-from warehouse.client.writing.leases import NEEDLE_OVERHEAD, LeasePool, Run, Ticket
+from warehouse.client.writing.leases import NEEDLE_OVERHEAD, LeasePool, Ticket, TicketRange
 from warehouse.errors import (
     BodyTooLarge,
     ClusterFull,
@@ -224,13 +224,13 @@ class BucketWriter:
                 return ticket
             await self._wait_refill(1)
 
-    async def run_for(self, stored_sizes: Sequence[int]) -> Run:
+    async def ticket_range(self, stored_sizes: Sequence[int]) -> TicketRange:
         """Needle ids of one volume for the first of some puts, as many as a lease has."""
         while True:
-            run = self.leases.take_run(stored_sizes, trio.current_time())
-            self._refill_if_short(stored_sizes[0], is_empty=run is None)
-            if run is not None:
-                return run
+            tickets = self.leases.take_range(stored_sizes, trio.current_time())
+            self._refill_if_short(stored_sizes[0], is_empty=tickets is None)
+            if tickets is not None:
+                return tickets
             await self._wait_refill(len(stored_sizes))
 
     def _refill_if_short(self, stored_size: int, *, is_empty: bool) -> None:

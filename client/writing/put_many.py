@@ -17,9 +17,9 @@ import trio
 from crc32c import crc32c
 
 from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, put_options, read_failure
-from warehouse.client.ordered_batches import Batch, Flow, Slot
+from warehouse.client.ordered_batches import Batch, OrderedBatches, Pending
 from warehouse.client.patience import Patience, is_passing, told
-from warehouse.client.writing.leases import NEEDLE_OVERHEAD, Run, Ticket
+from warehouse.client.writing.leases import NEEDLE_OVERHEAD, Ticket, TicketRange
 from warehouse.client.writing.put import SETTLE_S, BucketWriter, Verdict, judge, without_answer
 from warehouse.errors import BadRequest, BodyTooLarge, Overloaded, StoreError, Unavailable, from_code
 from warehouse.transport.http.batch_format import PUT_ROUTE, PutHead, decode_outcomes, encode_put_head
@@ -58,7 +58,7 @@ PutItem = Put | tuple[str, Bytes]
 PutLarge = Callable[[str, Bytes, PutOptions], Awaitable[ObjectWritten]]
 
 
-class PutSlot(Slot[PutResult]):
+class PendingPut(Pending[PutResult]):
     __slots__ = ("crc", "data", "failure", "is_given_up", "key", "options", "stored_size", "ticket")
 
     def __init__(self, key: str, data: Bytes, options: PutOptions | None) -> None:
@@ -80,7 +80,7 @@ class PutSlot(Slot[PutResult]):
         self.finish(PutResult(self.key, error))
 
 
-class PutFlow(Flow[PutItem, PutSlot]):
+class PutBatches(OrderedBatches[PutItem, PendingPut]):
     """The puts of one `put_many`."""
 
     batch_count_max = BATCH_COUNT_MAX
@@ -98,42 +98,44 @@ class PutFlow(Flow[PutItem, PutSlot]):
         self._small_max = small_max
         self._put_large = put_large
 
-    def take(self, item: PutItem) -> tuple[PutSlot, int]:
-        put = item if isinstance(item, Put) else Put(*item)
-        # A copy of what may change: the source may use its buffer again when it is asked for the next item.
+    def take(self, item: PutItem) -> tuple[PendingPut, int]:
+        given = item if isinstance(item, Put) else Put(*item)
+        # Copy mutable data: the source may reuse its buffer for the next item.
         try:
-            data = put.data if isinstance(put.data, bytes) else _copy(put.data)
-            options = put_options(put.key, put.content_type, put.metadata, put.if_match, put.if_none_match)
+            data = given.data if isinstance(given.data, bytes) else _copy(given.data)
+            options = put_options(
+                given.key, given.content_type, given.metadata, given.if_match, given.if_none_match
+            )
         except StoreError as error:
-            slot = PutSlot(put.key, b"", None)
-            slot.fail(error)
-            return slot, 0
-        slot = PutSlot(put.key, data, options)
-        return slot, slot.stored_size
+            put = PendingPut(given.key, b"", None)
+            put.fail(error)
+            return put, 0
+        put = PendingPut(given.key, data, options)
+        return put, put.stored_size
 
-    async def work(self, batch: Batch[PutSlot]) -> None:
-        small = [slot for slot in batch.slots if len(slot.data) <= self._small_max]
-        large = [slot for slot in batch.slots if len(slot.data) > self._small_max]
+    async def work(self, batch: Batch[PendingPut]) -> None:
+        small = [put for put in batch.items if len(put.data) <= self._small_max]
+        large = [put for put in batch.items if len(put.data) > self._small_max]
         if large:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sender.put_all, small)
-                for slot in large:
-                    nursery.start_soon(self._put_alone, slot)
+                for put in large:
+                    nursery.start_soon(self._put_alone, put)
         else:
             await self._sender.put_all(small)
 
-    async def _put_alone(self, slot: PutSlot) -> None:
-        assert slot.options is not None
+    async def _put_alone(self, put: PendingPut) -> None:
+        assert put.options is not None
         try:
-            written = await self._put_large(slot.key, slot.data, slot.options)
-            slot.succeed(written.etag, written.created_ms)
+            written = await self._put_large(put.key, put.data, put.options)
+            put.succeed(written.etag, written.created_ms)
         except StoreError as error:
-            slot.fail(error)
-        self._let_go(slot)
+            put.fail(error)
+        self._let_go(put)
 
-    def _let_go(self, slot: PutSlot) -> None:
-        slot.data = b""
-        self.release(slot)
+    def _let_go(self, put: PendingPut) -> None:
+        put.data = b""
+        self.release(put)
         self.notify()
 
 
@@ -141,153 +143,151 @@ class PutSender:
     """Sends puts of one bucket in batches, and sees to it that it is decided what became of each.
 
     Args:
-        let_go: told of each slot when it has its result.
+        let_go: told of each put when it has its result.
     """
 
-    def __init__(self, writer: BucketWriter, pool: HttpPool, let_go: Callable[[PutSlot], None]) -> None:
+    def __init__(self, writer: BucketWriter, pool: HttpPool, let_go: Callable[[PendingPut], None]) -> None:
         self._writer = writer
         self._pool = pool
         self._let_go = let_go
 
-    async def put_all(self, slots: list[PutSlot]) -> None:
-        """Store small objects; each slot has its result in the end, if it is not given up meanwhile."""
-        for slot in slots:
-            slot.crc = crc32c(slot.data)
+    async def put_all(self, puts: list[PendingPut]) -> None:
+        """Store small objects; each put has its result in the end, if it is not given up meanwhile."""
+        for put in puts:
+            put.crc = crc32c(put.data)
         if self._writer.unsettled:
-            await self._writer.unsettled.wait(*(slot.key for slot in slots))
+            await self._writer.unsettled.wait(*(put.key for put in puts))
         patience = Patience(self._writer.timeout_s)
-        while slots:
-            await self._attempt(slots)
-            slots = [slot for slot in slots if not (slot.is_done or slot.is_given_up)]
-            if not slots:
+        while puts:
+            await self._attempt(puts)
+            puts = [put for put in puts if not (put.is_done or put.is_given_up)]
+            if not puts:
                 return
-            failures = [slot.failure for slot in slots]
+            failures = [put.failure for put in puts]
             # What may have left something behind counts; where all of it passes, the time does.
             worst = next((failure for failure in failures if not is_passing(failure)), failures[0])
             if not patience.goes_on(worst):
                 break
             await patience.pause()
-        for slot in slots:
-            slot.fail(told(slot.failure))
-            self._let_go(slot)
+        for put in puts:
+            put.fail(told(put.failure))
+            self._let_go(put)
 
     # --- one attempt ------------------------------------------------------------------------------
 
-    async def _attempt(self, slots: list[PutSlot]) -> None:
-        parts: list[tuple[Run, list[PutSlot]]] = []
-        while slots:
+    async def _attempt(self, puts: list[PendingPut]) -> None:
+        groups: list[tuple[TicketRange, list[PendingPut]]] = []
+        while puts:
             try:
-                run = await self._writer.run_for([slot.stored_size for slot in slots])
+                tickets = await self._writer.ticket_range([put.stored_size for put in puts])
             except StoreError as error:
-                for slot in slots:
-                    slot.fail(_again(error))
-                    self._let_go(slot)
+                for put in puts:
+                    put.fail(_again(error))
+                    self._let_go(put)
                 break
-            parts.append((run, slots[: run.count]))
-            slots = slots[run.count :]
-        if len(parts) == 1:
-            await self._send(*parts[0])
+            groups.append((tickets, puts[: tickets.count]))
+            puts = puts[tickets.count :]
+        if len(groups) == 1:
+            await self._send(*groups[0])
             return
         async with trio.open_nursery() as nursery:
-            for run, part in parts:
-                nursery.start_soon(self._send, run, part)
+            for tickets, group in groups:
+                nursery.start_soon(self._send, tickets, group)
 
-    async def _send(self, run: Run, slots: list[PutSlot]) -> None:
+    async def _send(self, tickets: TicketRange, puts: list[PendingPut]) -> None:
         """One request; what it did not decide stays without a result."""
-        slots = [slot for slot in slots if not slot.is_given_up]  # the last look before they are on their way
-        if not slots:
+        puts = [put for put in puts if not put.is_given_up]  # the last look before they are on their way
+        if not puts:
             return
-        for position, slot in enumerate(slots):
-            slot.ticket = run.ticket(position)
+        for position, put in enumerate(puts):
+            put.ticket = tickets.ticket(position)
         try:
-            failures = await self._request(run, slots)
+            failures = await self._request(tickets, puts)
         except trio.Cancelled:
-            await self._settle_cancelled(run, slots)
+            await self._settle_cancelled(tickets, puts)
             raise
         leases, now_s = self._writer.leases, trio.current_time()
-        uncertain: list[tuple[int, PutSlot]] = []
-        for position, (slot, failure) in enumerate(zip(slots, failures, strict=True)):
+        uncertain: list[tuple[int, PendingPut]] = []
+        for position, (put, failure) in enumerate(zip(puts, failures, strict=True)):
             if failure is None:
-                self._let_go(slot)
+                self._let_go(put)
                 continue
-            slot.failure = failure
+            put.failure = failure
             match judge(failure):
                 case Verdict.GIVE_UP:
-                    slot.fail(failure)
-                    self._let_go(slot)
+                    put.fail(failure)
+                    self._let_go(put)
                 case Verdict.LEASE_SPENT:
-                    self._writer.drop_lease(run.ticket(position), failure)
+                    self._writer.drop_lease(tickets.ticket(position), failure)
                 case Verdict.VOLUME_REFUSED:
-                    leases.avoid(run.volume_id, now_s)
+                    leases.avoid(tickets.volume_id, now_s)
                 case Verdict.UNCERTAIN:
                     if not isinstance(failure, Overloaded):
-                        leases.avoid(run.volume_id, now_s)
-                    uncertain.append((position, slot))
+                        leases.avoid(tickets.volume_id, now_s)
+                    uncertain.append((position, put))
         if uncertain:
-            await self._settle(run, uncertain)
+            await self._settle(tickets, uncertain)
 
-    async def _request(self, run: Run, slots: list[PutSlot]) -> Sequence[StoreError | None]:
+    async def _request(self, tickets: TicketRange, puts: list[PendingPut]) -> Sequence[StoreError | None]:
         """Send items; for each None when it is stored (and has its result), or why it may not be."""
         try:
             status, _, body = await self._pool.request(
                 "POST",
-                run.url,
+                tickets.url,
                 PUT_ROUTE,
-                headers=(run.authorization,),
-                body=_encode(run, slots),
+                headers=(tickets.authorization,),
+                body=_encode(tickets, puts),
                 response_size_max=ANSWER_SIZE_MAX,
             )
             if status != 200:
                 failure = read_failure(status, body[:FAILURE_SIZE_MAX])
-                return [_again(failure) for _ in slots]
-            outcomes = decode_outcomes(body, len(slots))
+                return [_again(failure) for _ in puts]
+            outcomes = decode_outcomes(body, len(puts))
         except (Unavailable, BodyTooLarge) as error:
             failure = without_answer(error)
-            return [_again(failure) for _ in slots]
+            return [_again(failure) for _ in puts]
         failures: list[StoreError | None] = []
-        for slot, outcome in zip(slots, outcomes, strict=True):
+        for put, outcome in zip(puts, outcomes, strict=True):
             if isinstance(outcome.detail, int):
-                slot.succeed(outcome.word, outcome.detail)
+                put.succeed(outcome.word, outcome.detail)
                 failures.append(None)
             else:
                 failures.append(from_code(outcome.word, outcome.detail))
         return failures
 
-    async def _settle_cancelled(self, run: Run, slots: Sequence[PutSlot]) -> None:
+    async def _settle_cancelled(self, tickets: TicketRange, puts: Sequence[PendingPut]) -> None:
         limit = trio.CapacityLimiter(SETTLES_MAX)
         until_s = trio.current_time() + SETTLE_S
 
-        async def settle(position: int, slot: PutSlot) -> None:
+        async def settle(position: int, put: PendingPut) -> None:
             async with limit:
                 within_s = max(until_s - trio.current_time(), 0.0)
-                await self._writer.settle_cancelled(slot.key, run.ticket(position), slot.failure, within_s)
+                await self._writer.settle_cancelled(put.key, tickets.ticket(position), put.failure, within_s)
 
         with trio.CancelScope(shield=True):  # all are bounded by one time; whatever is left goes on behind
             async with trio.open_nursery() as nursery:
-                for position, slot in enumerate(slots):
-                    nursery.start_soon(settle, position, slot)
+                for position, put in enumerate(puts):
+                    nursery.start_soon(settle, position, put)
 
-    async def _settle(self, run: Run, doubtful: Sequence[tuple[int, PutSlot]]) -> None:
+    async def _settle(self, tickets: TicketRange, doubtful: Sequence[tuple[int, PendingPut]]) -> None:
         """Ask the master what became of some needles; what never will be stored stays without a result."""
         limit = trio.CapacityLimiter(SETTLES_MAX)
 
-        async def settle(position: int, slot: PutSlot) -> None:
-            ticket = run.ticket(position)
+        async def settle(position: int, put: PendingPut) -> None:
+            ticket = tickets.ticket(position)
             async with limit:
                 try:
-                    if await self._writer.is_committed(slot.key, ticket, slot.failure):
-                        written = await self._writer.written_before(
-                            slot.key, ticket, len(slot.data), slot.crc
-                        )
-                        slot.succeed(written.etag, written.created_ms)
-                        self._let_go(slot)
+                    if await self._writer.is_committed(put.key, ticket, put.failure):
+                        written = await self._writer.written_before(put.key, ticket, len(put.data), put.crc)
+                        put.succeed(written.etag, written.created_ms)
+                        self._let_go(put)
                 except StoreError as error:
-                    slot.fail(error)
-                    self._let_go(slot)
+                    put.fail(error)
+                    self._let_go(put)
 
         async with trio.open_nursery() as nursery:
-            for position, slot in doubtful:
-                nursery.start_soon(settle, position, slot)
+            for position, put in doubtful:
+                nursery.start_soon(settle, position, put)
 
 
 def _copy(data: Bytes) -> bytes:
@@ -299,23 +299,23 @@ def _copy(data: Bytes) -> bytes:
         ) from None
 
 
-def _encode(run: Run, slots: Sequence[PutSlot]) -> bytes:
+def _encode(tickets: TicketRange, puts: Sequence[PendingPut]) -> bytes:
     parts: list[Bytes] = []
-    for needle_id, slot in enumerate(slots, run.first_id):
-        options = slot.options
+    for needle_id, put in enumerate(puts, tickets.first_id):
+        options = put.options
         assert options is not None
         head = PutHead(
             needle_id,
-            slot.key,
-            len(slot.data),
-            slot.crc,
+            put.key,
+            len(put.data),
+            put.crc,
             options.content_type,
             dict(options.metadata),
             options.if_match,
             options.if_none_match,
         )
         parts.append(encode_put_head(head))
-        parts.append(slot.data)
+        parts.append(put.data)
     return b"".join(parts)
 
 

@@ -273,7 +273,7 @@ async def test_items_are_taken_as_results_are(store: FakeStore, photos: warehous
         for _ in range(10):
             await anext(results)
         await trio.sleep(0.1)
-        assert taken <= ordered_batches.SLOTS_MAX + 11
+        assert taken <= ordered_batches.PENDING_MAX + 11
 
 
 async def test_bytes_under_way_are_bounded(store: FakeStore, photos: warehouse.Bucket) -> None:

@@ -86,19 +86,23 @@ def test_spent_leases_do_not_pile_up() -> None:
 def test_a_run_is_as_long_as_its_lease_has_ids_and_room() -> None:
     pool = LeasePool()
     pool.add([lease(1, 1, 3), lease(2, 5, 100, room=2500)], 0)
-    runs = [pool.take_run([1000] * 10, 0) for _ in range(3)]
-    assert [run and (run.volume_id, run.first_id, run.count) for run in runs] == [(1, 1, 3), (2, 5, 2), None]
-    run = runs[0]
-    assert run is not None
-    assert (run.ticket(2).needle_id, run.ticket(2).target) == (3, "/v1/needles/1/3")
-    assert run.ticket(2).authorization == run.authorization == ("Authorization", "Bearer token-1-1")
+    ranges = [pool.take_range([1000] * 10, 0) for _ in range(3)]
+    assert [tickets and (tickets.volume_id, tickets.first_id, tickets.count) for tickets in ranges] == [
+        (1, 1, 3),
+        (2, 5, 2),
+        None,
+    ]
+    tickets = ranges[0]
+    assert tickets is not None
+    assert (tickets.ticket(2).needle_id, tickets.ticket(2).target) == (3, "/v1/needles/1/3")
+    assert tickets.ticket(2).authorization == tickets.authorization == ("Authorization", "Bearer token-1-1")
 
 
 def test_runs_go_volume_by_volume() -> None:
     pool = LeasePool()
     pool.add([lease(1, 1, 100), lease(2, 1, 100)], 0)
-    runs = [pool.take_run([10] * 30, 0) for _ in range(4)]
-    assert [run and run.volume_id for run in runs] == [1, 2, 1, 2]
+    ranges = [pool.take_range([10] * 30, 0) for _ in range(4)]
+    assert [tickets and tickets.volume_id for tickets in ranges] == [1, 2, 1, 2]
 
 
 def test_a_failed_volume_is_left_alone_for_a_while() -> None:
@@ -161,7 +165,7 @@ def test_large_puts_reserve_a_bounded_room() -> None:
         st.one_of(
             st.tuples(st.just("add"), st.integers(1, 3), st.integers(1, 20), st.integers(0, 20_000)),
             st.tuples(st.just("take"), st.integers(1, 5000), st.just(0), st.just(0)),
-            st.tuples(st.just("run"), st.integers(1, 5000), st.integers(1, 30), st.just(0)),
+            st.tuples(st.just("tickets"), st.integers(1, 5000), st.integers(1, 30), st.just(0)),
             st.tuples(st.just("avoid"), st.integers(1, 3), st.just(0), st.just(0)),
             st.tuples(st.just("pass"), st.integers(1, 40), st.just(0), st.just(0)),
         ),
@@ -185,15 +189,15 @@ def test_no_id_is_given_twice_and_no_lease_beyond_its_room(steps: list[tuple[str
                 seen.add((ticket.volume_id, ticket.needle_id))
                 room[ticket.authorization[1]] -= number
                 assert room[ticket.authorization[1]] >= 0
-        elif step == "run":
-            run = pool.take_run([number] * count, now_s)
-            if run is not None:
-                assert 1 <= run.count <= count
-                ids = {(run.volume_id, run.first_id + position) for position in range(run.count)}
+        elif step == "tickets":
+            tickets = pool.take_range([number] * count, now_s)
+            if tickets is not None:
+                assert 1 <= tickets.count <= count
+                ids = {(tickets.volume_id, tickets.first_id + position) for position in range(tickets.count)}
                 assert not ids & seen
                 seen |= ids
-                room[run.authorization[1]] -= number * run.count
-                assert room[run.authorization[1]] >= 0
+                room[tickets.authorization[1]] -= number * tickets.count
+                assert room[tickets.authorization[1]] >= 0
         elif step == "avoid":
             pool.avoid(number, now_s)
         else:
