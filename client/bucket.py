@@ -91,7 +91,7 @@ class Bucket:
         )
         self._writer = BucketWriter(name, session.control, session.write_pool, session.nursery)
         self._puts = CoalescedPuts(self._writer, session.write_pool, session.batch_nursery)
-        self._uploader = Uploader(name, session.control, session.write_pool, self._writer.unsettled)
+        self._uploader = Uploader(name, session.control, session.write_pool, self._writer.in_doubt)
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -208,8 +208,8 @@ class Bucket:
         """
         key_size(key)
         request = DeleteObjects(bucket=self.name, keys=[key], if_match=check_condition(if_match))
-        if self._writer.unsettled:
-            await self._writer.unsettled.wait(key)
+        if self._writer.in_doubt:
+            await self._writer.in_doubt.wait(key)
         return (await self._control.ask(request, Deleted, is_repeatable=False)).existed[0]
 
     async def delete_many(self, keys: Iterable[str]) -> Sequence[bool]:
@@ -220,8 +220,8 @@ class Bucket:
         remaining = iter(keys)
         while batch := [*islice(remaining, DELETE_BATCH)]:
             request = DeleteObjects(bucket=self.name, keys=batch)
-            if self._writer.unsettled:
-                await self._writer.unsettled.wait(*batch)
+            if self._writer.in_doubt:
+                await self._writer.in_doubt.wait(*batch)
             existed = [*existed, *(await self._control.ask(request, Deleted, is_repeatable=False)).existed]
         return existed
 

@@ -78,8 +78,8 @@ class CoalescedPuts:
         """Store at most `Control.small_max` bytes under a key; raises as `BucketWriter.put`."""
         if len(data) > SHARED_SIZE_MAX:
             return await self._writer.put(key, data, options)
-        if self._writer.unsettled:
-            await self._writer.unsettled.wait(key)
+        if self._writer.in_doubt:
+            await self._writer.in_doubt.wait(key)
         put = _CoalescedPut(key, data, options)
         self._waiting.append(put)
         if not self._is_gathering:
@@ -112,7 +112,7 @@ class CoalescedPuts:
             elif put in self._waiting:
                 self._waiting.remove(put)
             elif put.ticket is not None:
-                await self._writer.settle_cancelled(put.key, put.ticket, put.failure)
+                await self._writer.resolve_cancelled(put.key, put.ticket, put.failure)
             raise
 
     # --- requests in flight -----------------------------------------------------------------------

@@ -1,11 +1,11 @@
-"""Unsettled: puts that were cancelled before it was decided what becomes of them.
+"""In doubt: cancelled puts whose outcome is not known yet.
 
-A put that was cancelled may be on its way still.  It is settled at once, and that takes a moment.  When the
-master restarts just then, it takes longer than anybody who presses Ctrl-C wants to wait.  So it goes on, and
-whatever this client does next under the same key waits for it: an old put must not take the place of what was
-stored, or deleted, after it.
+The bytes of a cancelled put may still be travelling.  The writer asks the master at once to resolve the put,
+which usually takes a moment.  While the master restarts it takes longer than anybody who pressed Ctrl-C would
+wait.  So the asking continues in the background, and whatever this client does next with the same key waits
+for it: an old put must not replace an object that was stored, or deleted, after it.
 
-A volume gives up a put that the master has not confirmed after 15 s, so that nobody need wait for long.
+A volume actor gives up a put that the master has not confirmed after 15 s, so the wait is short.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import trio
 from warehouse.client.control import back_off_s
 from warehouse.errors import StoreError, Unavailable
 
-GIVE_UP_S = 60.0  # by then a put that was not confirmed never will be, frozen actors included
+GIVE_UP_S = 60.0  # a put that was not committed by then never will be, even by a frozen actor
 
 
-class Unsettled:
-    """The cancelled puts of one bucket, by their keys."""
+class InDoubt:
+    """The cancelled puts of one bucket, by key."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -30,30 +30,30 @@ class Unsettled:
     def __bool__(self) -> bool:
         return bool(self._by_key)
 
-    async def settle(self, key: str, ask: Callable[[], Awaitable[object]], within_s: float) -> None:
-        """Have a cancelled put settled; returns when it is, or after that time, and then it goes on behind.
+    async def resolve(self, key: str, ask: Callable[[], Awaitable[object]], within_s: float) -> None:
+        """Resolve a cancelled put; return when it is resolved, or after `within_s` and continue later.
 
         Args:
-            ask: asks the master, and raises a StoreError when that failed.
+            ask: asks the master; raises a StoreError when the master could not be asked.
         """
-        settled = trio.Event()
-        self._by_key.setdefault(key, []).append(settled)
+        resolved = trio.Event()
+        self._by_key.setdefault(key, []).append(resolved)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + within_s):
             try:
                 await ask()
             except Unavailable:
                 pass
             except StoreError:
-                self._end(key, settled)  # it was answered
+                self._end(key, resolved)  # the master has answered
             else:
-                self._end(key, settled)
-        if not settled.is_set():
+                self._end(key, resolved)
+        if not resolved.is_set():
             if self._nursery.cancel_scope.cancel_called:
-                self._end(key, settled)  # the client is being closed: nothing follows
+                self._end(key, resolved)  # the client is being closed: nothing can follow
             else:
-                self._nursery.start_soon(self._go_on, key, settled, ask)
+                self._nursery.start_soon(self._ask_on, key, resolved, ask)
 
-    async def _go_on(self, key: str, settled: trio.Event, ask: Callable[[], Awaitable[object]]) -> None:
+    async def _ask_on(self, key: str, resolved: trio.Event, ask: Callable[[], Awaitable[object]]) -> None:
         try:
             with trio.move_on_after(GIVE_UP_S):
                 attempt = 0
@@ -67,17 +67,17 @@ class Unsettled:
                     except StoreError:
                         return
         finally:
-            self._end(key, settled)
+            self._end(key, resolved)
 
-    def _end(self, key: str, settled: trio.Event) -> None:
-        settled.set()
+    def _end(self, key: str, resolved: trio.Event) -> None:
+        resolved.set()
         waiting = self._by_key[key]
-        waiting.remove(settled)
+        waiting.remove(resolved)
         if not waiting:
             del self._by_key[key]
 
     async def wait(self, *keys: str) -> None:
-        """Wait until nothing that was put under these keys before is undecided."""
+        """Wait until no earlier put of these keys is in doubt."""
         for key in keys:
             while key in self._by_key:
                 await self._by_key[key][0].wait()

@@ -1,17 +1,17 @@
-"""Small puts: one HTTP request each, and never a doubt about what became of it.
+"""Small puts: one HTTP request each, and every outcome is known.
 
-A put takes a needle id from a lease and sends its bytes.  What may come back:
+A put takes a needle id from a lease and sends its bytes.  The volume actor may answer:
 
-    201                    durable, in the catalog, visible: done
-    refused                the caller must change something: raised, never repeated
-    lease spent, disk full certainly not written: repeated with another id, for as long as it passes
-    anything else          (connection lost, timeout, 5xx; also a volume that calls the needle void: it sees a
-                           tombstone alone) the needle may or may not have been committed.  The master
-                           is asked to settle it: committed means done; otherwise it never will be, and only
-                           then the put is repeated elsewhere.
+    201                     done: durable, in the catalog, visible
+    refused                 the caller must change something: raised, never repeated
+    lease spent, disk full  certainly not written: repeated with another id while such failures pass
+    anything else           in doubt (connection lost, timeout, 5xx, and a volume that calls the needle void,
+                            because it sees only the tombstone): the needle may or may not be committed.
+                            The writer asks the master to resolve it.  A committed needle is a stored object.
+                            A needle that is not committed never will be, so the put is repeated elsewhere.
 
-So a put is applied once or not at all, whatever breaks, and `OutcomeUnknown` is raised when the master
-cannot be reached to settle it.
+So a put is applied once or not at all, whatever breaks.  `OutcomeUnknown` is raised when the master cannot be
+reached to resolve the put.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from crc32c import crc32c
 from warehouse.client.control import Control, back_off_s
 from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, put_headers, read_failure, read_put_answer
 from warehouse.client.patience import ATTEMPTS, Patience, told
-from warehouse.client.writing.in_doubt import Unsettled
+from warehouse.client.writing.in_doubt import InDoubt
 from warehouse.client.writing.leases import NEEDLE_OVERHEAD, LeasePool, Ticket, TicketRange
 from warehouse.errors import (
     BodyTooLarge,
@@ -63,39 +63,39 @@ from warehouse.transport.messages import (
     etag_of,
 )
 
-SETTLE_S = 3.0  # for a put that was cancelled; longer would make Ctrl-C feel broken
-RIDE_OUT_S = 10.0  # how long a put waits for some volume to take it
+RESOLVE_S = 3.0  # for a cancelled put; longer would make Ctrl-C feel broken
+RIDE_OUT_S = 10.0  # how long a put waits for any volume that accepts it
 
 
 class Verdict(enum.Enum):
-    """What a failed attempt to put a needle calls for."""
+    """What to do after a failed attempt to put a needle."""
 
     GIVE_UP = enum.auto()  # repeating changes nothing
-    LEASE_SPENT = enum.auto()  # not written; another lease of any volume will do
-    VOLUME_REFUSED = enum.auto()  # not written; another volume will do
-    UNCERTAIN = enum.auto()  # settle first, then another volume
+    LEASE_SPENT = enum.auto()  # not written: take another lease of any volume
+    VOLUME_REFUSED = enum.auto()  # not written: take another volume
+    IN_DOUBT = enum.auto()  # resolve first, then take another volume
 
 
 def judge(error: StoreError) -> Verdict:
     """Classify the failure of one attempt."""
     match error:
         case TokenExpired() | TokenInvalid() | LeaseExhausted() | NoSuchBucket():
-            # A bucket that is missing may be there again under its old name: the next lease tells.
+            # Somebody may have made the bucket again under the same name: the next lease shows it.
             return Verdict.LEASE_SPENT
         case VolumeFull() | DiskFull() | NoSuchVolume():
             return Verdict.VOLUME_REFUSED
         case ClusterFull():
             return Verdict.GIVE_UP
         case NeedleExists() | NeedleVoid() | RequestTimeout():
-            return Verdict.UNCERTAIN
+            return Verdict.IN_DOUBT
         case RequestRefused():
             return Verdict.GIVE_UP
         case _:
-            return Verdict.UNCERTAIN
+            return Verdict.IN_DOUBT
 
 
 def without_answer(error: Unavailable | BodyTooLarge) -> Unavailable:
-    """What a put calls it that no answer came; one that is too long to be read is none either."""
+    """Treat a missing or over-long answer as `Unavailable`: we cannot tell what the volume did."""
     return error if isinstance(error, Unavailable) else Unavailable(error.message)
 
 
@@ -108,9 +108,9 @@ class BucketWriter:
         self._pool = pool
         self._nursery = nursery
         self.leases = LeasePool()
-        self.unsettled = Unsettled(nursery)
+        self.in_doubt = InDoubt(nursery)
         self._waiting_count = 0
-        self._refill: trio.Event | None = None  # set when the request in flight has been answered
+        self._refill: trio.Event | None = None  # set when the current lease request is answered
         self._refill_error: StoreError | None = None
 
     async def put(self, key: str, data: bytes | bytearray | memoryview, options: PutOptions) -> ObjectWritten:
@@ -121,8 +121,8 @@ class BucketWriter:
         headers = put_headers(key, options)
         headers.append(("X-Warehouse-CRC32C", f"{crc:08x}"))
         failure: StoreError = Unavailable("no attempt was made")
-        if self.unsettled:
-            await self.unsettled.wait(key)
+        if self.in_doubt:
+            await self.in_doubt.wait(key)
         patience = Patience(self._control.timeout_s, ATTEMPTS)
         while True:
             ticket = await self._ticket(stored_size)
@@ -142,7 +142,7 @@ class BucketWriter:
             except (Unavailable, BodyTooLarge) as error:
                 failure = without_answer(error)
             except trio.Cancelled:
-                await self.settle_cancelled(key, ticket, failure)
+                await self.resolve_cancelled(key, ticket, failure)
                 raise
             match judge(failure):
                 case Verdict.GIVE_UP:
@@ -151,7 +151,7 @@ class BucketWriter:
                     self.drop_lease(ticket, failure)
                 case Verdict.VOLUME_REFUSED:
                     self.leases.avoid(ticket.volume_id, trio.current_time())
-                case Verdict.UNCERTAIN:
+                case Verdict.IN_DOUBT:
                     if not isinstance(failure, Overloaded):
                         self.leases.avoid(ticket.volume_id, trio.current_time())
                     if await self.is_committed(key, ticket, failure):
@@ -161,7 +161,7 @@ class BucketWriter:
             await patience.pause()
 
     def drop_lease(self, ticket: Ticket, failure: StoreError) -> None:
-        """Forget a lease that is spent; where the actor knows no token of ours, all of that volume are."""
+        """Forget a spent lease; when the actor rejects our token, forget all leases of its volume."""
         if isinstance(failure, TokenInvalid | TokenExpired):
             self.leases.drop_all(ticket.volume_id)
         self.leases.drop(ticket)
@@ -170,17 +170,17 @@ class BucketWriter:
     def timeout_s(self) -> float:
         return self._control.timeout_s
 
-    # --- what became of it ------------------------------------------------------------------------
+    # --- in doubt ---------------------------------------------------------------------------------
 
-    async def settle_cancelled(
-        self, key: str, ticket: Ticket, failure: StoreError, within_s: float = SETTLE_S
+    async def resolve_cancelled(
+        self, key: str, ticket: Ticket, failure: StoreError, within_s: float = RESOLVE_S
     ) -> None:
-        """A put was cancelled, and may be on its way still: settled, it cannot overtake what comes later."""
+        """Resolve a cancelled put whose bytes may still be travelling, so that it overtakes nothing later."""
         ask = partial(self.is_committed, key, ticket, failure)
-        await self.unsettled.settle(key, ask, within_s)
+        await self.in_doubt.resolve(key, ask, within_s)
 
     async def is_committed(self, key: str, ticket: Ticket, failure: StoreError) -> bool:
-        """Settle a needle after a failure: True: it is stored; False: it never will be.
+        """Resolve a needle after a failure.  True: it is stored; False: it never will be.
 
         Raises:
             OutcomeUnknown: the master could not be asked.
@@ -193,16 +193,16 @@ class BucketWriter:
             token=ticket.token,
         )
         try:
-            settled = await self._control.ask(question, Settled)
+            resolved = await self._control.ask(question, Settled)
         except Unavailable as error:
             raise OutcomeUnknown(
-                f"{self._bucket}/{key} may or may not have been stored: {failure.message}; "
+                f"{self._bucket}/{key} may or may not be stored: {failure.message}; "
                 f"and the master could not be asked: {error.message}"
             ) from failure
-        return settled.is_committed
+        return resolved.is_committed
 
     async def written_before(self, key: str, ticket: Ticket, size: int, crc: int) -> ObjectWritten:
-        """The result of a put whose answer was lost; `created_ms` is 0 when it has been replaced since."""
+        """The result of a committed put whose answer was lost; `created_ms` is 0 if it was replaced since."""
         etag = etag_of(ticket.volume_id, ticket.needle_id, crc)
         created_ms = 0
         try:
@@ -225,7 +225,7 @@ class BucketWriter:
             await self._wait_refill(1)
 
     async def ticket_range(self, stored_sizes: Sequence[int]) -> TicketRange:
-        """Needle ids of one volume for the first of some puts, as many as a lease has."""
+        """Tickets of one volume for the first of these puts, as many as a lease has."""
         while True:
             tickets = self.leases.take_range(stored_sizes, trio.current_time())
             self._refill_if_short(stored_sizes[0], is_empty=tickets is None)
@@ -250,7 +250,7 @@ class BucketWriter:
 
     async def _ask_for_leases(self, stored_size: int, refill: trio.Event) -> None:
         try:
-            await trio.lowlevel.checkpoint()  # others that start at this moment are counted as waiting
+            await trio.lowlevel.checkpoint()  # count the puts that start at this moment as waiting
             leases = await self._lease(stored_size)
             self.leases.add(leases, trio.current_time())
             self._refill_error = None
@@ -283,15 +283,15 @@ class BucketWriter:
                     is_least and (isinstance(error, ClusterFull) or trio.current_time() > give_up)
                 ):
                     raise
-                # Ask for the least that helps: one needle, on any volume, also one that failed just now.
+                # Ask for the least that helps: one needle on any volume, also on one that failed just now.
                 needle_count, byte_count, avoided = 1, stored_size, []
-                if is_least:  # an actor that restarts is back within seconds
+                if is_least:  # a restarting actor is back within seconds
                     await trio.sleep(back_off_s(attempt))
                     attempt += 1
             else:
                 if any(lease.byte_count >= stored_size for lease in leased.leases):
                     return leased.leases
-                # Room is short, so less was promised than was asked for, and no lease takes this put.
+                # Room is short: the master reserved less than we asked for, and no lease fits this put.
                 if (needle_count, avoided) == (1, []):
-                    raise ClusterFull(f"no volume has room for {stored_size} bytes more")
+                    raise ClusterFull(f"no volume has room for another {stored_size} bytes")
                 needle_count, byte_count, avoided = 1, stored_size, []

@@ -1,11 +1,11 @@
-"""Batches of puts: many small objects in few requests, each with an outcome of its own.
+"""Batches of puts: many small objects in few requests, each with its own outcome.
 
-A batch takes needle ids of one volume from a lease (of several, where one does not do) and sends one request
-to each volume.  What may come back for an item is what may come back for a put of its own, and it is treated
-in the same way: see `put.py`.  An item whose fate is in doubt is settled with the master; one that is not
-stored, and may be, travels again with the others that are left.
+A batch takes tickets of one volume from a lease (of several volumes when one lease is too short) and sends
+one request to each volume.  The outcomes of an item are those of a single put, and are treated the same way:
+see `put.py`.  The master resolves an item in doubt.  Items that are not stored, and may be repeated, are sent
+again together.
 
-Large objects among the items take the ordinary way, within the same order.
+Large objects among the items are uploaded one by one, within the same order.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, put_options, 
 from warehouse.client.ordered_batches import Batch, OrderedBatches, Pending
 from warehouse.client.patience import Patience, is_passing, told
 from warehouse.client.writing.leases import NEEDLE_OVERHEAD, Ticket, TicketRange
-from warehouse.client.writing.put import SETTLE_S, BucketWriter, Verdict, judge, without_answer
+from warehouse.client.writing.put import RESOLVE_S, BucketWriter, Verdict, judge, without_answer
 from warehouse.errors import BadRequest, BodyTooLarge, Overloaded, StoreError, Unavailable, from_code
 from warehouse.transport.http.batch_format import PUT_ROUTE, PutHead, decode_outcomes, encode_put_head
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.messages import ObjectWritten
 
 BATCH_COUNT_MAX = 256
-SETTLES_MAX = 32  # needles of one batch that are settled at once
+RESOLVES_MAX = 32  # needles of one batch that are resolved in parallel
 ANSWER_SIZE_MAX = 1024 * 1024
 
 Bytes = bytes | bytearray | memoryview
 
 
 class Put(msgspec.Struct, frozen=True):
-    """One item of `put_many`: as the arguments of `Bucket.put`, the bytes in memory."""
+    """One item of `put_many`: the arguments of `Bucket.put`, with the bytes in memory."""
 
     key: str
     data: Bytes
@@ -45,7 +45,7 @@ class Put(msgspec.Struct, frozen=True):
 
 
 class PutResult(msgspec.Struct, frozen=True):
-    """What became of one item of `put_many`: stored, if `error` is None."""
+    """The outcome of one item of `put_many`: stored when `error` is None."""
 
     key: str
     error: StoreError | None
@@ -63,7 +63,7 @@ class PendingPut(Pending[PutResult]):
 
     def __init__(self, key: str, data: Bytes, options: PutOptions | None) -> None:
         super().__init__()
-        # As in `put_options`; what is no text at all has been refused, and is told as it was given.
+        # As in `put_options`.  A key that is not text was refused; its result carries it as it was given.
         self.key = str.__str__(key) if isinstance(key, str) else key
         self.data = data
         self.options = options
@@ -71,7 +71,7 @@ class PendingPut(Pending[PutResult]):
         self.stored_size = 0 if options is None else len(data) + options.names_size + NEEDLE_OVERHEAD
         self.failure: StoreError = Unavailable("no attempt was made")
         self.ticket: Ticket | None = None  # of the last attempt
-        self.is_given_up = False  # nobody waits for it: it must not be sent (again)
+        self.is_given_up = False  # nobody waits for it: do not send it (again)
 
     def succeed(self, etag: str, created_ms: int) -> None:
         self.finish(PutResult(self.key, None, etag, len(self.data), created_ms))
@@ -140,10 +140,10 @@ class PutBatches(OrderedBatches[PutItem, PendingPut]):
 
 
 class PutSender:
-    """Sends puts of one bucket in batches, and sees to it that it is decided what became of each.
+    """Sends puts of one bucket in batches until the outcome of each is known.
 
     Args:
-        let_go: told of each put when it has its result.
+        let_go: called with each put when it has its result.
     """
 
     def __init__(self, writer: BucketWriter, pool: HttpPool, let_go: Callable[[PendingPut], None]) -> None:
@@ -152,11 +152,11 @@ class PutSender:
         self._let_go = let_go
 
     async def put_all(self, puts: list[PendingPut]) -> None:
-        """Store small objects; each put has its result in the end, if it is not given up meanwhile."""
+        """Store small objects; each put that is not given up has its result in the end."""
         for put in puts:
             put.crc = crc32c(put.data)
-        if self._writer.unsettled:
-            await self._writer.unsettled.wait(*(put.key for put in puts))
+        if self._writer.in_doubt:
+            await self._writer.in_doubt.wait(*(put.key for put in puts))
         patience = Patience(self._writer.timeout_s)
         while puts:
             await self._attempt(puts)
@@ -164,7 +164,7 @@ class PutSender:
             if not puts:
                 return
             failures = [put.failure for put in puts]
-            # What may have left something behind counts; where all of it passes, the time does.
+            # Failures that may have left something behind are counted; passing ones are limited by time.
             worst = next((failure for failure in failures if not is_passing(failure)), failures[0])
             if not patience.goes_on(worst):
                 break
@@ -195,8 +195,8 @@ class PutSender:
                 nursery.start_soon(self._send, tickets, group)
 
     async def _send(self, tickets: TicketRange, puts: list[PendingPut]) -> None:
-        """One request; what it did not decide stays without a result."""
-        puts = [put for put in puts if not put.is_given_up]  # the last look before they are on their way
+        """Send one request; a put whose outcome it leaves open stays without a result."""
+        puts = [put for put in puts if not put.is_given_up]  # the last look before the request leaves
         if not puts:
             return
         for position, put in enumerate(puts):
@@ -204,10 +204,10 @@ class PutSender:
         try:
             failures = await self._request(tickets, puts)
         except trio.Cancelled:
-            await self._settle_cancelled(tickets, puts)
+            await self._resolve_cancelled(tickets, puts)
             raise
         leases, now_s = self._writer.leases, trio.current_time()
-        uncertain: list[tuple[int, PendingPut]] = []
+        in_doubt: list[tuple[int, PendingPut]] = []
         for position, (put, failure) in enumerate(zip(puts, failures, strict=True)):
             if failure is None:
                 self._let_go(put)
@@ -221,15 +221,15 @@ class PutSender:
                     self._writer.drop_lease(tickets.ticket(position), failure)
                 case Verdict.VOLUME_REFUSED:
                     leases.avoid(tickets.volume_id, now_s)
-                case Verdict.UNCERTAIN:
+                case Verdict.IN_DOUBT:
                     if not isinstance(failure, Overloaded):
                         leases.avoid(tickets.volume_id, now_s)
-                    uncertain.append((position, put))
-        if uncertain:
-            await self._settle(tickets, uncertain)
+                    in_doubt.append((position, put))
+        if in_doubt:
+            await self._resolve(tickets, in_doubt)
 
     async def _request(self, tickets: TicketRange, puts: list[PendingPut]) -> Sequence[StoreError | None]:
-        """Send items; for each None when it is stored (and has its result), or why it may not be."""
+        """Send puts; return None for each that is stored (it has its result), else the failure."""
         try:
             status, _, body = await self._pool.request(
                 "POST",
@@ -255,25 +255,25 @@ class PutSender:
                 failures.append(from_code(outcome.word, outcome.detail))
         return failures
 
-    async def _settle_cancelled(self, tickets: TicketRange, puts: Sequence[PendingPut]) -> None:
-        limit = trio.CapacityLimiter(SETTLES_MAX)
-        until_s = trio.current_time() + SETTLE_S
+    async def _resolve_cancelled(self, tickets: TicketRange, puts: Sequence[PendingPut]) -> None:
+        limit = trio.CapacityLimiter(RESOLVES_MAX)
+        until_s = trio.current_time() + RESOLVE_S
 
-        async def settle(position: int, put: PendingPut) -> None:
+        async def resolve(position: int, put: PendingPut) -> None:
             async with limit:
                 within_s = max(until_s - trio.current_time(), 0.0)
-                await self._writer.settle_cancelled(put.key, tickets.ticket(position), put.failure, within_s)
+                await self._writer.resolve_cancelled(put.key, tickets.ticket(position), put.failure, within_s)
 
-        with trio.CancelScope(shield=True):  # all are bounded by one time; whatever is left goes on behind
+        with trio.CancelScope(shield=True):  # one deadline for all; the rest continues in the background
             async with trio.open_nursery() as nursery:
                 for position, put in enumerate(puts):
-                    nursery.start_soon(settle, position, put)
+                    nursery.start_soon(resolve, position, put)
 
-    async def _settle(self, tickets: TicketRange, doubtful: Sequence[tuple[int, PendingPut]]) -> None:
-        """Ask the master what became of some needles; what never will be stored stays without a result."""
-        limit = trio.CapacityLimiter(SETTLES_MAX)
+    async def _resolve(self, tickets: TicketRange, in_doubt: Sequence[tuple[int, PendingPut]]) -> None:
+        """Resolve puts with the master; a put that never will be stored stays without a result."""
+        limit = trio.CapacityLimiter(RESOLVES_MAX)
 
-        async def settle(position: int, put: PendingPut) -> None:
+        async def resolve(position: int, put: PendingPut) -> None:
             ticket = tickets.ticket(position)
             async with limit:
                 try:
@@ -286,8 +286,8 @@ class PutSender:
                     self._let_go(put)
 
         async with trio.open_nursery() as nursery:
-            for position, put in doubtful:
-                nursery.start_soon(settle, position, put)
+            for position, put in in_doubt:
+                nursery.start_soon(resolve, position, put)
 
 
 def _copy(data: Bytes) -> bytes:
@@ -295,7 +295,7 @@ def _copy(data: Bytes) -> bytes:
         return bytes(memoryview(data))
     except TypeError:
         raise BadRequest(
-            f"an item's data is bytes, a bytearray or a memoryview, not {type(data).__name__}"
+            f"an item's data must be bytes, bytearray or memoryview, not {type(data).__name__}"
         ) from None
 
 
@@ -320,5 +320,5 @@ def _encode(tickets: TicketRange, puts: Sequence[PendingPut]) -> bytes:
 
 
 def _again(error: StoreError) -> StoreError:
-    """The same error for another item: each may be raised by itself."""
+    """A copy of the error for another item, because each may be raised."""
     return from_code(error.code, error.message)

@@ -1,15 +1,15 @@
-"""Uploads: large puts, cut into chunks that go to several volumes side by side.
+"""Uploads: large puts, cut into chunks that are sent to several volumes in parallel.
 
     BeginUpload -> RequestSlots -> PUT of each chunk, in any order -> FinishUpload
 
-The object appears with FinishUpload and not a moment earlier; until then the old version stays readable.
-A chunk that fails gets a new slot on another volume: replacing a slot voids its needle, so nothing needs to
-be settled.  Whatever ends an upload before its end, an error or a cancellation, aborts it.
+FinishUpload makes the object visible, in one step; until then the old version stays readable.  A chunk that
+fails gets a new slot on another volume.  A new slot voids the needle of the old one, so no chunk is ever in
+doubt.  An error or a cancellation before the end aborts the upload.
 
-Bytes with a known size and place (memory, files, objects) are streamed from there and never buffered; the
-volume's ETag tells the CRC of what it stored, and it is compared with the CRC of what left here.  A stream
-of unknown length is buffered chunk by chunk, because a failed chunk must be sent again: chunks start small
-and grow, so that short streams take little memory and long ones few chunks.
+Bytes of known size and place (memory, files, objects) are streamed from there and never buffered.  The ETag
+in the volume's answer contains the CRC of the stored bytes, which is compared with the CRC of the sent bytes.
+A stream of unknown length is buffered chunk by chunk, because a failed chunk must be sent again.  Its chunks
+start small and grow, so that short streams take little memory and long ones few chunks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from warehouse.client.control import Control, back_off_s
 from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, crc_of_etag, read_failure, read_put_answer
 from warehouse.client.nurseries import BoundedNursery, crew
 from warehouse.client.patience import Patience, told
-from warehouse.client.writing.in_doubt import Unsettled
+from warehouse.client.writing.in_doubt import InDoubt
 from warehouse.client.writing.put import RIDE_OUT_S, Verdict, judge
 from warehouse.client.writing.sources import MemorySource, Pieces, Source, as_bytes_view
 from warehouse.errors import (
@@ -56,18 +56,18 @@ from warehouse.transport.messages import (
     UploadBegun,
 )
 
-PARALLEL = 4  # chunks of one upload on their way at once; measured: docs/performance.md, "Chunks at once"
-SLOT_GROUP = 8  # chunks that one RequestSlots makes room for
+PARALLEL = 4  # chunks of one upload in flight; measured: docs/performance.md, "Chunks at once"
+SLOT_GROUP = 8  # chunks that one RequestSlots reserves room for
 ABORT_S = 5.0
-RIDE_OUT_LATER_S = 60.0  # once chunks are stored, which may have taken hours
+RIDE_OUT_LATER_S = 60.0  # when chunks are stored already, which may have taken hours
 
 STREAM_CHUNK_FIRST = 8 * 1024 * 1024
 STREAM_CHUNK_MAX = 32 * 1024 * 1024
 STREAM_CHUNKS_A_SIZE = 64  # after this many chunks, their size doubles
 STREAM_PARALLEL = 2
-STREAM_BUFFERED_MAX = 64 * 1024 * 1024  # chunks of a stream in memory, the one being filled included
+STREAM_BUFFERED_MAX = 64 * 1024 * 1024  # chunks of a stream in memory, including the one that is being filled
 
-# Called with the bytes sent so far; goes back when a chunk must be sent again.
+# Called with the bytes sent so far; the number decreases when a chunk must be sent again.
 Progress = Callable[[int], None]
 Opener = Callable[[], AbstractAsyncContextManager[Pieces]]
 
@@ -75,16 +75,16 @@ Opener = Callable[[], AbstractAsyncContextManager[Pieces]]
 class Uploader:
     """Makes uploads to one bucket."""
 
-    def __init__(self, bucket: str, control: Control, pool: HttpPool, unsettled: Unsettled) -> None:
+    def __init__(self, bucket: str, control: Control, pool: HttpPool, in_doubt: InDoubt) -> None:
         self._bucket = bucket
         self._control = control
         self._pool = pool
-        self._unsettled = unsettled
+        self._in_doubt = in_doubt
 
     async def put_source(
         self, key: str, source: Source, options: PutOptions, progress: Progress | None = None
     ) -> ObjectWritten:
-        """Upload bytes of known size, `PARALLEL` chunks at once."""
+        """Upload bytes of known size, up to `PARALLEL` chunks in parallel."""
         async with self._begun(key, source.size, options, progress) as upload, crew(PARALLEL) as members:
             chunk_size = upload.chunk_size
             chunk_count = count_chunks(source.size, chunk_size)
@@ -110,10 +110,10 @@ class Uploader:
         put_small: Callable[[bytearray], Awaitable[ObjectWritten]],
         progress: Progress | None = None,
     ) -> ObjectWritten:
-        """Upload a stream of unknown length; one that turns out to be short goes to `put_small` instead."""
+        """Upload a stream of unknown length; hand a short one to `put_small` instead."""
         chunker = StreamChunker(pieces, self._control.chunk_size)
-        # The crew opens before the first piece is asked for: a generator that holds a cancel scope while it
-        # yields must not find another one opened in between.
+        # Open the nursery before the first piece is asked for: a generator that holds a cancel scope while it
+        # yields must not find another scope opened in between.
         async with crew(1) as members:
             chunk = await chunker.next()
             if chunk.is_last and len(chunk.data) <= self._control.small_max:
@@ -122,7 +122,7 @@ class Uploader:
                 try:
                     await self._send_all(chunk, chunker, upload, members)
                 except BaseException:
-                    members.cancel()  # before the upload is aborted, or they would send chunks of nothing
+                    members.cancel()  # before the abort, or they would send chunks of an upload that is gone
                     raise
                 return await upload.finish(chunker.count, chunker.size)
 
@@ -151,10 +151,10 @@ class Uploader:
             if_none_match=options.if_none_match,
             byte_count=size,
         )
-        if self._unsettled:
-            await self._unsettled.wait(key)
+        if self._in_doubt:
+            await self._in_doubt.wait(key)
         begun: UploadBegun | None = None
-        # Shielded: cancelled between question and answer, we would never learn which upload to abort.
+        # Shielded: cancelled between request and answer, we would never learn which upload to abort.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + ABORT_S):
             begun = await self._control.ask(request, UploadBegun)
         if begun is None:
@@ -163,14 +163,14 @@ class Uploader:
         try:
             yield upload
         except BaseException:
-            # Without this the master would keep room and chunks until the upload expires; and the question to
-            # finish may be on its way still.
-            await self._unsettled.settle(key, upload.ask_to_abort, within_s=ABORT_S)
+            # Without an abort the master would keep room and chunks until the upload expires, and a
+            # FinishUpload may still be travelling.
+            await self._in_doubt.resolve(key, upload.ask_to_abort, within_s=ABORT_S)
             raise
 
 
 class Upload:
-    """One upload under way."""
+    """One upload in progress."""
 
     def __init__(
         self,
@@ -196,11 +196,11 @@ class Upload:
         answer = await self._ask_for_slots(request)
         slots = {slot.chunk_index: slot for slot in answer.slots}
         if missing := [want.chunk_index for want in wanted if want.chunk_index not in slots]:
-            raise MalformedMessage(f"asked for slots of chunks {missing}, the master answered without them")
+            raise MalformedMessage(f"the master's answer lacks the slots of chunks {missing}")
         return slots
 
     async def _ask_for_slots(self, request: RequestSlots) -> Slots:
-        """Ride out the seconds in which no volume takes writes, because an actor restarts."""
+        """Ask until a volume accepts writes: a restarting actor takes seconds."""
         give_up = trio.current_time() + self.ride_out_s
         attempt = 0
         while True:
@@ -223,7 +223,7 @@ class Upload:
         await self.send(wanted, partial(source.open, 0, source.size))
 
     async def send(self, wanted: SlotWanted, opener: Opener, slot: Slot | None = None) -> None:
-        """Send one chunk until a volume has confirmed it, on another volume each time."""
+        """Send one chunk until a volume has confirmed it; each attempt uses another volume."""
         failed_volumes: set[int] = set()
         failure: StoreError = Unavailable("no attempt was made")
         patience = Patience(self.ride_out_s)
@@ -253,7 +253,7 @@ class Upload:
         except Unavailable:
             if not failed_volumes:
                 raise
-            # No other volume has room: one that failed a moment ago is better than none.
+            # No other volume has room: a volume that failed a moment ago is better than none.
             slots = await self.request_slots([wanted])
         return slots[wanted.chunk_index]
 
@@ -271,16 +271,16 @@ class Upload:
             self._count(-outgoing.size)
             raise WriteFailed(
                 f"chunk {wanted.chunk_index} of {self._name}: sent bytes with CRC {outgoing.crc:08x}, volume "
-                f"{slot.volume_id} stored {'others' if crc is None else f'{crc:08x}'}"
+                f"{slot.volume_id} stored {'other bytes' if crc is None else f'{crc:08x}'}"
             )
 
     async def _put(self, outgoing: _Outgoing, size: int, slot: Slot) -> int | None:
-        """One request; returns the CRC that the volume says it stored."""
+        """Send one request; return the CRC of the stored bytes, as the volume reports it."""
         async with self._pool.stream(
             "PUT",
             slot.url,
             f"/v1/needles/{slot.volume_id}/{slot.needle_id}",
-            headers=[("Authorization", f"Bearer {slot.token}")],  # it says all there is to say
+            headers=[("Authorization", f"Bearer {slot.token}")],  # the token names object, chunk and sizes
             body_length=size,
             body_pieces=outgoing,
         ) as response:
@@ -291,27 +291,25 @@ class Upload:
 
     @property
     def ride_out_s(self) -> float:
-        """How long to wait for an actor that restarts: the more there is to lose, the longer."""
+        """How long to wait for a restarting actor: longer when chunks are stored already."""
         return RIDE_OUT_LATER_S if self._stored_count else RIDE_OUT_S
 
     async def finish(self, chunk_count: int, size: int) -> ObjectWritten:
-        """Make the object appear."""
+        """Make the object visible."""
         request = FinishUpload(upload_id=self._id, chunk_count=chunk_count, object_size=size)
         try:
             return await self._finish(request)
         except (LinkDown, DeadlineExceeded, NoSuchUpload, OutcomeUnknown) as error:
-            # An abort that the master carries out proves that nothing was switched over; anything else
-            # leaves it open, also an upload it does not know: finished, and replaced by another put since.
+            # An abort that the master carries out proves that the object did not become visible.  Any other
+            # answer proves nothing, not even an unknown upload: it may be finished and replaced since.
             if isinstance(error, NoSuchUpload) or not await self.abort():
-                raise OutcomeUnknown(
-                    f"{self._name} may or may not have been stored: {error.message}"
-                ) from error
+                raise OutcomeUnknown(f"{self._name} may or may not be stored: {error.message}") from error
             raise
 
     async def _finish(self, request: FinishUpload) -> ObjectWritten:
-        """Ask until it is done: all chunks are stored, and to give up would throw them all away.
+        """Ask until the upload is finished: giving up would discard all its stored chunks.
 
-        The master may have to stamp one of them anew, and for that its disk must be there.
+        The master may have to restamp a chunk, which needs the chunk's disk to be online.
         """
         give_up = trio.current_time() + self.ride_out_s
         attempt = 0
@@ -319,7 +317,7 @@ class Upload:
             try:
                 return await self._control.ask(request, ObjectWritten)
             except (LinkDown, DeadlineExceeded):
-                raise  # the master itself was asked again and again
+                raise  # `ask` has already repeated the request until its timeout
             except Unavailable:
                 if trio.current_time() > give_up:
                     raise
@@ -327,11 +325,11 @@ class Upload:
             attempt += 1
 
     async def abort(self) -> bool:
-        """Give up room and chunks; True when the master has done so."""
+        """Give up room and chunks; True when the master has confirmed it."""
         try:
             await self.ask_to_abort()
         except StoreError:
-            return False  # it expires by itself
+            return False  # the upload expires automatically
         return True
 
     async def ask_to_abort(self) -> None:
@@ -344,7 +342,7 @@ class Upload:
 
 
 class _SourceFailed(Exception):
-    """The bytes could not be read: no other volume helps against that."""
+    """The source could not be read, so another volume does not help."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -352,7 +350,7 @@ class _SourceFailed(Exception):
 
 
 class _Outgoing:
-    """The pieces of one attempt on their way out: counted, their CRC taken, errors of the source marked."""
+    """The pieces of one attempt: counts them, computes their CRC, keeps an error of the source."""
 
     def __init__(self, pieces: Pieces, count: Callable[[int], None]) -> None:
         self.size = 0
@@ -382,11 +380,11 @@ class _Outgoing:
 
 
 def count_chunks(object_size: int, chunk_size: int) -> int:
-    return max(1, -(-object_size // chunk_size))  # an empty object has one chunk, an empty one
+    return max(1, -(-object_size // chunk_size))  # an empty object has one empty chunk
 
 
 def chunk_of(object_size: int, chunk_size: int, index: int) -> SlotWanted:
-    """Chunk `index` of an object of known size: all of `chunk_size`, the last one of what is left."""
+    """Chunk `index` of an object of known size: `chunk_size` bytes, the last chunk the rest."""
     return SlotWanted(
         chunk_index=index,
         size=min(chunk_size, object_size - index * chunk_size),
@@ -396,12 +394,12 @@ def chunk_of(object_size: int, chunk_size: int, index: int) -> SlotWanted:
 
 
 def stream_chunk_size(index: int) -> int:
-    """Bytes of chunk `index` of a stream: small at first, because the stream may be short."""
+    """Bytes of chunk `index` of a stream; the first are small, because the stream may be short."""
     return min(STREAM_CHUNK_FIRST << (index // STREAM_CHUNKS_A_SIZE), STREAM_CHUNK_MAX)
 
 
 def stream_parallel(index: int) -> int:
-    """How many chunks of that size may be on their way while one more is filled."""
+    """How many chunks of that size may be in flight while one more is filled."""
     return max(1, min(STREAM_PARALLEL, STREAM_BUFFERED_MAX // stream_chunk_size(index) - 1))
 
 
@@ -413,19 +411,19 @@ class StreamChunk:
 
 
 class StreamChunker:
-    """Cuts a stream into chunks, and knows with each whether it is the last."""
+    """Cuts a stream into chunks and marks the last one."""
 
     def __init__(self, pieces: AsyncIterable[bytes | bytearray | memoryview], chunk_size: int) -> None:
-        self._chunk_size = chunk_size  # what the store takes
+        self._chunk_size = chunk_size  # the largest that the store accepts
         self.size = 0  # bytes of all chunks so far
         self.count = 0
         self._pieces = aiter(pieces)
         self._rest = memoryview(b"")
 
     async def next(self) -> StreamChunk:
-        """The next chunk; not to be called after the last one."""
+        """The next chunk; must not be called after the last one."""
         size_max = min(stream_chunk_size(self.count), self._chunk_size)
-        # All of it at once: the kernel gives memory as it is filled, and a buffer that grows is copied and
+        # Allocate it whole: the kernel provides memory as it is filled, while a growing buffer is copied and
         # takes more than it needs.
         data = bytearray(size_max)
         filled = 0
@@ -435,7 +433,7 @@ class StreamChunker:
             filled += len(taken)
             self._rest = self._rest[len(taken) :]
             if self._rest:
-                break  # the chunk is full, and more follows
+                break  # the chunk is full, and more bytes follow
             piece = await anext(self._pieces, None)
             if piece is None:
                 del data[filled:]

@@ -116,18 +116,18 @@ async def test_an_answer_that_says_unknown_is_settled(store: FakeStore, photos: 
     assert len(store.committed) == 1
 
 
-async def test_a_put_that_its_volume_calls_void_was_perhaps_committed_and_is_settled(
+async def test_a_put_that_its_volume_calls_void_was_perhaps_committed_and_is_resolved(
     store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     """Somebody read the object and deleted it: the volume sees a tombstone, and cannot know why."""
     store.faults.put_error_after_commit = [NeedleVoid("given up before it was committed")]
 
-    settle = store._decide
+    answer = store._decide
 
     def decide(peer: Peer, request: Request) -> Answer:
         if isinstance(request, SettleNeedle):
             store._remove(store.buckets["photos"].pop("a", None))
-        return settle(peer, request)
+        return answer(peer, request)
 
     store._decide = decide  # type: ignore[method-assign]
     written = await photos.put("a", b"1")
@@ -590,5 +590,5 @@ def test_pauses_grow_up_to_a_bound() -> None:
 
 def test_every_failure_that_is_not_ours_is_uncertain() -> None:
     """Whoever adds an error must decide what it means for a put; not deciding must be the safe side."""
-    assert put.judge(Unavailable("something new")) is put.Verdict.UNCERTAIN
-    assert put.judge(StoreError("a code of a later release")) is put.Verdict.UNCERTAIN
+    assert put.judge(Unavailable("something new")) is put.Verdict.IN_DOUBT
+    assert put.judge(StoreError("a code of a later release")) is put.Verdict.IN_DOUBT

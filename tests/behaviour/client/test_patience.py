@@ -277,18 +277,18 @@ async def then_delete_many(photos: warehouse.Bucket) -> None:
 async def test_a_cancelled_put_never_overtakes_what_comes_later(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch, cancelled: Way, later: Way
 ) -> None:
-    """Its volume has the bytes, its master restarts: it can be committed yet, and cannot be settled."""
+    """Its volume has the bytes, its master restarts: it can still be committed, and cannot be resolved."""
     for module in ("warehouse.client.writing.put", "warehouse.client.writing.put_many"):
-        monkeypatch.setattr(f"{module}.SETTLE_S", 0.05)
+        monkeypatch.setattr(f"{module}.RESOLVE_S", 0.05)
     decide = store._decide
     is_master_away = True
-    settled = trio.Event()
+    resolved = trio.Event()
 
     def decide_later(peer: Peer, request: Request) -> Any:
         if isinstance(request, SettleNeedle):
             if is_master_away:
                 raise Unavailable("restarting")
-            settled.set()
+            resolved.set()
         return decide(peer, request)
 
     store._decide = decide_later  # type: ignore[method-assign]
@@ -309,7 +309,7 @@ async def test_a_cancelled_put_never_overtakes_what_comes_later(
         nursery.start_soon(come_back)
         with trio.fail_after(10):
             await later(photos)
-        assert settled.is_set(), "it waited for the cancelled put"
+        assert resolved.is_set(), "it waited for the cancelled put"
         after = store.buckets["photos"].get("a")
         await trio.sleep(1.0)  # by now the old one has arrived
         assert store.buckets["photos"].get("a") == after
