@@ -1,7 +1,7 @@
-"""Tasks: nurseries for library code, whose errors look as if there were no nursery.
+"""Nurseries for library code: their errors look as if there were no nursery.
 
-A nursery wraps whatever leaves it in a group.  A user who writes `await bucket.get(key)` inside
-`async with client.connect()` wants to catch `NoSuchObject`, so what is here hands errors on plain.
+Trio wraps every error that leaves a nursery in a group.  A user who writes `await bucket.get(key)` inside
+`async with warehouse.connect()` wants to catch `NoSuchObject`, so the nurseries here raise the error itself.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import trio
 async def background() -> AsyncIterator[trio.Nursery]:
     """A nursery for tasks that serve the body and end with it.
 
-    An error of the body leaves as it is.  An error of a task is a bug or a lost cause: it cancels the body
-    and leaves in the body's place.
+    An error of the body leaves as it is.  An error of a task is a bug or cannot be repaired: it cancels the
+    body and is raised in its place.
     """
     error_of_body: BaseException | None = None
     try:
@@ -26,8 +26,8 @@ async def background() -> AsyncIterator[trio.Nursery]:
                 yield nursery
             except BaseException as error:
                 if is_cancellation(error):
-                    raise  # of this nursery's scope or of one further out: Trio finds the right one
-                # Kept, so that the nursery does not put it into a group; raised again below.
+                    raise  # of this nursery's scope or of an outer one: Trio finds the right one
+                # Keep it, so that the nursery does not put it into a group; it is raised again below.
                 error_of_body = error
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
@@ -40,7 +40,7 @@ async def background() -> AsyncIterator[trio.Nursery]:
 
 
 class BoundedNursery:
-    """Tasks that share one job, at most `size` at once."""
+    """A nursery of at most `size` tasks; made by `bounded_nursery`."""
 
     def __init__(self, nursery: trio.Nursery, size: int) -> None:
         self.size = size
@@ -61,7 +61,7 @@ class BoundedNursery:
         self._nursery.cancel_scope.cancel()
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Give work to a new task; wait for room first."""
+        """Start a task; the caller has awaited `wait_room`."""
         self.running_count += 1
         self._nursery.start_soon(self._run, work)
 
@@ -78,16 +78,16 @@ class BoundedNursery:
 
 
 @asynccontextmanager
-async def crew(size: int) -> AsyncIterator[BoundedNursery]:
-    """A crew that is waited for at the end of the body.
+async def bounded_nursery(size: int) -> AsyncIterator[BoundedNursery]:
+    """A nursery for at most `size` tasks at a time; the end of the block waits for all of them.
 
-    The first error, of the body or of a task, ends all the others and leaves plain.
+    The first error, of the body or of a task, cancels the others and leaves as it is.
     """
     error_of_body: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        members = BoundedNursery(nursery, size)
+        tasks = BoundedNursery(nursery, size)
         try:
-            yield members
+            yield tasks
         except BaseException as error:
             if is_cancellation(error):
                 raise
@@ -97,10 +97,10 @@ async def crew(size: int) -> AsyncIterator[BoundedNursery]:
         # The body's own error came first, or the body would have been cancelled and had none.
         if error_of_body is not None:
             raise error_of_body
-        if members.error is not None:
-            raise members.error
+        if tasks.error is not None:
+            raise tasks.error
     finally:
-        error_of_body = members.error = None  # or errors and frames would keep each other alive
+        error_of_body = tasks.error = None  # or errors and frames would keep each other alive
 
 
 def is_cancellation(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import trio
 
-from warehouse.client.nurseries import BoundedNursery, crew
+from warehouse.client.nurseries import BoundedNursery, bounded_nursery
 from warehouse.client.writing.uploads import Progress
 from warehouse.errors import (
     BadCredentials,
@@ -125,8 +125,8 @@ async def run_transfers(
 
     Raises one of `CONCERNS_ALL` when there is no use in going on.
     """
-    async with aclosing(found), crew(TASKS) as members:
-        outcomes = Outcomes(members, reporter, totals or Totals(), is_dry=is_dry)
+    async with aclosing(found), bounded_nursery(TASKS) as tasks:
+        outcomes = Outcomes(tasks, reporter, totals or Totals(), is_dry=is_dry)
         movers: dict[int, trio.MemorySendChannel[Transfer]] = {}
         try:
             async for one in found:
@@ -143,7 +143,7 @@ async def run_transfers(
                     continue
                 if id(one.mover) not in movers:
                     movers[id(one.mover)], receive = trio.open_memory_channel[Transfer](MOVER_QUEUE_MAX)
-                    members.start(partial(one.mover.move_all, receive, outcomes))
+                    tasks.start(partial(one.mover.move_all, receive, outcomes))
                 await movers[id(one.mover)].send(one)
         finally:
             for send in movers.values():
@@ -154,10 +154,10 @@ async def run_transfers(
 class Outcomes:
     """What became of transfers; counted and reported."""
 
-    def __init__(self, members: BoundedNursery, reporter: Reporter, totals: Totals, *, is_dry: bool) -> None:
+    def __init__(self, tasks: BoundedNursery, reporter: Reporter, totals: Totals, *, is_dry: bool) -> None:
         self.totals = totals
         self._is_dry = is_dry
-        self._members = members
+        self._tasks = tasks
         self._reporter = reporter
         self._large = trio.Semaphore(LARGE_TASKS)
 
@@ -178,8 +178,8 @@ class Outcomes:
 
     async def start(self, transfer: Transfer, work: Callable[[Progress], Awaitable[int]]) -> None:
         """Wait for a free task, and let it do the work; the outcome is noted."""
-        await self._members.wait_room()
-        self._members.start(partial(self._run, transfer, work))
+        await self._tasks.wait_room()
+        self._tasks.start(partial(self._run, transfer, work))
 
     def _count(self, transfer: Transfer, size: int) -> None:
         self.totals.file_count += 1

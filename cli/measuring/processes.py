@@ -25,7 +25,7 @@ import trio
 
 from warehouse.cli.measuring.latencies import Figures, shares, together
 from warehouse.cli.measuring.worker import Plan, Step, Tick, Worker
-from warehouse.client.nurseries import background, crew
+from warehouse.client.nurseries import background, bounded_nursery
 from warehouse.client.store import Store, connect
 from warehouse.conf.programs import module_command, module_environment
 from warehouse.errors import StoreError, from_code
@@ -51,8 +51,8 @@ Do = Callable[[Step, Tick], Awaitable[Figures]]
 class Team:
     """All clients of a measurement; made by `team`."""
 
-    def __init__(self, members: Sequence[Do]) -> None:
-        self._members = members
+    def __init__(self, clients: Sequence[Do]) -> None:
+        self._clients = clients
 
     async def do(self, test: str, *, at_once: int, seconds: float, count: int, tick: Tick) -> Figures:
         """Have all clients do one step at the same time.
@@ -62,19 +62,19 @@ class Team:
             count: objects to prepare, of all clients together.
             tick: called with the figures of all so far.
         """
-        parts = [Figures() for _ in self._members]
+        parts = [Figures() for _ in self._clients]
 
         async def run(index: int, do: Do, tasks: int) -> None:
             async def told(figures: Figures) -> None:
                 parts[index] = figures
                 await tick(together(parts))
 
-            each = math.ceil(count / len(self._members))
+            each = math.ceil(count / len(self._clients))
             parts[index] = await do(Step(test=test, tasks=tasks, seconds=seconds, count=each), told)
 
-        async with crew(len(self._members)) as members:
-            for index, tasks in enumerate(shares(at_once, len(self._members))):
-                members.start(partial(run, index, self._members[index], tasks))
+        async with bounded_nursery(len(self._clients)) as tasks:
+            for index, share in enumerate(shares(at_once, len(self._clients))):
+                tasks.start(partial(run, index, self._clients[index], share))
         return together(parts)
 
 

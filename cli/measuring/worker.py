@@ -25,7 +25,7 @@ import trio
 
 from warehouse.cli.measuring.latencies import Figures
 from warehouse.client.bucket import Bucket
-from warehouse.client.nurseries import background, crew
+from warehouse.client.nurseries import background, bounded_nursery
 from warehouse.errors import StoreError
 
 TESTS = ("put", "get", "list", "delete", "mixed", "large-put", "large-get")
@@ -122,7 +122,7 @@ class Worker:
                     figures.elapsed_s = now - started
                     await tick(figures)
 
-        async with crew(step.tasks) as tasks:
+        async with bounded_nursery(step.tasks) as tasks:
             for _ in range(step.tasks):
                 tasks.start(put_some)
         figures.elapsed_s = time.perf_counter() - started
@@ -182,7 +182,7 @@ class Worker:
 
         async with background() as nursery:
             nursery.start_soon(tell)
-            async with crew(step.tasks) as tasks:
+            async with bounded_nursery(step.tasks) as tasks:
                 for _ in range(step.tasks):
                     tasks.start(repeat)
             figures.elapsed_s = time.perf_counter() - started

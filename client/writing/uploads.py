@@ -25,7 +25,7 @@ from crc32c import crc32c
 
 from warehouse.client.control import Control, back_off_s
 from warehouse.client.headers import FAILURE_SIZE_MAX, PutOptions, crc_of_etag, read_failure, read_put_answer
-from warehouse.client.nurseries import BoundedNursery, crew
+from warehouse.client.nurseries import BoundedNursery, bounded_nursery
 from warehouse.client.patience import Patience, told
 from warehouse.client.writing.in_doubt import InDoubt
 from warehouse.client.writing.put import RIDE_OUT_S, Verdict, judge
@@ -85,12 +85,15 @@ class Uploader:
         self, key: str, source: Source, options: PutOptions, progress: Progress | None = None
     ) -> ObjectWritten:
         """Upload bytes of known size, up to `PARALLEL` chunks in parallel."""
-        async with self._begun(key, source.size, options, progress) as upload, crew(PARALLEL) as members:
+        async with (
+            self._begun(key, source.size, options, progress) as upload,
+            bounded_nursery(PARALLEL) as tasks,
+        ):
             chunk_size = upload.chunk_size
             chunk_count = count_chunks(source.size, chunk_size)
             slots: dict[int, Slot] = {}
             for index in range(chunk_count):
-                await members.wait_room()
+                await tasks.wait_room()
                 if index not in slots:
                     group = range(index, min(index + SLOT_GROUP, chunk_count))
                     slots = await upload.request_slots(
@@ -98,8 +101,8 @@ class Uploader:
                     )
                 wanted = chunk_of(source.size, chunk_size, index)
                 opener = partial(source.open, index * chunk_size, wanted.size)
-                members.start(partial(upload.send, wanted, opener, slots[index]))
-            await members.wait_all()
+                tasks.start(partial(upload.send, wanted, opener, slots[index]))
+            await tasks.wait_all()
             return await upload.finish(chunk_count, source.size)
 
     async def put_stream(
@@ -114,27 +117,27 @@ class Uploader:
         chunker = StreamChunker(pieces, self._control.chunk_size)
         # Open the nursery before the first piece is asked for: a generator that holds a cancel scope while it
         # yields must not find another scope opened in between.
-        async with crew(1) as members:
+        async with bounded_nursery(1) as tasks:
             chunk = await chunker.next()
             if chunk.is_last and len(chunk.data) <= self._control.small_max:
                 return await put_small(chunk.data)
             async with self._begun(key, None, options, progress) as upload:
                 try:
-                    await self._send_all(chunk, chunker, upload, members)
+                    await self._send_all(chunk, chunker, upload, tasks)
                 except BaseException:
-                    members.cancel()  # before the abort, or they would send chunks of an upload that is gone
+                    tasks.cancel()  # before the abort, or they would send chunks of an upload that is gone
                     raise
                 return await upload.finish(chunker.count, chunker.size)
 
     async def _send_all(
-        self, chunk: StreamChunk, chunker: StreamChunker, upload: Upload, members: BoundedNursery
+        self, chunk: StreamChunk, chunker: StreamChunker, upload: Upload, tasks: BoundedNursery
     ) -> None:
         while True:
-            members.size = stream_parallel(chunk.index)
-            await members.wait_room()
-            members.start(partial(upload.send_buffered, chunk, chunker.size))
+            tasks.size = stream_parallel(chunk.index)
+            await tasks.wait_room()
+            tasks.start(partial(upload.send_buffered, chunk, chunker.size))
             if chunk.is_last:
-                await members.wait_all()
+                await tasks.wait_all()
                 return
             chunk = await chunker.next()
 

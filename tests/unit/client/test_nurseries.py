@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import trio
 
-from warehouse.client.nurseries import background, crew, is_cancellation, single_error
+from warehouse.client.nurseries import background, bounded_nursery, is_cancellation, single_error
 
 
 async def fail(message: str, after_s: float = 0) -> None:
@@ -52,9 +52,9 @@ async def test_cancelling_the_nursery_of_a_body_ends_it_quietly(
 
 async def test_cancellation_from_outside_passes_through(autojump_clock: trio.testing.MockClock) -> None:
     with trio.move_on_after(1) as scope:
-        async with background() as nursery, crew(2) as members:
+        async with background() as nursery, bounded_nursery(2) as tasks:
             nursery.start_soon(trio.sleep_forever)
-            members.start(trio.sleep_forever)
+            tasks.start(trio.sleep_forever)
             await trio.sleep_forever()
     assert scope.cancelled_caught
 
@@ -65,38 +65,38 @@ async def test_a_crew_is_waited_for_and_keeps_its_size(autojump_clock: trio.test
 
     async def work(number: int) -> None:
         nonlocal busiest
-        busiest = max(busiest, members.running_count)
+        busiest = max(busiest, tasks.running_count)
         await trio.sleep(1)
         done.append(number)
 
-    async with crew(3) as members:
+    async with bounded_nursery(3) as tasks:
         for number in range(10):
-            await members.wait_room()
-            members.start(partial(work, number))
+            await tasks.wait_room()
+            tasks.start(partial(work, number))
     assert sorted(done) == [*range(10)]
     assert busiest == 3
 
 
 async def test_wait_all_waits_for_all(autojump_clock: trio.testing.MockClock) -> None:
-    async with crew(5) as members:
+    async with bounded_nursery(5) as tasks:
         for _ in range(5):
-            members.start(partial(trio.sleep, 3))
+            tasks.start(partial(trio.sleep, 3))
         start = trio.current_time()
-        await members.wait_all()
+        await tasks.wait_all()
         assert trio.current_time() - start == pytest.approx(3)
-        await members.wait_all()
+        await tasks.wait_all()
 
 
 async def test_the_first_error_of_a_crew_wins(autojump_clock: trio.testing.MockClock) -> None:
     async def fail_in_members() -> None:
-        async with crew(5) as members:
-            members.start(partial(fail, "second", 2))
-            members.start(partial(fail, "first", 1))
+        async with bounded_nursery(5) as tasks:
+            tasks.start(partial(fail, "second", 2))
+            tasks.start(partial(fail, "first", 1))
             await trio.sleep_forever()
 
     async def fail_in_body() -> None:
-        async with crew(5) as members:
-            members.start(partial(fail, "member", 1))
+        async with bounded_nursery(5) as tasks:
+            tasks.start(partial(fail, "member", 1))
             raise ValueError("body")
 
     with pytest.raises(ValueError, match="first"):
