@@ -1,4 +1,4 @@
-"""The command line for measuring: bench."""
+"""The command that measures: bench."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import trio
 from cyclopts import Parameter
 
 from warehouse.cli.app import STORE, app
-from warehouse.cli.measuring.processes import Team, team
+from warehouse.cli.measuring.processes import Clients, start_clients
 from warehouse.cli.measuring.report import BenchReport
 from warehouse.cli.measuring.worker import TESTS, Plan
 from warehouse.cli.options import NOTHING_SPECIAL, Common
@@ -23,10 +23,10 @@ from warehouse.cli.usage import UsageError
 GROUPS = {"large": ("large-put", "large-get"), "all": TESTS}
 SIZE, LARGE_SIZE = "4KiB", "80MiB"
 OBJECT_COUNT = 5000
-LARGE_AT_ONCE = 4  # each travels in chunks of its own; more of them would only fill the memory
-PREPARE_AT_ONCE = 64
+LARGE_IN_PARALLEL = 4  # each already sends several chunks; more would only fill the memory
+PREPARE_IN_PARALLEL = 64
 PROCESSES_MAX = 64
-AT_ONCE_MAX = 4096
+CONCURRENCY_MAX = 4096
 REMOVE_WITHIN_S = 60.0
 
 
@@ -87,7 +87,7 @@ async def bench(
             say_failure(f"warehouse: {option} plays no part: it is about {', '.join(where)}")
     order = Order(
         tests=wanted,
-        at_once=_numbers(concurrency),
+        concurrency=_numbers(concurrency),
         size=_within("--size", parse_size(size or SIZE), 1, 1 << 30),
         large_size=_within("--large-size", parse_size(large_size or LARGE_SIZE), 1, 1 << 30),
         seconds=seconds,
@@ -113,7 +113,7 @@ class Order:
     """What was asked for."""
 
     tests: Sequence[str]
-    at_once: Sequence[int]
+    concurrency: Sequence[int]
     size: int
     large_size: int
     seconds: float
@@ -127,16 +127,18 @@ async def _measure(order: Order, name: str, report: BenchReport, common: Common)
     async with common.connect() as store:
         await store.create_bucket(name)
         try:
-            async with team(store, plan, order.process_count, profile) as clients:
-                for at_once in order.at_once:
-                    await _measure_small(order, at_once, clients, report)
-                for at_once in dict.fromkeys(min(number, LARGE_AT_ONCE) for number in order.at_once):
-                    await _measure_large(order, at_once, clients, report)
+            async with start_clients(store, plan, order.process_count, profile) as clients:
+                for concurrency in order.concurrency:
+                    await _measure_small(order, concurrency, clients, report)
+                for concurrency in dict.fromkeys(
+                    min(number, LARGE_IN_PARALLEL) for number in order.concurrency
+                ):
+                    await _measure_large(order, concurrency, clients, report)
         finally:
             await _remove(name, report, common)
 
 
-async def _measure_small(order: Order, at_once: int, clients: Team, report: BenchReport) -> None:
+async def _measure_small(order: Order, concurrency: int, clients: Clients, report: BenchReport) -> None:
     count = order.object_count
     for test in (test for test in order.tests if not test.startswith("large")):
         if test in ("get", "list", "mixed"):
@@ -144,26 +146,28 @@ async def _measure_small(order: Order, at_once: int, clients: Team, report: Benc
         elif test == "delete":
             await _prepare("prepare-delete", count, clients, report)
         size = order.size if test in ("put", "get", "mixed") else 0
-        await _run(test, size, order, at_once, clients, report)
+        await _run(test, size, order, concurrency, clients, report)
 
 
-async def _measure_large(order: Order, at_once: int, clients: Team, report: BenchReport) -> None:
+async def _measure_large(order: Order, concurrency: int, clients: Clients, report: BenchReport) -> None:
     for test in (test for test in order.tests if test.startswith("large")):
         if test == "large-get":
             await _prepare("prepare-large", 0, clients, report)
-        await _run(test, order.large_size, order, at_once, clients, report)
+        await _run(test, order.large_size, order, concurrency, clients, report)
 
 
-async def _run(test: str, size: int, order: Order, at_once: int, clients: Team, report: BenchReport) -> None:
-    report.begin_test(test, size, at_once, seconds=order.seconds)
-    figures = await clients.do(test, at_once=at_once, seconds=order.seconds, count=0, tick=report.tick)
-    report.ended(figures)
+async def _run(
+    test: str, size: int, order: Order, concurrency: int, clients: Clients, report: BenchReport
+) -> None:
+    report.begin_test(test, size, concurrency, seconds=order.seconds)
+    result = await clients.do(test, concurrency=concurrency, seconds=order.seconds, count=0, tick=report.tick)
+    report.finish_test(result)
 
 
-async def _prepare(step: str, count: int, clients: Team, report: BenchReport) -> None:
+async def _prepare(step: str, count: int, clients: Clients, report: BenchReport) -> None:
     what = format_count(count, "object") if count else "large objects"
     report.begin(f"preparing {what}", count=count)
-    await clients.do(step, at_once=PREPARE_AT_ONCE, seconds=0.0, count=count, tick=report.tick)
+    await clients.do(step, concurrency=PREPARE_IN_PARALLEL, seconds=0.0, count=count, tick=report.tick)
 
 
 async def _remove(name: str, report: BenchReport, common: Common) -> None:
@@ -195,7 +199,7 @@ def _tests(words: Sequence[str]) -> Sequence[str]:
 
 
 def _numbers(text: str) -> Sequence[int]:
-    numbers = [parse_number("--concurrency", part.strip(), 1, AT_ONCE_MAX) for part in text.split(",")]
+    numbers = [parse_number("--concurrency", part.strip(), 1, CONCURRENCY_MAX) for part in text.split(",")]
     return [*dict.fromkeys(numbers)]
 
 

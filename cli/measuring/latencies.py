@@ -1,7 +1,7 @@
-"""Bench figures: what a measurement comes down to.  Pure.
+"""Bench results: latencies, percentiles and sums of a measurement.  Pure.
 
-Latencies go into buckets that each reach 2 % further than the one before, so that an hour of them takes no
-more memory than a second, and those of several processes can be added up.  A percentile is therefore known to
+Latencies are counted in buckets, each 2 % wider than the one before.  So an hour of latencies takes no more
+memory than a second, and the counts of several processes can be added.  A percentile is therefore exact to
 1 %; the greatest latency, the sum and the count are exact.
 """
 
@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import msgspec
 
-SHORTEST_S = 1e-6  # what is shorter counts as this long
+SHORTEST_S = 1e-6  # a shorter latency counts as this long
 GROWTH = 1.02
 _PER_E_FOLD = 1 / math.log(GROWTH)
 _LOG_SHORTEST = math.log(SHORTEST_S)
@@ -48,7 +48,7 @@ class Latencies(msgspec.Struct):
         self.max_s = max(self.max_s, other.max_s)
 
     def percentile(self, percent: float) -> float:
-        """The latency that so many percent of the requests did not exceed, in seconds; 0.0 without any."""
+        """The latency that `percent` % of the requests did not exceed, in seconds; 0.0 without requests."""
         wanted = math.ceil(self.count * percent / 100)
         reached = 0
         for number in sorted(self.counts):
@@ -58,7 +58,7 @@ class Latencies(msgspec.Struct):
         return self.max_s
 
     def histogram(self) -> list[tuple[float, int]]:
-        """Bars from the fastest to the slowest, those between them that are empty included.
+        """Bars from the fastest to the slowest latency, including empty bars between them.
 
         Returns:
             Where each bar begins, in seconds, and how many requests are in it; the bars follow `EDGES_S`.
@@ -78,8 +78,8 @@ def _middle_s(number: int) -> float:
     return SHORTEST_S * math.pow(GROWTH, number + 0.5)
 
 
-class Figures(msgspec.Struct, kw_only=True):
-    """What one measurement of one client process found, or several of them together."""
+class BenchResult(msgspec.Struct, kw_only=True):
+    """The result of one measurement, of one client process or of several together."""
 
     latencies: Latencies = msgspec.field(default_factory=Latencies)
     elapsed_s: float = 0.0
@@ -87,11 +87,11 @@ class Figures(msgspec.Struct, kw_only=True):
     entry_count: int = 0  # of listings
     failures: dict[str, int] = msgspec.field(default_factory=dict)  # code of an error -> how often
     cpu_s: float = 0.0  # of the client processes
-    cpu_share_max: float = 0.0  # of the busiest client process: its CPU seconds a second
+    cpu_share_max: float = 0.0  # CPU seconds per second of the busiest client process
 
     @property
     def rate(self) -> float:
-        """Requests that succeeded, a second."""
+        """Successful requests per second."""
         return self.latencies.count / self.elapsed_s if self.elapsed_s else 0.0
 
     @property
@@ -103,9 +103,9 @@ class Figures(msgspec.Struct, kw_only=True):
         return sum(self.failures.values())
 
 
-def together(parts: Sequence[Figures]) -> Figures:
-    """The figures of processes that measured at the same time."""
-    whole = Figures()
+def together(parts: Sequence[BenchResult]) -> BenchResult:
+    """The joint result of processes that measured at the same time."""
+    whole = BenchResult()
     for part in parts:
         whole.latencies.merge(part.latencies)
         whole.elapsed_s = max(whole.elapsed_s, part.elapsed_s)
@@ -119,7 +119,7 @@ def together(parts: Sequence[Figures]) -> Figures:
 
 
 def shares(whole: int, parts: int) -> list[int]:
-    """`whole` in `parts` that differ by one at the most: `shares(7, 3)` is 3, 2, 2."""
+    """`whole` in `parts` that differ by at most one: `shares(7, 3)` is 3, 2, 2."""
     least, more = divmod(whole, parts)
     return [least + (index < more) for index in range(parts)]
 

@@ -1,13 +1,13 @@
-"""Bench team: the clients of a measurement, in this process or in processes of their own.
+"""Bench clients: the clients of a measurement, in this process or each in a process of its own.
 
-A Python process uses one core, so one of them seldom shows what a store can do.  Each process is a `Worker`
-with a connection of its own; this module starts them, gives all of them the same step at the same moment,
-and adds up what they found.
+A Python process uses one core, so a single process seldom shows what a store can do.  Each process runs a
+`Worker` with its own connection.  This module starts the processes, gives all of them the same step at the
+same moment, and adds up their results.
 
-    parent -> child   a line of JSON each: Hello, then Steps, one at a time
-    child -> parent   Said, one line each: figures so far, then the last ones of the step, or a failure
+    parent -> child   one line of JSON each: Hello, then Steps, one at a time
+    child -> parent   one line of JSON each: Reports: the result so far, then the final one, or a failure
 
-A child ends when its standard input does, so none outlives the parent, however that ended.
+A child ends when its standard input ends, so no child outlives the parent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from warehouse.cli.measuring.latencies import Figures, shares, together
+from warehouse.cli.measuring.latencies import BenchResult, shares, together
 from warehouse.cli.measuring.worker import Plan, Step, Tick, Worker
 from warehouse.client.nurseries import background, bounded_nursery
 from warehouse.client.store import Store, connect
@@ -38,56 +38,58 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
 
 
-class Said(msgspec.Struct, frozen=True, kw_only=True):
-    figures: Figures = msgspec.field(default_factory=Figures)
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    result: BenchResult = msgspec.field(default_factory=BenchResult)
     is_finished: bool = False
     code: str | None = None  # of an error that ended the step
     message: str = ""
 
 
-Do = Callable[[Step, Tick], Awaitable[Figures]]
+Do = Callable[[Step, Tick], Awaitable[BenchResult]]
 
 
-class Team:
-    """All clients of a measurement; made by `team`."""
+class Clients:
+    """All clients of a measurement; made by `start_clients`."""
 
     def __init__(self, clients: Sequence[Do]) -> None:
         self._clients = clients
 
-    async def do(self, test: str, *, at_once: int, seconds: float, count: int, tick: Tick) -> Figures:
-        """Have all clients do one step at the same time.
+    async def do(self, test: str, *, concurrency: int, seconds: float, count: int, tick: Tick) -> BenchResult:
+        """Let all clients do one step at the same time.
 
         Args:
-            at_once: requests under way, of all clients together.
+            concurrency: requests in flight, of all clients together.
             count: objects to prepare, of all clients together.
-            tick: called with the figures of all so far.
+            tick: called with the joint result so far.
         """
-        parts = [Figures() for _ in self._clients]
+        parts = [BenchResult() for _ in self._clients]
 
         async def run(index: int, do: Do, tasks: int) -> None:
-            async def told(figures: Figures) -> None:
-                parts[index] = figures
+            async def on_tick(result: BenchResult) -> None:
+                parts[index] = result
                 await tick(together(parts))
 
             each = math.ceil(count / len(self._clients))
-            parts[index] = await do(Step(test=test, tasks=tasks, seconds=seconds, count=each), told)
+            parts[index] = await do(Step(test=test, tasks=tasks, seconds=seconds, count=each), on_tick)
 
         async with bounded_nursery(len(self._clients)) as tasks:
-            for index, share in enumerate(shares(at_once, len(self._clients))):
+            for index, share in enumerate(shares(concurrency, len(self._clients))):
                 tasks.start(partial(run, index, self._clients[index], share))
         return together(parts)
 
 
 @contextlib.asynccontextmanager
-async def team(store: Store, plan: Plan, process_count: int, profile: Path | None) -> AsyncIterator[Team]:
+async def start_clients(
+    store: Store, plan: Plan, process_count: int, profile: Path | None
+) -> AsyncIterator[Clients]:
     """The clients of a measurement, for as long as the block lasts.
 
     Args:
-        warehouse: used where one process is enough.
-        profile: path of the profile that other processes use; None: they find it as this one did.
+        store: used when one process is enough.
+        profile: path of the profile for the other processes; None: they find it as this process did.
     """
     if process_count == 1:
-        yield Team([Worker(plan, store.bucket(plan.bucket)).do])
+        yield Clients([Worker(plan, store.bucket(plan.bucket)).do])
         return
     async with background() as nursery:
         named = None if profile is None else str(profile)
@@ -96,7 +98,7 @@ async def team(store: Store, plan: Plan, process_count: int, profile: Path | Non
             one = msgspec.structs.replace(plan, worker=number)
             child: _Child = await nursery.start(_keep_child, Hello(profile=named, plan=one))
             children.append(child)
-        yield Team([child.do for child in children])
+        yield Clients([child.do for child in children])
 
 
 # --- the parent's side ----------------------------------------------------------------------------
@@ -112,15 +114,15 @@ class _Child:
     async def send(self, message: Hello | Step) -> None:
         await self._stdin.send_all(msgspec.json.encode(message) + b"\n")
 
-    async def do(self, step: Step, tick: Tick) -> Figures:
+    async def do(self, step: Step, tick: Tick) -> BenchResult:
         await self.send(step)
         while (line := await self._lines.next()) is not None:
-            said = msgspec.json.decode(line, type=Said)
-            if said.code is not None:
-                raise from_code(said.code, said.message)
-            if said.is_finished:
-                return said.figures
-            await tick(said.figures)
+            report = msgspec.json.decode(line, type=Report)
+            if report.code is not None:
+                raise from_code(report.code, report.message)
+            if report.is_finished:
+                return report.result
+            await tick(report.result)
         raise OSError("a client process of the measurement ended unexpectedly")
 
 
@@ -130,7 +132,7 @@ async def _keep_child(hello: Hello, *, task_status: trio.TaskStatus[_Child]) -> 
         env=module_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for the parent, which ends the others in its own order
+        start_new_session=True,  # Ctrl-C is for the parent, which ends the children in its own order
     )
     try:
         child = _Child(process)
@@ -158,7 +160,7 @@ class _Lines:
         self._buffer = bytearray()
 
     async def next(self) -> bytes | None:
-        """The next line without its end; None when there are no more."""
+        """The next line without its line break; None at the end."""
         while (end := self._buffer.find(b"\n")) < 0:
             piece = await self._stream.receive_some()
             if not piece:
@@ -176,16 +178,16 @@ async def _run_child() -> None:
     lines = _Lines(trio.lowlevel.FdStream(0))
     stdout = trio.lowlevel.FdStream(1)
     turn = trio.Lock()
-    steps_in, steps = trio.open_memory_channel[Step](1)  # the parent sends the next when one is over
+    steps_in, steps = trio.open_memory_channel[Step](1)  # the parent sends the next step when one is finished
 
-    async def say(said: Said) -> None:
-        # A figure that is cut short by the end of its step would leave half a line.
+    async def send(report: Report) -> None:
+        # A report that is cancelled when its step ends would leave half a line.
         with trio.CancelScope(shield=True):
             async with turn:
-                await stdout.send_all(msgspec.json.encode(said) + b"\n")
+                await stdout.send_all(msgspec.json.encode(report) + b"\n")
 
-    async def tick(figures: Figures) -> None:
-        await say(Said(figures=figures))
+    async def tick(result: BenchResult) -> None:
+        await send(Report(result=result))
 
     async def work(hello: Hello) -> None:
         try:
@@ -193,13 +195,13 @@ async def _run_child() -> None:
                 worker = Worker(hello.plan, store.bucket(hello.plan.bucket))
                 async for step in steps:
                     try:
-                        figures = await worker.do(step, tick)
+                        result = await worker.do(step, tick)
                     except StoreError as error:
-                        await say(Said(code=error.code, message=error.message))
+                        await send(Report(code=error.code, message=error.message))
                     else:
-                        await say(Said(figures=figures, is_finished=True))
+                        await send(Report(result=result, is_finished=True))
         except StoreError as error:  # of the connection
-            await say(Said(code=error.code, message=error.message))
+            await send(Report(code=error.code, message=error.message))
 
     first = await lines.next()
     if first is None:
@@ -212,7 +214,7 @@ async def _run_child() -> None:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(trio.BrokenResourceError):  # the parent is gone: nobody is left to tell
+    with contextlib.suppress(trio.BrokenResourceError):  # the parent is gone: nobody reads our reports
         trio.run(_run_child)
 
 

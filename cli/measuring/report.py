@@ -1,4 +1,4 @@
-"""Bench report: measurements while they run, a table at the end, and latencies as bars."""
+"""Bench report: progress of a benchmark, then a table and a histogram of latencies for each test."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from warehouse.cli.measuring.latencies import PERCENTILES, Figures
+from warehouse.cli.measuring.latencies import PERCENTILES, BenchResult
 from warehouse.cli.output.formats import format_size
 from warehouse.cli.output.objects import result_console, say_json
 
 HISTOGRAM_WIDTH = 24
 LINE_EVERY_S = 10.0
 NARROW_PERCENTILES = (50.0, 99.0)
-BUSY_SHARE = 0.85  # a client process that uses so much of a core is what is being measured
+BUSY_SHARE = 0.85  # of a core: a client process that uses more is itself the limit
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -33,13 +33,13 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
     test: str
     size: int
-    at_once: int
-    figures: Figures
-    is_whole: bool = True  # False: it was interrupted
+    concurrency: int
+    result: BenchResult
+    is_whole: bool = True  # False: interrupted
 
 
 class BenchReport:
-    """Tells of a benchmark from begin to end: progress on standard error, results on standard output.
+    """Reports a benchmark while it runs: progress on standard error, results on standard output.
 
     Args:
         is_json: one object for each measurement on standard output, as soon as it is known.
@@ -53,7 +53,7 @@ class BenchReport:
         self._told = 0.0
         self._seconds = 0.0
         self._what = ""
-        self._running: Measured | None = None  # with the figures so far
+        self._running: Measured | None = None  # with its result so far
         self._progress: Progress | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._progress = Progress(
@@ -77,31 +77,33 @@ class BenchReport:
         if self._progress is not None:
             self._progress.stop()
 
-    def begin_test(self, test: str, size: int, at_once: int, *, seconds: float) -> None:
-        """A measurement of so many seconds begins; `size` is 0 where the table shows none."""
-        self.begin(f"{test}{f' {format_size(size)}' if size else ''}, {at_once} at once", seconds=seconds)
-        self._running = Measured(test=test, size=size, at_once=at_once, figures=Figures(), is_whole=False)
+    def begin_test(self, test: str, size: int, concurrency: int, *, seconds: float) -> None:
+        """Start a measurement of `seconds`; `size` is 0 when the table shows none."""
+        self.begin(f"{test}{f' {format_size(size)}' if size else ''}, {concurrency} at once", seconds=seconds)
+        self._running = Measured(
+            test=test, size=size, concurrency=concurrency, result=BenchResult(), is_whole=False
+        )
 
     def begin(self, what: str, *, seconds: float = 0.0, count: int = 0) -> None:
-        """A step of so many seconds, or of so many requests, begins."""
+        """Start a step of `seconds`, or of `count` requests."""
         self._started = self._told = time.monotonic()
         self._seconds, self._what = seconds, what
         if self._progress is not None:
             total = seconds or count or None
             self._progress.reset(self._task, description=what, total=total, completed=0, now="")
 
-    async def tick(self, figures: Figures) -> None:
+    async def tick(self, result: BenchResult) -> None:
         now_s = time.monotonic()
         if self._running is not None:
-            self._running = msgspec.structs.replace(self._running, figures=figures)
-        latencies = figures.latencies
+            self._running = msgspec.structs.replace(self._running, result=result)
+        latencies = result.latencies
         if latencies.count:
-            line = f"{format_rate(figures.rate)}/s  p50 {format_latency(latencies.percentile(50))}"
+            line = f"{format_rate(result.rate)}/s  p50 {format_latency(latencies.percentile(50))}"
             line += f"  p99 {format_latency(latencies.percentile(99))}"
         else:
-            line = "none is done yet"
-        if figures.failed_count:
-            line += f"  {figures.failed_count:,} failed"
+            line = "no request has finished yet"
+        if result.failed_count:
+            line += f"  {result.failed_count:,} failed"
         if self._progress is not None:
             completed = now_s - self._started if self._seconds else latencies.count
             self._progress.update(self._task, completed=completed, now=line)
@@ -109,10 +111,10 @@ class BenchReport:
             self._told = now_s
             print(f"{self._what}  {line}", file=sys.stderr)
 
-    def ended(self, figures: Figures) -> None:
-        """The measurement that was begun last is done."""
+    def finish_test(self, result: BenchResult) -> None:
+        """Finish the measurement that `begin_test` started."""
         assert self._running is not None
-        self._tell(msgspec.structs.replace(self._running, figures=figures, is_whole=True))
+        self._tell(msgspec.structs.replace(self._running, result=result, is_whole=True))
         self._running = None
 
     def _tell(self, one: Measured) -> None:
@@ -121,11 +123,11 @@ class BenchReport:
             say_json(**json_fields(one))
             sys.stdout.flush()
         elif self._progress is None:
-            print(f"{title_of(one)}  {format_rate(one.figures.rate)}/s", file=sys.stderr)
+            print(f"{title_of(one)}  {format_rate(one.result.rate)}/s", file=sys.stderr)
 
     def sum_up(self, process_count: int) -> None:
-        """The table of what was measured, which may be less than was asked for."""
-        if self._running is not None and self._running.figures.latencies.count:
+        """Print the table of what was measured, which may be less than was requested."""
+        if self._running is not None and self._running.result.latencies.count:
             self._tell(self._running)
         if self._is_json or not self._measured:
             return
@@ -133,7 +135,7 @@ class BenchReport:
         console.print(fitting_table(self._measured, console))
         console.print()
         blocks = [
-            Padding(Group(Text(title_of(one), "bold"), histogram(one.figures)), (0, 3, 1, 0))
+            Padding(Group(Text(title_of(one), "bold"), histogram(one.result)), (0, 3, 1, 0))
             for one in self._measured
         ]
         console.print(Columns(blocks))
@@ -143,21 +145,21 @@ class BenchReport:
 
 def title_of(one: Measured) -> str:
     size = f" {format_size(one.size)}" if one.size else ""
-    return f"{one.test}{size}, {one.at_once} at once"
+    return f"{one.test}{size}, {one.concurrency} at once"
 
 
 def fitting_table(measured: Sequence[Measured], console: Console) -> Table:
-    """The whole table; in a narrow window, as much of it as has room there."""
-    table = figures_table(measured)
+    """The whole table; in a narrow window, a table of fewer columns."""
+    table = results_table(measured)
     boundless = console.options.update(max_width=1000)
     if console.measure(table, options=boundless).maximum <= console.width:
         return table
-    return figures_table(measured, is_wide=False)
+    return results_table(measured, is_wide=False)
 
 
-def figures_table(measured: Sequence[Measured], *, is_wide: bool = True) -> Table:
+def results_table(measured: Sequence[Measured], *, is_wide: bool = True) -> Table:
     percentiles = PERCENTILES if is_wide else NARROW_PERCENTILES
-    has_failures = any(one.figures.failed_count for one in measured)
+    has_failures = any(one.result.failed_count for one in measured)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("test", no_wrap=True, header_style="dim")
     names = ["size", "at once", *["requests"] * is_wide, "a second", *["bytes/s"] * is_wide]
@@ -165,27 +167,27 @@ def figures_table(measured: Sequence[Measured], *, is_wide: bool = True) -> Tabl
     for name in names + ["failed"] * has_failures:
         table.add_column(name, no_wrap=True, header_style="dim", justify="right")
     for one in measured:
-        figures, latencies = one.figures, one.figures.latencies
+        result, latencies = one.result, one.result.latencies
         cells = [
             one.test,
             format_size(one.size) if one.size else "",
-            str(one.at_once),
+            str(one.concurrency),
             *[f"{latencies.count:,}"] * is_wide,
-            format_rate(figures.rate),
-            *[format_size(int(figures.byte_rate)) if figures.byte_count else ""] * is_wide,
+            format_rate(result.rate),
+            *[format_size(int(result.byte_rate)) if result.byte_count else ""] * is_wide,
             *(format_latency(latencies.percentile(percent)) for percent in percentiles),
             format_latency(latencies.max_s),
         ]
         if has_failures:
-            cells.append(f"{figures.failed_count:,}")
-        table.add_row(*cells, style="red" if figures.failed_count else "")
+            cells.append(f"{result.failed_count:,}")
+        table.add_row(*cells, style="red" if result.failed_count else "")
     return table
 
 
-def histogram(figures: Figures) -> Text:
-    """A bar for each of 1, 2, 5, 10, ... of time; what lies in between reaches to the next."""
-    bars = figures.latencies.histogram()
-    count = figures.latencies.count
+def histogram(result: BenchResult) -> Text:
+    """One bar for each step of 1, 2, 5, 10, ... of time, up to the next step."""
+    bars = result.latencies.histogram()
+    count = result.latencies.count
     greatest = max((number for _, number in bars), default=0)
     lines = []
     for edge_s, number in bars:
@@ -195,7 +197,7 @@ def histogram(figures: Figures) -> Text:
 
 
 def smooth_bar(part: int, whole: int, width: int) -> str:
-    """`width` letters, filled in eighths; what is not nothing shows."""
+    """A bar of `width` letters, filled in eighths; every part above zero is visible."""
     eighths = round(part / whole * width * 8) if whole else 0
     eighths = max(eighths, 1) if part else 0
     full, rest = divmod(eighths, 8)
@@ -221,22 +223,22 @@ def _percent_name(percent: float) -> str:
 
 
 def remarks(measured: Sequence[Measured], process_count: int) -> list[str]:
-    """What a reader of the figures should know: who was the limit, what failed."""
+    """What a reader must know about the results: whether the client was the limit, and what failed."""
     lines = []
-    busiest = max(one.figures.cpu_share_max for one in measured)
+    busiest = max(one.result.cpu_share_max for one in measured)
     if busiest >= BUSY_SHARE:
         lines.append(
-            f"A client process was busy {busiest:.0%} of a core, so this measures the client: "
+            f"A client process used {busiest:.0%} of a core, so this measures the client: "
             f"try --processes {process_count * 2}."
         )
     lines += [
-        f"{title_of(one)}: interrupted after {one.figures.elapsed_s:.1f} s"
+        f"{title_of(one)}: interrupted after {one.result.elapsed_s:.1f} s"
         for one in measured
         if not one.is_whole
     ]
     failures: dict[str, int] = {}
     for one in measured:
-        for code, number in one.figures.failures.items():
+        for code, number in one.result.failures.items():
             failures[code] = failures.get(code, 0) + number
     lines += [f"{number:,} requests failed: {code}" for code, number in failures.items()]
     return lines
@@ -244,27 +246,27 @@ def remarks(measured: Sequence[Measured], process_count: int) -> list[str]:
 
 def json_fields(one: Measured) -> dict[str, Any]:
     """One flat object; latencies in milliseconds."""
-    figures, latencies = one.figures, one.figures.latencies
+    result, latencies = one.result, one.result.latencies
     return {
         "event": "measured",
         "test": one.test,
         "size": one.size,
-        "concurrency": one.at_once,
+        "concurrency": one.concurrency,
         "is_whole": one.is_whole,
         "request_count": latencies.count,
-        "failed_count": figures.failed_count,
-        "failures": figures.failures,
-        "elapsed_s": round(figures.elapsed_s, 4),
-        "rate": round(figures.rate, 2),
-        "byte_rate": round(figures.byte_rate),
-        "entry_count": figures.entry_count,
+        "failed_count": result.failed_count,
+        "failures": result.failures,
+        "elapsed_s": round(result.elapsed_s, 4),
+        "rate": round(result.rate, 2),
+        "byte_rate": round(result.byte_rate),
+        "entry_count": result.entry_count,
         "mean_ms": _ms(latencies.sum_s / latencies.count if latencies.count else 0.0),
         **{
             f"{_percent_name(percent).replace('.', '_')}_ms": _ms(latencies.percentile(percent))
             for percent in PERCENTILES
         },
         "max_ms": _ms(latencies.max_s),
-        "client_cpu_s": round(figures.cpu_s, 3),
+        "client_cpu_s": round(result.cpu_s, 3),
         "histogram": [
             {"from_ms": _ms(edge_s), "request_count": number} for edge_s, number in latencies.histogram()
         ],

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from warehouse.cli.measuring.latencies import Figures, Latencies, shares, together
+from warehouse.cli.measuring.latencies import BenchResult, Latencies, shares, together
 from warehouse.cli.measuring.report import (
     Measured,
-    figures_table,
     fitting_table,
     format_latency,
     format_rate,
     histogram,
     json_fields,
     remarks,
+    results_table,
     smooth_bar,
 )
 
@@ -77,14 +77,14 @@ def test_bars_without_requests_are_kept_between_others() -> None:
 
 
 def test_without_requests_every_figure_is_zero() -> None:
-    figures = Figures()
-    assert (figures.rate, figures.byte_rate, figures.latencies.percentile(99)) == (0.0, 0.0, 0.0)
+    result = BenchResult()
+    assert (result.rate, result.byte_rate, result.latencies.percentile(99)) == (0.0, 0.0, 0.0)
 
 
 def test_processes_that_measure_together_are_added_up() -> None:
     parts = [
-        Figures(latencies=latencies_of([0.1]), elapsed_s=1.0, byte_count=10, cpu_share_max=0.2),
-        Figures(
+        BenchResult(latencies=latencies_of([0.1]), elapsed_s=1.0, byte_count=10, cpu_share_max=0.2),
+        BenchResult(
             latencies=latencies_of([0.2, 0.3]),
             elapsed_s=2.0,
             byte_count=30,
@@ -133,12 +133,12 @@ def test_what_is_not_nothing_shows_in_a_bar() -> None:
 
 
 def measured(**fields: object) -> Measured:
-    figures = Figures(latencies=latencies_of([0.0011, 0.0021, 0.0041, 0.11]), elapsed_s=0.5, **fields)  # type: ignore[arg-type]
-    return Measured(test="put", size=4096, at_once=16, figures=figures)
+    result = BenchResult(latencies=latencies_of([0.0011, 0.0021, 0.0041, 0.11]), elapsed_s=0.5, **fields)  # type: ignore[arg-type]
+    return Measured(test="put", size=4096, concurrency=16, result=result)
 
 
 def test_a_histogram_names_where_each_bar_begins() -> None:
-    lines = str(histogram(measured().figures)).splitlines()
+    lines = str(histogram(measured().result)).splitlines()
     assert len(lines) == 7
     assert lines[0].split()[0:2] == ["1.00", "ms"]
     assert lines[-1].endswith("25.0%")
@@ -146,8 +146,8 @@ def test_a_histogram_names_where_each_bar_begins() -> None:
 
 def test_failures_have_a_column_and_a_remark_when_there_are_any() -> None:
     fine, failing = measured(), measured(failures={"volume_offline": 3})
-    assert "failed" not in [column.header for column in figures_table([fine]).columns]
-    assert "failed" in [column.header for column in figures_table([fine, failing]).columns]
+    assert "failed" not in [column.header for column in results_table([fine]).columns]
+    assert "failed" in [column.header for column in results_table([fine, failing]).columns]
     assert remarks([fine], 1) == []
     assert remarks([fine, failing], 1) == ["3 requests failed: volume_offline"]
 
@@ -156,8 +156,10 @@ def test_a_narrow_window_gets_fewer_columns_and_no_cut_ones() -> None:
     one = Measured(
         test="large-put",
         size=80 << 20,
-        at_once=4096,
-        figures=Figures(latencies=latencies_of([0.0123] * 3), elapsed_s=1e-4, failures={"disk_full": 12_345}),
+        concurrency=4096,
+        result=BenchResult(
+            latencies=latencies_of([0.0123] * 3), elapsed_s=1e-4, failures={"disk_full": 12_345}
+        ),
     )
     for width in (80, 130):
         console = Console(width=width, file=io.StringIO(), highlight=False)
