@@ -1,4 +1,4 @@
-"""Print what is made from the settings: `python -m warehouse.conf sample` (or `reference`)."""
+"""Print a page that is generated from the settings: `python -m warehouse.conf sample` (or `reference`)."""
 
 from __future__ import annotations
 

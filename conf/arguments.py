@@ -1,4 +1,4 @@
-"""Arguments: what is wrong with the words of a program, in one line, and as an event for --json."""
+"""Arguments: report wrong words of a program in one line, and as an event with --json."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 
 from warehouse.conf.hosts import HOST_IN_WORDS, URL_IN_WORDS, parse_base_url, parse_host
 
-NEAR = 0.75  # how like an option a word must be to have been meant for it
+NEAR = 0.75  # similarity of a word to the option that was probably meant
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes options by their whole names: `--port` is no short form of `--port-base`."""
+    """Accepts only whole names of options: `--port` does not abbreviate `--port-base`."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "allow_abbrev": False})
@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"warehouse: {message} (see: {self.prog} --help)\n")
 
     def _plain(self, message: str) -> str:
-        """The first word that is not known, in the words of the other commands."""
+        """Name the first unknown word, in the form of the other commands."""
         unknown = re.match(r"unrecognized arguments: (\S+)", message)
         if unknown is None:
             return message
@@ -48,12 +48,12 @@ class Parser(argparse.ArgumentParser):
         return f"there is no option {word}" + (f"; did you mean {near[0]}?" if near else "")
 
 
-# Of all programs: options that name a file or a folder.  For Python the empty path is the working folder.
+# Options of all programs that name a file or a folder.  Python takes an empty path for the working folder.
 PATH_OPTIONS = frozenset(("--data", "--disk", "--join", "--config", "--profile", "--to", "--backup"))
 
 
 def empty_option(words: Sequence[str]) -> str | None:
-    """The first option that should name a file or a folder, and names nothing."""
+    """The first option that should name a file or a folder and is empty."""
     for word, following in zip(words, (*words[1:], None), strict=False):
         name, equals, value = word.partition("=")
         if name in PATH_OPTIONS and (not value if equals else following == ""):

@@ -1,10 +1,10 @@
-"""Files: small files that appear whole or not at all, and are left alone when they are right already.
+"""Files: small files that appear whole or not at all; a file with the right content is not written again.
 
-What an operator names for reading may be anything: a pipe that a program fills (`--profile <(decrypt)`), or
-one that nobody does, or a device without an end.  `read_small` bounds the bytes and the wait.
+An operator may name anything for reading: a pipe that a program fills (`--profile <(decrypt)`), a pipe that
+nobody fills, a device without an end.  `read_small` bounds the bytes and the wait.
 
-A file that is written anew at each start needs room, and the right to write, at each start: a full disk, or a
-file that another user owns, would then keep a store from starting for no reason.
+A file that is rewritten at each start needs disk space, and the right to write, at each start.  A full disk,
+or a file of another user, would then prevent a start for no reason.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ PIPE_WAIT_S = 30.0
 
 
 def read_small(path: Path, size_max: int, *, wait_s: float = PIPE_WAIT_S) -> tuple[bytes, os.stat_result]:
-    """Read a file to its end; returns its content and what fstat(2) says of it.
+    """Read a file to its end; return its content and its fstat(2).
 
     Args:
         size_max: of the content, bytes.
-        wait_s: how long to wait for the end of what comes from a pipe.
+        wait_s: how long to wait for the end of a pipe.
     Raises:
-        OSError: as the system gave it; it is longer (EFBIG), or did not end in time (ETIMEDOUT).
+        OSError: from the system; or the file is longer (EFBIG) or did not end in time (ETIMEDOUT).
     """
-    # Without O_NONBLOCK the opening of a pipe waits for a writer, forever and through every signal.
+    # Without O_NONBLOCK, opening a pipe waits for a writer, forever and through every signal.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         found = os.fstat(descriptor)
@@ -54,20 +54,20 @@ def read_small(path: Path, size_max: int, *, wait_s: float = PIPE_WAIT_S) -> tup
 
 
 def _wait_for_bytes(descriptor: int, deadline: float, path: Path) -> None:
-    """Wait until there is something to read, or the last writer has gone."""
+    """Wait until there are bytes to read, or the last writer has gone."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
-        raise TimeoutError(errno.ETIMEDOUT, "nobody writes to this pipe, or not to its end", str(path))
+        raise TimeoutError(errno.ETIMEDOUT, "nobody writes to this pipe, or closes it", str(path))
 
 
 def write_if_changed(path: Path, content: bytes, *, mode: int = 0o600) -> bool:
-    """Make `path` hold `content`, durably and in one step; returns whether anything was written.
+    """Make `path` contain `content`, durably and in one step; return whether the file was written.
 
-    A file that holds it already is not written; where others may read it and should not, that ends.
+    A file that contains it already is not written; permissions beyond `mode` are removed.
 
     Raises:
-        OSError: as the system gave it; what was there is still there.
+        OSError: from the system; the previous file is unchanged.
     """
     with contextlib.suppress(OSError):
         if path.read_bytes() == content:
@@ -80,12 +80,12 @@ def write_if_changed(path: Path, content: bytes, *, mode: int = 0o600) -> bool:
 
 
 def write_whole(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write a file, durably and in one step, in place of the one that may be there.
+    """Write a file, durably and in one step; replace an existing one.
 
     Raises:
-        OSError: as the system gave it; what was there is still there.
+        OSError: from the system; the previous file is unchanged.
     """
-    # mkstemp creates with mode 0600, under a name that nobody can have prepared.
+    # mkstemp creates with mode 0600, under a name that nobody could have prepared.
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(descriptor, "wb") as file:

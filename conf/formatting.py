@@ -1,4 +1,4 @@
-"""Words: how sizes, counts and lengths of time are written for people.  Pure."""
+"""Formatting: how sizes, counts and spans of time are written for people.  Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 def format_size(size: int) -> str:
     """`1536` as "1.5 KiB"."""
     value, unit = float(size), 0
-    while value >= 1023.95 and unit + 1 < len(_UNITS):  # what would round to 1024.0 is one of the next unit
+    while value >= 1023.95 and unit + 1 < len(_UNITS):  # what would round to 1024.0 takes the next unit
         value /= 1024
         unit += 1
     return f"{size} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"

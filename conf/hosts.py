@@ -1,10 +1,10 @@
-"""Hosts: what an operator may name as an address to listen on, or to be reached under.  Pure.
+"""Hosts: addresses that an operator may name to listen on, or to be reached at.  Pure.
 
     photos.example     192.0.2.7     ::1     [::1]
 
-An IPv6 address may stand in brackets, as in a URL; from here on it goes without them.  A zone (fe80::1%eth0)
-is refused: it means something on one machine only, and what is advertised is read on others.  Link-local
-addresses (fe80::...) mean nothing without one.
+An IPv6 address may be written in brackets, as in a URL; the result has none.  A zone (fe80::1%eth0) is
+refused: it has a meaning on one machine only, while others read what is advertised.  Link-local addresses
+(fe80::...) have no meaning without a zone.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _NUMBERS = re.compile(r"[0-9.]+", re.ASCII)
 
 
 def parse_host(text: str) -> str:
-    """Read a host; an IPv6 address comes back in its shortest form, without brackets.
+    """Read a host; return an IPv6 address in its shortest form, without brackets.
 
     Raises:
-        ValueError: it is none.
+        ValueError: `text` is not a host.
     """
     is_bracketed = text.startswith("[") and text.endswith("]")
     if is_bracketed or ":" in text:
@@ -40,10 +40,10 @@ def parse_host(text: str) -> str:
 
 
 def parse_base_url(text: str) -> str:
-    """Read the URL of a server's root, and write it as others are to use it, without a slash at its end.
+    """Read the URL of a server's root; return it as others must use it, without a slash at its end.
 
     Raises:
-        ValueError: it is none.
+        ValueError: `text` is not such a URL.
     """
     parts = urlsplit(text)
     netloc = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?", parts.netloc)

@@ -1,4 +1,4 @@
-"""Join file: what a volume actor needs to enter a cluster.  The master writes it; copy it to each machine."""
+"""Join file: what a volume actor needs to join a cluster.  The master writes it; copy it to each machine."""
 
 from __future__ import annotations
 

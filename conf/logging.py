@@ -1,11 +1,11 @@
-"""Logging: how an actor's log lines look on standard error.
+"""Logging: how the log lines of an actor look on standard error.
 
 Code logs with the standard library, an event and then fields: `log.info("sealed", extra={"volume_id": 7})`.
-Here structlog renders them, for people or as one JSON object a line.
+structlog renders the lines here, for people or as one JSON object per line.
 
-Secrets are kept out twice: fields whose name says that they hold one are blanked, and so is everything in
-a text that looks like a token, whoever wrote it there (an exception of a library, a URL with `?token=`).
-This is the net below the rule that nobody logs a secret, not a licence to.
+Secrets are removed in two ways.  A field whose name says that it contains a secret is blanked.  So is every
+part of a text that looks like a token, whoever wrote it (an exception of a library, a URL with `?token=`).
+This is a safety net: no code may log a secret.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import structlog
 REDACTED = "[redacted]"
 _DEPTH_MAX = 6
 
-# Any field with one of these words in its name, the words apart by "_" or "-".
+# A field is secret when one of these words is in its name, separated by "_" or "-".
 _SECRET_WORDS = frozenset(
     (
         *("secret", "secrets", "token", "tokens", "password", "passwd", "authorization"),
@@ -50,7 +50,7 @@ def set_up_logging(
     *,
     stream: TextIO | None = None,
 ) -> None:
-    """Send every log line of this process to standard error; calling it again replaces the set-up."""
+    """Send every log line of this process to standard error; a second call replaces the first."""
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_formatter(format, actor, is_terminal=stream.isatty()))
@@ -73,7 +73,7 @@ def _formatter(format: str, actor: str, *, is_terminal: bool) -> logging.Formatt
         add_actor,
         structlog.stdlib.ExtraAdder(),
     ]
-    # Tracebacks become text before redaction, so that it sees them; without the values of local variables.
+    # Tracebacks become text before redaction, which must see them; values of local variables are left out.
     last: list[structlog.typing.Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
@@ -120,5 +120,5 @@ def _names_a_secret(name: str) -> bool:
 
 
 def redact_text(text: str) -> str:
-    """Blank everything in `text` that looks like a token, a private key, or the value of a secret."""
+    """Blank every part of `text` that looks like a token, a private key, or the value of a secret."""
     return _SECRET_PAIR.sub(rf"\1{REDACTED}", _SECRET_TEXT.sub(REDACTED, text))

@@ -1,6 +1,6 @@
-"""Profile: how a client reaches a cluster, and who it is there.
+"""Profile: how a client reaches a cluster, and with which API key.
 
-`warehouse up` writes one; the library and every command find it by themselves.
+`warehouse up` writes a profile; the library and every command find it automatically.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def find_profile(
     working_directory: Path | None = None,
     home: Path | None = None,
 ) -> Path:
-    """The profile to use: the named one, WAREHOUSE_PROFILE's, ./warehouse-data's, or the user's own.
+    """The profile to use: the named one, that of WAREHOUSE_PROFILE, of ./warehouse-data, or of the user.
 
     Raises:
-        SecretMissing: nobody named one, and there is none in the usual places.
-        BadSetting: the one that was found belongs to another user.
+        SecretMissing: no profile was named, and none is in the usual places.
+        BadSetting: the profile that was found belongs to another user.
     """
     environ = os.environ if environ is None else environ
     if explicit is not None:
@@ -81,16 +81,16 @@ def find_profile(
     looked_at = " or ".join(str(place) for place in places)
     raise SecretMissing(
         f"no profile says which cluster to use: name one with --profile or {PROFILE_VARIABLE},"
-        f" or start a cluster with `warehouse up`; there is none at {looked_at}"
+        f" or start a cluster with `warehouse up`; no profile is at {looked_at}"
     )
 
 
 def _require_ours(path: Path) -> None:
-    """Refuse a profile that somebody else put where we are: it would take what we store to his cluster."""
+    """Refuse a profile that another user put here: it would send our objects to that user's cluster."""
     owner = path.stat().st_uid
     if owner not in (os.geteuid(), 0):
         raise BadSetting(
-            f"the profile {path} belongs to another user (number {owner}); if that is right, name it "
+            f"the profile {path} belongs to another user (number {owner}); if you trust it, name it "
             "with --profile or --data"
         )
 

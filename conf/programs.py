@@ -1,12 +1,12 @@
-"""Programs: how one program of ours starts another one.  Every start of a module goes through here.
+"""Programs: how one of our programs starts another.  Every start of a module goes through this file.
 
-`python -m NAME` puts the working folder first on Python's path.  A user's project may hold a `conf.py`, and
-a folder that others can write may hold anything: neither is ours to run.  So modules are started with `-P`
-(the working folder stays off the path), and their environment says the same to whatever they start.
+`python -m NAME` puts the working folder first on Python's path.  A user's project may have a `conf.py`, and
+a folder that others can write may contain anything: we must run neither.  So modules are started with `-P`,
+which keeps the working folder off the path, and their environment passes this on to what they start.
 
-`PYTHONPATH` counts as before.  Its empty entries are left out: Python takes them for the working folder, and
-they come from `PYTHONPATH=$PYTHONPATH:more`, not from a wish.  A checkout is put in front of it: nothing else
-says where the package is.
+`PYTHONPATH` keeps its meaning, without its empty entries: Python takes those for the working folder, and
+nobody means them, because they come from `PYTHONPATH=$PYTHONPATH:more`.  A checkout is put first, because
+nothing else says where the package is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PACKAGE = os.path.dirname(os.path.abspath(warehouse.__file__))  # its rooms are 
 
 
 def module_command(module: str, *arguments: str, title: str | None = None) -> list[str]:
-    """The words that run a module in a process of its own.
+    """The command line that runs a module in its own process.
 
     Args:
         module: as after `python -m`.
@@ -32,7 +32,7 @@ def module_command(module: str, *arguments: str, title: str | None = None) -> li
 
 
 def module_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment that goes with `module_command`."""
+    """The environment for a `module_command`."""
     kept = dict(os.environ if environ is None else environ)
     kept["PYTHONSAFEPATH"] = "1"
     entries = [entry for entry in kept.pop("PYTHONPATH", "").split(os.pathsep) if entry]

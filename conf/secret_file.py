@@ -1,7 +1,7 @@
-"""Secret files: small TOML files that only their owner may read, and that are not read otherwise.
+"""Secret files: small TOML files that only their owner may read; others are refused.
 
-Profiles and join files hold credentials, so they are created with mode 0600 (never widened for a moment
-and narrowed later), appear whole or not at all, and are on disk when `write` returns.
+Profiles and join files contain credentials.  They are created with mode 0600 (never wider, not even for a
+moment), appear whole or not at all, and are on disk when `write_secret_file` returns.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ FILE_SIZE_MAX = 64 * 1024
 
 
 def write_secret_file(path: Path, values: Mapping[str, str], *, comment: str) -> None:
-    """Make a file hold these values; one that does already is not touched.
+    """Make a file contain these values; a file that contains them already is not touched.
 
     Raises:
-        SetupError: it cannot be written; what was there is still there.
+        SetupError: the file cannot be written; the previous file is unchanged.
     """
     lines = [f"# {comment}"] + [f"{name} = {toml_string(value)}" for name, value in values.items()]
     try:
@@ -35,19 +35,19 @@ def write_secret_file(path: Path, values: Mapping[str, str], *, comment: str) ->
 
 
 def read_secret_file(path: Path, names: Sequence[str], *, what: str) -> dict[str, str]:
-    """Read exactly the values `names`.
+    """Read the values of these names.
 
     Raises:
-        BadSetting: the file cannot be read, others may use it, it is no TOML, or it lacks a value; no message
-            quotes a value.
+        BadSetting: the file cannot be read, others may use it, it is not TOML, or it lacks a value.  No
+            message quotes a value.
     """
     try:
         content, found = read_small(path, FILE_SIZE_MAX)
         document = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise BadSetting(f"cannot read the {what} {path}: {error.strerror}") from error
-    except (ValueError, RecursionError):  # also numbers and nesting that Python's parser gives up on
-        # Not `from error`: its text may quote the line that holds the secret.
+    except (ValueError, RecursionError):  # also numbers and nesting that the parser refuses
+        # Not `from error`: its text may quote the line with the secret.
         raise BadSetting(f"the {what} {path} is not a TOML file") from None
     for name in names:
         value = document.get(name)
@@ -64,7 +64,7 @@ def read_secret_file(path: Path, names: Sequence[str], *, what: str) -> dict[str
 def _foreign_bits(owner: int) -> int:
     """The permissions that a secret must not have.
 
-    What root has put there for the group of our user, who could not read it otherwise (a mounted secret of
-    Kubernetes, /etc), is meant to be read by that group.
+    A file of root may be readable by its group, because our user could not read it otherwise (a mounted
+    secret of Kubernetes, /etc).
     """
     return 0o037 if owner == 0 and os.geteuid() != 0 else 0o077

@@ -1,7 +1,7 @@
-"""Kinds: how one value of a setting is read, whatever it came in.
+"""Setting types: how the value of a setting is read from a file, a variable or a flag, and written.
 
-A kind turns what a TOML file (typed) or an environment variable (text) says into a value, or raises
-`ValueError`; `allowed` says in words what it takes, for the error message and for the documentation.
+A setting type reads a typed value of a TOML file, or the text of an environment variable, or raises
+`ValueError`.  Its `allowed` describes the valid values in words, for error messages and documentation.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class SettingType(Protocol):
         """Raises ValueError."""
 
     def write(self, value: Any) -> str:
-        """The value as it stands in a TOML file."""
+        """The value as written in a TOML file."""
 
 
 def parse_size(value: object) -> int:
     """Bytes, from a number or from text such as "80MiB", "1.5 GB" or "4096".
 
     Raises:
-        ValueError: neither, negative, or not a whole number of bytes.
+        ValueError: neither a number nor such a text, negative, or not a whole number of bytes.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return _not_negative(value)
@@ -173,16 +173,16 @@ class Seconds:
 
 
 class Choice:
-    def __init__(self, *words: str) -> None:
-        self.words = words
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
 
     @property
     def allowed(self) -> str:
-        return " or ".join(toml_string(word) for word in self.words)
+        return " or ".join(toml_string(choice) for choice in self.choices)
 
     def read(self, value: object) -> str:
-        if value not in self.words:
-            raise ValueError("not one of these words")
+        if value not in self.choices:
+            raise ValueError("not one of the choices")
         return str(value)
 
     def write(self, value: str) -> str:
@@ -191,7 +191,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Text:
-    """A short text that must match `pattern` as a whole; `allowed` describes the pattern in words."""
+    """A short text that matches `pattern` as a whole; `allowed` describes the pattern in words."""
 
     pattern: str
     allowed: str
@@ -220,13 +220,13 @@ class Host:
 
 @dataclass(frozen=True)
 class Texts:
-    """A list of texts; in an environment variable they stand with commas between."""
+    """A list of texts; in an environment variable, commas separate them."""
 
     item: Text
 
     @property
     def allowed(self) -> str:
-        return f"a list (in a variable: with commas between), each {self.item.allowed}"
+        return f"a list (in a variable, separated by commas), each {self.item.allowed}"
 
     def read(self, value: object) -> tuple[str, ...]:
         if isinstance(value, str):
@@ -255,7 +255,7 @@ class Folder:
 
 
 def toml_string(text: str) -> str:
-    """`text` as a TOML basic string, whatever it holds (TOML 1.0, "String").
+    """`text` as a TOML basic string, whatever characters it contains (TOML 1.0, "String").
 
     Raises:
         ValueError: a lone surrogate, which no TOML file can hold.

@@ -1,12 +1,12 @@
-"""Settings: everything that an operator may set, with its default, its unit and what it may be.
+"""Settings: everything that an operator may set, with default, unit and allowed values.
 
 A later source wins over an earlier one:
 
     defaults < TOML file < environment (WAREHOUSE_STORE_CHUNK_SIZE for store.chunk_size) < flags
 
 A wrong or unknown setting stops the actor before it touches data, with one line that names the source,
-the key, what came, and what is allowed.  The fields below are the only list of settings: checks, the
-documentation and the sample file are made from them.
+the key, its value, and the allowed values.  The fields below are the only list of settings: checks, the
+documentation and the sample file are generated from them.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ _ORIGIN = Text(r"\*|https?://[A-Za-z0-9.:\[\]_-]{1,253}", '"https://host[:port]"
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of the sections; each field is annotated with its kind and its description."""
+    """Base of the sections; each field is annotated with its setting type and its description."""
 
 
 class Cluster(Section, frozen=True, kw_only=True):
     """What `warehouse up` starts on this machine."""
 
-    data: Annotated[Path, Folder(), "where everything is kept"] = Path("warehouse-data")
-    volumes: Annotated[int, Count(1, 64), "volume actors, each with a directory and a process of its own"] = 1
+    data: Annotated[Path, Folder(), "folder of all data"] = Path("warehouse-data")
+    volumes: Annotated[int, Count(1, 64), "number of volume actors, each with its own folder and process"] = 1
     port_base: Annotated[
-        int, Count(1024, 65535 - PORTS_TAKEN), "the first port; the others follow from it"
+        int, Count(1024, 65535 - PORTS_TAKEN), "the first port; all other ports are derived from it"
     ] = 7400
     host: Annotated[
         str, _HOST, "address to listen on; 0.0.0.0 (or ::, with IPv6) opens the store to the network"
@@ -70,65 +70,73 @@ class Cluster(Section, frozen=True, kw_only=True):
 class Store(Section, frozen=True, kw_only=True):
     """How objects are kept."""
 
-    chunk_size: Annotated[int, Size(4 * KIB, 256 * MIB), "objects larger than this are cut into chunks"] = (
+    chunk_size: Annotated[int, Size(4 * KIB, 256 * MIB), "objects larger than this are split into chunks"] = (
         80 * MIB
     )
     volume_size: Annotated[
         int,
         Size(0, 16 * TIB),
-        "how far a volume file grows, at least 64KiB; 0: a hundredth of its disk, from 32GiB to 256GiB."
-        " Volumes that exist keep their size. A disk has at most 8,000; with many, new ones are larger",
+        "maximum size of a volume file, at least 64KiB; 0: 1 % of its disk, between 32GiB and 256GiB."
+        " Existing volumes keep their size. A disk has at most 8,000 volumes; with many, new ones are larger",
     ] = 0
     durability: Annotated[
         Literal["fsync", "os"],
         Choice("fsync", "os"),
-        "fsync: a put is answered when its bytes are on disk; os: when the operating system has them, which a"
-        " power cut can undo",
+        "fsync: a put is answered when its bytes are on disk; os: when the operating system has them, so a"
+        " power cut can lose them",
     ] = "fsync"
-    lease_s: Annotated[float, Seconds(1, 3600), "how long a client may use the room it was promised"] = 60.0
+    lease_s: Annotated[
+        float, Seconds(1, 3600), "how long a client may use the room that was reserved for it"
+    ] = 60.0
     upload_expires_s: Annotated[
-        float, Seconds(1, 30 * 86400), "an upload without a new chunk for this long is given up"
+        float, Seconds(1, 30 * 86400), "an upload that receives no chunk for this long is given up"
     ] = 3600.0
     disk_reserve: Annotated[
         int,
         Size(0, 16 * TIB),
-        "room that is left free on every disk, for compaction and for the rest of the machine",
+        "space left free on every disk, for compaction and for the rest of the machine",
     ] = 1 * GIB
     catalog_reserve: Annotated[
         int,
         Size(0, 1 * TIB),
-        "room that is set aside on the catalog's disk, so that deletes and compactions go on when it is full;"
+        "space set aside on the catalog's disk, so that deletes and compactions continue when it is full;"
         " at most a sixteenth of that disk",
     ] = 64 * MIB
 
 
 class Compaction(Section, frozen=True, kw_only=True):
-    """How space comes back.  Deleted and overwritten data is wasted until its volume is compacted."""
+    """How space is reclaimed.  Deleted and overwritten data wastes space until its volume is compacted."""
 
     automatic: Annotated[
-        Literal["on", "off"], Choice("on", "off"), "compact by itself; off: by `warehouse compact` alone"
+        Literal["on", "off"],
+        Choice("on", "off"),
+        "on: compact automatically; off: only `warehouse compact` does",
     ] = "on"
-    wasted_percent: Annotated[int, Count(1, 99), "a volume is compacted when this much of it is wasted"] = 30
+    wasted_percent: Annotated[
+        int, Count(1, 99), "a volume is compacted when this percentage of its file is wasted"
+    ] = 30
     wasted_min: Annotated[
-        int, Size(0, 16 * TIB), "a volume that wastes less than this is left alone while there is room"
+        int, Size(0, 16 * TIB), "a volume that wastes less than this is not compacted while the disk has room"
     ] = 64 * MIB
     rate: Annotated[
         int,
         Size(1 * MIB, 64 * GIB),
-        "bytes a second that compaction and verification may read and write on one disk while clients use it",
+        "bytes per second that compaction and verification may read and write on a disk that clients use",
     ] = 32 * MIB
     rate_idle: Annotated[
         int,
         Size(0, 64 * GIB),
-        "the same while no client uses the disk; 0: as fast as the disk can",
+        "the same while no client uses the disk; 0: no limit",
     ] = 0
 
 
 class Verification(Section, frozen=True, kw_only=True):
-    """How damage is found before anybody asks for the data: every needle is read again and checked."""
+    """How damage is found before a client asks for the data: every needle is read again and checked."""
 
     automatic: Annotated[
-        Literal["on", "off"], Choice("on", "off"), "verify by itself; off: by `warehouse verify` alone"
+        Literal["on", "off"],
+        Choice("on", "off"),
+        "on: verify automatically; off: only `warehouse verify` does",
     ] = "on"
     period_s: Annotated[float, Seconds(60, 366 * 86400), "every needle is read again within this time"] = (
         14 * 86400.0
@@ -141,10 +149,10 @@ class Http(Section, frozen=True, kw_only=True):
     connections: Annotated[
         int,
         Count(1, 65536),
-        "open connections that have shown a token, and as many that have not;"
-        " of those the one that was silent longest makes room",
+        "open connections that have shown a token, and the same number that have not;"
+        " a new one replaces the connection without a token that has been silent longest",
     ] = 1024
-    header_size: Annotated[int, Size(1 * KIB, 256 * KIB), "largest request head"] = 16 * KIB
+    header_size: Annotated[int, Size(1 * KIB, 256 * KIB), "largest head of a request"] = 16 * KIB
     header_s: Annotated[float, Seconds(0.1, 3600), "time for a request head to arrive"] = 10.0
     idle_s: Annotated[
         float, Seconds(0.1, 86400), "a connection without a request for this long is closed"
@@ -152,14 +160,18 @@ class Http(Section, frozen=True, kw_only=True):
     body_rate_min: Annotated[
         int,
         Size(0, 1 * GIB),
-        "bytes a second that a sender must bring, or a reader take, on average, after a grace of 10 s",
+        "bytes per second that a sender must send, or a reader read, on average, after the first 10 s",
     ] = 1 * KIB
-    write_stall_s: Annotated[float, Seconds(0.1, 3600), "time for a reader to take any bytes at all"] = 30.0
+    write_stall_s: Annotated[float, Seconds(0.1, 3600), "how long a reader may read no byte at all"] = 30.0
     drain_size: Annotated[
-        int, Size(0, 64 * MIB), "unread body that is swallowed so that a refused sender still sees the answer"
+        int,
+        Size(0, 64 * MIB),
+        "unread body that is read and discarded, so that a refused sender sees the answer",
     ] = 256 * KIB
     cors_origins: Annotated[
-        tuple[str, ...], Texts(_ORIGIN), "web pages whose scripts may use the data port with a token"
+        tuple[str, ...],
+        Texts(_ORIGIN),
+        "web pages whose scripts may use the data port with a token",
     ] = ()
 
 
@@ -169,12 +181,12 @@ class Log(Section, frozen=True, kw_only=True):
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Choice("debug", "info", "warning", "error"),
-        "the least important lines to write",
+        "the least important level that is written",
     ] = "info"
     format: Annotated[
         Literal["text", "json"],
         Choice("text", "json"),
-        "text for people, json for programs (one object a line)",
+        "text for people, json for programs (one object per line)",
     ] = "text"
 
 
@@ -192,11 +204,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class SettingDoc:
-    """One setting, as documentation and checks see it."""
+    """One setting, for documentation and checks."""
 
     section: str
     key: str
-    kind: SettingType
+    type: SettingType
     default: Any
     description: str
 
@@ -210,14 +222,14 @@ class SettingDoc:
 
     @property
     def default_text(self) -> str:
-        """The default as it stands in a TOML file."""
-        return self.kind.write(self.default)
+        """The default as written in a TOML file."""
+        return self.type.write(self.default)
 
     def read(self, value: object, *, origin: str) -> Any:
         try:
-            return self.kind.read(value)
+            return self.type.read(value)
         except ValueError:
-            raise BadSetting(f"{origin} is {value!r}; allowed is {self.kind.allowed}") from None
+            raise BadSetting(f"{origin} is {value!r}; allowed is {self.type.allowed}") from None
 
 
 def _sections() -> dict[str, type[Section]]:
@@ -227,8 +239,8 @@ def _sections() -> dict[str, type[Section]]:
 def _settings_of(section: str, struct: type[Section]) -> Iterator[SettingDoc]:
     hints = typing.get_type_hints(struct, include_extras=True)
     for field in msgspec.structs.fields(struct):
-        _, kind, description = typing.get_args(hints[field.name])
-        yield SettingDoc(section, field.name, kind, field.default, description)
+        _, type_, description = typing.get_args(hints[field.name])
+        yield SettingDoc(section, field.name, type_, field.default, description)
 
 
 def describe() -> list[SettingDoc]:
@@ -248,11 +260,11 @@ def load_settings(
     """Read the settings from all their sources.
 
     Args:
-        path: a TOML file; without it the one that WAREHOUSE_CONFIG names, or none.
+        path: a TOML file; None: the file that WAREHOUSE_CONFIG names, if it is set.
         environ: the environment; by default this process's.
         flags: values from the command line by name, such as {"cluster.volumes": 2}; None counts as absent.
     Raises:
-        BadSetting: a file that cannot be read, an unknown setting, or a value that is not allowed.
+        BadSetting: the file cannot be read, a setting is unknown, or a value is not allowed.
     """
     environ = os.environ if environ is None else environ
     if path is None and environ.get(FILE_VARIABLE):
@@ -271,7 +283,10 @@ def _from_file(path: Path) -> dict[str, Any]:
         document = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise BadSetting(f"cannot read the settings file {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # also numbers and nesting that Python's parser gives up on
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also numbers and nesting that the parser refuses
         raise BadSetting(f"{path} is not a TOML file: {error}") from error
     return dict(_from_document(document, path))
 
@@ -337,13 +352,13 @@ def _assemble(values: Mapping[str, Any]) -> Settings:
 
 
 def _checked(settings: Settings, path: Path | None) -> Settings:
-    """What no single value can tell."""
+    """Check what no single value can show."""
     store = settings.store
     if store.volume_size and store.volume_size < max(2 * store.chunk_size, VOLUME_SIZE_MIN):
         where = f"{path}: " if path else ""
         raise BadSetting(
             f"{where}store.volume_size ({store.volume_size}) must be at least twice store.chunk_size"
-            f" ({store.chunk_size}), and at least {VOLUME_SIZE_MIN}; 0 has it follow the disk"
+            f" ({store.chunk_size}), and at least {VOLUME_SIZE_MIN}; 0 derives it from the disk"
         )
     return settings
 
@@ -354,35 +369,35 @@ def _checked(settings: Settings, path: Path | None) -> Settings:
 def sample_file() -> str:
     """A settings file with every setting at its default, commented out."""
     lines = [
-        "# Settings of Warehouse.  Every setting is optional; what stands here are the defaults.",
-        "# Use it with `--config FILE`, or name it in WAREHOUSE_CONFIG.",
+        "# Settings of Warehouse.  Every setting is optional; the values below are the defaults.",
+        "# Use the file with `--config FILE`, or name it in WAREHOUSE_CONFIG.",
     ]
     for name, struct in _sections().items():
         lines += ["", f"# {struct.__doc__}", f"[{name}]"]
         for setting in _settings_of(name, struct):
-            lines += [f"# {setting.description}", f"# ({setting.kind.allowed})"]
+            lines += [f"# {setting.description}", f"# ({setting.type.allowed})"]
             lines += [f"#{setting.key} = {setting.default_text}"]
     return "\n".join(lines) + "\n"
 
 
 def reference() -> str:
-    """The documentation page of the settings, in Markdown."""
+    """The documentation page of all settings, in Markdown."""
     lines = [
         "# Settings",
         "",
-        "<!-- Made by `python -m warehouse.conf reference` from conf/settings.py; change it there. -->",
+        "<!-- Generated by `python -m warehouse.conf reference` from conf/settings.py: change it there. -->",
         "",
-        "Every setting has a default, so none is needed to start. A later source wins over an earlier one:",
+        "Every setting has a default, so you need none to start. A later source overrides an earlier one:",
         "",
         "1. the defaults below;",
-        f"2. a TOML file: `--config FILE`, or the one that the variable `{FILE_VARIABLE}` names"
-        " (a file to start from: [warehouse.sample.toml](warehouse.sample.toml));",
+        f"2. a TOML file: `--config FILE`, or the file that the variable `{FILE_VARIABLE}` names"
+        " (start from [warehouse.sample.toml](warehouse.sample.toml));",
         "3. environment variables;",
         "4. flags on the command line.",
         "",
-        "A setting that is unknown or not allowed stops the actor before it touches any data, with one",
-        "line that names where it stands, what it is, and what is allowed. Sizes are bytes or text:",
-        "`4096`, `80MiB`, `1.5GB`. Times are seconds or text: `90`, `15m`, `250ms`.",
+        "A setting that is unknown or not allowed stops the actor before it touches any data. One line names",
+        "the place of the setting, its value, and the allowed values. Sizes are bytes or text: `4096`,",
+        "`80MiB`, `1.5GB`. Times are seconds or text: `90`, `15m`, `250ms`.",
     ]
     for name, struct in _sections().items():
         lines += ["", f"## [{name}]", "", struct.__doc__ or "", ""]
@@ -396,7 +411,7 @@ def _row(setting: SettingDoc) -> str:
         f"`{setting.key}`",
         f"`{setting.default_text}`",
         setting.description,
-        setting.kind.allowed,
+        setting.type.allowed,
         f"`{setting.variable}`",
     ]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -66,7 +66,7 @@ def test_every_field_has_a_default_that_is_allowed():
         "log",
     }
     for setting in describe():
-        assert setting.kind.read(setting.default) == setting.default, setting.name
+        assert setting.type.read(setting.default) == setting.default, setting.name
         assert setting.description, setting.name
 
 
@@ -258,7 +258,7 @@ def test_the_documentation_in_the_repository_is_current():
 def test_the_documentation_names_every_setting():
     for setting in describe():
         row = next(line for line in reference().splitlines() if f"`{setting.variable}`" in line)
-        for part in (f"`{setting.key}`", setting.default_text, setting.kind.allowed, setting.description):
+        for part in (f"`{setting.key}`", setting.default_text, setting.type.allowed, setting.description):
             assert part in row
         assert row.count(" | ") == 4
 
