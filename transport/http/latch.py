@@ -44,7 +44,7 @@ class Latch:
         return trio.lowlevel.Abort.SUCCEEDED
 
     @types.coroutine
-    def rest(self) -> Generator[Latch, None, None]:
+    def suspend(self) -> Generator[Latch, None, None]:
         """Sleep as a request that `http_crew` runs itself: it gets the latch, and goes on with the request
         when that is open."""
         if self.left_count:

@@ -65,12 +65,12 @@ class LeaderFollowers:
         self._unsent: list[tuple[Connection, bytes]] = []  # empty whenever this task waits
         self._selector = selectors.DefaultSelector()
         self._ready: deque[Connection] = deque()  # for the leader
-        self._given: deque[Connection] = deque()  # for followers that are awake
-        self._resting: dict[Connection, Serving] = {}
-        self._rested: deque[tuple[Connection, Serving]] = deque()  # for one follower, which has been woken
+        self._for_followers: deque[Connection] = deque()  # for followers that are awake
+        self._suspended: dict[Connection, Serving] = {}
+        self._resumable: deque[tuple[Connection, Serving]] = deque()  # for one follower, which has been woken
         self._followers = trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery | None = None
-        self._is_led = False
+        self._has_leader = False
 
     def watch(self, connection: Connection) -> None:
         """From now on the connection is served whenever something comes."""
@@ -83,11 +83,11 @@ class LeaderFollowers:
             self._selector.unregister(connection.fileno())
             connection.is_watched = False
 
-    async def work(self) -> None:
+    async def run(self) -> None:
         """Serve until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._follow)
+            nursery.start_soon(self._run_follower)
             try:
                 await trio.sleep_forever()  # the nursery is open for as long as anybody wakes a follower
             finally:
@@ -96,25 +96,25 @@ class LeaderFollowers:
     def close(self) -> None:
         """To be called last.  Requests that rest end here, as if their tasks had been cancelled."""
         self._selector.close()
-        unfinished = [*self._resting.values(), *(serving for _, serving in self._rested)]
-        self._resting.clear()
-        self._rested.clear()
+        unfinished = [*self._suspended.values(), *(serving for _, serving in self._resumable)]
+        self._suspended.clear()
+        self._resumable.clear()
         for serving in unfinished:
             serving.close()
 
-    async def _follow(self) -> None:
+    async def _run_follower(self) -> None:
         """Do what there is to do, again and again; asleep in between."""
         while True:
-            if self._rested:
-                await self._go_on_with_rested()
-            elif self._given:
-                connection = self._given.popleft()
-                if self._given:
+            if self._resumable:
+                await self._resume_all()
+            elif self._for_followers:
+                connection = self._for_followers.popleft()
+                if self._for_followers:
                     self._wake_follower()  # this one may have to wait long, and the others not for that
-                await self._serve_all(connection)
-            elif not self._is_led:
-                await self._lead()
-            if self._rested or self._given or not self._is_led:
+                await self._serve_in_task(connection)
+            elif not self._has_leader:
+                await self._run_leader()
+            if self._resumable or self._for_followers or not self._has_leader:
                 continue
             if len(self._followers) >= FOLLOWERS_MAX:
                 return
@@ -122,25 +122,25 @@ class LeaderFollowers:
 
     def _wake_follower(self) -> None:
         if not self._followers.unpark() and self._nursery is not None:
-            self._nursery.start_soon(self._follow)
+            self._nursery.start_soon(self._run_follower)
 
-    async def _serve_all(self, connection: Connection) -> None:
+    async def _serve_in_task(self, connection: Connection) -> None:
         """In a task that may wait: answer what has come on this connection."""
         connection.is_led = False
-        while await self._see_through(connection, self._serve(connection)):
+        while await self._await_outcome(connection, self._serve(connection)):
             await trio.lowlevel.checkpoint()
-        self._release(connection)
+        self._make_idle(connection)
 
-    async def _see_through(self, connection: Connection, outcome: Outcome | Serving) -> bool:
+    async def _await_outcome(self, connection: Connection, outcome: Outcome | Serving) -> bool:
         while not isinstance(outcome, bool):
             outcome = self._send(connection, outcome) if isinstance(outcome, bytes) else await outcome
         return outcome
 
     # --- the leader -------------------------------------------------------------------------------
 
-    async def _lead(self) -> None:
+    async def _run_leader(self) -> None:
         """Return when a request had to wait, and the lead went to another task."""
-        self._is_led = True
+        self._has_leader = True
         served = 0
         while True:
             while self._ready:
@@ -148,16 +148,16 @@ class LeaderFollowers:
                 if not connection.is_open:
                     continue
                 if connection.lacks_body():
-                    self._given.append(connection)
+                    self._for_followers.append(connection)
                     self._wake_follower()
                     continue
                 connection.is_led = True
                 outcome = self._serve(connection)
                 if isinstance(outcome, (bool, bytes)):
-                    self._settle(connection, outcome, self._ready)
+                    self._complete(connection, outcome, self._ready)
                 else:
                     self._send_burst(self._ready)  # it may take longer than those can wait
-                    if await self._run(connection, outcome, self._hand_over, self._ready):
+                    if await self._advance(connection, outcome, self._promote_follower, self._ready):
                         return
                 served += 1
                 if served >= TURN_MAX:
@@ -165,16 +165,16 @@ class LeaderFollowers:
                     self._send_burst(self._ready)
                     await trio.lowlevel.checkpoint()
             self._send_burst(self._ready)
-            if self._given:
+            if self._for_followers:
                 served = 0
                 await trio.lowlevel.checkpoint()
             if not self._find_ready():
                 served = 0
                 await trio.lowlevel.wait_readable(self._selector.fileno())
 
-    def _hand_over(self) -> None:
+    def _promote_follower(self) -> None:
         self._send_burst(self._ready)
-        self._is_led = False
+        self._has_leader = False
         self._wake_follower()
 
     def _find_ready(self) -> bool:
@@ -190,92 +190,92 @@ class LeaderFollowers:
 
     # --- requests without a task ------------------------------------------------------------------
 
-    async def _run(
+    async def _advance(
         self,
         connection: Connection,
         serving: Serving,
         on_wait: Callable[[], None],
-        more: deque[Connection],
+        queue: deque[Connection],
     ) -> bool:
         """Begin a request, or go on with one that has rested; tell whether this task had to wait for it.
 
         Args:
             on_wait: called when it has to, before it does; sends the burst.
-            more: gets the connection when another request has come already.
+            queue: gets the connection when another request has come already.
         """
         connection.is_led = True
-        outcome = await _tell_wait(serving, connection, on_wait)
+        outcome = await _drive(serving, connection, on_wait)
         if isinstance(outcome, Latch):
-            self._resting[connection] = serving
-            outcome.call_when_open(partial(self._end_rest, connection))
+            self._suspended[connection] = serving
+            outcome.call_when_open(partial(self._resume, connection))
             return False
         if connection.is_led:
-            self._settle(connection, outcome, more)
+            self._complete(connection, outcome, queue)
             return False
-        if await self._see_through(connection, outcome):
+        if await self._await_outcome(connection, outcome):
             await trio.lowlevel.checkpoint()
-            await self._serve_all(connection)
+            await self._serve_in_task(connection)
         else:
-            self._release(connection)
+            self._make_idle(connection)
         return True
 
-    def _end_rest(self, connection: Connection) -> None:
+    def _resume(self, connection: Connection) -> None:
         """What this connection's request rested for has come."""
-        serving = self._resting.pop(connection, None)
+        serving = self._suspended.pop(connection, None)
         if serving is None:
             return  # the crew has been closed
-        self._go_on_later(connection, serving)
+        self._queue_resumable(connection, serving)
 
-    def _go_on_later(self, connection: Connection, serving: Serving) -> None:
-        self._rested.append((connection, serving))
-        if len(self._rested) == 1:
+    def _queue_resumable(self, connection: Connection, serving: Serving) -> None:
+        self._resumable.append((connection, serving))
+        if len(self._resumable) == 1:
             self._wake_follower()
 
-    async def _go_on_with_rested(self) -> None:
+    async def _resume_all(self) -> None:
         """Until there are none, or one has to wait: then another follower sees to the others."""
 
         def on_wait() -> None:
-            self._send_burst(self._given)
-            if self._rested or self._given:
+            self._send_burst(self._for_followers)
+            if self._resumable or self._for_followers:
                 self._wake_follower()
 
         served = 0
-        while self._rested:
-            connection, serving = self._rested.popleft()
-            if await self._run(connection, serving, on_wait, self._given):
+        while self._resumable:
+            connection, serving = self._resumable.popleft()
+            if await self._advance(connection, serving, on_wait, self._for_followers):
                 return
             served += 1
             if served >= TURN_MAX:
                 served = 0
-                self._send_burst(self._given)
-                if self._given:
+                self._send_burst(self._for_followers)
+                if self._for_followers:
                     self._wake_follower()
                 await trio.lowlevel.checkpoint()
-        self._send_burst(self._given)
+        self._send_burst(self._for_followers)
 
     # --- after a request that did not wait --------------------------------------------------------
 
-    def _settle(self, connection: Connection, outcome: Outcome, more: deque[Connection]) -> None:
+    def _complete(self, connection: Connection, outcome: Outcome, queue: deque[Connection]) -> None:
         if outcome is False:
-            self._release(connection)
+            self._make_idle(connection)
         elif outcome is True:
-            more.append(connection)
+            queue.append(connection)
         else:
             self._unsent.append((connection, outcome))
             if len(self._unsent) >= BURST_MAX:
-                self._send_burst(more)
+                self._send_burst(queue)
 
-    def _send_burst(self, more: deque[Connection]) -> None:
+    def _send_burst(self, queue: deque[Connection]) -> None:
         """To be called before this task waits for whatever it may be."""
         unsent, self._unsent = self._unsent, []
         for connection, data in unsent:
             outcome = self._send(connection, data)
             if isinstance(outcome, bool):
-                self._settle(connection, outcome, more)
+                self._complete(connection, outcome, queue)
             else:
-                self._go_on_later(connection, outcome)
+                self._queue_resumable(connection, outcome)
 
-    def _release(self, connection: Connection) -> None:
+    def _make_idle(self, connection: Connection) -> None:
         """It owes nothing until something comes."""
         connection.is_busy = False
         if connection.is_open and not connection.is_watched:
@@ -283,7 +283,7 @@ class LeaderFollowers:
 
 
 @types.coroutine
-def _tell_wait(
+def _drive(
     serving: Serving, connection: Connection, on_wait: Callable[[], None]
 ) -> Generator[Any, Any, Outcome | Latch]:
     """Await `serving`, or go on with that, until it is done or rests.

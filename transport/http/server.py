@@ -213,7 +213,7 @@ class Exchange(RequestHead):
         To be called outside of all nurseries and cancel scopes that this request has opened.
         """
         if self._connection.is_led:
-            await latch.rest()
+            await latch.suspend()
         else:
             await latch.wait()
 
@@ -311,7 +311,7 @@ class HttpServer:
         self._shared = _Shared(handler, limits or HttpLimits(), cors, server_name, self._close)
         # Cross-origin rules may add to any answer, so there the handler is asked.
         self._handle_nowait = None if self._shared.cors.is_active else handle_nowait
-        self._crew = LeaderFollowers(self._serve, self._send)
+        self._leader_followers = LeaderFollowers(self._serve, self._send)
         self._connections: set[Connection] = set()
         self._refusing = 0
         self._refusing_max = min(REFUSED_AT_ONCE_MAX, self._shared.limits.connections)
@@ -340,7 +340,7 @@ class HttpServer:
                 nursery.start_soon(self._sweep, nursery)
                 with self._serving:
                     async with trio.open_nursery() as serving:
-                        serving.start_soon(self._crew.work)
+                        serving.start_soon(self._leader_followers.run)
                         with self._accepting:
                             await self._accept_all(listeners, serving, task_status)
                         self._look_if_empty()
@@ -350,7 +350,7 @@ class HttpServer:
         finally:
             for connection in list(self._connections):
                 self._close(connection)
-            self._crew.close()
+            self._leader_followers.close()
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Accept no more connections, close idle ones, and give requests in flight `grace_s`."""
@@ -380,7 +380,7 @@ class HttpServer:
             # From now on, and not only when that task begins: the leader may run before it.
             connection.is_busy = True
             connection.stop_waiting()
-            self._crew.unwatch(connection)
+            self._leader_followers.unwatch(connection)
             nursery.start_soon(self._time_out, connection)
 
     # --- accepting --------------------------------------------------------------------------------
@@ -426,7 +426,7 @@ class HttpServer:
         connection = Connection(sock, peer, limits, self._shared.clock, host=host)
         if self._shared.admission.admit(connection):
             self._connections.add(connection)
-            self._crew.watch(connection)
+            self._leader_followers.watch(connection)
         elif self._refusing < self._refusing_max:
             self._connections.add(connection)
             self._refusing += 1
@@ -438,7 +438,7 @@ class HttpServer:
     def _close(self, connection: Connection) -> None:
         if not connection.is_open:
             return
-        self._crew.unwatch(connection)
+        self._leader_followers.unwatch(connection)
         connection.close()
         self._connections.discard(connection)
         self._shared.admission.forget(connection)
