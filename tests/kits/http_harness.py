@@ -5,14 +5,41 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import trio
 
+from warehouse.transport.http.connection import Connection, State
+from warehouse.transport.http.leader_followers import MOVES
 from warehouse.transport.http.server import Exchange, Handler, HttpLimits, HttpServer, NowaitHandler
 
 RECEIVE_S = 20.0  # longer than any answer takes; only a broken server makes a test wait for it
 
 GOOD = b"GET /good HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+class CheckedConnection(Connection):
+    """A connection that makes no move but those of the table, and remembers which moves it made.
+
+    `tests/behaviour/conftest.py` puts it into every server of the tests there.
+    """
+
+    __slots__ = ("_checked_state",)
+    moves: ClassVar[set[tuple[State, State]]] = set()  # of all connections together
+
+    @property
+    def state(self) -> State:
+        return self._checked_state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        before = getattr(self, "_checked_state", None)
+        if before is None:
+            assert state is State.IDLE, f"a connection begins as {state.name}"
+        else:
+            assert state in MOVES[before], f"no arrow leads from {before.name} to {state.name}"
+            self.moves.add((before, state))
+        self._checked_state = state
 
 
 @dataclass
@@ -89,20 +116,28 @@ async def receive_until(stream: trio.SocketStream, end: bytes) -> bytes:
     return received
 
 
-@asynccontextmanager
-async def serving(
+async def start(
+    nursery: trio.Nursery,
     handler: Handler,
     limits: HttpLimits | None = None,
     *,
     handle_nowait: NowaitHandler | None = None,
     cors_origins: Sequence[str] = (),
-) -> AsyncIterator[Served]:
-    """Serve on a free port; on the way out every connection must end by itself."""
+) -> Served:
+    """Serve on a free port, until the nursery is cancelled or the server stopped."""
     server = HttpServer(handler, handle_nowait=handle_nowait, limits=limits, cors_origins=cors_origins)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    await nursery.start(server.serve, listeners)
+    return Served(server, listeners[0].socket.getsockname()[1], nursery)
+
+
+@asynccontextmanager
+async def serving(
+    handler: Handler, limits: HttpLimits | None = None, **options: Any
+) -> AsyncIterator[Served]:
+    """Serve as `start` does; on the way out every connection must end by itself."""
     async with trio.open_nursery() as nursery:
-        await nursery.start(server.serve, listeners)
-        served = Served(server, listeners[0].socket.getsockname()[1], nursery)
+        served = await start(nursery, handler, limits, **options)
         yield served
         await served.wait_until_idle()
         nursery.cancel_scope.cancel()

@@ -7,7 +7,7 @@ the crew, and the server closes the connection; a task that waits for one of the
 
     wait      begins                            may last
     FIRST     connection accepted               header_s, then closed
-    IDLE      answer sent, nothing pipelined    idle_s, then closed
+    NEXT      answer sent, nothing pipelined    idle_s, then closed
     HEAD      first byte of a request           header_s, then 408
     BODY      body bytes wanted                 body_stall_s without a byte, or a low average rate: 408
     DRAIN     bytes to be thrown away           drain_s, then closed
@@ -16,6 +16,7 @@ the crew, and the server closes the connection; a task that waits for one of the
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import socket
 import sys
@@ -31,7 +32,16 @@ from warehouse.errors import DeadlineExceeded, HeadersTooLarge, LinkDown, Reques
 from warehouse.transport.http.channel import RECEIVE_SIZE, Channel
 from warehouse.transport.http.heads import HEAD_END
 
-NOT_WAITING, FIRST, IDLE, HEAD, BODY, DRAIN = range(6)
+NOT_WAITING, FIRST, NEXT, HEAD, BODY, DRAIN = range(6)
+
+
+class State(enum.Enum):
+    """What becomes of a connection next.  `leader_followers` makes the moves, and has the table of them."""
+
+    IDLE = enum.auto()  # owes nothing; the selector watches it
+    READY = enum.auto()  # bytes have come, or a latch has opened: waits in a queue for a task
+    RUNNING = enum.auto()  # the leader, a follower or the server is answering it
+    SUSPENDED = enum.auto()  # its request waits for a latch, without a task
 
 
 @dataclass(frozen=True)
@@ -94,9 +104,9 @@ class Connection(Channel):
         "_write_since",
         "_write_waited_s",
         "answer",
+        "handler_state",
+        "has_task",
         "host",
-        "is_busy",
-        "is_led",
         "is_open",
         "is_vouched",
         "is_watched",
@@ -108,7 +118,7 @@ class Connection(Channel):
     ) -> None:
         super().__init__(sock, peer)
         self.host = host
-        self.state: dict[str, Any] = {}  # the handler's
+        self.handler_state: dict[str, Any] = {}
         self._limits = limits
         self._clock = clock
         self._read_kind = BODY  # what a wait outside of heads is for
@@ -121,8 +131,8 @@ class Connection(Channel):
         self._unsent = -1
         self.answer = b""  # to the request under way, if it may go out together with others
         self.is_open = True
-        self.is_busy = False  # something of it is under way; for the crew, as the next two
-        self.is_led = False
+        self.state = State.IDLE  # this and the next two are for `leader_followers`
+        self.has_task = False  # the task that serves it may wait; otherwise its request can be suspended
         self.is_watched = False
         self.is_vouched = False  # it has shown a token that is good
         self._is_given_up = False
@@ -205,7 +215,7 @@ class Connection(Channel):
                 self._read_wait = HEAD
                 self._read_since = self._clock.now
         elif self._read_wait != FIRST:
-            self._read_wait = IDLE
+            self._read_wait = NEXT
             self._read_since = self._clock.now
 
     def start_body(self) -> None:
@@ -276,14 +286,14 @@ class Connection(Channel):
             trio.lowlevel.notify_closing(self._fd)
 
     @property
-    def is_idle(self) -> bool:
+    def is_between_requests(self) -> bool:
         """Whether nothing of a next request has come."""
-        return self._read_wait in (FIRST, IDLE)
+        return self._read_wait in (FIRST, NEXT)
 
     @property
     def is_silent(self) -> bool:
         """Whether it may be closed without breaking off anything: no whole request has come."""
-        return not self.is_busy and self._read_wait in (FIRST, IDLE, HEAD)
+        return self.state is State.IDLE and self._read_wait in (FIRST, NEXT, HEAD)
 
     @property
     def is_stuck(self) -> bool:
@@ -310,7 +320,7 @@ class Connection(Channel):
     @property
     def is_head_overdue(self) -> bool:
         """Whether a next request, or the rest of its head, has been waited for too long."""
-        return self._read_wait in (FIRST, IDLE, HEAD) and self._is_read_overdue()
+        return self._read_wait in (FIRST, NEXT, HEAD) and self._is_read_overdue()
 
     def _is_read_overdue(self) -> bool:
         limits = self._limits
@@ -320,7 +330,7 @@ class Connection(Channel):
                 return waited > limits.body_stall_s or self._is_slow(
                     self.received, self._body_waited_s + waited
                 )
-            case wait if wait == IDLE:
+            case wait if wait == NEXT:
                 return waited > limits.idle_s
             case wait if wait == DRAIN:
                 return waited > limits.drain_s

@@ -36,7 +36,7 @@ from warehouse.errors import BodyTooLarge, LinkDown, Overloaded, RequestTimeout,
 from warehouse.transport.endpoints import host_in_url, origin_of
 from warehouse.transport.http.admission import Admission
 from warehouse.transport.http.channel import JOIN_SIZE, Body, plain_socket
-from warehouse.transport.http.connection import Clock, Connection, HttpLimits
+from warehouse.transport.http.connection import Clock, Connection, HttpLimits, State
 from warehouse.transport.http.heads import (
     CONTINUE,
     HeadMemo,
@@ -134,7 +134,7 @@ class Exchange(RequestHead):
         super().__init__()
         self._connection = connection
         self._shared = shared
-        self.connection_state = connection.state
+        self.connection_state = connection.handler_state
         self.peer = connection.peer
         self.body_left = 0  # bytes of the request's body that nobody has read
         self.has_started = False  # the answer
@@ -212,10 +212,10 @@ class Exchange(RequestHead):
 
         To be called outside of all nurseries and cancel scopes that this request has opened.
         """
-        if self._connection.is_led:
-            await latch.suspend()
-        else:
+        if self._connection.has_task:
             await latch.wait()
+        else:
+            await latch.suspend()
 
     # --- the answer -------------------------------------------------------------------------------
 
@@ -237,7 +237,7 @@ class Exchange(RequestHead):
                 await connection.send_message(data, body)
                 return
             data += body
-        if connection.is_led and self.is_keep_alive and not self.body_left:
+        if not connection.has_task and self.is_keep_alive and not self.body_left:
             connection.answer = data
             return
         count = connection.send_now(data)
@@ -359,7 +359,7 @@ class HttpServer:
         self._accepting.cancel()
         self._serving.deadline = trio.current_time() + grace_s
         for connection in list(self._connections):
-            if not connection.is_busy and connection.is_idle:
+            if connection.state is State.IDLE and connection.is_between_requests:
                 self._close(connection)
 
     async def _sweep(self, nursery: trio.Nursery) -> None:
@@ -372,13 +372,13 @@ class HttpServer:
 
     def _end_if_overdue(self, connection: Connection, nursery: trio.Nursery) -> None:
         connection.wake_if_overdue()
-        if connection.is_busy or not connection.is_head_overdue:
+        if connection.state is not State.IDLE or not connection.is_head_overdue:
             return
-        if connection.is_idle:
+        if connection.is_between_requests:
             self._close(connection)
         else:
             # From now on, and not only when that task begins: the leader may run before it.
-            connection.is_busy = True
+            connection.state, connection.has_task = State.RUNNING, True
             connection.stop_waiting()
             self._leader_followers.unwatch(connection)
             nursery.start_soon(self._time_out, connection)
@@ -430,7 +430,7 @@ class HttpServer:
         elif self._refusing < self._refusing_max:
             self._connections.add(connection)
             self._refusing += 1
-            connection.is_busy = True
+            connection.state, connection.has_task = State.RUNNING, True
             nursery.start_soon(self._turn_away, connection)
         else:
             connection.close()

@@ -26,6 +26,7 @@ from http_harness import (
     receive_until,
     serving,
     split_answers,
+    start,
 )
 from warehouse.errors import (
     DeadlineExceeded,
@@ -40,7 +41,7 @@ from warehouse.errors import (
 )
 from warehouse.transport.http.leader_followers import TURN_MAX
 from warehouse.transport.http.rules import parse_range
-from warehouse.transport.http.server import HttpLimits, HttpServer
+from warehouse.transport.http.server import HttpLimits
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
@@ -933,41 +934,35 @@ async def test_stop_finishes_the_request_in_flight_and_closes_idle_connections()
             await may_end.wait()
         await echo(exchange)
 
-    server = HttpServer(handler)
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
-        await nursery.start(server.serve, listeners)
-        idle = await trio.open_tcp_stream("127.0.0.1", port)
-        busy = await trio.open_tcp_stream("127.0.0.1", port)
+        served = await start(nursery, handler)
+        idle, busy = await served.connect(), await served.connect()
         async with idle, busy:
             await idle.send_all(get())
             await receive_until(idle, b"|0|")
             await busy.send_all(get(b"/slow"))
             await begun.wait()
-            server.stop(grace_s=RECEIVE_S)
+            served.server.stop(grace_s=RECEIVE_S)
             assert await receive_all(idle) == b""
             with pytest.raises(OSError, match="connect"):
-                await trio.open_tcp_stream("127.0.0.1", port)
+                await served.connect()
             may_end.set()
             [answer] = split_answers(await receive_all(busy))
             assert answer.body == b"GET|/slow||0|"
             assert answer.headers[b"connection"] == b"close"
-    assert server.connection_count == 0
+    assert served.server.connection_count == 0
 
 
 async def test_stop_cuts_off_what_outlives_the_grace():
     async def handler(exchange):
         await trio.sleep_forever()
 
-    server = HttpServer(handler)
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
-        await nursery.start(server.serve, listeners)
-        async with await trio.testing.open_stream_to_socket_listener(listeners[0]) as stream:
+        served = await start(nursery, handler)
+        async with await served.connect() as stream:
             await stream.send_all(get())
             await trio.testing.wait_all_tasks_blocked()
-            server.stop(grace_s=0.05)
+            served.server.stop(grace_s=0.05)
             assert await receive_all(stream) == b""
 
 
@@ -975,16 +970,14 @@ async def test_cancelling_the_server_closes_everything():
     async def handler(exchange):
         await exchange.read_body(MEBIBYTE)
 
-    server = HttpServer(handler)
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
-        await nursery.start(server.serve, listeners)
-        async with await trio.testing.open_stream_to_socket_listener(listeners[0]) as stream:
+        served = await start(nursery, handler)
+        async with await served.connect() as stream:
             await stream.send_all(put(b"Content-Length: 100"))
             await trio.testing.wait_all_tasks_blocked()
-            assert server.connection_count == 1
+            assert served.server.connection_count == 1
             nursery.cancel_scope.cancel()
-    assert server.connection_count == 0
+    assert served.server.connection_count == 0
 
 
 # --- pages of other origins -----------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import socket
 import struct
 import time
@@ -10,10 +11,12 @@ import time
 import pytest
 import trio
 
-from http_harness import GOOD, RECEIVE_S, echo, receive_all, receive_until, serving, split_answers
+from http_harness import GOOD, RECEIVE_S, echo, receive_all, receive_until, serving, split_answers, start
+from warehouse.transport.http import leader_followers
+from warehouse.transport.http.connection import State
 from warehouse.transport.http.heads import PlainFields
 from warehouse.transport.http.latch import Latch
-from warehouse.transport.http.leader_followers import FOLLOWERS_MAX, TURN_MAX
+from warehouse.transport.http.leader_followers import FOLLOWERS_MAX, MOVES, TURN_MAX
 from warehouse.transport.http.server import Exchange, HttpLimits, HttpServer
 
 ASK = b"GET /now HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -42,6 +45,45 @@ class Gate:
         with trio.fail_after(RECEIVE_S):
             while self.waiting_count < count:
                 await trio.sleep(0.001)
+
+
+# --- states and moves -----------------------------------------------------------------------------
+
+ARROWS = {(before, after) for before, arrows in MOVES.items() for after in arrows}
+
+
+def test_the_diagram_shows_the_moves_of_the_table() -> None:
+    drawn = re.findall(r"^    ([A-Z]+) -+> ([A-Z]+) +\S", leader_followers.__doc__ or "", re.MULTILINE)
+    assert sorted(drawn) == sorted((before.name, after.name) for before, after in ARROWS)
+
+
+def test_every_state_is_reached_from_idle_and_leads_back_to_it() -> None:
+    def reachable(start: State) -> set[State]:
+        found, new = set(), {start}
+        while new:
+            found |= new
+            new = {after for before in new for after in MOVES[before]} - found
+        return found
+
+    assert set(MOVES) == set(State)
+    assert all(reachable(state) == set(State) for state in State)
+
+
+async def test_connections_make_every_move_of_the_table(moves: set[tuple[State, State]]) -> None:
+    """Moves that the table lacks fail at the connection itself, here and in every other behaviour test."""
+    bed = Bed()
+    async with serving(bed, HttpLimits(header_s=0.2)) as served, await served.connect() as stream:
+        await stream.send_all(ASK)
+        await receive_until(stream, b"GET|/now||0|")
+        assert moves == {(State.IDLE, State.READY), (State.READY, State.RUNNING), (State.RUNNING, State.IDLE)}
+        await stream.send_all(REST + ASK[:5])
+        await bed.hold(1)
+        bed.wake_all()
+        await receive_until(stream, RESTED)
+        await stream.send_all(ASK[5:] + ASK + ASK[:5])
+        await receive_until(stream, b"GET|/now||0|")
+        assert b"408" in await receive_all(stream)
+    assert moves == ARROWS
 
 
 async def test_requests_that_need_no_wait_are_answered_by_one_task():
@@ -150,7 +192,7 @@ async def test_a_head_that_ends_just_when_it_is_overdue_is_answered_once():
                 while not served.server.connection_count:
                     await trio.sleep(0.001)
                 [connection] = served.server._connections
-                while connection.is_idle:
+                while connection.is_between_requests:
                     await trio.sleep(0.001)
             connection._read_since -= 1000
             await stream.socket.send(GOOD[-2:])  # wakes the leader, and ...
@@ -198,7 +240,7 @@ class Bed:
             if exchange.path == b"/rest":
                 latch = Latch(1)
                 self.latches.append(latch)
-                self.rested_count += exchange._connection.is_led
+                self.rested_count += not exchange._connection.has_task
                 await exchange.wait_for(latch)
                 self.tasks.add(trio.lowlevel.current_task())
                 if exchange.query == b"long":
@@ -323,12 +365,9 @@ async def test_a_client_that_leaves_while_its_request_rests_is_let_go():
 @pytest.mark.parametrize("attempt", range(6))  # the tasks of a tick run in any order
 async def test_requests_that_rest_end_with_their_server(attempt: int):
     bed = Bed()
-    server = HttpServer(bed)
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as other, trio.open_nursery() as nursery:
-        await nursery.start(server.serve, listeners)
-        streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(5)]
+        served = await start(nursery, bed)
+        streams = [await served.connect() for _ in range(5)]
         for stream in streams:
             await stream.send_all(REST)
         await bed.hold(len(streams))
@@ -337,7 +376,7 @@ async def test_requests_that_rest_end_with_their_server(attempt: int):
         # Those that bring about what is waited for may go on for a while.
         other.start_soon(bed.wake_one_by_one, bed.latches[1:3])
     assert bed.ended_count == len(streams)
-    assert server.connection_count == 0
+    assert served.server.connection_count == 0
     for latch in bed.latches[3:]:
         latch.count_down()  # too late, and harmless
     for stream in streams:
@@ -584,13 +623,11 @@ async def test_an_answer_is_out_when_the_server_ends_while_its_handler_waits():
 
 @pytest.mark.parametrize("attempt", range(30))
 async def test_a_server_that_is_cancelled_lets_answers_go_that_are_half_sent(attempt: int):
-    server = HttpServer(echo, handle_nowait=handle_nowait)
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
-        await nursery.start(server.serve, listeners)
-        stream = await trio.open_tcp_stream("127.0.0.1", listeners[0].socket.getsockname()[1])
+        served = await start(nursery, echo, handle_nowait=handle_nowait)
+        stream = await served.connect()
         await known(stream)
-        narrow(server, stream)
+        narrow(served.server, stream)
         await stream.send_all(sized(60_000))
         for _ in range(attempt % 4):
             await trio.lowlevel.checkpoint()

@@ -1,0 +1,16 @@
+"""What every behaviour test gets: HTTP connections that check their moves."""
+
+from __future__ import annotations
+
+import pytest
+
+from http_harness import CheckedConnection
+from warehouse.transport.http.connection import State
+
+
+@pytest.fixture(autouse=True)
+def moves(monkeypatch: pytest.MonkeyPatch) -> set[tuple[State, State]]:
+    """The moves that connections of HTTP servers made in this test; a move outside of the table fails it."""
+    monkeypatch.setattr("warehouse.transport.http.server.Connection", CheckedConnection)
+    CheckedConnection.moves.clear()
+    return CheckedConnection.moves
