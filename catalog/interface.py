@@ -10,6 +10,9 @@ Units: sizes in bytes, times in milliseconds since 1970, stamps as 64-bit readin
 Errors: everything that an engine raises is a `StoreError` of this project, whatever its driver says.  Any
 call may raise `ReadFailed`, `CatalogCorrupt` or `Overloaded`; they are not repeated below.
 
+Opening: an engine makes a catalog that is missing and brings an older one up to date.  It raises `DiskInUse`
+where the catalog is open already, `SchemaNewer` where a later release has written it.
+
 Garbage: a needle that nothing names any more waits in the outbox until its tombstone is durable.  Its reason
 says what it was, and decides what a repeated message about it is answered:
 
@@ -47,6 +50,8 @@ from warehouse.catalog.records import (
 )
 from warehouse.errors import StoreError
 from warehouse.transport.messages import BucketNote, NeedleDamage, StoredNeedle
+
+FINISHED_KEPT_MS = 10 * 60 * 1000  # how long a finish may be repeated: longer than any client tries
 
 
 class TransactionBroken(Exception):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+from warehouse.catalog.interface import FINISHED_KEPT_MS
 from warehouse.catalog.records import (
     CHUNK_COLUMNS,
     UPLOAD_COLUMNS,
@@ -37,7 +38,6 @@ from warehouse.errors import (
 )
 from warehouse.transport.messages import StoredNeedle, etag_of
 
-FINISHED_KEPT_MS = 10 * 60 * 1000  # how long a finish may be repeated: longer than any client tries
 AHEAD_MS_MAX = 24 * 3600 * 1000  # an upload that expires this much later than it could: a clock was wrong
 STAMP_MS_SHIFT = 16  # a stamp is milliseconds and a counter of 16 bits
 _NAMED_MAX = 10  # chunk indexes in a message

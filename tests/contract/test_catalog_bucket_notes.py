@@ -9,8 +9,8 @@ from warehouse.transport.messages import BucketNote
 
 
 @pytest.fixture
-def kit(tmp_path):
-    kit = Kit(tmp_path)
+def kit(tmp_path, open_catalog):
+    kit = Kit(tmp_path, open_catalog=open_catalog)
     kit.do(lambda t: t.add_disk("disk-2", "second", CREATED_MS))
     yield kit
     kit.assert_consistent()

@@ -2,17 +2,7 @@
 
 import pytest
 
-from catalog_kit import CREATED_MS, Kit, name_of, stamp
-from warehouse.catalog.sqlite import deletion_stamps
-from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
-
-
-@pytest.fixture
-def kit(tmp_path):
-    kit = Kit(tmp_path)
-    yield kit
-    kit.assert_consistent()
-    kit.close()
+from catalog_kit import CREATED_MS, name_of, stamp
 
 
 def commit(kit, bucket_id, key="a", *, at, **changes):
@@ -21,38 +11,6 @@ def commit(kit, bucket_id, key="a", *, at, **changes):
 
 def delete(kit, bucket_id, key="a", *, at):
     return kit.do(lambda t: t.delete_objects(bucket_id, [key], stamp=stamp(at)))
-
-
-# --- the memory itself ----------------------------------------------------------------------------
-
-
-def test_a_key_that_was_not_deleted_must_only_exceed_the_floor():
-    memory = DeletionStamps(7)
-    assert memory.bound(1, "a") == 7
-    memory.remember(1, "a", 9)
-    assert memory.bound(1, "a") == 9
-    assert memory.bound(2, "a") == memory.bound(1, "b") == 7
-
-
-def test_what_is_forgotten_raises_the_floor(monkeypatch):
-    monkeypatch.setattr(deletion_stamps, "DELETION_STAMPS_MAX", 2)
-    memory = DeletionStamps(0)
-    memory.remember(1, "a", 9)
-    memory.remember(1, "b", 5)
-    memory.remember(1, "c", 6)
-    assert memory.bound(1, "a") == memory.floor == 9
-    memory.remember(1, "d", 7)
-    assert memory.floor == 9, "it never sinks"
-    assert memory.bound(1, "c") == 6, "what is remembered is known exactly"
-
-
-def test_a_deletion_that_is_repeated_counts_as_new(monkeypatch):
-    monkeypatch.setattr(deletion_stamps, "DELETION_STAMPS_MAX", 2)
-    memory = DeletionStamps(0)
-    for key, at in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
-        memory.remember(1, key, at)
-    assert [memory.bound(1, key) for key in "abc"] == [3, 2, 4]
-    assert memory.floor == 2
 
 
 # --- puts -----------------------------------------------------------------------------------------
@@ -65,7 +23,7 @@ def test_a_put_that_a_deletion_overtook_is_sent_back_for_a_greater_stamp(kit):
     delete(kit, bucket_id, at=5)
     for _ in range(2):
         assert kit.do(lambda t: t.commit_needle(late)).restamp_above == stamp(5)
-    assert kit.catalog.object(bucket_id, "a") is None
+    assert kit.object(bucket_id, "a") is None
     assert name_of(late) not in kit.garbage(), "it may still become visible"
     assert commit(kit, bucket_id, at=5).restamp_above == stamp(5), "equal is not greater"
     assert commit(kit, bucket_id, at=6).etag is not None
@@ -113,7 +71,7 @@ def test_the_older_versions_of_a_deleted_object_stay_below_the_next_one(kit):
         if result.etag is None:
             assert result.restamp_above >= bound
             kit.put(bucket_id, stamp=result.restamp_above + 1)
-        at = kit.catalog.object(bucket_id, "a").stamp
+        at = kit.object(bucket_id, "a").stamp
         assert at > bound
         delete(kit, bucket_id, at=0)
         bound = max(deleted_at for _, deleted_at, _ in kit.catalog.outbox(1, 10))
@@ -173,27 +131,6 @@ def test_after_a_start_every_stamp_must_exceed_all_that_were_seen_before(kit):
     kit.put(bucket_id, "other", at=5)  # its row tells enough
 
 
-def test_a_forgotten_deletion_still_holds(kit, monkeypatch):
-    monkeypatch.setattr(deletion_stamps, "DELETION_STAMPS_MAX", 3)
-    bucket_id = kit.bucket()
-    for number in range(10):
-        kit.put(bucket_id, f"{number}", at=2 * number + 1)
-        delete(kit, bucket_id, f"{number}", at=2 * number + 2)
-    for number in range(10):
-        assert commit(kit, bucket_id, f"{number}", at=1).restamp_above >= stamp(2 * number + 2)
-
-
-def test_a_deleted_bucket_leaves_no_deletion_stamps(kit):
-    """Its id is never used again, and a million of them would push out all that matter."""
-    bucket_id, other_id = kit.bucket(), kit.bucket("films")
-    kit.put(other_id, at=1)
-    delete(kit, other_id, at=5)
-    kit.put(bucket_id, at=1)
-    kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(9)))
-    assert len(kit.catalog._deletion_stamps._stamps) == 1
-    kit.put(kit.bucket("photos"), at=1)
-
-
 # --- uploads --------------------------------------------------------------------------------------
 
 
@@ -215,7 +152,7 @@ def test_an_upload_that_a_deletion_overtook_needs_one_fresh_stamp(kit, chunk_cou
     kit.do(lambda t: t.set_stamp_of_chunk(upload_id, 0, stamp(9)))
     row = finish().object
     assert (row.stamp, row.created_ms) == (stamp(9), CREATED_MS)
-    assert kit.catalog.object(bucket_id, "big") == row
+    assert kit.object(bucket_id, "big") == row
 
 
 def test_an_upload_from_before_a_start_needs_a_fresh_stamp(kit):

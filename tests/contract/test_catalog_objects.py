@@ -3,10 +3,8 @@
 import msgspec
 import pytest
 
-from catalog_kit import CREATED_MS, RESERVED, Kit, name_of, stamp
+from catalog_kit import CREATED_MS, RESERVED, name_of, stamp
 from warehouse.auth.keys import generate_api_key
-from warehouse.catalog.sqlite import recent_tombstones
-from warehouse.catalog.sqlite import transaction as transaction_module
 from warehouse.errors import (
     BadBucketName,
     BadRequest,
@@ -16,18 +14,9 @@ from warehouse.errors import (
     NeedleVoid,
     NoSuchBucket,
     NoSuchVolume,
-    OutcomeUnknown,
     PreconditionFailed,
 )
 from warehouse.transport.messages import etag_of
-
-
-@pytest.fixture
-def kit(tmp_path):
-    kit = Kit(tmp_path)
-    yield kit
-    kit.assert_consistent()
-    kit.close()
 
 
 def etag(needle):
@@ -81,7 +70,7 @@ def test_a_bucket_with_objects_is_only_deleted_by_force(kit):
     needle = kit.put(bucket_id)
     with pytest.raises(BucketNotEmpty, match="photos"):
         kit.do(lambda t: t.delete_bucket("photos", force=False, stamp=stamp(2)))
-    assert kit.catalog.object(bucket_id, "a") is not None
+    assert kit.object(bucket_id, "a") is not None
     kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(2)))
     assert kit.garbage() == {name_of(needle): "deleted"}
     with pytest.raises(NoSuchBucket):
@@ -112,34 +101,13 @@ def test_a_bucket_of_the_same_name_is_another_one(kit):
     kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(2)))
     new_id = kit.bucket()
     assert new_id != old_id
-    assert kit.catalog.object(new_id, "a") is None
+    assert kit.object(new_id, "a") is None
     result = kit.do(lambda t: t.commit_needle(late))
     assert isinstance(result.error, NoSuchBucket)
     assert kit.catalog.totals() == (1, 0, 0)
     assert kit.garbage()[name_of(late)] == "void"
     repeated = kit.do(lambda t: t.commit_needle(late))
     assert isinstance(repeated.error, NoSuchBucket), "the same message gets the same answer"
-
-
-def test_a_large_bucket_disappears_at_once_and_its_needles_piece_by_piece(kit, monkeypatch):
-    monkeypatch.setattr(transaction_module, "PURGE_AT_ONCE", 10)
-    bucket_id = kit.bucket()
-    needles = {name_of(kit.put(bucket_id, f"{number:03}")) for number in range(35)}
-    upload_ids = [kit.begin(bucket_id) for _ in range(25)]
-    chunks = {name_of(kit.send_chunk(upload_id, bucket_id, 0)) for upload_id in upload_ids}
-    kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(5)))
-    assert kit.catalog.buckets() == []
-    assert kit.catalog.totals() == (0, 0, 0)
-    assert kit.catalog.is_purge_left
-    assert len(kit.garbage()) == 20
-    kit.assert_consistent()
-    kit.reopen()  # a restart goes on where it stopped
-    assert kit.catalog.is_purge_left
-    kit.bucket()  # the name is free meanwhile
-    kit.purge()
-    assert kit.garbage() == dict.fromkeys(needles, "deleted") | dict.fromkeys(chunks, "aborted")
-    assert kit.catalog.upload_count() == 0
-    assert [row.name for row in kit.catalog.buckets()] == ["photos"]
 
 
 def test_rights_on_a_deleted_bucket_go_with_it(kit):
@@ -168,7 +136,7 @@ def test_a_committed_needle_is_the_object(kit):
     needle = kit.put(
         bucket_id, "a/ü", content_type="text/plain", metadata={"colour": "blau", "n": ""}, size=123
     )
-    row = kit.catalog.object(bucket_id, "a/ü")
+    row = kit.object(bucket_id, "a/ü")
     assert row.etag == etag(needle)
     assert (row.size, row.stamp, row.created_ms) == (123, needle.stamp, needle.created_ms)
     assert (row.content_type, row.metadata) == ("text/plain", {"colour": "blau", "n": ""})
@@ -180,7 +148,7 @@ def test_a_committed_needle_is_the_object(kit):
         None,
     )
     assert kit.catalog.totals() == (1, 1, 123)
-    assert kit.catalog.objects(bucket_id, ["x", "a/ü", "x"]) == [None, row, None]
+    assert kit.catalog.locate("photos", ["x", "a/ü", "x"], chunk_limit=1)[1] == [None, (row, []), None]
     assert kit.garbage() == {}
 
 
@@ -191,10 +159,10 @@ def test_many_keys_are_found_in_the_order_in_which_they_were_asked_for(kit):
         kit.put(bucket_id, key)
     for count in (0, 1, 7, 8, 9, 64, 65, 512, 513, 600):
         asked = [*keys[:count], *keys[:3]]
-        found = kit.catalog.objects(bucket_id, asked)
-        assert [row and row.key for row in found] == [None if int(key[1:-1]) % 2 else key for key in asked], (
-            count
-        )
+        _, found = kit.catalog.locate("photos", asked, chunk_limit=1000)
+        assert [located and located[0].key for located in found] == [
+            None if int(key[1:-1]) % 2 else key for key in asked
+        ], count
 
 
 def test_a_bucket_and_one_of_its_objects_are_found_at_one_go(kit):
@@ -202,7 +170,7 @@ def test_a_bucket_and_one_of_its_objects_are_found_at_one_go(kit):
     kit.put(bucket_id, "a")
     bucket, row = kit.catalog.bucket_and_object("photos", "a")
     assert bucket == kit.catalog.bucket("photos")
-    assert row == kit.catalog.object(bucket_id, "a")
+    assert row == kit.object(bucket_id, "a")
     assert kit.catalog.bucket_and_object("photos", "b") == (bucket, None)
     with pytest.raises(NoSuchBucket):
         kit.catalog.bucket_and_object("videos", "a")
@@ -211,25 +179,25 @@ def test_a_bucket_and_one_of_its_objects_are_found_at_one_go(kit):
 def test_the_default_content_type_takes_no_room(kit):
     bucket_id = kit.bucket()
     kit.put(bucket_id, "a", content_type="application/octet-stream")
-    assert kit.catalog.object(bucket_id, "a").content_type is None
+    assert kit.object(bucket_id, "a").content_type is None
     kit.put(bucket_id, "a", content_type="text/plain", at=2)
-    assert kit.catalog.object(bucket_id, "a").content_type == "text/plain"
+    assert kit.object(bucket_id, "a").content_type == "text/plain"
     kit.put(bucket_id, "a", content_type="application/octet-stream", at=3)
-    assert kit.catalog.object(bucket_id, "a").content_type is None
+    assert kit.object(bucket_id, "a").content_type is None
 
 
 def test_metadata_of_one_row_is_not_shared_with_another(kit):
     bucket_id = kit.bucket()
     kit.put(bucket_id, "a")
-    kit.catalog.object(bucket_id, "a").metadata["changed"] = "here"
-    assert kit.catalog.object(bucket_id, "a").metadata == {}
+    kit.object(bucket_id, "a").metadata["changed"] = "here"
+    assert kit.object(bucket_id, "a").metadata == {}
 
 
 def test_an_overwrite_replaces_and_makes_garbage(kit):
     bucket_id = kit.bucket()
     first = kit.put(bucket_id, size=10, metadata={"old": "yes"}, content_type="a/b")
     second = kit.put(bucket_id, at=2, size=7)
-    row = kit.catalog.object(bucket_id, "a")
+    row = kit.object(bucket_id, "a")
     assert row.etag == etag(second)
     assert (row.metadata, row.content_type) == ({}, None)
     assert kit.catalog.totals() == (1, 1, 7)
@@ -246,11 +214,11 @@ def test_a_repeated_commit_gets_the_same_answer_and_changes_nothing(kit, is_tomb
     kit.do(lambda t: t.delete_objects(bucket_id, ["b"], stamp=stamp(3)))
     if is_tombstoned:
         kit.do(lambda t: t.clear_outbox(1, [replaced.needle_id, deleted.needle_id]))
-    before = (kit.garbage(), kit.catalog.totals(), kit.catalog.object(bucket_id, "a"))
+    before = (kit.garbage(), kit.catalog.totals(), kit.object(bucket_id, "a"))
     for needle in (replaced, current, deleted):
         assert kit.do(lambda t, needle=needle: t.commit_needle(needle)).etag == etag(needle)
-    assert (kit.garbage(), kit.catalog.totals(), kit.catalog.object(bucket_id, "a")) == before
-    assert kit.catalog.object(bucket_id, "b") is None, "a late message must not bring a deleted object back"
+    assert (kit.garbage(), kit.catalog.totals(), kit.object(bucket_id, "a")) == before
+    assert kit.object(bucket_id, "b") is None, "a late message must not bring a deleted object back"
 
 
 @pytest.mark.parametrize("late_by", [0, 1, 1000])
@@ -260,11 +228,11 @@ def test_a_version_without_a_greater_stamp_must_be_stamped_anew(kit, late_by):
     second = kit.needle(bucket_id, at=2000 - late_by)
     result = kit.do(lambda t: t.commit_needle(second))
     assert (result.etag, result.restamp_above, result.error) == (None, first.stamp, None)
-    assert kit.catalog.object(bucket_id, "a").etag == etag(first)
+    assert kit.object(bucket_id, "a").etag == etag(first)
     assert kit.garbage() == {}
     stamped = msgspec.structs.replace(second, stamp=first.stamp + 1)
     assert kit.do(lambda t: t.commit_needle(stamped)).etag == etag(second)
-    assert kit.catalog.object(bucket_id, "a").stamp == first.stamp + 1
+    assert kit.object(bucket_id, "a").stamp == first.stamp + 1
 
 
 def test_a_needle_belongs_to_one_key(kit):
@@ -273,7 +241,7 @@ def test_a_needle_belongs_to_one_key(kit):
     other = kit.needle(bucket_id, "b", needle_id=needle.needle_id)
     result = kit.do(lambda t: t.commit_needle(other))
     assert isinstance(result.error, NeedleExists)
-    assert kit.catalog.object(bucket_id, "b") is None
+    assert kit.object(bucket_id, "b") is None
     # Neither may a refusal for another reason turn somebody's needle into garbage.
     elsewhere = kit.needle(99, "c", needle_id=needle.needle_id)
     assert isinstance(kit.do(lambda t: t.commit_needle(elsewhere)).error, NeedleExists)
@@ -327,7 +295,7 @@ def test_conditions_are_decided_against_the_current_version(
     )
     result = kit.do(lambda t: t.commit_needle(needle))
     if with_object if exists else without_object:
-        assert result.etag == kit.catalog.object(bucket_id, "a").etag == etag(needle)
+        assert result.etag == kit.object(bucket_id, "a").etag == etag(needle)
     else:
         assert isinstance(result.error, PreconditionFailed)
         assert kit.garbage() == {name_of(needle): "unmet"}
@@ -365,7 +333,7 @@ def test_a_resolved_needle_can_never_be_committed(kit, is_tombstoned):
         assert kit.garbage() == {}
     assert isinstance(kit.do(lambda t: t.commit_needle(needle)).error, NeedleVoid)
     assert kit.do(lambda t: t.resolve_needle(bucket_id, "a", *name_of(needle), stamp(3))) is False
-    assert kit.catalog.object(bucket_id, "a") is None
+    assert kit.object(bucket_id, "a") is None
     assert kit.garbage() == ({} if is_tombstoned else {name_of(needle): "void"})
 
 
@@ -442,7 +410,7 @@ def test_a_key_can_be_written_again_after_a_delete(kit):
     kit.put(bucket_id)
     kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(5)))
     needle = kit.put(bucket_id, at=6)
-    assert kit.catalog.object(bucket_id, "a").etag == etag(needle)
+    assert kit.object(bucket_id, "a").etag == etag(needle)
 
 
 # --- garbage --------------------------------------------------------------------------------------
@@ -461,178 +429,3 @@ def test_the_outbox_is_counted_and_paged_for_each_volume(kit):
     assert [needle_id for needle_id, _, _ in kit.catalog.outbox(1, 3)] == [4, 5]
     kit.do(lambda t: t.clear_outbox(1, [4, 5]))
     assert kit.catalog.outbox_counts() == {2: 3}
-
-
-def put_and_tombstone(kit, bucket_id, count, *, now_s, now_ms=0):
-    """Objects that were put, deleted, and have their tombstones."""
-    for _ in range(count):
-        needle = kit.put(bucket_id, at=2 * kit.next_needle[1])
-        kit.do(lambda t, at=2 * needle.needle_id + 1: t.delete_objects(bucket_id, ["a"], stamp=stamp(at)))
-        kit.do(lambda t, n=needle.needle_id: t.clear_outbox(1, [n], now_s=now_s, now_ms=now_ms))
-
-
-def remembered(kit):
-    with kit.raw() as execute:
-        return [needle_id for (needle_id,) in execute("SELECT needle_id FROM buried ORDER BY needle_id")]
-
-
-def test_the_memory_of_tombstoned_needles_is_bounded(kit, monkeypatch):
-    monkeypatch.setattr(recent_tombstones, "TOMBSTONED_MAX", 5)
-    bucket_id = kit.bucket()
-    for number in range(12):
-        put_and_tombstone(kit, bucket_id, 1, now_s=1000 + number * recent_tombstones.TOMBSTONED_S)
-    assert remembered(kit) == [*range(8, 13)]
-
-
-def test_however_fast_others_die_nothing_is_forgotten_that_was_tombstoned_just_now(kit, monkeypatch):
-    monkeypatch.setattr(recent_tombstones, "TOMBSTONED_MAX", 5)
-    bucket_id = kit.bucket()
-    put_and_tombstone(kit, bucket_id, 12, now_s=1000.5)
-    put_and_tombstone(kit, bucket_id, 8, now_s=1000 + recent_tombstones.TOMBSTONED_S - 1)
-    assert remembered(kit) == [*range(1, 21)]
-    for needle_id in range(1, 21):
-        assert kit.do(lambda t, n=needle_id: t.resolve_needle(bucket_id, "a", 1, n, stamp(99))) is True
-    put_and_tombstone(kit, bucket_id, 1, now_s=1002 + recent_tombstones.TOMBSTONED_S)
-    assert remembered(kit) == [*range(13, 22)]
-
-
-def test_a_catalog_that_was_opened_just_now_forgets_nothing(kit, monkeypatch):
-    monkeypatch.setattr(recent_tombstones, "TOMBSTONED_MAX", 5)
-    bucket_id = kit.bucket()
-    put_and_tombstone(kit, bucket_id, 12, now_s=1000)
-    kit.reopen()
-    put_and_tombstone(kit, bucket_id, 1, now_s=1_000_000)
-    assert remembered(kit) == [*range(1, 14)]
-
-
-def test_a_tombstone_that_was_rolled_back_makes_no_later_one_old(kit, monkeypatch):
-    monkeypatch.setattr(recent_tombstones, "TOMBSTONED_MAX", 0)
-    bucket_id = kit.bucket()
-    needle = kit.put(bucket_id)
-    kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(2)))
-    with pytest.raises(ZeroDivisionError), kit.catalog.transaction() as transaction:
-        transaction.clear_outbox(1, [needle.needle_id], now_s=1000)
-        raise ZeroDivisionError
-    late_s = 1000 + 2 * recent_tombstones.TOMBSTONED_S
-    kit.do(lambda t: t.clear_outbox(1, [needle.needle_id], now_s=late_s))
-    assert remembered(kit) == [1]
-    put_and_tombstone(kit, bucket_id, 1, now_s=late_s + 1)
-    assert remembered(kit) == [1, 2]
-
-
-@pytest.mark.parametrize("is_early", [False, True])
-def test_resolving_what_was_forgotten_says_so_and_never_that_it_was_not_stored(kit, monkeypatch, is_early):
-    """At the limit of the memory the oldest go early, and resolving knows that too."""
-    monkeypatch.setattr(recent_tombstones, "TOMBSTONED_MAX", 1)
-    monkeypatch.setattr(recent_tombstones, "TOMBSTONED_LIMIT", 3 if is_early else 1000)
-    bucket_id = kit.bucket()
-    put_and_tombstone(kit, bucket_id, 4, now_s=1000, now_ms=1_000_000)
-    gone_ms = 1_000_000 if is_early else 1_010_000
-    if not is_early:
-        put_and_tombstone(
-            kit,
-            bucket_id,
-            2,
-            now_s=1010 + recent_tombstones.TOMBSTONED_S,
-            now_ms=gone_ms + int(recent_tombstones.TOMBSTONED_S * 1000),
-        )
-    assert 1 not in remembered(kit)
-    with pytest.raises(OutcomeUnknown, match="nobody remembers"):
-        kit.do(lambda t: t.resolve_needle(bucket_id, "a", 1, 1, stamp(99), gone_ms))
-    kit.reopen()
-    with pytest.raises(OutcomeUnknown):
-        kit.do(lambda t: t.resolve_needle(bucket_id, "a", 1, 1, stamp(99), 0))
-    fresh = kit.needle(bucket_id)
-    is_committed = kit.do(
-        lambda t: t.resolve_needle(bucket_id, "a", 1, fresh.needle_id, stamp(99), gone_ms + 1)
-    )
-    assert is_committed is False
-
-
-# --- one request, one outcome ---------------------------------------------------------------------
-
-
-def test_an_error_in_one_request_undoes_only_that_request(kit):
-    bucket_id = kit.bucket()
-    kit.put(bucket_id, "old")
-    with kit.catalog.transaction() as transaction:
-        with transaction.savepoint():
-            transaction.commit_needle(kit.needle(bucket_id, "first"))
-
-        def change_much_and_fail():
-            transaction.commit_needle(kit.needle(bucket_id, "second"))
-            transaction.delete_objects(bucket_id, ["old"], stamp=stamp(99))
-            transaction.create_bucket("photos", CREATED_MS)
-
-        with pytest.raises(BucketExists), transaction.savepoint():
-            change_much_and_fail()
-        with transaction.savepoint():
-            transaction.commit_needle(kit.needle(bucket_id, "third"))
-    assert [row.key for row in kit.catalog.list_objects(bucket_id).objects] == ["first", "old", "third"]
-    assert kit.catalog.totals() == (1, 3, 300)
-    assert kit.garbage() == {}
-    assert kit.catalog.stamp_max() == stamp(1)
-
-
-def test_an_undone_bucket_is_unknown_to_later_requests_of_the_transaction(kit):
-    with kit.catalog.transaction() as transaction:
-        ids = []
-
-        def create_twice():
-            ids.append(transaction.create_bucket("films", CREATED_MS).id)
-            assert transaction.commit_needle(kit.needle(ids[0])).etag
-            transaction.create_bucket("films", CREATED_MS)
-
-        with pytest.raises(BucketExists), transaction.savepoint():
-            create_twice()
-        result = transaction.commit_needle(kit.needle(ids[0]))
-    assert isinstance(result.error, NoSuchBucket)
-
-
-def test_a_bucket_that_was_deleted_earlier_in_the_transaction_takes_nothing_more(kit):
-    bucket_id = kit.bucket()
-    with kit.catalog.transaction() as transaction:
-        assert transaction.commit_needle(kit.needle(bucket_id)).etag
-        transaction.delete_bucket("photos", force=True, stamp=stamp(2))
-        late = transaction.commit_needle(kit.needle(bucket_id, "late"))
-    assert isinstance(late.error, NoSuchBucket)
-    assert len(kit.garbage()) == 2
-
-
-def test_what_an_undone_request_purged_is_purged_again(kit, monkeypatch):
-    monkeypatch.setattr(transaction_module, "PURGE_AT_ONCE", 2)
-    bucket_id = kit.bucket()
-    needles = [kit.put(bucket_id, str(number)) for number in range(5)]
-    with kit.catalog.transaction() as transaction:
-        transaction.delete_bucket("photos", force=True, stamp=stamp(9))
-
-        def purge_all_and_fail():
-            while transaction.purge():
-                pass
-            transaction.delete_bucket("photos", force=True, stamp=stamp(9))
-
-        with pytest.raises(NoSuchBucket), transaction.savepoint():
-            purge_all_and_fail()
-    kit.purge()
-    assert set(kit.garbage()) == {name_of(needle) for needle in needles}
-
-
-def test_a_number_that_no_column_holds_is_refused(kit):
-    bucket_id = kit.bucket()
-    with pytest.raises(BadRequest, match="64 bits"):
-        kit.do(lambda t: t.commit_needle(kit.needle(bucket_id, created_ms=1 << 64)))
-    assert kit.catalog.object(bucket_id, "a") is None
-
-
-def test_what_a_failed_transaction_did_is_gone(kit):
-    bucket_id = kit.bucket()
-
-    def commit_and_fail():
-        with kit.catalog.transaction() as transaction:
-            transaction.commit_needle(kit.needle(bucket_id))
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        commit_and_fail()
-    assert kit.catalog.totals() == (1, 0, 0)
-    kit.put(bucket_id)

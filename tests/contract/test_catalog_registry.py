@@ -8,8 +8,8 @@ from warehouse.errors import BadRequest, NoSuchVolume
 
 
 @pytest.fixture
-def kit(tmp_path):
-    kit = Kit(tmp_path, volume_count=0)
+def kit(tmp_path, open_catalog):
+    kit = Kit(tmp_path, volume_count=0, open_catalog=open_catalog)
     yield kit
     kit.close()
 
@@ -44,8 +44,8 @@ def test_a_volume_is_remembered_with_the_disk_that_holds_it(kit):
 
 def test_volume_ids_are_dense_from_1_and_never_used_again(kit):
     assert [add_volume(kit, uuid=str(number)) for number in range(3)] == [1, 2, 3]
-    with kit.catalog.transaction() as transaction:
-        transaction._execute("DELETE FROM volumes WHERE id = 3")
+    assert kit.do(lambda t: t.drop_unmade_volume(3)) is True
+    assert kit.do(lambda t: t.drop_unmade_volume(3)) is False
     assert add_volume(kit, uuid="next") == 4
 
 

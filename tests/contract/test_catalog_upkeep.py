@@ -2,19 +2,9 @@
 
 import pytest
 
-from catalog_kit import CREATED_MS, Kit, name_of, stamp
-from warehouse.catalog.sqlite import upkeep
+from catalog_kit import CREATED_MS, name_of, stamp
 from warehouse.errors import NeedleVoid, NoSuchVolume
 from warehouse.transport.messages import NeedleDamage
-
-
-@pytest.fixture
-def kit(tmp_path):
-    kit = Kit(tmp_path)
-    yield kit
-    kit.assert_consistent()
-    kit.close()
-
 
 # --- jobs -----------------------------------------------------------------------------------------
 
@@ -215,15 +205,6 @@ def test_damages_of_needles_that_nobody_will_ask_for_are_forgotten(kit):
     assert [row.needle_id for row in kit.catalog.damages(10)] == [None, kept.needle_id, chunk.needle_id]
 
 
-def test_the_damages_of_one_volume_are_bounded(kit, monkeypatch):
-    monkeypatch.setattr(upkeep, "DAMAGES_KEPT_MAX", 3)
-    added = kit.do(lambda t: t.add_damages(1, [damage(number) for number in range(1, 6)]))
-    assert [row.needle_id for row in added] == [1, 2, 3]
-    assert kit.do(lambda t: t.add_damages(1, [damage(2, problem="worse"), damage(9)])) == []
-    assert kit.catalog.damages(10)[1].problem == "worse"
-    assert len(kit.do(lambda t: t.add_damages(2, [damage(1, volume_id=2)]))) == 1
-
-
 # --- meta -----------------------------------------------------------------------------------------
 
 
@@ -235,8 +216,3 @@ def test_meta_is_what_it_was_last_set_to(kit):
         assert kit.catalog.meta("is_paused", 7) == value
     kit.reopen()
     assert kit.catalog.meta("is_paused") == 1
-
-
-def test_nobody_but_the_catalog_sets_the_greatest_stamp(kit):
-    with pytest.raises(AssertionError):
-        kit.do(lambda t: t.set_meta("stamp_max", 0))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog_kit import Kit
+from catalog_kit import SqliteKit
 from warehouse.errors import DiskFull
 
 pytestmark = [
@@ -29,7 +29,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def fill_up(kit: Kit, bucket_id: int) -> list[str]:
+def fill_up(kit: SqliteKit, bucket_id: int) -> list[str]:
     """Put until the disk is full; return the keys that were acknowledged."""
     acked: list[str] = []
     for number in range(100_000):
@@ -45,7 +45,7 @@ def fill_up(kit: Kit, bucket_id: int) -> list[str]:
 def test_a_full_disk_loses_nothing_and_room_ends_it(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * 2_000_000)
-    kit = Kit(small_disk)
+    kit = SqliteKit(small_disk)
     bucket_id = kit.bucket()
     acked = fill_up(kit, bucket_id)
     assert len(acked) > 100

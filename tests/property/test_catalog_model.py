@@ -19,9 +19,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import warehouse.catalog.sqlite.deletion_stamps
 import warehouse.catalog.sqlite.transaction
-from catalog_kit import CREATED_MS, Kit, name_of, stamp
+from catalog_kit import CREATED_MS, SqliteKit, name_of, stamp
 from in_memory import make_folder
 from warehouse.catalog.listing import common_prefix
+from warehouse.catalog.sqlite.cross_check import names_on
 from warehouse.errors import (
     BadRequest,
     BucketExists,
@@ -66,7 +67,7 @@ class CatalogMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = make_folder("catalog-model-")
-        self.kit = Kit(self.folder)
+        self.kit = SqliteKit(self.folder)
         self.now = 0
         self.names: dict[str, int] = {}  # live buckets
         self.objects: dict[int, dict[str, Version]] = {}  # of live buckets, by id
@@ -610,7 +611,8 @@ class CatalogMachine(RuleBasedStateMachine):
         assert ids(catalog.row_bitmap(volume_id, first_id, count)) == set(expected(named))
         known = {**named, **slots, **dict.fromkeys(self.fates, ("", ""))}
         assert ids(catalog.known_bitmap(volume_id, first_id, count)) == set(expected(known))
-        names = catalog.names_of(volume_id, range(first_id, first_id + count))
+        with self.kit.raw() as execute:
+            names = names_on(execute, volume_id, range(first_id, first_id + count))
         assert names == expected({**named, **slots})
 
     @invariant()

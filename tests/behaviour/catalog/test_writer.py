@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from catalog_kit import CREATED_MS, Kit, stamp
+from catalog_kit import CREATED_MS, SqliteKit, stamp
 from warehouse.catalog import writer
 from warehouse.catalog.sqlite import transaction
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
@@ -34,7 +34,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def kit(tmp_path):
-    kit = Kit(tmp_path)
+    kit = SqliteKit(tmp_path)
     yield kit
     kit.close()
 

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from catalog_kit import CREATED_MS, RESERVED, Kit, stamp
+from catalog_kit import CREATED_MS, RESERVED, SqliteKit, stamp
 from warehouse.auth.keys import generate_api_key
 from warehouse.catalog.records import ApiKeyRow, ChunkRow, ObjectRow
 from warehouse.catalog.sqlite import bulk_load
@@ -57,7 +57,7 @@ def original(tmp_path):
     """A catalog with everything that a rebuild can find in volumes."""
     folder = tmp_path / "original"
     folder.mkdir()
-    kit = Kit(folder)
+    kit = SqliteKit(folder)
     bucket_id = kit.bucket()
     kit.bucket("films")
     kit.put(bucket_id, "ü/1", metadata={"colour": "blau"}, content_type="a/b")

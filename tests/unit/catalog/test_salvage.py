@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog_kit import CREATED_MS, Kit, stamp
+from catalog_kit import CREATED_MS, SqliteKit, stamp
 from warehouse.auth.keys import generate_api_key
 from warehouse.catalog.sqlite.salvage import salvage_catalog
 from warehouse.errors import CatalogCorrupt, ReadFailed, SchemaNewer
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture
 def kit(tmp_path):
-    kit = Kit(tmp_path)
+    kit = SqliteKit(tmp_path)
     key = generate_api_key()
     kit.do(lambda t: t.add_api_key(key.key_id, key.hashed, permissions=3, buckets={"a": "r"}, created_ms=5))
     kit.put(kit.bucket(), at=3)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog_kit import CREATED_MS, Kit, stamp
+from catalog_kit import CREATED_MS, SqliteKit, stamp
 from warehouse.auth.keys import verify_secret
 from warehouse.catalog.sqlite import schema
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
@@ -137,7 +137,7 @@ NEXT_STEPS = (
 
 
 def test_the_steps_that_a_file_lacks_are_run_in_order(path):
-    kit = Kit(path.parent)
+    kit = SqliteKit(path.parent)
     kit.bucket()
     kit.close()
     with connect(path) as connection:
