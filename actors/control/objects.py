@@ -164,15 +164,15 @@ class ObjectHandlers:
         if request.delimiter == "":
             raise BadRequest("a delimiter has at least one character")
         bucket, page = self._page(request)
-        has_places, grants = request.with_locations, list[ReadGrant]()
-        if has_places:
+        if not request.with_locations:
+            objects, grants = [object_info(row) for row in page.objects], list[ReadGrant]()
+        else:
             # The chunks of larger objects could fill any message.
-            in_one = [row for row in page.objects if row.chunk_count == 1]
-            grants, _ = self._grants.grants(bucket, {row.volume_id for row in in_one})
-        objects = [
-            object_info(row, [first_chunk(row)] if has_places and row.chunk_count == 1 else None)
-            for row in page.objects
-        ]
+            objects = [
+                object_info(row, [first_chunk(row)] if row.chunk_count == 1 else None) for row in page.objects
+            ]
+            volume_ids = {row.volume_id for row in page.objects if row.chunk_count == 1}
+            grants, _ = self._grants.grants(bucket, volume_ids)
         return Listing(objects=objects, prefixes=page.prefixes, next_after=page.next_after, grants=grants)
 
     def _page(self, request: ListObjects) -> tuple[BucketRow, Page]:
