@@ -1,12 +1,12 @@
-"""Ballast: files that hold room, and names, for what has to go on when a file system is full.
+"""Ballast: files that keep room, and names, for the work that must go on when a file system is full.
 
     DIR/1 ... DIR/8     an eighth of the ballast each, really allocated
 
-Deleting needs room: a tombstone is appended, a row is written, a compaction begins with two new files.  So
-while there is room some is set aside, and given up file by file when it is needed.  It is made again when
-there is room for it and as much besides, so that nobody else is pushed over the edge.
+Deleting needs room: it appends a tombstone, it writes a row, and a compaction begins with two new files.  So
+an actor sets room aside while there is some, and gives it up file by file when it needs it.  It makes a file
+again only if room for a whole ballast stays free, so that ballast alone never fills a disk.
 
-All calls block, for milliseconds.  Nothing here is ever read: whoever deletes such a file does no harm.
+All calls block, for milliseconds.  Nothing ever reads these files, so deleting one does no harm.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from typing import Final
 log = logging.getLogger(__name__)
 
 STEP_COUNT: Final = 8
-SHARE: Final = 16  # of the file system: never more ballast than a sixteenth of it
+SHARE: Final = 16  # ballast takes at most this part (a sixteenth) of the file system
 STEP_MIN: Final = 16 * 1024
-START_ROOM: Final = 256 * 1024  # bytes: locks, an identity, the index of a log
+START_ROOM: Final = 256 * 1024  # bytes that a start needs: locks, an identity, the index of a log
 START_NAMES: Final = 4
 FULL_ERRORS: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 class Ballast:
-    """The ballast of one file system.  Any thread."""
+    """The ballast of one file system.  Any thread may call it."""
 
     def __init__(self, folder: Path, size: int) -> None:
         """
         Args:
-            size: in bytes; less on a small file system.  0: none, and what is there is given up.
+            size: in bytes; a small file system gets less.  0: no ballast; existing files are given up.
         """
         self._folder = folder
         self._size = size
@@ -52,7 +52,7 @@ class Ballast:
 
     @property
     def held_count(self) -> int:
-        """How many of the files are there."""
+        """How many of the files exist."""
         return len(self._held())
 
     @property
@@ -61,7 +61,7 @@ class Ballast:
 
     @property
     def missing_bytes(self) -> int:
-        """What was given up, or could not be made, of the room that this holds."""
+        """Bytes of ballast that were given up, or could not be allocated."""
         return (STEP_COUNT - self.held_count) * self.step_size if self._size else 0
 
     @property
@@ -69,7 +69,7 @@ class Ballast:
         return not self._size or self.held_count == STEP_COUNT
 
     def release(self) -> bool:
-        """Give one file up; False: none is left, or it cannot be removed."""
+        """Give one file up; False: no file is left, or it cannot be removed."""
         with self._lock:
             for name in reversed(self._held()):
                 try:
@@ -82,9 +82,9 @@ class Ballast:
             return False
 
     def restore(self) -> bool:
-        """Make what is missing, where there is room for it and as much besides; tells whether it is whole.
+        """Make missing files while room for a whole ballast stays free; return whether all are there.
 
-        A disk that refuses leaves it as it is: the next call tries again.
+        When the disk refuses, the ballast stays as it is: the next call tries again.
         """
         with self._lock:
             held = {int(name) for name in self._held()}
@@ -95,7 +95,8 @@ class Ballast:
                 return True
             step = self.step_size
             with contextlib.suppress(OSError):
-                self._folder.mkdir(exist_ok=True)  # never the folder above: a disk that is gone stays so
+                # Never the folder above: an unmounted disk must not come back as a folder.
+                self._folder.mkdir(exist_ok=True)
                 for number in range(1, STEP_COUNT + 1):
                     if number in held:
                         continue
@@ -119,7 +120,7 @@ _NAMES: Final = frozenset(str(number) for number in range(1, STEP_COUNT + 1))
 
 
 def make_way(ballast: Path) -> None:
-    """Where a disk is full: give a file of ballast up, so that an actor can start.
+    """If the disk is full, give up one file of ballast, so that an actor can start.
 
     Args:
         ballast: its folder.
@@ -131,13 +132,13 @@ def make_way(ballast: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Bytes that can still be written in the file system of a folder; None: it cannot be asked."""
+    """Bytes that fit into the file system of a folder; None: the system cannot tell."""
     room = _room(folder)
     return None if room is None else room[0]
 
 
 def free_names(folder: Path) -> int | None:
-    """How many files can still be made in the file system of a folder; None: as many as there is room for."""
+    """How many more files the file system of a folder can hold; None: room is the only limit."""
     try:
         found = os.statvfs(folder)
     except OSError:
@@ -146,7 +147,7 @@ def free_names(folder: Path) -> int | None:
 
 
 def _room(folder: Path) -> tuple[int, int] | None:
-    """Free bytes, and how many the file system has in all."""
+    """Free bytes and all bytes of the file system; of the nearest parent if the folder does not exist."""
     for place in (folder, *folder.parents):
         try:
             found = os.statvfs(place)
@@ -164,7 +165,7 @@ def _fill(path: Path, size: int) -> None:
         except (OSError, AttributeError) as error:
             if getattr(error, "errno", None) in FULL_ERRORS:
                 raise
-            zeros = bytes(min(size, 1 << 20))  # no such call here: bytes take room as well
+            zeros = bytes(min(size, 1 << 20))  # the system lacks this call: written bytes take room as well
             for at in range(0, size, len(zeros)):
                 os.pwrite(descriptor, zeros, at)
     except OSError:

@@ -2,11 +2,13 @@
 
     python -m warehouse.actors.cluster [--data DIR] [--volumes N] [--port-base N] [--json]
 
-Starts a master, one volume actor per disk directory, and a compactor beside each, in that order, restarts
-one that dies (with back-off), and stops all of them cleanly, compactors first.  The store is ready without
-its compactors.  Their logs go to our standard error; their `ready` lines come to us.  Each child runs in a
-session of its own, so that Ctrl-C reaches us alone, and watches its standard input, so that none outlives
-us even if we are killed.
+It starts a master, one volume actor for each disk directory, and a compactor for each volume actor, in that
+order.  It restarts an actor that dies (with back-off), and stops all of them cleanly, compactors first.  The
+store is ready without its compactors.
+
+The children write their logs to our standard error and their `ready` lines to us.  Each child runs in a
+session of its own, so that Ctrl-C reaches us alone.  Each watches its standard input, so that it stops even
+if we are killed.
 
     DIR/profile.toml     what clients need: address, server key, root key (mode 0600)
     DIR/master/          catalog and keys
@@ -54,9 +56,9 @@ VOLUMES_MAX = CONSOLE_OFFSET - VOLUME_OFFSET
 
 BACK_OFF_FIRST_S = 0.1
 BACK_OFF_MAX_S = 10.0
-HEALTHY_S = 30.0  # a child that lived this long starts its back-off anew
+HEALTHY_S = 30.0  # after a child lived this long, its back-off starts from the beginning
 START_S = 60.0
-UNWRITABLE_S = 3.0  # a disk that serves reads and takes no puts is waited for this much longer
+UNWRITABLE_S = 3.0  # how much longer a start waits for a disk that serves reads and takes no puts
 
 
 @dataclass
@@ -68,13 +70,11 @@ class Child:
     is_needed: bool = True  # the store waits for it, and does not start without
     started: trio.Event = field(default_factory=trio.Event)
     ready: trio.Event = field(default_factory=trio.Event)
-    serving: trio.Event = field(
-        default_factory=trio.Event
-    )  # of a disk: reads work, and it said what it lacks
+    serving: trio.Event = field(default_factory=trio.Event)  # a disk's reads work; puts lack `lacking`
     lacking: str = ""
     announced: dict[str, Any] = field(default_factory=dict)
     process: trio.Process | None = None
-    is_failed: bool = False  # it ended by itself before it was ever ready
+    is_failed: bool = False  # it ended with an error before it was ever ready
 
 
 class Cluster:
@@ -87,14 +87,13 @@ class Cluster:
         self._some_disk_ready = trio.Event()
 
     async def run(self, on_ready: Any, on_unwritable: Callable[[str], None] = lambda cause: None) -> None:
-        """Start all: the master, the disks, then what is not needed; keep them running until cancelled.
+        """Start the master, the disks, then the compactors; keep them running until cancelled.
 
-        A store that takes no puts is started all the same: it serves reads, and its compactors get it
-        room again.
+        A store that takes no puts starts as well: it serves reads, and its compactors free room.
 
         Args:
             on_ready: called with the children when a put would succeed.
-            on_unwritable: called once before that, where it takes long: what is missing.
+            on_unwritable: called once before `on_ready`, if that takes long, with what the store lacks.
         """
         async with trio.open_nursery() as nursery:
             try:
@@ -117,14 +116,14 @@ class Cluster:
                     await self._stop_all()
 
     async def _wait_for_disks(self) -> None:
-        """Wait for all disks; one that cannot start holds the others up for a while only."""
+        """Wait for all disks; a disk that cannot start holds up the others for START_S at most."""
         with trio.move_on_after(START_S):
             async with trio.open_nursery() as nursery:
                 for disk in self._disks:
                     nursery.start_soon(self._wait_for_disk, disk)
 
     async def _wait_for_disk(self, disk: Child) -> None:
-        """Until it takes puts, or has said for a while that it does not."""
+        """Wait until a disk takes puts, or has said for a while that it does not."""
 
         async def give_up(scope: trio.CancelScope) -> None:
             await disk.serving.wait()
@@ -137,7 +136,7 @@ class Cluster:
             nursery.cancel_scope.cancel()
 
     def _lacking(self) -> str:
-        """Why no disk takes puts, in a sentence each."""
+        """Why no disk takes puts, one sentence for each disk."""
         return "; ".join(
             disk.lacking or f"{disk.name} has not registered with the master within {START_S:.0f} s"
             for disk in self._disks
@@ -154,7 +153,7 @@ class Cluster:
             if lived_s > HEALTHY_S:
                 back_off_s = BACK_OFF_FIRST_S
             if not child.ready.is_set() and status == 1:
-                # It said why on standard error.  One bad disk must not keep the others from being served.
+                # Its message is on standard error.  One bad disk must not keep the others from serving.
                 child.is_failed = True
                 if child is self._master or (
                     child in self._disks and all(disk.is_failed for disk in self._disks)
@@ -181,9 +180,9 @@ class Cluster:
             env=module_environment(),
         )
         child.started.set()
-        if self._is_stopping:  # we were told to stop while it was being started: `_stop_all` has missed it
+        if self._is_stopping:  # the stop came while this child was starting: `_stop_all` has missed it
             process.terminate()
-        # Not cancelled with the rest: the process is stopped by `_stop_all`, in its turn, and reaped here.
+        # Not cancelled with the rest: `_stop_all` stops the process in its turn; we reap it here.
         with trio.CancelScope(shield=True):
             assert process.stdout is not None
             await self._read_events(process.stdout, child)
@@ -214,8 +213,8 @@ class Cluster:
             buffered = buffered[-65_536:]
 
     async def _stop_all(self) -> None:
-        """Compactors first, whose work nobody waits for; then volumes, so that they can still confirm what
-        is on its way; the master last."""
+        """Stop the compactors first, as nobody waits for their work; then the volume actors, which can still
+        confirm the puts on their way; the master last."""
         async with trio.open_nursery() as nursery:
             for child in self._helpers:
                 nursery.start_soon(self._stop, child)
@@ -278,7 +277,7 @@ def _children(arguments: argparse.Namespace, settings: Settings, volume_count: i
 
 
 def _volume_count(data: Path, wanted: int) -> int:
-    """As many actors as were asked for, and one for each disk directory that is there already."""
+    """How many volume actors to start: as many as wanted, and one for each existing disk directory."""
     present = [int(path.name[5:]) for path in data.glob("disk-*") if path.name[5:].isdigit()]
     count = max([wanted, *present])
     if not 1 <= count <= VOLUMES_MAX:
@@ -287,7 +286,7 @@ def _volume_count(data: Path, wanted: int) -> int:
 
 
 def _move_profile(path: Path, initialized: Initialized, endpoint: str) -> None:
-    """Follow a store that has moved to other ports."""
+    """Correct the profile of a store that has moved to other ports."""
     if initialized.root_key is not None or not path.exists():
         return
     server_key = initialized.keyring.curve.public.decode()
@@ -297,7 +296,7 @@ def _move_profile(path: Path, initialized: Initialized, endpoint: str) -> None:
 
 
 def _root_key_lines(root: ApiKey, data: Path, profile: Path, *, is_old: bool) -> Iterator[str]:
-    """What is shown once.  A store whose catalog was rebuilt without its API keys is no new one."""
+    """The root key, shown once; `is_old`: the catalog of the store was rebuilt without its API keys."""
     made = (
         f"A new root key for the warehouse in {data}"
         if is_old
@@ -322,7 +321,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     require_free_ports(
         host, ports, advice=": is a warehouse running already? Another one needs another --port-base"
     )
-    try:  # after all that may be refused: a start that is refused leaves nothing behind
+    try:  # after every check: a refused start leaves nothing behind
         data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"cannot make the folder {data}: {error.strerror}") from error

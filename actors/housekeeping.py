@@ -1,9 +1,9 @@
-"""Housekeeping: keeps the memory of an actor flat, however long it runs and whatever it does.
+"""Housekeeping: keeps the memory of an actor flat, however long it runs.
 
-Python frees most of our objects the moment that nobody refers to them.  Cycles (an exception that is kept
-with its traceback, for example) wait for the collector.  The collector stays away from the hot path, because
-it would walk the heap in the middle of a burst of requests.  So it runs here, once a minute, and whatever the
-C library holds free at that moment goes back to the system.
+Python frees most of our objects as soon as nothing refers to them.  Cycles (an exception kept with its
+traceback, for example) wait for the collector.  On the hot path the collector would walk the heap in the
+middle of a burst of requests, so it runs here, once a minute.  Then the C library gives its free memory back
+to the system.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import trio
 log = logging.getLogger(__name__)
 
 EVERY_S = 60.0
-SLOW_S = 0.1  # a collection that takes longer holds up requests: somebody should know
+SLOW_S = 0.1  # a collection that takes longer holds up requests, so it is logged as INFO
 
-# Only after so many new containers does the collector look at the youngest by itself.  Older ones are
-# left to `keep_memory_flat`.
+# The collector looks at the youngest generation automatically only after this many new containers.
+# `keep_memory_flat` takes care of the older ones.
 YOUNG_THRESHOLD = 50_000
-ARENAS_MAX = 2  # of the C library: each thread of a pool would otherwise get a heap of its own
+ARENAS_MAX = 2  # of the C library; without this limit each thread of a pool gets a heap of its own
 _M_ARENA_MAX = -8  # mallopt(3)
 
 
@@ -55,7 +55,7 @@ async def keep_memory_flat() -> None:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, where it is glibc; others have neither arenas nor `malloc_trim`."""
+    """The C library, if it is glibc; other C libraries have neither arenas nor `malloc_trim`."""
     if sys.platform != "linux":
         return None
     try:

@@ -4,7 +4,7 @@
     --host 0.0.0.0                  everywhere, IPv4
     --host ::                       everywhere, IPv6 and IPv4
 
-The control socket is ZeroMQ's and takes IPv4 along with `::`, so the HTTP sockets do so as well.
+ZeroMQ's control socket accepts IPv4 on `::` as well, so the HTTP sockets do the same.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ BACKLOG = 1024
 
 
 def known_as(host: str, advertise: str | None, *, example: str = "--advertise NAME") -> str:
-    """Under which host others reach who listens on `host`.
+    """The host under which others reach an actor that listens on `host`.
 
     Raises:
-        SetupError: on all addresses, and nobody said which one that is.
+        SetupError: `host` means all addresses, and `advertise` does not name one.
     """
     if advertise is None and is_wildcard(host):
         raise SetupError(
-            f"{host} listens everywhere, but nobody can connect to it: say under which name or address "
-            f"this machine is reached, with {example}"
+            f"{host} is a wildcard: nobody can connect to it. Say under which name or address others reach"
+            f" this machine, with {example}"
         )
     return advertise or host
 
 
 async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
-    """Listen for HTTP on all addresses that `host` has; port 0 is any.
+    """Listen for HTTP on all addresses of `host`; port 0 means any free port.
 
     Raises:
-        SetupError: the host is unknown or not of this machine, or the port is taken.
+        SetupError: the host is unknown or another machine's, or the port is taken.
     """
     try:
         if host == "::":
@@ -50,7 +50,7 @@ async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
 
 
 async def _everywhere(port: int) -> trio.SocketListener:
-    """Trio's own function keeps IPv4 out of an IPv6 socket."""
+    """Listen on IPv6 and IPv4 with one socket: Trio's own function keeps IPv4 out of an IPv6 socket."""
     listening = trio.socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,12 +64,12 @@ async def _everywhere(port: int) -> trio.SocketListener:
 
 
 def require_free_ports(host: str, ports: Iterable[int], *, advice: str) -> None:
-    """Look whether all ports can be listened on, before anything is made.
+    """Check that an actor could listen on all these ports, before a start writes anything.
 
     Args:
         advice: what to do about a port that is taken.
     Raises:
-        SetupError: one cannot.
+        SetupError: a port is taken, or the host is another machine's.
     """
     for port in ports:
         try:

@@ -1,8 +1,7 @@
 """Process: what every actor's process has in common around its own loop.
 
-Arguments, settings, logging, signals, the `ready` line, the lock of a disk directory, and the rule that an
-actor started by a supervisor stops when the supervisor is gone, however it went (its end of our standard
-input closes).
+Arguments, settings, logging, signals, the `ready` line, and the lock of a disk directory.  An actor that a
+supervisor started stops when the supervisor is gone, however it ended: our standard input closes.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from warehouse.transport.descriptors import raise_limit
 
 log = logging.getLogger(__name__)
 
-PRIVATE = 0o077  # the umask of every actor: what it writes is for its own user alone
+PRIVATE = 0o077  # the umask of every actor: only its own user reads what it writes
 STOP_GRACE_S = 10.0  # from the signal to the end; a supervisor waits a little longer before it kills
 
 
 class Announcer:
-    """Tells whoever started the process, on standard output, that it is ready; once."""
+    """Announces on standard output, once, that the process is ready."""
 
     def __init__(self, *, is_json: bool) -> None:
         self._is_json = is_json
@@ -66,7 +65,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_disk_arguments(parser: argparse.ArgumentParser, *, disk_help: str) -> None:
-    """Of the actors that work on one disk."""
+    """Add the arguments of actors that work on one disk."""
     parser.add_argument("--disk", required=True, type=Path, metavar="DIR", help=disk_help)
     parser.add_argument(
         "--join", required=True, type=Path, metavar="FILE", help="join file written by the master"
@@ -75,12 +74,12 @@ def add_disk_arguments(parser: argparse.ArgumentParser, *, disk_help: str) -> No
 
 @contextlib.contextmanager
 def held_disk(directory: Path, lock_name: str = LOCK_NAME) -> Iterator[bool]:
-    """Hold a lock of a disk directory while the actor runs; True where it can only be read.
+    """Hold a lock of a disk directory while the actor runs; yield whether the disk is read-only.
 
-    A read-only file system keeps everybody from writing, so it needs no lock.
+    Nobody can write to a read-only file system, so it needs no lock.
 
     Raises:
-        DiskInUse: another process has it.
+        DiskInUse: another process holds the lock.
         SetupError: the directory cannot be used.
     """
     try:
@@ -98,10 +97,10 @@ def held_disk(directory: Path, lock_name: str = LOCK_NAME) -> Iterator[bool]:
 def set_up_actor(
     arguments: argparse.Namespace, *, name: str, flags: Mapping[str, object] | None = None
 ) -> Settings:
-    """Load settings (file, environment, flags) and start logging; a wrong one ends the process with one line.
+    """Load settings (file, environment, flags) and start logging; exit with one line if one is wrong.
 
     Args:
-        flags: settings that the actor's own arguments set, such as {"cluster.volumes": 2}; None is absent.
+        flags: settings that the actor's own arguments set, such as {"cluster.volumes": 2}; None: not set.
     """
     chosen = {
         **(flags or {}),
@@ -123,7 +122,7 @@ def run_actor(
     settings: Settings,
     main: Callable[[argparse.Namespace, Settings, Announcer], Awaitable[None]],
 ) -> int:
-    """Run `main` until it ends, SIGTERM or SIGINT comes, or the parent goes; return the exit status."""
+    """Run `main` until it ends, a SIGTERM or SIGINT arrives, or the parent ends; return the exit status."""
     announcer = Announcer(is_json=arguments.json)
     raise_limit()
 
@@ -159,10 +158,10 @@ def _now_s() -> float:
 
 
 def _require_clock() -> None:
-    """Refuse a clock whose times nothing that we write has room for: files with them could not be read again.
+    """Refuse a clock whose times fit into none of our files.
 
     Raises:
-        SetupError: it shows a time before 1970.
+        SetupError: the clock shows a time before 1970.
     """
     now_s = _now_s()
     if now_s < 0:
@@ -177,7 +176,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _say_failed(error: StoreError, *, is_json: bool) -> None:
-    """A line for a person, and with --json an event for a program, which may be gone already."""
+    """Print a line for a person, and with --json an event for a program, which may have ended already."""
     print(f"warehouse: {error.message} ({error.code})", file=sys.stderr, flush=True)
     if is_json:
         with contextlib.suppress(OSError):

@@ -1,7 +1,9 @@
 """Admission: requests that the master refuses while its catalog cannot take them.
 
-the catalog is older than a disk    whatever changes it (`catalog_behind`, see `lineage.py`)
-the catalog's disk is full          whatever makes it grow, now or later (`catalog_full`)
+    the catalog is older than a disk    requests that change it: `catalog_behind`, see `lineage.py`
+    the catalog's disk is full          requests that make it grow, now or later: `catalog_full`
+
+Everything else goes on: reads, deletes on a full disk, the reports of disks.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Disks: volume actors and compactors that register, report and leave.
 
     volume actor    Register      the disk is online; what the catalog knows of it is compared (`lineage.py`)
-                    DiskReport    what has changed on it, a few times a minute
+                    DiskReport    what has changed on the disk; the answer says what it still lacks
     compactor       RegisterCompactor
 
-Whoever is set aside (see `stamps.py`, `lineage.py`) is online for readers, and gets nothing new.
+A disk that is set aside (see `stamps.py`, `lineage.py`) is online for readers, and gets nothing new.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class DiskHandlers:
         return self._welcome(disk, epoch)
 
     def _require_only_one(self, peer: Peer, request: Register) -> None:
-        """Refuse a second actor for a disk whose present actor is not known to have gone.
+        """Refuse a second actor of a disk, unless the first one is known to have gone.
 
         Raises:
             DiskMismatch, StaleIncarnation: another actor serves the disk.

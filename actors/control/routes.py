@@ -4,8 +4,8 @@ Each subject of the master (`sessions`, `objects`, `leases`, ...) has its `route
 in one table.  mypy checks every pair: the handler takes the request it stands for and returns an `Answer`.
 A test checks that every request which a role may send has exactly one route.
 
-    now             the handler never waits: the hub sends its answer in the same turn of the loop
-    now_or_later    the same, and a request that it answers with None is waited for by `later`
+    now             the handler answers in the same turn of the loop, without waiting
+    now_or_later    the first handler does so, or returns None; then the second one runs, in a task of its own
     later           the handler runs in a task of its own
 """
 
@@ -42,20 +42,20 @@ class Routes:
     # --- registration -----------------------------------------------------------------------------
 
     def now(self, kind: type[R], handler: Now[R]) -> Self:
-        """`handler` answers at once."""
+        """Have `handler` answer requests of this type, without waiting."""
         self._add(kind)
         self._now[kind] = handler
         return self
 
     def now_or_later(self, kind: type[R], handler: NowOrNone[R], later: Later[R]) -> Self:
-        """`handler` answers at once or returns None; `later` answers what `handler` did not."""
+        """Have `handler` answer without waiting; where it returns None, have `later` answer."""
         self._add(kind)
         self._now[kind] = handler
         self._later[kind] = later
         return self
 
     def later(self, kind: type[R], handler: Later[R]) -> Self:
-        """`handler` waits before it answers."""
+        """Have `handler` answer in a task of its own."""
         self._add(kind)
         self._later[kind] = handler
         return self

@@ -1,9 +1,11 @@
 """Status: what operators and their monitoring see of the store.
 
-ClusterStatus    disks, volumes, counts, jobs and troubles, page by page
-ListEvents       what happened, and what happens next
-GET /healthz     is the catalog good?
-GET /metrics     the same figures for Prometheus
+    ClusterStatus    disks, volumes, counts, jobs and troubles, page by page
+    ListEvents       what happened, and what happens next
+    GET /healthz     is the catalog good?
+    GET /metrics     the same figures for Prometheus
+
+The requests come over the control connection, the GETs over the HTTP port.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ from warehouse.transport.zeromq.hub import Peer
 
 SLOTS_MAX = 64
 CHUNK_INDEX_LIMIT = 1_000_000
-TRIES = 2  # times its body that a token for one needle may take up of the file, should its upload break off
+TRIES = 2  # a token for one needle allows this many times its body: a put that breaks off takes up room, too
 FINISH_TRIES = 8
 
 
