@@ -7,7 +7,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = [
-    *("warehouse", "errors", "conf", "storage", "auth", "transport", "catalog", "rescue", "actors", "client", "cli"),
+    *(
+        "warehouse",
+        "errors",
+        "conf",
+        "storage",
+        "auth",
+        "transport",
+        "catalog",
+        "rescue",
+        "actors",
+        "client",
+        "cli",
+    ),
     *("bench", "tests/kits", "tests/doubles"),
 ]
 HEAD = """\
@@ -27,7 +39,9 @@ def first_line(path: Path) -> str:
 
 def modules(room: str) -> list[Path]:
     """All modules of a room that say something; the files of a folder before its folders."""
-    paths = [path for path in (ROOT / room).rglob("*.py") if not any(part.is_symlink() for part in path.parents)]
+    paths = [
+        path for path in (ROOT / room).rglob("*.py") if not any(part.is_symlink() for part in path.parents)
+    ]
     return sorted(paths, key=lambda path: (str(path.parent), path.name != "__init__.py", path.name))
 
 
