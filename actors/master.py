@@ -66,7 +66,9 @@ from warehouse.transport.descriptors import control_connections_within, raise_li
 from warehouse.transport.endpoints import endpoint_of
 from warehouse.transport.http.server import HttpServer
 from warehouse.transport.messages import Answer, Request
-from warehouse.transport.zeromq.hub import CONNECTIONS_MAX, NEWCOMERS_MAX, Hub, HubLimits, Peer
+from warehouse.transport.zeromq.hub import Hub
+from warehouse.transport.zeromq.limits import CONNECTIONS_MAX, NEWCOMERS_MAX, HubLimits
+from warehouse.transport.zeromq.peers import Peer
 
 log = logging.getLogger("warehouse.actors.master")  # run as a module it would be "__main__"
 

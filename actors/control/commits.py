@@ -34,7 +34,7 @@ from warehouse.transport.messages import (
     SettleNeedle,
     StoredNeedle,
 )
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 
 class CommitHandlers:

@@ -35,7 +35,7 @@ from warehouse.actors.control.fleet import VolumeState
 from warehouse.actors.control.provisioning import Provisioner
 from warehouse.errors import StoreError
 from warehouse.transport.messages import DAMAGES_MAX, LIVE_LISTED_MAX, ListLive, LiveListed, NeedleDamage
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 log = logging.getLogger(__name__)
 

@@ -40,7 +40,7 @@ from warehouse.transport.messages import (
     ReportSeen,
     Welcome,
 )
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from warehouse.catalog.placement import Candidate, Places
 from warehouse.conf.formatting import format_size
 from warehouse.errors import DiskFull, StoreError
 from warehouse.transport.messages import DiskReport, DiskStatus, Job, Register, VolumeReport
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 NEEDLE_ID_MAX = 2**32 - 1
 # A volume that has fewer needle ids left than this is as good as full: the next one is made meanwhile.

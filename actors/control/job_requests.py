@@ -22,7 +22,7 @@ from warehouse.transport.messages import (
     PauseJobs,
     StartJobs,
 )
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 
 class JobHandlers:

@@ -58,7 +58,7 @@ from warehouse.transport.messages import (
     SwitchGeneration,
     TaskState,
 )
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 log = logging.getLogger(__name__)
 

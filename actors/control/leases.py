@@ -24,7 +24,7 @@ from warehouse.auth.rights import Permission
 from warehouse.catalog.records import BucketRow
 from warehouse.errors import BadRequest
 from warehouse.transport.messages import Lease, Leased, LeaseNeedles
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 OVERHEAD_RESERVED = 1024  # headers and metadata of a leased needle, in the reservation of its room
 LEASE_COUNT_MAX = 1024

@@ -40,7 +40,7 @@ from warehouse.transport.messages import (
     StatObject,
 )
 from warehouse.transport.messages.paging import first_that_fit, fitting
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 LOCATE_MAX = 1000
 LIST_MAX = 1000

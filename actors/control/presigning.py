@@ -33,7 +33,7 @@ from warehouse.conf.formatting import format_size, format_span
 from warehouse.errors import BadRequest, BodyTooLarge, NoSuchObject, ObjectInconsistent, VolumeOffline
 from warehouse.transport.http.header_text import check_content_type, served_type
 from warehouse.transport.messages import Chunk, ChunksLocated, LocateChunks, Presign, Presigned
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 PRESIGN_S_MAX = 7 * 24 * 3600.0  # as S3 has it
 RESERVED_S_MAX = 3600.0  # the URL of a PUT may live for days; its room must not be kept from others that long

@@ -34,7 +34,7 @@ from warehouse.transport.messages import (
     RecordBuckets,
     VolumeCreated,
 )
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 log = logging.getLogger(__name__)
 

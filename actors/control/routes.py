@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 from warehouse.errors import BadRequest
 from warehouse.transport.messages import Answer, Message, Request
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 R = TypeVar("R", bound=Request)
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from warehouse.errors import MalformedMessage
 from warehouse.transport.messages import Answer, Message, Request
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 A = TypeVar("A", bound=Message)
 

@@ -29,7 +29,7 @@ from warehouse.catalog.records import BucketRow, ObjectRow
 from warehouse.errors import BadCredentials, NoSuchObject, NotAuthenticated, PermissionDenied
 from warehouse.transport.messages import Attach, Attached, LoggedIn, Login
 from warehouse.transport.zeromq import roles
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 from warehouse.transport.zeromq.roles import Role
 
 BucketRight = Literal["r", "w", "rw"]

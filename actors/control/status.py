@@ -30,7 +30,8 @@ from warehouse.transport.http.rules import require_method
 from warehouse.transport.http.server import Exchange
 from warehouse.transport.messages import DAMAGES_MAX, ClusterStatus, Events, ListEvents, Status
 from warehouse.transport.messages.paging import ANSWER_SIZE_MAX, first_that_fit
-from warehouse.transport.zeromq.hub import Hub, Peer
+from warehouse.transport.zeromq.hub import Hub
+from warehouse.transport.zeromq.peers import Peer
 from warehouse.version import package_version
 
 LESSER_SIZE_MAX = ANSWER_SIZE_MAX // 4  # bytes of each list that comes with what is paged

@@ -46,7 +46,7 @@ from warehouse.transport.messages import (
     SlotWanted,
     UploadBegun,
 )
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 SLOTS_MAX = 64
 CHUNK_INDEX_LIMIT = 1_000_000

@@ -34,8 +34,9 @@ from warehouse.transport.messages import (
     encode_envelope,
 )
 from warehouse.transport.zeromq.curve import CurveKeys
-from warehouse.transport.zeromq.hub import Hub, Peer
+from warehouse.transport.zeromq.hub import Hub
 from warehouse.transport.zeromq.link import Link
+from warehouse.transport.zeromq.peers import Peer
 
 ROOT = Path(__file__).resolve().parents[2]
 LIST_BUCKETS = encode_envelope(Envelope(1, 1, 5000, ListBuckets()))

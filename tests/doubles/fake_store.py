@@ -114,7 +114,8 @@ from warehouse.transport.messages import (
     etag_of,
 )
 from warehouse.transport.zeromq.curve import CurveKeys
-from warehouse.transport.zeromq.hub import Hub, Peer
+from warehouse.transport.zeromq.hub import Hub
+from warehouse.transport.zeromq.peers import Peer
 
 KEY_ID, SECRET = "WHFAKE", "a-secret"
 CREATED_MS = 1_790_000_000_000

@@ -32,8 +32,9 @@ from warehouse.transport.messages import (
     encode_envelope,
 )
 from warehouse.transport.zeromq.curve import CurveKeys
-from warehouse.transport.zeromq.hub import Hub, Peer
+from warehouse.transport.zeromq.hub import Hub
 from warehouse.transport.zeromq.link import Link
+from warehouse.transport.zeromq.peers import Peer
 
 HUB_KEYS = CurveKeys.generate()
 KEYS = CurveKeys.generate()

@@ -48,7 +48,8 @@ from warehouse.transport.messages import (
     StopTask,
     TaskState,
 )
-from warehouse.transport.zeromq.hub import Hub, Peer
+from warehouse.transport.zeromq.hub import Hub
+from warehouse.transport.zeromq.peers import Peer
 
 ROOT = Path(__file__).parents[3]
 UUID = "0f14d0ab-9605-4a62-a9e4-5ed26688389b"

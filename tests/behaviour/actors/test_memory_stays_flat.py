@@ -35,7 +35,7 @@ from warehouse.transport.messages import (
     NeedlesStored,
     StoredNeedle,
 )
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 ROOT = Path(__file__).resolve().parents[3]
 

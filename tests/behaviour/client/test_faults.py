@@ -55,7 +55,7 @@ from warehouse.transport.messages import (
     SettleNeedle,
     StatObject,
 )
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 MIB = 1024 * 1024
 

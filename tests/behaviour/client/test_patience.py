@@ -32,7 +32,7 @@ from warehouse.transport.messages import (
     RequestSlots,
     SettleNeedle,
 )
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 MIB = 1024 * 1024
 TIMES = 3 * patience.ATTEMPTS  # more often than anything is tried that does not pass
@@ -147,7 +147,7 @@ def answer_logins_with(store: FakeStore, failures: list[StoreError]) -> None:
             raise failures.pop(0)
         return await answer(peer, request)
 
-    store.hub._answer = answer_login  # type: ignore[assignment]
+    store.hub._dispatcher.answer = answer_login  # type: ignore[assignment]
 
 
 async def test_a_master_that_is_busy_is_worth_the_full_time(

@@ -24,7 +24,10 @@ from warehouse.transport.messages import (
 )
 from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.deaf import HELD_MAX, HELD_S, Growth, HeldKeys, resident_bytes
-from warehouse.transport.zeromq.hub import BACKLOG_COUNT_MAX, Hub, HubLimits, Peer
+from warehouse.transport.zeromq.gate import BACKLOG_COUNT_MAX
+from warehouse.transport.zeromq.hub import Hub
+from warehouse.transport.zeromq.limits import HubLimits
+from warehouse.transport.zeromq.peers import Peer
 
 MIB = 1024 * 1024
 LIST_BUCKETS = encode_envelope(Envelope(7, 1, 5000, ListBuckets()))
@@ -41,7 +44,7 @@ async def send_unheard(hub: Hub, endpoint: str, ident: bytes) -> None:
                 second.socket.send(bytes(MIB))
             await until(
                 lambda: (
-                    max(hub._guard._delivered.values(), default=0) >= 20 * MIB
+                    max(hub._gate.guard._delivered.values(), default=0) >= 20 * MIB
                     or hub.counters.reopenings > reopenings
                 )
             )
@@ -94,9 +97,9 @@ async def test_whoever_is_shut_for_a_flood_comes_back_when_its_words_have_been_r
                 for _ in range(2000):
                     dealer.socket.send(LIST_BUCKETS)
                 await trio.sleep(0)
-            assert USER in hub._held
+            assert USER in hub._gate.held
             await trio.sleep(2)
-            assert hub._guard.unheard_count == 0
+            assert hub._gate.guard.unheard_count == 0
             assert b"flood" not in hub.peers
         assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
         assert link.connect_count == 1
@@ -128,12 +131,12 @@ async def test_what_comes_faster_than_it_is_read_is_found_though_each_says_littl
 async def test_a_held_key_gets_no_connection_and_any_other_does() -> None:
     async with open_hub(Owner()) as (hub, endpoint):
         now = trio.current_time()
-        hub._held.hold(USER, now)
+        hub._gate.held.hold(USER, now)
         with RawDealer(endpoint) as held, RawDealer(endpoint, keys=CurveKeys.generate()) as other:
             held.socket.send(LIST_BUCKETS)
             assert isinstance((await other.ask(ListBuckets(), request_id=1)).body, Buckets)
             assert await held.receive(0.5) is None
-            hub._held.release(now + HELD_S + 1)
+            hub._gate.held.release(now + HELD_S + 1)
             assert isinstance((await held.answer()).body, Buckets)
 
 

@@ -38,8 +38,9 @@ from warehouse.transport.messages import (
     StatObject,
 )
 from warehouse.transport.zeromq.curve import CurveKeys
-from warehouse.transport.zeromq.hub import HubLimits, Peer
+from warehouse.transport.zeromq.limits import HubLimits
 from warehouse.transport.zeromq.link import IN_FLIGHT_MAX, Link
+from warehouse.transport.zeromq.peers import Peer
 
 
 async def test_a_request_is_answered_at_once_or_by_a_task():

@@ -33,7 +33,9 @@ from warehouse.transport.messages import (
     encode_envelope,
 )
 from warehouse.transport.zeromq.curve import CurveKeys
-from warehouse.transport.zeromq.hub import Hub, HubLimits, Peer
+from warehouse.transport.zeromq.hub import Hub
+from warehouse.transport.zeromq.limits import HubLimits
+from warehouse.transport.zeromq.peers import Peer
 
 pack = msgspec.msgpack.encode
 
@@ -45,7 +47,7 @@ def code_of(envelope: Envelope) -> str:
 
 def without_hints(hub: Hub) -> None:
     """Have the monitor's events come too late, as they sometimes do."""
-    hub._act_on_departures = lambda: None  # type: ignore[method-assign]
+    hub._liveness.act_on_hints = lambda: None  # type: ignore[method-assign]
 
 
 # --- who may speak --------------------------------------------------------------------------------
@@ -68,7 +70,7 @@ async def test_a_routing_id_of_another_key_is_refused_and_never_carried_out():
             assert owner.gone == [peer]
             assert not hub.peers
         assert owner.answered == []
-        assert hub.counters.impostors == 3
+        assert hub.counters.spoofed_ids == 3
         # The key it belongs to may come back, as somebody new.
         with RawDealer(endpoint, ident=b"volume-1") as victim:
             assert isinstance((await victim.ask(ListBuckets(), request_id=1)).body, Buckets)
@@ -170,7 +172,7 @@ async def test_messages_of_a_denied_key_that_are_still_under_way_are_refused():
             await dealer.ask(ListBuckets(), request_id=1)
             hub.denied.add(KEYS.public.decode())
             (peer,) = hub.peers.values()
-            hub._gone(peer, "its key was denied, but its connection could not be shut")
+            hub._peers.lose(peer, "its key was denied, but its connection could not be shut")
             assert code_of(await dealer.ask(ListBuckets(), request_id=2)) == "permission_denied"
             assert len(owner.answered) == 1
 
@@ -222,20 +224,20 @@ async def test_the_monitor_alone_names_whoever_leaves_at_once():
                 await dealer.ask(ListBuckets(), request_id=1)
                 (peer,) = hub.peers.values()
             await until(lambda left=peer: left in owner.gone, timeout_s=0.5)
-        assert not hub._bound
+        assert not hub._peers.by_descriptor
 
 
 async def test_the_last_words_of_the_dead_make_no_peer():
     owner, heard = Owner(), []
 
     def listen(hub: Hub) -> None:
-        judge = hub._peer_of
+        judge = hub._peers.find
 
         def note(ident: bytes, user_id: str, descriptor: int) -> Peer | None:
             heard.append(ident)
             return judge(ident, user_id, descriptor)
 
-        hub._peer_of = note  # type: ignore[method-assign]
+        hub._peers.find = note  # type: ignore[method-assign]
 
     async with open_hub(owner, prepare=listen) as (hub, endpoint):
         with RawDealer(endpoint, ident=b"late") as dealer:
@@ -558,7 +560,7 @@ async def test_a_peer_with_a_full_queue_refuses_more_questions():
 
             with pytest.raises(Overloaded):
                 await ask_many()
-            assert peer._conversation.waiting_count == 0
+            assert peer.conversation.waiting_count == 0
 
 
 # --- nothing stays behind -------------------------------------------------------------------------

@@ -27,8 +27,9 @@ from warehouse.transport.messages import (
     encode_envelope,
 )
 from warehouse.transport.zeromq.curve import CurveKeys
-from warehouse.transport.zeromq.hub import HubLimits, Peer
+from warehouse.transport.zeromq.limits import HubLimits
 from warehouse.transport.zeromq.link import Link
+from warehouse.transport.zeromq.peers import Peer
 from warehouse.transport.zeromq.roles import CLIENT, Role, nobody
 from warehouse.transport.zeromq.tcp import connection_name
 
@@ -96,14 +97,22 @@ async def test_who_has_the_descriptor_of_a_connection_that_was_shut_is_heard_fro
     """It may speak before the hub is told that there is another connection."""
     async with open_hub(Owner(), role_of=role_of) as (hub, endpoint):
         with RawDealer(endpoint, keys=CurveKeys.generate()) as dealer:
-            await until(lambda: len(hub._generations) == 1)
-            [(descriptor, generation)] = hub._generations.items()
-            hub._shut[descriptor] = generation, "('127.0.0.1', 1)-('127.0.0.1', 2)"
+            await until(lambda: len(hub._descriptors.generations) == 1)
+            [(descriptor, generation)] = hub._descriptors.generations.items()
+            hub._descriptors.shut[descriptor] = generation, "('127.0.0.1', 1)-('127.0.0.1', 2)"
             assert isinstance((await dealer.ask(Attach(token="good"), request_id=1)).body, Attached)
         with RawDealer(endpoint, keys=CurveKeys.generate()) as shut:
-            await until(lambda: len(hub._generations) == 2 or hub._generations[descriptor] > generation)
-            descriptor = max(hub._generations, key=lambda one: (connection_name(one) != "", one))
-            hub._shut[descriptor] = hub._generations[descriptor], connection_name(descriptor)
+            await until(
+                lambda: (
+                    len(hub._descriptors.generations) == 2
+                    or hub._descriptors.generations[descriptor] > generation
+                )
+            )
+            descriptor = max(hub._descriptors.generations, key=lambda one: (connection_name(one) != "", one))
+            hub._descriptors.shut[descriptor] = (
+                hub._descriptors.generations[descriptor],
+                connection_name(descriptor),
+            )
             shut.socket.send(LIST_BUCKETS)
             assert await shut.receive(0.5) is None
 
@@ -164,7 +173,7 @@ async def test_a_client_beyond_its_budget_is_told_so_and_not_cut_off():
                 continue
         assert refused > 0
         assert hub.counters.over_budget == refused
-        await until(lambda: all(peer._credit > 0 for peer in hub.peers.values()), timeout_s=10)
+        await until(lambda: all(peer.budget.credit > 0 for peer in hub.peers.values()), timeout_s=10)
         assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
         assert link.connect_count == 1
 
@@ -237,15 +246,15 @@ async def test_while_much_is_left_of_ended_connections_nobody_new_comes_in_and_t
     limits = HubLimits(sweep_s=1.0)
     async with open_hub(Owner(), limits=limits) as (hub, endpoint), open_link(endpoint, greet=greet) as link:
         await link.wait_up()
-        hub._guard.left_behind = 1.0
-        await until(lambda: hub._guard.left_behind == 0.0)  # a sweep saw that nothing is left to be read
-        hub._guard.left_behind = float("inf")
+        hub._gate.guard.left_behind = 1.0
+        await until(lambda: hub._gate.guard.left_behind == 0.0)  # a sweep saw that nothing is left to be read
+        hub._gate.guard.left_behind = float("inf")
         async with open_link(endpoint, keys=CurveKeys.generate(), greet=greet) as late:
             await until(lambda: hub.counters.turned_away > 0)
             assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
             with trio.fail_after(10):
                 await late.wait_up()  # from the next sweep on
-        assert hub._guard.left_behind == 0.0
+        assert hub._gate.guard.left_behind == 0.0
         assert link.connect_count == 1
 
 

@@ -1,0 +1,159 @@
+"""Gate: which connections a hub shuts for what they cost, before and after anybody knows whose they are.
+
+The gate joins four accounts, each in a module of its own: how many connections there may be without a word of
+who they are (`newcomers`), how many bytes a connection may have the hub hold (`flood_guard`), and what libzmq
+keeps of connections that it lets nobody hear (`deaf`: held keys, and the growth of memory).
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from warehouse.transport.messages import FRAME_SIZE_MAX
+from warehouse.transport.zeromq.deaf import Growth, HeldKeys
+from warehouse.transport.zeromq.descriptors import Descriptors
+from warehouse.transport.zeromq.flood_guard import FloodGuard
+from warehouse.transport.zeromq.limits import HubCounters, HubLimits
+from warehouse.transport.zeromq.newcomers import Newcomers
+from warehouse.transport.zeromq.peers import Peers
+from warehouse.transport.zeromq.router import Router
+from warehouse.transport.zeromq.tcp import address_of, connection_name, local_port, shut_connection
+
+log = logging.getLogger(__name__)
+
+UNREAD_MAX = 3 * FRAME_SIZE_MAX  # bytes of one connection: a frame, and what the kernel may hold on top
+UNREAD_TOTAL_MAX = 32 * FRAME_SIZE_MAX
+BACKLOG_MAX = 8 * FRAME_SIZE_MAX  # bytes of one connection that wait for the hub in whole messages
+BACKLOG_COUNT_MAX = 20_000  # and how many messages; a link has at most 2,048 under way
+LEFT_BEHIND_MAX = 8 * FRAME_SIZE_MAX  # bytes of connections that have ended: with more, nobody new comes in
+
+
+class Gate:
+    """Shuts connections of one hub; the peers that they carried are gone."""
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        descriptors: Descriptors,
+        peers: Peers,
+        held: HeldKeys,
+        limits: HubLimits,
+        counters: HubCounters,
+    ) -> None:
+        self._router = router
+        self._descriptors = descriptors
+        self._peers = peers
+        self._limits = limits
+        self._counters = counters
+        self.held = held
+        self.reset()
+
+    def reset(self) -> None:
+        """Know nothing of any connection, as before the first one."""
+        self.guard = FloodGuard(
+            connection_max=UNREAD_MAX,
+            total_max=UNREAD_TOTAL_MAX,
+            backlog_max=BACKLOG_MAX,
+            backlog_count_max=BACKLOG_COUNT_MAX,
+            message_max=FRAME_SIZE_MAX,
+        )
+        self.newcomers = Newcomers(
+            total_max=self._limits.connections,
+            newcomers_max=self._limits.newcomers,
+            nobody_s=self._limits.nobody_s,
+        )
+        self._growth = Growth(self._limits.unheard)
+        self._was_dry = False  # the hub has read all there was since the last sweep
+
+    # --- connections come and go ------------------------------------------------------------------
+
+    def accepted(self, descriptor: int) -> None:
+        """Let a new connection in, or shut it."""
+        if local_port(descriptor) != self._router.port:
+            return  # it has ended, and the number is another's by now
+        if self.guard.left_behind > LEFT_BEHIND_MAX:
+            self._shut_at_once(descriptor)
+            return
+        self.guard.opened(descriptor)
+        for other in self.newcomers.accepted(descriptor, address_of(descriptor), trio.current_time()):
+            self.turn_away(other, "too many connections that have not said who they are")
+
+    def ended(self, descriptor: int) -> None:
+        self.guard.closed(descriptor)
+        self.newcomers.closed(descriptor)
+
+    def hold(self, user_id: str) -> None:
+        """Give this key no new connection until the hub has read the last words of the one it shut."""
+        self.held.hold(user_id, trio.current_time())
+
+    def note_dry(self) -> None:
+        """The socket seems dry.
+
+        Under a flood the hub calls this now and then although there is more.  That is no moment to think that
+        it has read everything, or what waits would count as read, whatever it is.
+        """
+        self._was_dry = self._was_dry or not self._router.has_message()
+
+    # --- what each sweep looks at -----------------------------------------------------------------
+
+    def shut_floods(self) -> None:
+        if not self._router.has_message():
+            self.guard.left_behind = 0.0
+        for descriptor in self.guard.backlogged():
+            self._shut_flood(descriptor, "more messages than it may have under way")
+        if not self._was_dry and self._router.has_message():
+            return  # busy all the time: a connection that the hub did not get round to is not to blame
+        self._was_dry = False
+        for descriptor in self.guard.check(elapsed_s=self._limits.sweep_s):
+            self._shut_flood(descriptor, "a message without end")
+
+    def shut_overdue_newcomers(self) -> None:
+        for descriptor in self.newcomers.overdue(trio.current_time()):
+            if not self._peers.by_descriptor.get(descriptor):  # peers have an account of their own
+                self.turn_away(descriptor, f"no word for {self._limits.nobody_s:.3g} s")
+
+    def has_overgrown(self) -> bool:
+        """Has memory grown too much after connections that nobody heard?"""
+        now_s = trio.current_time()
+        if is_dry := not self._router.has_message():
+            self.held.release(now_s)
+        return self._growth.is_too_much(self.guard.unheard_count, is_dry=is_dry, now_s=now_s)
+
+    # --- shutting ---------------------------------------------------------------------------------
+
+    def turn_away(self, descriptor: int, cause: str) -> None:
+        """Shut a connection that is nobody's, or whose peers count as nobody."""
+        if self._descriptors.is_shut(descriptor):
+            return
+        self._note_turned_away(descriptor, cause)
+        if name := self.guard.shut(descriptor):
+            self._descriptors.note_shut(descriptor, name)
+        for peer in list(self._peers.by_descriptor.get(descriptor, ())):
+            self._peers.lose(peer, cause)
+
+    def _shut_at_once(self, descriptor: int) -> None:
+        """Before it said a word: the guard knows nothing of it, and it leaves nothing behind."""
+        self._note_turned_away(descriptor, "too much is still to be read of connections that have ended")
+        name = connection_name(descriptor)
+        if shut_connection(descriptor, name):
+            self._descriptors.note_shut(descriptor, name)
+
+    def _shut_flood(self, descriptor: int, cause: str) -> None:
+        self._counters.floods += 1
+        peers = list(self._peers.by_descriptor.get(descriptor, ()))
+        log.warning("connection shut", extra={"peers": [peer.name for peer in peers], "cause": cause})
+        if name := self.guard.shut(descriptor):
+            self._descriptors.note_shut(descriptor, name)
+        for peer in peers:
+            self.hold(peer.user_id)
+            self._peers.lose(peer, cause)
+
+    def _note_turned_away(self, descriptor: int, cause: str) -> None:
+        self._counters.turned_away += 1
+        count = self._counters.turned_away
+        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: seen, and no flood in the log
+            names = {"address": address_of(descriptor), "cause": cause, "count": count}
+            log.warning("connection shut", extra=names)
