@@ -22,7 +22,7 @@ from warehouse.conf.formatting import format_size
 from warehouse.errors import ClusterFull, DiskFailed, Overloaded, StoreError, VolumeOffline
 
 ROOM_WAIT_S = 5.0  # how long a request waits for room that is on its way
-LOOK_S = 0.25  # between looks while it waits: promises that end do not wake anybody
+LOOK_S = 0.25  # between looks while it waits: reservations that end wake nobody
 NAMED_MAX = 5  # disks in one message
 OVERHEAD = 16 * 1024  # headers and metadata of a needle, generously
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def needed_for(size: int) -> int:
-    """Bytes to promise for a needle with `size` bytes of data: its head and block CRCs come on top."""
+    """Bytes to reserve for a needle with `size` bytes of data: its head and block CRCs come on top."""
     return size + size // 1024 + OVERHEAD
 
 

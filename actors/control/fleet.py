@@ -164,7 +164,7 @@ class DiskState:
     token_keys: dict[str, bytes] = field(default_factory=dict)
     volumes: dict[int, VolumeState] = field(default_factory=dict)
     # Sums over its volumes, which `Fleet` keeps.
-    promised: int = 0
+    reserved: int = 0
     written: int = 0
     creating_count: int = 0
     open_count: int = 0
@@ -262,7 +262,7 @@ class Fleet:
         self.disks: dict[str, DiskState] = {}
         self.volumes: dict[int, VolumeState] = {}
         self._disk_by_peer: dict[Peer, DiskState] = {}
-        reservations.on_change = self._promised
+        reservations.on_change = self._reservation_changed
 
     def add_disk(self, disk: DiskState) -> DiskState:
         return self.disks.setdefault(disk.disk_id, disk)
@@ -270,7 +270,7 @@ class Fleet:
     def add_volume(self, volume: VolumeState) -> None:
         disk = self.disks[volume.disk_id]
         self.volumes[volume.volume_id] = disk.volumes[volume.volume_id] = volume
-        disk.promised += self._reservations.reserved(volume.volume_id)
+        disk.reserved += self._reservations.reserved(volume.volume_id)
         disk.written += volume.written_since_report
         self._stale_volumes[volume.volume_id] = volume
 
@@ -434,14 +434,14 @@ class Fleet:
         return max(0, self._places.largest)
 
     def room(self, volume: VolumeState) -> int:
-        """Bytes that may be promised on this volume now."""
+        """Bytes that may be reserved on this volume now."""
         if not self.is_writable(volume) or volume.ids_left <= 0:
             return 0
         return self._space(volume)
 
     def room_on(self, disk: DiskState) -> int:
-        """Bytes that this disk takes besides what is promised, in the volumes it has or in new ones."""
-        return max(0, disk.free - self._disk_reserve - disk.promised - disk.written)
+        """Bytes that this disk takes besides what is reserved, in the volumes it has or in new ones."""
+        return max(0, disk.free - self._disk_reserve - disk.reserved - disk.written)
 
     def _in_volume(self, volume: VolumeState) -> int:
         return volume.capacity - volume.file_size - self._reservations.reserved(volume.volume_id)
@@ -519,7 +519,7 @@ class Fleet:
 
     def _fullness(self, disk: DiskState) -> str:
         text = f"full: {format_size(disk.free)} free, {format_size(self._disk_reserve)} of it kept in reserve"
-        return f"{text}, {format_size(disk.promised)} promised" if disk.promised else text
+        return f"{text}, {format_size(disk.reserved)} reserved" if disk.reserved else text
 
     @property
     def takes_at_most(self) -> int:
@@ -590,10 +590,10 @@ class Fleet:
 
     # --- sums -------------------------------------------------------------------------------------
 
-    def _promised(self, volume_id: int, delta: int) -> None:
+    def _reservation_changed(self, volume_id: int, delta: int) -> None:
         volume = self.volumes.get(volume_id)
         if volume is not None:
-            self.disks[volume.disk_id].promised += delta
+            self.disks[volume.disk_id].reserved += delta
             self._stale_volumes[volume_id] = volume
 
     def _settle(self) -> None:

@@ -98,7 +98,7 @@ class LeaseHandlers:
         first = self._fleet.take_ids(volume, needle_count)
         last = first + needle_count - 1
         disk = self._fleet.disks[volume.disk_id]
-        self._reservations.promise(
+        self._reservations.reserve(
             lease_id,
             volume.volume_id,
             byte_count + needle_count * OVERHEAD_RESERVED,

@@ -114,7 +114,7 @@ class PresignHandlers:
         needle_id = self._fleet.take_ids(volume, 1)
         reserved_s = min(request.expires_in_s, RESERVED_S_MAX) + LATE_PUT_S
         name = presigned_name(volume.volume_id, needle_id)
-        self._reservations.promise(name, volume.volume_id, needed, time.monotonic() + reserved_s)
+        self._reservations.reserve(name, volume.volume_id, needed, time.monotonic() + reserved_s)
         claims = DataClaims(
             operation="put",
             audience=disk.disk_id,

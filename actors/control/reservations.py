@@ -1,11 +1,12 @@
-"""Reservations: who was promised how much room on which volume, so that no byte is accepted without a place.
+"""Reservations: room on volumes that the master has set aside for bytes that are still to come.
 
-Pure bookkeeping: numbers in, numbers out, time is an argument.  A promise is made before a client sends
-anything, shrinks as its needles are committed, and ends when it is used up, released or expired.  After a
-restart of the master the reservations is empty; the volumes themselves refuse what would not fit.
+Pure bookkeeping: numbers in, numbers out, time is an argument.  The master makes a reservation before a
+client sends anything, so it accepts no byte without a place.  The reservation shrinks as its needles are
+committed, and ends when it is used up, released or expired.  A restart of the master forgets all
+reservations; the volumes themselves refuse what would not fit.
 
-Every step costs what it touches, never the number of all promises: those of one group, those of one owner
-and those that expire next are found without looking at the others.
+A step costs what it touches, never the number of all reservations: three indexes find the reservations of
+one group, the reservations of one owner, and those that expire next.
 """
 
 from __future__ import annotations
@@ -14,28 +15,28 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
-_SPENT_KEPT = 64  # entries of promises that ended, kept before the queue is cleared of them
+_ENDED_KEPT = 64  # entries of ended reservations that may stay in the queue before it is rebuilt
 
 
 @dataclass(slots=True)
-class _Promise:
+class _Reservation:
     volume_id: int
     byte_count: int
     expires_at: float
     owner: Hashable
     group: Hashable
-    number: int  # of its present entry in the queue of expiries
+    number: int  # of its current entry in the queue of expiries
 
 
 class Reservations:
     """
     Attributes:
-        on_change: called with a volume id and by how many bytes its reserved room has changed.
+        on_change: called with a volume id and the change of its reserved bytes.
     """
 
     def __init__(self, on_change: Callable[[int, int], None] | None = None) -> None:
         self.on_change = on_change
-        self._promises: dict[Hashable, _Promise] = {}
+        self._by_name: dict[Hashable, _Reservation] = {}
         self._reserved: dict[int, int] = {}
         self._owned: dict[Hashable, set[Hashable]] = {}  # owner -> names
         self._grouped: dict[Hashable, set[Hashable]] = {}  # group -> names
@@ -43,18 +44,18 @@ class Reservations:
         self._last_number = 0
 
     def __len__(self) -> int:
-        return len(self._promises)
+        return len(self._by_name)
 
     @property
     def queue_length(self) -> int:
-        """Entries of the queue of expiries, those of promises that ended included."""
+        """Entries in the queue of expiries, including those of ended reservations."""
         return len(self._expiries)
 
     def reserved(self, volume_id: int) -> int:
-        """Bytes of this volume that are promised and not written yet."""
+        """Bytes of this volume that are reserved and not written yet."""
         return self._reserved.get(volume_id, 0)
 
-    def promise(
+    def reserve(
         self,
         name: Hashable,
         volume_id: int,
@@ -63,14 +64,15 @@ class Reservations:
         owner: Hashable = None,
         group: Hashable = None,
     ) -> None:
-        """
+        """Reserve `byte_count` bytes of a volume; a reservation of the same name ends.
+
         Args:
             owner: see `owner_left`.
             group: see `release_group`.
         """
         self.release(name)
-        promise = self._promises[name] = _Promise(volume_id, byte_count, expires_at, owner, group, 0)
-        self._await_expiry(name, promise)
+        reservation = self._by_name[name] = _Reservation(volume_id, byte_count, expires_at, owner, group, 0)
+        self._await_expiry(name, reservation)
         if owner is not None:
             self._owned.setdefault(owner, set()).add(name)
         if group is not None:
@@ -78,49 +80,50 @@ class Reservations:
         self._change(volume_id, byte_count)
 
     def use(self, name: Hashable, byte_count: int) -> None:
-        """`byte_count` of this promise are in the file now."""
-        promise = self._promises.get(name)
-        if promise is not None:
-            used = min(byte_count, promise.byte_count)
-            promise.byte_count -= used
-            self._change(promise.volume_id, -used)
+        """Take note that `byte_count` bytes of this reservation are in the file now."""
+        reservation = self._by_name.get(name)
+        if reservation is not None:
+            used = min(byte_count, reservation.byte_count)
+            reservation.byte_count -= used
+            self._change(reservation.volume_id, -used)
 
     def release(self, name: Hashable) -> None:
-        promise = self._promises.pop(name, None)
-        if promise is None:
+        reservation = self._by_name.pop(name, None)
+        if reservation is None:
             return
-        _leave(self._owned, promise.owner, name)
-        _leave(self._grouped, promise.group, name)
-        self._change(promise.volume_id, -promise.byte_count)
+        _leave(self._owned, reservation.owner, name)
+        _leave(self._grouped, reservation.group, name)
+        self._change(reservation.volume_id, -reservation.byte_count)
 
     def release_group(self, group: Hashable) -> None:
-        """Release every promise that was made for this group."""
+        """Release every reservation that was made for this group."""
         for name in list(self._grouped.get(group, ())):
             self.release(name)
 
     def owner_left(self, owner: Hashable, expires_at: float) -> None:
-        """Let every promise of `owner` expire at `expires_at` at the latest."""
+        """Let every reservation of `owner` expire at `expires_at` at the latest."""
         for name in self._owned.get(owner, ()):
-            promise = self._promises[name]
-            if expires_at < promise.expires_at:
-                promise.expires_at = expires_at
-                self._await_expiry(name, promise)
+            reservation = self._by_name[name]
+            if expires_at < reservation.expires_at:
+                reservation.expires_at = expires_at
+                self._await_expiry(name, reservation)
 
     def expire(self, now: float) -> None:
         expiries = self._expiries
         while expiries and expiries[0][0] <= now:
             _, number, name = heappop(expiries)
-            promise = self._promises.get(name)
-            if promise is not None and promise.number == number:
+            reservation = self._by_name.get(name)
+            if reservation is not None and reservation.number == number:
                 self.release(name)
 
-    def _await_expiry(self, name: Hashable, promise: _Promise) -> None:
+    def _await_expiry(self, name: Hashable, reservation: _Reservation) -> None:
         self._last_number += 1  # unique, so that names are never compared
-        promise.number = self._last_number
-        heappush(self._expiries, (promise.expires_at, promise.number, name))
-        if len(self._expiries) > 2 * len(self._promises) + _SPENT_KEPT:
+        reservation.number = self._last_number
+        heappush(self._expiries, (reservation.expires_at, reservation.number, name))
+        if len(self._expiries) > 2 * len(self._by_name) + _ENDED_KEPT:
             self._expiries = [
-                (promise.expires_at, promise.number, name) for name, promise in self._promises.items()
+                (reservation.expires_at, reservation.number, name)
+                for name, reservation in self._by_name.items()
             ]
             heapify(self._expiries)
 

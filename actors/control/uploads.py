@@ -166,7 +166,7 @@ class UploadHandlers:
             ),
             expires_in_s=expires_s,
         )
-        self._reservations.promise(
+        self._reservations.reserve(
             slot_name(upload.id, volume.volume_id, needle_id),
             volume.volume_id,
             needed,

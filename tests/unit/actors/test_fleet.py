@@ -94,10 +94,10 @@ def test_room_is_bounded_by_the_disk_less_its_reserve() -> None:
     assert fleet.candidates()[0].room == 2 * GIB
 
 
-def test_promises_of_one_volume_shrink_the_room_of_its_neighbours_on_the_disk() -> None:
+def test_reservations_of_one_volume_shrink_the_room_of_its_neighbours_on_the_disk() -> None:
     fleet, reservations, _ = fleet_of(1, 2)
     fleet.came(register(report(1), report(2), free=3 * GIB), FakePeer(), now_ms=1)  # type: ignore[arg-type]
-    reservations.promise("lease", 1, GIB, expires_at=10)
+    reservations.reserve("lease", 1, GIB, expires_at=10)
     assert {candidate.volume_id: candidate.room for candidate in fleet.candidates()} == {1: GIB, 2: GIB}
 
 
@@ -285,7 +285,7 @@ fleet_steps = st.lists(
             st.just("report"), st.sampled_from(VOLUMES), st.integers(0, 12), st.booleans(), st.integers(0, 40)
         ),
         st.tuples(st.just("wrote"), st.sampled_from(VOLUMES), st.integers(0, 5)),
-        st.tuples(st.just("promise"), st.integers(0, 5), st.sampled_from(VOLUMES), st.integers(0, 5)),
+        st.tuples(st.just("reserve"), st.integers(0, 5), st.sampled_from(VOLUMES), st.integers(0, 5)),
         st.tuples(st.just("use"), st.integers(0, 5), st.integers(0, 5)),
         st.tuples(st.just("release"), st.integers(0, 5)),
         st.tuples(st.just("ids"), st.sampled_from(VOLUMES), st.integers(1, 50)),
@@ -332,8 +332,8 @@ def _take_step(fleet: Fleet, reservations: Reservations, step: tuple[Any, ...]) 
             fleet.reported(disk, DiskReport(volumes=reports, disk_free=free))
         case ("wrote", number, size):
             fleet.wrote(fleet.volumes[number], size)
-        case ("promise", name, number, size):
-            reservations.promise(name, number, size, expires_at=1)
+        case ("reserve", name, number, size):
+            reservations.reserve(name, number, size, expires_at=1)
         case ("use", name, size):
             reservations.use(name, size)
         case ("release", name):
@@ -357,10 +357,10 @@ def _room_recounted(fleet: Fleet, reservations: Reservations, number: int) -> in
     sealed = [other for other in disk.volumes.values() if other.report and other.report.sealed_cause]
     if len(sealed) >= SEALED_MAX:
         return 0
-    promised = sum(reservations.reserved(other) for other in disk.volumes)
+    reserved = sum(reservations.reserved(other) for other in disk.volumes)
     written = sum(other.written_since_report for other in disk.volumes.values())
     in_volume = volume.capacity - volume.file_size - reservations.reserved(number)
-    return max(0, min(in_volume, disk.free - 3 - promised - written))
+    return max(0, min(in_volume, disk.free - 3 - reserved - written))
 
 
 # --- what a step costs ----------------------------------------------------------------------------
@@ -388,7 +388,7 @@ def test_choosing_volumes_costs_the_logarithm_of_their_number() -> None:
         before = fleet.step_count
         for number in range(100):
             for volume in fleet.choose(size=GIB // 1024, count=4, random=random):
-                reservations.promise((number, volume.volume_id), volume.volume_id, GIB // 1024, expires_at=1)
+                reservations.reserve((number, volume.volume_id), volume.volume_id, GIB // 1024, expires_at=1)
                 fleet.wrote(volume, 1)
         steps[disk_count * volumes_each] = (fleet.step_count - before) / 100
     assert steps[16 * 64] < 400, "4 volumes: a handful of ways up and down two trees"
