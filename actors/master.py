@@ -133,7 +133,7 @@ class Master:
         self._stamps = StampAdmission(context)
         self._sessions = Sessions(context, keyring)
         self.provisioner = Provisioner(context)
-        self._scheduler = JobScheduler(context, provisioner=self.provisioner)
+        self._scheduler = JobScheduler(context)
         self._expiry = Expiry(context, reservations=self._reservations, lineage=self._lineage)
         self._recount = Recount(catalog)
         self.routes = Routes()

@@ -32,7 +32,6 @@ from warehouse.actors.control import rpc
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.damage import NOT_THERE, DamageRegistry
 from warehouse.actors.control.fleet import VolumeState
-from warehouse.actors.control.provisioning import Provisioner
 from warehouse.errors import StoreError
 from warehouse.transport.messages import DAMAGES_MAX, LIVE_LISTED_MAX, ListLive, LiveListed, NeedleDamage
 from warehouse.transport.zeromq.peers import Peer
@@ -61,9 +60,8 @@ class _Look:
 
 
 class CrossCheck:
-    def __init__(self, context: MasterContext, *, provisioner: Provisioner, damages: DamageRegistry) -> None:
+    def __init__(self, context: MasterContext, *, damages: DamageRegistry) -> None:
         self._context = context
-        self._provisioner = provisioner
         self._damages = damages
         self._open: dict[int, _Look] = {}  # volume -> the look whose strangers are to be seen once more
         self._due_at: dict[int, float] = {}  # volume -> when to look next; not there: now

@@ -237,7 +237,7 @@ class DiskHandlers:
             committed_stamp=self._catalog.stamp_max(),
             now_ms=now_ms(),
             # A disk that is set aside gets nothing more, and is ready for those who read.
-            is_supplied=disk.is_supplied or disk.set_aside is not None or self._lineage.is_behind,
+            is_supplied=disk.is_provisioned or disk.set_aside is not None or self._lineage.is_behind,
             lacking=f"disk {disk.name}: {disk.cause}" if disk.cause else "",
         )
 

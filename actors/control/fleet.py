@@ -160,7 +160,7 @@ class DiskState:
     clock_skew_s: float | None = None  # its wall clock less ours; None: not measured
     is_clock_off: bool = False  # by more than tokens live: what is sent there would be refused
     set_aside: str | None = None  # why nothing is written to it, though it is online and can be read
-    is_supplied: bool = False  # since it came online, it was given what it needs to take puts
+    is_provisioned: bool = False  # since it came online, it has got what it needs to take puts
     token_keys: dict[str, bytes] = field(default_factory=dict)
     volumes: dict[int, VolumeState] = field(default_factory=dict)
     # Sums over its volumes, which `Fleet` keeps.
@@ -284,7 +284,7 @@ class Fleet:
         self._disk_by_peer[peer] = disk
         disk.make_error = None
         disk.peer, disk.url, disk.incarnation = peer, register.url, register.incarnation
-        disk.is_supplied = False
+        disk.is_provisioned = False
         disk.name, disk.capacity, disk.since_ms = register.disk_name, register.disk_capacity, now_ms
         disk.room_wanted = self._room_wanted(disk)
         for volume in disk.volumes.values():

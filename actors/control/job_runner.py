@@ -33,7 +33,7 @@ from warehouse.actors.control.damage import DamageRegistry
 from warehouse.actors.control.fleet import DiskState, VolumeState
 from warehouse.actors.control.job_policy import gives_next_to_nothing
 from warehouse.actors.control.job_table import COMPACT, OPERATOR, JobState
-from warehouse.actors.control.provisioning import Provisioner
+from warehouse.actors.control.tombstones import write_tombstones
 from warehouse.conf.formatting import format_size
 from warehouse.errors import (
     CompactorOffline,
@@ -113,13 +113,11 @@ class JobRunner:
         self,
         context: MasterContext,
         *,
-        provisioner: Provisioner,
         damages: DamageRegistry,
         cross_check: CrossCheck,
         rate: Callable[[JobState], int | None],
     ) -> None:
         self._context = context
-        self._provisioner = provisioner
         self._damages = damages
         self._cross_check = cross_check
         self._rate = rate
@@ -152,7 +150,7 @@ class JobRunner:
         job.switched_from = 0
         job.begin("copying", now_ms=now_ms())
         job.damaged_count = 0
-        while await self._provisioner.bury(peers.actor, volume):  # what is deleted should not be copied
+        while await write_tombstones(self._context, peers.actor, volume):  # garbage should not be copied
             peers.check()
         if volume.report.dead_bytes == 0:
             job.message = "there is nothing to give back"

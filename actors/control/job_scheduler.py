@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.cross_check import CrossCheck
 from warehouse.actors.control.damage import DamageRegistry
+from warehouse.actors.control.disk_troubles import SealedVolumes
 from warehouse.actors.control.fleet import DiskState, VolumeState
 from warehouse.actors.control.job_policy import (
     BARRED_S,
@@ -40,7 +41,6 @@ from warehouse.actors.control.job_table import (
     JobState,
     JobTable,
 )
-from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.rate_policy import RatePolicy, full_rate, spread_rate
 from warehouse.catalog.records import JobRow
 from warehouse.errors import (
@@ -74,20 +74,19 @@ HOPELESS = (NoRoomToCompact, DiskFull)
 
 
 class JobScheduler:
-    def __init__(self, context: MasterContext, *, provisioner: Provisioner) -> None:
+    def __init__(self, context: MasterContext) -> None:
         self._context = context
         self._table = JobTable(retry_s=context.intervals.retry)
         self._damages = DamageRegistry(context)
-        self._cross_check = CrossCheck(context, provisioner=provisioner, damages=self._damages)
+        self._cross_check = CrossCheck(context, damages=self._damages)
         self._runner = JobRunner(
             context,
-            provisioner=provisioner,
             damages=self._damages,
             cross_check=self._cross_check,
             rate=self._rate,
         )
         self._paces: dict[str, RatePolicy] = {}
-        self._sealed: set[int] = set()  # volumes whose sealing was told
+        self._sealed = SealedVolumes(context.events)
         self._scopes: dict[int, trio.CancelScope] = {}  # of jobs that run
         self._ends: dict[int, trio.Event] = {}  # of jobs that somebody waits for
         self._cancelled: set[int] = set()
@@ -128,7 +127,7 @@ class JobScheduler:
     def disk_came(self, disk: DiskState) -> None:
         self._paces[disk.disk_id] = RatePolicy()
         self._cross_check.disk_came(disk.disk_id)
-        self._tell_sealed(disk, disk.volumes.values())
+        self._sealed.tell(disk, disk.volumes.values())
         self._want(disk.disk_id)
 
     def compactor_came(self, disk: DiskState) -> None:
@@ -138,20 +137,9 @@ class JobScheduler:
         self._paces.setdefault(disk.disk_id, RatePolicy()).heard(report.request_count, now=time.monotonic())
         if report.damages:
             self._damages.note(damage for damage in report.damages if damage.volume_id in disk.volumes)
-        self._tell_sealed(
+        self._sealed.tell(
             disk, [volume for named in report.volumes if (volume := disk.volumes.get(named.volume_id))]
         )
-
-    def _tell_sealed(self, disk: DiskState, volumes: Iterable[VolumeState]) -> None:
-        for volume in volumes:
-            cause = volume.report.sealed_cause if volume.report is not None else None
-            if cause is None:
-                self._sealed.discard(volume.volume_id)
-            elif volume.volume_id not in self._sealed:
-                self._sealed.add(volume.volume_id)
-                self._context.events.record(
-                    "volume_sealed", volume_id=volume.volume_id, disk=disk.name, cause=cause
-                )
 
     # --- what operators ask for -------------------------------------------------------------------
 

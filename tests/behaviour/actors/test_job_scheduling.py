@@ -30,7 +30,6 @@ from warehouse.actors.control.job_table import (
     VERIFY,
     JobState,
 )
-from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.reservations import Reservations
 from warehouse.actors.control.troubles import Troubles
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
@@ -90,7 +89,7 @@ class Site:
             incarnation=1,
             intervals=Intervals(retry=1.0),
         )
-        self.scheduler = JobScheduler(self.context, provisioner=Provisioner(self.context))
+        self.scheduler = JobScheduler(self.context)
         self.scheduler._runner = SimpleNamespace(run=self.run)  # type: ignore[assignment]
 
     async def run(self, job: JobState, volume: VolumeState, peers: object) -> None:

@@ -138,13 +138,13 @@ async def test_when_the_catalog_turns_out_not_to_be_behind_every_disk_is_supplie
         async with other.connected(**{**known, "epoch": 7, "mark": 7, "offered_epoch": 8}):
             with pytest.raises(CatalogBehind):
                 await lease(master)
-        assert not master.running.provisioner._kept
+        assert not master.running.provisioner._online
         async with other.connected(epoch=1, mark=9, **known):  # that was a copy, and this is the disk
             assert isinstance(other.outcome, Welcome)
             # A volume that was made on it meanwhile is missing, as this disk never names one.
             names = {trouble.name for trouble in (await master.status()).troubles}
             assert names <= {"volumes_missing"}
-            await until(lambda: len(master.running.provisioner._kept) == 2)
+            await until(lambda: len(master.running.provisioner._online) == 2)
             await lease(master)
 
 
@@ -154,6 +154,6 @@ async def test_a_disk_that_goes_while_its_volume_is_made_leaves_no_trouble_behin
         other.script.hold(CreateVolume)
         async with other.connected():
             await until(lambda: other.script.of(CreateVolume))
-        await until(lambda: len(master.running.provisioner._kept) == 1)
+        await until(lambda: len(master.running.provisioner._online) == 1)
         await trio.sleep(0.1)
         assert (await master.status()).troubles == []
