@@ -60,9 +60,9 @@ class _Look:
 
 
 class CrossCheck:
-    def __init__(self, context: MasterContext, *, damages: DamageRegistry) -> None:
+    def __init__(self, context: MasterContext, *, damage: DamageRegistry) -> None:
         self._context = context
-        self._damages = damages
+        self._damage = damage
         self._open: dict[int, _Look] = {}  # volume -> the look whose strangers are to be seen once more
         self._due_at: dict[int, float] = {}  # volume -> when to look next; not there: now
         self._kept: dict[int, int] = {}  # volume -> orphans that must not be given up
@@ -168,7 +168,7 @@ class CrossCheck:
             )
             for needle_id in look.missing
         ]
-        await self._damages.add(volume_id, missing)
+        await self._damage.add(volume_id, missing)
         return missing
 
     async def _resolve(self, volume: VolumeState, look: _Look) -> None:

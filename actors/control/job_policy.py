@@ -1,7 +1,7 @@
 """Policy: which volume of a disk should be compacted or verified next, if any.
 
 Pure: what is known about the disk goes in, a volume id comes out.  When a job may run, and how fast, is
-decided elsewhere (`jobs`, `pace`).
+decided elsewhere (`job_scheduler`, `rate_policy`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class VolumeFacts:
+class VolumeUsage:
     """What the policy looks at; bytes are those of the volume's latest report."""
 
     volume_id: int
@@ -54,14 +54,14 @@ class VolumeFacts:
 
 
 @dataclass(frozen=True)
-class DiskFacts:
+class DiskUsage:
     free: int
     is_pressed: bool  # room is short: waste is given back earlier
-    volumes: Sequence[VolumeFacts]
+    volumes: Sequence[VolumeUsage]
 
 
 def volume_to_compact(
-    disk: DiskFacts, settings: Compaction, *, bars: Mapping[int, Bar] | None = None, now: float = 0.0
+    disk: DiskUsage, settings: Compaction, *, bars: Mapping[int, Bar] | None = None, now: float = 0.0
 ) -> int | None:
     """The most wasteful volume that is worth a compaction; one whose copy fits before one whose does not.
 
@@ -84,7 +84,7 @@ def volume_to_compact(
 
 
 def barred_until(
-    volume: VolumeFacts, disk: DiskFacts, settings: Compaction, bar: Bar | None, *, now: float
+    volume: VolumeUsage, disk: DiskUsage, settings: Compaction, bar: Bar | None, *, now: float
 ) -> float | None:
     """Until when a compaction of this volume is not worth trying again, if nothing changes; None: it is.
 
@@ -112,7 +112,7 @@ def gives_next_to_nothing(file_size: int, dead_bytes: int) -> bool:
     return 100 * dead_bytes < LEFT_ALONE_PERCENT * file_size
 
 
-def is_wasteful(volume: VolumeFacts, disk: DiskFacts, settings: Compaction) -> bool:
+def is_wasteful(volume: VolumeUsage, disk: DiskUsage, settings: Compaction) -> bool:
     """Is it worth a compaction that nobody asks for?"""
     dead_bytes, file_size = volume.dead_bytes, volume.file_size
     return _wastes(dead_bytes, file_size, settings.wasted_percent, settings.wasted_min) or (
@@ -124,7 +124,7 @@ def _wastes(dead_bytes: int, file_size: int, percent: int, least: int) -> bool:
     return dead_bytes >= max(1, least) and 100 * dead_bytes >= percent * file_size
 
 
-def _fits(volume: VolumeFacts, disk: DiskFacts) -> bool:
+def _fits(volume: VolumeUsage, disk: DiskUsage) -> bool:
     needed = free_bytes_needed(
         live_bytes=volume.live_bytes,
         kept_bytes=volume.kept_bytes,
@@ -136,7 +136,7 @@ def _fits(volume: VolumeFacts, disk: DiskFacts) -> bool:
 
 
 def volume_to_verify(
-    disk: DiskFacts, settings: Verification, *, now_ms: int, barred: Collection[int] = frozenset()
+    disk: DiskUsage, settings: Verification, *, now_ms: int, barred: Collection[int] = frozenset()
 ) -> int | None:
     """The volume whose bytes went unread for longest, once half of the period is over.
 

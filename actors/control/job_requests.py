@@ -1,12 +1,13 @@
 """Job requests: what operators have the store do, and what becomes of orphans.
 
-An orphan is a needle that no object names.  Jobs are `job_scheduler.py`'s; here are the rights to them.
+An orphan is a needle that no object names.  `job_commands` carries requests out; here are the rights to them.
 """
 
 from __future__ import annotations
 
 from warehouse.actors.control.context import MasterContext
 from warehouse.actors.control.disks import DiskHandlers
+from warehouse.actors.control.job_commands import JobCommands
 from warehouse.actors.control.job_scheduler import JobScheduler
 from warehouse.actors.control.lineage import Lineage
 from warehouse.actors.control.routes import Routes
@@ -38,6 +39,7 @@ class JobHandlers:
         self._events = context.events
         self._sessions = sessions
         self._scheduler = scheduler
+        self._commands = JobCommands(context, scheduler)
         self._lineage = lineage
         self._disks = disks
 
@@ -53,21 +55,21 @@ class JobHandlers:
 
     async def start(self, peer: Peer, request: StartJobs) -> Jobs:
         self._sessions.require(peer, Permission.MANAGE_CLUSTER)
-        return await self._scheduler.start_jobs(
+        return await self._commands.start_jobs(
             request.work, request.volume_ids, is_all=request.is_all, is_forced=request.is_forced
         )
 
     def list_jobs(self, peer: Peer, request: ListJobs) -> Jobs:
         self._sessions.require(peer, Permission.SEE_CLUSTER)
-        return self._scheduler.list_jobs(request.job_ids)
+        return self._commands.list_jobs(request.job_ids)
 
     async def cancel(self, peer: Peer, request: CancelJobs) -> Jobs:
         self._sessions.require(peer, Permission.MANAGE_CLUSTER)
-        return await self._scheduler.cancel_jobs(request.job_ids)
+        return await self._commands.cancel_jobs(request.job_ids)
 
     async def pause(self, peer: Peer, request: PauseJobs) -> Jobs:
         self._sessions.require(peer, Permission.MANAGE_CLUSTER)
-        return await self._scheduler.pause(request.is_paused)
+        return await self._commands.pause(request.is_paused)
 
     async def decide_orphans(self, peer: Peer, request: DecideOrphans) -> Done:
         self._sessions.require(peer, Permission.MANAGE_CLUSTER)

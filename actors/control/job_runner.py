@@ -4,15 +4,16 @@
     volume actor   DeleteNeedles ... (garbage)          compactor      StartVerify
                    DropGeneration (leftovers)                          PollTask ... until it is done
                    BeginCompaction                      volume actor   ListLive ... (cross-check)
-    compactor      StartCopy
+    compactor      StartCopy                (copy)
                    PollTask ... until it is done
-    volume actor   SwitchGeneration ... until it is done
+    volume actor   SwitchGeneration ... until it is done  (switch)
 
-An attempt belongs to the two connections that it began with: when one of them ends, so does the attempt,
-and the next one begins from the start (a compaction) or from its last note (a verification).  Whatever
-goes wrong before the switch is ordered, the copy is thrown away and the volume is as it was.  After that
-only the volume actor knows which generation is the present one, so the compactor is not told to remove
-anything any more.
+An attempt belongs to the two connections that it began with, and ends with either of them.  The next attempt
+starts from the beginning (a compaction) or from the last saved progress (a verification).
+
+Until the master asks for the switch, a failed attempt removes the copy, and the volume is as it was.  From
+then on only the volume actor knows which generation is current, so the master no longer tells the compactor
+to remove anything.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from warehouse.actors.control.cross_check import CrossCheck
 from warehouse.actors.control.damage import DamageRegistry
 from warehouse.actors.control.fleet import DiskState, VolumeState
 from warehouse.actors.control.job_policy import gives_next_to_nothing
-from warehouse.actors.control.job_table import COMPACT, OPERATOR, JobState
+from warehouse.actors.control.job_state import COMPACT, OPERATOR, JobState, State
 from warehouse.actors.control.tombstones import write_tombstones
 from warehouse.conf.formatting import format_size
 from warehouse.errors import (
@@ -62,9 +63,9 @@ from warehouse.transport.zeromq.peers import Peer
 
 log = logging.getLogger(__name__)
 
-FIRST_POLL_S = 0.02  # a small volume is done in no time; the intervals double from here
+FIRST_POLL_S = 0.02  # a small volume is done in no time; each interval is twice the one before
 POLL_ANSWER_S = 15.0
-SWITCH_ANSWER_S = 60.0  # one step of a switch is answered within seconds
+SWITCH_ANSWER_S = 60.0  # a volume actor answers one step of a switch within seconds
 SWITCH_PAUSE_S = 0.02  # between two steps
 CLEAN_UP_S = 10.0
 
@@ -88,7 +89,7 @@ class JobPeers:
     def check_actor(self) -> None:
         """
         Raises:
-            LinkDown: it is gone, or is somebody else by now.
+            LinkDown: the volume actor went away, or another process has its place.
         """
         if self.disk.peer is not self.actor:
             raise LinkDown(f"the volume actor of {self.disk.name} went away, or was started again")
@@ -96,7 +97,7 @@ class JobPeers:
     def check(self) -> None:
         """
         Raises:
-            LinkDown: one of the two is gone, or is somebody else by now.
+            LinkDown: one of the two went away, or another process has its place.
         """
         self.check_actor()
         if self.disk.compactor is not self.compactor:
@@ -106,34 +107,34 @@ class JobPeers:
 class JobRunner:
     """
     Args:
-        rate: bytes a second that a job may read and write now; 0: hold; None: as fast as it goes.
+        rate_of: bytes a second that a job may read and write now; 0: hold; None: unlimited.
     """
 
     def __init__(
         self,
         context: MasterContext,
         *,
-        damages: DamageRegistry,
+        damage: DamageRegistry,
         cross_check: CrossCheck,
-        rate: Callable[[JobState], int | None],
+        rate_of: Callable[[JobState], int | None],
     ) -> None:
         self._context = context
-        self._damages = damages
+        self._damage = damage
         self._cross_check = cross_check
-        self._rate = rate
-        self._task_ids = itertools.count(1)
-        # By disk, a task whose compactor could not be told that it is not wanted any more.
-        self._left: dict[str, int] = {}
+        self._rate_of = rate_of
+        self._attempt_ids = itertools.count(1)
+        # By disk, an attempt whose compactor could not be told to stop.
+        self._unstopped: dict[str, int] = {}
 
-    async def run(self, job: JobState, volume: VolumeState, peers: JobPeers) -> None:
-        """Do a job, which says then what came of it.
+    async def attempt(self, job: JobState, volume: VolumeState, peers: JobPeers) -> None:
+        """Make one attempt at a job, and note in the job what it achieved.
 
         Raises:
-            LinkDown, VolumeOffline, ...: an actor went away: try again when it is back.
+            LinkDown, VolumeOffline, ...: an actor went away: try again when the actor is back.
             StoreError: the attempt failed.
         """
-        if (left := self._left.pop(job.disk_id, None)) is not None:
-            await self._stop(peers, left)
+        if (unstopped := self._unstopped.pop(job.disk_id, None)) is not None:
+            await self._stop(peers, unstopped)
         if job.work == COMPACT:
             await self._compact(job, volume, peers)
         else:
@@ -144,11 +145,11 @@ class JobRunner:
     async def _compact(self, job: JobState, volume: VolumeState, peers: JobPeers) -> None:
         assert volume.report is not None
         if 0 < job.switched_from < volume.report.generation:
-            # The switch took place, and only its answer was lost.
+            # An earlier attempt switched, and only the answer was lost.
             job.freed_bytes = max(0, job.size_before - volume.report.file_size)
             return
         job.switched_from = 0
-        job.begin("copying", now_ms=now_ms())
+        job.begin_attempt(now_ms=now_ms())
         job.damaged_count = 0
         while await write_tombstones(self._context, peers.actor, volume):  # garbage should not be copied
             peers.check()
@@ -162,25 +163,26 @@ class JobRunner:
             )
             return
         is_switching = False
-        task_id = next(self._task_ids)
+        attempt_id = next(self._attempt_ids)
         try:
-            begun = await self._begin_copy(job, volume, peers, task_id)
-            state = await self._poll(job, volume, peers, task_id)
-            job.state, is_switching = "switching", True
+            begun = await self._begin_copy(job, volume, peers, attempt_id)
+            state = await self._poll(job, volume, peers, attempt_id)
+            job.move_to(State.SWITCHING)
+            is_switching = True
             job.switched_from, job.size_before = begun.generation, volume.file_size
             switched = await self._switch(volume, peers, begun.generation + 1, state.end_offset)
         except BaseException:
-            await self._clean_up(volume, peers, None if is_switching else task_id)
+            await self._clean_up(volume, peers, None if is_switching else attempt_id)
             raise
         freed_bytes = switched.freed_bytes
-        if freed_bytes is None:  # an actor that does not tell: less what came meanwhile
+        if freed_bytes is None:  # an older actor does not tell: assume that nobody wrote meanwhile
             freed_bytes = job.size_before - switched.report.file_size
         job.freed_bytes = max(0, freed_bytes)
         job.pause_ms = switched.pause_ms
         await self._note_compacted(job, volume, state)
 
     async def _begin_copy(
-        self, job: JobState, volume: VolumeState, peers: JobPeers, task_id: int
+        self, job: JobState, volume: VolumeState, peers: JobPeers, attempt_id: int
     ) -> CompactionBegun:
         incarnation, volume_id = self._context.incarnation, volume.volume_id
         horizon = await trio.to_thread.run_sync(self._context.catalog.tombstone_horizon)
@@ -199,37 +201,37 @@ class JobRunner:
         )
         if needed > begun.disk_free:
             raise NoRoomToCompact(
-                f"the copy of volume {volume_id} needs {format_size(needed)}, disk {peers.disk.name} has"
-                f" {format_size(begun.disk_free)} free: delete something there that is not Warehouse's, or"
-                " add a disk"
+                f"the copy of volume {volume_id} needs {format_size(needed)}, and disk {peers.disk.name} has"
+                f" {format_size(begun.disk_free)} free: delete files there that are not Warehouse's, or add"
+                " a disk"
             )
         job.total_bytes = begun.end_offset
         start = StartCopy(
             incarnation=incarnation,
-            task_id=task_id,
+            task_id=attempt_id,
             volume_id=volume_id,
             uuid=volume.uuid,
             generation=begun.generation,
             end_offset=begun.end_offset,
             horizon=horizon,
-            rate=self._rate(job),
+            rate=self._rate_of(job),
         )
         await rpc.call(peers.compactor, start, Done)
         self._started(job)
         return begun
 
     async def _switch(
-        self, volume: VolumeState, peers: JobPeers, generation: int, upto: int
+        self, volume: VolumeState, peers: JobPeers, generation: int, end_offset: int
     ) -> GenerationSwitched:
         command = SwitchGeneration(
             incarnation=self._context.incarnation,
             volume_id=volume.volume_id,
             generation=generation,
-            end_offset=upto,
+            end_offset=end_offset,
         )
         while True:
-            peers.check_actor()  # the compactor's part is done
-            # A cancelled job ends between two steps, never in the middle of one: its outcome must be known.
+            peers.check_actor()  # the compactor has done its part
+            # A cancelled job ends between two steps, because the master must know the outcome of each.
             with trio.CancelScope(shield=True):
                 answer = await rpc.call(peers.actor, command, GenerationSwitched, timeout_s=SWITCH_ANSWER_S)
             self._context.fleet.take_report(volume, answer.report)
@@ -238,22 +240,22 @@ class JobRunner:
             await trio.sleep(SWITCH_PAUSE_S)
 
     async def _note_compacted(self, job: JobState, volume: VolumeState, state: TaskState) -> None:
-        """The copy has read and checked every live needle, which is all that a verification does."""
+        """Count the compaction as a verification: its copy has read and checked every live needle."""
         volume_id, started_ms = volume.volume_id, job.started_ms
         try:
             await self._context.writer.write(lambda t: t.set_verified(volume_id, started_ms))
             volume.verified(started_ms)
             if state.damaged_count <= len(state.damages):
-                await self._damages.replace(volume_id, state.damages, keep_missing=True)
-        except StoreError as error:  # the compaction itself is done, and stays done
+                await self._damage.replace(volume_id, state.damages, keep_missing=True)
+        except StoreError as error:  # the switch took place, so the compaction is done all the same
             log.error("compaction not written down", extra={"volume_id": volume_id, "cause": error.message})
 
-    async def _clean_up(self, volume: VolumeState, peers: JobPeers, task_id: int | None) -> None:
-        """Leave the volume as it was; what does not work now is done by its actor's next start."""
+    async def _clean_up(self, volume: VolumeState, peers: JobPeers, attempt_id: int | None) -> None:
+        """Leave the volume as it was.  What fails here, the next start of the volume actor does."""
         incarnation = self._context.incarnation
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP_S):
-            if task_id is not None:
-                await self._stop(peers, task_id)
+            if attempt_id is not None:
+                await self._stop(peers, attempt_id)
             with suppress(StoreError):
                 drop = DropGeneration(incarnation=incarnation, volume_id=volume.volume_id)
                 await rpc.call(peers.actor, drop, Done)
@@ -263,8 +265,8 @@ class JobRunner:
     async def _verify(self, job: JobState, volume: VolumeState, peers: JobPeers) -> None:
         assert volume.report is not None
         generation = volume.report.generation
-        # A pass that is under way goes on.  An operator who asks wants to know of now, so only one that
-        # began after that (before the master was started again) counts.
+        # A pass that has begun continues.  An operator who asks wants to know the state of now, so for an
+        # operator only a pass counts that began after the request (and before a restart of the master).
         is_resumed = volume.verify_generation == generation and volume.verify_started_ms >= (
             job.created_ms if job.origin == OPERATOR else 1
         )
@@ -273,25 +275,25 @@ class JobRunner:
             volume.verify_generation = generation
             job.found.clear()
             job.is_found_whole, job.damaged_count = True, 0
-        job.begin("verifying", now_ms=now_ms())
+        job.begin_attempt(now_ms=now_ms())
         job.done_bytes, job.total_bytes = volume.verify_offset, volume.report.file_size
-        task_id = next(self._task_ids)
+        attempt_id = next(self._attempt_ids)
         start = StartVerify(
             incarnation=self._context.incarnation,
-            task_id=task_id,
+            task_id=attempt_id,
             volume_id=volume.volume_id,
             uuid=volume.uuid,
             generation=generation,
             start=volume.verify_offset,
-            rate=self._rate(job),
+            rate=self._rate_of(job),
         )
         try:
             await rpc.call(peers.compactor, start, Done)
             self._started(job)
-            await self._poll(job, volume, peers, task_id)
+            await self._poll(job, volume, peers, attempt_id)
         except BaseException:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP_S):
-                await self._stop(peers, task_id)
+                await self._stop(peers, attempt_id)
                 with suppress(StoreError):
                     await self._save_progress(volume)
             raise
@@ -301,7 +303,7 @@ class JobRunner:
         await self._context.writer.write(lambda t: t.set_verified(volume_id, started_ms))
         volume.verified(started_ms)
         if job.is_found_whole:
-            await self._damages.replace(volume_id, [*job.found.values(), *missing])
+            await self._damage.replace(volume_id, [*job.found.values(), *missing])
 
     async def _save_progress(self, volume: VolumeState) -> None:
         await self._context.writer.write(
@@ -314,36 +316,36 @@ class JobRunner:
         )
 
     async def _note_verified(self, job: JobState, volume: VolumeState, state: TaskState) -> None:
-        """What a verification has found so far, and how far it is."""
+        """Take what a verification has found so far, and save from time to time how far it is."""
         damages = [
             damage for damage in state.damages if (damage.needle_id or 0, damage.offset) not in job.found
         ]
-        await self._damages.add(volume.volume_id, damages)
+        await self._damage.add(volume.volume_id, damages)
         job.found.update({(damage.needle_id or 0, damage.offset): damage for damage in damages})
         if state.damaged_count > len(state.damages):
-            job.is_found_whole = False  # more than a message holds: nothing may be taken for mended
-        volume.verify_offset = max(volume.verify_offset, state.end_offset)  # 0 before it has begun
+            job.is_found_whole = False  # a message cannot hold it all: absence from `found` proves nothing
+        volume.verify_offset = max(volume.verify_offset, state.end_offset)  # 0 at first
         if time.monotonic() >= job.saved_at + self._context.intervals.save:
             job.saved_at = time.monotonic()
             await self._save_progress(volume)
 
     # --- both -------------------------------------------------------------------------------------
 
-    async def _poll(self, job: JobState, volume: VolumeState, peers: JobPeers, task_id: int) -> TaskState:
-        """Watch a compactor's task until it is done; while jobs are paused, it goes on being watched."""
+    async def _poll(self, job: JobState, volume: VolumeState, peers: JobPeers, attempt_id: int) -> TaskState:
+        """Poll the compactor until its part of the attempt is done, also while jobs are paused."""
         told_at = time.monotonic()
         found_before = job.damaged_count
         pause_s = min(FIRST_POLL_S, self._context.intervals.poll)
         while True:
             peers.check()
-            rate = self._rate(job)
-            poll = PollTask(incarnation=self._context.incarnation, task_id=task_id, rate=rate)
+            rate = self._rate_of(job)
+            poll = PollTask(incarnation=self._context.incarnation, task_id=attempt_id, rate=rate)
             state = await rpc.call(peers.compactor, poll, TaskState, timeout_s=POLL_ANSWER_S)
-            if state.total_bytes:  # not before it has begun
+            if state.total_bytes:  # 0 before it has begun
                 job.progress(state.done_bytes, state.total_bytes, now=time.monotonic())
             job.damaged_count = found_before + state.damaged_count
             if job.work == COMPACT:
-                await self._damages.add(volume.volume_id, state.damages)
+                await self._damage.add(volume.volume_id, state.damages)
             else:
                 await self._note_verified(job, volume, state)
             if state.state == "failed":
@@ -356,15 +358,15 @@ class JobRunner:
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, self._context.intervals.poll)
 
-    async def _stop(self, peers: JobPeers, task_id: int) -> None:
-        """End a task; a compactor that is only out of reach goes on with it, and is told when it is back."""
+    async def _stop(self, peers: JobPeers, attempt_id: int) -> None:
+        """Have the compactor stop; one that is out of reach goes on, and hears of it when it is back."""
         try:
-            stop = StopTask(incarnation=self._context.incarnation, task_id=task_id)
+            stop = StopTask(incarnation=self._context.incarnation, task_id=attempt_id)
             await rpc.call(peers.compactor, stop, Done)
         except (LinkDown, DeadlineExceeded):
-            self._left[peers.disk.disk_id] = task_id
+            self._unstopped[peers.disk.disk_id] = attempt_id
         except StoreError:
-            pass  # it does not know of it
+            pass  # the compactor does not know this attempt
 
     def _started(self, job: JobState) -> None:
         self._context.events.record(
@@ -382,7 +384,7 @@ class JobRunner:
             job_id=job.job_id,
             volume_id=job.volume_id,
             disk=job.disk_name,
-            state=job.state,
+            state=job.state.value,
             done_bytes=job.done_bytes,
             total_bytes=job.total_bytes,
             bytes_per_s=round(job.bytes_per_s, 1),

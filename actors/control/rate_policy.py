@@ -19,7 +19,7 @@ class RatePolicy:
         self._last: tuple[float, int] | None = None
         self._busy_until = 0.0
 
-    def heard(self, request_count: int, *, now: float) -> None:
+    def note_requests(self, request_count: int, *, now: float) -> None:
         """Take the number of requests that an actor served since it started."""
         if self._last is not None:
             at, before = self._last

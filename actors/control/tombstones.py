@@ -107,7 +107,7 @@ async def write_tombstones(context: MasterContext, peer: Peer, volume: VolumeSta
         volume_id=volume.volume_id,
         needles=[(needle_id, stamp) for needle_id, stamp, _ in rows],
         stamp=context.clock.last,
-        ended=[garbage.needle_id for garbage in rows if garbage.object_deleted],
+        object_deleted=[garbage.needle_id for garbage in rows if garbage.object_deleted],
     )
     answer = await rpc.call(peer, command, NeedlesDeleted)
     context.fleet.take_report(volume, answer.report)

@@ -51,6 +51,7 @@ PURE = [
     "warehouse.conf.hosts",
     "warehouse.conf.settings",
     "warehouse.rescue.survey",
+    "warehouse.actors.control.job_state",
     "warehouse.actors.control.job_table",
     "warehouse.actors.control.reservations",
     "warehouse.actors.background.throttle",

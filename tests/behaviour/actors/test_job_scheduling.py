@@ -1,6 +1,6 @@
 """The scheduler of jobs, run against simulated work: whatever is asked for in whatever order, every job ends.
 
-Real are the scheduler and its book, simulated the work of the actors and the time.
+The scheduler and its table are real; the work of the actors and the time are simulated.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from warehouse.actors.control import job_scheduler as scheduler
+from warehouse.actors.control import job_outcomes, job_proposals, job_rates, job_scheduler
 from warehouse.actors.control.context import Intervals, MasterContext
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.fleet import CompactorSession, DiskState, Fleet, VolumeState
+from warehouse.actors.control.job_commands import JobCommands
 from warehouse.actors.control.job_scheduler import JobScheduler
-from warehouse.actors.control.job_table import (
+from warehouse.actors.control.job_state import (
     COMPACT,
     OPERATOR,
     PASSED_OVER_MAX,
@@ -90,13 +91,14 @@ class Site:
             intervals=Intervals(retry=1.0),
         )
         self.scheduler = JobScheduler(self.context)
-        self.scheduler._runner = SimpleNamespace(run=self.run)  # type: ignore[assignment]
+        self.requests = JobCommands(self.context, self.scheduler)
+        self.scheduler._runner = SimpleNamespace(attempt=self.attempt)  # type: ignore[assignment]
 
-    async def run(self, job: JobState, volume: VolumeState, peers: object) -> None:
+    async def attempt(self, job: JobState, volume: VolumeState, peers: object) -> None:
         assert not self.running, "two jobs at once on one disk"
         self.running.add(job.job_id)
         self.attempts[job.job_id] += 1
-        job.begin("copying" if job.work == COMPACT else "verifying", now_ms=1)
+        job.begin_attempt(now_ms=1)
         place = (job.work, job.volume_id)
         wanted = self.steps.setdefault(place, self._rng.randint(1, STEPS_MAX))
         done = 0 if job.work == COMPACT else volume.verify_offset
@@ -115,7 +117,7 @@ class Site:
             self.running.discard(job.job_id)
 
     async def add(self, work: str, volume_id: int, origin: str) -> JobState:
-        (job,) = await self.scheduler._add(work, [self.context.fleet.volumes[volume_id]], origin)
+        (job,) = await self.scheduler.add(work, [self.context.fleet.volumes[volume_id]], origin)
         return job
 
 
@@ -149,7 +151,8 @@ def catalog(tmp_path: Path) -> Iterator[SqliteCatalog]:
 
 @pytest.fixture(autouse=True)
 def _simulated_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=trio.current_time))
+    for module in (job_outcomes, job_proposals, job_rates, job_scheduler):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=trio.current_time))
 
 
 def simulate(catalog: SqliteCatalog, seed: int, scenario: Callable[[Site, Random], Any]) -> None:
@@ -264,7 +267,7 @@ def test_a_job_that_was_cancelled_leaves_its_volume_though_whoever_cancelled_it_
         job = await site.add(COMPACT, 1, OPERATOR)
         site.writer.delay_s = 5.0
         with trio.move_on_after(1):
-            await site.scheduler.cancel_jobs([job.job_id])
+            await site.requests.cancel_jobs([job.job_id])
         assert job.state == "cancelled"
         site.disk.compactor = site.disk.peer
         another = await site.add(COMPACT, 1, OPERATOR)
@@ -310,11 +313,11 @@ def test_a_job_says_what_it_waits_for_and_since_when(catalog: SqliteCatalog) -> 
         assert seen.wait_since_ms > 0
         await trio.sleep(STALLED_S)
         assert site.scheduler.stalled_count == 1
-        await site.scheduler.pause(True)
+        await site.requests.pause(True)
         site.disk.compactor = site.disk.peer
         await trio.sleep(10)
         assert (job.code, job.message, site.scheduler.stalled_count) == (None, "jobs are paused", 0)
-        await site.scheduler.pause(False)
+        await site.requests.pause(False)
         await until_over(site, [job], 10 * STEPS_MAX)
 
     simulate(catalog, 4, scenario)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import warehouse.actors.control.fleet_status
-import warehouse.actors.control.job_scheduler
+import warehouse.actors.control.job_commands
 import warehouse.client.maintenance
 import warehouse.client.reading.locator
 from master_kit import RunningMaster, open_master
@@ -284,7 +284,7 @@ async def test_jobs_that_do_not_fit_into_an_answer_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(warehouse.client.maintenance, "JOBS_AT_ONCE", 9)
-    monkeypatch.setattr(warehouse.actors.control.job_scheduler, "fitting", lambda jobs: fitting(jobs, 700))
+    monkeypatch.setattr(warehouse.actors.control.job_commands, "fitting", lambda jobs: fitting(jobs, 700))
     async with planted(tmp_path, lambda c: plant_volumes(c, 40)) as master:
         control, ask = asking(master)
         maintenance = Maintenance(control)

@@ -10,8 +10,8 @@ from warehouse.actors.control.job_policy import (
     BARRED_S,
     CRAMPED_S,
     Bar,
-    DiskFacts,
-    VolumeFacts,
+    DiskUsage,
+    VolumeUsage,
     volume_to_compact,
     volume_to_verify,
 )
@@ -24,7 +24,7 @@ DAY_MS = 86_400_000
 NOW_MS = 1_000 * DAY_MS
 
 
-def volume(volume_id: int, dead: int = 0, size: int = 1 * GIB, **changes: Any) -> VolumeFacts:
+def volume(volume_id: int, dead: int = 0, size: int = 1 * GIB, **changes: Any) -> VolumeUsage:
     values: dict[str, Any] = {
         "volume_id": volume_id,
         "file_size": size,
@@ -34,11 +34,11 @@ def volume(volume_id: int, dead: int = 0, size: int = 1 * GIB, **changes: Any) -
         "is_sealed": False,
         "checked_ms": NOW_MS,
     }
-    return VolumeFacts(**{**values, **changes})
+    return VolumeUsage(**{**values, **changes})
 
 
-def disk(*volumes: VolumeFacts, free: int = 100 * GIB, is_pressed: bool = False) -> DiskFacts:
-    return DiskFacts(free=free, is_pressed=is_pressed, volumes=volumes)
+def disk(*volumes: VolumeUsage, free: int = 100 * GIB, is_pressed: bool = False) -> DiskUsage:
+    return DiskUsage(free=free, is_pressed=is_pressed, volumes=volumes)
 
 
 COMPACT_CASES = [
@@ -92,24 +92,24 @@ BAR_CASES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "facts", "bar", "now", "wanted"), BAR_CASES, ids=[c[0] for c in BAR_CASES])
+@pytest.mark.parametrize(("name", "usage", "bar", "now", "wanted"), BAR_CASES, ids=[c[0] for c in BAR_CASES])
 def test_a_volume_is_left_alone_only_while_it_is_what_it_was(
-    name: str, facts: DiskFacts, bar: Bar, now: float, wanted: int | None
+    name: str, usage: DiskUsage, bar: Bar, now: float, wanted: int | None
 ) -> None:
-    assert volume_to_compact(facts, Compaction(), bars={1: bar}, now=now) == wanted
+    assert volume_to_compact(usage, Compaction(), bars={1: bar}, now=now) == wanted
 
 
-@pytest.mark.parametrize(("name", "facts", "wanted"), COMPACT_CASES, ids=[case[0] for case in COMPACT_CASES])
-def test_what_is_compacted_next(name: str, facts: DiskFacts, wanted: int | None) -> None:
-    assert volume_to_compact(facts, Compaction()) == wanted
+@pytest.mark.parametrize(("name", "usage", "wanted"), COMPACT_CASES, ids=[case[0] for case in COMPACT_CASES])
+def test_what_is_compacted_next(name: str, usage: DiskUsage, wanted: int | None) -> None:
+    assert volume_to_compact(usage, Compaction()) == wanted
 
 
 def test_nothing_is_compacted_when_it_is_off_or_was_tried_in_vain() -> None:
-    facts = disk(volume(1, 900 * MIB), volume(2, 400 * MIB))
-    assert volume_to_compact(facts, Compaction(automatic="off")) is None
+    usage = disk(volume(1, 900 * MIB), volume(2, 400 * MIB))
+    assert volume_to_compact(usage, Compaction(automatic="off")) is None
     failed = {1: Bar("failed", 0.0, 900 * MIB), 2: Bar("failed", 0.0, 400 * MIB)}
-    assert volume_to_compact(facts, Compaction(), bars={1: failed[1]}) == 2
-    assert volume_to_compact(facts, Compaction(), bars=failed) is None
+    assert volume_to_compact(usage, Compaction(), bars={1: failed[1]}) == 2
+    assert volume_to_compact(usage, Compaction(), bars=failed) is None
 
 
 def test_a_volume_without_garbage_is_never_wasteful_whatever_the_settings() -> None:
@@ -129,15 +129,15 @@ VERIFY_CASES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "facts", "wanted"), VERIFY_CASES, ids=[case[0] for case in VERIFY_CASES])
-def test_what_is_verified_next(name: str, facts: DiskFacts, wanted: int | None) -> None:
-    assert volume_to_verify(facts, Verification(), now_ms=NOW_MS) == wanted
+@pytest.mark.parametrize(("name", "usage", "wanted"), VERIFY_CASES, ids=[case[0] for case in VERIFY_CASES])
+def test_what_is_verified_next(name: str, usage: DiskUsage, wanted: int | None) -> None:
+    assert volume_to_verify(usage, Verification(), now_ms=NOW_MS) == wanted
 
 
 def test_nothing_is_verified_when_it_is_off_or_was_tried_in_vain() -> None:
-    facts = disk(volume(1, checked_ms=0))
-    assert volume_to_verify(facts, Verification(automatic="off"), now_ms=NOW_MS) is None
-    assert volume_to_verify(facts, Verification(), now_ms=NOW_MS, barred={1}) is None
+    usage = disk(volume(1, checked_ms=0))
+    assert volume_to_verify(usage, Verification(automatic="off"), now_ms=NOW_MS) is None
+    assert volume_to_verify(usage, Verification(), now_ms=NOW_MS, barred={1}) is None
 
 
 def test_a_copy_needs_what_it_holds_and_a_small_margin() -> None:

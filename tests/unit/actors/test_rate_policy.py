@@ -11,11 +11,11 @@ GIB = 1024 * MIB
 
 def test_a_disk_is_busy_while_requests_come_and_for_a_moment_after() -> None:
     pace = RatePolicy()
-    pace.heard(1000, now=0.0)
+    pace.note_requests(1000, now=0.0)
     assert not pace.is_busy(now=0.0)  # what was before we listened does not count
-    pace.heard(1005, now=1.0)
+    pace.note_requests(1005, now=1.0)
     assert not pace.is_busy(now=1.0)
-    pace.heard(1011, now=2.0)
+    pace.note_requests(1011, now=2.0)
     assert pace.is_busy(now=2.0)
     assert pace.is_busy(now=4.9)
     assert not pace.is_busy(now=5.0)
@@ -23,8 +23,8 @@ def test_a_disk_is_busy_while_requests_come_and_for_a_moment_after() -> None:
 
 def test_an_actor_that_counts_from_zero_again_is_not_taken_for_idle() -> None:
     pace = RatePolicy()
-    pace.heard(1000, now=0.0)
-    pace.heard(100, now=1.0)
+    pace.note_requests(1000, now=0.0)
+    pace.note_requests(100, now=1.0)
     assert pace.is_busy(now=1.0)
 
 
