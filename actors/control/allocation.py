@@ -17,7 +17,9 @@ from typing import TypeVar
 
 import trio
 
-from warehouse.actors.control.fleet import Fleet, Outlook, VolumeState
+from warehouse.actors.control.fleet import Fleet
+from warehouse.actors.control.fleet_room import Outlook
+from warehouse.actors.control.fleet_state import VolumeState
 from warehouse.conf.formatting import format_size
 from warehouse.errors import ClusterFull, DiskFailed, Overloaded, StoreError, VolumeOffline
 
@@ -40,13 +42,13 @@ class Room:
         self._random = random
         self._came = trio.Event()
         self.waiting_count = 0
-        fleet.on_room = self._room_came
+        fleet.room.on_room = self._room_came
 
     def find_now(self, size: int, *, count: int = 1, exclude: Collection[int] = ()) -> list[VolumeState]:
         """Up to `count` volumes with room for `size` bytes each; ones that failed the client only at need."""
-        chosen = self._fleet.choose(size=size, count=count, exclude=exclude, random=self._random)
+        chosen = self._fleet.room.choose(size=size, count=count, exclude=exclude, random=self._random)
         if not chosen and exclude:
-            chosen = self._fleet.choose(size=size, count=count, random=self._random)
+            chosen = self._fleet.room.choose(size=size, count=count, random=self._random)
         return chosen
 
     async def find(self, size: int, *, exclude: Collection[int] = ()) -> VolumeState:
@@ -94,7 +96,7 @@ class Room:
 
     def refusal(self, size: int) -> StoreError:
         """Why there is no room for `size` bytes now, disk by disk."""
-        outlooks = [(disk.name, *self._fleet.outlook(disk, size)) for disk in self._fleet.disks.values()]
+        outlooks = [(disk.name, *self._fleet.room.outlook(disk, size)) for disk in self._fleet.disks.values()]
         kinds = {kind for _, kind, _ in outlooks}
         what = format_size(size)
         if Outlook.COMING in kinds:
@@ -118,8 +120,8 @@ class Room:
             VolumeOffline, DiskFailed: with the disks that take no writes now, it might fit.
             ClusterFull: it does not fit.
         """
-        most = self._fleet.takes_at_most
-        if size <= most or self._fleet.writable_count() == 0:
+        most = self._fleet.room.takes_at_most
+        if size <= most or self._fleet.room.writable_count() == 0:
             return
         disks = self._fleet.disks.values()
         text = f"the disks that take writes have room for {format_size(most)}, not for {format_size(size)}"

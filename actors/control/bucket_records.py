@@ -9,7 +9,7 @@ import trio
 from warehouse.actors.control import rpc
 from warehouse.actors.control.backoff import Backoff
 from warehouse.actors.control.context import MasterContext
-from warehouse.actors.control.fleet import DiskState, VolumeState
+from warehouse.actors.control.fleet_state import DiskState, VolumeState
 from warehouse.errors import StoreError
 from warehouse.transport.messages import BucketsRecorded, RecordBuckets
 from warehouse.transport.zeromq.peers import Peer
@@ -39,7 +39,7 @@ class BucketRecorder:
         avoided: set[int] = set()  # volumes that failed to take a record
         while True:
             self._news = trio.Event()
-            volume = fleet.first_open(self._disk, avoided) or fleet.first_open(self._disk)
+            volume = fleet.room.first_open(self._disk, avoided) or fleet.room.first_open(self._disk)
             wait_until = float("inf")
             try:
                 if volume is None:

@@ -15,7 +15,7 @@ import msgspec
 
 from warehouse.actors.control.context import MasterContext
 from warehouse.actors.control.disks import DiskHandlers
-from warehouse.actors.control.fleet import DiskState
+from warehouse.actors.control.fleet_state import DiskState
 from warehouse.actors.control.reservations import Reservations, presigned_name, slot_name
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions

@@ -31,7 +31,7 @@ import trio
 from warehouse.actors.control import rpc
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.damage import NOT_THERE, DamageRegistry
-from warehouse.actors.control.fleet import VolumeState
+from warehouse.actors.control.fleet_state import VolumeState
 from warehouse.errors import StoreError
 from warehouse.transport.messages import DAMAGES_MAX, LIVE_LISTED_MAX, ListLive, LiveListed, NeedleDamage
 from warehouse.transport.zeromq.peers import Peer

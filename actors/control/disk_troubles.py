@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from warehouse.actors.control.events import EventLog
-from warehouse.actors.control.fleet import DiskState, VolumeState
+from warehouse.actors.control.fleet_state import DiskState, VolumeState
 from warehouse.actors.control.troubles import Troubles
 
 NAMED_MAX = 5  # volumes in one sentence

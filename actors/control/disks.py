@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 
 from warehouse.actors.control.context import MasterContext, now_ms
-from warehouse.actors.control.fleet import DiskState, VolumeState
+from warehouse.actors.control.fleet_state import DiskState, VolumeState
 from warehouse.actors.control.job_scheduler import JobScheduler
 from warehouse.actors.control.keyring import MASTER_AUDIENCE, Keyring
 from warehouse.actors.control.lineage import Lineage

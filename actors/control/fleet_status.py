@@ -1,32 +1,24 @@
-"""Fleet status: what people see of disks and volumes."""
+"""Fleet status: what operators see of disks and volumes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from warehouse.actors.control.fleet_state import DiskState, Seen, VolumeState
+from warehouse.actors.control.reservations import Reservations
 from warehouse.errors import BadRequest
 from warehouse.transport.messages import DiskStatus, Job, VolumeReport, VolumeStatus
 from warehouse.transport.messages.paging import ANSWER_SIZE_MAX, size_of
 
 if TYPE_CHECKING:
-    from warehouse.actors.control.fleet import DiskState, Fleet, VolumeState
-    from warehouse.actors.control.reservations import Reservations
-
-
-class Seen(NamedTuple):
-    """What people saw of a volume, and what of its disk they saw it under."""
-
-    at_ms: int
-    is_online: bool
-    has_room: bool
-    status: VolumeStatus
+    from warehouse.actors.control.fleet import Fleet
 
 
 def health(fleet: Fleet) -> str:
-    if fleet.writable_count() == 0:
+    if fleet.room.writable_count() == 0:
         return "down"
     is_troubled = any(
         not disk.is_online or disk.troubled_count or disk.is_in_doubt or disk.set_aside is not None
@@ -106,7 +98,7 @@ def _volume_statuses(
     now_ms: int,
     least: int,
 ) -> Iterator[VolumeStatus]:
-    is_online, has_room = disk.is_online, fleet.room_on(disk) > 0
+    is_online, has_room = disk.is_online, fleet.room.on_disk(disk) > 0
     for volume_id, volume in sorted(disk.volumes.items()):
         if volume_id < least:
             continue

@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection
 
 from warehouse.actors.control.context import MasterContext, now_ms
-from warehouse.actors.control.fleet import DiskState, VolumeState
+from warehouse.actors.control.fleet_state import DiskState, VolumeState
 from warehouse.actors.control.job_policy import (
     BARRED_S,
     DiskUsage,
@@ -91,7 +91,7 @@ class JobProposer:
 
     def _usage(self, disk: DiskState) -> DiskUsage:
         fleet, reserve = self._context.fleet, self._context.settings.store.disk_reserve
-        has_room = any(fleet.room(volume) > 0 for volume in disk.volumes.values())
+        has_room = any(fleet.room.of(volume) > 0 for volume in disk.volumes.values())
         return DiskUsage(
             free=disk.free,
             is_pressed=disk.free < PRESSED_RESERVES * reserve or not has_room,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from warehouse.actors.control.context import MasterContext
-from warehouse.actors.control.fleet import DiskState
+from warehouse.actors.control.fleet_state import DiskState
 from warehouse.actors.control.job_records import JobRecords
 from warehouse.actors.control.job_state import COMPACT, OPERATOR, JobState
 from warehouse.actors.control.rate_policy import RatePolicy, full_rate, spread_rate

@@ -12,7 +12,7 @@ from collections.abc import Collection
 import trio
 
 from warehouse.actors.control.context import MasterContext, now_ms
-from warehouse.actors.control.fleet import VolumeState
+from warehouse.actors.control.fleet_state import VolumeState
 from warehouse.actors.control.job_state import OPERATOR, JobState
 from warehouse.actors.control.job_table import JobTable
 from warehouse.errors import StoreError

@@ -31,7 +31,7 @@ from warehouse.actors.control import rpc
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.cross_check import CrossCheck
 from warehouse.actors.control.damage import DamageRegistry
-from warehouse.actors.control.fleet import DiskState, VolumeState
+from warehouse.actors.control.fleet_state import DiskState, VolumeState
 from warehouse.actors.control.job_policy import gives_next_to_nothing
 from warehouse.actors.control.job_state import COMPACT, OPERATOR, JobState, State
 from warehouse.actors.control.tombstones import write_tombstones

@@ -25,7 +25,7 @@ from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.cross_check import CrossCheck
 from warehouse.actors.control.damage import DamageRegistry
 from warehouse.actors.control.disk_troubles import SealedVolumes
-from warehouse.actors.control.fleet import DiskState, VolumeState
+from warehouse.actors.control.fleet_state import DiskState, VolumeState
 from warehouse.actors.control.job_metrics import job_metrics
 from warehouse.actors.control.job_outcomes import JobOutcomes
 from warehouse.actors.control.job_proposals import JobProposer

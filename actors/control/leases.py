@@ -14,7 +14,7 @@ from collections.abc import Collection
 
 from warehouse.actors.control.allocation import Room
 from warehouse.actors.control.context import MasterContext
-from warehouse.actors.control.fleet import VolumeState
+from warehouse.actors.control.fleet_state import VolumeState
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.reservations import Reservations
 from warehouse.actors.control.routes import Routes
@@ -67,7 +67,7 @@ class LeaseHandlers:
         least = _least_lease(needle_count, byte_count)
         # No lease reserves more than a part of the room there is, or the leases of a few clients would fill
         # a small store.
-        byte_count = max(least, min(byte_count, self._fleet.takes_at_most // LEASE_SHARE))
+        byte_count = max(least, min(byte_count, self._fleet.room.takes_at_most // LEASE_SHARE))
         while True:
             volumes = self._volumes_for(needle_count, byte_count, request.exclude_volumes)
             if volumes:

@@ -22,7 +22,8 @@ import time
 from collections.abc import Iterable
 
 from warehouse.actors.control.cross_check import KEEP_ORPHANS
-from warehouse.actors.control.fleet import DiskState, Fleet
+from warehouse.actors.control.fleet import Fleet
+from warehouse.actors.control.fleet_state import DiskState
 from warehouse.actors.control.troubles import Troubles
 from warehouse.catalog.interface import Catalog, Transaction
 from warehouse.catalog.records import NEEDLE_ID_MAX, DiskRow

@@ -25,7 +25,13 @@ from warehouse.actors.control.backoff import RETRY_S_MAX, Backoff
 from warehouse.actors.control.bucket_records import BucketRecorder
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.disk_troubles import tell_missing, tell_whether_in_doubt
-from warehouse.actors.control.fleet import IDS_STEP_FIRST, IDS_STEP_MAX, NEEDLE_ID_MAX, DiskState, VolumeState
+from warehouse.actors.control.fleet_state import (
+    IDS_STEP_FIRST,
+    IDS_STEP_MAX,
+    NEEDLE_ID_MAX,
+    DiskState,
+    VolumeState,
+)
 from warehouse.actors.control.tombstones import TombstoneWriter
 from warehouse.catalog.interface import Transaction
 from warehouse.errors import DiskFull, RequestRefused, StoreError
@@ -43,7 +49,7 @@ class Provisioner:
         self._fleet = context.fleet
         self._online: dict[str, _OnlineDisk] = {}
         self._nursery: trio.Nursery | None = None
-        self._fleet.on_need = self._wake_maker
+        self._fleet.room.on_need = self._wake_maker
         context.writer.on_garbage = self.note_garbage
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -206,7 +212,7 @@ class VolumeMaker:
 
     def _make_if_needed(self, nursery: trio.Nursery) -> None:
         disk = self._disk
-        is_needed = disk.takes_writes and (disk.creating_count > 0 or self._fleet.needs_volume(disk))
+        is_needed = disk.takes_writes and (disk.creating_count > 0 or self._fleet.room.needs_volume(disk))
         if not is_needed or (disk.make_error is not None and disk.open_count > 0):
             disk.is_provisioned = True  # it has all that it can have now
         if is_needed and not self._is_making and not self._backoff.is_waiting:
@@ -255,7 +261,7 @@ class VolumeMaker:
     async def _add_volume(self) -> VolumeState:
         """Add a volume of this disk to the catalog and to the fleet."""
         disk_id = self._disk.disk_id
-        volume_uuid, capacity = str(uuid.uuid4()), self._fleet.capacity_for(self._disk)
+        volume_uuid, capacity = str(uuid.uuid4()), self._fleet.room.capacity_for(self._disk)
         created_ms = now_ms()
 
         def write(t: Transaction) -> int:

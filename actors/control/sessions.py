@@ -19,7 +19,7 @@ import trio
 
 from warehouse.actors.control.context import MasterContext
 from warehouse.actors.control.failed_logins import FailedLogins
-from warehouse.actors.control.fleet import CompactorSession, DiskState
+from warehouse.actors.control.fleet_state import CompactorSession, DiskState
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.routes import Routes
 from warehouse.auth.access_tokens import AccessClaims, AccessSigner

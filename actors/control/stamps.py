@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from warehouse.actors.control.context import MasterContext, now_ms
-from warehouse.actors.control.fleet import DiskState
+from warehouse.actors.control.fleet_state import DiskState
 from warehouse.errors import StampRefused
 from warehouse.storage.format.stamp import AHEAD_MS_MAX, wall_ms_of
 from warehouse.transport.messages import StoredNeedle

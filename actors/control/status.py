@@ -189,7 +189,7 @@ class MasterMetrics(Collector):
             ("failed_logins", "Logins that failed since the start", failed_logins),
             ("disks_online", "Disks online", sum(disk.is_online for disk in fleet.disks.values())),
             ("disks", "Disks known", len(fleet.disks)),
-            ("writable_volumes", "Volumes that take writes", fleet.writable_count()),
+            ("writable_volumes", "Volumes that take writes", fleet.room.writable_count()),
             ("troubles", "Things that are wrong now: `warehouse status` names them", len(troubles)),
         ]
 

@@ -15,7 +15,7 @@ import trio
 from warehouse.actors.control import rpc
 from warehouse.actors.control.backoff import Backoff
 from warehouse.actors.control.context import MasterContext
-from warehouse.actors.control.fleet import DiskState, VolumeState
+from warehouse.actors.control.fleet_state import DiskState, VolumeState
 from warehouse.errors import StoreError
 from warehouse.transport.messages import DeleteNeedles, NeedlesDeleted
 from warehouse.transport.zeromq.peers import Peer

@@ -19,7 +19,8 @@ from trio.testing import MockClock
 from warehouse.actors.control import job_outcomes, job_proposals, job_rates, job_scheduler
 from warehouse.actors.control.context import Intervals, MasterContext
 from warehouse.actors.control.events import EventLog
-from warehouse.actors.control.fleet import CompactorSession, DiskState, Fleet, VolumeState
+from warehouse.actors.control.fleet import Fleet
+from warehouse.actors.control.fleet_state import CompactorSession, DiskState, VolumeState
 from warehouse.actors.control.job_commands import JobCommands
 from warehouse.actors.control.job_scheduler import JobScheduler
 from warehouse.actors.control.job_state import (

@@ -10,16 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import warehouse.actors.control.fleet
-from warehouse.actors.control.fleet import (
-    NEEDLE_ID_MAX,
-    SEALED_MAX,
-    VOLUMES_MAX,
-    DiskState,
-    Fleet,
-    Outlook,
-    VolumeState,
-)
+from warehouse.actors.control import fleet_room
+from warehouse.actors.control.fleet import Fleet
+from warehouse.actors.control.fleet_room import VOLUMES_MAX, Outlook
+from warehouse.actors.control.fleet_state import NEEDLE_ID_MAX, SEALED_MAX, DiskState, VolumeState
 from warehouse.actors.control.reservations import Reservations
 from warehouse.transport.messages import FRAME_SIZE_MAX, DiskReport, Register, VolumeReport
 
@@ -77,37 +71,37 @@ def fleet_of(*volume_ids: int) -> tuple[Fleet, Reservations, DiskState]:
 
 def test_an_offline_disk_has_no_room() -> None:
     fleet, _, _ = fleet_of(1)
-    assert fleet.candidates() == []
+    assert fleet.room.candidates() == []
     assert fleet.health() == "down"
 
 
 def test_room_is_what_the_volume_has_left() -> None:
     fleet, _, _ = fleet_of(1)
     fleet.came(register(report()), FakePeer(), now_ms=1)  # type: ignore[arg-type]
-    assert [candidate.room for candidate in fleet.candidates()] == [9 * GIB]
+    assert [candidate.room for candidate in fleet.room.candidates()] == [9 * GIB]
     assert fleet.health() == "ok"
 
 
 def test_room_is_bounded_by_the_disk_less_its_reserve() -> None:
     fleet, _, _ = fleet_of(1)
     fleet.came(register(report(), free=3 * GIB), FakePeer(), now_ms=1)  # type: ignore[arg-type]
-    assert fleet.candidates()[0].room == 2 * GIB
+    assert fleet.room.candidates()[0].room == 2 * GIB
 
 
 def test_reservations_of_one_volume_shrink_the_room_of_its_neighbours_on_the_disk() -> None:
     fleet, reservations, _ = fleet_of(1, 2)
     fleet.came(register(report(1), report(2), free=3 * GIB), FakePeer(), now_ms=1)  # type: ignore[arg-type]
     reservations.reserve("lease", 1, GIB, expires_at=10)
-    assert {candidate.volume_id: candidate.room for candidate in fleet.candidates()} == {1: GIB, 2: GIB}
+    assert {candidate.volume_id: candidate.room for candidate in fleet.room.candidates()} == {1: GIB, 2: GIB}
 
 
 def test_committed_bytes_count_until_the_next_report() -> None:
     fleet, _, disk = fleet_of(1)
     fleet.came(register(report()), FakePeer(), now_ms=1)  # type: ignore[arg-type]
     fleet.wrote(fleet.volumes[1], GIB)
-    assert fleet.candidates()[0].room == 8 * GIB
+    assert fleet.room.candidates()[0].room == 8 * GIB
     fleet.reported(disk, DiskReport(volumes=[report(file_size=2 * GIB)], disk_free=99 * GIB))
-    assert fleet.candidates()[0].room == 8 * GIB
+    assert fleet.room.candidates()[0].room == 8 * GIB
 
 
 @pytest.mark.parametrize(
@@ -118,14 +112,14 @@ def test_committed_bytes_count_until_the_next_report() -> None:
 def test_a_volume_that_takes_no_writes_is_no_candidate(changes: dict[str, Any]) -> None:
     fleet, _, _ = fleet_of(1)
     fleet.came(register(report(**changes)), FakePeer(), now_ms=1)  # type: ignore[arg-type]
-    assert fleet.candidates() == []
+    assert fleet.room.candidates() == []
 
 
 def test_a_read_only_disk_takes_no_writes_and_gets_no_volume() -> None:
     fleet, _, disk = fleet_of(1)
     fleet.came(register(report(), is_read_only=True), FakePeer(), now_ms=1)  # type: ignore[arg-type]
-    assert fleet.candidates() == []
-    assert not fleet.needs_volume(disk, room_wanted=GIB)
+    assert fleet.room.candidates() == []
+    assert not fleet.room.needs_volume(disk, room_wanted=GIB)
 
 
 def test_a_volume_that_the_disk_does_not_name_any_more_is_missing() -> None:
@@ -145,7 +139,7 @@ def test_a_volume_that_the_catalog_does_not_know_is_left_alone() -> None:
 def test_a_volume_of_another_uuid_is_not_ours() -> None:
     fleet, _, _ = fleet_of(1)
     assert fleet.came(register(report(1, uuid="copied")), FakePeer(), now_ms=1) == [1]  # type: ignore[arg-type]
-    assert fleet.candidates() == []
+    assert fleet.room.candidates() == []
 
 
 def test_needle_ids_that_the_disk_has_seen_are_never_handed_out_again() -> None:
@@ -168,43 +162,43 @@ def test_only_the_connection_that_serves_a_disk_takes_it_offline() -> None:
 def test_a_disk_without_volumes_needs_one_and_a_full_disk_does_not_get_a_second() -> None:
     fleet, _, disk = fleet_of()
     fleet.came(register(free=2 * GIB), FakePeer(), now_ms=1)  # type: ignore[arg-type]
-    assert fleet.needs_volume(disk, room_wanted=GIB)
+    assert fleet.room.needs_volume(disk, room_wanted=GIB)
     fleet.add_volume(VolumeState(1, "uuid-1", 10 * GIB, "d", True, 1, 65_536))
     fleet.reported(disk, DiskReport(volumes=[report()], disk_free=2 * GIB))
-    assert not fleet.needs_volume(disk, room_wanted=GIB)
+    assert not fleet.room.needs_volume(disk, room_wanted=GIB)
 
 
 def test_a_nearly_full_volume_on_a_roomy_disk_calls_for_the_next() -> None:
     fleet, _, disk = fleet_of(1)
     fleet.came(register(report(file_size=10 * GIB - 1)), FakePeer(), now_ms=1)  # type: ignore[arg-type]
-    assert fleet.needs_volume(disk, room_wanted=GIB)
+    assert fleet.room.needs_volume(disk, room_wanted=GIB)
 
 
 def test_one_sealed_volume_does_not_stop_its_disk_and_three_do() -> None:
     fleet, _, disk = fleet_of(1, 2, 3, 4)
     sealed = [report(number, sealed_cause="fsync failed") for number in (1, 2, 3)]
     fleet.came(register(sealed[0], report(2), report(3), report(4)), PEER, now_ms=1)
-    assert {candidate.volume_id for candidate in fleet.candidates()} == {2, 3, 4}
+    assert {candidate.volume_id for candidate in fleet.room.candidates()} == {2, 3, 4}
     fleet.reported(disk, DiskReport(volumes=sealed[:2], disk_free=100 * GIB))
-    assert fleet.needs_volume(disk, room_wanted=20 * GIB), "the next volume may well be written"
+    assert fleet.room.needs_volume(disk, room_wanted=20 * GIB), "the next volume may well be written"
     fleet.reported(disk, DiskReport(volumes=sealed, disk_free=100 * GIB))
-    assert not fleet.needs_volume(disk, room_wanted=20 * GIB)
-    assert fleet.candidates() == [], "this disk is in doubt: a person should look at it"
+    assert not fleet.room.needs_volume(disk, room_wanted=20 * GIB)
+    assert fleet.room.candidates() == [], "this disk is in doubt: a person should look at it"
     assert fleet.health() == "down"
 
 
 def test_a_volume_that_its_disk_does_not_have_is_no_room() -> None:
     fleet, _, disk = fleet_of(1)
     fleet.came(register(), PEER, now_ms=1)
-    assert fleet.candidates() == []
-    assert fleet.needs_volume(disk, room_wanted=GIB)
+    assert fleet.room.candidates() == []
+    assert fleet.room.needs_volume(disk, room_wanted=GIB)
 
 
 def test_a_volume_whose_needle_ids_are_used_up_is_no_room() -> None:
     fleet, _, disk = fleet_of(1)
     fleet.came(register(report(needle_id_max=NEEDLE_ID_MAX)), PEER, now_ms=1)
-    assert fleet.candidates() == []
-    assert fleet.needs_volume(disk, room_wanted=GIB)
+    assert fleet.room.candidates() == []
+    assert fleet.room.needs_volume(disk, room_wanted=GIB)
     assert not disk.short_of_ids
 
 
@@ -213,17 +207,17 @@ def test_the_next_volume_is_wanted_while_the_present_one_still_has_needle_ids() 
     last_id = NEEDLE_ID_MAX - 1000
     fleet.came(register(report(needle_id_max=last_id)), PEER, now_ms=1)
     fleet.ids_reserved(fleet.volumes[1], NEEDLE_ID_MAX)
-    assert [candidate.volume_id for candidate in fleet.candidates()] == [1]
-    assert fleet.needs_volume(disk, room_wanted=GIB)
+    assert [candidate.volume_id for candidate in fleet.room.candidates()] == [1]
+    assert fleet.room.needs_volume(disk, room_wanted=GIB)
 
 
 def test_a_commit_that_the_latest_report_has_seen_is_not_counted_twice() -> None:
     fleet, _, _ = fleet_of(1)
     fleet.came(register(report(stamp_max=50)), PEER, now_ms=1)
     fleet.wrote(fleet.volumes[1], GIB, stamp=50)
-    assert fleet.candidates()[0].room == 9 * GIB
+    assert fleet.room.candidates()[0].room == 9 * GIB
     fleet.wrote(fleet.volumes[1], GIB, stamp=51)
-    assert fleet.candidates()[0].room == 8 * GIB
+    assert fleet.room.candidates()[0].room == 8 * GIB
 
 
 def test_status_counts_what_was_committed_since_the_latest_report() -> None:
@@ -240,20 +234,20 @@ def test_status_counts_what_was_committed_since_the_latest_report() -> None:
 def test_a_disk_has_no_more_volumes_than_its_actor_can_name_in_one_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(warehouse.actors.control.fleet, "VOLUMES_MAX", 2)
+    monkeypatch.setattr(fleet_room, "VOLUMES_MAX", 2)
     for count, needs, kind in ((1, True, Outlook.COMING), (2, False, Outlook.FULL)):
         volume_ids = range(1, count + 1)
         fleet, _, disk = fleet_of(*volume_ids)
         reports = [report(volume_id, file_size=10 * GIB) for volume_id in volume_ids]
         fleet.came(register(*reports), PEER, now_ms=1)
-        assert fleet.needs_volume(disk, room_wanted=GIB) is needs
-        assert fleet.outlook(disk, GIB)[0] is kind
-        assert (fleet.takes_at_most > 0) is needs
-    assert "2 volumes, as many as a disk may have" in fleet.outlook(disk, GIB)[1]
+        assert fleet.room.needs_volume(disk, room_wanted=GIB) is needs
+        assert fleet.room.outlook(disk, GIB)[0] is kind
+        assert (fleet.room.takes_at_most > 0) is needs
+    assert "2 volumes, as many as a disk may have" in fleet.room.outlook(disk, GIB)[1]
 
 
 def test_later_volumes_of_a_disk_with_very_many_are_larger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warehouse.actors.control.fleet, "VOLUMES_MAX", 10)
+    monkeypatch.setattr(fleet_room, "VOLUMES_MAX", 10)
     for count, capacity in ((4, GIB), (5, 20 * GIB), (9, 100 * GIB)):
         reservations = Reservations()
         fleet = Fleet(reservations, disk_reserve=GIB, volume_size=GIB)
@@ -261,7 +255,7 @@ def test_later_volumes_of_a_disk_with_very_many_are_larger(monkeypatch: pytest.M
         for volume_id in range(1, count + 1):
             fleet.add_volume(VolumeState(volume_id, f"uuid-{volume_id}", GIB, "d", True, 1, 65_536))
         fleet.came(register(*map(report, range(1, count + 1)), free=100 * GIB), PEER, now_ms=1)
-        assert fleet.capacity_for(disk) == capacity
+        assert fleet.room.capacity_for(disk) == capacity
 
 
 def test_all_volumes_of_a_disk_fit_into_its_registration() -> None:
@@ -295,7 +289,7 @@ fleet_steps = st.lists(
 
 
 @given(fleet_steps)
-def test_room_kept_in_sums_equals_room_counted_anew(steps: list[tuple[Any, ...]]) -> None:
+def test_room_kept_in_sums_equals_room_counted_again(steps: list[tuple[Any, ...]]) -> None:
     reservations = Reservations()
     fleet = Fleet(reservations, disk_reserve=3)
     for disk_id in DISKS:
@@ -305,12 +299,14 @@ def test_room_kept_in_sums_equals_room_counted_anew(steps: list[tuple[Any, ...]]
     for step in steps:
         _take_step(fleet, reservations, step)
         expected = {number: _room_recounted(fleet, reservations, number) for number in VOLUMES}
-        found = {candidate.volume_id: candidate.room for candidate in fleet.candidates()}
+        found = {candidate.volume_id: candidate.room for candidate in fleet.room.candidates()}
         assert found == {number: room for number, room in expected.items() if room > 0}
-        assert fleet.largest_room == max(expected.values())
-        assert fleet.writable_count() == sum(fleet.is_writable(fleet.volumes[number]) for number in VOLUMES)
+        assert fleet.room.largest == max(expected.values())
+        assert fleet.room.writable_count() == sum(
+            fleet.room.is_writable(fleet.volumes[number]) for number in VOLUMES
+        )
         for number in VOLUMES:
-            assert fleet.room(fleet.volumes[number]) == expected[number]
+            assert fleet.room.of(fleet.volumes[number]) == expected[number]
 
 
 def _take_step(fleet: Fleet, reservations: Reservations, step: tuple[Any, ...]) -> None:
@@ -385,12 +381,12 @@ def test_choosing_volumes_costs_the_logarithm_of_their_number() -> None:
     for disk_count, volumes_each in ((4, 4), (16, 64)):
         fleet, reservations = fleet_of_many(disk_count, volumes_each)
         random = Random(1)
-        before = fleet.step_count
+        before = fleet.room.step_count
         for number in range(100):
-            for volume in fleet.choose(size=GIB // 1024, count=4, random=random):
+            for volume in fleet.room.choose(size=GIB // 1024, count=4, random=random):
                 reservations.reserve((number, volume.volume_id), volume.volume_id, GIB // 1024, expires_at=1)
                 fleet.wrote(volume, 1)
-        steps[disk_count * volumes_each] = (fleet.step_count - before) / 100
+        steps[disk_count * volumes_each] = (fleet.room.step_count - before) / 100
     assert steps[16 * 64] < 400, "4 volumes: a handful of ways up and down two trees"
     assert steps[16 * 64] < 4 * steps[4 * 4], "64 times the volumes, and no 64 times the steps"
 
@@ -398,7 +394,7 @@ def test_choosing_volumes_costs_the_logarithm_of_their_number() -> None:
 def test_a_report_of_one_volume_costs_nothing_for_the_others() -> None:
     fleet, _ = fleet_of_many(2, 512)
     disk = fleet.disks["disk-0"]
-    fleet.largest_room  # noqa: B018 - brings the trees up to date
-    before = fleet.step_count
+    fleet.room.largest  # noqa: B018 - brings the trees up to date
+    before = fleet.room.step_count
     fleet.reported(disk, DiskReport(volumes=[report(1, file_size=2 * GIB)], disk_free=4000 * GIB))
-    assert fleet.step_count - before < 40
+    assert fleet.room.step_count - before < 40

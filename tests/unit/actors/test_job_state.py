@@ -81,7 +81,7 @@ def test_a_job_changes_its_state_in_no_other_way() -> None:
 @pytest.mark.parametrize("state", State)
 def test_a_job_can_end_from_every_state_and_an_end_is_final(state: State) -> None:
     one = job_in(state)
-    assert one.is_finished == one.seen().is_over == (state in FINISHED)
+    assert one.is_finished == one.seen().is_finished == (state in FINISHED)
     assert one.is_finished or MOVES[state] & FINISHED
     assert one.is_running == (state in {State.COPYING, State.SWITCHING, State.VERIFYING})
 
