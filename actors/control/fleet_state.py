@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from warehouse.errors import StoreError
 from warehouse.transport.messages import VolumeReport, VolumeStatus
-from warehouse.transport.zeromq.hub import Peer
+from warehouse.transport.zeromq.peers import Peer
 
 NEEDLE_ID_MAX = 2**32 - 1
 # A volume with fewer needle ids left than this counts as full, and the master makes the next one meanwhile.
