@@ -1,0 +1,258 @@
+"""HTTP exchange: one request and its answer, as a handler sees them.
+
+`server` makes an exchange for each request that needs a handler, and decides what happens around it.  What
+must hold for every answer stands here: one request gets one answer, of exactly the declared length, with the
+lines that all answers share.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from email.utils import formatdate
+
+import msgspec
+import trio
+
+from warehouse.errors import BodyTooLarge, LinkDown, StoreError
+from warehouse.transport.http.admission import Admission
+from warehouse.transport.http.channel import JOIN_SIZE, Body
+from warehouse.transport.http.connection import Clock, Connection, HttpLimits
+from warehouse.transport.http.heads import CONTINUE, HeadMemo, RequestHead, header_lines, status_line
+from warehouse.transport.http.latch import Latch
+from warehouse.transport.http.rules import CorsRule, refusal_headers
+
+_JSON = (b"Content-Type", b"application/json")
+
+
+class _Refusal(msgspec.Struct):
+    code: str
+    message: str
+
+
+class Shared:
+    """What all connections of one server look up."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        limits: HttpLimits,
+        cors: CorsRule,
+        server_name: bytes,
+        close: Callable[[Connection], None],
+    ) -> None:
+        self.handler = handler
+        self.admission = Admission(limits, close)
+        self.limits = limits
+        self.cors = cors
+        self.heads = HeadMemo()
+        self.clock = Clock(step_max_s=2 * limits.sweep_s())
+        self.is_stopping = False
+        self.scratch = memoryview(bytearray(64 * 1024))  # where unwanted bytes go; never read
+        self._server_name = server_name
+        self._date_s = 0
+        self._first_lines: dict[int, bytes] = {}
+
+    def first_lines(self, status: int) -> bytes:
+        """What every answer of this status begins with, at this second."""
+        return self._first_lines.get(status) or self._make_first_lines(status)
+
+    def _make_first_lines(self, status: int) -> bytes:
+        date = formatdate(self._date_s, usegmt=True).encode()
+        lines = b"%bServer: %b\r\nDate: %b\r\n" % (status_line(status), self._server_name, date)
+        self._first_lines[status] = lines
+        return lines
+
+    def look_at_clocks(self) -> None:
+        self.clock.look(trio.current_time())
+        date_s = int(time.time())
+        if date_s != self._date_s:
+            self._date_s = date_s
+            self._first_lines.clear()
+
+
+class Exchange(RequestHead):
+    """One request and its answer.
+
+    `headers` has lower-case names.  `connection_state` belongs to the handler and lives as long as the
+    connection: what was found out about a client once need not be found out again.  `would_wait` tells that
+    `handle_nowait` was asked before, and found that this request has to wait.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_shared",
+        "answer_left",
+        "body_left",
+        "connection_state",
+        "has_started",
+        "peer",
+        "would_wait",
+    )
+
+    def __init__(self, connection: Connection, shared: Shared) -> None:
+        super().__init__()
+        self._connection = connection
+        self._shared = shared
+        self.connection_state = connection.handler_state
+        self.peer = connection.peer
+        self.body_left = 0  # bytes of the request's body that nobody has read
+        self.has_started = False  # the answer
+        self.answer_left = 0  # bytes of it that `write` must still send
+        self.would_wait = False
+
+    # --- the request's body -----------------------------------------------------------------------
+
+    async def read_body(self, size_max: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            BodyTooLarge: it is longer than `size_max`; nothing of it has been read.
+            LinkDown: the client closed the connection before its end.
+            RequestTimeout: it came too slowly.
+        """
+        size = self.body_left
+        if size > size_max:
+            raise BodyTooLarge(f"the body has {size} bytes, at most {size_max} are accepted")
+        connection = self._connection
+        if self.expects_continue:
+            await self._say_continue()
+        piece = connection.take_received(size)
+        self.body_left = size - len(piece)
+        if not self.body_left:
+            return piece
+        # One buffer that grows, not a list of pieces: a byte in a packet of its own would cost fifty.
+        body = bytearray(piece)
+        while self.body_left:
+            piece = await connection.receive(self.body_left)
+            if not piece:
+                raise self._cut_short()
+            self.body_left -= len(piece)
+            body += piece
+        return bytes(body)
+
+    async def read_into(self, view: memoryview) -> int:
+        """Receive the body's next bytes, as many as have come and fit; 0 at its end, or for an empty view.
+
+        Raises:
+            LinkDown, RequestTimeout: as `read_body`.
+        """
+        if not self.body_left or not view:
+            return 0
+        if self.expects_continue:
+            await self._say_continue()
+        if len(view) > self.body_left:
+            view = view[: self.body_left]
+        count = await self._connection.receive_into(view)
+        if not count:
+            raise self._cut_short()
+        self.body_left -= count
+        return count
+
+    def _cut_short(self) -> LinkDown:
+        self._connection.is_broken = True
+        return LinkDown(
+            f"{self.peer} closed the connection {self.body_left} bytes before the end of the body"
+        )
+
+    async def _say_continue(self) -> None:
+        self.expects_continue = False
+        if not self._connection.has_received:  # else the client did not wait for us
+            await self._connection.send(CONTINUE)
+
+    def vouch(self) -> None:
+        """The handler has seen a good token: the connection counts among those of its holders from now on."""
+        if not self._connection.is_vouched:
+            self._shared.admission.vouch(self._connection)
+
+    # --- a wait in between ------------------------------------------------------------------------
+
+    async def wait_for(self, latch: Latch) -> None:
+        """Sleep until it opens, without a task of its own where that can be.
+
+        To be called outside of all nurseries and cancel scopes that this request has opened.
+        """
+        if self._connection.has_task:
+            await latch.wait()
+        else:
+            await latch.suspend()
+
+    # --- the answer -------------------------------------------------------------------------------
+
+    async def respond(
+        self, status: int, headers: Sequence[tuple[bytes, bytes]] = (), body: Body = b""
+    ) -> None:
+        """Send the whole answer; for HEAD its head alone.
+
+        It goes out when the handler returns, or waits.
+
+        Raises:
+            LinkDown: the client has gone.
+            DeadlineExceeded: the client takes the answer too slowly.
+        """
+        data = self._answer_head(status, headers, len(body))
+        connection = self._connection
+        if body and self.method != b"HEAD":
+            if len(body) > JOIN_SIZE:
+                await connection.send_message(data, body)
+                return
+            data += body
+        if not connection.has_task and self.is_keep_alive and not self.body_left:
+            connection.answer = data
+            return
+        count = connection.send_now(data)
+        if count < len(data):
+            await connection.send_rest(data, count)
+
+    async def start(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> None:
+        """Send the head of an answer whose body `write` will send.  Raises as `respond`."""
+        head = self._answer_head(status, headers, content_length)
+        self.answer_left = 0 if self.method == b"HEAD" else content_length
+        await self._connection.send(head)
+
+    async def write(self, data: Body) -> None:
+        """Send the next bytes of a started answer's body; dropped for HEAD.  Raises as `respond`."""
+        if self.method == b"HEAD":
+            return
+        if len(data) > self.answer_left:
+            raise ValueError(f"{len(data)} bytes written, {self.answer_left} left of the declared length")
+        self.answer_left -= len(data)
+        await self._connection.send(data)
+
+    def _answer_head(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> bytes:
+        if self.has_started:
+            raise RuntimeError("one request gets one answer")
+        shared = self._shared
+        lines = header_lines(headers)
+        if shared.cors.is_active:
+            lines += header_lines(shared.cors.answer_headers(self.headers.get(b"origin"), headers))
+        # From here on nothing can fail but the socket.
+        self.has_started = True
+        if self.expects_continue or self.body_left > shared.limits.drain_size or shared.is_stopping:
+            self.is_keep_alive = False
+        if not self.is_keep_alive:
+            lines += b"Connection: close\r\n"
+        elif not self.is_http_11:
+            lines += b"Connection: keep-alive\r\n"
+        if status in (204, 304):  # RFC 9110, 8.6: neither may say how long its missing body is
+            return b"%b%b\r\n" % (shared.first_lines(status), lines)
+        return b"%b%bContent-Length: %d\r\n\r\n" % (shared.first_lines(status), lines, content_length)
+
+    # --- what the server does around the handler --------------------------------------------------
+
+    async def refuse(self, error: StoreError) -> None:
+        """Answer with an error.  Raises as `respond`."""
+        headers = [_JSON, *refusal_headers(error)]
+        body = msgspec.json.encode(_Refusal(error.code, error.message))
+        await self.respond(error.status, headers, body)
+
+    async def respond_preflight(self) -> bool:
+        """Answer a browser's question whether a page may send a request; False if this is none."""
+        headers = self._shared.cors.preflight_headers(self.method, self.headers)
+        if headers is None:
+            return False
+        await self.respond(204, headers)
+        return True
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
