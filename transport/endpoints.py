@@ -2,18 +2,18 @@
 
     tcp://127.0.0.1:7400        http://[::1]:7410        tcp://photos.example:7400
 
-Every place that joins a host and a port, or takes them apart, does so here.
+All code that joins a host and a port, or takes them apart, calls this module.
 """
 
 from __future__ import annotations
 
 from ipaddress import IPv6Address, IPv6Network
 
-NETWORK_BITS = 64  # of an IPv6 address: the rest is the choice of whoever has that network
+NETWORK_BITS = 64  # of an IPv6 address: the owner of the network chooses the other bits
 
 
 def host_in_url(host: str) -> str:
-    """Write a host as endpoints and URLs have it: an IPv6 address in brackets, anything else as it is."""
+    """Write a host as endpoints and URLs need it: an IPv6 address in brackets, anything else unchanged."""
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
@@ -23,7 +23,7 @@ def endpoint_of(host: str, port: int, *, scheme: str = "tcp") -> str:
 
 
 def host_and_port(endpoint: str) -> tuple[str, int]:
-    """Take "scheme://host:port" apart; the host comes without brackets.
+    """Split "scheme://host:port"; return the host without brackets, and the port.
 
     Raises:
         ValueError: the text has no port.
@@ -33,10 +33,10 @@ def host_and_port(endpoint: str) -> tuple[str, int]:
 
 
 def origin_of(address: str) -> str:
-    """As whose a connection from `address` counts, where connections are counted.
+    """Return the owner of `address` for limits per address.
 
-    An IPv6 address counts as its network, because one machine may take any address in it.  A socket for both
-    kinds shows IPv4 addresses as ::ffff:192.0.2.7.
+    An IPv6 address counts as its network, because one machine may take any address there.  A socket for both
+    kinds of address shows IPv4 addresses as ::ffff:192.0.2.7.
     """
     if ":" not in address:
         return address

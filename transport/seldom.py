@@ -1,6 +1,6 @@
-"""Seldom: a log line for something that strangers can make happen thousands of times a second.
+"""Seldom: a log line for events that strangers can cause thousands of times a second.
 
-The first time is told at once; what follows is counted, and told once in a while.
+The first event is logged immediately.  Later events are counted, and logged together once a minute.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ class Seldom:
         self._log = log
         self._event = event
         self._level = level
-        self._told_at: float | None = None
+        self._logged_at: float | None = None
         self._count = 0
 
     def happened(self, count: int = 1, **extra: object) -> None:
-        """Note it, and tell of it when the last telling is a minute ago.
+        """Count the event; log it unless the last line is less than a minute old.
 
         Args:
-            extra: fields of the line; those of this time.
+            extra: fields of the line, from this event.
         """
         self._count += count
         now = time.monotonic()
-        if self._told_at is not None and now - self._told_at < PERIOD_S:
+        if self._logged_at is not None and now - self._logged_at < PERIOD_S:
             return
-        self._told_at = now
+        self._logged_at = now
         self._log.log(self._level, self._event, extra={"count": self._count, **extra})
         self._count = 0

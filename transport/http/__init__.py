@@ -1,1 +1,1 @@
-"""The data plane: a lean HTTP/1.1 server and a pool of connections to it, and the rules of its headers."""
+"""HTTP: the lean HTTP/1.1 server of the data plane, a pool of connections to it, the rules of its headers."""

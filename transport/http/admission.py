@@ -1,14 +1,15 @@
-"""HTTP admission: which connections a server keeps, and who has to go when there are too many.
+"""HTTP admission: which connections a server keeps, and which it closes when there are too many.
 
 A connection costs a stranger nothing and the server a descriptor.  So strangers never keep anybody out:
 
-    stranger   has shown no valid token yet.  When there are too many, or too many of one address, the one
-               that has been silent longest goes, and the newcomer stays: the address with the most first
-    holder     has shown one.  Holders are counted apart, so no number of strangers takes their places.
-               When there are too many, one that has been idle for long goes; where all are busy, the next
-               stays a stranger, who is served all the same
+    stranger   has not shown a valid token yet.  When there are too many strangers, or too many of one
+               address, the server closes the one that has been silent longest and keeps the newcomer.  It
+               begins with the address that has the most
+    holder     has shown a valid token.  Holders are counted separately, so strangers never take their places.
+               When there are too many holders, the server closes one that has long been idle.  When all are
+               busy, the next one stays a stranger, and is served as well
 
-A newcomer is turned away only where every stranger is being served at this moment.
+The server turns a newcomer away only while it is serving every stranger.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from warehouse.transport.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
-PEEKS_MAX = 16  # silent ones that are asked whether something has just come
-LEAVING_MAX = 64  # that were told to end, and have not yet
+PEEKS_MAX = 16  # silent strangers to look at for bytes that have just come
+LEAVING_MAX = 64  # strangers that were told to end and have not ended yet
 
 
 class Admission:
-    """The book-keeping of one server; it closes through `close`, which calls `forget`."""
+    """Keeps the books of one server.  It closes connections through `close`, which calls `forget`."""
 
     def __init__(self, limits: HttpLimits, close: Callable[[Connection], None]) -> None:
         self._limits = limits
         self._close = close
-        # In the order in which they came.
+        # In order of arrival.
         self._strangers: dict[Connection, None] = {}
         self._of_host: dict[str, dict[Connection, None]] = {}
         self._holders: dict[Connection, None] = {}
@@ -49,7 +50,7 @@ class Admission:
         return len(self._holders)
 
     def admit(self, connection: Connection) -> bool:
-        """Take a new connection in; False where there is no place for it."""
+        """Admit a new connection; False when there is no place for it."""
         host = connection.host
         of_host = self._of_host.get(host, {})
         has_place = len(of_host) < self._limits.per_address() or self._send_one_away(host)
@@ -63,7 +64,7 @@ class Admission:
         return True
 
     def vouch(self, connection: Connection) -> None:
-        """It has shown a token that is good."""
+        """Make a stranger a holder: its client has shown a good token."""
         if connection.is_vouched or connection not in self._strangers:
             return
         if len(self._holders) >= self._limits.connections and not self._send_a_holder_away():
@@ -73,13 +74,13 @@ class Admission:
         self._holders[connection] = None
 
     def forget(self, connection: Connection) -> None:
-        """It is closed."""
+        """Remove a connection that is closed."""
         self._holders.pop(connection, None)
         self._leaving.discard(connection)
         self._forget_stranger(connection)
 
     def make_room(self, count: int) -> bool:
-        """The process has run out of descriptors: give some back, of those who have shown no token."""
+        """Close up to `count` strangers, because the process has run out of descriptors."""
         is_any = False
         for _ in range(count):
             if not self._of_host:
@@ -96,7 +97,7 @@ class Admission:
                 del self._of_host[connection.host]
 
     def _send_one_away(self, host: str) -> bool:
-        """Close the stranger of this address that is in nobody's way but ours; False: there is none."""
+        """Close a stranger of this address whose request nobody is serving; False: there is none."""
         silent = [connection for connection in self._of_host[host] if connection.is_silent]
         chosen = next((one for one in islice(silent, PEEKS_MAX) if not one.has_unread()), None)
         if chosen is None and silent:
@@ -107,7 +108,7 @@ class Admission:
             return True
         if len(self._leaving) >= LEAVING_MAX:
             return False
-        # It lets us wait in the middle of an answer, or of a body that nobody wants.
+        # A stuck client lets us wait in the middle of an answer, or of a body that nobody wants.
         stuck = next((one for one in self._of_host[host] if one.is_stuck), None)
         if stuck is None:
             return False

@@ -1,4 +1,4 @@
-"""Batches: how many needles of one volume travel in one HTTP request.  Pure: bytes in, values out.
+"""Batches: the layout of HTTP requests that carry many needles of one volume.  Pure: bytes in, values out.
 
     POST /v1/batch/put     the body: items, back to back; a lease is the token
 
@@ -7,9 +7,9 @@
              4     h  head       msgpack, a `PutHead`
            4+h     n  data       as many bytes as the head says, at most 1 MiB
 
-        the answer: msgpack, an `Outcome` for each item, in order: what was stored has its ETag and its
-        time, what was not has an error's code and message.  When an item cannot be read, all that follows
-        cannot either: the outcomes end there, and the last one speaks for all the rest.
+        the answer: msgpack, an `Outcome` for each item, in order.  A stored item has its ETag and its time,
+        any other item has the code and message of an error.  When an item cannot be read, the items after
+        it cannot be read either: the outcomes end there, and the last outcome counts for all of them.
 
     POST /v1/batch/get     the body: msgpack, an array of needle ids; a read grant is the token
 
@@ -17,13 +17,13 @@
 
         offset  size  field (little-endian)
              0     4  needle_id
-             4     4  state      0: the data follows; else why not, see `STATES`
+             4     4  state      0: the data follows; otherwise the reason, see `STATES`
              8     4  size       bytes that follow
             12     4  crc        CRC-32C of the data
-            16     n  data       whole and checked; zeros where damage showed after sizes had been promised
+            16     n  data       whole and checked; zeros if damage showed after the sizes had been sent
 
-A frame of an answer has no text, so the length of the answer is known before the first byte is read from
-the disk: sizes come from the index.
+A frame of an answer has no text, and sizes come from the index.  So the server knows the length of the answer
+before it reads the first byte from the disk.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ HEAD_SIZE: Final = Struct("<I")
 FRAME: Final = Struct("<IIII")
 
 STATE_OK: Final = 0
-# What a frame without data says.  Numbers are never used again.
+# The reasons in frames without data.  A number is never used again.
 STATES: Final[dict[int, type[StoreError]]] = {
     1: NoSuchNeedle,
     2: NeedleCorrupt,
     3: ReadFailed,
-    4: TokenScope,  # it belongs to another bucket than the token
-    5: BodyTooLarge,  # more than ITEM_SIZE_MAX: ask for it alone
+    4: TokenScope,  # the needle belongs to another bucket than the token
+    5: BodyTooLarge,  # the needle is larger than ITEM_SIZE_MAX: ask for it alone
 }
 _STATE_OF: Final = {kind: state for state, kind in STATES.items()}
 
 
 class PutHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a put says about its needle; a new field goes to the end and has a default."""
+    """What a put says about its needle.  Add a new field at the end, with a default."""
 
     needle_id: int
     key: str
@@ -83,7 +83,7 @@ class PutHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What became of one item of a put: an ETag and `created_ms`, or an error's code and message."""
+    """The result of one item of a put: an ETag and `created_ms`, or the code and message of an error."""
 
     word: str
     detail: int | str
@@ -108,37 +108,37 @@ _decode_ids = msgspec.msgpack.Decoder(list[int]).decode
 
 
 def encode_put_head(head: PutHead) -> bytes:
-    """A head with its size in front; the data follows it."""
+    """Encode a head with its size before it; the data follows."""
     encoded = _encode(head)
     return HEAD_SIZE.pack(len(encoded)) + encoded
 
 
 def decode_head_size(prefix: bytes | memoryview) -> int:
-    """How long the head is, from the four bytes before it.
+    """Read the size of a head from the four bytes before it.
 
     Raises:
-        BadRequest: longer than any head of ours.
+        BadRequest: the size is larger than that of any head of ours.
     """
     size: int = HEAD_SIZE.unpack(prefix)[0]
     if size > HEAD_SIZE_MAX:
-        raise BadRequest(f"an item's head has at most {HEAD_SIZE_MAX} bytes, this one claims {size}")
+        raise BadRequest(f"the head of an item has at most {HEAD_SIZE_MAX} bytes, not {size}")
     return size
 
 
 def decode_put_head(encoded: bytes | memoryview) -> PutHead:
-    """Read a head, and judge the numbers that the rest of the request is cut by.
+    """Read a head, and check the numbers that say where the next item begins.
 
     Raises:
-        BadRequest: it is none, or its size or CRC is out of bounds.
+        BadRequest: the bytes are not a head, or its size or CRC is out of bounds.
     """
     try:
         head = _decode_head(encoded)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"an item's head is a msgpack array of a put: {error}") from error
+        raise BadRequest(f"the head of an item must be the msgpack array of a put: {error}") from error
     if not 0 <= head.size <= ITEM_SIZE_MAX:
         raise BadRequest(f"an item has 0 to {ITEM_SIZE_MAX} bytes of data, not {head.size}")
     if not 0 <= head.crc < 1 << 32:
-        raise BadRequest(f"a CRC has 32 bits, {head.crc} has not")
+        raise BadRequest(f"a CRC has 32 bits, {head.crc} has more")
     return head
 
 
@@ -147,17 +147,17 @@ def encode_ids(needle_ids: Sequence[int]) -> bytes:
 
 
 def decode_ids(body: bytes) -> list[int]:
-    """The needles that a get asks for.
+    """Read the ids of the needles that a get asks for.
 
     Raises:
-        BadRequest: not an array of needle ids, an empty one, or too long a one.
+        BadRequest: the body is not an array of needle ids, or the array is empty or too long.
     """
     try:
         needle_ids = _decode_ids(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise BadRequest(f"a batch get sends a msgpack array of needle ids: {error}") from error
+        raise BadRequest(f"a batch get must send a msgpack array of needle ids: {error}") from error
     if not 1 <= len(needle_ids) <= ITEMS_MAX:
-        raise BadRequest(f"1 to {ITEMS_MAX} needles can be asked for at once, not {len(needle_ids)}")
+        raise BadRequest(f"a batch get asks for 1 to {ITEMS_MAX} needles, not {len(needle_ids)}")
     if min(needle_ids) < 1 or max(needle_ids) >= 1 << 32:
         raise BadRequest("needle ids go from 1 to 4294967295")
     return needle_ids
@@ -179,15 +179,15 @@ def encode_outcomes(outcomes: Sequence[Outcome]) -> bytes:
 
 
 def decode_outcomes(body: bytes, item_count: int) -> list[Outcome]:
-    """What became of each of `item_count` items: the last outcome speaks for all that have none.
+    """Read the outcome of each of `item_count` items.  The last outcome counts for items without one.
 
     Raises:
-        Unavailable: this is no answer to that many items.
+        Unavailable: the body does not answer this many items.
     """
     try:
         outcomes = _decode_outcomes(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unavailable(f"the answer to a batch is an array of outcomes: {error}") from error
+        raise Unavailable(f"the answer to a batch must be an array of outcomes: {error}") from error
     missing_count = item_count - len(outcomes)
     if missing_count < 0 or not outcomes or (missing_count and isinstance(outcomes[-1].detail, int)):
         raise Unavailable(f"{item_count} items were sent, {len(outcomes)} outcomes came back")
@@ -195,21 +195,21 @@ def decode_outcomes(body: bytes, item_count: int) -> list[Outcome]:
 
 
 def state_of(error: StoreError) -> int:
-    """The number that says in a frame why there is no data."""
+    """Return the number that stands for this error in a frame."""
     return _STATE_OF.get(type(error)) or _STATE_OF[ReadFailed]
 
 
 def error_of(state: int, volume_id: int, needle_id: int) -> StoreError:
-    """The error that a frame's number stands for; of a later release perhaps, so any number has one."""
+    """Return the error that a number in a frame stands for.  A later release may send any number."""
     kind = STATES.get(state, Unavailable)
-    return kind(f"volume {volume_id}, needle {needle_id}: the batch's answer says {kind.code}")
+    return kind(f"volume {volume_id}, needle {needle_id}: the answer to the batch says {kind.code}")
 
 
 def read_frames(body: bytes, needle_ids: Sequence[int]) -> Iterator[Frame]:
-    """Cut an answer into the frames of the needles that were asked for.
+    """Cut an answer into the frames of these needles.
 
     Raises:
-        Unavailable: the answer does not fit the question.
+        Unavailable: the answer is not one for these needles.
     """
     view = memoryview(body)
     position = 0

@@ -1,11 +1,10 @@
 """HTTP channel: one connected socket as both ends of the data plane use it.
 
-Raw non-blocking socket calls come first; Trio is asked to wait only when the kernel said that it would
-block.  A peer that is always ready would then never make us wait, so after `BURST_SIZE` bytes the other
-tasks get their turn.  How long a wait may last is decided by the subclass: `http_connection` (server)
-and `http_wire` (client).
+A raw non-blocking socket call comes first; Trio waits only when the kernel said that the call would block.
+A peer that is always ready would never make us wait, so the other tasks get their turn after `BURST_SIZE`
+bytes.  The subclass decides how long a wait may last: `connection` (server) and `wire` (client).
 
-Received bytes that nobody has asked for yet (a body that came along with its head, the next pipelined
+Received bytes that nobody has asked for yet (a body that came together with its head, the next pipelined
 request) stay in `_data` from `_position` on.
 """
 
@@ -53,8 +52,8 @@ class Channel:
         self._position = 0
         self._burst = 0
         self.peer = peer
-        self.is_broken = False  # nothing can be sent or received any more
-        self.received = 0  # body bytes; whoever starts a body may set it to 0
+        self.is_broken = False  # nothing more can be sent or received
+        self.received = 0  # body bytes; the owner may set it to 0 when a body begins
         self.sent = 0
 
     async def _wait_readable(self) -> None:
@@ -67,11 +66,11 @@ class Channel:
 
     @property
     def has_received(self) -> bool:
-        """Whether bytes lie here that nobody has used yet."""
+        """Whether bytes have been received that nobody has taken yet."""
         return self._position < len(self._data)
 
     def take_received(self, size: int) -> bytes:
-        """Up to `size` bytes of what has already come."""
+        """Take up to `size` bytes that have been received."""
         start = self._position
         data = self._data
         end = start + size
@@ -113,7 +112,7 @@ class Channel:
     async def receive(self, size: int) -> bytes:
         """Receive 1 to `size` bytes; b"" at the end of the stream.  Raises as `receive_into`.
 
-        Memory is taken for what came, not for what was promised.
+        This takes memory for the bytes that came, not for `size`.
         """
         if self._position < len(self._data):
             return self.take_received(size)
@@ -135,7 +134,7 @@ class Channel:
     # --- sending ----------------------------------------------------------------------------------
 
     def send_now(self, data: Body) -> int:
-        """Send what can be sent without waiting; return its size.
+        """Send what can be sent without waiting; return its number of bytes.
 
         Raises:
             LinkDown: the connection broke.

@@ -1,17 +1,17 @@
 """Conditions: what If-Match and its four siblings ask, and whether it holds.  Values in, values out.
 
-Every condition of every request is read here: those of HTTP requests, and those that travel as a field of
-a message or of a batch.  A condition guards something, so none is ignored: it is honoured, or the request
-is refused.
+This module reads every condition of every request, whether it is a header or a field of a message or of a
+batch.  A condition guards something, so the store never ignores one: it holds the condition, or refuses the
+request.
 
     If-Match              strong comparison     412 unless the object has one of these ETags
     If-Unmodified-Since   without If-Match      412 if the object was stored after that second
-    If-None-Match         weak comparison       GET and HEAD: 304, others: 412, if it has one of them
+    If-None-Match         weak comparison       GET and HEAD: 304, others: 412, if it has one of these ETags
     If-Modified-Since     without If-None-Match 304 unless the object was stored after that second
     If-Range              strong comparison     the whole object instead of a range of another version
 
-That is their order, too.  A value that cannot be read is a 400; an If-Match that cannot be read names no
-ETag, so it is a 412 as one that names others.
+They are checked in this order.  A value that cannot be read is a 400.  An If-Match that cannot be read names
+no ETag, so it is a 412, as if it named other ETags.
 
 In messages a single ETag stands without its quotes, as the first release wrote it.
 
@@ -28,13 +28,13 @@ from typing import NamedTuple
 
 from warehouse.errors import BadRequest, PreconditionFailed
 
-CONDITION_SIZE_MAX = 1024  # of what a put carries: more than thirty ETags
+CONDITION_SIZE_MAX = 1024  # of a condition in a put: more than thirty ETags
 
-# What makes a request conditional.
+# A request with one of these headers is conditional.
 CONDITIONS = frozenset(
     (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range")
 )
-# Also those of others: WebDAV's If, x-goog-if-generation-match, x-amz-copy-source-if-match and the like.
+# Matches foreign conditions also: WebDAV's If, x-goog-if-generation-match, x-amz-copy-source-if-match.
 _IS_CONDITION = re.compile(rb"(?:^|-)if(?:-|$)").search
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
@@ -46,12 +46,12 @@ _PLAIN = re.compile(r"[\w-]+", re.ASCII)
 class Tags(NamedTuple):
     """The ETags that an If-Match or If-None-Match names."""
 
-    is_any: bool  # "*": whatever the object's ETag is, if there is an object
+    is_any: bool  # "*": any ETag of an object that exists
     strong: tuple[str, ...]
     weak: tuple[str, ...]
 
     def match_strongly(self, etag: str | None) -> bool:
-        """Whether the object is one of these, byte for byte; None: there is no object."""
+        """Whether the object has one of these ETags, byte for byte; None: the object does not exist."""
         return etag is not None and (self.is_any or etag in self.strong)
 
     def match_weakly(self, etag: str | None) -> bool:
@@ -59,10 +59,10 @@ class Tags(NamedTuple):
 
 
 def parse_tags(text: str) -> Tags:
-    """Read "*" or a list of ETags in quotes.  An empty list is one: it names nothing.
+    """Read "*" or a list of ETags in quotes.  The list may be empty.
 
     Raises:
-        BadRequest: it is neither.
+        BadRequest: the text is neither.
     """
     is_any = False
     strong: list[str] = []
@@ -88,12 +88,12 @@ def parse_tags(text: str) -> Tags:
 
 def _no_tags(text: str) -> BadRequest:
     return BadRequest(
-        f'a condition is * or ETags in quotes, as in "1-2-abc", "1-3-def"; this one is {text!r:.100}'
+        f'a condition must be * or ETags in quotes, as in "1-2-abc", "1-3-def", not {text!r:.100}'
     )
 
 
 def parse_field(text: str) -> Tags:
-    """Read a condition of a message: as `parse_tags`, or one ETag without its quotes."""
+    """Read a condition of a message: as `parse_tags` does, or one ETag without its quotes."""
     bare = text.strip()
     if _BARE.fullmatch(bare):
         return Tags(False, (bare,), ())
@@ -101,15 +101,15 @@ def parse_field(text: str) -> Tags:
 
 
 def check_etag_condition(text: str | None) -> str | None:
-    """A condition that a message or a batch may carry, in the form that the catalog keeps.
+    """Check a condition of a message or a batch, and return it in the form that the catalog keeps.
 
     Raises:
-        BadRequest: it is no condition, or too long.
+        BadRequest: the text is not a condition, or is too long.
     """
     if text is None:
         return None
     if len(text) > CONDITION_SIZE_MAX:
-        raise BadRequest(f"a condition has at most {CONDITION_SIZE_MAX} characters, this one has {len(text)}")
+        raise BadRequest(f"a condition has at most {CONDITION_SIZE_MAX} characters, not {len(text)}")
     return _written(parse_field(text))
 
 
@@ -122,22 +122,20 @@ def _written(tags: Tags) -> str:
 
 
 def require_conditions(if_match: str | None, if_none_match: str | None, etag: str | None) -> None:
-    """Hold the conditions of a write against what is there now.
+    """Compare the conditions of a write with the object as it is now.
 
     Args:
         if_match, if_none_match: as `check_etag_condition` returns them; an older release checked less.
-        etag: of the object; None: there is none.
+        etag: of the object; None: the object does not exist.
     Raises:
-        PreconditionFailed: they are not met, or cannot be read.
+        PreconditionFailed: a condition does not hold, or cannot be read.
     """
     state = "does not exist" if etag is None else f"has the ETag {etag}"
     try:
         if if_match is not None and not parse_field(if_match).match_strongly(etag):
             raise PreconditionFailed(f"if_match asks for {if_match:.200}, the object {state}")
         if if_none_match is not None and parse_field(if_none_match).match_weakly(etag):
-            raise PreconditionFailed(
-                f"if_none_match asks for none like {if_none_match:.200}, the object {state}"
-            )
+            raise PreconditionFailed(f"if_none_match excludes {if_none_match:.200}, the object {state}")
     except BadRequest as error:
         raise PreconditionFailed(error.message) from error
 
@@ -146,12 +144,12 @@ def require_conditions(if_match: str | None, if_none_match: str | None, etag: st
 
 
 def is_not_modified(headers: Mapping[bytes, bytes], etag: str, modified_s: int) -> bool:
-    """Hold the conditions of a GET or HEAD against the object, in the order of RFC 9110, 13.2.2.
+    """Compare the conditions of a GET or HEAD with the object, in the order of RFC 9110, 13.2.2.
 
     Args:
         headers: of the request, their names in lower case.
-        etag: the object's, without quotes.
-        modified_s: when it was stored, in seconds since 1970.
+        etag: of the object, without quotes.
+        modified_s: when the object was stored, in seconds since 1970.
     Returns:
         Whether the answer is a 304.
     Raises:
@@ -160,11 +158,11 @@ def is_not_modified(headers: Mapping[bytes, bytes], etag: str, modified_s: int) 
     """
     if (value := headers.get(b"if-match")) is not None:
         if not _match_of(value).match_strongly(etag):
-            raise PreconditionFailed(f'If-Match asks for {_shown(value)}, this is "{etag}"')
+            raise PreconditionFailed(f'If-Match asks for {_shown(value)}, the object has the ETag "{etag}"')
     elif (value := headers.get(b"if-unmodified-since")) is not None and (
         modified_s > _date_of("If-Unmodified-Since", value)
     ):
-        raise PreconditionFailed(f"this was stored after {_shown(value)}")
+        raise PreconditionFailed(f"the object was stored after {_shown(value)}")
     if (value := headers.get(b"if-none-match")) is not None:
         return parse_tags(value.decode("latin-1")).match_weakly(etag)
     if (value := headers.get(b"if-modified-since")) is not None:
@@ -173,9 +171,9 @@ def is_not_modified(headers: Mapping[bytes, bytes], etag: str, modified_s: int) 
 
 
 def is_range_current(headers: Mapping[bytes, bytes], etag: str, modified_s: int) -> bool:
-    """Whether the Range of a request is about this version of the object: what its If-Range asks.
+    """Whether If-Range allows a range of this version of the object.
 
-    A weak ETag never is; a date is when it is exactly the object's.
+    A weak ETag never does.  A date does when it is exactly that of the object.
 
     Raises:
         BadRequest: If-Range is neither an ETag nor a date.
@@ -190,11 +188,11 @@ def is_range_current(headers: Mapping[bytes, bytes], etag: str, modified_s: int)
 
 
 def write_conditions(headers: Mapping[bytes, bytes]) -> tuple[str | None, str | None]:
-    """If-Match and If-None-Match of a PUT, as `check_etag_condition` returns them.
+    """Read If-Match and If-None-Match of a PUT; return them as `check_etag_condition` does.
 
     Raises:
-        BadRequest: one cannot be read or is too long, or there is another one: the catalog compares ETags
-            only.
+        BadRequest: a condition cannot be read or is too long, or is of another kind: the catalog compares
+            ETags only.
         PreconditionFailed: If-Match cannot be read.
     """
     _refuse_all_but(
@@ -203,7 +201,7 @@ def write_conditions(headers: Mapping[bytes, bytes]) -> tuple[str | None, str | 
     if_match, if_none_match = headers.get(b"if-match"), headers.get(b"if-none-match")
     for value in (if_match, if_none_match):
         if value is not None and len(value) > CONDITION_SIZE_MAX:
-            raise BadRequest(f"a condition has at most {CONDITION_SIZE_MAX} bytes, this one has {len(value)}")
+            raise BadRequest(f"a condition has at most {CONDITION_SIZE_MAX} bytes, not {len(value)}")
     return (
         None if if_match is None else _written(_match_of(if_match)),
         None if if_none_match is None else _written(parse_tags(if_none_match.decode("latin-1"))),
@@ -211,7 +209,7 @@ def write_conditions(headers: Mapping[bytes, bytes]) -> tuple[str | None, str | 
 
 
 def refuse_conditions(headers: Mapping[bytes, bytes], where: str) -> None:
-    """Refuse a conditional request where there is nothing that a condition could be about.
+    """Refuse a conditional request where a condition has no object to be about.
 
     Raises:
         BadRequest: the request has a condition.
@@ -236,7 +234,7 @@ def _date_of(name: str, value: bytes, expected: str = "a date") -> int:
     date_s = parse_date(value.decode("latin-1").strip(), now_s=time.time())
     if date_s is None:
         raise BadRequest(
-            f"{name} is {expected}, as in Sun, 06 Nov 1994 08:49:37 GMT; this one is {_shown(value)}"
+            f"{name} must be {expected}, as in Sun, 06 Nov 1994 08:49:37 GMT, not {_shown(value)}"
         )
     return date_s
 
@@ -261,10 +259,10 @@ _FORMATS = tuple(
 
 
 def parse_date(text: str, *, now_s: float) -> int | None:
-    """Read a date of HTTP in any of its three formats, as seconds since 1970; None: it is none.
+    """Read a date of HTTP in any of its three formats, as seconds since 1970; None: this is not a date.
 
     Args:
-        now_s: a year of two digits lies at most 50 years ahead of this (RFC 9110, 5.6.7).
+        now_s: a year of two digits lies at most 50 years after this (RFC 9110, 5.6.7).
     """
     for pattern in _FORMATS:
         found = pattern.fullmatch(text)

@@ -1,9 +1,9 @@
 """HTTP connection: one accepted socket, and how long a client may make us wait.
 
-There is no cancel scope per request: a wait leaves a note of its kind and start, and one sweeping task
-(`HttpServer`) looks at all notes about once a second.  For the first three nobody waits but the selector of
-the crew, and the server closes the connection; a task that waits for one of the others is woken through
-`trio.lowlevel.notify_closing`, and it raises here.
+There is no cancel scope per request.  A wait leaves a note of its kind and start, and one sweeping task
+(`HttpServer`) looks at all notes about once a second.  In the first three waits only the selector of
+`leader_followers` waits, so the server closes the connection.  In the others a task waits: the sweeper wakes
+it through `trio.lowlevel.notify_closing`, and the wait raises here.
 
     wait      begins                            may last
     FIRST     connection accepted               header_s, then closed
@@ -46,10 +46,10 @@ class State(enum.Enum):
 
 @dataclass(frozen=True)
 class HttpLimits:
-    """What one server grants to strangers.  Sizes in bytes, rates in bytes per second."""
+    """Limits of one server for its clients.  Sizes are in bytes, rates in bytes per second."""
 
     header_size: int = 16 * 1024  # of the request line and all headers together
-    connections: int = 1024  # of those who have shown a token; and as many of those who have not
+    connections: int = 1024  # of clients that have shown a token; and as many of clients that have not
     connections_per_address: int = 0  # without a token; 0: half of `connections`
     header_s: float = 10.0
     idle_s: float = 75.0
@@ -57,14 +57,14 @@ class HttpLimits:
     write_stall_s: float = 30.0
     rate_min: int = 1024  # averaged over all waits of one body, or of one answer ...
     rate_grace_s: float = 10.0  # ... once they add up to this
-    drain_size: int = 256 * 1024  # an unread body up to this is read and thrown away, to keep the connection
+    drain_size: int = 256 * 1024  # the server throws an unread body up to this away and keeps the connection
     drain_s: float = 5.0
 
     def per_address(self) -> int:
         return self.connections_per_address or (self.connections + 1) // 2
 
     def sweep_s(self) -> float:
-        """How often to look for overdue waits: each ends at most two sweeps late."""
+        """Return the time between two looks for overdue waits: a wait ends at most two sweeps late."""
         shortest = min(self.header_s, self.idle_s, self.body_stall_s, self.write_stall_s, self.drain_s)
         return min(1.0, shortest / 4)
 
@@ -72,8 +72,8 @@ class HttpLimits:
 class Clock:
     """The sweeper's last look at the time: reading an attribute is cheaper than asking Trio.
 
-    It counts the time in which clients had their chance.  While this process was paused, or starved of
-    CPU, nobody was served, so of a long gap between two looks only `step_max_s` is charged to them.
+    The clock counts time in which clients were served.  A process that was paused, or starved of CPU, served
+    nobody, so a long gap between two looks counts as `step_max_s` only.
     """
 
     __slots__ = ("_looked_at", "_step_max_s", "now")
@@ -121,7 +121,7 @@ class Connection(Channel):
         self.handler_state: dict[str, Any] = {}
         self._limits = limits
         self._clock = clock
-        self._read_kind = BODY  # what a wait outside of heads is for
+        self._read_kind = BODY  # the kind of the next wait for bytes that are not a head
         self._read_wait = FIRST
         self._read_since = clock.now
         self._body_waited_s = 0.0
@@ -129,22 +129,22 @@ class Connection(Channel):
         self._write_since = 0.0
         self._write_waited_s = 0.0
         self._unsent = -1
-        self.answer = b""  # to the request under way, if it may go out together with others
+        self.answer = b""  # to the current request; kept back, to be sent together with others
         self.is_open = True
         self.state = State.IDLE  # this and the next two are for `leader_followers`
         self.has_task = False  # the task that serves it may wait; otherwise its request can be suspended
         self.is_watched = False
-        self.is_vouched = False  # it has shown a token that is good
+        self.is_vouched = False  # the client has shown a good token
         self._is_given_up = False
 
     def fileno(self) -> int:
         return self._fd
 
     def next_head(self) -> bytes | None:
-        """One request head of those that have come; None: `receive_more` when more has.
+        """Return the next request head that has come completely; None: call `receive_more` first.
 
         Raises:
-            HeadersTooLarge: `header_size` bytes have come, and no end.
+            HeadersTooLarge: `header_size` bytes have come without the end of a head.
         """
         data, start = self._data, self._position
         end = data.find(HEAD_END, start)
@@ -167,7 +167,7 @@ class Connection(Channel):
         return HeadersTooLarge(f"the request head is longer than {self._limits.header_size} bytes")
 
     def receive_more(self) -> bool:
-        """Take what has come, without waiting; False when nothing will come any more."""
+        """Take what has come, without waiting; False when the client will send nothing more."""
         try:
             received = self._sock.recv(RECEIVE_SIZE)
         except BlockingIOError:
@@ -184,7 +184,7 @@ class Connection(Channel):
 
     @property
     def has_request(self) -> bool:
-        """Whether the head of a next request has come already, or too much for one."""
+        """Whether the next head has come already, or more bytes than a head may have."""
         return self._position < len(self._data) and (
             self._data.find(HEAD_END, self._position) >= 0
             or len(self._data) - self._position > self._limits.header_size
@@ -192,15 +192,15 @@ class Connection(Channel):
 
     @property
     def unread(self) -> bytes:
-        """What has come of a request that was not taken."""
+        """Return what has come of the next request."""
         return self._data[self._position :]
 
     def stop_waiting(self) -> None:
-        """Nothing more is expected to come."""
+        """Note that nobody expects more bytes from this client."""
         self._read_wait = NOT_WAITING
 
     def lacks_body(self) -> bool:
-        """Take what has come, and tell whether it looks like a request whose body has yet to come."""
+        """Take what has come; return whether it looks like a request whose body has yet to come."""
         if self._position == len(self._data):
             self.receive_more()
         data = self._data
@@ -209,7 +209,7 @@ class Connection(Channel):
         )
 
     def await_head(self) -> None:
-        """Note that the next request, or the rest of its head, is waited for."""
+        """Note that we wait for the next request, or for the rest of its head."""
         if self._position < len(self._data):
             if self._read_wait != HEAD:
                 self._read_wait = HEAD
@@ -219,7 +219,7 @@ class Connection(Channel):
             self._read_since = self._clock.now
 
     def start_body(self) -> None:
-        """Begin to count the next request's body and answer, for the average rates."""
+        """Begin to count the bytes of the next body and answer, for the average rates."""
         self.received = 0
         self.sent = 0
         self._read_kind = BODY
@@ -227,13 +227,13 @@ class Connection(Channel):
         self._write_waited_s = 0.0
 
     def push_answer(self) -> None:
-        """Send what can be sent now of an answer that was kept back: its handler waits after it."""
+        """Send what can be sent now of an answer that was kept back: its handler goes on and waits."""
         if self.answer:
-            with suppress(LinkDown):  # whoever sends the rest will hear of it
+            with suppress(LinkDown):  # sending the rest will raise again
                 self.answer = self.answer[self.send_now(self.answer) :]
 
     async def drain(self, scratch: memoryview, size: int | None) -> None:
-        """Throw away `size` body bytes, or all until the peer closes; give up after `drain_s` in all.
+        """Throw `size` body bytes away, or all bytes until the peer closes; give up after `drain_s`.
 
         Raises:
             LinkDown, RequestTimeout: the peer broke the connection, or was too slow.
@@ -243,7 +243,7 @@ class Connection(Channel):
         left = size
         while left is None or left > 0:
             if self._clock.now > deadline:
-                raise RequestTimeout("the rest of the request came too slowly to be thrown away")
+                raise RequestTimeout("the rest of the request came too slowly")
             count = await self.receive_into(scratch if left is None else scratch[:left])
             if count == 0:
                 if left is None:
@@ -258,7 +258,7 @@ class Connection(Channel):
         try:
             await wait_readable(self._fd)
         except trio.ClosedResourceError:
-            raise RequestTimeout("the request body came more slowly than this server waits") from None
+            raise RequestTimeout("the request body came too slowly") from None
         finally:
             self._read_wait = NOT_WAITING
             self._body_waited_s += self._clock.now - self._read_since
@@ -271,7 +271,7 @@ class Connection(Channel):
             await trio.lowlevel.wait_writable(self._fd)
         except trio.ClosedResourceError:
             self.is_broken = True
-            raise DeadlineExceeded(f"{self.peer} takes the answer too slowly") from None
+            raise DeadlineExceeded(f"{self.peer} reads the answer too slowly") from None
         finally:
             self._is_writing = False
             self._write_waited_s += self._clock.now - self._write_since
@@ -279,7 +279,7 @@ class Connection(Channel):
     # --- the sweeper's side -----------------------------------------------------------------------
 
     def wake_if_overdue(self) -> None:
-        """End a task's wait that has lasted too long.  One that is just being woken by data is left alone."""
+        """End a task's wait that has lasted too long, unless bytes are waking that task already."""
         if (self._read_wait in (BODY, DRAIN) and self._is_read_overdue()) or (
             self._is_writing and self._is_write_overdue()
         ):
@@ -287,39 +287,39 @@ class Connection(Channel):
 
     @property
     def is_between_requests(self) -> bool:
-        """Whether nothing of a next request has come."""
+        """Whether the last request is done and nothing of the next one has come."""
         return self._read_wait in (FIRST, NEXT)
 
     @property
     def is_silent(self) -> bool:
-        """Whether it may be closed without breaking off anything: no whole request has come."""
+        """Whether closing it interrupts no request: no whole request has come."""
         return self.state is State.IDLE and self._read_wait in (FIRST, NEXT, HEAD)
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a task waits for it to take its answer, or to bring a body that is thrown away."""
+        """Whether a task waits until the client reads its answer, or sends a body that nobody wants."""
         return not self._is_given_up and (self._is_writing or self._read_wait == DRAIN)
 
     @property
     def waited_s(self) -> float:
-        """For how long a silent one has been so."""
+        """Return how long a silent connection has been silent."""
         return self._clock.now - self._read_since
 
     def has_unread(self) -> bool:
-        """Whether something has come that nobody has looked at."""
+        """Whether bytes have come that nobody has looked at."""
         try:
             return bool(self._sock.recv(1, socket.MSG_PEEK))
         except OSError:
             return False
 
     def give_up(self) -> None:
-        """Wait no longer for one that is stuck: its task ends, and closes it."""
+        """End the wait of a stuck connection: its task closes it."""
         self._is_given_up = True
         trio.lowlevel.notify_closing(self._fd)
 
     @property
     def is_head_overdue(self) -> bool:
-        """Whether a next request, or the rest of its head, has been waited for too long."""
+        """Whether the next request, or the rest of its head, takes too long."""
         return self._read_wait in (FIRST, NEXT, HEAD) and self._is_read_overdue()
 
     def _is_read_overdue(self) -> bool:
@@ -338,8 +338,8 @@ class Connection(Channel):
                 return waited > limits.header_s
 
     def _is_write_overdue(self) -> bool:
-        # The socket becomes writable only when a third of its buffer is free again, which may be
-        # megabytes: ask the kernel whether the peer has taken anything at all.
+        # The socket becomes writable only when a third of its buffer is free again, which may be megabytes.
+        # So ask the kernel whether the peer has taken anything at all.
         unsent = _unsent_size(self._fd)
         now = self._clock.now
         if unsent < self._unsent:
@@ -357,7 +357,7 @@ class Connection(Channel):
         super().close()
 
     def shut_down_sending(self) -> bool:
-        """Say that nothing more will come, while still listening; False when the peer is gone."""
+        """Tell the peer that no more bytes will follow, and still receive; False when the peer has left."""
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -366,7 +366,7 @@ class Connection(Channel):
 
 
 def _unsent_size(fd: int) -> int:
-    """Bytes that the peer has not acknowledged yet; -1 where the system does not tell."""
+    """Return how many bytes the peer has not acknowledged; -1 where the system does not say."""
     try:
         answer = fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0" * 4)
     except OSError:

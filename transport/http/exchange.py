@@ -31,7 +31,7 @@ class _Refusal(msgspec.Struct):
 
 
 class Shared:
-    """What all connections of one server look up."""
+    """State that all connections of one server share."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class Shared:
         self.heads = HeadMemo()
         self.clock = Clock(step_max_s=2 * limits.sweep_s())
         self.is_stopping = False
-        self.scratch = memoryview(bytearray(64 * 1024))  # where unwanted bytes go; never read
+        self.scratch = memoryview(bytearray(64 * 1024))  # takes unwanted bytes; nobody reads it
         self._server_name = server_name
         self._date_s = 0
         self._first_lines: dict[int, bytes] = {}
 
     def first_lines(self, status: int) -> bytes:
-        """What every answer of this status begins with, at this second."""
+        """Return how every answer of this status begins, in this second."""
         return self._first_lines.get(status) or self._make_first_lines(status)
 
     def _make_first_lines(self, status: int) -> bytes:
@@ -75,8 +75,8 @@ class Exchange(RequestHead):
     """One request and its answer.
 
     `headers` has lower-case names.  `connection_state` belongs to the handler and lives as long as the
-    connection: what was found out about a client once need not be found out again.  `would_wait` tells that
-    `handle_nowait` was asked before, and found that this request has to wait.
+    connection: the handler can keep there what it has found out about a client.  `would_wait` says that
+    `handle_nowait` has found that this request has to wait.
     """
 
     __slots__ = (
@@ -98,18 +98,18 @@ class Exchange(RequestHead):
         self.peer = connection.peer
         self.body_left = 0  # bytes of the request's body that nobody has read
         self.has_started = False  # the answer
-        self.answer_left = 0  # bytes of it that `write` must still send
+        self.answer_left = 0  # bytes of its body that `write` must still send
         self.would_wait = False
 
     # --- the request's body -----------------------------------------------------------------------
 
     async def read_body(self, size_max: int) -> bytes:
-        """The whole body.
+        """Receive the whole body.
 
         Raises:
-            BodyTooLarge: it is longer than `size_max`; nothing of it has been read.
-            LinkDown: the client closed the connection before its end.
-            RequestTimeout: it came too slowly.
+            BodyTooLarge: the body is longer than `size_max`; nothing of it has been read.
+            LinkDown: the client closed the connection before the end of the body.
+            RequestTimeout: the body came too slowly.
         """
         size = self.body_left
         if size > size_max:
@@ -132,7 +132,9 @@ class Exchange(RequestHead):
         return bytes(body)
 
     async def read_into(self, view: memoryview) -> int:
-        """Receive the body's next bytes, as many as have come and fit; 0 at its end, or for an empty view.
+        """Receive the next bytes of the body, as many as have come and fit; return their number.
+
+        That is 0 at the end of the body, and for an empty view.
 
         Raises:
             LinkDown, RequestTimeout: as `read_body`.
@@ -157,20 +159,20 @@ class Exchange(RequestHead):
 
     async def _say_continue(self) -> None:
         self.expects_continue = False
-        if not self._connection.has_received:  # else the client did not wait for us
+        if not self._connection.has_received:  # otherwise the client did not wait for us
             await self._connection.send(CONTINUE)
 
     def vouch(self) -> None:
-        """The handler has seen a good token: the connection counts among those of its holders from now on."""
+        """Count the connection among those of token holders: the handler has seen a good token."""
         if not self._connection.is_vouched:
             self._shared.admission.vouch(self._connection)
 
     # --- a wait in between ------------------------------------------------------------------------
 
     async def wait_for(self, latch: Latch) -> None:
-        """Sleep until it opens, without a task of its own where that can be.
+        """Wait until the latch opens; without a task where that is possible.
 
-        To be called outside of all nurseries and cancel scopes that this request has opened.
+        Call this outside of all nurseries and cancel scopes that this request has opened.
         """
         if self._connection.has_task:
             await latch.wait()
@@ -182,12 +184,12 @@ class Exchange(RequestHead):
     async def respond(
         self, status: int, headers: Sequence[tuple[bytes, bytes]] = (), body: Body = b""
     ) -> None:
-        """Send the whole answer; for HEAD its head alone.
+        """Send the whole answer, or its head alone for HEAD.
 
-        It goes out when the handler returns, or waits.
+        A small answer goes out when the handler returns or waits.
 
         Raises:
-            LinkDown: the client has gone.
+            LinkDown: the client has left.
             DeadlineExceeded: the client takes the answer too slowly.
         """
         data = self._answer_head(status, headers, len(body))
@@ -211,7 +213,7 @@ class Exchange(RequestHead):
         await self._connection.send(head)
 
     async def write(self, data: Body) -> None:
-        """Send the next bytes of a started answer's body; dropped for HEAD.  Raises as `respond`."""
+        """Send the next bytes of a started answer's body, or nothing for HEAD.  Raises as `respond`."""
         if self.method == b"HEAD":
             return
         if len(data) > self.answer_left:
@@ -226,7 +228,7 @@ class Exchange(RequestHead):
         lines = header_lines(headers)
         if shared.cors.is_active:
             lines += header_lines(shared.cors.answer_headers(self.headers.get(b"origin"), headers))
-        # From here on nothing can fail but the socket.
+        # From here on only the socket can fail.
         self.has_started = True
         if self.expects_continue or self.body_left > shared.limits.drain_size or shared.is_stopping:
             self.is_keep_alive = False
@@ -247,7 +249,7 @@ class Exchange(RequestHead):
         await self.respond(error.status, headers, body)
 
     async def respond_preflight(self) -> bool:
-        """Answer a browser's question whether a page may send a request; False if this is none."""
+        """Answer a browser that asks whether a page may send a request; False if this is another request."""
         headers = self._shared.cors.preflight_headers(self.method, self.headers)
         if headers is None:
             return False

@@ -1,7 +1,7 @@
-"""Header text: what may stand in a header of ours because a user said so.  Pure.
+"""Header text: which content types of users may stand in a header of ours.  Pure.
 
-A content type comes in with a put and goes out with every answer to a get.  So the same rule holds at all
-doors where it comes in; and where it goes out, what an older release let in is not sent.
+A content type arrives with a put and leaves with every answer to a get.  The same rule holds wherever one
+arrives.  An older release accepted more, so the rule is checked again wherever a content type leaves.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ def is_content_type(text: str) -> bool:
 
 
 def check_content_type(content_type: str | None) -> None:
-    """Raises BadMetadata unless it is None or fit to be a header."""
+    """Raise BadMetadata unless the content type is None or can be a header."""
     if content_type is not None and not is_content_type(content_type):
         raise BadMetadata(
-            f"a content type is 1 to {CONTENT_TYPE_SIZE_MAX} printable ASCII characters,"
+            f"a content type must be 1 to {CONTENT_TYPE_SIZE_MAX} printable ASCII characters,"
             f" not {content_type!r:.100}"
         )
 
 
 def served_type(content_type: str | None) -> str:
-    """The type to serve something as."""
+    """Return the content type to send with an answer."""
     if content_type is None or not is_content_type(content_type):
         return CONTENT_TYPE_DEFAULT
     return content_type

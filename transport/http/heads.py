@@ -3,12 +3,12 @@
     request   method SP target SP HTTP/1.1 CRLF *(name: value CRLF) CRLF
     answer    HTTP/1.1 SP status SP reason CRLF *(name: value CRLF) CRLF
 
-Parsing is llhttp's (through httptools); one parser sees exactly one head and is thrown away, so nothing
-of one request can leak into the next.  Since its version 9 llhttp itself refuses folded headers, bare
-line feeds, control characters and lengths that are no plain number; the tests hold every release of it
-to that.  On top stand the rules of RFC 9112 that a parser leaves to its user, and a few of our own:
-whatever two implementations could read in two ways is refused, because between a proxy and us that
-difference is request smuggling.  Bodies never pass through here, and nothing here knows a socket.
+llhttp parses (through httptools).  One parser sees exactly one head and is thrown away, so nothing of one
+request can leak into the next.  Since version 9 llhttp itself refuses folded headers, bare line feeds,
+control characters and lengths that are not a plain number; the tests check this for every release.  This
+module adds the rules of RFC 9112 that a parser leaves to its user, and a few of our own.  It refuses whatever
+two implementations could read in two ways: between a proxy and us that difference is request smuggling.
+Bodies never pass through here, and nothing here knows a socket.
 
 Source: RFC 9110 and RFC 9112; sections are named where a rule is theirs.
 """
@@ -38,7 +38,7 @@ HEADER_COUNT_MAX = 100
 CONTINUE_ASKED = b"100-continue"
 LENGTH_DIGITS_MAX = 18  # below 2**63, whatever the digits are
 
-# A second one of these is an attack or a bug; every other repeated field is a list (RFC 9110, 5.3).
+# To repeat one of these is an attack or a bug; every other repeated field is a list (RFC 9110, 5.3).
 SINGLE_HEADERS = frozenset(
     {
         b"authorization",
@@ -53,9 +53,9 @@ SINGLE_HEADERS = frozenset(
 )
 
 
-# What nearly all reads of the data plane begin with; whatever looks different is for the parser.
+# Nearly all reads of the data plane begin like this; the parser reads whatever looks different.
 _PLAIN_GET = re.compile(rb"GET (/[\w/.-]*) HTTP/1\.1\r\n").match
-# Others are refused as unknown: RFC 9110, 15.6.2.  CONNECT is for proxies.
+# Other methods are refused as unknown: RFC 9110, 15.6.2.  CONNECT is for proxies.
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"))
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~\w-]+) [\x21-\x7e]+ HTTP/1\.[01]\r\n", re.ASCII).match
 MEMO_COUNT = 512
@@ -70,7 +70,7 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 
 class RequestHead:
-    """What a request says before its body.  Filled by `parse_request_head` or a `HeadMemo`."""
+    """What a request says before its body.  `parse_request_head` or a `HeadMemo` fills it in."""
 
     __slots__ = (
         "_fields",
@@ -97,7 +97,7 @@ class RequestHead:
         self.expects_continue = False
 
     def recalled(self, path: bytes, fields: PlainFields) -> None:
-        """What `parse_request_head` would do to the same request."""
+        """Fill this in as `parse_request_head` would for the same request."""
         self.method = b"GET"
         self.target = self.path = path
         self.headers, self.is_keep_alive = fields.headers, fields.is_keep_alive
@@ -110,7 +110,7 @@ class RequestHead:
         headers = self._fields
         if name in headers:
             if name in SINGLE_HEADERS:
-                raise BadRequest(f"the header {name.decode()} must come once, it came twice")
+                raise BadRequest(f"the header {name.decode()} must come once, but came twice")
             self.repeated_count += 1
             headers[name] += b", " + value.rstrip()
         else:
@@ -118,28 +118,27 @@ class RequestHead:
 
 
 class PlainFields:
-    """The header fields of a plain GET, as the parser has read them and all rules have passed them."""
+    """The header fields of a plain GET, after the parser has read them and all rules have passed them."""
 
     __slots__ = ("headers", "is_keep_alive", "note")
 
     def __init__(self, headers: Mapping[bytes, bytes], is_keep_alive: bool) -> None:
         self.headers = headers
         self.is_keep_alive = is_keep_alive
-        self.note: Any = None  # the handler's: what it has made of these fields, and need not again
+        self.note: Any = None  # belongs to the handler: what it has found out from these fields
 
 
 class HeadMemo:
-    """Remembers what the header fields of plain GETs meant: a client sends the same ones again and again.
+    """Remembers the meaning of header fields of plain GETs: a client sends the same fields again and again.
 
-    Equal bytes mean the same, so fields that were read once need not be read again; behind another plain
-    request line they have the same meaning.
+    Equal bytes mean the same, also after another plain request line, so nobody reads the same fields twice.
     """
 
     def __init__(self) -> None:
         self._known: dict[bytes, PlainFields] = {}
 
     def recall(self, head: bytes) -> tuple[bytes, PlainFields] | None:
-        """Path and fields of a plain GET, if such fields came before."""
+        """Return path and fields of a plain GET, if the same fields came before."""
         line = _PLAIN_GET(head)
         if line is None:
             return None
@@ -147,7 +146,7 @@ class HeadMemo:
         return None if fields is None else (line[1], fields)
 
     def learn(self, head: bytes, request: RequestHead) -> None:
-        """`parse_request_head`, and remember its fields if it is a plain GET."""
+        """Call `parse_request_head`, and remember the fields of a plain GET."""
         parse_request_head(head, request)
         line = _PLAIN_GET(head)
         if line is not None and request.content_length == 0 and len(head) - line.end() <= MEMO_SIZE_MAX:
@@ -159,12 +158,12 @@ class HeadMemo:
 def parse_request_head(head: bytes, request: RequestHead) -> None:
     """Read one request head, from its first byte to the empty line, both included, into `request`.
 
-    This runs for every request, so what concerns few of them stands in functions of its own.
+    This runs for every request, so only rules for rare requests stand in functions of their own.
 
     Raises:
-        BadRequest: the bytes are no HTTP/1.0 or HTTP/1.1 request, or may be read in two ways.
+        BadRequest: the bytes are not an HTTP/1.0 or HTTP/1.1 request, or can be read in two ways.
         HeadersTooLarge: there are more header fields than any honest client sends.
-        LengthRequired: the body comes in chunks, so its length is not known beforehand.
+        LengthRequired: the body comes in chunks, so nobody knows its length beforehand.
         MethodUnknown: no server for files has such a method.
     """
     if head[0] == CR:
@@ -173,7 +172,7 @@ def parse_request_head(head: bytes, request: RequestHead) -> None:
     try:
         parser.feed_data(head)
     except httptools.HttpParserUpgrade:
-        pass  # an offer that RFC 9110 (7.8) lets us ignore; the request itself stands
+        pass  # RFC 9110 (7.8) lets us ignore the offer and answer the request
     except httptools.HttpParserError as error:
         if isinstance(error.__context__, BadRequest):
             raise error.__context__ from None
@@ -182,18 +181,18 @@ def parse_request_head(head: bytes, request: RequestHead) -> None:
     headers = request.headers
     header_count = len(headers) + request.repeated_count
     if header_count > HEADER_COUNT_MAX:
-        raise HeadersTooLarge(f"{header_count} header fields, at most {HEADER_COUNT_MAX}")
+        raise HeadersTooLarge(f"the request has {header_count} header fields, more than {HEADER_COUNT_MAX}")
     request.method = method = parser.get_method()
     if method not in METHODS:
         _require_known_method(head)
     target = request.target
-    # Exactly one blank on either side of the target, and then the version that nearly everybody speaks.
+    # Exactly one blank before and after the target, and then the version that nearly every client speaks.
     if not head.startswith(b" HTTP/1.1\r\n", len(method) + 1 + len(target)):
         _require_http_10(request, head)
     elif b"host" not in headers:
         raise BadRequest("an HTTP/1.1 request needs a Host header")  # RFC 9112, 3.2
     if b"host" in headers and not _is_host(headers[b"host"]):
-        raise BadRequest(f"the Host header names no host: {ascii(headers[b'host'])[1:100]}")
+        raise BadRequest(f"the Host header does not name a host: {ascii(headers[b'host'])[1:100]}")
     request.is_keep_alive = request.is_http_11
     if b"connection" in headers:
         request.is_keep_alive = _is_kept(headers[b"connection"], request.is_http_11)
@@ -216,7 +215,7 @@ def _require_known_method(head: bytes) -> None:
     line = _REQUEST_LINE(head)
     if line is not None and line[1] not in METHODS:
         raise MethodUnknown(
-            f"this server knows no method {line[1][:40].decode()}; methods are in capital letters"
+            f"this server does not know the method {line[1][:40].decode()}; methods are in capital letters"
         )
 
 
@@ -227,7 +226,7 @@ def _require_http_10(request: RequestHead, head: bytes) -> None:
 
 
 def _is_kept(connection: bytes, is_http_11: bool) -> bool:
-    """RFC 9112, 9.3.  (llhttp has forgotten the answer once a message without a body is complete.)"""
+    """Apply RFC 9112, 9.3.  (llhttp has forgotten the answer once a message without a body is complete.)"""
     options = [option.strip() for option in connection.lower().split(b",")]
     return b"close" not in options and (is_http_11 or b"keep-alive" in options)
 
@@ -235,25 +234,25 @@ def _is_kept(connection: bytes, is_http_11: bool) -> bool:
 def _path_of(target: bytes, method: bytes) -> bytes:
     """Understand the rarer forms of a request target: RFC 9112, 3.2."""
     if HASH in target:
-        raise BadRequest("a fragment (#) has no place in a request target")
+        raise BadRequest("a request target must not have a fragment (#)")
     if target == b"*" and method == b"OPTIONS":
         return target
-    origin = _ORIGIN(target)  # what a proxy is asked, and an origin server must understand
+    origin = _ORIGIN(target)  # the form for proxies, which an origin server must understand
     if origin is None:
         raise BadRequest("the request target must be a path that begins with /")
     if not _is_host(origin[1]):  # a name with a password, say: RFC 9110, 4.2.4
-        raise BadRequest(f"the request target names no host: {ascii(origin[1])[1:100]}")
+        raise BadRequest(f"the request target does not name a host: {ascii(origin[1])[1:100]}")
     path = target[origin.end() :]
     return path if path.startswith(b"/") else b"/" + path
 
 
-@lru_cache(maxsize=64)  # clients say the same in each request
+@lru_cache(maxsize=64)  # a client sends the same text in each request
 def _is_host(text: bytes) -> bool:
     return _HOST(text) is not None
 
 
 def _plain_letter(encoded: re.Match[bytes]) -> bytes:
-    """What stands for an octet in a path: a letter that needs no encoding means the same without it.
+    """Decode an octet of a path if it needs no encoding: the path means the same then.
 
     Source: RFC 3986, 6.2.2.2.
     """
@@ -262,7 +261,10 @@ def _plain_letter(encoded: re.Match[bytes]) -> bytes:
 
 
 def expectations(headers: Mapping[bytes, bytes]) -> set[bytes]:
-    """What the client expects, in small letters; whoever cannot meet all may refuse (RFC 9110, 10.1.1)."""
+    """Return what the client expects, in small letters.  A server may refuse what it cannot meet.
+
+    Source: RFC 9110, 10.1.1.
+    """
     return {member.strip() for member in headers.get(b"expect", b"").lower().split(b",")} - {b""}
 
 
@@ -274,8 +276,8 @@ def _length_of(value: bytes) -> int:
 
 def _refuse_coding(headers: Mapping[bytes, bytes]) -> NoReturn:
     if b"content-length" in headers:
-        raise BadRequest("Content-Length and Transfer-Encoding in one request")
-    raise LengthRequired("send a Content-Length: bodies in chunked coding are not accepted")
+        raise BadRequest("a request must not have both Content-Length and Transfer-Encoding")
+    raise LengthRequired("send a Content-Length: this server does not accept chunked coding")
 
 
 class AnswerHead:
@@ -300,7 +302,7 @@ def parse_answer_head(head: bytes) -> AnswerHead:
     `content_length` is None when only the end of the connection ends the body.
 
     Raises:
-        LinkDown: the bytes are no HTTP/1.x answer, or its body is framed in a way we do not read.
+        LinkDown: the bytes are not an HTTP/1.x answer, or its body is framed in a way that we do not read.
     """
     answer = AnswerHead()
     parser = httptools.HttpResponseParser(answer)
@@ -344,7 +346,7 @@ def header_lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Write headers as lines.
 
     Raises:
-        ValueError: a name or value holds a line break or NUL; sent on, it would forge headers.
+        ValueError: a name or value holds a line break or NUL, which would forge headers.
     """
     lines = b""
     for name, value in headers:

@@ -1,7 +1,7 @@
-"""Integrity: what a PUT says its body adds up to.  Values in, values out.
+"""Integrity: the checksums that a PUT sends for its body.  Values in, values out.
 
-A client that sends a checksum believes that it is checked.  So each one is: what is not known here is
-refused, with a message that says what is known.
+A client that sends a checksum believes that somebody checks it.  So this module checks each one, or refuses
+it with a message that lists the supported ones.
 
     X-Warehouse-CRC32C           8 hexadecimal digits
     Content-MD5                  base64 (RFC 1864)
@@ -11,8 +11,9 @@ refused, with a message that says what is known.
     x-amz-content-sha256         64 hexadecimal digits, or UNSIGNED-PAYLOAD
     x-goog-hash                  crc32c, md5
 
-No content coding is accepted and no part of a representation, so content and representation are the same
-bytes.  A digest field may name several algorithms: those known here are checked, one at least.
+The server accepts no content coding and no part of a representation, so content and representation are the
+same bytes.  A digest field may name several algorithms.  At least one of them must be supported, and all
+supported ones are checked.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SUPPORTED = (
     " crc32c), x-amz-checksum-crc32, -crc32c, -sha1 and -sha256, x-amz-content-sha256, x-goog-hash"
 )
 
-# Names that promise something about the body; what they have in common catches those of other stores.
+# Names of headers that promise something about the body, those of other stores included.
 _IS_INTEGRITY = re.compile(rb"checksum|digest|hash|(?:^|-)(?:md5|sha-?\d*|crc-?\d*\w*)(?:-|$)").search
 _PROMISES_NOTHING = re.compile(rb"^want-|^x-amz-sdk-checksum-algorithm$").search
 
@@ -87,7 +88,7 @@ class Promise(NamedTuple):
 
 
 class Checks:
-    """The promises of one request, held against its body as it comes."""
+    """Compares the promises of one request with its body as it arrives."""
 
     def __init__(self, promises: list[Promise]) -> None:
         self._promises = promises
@@ -98,22 +99,22 @@ class Checks:
             digest.update(data)
 
     def finish(self) -> None:
-        """Raises ChecksumMismatch when the body was not what its sender says."""
+        """Raise ChecksumMismatch when the body differs from a promise."""
         for field, algorithm, expected in self._promises:
             found = self._digests[algorithm].digest()
             if found != expected:
                 raise ChecksumMismatch(
-                    f"{field} says {algorithm} {expected.hex()}, the body that came has {found.hex()}"
+                    f"{field} says {algorithm} {expected.hex()}, the body has {found.hex()}"
                 )
 
 
 def read_crc32c(headers: Mapping[bytes, bytes]) -> int | None:
-    """The store's own checksum.  Raises BadRequest when it is none."""
+    """Read the checksum of the store itself.  Raises BadRequest when it is malformed."""
     header = headers.get(CRC32C_FIELD)
     if header is None:
         return None
     try:
-        if len(header) == 8 and header.isalnum() and header[1] not in b"xX":  # "0x" would be read as none
+        if len(header) == 8 and header.isalnum() and header[1] not in b"xX":  # int() accepts "0x"
             return int(header, 16)
     except ValueError:
         pass
@@ -121,10 +122,10 @@ def read_crc32c(headers: Mapping[bytes, bytes]) -> int | None:
 
 
 def read_checks(headers: Mapping[bytes, bytes]) -> Checks | None:
-    """All other promises about the body; None: there are none.
+    """Read all other promises about the body; None: there are none.
 
     Raises:
-        BadRequest: one cannot be read, or is of a kind that is not checked here.
+        BadRequest: a promise cannot be read, or its kind is not supported.
     """
     promises: list[Promise] = []
     for name, value in headers.items():
@@ -147,7 +148,7 @@ def _promises_of(name: bytes, value: str) -> list[Promise]:
     elif name in (b"digest", b"x-goog-hash"):
         members = [_plain_member(field, member) for member in value.split(",")]
     else:
-        raise BadRequest(f"{field} is not checked here, so it is refused; what is checked: {SUPPORTED}")
+        raise BadRequest(f"this server does not support {field}; it checks {SUPPORTED}")
     promises = [
         Promise(field, algorithm, _unpacked(field, algorithm, text))
         for algorithm, text in members
@@ -156,7 +157,7 @@ def _promises_of(name: bytes, value: str) -> list[Promise]:
     if not promises:
         named = ", ".join(algorithm for algorithm, _ in members)
         raise BadRequest(
-            f"{field} names {named[:100]}, of which none is checked here; what is checked: {SUPPORTED}"
+            f"{field} names {named[:100]}, and this server supports none of them; it checks {SUPPORTED}"
         )
     return promises
 
@@ -166,27 +167,23 @@ def _payload_hash(field: str, value: str) -> list[Promise]:
         return []
     if not re.fullmatch(r"[0-9a-fA-F]{64}", value):
         raise BadRequest(
-            f"{field} must be 64 hexadecimal digits or UNSIGNED-PAYLOAD: a signed stream is not read here"
+            f"{field} must be 64 hexadecimal digits or UNSIGNED-PAYLOAD; signed streams are not supported"
         )
     return [Promise(field, "sha256", bytes.fromhex(value))]
 
 
 def _structured_member(field: str, member: str) -> tuple[str, str]:
-    """One member of a dictionary of byte sequences: name=:base64:, parameters allowed (RFC 9651, 3.2)."""
+    """Read one member of a dictionary of byte sequences: name=:base64:, with parameters (RFC 9651, 3.2)."""
     found = re.fullmatch(r"[ \t]*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):(?:;[^,]*)?[ \t]*", member)
     if found is None:
-        raise BadRequest(
-            f"{field} is a list such as sha-256=:base64:, {member.strip()[:80]!r} is no member of one"
-        )
+        raise BadRequest(f"{field} must be a list such as sha-256=:base64:, not {member.strip()[:80]!r}")
     return found[1], found[2]
 
 
 def _plain_member(field: str, member: str) -> tuple[str, str]:
     algorithm, equals, text = member.strip().partition("=")
     if not equals:
-        raise BadRequest(
-            f"{field} is a list such as sha-256=base64, {member.strip()[:80]!r} is no member of one"
-        )
+        raise BadRequest(f"{field} must be a list such as sha-256=base64, not {member.strip()[:80]!r}")
     return algorithm.lower(), text
 
 
@@ -197,5 +194,5 @@ def _unpacked(field: str, algorithm: str, text: str) -> bytes:
     except (binascii.Error, ValueError):
         digest = b""
     if len(digest) != size:
-        raise BadRequest(f"{field}: {algorithm} is {size} bytes in base64, not {text[:80]!r}")
+        raise BadRequest(f"{field}: {algorithm} must be {size} bytes in base64, not {text[:80]!r}")
     return digest

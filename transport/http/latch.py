@@ -1,7 +1,7 @@
-"""Latch: what a request sleeps on until others have done the last of what it waits for.
+"""Latch: a request waits for it until others have counted it down to zero.
 
-An event for one sleeper and one use, at a third of the price of `trio.Event`: each put pays for one.  The
-sleeper is a task of Trio (`wait`), or a request that has no task at all (`rest`, see `http_crew`).
+A latch is an event for one waiter and one use, at a third of the price of `trio.Event`: each put needs one.
+The waiter is a task of Trio (`wait`), or a request that has no task (`suspend`, see `leader_followers`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import trio
 
 
 class Latch:
-    """Opens when it has been counted down to zero."""
+    """Opens when it is counted down to zero."""
 
     __slots__ = ("_wake", "left_count")
 
@@ -29,23 +29,24 @@ class Latch:
             wake()
 
     def call_when_open(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called at zero, which has not been reached yet."""
+        """Call `wake` when the latch opens; it must not be open yet."""
         self._wake = wake
 
     async def wait(self) -> None:
-        """Sleep as a task of Trio; when it is open already, there is no checkpoint."""
+        """Wait as a task of Trio; without a checkpoint when the latch is open already."""
         if self.left_count:
             self._wake = partial(trio.lowlevel.reschedule, trio.lowlevel.current_task())
             await trio.lowlevel.wait_task_rescheduled(self._forget)
 
     def _forget(self, _: object) -> trio.lowlevel.Abort:
-        """The sleeper is cancelled."""
+        """Wake nobody: the waiting task was cancelled."""
         self._wake = None
         return trio.lowlevel.Abort.SUCCEEDED
 
     @types.coroutine
     def suspend(self) -> Generator[Latch, None, None]:
-        """Sleep as a request that `http_crew` runs itself: it gets the latch, and goes on with the request
-        when that is open."""
+        """Suspend a request that `leader_followers` drives: it gets the latch, and resumes the request when
+        the latch opens.
+        """
         if self.left_count:
             yield self

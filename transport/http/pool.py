@@ -3,14 +3,14 @@
     request   a small round trip: everything in, everything out
     stream    a large body either way; an early refusal is seen while the body is still being sent
 
-Connections are reused last in, first out, so that the spare ones grow old and are closed by the server.
-Each host has at most `connections_max` in use; who waits for one is served in order of arrival.  A
-connection goes back to the pool only after a whole request and a whole answer; anything else (an error,
-a cancellation, a body left unread) closes it.
+The pool reuses connections last in, first out, so spare ones grow old and the server closes them.  At most
+`connections_max` connections to each host are in use; requests get them in order of arrival.  A connection
+goes back to the pool only after a whole request and a whole answer.  Anything else (an error, a cancellation,
+a body left unread) closes the connection.
 
-A kept connection may have been closed by the server just as we used it.  The request is then repeated
-once, on a fresh connection, but only when nothing can have happened twice: the method is GET or HEAD, or
-not a byte of the request was sent.
+The server may close a kept connection just when we use it again.  The pool then repeats the request once, on
+a fresh connection, but only when nothing can have happened twice: the method is GET or HEAD, or no byte of
+the request was sent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from warehouse.transport.http.heads import AnswerHead
 from warehouse.transport.http.wire import NoAnswer, Wire
 
 MEBIBYTE = 1024 * 1024
-IDLE_S = 60.0  # less than the server's idle_s: better that we close an unused connection than it
+IDLE_S = 60.0  # less than the server's idle_s: we close an unused connection before the server does
 
 Headers = Sequence[tuple[str, str]]
 Answer = tuple[int, dict[str, str], bytes]
@@ -49,7 +49,9 @@ class HttpResponse:
             self._is_kept = False
 
     async def read_into(self, view: memoryview) -> int:
-        """Receive the body's next bytes, as many as have come and fit; 0 at its end, or for an empty view.
+        """Receive the next bytes of the body, as many as have come and fit; return their number.
+
+        That is 0 at the end of the body, and for an empty view.
 
         Raises:
             LinkDown: the connection ended before the body did.
@@ -69,10 +71,10 @@ class HttpResponse:
         return count
 
     async def read(self, size_max: int = 64 * MEBIBYTE) -> bytes:
-        """All of the body that has not been read yet.
+        """Receive everything of the body that has not been read yet.
 
         Raises:
-            BodyTooLarge: it is longer than `size_max`.
+            BodyTooLarge: the body is longer than `size_max`.
             LinkDown, DeadlineExceeded: as `read_into`.
         """
         left = self._left
@@ -108,7 +110,7 @@ class HttpResponse:
         return LinkDown(f"{self._wire.peer} closed the connection with {self._left} body bytes missing")
 
     def forget_wire(self) -> None:
-        """The request was not sent to its end, so the connection is good for no other."""
+        """Never use the connection again: the request was not sent to its end."""
         self._is_kept = False
 
     @property
@@ -117,7 +119,7 @@ class HttpResponse:
 
 
 class _Host:
-    """One server: its idle connections, and the right to use one."""
+    """One server: its idle connections, and the slots of those in use."""
 
     def __init__(self, url: str, connections_max: int, connect_s: float, stall_s: float) -> None:
         self.host, self.port, self.authority = _split_url(url)
@@ -128,7 +130,7 @@ class _Host:
         self._is_closed = False
 
     async def acquire(self) -> None:
-        """Wait for the right to use a connection, which `release` ends."""
+        """Wait for a slot: the right to use a connection until `release`."""
         if self._is_closed:
             raise LinkDown("this pool of connections has been closed")
         try:
@@ -137,7 +139,7 @@ class _Host:
             await self._slots.acquire()
 
     def release(self, wire: Wire | None) -> None:
-        """Give the right back, with the connection if it is good for another request."""
+        """Give the slot back, and the connection if it can take another request."""
         if wire is not None:
             if self._is_closed:
                 wire.close()
@@ -148,7 +150,7 @@ class _Host:
     def _keep(self, wire: Wire) -> None:
         now = wire.idle_since_s = trio.current_time()
         self._idle.append(wire)
-        # The oldest lies at the bottom, where nobody takes it and so nobody sees that its server closed it.
+        # The oldest connection lies at the bottom: nobody takes it, so nobody sees that the server closed it.
         if now - self._idle[0].idle_since_s > IDLE_S:
             self._idle.pop(0).close()
 
@@ -170,19 +172,19 @@ class _Host:
 
 
 def _split_url(url: str) -> tuple[str, int, str]:
-    """Host, port, and both as the Host header wants them."""
+    """Return host, port, and both as the Host header needs them."""
     try:
         parts = urlsplit(url)
         port = parts.port or 80
     except ValueError:
         parts, port = urlsplit(""), 0
     if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
-        raise BadRequest(f"a server's address looks like http://host:port, not {url!r}")
+        raise BadRequest(f"the address of a server must look like http://host:port, not {url!r}")
     return parts.hostname, port, parts.netloc.rpartition("@")[2]
 
 
 class _Hold:
-    """One request's hold on a host: the right to a connection, and the connection."""
+    """What one request holds of a host: a slot, and a connection."""
 
     def __init__(self, host: _Host) -> None:
         self._host = host
@@ -190,7 +192,7 @@ class _Hold:
         self.is_wire_usable = False
 
     async def open(self, method: str, head: bytes, body: Body) -> HttpResponse:
-        """Send a request, receive the answer's head; over a kept connection if there is one."""
+        """Send a request and receive the head of its answer, over a kept connection if possible."""
         wire = self._wire = self._host.take_idle()
         if wire is not None:
             wire.sent = 0
@@ -207,7 +209,7 @@ class _Hold:
     async def upload(
         self, method: str, head: bytes, body: Body | AsyncIterable[Body], size: int
     ) -> HttpResponse:
-        """Send a request with a large body, and stop sending when the answer is a refusal."""
+        """Send a request with a large body; stop sending when the server refuses it."""
         wire = self._wire = self._host.take_idle() or await self._host.connect()
         upload = _Upload(wire, head, body, size)
         response = HttpResponse(await upload.run(), wire, method)
@@ -230,7 +232,7 @@ async def _round_trip(wire: Wire, head: bytes, body: Body) -> AnswerHead:
     except LinkDown:
         if not wire.sent:
             raise
-        # A server that refuses a body may close before it has read all of it; its answer is still here.
+        # A server that refuses a body may close before it has read all of it; its answer can still be read.
         try:
             return await wire.receive_head()
         except StoreError:
@@ -240,7 +242,7 @@ async def _round_trip(wire: Wire, head: bytes, body: Body) -> AnswerHead:
 
 
 class _Upload:
-    """A body on its way out, while its sender listens for an early answer."""
+    """Sends a body while it listens for an early answer."""
 
     def __init__(self, wire: Wire, head: bytes, body: Body | AsyncIterable[Body], size: int) -> None:
         self._wire = wire
@@ -252,7 +254,7 @@ class _Upload:
         self.is_sent = False
 
     async def run(self) -> AnswerHead:
-        """Send everything, or as much as the server wants; return the answer's head."""
+        """Send everything, or as much as the server wants; return the head of the answer."""
         answer: AnswerHead | None = None
         failure: StoreError | None = None
         async with trio.open_nursery() as nursery:
@@ -264,7 +266,7 @@ class _Upload:
                     failure = error
             if answer is None or answer.status >= 300:
                 nursery.cancel_scope.cancel()
-        # What stopped the sender explains more than what the listener saw after it.
+        # The failure of the sender explains more than what the listener saw after it.
         if self._failure is not None and (answer is None or not isinstance(self._failure, StoreError)):
             raise self._failure
         if answer is not None:
@@ -282,7 +284,7 @@ class _Upload:
                 raise LengthMismatch(f"the body ended {self._left} bytes before its declared length")
             self.is_sent = True
         except LinkDown as error:
-            self._failure = error  # the answer that explains it may be waiting to be read
+            self._failure = error  # the answer that explains this may have come already
         except Exception as error:
             self._failure = error
             self._listening.cancel()
@@ -293,7 +295,7 @@ class _Upload:
             async for piece in pieces:
                 await self._send_piece(piece)
         finally:
-            # Nobody else can close a generator that we stop in the middle.
+            # Only we can close a generator that we stop in the middle.
             if isinstance(pieces, AsyncGenerator):
                 await pieces.aclose()
 
@@ -305,7 +307,7 @@ class _Upload:
 
 
 class HttpPool:
-    """The connections of one client, to any number of servers."""
+    """Holds the connections of one client to any number of servers."""
 
     def __init__(self, *, connections_max: int = 64, connect_s: float = 5.0, stall_s: float = 30.0) -> None:
         self._connections_max = connections_max
@@ -330,8 +332,8 @@ class HttpPool:
             url: the server, as http://host:port.
             target: path and query, already percent-encoded.
         Raises:
-            LinkDown: no connection, or it broke; the server may or may not have acted.
-            DeadlineExceeded: the server moved no byte for `stall_s`; the same.
+            LinkDown: no connection could be made, or it broke; the server may or may not have acted.
+            DeadlineExceeded: the server moved no byte for `stall_s`; it may or may not have acted.
             BodyTooLarge: the answer is longer than `response_size_max`.
             BadRequest: the request cannot be written as HTTP.
         """
@@ -359,13 +361,13 @@ class HttpPool:
         body_length: int | None = None,
         body_pieces: AsyncIterable[Body] | None = None,
     ) -> AsyncIterator[HttpResponse]:
-        """Send one request and hand out the answer while its body is still to be read.
+        """Send one request and yield the answer, whose body the caller reads.
 
-        The request's body is either `body`, or `body_length` bytes that `body_pieces` yields.  Sending
-        stops as soon as the server answers with a status of 300 or more; a generator is closed then.
+        The body of the request is either `body`, or `body_length` bytes that `body_pieces` yields.  Sending
+        stops as soon as the server answers with a status of 300 or more; a generator is then closed.
 
         Raises: as `request`; LengthMismatch when `body_pieces` yields more or less than `body_length`;
-            and what `body_pieces` raises.
+            and whatever `body_pieces` raises.
         """
         if body_pieces is not None and (body_length is None or body is not None):
             raise ValueError("body_pieces go with body_length, and not with body")
@@ -387,7 +389,7 @@ class HttpPool:
             hold.end()
 
     async def aclose(self) -> None:
-        """Close idle connections; those in use are closed when their request is done."""
+        """Close idle connections; a connection in use is closed when its request is done."""
         self._is_closed = True
         for host in self._hosts.values():
             host.close()
@@ -412,10 +414,10 @@ def _request_head(
         lines.append("Content-Length: 0")
     text = "".join(lines)
     if "\r" in text or "\n" in text or "\0" in text or " " in target:
-        raise BadRequest("a line break, NUL or blank where HTTP allows none")
+        raise BadRequest("a target or header holds a line break, NUL or blank where HTTP allows none")
     lines.append("\r\n")
     try:
         return "\r\n".join(lines).encode("latin-1")
     except UnicodeEncodeError as error:
         bad = error.object[error.start]
-        raise BadRequest(f"{bad!r} cannot stand in a target or header unencoded") from error
+        raise BadRequest(f"{bad!r} must be encoded in a target or header") from error

@@ -1,4 +1,4 @@
-"""HTTP rules: what range and cross-origin headers mean, and what goes with a refusal.  Values in, values out.
+"""HTTP rules: what range and cross-origin headers mean, and the headers of refusals.  Values in, values out.
 
 Range                      parse_range          RFC 9110, 14.2; one range of bytes
 Origin                     CorsRule             the Fetch standard, "CORS protocol"
@@ -19,7 +19,7 @@ RANGE_DIGITS_MAX = 18
 
 
 class RangeOutside(RangeNotSatisfiable):
-    """No byte of the object lies in the range; carries the size, for Content-Range."""
+    """No byte of the object lies in the range.  Carries the size, for Content-Range."""
 
     def __init__(self, message: str, size: int) -> None:
         super().__init__(message)
@@ -27,7 +27,7 @@ class RangeOutside(RangeNotSatisfiable):
 
 
 class NotAllowed(MethodNotAllowed):
-    """What the request is about does not answer this method; carries those that it does, for Allow."""
+    """This resource does not answer this method.  Carries the methods that it answers, for Allow."""
 
     def __init__(self, method: bytes, *allowed: bytes) -> None:
         names = b", ".join(allowed)
@@ -36,7 +36,7 @@ class NotAllowed(MethodNotAllowed):
 
 
 def require_method(method: bytes, *allowed: bytes) -> None:
-    """Raises NotAllowed unless `method` is one of these."""
+    """Raise NotAllowed unless `method` is one of these."""
     if method not in allowed:
         raise NotAllowed(method, *allowed)
 
@@ -45,11 +45,11 @@ def parse_range(header: bytes, size: int) -> tuple[int, int] | None:
     """Read a Range header against an object of `size` bytes.
 
     Returns:
-        Start and length of the one range, clipped to the object; or None when the header is to be
-        ignored and the whole object sent: another unit, several ranges, or no valid syntax.  (RFC 9110
-        lets a server ignore Range, and wants that when it does not understand the unit.)
+        Start and length of the range, clipped to the object.  None when the server ignores the header and
+        sends the whole object: the header has another unit, several ranges, or no valid syntax.  (RFC 9110
+        lets a server ignore Range, and asks for that when the server does not understand the unit.)
     Raises:
-        RangeNotSatisfiable: the range is well formed but begins past the end, or asks for 0 bytes.
+        RangeNotSatisfiable: the range is well formed but begins after the end, or asks for 0 bytes.
     """
     unit, equals, spec = header.partition(b"=")
     if not equals or unit.strip().lower() != b"bytes":
@@ -77,7 +77,7 @@ def _is_number_or_empty(text: bytes) -> bool:
 
 
 def refusal_headers(error: StoreError) -> list[Header]:
-    """The headers that RFC 9110 asks for beside some statuses."""
+    """Return the headers that RFC 9110 asks for with some statuses."""
     if error.status == 401:
         return [(b"WWW-Authenticate", b'Bearer realm="warehouse"')]
     if error.status == 503:
@@ -92,7 +92,7 @@ def refusal_headers(error: StoreError) -> list[Header]:
 
 
 class CorsRule:
-    """Which web pages may use the data plane from a browser, and what their browser must be told."""
+    """Decides which web pages may use the data plane, and what to tell their browser."""
 
     def __init__(self, origins: Sequence[str]) -> None:
         self._origins = frozenset(origin.rstrip("/").encode("latin-1") for origin in origins)
@@ -105,11 +105,11 @@ class CorsRule:
         return origin if origin in self._origins else None
 
     def answer_headers(self, origin: bytes | None, headers: Sequence[Header]) -> list[Header]:
-        """What to add to an answer that carries `headers`."""
+        """Return the headers to add to an answer that carries `headers`."""
         added = [] if self._allows_any else [(b"Vary", b"Origin")]
         allowed = self._allowed(origin) if origin is not None else None
         if allowed is not None:
-            # A page sees only a handful of headers unless the rest is named; prefixes cannot be.
+            # A page sees only a few headers unless we name the others, each in full.
             exposed = [b"ETag", b"Content-Range", b"Accept-Ranges", b"Date"]
             exposed += [name for name, _ in headers if name[:12].lower() == b"x-warehouse-"]
             added.append((b"Access-Control-Allow-Origin", allowed))
@@ -117,7 +117,7 @@ class CorsRule:
         return added
 
     def preflight_headers(self, method: bytes, headers: Mapping[bytes, bytes]) -> list[Header] | None:
-        """Answer a preflight; None when the request is none, or comes from a page that is not allowed."""
+        """Answer a preflight; None when this is another request, or when the page is not allowed."""
         if method != b"OPTIONS" or b"access-control-request-method" not in headers:
             return None
         if self._allowed(headers.get(b"origin", b"")) is None:
@@ -126,7 +126,7 @@ class CorsRule:
             (b"Access-Control-Allow-Methods", b"GET, HEAD, PUT, POST, DELETE, OPTIONS"),
             (b"Access-Control-Max-Age", b"%d" % PREFLIGHT_AGE_S),
         ]
-        # Tokens travel in a header, never as a cookie, so any header may be allowed.
+        # Tokens travel in a header, never as a cookie, so we can allow any header.
         asked = headers.get(b"access-control-request-headers")
         if asked:
             answer.append((b"Access-Control-Allow-Headers", asked))

@@ -1,22 +1,22 @@
 """HTTP server: the lean HTTP/1.1 of the data plane, on Trio.
 
-A handler gets one `Exchange` at a time: the request as read by `http_head`, its body on demand, and one
-answer.  What must hold for every answer is decided here:
+A handler gets one `Exchange` at a time: the request as read by `heads`, its body on demand, and one answer.
+The server decides what happens around the handler:
 
-- An error before the answer began becomes a status and `{"code", "message"}`.  After it began, the
-  connection is closed: a client never takes a torn body for a whole one.
-- A body that nobody read is thrown away when it is small; otherwise the answer says
-  `Connection: close`, and the socket stays half open until the client has had time to read it.  Closing
-  at once would make the kernel send a reset, which can overtake the answer.
-- `Expect: 100-continue` is answered when the handler first wants the body, so that it can refuse first.
+- An error before the answer has begun becomes a status and `{"code", "message"}`.  After that, an error
+  closes the connection: a client never takes a torn body for a whole one.
+- The server throws a small unread body away.  For a larger one the answer says `Connection: close`, and the
+  socket stays half open until the client has had time to read the answer.  To close immediately would make
+  the kernel send a reset, which can overtake the answer.
+- `Expect: 100-continue` is answered when the handler first asks for the body, so it can refuse first.
 - A bug in a handler costs one connection, never the server.
 
-What nearly all requests of a busy server are, plain GETs that can be answered without any wait, need no
-exchange and no coroutine: the server asks `handle_nowait` first, a plain function, and the handler when that
+Most requests of a busy server are plain GETs that need no wait.  They need no exchange and no coroutine
+either: the server first asks `handle_nowait`, a plain function, and asks the handler only when that function
 has no answer.
 
-Which task serves which connection is decided by `http_crew`; time limits and the raw socket are
-`http_connection`'s.
+`leader_followers` decides which task serves which connection.  `connection` owns the raw socket and the time
+limits.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
-# Path and fields of a plain GET -> its 200's header lines, from Content-Length to the empty line all of them,
-# and its body; or None: the handler is to be asked.  BlockingIOError: that, and it will have to wait.
-# Whoever is answered in this way has shown a good token.
+# Takes path and fields of a plain GET.  Returns the header lines of its 200, from Content-Length to the empty
+# line, and the body; or None, and the server asks the handler.  Raises BlockingIOError when the handler will
+# have to wait.  An answer means that the client has shown a good token.
 NowaitHandler = Callable[[bytes, PlainFields], tuple[bytes, Body] | None]
 
 ACCEPT_PAUSE_S = 0.1  # after the system ran out of descriptors or memory
-REFUSED_AT_ONCE_MAX = 64  # connections beyond the limit that are told so; others are just closed
-ROOM_AT_ONCE = 8  # silent strangers that are closed when that happens
+REFUSING_MAX = 64  # connections over the limit that get an answer at the same time; others are just closed
+STRANGERS_CLOSED = 8  # silent ones, when the system ran out of those
 STOP_GRACE_S = 5.0
 OUT_OF_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
 class HttpServer:
-    """Listens, lets a crew serve the connections, and ends waits that last too long."""
+    """Listens, has leader and followers serve the connections, and ends waits that last too long."""
 
     def __init__(
         self,
@@ -71,12 +71,12 @@ class HttpServer:
     ) -> None:
         cors = CorsRule(cors_origins)
         self._shared = Shared(handler, limits or HttpLimits(), cors, server_name, self._close)
-        # Cross-origin rules may add to any answer, so there the handler is asked.
+        # Cross-origin rules may add headers to any answer, and only an exchange adds them.
         self._handle_nowait = None if self._shared.cors.is_active else handle_nowait
         self._leader_followers = LeaderFollowers(self._serve, self._send)
         self._connections: set[Connection] = set()
         self._refusing = 0
-        self._refusing_max = min(REFUSED_AT_ONCE_MAX, self._shared.limits.connections)
+        self._refusing_max = min(REFUSING_MAX, self._shared.limits.connections)
         self._out_of_room = Seldom(log, "cannot accept connections")
         self._is_empty = trio.Event()  # set once we are stopping and the last connection is closed
         self._accepting = trio.CancelScope()
@@ -94,7 +94,7 @@ class HttpServer:
     ) -> None:
         """Serve until cancelled, or until `stop` was called and the requests in flight are done.
 
-        Closes the listeners.
+        The listeners are closed then.
         """
         self._shared.look_at_clocks()
         try:
@@ -117,7 +117,7 @@ class HttpServer:
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Accept no more connections, close idle ones, and give requests in flight `grace_s`."""
         self._shared.is_stopping = True
-        self._handle_nowait = None  # from now on an answer says that its connection ends
+        self._handle_nowait = None  # from now on each answer says that its connection ends
         self._accepting.cancel()
         self._serving.deadline = trio.current_time() + grace_s
         for connection in list(self._connections):
@@ -139,7 +139,7 @@ class HttpServer:
         if connection.is_between_requests:
             self._close(connection)
         else:
-            # From now on, and not only when that task begins: the leader may run before it.
+            # Now, and not in that task: the leader may run before it.
             connection.state, connection.has_task = State.RUNNING, True
             connection.stop_waiting()
             self._leader_followers.unwatch(connection)
@@ -170,7 +170,7 @@ class HttpServer:
                 if error.errno not in OUT_OF_ROOM:
                     raise
                 self._out_of_room.happened(cause=str(error))
-                if not self._shared.admission.make_room(ROOM_AT_ONCE):
+                if not self._shared.admission.make_room(STRANGERS_CLOSED):
                     await trio.sleep(ACCEPT_PAUSE_S)
             else:
                 self._admit(plain_socket(stream), nursery)
@@ -179,7 +179,7 @@ class HttpServer:
         try:
             address = sock.getpeername()
         except OSError:
-            sock.close()  # gone already
+            sock.close()  # the client has left
             return
         host, peer = "", "local"
         if isinstance(address, tuple):
@@ -207,8 +207,8 @@ class HttpServer:
         self._look_if_empty()
 
     async def _turn_away(self, connection: Connection) -> None:
-        """Refuse a connection for which there is no place."""
-        error = Overloaded("this server has as many connections as it takes; try again shortly")
+        """Refuse a connection over the limit."""
+        error = Overloaded("the connection limit is reached; try again shortly")
         try:
             await _refuse_unread(Exchange(connection, self._shared), connection, self._shared, error)
         finally:
@@ -224,7 +224,7 @@ class HttpServer:
     # --- serving ----------------------------------------------------------------------------------
 
     def _serve(self, connection: Connection) -> Outcome | Serving:
-        """For the crew: answer one request on a connection, or close it."""
+        """Answer one request on a connection, or close it; `leader_followers` calls this."""
         would_wait = False
         try:
             head = connection.next_head()
@@ -241,7 +241,7 @@ class HttpServer:
                 except BlockingIOError:
                     would_wait = True
                 except Exception:
-                    log.exception("no answer at once", extra={"path": recalled[0].decode("latin-1")})
+                    log.exception("no immediate answer", extra={"path": recalled[0].decode("latin-1")})
                 else:
                     if answer is not None:
                         return self._answer_nowait(connection, *answer)
@@ -260,7 +260,7 @@ class HttpServer:
         return b"".join((first_lines, lines, body))
 
     def _send(self, connection: Connection, data: bytes) -> bool | Serving:
-        """For the crew: send an answer that is ready, and be done with its request."""
+        """Send an answer that is ready, and end its request; `leader_followers` calls this."""
         try:
             count = connection.send_now(data)
         except StoreError:
@@ -276,16 +276,16 @@ class HttpServer:
         *arguments: P.args,
         **keywords: P.kwargs,
     ) -> Outcome:
-        """See a request to its end."""
+        """Do `work`, and end the request however that ends."""
         try:
             is_kept = await work(connection, *arguments, **keywords)
             answer, connection.answer = connection.answer, b""
             if answer and is_kept:
                 return answer
-            if answer:  # its handler failed after it had answered
+            if answer:  # the handler failed after it had answered
                 await connection.send(answer)
         except StoreError:
-            is_kept = False  # the client is gone, or too slow
+            is_kept = False  # the client has left, or is too slow
         except Exception:
             return self._failed(connection)
         except BaseException:
@@ -295,7 +295,7 @@ class HttpServer:
         return self._end_request(connection, is_kept)
 
     def _failed(self, connection: Connection) -> bool:
-        """A bug of ours, not of the handler: even that is to cost one connection, not the actor."""
+        """Survive a bug of the server itself: it costs one connection, not the actor."""
         log.exception("connection failed", extra={"peer": connection.peer})
         return self._end_request(connection, is_kept=False)
 
@@ -307,7 +307,7 @@ class HttpServer:
         return connection.has_request
 
     async def _time_out(self, connection: Connection) -> None:
-        """End a connection on which the rest of a head did not come."""
+        """Refuse a request whose head did not arrive completely, and close its connection."""
         error = RequestTimeout("the request head was not complete in time")
         try:
             await _refuse_head(connection, self._shared, error)
@@ -318,7 +318,7 @@ class HttpServer:
 # --- one connection -------------------------------------------------------------------------------
 
 
-# Each of these tells whether the connection is good for another request.
+# Each of these returns whether the connection can take another request.
 
 
 async def _serve_request(
@@ -350,7 +350,7 @@ async def _refuse_head(connection: Connection, shared: Shared, error: StoreError
 
 
 def _note_head_method(exchange: Exchange, head: bytes) -> None:
-    """A refusal of a HEAD has no body either, also of one that could not be read."""
+    """Let the refusal of a HEAD have no body, even when its head could not be read."""
     if head.removeprefix(b"\r\n").startswith(b"HEAD "):
         exchange.method = b"HEAD"
 
@@ -379,15 +379,10 @@ async def _serve_exchange(exchange: Exchange, connection: Connection, shared: Sh
             if not exchange.has_started:
                 raise RuntimeError("the handler returned without an answer")
         except StoreError as error:
-            if exchange.has_started and not connection.is_broken:
-                log.warning("answer cut short", extra=_named(exchange) | {"code": error.code})
             if not await _answer_failure(exchange, connection, error):
                 return False
         except Exception:
-            log.exception("handler failed", extra=_named(exchange))
-            exchange.is_keep_alive = False
-            bug = _InternalError("the server failed at this request; its log says why")
-            if not await _answer_failure(exchange, connection, bug):
+            if not await _answer_bug(exchange, connection):
                 return False
         if exchange.answer_left:
             log.error("handler wrote less than it declared", extra=_named(exchange))
@@ -399,13 +394,16 @@ async def _serve_exchange(exchange: Exchange, connection: Connection, shared: Sh
         if exchange.body_left:
             await connection.drain(shared.scratch, exchange.body_left)
     except StoreError:
-        return False  # the client is gone, or too slow
+        return False  # the client has left, or is too slow
     return True
 
 
 async def _answer_failure(exchange: Exchange, connection: Connection, error: StoreError) -> bool:
     """Turn a failure of the handler into an answer; False when it is too late for one."""
-    if connection.is_broken or exchange.has_started:
+    if connection.is_broken:
+        return False
+    if exchange.has_started:
+        log.warning("answer cut short", extra=_named(exchange) | {"code": error.code})
         return False
     if isinstance(error, RequestTimeout):
         exchange.is_keep_alive = False
@@ -413,8 +411,18 @@ async def _answer_failure(exchange: Exchange, connection: Connection, error: Sto
     return True
 
 
+async def _answer_bug(exchange: Exchange, connection: Connection) -> bool:
+    """Log the exception of a handler, and answer if it is not too late."""
+    log.exception("handler failed", extra=_named(exchange))
+    if connection.is_broken or exchange.has_started:
+        return False
+    exchange.is_keep_alive = False
+    await exchange.refuse(_InternalError("the server failed at this request; its log says why"))
+    return True
+
+
 def _named(exchange: Exchange) -> dict[str, str]:
-    """What a log line may say of a request: not its query, where a token may stand."""
+    """Name a request in a log line, without its query: a token may stand there."""
     return {"method": exchange.method.decode("latin-1"), "path": exchange.path.decode("latin-1")}
 
 
@@ -423,7 +431,7 @@ class _InternalError(StoreError):
 
 
 async def _linger(connection: Connection, shared: Shared) -> None:
-    """Give the client time to read its answer while it may still be sending."""
+    """Give a client that may still be sending time to read its answer."""
     if connection.shut_down_sending():
         await connection.drain(shared.scratch, None)
 
@@ -431,10 +439,10 @@ async def _linger(connection: Connection, shared: Shared) -> None:
 async def _refuse_unread(
     exchange: Exchange, connection: Connection, shared: Shared, error: StoreError
 ) -> None:
-    """Answer something that could not even be read as a request, and close."""
+    """Answer a request that could not be read, and let the client read the answer."""
     exchange.is_keep_alive = False
     try:
         await exchange.refuse(error)
         await _linger(connection, shared)
     except StoreError:
-        return  # the client is gone, or does not read
+        return  # the client has left, or does not read

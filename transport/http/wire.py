@@ -1,7 +1,7 @@
 """HTTP wire: the client's end of a connection.
 
-The mirror of `http_connection`.  A client has few connections and no sweeper, so each wait has a small
-cancel scope of its own; a wait happens about once per round trip.
+This is the mirror of `connection`.  A client has few connections and no sweeper, so each wait has a small
+cancel scope of its own.  A wait happens about once per round trip.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HEAD_SIZE_MAX = 64 * 1024
 
 
 class NoAnswer(LinkDown):
-    """The server closed the connection before the first byte of an answer."""
+    """The server closed the connection before it sent the first byte of an answer."""
 
 
 class Wire(Channel):
@@ -49,7 +49,7 @@ class Wire(Channel):
         return cls(plain_socket(stream), peer, stall_s)
 
     def is_stale(self) -> bool:
-        """Whether the server has closed an idle connection, or said something unasked."""
+        """Whether the server has closed an idle connection, or has sent something unasked."""
         try:
             self._sock.recv(1)
         except BlockingIOError:
@@ -59,14 +59,14 @@ class Wire(Channel):
         return True
 
     async def receive_head(self, *, is_patient: bool = False) -> AnswerHead:
-        """Receive the final answer's head; interim ones (1xx) are skipped.
+        """Receive the head of the final answer; skip interim ones (1xx).
 
         Args:
-            is_patient: wait without a limit; the caller has set one.
+            is_patient: wait without a limit; the caller has set a limit.
         Raises:
-            NoAnswer: the server closed the connection, and not a byte had come.
-            LinkDown: the connection broke, or what came is no answer.
-            DeadlineExceeded: nothing came for `stall_s`.
+            NoAnswer: the server closed the connection before it sent a byte.
+            LinkDown: the connection broke, or the server sent something else than an answer.
+            DeadlineExceeded: the server sent nothing for `stall_s`.
         """
         data = b""
         while True:
@@ -91,7 +91,7 @@ class Wire(Channel):
             data = data + piece if data else piece
 
     async def _receive_waiting(self, is_patient: bool) -> bytes:
-        """Wait, then receive: an answer is hardly ever here already.  b"" at the end of the stream."""
+        """Wait, then receive: an answer has hardly ever come before.  b"" at the end of the stream."""
         while True:
             if is_patient:
                 await trio.lowlevel.wait_readable(self._fd)
