@@ -1,4 +1,4 @@
-"""The crew of a server: who waits holds up nobody, and whoever has something to say gets its turn."""
+"""Leader and followers: a request that waits holds up no other, and every connection gets its turn."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import socket
 import struct
 import time
+from pathlib import Path
 
 import pytest
 import trio
@@ -52,8 +53,12 @@ class Gate:
 ARROWS = {(before, after) for before, arrows in MOVES.items() for after in arrows}
 
 
-def test_the_diagram_shows_the_moves_of_the_table() -> None:
-    drawn = re.findall(r"^    ([A-Z]+) -+> ([A-Z]+) +\S", leader_followers.__doc__ or "", re.MULTILINE)
+ARCHITECTURE = Path(__file__).parents[3] / "docs" / "architecture.md"
+
+
+@pytest.mark.parametrize("text", [leader_followers.__doc__, ARCHITECTURE.read_text()], ids=["module", "docs"])
+def test_the_diagrams_show_the_moves_of_the_table(text: str) -> None:
+    drawn = re.findall(r"^    ([A-Z]+) -+> ([A-Z]+)\b", text, re.MULTILINE)
     assert sorted(drawn) == sorted((before.name, after.name) for before, after in ARROWS)
 
 
