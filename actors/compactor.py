@@ -22,7 +22,7 @@ from pathlib import Path
 
 import trio
 
-from warehouse.actors.background.disk_task import DiskTask, Work
+from warehouse.actors.background.attempt import DiskTask, Work
 from warehouse.actors.background.priority import yield_to_others
 from warehouse.actors.process import (
     Announcer,

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from warehouse.actors.background.disk_task import DiskTask
+from warehouse.actors.background.attempt import DiskTask
 from warehouse.errors import NoRoomToCompact, ReadFailed
 from warehouse.storage.recovery import Damage
 from warehouse.transport.messages import DAMAGES_MAX, TASK_ORPHANED_S
