@@ -2,12 +2,13 @@
 
     warehouse compactor --disk DIR --join FILE
 
-It works beside the volume actor of the same directory and never changes what that one owns: a copy goes to
-files of the next generation, which the volume actor puts in place (or removes); a verification only reads.
-It does what the master orders, one task at a time, at the rate that the master says, and keeps nothing: when
-it dies its task is lost, and what that had made is cleared away by the volume actor.
+The compactor works next to the volume actor of the same directory and never changes what the volume actor
+owns.  A copy goes to files of the next generation, which the volume actor puts in place or removes; a
+verification only reads.  The compactor does what the master asks, one attempt at a time, at the rate that the
+master sets, and keeps nothing.  When the compactor dies its attempt is lost, and the volume actor removes the
+files that the attempt made.
 
-How a task runs is in `disk_task`, the work itself in `storage`; this file ties them to one process.
+`background.attempt` leads an attempt, `storage` does the work; this file makes a process of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import trio
 
-from warehouse.actors.background.attempt import DiskTask, Work
+from warehouse.actors.background.attempt import Attempt, Work
 from warehouse.actors.background.priority import yield_to_others
 from warehouse.actors.process import (
     Announcer,
@@ -58,11 +59,11 @@ from warehouse.transport.zeromq.link import Link
 log = logging.getLogger("warehouse.actors.compactor")  # run as a module it would be "__main__"
 
 REGISTER_S = 10.0
-IDENTITY_S = 0.2  # between looks for the disk's identity, which its volume actor makes
+IDENTITY_S = 0.2  # between looks for the identity of the disk, which its volume actor makes
 
 
 class Compactor:
-    """One disk's background work, and its link to the master."""
+    """The background work of one disk, and its link to the master."""
 
     def __init__(
         self, *, disk: OsDisk, disk_id: str, disk_name: str, join: Join, announcer: Announcer
@@ -74,7 +75,7 @@ class Compactor:
         self._announcer = announcer
         self._incarnation = time.time_ns() // 1_000_000  # greater than that of any earlier start
         self._master_incarnation = 0
-        self._task: DiskTask | None = None
+        self._attempt: Attempt | None = None
         self._nursery: trio.Nursery | None = None
         self._link = Link(
             endpoint=join.master,
@@ -98,7 +99,7 @@ class Compactor:
                 await self._link.wait_up()
             except RequestRefused as error:
                 if not self._announcer.is_ready:
-                    raise  # a wrong join secret: whoever starts us should hear of it now
+                    raise  # a wrong join secret: whoever starts this process should learn of it now
                 log.error("the master refuses this disk", extra={"cause": error.message})
                 await trio.sleep(REGISTER_S)
             else:
@@ -118,10 +119,12 @@ class Compactor:
             timeout_s=REGISTER_S,
         )
         if not isinstance(welcome, CompactorWelcome):
-            raise BadRequest(f"the master answered {type(welcome).__name__} to a registration")
-        if welcome.incarnation != self._master_incarnation and self._task is not None:
-            # Task numbers start anew with the master, and it has the files of unfinished copies removed.
-            self._task.stop()
+            raise BadRequest(
+                f"the master answered {type(welcome).__name__} to a registration, not CompactorWelcome"
+            )
+        if welcome.incarnation != self._master_incarnation and self._attempt is not None:
+            # A new master counts attempts from 1 again, and has the files of unfinished copies removed.
+            self._attempt.stop()
         self._master_incarnation = welcome.incarnation
         log.info("registered with the master", extra={"master": self._join.master})
 
@@ -133,46 +136,48 @@ class Compactor:
                 f"registered with master {self._master_incarnation:x}, this came from {request.incarnation:x}"
             )
         if not isinstance(request, StopTask) and request.rate is not None and request.rate < 0:
-            raise BadRequest(f"a rate is 0 or more bytes a second, not {request.rate}")
+            raise BadRequest(f"rate must be 0 or more bytes a second, not {request.rate}")
         if isinstance(request, StartCopy | StartVerify):
             return await self._start(request)
-        task = self._task
-        if task is None or task.task_id != request.task_id:
-            raise NoSuchJob(f"the compactor of {self._disk_name} has no task {request.task_id}")
+        attempt = self._attempt
+        if attempt is None or attempt.attempt_id != request.task_id:
+            raise NoSuchJob(f"the compactor of {self._disk_name} does not know attempt {request.task_id}")
         if isinstance(request, PollTask):
-            return task.poll(request.rate)
-        task.stop()
-        await task.ended.wait()
-        if self._task is task:
-            self._task = None
+            return attempt.poll(request.rate)
+        attempt.stop()
+        await attempt.ended.wait()
+        if self._attempt is attempt:
+            self._attempt = None
         return Done()
 
     async def _start(self, request: StartCopy | StartVerify) -> Done:
-        while (task := self._task) is not None:
-            if task.is_stopping:
-                await task.ended.wait()
-                if self._task is task:
-                    self._task = None
-            elif task.task_id == request.task_id:
-                return Done()  # asked again
-            elif not task.ended.is_set():
-                raise VolumeBusy(f"the compactor of {self._disk_name} is busy with task {task.task_id}")
+        while (attempt := self._attempt) is not None:
+            if attempt.is_stopping:
+                await attempt.ended.wait()
+                if self._attempt is attempt:
+                    self._attempt = None
+            elif attempt.attempt_id == request.task_id:
+                return Done()  # the master asks twice when it did not get the answer
+            elif not attempt.ended.is_set():
+                raise VolumeBusy(
+                    f"the compactor of {self._disk_name} is busy with attempt {attempt.attempt_id}"
+                )
             else:
                 break
         assert self._nursery is not None
-        self._task = self._make(request)
-        self._nursery.start_soon(self._task.run)
+        self._attempt = self._make(request)
+        self._nursery.start_soon(self._attempt.run)
         log.info(
-            "task started",
+            "attempt started",
             extra={
-                "task_id": request.task_id,
+                "attempt_id": request.task_id,
                 "volume_id": request.volume_id,
                 "work": "copy" if isinstance(request, StartCopy) else "verify",
             },
         )
         return Done()
 
-    def _make(self, request: StartCopy | StartVerify) -> DiskTask:
+    def _make(self, request: StartCopy | StartVerify) -> Attempt:
         common = (self._disk, volume_directory(request.volume_id))
         start: Callable[[], Work]
         if isinstance(request, StartCopy):
@@ -194,7 +199,7 @@ class Compactor:
                 start=request.start,
             )
             reached = attrgetter("resume_at")
-        return DiskTask(
+        return Attempt(
             request.task_id, generation=request.generation, start=start, reached=reached, rate=request.rate
         )
 
@@ -202,7 +207,7 @@ class Compactor:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="warehouse compactor",
-        description="Copy and verify the volumes of one disk in the background, as the master orders.",
+        description="Copy and verify the volumes of one disk in the background, as the master asks.",
     )
     add_disk_arguments(parser, disk_help="the directory of a volume actor")
     add_common_arguments(parser)
@@ -212,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     join = Join.load(arguments.join)
     identity = await _identity(arguments.disk)
-    # One compactor a disk; a disk that is read-only can be verified, and by several.
+    # One compactor for each disk; several may verify a disk that is read-only.
     with held_disk(arguments.disk, COMPACTOR_LOCK_NAME):
         compactor = Compactor(
             disk=OsDisk(arguments.disk),
@@ -225,7 +230,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
 
 
 async def _identity(directory: Path) -> DiskIdentity:
-    """Whose disk this is; waits until its volume actor has said so."""
+    """The identity of this disk; wait until its volume actor has written it."""
     while True:
         identity = await trio.to_thread.run_sync(read_identity, directory)
         if identity is not None:

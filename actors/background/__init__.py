@@ -1,1 +1,1 @@
-"""Background: what a compactor does, with whatever the others on its machine leave."""
+"""Background: what a compactor does, with the processor and disk time that other processes leave."""

@@ -1,12 +1,12 @@
-"""DiskTask: one copy or one verification, from its order to its end.
+"""Attempt: the compactor's part of one attempt at a job: one copy, or one verification.
 
     running --last step--> done
-       |---- an error, or nobody asks about it any more ----> failed
+       |---- an error, or the master no longer polls ----> failed
        `---- stop() ----> failed
 
-The work itself is a thing of `storage` that goes in steps of about 1 MiB, each in a thread; between two of
-them the task keeps to its rate, and can be held or stopped.  However it ends before it is done, what it had
-made is removed by then.
+The work itself is an object of `storage` that proceeds in steps of about 1 MiB, each in a thread.  Between
+two steps the attempt keeps to its rate, and can be held or stopped.  An attempt that ends before it is done
+removes what it made.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Work(Protocol):
-    """A copy or a scrub.  Its calls block; one at a time."""
+    """A copy or a scrub.  Its calls block, and only one may be under way."""
 
     @property
     def position(self) -> int: ...
@@ -42,31 +42,31 @@ class Work(Protocol):
     @property
     def damaged_count(self) -> int: ...
     def step(self) -> bool:
-        """Do a little; False: complete."""
+        """Do about 1 MiB; False: the work is complete."""
 
     def close(self) -> None: ...
     def remove(self) -> None:
-        """Remove what was made."""
+        """Remove what this work made."""
 
 
-class DiskTask:
+class Attempt:
     """
     Args:
         start: opens the work; called in a thread.
-        reached: what `TaskState.end_offset` is to say of it.
-        rate: bytes read and written a second; 0: hold; None: as fast as it goes.
+        reached: what `TaskState.end_offset` says of the work.
+        rate: bytes read and written a second; 0: hold; None: unlimited.
     """
 
     def __init__(
         self,
-        task_id: int,
+        attempt_id: int,
         *,
         generation: int,
         start: Callable[[], Work],
         reached: Callable[[Work], int],
         rate: int | None,
     ) -> None:
-        self.task_id = task_id
+        self.attempt_id = attempt_id
         self.ended = trio.Event()
         self.is_stopping = False
         self._generation = generation
@@ -82,12 +82,12 @@ class DiskTask:
         self._damages: list[NeedleDamage] = []
 
     def stop(self) -> None:
-        """End after the present step; `ended` tells when."""
+        """End after the present step; `ended` is set then."""
         self.is_stopping = True
         self._scope.cancel()
 
     def poll(self, rate: int | None) -> TaskState:
-        """Somebody asks how far it is, and says at what rate to go on."""
+        """Tell the master how far the work is, and continue at the rate that it wants."""
         now = trio.current_time()
         self._scope.deadline = now + TASK_ORPHANED_S
         if rate != self._throttle.rate:
@@ -100,7 +100,7 @@ class DiskTask:
         work = self._work
         if work is None:
             return TaskState(
-                task_id=self.task_id,
+                task_id=self.attempt_id,
                 state=self._state,
                 generation=self._generation,
                 code=self._code,
@@ -118,7 +118,7 @@ class DiskTask:
                 )
             )
         return TaskState(
-            task_id=self.task_id,
+            task_id=self.attempt_id,
             state=self._state,
             done_bytes=work.position,
             total_bytes=work.end_offset,
@@ -134,17 +134,17 @@ class DiskTask:
     # --- life -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Work until it is done, has failed or is stopped; raises nothing of its own."""
+        """Work until the attempt is done, has failed or is stopped; raises nothing of its own."""
         try:
             with self._scope:
                 await self._go_through()
             if self._scope.cancelled_caught and not self.is_stopping:
-                self._fail(DeadlineExceeded.code, f"nobody asked about it for {TASK_ORPHANED_S:.3g} s")
+                self._fail(DeadlineExceeded.code, f"the master did not poll for {TASK_ORPHANED_S:.3g} s")
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._clean_up)
             if self._state == "running":  # stopped, or the process ends
-                self._fail("stopped", "it was stopped")
+                self._fail("stopped", "the attempt was stopped")
             self.ended.set()
 
     async def _go_through(self) -> None:
@@ -154,7 +154,7 @@ class DiskTask:
             moved, is_complete = 0, False
             while not is_complete:
                 await self._wait_for_turn()
-                # Never abandoned: who cancels us waits for the step, and nothing is removed under it.
+                # Never abandoned: a cancellation waits for the step, so nothing removes files under it.
                 is_complete = not await trio.to_thread.run_sync(work.step)
                 moved_before, moved = moved, work.read_bytes + work.written_bytes
                 self._throttle.spend(moved - moved_before, now=trio.current_time())
@@ -172,7 +172,7 @@ class DiskTask:
 
     def _fail(self, code: str, message: str) -> None:
         self._state, self._code, self._message = "failed", code, message
-        log.warning("task failed", extra={"task_id": self.task_id, "code": code, "cause": message})
+        log.warning("attempt failed", extra={"attempt_id": self.attempt_id, "code": code, "cause": message})
 
     def _clean_up(self) -> None:
         work = self._work
@@ -180,8 +180,8 @@ class DiskTask:
             return
         try:
             work.close()
-            # A copy that is done may be the present generation by now.
+            # The volume actor may have switched to a copy that is done.
             if self._state != "done":
                 work.remove()
         except (StoreError, OSError) as error:
-            log.error("not cleaned up", extra={"task_id": self.task_id, "cause": str(error)})
+            log.error("not cleaned up", extra={"attempt_id": self.attempt_id, "cause": str(error)})

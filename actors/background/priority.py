@@ -1,4 +1,4 @@
-"""Priority: what a process in the background asks the system for: whatever the others leave."""
+"""Priority: has the system run this process only when other processes leave time for it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _CLASS_IDLE = 3 << 13
 
 
 def yield_to_others() -> None:
-    """Take processor and disk only when nobody else wants them, where the system can do that.
+    """Take processor and disk time only when no other process wants it, where the system can do that.
 
-    Call it before any thread is started: each inherits it from the one that started it.
+    Call this before any thread starts: a thread inherits its priority from the thread that starts it.
     """
     try:
         os.nice(NICE)

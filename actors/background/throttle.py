@@ -1,8 +1,8 @@
 """Throttle: how long to wait before the next piece of work, so that a rate is kept (a token bucket).
 
-Pure: clock readings (monotonic seconds) go in, seconds come out.  What one piece takes too much, the next
-one waits for; what was left unused is remembered for a moment only, so that a pause is no licence to make
-up for it at the clients' cost.
+Pure: clock readings (monotonic seconds) go in, seconds come out.  A piece of work that takes too much makes
+the next piece wait.  Unused allowance lasts for a moment only: after a pause the work may not make up for it
+at the expense of clients.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from typing import Final
 
-BURST_S: Final = 0.25  # how much unused time is remembered
-WAIT_MIN_S: Final = 0.001  # less is not worth a wait, and stays owed
+BURST_S: Final = 0.25  # for how long unused allowance lasts
+WAIT_MIN_S: Final = 0.001  # a shorter wait is not worth it, and stays owed
 
 
 class Throttle:
     """
     Args:
-        rate: bytes a second; 0: hold; None: as fast as it goes.
+        rate: bytes a second; 0: hold; None: unlimited.
     """
 
     def __init__(self, rate: int | None, *, now: float) -> None:
@@ -31,11 +31,11 @@ class Throttle:
         self._allowance = 0.0 if rate is None else min(self._allowance, rate * BURST_S)
 
     def spend(self, count: int, *, now: float) -> None:
-        """So many bytes were moved since the last call, up to now."""
+        """`count` bytes were moved since the last call, up to now."""
         self._earn(count, now)
 
     def wait_s(self, *, now: float) -> float:
-        """Seconds until more may be moved, if the rate stays; infinite while it is 0."""
+        """Seconds until more bytes may be moved, if the rate stays; infinite while it is 0."""
         self._earn(0, now)
         if self.rate is None:
             return 0.0
@@ -45,7 +45,7 @@ class Throttle:
         return owed_s if owed_s > WAIT_MIN_S else 0.0
 
     def _earn(self, spent: int, now: float) -> None:
-        """Take in the time since the last call, in which so much was spent."""
+        """Credit the time since the last call, in which `spent` bytes were moved."""
         elapsed, self._now = max(0.0, now - self._now), now
         if self.rate is not None:
             earned = self._allowance + self.rate * elapsed - spent

@@ -1,4 +1,4 @@
-"""A task of the compactor: its pace, its holds, its ends, and what it leaves behind."""
+"""An attempt of the compactor: its rate, its holds, its ends, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from warehouse.actors.background.attempt import DiskTask
+from warehouse.actors.background.attempt import Attempt
 from warehouse.errors import NoRoomToCompact, ReadFailed
 from warehouse.storage.recovery import Damage
 from warehouse.transport.messages import DAMAGES_MAX, TASK_ORPHANED_S
@@ -50,8 +50,8 @@ class Toil:
         self.events.append("removed")
 
 
-def task_of(toil: Toil, *, rate: int | None = None, start: Callable[[], Toil] | None = None) -> DiskTask:
-    return DiskTask(5, generation=3, start=start or (lambda: toil), reached=lambda w: w.position, rate=rate)
+def attempt_of(toil: Toil, *, rate: int | None = None, start: Callable[[], Toil] | None = None) -> Attempt:
+    return Attempt(5, generation=3, start=start or (lambda: toil), reached=lambda w: w.position, rate=rate)
 
 
 @pytest.fixture
@@ -66,73 +66,73 @@ def virtual(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> MockC
     return autojump_clock
 
 
-async def test_a_task_runs_to_its_end_and_says_so(virtual: MockClock) -> None:
+async def test_an_attempt_runs_to_its_end_and_says_so(virtual: MockClock) -> None:
     toil = Toil()
     toil.damages = [Damage(1, 8 * i, 8, i, "bad", "b", f"k{i}") for i in range(DAMAGES_MAX + 5)]
     toil.damaged_count = len(toil.damages)
-    task = task_of(toil)
-    assert task.poll(None).state == "running"
-    await task.run()
-    state = task.poll(None)
+    attempt = attempt_of(toil)
+    assert attempt.poll(None).state == "running"
+    await attempt.run()
+    state = attempt.poll(None)
     assert (state.task_id, state.state, state.generation) == (5, "done", 3)
     assert state.done_bytes == state.total_bytes == state.end_offset == 10 * MIB
     assert state.written_bytes == 5 * MIB
     assert (len(state.damages), state.damaged_count) == (DAMAGES_MAX, DAMAGES_MAX + 5)
     assert (state.damages[7].bucket, state.damages[7].key) == ("b", "k7")
     assert toil.events == ["closed"], "what is done stays"
-    assert task.ended.is_set()
+    assert attempt.ended.is_set()
 
 
 @pytest.mark.parametrize("rate", [MIB, 10 * MIB])
 async def test_the_rate_counts_what_is_read_and_written(virtual: MockClock, rate: int) -> None:
     toil = Toil(steps=100)
-    task = task_of(toil, rate=rate)
+    attempt = attempt_of(toil, rate=rate)
     begun = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(task.run)
-        while not task.ended.is_set():
+        nursery.start_soon(attempt.run)
+        while not attempt.ended.is_set():
             await trio.sleep(1)
-            task.poll(rate)
+            attempt.poll(rate)
     elapsed = trio.current_time() - begun
     assert elapsed == pytest.approx(150 * MIB / rate, rel=0.2)
 
 
-async def test_a_task_is_held_and_goes_on(virtual: MockClock) -> None:
+async def test_an_attempt_is_held_and_goes_on(virtual: MockClock) -> None:
     toil = Toil(steps=1000)
     async with trio.open_nursery() as nursery:
-        task = task_of(toil, rate=0)
-        nursery.start_soon(task.run)
+        attempt = attempt_of(toil, rate=0)
+        nursery.start_soon(attempt.run)
         for _ in range(10):
             await trio.sleep(20)
-            assert task.poll(0).state == "running"
+            assert attempt.poll(0).state == "running"
         assert toil.position == 0
-        task.poll(3 * MIB)
+        attempt.poll(3 * MIB)
         await trio.sleep(10)
         at = toil.position
         assert at == pytest.approx(20 * MIB, rel=0.2)
-        task.poll(0)
+        attempt.poll(0)
         await trio.sleep(20)
         assert toil.position <= at + MIB
-        assert task.poll(None).state == "running"
+        assert attempt.poll(None).state == "running"
         await trio.sleep(1)
-        assert task.poll(None).state == "done"
+        assert attempt.poll(None).state == "done"
 
 
 @pytest.mark.parametrize("rate", [0, 1, None])
 async def test_a_stop_ends_it_at_once_and_removes_what_it_made(virtual: MockClock, rate: int | None) -> None:
     toil = Toil(steps=10**9)
-    task = task_of(toil, rate=MIB)
+    attempt = attempt_of(toil, rate=MIB)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(task.run)
+        nursery.start_soon(attempt.run)
         await trio.sleep(3)
-        task.poll(rate)
+        attempt.poll(rate)
         await trio.lowlevel.checkpoint()
-        task.stop()
+        attempt.stop()
         begun = trio.current_time()
-        await task.ended.wait()
+        await attempt.ended.wait()
         assert trio.current_time() == begun
     assert toil.events == ["closed", "removed"]
-    assert task.poll(None).state == "failed"
+    assert attempt.poll(None).state == "failed"
 
 
 async def test_a_stop_waits_for_the_step_in_its_thread() -> None:
@@ -143,43 +143,43 @@ async def test_a_stop_waits_for_the_step_in_its_thread() -> None:
         assert release.wait(10)
 
     toil.before_step = linger
-    task = task_of(toil)
+    attempt = attempt_of(toil)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(task.run)
+        nursery.start_soon(attempt.run)
         await trio.to_thread.run_sync(is_in_step.wait, 10)
-        task.stop()
+        attempt.stop()
         with trio.move_on_after(0.05):
-            await task.ended.wait()
-        assert not task.ended.is_set()
+            await attempt.ended.wait()
+        assert not attempt.ended.is_set()
         assert toil.events == []
         release.set()
         with trio.fail_after(10):
-            await task.ended.wait()
+            await attempt.ended.wait()
     assert toil.events == ["closed", "removed"]
 
 
 async def test_the_end_of_the_process_removes_what_was_made(virtual: MockClock) -> None:
     toil = Toil(steps=10**9)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(task_of(toil, rate=MIB).run)
+        nursery.start_soon(attempt_of(toil, rate=MIB).run)
         await trio.sleep(3)
         nursery.cancel_scope.cancel()
     assert toil.events == ["closed", "removed"]
 
 
 @pytest.mark.parametrize("rate", [0, MIB])
-async def test_a_task_that_nobody_asks_about_gives_itself_up(virtual: MockClock, rate: int) -> None:
+async def test_an_attempt_that_nobody_polls_ends(virtual: MockClock, rate: int) -> None:
     toil = Toil(steps=10**9)
-    task = task_of(toil, rate=rate)
+    attempt = attempt_of(toil, rate=rate)
     begun = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(task.run)
+        nursery.start_soon(attempt.run)
         for _ in range(5):
             await trio.sleep(TASK_ORPHANED_S - 1)
-            assert task.poll(rate).state == "running"
-        await task.ended.wait()
+            assert attempt.poll(rate).state == "running"
+        await attempt.ended.wait()
     assert trio.current_time() - begun == pytest.approx(6 * TASK_ORPHANED_S - 5, abs=2)
-    state = task.poll(rate)
+    state = attempt.poll(rate)
     assert (state.state, state.code) == ("failed", "deadline_exceeded")
     assert toil.events == (["closed", "removed"] if rate else []), "held from the start, it never began"
 
@@ -188,9 +188,9 @@ async def test_failures_are_told_with_their_code(virtual: MockClock) -> None:
     def refuse() -> Toil:
         raise NoRoomToCompact("5 bytes short")
 
-    task = task_of(Toil(), start=refuse)
-    await task.run()
-    state = task.poll(None)
+    attempt = attempt_of(Toil(), start=refuse)
+    await attempt.run()
+    state = attempt.poll(None)
     assert (state.state, state.code, state.message) == ("failed", "no_room_to_compact", "5 bytes short")
 
     def fail() -> None:
@@ -199,22 +199,22 @@ async def test_failures_are_told_with_their_code(virtual: MockClock) -> None:
 
     toil = Toil()
     toil.before_step = fail
-    task = task_of(toil)
-    await task.run()
-    state = task.poll(None)
+    attempt = attempt_of(toil)
+    await attempt.run()
+    state = attempt.poll(None)
     assert (state.state, state.code, state.message) == ("failed", "read_failed", "the disk is gone")
     assert (state.done_bytes, state.total_bytes) == (3 * MIB, 10 * MIB)
     assert toil.events == ["closed", "removed"]
 
 
-async def test_a_bug_costs_the_task_and_not_the_actor(virtual: MockClock) -> None:
+async def test_a_bug_costs_the_attempt_and_not_the_actor(virtual: MockClock) -> None:
     def break_down() -> None:
         raise ZeroDivisionError
 
     toil = Toil()
     toil.before_step = break_down
-    task = task_of(toil)
-    await task.run()
-    state = task.poll(None)
+    attempt = attempt_of(toil)
+    await attempt.run()
+    state = attempt.poll(None)
     assert (state.state, state.code) == ("failed", "store_error")
     assert toil.events == ["closed", "removed"]

@@ -231,12 +231,12 @@ async def test_a_verification_finds_what_is_damaged(site: Site) -> None:
             await master.poll(1)
 
 
-async def test_one_task_at_a_time(site: Site) -> None:
+async def test_one_attempt_at_a_time(site: Site) -> None:
     async with at_work(site) as master:
         assert await master.ask(master.verify(1, rate=0)) == Done()
         assert await master.ask(master.verify(1, rate=0)) == Done(), "the same again"
         for other in (master.verify(2), master.copy(3)):
-            with pytest.raises(VolumeBusy, match="task 1"):
+            with pytest.raises(VolumeBusy, match="attempt 1"):
                 await master.ask(other)
         with pytest.raises(NoSuchJob):
             await master.poll(2)
@@ -367,7 +367,7 @@ async def test_a_master_that_was_restarted_starts_anew(site: Site, copies: list[
         nursery.cancel_scope.cancel()
 
 
-async def test_a_connection_that_breaks_costs_no_task(site: Site, copies: list[SlowCopy]) -> None:
+async def test_a_connection_that_breaks_costs_no_attempt(site: Site, copies: list[SlowCopy]) -> None:
     master = Master()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(site.compactor().run)
