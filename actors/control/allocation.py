@@ -1,12 +1,12 @@
-"""Room: finds volumes for what is to be written, waits for them while they are being made, and says why not.
+"""Room: finds volumes for new needles, waits while the next volume is being made, and says why there is none.
 
-Every request that needs room comes through here (leases, slots of uploads, presigned PUTs), so all of them
-wait alike and are refused with the same words.  What a refusal means:
+Every request that needs room comes through here: leases, slots of uploads, presigned PUTs.  So all of them
+wait in the same way, and the refusals have the same words.  What a refusal means:
 
     overloaded       room is on its way (the next volume, the next needle ids): the same request works soon
-    volume_offline   a disk is away that may have room
-    disk_failed      a disk has room and cannot be written: a person should look at it
-    cluster_full     every disk is full: nothing changes unless somebody deletes, or adds a disk
+    volume_offline   a disk that may have room is offline
+    disk_failed      a disk has room and takes no writes: an operator should check it
+    cluster_full     every disk is full, until somebody deletes objects or adds a disk
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from warehouse.conf.formatting import format_size
 from warehouse.errors import ClusterFull, DiskFailed, Overloaded, StoreError, VolumeOffline
 
 ROOM_WAIT_S = 5.0  # how long a request waits for room that is on its way
-LOOK_S = 0.25  # between looks while it waits: reservations that end wake nobody
+LOOK_S = 0.25  # between looks while a request waits, because reservations that end wake nobody
 NAMED_MAX = 5  # disks in one message
 OVERHEAD = 16 * 1024  # headers and metadata of a needle, generously
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def needed_for(size: int) -> int:
-    """Bytes to reserve for a needle with `size` bytes of data: its head and block CRCs come on top."""
+    """Bytes to reserve for a needle with `size` bytes of data; its head and block CRCs are added."""
     return size + size // 1024 + OVERHEAD
 
 
@@ -45,25 +45,29 @@ class Room:
         fleet.room.on_room = self._room_came
 
     def find_now(self, size: int, *, count: int = 1, exclude: Collection[int] = ()) -> list[VolumeState]:
-        """Up to `count` volumes with room for `size` bytes each; ones that failed the client only at need."""
+        """Up to `count` volumes with room for `size` bytes each.
+
+        Args:
+            exclude: volumes that failed the client; chosen only where no other volume has room.
+        """
         chosen = self._fleet.room.choose(size=size, count=count, exclude=exclude, random=self._random)
         if not chosen and exclude:
             chosen = self._fleet.room.choose(size=size, count=count, random=self._random)
         return chosen
 
     async def find(self, size: int, *, exclude: Collection[int] = ()) -> VolumeState:
-        """A volume with room for `size` bytes, as soon as there is one; raises as `until`."""
+        """A volume with room for `size` bytes; waits and raises as `until` does."""
         return (await self.until(size, lambda: self.find_now(size, exclude=exclude) or None))[0]
 
     async def until(self, size: int, attempt: Callable[[], T | None]) -> T:
-        """Return what `attempt` returns once it finds room; while room is on its way, try again and again.
+        """Call `attempt` until it finds room, and return its result; give up when no room is on its way.
 
         Args:
-            size: the room in one volume that the attempt needs at least.
-            attempt: returns None for want of room.
+            size: bytes of room in one volume that `attempt` needs at least.
+            attempt: returns None when it finds no room.
         Raises:
             Overloaded: room is still on its way after ROOM_WAIT_S.
-            VolumeOffline, DiskFailed, ClusterFull: none is on its way.
+            VolumeOffline, DiskFailed, ClusterFull: no room is on its way.
         """
         deadline = trio.current_time() + ROOM_WAIT_S
         while True:
@@ -82,7 +86,7 @@ class Room:
                 self.waiting_count -= 1
 
     def require_coming(self, size: int) -> None:
-        """For a request that found no room and could wait for it: raise unless room is on its way."""
+        """A request found no room: raise unless room is on its way, and the request can wait for it."""
         error = self.refusal(size)
         if not isinstance(error, Overloaded):
             raise error
@@ -104,20 +108,23 @@ class Room:
             return Overloaded(f"no volume has room for {what} yet ({coming}): try again in a moment")
         causes = _named((name, text) for name, _, text in sorted(outlooks, key=_worst_first))
         if not outlooks:
-            return VolumeOffline("no volume takes writes now: no disk has ever been connected")
+            return VolumeOffline(
+                "no volume takes writes now: no disk has ever been connected; start a volume actor"
+            )
         if Outlook.OFFLINE in kinds:
             return VolumeOffline(f"no volume takes {what} now ({causes}): start the disks that are offline")
         if Outlook.FAILING in kinds:
-            return DiskFailed(f"no volume takes {what} now ({causes}): look at the disks that fail")
-        return ClusterFull(f"no disk has room for {what} more ({causes}): delete something or add a disk")
+            return DiskFailed(f"no volume takes {what} now ({causes}): check the disks that fail")
+        return ClusterFull(f"no disk has room for {what} more ({causes}): delete objects or add a disk")
 
     def require_in_all(self, size: int) -> None:
-        """Refuse at once what all disks together cannot take.
+        """Refuse a size that all disks together cannot take.
 
-        While no volume takes writes, nothing is refused: the slots are waited for, and that passes.
+        While no volume takes writes, this refuses nothing, because that state passes: the request waits for
+        its slots.
 
         Raises:
-            VolumeOffline, DiskFailed: with the disks that take no writes now, it might fit.
+            VolumeOffline, DiskFailed: it might fit with the disks that take no writes now.
             ClusterFull: it does not fit.
         """
         most = self._fleet.room.takes_at_most
@@ -129,7 +136,7 @@ class Room:
             raise VolumeOffline(f"{text}; offline: {_listed(offline)}")
         if failing := [(disk.name, disk.cause) for disk in disks if disk.cause]:
             raise DiskFailed(f"{text}; {_named(failing)}")
-        raise ClusterFull(f"{text}: delete something or add a disk")
+        raise ClusterFull(f"{text}: delete objects or add a disk")
 
 
 def _worst_first(outlook: tuple[str, Outlook, str]) -> tuple[bool, str]:

@@ -1,13 +1,14 @@
 """Catalog room: what the master does when the disk of its catalog fills up.
 
-    free >= low water, ballast whole    everything is taken
-    less, or ballast was given up       nothing new is taken (`catalog_full`): no leases, uploads, slots,
-                                        presigned puts, buckets.  Deletes, tombstones, compactions and
-                                        settles go on, and may use the ballast; commits of what was promised
-                                        may use half of it, so that there is always some for the others
-    more than both again                the ballast is made anew, and everything is taken
+    free >= low water, ballast whole    the master takes everything
+    less, or ballast was given up       the master takes nothing new (`catalog_full`): no leases, uploads,
+                                        slots, presigned puts, buckets.  Deletes, tombstones, compactions and
+                                        the resolution of in-doubt puts continue, and may use the ballast.
+                                        Commits of needles with reserved room may use half of it, so that
+                                        the others always have the other half
+    more than both again                the master restores the ballast, and takes everything
 
-Before ballast is given up the log is folded into the file, which gives its room back.
+Before it gives up ballast, the master folds the log into the file, which gives back the room of the log.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from warehouse.errors import CatalogFull
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
-FOLD_MIN = 256 * 1024  # a shorter log gives too little back to be folded for it
-GROWTH_LEAVES = STEP_COUNT // 2  # files of ballast that only what gives room back may use
-LOW_WATER_STEPS = STEP_COUNT // 2  # files of ballast: with less than this many free, nothing new is taken
+FOLD_MIN = 256 * 1024  # folding a shorter log gives too little back
+GROWTH_LEAVES = STEP_COUNT // 2  # files of ballast that growth must leave to deletes and compactions
+LOW_WATER_STEPS = STEP_COUNT // 2  # with fewer bytes free than these files hold, nothing new is taken
 
 
 class CatalogRoom:
-    """Watches the disk of the catalog."""
+    """Watches how much room the disk of the catalog has."""
 
     def __init__(self, catalog: Catalog, ballast: Ballast, troubles: Troubles) -> None:
         self._catalog = catalog
@@ -44,25 +45,25 @@ class CatalogRoom:
     def require(self) -> None:
         """
         Raises:
-            CatalogFull: nothing new is taken.
+            CatalogFull: the master takes nothing new.
         """
         if self.is_short:
             raise CatalogFull(
                 f"the disk of the catalog ({self._folder}) is full: {format_size(self.free or 0)} free and"
-                f" {self._ballast.held_count} of {STEP_COUNT} parts of the reserve left; free some room"
-                " there.  Deletes and compactions go on"
+                f" {self._ballast.held_count} of {STEP_COUNT} parts of the reserve left. Free some room"
+                " there; deletes and compactions still work"
             )
 
     def make_room(self, failed_count: int, is_growth: bool) -> bool:
-        """Find room for a transaction that did not fit; in the writing thread.
+        """Find room for a transaction that did not fit; called in the writing thread.
 
         Args:
-            failed_count: how often it did not fit before.  What a failed try has written to the log is room
-                that the next one needs again, so the log is folded once.
-            is_growth: it brings something new.
+            failed_count: how often the transaction failed to fit before.  A failed try leaves its pages in
+                the log, where the next try writes over them, so folding helps only the first time.
+            is_growth: whether the transaction adds something new.
 
         Returns:
-            Whether it is worth another try.
+            Whether another try is worth it.
         """
         if failed_count == 0 and self._catalog.log_size() >= FOLD_MIN:
             self._catalog.fold_log()
@@ -81,14 +82,14 @@ class CatalogRoom:
             await trio.sleep(LOOK_S)
 
     async def look(self) -> None:
-        """Look at what is free, make ballast anew where there is room, and say when things change."""
+        """Measure the free room, restore ballast where it fits, and tell operators when that changes."""
         self.free, is_whole = await trio.to_thread.run_sync(self._look)
         low_water = LOW_WATER_STEPS * self._ballast.step_size
         self.is_short = self.free is not None and (self.free < low_water or not is_whole)
         if self.is_short:
             message = (
-                f"the disk of the catalog ({self._folder}) is full: nothing new is taken until there is"
-                " more room on it; deletes and compactions go on"
+                f"the disk of the catalog ({self._folder}) is full: the master takes nothing new until you"
+                " free some room there; deletes and compactions still work"
             )
             self._troubles.tell("catalog_full", "catalog", message, free=self.free)
         else:

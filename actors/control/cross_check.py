@@ -1,23 +1,23 @@
 """Cross-check: do the catalog and the volumes name the same needles?
 
-An *orphan* is live in its volume and nothing names it: its actor, or the master, ended between the append
-and the commit.  A put that is under way looks the same for a moment, so a needle is given up only when
-two looks, far enough apart, both find it so; the catalog decides last, in the transaction that voids it.
+An *orphan* is a needle that is live in its volume and that nothing in the catalog names: its actor, or the
+master, ended between the append and the commit.  A put that is under way looks the same for a moment.  So the
+master gives a needle up only when two looks, far enough apart, both find it orphaned; the catalog decides
+last, in the transaction that voids the needle.
 
-A *missing* needle is named by a row, and its volume does not have it.  Rows and live needles are read one
-after the other while both change, so the claim needs three readings: named, then not live, then named
-still.  Needle ids are never used twice, so a needle that was named at both ends should have been live in
-between.
+A *missing* needle is named by a row, and its volume does not have it.  The master reads rows and live needles
+one after the other while both change, so the claim needs three readings: named, then not live, then still
+named.  No needle id is used twice, so a needle that was named at both ends should have been live in between.
 
-A crash leaves a handful.  More than `ORPHANS_MAX` in one volume are no crash's, and neither are orphans in a
-volume that lacks needles which objects name: a catalog that is older than its volumes takes for orphans what
-was acknowledged since, and names what was replaced since.  So they are kept, a person is asked, and nothing
-happens to them until there is an answer (`decide`).
+A crash leaves a handful of orphans.  More than `ORPHANS_MAX` in one volume do not come from a crash, and
+neither do orphans in a volume that also lacks named needles.  Such a catalog may be older than its volumes:
+then it does not know what was acknowledged since, and still names what was replaced since.  So the master
+keeps these orphans, asks an operator, and touches none of them until the operator decides (`decided`).
 
-When a look finds no orphan, or all of an earlier look's are dealt with, nothing written before it is
-hidden in the volume: from then on, records of older deletions may be dropped
-(`Catalog.tombstone_horizon`).  A chunk of an upload that is live and was not told of yet is no orphan, as
-its slot names it, but hidden all the same: while there is one, the look does not count for that.
+When a look finds no orphan, or the master has dealt with all orphans of an earlier look, the volume hides
+nothing that was written before that look.  From then on the records of older deletions may be dropped
+(`Catalog.tombstone_horizon`).  A live chunk of an upload that nobody has confirmed is no orphan, because its
+slot names it, but it is hidden all the same: while a volume has one, its look does not count.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from warehouse.transport.zeromq.peers import Peer
 
 log = logging.getLogger(__name__)
 
-ORPHANS_MAX = 64  # in one volume, given up without asking: puts that were under way when an actor ended
+ORPHANS_MAX = 64  # in one volume, given up without asking: puts under way when an actor ended
 VOIDED_AT_ONCE = 1000  # orphans in one transaction
 RETRY_S = 60.0  # after a look that failed
-KEEP_ORPHANS = "keep_orphans"  # fact: set after a restore, when the catalog is older than the volumes
+KEEP_ORPHANS = "keep_orphans"  # meta: set after a restore, when the catalog is older than the volumes
 
 
 @dataclass
 class _Look:
     """What one look at a volume found: sets of needles as numbers, by the first id of their window."""
 
-    stamp: int  # of its start: whatever is written later carries a greater one
+    stamp: int  # of its start: every later needle has a greater stamp
     at: float  # monotonic
-    strangers: dict[int, int] = field(default_factory=dict)  # live, and nothing names them
+    strangers: dict[int, int] = field(default_factory=dict)  # live, and not named
     missing: list[int] = field(default_factory=list)  # needle ids, the first DAMAGES_MAX
-    has_unconfirmed: bool = False  # there are chunks that nobody has told of, so nobody knows their stamps
+    has_unconfirmed: bool = False  # it has unconfirmed chunks, whose stamps nobody knows
 
     @property
     def stranger_count(self) -> int:
@@ -63,26 +63,26 @@ class CrossCheck:
     def __init__(self, context: MasterContext, *, damage: DamageRegistry) -> None:
         self._context = context
         self._damage = damage
-        self._open: dict[int, _Look] = {}  # volume -> the look whose strangers are to be seen once more
-        self._due_at: dict[int, float] = {}  # volume -> when to look next; not there: now
+        self._open: dict[int, _Look] = {}  # volume -> the look whose strangers need a second look
+        self._due_at: dict[int, float] = {}  # volume -> when to look next; absent: now
         self._kept: dict[int, int] = {}  # volume -> orphans that must not be given up
-        self._asked: set[int] = set()  # volumes with more of them than a crash leaves: a person is asked
-        self._may_drop: set[int] = set()  # volumes of which a person has said that all may go
+        self._asked: set[int] = set()  # volumes with more orphans than a crash leaves: an operator is asked
+        self._may_drop: set[int] = set()  # volumes whose orphans an operator has given up
         self._looking = trio.Lock()
         self.voided_count = 0
 
     @property
     def orphan_count(self) -> int:
-        """Needles that nothing names as far as we know: being looked into, or kept."""
+        """Needles that nothing seems to name: watched for a second look, or kept."""
         return sum(look.stranger_count for look in self._open.values()) + sum(self._kept.values())
 
     def disk_came(self, disk_id: str) -> None:
-        """Its actor may have ended in the middle of something: look at all its volumes soon."""
+        """Look at all volumes of this disk soon, because its actor may have ended in the middle of a put."""
         for volume_id in self._context.fleet.disks[disk_id].volumes:
-            self._begin_again(volume_id)
+            self._start_over(volume_id)
 
-    def _begin_again(self, volume_id: int) -> None:
-        """The next look is a first one: a second one deals only with what the first has seen."""
+    def _start_over(self, volume_id: int) -> None:
+        """Make the next look a first one, because a second one deals only with what the first has seen."""
         self._due_at.pop(volume_id, None)
         self._open.pop(volume_id, None)
 
@@ -98,7 +98,7 @@ class CrossCheck:
                 try:
                     await self.look(volume, actor)
                 except StoreError as error:
-                    if disk.peer is actor:  # an actor that came meanwhile is asked at once
+                    if disk.peer is actor:  # an actor that came meanwhile is asked now
                         self._due_at[volume.volume_id] = time.monotonic() + RETRY_S
                     log.warning(
                         "volume not compared with the catalog",
@@ -107,17 +107,17 @@ class CrossCheck:
             await trio.sleep(self._context.intervals.look)
 
     async def look(self, volume: VolumeState, actor: Peer) -> list[NeedleDamage]:
-        """Compare one volume with the catalog; return the needles that it lacks (noted already).
+        """Compare one volume with the catalog; return the needles that it lacks (recorded as damage).
 
         Raises:
-            StoreError: the volume or the catalog could not be asked.
+            StoreError: the volume or the catalog did not answer.
         """
-        async with self._looking:  # one at a time: each of them keeps a thread and the disk busy
+        async with self._looking:  # one at a time, because a look keeps a thread and the disk busy
             look = await self._compare(volume, actor)
             missing = await self._report_missing(volume.volume_id, look)
             await self._resolve(volume, look)
             if self._context.fleet.disks[volume.disk_id].peer is not actor:
-                self._begin_again(volume.volume_id)  # what came meanwhile was not looked at
+                self._start_over(volume.volume_id)  # this look did not see what came meanwhile
             return missing
 
     async def _compare(self, volume: VolumeState, actor: Peer) -> _Look:
@@ -214,9 +214,9 @@ class CrossCheck:
             f"volume {volume_id}",
             f"volume {volume_id} has {count:,} needles that no object names,"
             f" {'and lacks some that objects name' if is_missing else 'more than a crash leaves'}: the"
-            " catalog may be older than the volume. They are kept. To bring them back, stop the store and run"
-            " `warehouse rebuild --replace`; to keep them aside, `warehouse orphans --keep`; to give them up,"
-            " `warehouse orphans --drop`",
+            " catalog may be older than the volume. The master keeps these needles until you decide. To bring"
+            " them back, stop the store and run `warehouse rebuild --replace`; to keep them aside, run"
+            " `warehouse orphans --keep`; to give them up, run `warehouse orphans --drop`",
             volume_id=volume_id,
             count=count,
         )
@@ -228,7 +228,7 @@ class CrossCheck:
         self._context.troubles.over("orphans_kept", f"volume {volume_id}")
 
     def decided(self, *, may_drop: bool) -> None:
-        """A person has said what becomes of orphans that are kept: see `DecideOrphans`."""
+        """An operator has decided what becomes of the kept orphans: see `DecideOrphans`."""
         for volume_id in [*self._kept]:
             if may_drop:
                 self._may_drop.add(volume_id)
@@ -260,7 +260,7 @@ class CrossCheck:
             )
 
     async def _swept(self, volume_id: int, look: _Look) -> None:
-        """All that was written before this look is named or garbage; if some of it is neither, look again."""
+        """Note that everything written before this look is named or garbage; look again if it is not."""
         if look.has_unconfirmed:
             self._due_at[volume_id] = time.monotonic() + self._context.intervals.orphan
         else:
@@ -272,7 +272,7 @@ def _bits(bitmap: bytes) -> int:
 
 
 def _ids(bits: int, first_id: int) -> list[int]:
-    """The needles of a window whose bit is set, in order."""
+    """The ids of the needles whose bit is set in a window, in order."""
     return [
         first_id + 8 * index + bit
         for index, byte in enumerate(bits.to_bytes((bits.bit_length() + 7) // 8, "little"))

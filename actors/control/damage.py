@@ -1,9 +1,9 @@
-"""DamageRegistry: what is known to be broken in the volumes, and not mended yet.
+"""DamageRegistry: the damage that is known in the volumes, and not mended yet.
 
-Volume actors meet damage when they read and recover, compactors when they copy and verify, the
-cross-check when a volume lacks what the catalog names.  All of it is kept in the catalog, told once
-(event, log) and forgotten when a look at the whole volume does not meet it again, or when nothing names
-the needle any more.
+Volume actors find damage when they read and recover, compactors when they copy and verify, the cross-check
+when a volume lacks a needle that the catalog names.  The registry writes a damage record into the catalog and
+tells operators once (event, log).  It drops the record when a look at the whole volume does not find the
+damage again, or when no object names the needle any more.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from warehouse.transport.messages import DAMAGES_MAX, NeedleDamage
 log = logging.getLogger(__name__)
 
 NOT_THERE = -1  # the offset of a needle that its volume does not have
-KNOWN_MAX = 100_000  # read from the catalog at once
-NOTED_MAX = 10 * DAMAGES_MAX  # wait to be written down; reports repeat what was dropped
+KNOWN_MAX = 100_000  # damage records that the registry reads from the catalog
+NOTED_MAX = 10 * DAMAGES_MAX  # damage that waits for the catalog; reports repeat what was dropped
 
 Key = tuple[int, int, int]  # volume id, needle id or 0, offset
 
@@ -36,8 +36,8 @@ class DamageRegistry:
     def __init__(self, context: MasterContext) -> None:
         self._context = context
         self._known: set[Key] = set()
-        # Reports repeat what an actor has met since it started: each of it counts once, so that what was
-        # found mended since is not found again.
+        # The reports of an actor repeat all damage since its start.  Each record counts once: damage that was
+        # mended meanwhile must not come back.
         self._reported: set[Key] = set()
         self._noted: list[NeedleDamage] = []
         self._wanted = trio.Event()
@@ -45,9 +45,9 @@ class DamageRegistry:
     def load(self) -> None:
         self._known = {_key(damage) for damage in self._context.catalog.damages(KNOWN_MAX)}
 
-    def note(self, damages: Iterable[NeedleDamage]) -> None:
-        """Take what a volume actor reports; it is written down soon."""
-        for damage in damages:
+    def note(self, records: Iterable[NeedleDamage]) -> None:
+        """Take what a volume actor reports; `run` writes it into the catalog soon."""
+        for damage in records:
             if _key(damage) not in self._reported and len(self._noted) < NOTED_MAX:
                 self._reported.add(_key(damage))
                 self._noted.append(damage)
@@ -70,8 +70,8 @@ class DamageRegistry:
                 self._noted = [*noted, *self._noted][:NOTED_MAX]
                 await trio.sleep(1.0)
 
-    async def add(self, volume_id: int, damages: Sequence[NeedleDamage]) -> None:
-        """Write down what was found in a volume, as far as it is news.
+    async def add(self, volume_id: int, records: Sequence[NeedleDamage]) -> None:
+        """Write those damage records of a volume into the catalog that it does not have yet.
 
         Raises:
             StoreError: the catalog could not be written.
@@ -79,7 +79,7 @@ class DamageRegistry:
         found_ms = now_ms()
         news = [
             msgspec.structs.replace(damage, volume_id=volume_id, found_ms=damage.found_ms or found_ms)
-            for damage in damages
+            for damage in records
             if (volume_id, damage.needle_id or 0, damage.offset) not in self._known
         ]
         if not news:
@@ -88,7 +88,7 @@ class DamageRegistry:
         needles = {(volume_id, needle_id) for volume_id, needle_id, _ in self._known if needle_id}
         self._known.update(_key(damage) for damage in news)
         for damage in added:
-            # A compaction moves a damaged needle to another offset, which makes it no second loss.
+            # A compaction moves a damaged needle to another offset, which is no second loss.
             if (volume_id, damage.needle_id or 0) not in needles:
                 self._tell(damage)
 
@@ -107,10 +107,10 @@ class DamageRegistry:
     async def replace(
         self, volume_id: int, found: Collection[NeedleDamage], *, keep_missing: bool = False
     ) -> None:
-        """The whole volume was looked at and this was found: whatever else was known of it is over.
+        """Somebody has read the whole volume and found only this: drop its other damage records.
 
         Args:
-            keep_missing: it was not looked at which needles the volume lacks.
+            keep_missing: keep the records of missing needles, which nobody looked for.
         """
         await self.add(volume_id, list(found))
         keep = {(damage.needle_id or 0, damage.offset) for damage in found}
@@ -126,6 +126,6 @@ class DamageRegistry:
         self.load()
 
     async def _forget_dead(self, volume_id: int) -> None:
-        """Whoever deletes or overwrites a damaged object has mended the store."""
+        """Drop the records of needles that no object names: a delete or an overwrite mends damage."""
         await self._context.writer.write(lambda t: t.forget_dead_damages(volume_id))
         self.load()

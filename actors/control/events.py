@@ -1,8 +1,8 @@
 """Events: what happened lately that an operator may want to know of.
 
-A ring of the latest, numbered from 1 by the master that runs now; whoever wants to follow asks for what
-came after the last number it saw, and waits.  Names and fields are stable; fields that are not known are
-left out.
+The log is a ring of the latest events, which each start of the master numbers from 1.  A follower asks for
+the events after the last number that it saw, and waits.  Names and fields are stable; an event omits the
+fields that are not known.
 
     name                     fields
     disk_online              disk, disk_id, url
@@ -31,16 +31,16 @@ left out.
     uploads_expired          count
     jobs_paused              (none)
     jobs_resumed             (none)
-    stamp_refused            disk, disk_id, message: a disk told a stamp that no sound clock can show
-    disk_behind              disk, disk_id, url, message: refused, it lacks what was acknowledged since
+    stamp_refused            disk, disk_id, message: a disk sent a stamp that no sound clock can show
+    disk_behind              disk, disk_id, url, message: refused, it lacks acknowledged needles
     disk_unknown             disk, disk_id, url, message: refused, it was registered with another catalog
-    disk_twice               disk, disk_id, url, message: two actors say to be one disk
+    disk_twice               disk, disk_id, url, message: two actors claim to be one disk
     catalog_behind           disk, disk_id, message: the catalog is older than a disk; nothing is written
     clock_skew               disk, disk_id, skew_s, message
-    orphans_kept             volume_id, count, message: too many for a crash, so a person is asked
+    orphans_kept             volume_id, count, message: too many for a crash, so an operator has to decide
     orphans_decided          decision
     catalog_unlinked         message: the catalog's files are not where the next start would look for them
-    trouble_over             trouble, subject: what an event of that name told is not so any more
+    trouble_over             trouble, subject: the trouble that an event of that name told of is over
     catalog_full             free, message
     bucket_created           bucket
     bucket_deleted           bucket
@@ -58,7 +58,7 @@ from warehouse.transport.messages import Event
 
 REMEMBERED_MAX = 1000
 LISTED_MAX = 1000
-WAIT_S_MAX = 60.0  # a longer wait is cut to this: whoever follows asks again
+WAIT_S_MAX = 60.0  # a longer wait is cut to this; a follower asks again
 
 Field = str | int | float | bool | None
 
@@ -84,9 +84,10 @@ class EventLog:
         self._news = trio.Event()
 
     def after(self, sequence: int, limit: int) -> list[Event]:
-        """Up to `limit` remembered events with greater numbers, oldest first.
+        """Up to `limit` remembered events after number `sequence`, oldest first.
 
-        A number that was never given out is one of an earlier master: its owner has seen nothing of ours.
+        A number that this master has not reached comes from an earlier one: that follower has seen no event
+        of this master.
         """
         if sequence > self._last:
             sequence = 0
@@ -94,7 +95,7 @@ class EventLog:
         return list(islice(self._ring, skipped, skipped + max(1, min(limit, LISTED_MAX))))
 
     async def wait_after(self, sequence: int, limit: int, wait_s: float) -> list[Event]:
-        """As `after`; while there is none, wait for one, for at most `wait_s` seconds."""
+        """As `after`, but wait up to `wait_s` seconds for the first event."""
         with trio.move_on_after(max(0.0, min(wait_s, WAIT_S_MAX))):
             while not (found := self.after(sequence, limit)):
                 await self._news.wait()

@@ -28,7 +28,7 @@ def health(fleet: Fleet) -> str:
 
 
 def unchecked_s(fleet: Fleet, now_ms: int) -> float:
-    """Age of the oldest byte of all volumes that was not read again since it was written."""
+    """Age of the oldest byte of all volumes that nobody has read since it was written."""
     oldest_ms = min((volume.checked_ms or now_ms for volume in fleet.volumes.values()), default=now_ms)
     return max(0, now_ms - oldest_ms) / 1000
 
@@ -46,16 +46,16 @@ def status(
 
     Args:
         jobs: by volume, the job that is under way.
-        from_disk: id of the disk to begin with; empty: the first.
-        from_volume: of that disk, only volumes from this one on.
+        from_disk: id of the disk to begin with; empty: the first disk.
+        from_volume: the first volume of that disk to show.
     Returns:
-        The page, and where the next one begins (disk id, volume id); None: this was the last.
+        The page, and where the next page begins (disk id, volume id); None: this was the last page.
     Raises:
-        BadRequest: there is no such disk.
+        BadRequest: no disk has this id.
     """
     order = sorted(fleet.disks.values(), key=lambda disk: (disk.name, disk.disk_id))
     if from_disk and from_disk not in fleet.disks:
-        raise BadRequest(f"there is no disk {from_disk!r} to go on with: ask for status from its beginning")
+        raise BadRequest(f"there is no disk {from_disk!r} to continue with: ask for status from the start")
     start = order.index(fleet.disks[from_disk]) if from_disk else 0
     page: list[DiskStatus] = []
     left = ANSWER_SIZE_MAX
@@ -107,7 +107,8 @@ def _volume_statuses(
             seen is not None
             and seen.status.job is job is None
             and (seen.is_online, seen.has_room) == (is_online, has_room)
-            and 0 <= now_ms - seen.at_ms <= 10 * seen.status.unchecked_s  # to a hundredth of its age
+            # The age that it shows is still right to a hundredth.
+            and 0 <= now_ms - seen.at_ms <= 10 * seen.status.unchecked_s
         ):
             yield seen.status
             continue
@@ -118,7 +119,7 @@ def _volume_statuses(
             reserved_bytes=reserved,
             state=_state(volume, disk, has_room=fits),
             verified_ms=volume.verified_ms,
-            # A volume whose age nobody knows has nothing in it that could be old.
+            # A volume of unknown age holds nothing that could be old.
             unchecked_s=max(0, now_ms - checked_ms) / 1000 if checked_ms else 0.0,
             job=job,
         )
@@ -127,7 +128,7 @@ def _volume_statuses(
 
 
 def _report(volume: VolumeState) -> VolumeReport:
-    """The figures of this moment: the latest report, and what was committed since it was made."""
+    """The latest report, with what was committed since it was made."""
     report = volume.report
     if report is None:
         return VolumeReport(

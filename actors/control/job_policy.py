@@ -1,7 +1,7 @@
 """Policy: which volume of a disk should be compacted or verified next, if any.
 
-Pure: what is known about the disk goes in, a volume id comes out.  When a job may run, and how fast, is
-decided elsewhere (`job_scheduler`, `rate_policy`).
+Pure: the usage of a disk goes in, a volume id comes out.  `job_scheduler` decides when a job may run, and
+`rate_policy` how fast.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from warehouse.storage.compaction.free_space import free_bytes_needed
 
 MIB = 1024 * 1024
 
-# When room is short, less waste is worth the copying; below this it would be work for nothing.
+# When room is short, less waste is worth a copy.  Below this, a copy is never worth it.
 PRESSED_PERCENT = 5
 PRESSED_MIN = 4 * MIB
 
-BARRED_S = 600.0  # how long a job that came to nothing keeps the policy from trying again
-CRAMPED_S = 30.0  # the same where it lacked room and has it now, or where room is short
+BARRED_S = 600.0  # for how long the policy leaves a volume alone after a job that came to nothing
+CRAMPED_S = 30.0  # the same where the job lacked room and has it now, or where room is short
 IN_VAIN, FAILED, CANCELLED, NO_ROOM = "in_vain", "failed", "cancelled", "no_room"
 
-LEFT_ALONE_PERCENT = 1  # of a file: less waste is not worth a compaction that is asked for all volumes
+LEFT_ALONE_PERCENT = 1  # of a file: a compaction of all volumes leaves a volume with less waste alone
 
 
 @dataclass(frozen=True)
 class Bar:
-    """The last job of a volume came to nothing: why, and what the volume was like then."""
+    """The latest job of a volume came to nothing: why, and how much garbage the volume held then."""
 
     cause: str
     at: float  # monotonic seconds
@@ -39,7 +39,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class VolumeUsage:
-    """What the policy looks at; bytes are those of the volume's latest report."""
+    """What the policy looks at; the bytes are those of the volume's latest report."""
 
     volume_id: int
     file_size: int
@@ -47,7 +47,7 @@ class VolumeUsage:
     dead_bytes: int
     kept_bytes: int
     is_sealed: bool
-    checked_ms: int  # when the last complete verification began, or the volume was created
+    checked_ms: int  # when the latest complete verification began, or the volume was created
     live_count: int = 0
     dead_count: int = 0
     needle_id_max: int = 0
@@ -56,17 +56,17 @@ class VolumeUsage:
 @dataclass(frozen=True)
 class DiskUsage:
     free: int
-    is_pressed: bool  # room is short: waste is given back earlier
+    is_pressed: bool  # room is short, so less waste is worth a compaction
     volumes: Sequence[VolumeUsage]
 
 
 def volume_to_compact(
     disk: DiskUsage, settings: Compaction, *, bars: Mapping[int, Bar] | None = None, now: float = 0.0
 ) -> int | None:
-    """The most wasteful volume that is worth a compaction; one whose copy fits before one whose does not.
+    """The most wasteful volume that is worth a compaction; volumes whose copy fits go first.
 
     Args:
-        bars: by volume, that its last compaction came to nothing.
+        bars: by volume, why its latest compaction came to nothing.
     """
     if settings.automatic == "off":
         return None
@@ -78,7 +78,7 @@ def volume_to_compact(
         and is_wasteful(volume, disk, settings)
         and barred_until(volume, disk, settings, bars.get(volume.volume_id), now=now) is None
     ]
-    # Where no copy fits, the attempt fails with the numbers that an operator needs to see.
+    # Where no copy fits, an attempt is made all the same: its failure shows operators the numbers.
     best = max(worth_it, key=lambda volume: (_fits(volume, disk), volume.dead_bytes), default=None)
     return None if best is None else best.volume_id
 
@@ -86,16 +86,16 @@ def volume_to_compact(
 def barred_until(
     volume: VolumeUsage, disk: DiskUsage, settings: Compaction, bar: Bar | None, *, now: float
 ) -> float | None:
-    """Until when a compaction of this volume is not worth trying again, if nothing changes; None: it is.
+    """Until when the policy leaves this volume alone, if nothing changes; None: it does not.
 
-    A bar holds only as long as the volume is what it was: new waste lifts it, and so does a lack of room.
+    A bar lasts only while the volume is what it was: new waste lifts the bar, and so does a lack of room.
     """
     if bar is None or now >= bar.at + BARRED_S:
         return None
     if bar.cause == IN_VAIN:
         return bar.at + BARRED_S if volume.dead_bytes == bar.dead_bytes else None
     if bar.cause == NO_ROOM:
-        # Whoever deletes on a full disk does not want to wait.
+        # A user who deletes objects on a full disk does not want to wait.
         if not _fits(volume, disk):
             return bar.at + BARRED_S
         return bar.at + CRAMPED_S if now < bar.at + CRAMPED_S else None
@@ -108,12 +108,12 @@ def barred_until(
 
 
 def gives_next_to_nothing(file_size: int, dead_bytes: int) -> bool:
-    """Would a compaction give back so little that one for all volumes leaves this volume alone?"""
+    """Would a compaction give back so little that a compaction of all volumes skips this one?"""
     return 100 * dead_bytes < LEFT_ALONE_PERCENT * file_size
 
 
 def is_wasteful(volume: VolumeUsage, disk: DiskUsage, settings: Compaction) -> bool:
-    """Is it worth a compaction that nobody asks for?"""
+    """Is this volume worth a compaction that no operator asked for?"""
     dead_bytes, file_size = volume.dead_bytes, volume.file_size
     return _wastes(dead_bytes, file_size, settings.wasted_percent, settings.wasted_min) or (
         disk.is_pressed and _wastes(dead_bytes, file_size, PRESSED_PERCENT, PRESSED_MIN)
@@ -140,7 +140,7 @@ def volume_to_verify(
 ) -> int | None:
     """The volume whose bytes went unread for longest, once half of the period is over.
 
-    Half, so that a pass that is interrupted or slow still ends within the period.
+    A verification begins at half of the period, so that a slow or interrupted one still ends within it.
     """
     if settings.automatic == "off":
         return None

@@ -317,11 +317,9 @@ class JobRunner:
 
     async def _note_verified(self, job: JobState, volume: VolumeState, state: TaskState) -> None:
         """Take what a verification has found so far, and save from time to time how far it is."""
-        damages = [
-            damage for damage in state.damages if (damage.needle_id or 0, damage.offset) not in job.found
-        ]
-        await self._damage.add(volume.volume_id, damages)
-        job.found.update({(damage.needle_id or 0, damage.offset): damage for damage in damages})
+        news = [damage for damage in state.damages if (damage.needle_id or 0, damage.offset) not in job.found]
+        await self._damage.add(volume.volume_id, news)
+        job.found.update({(damage.needle_id or 0, damage.offset): damage for damage in news})
         if state.damaged_count > len(state.damages):
             job.is_found_whole = False  # a message cannot hold it all: absence from `found` proves nothing
         volume.verify_offset = max(volume.verify_offset, state.end_offset)  # 0 at first

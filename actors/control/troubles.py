@@ -1,8 +1,8 @@
 """Troubles: what is wrong now, and what an operator can do about it.
 
-An event says that something happened; a trouble stays until it is over.  Each has a name, which is stable, a
-subject (a disk, a volume, the catalog) and a sentence that says what to do.  While there is one, the store is
-degraded, and `warehouse status` shows it.
+An event says that something happened; a trouble stays until it is over.  Each trouble has a stable name, a
+subject (a disk, a volume, the catalog) and a sentence that says what to do.  While a trouble lasts, the store
+is degraded and `warehouse status` shows the trouble.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from warehouse.transport.messages import TROUBLES_MAX, Trouble
 
 log = logging.getLogger(__name__)
 
-KEPT_MAX = 10_000  # troubles at one time; whoever makes up disks must not fill the memory
+KEPT_MAX = 10_000  # troubles at one time, so that a peer that invents disks cannot fill the memory
 
 
 class Troubles:
     def __init__(self, events: EventLog) -> None:
         self._events = events
         self._known: dict[tuple[str, str], Trouble] = {}
-        self._until: dict[tuple[str, str], float] = {}  # monotonic; of those that are over unless told again
+        self._until: dict[tuple[str, str], float] = {}  # monotonic; over then unless told again
 
     def _forget_old(self) -> None:
         now = time.monotonic()
@@ -37,18 +37,18 @@ class Troubles:
         return name_and_subject in self._known
 
     def has(self, name: str) -> bool:
-        """Is there one of this name, of whatever subject?"""
+        """Is there a trouble of this name, for any subject?"""
         self._forget_old()
         return any(known == name for known, _ in self._known)
 
     def tell(
         self, name: str, subject: str, message: str, *, lasting_s: float | None = None, **fields: Field
     ) -> None:
-        """Something is wrong with `subject`.  Told again, it is no news.
+        """Something is wrong with `subject`.  A trouble that is told again causes no second event.
 
         Args:
-            lasting_s: it counts as over when it is not told again for so long; None: until somebody says so.
-            fields: of the event that tells of it.
+            lasting_s: the trouble is over when nobody tells it again for this long; None: until `over`.
+            fields: of the event that tells operators.
         """
         self._forget_old()
         if lasting_s is not None:
@@ -65,13 +65,13 @@ class Troubles:
             log.error(message, extra={"trouble": name, "subject": subject})
 
     def over(self, name: str, subject: str) -> None:
-        """That is not wrong (any more)."""
+        """`subject` does not have this trouble, or no longer."""
         self._until.pop((name, subject), None)
         if self._known.pop((name, subject), None) is not None:
             self._events.record("trouble_over", trouble=name, subject=subject)
             log.info("trouble over", extra={"trouble": name, "subject": subject})
 
     def listed(self) -> list[Trouble]:
-        """The first of them, oldest first."""
+        """The oldest troubles, oldest first, as many as fit into an answer."""
         self._forget_old()
         return sorted(self._known.values(), key=lambda trouble: trouble.since_ms)[:TROUBLES_MAX]
