@@ -21,6 +21,7 @@ import trio
 from crc32c import crc32c
 
 from fake_jobs import FakeJobs
+from http_harness import start_server
 from warehouse.conf.profile import Profile
 from warehouse.errors import (
     BadCredentials,
@@ -60,7 +61,7 @@ from warehouse.transport.http.batch_format import (
     stored,
 )
 from warehouse.transport.http.rules import parse_range
-from warehouse.transport.http.server import Exchange, HttpServer
+from warehouse.transport.http.server import Exchange
 from warehouse.transport.messages import (
     AbortUpload,
     Answer,
@@ -842,10 +843,7 @@ async def fake_store() -> AsyncIterator[FakeStore]:
     store = FakeStore()
     async with trio.open_nursery() as nursery:
         for volume in (1, 2):
-            listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            port = listeners[0].socket.getsockname()[1]
-            store.urls[volume] = f"http://127.0.0.1:{port}"
-            await nursery.start(HttpServer(store._serve).serve, listeners)
+            store.urls[volume] = (await start_server(nursery, store._serve)).url
         endpoint = await nursery.start(store.hub.run, "tcp://127.0.0.1:*")
         store.profile = Profile(
             master=endpoint, server_key=store.keys.public.decode(), key_id=KEY_ID, secret=SECRET

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import crc32c
 import trio
 
+from http_harness import start_server
 from warehouse.actors.data.chunk_lists import Ask
 from warehouse.actors.data.cold_reads import ColdReads
 from warehouse.actors.data.commit_pipeline import CommitPipeline
@@ -30,7 +33,6 @@ from warehouse.transport.http.batch_format import (
     read_frames,
 )
 from warehouse.transport.http.pool import HttpPool
-from warehouse.transport.http.server import HttpServer
 from warehouse.transport.messages import Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
 
 KEY = b"k" * 32
@@ -129,8 +131,20 @@ class Actor:
 
     async def serve(self, nursery: trio.Nursery) -> None:
         """Until the nursery is cancelled."""
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        self.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         await nursery.start(self.cold_reads.run)
-        await nursery.start(HttpServer(self.http.handle, handle_nowait=self.http.get_nowait).serve, listeners)
+        served = await start_server(nursery, self.http.handle, handle_nowait=self.http.get_nowait)
+        self.url = served.url
         await nursery.start(self.line.run)
+
+
+@asynccontextmanager
+async def serving_actor(
+    folder: Path, nursery: trio.Nursery, ask_master: Ask | None = None
+) -> AsyncIterator[Actor]:
+    """An actor that serves until the end of the block, which cancels the nursery."""
+    actor = Actor(folder, ask_master)
+    await actor.serve(nursery)
+    yield actor
+    await actor.pool.aclose()
+    nursery.cancel_scope.cancel()
+    actor.volume.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from warehouse.transport.http.server import Exchange, Handler, HttpLimits, HttpS
 RECEIVE_S = 20.0  # longer than any answer takes; only a broken server makes a test wait for it
 
 GOOD = b"GET /good HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+WAIT = b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n"  # for a `Gate`
 
 
 class CheckedConnection(Connection):
@@ -116,7 +119,7 @@ async def receive_until(stream: trio.SocketStream, end: bytes) -> bytes:
     return received
 
 
-async def start(
+async def start_server(
     nursery: trio.Nursery,
     handler: Handler,
     limits: HttpLimits | None = None,
@@ -135,9 +138,9 @@ async def start(
 async def serving(
     handler: Handler, limits: HttpLimits | None = None, **options: Any
 ) -> AsyncIterator[Served]:
-    """Serve as `start` does; on the way out every connection must end by itself."""
+    """Serve as `start_server` does; on the way out every connection must end by itself."""
     async with trio.open_nursery() as nursery:
-        served = await start(nursery, handler, limits, **options)
+        served = await start_server(nursery, handler, limits, **options)
         yield served
         await served.wait_until_idle()
         nursery.cancel_scope.cancel()
@@ -148,3 +151,29 @@ async def echo(exchange: Exchange) -> None:
     body = await exchange.read_body(1024 * 1024)
     lines = [exchange.method, exchange.path, exchange.query, b"%d" % len(body), body]
     await exchange.respond(200, [(b"Content-Type", b"text/plain")], b"|".join(lines))
+
+
+class Gate:
+    """A handler that keeps requests for /wait until it opens; it answers others as `echo` does."""
+
+    def __init__(self) -> None:
+        self.opened = trio.Event()
+        self.waiting_count = 0
+        self.tasks: set[trio.lowlevel.Task] = set()  # that have run it
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.tasks.add(trio.lowlevel.current_task())
+        if exchange.path == b"/wait":
+            self.waiting_count += 1
+            await self.opened.wait()
+        await echo(exchange)
+
+    async def hold(self, count: int) -> None:
+        with trio.fail_after(RECEIVE_S):
+            while self.waiting_count < count:
+                await trio.sleep(0.001)
+
+
+def reset_when_closed(stream: trio.SocketStream) -> None:
+    """Let the coming close of this stream send a reset."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

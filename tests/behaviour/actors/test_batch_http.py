@@ -10,7 +10,7 @@ import crc32c
 import pytest
 import trio
 
-from actor_kit import Actor
+from actor_kit import Actor, serving_actor
 from warehouse.actors.data import batch_http
 from warehouse.errors import VolumeFull, WriteFailed
 from warehouse.storage.format.needle import NeedleMetadata
@@ -23,12 +23,8 @@ from warehouse.transport.http.batch_format import (
 
 @pytest.fixture
 async def actor(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Actor]:
-    actor = Actor(tmp_path)
-    await actor.serve(nursery)
-    yield actor
-    await actor.pool.aclose()
-    nursery.cancel_scope.cancel()
-    actor.volume.close()
+    async with serving_actor(tmp_path, nursery) as actor:
+        yield actor
 
 
 BODIES = {

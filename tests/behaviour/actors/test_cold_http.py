@@ -11,7 +11,7 @@ import pytest
 import trio
 
 import warehouse.actors.data.cold_reads
-from actor_kit import Actor
+from actor_kit import Actor, serving_actor
 from warehouse.storage.format.needle import NeedleRead
 
 BODIES = {needle_id: b"%d " % needle_id * 500 for needle_id in range(1, 33)}
@@ -39,13 +39,9 @@ class Cold:
 
 @pytest.fixture
 async def actor(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Actor]:
-    actor = Actor(tmp_path)
-    await actor.serve(nursery)
-    await actor.put(BODIES)
-    yield actor
-    await actor.pool.aclose()
-    nursery.cancel_scope.cancel()
-    actor.volume.close()
+    async with serving_actor(tmp_path, nursery) as actor:
+        await actor.put(BODIES)
+        yield actor
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from actor_kit import Actor, data_token
+from actor_kit import Actor, data_token, serving_actor
+from http_harness import start_server
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.storage.format.needle import NeedleMetadata
-from warehouse.transport.http.server import Exchange, HttpServer
+from warehouse.transport.http.server import Exchange
 
 SIZES = {
     1: 0,
@@ -38,13 +39,9 @@ OTHERS_NEEDLE, DELETED_NEEDLE, DAMAGED_NEEDLE, ABSENT_NEEDLE = 30, 31, 32, 99
 
 @pytest.fixture
 async def actor(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Actor]:
-    actor = Actor(tmp_path)
-    await actor.serve(nursery)
-    fill(actor)
-    yield actor
-    await actor.pool.aclose()
-    nursery.cancel_scope.cancel()
-    actor.volume.close()
+    async with serving_actor(tmp_path, nursery) as actor:
+        fill(actor)
+        yield actor
 
 
 def fill(actor: Actor) -> None:
@@ -151,10 +148,8 @@ def undated(answer: bytes) -> bytes:
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_the_answer_is_the_handlers(actor: Actor, nursery: trio.Nursery, name: str) -> None:
     head = REQUESTS[name]
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    await nursery.start(HttpServer(actor.http.handle).serve, listeners)
-    handlers_url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-    [expected] = await ask(handlers_url, [head])
+    handlers = await start_server(nursery, actor.http.handle)
+    [expected] = await ask(handlers.url, [head])
     # The first makes the fields known; from the second on they are asked for at once.
     assert await ask(actor.url, [head] * 3) == [expected] * 3
 

@@ -14,12 +14,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trio
 
-from actor_kit import Actor, data_token
-from http_harness import receive_all, split_answers
+from actor_kit import Actor, data_token, serving_actor
+from http_harness import receive_all, split_answers, start_server
 from master_kit import RunningMaster, open_master, until
 from warehouse.errors import BadRequest, LinkDown, NoSuchObject, NotAuthenticated, StoreError, TokenInvalid
 from warehouse.storage.format.needle import NeedleMetadata
-from warehouse.transport.http.server import Exchange, HttpServer
+from warehouse.transport.http.server import Exchange
 from warehouse.transport.messages import (
     Chunk,
     ChunksLocated,
@@ -97,24 +97,18 @@ class Asked:
 @pytest.fixture
 async def asked(nursery: trio.Nursery) -> Asked:
     neighbour = Neighbour()
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    await nursery.start(HttpServer(neighbour.handle).serve, listeners)
-    neighbour.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    neighbour.url = (await start_server(nursery, neighbour.handle)).url
     return Asked(neighbour)
 
 
 @pytest.fixture
 async def actor(tmp_path: Path, nursery: trio.Nursery, asked: Asked) -> AsyncIterator[Actor]:
-    actor = Actor(tmp_path, ask_master=asked)
-    await actor.serve(nursery)
-    for number in range(COUNT):
-        if number % 10 != 9:
-            metadata = NeedleMetadata("b", 1, "film.mp4", 1_790_000_000_000, "video/mp4")
-            actor.volume.append(number + 1, metadata, chunk_data(number), stamp=number + 1)
-    yield actor
-    await actor.pool.aclose()
-    nursery.cancel_scope.cancel()
-    actor.volume.close()
+    async with serving_actor(tmp_path, nursery, ask_master=asked) as actor:
+        for number in range(COUNT):
+            if number % 10 != 9:
+                metadata = NeedleMetadata("b", 1, "film.mp4", 1_790_000_000_000, "video/mp4")
+                actor.volume.append(number + 1, metadata, chunk_data(number), stamp=number + 1)
+        yield actor
 
 
 def target(**claims: object) -> str:

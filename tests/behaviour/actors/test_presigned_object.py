@@ -8,24 +8,21 @@ from pathlib import Path
 import pytest
 import trio
 
-from actor_kit import Actor, data_token
+from actor_kit import Actor, data_token, serving_actor
+from http_harness import start_server
 from warehouse.errors import LinkDown
 from warehouse.storage.format.needle import NeedleMetadata
-from warehouse.transport.http.server import Exchange, HttpServer
+from warehouse.transport.http.server import Exchange
 
 FIRST, SECOND = b"1" * 1000, b"2" * 500
 
 
 @pytest.fixture
 async def actor(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Actor]:
-    actor = Actor(tmp_path)
-    await actor.serve(nursery)
-    for needle_id, data in ((1, FIRST), (2, SECOND)):
-        actor.volume.append(needle_id, NeedleMetadata("b", 1, "film", 1), data, stamp=needle_id)
-    yield actor
-    await actor.pool.aclose()
-    nursery.cancel_scope.cancel()
-    actor.volume.close()
+    async with serving_actor(tmp_path, nursery) as actor:
+        for needle_id, data in ((1, FIRST), (2, SECOND)):
+            actor.volume.append(needle_id, NeedleMetadata("b", 1, "film", 1), data, stamp=needle_id)
+        yield actor
 
 
 async def get(
@@ -47,9 +44,7 @@ async def neighbour(nursery: trio.Nursery, body: bytes, announced: int | None = 
         await exchange.start(206, [], len(body) if announced is None else announced)
         await exchange.write(body)
 
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    await nursery.start(HttpServer(handle).serve, listeners)
-    return f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    return (await start_server(nursery, handle)).url
 
 
 async def test_chunks_come_one_behind_the_other(actor: Actor, nursery: trio.Nursery) -> None:

@@ -13,7 +13,7 @@ import pytest
 import trio
 from crc32c import crc32c
 
-from actor_kit import Actor, data_token
+from actor_kit import Actor, data_token, serving_actor
 from http_harness import Answer, receive_all, split_answers
 from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.transport.http.batch_format import GET_ROUTE, PUT_ROUTE
@@ -34,19 +34,15 @@ KINDS = ["small", "large", "object"]
 
 @pytest.fixture
 async def actor(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Actor]:
-    actor = Actor(tmp_path)
-    await actor.serve(nursery)
-    for needle_id, data in DATA.items():
-        metadata = NeedleMetadata("b", 1, f"key {needle_id}", STORED_MS, "text/x-test")
-        actor.volume.append(needle_id, metadata, data, stamp=needle_id)
-    for needle_id in (BADLY_TYPED, GONE):
-        metadata = NeedleMetadata("b", 1, "key", STORED_MS, "text/html\r\nX-Forged: 1")
-        actor.volume.append(needle_id, metadata, b"typed", stamp=needle_id)
-    actor.volume.delete(GONE, stamp=50)
-    yield actor
-    await actor.pool.aclose()
-    nursery.cancel_scope.cancel()
-    actor.volume.close()
+    async with serving_actor(tmp_path, nursery) as actor:
+        for needle_id, data in DATA.items():
+            metadata = NeedleMetadata("b", 1, f"key {needle_id}", STORED_MS, "text/x-test")
+            actor.volume.append(needle_id, metadata, data, stamp=needle_id)
+        for needle_id in (BADLY_TYPED, GONE):
+            metadata = NeedleMetadata("b", 1, "key", STORED_MS, "text/html\r\nX-Forged: 1")
+            actor.volume.append(needle_id, metadata, b"typed", stamp=needle_id)
+        actor.volume.delete(GONE, stamp=50)
+        yield actor
 
 
 async def call(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -11,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from http_harness import RECEIVE_S, echo, receive_until, serving
+from http_harness import RECEIVE_S, echo, receive_until, reset_when_closed, serving
 from warehouse.errors import (
     BadRequest,
     BodyTooLarge,
@@ -75,11 +74,6 @@ def answering(answer: bytes, count: int = 1) -> Callable[[trio.SocketStream], Aw
 
 async def silent(stream: trio.SocketStream) -> None:
     await trio.sleep_forever()
-
-
-def reset(stream: trio.SocketStream) -> None:
-    """Let the coming close send a reset."""
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 # --- round trips ----------------------------------------------------------------------------------
@@ -539,7 +533,7 @@ def closing_on_the_second(*, is_reset: bool) -> Callable[[trio.SocketStream], Aw
         await stream.send_all(ANSWER)
         await receive_until(stream, b"\r\n\r\n")
         if is_reset:
-            reset(stream)
+            reset_when_closed(stream)
 
     return scene
 
@@ -583,7 +577,7 @@ async def test_a_server_that_dies_inside_a_body_is_a_broken_link():
     async def scene(stream):
         await receive_until(stream, b"\r\n\r\n")
         await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(1000))
-        reset(stream)
+        reset_when_closed(stream)
 
     async with playing(scene, scene) as script, pooling() as pool:
         with pytest.raises(LinkDown):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import socket
-import struct
 import time
 from collections.abc import Callable
 
@@ -21,12 +19,15 @@ import trio.testing
 from http_harness import (
     GOOD,
     RECEIVE_S,
+    WAIT,
+    Gate,
     echo,
     receive_all,
     receive_until,
+    reset_when_closed,
     serving,
     split_answers,
-    start,
+    start_server,
 )
 from warehouse.errors import (
     DeadlineExceeded,
@@ -636,7 +637,7 @@ async def test_a_client_that_resets_inside_a_body_is_a_broken_link_too():
     async with serving(handler) as served:
         async with await served.connect() as stream:
             await stream.send_all(put(b"Content-Length: 20", body=b"0123456789"))
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_when_closed(stream)
         await served.wait_until_idle()
     assert failures == ["link_down"]
 
@@ -837,27 +838,6 @@ async def test_many_slow_clients_do_not_disturb_a_good_one():
 
 # --- limits and the end ---------------------------------------------------------------------------
 
-WAIT = b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-class Gate:
-    """A handler that keeps requests for /wait until it opens."""
-
-    def __init__(self):
-        self.opened = trio.Event()
-        self.waiting_count = 0
-
-    async def __call__(self, exchange):
-        if exchange.path == b"/wait":
-            self.waiting_count += 1
-            await self.opened.wait()
-        await echo(exchange)
-
-    async def hold(self, count):
-        with trio.fail_after(RECEIVE_S):
-            while self.waiting_count < count:
-                await trio.sleep(0.001)
-
 
 async def test_a_connection_too_many_is_told_to_come_back():
     gate = Gate()
@@ -935,7 +915,7 @@ async def test_stop_finishes_the_request_in_flight_and_closes_idle_connections()
         await echo(exchange)
 
     async with trio.open_nursery() as nursery:
-        served = await start(nursery, handler)
+        served = await start_server(nursery, handler)
         idle, busy = await served.connect(), await served.connect()
         async with idle, busy:
             await idle.send_all(get())
@@ -958,7 +938,7 @@ async def test_stop_cuts_off_what_outlives_the_grace():
         await trio.sleep_forever()
 
     async with trio.open_nursery() as nursery:
-        served = await start(nursery, handler)
+        served = await start_server(nursery, handler)
         async with await served.connect() as stream:
             await stream.send_all(get())
             await trio.testing.wait_all_tasks_blocked()
@@ -971,7 +951,7 @@ async def test_cancelling_the_server_closes_everything():
         await exchange.read_body(MEBIBYTE)
 
     async with trio.open_nursery() as nursery:
-        served = await start(nursery, handler)
+        served = await start_server(nursery, handler)
         async with await served.connect() as stream:
             await stream.send_all(put(b"Content-Length: 100"))
             await trio.testing.wait_all_tasks_blocked()

@@ -5,14 +5,25 @@ from __future__ import annotations
 import gc
 import re
 import socket
-import struct
 import time
 from pathlib import Path
 
 import pytest
 import trio
 
-from http_harness import GOOD, RECEIVE_S, echo, receive_all, receive_until, serving, split_answers, start
+from http_harness import (
+    GOOD,
+    RECEIVE_S,
+    WAIT,
+    Gate,
+    echo,
+    receive_all,
+    receive_until,
+    reset_when_closed,
+    serving,
+    split_answers,
+    start_server,
+)
 from warehouse.transport.http import leader_followers
 from warehouse.transport.http.connection import State
 from warehouse.transport.http.heads import PlainFields
@@ -21,31 +32,9 @@ from warehouse.transport.http.leader_followers import FOLLOWERS_MAX, MOVES, TURN
 from warehouse.transport.http.server import Exchange, HttpLimits, HttpServer
 
 ASK = b"GET /now HTTP/1.1\r\nHost: a\r\n\r\n"
-WAIT = b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n"
 REST = b"PUT /rest HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 REST_LONG = REST.replace(b"/rest", b"/rest?long")
 RESTED = b"PUT|/rest||3|abc"
-
-
-class Gate:
-    """A handler whose requests for /wait are held until it opens; others are answered at once."""
-
-    def __init__(self) -> None:
-        self.opened = trio.Event()
-        self.waiting_count = 0
-        self.tasks: set[trio.lowlevel.Task] = set()
-
-    async def __call__(self, exchange: Exchange) -> None:
-        self.tasks.add(trio.lowlevel.current_task())
-        if exchange.path == b"/wait":
-            self.waiting_count += 1
-            await self.opened.wait()
-        await echo(exchange)
-
-    async def hold(self, count: int) -> None:
-        with trio.fail_after(RECEIVE_S):
-            while self.waiting_count < count:
-                await trio.sleep(0.001)
 
 
 # --- states and moves -----------------------------------------------------------------------------
@@ -371,7 +360,7 @@ async def test_a_client_that_leaves_while_its_request_rests_is_let_go():
 async def test_requests_that_rest_end_with_their_server(attempt: int):
     bed = Bed()
     async with trio.open_nursery() as other, trio.open_nursery() as nursery:
-        served = await start(nursery, bed)
+        served = await start_server(nursery, bed)
         streams = [await served.connect() for _ in range(5)]
         for stream in streams:
             await stream.send_all(REST)
@@ -472,16 +461,12 @@ async def test_clients_that_leave_before_their_answer_cost_the_others_nothing():
             for stream in streams:
                 await stream.send_all(sized(40_000))
             gone = streams.pop(round_number)
-            reset(gone)
+            reset_when_closed(gone)
+            gone.socket.close()
             for stream in streams:
                 await receive_until(stream, b"x" * 40_000)
         for stream in streams:
             await stream.aclose()
-
-
-def reset(stream: trio.SocketStream) -> None:
-    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    stream.socket.close()
 
 
 async def test_a_flood_of_answers_at_once_lets_the_other_tasks_run():
@@ -629,7 +614,7 @@ async def test_an_answer_is_out_when_the_server_ends_while_its_handler_waits():
 @pytest.mark.parametrize("attempt", range(30))
 async def test_a_server_that_is_cancelled_lets_answers_go_that_are_half_sent(attempt: int):
     async with trio.open_nursery() as nursery:
-        served = await start(nursery, echo, handle_nowait=handle_nowait)
+        served = await start_server(nursery, echo, handle_nowait=handle_nowait)
         stream = await served.connect()
         await known(stream)
         narrow(served.server, stream)
