@@ -32,9 +32,9 @@ from warehouse.transport.http.leader_followers import FOLLOWERS_MAX, MOVES, TURN
 from warehouse.transport.http.server import Exchange, HttpLimits, HttpServer
 
 ASK = b"GET /now HTTP/1.1\r\nHost: a\r\n\r\n"
-REST = b"PUT /rest HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
-REST_LONG = REST.replace(b"/rest", b"/rest?long")
-RESTED = b"PUT|/rest||3|abc"
+SUSPEND = b"PUT /suspend HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+SUSPEND_LONG = SUSPEND.replace(b"/suspend", b"/suspend?long")
+RESUMED = b"PUT|/suspend||3|abc"
 
 
 # --- states and moves -----------------------------------------------------------------------------
@@ -65,15 +65,15 @@ def test_every_state_is_reached_from_idle_and_leads_back_to_it() -> None:
 
 async def test_connections_make_every_move_of_the_table(moves: set[tuple[State, State]]) -> None:
     """Moves that the table lacks fail at the connection itself, here and in every other behaviour test."""
-    bed = Bed()
-    async with serving(bed, HttpLimits(header_s=0.2)) as served, await served.connect() as stream:
+    handler = Suspending()
+    async with serving(handler, HttpLimits(header_s=0.2)) as served, await served.connect() as stream:
         await stream.send_all(ASK)
         await receive_until(stream, b"GET|/now||0|")
         assert moves == {(State.IDLE, State.READY), (State.READY, State.RUNNING), (State.RUNNING, State.IDLE)}
-        await stream.send_all(REST + ASK[:5])
-        await bed.hold(1)
-        bed.wake_all()
-        await receive_until(stream, RESTED)
+        await stream.send_all(SUSPEND + ASK[:5])
+        await handler.hold(1)
+        handler.resume_all()
+        await receive_until(stream, RESUMED)
         await stream.send_all(ASK[5:] + ASK + ASK[:5])
         await receive_until(stream, b"GET|/now||0|")
         assert b"408" in await receive_all(stream)
@@ -215,26 +215,26 @@ async def test_a_server_that_stops_while_it_turns_somebody_away_stops():
         await first.aclose()
 
 
-# --- requests that rest ---------------------------------------------------------------------------
+# --- suspended requests --------------------------------------------------------------------------
 
 
-class Bed:
-    """A handler whose requests for /rest lie until they are woken; others are answered at once."""
+class Suspending:
+    """A handler that suspends requests for /suspend until they are resumed; it answers others immediately."""
 
     def __init__(self, answer_size: int = 0) -> None:
         self.latches: list[Latch] = []
         self.tasks: set[trio.lowlevel.Task] = set()
         self.ended_count = 0
-        self.rested_count = 0
+        self.suspended_count = 0
         self._answer_size = answer_size
 
     async def __call__(self, exchange: Exchange) -> None:
         self.tasks.add(trio.lowlevel.current_task())
         try:
-            if exchange.path == b"/rest":
+            if exchange.path == b"/suspend":
                 latch = Latch(1)
                 self.latches.append(latch)
-                self.rested_count += not exchange._connection.has_task
+                self.suspended_count += not exchange._connection.has_task
                 await exchange.wait_for(latch)
                 self.tasks.add(trio.lowlevel.current_task())
                 if exchange.query == b"long":
@@ -252,142 +252,144 @@ class Bed:
             while len(self.latches) < count:
                 await trio.sleep(0.001)
 
-    async def wake_one_by_one(self, latches: list[Latch]) -> None:
+    async def resume_one_by_one(self, latches: list[Latch]) -> None:
         for latch in latches:
             await trio.lowlevel.checkpoint()
             latch.count_down()
 
-    def wake_all(self) -> None:
+    def resume_all(self) -> None:
         latches, self.latches = self.latches, []
         for latch in latches:
             latch.count_down()
 
 
-async def test_requests_that_rest_have_no_tasks_and_are_answered_by_one():
-    bed = Bed()
-    async with serving(bed) as served:
+async def test_suspended_requests_have_no_tasks_and_are_answered_by_one():
+    handler = Suspending()
+    async with serving(handler) as served:
         streams = [await served.connect() for _ in range(50)]
         for _ in range(3):
             for stream in streams:
-                await stream.send_all(REST)
-            await bed.hold(len(streams))
+                await stream.send_all(SUSPEND)
+            await handler.hold(len(streams))
             async with await served.connect() as other:  # nobody else waits for them
                 await other.send_all(ASK)
                 await receive_until(other, b"GET|/now||0|")
-            bed.wake_all()
+            handler.resume_all()
             for stream in streams:
-                await receive_until(stream, RESTED)
+                await receive_until(stream, RESUMED)
         for stream in streams:
             await stream.aclose()
-    assert len(bed.tasks) <= 2, "a leader and a follower"
+    assert len(handler.tasks) <= 2, "a leader and a follower"
 
 
-async def test_what_is_pipelined_behind_a_request_that_rests_is_answered_after_it():
-    bed = Bed()
-    async with serving(bed) as served, await served.connect() as stream:
+async def test_what_is_pipelined_behind_a_suspended_request_is_answered_after_it():
+    handler = Suspending()
+    async with serving(handler) as served, await served.connect() as stream:
         # The beginning of one more: else this looks like a request whose body has yet to come.
-        await stream.send_all(REST + ASK + REST + ASK + ASK[:5])
+        await stream.send_all(SUSPEND + ASK + SUSPEND + ASK + ASK[:5])
         received = b""
         with trio.fail_after(RECEIVE_S):
             while received.count(b"HTTP/1.1 200") < 4 or not received.endswith(b"|0|"):
-                bed.wake_all()
+                handler.resume_all()
                 with trio.move_on_after(0.01):
                     received += await stream.receive_some()
-        assert bed.rested_count == 1, "the second has a task, that of the follower which answered the first"
-    assert [answer.body for answer in split_answers(received)] == [RESTED, b"GET|/now||0|"] * 2
+        assert handler.suspended_count == 1, (
+            "the second has a task, that of the follower which answered the first"
+        )
+    assert [answer.body for answer in split_answers(received)] == [RESUMED, b"GET|/now||0|"] * 2
 
 
-async def test_what_is_pipelined_waits_for_no_other_that_rested_at_the_same_time():
-    bed = Bed(answer_size=0)
-    async with serving(bed) as served:
+async def test_what_is_pipelined_waits_for_no_other_that_was_suspended_at_the_same_time():
+    handler = Suspending(answer_size=0)
+    async with serving(handler) as served:
         first, second = await served.connect(), await served.connect()
-        await first.send_all(REST + ASK + ASK[:5])
-        await bed.hold(1)
-        await second.send_all(REST_LONG)
-        await bed.hold(2)
-        bed.wake_all()  # the second has to wait for its client, who does not read
+        await first.send_all(SUSPEND + ASK + ASK[:5])
+        await handler.hold(1)
+        await second.send_all(SUSPEND_LONG)
+        await handler.hold(2)
+        handler.resume_all()  # the second has to wait for its client, who does not read
         await receive_until(first, b"GET|/now||0|")
         await receive_until(second, bytes(1024))
         await first.aclose()
         await second.aclose()
-    assert bed.rested_count == 2
+    assert handler.suspended_count == 2
 
 
-async def test_a_client_that_does_not_read_holds_up_no_other_that_rested_with_it():
-    bed = Bed(answer_size=8 * 1024 * 1024)
-    async with serving(bed) as served:
+async def test_a_client_that_does_not_read_holds_up_no_other_that_was_suspended_with_it():
+    handler = Suspending(answer_size=8 * 1024 * 1024)
+    async with serving(handler) as served:
         streams = [await served.connect() for _ in range(4)]
         for stream in streams:
-            await stream.send_all(REST)
-        await bed.hold(len(streams))
-        bed.wake_all()
+            await stream.send_all(SUSPEND)
+        await handler.hold(len(streams))
+        handler.resume_all()
         for stream in reversed(streams):  # the first to be answered reads last
             await receive_until(stream, bytes(1024 * 1024))
             await stream.aclose()
 
 
 async def test_a_body_that_comes_late_waits_like_any_other():
-    bed = Bed()
-    head, body = REST[:-3], REST[-3:]
-    async with serving(bed) as served:
+    handler = Suspending()
+    head, body = SUSPEND[:-3], SUSPEND[-3:]
+    async with serving(handler) as served:
         streams = [await served.connect() for _ in range(20)]
         for stream in streams:
             await stream.send_all(head)
         await trio.sleep(0.02)
         for stream in streams:
             await stream.send_all(body)
-        await bed.hold(len(streams))
-        bed.wake_all()
+        await handler.hold(len(streams))
+        handler.resume_all()
         for stream in streams:
-            await receive_until(stream, RESTED)
+            await receive_until(stream, RESUMED)
             await stream.aclose()
 
 
-async def test_a_client_that_leaves_while_its_request_rests_is_let_go():
-    bed = Bed()
-    async with serving(bed) as served:
+async def test_a_client_that_leaves_while_its_request_is_suspended_is_let_go():
+    handler = Suspending()
+    async with serving(handler) as served:
         stream = await served.connect()
-        await stream.send_all(REST)
-        await bed.hold(1)
+        await stream.send_all(SUSPEND)
+        await handler.hold(1)
         await stream.aclose()
         await trio.sleep(0.02)
-        bed.wake_all()
+        handler.resume_all()
         await served.wait_until_idle()
         await served.assert_alive()
 
 
 @pytest.mark.parametrize("attempt", range(6))  # the tasks of a tick run in any order
-async def test_requests_that_rest_end_with_their_server(attempt: int):
-    bed = Bed()
+async def test_suspended_requests_end_with_their_server(attempt: int):
+    handler = Suspending()
     async with trio.open_nursery() as other, trio.open_nursery() as nursery:
-        served = await start_server(nursery, bed)
+        served = await start_server(nursery, handler)
         streams = [await served.connect() for _ in range(5)]
         for stream in streams:
-            await stream.send_all(REST)
-        await bed.hold(len(streams))
-        bed.latches[0].count_down()  # this one is woken, and has not run yet
+            await stream.send_all(SUSPEND)
+        await handler.hold(len(streams))
+        handler.latches[0].count_down()  # this one is woken, and has not run yet
         nursery.cancel_scope.cancel()
         # Those that bring about what is waited for may go on for a while.
-        other.start_soon(bed.wake_one_by_one, bed.latches[1:3])
-    assert bed.ended_count == len(streams)
+        other.start_soon(handler.resume_one_by_one, handler.latches[1:3])
+    assert handler.ended_count == len(streams)
     assert served.server.connection_count == 0
-    for latch in bed.latches[3:]:
+    for latch in handler.latches[3:]:
         latch.count_down()  # too late, and harmless
     for stream in streams:
         await stream.aclose()
 
 
-async def test_a_server_that_stops_lets_requests_that_rest_end():
-    bed = Bed()
-    async with serving(bed) as served:
+async def test_a_server_that_stops_lets_suspended_requests_end():
+    handler = Suspending()
+    async with serving(handler) as served:
         stream = await served.connect()
-        await stream.send_all(REST)
-        await bed.hold(1)
+        await stream.send_all(SUSPEND)
+        await handler.hold(1)
         served.server.stop()
-        bed.wake_all()
+        handler.resume_all()
         received = await receive_all(stream)
         [answer] = split_answers(received)
-        assert answer.body == RESTED
+        assert answer.body == RESUMED
         await stream.aclose()
 
 
@@ -540,13 +542,13 @@ async def test_a_server_that_stops_says_so_where_it_would_have_answered_at_once(
 # --- answers that are kept back: none is, while anybody waits -------------------------------------
 
 
-@pytest.mark.parametrize("rests", [False, True])
-async def test_an_answer_is_not_kept_back_while_its_handler_waits(rests: bool):
+@pytest.mark.parametrize("suspends", [False, True])
+async def test_an_answer_is_not_kept_back_while_its_handler_waits(suspends: bool):
     latch = Latch(1)
 
     async def handler(exchange: Exchange) -> None:
         await echo(exchange)
-        if rests:
+        if suspends:
             await exchange.wait_for(latch)
         else:
             await latch.wait()
@@ -630,19 +632,19 @@ async def test_a_server_that_is_cancelled_lets_answers_go_that_are_half_sent(att
 
 
 async def test_what_is_pipelined_waits_for_no_other_that_was_answered_before_it():
-    """One that rested goes on with a request that waits long; the other one's next waits for nothing."""
-    bed, gate = Bed(), Gate()
+    """One connection goes on with a request that waits long; the next request of the other waits for nothing."""
+    suspending, gate = Suspending(), Gate()
 
     async def handler(exchange: Exchange) -> None:
-        await (gate if exchange.path == b"/wait" else bed)(exchange)
+        await (gate if exchange.path == b"/wait" else suspending)(exchange)
 
     async with serving(handler) as served:
         first, second = await served.connect(), await served.connect()
-        await first.send_all(REST + WAIT + ASK[:5])
-        await bed.hold(1)
-        await second.send_all(REST + ASK + ASK[:5])
-        await bed.hold(2)
-        bed.wake_all()
+        await first.send_all(SUSPEND + WAIT + ASK[:5])
+        await suspending.hold(1)
+        await second.send_all(SUSPEND + ASK + ASK[:5])
+        await suspending.hold(2)
+        suspending.resume_all()
         await receive_until(second, b"GET|/now||0|")
         gate.opened.set()
         await receive_until(first, b"GET|/wait||0|")
@@ -651,16 +653,16 @@ async def test_what_is_pipelined_waits_for_no_other_that_was_answered_before_it(
 
 
 async def test_bodies_that_do_not_come_hold_up_nobody_elses():
-    bed = Bed()
+    handler = Suspending()
     head = b"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
-    async with serving(bed) as served:
+    async with serving(handler) as served:
         stuck = [await served.connect() for _ in range(6)]
         for stream in stuck:
-            await stream.send_all(REST + head + b"a")
-        await bed.hold(len(stuck))
-        bed.wake_all()
+            await stream.send_all(SUSPEND + head + b"a")
+        await handler.hold(len(stuck))
+        handler.resume_all()
         for stream in stuck:
-            await receive_until(stream, RESTED)
+            await receive_until(stream, RESUMED)
         others = [await served.connect() for _ in range(3)]
         for stream in others:
             await stream.send_all(head)
