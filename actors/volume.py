@@ -70,8 +70,9 @@ from warehouse.storage.presence import Watch
 from warehouse.storage.volume import Volume
 from warehouse.transport.descriptors import connections_within, raise_limit
 from warehouse.transport.endpoints import endpoint_of
+from warehouse.transport.http.connection import HttpLimits
 from warehouse.transport.http.pool import HttpPool
-from warehouse.transport.http.server import HttpLimits, HttpServer
+from warehouse.transport.http.server import HttpServer
 from warehouse.transport.messages import (
     DAMAGES_MAX,
     LIVE_LISTED_MAX,

@@ -40,9 +40,10 @@ from warehouse.storage.format.needle import NeedleMetadata, decode_needle, place
 from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.volume import Volume
 from warehouse.transport.http.connection import Clock, Connection, HttpLimits
+from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.heads import HeadMemo, RequestHead, parse_request_head
 from warehouse.transport.http.pool import HttpPool
-from warehouse.transport.http.server import Exchange, HttpServer
+from warehouse.transport.http.server import HttpServer
 from warehouse.transport.messages import (
     Commit,
     Envelope,

@@ -26,8 +26,8 @@ from warehouse.actors.control.sessions import ClientSession, Sessions
 from warehouse.auth.rights import Permission
 from warehouse.catalog.interface import Catalog
 from warehouse.errors import BadRequest, NoSuchRoute
+from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.rules import require_method
-from warehouse.transport.http.server import Exchange
 from warehouse.transport.messages import DAMAGES_MAX, ClusterStatus, Events, ListEvents, Status
 from warehouse.transport.messages.paging import ANSWER_SIZE_MAX, first_that_fit
 from warehouse.transport.zeromq.hub import Hub

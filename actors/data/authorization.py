@@ -23,7 +23,7 @@ from warehouse.errors import (
     VolumeUnreadable,
 )
 from warehouse.storage.format.needle import NeedleMetadata
-from warehouse.transport.http.server import Exchange
+from warehouse.transport.http.exchange import Exchange
 
 
 @dataclass

@@ -57,8 +57,8 @@ from warehouse.transport.http.batch_format import (
     state_of,
     stored,
 )
+from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.rules import require_method
-from warehouse.transport.http.server import Exchange
 from warehouse.transport.messages import StoredNeedle
 
 BATCH_ROUTE = b"/v1/batch/"

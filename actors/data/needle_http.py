@@ -53,12 +53,12 @@ from warehouse.storage.format.needle import NeedleMetadata, encode_metadata
 from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.volume import NewNeedle
 from warehouse.transport.http.conditions import CONDITIONS, is_not_modified, is_range_current
+from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.header_text import served_type
 from warehouse.transport.http.heads import PlainFields
 from warehouse.transport.http.integrity import Checks
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.http.rules import parse_range, require_method
-from warehouse.transport.http.server import Exchange
 from warehouse.transport.messages import etag_of
 
 SMALL_MAX = 1024 * 1024  # up to this a body is one read, one write, no thread

@@ -20,8 +20,8 @@ from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import LinkDown, NoSuchNeedle, ObjectInconsistent
 from warehouse.storage.format.needle import BLOCK_SIZE
 from warehouse.storage.reader import NeedleReader
+from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.pool import HttpPool
-from warehouse.transport.http.server import Exchange
 
 Head = tuple[int, list[tuple[bytes, bytes]], int]  # status, headers, content length
 

@@ -60,8 +60,8 @@ from warehouse.transport.http.batch_format import (
     state_of,
     stored,
 )
+from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.rules import parse_range
-from warehouse.transport.http.server import Exchange
 from warehouse.transport.messages import (
     AbortUpload,
     Answer,

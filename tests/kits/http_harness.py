@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 import trio
 
-from warehouse.transport.http.connection import Connection, State
+from warehouse.transport.http.connection import Connection, HttpLimits, State
+from warehouse.transport.http.exchange import Exchange, Handler
 from warehouse.transport.http.leader_followers import MOVES
-from warehouse.transport.http.server import Exchange, Handler, HttpLimits, HttpServer, NowaitHandler
+from warehouse.transport.http.server import HttpServer, NowaitHandler
 
 RECEIVE_S = 20.0  # longer than any answer takes; only a broken server makes a test wait for it
 

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from http_harness import GOOD, Served, echo, receive_all, serving, split_answers
-from warehouse.transport.http.server import HttpLimits
+from warehouse.transport.http.connection import HttpLimits
 
 SETTINGS = settings(max_examples=100, deadline=None)
 QUICK = HttpLimits(header_s=0.2, idle_s=0.2, body_stall_s=0.2, drain_s=0.2, write_stall_s=0.2)

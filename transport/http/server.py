@@ -39,8 +39,6 @@ from warehouse.transport.http.leader_followers import LeaderFollowers, Outcome, 
 from warehouse.transport.http.rules import CorsRule
 from warehouse.transport.seldom import Seldom
 
-__all__ = ["Exchange", "Handler", "HttpLimits", "HttpServer", "NowaitHandler"]
-
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")

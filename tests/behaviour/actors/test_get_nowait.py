@@ -14,7 +14,7 @@ from actor_kit import Actor, data_token, serving_actor
 from http_harness import start_server
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.storage.format.needle import NeedleMetadata
-from warehouse.transport.http.server import Exchange
+from warehouse.transport.http.exchange import Exchange
 
 SIZES = {
     1: 0,

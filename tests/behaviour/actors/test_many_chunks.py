@@ -19,7 +19,7 @@ from http_harness import receive_all, split_answers, start_server
 from master_kit import RunningMaster, open_master, until
 from warehouse.errors import BadRequest, LinkDown, NoSuchObject, NotAuthenticated, StoreError, TokenInvalid
 from warehouse.storage.format.needle import NeedleMetadata
-from warehouse.transport.http.server import Exchange
+from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.messages import (
     Chunk,
     ChunksLocated,

@@ -12,7 +12,7 @@ from actor_kit import Actor, data_token, serving_actor
 from http_harness import start_server
 from warehouse.errors import LinkDown
 from warehouse.storage.format.needle import NeedleMetadata
-from warehouse.transport.http.server import Exchange
+from warehouse.transport.http.exchange import Exchange
 
 FIRST, SECOND = b"1" * 1000, b"2" * 500
 

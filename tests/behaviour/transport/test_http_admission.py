@@ -11,7 +11,8 @@ import trio
 
 from http_harness import RECEIVE_S, Served, echo, receive_all, receive_until, serving, split_answers
 from warehouse.errors import TokenMissing
-from warehouse.transport.http.server import Exchange, HttpLimits
+from warehouse.transport.http.connection import HttpLimits
+from warehouse.transport.http.exchange import Exchange
 
 ASK = b"GET /now HTTP/1.1\r\nHost: a\r\nAuthorization: good\r\n\r\n"
 ANSWER = b"GET|/now||0|"

@@ -19,8 +19,8 @@ from warehouse.errors import (
     LinkDown,
     TokenExpired,
 )
+from warehouse.transport.http.connection import HttpLimits
 from warehouse.transport.http.pool import HttpPool
-from warehouse.transport.http.server import HttpLimits
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024

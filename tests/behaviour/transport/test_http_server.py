@@ -40,9 +40,9 @@ from warehouse.errors import (
     VolumeFull,
     VolumeOffline,
 )
+from warehouse.transport.http.connection import HttpLimits
 from warehouse.transport.http.leader_followers import TURN_MAX
 from warehouse.transport.http.rules import parse_range
-from warehouse.transport.http.server import HttpLimits
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024

@@ -25,11 +25,12 @@ from http_harness import (
     start_server,
 )
 from warehouse.transport.http import leader_followers
-from warehouse.transport.http.connection import State
+from warehouse.transport.http.connection import HttpLimits, State
+from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.heads import PlainFields
 from warehouse.transport.http.latch import Latch
 from warehouse.transport.http.leader_followers import FOLLOWERS_MAX, MOVES, TURN_MAX
-from warehouse.transport.http.server import Exchange, HttpLimits, HttpServer
+from warehouse.transport.http.server import HttpServer
 
 ASK = b"GET /now HTTP/1.1\r\nHost: a\r\n\r\n"
 SUSPEND = b"PUT /suspend HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
