@@ -8,7 +8,7 @@ stamp a needle anew, switch to a compacted generation).  When the link breaks it
 registers again by itself.
 
 The rules of storing are in `storage`, those of the data port in `needle_http`, the way of a put to its
-answer in `commit_line`; this file ties them to one process.
+answer in `commit_pipeline`; this file ties them to one process.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.link import Link
 
 # What is ordered of a volume that is there.
-LineCommand = (
+PipelineCommand = (
     RestampNeedle
     | DeleteNeedles
     | RecordBuckets
@@ -176,7 +176,7 @@ class VolumeActor:
         )
         self._capacity = disk.capacity()
         self._displaced: str | None = None  # why nothing may be made on this disk any more
-        self._lines: dict[int, CommitPipeline] = {}
+        self._pipelines: dict[int, CommitPipeline] = {}
         self._broken: dict[int, str] = {}  # volumes that could not be opened, and why
         self._verifier = DataTokenVerifier(disk_id, {})
         self._pool = HttpPool(connections_max=32)
@@ -196,7 +196,7 @@ class VolumeActor:
             answer=self._answer,
         )
         self._http = NeedleHttp(
-            lines=self._lines,
+            pipelines=self._pipelines,
             broken=self._broken,
             verifier=self._verifier,
             clock=self._clock,
@@ -233,8 +233,8 @@ class VolumeActor:
                 self._nursery = nursery
                 await nursery.start(self._syncer.run)
                 await nursery.start(self._cold_reads.run)
-                for line in self._lines.values():
-                    await nursery.start(line.run)
+                for pipeline in self._pipelines.values():
+                    await nursery.start(pipeline.run)
                 await nursery.start(self._server.serve, listeners)
                 await nursery.start(self._link.run)
                 nursery.start_soon(self._report_forever)
@@ -296,7 +296,7 @@ class VolumeActor:
                 "volume has a stamp that cannot be",
                 extra={"volume_id": volume.volume_id, "cause": error.message},
             )
-        line = CommitPipeline(
+        pipeline = CommitPipeline(
             volume,
             self._link,
             self._clock,
@@ -304,19 +304,19 @@ class VolumeActor:
             on_master_stamp=self._hear_stamp,
             sync=self._syncer.sync,
         )
-        self._lines[volume.volume_id] = line
-        return line
+        self._pipelines[volume.volume_id] = pipeline
+        return pipeline
 
     def _close_volumes(self) -> None:
         if self._identity is not None:
             self._identity.heard(self._catalog_id, self._committed_stamp)
-        for line in self._lines.values():
+        for pipeline in self._pipelines.values():
             try:
-                line.volume.close()
+                pipeline.volume.close()
             except StoreError as error:
                 log.error(
                     "volume not closed cleanly",
-                    extra={"volume_id": line.volume.volume_id, "cause": error.message},
+                    extra={"volume_id": pipeline.volume.volume_id, "cause": error.message},
                 )
 
     # --- talking to the master --------------------------------------------------------------------
@@ -397,43 +397,43 @@ class VolumeActor:
             )
         if isinstance(request, CreateVolume):
             return await self._create_volume(request)
-        line = self._lines.get(request.volume_id)
-        if line is None:
+        pipeline = self._pipelines.get(request.volume_id)
+        if pipeline is None:
             raise NoSuchVolume(f"volume {request.volume_id} is not on this disk")
         while True:
             try:
-                return await self._obey(line, request)
+                return await self._obey(pipeline, request)
             except DiskFull as error:
                 # A switch has thrown its copy away by now; all else is as it was, and can be done again.
                 if isinstance(request, SwitchGeneration) or not await self._give_up_ballast():
                     raise
                 log.warning("ballast given up: the disk is full", extra={"cause": error.message})
 
-    async def _obey(self, line: CommitPipeline, request: LineCommand) -> Answer:
+    async def _obey(self, pipeline: CommitPipeline, request: PipelineCommand) -> Answer:
         match request:
             case RestampNeedle():
-                return await self._restamp(line, request)
+                return await self._restamp(pipeline, request)
             case DeleteNeedles():
-                return await self._delete(line, request)
+                return await self._delete(pipeline, request)
             case RecordBuckets():
-                return await self._record_buckets(line, request)
+                return await self._record_buckets(pipeline, request)
             case ListLive():
-                return await self._list_live(line, request)
+                return await self._list_live(pipeline, request)
             case BeginCompaction():
-                return await self._begin_compaction(line)
+                return await self._begin_compaction(pipeline)
             case SwitchGeneration():
                 done = await self._switching.switch(
-                    line, generation=request.generation, upto=request.end_offset
+                    pipeline, generation=request.generation, upto=request.end_offset
                 )
                 return GenerationSwitched(
                     is_done=done.is_done,
                     remaining_bytes=done.remaining_bytes,
                     pause_ms=done.pause_ms,
-                    report=self._report(line),
+                    report=self._report(pipeline),
                     freed_bytes=done.freed_bytes,
                 )
             case DropGeneration():
-                await self._switching.drop(line)
+                await self._switching.drop(pipeline)
                 return Done()
             case _:
                 assert_never(request)
@@ -441,9 +441,9 @@ class VolumeActor:
     async def _give_up_ballast(self) -> bool:
         return await trio.to_thread.run_sync(self._ballast.release)
 
-    async def _make_way(self, line: CommitPipeline) -> None:
+    async def _make_way(self, pipeline: CommitPipeline) -> None:
         """Give ballast up where a compaction needs it, and has enough with it: that is what it is for."""
-        figures = line.volume.stats()
+        figures = pipeline.volume.stats()
         needed = free_bytes_needed(
             live_bytes=figures.live_bytes,
             kept_bytes=figures.kept_bytes,
@@ -470,49 +470,49 @@ class VolumeActor:
             await trio.to_thread.run_sync(self._ballast.restore)
             await trio.sleep(CHECKPOINT_S)
 
-    async def _restamp(self, line: CommitPipeline, request: RestampNeedle) -> NeedleRestamped:
+    async def _restamp(self, pipeline: CommitPipeline, request: RestampNeedle) -> NeedleRestamped:
         self._require_stamps(request.restamp_above)
-        await line.pass_gate()
+        await pipeline.pass_gate()
         stamp = self._clock.tick(time.time_ns() // 1_000_000)
-        line.volume.restamp(request.needle_id, stamp=stamp)
-        await line.make_durable()
+        pipeline.volume.restamp(request.needle_id, stamp=stamp)
+        await pipeline.make_durable()
         return NeedleRestamped(stamp=stamp)
 
-    async def _delete(self, line: CommitPipeline, request: DeleteNeedles) -> NeedlesDeleted:
+    async def _delete(self, pipeline: CommitPipeline, request: DeleteNeedles) -> NeedlesDeleted:
         self._require_stamps(request.stamp, *(stamp for _, stamp in request.needles))
         ended = frozenset(request.object_deleted)
         for number, (needle_id, stamp) in enumerate(request.needles):
-            await line.pass_gate()
-            line.volume.delete(needle_id, stamp=stamp, object_deleted=needle_id in ended)
+            await pipeline.pass_gate()
+            pipeline.volume.delete(needle_id, stamp=stamp, object_deleted=needle_id in ended)
             if number % DELETES_IN_A_ROW == DELETES_IN_A_ROW - 1:
                 await trio.lowlevel.checkpoint()  # readers come in between
-        await line.make_durable()
-        return NeedlesDeleted(report=self._report(line))
+        await pipeline.make_durable()
+        return NeedlesDeleted(report=self._report(pipeline))
 
-    async def _record_buckets(self, line: CommitPipeline, request: RecordBuckets) -> BucketsRecorded:
+    async def _record_buckets(self, pipeline: CommitPipeline, request: RecordBuckets) -> BucketsRecorded:
         self._require_stamps(*(note.stamp for note in request.notes))
         for note in request.notes:
-            await line.pass_gate()
+            await pipeline.pass_gate()
             record = BucketRecord(note.bucket_id, note.name, note.created_ms, note.is_deleted)
-            line.volume.record_bucket(record, stamp=note.stamp)
-        await line.make_durable()
-        return BucketsRecorded(report=self._report(line))
+            pipeline.volume.record_bucket(record, stamp=note.stamp)
+        await pipeline.make_durable()
+        return BucketsRecorded(report=self._report(pipeline))
 
-    async def _list_live(self, line: CommitPipeline, request: ListLive) -> LiveListed:
+    async def _list_live(self, pipeline: CommitPipeline, request: ListLive) -> LiveListed:
         if not 1 <= request.count <= LIVE_LISTED_MAX or not 1 <= request.first_id < 2**32:
             raise BadRequest(f"1 to {LIVE_LISTED_MAX} needles can be listed at once, not {request.count}")
         self._require_stamps(request.stamp)
-        bitmap = await trio.to_thread.run_sync(line.volume.live_bitmap, request.first_id, request.count)
-        return LiveListed(bitmap=bitmap, needle_id_max=line.volume.stats().needle_id_max)
+        bitmap = await trio.to_thread.run_sync(pipeline.volume.live_bitmap, request.first_id, request.count)
+        return LiveListed(bitmap=bitmap, needle_id_max=pipeline.volume.stats().needle_id_max)
 
-    async def _begin_compaction(self, line: CommitPipeline) -> CompactionBegun:
-        await self._switching.drop(line)  # of an earlier one, that its master did not live to see
-        await self._make_way(line)
-        upto = await trio.to_thread.run_sync(line.volume.begin_compaction)
+    async def _begin_compaction(self, pipeline: CommitPipeline) -> CompactionBegun:
+        await self._switching.drop(pipeline)  # of an earlier one, that its master did not live to see
+        await self._make_way(pipeline)
+        upto = await trio.to_thread.run_sync(pipeline.volume.begin_compaction)
         return CompactionBegun(
-            generation=line.volume.generation,
+            generation=pipeline.volume.generation,
             end_offset=upto,
-            report=self._report(line),
+            report=self._report(pipeline),
             disk_free=self._free_bytes(),
         )
 
@@ -523,10 +523,10 @@ class VolumeActor:
             return await self._create_volume_once(request)
 
     async def _create_volume_once(self, request: CreateVolume) -> VolumeCreated:
-        line = self._lines.get(request.volume_id)
-        if line is None and (problem := self._displaced or self._find_displaced()) is not None:
+        pipeline = self._pipelines.get(request.volume_id)
+        if pipeline is None and (problem := self._displaced or self._find_displaced()) is not None:
             raise VolumeSealed(f"no volume is made on disk {self._disk_name}: {problem}")
-        if line is None:
+        if pipeline is None:
             volume = await trio.to_thread.run_sync(
                 lambda: Volume.create(
                     self._disk,
@@ -537,16 +537,16 @@ class VolumeActor:
                     created_ms=time.time_ns() // 1_000_000,
                 )
             )
-            line = self._adopt(volume)
+            pipeline = self._adopt(volume)
             assert self._nursery is not None
-            self._nursery.start_soon(line.run)
+            self._nursery.start_soon(pipeline.run)
             log.info("volume created", extra={"volume_id": volume.volume_id, "capacity": volume.capacity})
-        elif line.volume.uuid != request.uuid:
+        elif pipeline.volume.uuid != request.uuid:
             raise BadRequest(f"volume {request.volume_id} exists here with another uuid")
-        return VolumeCreated(report=self._report(line))
+        return VolumeCreated(report=self._report(pipeline))
 
-    def _report(self, line: CommitPipeline) -> VolumeReport:
-        volume, figures = line.volume, line.volume.stats()
+    def _report(self, pipeline: CommitPipeline) -> VolumeReport:
+        volume, figures = pipeline.volume, pipeline.volume.stats()
         return VolumeReport(
             volume_id=volume.volume_id,
             uuid=volume.uuid,
@@ -574,12 +574,12 @@ class VolumeActor:
                 problem=damage.problem,
                 needle_id=damage.needle_id,
             )
-            for line in self._lines.values()
-            for damage in line.volume.damages()
+            for pipeline in self._pipelines.values()
+            for damage in pipeline.volume.damages()
         ][:DAMAGES_MAX]
 
     def _reports(self) -> list[VolumeReport]:
-        return [self._report(line) for line in self._lines.values()]
+        return [self._report(pipeline) for pipeline in self._pipelines.values()]
 
     async def _report_forever(self) -> None:
         """Keep the master's figures fresh; say nothing while nothing changes, so that idle costs nothing."""
@@ -629,12 +629,12 @@ class VolumeActor:
             await trio.sleep(CHECKPOINT_S)
             if self._identity is not None:
                 await trio.to_thread.run_sync(self._identity.heard, self._catalog_id, self._committed_stamp)
-            for volume_id, line in list(self._lines.items()):
-                file_size = line.volume.stats().file_size
-                if checkpointed.get(volume_id) == file_size or line.volume.sealed_cause is not None:
+            for volume_id, pipeline in list(self._pipelines.items()):
+                file_size = pipeline.volume.stats().file_size
+                if checkpointed.get(volume_id) == file_size or pipeline.volume.sealed_cause is not None:
                     continue
                 try:
-                    await trio.to_thread.run_sync(line.volume.checkpoint)
+                    await trio.to_thread.run_sync(pipeline.volume.checkpoint)
                     checkpointed[volume_id] = file_size
                 except StoreError as error:
                     log.error("checkpoint failed", extra={"volume_id": volume_id, "cause": error.message})
@@ -653,10 +653,12 @@ class VolumeActor:
         """Seal what is not where the next start would look for it: what is put there now would be lost."""
         while True:
             await trio.sleep(WATCH_S)
-            lines = [line for line in self._lines.values() if line.volume.sealed_cause is None]
+            pipelines = [
+                pipeline for pipeline in self._pipelines.values() if pipeline.volume.sealed_cause is None
+            ]
             self._displaced = await trio.to_thread.run_sync(self._find_displaced)
-            for line in lines:
-                volume = line.volume
+            for pipeline in pipelines:
+                volume = pipeline.volume
                 problem = self._displaced or await trio.to_thread.run_sync(volume.displaced, self._disk.root)
                 if problem is not None:
                     volume.seal(problem)
@@ -684,9 +686,9 @@ class VolumeActor:
         yield failures
         syncs = CounterMetricFamily("warehouse_volume_syncs", "fdatasync calls", labels=["volume"])
         waits = CounterMetricFamily("warehouse_volume_sync_seconds", "Time in fdatasync", labels=["volume"])
-        for volume_id, line in self._lines.items():
-            syncs.add_metric([str(volume_id)], line.sync_count)
-            waits.add_metric([str(volume_id)], line.sync_s)
+        for volume_id, pipeline in self._pipelines.items():
+            syncs.add_metric([str(volume_id)], pipeline.sync_count)
+            waits.add_metric([str(volume_id)], pipeline.sync_s)
         yield from (syncs, waits)
         figures = {
             name: GaugeMetricFamily(f"warehouse_volume_{name}", text, labels=["volume"])

@@ -82,7 +82,7 @@ class Bench:
             self.append()
         self.volume.sync()
         clock = StampClock()
-        self.line = CommitPipeline(
+        self.pipeline = CommitPipeline(
             self.volume,
             InstantMaster(),  # type: ignore[arg-type]
             clock,
@@ -91,7 +91,7 @@ class Bench:
         )
         self.verifier = DataTokenVerifier("disk", {"key": KEY})
         self.http = NeedleHttp(
-            lines={1: self.line},
+            pipelines={1: self.pipeline},
             broken={},
             verifier=self.verifier,
             clock=clock,
@@ -262,12 +262,12 @@ class Bench:
         """Of CPU for each of `WRITERS` needles that travel together, the message's encoding aside."""
         best = float("inf")
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.line.run)
+            await nursery.start(self.pipeline.run)
             for _ in range(ROUND_COUNT):
                 started = time.perf_counter()
                 async with trio.open_nursery() as writers:
                     for _ in range(WRITERS):
-                        writers.start_soon(self.line.commit, stored)
+                        writers.start_soon(self.pipeline.commit, stored)
                 best = min(best, time.perf_counter() - started)
             nursery.cancel_scope.cancel()
         return best / WRITERS * 1e6

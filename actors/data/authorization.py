@@ -62,9 +62,9 @@ class RequestAuthorizer:
     """Checks the requests at one disk's data port."""
 
     def __init__(
-        self, lines: Mapping[int, CommitPipeline], broken: Mapping[int, str], verifier: DataTokenVerifier
+        self, pipelines: Mapping[int, CommitPipeline], broken: Mapping[int, str], verifier: DataTokenVerifier
     ) -> None:
-        self._lines = lines
+        self._pipelines = pipelines
         self._broken = broken  # volumes of this disk that could not be opened, and why
         self._verifier = verifier
         self._uses: dict[tuple[int, ...], LeaseUse] = {}  # by lease, or by volume and needle
@@ -80,20 +80,20 @@ class RequestAuthorizer:
         """Raises what `DataTokenVerifier.verify` does."""
         return self._verifier.verify(token, now_s=time.time())
 
-    def line_of(self, volume_id: int) -> CommitPipeline:
+    def pipeline_of(self, volume_id: int) -> CommitPipeline:
         """An open volume of this disk.
 
         Raises:
             VolumeUnreadable: it is here, and could not be opened: damaged is not absent.
             NoSuchVolume: it is not on this disk.
         """
-        line = self._lines.get(volume_id)
-        if line is None:
+        pipeline = self._pipelines.get(volume_id)
+        if pipeline is None:
             cause = self._broken.get(volume_id)
             if cause is not None:
                 raise VolumeUnreadable(f"volume {volume_id} could not be opened: {cause}")
             raise NoSuchVolume(f"volume {volume_id} is not on this disk")
-        return line
+        return pipeline
 
     def use_lease(self, claims: DataClaims, size: int) -> None:
         """Take `size` bytes of the room of the token's lease, if it is one's.

@@ -102,13 +102,13 @@ class BatchHttp:
             or claims.upload_id is not None
         ):
             raise TokenScope("a batch put needs the token of a lease")
-        line = self._rights.line_of(claims.volume_id)
+        pipeline = self._rights.pipeline_of(claims.volume_id)
         size = exchange.content_length
         if size == 0:
             raise BadRequest("a batch has at least one item")
         if size > PUT_SIZE_MAX:
             raise BodyTooLarge(f"a batch has at most {PUT_SIZE_MAX} bytes, this one {size}")
-        intake = _Intake(line, claims, self._rights, self._clock)
+        intake = _Intake(pipeline, claims, self._rights, self._clock)
         broken: StoreError | None = None
         try:
             await intake.take_all(_Body(exchange, size))
@@ -117,15 +117,15 @@ class BatchHttp:
         except StoreError as error:
             intake.outcomes.append(failed(error))
             self._counters.failed(error.code)
-        await self._commit(line, intake)
+        await self._commit(pipeline, intake)
         if broken is not None:
             raise broken
         await exchange.respond(200, (_MSGPACK,), encode_outcomes(intake.outcomes))
 
-    async def _commit(self, line: CommitPipeline, intake: _Intake) -> None:
+    async def _commit(self, pipeline: CommitPipeline, intake: _Intake) -> None:
         """Make what was appended durable and visible, and complete the outcomes."""
         counters, outcomes = self._counters, intake.outcomes
-        done = await line.commit_many(intake.needles)
+        done = await pipeline.commit_many(intake.needles)
         for position, needle, outcome in zip(intake.positions, intake.needles, done, strict=True):
             if isinstance(outcome, StoreError):
                 outcomes[position] = failed(outcome)
@@ -144,7 +144,7 @@ class BatchHttp:
         needle_ids = decode_ids(await exchange.read_body(GET_SIZE_MAX))
         for needle_id in needle_ids:
             require_needle(claims, needle_id)
-        reading = _Reading(self._rights.line_of(claims.volume_id).volume, claims, needle_ids)
+        reading = _Reading(self._rights.pipeline_of(claims.volume_id).volume, claims, needle_ids)
         if not reading.look_up(nowait=True):
             await trio.to_thread.run_sync(reading.look_up)
         await exchange.start(200, (_BINARY,), reading.total)
@@ -214,9 +214,9 @@ class _Intake:
     """One batch of puts on its way into a volume."""
 
     def __init__(
-        self, line: CommitPipeline, claims: DataClaims, rights: RequestAuthorizer, clock: StampClock
+        self, pipeline: CommitPipeline, claims: DataClaims, rights: RequestAuthorizer, clock: StampClock
     ) -> None:
-        self._line = line
+        self._pipeline = pipeline
         self._claims = claims
         self._rights = rights
         self._clock = clock
@@ -232,7 +232,7 @@ class _Intake:
             BadRequest, LengthMismatch, BodyTooLarge: no item can be read from here on.
             LinkDown, RequestTimeout: the client is gone, or too slow.
         """
-        line = self._line
+        pipeline = self._pipeline
         while body.left:
             if len(self.outcomes) == ITEMS_MAX:
                 raise BodyTooLarge(f"a batch has at most {ITEMS_MAX} items")
@@ -247,8 +247,8 @@ class _Intake:
             data = body.take_now(head.size)
             if data is None:
                 data = await body.take(head.size)
-            if line.gate is not None:
-                await line.pass_gate()
+            if pipeline.gate is not None:
+                await pipeline.pass_gate()
             try:
                 self._append(head, data)
             except StoreError as error:
@@ -267,9 +267,9 @@ class _Intake:
         self._rights.use_lease(claims, head.size)
         stamp = self._clock.tick(created_ms)
         try:
-            placed = self._line.volume.append(needle_id, metadata, data, stamp=stamp, crc=head.crc)
+            placed = self._pipeline.volume.append(needle_id, metadata, data, stamp=stamp, crc=head.crc)
         except NeedleExists:
-            placed, metadata, stamp = placed_before(self._line, needle_id, metadata, head.size, head.crc)
+            placed, metadata, stamp = placed_before(self._pipeline, needle_id, metadata, head.size, head.crc)
         self.positions.append(len(self.outcomes))
         self.outcomes.append(_PENDING)
         self.needles.append(stored_needle(claims, needle_id, head.size, metadata, conditions, placed, stamp))

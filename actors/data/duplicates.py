@@ -9,7 +9,7 @@ from warehouse.storage.format.needle import NeedleMetadata, stored_size
 
 
 def placed_before(
-    line: CommitPipeline, needle_id: int, metadata: NeedleMetadata, size: int, crc: int | None
+    pipeline: CommitPipeline, needle_id: int, metadata: NeedleMetadata, size: int, crc: int | None
 ) -> tuple[Placed, NeedleMetadata, int]:
     """Where the needle lies that came before, with its metadata and its stamp.
 
@@ -17,9 +17,9 @@ def placed_before(
         Overloaded: it is still coming; the same request will be answered when it has come.
         NeedleExists: the bytes or the key were others, or nobody can tell.
     """
-    if line.volume.is_being_filled(needle_id):
+    if pipeline.volume.is_being_filled(needle_id):
         raise Overloaded("another request with this URL or token is under way: try again when it has ended")
-    reader = line.volume.open_needle(needle_id)
+    reader = pipeline.volume.open_needle(needle_id)
     is_same = crc is not None and (reader.size, reader.crc) == (size, crc)
     if not is_same or reader.metadata.key != metadata.key:
         raise NeedleExists("this URL was used already, with other bytes: a needle is written once")

@@ -79,7 +79,7 @@ class NeedleHttp:
     def __init__(
         self,
         *,
-        lines: Mapping[int, CommitPipeline],
+        pipelines: Mapping[int, CommitPipeline],
         broken: Mapping[int, str],
         verifier: DataTokenVerifier,
         clock: StampClock,
@@ -100,8 +100,8 @@ class NeedleHttp:
         self.counters = Counters()
         self._buffers = BufferPool()
         self._cold_reads = cold_reads or ColdReads()
-        self._rights = RequestAuthorizer(lines, broken, verifier)
-        self._sending = Sending(lines, pool, self.counters, self._buffers, ChunkLists(ask_master))
+        self._rights = RequestAuthorizer(pipelines, broken, verifier)
+        self._sending = Sending(pipelines, pool, self.counters, self._buffers, ChunkLists(ask_master))
         self._batches = BatchHttp(self._rights, clock, self.counters)
 
     async def handle(self, exchange: Exchange) -> None:
@@ -144,13 +144,13 @@ class NeedleHttp:
         method = exchange.method
         require_method(method, b"GET", b"HEAD", b"PUT")
         claims = self._rights.claims_of(exchange)
-        line, needle_id = self._allowed(claims, method, exchange.path)
+        pipeline, needle_id = self._allowed(claims, method, exchange.path)
         if method == b"PUT":
-            await self._put(exchange, line, claims, needle_id)
+            await self._put(exchange, pipeline, claims, needle_id)
         elif claims.parts is not None or claims.chunk_list_token is not None:
-            await self._get_object(exchange, line, claims, needle_id)
+            await self._get_object(exchange, pipeline, claims, needle_id)
         else:
-            await self._get(exchange, line, claims, needle_id)
+            await self._get(exchange, pipeline, claims, needle_id)
 
     def _allowed(self, claims: DataClaims, method: bytes, path: bytes) -> tuple[CommitPipeline, int]:
         """The volume and the needle that a request is about, if its token is for that."""
@@ -160,7 +160,7 @@ class NeedleHttp:
         require_needle(claims, needle_id)
         if claims.operation != ("put" if method == b"PUT" else "get"):
             raise TokenScope(f"this token is for {claims.operation}, not for {method.decode()}")
-        return self._rights.line_of(volume_id), needle_id
+        return self._rights.pipeline_of(volume_id), needle_id
 
     # --- GET --------------------------------------------------------------------------------------
 
@@ -183,10 +183,10 @@ class NeedleHttp:
             return None
         try:
             claims = self._rights.claims_of_token(token)
-            line, needle_id = self._allowed(claims, b"GET", path)
+            pipeline, needle_id = self._allowed(claims, b"GET", path)
             if claims.parts is not None or claims.chunk_list_token is not None:
                 return None
-            volume = line.volume
+            volume = pipeline.volume
             needle = volume.read_small(needle_id, SMALL_MAX, nowait=True)
             if needle is None:
                 return None
@@ -201,9 +201,9 @@ class NeedleHttp:
         return _PLAIN_LINES % (type_field, volume.volume_id, needle_id, crc, crc, len(data)), data
 
     async def _get(
-        self, exchange: Exchange, line: CommitPipeline, claims: DataClaims, needle_id: int
+        self, exchange: Exchange, pipeline: CommitPipeline, claims: DataClaims, needle_id: int
     ) -> None:
-        volume = line.volume
+        volume = pipeline.volume
         needle = None
         if b"range" not in exchange.headers and exchange.method == b"GET":
             is_cold = exchange.would_wait
@@ -216,7 +216,7 @@ class NeedleHttp:
                 self.counters.cold_reads += 1
                 needle = await self._cold_reads.read(volume, needle_id, SMALL_MAX, exchange.wait_for)
         if needle is None:
-            await self._get_pieces(exchange, line, claims, needle_id)
+            await self._get_pieces(exchange, pipeline, claims, needle_id)
             return
         metadata = needle.metadata
         require_bucket(claims, metadata)
@@ -229,10 +229,10 @@ class NeedleHttp:
         await exchange.respond(200, headers, needle.data)
 
     async def _get_pieces(
-        self, exchange: Exchange, line: CommitPipeline, claims: DataClaims, needle_id: int
+        self, exchange: Exchange, pipeline: CommitPipeline, claims: DataClaims, needle_id: int
     ) -> None:
-        volume_id = line.volume.volume_id
-        reader = await self._sending.open(line, needle_id)
+        volume_id = pipeline.volume.volume_id
+        reader = await self._sending.open(pipeline, needle_id)
         require_bucket(claims, reader.metadata)
         headers = _needle_headers(exchange, claims, reader.metadata, volume_id, needle_id, reader.crc)
         etag = etag_of(volume_id, needle_id, reader.crc)
@@ -251,10 +251,10 @@ class NeedleHttp:
         await self._sending.send_span(exchange, reader, start, length, (status, headers, length))
 
     async def _get_object(
-        self, exchange: Exchange, line: CommitPipeline, claims: DataClaims, needle_id: int
+        self, exchange: Exchange, pipeline: CommitPipeline, claims: DataClaims, needle_id: int
     ) -> None:
         """A presigned URL of an object of many chunks: the whole of it, or a range."""
-        first = await self._sending.open(line, needle_id)  # an object that was replaced has lost it
+        first = await self._sending.open(pipeline, needle_id)  # an object that was replaced has lost it
         metadata = first.metadata
         require_bucket(claims, metadata)
         etag = claims.etag or ""
@@ -285,7 +285,7 @@ class NeedleHttp:
     # --- PUT --------------------------------------------------------------------------------------
 
     async def _put(
-        self, exchange: Exchange, line: CommitPipeline, claims: DataClaims, needle_id: int
+        self, exchange: Exchange, pipeline: CommitPipeline, claims: DataClaims, needle_id: int
     ) -> None:
         if b"content-length" not in exchange.headers:
             raise LengthRequired("a PUT needs a Content-Length")
@@ -306,18 +306,18 @@ class NeedleHttp:
                 checks.update(new.data)
                 checks.finish()
             try:
-                etag = await line.put(new, describe, exchange.wait_for)
+                etag = await pipeline.put(new, describe, exchange.wait_for)
             except NeedleExists:
                 known = crc32c(new.data) if crc is None else crc
-                placed, metadata, stamp = placed_before(line, needle_id, metadata, size, known)
-                etag = await line.commit(
+                placed, metadata, stamp = placed_before(pipeline, needle_id, metadata, size, known)
+                etag = await pipeline.commit(
                     stored_needle(claims, needle_id, size, metadata, conditions, placed, stamp)
                 )
         else:
             placed, stamp = await self._put_large(
-                exchange, line, needle_id, metadata, size, crc, checks=checks, claims=claims
+                exchange, pipeline, needle_id, metadata, size, crc, checks=checks, claims=claims
             )
-            etag = await line.commit(describe(placed, stamp))
+            etag = await pipeline.commit(describe(placed, stamp))
         self.counters.puts += 1
         self.counters.bytes_in += size
         await exchange.respond(
@@ -329,7 +329,7 @@ class NeedleHttp:
     async def _put_large(
         self,
         exchange: Exchange,
-        line: CommitPipeline,
+        pipeline: CommitPipeline,
         needle_id: int,
         metadata: NeedleMetadata,
         size: int,
@@ -342,11 +342,11 @@ class NeedleHttp:
         Args:
             claims: of the token whose room this takes.
         """
-        await line.pass_gate()
+        await pipeline.pass_gate()
         try:
             if claims is not None:
                 self._rights.use_place(claims, needle_id, size)
-            extent = line.volume.reserve(needle_id, metadata, size)
+            extent = pipeline.volume.reserve(needle_id, metadata, size)
         except LeaseExhausted:
             raise
         except StoreError as error:
@@ -354,19 +354,19 @@ class NeedleHttp:
                 self._rights.return_place(claims, needle_id, size)
             if not isinstance(error, NeedleExists):
                 raise
-            placed, _, stamp = placed_before(line, needle_id, metadata, size, crc)
+            placed, _, stamp = placed_before(pipeline, needle_id, metadata, size, crc)
             return placed, stamp
         try:
             with self._buffers.lend() as first, self._buffers.lend() as second:
                 await _receive(exchange, extent, size, (first, second), checks)
             if checks is not None:
                 checks.finish()
-            await line.pass_gate()
+            await pipeline.pass_gate()
             stamp = self._clock.tick(time.time_ns() // 1_000_000)
             return extent.finish(stamp=stamp, crc=crc), stamp
         except BaseException:
             with trio.CancelScope(shield=True):
-                await line.pass_gate()
+                await pipeline.pass_gate()
             if extent.abort() and claims is not None:
                 self._rights.return_place(claims, needle_id, size)
             raise

@@ -31,24 +31,24 @@ class Sending:
 
     def __init__(
         self,
-        lines: Mapping[int, CommitPipeline],
+        pipelines: Mapping[int, CommitPipeline],
         pool: HttpPool,
         counters: Counters,
         buffers: BufferPool,
         chunk_lists: ChunkLists,
     ) -> None:
-        self._lines = lines
+        self._pipelines = pipelines
         self._pool = pool
         self._counters = counters
         self._buffers = buffers
         self._chunk_lists = chunk_lists
 
-    async def open(self, line: CommitPipeline, needle_id: int) -> NeedleReader:
+    async def open(self, pipeline: CommitPipeline, needle_id: int) -> NeedleReader:
         try:
-            return line.volume.open_needle(needle_id, nowait=True)
+            return pipeline.volume.open_needle(needle_id, nowait=True)
         except BlockingIOError:
             self._counters.cold_reads += 1
-            return await trio.to_thread.run_sync(line.volume.open_needle, needle_id)
+            return await trio.to_thread.run_sync(pipeline.volume.open_needle, needle_id)
 
     async def send_span(
         self,
@@ -96,7 +96,7 @@ class Sending:
         else:
             chunks = await self._chunk_lists.of(claims)
             for place in chunks.within(start, start + length):
-                far = None if place.volume_id in self._lines else await chunks.grant_for(place)
+                far = None if place.volume_id in self._pipelines else await chunks.grant_for(place)
                 which = (place.volume_id, place.needle_id, place.size)
                 await self._send_part(exchange, claims, which, place.start, place.end, far, left)
                 left = None
@@ -124,12 +124,12 @@ class Sending:
             source: URL and token, where it is on another disk.
         """
         volume_id, needle_id, size = which
-        line = self._lines.get(volume_id)
-        if line is None:
+        pipeline = self._pipelines.get(volume_id)
+        if pipeline is None:
             assert source is not None
             await self._pass_on(exchange, source, f"/v1/needles/{volume_id}/{needle_id}", start, end, head)
             return
-        reader = await self.open(line, needle_id)
+        reader = await self.open(pipeline, needle_id)
         require_bucket(claims, reader.metadata)
         if reader.size != size:
             raise ObjectInconsistent(

@@ -50,38 +50,38 @@ class Switching:
     def pauses_ms(self) -> dict[int, float]:
         return self._pauses_ms
 
-    async def switch(self, line: CommitPipeline, *, generation: int, upto: int) -> Progress:
+    async def switch(self, pipeline: CommitPipeline, *, generation: int, upto: int) -> Progress:
         """Work on a switch for a while; asking again after it is done is harmless.
 
         Raises:
             GenerationMismatch, VolumeSealed, ReadFailed, DiskFull, WriteFailed: it was given up; the present
                 generation stays, and the copy is removed.
         """
-        volume = line.volume
+        volume = pipeline.volume
         async with self._lock(volume.volume_id):
             if volume.generation == generation:  # the answer was lost on its way
                 return self._done(volume.volume_id)
             try:
-                return await self._switch(line, generation, upto)
+                return await self._switch(pipeline, generation, upto)
             except StoreError as error:
                 log.error("switch given up", extra={"volume_id": volume.volume_id, "cause": error.message})
-                await self._drop(line)
+                await self._drop(pipeline)
                 raise
 
     def _done(self, volume_id: int) -> Progress:
         pause_ms = self._pauses_ms.get(volume_id, 0.0)
         return Progress(True, 0, pause_ms, self._freed_bytes.get(volume_id))
 
-    async def drop(self, line: CommitPipeline) -> None:
+    async def drop(self, pipeline: CommitPipeline) -> None:
         """Give a switch up, and remove what does not count."""
-        async with self._lock(line.volume.volume_id):
-            await self._drop(line)
+        async with self._lock(pipeline.volume.volume_id):
+            await self._drop(pipeline)
 
     def _lock(self, volume_id: int) -> trio.Lock:
         return self._locks.setdefault(volume_id, trio.Lock())
 
-    async def _drop(self, line: CommitPipeline) -> None:
-        volume = line.volume
+    async def _drop(self, pipeline: CommitPipeline) -> None:
+        volume = pipeline.volume
         switch = self._switches.pop(volume.volume_id, None)
         # To the end, also when the time of the request is over: a volume keeps a switch that nobody
         # has abandoned, and takes no other.
@@ -93,8 +93,8 @@ class Switching:
                     remove_leftovers, self._disk, volume.directory, volume.generation
                 )
 
-    async def _switch(self, line: CommitPipeline, generation: int, upto: int) -> Progress:
-        volume = line.volume
+    async def _switch(self, pipeline: CommitPipeline, generation: int, upto: int) -> Progress:
+        volume = pipeline.volume
         switch = self._switches.get(volume.volume_id)
         if switch is None:
             switch = await trio.to_thread.run_sync(
@@ -115,7 +115,7 @@ class Switching:
         await trio.to_thread.run_sync(switch.flush)
         await trio.to_thread.run_sync(switch.catch_up)  # what came during that sync
         started = time.perf_counter()
-        with line.gate_closed():
+        with pipeline.gate_closed():
             await trio.to_thread.run_sync(switch.switch)
         pause_ms = (time.perf_counter() - started) * 1000
         del self._switches[volume.volume_id]

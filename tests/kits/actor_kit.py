@@ -76,7 +76,7 @@ class Actor:
         self.path = folder / data_path("volumes/1", 1)
         self.master = Master()
         clock = StampClock()
-        self.line = CommitPipeline(
+        self.pipeline = CommitPipeline(
             self.volume,
             self.master,  # type: ignore[arg-type]
             clock,
@@ -86,7 +86,7 @@ class Actor:
         self.pool = HttpPool()
         self.cold_reads = ColdReads()
         self.http = NeedleHttp(
-            lines={1: self.line},
+            pipelines={1: self.pipeline},
             broken={},
             verifier=DataTokenVerifier("disk", {"key": KEY}),
             clock=clock,
@@ -134,7 +134,7 @@ class Actor:
         await nursery.start(self.cold_reads.run)
         served = await start_server(nursery, self.http.handle, handle_nowait=self.http.get_nowait)
         self.url = served.url
-        await nursery.start(self.line.run)
+        await nursery.start(self.pipeline.run)
 
 
 @asynccontextmanager

@@ -57,7 +57,7 @@ async def test_items_of_every_size_are_cut_right_whatever_the_buffer(
 
 async def test_a_batch_shares_one_sync_and_one_message(actor: Actor) -> None:
     await actor.put(dict.fromkeys(range(1, 301), b"x"))
-    assert actor.line.sync_count == 1
+    assert actor.pipeline.sync_count == 1
     assert actor.master.told == [300]
     assert (actor.http.counters.puts, actor.http.counters.bytes_in) == (300, 300)
 
@@ -132,7 +132,7 @@ async def test_items_wait_at_a_closed_gate(actor: Actor) -> None:
         outcomes.extend(await actor.put({1: b"one", 2: b"two"}))
 
     async with trio.open_nursery() as nursery:
-        with actor.line.gate_closed():
+        with actor.pipeline.gate_closed():
             nursery.start_soon(put)
             await trio.sleep(0.1)
             assert actor.volume.stats().live_count == 0

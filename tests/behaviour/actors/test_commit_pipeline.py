@@ -56,7 +56,7 @@ class Bench:
         self.volume = volume
         self.link = ScriptedLink()
         self.clock = StampClock()
-        self.line = CommitPipeline(
+        self.pipeline = CommitPipeline(
             volume,
             self.link,
             self.clock,
@@ -87,7 +87,7 @@ class Bench:
             return StoredNeedle(1, needle_id, stamp, size, placed.crc, placed.stored_size, 1, key, 0)
 
         metadata = encode_metadata(NeedleMetadata("b", 1, f"key-{needle_id}", 0))
-        return await self.line.put(NewNeedle(needle_id, metadata, data, crc), describe)
+        return await self.pipeline.put(NewNeedle(needle_id, metadata, data, crc), describe)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def bench(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Bench]:
         OsDisk(tmp_path), "volumes/1", volume_id=1, uuid=str(uuid.uuid4()), capacity=2**20, created_ms=0
     )
     bench = Bench(volume)
-    await nursery.start(bench.line.run)
+    await nursery.start(bench.pipeline.run)
     yield bench
     nursery.cancel_scope.cancel()
     volume.close()
@@ -114,15 +114,15 @@ async def test_the_master_hears_of_a_needle_only_when_it_is_durable(
         return await commit_all(body)
 
     bench.link.master = master
-    assert await bench.line.commit(bench.append(1)) == "etag-1"
+    assert await bench.pipeline.commit(bench.append(1)) == "etag-1"
     assert order == ["synced", "told"]
 
 
 async def test_needles_of_one_moment_share_a_sync_and_a_message(bench: Bench) -> None:
     async with trio.open_nursery() as nursery:
         for needle_id in range(1, 51):
-            nursery.start_soon(bench.line.commit, bench.append(needle_id))
-    assert bench.line.sync_count <= 3
+            nursery.start_soon(bench.pipeline.commit, bench.append(needle_id))
+    assert bench.pipeline.sync_count <= 3
     assert len(bench.link.asked) <= 3
     assert sum(len(body.needles) for body in bench.link.asked) == 50
 
@@ -140,7 +140,7 @@ async def test_each_needle_gets_its_own_outcome(bench: Bench) -> None:
 
     async def put(needle: StoredNeedle) -> None:
         try:
-            outcomes[needle.needle_id] = await bench.line.commit(needle)
+            outcomes[needle.needle_id] = await bench.pipeline.commit(needle)
         except NoSuchBucket as error:
             outcomes[needle.needle_id] = error.code
 
@@ -159,7 +159,7 @@ async def test_a_needle_is_offered_again_when_the_link_comes_back(bench: Bench) 
         return await commit_all(body)
 
     bench.link.master = master
-    assert await bench.line.commit(bench.append(1)) == "etag-1"
+    assert await bench.pipeline.commit(bench.append(1)) == "etag-1"
     assert len(bench.link.asked) == 3
 
 
@@ -174,7 +174,7 @@ async def test_a_needle_that_died_meanwhile_is_not_offered_again_and_nobody_but_
 
     bench.link.master = master
     with pytest.raises(NeedleVoid, match="the master knows"):
-        await bench.line.commit(bench.append(1))
+        await bench.pipeline.commit(bench.append(1))
     assert len(bench.link.asked) == 1
 
 
@@ -185,7 +185,7 @@ async def test_a_needle_that_died_before_it_could_be_stamped_anew_is_void(bench:
 
     bench.link.master = master
     with pytest.raises(NeedleVoid, match="the master knows"):
-        await bench.line.commit(bench.append(1))
+        await bench.pipeline.commit(bench.append(1))
 
 
 async def test_an_overtaken_needle_is_stamped_anew_durably_and_offered_again(bench: Bench) -> None:
@@ -197,11 +197,11 @@ async def test_an_overtaken_needle_is_stamped_anew_durably_and_offered_again(ben
         return NeedlesCommitted(commits=[commit], stamp=1)
 
     bench.link.master = master
-    assert await bench.line.commit(bench.append(1)) == "fine"
+    assert await bench.pipeline.commit(bench.append(1)) == "fine"
     first, second = bench.link.asked
     assert first.needles[0].stamp < above < second.needles[0].stamp
     assert bench.volume.stats().stamp_max == second.needles[0].stamp
-    assert bench.line.sync_count == 2, "the fresh stamp must be durable before it may win"
+    assert bench.pipeline.sync_count == 2, "the fresh stamp must be durable before it may win"
 
 
 async def test_a_failed_sync_fails_every_waiter_and_seals(
@@ -218,10 +218,10 @@ async def test_a_failed_sync_fails_every_waiter_and_seals(
                 bench.append(needle_id)
             continue
         with pytest.raises(WriteFailed):
-            await bench.line.commit(bench.append(needle_id))
+            await bench.pipeline.commit(bench.append(needle_id))
     assert bench.link.asked == [], "nothing that is not durable may become visible"
     with pytest.raises(VolumeSealed):
-        await bench.line.make_durable()
+        await bench.pipeline.make_durable()
 
 
 async def test_a_silent_master_means_outcome_unknown(bench: Bench, autojump_clock: MockClock) -> None:
@@ -232,11 +232,11 @@ async def test_a_silent_master_means_outcome_unknown(bench: Bench, autojump_cloc
     bench.link.master = master
     started = trio.current_time()
     with pytest.raises(OutcomeUnknown):
-        await bench.line.commit(bench.append(1))
+        await bench.pipeline.commit(bench.append(1))
     assert trio.current_time() - started == pytest.approx(CONFIRM_S, abs=1)
 
 
-# --- needles that the line appends itself ---------------------------------------------------------
+# --- needles that the pipeline appends itself ---------------------------------------------------------
 
 
 async def test_needles_that_come_together_are_one_write_one_sync_one_message(
@@ -254,7 +254,7 @@ async def test_needles_that_come_together_are_one_write_one_sync_one_message(
         for needle_id in range(1, 11):
             nursery.start_soon(bench.put, needle_id)
     assert 30 in writes, "header, data and footer of each"
-    assert bench.line.sync_count == 1
+    assert bench.pipeline.sync_count == 1
     [told] = bench.link.asked
     stamps = [needle.stamp for needle in told.needles]
     assert stamps == sorted(set(stamps))
@@ -329,7 +329,7 @@ async def test_a_bug_in_an_append_costs_its_requests_and_nothing_else(
 
 async def test_needles_wait_while_writers_are_kept_waiting(bench: Bench) -> None:
     async with trio.open_nursery() as nursery:
-        with bench.line.gate_closed():
+        with bench.pipeline.gate_closed():
             nursery.start_soon(bench.put, 1)
             await trio.testing.wait_all_tasks_blocked()
             assert bench.volume.stats().live_count == 0
@@ -341,10 +341,10 @@ async def test_needles_wait_while_writers_are_kept_waiting(bench: Bench) -> None
 
 async def test_needles_of_one_batch_share_one_sync_and_as_few_messages_as_they_fit_in(bench: Bench) -> None:
     needles = [bench.append(needle_id) for needle_id in range(1, BATCH_MAX + 11)]
-    assert await bench.line.commit_many(needles) == [f"etag-{needle.needle_id}" for needle in needles]
-    assert bench.line.sync_count == 1
+    assert await bench.pipeline.commit_many(needles) == [f"etag-{needle.needle_id}" for needle in needles]
+    assert bench.pipeline.sync_count == 1
     assert sorted(len(body.needles) for body in bench.link.asked) == [10, BATCH_MAX]
-    assert await bench.line.commit_many([]) == []
+    assert await bench.pipeline.commit_many([]) == []
 
 
 async def test_needles_that_say_much_travel_in_messages_that_fit(bench: Bench) -> None:
@@ -356,7 +356,7 @@ async def test_needles_that_say_much_travel_in_messages_that_fit(bench: Bench) -
         )
         for needle_id in range(1, BATCH_MAX + 1)
     ]
-    assert await bench.line.commit_many(needles) == [f"etag-{needle.needle_id}" for needle in needles]
+    assert await bench.pipeline.commit_many(needles) == [f"etag-{needle.needle_id}" for needle in needles]
     sizes = [len(encode_envelope(Envelope(1, 1, 1, body))) for body in bench.link.asked]
     assert len(sizes) > 1
     assert max(sizes) < FRAME_SIZE_MAX
@@ -382,7 +382,7 @@ async def test_each_needle_of_a_batch_has_its_own_outcome(bench: Bench) -> None:
         return NeedlesCommitted(commits=commits, stamp=1)
 
     bench.link.master = master
-    outcomes = await bench.line.commit_many([bench.append(needle_id) for needle_id in (2, 3, 4, 5)])
+    outcomes = await bench.pipeline.commit_many([bench.append(needle_id) for needle_id in (2, 3, 4, 5)])
     assert [outcome if isinstance(outcome, str) else outcome.code for outcome in outcomes] == [
         "no_such_bucket",
         "at last",
@@ -400,5 +400,5 @@ async def test_a_silent_master_leaves_every_needle_of_a_batch_unknown(
         raise AssertionError
 
     bench.link.master = master
-    outcomes = await bench.line.commit_many([bench.append(1), bench.append(2)])
+    outcomes = await bench.pipeline.commit_many([bench.append(1), bench.append(2)])
     assert [type(outcome) for outcome in outcomes] == [OutcomeUnknown, OutcomeUnknown]

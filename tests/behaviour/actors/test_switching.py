@@ -37,7 +37,7 @@ class Site:
             self.disk, DIRECTORY, volume_id=1, uuid=UUID, capacity=1 << 30, created_ms=0
         )
         clock = StampClock()
-        self.line = CommitPipeline(
+        self.pipeline = CommitPipeline(
             self.volume,
             ScriptedLink(),  # type: ignore[arg-type]
             clock,
@@ -80,10 +80,10 @@ async def test_a_switch_that_fails_when_its_time_is_over_is_given_up_all_the_sam
         patched.setattr(GenerationSwitch, "catch_up", fail_late)
         upto = site.copy()
         with trio.move_on_after(0.1), pytest.raises(WriteFailed):
-            await site.switching.switch(site.line, generation=2, upto=upto)
+            await site.switching.switch(site.pipeline, generation=2, upto=upto)
     assert site.disk.list(DIRECTORY) == ["g1.idx", "g1.vol", "manifest"]
     upto = site.copy()
-    assert (await site.switching.switch(site.line, generation=2, upto=upto)).is_done
+    assert (await site.switching.switch(site.pipeline, generation=2, upto=upto)).is_done
     assert (site.volume.generation, site.volume.stats().dead_bytes) == (2, 0)
 
 
@@ -103,7 +103,7 @@ async def test_an_upload_that_ends_during_a_switch_does_not_keep_the_other_reque
 ) -> None:
     site, exchange = Site(tmp_path), BrokenExchange()
     http = NeedleHttp(
-        lines={},
+        pipelines={},
         broken={},
         verifier=DataTokenVerifier("disk", {}),
         clock=StampClock(),
@@ -121,7 +121,7 @@ async def test_an_upload_that_ends_during_a_switch_does_not_keep_the_other_reque
     async def upload() -> None:
         metadata = NeedleMetadata("b", 1, "large", 0)
         with pytest.raises(LengthMismatch):
-            await http._put_large(exchange, site.line, 3, metadata, 5_000_000, None)  # type: ignore[arg-type]
+            await http._put_large(exchange, site.pipeline, 3, metadata, 5_000_000, None)  # type: ignore[arg-type]
         pauses.set()
 
     longest = 0.0
@@ -129,7 +129,7 @@ async def test_an_upload_that_ends_during_a_switch_does_not_keep_the_other_reque
     async with trio.open_nursery() as nursery:
         nursery.start_soon(upload)
         await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(lambda: site.switching.switch(site.line, generation=2, upto=site.copy()))
+        nursery.start_soon(lambda: site.switching.switch(site.pipeline, generation=2, upto=site.copy()))
         while not pauses.is_set():
             before = trio.current_time()
             await trio.sleep(0.01)
@@ -145,9 +145,9 @@ async def test_what_writers_add_meanwhile_is_not_taken_off_what_a_switch_gives_b
     upto = site.copy()
     before = site.volume.stats().file_size
     site.volume.append(4, NeedleMetadata("b", 1, "key", 0), bytes(300_000), stamp=6)
-    done = await site.switching.switch(site.line, generation=2, upto=upto)
+    done = await site.switching.switch(site.pipeline, generation=2, upto=upto)
     assert site.volume.stats().file_size > before
     assert done.freed_bytes is not None
     assert 100_000 < done.freed_bytes < 101_000
-    again = await site.switching.switch(site.line, generation=2, upto=upto)
+    again = await site.switching.switch(site.pipeline, generation=2, upto=upto)
     assert again.freed_bytes == done.freed_bytes, "asked again, it says the same"

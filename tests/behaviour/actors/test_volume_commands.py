@@ -70,13 +70,13 @@ async def test_a_volume_that_is_ordered_again_while_it_is_made_is_made_once(
             may_go_on.set()
     assert len(made) == 1
     assert [answer.report.volume_id for answer in answers] == [7, 7]
-    line = actor._lines[7]
-    assert line.volume is made[0]
-    line.volume.append(1, NeedleMetadata("b", 1, "a", 1), b"kept", stamp=1)
+    pipeline = actor._pipelines[7]
+    assert pipeline.volume is made[0]
+    pipeline.volume.append(1, NeedleMetadata("b", 1, "a", 1), b"kept", stamp=1)
     again = await actor._create_volume(order)
     assert again.report.live_count == 1
     other = CreateVolume(incarnation=1, volume_id=7, uuid=str(UUID(int=2)), capacity=2**20)
     with pytest.raises(BadRequest, match="another uuid"):
         await actor._create_volume(other)
     nursery.cancel_scope.cancel()
-    line.volume.close()
+    pipeline.volume.close()
