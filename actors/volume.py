@@ -472,7 +472,7 @@ class VolumeActor:
 
     async def _restamp(self, pipeline: CommitPipeline, request: RestampNeedle) -> NeedleRestamped:
         self._require_stamps(request.restamp_above)
-        await pipeline.pass_gate()
+        await pipeline.pass_write_barrier()
         stamp = self._clock.tick(time.time_ns() // 1_000_000)
         pipeline.volume.restamp(request.needle_id, stamp=stamp)
         await pipeline.make_durable()
@@ -482,7 +482,7 @@ class VolumeActor:
         self._require_stamps(request.stamp, *(stamp for _, stamp in request.needles))
         ended = frozenset(request.object_deleted)
         for number, (needle_id, stamp) in enumerate(request.needles):
-            await pipeline.pass_gate()
+            await pipeline.pass_write_barrier()
             pipeline.volume.delete(needle_id, stamp=stamp, object_deleted=needle_id in ended)
             if number % DELETES_IN_A_ROW == DELETES_IN_A_ROW - 1:
                 await trio.lowlevel.checkpoint()  # readers come in between
@@ -492,7 +492,7 @@ class VolumeActor:
     async def _record_buckets(self, pipeline: CommitPipeline, request: RecordBuckets) -> BucketsRecorded:
         self._require_stamps(*(note.stamp for note in request.notes))
         for note in request.notes:
-            await pipeline.pass_gate()
+            await pipeline.pass_write_barrier()
             record = BucketRecord(note.bucket_id, note.name, note.created_ms, note.is_deleted)
             pipeline.volume.record_bucket(record, stamp=note.stamp)
         await pipeline.make_durable()

@@ -247,8 +247,8 @@ class _Intake:
             data = body.take_now(head.size)
             if data is None:
                 data = await body.take(head.size)
-            if pipeline.gate is not None:
-                await pipeline.pass_gate()
+            if pipeline.write_barrier is not None:
+                await pipeline.pass_write_barrier()
             try:
                 self._append(head, data)
             except StoreError as error:

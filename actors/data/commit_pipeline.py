@@ -159,30 +159,32 @@ class CommitPipeline:
         self._append_wanted = trio.Event()
         self._sync_wanted = trio.Event()
         self._confirm_wanted = trio.Event()
-        self._barriers: list[trio.Event] = []
+        self._sync_events: list[trio.Event] = []
         self._confirms = trio.CapacityLimiter(CONFIRMS_MAX)
-        self.gate: trio.Event | None = None  # while there is one, nothing may be written: wait for it
+        self.write_barrier: trio.Event | None = (
+            None  # while there is one, nothing may be written: wait for it
+        )
         self.sync_count = 0
         self.sync_s = 0.0
 
     @contextlib.contextmanager
-    def gate_closed(self) -> Iterator[None]:
+    def write_barrier_raised(self) -> Iterator[None]:
         """Keep writers of this volume waiting for as long as the block lasts.
 
         They would be kept waiting by the volume itself, but then with them the whole event loop.
         """
-        assert self.gate is None, "two switches at once"
-        self.gate = trio.Event()
+        assert self.write_barrier is None, "two switches at once"
+        self.write_barrier = trio.Event()
         try:
             yield
         finally:
-            self.gate.set()
-            self.gate = None
+            self.write_barrier.set()
+            self.write_barrier = None
 
-    async def pass_gate(self) -> None:
+    async def pass_write_barrier(self) -> None:
         """Wait while writers are kept waiting; without a wait there is no checkpoint."""
-        while self.gate is not None:
-            await self.gate.wait()
+        while self.write_barrier is not None:
+            await self.write_barrier.wait()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
@@ -293,7 +295,7 @@ class CommitPipeline:
         Order must be readable from the volumes alone, so it gets a fresh stamp, durably, before it may win.
         """
         self._clock.admit(restamp_above, time.time_ns() // 1_000_000)
-        await self.pass_gate()
+        await self.pass_write_barrier()
         stamp = self._tick()
         try:
             self.volume.restamp(needle.needle_id, stamp=stamp)
@@ -303,17 +305,17 @@ class CommitPipeline:
 
     async def make_durable(self) -> None:
         """Wait until everything appended so far is on disk.  Raises WriteFailed when the fsync failed."""
-        barrier = trio.Event()
-        self._barriers.append(barrier)
+        event = trio.Event()
+        self._sync_events.append(event)
         self._sync_wanted.set()
-        await barrier.wait()
+        await event.wait()
         if self.volume.sealed_cause is not None:
             raise errors.VolumeSealed(f"volume {self.volume.volume_id} is sealed: {self.volume.sealed_cause}")
 
     async def _append_forever(self) -> None:
         while True:
             await self._append_wanted.wait()
-            await self.pass_gate()
+            await self.pass_write_barrier()
             self._append(self._next_arrivals())
             if not self._to_append:
                 self._append_wanted = trio.Event()
@@ -358,7 +360,7 @@ class CommitPipeline:
             await self._sync_wanted.wait()
             self._sync_wanted = trio.Event()
             batch, self._to_sync = self._to_sync, []
-            barriers, self._barriers = self._barriers, []
+            events, self._sync_events = self._sync_events, []
             failure: StoreError | None = None
             if self._is_synced:
                 started = time.perf_counter()
@@ -372,13 +374,13 @@ class CommitPipeline:
                     )
                 self.sync_count += 1
                 self.sync_s += time.perf_counter() - started
-            if failure is None and (batch or barriers):
+            if failure is None and (batch or events):
                 try:
                     self.volume.require_intact()
                 except StoreError as error:
                     failure = error
-            for barrier in barriers:
-                barrier.set()
+            for event in events:
+                event.set()
             if failure is not None:
                 for waiter in batch:
                     waiter.fail(failure)

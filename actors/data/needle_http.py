@@ -342,7 +342,7 @@ class NeedleHttp:
         Args:
             claims: of the token whose room this takes.
         """
-        await pipeline.pass_gate()
+        await pipeline.pass_write_barrier()
         try:
             if claims is not None:
                 self._rights.use_place(claims, needle_id, size)
@@ -361,12 +361,12 @@ class NeedleHttp:
                 await _receive(exchange, extent, size, (first, second), checks)
             if checks is not None:
                 checks.finish()
-            await pipeline.pass_gate()
+            await pipeline.pass_write_barrier()
             stamp = self._clock.tick(time.time_ns() // 1_000_000)
             return extent.finish(stamp=stamp, crc=crc), stamp
         except BaseException:
             with trio.CancelScope(shield=True):
-                await pipeline.pass_gate()
+                await pipeline.pass_write_barrier()
             if extent.abort() and claims is not None:
                 self._rights.return_place(claims, needle_id, size)
             raise

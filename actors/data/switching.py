@@ -2,7 +2,7 @@
 
 The master orders it once a compactor's copy is complete, and asks again until it is done: each call works
 for a few seconds at most.  Replaying what came behind the copy happens in a thread, beside the event loop;
-only for the last, short round does the commit pipeline keep writers of that one volume at its gate.
+only for the last, short round does the commit pipeline hold writers of that one volume at its write barrier.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Switching:
         await trio.to_thread.run_sync(switch.flush)
         await trio.to_thread.run_sync(switch.catch_up)  # what came during that sync
         started = time.perf_counter()
-        with pipeline.gate_closed():
+        with pipeline.write_barrier_raised():
             await trio.to_thread.run_sync(switch.switch)
         pause_ms = (time.perf_counter() - started) * 1000
         del self._switches[volume.volume_id]

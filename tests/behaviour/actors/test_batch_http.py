@@ -132,7 +132,7 @@ async def test_items_wait_at_a_closed_gate(actor: Actor) -> None:
         outcomes.extend(await actor.put({1: b"one", 2: b"two"}))
 
     async with trio.open_nursery() as nursery:
-        with actor.pipeline.gate_closed():
+        with actor.pipeline.write_barrier_raised():
             nursery.start_soon(put)
             await trio.sleep(0.1)
             assert actor.volume.stats().live_count == 0

@@ -329,7 +329,7 @@ async def test_a_bug_in_an_append_costs_its_requests_and_nothing_else(
 
 async def test_needles_wait_while_writers_are_kept_waiting(bench: Bench) -> None:
     async with trio.open_nursery() as nursery:
-        with bench.pipeline.gate_closed():
+        with bench.pipeline.write_barrier_raised():
             nursery.start_soon(bench.put, 1)
             await trio.testing.wait_all_tasks_blocked()
             assert bench.volume.stats().live_count == 0
