@@ -17,7 +17,7 @@ import trio
 
 from warehouse.actors.data.authorization import Counters, RequestAuthorizer, require_bucket, require_needle
 from warehouse.actors.data.commit_pipeline import CommitPipeline, stored_needle
-from warehouse.actors.data.duplicates import placed_before
+from warehouse.actors.data.duplicates import find_existing
 from warehouse.actors.data.put_request import check_batch, read_put_head
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import (
@@ -269,7 +269,7 @@ class _Intake:
         try:
             placed = self._pipeline.volume.append(needle_id, metadata, data, stamp=stamp, crc=head.crc)
         except NeedleExists:
-            placed, metadata, stamp = placed_before(self._pipeline, needle_id, metadata, head.size, head.crc)
+            placed, metadata, stamp = find_existing(self._pipeline, needle_id, metadata, head.size, head.crc)
         self.positions.append(len(self.outcomes))
         self.outcomes.append(_PENDING)
         self.needles.append(stored_needle(claims, needle_id, head.size, metadata, conditions, placed, stamp))

@@ -8,7 +8,7 @@ from warehouse.storage.extent import Placed
 from warehouse.storage.format.needle import NeedleMetadata, stored_size
 
 
-def placed_before(
+def find_existing(
     pipeline: CommitPipeline, needle_id: int, metadata: NeedleMetadata, size: int, crc: int | None
 ) -> tuple[Placed, NeedleMetadata, int]:
     """Where the needle lies that came before, with its metadata and its stamp.

@@ -32,7 +32,7 @@ from warehouse.actors.data.buffers import BufferPool
 from warehouse.actors.data.chunk_lists import Ask, ChunkLists
 from warehouse.actors.data.cold_reads import ColdReads
 from warehouse.actors.data.commit_pipeline import CommitPipeline, stored_needle
-from warehouse.actors.data.duplicates import placed_before
+from warehouse.actors.data.duplicates import find_existing
 from warehouse.actors.data.put_request import read_put
 from warehouse.actors.data.sending import Sending
 from warehouse.actors.data.url_errors import for_url_holder
@@ -309,7 +309,7 @@ class NeedleHttp:
                 etag = await pipeline.put(new, describe, exchange.wait_for)
             except NeedleExists:
                 known = crc32c(new.data) if crc is None else crc
-                placed, metadata, stamp = placed_before(pipeline, needle_id, metadata, size, known)
+                placed, metadata, stamp = find_existing(pipeline, needle_id, metadata, size, known)
                 etag = await pipeline.commit(
                     stored_needle(claims, needle_id, size, metadata, conditions, placed, stamp)
                 )
@@ -354,7 +354,7 @@ class NeedleHttp:
                 self._rights.return_place(claims, needle_id, size)
             if not isinstance(error, NeedleExists):
                 raise
-            placed, _, stamp = placed_before(pipeline, needle_id, metadata, size, crc)
+            placed, _, stamp = find_existing(pipeline, needle_id, metadata, size, crc)
             return placed, stamp
         try:
             with self._buffers.lend() as first, self._buffers.lend() as second:
