@@ -1,4 +1,4 @@
-"""Data rights: what a request at the data port may do, told from its token.
+"""Authorization: what a request at the data port may do, as its token says.
 
 Tokens name one volume of this disk, one operation, and needles or a bucket.  What one token may take up in
 all is counted here, over all requests that carry it: a lease what it stores, a token for one needle the

@@ -74,8 +74,8 @@ _BINARY = (b"Content-Type", b"application/octet-stream")
 class BatchHttp:
     """The batch requests of one volume actor."""
 
-    def __init__(self, rights: RequestAuthorizer, clock: StampClock, counters: Counters) -> None:
-        self._rights = rights
+    def __init__(self, authorizer: RequestAuthorizer, clock: StampClock, counters: Counters) -> None:
+        self._authorizer = authorizer
         self._clock = clock
         self._counters = counters
 
@@ -84,7 +84,7 @@ class BatchHttp:
             raise NoSuchRoute(f"batches are at {PUT_ROUTE} and {GET_ROUTE}")
         require_method(exchange.method, b"POST")
         check_batch(exchange.headers)
-        claims = self._rights.claims_of(exchange)
+        claims = self._authorizer.claims_of(exchange)
         if b"content-length" not in exchange.headers:
             raise LengthRequired("a batch needs a Content-Length")
         if exchange.path == _PUT_PATH:
@@ -102,13 +102,13 @@ class BatchHttp:
             or claims.upload_id is not None
         ):
             raise TokenScope("a batch put needs the token of a lease")
-        pipeline = self._rights.pipeline_of(claims.volume_id)
+        pipeline = self._authorizer.pipeline_of(claims.volume_id)
         size = exchange.content_length
         if size == 0:
             raise BadRequest("a batch has at least one item")
         if size > PUT_SIZE_MAX:
             raise BodyTooLarge(f"a batch has at most {PUT_SIZE_MAX} bytes, this one {size}")
-        intake = _Intake(pipeline, claims, self._rights, self._clock)
+        intake = _Intake(pipeline, claims, self._authorizer, self._clock)
         broken: StoreError | None = None
         try:
             await intake.take_all(_Body(exchange, size))
@@ -144,7 +144,7 @@ class BatchHttp:
         needle_ids = decode_ids(await exchange.read_body(GET_SIZE_MAX))
         for needle_id in needle_ids:
             require_needle(claims, needle_id)
-        reading = _Reading(self._rights.pipeline_of(claims.volume_id).volume, claims, needle_ids)
+        reading = _Reading(self._authorizer.pipeline_of(claims.volume_id).volume, claims, needle_ids)
         if not reading.look_up(nowait=True):
             await trio.to_thread.run_sync(reading.look_up)
         await exchange.start(200, (_BINARY,), reading.total)
@@ -214,11 +214,11 @@ class _Intake:
     """One batch of puts on its way into a volume."""
 
     def __init__(
-        self, pipeline: CommitPipeline, claims: DataClaims, rights: RequestAuthorizer, clock: StampClock
+        self, pipeline: CommitPipeline, claims: DataClaims, authorizer: RequestAuthorizer, clock: StampClock
     ) -> None:
         self._pipeline = pipeline
         self._claims = claims
-        self._rights = rights
+        self._authorizer = authorizer
         self._clock = clock
         self.outcomes: list[Outcome] = []  # of items appended: to be filled in when they are committed
         self.needles: list[StoredNeedle] = []
@@ -264,7 +264,7 @@ class _Intake:
             )
         created_ms = time.time_ns() // 1_000_000
         metadata, conditions = read_put_head(head, claims, created_ms)
-        self._rights.use_lease(claims, head.size)
+        self._authorizer.use_lease(claims, head.size)
         stamp = self._clock.tick(created_ms)
         try:
             placed = self._pipeline.volume.append(needle_id, metadata, data, stamp=stamp, crc=head.crc)

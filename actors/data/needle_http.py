@@ -100,9 +100,9 @@ class NeedleHttp:
         self.counters = Counters()
         self._buffers = BufferPool()
         self._cold_reads = cold_reads or ColdReads()
-        self._rights = RequestAuthorizer(pipelines, broken, verifier)
+        self._authorizer = RequestAuthorizer(pipelines, broken, verifier)
         self._sending = Sending(pipelines, pool, self.counters, self._buffers, ChunkLists(ask_master))
-        self._batches = BatchHttp(self._rights, clock, self.counters)
+        self._batches = BatchHttp(self._authorizer, clock, self.counters)
 
     async def handle(self, exchange: Exchange) -> None:
         try:
@@ -143,7 +143,7 @@ class NeedleHttp:
     async def _needle(self, exchange: Exchange) -> None:
         method = exchange.method
         require_method(method, b"GET", b"HEAD", b"PUT")
-        claims = self._rights.claims_of(exchange)
+        claims = self._authorizer.claims_of(exchange)
         pipeline, needle_id = self._allowed(claims, method, exchange.path)
         if method == b"PUT":
             await self._put(exchange, pipeline, claims, needle_id)
@@ -160,7 +160,7 @@ class NeedleHttp:
         require_needle(claims, needle_id)
         if claims.operation != ("put" if method == b"PUT" else "get"):
             raise TokenScope(f"this token is for {claims.operation}, not for {method.decode()}")
-        return self._rights.pipeline_of(volume_id), needle_id
+        return self._authorizer.pipeline_of(volume_id), needle_id
 
     # --- GET --------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class NeedleHttp:
         if not token:
             return None
         try:
-            claims = self._rights.claims_of_token(token)
+            claims = self._authorizer.claims_of_token(token)
             pipeline, needle_id = self._allowed(claims, b"GET", path)
             if claims.parts is not None or claims.chunk_list_token is not None:
                 return None
@@ -297,7 +297,7 @@ class NeedleHttp:
         if claims.body_size is not None and size != claims.body_size:
             raise LengthMismatch(f"this token is for a body of {claims.body_size} bytes, this one has {size}")
         metadata, conditions, crc, checks = read_put(exchange.headers, claims)
-        self._rights.use_lease(claims, size)
+        self._authorizer.use_lease(claims, size)
 
         describe = partial(stored_needle, claims, needle_id, size, metadata, conditions)
         if size <= SMALL_MAX:
@@ -345,13 +345,13 @@ class NeedleHttp:
         await pipeline.pass_write_barrier()
         try:
             if claims is not None:
-                self._rights.use_place(claims, needle_id, size)
+                self._authorizer.use_place(claims, needle_id, size)
             extent = pipeline.volume.reserve(needle_id, metadata, size)
         except LeaseExhausted:
             raise
         except StoreError as error:
             if claims is not None:
-                self._rights.return_place(claims, needle_id, size)
+                self._authorizer.return_place(claims, needle_id, size)
             if not isinstance(error, NeedleExists):
                 raise
             placed, _, stamp = find_existing(pipeline, needle_id, metadata, size, crc)
@@ -368,7 +368,7 @@ class NeedleHttp:
             with trio.CancelScope(shield=True):
                 await pipeline.pass_write_barrier()
             if extent.abort() and claims is not None:
-                self._rights.return_place(claims, needle_id, size)
+                self._authorizer.return_place(claims, needle_id, size)
             raise
 
 
