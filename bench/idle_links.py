@@ -42,8 +42,8 @@ from bench.one_master import (  # noqa: E402
 )
 from bench.scaling_figures import IdleCosts  # noqa: E402
 from harness import free_port_base  # noqa: E402
+from warehouse.actors.data.master_session import REPORT_S  # noqa: E402
 from warehouse.actors.data.reporting import REPEAT_S  # noqa: E402
-from warehouse.actors.volume import REPORT_S  # noqa: E402
 from warehouse.transport.messages import DiskReport, RegisterCompactor, ReportSeen  # noqa: E402
 from warehouse.transport.zeromq.link import Link  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""Batches at a real volume: damage, cold reads, a closed gate, and no more in memory than a needle and a piece."""
+"""Batches at a real volume: damage, cold reads, a raised write barrier, and no more in memory than a needle and a piece."""
 
 from __future__ import annotations
 

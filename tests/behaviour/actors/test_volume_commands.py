@@ -34,8 +34,15 @@ def make_actor(folder: Path, nursery: trio.Nursery) -> VolumeActor:
         announcer=Announcer(is_json=True),
         is_read_only=False,
     )
-    actor._nursery = nursery
+    actor._volumes._nursery = nursery
+    actor._session.master_incarnation = 1
     return actor
+
+
+async def order_volume(actor: VolumeActor, order: CreateVolume) -> VolumeCreated:
+    answer = await actor._commands.answer(order)
+    assert isinstance(answer, VolumeCreated)
+    return answer
 
 
 async def test_a_volume_that_is_ordered_again_while_it_is_made_is_made_once(
@@ -58,7 +65,7 @@ async def test_a_volume_that_is_ordered_again_while_it_is_made_is_made_once(
     answers: list[VolumeCreated] = []
 
     async def carry_out() -> None:
-        answers.append(await actor._create_volume(order))
+        answers.append(await order_volume(actor, order))
 
     with trio.fail_after(20):
         async with trio.open_nursery() as orders:
@@ -70,13 +77,13 @@ async def test_a_volume_that_is_ordered_again_while_it_is_made_is_made_once(
             may_go_on.set()
     assert len(made) == 1
     assert [answer.report.volume_id for answer in answers] == [7, 7]
-    pipeline = actor._pipelines[7]
+    pipeline = actor._volumes.pipelines[7]
     assert pipeline.volume is made[0]
     pipeline.volume.append(1, NeedleMetadata("b", 1, "a", 1), b"kept", stamp=1)
-    again = await actor._create_volume(order)
+    again = await order_volume(actor, order)
     assert again.report.live_count == 1
     other = CreateVolume(incarnation=1, volume_id=7, uuid=str(UUID(int=2)), capacity=2**20)
     with pytest.raises(BadRequest, match="another uuid"):
-        await actor._create_volume(other)
+        await order_volume(actor, other)
     nursery.cancel_scope.cancel()
     pipeline.volume.close()
