@@ -32,7 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from any ch
 from crc32c import crc32c
 
 from warehouse.actors.data.commit_pipeline import CommitPipeline
-from warehouse.actors.data.needle_http import _PLAIN_LINES, NeedleHttp
+from warehouse.actors.data.needle_get import _PLAIN_LINES
+from warehouse.actors.data.needle_http import NeedleHttp
 from warehouse.actors.data.put_request import read_put
 from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier, sign_data_token
 from warehouse.storage.disk import OsDisk
@@ -192,7 +193,7 @@ class Bench:
             return b"".join((first_lines, lines, needle.data))
 
         def allowed() -> None:
-            http._allowed(http._authorizer.claims_of_token(token), b"GET", path)
+            http._authorizer.place_of(http._authorizer.claims_of_token(token), b"GET", path)
 
         steps = {
             "whole": timed(self.serve, before=ask, after=take),

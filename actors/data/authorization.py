@@ -7,6 +7,7 @@ places in the file that it began to fill.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier
 from warehouse.errors import (
     BadRequest,
     LeaseExhausted,
+    NoSuchRoute,
     NoSuchVolume,
     TokenMissing,
     TokenScope,
@@ -46,6 +48,8 @@ class Counters:
         self.failures[code] = self.failures.get(code, 0) + 1
 
 
+NEEDLE_ROUTE = b"/v1/needles/"
+_NEEDLE_PATH = re.compile(NEEDLE_ROUTE + rb"(\d{1,10})/(\d{1,10})").fullmatch
 USES_MAX = 100_000  # tokens whose use is remembered
 TRIES_MAX = 2  # times its body that a token for one needle may take up
 
@@ -81,19 +85,41 @@ class RequestAuthorizer:
         return self._verifier.verify(token, now_s=time.time())
 
     def pipeline_of(self, volume_id: int) -> CommitPipeline:
-        """An open volume of this disk.
+        """That of an open volume of this disk.
 
         Raises:
-            VolumeUnreadable: it is here, and could not be opened: damaged is not absent.
+            VolumeUnreadable: the volume is here and could not be opened: damaged is not absent.
             NoSuchVolume: it is not on this disk.
         """
         pipeline = self._pipelines.get(volume_id)
         if pipeline is None:
-            cause = self._broken.get(volume_id)
-            if cause is not None:
-                raise VolumeUnreadable(f"volume {volume_id} could not be opened: {cause}")
-            raise NoSuchVolume(f"volume {volume_id} is not on this disk")
+            raise self._not_open(volume_id)
         return pipeline
+
+    def _not_open(self, volume_id: int) -> VolumeUnreadable | NoSuchVolume:
+        cause = self._broken.get(volume_id)
+        if cause is not None:
+            return VolumeUnreadable(f"volume {volume_id} could not be opened: {cause}")
+        return NoSuchVolume(f"volume {volume_id} is not on this disk")
+
+    def place_of(self, claims: DataClaims, method: bytes, path: bytes) -> tuple[CommitPipeline, int]:
+        """The volume's pipeline and the needle that a request is about.
+
+        Raises:
+            NoSuchRoute: the path names no needle.
+            TokenScope: the token is not for that needle, or not for that method.
+            VolumeUnreadable, NoSuchVolume: as `pipeline_of`.
+        """
+        volume_id, needle_id = _needle_address(path)
+        if claims.volume_id != volume_id:
+            raise TokenScope(f"this token opens volume {claims.volume_id}, not volume {volume_id}")
+        require_needle(claims, needle_id)
+        if claims.operation != ("put" if method == b"PUT" else "get"):
+            raise TokenScope(f"this token is for {claims.operation}, not for {method.decode()}")
+        pipeline = self._pipelines.get(volume_id)
+        if pipeline is None:
+            raise self._not_open(volume_id)
+        return pipeline, needle_id
 
     def use_lease(self, claims: DataClaims, size: int) -> None:
         """Take `size` bytes of the room of the token's lease, if it is one's.
@@ -148,6 +174,16 @@ class RequestAuthorizer:
         while len(self._uses) >= USES_MAX:
             del self._uses[next(iter(self._uses))]
         self._forget_at = 2 * len(self._uses) + 100
+
+
+def _needle_address(path: bytes) -> tuple[int, int]:
+    found = _NEEDLE_PATH(path)
+    if found is None:
+        raise NoSuchRoute("needles are at /v1/needles/{volume}/{needle}, both decimal numbers")
+    volume_id, needle_id = int(found[1]), int(found[2])
+    if not (0 < volume_id < 2**32 and 0 < needle_id < 2**32):
+        raise NoSuchRoute("volume and needle numbers go from 1 to 4294967295")
+    return volume_id, needle_id
 
 
 def require_needle(claims: DataClaims, needle_id: int) -> None:

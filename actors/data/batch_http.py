@@ -16,9 +16,9 @@ import time
 import trio
 
 from warehouse.actors.data.authorization import Counters, RequestAuthorizer, require_bucket, require_needle
-from warehouse.actors.data.commit_pipeline import CommitPipeline, stored_needle
+from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.duplicates import find_existing
-from warehouse.actors.data.put_request import check_batch, read_put_head
+from warehouse.actors.data.put_request import PutDetails, check_batch, read_put_head
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import (
     BadRequest,
@@ -265,14 +265,15 @@ class _Intake:
         created_ms = time.time_ns() // 1_000_000
         metadata, conditions = read_put_head(head, claims, created_ms)
         self._authorizer.use_lease(claims, head.size)
+        details = PutDetails(claims, needle_id, head.size, metadata, conditions)
         stamp = self._clock.tick(created_ms)
         try:
             placed = self._pipeline.volume.append(needle_id, metadata, data, stamp=stamp, crc=head.crc)
         except NeedleExists:
-            placed, metadata, stamp = find_existing(self._pipeline, needle_id, metadata, head.size, head.crc)
+            details, placed, stamp = find_existing(self._pipeline, details, head.crc)
         self.positions.append(len(self.outcomes))
         self.outcomes.append(_PENDING)
-        self.needles.append(stored_needle(claims, needle_id, head.size, metadata, conditions, placed, stamp))
+        self.needles.append(details.stored(placed, stamp))
 
 
 _PENDING = Outcome("", 0)

@@ -146,10 +146,10 @@ class Commands:
 
     async def _delete(self, pipeline: CommitPipeline, request: DeleteNeedles) -> NeedlesDeleted:
         require_stamps(self._clock, request.stamp, *(stamp for _, stamp in request.needles))
-        last = frozenset(request.object_deleted)
+        object_deleted = frozenset(request.object_deleted)
         for number, (needle_id, stamp) in enumerate(request.needles):
             await pipeline.pass_write_barrier()
-            pipeline.volume.delete(needle_id, stamp=stamp, object_deleted=needle_id in last)
+            pipeline.volume.delete(needle_id, stamp=stamp, object_deleted=needle_id in object_deleted)
             if number % DELETES_IN_A_ROW == DELETES_IN_A_ROW - 1:
                 await trio.lowlevel.checkpoint()
         await pipeline.make_durable()
@@ -189,7 +189,9 @@ class Commands:
         )
 
     async def _switch(self, pipeline: CommitPipeline, request: SwitchGeneration) -> GenerationSwitched:
-        done = await self._switching.switch(pipeline, generation=request.generation, upto=request.end_offset)
+        done = await self._switching.switch(
+            pipeline, generation=request.generation, end_offset=request.end_offset
+        )
         return GenerationSwitched(
             is_done=done.is_done,
             remaining_bytes=done.remaining_bytes,

@@ -1,14 +1,42 @@
-"""Commit pipeline: the way of a needle to its answer, shared by all that travel at the same moment.
+"""Commit pipeline: how a needle of one volume becomes durable, then visible, and then is answered.
 
-    [append to the volume] -> [fdatasync of the volume] -> [NeedlesStored to the master] -> Commit
+    handler            append              sync                confirm             master
+       |                  |                  |                    |                  |
+       | submit           |                  |                    |                  |
+       |----------------->| one write for    |                    |                  |
+       | sleeps on the    | all puts of one  |                    |                  |
+       | put's latch      | turn of the loop |                    |                  |
+       |                  |----------------->| one fdatasync for  |                  |
+       | commit, commit_many (the needle has | all that waits     |                  |
+       | been appended by the handler)       |                    |                  |
+       |------------------------------------>|                    |                  |
+       | make_durable                        |                    |                  |
+       |------------------------------------>|                    |                  |
+       |<----- durable: its event is set ----|                    |                  |
+       |                                     |------------------->| NeedlesStored    |
+       |                                     |                    |----------------->| one transaction
+       |                                     |                    |<-----------------|
+       |<------------------- outcome: its latch opens ------------|                  |
+       |                                     |                    |                  |
+       | overtaken by a newer version: a     |                    |                  |
+       | fresh stamp, and once more          |                    |                  |
+       |------------------------------------>|                    |                  |
 
-Everything that waits at one station moves on together: one write for small needles that came in one turn of
-the event loop, one fdatasync for all writers of a volume, one message and one catalog transaction for all
-needles it made durable.  While one batch is at the master the next is being synced, so both disks work at
-once.  Needles that others have appended join at the second station.
+| stage   | its loop           | who wakes it                    | whom it wakes                         |
+|---------|--------------------|---------------------------------|---------------------------------------|
+| append  | `_append_forever`  | `submit`                        | sync; the handler of a refused needle |
+| sync    | `_sync_forever`    | append, `commit`, `commit_many`,| confirm; `make_durable`; handlers,    |
+|         |                    | `make_durable`                  | when the fsync failed                 |
+| confirm | `_confirm_forever` | sync                            | the handlers                          |
 
-A put is answered only behind the third station, so an answer means: durable on disk, in the catalog,
-visible to every later get and list.
+Each stage takes everything that waits for it, so puts of the same moment share a write, an fdatasync and a
+catalog transaction.  The stages overlap: while one batch is at the master, the next is being synced.
+
+A put is answered only after the last stage, so its answer means: durable on disk, in the catalog, visible
+to every later get and list.
+
+The **write barrier** holds back everything that writes to the volume, for the moment in which a compacted
+generation takes the place of the present one.
 """
 
 from __future__ import annotations
@@ -16,27 +44,25 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 import trio
 
 from warehouse import errors
 from warehouse.actors.data.fsync import Sync, sync_in_thread
-from warehouse.auth.data_tokens import DataClaims
+from warehouse.actors.data.put_request import PutDetails
 from warehouse.errors import DeadlineExceeded, LinkDown, NeedleVoid, NoSuchNeedle, OutcomeUnknown, StoreError
-from warehouse.storage.extent import Placed
-from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.volume import APPENDS_MAX, NewNeedle, Volume
 from warehouse.transport.http.latch import Latch
-from warehouse.transport.messages import Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
+from warehouse.transport.messages import Answer, Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
 from warehouse.transport.zeromq.link import Link
 
 log = logging.getLogger(__name__)
 
 CONFIRM_S = 15.0  # a put whose confirmation takes longer is answered "outcome unknown"
+RETRY_S = 0.02  # before a batch is offered again to a master that did not answer
 BATCH_MAX = 512  # needles in one NeedlesStored message: some 100 KiB ...
 BATCH_SIZE = 256 * 1024  # ... and characters of what users say about them: at most 4 bytes each, of 1.25 MiB
 APPEND_SIZE = 1024 * 1024  # bytes of data from which on a write is full: the event loop waits for it
@@ -44,18 +70,20 @@ CONFIRMS_MAX = 4  # messages under way at once; a slow master makes batches bigg
 RESTAMPS_MAX = 8
 
 
-class _Waiter:
-    """One needle on its way."""
+class Put:
+    """One needle in the pipeline.  Its handler sleeps on `latch` and then asks for the result."""
 
-    __slots__ = ("deadline", "is_done", "latch", "needle", "outcome")
+    __slots__ = ("deadline", "details", "is_done", "latch", "needle", "new", "outcome")
 
-    needle: StoredNeedle  # from the second station on, like the next one
+    new: NewNeedle  # in the append stage alone, like the next one
+    details: PutDetails
+    needle: StoredNeedle  # from the sync stage on, like the next one
     deadline: float
 
     def __init__(self, latch: Latch) -> None:
         self.latch = latch
         self.is_done = False
-        # The object's ETag; why there is none; or, overtaken by a version with this stamp, try above it.
+        # The object's ETag; or why there is none; or the stamp of the newer version that has overtaken it.
         self.outcome: str | StoreError | int = ""
 
     def fail(self, error: StoreError) -> None:
@@ -75,63 +103,25 @@ class _Waiter:
         self.latch.count_down()
 
 
-class _Arrival(NamedTuple):
-    """A needle at the first station."""
+class _Stage:
+    """The queue of one stage, and the event that wakes the stage's loop."""
 
-    new: NewNeedle
-    describe: Callable[[Placed, int], StoredNeedle]
-    waiter: _Waiter
+    __slots__ = ("queue", "wanted")
 
+    def __init__(self) -> None:
+        self.queue: list[Put] = []
+        self.wanted = trio.Event()
 
-def stored_needle(
-    claims: DataClaims,
-    needle_id: int,
-    size: int,
-    metadata: NeedleMetadata,
-    conditions: tuple[str | None, str | None],
-    placed: Placed,
-    stamp: int,
-) -> StoredNeedle:
-    """What the master is told of a needle that was appended.
+    def add(self, puts: Iterable[Put]) -> None:
+        self.queue.extend(puts)
+        self.wanted.set()
 
-    Args:
-        size: bytes of data.
-        conditions: If-Match and If-None-Match.
-    """
-    if_match, if_none_match = conditions
-    return StoredNeedle(
-        claims.volume_id,
-        needle_id,
-        stamp,
-        size,
-        placed.crc,
-        placed.stored_size,
-        metadata.bucket_id,
-        metadata.key,
-        metadata.created_ms,
-        metadata.content_type,
-        metadata.metadata,
-        claims.lease_id,
-        metadata.upload_id,
-        metadata.chunk_index,
-        if_match,
-        if_none_match,
-    )
-
-
-def _fitting(waiters: Sequence[_Waiter]) -> int:
-    """How many of these fit one message; at least one."""
-    size = count = 0
-    for waiter in waiters:
-        needle = waiter.needle
-        size += len(needle.key) + len(needle.content_type or "")
-        for name, value in needle.metadata.items():
-            size += len(name) + len(value) + 10
-        size += len(needle.if_match or "") + len(needle.if_none_match or "")
-        if count == BATCH_MAX or (size > BATCH_SIZE and count):
-            break
-        count += 1
-    return count
+    def take(self, count: int) -> list[Put]:
+        """The first `count`; the loop sleeps again when none is left."""
+        taken, self.queue = self.queue[:count], self.queue[count:]
+        if not self.queue:
+            self.wanted = trio.Event()
+        return taken
 
 
 class CommitPipeline:
@@ -153,25 +143,86 @@ class CommitPipeline:
         self._is_synced = is_synced
         self._sync = sync
         self._on_master_stamp = on_master_stamp
-        self._to_append: list[_Arrival] = []
-        self._to_sync: list[_Waiter] = []
-        self._to_confirm: list[_Waiter] = []
-        self._append_wanted = trio.Event()
-        self._sync_wanted = trio.Event()
-        self._confirm_wanted = trio.Event()
-        self._sync_events: list[trio.Event] = []
+        self._append_stage, self._sync_stage, self._confirm_stage = _Stage(), _Stage(), _Stage()
+        self._durable_events: list[trio.Event] = []  # of `make_durable`
         self._confirms = trio.CapacityLimiter(CONFIRMS_MAX)
-        self.write_barrier: trio.Event | None = (
-            None  # while there is one, nothing may be written: wait for it
-        )
+        self.write_barrier: trio.Event | None = None  # while there is one, nothing may be written
         self.sync_count = 0
         self.sync_s = 0.0
 
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._append_forever)
+            nursery.start_soon(self._sync_forever)
+            nursery.start_soon(self._confirm_forever)
+            task_status.started()
+
+    # --- for handlers -----------------------------------------------------------------------------
+
+    def submit(self, new: NewNeedle, details: PutDetails) -> Put:
+        """Hand over a small needle.  Sleep on the put's latch, then await `result_of`."""
+        put = Put(Latch(1))
+        put.new, put.details = new, details
+        self._append_stage.queue.append(put)
+        self._append_stage.wanted.set()
+        return put
+
+    async def result_of(self, put: Put) -> str:
+        """The object's ETag.  The put's latch must be open.
+
+        Raises:
+            StoreError: what `Volume.append` raises: nothing was written.  And as `commit`.
+        """
+        outcome = put.outcome
+        if isinstance(outcome, int):
+            [outcome] = await self._restamp_overtaken([put])
+        put.outcome = ""
+        if isinstance(outcome, StoreError):
+            try:
+                raise outcome
+            finally:
+                del outcome  # or error and traceback hold each other, and the body with them
+        return outcome
+
+    async def commit(self, needle: StoredNeedle) -> str:
+        """Wait until an appended needle is durable and in the catalog; return the object's ETag.
+
+        Raises:
+            StoreError: whatever the master refused it with.
+            WriteFailed: the fsync failed; the volume is sealed.
+            OutcomeUnknown: the master did not answer in time; the needle may become visible or not.
+            NeedleVoid: the needle died before the master could answer; whether it was visible before that is
+                for the master to say.
+        """
+        [put] = await self._sync_and_commit([needle])
+        return await self.result_of(put)
+
+    async def commit_many(self, needles: Sequence[StoredNeedle]) -> list[str | StoreError]:
+        """Wait until each of these is durable and in the catalog, or has failed.
+
+        They share one fsync, and `BATCH_MAX` of them one transaction.
+
+        Returns:
+            For each, in order, the object's ETag, or the error that `commit` would have raised.
+        """
+        return await self._restamp_overtaken(await self._sync_and_commit(needles))
+
+    async def make_durable(self) -> None:
+        """Wait until everything appended so far is on disk.  Raises VolumeSealed when the fsync failed."""
+        durable = trio.Event()
+        self._durable_events.append(durable)
+        self._sync_stage.wanted.set()
+        await durable.wait()
+        if self.volume.sealed_cause is not None:
+            raise errors.VolumeSealed(f"volume {self.volume.volume_id} is sealed: {self.volume.sealed_cause}")
+
+    # --- the write barrier ------------------------------------------------------------------------
+
     @contextlib.contextmanager
     def write_barrier_raised(self) -> Iterator[None]:
-        """Keep writers of this volume waiting for as long as the block lasts.
+        """Hold back the writers of this volume while the block lasts.
 
-        They would be kept waiting by the volume itself, but then with them the whole event loop.
+        The volume's own lock would hold them back too, but the whole event loop with them.
         """
         assert self.write_barrier is None, "two switches at once"
         self.write_barrier = trio.Event()
@@ -182,117 +233,187 @@ class CommitPipeline:
             self.write_barrier = None
 
     async def pass_write_barrier(self) -> None:
-        """Wait while writers are kept waiting; without a wait there is no checkpoint."""
+        """Wait while the barrier is raised.  Without a wait there is no checkpoint."""
         while self.write_barrier is not None:
             await self.write_barrier.wait()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._append_forever)
-            nursery.start_soon(self._sync_forever)
-            nursery.start_soon(self._confirm_forever)
-            task_status.started()
+    # --- the append stage -------------------------------------------------------------------------
 
-    async def put(
-        self,
-        new: NewNeedle,
-        describe: Callable[[Placed, int], StoredNeedle],
-        wait: Callable[[Latch], Awaitable[None]] = Latch.wait,
-    ) -> str:
-        """Append a small needle, and wait until it is durable and in the catalog; return the object's ETag.
+    async def _append_forever(self) -> None:
+        stage = self._append_stage
+        while True:
+            await stage.wanted.wait()
+            await self.pass_write_barrier()
+            self._append(stage.take(_count_for_one_write(stage.queue)))
 
-        Args:
-            describe: makes what the master is told, of where the needle lies and its stamp.
-            wait: how the caller sleeps.
-        Raises:
-            StoreError: what `Volume.append` raises: nothing was written.  And as `commit`.
-        """
-        latch = Latch(1)
-        waiter = _Waiter(latch)
-        self._to_append.append(_Arrival(new, describe, waiter))
-        self._append_wanted.set()
-        await wait(latch)
-        return await self._outcome_of(waiter)
+    def _append(self, puts: Sequence[Put]) -> None:
+        deadline = trio.current_time() + CONFIRM_S
+        appended: list[Put] = []
+        try:
+            outcomes = self.volume.append_many([put.new for put in puts], self._tick)
+            for put, outcome in zip(puts, outcomes, strict=True):
+                if isinstance(outcome, StoreError):
+                    put.fail(outcome)
+                else:
+                    put.needle, put.deadline = put.details.stored(*outcome), deadline
+                    appended.append(put)
+        except Exception:
+            # A bug: these requests fail, the actor goes on.
+            log.exception("append failed", extra={"volume_id": self.volume.volume_id})
+            for put in set(puts).difference(appended):
+                if not put.is_done:
+                    put.fail(OutcomeUnknown("the volume failed at this needle; its log says why"))
+        if appended:
+            self._sync_stage.add(appended)
 
-    async def commit(self, needle: StoredNeedle) -> str:
-        """Wait until `needle` is durable and in the catalog; return the object's ETag.
+    def _tick(self) -> int:
+        return self._clock.tick(time.time_ns() // 1_000_000)
 
-        Raises:
-            StoreError: whatever the master refused it with.
-            WriteFailed: the fsync failed; the volume is sealed.
-            OutcomeUnknown: the master did not answer in time; the needle may become visible or not.
-            NeedleVoid: the needle died before the master could answer; whether it was visible before that is
-                for the master to say.
-        """
-        [waiter] = await self._travel([needle])
-        return await self._outcome_of(waiter)
+    # --- the sync stage ---------------------------------------------------------------------------
 
-    async def _outcome_of(self, waiter: _Waiter) -> str:
-        outcome = waiter.outcome
-        if isinstance(outcome, int):
-            [outcome] = await self._travel_again([waiter])
-        waiter.outcome = ""
-        if isinstance(outcome, StoreError):
-            try:
-                raise outcome
-            finally:
-                del outcome  # or error and traceback hold each other, and the body with them
-        return outcome
-
-    async def commit_many(self, needles: Sequence[StoredNeedle]) -> list[str | StoreError]:
-        """Wait until all of these are durable and in the catalog, or are not to be.
-
-        They travel together: one fsync, and one transaction for `BATCH_MAX` of them.
-
-        Returns:
-            For each, in order, the object's ETag, or the error that `commit` would have raised.
-        """
-        return await self._travel_again(await self._travel(needles))
-
-    async def _travel(self, needles: Sequence[StoredNeedle]) -> list[_Waiter]:
+    async def _sync_and_commit(self, needles: Sequence[StoredNeedle]) -> list[Put]:
+        """Send appended needles through the sync and confirm stages; return when all have an outcome."""
         latch = Latch(len(needles))
         deadline = trio.current_time() + CONFIRM_S
-        waiters = []
+        puts = []
         for needle in needles:
-            waiter = _Waiter(latch)
-            waiter.needle, waiter.deadline = needle, deadline
-            waiters.append(waiter)
-        self._to_sync.extend(waiters)
-        self._sync_wanted.set()
+            put = Put(latch)
+            put.needle, put.deadline = needle, deadline
+            puts.append(put)
+        self._sync_stage.add(puts)
         await latch.wait()
-        return waiters
+        return puts
 
-    async def _travel_again(self, waiters: list[_Waiter]) -> list[str | StoreError]:
-        """Send those off again that were overtaken, with fresh stamps, until each has its outcome."""
-        outcomes = [waiter.outcome for waiter in waiters]
-        needles = [waiter.needle for waiter in waiters]
+    async def _sync_forever(self) -> None:
+        stage = self._sync_stage
+        while True:
+            await stage.wanted.wait()
+            puts = stage.take(len(stage.queue))
+            durable_events, self._durable_events = self._durable_events, []
+            failure = await self._sync_volume() if self._is_synced else None
+            if failure is None and (puts or durable_events):
+                failure = self._find_damage()
+            for event in durable_events:
+                event.set()
+            if failure is not None:
+                for put in puts:
+                    put.fail(failure)
+            elif puts:
+                self._confirm_stage.add(puts)
+            if not self._is_synced:
+                await trio.lowlevel.checkpoint()
+
+    async def _sync_volume(self) -> StoreError | None:
+        """Make what is written durable; return why that failed."""
+        failure = None
+        started = time.perf_counter()
+        try:
+            await self._sync(self.volume)
+        except StoreError as error:
+            failure = error  # final for this file: the volume has sealed itself
+            log.error(
+                "fsync failed, volume sealed",
+                extra={"volume_id": self.volume.volume_id, "cause": error.message},
+            )
+        self.sync_count += 1
+        self.sync_s += time.perf_counter() - started
+        return failure
+
+    def _find_damage(self) -> StoreError | None:
+        try:
+            self.volume.require_intact()
+        except StoreError as error:
+            return error
+        return None
+
+    # --- the confirm stage ------------------------------------------------------------------------
+
+    async def _confirm_forever(self) -> None:
+        stage = self._confirm_stage
+        async with trio.open_nursery() as nursery:
+            while True:
+                await stage.wanted.wait()
+                await self._confirms.acquire_on_behalf_of(token := object())
+                nursery.start_soon(self._confirm, stage.take(_count_for_one_message(stage.queue)), token)
+
+    async def _confirm(self, puts: list[Put], token: object) -> None:
+        try:
+            with trio.CancelScope() as scope:
+                scope.deadline = min(put.deadline for put in puts)
+                await self._tell_master(puts)
+            for put in puts:
+                if not put.is_done:
+                    put.fail(
+                        OutcomeUnknown("the needle is on disk, but the master did not confirm it in time")
+                    )
+        finally:
+            self._confirms.release_on_behalf_of(token)
+
+    async def _tell_master(self, puts: list[Put]) -> None:
+        """Ask until the master answers: repeating is harmless, it commits a needle once."""
+        while puts:
+            message = NeedlesStored(needles=[put.needle for put in puts])
+            try:
+                answer = await self._link.request(message, timeout_s=CONFIRM_S)
+            except (LinkDown, DeadlineExceeded):
+                # A needle that died while the link was away must not be offered again: were the master to
+                # have forgotten it, the catalog would point at a tombstone.
+                puts = [put for put in puts if not self._is_voided(put)]
+                await trio.sleep(RETRY_S)
+            except StoreError as error:
+                # The batch was refused as a whole, perhaps when it was offered again after it had been
+                # committed: nothing here says that these needles are not visible.
+                _fail_all(puts, f"the master did not confirm the needle: {error.message}")
+                return
+            else:
+                self._deliver(puts, answer)
+                return
+
+    def _deliver(self, puts: Sequence[Put], answer: Answer) -> None:
+        if not isinstance(answer, NeedlesCommitted) or len(answer.commits) != len(puts):
+            _fail_all(puts, f"the master answered {type(answer).__name__} to a commit")
+            return
+        self._on_master_stamp(answer.stamp)
+        for put, commit in zip(puts, answer.commits, strict=True):
+            put.succeed(commit)
+
+    def _is_voided(self, put: Put) -> bool:
+        try:
+            found = self.volume.find(put.needle.needle_id)
+        except StoreError as error:
+            put.fail(OutcomeUnknown(f"the needle's index entry cannot be read: {error.message}"))
+            return True
+        if found is not None and not found.is_deleted:
+            return False
+        put.fail(_void(put.needle))
+        return True
+
+    # --- overtaken needles ------------------------------------------------------------------------
+
+    async def _restamp_overtaken(self, puts: list[Put]) -> list[str | StoreError]:
+        """Commit overtaken needles once more, with fresh stamps, until each has its final outcome."""
+        outcomes = [put.outcome for put in puts]
+        needles = [put.needle for put in puts]
         for _ in range(RESTAMPS_MAX - 1):
             overtaken: list[int] = []
             for position, outcome in enumerate(outcomes):
                 if isinstance(outcome, int):
                     try:
-                        needles[position] = await self._stamp_anew(needles[position], outcome)
+                        needles[position] = await self._restamp(needles[position], outcome)
                         overtaken.append(position)
                     except StoreError as error:
                         outcomes[position] = error
             if not overtaken:
                 break
-            again = await self._travel([needles[position] for position in overtaken])
-            for position, waiter in zip(overtaken, again, strict=True):
-                outcomes[position] = waiter.outcome
-        return [
-            OutcomeUnknown(
-                f"needle {needle.needle_id}: overtaken {RESTAMPS_MAX} times while it was committed"
-            )
-            if isinstance(outcome, int)
-            else outcome
-            for needle, outcome in zip(needles, outcomes, strict=True)
-        ]
+            again = await self._sync_and_commit([needles[position] for position in overtaken])
+            for position, put in zip(overtaken, again, strict=True):
+                outcomes[position] = put.outcome
+        return [_final(outcome, needle) for outcome, needle in zip(outcomes, needles, strict=True)]
 
-    async def _stamp_anew(self, needle: StoredNeedle, restamp_above: int) -> StoredNeedle:
-        """The object's present version carries a greater stamp than this needle.
+    async def _restamp(self, needle: StoredNeedle, restamp_above: int) -> StoredNeedle:
+        """Give a needle a stamp greater than that of the object's present version.
 
-        Order must be readable from the volumes alone, so it gets a fresh stamp, durably, before it may win.
+        Order must be readable from the volumes alone, so the fresh stamp is written before it may win.
         """
         self._clock.admit(restamp_above, time.time_ns() // 1_000_000)
         await self.pass_write_barrier()
@@ -303,155 +424,45 @@ class CommitPipeline:
             raise _void(needle) from error
         return msgspec.structs.replace(needle, stamp=stamp)
 
-    async def make_durable(self) -> None:
-        """Wait until everything appended so far is on disk.  Raises WriteFailed when the fsync failed."""
-        event = trio.Event()
-        self._sync_events.append(event)
-        self._sync_wanted.set()
-        await event.wait()
-        if self.volume.sealed_cause is not None:
-            raise errors.VolumeSealed(f"volume {self.volume.volume_id} is sealed: {self.volume.sealed_cause}")
 
-    async def _append_forever(self) -> None:
-        while True:
-            await self._append_wanted.wait()
-            await self.pass_write_barrier()
-            self._append(self._next_arrivals())
-            if not self._to_append:
-                self._append_wanted = trio.Event()
+def _count_for_one_write(puts: Sequence[Put]) -> int:
+    """How many of these one write takes."""
+    count = size = 0
+    for put in puts:
+        count += 1
+        size += len(put.new.data)
+        if count == APPENDS_MAX or size >= APPEND_SIZE:
+            break
+    return count
 
-    def _next_arrivals(self) -> list[_Arrival]:
-        """As many as one write takes."""
-        count = size = 0
-        for arrival in self._to_append:
-            count += 1
-            size += len(arrival.new.data)
-            if count == APPENDS_MAX or size >= APPEND_SIZE:
-                break
-        arrivals = self._to_append[:count]
-        del self._to_append[:count]
-        return arrivals
 
-    def _append(self, arrivals: Sequence[_Arrival]) -> None:
-        deadline = trio.current_time() + CONFIRM_S
-        try:
-            outcomes = self.volume.append_many([arrival.new for arrival in arrivals], self._tick)
-            for (_, describe, waiter), outcome in zip(arrivals, outcomes, strict=True):
-                if isinstance(outcome, StoreError):
-                    waiter.fail(outcome)
-                else:
-                    waiter.needle, waiter.deadline = describe(*outcome), deadline
-                    self._to_sync.append(waiter)
-        except Exception:
-            # A bug: it is to cost these requests, not the actor.
-            log.exception("append failed", extra={"volume_id": self.volume.volume_id})
-            travelling = set(self._to_sync)
-            for arrival in arrivals:
-                if not arrival.waiter.is_done and arrival.waiter not in travelling:
-                    arrival.waiter.fail(OutcomeUnknown("the volume failed at this needle; its log says why"))
-        if self._to_sync:
-            self._sync_wanted.set()
+def _count_for_one_message(puts: Sequence[Put]) -> int:
+    """How many of these fit into one message; at least one."""
+    size = count = 0
+    for put in puts:
+        needle = put.needle
+        size += len(needle.key) + len(needle.content_type or "")
+        for name, value in needle.metadata.items():
+            size += len(name) + len(value) + 10
+        size += len(needle.if_match or "") + len(needle.if_none_match or "")
+        if count == BATCH_MAX or (size > BATCH_SIZE and count):
+            break
+        count += 1
+    return count
 
-    def _tick(self) -> int:
-        return self._clock.tick(time.time_ns() // 1_000_000)
 
-    async def _sync_forever(self) -> None:
-        while True:
-            await self._sync_wanted.wait()
-            self._sync_wanted = trio.Event()
-            batch, self._to_sync = self._to_sync, []
-            events, self._sync_events = self._sync_events, []
-            failure: StoreError | None = None
-            if self._is_synced:
-                started = time.perf_counter()
-                try:
-                    await self._sync(self.volume)
-                except StoreError as error:
-                    failure = error  # final for this file: the volume has sealed itself
-                    log.error(
-                        "fsync failed, volume sealed",
-                        extra={"volume_id": self.volume.volume_id, "cause": error.message},
-                    )
-                self.sync_count += 1
-                self.sync_s += time.perf_counter() - started
-            if failure is None and (batch or events):
-                try:
-                    self.volume.require_intact()
-                except StoreError as error:
-                    failure = error
-            for event in events:
-                event.set()
-            if failure is not None:
-                for waiter in batch:
-                    waiter.fail(failure)
-            elif batch:
-                self._to_confirm.extend(batch)
-                self._confirm_wanted.set()
-            if not self._is_synced:
-                await trio.lowlevel.checkpoint()
+def _fail_all(puts: Iterable[Put], message: str) -> None:
+    """Nobody knows the fate of these.  Each gets an error of its own, because it will be raised."""
+    for put in puts:
+        put.fail(OutcomeUnknown(message))
 
-    async def _confirm_forever(self) -> None:
-        async with trio.open_nursery() as nursery:
-            while True:
-                await self._confirm_wanted.wait()
-                await self._confirms.acquire_on_behalf_of(token := object())
-                count = _fitting(self._to_confirm)
-                batch, self._to_confirm = self._to_confirm[:count], self._to_confirm[count:]
-                if not self._to_confirm:
-                    self._confirm_wanted = trio.Event()
-                nursery.start_soon(self._confirm, batch, token)
 
-    async def _confirm(self, batch: list[_Waiter], token: object) -> None:
-        try:
-            with trio.CancelScope() as scope:
-                scope.deadline = min(waiter.deadline for waiter in batch)
-                await self._tell_master(batch)
-            for waiter in batch:
-                if not waiter.is_done:
-                    waiter.fail(
-                        OutcomeUnknown("the needle is on disk, but the master did not confirm it in time")
-                    )
-        finally:
-            self._confirms.release_on_behalf_of(token)
-
-    async def _tell_master(self, batch: list[_Waiter]) -> None:
-        """Ask until the master answers: repeating is harmless, it commits a needle once."""
-        while batch:
-            try:
-                answer = await self._link.request(
-                    NeedlesStored(needles=[waiter.needle for waiter in batch]), timeout_s=CONFIRM_S
-                )
-            except (LinkDown, DeadlineExceeded):
-                # A needle that died while the link was away must not be offered again: were the master to
-                # have forgotten it, the catalog would point at a tombstone.
-                batch = [waiter for waiter in batch if not self._is_voided(waiter)]
-                await trio.sleep(0.02)
-                continue
-            except StoreError as error:
-                # The batch was refused as a whole, perhaps when it was offered again after it had been
-                # committed: nothing here says that these needles are not visible.
-                for waiter in batch:
-                    waiter.fail(OutcomeUnknown(f"the master did not confirm the needle: {error.message}"))
-                return
-            if not isinstance(answer, NeedlesCommitted) or len(answer.commits) != len(batch):
-                for waiter in batch:
-                    waiter.fail(OutcomeUnknown(f"the master answered {type(answer).__name__} to a commit"))
-                return
-            self._on_master_stamp(answer.stamp)
-            for waiter, commit in zip(batch, answer.commits, strict=True):
-                waiter.succeed(commit)
-            return
-
-    def _is_voided(self, waiter: _Waiter) -> bool:
-        try:
-            found = self.volume.find(waiter.needle.needle_id)
-        except StoreError as error:
-            waiter.fail(OutcomeUnknown(f"the needle's index entry cannot be read: {error.message}"))
-            return True
-        if found is not None and not found.is_deleted:
-            return False
-        waiter.fail(_void(waiter.needle))
-        return True
+def _final(outcome: str | StoreError | int, needle: StoredNeedle) -> str | StoreError:
+    if isinstance(outcome, int):
+        return OutcomeUnknown(
+            f"needle {needle.needle_id}: overtaken {RESTAMPS_MAX} times while it was committed"
+        )
+    return outcome
 
 
 def _void(needle: StoredNeedle) -> NeedleVoid:

@@ -11,16 +11,19 @@ import time
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+import msgspec
+
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.catalog.names import check_key, check_metadata
 from warehouse.errors import BadKey, BadMetadata, BadRequest, ExpectationFailed, UnsupportedCoding
+from warehouse.storage.extent import Placed
 from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.transport.http.batch_format import PutHead
 from warehouse.transport.http.conditions import check_etag_condition, refuse_conditions, write_conditions
 from warehouse.transport.http.header_text import check_content_type
 from warehouse.transport.http.heads import CONTINUE_ASKED, expectations
 from warehouse.transport.http.integrity import CRC32C_FIELD, Checks, read_checks, read_crc32c
-from warehouse.transport.messages import METADATA_SIZE_MAX
+from warehouse.transport.messages import METADATA_SIZE_MAX, StoredNeedle
 
 KEY_FIELD, METADATA_FIELD = b"x-warehouse-key", b"x-warehouse-metadata"
 _OURS = b"x-warehouse-"
@@ -41,6 +44,40 @@ _PLAIN = frozenset(
 
 Conditions = tuple[str | None, str | None]  # If-Match and If-None-Match
 _NO_CONDITIONS: Conditions = (None, None)
+
+
+class PutDetails(msgspec.Struct, frozen=True, gc=False):
+    """What a put says about its needle.  With the needle's place and stamp, it is what the master is told."""
+
+    claims: DataClaims
+    needle_id: int
+    size: int  # bytes of data
+    metadata: NeedleMetadata
+    conditions: Conditions
+
+    def stored(self, placed: Placed, stamp: int) -> StoredNeedle:
+        """The needle as it is announced to the master, once it has been appended."""
+        claims, metadata = self.claims, self.metadata
+        if_match, if_none_match = self.conditions
+        return StoredNeedle(
+            claims.volume_id,
+            self.needle_id,
+            stamp,
+            self.size,
+            placed.crc,
+            placed.stored_size,
+            metadata.bucket_id,
+            metadata.key,
+            metadata.created_ms,
+            metadata.content_type,
+            metadata.metadata,
+            claims.lease_id,
+            metadata.upload_id,
+            metadata.chunk_index,
+            if_match,
+            if_none_match,
+        )
+
 
 # The head of a PUT of one needle; a plain tuple, for it is made for each.  The number is what the sender
 # says the CRC-32C of the body is, the last what else it says of that.

@@ -50,7 +50,7 @@ class Switching:
     def pauses_ms(self) -> dict[int, float]:
         return self._pauses_ms
 
-    async def switch(self, pipeline: CommitPipeline, *, generation: int, upto: int) -> Progress:
+    async def switch(self, pipeline: CommitPipeline, *, generation: int, end_offset: int) -> Progress:
         """Work on a switch for a while; asking again after it is done is harmless.
 
         Raises:
@@ -62,7 +62,7 @@ class Switching:
             if volume.generation == generation:  # the answer was lost on its way
                 return self._done(volume.volume_id)
             try:
-                return await self._switch(pipeline, generation, upto)
+                return await self._switch(pipeline, generation, end_offset)
             except StoreError as error:
                 log.error("switch given up", extra={"volume_id": volume.volume_id, "cause": error.message})
                 await self._drop(pipeline)
@@ -93,12 +93,12 @@ class Switching:
                     remove_leftovers, self._disk, volume.directory, volume.generation
                 )
 
-    async def _switch(self, pipeline: CommitPipeline, generation: int, upto: int) -> Progress:
+    async def _switch(self, pipeline: CommitPipeline, generation: int, end_offset: int) -> Progress:
         volume = pipeline.volume
         switch = self._switches.get(volume.volume_id)
         if switch is None:
             switch = await trio.to_thread.run_sync(
-                lambda: GenerationSwitch(volume, self._disk, generation=generation, end_offset=upto)
+                lambda: GenerationSwitch(volume, self._disk, generation=generation, end_offset=end_offset)
             )
             self._switches[volume.volume_id] = switch
         remaining, is_short = 0, False

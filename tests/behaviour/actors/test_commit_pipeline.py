@@ -16,6 +16,8 @@ from trio.testing import MockClock
 
 from scripted_link import ScriptedLink, commit_all
 from warehouse.actors.data.commit_pipeline import APPEND_SIZE, BATCH_MAX, CONFIRM_S, CommitPipeline
+from warehouse.actors.data.put_request import PutDetails
+from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import (
     ChecksumMismatch,
     LinkDown,
@@ -27,7 +29,6 @@ from warehouse.errors import (
     WriteFailed,
 )
 from warehouse.storage.disk import Buffer, OsDisk, OsFile
-from warehouse.storage.extent import Placed
 from warehouse.storage.format.needle import NeedleMetadata, encode_metadata
 from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.volume import APPENDS_MAX, NewNeedle, Volume
@@ -41,6 +42,8 @@ from warehouse.transport.messages import (
     StoredNeedle,
     encode_envelope,
 )
+
+CLAIMS = DataClaims(operation="put", audience="d", volume_id=1, expires_at_s=2**40, bucket_id=1, bucket="b")
 
 
 class Body(bytearray):
@@ -82,12 +85,12 @@ class Bench:
         )
 
     async def put(self, needle_id: int, data: bytes = b"data", crc: int | None = None) -> str:
-        def describe(placed: Placed, stamp: int) -> StoredNeedle:
-            key, size = f"key-{needle_id}", len(data)
-            return StoredNeedle(1, needle_id, stamp, size, placed.crc, placed.stored_size, 1, key, 0)
-
-        metadata = encode_metadata(NeedleMetadata("b", 1, f"key-{needle_id}", 0))
-        return await self.pipeline.put(NewNeedle(needle_id, metadata, data, crc), describe)
+        metadata = NeedleMetadata("b", 1, f"key-{needle_id}", 0)
+        details = PutDetails(CLAIMS, needle_id, len(data), metadata, (None, None))
+        new = NewNeedle(needle_id, encode_metadata(metadata), data, crc)
+        put = self.pipeline.submit(new, details)
+        await put.latch.wait()
+        return await self.pipeline.result_of(put)
 
 
 @pytest.fixture

@@ -10,10 +10,13 @@ import trio
 import trio.testing
 
 from scripted_link import ScriptedLink
+from warehouse.actors.data.authorization import Counters, RequestAuthorizer
+from warehouse.actors.data.buffers import BufferPool
 from warehouse.actors.data.commit_pipeline import CommitPipeline
-from warehouse.actors.data.needle_http import NeedleHttp
+from warehouse.actors.data.needle_put import NeedlePut
+from warehouse.actors.data.put_request import PutDetails
 from warehouse.actors.data.switching import Switching
-from warehouse.auth.data_tokens import DataTokenVerifier
+from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier
 from warehouse.errors import LengthMismatch, WriteFailed
 from warehouse.storage.compaction.copying import Copy
 from warehouse.storage.compaction.generation_switch import GenerationSwitch
@@ -22,7 +25,6 @@ from warehouse.storage.files import volume_directory
 from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.volume import Volume
-from warehouse.transport.http.pool import HttpPool
 
 UUID = "0f14d0ab-9605-4a62-a9e4-5ed26688389b"
 DIRECTORY = volume_directory(1)
@@ -80,10 +82,10 @@ async def test_a_switch_that_fails_when_its_time_is_over_is_given_up_all_the_sam
         patched.setattr(GenerationSwitch, "catch_up", fail_late)
         upto = site.copy()
         with trio.move_on_after(0.1), pytest.raises(WriteFailed):
-            await site.switching.switch(site.pipeline, generation=2, upto=upto)
+            await site.switching.switch(site.pipeline, generation=2, end_offset=upto)
     assert site.disk.list(DIRECTORY) == ["g1.idx", "g1.vol", "manifest"]
     upto = site.copy()
-    assert (await site.switching.switch(site.pipeline, generation=2, upto=upto)).is_done
+    assert (await site.switching.switch(site.pipeline, generation=2, end_offset=upto)).is_done
     assert (site.volume.generation, site.volume.stats().dead_bytes) == (2, 0)
 
 
@@ -102,14 +104,8 @@ async def test_an_upload_that_ends_during_a_switch_does_not_keep_the_other_reque
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site, exchange = Site(tmp_path), BrokenExchange()
-    http = NeedleHttp(
-        pipelines={},
-        broken={},
-        verifier=DataTokenVerifier("disk", {}),
-        clock=StampClock(),
-        pool=HttpPool(connections_max=1),
-        is_ready=lambda: True,
-        render_metrics=lambda: b"",
+    put = NeedlePut(
+        RequestAuthorizer({}, {}, DataTokenVerifier("disk", {})), StampClock(), Counters(), BufferPool()
     )
     publish, pauses = GenerationSwitch._publish, trio.Event()
 
@@ -120,8 +116,18 @@ async def test_an_upload_that_ends_during_a_switch_does_not_keep_the_other_reque
 
     async def upload() -> None:
         metadata = NeedleMetadata("b", 1, "large", 0)
+        claims = DataClaims(
+            operation="put",
+            audience="disk",
+            volume_id=1,
+            expires_at_s=2**40,
+            bucket_id=1,
+            bucket="b",
+            room=2**40,
+        )
+        details = PutDetails(claims, 3, 5_000_000, metadata, (None, None))
         with pytest.raises(LengthMismatch):
-            await http._put_large(exchange, site.pipeline, 3, metadata, 5_000_000, None)  # type: ignore[arg-type]
+            await put._receive_large(exchange, site.pipeline, details, None, None)  # type: ignore[arg-type]
         pauses.set()
 
     longest = 0.0
@@ -129,7 +135,7 @@ async def test_an_upload_that_ends_during_a_switch_does_not_keep_the_other_reque
     async with trio.open_nursery() as nursery:
         nursery.start_soon(upload)
         await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(lambda: site.switching.switch(site.pipeline, generation=2, upto=site.copy()))
+        nursery.start_soon(lambda: site.switching.switch(site.pipeline, generation=2, end_offset=site.copy()))
         while not pauses.is_set():
             before = trio.current_time()
             await trio.sleep(0.01)
@@ -145,9 +151,9 @@ async def test_what_writers_add_meanwhile_is_not_taken_off_what_a_switch_gives_b
     upto = site.copy()
     before = site.volume.stats().file_size
     site.volume.append(4, NeedleMetadata("b", 1, "key", 0), bytes(300_000), stamp=6)
-    done = await site.switching.switch(site.pipeline, generation=2, upto=upto)
+    done = await site.switching.switch(site.pipeline, generation=2, end_offset=upto)
     assert site.volume.stats().file_size > before
     assert done.freed_bytes is not None
     assert 100_000 < done.freed_bytes < 101_000
-    again = await site.switching.switch(site.pipeline, generation=2, upto=upto)
+    again = await site.switching.switch(site.pipeline, generation=2, end_offset=upto)
     assert again.freed_bytes == done.freed_bytes, "asked again, it says the same"
