@@ -10,7 +10,7 @@ _SURROGATES = range(0xD800, 0xE000)  # no key holds one
 
 
 def key_after_prefix(prefix: str) -> str | None:
-    """The smallest string greater than every string that begins with `prefix`; None if there is none."""
+    """The smallest string greater than every string that begins with `prefix`; None: no string is."""
     stem = prefix.rstrip(chr(_LAST))
     if not stem:
         return None
@@ -29,11 +29,11 @@ def common_prefix(key: str, prefix: str, delimiter: str | None) -> str | None:
 
 
 def first_key(prefix: str, delimiter: str | None, after: str) -> str | None:
-    """The smallest key whose entry may be on a page of entries greater than `after`; None if none may."""
+    """The smallest key whose entry can be on a page of entries greater than `after`; None: no key can."""
     if after < prefix:
         return prefix
     if not after.startswith(prefix):
-        return None  # greater than the prefix and without it: behind everything that has it
+        return None  # greater than every key with the prefix
     common = common_prefix(after, prefix, delimiter)
-    # A common prefix at the start of `after` is not greater than it, so none of its keys are shown.
+    # A common prefix at the start of `after` is not greater than `after`, so its keys are not shown.
     return after + "\0" if common is None else key_after_prefix(common)

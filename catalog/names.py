@@ -1,4 +1,4 @@
-"""Names: what users may call buckets and objects, and what they may say about them.
+"""Names: what users may call buckets and objects, and which metadata they may add.
 
 Keys are opaque: nothing here or elsewhere gives "/" or ".." a meaning, and no key ever becomes a path.
 """
@@ -21,7 +21,7 @@ def check_bucket_name(name: str) -> None:
     if not 1 <= len(name) <= BUCKET_NAME_SIZE_MAX or not _BUCKET_NAME.fullmatch(name) or _is_address(name):
         raise BadBucketName(
             f"a bucket name has 1 to {BUCKET_NAME_SIZE_MAX} of a-z, 0-9, '.', '-' and '_', begins and ends"
-            f" with a letter or digit, and is no IP address; this one is {name[:100]!r}"
+            f" with a letter or digit, and is not an IP address; this one is {name[:100]!r}"
         )
 
 
@@ -43,7 +43,7 @@ def check_key(key: str) -> None:
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Raises BadMetadata unless names and values are valid, not too long together, and no name is empty."""
+    """Raises BadMetadata unless names and values are valid and fit the size limit, and no name is empty."""
     total = 0
     for name, value in metadata.items():
         name_size, value_size = _utf8_size(name), _utf8_size(value)

@@ -1,8 +1,8 @@
 """Placement: which volumes take the next bytes.
 
 Pure: rooms and a random generator come in, volume ids go out; the same seed gives the same ids.
-Choosing at random, weighted by room, fills disks of different sizes evenly in proportion, and keeps many
-clients that ask at the same moment from choosing the same volume, which "the emptiest" would.
+A random choice, weighted by room, fills disks of different sizes in proportion.  It also keeps many clients
+that ask at the same moment from getting the same volume, as a rule such as "the emptiest" would not.
 
 `Places` keeps the room of every volume in trees of sums, one for each disk and one above them, so that a
 change and a choice both cost the logarithm of the number of volumes, never their number.
@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterator
 from random import Random
 from typing import Generic, NamedTuple, TypeVar
 
-MISSES_MAX = 16  # draws of places that are too small, before those that are large enough are listed
+MISSES_MAX = 16  # draws of places that are too small, before the large enough ones are listed
 FAN_OUT = 16
-_NONE = -1  # the largest room where there is no place at all
+_NONE = -1  # the largest room where no place exists
 
 K = TypeVar("K")
 
@@ -24,7 +24,7 @@ K = TypeVar("K")
 class Candidate(NamedTuple):
     volume_id: int
     disk_id: str
-    room: int  # bytes that may still be promised
+    room: int  # bytes that may still be reserved
 
 
 class _Leaf(NamedTuple):
@@ -38,7 +38,7 @@ _EMPTY = _Leaf(0, _NONE)
 class _Tree(Generic[K]):
     """Leaves with a weight and a largest room; the sum and the maximum of all of them are at the root.
 
-    A node has FAN_OUT children, which keeps the ways up and down short: two steps for 256 leaves.
+    A node has FAN_OUT children, which keeps paths short: two steps for 256 leaves.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class _Tree(Generic[K]):
         self._slots: dict[K, int] = {}
         self._keys: list[K | None] = [None] * FAN_OUT
         self._free = list(reversed(range(FAN_OUT)))
-        self.step_count = 0  # nodes that were visited: what a test of the cost looks at
+        self.step_count = 0  # nodes visited: tests of the cost look at this
 
     @property
     def total(self) -> int:
@@ -56,7 +56,7 @@ class _Tree(Generic[K]):
 
     @property
     def largest(self) -> int:
-        """The largest room of any leaf; -1 when there is no leaf."""
+        """The largest room of any leaf; -1 without a leaf."""
         return self._largest[-1][0]
 
     def get(self, key: K) -> _Leaf:
@@ -81,7 +81,7 @@ class _Tree(Generic[K]):
         self._write(slot, leaf)
 
     def hide(self, key: K) -> None:
-        """Draw this leaf no more, until it is set again; its place is kept for it."""
+        """Do not draw this leaf until it is set again; its slot is kept."""
         self._write(self._slots[key], _EMPTY)
 
     def __len__(self) -> int:
@@ -102,7 +102,7 @@ class _Tree(Generic[K]):
         return key
 
     def at_least(self, size: int) -> Iterator[K]:
-        """The leaves whose room is `size` or more; branches without one are passed over."""
+        """The leaves whose room is `size` or more; branches without such a leaf are skipped."""
         rest = [(len(self._largest) - 1, 0)]
         while rest:
             level, node = rest.pop()
@@ -131,7 +131,7 @@ class _Tree(Generic[K]):
             below = maxima
 
     def _grow(self) -> None:
-        """Twice the leaves; the levels above are made anew, which happens once for each doubling."""
+        """Double the leaves and rebuild the levels above, once for each doubling."""
         count = len(self._keys)
         self._keys += [None] * count
         self._free = list(reversed(range(count, 2 * count)))
@@ -151,14 +151,14 @@ class _Tree(Generic[K]):
 
 
 class Places:
-    """The volumes that take writes: how much room each has, and how much its disk takes in all."""
+    """The volumes that take writes: how much room each has, and how much its whole disk takes."""
 
     def __init__(self) -> None:
         self._disks: _Tree[str] = _Tree()
         self._volumes: dict[str, _Tree[int]] = {}
         self._bounds: dict[str, int] = {}
         self._disk_of: dict[int, str] = {}
-        self._told: dict[str, int] = {}  # the largest room of each disk when it was last set
+        self._told: dict[str, int] = {}  # the largest room of each disk at the latest `set_disk`
 
     @property
     def largest(self) -> int:
@@ -179,7 +179,7 @@ class Places:
         self._tree(disk_id).set(volume_id, _EMPTY if room is None else _Leaf(max(room, 1), max(room, 0)))
 
     def set_disk(self, disk_id: str, bound: int | None) -> bool:
-        """A disk takes this much, however large its volumes are; None: it takes no writes.
+        """A disk takes this many bytes, however large its volumes are; None: it takes no writes.
 
         Returns:
             Whether more fits into one volume of this disk than before the latest call.
@@ -204,7 +204,7 @@ class Places:
         return self._tree(disk_id).total
 
     def candidates(self) -> list[Candidate]:
-        """All volumes that take at least one byte.  It looks at every one: for tests and for people."""
+        """All volumes that take at least one byte.  Looks at every volume: for tests and for people."""
         return [
             Candidate(volume_id, disk_id, room)
             for volume_id, disk_id in sorted(self._disk_of.items())
@@ -218,7 +218,7 @@ class Places:
             Volume ids, on different disks as long as there are disks left, and only then on the same ones
             again; fewer than `count`, down to none, when fewer have room.
         """
-        withdrawn: dict[int, _Leaf] = {}  # volumes that are no choice (any more)
+        withdrawn: dict[int, _Leaf] = {}  # volumes that are excluded or chosen already
         misses: dict[str, _Leaf] = {}  # disks without a volume that is large enough
         resting: dict[str, int] = {}  # disks that gave a volume in this round
         chosen: list[int] = []
@@ -233,7 +233,7 @@ class Places:
                     if len(chosen) < count:
                         self._disks.hide(disk_id)
                 elif any(len(self._tree(disk_id)) > 1 for disk_id in resting):
-                    # The next round: all disks again, without the volumes that were chosen.
+                    # The next round: all disks again, without the chosen volumes.
                     for volume_id in resting.values():
                         self._withdraw(volume_id, withdrawn)
                     resting.clear()
@@ -275,7 +275,7 @@ class Places:
         return tree
 
     def _refresh(self, disk_id: str) -> None:
-        """Carry what a disk's volumes and its bound say up to the tree of the disks."""
+        """Update the tree of the disks from a disk's volumes and its bound."""
         bound, tree = self._bounds.get(disk_id, _NONE), self._tree(disk_id)
         if bound == _NONE or tree.largest == _NONE:
             self._disks.set(disk_id, _EMPTY)
@@ -286,7 +286,7 @@ class Places:
 def _draw(tree: _Tree[K], size: int, random: Random, misses: dict[K, _Leaf]) -> K | None:
     """A leaf with room for `size` bytes at random, by weight; leaves that are too small go to `misses`.
 
-    Taking a leaf away that is too small leaves the odds of all others as they were.
+    Removing a leaf that is too small does not change the odds of the others.
     """
     for _ in range(MISSES_MAX):
         if tree.largest < size or tree.largest == _NONE:

@@ -1,6 +1,6 @@
-"""Rows: what the catalog's queries answer, as plain values.
+"""Records: what a catalog answers, as plain values.
 
-Columns are read in the order of the fields, so a field and its place in the column list below change
+Columns are read in the order of the fields, so a field and its place in the column list below it change
 together.  Stamps are 64-bit hybrid logical clock readings, times milliseconds since 1970, sizes bytes.
 """
 
@@ -22,7 +22,7 @@ _decode_text_map = msgspec.msgpack.Decoder(dict[str, str]).decode
 
 
 class BucketRow(msgspec.Struct, frozen=True):
-    id: int  # never used again, so that needles of a deleted bucket are not taken for another's
+    id: int  # never used again, so needles of a deleted bucket are never taken for another bucket's
     name: str
     created_ms: int
     object_count: int
@@ -32,7 +32,7 @@ class BucketRow(msgspec.Struct, frozen=True):
 BUCKET_COLUMNS = "id, name, created_ms, object_count, byte_count"
 
 
-# What most objects are, as far as anybody has said.  It is stored as NULL, for it would be a sixth of a row.
+# The content type of most objects.  It is stored as NULL, because the text would be a sixth of a row.
 CONTENT_TYPE_DEFAULT = "application/octet-stream"
 
 
@@ -116,8 +116,8 @@ class UploadRow(msgspec.Struct, frozen=True):
     if_none_match: str | None
     created_ms: int
     expires_ms: int
-    lifetime_ms: int  # granted anew with every chunk
-    is_finished: bool  # kept for a while, so that a repeated finish gets the same answer
+    lifetime_ms: int  # every chunk grants it again
+    is_finished: bool  # kept for a while, so a repeated finish gets the same answer
     metadata: dict[str, str]
 
 
@@ -141,7 +141,7 @@ class DiskRow(msgspec.Struct, frozen=True):
     # Its latest registration, see `storage/epoch.py`.
     epoch: int = 0
     mark: int = 0
-    catalog_id: int = 0  # that it names, if that is not this catalog
+    catalog_id: int = 0  # the catalog that the disk names, if it is another one
 
 
 class VolumeRow(msgspec.Struct, frozen=True):
@@ -152,10 +152,10 @@ class VolumeRow(msgspec.Struct, frozen=True):
     state: str  # "creating" until its disk has confirmed it, then "open"
     created_ms: int
     verified_ms: int | None  # when the last verification that read all of it began; None: never
-    verify_started_ms: int  # of the verification under way, like the next two; 0: there is none
+    verify_started_ms: int  # of the verification under way, like the next two; 0: none is
     verify_generation: int
     verify_offset: int  # in the data file of that generation: where to go on
-    swept_stamp: int  # needles with stamps up to this one that no row names were given up
+    swept_stamp: int  # up to this stamp, needles that no row names were given up
     disk_ids: list[str]  # the disks that hold a copy
 
 
@@ -163,7 +163,7 @@ VOLUME_COLUMNS = (
     "id, uuid, capacity, needle_id_reserved, state, created_ms, verified_ms,"
     " verify_started_ms, verify_generation, verify_offset, swept_stamp"
 )
-# The same, of a file that has the first schema still.
+# The same for a file that still has the first schema.
 VOLUME_COLUMNS_1 = "id, uuid, capacity, needle_id_reserved, state, 0, NULL, 0, 0, 0, 0"
 
 
@@ -180,7 +180,7 @@ def volume_rows(rows: list[tuple[Any, ...]], copies: list[tuple[int, str]]) -> l
 
 
 class JobRow(msgspec.Struct, frozen=True):
-    """A compaction or verification of a volume that is not over."""
+    """A compaction or verification of a volume that is not finished."""
 
     id: int
     work: str  # "compact", "verify"
@@ -221,7 +221,7 @@ class ApiKeyRow(msgspec.Struct, frozen=True):
     permissions: int
     buckets: dict[str, str] | None  # None: every bucket
     is_enabled: bool
-    epoch: int  # grows with every change: what was bought with an older one is void
+    epoch: int  # grows with every change: tokens bought at an older epoch are void
     created_ms: int
 
 
@@ -280,9 +280,9 @@ class Garbage(NamedTuple):
 
 
 class CommitResult(msgspec.Struct, frozen=True):
-    """What became of one stored needle: exactly one of the three is there.
+    """What became of one stored needle: exactly one of the three fields is set.
 
-    The collector has to look into it: the traceback of an error leads back to whoever holds the result.
+    The garbage collector has to track it: the traceback of an error may refer to the holder of this result.
     """
 
     etag: str | None = None
@@ -300,14 +300,14 @@ class Restamp(NamedTuple):
 
 
 class FinishResult(msgspec.Struct, frozen=True):
-    """The finished object, or the chunk that must be stamped anew first."""
+    """The finished object, or the chunk that needs a greater stamp first."""
 
     object: ObjectRow | None = None
     restamp: Restamp | None = None
 
 
 class CountDifference(NamedTuple):
-    """A figure that is not what a recount finds."""
+    """A number in the catalog that differs from a recount."""
 
     what: str  # "objects of bucket 'photos'"
     recorded: int

@@ -1,10 +1,10 @@
 """Writer: many requests, one transaction, one fsync, one hop to a thread.
 
-Whoever asks while a transaction is being written travels in the next one, so a slow disk makes bigger
-transactions, not a longer queue.  Each request runs in its own savepoint: one that is refused undoes
+Requests that arrive while a transaction is being written share the next one, so a slow disk makes bigger
+transactions, not a longer queue.  Each request runs in its own savepoint: a request that is refused undoes
 only itself.  A transaction that cannot be committed fails every request in it.
 
-The only file of this room that knows Trio.
+This is the only file of the room that knows Trio.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BATCH_MAX = 1000  # requests in one transaction: bounds how long the first of th
 
 
 class _Request(Generic[T]):
-    """One piece of work; whoever asked for it sleeps on `done`."""
+    """One piece of work; its caller sleeps on `done`."""
 
     __slots__ = ("done", "error", "is_growth", "result", "work")
 
@@ -48,14 +48,14 @@ class _Request(Generic[T]):
         except TransactionBroken:
             raise  # of the whole transaction
         except Exception as error:
-            # Bugs too go to whoever asked, and to nobody else: the savepoint has undone what they did.
+            # A bug, too, fails its own caller and nobody else: the savepoint has undone what it did.
             self.error = error
 
 
 class CatalogWriter:
     """Owns the catalog's writer connection while `run` runs.
 
-    One thread writes, for as long as `run` runs.  A job in a thread for each transaction instead costs 40 us
+    One thread writes, for as long as `run` runs.  Starting a thread job for each transaction costs 40 us
     more, whatever is in the transaction.
     """
 
@@ -68,8 +68,9 @@ class CatalogWriter:
     ) -> None:
         """
         Args:
-            make_room: called in the writing thread when the disk is full, with how often this transaction has
-                failed for that before, and whether anything new is in it; True: it is worth another try.
+            make_room: called in the writing thread when the disk is full, with the number of times that this
+                transaction has failed for that reason, and whether it brings anything new.  It returns
+                whether another try is worthwhile.
         """
         self._catalog = catalog
         self._make_room = make_room
@@ -77,22 +78,22 @@ class CatalogWriter:
         self._queue: list[_Request[Any]] = []
         self._wanted = trio.Event()
         self._is_closed = False
-        self._is_pausing = False  # a task of ours will try to purge again
+        self._is_pausing = False  # `_try_again` sleeps, and purges when it wakes up
         self._batches: SimpleQueue[list[_Request[Any]] | None] = SimpleQueue()  # to the thread; None ends it
-        self._under_way: list[_Request[Any]] | None = None  # what the thread has now
-        # Called on the loop with the volumes in which a transaction turned needles into garbage.
+        self._under_way: list[_Request[Any]] | None = None  # what the thread works on
+        # The loop calls this with the volumes in which a transaction turned needles into garbage.
         self.on_garbage: Callable[[Collection[int]], None] = lambda volume_ids: None
 
     async def write(self, work: Callable[[Transaction], T], *, is_growth: bool = False) -> T:
-        """Have `work` done in the next transaction; return its result once that is durable.
+        """Do `work` in the next transaction; return its result once the transaction is durable.
 
         From the moment of the call the work will be done, even if the caller is cancelled.
 
         Args:
-            is_growth: it brings something new, so where the disk is full it comes after what gives room back.
+            is_growth: the work brings something new, so on a full disk it comes after work that frees room.
 
         Raises:
-            Overloaded: too many requests wait already; nothing was done.
+            Overloaded: too many requests are waiting; nothing was done.
             StoreError: what `work` raised; only its own changes are undone.
             DiskFull, WriteFailed: the transaction was not committed.
             OutcomeUnknown: it may or may not have been committed.
@@ -100,7 +101,7 @@ class CatalogWriter:
         if self._is_closed:
             raise Unavailable("the catalog is closed")
         if len(self._queue) >= self._queue_max:
-            raise Overloaded(f"{len(self._queue)} requests wait for the catalog already")
+            raise Overloaded(f"{len(self._queue)} requests are waiting for the catalog; try again later")
         request = _Request(work, is_growth=is_growth)
         self._queue.append(request)
         if self._under_way is None:
@@ -125,7 +126,7 @@ class CatalogWriter:
                         self._wanted.set()
                     task_status.started()
                     while True:
-                        # Whoever asks at the same moment comes first: this task runs after theirs.
+                        # Requests of the same moment come first: this task runs after theirs.
                         await self._wanted.wait()
                         self._wanted = trio.Event()
                         if self._under_way is None:
@@ -135,8 +136,8 @@ class CatalogWriter:
                     self._is_closed = True
                     self._batches.put(None)
         finally:
-            for request in self._under_way or []:  # the thread is done with it, and has had no turn to say so
-                request.error = OutcomeUnknown("the catalog was closed while this was written")
+            for request in self._under_way or []:  # the thread has finished, and had no turn to report
+                request.error = OutcomeUnknown("the catalog was closed while this was being written")
                 request.done.set()
             for request in self._queue:
                 request.error = Unavailable("the catalog is being closed")
@@ -146,7 +147,7 @@ class CatalogWriter:
         return self._catalog.is_purge_left and self._catalog.failure is None
 
     def _written(self, garbage_in: Collection[int] | None, nursery: trio.Nursery) -> None:
-        """The thread is done with what it had.
+        """The thread has finished its batch.
 
         Args:
             garbage_in: the volumes with new garbage; None: nothing was written.
@@ -165,7 +166,7 @@ class CatalogWriter:
             nursery.start_soon(self._try_again)
 
     async def _try_again(self) -> None:
-        """The disk was full, say: purging can wait for it to have room again."""
+        """The last transaction failed, perhaps on a full disk: purging can wait until there is room."""
         await trio.sleep(AFTER_FAILURE_S)
         self._is_pausing = False
         if self._has_purging_to_do():
@@ -178,11 +179,11 @@ class CatalogWriter:
             loop.run_sync_soon(self._written, self._write_batch(batch), nursery)
 
     def _write_batch(self, batch: list[_Request[Any]]) -> Collection[int] | None:
-        """One transaction, with one piece of a deleted bucket for company; see `_written` for the result."""
+        """Write one transaction, with one piece of a deleted bucket; `_written` takes the result."""
         failed_count = 0
         while True:
             is_growth = any(request.is_growth for request in batch)
-            for request in batch:  # also those of a transaction that was rolled back
+            for request in batch:  # an earlier try may have been rolled back
                 request.result, request.error = None, None
             try:
                 with self._catalog.transaction() as transaction:
@@ -194,12 +195,14 @@ class CatalogWriter:
                 if isinstance(error, DiskFull) and self._make_room(failed_count, is_growth):
                     failed_count += 1
                     continue
-                # A full disk refuses what is new first: what gives room back is tried without it.
+                # A full disk refuses work that brings something new; work that frees room is tried alone.
                 rest = [request for request in batch if not request.is_growth]
                 is_tried_again = isinstance(error, DiskFull) and is_growth and bool(rest)
                 failed = [request for request in batch if request.is_growth] if is_tried_again else batch
                 for request in failed:
-                    request.error = type(error)(error.message)  # one each: a raised error collects tracebacks
+                    request.error = type(error)(
+                        error.message
+                    )  # one error for each: a raised error collects tracebacks
                 log.error(
                     "catalog transaction failed", extra={"requests": len(failed), "cause": error.message}
                 )

@@ -1,8 +1,8 @@
 """Bookkeeping: what every change of the catalog has to keep straight.
 
-Three things are the same whether an object comes from a put or an upload, and goes by a delete, an
-overwrite or with its bucket: its needles change hands as a whole, the sums of its bucket follow, and
-what nothing names any more waits in the outbox.  They live here, so that no caller can forget one.
+An object comes from a put or an upload, and goes by a delete, by an overwrite or with its bucket.  In every
+case its needles change hands as a whole, the sums of its bucket follow, and needles that nothing names any
+more wait in the outbox.  All three live here, so that no caller can forget one.
 
 The sums (objects and bytes of a bucket, garbage of a volume, the greatest stamp) are collected in memory
 and written once, just before the commit.
@@ -57,8 +57,7 @@ _OWNER = (
     " UNION ALL SELECT 1 FROM chunks WHERE volume_id = ?1 AND needle_id = ?2"
 )
 _INSERT = f"INSERT INTO objects ({OBJECT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-# The same where nothing speaks against it: no object of that name, and the needle is neither another's nor
-# garbage.
+# The same for the usual case: no object has that name, and the needle is free: no object's, and not garbage.
 INSERT_NEW = (
     f"INSERT OR IGNORE INTO objects ({OBJECT_COLUMNS})"
     " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12"
@@ -105,9 +104,9 @@ class Bookkeeping:
         self._bucket_deltas: dict[int, tuple[int, int]] = {}  # bucket id -> objects, bytes
         self._garbage_deltas: dict[int, int] = {}  # volume id -> needles
         self._live_buckets: dict[int, bool] = {}
-        self.garbage_in: set[int] = set()  # volumes in which needles became garbage, perhaps one too many
+        self.garbage_in: set[int] = set()
         self.stamp_max = stamp_max
-        self.is_purge_left: bool | None = None  # of deleted buckets; None: not looked at here
+        self.is_purge_left: bool | None = None  # None: this transaction has not looked
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -124,7 +123,7 @@ class Bookkeeping:
             self._execute("RELEASE request")
             self._bucket_deltas, self._garbage_deltas, self.stamp_max = before
             self._live_buckets.clear()
-            self.is_purge_left = True  # perhaps: to look once too often costs nothing
+            self.is_purge_left = True  # perhaps; looking once too often costs nothing
             if isinstance(error, OverflowError):
                 raise BadRequest("a number in this request does not fit into 64 bits") from error
             if isinstance(error, sqlite3.IntegrityError):
@@ -163,7 +162,7 @@ class Bookkeeping:
             self.stamp_max = stamp
 
     def _is_live(self, bucket_id: int) -> bool:
-        """Is there such a bucket, and it is not being deleted?  Asked once for each transaction."""
+        """Does this bucket exist, and is it not being deleted?  Asked once for each transaction."""
         known = self._live_buckets.get(bucket_id)
         if known is None:
             found = self._one("SELECT 1 FROM buckets WHERE id = ? AND name IS NOT NULL", (bucket_id,))
@@ -187,7 +186,7 @@ class Bookkeeping:
         """Put `row` in the place of `current`, whose needles become garbage.
 
         Returns:
-            None, or the stamp that the new version must exceed first: then nothing was changed.
+            None; or the stamp that the new version must exceed first, and then nothing was changed.
         Raises:
             NoSuchBucket, PreconditionFailed: it may not become visible.
         """
@@ -224,8 +223,8 @@ class Bookkeeping:
         if found is None:
             return None
         size, own_stamp, volume_id, needle_id, upload_id = found
-        # The request may have got its stamp before the version that it deletes was committed, and the clock
-        # of a disk may be ahead.
+        # The version may have been committed after the request got its stamp, or have it from a clock that
+        # was ahead.
         deleted_at: int = max(stamp, own_stamp + 1)
         self._count(bucket_id, -1, -size)
         self._discard(self._take_needles(volume_id, needle_id, upload_id), deleted_at, "deleted")
@@ -255,15 +254,15 @@ class Bookkeeping:
             self._forget_tombstoned(sequence, now_s, now_ms)
 
     def _forget_tombstoned(self, sequence: int, now_s: float, now_ms: int) -> None:
-        """Forget the oldest tombstoned needles, where there are many, and note how far back that reaches."""
+        """Forget the oldest of many tombstoned needles, and note how far the memory reaches back."""
         old = min(sequence - recent_tombstones.TOMBSTONED_MAX, self._recent_tombstones.old(now_s))
-        upto = max(old, sequence - recent_tombstones.TOMBSTONED_LIMIT)
-        if upto > 0 and self._execute("DELETE FROM buried WHERE sequence <= ?", (upto,)).rowcount > 0:
-            forgotten_ms = now_ms - (int(recent_tombstones.TOMBSTONED_S * 1000) if upto == old else 0)
+        last = max(old, sequence - recent_tombstones.TOMBSTONED_LIMIT)
+        if last > 0 and self._execute("DELETE FROM buried WHERE sequence <= ?", (last,)).rowcount > 0:
+            forgotten_ms = now_ms - (int(recent_tombstones.TOMBSTONED_S * 1000) if last == old else 0)
             self._execute(_FORGOTTEN, (FORGOTTEN_META, forgotten_ms))
 
     def _may_be_forgotten(self, issued_ms: int) -> bool:
-        """Whether a needle that was handed out at that time may have been tombstoned and forgotten since."""
+        """Whether a needle handed out at that time may have been tombstoned and forgotten since then."""
         found = self._one("SELECT value FROM facts WHERE name = ?", (FORGOTTEN_META,))
         return found is not None and issued_ms <= found[0]
 
@@ -275,7 +274,7 @@ class Bookkeeping:
         self._see_stamp(stamp)
 
     def _reason(self, volume_id: int, needle_id: int) -> str | None:
-        """Why a needle is garbage; None if it is not, as far as is remembered."""
+        """Why a needle is garbage; None: it is not, or that was forgotten."""
         found = self._one(_FATE, (volume_id, needle_id))
         return None if found is None else str(found[0])
 
@@ -285,7 +284,7 @@ class Bookkeeping:
     # --- answers about one reported needle --------------------------------------------------------
 
     def _answered_before(self, needle: StoredNeedle) -> CommitResult | None:
-        """The answer that this needle got when it became garbage; None if it is not garbage."""
+        """The answer that this needle got when it became garbage; None: it is not garbage."""
         reason = self._reason(needle.volume_id, needle.needle_id)
         if reason is None:
             return None
@@ -300,7 +299,7 @@ class Bookkeeping:
         )
 
     def _refuse(self, needle: StoredNeedle, reason: str, error: StoreError) -> CommitResult:
-        """A needle that may not become visible is garbage, unless it is another's."""
+        """Make garbage of a needle that may not become visible, unless another object owns it."""
         if self._has_owner(needle.volume_id, needle.needle_id):
             error = NeedleExists(
                 f"needle {needle.needle_id} of volume {needle.volume_id} belongs to another object"

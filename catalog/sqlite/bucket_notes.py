@@ -1,7 +1,7 @@
-"""Notes: what each disk has still to write down about buckets.
+"""Bucket notes: what each disk has still to write down about buckets.
 
 A rebuild reads the volumes alone, and needles name only buckets that hold something.  So every disk keeps
-a record of every bucket, and of its end, in one of its volumes; until it does, a note waits here.
+a record of every bucket, and of its deletion, in one of its volumes.  Until it does, a note waits here.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class BucketNotes(Bookkeeping):
             self._execute(_CLEAR, (disk_id, *msgspec.structs.astuple(note)))
 
     def _note_bucket(self, note: BucketNote) -> None:
-        """Every disk is to write this down, in the place of what it had still to write of this bucket."""
+        """Every disk is to write this down, instead of what it had still to write about this bucket."""
         self._execute(NOTE, msgspec.structs.astuple(note))
 
     def _note_buckets_for(self, disk_id: str) -> None:
-        """A new disk is to write down all buckets that there are."""
+        """A new disk is to write down all buckets."""
         self._execute(NOTE_ALL, (disk_id,))

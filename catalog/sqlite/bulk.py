@@ -1,4 +1,4 @@
-"""Bulk: many rows with one statement of SQLite, which takes a statement's time for several rows.
+"""Bulk: many rows with one SQLite statement, because running a statement costs as much as several rows.
 
 `executemany` runs the statement once for each row; one INSERT with many rows runs once for all of them.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-ROWS_AT_ONCE: Final = 100  # more gain nothing
+ROWS_AT_ONCE: Final = 100  # more rows gain nothing
 COLUMNS_MAX: Final = 32_766 // ROWS_AT_ONCE  # SQLite's bound on the values of a statement
 
 

@@ -1,9 +1,9 @@
-"""Rebuilding: a new catalog file, filled in bulk.
+"""Bulk load: a new catalog file, filled in bulk.
 
-Nothing in it has to survive until `finish` returns, so there is no log, no sync, and no index until all
-rows are there.  What other rooms found in the volumes comes in rows; sums, sequences of ids and notes for
-the disks are made from them at the end.  `salvage` reads what a catalog file still tells that volumes do
-not; `check.check_counts` says whether what was made is consistent.
+Nothing in the file has to survive until `finish` returns, so there is no log, no sync, and no index until all
+rows are there.  The caller adds rows; `finish` makes sums, sequences of ids and notes for the disks from
+them.  `salvage` reads what a catalog file still tells that volumes do not; `recount.check_counts` says
+whether the result is consistent.
 
     with NewCatalog(path) as new:
         new.add_disk(...)      new.add_volume(...)     new.add_api_keys(...)
@@ -43,8 +43,8 @@ from warehouse.catalog.sqlite.schema import bring_up_to_date
 from warehouse.errors import BadRequest, CatalogExists, WriteFailed
 from warehouse.transport.messages import NeedleDamage
 
-BATCH_COUNT = 1000  # rows that are handed to SQLite at once
-CACHE_KIB = 64 * 1024  # also what sorting for an index may take before it uses temporary files
+BATCH_COUNT = 1000  # rows that SQLite gets in one go
+CACHE_KIB = 64 * 1024  # sorting for an index may take as much before it uses temporary files
 
 _INSERT_OBJECTS = f"INSERT INTO objects ({OBJECT_COLUMNS}) VALUES"  # many rows at once
 _INSERT_CHUNK = f"INSERT INTO chunks (upload_id, {CHUNK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -68,30 +68,30 @@ _IS_LATE_INDEX = "type = 'index' AND sql IS NOT NULL AND tbl_name IN ('objects',
 
 
 class NewCatalog:
-    """Use as a context manager: unless `finish` was reached, the file is gone after the block.
+    """Use as a context manager: the block removes the file at its end, unless `finish` has returned.
 
-    Every method may raise DiskFull or WriteFailed, and BadRequest when rows contradict each other: one
-    name or one needle twice.  A contradiction may be noticed later than the row that made it, at the
-    latest by `finish`.
+    Every method may raise DiskFull or WriteFailed, and BadRequest when rows contradict each other (one name
+    or one needle twice).  A contradiction may be noticed later than the row that made it, at the latest by
+    `finish`.
     """
 
     def __init__(self, path: Path) -> None:
-        """Make the file, which others cannot read.
+        """Make the file, readable for its owner alone.
 
         Raises:
-            CatalogExists: there is something at `path`.
+            CatalogExists: something exists at `path`.
         """
         self.path = path
         self._is_finished = False
         self._stamp_max = 0
         self._id_max = {"buckets": 0, "volumes": 0}
         self._deleted: list[tuple[Any, ...]] = []  # buckets, as the columns of a note
-        self._objects: list[ObjectColumns] = []  # that wait
+        self._objects: list[ObjectColumns] = []  # that SQLite has not got yet
         self._batches: dict[str, list[tuple[Any, ...]]] = {}  # rows of other tables, by statement
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         except FileExistsError as error:
-            raise CatalogExists(f"there is a file {path} already: move it out of the way first") from error
+            raise CatalogExists(f"{path} already exists: move it out of the way first") from error
         except OSError as error:
             raise WriteFailed(f"cannot make the catalog {path}: {error.strerror}") from error
         self._connection = sqlite3.connect(path, isolation_level=None)
@@ -163,7 +163,7 @@ class NewCatalog:
     ) -> None:
         """
         Args:
-            needle_id_reserved: at least the highest id that was ever used in it; greater ones are handed out.
+            needle_id_reserved: at least the greatest id ever used in it; only greater ids are handed out.
         """
         self.see_volume_id(volume_id)
         self._write(_INSERT_VOLUME, (volume_id, uuid, capacity, needle_id_reserved, state, created_ms))
@@ -185,17 +185,17 @@ class NewCatalog:
         )
 
     def add_deleted_bucket(self, bucket_id: int, name: str, created_ms: int, stamp: int) -> None:
-        """A bucket that is known to be deleted: every disk is told again, in case that only one knew."""
+        """A bucket that is known to be deleted: every disk is told again, in case only one of them knew."""
         self.see_bucket_id(bucket_id)
         self.see_stamp(stamp)
         self._deleted.append((bucket_id, name, created_ms, 1, stamp))
 
     def add_object(self, row: ObjectRow) -> None:
-        """Fastest in the order of bucket id and key."""
+        """Add an object; fastest in the order of bucket id and key."""
         self.add_packed_object(object_columns(row))
 
     def add_packed_object(self, columns: ObjectColumns) -> None:
-        """The same, for whoever has the columns as they are stored."""
+        """The same, for a caller that has the columns as they are stored."""
         self._objects.append(columns)
         if columns[3] > self._stamp_max:
             self._stamp_max = columns[3]
@@ -209,7 +209,7 @@ class NewCatalog:
         self._write(_INSERT_CHUNK, (upload_id, *msgspec.structs.astuple(chunk)))
 
     def add_garbage(self, volume_id: int, needle_id: int, stamp: int, reason: str) -> None:
-        """A needle that is dead and gets a tombstone with this stamp.
+        """A needle that is dead and is to get a tombstone with this stamp.
 
         Args:
             reason: one of WAS_COMMITTED; "deleted" says that the whole object was deleted at `stamp`.
@@ -235,15 +235,15 @@ class NewCatalog:
     # --- what must never be used again ------------------------------------------------------------
 
     def see_stamp(self, stamp: int) -> None:
-        """No deletion that a rebuild may find has a greater stamp than the greatest one seen."""
+        """Later stamps must exceed this one: a deletion that a later rebuild finds may have it."""
         self._stamp_max = max(self._stamp_max, stamp)
 
     def see_bucket_id(self, bucket_id: int) -> None:
-        """New buckets get greater ids than any that was seen."""
+        """New buckets get greater ids than every id seen."""
         self._id_max["buckets"] = max(self._id_max["buckets"], bucket_id)
 
     def see_volume_id(self, volume_id: int) -> None:
-        """New volumes get greater ids than any that was seen."""
+        """New volumes get greater ids than every id seen."""
         self._id_max["volumes"] = max(self._id_max["volumes"], volume_id)
 
     def set_meta(self, name: str, value: int) -> None:
@@ -299,7 +299,7 @@ class NewCatalog:
         try:
             yield
         except sqlite3.IntegrityError as error:
-            raise BadRequest(f"what was found contradicts itself: {error}") from error
+            raise BadRequest(f"the rows contradict each other: {error}") from error
         except sqlite3.Error as error:
             raise name_error(self.path, error, is_write=True) from error
 

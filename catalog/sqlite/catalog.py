@@ -29,9 +29,9 @@ from warehouse.catalog.sqlite.schema import bring_up_to_date
 from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.errors import DiskFull, OutcomeUnknown, Overloaded, StoreError, WriteFailed
 
-CHECKED_AT_OPEN_MAX = 64 * 1024 * 1024  # bytes; checking a greater file would delay the start for too long
-FOLD_WAIT_MS = 100  # a reader that takes long keeps some of the log where it is: the next time, then
-ID_BITS = 53  # of random ids: every JSON reader holds such a number exactly
+CHECKED_AT_OPEN_MAX = 64 * 1024 * 1024  # bytes; checking a larger file would delay the start for too long
+FOLD_WAIT_MS = 100  # a long reader keeps part of the log in place until the next time
+ID_BITS = 53  # of random ids: every JSON reader keeps such a number exact
 
 
 def _random_id() -> int:
@@ -60,7 +60,7 @@ class SqliteCatalog(ObjectReads, RegistryReads):
         self._random_id = random_id
         self._now_ms = now_ms
         self._writing = threading.Lock()
-        self.failure: StoreError | None = None  # why there are no more writes until the next start
+        self.failure: StoreError | None = None
         self._stamp_max = int(self._one("SELECT value FROM facts WHERE name = 'stamp_max'")[0])
         self._deletion_stamps = DeletionStamps(self._stamp_max)
         self._recent_tombstones = RecentTombstones()
@@ -75,10 +75,10 @@ class SqliteCatalog(ObjectReads, RegistryReads):
         random_id: Callable[[], int] = _random_id,
         now_ms: Callable[[], int] = _wall_ms,
     ) -> SqliteCatalog:
-        """Open the catalog, making it or bringing it up to date where needed.
+        """Open the catalog; make it or bring it up to date if needed.
 
         Args:
-            now_ms: the wall clock, milliseconds since 1970: what expires, expires by it.
+            now_ms: the wall clock, milliseconds since 1970; uploads expire by it.
         Raises:
             DiskInUse: another process has it open.
             SchemaNewer: a later release wrote it.
@@ -187,8 +187,8 @@ class SqliteCatalog(ObjectReads, RegistryReads):
                 f"{named.message}; the catalog takes no more writes until the master is started again"
             )
         if is_committing:
-            # All of it may be in the log, the commit mark included, and it was the fsync that failed: whoever
-            # opens the file next may find it done.
+            # If only the fsync failed, all of it may be in the log, the commit mark included: the next start
+            # may find it done.
             return OutcomeUnknown(f"{named.message}; the master's next start tells whether this was done")
         return named
 

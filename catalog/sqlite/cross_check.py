@@ -1,9 +1,9 @@
 """Cross-check: which needles of a volume does the catalog know, and by which names?
 
-The other half is the volume's list of live needles (`ListLive`).  A needle that a row names and that is
-not live is a loss; one that is live and not even known is an orphan, left by a crash.
+The other half is the volume's list of live needles (`ListLive`).  A needle that a row names and that is not
+live is lost.  A needle that is live and unknown is an orphan, left by a crash.
 
-Every function with a path uses a connection of its own, so any thread may call it, and take its time.
+Every function with a path uses a connection of its own, so any thread may call it, and it may take long.
 Bitmaps: bit i & 7 of byte i >> 3 is needle first_id + i.
 """
 
@@ -24,9 +24,9 @@ _NAMED = (
     "SELECT needle_id FROM objects WHERE volume_id = ? AND needle_id BETWEEN ? AND ?",
     "SELECT needle_id FROM chunks WHERE volume_id = ? AND needle_id BETWEEN ? AND ? AND is_stored",
 )
-# Slots that are not filled, as far as anybody has told.
+# Slots that nobody has reported as filled.
 _SLOTS = ("SELECT needle_id FROM chunks WHERE volume_id = ? AND needle_id BETWEEN ? AND ? AND NOT is_stored",)
-# Needles that anything remembers; slots may be filled at any moment.
+# Needles that any table remembers; a slot may be filled at any moment.
 _KNOWN = (
     _NAMED[0],
     "SELECT needle_id FROM chunks WHERE volume_id = ? AND needle_id BETWEEN ? AND ?",
@@ -38,7 +38,7 @@ _NAME_OF_OBJECT = (
     "SELECT buckets.name, key FROM objects JOIN buckets ON buckets.id = bucket_id"
     " WHERE volume_id = ? AND needle_id = ? AND buckets.name IS NOT NULL"
 )
-# The row of an object names its first chunk alone; the others lead there by their upload.
+# The row of an object names only its first chunk; the other chunks lead there by their upload.
 _NAME_OF_CHUNK = (
     "SELECT buckets.name, objects.key FROM chunks"
     " JOIN chunks AS first ON first.upload_id = chunks.upload_id AND first.chunk_index = 0"
@@ -66,17 +66,15 @@ _HORIZON = f"""
 
 
 def row_bitmap(path: Path, volume_id: int, first_id: int, count: int) -> bytes:
-    """The needles that a row names as stored."""
+    """See `interface.Catalog`, also for the two below."""
     return _bitmap(path, _NAMED, volume_id, first_id, count)
 
 
 def known_bitmap(path: Path, volume_id: int, first_id: int, count: int) -> bytes:
-    """Those, and also slots that are not filled yet, and garbage, tombstoned or not."""
     return _bitmap(path, _KNOWN, volume_id, first_id, count)
 
 
 def slot_bitmap(path: Path, volume_id: int, first_id: int, count: int) -> bytes:
-    """The slots of uploads that nobody has told to be filled; the needle may be there all the same."""
     return _bitmap(path, _SLOTS, volume_id, first_id, count)
 
 
@@ -103,13 +101,7 @@ def names_on(execute: Execute, volume_id: int, needle_ids: Collection[int]) -> d
 
 
 def tombstone_horizon(path: Path) -> int:
-    """Deletions with a lesser stamp than this need no record in the volumes any more.
-
-    Such a record hides older versions of the object from a rebuild, so it may go once there can be none
-    left without a tombstone: neither garbage that waits for its tombstone, nor a needle that no row names
-    and no sweep has met yet, nor the chunks of an upload that has begun before.  Garbage that was never
-    visible tells by its stamp nothing of how old the needle is, so while there is any, everything stays.
-    """
+    """See `interface.Catalog`."""
     with _snapshot(path) as execute:
         return int(execute(_HORIZON, ()).fetchone()[0])
 

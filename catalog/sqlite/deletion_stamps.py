@@ -1,12 +1,12 @@
 """DeletionStamps: the stamps of the latest deletions, so that no later version seems older than one.
 
-A deletion is written into the volumes with its stamp, and a rebuild takes every version with a lesser one
-for dead.  While an object is there its own stamp tells how great the next version's must be; once it is
-gone, only this memory does.  It is bounded: of a deletion that was forgotten, or that happened before the
-catalog was opened, no more is known than that its stamp was not greater than `floor`.
+A deletion is written into the volumes with its stamp, and a rebuild takes every version with a lesser stamp
+for dead.  While an object exists, its own stamp says what the next version must exceed; after a deletion,
+only this memory does.  The memory is bounded: the stamps of forgotten deletions, and of those before the
+catalog was opened, were not greater than `floor`.
 
-A stamp too many (its transaction was rolled back) costs somebody a fresh stamp.  A missing one could cost an
-object, so a deletion is remembered the moment an object goes, and never taken back.
+A remembered deletion whose transaction was rolled back costs the next put a restamp.  A missing one could
+cost an object, so a deletion is remembered the moment an object goes, and never taken back.
 """
 
 from __future__ import annotations
@@ -32,5 +32,5 @@ class DeletionStamps:
             self.floor = max(self.floor, forgotten)
 
     def bound(self, bucket_id: int, key: str) -> int:
-        """The stamp that the next version of an object that is not there must exceed."""
+        """The stamp that the next version of an absent object must exceed."""
         return self._stamps.get((bucket_id, key), self.floor)

@@ -1,7 +1,7 @@
-"""Driver: connections to the catalog's SQLite file, and names for what can go wrong with them.
+"""Driver: connections to the catalog's SQLite file, and the store's own errors for what SQLite reports.
 
-Durability is SQLite's WAL with synchronous=FULL: a transaction is on disk when COMMIT returns.  Nothing
-is mapped into memory, because a bad sector under a mapping kills the process instead of failing a query.
+Durability is SQLite's WAL with synchronous=FULL: a transaction is on disk when COMMIT returns.  Nothing is
+mapped into memory, because a bad sector under a mapping kills the process instead of failing a query.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from urllib.parse import quote
 
 from warehouse.errors import CatalogCorrupt, DiskFull, Overloaded, ReadFailed, StoreError, WriteFailed
 
-PAGE_CACHE_KIB = 64 * 1024  # for each connection
+PAGE_CACHE_KIB = 64 * 1024  # of each connection
 CHECKPOINT_PAGES = 4000  # 16 MiB of log: seldom enough to batch, small enough for a quick start after a crash
 LOG_SIZE_LIMIT = 64 * 1024 * 1024  # a log that grew in a burst is cut back to this
-BUSY_MS = 5000  # only a tool of the operator can be in the way
+BUSY_MS = 5000  # only an operator's tool can hold the lock
 STATEMENTS_CACHED = 256
 
-LOOK_S = 1.0  # how long a second look at a catalog that seems damaged reads it
-LOOK_AGAIN_S = 5.0  # what a second look found holds for this long: a failing disk fails many reads
+LOOK_S = 1.0  # how long `look_again` reads a catalog that seems damaged
+LOOK_AGAIN_S = 5.0  # how long its finding holds: a failing disk fails many reads
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _looks: dict[Path, tuple[float, str | None]] = {}
@@ -34,7 +34,7 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def connect(path: Path, *, is_read_only: bool = False) -> sqlite3.Connection:
-    """Open a connection in autocommit mode; transactions are begun in so many words."""
+    """Open a connection in autocommit mode; every transaction begins with an explicit BEGIN."""
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_CACHED
     )
@@ -61,10 +61,10 @@ def connect(path: Path, *, is_read_only: bool = False) -> sqlite3.Connection:
 
 
 def name_error(path: Path, error: sqlite3.Error, *, is_write: bool) -> StoreError:
-    """The expected failure behind an error of the driver, ready to be raised `from` it."""
+    """The store's own error for an error of the driver, to be raised `from` that error."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
-    # The driver finds text that is not UTF-8 by itself, so that error has no code of SQLite's.
+    # Python's driver, not SQLite, finds text that is not UTF-8, so that error has no SQLite code.
     if primary in _CORRUPT:
         return look_again(path, str(error))
     if primary is None and "decode" in str(error):
@@ -78,10 +78,10 @@ def name_error(path: Path, error: sqlite3.Error, *, is_write: bool) -> StoreErro
 
 
 def look_again(path: Path, cause: str) -> StoreError:
-    """What is behind an error that SQLite takes for damage.
+    """Find out whether an error that SQLite calls damage is damage.
 
-    SQLite calls it damage, too, when the disk refuses to read for a moment (EIO, ENXIO).  So the file is
-    read, and checked by a connection that remembers nothing: damage is what is still there then.
+    SQLite also reports damage when the disk refuses a read for a moment (EIO, ENXIO).  So this reads the
+    file, and checks it through a fresh connection: only what is still wrong then is damage.
     """
     now = time.monotonic()
     with _looks_lock:
@@ -92,18 +92,18 @@ def look_again(path: Path, cause: str) -> StoreError:
     if problem is not None:
         return corrupt(path, problem or cause)
     return ReadFailed(
-        f"the disk refused to read the catalog {path} ({cause}); when it was read again it was whole, so this"
-        " is no damage: look at the disk and its log"
+        f"the disk failed to read the catalog {path} ({cause}); a second read found the file whole, so it is"
+        " not damaged: check the disk and the system log"
     )
 
 
 def file_uri(path: Path, options: str) -> str:
-    """The name of a file as SQLite takes it together with options; a path may hold any bytes."""
+    """A path and options as an SQLite URI; a path may hold any bytes."""
     return f"file:{quote(os.fsencode(path))}?{options}"
 
 
 def _find_damage(path: Path) -> str | None:
-    """What is wrong with a catalog, "" where that has no name; None: nothing, or the disk refuses to say."""
+    """What is wrong with a catalog, "" if that has no name; None: nothing, or the disk cannot be read."""
     began = time.monotonic()
     try:
         if not path.exists():
@@ -119,7 +119,7 @@ def _find_damage(path: Path) -> str | None:
     except sqlite3.Error:
         return None
     try:
-        # A great file is checked for as long as a start may wait; what is found by then is all that is known.
+        # A large file is checked only for as long as a start may wait.
         connection.set_progress_handler(lambda: time.monotonic() > began + 2 * LOOK_S, 10_000)
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
@@ -131,7 +131,7 @@ def _find_damage(path: Path) -> str | None:
 
 
 def _is_full(path: Path) -> bool:
-    """Whether a file next to the catalog cannot grow either: SQLite does not name a quota or size limit."""
+    """Whether another file next to the catalog cannot grow either: SQLite reports no quota or size limit."""
     sizes = [0]
     for part in (path, path.with_name(path.name + "-wal")):
         with suppress(OSError):

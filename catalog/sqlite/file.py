@@ -16,13 +16,13 @@ FileId = tuple[int, int]  # device and inode
 class FileWatch:
     """Notices when the next start would not find what is written now.
 
-    SQLite goes on with the files that it has open, and they go with this process.
+    SQLite keeps writing to the files that it has open, and those vanish with this process.
     """
 
     def __init__(self, path: Path) -> None:
-        # Asked for twice in every transaction, so as plain text: a `Path` costs more than the system call.
+        # Every transaction asks twice, so these are plain text: a `Path` costs more than the system call.
         self._files = (str(path), f"{path}-wal")
-        self._file_ids: dict[str, FileId] = {}  # of those that were seen
+        self._file_ids: dict[str, FileId] = {}  # as first seen
         self.displaced: str | None = None  # why the next start would not find what is committed
         self.look()
 
@@ -41,7 +41,7 @@ class FileWatch:
         for file in self._files:
             try:
                 found = _file_id(file)
-            except OSError:  # a file that cannot be asked for is no proof of anything
+            except OSError:  # a file that cannot be looked at proves nothing
                 continue
             known = self._file_ids.get(file)
             if known is None and found is not None:
@@ -49,15 +49,15 @@ class FileWatch:
             elif found != known:
                 what = "was deleted or moved away" if found is None else "was replaced by another file"
                 self.displaced = (
-                    f"{file} {what} under the running master, so nothing more is written to it. What the"
-                    f" master still has open is in /proc/{os.getpid()}/fd: copy the catalog from there,"
-                    " stop the store, and put it back, or run `warehouse rebuild --replace`"
+                    f"{file} {what} while the master runs, so the master writes nothing more. Its open"
+                    f" files are in /proc/{os.getpid()}/fd: copy the catalog from there, stop the store"
+                    " and put the copy back, or run `warehouse rebuild --replace`"
                 )
                 return
 
 
 def _file_id(path: str) -> FileId | None:
-    """What a path leads to; None: nothing.
+    """The file that a path leads to; None: there is no file.
 
     Raises:
         OSError: the system cannot say.
@@ -72,7 +72,7 @@ def _file_id(path: str) -> FileId | None:
 def hold_lock(path: Path) -> int:
     """Keep others away from a catalog until the descriptor is closed.
 
-    Two masters on one catalog would each trust a memory that the other makes wrong.
+    Each of two masters on one catalog would trust a memory that the other one makes wrong.
 
     Raises:
         DiskInUse: another process has it.

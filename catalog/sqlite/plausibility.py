@@ -1,9 +1,8 @@
-"""Doubts: can the rows of a catalog file be those of an honest master?
+"""Plausibility: can the rows of a catalog file be those of an honest master?
 
-A backup's digest says that it is whole, and not whose it is.  What a client could not have put into a catalog
-through the store's doors must not come in through a restored file either: names that are none, numbers that
-arithmetic and volumes cannot hold, keys that do not decode.  One walk over each table, in SQLite where it can
-tell.
+A backup's digest says that the backup is whole, not who made it.  What the store refuses from a client must
+not come in through a restored file either: invalid names, numbers that arithmetic and volumes cannot hold,
+keys that do not decode.  This walks over each table once, and leaves to SQLite what SQLite can decide.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _ID32 = (1, ID32_MAX)
 _WHOLE = (0, WHOLE_MAX)
 _FLAG = (0, 1)
 
-# Of each table the columns that hold numbers, and what they may be.
+# The columns of each table that hold numbers, and their least and greatest values.
 NUMBERS: Final[dict[str, dict[str, tuple[int, int]]]] = {
     "buckets": {"id": (1, TIME_MS_MAX), "created_ms": _TIME, "object_count": _WHOLE, "byte_count": _WHOLE},
     "objects": {
@@ -71,12 +70,12 @@ NUMBERS: Final[dict[str, dict[str, tuple[int, int]]]] = {
     "facts": {"value": (-WHOLE_MAX, WHOLE_MAX)},
 }
 
-# Of each table that numbers its rows, how far it may have got.
+# The greatest last id of each table that numbers its rows.
 SEQUENCES_MAX: Final = {"buckets": TIME_MS_MAX, "volumes": ID32_MAX}
 
 
 def row_problem(connection: sqlite3.Connection) -> str | None:
-    """What no honest master has written, None for nothing; a catalog of this release's schema."""
+    """What no honest master has written; None: nothing.  The catalog has this release's schema."""
     return next(_problems(connection), None)
 
 
@@ -89,10 +88,10 @@ def _problems(connection: sqlite3.Connection) -> Iterator[str]:
         row = connection.execute(f"SELECT {names} FROM {table} WHERE {wrong} LIMIT 1").fetchone()
         if row is not None:
             said = ", ".join(f"{name}={value}" for name, value in zip(columns, row, strict=True))
-            yield f"a row of {table} has numbers that cannot be: {said}"
+            yield f"a row of {table} has impossible numbers: {said}"
     for table, seq, kind in connection.execute("SELECT name, seq, typeof(seq) FROM sqlite_sequence"):
         if table in SEQUENCES_MAX and not (kind == "integer" and 0 <= seq <= SEQUENCES_MAX[table]):
-            yield f"the last id of {table} is said to be {seq!r:.100}"
+            yield f"the last id of {table} is {seq!r:.100}, which is impossible"
     for table in ("objects", "uploads"):
         size = "length(CAST(key AS BLOB))"
         sql = f"SELECT {size} FROM {table} WHERE {size} NOT BETWEEN 1 AND {KEY_SIZE_MAX} LIMIT 1"
@@ -128,9 +127,9 @@ def _undecodable(
 
 
 def drop_content_types(connection: sqlite3.Connection, is_content_type: Callable[[str], bool]) -> int:
-    """Leave out the content types that no header can carry; returns how many objects had one.
+    """Remove content types that no header can carry; return how many objects had one.
 
-    Earlier releases took them, so this is no reason to refuse a catalog.
+    Earlier releases accepted them, so they are no reason to refuse a catalog.
     """
     connection.create_function("is_content_type", 1, is_content_type, deterministic=True)
     count = 0

@@ -1,4 +1,4 @@
-"""Check: recounts what the catalog keeps incrementally, and looks for needles with two owners or none."""
+"""Recount: checks what the catalog keeps incrementally, and looks for needles with two owners or none."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _QUERIES = (
            (SELECT count(*) FROM chunks WHERE upload_id = objects.upload_id AND is_stored) AS counted
     FROM objects WHERE upload_id IS NOT NULL AND chunk_count != counted
     """,
-    # Within one table an index forbids it.  Each pair of tables is joined by index, from the smaller one:
-    # no sorting of all needles, which would take more memory than everything else a master does.
+    # Within one table an index forbids two owners.  Each pair of tables is joined by index, from the smaller
+    # one: sorting all needles would take more memory than everything else in the master.
     """
     SELECT DISTINCT 'owners of needle ' || needle_id || ' of volume ' || volume_id, 1, 2
     FROM (
@@ -63,7 +63,7 @@ _QUERIES = (
         UNION ALL SELECT volume_id FROM outbox
     ) WHERE volume_id NOT IN (SELECT id FROM volumes) HAVING counted > 0
     """,
-    # An id beyond those would be handed out once more after a restart.
+    # A restart would hand out a greater id again.
     """
     SELECT 'ids reserved in volume ' || id, needle_id_reserved,
            max(coalesce((SELECT max(needle_id) FROM objects WHERE volume_id = volumes.id), 0),
@@ -83,7 +83,7 @@ _QUERIES = (
 
 
 def check_counts(path: Path) -> list[CountDifference]:
-    """Compare every incremental figure with a recount, all at one moment; seconds for a million objects."""
+    """Compare every incremental number with a recount of one moment; takes seconds for a million objects."""
     try:
         with closing(connect(path, is_read_only=True)) as connection:
             connection.execute("BEGIN")  # one snapshot for all queries

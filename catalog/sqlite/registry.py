@@ -14,7 +14,7 @@ from warehouse.errors import BadRequest
 
 CATALOG_ID_BITS = 62
 CATALOG_ID_META = "catalog_id"
-VOLUME_IDS_SKIPPED = 1000  # a later state of this catalog, which is lost, may have given these out
+VOLUME_IDS_SKIPPED = 1000  # a later, lost state of this catalog may have given these out
 
 
 class Registry(BucketNotes):
@@ -60,7 +60,7 @@ class Registry(BucketNotes):
         created_ms: int = 0,
     ) -> int:
         if volume_id is not None and not 1 <= volume_id <= VOLUME_ID_MAX:
-            raise BadRequest(f"a volume id goes from 1 to {VOLUME_ID_MAX}, not {volume_id}")
+            raise BadRequest(f"a volume id is from 1 to {VOLUME_ID_MAX}, not {volume_id}")
         if volume_id is None:
             volume_id = self._id_below_the_end()
         try:
@@ -69,17 +69,17 @@ class Registry(BucketNotes):
                 (volume_id, uuid, capacity, state, created_ms),
             )
         except sqlite3.IntegrityError as error:
-            raise BadRequest(f"volume {volume_id} or its uuid {uuid} is known already") from error
+            raise BadRequest(f"volume {volume_id} or its uuid {uuid} is already known") from error
         new_id = cursor.lastrowid
         assert new_id is not None
         self._execute("INSERT INTO copies (volume_id, disk_id) VALUES (?, ?)", (new_id, disk_id))
         return new_id
 
     def _id_below_the_end(self) -> int | None:
-        """The id of the next volume where the ids have reached their end; None where they have not.
+        """The id of the next volume if the ids have reached their end; None if they have not.
 
-        One disk with a volume of the greatest id (a rebuild takes the ids that it finds) must not keep the
-        store from ever making another.
+        A rebuild keeps the ids that it finds.  One disk with a volume of the greatest id must not keep the
+        store from making new volumes forever.
         """
         last = self._one("SELECT seq FROM sqlite_sequence WHERE name = 'volumes'")
         if last is None or last[0] < VOLUME_ID_MAX:
@@ -137,7 +137,7 @@ class Registry(BucketNotes):
                 (key_id, name, hashed.salt, hashed.digest, permissions, _packed(buckets), created_ms),
             )
         except sqlite3.IntegrityError as error:
-            raise BadRequest(f"API key {key_id} exists already") from error
+            raise BadRequest(f"API key {key_id} already exists") from error
 
     def edit_api_key(
         self,

@@ -1,7 +1,7 @@
 """Salvage: what a catalog file still tells that nothing else does.
 
-Disks and volumes can be found again, API keys cannot.  The file may be a backup, or a damaged catalog whose
-objects are beyond reading: each table is read for itself, and the file is never changed.
+Disks and volumes can be found again; API keys cannot.  The file may be a backup, or a damaged catalog whose
+objects cannot be read any more: each table is read separately, and the file is never changed.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class SalvagedCatalog(msgspec.Struct, frozen=True):
     disks: list[DiskRow]
     volumes: list[VolumeRow]
     api_keys: list[ApiKeyRow]
-    bucket_id_max: int  # of all that were ever given out, like the next one
+    bucket_id_max: int  # the greatest that was ever given out, like the next one
     volume_id_max: int
     stamp_max: int
-    problems: list[str]  # what could not be read, as sentences; those lists are empty, those numbers 0
+    problems: list[str]  # what could not be read, as sentences; its list is empty, its number 0
 
 
 def salvage_catalog(path: Path) -> SalvagedCatalog:
     """Read an existing catalog, of this release or an older one; no other process may be writing it.
 
     Raises:
-        CatalogCorrupt: this is no catalog, or damaged so that nothing can be told.
+        CatalogCorrupt: this is not a catalog, or so damaged that nothing can be read.
         SchemaNewer: a later release wrote it.
-        ReadFailed: it is not there, or cannot be read.
+        ReadFailed: it does not exist, or cannot be read.
     """
     if not path.is_file():
         raise ReadFailed(f"there is no catalog {path}")
@@ -75,13 +75,13 @@ def salvage_catalog(path: Path) -> SalvagedCatalog:
             found = rows(f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'")
             number = found[0][0] if found else 0
             if type(number) is not int or not 0 <= number <= SEQUENCES_MAX[table]:
-                raise ValueError(f"the last one is said to be {number!r:.100}")
+                raise ValueError(f"the last one is {number!r:.100}, which is impossible")
             return number
 
         def stamp_max() -> int:
             found = rows("SELECT value FROM facts WHERE name = 'stamp_max'")
             if not found:
-                raise ValueError("the greatest one is not there")
+                raise ValueError("the greatest one is missing")
             return int(found[0][0])
 
         def api_keys() -> Iterator[ApiKeyRow]:
@@ -127,21 +127,21 @@ def _admitted_key(columns: tuple[Any, ...]) -> ApiKeyRow:
 
 
 class PendingDeletion(msgspec.Struct, frozen=True):
-    """A needle that the catalog had given up and that perhaps has no tombstone yet."""
+    """A needle that the catalog had given up and that may have no tombstone yet."""
 
     volume_uuid: str
     needle_id: int
     stamp: int
-    reason: str  # as in the outbox: "deleted" says that the whole object was, at `stamp`
+    reason: str  # as in the outbox; "deleted": the whole object was deleted, at `stamp`
 
 
 def read_pending_deletions(path: Path) -> Iterator[PendingDeletion]:
-    """The outbox of an existing catalog.  However old that is, what it gave up never counts again.
+    """The outbox of an existing catalog.  However old the catalog is, what it gave up never counts again.
 
     Raises:
-        CatalogCorrupt, ReadFailed: it cannot be read (any more); what came before is true all the same.
+        CatalogCorrupt, ReadFailed: it cannot be read; what was yielded before is true all the same.
     """
-    if not path.is_file():  # to open a pipe would wait for good
+    if not path.is_file():  # opening a pipe would wait forever
         raise ReadFailed(f"there is no catalog {path}")
     with _opened(path) as connection:
         if strangers := differences(connection, version_of(connection, path), tables=_READ_HERE):
@@ -157,7 +157,7 @@ def read_pending_deletions(path: Path) -> Iterator[PendingDeletion]:
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     log = path.with_name(path.name + "-wal")
     has_log = log.is_file() and log.stat().st_size > 0
-    # Without a log the file is all there is: then SQLite need not make any file beside it either.
+    # Without a log the file is everything, and SQLite need not make another file next to it.
     options = "mode=ro" if has_log else "mode=ro&immutable=1"
     try:
         with closing(sqlite3.connect(file_uri(path.resolve(), options), uri=True)) as connection:

@@ -3,28 +3,27 @@
 `PRAGMA user_version` counts the steps that a file has been through.  A step is never edited once it was
 released: a change is a new step.  All steps that a file lacks run in one transaction.
 
-    buckets   name is NULL while a deleted bucket's objects are still being turned into garbage
+    buckets   name is NULL while the objects of a deleted bucket are being turned into garbage
     objects   the visible version of each key; volume_id, needle_id and crc are those of its first chunk
-    uploads   unfinished ones, and finished ones for as long as somebody may ask again
+    uploads   unfinished ones, and finished ones for as long as a finish may be repeated
     chunks    slots of unfinished uploads, and the chunks of objects that have more than one
-    outbox    garbage whose tombstone is not confirmed yet
-    buried    garbage whose tombstone is; the latest ones only, to tell late messages what became of it
+    outbox    garbage whose tombstone is not durable yet
+    buried    garbage whose tombstone is durable; only the latest, to answer late messages
     copies    which disks hold a volume: a volume is the same needles, on one disk or on several
-    jobs      compactions and verifications that are not over
-    damages   what is known to be damaged and was not mended; needle_id is 0 where nobody can tell it
-    facts     single numbers: stamp_max, the greatest stamp ever seen; catalog_id, which no other catalog has,
-              from the first start of a master on; switches that the master keeps here
+    jobs      compactions and verifications that are not finished
+    damages   known damage that was not mended; needle_id is 0 where it is unknown
+    facts     the catalog's meta, numbers by name: stamp_max, the greatest stamp ever seen; catalog_id, which
+              no other catalog has, from the first start of a master on; switches of the master
     bucket_notes   what each disk has still to write down, so that a rebuild knows the buckets
 
 Of a disk: `epoch` and `mark` are its latest registration (`storage/epoch.py`); `catalog_id` is the catalog
 that it names until it is registered with this one, 0 from then on.
 
 Of a volume: `verified_ms` is when the last verification that read all of it began, NULL for never; the
-other columns with `verify` are how far the one under way is, 0 for none.  Needles that no row names are
-swept up; of those with stamps up to `swept_stamp` none is left.
+other columns with `verify` are the progress of the one under way, 0 for none.  A sweep gives up needles that
+no row names; none with a stamp up to `swept_stamp` is left.
 
-`reason`, in outbox and buried: "replaced" and "deleted" needles were visible once; "void" ones were
-given up, "unmet" ones failed their precondition, "aborted" ones belonged to an upload.
+`reason`, in outbox and buried, is explained in `catalog/interface.py`.
 """
 
 from __future__ import annotations
@@ -226,7 +225,7 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path, steps: tuple[st
     if sqlite3.sqlite_version_info < SQLITE_MIN:
         wanted = ".".join(map(str, SQLITE_MIN))
         raise FormatUnsupported(
-            f"SQLite {wanted} or later is needed, this Python has {sqlite3.sqlite_version}"
+            f"this Python has SQLite {sqlite3.sqlite_version}; {wanted} or later is needed"
         )
     is_empty = connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
     is_new = is_empty and _pragma(connection, "user_version") == 0
@@ -251,45 +250,45 @@ def version_of(connection: sqlite3.Connection, path: Path, steps: tuple[str, ...
 
 
 def _refuse_what_would_run(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse triggers and views: they run with what we do, and no step of ours makes one."""
+    """Refuse triggers and views: they run with our statements, and no step of ours makes one."""
     row = connection.execute(
         "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index') LIMIT 1"
     ).fetchone()
     if row is not None:
         kind, name = row
         raise CatalogCorrupt(
-            f"the catalog {path} has a {kind} {name!r}, which no release has made and which would run with"
-            f" what the store does: find out who made it; remove it (DROP {str(kind).upper()}), or restore a"
-            " backup"
+            f"the catalog {path} has a {kind} {name!r}, which no release makes and which would run with"
+            f" every change of the store: find out who made it, then remove it (DROP {str(kind).upper()}) or"
+            " restore a backup"
         )
 
 
 def differences(
     connection: sqlite3.Connection, version: int, *, tables: Container[str] | None = None
 ) -> list[str]:
-    """What in a file's schema is not as these steps make it, as sentences.
+    """How a file's schema differs from what these steps make, as sentences.
 
     A trigger or a view would run with the rights of whoever opens the file.
 
     Args:
         version: how many steps the file has been through.
-        tables: look at these alone.
+        tables: compare only these.
     """
     wanted, found = _objects_after(version), _objects_of(connection)
     names = [name for name in sorted(wanted.keys() | found.keys()) if tables is None or name in tables]
     problems = []
     for name in names:
         if name not in wanted:
-            problems.append(f"there is a {found[name][0]} {name!r} that is none of ours"[:200])
+            problems.append(f"there is a {found[name][0]} {name!r} that no release makes"[:200])
         elif name not in found:
             problems.append(f"the {wanted[name][0]} {name!r} is missing")
         elif found[name] != wanted[name]:
-            problems.append(f"the {wanted[name][0]} {name!r} is not as we make it")
+            problems.append(f"the {wanted[name][0]} {name!r} is not as a release makes it")
     return problems
 
 
 def _objects_of(connection: sqlite3.Connection) -> dict[str, tuple[str, str, str]]:
-    """Kind, table and statement of everything in a schema but what SQLite keeps for itself."""
+    """Type, table and statement of everything in a schema except what belongs to SQLite itself."""
     rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
     return {
         str(name): (str(kind), str(table), _without_spaces(str(sql)))
@@ -328,7 +327,7 @@ def _run(connection: sqlite3.Connection, steps: tuple[str, ...], version: int) -
 
 
 def statements_of(script: str) -> list[str]:
-    """Split a script; `executescript` would commit behind our back."""
+    """Split a script; `executescript` would commit on its own."""
     statements, current = [], ""
     for line in script.splitlines():
         current += line + "\n"

@@ -1,8 +1,6 @@
-"""Changes: what can be done to buckets and objects in one transaction of the catalog.
+"""SQLite transaction: what can be done to buckets and objects.
 
-Plain synchronous Python on SQLite: stamps and times are arguments.  A method either takes effect as a
-whole or raises and leaves its traces to the savepoint around it.  Refusals that must leave something
-behind (a refused needle is garbage from then on) are returned instead of raised.
+Plain synchronous Python on SQLite: stamps and times are arguments.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ from warehouse.errors import (
 from warehouse.transport.http.conditions import require_conditions
 from warehouse.transport.messages import BucketNote, StoredNeedle, etag_of
 
-PURGE_AT_ONCE = 500  # objects of a deleted bucket: a few milliseconds, so that puts need not wait for more
+PURGE_AT_ONCE = 500  # objects of a deleted bucket: puts wait a few milliseconds for it, and no longer
 
 
 class SqliteTransaction(Uploads, Registry, Upkeep):
@@ -63,7 +61,7 @@ class SqliteTransaction(Uploads, Registry, Upkeep):
             raise NoSuchBucket(f"there is no bucket {name!r}")
         bucket_id, created_ms = found
         if not force and self._one("SELECT 1 FROM objects WHERE bucket_id = ? LIMIT 1", (bucket_id,)):
-            raise BucketNotEmpty(f"bucket {name!r} holds objects: delete them first, or force it")
+            raise BucketNotEmpty(f"bucket {name!r} holds objects: delete them first, or delete it with force")
         self._execute("UPDATE buckets SET name = NULL WHERE id = ?", (bucket_id,))
         self._note_bucket(BucketNote(bucket_id, name, created_ms, True, stamp))
         self._live_buckets.clear()
@@ -143,10 +141,10 @@ class SqliteTransaction(Uploads, Registry, Upkeep):
         return CommitResult(etag_of(volume_id, needle_id, needle.crc))
 
     def _commit_new(self, needle: StoredNeedle) -> bool:
-        """Make the needle visible as the object that most are, one that was not there, in one statement.
+        """Make the needle visible in one statement, if it is the usual case: an object that did not exist.
 
         Returns:
-            Whether it is; otherwise nothing was changed, and one of many reasons has to be found out.
+            Whether it is visible now.  If not, nothing was changed, and the caller finds out why.
         """
         bucket_id, key, stamp = needle.bucket_id, needle.key, needle.stamp
         if stamp <= self._deletion_stamps.bound(bucket_id, key) or not self._is_live(bucket_id):
@@ -191,8 +189,8 @@ class SqliteTransaction(Uploads, Registry, Upkeep):
             raise BadRequest(f"needle {needle_id} of volume {volume_id} was not written for this key")
         if issued_ms is not None and self._may_be_forgotten(issued_ms):
             raise OutcomeUnknown(
-                f"needle {needle_id} of volume {volume_id} was handed out so long ago that nobody remembers"
-                " whether it was visible once; it is not now"
+                f"needle {needle_id} of volume {volume_id} was handed out too long ago: the catalog has"
+                " forgotten whether it was ever visible; it is not visible now"
             )
         self._discard([(volume_id, needle_id)], stamp, "void")
         return False

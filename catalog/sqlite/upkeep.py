@@ -1,7 +1,6 @@
-"""Upkeep: the part of a transaction that deals with what keeps volumes in good order.
+"""Upkeep: the part of a transaction that keeps volumes in good order.
 
-Jobs, how far verifications and sweeps are, damages, needles that no row names, and the
-master's switches.
+Jobs, the progress of verifications and sweeps, damage, needles that no row names, and the master's switches.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
 from warehouse.catalog.sqlite.cross_check import names_on
 from warehouse.transport.messages import NeedleDamage
 
-DAMAGES_KEPT_MAX = 10_000  # of one volume: a ruined disk is one problem, not millions
+DAMAGES_KEPT_MAX = 10_000  # of one volume: a ruined disk is one problem, not millions of them
 STAMP_MAX_META = "stamp_max"
 
 
@@ -121,5 +120,5 @@ class Upkeep(Bookkeeping):
     # --- meta -------------------------------------------------------------------------------------
 
     def set_meta(self, name: str, value: int) -> None:
-        assert name != STAMP_MAX_META, "the transaction keeps that one itself"
+        assert name != STAMP_MAX_META, "the transaction itself keeps the greatest stamp"
         self._execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))

@@ -38,7 +38,7 @@ from warehouse.errors import (
 )
 from warehouse.transport.messages import StoredNeedle, etag_of
 
-AHEAD_MS_MAX = 24 * 3600 * 1000  # an upload that expires this much later than it could: a clock was wrong
+AHEAD_MS_MAX = 24 * 3600 * 1000  # an upload that expires this much too late was set by a wrong clock
 STAMP_MS_SHIFT = 16  # a stamp is milliseconds and a counter of 16 bits
 _NAMED_MAX = 10  # chunk indexes in a message
 
@@ -114,8 +114,8 @@ class Uploads(Bookkeeping):
     def _time_of(self, stamp: int) -> int:
         """When a stamp was made, in wall time.
 
-        Stamps only grow: after a clock was ahead once, they stay ahead of the wall clock, for a year perhaps,
-        and what expires by the wall clock would live as long.
+        Stamps only grow.  After a clock was ahead once, they stay ahead of the wall clock, perhaps for a
+        year, and whatever expires by the wall clock would live as long.
         """
         return min(stamp >> STAMP_MS_SHIFT, self._now_ms())
 
@@ -124,8 +124,8 @@ class Uploads(Bookkeeping):
         self._drop_upload(upload_id, stamp)
 
     def expire_uploads(self, now_ms: int, stamp: int, limit: int) -> list[int]:
-        # Of a release that counted from stamps, or of a wall clock that was ahead: nothing lives longer than
-        # its lifetime from now on.
+        # A release that counted from stamps, or a wall clock that was ahead, may have set a later time.  No
+        # upload lives longer than its lifetime from now on.
         self._execute(
             "UPDATE uploads SET expires_ms = ?1 + lifetime_ms"
             " WHERE NOT is_finished AND expires_ms > ?1 + lifetime_ms + ?2",
@@ -149,7 +149,7 @@ class Uploads(Bookkeeping):
         return [upload_id for (upload_id,) in rows.fetchall()]
 
     def _drop_upload(self, upload_id: int, stamp: int) -> None:
-        """Forget an upload; the chunks of one that is not finished become garbage."""
+        """Forget an upload; if it is not finished, its chunks become garbage."""
         found = self._one("DELETE FROM uploads WHERE id = ? RETURNING is_finished", (upload_id,))
         if found is not None and not found[0]:
             self._discard(self._take_chunks(upload_id), stamp, "aborted")
@@ -186,12 +186,12 @@ class Uploads(Bookkeeping):
         if slot[2] != needle.size:
             return CommitResult(
                 error=LengthMismatch(
-                    f"chunk {needle.chunk_index} of upload {needle.upload_id} was to have {slot[2]} bytes,"
+                    f"chunk {needle.chunk_index} of upload {needle.upload_id} must have {slot[2]} bytes,"
                     f" not {needle.size}"
                 )
             )
         if not self._is_live(needle.bucket_id):
-            # Its uploads are dropped piece by piece, and each takes its chunks with it.
+            # The purge drops the uploads of the bucket piece by piece, each with its chunks.
             self._see_stamp(needle.stamp)
             return CommitResult(error=NoSuchBucket("the bucket was deleted"))
         self._execute(
@@ -208,7 +208,7 @@ class Uploads(Bookkeeping):
         return CommitResult(_etag_of_needle(needle))
 
     def _chunk_without_slot(self, needle: StoredNeedle) -> CommitResult:
-        """A late message: the upload was finished with this very needle, or the needle was given up."""
+        """Answer a late message: the upload was finished with this needle, or the needle was given up."""
         answer = self._answered_before(needle)
         if answer is not None:
             return answer
@@ -217,7 +217,7 @@ class Uploads(Bookkeeping):
         if current is not None and current[:2] == (needle.volume_id, needle.needle_id):
             return CommitResult(_etag_of_needle(needle))
         return self._refuse(
-            needle, "void", NoSuchUpload(f"upload {needle.upload_id} has no place for this needle")
+            needle, "void", NoSuchUpload(f"upload {needle.upload_id} has no slot for this needle")
         )
 
     # --- finishing --------------------------------------------------------------------------------
@@ -253,7 +253,8 @@ class Uploads(Bookkeeping):
     def _complete_chunks(self, upload_id: int, chunk_count: int, object_size: int) -> list[ChunkRow]:
         if chunk_count < 1 or object_size < 0:
             raise BadRequest(
-                f"an object has at least one chunk and no negative size, not {chunk_count} chunks"
+                f"an object has at least one chunk and a size of 0 or more; this one has {chunk_count} chunks"
+                f" and {object_size} bytes"
             )
         rows = self._execute(
             f"SELECT {CHUNK_COLUMNS} FROM chunks WHERE upload_id = ? ORDER BY chunk_index", (upload_id,)
@@ -277,7 +278,7 @@ class Uploads(Bookkeeping):
         return wanted
 
     def _mark_finished(self, upload_id: int, row: ObjectRow) -> None:
-        # Slots that were asked for and never filled: nothing may be committed into them any more.
+        # Slots that were requested and never filled: no needle may be committed into them any more.
         if row.chunk_count == 1:
             self._execute("DELETE FROM chunks WHERE upload_id = ? AND chunk_index = 0", (upload_id,))
         unused = self._execute(
@@ -301,10 +302,10 @@ class Uploads(Bookkeeping):
                 upload_id,
             ),
         )
-        self._forget_finished(now_ms, 2)  # more than one goes for each that comes, so they never pile up
+        self._forget_finished(now_ms, 2)  # two go for each one that comes, so they never pile up
 
     def _finished_object(self, upload: UploadRow) -> ObjectRow:
-        """What the first finish answered, even if the object has been replaced since."""
+        """What the first finish answered, even if the object was replaced since then."""
         found = self._one(
             "SELECT finished_size, finished_stamp, finished_volume_id, finished_needle_id, finished_crc,"
             " finished_chunk_count FROM uploads WHERE id = ?",

@@ -215,7 +215,7 @@ def test_rows_beyond_one_batch_are_all_there(path, monkeypatch, count):
     ],
 )
 def test_rows_that_contradict_each_other_make_no_catalog(path, contradict):
-    with pytest.raises(BadRequest, match="contradicts itself"), NewCatalog(path) as new:
+    with pytest.raises(BadRequest, match="contradict each other"), NewCatalog(path) as new:
         fill(new)
         contradict(new)
         new.finish()

@@ -34,7 +34,7 @@ def test_what_sqlite_calls_damage_is_a_read_error_where_a_second_look_finds_it_w
     """EIO of a read is SQLITE_CORRUPT to whoever asks SQLite (SQLITE_IOERR_CORRUPTFS)."""
     named = name_error(path, error_of(sqlite3.SQLITE_CORRUPT), is_write=False)
     assert isinstance(named, ReadFailed)
-    assert "no damage" in named.message
+    assert "not damaged" in named.message
     assert "backup" not in named.message
 
 

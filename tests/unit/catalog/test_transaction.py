@@ -135,7 +135,7 @@ def test_resolving_what_was_forgotten_says_so_and_never_that_it_was_not_stored(k
             now_ms=gone_ms + int(recent_tombstones.TOMBSTONED_S * 1000),
         )
     assert 1 not in remembered(kit)
-    with pytest.raises(OutcomeUnknown, match="nobody remembers"):
+    with pytest.raises(OutcomeUnknown, match="forgotten"):
         kit.do(lambda t: t.resolve_needle(bucket_id, "a", 1, 1, stamp(99), gone_ms))
     kit.reopen()
     with pytest.raises(OutcomeUnknown):
