@@ -1,9 +1,9 @@
 """Admission: which names and numbers on a disk can be those of an honest store?  Pure.
 
-A CRC says that bytes are what somebody wrote, and not that it was us.  So whatever a disk says passes the
-same checks as what a client says, and has numbers that catalog and arithmetic can hold.  This is the one
-place where that is decided, for rebuild and export alike; what does not pass is damage of that record, listed
-under a name of our own.  Stamps are judged by `storage/format/stamp.py`.
+A CRC says that bytes are as somebody wrote them, not that a store wrote them.  So records on a disk have to
+pass the same checks as requests of a client, and have numbers that catalog and arithmetic can hold.  This
+module decides that for rebuild and export alike.  A record that does not pass counts as damaged, and gets a
+made-up name in the list.  `storage/format/stamp.py` judges stamps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UPLOAD_ID_MAX: Final = (1 << 63) - 1
 CHUNK_COUNT_MAX: Final = 1 << 31
 OBJECT_SIZE_MAX: Final = (1 << 63) - 1
 
-UNNAMED_BUCKET: Final = "(unnamed)"  # no bucket can be called so
+UNNAMED_BUCKET: Final = "(unnamed)"  # not a valid name of a bucket
 
 
 def needle_problem(metadata: NeedleMetadata) -> str | None:
@@ -33,7 +33,7 @@ def needle_problem(metadata: NeedleMetadata) -> str | None:
     try:
         check_key(metadata.key)
         if metadata.metadata:
-            # Release 0.1.0 took a value without a name: such an object is whole, and stays as it is.
+            # Release 0.1.0 accepted a value without a name: such an object is whole, and stays as it is.
             check_metadata({name or "-": value for name, value in metadata.metadata.items()})
     except StoreError as error:
         return error.message
@@ -42,7 +42,7 @@ def needle_problem(metadata: NeedleMetadata) -> str | None:
 
 def _number_problem(metadata: NeedleMetadata) -> str | None:
     upload_id, count, size = metadata.upload_id, metadata.chunk_count, metadata.object_size
-    if (  # the usual case in one go: a rebuild asks for each needle
+    if (  # the usual case first: a rebuild asks for each needle
         1 <= metadata.bucket_id <= BUCKET_ID_MAX
         and 0 <= metadata.created_ms <= TIME_MS_MAX
         and upload_id is None
@@ -61,20 +61,20 @@ def _number_problem(metadata: NeedleMetadata) -> str | None:
     )
     for what, number, least, most in numbers:
         if number is not None and not least <= number <= most:
-            return f"its {what} is {number}, which is not within {least} and {most}"
+            return f"its {what} is {number}; expected {least} to {most}"
     if count is not None and metadata.chunk_index >= count:
-        return f"it is chunk {metadata.chunk_index} of {count}, counted from 0"
+        return f"it is chunk {metadata.chunk_index}, counted from 0, of only {count}"
     return None
 
 
 def bucket_problem(record: BucketRecord) -> str | None:
     """Why no honest store wrote this about a bucket; None: one may have."""
     if not 1 <= record.bucket_id <= BUCKET_ID_MAX:
-        return f"its bucket id is {record.bucket_id}, which is not within 1 and {BUCKET_ID_MAX}"
+        return f"its bucket id is {record.bucket_id}; expected 1 to {BUCKET_ID_MAX}"
     if not 0 <= record.created_ms <= TIME_MS_MAX:
-        return f"its time of creation is {record.created_ms}, which is not within 0 and {TIME_MS_MAX}"
+        return f"its time of creation is {record.created_ms}; expected 0 to {TIME_MS_MAX}"
     if record.is_deleted and not record.name:
-        return None  # whoever deleted it may not have known the name
+        return None  # a deletion may have been recorded without the name
     return _bucket_name_problem(record.name)
 
 

@@ -4,9 +4,9 @@
     catalog.sqlite3    the catalog, as of one moment
     keys/...           the master's secrets, by their fixed names
 
-Any `tar` opens it.  It is written whole or not at all, with mode 0600, because it holds secrets.  It is not
-believed: members have names from a fixed list, each once, they are plain files (`tar_members.py`), all of it
-is checked before a byte is unpacked, and the catalog has our schema, statement by statement.
+Any `tar` opens it.  It is written whole or not at all, with mode 0600, because it holds secrets.  Its reader
+does not trust it: members have names from a fixed list, each once, and are plain files (`tar_members.py`);
+all of it is checked before a byte is unpacked; the catalog must have our schema, statement by statement.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ KEY_NAMES: Final = ("access.pem", "curve.key", "data.json", "join.secret")
 MANIFEST_SIZE_MAX: Final = 1024 * 1024
 KEY_SIZE_MAX: Final = 64 * 1024
 TIME_MS_MAX: Final = 1 << 48  # the year 10889
-# All that a backup may hold, and how large it may be.
+# Everything that a backup may hold, and the largest sizes.
 SIZES_MAX: Final = {
-    CATALOG_NAME: 1 << 44,  # what an SQLite file of 4 KiB pages can have
+    CATALOG_NAME: 1 << 44,  # the limit of an SQLite file with 4 KiB pages
     **{f"{KEYS_FOLDER}/{name}": KEY_SIZE_MAX for name in KEY_NAMES},
 }
 COPY_SIZE: Final = 1024 * 1024
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backup says of itself."""
+    """What a backup says about itself."""
 
     format: int
-    release: str  # that wrote it
+    release: str  # the release that wrote it
     created_ms: int
     schema: int  # of the catalog
-    stamp_max: int  # the catalog knows everything up to here
+    stamp_max: int  # the catalog knows every change up to this stamp
     bucket_count: int
     object_count: int
     byte_count: int
     sha256: dict[str, str]  # member -> hex digest
-    sizes: dict[str, int] = {}  # member -> bytes; releases up to 0.1.0 did not say them
+    sizes: dict[str, int] = {}  # member -> bytes; releases up to 0.1.0 did not write them
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """A backup that was checked, unpacked into a folder."""
+    """A backup that was checked and unpacked into a folder."""
 
     manifest: Manifest
     folder: Path
@@ -88,7 +88,7 @@ def write_archive(path: Path, manifest: Manifest, members: Mapping[str, Path]) -
     """Write a backup, whole or not at all; when this returns it survives a power cut.
 
     Raises:
-        DiskFull, WriteFailed: nothing was left behind, and a file that was there before still is.
+        DiskFull, WriteFailed: nothing new is left, and an older file at `path` is untouched.
     """
     with writing(f"cannot write the backup {path}"):
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
@@ -124,10 +124,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def opened_backup(path: Path, folder: Path) -> Iterator[Backup]:
-    """Unpack a backup below `folder` and check all of it; what is unpacked is gone after the block.
+    """Check all of a backup and unpack it below `folder`; the block removes the unpacked files at its end.
 
     Raises:
-        BackupCorrupt: it is no backup, or not a whole one.
+        BackupCorrupt: it is not a backup, or not whole.
         FormatUnsupported: a later release wrote it.
         ReadFailed: the file cannot be read.
         DiskFull, WriteFailed: it cannot be unpacked.
@@ -136,9 +136,7 @@ def opened_backup(path: Path, folder: Path) -> Iterator[Backup]:
         raise ReadFailed(f"there is no backup {path}")
     with _reading(path) as descriptor:
         manifest, members = _listed_members(path, descriptor)
-        _require_room(
-            path, members, folder
-        )  # so that what is read next is no more than what there is room for
+        _require_room(path, members, folder)  # before reading on: no more is read than there is room for
         _check_digests(path, descriptor, manifest, members)
         with writing(f"cannot unpack {path} in {folder}"):
             unpacked = Path(tempfile.mkdtemp(prefix=".backup-", dir=folder))
@@ -163,7 +161,7 @@ def _reading(path: Path) -> Iterator[int]:
 
 
 def _listed_members(path: Path, descriptor: int) -> tuple[Manifest, list[Member]]:
-    """What a backup holds and says that it holds; of the members themselves nothing was read yet."""
+    """The manifest and the members that are there; the content of the members was not read yet."""
     manifest: Manifest | None = None
     members: list[Member] = []
     try:
@@ -176,7 +174,7 @@ def _listed_members(path: Path, descriptor: int) -> tuple[Manifest, list[Member]
             _check_member(member, manifest, members)
             members.append(member)
     except BackupCorrupt as error:
-        raise BackupCorrupt(f"{path} is not a whole backup: {error.message}") from error
+        raise BackupCorrupt(f"{path} is not a valid backup: {error.message}") from error
     except OSError as error:
         raise ReadFailed(f"cannot read the backup {path}: {error}") from error
     missing = set(manifest.sha256 if manifest else (MANIFEST_NAME,)) - {member.name for member in members}
@@ -193,30 +191,33 @@ def _check_digests(path: Path, descriptor: int, manifest: Manifest, members: Seq
             for piece in _content(descriptor, member):
                 digest.update(piece)
             if digest.hexdigest() != manifest.sha256[member.name]:
-                raise BackupCorrupt(f"{member.name} is not what was written: its SHA-256 differs")
+                raise BackupCorrupt(f"{member.name} is damaged or was changed: its SHA-256 differs")
     except BackupCorrupt as error:
-        raise BackupCorrupt(f"{path} is not a whole backup: {error.message}") from error
+        raise BackupCorrupt(f"{path} is not a valid backup: {error.message}") from error
     except OSError as error:
         raise ReadFailed(f"cannot read the backup {path}: {error}") from error
 
 
 def _require_room(path: Path, members: Sequence[Member], folder: Path) -> None:
     with writing(f"cannot unpack {path} in {folder}"):
-        figures = os.statvfs(folder)
-    free, needed = figures.f_bavail * figures.f_frsize, sum(member.size for member in members)
+        disk = os.statvfs(folder)
+    free, needed = disk.f_bavail * disk.f_frsize, sum(member.size for member in members)
     if needed > free:
-        raise DiskFull(f"to unpack {path} takes {needed} bytes in {folder}, and {free} are free")
+        raise DiskFull(f"unpacking {path} takes {needed} bytes in {folder}, and only {free} are free")
 
 
 def _check_member(member: Member, manifest: Manifest, before: Sequence[Member]) -> None:
     name, size = member.name, member.size
     if name not in manifest.sha256 or name not in SIZES_MAX:
-        raise BackupCorrupt(f"it holds {name!r}, which its manifest does not name, or no backup has")
+        raise BackupCorrupt(
+            f"it holds {name!r}, which its manifest does not name, or which is not part of any backup"
+        )
     if any(member.name == name for member in before):
         raise BackupCorrupt(f"it holds {name} twice")
-    if size > SIZES_MAX[name] or manifest.sizes.get(name, size) != size:
-        wanted = manifest.sizes.get(name, SIZES_MAX[name])
-        raise BackupCorrupt(f"{name} has {size} bytes, and {wanted} were expected")
+    if size > SIZES_MAX[name]:
+        raise BackupCorrupt(f"{name} has {size} bytes; at most {SIZES_MAX[name]} are allowed")
+    if size != (expected := manifest.sizes.get(name, size)):
+        raise BackupCorrupt(f"{name} has {size} bytes; expected {expected}")
 
 
 def _content(descriptor: int, member: Member) -> Iterator[bytes]:
@@ -243,7 +244,7 @@ def _unpack(path: Path, descriptor: int, members: Sequence[Member], manifest: Ma
                 file.flush()
                 os.fsync(file.fileno())
             if digest.hexdigest() != manifest.sha256[member.name]:
-                raise BackupCorrupt(f"{path} changes while it is read")
+                raise BackupCorrupt(f"{path} was changed while it was read; try again")
 
 
 def _read_manifest(path: Path, content: bytes) -> Manifest:
@@ -259,19 +260,19 @@ def _read_manifest(path: Path, content: bytes) -> Manifest:
     if CATALOG_NAME not in manifest.sha256:
         raise BackupCorrupt(f"{path} has no catalog")
     if not 0 <= manifest.created_ms <= TIME_MS_MAX:
-        raise BackupCorrupt(f"{path} was made at {manifest.created_ms}, which is no time")
+        raise BackupCorrupt(f"{path} says it was made at {manifest.created_ms} ms, which is impossible")
     return manifest
 
 
 def _check_catalog(path: Path, catalog: Path) -> None:
-    # The schema first: to check what somebody else's says could run what it says.
+    # The schema first: checking a foreign schema could run its statements.
     problem = schema_problem(catalog) or integrity_problem(catalog)
     if problem is not None:
         raise BackupCorrupt(f"the catalog in {path} is damaged: {problem}")
 
 
 def schema_problem(catalog: Path) -> str | None:
-    """What in a catalog is not as this project makes it (a trigger, say); None for nothing."""
+    """How a catalog's schema differs from ours (it may have a trigger, for example); None: it does not."""
     try:
         with closing(_opened(catalog)) as connection:
             version = version_of(connection, catalog)
@@ -290,7 +291,7 @@ def _opened(catalog: Path) -> sqlite3.Connection:
 
 
 def integrity_problem(catalog: Path) -> str | None:
-    """What SQLite's own check finds wrong, None for nothing.  Reads all of the file."""
+    """What SQLite's own check finds wrong; None: nothing.  Reads all of the file."""
     try:
         with closing(_opened(catalog)) as connection:
             (finding,) = connection.execute("PRAGMA integrity_check(1)").fetchone()

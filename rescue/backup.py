@@ -2,9 +2,9 @@
 
     warehouse backup FILE [--data DIR] [--json]
 
-The catalog is copied as of one moment, through a connection of its own: the master goes on writing.  What
-the backup is for: API keys, settings of buckets and the master's secrets are nowhere else.  Objects are not
-in it; they are in the volumes, from which `rebuild` finds them again.
+The catalog is copied as of one moment, through a separate connection: the master goes on writing.  The backup
+holds what is nowhere else: API keys, settings of buckets and the master's secrets.  It does not hold objects;
+they are in the volumes, where `rebuild` finds them again.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from warehouse.rescue.console import (
     writing,
 )
 
-FIRST_BYTES = MANIFEST_NAME.encode() + b"\0"  # of every backup: the name of its first member
-PAGES_AT_ONCE = 4096  # of the copy, between two reports of how far it is
+FIRST_BYTES = MANIFEST_NAME.encode() + b"\0"  # every backup begins with the name of its first member
+PAGES_AT_ONCE = 4096  # copied between two reports of progress
 
 
 class BackupReport(msgspec.Struct, frozen=True):
@@ -56,27 +56,27 @@ class BackupReport(msgspec.Struct, frozen=True):
     buckets: int
     objects: int
     bytes: int
-    keys: list[str]  # names of the files with secrets that are in it
+    keys: list[str]  # names of the files with secrets in it
 
     def lines(self) -> Iterator[str]:
-        yield f"{self.file}: {format_size(self.size)}; it holds secrets, so keep it from others"
+        yield f"{self.file}: {format_size(self.size)}; it holds secrets, so let nobody else read it"
         what = f"{format_count(self.buckets, 'bucket')}, {format_count(self.objects, 'object')}"
-        yield f"  the catalog of {what} ({format_size(self.bytes)}, which stay in the volumes)"
-        yield f"  the master's keys: {', '.join(self.keys) or 'none were there'}"
+        yield f"  the catalog of {what} (their {format_size(self.bytes)} stay in the volumes)"
+        yield f"  the master's keys: {', '.join(self.keys) or 'none found'}"
 
 
 def back_up(path: Path, data: Path, progress: Progress) -> BackupReport:
     """Write a backup of the store in `data`.
 
     Raises:
-        BadRequest: the file that is there is no backup, so it is not replaced.
+        BadRequest: `path` is not a backup, so it is not replaced.
         ReadFailed: there is no catalog, or it cannot be read.
-        CatalogCorrupt: it is damaged: a backup of that would be worth nothing.
-        DiskFull, WriteFailed: the backup cannot be written; nothing is left of it.
+        CatalogCorrupt, BackupCorrupt: it is damaged, and a backup of it would be useless.
+        DiskFull, WriteFailed: the backup cannot be written; no part of it is left.
     """
     catalog = data / "master" / CATALOG_NAME
     if not catalog.is_file():
-        raise ReadFailed(f"there is no catalog {catalog}: which folder has the store's data? (--data)")
+        raise ReadFailed(f"there is no catalog {catalog}: name the store's data folder with --data")
     _require_no_other_file(path)
     with (
         writing(f"cannot write the backup {path}"),
@@ -87,7 +87,7 @@ def back_up(path: Path, data: Path, progress: Progress) -> BackupReport:
         progress.begin("checking the copy", 0)
         problem = integrity_problem(copy)
         if problem is not None:
-            raise BackupCorrupt(f"the catalog {catalog} is damaged, a copy of it would be, too: {problem}")
+            raise BackupCorrupt(f"the catalog {catalog} is damaged, and so would be its backup: {problem}")
         members = {CATALOG_NAME: copy}
         with reading("cannot read the master's keys"):
             for name in KEY_NAMES:
@@ -111,27 +111,25 @@ def back_up(path: Path, data: Path, progress: Progress) -> BackupReport:
 
 
 def _require_no_other_file(path: Path) -> None:
-    """An older backup may be replaced, and an empty file (as mktemp makes it); nothing else may."""
+    """Only an older backup or an empty file (as mktemp makes it) may be replaced."""
     require_no_stream(path, "backup.tar")
     if not path.parent.is_dir():
-        raise BadRequest(f"there is no folder {path.parent} for the backup: make it first")
+        raise BadRequest(f"there is no folder {path.parent}: make it first")
     if path.is_dir():
-        raise BadRequest(
-            f"{path} is a folder: the backup is a file, so name it, such as {path / 'backup.tar'}"
-        )
+        raise BadRequest(f"{path} is a folder: name a file for the backup, such as {path / 'backup.tar'}")
     if not path.is_file():
         return
     with reading(f"cannot read {path}, which would be replaced"), path.open("rb") as file:
         start = file.read(len(FIRST_BYTES))
     if start and start != FIRST_BYTES:
-        raise BadRequest(f"{path} is there and is no backup: move it away, or name another file")
+        raise BadRequest(f"{path} exists and is not a backup: move it away, or name another file")
 
 
 def _copy_catalog(catalog: Path, copy: Path, progress: Progress) -> None:
     copy.touch(mode=0o600)
     try:
         with closing(connect(catalog, is_read_only=True)) as source, closing(sqlite3.connect(copy)) as target:
-            # One snapshot for the whole copy: without it every commit of the master would start it anew.
+            # One snapshot for the whole copy: without it, every commit of the master would restart the copy.
             source.execute("BEGIN")
             source.execute("SELECT 1 FROM sqlite_master").fetchone()
             progress.begin("copying the catalog", source.execute("PRAGMA page_count").fetchone()[0])
@@ -180,7 +178,7 @@ def _parser() -> Parser:
         prog="warehouse backup",
         description="Copy the catalog and the master's keys into one file, while the store runs or not.",
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="the backup; one that is there is replaced")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the backup; an older backup is replaced")
     add_common_arguments(parser)
     return parser
 

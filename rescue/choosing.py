@@ -1,13 +1,13 @@
-"""Choosing: of all that lies on the disks, what counts?  Pure.
+"""Choosing: which of the versions, uploads and buckets on the disks count?  Pure.
 
     object   the version with the greatest stamp, if that is greater than the stamp of the latest deletion
     upload   counts when all its chunks live: 0 to n-1, with n known from any of them, and sizes that add up
-             to what was announced; its stamp is the greatest of theirs
+             to the announced size; its stamp is the greatest stamp of its chunks
     bucket   lives unless a record says that it was deleted, or a later bucket had its name (names are unique,
-             so the earlier one must have been deleted before); without any record, when an object lives in it
+             so the earlier bucket must have been deleted); without any record, when an object lives in it
 
-A damaged version counts like any other: to serve an older one in its place would be a lie that nobody
-notices, to answer that it is damaged is not.
+A damaged version counts like any other.  Serving an older version instead would be a lie that nobody notices;
+answering that the object is damaged is the truth.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
 
     version: Version
     verdict: Verdict
-    stamp: int  # of what made it dead; its own when it is alive
+    stamp: int  # of what made it dead; its own if it is alive
 
 
 def choose_versions(
@@ -65,11 +65,11 @@ class Upload(msgspec.Struct, frozen=True):
 
     upload_id: int
     parts: list[Part]  # by index, one for each
-    surplus: list[Part]  # others that claim the same index: a slot was given anew
-    problem: str | None  # why this is no object; None: it is one
+    surplus: list[Part]  # others that claim the same index, because its slot was given again
+    problem: str | None  # why this is not an object; None: it is one
 
     def version(self) -> Version:
-        """What a complete upload is an object as."""
+        """The object that a complete upload makes."""
         first = self.parts[0]
         return Version(
             first.bucket_id,
@@ -91,8 +91,8 @@ class Upload(msgspec.Struct, frozen=True):
 def gather_uploads(parts: Iterable[Part]) -> Iterator[Upload]:
     """Put chunks together again; they come by upload, object and index, the best of each index first.
 
-    An id names an upload of one object.  Chunks that say the same of another object are no part of it, so
-    none of them can spoil it.
+    An id names an upload of one object.  Chunks of another object with the same id are not part of the
+    upload, so they cannot spoil it.
     """
     for (upload_id, _, _), group in itertools.groupby(parts, key=_upload_of):
         chosen: list[Part] = []
@@ -111,14 +111,16 @@ def _problem(parts: Sequence[Part]) -> str | None:
     counts = {part.chunk_count for part in parts} - {None}
     sizes = {part.object_size for part in parts} - {None}
     if len(counts) != 1:
-        return "its number of chunks is not known" if not counts else "its chunks contradict each other"
+        return "its number of chunks is unknown" if not counts else "its chunks contradict each other"
     (count,) = counts
     assert count is not None
     if len(parts) != count or any(part.chunk_index != index for index, part in enumerate(parts)):
         return f"{len(parts)} of {count} chunks"
     found = sum(part.size for part in parts)
     if sizes and sizes != {found}:
-        return f"chunks of {found} bytes together, {max(filter(None, sizes), default=0)} were announced"
+        return (
+            f"its chunks have {found} bytes together, not {max(filter(None, sizes), default=0)} as announced"
+        )
     return None
 
 
@@ -130,10 +132,10 @@ class FoundBucket(msgspec.Struct, frozen=True):
 
     bucket_id: int
     name: str
-    created_ms: int  # the earliest that is known
+    created_ms: int  # the earliest known
     is_recorded: bool = False
     is_deleted: bool = False
-    stamp: int = 0  # of what recorded it last
+    stamp: int = 0  # of the latest record
 
 
 def choose_buckets(
@@ -142,8 +144,8 @@ def choose_buckets(
     """The buckets that live, by id.
 
     Args:
-        found: every bucket that any record or needle names, dead ones too.
-        has_living: does any version live in it, as far as its key's deletions tell?
+        found: every bucket that a record or a needle names, also dead ones.
+        has_living: does any version in the bucket live, as far as the deletions of keys tell?
     """
     last_id: dict[str, int] = {}
     for bucket in found.values():

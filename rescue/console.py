@@ -1,6 +1,6 @@
-"""Console: what the tools of this room have in common around their work.
+"""Console: arguments, progress, failures and exit statuses, which all tools of this room share.
 
-Arguments, progress, failures and exit statuses; each tool is a function that returns a report.
+Each tool is a function that returns a report.
 
     exit status   0 done   1 failed (a line on standard error says why)   2 wrong usage   130 interrupted
 """
@@ -24,15 +24,15 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TaskProgressC
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from warehouse.conf.arguments import Parser as Parser  # of the tools of this room
+from warehouse.conf.arguments import Parser as Parser  # the tools import it from here
 from warehouse.conf.formatting import format_size, format_span
 from warehouse.conf.logging import set_up_logging
 from warehouse.errors import BadRequest, DiskFull, ReadFailed, StoreError, WriteFailed
 
 DEFAULT_DATA = Path("warehouse-data")
-LINE_EVERY_S = 5.0  # of progress, where no bar can move
-BYTES = "bytes"  # what a piece of work counts, see `Progress.begin`
-SHOWN_MAX = 20  # of a list, to people; --json has more
+LINE_EVERY_S = 5.0  # of progress, where bars cannot move
+BYTES = "bytes"  # a unit of `Progress.begin`
+SHOWN_MAX = 20  # items of a list for people; --json has more
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -59,7 +59,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--log-level",
         choices=("debug", "info", "warning", "error"),
         default="error",
-        help="what to log beside the report (default: %(default)s)",
+        help="what to log besides the report (default: %(default)s)",
     )
 
 
@@ -77,10 +77,12 @@ def add_disk_argument(parser: argparse.ArgumentParser) -> None:
 def require_no_stream(path: Path, example: str) -> None:
     """
     Raises:
-        BadRequest: the path is `-`, which means a standard stream to whoever has used other commands.
+        BadRequest: the path is `-`, which means a standard stream to many other commands.
     """
     if str(path) == "-":
-        raise BadRequest(f"- is no standard stream here: name what is to be written, such as {example}")
+        raise BadRequest(
+            f"'-' does not mean a standard stream here: give a name to write to, such as {example}"
+        )
 
 
 def run_tool(
@@ -93,8 +95,8 @@ def run_tool(
     """Do `work`, print its report, and return the exit status.
 
     Args:
-        is_private: what it writes is for its own user alone.
-        again: what to do after an interruption.
+        is_private: only its own user may read what it writes.
+        again: what the user can do after an interruption.
     """
     if is_private:
         os.umask(0o077)
@@ -118,7 +120,7 @@ def run_tool(
 def _as_json(value: object) -> str:
     try:
         return msgspec.json.encode(value).decode()
-    except UnicodeEncodeError:  # a path that is not UTF-8: its bytes are escaped
+    except UnicodeEncodeError:  # a path is not UTF-8: escape its bytes
         return json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
 
 
@@ -126,13 +128,13 @@ def _as_json(value: object) -> str:
 
 
 class Progress(Protocol):
-    """Who is told how far a tool is."""
+    """Shows how far a tool is."""
 
     def begin(self, what: str, total: int, unit: str = "") -> None:
         """A new piece of work.
 
         Args:
-            total: how much there is to do; 0: nobody knows how long it takes.
+            total: how much there is to do; 0: unknown.
             unit: what is counted, BYTES or the plural of a noun; without it, no rate is shown.
         """
 
@@ -141,7 +143,7 @@ class Progress(Protocol):
 
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """Bars on a terminal, now and then a line elsewhere; on standard error."""
+    """Bars on a terminal, a line every few seconds elsewhere; on standard error."""
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield ProgressLines()
@@ -152,7 +154,7 @@ def shown_progress() -> Iterator[Progress]:
 
 
 def rate_and_rest(per_s: float | None, left: float, unit: str) -> str:
-    """How fast it goes and how long it takes: "45,000 objects/s, 1 min 20 s left"."""
+    """Rate and time left: "45,000 objects/s, 1 min 20 s left"."""
     if not per_s or per_s <= 0:
         return ""
     rate = f"{format_size(int(per_s))}/s" if unit == BYTES else f"{per_s:,.0f} {unit}/s"
@@ -161,9 +163,9 @@ def rate_and_rest(per_s: float | None, left: float, unit: str) -> str:
 
 
 class _RateColumn(ProgressColumn):
-    """Of a piece of work whose length is known the rate and the time left, else how long it has taken."""
+    """Rate and time left if the length of the work is known, otherwise the time taken so far."""
 
-    max_refresh = 0.5  # seconds: figures that change faster cannot be read
+    max_refresh = 0.5  # seconds: numbers that change faster cannot be read
 
     def render(self, task: Task) -> Text:
         if task.total is None:
@@ -219,7 +221,7 @@ class NoProgress:
 
 
 def listed(title: str, items: Sequence[str], total: int) -> Iterator[str]:
-    """A list for people, cut where it gets too long for them; nothing when it is empty."""
+    """A list for people, cut when it gets too long; nothing when it is empty."""
     if total == 0:
         return
     yield f"{title}:"
@@ -230,18 +232,18 @@ def listed(title: str, items: Sequence[str], total: int) -> Iterator[str]:
 
 
 def printable(text: str) -> str:
-    """What could move the cursor or recolour it is escaped: keys are any text."""
+    """Escape what could move the cursor or change colours: a key may be any text."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def utc_label(now_s: float) -> str:
-    """For names of files that are moved aside: "20261126T204500Z"."""
+    """A time in the name of a file that is moved aside: "20261126T204500Z"."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
 
 
 @contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Name what the system refuses while `what` is written."""
+    """Turn an error of the system while `what` is written into one of ours."""
     try:
         yield
     except OSError as error:
@@ -251,7 +253,7 @@ def writing(what: str) -> Iterator[None]:
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Name what the system refuses while `what` is read."""
+    """Turn an error of the system while `what` is read into one of ours."""
     try:
         yield
     except OSError as error:

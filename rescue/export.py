@@ -1,11 +1,11 @@
-"""Export: plain files from the volumes, with no actor running: the last way out.
+"""Export: plain files from the volumes, while no actor runs: the last way out.
 
     warehouse export --to FOLDER [--data DIR] [--disk PATH]... [--resume] [--json]
 
-Nothing is needed but the disks, and nothing is written to them: they may be mounted read-only.  What counts
-is decided as in a rebuild.  Each object becomes FOLDER/bucket/key (`paths.py` says how a key becomes a path),
-every byte checked on the way, and appears whole or not at all; FOLDER/export.jsonl lists all of them
-(`listing.py`).  Objects are copied in groups, each in the order in which it lies on the disks.
+Only the disks are needed, and nothing is written to them: they may be mounted read-only.  The same objects
+count as in a rebuild.  Each becomes FOLDER/bucket/key (`paths.py` makes paths of keys).  Every byte is
+checked on the way, and a file appears whole or not at all.  FOLDER/export.jsonl lists all objects
+(`listing.py`).  Objects are copied in groups, each group in the order of its needles on the disks.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ from warehouse.storage.reader import NeedleReader, read_header
 GROUP_COUNT: Final = 10_000  # objects that are sorted by place together: a few MiB of memory
 PIECE_SIZE: Final = 4 * BLOCK_SIZE
 _ZEROS: Final = bytes(PIECE_SIZE)
-PAGE_SIZE: Final = 4096  # what is given up around a byte that a disk refuses to read
+PAGE_SIZE: Final = 4096  # given up around a byte that a disk fails to read
 PROBLEMS_MAX: Final = 100  # of one object
 DAMAGED_NAMED_MAX: Final = 10_000
 
-# Of a name that cannot be had: something else stands there, or this file system cannot hold it.
+# Errors that mean that a name cannot be used: it is taken, or this file system cannot hold it.
 _NAME_REFUSED: Final = frozenset(
     (
         errno.EISDIR,
@@ -79,15 +79,15 @@ class ExportReport(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     whole: int = 0
     bytes: int = 0
-    skipped: int = 0  # of those, what an export before had written
+    skipped: int = 0  # of those, written by an earlier export
     damaged_count: int = 0
     damaged: list[str] = []  # bucket/key
     incomplete: int = 0  # uploads
     unreadable_volumes: list[BadVolume] = []
     unreadable_disks: list[BadDisk] = []
-    untyped_count: int = 0  # needles whose content type no header can carry: it is left out
+    untyped_count: int = 0  # needles whose content type is left out, because no header can carry it
     lost_count: int = 0
-    lost: list[LostNeedle] = []  # everything that does not check, dead needles too
+    lost: list[LostNeedle] = []  # everything that is damaged, including dead needles
 
     def lines(self) -> Iterator[str]:
         yield (
@@ -95,35 +95,38 @@ class ExportReport(msgspec.Struct, kw_only=True):
             f" {self.damaged_count:,} damaged, in {self.seconds:.1f} s; {LISTING_NAME} lists them"
         )
         if self.skipped:
-            yield f"  {self.skipped:,} of them were there already"
+            yield f"  {self.skipped:,} of them had been exported before"
         if self.incomplete:
             yield f"  {format_count(self.incomplete, 'unfinished upload')} left out, listed as incomplete"
         yield from listed("Damaged objects", self.damaged, self.damaged_count)
         if self.untyped_count:
-            yield f"  {self.untyped_count:,} needles had a content type that no header can carry: left out"
+            count = format_count(self.untyped_count, "needle")
+            yield f"  {count} had an invalid content type, which was removed"
         disks = [f"{bad.disk}: {bad.problem}" for bad in self.unreadable_disks]
         yield from listed("Disks that could not be read", disks, len(disks))
         bad = [f"volume {v.volume_id} on {v.disk}: {v.problem}" for v in self.unreadable_volumes]
         yield from listed("Volumes that could not be read", bad, len(bad))
-        yield from listed("What does not check", [damage_line(lost) for lost in self.lost], self.lost_count)
+        yield from listed(
+            "Damaged needles and stretches", [damage_line(lost) for lost in self.lost], self.lost_count
+        )
 
 
 def export(
     data: Path, folder: Path, progress: Progress, *, disks: Sequence[Path] = (), is_resumed: bool = False
 ) -> ExportReport:
-    """Write everything that lives on the disks as plain files.
+    """Write every living object on the disks as a plain file.
 
     Raises:
-        BadRequest: `folder` holds something, and this is not to go on with an export.
+        BadRequest: `folder` is not empty, and `is_resumed` is not set.
         DiskInUse: an actor of the store runs.
         ReadFailed: there is no disk.
-        DiskFull, WriteFailed: `folder` takes no more; what was written is whole, and it can be resumed.
+        DiskFull, WriteFailed: `folder` takes no more; the files in it are whole, and --resume continues.
     """
     started = time.monotonic()
     require_no_stream(folder, "files")
     folders = disk_folders(data, disks)
     if not folders:
-        raise ReadFailed(f"there is no disk in {data} (a folder disk-1, say), and none was named")
+        raise ReadFailed(f"there is no disk in {data} (a folder such as disk-1): name one with --disk")
     with hold_disks(folders, is_identity_needed=False) as held:
         _make_ready(folder, is_resumed=is_resumed)
         report = ExportReport(folder=str(folder))
@@ -153,7 +156,9 @@ def _make_ready(folder: Path, *, is_resumed: bool) -> None:
                 else:
                     left.unlink()
         elif any(folder.iterdir()):
-            raise BadRequest(f"{folder} is not empty: --resume goes on with an export, or name another one")
+            raise BadRequest(
+                f"{folder} is not empty: use --resume to continue an export, or name another folder"
+            )
 
 
 def _opened(folder: Path) -> Folder:
@@ -167,7 +172,7 @@ class Exporter:
     ) -> None:
         """
         Args:
-            target: `folder`, held: all that is written is written below it, and through no link.
+            target: `folder`, held open: everything is written below it, and through no link.
         """
         self._folder = folder
         self._target = target
@@ -180,7 +185,7 @@ class Exporter:
         self._is_portable = _is_blind_to_case(target, survey.staging.folder.name)
 
     def run(self, progress: Progress) -> None:
-        """Copy everything; when this returns it survives a power cut."""
+        """Copy all objects; when this returns, the files survive a power cut."""
         progress.begin(
             "copying objects", self._survey.needle_count - self._survey.tombstoned_count, "objects"
         )
@@ -204,7 +209,7 @@ class Exporter:
                 )
         self._report.incomplete = self._survey.incomplete_count
         self._listing.sync()
-        os.sync()  # all files together: much cheaper than each by itself
+        os.sync()  # all files together, which is much cheaper than one by one
 
     def _groups(self) -> Iterator[list[Version]]:
         chosen = (choice.version for choice in self._survey.choices() if choice.verdict is Verdict.CHOSEN)
@@ -249,10 +254,10 @@ class Exporter:
         )
 
     def _put_in_place(self, path: str) -> str | None:
-        """Give the temporary file its name; returns why that is no good.
+        """Give the temporary file its name; return why that name cannot be used.
 
         Raises:
-            DiskFull, WriteFailed: it is not the name that is refused, so no other would do.
+            DiskFull, WriteFailed: the name is not the problem, so no other name would help.
         """
         try:
             with (
@@ -274,7 +279,7 @@ class Exporter:
         return f"{folder}/{object_path(key, is_folder=is_folder, is_portable=self._is_portable)}"
 
     def _is_taken(self, bucket_id: int, key: str) -> bool:
-        """Is there an object of this name, or one that has it as its folder?"""
+        """Is there an object with this key, or one in a folder of this name?"""
         has_keys_between = self._staging.has_keys_between
         return has_keys_between(bucket_id, key, key + "\0") or has_keys_between(
             bucket_id, key + "/", key + "0"
@@ -287,7 +292,7 @@ class Exporter:
     # --- its bytes --------------------------------------------------------------------------------
 
     def _copy(self, version: Version) -> list[str]:
-        """Write an object to the temporary file; returns what is wrong with it."""
+        """Write an object to the temporary file; return what is wrong with the object."""
         problems: list[str] = []
         with (
             writing(f"cannot write to {self._folder}"),
@@ -303,7 +308,7 @@ class Exporter:
                     file.truncate()
                     self._copy_unchecked(needle, file, problems)
             with writing(f"cannot write to {self._folder}"):
-                file.truncate()  # to where it stands: what was left out at the end are zeros
+                file.truncate()  # at the current offset: skipped zeros at the end belong to the file
         return problems
 
     def _needles_of(self, version: Version) -> Iterable[Version | Part]:
@@ -341,18 +346,18 @@ class Exporter:
             _write_sparsely(target, reader.read(at, min(PIECE_SIZE, reader.size - at)))
 
     def _copy_unchecked(self, needle: Version | Part, target: IO[bytes], problems: list[str]) -> None:
-        """What the disk still gives of a damaged needle; zeros where it gives nothing."""
+        """Copy what can be read of a damaged needle, with zeros for the rest."""
         identity, file = self._identity_and_file(needle.place)
         try:
             found = read_header(file, identity.seed, needle.offset, metadata_size=0, nowait=False)
         except OSError:
             found = None
         if found is None:
-            return  # it was readable a moment ago: this disk is dying
+            return  # it was readable a moment ago, so this disk is dying
         start, size = needle.offset + found[0].data_offset, found[0].data_size
         at = 0
         while at < size:
-            # What is not there is zeros: of a hole of gigabytes nothing is read, and nothing written.
+            # A hole reads as zeros: gigabytes of them are neither read nor written.
             skipped = min(max(file.next_data(start + at) - start, at), size) - at
             if skipped:
                 target.seek(skipped, os.SEEK_CUR)
@@ -372,15 +377,14 @@ class Exporter:
 
 
 def _is_blind_to_case(target: Folder, scratch: str) -> bool:
-    """Does the file system take "a" and "A" for one name?"""
+    """Does the file system take "a" and "A" for the same name?"""
     with writing("cannot write to the folder of the export"):
         os.close(target.make(f"{scratch}/case", 0o666))
         return target.stat(f"{scratch}/CASE") is not None
 
 
 def _write_sparsely(target: IO[bytes], piece: bytearray | memoryview) -> None:
-    """Write a piece, and leave a hole where it is all zeros: what comes out of a disk takes no more room than
-    it took there."""
+    """Write a piece, or leave a hole if it is all zeros: a file takes no more room here than on its disk."""
     if not piece[0] and not piece[-1] and bytes(piece) == _ZEROS[: len(piece)]:
         target.seek(len(piece), os.SEEK_CUR)
     else:
@@ -388,7 +392,7 @@ def _write_sparsely(target: IO[bytes], piece: bytearray | memoryview) -> None:
 
 
 def _read_what_can_be(file: File, offset: int, size: int, problems: list[str]) -> bytearray:
-    """So many bytes, zeros where the disk refuses."""
+    """Read this many bytes, with zeros where the disk fails."""
     buffer = bytearray(size)
     view = memoryview(buffer)
     try:
@@ -409,12 +413,14 @@ def _parser() -> Parser:
         prog="warehouse export",
         description="Write all objects as plain files, from the disks alone.  The store must not run.",
     )
-    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to; an empty folder")
+    parser.add_argument(
+        "--to", type=Path, required=True, metavar="FOLDER", help="where to write: an empty or new folder"
+    )
     add_disk_argument(parser)
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with an export: files that are whole are not written again",
+        help="continue an export: whole files are not written again",
     )
     add_common_arguments(parser)
     return parser
@@ -427,8 +433,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda progress: export(
             arguments.data, arguments.to, progress, disks=arguments.disk, is_resumed=arguments.resume
         ),
-        is_private=False,  # the files are for whoever gets the folder
-        again="the same command with --resume goes on",
+        is_private=False,  # the user decides who may read the files
+        again="run the same command with --resume to continue",
     )
 
 

@@ -2,14 +2,14 @@
 
     bucket, key, path, size, content_type, metadata, created_ms, stamp
     state     "whole"
-              "damaged"     what the disk still gives is at `path`, which ends with ".damaged": the bytes
-                            where they belong, zeros where there are none.  Without a `path` there is no
-                            file: it could not be written under its name, or it is a record that no honest
-                            store has written, in the bucket "(unnamed)", under a key that is made up
+              "damaged"     the readable bytes are at `path`, which ends with ".damaged": each where it
+                            belongs, with zeros in between.  Without a `path` there is no file: its name
+                            could not be used, or it is a record that no honest store has written, in the
+                            bucket "(unnamed)", with a made-up key
               "incomplete"  chunks are missing, and nothing was written: there is no `path`
     problems  what is wrong with it, as sentences
 
-What is at its default is left out.  Of two lines with one path the later one counts.
+Fields at their default are left out.  Of two lines with the same path the later one counts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from warehouse.rescue.paths import LISTING_NAME
 from warehouse.rescue.staging import named_errors
 from warehouse.storage.beneath import Folder
 
-LINE_SIZE_MAX: Final = 1024 * 1024  # a longer line is none of ours
+LINE_SIZE_MAX: Final = 1024 * 1024  # an export writes no longer line
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,10 +50,10 @@ _decode = msgspec.json.Decoder(Line).decode
 
 
 class Listing:
-    """The listing of an export, appended to; with what an export before has written."""
+    """The listing of an export; it knows which files an earlier export has written."""
 
     def __init__(self, target: Folder, scratch: Path) -> None:
-        """Go on with the listing that is there, or begin one.
+        """Continue an existing listing, or begin one.
 
         Args:
             target: the folder of the export.
@@ -72,7 +72,7 @@ class Listing:
             self._file.seek(0, os.SEEK_END)
 
     def _keep_what_is_true(self) -> None:
-        """Drop the lines of files that are not there, or not whole: something was interrupted."""
+        """Drop the lines of files that are missing or not whole: an export was interrupted."""
         temporary = f"{self._scratch.name}/listing"
         before = os.fdopen(self._target.open(LISTING_NAME), "rb")
         after = os.fdopen(self._target.make(temporary, 0o666), "wb")
@@ -82,7 +82,7 @@ class Listing:
                 try:
                     line = _decode(encoded)
                 except (msgspec.DecodeError, RecursionError):
-                    continue  # cut off
+                    continue  # the line was cut off
                 if line.state == "whole" and line.path and self._size_of(line.path) == line.size:
                     after.write(encoded)
                     self._known.execute(
@@ -94,7 +94,7 @@ class Listing:
             os.replace(name, LISTING_NAME, src_dir_fd=scratch, dst_dir_fd=fd)
 
     def _size_of(self, path: str) -> int:
-        """Bytes of a file, -1 when there is none."""
+        """Bytes of a file; -1: there is no file."""
         try:
             found = self._target.stat(path)
         except OSError:

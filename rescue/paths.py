@@ -1,22 +1,20 @@
-"""Paths: under which name does an object become a file?  Pure.
+"""Paths: the file name of an exported object.  Pure.
 
-A key is any text; a path is not.  A key's slashes become folders, and what a path cannot hold is written as
-in a URL, so that `urllib.parse.unquote` of the path gives the key back:
+A key may be any text; a path may not.  The slashes of a key become folders, and what a path cannot hold is
+written as in a URL, so `urllib.parse.unquote` of the path gives the key back:
 
     %                                                                       %25
     control characters, NUL among them                                      %00 to %1F, %7F
-    nothing between two slashes, or before the first, or after the last     the slash becomes %2F
+    an empty name between two slashes, before the first or after the last   the slash becomes %2F
     a segment "." or ".."                                                   its dots become %2E
 
-Two cases are more than that.  A segment that is too long for a file name is cut into folders, whose names
-end with a lone "%".  And a key that is the folder of another as well ("a" beside "a/b") gets "%file" added.
-No key becomes such a name by itself, because its own "%" would be escaped: different keys never get the same
-path.
+Two cases need more.  A segment that is too long for a file name is cut into folders, whose names end with a
+lone "%".  A key that is also the folder of another key ("a" next to "a/b") gets "%file" added.  No other key
+becomes such a name, because its own "%" would be escaped: different keys never get the same path.
 
-Upper and lower case are kept, where the file system tells them apart.  For one that does not, such as those
-of Windows and macOS, paths are made of what every file system keeps: small letters, digits, "-", "_" and ".",
-and all else is written as in a URL, also a "." at the end of a name and the first letter of a name that DOS
-had a device for.
+Upper and lower case are kept if the file system tells them apart.  If it does not (Windows and macOS), paths
+consist of what every file system keeps: small letters, digits, "-", "_" and ".".  Everything else is written
+as in a URL, also a "." at the end of a name and the first letter of a DOS device name.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ import re
 from typing import Final
 
 SEGMENT_SIZE_MAX: Final = 255  # bytes of a file name, on every file system of today
-SUFFIXES_SIZE: Final = 20  # of those, what is left for what an export adds to a name
+SUFFIXES_SIZE: Final = 20  # of those, what an export may add to a name
 LISTING_NAME: Final = "export.jsonl"
 FILE_SUFFIX: Final = "%file"
 DAMAGED_SUFFIX: Final = ".damaged"
@@ -34,22 +32,22 @@ _PIECE_SIZE: Final = 200  # of a segment that is too long
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f%]")
 _UNPORTABLE: Final = re.compile(r"[^a-z0-9._/-]")
 _DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)")
-_EMPTY: Final = re.compile(r"^/+|/+(?=/)|/$")  # slashes that lack a name on one side
+_EMPTY: Final = re.compile(r"^/+|/+(?=/)|/$")  # slashes without a name on one side
 _LETTER: Final = re.compile(r"%[0-9A-F]{2}|.")
 
 
 def bucket_folder(bucket: str, *, is_portable: bool = False) -> str:
-    """The name of a bucket's folder: its own, but for the one that the listing has."""
+    """The name of a bucket's folder: the bucket's own, unless the listing has that name."""
     if bucket == LISTING_NAME:
         return bucket.replace(".", "%2E")
     return object_path(bucket, is_portable=is_portable)
 
 
 def object_path(key: str, *, is_folder: bool = False, is_portable: bool = False) -> str:
-    """The path of an object's file below its bucket's folder, with "/" between its parts.
+    """The path of an object's file below its bucket's folder, with "/" between the parts.
 
     Args:
-        is_folder: some other key begins with this one and a slash.
+        is_folder: another key begins with this one and a slash.
         is_portable: the file system does not tell upper from lower case.
     """
     text = _EMPTY.sub(_escape, (_UNPORTABLE if is_portable else _UNSAFE).sub(_escape, key))
@@ -62,7 +60,7 @@ def damaged_path(path: str, *, is_taken: bool) -> str:
     """The name of what could be read of a damaged object.
 
     Args:
-        is_taken: some other key is this one and ".damaged".
+        is_taken: another key is this one with ".damaged" added.
     """
     return path + ("%" if is_taken else "") + DAMAGED_SUFFIX
 

@@ -1,7 +1,7 @@
 """Reading: one volume, read-only, record by record, into the staging.
 
-What is torn and what is damaged is judged by `storage/recovery.py`, as when a volume actor opens the volume:
-with the index for evidence when there is one.  Nothing is written, not even what a recovery would mend.
+As when a volume actor opens the volume, `storage/recovery.py` judges what is torn and what is damaged, with
+the index as evidence if there is one.  Nothing is written, not even what a recovery would repair.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from warehouse.transport.http.header_text import is_content_type
 
 log = logging.getLogger(__name__)
 
-ENTRIES_AT_ONCE: Final = 4096  # of the index: neighbours in the data file have neighbouring ids
-DAMAGES_MAX: Final = 10_000  # of a volume, named in a report; all are counted
+ENTRIES_AT_ONCE: Final = 4096  # of the index: neighbours in the data file have nearby ids
+DAMAGES_MAX: Final = 10_000  # of a volume, listed in a report; all are counted
 PROBLEM_LENGTH_MAX: Final = 500
 PROGRESS_EVERY: Final = 1024 * 1024  # bytes of a data file
 
 _encode_map = msgspec.msgpack.Encoder().encode
-_is_content_type = lru_cache(maxsize=256)(is_content_type)  # there are few, and each comes again and again
+_is_content_type = lru_cache(maxsize=256)(is_content_type)  # there are few, and they repeat
 
 
 class LostNeedle(msgspec.Struct, frozen=True):
@@ -55,11 +55,11 @@ class LostNeedle(msgspec.Struct, frozen=True):
     offset: int
     length: int
     problem: str
-    needle_id: int | None = None  # None: nobody knows what was there
+    needle_id: int | None = None  # None: it is unknown what was there
     bucket: str | None = None
     key: str | None = None
-    is_mended: bool = False  # its bytes are whole and its stamp cannot be: it got a new one
-    is_refused: bool = False  # it checks, and says what no honest store writes; the name is made up
+    is_mended: bool = False  # its bytes are whole, and it got a new stamp because its own is impossible
+    is_refused: bool = False  # its CRC matches, but no honest store writes this; the name is made up
 
 
 def damage_line(lost: LostNeedle) -> str:
@@ -69,7 +69,7 @@ def damage_line(lost: LostNeedle) -> str:
 
 
 class Buckets:
-    """What records and needles say about buckets, collected over all volumes."""
+    """What records and needles of all volumes say about buckets."""
 
     def __init__(self) -> None:
         self.found: dict[int, FoundBucket] = {}
@@ -85,11 +85,11 @@ class Buckets:
             self.found[bucket_id] = msgspec.structs.replace(known, created_ms=created_ms)
 
     def record(self, record: BucketRecord, stamp: int) -> None:
-        """Somebody wrote down that a bucket was made or deleted; a deletion wins, in whatever order."""
+        """A volume records that a bucket was made or deleted; a deletion wins, in either order."""
         known = self.found.get(record.bucket_id)
         name, is_deleted = record.name, record.is_deleted
         if known is not None:
-            name = name or known.name  # of a deletion it may be unknown
+            name = name or known.name  # a deletion may be recorded without it
             is_deleted = is_deleted or known.is_deleted
             stamp = max(stamp, known.stamp)
         self.found[record.bucket_id] = FoundBucket(
@@ -98,19 +98,19 @@ class Buckets:
 
 
 class VolumeRead(msgspec.Struct, frozen=True):
-    """What a volume holds, beside what went into the staging."""
+    """What a volume holds, besides what went into the staging."""
 
     needle_id_max: int
     stamp_max: int
     needle_count: int
-    damages: list[LostNeedle]  # up to DAMAGES_MAX of them
+    damages: list[LostNeedle]  # at most DAMAGES_MAX
     damaged_count: int
-    has_nameless: bool  # some stretch is lost of which nobody knows the object
-    untyped_count: int = 0  # needles whose content type no header can carry: it was left out
+    has_nameless: bool  # a stretch is lost whose object is unknown
+    untyped_count: int = 0  # needles whose content type was left out, because no header can carry it
 
 
 class VolumeReader:
-    """Reads one volume into a staging; use it once."""
+    """Reads one volume into a staging, once."""
 
     def __init__(
         self,
@@ -131,9 +131,9 @@ class VolumeReader:
         self._number = number
         self._staging = staging
         self._buckets = buckets
-        self._suspects: dict[int, Record] = {}  # by offset: data that does not check, until it is judged
+        self._suspects: dict[int, Record] = {}  # by offset: needles with a wrong CRC, until they are judged
         self._last_stamp = 0
-        self._sound_stamp = 0  # the greatest so far that can be, those that were dealt anew included
+        self._sound_stamp = 0  # the greatest possible one so far, new stamps included
         self._mended: list[LostNeedle] = []  # up to DAMAGES_MAX of them
         self._mended_count = 0
         self._needle_count = 0
@@ -145,7 +145,7 @@ class VolumeReader:
         """Read all of it.
 
         Args:
-            on_progress: is told where in the data file the reading is, now and then.
+            on_progress: called now and then with the offset in the data file.
         Raises:
             ReadFailed: the data file cannot be opened.
         """
@@ -187,7 +187,7 @@ class VolumeReader:
         )
 
     def _open_index(self) -> tuple[File | None, int, int]:
-        """The index if it can be used, how far it says that the data was synced, its greatest id."""
+        """The index if it can be used, the offset up to which it says data was synced, its greatest id."""
         identity, path = self._identity, index_path(self._directory, self._identity.generation)
         try:
             if self._disk.exists(path):
@@ -206,7 +206,7 @@ class VolumeReader:
     # --- records ----------------------------------------------------------------------------------
 
     def _staged(self, records: Iterator[Record], on_progress: Callable[[int], None]) -> Iterator[Record]:
-        """Pass records on, and put what they say into the staging."""
+        """Pass records on, and put their content into the staging."""
         next_to_tell = PROGRESS_EVERY
         for record in records:
             if record.state is State.WHOLE:
@@ -241,10 +241,10 @@ class VolumeReader:
             self._buckets.record(bucket, self._last_stamp)
 
     def _stamp_of(self, record: Record) -> int:
-        """The stamp of a record; of one that cannot be, the next one after those before it in the file.
+        """The stamp of a record; an impossible stamp is replaced by the next one after those before it.
 
-        A volume is written in the order of its stamps, near enough, so what a wrong clock has stamped keeps
-        its place among what was written before and since.
+        A volume is written nearly in the order of its stamps, so a record with the stamp of a wrong clock
+        keeps its place between those written before and after it.
         """
         stamp = record.stamp
         if stamp == sound(stamp):
@@ -258,7 +258,9 @@ class VolumeReader:
             if record.kind == KIND_DATA:
                 with contextlib.suppress(NeedleCorrupt):
                     bucket, key = record.metadata.bucket, record.metadata.key
-            problem = f"its stamp {record.stamp} cannot be; it got a new one by its place in the volume"
+            problem = (
+                f"its stamp {record.stamp} is impossible; it got a new one that fits its place in the volume"
+            )
             self._mended.append(
                 LostNeedle(
                     self._identity.volume_id,
@@ -274,7 +276,7 @@ class VolumeReader:
         return self._sound_stamp
 
     def _admitted(self, record: Record) -> NeedleMetadata | None:
-        """What a needle or a tombstone says of an object; None: no honest store says that."""
+        """What a needle or a tombstone says about an object; None: no honest store says that."""
         try:
             metadata = record.metadata
         except NeedleCorrupt as error:
@@ -300,7 +302,7 @@ class VolumeReader:
                 place_of(self._number, record.needle_id),
                 metadata.bucket_id,
                 metadata.key,
-                # Where the footer is lost as well, the stamp was about that of the record before it.
+                # If the footer is lost as well, the stamp of the record before is about right.
                 self._last_stamp,
                 record.data_size,
                 record.crc,
@@ -330,11 +332,11 @@ class VolumeReader:
             self._staging.add_tombstone(place, self._last_stamp if record.object_deleted else None)
 
     def _add_tombstone(self, needle_id: int) -> None:
-        """Its tombstone is unreadable, but the index has it."""
+        """The tombstone of this needle is unreadable, but the index has it."""
         self._staging.add_tombstone(place_of(self._number, needle_id), None)
 
     def _judge(self, damage: Damage) -> LostNeedle:
-        """Stage what is damaged and still tells what it was."""
+        """Stage a damaged record if it still tells what it was."""
         record = self._suspects.get(damage.offset)
         metadata = None
         if record is not None:
@@ -342,7 +344,7 @@ class VolumeReader:
         if record is not None and record.kind == KIND_DATA:
             metadata = self._take_needle(record, is_damaged=True)
         elif record is not None and record.kind == KIND_TOMBSTONE and record.needle_id:
-            # The needle is dead; when its object died nobody knows any more.
+            # The needle is dead; when its object was deleted is not known any more.
             self._staging.add_tombstone(place_of(self._number, record.needle_id), None)
         return LostNeedle(
             damage.volume_id,
@@ -355,7 +357,7 @@ class VolumeReader:
         )
 
     def _refuse(self, record: Record, problem: str) -> None:
-        """Count a record that checks, and that no honest store wrote, as damage with a name of our own."""
+        """Count a record whose CRC matches, but that no honest store wrote, as damage with a made-up name."""
         self._refused_count += 1
         if len(self._refused) >= DAMAGES_MAX:
             return
@@ -376,7 +378,7 @@ class VolumeReader:
 
 
 class _IndexEntries:
-    """The index as evidence: read, and never written."""
+    """The index as evidence; it is never written."""
 
     def __init__(self, file: File | None, on_lost_tombstone: Callable[[int], None]) -> None:
         self._file = file
@@ -401,7 +403,7 @@ class _IndexEntries:
         return True
 
     def within(self, start: int, end: int) -> Iterator[tuple[int, IndexEntry]]:
-        """What was in a stretch where no header checks."""
+        """What was in a stretch without a header whose CRC matches."""
         if self._file is None:
             return
         index = IndexFile(self._file, volume_id=0, generation=0, seed=0)
@@ -419,7 +421,7 @@ class _IndexEntries:
         buffer = bytearray(ENTRIES_AT_ONCE * ENTRY_SIZE)
         try:
             count = read_fully(self._file, buffer, entry_offset(self._first_id))
-        except OSError as error:  # less evidence, no less data
+        except OSError as error:  # evidence is missing, no data
             log.warning("index unreadable", extra={"needle_id": needle_id, "cause": str(error)})
             count = len(buffer)
         self._entries = bytes(buffer[:count])

@@ -3,12 +3,11 @@
     warehouse rebuild [--data DIR] [--disk PATH]... [--replace] [--backup FILE] [--partial]
                              [--indexes] [--json]
 
-The store must not run.  The new catalog is made beside the old one, synced, and renamed in the end, so that
-whatever interrupts a rebuild leaves what was there before.  A catalog that is there is moved aside and never
-deleted.
+The store must not run.  The new catalog is made next to the old one, synced, and renamed at the end, so an
+interrupted rebuild changes nothing.  The old catalog is moved aside and never deleted.
 
-Only the catalog knows API keys.  They are taken over from the old one if it can be read, or from a backup;
-without them the next start of the store makes a new root key.
+Only the catalog knows API keys.  A rebuild takes them from the old catalog if it can be read, or from a
+backup; without them the next start of the store makes a new root key.
 """
 
 from __future__ import annotations
@@ -70,8 +69,8 @@ from warehouse.storage.identity import load_identity
 from warehouse.storage.volume import Volume
 from warehouse.transport.messages import NeedleDamage
 
-# Ids that the old master gave out and nothing on a disk shows: tokens that name them may still be around.
-NEEDLE_IDS_SKIPPED = 262_144  # as many as a master reserves in one go
+# Ids that the old master gave out without a trace on a disk: tokens that name them may still exist.
+NEEDLE_IDS_SKIPPED = 262_144  # a master reserves as many in one go
 BUCKET_IDS_SKIPPED = 1_000
 VOLUME_IDS_SKIPPED = 1_000  # only when some disks are missing
 PROGRESS_EVERY = 5_000  # objects
@@ -91,22 +90,22 @@ class RebuildReport(msgspec.Struct, kw_only=True):
     buckets: int = 0
     objects: int = 0
     bytes: int = 0
-    needles: int = 0  # that were read, dead ones too
+    needles: int = 0  # read, including dead ones
     # Dead by tombstones of their own.
     tombstoned_needles: int = msgspec.field(default=0, name="buried_needles")
-    garbage_needles: int = 0  # that will get a tombstone: older versions, aborted uploads, deleted buckets
-    deleted_objects: int = 0  # kept dead
+    garbage_needles: int = 0  # will get a tombstone: older versions, aborted uploads, deleted buckets
+    deleted_objects: int = 0  # that stay deleted
     deleted_buckets: int = 0
     incomplete_upload_count: int = 0
     incomplete_uploads: list[IncompleteUpload] = []
     damaged_count: int = 0
-    damaged: list[LostNeedle] = []  # needles, and stretches of which nobody knows what they held
+    damaged: list[LostNeedle] = []  # needles, and stretches of unknown content
     unreadable_volumes: list[BadVolume] = []
     unreadable_disks: list[BadDisk] = []
     keeps_orphans: bool = False
     api_keys: int = 0
     moved_aside: str | None = None  # the old catalog
-    missing: list[str] = []  # disks and volumes that the old catalog knew
+    missing: list[str] = []  # disks and volumes that the old catalog knows
     remarks: list[str] = []
 
     def lines(self) -> Iterator[str]:
@@ -117,15 +116,15 @@ class RebuildReport(msgspec.Struct, kw_only=True):
         )
         yield f"  {format_count(self.needles, 'needle')} read, {self.tombstoned_needles:,} of them dead"
         buckets = format_count(self.deleted_buckets, "bucket")
-        yield f"  {format_count(self.deleted_objects, 'deleted object')} and {buckets} kept dead"
+        yield f"  {format_count(self.deleted_objects, 'deleted object')} and {buckets} stay deleted"
         if self.garbage_needles:
-            yield f"  {format_count(self.garbage_needles, 'needle')} without a place in it will be given up"
+            yield f"  {format_count(self.garbage_needles, 'needle')} that no object needs will be deleted"
         if self.api_keys:
-            yield f"  {format_count(self.api_keys, 'API key')} taken over"
+            yield f"  {format_count(self.api_keys, 'API key')} kept"
         else:
-            yield "  no API keys: a new root key will be made at the next start (`warehouse up`)"
+            yield "  no API keys: the next start (`warehouse up`) makes a new root key"
         if self.moved_aside:
-            yield f"  the catalog before is now {self.moved_aside}"
+            yield f"  the old catalog is now {self.moved_aside}"
         for remark in self.remarks:
             yield f"  {remark}"
         yield from listed("Missing", self.missing, len(self.missing))
@@ -138,8 +137,8 @@ class RebuildReport(msgspec.Struct, kw_only=True):
         yield from listed("Uploads that were not finished", uploads, self.incomplete_upload_count)
         if self.keeps_orphans:
             yield (
-                "Not everything could be read, so needles without a place in the catalog are kept aside and"
-                " not given up; `warehouse rebuild --replace` looks at them again."
+                "Not everything could be read, so needles that the catalog does not name are kept, not"
+                " deleted. When the rest can be read again, run `warehouse rebuild --replace`."
             )
 
 
@@ -157,12 +156,12 @@ def rebuild(options: Options, progress: Progress, *, backup: SalvagedCatalog | N
     """Make a catalog from what the volumes hold.
 
     Args:
-        backup: what another catalog file tells that the volumes do not, instead of the one that is there.
+        backup: used instead of the existing catalog, for what the volumes do not tell.
     Raises:
-        CatalogExists: there is one, and nobody said that it may be replaced.
+        CatalogExists: there is a catalog, and `options.replace` is not set.
         DiskInUse: an actor of the store runs.
-        DisksMissing: the old catalog knows disks or volumes that are not here, and nobody said that that
-            is all right.
+        DisksMissing: the old catalog knows disks or volumes that are missing, and `options.partial` is not
+            set.
         ReadFailed: there is no disk.
     """
     master = options.data / "master"
@@ -189,23 +188,25 @@ def catalog_held(path: Path) -> Iterator[None]:
 def rebuild_held(
     options: Options, progress: Progress, *, backup: SalvagedCatalog | None = None
 ) -> RebuildReport:
-    """`rebuild`, for whoever holds the catalog already."""
+    """`rebuild`, for a caller that holds the catalog already."""
     started = time.monotonic()
     path = options.data / "master" / CATALOG_NAME
     if os.path.lexists(path) and not options.replace:
-        raise CatalogExists(f"there is a catalog {path}: with --replace it is moved aside and a new one made")
+        raise CatalogExists(f"the catalog {path} exists: use --replace to move it aside and make a new one")
     report = RebuildReport(catalog=str(path))
     known = backup or _salvaged_from(path, report)
     folders = disk_folders(options.data, options.disks)
     if not folders:
-        raise ReadFailed(f"there is no disk in {options.data} (a folder disk-1, say), and none was named")
+        raise ReadFailed(
+            f"there is no disk in {options.data} (a folder such as disk-1): name one with --disk"
+        )
     with hold_disks(folders) as disks:
         disks = [_named(disk) for disk in disks]
         report.missing = missing_disks(disks, known) + _unlisted(disks)
         if report.missing and not options.partial:
             raise DisksMissing(
-                f"not here: {'; '.join(report.missing)}. Name its folder with --disk, or leave out what is on"
-                " it with --partial"
+                f"missing: {'; '.join(report.missing)}. Name the folder of each missing disk with --disk, or"
+                " use --partial to leave out what is on it"
             )
         if options.indexes:
             _make_indexes(disks, report, progress)
@@ -237,11 +238,12 @@ def make_catalog(
     now_ms: int,
     pending_deletions: Iterable[PendingDeletion] = (),
 ) -> None:
-    """Make the catalog `path`, where there is nothing yet, from what these disks hold; it is whole, or not
-    there.
+    """Make the catalog `path`, which does not exist yet, from what these disks hold.
+
+    If this fails, there is no catalog.
 
     Args:
-        known: what a catalog tells that volumes do not.
+        known: what an older catalog tells that volumes do not.
         report: is filled in.
         now_ms: wall clock; bucket ids go on from it, see `last_bucket_id`.
         pending_deletions: see `take_survey`.
@@ -257,19 +259,20 @@ def make_catalog(
 def last_bucket_id(seen: int, now_ms: int) -> int:
     """The greatest bucket id that counts as given out, in a catalog that takes the place of a lost one.
 
-    The lost one may have given out more than anything shows, and a disk that is away may hold the record that
-    such a bucket was deleted; a bucket that got the same id would go with it.  Hence the clock: skipping a
-    number of ids is not enough when a catalog is lost twice and what came in between left no trace.
+    The lost catalog may have given out more ids than any file shows.  An absent disk may hold the record that
+    such a bucket was deleted, and a new bucket with the same id would be deleted with it.  Hence the clock:
+    skipping a fixed number of ids is not enough when a catalog is lost twice and the time in between left no
+    trace.
 
     Args:
-        seen: the greatest id that anything shows.
+        seen: the greatest id in any file.
         now_ms: wall clock.
     """
     return max(seen + BUCKET_IDS_SKIPPED, now_ms)
 
 
 def _salvaged_from(path: Path, report: RebuildReport) -> SalvagedCatalog | None:
-    """What the old catalog still tells; nothing it cannot tell stops a rebuild."""
+    """What the old catalog still tells; a rebuild goes on without what it cannot tell."""
     if not path.exists():
         return None
     try:
@@ -277,24 +280,27 @@ def _salvaged_from(path: Path, report: RebuildReport) -> SalvagedCatalog | None:
     except SchemaNewer:
         raise
     except StoreError as error:
-        report.remarks.append(f"the old catalog told nothing: {error.message}")
+        report.remarks.append(f"nothing could be read from the old catalog: {error.message}")
         return None
     report.remarks += known.problems
     return known
 
 
 def _pending_deletions_in(path: Path, report: RebuildReport) -> Iterator[PendingDeletion]:
-    """What the old catalog had given up: where its disk was offline or sealed, no volume tells of it."""
+    """What the old catalog had given up; if its disk was offline or sealed, no volume says so."""
     if not path.exists():
         return
     try:
         yield from read_pending_deletions(path)
     except StoreError as error:
-        report.remarks.append(f"some deletions in the old catalog may be unknown: {error.message}")
+        report.remarks.append(
+            f"the latest deletions in the old catalog could not be read, so some deleted objects may be"
+            f" back: {error.message}"
+        )
 
 
 def _named(disk: HeldDisk) -> HeldDisk:
-    """A disk that lost its name gets a new one: its actor would do the same."""
+    """Give a new name to a disk that lost its name, as its actor would."""
     if disk.disk_id is not None:
         return disk
     identity = load_identity(disk.root, created_ms=time.time_ns() // 1_000_000)
@@ -302,7 +308,7 @@ def _named(disk: HeldDisk) -> HeldDisk:
 
 
 def _unlisted(disks: Sequence[HeldDisk]) -> list[str]:
-    """Disks that are here and do not tell which volumes they have."""
+    """Disks whose volumes cannot be listed."""
     unlisted = []
     for disk in disks:
         try:
@@ -321,7 +327,7 @@ def volumes_on(disks: Sequence[HeldDisk]) -> Iterator[tuple[HeldDisk, int]]:
 
 
 def missing_disks(disks: Sequence[HeldDisk], known: SalvagedCatalog | None) -> list[str]:
-    """Disks that hold volumes, and volumes, that a catalog knows and that are not here."""
+    """Volumes that a catalog knows and that are missing, each with the disks that hold it."""
     if known is None:
         return []
     here = {disk.disk_id for disk in disks}
@@ -341,7 +347,7 @@ def missing_disks(disks: Sequence[HeldDisk], known: SalvagedCatalog | None) -> l
 
 
 def _make_indexes(disks: Sequence[HeldDisk], report: RebuildReport, progress: Progress) -> None:
-    """Throw every volume's index away and make it anew from the data: opening a volume does that."""
+    """Delete the index of every volume, and open the volume, which makes the index again from the data."""
     all_of_them = list(volumes_on(disks))
     progress.begin("making indexes", len(all_of_them), "volumes")
     for done, (disk, volume_id) in enumerate(all_of_them):
@@ -350,9 +356,9 @@ def _make_indexes(disks: Sequence[HeldDisk], report: RebuildReport, progress: Pr
         try:
             _make_index(disk.disk, directory)
         except StoreError as error:
-            report.remarks.append(f"no new index of volume {volume_id}: {error.message}")
+            report.remarks.append(f"the index of volume {volume_id} could not be made: {error.message}")
         except OSError as error:
-            report.remarks.append(f"no new index of volume {volume_id}: {error}")
+            report.remarks.append(f"the index of volume {volume_id} could not be made: {error}")
     progress.at(len(all_of_them))
 
 
@@ -385,8 +391,8 @@ def _fill(
     ahead_s = wall_ms_of(survey.stamp_max) / 1000 - now_ms / 1000
     if ahead_s > AHEAD_MS_MAX / 1000:
         report.remarks.append(
-            f"some clock was {ahead_s / 86_400:,.1f} days ahead when this was written: the order is kept, and"
-            " the clock of the store goes on from there"
+            f"a clock was {ahead_s / 86_400:,.1f} days ahead when some objects were written: their order is"
+            " kept, and the store's own clock continues from there"
         )
     new.see_volume_id(survey.volume_id_max + (VOLUME_IDS_SKIPPED if report.missing else 0))
     bucket_id_max = survey.bucket_id_max
@@ -404,7 +410,7 @@ def _fill(
         new.add_deleted_bucket(bucket.bucket_id, bucket.name, bucket.created_ms, stamp)
     _add_damages(new, survey, now_ms)
     _add_objects(new, survey, report, progress)
-    # Where something could not be read, its chunks may be what an upload lacks: then nothing is thrown away.
+    # What could not be read may hold the missing chunks of an upload: then nothing is deleted.
     report.keeps_orphans = bool(report.missing) or not survey.is_whole_picture
     new.set_meta(KEEP_ORPHANS_META, int(report.keeps_orphans))
     for part, is_incomplete in survey.leftover_parts():
@@ -440,7 +446,7 @@ def _tell(survey: Survey, report: RebuildReport, disks: Sequence[HeldDisk]) -> N
 
 def untyped_remark(survey: Survey) -> str:
     count = format_count(survey.untyped_count, "needle")
-    return f"{count} had a content type that no header can carry: it was left out"
+    return f"{count} had an invalid content type, which was removed"
 
 
 def _add_volume(new: NewCatalog, volume: FoundVolume) -> None:
@@ -459,7 +465,7 @@ def _add_volume(new: NewCatalog, volume: FoundVolume) -> None:
 def _add_damages(new: NewCatalog, survey: Survey, now_ms: int) -> None:
     for lost in survey.damages:
         if lost.is_mended:
-            continue  # told of in the report; its object can be read as ever
+            continue  # only the report names it; its object is whole
         new.add_damage(
             NeedleDamage(
                 volume_id=lost.volume_id,
@@ -475,7 +481,7 @@ def _add_damages(new: NewCatalog, survey: Survey, now_ms: int) -> None:
 
 def _add_objects(new: NewCatalog, survey: Survey, report: RebuildReport, progress: Progress) -> None:
     progress.begin("writing objects", survey.needle_count - survey.tombstoned_count, "objects")
-    upload_ids: set[int] = set()  # of objects of several chunks: there cannot be that many
+    upload_ids: set[int] = set()  # of objects with several chunks, which are large and therefore few
     for count, choice in enumerate(survey.choices()):
         if count % PROGRESS_EVERY == 0:
             progress.at(count)
@@ -491,7 +497,7 @@ def _add_object(new: NewCatalog, survey: Survey, choice: Choice, upload_ids: set
     version = choice.version
     upload_id = version.upload_id
     if upload_id is not None and upload_id in upload_ids:
-        upload_id = secrets.randbits(62)  # the rows of chunks need an id of their own, and no needle asks
+        upload_id = secrets.randbits(62)  # the rows of its chunks need a free id, and needles do not care
     if upload_id is not None:
         upload_ids.add(upload_id)
     new.add_packed_object(
@@ -540,7 +546,7 @@ def _add_garbage(new: NewCatalog, survey: Survey, choice: Choice) -> int:
 
 
 def _put_in_place(fresh: Path, path: Path) -> str | None:
-    """Rename the new catalog to its name; returns where the old one went."""
+    """Rename the new catalog into place; return the new name of the old one."""
     with writing(f"cannot put the new catalog in place of {path}"):
         aside = move_aside([path], "before-rebuild")
         os.replace(fresh, path)
@@ -549,18 +555,18 @@ def _put_in_place(fresh: Path, path: Path) -> str | None:
 
 
 def move_aside(paths: Sequence[Path], why: str) -> Path:
-    """Give what is there another name, an SQLite file's log with it; returns the new name of the first.
+    """Rename these files, an SQLite file together with its log; return the new name of the first.
 
-    A log that is there alone goes, too: SQLite would put its pages into whatever gets the file's name.
+    A log without its file is renamed as well: SQLite would put its pages into the next file of that name.
 
     Raises:
-        OSError: as the system gave it.
+        OSError: the system refuses.
     """
     label = f"{why}-{utc_label(time.time())}"
     while any(os.path.lexists(path.with_name(f"{path.name}.{label}")) for path in paths):
         label += "-1"
     for path in paths:
-        # The log first: were we killed in between, one that stayed behind would be the next file's.
+        # The log first: after a kill in between, a log left in place would belong to the next file.
         for suffix in ("-wal", "-shm", "-journal"):
             log = path.with_name(path.name + suffix)
             if os.path.lexists(log):
@@ -576,21 +582,21 @@ def move_aside(paths: Sequence[Path], why: str) -> Path:
 def _parser() -> Parser:
     parser = Parser(
         prog="warehouse rebuild",
-        description="Make the catalog anew from the volume files alone.  The store must not run.",
+        description="Make a new catalog from the volume files alone.  The store must not run.",
     )
     add_disk_argument(parser)
-    parser.add_argument("--replace", action="store_true", help="move a catalog that is there aside")
+    parser.add_argument("--replace", action="store_true", help="move an existing catalog aside first")
     parser.add_argument(
         "--backup",
         type=Path,
         metavar="FILE",
-        help="take the API keys from this backup, not from the old catalog",
+        help="take the API keys from this backup instead of the old catalog",
     )
     parser.add_argument(
-        "--partial", action="store_true", help="go on though disks are missing; what is on them is left out"
+        "--partial", action="store_true", help="go on although disks are missing; what is on them is left out"
     )
     parser.add_argument(
-        "--indexes", action="store_true", help="throw the index of every volume away first and make it anew"
+        "--indexes", action="store_true", help="delete and remake the index of every volume first"
     )
     add_common_arguments(parser)
     return parser

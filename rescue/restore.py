@@ -2,13 +2,13 @@
 
     warehouse restore FILE [--data DIR] [--disk PATH]... [--exact] [--json]
 
-The store must not run.  The backup is checked to its last byte before anything changes; what is there now is
+The store must not run.  The backup is checked to its last byte before anything changes.  Existing files are
 moved aside and never deleted.
 
-A backup is older than the volumes, as a rule.  To believe it would mean to take everything put since for
-garbage.  So when the volumes hold anything that the backup does not know, the restore goes on as a rebuild
-with the API keys of the backup, and nothing is lost.  With --exact, and where disks are missing, the catalog
-stays that of the backup; then what it does not know is kept aside until a rebuild looks at it.
+A backup is usually older than the volumes, so everything put since then would look like garbage.  When the
+volumes hold anything that the backup does not know, the restore therefore goes on as a rebuild with the API
+keys of the backup, and nothing is lost.  With --exact, and when disks are missing, the catalog stays that of
+the backup; then what it does not know is kept until a rebuild.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ from warehouse.storage.format.needle import NEEDLE_ID_MAX
 from warehouse.storage.volume import Volume
 from warehouse.transport.http.header_text import is_content_type
 
-IDS_AT_ONCE = 1 << 20  # needles that are compared in one go
+IDS_AT_ONCE = 1 << 20  # needles compared in one go
 
 
 class RestoreReport(msgspec.Struct, kw_only=True):
@@ -73,9 +73,9 @@ class RestoreReport(msgspec.Struct, kw_only=True):
     backup: str
     created_ms: int  # of the backup
     api_keys: int
-    keys: list[str]  # names of the files with the master's secrets that were put in place
+    keys: list[str]  # names of the restored files with the master's secrets
     moved_aside: list[str]
-    missing: list[str] = []  # disks and volumes that the backup knows
+    missing: list[str] = []  # volumes that the backup knows
     keeps_orphans: bool = False
     rebuild: RebuildReport | None = None
 
@@ -85,15 +85,15 @@ class RestoreReport(msgspec.Struct, kw_only=True):
         keys = ", ".join(self.keys) or "none"
         yield f"  {format_count(self.api_keys, 'API key')}, the master's keys: {keys}"
         for path in self.moved_aside:
-            yield f"  what was there before is now {path}"
+            yield f"  the old files are now {path}"
         for name in self.missing:
             yield f"  missing: {name}"
         if self.rebuild is not None:
-            yield "The volumes hold more than the backup knows, so the catalog was made anew from them:"
+            yield "The volumes hold more than the backup knows, so a new catalog was made from them:"
             yield from self.rebuild.lines()
         elif self.keeps_orphans:
-            yield "What was put since the backup is kept aside, out of sight, and not given up as garbage."
-            yield "`warehouse rebuild --replace` brings it back."
+            yield "Objects put since the backup are invisible now, but kept in the volumes."
+            yield "`warehouse rebuild --replace` brings them back."
 
 
 def restore(
@@ -104,21 +104,21 @@ def restore(
     Raises:
         BackupCorrupt, FormatUnsupported, SchemaNewer: this backup cannot be used; nothing was changed.
         DiskInUse: an actor of the store runs; nothing was changed.
-        DiskFull, WriteFailed: see the message.
+        DiskFull, WriteFailed: the message says what was changed.
     """
     master = data / "master"
     with writing(f"cannot make the folder {master}"):
         master.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = master / CATALOG_NAME
     with catalog_held(path), opened_backup(file, master) as backup:
-        _doubt(backup.catalog)
+        _check_plausible(backup.catalog)
         known = salvage_catalog(backup.catalog)
         with hold_disks(disk_folders(data, disks)) as held:
             missing = missing_disks(held, known)
             keeps_orphans = is_exact or bool(missing)
             progress.begin("comparing with the volumes", 0)
             is_rebuild = not keeps_orphans and not _knows_everything(backup.catalog, held, known)
-            # Also when a rebuild follows: should it be interrupted, a start would take what is new for
+            # Also before a rebuild: if the rebuild is interrupted, a start must not take new objects for
             # garbage.
             _prepare(backup.catalog, known, held, keeps_orphans=keeps_orphans or is_rebuild)
         report = RestoreReport(
@@ -139,9 +139,9 @@ def restore(
 
 
 def _knows_everything(catalog: Path, disks: Sequence[HeldDisk], known: SalvagedCatalog) -> bool:
-    """Does the catalog name exactly the needles that live in the volumes, and all later deletions?
+    """Does the catalog name exactly the needles that live in the volumes?
 
-    Costs a look at the indexes, and a scan of what lies behind their checkpoints.
+    Reads the indexes, and scans the volumes from the indexes' checkpoints on.
     """
     store = SqliteCatalog.open(catalog)
     try:
@@ -155,7 +155,7 @@ def _is_known(store: SqliteCatalog, disk: HeldDisk, volume_id: int, known: Salva
     try:
         identity, _ = load_volume_identity(disk.disk, directory, read_only=True)
         if not disk.disk.exists(index_path(directory, identity.generation)):
-            return False  # a scan of everything: a rebuild does that better
+            return False  # everything would have to be scanned, which a rebuild does better
         volume = Volume.open(disk.disk, directory, read_only=True)
     except (StoreError, OSError):
         return False
@@ -175,12 +175,12 @@ def _is_known(store: SqliteCatalog, disk: HeldDisk, volume_id: int, known: Salva
 def _prepare(
     catalog: Path, known: SalvagedCatalog, disks: Sequence[HeldDisk], *, keeps_orphans: bool
 ) -> None:
-    """Make the catalog of a backup fit for going on with: what it does not know of is not given out again."""
+    """Make the catalog of a backup ready for use: it gives out no id of the lost catalog again."""
     store = SqliteCatalog.open(catalog)  # also brings it up to date
     try:
         with store.transaction() as transaction:
             transaction.set_meta(KEEP_ORPHANS_META, int(keeps_orphans))
-            # The disks have gone on without it: that is known, and no reason to refuse any of them.
+            # The disks are ahead of this catalog.  That is expected, and no reason to refuse any of them.
             transaction.begin_lineage()
             epochs = {row.id: (row.epoch, row.mark) for row in store.disks()}
             for disk in disks:
@@ -200,11 +200,11 @@ def _prepare(
         store.close()
 
 
-def _doubt(catalog: Path) -> None:
-    """Bring the catalog of a backup up to date, and let no row in that the store's own doors keep out.
+def _check_plausible(catalog: Path) -> None:
+    """Bring the catalog of a backup up to date, and refuse rows that the store refuses from clients.
 
     Raises:
-        BackupCorrupt: no store has written it.
+        BackupCorrupt: no store can have written it.
     """
     SqliteCatalog.open(catalog).close()
     if (problem := schema_problem(catalog)) is not None:
@@ -218,16 +218,16 @@ def _doubt(catalog: Path) -> None:
         raise name_error(catalog, error, is_write=True) from error
     if problem is not None:
         raise BackupCorrupt(
-            f"the catalog of the backup holds what no store has written: {problem}; `warehouse rebuild"
-            " --backup FILE` makes a catalog from the volumes, with the API keys of the backup"
+            f"no store can have written the catalog of the backup: {problem}. To make a catalog from the"
+            " volumes with the API keys of the backup, run `warehouse rebuild --backup FILE`"
         )
 
 
 def _put_in_place(backup: Backup, path: Path) -> list[str]:
-    """Exchange catalog and keys; returns where those went that were there."""
+    """Replace catalog and keys; return the new names of the old ones."""
     moved = []
     keys = path.with_name(KEYS_FOLDER)
-    with writing(f"cannot put the backup in place of {path}; what was there is beside it, with its own name"):
+    with writing(f"cannot put the backup in place of {path}; the old files are in the same folder"):
         if backup.keys.is_dir():
             if keys.exists():
                 moved.append(str(move_aside([keys], "before-restore")))
@@ -245,14 +245,12 @@ def _parser() -> Parser:
         prog="warehouse restore",
         description="Put a backup in place of the catalog and the master's keys.  The store must not run.",
     )
-    parser.add_argument(
-        "file", type=Path, metavar="FILE", help="a backup that `warehouse backup` has written"
-    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="a file that `warehouse backup` has written")
     add_disk_argument(parser)
     parser.add_argument(
         "--exact",
         action="store_true",
-        help="the catalog as it was, though the volumes hold more; that is kept aside",
+        help="restore the catalog as it was; objects put since then are invisible, but kept",
     )
     add_common_arguments(parser)
     return parser

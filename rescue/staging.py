@@ -1,6 +1,6 @@
-"""Staging: what the survey found, in a temporary SQLite file, so that memory does not grow with it.
+"""Staging: what the survey found, in a temporary SQLite file, so memory does not grow with it.
 
-Filled volume by volume, in any order of records; then `derive` derives from it what lives:
+It is filled volume by volume, with records in any order; then `derive` finds out what lives:
 
     needles            every needle with readable metadata; its place is (volume number << 32) + needle id
     tombstones         places with a tombstone; with a stamp when it says that the object was deleted
@@ -10,7 +10,7 @@ Filled volume by volume, in any order of records; then `derive` derives from it 
     versions           living needles that are a whole object, and complete uploads, newest first within a key
     parts              living chunks of uploads that have several
 
-Nothing in this file has to survive anything: it is not synced, and goes when its folder does.
+Nothing in this file has to survive a crash: it is not synced, and vanishes with its folder.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ import msgspec
 from warehouse.catalog.sqlite.bulk import insert_rows
 from warehouse.errors import DiskFull, ReadFailed, StoreError, WriteFailed
 
-PLACE_BITS: Final = 32  # of a place: the needle id; the number of the volume is above
-STAMP_MAX: Final = (1 << 63) - 1  # what SQLite holds; no clock gets there in 4,000 years
+PLACE_BITS: Final = 32  # of the needle id in a place; the number of the volume is above
+STAMP_MAX: Final = (1 << 63) - 1  # SQLite's limit; no clock gets there in 4,000 years
 STAGING_PREFIX: Final = ".rescue-"
 BATCH_COUNT: Final = 2000
-CACHE_KIB: Final = 32 * 1024  # also what sorting takes before it uses files
+CACHE_KIB: Final = 32 * 1024  # sorting takes as much before it uses files
 PAGE_SIZE: Final = 32 * 1024  # fewer and longer writes, and shallow trees
 
 _TABLES: Final = """
@@ -62,7 +62,7 @@ CREATE TABLE parts (
 """
 
 _PUT_NEEDLES: Final = "INSERT OR IGNORE INTO needles VALUES"  # many rows at once
-_IS_DAMAGED: Final = 10  # its place in such a row
+_IS_DAMAGED: Final = 10  # the column in such a row
 _PUT_VERSION: Final = f"INSERT INTO versions VALUES ({', '.join('?' * 13)})"
 _DROP_DAMAGED: Final = "DELETE FROM needles WHERE place = ? AND is_damaged"
 _PUT_TOMBSTONE: Final = (
@@ -82,13 +82,13 @@ _LIVING: Final = (
     " FROM needles n LEFT JOIN restamps r ON r.place = n.place"
     " WHERE NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.place = n.place)"
 )
-# A chunk that says that it is the only one of its upload is a whole object.
+# A chunk that says it is the only one of its upload is a whole object.
 _IS_WHOLE: Final = " AND (n.upload_id IS NULL OR n.chunk_count = 1)"
 _IS_PART: Final = " AND n.upload_id IS NOT NULL AND n.chunk_count IS NOT 1"
 _STAMP: Final = "max(n.stamp, coalesce(r.stamp, 0))"
 
 _DERIVE: Final = (
-    # A tombstone of the usual kind names its object through its needle, wherever that stands in the file.
+    # A usual tombstone names its object through its needle, wherever the needle is in the file.
     "INSERT INTO kills SELECT n.bucket_id, n.key, max(t.last_stamp) FROM tombstones t"
     " JOIN needles n ON n.place = t.place WHERE t.last_stamp IS NOT NULL GROUP BY n.bucket_id, n.key"
     " ON CONFLICT (bucket_id, key) DO UPDATE SET stamp = max(stamp, excluded.stamp)",
@@ -102,7 +102,7 @@ _DERIVE: Final = (
 
 
 class Needle(msgspec.Struct, frozen=True, gc=False):
-    """A needle as the survey found it; the fields are the columns of `needles`."""
+    """A needle as the survey found it; its fields are the columns of `needles`."""
 
     place: int
     bucket_id: int
@@ -112,7 +112,7 @@ class Needle(msgspec.Struct, frozen=True, gc=False):
     crc: int
     created_ms: int
     content_type: str | None
-    metadata: bytes | None  # a msgpack map, as the catalog keeps it; None for none
+    metadata: bytes | None  # a msgpack map, as the catalog keeps it; None: no metadata
     offset: int
     is_damaged: bool
     upload_id: int | None = None
@@ -122,7 +122,7 @@ class Needle(msgspec.Struct, frozen=True, gc=False):
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):
-    """A version of an object that is all there, dead or alive; the fields are the columns of `versions`."""
+    """A complete version of an object, dead or alive; its fields are the columns of `versions`."""
 
     bucket_id: int
     key: str
@@ -134,13 +134,13 @@ class Version(msgspec.Struct, frozen=True, gc=False):
     content_type: str | None
     metadata: bytes | None
     offset: int
-    is_damaged: bool  # some needle of it
-    upload_id: int | None  # of the upload whose parts these are; None: there is just the one needle
+    is_damaged: bool  # at least one of its needles
+    upload_id: int | None  # the upload that its parts belong to; None: it has one needle
     chunk_count: int
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):
-    """A chunk of an upload of several; the fields are the columns of `parts`."""
+    """A chunk of an upload with several; its fields are the columns of `parts`."""
 
     upload_id: int
     chunk_index: int
@@ -175,18 +175,18 @@ def needle_id_of(place: int) -> int:
 
 
 class Staging:
-    """`with Staging(folder) as staging:`; everything in it is gone after the block."""
+    """`with Staging(folder) as staging:`; the block removes everything in it at its end."""
 
     def __init__(self, folder: Path) -> None:
         """
         Args:
-            folder: where there is room: about 200 bytes for each needle, and as much again for sorting.
+            folder: needs room for about 200 bytes for each needle, and as much again for sorting.
         """
         try:
             self.folder = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=folder))
         except OSError as error:
             raise WriteFailed(f"cannot make a temporary folder in {folder}: {error.strerror}") from error
-        # SQLite sorts in files of its own: they belong where the room is, not into /tmp.
+        # SQLite sorts in its own files, which belong where the room is, not into /tmp.
         os.environ["SQLITE_TMPDIR"] = str(self.folder)
         try:
             with self._named():
@@ -199,11 +199,11 @@ class Staging:
                 ):
                     self._connection.execute(f"PRAGMA {pragma}")
                 self._connection.executescript(_TABLES)
-                self._connection.execute("BEGIN")  # never ended: nothing here is for later
+                self._connection.execute("BEGIN")  # never committed: nothing here is for later
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
-        self._needles: list[tuple[Any, ...]] = []  # rows that wait
+        self._needles: list[tuple[Any, ...]] = []  # rows that SQLite has not got yet
         self._batches: dict[str, list[tuple[Any, ...]]] = {}  # the same of other tables, by statement
 
     def __enter__(self) -> Staging:
@@ -227,7 +227,7 @@ class Staging:
         """A tombstone.
 
         Args:
-            last_stamp: when the object was deleted; None when this needle alone is dead.
+            last_stamp: when the object was deleted; None: only this needle is dead.
         """
         self._add(_PUT_TOMBSTONE, (place, last_stamp))
 
@@ -235,7 +235,7 @@ class Staging:
         """A needle that is dead, whether or not it has a tombstone yet.
 
         Args:
-            reason: "deleted": its object was, at `stamp`.
+            reason: "deleted": its object was deleted, at `stamp`.
         """
         self._add(_PUT_PENDING_DELETION, (place, stamp, reason))
         self.add_tombstone(place, stamp if reason == "deleted" else None)
@@ -244,16 +244,16 @@ class Staging:
         self._add(_PUT_RESTAMP, (place, stamp))
 
     def add_kill(self, bucket_id: int, key: str, stamp: int) -> None:
-        """A deletion that names its object by itself."""
+        """A deletion that names its object."""
         self._add(_PUT_KILL, (bucket_id, key, stamp))
 
     def add_version(self, version: Version) -> None:
-        """An upload that turned out to be complete."""
+        """A complete upload."""
         with self._named():
             self._connection.execute(_PUT_VERSION, _as_row(version))
 
     def flush(self) -> None:
-        """Hand all rows that wait to SQLite."""
+        """Pass all waiting rows to SQLite."""
         self._flush_needles()
         for sql in list(self._batches):
             self._flush(sql)
@@ -278,12 +278,12 @@ class Staging:
                 self._prefer_whole([row for row in batch if not row[_IS_DAMAGED]])
 
     def _prefer_whole(self, rows: list[tuple[Any, ...]]) -> None:
-        """An id may be used again after a write that never ended: the needle that checks is the one."""
+        """An id may be used again after a write that never ended: the needle whose CRC matches counts."""
         self._connection.executemany(_DROP_DAMAGED, [row[:1] for row in rows])
         insert_rows(self._connection, _PUT_NEEDLES, rows)
 
     def derive(self) -> None:
-        """Derive what lives; nothing may be added afterwards, except complete uploads."""
+        """Find out what lives; afterwards only complete uploads may be added."""
         self.flush()
         with self._named():
             for statement in _DERIVE:
@@ -292,8 +292,8 @@ class Staging:
     # --- asking -----------------------------------------------------------------------------------
 
     def versions(self) -> Iterator[tuple[Version, int]]:
-        """All versions, by bucket id and key and newest first, each with the stamp that its key was
-        deleted at, -1 if it never was."""
+        """All versions by bucket id and key, newest first, each with the stamp of the latest deletion of its
+        key; -1: it was never deleted."""
         rows = self._select(
             "SELECT v.*, coalesce(k.stamp, -1) FROM versions v LEFT JOIN kills k"
             " ON k.bucket_id = v.bucket_id AND k.key = v.key"
@@ -303,10 +303,10 @@ class Staging:
             yield Version(*(row[:10] + (bool(row[10]),) + row[11:13])), row[13]
 
     def parts(self, upload: tuple[int, int, str] | None = None) -> Iterator[Part]:
-        """Chunks by upload and index; of several that claim one index the best comes first.
+        """Chunks by upload and index; if several claim one index, the best comes first.
 
         Args:
-            upload: its id, the id of its bucket, and its key: chunks of another name are another upload's.
+            upload: its id, the id of its bucket, and its key; chunks of another name are another upload's.
         """
         where = "" if upload is None else " WHERE upload_id = ? AND bucket_id = ? AND key = ?"
         parameters = upload or ()
@@ -315,11 +315,11 @@ class Staging:
             yield Part(*(row[:2] + (bool(row[2]),) + row[3:]))
 
     def pending_deletions(self) -> Iterator[tuple[int, int, str]]:
-        """Place, stamp and reason of what an old catalog had given up and a volume still has."""
+        """Place, stamp and reason of needles that an old catalog had given up and a volume still has."""
         yield from self._select("SELECT d.* FROM pending_deletions d JOIN needles n ON n.place = d.place")
 
     def has_living(self, bucket_id: int) -> bool:
-        """Is there a version in this bucket that was not deleted?"""
+        """Does this bucket have a version that was not deleted?"""
         rows = self._select(
             "SELECT 1 FROM versions v LEFT JOIN kills k ON k.bucket_id = v.bucket_id AND k.key = v.key"
             " WHERE v.bucket_id = ? AND v.stamp > coalesce(k.stamp, -1) LIMIT 1",
@@ -328,7 +328,7 @@ class Staging:
         return next(rows, None) is not None
 
     def has_keys_between(self, bucket_id: int, start: str, end: str) -> bool:
-        """Is there a version with a key from `start` on and below `end`?"""
+        """Is there a version with a key from `start` on, and below `end`?"""
         rows = self._select(
             "SELECT 1 FROM versions WHERE bucket_id = ? AND key >= ? AND key < ? LIMIT 1",
             (bucket_id, start, end),
@@ -341,7 +341,7 @@ class Staging:
         return int(next(rows)[0])
 
     def killed_count(self) -> int:
-        """Objects whose last word is a deletion."""
+        """Objects whose latest record is a deletion."""
         rows = self._select(
             "SELECT count(*) FROM kills k WHERE NOT EXISTS (SELECT 1 FROM versions v"
             " WHERE v.bucket_id = k.bucket_id AND v.key = k.key AND v.stamp > k.stamp)"
@@ -358,7 +358,7 @@ class Staging:
 
 @contextlib.contextmanager
 def named_errors(folder: Path) -> Iterator[None]:
-    """Name what SQLite refuses in a temporary file."""
+    """Turn an error of SQLite in a temporary file into one of ours."""
     try:
         yield
     except sqlite3.Error as error:

@@ -1,11 +1,11 @@
-"""Survey: everything that is on some disks, and what of it counts.
+"""Survey: everything on some disks, and what of it counts.
 
     with hold_disks(folders) as disks, Staging(folder) as staging:
         survey = take_survey(disks, staging, progress)
         for choice in survey.choices(): ...
 
-Read-only, and it works on a file system that is: a disk is only locked, so that no actor writes meanwhile.
-Memory is bounded, whatever the disks hold: what is found goes into the staging.
+Everything is read-only, so a read-only file system will do: a disk is only locked, so that no actor writes
+meanwhile.  Memory is bounded, whatever the disks hold, because all findings go into the staging.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ log = logging.getLogger(__name__)
 
 _DISK_NAME = re.compile(r"disk-[0-9]{1,9}")
 
-# The master counts on from the greatest number that it has seen, and its numbers have 32 bits.
+# The master counts up from the greatest number that it has seen, and its numbers have 32 bits.
 VOLUME_ID_MAX = 1 << 31
-INCOMPLETE_NAMED_MAX = 10_000  # incomplete uploads in a report; all are counted
+INCOMPLETE_NAMED_MAX = 10_000  # incomplete uploads listed in a report; all are counted
 
 
 class HeldDisk(msgspec.Struct, frozen=True):
-    """A disk directory that nobody else writes to while we read it."""
+    """A disk folder that nobody else writes to while we read it."""
 
     root: Path
     disk: Disk
-    disk_id: str | None  # None: its disk.json is missing
+    disk_id: str | None  # None: its disk.json is missing or unreadable
     created_ms: int
-    epoch: Epoch = NEVER  # its latest registration, and the catalog that it was registered with
+    epoch: Epoch = NEVER  # its latest registration, and the catalog of that registration
     catalog_id: int = 0
 
 
@@ -88,7 +88,7 @@ class BadDisk(msgspec.Struct, frozen=True):
 
 
 class IncompleteUpload(msgspec.Struct, frozen=True):
-    """Living chunks that are no object."""
+    """Living chunks that do not make an object."""
 
     upload_id: int
     bucket: str
@@ -97,20 +97,20 @@ class IncompleteUpload(msgspec.Struct, frozen=True):
 
 
 def disk_folders(data: Path, more: Sequence[Path] = ()) -> list[Path]:
-    """The disk directories of a data folder, and others that were named.
+    """The disk folders of a data folder, and others that were named.
 
     Raises:
-        ReadFailed: one of those is no disk.
+        ReadFailed: one of the others is not a disk.
     """
     with reading(f"cannot look for disks in {data}"):
         numbered = [path for path in data.glob("disk-*") if _DISK_NAME.fullmatch(path.name) and path.is_dir()]
         folders = sorted(numbered, key=lambda path: int(path.name[5:]))
         for path in more:
             if not path.is_dir():
-                raise ReadFailed(f"{path} is no folder, so no disk")
+                raise ReadFailed(f"{path} is not a folder, so it is not a disk")
             if not (path / IDENTITY_NAME).exists() and not (path / VOLUMES_DIRECTORY).is_dir():
                 raise ReadFailed(
-                    f"{path} is no disk: neither {IDENTITY_NAME} nor the folder {VOLUMES_DIRECTORY} is in it"
+                    f"{path} is not a disk: it has neither {IDENTITY_NAME} nor a folder {VOLUMES_DIRECTORY}"
                 )
             if all(path.resolve() != folder.resolve() for folder in folders):
                 folders.append(path)
@@ -122,10 +122,10 @@ def hold_disks(folders: Sequence[Path], *, is_identity_needed: bool = True) -> I
     """Keep every actor away from these disks.
 
     Args:
-        is_identity_needed: otherwise a disk whose `disk.json` is unreadable counts as one without a name.
+        is_identity_needed: if not, a disk with an unreadable `disk.json` counts as a disk without a name.
     Raises:
         DiskInUse: an actor runs on one of them.
-        DiskMismatch: two of them say that they are the same disk, or one does not say who it is.
+        DiskMismatch: two of them have the same identity, or one has no readable identity.
         FormatUnsupported: a later release made one.
     """
     with ExitStack() as stack:
@@ -147,7 +147,7 @@ def hold_disks(folders: Sequence[Path], *, is_identity_needed: bool = True) -> I
             disk_id, created_ms = (identity.disk_id, identity.created_ms) if identity else (None, 0)
             for other in disks:
                 if disk_id is not None and other.disk_id == disk_id:
-                    raise DiskMismatch(f"{root} and {other.root} are the same disk: give one of them only")
+                    raise DiskMismatch(f"{root} and {other.root} are the same disk: name only one of them")
             epoch, catalog_id = (identity.current, identity.catalog_id) if identity else (NEVER, 0)
             disks.append(HeldDisk(root, OsDisk(root), disk_id, created_ms, epoch, catalog_id))
         yield disks
@@ -158,14 +158,14 @@ class Survey:
 
     def __init__(self, staging: Staging) -> None:
         self.staging = staging
-        self.volumes: list[FoundVolume] = []  # by their number in the places of the staging
+        self.volumes: list[FoundVolume] = []  # the index is the number in the places of the staging
         self.bad_volumes: list[BadVolume] = []
         self.bad_disks: list[BadDisk] = []
-        self.volume_id_max = 0  # of all that have a folder, also of those that were never made
+        self.volume_id_max = 0  # of all that have a folder, even if their creation was interrupted
         self.bucket_id_max = 0
         self.buckets: dict[int, FoundBucket] = {}  # those that live
         self.dead_buckets: list[FoundBucket] = []
-        self.incomplete: list[IncompleteUpload] = []  # up to INCOMPLETE_NAMED_MAX of them
+        self.incomplete: list[IncompleteUpload] = []  # at most INCOMPLETE_NAMED_MAX
         self.incomplete_count = 0
         self.tombstoned_count = 0
         self.deleted_count = 0
@@ -189,9 +189,9 @@ class Survey:
 
     @property
     def is_whole_picture(self) -> bool:
-        """Was everything readable enough to say what is missing?
+        """Could enough be read to say what is missing?
 
-        If not, an upload may be incomplete because a chunk is in what could not be read.
+        If not, the missing chunk of an incomplete upload may be in what could not be read.
         """
         if self.bad_volumes or self.bad_disks:
             return False
@@ -199,7 +199,7 @@ class Survey:
 
     @property
     def untyped_count(self) -> int:
-        """Needles that come without their content type, because no header could carry it."""
+        """Needles that lose their content type, because no header can carry it."""
         return sum(volume.read.untyped_count for volume in self.volumes)
 
     def choices(self) -> Iterator[Choice]:
@@ -208,13 +208,13 @@ class Survey:
         return choose_versions(self.staging.versions(), self.buckets.__contains__)
 
     def parts_of(self, version: Version) -> Upload:
-        """The chunks of a version that an upload of several has made."""
+        """The chunks of a version that came from an upload of several chunks."""
         assert version.upload_id is not None
         upload = version.upload_id, version.bucket_id, version.key
         return next(gather_uploads(self.staging.parts(upload)))
 
     def leftover_parts(self) -> Iterator[tuple[Part, bool]]:
-        """Chunks of incomplete uploads, and chunks whose slot another took; is it of an incomplete one?"""
+        """Chunks of incomplete uploads (True), and chunks whose slot another chunk took (False)."""
         for upload in gather_uploads(self.staging.parts()):
             for part in upload.surplus:
                 yield part, False
@@ -233,7 +233,7 @@ def take_survey(
     """Read every volume of these disks.
 
     Args:
-        pending_deletions: what is dead though its volume may not say so.
+        pending_deletions: needles that are dead, although their volume may not say so.
     Raises:
         DiskMismatch: two disks hold the same volume.
         DiskFull, WriteFailed: the staging has no room.
@@ -284,7 +284,7 @@ def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldD
             continue
         for volume_id in volumes:
             if volume_id > VOLUME_ID_MAX:
-                problem = f"no store numbers its volumes so high: at most {VOLUME_ID_MAX}"
+                problem = f"its number is impossible: a store numbers volumes up to {VOLUME_ID_MAX}"
                 survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), problem))
                 continue
             survey.volume_id_max = max(survey.volume_id_max, volume_id)
@@ -293,7 +293,7 @@ def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldD
                 identity, _ = load_volume_identity(holder.disk, directory, read_only=True)
                 size = _size(holder, directory, identity)
             except NoSuchVolume:
-                continue  # its creation was interrupted, so nothing was ever put there
+                continue  # its creation was interrupted, so it never held anything
             except StoreError as error:
                 unsupported = error if isinstance(error, FormatUnsupported) else unsupported
                 survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), error.message))
@@ -301,29 +301,29 @@ def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldD
             except OSError as error:
                 survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), str(error)))
                 continue
-            # A store that was started without its catalog has numbered volumes anew.  What it put nothing
-            # into gives way to the volume that had the number before.
+            # A store that was started without its catalog has numbered volumes from 1 again.  An empty one
+            # gives way to the volume that had the number before.
             other, _, other_size = found.get(volume_id, (holder, identity, 0))
             if other_size > SUPERBLOCK_SIZE and size > SUPERBLOCK_SIZE:
                 raise DiskMismatch(
-                    f"volume {volume_id} is on {other.root} and on {holder.root}: one of them is a copy; give"
-                    " one only"
+                    f"volume {volume_id} is on {other.root} and on {holder.root}: one of them is a copy; name"
+                    " only the other one"
                 )
             if size > other_size:
                 found[volume_id] = (holder, identity, size)
     if unsupported is not None and not found:
-        raise unsupported  # all that is there is of a later release, so this is no damage
-    _leave_out_twins(found, survey)
+        raise unsupported  # a later release wrote everything here, so this is not damage
+    _leave_out_copies(found, survey)
     return list(found.values())
 
 
-def _leave_out_twins(found: dict[int, tuple[HeldDisk, VolumeIdentity, int]], survey: Survey) -> None:
-    """Of two volumes that say that they are the same one, under two numbers, the first counts."""
+def _leave_out_copies(found: dict[int, tuple[HeldDisk, VolumeIdentity, int]], survey: Survey) -> None:
+    """If two volumes have the same uuid and different numbers, the first one counts."""
     owners: dict[str, int] = {}
     for volume_id, (holder, identity, _) in list(found.items()):
         owner = owners.setdefault(identity.uuid, volume_id)
         if owner != volume_id:
-            problem = f"it has the uuid of volume {owner}: one of them is a copy with another number"
+            problem = f"it has the same uuid as volume {owner}: one of them is a copy with another number"
             survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), problem))
             del found[volume_id]
 

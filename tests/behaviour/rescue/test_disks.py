@@ -463,7 +463,7 @@ def test_a_backup_replaces_a_backup_or_an_empty_file_and_nothing_else(
         tar.add(notes, "notes.txt")
     before = other.read_bytes()
     for path in (notes, other):
-        with pytest.raises(BadRequest, match="is no backup"):
+        with pytest.raises(BadRequest, match="is not a backup"):
             back_up(path, data, QUIET)
     with pytest.raises(BadRequest, match="is a folder"):
         back_up(tmp_path, data, QUIET)
@@ -646,11 +646,11 @@ def test_a_stream_or_a_missing_folder_is_no_place_for_a_backup(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "master").mkdir()
     (tmp_path / "master" / "catalog.sqlite3").touch()
-    with pytest.raises(BadRequest, match="no standard stream"):
+    with pytest.raises(BadRequest, match="does not mean a standard stream"):
         back_up(Path("-"), tmp_path, NoProgress())
-    with pytest.raises(BadRequest, match="there is no folder gone for the backup"):
+    with pytest.raises(BadRequest, match="there is no folder gone: make it first"):
         back_up(Path("gone/backup.tar"), tmp_path, NoProgress())
-    with pytest.raises(BadRequest, match="no standard stream"):
+    with pytest.raises(BadRequest, match="does not mean a standard stream"):
         export(tmp_path, Path("-"), NoProgress())
     assert [path.name for path in tmp_path.iterdir()] == ["master"]
 
@@ -658,7 +658,7 @@ def test_a_stream_or_a_missing_folder_is_no_place_for_a_backup(
 def test_a_folder_that_is_no_disk_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "cat.jpg").touch()
-    with pytest.raises(ReadFailed, match="pictures is no disk"):
+    with pytest.raises(ReadFailed, match="pictures is not a disk"):
         disk_folders(tmp_path, [tmp_path / "pictures"])
     for sign in ("disk.json", "volumes"):
         disk = tmp_path / f"has-{sign}"

@@ -273,7 +273,7 @@ def test_a_content_type_that_no_header_carries_is_left_out_and_said(
     disk.close()
     report, _ = honest_after_rebuild(data)
     assert (report.objects, report.damaged_count) == (1 + len(types), 0)
-    assert any("5 needles had a content type" in remark for remark in report.remarks)
+    assert any("5 needles had an invalid content type" in remark for remark in report.remarks)
     catalog = SqliteCatalog.open(data / "master" / "catalog.sqlite3")
     try:
         rows = [catalog.object(PHOTOS, str(number)) for number in range(len(types))]
@@ -407,7 +407,7 @@ def test_two_volumes_that_say_that_they_are_the_same_one_stop_nothing(
         file.write(b"\0" * 4096)  # restored from the manifest
     report, content = honest_after_rebuild(data)
     assert content == HONEST
-    assert [(bad.volume_id, "uuid of volume 1" in bad.problem) for bad in report.unreadable_volumes] == [
+    assert [(bad.volume_id, "uuid as volume 1" in bad.problem) for bad in report.unreadable_volumes] == [
         (2, True)
     ]
 
@@ -758,7 +758,7 @@ def test_a_pipe_in_the_place_of_the_old_catalog_hangs_nothing(data: Path, disk: 
     os.mkfifo(data / "master" / "catalog.sqlite3")
     report, content = honest_after_rebuild(data)
     assert content == HONEST
-    assert any("told nothing" in remark for remark in report.remarks)
+    assert any("nothing could be read" in remark for remark in report.remarks)
 
 
 def test_a_folder_in_the_place_of_the_new_catalog_is_named(data: Path, disk: HostileDisk) -> None:
