@@ -1,7 +1,7 @@
-"""Buckets: what a program does with the objects of one bucket.
+"""Buckets: the objects of one bucket, for a program.
 
-`Bucket` turns arguments into requests and chooses the way: a small put or an upload, one request or a stream.
-The work is done in `writing/` and `reading/`.
+`Bucket` checks arguments and decides how an object travels: as a small put or an upload, in one request or as
+a stream.  `writing/` and `reading/` do the work.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from warehouse.transport.messages import (
     StatObject,
 )
 
-# Names and user metadata travel in a header up to this; more takes the way of an upload, in a message.
+# Names and user metadata up to this size travel in a header; longer ones travel in a message, as an upload.
 NAMES_SIZE_MAX = 4 * 1024
 DELETE_BATCH = 1000
 DOWNLOAD_ATTEMPTS = 5
@@ -51,7 +51,7 @@ PutSource = Bytes | str | os.PathLike[str] | AsyncIterable[bytes | bytearray | m
 
 
 class Session:
-    """What a connection's objects share."""
+    """What the buckets of one connection share."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Session:
 
 
 class Bucket:
-    """One bucket; made by `Warehouse.bucket`."""
+    """One bucket; made by `Store.bucket`."""
 
     def __init__(self, name: str, session: Session) -> None:
         self.name = name
@@ -104,21 +104,21 @@ class Bucket:
         if_match: str | None = None,
         if_none_match: str | None = None,
     ) -> ObjectWritten:
-        """Store an object; when this returns, it is on disk, in the catalog and visible to everybody.
+        """Store an object; when this returns, the object is on disk, in the catalog and visible to everybody.
 
         Args:
             key: 1 to 1024 bytes of UTF-8, opaque.
             source: bytes; or a path (`str` or `Path`); or an async iterable of bytes of any length.
-            content_type: guessed from the key's ending when not given.
-            metadata: names and values of your own, 8 KiB together.
-            if_match: store only if the object has this ETag now.
-            if_none_match: store only if the object has not this ETag; "*": only if there is no object.
+            content_type: None: guessed from the key's ending.
+            metadata: your own names and values, up to 8 KiB together.
+            if_match: store only if the object has this ETag.
+            if_none_match: store only if the object does not have this ETag; "*": only if no object exists.
         Returns:
-            ETag, size, and when the store took it (`created_ms`).
+            ETag, size, and the time at which the store committed it (`created_ms`).
         Raises:
-            PreconditionFailed: a condition did not hold; nothing was changed.
+            PreconditionFailed: a condition does not hold; nothing was changed.
             NoSuchBucket, PermissionDenied, BadKey, BadMetadata, ClusterFull.
-            OutcomeUnknown: the connection broke, and the master could not be asked what became of the put.
+            OutcomeUnknown: the connection broke, and the master could not be asked for the outcome.
         """
         options = put_options(key, content_type, metadata, if_match, if_none_match)
         if isinstance(source, bytes | bytearray | memoryview):
@@ -128,7 +128,7 @@ class Bucket:
 
         if not hasattr(source, "__aiter__"):
             kind = type(source).__name__
-            raise BadRequest(f"what is put is bytes, a path, or an async iterable of bytes, not {kind}")
+            raise BadRequest(f"source must be bytes, a path or an async iterable of bytes, not {kind}")
 
         async def put_small(data: bytearray) -> ObjectWritten:
             return await self._put_bytes(key, data, options)
@@ -138,15 +138,15 @@ class Bucket:
     def put_many(self, items: Iterable[PutItem] | AsyncIterable[PutItem]) -> Results[PutResult]:
         """Store many objects, hundreds in one request: `async for result in bucket.put_many(items)`.
 
-        Results come in the order of the items, each with its own `error` or None; an object without one is on
-        disk, in the catalog and visible, as after `put`.  One that fails leaves the others alone.  Items are
-        taken as results are, so any number of them needs bounded memory.  Of several items with the same key
-        any may be the last.
+        Results arrive in the order of the items, each with an `error` or None.  An object without an error is
+        on disk, in the catalog and visible, as after `put`.  A failed item does not affect the others.  The
+        bucket takes items as you take results, so any number of items needs bounded memory.  Of several items
+        with the same key, any may be stored last.
 
-        Leaving the loop early, or being cancelled, leaves each item that was taken stored or not stored.
+        If you leave the loop early, or are cancelled, each item that was taken is stored or not stored.
 
         Args:
-            items: `(key, bytes)` pairs, or `Put`s; a list, a generator, an asynchronous one.
+            items: `(key, bytes)` pairs or `Put`s: a list, a generator or an async generator.
         """
         batches = PutBatches(
             items, self._writer, self._session.write_pool, self._control.small_max, self._put_bytes
@@ -163,7 +163,7 @@ class Bucket:
         if_match: str | None = None,
         if_none_match: str | None = None,
     ) -> ObjectWritten:
-        """Store a file; `progress` is called with the bytes sent so far.  Otherwise as `put`."""
+        """Store a file as `put` does; `progress` is called with the bytes sent so far."""
         options = put_options(key, content_type, metadata, if_match, if_none_match)
         return await self._put_path(key, path, options, progress)
 
@@ -177,13 +177,13 @@ class Bucket:
     ) -> ObjectWritten:
         """Copy an object with its type and metadata, in this bucket or to another.
 
-        The bytes pass through this process, in bounded pieces.
+        The bytes pass through this process in bounded pieces.
 
         Args:
-            content_type: the type that the copy gets; None: that of the object.
+            content_type: of the copy; None: that of the object.
         Raises:
-            NoSuchObject: there is nothing to copy.
-            ObjectReplaced: the object changed while it was copied; nothing was stored.
+            NoSuchObject: the object does not exist.
+            ObjectReplaced: the object changed during the copy; nothing was stored.
         """
         target = self if to_bucket is None else self._session.bucket(to_bucket)
         located = await self._reader.locate(key)
@@ -200,11 +200,11 @@ class Bucket:
         return written
 
     async def delete(self, key: str, if_match: str | None = None) -> bool:
-        """Delete an object; False when there was none.
+        """Delete an object; return whether it existed.
 
         Raises:
             PreconditionFailed: the object has another ETag than `if_match`.
-            OutcomeUnknown: the connection broke before the answer.
+            OutcomeUnknown: the connection broke before the answer arrived.
         """
         key_size(key)
         request = DeleteObjects(bucket=self.name, keys=[key], if_match=check_condition(if_match))
@@ -213,9 +213,9 @@ class Bucket:
         return (await self._control.ask(request, Deleted, is_repeatable=False)).existed[0]
 
     async def delete_many(self, keys: Iterable[str]) -> Sequence[bool]:
-        """Delete objects, a thousand at a time; tells of each, in order, whether it was there."""
+        """Delete objects, a thousand per request; return for each, in order, whether it existed."""
         if isinstance(keys, str | bytes):
-            raise TypeError("delete_many takes several keys; for one there is delete")
+            raise TypeError("delete_many takes several keys; use delete for one key")
         existed: Sequence[bool] = []
         remaining = iter(keys)
         while batch := [*islice(remaining, DELETE_BATCH)]:
@@ -231,9 +231,9 @@ class Bucket:
         """The bytes of an object, checked against its CRC; for objects that fit in memory.
 
         Raises:
-            NoSuchObject: there is none.
-            VolumeOffline: the disk that holds it is offline; the message names it.
-            DataDamaged: what the disk holds is not what was stored.
+            NoSuchObject: the object does not exist.
+            VolumeOffline: the object's disk is offline; the message names the disk.
+            DataDamaged: the bytes on disk are not those that were stored.
         """
         return await self._reader.get(key)
 
@@ -242,34 +242,34 @@ class Bucket:
     ) -> Results[GetResult]:
         """The bytes of many objects, hundreds in one request: `async for result in bucket.get_many(keys)`.
 
-        Results come in the order of the keys, each with `data` or with the `error` that `get` would have
-        raised.  Keys are taken as results are; up to 32 MiB are fetched ahead.
+        Results arrive in the order of the keys, each with `data` or with the `error` that `get` would raise.
+        The bucket takes keys as you take results, and fetches up to 32 MiB ahead.
 
         Args:
-            keys: a list, a generator, an asynchronous one; also entries of `list(with_locations=True)`, which
-                are fetched as they were listed, without asking where they are.
-            size_max: larger objects get the error `BodyTooLarge`, so that they can be read with `open`.
+            keys: a list, a generator or an async generator.  Entries of `list(with_locations=True)` are
+                fetched as they were listed, without asking the master where they are.
+            size_max: larger objects get the error `BodyTooLarge`; read them with `open`.
         """
         return Results(GetBatches(keys, self._reader, size_max), self._session.batch_nursery, GetResult)
 
     def open(
         self, key: str, start: int = 0, length: int | None = None
     ) -> AbstractAsyncContextManager[ObjectStream]:
-        """Read an object, or a range of it, piece by piece, with bounded memory.
+        """Read an object, or a range of it, piece by piece in bounded memory.
 
             async with bucket.open("film.mp4", start=1_000_000) as stream:
                 print(stream.info.content_type)
                 async for piece in stream:
                     ...
 
-        All pieces are of one version.  Whole chunks are checked end to end against their CRC, before the
-        last piece of each is handed out; a range that cuts a chunk rests on the check of the volume.
+        All pieces belong to one version.  Each whole chunk is checked end to end against its CRC before its
+        last piece is handed out.  For a range that cuts a chunk, only the volume actor checks the bytes.
 
         Args:
-            length: bytes from `start` on; None, or more than there are: up to the end.
+            length: bytes from `start` on; None, or more than the rest: up to the end.
         Raises (on entering, and while reading):
             RangeNotSatisfiable: `start` is beyond the end.
-            ObjectReplaced: another version took its place while this one was read.
+            ObjectReplaced: another version replaced the object while it was read.
             NoSuchObject, VolumeOffline, DataDamaged: as `get`.
         """
         return self._reader.open(key, start, length)
@@ -279,11 +279,11 @@ class Bucket:
     ) -> ObjectInfo:
         """Write an object to a file, which appears under its name when it is whole, checked and on disk.
 
-        `progress` is called with the bytes written so far.  Starts again when the object is replaced
-        meanwhile.  On failure nothing is left, and an older file of that name stays as it was.
+        `progress` is called with the bytes written so far.  When the object is replaced during the download,
+        the download starts again.  A failure leaves nothing behind, and an older file stays unchanged.
 
         Raises:
-            BadRequest: the path names something that is not a regular file.
+            BadRequest: the path exists and is not a regular file.
             OSError: the file cannot be written.
             NoSuchObject, VolumeOffline, DataDamaged: as `get`.
         """
@@ -309,22 +309,22 @@ class Bucket:
         """Size, ETag, type, metadata and time of an object.
 
         Raises:
-            NoSuchObject: there is none.
+            NoSuchObject: the object does not exist.
         """
         key_size(key)
         return (await self._control.ask(StatObject(bucket=self.name, key=key), ObjectFound)).object
 
     async def chunks(self, key: str) -> ObjectInfo:
-        """As `stat`, and with the size and CRC-32C of each chunk; this needs the right to read.
+        """As `stat`, with size and CRC-32C of each chunk; this needs the right to read.
 
         Raises:
-            NoSuchObject: there is none.
+            NoSuchObject: the object does not exist.
         """
         key_size(key)
         return (await self._reader.locate(key)).info
 
     async def presign_get(self, key: str, expires_s: float = 3600.0) -> str:
-        """A URL from which anybody can read this version of the object until it expires."""
+        """A URL from which anybody can read this version of the object until the URL expires."""
         return await self._presign(key, "GET", expires_s, None, None)
 
     async def presign_put(
@@ -334,10 +334,10 @@ class Bucket:
         size_max: int | None = None,
         content_type: str | None = None,
     ) -> str:
-        """A URL to which anybody can PUT this object, once, until it expires.
+        """A URL to which anybody can PUT this object, once, until the URL expires.
 
         Args:
-            size_max: the largest body, bytes; at most one chunk (80 MiB unless set otherwise).
+            size_max: of the body, bytes; at most one chunk (80 MiB by default).
         """
         if content_type is not None:
             check_content_type(content_type)
@@ -403,15 +403,15 @@ class Bucket:
 
         Args:
             prefix: only keys that begin with it.
-            delimiter: keys that have it after the prefix are summed up as one `Prefix` each; with "/" this
-                lists one folder.
-            after: only entries greater than this one, to go on where an earlier listing stopped.
-            limit: stop after so many entries.
-            with_locations: entries know where their bytes are, so that `get_many` takes them without asking;
+            delimiter: keys that contain it after the prefix are summed up, one `Prefix` for each common
+                beginning; "/" lists one folder.
+            after: only entries greater than this one, to continue an earlier listing.
+            limit: the largest number of entries; None: all.
+            with_locations: entries know where their bytes are, so that `get_many` need not ask for them;
                 this needs the right to read.
         """
         if limit is not None and limit < 0:
-            raise BadRequest(f"a limit is 0 or more entries, or None for all, not {limit}")
+            raise BadRequest(f"limit must be 0 or more entries, or None for all, not {limit}")
         learn = self._reader.learn if with_locations else None
         return Entries(self._control, self.name, prefix, delimiter, after, limit, learn)
 

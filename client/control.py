@@ -1,14 +1,14 @@
 """Control: the conversation with the master.
 
-One link, one login.  The API key buys an access token, the token is presented on every connection (the
-link's greeting) and renewed before it expires; users of this class never see any of it.
+One link, one login.  The client exchanges the API key for an access token, presents the token on every
+connection (the link's greeting) and renews it before it expires.  Users of `Control` never see the token.
 
-What is repeated after a broken link, and what is not:
+Which requests are repeated after a broken link:
 
     repeatable       reads; leases and slots (an unused one expires); SettleNeedle; FinishUpload, AbortUpload;
                      starting, cancelling and pausing jobs (a volume has one job of a kind at a time)
-    not repeatable   making and deleting buckets, deleting objects: done twice they could undo what somebody
-                     else did in between.  When the answer is lost, the error says so: `OutcomeUnknown`.
+    not repeatable   creating and deleting buckets, deleting objects: a repeat could undo what somebody else
+                     did in between.  When the answer is lost, the request raises `OutcomeUnknown`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from warehouse.transport.zeromq.link import Link
 log = logging.getLogger(__name__)
 
 SMALL_MAX = 1024 * 1024
-TIMEOUT_S = 30.0  # for one question, waiting for the link and repeats included
-FIRST_ANSWER_S = 8.0  # a store that is not running should not cost half a minute
+TIMEOUT_S = 30.0  # of one request, including waiting for the link and repeats
+FIRST_ANSWER_S = 8.0  # do not wait half a minute for a store that is not running
 GREET_S = 10.0
 BACK_OFF_S = 0.05  # doubles with each repeat
 BACK_OFF_MAX_S = 1.0
@@ -52,24 +52,24 @@ A = TypeVar("A")
 
 
 def back_off_s(attempt: int) -> float:
-    """How long to wait before repeat `attempt` (from 0); spread out, so that clients do not march in step."""
+    """How long to wait before repeat `attempt` (from 0); random, so that clients do not repeat in step."""
     longest_s = min(BACK_OFF_S * 2.0 ** min(attempt, 16), BACK_OFF_MAX_S)
     return longest_s * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 class Control:
-    """Asks the master on behalf of one API key."""
+    """Sends requests to the master on behalf of one API key."""
 
     def __init__(self, profile: Profile, *, timeout_s: float = TIMEOUT_S) -> None:
         self._profile = profile
         self.timeout_s = timeout_s
         self._token: str | None = None
-        self._token_expires = 0.0  # trio time, like all instants here
+        self._token_expires = 0.0  # Trio's clock, like all times here
         self._renew_at = 0.0
         self._life = trio.CancelScope()
         self._attaching = trio.Lock()
         self._attach_count = 0
-        self.chunk_size = 0  # the store's; known once the link is up
+        self.chunk_size = 0  # of the store; known when the link is up
         self._link = Link(
             endpoint=profile.master,
             server_key=profile.server_key.encode(),
@@ -81,31 +81,31 @@ class Control:
 
     @property
     def small_max(self) -> int:
-        """Bytes up to which an object is one put on a lease; larger ones are uploads."""
+        """The size in bytes up to which an object is one put on a lease; larger objects are uploads."""
         return min(SMALL_MAX, self.chunk_size)
 
     @property
     def connection(self) -> int | None:
-        """A number that differs from one connection to the next; None while there is none."""
+        """A number that differs from one connection to the next; None while the link is down."""
         return self._link.connect_count if self._link.is_up else None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold the link until `stop`; started when the master has accepted the API key.
+        """Keep the link until `stop`; started when the master has accepted the API key.
 
-        From then on no cancellation reaches it: what its users do when they are cancelled, such as aborting
-        an upload, needs the link for a moment longer.
+        From then on no cancellation reaches this task: a cancelled user may have to abort an upload, and
+        needs the link for a moment longer.
 
         Raises:
             BadCredentials: the master does not know this key or secret.
-            LinkDown: nobody answered at the profile's address within the timeout.
+            LinkDown: no master answered at the profile's address within the timeout.
         """
         with self._life:
             async with background() as nursery:
                 await nursery.start(self._link.run)
                 await self._wait_first_up()
-                # Whoever starts us may be cancelled at the very moment at which the link comes up.  `started`
-                # would then leave this task where it is, and the shield would keep it there for good, with
-                # the one who waits for it: so that cancellation is taken first.
+                # The starter may be cancelled at the moment at which the link comes up.  `started` would then
+                # keep this task in the starter's nursery, and the shield would block both forever.  So accept
+                # that cancellation first.
                 await trio.lowlevel.checkpoint_if_cancelled()
                 self._life.shield = True
                 task_status.started()
@@ -120,7 +120,7 @@ class Control:
         Raises:
             OutcomeUnknown: not repeatable, sent, and the answer was lost.
             LinkDown, DeadlineExceeded: no answer in time.
-            StoreError: whatever the master refused it with.
+            StoreError: the master refused the request.
         """
         deadline = trio.current_time() + self.timeout_s
         has_attached_again = False
@@ -136,7 +136,7 @@ class Control:
                 if has_attached_again:
                     raise
                 has_attached_again = True
-                with trio.move_on_at(deadline) as scope:  # many may wait for their turn to log in
+                with trio.move_on_at(deadline) as scope:  # many tasks may wait for their turn to log in
                     await self._attach_again(attach_count)
                 if scope.cancelled_caught:
                     raise DeadlineExceeded(
@@ -148,7 +148,7 @@ class Control:
                         f"the master's answer was lost ({error.message}): it may or may not have been done"
                     ) from error
                 await self._pause(attempt, deadline, error)
-            except OutcomeUnknown as error:  # the master's own: its disk failed in the middle of the commit
+            except OutcomeUnknown as error:  # from the master: its disk failed during the commit
                 if not is_repeatable:
                     raise
                 await self._pause(attempt, deadline, error)
@@ -160,7 +160,7 @@ class Control:
         return answer
 
     async def _wait_first_up(self) -> None:
-        """Wait for the first login.  A master that says it is busy is there, and worth the full time."""
+        """Wait for the first login; the full time only for a master that says it is busy."""
         started_s = trio.current_time()
         try:
             await self._wait_up(started_s + min(self.timeout_s, FIRST_ANSWER_S))
@@ -173,7 +173,7 @@ class Control:
         if scope.cancelled_caught:
             if isinstance(self._link.trouble, Overloaded):
                 raise Overloaded(
-                    f"the master at {self._profile.master} has no room for another client:"
+                    f"the master at {self._profile.master} accepts no more clients:"
                     f" {self._link.trouble.message}"
                 )
             raise LinkDown(
@@ -194,7 +194,7 @@ class Control:
             try:
                 await self._attach(link, self._token)
             except (TokenExpired, TokenInvalid, NotAuthenticated):
-                pass  # the master's keys were rotated, or its clock runs ahead of ours: log in anew
+                pass  # the master's keys were rotated, or its clock is ahead: log in again
             else:
                 return
         await self._log_in(link)
@@ -218,7 +218,7 @@ class Control:
         self._attach_count += 1
 
     async def _attach_again(self, attach_count_seen: int) -> None:
-        """After a NotAuthenticated: many requests may meet it at once, one of them logs in."""
+        """After a NotAuthenticated: many requests may get it at the same time; one of them logs in."""
         async with self._attaching:
             if self._attach_count == attach_count_seen:
                 await self._log_in(self._link)
@@ -227,12 +227,12 @@ class Control:
         while True:
             if trio.current_time() < self._renew_at:
                 await trio.sleep_until(self._renew_at)
-                continue  # a new connection may have renewed it meanwhile
+                continue  # a new connection may have renewed the token
             try:
                 async with self._attaching:
                     await self._log_in(self._link)
             except StoreError as error:
-                # Whoever asks next is told, and the next greeting logs in too; here it is only tried again.
+                # The next request reports the error, and the next greeting logs in too: only try again.
                 log.info("access token not renewed", extra={"cause": error.message})
                 await trio.sleep(RENEW_RETRY_S)
 

@@ -1,7 +1,7 @@
 """Files: a download appears under its name whole and on disk, or not at all.
 
-Until then its bytes are in a file of another name in the same folder, locked by its writer
-(`client/leftovers.py` says what for).
+Until then its bytes are in a temporary file in the same folder, which its writer has locked
+(`client/leftovers.py` explains why).
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 
 
 class TargetFile:
-    """A temporary file beside its target, being written."""
+    """A temporary file next to its target, open for writing."""
 
     def __init__(self, file_number: int) -> None:
         self._file_number = file_number
 
     async def write(self, data: bytes | memoryview) -> None:
-        # In a thread: a kernel that has to write dirty pages back makes writers wait.
+        # In a thread: the kernel makes writers wait while it writes dirty pages back.
         await trio.to_thread.run_sync(_write_all, self._file_number, data)
 
 
 @asynccontextmanager
 async def replaced_file(path: Path) -> AsyncIterator[TargetFile]:
-    """Write a file that takes its name when the block ends well, fsynced before and after.
+    """Write a file that takes its name when the block succeeds; the file and its folder are fsynced.
 
-    When the block ends with an error or is cancelled, nothing is left of it and an older file stays.
+    When the block fails or is cancelled, nothing is left of the file, and an older file stays.
 
     Raises:
-        BadRequest: the target exists and is no regular file; renaming over a device would destroy it.
-        OSError: the directory does not exist or cannot be written, the disk is full, ...
+        BadRequest: the target exists and is not a regular file; renaming over a device would destroy it.
+        OSError: the folder does not exist or cannot be written, the disk is full, ...
     """
     _require_replaceable(path)
     temporary, file_number = _create_beside(path)
@@ -51,7 +51,7 @@ async def replaced_file(path: Path) -> AsyncIterator[TargetFile]:
         yield TargetFile(file_number)
         await trio.to_thread.run_sync(_publish, file_number, temporary, path)
     except BaseException:
-        # Also after a failure inside of _publish: before its rename the file is there, after it it is not.
+        # Also when `_publish` fails: the temporary file exists until its rename.
         temporary.unlink(missing_ok=True)
         raise
     finally:
@@ -59,7 +59,7 @@ async def replaced_file(path: Path) -> AsyncIterator[TargetFile]:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """The same for bytes that are all here.  Blocks: call it in a thread.  Raises as `replaced_file`."""
+    """Write a whole file as `replaced_file` does, and raise the same.  Blocks: call it in a thread."""
     _require_replaceable(path)
     temporary, file_number = _create_beside(path)
     try:
@@ -79,25 +79,24 @@ def _create_beside(path: Path) -> tuple[Path, int]:
         try:
             file_number = os.open(temporary, CREATE, 0o666)
         except OSError as error:
-            error.filename = str(path.parent)  # nobody else knows the temporary name
+            error.filename = str(path.parent)  # the user does not know the temporary name
             raise
         try:
-            with contextlib.suppress(OSError):  # a file system without locks: then nobody removes it
+            with contextlib.suppress(OSError):  # a file system without locks: nobody removes the file then
                 fcntl.flock(file_number, fcntl.LOCK_EX)
             if os.fstat(file_number).st_nlink > 0:
                 return temporary, file_number
         except BaseException:
             os.close(file_number)
             raise
-        # Somebody took it for left behind, in the moment before it was locked.
+        # Another download took the file for a leftover, in the moment before it was locked.
         os.close(file_number)
 
 
 def check_target(path: Path) -> None:
-    """Look whether a download could take this name, without making anything.
+    """Check whether a download could take this name, and change nothing.  Raises as `replaced_file`.
 
-    Folders that are not there yet are made by whoever makes folders.
-    Raises as `replaced_file`.
+    Missing folders are no failure: another function makes them.
     """
     _require_replaceable(path)
     folder = path.parent
@@ -112,8 +111,8 @@ def _require_replaceable(path: Path) -> None:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         return
-    # `/dev/stdout` is such a link: it leads to a file that is open already, and a rename would put a file in
-    # its place, for every program of this machine.
+    # `/dev/stdout` is such a link.  It leads to a file that is already open, and a rename would replace the
+    # link for every program of this machine.
     if path.is_symlink() and os.readlink(path).startswith(("/proc/", "/dev/")):
         raise BadRequest(
             f"{path} is a link to a stream: a download needs a file name; '-' writes to standard output"

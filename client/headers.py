@@ -1,11 +1,11 @@
-"""Headers: how a key, a type and user metadata are written into a request for a volume actor.
+"""Headers: a key, a type and user metadata as headers of a request to a volume actor.
 
     X-Warehouse-Key        the key's UTF-8, percent-encoded
     X-Warehouse-Metadata   name=value pairs, form-encoded; absent when there are none
     X-Warehouse-CRC32C     8 hexadecimal digits, of the whole body
     If-Match, If-None-Match   an ETag in quotes, or *
 
-Pure: values in, values out.  What a user got wrong is refused here, before anything is sent.
+Pure: values in, values out.  Wrong arguments are refused here, before anything is sent.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from warehouse.transport.messages import KEY_SIZE_MAX, METADATA_SIZE_MAX
 Header = tuple[str, str]
 
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
-FAILURE_SIZE_MAX = 64 * 1024  # of an answer that says what went wrong
+FAILURE_SIZE_MAX = 64 * 1024  # of an answer that describes a failure
 
-# The table that comes with Python and nothing from this machine's /etc: one name, one type, everywhere.
+# Python's own table without the one in /etc, so that a name has the same type on every machine.
 _types = mimetypes.MimeTypes()
 _ENCODED_TYPES = {
     "gzip": "application/gzip",
@@ -39,21 +39,21 @@ _ENCODED_TYPES = {
 
 
 def key_size(key: str) -> int:
-    """Bytes of a valid key.
+    """The size of a valid key in bytes.
 
     Raises:
-        BadKey: no text, empty, longer than 1024 bytes of UTF-8, or not UTF-8 at all (a lone surrogate).
+        BadKey: not text, empty, longer than 1024 bytes of UTF-8, or not valid UTF-8 (a lone surrogate).
     """
     if not isinstance(key, str):
-        raise BadKey(f"a key is a str, not {type(key).__name__}: {key!r:.100}")
+        raise BadKey(f"a key must be a str, not {type(key).__name__}: {key!r:.100}")
     try:
         size = len(key.encode())
     except UnicodeEncodeError as error:
         raise BadKey(
-            f"a key is text that UTF-8 can hold; character {error.start} of {key!r} is not"
+            f"a key must be text that UTF-8 can encode; character {error.start} of {key!r} cannot"
         ) from None
     if not 1 <= size <= KEY_SIZE_MAX:
-        raise BadKey(f"a key has 1 to {KEY_SIZE_MAX} bytes of UTF-8, this one has {size}")
+        raise BadKey(f"a key must have 1 to {KEY_SIZE_MAX} bytes of UTF-8, this one has {size}")
     return size
 
 
@@ -66,26 +66,26 @@ def guess_content_type(key: str) -> str:
 @lru_cache(maxsize=1024)
 def _type_of_ending(ending: str) -> str:
     content_type, encoding = _types.guess_type(f"name.{ending.lower()}", strict=False)
-    if encoding is not None:  # "a.csv.gz" is gzip, not CSV: nobody unpacks it on the way
+    if encoding is not None:  # "a.csv.gz" is gzip, not CSV: nobody unpacks it
         return _ENCODED_TYPES.get(encoding, DEFAULT_CONTENT_TYPE)
     return content_type or DEFAULT_CONTENT_TYPE
 
 
 def check_metadata(metadata: Mapping[str, str]) -> int:
-    """Bytes of user metadata, names and values together."""
+    """The size of user metadata in bytes, names and values together."""
     try:
         size = sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items())
     except (UnicodeEncodeError, AttributeError):
-        raise BadMetadata("user metadata maps text to text that UTF-8 can hold") from None
+        raise BadMetadata("user metadata must map text to text that UTF-8 can encode") from None
     if size > METADATA_SIZE_MAX:
-        raise BadMetadata(f"user metadata has at most {METADATA_SIZE_MAX} bytes, this has {size}")
+        raise BadMetadata(f"user metadata must have at most {METADATA_SIZE_MAX} bytes, this has {size}")
     if "" in metadata:
-        raise BadMetadata("a metadata name has at least one character")
+        raise BadMetadata("a metadata name must have at least one character")
     return size
 
 
 class PutOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a put says about an object beside its bytes; already checked."""
+    """What a put says about an object besides its bytes; already checked."""
 
     content_type: str
     metadata: Mapping[str, str]
@@ -101,8 +101,8 @@ def put_options(
     if_match: str | None,
     if_none_match: str | None,
 ) -> PutOptions:
-    """What goes with the bytes of a put, checked before anything is sent."""
-    plain = str.__str__  # msgpack takes no subclass, and what it refuses it would refuse to a whole batch
+    """The options of a put, checked before anything is sent."""
+    plain = str.__str__  # msgpack refuses subclasses of str, and would refuse the whole batch
     names_size = key_size(key)
     if content_type is None:
         content_type = guess_content_type(key)
@@ -121,7 +121,7 @@ def put_options(
 
 
 def put_headers(key: str, options: PutOptions) -> list[Header]:
-    """What a put of one needle sends beside its token and CRC."""
+    """The headers of a put of one needle, without token and CRC."""
     headers = [("X-Warehouse-Key", quote(key)), ("Content-Type", options.content_type)]
     if options.metadata:
         headers.append(("X-Warehouse-Metadata", urlencode(options.metadata)))
@@ -133,15 +133,15 @@ def put_headers(key: str, options: PutOptions) -> list[Header]:
 
 
 def check_condition(etag: str | None) -> str | None:
-    """One ETag or "*", as messages carry it; people paste ETags with their quotes."""
+    """One ETag or "*", as messages carry it; users may paste an ETag with its quotes."""
     if etag is None:
         return None
     if not isinstance(etag, str):
-        raise BadRequest(f"a condition is a str, not {type(etag).__name__}")
+        raise BadRequest(f"a condition must be a str, not {type(etag).__name__}")
     if len(etag) <= CONDITION_SIZE_MAX:
         tags = parse_field(etag)
         if not tags.is_any and (len(tags.strong) != 1 or tags.weak or not tags.strong[0]):
-            raise BadRequest(f"a condition is one ETag or '*', not {etag!r:.100}")
+            raise BadRequest(f"a condition must be one ETag or '*', not {etag!r:.100}")
     return check_etag_condition(etag)
 
 
@@ -170,11 +170,11 @@ def read_put_answer(body: bytes) -> PutAnswer:
     try:
         return _decode_put(body)
     except msgspec.DecodeError as error:
-        raise Unavailable(f"the answer to a put is JSON with an etag, this was {body[:80]!r}") from error
+        raise Unavailable(f"the answer to a put must be JSON with an etag, this was {body[:80]!r}") from error
 
 
 def read_failure(status: int, body: bytes) -> StoreError:
-    """The error that a volume actor named; anything in its way may answer too, and is named as such."""
+    """The error that a volume actor named.  A proxy on the way may answer instead; the error says so."""
     try:
         failure = _decode_failure(body)
     except msgspec.DecodeError:
@@ -184,7 +184,7 @@ def read_failure(status: int, body: bytes) -> StoreError:
 
 
 def crc_of_etag(etag: str) -> int | None:
-    """The CRC-32C that is the third part of a needle's ETag."""
+    """The CRC-32C in a needle's ETag, which is its third part."""
     parts = etag.split("-")
     try:
         return int(parts[2], 16)

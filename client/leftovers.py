@@ -1,7 +1,8 @@
 """Leftovers: the temporary files of downloads that were killed.
 
-The writer of a temporary file holds a lock on it, which ends with its process however that ends.  So the next
-download into a folder can tell what a killed one left from what another one is writing, and removes it.
+The writer of a temporary file holds a lock on it; the kernel releases the lock when the process ends in any
+way.  So the next download into a folder can tell a leftover from a file that is being written, and
+removes the leftover.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ def leftover_name(token: str) -> str:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file of this name belongs to a download, under way or killed."""
+    """Whether a file of this name belongs to a download, running or killed."""
     return _LEFTOVER.fullmatch(name) is not None
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove what killed downloads left behind in a folder; how many there were.  Blocks."""
+    """Remove the leftovers in a folder; return how many.  Blocks."""
     count = 0
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for name in [entry.name for entry in entries if is_leftover(entry.name)]:
@@ -46,7 +47,7 @@ def _remove_if_left(path: Path) -> bool:
             return False
         fcntl.flock(file_number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(path)
-    except OSError:  # locked: it is being written; or nobody can say, on a file system without locks
+    except OSError:  # locked, so it is being written; or the file system has no locks
         return False
     finally:
         os.close(file_number)

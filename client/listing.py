@@ -14,13 +14,13 @@ PAGE_SIZE = 1000
 
 
 class Prefix(msgspec.Struct, frozen=True):
-    """A "folder" in a listing with a delimiter: what several keys have in common, delimiter included."""
+    """A "folder" in a listing with a delimiter: the common beginning of several keys, delimiter included."""
 
     name: str
 
 
 class Entries:
-    """A listing, page by page.  A class and no generator: one that is left early needs no closing."""
+    """The entries of a listing, page by page; not a generator, which would need closing."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Entries:
         self._delimiter = delimiter
         self._next_after: str | None = after
         self._left = limit
-        self._learn = learn  # who wants the rights to read; None: a listing without locations
+        self._learn = learn  # receives the rights to read; None: a listing without locations
         self._page: Iterator[ObjectInfo | Prefix] = iter(())
 
     def __aiter__(self) -> Self:
@@ -71,7 +71,7 @@ class Entries:
 
 
 def merge_entries(page: Listing) -> Iterator[ObjectInfo | Prefix]:
-    """The objects and common prefixes of one page, in one order."""
+    """The objects and prefixes of one page, merged in the order of their bytes."""
     objects, prefixes = iter(page.objects), iter(page.prefixes)
     info, prefix = next(objects, None), next(prefixes, None)
     while info is not None or prefix is not None:

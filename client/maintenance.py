@@ -1,7 +1,8 @@
-"""Maintenance: what a program asks of the store's own upkeep.
+"""Maintenance: compactions, verifications and events of a store, for a program.
 
-Compactions and verifications are **jobs** of the master, one at a time on each disk: whoever started one may
-leave, and a restart of any actor only delays it.  Events tell what the store noticed and did.
+Compactions and verifications are **jobs** of the master, one at a time on each disk.  The program that
+started a job may end, and a restart of any actor only delays it.  Events say what the store has noticed and
+done.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from warehouse.transport.messages import (
     Status,
 )
 
-POLL_FIRST_S = 0.1  # small volumes are done at once
-POLL_S = 0.5  # the master hears from its compactors as often
+POLL_FIRST_S = 0.1  # small volumes take no longer
+POLL_S = 0.5  # the master polls its compactors as often
 EVENTS_WAIT_S = 15.0
 JOBS_AT_ONCE = 5_000
 
@@ -41,13 +42,13 @@ JobProgress = Callable[[Jobs], None]
 
 
 class Maintenance:
-    """The part of a `Warehouse` that looks after the store itself."""
+    """The methods of `Store` about the store itself."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
 
     async def status(self) -> Status:
-        """What the cluster says of itself: disks, volumes, room, counts, jobs, damage."""
+        """The status of the cluster: disks, volumes, room, counts, jobs, damage."""
         status = await self._control.ask(ClusterStatus(is_paged=True), Status)
         page = status
         while page.next_disk:
@@ -57,27 +58,27 @@ class Maintenance:
         return status
 
     async def compact(self, volume_ids: Iterable[int] | None = None, *, force: bool = False) -> list[Job]:
-        """Have volumes rewritten without their dead needles, so that the disk gets the room back.
+        """Rewrite volumes without their dead needles, so that the disk gets the space back.
 
-        Reads, puts and deletes go on meanwhile; the writes of a volume pause for the short switch at its end.
+        Reads, puts and deletes continue; the writes of a volume pause for the short switch at the end.
 
         Args:
             volume_ids: None: all volumes.
-            force: of all volumes, compact also those that would give less than a hundredth of their size
-                back.  Without it the jobs of those end at once, and say so in their `message`.
+            force: also compact volumes that would free less than 1 % of their size.  Without it, the jobs of
+                such volumes end at once with a `message` that says so.
         Returns:
-            A job for each volume, at its beginning; see `wait_jobs`.  A volume whose compaction is under way
-            already keeps that job, so asking twice is harmless.
+            A job for each volume, just started; see `wait_jobs`.  A volume that is already being compacted
+            keeps its job, so a second call is harmless.
         Raises:
-            NoSuchVolume: one of them does not exist; nothing was started.
+            NoSuchVolume: one of the volumes does not exist; nothing was started.
             PermissionDenied.
         """
         return await self._start("compact", volume_ids, force=force)
 
     async def verify(self, volume_ids: Iterable[int] | None = None) -> list[Job]:
-        """Have every needle of volumes read from the disk and checked, now; otherwise as `compact`.
+        """Read every needle of volumes from disk and check it; otherwise as `compact`.
 
-        A job that found damage ends as "done" with a `damaged_count`; `status().damages` names the needles.
+        A job that finds damage ends as "done" with a `damaged_count`; `status().damages` names the needles.
         """
         return await self._start("verify", volume_ids)
 
@@ -89,7 +90,7 @@ class Maintenance:
         return (await self._whole(await self._control.ask(request, Jobs))).jobs
 
     async def _whole(self, answer: Jobs) -> Jobs:
-        """An answer, with the jobs that did not fit into its message."""
+        """Complete an answer with the jobs that did not fit into its message."""
         jobs = [*answer.jobs]
         while answer.rest:
             some, rest = answer.rest[:JOBS_AT_ONCE], answer.rest[JOBS_AT_ONCE:]
@@ -99,32 +100,32 @@ class Maintenance:
         return msgspec.structs.replace(answer, jobs=jobs)
 
     async def _listed(self, job_ids: Sequence[int]) -> Jobs:
-        """Jobs of these numbers, one at least; in as many messages as they take."""
+        """The jobs of these numbers, at least one, with as many messages as needed."""
         some, rest = [*job_ids[:JOBS_AT_ONCE]], [*job_ids[JOBS_AT_ONCE:]]
         answer = await self._control.ask(ListJobs(job_ids=some), Jobs)
         return await self._whole(msgspec.structs.replace(answer, rest=[*answer.rest, *rest]))
 
     async def jobs(self, job_ids: Iterable[int] = ()) -> list[Job]:
-        """The jobs of these numbers; without any, all that are not over and the latest that are.
+        """The jobs of these numbers; without numbers, all unfinished jobs and the latest finished ones.
 
         Raises:
-            NoSuchJob: one of them never was, or was over too long ago to be remembered.
+            NoSuchJob: a job never existed, or finished too long ago to be remembered.
         """
         if wanted := [*job_ids]:
             return (await self._listed(wanted)).jobs
         return (await self._whole(await self._control.ask(ListJobs(), Jobs))).jobs
 
     async def wait_jobs(self, jobs: Iterable[Job], progress: JobProgress | None = None) -> list[Job]:
-        """Wait until jobs are over; returns them, in order, as they ended.
+        """Wait until jobs are finished; return them as they ended, in order.
 
-        A job that failed is no error here: look at `state`, `code` and `message`.  One whose end nobody
-        remembers, because the master was restarted in that moment, comes back as failed with `NoSuchJob`'s
-        code.  Leaving early (being cancelled) leaves the jobs running.
+        A failed job raises nothing: look at its `state`, `code` and `message`.  If the master was restarted
+        when a job ended, nobody knows its end: the job is returned as failed, with the code of `NoSuchJob`.
+        Cancelling the wait leaves the jobs running.
 
         Args:
-            progress: called about twice a second with all of them, and whether they are held by a pause.
+            progress: called about twice a second with all jobs, and whether a pause holds them.
         Raises:
-            LinkDown: the master was away for longer than the timeout; the jobs will go on when it is back.
+            LinkDown: the master was away for longer than the timeout; the jobs continue when it is back.
         """
         known = {job.job_id: job for job in jobs}
         pause_s = POLL_FIRST_S
@@ -139,14 +140,14 @@ class Maintenance:
             pause_s = min(2 * pause_s, POLL_S)
 
     async def _look_after(self, known: dict[int, Job]) -> Jobs:
-        """How far those of these jobs are that were not over yet."""
+        """The present state of the jobs that were not finished yet."""
         unfinished = [job_id for job_id, job in known.items() if not job.is_finished]
         if not unfinished:
             return Jobs(jobs=[])
         try:
             return await self._listed(unfinished)
         except NoSuchJob:
-            # A master that was restarted knows of no job that had ended before.  It still knows the others.
+            # A restarted master does not know jobs that had ended before.  It still knows the others.
             answer = await self._whole(await self._control.ask(ListJobs(), Jobs))
         found = {job.job_id: job for job in answer.jobs}
         return msgspec.structs.replace(
@@ -154,12 +155,12 @@ class Maintenance:
         )
 
     async def cancel_jobs(self, job_ids: Iterable[int]) -> list[Job]:
-        """Give jobs up; what a cancelled compaction has copied is thrown away, and its volume is as before.
+        """Cancel jobs.  The copy of a cancelled compaction is discarded, and its volume is unchanged.
 
-        A job that is over stays as it ended.
+        A finished job stays as it ended.
 
         Returns:
-            The jobs; one that its compactor has to let go of first may not be over yet.
+            The jobs.  A job that its compactor must stop first may not be finished yet.
         Raises:
             NoSuchJob: as `jobs`.
             PermissionDenied.
@@ -171,33 +172,33 @@ class Maintenance:
         return jobs
 
     async def keep_orphans(self) -> None:
-        """Keep aside what the volumes hold and the catalog does not know, and go on.
+        """Keep needles that are in volumes but not in the catalog, and let the store go on.
 
-        A store whose catalog is older than its disks changes nothing until this is said, or until the catalog
-        is made anew from the disks (`warehouse rebuild --replace`), which brings everything back.
+        A store whose catalog is older than its disks changes nothing until you call this, or until you
+        rebuild the catalog from the disks (`warehouse rebuild --replace`), which brings everything back.
         """
         await self._control.ask(DecideOrphans(decision="keep"), Done)
 
     async def drop_orphans(self) -> None:
-        """Take for garbage what the volumes hold and the catalog does not know.
+        """Make needles garbage that are in volumes but not in the catalog.
 
         Raises:
-            CatalogBehind: the catalog is older than a disk, so that may be what was put since.
+            CatalogBehind: the catalog is older than a disk, so these needles may be recent objects.
         """
         await self._control.ask(DecideOrphans(decision="drop"), Done)
 
     async def pause_jobs(self) -> list[Job]:
-        """Hold all compaction and verification of the store where it is, until `resume_jobs`.
+        """Pause all compactions and verifications of the store until `resume_jobs`.
 
         A restart of the store does not end the pause.
 
         Returns:
-            The jobs that are held.
+            The paused jobs.
         """
         return await self._pause(True)
 
     async def resume_jobs(self) -> list[Job]:
-        """Let compaction and verification go on after `pause_jobs`; returns the jobs that do."""
+        """Resume compactions and verifications after `pause_jobs`; return the jobs that continue."""
         return await self._pause(False)
 
     async def _pause(self, is_paused: bool) -> list[Job]:
@@ -205,28 +206,28 @@ class Maintenance:
         return [job for job in answer.jobs if not job.is_finished]
 
     def events(self, after: int | None = None) -> EventStream:
-        """What the store notices and does, as it happens; never ends by itself.
+        """What the store notices and does, as it happens; the iterator never ends.
 
-            async for event in warehouse.events():
+            async for event in store.events():
                 print(event.name, event.fields)
 
-        It waits for a master that is away, for as long as it takes, and tells of what it went through by
-        events of its own, whose `sequence` is 0:
+        The iterator waits for a master that is away, without a limit, and reports it by events of its own,
+        whose `sequence` is 0:
 
-            master_unreachable   nobody has answered for the timeout; it keeps trying
+            master_unreachable   no master has answered for the timeout; the iterator keeps trying
             master_reached       the same master answers again
-            master_restarted     events count anew from here, beginning with the first of the new master
-            events_missed        the master no longer had the next `count` events
+            master_restarted     numbers start again, with the first event of the new master
+            events_missed        the master no longer has the next `count` events
 
         Args:
-            after: a sequence number: first those of the events after it that the master remembers (0: all
-                of them).  None: only what happens from now on.
+            after: a sequence number: start with the events after it that the master remembers (0: all of
+                them).  None: only events from now on.
         """
         return EventStream(self._control, after)
 
 
 def _joined(status: Status, page: Status) -> Status:
-    """A status and its next page, which may begin in the middle of a disk."""
+    """Join a status and its next page, which may start in the middle of a disk."""
     disks, more = [*status.disks], [*page.disks]
     if disks and more and disks[-1].disk_id == more[0].disk_id:
         last = disks.pop()
@@ -239,18 +240,18 @@ def _forgotten(job: Job) -> Job:
         job,
         state="failed",
         code=NoSuchJob.code,
-        message="the master was restarted when this ended, and does not know how",
+        message="the master was restarted when this job ended, and does not know its result",
     )
 
 
 class EventStream:
-    """Events, poll by poll; made by `Warehouse.events`.  One that is left early needs no closing."""
+    """Events, poll by poll; made by `Store.events`.  It needs no closing."""
 
     def __init__(self, control: Control, after: int | None) -> None:
         self._control = control
         self._after = -1 if after is None else after
-        self._incarnation: int | None = None  # of the master that `_after` is from
-        self._connection: int | None = None  # that it was told on
+        self._incarnation: int | None = None  # of the master that counted `_after`
+        self._connection: int | None = None  # on which the latest events arrived
         self._is_reachable = True
         self._broken_count = 0
         self._page: deque[Event] = deque()
@@ -264,8 +265,8 @@ class EventStream:
         return self._page.popleft()
 
     async def _turn_page(self) -> Sequence[Event]:
-        """Ask once; nothing comes back when nothing happened within the wait."""
-        # Behind a new connection may be a new master, which would wait for a number that it is far from.
+        """Ask once; return nothing when nothing happened during the wait."""
+        # A new connection may lead to a new master, which would wait long for a number of the old one.
         is_known = self._connection is not None and self._connection == self._control.connection
         wait_s = min(EVENTS_WAIT_S, self._control.timeout_s / 2) if is_known else 0.0
         try:
@@ -273,7 +274,7 @@ class EventStream:
             answer = await self._control.ask(request, Events, is_repeatable=False)
         except OutcomeUnknown:  # the connection broke while it waited
             self._connection = None
-            await trio.sleep(back_off_s(self._broken_count))  # the link may need a moment to notice, too
+            await trio.sleep(back_off_s(self._broken_count))  # the link may need a moment to notice it
             self._broken_count += 1
             return ()
         except (LinkDown, DeadlineExceeded, Overloaded):  # after trying for the whole timeout

@@ -1,11 +1,11 @@
-"""Patience: how often, and for how long, something is tried that failed.
+"""Patience: how often, and for how long, a failed attempt is followed by another.
 
-    passing     nothing was done, and the same will work soon: a volume actor that restarts and knows its keys
-                in a moment, a server whose connections are all taken, a connection that was not to be had.
-                Tried again until the time is over, with growing pauses
-    others      may have left something behind, or do not pass: tried a few times
+    passing     nothing was done, and the same attempt will work soon: a volume actor is restarting, all
+                connections of a server are in use, no connection could be opened.  Repeated until the time is
+                over, with growing pauses
+    others      may have left something behind, or will not pass: repeated a few times
 
-What is final (the caller must change something) does not come here.
+A final failure (the caller must change something) is never repeated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from warehouse.errors import (
     VolumeOffline,
 )
 
-ATTEMPTS = 4  # at what may have left something behind
+ATTEMPTS = 4  # when a failure may have left something behind
 
 
 def is_passing(failure: StoreError) -> bool:
@@ -31,11 +31,11 @@ def is_passing(failure: StoreError) -> bool:
 
 
 class Patience:
-    """Counts the attempts at one thing.
+    """Counts the attempts at one operation.
 
     Args:
-        limit_s: for how long failures that pass are followed by another attempt.
-        attempts: at everything else.
+        limit_s: how long passing failures are followed by another attempt.
+        attempts: the number of attempts when failures do not pass.
     """
 
     __slots__ = ("_attempts_left", "_give_up_s", "failed_count")
@@ -46,7 +46,7 @@ class Patience:
         self.failed_count = 0
 
     def goes_on(self, failure: StoreError) -> bool:
-        """Note that an attempt failed; whether there is to be another one."""
+        """Count a failed attempt; return whether another one should follow."""
         self.failed_count += 1
         if is_passing(failure):
             return trio.current_time() < self._give_up_s
@@ -54,13 +54,13 @@ class Patience:
         return self._attempts_left > 0
 
     async def pause(self) -> None:
-        """Before the next attempt; none before the second, for most failures are over by then."""
+        """Wait before the next attempt; not before the second, because most failures are over by then."""
         if self.failed_count > 1:
             await trio.sleep(back_off_s(self.failed_count - 2))
 
 
 def told(failure: StoreError) -> StoreError:
-    """What a caller is told in the end, when it is not for him to change anything."""
+    """The error to raise after the last attempt, for a failure that the caller cannot change."""
     if isinstance(failure, TokenInvalid):
         return Unavailable(f"a volume refuses what the master signed for it: {failure.message}")
     return failure

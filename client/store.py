@@ -1,13 +1,12 @@
-"""The library: what a program writes to use a Warehouse.
+"""The store: connections to a cluster, and its buckets.
 
-    async with client.connect() as warehouse:
-        await warehouse.create_bucket("photos")
-        photos = warehouse.bucket("photos")
+    async with warehouse.connect() as store:
+        photos = await store.create_bucket("photos")
         await photos.put("2026/cat.jpg", Path("cat.jpg"))
         data = await photos.get("2026/cat.jpg")
 
-Everything is async on Trio, and every method may be called by many tasks at once.  Failures are the classes
-of `errors`, raised plain.  Cancelling a put leaves it done or not done, never half done.
+The library is async on Trio; many tasks may call the same method at the same time.  Failures are the classes
+of `warehouse.errors`, never wrapped in groups.  A cancelled put is stored or not stored, never half stored.
 """
 
 from __future__ import annotations
@@ -43,25 +42,25 @@ async def connect(
     *,
     timeout_s: float = TIMEOUT_S,
 ) -> AsyncIterator[Store]:
-    """Connect to a cluster for as long as the block lasts.
+    """Connect to a cluster until the block ends.
 
     Args:
         profile: a profile or the path of one.  None: `WAREHOUSE_PROFILE`, then
             `./warehouse-data/profile.toml`, then `~/.config/warehouse/profile.toml`.
-        timeout_s: how long one question to the master may take, broken and restored connections included.
+        timeout_s: how long one request to the master may take, including reconnecting and repeating it.
     Raises:
-        SecretMissing: there is no profile.
+        SecretMissing: no profile was found.
         BadCredentials: the cluster does not know this API key.
-        LinkDown: nobody answered at the profile's address.
+        LinkDown: no master answered at the profile's address.
     """
     if not isinstance(profile, Profile):
         path = None if profile is None else Path(profile)
         profile = await trio.to_thread.run_sync(
             load_profile, path, abandon_on_cancel=True
-        )  # it may be a pipe
+        )  # the file may be a pipe
     control = Control(profile, timeout_s=timeout_s)
-    # A copy reads while it writes.  With one pool, writes could take all connections and wait for reads that
-    # wait for a connection.
+    # A copy reads while it writes.  With one pool, writes could hold all connections while they wait for
+    # reads, and the reads wait for a connection.
     read_pool, write_pool = HttpPool(), HttpPool()
     try:
         async with background() as nursery:
@@ -86,33 +85,33 @@ class Store(Maintenance):
         self._session = session
 
     def bucket(self, name: str) -> Bucket:
-        """The bucket of that name; nothing is asked, so it may not exist."""
+        """The bucket of that name.  This sends no request, so the bucket may not exist."""
         return self._session.bucket(name)
 
     async def create_bucket(self, name: str) -> Bucket:
-        """Make a bucket.
+        """Create a bucket.
 
         Raises:
-            BucketExists: there is one already.
-            BadBucketName: 1 to 63 of a-z, 0-9, '.', '-', '_', first and last a letter or digit; no IP
-                address.
-            OutcomeUnknown: the connection broke before the answer.
+            BucketExists: a bucket of that name exists.
+            BadBucketName: a name has 1 to 63 of a-z, 0-9, '.', '-', '_', starts and ends with a letter or
+                digit, and is no IP address.
+            OutcomeUnknown: the connection broke before the answer arrived.
         """
         await self._session.control.ask(CreateBucket(bucket=name), Done, is_repeatable=False)
         return self._session.bucket(name)
 
     async def delete_bucket(self, name: str, *, force: bool = False) -> None:
-        """Delete a bucket; with `force` also one that holds objects.
+        """Delete a bucket; with `force`, also its objects.
 
         Raises:
             NoSuchBucket, BucketNotEmpty.
-            OutcomeUnknown: the connection broke before the answer.
+            OutcomeUnknown: the connection broke before the answer arrived.
         """
         await self._session.control.ask(DeleteBucket(bucket=name, force=force), Done, is_repeatable=False)
-        self._session.forget_bucket(name)  # the next one of that name is another bucket, with other leases
+        self._session.forget_bucket(name)  # a later bucket of that name needs other leases
 
     async def buckets(self) -> list[BucketInfo]:
-        """All buckets that this API key may see, by name, with their counts."""
+        """All buckets that this API key may see, ordered by name, with their counts."""
         found: list[BucketInfo] = []
         after = ""
         while True:
@@ -120,5 +119,5 @@ class Store(Maintenance):
             page = await self._session.control.ask(request, Buckets)
             found += page.buckets
             after = page.next_after
-            if not after:  # also of release 0.1.0, which answers all of them at once
+            if not after:  # release 0.1.0 answers with all buckets and leaves `next_after` empty
                 return found

@@ -1,12 +1,11 @@
-"""Exact: what the store says of an object is checked, and what is delivered of it is counted.  Pure.
+"""Exact: check what the store says about an object, and count what is delivered of it.  Pure.
 
-A reader gets exactly as many bytes as `ObjectInfo.size` says, those of one version, or an error.  Two checks
-see to that, and they trust nobody:
+A reader gets exactly `ObjectInfo.size` bytes of one version, or an error.  Three checks ensure this, and they
+trust no peer:
 
-    where the object is     `require_consistent`: the chunks that an answer names add up to the object
-    what was delivered      `Count`: a stream that is at its end has delivered all, and never more
-
-What lies between, the bytes of one chunk, has its own check: their CRC (`require_chunk`).
+    where the object is     `require_consistent`: the chunks in an answer add up to the object
+    the bytes of a chunk    `require_chunk`: their CRC is that of the catalog
+    what was delivered      `Count`: a stream at its end has delivered all bytes, and no more
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ ADDRESS_MAX = 2**32 - 1  # of volumes, needles and CRCs
 
 
 def require_consistent(info: ObjectInfo, key: str) -> None:
-    """Refuse what a master says about the place of `key` when its parts contradict each other.
+    """Refuse a master's answer about the place of `key` when its parts contradict each other.
 
     Raises:
-        ObjectInconsistent: the message says what was expected and what came.
+        ObjectInconsistent: the message says what was expected and what was answered.
     """
     problem = _contradiction(info, key)
     if problem is not None:
@@ -40,7 +39,7 @@ def _contradiction(info: ObjectInfo, key: str) -> str | None:
         if chunk.size < 0:
             return f"a chunk of {chunk.size} bytes"
         if not (0 < chunk.volume_id <= ADDRESS_MAX and 0 < chunk.needle_id <= ADDRESS_MAX):
-            return f"a chunk at volume {chunk.volume_id}, needle {chunk.needle_id}, which cannot be"
+            return f"a chunk at volume {chunk.volume_id}, needle {chunk.needle_id}, which cannot exist"
         if not 0 <= chunk.crc <= ADDRESS_MAX:
             return f"a CRC of {chunk.crc}, which has more than 32 bits"
     if total != info.size:
@@ -58,7 +57,7 @@ class Count:
     """Counts the bytes that one read delivers.
 
     Args:
-        wanted: bytes that it is to deliver.
+        wanted: bytes that it must deliver.
         name: bucket and key, for the error.
     """
 
@@ -74,22 +73,22 @@ class Count:
         return self.wanted - self.delivered
 
     def add(self, size: int) -> None:
-        """Note bytes just before they are handed out.
+        """Count bytes just before they are handed out.
 
         Raises:
-            ObjectInconsistent: they are more than the object has.
+            ObjectInconsistent: more bytes than the read should deliver.
         """
         if size > self.left:
             raise ObjectInconsistent(
-                f"{self.name}: {self.delivered + size} bytes came, {self.wanted} were to be read"
+                f"{self.name}: received {self.delivered + size} bytes, expected {self.wanted}"
             )
         self.delivered += size
 
     def require_all(self) -> None:
-        """The read is at its end.
+        """Check that the read, at its end, has delivered all bytes.
 
         Raises:
-            ObjectInconsistent: it has delivered less than it was to.
+            ObjectInconsistent: bytes are missing.
         """
         if self.delivered != self.wanted:
             raise ObjectInconsistent(
@@ -98,10 +97,10 @@ class Count:
 
 
 def require_chunk(chunk: Chunk, size: int, crc: int) -> None:
-    """Compare a whole chunk with what the catalog holds of it.
+    """Compare a whole chunk with its size and CRC in the catalog.
 
     Raises:
-        NeedleCorrupt: it has another size or CRC.
+        NeedleCorrupt: size or CRC differ.
     """
     if size != chunk.size or crc != chunk.crc:
         raise NeedleCorrupt(
@@ -111,14 +110,14 @@ def require_chunk(chunk: Chunk, size: int, crc: int) -> None:
 
 
 def require_range(content_range: str | None, chunk: Chunk, start: int, length: int) -> None:
-    """Refuse a partial answer that says it is another part than the one that was asked for.
+    """Refuse a partial answer that names another range than the requested one.
 
     Raises:
-        NeedleCorrupt: as the name says; an answer that does not say which part it is passes.
+        NeedleCorrupt: the range differs.  An answer that names no range passes.
     """
     wanted = f"bytes {start}-{start + length - 1}/{chunk.size}"
     if content_range is not None and content_range.strip() not in (wanted, wanted.partition("/")[0] + "/*"):
         raise NeedleCorrupt(
             f"volume {chunk.volume_id}, needle {chunk.needle_id}: asked for {wanted!r},"
-            f" {content_range[:100]!r} came"
+            f" received {content_range[:100]!r}"
         )

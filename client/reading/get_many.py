@@ -1,13 +1,13 @@
 """Batches of gets: many small objects in few requests.
 
-    keys --> LocateObjects, hundreds at once --> in order, by volume: a request for up to 256 needles
+    keys --> LocateObjects for hundreds of keys --> in order, by volume: one request for up to 256 needles
 
-The bytes of each are checked against the CRC that the catalog holds.  This is the fast way for what is as it
-should be.  Whatever is not (a needle that was moved or replaced meanwhile, damage, a disk that is away, a
-large object) is read once more by itself, as `Bucket.get` does, and gets the error that it raises.
+The bytes of each object are checked against the CRC in the catalog.  This is the fast way, for objects
+without a problem.  Every other object (moved or replaced since, damaged, offline, large) is read again alone,
+as `Bucket.get` does, and its result has the error that `get` raises.
 
-A listing with locations has asked the first question already: its entries are fetched without asking again,
-for as long as the right to read lasts that came with them.
+Entries of a listing with locations are already located.  They are fetched without LocateObjects while the
+rights to read of the listing last.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from warehouse.errors import BodyTooLarge, StoreError, Unavailable, from_code
 from warehouse.transport.http.batch_format import ITEM_SIZE_MAX
 from warehouse.transport.messages import Chunk, ObjectInfo
 
-LOCATE_COUNT_MAX = 500  # with 8 KiB of metadata each, their answer still is a message
+LOCATE_COUNT_MAX = 500  # with 8 KiB of metadata each, the answer still fits into a message
 FETCH_COUNT_MAX = 256
-ALONE_MAX = 16  # objects that are read by themselves at once
-TRIES = 2  # of a request: the server may have closed a kept connection just then
+ALONE_MAX = 16  # objects that are read alone in parallel
+TRIES = 2  # of a request: the server may close an idle connection at that moment
 
 
 class GetResult(msgspec.Struct, frozen=True):
-    """What became of one key of `get_many`: the bytes, if `error` is None."""
+    """The outcome of one key of `get_many`: the bytes, when `error` is None."""
 
     key: str
     error: StoreError | None
@@ -50,7 +50,7 @@ class PendingGet(Pending[GetResult]):
         super().__init__()
         self.key = key
         self.size = 0
-        self.chunk: Chunk | None = None  # None: not located, or to be read by itself
+        self.chunk: Chunk | None = None  # None: not located, or to be read alone
 
     def succeed(self, data: bytes) -> None:
         self.finish(GetResult(self.key, None, data))
@@ -90,7 +90,7 @@ class GetBatches(OrderedBatches[GetItem, PendingGet]):
     async def work(self, batch: Batch[PendingGet]) -> None:
         await self._locate([get for get in batch.items if get.chunk is None and not get.is_done])
         if batch.predecessor is not None:
-            await batch.predecessor.wait()  # bytes are promised in the order in which they will be given back
+            await batch.predecessor.wait()  # batches hold bytes in the order in which they release them
         for gets in _groups([get for get in batch.items if not get.is_done]):
             size = 0
             for get in gets:
@@ -99,7 +99,7 @@ class GetBatches(OrderedBatches[GetItem, PendingGet]):
             await self.hold(size)
             self._fetch_all(gets)
 
-    # --- where they are ---------------------------------------------------------------------------
+    # --- locating ---------------------------------------------------------------------------------
 
     async def _locate(self, gets: Sequence[PendingGet]) -> None:
         if not gets:
@@ -117,22 +117,24 @@ class GetBatches(OrderedBatches[GetItem, PendingGet]):
                 self._place(get, info)
 
     def _place(self, get: PendingGet, info: ObjectInfo) -> None:
-        """Note where an object is, if it is to be had in a batch; refuse one that is larger than wanted.
+        """Note the place of an object that fits into a batch; refuse an object above `size_max`.
 
-        One whose place makes no sense is read by itself, which asks again.
+        An object whose place is inconsistent is read alone, which locates it again.
         """
         if info.chunks and not is_consistent(info, get.key):
             return
         get.size = max(info.size, 0)
         if self._size_max is not None and info.size > self._size_max:
-            get.fail(BodyTooLarge(f"{info.key!r} has {info.size} bytes, at most {self._size_max} are wanted"))
+            get.fail(
+                BodyTooLarge(f"{info.key!r} has {info.size} bytes, more than size_max ({self._size_max})")
+            )
             return
         if len(info.chunks) == info.chunk_count == 1 and info.size <= ITEM_SIZE_MAX:
             chunk = info.chunks[0]
             if self._reader.grant_for(chunk.volume_id) is not None:
                 get.chunk = chunk
 
-    # --- their bytes ------------------------------------------------------------------------------
+    # --- fetching ---------------------------------------------------------------------------------
 
     def _fetch_all(self, gets: Sequence[PendingGet]) -> None:
         by_volume: dict[int, list[PendingGet]] = {}
@@ -164,7 +166,7 @@ class GetBatches(OrderedBatches[GetItem, PendingGet]):
         self.notify()
 
     async def _fetch_with(self, grant: Grant, gets: list[PendingGet]) -> None:
-        """Fetch needles of one volume; those that are not as they should be stay without a result."""
+        """Fetch needles of one volume; a needle with a problem stays without a result."""
         chunks = [get.chunk for get in gets if get.chunk is not None]
         found = await fetch_together(self._reader.pool, grant, chunks)
         for get, data in zip(gets, found, strict=True):
@@ -181,7 +183,7 @@ class GetBatches(OrderedBatches[GetItem, PendingGet]):
 
 
 def _groups(gets: Sequence[PendingGet]) -> Iterator[list[PendingGet]]:
-    """Cut gets into what is fetched together, in their order."""
+    """Cut gets into groups that are fetched together, in their order."""
     group: list[PendingGet] = []
     size = 0
     for get in gets:

@@ -1,14 +1,13 @@
-"""Locator: from keys to places, and to the bytes of small objects; those of one moment travel together.
+"""Locator: from keys to places, and to the bytes of small objects; simultaneous gets share requests.
 
-    keys of one moment    one message to the master; while it is in flight, the next keys queue for the next
-    small, and several    one request for up to 128 needles of a volume, by a task of its own
-    all others            left to whoever asked: alone, large, or not as it should be
+    keys of one moment    one message to the master; while it is in flight, further keys queue for the next
+    several small objects one request for up to 128 needles of a volume, in a task of its own
+    all other objects     left to the caller: a single object, a large one, or one with a problem
 
-So a program that gets by many tasks needs no batches of its own, and one that gets one object after the other
-waits for nobody.  What the master answers must add up to the object before anything is fetched (`exact`), and
-every byte is checked against the CRC that the catalog holds.  What is not as it should be
-in a shared answer (a needle that was moved, damage, a connection that broke) is read once more by itself,
-which also tells why.
+A program that gets from many tasks therefore needs no batches of its own, and a program that gets one object
+after the other never waits.  The chunks in the master's answer must add up to the object before anything is
+fetched (`exact`), and every byte is checked against the CRC in the catalog.  An object with a problem in a
+shared answer (a moved needle, damage, a broken connection) is read again alone, which also finds the cause.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ from warehouse.transport.messages import Chunk, LocateObjects, ObjectInfo, Objec
 log = logging.getLogger(__name__)
 
 BATCH_MAX = 500  # keys of one LocateObjects
-CHUNKS_AT_ONCE = 8192  # of all objects of one answer
+CHUNKS_AT_ONCE = 8192  # of all objects in one answer
 GRANT_MARGIN_S = 5.0
-RESTART_S = 6.0  # a little longer than the master says that a disk may be back soon
+RESTART_S = 6.0  # slightly longer than the master reports a disk as "back soon"
 RESTART_POLL_S = 0.05
-INCONSISTENT_TRIES = 4  # a master of release 0.1.0 mixes versions when an object is replaced at that moment
-# Of gets that share a request: larger objects gain less, and would make small ones wait for their bytes.
+INCONSISTENT_TRIES = 4  # a master of release 0.1.0 may mix two versions of an object
+# Of gets that share a request: larger objects gain less, and would delay the small ones.
 SHARED_SIZE_MAX = 64 * 1024
 SHARED_BYTES_MAX = 1024 * 1024
 SHARED_COUNT_MAX = 128
@@ -54,7 +53,7 @@ SHARED_COUNT_MAX = 128
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A `ReadGrant`, ready for the next request."""
+    """A `ReadGrant`, prepared for requests."""
 
     url: str
     authorization: Header
@@ -70,7 +69,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where one object is, and the right to read it.  The grants are shared by all of one answer."""
+    """The place of one object, and the rights to read it; all objects of one answer share the grants."""
 
     bucket: str
     info: ObjectInfo
@@ -87,7 +86,7 @@ class Located:
         if grant is None:
             disk = self.offline.get(volume_id)
             where = f"disk {disk!r}" if disk else f"the disk of volume {volume_id}"
-            raise VolumeOffline(f"{where} is offline; it holds bytes of {self.bucket}/{self.info.key}")
+            raise VolumeOffline(f"{where} is offline; it has bytes of {self.bucket}/{self.info.key}")
         return grant
 
 
@@ -97,20 +96,22 @@ class _Question:
     wants_data: bool
     answered: trio.Event = field(default_factory=trio.Event)
     located: Located | None = None
-    data: bytes | None = None  # only if it is wanted, and was to be had together with others
+    data: bytes | None = None  # only if wanted, and fetched together with others
     error: StoreError | None = None
     why_unknown: str = ""  # as `ObjectsLocated.why_unknown`
 
 
 def absence(bucket: str, key: str, why_unknown: str) -> StoreError:
-    """What a read of an object ends in that the master does not know."""
+    """The error for an object that the master does not know."""
     if why_unknown:
-        return CatalogBehind(f"whether bucket {bucket!r} has an object {key!r} is not known: {why_unknown}")
+        return CatalogBehind(
+            f"it is not known whether bucket {bucket!r} has an object {key!r}: {why_unknown}"
+        )
     return NoSuchObject(f"bucket {bucket!r} has no object {key!r}")
 
 
 class Locator:
-    """Asks where objects of one bucket are, many at a time."""
+    """Locates objects of one bucket, many with one request."""
 
     def __init__(self, bucket: str, control: Control, pool: HttpPool, nursery: trio.Nursery) -> None:
         self._bucket = bucket
@@ -121,7 +122,7 @@ class Locator:
         self._is_asking = False
 
     async def locate(self, key: str) -> Located:
-        """Where is this object now?  A disk that went away a moment ago is waited for.
+        """Locate an object; wait for a disk that went offline a moment ago.
 
         Raises:
             BadKey, NoSuchObject, NoSuchBucket, PermissionDenied.
@@ -129,12 +130,12 @@ class Locator:
         return (await self._answer(key, wants_data=False))[0]
 
     async def locate_and_fetch(self, key: str) -> tuple[Located, bytes | None]:
-        """As `locate`; also the object's bytes, checked, if other small ones are fetched at this moment."""
+        """As `locate`; also the checked bytes, if other small objects are fetched at the same moment."""
         return await self._answer(key, wants_data=True)
 
     async def _answer(self, key: str, *, wants_data: bool) -> tuple[Located, bytes | None]:
         key_size(key)
-        key = str.__str__(key)  # msgpack takes no subclass, and others share the question
+        key = str.__str__(key)  # msgpack refuses subclasses, and other keys share the message
         deadline = trio.current_time() + RESTART_S
         inconsistent_count = 0
         while True:
@@ -157,14 +158,14 @@ class Locator:
             self._is_asking = True
             self._nursery.start_soon(self._ask_until_quiet)
         await question.answered.wait()
-        if question.error is not None:  # one error, many askers: each raises its own
+        if question.error is not None:  # one error, many callers: each raises its own copy
             raise type(question.error)(question.error.message) from question.error
         if question.located is None:
             raise absence(self._bucket, key, question.why_unknown)
         return question.located, question.data
 
     async def _ask_until_quiet(self) -> None:
-        # A task of its own: whoever asked may be cancelled, and the others still want their answer.
+        # In its own task: one caller may be cancelled while the others still need their answer.
         batch: list[_Question] = []
         try:
             while self._waiting:
@@ -221,7 +222,7 @@ class Locator:
                 count += 1
             self._nursery.start_soon(self._fetch, grant, group[:count])
             group = group[count:]
-        for question in group:  # alone, or nobody to ask: whoever wants it sees to it
+        for question in group:  # a single object, or no grant: its caller fetches it
             question.answered.set()
 
     async def _fetch(self, grant: Grant, group: list[_Question]) -> None:
@@ -238,12 +239,12 @@ class Locator:
 
 
 async def ask_where(control: Control, bucket: str, keys: Sequence[str]) -> ObjectsLocated:
-    """Ask where objects are, in as many messages as that takes; one entry a key, with all its chunks.
+    """Locate objects with as many messages as needed; return one entry per key, with all its chunks.
 
     Raises:
         ObjectInconsistent: an object of very many chunks was replaced between two messages.
-        BadRequest: the master answered for other keys than it was asked for.
-        StoreError: whatever the master refused it with.
+        BadRequest: the master answered for another number of keys than we asked for.
+        StoreError: the master refused the request.
     """
     answer = await _ask_where(control, bucket, keys)
     if len(answer.objects) == len(keys) and (not keys or _is_whole(answer.objects[0])):
@@ -286,24 +287,24 @@ def _is_whole(info: ObjectInfo | None) -> bool:
 async def _all_chunks(
     control: Control, bucket: str, info: ObjectInfo
 ) -> tuple[ObjectInfo, list[ObjectsLocated]]:
-    """An object of which an answer named the first chunks, with all of them; and what else was answered."""
+    """Complete an object of which an answer has only the first chunks; return it with the further answers."""
     chunks, pages = [*info.chunks], []
     while len(chunks) < info.chunk_count:
         page = await _ask_where(control, bucket, [info.key], len(chunks))
         more = page.objects[0]
         if more is None or more.etag != info.etag or not more.chunks:
-            raise ObjectInconsistent(f"{bucket}/{info.key} was replaced while its chunks were being located")
+            raise ObjectInconsistent(f"{bucket}/{info.key} was replaced while its chunks were located")
         chunks += more.chunks
         pages.append(page)
     return msgspec.structs.replace(info, chunks=chunks), pages
 
 
 async def fetch_together(pool: HttpPool, grant: Grant, chunks: Sequence[Chunk]) -> list[bytes | None]:
-    """Fetch chunks of one volume with one request, checked; None for one that is not as it should be.
+    """Fetch chunks of one volume with one request and check them; None for a chunk with a problem.
 
     Raises:
-        BodyTooLarge: the answer is longer than these chunks are.
-        StoreError: there was no answer, or it was a refusal of all.
+        BodyTooLarge: the answer is longer than these chunks.
+        StoreError: no answer came, or the whole request was refused.
     """
     needle_ids = [chunk.needle_id for chunk in chunks]
     size = sum(chunk.size + FRAME.size for chunk in chunks)

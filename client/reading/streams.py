@@ -1,17 +1,17 @@
 """Reads: from a key to verified bytes, with bounded memory.
 
-`BucketReader.get` is the short way, for what fits in memory; where objects are is the business of `Locator`.
+`BucketReader.get` is the short way, for objects that fit in memory; `Locator` finds the places of objects.
 
-`ObjectStream` fetches an object, or a range of it, in spans of at most 4 MiB, a few in flight, delivered in
-order.  The volume actor verifies every block on its way out; here the CRC of every chunk that is read from
-its first to its last byte is verified again, end to end, before the chunk's last span is handed out.  A
-range that cuts a chunk rests on the volume's check.
+`ObjectStream` fetches an object, or a range of it, in spans of at most 4 MiB, with a few in flight, and
+delivers them in order.  The volume actor verifies every block that it sends.  A chunk that is read from its
+first to its last byte is verified here again, end to end against its CRC, before its last span is handed
+out.  For a range that cuts a chunk, only the volume actor verifies the bytes.
 
-Every byte that a stream hands out passes one place, `ObjectStream.next_view`, which counts it: a stream
-delivers exactly what it said, or raises.
+Every byte that a stream hands out passes `ObjectStream.next_view`, which counts it: a stream delivers exactly
+`size` bytes, or raises.
 
 An object may be replaced while it is read.  A stream never mixes versions: it continues only while the
-catalog still names the same ETag, and raises `ObjectReplaced` otherwise.
+catalog still has the same ETag, and raises `ObjectReplaced` otherwise.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ from warehouse.transport.messages import Chunk, ObjectInfo, ReadGrant
 
 SPAN_SIZE = 4 * 1024 * 1024  # a multiple of the blocks that volumes verify
 WINDOW = 4  # spans of one stream in flight; measured: docs/performance.md, "Chunks at once"
-SPARE_SPANS = 8  # beyond the first of each stream, for all streams of a client together
+SPARE_SPANS = 8  # for all streams of a client together, besides the first span of each
 ATTEMPTS = 5
-ATTEMPTS_MIDWAY = 14  # bytes have been handed out ...
-RIDE_OUT_MIDWAY_S = 15.0  # ... so ride out the ten seconds that a restart takes
+ATTEMPTS_MIDWAY = 14  # when bytes have been handed out ...
+RIDE_OUT_MIDWAY_S = 15.0  # ... wait for a restart, which takes up to ten seconds
 
 
 # --- spans ----------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ RIDE_OUT_MIDWAY_S = 15.0  # ... so ride out the ten seconds that a restart takes
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of one chunk that one request fetches."""
+    """A piece of one chunk, fetched with one request."""
 
     chunk: Chunk
     start: int  # within the chunk
@@ -81,13 +81,13 @@ class Span:
 
 
 def plan_spans(chunks: Sequence[Chunk], start: int, length: int) -> Iterator[Span]:
-    """Cut bytes `start` to `start + length` of an object into spans, in order; none crosses a chunk."""
+    """Cut bytes `start` to `start + length` of an object into spans, in order; no span crosses a chunk."""
     end, chunk_start = start + length, 0
     for chunk in chunks:
         first, last = max(start - chunk_start, 0), min(end - chunk_start, chunk.size)
         is_verified = (first, last) == (0, chunk.size)
         while first < last:
-            # Spans end on multiples of their size, so no block is read and verified twice.
+            # Spans end on multiples of their size, so that no block is read and verified twice.
             span_length = min(SPAN_SIZE - first % SPAN_SIZE, last - first)
             yield Span(chunk, first, span_length, is_verified)
             first += span_length
@@ -95,10 +95,10 @@ def plan_spans(chunks: Sequence[Chunk], start: int, length: int) -> Iterator[Spa
 
 
 class SpanBuffers:
-    """The memory that all streams of one client share.
+    """The buffers that all streams of one client share.
 
-    Every stream may always hold one span, so none waits for another and nothing can deadlock; more than
-    one only while spares last.
+    Every stream may always hold one span, so no stream waits for another and nothing can deadlock.  Further
+    spans come from a shared number of spares.
     """
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ class SpanBuffers:
         self._spare_count += 1
 
     def buffer(self, length: int) -> bytearray:
-        # Fresh memory costs a page fault every 4 KiB: full spans use theirs again.
+        # New memory costs a page fault every 4 KiB: reuse the buffers of full spans.
         if length < SPAN_SIZE:
             return bytearray(length)
         return self._free.pop() if self._free else bytearray(SPAN_SIZE)
@@ -130,7 +130,7 @@ class _Fetch:
     span: Span
     buffer: bytearray | memoryview
     is_spare: bool
-    room: memoryview | None  # what `buffer` is a part of, if it is one
+    room: memoryview | None  # the memory that `buffer` is a part of, if any
     done: trio.Event = field(default_factory=trio.Event)
     error: StoreError | None = None
 
@@ -154,7 +154,7 @@ class BucketReader:
         self.buffers = buffers
         self._control = control
         self._locator = Locator(bucket, control, pool, nursery)
-        self._grants: dict[int, Grant] = {}  # of batches; a volume that is away has none
+        self._grants: dict[int, Grant] = {}  # of batches; an offline volume has none
 
     async def get(self, key: str) -> bytes:
         for _ in range(ATTEMPTS):
@@ -167,8 +167,8 @@ class BucketReader:
                 async with self.stream(located) as stream:
                     return await stream.read()
             except ObjectReplaced:
-                continue  # nothing was handed out yet: start again with the version that is there now
-        raise ObjectReplaced(f"{self.bucket}/{key} was replaced {ATTEMPTS} times while it was being read")
+                continue  # no byte was handed out yet: start again with the present version
+        raise ObjectReplaced(f"{self.bucket}/{key} was replaced {ATTEMPTS} times while it was read")
 
     async def _get_small(self, located: Located) -> bytes:
         """The hot path: one chunk, one request, no task."""
@@ -207,7 +207,7 @@ class BucketReader:
                 else:
                     yield stream
                     return
-        raise ObjectReplaced(f"{self.bucket}/{key} was replaced {ATTEMPTS} times while it was being opened")
+        raise ObjectReplaced(f"{self.bucket}/{key} was replaced {ATTEMPTS} times while it was opened")
 
     @asynccontextmanager
     async def stream(
@@ -216,10 +216,10 @@ class BucketReader:
         """Read one known version of an object, or a range of it."""
         size = located.info.size
         if start < 0 or (length is not None and length < 0):
-            raise BadRequest(f"a range has no negative numbers: {start=} {length=}")
+            raise BadRequest(f"start and length of a range must not be negative: {start=} {length=}")
         if start > size:
             raise RangeNotSatisfiable(
-                f"{self.bucket}/{located.info.key} has {size} bytes, none from {start} on"
+                f"{self.bucket}/{located.info.key} has {size} bytes, so a range cannot start at {start}"
             )
         wanted = size - start if length is None else min(length, size - start)
         async with background() as nursery:
@@ -233,7 +233,7 @@ class BucketReader:
         return await self._locator.locate(key)
 
     async def locate_many(self, keys: Sequence[str]) -> Sequence[ObjectInfo | StoreError]:
-        """Where many objects are, or why one is not there; `grant_for` has the rights to read them."""
+        """Locate many objects; an error for each that does not exist.  `grant_for` has the rights to read."""
         answer = await ask_where(self._control, self.bucket, keys)
         for volume_id in answer.offline:
             self._grants.pop(volume_id, None)
@@ -250,21 +250,21 @@ class BucketReader:
             self._grants[grant.volume_id] = Grant.of(grant, now_s)
 
     def grant_for(self, volume_id: int) -> Grant | None:
-        """A right to read a volume, for some seconds at least; None: ask where its objects are."""
+        """A right to read a volume, valid for some seconds at least; None: locate its objects again."""
         grant = self._grants.get(volume_id)
         return grant if grant is not None and grant.expires_s > trio.current_time() else None
 
     def patience(self, *, is_midway: bool) -> Patience:
-        """For one request; midway, bytes have been handed out, and the whole cannot be started again."""
+        """For one request.  Midway, bytes have been handed out, so the read cannot start again."""
         timeout_s = self._control.timeout_s
         if is_midway:
             return Patience(max(timeout_s, RIDE_OUT_MIDWAY_S), ATTEMPTS_MIDWAY)
         return Patience(timeout_s, ATTEMPTS)
 
     async def locate_after(self, failure: StoreError, located: Located, patience: Patience) -> Located:
-        """Where the same version is now, after a fetch of it failed.
+        """Locate the same version again, after a fetch of it failed.
 
-        Raises `failure` itself when another fetch would be no use, `ObjectReplaced` when the version is gone.
+        Raises `failure` itself when another fetch would not help, `ObjectReplaced` when the version is gone.
         """
         is_missing = isinstance(failure, NoSuchNeedle | NoSuchVolume)
         is_passing = isinstance(failure, Unavailable | TokenExpired | TokenInvalid)
@@ -275,12 +275,12 @@ class BucketReader:
         try:
             now = await self._locator.locate(key)
         except NoSuchObject:
-            raise ObjectReplaced(f"{self.bucket}/{key} was deleted while it was being read") from failure
+            raise ObjectReplaced(f"{self.bucket}/{key} was deleted while it was read") from failure
         if now.info.etag != located.info.etag:
-            raise ObjectReplaced(f"{self.bucket}/{key} was replaced while it was being read") from failure
+            raise ObjectReplaced(f"{self.bucket}/{key} was replaced while it was read") from failure
         if is_missing and patience.failed_count > 1:
             raise NeedleMissing(
-                f"the catalog names a needle of {self.bucket}/{key} that its volume lacks: {failure.message}"
+                f"the catalog has a needle of {self.bucket}/{key} that its volume lacks: {failure.message}"
             ) from failure
         return now
 
@@ -288,7 +288,7 @@ class BucketReader:
 class ObjectStream:
     """The bytes of one object, or of a range of it, in order: `async for piece in stream`.
 
-    `info` tells size, ETag, type and metadata of the object; `size` is what this stream delivers.
+    `info` has size, ETag, type and metadata of the object; `size` is the number of bytes of this stream.
     """
 
     def __init__(
@@ -311,8 +311,8 @@ class ObjectStream:
         self._window: deque[_Fetch] = deque()
         self._held: _Fetch | None = None  # handed out, its buffer still in use
         self._count = Count(length, f"{reader.bucket}/{located.info.key}")
-        self._planned = 0  # bytes up to the end of the last span that was begun
-        self._room: memoryview | None = None  # of `read`: for all of the stream that is left
+        self._planned = 0  # bytes up to the end of the last started span
+        self._room: memoryview | None = None  # of `read`: for the rest of the stream
         self._room_start = 0
         self._crc = 0
 
@@ -326,9 +326,9 @@ class ObjectStream:
         return bytes(view)
 
     async def read(self) -> bytes:
-        """All that is left, in one piece: for objects that fit in memory."""
-        # What comes in goes to its place at once.  `getvalue` hands that memory out without a copy, since by
-        # then nobody else has it; should a failed task still do, it copies.
+        """The rest in one piece, for objects that fit in memory."""
+        # Received bytes go directly to their place.  `getvalue` returns that memory without a copy, because
+        # nobody else refers to it by then; if a failed task still does, it copies.
         whole = io.BytesIO(bytes(self._count.left))
         position = 0
         with whole.getbuffer() as room:
@@ -336,7 +336,7 @@ class ObjectStream:
             try:
                 while (view := await self.next_view()) is not None:
                     assert self._held is not None
-                    if self._held.room is not room:  # it was on its way before this call
+                    if self._held.room is not room:  # it was in flight before this call
                         room[position : position + len(view)] = view
                     position += len(view)
             finally:
@@ -345,11 +345,11 @@ class ObjectStream:
         return whole.getvalue()
 
     def views(self) -> AsyncIterator[memoryview]:
-        """The same pieces without a copy, each valid until the next one is asked for."""
+        """The pieces without a copy, each valid until the next one is requested."""
         return _Views(self)
 
     async def wait_first(self) -> None:
-        """Wait until the first bytes are here, so that what is wrong with the object shows at once."""
+        """Wait for the first bytes, so that a problem of the object is raised at once."""
         self._fill_window()
         if self._window:
             await self._window[0].done.wait()
@@ -360,7 +360,7 @@ class ObjectStream:
         """The next bytes, without a copy: valid until the next call.  None at the end.
 
         Raises:
-            ObjectInconsistent: the end comes before, or after, the last byte that this stream was to deliver.
+            ObjectInconsistent: the chunks end before, or after, the last byte of this stream.
         """
         self._release_held()
         self._fill_window()
@@ -384,7 +384,7 @@ class ObjectStream:
         return view
 
     def forget(self) -> None:
-        """Give buffers back; the tasks that filled them have ended or are about to be cancelled."""
+        """Return the buffers; the tasks that filled them have ended or will be cancelled."""
         self._release_held()
         for fetch in self._window:
             if fetch.is_spare:
@@ -434,8 +434,8 @@ class ObjectStream:
 
     async def _recover(self, failure: StoreError, located: Located, patience: Patience) -> None:
         if isinstance(failure, VolumeOffline) and not self._count.delivered:
-            raise failure  # nobody has waited for anything yet: say so at once
-        async with self._locating:  # spans fail together: the first to come asks for all
+            raise failure  # nobody has received a byte yet: raise it at once
+        async with self._locating:  # spans fail together: the first one locates for all
             if self._located is located:
                 self._located = await self._reader.locate_after(failure, located, patience)
 
@@ -443,7 +443,7 @@ class ObjectStream:
         span, chunk = fetch.span, fetch.span.chunk
         grant = located.grant_for(chunk.volume_id)
         if grant.expires_s <= trio.current_time():
-            raise TokenExpired("the right to read was given for a shorter time than this stream takes")
+            raise TokenExpired("this stream takes longer than the right to read lasts")
         headers = [grant.authorization]
         if not span.is_whole_chunk:
             headers.append(("Range", f"bytes={span.start}-{span.start + span.length - 1}"))
@@ -454,7 +454,7 @@ class ObjectStream:
             if response.content_length != span.length:
                 raise NeedleCorrupt(
                     f"volume {chunk.volume_id}, needle {chunk.needle_id}: asked for {span.length} bytes, "
-                    f"{response.content_length} announced"
+                    f"the answer announces {response.content_length}"
                 )
             if not span.is_whole_chunk:
                 require_range(response.headers.get("content-range"), chunk, span.start, span.length)
@@ -468,7 +468,7 @@ class ObjectStream:
 
 
 class _Views:
-    # A class and no generator: one that is left early needs no closing.
+    # Not a generator, which would need closing when it is left early.
     def __init__(self, stream: ObjectStream) -> None:
         self._stream = stream
 

@@ -1,11 +1,11 @@
 """Leases: which needle id the next small put takes, and when to ask for more.  Pure.
 
-A lease is the right to write a range of needle ids of one volume until it expires.  A `LeasePool` holds
-the leases of one bucket and hands out ids volume by volume in turn, so that several disks share the load.
-How many ids are asked for follows the rate: a client that puts one object leases a few, one that puts
-thousands a second leases hundreds and asks ahead of need.
+A lease is the right to write a range of needle ids of one volume until it expires.  A `LeasePool` has the
+leases of one bucket and hands out ids of each volume in turn, so that several disks share the load.  The
+number of leased ids follows the rate: a client that puts one object leases a few; a client that puts
+thousands a second leases hundreds, ahead of need.
 
-Time is an argument (seconds of any clock that only goes forward).
+Time is an argument (seconds of any monotonic clock).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from warehouse.client.headers import Header
 from warehouse.transport.messages import Lease
 
 NEEDLE_COUNT_FIRST = 8
-NEEDLE_COUNT_MAX = 1024  # as many as the master gives at once
-BYTE_COUNT_MAX = 64 * 1024 * 1024  # reserved by one request; more than a second's worth at any rate
-LEASES_MAX = 64  # held at once; what is left of the oldest is let go
-BUSY_S = 5.0  # ids used up within this long were too few
-IDLE_S = 30.0  # and within more than this, too many
+NEEDLE_COUNT_MAX = 1024  # the largest number in one answer of the master
+BYTE_COUNT_MAX = 64 * 1024 * 1024  # reserved by one request: more than a client writes in a second
+LEASES_MAX = 64  # held at the same time; the oldest is dropped with its unused ids
+BUSY_S = 5.0  # ids that were used up within this time were too few
+IDLE_S = 30.0  # ids that lasted longer than this were too many
 EXPIRY_MARGIN_S = 10.0  # a put started on a lease must arrive before it expires
-AVOID_S = 10.0  # how long a volume that failed a put gets no more of them
+AVOID_S = 10.0  # how long a volume that failed a put gets no further puts
 
-# What a needle takes on disk beyond data, key, type and metadata: 96 bytes by the format, and the names of
-# the bucket and of each metadata entry's framing; generous, because running out of room costs a round trip.
+# Bytes of a needle on disk besides data, key, type and metadata: 96 by the format, the bucket's name, and the
+# framing of each metadata entry.  The number is generous, because running out of room costs a round trip.
 NEEDLE_OVERHEAD = 256
 
 
@@ -106,7 +106,7 @@ class LeasePool:
         self._avoided: dict[int, float] = {}  # volume id -> until when
 
     def take(self, stored_size: int, now_s: float) -> Ticket | None:
-        """The next needle id with room for `stored_size` bytes; None when a lease must be asked for first."""
+        """The next ticket with room for `stored_size` bytes; None when a new lease is needed first."""
         self._mean_size += (stored_size - self._mean_size) / 16 if self._mean_size else stored_size
         leases = self._leases
         for _ in range(len(leases)):
@@ -119,13 +119,13 @@ class LeasePool:
                 continue
             leases.rotate(-1)
             if lease.room < stored_size:
-                continue  # ordinary puts still fit
+                continue  # smaller puts still fit
             needle_id = lease.next_id
             lease.next_id += 1
             lease.room -= stored_size
             self._left_count -= 1
             if lease.next_id > lease.last_id:
-                leases.pop()  # rotated to the end just now
+                leases.pop()  # it was rotated to the end
             return Ticket(
                 lease.volume_id, needle_id, lease.url, f"{lease.prefix}{needle_id}", lease.authorization
             )
@@ -137,7 +137,7 @@ class LeasePool:
         if first is None:
             return None
         count = 1
-        lease = self._leases[-1] if self._leases else None  # rotated to the end just now, unless it is spent
+        lease = self._leases[-1] if self._leases else None  # it was rotated to the end, unless it is spent
         if lease is not None and lease.authorization == first.authorization:
             room = lease.room
             while count < len(stored_sizes) and count <= lease.left_count and room >= stored_sizes[count]:
@@ -151,14 +151,14 @@ class LeasePool:
         return TicketRange(first.volume_id, first.needle_id, count, first.url, first.authorization)
 
     def is_short(self) -> bool:
-        """True when it is time to ask for more, before the last id is gone."""
+        """True when it is time to ask for more ids, before the last one is used."""
         return self._left_count * 2 < self._goal
 
     def ask(self, stored_size: int, waiting_count: int, now_s: float) -> tuple[int, int, list[int]]:
-        """What to ask the master for: needle count, byte count, volumes to leave out.
+        """What to ask the master for: needle count, byte count, volumes to exclude.
 
         Args:
-            stored_size: bytes that the put at hand needs; the answer leaves room for that at least.
+            stored_size: bytes that the present put needs; the lease must have room for it.
             waiting_count: puts that wait for ids.
         """
         since_s = now_s - self._asked_s
@@ -170,7 +170,9 @@ class LeasePool:
         size = max(int(self._mean_size) + 1, NEEDLE_OVERHEAD)
         needle_count = max(self._goal, min(waiting_count, NEEDLE_COUNT_MAX))
         needle_count = max(1, min(needle_count, BYTE_COUNT_MAX // size))
-        byte_count = max(needle_count * size * 5 // 4, stored_size)  # sizes vary: let ids run out first
+        byte_count = max(
+            needle_count * size * 5 // 4, stored_size
+        )  # sizes vary: ids should run out before bytes
         self._avoided = {volume: until_s for volume, until_s in self._avoided.items() if until_s > now_s}
         return needle_count, byte_count, sorted(self._avoided)
 
@@ -183,17 +185,17 @@ class LeasePool:
             self._forget(self._leases[0])
 
     def drop(self, ticket: Ticket) -> None:
-        """Forget the lease that a ticket came from: its token or its room is spent."""
+        """Forget the lease of a ticket, because its token or its room is spent."""
         for lease in [held for held in self._leases if held.authorization == ticket.authorization]:
             self._forget(lease)
 
     def avoid(self, volume_id: int, now_s: float) -> None:
-        """Forget the leases of a volume that failed, and ask for none there for a while."""
+        """Forget the leases of a volume that failed, and request none there for a while."""
         self._avoided[volume_id] = now_s + AVOID_S
         self.drop_all(volume_id)
 
     def drop_all(self, volume_id: int) -> None:
-        """Forget the leases of a volume whose actor knows none of them: it was started again, say."""
+        """Forget the leases of a volume whose actor does not know them, for example after a restart."""
         for lease in [held for held in self._leases if held.volume_id == volume_id]:
             self._forget(lease)
 

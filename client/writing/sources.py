@@ -1,7 +1,7 @@
 """Sources: where the bytes of an upload come from.
 
-A `Source` knows its size and can be read from any place, twice where a chunk has to be sent again: bytes in
-memory, a file, another object.  A stream can do neither; `uploads.py` buffers its chunks.
+A `Source` (bytes in memory, a file, another object) knows its size and can be read from any position, again
+if a chunk must be sent again.  A stream can do neither, so `uploads.py` buffers its chunks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Source(Protocol):
     def size(self) -> int: ...
 
     def open(self, start: int, length: int) -> AbstractAsyncContextManager[Pieces]:
-        """Read bytes `start` to `start + length`.  A piece is valid until the next one is asked for."""
+        """Read bytes `start` to `start + length`.  A piece is valid until the next one is requested."""
 
 
 class MemorySource:
@@ -57,7 +57,7 @@ class _MemoryPieces:
 
 
 class FileSource:
-    """A regular file, as long as it was when it was opened."""
+    """A regular file, with the size that it had when it was opened."""
 
     def __init__(self, file_number: int, size: int, name: str) -> None:
         self._file_number = file_number
@@ -79,7 +79,7 @@ class FileSource:
         return await trio.to_thread.run_sync(self.read_now)
 
     def read_now(self) -> bytes:
-        """The same, for who is in a thread already."""
+        """The same, for a caller that already runs in a thread."""
         data = os.pread(self._file_number, self.size, 0)
         if len(data) != self.size:
             raise self._shorter(len(data))
@@ -87,7 +87,7 @@ class FileSource:
 
     def _shorter(self, size: int) -> BadRequest:
         return BadRequest(
-            f"{self._name} became shorter while it was read: {size} of {self.size} bytes are left"
+            f"{self._name} became shorter while it was read: {size} of {self.size} bytes remain"
         )
 
 
@@ -130,11 +130,11 @@ def opened_file(path: str | os.PathLike[str]) -> Iterator[FileSource]:
     """Open a regular file as a source.
 
     Raises:
-        OSError: it cannot be opened.
-        BadRequest: it is something else than a regular file, whose size would mean nothing.
+        OSError: the file cannot be opened.
+        BadRequest: the path is not a regular file, so its size has no meaning.
     """
     name = os.fspath(path)
-    # O_NONBLOCK: opening a named pipe nobody writes to would wait forever before we can refuse it.
+    # O_NONBLOCK: opening a named pipe without a writer would wait forever before we can refuse it.
     file_number = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(file_number)
@@ -146,7 +146,7 @@ def opened_file(path: str | os.PathLike[str]) -> Iterator[FileSource]:
 
 
 def as_bytes_view(data: bytes | bytearray | memoryview) -> memoryview:
-    """A view whose length is a number of bytes, whatever the buffer's own items are."""
+    """A view of bytes, whatever the item size of the buffer is."""
     view = memoryview(data)
     if not view.c_contiguous:
         raise BadRequest("a buffer must be contiguous")
