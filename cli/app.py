@@ -50,7 +50,7 @@ RESCUE = Group("Rescue", sort_key=4)
 
 
 def usage_problem(error: CycloptsError, words: Sequence[str]) -> str:
-    """What is wrong with the words of a command, in ours."""
+    """Explain what is wrong with the words of a command."""
     unknown: str | None = None
     match error:
         case UnknownCommandError():
@@ -68,10 +68,10 @@ def usage_problem(error: CycloptsError, words: Sequence[str]) -> str:
 
 
 def some(words: Sequence[str], what: str) -> Sequence[str]:
-    """The words themselves, when there are any.
+    """Return the words, of which there must be at least one.
 
     Raises:
-        UsageError: there are none.
+        UsageError: there is none.
     """
     if not words:
         raise UsageError(f"name {what}")
@@ -79,10 +79,10 @@ def some(words: Sequence[str], what: str) -> Sequence[str]:
 
 
 async def each_bucket(names: Sequence[str], work: Callable[[str], Awaitable[None]]) -> None:
-    """Do something with every bucket.  One that refuses it does not keep the others from it.
+    """Do something with every bucket; a refusal for one bucket does not stop the others.
 
     Raises:
-        RequestRefused: by the last that refused it; the others have been told.
+        RequestRefused: the last refusal; the earlier ones have been printed.
     """
     refused: RequestRefused | None = None
     for name in names:
@@ -99,14 +99,14 @@ async def each_bucket(names: Sequence[str], work: Callable[[str], Awaitable[None
 def become(
     module: str, options: Iterable[tuple[str, object]], *others: str, title: str | None = None
 ) -> None:
-    """Run another program of ours in this process's place: signals and the exit status are its own.
+    """Replace this process by another of our programs, which then gets the signals and sets the exit status.
 
     Args:
         module: as after `python -m`.
-        options: names and values; None and False are left out, True is the name alone, a list is one name
-            and value for each.
-        others: words that go behind them, as they are.
-        title: what the process list shows.
+        options: names and values; None and False are left out, True is the name alone, a list repeats the
+            name for each value.
+        others: further words, unchanged.
+        title: shown in the process list.
     """
     words = module_command(module, title=title)
     for name, value in options:

@@ -1,8 +1,8 @@
-"""Standard streams that are closed: found at the start, before anything else gets their numbers.
+"""Closed standard streams: detected at the start, before anything else gets their numbers.
 
-`warehouse cp - wh://b/x <&-` starts without a standard input.  The next file or socket that is opened would
-be number 0, and would be read in its place; number 1 would be written to.  So whatever is closed is filled
-with the null device at once, and who needs it is told.
+`warehouse cp - wh://b/x <&-` starts without a standard input.  The next file or socket would get number 0 and
+would be read in its place; number 1 would be written to.  So the null device takes the number of each closed
+stream at once, and a command that needs the stream refuses to run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _closed: set[int] = set()
 
 
 def hold() -> None:
-    """Fill the numbers of standard streams that are closed; called once, first of all."""
+    """Open the null device in place of closed standard streams; called once, before anything else."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -1,7 +1,7 @@
 """The process of a command: from its words to its exit status.
 
     exit status   0 done   1 failed (a line on standard error says why)   2 wrong usage
-                  130 interrupted by Ctrl-C, 143 terminated; uploads under way were aborted
+                  130 interrupted by Ctrl-C, 143 terminated; running uploads were aborted
                   141 nobody reads standard output any more (as in `warehouse cat ... | head`)
 
 The modules in `commands/` join the app when they are imported, here and nowhere else.
@@ -41,12 +41,12 @@ from warehouse.errors import StoreError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; return the exit status."""
     closed_streams.hold()
     words = sys.argv[1:] if arguments is None else list(arguments)
-    # What went wrong is printed once, below; log records of a link that reconnects are not for a terminal.
+    # A failure is printed once, below; log records of a reconnecting link are not for a terminal.
     logging.getLogger().addHandler(logging.NullHandler())
-    for stream in (sys.stdout, sys.stderr):  # a key that this terminal cannot show must not end a listing
+    for stream in (sys.stdout, sys.stderr):  # a key that the terminal cannot show must not end a listing
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     exit_status = 0
@@ -54,24 +54,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_status = _run_command(words)
         sys.stdout.flush()
         return exit_status
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has gone
         _forget_output()
         return 128 + signal.SIGPIPE
-    except OSError as error:  # the disk that our output goes to is full, say
+    except OSError as error:  # for example, the disk of our output is full
         _forget_output()
-        if not exit_status:  # otherwise it has been told
+        if not exit_status:  # otherwise a failure has been printed
             say_failure(failure_line(error, "standard output"))
         return exit_status or 1
 
 
 def _forget_output() -> None:
-    """Send what is still buffered nowhere.  Python would complain of it once more when it exits."""
+    """Discard buffered output, because Python would report the failure again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _run_command(words: Sequence[str]) -> int:
     if (option := empty_option(words)) is not None:
-        return _wrong_usage(UsageError(f"{option} is empty: a variable that is not set, perhaps?"), words)
+        return _wrong_usage(UsageError(f"{option} is empty: perhaps a variable is not set?"), words)
     try:
         command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -100,7 +100,7 @@ def _wrong_usage(error: UsageError, words: Sequence[str]) -> int:
 
 
 async def _run_cancellable(work: Callable[[], Awaitable[int]]) -> int:
-    """Run a command's work; a signal cancels it, so that everything cleans up after itself."""
+    """Run a command's work; a signal cancels it, so that it can clean up."""
     received: list[int] = []
     exit_status = 0
     async with background() as nursery:

@@ -20,52 +20,54 @@ LinksWord = Annotated[
     Literal["files", "follow", "skip", "fail"] | None,
     Parameter(
         metavar="HOW",
-        help="Links and special files below a local folder: follow links to files and leave the rest out "
-        "(files, the default), follow links to folders too (follow), leave all links out (skip), or count "
+        help="Links and special files in a local folder: follow links to files and leave out the rest "
+        "(files, the default), also follow links to folders (follow), leave out all links (skip), or count "
         "the rest as failures (fail).",
     ),
 ]
 Exclude = Annotated[
     list[str] | None,
-    Parameter(metavar="PATTERN", help="Leave out what matches, such as '*.tmp'; may be given several times."),
+    Parameter(
+        metavar="PATTERN", help="Leave out matching files, such as '*.tmp'; may be given several times."
+    ),
 ]
 Include = Annotated[
     list[str] | None,
-    Parameter(metavar="PATTERN", help="Leave this in; without --exclude: leave everything else out."),
+    Parameter(
+        metavar="PATTERN", help="Do not leave out matching files; without --exclude: leave out all others."
+    ),
 ]
-DryRun = Annotated[bool, Parameter(name="--dry-run", help="Say what would be done, and do nothing.")]
-NoGlob = Annotated[
-    bool, Parameter(name="--no-glob", help="Wildcards (* and ?) are letters of the key, and nothing else.")
-]
-Yes = Annotated[bool, Parameter(name=["--yes", "-y"], help="Delete without a question.")]
+DryRun = Annotated[bool, Parameter(name="--dry-run", help="Only print what would be done.")]
+NoGlob = Annotated[bool, Parameter(name="--no-glob", help="Treat * and ? as ordinary letters of the key.")]
+Yes = Annotated[bool, Parameter(name=["--yes", "-y"], help="Delete without asking.")]
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Common:
-    """What every command takes."""
+    """Options of every command."""
 
     profile: Annotated[
         Path | None,
         Parameter(
             metavar="FILE",
-            help="File that says which cluster, and as whom. Found by itself after `warehouse up`.",
+            help="File with the store's address and an API key. Found automatically after `warehouse up`.",
         ),
     ] = None
     data: Annotated[
         Path | None,
         Parameter(metavar="DIR", help="Data folder of a `warehouse up`; its profile.toml is used."),
     ] = None
-    json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False
+    json: Annotated[bool, Parameter(help="Print one JSON object per line.")] = False
 
     def connect(self) -> AbstractAsyncContextManager[Store]:
         return connect(self.profile_path())
 
     def profile_path(self) -> Path | None:
-        """The profile that was named; None: the one that is found by itself.
+        """The profile that was named; None: the one that is found automatically.
 
         Raises:
-            UsageError: two were named.
+            UsageError: two profiles were named.
         """
         if self.profile is not None and self.data is not None:
             raise UsageError("--profile and --data both name a profile: give one of them")
@@ -82,5 +84,5 @@ def links_of(word: str | None) -> Links:
 def rules_of(exclude: Sequence[str] | None, include: Sequence[str] | None) -> Rules:
     for pattern in (*(exclude or ()), *(include or ())):
         if not pattern.strip("/"):
-            raise UsageError(f"a pattern names files, {pattern!r} names none")
+            raise UsageError(f"a pattern must name files, {pattern!r} names none")
     return Rules(tuple(exclude or ()), tuple(include or ()))

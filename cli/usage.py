@@ -1,4 +1,4 @@
-"""Wrong usage: what is wrong with the words of a command, and what was meant perhaps."""
+"""Wrong usage: what is wrong with the words of a command, and what was probably meant.  Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from warehouse.errors import StoreError
 
 
 class UsageError(StoreError):
-    """The command line asks for something that makes no sense."""
+    """The words of a command make no sense."""
 
     code = "wrong_usage"
 
 
-# What the commands of other programs are called here.
+# Commands of other programs, and our commands for the same purpose.
 _MEANT = {
     **dict.fromkeys(("put", "get", "upload", "download", "copy"), "cp"),
     **dict.fromkeys(("mv", "move", "rename"), "cp, and then rm"),
@@ -34,7 +34,7 @@ _MEANT = {
 
 
 def unknown_command(word: str, commands: Sequence[str]) -> str:
-    """What is wrong with a first word that is none of the commands."""
+    """Explain a first word that is not a command."""
     is_option = word.startswith("-")
     near = [] if is_option else get_close_matches(word, commands, 1)
     meant = _MEANT.get(word) or next(iter(near), None)

@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         words = sys.argv[1:] if args is None else list(args)
         if (option := empty_option(words)) is not None:
-            self.error(f"{option} is empty: a variable that is not set, perhaps?")
+            self.error(f"{option} is empty: perhaps a variable is not set?")
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:

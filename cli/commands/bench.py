@@ -34,26 +34,25 @@ REMOVE_WITHIN_S = 60.0
 async def bench(
     *tests: str,
     size: Annotated[
-        str | None, Parameter(metavar="SIZE", help=f"Of a small object (if not given: {SIZE}).")
+        str | None, Parameter(metavar="SIZE", help=f"Size of a small object (default: {SIZE}).")
     ] = None,
     large_size: Annotated[
-        str | None, Parameter(metavar="SIZE", help=f"Of a large one (if not given: {LARGE_SIZE}).")
+        str | None, Parameter(metavar="SIZE", help=f"Size of a large object (default: {LARGE_SIZE}).")
     ] = None,
     concurrency: Annotated[
         str,
         Parameter(
-            metavar="N", help="Requests at once (if not given: 32). Several with commas are measured in turn."
+            metavar="N",
+            help="Parallel requests (default: 32). Several numbers with commas are measured in turn.",
         ),
     ] = "32",
-    seconds: Annotated[
-        float, Parameter(metavar="S", help="How long each test takes (if not given: 5).")
-    ] = 5.0,
+    seconds: Annotated[float, Parameter(metavar="S", help="Seconds of each test (default: 5).")] = 5.0,
     objects: Annotated[
         str | None,
-        Parameter(metavar="N", help=f"Small objects there are to read (if not given: {OBJECT_COUNT:,})."),
+        Parameter(metavar="N", help=f"Number of small objects to read from (default: {OBJECT_COUNT:,})."),
     ] = None,
     processes: Annotated[
-        str, Parameter(metavar="N", help="Client processes that share the requests (if not given: 1).")
+        str, Parameter(metavar="N", help="Client processes that share the requests (default: 1).")
     ] = "1",
     common: Common = NOTHING_SPECIAL,
 ) -> int:
@@ -65,17 +64,17 @@ async def bench(
         warehouse bench put get --concurrency 1,16,64
         warehouse bench put --size 64KiB --processes 4
 
-    It works in a bucket of its own, which it makes and removes again, also after Ctrl-C; the room comes back
-    with the next compaction. Every put is on disk and in the catalog before it counts.
+    The benchmark creates its own bucket and removes it at the end, also after Ctrl-C; the next compaction
+    frees the space. A put counts when it is on disk and in the catalog.
 
-    A client process uses at most one core, and much of a core goes into a few thousand small requests a
-    second. With --processes several of them share the requests, and show what the store can do. The last
-    lines say when the client was the limit.
+    A client process uses at most one core, and a few thousand small requests per second use most of it. With
+    --processes, several processes share the requests and show what the store can do. The last lines say if
+    the client was the limit.
 
     Parameters
     ----------
     tests
-        Of put, get, list, delete, mixed, large-put, large-get; large is the last two, all is all.
+        put, get, list, delete, mixed, large-put, large-get; large: the last two; all: every test.
     """
     wanted = _tests(tests)
     for option, is_given, where in (
@@ -84,7 +83,7 @@ async def bench(
         ("--objects", objects is not None, ("get", "list", "mixed", "delete")),
     ):
         if is_given and not set(where) & set(wanted):
-            say_failure(f"warehouse: {option} plays no part: it is about {', '.join(where)}")
+            say_failure(f"warehouse: {option} has no effect: it is for {', '.join(where)}")
     order = Order(
         tests=wanted,
         concurrency=_numbers(concurrency),
@@ -97,7 +96,7 @@ async def bench(
         process_count=parse_number("--processes", processes, 1, PROCESSES_MAX),
     )
     if not 0 < seconds <= 86_400:
-        raise UsageError("--seconds is more than 0, and at most a day")
+        raise UsageError("--seconds must be more than 0 and at most a day")
     name = f"bench-{secrets.token_hex(4)}"
     report = BenchReport(is_json=common.json)
     try:
@@ -110,7 +109,7 @@ async def bench(
 
 @dataclass(frozen=True)
 class Order:
-    """What was asked for."""
+    """The words of a `bench`."""
 
     tests: Sequence[str]
     concurrency: Sequence[int]
@@ -171,7 +170,7 @@ async def _prepare(step: str, count: int, clients: Clients, report: BenchReport)
 
 
 async def _remove(name: str, report: BenchReport, common: Common) -> None:
-    """Remove the bucket, through a connection of its own: after Ctrl-C the other one is going away."""
+    """Remove the bucket through a new connection: after Ctrl-C the other one is closing."""
     report.begin("removing the bucket")
     with trio.CancelScope(shield=True), trio.move_on_after(REMOVE_WITHIN_S) as scope:
         try:
@@ -189,7 +188,7 @@ def _say_left_behind(name: str) -> None:
 
 
 def _tests(words: Sequence[str]) -> Sequence[str]:
-    """The tests meant, each once, in the order in which they make sense."""
+    """The requested tests, each once, in the order in which they make sense."""
     wanted: set[str] = set()
     for word in ",".join(words or ("all",)).split(","):
         if word not in TESTS and word not in GROUPS:
@@ -205,5 +204,5 @@ def _numbers(text: str) -> Sequence[int]:
 
 def _within(option: str, number: int, least: int, most: int) -> int:
     if not least <= number <= most:
-        raise UsageError(f"{option} is from {least:,} to {most:,}")
+        raise UsageError(f"{option} must be from {least:,} to {most:,}")
     return number

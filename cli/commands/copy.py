@@ -1,4 +1,4 @@
-"""The command line: cp, cat."""
+"""Commands that copy: cp, cat."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from warehouse.cli.usage import UsageError
 from warehouse.client.store import Store
 from warehouse.errors import BadKey, NoSuchObject
 
-# A lone "-" stands for a standard stream; other words that begin so are refused by `parse_place`.
+# "-" alone is a standard stream; `parse_place` refuses other words that begin with it.
 Words = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 AGAIN = "the same command copies them again; sync copies only what is missing"
@@ -58,12 +58,12 @@ AGAIN = "the same command copies them again; sync copies only what is missing"
 @app.command(group=OBJECTS, usage="Usage: warehouse cp [OPTIONS] SOURCE... TARGET")
 async def cp(
     *places: Words,
-    recursive: Annotated[Recursive, Parameter(help="Copy everything below a folder.")] = False,
+    recursive: Annotated[Recursive, Parameter(help="Copy all files in a folder and below.")] = False,
     content_type: Annotated[
         str | None,
         Parameter(
             metavar="TYPE",
-            help="Type that the objects get (default: that of the source, or told from the name's ending).",
+            help="Content type of the objects (default: the source's, or guessed from the name's ending).",
         ),
     ] = None,
     links: LinksWord = None,
@@ -83,13 +83,13 @@ async def cp(
         warehouse cp 'wh://photos/2026/*.jpg' .
         tar c . | warehouse cp - wh://backup/today.tar
 
-    A target that ends with a slash, names a bucket, or is a local folder keeps the source's name. With -r the
-    contents of the source folder go into the target folder.
+    If the target ends with a slash, names a bucket or is a local folder, the copy keeps the source's name.
+    With -r the contents of the source folder go into the target folder.
 
     Parameters
     ----------
     places
-        One source or several, then the target: wh://bucket/key, a local path, or - for a standard stream.
+        One or more sources, then the target: wh://bucket/key, a local path, or - for a standard stream.
     """
     if len(places) < 2:
         raise UsageError("cp needs a source and a target")
@@ -100,15 +100,15 @@ async def cp(
         if isinstance(place, Path):
             require_file_word(place, word)
     if no_glob and not any(isinstance(place, Remote) for place in sources):
-        raise UsageError("--no-glob is about keys: one source at least is wh://bucket/key")
+        raise UsageError("--no-glob needs a source wh://bucket/key")
     if recursive and len(sources) > 1:
-        raise UsageError("with -r there is one source folder")
+        raise UsageError("with -r, give one source folder")
     _require_remote(places)
     is_folder = _is_folder(target, last)
     if len(sources) > 1 and not is_folder:
         raise UsageError(f"several sources need a folder as target (with a slash at its end), not {target}")
     if content_type is not None and not isinstance(target, Remote):
-        raise UsageError("--content-type is for objects; a file has no type")
+        raise UsageError("--content-type is for objects; a file has no content type")
     order = _Order(
         is_folder=is_folder,
         is_recursive=recursive,
@@ -135,16 +135,16 @@ async def cp(
 
 
 async def _require_bucket(place: Remote, store: Store) -> None:
-    """Raises NoSuchBucket, PermissionDenied: nothing can be copied there."""
+    """Raises NoSuchBucket or PermissionDenied when nothing can be copied there."""
     async for _ in store.bucket(place.bucket).list(limit=1):
         return
 
 
 @dataclass(frozen=True)
 class _Order:
-    """What was said beside source and target."""
+    """The options of a `cp`, besides source and target."""
 
-    is_folder: bool  # the target is one
+    is_folder: bool  # the target is a folder
     is_recursive: bool
     content_type: str | None
     choice: Choice
@@ -157,10 +157,10 @@ Find = Callable[[Store], AsyncGenerator[Found, None]]
 
 @dataclass(frozen=True)
 class _Plan:
-    """What one source comes down to."""
+    """How one source is copied."""
 
     find: Find
-    target: str | None = None  # of the one thing that it is; None: there may be many
+    target: str | None = None  # of a single file or object; None: there may be several
 
 
 async def _found_by(plans: Sequence[_Plan], store: Store) -> AsyncGenerator[Found, None]:
@@ -171,7 +171,7 @@ async def _found_by(plans: Sequence[_Plan], store: Store) -> AsyncGenerator[Foun
 
 
 def _parse(word: str, stream_words: Collection[str]) -> Place:
-    # A standard stream may be a file, a pipe, a terminal, or closed, by whatever name it is called.
+    # By any of its names, a standard stream may be a file, a pipe, a terminal, or closed.
     return StandardStream() if word in stream_words else parse_place(word)
 
 
@@ -194,7 +194,7 @@ def _require_different(targets: Sequence[str]) -> None:
 
 
 def _plan(source: Place, target: Place, order: _Order) -> _Plan:
-    """What one source of a `cp` comes down to; refuses what makes no sense before anything is asked."""
+    """Plan the copy of one source; refuse what makes no sense before any request is sent."""
     match source, target:
         case Path(), Remote():
             return _plan_upload(source, target, order)
@@ -206,7 +206,7 @@ def _plan(source: Place, target: Place, order: _Order) -> _Plan:
             _require_single(order, "standard input")
             closed_streams.require_open(0)
             if order.is_folder:
-                raise UsageError("what comes from standard input needs a whole name: wh://bucket/key")
+                raise UsageError("a copy of standard input needs a full name: wh://bucket/key")
             type_ = order.content_type
             return _Plan(
                 lambda store: planned.single(planned.upload_standard_input(target, store, type_)),
@@ -222,7 +222,7 @@ def _plan(source: Place, target: Place, order: _Order) -> _Plan:
 
 
 def _require_remote(words: Sequence[str]) -> None:
-    """Say which of several local places is likely one of the store that lacks its wh://."""
+    """Say which of several local paths probably lacks its wh://."""
     if any(word.startswith(SCHEME) for word in words):
         return
     missing = [word for word in words if not Path(word).exists()]
@@ -232,7 +232,7 @@ def _require_remote(words: Sequence[str]) -> None:
 
 
 def _require_single(order: _Order, what: str) -> None:
-    """Refuse options that are about folders."""
+    """Refuse options for folders."""
     for option, is_given in (
         ("-r", order.is_recursive),
         ("--links", order.has_links),
@@ -244,9 +244,9 @@ def _require_single(order: _Order, what: str) -> None:
 
 def _require_folder_options(order: _Order, *, is_local: bool, has_many: bool) -> None:
     if order.has_links and not (is_local and order.is_recursive):
-        raise UsageError("--links is about a local source folder, copied with -r")
+        raise UsageError("--links needs a local source folder, copied with -r")
     if order.choice.rules and not has_many:
-        raise UsageError("--exclude and --include are about a source folder, copied with -r")
+        raise UsageError("--exclude and --include need a source folder, copied with -r")
 
 
 def _plan_upload(source: Path, target: Remote, order: _Order) -> _Plan:
@@ -268,7 +268,9 @@ def _plan_upload(source: Path, target: Remote, order: _Order) -> _Plan:
     if stat.S_ISSOCK(status.st_mode):
         raise UsageError(f"{name_of(source)} is a socket: there is nothing to copy")
     if order.is_folder:
-        raise UsageError(f"{name_of(source)} is no file, so its copy needs a whole name: wh://bucket/key")
+        raise UsageError(
+            f"{name_of(source)} is not a regular file, so its copy needs a full name: wh://bucket/key"
+        )
     return _single(lambda store: planned.upload_pipe(source, target, store, order.content_type), str(target))
 
 
@@ -297,7 +299,7 @@ def _plan_download(source: Remote, target: Path, order: _Order) -> _Plan:
         return _Plan(lambda store: planned.download_one(source, path, store), name_of(path))
 
     async def find(store: Store) -> AsyncGenerator[Found, None]:
-        if glob is not None and await _is_object(source, store):  # the wildcards are letters of its name
+        if glob is not None and await _is_object(source, store):  # the wildcards are part of its name
             path = target / segments_of(source.name)[0] if order.is_folder else target
             one = planned.download_one(source, path, store)
         else:
@@ -325,9 +327,9 @@ def _plan_remote_copy(source: Remote, target: Remote, order: _Order) -> _Plan:
     below = Below(source, glob, order.is_recursive, order.choice.rules)
     goes_deep = order.is_recursive or (glob is not None and "**" in glob.text)
     if goes_deep and source.bucket == target.bucket and target.folder.startswith(below.folder):
-        raise UsageError(f"{target} is inside of {source}: that copy would never end")
+        raise UsageError(f"{target} is inside {source}: that copy would never end")
     if source.bucket == target.bucket and target.folder == below.folder:
-        raise UsageError(f"what {source} names would be copied onto itself")
+        raise UsageError(f"the objects of {source} would be copied onto themselves")
 
     async def find(store: Store) -> AsyncGenerator[Found, None]:
         if glob is not None and await _is_object(source, store):
@@ -345,9 +347,7 @@ def _plan_remote_copy(source: Remote, target: Remote, order: _Order) -> _Plan:
 
 def _require_target_folder(glob: Glob | None, target: Place, order: _Order) -> None:
     if glob is not None and not order.is_folder:
-        raise UsageError(
-            f"what wildcards match needs a folder as target (with a slash at its end), not {target}"
-        )
+        raise UsageError(f"wildcards need a folder as target (with a slash at its end), not {target}")
 
 
 async def _is_object(source: Remote, store: Store) -> bool:
@@ -370,12 +370,12 @@ def _require_object(source: Remote) -> None:
 
 @app.command(group=OBJECTS, usage="Usage: warehouse cat [OPTIONS] OBJECT...")
 async def cat(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SPECIAL) -> int:
-    """Write objects to standard output, one after the other.
+    """Write objects to standard output, one after another.
 
     Parameters
     ----------
     places
-        wh://bucket/key, also with wildcards.
+        wh://bucket/key; wildcards are allowed.
     """
     remotes = [parse_object(word) for word in some(places, "an object")]
     closed_streams.require_open(1)
@@ -391,7 +391,7 @@ async def cat(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SP
 
 async def _explained(bucket: str, store: Store, key: str, error: NoSuchObject) -> NoSuchObject:
     remote = Remote(bucket, key)
-    return await planned.explained(error, remote, store, f"see what is in it with `warehouse ls {remote}`")
+    return await planned.explained(error, remote, store, f"list it with `warehouse ls {remote}`")
 
 
 async def _expanded(remote: Remote, store: Store, *, has_globs: bool) -> Sequence[Remote]:

@@ -1,4 +1,4 @@
-"""The command line about space and damage: volumes, compact, verify, watch."""
+"""Commands about space and damage: volumes, compact, verify, watch."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ from warehouse.client.store import Store
 from warehouse.transport.messages import Job
 
 Everything = Annotated[bool, Parameter(name="--all", help="All volumes.")]
-NoWait = Annotated[bool, Parameter(name="--no-wait", help="Start it and leave; it goes on in the store.")]
+NoWait = Annotated[
+    bool, Parameter(name="--no-wait", help="Start the jobs and exit; they continue in the store.")
+]
 VOLUME_ID_MAX = 2**32 - 1
-NO_WAIT_ALONE = "--no-wait is about work that is started"
-Cancel = Annotated[bool, Parameter(help="Give it up where it is under way.")]
+NO_WAIT_ALONE = "--no-wait is only for starting jobs"
+Cancel = Annotated[bool, Parameter(help="Cancel running and queued jobs.")]
 
 
 @app.command(group=SPACE)
 async def volumes(*, common: Common = NOTHING_SPECIAL) -> int:
-    """Show every volume: how full, how much of it is wasted, when it was verified.
+    """Show every volume: fill level, wasted space, time of its last verification.
 
-    `dead` counts the needles that were deleted or overwritten, `wasted` is the room that they take until the
-    volume is compacted. Jobs under way and damaged needles follow below.
+    `dead` counts deleted and overwritten needles; `wasted` is the space that they take until the volume is
+    compacted. Running jobs and damaged needles follow.
     """
     async with common.connect() as store:
         print_volumes(await store.status(), is_json=common.json, now_s=time.time())
@@ -45,13 +47,13 @@ async def compact(
     no_wait: NoWait = False,
     cancel: Cancel = False,
     force: Annotated[
-        bool, Parameter(help="With --all: also the volumes that would give next to nothing back.")
+        bool, Parameter(help="With --all: also compact volumes that would free almost nothing.")
     ] = False,
-    pause: Annotated[bool, Parameter(help="Hold all compaction and verification where it is.")] = False,
-    resume: Annotated[bool, Parameter(help="Let it go on.")] = False,
+    pause: Annotated[bool, Parameter(help="Pause all compactions and verifications.")] = False,
+    resume: Annotated[bool, Parameter(help="End the pause.")] = False,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
-    """Give the room of deleted and overwritten objects back to the disk.
+    """Free the space of deleted and overwritten objects.
 
     For example:
 
@@ -59,21 +61,21 @@ async def compact(
         warehouse compact --all
         warehouse compact --cancel --all
 
-    The store does this by itself when enough is wasted; this does it now. Reads and writes go on meanwhile;
-    the writes of a volume pause for a moment at the end. Ctrl-C leaves it running. Of all volumes, one that
-    would give less than a hundredth of its size back is left alone; name it, or give --force.
+    The store compacts automatically when a volume wastes enough; this command does it now. Reads and writes
+    continue; the writes of a volume pause for a moment at the end. Ctrl-C leaves the jobs running. --all
+    skips volumes that would free less than 1 % of their size; name such a volume, or give --force.
 
     Parameters
     ----------
     volumes
-        Numbers of volumes, see `warehouse volumes`.
+        Numbers of volumes, as shown by `warehouse volumes`.
     """
     if cancel + pause + resume > 1:
         raise UsageError("give one of --cancel, --pause and --resume")
     if no_wait and (cancel or pause or resume):
         raise UsageError(NO_WAIT_ALONE)
     if force and not (every and not cancel):
-        raise UsageError("--force is for --all: a volume that is named is compacted in any case")
+        raise UsageError("--force is for --all: a named volume is compacted in any case")
     if pause or resume:
         if volumes or every:
             raise UsageError("--pause and --resume are for the whole store: name no volumes")
@@ -97,15 +99,15 @@ async def verify(
     cancel: Cancel = False,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
-    """Read every needle again and check it; without a volume: all of them.
+    """Read and check every needle of volumes; without a volume: of all volumes.
 
-    The store does this by itself within a period (the setting verification.period_s: two weeks unless set
-    otherwise); this does it now. Exit status 1 when damage was found. Ctrl-C leaves it running.
+    The store verifies automatically within a period (the setting verification.period_s, two weeks by
+    default); this command does it now. Exit status 1 if damage was found. Ctrl-C leaves the jobs running.
 
     Parameters
     ----------
     volumes
-        Numbers of volumes, see `warehouse volumes`.
+        Numbers of volumes, as shown by `warehouse volumes`.
     """
     if no_wait and cancel:
         raise UsageError(NO_WAIT_ALONE)
@@ -125,11 +127,13 @@ async def watch(
     *,
     since: Annotated[
         str | None,
-        Parameter(metavar="N", help="Begin behind event number N; 0: with all that are remembered."),
+        Parameter(
+            metavar="N", help="Start after event number N; 0: with all events that the store remembers."
+        ),
     ] = None,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
-    """Print what the store notices and does, as it happens, until Ctrl-C."""
+    """Print the events of the store as they happen, until Ctrl-C."""
     after = (
         None if since is None else parse_number("--since (events are numbered from 1)", since, 0, NUMBER_MAX)
     )
@@ -141,7 +145,7 @@ async def watch(
 
 
 def _wanted(words: Sequence[str], every: bool) -> Sequence[int] | None:
-    """The volumes meant, each once; None: all."""
+    """The numbers of the volumes, each once; None: all volumes."""
     volume_ids = [parse_number("a volume's number", word, 1, VOLUME_ID_MAX) for word in words]
     if every and volume_ids:
         raise UsageError("name volumes, or give --all")
@@ -153,7 +157,7 @@ def _wanted(words: Sequence[str], every: bool) -> Sequence[int] | None:
 
 
 async def _run(jobs: Sequence[Job], report: JobReport, no_wait: bool, store: Store) -> Sequence[Job]:
-    """Follow jobs to their ends; none where nobody waits for them."""
+    """Follow jobs until they are finished; return nothing with --no-wait."""
     report.started(jobs)
     if no_wait:
         report.handed_over()
@@ -173,7 +177,7 @@ async def _cancel(work: str, wanted: Sequence[int] | None, store: Store, is_json
         if job.work == work and not job.is_finished and (wanted is None or job.volume_id in wanted)
     ]
     if not meant:
-        tell(is_json, "there is nothing to cancel", event="summary", work=work, cancelled_count=0)
+        tell(is_json, "no job to cancel", event="summary", work=work, cancelled_count=0)
         return 0
     for job in await store.wait_jobs(await store.cancel_jobs(meant)):
         tell(is_json, f"volume {job.volume_id}  {outcome_of(job)}", event=event_of(job), **plain(job))
@@ -182,7 +186,7 @@ async def _cancel(work: str, wanted: Sequence[int] | None, store: Store, is_json
 
 async def _pause(store: Store, is_paused: bool, is_json: bool) -> int:
     jobs = await (store.pause_jobs() if is_paused else store.resume_jobs())
-    word, verb = ("paused", "held") if is_paused else ("resumed", "going on")
+    word, verb = ("paused", "held") if is_paused else ("resumed", "continuing")
     line = f"compaction and verification {word}"
     if jobs:
         line += f", {format_count(len(jobs), 'job')} {verb}"
@@ -191,7 +195,7 @@ async def _pause(store: Store, is_paused: bool, is_json: bool) -> int:
 
 
 async def _say_damages(jobs: Sequence[Job], store: Store, is_json: bool) -> bool:
-    """Name what is damaged in the volumes that were verified; True when anything is."""
+    """Print the damage in the verified volumes; return whether there is any."""
     verified = {job.volume_id for job in jobs if job.state == "done"}
     if not verified:
         return False

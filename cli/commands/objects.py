@@ -22,12 +22,12 @@ Long = Annotated[bool, Parameter(name=["--long", "-l"])]
 
 @app.command(group=OBJECTS, usage="Usage: warehouse mb [OPTIONS] BUCKET...")
 async def mb(*buckets: str, common: Common = NOTHING_SPECIAL) -> int:
-    """Make buckets.
+    """Create buckets.
 
     Parameters
     ----------
     buckets
-        Names: 1 to 63 of a-z, 0-9, '.', '-', '_'; wh:// in front is optional.
+        Names of 1 to 63 of a-z, 0-9, '.', '-', '_'; the prefix wh:// is optional.
     """
     names = [parse_bucket(word) for word in some(buckets, "a bucket")]
     async with common.connect() as store:
@@ -45,19 +45,19 @@ async def ls(
     place: str | None = None,
     /,
     *,
-    long: Annotated[Long, Parameter(help="With size and time.")] = False,
-    recursive: Annotated[Recursive, Parameter(help="Everything below, not folder by folder.")] = False,
+    long: Annotated[Long, Parameter(help="Also print size and time.")] = False,
+    recursive: Annotated[Recursive, Parameter(help="List all objects below, not only one folder.")] = False,
     no_glob: NoGlob = False,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
-    """List buckets, or the objects and folders of a place.
+    """List buckets, or the objects and folders at a place.
 
-    Where there is no folder of that name, it lists what begins with it.
+    If no folder has that name, it lists the keys that begin with it.
 
     Parameters
     ----------
     place
-        wh://bucket or wh://bucket/folder, also with wildcards. Without it: all buckets.
+        wh://bucket or wh://bucket/folder; wildcards are allowed. Without a place: all buckets.
     """
     if place is None and (recursive or no_glob):
         raise UsageError(f"ls {'-r' if recursive else '--no-glob'} needs a place: wh://bucket")
@@ -79,7 +79,7 @@ async def ls(
 
 @app.command(group=OBJECTS)
 async def stat(place: str, /, *, common: Common = NOTHING_SPECIAL) -> int:
-    """Show what is known about an object or a bucket.
+    """Show the properties of an object or a bucket.
 
     Parameters
     ----------
@@ -89,26 +89,26 @@ async def stat(place: str, /, *, common: Common = NOTHING_SPECIAL) -> int:
     remote = parse_remote(place)
     async with common.connect() as store:
         if remote.key:
-            info = await known_object(remote, store, f"see what is in it with `warehouse ls {remote}`")
+            info = await known_object(remote, store, f"list it with `warehouse ls {remote}`")
             print_object(info, str(remote), is_json=common.json)
             return 0
         for bucket in await store.buckets():
             if bucket.name == remote.bucket:
                 print_bucket(bucket, is_json=common.json, is_long=True)
                 return 0
-    raise NoSuchBucket(f"there is no bucket {remote.bucket!r}, or this key may not see it")
+    raise NoSuchBucket(f"bucket {remote.bucket!r} does not exist, or this API key may not see it")
 
 
 @app.command(group=OBJECTS, usage="Usage: warehouse du [OPTIONS] [PLACE...]")
 async def du(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SPECIAL) -> int:
-    """Sum up sizes and counts.
+    """Sum up sizes and counts of objects.
 
-    Where there is no folder of that name, it sums up what begins with it.
+    If no folder has that name, it sums up the keys that begin with it.
 
     Parameters
     ----------
     places
-        wh://bucket or wh://bucket/folder, also with wildcards. Without any: every bucket.
+        wh://bucket or wh://bucket/folder; wildcards are allowed. Without a place: every bucket.
     """
     if no_glob and not places:
         raise UsageError("du --no-glob needs a place: wh://bucket")
@@ -119,17 +119,17 @@ async def du(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SPE
                 _print_usage(f"wh://{info.name}", info.byte_count, info.object_count, common.json)
         for remote in remotes:
             byte_count = object_count = 0
-            beside: ObjectInfo | None = None
+            same_name: ObjectInfo | None = None
             listing = Listing(remote, store, is_recursive=True, has_globs=not no_glob)
             async for entry in listing.entries():
                 assert isinstance(entry, ObjectInfo)
                 if entry.key == remote.key:
-                    beside = entry  # an object of the folder's name is not in the folder
+                    same_name = entry  # an object of the folder's name is not in the folder
                     continue
                 byte_count += entry.size
                 object_count += 1
-            if not object_count and beside is not None:
-                byte_count, object_count = beside.size, 1
+            if not object_count and same_name is not None:
+                byte_count, object_count = same_name.size, 1
             if not object_count and remote.key:
                 raise NoSuchObject(f"there is nothing in {remote}")
             _print_usage(listing.name, byte_count, object_count, common.json)
@@ -146,21 +146,19 @@ async def presign(
     place: str,
     /,
     *,
-    put: Annotated[
-        bool, Parameter(help="A URL to upload to, with one PUT, instead of to read from.")
-    ] = False,
+    put: Annotated[bool, Parameter(help="Make a URL for one upload (PUT), not for reading.")] = False,
     expires: Annotated[
-        str, Parameter(metavar="TIME", help="How long it works: 90s, 30m, 1h (if not given), 7d.")
+        str, Parameter(metavar="TIME", help="How long the URL works: 90s, 30m, 7d (default: 1h).")
     ] = "1h",
     size_max: Annotated[
-        str | None, Parameter(metavar="SIZE", help="With --put: the largest body, such as 5MiB.")
+        str | None, Parameter(metavar="SIZE", help="With --put: size limit of the upload, such as 5MiB.")
     ] = None,
     content_type: Annotated[
-        str | None, Parameter(metavar="TYPE", help="With --put: the type the object gets.")
+        str | None, Parameter(metavar="TYPE", help="With --put: content type of the object.")
     ] = None,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
-    """Make a URL that works without a key, for a while.
+    """Create a URL that works without an API key until it expires.
 
     For example:
 

@@ -1,4 +1,4 @@
-"""The command line about needles that no object names: volumes hold them, the catalog does not know them."""
+"""The command about orphans: needles in volumes that the catalog does not know."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from warehouse.cli.output.objects import result_console, say_json, tell
 from warehouse.cli.usage import UsageError
 from warehouse.client.store import Store
 
-# Troubles that this command decides about.
+# Troubles that this command can end.
 DECIDED = ("catalog_behind", "orphans_kept")
 
 
@@ -22,9 +22,9 @@ DECIDED = ("catalog_behind", "orphans_kept")
 async def orphans(
     *,
     keep: Annotated[
-        bool, Parameter(help="Go on with this catalog, and keep aside what it does not know.")
+        bool, Parameter(help="Continue with this catalog and keep the needles that it does not know.")
     ] = False,
-    drop: Annotated[bool, Parameter(help="Take them for garbage: their bytes are given back.")] = False,
+    drop: Annotated[bool, Parameter(help="Delete these needles and free their bytes.")] = False,
     yes: Yes = False,
     common: Common = NOTHING_SPECIAL,
 ) -> int:

@@ -1,4 +1,4 @@
-"""The command line: rm, rb."""
+"""Commands that delete: rm, rb."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from warehouse.errors import NoSuchObject
 @app.command(group=OBJECTS, usage="Usage: warehouse rb [OPTIONS] BUCKET...")
 async def rb(
     *buckets: str,
-    force: Annotated[bool, Parameter(help="Also delete the objects in it.")] = False,
+    force: Annotated[bool, Parameter(help="Also delete the objects in the bucket.")] = False,
     yes: Yes = False,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
     """Remove buckets.
 
-    With --force on a terminal it asks before it deletes objects.
+    On a terminal, --force asks before it deletes objects.
 
     Parameters
     ----------
     buckets
-        Names; wh:// in front is optional.
+        Names of buckets; the prefix wh:// is optional.
     """
     if yes and not force:
         raise UsageError("--yes goes with --force: an empty bucket is removed without a question")
@@ -63,7 +63,7 @@ async def rb(
 
 
 async def _ask_about_buckets(names: Sequence[str], store: Store) -> None:
-    """--force is enough for a script; whoever sits at a terminal sees how much it is."""
+    """Ask at a terminal, where a person can see how much would be deleted; a script needs only --force."""
     counts = {info.name: info.object_count for info in await store.buckets()}
     for name in names:
         if counts.get(name) and is_terminal():
@@ -74,7 +74,7 @@ async def _ask_about_buckets(names: Sequence[str], store: Store) -> None:
 @app.command(group=OBJECTS, usage="Usage: warehouse rm [OPTIONS] PLACE...")
 async def rm(
     *places: str,
-    recursive: Annotated[Recursive, Parameter(help="Delete everything in a folder, or in a bucket.")] = False,
+    recursive: Annotated[Recursive, Parameter(help="Delete all objects in a folder or a bucket.")] = False,
     exclude: Exclude = None,
     include: Include = None,
     dry_run: DryRun = False,
@@ -84,18 +84,18 @@ async def rm(
 ) -> int:
     """Delete objects.
 
-    What would empty a whole bucket is asked about first; --yes says that it is meant.
+    It asks before it empties a whole bucket; --yes answers the question.
 
     Parameters
     ----------
     places
-        wh://bucket/key, also with wildcards; with -r also wh://bucket/folder and wh://bucket.
+        wh://bucket/key; wildcards are allowed; with -r also wh://bucket/folder and wh://bucket.
     """
     words = some(places, "an object")
     rules = rules_of(exclude, include)
     targets = [_Target.of(word, recursive, rules, has_globs=not no_glob) for word in words]
     if rules and not recursive and not any(target.glob for target in targets):
-        raise UsageError("--exclude and --include are about a folder, deleted with -r")
+        raise UsageError("--exclude and --include need a folder, deleted with -r")
     counter = _Counter(common.json, dry_run)
     async with common.connect() as store:
         if not yes and not dry_run:
@@ -113,7 +113,7 @@ async def rm(
 
 
 class _Target:
-    """What one word of `rm` means."""
+    """The objects that one word of `rm` names."""
 
     def __init__(self, remote: Remote, glob: Glob | None, is_recursive: bool, rules: Rules) -> None:
         self.remote = remote
@@ -127,7 +127,7 @@ class _Target:
         return cls(remote, glob_of(remote.key) if has_globs else None, is_recursive, rules)
 
     async def question(self, store: Store) -> str | None:
-        """What to ask before; None: nothing."""
+        """The question to ask first; None: no question."""
         is_all = not self.remote.key or (self.glob is not None and self.glob.means_all)
         if not is_all:
             return None
@@ -165,7 +165,7 @@ class _Target:
 
 
 class _Counter:
-    """Deletes, or only tells; and counts."""
+    """Deletes, or only prints what would be deleted, and counts."""
 
     def __init__(self, is_json: bool, is_dry: bool) -> None:
         self.count = 0
@@ -188,7 +188,7 @@ class _Counter:
         if self._is_json:
             say_json(event="interrupted", deleted_count=self.count)
         elif self.count:
-            say_failure(f"warehouse: interrupted when {format_count(self.count, 'object')} were deleted")
+            say_failure(f"warehouse: interrupted after {format_count(self.count, 'object')} were deleted")
 
     def sum_up(self) -> None:
         if not self._is_json:

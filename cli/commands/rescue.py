@@ -1,7 +1,7 @@
-"""The command line without a running store: rebuild, export, backup, restore.
+"""Commands that need no running store: rebuild, export, backup, restore.
 
-Each becomes another program of ours (`python -m rescue...`), which works on the files themselves.  Here are
-its options, for `--help` and to tell values from names; other words are handed on as they are.
+Each command replaces this process by a program of `rescue/`, which works on the files themselves.  Its
+options are listed here for `--help`, and to tell values from names; all other words are handed on unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Data = Annotated[
 ]
 Disks = Annotated[
     list[Path] | None,
-    Parameter(metavar="PATH", help="A disk folder that is not in DIR; may be given several times."),
+    Parameter(metavar="PATH", help="A disk folder outside DIR; may be given several times."),
 ]
 Json = Annotated[bool, Parameter(help="Print the report as one JSON object.")]
 
@@ -31,29 +31,27 @@ def rebuild(
     disk: Disks = None,
     backup: Annotated[
         Path | None,
-        Parameter(
-            metavar="FILE", help="Take the API keys from this backup, not from the catalog that is there."
-        ),
+        Parameter(metavar="FILE", help="Take the API keys from this backup, not from the existing catalog."),
     ] = None,
     replace: Annotated[
-        bool, Parameter(help="Move a catalog that is there aside; without this it is left alone.")
+        bool, Parameter(help="Move an existing catalog aside; without this option it is not touched.")
     ] = False,
     partial: Annotated[
-        bool, Parameter(help="Go on though disks are missing; what is on them is left out.")
+        bool, Parameter(help="Continue without missing disks; the objects on them are left out.")
     ] = False,
-    indexes: Annotated[bool, Parameter(help="Make the index of every volume anew, too.")] = False,
+    indexes: Annotated[bool, Parameter(help="Also rebuild the index of every volume.")] = False,
     json: Json = False,
 ) -> None:
-    """Make the catalog anew from the volume files alone; the store must be stopped.
+    """Rebuild the catalog from the volume files alone; the store must be stopped.
 
     For example:
 
         warehouse rebuild --data /srv/warehouse
         warehouse rebuild --data /srv/warehouse --replace --backup /backup/catalog
 
-    Buckets, objects with their metadata, and counts come back; deleted objects stay deleted, overwritten ones
-    come back in their newest version. API keys are taken over from the catalog that is there, if it can be
-    read, or from a backup. It shows how far it is, and ends with what could not be recovered.
+    Buckets, objects with their metadata, and counts come back. Deleted objects stay deleted; overwritten
+    objects come back in their newest version. API keys are taken from the existing catalog, if it can be
+    read, or from a backup. The command shows its progress, and in the end what could not be recovered.
     """
     options = (
         *(("--data", data), ("--disk", disk), ("--backup", backup), ("--replace", replace)),
@@ -67,20 +65,21 @@ def export(
     *others: Others,
     data: Data = None,
     disk: Disks = None,
-    to: Annotated[Path | None, Parameter(metavar="FOLDER", help="Where to; an empty folder.")] = None,
+    to: Annotated[Path | None, Parameter(metavar="FOLDER", help="Target; an empty folder.")] = None,
     resume: Annotated[
-        bool, Parameter(help="Go on with an export: files that are whole are not written again.")
+        bool, Parameter(help="Continue an interrupted export; complete files are not written again.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Write all objects as plain files, from the disks alone: the last way out; the store must be stopped.
+    """Write all objects as plain files, from the disks alone; the store must be stopped.
 
     For example:
 
         warehouse export --data /srv/warehouse --to ./files
         warehouse export --disk /mnt/saved/disk-2 --to ./files
 
-    Nothing is needed but the disks, and nothing is written to them. Each object becomes FOLDER/bucket/key.
+    The last way out: it needs only the disks, and writes nothing to them. Each object becomes
+    FOLDER/bucket/key.
     """
     options = (("--data", data), ("--disk", disk), ("--to", to), ("--resume", resume), ("--json", json))
     become("warehouse.rescue.export", options, *others)
@@ -90,8 +89,9 @@ def export(
 def backup(*others: Others, data: Data = None, json: Json = False) -> None:
     """Write a backup of the catalog to a file; the store may be running.
 
-    It holds what a rebuild from the volumes cannot know, such as API keys, and brings the catalog back
-    faster. The volumes are not in it. Keep it as safe as the store itself: it holds the store's keys.
+    A backup has what a rebuild from the volumes cannot know, such as API keys, and restores the catalog
+    faster. It does not include the volumes. Keep it as safe as the store itself: it contains the store's
+    keys.
     """
     become("warehouse.rescue.backup", (("--data", data), ("--json", json)), *others)
 
@@ -102,14 +102,14 @@ def restore(
     data: Data = None,
     disk: Disks = None,
     exact: Annotated[
-        bool, Parameter(help="Take the catalog as it was; what the volumes hold beyond it is kept aside.")
+        bool, Parameter(help="Restore the catalog as it was; newer objects in the volumes are kept aside.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Bring the catalog and its keys back from a backup; the store must be stopped.
+    """Restore the catalog and its keys from a backup; the store must be stopped.
 
-    What was stored since the backup is found in the volumes and comes back, too. What was there before is
-    moved aside, never deleted.
+    Objects that were stored since the backup are found in the volumes and come back as well. The existing
+    catalog is moved aside, never deleted.
     """
     options = (("--data", data), ("--disk", disk), ("--exact", exact), ("--json", json))
     become("warehouse.rescue.restore", options, *others)

@@ -16,25 +16,28 @@ from warehouse.cli.output.store import print_status
 def up(
     *others: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
     data: Annotated[
-        Path | None, Parameter(metavar="DIR", help="Where everything is kept (default: ./warehouse-data).")
+        Path | None, Parameter(metavar="DIR", help="Folder of all data (default: ./warehouse-data).")
     ] = None,
     volumes: Annotated[
-        str | None, Parameter(metavar="N", help="Disk folders, one volume actor each (default: 1).")
+        str | None,
+        Parameter(metavar="N", help="Number of disk folders, each with a volume actor (default: 1)."),
     ] = None,
     port_base: Annotated[
-        str | None,  # the program that is started says what is wrong with it
-        Parameter(metavar="N", help="First port: control; +1 health, +10 and on volumes (default: 7400)."),
+        str | None,  # the started program checks it
+        Parameter(
+            metavar="N", help="First port, for control; +1: health; from +10: volumes (default: 7400)."
+        ),
     ] = None,
-    json: Annotated[bool, Parameter(help="Print one JSON object a line.")] = False,
+    json: Annotated[bool, Parameter(help="Print one JSON object per line.")] = False,
 ) -> None:
     """Start a whole store on this machine; Ctrl-C stops it.
 
-    Prints `ready` when the first put would succeed, and writes the profile that the other commands find by
-    themselves. The first start prints the root key. It also takes `--host HOST`, `--advertise HOST` (the name
-    by which others reach it), `--config FILE` and `--log-level LEVEL`.
+    It prints `ready` when a put would succeed, and writes the profile that the other commands find
+    automatically. The first start prints the root key. Further options: `--host HOST`, `--advertise HOST`
+    (the name at which other machines reach this one), `--config FILE` and `--log-level LEVEL`.
     """
     options = (("--data", data), ("--volumes", volumes), ("--port-base", port_base), ("--json", json))
-    become("warehouse.actors.cluster", options, *others, title="warehouse up")  # for who looks for it by name
+    become("warehouse.actors.cluster", options, *others, title="warehouse up")  # for `pgrep -f`
 
 
 Words = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]

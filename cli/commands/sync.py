@@ -1,4 +1,4 @@
-"""The command line: sync."""
+"""The command that synchronizes: sync."""
 
 from __future__ import annotations
 
@@ -46,50 +46,55 @@ from warehouse.cli.usage import UsageError
 from warehouse.client.store import Store
 from warehouse.errors import DeletionRefused, NoSuchObject
 
-Words = Annotated[str, Parameter(allow_leading_hyphen=True)]  # so that they are refused in our words
-AGAIN = "the same command goes on with what is missing"
-HELD_BACK = DeletionRefused("not all could be copied")  # which has been told of, file by file
+Words = Annotated[str, Parameter(allow_leading_hyphen=True)]  # so that our own message refuses them
+AGAIN = "the same command continues with the missing files"
+HELD_BACK = DeletionRefused("not all files could be copied")  # printed already, file by file
 
 
 @app.command(group=OBJECTS, usage="Usage: warehouse sync [OPTIONS] SOURCE TARGET")
 async def sync(
     *places: Words,
-    delete: Annotated[
-        bool, Parameter(help="Also delete what the target has and the source has not.")
-    ] = False,
+    delete: Annotated[bool, Parameter(help="Also delete files of the target that the source lacks.")] = False,
     max_delete: Annotated[
         str | None,
-        Parameter(name="--max-delete", metavar="N|P%", help="Delete nothing when more than that would go."),
+        Parameter(
+            name="--max-delete",
+            metavar="N|P%",
+            help="Delete nothing if more files than this would be deleted.",
+        ),
     ] = None,
     allow_empty_source: Annotated[
         bool,
-        Parameter(name="--allow-empty-source", help="The source may be empty: then --delete deletes all."),
+        Parameter(
+            name="--allow-empty-source",
+            help="Allow an empty source: --delete then deletes all files of the target.",
+        ),
     ] = False,
     yes: Yes = False,
-    checksum: Annotated[bool, Parameter(help="Compare contents, whatever the times.")] = False,
-    size_only: Annotated[bool, Parameter(name="--size-only", help="Compare sizes, nothing else.")] = False,
-    exact: Annotated[bool, Parameter(help="Copy whenever times differ; do not compare contents.")] = False,
+    checksum: Annotated[bool, Parameter(help="Compare contents even if the times are equal.")] = False,
+    size_only: Annotated[bool, Parameter(name="--size-only", help="Compare only sizes.")] = False,
+    exact: Annotated[bool, Parameter(help="Copy if the times differ, without comparing contents.")] = False,
     links: LinksWord = None,
     exclude: Exclude = None,
     include: Include = None,
     dry_run: DryRun = False,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
-    """Copy what has changed from one folder to another.
+    """Copy changed files from one folder to another.
 
     For example:
 
         warehouse sync ./pictures wh://photos/pictures
         warehouse sync --delete --dry-run wh://photos/pictures ./pictures
 
-    A file is copied when the target lacks it or when sizes differ. Where times differ, contents are compared
-    by their checksums. With --delete nothing is deleted when the source is empty or could not all be read;
-    it asks before most of the target would go.
+    A file is copied if the target lacks it or if the sizes differ. If only the times differ, the contents are
+    compared by checksum. --delete deletes nothing if the source is empty or could not be read completely, and
+    asks before it deletes most of the target.
 
     Parameters
     ----------
     places
-        The source and the target: a local folder, wh://bucket or wh://bucket/folder. One is in the store.
+        The source and the target: local folders, wh://bucket or wh://bucket/folder; not both local.
     """
     if not places:
         raise UsageError("sync needs a source and a target")
@@ -101,13 +106,13 @@ async def sync(
     for option, is_given in (
         ("--max-delete", max_delete is not None),
         ("--yes", yes),
-        # Otherwise it says that a folder in the store need not be there.
+        # For a source in the store, the option says that the folder need not exist.
         ("--allow-empty-source", allow_empty_source and isinstance(source, Path)),
     ):
         if is_given and not delete:
             raise UsageError(f"{option} goes with --delete")
     if links is not None and not isinstance(source, Path):
-        raise UsageError("--links is about a local source folder")
+        raise UsageError("--links needs a local source folder")
     order = _Order(
         source=source,
         target=target,
@@ -125,7 +130,7 @@ async def sync(
 
 @dataclass(frozen=True)
 class _Order:
-    """What was asked for."""
+    """The words of a `sync`."""
 
     source: Place
     target: Place
@@ -151,7 +156,7 @@ def _rule(*, checksum: bool, size_only: bool, exact: bool) -> Rule:
 
 def _require_folders(source: Place, target: Place) -> None:
     if not isinstance(source, Remote | Path) or not isinstance(target, Remote | Path):
-        raise UsageError("sync goes from folder to folder, not through a standard stream")
+        raise UsageError("sync needs folders, not a standard stream")
     if isinstance(source, Path) and isinstance(target, Path):
         raise UsageError("one of source and target must be wh://bucket/folder")
     if isinstance(source, Path):
@@ -161,7 +166,7 @@ def _require_folders(source: Place, target: Place) -> None:
     if isinstance(source, Remote) and isinstance(target, Remote) and source.bucket == target.bucket:
         ours, theirs = source.folder, target.folder
         if ours.startswith(theirs) or theirs.startswith(ours):
-            raise UsageError(f"one of {source} and {target} is inside of the other")
+            raise UsageError(f"one of {source} and {target} is inside the other")
 
 
 def _require_local_source(source: Path) -> None:
@@ -171,12 +176,12 @@ def _require_local_source(source: Path) -> None:
         raise UsageError(f"{name_of(source)} is a link to nothing")
     if not source.exists():
         raise UsageError(f"there is no folder {name_of(source)}")
-    raise UsageError(f"{name_of(source)} is no folder; cp copies a single file")
+    raise UsageError(f"{name_of(source)} is not a folder; cp copies a single file")
 
 
 def _require_local_target(target: Path) -> None:
     if not target.is_dir() and (target.exists() or target.is_symlink()):
-        raise UsageError(f"{name_of(target)} is no folder")
+        raise UsageError(f"{name_of(target)} is not a folder")
     whole = target.resolve()
     for folder in (whole, *whole.parents):
         if is_store_folder(folder):
@@ -193,7 +198,7 @@ async def _sync(order: _Order, store: Store) -> int:
         refusal = await _deletions(order, findings, totals, store, deleted)
         is_clear = order.wishes_deletions and refusal is None
         put_off: list[Found] = [
-            # What is in the way of it would be gone by then.
+            # The deletions would have removed what is in its way.
             (replace(one, check=None) if order.is_dry else one) if is_clear else differences.in_the_way(one)
             for one in findings.put_off.values()
         ]
@@ -240,10 +245,10 @@ def _compared(order: _Order, store: Store, findings: Findings) -> AsyncGenerator
 
 
 async def _agreed(order: _Order, store: Store) -> Wish:
-    """Ask what must be asked before anything is copied; returns the wish with the answer.
+    """Ask the necessary question before anything is copied; return the wish with the answer.
 
-    Copied first, the files of a wrong source would count as files that both sides have, and the same words
-    given again would delete without a question.
+    If we copied first, the files of a wrong source would then be files of both sides, and the same command
+    would delete without a question the next time.
 
     Raises:
         DeletionRefused: the answer is no, or nobody can be asked.
@@ -257,7 +262,7 @@ async def _agreed(order: _Order, store: Store) -> Wish:
         async for _ in compared:
             pass
     if not findings.is_source_whole or not (findings.source_count or wish.may_be_empty):
-        return wish  # nothing will be deleted, and why is said when the rest is done
+        return wish  # nothing will be deleted; the reason is printed at the end
     question = judge(_case_of(order, findings), wish)
     await require_yes(question, can_ask=not order.is_json, outcome="nothing was copied or deleted")
     return replace(wish, is_sure=question is not None)
@@ -276,18 +281,18 @@ def _case_of(order: _Order, findings: Findings) -> Case:
 async def _deletions(
     order: _Order, findings: Findings, totals: Totals, store: Store, deleted: list[Entry]
 ) -> DeletionRefused | None:
-    """Delete what only the target has, when it may be; returns why it may not."""
+    """Delete files that only the target has, if that is allowed; else return the reason."""
     if not order.wishes_deletions or not (findings.surplus or findings.put_off):
         return None
     if not findings.is_source_whole or totals.failed_count:
         if not order.is_json:
-            say("nothing was deleted, because not all could be copied")
+            say("nothing was deleted, because not all files could be copied")
         return HELD_BACK
     try:
         question = judge(_case_of(order, findings), order.wish)
         if order.is_dry:
             if question is not None:
-                say_failure(f"warehouse: it would ask first: {question}")
+                say_failure(f"warehouse: without --dry-run it would ask: {question}")
         else:
             await require_yes(question, can_ask=not order.is_json)
     except DeletionRefused as refusal:

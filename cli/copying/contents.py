@@ -1,10 +1,10 @@
-"""Contents: is a file what an object holds?  And which time does an object of a file tell?
+"""Contents: does a file have the contents of an object, and which time has an object of a file?
 
-What the command line uploads has the time of its file's last change in its user metadata, under `mtime`, as
-seconds since the epoch with up to nine decimals, which is how rclone writes it too.  A file that was changed
-within the last moments gets none: it may change once more without another time.
+An upload of the command line writes the time of the file's last change into the user metadata, under `mtime`,
+as seconds since the epoch with up to nine decimals; rclone writes it in the same way.  A file that was
+changed a moment ago gets no `mtime`, because it may change again without a new time.
 
-Contents are compared by size and CRC-32C, which the store knows of every chunk: nothing is downloaded.
+Contents are compared by size and CRC-32C.  The store knows the CRC of every chunk, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from warehouse.client.headers import crc_of_etag
 from warehouse.transport.messages import Chunk, ObjectInfo
 
 MTIME = "mtime"
-SETTLED_NS = 50_000_000  # file systems count in ticks of some milliseconds
-SLICE = 64 * 1024 * 1024  # read in one go, so that Ctrl-C waits no longer
+SETTLED_NS = 50_000_000  # file systems keep time in steps of some milliseconds
+SLICE = 64 * 1024 * 1024  # read in one call: the longest wait of Ctrl-C
 PIECE = 1024 * 1024
 _TIME = re.compile(r"(-?)([0-9]{1,11})(?:\.([0-9]{1,9}))?")
 _POLYNOMIAL = 0x82F63B78  # CRC-32C (Castagnoli), its bits reversed: RFC 3720, appendix B.4
@@ -34,7 +34,7 @@ _POLYNOMIAL = 0x82F63B78  # CRC-32C (Castagnoli), its bits reversed: RFC 3720, a
 
 
 def metadata_of(changed_ns: int, *, now_ns: int | None = None) -> dict[str, str]:
-    """The user metadata of a file that was last changed then."""
+    """The user metadata of a file that was last changed at `changed_ns`."""
     now_ns = time.time_ns() if now_ns is None else now_ns
     if 0 <= now_ns - changed_ns < SETTLED_NS:
         return {}
@@ -44,7 +44,7 @@ def metadata_of(changed_ns: int, *, now_ns: int | None = None) -> dict[str, str]
 
 
 def metadata_of_path(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The same of a file that is there; to be asked before it is read.  None of one that is not there."""
+    """The user metadata of a file, taken before it is read; empty for a missing file."""
     try:
         return metadata_of(os.stat(path).st_mtime_ns)
     except OSError:
@@ -52,7 +52,7 @@ def metadata_of_path(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def recorded_ns(metadata: Mapping[str, str]) -> int | None:
-    """The time that an object's metadata tells; None: it tells none."""
+    """The time in an object's metadata; None: the metadata has no time."""
     found = _TIME.fullmatch(metadata.get(MTIME, ""))
     if found is None:
         return None
@@ -61,7 +61,7 @@ def recorded_ns(metadata: Mapping[str, str]) -> int | None:
 
 
 def file_time_of(info: ObjectInfo) -> int:
-    """The time that a file gets that comes from this object: its source's, or when the object was stored."""
+    """The time for a file made of this object: that of its source, or when the object was stored."""
     recorded = recorded_ns(info.metadata)
     return info.created_ms * 1_000_000 if recorded is None else recorded
 
@@ -70,7 +70,7 @@ def file_time_of(info: ObjectInfo) -> int:
 
 
 def known_crc(info: ObjectInfo) -> int | None:
-    """The CRC of a whole object, as far as a listing tells it."""
+    """The CRC of a whole object, if a listing has it."""
     return crc_of_etag(info.etag) if info.chunk_count == 1 and info.etag.count("-") == 2 else None
 
 
@@ -91,7 +91,7 @@ async def is_same_object(ours: ObjectInfo, our_bucket: Bucket, theirs: ObjectInf
 
 
 async def crc_of_object(info: ObjectInfo, bucket: Bucket) -> int | None:
-    """The CRC of a whole object; None when it is another one meanwhile."""
+    """The CRC of a whole object; None when the object was replaced."""
     if (crc := known_crc(info)) is not None:
         return crc
     now = await bucket.chunks(info.key)
@@ -99,7 +99,7 @@ async def crc_of_object(info: ObjectInfo, bucket: Bucket) -> int | None:
 
 
 async def crc_of_file(path: Path, size: int) -> int | None:
-    """The CRC of a file; None when it has not this size."""
+    """The CRC of a file; None when the file has another size."""
     crc, position = 0, 0
     while position < size:
         end = min(position + SLICE, size)
@@ -113,7 +113,7 @@ async def crc_of_file(path: Path, size: int) -> int | None:
 
 
 def _crc_of_slice(path: Path, position: int, end: int, crc: int) -> tuple[int, int]:
-    # O_NONBLOCK: a pipe that has taken the place of the file would wait for a writer.
+    # O_NONBLOCK: if a pipe has replaced the file, opening it would wait for a writer.
     file_number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         while position < end:
@@ -128,7 +128,7 @@ def _crc_of_slice(path: Path, position: int, end: int, crc: int) -> tuple[int, i
 
 
 def crc_of_chunks(chunks: Sequence[Chunk]) -> int:
-    """The CRC of chunks in a row, from the CRC of each."""
+    """The CRC of consecutive chunks, from the CRC of each."""
     crc = 0
     for chunk in chunks:
         crc = combine(crc, chunk.crc, chunk.size)
@@ -136,10 +136,10 @@ def crc_of_chunks(chunks: Sequence[Chunk]) -> int:
 
 
 def combine(first: int, second: int, second_size: int) -> int:
-    """The CRC of two pieces of data in a row, from the CRC of each and the size of the second.
+    """The CRC of two consecutive pieces of data, from the CRC of each and the size of the second.
 
-    A CRC is a remainder of polynomials over GF(2): the first one counts as if zeros followed, as many as the
-    second has bits, which multiplies it by a power of x.
+    A CRC is a remainder of polynomials over GF(2).  The first piece counts as if followed by as many zeros as
+    the second has bits, which multiplies its polynomial by a power of x.
     """
     shift, square = 1 << 31, 1 << 23  # x^0, and x^8: a byte of zeros
     while second_size:

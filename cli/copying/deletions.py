@@ -1,8 +1,8 @@
-"""Deletions: many things that somebody wants gone, and whether they can mean it.
+"""Deletions: delete many files or objects, after checking that the user means it.
 
-`judge` is pure: what a command would delete and keep, against what was said about it, makes go ahead, ask, or
-refuse.  A mistyped source looks like an empty one, or like one that has nothing in common with the target, so
-those are never taken at their word alone.
+`judge` is pure: from what a command would delete and keep, and from its options, it decides to go ahead, to
+ask, or to refuse.  A mistyped source looks like an empty one, or like one that has nothing in common with the
+target, so both need more than --delete.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from warehouse.errors import DeletionRefused, OutcomeUnknown
 
 DELETE_BATCH = 1000
 ATTEMPTS = 5
-FEW = 10  # so many are deleted without a question, unless that is all there is
+FEW = 10  # up to this number is deleted without a question, unless nothing would remain
 
 
 async def delete_batch(bucket: Bucket, keys: Sequence[str]) -> Sequence[bool]:
-    """Delete up to `DELETE_BATCH` objects; tells of each whether it was there.  A lost answer: once more."""
+    """Delete up to `DELETE_BATCH` objects, again if the answer is lost; return whether each existed."""
     for _ in range(ATTEMPTS - 1):
         try:
             return await bucket.delete_many(keys)
@@ -39,7 +39,7 @@ async def delete_batch(bucket: Bucket, keys: Sequence[str]) -> Sequence[bool]:
 
 @dataclass(frozen=True)
 class Limit:
-    """How much may be deleted at most: a count, or a share of what the target has."""
+    """The largest deletion that is allowed: a count, or a share of the files of the target."""
 
     count: int | None = None
     percent: float | None = None
@@ -58,13 +58,15 @@ def parse_limit(text: str) -> Limit:
     """`"100"` or `"5%"`."""
     found = re.fullmatch(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)%", text.strip())
     if found is None or (found[2] is not None and float(found[2]) > 100):
-        raise UsageError(f"--max-delete is a number of files or a share, such as 100 or 5%, not {text!r}")
+        raise UsageError(
+            f"--max-delete must be a number of files or a share, such as 100 or 5%, not {text!r}"
+        )
     return Limit(count=int(found[1])) if found[1] is not None else Limit(percent=float(found[2]))
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What was said about deletions."""
+    """The options about deletions."""
 
     limit: Limit | None = None  # --max-delete
     is_sure: bool = False  # --yes
@@ -87,10 +89,10 @@ class Case:
 
 
 def judge(case: Case, wish: Wish) -> str | None:
-    """Whether to delete: None is yes, a text is a question that must be answered first.
+    """Decide about a deletion: None is yes; a text is a question to ask first.
 
     Raises:
-        DeletionRefused: the source has nothing, or more would go than `--max-delete` allows.
+        DeletionRefused: the source is empty, or `--max-delete` allows fewer deletions.
     """
     if not case.surplus_count:
         return None
@@ -99,7 +101,7 @@ def judge(case: Case, wish: Wish) -> str | None:
         would = f"{case.surplus_count:,} of {format_count(case.there_count, 'file')} in {case.target}"
     if not case.source_count and not wish.may_be_empty:
         raise DeletionRefused(
-            f"there is nothing in {case.source}, so --delete would delete {would}; nothing was deleted. "
+            f"{case.source} is empty, so --delete would delete {would}; nothing was deleted. "
             "Is the source mistyped, or not mounted? If it is meant to be empty, add --allow-empty-source"
         )
     if wish.limit is not None:
@@ -117,10 +119,10 @@ def judge(case: Case, wish: Wish) -> str | None:
 
 
 async def require_yes(question: str | None, *, can_ask: bool, outcome: str = "nothing was deleted") -> None:
-    """Put a question to who sits at the terminal.
+    """Ask the user at the terminal.
 
     Args:
-        outcome: what a refusal means.
+        outcome: what happens without a yes.
     Raises:
         DeletionRefused: the answer is no, or nobody can be asked.
     """
@@ -128,7 +130,7 @@ async def require_yes(question: str | None, *, can_ask: bool, outcome: str = "no
         return
     asked = question.removesuffix("?")
     if not can_ask or not is_terminal():
-        raise DeletionRefused(f"{asked}: this needs --yes where nobody can be asked; {outcome}")
+        raise DeletionRefused(f"{asked}: without a terminal this needs --yes; {outcome}")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     answer = await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
     if answer.strip().lower() not in ("y", "yes"):

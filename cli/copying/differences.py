@@ -1,17 +1,17 @@
-"""Syncing: which of the source's files the target lacks.
+"""Differences: which files of the source the target lacks, and which files only the target has.
 
-Both sides are told in the order of their names' bytes, so they are compared as they come, whatever their
-number.  A file is copied when the target has none of that name, or one of another size.  Where sizes agree,
-times decide whether to look closer: equal times mean the same file, and where they differ (earlier as well as
-later) the contents are compared, by CRC, without a transfer.  `Rule` says otherwise.
+Both sides are listed in the order of their names' bytes, so any number of files is compared as they are
+listed. A file is copied when the target has no file of that name, or one of another size.  When the sizes are
+equal and the times differ, the contents are compared by CRC, without a transfer; equal times mean the same
+file.  `Rule` has the other ways.
 
-The time of a local file is that of its last change; the command line writes it into the metadata of the
-objects that it uploads, and gives it back to files that it downloads (`contents.py`).
+The time of a local file is that of its last change.  The command line writes it into the metadata of uploaded
+objects, and gives it to downloaded files (`contents.py`).
 
-What the target has and the source has not is collected, and deleted when all else is copied; never when some
-of the source could not be read, since it may be there.  Names that the source has and that are left out by
-rule, such as links, stay in the target as they are.  What is in the way (a file where a folder must be, or
-the other way round) is put off until the deletions are done.
+Files that only the target has are deleted when everything else is copied, but never if a part of the source
+could not be read, because it may contain them.  Names that the source has and a rule leaves out, such as
+links, stay in the target.  A transfer with something in its way (a file in place of a folder, or a folder in
+place of a file) is put off until the deletions are done.
 """
 
 from __future__ import annotations
@@ -53,35 +53,35 @@ from warehouse.transport.messages import ObjectInfo
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a side, by its name below the folder that is synchronized."""
+    """One file of a side, by its name below the synchronized folder."""
 
     name: str
     size: int
-    changed_ns: int | None  # None: nobody knows, as of an object that no file was the source of
-    crc: int | None = None  # of an object, where its listing tells it
+    changed_ns: int | None  # None: unknown, for an object that does not come from a file
+    crc: int | None = None  # of an object, if the listing has it
     path: Path | None = None  # of a local file
     info: ObjectInfo | None = None  # of an object
 
 
 @dataclass(frozen=True)
 class Passed:
-    """Something of a side that is left out by rule: neither copied, nor deleted where it is there."""
+    """A name that a rule leaves out: neither copied, nor deleted from the target."""
 
     name: str
     source: str
-    why: str | None  # None: the user said so, and need not be told
+    why: str | None  # None: left out by an option of the user, so not reported
 
 
 Side = AsyncGenerator[Entry | Passed | Unfit, None]
 
 
 class Rule(Enum):
-    """What makes two files of the same name the same."""
+    """When two files of the same name count as the same."""
 
-    DEFAULT = auto()  # size and time; contents where times differ
+    DEFAULT = auto()  # size and time; contents if the times differ
     SIZE_ONLY = auto()
-    CHECKSUM = auto()  # size and contents, whatever the times
-    EXACT = auto()  # size and time; where times differ, it is copied
+    CHECKSUM = auto()  # size and contents, never times
+    EXACT = auto()  # size and time; copied if the times differ
 
 
 class Verdict(Enum):
@@ -91,15 +91,15 @@ class Verdict(Enum):
 
 
 def judge(source: Entry, target: Entry | None, rule: Rule = Rule.DEFAULT) -> Verdict:
-    """What to do about a file of the source, and the target's of that name."""
+    """Decide about a file of the source, given the target's file of that name."""
     if target is None or source.size != target.size:
         return Verdict.COPY
     if rule is Rule.SIZE_ONLY:
         return Verdict.SAME
-    is_same_time = source.changed_ns == target.changed_ns  # also where neither tells one
+    is_same_time = source.changed_ns == target.changed_ns  # also if both are unknown
     if rule is Rule.EXACT and not is_same_time:
         return Verdict.COPY
-    if source.crc is not None and target.crc is not None:  # both are objects, and their listings tell
+    if source.crc is not None and target.crc is not None:  # both are objects whose listings have the CRC
         return Verdict.SAME if source.crc == target.crc else Verdict.COPY
     if is_same_time and source.changed_ns is not None and rule is not Rule.CHECKSUM:
         return Verdict.SAME
@@ -108,15 +108,15 @@ def judge(source: Entry, target: Entry | None, rule: Rule = Rule.DEFAULT) -> Ver
 
 @dataclass
 class Findings:
-    """What a comparison leaves to be done when all is copied."""
+    """What remains to be done after the copies."""
 
     source_count: int = 0
     kept_count: int = 0  # files that both sides have
     same_count: int = 0
-    surplus: list[Entry] = field(default_factory=list)  # what the target alone has
-    put_off: dict[str, Transfer] = field(default_factory=dict)  # by name: something is in the way there
-    is_source_whole: bool = True  # all of it could be read
-    passed: set[str] = field(default_factory=set)  # names of the source that are left out by rule
+    surplus: list[Entry] = field(default_factory=list)  # files that only the target has
+    put_off: dict[str, Transfer] = field(default_factory=dict)  # by name: something is in the way
+    is_source_whole: bool = True  # everything could be read
+    passed: set[str] = field(default_factory=set)  # names of the source that a rule leaves out
 
 
 TransferOf = Callable[[Entry, Entry | None, Verdict], Transfer]
@@ -132,10 +132,10 @@ async def compare(
     rule: Rule = Rule.DEFAULT,
     is_blocked: IsBlocked = lambda entry: False,
 ) -> AsyncGenerator[Found, None]:
-    """Walk both sides together; yields what is to be copied, and what of the source cannot be.
+    """Walk both sides together; yield the transfers, and the files that cannot be copied.
 
     Args:
-        is_blocked: whether a folder of the target is where this file must be.
+        is_blocked: whether the target has a folder in place of this file.
     """
     names_in_surplus: set[str] = set()
 
@@ -180,7 +180,7 @@ async def compare(
 
 
 async def _next(target: Side) -> Entry | None:
-    """The target's next file; what cannot be read there, or is left out by rule, is left as it is."""
+    """The next file of the target; unreadable and left-out files stay as they are."""
     async for entry in target:
         if isinstance(entry, Entry):
             return entry
@@ -188,7 +188,7 @@ async def _next(target: Side) -> Entry | None:
 
 
 def _is_below(name: str, names: set[str]) -> bool:
-    """Whether one of these names would have to be a folder for this one."""
+    """Whether one of these names would have to be a folder for this name."""
     end = name.find("/") if names else -1
     while end >= 0:
         if name[:end] in names:
@@ -218,7 +218,7 @@ async def local_side(
                 if entry.problem is not None:
                     raise entry.problem
             except (StoreError, OSError) as error:
-                if not is_left_out:  # whose name no key can have has nothing on the other side
+                if not is_left_out:  # a name that is no key has no counterpart on the other side
                     yield Unfit(name_of(entry.path), target, error)
             else:
                 if entry.left_out is not None:
@@ -238,12 +238,12 @@ async def remote_side(
     """The objects of a folder.
 
     Args:
-        is_for_files: they are compared with files, which get the time of storing where an object tells none.
+        is_for_files: compared with files; an object without `mtime` counts with its time of storing.
     """
     listing = store.bucket(folder.bucket).list(folder.folder, with_locations=with_locations)
     async for info in listing:
         name = info.key[len(folder.folder) :]
-        if not name:  # an object of the folder's own name is not in it
+        if not name:  # an object with the folder's own name is not in the folder
             continue
         if rules.leaves_out(name):
             yield Passed(name, f"wh://{folder.bucket}/{info.key}", None)
@@ -253,13 +253,13 @@ async def remote_side(
 
 
 async def no_side() -> Side:
-    """A folder that is not there yet."""
+    """A folder that does not exist yet."""
     nothing: tuple[Entry, ...] = ()
     for entry in nothing:
         yield entry
 
 
-# --- what is copied -------------------------------------------------------------------------------
+# --- transfers ------------------------------------------------------------------------------------
 
 
 def uploads_to(target: Remote, store: Store) -> TransferOf:
@@ -317,7 +317,7 @@ async def _is_there_as_file(
     if not await is_same_file(path, info, store.bucket(source.bucket)):
         return False
     if not is_dry:
-        set_time(path, info)  # the next comparison need not read it again
+        set_time(path, info)  # so that the next comparison need not read it
     return True
 
 
@@ -337,11 +337,11 @@ def copies_to(source: Remote, target: Remote, store: Store) -> TransferOf:
     return transfer_of
 
 
-# --- what is in the way ---------------------------------------------------------------------------
+# --- in the way -----------------------------------------------------------------------------------
 
 
 def folder_in(root: Path) -> IsBlocked:
-    """Whether there is a folder below `root` where a file must be; a link is no folder."""
+    """Tells whether `root` has a folder in place of a file; a link is no folder."""
     return lambda entry: _is_real_folder(root, entry.name)
 
 
@@ -358,22 +358,22 @@ def _is_real_folder(root: Path, name: str) -> bool:
 
 
 def in_the_way(transfer: Transfer) -> Unfit:
-    """What to say about a transfer that was put off, where nothing is deleted."""
+    """The failure of a transfer that was put off, when nothing is deleted."""
     problem = BadRequest(
-        f"{transfer.target} has a file where a folder is needed, or a folder where a file is: "
+        f"{transfer.target}: a file is in place of a folder, or a folder in place of a file; "
         "sync --delete replaces it"
     )
     return Unfit(transfer.source, transfer.target, problem)
 
 
 def clear(root: Path, surplus: Sequence[Entry], put_off_names: Iterable[str]) -> None:
-    """Delete files that only the target has, and folders that are then empty where files must be."""
+    """Delete files that only the target has, and then empty folders in place of files."""
     for entry in surplus:
         assert entry.path is not None
         entry.path.unlink(missing_ok=True)
     for name in put_off_names:
         if _is_real_folder(root, name):
-            # A folder that is not empty stays, and what fails then tells of it.
+            # A folder that is not empty stays; the copy then fails and names it.
             with contextlib.suppress(OSError):
                 for folder, _, _ in os.walk(root / name, topdown=False):
                     os.rmdir(folder)

@@ -1,7 +1,8 @@
-"""Listings: what `ls` and `du` find at a place.
+"""Listings: the entries that `ls` and `du` find at a place.
 
-A place may be an object, a folder, both, the beginning of keys, or wildcards.  An object of exactly that name
-and what is in the folder come first; only where there is neither, wildcards are looked at, then beginnings.
+A place may be an object, a folder, both, wildcards, or the beginning of keys.  The object of exactly that
+name and the contents of the folder come first.  If neither exists, the place is taken as wildcards, and then
+as the beginning of keys.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ Entries = AsyncIterator[ObjectInfo | Prefix]
 
 
 class Listing:
-    """What is at one place.
+    """The entries at one place.
 
     Attributes:
-        above: the folder whose name is not shown; known when the first entry is.
-        name: the place as it was understood.
+        above: the folder whose name is not shown; set before the first entry.
+        name: the place as it was interpreted.
     """
 
     def __init__(self, remote: Remote, store: Store, *, is_recursive: bool, has_globs: bool) -> None:

@@ -1,17 +1,17 @@
 """Patterns: wildcards in places of the store, and the rules of --exclude and --include.  Pure.
 
-In a place, `*` stands for any letters but a slash, `**` also for slashes, `?` for one letter but a slash:
+In a place, `*` matches any letters except a slash, `**` also slashes, `?` one letter except a slash:
 
     wh://photos/2026/*.jpg     wh://photos/**/cover.jpg     wh://logs/2026-*
 
-Any text may be a key, also one with a `*`: where an object of exactly that name exists, it is the one meant.
-`[` and `]` stand for themselves, because keys have them.
+Any text may be a key, also one with a `*`: if an object of exactly that name exists, the place means it.
+`[` and `]` are ordinary letters, because keys contain them.
 
-A rule of --exclude and --include is compared with names below the folder that is copied:
+A rule of --exclude or --include is matched against names below the copied folder:
 
-    *.tmp       no slash: any file or folder of that name, at any depth, with all that is in it
-    /build      with a slash elsewhere than at its end: the whole name from the folder on, and all below it
-    cache/      a slash at its end: folders only
+    *.tmp       without a slash: any file or folder of that name, at any depth, with its contents
+    /build      with a slash that is not at its end: the whole name below the folder, with its contents
+    cache/      with a slash at its end: only folders
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Glob:
     """A key with wildcards."""
 
     text: str
-    fixed: str = field(init=False)  # what is in front of the first wildcard
+    fixed: str = field(init=False)  # the part before the first wildcard
     _regex: re.Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -40,19 +40,19 @@ class Glob:
 
     @property
     def folder(self) -> str:
-        """The folder that the wildcards are in; what is copied keeps its name from there on."""
+        """The folder with the first wildcard; copies keep their names from this folder on."""
         return self.fixed[: self.fixed.rfind("/") + 1]
 
     @property
     def means_all(self) -> bool:
-        """Nothing but wildcards: it stands for everything in a bucket."""
+        """Only wildcards: it matches everything in a bucket."""
         return not self.text.strip("*?/")
 
     def matches(self, key: str) -> bool:
         return self._regex.fullmatch(key) is not None
 
     def folder_of(self, key: str) -> str | None:
-        """The outermost folder that matches and has this key in it, with its slash."""
+        """The outermost matching folder that contains this key, with its slash."""
         end = key.find("/")
         while end >= 0:
             if self.matches(key[:end]) or self.matches(key[: end + 1]):
@@ -62,13 +62,13 @@ class Glob:
 
 
 def glob_of(key: str) -> Glob | None:
-    """None: there is no wildcard in it."""
+    """The glob of a key with wildcards; None: it has no wildcard."""
     return Glob(key) if _WILD.search(key) else None
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What --exclude and --include leave of a folder."""
+    """The rules of --exclude and --include."""
 
     exclude: Sequence[str] = ()
     include: Sequence[str] = ()
@@ -89,7 +89,7 @@ EVERYTHING = Rules()
 
 
 def _matches(rule: str, name: str) -> bool:
-    """Whether a rule names this file, or a folder that it is in."""
+    """Whether a rule names this file, or a folder that contains it."""
     bare = rule.rstrip("/")
     is_folder_only = bare != rule
     segments = name.split("/")
@@ -125,6 +125,6 @@ def _meaning(word: str) -> str:
     inside = f"^{inside[1:]}" if inside.startswith("!") else inside.replace("^", "\\^", 1)
     try:
         re.compile(f"[{inside}]")
-    except re.error:  # a range whose ends are the wrong way round
+    except re.error:  # a range with its ends in the wrong order
         return re.escape(word)
     return f"[{inside}]"

@@ -1,11 +1,11 @@
-"""Places: what the command line calls a source or a target, and where a download may write.
+"""Places: the sources and targets of the command line, and where a download may write.
 
-    wh://bucket/key   an object; the key is taken as it stands, nothing is decoded
+    wh://bucket/key   an object; the key is used as written, without decoding
     wh://bucket       a bucket
     -                 standard input or output
     anything else     a local path
 
-Pure but for `FolderTree`, which makes folders and removes what killed downloads left in them.
+Pure, except for `FolderTree`, which makes folders and removes leftovers from them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Remote:
 
     @property
     def folder(self) -> str:
-        """The prefix that the keys "in" this place have: empty for a bucket, else with a slash at its end."""
+        """The prefix of all keys in this place: empty for a bucket, else with a slash at its end."""
         return self.key if not self.key or self.key.endswith("/") else self.key + "/"
 
     @property
@@ -63,7 +63,7 @@ def parse_place(text: str) -> Place:
     if text.startswith(SCHEME):
         return parse_remote(text)
     if not text:
-        raise UsageError("a path is empty")
+        raise UsageError("a path must not be empty")
     if text.startswith(("s3://", "gs://", "WH://", "wh:/")):
         parse_remote(text)
     if text.startswith("-"):
@@ -89,15 +89,15 @@ def parse_remote(text: str) -> Remote:
 def parse_object(text: str) -> Remote:
     place = parse_remote(text)
     if not place.key:
-        raise UsageError(f"{text!r} names a bucket, an object is needed: {SCHEME}{place.bucket}/KEY")
+        raise UsageError(f"{text!r} names a bucket; name an object: {SCHEME}{place.bucket}/KEY")
     return place
 
 
 def parse_bucket(text: str) -> str:
-    """A bucket's name, with or without the scheme in front."""
+    """The name of a bucket, with or without wh://."""
     place = parse_remote(text if text.startswith(SCHEME) else SCHEME + text)
     if place.key:
-        raise UsageError(f"{text!r} names an object, a bucket is needed: {SCHEME}{place.bucket}")
+        raise UsageError(f"{text!r} names an object; name a bucket: {SCHEME}{place.bucket}")
     return place.bucket
 
 
@@ -105,10 +105,10 @@ def parse_bucket(text: str) -> str:
 
 
 def segments_of(relative_key: str) -> list[str]:
-    """The path that a key means below a target folder.
+    """The path of a key below a target folder.
 
     Raises:
-        BadKey: the key would leave the folder, or is no path: "..", "." or empty segments, NUL.
+        BadKey: the key would leave the folder, or is not a path: "..", "." or empty segments, NUL.
     """
     segments = relative_key.split("/")
     for segment in segments:
@@ -122,7 +122,7 @@ def segments_of(relative_key: str) -> list[str]:
 class FolderTree:
     """A target folder, and the folders that a recursive download makes in it.
 
-    No symbolic link below the folder is ever followed: one that lies there could lead a key anywhere.
+    No symbolic link below the folder is followed, because it could lead anywhere.
     """
 
     def __init__(self, root: Path) -> None:
@@ -130,7 +130,7 @@ class FolderTree:
         self._made: set[Path] = set()
 
     def path_for(self, relative_key: str) -> Path:
-        """The file that a key becomes; the folders on its way are made.
+        """The file for a key; makes the folders on its path.
 
         Raises:
             BadKey: see `segments_of`.
@@ -139,7 +139,7 @@ class FolderTree:
         return self._walk(relative_key, self._make)
 
     def look_at(self, relative_key: str) -> Path:
-        """The same, and no folder is made."""
+        """The same, without making folders."""
         return self._walk(relative_key, self._require_room)
 
     def _walk(self, relative_key: str, pass_through: Callable[[Path], None]) -> Path:
@@ -152,11 +152,11 @@ class FolderTree:
         return path / name
 
     def _require_room(self, path: Path) -> None:
-        """Raises BadRequest where no folder is, and none can be made."""
+        """Raises BadRequest when there is no folder and none can be made."""
         if path != self.root and path.is_symlink():
-            raise BadRequest(f"{path} is a symbolic link: a download writes only inside of its target folder")
+            raise BadRequest(f"{path} is a symbolic link: a download writes only inside its target folder")
         if not path.is_dir() and os.path.lexists(path):
-            raise BadRequest(f"{path} is a file, a folder is needed there")
+            raise BadRequest(f"{path} is a file; a folder is needed there")
 
     def _make(self, path: Path) -> None:
         if path in self._made:
@@ -166,19 +166,19 @@ class FolderTree:
         try:
             path.mkdir(parents=is_root, exist_ok=True)
         except FileExistsError:
-            raise BadRequest(f"{path} is a file, a folder is needed there") from None
+            raise BadRequest(f"{path} is a file; a folder is needed there") from None
         remove_leftovers(path)
         self._made.add(path)
 
 
 def require_file_word(path: Path, word: str) -> None:
-    """Raises UsageError where a word ends like a folder's name, and a file is there."""
+    """Raises UsageError when a word ends like the name of a folder but names a file."""
     if word.endswith(("/", "/.")) and path.exists() and not path.is_dir():
-        raise UsageError(f"{word} ends like the name of a folder, and is a file")
+        raise UsageError(f"{word} ends like the name of a folder, but is a file")
 
 
 def key_of_path(path: Path, root: Path) -> str:
-    """The relative key of a file below a folder that is uploaded.
+    """The relative key of a file below an uploaded folder.
 
     Raises:
         BadKey: the file's name is not UTF-8.

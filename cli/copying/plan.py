@@ -1,7 +1,7 @@
-"""Copies: from places to transfers.
+"""Plans: from places to transfers.
 
-One file or object is one transfer; a folder is as many as are found below it, told one by one.  The small
-ones of a folder go to a mover (`small_files.py`).
+A file or object is one transfer; a folder is one transfer for each file below it, found one by one.  Small
+files of a folder go to a mover (`small_files.py`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PIECE_SIZE = 1024 * 1024
 def upload(path: Path, size: int | None, target: Remote, store: Store, content_type: str | None) -> Transfer:
     async def run(progress: Progress) -> int:
         bucket = store.bucket(target.bucket)
-        metadata = metadata_of_path(path)  # before its bytes: what changes meanwhile shall look newer
+        metadata = metadata_of_path(path)  # before the bytes: a file that changes meanwhile must look newer
         return (await bucket.upload(target.key, path, progress, content_type, metadata)).size
 
     def check() -> None:
@@ -58,7 +58,7 @@ def upload(path: Path, size: int | None, target: Remote, store: Store, content_t
 
 
 def check_object(key: str, content_type: str | None) -> None:
-    """Raises BadKey, BadMetadata where there can be no such object."""
+    """Raises BadKey or BadMetadata when no such object can exist."""
     key_size(key)
     check_content_type(content_type)
 
@@ -73,7 +73,7 @@ def download(
 ) -> Transfer:
     """
     Args:
-        look_at: as `path_for`, and makes nothing.
+        look_at: as `path_for`, but makes no folders.
     """
 
     async def run(progress: Progress) -> int:
@@ -94,7 +94,7 @@ def remote_copy(
 
 
 def name_of(path: Path) -> str:
-    """A path as text for reports, also where its bytes are none."""
+    """A path as text for reports, even if its bytes are not UTF-8."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
@@ -110,7 +110,7 @@ async def download_one(source: Remote, path: Path, store: Store) -> AsyncGenerat
         return path
 
     def look_at() -> Path:
-        os.stat(path.parent)  # it has to be there: here nobody makes it
+        os.stat(path.parent)  # the folder must exist: a single download does not make it
         return path
 
     yield download(source, info.size, path_for, name_of(path), store, look_at)
@@ -128,7 +128,7 @@ async def remote_copy_one(
 
 @dataclass(frozen=True)
 class Choice:
-    """Which files of a folder are meant."""
+    """Which files of a folder to copy."""
 
     links: Links = Links.FILES
     rules: Rules = EVERYTHING
@@ -161,7 +161,7 @@ async def uploads_below(
 
 @dataclass(frozen=True)
 class Below:
-    """Objects of the store: those in a folder, or those that wildcards match."""
+    """Objects of the store: those in a folder, or those that match wildcards."""
 
     source: Remote
     glob: Glob | None = None
@@ -170,7 +170,7 @@ class Below:
 
     @property
     def folder(self) -> str:
-        """What their keys have in common; they keep their names from there on."""
+        """The common beginning of their keys; copies keep their names from there on."""
         return self.source.folder if self.glob is None else self.glob.folder
 
     def _is_matched(self, glob: Glob, key: str) -> bool:
@@ -179,17 +179,17 @@ class Below:
     async def objects(
         self, store: Store, *, with_locations: bool = False
     ) -> AsyncGenerator[tuple[Remote, str, ObjectInfo], None]:
-        """Where each is, its key relative to the folder, and what it is.
+        """The place of each object, its key relative to the folder, and its properties.
 
         Raises:
-            NoSuchObject: there is none.
+            NoSuchObject: no object is there.
         """
         glob, is_empty = self.glob, True
         prefix = self.source.folder if glob is None else glob.fixed
         listing = store.bucket(self.source.bucket).list(prefix, with_locations=with_locations)
         async for info in listing:
             relative = info.key[len(self.folder) :]
-            if not relative:  # an object of the folder's own name, as some tools make them, is not in it
+            if not relative:  # an object with the folder's own name, as some tools make, is not in the folder
                 continue
             if glob is not None and not self._is_matched(glob, info.key):
                 continue
@@ -220,16 +220,16 @@ async def remote_copies_below(
             yield remote_copy(remote, info.size, target.inside(relative), store, content_type)
 
 
-# --- what is not there ----------------------------------------------------------------------------
+# --- missing objects ------------------------------------------------------------------------------
 
 
 async def known_object(source: Remote, store: Store, advice: str) -> ObjectInfo:
-    """What is known about an object.
+    """The properties of an object.
 
     Args:
-        advice: what to do where it is a folder.
+        advice: what to do if the name is that of a folder.
     Raises:
-        NoSuchObject: there is none; the message tells of a folder of that name, or of keys that begin so.
+        NoSuchObject: it does not exist; the message names a folder of that name, or keys that begin with it.
     """
     try:
         return await store.bucket(source.bucket).stat(source.key)
@@ -238,15 +238,15 @@ async def known_object(source: Remote, store: Store, advice: str) -> ObjectInfo:
 
 
 async def explained(error: NoSuchObject, source: Remote, store: Store, advice: str) -> NoSuchObject:
-    """The same failure, with what there is in place of the object; the advice is for a folder."""
+    """The same failure, naming what exists in place of the object; `advice` is for a folder."""
     bucket = store.bucket(source.bucket)
     async for _ in bucket.list(source.folder, limit=1):
         return NoSuchObject(f"{source} is a folder: {advice}")
     async for info in bucket.list(source.key, limit=1):
         near = Remote(source.bucket, info.key)
-        return NoSuchObject(f"there is nothing at {source}; other keys begin so, such as {near}")
+        return NoSuchObject(f"there is nothing at {source}; other keys begin with it, such as {near}")
     if glob_of(source.key) is not None:
-        return NoSuchObject(f"there is nothing at {source}; cp, cat, rm, ls and du know wildcards")
+        return NoSuchObject(f"there is nothing at {source}; only cp, cat, rm, ls and du take wildcards")
     return error
 
 
@@ -270,7 +270,7 @@ def download_to_standard_output(source: Remote, store: Store) -> Transfer:
 
 
 async def standard_input(progress: Progress) -> AsyncIterator[bytes]:
-    """Standard input, piece by piece, to its end."""
+    """Standard input, piece by piece, until its end."""
     async for piece in _pieces_of(0, progress):
         yield piece
 
@@ -284,11 +284,11 @@ async def _pieces_of(file_number: int, progress: Progress) -> AsyncIterator[byte
 
 
 def upload_pipe(path: Path, target: Remote, store: Store, content_type: str | None) -> Transfer:
-    """What comes out of a named pipe or a device, to its end, as from standard input."""
+    """Upload from a named pipe or a device until its end, as from standard input."""
 
     async def run(progress: Progress) -> int:
         opened = partial(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
-        # Abandoned at Ctrl-C: a pipe is open when somebody writes to it, which may be never.
+        # Abandoned at Ctrl-C: opening a pipe waits for a writer, perhaps forever.
         file_number = await trio.to_thread.run_sync(opened, abandon_on_cancel=True)
         try:
             pieces = _pieces_of(file_number, progress)
@@ -304,10 +304,10 @@ Explain = Callable[[str, NoSuchObject], Awaitable[NoSuchObject]]
 
 
 async def write_objects(bucket: Bucket, keys: Sequence[str], explain: Explain) -> None:
-    """Write objects to standard output, one behind the other: small ones in batches, others as streams.
+    """Write objects to standard output, one after another: small ones in batches, others as streams.
 
     Args:
-        explain: says of a key that is not there what there is.
+        explain: makes the error for a missing key.
     """
     if len(keys) == 1:
         try:
@@ -333,7 +333,7 @@ async def _write_object(bucket: Bucket, key: str) -> None:
 
 
 async def write_standard_output(stream: ObjectStream, progress: Progress) -> int:
-    """Write a stream to standard output; returns the bytes written."""
+    """Write a stream to standard output; return the number of bytes."""
     count = 0
     while (view := await stream.next_view()) is not None:
         await _write_all(view)
@@ -344,6 +344,6 @@ async def write_standard_output(stream: ObjectStream, progress: Progress) -> int
 
 async def _write_all(view: memoryview) -> None:
     while view:
-        # Abandoned at Ctrl-C: whoever reads our output may never read again.
+        # Abandoned at Ctrl-C: the reader of our output may never read again.
         written = await trio.to_thread.run_sync(os.write, 1, view, abandon_on_cancel=True)
         view = view[written:]

@@ -27,8 +27,8 @@ from warehouse.client.writing.uploads import Progress
 from warehouse.errors import BodyTooLarge, StoreError
 from warehouse.transport.messages import ObjectInfo
 
-READ_COUNT = 256  # files read in one go
-READ_SIZE = 4 * 1024 * 1024  # and about how many bytes
+READ_COUNT = 256  # files that one call reads ...
+READ_SIZE = 4 * 1024 * 1024  # ... or about this many bytes
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class SmallFileUploader:
 
 
 def _group_of(first: Transfer, transfers: trio.MemoryReceiveChannel[Transfer]) -> list[SmallUpload]:
-    """What can be read together: the first, and others that have been found already."""
+    """Files to read together: the first, and others that have been found already."""
     assert isinstance(first, SmallUpload)
     group, size = [first], first.size or 0
     while len(group) < READ_COUNT and size < READ_SIZE:
@@ -115,13 +115,13 @@ _Content = tuple[bytes, Mapping[str, str]] | StoreError | OSError | None
 
 
 def _read_all(paths: Sequence[Path]) -> list[_Content]:
-    """The contents of files and their metadata, or why they cannot be read; None for one that is large."""
+    """The contents of files with their metadata, or the error; None for a file that is large now."""
     return [_read(path) for path in paths]
 
 
 def _read(path: Path) -> _Content:
     try:
-        metadata = metadata_of_path(path)  # before its bytes: what changes meanwhile shall look newer
+        metadata = metadata_of_path(path)  # before the bytes: a file that changes meanwhile must look newer
         with opened_file(path) as file:
             return (file.read_now(), metadata) if file.size <= LARGE_SIZE else None
     except (StoreError, OSError) as error:
@@ -163,6 +163,6 @@ class SmallFileDownloader:
 
 
 def set_time(path: Path, info: ObjectInfo) -> None:
-    """Give a file the time of the object that it was made of; a link that took its place keeps its own."""
+    """Give a file the time of its object; a link in its place keeps its own time."""
     changed_ns = file_time_of(info)
     os.utime(path, ns=(changed_ns, changed_ns), follow_symlinks=False)

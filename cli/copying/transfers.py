@@ -1,7 +1,7 @@
-"""Transfers: many copies at once, each with its own fate.
+"""Transfers: many copies in parallel, each with its own outcome.
 
-A `Transfer` is one file or object to be copied.  `run_transfers` runs them side by side as they are found;
-one that fails is reported and the others go on.
+A `Transfer` is one file or object to copy.  `run_transfers` runs transfers in parallel as they are found; a
+failed transfer is reported, and the others continue.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from warehouse.errors import (
 )
 
 TASKS = 16
-# Copies of large things at once: each has a window or several chunks of its own under way, so that more
-# of them would cost memory and bring nothing.
+# Parallel copies of large objects: each already has several chunks or spans in flight, so more copies would
+# only cost memory.
 LARGE_SIZE = 1024 * 1024
 LARGE_TASKS = 4
 MOVER_QUEUE_MAX = 512  # transfers that wait for their mover
@@ -44,7 +44,7 @@ class Transfer:
     mover: Mover | None = field(default=None, kw_only=True)  # of small files; None: copied alone
     # Asked before the copy: does the target have it already?  Such a transfer has no mover.
     is_there: Callable[[], Awaitable[bool]] | None = field(default=None, kw_only=True)
-    # What a dry run does in place of `run`: raises what can be known to fail, and changes nothing.  Blocks.
+    # A dry run calls this in place of `run`: it raises foreseeable failures and changes nothing.  Blocks.
     check: Callable[[], object] | None = field(default=None, kw_only=True)
 
 
@@ -60,8 +60,8 @@ class Totals:
     file_count: int = 0
     byte_count: int = 0
     failed_count: int = 0
-    same_count: int = 0  # the target had them already
-    left_out_count: int = 0  # by rule
+    same_count: int = 0  # the target already had them
+    left_out_count: int = 0  # by a rule
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -70,7 +70,7 @@ class Totals:
 
 
 class Reporter(Protocol):
-    """Who wants to know how it goes."""
+    """Receives the progress of transfers."""
 
     def found(self, transfer: Transfer) -> None: ...
 
@@ -81,14 +81,14 @@ class Reporter(Protocol):
     def failed(self, source: str, target: str, error: StoreError | OSError) -> None: ...
 
     def same(self, transfer: Transfer) -> None:
-        """The target has it already."""
+        """The target already has the file."""
 
     def left_out(self, source: str, why: str) -> None: ...
 
 
 @dataclass(frozen=True)
 class Unfit:
-    """Something that was found and cannot be copied."""
+    """A file or object that cannot be copied."""
 
     source: str
     target: str
@@ -97,7 +97,7 @@ class Unfit:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something that was found and is not copied, by rule."""
+    """A file or object that a rule leaves out."""
 
     source: str
     why: str
@@ -105,7 +105,7 @@ class LeftOut:
 
 Found = Transfer | Unfit | LeftOut
 
-# What fails one copy with these fails all: said once, instead of a hundred thousand times.
+# These errors would fail every copy: print them once, not a hundred thousand times.
 CONCERNS_ALL = (NoSuchBucket, PermissionDenied, BadCredentials, NotAuthenticated)
 
 
@@ -119,11 +119,11 @@ async def run_transfers(
     """Run transfers in parallel, those of one mover together; return the totals.
 
     Args:
-        found: closed at the end, also when there is no use in going on.
-        totals: what came before, to go on counting with.
-        is_dry: copy nothing, and report what would be copied.
+        found: closed at the end, also after an error.
+        totals: of earlier transfers, to continue counting.
+        is_dry: copy nothing; report what would be copied.
 
-    Raises one of `CONCERNS_ALL` when there is no use in going on.
+    Raises one of `CONCERNS_ALL` when every further copy would fail.
     """
     async with aclosing(found), bounded_nursery(TASKS) as tasks:
         outcomes = Outcomes(tasks, reporter, totals or Totals(), is_dry=is_dry)
@@ -152,7 +152,7 @@ async def run_transfers(
 
 
 class Outcomes:
-    """What became of transfers; counted and reported."""
+    """Counts and reports the outcomes of transfers."""
 
     def __init__(self, tasks: BoundedNursery, reporter: Reporter, totals: Totals, *, is_dry: bool) -> None:
         self.totals = totals
@@ -162,12 +162,12 @@ class Outcomes:
         self._large = trio.Semaphore(LARGE_TASKS)
 
     def done(self, transfer: Transfer, size: int) -> None:
-        """It was copied, all at once."""
+        """The transfer was copied, in one step."""
         self._reporter.moved(size)
         self._count(transfer, size)
 
     def failed(self, transfer: Transfer, error: StoreError | OSError) -> None:
-        """It was not.  Raises the error itself when it fails all the others, too."""
+        """The transfer failed.  Raises the error itself when it would fail every other transfer."""
         if isinstance(error, CONCERNS_ALL):
             raise error
         self.fail(transfer.source, transfer.target, error)
@@ -177,7 +177,7 @@ class Outcomes:
         self._reporter.failed(source, target, error)
 
     async def start(self, transfer: Transfer, work: Callable[[Progress], Awaitable[int]]) -> None:
-        """Wait for a free task, and let it do the work; the outcome is noted."""
+        """Wait for a free task and let it do the work; its outcome is counted."""
         await self._tasks.wait_room()
         self._tasks.start(partial(self._run, transfer, work))
 
@@ -209,7 +209,7 @@ class Outcomes:
                 async with self._large:
                     size = await work(progress)
         except BrokenPipeError:
-            raise  # whoever read our standard output has seen enough
+            raise  # the reader of our standard output has gone
         except (StoreError, OSError) as error:
             progress(0)
             self.failed(transfer, error)

@@ -1,9 +1,9 @@
 """Walks: the files below a local folder, in the order of their keys' bytes, as a bucket lists its objects.
 
-A tree holds more than files: links to folders, links to nothing, sockets, pipes, devices.  By default they
-are left out, with a reason for each; links to files are followed.  `Links` says otherwise.  Two things are
-never part of a tree: what a download that was killed left behind, and the data folder of a store, which would
-be copied into itself, or deleted while the store runs.
+A tree contains more than files: links to folders, broken links, sockets, pipes, devices.  By default they are
+left out, with a reason for each, and links to files are followed; `Links` has the other ways.  Two things are
+never part of a tree: leftovers of killed downloads, and the data folder of a store, which would be copied
+into itself, or deleted while the store runs.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from warehouse.errors import BadRequest, StoreError
 
 
 class Links(Enum):
-    """What becomes of links and special files below a folder."""
+    """How to treat links and special files below a folder."""
 
-    FILES = "files"  # links to files are followed, all else is left out
-    FOLLOW = "follow"  # links to folders are followed, too
+    FILES = "files"  # links to files are followed, the rest is left out
+    FOLLOW = "follow"  # links to folders are followed as well
     SKIP = "skip"  # every link is left out
-    FAIL = "fail"  # links to files are followed, all else is a failure
+    FAIL = "fail"  # links to files are followed, the rest is a failure
 
 
 @dataclass(frozen=True)
 class LocalEntry:
-    """A file; or something that cannot be read (`problem`), or is left out by a rule (`left_out`: why)."""
+    """A file; or something that cannot be read (`problem`), or is left out (`left_out`: the reason)."""
 
     path: Path
     size: int = 0
@@ -46,7 +46,7 @@ class LocalEntry:
 
 @dataclass(frozen=True)
 class _Folders:
-    """The folders that a walk is in, from the root on: who they are, whatever their names."""
+    """The folders from the root to the present one, by identity instead of name."""
 
     identity: tuple[int, int]
     above: _Folders | None
@@ -59,7 +59,7 @@ class _Folders:
 
 
 async def local_files(root: Path, links: Links = Links.FILES) -> AsyncGenerator[LocalEntry, None]:
-    """Everything below a folder but the folders themselves; one that cannot be read is told as a problem."""
+    """All entries below a folder except the folders; an unreadable folder is an entry with a problem."""
     stack: list[tuple[LocalEntry, _Folders | None]] = [(LocalEntry(root, is_folder=True), None)]
     while stack:
         entry, above = stack.pop()
@@ -79,7 +79,7 @@ async def local_files(root: Path, links: Links = Links.FILES) -> AsyncGenerator[
 
 
 def leaves_out(rules: Rules, entry: LocalEntry, root: Path) -> bool:
-    """Whether a rule names something that was found, also where its name is no key, or it cannot be read."""
+    """Whether a rule leaves out an entry, even one whose name is no key or that cannot be read."""
     if entry.path == root:
         return False
     name = entry.path.relative_to(root).as_posix()
@@ -87,7 +87,7 @@ def leaves_out(rules: Rules, entry: LocalEntry, root: Path) -> bool:
 
 
 def is_store_folder(folder: Path) -> bool:
-    """Whether a store keeps its data here: a data folder of `warehouse up`, a master's, or a disk's."""
+    """Whether this is a data folder of a store: of `warehouse up`, of a master, or of a disk."""
     return (
         (folder / "master" / "catalog.sqlite3").exists()
         or ((folder / "catalog.sqlite3").exists() and (folder / "join.toml").exists())
@@ -98,16 +98,16 @@ def is_store_folder(folder: Path) -> bool:
 def _entries_of(
     folder: Path, above: _Folders | None, links: Links
 ) -> LocalEntry | tuple[list[LocalEntry], _Folders]:
-    """What is in a folder, in order; or the folder itself, where it is not to be walked."""
+    """The entries of a folder, in order; or the folder itself, if it must not be walked."""
     status = os.stat(folder)
     identity = (status.st_dev, status.st_ino)
     if above is not None and identity in above:
-        return LocalEntry(folder, left_out="a link that leads back to a folder it is in")
+        return LocalEntry(folder, left_out="a link that leads back to a folder above it")
     if above is not None and is_store_folder(folder):
         return LocalEntry(folder, left_out="the data folder of a store")
     with os.scandir(folder) as entries:
         found = [_look_at(entry, folder / entry.name, links) for entry in entries]
-    # All that is in a folder has its name and a slash in front: so it comes behind "a-b" and before "a0".
+    # The contents of folder "a" begin with "a/": they are sorted after "a-b" and before "a0".
     found.sort(key=lambda entry: os.fsencode(entry.path.name) + (b"/" if entry.is_folder else b""))
     return found, _Folders(identity, above)
 
@@ -132,7 +132,7 @@ def _look_at(entry: os.DirEntry[str], path: Path, links: Links) -> LocalEntry:
     if not stat.S_ISREG(status.st_mode):
         return _unusual(path, _kind_of(status.st_mode), links)
     if is_leftover(path.name):
-        return LocalEntry(path, left_out="what a download left behind that was killed")
+        return LocalEntry(path, left_out="a leftover of a killed download")
     return LocalEntry(path, status.st_size, status.st_mtime_ns)
 
 

@@ -1,4 +1,4 @@
-"""Display: how sizes, times and keys look to a person.  Pure."""
+"""Formats: how sizes, times and keys are printed for people, and how they are read.  Pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from datetime import datetime
 
 from warehouse.cli.usage import UsageError
 from warehouse.conf.formatting import (
-    format_count as format_count,  # shown beside the times and keys of this file
+    format_count as format_count,  # used together with the formats of this file
 )
 from warehouse.conf.formatting import format_size as format_size
 from warehouse.conf.formatting import format_span as format_span
 
-WORD_LENGTH = 160  # of a key or a path in a message, about two lines of a terminal
+WORD_LENGTH = 160  # of a key or a path in a message: about two lines of a terminal
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-NUMBER_DIGITS_MAX = 18  # below 2**63, whatever the digits are
+NUMBER_DIGITS_MAX = 18  # any such number is below 2**63
 NUMBER_MAX = 10**NUMBER_DIGITS_MAX
 
 
@@ -30,7 +30,7 @@ def format_ago(seconds: float) -> str:
 
 
 def format_share(part: int, whole: int) -> str:
-    """A percentage that is 0% and 100% for nothing and for all, and for nothing else."""
+    """A percentage that is 0% only for nothing and 100% only for all."""
     if part <= 0 or whole <= 0:
         return "0%"
     if part >= whole:
@@ -43,7 +43,7 @@ def format_pause(ms: float) -> str:
 
 
 def block_bar(part: int, whole: int, width: int) -> str:
-    """`width` letters, filled as far as `part` of `whole` is."""
+    """A bar of `width` letters, filled up to the share of `part` in `whole`."""
     filled = round(width * _share(part, whole))
     return "█" * filled + "·" * (width - filled)
 
@@ -61,37 +61,37 @@ def parse_span(text: str) -> float:
     """`"1h"`, `"30m"`, `"7d"` or bare seconds, as seconds."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)", text.strip().lower())
     if match is None or float(match[1]) == 0:
-        raise UsageError(f"a time looks like 90s, 30m, 1h or 7d, not {text!r}")
+        raise UsageError(f"a time must look like 90s, 30m, 1h or 7d, not {text!r}")
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
 def parse_size(text: str) -> int:
     """`"80MiB"`, `"5G"` or bare bytes, as bytes; all units are powers of 1024."""
     match = re.fullmatch(r"([0-9]+)(\.[0-9]+)?\s*([kmgtp]?)(?:i?b)?", text.strip().lower())
-    if match is None or (match[2] and not match[3]):  # half a byte is none
-        raise UsageError(f"a size looks like 500, 64KiB or 1.5GiB, not {shortened(repr(text))}")
+    if match is None or (match[2] and not match[3]):  # no fractions of a byte
+        raise UsageError(f"a size must look like 500, 64KiB or 1.5GiB, not {shortened(repr(text))}")
     unit: int = 1024 ** (" kmgtp".index(match[3]) if match[3] else 0)
     if len(match[1]) > NUMBER_DIGITS_MAX or int(match[1]) * unit > NUMBER_MAX:
-        raise UsageError(f"{shortened(repr(text))} is more than any size can be")
+        raise UsageError(f"the size {shortened(repr(text))} is too large")
     return int(match[1]) * unit + int(float(match[2] or 0) * unit)
 
 
 def parse_number(what: str, text: str, least: int, most: int) -> int:
-    """A number in decimal digits, and nothing else: no sign, no point, no exponent.
+    """A number in decimal digits only: no sign, no point, no exponent.
 
     Args:
-        what: names it in what is said of a wrong one.
+        what: its name in error messages.
     """
     if not re.fullmatch(r"[0-9]+", text):
-        raise UsageError(f"{what} is a whole number, not {shortened(repr(text))}")
+        raise UsageError(f"{what} must be a whole number, not {shortened(repr(text))}")
     number = int(text) if len(text) <= NUMBER_DIGITS_MAX else NUMBER_MAX + 1
     if not least <= number <= most:
-        raise UsageError(f"{what} is from {least:,} to {most:,}, not {shortened(text)}")
+        raise UsageError(f"{what} must be from {least:,} to {most:,}, not {shortened(text)}")
     return number
 
 
 def shortened(text: str, length: int = 500) -> str:
-    """A text that is long, such as the message about a long key, without its middle; so is each long word."""
+    """Cut the middle out of a long text, such as a message about a long key, and out of each long word."""
     if len(text) <= min(length, WORD_LENGTH):
         return text
     text = re.sub(rf"\S{{{WORD_LENGTH + 1},}}", lambda word: _without_middle(word[0], WORD_LENGTH), text)
@@ -106,7 +106,7 @@ def _without_middle(text: str, length: int) -> str:
 
 
 def printable(text: str) -> str:
-    """A key as it may be shown on a terminal: what could move the cursor or recolour it is escaped."""
+    """A key as it may be printed on a terminal: control characters are escaped."""
     if text.isprintable():
         return text
     return "".join(

@@ -1,7 +1,7 @@
-"""Job reports: compactions and verifications while they run, and what came of them.
+"""Output about jobs: progress and outcomes of compactions and verifications.
 
-On a terminal there is a bar a volume, elsewhere a line whenever something changes and every 10 s; both on
-standard error.  What came of a job is a line on standard output, a failure one on standard error.
+On a terminal each volume has a bar; elsewhere a line is printed for every change and every 10 s; both go to
+standard error.  The outcome of a job is a line on standard output, a failure a line on standard error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from warehouse.transport.messages import Job, Jobs
 
 BAR_WIDTH = 16
 NARROW_BAR_WIDTH = 8
-WIDE = 96  # columns that a row takes in full
+WIDE = 96  # columns of a full row
 LINE_EVERY_S = 10.0
 JSON_EVERY_S = 1.0
 BARS_LEAST = 3
@@ -43,12 +43,12 @@ _NOUN = {"compact": "compaction", "verify": "verification"}
 
 
 class JobReport:
-    """Tells of jobs of one kind, from their start to their end.
+    """Reports jobs of one kind, from start to end.
 
     Args:
         work: "compact" or "verify".
-        is_json: one object for each start, change and end on standard output, and no bars.
-        now: a clock, in seconds; progress of one job is told once a second (JSON), or every 10 s (lines).
+        is_json: print one object for each start, change and end to standard output, and no bars.
+        now: a clock, in seconds; progress of a job is printed once a second (JSON), or every 10 s (lines).
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class JobReport:
         self._now = now
         self._console = console or Console(stderr=True, highlight=False)
         self._jobs: Sequence[Job] = ()
-        self._told: dict[int, tuple[str, float]] = {}  # job -> what was said of it last, and when
-        self._ended: set[int] = set()  # jobs whose end was said
+        self._told: dict[int, tuple[str, float]] = {}  # job -> what was printed last, and when
+        self._ended: set[int] = set()  # jobs whose end was printed
         self._live: Live | None = None
-        # (A terminal that cannot move its cursor gets lines, as a file does.)
+        # A terminal that cannot move its cursor gets lines, as a file does.
         if self._console.is_terminal and not self._console.is_dumb_terminal and not is_json:
-            # Results go to standard output, which may be a file: they stay out of this and follow behind it.
+            # Results go to standard output, which may be a file: they are printed after the bars.
             self._live = Live(
                 console=self._console, transient=True, redirect_stdout=False, auto_refresh=False
             )
@@ -87,14 +87,14 @@ class JobReport:
         self._say_ends()
 
     def started(self, jobs: Sequence[Job]) -> None:
-        """Name the jobs; for a person only when nobody will follow them, see `handed_over`."""
+        """Record the jobs and print them for a program; `handed_over` prints them for a person."""
         self._jobs = jobs
         if self._is_json:
             for job in jobs:
                 say_json(event="started", **plain(job))
 
     def handed_over(self) -> None:
-        """Nobody waits for these jobs."""
+        """Print the jobs that nobody waits for."""
         if not self._is_json:
             for job in self._jobs:
                 state = "queued" if job.state == "queued" else "started"
@@ -129,12 +129,12 @@ class JobReport:
         self._told[job.job_id] = (content, self._now())
 
     def left_running(self) -> None:
-        """The user goes, the jobs stay."""
+        """Print that the jobs continue after Ctrl-C."""
         unfinished = [job for job in self._jobs if not job.is_finished]
         if unfinished and not self._is_json:
             volumes = " ".join(str(job.volume_id) for job in unfinished) if len(unfinished) <= 8 else "--all"
             line = (
-                f"warehouse: {_NOUN[self._work]} goes on in the store: {unfinished_line(unfinished)}\n"
+                f"warehouse: {_NOUN[self._work]} continues in the store: {unfinished_line(unfinished)}\n"
                 f"           stop it with: warehouse {self._work} --cancel {volumes}"
             )
             self._console.print(Text(line), soft_wrap=True)
@@ -157,7 +157,7 @@ class JobReport:
             ResultConsole().print(Text(f"volume {job.volume_id}  {outcome_of(job)}", style), soft_wrap=True)
 
     def sum_up(self, jobs: Sequence[Job]) -> None:
-        """The last line, where there was more than one volume to wait for."""
+        """Print the last line, if there was more than one volume."""
         if not jobs:
             return
         done = [job for job in jobs if job.state == "done"]
@@ -194,12 +194,12 @@ class JobReport:
 
 
 def event_of(job: Job) -> str:
-    """What the end of a job is called in JSON."""
+    """The JSON event of the end of a job."""
     return "finished" if job.state == "done" else job.state
 
 
 def activity_of(job: Job, is_paused: bool) -> str:
-    """A word for what the job does now."""
+    """One word for what the job does now."""
     if job.is_finished or job.state == "switching":
         return job.state
     if is_paused:
@@ -210,14 +210,14 @@ def activity_of(job: Job, is_paused: bool) -> str:
 
 
 def time_left_s(job: Job) -> float | None:
-    """Seconds until it has gone through all; None where that cannot be told."""
+    """Seconds until the job is finished; None if that is unknown."""
     if job.is_finished or not job.total_bytes or job.bytes_per_s <= 0:
         return None
     return max(job.total_bytes - job.done_bytes, 0) / job.bytes_per_s
 
 
 def progress_line(job: Job, is_paused: bool) -> str:
-    """How far it is, in words."""
+    """The progress of a job in words."""
     parts = [activity_of(job, is_paused)]
     if is_paused and not job.is_finished:
         parts = ["paused until warehouse compact --resume"]
@@ -234,7 +234,7 @@ def progress_line(job: Job, is_paused: bool) -> str:
 
 
 def _waiting_for(job: Job) -> str:
-    """What a job waits for, and since when."""
+    """What the job waits for, and since when."""
     message = printable(job.message)
     return f"{message} (since {format_time(job.wait_since_ms)})" if job.wait_since_ms else message
 
@@ -246,7 +246,7 @@ def unfinished_line(jobs: Sequence[Job]) -> str:
 
 
 def outcome_of(job: Job) -> str:
-    """What came of a job that is over."""
+    """The outcome of a finished job."""
     if job.state == "cancelled":
         return f"{_NOUN[job.work]} cancelled"
     if job.state == "failed":
@@ -275,7 +275,7 @@ def _damage(count: int) -> str:
 def jobs_view(
     jobs: Sequence[Job], is_paused: bool, row_max: int, *, is_narrow: bool = False
 ) -> RenderableType:
-    """A bar a volume; where there are too many for the window, those that run and a count of the others."""
+    """A bar for each volume; if the window is too small, bars of running jobs and a count of the others."""
     shown = jobs
     if len(jobs) > row_max:
         shown = [job for job in jobs if job.state != "queued" and not job.is_finished][: row_max - 1]
@@ -284,15 +284,15 @@ def jobs_view(
         queued, over = (sum(job.state == "queued" for job in jobs), sum(job.is_finished for job in jobs))
         rows.append(Text(f"and {queued} queued, {over} over", "dim"))
     if is_paused and not all(job.is_finished for job in jobs):
-        rows.append(Text("paused; warehouse compact --resume lets it go on", "yellow"))
+        rows.append(Text("paused; warehouse compact --resume ends the pause", "yellow"))
     return Group(*rows)
 
 
 def jobs_table(jobs: Iterable[Job], is_paused: bool, *, indent: str = "", is_narrow: bool = False) -> Table:
-    """A row a job: how far it is, how fast, and how long it will take.
+    """A row for each job: progress, rate and time left.
 
     Args:
-        is_narrow: less of a bar and fewer words, so that the end of the row is seen in 80 columns.
+        is_narrow: shorter bars and fewer words, so that the row fits into 80 columns.
     """
     bar_width = NARROW_BAR_WIDTH if is_narrow else BAR_WIDTH
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -303,7 +303,7 @@ def jobs_table(jobs: Iterable[Job], is_paused: bool, *, indent: str = "", is_nar
     ):  # the same in every state: a table that jumps is hard to read
         table.add_column(no_wrap=True, min_width=width)
     table.add_column(no_wrap=True, min_width=len("100%"), justify="right")
-    table.add_column()  # may be wrapped, so this is the one that gives way in a narrow window
+    table.add_column()  # may be wrapped, so this column shrinks in a narrow window
     for job in jobs:
         style = ""
         if job.state == "failed" or job.damaged_count:
@@ -328,7 +328,7 @@ def _amounts(job: Job, is_paused: bool, is_narrow: bool) -> str:
         return printable(job.message)
     if not job.total_bytes or job.state == "queued":
         return _waiting_for(job)
-    done = "" if is_narrow else f"{format_size(job.done_bytes)} "  # the percentage says it, too
+    done = "" if is_narrow else f"{format_size(job.done_bytes)} "  # the percentage says it as well
     parts = [f"{done}of {format_size(job.total_bytes)}"]
     if not is_paused and job.state != "switching" and (left_s := time_left_s(job)) is not None:
         parts += [f"{format_size(int(job.bytes_per_s))}/s", f"{format_span(left_s)} left"]

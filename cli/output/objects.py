@@ -1,7 +1,7 @@
-"""Reports: what the command line prints, for people and for programs.
+"""Output about objects: lines, listings, failures and copies, for people and for programs.
 
-Results go to standard output, progress and failures to standard error.  With `--json` standard output has
-one JSON object a line and nothing else.
+Results go to standard output, progress and failures to standard error.  With `--json`, standard output has
+one JSON object per line and nothing else.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from warehouse.transport.messages import BucketInfo, ObjectInfo
 
 PIPED_WIDTH = 120
 SUBJECT_LENGTH = 200  # of a path or a key in a message; a longer one is cut in its middle
-LEFT_OUT_LINES = 20  # what is left out is named up to this, and counted in any case
+LEFT_OUT_LINES = 20  # the first left-out files are named; all are counted
 
 
 def say(text: str) -> None:
@@ -46,13 +46,13 @@ def say_json(*, file: TextIO | None = None, **fields: Any) -> None:
 
 
 def say_failure(line: str) -> None:
-    """A line for standard error; one that nobody can read any more is no failure of its own."""
+    """Print a line to standard error; a closed standard error is no failure."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
 
 def say_failed(error: StoreError | OSError, words: Sequence[str]) -> None:
-    """The last event of a command that failed, where its words ask for events."""
+    """Print the last event of a failed command, if its words ask for JSON."""
     if "--json" in words:
         code, message = explain(error)
         if isinstance(error, OSError) and error.filename is not None:
@@ -65,7 +65,7 @@ def say_failed(error: StoreError | OSError, words: Sequence[str]) -> None:
 
 
 def tell(is_json: bool, text: str, **fields: Any) -> None:
-    """One result: a line for a person, or the same as fields."""
+    """Print one result: a line for a person, or fields for a program."""
     if is_json:
         say_json(**fields)
     else:
@@ -73,7 +73,7 @@ def tell(is_json: bool, text: str, **fields: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A message as JSON shows it: with every field, also those that have their default."""
+    """A message as plain values for JSON: with every field, including defaults."""
     if isinstance(value, msgspec.Struct):
         return {name: plain(one) for name, one in msgspec.structs.asdict(value).items()}
     if isinstance(value, list):
@@ -82,25 +82,25 @@ def plain(value: Any) -> Any:
 
 
 class ResultConsole(Console):
-    """Standard output.  A reader that has gone is told to the caller, who has an exit status for it."""
+    """Standard output; raises BrokenPipeError when the reader has gone, for the exit status."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False)
 
     def on_broken_pipe(self) -> None:
-        raise  # Rich calls this where it has caught the BrokenPipeError, and would exit with 1
+        raise  # Rich calls this in its handler of BrokenPipeError, and would exit with 1
 
 
 def result_console() -> Console:
-    """For tables on standard output."""
+    """A console for tables on standard output."""
     console = ResultConsole()
     if not console.is_terminal:
-        console.width = max(console.width, PIPED_WIDTH)  # nobody's window: do not cut names short
+        console.width = max(console.width, PIPED_WIDTH)  # no window: do not cut names short
     return console
 
 
 def failure_line(error: StoreError | OSError, subject: str = "") -> str:
-    """One line for standard error: what happened, to what, and its stable code."""
+    """One line for standard error: the subject, the failure, and its stable code."""
     code, message = explain(error)
     if not subject and isinstance(error, OSError) and error.filename is not None:
         subject = str(error.filename)
@@ -119,13 +119,13 @@ def explain(error: StoreError | OSError) -> tuple[str, str]:
 
 
 class CopyReport:
-    """Tells of copies while they run, and sums up at the end.
+    """Reports copies while they run, and sums up at the end.
 
     Args:
-        is_json: one object for each copy and each failure on standard output.
-        is_silent: standard output is where the bytes go; print nothing there.
-        has_many: failures name the file they are about.
-        is_dry: nothing is copied, it is only said what would be.
+        is_json: print one object for each copy and each failure to standard output.
+        is_silent: the bytes go to standard output; print nothing else there.
+        has_many: failures name their file.
+        is_dry: nothing is copied; print what would be copied.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class CopyReport:
     ) -> None:
         self._is_json = is_json
         self._is_dry = is_dry
-        # With --json there are events also where bytes have standard output.
+        # With --json, events go to standard error when the bytes go to standard output.
         self._events = sys.stderr if is_silent else None
         self._left_out_count = 0
         self._is_silent = is_silent
@@ -166,10 +166,10 @@ class CopyReport:
 
     @contextlib.contextmanager
     def told(self, again: str) -> Iterator[None]:
-        """Show progress while the block lasts; when it is interrupted, say how far it came.
+        """Show progress during the block; when it is interrupted, print how far it came.
 
         Args:
-            again: what the same command would do then.
+            again: what the same command would do next.
         """
         try:
             with self:
@@ -185,7 +185,7 @@ class CopyReport:
                     found_count=self._found_count,
                 )
             elif self._has_many and not self._is_dry:
-                say_failure(f"warehouse: interrupted when {self._files()} were copied; {again}")
+                say_failure(f"warehouse: interrupted after {self._files()} were copied; {again}")
             raise
 
     def found(self, transfer: Transfer) -> None:
@@ -225,7 +225,7 @@ class CopyReport:
             about = printable(shortened(source, SUBJECT_LENGTH))
             self._say(f"warehouse: left out {about}: it is {why}", sys.stderr)
         elif self._left_out_count == LEFT_OUT_LINES + 1:
-            self._say("warehouse: more is left out, and counted", sys.stderr)
+            self._say("warehouse: further left-out files are only counted", sys.stderr)
 
     def failed(self, source: str, target: str, error: StoreError | OSError) -> None:
         self._say(failure_line(error, source if self._has_many else ""), sys.stderr)
@@ -236,14 +236,14 @@ class CopyReport:
             )
 
     def _say(self, line: str, file: TextIO) -> None:
-        """A line between those of the progress bar, which is on standard error."""
+        """Print a line; the progress bar on standard error moves below it."""
         if self._progress is not None and file is sys.stderr:
             self._progress.console.print(Text(line))
         else:
             print(line, file=file)
 
     def sum_up(self, totals: Totals, **more: int) -> None:
-        """The last line, or the last event, which tells `more` as well."""
+        """Print the last line, or the last event with `more` fields."""
         if self._is_json:
             say_json(
                 file=self._events,
@@ -292,7 +292,7 @@ def print_bucket(info: BucketInfo, *, is_json: bool, is_long: bool) -> None:
 
 
 def print_entry(entry: ObjectInfo | Prefix, folder: str, *, is_json: bool, is_long: bool) -> None:
-    """One line of a listing; names are shown without the folder they are in."""
+    """Print one line of a listing, with the name relative to the folder."""
     if isinstance(entry, Prefix):
         if is_json:
             say_json(prefix=entry.name)

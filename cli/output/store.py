@@ -1,4 +1,4 @@
-"""Store reports: health, disks, volumes, damage and events, for people and for programs."""
+"""Output about the store: health, disks, volumes, damage and events, for people and for programs."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ BAR_WIDTH = 16
 SMALL_BAR_WIDTH = 5
 ENDLESS = 1000  # columns
 DAMAGES_SHOWN = 5
-_FIGURES = ("needles", "live", "dead", "wasted", "damaged")
-_VOLUME_COLUMNS = ("volume", "disk", "gen", "state", "filled", *_FIGURES, "verified")
+_NUMBERS = ("needles", "live", "dead", "wasted", "damaged")
+_VOLUME_COLUMNS = ("volume", "disk", "gen", "state", "filled", *_NUMBERS, "verified")
 _HEALTH_STYLES = {"ok": "green", "degraded": "yellow", "down": "bold red"}
 # Parts of the names of events.
 _ALARMING = ("damage", "failed", "sealed", "unreadable", "stalled", "refused", "behind", "unlinked", "skew")
@@ -71,14 +71,14 @@ def _headline(status: Status) -> Text:
     text.append(f" in {format_count(status.bucket_count, 'bucket')}")
     text.append(f", {format_count(status.client_count, 'client')} connected")
     if status.upload_count:
-        text.append(f", {format_count(status.upload_count, 'upload')} under way")
+        text.append(f", {format_count(status.upload_count, 'upload')} running")
     if status.garbage_count:
         text.append(f", {format_count(status.garbage_count, 'deleted needle')} to be marked")
     return text
 
 
 def _print_troubles(console: Console, status: Status) -> None:
-    """What is wrong now, and what to do about it."""
+    """Print what is wrong now, and what to do about it."""
     for trouble in status.troubles:
         line = f"{trouble.name}: {printable(trouble.message)} (since {format_time(trouble.since_ms)})"
         console.print(Text(line, "bold red"), soft_wrap=True)
@@ -87,18 +87,18 @@ def _print_troubles(console: Console, status: Status) -> None:
 
 
 def _print_upkeep(console: Console, status: Status) -> None:
-    """What there is to say about damage, verification and compaction."""
+    """Print what is known about damage, verification and compaction."""
     if status.damage_count:
         print_damages(console, status.damages, status.damage_count, DAMAGES_SHOWN)
     if status.unchecked_s > 0:
         console.print(f"every byte was written or checked within the last {format_span(status.unchecked_s)}")
     if status.orphan_count:
         console.print(
-            f"{format_count(status.orphan_count, 'needle')} that no object names: puts under way, "
-            "or remains of a crash or a restore"
+            f"{format_count(status.orphan_count, 'needle')} that no object names: of running puts, "
+            "of a crash or of a restore"
         )
     if status.is_paused:
-        line = "compaction and verification are paused; warehouse compact --resume lets them go on"
+        line = "compaction and verification are paused; warehouse compact --resume ends the pause"
         console.print(Text(line, "yellow"))
 
 
@@ -140,9 +140,9 @@ def _disk_line(disk: DiskStatus, compactors: Collection[str]) -> Text:
 
 
 def _damaged_counts(status: Status) -> Counter[int]:
-    """By volume, how many of its needles are known to be damaged.
+    """The number of known damaged needles of each volume.
 
-    A volume actor knows of what it met itself, the master of what verifications found, too.
+    A volume actor knows the damage that it met itself; the master also knows what verifications found.
     """
     counts = Counter(damage.volume_id for damage in status.damages)
     for disk in status.disks:
@@ -153,7 +153,7 @@ def _damaged_counts(status: Status) -> Counter[int]:
 
 
 def _print_widest(console: Console, tables: Iterable[Table]) -> None:
-    """Print the first table that fits the window, or else the last one, cut short."""
+    """Print the first table that fits into the window, or else the last one, cut short."""
     endless = console.options.update_width(ENDLESS)
     for table in tables:
         if console.measure(table, options=endless).maximum <= console.width:
@@ -204,10 +204,10 @@ def _print_jobs(console: Console, volumes: Iterable[VolumeStatus], is_paused: bo
 
 
 def print_volumes(status: Status, *, is_json: bool, now_s: float) -> None:
-    """All volumes with every figure of theirs.
+    """Print all volumes with their statistics.
 
     Args:
-        now_s: wall time, for how long ago things were.
+        now_s: wall time, for the time since the last verification.
     """
     if is_json:
         damaged_counts = _damaged_counts(status)
@@ -219,14 +219,14 @@ def print_volumes(status: Status, *, is_json: bool, now_s: float) -> None:
         return
     console = result_console()
     volumes = [volume for volume, _ in _volumes_of(status.disks)]
-    least = ("gen", "dead", "live")  # what a narrow window goes without, and in which order
+    least = ("gen", "dead", "live")  # columns that a narrow window lacks, in this order
     tables = [_volumes_table(status, now_s, SMALL_BAR_WIDTH, ())]
     tables += [_volumes_table(status, now_s, 0, least[:count]) for count in range(len(least) + 1)]
     _print_widest(console, tables)
     console.print(_volumes_sum([volume.report for volume in volumes], status))
     for report in (volume.report for volume in volumes if volume.report.sealed_cause is not None):
         cause = printable(report.sealed_cause or "")
-        console.print(Text(f"volume {report.volume_id} takes no writes any more: {cause}", "red"))
+        console.print(Text(f"volume {report.volume_id} accepts no more writes: {cause}", "red"))
     if any(volume.job is not None for volume in volumes):
         console.print()
         _print_jobs(console, volumes, status.is_paused)
@@ -238,9 +238,9 @@ def print_volumes(status: Status, *, is_json: bool, now_s: float) -> None:
 
 
 def _left_alone_line(left_alone: LeftAlone) -> str:
-    """Why a volume that is wasteful enough is not compacted for now."""
+    """Why a wasteful volume is not compacted for now."""
     cause = {
-        "in_vain": "its last compaction gave nothing back",
+        "in_vain": "its last compaction freed nothing",
         "no_room": "there was no room for a copy",
         "cancelled": "its last compaction was cancelled",
     }.get(left_alone.code, "its last compaction failed")
@@ -251,7 +251,7 @@ def _left_alone_line(left_alone: LeftAlone) -> str:
 
 
 def volume_fields(volume: VolumeStatus, disk: DiskStatus, damaged_count: int) -> dict[str, Any]:
-    """One flat object: where the volume is, how it is, and every field of its report."""
+    """One flat object: place and state of the volume, and every field of its report."""
     return {
         "volume_id": volume.report.volume_id,
         "disk": disk.name,
@@ -280,7 +280,7 @@ def _volumes_table(status: Status, now_s: float, bar_width: int, left_out: Colle
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in _VOLUME_COLUMNS:
         if name not in left_out:
-            justify: JustifyMethod = "right" if name in _FIGURES else "left"
+            justify: JustifyMethod = "right" if name in _NUMBERS else "left"
             table.add_column(name, no_wrap=True, header_style="dim", justify=justify)
     for volume, disk in _volumes_of(status.disks):
         report = volume.report
@@ -327,7 +327,7 @@ def _volumes_sum(reports: Sequence[VolumeReport], status: Status) -> Text:
 def print_event(event: Event, console: Console, *, is_json: bool) -> None:
     if is_json:
         say_json(event=event.name, sequence=event.sequence, at_ms=event.at_ms, fields=event.fields)
-        sys.stdout.flush()  # whoever reads this waits for it
+        sys.stdout.flush()  # the reader waits for it
         return
     style = _style_of(event)
     line = Text().append(f"{format_time(event.at_ms)}  ", "dim").append(f"{event.name:<22}", style)
@@ -339,7 +339,7 @@ def print_event(event: Event, console: Console, *, is_json: bool) -> None:
 
 
 def _style_of(event: Event) -> str:
-    if event.fields.get("code") == "cancelled":  # somebody wanted it
+    if event.fields.get("code") == "cancelled":  # somebody cancelled it
         return "yellow"
     if any(part in event.name for part in _ALARMING) or event.fields.get("damaged_count"):
         return "red"

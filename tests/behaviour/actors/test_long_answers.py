@@ -219,7 +219,7 @@ async def test_an_object_replaced_between_two_answers_about_it_is_no_mixture(
                     plant_large(connection, "b", 30, first=200_000)
 
         ask.between = replace
-        with pytest.raises(ObjectInconsistent, match="replaced while its chunks were being located"):
+        with pytest.raises(ObjectInconsistent, match="replaced while its chunks were located"):
             await ask_where(control, "photos", ["b"])
         ask.between = lambda request: None
         (info,) = (await ask_where(control, "photos", ["b"])).objects

@@ -387,7 +387,7 @@ async def test_an_existing_file_survives_a_failed_download(
     [
         (["cp", "a"], "needs a source and a target"),
         (["cp", "a", "b"], "must be wh://"),
-        (["cp", "-", "wh://photos/x/"], "whole name"),
+        (["cp", "-", "wh://photos/x/"], "full name"),
         (["cp", "wh://photos/x/", "."], "copy it with -r"),
         (["cp", "wh://photos", "-"], "copy it with -r"),
         (["cp", ".", "wh://photos"], "copy it with -r"),
@@ -400,7 +400,7 @@ async def test_an_existing_file_survives_a_failed_download(
         (["ls", "photos"], "expected wh://"),
         (["mb"], "name a bucket"),
         (["mb", "wh://a/b"], "names an object"),
-        (["rm", "wh://photos"], "an object is needed"),
+        (["rm", "wh://photos"], "name an object"),
         (["cat"], "name an object"),
         (["compact"], "name a volume, or give --all"),
         (["compact", "1", "--all"], "or give --all"),

@@ -210,7 +210,7 @@ async def test_a_compaction_can_be_cancelled(store: FakeStore, run: Run) -> None
     assert [job.state == "cancelled" for job in store.upkeep.jobs.values()] == [False, True, False]
     ran = await run("compact", "--cancel", "--all", "--json")
     assert [(fields["event"], fields["volume_id"]) for fields in ran.objects] == [("cancelled", 1)]
-    assert (await run("compact", "--cancel", "--all")).out == "there is nothing to cancel\n"
+    assert (await run("compact", "--cancel", "--all")).out == "no job to cancel\n"
     assert (await run("verify", "--cancel", "--all")).out == "volume 1  verification cancelled\n"
 
 
@@ -224,7 +224,7 @@ async def test_a_pause_is_for_the_whole_store(store: FakeStore, run: Run) -> Non
     assert (await run("compact", "--pause")).out == "compaction and verification paused\n"
     await run("compact", "1", "--no-wait")
     ran = await run("compact", "--resume")
-    assert ran.out == "compaction and verification resumed, 1 job going on\n"
+    assert ran.out == "compaction and verification resumed, 1 job continuing\n"
     (fields,) = (await run("compact", "--pause", "--json")).objects
     assert (fields["event"], fields["jobs"][0]["volume_id"]) == ("paused", 1)
     asked = [request.is_paused for request in store.asked if isinstance(request, PauseJobs)]
@@ -261,7 +261,7 @@ async def test_an_interruption_leaves_the_jobs_running_and_says_so(
             said += piece
         assert await process.wait() == status
     assert said.decode().endswith(
-        "warehouse: compaction goes on in the store: volumes 1, 2\n"
+        "warehouse: compaction continues in the store: volumes 1, 2\n"
         "           stop it with: warehouse compact --cancel 1 2\n"
     )
     assert not any(job.is_finished for job in store.upkeep.jobs.values())

@@ -55,15 +55,15 @@ def run(store: FakeStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
         (["cp", "wh://photos/2026", "."], "is a folder: copy it with -r"),
         (["cp", "wh://photos/2026", "wh://empty/"], "is a folder: copy it with -r"),
         (["cp", "wh://photos/2026", "-"], "is a folder: copy it with -r"),
-        (["stat", "wh://photos/2026"], "is a folder: see what is in it"),
+        (["stat", "wh://photos/2026"], "is a folder: list it with"),
         (["presign", "wh://photos/2026"], "is a folder: a URL is for one object"),
-        (["cat", "wh://photos/2026"], "is a folder: see what is in it"),
-        (["cat", "wh://photos/20.txt", "wh://photos/2026/"], "is a folder: see what is in it"),
-        (["cat", "wh://photos/202"], "other keys begin so, such as wh://photos/2026/1.jpg"),
-        (["rm", "wh://photos/202"], "other keys begin so, such as wh://photos/2026/1.jpg"),
-        (["rm", "-r", "wh://photos/202"], "other keys begin so"),
-        (["stat", "wh://photos/20"], "other keys begin so, such as wh://photos/20.txt"),
-        (["stat", "wh://photos/z*"], "know wildcards"),
+        (["cat", "wh://photos/2026"], "is a folder: list it with"),
+        (["cat", "wh://photos/20.txt", "wh://photos/2026/"], "is a folder: list it with"),
+        (["cat", "wh://photos/202"], "other keys begin with it, such as wh://photos/2026/1.jpg"),
+        (["rm", "wh://photos/202"], "other keys begin with it, such as wh://photos/2026/1.jpg"),
+        (["rm", "-r", "wh://photos/202"], "other keys begin with it"),
+        (["stat", "wh://photos/20"], "other keys begin with it, such as wh://photos/20.txt"),
+        (["stat", "wh://photos/z*"], "take wildcards"),
         (["cp", "wh://photos/z*", "."], "nothing that matches"),
         (["rm", "wh://photos/z*"], "nothing at"),
         (["ls", "wh://photos/z"], "nothing at wh://photos/z"),
@@ -172,9 +172,9 @@ async def test_a_whole_bucket_is_deleted_only_after_a_yes(store: FakeStore, run:
         (["cp", "wh://photos/**", "wh://photos/new/"], "never end"),
         (["cp", "dangling", "wh://photos/"], "is a link to nothing"),
         (["sync", "dangling", "wh://photos"], "is a link to nothing"),
-        (["sync", "a/x", "wh://photos"], "is no folder; cp copies"),
-        (["sync", "wh://photos", "a/x"], "is no folder"),
-        (["cp", "fifo", "wh://photos/"], "needs a whole name"),
+        (["sync", "a/x", "wh://photos"], "is not a folder; cp copies"),
+        (["sync", "wh://photos", "a/x"], "is not a folder"),
+        (["cp", "fifo", "wh://photos/"], "needs a full name"),
     ],
 )
 async def test_wrong_words_are_answered_with_right_ones(
@@ -324,7 +324,7 @@ async def test_an_interrupted_copy_of_many_says_how_far_it_came(store: FakeStore
     told = (await running.stderr.receive_some()).decode()
     await running.stderr.aclose()
     assert " of 4 files were copied; the same command copies them again" in told
-    assert told.startswith("warehouse: interrupted when ")
+    assert told.startswith("warehouse: interrupted after ")
 
 
 async def test_a_copy_that_cannot_go_on_closes_what_looks_for_files() -> None:

@@ -100,7 +100,7 @@ async def test_who_waits_for_results_learns_that_the_client_was_closed(store: Fa
             nursery.start_soon(wait_for_results, client.bucket("photos"))  # outlives the client
             await first.wait()
     assert len(seen) == 1
-    assert [str(error) for error in failures] == ["the client was closed before the next result was there"]
+    assert [str(error) for error in failures] == ["the client was closed before the next result arrived"]
 
 
 async def test_closing_results_ends_the_loop_of_another_task(store: FakeStore) -> None:

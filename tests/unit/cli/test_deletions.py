@@ -44,7 +44,7 @@ def test_most_of_a_target_goes_only_after_a_question(surplus: int, kept: int) ->
 
 @pytest.mark.parametrize("wish", [Wish(), Wish(is_sure=True), Wish(limit=Limit(percent=100.0))])
 def test_an_empty_source_deletes_nothing_whatever_else_is_said(wish: Wish) -> None:
-    with pytest.raises(DeletionRefused, match=r"nothing in wh://photos/bakcup.*nothing was deleted"):
+    with pytest.raises(DeletionRefused, match=r"wh://photos/bakcup is empty.*nothing was deleted"):
         judge(case(0, 1, 0), wish)
 
 

@@ -67,7 +67,7 @@ def test_a_pause_is_shown_with_the_way_out() -> None:
     *rows, last = shown(jobs_view([RUNNING, QUEUED], True, 10))
     assert all("paused" in row for row in rows)
     assert "left" not in rows[0]
-    assert last == "paused; warehouse compact --resume lets it go on"
+    assert last == "paused; warehouse compact --resume ends the pause"
     assert "paused" not in "".join(shown(jobs_view([DONE], True, 10)))
 
 
