@@ -6,7 +6,7 @@ that the policy proposes.  At most one job runs on a disk.
     job_state, job_table   what a job is, its states, the order of jobs (pure)
     job_policy             which jobs the store needs without being asked (pure); job_proposals asks it
     job_records            the jobs in the table and in the catalog
-    job_runner             one attempt at a job
+    job_runner             one attempt at a job: job_compaction or job_verification
     job_outcomes           what becomes of a job after an attempt
     job_rates              how fast it may go
     job_commands           what operators can do with jobs
@@ -28,10 +28,11 @@ from warehouse.actors.control.disk_troubles import SealedVolumes
 from warehouse.actors.control.fleet_state import DiskState, VolumeState
 from warehouse.actors.control.job_metrics import job_metrics
 from warehouse.actors.control.job_outcomes import JobOutcomes
+from warehouse.actors.control.job_peers import JobPeers
 from warehouse.actors.control.job_proposals import JobProposer
 from warehouse.actors.control.job_rates import JobRates
 from warehouse.actors.control.job_records import JobRecords
-from warehouse.actors.control.job_runner import JobPeers, JobRunner
+from warehouse.actors.control.job_runner import JobRunner
 from warehouse.actors.control.job_state import COMPACT, POLICY, JobState
 from warehouse.actors.control.job_table import PAUSED, TURN
 from warehouse.errors import CompactorOffline, StoreError, VolumeOffline, VolumeSealed
