@@ -207,7 +207,7 @@ async def measure(
                 if master.answer_now(peer, register) is None:
                     await master.routes.answer(peer, register)
             with trio.fail_after(120):
-                while not all(disk.session.is_supplied for disk in disks):
+                while not all(disk.session.is_provisioned for disk in disks):
                     await trio.sleep(0.05)
             is_goal = (disk_count, volumes_each) == (100, 204)
             lease_us = [await _lease_us(master) for _ in range(rounds)]

@@ -104,9 +104,9 @@ def scanned(store: RunningStore) -> dict[str, int]:
     file = disk.open(path, read_only=True)
     records = list(scan(file, identity.seed, SUPERBLOCK_SIZE, file.size()))
     assert all(record.state in (State.WHOLE, State.UNFINISHED) for record in records)
-    buried = {record.needle_id for record in records if record.kind == KIND_TOMBSTONE}
+    tombstoned = {record.needle_id for record in records if record.kind == KIND_TOMBSTONE}
     data = [record for record in records if record.kind == KIND_DATA]
-    live = [record for record in data if record.state is State.WHOLE and record.needle_id not in buried]
+    live = [record for record in data if record.state is State.WHOLE and record.needle_id not in tombstoned]
     kept = [
         record
         for record in records

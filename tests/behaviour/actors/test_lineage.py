@@ -125,7 +125,7 @@ async def test_a_catalog_without_volumes_that_meets_disks_of_another_was_lost_pe
         nursery.cancel_scope.cancel()
 
 
-async def test_when_the_catalog_turns_out_not_to_be_behind_every_disk_is_supplied_again(
+async def test_when_the_catalog_turns_out_not_to_be_behind_every_disk_is_provisioned_again(
     tmp_path: Path,
 ) -> None:
     async with open_master(tmp_path) as master:

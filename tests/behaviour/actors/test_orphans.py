@@ -41,7 +41,7 @@ async def until_trouble(master: RunningMaster, names: list[str]) -> None:
             await trio.sleep(0.02)
 
 
-def buried(master: RunningMaster) -> set[int]:
+def tombstoned(master: RunningMaster) -> set[int]:
     return {needle_id for order in master.disk.of(DeleteNeedles) for needle_id, _ in order.needles}
 
 
@@ -49,7 +49,7 @@ async def test_a_handful_of_orphans_is_collected_without_a_question(tmp_path: Pa
     async with open_master(tmp_path, intervals=INTERVALS) as master:
         master.disk.live[1] = set(range(1, ORPHANS_MAX + 1))
         with trio.fail_after(10):
-            while len(buried(master)) < ORPHANS_MAX:
+            while len(tombstoned(master)) < ORPHANS_MAX:
                 await trio.sleep(0.02)
         assert await trouble_names(master) == []
 
@@ -62,12 +62,12 @@ async def test_a_multitude_of_orphans_is_kept_until_a_person_drops_it(tmp_path: 
         assert status.health == "degraded"
         assert status.orphan_count == ORPHANS_MAX + 1
         assert "rebuild --replace" in status.troubles[0].message
-        assert not buried(master)
+        assert not tombstoned(master)
         with pytest.raises(BadRequest):
             await master.ask(DecideOrphans(decision="forget"), Done)
         await master.ask(DecideOrphans(decision="drop"), Done)
         with trio.fail_after(10):
-            while len(buried(master)) <= ORPHANS_MAX:
+            while len(tombstoned(master)) <= ORPHANS_MAX:
                 await trio.sleep(0.02)
         await until_trouble(master, [])
 
@@ -83,10 +83,10 @@ async def test_a_few_orphans_are_kept_too_where_needles_that_objects_name_are_mi
         assert "lacks some that objects name" in status.troubles[0].message
         assert (status.orphan_count, status.damage_count) == (2, 1)
         await trio.sleep(0.5)
-        assert not buried(master)
+        assert not tombstoned(master)
         await master.ask(DecideOrphans(decision="drop"), Done)
         with trio.fail_after(10):
-            while buried(master) != {2, 3}:
+            while tombstoned(master) != {2, 3}:
                 await trio.sleep(0.02)
 
 
@@ -101,7 +101,7 @@ async def test_a_multitude_that_a_person_keeps_is_no_trouble_and_stays(tmp_path:
         with trio.fail_after(10):
             while (await master.status()).orphan_count != ORPHANS_MAX + 1:
                 await trio.sleep(0.02)
-        assert not buried(master)
+        assert not tombstoned(master)
         assert await trouble_names(master) == []
 
 
@@ -129,7 +129,7 @@ async def test_needle_ids_that_were_never_reserved_show_that_the_catalog_is_behi
             await master.disk.store(1, 3, 1, "a", time.time_ns() // 1_000_000)
         await master.ask(ListObjects(bucket="photos"), Listing)  # reads go on
         await trio.sleep(3 * QUICK.orphan)
-        assert not buried(master)
+        assert not tombstoned(master)
         # It is to go on all the same: no id is handed out twice.
         await master.ask(DecideOrphans(decision="keep"), Done)
         assert await trouble_names(master) == []

@@ -1,4 +1,4 @@
-"""The pace: a compactor yields to clients, and to nobody else."""
+"""The rate policy: a compactor yields to clients, and to nobody else."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ GIB = 1024 * MIB
 
 
 def test_a_disk_is_busy_while_requests_come_and_for_a_moment_after() -> None:
-    pace = RatePolicy()
-    pace.note_requests(1000, now=0.0)
-    assert not pace.is_busy(now=0.0)  # what was before we listened does not count
-    pace.note_requests(1005, now=1.0)
-    assert not pace.is_busy(now=1.0)
-    pace.note_requests(1011, now=2.0)
-    assert pace.is_busy(now=2.0)
-    assert pace.is_busy(now=4.9)
-    assert not pace.is_busy(now=5.0)
+    policy = RatePolicy()
+    policy.note_requests(1000, now=0.0)
+    assert not policy.is_busy(now=0.0)  # what was before we listened does not count
+    policy.note_requests(1005, now=1.0)
+    assert not policy.is_busy(now=1.0)
+    policy.note_requests(1011, now=2.0)
+    assert policy.is_busy(now=2.0)
+    assert policy.is_busy(now=4.9)
+    assert not policy.is_busy(now=5.0)
 
 
 def test_an_actor_that_counts_from_zero_again_is_not_taken_for_idle() -> None:
-    pace = RatePolicy()
-    pace.note_requests(1000, now=0.0)
-    pace.note_requests(100, now=1.0)
-    assert pace.is_busy(now=1.0)
+    policy = RatePolicy()
+    policy.note_requests(1000, now=0.0)
+    policy.note_requests(100, now=1.0)
+    assert policy.is_busy(now=1.0)
 
 
 def test_the_rate_is_that_of_the_settings() -> None:
