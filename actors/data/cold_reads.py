@@ -1,21 +1,24 @@
 """Cold reads: small needles that are not in memory.
 
 The event loop must not wait for a disk.  But a hop to a thread and back costs as much processor time as a
-good disk takes for a read, and the threads take the interpreter's lock from each other.  So threads do as
-little as can be: they wait.
+good disk takes for a read, and threads take the interpreter's lock from each other.  So the reader threads
+do as little as possible: they wait.
 
-    a read misses    it joins a queue; the kernel has begun to bring its bytes (recent Linux does when a read
-                     that does not wait misses; others are told by a thread of what was tried again in vain)
-    a lane goes      a thread that is there already reads the first of the queue, and so waits for the disk
-    a lane is back   the loop tries others of the queue again: while one was waited for, the disk has brought
-                     more.  Then a lane goes for the first that is still missing
+    a read misses           It joins a queue.  The kernel has begun to fetch its bytes: recent Linux does so
+                            when a read that must not wait misses.  For reads that missed a second time, a
+                            reader thread asks the kernel.
+    a thread starts         It reads the first needle of the queue, and so waits for the disk.
+    a thread has finished   The loop tries other reads of the queue again, because the disk has fetched more
+                            in the meantime.  Then a thread starts on the first one that is still missing.
 
-One lane goes at a time, as long as it comes back soon.  On a disk that is slow, and beside a read that is
-stuck, as many go as there are, and the loop tries the queue by itself every now and then.  Several requests
-for one needle are one read; who came after it had begun gets one that began later.
+One thread reads at a time, as long as it finishes soon.  When the disk is slow, or a read is stuck, all the
+threads read, and the loop tries the queue again at short intervals.
 
-Nobody waits longer than `DISK_S`.  How many may wait, the limit of connections says.  Loop and lanes tell
-each other by one queue in each direction, and only the loop has a state.
+Requests for the same needle share one read.  A request that arrives after the read has started gets the
+next one.
+
+No request waits longer than `DISK_S`.  The connection limit bounds the number of waiters.  The loop and its
+reader threads exchange work over two queues; all state stays on the loop.
 """
 
 from __future__ import annotations
@@ -38,17 +41,17 @@ from warehouse.transport.http.latch import Latch
 
 log = logging.getLogger(__name__)
 
-LANES = 8  # threads: so many reads may be stuck at bad sectors before others wait for them
-VISIT_S = 0.004  # a lane that takes longer is not waited for
-TRIES_MIN, TRIES_MAX = 4, 64  # reads that are tried again when a lane is back
-TRY_S = 0.002  # for how long they keep the loop
-HINTS_MAX = 64  # of which the kernel is told by one lane
+READER_THREADS = 8  # this many reads may be stuck at bad sectors before other reads wait for them
+SLOW_S = 0.004  # the next thread starts without waiting for a read that takes longer
+TRIES_MIN, TRIES_MAX = 4, 64  # reads that the loop tries again when a thread has finished
+TRY_S = 0.002  # that the loop spends on them
+HINTS_MAX = 64  # reads that one thread announces to the kernel
 DISK_S = 20.0  # less than a client waits for an answer: it hears why there is none
-LOOK_S = 0.5  # between two looks at those who wait, while all is under way
-CLOSE_S = 5.0  # for the lanes that are under way; then they are on their own
+LOOK_S = 0.5  # between two checks of the deadlines, while every read is running
+CLOSE_S = 5.0  # for threads that are still reading; after that they are left alone
 
 
-class _Asker:
+class _Waiter:
     __slots__ = ("deadline", "error", "latch", "read", "since")
 
     def __init__(self, read: _Read) -> None:
@@ -60,14 +63,14 @@ class _Asker:
 
 
 class _Read:
-    __slots__ = ("askers", "error", "is_hinted", "key", "needle", "was_tried")
+    __slots__ = ("error", "is_hinted", "key", "needle", "waiters", "was_tried")
 
     def __init__(self, key: _Key) -> None:
         self.key = key
-        self.askers: list[_Asker] = []
+        self.waiters: list[_Waiter] = []
         self.needle: NeedleRead | None = None
         self.error: Exception | None = None
-        self.was_tried = False  # again, in vain
+        self.was_tried = False  # again, without success
         self.is_hinted = False
 
     def do(self, *, nowait: bool = False) -> None:
@@ -79,7 +82,7 @@ class _Read:
             raise
         except StoreError as error:
             self.error = error.with_traceback(None)  # or it holds this read, and that holds the error
-        except Exception as error:  # a bug: it is to cost those who asked, and not the lane
+        except Exception as error:  # a bug: the waiters get it, the thread goes on
             log.exception("cold read failed", extra={"volume_id": volume.volume_id, "needle_id": needle_id})
             self.error = error.with_traceback(None)
 
@@ -87,8 +90,8 @@ class _Read:
 _Key = tuple[Volume, int, int]  # needle id, most bytes
 
 
-class _Visit:
-    """What one lane does: a read, and before it hints."""
+class _Job:
+    """Work for one reader thread: hints for the kernel, then one read."""
 
     __slots__ = ("hints", "read", "started")
 
@@ -118,44 +121,46 @@ class ColdReads:
     """The cold reads of one disk."""
 
     def __init__(self) -> None:
-        self._reads: dict[_Key, _Read] = {}  # that wait or are under way
-        self._queue: dict[_Key, _Read] = {}  # that wait
-        self._askers: dict[_Asker, None] = {}  # the first to come first
-        self._visits: dict[_Visit, None] = {}  # under way
+        self._reads: dict[_Key, _Read] = {}  # queued or running
+        self._queue: dict[_Key, _Read] = {}
+        self._waiters: dict[_Waiter, None] = {}  # in order of arrival
+        self._running: dict[_Job, None] = {}
         self._tries = TRIES_MIN
-        self._is_slow = False  # the last lane took long
-        self._lane_jobs: SimpleQueue[_Visit | None] = SimpleQueue()  # None: go home
+        self._is_slow = False  # the latest read of a thread took long
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # None: end the thread
         self._watch = trio.lowlevel.ParkingLot()
         self._is_watch_off = False
         self._is_running = False
 
     @property
     def waiting_count(self) -> int:
-        """Reads that wait or are under way."""
+        """Reads that are queued or running."""
         return len(self._reads)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Read until cancelled, which lets the reads that have begun come to their end."""
+        """Read until cancelled; reads that have started are finished first."""
         token = trio.lowlevel.current_trio_token()
-        lanes = [
-            threading.Thread(target=self._go, args=(token,), name=f"cold reads {number}", daemon=True)
-            for number in range(LANES)
+        threads = [
+            threading.Thread(
+                target=self._read_in_thread, args=(token,), name=f"cold reads {number}", daemon=True
+            )
+            for number in range(READER_THREADS)
         ]
-        for lane in lanes:
-            lane.start()
+        for thread in threads:
+            thread.start()
         self._is_running = True
         try:
             task_status.started()
             await self._watch_forever()
         finally:
             self._is_running = False
-            for asker in list(self._askers):
-                self._fail(asker, ReadFailed("the volume actor is stopping"))
-            for _ in lanes:
-                self._lane_jobs.put(None)
+            for waiter in list(self._waiters):
+                self._fail(waiter, ReadFailed("the volume actor is stopping"))
+            for _ in threads:
+                self._jobs.put(None)
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
-                for lane in lanes:
-                    await trio.to_thread.run_sync(lane.join, abandon_on_cancel=True)
+                for thread in threads:
+                    await trio.to_thread.run_sync(thread.join, abandon_on_cancel=True)
 
     async def read(
         self,
@@ -167,7 +172,7 @@ class ColdReads:
         """As `Volume.read_small`.
 
         Args:
-            wait: how the caller sleeps.
+            wait: how the caller sleeps on its latch.
         Raises:
             ReadFailed: also when the disk does not answer within `DISK_S`.
         """
@@ -178,35 +183,35 @@ class ColdReads:
             return _outcome(read, read.error)
         known = self._reads.get(key)
         read = known or _Read(key)
-        asker = _Asker(read)
-        read.askers.append(asker)
-        self._askers[asker] = None
+        waiter = _Waiter(read)
+        read.waiters.append(waiter)
+        self._waiters[waiter] = None
         if known is None:
             self._reads[key] = self._queue[key] = read
-            self._send()
+            self._start_reads()
         if self._queue or self._is_watch_off:
             self._watch.unpark()
         try:
-            await wait(asker.latch)
+            await wait(waiter.latch)
         finally:
-            if asker in self._askers:  # the asker gave up
-                self._forget(asker)
-        # Each gets an error of its own: it will carry the way it takes.
-        return _outcome(asker.read, asker.error or copy.copy(asker.read.error))
+            if waiter in self._waiters:  # the request was cancelled
+                self._forget(waiter)
+        # Each waiter gets a copy of the error, because raising it adds a traceback.
+        return _outcome(waiter.read, waiter.error or copy.copy(waiter.read.error))
 
     # --- in the event loop ------------------------------------------------------------------------
 
-    def _send(self) -> None:
-        """Have a lane go for the first of the queue, if it is time for one."""
+    def _start_reads(self) -> None:
+        """Start a reader thread on the first read of the queue, unless another should finish first."""
         now = time.monotonic()
-        while self._queue and len(self._visits) < LANES:
-            if not self._is_slow and any(now - visit.started < VISIT_S for visit in self._visits):
+        while self._queue and len(self._running) < READER_THREADS:
+            if not self._is_slow and any(now - job.started < SLOW_S for job in self._running):
                 return
             key = next(iter(self._queue))
             read = self._queue.pop(key)
-            visit = _Visit(read, self._take_hints(), now)
-            self._visits[visit] = None
-            self._lane_jobs.put(visit)
+            job = _Job(read, self._take_hints(), now)
+            self._running[job] = None
+            self._jobs.put(job)
 
     def _take_hints(self) -> list[_Read]:
         hints = []
@@ -216,23 +221,23 @@ class ColdReads:
                 hints.append(read)
         return hints
 
-    def _came_back(self, visit: _Visit) -> None:
-        del self._visits[visit]
-        self._is_slow = time.monotonic() - visit.started > VISIT_S
-        read = visit.read
-        late = [asker for asker in read.askers if asker.since > visit.started]
-        read.askers = [asker for asker in read.askers if asker.since <= visit.started]
+    def _finish(self, job: _Job) -> None:
+        del self._running[job]
+        self._is_slow = time.monotonic() - job.started > SLOW_S
+        read = job.read
+        late = [waiter for waiter in read.waiters if waiter.since > job.started]
+        read.waiters = [waiter for waiter in read.waiters if waiter.since <= job.started]
         self._deliver(read)
-        if late:  # what the lane has read may be older than what they know: a deletion, say
+        if late:  # they may know of a deletion that this read has not seen
             again = self._reads[read.key] = self._queue[read.key] = _Read(read.key)
-            again.askers = late
-            for asker in late:
-                asker.read = again
+            again.waiters = late
+            for waiter in late:
+                waiter.read = again
         self._try_again()
-        self._send()
+        self._start_reads()
 
     def _try_again(self) -> None:
-        """Read what the disk has brought meanwhile, for as long as the loop may be kept."""
+        """Read what the disk has fetched in the meantime, for at most `TRY_S`."""
         hits = 0
         until = time.monotonic() + TRY_S
         for read in [*islice(self._queue.values(), self._tries)]:
@@ -246,46 +251,46 @@ class ColdReads:
                 hits += 1
                 del self._queue[read.key]
                 self._deliver(read)
-        # Where tries are in vain (a slow disk, a file system that never reads without waiting) there are few.
+        # A slow disk, or a file system that never reads without waiting, gets few tries.
         self._tries = max(TRIES_MIN, min(TRIES_MAX, 4 * hits))
 
     def _deliver(self, read: _Read) -> None:
         del self._reads[read.key]
-        for asker in read.askers:
-            del self._askers[asker]
-            asker.latch.count_down()
-        read.askers.clear()
+        for waiter in read.waiters:
+            del self._waiters[waiter]
+            waiter.latch.count_down()
+        read.waiters.clear()
 
-    def _fail(self, asker: _Asker, error: Exception) -> None:
-        asker.error = error
-        self._forget(asker)
-        asker.latch.count_down()
+    def _fail(self, waiter: _Waiter, error: Exception) -> None:
+        waiter.error = error
+        self._forget(waiter)
+        waiter.latch.count_down()
 
-    def _forget(self, asker: _Asker) -> None:
-        """What is under way comes to its end all the same, and whoever asks for that waits for it first."""
-        del self._askers[asker]
-        read = asker.read
-        read.askers.remove(asker)
-        if not read.askers and self._queue.pop(read.key, None) is not None:
+    def _forget(self, waiter: _Waiter) -> None:
+        """Give up waiting.  A read that has started is finished, and its result thrown away."""
+        del self._waiters[waiter]
+        read = waiter.read
+        read.waiters.remove(waiter)
+        if not read.waiters and self._queue.pop(read.key, None) is not None:
             del self._reads[read.key]
 
     async def _watch_forever(self) -> None:
-        """Have another lane go when those that went do not come back; let nobody wait forever."""
+        """Start another thread when the running ones do not finish; end waits that last too long."""
         while True:
             if self._queue:
-                await trio.sleep(VISIT_S)
+                await trio.sleep(SLOW_S)
                 self._try_again()
-                self._send()
+                self._start_reads()
             else:
-                self._is_watch_off = not self._askers
+                self._is_watch_off = not self._waiters
                 with trio.move_on_after(math.inf if self._is_watch_off else LOOK_S):
                     await self._watch.park()
                 self._is_watch_off = False
             now = time.monotonic()
-            while self._askers and (asker := next(iter(self._askers))).deadline <= now:
-                volume, needle_id, _ = asker.read.key
+            while self._waiters and (waiter := next(iter(self._waiters))).deadline <= now:
+                volume, needle_id, _ = waiter.read.key
                 self._fail(
-                    asker,
+                    waiter,
                     ReadFailed(
                         f"volume {volume.volume_id}, needle {needle_id}: the disk has not answered for"
                         f" {DISK_S:g} s"
@@ -294,14 +299,14 @@ class ColdReads:
 
     # --- in threads -------------------------------------------------------------------------------
 
-    def _go(self, token: trio.lowlevel.TrioToken) -> None:
-        while (visit := self._lane_jobs.get()) is not None:
-            visit.do()
+    def _read_in_thread(self, token: trio.lowlevel.TrioToken) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.do()
             try:
-                token.run_sync_soon(self._came_back, visit)
+                token.run_sync_soon(self._finish, job)
             except trio.RunFinishedError:
                 return
-            del visit  # or what it has read stays until the next
+            del job  # or the needle that it has read stays in memory until the next job
 
 
 def _outcome(read: _Read, error: Exception | None) -> NeedleRead | None:
@@ -310,4 +315,4 @@ def _outcome(read: _Read, error: Exception | None) -> NeedleRead | None:
     try:
         raise error
     finally:
-        del error, read  # or error and traceback hold each other, and what was read with them
+        del error, read  # or error and traceback keep each other, and the needle, alive

@@ -93,7 +93,7 @@ async def test_a_disk_that_does_not_answer_is_told_of(
     assert b"read_failed" in content
     assert b"has not answered" in content
     cold.go_on.set()
-    while actor.cold_reads._visits:
+    while actor.cold_reads._running:
         await trio.sleep(0.001)
     assert await actor.get_one(1) == (200, BODIES[1])
 

@@ -12,7 +12,7 @@ import trio
 import warehouse.actors.data.cold_reads
 from auditor import make_volume
 from simdisk import SimDisk
-from warehouse.actors.data.cold_reads import LANES, TRIES_MIN, VISIT_S, ColdReads
+from warehouse.actors.data.cold_reads import READER_THREADS, SLOW_S, TRIES_MIN, ColdReads
 from warehouse.errors import NeedleCorrupt, NoSuchNeedle, ReadFailed, StoreError
 from warehouse.storage.format.needle import NeedleMetadata, NeedleRead
 
@@ -39,7 +39,7 @@ class Site:
         self.volume.sync()
         self.volume.find(1)  # and in memory
         self.cold = ColdReads()
-        self.lane_reads = self.loop_reads = 0  # of the data file
+        self.thread_reads = self.loop_reads = 0  # of the data file
         self.hints: list[int] = []  # offsets
         self.stuck = threading.Event()  # set: they go on
         self.stuck_count = 0
@@ -55,7 +55,7 @@ class Site:
         if threading.current_thread() is MAIN:
             self.loop_reads += 1
             return
-        self.lane_reads += 1
+        self.thread_reads += 1
         if self.stuck_count:
             self.stuck_count -= 1
             assert self.stuck.wait(WAIT_S)
@@ -77,7 +77,7 @@ class Site:
                 await trio.sleep(0.001)
 
     async def hold_one(self, nursery: trio.Nursery, answers: dict[int, object], needle_id: int = 1) -> None:
-        """Have a lane stuck at a read."""
+        """Have a reader thread stuck at a read."""
         self.stuck_count += 1
         nursery.start_soon(self.read_to, answers, needle_id)
         await self.until(lambda: self.stuck_count == 0)
@@ -96,8 +96,8 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lane may take its time before another one goes."""
-    monkeypatch.setattr(warehouse.actors.data.cold_reads, "VISIT_S", WAIT_S)
+    """A reader thread may take its time before another one starts."""
+    monkeypatch.setattr(warehouse.actors.data.cold_reads, "SLOW_S", WAIT_S)
 
 
 def expected(*needle_ids: int) -> dict[int, object]:
@@ -115,7 +115,7 @@ async def test_each_read_gets_its_own_answer(site: Site, is_cold: bool) -> None:
             nursery.start_soon(site.read_to, answers, needle_id)
     assert answers == {**expected(*range(1, 61)), 33: NeedleCorrupt, 61: None, 62: NoSuchNeedle}
     assert site.cold.waiting_count == 0
-    assert not site.cold._askers
+    assert not site.cold._waiters
 
 
 async def test_what_the_disk_brought_meanwhile_costs_no_thread(site: Site, patient: None) -> None:
@@ -128,7 +128,7 @@ async def test_what_the_disk_brought_meanwhile_costs_no_thread(site: Site, patie
         assert answers == {}
         site.stuck.set()
     assert answers == expected(*range(1, 40))
-    assert site.lane_reads <= 1 + 4, "tries grow fourfold with each lane that comes back"
+    assert site.thread_reads <= 1 + 4, "tries grow fourfold with each thread that finishes"
     assert site.loop_reads >= 38 - 4
 
 
@@ -139,7 +139,7 @@ async def test_the_disk_is_told_once_of_what_was_tried_in_vain(site: Site, patie
         for needle_id in range(1, 21):
             nursery.start_soon(site.read_to, answers, needle_id)
     assert answers == expected(*range(1, 21))
-    assert site.lane_reads == 20
+    assert site.thread_reads == 20
     assert len(site.hints) == len(set(site.hints)) >= 20 - TRIES_MIN - 1
 
 
@@ -149,7 +149,7 @@ async def test_where_tries_are_in_vain_there_are_few(site: Site, patient: None) 
     async with trio.open_nursery() as nursery:
         for needle_id in range(1, 41):
             nursery.start_soon(site.read_to, answers, needle_id)
-    assert site.lane_reads == 40
+    assert site.thread_reads == 40
     assert site.loop_reads <= 40 * TRIES_MIN
 
 
@@ -175,7 +175,7 @@ async def test_many_who_ask_for_one_needle_are_one_read(site: Site) -> None:
         await trio.sleep(0.05)
         site.stuck.set()
     assert answers == [data_of(5)] * 10
-    assert site.lane_reads <= 2, "one for the first, one for those who came when it had begun"
+    assert site.thread_reads <= 2, "one for the first, one for those who came when it had begun"
     assert [type(error) for error in errors] == [NoSuchNeedle] * 10
     assert len({id(error) for error in errors}) == 10, "each raises its own"
 
@@ -192,7 +192,7 @@ async def test_a_read_that_is_stuck_keeps_others_waiting_for_a_moment_only(site:
             await site.read_to(answers, needle_id)
             taken_s.append(time.perf_counter() - started)
         assert answers == expected(*range(2, 23))
-        assert min(taken_s) < VISIT_S, "none of them waits for the lane that is stuck"
+        assert min(taken_s) < SLOW_S, "none of them waits for the reader thread that is stuck"
         site.stuck.set()
     assert answers[1] == data_of(1)
 
@@ -201,9 +201,9 @@ async def test_when_all_lanes_are_stuck_reads_wait_and_none_is_forgotten(site: S
     site.disk.is_cold = True
     answers: dict[int, object] = {}
     async with trio.open_nursery() as nursery:
-        for needle_id in range(1, LANES + 1):
+        for needle_id in range(1, READER_THREADS + 1):
             await site.hold_one(nursery, answers, needle_id)
-        for needle_id in range(LANES + 1, 40):
+        for needle_id in range(READER_THREADS + 1, 40):
             nursery.start_soon(site.read_to, answers, needle_id)
         await trio.sleep(0.05)
         assert answers == {}
@@ -232,7 +232,7 @@ async def test_on_a_slow_disk_all_lanes_go(site: Site, monkeypatch: pytest.Monke
         for needle_id in range(1, 41):
             nursery.start_soon(site.read_to, answers, needle_id)
     assert answers == expected(*range(1, 41))
-    assert most == LANES
+    assert most == READER_THREADS
 
 
 async def test_nobody_waits_for_ever_and_who_asks_later_joins_what_is_under_way(
@@ -254,7 +254,7 @@ async def test_nobody_waits_for_ever_and_who_asks_later_joins_what_is_under_way(
         monkeypatch.setattr(warehouse.actors.data.cold_reads, "DISK_S", WAIT_S)
         nursery.start_soon(site.read_to, answers, 1)
         await trio.sleep(0.05)
-        assert (site.lane_reads, len(site.cold._visits)) == (1, 1)
+        assert (site.thread_reads, len(site.cold._running)) == (1, 1)
         site.stuck.set()
     assert answers == expected(1)
 
@@ -286,14 +286,14 @@ async def test_the_loop_finds_what_the_disk_brought_even_when_all_lanes_are_stuc
     site.disk.is_cold = True
     answers: dict[int, object] = {}
     async with trio.open_nursery() as nursery:
-        for needle_id in range(1, LANES + 1):
+        for needle_id in range(1, READER_THREADS + 1):
             await site.hold_one(nursery, answers, needle_id)
-        for needle_id in range(LANES + 1, 30):
+        for needle_id in range(READER_THREADS + 1, 30):
             nursery.start_soon(site.read_to, answers, needle_id)
         await trio.sleep(0.02)
         assert answers == {}
         site.disk.is_cold = False
-        await site.until(lambda: len(answers) == 29 - LANES)
+        await site.until(lambda: len(answers) == 29 - READER_THREADS)
         site.stuck.set()
     assert answers == expected(*range(1, 30))
 
@@ -310,22 +310,22 @@ async def test_a_read_that_nobody_wants_any_more_is_not_done(site: Site, patient
         assert [needle_id for _, needle_id, _ in site.cold._queue] == [3]
         site.stuck.set()
     assert answers == expected(1, 3)
-    assert site.lane_reads + site.loop_reads == 2
+    assert site.thread_reads + site.loop_reads == 2
 
 
 async def test_the_end_waits_for_reads_that_have_begun_and_lets_go_of_the_others() -> None:
     site = Site()
     answers: dict[int, object] = {}
-    async with trio.open_nursery() as askers:
+    async with trio.open_nursery() as waiters:
         async with trio.open_nursery() as nursery:
             await nursery.start(site.cold.run)
-            await site.hold_one(askers, answers)
-            askers.start_soon(site.read_to, answers, 2)
+            await site.hold_one(waiters, answers)
+            waiters.start_soon(site.read_to, answers, 2)
             await trio.testing.wait_all_tasks_blocked(0.01)
             nursery.cancel_scope.cancel()
             threading.Timer(0.1, site.stuck.set).start()
-        lanes = [thread for thread in threading.enumerate() if thread.name.startswith("cold reads")]
-        assert lanes == []
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith("cold reads")]
+        assert threads == []
     assert answers.keys() == {1, 2}
     assert answers[1] is ReadFailed
     await site.read_to(answers, 3)
