@@ -93,10 +93,10 @@ class File(Protocol):
         """Return when all that was written before the call survives a power cut."""
 
     def kernel_handle(self) -> int | None:
-        """A descriptor by which `KernelSync` can do what `fdatasync` does; None: it cannot.
+        """A descriptor that `KernelSync` can sync; None: the kernel cannot sync this file.
 
-        The file is open a second time there.  The kernel tells of a failed write once for each time that a
-        file is open: so it is told to both, whatever the order.
+        The file is open a second time for it.  The kernel reports a failed write once for each time that a
+        file is open, so both `fdatasync` and the kernel's own sync hear of it, in whatever order they run.
         """
 
     def start_writeback(self, offset: int, length: int) -> None:

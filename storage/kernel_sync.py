@@ -1,12 +1,16 @@
-"""Kernel sync: `fdatasync` that no thread has to wait for.
+"""Kernel sync: `fdatasync` without a thread that waits for it.
 
-Linux takes it as an asynchronous request (`io_submit` with IOCB_CMD_FDSYNC, since 4.18), has one of its own
-workers do what the system call does, errors included, and tells an eventfd when it is done.  For a program of
-one event loop that is worth more than it looks: a thread has to be woken, needs the interpreter's lock twice,
-and wakes the loop again, each of which takes longer than a good disk takes to sync.
+Linux takes `fdatasync` as an asynchronous request (`io_submit` with IOCB_CMD_FDSYNC, since 4.18).  One of its
+own workers does what the system call does, errors included, and an eventfd becomes readable when it is done.
+A thread costs more than it seems to: it has to be woken, takes the interpreter's lock twice, and wakes the
+event loop again, each of which takes longer than a good disk takes to sync.
 
-Where it cannot be had (another system, an old kernel, a sandbox that forbids it, no requests left in
-/proc/sys/fs/aio-max-nr) `KernelSync()` raises OSError, and a thread does as well.
+    actors/data/fsync.py     uses this, and falls back to a thread
+    storage/volume.py        `begin_sync` and `end_sync`: what has to hold before and after
+    docs/decisions/0002-kernel-sync.md     what it saves, and what would make us delete it
+
+`KernelSync()` raises OSError where the kernel does not do this: another system, an old kernel, a sandbox that
+forbids it, or no requests left in /proc/sys/fs/aio-max-nr.
 
 Source: io_submit(2), io_getevents(2), eventfd(2).
 """
@@ -20,10 +24,10 @@ import platform
 import sys
 from typing import Final
 
-IN_FLIGHT_MAX: Final = 64  # at least so many are taken
+IN_FLIGHT_MAX: Final = 64  # the kernel takes at least this many at once
 
 _FDSYNC: Final = 3  # IOCB_CMD_FDSYNC
-_TELL_EVENTFD: Final = 1  # IOCB_FLAG_RESFD
+_SIGNAL_EVENTFD: Final = 1  # IOCB_FLAG_RESFD
 _NUMBERS: Final = {  # of io_setup, io_destroy, io_submit, io_getevents
     "x86_64": (206, 207, 209, 208),
     "aarch64": (0, 1, 2, 4),
@@ -61,12 +65,12 @@ class _Event(ctypes.Structure):
 
 
 class KernelSync:
-    """Syncs under way.  To be used by one thread."""
+    """The syncs that the kernel is running.  For one thread."""
 
     def __init__(self) -> None:
         """
         Raises:
-            OSError: this machine has no such thing, or has no more of it.
+            OSError: the kernel does not do this, or takes no more requests.
         """
         numbers = _NUMBERS.get(platform.machine()) if sys.platform == "linux" else None
         if numbers is None or sys.byteorder != "little" or sys.maxsize < 1 << 32:
@@ -81,30 +85,30 @@ class KernelSync:
         except OSError:
             os.close(self._eventfd)
             raise
-        self._request = _Iocb(opcode=_FDSYNC, flags=_TELL_EVENTFD, resfd=self._eventfd)
+        self._request = _Iocb(opcode=_FDSYNC, flags=_SIGNAL_EVENTFD, resfd=self._eventfd)
         self._requests = (ctypes.c_void_p * 1)(ctypes.addressof(self._request))
         self._events = (_Event * IN_FLIGHT_MAX)()
         self._no_time = (ctypes.c_int64 * 2)(0, 0)
         self._is_closed = False
 
     def fileno(self) -> int:
-        """Readable when `take_results` has something."""
+        """A descriptor that is readable when `take_results` has something."""
         return self._eventfd
 
     def submit(self, fd: int, tag: int) -> None:
-        """Begin to sync the file; what has been written to it before this call will be durable.
+        """Start to sync a file: what has been written to it before this call will be durable.
 
         Args:
-            tag: comes back with the result.
+            tag: returned with the result.
         Raises:
-            OSError: nothing was begun.  EAGAIN: too many are under way; EINVAL: not for files of this kind.
+            OSError: nothing was started.  EAGAIN: too many are running; EINVAL: not for files of this kind.
         """
         self._request.data = tag
         self._request.fildes = fd
         self._check(self._call(self._submit, self._context, ctypes.c_long(1), self._requests))
 
     def take_results(self) -> list[tuple[int, int]]:
-        """Tag and error number (0: none) of each sync that is done; does not wait."""
+        """Tag and error number (0: success) of each finished sync; does not wait."""
         try:
             os.eventfd_read(self._eventfd)
         except BlockingIOError:
@@ -122,11 +126,11 @@ class KernelSync:
                 )
             )
             results += [(event.data, max(0, -event.res)) for event in self._events[:count]]
-            if count < IN_FLIGHT_MAX:  # the kernel may take more at once than it was asked for
+            if count < IN_FLIGHT_MAX:  # the kernel may run more at once than it was asked for
                 return results
 
     def close(self) -> None:
-        """Wait for what is under way, and forget it."""
+        """Wait for the running syncs, and drop their results."""
         if not self._is_closed:
             self._is_closed = True
             self._call(self._destroy, self._context)

@@ -131,7 +131,7 @@ class NewNeedle(NamedTuple):
 
 
 class BegunSync(NamedTuple):
-    """Half a sync: see `Volume.begin_sync`."""
+    """A sync that has been started: see `Volume.begin_sync`."""
 
     handle: int  # for `KernelSync`
     generation: Generation
@@ -796,14 +796,15 @@ class Volume:
             self._sync()
 
     def begin_sync(self) -> BegunSync | None:
-        """Do the first half of a `sync`, for who has the kernel do the rest and calls `end_sync` then.
+        """Start a sync whose `fdatasync` the kernel runs asynchronously; finish it with `end_sync`.
 
-        Nobody waits for that second half: whoever syncs, closes or switches meanwhile begins anew.  Should
-        the kernel fail, it tells so to both (`File.kernel_handle`); where it was the journal that failed, it
-        tells one of them, and then no index, and no next generation, can be written any more.
+        Nothing waits for the second half: a `sync`, a `close` or a generation switch in between starts a
+        sync of its own.  When a write has failed, the kernel tells both of them (`File.kernel_handle`).
+        When the journal of the file system has failed, the kernel tells one of them, and from then on no
+        index and no next generation can be written.
 
         Returns:
-            None when that cannot be now: `sync` can.
+            None: not possible now; call `sync` instead.
         Raises:
             VolumeSealed: it was sealed before.
         """
@@ -825,14 +826,13 @@ class Volume:
             self._sync_lock.release()
 
     def end_sync(self, begun: BegunSync, error: OSError | None) -> bool:
-        """Do the second half.
+        """Finish a sync that `begin_sync` started.
 
         Args:
-            error: what the kernel says.
+            error: the kernel's result; None: success.
         Returns:
-            False: there was another sync meanwhile, or a switch to the next generation.  Nothing is known
-            then (the other may have been told of an error in our stead, and what the kernel says of a file
-            that does not count any more is nothing to us): only a whole `sync` can say.
+            False: another sync or a generation switch got in between, so this result proves nothing: the
+            other sync may have consumed our error.  Call `sync` instead.
         Raises:
             WriteFailed: there is an error, and the volume is sealed: see `sync`.
         """

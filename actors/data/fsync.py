@@ -1,4 +1,12 @@
-"""Syncer: makes volumes durable, without a thread where the kernel can do that (`storage/kernel_sync.py`)."""
+"""Fsync: makes volumes durable, by the kernel where it can (`storage/kernel_sync.py`), else in a thread.
+
+    sync ── begin_sync ── KernelSync.submit ── (eventfd) ── end_sync
+              | not now       | not taken                      | nothing proved: another sync or
+              v               v                                v a generation switch got in between
+            sync_in_thread: Volume.sync
+
+Why there are two ways, and what the first one saves: docs/decisions/0002-kernel-sync.md.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +21,7 @@ from warehouse.storage.volume import Volume
 
 log = logging.getLogger(__name__)
 
-CLOSE_S = 10.0  # for the syncs that are still under way; then they are on their own
+CLOSE_S = 10.0  # for syncs that are still running; after that they are left alone
 
 Sync = Callable[[Volume], Awaitable[None]]
 
@@ -28,20 +36,20 @@ class _Sleeper:
 
     def __init__(self) -> None:
         self.task = trio.lowlevel.current_task()
-        self.code = 0  # the error number; 0: none
+        self.code = 0  # the error number; 0: success
 
 
 class Syncer:
-    """Syncs the volumes of one disk.  Any number of tasks may, each its own volume."""
+    """Syncs the volumes of one disk, for any number of tasks, each with a volume of its own."""
 
     def __init__(self, open_kernel: Callable[[], KernelSync] = KernelSync) -> None:
         self._open_kernel = open_kernel
-        self._kernel: KernelSync | None = None  # while running, where it can be had; else threads do it
+        self._kernel: KernelSync | None = None  # None: threads sync
         self._last_tag = 0
         self._sleepers: dict[int, _Sleeper] = {}  # by tag
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Wake those whose syncs are done."""
+        """Take the kernel's results and wake the tasks that wait for them, until cancelled."""
         try:
             kernel = self._open_kernel()
         except OSError as error:
@@ -64,7 +72,7 @@ class Syncer:
                 await trio.to_thread.run_sync(kernel.close, abandon_on_cancel=True)
 
     async def sync(self, volume: Volume) -> None:
-        """Like `Volume.sync`.  When it is cancelled, the sync goes on, and nobody hears of it."""
+        """Like `Volume.sync`.  When cancelled, the kernel finishes the sync, and its result is dropped."""
         begun = volume.begin_sync() if self._kernel is not None else None
         if begun is not None:
             code = await self._sync_by_kernel(begun.handle)
@@ -75,7 +83,7 @@ class Syncer:
         await sync_in_thread(volume)
 
     async def _sync_by_kernel(self, handle: int) -> int | None:
-        """The error number, 0 for none; None when the kernel did not even begin."""
+        """The error number, 0 for success; None: the kernel did not take the request."""
         assert self._kernel is not None
         self._last_tag = tag = self._last_tag + 1
         try:
