@@ -1,8 +1,8 @@
 """Authorization: what a request at the data port may do, as its token says.
 
-Tokens name one volume of this disk, one operation, and needles or a bucket.  What one token may take up in
-all is counted here, over all requests that carry it: a lease what it stores, a token for one needle the
-places in the file that it began to fill.
+A token names one volume of this disk, one operation, and needles or a bucket.  This file also counts what
+one token takes up, over all requests that carry it: a lease pays for the bytes that it stores, a token for
+one needle for the places in the file that it starts to fill.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from warehouse.transport.http.exchange import Exchange
 
 @dataclass
 class Counters:
-    """What `/metrics` tells; plain integers, because the hot path adds to them."""
+    """What `/metrics` shows of requests; plain integers, because the hot path adds to them."""
 
     puts: int = 0
     gets: int = 0
@@ -41,7 +41,7 @@ class Counters:
 
     @property
     def requests(self) -> int:
-        """Of clients, whatever became of them."""
+        """Requests of clients that were answered with success."""
         return self.puts + self.gets
 
     def failed(self, code: str) -> None:
@@ -50,13 +50,13 @@ class Counters:
 
 NEEDLE_ROUTE = b"/v1/needles/"
 _NEEDLE_PATH = re.compile(NEEDLE_ROUTE + rb"(\d{1,10})/(\d{1,10})").fullmatch
-USES_MAX = 100_000  # tokens whose use is remembered
-TRIES_MAX = 2  # times its body that a token for one needle may take up
+USES_MAX = 100_000  # tokens whose use is counted
+TRIES_MAX = 2  # a token for one needle may take up this many times the size of its body
 
 
 @dataclass
 class LeaseUse:
-    """How much of a token's room has been taken up."""
+    """How much of its room a token has taken up."""
 
     stored_bytes: int
     expires_s: float
@@ -69,19 +69,19 @@ class RequestAuthorizer:
         self, pipelines: Mapping[int, CommitPipeline], broken: Mapping[int, str], verifier: DataTokenVerifier
     ) -> None:
         self._pipelines = pipelines
-        self._broken = broken  # volumes of this disk that could not be opened, and why
+        self._broken = broken  # volumes that could not be opened, and why
         self._verifier = verifier
         self._uses: dict[tuple[int, ...], LeaseUse] = {}  # by lease, or by volume and needle
         self._forget_at = 100
 
     def claims_of(self, exchange: Exchange) -> DataClaims:
-        """What the token of a request says.  Raises what `DataTokenVerifier.verify` does."""
+        """The claims of a request's token.  Raises as `DataTokenVerifier.verify`."""
         claims = self.claims_of_token(_token_of(exchange))
         exchange.vouch()
         return claims
 
     def claims_of_token(self, token: bytes) -> DataClaims:
-        """Raises what `DataTokenVerifier.verify` does."""
+        """Raises as `DataTokenVerifier.verify`."""
         return self._verifier.verify(token, now_s=time.time())
 
     def pipeline_of(self, volume_id: int) -> CommitPipeline:
@@ -122,33 +122,34 @@ class RequestAuthorizer:
         return pipeline, needle_id
 
     def use_lease(self, claims: DataClaims, size: int) -> None:
-        """Take `size` bytes of the room of the token's lease, if it is one's.
+        """Take `size` bytes of the lease's room, if the token belongs to a lease.
 
         Raises:
-            LeaseExhausted: it has not so much left.
+            LeaseExhausted: the lease has less room left.
         """
         if claims.lease_id is not None and claims.room is not None:
             self._use((claims.lease_id,), claims.room, size, claims.expires_at_s)
 
     def use_place(self, claims: DataClaims, needle_id: int, size: int) -> None:
-        """Take a place of `size` bytes in the volume's file, on a token that is no lease's.
+        """Take a place of `size` bytes in the volume's file, if the token does not belong to a lease.
 
-        A lease has paid already.  A token for one needle may begin more than once, for connections break;
-        but each beginning that others have written behind costs a place, so it may not go on for good.
+        A lease has paid in `use_lease`.  A token for one needle may start more than once, because
+        connections break.  But the place of a failed upload is lost once others have written after it, so
+        the number of tries is bounded.
 
         Raises:
-            LeaseExhausted: it has not so much left.
+            LeaseExhausted: the token has less room left.
         """
         if claims.lease_id is None:
             room = claims.room
-            if room is None:  # of an older release
+            if room is None:  # the token of an older release
                 room = TRIES_MAX * (
                     claims.body_size if claims.body_size is not None else claims.body_size_max or size
                 )
             self._use((claims.volume_id, needle_id), room, size, claims.expires_at_s)
 
     def return_place(self, claims: DataClaims, needle_id: int, size: int) -> None:
-        """The place that `use_place` took is free again."""
+        """Undo `use_place`: the place is free again."""
         use = self._uses.get((claims.volume_id, needle_id))
         if claims.lease_id is None and use is not None:
             use.stored_bytes -= size
@@ -161,14 +162,14 @@ class RequestAuthorizer:
         if use.stored_bytes + size > room:
             what = f"lease {name[0]}" if len(name) == 1 else "this token"
             raise LeaseExhausted(
-                f"{what} has room for {room} bytes, {use.stored_bytes} are used, {size} more came"
+                f"{what} has room for {room} bytes; {use.stored_bytes} are used, and this needs {size} more"
             )
         use.stored_bytes += size
 
     def _forget_old_uses(self) -> None:
         if len(self._uses) < self._forget_at:
             return
-        now_s = time.time() - 60  # tokens are refused when they expire; nothing comes after that
+        now_s = time.time() - 60  # an expired token is refused, so its use can be forgotten
         for name in [name for name, use in self._uses.items() if use.expires_s < now_s]:
             del self._uses[name]
         while len(self._uses) >= USES_MAX:
@@ -201,10 +202,10 @@ def require_bucket(claims: DataClaims, metadata: NeedleMetadata) -> None:
 
 
 def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """The token of the Authorization header; None when there is none.
+    """The token of the Authorization header; None: no such header.
 
     Raises:
-        TokenMissing: there is another scheme.
+        TokenMissing: the header has another scheme.
     """
     header = headers.get(b"authorization")
     if header is None:
@@ -218,9 +219,9 @@ def _token_of(exchange: Exchange) -> bytes:
     """The one token of a request.
 
     Raises:
-        TokenMissing: there is none.
-        BadRequest: there are two, of which a proxy may believe the other one (RFC 6750, 3.1); or the URL
-            asks for something that is not done.
+        TokenMissing: the request has none.
+        BadRequest: the request has two, and a proxy may have checked the other one (RFC 6750, 3.1); or the
+            URL asks for something that is not supported.
     """
     tokens = []
     header_token = bearer_token(exchange.headers)
@@ -229,7 +230,7 @@ def _token_of(exchange: Exchange) -> bytes:
     if exchange.query:
         tokens += _tokens_in(exchange.query)
     if len(tokens) > 1:
-        raise BadRequest("a request shows one token, once: in its URL or as Authorization, this one has more")
+        raise BadRequest("a request carries one token, in its URL or as Authorization; this one has more")
     if not tokens:
         raise TokenMissing("a token is needed, as 'Authorization: Bearer TOKEN' or as '?token=TOKEN'")
     return tokens[0]
@@ -238,7 +239,7 @@ def _token_of(exchange: Exchange) -> bytes:
 def _tokens_in(query: bytes) -> list[bytes]:
     tokens = []
     for pair in query.split(b"&"):
-        if b"%" in pair:  # a client may write every letter so: RFC 3986, 6.2.2.2
+        if b"%" in pair:  # a client may encode every letter: RFC 3986, 6.2.2.2
             pair = unquote_to_bytes(pair)
         if pair.startswith(b"token="):
             tokens.append(pair[6:])

@@ -3,10 +3,10 @@
     POST  /v1/batch/put     a lease's token
     POST  /v1/batch/get     a read grant's token
 
-A put is read item by item, and each item is appended as it comes; all of them then pass the commit pipeline
-together, so they share fsyncs and catalog transactions.  A get is read needle by needle and sent in pieces.
-Neither ever holds more than one needle and one piece.  Each needle is judged by the rules of a single
-request, and one that fails leaves the others alone.
+A put reads its body item by item and appends each item as it comes in.  All items then pass the commit
+pipeline together, so they share fsyncs and catalog transactions.  A get reads needle by needle and sends
+pieces.  Neither ever holds more than one needle and one piece.  The rules of a single request apply to each
+needle, and one that fails leaves the others alone.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ from warehouse.transport.http.rules import require_method
 from warehouse.transport.messages import StoredNeedle
 
 BATCH_ROUTE = b"/v1/batch/"
-BUFFER_SIZE = 256 * 1024  # what is received at once
-PIECE_SIZE = 256 * 1024  # what is sent at once
-READ_AHEAD_SIZE = 2 * 1024 * 1024  # what the disk is asked for at once
+BUFFER_SIZE = 256 * 1024  # received at once
+PIECE_SIZE = 256 * 1024  # sent at once
+READ_AHEAD_SIZE = 2 * 1024 * 1024  # asked of the disk at once
 
 _PUT_PATH, _GET_PATH = PUT_ROUTE.encode(), GET_ROUTE.encode()
 _MSGPACK = (b"Content-Type", b"application/msgpack")
@@ -113,7 +113,7 @@ class BatchHttp:
         try:
             await intake.take_all(_Body(exchange, size))
         except (LinkDown, RequestTimeout) as error:
-            broken = error  # nobody may read our answer; what has been appended is committed all the same
+            broken = error  # the client is gone; what has been appended is committed all the same
         except StoreError as error:
             intake.outcomes.append(failed(error))
             self._counters.failed(error.code)
@@ -164,7 +164,7 @@ class BatchHttp:
 
 
 class _Body:
-    """The body of a request, in pieces of the size that is asked for, each valid until the next is taken."""
+    """The body of a request, taken in pieces of any size; a piece is valid until the next is taken."""
 
     def __init__(self, exchange: Exchange, size: int) -> None:
         self._exchange = exchange
@@ -173,7 +173,7 @@ class _Body:
         self.left = size
 
     def take_now(self, size: int) -> memoryview | None:
-        """The next bytes, if they have been received."""
+        """The next bytes; None: they have not been received yet."""
         end = self._start + size
         if end > self._end:
             return None
@@ -186,11 +186,11 @@ class _Body:
         """The next bytes.
 
         Raises:
-            LengthMismatch: the body ends before.
+            LengthMismatch: the body ends earlier.
             LinkDown, RequestTimeout: as `Exchange.read_into`.
         """
         if size > self.left:
-            raise LengthMismatch(f"the batch ends {size - self.left} bytes inside of an item")
+            raise LengthMismatch(f"the batch ends inside an item: {size - self.left} bytes are missing")
         received = self._buffer[self._start : self._end]
         is_large = size > len(self._buffer)
         target = memoryview(bytearray(size)) if is_large else self._buffer
@@ -220,16 +220,16 @@ class _Intake:
         self._claims = claims
         self._authorizer = authorizer
         self._clock = clock
-        self.outcomes: list[Outcome] = []  # of items appended: to be filled in when they are committed
+        self.outcomes: list[Outcome] = []  # those of appended items are filled in after the commit
         self.needles: list[StoredNeedle] = []
-        self.positions: list[int] = []  # of those needles among the outcomes
+        self.positions: list[int] = []  # where the outcomes of those needles are
         self.refusals: list[str] = []  # error codes
 
     async def take_all(self, body: _Body) -> None:
         """Append the items of a body.
 
         Raises:
-            BadRequest, LengthMismatch, BodyTooLarge: no item can be read from here on.
+            BadRequest, LengthMismatch, BodyTooLarge: nothing after this can be read.
             LinkDown, RequestTimeout: the client is gone, or too slow.
         """
         pipeline = self._pipeline
@@ -283,7 +283,7 @@ _PENDING = Outcome("", 0)
 
 
 class _Reading:
-    """The needles of one batch get; used in the event loop and in a thread, by one at a time."""
+    """The needles of one batch get; used by the event loop and by a thread, never at the same time."""
 
     def __init__(self, volume: Volume, claims: DataClaims, needle_ids: list[int]) -> None:
         self._volume = volume
@@ -292,12 +292,12 @@ class _Reading:
         self._found: list[IndexEntry | StoreError] = []
         self._generation = volume.generation
         self._position = 0
-        self._begun = 0  # up to here the disk has been told
-        self.total = 0  # bytes of the answer, known when all have been looked up
+        self._begun = 0  # the disk has been asked for the needles before this position
+        self.total = 0  # bytes of the answer; complete after `look_up`
         self.refusals: list[str] = []  # error codes
 
     def look_up(self, *, nowait: bool = False) -> bool:
-        """Learn all sizes from the index; False: `nowait`, and the index is not in memory."""
+        """Look up all sizes in the index; False: it is not in memory, with `nowait`."""
         for needle_id in self._needle_ids[len(self._found) :]:
             try:
                 found: IndexEntry | StoreError | None = self._volume.find(needle_id, nowait=nowait)
@@ -317,9 +317,9 @@ class _Reading:
         return True
 
     def next_piece(self, *, nowait: bool = False) -> bytes | None:
-        """The next frames, about `PIECE_SIZE` of them; None: no more.
+        """The next frames, about `PIECE_SIZE` bytes; None: all have been taken.
 
-        With `nowait` it ends before the first needle that is not in memory, and is empty if that is the next.
+        With `nowait` the piece ends before the first needle that is not in memory, so it may be empty.
         """
         if self._position == len(self._needle_ids):
             return None
@@ -337,7 +337,7 @@ class _Reading:
         return b"".join(parts)
 
     def next_cold_piece(self) -> bytes | None:
-        """`next_piece`, of needles that the disk has to be asked for: for those that follow, too."""
+        """`next_piece`, after asking the disk for these needles and for those that follow."""
         end = self._position
         size = 0
         while size < READ_AHEAD_SIZE and end < len(self._needle_ids):
@@ -354,13 +354,13 @@ class _Reading:
     ) -> tuple[bytes, bytes | memoryview]:
         if isinstance(found, StoreError):
             return self._refusal(needle_id, found, 0)
-        # A place is worth nothing in the next generation.
+        # After a generation switch the needle lies elsewhere.
         hint = found if self._volume.generation == self._generation else None
         try:
             needle = self._volume.read(needle_id, nowait=nowait, found=hint)
             require_bucket(self._claims, needle.metadata)
             if len(needle.data) != found.data_size:
-                raise ReadFailed("the index has another size than the needle")
+                raise ReadFailed("the index and the needle give different sizes")
         except StoreError as error:
             return self._refusal(needle_id, error, found.data_size)
         return FRAME.pack(needle_id, STATE_OK, found.data_size, needle.crc), needle.data

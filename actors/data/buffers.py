@@ -1,8 +1,8 @@
-"""Pieces: the memory that large bodies pass through between disk and socket, used again and again.
+"""Buffers: the memory that large bodies pass through between disk and socket, used again and again.
 
-Fresh memory costs a page fault every 4 KiB; each piece costs turns of the event loop, hops to a thread and
-wake-ups of the peer.  So the first transfers get large buffers, which later ones inherit.  When all are in
-use, the next transfers make do with small ones.
+Fresh memory costs a page fault every 4 KiB.  Each piece costs turns of the event loop, hops to a thread and
+wake-ups of the peer.  So the first transfers get large buffers, and later transfers reuse them.  When all
+large buffers are in use, further transfers get small ones.
 
 Measured on 80 MiB, CPU time of the volume actor: in 52 ms with pieces of 1 MiB, 43 with 2, 119 with 4 (the
 kernel then takes its page cache in pieces of 2 MiB, which a virtual machine may have to ask its host for);
@@ -18,9 +18,9 @@ from typing import Final
 from warehouse.storage.format.needle import BLOCK_SIZE
 
 LARGE: Final = 2 * 1024 * 1024
-LARGE_COUNT: Final = 8  # for four uploads or eight downloads at once; 16 MiB, once they have been in use
-SMALL: Final = 512 * 1024  # so that 64 uploads, with two buffers each, take 76 MiB
-assert LARGE % BLOCK_SIZE == 0  # so that no block is read and checked twice
+LARGE_COUNT: Final = 8  # for four uploads or eight downloads at once: 16 MiB
+SMALL: Final = 512 * 1024  # 64 uploads with two buffers each take 76 MiB
+assert LARGE % BLOCK_SIZE == 0  # or a block would be read and checked twice
 assert SMALL % BLOCK_SIZE == 0
 
 
@@ -33,7 +33,7 @@ class BufferPool:
 
     @contextmanager
     def lend(self) -> Iterator[memoryview]:
-        """A buffer for as long as the block lasts: large while there are any, else small."""
+        """Lend a buffer while the block lasts: a large one if there is any, else a small one."""
         buffer = self._take()
         try:
             yield buffer
@@ -43,7 +43,7 @@ class BufferPool:
 
     def _take(self) -> memoryview:
         if self._free:
-            return self._free.pop()  # the one used last, part of which the processor still has at hand
+            return self._free.pop()  # the one used last: part of it is still in the processor's cache
         if self._made_count == LARGE_COUNT:
             return memoryview(bytearray(SMALL))
         self._made_count += 1

@@ -1,7 +1,7 @@
 """Put request: what a put says about its object, read and checked; the same rules for one and for many.
 
-Whatever a request says is honoured, or the request is refused.  What its token fixes (key, type, metadata)
-counts.  Values in, values out.
+Everything that a request says is honoured, or the request is refused.  What the token fixes (key, type,
+metadata) takes precedence.  Values in, values out.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ KEY_FIELD, METADATA_FIELD = b"x-warehouse-key", b"x-warehouse-metadata"
 _OURS = b"x-warehouse-"
 _KNOWN = frozenset((KEY_FIELD, METADATA_FIELD, CRC32C_FIELD))
 _NOT_KEPT = frozenset((b"content-disposition", b"content-language", b"expires"))
-# What other stores do when they are asked, and clients of theirs rely on.
+# What clients of other stores ask for, and rely on.
 _IS_OF_OTHER_STORES = re.compile(
     rb"x-(?:amz|goog|ms|oss|obs|cos)-(?:acl$|grant-|tag|storage-class|access-tier|server-side-encryption"
     rb"|encryption|copy-source|object-lock|immutability|legal-hold|website-redirect|trailer|decoded-content"
     rb"|write-offset|expected-bucket-owner|content-(?:disposition|encoding|language)|blob-content-)"
 ).match
 _BAD_PERCENT = re.compile(rb"%(?![\da-fA-F]{2})").search
-# What the library sends.  A put with nothing else asks for nothing that would have to be looked for.
+# What the library sends.  A put with no other header needs no further checks.
 _PLAIN = frozenset(
     (*_KNOWN, b"host", b"authorization", b"content-length", b"content-type", b"expect", b"accept")
 )
@@ -89,7 +89,7 @@ def read_put(headers: Mapping[bytes, bytes], claims: DataClaims) -> PutRequest:
 
     Raises:
         BadKey, BadMetadata, BadRequest, ExpectationFailed, PreconditionFailed, UnsupportedCoding:
-            something in it is wrong, or would not be honoured.
+            something is wrong, or would not be honoured.
     """
     if b"expect" in headers:
         _require_known_expectations(headers)
@@ -111,28 +111,28 @@ def _require_known_expectations(headers: Mapping[bytes, bytes]) -> None:
 def _refuse_what_would_be_lost(headers: Mapping[bytes, bytes]) -> None:
     if headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
         raise UnsupportedCoding(
-            "the store keeps no Content-Encoding: leave the header out, and the bytes are kept as they come"
+            "the store keeps no Content-Encoding: leave out the header, and the bytes are kept as they are"
         )
     for name in (b"content-range", b"range"):  # RFC 9110, 14.5
         if name in headers:
             raise BadRequest(f"a PUT stores a whole object: {name.decode().title()} is not supported")
     if b"trailer" in headers:
-        raise BadRequest("a body comes by its length, and no trailer behind it: leave Trailer away")
+        raise BadRequest("a body has a length and no trailer: leave out the header Trailer")
     for name in headers:
         if name.startswith((b"x-amz-meta-", b"x-goog-meta-", b"x-ms-meta-")):
             raise BadMetadata("user metadata comes in X-Warehouse-Metadata, as name=value&name=value")
         if name in _NOT_KEPT or _IS_OF_OTHER_STORES(name) is not None:
-            raise BadRequest(f"nothing is kept or done here of {name.decode('latin-1')}: leave it away")
+            raise BadRequest(f"the header {name.decode('latin-1')} is not supported: leave it out")
         if name.startswith(_OURS) and name not in _KNOWN:
             raise BadRequest(f"there is no header {name.decode('latin-1')}")
 
 
 def check_batch(headers: Mapping[bytes, bytes]) -> None:
-    """Refuse headers that are about one needle: in a batch each item says such things of itself.
+    """Refuse headers about one needle: in a batch each item has its own.
 
     Raises:
-        BadRequest, BadMetadata, UnsupportedCoding: there is one.
-        ExpectationFailed: the client expects what cannot be done here.
+        BadRequest, BadMetadata, UnsupportedCoding: the request has one.
+        ExpectationFailed: the client expects something other than 100-continue.
     """
     if b"expect" in headers:
         _require_known_expectations(headers)
@@ -141,7 +141,7 @@ def check_batch(headers: Mapping[bytes, bytes]) -> None:
     refuse_conditions(headers, "each item of a batch put carries its own")
     _refuse_what_would_be_lost(headers)
     if not _KNOWN.isdisjoint(headers) or read_checks(headers) is not None:
-        raise BadRequest("key, metadata and checksums of a batch stand in its items, not in its headers")
+        raise BadRequest("a batch carries keys, metadata and checksums in its items, not in its headers")
 
 
 def _metadata_of(headers: Mapping[bytes, bytes], claims: DataClaims) -> NeedleMetadata:
@@ -178,7 +178,7 @@ def _key_of(header: bytes | None) -> str:
     if b"%" in header:
         if _BAD_PERCENT(header) is not None:
             raise BadKey(
-                "in X-Warehouse-Key two hexadecimal digits stand behind each '%'; for itself it is %25"
+                "in X-Warehouse-Key two hexadecimal digits follow each '%'; write a percent sign as %25"
             )
         raw = unquote_to_bytes(header)
     try:
@@ -194,7 +194,7 @@ def _user_metadata_of(header: bytes) -> dict[str, str]:
         raise BadMetadata(f"user metadata has at most {METADATA_SIZE_MAX} bytes")
     try:
         if _BAD_PERCENT(header) is not None:
-            raise ValueError("a percent sign that stands for itself")
+            raise ValueError("a percent sign without two hexadecimal digits")
         text = header.decode("ascii")
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
     except ValueError as error:
@@ -209,10 +209,10 @@ def _user_metadata_of(header: bytes) -> dict[str, str]:
 
 
 def read_put_head(head: PutHead, claims: DataClaims, created_ms: int) -> tuple[NeedleMetadata, Conditions]:
-    """What an item of a batch says about its needle, and its conditions.
+    """Read the head of one item of a batch: its metadata and its conditions.
 
     Raises:
-        BadKey, BadMetadata, BadRequest: something in it is wrong.
+        BadKey, BadMetadata, BadRequest: something is wrong.
     """
     check_key(head.key)
     check_content_type(head.content_type)

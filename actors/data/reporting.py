@@ -1,9 +1,9 @@
-"""Reporting: which of a disk's figures its master has to be told next.
+"""Reporting: what a disk reports to its master next.
 
-Pure: the figures of this moment and the time go in, a report comes out, or None when there is nothing to
-say.  A report names only the volumes that changed, so what it costs both sides does not grow with their
-number.  A volume that changed is named once more a little later, and all of them now and then: should the
-two sides ever differ, they agree again.
+Pure: the present state and the time go in; a report comes out, or None when there is nothing to say.  A
+report contains only the volumes that changed, so its cost does not grow with their number.  A changed volume
+is reported once more a little later, and all volumes from time to time, so that two sides that differ agree
+again.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ import msgspec
 
 from warehouse.transport.messages import DiskReport, VolumeReport
 
-REPEAT_S = 10.0  # after its latest change a volume is named once more; a report is due at least this often
-WHOLE_S = 300.0  # between reports that name all volumes
+REPEAT_S = (
+    10.0  # after its latest change a volume is reported once more; also the longest pause between reports
+)
+WHOLE_S = 300.0  # between reports of all volumes
 
 
 class Reporting:
     def __init__(self) -> None:
         self._told: dict[int, VolumeReport] = {}
-        self._repeats: dict[int, float] = {}  # volume -> when to name it once more
-        self._latest: DiskReport | None = None  # that was delivered, with all volumes
+        self._repeats: dict[int, float] = {}  # volume -> when to report it once more
+        self._latest: DiskReport | None = None  # the latest that was delivered, with all volumes
         self._told_at = self._whole_at = float("-inf")
 
     def registered(self, volumes: Iterable[VolumeReport], *, now: float) -> None:
-        """A master has been told of these volumes, and knows nothing else of this disk."""
+        """A master knows these volumes of this disk from the registration, and nothing else."""
         self._told = {report.volume_id: report for report in volumes}
         self._repeats.clear()
         self._latest = None
@@ -35,9 +37,9 @@ class Reporting:
     def due(self, whole: DiskReport, *, now: float) -> DiskReport | None:
         """
         Args:
-            whole: everything as it is now.
+            whole: the disk as it is now.
         Returns:
-            What of it is to be sent; None: nothing has changed, and the latest report is not old.
+            The part of it to send; None: nothing has changed, and the latest report is recent.
         """
         if now - self._whole_at >= WHOLE_S:
             return whole
@@ -56,7 +58,7 @@ class Reporting:
         return msgspec.structs.replace(whole, volumes=named, damages=damages)
 
     def delivered(self, report: DiskReport, whole: DiskReport, *, now: float) -> None:
-        """The master has answered this report, which was made of `whole`."""
+        """The master has answered this report, which `due` made from `whole`."""
         for volume in report.volumes:
             if volume == self._told.get(volume.volume_id):
                 self._repeats.pop(volume.volume_id, None)
@@ -69,5 +71,5 @@ class Reporting:
 
 
 def _head(report: DiskReport) -> DiskReport:
-    """What a report says of the disk itself."""
+    """The report without its volumes: what it says of the disk itself."""
     return msgspec.structs.replace(report, volumes=[], damages=[])

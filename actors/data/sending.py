@@ -1,8 +1,8 @@
-"""Sending: bytes of needles on their way to a client, in bounded and checked pieces.
+"""Sending: the bytes of needles, sent to a client in bounded and checked pieces.
 
-A needle of this disk is read here; one of another disk is fetched from its own actor and passed on.  The
-head of an answer goes out with its first piece, so what fails before is a refusal, and what fails after
-ends the connection: nobody takes a part for the whole.
+A needle of this disk is read here.  A needle of another disk is fetched from its own actor and passed on.
+The head of an answer goes out with the first piece: an earlier failure becomes a refusal, a later one ends
+the connection, so that no client takes a part for the whole.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Head = tuple[int, list[tuple[bytes, bytes]], int]  # status, headers, content le
 
 
 class Sending:
-    """What a volume actor sends of needles."""
+    """Sends needles and objects of one volume actor."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Sending:
         position, end = start, start + length
         with self._buffers.lend() as buffer:
             while position < end:
-                # Pieces end on multiples of the block size, so no block is read twice.
+                # A piece ends on a multiple of the block size, so no block is read twice.
                 size = min(len(buffer) - position % BLOCK_SIZE, end - position)
                 try:
                     piece = reader.read(position, size, nowait=True, into=buffer)
@@ -80,7 +80,7 @@ class Sending:
     async def send_object(
         self, exchange: Exchange, claims: DataClaims, start: int, length: int, head: Head
     ) -> None:
-        """Send `length` bytes of an object of many chunks from `start`, one chunk behind the other."""
+        """Send `length` bytes of an object of many chunks from `start`, chunk after chunk."""
         left: Head | None = head
         if claims.parts is not None:
             offset = 0
@@ -100,7 +100,7 @@ class Sending:
                 which = (place.volume_id, place.needle_id, place.size)
                 await self._send_part(exchange, claims, which, place.start, place.end, far, left)
                 left = None
-        if left is not None:  # of no bytes
+        if left is not None:  # the answer has no bytes
             await exchange.start(*left)
 
     async def chunks_of(self, claims: DataClaims) -> ChunkList:
@@ -121,7 +121,7 @@ class Sending:
 
         Args:
             which: volume, needle and size.
-            source: URL and token, where it is on another disk.
+            source: URL and token; None: the needle is on this disk.
         """
         volume_id, needle_id, size = which
         pipeline = self._pipelines.get(volume_id)
@@ -133,7 +133,7 @@ class Sending:
         require_bucket(claims, reader.metadata)
         if reader.size != size:
             raise ObjectInconsistent(
-                f"volume {volume_id}, needle {needle_id}: {reader.size} bytes, the URL is for {size}"
+                f"volume {volume_id}, needle {needle_id} has {reader.size} bytes, the URL is for {size}"
             )
         await self.send_span(exchange, reader, start, end - start, head)
 
@@ -150,12 +150,12 @@ class Sending:
         headers = [("Authorization", f"Bearer {token}"), ("Range", f"bytes={start}-{end - 1}")]
         async with self._pool.stream("GET", url, target, headers=headers) as answer:
             if answer.status == 404:
-                raise NoSuchNeedle(f"the actor at {url} has part of this object no more")
+                raise NoSuchNeedle(f"the actor at {url} no longer has its part of this object")
             if answer.status != 206:
                 raise LinkDown(f"the actor at {url} answered {answer.status} for part of this object")
             if answer.content_length != end - start:
                 raise ObjectInconsistent(
-                    f"the actor at {url} was asked for {end - start} bytes, it announced"
+                    f"the actor at {url} was asked for {end - start} bytes and announced"
                     f" {answer.content_length}"
                 )
             if head is not None:

@@ -1,8 +1,9 @@
 """Switching: a volume's compacted generation takes the present one's place while requests go on.
 
-The master orders it once a compactor's copy is complete, and asks again until it is done: each call works
-for a few seconds at most.  Replaying what came behind the copy happens in a thread, beside the event loop;
-only for the last, short round does the commit pipeline hold writers of that one volume at its write barrier.
+The master orders it when a compactor's copy is complete, and repeats the order until it is done: each call
+works for a few seconds at most.  A thread replays what was written after the copy, next to the event loop.
+Only for the last, short round does the commit pipeline hold the writers of that one volume at its write
+barrier.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from warehouse.storage.files import remove_leftovers
 
 log = logging.getLogger(__name__)
 
-CALL_S = 5.0  # of catching up, before the master is told how far it is
-SHORT: int = 1024 * 1024  # bytes; a tail of this length is replayed in the pause
-SHORT_AT_LAST: int = 16 * SHORT  # where writers keep coming as fast as we replay
+CALL_S = 5.0  # one call catches up for this long, then reports its progress to the master
+SHORT: int = 1024 * 1024  # bytes; a tail of this length is replayed while writers wait
+SHORT_AT_LAST: int = 16 * SHORT  # when writers are as fast as the replay
 ROUNDS_MAX = 20
 
 
@@ -51,15 +52,15 @@ class Switching:
         return self._pauses_ms
 
     async def switch(self, pipeline: CommitPipeline, *, generation: int, end_offset: int) -> Progress:
-        """Work on a switch for a while; asking again after it is done is harmless.
+        """Work on a switch for a while; another call after it is done changes nothing.
 
         Raises:
-            GenerationMismatch, VolumeSealed, ReadFailed, DiskFull, WriteFailed: it was given up; the present
-                generation stays, and the copy is removed.
+            GenerationMismatch, VolumeSealed, ReadFailed, DiskFull, WriteFailed: the switch was given up; the
+                present generation stays, and the copy is removed.
         """
         volume = pipeline.volume
         async with self._lock(volume.volume_id):
-            if volume.generation == generation:  # the answer was lost on its way
+            if volume.generation == generation:  # an earlier answer was lost
                 return self._done(volume.volume_id)
             try:
                 return await self._switch(pipeline, generation, end_offset)
@@ -73,7 +74,7 @@ class Switching:
         return Progress(True, 0, pause_ms, self._freed_bytes.get(volume_id))
 
     async def drop(self, pipeline: CommitPipeline) -> None:
-        """Give a switch up, and remove what does not count."""
+        """Give up a switch, and remove its files."""
         async with self._lock(pipeline.volume.volume_id):
             await self._drop(pipeline)
 
@@ -83,8 +84,8 @@ class Switching:
     async def _drop(self, pipeline: CommitPipeline) -> None:
         volume = pipeline.volume
         switch = self._switches.pop(volume.volume_id, None)
-        # To the end, also when the time of the request is over: a volume keeps a switch that nobody
-        # has abandoned, and takes no other.
+        # Shielded from the request's deadline: a volume keeps a switch that nobody has abandoned, and
+        # then takes no other.
         with trio.CancelScope(shield=True):
             if switch is not None:
                 await trio.to_thread.run_sync(switch.abandon)
@@ -104,7 +105,7 @@ class Switching:
         remaining, is_short = 0, False
         with trio.move_on_after(CALL_S) as scope:
             for number in range(1, ROUNDS_MAX + 1):
-                with trio.CancelScope(shield=True):  # a round cannot be cut short, so it is not abandoned
+                with trio.CancelScope(shield=True):  # a round cannot be interrupted
                     remaining = await trio.to_thread.run_sync(switch.catch_up)
                 is_short = remaining <= (SHORT if number < ROUNDS_MAX else SHORT_AT_LAST)
                 if is_short:
@@ -113,7 +114,7 @@ class Switching:
         if not is_short or scope.cancelled_caught:
             return Progress(False, remaining, 0.0)
         await trio.to_thread.run_sync(switch.flush)
-        await trio.to_thread.run_sync(switch.catch_up)  # what came during that sync
+        await trio.to_thread.run_sync(switch.catch_up)  # what was written during that sync
         started = time.perf_counter()
         with pipeline.write_barrier_raised():
             await trio.to_thread.run_sync(switch.switch)

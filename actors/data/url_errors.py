@@ -1,7 +1,6 @@
-"""URL words: what a refusal says to somebody who holds a URL and knows nothing of needles and volumes.
+"""URL errors: refusals in the words of somebody who holds a URL and knows nothing of needles and volumes.
 
-Code and status stay what they are; only the sentence is another.  It says what became of the URL, and what
-to do.
+Code and status stay the same; only the message changes.  It says what became of the URL, and what to do.
 """
 
 from __future__ import annotations
@@ -24,29 +23,29 @@ from warehouse.errors import (
 )
 
 ASK = "ask whoever made it for a new one"
-_MOVED = f"the place that this URL was made for takes no more data: {ASK}"
-_FULL = f"the place that this URL was made for is full: {ASK}"
+_MOVED = f"the place that this URL leads to takes no more data: {ASK}"
+_FULL = f"the place that this URL leads to is full: {ASK}"
 
 _SENTENCES: dict[type[StoreError], str] = {
-    NeedleExists: "this URL was used already: a URL for storing stores once, and what it stored stays. To"
-    f" store something else, {ASK}",
-    NeedleVoid: f"this URL was used or given up, and what it was for is deleted: {ASK}",
+    NeedleExists: "this URL was used already: a URL stores once, and what it stored stays. To store"
+    f" something else, {ASK}",
+    NeedleVoid: f"this URL was used or given up, and its object was deleted: {ASK}",
     NoSuchNeedle: f"the object was replaced or deleted after this URL was made: {ASK}",
     NoSuchObject: f"the object was replaced or deleted after this URL was made: {ASK}",
-    NoSuchVolume: f"what this URL leads to is not on this server: {ASK}",
-    TokenInvalid: "this URL was not made for this server, or was changed: use it exactly as it was given,"
+    NoSuchVolume: f"the data of this URL is not on this server: {ASK}",
+    TokenInvalid: "this URL was made for another server, or was changed: use it exactly as you got it,"
     f" with its host and port, or {ASK}",
     VolumeFull: _FULL,
     DiskFull: _FULL,
-    LeaseExhausted: f"this URL was begun with too often: {ASK}",
+    LeaseExhausted: f"too many uploads were started with this URL: {ASK}",
     VolumeSealed: _MOVED,
     VolumeOffline: "part of this object is on a machine that is offline now: try again later",
-    WriteFailed: f"the server could not write what came: try again, or {ASK}",
+    WriteFailed: f"the server could not write the data: try again, or {ASK}",
 }
 
 
 def for_url_holder(error: StoreError) -> StoreError:
-    """The same refusal, for a request that showed its token in the URL."""
+    """The same refusal, for a request that carried its token in the URL."""
     if isinstance(error, TokenExpired):
         ago = str(error).partition("expired ")[2] or "some time ago"
         return TokenExpired(f"this URL expired {ago}: {ASK}")
