@@ -99,7 +99,7 @@ class Compactor:
                 await self._link.wait_up()
             except RequestRefused as error:
                 if not self._announcer.is_ready:
-                    raise  # a wrong join secret: whoever starts this process should learn of it now
+                    raise  # a wrong join secret: the process that started this one should learn of it now
                 log.error("the master refuses this disk", extra={"cause": error.message})
                 await trio.sleep(REGISTER_S)
             else:

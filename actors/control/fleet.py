@@ -7,8 +7,8 @@ full they are.  This file joins the two: plain state, no waiting, no sockets but
     fleet_room     how much room there is, and who needs another volume: `Fleet.room`
     fleet_status   what operators see of all this
 
-Whoever changes a volume or a disk does it with a method of `Fleet`, never on the `VolumeState` alone: the
-method marks it for `FleetRoom`.
+Change a volume or a disk with a method of `Fleet`, never on the `VolumeState` alone: the method marks it for
+`FleetRoom`.
 """
 
 from __future__ import annotations

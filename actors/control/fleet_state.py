@@ -1,7 +1,7 @@
 """What the master knows of each disk and each volume at this moment; `Fleet` owns all of them.
 
-Plain state: no waiting, no sockets.  Whoever changes a volume or a disk does it with a method of `Fleet`, or
-the sums in `fleet_room` would be wrong.
+Plain state: no waiting, no sockets.  Change a volume or a disk with a method of `Fleet`, or the sums in
+`fleet_room` are wrong.
 """
 
 from __future__ import annotations

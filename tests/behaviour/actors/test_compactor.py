@@ -290,10 +290,10 @@ class SlowCopy:
 
     made: list[SlowCopy]
 
-    def __init__(self, disk: OsDisk, directory: str, **order: object) -> None:
-        if order["horizon"] == 13:
+    def __init__(self, disk: OsDisk, directory: str, **command: object) -> None:
+        if command["horizon"] == 13:
             raise NoRoomToCompact("there is no room")
-        self.order = order
+        self.command = command
         self.path = disk.root / directory / "g2.vol"
         self.path.write_bytes(b"half a copy")
         self.position = self.read_bytes = self.written_bytes = 0
@@ -327,7 +327,7 @@ async def test_a_copy_that_is_stopped_leaves_nothing(site: Site, copies: list[Sl
     async with at_work(site) as master:
         await master.ask(master.copy(rate=None))
         await until(lambda: bool(copies) and copies[0].position > 5 * MIB)
-        assert copies[0].order == {"uuid": UUID, "generation": 1, "end_offset": 4096, "horizon": 0}
+        assert copies[0].command == {"uuid": UUID, "generation": 1, "end_offset": 4096, "horizon": 0}
         state = await master.poll()
         assert state.written_bytes > 0
         assert (state.end_offset, state.generation) == (1 << 30, 1)
@@ -384,7 +384,7 @@ async def test_a_connection_that_breaks_costs_no_attempt(site: Site, copies: lis
 
 async def test_a_copy_that_does_not_fit_says_so(site: Site, copies: list[SlowCopy]) -> None:
     async with at_work(site) as master:
-        order = StartCopy(
+        command = StartCopy(
             incarnation=1,
             task_id=1,
             volume_id=7,
@@ -394,7 +394,7 @@ async def test_a_copy_that_does_not_fit_says_so(site: Site, copies: list[SlowCop
             horizon=13,
             rate=None,
         )
-        await master.ask(order)
+        await master.ask(command)
         state = await master.until_over()
         assert (state.state, state.code, state.message) == (
             "failed",

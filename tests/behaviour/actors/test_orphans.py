@@ -42,7 +42,7 @@ async def until_trouble(master: RunningMaster, names: list[str]) -> None:
 
 
 def tombstoned(master: RunningMaster) -> set[int]:
-    return {needle_id for order in master.disk.of(DeleteNeedles) for needle_id, _ in order.needles}
+    return {needle_id for command in master.disk.of(DeleteNeedles) for needle_id, _ in command.needles}
 
 
 async def test_a_handful_of_orphans_is_collected_without_a_question(tmp_path: Path) -> None:

@@ -66,8 +66,8 @@ async def test_a_verification_by_hand_reads_the_volume_from_its_beginning(tmp_pa
     async with open_master(tmp_path) as master:
         job = await master.job_over(await start(master))
         assert (job.state, job.damaged_count) == ("done", 0)
-        (order,) = master.compactor.of(StartVerify)
-        assert (order.generation, order.start) == (1, 0)
+        (command,) = master.compactor.of(StartVerify)
+        assert (command.generation, command.start) == (1, 0)
         status = await master.status()
         assert status.disks[0].volumes[0].verified_ms == job.started_ms
         assert status.unchecked_s < 60
@@ -112,7 +112,7 @@ async def test_an_operator_who_asks_again_gets_a_pass_of_the_whole_volume(tmp_pa
         await master.ask(CancelJobs(job_ids=[job_id]), Jobs)
         master.compactor.polls = 2
         assert (await master.job_over(await start(master))).state == "done"
-        assert [order.start for order in master.compactor.of(StartVerify)] == [0, 0]
+        assert [command.start for command in master.compactor.of(StartVerify)] == [0, 0]
 
 
 async def test_a_cursor_in_a_generation_that_is_gone_means_nothing(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ async def test_a_cursor_in_a_generation_that_is_gone_means_nothing(tmp_path: Pat
         master.disk.set(1, generation=2)
         await master.connect_disk()
         await master.job_over(job_id)
-        assert [(order.generation, order.start) for order in master.compactor.of(StartVerify)] == [
+        assert [(command.generation, command.start) for command in master.compactor.of(StartVerify)] == [
             (1, 0),
             (2, 0),
         ]
@@ -257,7 +257,7 @@ async def test_a_put_between_its_append_and_its_commit_is_not_taken_for_an_orpha
         await until_orphans(master, 0)
         await trio.sleep(0.3)
         assert 5000 in master.disk.live[1]
-        assert not any(5000 in dict(order.needles) for order in master.disk.of(DeleteNeedles))
+        assert not any(5000 in dict(command.needles) for command in master.disk.of(DeleteNeedles))
 
 
 async def test_after_a_restore_orphans_are_kept_and_counted(tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ async def test_disks_note_which_buckets_come_and_go(tmp_path: Path) -> None:
         await until(lambda: master.disk.of(RecordBuckets))
         await master.ask(DeleteBucket(bucket="photos"), Done)
         await until(lambda: len(master.disk.of(RecordBuckets)) == 2)
-        notes = [note for order in master.disk.of(RecordBuckets) for note in order.notes]
+        notes = [note for command in master.disk.of(RecordBuckets) for note in command.notes]
         assert [(note.name, note.is_deleted) for note in notes] == [("photos", False), ("photos", True)]
         assert notes[1].stamp > notes[0].stamp
         await until(lambda: not master.read("SELECT 1 FROM bucket_notes"))
