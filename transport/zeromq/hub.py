@@ -36,7 +36,7 @@ from warehouse.transport.zeromq.limits import IN_FLIGHT_MAX, HubCounters, HubLim
 from warehouse.transport.zeromq.liveness import Liveness
 from warehouse.transport.zeromq.outgoing import Outgoing
 from warehouse.transport.zeromq.owned_socket import NOBLOCK
-from warehouse.transport.zeromq.peers import Peer, Peers
+from warehouse.transport.zeromq.peers import GONE, Peer, Peers
 from warehouse.transport.zeromq.roles import ANYBODY, Role
 from warehouse.transport.zeromq.router import Router
 
@@ -274,7 +274,8 @@ class Hub:
                 await trio.lowlevel.checkpoint()
 
     def _sweep(self, peers: list[Peer], passed_s: float) -> None:
+        keep_account = self._dispatcher.keep_account
         for peer in peers:
-            if not peer.is_gone:
-                self._dispatcher.keep_account(peer, passed_s)
-        self._liveness.sweep([peer for peer in peers if not peer.is_gone], passed_s)
+            if peer.state is not GONE:
+                keep_account(peer, passed_s)
+        self._liveness.sweep([peer for peer in peers if peer.state is not GONE], passed_s)

@@ -32,7 +32,7 @@ import trio
 from warehouse.errors import Overloaded
 from warehouse.transport.zeromq.limits import HubLimits
 from warehouse.transport.zeromq.outgoing import Outgoing
-from warehouse.transport.zeromq.peers import PROBE, Peer, Peers, PeerState
+from warehouse.transport.zeromq.peers import GONE, PRESENT, PROBE, STALLED, Peer, Peers
 from warehouse.transport.zeromq.router import Router
 from warehouse.transport.zeromq.tcp import progress_of
 
@@ -88,12 +88,12 @@ class Liveness:
     def probe(self, peers: Iterable[Peer]) -> None:
         self._router.has_message()  # have libzmq take note of what has ended, a send may put that off
         for peer in peers:
-            if peer.is_gone:
+            if peer.state is GONE:
                 continue
             try:
                 if self._router.send_unless_gone(peer.ident, PROBE):
-                    if peer.state is PeerState.STALLED:
-                        peer.move_to(PeerState.PRESENT)
+                    if peer.state is STALLED:
+                        peer.move_to(PRESENT)
                     peer.signs.unanswered_count += 1
                     peer.signs.unsent_s = 0.0
                 else:
@@ -121,9 +121,9 @@ class Liveness:
             # A peer that spoke a moment ago is there, as far as anybody can know yet.  A probe wakes both
             # ends, so there are few where nothing happens: they are most of what an idle store does.
             is_quiet = signs.silent_s >= probe_s or signs.unsent_s >= probe_s
-            if peer.state is PeerState.STALLED or (is_quiet and signs.unprobed_s >= probe_s):
+            if peer.state is STALLED or (is_quiet and signs.unprobed_s >= probe_s):
                 due.append(peer)
-            elif self._is_frozen(peer):
+            elif signs.unanswered_count >= 2 and self._is_frozen(peer):
                 cause = f"it said nothing for {signs.silent_s:.1f} s and answered no probe"
                 self._peers.disconnect(peer, cause)
         for peer in due:
@@ -131,11 +131,8 @@ class Liveness:
         self.probe(due)
 
     def _is_frozen(self, peer: Peer) -> bool:
-        return (
-            (peer.signs.has_heartbeats or peer.conversation.has_shown_life)
-            and peer.signs.unanswered_count >= 2
-            and peer.signs.silent_s >= self._limits.silence_s
-        )
+        can_answer = peer.signs.has_heartbeats or peer.conversation.has_shown_life
+        return can_answer and peer.signs.silent_s >= self._limits.silence_s
 
     def _look_for_life(self, peer: Peer) -> None:
         """Ask the kernel whether something moved since the last probe: that is a sign of life, too."""

@@ -15,7 +15,7 @@ import trio
 from warehouse.errors import LinkDown, Overloaded
 from warehouse.transport.messages import FRAME_SIZE_MAX
 from warehouse.transport.zeromq.limits import HubLimits
-from warehouse.transport.zeromq.peers import Peer, PeerState
+from warehouse.transport.zeromq.peers import PRESENT, STALLED, Peer
 from warehouse.transport.zeromq.router import Router
 from warehouse.transport.zeromq.tcp import progress_of
 
@@ -70,10 +70,10 @@ class Outgoing:
         """A full queue is slow, not gone; but not forever."""
         peer.signs.unanswered_count = 0  # no probe gets through: nobody knows what the peer would answer
         now = trio.current_time()
-        if peer.state is PeerState.PRESENT:
-            peer.move_to(PeerState.STALLED)
+        if peer.state is PRESENT:
+            peer.move_to(STALLED)
             peer.queue.stalled_at = now
-        elif peer.state is PeerState.STALLED and now - peer.queue.stalled_at > self._limits.stall_s:
+        elif peer.state is STALLED and now - peer.queue.stalled_at > self._limits.stall_s:
             self._disconnect(peer, f"it took nothing for {self._limits.stall_s:.3g} s")
 
     def disconnect_those_that_take_nothing(self, peers: Iterable[Peer]) -> None:

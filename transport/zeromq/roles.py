@@ -27,6 +27,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, get_args
 
 from warehouse.errors import BadRequest, MalformedMessage, NotAuthenticated, StoreError
@@ -74,7 +75,7 @@ class Role:
     in_flight_max: int | None = None  # requests in work; None: what the hub's limits say
     is_nobody: bool = False  # it has to say who it is, soon
 
-    @property
+    @cached_property
     def burst(self) -> float:
         return self.bytes_per_s * self.burst_s
 
