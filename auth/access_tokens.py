@@ -37,7 +37,7 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     key_id: str = msgspec.field(name="sub")  # of the API key
     permissions: int = msgspec.field(name="perms")  # auth.rights.Permission
     buckets: dict[str, Literal["r", "w", "rw"]] | None
-    epoch: int  # the key's epoch when the token was bought; editing a key makes older ones void
+    epoch: int  # the key's epoch when the token was bought; an edit of the key makes older tokens void
     expires_at_s: int = msgspec.field(name="exp")  # unix time
 
     @property
@@ -50,8 +50,8 @@ class AccessSigner:
 
     Args:
         private_key: Ed25519 in PEM; signs, and verifies its own tokens.
-        earlier_keys: PEMs of keys that sign no more and are still believed, so that a rotation logs
-            nobody out; leave one away and its tokens are void.
+        earlier_keys: PEMs of keys that no longer sign, and whose tokens stay valid, so that a rotation logs
+            nobody out.  Remove one, and its tokens are void.
     """
 
     def __init__(self, private_key: bytes, *, earlier_keys: Sequence[bytes] = ()) -> None:
@@ -67,7 +67,7 @@ class AccessSigner:
         return jwt.encode(payload, self._private_key, algorithm=_ALGORITHM, headers=headers)
 
     def verify(self, token: str, *, now_s: float) -> AccessClaims:
-        """Return the claims.  Whether the key still stands, and at which epoch, is for the caller to compare.
+        """Return the claims.  The caller checks whether the API key still exists, and at which epoch.
 
         Raises:
             TokenMissing, TokenInvalid, TokenExpired: as for data tokens.
@@ -89,7 +89,7 @@ class AccessSigner:
                 algorithms=[_ALGORITHM],
                 audience=_AUDIENCE,
                 issuer=_ISSUER,
-                # The time is our caller's, so the expiry is checked below; that it is there, here.
+                # Require an expiry here, and check it below: the caller passes the time.
                 options={"require": ["exp", "aud", "iss", "sub"], "verify_exp": False},
             )
             claims = _access_claims_of(payload)

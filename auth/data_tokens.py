@@ -31,8 +31,10 @@ from msgspec import field
 from warehouse.errors import ClockSkew, TokenExpired, TokenInvalid, TokenMissing
 
 TOKEN_SIZE_MAX = 16 * 1024  # a presigned GET of an object of many chunks carries a token for each
-VERIFIED_MAX = 4096  # verified tokens remembered: one a lease or read grant, and those are reused
-VERIFIED_SIZE_MAX = 1024  # longer ones are used once; with the count this bounds the memory to 4 MiB
+VERIFIED_MAX = (
+    4096  # verified tokens remembered: one for each lease or read grant, which clients use many times
+)
+VERIFIED_SIZE_MAX = 1024  # longer ones are used once; this and VERIFIED_MAX bound the memory to 4 MiB
 
 DataPart = tuple[int, int, int, str, str]  # volume, needle, size, url, data token for that needle
 
@@ -78,19 +80,19 @@ def sign_data_token(claims: DataClaims, *, key_id: str, key: bytes) -> str:
 class DataTokenVerifier:
     """Checks the data tokens of one disk.
 
-    Verified tokens are remembered, so that the hundreds of requests of one lease cost a dictionary
-    lookup each; the expiry is checked every time.
+    The verifier remembers verified tokens, so that the hundreds of requests of one lease cost a dictionary
+    lookup each.  It checks the expiry every time.
     """
 
     def __init__(self, audience: str, keys: Mapping[str, bytes]) -> None:
         self._audience = audience
-        self.ahead_s = 0.0  # how far the clock here is ahead of that of whoever signs
+        self.ahead_s = 0.0  # how far the clock here is ahead of the master's, which signs
         self._keys: dict[bytes, bytes] = {}  # header segment -> key
         self._verified: OrderedDict[bytes, DataClaims] = OrderedDict()
         self.replace_keys(keys)
 
     def replace_keys(self, keys: Mapping[str, bytes]) -> None:
-        """From now on only these keys count: what others have signed is void at once."""
+        """From now on only these keys count: tokens of all other keys are void at once."""
         self._keys = {_header_segment(key_id): key for key_id, key in keys.items()}
         self._verified.clear()
 
@@ -100,8 +102,8 @@ class DataTokenVerifier:
         Raises:
             TokenMissing: an empty token.
             TokenInvalid: not signed by a current key of this disk, or signed for another disk.
-            TokenExpired: it was good once; a new one is needed.
-            ClockSkew: it is good still, by the clock of the master; the clock here is ahead.
+            TokenExpired: it was good once; get a new one.
+            ClockSkew: it is still good by the master's clock; the clock here is ahead.
         """
         claims = self._verified.get(token)
         if claims is None:
@@ -128,7 +130,7 @@ class DataTokenVerifier:
         key = self._keys.get(header)
         if key is None:
             raise TokenInvalid("the token's header names no current key of this disk")
-        # Compare what base64 writes, not what it reads: then not one bit of the token can be changed.
+        # Compare what base64 writes, not what it reads: then nobody can change a single bit of the token.
         if not hmac.compare_digest(signature, _signature_segment(signed, key)):
             raise TokenInvalid("the token's signature does not match")
         try:
@@ -143,7 +145,7 @@ class DataTokenVerifier:
         if len(token) > VERIFIED_SIZE_MAX:
             return
         self._verified[bytes(token)] = claims
-        # The token that nobody used for longest comes first; as a rule it has expired.
+        # The token that was unused for longest comes first; as a rule it has expired.
         oldest = next(iter(self._verified))
         while len(self._verified) > 1 and (
             len(self._verified) > VERIFIED_MAX or self._verified[oldest].expires_at_s <= now_s

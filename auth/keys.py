@@ -1,9 +1,9 @@
 """API keys: the long-lived credentials that buy access tokens.
 
-A key is an id, which may be shown and logged, and a secret, which is shown once and then only known by
-its hash.  The secret is 256 bits from the system's generator, so a single salted SHA-256 is the right
-hash: there is no dictionary to slow an attacker down against, and 2^255 guesses need no stretching.
-Passwords that people choose would need scrypt; they never come here.
+A key is an id, which may be shown and logged, and a secret.  The store shows the secret once, and keeps
+only its hash.  The secret is 256 bits from the system's generator, so a single salted SHA-256 is the right
+hash: an attacker has no dictionary to try, and 2^255 guesses need no stretching.  Passwords that people
+choose would need scrypt; this module never sees one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def generate_api_key(entropy: Callable[[int], bytes] = secrets.token_bytes) -> A
 
 
 def hash_secret(secret: str, *, salt: bytes) -> HashedSecret:
-    # A lone surrogate cannot be in a secret of ours; it must be refused as wrong, not raise.
+    # None of our secrets has a lone surrogate; such a secret is wrong, and must not raise.
     return HashedSecret(salt, hashlib.sha256(salt + secret.encode("utf-8", "surrogatepass")).digest())
 
 

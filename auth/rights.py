@@ -1,8 +1,8 @@
 """Rights: what a key, and every token bought with it, allows.
 
-Two questions, and both must be answered yes: does the permission flag stand, and, where the key is bound
-to named buckets, is this bucket among them with the needed direction ("r", "w" or "rw")?  What is not
-granted is refused; a flag that this release does not know grants nothing.
+A request is allowed if the key has the permission flag and, where the key is bound to named buckets, this
+bucket is among them with the needed direction ("r", "w" or "rw").  Everything else is refused; a flag that
+this release does not know grants nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Permission(enum.IntFlag):
     DELETE = 4  # delete objects
     LIST = 8  # list the objects of a bucket
     MANAGE_BUCKETS = 16  # create and delete buckets
-    SEE_CLUSTER = 32  # status, figures, events
+    SEE_CLUSTER = 32  # status, metrics, events
     MANAGE_CLUSTER = 64  # volumes, compaction, verification, drains
     MANAGE_KEYS = 128  # create, edit, disable and delete API keys
 
@@ -52,7 +52,7 @@ class Rights:
     def require(self, permission: Permission, bucket: str | None = None) -> None:
         """Return if all flags of `permission` are granted, for `bucket` where one is named.
 
-        Call it before looking the bucket up: whoever may not see it learns nothing from the answer.
+        Call it before looking the bucket up: then the answer tells nothing of buckets that a key may not see.
 
         Raises:
             PermissionDenied: a flag is missing, or the key is bound to other buckets.

@@ -21,8 +21,8 @@ How to add a message:
 2. Import it here, and add it to one union: `ClientRequest`, `VolumeRequest` and `CompactorRequest` go to the
    master, `VolumeCommand` and `CompactorCommand` come from it, and `MasterAnswer`, `VolumeAnswer` and
    `CompactorAnswer` are the answers of each.  What a peer may send (`transport/zeromq/roles.py`) follows.
-3. Write the handler, and route the message to it where its receiver dispatches: the master
-   (`actors/control/`), the volume actor (`actors/data/`) or the compactor (`actors/background/`).
+3. Write the handler, and route the message to it: in the `routes()` of its subject in `actors/control/` for
+   the master, where `actors/volume.py` or `actors/compactor.py` tells commands apart.
 4. Add a sample with every field filled to `tests/unit/transport/test_messages.py`.  The test then fails with
    the frame to append to the newest `frozen_messages_*.txt`, which no later release may fail to read.
 
@@ -233,7 +233,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     """One frame.  `budget_ms` is the time left for a request and None for an answer."""
 
     incarnation: Boot  # the sender's boot number
-    request_id: int  # chosen by whoever asks; the answer repeats it
+    request_id: int  # chosen by the side that asks; the answer repeats it
     budget_ms: int | None
     body: Request | Answer
 

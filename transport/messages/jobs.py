@@ -27,7 +27,7 @@ class RegisterCompactor(Message, frozen=True, tag="register_compactor"):
 
 
 class CompactorWelcome(Message, frozen=True, tag="compactor_welcome"):
-    incarnation: Boot  # the master's: orders of any other are refused
+    incarnation: Boot  # the master's: the compactor refuses orders of any other
 
 
 class StartCopy(Message, frozen=True, tag="start_copy"):
@@ -39,7 +39,7 @@ class StartCopy(Message, frozen=True, tag="start_copy"):
     uuid: Name
     generation: Id32  # to copy from
     end_offset: Whole = msgspec.field(name="upto")
-    horizon: Stamp  # stamp: records of deletions older than this need not be carried over
+    horizon: Stamp  # the copy need not keep records of deletions older than this
     rate: Signed | None  # as in PollTask
 
 
@@ -56,7 +56,7 @@ class StartVerify(Message, frozen=True, tag="start_verify"):
 
 
 class PollTask(Message, frozen=True, tag="poll_task"):
-    """How far is it?  A task that nobody asks about for TASK_ORPHANED_S gives up."""
+    """How far is the task?  A task gives up when nobody has asked for TASK_ORPHANED_S."""
 
     incarnation: Boot
     task_id: Whole
@@ -68,7 +68,7 @@ class TaskState(Message, frozen=True, tag="task_state"):
     state: Word  # "running", "done", "failed"
     done_bytes: Whole = 0  # of the data file that was copied from, or verified
     total_bytes: Whole = 0
-    generation: Id32 = 0  # that it works on
+    generation: Id32 = 0  # of the volume that it reads
     end_offset: Whole = msgspec.field(name="upto", default=0)  # in its data file; reached so far
     written_bytes: Whole = 0
     damages: Annotated[list[NeedleDamage], Page] = []  # all so far, at most DAMAGES_MAX
@@ -78,7 +78,7 @@ class TaskState(Message, frozen=True, tag="task_state"):
 
 
 class StopTask(Message, frozen=True, tag="stop_task"):
-    """Give a task up, and remove what it made; answered when it has ended."""
+    """Give up a task and remove what it made; the answer comes when the task has ended."""
 
     incarnation: Boot
     task_id: Whole
@@ -104,8 +104,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     damaged_count: Whole = 0
     code: Word | None = None  # why it failed, or is waiting
     message: Sentence = ""
-    wait_since_ms: Whole = 0  # since when it waits for what `code` and `message` say; 0: it does not wait
-    is_stalled: bool = False  # it has not come any further for minutes
+    wait_since_ms: Whole = 0  # when it began to wait for what `code` and `message` say; 0: it does not wait
+    is_stalled: bool = False  # no progress for minutes
 
     @property
     def is_finished(self) -> bool:
@@ -121,11 +121,11 @@ class StartJobs(Message, frozen=True, tag="start_jobs"):
     work: Word  # "compact", "verify"
     volume_ids: Annotated[list[Signed], Many] = []
     is_all: bool = False
-    is_forced: bool = False  # False: of all volumes, one that would give next to nothing back is left alone
+    is_forced: bool = False  # False: leave volumes alone that would give next to nothing back
 
 
 class ListJobs(Message, frozen=True, tag="list_jobs"):
-    job_ids: Annotated[list[Signed], Many] = []  # none: all that are not over, and the latest that are
+    job_ids: Annotated[list[Signed], Many] = []  # none: all unfinished ones, and the latest finished ones
 
 
 class CancelJobs(Message, frozen=True, tag="cancel_jobs"):
@@ -141,12 +141,14 @@ class Jobs(Message, frozen=True, tag="jobs"):
 
 
 class PauseJobs(Message, frozen=True, tag="pause_jobs"):
-    """Hold all compaction and verification where it is, or let it go on; survives restarts."""
+    """Pause all compaction and verification, or resume it; survives restarts."""
 
     is_paused: bool
 
 
 class DecideOrphans(Message, frozen=True, tag="decide_orphans"):
-    """What becomes of needles that no object names, where they are too many for a crash; answered by Done."""
+    """Decide about needles that no object names, if they are too many for a crash; answered by Done."""
 
-    decision: Word  # "keep": aside, and go on with a catalog that is behind; "drop": they are garbage
+    decision: (
+        Word  # "keep": set them aside, and go on with a catalog that is behind; "drop": they are garbage
+    )

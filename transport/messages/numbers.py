@@ -1,11 +1,11 @@
 """Numbers: what an integer in a message may be, told in its type, so that decoding refuses the others.
 
-Arithmetic in Python has no end, SQLite's integers do, and a negative size or a second of the year 300,000
-makes sense nowhere.  So no message type says `int`: it says what kind of number it means.  Booleans and
-floats are refused for every one of them.
+Integers in Python have no bound, those of SQLite have one, and a negative size or a second of the year
+300,000 makes sense nowhere.  So no message type says `int`: it says what kind of number it means.  Decoding
+refuses booleans and floats for every one of them.
 
-A stamp is the one number whose bounds depend on the time: `storage/format/stamp.py` judges it where it is
-used.
+A stamp is the one number whose bounds depend on the time: `storage/format/stamp.py` checks it where the stamp
+is used.
 
     Whole    0 to 2^63 - 1: counts, sizes, offsets, milliseconds, ids of rows
     Id32     0 to 2^32 - 1: volume ids, needle ids, generations, CRCs

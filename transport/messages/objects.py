@@ -69,7 +69,7 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
     crc: Id32
 
 
-# Values that lead to no others, a thousand in a page: the collector need not look at them.
+# Values that refer to no others, a thousand in a page: the collector need not look at them.
 class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     key: Key
     size: Whole
@@ -119,15 +119,15 @@ class ObjectsLocated(Message, frozen=True, tag="objects_located"):
     grants: Annotated[list[ReadGrant], Many]  # one for each volume named above that is online
     # Volume id -> disk name, for volumes named above that are not online.
     offline: Annotated[dict[Whole, Name], Many] = {}
-    # Those of them whose disk went away a moment ago: worth a short wait.
+    # Those of them whose disk went offline a moment ago: worth a short wait.
     back_soon: Annotated[list[Whole], Many] = []
-    why_unknown: Sentence = ""  # the catalog is older than the disks: what it lacks may well be there
+    why_unknown: Sentence = ""  # the catalog is older than the disks: an object that it lacks may well exist
 
 
 class LocateChunks(Message, frozen=True, tag="locate_chunks"):
-    """A volume actor was given a URL: which chunks has the object that it leads to?"""
+    """A volume actor got a request with a URL: which chunks does the object of that URL have?"""
 
-    token: Token  # of the URL's token: what the master has signed for itself
+    token: Token  # from the URL's token: the one that the master signed for itself
     first: Whole = 0  # index
     limit: Whole = 8192
 
@@ -149,7 +149,7 @@ class ListObjects(Message, frozen=True, tag="list_objects"):
     delimiter: Key | None = None
     after: Key = ""  # only keys (and common prefixes) greater than this one
     limit: Signed = 1000
-    with_locations: bool = False  # also where objects of one chunk are; needs the right to read, too
+    with_locations: bool = False  # also where objects of one chunk are; also needs the right to read
 
 
 class Listing(Message, frozen=True, tag="listing"):

@@ -1,9 +1,9 @@
 """Paging: how much of a long answer goes into one message.  Pure.
 
-A frame takes 8 MiB.  The documented limits allow answers that are longer: a thousand objects with 8 KiB of
-metadata each, an object of half a million chunks, the status of 20,000 volumes.  So whoever answers
-sends what fits into half a frame, and says where the next question goes on.  The other half is for what
-comes with it once: rights to read, names of disks.
+A frame takes 8 MiB.  The documented limits allow longer answers: a thousand objects with 8 KiB of metadata
+each, an object of half a million chunks, the status of 20,000 volumes.  So the sender of an answer puts what
+fits into half a frame, and says where the next page begins.  The other half is for what comes with it once:
+rights to read, names of disks.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def size_of(item: Any) -> int:
-    """Bytes that this takes in a message."""
+    """Bytes that `item` takes in a message."""
     return len(_encode(item))
 
 
 def fitting(items: Iterable[Any], size_max: int = ANSWER_SIZE_MAX) -> int:
     """How many of `items`, from the first on, are together not longer than `size_max` bytes as a message.
 
-    One at least, if there is one: a page that holds nothing would never end.
+    At least one, if there is one: the reader of an empty page would ask forever.
     """
     size = count = 0
     for item in items:

@@ -28,9 +28,9 @@ class VolumeStatus(msgspec.Struct, frozen=True, kw_only=True):
     report: VolumeReport
     reserved_bytes: Whole  # promised to leases and uploads, not written yet
     state: Word  # "open", "full", "sealed", "creating", "missing", "offline"
-    verified_ms: Whole | None = None  # when the last verification that read all of it began
-    unchecked_s: float = 0.0  # age of the oldest byte that was not read again since
-    job: Job | None = None  # that is under way
+    verified_ms: Whole | None = None  # when the last complete verification began
+    unchecked_s: float = 0.0  # age of the oldest byte that was not read again since then
+    job: Job | None = None  # under way now
 
 
 class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ class DiskStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeftAlone(msgspec.Struct, frozen=True, kw_only=True):
-    """A volume that is wasteful enough, and is not compacted for now: why not."""
+    """Why a volume is not compacted for now, although it holds enough garbage."""
 
     volume_id: Id32
     until_ms: Whole  # wall time
@@ -77,37 +77,39 @@ class Status(Message, frozen=True, tag="status"):
     garbage_count: Whole  # needles that wait for their tombstone
     upload_count: Whole
     client_count: Whole
-    damages: Annotated[list[NeedleDamage], Page] = []  # known and not mended; at most DAMAGES_MAX
+    damages: Annotated[list[NeedleDamage], Page] = []  # known and not repaired; at most DAMAGES_MAX
     damage_count: Whole = 0
-    unchecked_s: float = 0.0  # age of the oldest byte of all volumes that was not read again since
-    orphan_count: Whole = 0  # needles without a row that are being looked into, or kept aside after a restore
+    unchecked_s: float = 0.0  # age of the oldest byte of all volumes that no verification has read again
+    orphan_count: Whole = (
+        0  # needles without a row that the master looks into, or has set aside after a restore
+    )
     is_paused: bool = False  # compaction and verification
     compactors: Annotated[list[Name], Many] = []  # names of the disks whose compactor is connected
-    # Wasteful volumes that the policy does not compact for now.
+    # Volumes full of garbage that the policy does not compact for now.
     left_alone: Annotated[list[LeftAlone], Many] = []
-    stalled_job_count: Whole = 0  # jobs that have not come any further for minutes
-    # What is wrong now and what to do about it; at most TROUBLES_MAX.
+    stalled_job_count: Whole = 0  # jobs without progress for minutes
+    # What is wrong now, and what to do about it; at most TROUBLES_MAX.
     troubles: Annotated[list[Trouble], Few] = []
     trouble_count: Whole = 0
     catalog_free: Whole | None = None  # bytes free on the disk of the catalog
-    # Where the next page begins; "": this was the last.  Only disks are paged: lists are on the first page.
+    # Where the next page begins; "": this was the last.  Only disks are paged: all lists are on the first.
     next_disk: Name = ""
     next_volume: Id32 = 0
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that an operator may want to know of; codes and field names are stable."""
+    """Something that an operator may want to know; codes and field names are stable."""
 
-    sequence: Whole  # grows by one; starts anew with the master
+    sequence: Whole  # grows by one; starts again with each start of the master
     at_ms: Whole
     name: Name  # "compaction_finished", "damage_found", "disk_offline", ...
     fields: Annotated[dict[Word, Sentence | Signed | float | bool | None], Few] = {}
 
 
 class ListEvents(Message, frozen=True, tag="list_events"):
-    """Events after a sequence number; waits for one while there is none, for at most `wait_s`."""
+    """Events after a sequence number; if there is none, the master waits for one, at most `wait_s`."""
 
-    after: Signed  # -1: none of the past, just tell where the sequence is
+    after: Signed  # -1: no past events, only where the sequence is
     limit: Signed = 1000
     wait_s: float = 0.0
 
@@ -115,4 +117,4 @@ class ListEvents(Message, frozen=True, tag="list_events"):
 class Events(Message, frozen=True, tag="events"):
     events: Annotated[list[Event], Batch]
     next_after: Whole
-    incarnation: Boot  # of the master: another one counts anew
+    incarnation: Boot  # of the master: another incarnation counts from the beginning

@@ -1,7 +1,7 @@
 """Texts and lists: how long a field of a message may be, told in its type, so that decoding stops there.
 
-These bounds are there for whoever sends nonsense: they keep a message from taking memory and time.  They are
-wider than what the handlers allow (`catalog/names.py` and others), which say more precisely what is wrong.
+These bounds keep a nonsensical message from taking memory and time.  They are wider than the bounds of the
+handlers (`catalog/names.py` and others), which say more precisely what is wrong.
 Lengths of texts are in characters, lists and maps in elements.
 
     Word      a state, a code, a method, the name of an event

@@ -33,7 +33,7 @@ class LeaseNeedles(Message, frozen=True, tag="lease_needles"):
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """The right to write needles first..last (both included) of one volume, `byte_count` bytes in all.
 
-    `byte_count` counts bytes of data; what headers and metadata take comes on top, at the master's cost.
+    `byte_count` counts bytes of data; the master also reserves room for headers and metadata.
     """
 
     volume_id: Id32
@@ -56,7 +56,7 @@ class SettleNeedle(Message, frozen=True, tag="settle_needle"):
     key: Key
     volume_id: Signed
     needle_id: Signed
-    token: Token = ""  # the one that the put was made with: nobody may settle somebody else's needle
+    token: Token = ""  # of the put: a client may only settle its own needle
 
 
 class Settled(Message, frozen=True, tag="settled"):
@@ -70,7 +70,9 @@ class BeginUpload(Message, frozen=True, tag="begin_upload"):
     metadata: Metadata = {}
     if_match: Condition | None = None
     if_none_match: Condition | None = None  # "*" or an ETag
-    byte_count: Whole | None = None  # the whole size where it is known: refused at once when it cannot fit
+    byte_count: Whole | None = (
+        None  # the whole size if it is known: the master refuses at once what cannot fit
+    )
 
 
 class UploadBegun(Message, frozen=True, tag="upload_begun"):

@@ -35,7 +35,7 @@ LIVE_LISTED_MAX = 1024 * 1024  # needle ids in one ListLive: a bitmap of 128 KiB
 
 
 class VolumeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The figures of one volume, as its actor knows them."""
+    """Sizes and counts of one volume, as its actor knows them."""
 
     volume_id: Id32
     uuid: Name
@@ -57,13 +57,13 @@ class VolumeReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class NeedleDamage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A needle, or a stretch of a data file, that is not what was written.
 
-    Reported by volume actors and compactors without the names; the master adds those that it knows.
+    Volume actors and compactors report it without the names; the master adds the names that it knows.
     """
 
     volume_id: Id32
     offset: Offset  # in the data file; -1: the catalog names the needle and the volume does not have it
     problem: Sentence
-    needle_id: Id32 | None = None  # None: whatever was there cannot be told any more
+    needle_id: Id32 | None = None  # None: nobody can tell any more what was there
     bucket: Name | None = None
     key: Key | None = None
     found_ms: Whole = 0
@@ -76,7 +76,7 @@ class Register(Message, frozen=True, tag="register"):
     disk_id: Name
     disk_name: Name
     incarnation: Boot
-    url: Url  # what clients shall connect to
+    url: Url  # for clients to connect to
     volumes: Annotated[list[VolumeReport], Volumes]
     disk_capacity: Whole
     disk_free: Whole
@@ -89,16 +89,16 @@ class Register(Message, frozen=True, tag="register"):
     offered_mark: Whole = 0
     catalog_id: Whole = 0
     heard_stamp: Stamp = 0
-    is_adopted: bool = False  # the operator says that this is the disk, however old its epoch
+    is_adopted: bool = False  # the operator says that this is the disk, however old its epoch is
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
-    incarnation: Boot  # the master's: commands of any other are refused
+    incarnation: Boot  # the master's: the actor refuses commands of any other
     stamp: Stamp  # the master's hybrid logical clock
     # Key id -> HS256 key of this disk; the last one signs.
     token_keys: Annotated[dict[Name, Annotated[bytes, Few]], Few]
     cors_origins: Annotated[list[Url], Few] = []
-    epoch: Whole = 0  # what the disk is to write down as its epoch; 0: nothing
+    epoch: Whole = 0  # for the disk to write down as its epoch; 0: nothing
     mark: Whole = 0
     catalog_id: Whole = 0
     now_ms: Whole = 0  # the master's wall clock; 0: not told
@@ -108,16 +108,16 @@ class DiskReport(Message, frozen=True, tag="disk_report"):
     volumes: Annotated[list[VolumeReport], Volumes]
     disk_free: Whole
     is_read_only: bool = False
-    request_count: Whole = 0  # data requests served since the actor started: is anybody using this disk?
+    request_count: Whole = 0  # data requests since the actor started: does anybody use this disk?
     damages: Annotated[list[NeedleDamage], Page] = []  # found by reads and recoveries; at most DAMAGES_MAX
     clock_skew_ms: Signed | None = None  # its wall clock less the master's; None: not measured yet
 
 
 class ReportSeen(Message, frozen=True, tag="report_seen"):
     stamp: Stamp
-    committed_stamp: Stamp = 0  # up to here the catalog is durable, and will never be behind again
+    committed_stamp: Stamp = 0  # the catalog is durable up to this stamp, and will never be behind it again
     now_ms: Whole = 0  # the master's wall clock; 0: not told
-    is_supplied: bool = False  # the disk has all that the master gives it: a put could go there now
+    is_supplied: bool = False  # the disk has all that the master gives it: puts can go there now
     lacking: Sentence = ""  # what it waits for, in a sentence
 
 
@@ -147,7 +147,7 @@ class NeedlesStored(Message, frozen=True, tag="needles_stored"):
 
 
 class Commit(msgspec.Struct, frozen=True, array_like=True):
-    """What became of one stored needle: an ETag, an order to stamp it anew, or a refusal."""
+    """The fate of one stored needle: an ETag, an order to stamp it again, or a refusal."""
 
     etag: ETag | None = None
     restamp_above: Stamp | None = None  # append a fresh stamp greater than this, then report again
@@ -172,7 +172,7 @@ class VolumeCreated(Message, frozen=True, tag="volume_created"):
 
 
 class DeleteNeedles(Message, frozen=True, tag="delete_needles"):
-    """Append tombstones; needles that are absent or dead already count as deleted."""
+    """Append tombstones; needles that are absent or already dead count as deleted."""
 
     incarnation: Boot
     volume_id: Id32
@@ -200,7 +200,7 @@ class NeedleRestamped(Message, frozen=True, tag="needle_restamped"):
 
 
 class BucketNote(msgspec.Struct, frozen=True, array_like=True):
-    """That a bucket exists, or was deleted: kept in the volumes, so that a rebuild knows it."""
+    """A bucket exists, or was deleted: the volumes keep this, so that a rebuild knows it."""
 
     bucket_id: Whole
     name: Name
@@ -210,7 +210,7 @@ class BucketNote(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RecordBuckets(Message, frozen=True, tag="record_buckets"):
-    """Append records of these buckets to a volume; telling twice is harmless."""
+    """Append records of these buckets to a volume; a repetition is harmless."""
 
     incarnation: Boot
     volume_id: Id32
@@ -228,7 +228,7 @@ class ListLive(Message, frozen=True, tag="list_live"):
     volume_id: Id32
     first_id: Id32
     count: Whole
-    stamp: Stamp  # the master's clock: whatever is written after the answer carries a greater stamp
+    stamp: Stamp  # the master's clock: all that is written after the answer has a greater stamp
 
 
 class LiveListed(Message, frozen=True, tag="live_listed"):
@@ -238,7 +238,7 @@ class LiveListed(Message, frozen=True, tag="live_listed"):
 
 
 class BeginCompaction(Message, frozen=True, tag="begin_compaction"):
-    """Make what is in the volume durable in data file and index, so that a compactor can copy it."""
+    """Make the volume durable, data file and index, so that a compactor can copy it."""
 
     incarnation: Boot
     volume_id: Id32
@@ -255,7 +255,7 @@ class CompactionBegun(Message, frozen=True, tag="compaction_begun"):
 class SwitchGeneration(Message, frozen=True, tag="switch_generation"):
     """Bring a finished copy up to date and put it in the present generation's place.
 
-    Answered within seconds; asked again until `is_done`.
+    The actor answers within seconds; the master asks again until `is_done`.
     """
 
     incarnation: Boot
@@ -270,11 +270,11 @@ class GenerationSwitched(Message, frozen=True, tag="generation_switched"):
     report: VolumeReport
     remaining_bytes: Whole = 0  # still to be replayed, when it is not done
     pause_ms: float = 0.0  # for how long writes of this volume had to wait
-    freed_bytes: Signed | None = None  # how much shorter the file became; None: not known (any more)
+    freed_bytes: Signed | None = None  # by how much the file became shorter; None: not known (any more)
 
 
 class DropGeneration(Message, frozen=True, tag="drop_generation"):
-    """Give a compaction up: remove the files of generations that are not the present one."""
+    """Give up a compaction: remove the files of all generations but the present one."""
 
     incarnation: Boot
     volume_id: Id32

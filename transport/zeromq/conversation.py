@@ -1,15 +1,15 @@
 """Conversation: both directions of one connection, as plain bookkeeping over frames.
 
-What we asked and still wait for, what we were asked and still work on.  Hub and Link have one for every
-connection; when the connection ends the conversation ends with it, so no answer ever reaches the wrong
-question.  No sockets here: `send` was handed in.
+A conversation knows which of our requests wait for an answer, and which requests of the other side are in
+work.  Hub and Link have one for every connection.  It ends with the connection, so no answer ever reaches the
+wrong question.  No sockets here: the owner passes `send`.
 
 Rules for what comes in:
 
     - every frame carries the incarnation that the first one carried;
     - request ids grow, so a repeated request is recognised and never carried out twice;
-    - an answer to a question that nobody waits for (any more) is dropped;
-    - what cannot be understood is refused when its request id can be told, and otherwise dropped.
+    - an answer that nobody waits for (any more) is dropped;
+    - a frame that cannot be read is refused if it shows a request id, and otherwise dropped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from warehouse.transport.messages import (
 log = logging.getLogger(__name__)
 
 BUDGET_MAX_MS = 3_600_000  # a longer wait is cut to this, so that no task lives forever
-PROBE_ID = 0  # the number of a question that a probe asks: `Done` to it says "alive"; real ones begin with 1
+PROBE_ID = 0  # the request id of a probe: `Done` to it says "alive"; requests begin with 1
 REFUSAL_SIZE_MAX = 2000  # characters of a refusal's sentence
 
 _REQUESTS = frozenset(get_args(Request))
@@ -76,14 +76,14 @@ def refusal_of(error: StoreError) -> Refused:
 
 
 def refuse_unopened(frame: bytes | memoryview, error: StoreError, *, incarnation: int) -> bytes:
-    """Encode the refusal of a request from somebody whom no conversation is held with."""
+    """Encode the refusal of a request from a sender without a conversation."""
     head = _head_of(frame)
-    request_id = head.request_id if head is not None else 0  # 0: nobody's question
+    request_id = head.request_id if head is not None else 0  # 0: no request has it
     return encode_envelope(Envelope(incarnation, request_id, None, refusal_of(error)))
 
 
 class _Waiter:
-    """A task that waits for an answer, and what it gets."""
+    """A task that waits for an answer, and the result."""
 
     __slots__ = ("_task", "result")
 
@@ -133,7 +133,7 @@ class Conversation:
         Raises:
             LinkDown: the connection is gone, or goes before the answer comes.
             DeadlineExceeded: no answer in time; the request may or may not have taken effect.
-            StoreError: whatever the other side refused it with.
+            StoreError: the other side refused the request with it.
         """
         if self._ended is not None:
             raise LinkDown(self._ended.message)
@@ -184,9 +184,9 @@ class Conversation:
         """Take one frame; return it when it is a request that should be carried out now.
 
         Args:
-            decode: reads what this peer may say; what it raises is the refusal.
+            decode: reads what this peer may say; the error it raises is the refusal.
         Raises:
-            StoreError: for the log; who sent it was told already.
+            StoreError: for the log; the sender has been told already.
         """
         try:
             envelope = decode(frame)
@@ -242,7 +242,7 @@ class Conversation:
     # --- what we answer ---------------------------------------------------------------------------
 
     def reply(self, request_id: int, answer: Answer) -> None:
-        """Send an answer if the connection still takes it; whoever waits has a deadline of its own."""
+        """Send an answer if the connection still takes it; the other side has a deadline of its own."""
         if self._ended is not None:
             return
         try:
@@ -266,7 +266,7 @@ class Conversation:
         self._running.add(envelope.request_id)
 
     async def answer(self, envelope: Envelope, work: Callable[[], Awaitable[Answer]]) -> None:
-        """Carry out a request within its budget and send what came of it; after `begin`, in its own task."""
+        """Carry out a request within its budget and send the answer; after `begin`, in its own task."""
         assert envelope.budget_ms is not None
         try:
             answer: Answer | None = None
@@ -283,11 +283,11 @@ class Conversation:
     # --- the end ----------------------------------------------------------------------------------
 
     def end(self, cause: str) -> None:
-        """The connection is gone: whoever waits for an answer learns it at once."""
+        """The connection is gone: every task that waits for an answer learns it at once."""
         if self._ended is not None:
             return
         self._ended = LinkDown(cause)
-        self._send = _send_to_nobody  # the way out knows the peer, and the peer knows us: break the cycle
+        self._send = _send_to_nobody  # `send` leads to the peer, and the peer to us: break the cycle
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting.values():
             waiter.settle(LinkDown(cause))
@@ -298,7 +298,7 @@ def _send_to_nobody(frame: bytes) -> None:
 
 
 async def answer_of(work: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Run a handler; what it raises becomes a refusal, and a bug in it stays its own."""
+    """Run a handler; its errors become refusals, and a bug in it harms no other request."""
     try:
         return await work()
     except StoreError as error:
@@ -308,7 +308,7 @@ async def answer_of(work: Callable[[], Awaitable[Answer]]) -> Answer:
 
 
 def refusal_of_bug(error: Exception) -> Refused:
-    """Refuse what a handler failed at; a nursery's group around one expected failure is that failure."""
+    """Refuse the request that a handler failed at; a group around one expected error is that error."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, StoreError):

@@ -1,16 +1,17 @@
 """Deaf connections: libzmq reads them, nobody hears them, and what they sent stays in memory.
 
-A ROUTER sets a connection aside whose routing id another one has (libzmq 4.3.5, router.cpp,
-`identify_peer`).  It reads on, hands nothing out, and frees what came with the socket alone, however long the
-connection has been gone.  A routing id is the peer's choice, so two connections under one id were enough for
-any stranger to fill our memory.  Whoever was shut and came back under its old id, before we had read its last
-words, did so by chance.
+A ROUTER sets a connection aside whose routing id another connection has (libzmq 4.3.5, router.cpp,
+`identify_peer`).  It goes on reading and hands nothing out.  It frees those bytes only with the whole socket,
+however long the connection has been gone.  A peer chooses its routing id, so a stranger needs just two
+connections under one id to fill our memory.  A peer that the hub shut does the same by chance when it comes
+back under its old id before the hub has read its last words.
 
-`FloodGuard` and `Newcomers` end such a connection, as they end any that says too much or nothing.  There are
-two means against what it leaves behind:
+`FloodGuard` and `Newcomers` end such a connection, as they end any that says too much or nothing.  Two more
+means work against the bytes that it leaves behind:
 
-    - a key whose connection was shut is held: it gets no new one until its last words have been read;
-    - where memory grows after connections of which nothing was heard, the socket is closed and opened anew.
+    - the hub holds a key whose connection it shut: the key gets no new connection until the hub has read the
+      last words of the old one;
+    - where memory grows after connections that nobody heard, the hub closes the socket and opens it again.
       Links come back at once, as after a restart.
 """
 
@@ -23,7 +24,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable
 
-HELD_MAX = 10_000  # keys; the oldest are forgotten
+HELD_MAX = 10_000  # keys; the hub forgets the oldest
 HELD_S = 10.0  # for at least as long
 UNHEARD_MAX = 256 * 1024 * 1024  # bytes
 BUSY_FACTOR = 4
@@ -68,7 +69,7 @@ class HeldKeys:
             self._until.popitem(last=False)
 
     def release(self, now_s: float) -> None:
-        """Let those go whose time is over; call it when everything there was has been read."""
+        """Let those go whose time is up; call it when nothing is left to read."""
         while self._until:
             user_id, until_s = next(iter(self._until.items()))
             if until_s > now_s:
@@ -79,12 +80,12 @@ class HeldKeys:
 class Growth:
     """Tells when a socket holds too much that nobody hears.
 
-    Memory that was freed stays with the process for a while, and is no reason: it is given back first.
+    Memory that was freed stays with the process for a while and proves nothing, so give it back first.
 
     Args:
         growth_max: bytes by which the memory of this process may grow while there is nothing to read.  What
             waits to be read has bounds of its own, so that it may grow more while there is.
-        memory: tells how much it is; an argument so that tests can answer, as the next one is.
+        memory: tells how much the process has; an argument, like the next one, so that tests can answer.
         give_back: gives back what was freed.
     """
 
@@ -109,12 +110,12 @@ class Growth:
         """
         held = self._memory()
         if unheard_count == 0:
-            self._before = held  # whatever it is, it is not theirs
+            self._before = held  # no unheard connection has taken any of it
             return False
         self._before = min(self._before, held)
-        upto = self._before + self._growth_max * (1 if is_dry else BUSY_FACTOR)
-        if held <= upto or now_s < self._again_s:
+        held_max = self._before + self._growth_max * (1 if is_dry else BUSY_FACTOR)
+        if held <= held_max or now_s < self._again_s:
             return False
         self._again_s = now_s + GIVE_BACK_S
         self._give_back()
-        return self._memory() > upto
+        return self._memory() > held_max

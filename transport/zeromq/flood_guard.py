@@ -1,19 +1,21 @@
 """Flood guard: no connection makes us hold more bytes than a message may have.
 
 libzmq bounds a frame (MAXMSGSIZE) but not a message, and it hands out a message only once its last frame has
-come.  Whoever never sends that last frame fills our memory with something that we can neither see nor refuse.
-The kernel, however, counts what each connection delivered.  A connection is shut when it had delivered far
-more than the largest frame, we then read all there was, and still no message had come of it.
+come.  A peer that never sends the last frame fills our memory with bytes that we can neither see nor refuse.
+The kernel, however, counts the bytes that each connection delivered.  The guard finds a connection that had
+delivered far more than the largest frame, and of which still no message came after the hub had read all there
+was.
 
-The same count bounds what waits in whole messages: what a connection delivered, less what we took of it, is
-its backlog.  libzmq's own bound (RCVHWM) is not used, because a connection that reaches it and then ends is
-in the state in which libzmq aborts the process.  An honest peer waits for answers, so it never has much under
-way.
+The same count bounds whole messages that wait: the backlog of a connection is the bytes that it delivered,
+less those that the hub took.  libzmq's own bound (RCVHWM) stays off, because a connection that reaches it and
+then ends is in the state in which libzmq aborts the process.  An honest peer waits for answers, so it never
+has much under way.
 
-What a connection that has ended left behind in whole messages is still there until somebody has taken it.  It
-is counted too, or whoever comes back again and again would leave a backlog each time: see `left_behind`.
+The whole messages of a connection that has ended stay in memory until the hub has taken them.  The guard
+counts them, too: otherwise a peer that connects again and again would leave a backlog each time.  See
+`left_behind`.
 
-Linux only; elsewhere the kernel's count is not asked for and the guard finds nothing.
+Linux only; elsewhere the guard cannot ask the kernel and finds nothing.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ class FloodGuard:
 
     Args:
         connection_max: unread bytes that one connection may have delivered.
-        total_max: and all of them together; beyond it the largest ones go.
-        backlog_max: bytes that one connection may have delivered in messages that we have not taken yet.
-        backlog_count_max: and about how many messages, judged by the size of those that we took.
+        total_max: and all connections together; beyond it the guard finds the largest ones.
+        backlog_max: bytes that one connection may have delivered in messages that the hub has not taken yet.
+        backlog_count_max: and about how many messages, judged by the size of those that the hub took.
         message_max: bytes that may be one message which is still coming, and no backlog of many.
         count_of: asks the kernel; an argument so that tests can answer.
     """
@@ -65,9 +67,7 @@ class FloodGuard:
         self._delivered: dict[int, int] = {}  # descriptor -> its count at the last check
         # descriptor -> [bytes delivered that were no messages, bytes taken, messages taken]
         self._taken: dict[int, list[int]] = {}
-        self._accounted: dict[
-            int, float
-        ] = {}  # descriptor -> delivered bytes that are no reason for suspicion
+        self._accounted: dict[int, float] = {}  # descriptor -> delivered bytes that are explained
 
     def opened(self, descriptor: int) -> None:
         name = connection_name(descriptor)
@@ -91,8 +91,8 @@ class FloodGuard:
         self.heard.add(descriptor)
         taken = self._taken.get(descriptor)
         if taken is not None:
-            # Exact for a message of one frame, and all honest ones are: while there is always more to read,
-            # nothing else tells what of a connection's bytes are messages that wait.
+            # Exact for a message of one frame, and all honest messages are.  While there is always more to
+            # read, nothing else tells which of a connection's bytes are messages that wait.
             on_wire = size + frame_count * CURVE_OVERHEAD
             taken[1] += on_wire + frame_count * (2 if on_wire <= SHORT_MAX * frame_count else 9)
             taken[2] += frame_count
@@ -102,7 +102,7 @@ class FloodGuard:
         self.left_behind = max(0.0, self.left_behind - size - MESSAGE_COST)
 
     def backlogged(self) -> list[int]:
-        """Find the connections that have more under way than an honest peer ever has; call it at any time."""
+        """Find the connections with more under way than an honest peer ever has; call it at any time."""
         if self._backlog_max is None or self._backlog_count_max is None:
             return []
         found: list[int] = []
@@ -128,8 +128,8 @@ class FloodGuard:
     def check(self, *, elapsed_s: float) -> list[int]:
         """Find the connections to shut.
 
-        Call it only when since the last call there was a moment with nothing left to read: what had been
-        delivered by the last call and is no message yet, is the part of one.
+        Call it only if there was a moment with nothing left to read since the last call.  Then all bytes that
+        had come by the last call and are no message yet are a part of one.
         """
         heard, self.heard = self.heard, set()
         unread: dict[int, float] = {}
@@ -140,8 +140,8 @@ class FloodGuard:
                 self.closed(descriptor)
                 continue
             self._delivered[descriptor] = delivered
-            # All that had come by the last check has been read, whatever our sum of it says: heartbeats,
-            # and what encryption adds, are counted by the kernel alone.
+            # The hub has read all that had come by the last check, whatever our sum says: the kernel alone
+            # counts heartbeats, and what encryption adds.
             taken = self._taken[descriptor]
             taken[0] = max(taken[0], min(before, delivered) - taken[1])
             if delivered < before:
@@ -169,7 +169,7 @@ class FloodGuard:
         """Shut a connection that `check` found, and name it; libzmq frees what it held of it.
 
         Returns:
-            "" when the descriptor is another one's by now.
+            "" when the descriptor carries another connection by now.
         """
         name = self._names.get(descriptor, "")
         self.closed(descriptor)

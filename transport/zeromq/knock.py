@@ -1,9 +1,9 @@
 """Knock: does the process behind an endpoint run, although its loop does not answer?
 
-libzmq's I/O thread greets whoever connects, whatever the loop of that process is doing (ZMTP 3.1, section
-3.2: the first bytes of the greeting come before anything was received).  A frozen process, and a machine that
-is gone, greet nobody.  So a greeting tells a busy master from a dead one.  Knocking also tells which of the
-addresses of a name is the right one.
+libzmq's I/O thread greets every new connection, whatever the loop of its process is doing (ZMTP 3.1, section
+3.2: the first bytes of the greeting come before anything was received).  A frozen process does not greet, nor
+does a machine that is gone.  So a greeting tells a busy master from a dead one.  Knocking also tells which of
+the addresses of a name is the right one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RETRY_S = 0.5  # between attempts to find which address of a name answers
 async def is_greeted(endpoint: str, *, timeout_s: float) -> bool:
     """Connect to `endpoint` and wait for the first byte of a greeting.
 
-    True also when we have no descriptor left to knock with: that is no evidence against the other side.
+    Also True when this process has no descriptor left to knock with: that proves nothing of the other side.
     """
     with trio.move_on_after(timeout_s):
         try:
@@ -44,7 +44,7 @@ def _lacks_descriptors(error: BaseException) -> bool:
 async def needs_ipv6(endpoint: str) -> bool:
     """Whether to connect to `endpoint` over IPv6; libzmq has to be told, and then tries nothing else.
 
-    A name may have addresses of both kinds, of which one answers: that is tried until one does.
+    A name may have addresses of both kinds, of which only one answers: try until one does.
 
     Raises:
         OSError: the name has no address (now).

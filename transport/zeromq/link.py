@@ -4,18 +4,19 @@
          ^                        |
          +------- refused, or the connection ended (with a growing pause) -------+
 
-Every connection is a new socket with a new routing id (the link's name and random digits).  So nothing
-that was meant for an old connection is ever delivered through a new one: libzmq by itself would keep
-requests for a hub that is down and hand them to its successor.  What waited for an answer fails at once
-with LinkDown, and the caller, who alone knows whether repeating is safe, decides.
+Every connection is a new socket with a new routing id (the link's name and random digits).  So no frame
+that was meant for an old connection is ever delivered through a new one: libzmq alone would keep requests for
+a hub that is down, and hand them to the next process that listens there.  Requests that waited for an answer
+fail at once with LinkDown.  The caller decides what to do, because only the caller knows whether it is safe
+to repeat the request.
 
-What the hub asks before `greet` has returned is answered after it: the owner sees its own registration first.
+A link answers the hub's early requests after `greet` has returned: the owner sees its own registration first.
 
-How a frozen or unplugged hub is noticed.  The hub says something to every link at least once a second, if
-only a probe, which a link answers before anything else.  After `SILENCE_S` without a word the link knocks at
-the hub's port (see `transport.knock`).  Nobody greets: the hub is frozen or gone, and the connection ends.
-Somebody does: the hub's loop is busy, and the link waits, up to `BUSY_MAX_S`.  Only time in which our own
-loop was awake counts.
+How a link notices that the hub is frozen or unplugged.  The hub says something to every link at least once a
+second, if only a probe, which a link answers before anything else.  After `SILENCE_S` without a word the link
+knocks at the hub's port (see `knock`).  If nobody greets, the hub is frozen or gone, and the link ends the
+connection.  If somebody does, the hub's loop is busy, and the link waits, up to `BUSY_MAX_S`.  Only time in
+which our own loop was awake counts.
 """
 
 from __future__ import annotations
@@ -60,16 +61,16 @@ log = logging.getLogger(__name__)
 
 CURVE_OVERHEAD = 64
 IN_FLIGHT_MAX = 1024  # requests that wait for an answer; more wait for their turn
-QUEUE_MAX = 4 * IN_FLIGHT_MAX  # libzmq's; never the one that fills up first
+QUEUE_MAX = 4 * IN_FLIGHT_MAX  # libzmq's; the turns of IN_FLIGHT_MAX run out first
 ANSWERS_MAX = 1024  # requests of the hub in work or waiting for `greet`
 PAUSE_MIN_S = 0.05  # after a refused greeting or handshake; doubles up to PAUSE_MAX_S
 PAUSE_MAX_S = 5.0
 SILENCE_S = 2.5  # without a word from the hub: knock
 KNOCK_S = 1.0  # a greeting takes no longer
-BUSY_MAX_S = 30.0  # a hub that greets and says nothing for this long is of no use
-LOOK_S = 0.25  # how often the silence is looked at
+BUSY_MAX_S = 30.0  # the link gives up a hub that greets and says nothing for this long
+LOOK_S = 0.25  # how often the link looks at the silence
 UNPLUGGED_S = 10.0  # TCP ends a connection that acknowledges nothing for this long
-assert SILENCE_S + KNOCK_S + 2 * LOOK_S < 5  # what is promised for a frozen hub
+assert SILENCE_S + KNOCK_S + 2 * LOOK_S < 5  # how soon a link notices a frozen hub, as documented
 _FAILED = (
     zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
     | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
@@ -83,15 +84,15 @@ async def _answer_nothing(request: Request) -> Answer:
 
 
 class Link:
-    """A connection to a hub that comes back by itself.
+    """A connection to a hub that comes back automatically.
 
     Args:
         endpoint: where the hub listens, "tcp://host:port".
-        server_key: the hub's public key; nobody else can answer in its place.
+        server_key: the hub's public key; no other process can answer in its place.
         keys: our own identity.
-        name: how logs call us, ASCII; the routing id starts with it.
+        name: how logs call this link, ASCII; the routing id starts with it.
         incarnation: our process's boot number, written on every message.
-        greet: says our first words on every new connection, with `ask_now`; only then is the link up.
+        greet: sends the first requests of every new connection, with `ask_now`; then the link is up.
         answer: answers what the hub asks, each in a task of its own within the request's budget.
     """
 
@@ -109,10 +110,9 @@ class Link:
         self.endpoint = endpoint
         self.name = name
         self.incarnation = incarnation
-        self.refusal: StoreError | None = (
-            None  # why the hub turned us away last time; None once it lets us in
-        )
-        self.trouble: StoreError | None = None  # what the last greeting failed with, if that may pass
+        # Why the hub turned this link away last time; None once the hub lets it in.
+        self.refusal: StoreError | None = None
+        self.trouble: StoreError | None = None  # why the last greeting failed, if another try may succeed
         self.connect_count = 0  # greetings that succeeded
         self._server_key = server_key
         self._keys = keys
@@ -137,7 +137,7 @@ class Link:
         Raises:
             LinkDown: no connection in time (nothing was sent), or it ended before the answer came.
             DeadlineExceeded: no answer in time; the request may or may not have taken effect.
-            StoreError: what the hub refused this request with, or turned us away with (`refusal`).
+            StoreError: the hub refused this request, or turned the link away (`refusal`).
         """
         deadline = trio.current_time() + timeout_s
         try:
@@ -184,7 +184,7 @@ class Link:
     # --- life -------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Connect, and connect again, until cancelled; started at once, `wait_up` tells the rest.
+        """Connect, and connect again, until cancelled.  Reports started at once; use `wait_up` for the rest.
 
         Raises:
             BadSetting: the endpoint or the hub's key can never work.
@@ -235,7 +235,7 @@ class Link:
             else:
                 log.info("not connected", extra={"endpoint": self.endpoint, "cause": connection.cause})
             return False
-        connection.conversation.show_life()  # we can answer probes: the hub may judge us by them at once
+        connection.conversation.show_life()  # this link answers probes: the hub may judge it by them at once
         try:
             if self._greet is not None:
                 await self._greet(self)
@@ -277,7 +277,7 @@ class _Connection:
     def __init__(
         self, link: Link, context: zmq.Context[zmq.Socket[bytes]], answers: trio.Nursery, *, is_ipv6: bool
     ) -> None:
-        self.ready = trio.Event()  # the handshake is over, or the connection ended before that
+        self.ready = trio.Event()  # the handshake is done, or the connection ended before that
         self.ended = trio.Event()
         self.cause = "closed"
         self.refusal: StoreError | None = None
@@ -285,7 +285,7 @@ class _Connection:
         self._link = link
         self._is_ipv6 = is_ipv6
         self._answers = answers
-        self._held: list[Envelope] | None = []  # what the hub asked before the greeting was over
+        self._held: list[Envelope] | None = []  # what the hub asked before the greeting was done
         self._end_cause: str | None = None
         self._silent_s = 0.0  # of our own waking time, since the hub said anything
         self._socket = context.socket(zmq.DEALER)
@@ -364,7 +364,7 @@ class _Connection:
         while True:
             await trio.sleep(LOOK_S)
             now = trio.current_time()
-            self._silent_s += min(now - looked_at, 2 * LOOK_S)  # a pause of our own is no silence of theirs
+            self._silent_s += min(now - looked_at, 2 * LOOK_S)  # our own pause is not the hub's silence
             looked_at = now
             if self._silent_s < SILENCE_S:
                 knocked_at = 0.0
@@ -394,12 +394,12 @@ class _Connection:
         if not is_whole:
             return True
         if len(frame):
-            self._hear(frame.buffer)
+            self._handle_frame(frame.buffer)
         else:
             self.conversation.show_life()  # the hub's probe
         return True
 
-    def _hear(self, frame: memoryview) -> None:
+    def _handle_frame(self, frame: memoryview) -> None:
         try:
             envelope = self.conversation.open(frame)
         except StoreError as error:
@@ -430,7 +430,7 @@ class _Connection:
         try:
             self._socket.send(frame, NOBLOCK)
         except zmq.Again:
-            has_message(self._socket)  # a connection just made is taken note of here
+            has_message(self._socket)  # libzmq takes note here of a connection that was just made
             try:
                 self._socket.send(frame, NOBLOCK)
             except zmq.Again as error:

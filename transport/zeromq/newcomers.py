@@ -1,13 +1,14 @@
-"""Newcomers: connections of which nobody knows yet whose they are, and how many there may be.
+"""Newcomers: connections that have not said who they are, and how many of them there may be.
 
     accepted --> newcomer --says who it is--> known
                     |
-                    +-- NOBODY_S is over, or too many came after it: shut
+                    +-- NOBODY_S have passed, or too many came after it: shut
 
 A connection costs a descriptor and some memory, before and after its handshake, so there is a budget for all
-of them and a smaller one for newcomers.  When a budget is used up, the address with the most newcomers loses
-the oldest of them.  So whoever opens thousands drives out connections of its own, and an honest newcomer,
-which says who it is within milliseconds, gets in from the same address, too.  Whoever is known stays.
+connections and a smaller one for newcomers.  When a budget is used up, the address with the most newcomers
+loses the oldest of them.  So a stranger that opens thousands drives out its own connections.  An honest
+newcomer says who it is within milliseconds, so it gets in from the same address, too.  A known connection
+stays.
 
 Pure bookkeeping: times are arguments, and the caller shuts what it is told to shut.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-NOBODY_S = 10.0  # who has not said by then who it is, is shut
+NOBODY_S = 10.0  # a connection that has not said by then who it is, is shut
 
 
 class Newcomers:
@@ -51,7 +52,7 @@ class Newcomers:
 
     def accepted(self, descriptor: int, address: str, now_s: float) -> list[int]:
         """Note a new connection; return the descriptors to shut for it, which may be its own."""
-        self.closed(descriptor)  # its end is told late sometimes
+        self.closed(descriptor)  # the monitor tells of its end late sometimes
         self._address_of[descriptor] = address
         self._since[descriptor] = now_s
         self._by_address.setdefault(address, OrderedDict())[descriptor] = None
@@ -72,7 +73,7 @@ class Newcomers:
         self._forget_newcomer(descriptor)
 
     def overdue(self, now_s: float) -> list[int]:
-        """Whose time to say who they are is over; told once."""
+        """The connections whose time to say who they are is up; each is returned once."""
         found = []
         while self._since:
             descriptor, since_s = next(iter(self._since.items()))

@@ -4,10 +4,10 @@ The descriptor of a ZeroMQ socket is edge-triggered: a send, a receive, and even
 edge (zmq_getsockopt(3), ZMQ_FD).  A task that slept on it while another one sends would sleep forever.  So
 
     - one task receives; it sleeps only after a receive found nothing *and* EVENTS said so;
-    - whoever sends calls `poke` afterwards, which looks at EVENTS and wakes that task when it must;
-    - it lets others run after every batch, so a flood stalls nobody.
+    - every sender calls `poke` afterwards, which looks at EVENTS and wakes that task if necessary;
+    - the task lets others run after every batch, so a flood stalls no other task.
 
-Everything here runs on the loop's thread; ZeroMQ sockets must not be touched from any other.
+Everything here runs on the loop's thread: no other thread may touch a ZeroMQ socket.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class OwnedSocket:
     """A socket and the task that drains it.
 
     Args:
-        take: receives one message with NOBLOCK and acts on it; False when there was none.
+        take: receives one message with NOBLOCK and acts on it; False when there is none.
         on_dry: called each time nothing is left to receive (under a flood: now and then).
     """
 
@@ -109,7 +109,7 @@ def open_monitor(
     """Open the receiving end of a socket's events; the caller closes it.
 
     `Socket.get_monitor_socket` will not do: its queue is bounded, and a full one stops the I/O thread, so
-    that 768 connections by a port scanner deafened a ROUTER for good.
+    that 768 connections of a port scanner made a ROUTER deaf until its process ended.
     """
     address = f"inproc://monitor-{id(socket):x}"
     socket.monitor(address, events)

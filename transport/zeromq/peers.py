@@ -45,7 +45,7 @@ class PeerState(enum.Enum):
 
     PRESENT = enum.auto()
     STALLED = enum.auto()  # its queue is full: slow, not gone, but not forever
-    GONE = enum.auto()  # noticed; whoever comes under the same routing id is another peer
+    GONE = enum.auto()  # for good: a later connection under the same routing id is another peer
 
 
 # Looked at in every sweep, for every peer: a member of an enum costs more than a global does.

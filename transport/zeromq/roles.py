@@ -1,25 +1,25 @@
 """Roles: what a peer may say to a hub depends on who it is.
 
     nobody      64 KiB a frame, four kinds: Login, Attach, Register, RegisterCompactor
-    client      1.25 MiB a frame, the requests of clients; no answers, because nobody asks clients
+    client      1.25 MiB a frame, the requests of clients; no answers, because a hub never asks clients
     volume      1.25 MiB a frame, and 8 MiB for what names all volumes of a disk: its reports, and answers
                 to the commands that volume actors get
     compactor   the same for its registration, and for answers about its tasks
     anybody     everything; for hubs whose owner makes no difference
 
-A frame beyond its role's size is refused by its head, unread.  A kind that the role does not have is refused
-with what to do about it.  Decoding stops at the first list, text or number that is longer than its type
-allows.  A field that stands in a message a thousand times would get around that, so the number of fields is
-looked at before a long frame is decoded; and the kind has to come first, as every release writes it.  So no
-frame of nobody costs more than a millisecond, none of a client more than some twenty, and none of an actor,
-which has the join secret, more than some eighty.
+The hub refuses a frame beyond its role's size by its head, unread.  It refuses a kind that the role does not
+have, and says what to do about it.  Decoding stops at the first list, text or number that is longer than its
+type allows.  A field that stands in a message a thousand times would get around that.  So the number of
+fields is checked before a long frame is decoded, and the kind has to come first, as every release writes it.
+No frame of nobody costs more than a millisecond, none of a client more than some twenty, and none of an
+actor, which has the join secret, more than some eighty.
 
-One exception keeps a disk of many volumes (and actors of 0.1.0) out of trouble: a `Register` longer than 64
-KiB is read when the join secret stands at its front; the owner compares it, before anything is decoded.
+One exception serves disks of many volumes (and actors of 0.1.0): a `Register` longer than 64 KiB is read when
+the join secret stands at its front.  The owner compares the secret before anything is decoded.
 
 A role also has a budget of bytes a second, and one of bytes that may be in work at once, of all its peers
-together.  Who is beyond one is told `overloaded`; nobody is cut off.  What cannot be read costs more of the
-budget, because an honest peer says nothing of the kind.
+together.  The hub tells a peer beyond one `overloaded`, and cuts no peer off.  A frame that cannot be read
+costs more of the budget, because an honest peer sends none.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ CLIENT_FRAME_MAX = 1280 * 1024  # a thousand keys of 1 KiB, and a quarter
 ACTOR_FRAME_MAX = 1280 * 1024  # a full batch of stored needles whose texts take four bytes a character
 SHORT_FRAME_MAX = 16 * 1024  # decoded as it is: nothing in it takes long
 FIELDS_MAX = 32  # of one message; none has more than 20
-MALFORMED_COST = 16  # how often the bytes of what cannot be read count
+MALFORMED_COST = 16  # how many times the bytes of a frame that cannot be read count
 
 Decode = Callable[[bytes | memoryview], Envelope]
 
@@ -73,7 +73,7 @@ class Role:
     in_work_max: int  # bytes of requests in work, of all peers of this role together
     burst_s: float = 4.0  # seconds of budget that a quiet peer has saved
     in_flight_max: int | None = None  # requests in work; None: what the hub's limits say
-    is_nobody: bool = False  # it has to say who it is, soon
+    is_nobody: bool = False  # it has to say soon who it is
 
     @cached_property
     def burst(self) -> float:
@@ -112,8 +112,8 @@ _REGISTER = re.compile(
 def join_secret_of(frame: bytes | memoryview) -> str | None:
     """The join secret at the front of a Register, and what follows it; None for any other frame.
 
-    Only the first bytes are looked at, so it costs the same for every length.  The length that the frame
-    gives the secret is not trusted: whoever compares does so with as many characters as the secret has.
+    This looks at the first bytes only, so it costs the same for every length.  Do not trust the length that
+    the frame gives the secret: compare as many characters as the secret has.
     """
     match = _REGISTER.match(bytes(frame[:512]))
     return None if match is None else match[1].decode("ascii")
@@ -158,7 +158,7 @@ def _decoder(
 
 
 def kind_of(frame: bytes | memoryview) -> str:
-    """The kind that a message says in front; "" when it says none there, or has too many fields."""
+    """The kind in front of a message; "" when there is none, or the message has too many fields."""
     match = _FRONT.match(bytes(frame[:_FRONT_SIZE]))
     return "" if match is None else match[1].decode("ascii")
 
@@ -224,7 +224,7 @@ COMPACTOR = Role(
 
 
 def nobody(is_introduced: Callable[[bytes | memoryview], bool]) -> Role:
-    """The role of whoever has not said who it is.
+    """The role of a peer that has not said who it is.
 
     Args:
         is_introduced: does this frame, longer than 64 KiB, begin with a Register that shows the join secret?

@@ -1,8 +1,8 @@
 """TCP connections that ZeroMQ owns, as the kernel sees them.
 
-libzmq names a connection by its descriptor, and descriptors are reused at once.  The two ends of a connection
-(address and port, twice) are its name for as long as anybody cares: a descriptor that has another name now
-carries another connection.
+libzmq names a connection by its descriptor, and the kernel reuses descriptors at once.  The name of a
+connection here is its two ends (address and port, twice): a descriptor that has another name now carries
+another connection.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Progress:
     def has_moved_since(self, earlier: Progress) -> bool:
         """Did the other end send something, or take some of what waits for it?
 
-        Bytes that are acknowledged at once say little: the kernel of a frozen process takes them, too.
+        Bytes that are acknowledged at once prove little: the kernel of a frozen process also takes them.
         """
         return self.received > earlier.received or (
             self.is_backlogged and self.acknowledged > earlier.acknowledged
@@ -105,7 +105,7 @@ def progress_of(descriptor: int) -> Progress | None:
 
 
 def address_of(descriptor: int) -> str:
-    """As whose a connection counts (see `origin_of`); "" when there is none (any more)."""
+    """The address that a connection counts for (see `origin_of`); "" when there is none (any more)."""
     try:
         with _borrowed(descriptor) as connection:
             peer = connection.getpeername()
@@ -127,7 +127,7 @@ def local_port(descriptor: int) -> int | None:
 
 @contextmanager
 def _borrowed(descriptor: int) -> Iterator[socket.socket]:
-    """Look through a descriptor that stays its owner's; needs no new one, so it works when all are in use."""
+    """Use a descriptor that libzmq keeps; needs no new descriptor, so it works when all are in use."""
     connection = socket.socket(fileno=descriptor)
     try:
         yield connection

@@ -1,8 +1,8 @@
 """ZAP: who may finish a CURVE handshake?
 
-libzmq asks this handler once per connection, over inproc.  Any key is let in unless it was denied: what a
-peer may *do* is decided by its first words (a join secret, an access token).  The answer gives the connection
-its User-Id, the public key in Z85, which libzmq then puts on every message: peers cannot choose it.
+libzmq asks this handler once per connection, over inproc.  The handler lets every key in that is not denied:
+the first words of a peer (a join secret, an access token) decide what it may *do*.  The answer gives the
+connection its User-Id, the public key in Z85.  libzmq puts it on every message, so peers cannot choose it.
 
 Source: RFC 27/ZAP, rfc.zeromq.org.
 """
@@ -28,7 +28,7 @@ class ZapHandler:
 
     Args:
         denied: keys that are refused.
-        held: keys that are told nothing, and may try again.
+        held: keys whose connection ends without a word; they may try again.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ZapHandler:
     ) -> None:
         self._denied = denied
         self._held = held
-        self._logged: set[str] = set()  # denied keys whose attempt was logged: they may try without end
+        self._logged: set[str] = set()  # denied keys whose attempt was logged: they may try forever
         self._socket = context.socket(zmq.REP)
         self._socket.linger = 0
         self._socket.bind("inproc://zeromq.zap.01")
