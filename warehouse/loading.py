@@ -1,12 +1,14 @@
 """Loading: our modules find the libraries below them, also where a program has a file with a library's name.
 
 Python looks for every module in the program's own folder first.  A `trio.py` there would be taken for the
-library.  So while a public name is loaded, that folder stands last on the path, if it holds such a file.
+library.  So while a public name is loaded, that folder stands last on the path, if it holds such a file;
+`PYTHONPATH` may name the folder again, so every entry that means the folder goes there.
 """
 
 import os
 import sys
 from importlib import import_module
+from importlib.machinery import PathFinder
 from types import ModuleType
 
 LIBRARIES = (
@@ -14,6 +16,9 @@ LIBRARIES = (
     "outcome",
     "sniffio",
     "attr",
+    "attrs",
+    "sortedcontainers",
+    "idna",
     "zmq",
     "msgspec",
     "httptools",
@@ -34,8 +39,8 @@ def load(place: str) -> ModuleType:
     own = [] if folder is None else [name for name in LIBRARIES if _lies_in(folder, name)]
     if folder is None or not own:
         return import_module(place)
-    sys.path.remove(folder)
-    sys.path.append(folder)
+    path = list(sys.path)
+    sys.path.sort(key=lambda entry: os.path.abspath(entry) == os.path.abspath(folder))
     try:
         return import_module(place)
     except (ImportError, AttributeError) as error:
@@ -46,8 +51,7 @@ def load(place: str) -> ModuleType:
             f"{hidden[0]!r} in {folder} hides the library of that name, which Warehouse needs: rename it"
         ) from error
     finally:
-        sys.path.remove(folder)
-        sys.path.insert(0, folder)
+        sys.path[:] = path
 
 
 def _program_folder() -> str | None:
@@ -58,8 +62,7 @@ def _program_folder() -> str | None:
 
 
 def _lies_in(folder: str, name: str) -> bool:
-    path = os.path.join(folder, name)
-    return os.path.exists(path + ".py") or os.path.exists(path)
+    return PathFinder.find_spec(name, [folder]) is not None  # also in the archive that a program is run from
 
 
 def _is_loaded_from(folder: str, name: str) -> bool:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -19,6 +20,8 @@ PUBLIC = [
 ]
 TRAP = "raise SystemExit(f'{__name__} of the program was taken for ours')\n"
 OWN = ["errors", "client", "conf", "actors", "storage", "auth", "trio", "zmq", "msgspec", "jwt"]
+BELOW_TRIO = ["attr", "attrs", "idna", "outcome", "sniffio", "sortedcontainers"]
+WORKS = "import warehouse\nwarehouse.connect\nprint('works')\n"
 NO_NETWORK = """
 import sys
 import warehouse
@@ -28,9 +31,9 @@ assert BucketExists.code == "bucket_exists"
 """
 
 
-def run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(program: str, folder: Path, *, more_path: str = "") -> subprocess.CompletedProcess[str]:
     (folder / "program.py").write_text(program)
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": more_path + str(ROOT), "PATH": "/usr/bin:/bin"}
     command = [sys.executable, str(folder / "program.py")]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
@@ -64,6 +67,32 @@ def test_a_program_next_to_files_of_our_names_and_our_libraries_names_works(tmp_
     for name in OWN:
         (tmp_path / f"{name}.py").write_text(TRAP)
     done = run(NO_NETWORK + "warehouse.connect\nimport trio\nassert trio.run\nprint('works')\n", tmp_path)
+    assert done.stdout == "works\n", done.stderr
+
+
+@pytest.mark.parametrize("name", BELOW_TRIO)
+def test_a_program_next_to_one_file_with_the_name_of_a_library_of_trio_works(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / f"{name}.py").write_text(TRAP)
+    done = run(WORKS, tmp_path)
+    assert done.stdout == "works\n", done.stderr
+
+
+def test_a_program_whose_folder_is_also_named_in_pythonpath_works(tmp_path: Path) -> None:
+    for name in OWN:
+        (tmp_path / f"{name}.py").write_text(TRAP)
+    done = run(WORKS + "import sys\nprint(sys.path[:2])\n", tmp_path, more_path=f"{tmp_path}:")
+    assert done.stdout == f"works\n{[str(tmp_path)] * 2}\n", done.stderr
+
+
+def test_a_program_in_an_archive_with_files_of_our_libraries_names_works(tmp_path: Path) -> None:
+    archive = tmp_path / "program.pyz"
+    with ZipFile(archive, "w") as file:
+        file.writestr("__main__.py", WORKS)
+        for name in OWN:
+            file.writestr(f"{name}.py", TRAP)
+    done = run(f"import runpy\nrunpy.run_path({str(archive)!r})\n", tmp_path)
     assert done.stdout == "works\n", done.stderr
 
 
