@@ -21,6 +21,8 @@ _CURVE_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}", re.ASCII) 
 
 @dataclass(frozen=True)
 class Profile:
+    """The address of a cluster, and one API key for it."""
+
     master: str  # "tcp://host:port" of the control socket
     server_key: str  # CURVE public key of the master, Z85
     key_id: str

@@ -22,6 +22,7 @@ from warehouse.loading import load
 
 TYPE_CHECKING = False  # what type checkers take for True; `typing` would cost milliseconds
 if TYPE_CHECKING:
+    from warehouse import errors as errors
     from warehouse.client.bucket import Bucket
     from warehouse.client.listing import Prefix
     from warehouse.client.reading.get_many import GetResult
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from warehouse.client.writing.put_many import Put, PutResult
     from warehouse.conf.profile import Profile
     from warehouse.transport.messages import BucketInfo, Event, Job, ObjectInfo, ObjectWritten, Status
+
+    __version__: str
 
 __all__ = [
     "Bucket",
@@ -68,17 +71,19 @@ PUBLIC = {  # name: the module that defines it
 }
 
 
-def __getattr__(name: str) -> object:
-    if name == "errors":
-        return import_module("warehouse.errors")
-    if name == "__version__":
-        return import_module("warehouse.version").package_version()
-    if name not in PUBLIC:
-        raise AttributeError(f"module 'warehouse' has no attribute {name!r}")
-    value = getattr(load(PUBLIC[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # to a type checker, a name that is not listed above is a mistake
+
+    def __getattr__(name: str) -> object:
+        if name == "errors":
+            return import_module("warehouse.errors")
+        if name == "__version__":
+            return import_module("warehouse.version").package_version()
+        if name not in PUBLIC:
+            raise AttributeError(f"module 'warehouse' has no attribute {name!r}")
+        value = getattr(load(PUBLIC[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "errors", "__version__"})
+    return sorted({*__all__, "errors", "__version__", *(name for name in globals() if name.startswith("__"))})

@@ -56,9 +56,12 @@ def load(place: str) -> ModuleType:
 
 def _program_folder() -> str | None:
     """What Python has put first on its path: the folder of the program, or the working folder."""
-    if sys.flags.safe_path or not sys.path or os.path.abspath(sys.path[0]) == HOME:
+    if sys.flags.safe_path or not sys.path:
         return None
-    return sys.path[0]
+    try:
+        return None if os.path.abspath(sys.path[0]) == HOME else sys.path[0]
+    except FileNotFoundError:
+        return None  # a working folder that was deleted: nothing can lie in it
 
 
 def _lies_in(folder: str, name: str) -> bool:

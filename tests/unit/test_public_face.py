@@ -41,7 +41,9 @@ def run(program: str, folder: Path, *, more_path: str = "") -> subprocess.Comple
 def test_the_public_names_are_these() -> None:
     assert warehouse.__all__ == PUBLIC
     assert list(warehouse.PUBLIC) == PUBLIC
-    assert set(dir(warehouse)) >= {*PUBLIC, "errors", "__version__"}
+    shown = {name for name in dir(warehouse) if not name.startswith("__")}
+    assert shown == {*PUBLIC, "errors"}
+    assert "__version__" in dir(warehouse)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -49,6 +51,13 @@ def test_a_public_name_is_what_its_module_defines(name: str) -> None:
     value = getattr(warehouse, name)
     assert value is getattr(import_module(warehouse.PUBLIC[name]), name)
     assert value.__module__ == warehouse.PUBLIC[name]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_says_what_it_is(name: str) -> None:
+    text = getattr(warehouse, name).__doc__
+    assert text
+    assert not text.startswith(f"{name}(")  # which a dataclass without a docstring says
 
 
 def test_a_name_that_is_not_public_is_refused() -> None:
@@ -94,6 +103,29 @@ def test_a_program_in_an_archive_with_files_of_our_libraries_names_works(tmp_pat
             file.writestr(f"{name}.py", TRAP)
     done = run(f"import runpy\nrunpy.run_path({str(archive)!r})\n", tmp_path)
     assert done.stdout == "works\n", done.stderr
+
+
+def test_a_program_whose_working_folder_was_deleted_works(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    start = f"import os, sys\nos.chdir({str(gone)!r})\nos.rmdir({str(gone)!r})\nsys.path[0] = ''\n"
+    done = run(start + WORKS, tmp_path)
+    assert done.stdout == "works\n", done.stderr
+
+
+def test_a_type_checker_refuses_a_name_that_is_not_public(tmp_path: Path) -> None:
+    api = pytest.importorskip("mypy.api")
+    (tmp_path / "program.py").write_text(
+        "import warehouse\n"
+        "version: str = warehouse.__version__\n"
+        "code: str = warehouse.errors.BucketExists.code\n"
+        "warehouse.conect\n"
+    )
+    out, _, _ = api.run(
+        ["--strict", "--config-file", "/dev/null", "--cache-dir", str(tmp_path), str(tmp_path / "program.py")]
+    )
+    assert 'Module has no attribute "conect"' in out
+    assert "Found 1 error" in out
 
 
 def test_a_program_that_has_taken_its_own_file_for_a_library_is_told_which(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ from warehouse.transport.messages.texts import (
 
 
 class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A bucket, and the sums over its objects."""
+
     name: Name
     created_ms: Whole
     object_count: Whole
@@ -71,6 +73,8 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 # Values that refer to no others, a thousand in a page: the collector need not look at them.
 class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What is known about an object, without its bytes."""
+
     key: Key
     size: Whole
     etag: ETag
@@ -171,6 +175,8 @@ class Deleted(Message, frozen=True, tag="deleted"):
 
 
 class ObjectWritten(Message, frozen=True, tag="object_written"):
+    """An object that is on disk and in the catalog."""
+
     etag: ETag
     size: Whole
     created_ms: Whole

@@ -66,6 +66,8 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(Message, frozen=True, tag="status"):
+    """How the whole store is: its health, its disks, what it holds, what it works on."""
+
     version: Name
     incarnation: Boot
     uptime_s: float
