@@ -387,6 +387,28 @@ def _fill(
         new.add_disk(disk.disk_id, printable(disk.root.name), disk.created_ms, disk.epoch, disk.catalog_id)
     for volume in survey.volumes:
         _add_volume(new, volume)
+    _see_what_was_given_out(new, survey, known, report, now_ms)
+    if known is not None:
+        new.add_api_keys(known.api_keys)
+        report.api_keys = len(known.api_keys)
+    for bucket in survey.buckets.values():
+        new.add_bucket(bucket.bucket_id, bucket.name, bucket.created_ms)
+    for bucket in survey.dead_buckets:
+        stamp = bucket.stamp if bucket.is_deleted else survey.stamp_max
+        new.add_deleted_bucket(bucket.bucket_id, bucket.name, bucket.created_ms, stamp)
+    _add_damages(new, survey, now_ms)
+    _add_objects(new, survey, report, progress)
+    # What could not be read may hold the missing chunks of an upload: then nothing is deleted.
+    report.keeps_orphans = bool(report.missing) or not survey.is_whole_picture
+    new.set_meta(KEEP_ORPHANS_META, int(report.keeps_orphans))
+    _add_leftovers(new, survey, report)
+    _tell(survey, report, disks)
+
+
+def _see_what_was_given_out(
+    new: NewCatalog, survey: Survey, known: SalvagedCatalog | None, report: RebuildReport, now_ms: int
+) -> None:
+    """Ids and stamps that were ever used, so that none is used again."""
     new.see_stamp(survey.stamp_max)
     ahead_s = wall_ms_of(survey.stamp_max) / 1000 - now_ms / 1000
     if ahead_s > AHEAD_MS_MAX / 1000:
@@ -399,31 +421,23 @@ def _fill(
     if known is not None:
         new.see_volume_id(known.volume_id_max)
         new.see_stamp(sound(known.stamp_max))
-        new.add_api_keys(known.api_keys)
-        report.api_keys = len(known.api_keys)
         bucket_id_max = max(bucket_id_max, known.bucket_id_max)
     new.see_bucket_id(last_bucket_id(bucket_id_max, now_ms))
-    for bucket in survey.buckets.values():
-        new.add_bucket(bucket.bucket_id, bucket.name, bucket.created_ms)
-    for bucket in survey.dead_buckets:
-        stamp = bucket.stamp if bucket.is_deleted else survey.stamp_max
-        new.add_deleted_bucket(bucket.bucket_id, bucket.name, bucket.created_ms, stamp)
-    _add_damages(new, survey, now_ms)
-    _add_objects(new, survey, report, progress)
-    # What could not be read may hold the missing chunks of an upload: then nothing is deleted.
-    report.keeps_orphans = bool(report.missing) or not survey.is_whole_picture
-    new.set_meta(KEEP_ORPHANS_META, int(report.keeps_orphans))
-    for part, is_incomplete in survey.leftover_parts():
-        if not (is_incomplete and report.keeps_orphans):
-            volume_id = survey.volumes[volume_number_of(part.place)].identity.volume_id
-            reason = "aborted" if is_incomplete else "void"
-            new.add_garbage(volume_id, needle_id_of(part.place), part.stamp, reason)
-            report.garbage_needles += 1
-    for place, stamp, reason in survey.staging.pending_deletions():
+
+
+def _add_leftovers(new: NewCatalog, survey: Survey, report: RebuildReport) -> None:
+    """Give up chunks that no object needs, and what the old catalog had given up."""
+
+    def give_up(place: int, stamp: int, reason: str) -> None:
         volume_id = survey.volumes[volume_number_of(place)].identity.volume_id
         new.add_garbage(volume_id, needle_id_of(place), stamp, reason)
         report.garbage_needles += 1
-    _tell(survey, report, disks)
+
+    for part, is_incomplete in survey.leftover_parts():
+        if not (is_incomplete and report.keeps_orphans):
+            give_up(part.place, part.stamp, "aborted" if is_incomplete else "void")
+    for place, stamp, reason in survey.staging.pending_deletions():
+        give_up(place, stamp, reason)
 
 
 def _tell(survey: Survey, report: RebuildReport, disks: Sequence[HeldDisk]) -> None:

@@ -272,10 +272,13 @@ def take_survey(
     return survey
 
 
-def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldDisk, VolumeIdentity, int]]:
-    """Every volume that can be opened, with the size of its data file."""
-    found: dict[int, tuple[HeldDisk, VolumeIdentity, int]] = {}
-    unsupported: FormatUnsupported | None = None
+OpenedVolume = tuple[HeldDisk, VolumeIdentity, int]  # the last: the size of its data file
+
+
+def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[OpenedVolume]:
+    """Every volume that can be opened."""
+    found: dict[int, OpenedVolume] = {}
+    unsupported: list[FormatUnsupported] = []
     for holder in disks:
         try:
             volumes = volume_ids(holder.disk)
@@ -283,41 +286,61 @@ def _find_volumes(disks: Sequence[HeldDisk], survey: Survey) -> list[tuple[HeldD
             survey.bad_disks.append(BadDisk(str(holder.root), str(error)))
             continue
         for volume_id in volumes:
-            if volume_id > VOLUME_ID_MAX:
-                problem = f"its number is impossible: a store numbers volumes up to {VOLUME_ID_MAX}"
-                survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), problem))
-                continue
-            survey.volume_id_max = max(survey.volume_id_max, volume_id)
-            directory = volume_directory(volume_id)
-            try:
-                identity, _ = load_volume_identity(holder.disk, directory, read_only=True)
-                size = _size(holder, directory, identity)
-            except NoSuchVolume:
-                continue  # its creation was interrupted, so it never held anything
-            except StoreError as error:
-                unsupported = error if isinstance(error, FormatUnsupported) else unsupported
-                survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), error.message))
-                continue
-            except OSError as error:
-                survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), str(error)))
-                continue
-            # A store that was started without its catalog has numbered volumes from 1 again.  An empty one
-            # gives way to the volume that had the number before.
-            other, _, other_size = found.get(volume_id, (holder, identity, 0))
-            if other_size > SUPERBLOCK_SIZE and size > SUPERBLOCK_SIZE:
-                raise DiskMismatch(
-                    f"volume {volume_id} is on {other.root} and on {holder.root}: one of them is a copy; name"
-                    " only the other one"
-                )
-            if size > other_size:
-                found[volume_id] = (holder, identity, size)
-    if unsupported is not None and not found:
-        raise unsupported  # a later release wrote everything here, so this is not damage
+            opened = _open_volume(holder, volume_id, survey, unsupported)
+            if opened is not None:
+                _take(volume_id, opened, found)
+    if unsupported and not found:
+        raise unsupported[-1]  # a later release wrote everything here, so this is not damage
     _leave_out_copies(found, survey)
     return list(found.values())
 
 
-def _leave_out_copies(found: dict[int, tuple[HeldDisk, VolumeIdentity, int]], survey: Survey) -> None:
+def _open_volume(
+    holder: HeldDisk, volume_id: int, survey: Survey, unsupported: list[FormatUnsupported]
+) -> OpenedVolume | None:
+    """Identity and size of a volume; None: it has none, or it is listed among the bad ones now."""
+    if volume_id > VOLUME_ID_MAX:
+        problem = f"its number is impossible: a store numbers volumes up to {VOLUME_ID_MAX}"
+        survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), problem))
+        return None
+    survey.volume_id_max = max(survey.volume_id_max, volume_id)
+    directory = volume_directory(volume_id)
+    try:
+        identity, _ = load_volume_identity(holder.disk, directory, read_only=True)
+        return holder, identity, _size(holder, directory, identity)
+    except NoSuchVolume:
+        return None  # its creation was interrupted, so it never held anything
+    except StoreError as error:
+        if isinstance(error, FormatUnsupported):
+            unsupported.append(error)
+        problem = error.message
+    except OSError as error:
+        problem = str(error)
+    survey.bad_volumes.append(BadVolume(volume_id, str(holder.root), problem))
+    return None
+
+
+def _take(volume_id: int, opened: OpenedVolume, found: dict[int, OpenedVolume]) -> None:
+    """Add a volume to those found.
+
+    A store that was started without its catalog has numbered volumes from 1 again.  An empty volume gives
+    way to the volume that had the number before.
+
+    Raises:
+        DiskMismatch: another volume with this number holds something as well.
+    """
+    holder, identity, size = opened
+    other, _, other_size = found.get(volume_id, (holder, identity, 0))
+    if other_size > SUPERBLOCK_SIZE and size > SUPERBLOCK_SIZE:
+        raise DiskMismatch(
+            f"volume {volume_id} is on {other.root} and on {holder.root}, so one of the disks is a copy: name"
+            " only the other one"
+        )
+    if size > other_size:
+        found[volume_id] = opened
+
+
+def _leave_out_copies(found: dict[int, OpenedVolume], survey: Survey) -> None:
     """If two volumes have the same uuid and different numbers, the first one counts."""
     owners: dict[str, int] = {}
     for volume_id, (holder, identity, _) in list(found.items()):

@@ -57,61 +57,72 @@ def salvage_catalog(path: Path) -> SalvagedCatalog:
         raise ReadFailed(f"there is no catalog {path}")
     with _opened(path) as connection:
         version = version_of(connection, path)
-        problems = differences(connection, version, tables=_READ_HERE)
-        if problems:
-            raise corrupt(path, "; ".join(problems))
-
-        def read(what: str, work: Callable[[], T], otherwise: T) -> T:
-            try:
-                return work()
-            except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
-                problems.append(f"the {what} in {path} cannot be read: {error}")
-                return otherwise
-
-        def rows(sql: str) -> list[Any]:
-            return connection.execute(sql).fetchall()
-
-        def sequence(table: str) -> int:
-            found = rows(f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'")
-            number = found[0][0] if found else 0
-            if type(number) is not int or not 0 <= number <= SEQUENCES_MAX[table]:
-                raise ValueError(f"the last one is {number!r:.100}, which is impossible")
-            return number
-
-        def stamp_max() -> int:
-            found = rows("SELECT value FROM facts WHERE name = 'stamp_max'")
-            if not found:
-                raise ValueError("the greatest one is missing")
-            return int(found[0][0])
-
-        def api_keys() -> Iterator[ApiKeyRow]:
-            for row in rows(f"SELECT {API_KEY_COLUMNS} FROM api_keys ORDER BY id"):
-                try:
-                    yield _admitted_key(row)
-                except (msgspec.MsgspecError, ValueError) as error:
-                    problems.append(f"the API key {row[0]!r:.100} in {path} is left out: {error}")
-
-        columns = VOLUME_COLUMNS if version > 1 else VOLUME_COLUMNS_1
+        if strangers := differences(connection, version, tables=_READ_HERE):
+            raise corrupt(path, "; ".join(strangers))
+        tables = _Tables(connection, path, version)
         return SalvagedCatalog(
-            disks=read(
-                "disks",
-                lambda: [DiskRow(*row) for row in rows("SELECT id, name, added_ms FROM disks ORDER BY id")],
-                [],
-            ),
-            volumes=read(
-                "volumes",
-                lambda: volume_rows(
-                    rows(f"SELECT {columns} FROM volumes ORDER BY id"),
-                    rows("SELECT volume_id, disk_id FROM copies ORDER BY volume_id, disk_id"),
-                ),
-                [],
-            ),
-            api_keys=read("API keys", lambda: list(api_keys()), []),
-            bucket_id_max=read("bucket ids", lambda: sequence("buckets"), 0),
-            volume_id_max=read("volume ids", lambda: sequence("volumes"), 0),
-            stamp_max=read("stamps", stamp_max, 0),
-            problems=problems,
+            disks=tables.read("disks", tables.disks, []),
+            volumes=tables.read("volumes", tables.volumes, []),
+            api_keys=tables.read("API keys", tables.api_keys, []),
+            bucket_id_max=tables.read("bucket ids", lambda: tables.last_id("buckets"), 0),
+            volume_id_max=tables.read("volume ids", lambda: tables.last_id("volumes"), 0),
+            stamp_max=tables.read("stamps", tables.stamp_max, 0),
+            problems=tables.problems,
         )
+
+
+class _Tables:
+    """The tables of a file that may be damaged, each read separately."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, version: int) -> None:
+        self._connection = connection
+        self._path = path
+        self._version = version
+        self.problems: list[str] = []
+
+    def read(self, what: str, work: Callable[[], T], otherwise: T) -> T:
+        """What `work` reads; if it cannot, a problem is noted and the answer is `otherwise`."""
+        try:
+            return work()
+        except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
+            self.problems.append(f"the {what} in {self._path} cannot be read: {error}")
+            return otherwise
+
+    def disks(self) -> list[DiskRow]:
+        return [DiskRow(*row) for row in self._rows("SELECT id, name, added_ms FROM disks ORDER BY id")]
+
+    def volumes(self) -> list[VolumeRow]:
+        columns = VOLUME_COLUMNS if self._version > 1 else VOLUME_COLUMNS_1
+        return volume_rows(
+            self._rows(f"SELECT {columns} FROM volumes ORDER BY id"),
+            self._rows("SELECT volume_id, disk_id FROM copies ORDER BY volume_id, disk_id"),
+        )
+
+    def api_keys(self) -> list[ApiKeyRow]:
+        keys = []
+        for row in self._rows(f"SELECT {API_KEY_COLUMNS} FROM api_keys ORDER BY id"):
+            try:
+                keys.append(_admitted_key(row))
+            except (msgspec.MsgspecError, ValueError) as error:
+                self.problems.append(f"the API key {row[0]!r:.100} in {self._path} is left out: {error}")
+        return keys
+
+    def last_id(self, table: str) -> int:
+        """The greatest id that a table has ever given out."""
+        found = self._rows(f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'")
+        number = found[0][0] if found else 0
+        if type(number) is not int or not 0 <= number <= SEQUENCES_MAX[table]:
+            raise ValueError(f"the last one is {number!r:.100}, which is impossible")
+        return number
+
+    def stamp_max(self) -> int:
+        found = self._rows("SELECT value FROM facts WHERE name = 'stamp_max'")
+        if not found:
+            raise ValueError("the greatest one is missing")
+        return int(found[0][0])
+
+    def _rows(self, sql: str) -> list[Any]:
+        return self._connection.execute(sql).fetchall()
 
 
 def _admitted_key(columns: tuple[Any, ...]) -> ApiKeyRow:
