@@ -1,7 +1,7 @@
 """Rescue: what is left when the catalog is not?
 
-Tools for bad days.  They run while no actor does (`backup` alone runs beside the master), because everything
-that an object needs is in the volume files.
+Tools for bad days.  They run while no actor does, except `backup`, which also runs while the master does.
+Everything that an object needs is in the volume files, and here is who reads it from there.
 
     survey       everything on some disks, and what of it counts: start here to use this room
     reading      one volume, read-only, record by record, into the staging
