@@ -229,7 +229,7 @@ class Catalog(Protocol):
     def jobs(self) -> list[JobRow]:
         """The jobs that are not finished, oldest first."""
 
-    def damages(self, limit: int) -> list[NeedleDamage]:
+    def damage_records(self, limit: int) -> list[NeedleDamage]:
         """Damage that was found and not mended, by volume, needle and offset."""
 
     def damage_count(self) -> int: ...
@@ -567,7 +567,7 @@ class Transaction(Protocol):
         No older needle will appear: after a restart, clocks learn this stamp as they learn all others.
         """
 
-    def add_damages(self, volume_id: int, damages: Sequence[NeedleDamage]) -> list[NeedleDamage]:
+    def add_damage_records(self, volume_id: int, damages: Sequence[NeedleDamage]) -> list[NeedleDamage]:
         """Remember what was found damaged in a volume, with bucket and key where a row names the needle.
 
         Damage that is known keeps the time when it was first found.  Of one volume a bounded number is kept.
@@ -576,14 +576,14 @@ class Transaction(Protocol):
             Those that were not known and are kept now, with bucket and key.
         """
 
-    def clear_damages(self, volume_id: int, keep: Collection[tuple[int, int]]) -> None:
-        """Forget the damages of a volume except those in `keep`: (needle id or 0, offset).
+    def clear_damage_records(self, volume_id: int, keep: Collection[tuple[int, int]]) -> None:
+        """Forget the damage records of a volume except those in `keep`: (needle id or 0, offset).
 
         What a verification of the whole volume, or a compaction, has not met is not there any more.
         """
 
-    def forget_dead_damages(self, volume_id: int) -> None:
-        """Forget damages of needles that nothing names any more: nobody will miss them."""
+    def forget_dead_damage_records(self, volume_id: int) -> None:
+        """Forget damage records of needles that nothing names any more: nobody will miss them."""
 
     def set_meta(self, name: str, value: int) -> None:
         """Keep a number under a name, for example a switch as 0 or 1; never the greatest stamp."""

@@ -43,7 +43,7 @@ class DamageRegistry:
         self._wanted = trio.Event()
 
     def load(self) -> None:
-        self._known = {_key(damage) for damage in self._context.catalog.damages(KNOWN_MAX)}
+        self._known = {_key(damage) for damage in self._context.catalog.damage_records(KNOWN_MAX)}
 
     def note(self, records: Iterable[NeedleDamage]) -> None:
         """Take what a volume actor reports; `run` writes it into the catalog soon."""
@@ -84,7 +84,7 @@ class DamageRegistry:
         ]
         if not news:
             return
-        added = await self._context.writer.write(lambda t: t.add_damages(volume_id, news))
+        added = await self._context.writer.write(lambda t: t.add_damage_records(volume_id, news))
         needles = {(volume_id, needle_id) for volume_id, needle_id, _ in self._known if needle_id}
         self._known.update(_key(damage) for damage in news)
         for damage in added:
@@ -122,10 +122,10 @@ class DamageRegistry:
             }
         if all((needle_id, offset) in keep for of, needle_id, offset in self._known if of == volume_id):
             return
-        await self._context.writer.write(lambda t: t.clear_damages(volume_id, keep))
+        await self._context.writer.write(lambda t: t.clear_damage_records(volume_id, keep))
         self.load()
 
     async def _forget_dead(self, volume_id: int) -> None:
         """Drop the records of needles that no object names: a delete or an overwrite mends damage."""
-        await self._context.writer.write(lambda t: t.forget_dead_damages(volume_id))
+        await self._context.writer.write(lambda t: t.forget_dead_damage_records(volume_id))
         self.load()

@@ -78,7 +78,7 @@ class StatusHandlers:
         is_first = not request.from_disk  # the lists next to the disks come with the first page
         bucket_count, object_count, byte_count = self._catalog.totals()
         damage_count = self._catalog.damage_count()
-        damages = self._catalog.damages(DAMAGES_MAX) if damage_count and is_first else []
+        damages = self._catalog.damage_records(DAMAGES_MAX) if damage_count and is_first else []
         return Status(
             version=package_version(),
             incarnation=self._context.incarnation,

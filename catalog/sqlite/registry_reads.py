@@ -1,4 +1,4 @@
-"""Registry reads: disks, volumes, jobs, damages, meta and API keys."""
+"""Registry reads: disks, volumes, jobs, damage records, meta and API keys."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RegistryReads(Reader):
     def jobs(self) -> list[JobRow]:
         return [JobRow(*columns) for columns in self._all(f"SELECT {JOB_COLUMNS} FROM jobs ORDER BY id")]
 
-    def damages(self, limit: int) -> list[NeedleDamage]:
+    def damage_records(self, limit: int) -> list[NeedleDamage]:
         rows = self._all(
             f"SELECT {DAMAGE_COLUMNS} FROM damages ORDER BY volume_id, needle_id, offset LIMIT ?", (limit,)
         )

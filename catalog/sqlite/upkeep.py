@@ -13,7 +13,7 @@ from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
 from warehouse.catalog.sqlite.cross_check import names_on
 from warehouse.transport.messages import NeedleDamage
 
-DAMAGES_KEPT_MAX = 10_000  # of one volume: a ruined disk is one problem, not millions of them
+DAMAGE_RECORDS_MAX = 10_000  # of one volume: a ruined disk is one problem, not millions of them
 STAMP_MAX_META = "stamp_max"
 
 
@@ -70,9 +70,9 @@ class Upkeep(Bookkeeping):
         self._discard([(volume_id, needle_id) for needle_id in orphans], stamp, "void")
         return orphans
 
-    # --- damages ----------------------------------------------------------------------------------
+    # --- damage records -----------------------------------------------------------------------------
 
-    def add_damages(self, volume_id: int, damages: Sequence[NeedleDamage]) -> list[NeedleDamage]:
+    def add_damage_records(self, volume_id: int, damages: Sequence[NeedleDamage]) -> list[NeedleDamage]:
         needle_ids = {damage.needle_id for damage in damages if damage.needle_id}
         names = names_on(self._execute, volume_id, needle_ids)
         (kept_count,) = self._one("SELECT count(*) FROM damages WHERE volume_id = ?", (volume_id,))
@@ -85,7 +85,7 @@ class Upkeep(Bookkeeping):
                 " WHERE volume_id = ? AND needle_id = ? AND offset = ?",
                 (damage.problem, bucket, key, volume_id, needle_id, damage.offset),
             ).rowcount
-            if is_known or kept_count >= DAMAGES_KEPT_MAX:
+            if is_known or kept_count >= DAMAGE_RECORDS_MAX:
                 continue
             self._execute(
                 "INSERT INTO damages (volume_id, needle_id, offset, problem, bucket, key, found_ms)"
@@ -96,14 +96,14 @@ class Upkeep(Bookkeeping):
             added.append(msgspec.structs.replace(damage, volume_id=volume_id, bucket=bucket, key=key))
         return added
 
-    def clear_damages(self, volume_id: int, keep: Collection[tuple[int, int]]) -> None:
+    def clear_damage_records(self, volume_id: int, keep: Collection[tuple[int, int]]) -> None:
         kept = set(keep)
         known = self._execute("SELECT needle_id, offset FROM damages WHERE volume_id = ?", (volume_id,))
         for needle_id, offset in known.fetchall():
             if (needle_id, offset) not in kept:
                 self._forget_damage(volume_id, needle_id, offset)
 
-    def forget_dead_damages(self, volume_id: int) -> None:
+    def forget_dead_damage_records(self, volume_id: int) -> None:
         known = self._execute(
             "SELECT needle_id, offset FROM damages WHERE volume_id = ? AND needle_id != 0", (volume_id,)
         )

@@ -160,7 +160,7 @@ def test_what_was_committed_is_there_after_closing(kit):
 def test_a_new_catalog_is_empty_and_sound(kit):
     assert kit.catalog.totals() == (0, 0, 0)
     assert (kit.catalog.stamp_max(), kit.catalog.catalog_id, kit.catalog.api_key_count()) == (0, 0, 0)
-    assert (kit.catalog.jobs(), kit.catalog.damages(10), kit.catalog.outbox_counts()) == ([], [], {})
+    assert (kit.catalog.jobs(), kit.catalog.damage_records(10), kit.catalog.outbox_counts()) == ([], [], {})
     assert (kit.catalog.failure, kit.catalog.displaced, kit.catalog.is_purge_left) == (None, None, False)
     kit.catalog.require_in_place()
 

@@ -63,7 +63,7 @@ def test_a_bitmap_is_of_exactly_the_ids_that_were_asked_for(mixed, first_id, cou
 def names_of(kit, volume_id, needle_ids):
     """What a damage report about each needle would be told."""
     asked = [NeedleDamage(volume_id=volume_id, offset=0, problem="", needle_id=n) for n in needle_ids]
-    found = kit.do(lambda t: t.add_damages(volume_id, asked))
+    found = kit.do(lambda t: t.add_damage_records(volume_id, asked))
     return {damage.needle_id: (damage.bucket, damage.key) for damage in found if damage.key is not None}
 
 

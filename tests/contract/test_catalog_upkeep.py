@@ -151,46 +151,49 @@ def test_a_damage_is_kept_with_the_names_that_the_catalog_knows(kit):
         damage(needle.needle_id, found_ms=5, bucket="photos", key="a/ü"),
         damage(77, found_ms=7),
     ]
-    added = kit.do(lambda t: t.add_damages(1, found))
+    added = kit.do(lambda t: t.add_damage_records(1, found))
     assert added == [expected[1], expected[0], expected[2]]
     kit.reopen()
-    assert kit.catalog.damages(10) == expected
-    assert kit.catalog.damages(2) == expected[:2]
+    assert kit.catalog.damage_records(10) == expected
+    assert kit.catalog.damage_records(2) == expected[:2]
     assert kit.catalog.damage_count() == 3
 
 
 def test_a_known_damage_keeps_the_time_when_it_was_found_and_is_not_news(kit):
-    kit.do(lambda t: t.add_damages(1, [damage(3, found_ms=5)]))
+    kit.do(lambda t: t.add_damage_records(1, [damage(3, found_ms=5)]))
     again = [damage(3, found_ms=9, problem="not there"), damage(4, found_ms=9)]
-    assert kit.do(lambda t: t.add_damages(1, again)) == [damage(4, found_ms=9)]
-    assert kit.catalog.damages(10) == [damage(3, found_ms=5, problem="not there"), damage(4, found_ms=9)]
+    assert kit.do(lambda t: t.add_damage_records(1, again)) == [damage(4, found_ms=9)]
+    assert kit.catalog.damage_records(10) == [
+        damage(3, found_ms=5, problem="not there"),
+        damage(4, found_ms=9),
+    ]
 
 
 def test_a_name_that_was_known_once_stays(kit):
     bucket_id = kit.bucket()
     needle = kit.put(bucket_id)
-    kit.do(lambda t: t.add_damages(1, [damage(needle.needle_id)]))
+    kit.do(lambda t: t.add_damage_records(1, [damage(needle.needle_id)]))
     kit.do(lambda t: t.delete_objects(bucket_id, ["a"], stamp=stamp(3)))
-    kit.do(lambda t: t.add_damages(1, [damage(needle.needle_id)]))
-    assert kit.catalog.damages(10) == [damage(needle.needle_id, bucket="photos", key="a")]
+    kit.do(lambda t: t.add_damage_records(1, [damage(needle.needle_id)]))
+    assert kit.catalog.damage_records(10) == [damage(needle.needle_id, bucket="photos", key="a")]
 
 
 def test_one_damage_told_twice_in_a_message_is_one(kit):
-    assert len(kit.do(lambda t: t.add_damages(1, [damage(3), damage(3)]))) == 1
+    assert len(kit.do(lambda t: t.add_damage_records(1, [damage(3), damage(3)]))) == 1
     assert kit.catalog.damage_count() == 1
 
 
 def test_what_a_verification_did_not_meet_is_forgotten(kit):
-    kit.do(lambda t: t.add_damages(1, [damage(3), damage(3, 8192), damage(None, 4096), damage(5, -1)]))
-    kit.do(lambda t: t.add_damages(2, [damage(4, volume_id=2)]))
-    kit.do(lambda t: t.clear_damages(1, {(3, 8192), (0, 4096), (9, 9)}))
-    assert [(row.volume_id, row.needle_id, row.offset) for row in kit.catalog.damages(10)] == [
+    kit.do(lambda t: t.add_damage_records(1, [damage(3), damage(3, 8192), damage(None, 4096), damage(5, -1)]))
+    kit.do(lambda t: t.add_damage_records(2, [damage(4, volume_id=2)]))
+    kit.do(lambda t: t.clear_damage_records(1, {(3, 8192), (0, 4096), (9, 9)}))
+    assert [(row.volume_id, row.needle_id, row.offset) for row in kit.catalog.damage_records(10)] == [
         (1, None, 4096),
         (1, 3, 8192),
         (2, 4, 4096),
     ]
-    kit.do(lambda t: t.clear_damages(1, []))
-    assert [row.volume_id for row in kit.catalog.damages(10)] == [2]
+    kit.do(lambda t: t.clear_damage_records(1, []))
+    assert [row.volume_id for row in kit.catalog.damage_records(10)] == [2]
 
 
 def test_damages_of_needles_that_nobody_will_ask_for_are_forgotten(kit):
@@ -199,10 +202,14 @@ def test_damages_of_needles_that_nobody_will_ask_for_are_forgotten(kit):
     upload_id = kit.begin(bucket_id)
     chunk = kit.send_chunk(upload_id, bucket_id, 0)
     found = [damage(needle.needle_id) for needle in (kept, gone, chunk)]
-    kit.do(lambda t: t.add_damages(1, [*found, damage(None, 9000)]))
+    kit.do(lambda t: t.add_damage_records(1, [*found, damage(None, 9000)]))
     kit.do(lambda t: t.delete_objects(bucket_id, ["gone"], stamp=stamp(3)))
-    kit.do(lambda t: t.forget_dead_damages(1))
-    assert [row.needle_id for row in kit.catalog.damages(10)] == [None, kept.needle_id, chunk.needle_id]
+    kit.do(lambda t: t.forget_dead_damage_records(1))
+    assert [row.needle_id for row in kit.catalog.damage_records(10)] == [
+        None,
+        kept.needle_id,
+        chunk.needle_id,
+    ]
 
 
 # --- meta -----------------------------------------------------------------------------------------

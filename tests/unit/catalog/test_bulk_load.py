@@ -274,7 +274,7 @@ def test_damages_and_facts_are_kept(path):
         new.set_meta("keep_orphans", 1)
         new.finish()
     with closing(SqliteCatalog.open(path)) as catalog:
-        assert catalog.damages(10) == [damage]
+        assert catalog.damage_records(10) == [damage]
         assert catalog.meta("keep_orphans") == 1
 
 

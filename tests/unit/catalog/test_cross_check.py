@@ -17,7 +17,7 @@ def kit(tmp_path):
 def names_of(kit, volume_id, needle_ids):
     """What a damage report about each needle would be told."""
     asked = [NeedleDamage(volume_id=volume_id, offset=0, problem="", needle_id=n) for n in needle_ids]
-    found = kit.do(lambda t: t.add_damages(volume_id, asked))
+    found = kit.do(lambda t: t.add_damage_records(volume_id, asked))
     return {damage.needle_id: (damage.bucket, damage.key) for damage in found if damage.key is not None}
 
 

@@ -117,7 +117,7 @@ def test_what_the_second_schema_added_survives(path):
         assert (first.verify_generation, first.verify_offset, first.swept_stamp) == (2, 4096, stamp(10))
         assert (second.verified_ms, second.verify_started_ms, second.swept_stamp) == (None, 0, 0)
         assert catalog.meta("is_paused") == 1
-        assert [(row.needle_id, row.offset, row.key) for row in catalog.damages(10)] == [
+        assert [(row.needle_id, row.offset, row.key) for row in catalog.damage_records(10)] == [
             (None, 8192, None),
             (1, 4096, "a/ü"),
         ]

@@ -20,12 +20,12 @@ def damage(needle_id=None, offset=4096, problem="CRC mismatch", volume_id=1, **f
 
 
 def test_the_damages_of_one_volume_are_bounded(kit, monkeypatch):
-    monkeypatch.setattr(upkeep, "DAMAGES_KEPT_MAX", 3)
-    added = kit.do(lambda t: t.add_damages(1, [damage(number) for number in range(1, 6)]))
+    monkeypatch.setattr(upkeep, "DAMAGE_RECORDS_MAX", 3)
+    added = kit.do(lambda t: t.add_damage_records(1, [damage(number) for number in range(1, 6)]))
     assert [row.needle_id for row in added] == [1, 2, 3]
-    assert kit.do(lambda t: t.add_damages(1, [damage(2, problem="worse"), damage(9)])) == []
-    assert kit.catalog.damages(10)[1].problem == "worse"
-    assert len(kit.do(lambda t: t.add_damages(2, [damage(1, volume_id=2)]))) == 1
+    assert kit.do(lambda t: t.add_damage_records(1, [damage(2, problem="worse"), damage(9)])) == []
+    assert kit.catalog.damage_records(10)[1].problem == "worse"
+    assert len(kit.do(lambda t: t.add_damage_records(2, [damage(1, volume_id=2)]))) == 1
 
 
 def test_nobody_but_the_catalog_sets_the_greatest_stamp(kit):
