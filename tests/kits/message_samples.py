@@ -1,0 +1,321 @@
+"""One message of every kind, with every field filled; `tests/unit/transport` writes and reads them."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from warehouse.transport import messages
+from warehouse.transport.messages import (
+    Answer,
+    Attach,
+    Attached,
+    BeginUpload,
+    BucketInfo,
+    Buckets,
+    Chunk,
+    Commit,
+    CreateBucket,
+    CreateVolume,
+    Deleted,
+    DeleteNeedles,
+    DeleteObjects,
+    DiskReport,
+    DiskStatus,
+    FinishUpload,
+    Lease,
+    Leased,
+    LeaseNeedles,
+    Listing,
+    ListObjects,
+    LocateObjects,
+    NeedleRestamped,
+    NeedlesCommitted,
+    NeedlesDeleted,
+    NeedlesStored,
+    ObjectFound,
+    ObjectInfo,
+    ObjectsLocated,
+    ObjectWritten,
+    Presign,
+    Presigned,
+    ReadGrant,
+    Refused,
+    Register,
+    ReportSeen,
+    Request,
+    RequestSlots,
+    RestampNeedle,
+    Settled,
+    SettleNeedle,
+    Slot,
+    Slots,
+    SlotWanted,
+    StatObject,
+    Status,
+    StoredNeedle,
+    UploadBegun,
+    VolumeCreated,
+    VolumeReport,
+    VolumeStatus,
+    Welcome,
+)
+
+KINDS = {kind.__struct_config__.tag: kind for kind in (*get_args(Request), *get_args(Answer))}
+
+REPORT = VolumeReport(
+    volume_id=7,
+    uuid="0b5e",
+    generation=3,
+    capacity=1 << 35,
+    file_size=4096,
+    live_count=2,
+    live_bytes=2048,
+    dead_bytes=1024,
+    needle_id_max=9,
+    stamp_max=1 << 60,
+    sealed_cause="fsync",
+    damaged_count=1,
+)
+OBJECT = ObjectInfo(
+    key="grüße/1",
+    size=5,
+    etag="7-9-0000abcd-2",
+    created_ms=1_700_000_000_000,
+    content_type="text/plain",
+    metadata={"a": "ä"},
+    chunk_count=2,
+    chunks=[Chunk(7, 9, 3, 0xABCD), Chunk(8, 1, 2, 0)],
+)
+NEEDLE = StoredNeedle(
+    volume_id=7,
+    needle_id=9,
+    stamp=1 << 60,
+    size=5,
+    crc=0xFFFFFFFF,
+    stored_size=104,
+    bucket_id=3,
+    key="k",
+    created_ms=1,
+    content_type="image/png",
+    metadata={"a": "b"},
+    lease_id=4,
+    upload_id=5,
+    chunk_index=6,
+    if_match="x",
+    if_none_match="*",
+)
+
+DAMAGE = messages.NeedleDamage(
+    volume_id=7, offset=4096, problem="footer", needle_id=9, bucket="photos", key="k", found_ms=1
+)
+JOB = messages.Job(
+    job_id=1,
+    work="compact",
+    volume_id=7,
+    disk_name="disk-1",
+    origin="operator",
+    state="failed",
+    done_bytes=1,
+    total_bytes=2,
+    bytes_per_s=3.5,
+    created_ms=4,
+    started_ms=5,
+    ended_ms=6,
+    freed_bytes=7,
+    pause_ms=8.5,
+    damaged_count=9,
+    code="disk_full",
+    message="full",
+)
+
+# One of every kind, with every field filled.  What older releases wrote is in `frozen_messages_*.txt` there.
+SAMPLES: dict[str, Any] = {
+    "done": messages.Done(),
+    "refused": Refused(code="no_such_key", message="there is no key"),
+    "login": messages.Login(key_id="WHA", secret="s"),
+    "logged_in": messages.LoggedIn(token="t", expires_in_s=900.5),
+    "attach": Attach(token="t"),
+    "attached": Attached(incarnation=1, chunk_size=80 << 20, expires_in_s=60.0),
+    "create_bucket": CreateBucket(bucket="photos"),
+    "delete_bucket": messages.DeleteBucket(bucket="photos", force=True),
+    "list_buckets": messages.ListBuckets(),
+    "buckets": Buckets(buckets=[BucketInfo(name="photos", created_ms=1, object_count=2, byte_count=3)]),
+    "stat_object": StatObject(bucket="photos", key="k"),
+    "object_found": ObjectFound(object=OBJECT),
+    "locate_objects": LocateObjects(bucket="photos", keys=["a", "b"]),
+    "objects_located": ObjectsLocated(
+        objects=[OBJECT, None],
+        grants=[ReadGrant(volume_id=7, url="http://127.0.0.1:7410", token="t", expires_in_s=60.0)],
+        offline={8: "disk-2"},
+    ),
+    "list_objects": ListObjects(bucket="photos", prefix="p/", delimiter="/", after="p/a", limit=10),
+    "listing": Listing(objects=[OBJECT], prefixes=["p/q/"], next_after="p/q0"),
+    "delete_objects": DeleteObjects(bucket="photos", keys=["a"], if_match="x"),
+    "deleted": Deleted(existed=[True, False]),
+    "object_written": ObjectWritten(etag="7-9-0", size=5, created_ms=1),
+    "presign": Presign(
+        bucket="photos", key="k", method="PUT", expires_in_s=60.0, size_max=5, content_type="text/plain"
+    ),
+    "presigned": Presigned(url="http://127.0.0.1:7410/v1/needles/7/9?token=t", expires_in_s=60.0),
+    "lease_needles": LeaseNeedles(bucket="photos", needle_count=8, byte_count=9, exclude_volumes=[7]),
+    "leased": Leased(
+        leases=[
+            Lease(
+                volume_id=7,
+                first_needle_id=1,
+                last_needle_id=8,
+                byte_count=9,
+                url="http://127.0.0.1:7410",
+                token="t",
+                expires_in_s=60.0,
+            )
+        ]
+    ),
+    "settle_needle": SettleNeedle(bucket="photos", key="k", volume_id=7, needle_id=9),
+    "settled": Settled(is_committed=True),
+    "begin_upload": BeginUpload(
+        bucket="photos",
+        key="k",
+        content_type="text/plain",
+        metadata={"a": "b"},
+        if_match="x",
+        if_none_match="*",
+        byte_count=5,
+    ),
+    "upload_begun": UploadBegun(upload_id=1 << 62, chunk_size=80 << 20, expires_in_s=3600.0),
+    "request_slots": RequestSlots(
+        upload_id=5,
+        slots=[SlotWanted(chunk_index=0, size=5, chunk_count=1, object_size=5)],
+        exclude_volumes=[7],
+    ),
+    "slots": Slots(
+        slots=[
+            Slot(
+                chunk_index=0,
+                volume_id=7,
+                needle_id=9,
+                url="http://127.0.0.1:7410",
+                token="t",
+                expires_in_s=60.0,
+            )
+        ]
+    ),
+    "finish_upload": FinishUpload(upload_id=5, chunk_count=1, object_size=5),
+    "abort_upload": messages.AbortUpload(upload_id=5),
+    "register": Register(
+        join_secret="j",
+        disk_id="d",
+        disk_name="disk-1",
+        incarnation=2,
+        url="http://127.0.0.1:7410",
+        volumes=[REPORT],
+        disk_capacity=1 << 40,
+        disk_free=1 << 39,
+        is_read_only=True,
+    ),
+    "welcome": Welcome(
+        incarnation=1, stamp=1 << 60, token_keys={"k1": b"\0\xff"}, cors_origins=["https://a.example"]
+    ),
+    "disk_report": DiskReport(volumes=[REPORT], disk_free=5, is_read_only=True),
+    "report_seen": ReportSeen(stamp=1 << 60),
+    "needles_stored": NeedlesStored(needles=[NEEDLE]),
+    "needles_committed": NeedlesCommitted(
+        commits=[Commit(etag="7-9-0"), Commit(restamp_above=5), Commit(code="needle_void", message="void")],
+        stamp=1 << 60,
+    ),
+    "create_volume": CreateVolume(incarnation=1, volume_id=7, uuid="0b5e", capacity=1 << 35),
+    "volume_created": VolumeCreated(report=REPORT),
+    "delete_needles": DeleteNeedles(incarnation=1, volume_id=7, needles=[(9, 1 << 60)], stamp=1 << 60),
+    "needles_deleted": NeedlesDeleted(report=REPORT),
+    "restamp_needle": RestampNeedle(incarnation=1, volume_id=7, needle_id=9, restamp_above=1 << 60),
+    "needle_restamped": NeedleRestamped(stamp=1 << 60),
+    "cluster_status": messages.ClusterStatus(),
+    "status": Status(
+        version="0.1.0",
+        incarnation=1,
+        uptime_s=1.5,
+        health="degraded",
+        disks=[
+            DiskStatus(
+                disk_id="d",
+                name="disk-1",
+                url="http://127.0.0.1:7410",
+                is_online=True,
+                since_ms=1,
+                capacity=1 << 40,
+                free=1 << 39,
+                is_read_only=False,
+                volumes=[VolumeStatus(report=REPORT, reserved_bytes=5, state="open")],
+            )
+        ],
+        bucket_count=1,
+        object_count=2,
+        byte_count=3,
+        garbage_count=4,
+        upload_count=5,
+        client_count=6,
+    ),
+    "locate_chunks": messages.LocateChunks(token="t", first=8192, limit=100),
+    "chunks_located": messages.ChunksLocated(
+        chunks=[messages.Chunk(7, 1, 5, 9)],
+        grants=[messages.ReadGrant(volume_id=7, url="http://h:1", token="t", expires_in_s=600.0)],
+        offline={8: "disk-2"},
+    ),
+    "record_buckets": messages.RecordBuckets(
+        incarnation=1, volume_id=7, notes=[messages.BucketNote(3, "photos", 1, False, 1 << 60)]
+    ),
+    "buckets_recorded": messages.BucketsRecorded(report=REPORT),
+    "list_live": messages.ListLive(incarnation=1, volume_id=7, first_id=1, count=64, stamp=1 << 60),
+    "live_listed": messages.LiveListed(bitmap=b"\x01\x80", needle_id_max=16),
+    "begin_compaction": messages.BeginCompaction(incarnation=1, volume_id=7),
+    "compaction_begun": messages.CompactionBegun(generation=3, end_offset=4096, report=REPORT, disk_free=5),
+    "switch_generation": messages.SwitchGeneration(incarnation=1, volume_id=7, generation=4, end_offset=4096),
+    "generation_switched": messages.GenerationSwitched(
+        is_done=True, report=REPORT, remaining_bytes=5, pause_ms=1.5
+    ),
+    "drop_generation": messages.DropGeneration(incarnation=1, volume_id=7),
+    "register_compactor": messages.RegisterCompactor(
+        join_secret="j", disk_id="d", disk_name="disk-1", incarnation=2
+    ),
+    "compactor_welcome": messages.CompactorWelcome(incarnation=1),
+    "start_copy": messages.StartCopy(
+        incarnation=1,
+        task_id=5,
+        volume_id=7,
+        uuid="0b5e",
+        generation=3,
+        end_offset=4096,
+        horizon=9,
+        rate=None,
+    ),
+    "start_verify": messages.StartVerify(
+        incarnation=1, task_id=5, volume_id=7, uuid="0b5e", generation=3, start=4096, rate=1 << 20
+    ),
+    "poll_task": messages.PollTask(incarnation=1, task_id=5, rate=0),
+    "task_state": messages.TaskState(
+        task_id=5,
+        state="failed",
+        done_bytes=1,
+        total_bytes=2,
+        generation=3,
+        end_offset=4096,
+        written_bytes=4,
+        damages=[DAMAGE],
+        damaged_count=1,
+        code="disk_full",
+        message="full",
+    ),
+    "stop_task": messages.StopTask(incarnation=1, task_id=5),
+    "start_jobs": messages.StartJobs(work="compact", volume_ids=[7], is_all=True),
+    "list_jobs": messages.ListJobs(job_ids=[1]),
+    "cancel_jobs": messages.CancelJobs(job_ids=[1]),
+    "jobs": messages.Jobs(jobs=[JOB], is_paused=True),
+    "decide_orphans": messages.DecideOrphans(decision="keep"),
+    "pause_jobs": messages.PauseJobs(is_paused=True),
+    "list_events": messages.ListEvents(after=-1, limit=5, wait_s=1.5),
+    "events": messages.Events(
+        events=[messages.Event(sequence=1, at_ms=2, name="disk_offline", fields={"disk": "disk-1", "n": 1})],
+        next_after=1,
+        incarnation=1,
+    ),
+}
