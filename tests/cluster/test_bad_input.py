@@ -150,17 +150,17 @@ class Rights:
 async def rights(store: RunningStore) -> Rights:
     async with control_of(store) as control:
         leased = await control.ask(LeaseNeedles(bucket="good", needle_count=16, byte_count=100_000), Leased)
-        located = await control.ask(LocateObjects(bucket="good", keys=["known"]), Message)  # type: ignore[type-var]
+        located = await control.ask(LocateObjects(bucket="good", keys=["known"]), Message)
         status = await control.ask(ClusterStatus(), Status)
     first, second = leased.leases[:2]
     disk = next(disk for disk in status.disks if disk.url == first.url)
     keyring = Keyring.load_or_create(store.data / "master" / "keys")
     keys = keyring.token_keys_of(disk.disk_id)
-    chunk = located.objects[0].chunks[0]
+    chunk = located.objects[0].chunks[0]  # type: ignore[attr-defined]
     return Rights(
         lease=first,
         other_lease=second,
-        grant=located.grants[0],
+        grant=located.grants[0],  # type: ignore[attr-defined]
         needle=(chunk.volume_id, chunk.needle_id),
         disk_id=disk.disk_id,
         key=(keyring.signing_key_id, keys[keyring.signing_key_id]),
@@ -576,7 +576,7 @@ CONTROL_CASES: list[tuple[str, Message, str]] = [
 async def test_the_master_refuses(store: RunningStore, request_body: Message, code: str) -> None:
     async with control_of(store) as control:
         with pytest.raises(StoreError) as refused:
-            await control.ask(request_body, Message, is_repeatable=False)  # type: ignore[arg-type, type-var]
+            await control.ask(request_body, Message, is_repeatable=False)  # type: ignore[arg-type]
     assert refused.value.code == code, refused.value
     assert refused.value.message
     await still_good(store)
@@ -626,7 +626,7 @@ UNAUTHENTICATED = [
 async def test_a_stranger_gets_nothing(store: RunningStore, body: Message) -> None:
     async with bare_link(store) as link:
         with pytest.raises(StoreError) as refused:
-            await link.request(body, timeout_s=10)
+            await link.request(body, timeout_s=10)  # type: ignore[arg-type]
     assert refused.value.code == "not_authenticated"
 
 
@@ -642,7 +642,7 @@ async def test_a_stranger_gets_nothing(store: RunningStore, body: Message) -> No
 async def test_false_credentials_are_refused(store: RunningStore, body: Message, code: str) -> None:
     async with bare_link(store) as link:
         with pytest.raises(StoreError) as refused:
-            await link.request(body, timeout_s=10)
+            await link.request(body, timeout_s=10)  # type: ignore[arg-type]
     assert refused.value.code in (code, "token_invalid")
 
 

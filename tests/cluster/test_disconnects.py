@@ -363,7 +363,7 @@ async def test_a_message_without_end_costs_its_sender_the_connection_and_us_litt
 if __name__ == "__main__":
     role, *arguments = sys.argv[1:]
     if role == "links":
-        trio.run(links_main, *arguments)
+        trio.run(links_main, *arguments)  # type: ignore[arg-type]
     elif role == "noise":
         noise_main(*arguments)
     else:

@@ -73,7 +73,7 @@ async def contents(client: Store) -> dict[str, Any]:
             )
         assert (bucket.object_count, bucket.byte_count) == (
             len(objects),
-            sum(known["size"] for known in objects),
+            sum(known["size"] for known in objects),  # type: ignore[misc]
         )
         found[bucket.name] = {"created_ms": bucket.created_ms, "objects": objects}
     return found

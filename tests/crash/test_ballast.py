@@ -15,8 +15,8 @@ from warehouse.actors.control.catalog_space import GROWTH_LEAVES, CatalogRoom
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.first_start import initialize
 from warehouse.actors.control.troubles import Troubles
+from warehouse.catalog.interface import Transaction
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
-from warehouse.catalog.sqlite.transaction import SqliteTransaction
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.errors import CatalogFull, DiskFull
 
@@ -78,7 +78,7 @@ def test_a_master_is_initialized_again_on_a_disk_without_a_byte_free(small_disk:
     assert Ballast(small_disk / "ballast", MIB).held_count == STEP_COUNT - 1
 
 
-def write_much(transaction: SqliteTransaction) -> None:
+def write_much(transaction: Transaction) -> None:
     transaction.set_meta("y" * 100_000 + os.urandom(8).hex(), 1)
 
 
@@ -156,7 +156,7 @@ async def test_what_a_fold_alone_makes_no_room_for_gets_the_ballast(small_disk: 
     catalog.fold_log()
     os.truncate(fill(small_disk), os.stat(small_disk / "foreign").st_size - 700 * 1024)
 
-    def work(transaction: SqliteTransaction) -> None:  # some 900 KiB of log
+    def work(transaction: Transaction) -> None:  # some 900 KiB of log
         for number in range(100):
             transaction.begin_upload(1, f"key-{number}", None, {"a": "x" * 8000}, None, None, 1, 2)
 

@@ -79,7 +79,7 @@ def cut_everything_behind_a_bad_record(patch: Patch) -> None:
     original = recovery.Recovery.run
 
     def run(self: recovery.Recovery, records: object) -> None:
-        def up_to_the_first_bad_one():  # type: ignore[no-untyped-def]
+        def up_to_the_first_bad_one():
             for record in records:  # type: ignore[attr-defined]
                 if record.state is not State.WHOLE:
                     return

@@ -225,7 +225,7 @@ def test_a_needle_whose_index_entry_is_gone_is_reported(base: Base) -> None:
         (damage,) = damages(disk)
         assert (damage.needle_id, damage.offset) == (needle_id, start)
         assert damage.problem == "the index has no entry for it"
-    overwrite(disk, INDEX, entry_offset(9), disk.node(INDEX).content[entry_offset(8) :][:16])
+    overwrite(disk, INDEX, entry_offset(9), disk.node(INDEX).content[entry_offset(8) :][:16])  # type: ignore[arg-type]
     assert {damage.needle_id for damage in damages(disk)} == {8, 9} - ({8} if needle_id != 8 else set())
 
 

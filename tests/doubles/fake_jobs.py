@@ -147,7 +147,7 @@ class FakeJobs:
         self._news.set()
         self._news = trio.Event()
 
-    def _after(self, sequence: int) -> list[Event]:
+    def _after(self, sequence: int) -> list[Event]:  # type: ignore[valid-type]
         if sequence > self._last_sequence:  # an earlier master's: nothing of ours was seen
             sequence = 0
         return [event for event in self.ring if event.sequence > sequence]

@@ -833,7 +833,7 @@ async def _hang_up(exchange: Exchange) -> None:
     """Close the connection without an answer."""
     sock = exchange._connection._sock
     sock.shutdown(socket.SHUT_RDWR)
-    exchange.has_started = exchange.is_last = True
+    exchange.has_started, exchange.is_keep_alive = True, False
     await trio.lowlevel.checkpoint()
 
 

@@ -81,7 +81,7 @@ class Actor:
             self.master,  # type: ignore[arg-type]
             clock,
             is_synced=True,
-            on_master_stamp=clock.observe,  # type: ignore[arg-type]
+            on_master_stamp=clock.observe,
         )
         self.pool = HttpPool()
         self.cold_reads = ColdReads()

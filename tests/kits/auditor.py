@@ -185,7 +185,7 @@ class Auditor:
         is_at_once = self.chance.random() < 0.3
         data = volume._gen.data
         if data not in self.kernel_files:
-            self.kernel_files[data] = self.disk.open(data._path)
+            self.kernel_files[data] = self.disk.open(data._path)  # type: ignore[attr-defined]
         self.begun = BegunHere(volume, self.kernel_files[data], begun, written, deleted)
         if is_at_once:
             self.kernel_syncs()

@@ -125,7 +125,7 @@ class Kit:
     ) -> int:
         values = {"content_type": None, "metadata": {}, "if_match": None, "if_none_match": None, **options}
         return self.do(
-            lambda t: t.begin_upload(bucket_id, key, *values.values(), CREATED_MS, expires_ms)  # type: ignore[arg-type]
+            lambda t: t.begin_upload(bucket_id, key, *values.values(), CREATED_MS, expires_ms)  # type: ignore[call-arg]
         )
 
     def send_chunk(

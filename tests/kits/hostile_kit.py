@@ -104,7 +104,7 @@ def hostile_store() -> Iterator[HostileDisk]:
 
 def honest_after_rebuild(data: Path, **options: bool) -> tuple[RebuildReport, bytes | None]:
     """Rebuild; the honest object as the new catalog and its volume give it."""
-    report = rebuild(Options(data=data, replace=True, **options), NoProgress())
+    report = rebuild(Options(data=data, replace=True, **options), NoProgress())  # type: ignore[arg-type]
     path = data / "master" / "catalog.sqlite3"
     assert check_counts(path) == []
     catalog = SqliteCatalog.open(path)

@@ -115,7 +115,7 @@ class Worker:
             except PreconditionFailed:
                 entries[0]["outcome"] = "unmet"
             except NoSuchObject:
-                entries[0]["outcome"], entries[0]["value"] = "done", None
+                entries[0]["outcome"], entries[0]["value"] = "done", None  # type: ignore[assignment]
             except Wrong as error:
                 entries[0]["wrong"] = str(error)
             except StoreError as error:
@@ -123,7 +123,7 @@ class Worker:
         for entry in entries:
             if scope.cancelled_caught and "outcome" not in entry and "error" not in entry:
                 entry["error"] = "cancelled" if is_cut else "stuck"
-            entry.update(called_s=called_s, returned_s=time.monotonic(), who=self._name)
+            entry.update(called_s=called_s, returned_s=time.monotonic(), who=self._name)  # type: ignore[call-overload]
             sys.stdout.write(json.dumps(entry) + "\n")
 
     def _done(self, entry: dict[str, Any], etag: str | None = None, **fields: Any) -> None:

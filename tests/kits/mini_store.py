@@ -529,7 +529,7 @@ class MiniStore:
             record = BucketRecord(note.bucket_id, note.name, note.created_ms, note.is_deleted)
             disk.volumes[volume_id].record_bucket(record, stamp=note.stamp)
             name = note.bucket_id, note.is_deleted
-            self._on_sync(volume_id, lambda name=name: self.recorded.add(name))
+            self._on_sync(volume_id, lambda name=name: self.recorded.add(name))  # type: ignore[misc]
         self.sync(volume_id)
         self.point(disk)
         self.do(lambda t: t.clear_bucket_notes(disk.disk_id, notes))

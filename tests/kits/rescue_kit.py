@@ -82,6 +82,6 @@ class Disk:
 
 
 def rebuilt(data: Path, **options: bool) -> RebuildReport:
-    report = rebuild(Options(data=data, **options), QUIET)
+    report = rebuild(Options(data=data, **options), QUIET)  # type: ignore[arg-type]
     assert check_counts(data / "master" / "catalog.sqlite3") == []
     return report

@@ -465,16 +465,16 @@ class CatalogMachine(RuleBasedStateMachine):
         above = None if result.restamp is None else result.restamp.above
         if self.require_stamp(newest, above, bucket_id, key) is not None:
             assert result.object is None
-            assert result.restamp == (0, *name_of(wanted[0]), above)
-            newest = above + 1
+            assert result.restamp == (0, *name_of(wanted[0]), above)  # type: ignore[arg-type]
+            newest = above + 1  # type: ignore[operator]
             self.kit.do(lambda t: t.set_stamp_of_chunk(upload_id, 0, newest))
             result = finish()
-        etag = etag_of(*name_of(wanted[0]), wanted[0].crc, count)
+        etag = etag_of(*name_of(wanted[0]), wanted[0].crc, count)  # type: ignore[arg-type]
         assert (result.object.etag, result.object.size, result.object.stamp) == (etag, size, newest)
         unused = [name_of(needle) for index, needle in upload.slots.items() if index >= count]
         del self.uploads[upload_id]
         self.discard(unused, "void")
-        self.replace(upload.bucket_id, upload.key, Version([name_of(n) for n in wanted], newest, size, etag))
+        self.replace(upload.bucket_id, upload.key, Version([name_of(n) for n in wanted], newest, size, etag))  # type: ignore[arg-type]
         self.finished[upload_id] = (count, size, etag)
 
     @precondition(lambda self: self.finished)
@@ -648,7 +648,7 @@ class CatalogMachine(RuleBasedStateMachine):
             }
             for row in rows:
                 if row.chunk_count > 1:
-                    chunks = self.kit.catalog.chunks(row.upload_id)
+                    chunks = self.kit.catalog.chunks(row.upload_id)  # type: ignore[arg-type]
                     assert [(c.volume_id, c.needle_id) for c in chunks] == objects[row.key].needles
 
     @invariant()

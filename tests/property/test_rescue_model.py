@@ -335,5 +335,5 @@ TestRescue.settings = settings(max_examples=25, stateful_step_count=40, deadline
 
 
 @pytest.mark.long
-class TestRescueAtLength(RescueMachine.TestCase):
+class TestRescueAtLength(RescueMachine.TestCase):  # type: ignore[misc, valid-type]
     settings = settings(max_examples=2000, stateful_step_count=60, deadline=None)

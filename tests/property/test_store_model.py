@@ -1037,15 +1037,15 @@ class StoreModel(RuleBasedStateMachine):
         kills = dict(store.kills)
         for name, needle in pending_deletions.items():
             if name in live and needle.reason == "deleted":
-                key = live[name].metadata.bucket_id, live[name].metadata.key
-                kills[key] = max(needle.stamp, kills.get(key, 0))
+                key = live[name].metadata.bucket_id, live[name].metadata.key  # type: ignore[assignment]
+                kills[key] = max(needle.stamp, kills.get(key, 0))  # type: ignore[call-overload, index]
         counting = {name: written for name, written in live.items() if name not in pending_deletions}
         best = self.newest_versions(counting, kills)
         found: dict[int, dict[str, Version]] = {bucket_id: {} for bucket_id in self.objects}
         for bucket_id in rows:
             objects = {row.key: row for row in store.catalog.list_objects(bucket_id).objects}
             for key in objects.keys() | {key for number, key in best if number == bucket_id}:
-                version = self.check_choice(bucket_id, key, objects.get(key), best.get((bucket_id, key), []))
+                version = self.check_choice(bucket_id, key, objects.get(key), best.get((bucket_id, key), []))  # type: ignore[assignment]
                 if version is not None:
                     found[bucket_id][key] = version
         self.bucket_names.update({row.id: (row.name, row.created_ms) for row in rows.values()})

@@ -61,10 +61,10 @@ class Bench:
         self.clock = StampClock()
         self.pipeline = CommitPipeline(
             volume,
-            self.link,
+            self.link,  # type: ignore[arg-type]
             self.clock,
             is_synced=True,
-            on_master_stamp=self.clock.observe,  # type: ignore[arg-type]
+            on_master_stamp=self.clock.observe,
         )
 
     def append(self, needle_id: int) -> StoredNeedle:
@@ -309,7 +309,7 @@ async def test_refused_needles_leave_no_bodies_behind(bench: Bench) -> None:
             body = Body(b"x" * 100)
             gone = weakref.ref(body)
             with pytest.raises(ChecksumMismatch):
-                await bench.put(needle_id, body, crc=0)
+                await bench.put(needle_id, body, crc=0)  # type: ignore[arg-type]
             del body
             await trio.testing.wait_all_tasks_blocked()
             assert gone() is None

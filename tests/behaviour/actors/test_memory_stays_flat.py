@@ -184,7 +184,7 @@ def test_pages_of_an_index_are_forgotten_with_its_file(tmp_path):
         OsDisk(tmp_path), "volumes/7", volume_id=7, uuid=UUID, capacity=1 << 26, created_ms=1_750_000_000_000
     )
     metadata = encode_metadata(NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000))
-    volume.append(300, metadata, b"data", stamp=1)
+    volume.append(300, metadata, b"data", stamp=1)  # type: ignore[arg-type]
     volume.sync()
     before = len(index._pages._pages)
     for needle_id in (1, 300, 5000):

@@ -397,10 +397,10 @@ async def test_looking_and_acting_need_their_permissions(
         acts = [StartJobs(work="verify", is_all=True), PauseJobs(is_paused=True), CancelJobs(job_ids=[])]
         for request, is_allowed in [*((look, may_look) for look in looks), *((act, may_act) for act in acts)]:
             if is_allowed:
-                await link.request(request, timeout_s=5)
+                await link.request(request, timeout_s=5)  # type: ignore[arg-type]
             else:
                 with pytest.raises(PermissionDenied):
-                    await link.request(request, timeout_s=5)
+                    await link.request(request, timeout_s=5)  # type: ignore[arg-type]
 
 
 async def test_a_compactor_is_let_in_by_the_rules_of_volume_actors(tmp_path: Path) -> None:

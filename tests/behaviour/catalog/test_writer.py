@@ -67,7 +67,7 @@ async def gather(*calls):
         try:
             outcomes[index] = await call()
         except Exception as error:
-            outcomes[index] = error
+            outcomes[index] = error  # type: ignore[call-overload]
 
     async with trio.open_nursery() as nursery:
         for index, call in enumerate(calls):

@@ -281,7 +281,7 @@ async def test_one_file_keeps_its_name_in_a_folder_and_takes_another_elsewhere(
     for target in ("wh://photos", "wh://photos/x/", "wh://photos/y.txt"):
         assert (await run("cp", hello, target)).status == 0
     assert set(store.buckets["photos"]) == {"hello.txt", "x/hello.txt", "y.txt"}
-    for target in (tmp_path, tmp_path / "z.txt"):
+    for target in (tmp_path, tmp_path / "z.txt"):  # type: ignore[assignment]
         await run("cp", "wh://photos/y.txt", str(target))
     assert (tmp_path / "y.txt").read_bytes() == (tmp_path / "z.txt").read_bytes() == b"hello"
     await run("cp", "wh://photos/x/hello.txt", "wh://photos/w/")
@@ -562,7 +562,7 @@ async def test_an_interrupted_download_leaves_nothing(
 
     def interrupt_once(volume_id: int, needle_id: int) -> None:
         if not asked:  # several spans are asked for; a second Ctrl-C would cut the clean-up short
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGINT)  # type: ignore[attr-defined]
         asked.append(needle_id)
 
     store.before_get = interrupt_once

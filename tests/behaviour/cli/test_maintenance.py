@@ -215,7 +215,7 @@ async def test_a_compaction_can_be_cancelled(store: FakeStore, run: Run) -> None
 
 
 async def test_somebody_elses_cancellation_is_told_to_whoever_waits(store: FakeStore, run: Run) -> None:
-    store.upkeep.on_poll = lambda: store.upkeep.cancel([1])
+    store.upkeep.on_poll = lambda: store.upkeep.cancel([1])  # type: ignore[assignment]
     ran = await run("compact", "1")
     assert (ran.status, ran.out) == (1, "volume 1  compaction cancelled\n")
 

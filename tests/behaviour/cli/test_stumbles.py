@@ -342,7 +342,7 @@ async def test_a_copy_that_cannot_go_on_closes_what_looks_for_files() -> None:
             closed.append("looking")
 
     looking = look()  # held on to, so that no collector closes it
-    found = copy._found_by([copy._Plan(lambda _: looking)], None)
+    found = copy._found_by([copy._Plan(lambda _: looking)], None)  # type: ignore[arg-type]
     with pytest.raises(NoSuchBucket):
         await run_transfers(found, CopyReport(is_json=False))
     assert closed == ["looking"]

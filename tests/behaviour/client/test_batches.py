@@ -66,7 +66,7 @@ async def put_all(bucket: warehouse.Bucket, items: object) -> list[PutResult]:
 
 
 def codes(results: list[PutResult]) -> list[str | None]:
-    return [result.error and result.error.code for result in results]
+    return [result.error and result.error.code for result in results]  # type: ignore[misc]
 
 
 # --- what goes in comes out -----------------------------------------------------------------------
@@ -535,7 +535,7 @@ async def test_a_needle_that_is_gone_was_replaced_and_the_new_version_is_read(
         store.needles[first.volume_id, first.needle_id].is_deleted = True
         moved = store.buckets["photos"]["k00005"]
         other = store.buckets["photos"]["k00006"]
-        store.buckets["photos"]["k00005"] = type(moved)(**{**_fields(other), "key": "k00005"})
+        store.buckets["photos"]["k00005"] = type(moved)(**{**_fields(other), "key": "k00005"})  # type: ignore[arg-type]
 
     store.before_get = replace
     objects["k00005"] = objects["k00006"]

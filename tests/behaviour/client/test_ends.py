@@ -145,7 +145,7 @@ async def test_a_login_that_is_not_answered_keeps_nobody_beyond_its_own_time(sto
 
     async with warehouse.connect(store.profile, timeout_s=1.0) as client:
         await client.buckets()
-        store.hub._dispatcher.answer = answer_no_login  # type: ignore[assignment]
+        store.hub._dispatcher.answer = answer_no_login
         store.faults.not_authenticated = 100
         with trio.fail_after(5):
             async with trio.open_nursery() as nursery:

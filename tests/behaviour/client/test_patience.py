@@ -147,7 +147,7 @@ def answer_logins_with(store: FakeStore, failures: list[StoreError]) -> None:
             raise failures.pop(0)
         return await answer(peer, request)
 
-    store.hub._dispatcher.answer = answer_login  # type: ignore[assignment]
+    store.hub._dispatcher.answer = answer_login
 
 
 async def test_a_master_that_is_busy_is_worth_the_full_time(

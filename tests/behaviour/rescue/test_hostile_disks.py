@@ -253,7 +253,7 @@ def test_whatever_the_records_of_a_disk_say_honest_objects_come_out(
             if kind != KIND_DATA:
                 disk.put_record(kind, 0, content)
         disk.close()
-        exported, content = honest_after_export(disk.data, disk.data.parent / "out")
+        exported, content = honest_after_export(disk.data, disk.data.parent / "out")  # type: ignore[assignment]
         assert content == HONEST
         report, rebuilt = honest_after_rebuild(disk.data)
         assert rebuilt == HONEST

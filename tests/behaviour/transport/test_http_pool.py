@@ -30,7 +30,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @asynccontextmanager
 async def pooling(**options: float) -> AsyncIterator[HttpPool]:
-    pool = HttpPool(**options)
+    pool = HttpPool(**options)  # type: ignore[arg-type]
     try:
         yield pool
     finally:

@@ -223,7 +223,7 @@ async def test_the_monitor_alone_names_whoever_leaves_at_once():
             with RawDealer(endpoint) as dealer:
                 await dealer.ask(ListBuckets(), request_id=1)
                 (peer,) = hub.peers.values()
-            await until(lambda left=peer: left in owner.gone, timeout_s=0.5)
+            await until(lambda left=peer: left in owner.gone, timeout_s=0.5)  # type: ignore[misc]
         assert not hub._peers.by_descriptor
 
 

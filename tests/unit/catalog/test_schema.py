@@ -67,7 +67,7 @@ def test_the_catalog_of_every_release_is_opened_with_all_it_held(path, version):
             "text/plain",
         )
         assert (big.size, big.chunk_count, big.metadata, big.stamp) == (300, 3, {"n": "v"}, stamp(22))
-        assert [chunk.size for chunk in catalog.chunks(big.upload_id)] == [100, 100, 100]
+        assert [chunk.size for chunk in catalog.chunks(big.upload_id)] == [100, 100, 100]  # type: ignore[arg-type]
         assert catalog.upload_count() == 1
         assert catalog.outbox_counts() == {1: 1}
         assert [(row.name, row.added_ms) for row in catalog.disks()] == [("first", CREATED_MS)]

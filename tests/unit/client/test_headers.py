@@ -22,7 +22,7 @@ from warehouse.errors import BadKey, BadMetadata, BadRequest, NoSuchNeedle, Stor
 from warehouse.transport.http.header_text import check_content_type
 from warehouse.transport.messages import etag_of
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)))
+TEXT = st.text(st.characters(exclude_categories=("Cs",)))  # type: ignore[arg-type]
 
 
 def options(**changes: object) -> PutOptions:

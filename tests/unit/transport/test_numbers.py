@@ -114,7 +114,7 @@ def test_a_number_that_cannot_be_is_refused_where_it_is_decoded(tag: str) -> Non
     for place_tag, path, kind in PLACES:
         if place_tag != tag:
             continue
-        beyond = [*BEYOND_ALL, kind.ge - 1, -(2**63)] if kind.ge > -(2**63) else [*BEYOND_ALL]
+        beyond = [*BEYOND_ALL, kind.ge - 1, -(2**63)] if kind.ge > -(2**63) else [*BEYOND_ALL]  # type: ignore[operator]
         if kind.le is not None:
             beyond += [kind.le + 1, 2**63, 2**64 - 1]
         for value in beyond:
