@@ -49,7 +49,7 @@ import trio
 from warehouse.transport.http.connection import Connection, State
 from warehouse.transport.http.latch import Latch
 
-# By themselves: a member of an enum costs a second look-up each time.
+# Module names of their own: `State.READY` would cost a second look-up for each request.
 IDLE, READY, RUNNING, SUSPENDED = State
 
 # The arrows of the diagram above.  Nothing checks them while serving; the tests check every move they cause.
@@ -66,7 +66,7 @@ FOLLOWERS_MAX = 128  # that sleep; a follower beyond them ends when its work is 
 
 # How a request ended.  True: the next request has come already; False: not yet.  bytes: send this answer.
 Outcome = bool | bytes
-OUTCOME_TYPES = (bool, bytes)
+OUTCOME_TYPES = (bool, bytes)  # made once, not for each request
 Serving = Coroutine[Any, Any, Outcome]
 
 

@@ -1,4 +1,4 @@
-"""GETs of what is not in memory: they rest without a task, and are answered whatever becomes of the disk."""
+"""GETs of needles that are not in memory: suspended without a task, and answered whatever the disk does."""
 
 from __future__ import annotations
 

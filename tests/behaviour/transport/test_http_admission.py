@@ -1,4 +1,4 @@
-"""Too many connections: silent strangers make room, holders of tokens stay, and the log stays readable."""
+"""Too many connections: silent strangers make room, token holders stay, and the log stays readable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STRANGE = b"GET /strange HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 async def door(exchange: Exchange) -> None:
-    """Vouches for those who show a token; answers strangers as well, as /healthz does."""
+    """Vouch for clients that show a token; answer strangers also, as /healthz does."""
     if b"authorization" in exchange.headers:
         exchange.vouch()
     if exchange.path == b"/long":
@@ -45,7 +45,7 @@ async def ask(stream: trio.SocketStream) -> None:
 
 
 async def all_silent(served: Served, count: int) -> None:
-    """So many connections are there, and none is being served at this moment, or has said something new."""
+    """Wait until there are `count` connections, all of them silent and with nothing unread."""
     with trio.fail_after(RECEIVE_S):
         while True:
             connections = served.server._connections

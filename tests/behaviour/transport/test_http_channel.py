@@ -1,4 +1,4 @@
-"""One socket as both ends use it: what the tests of server and client reach only by luck."""
+"""One socket as both ends use it: cases that the tests of server and client reach only by luck."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ends() -> Iterator[tuple[Wire, socket.socket]]:
 
 
 def fill(wire: Wire) -> int:
-    """Send until not a byte more fits; return how many did."""
+    """Send until the socket is full; return the number of bytes."""
     size = 0
     for piece in (bytes(4096), b"\0"):
         while count := wire.send_now(piece):

@@ -1,4 +1,4 @@
-"""The data port's doors: whatever a request asks for is honoured or refused, and refusals can be understood."""
+"""The data port does what a request asks for, or refuses it; and its refusals can be understood."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def put_url_of(needle_id: int, **claims: object) -> str:
 
 
 def get_target(actor: Actor, kind: str) -> tuple[str, str, bytes]:
-    """URL, ETag and bytes."""
+    """Return URL, ETag and bytes."""
     if kind == "object":
         parts = [(1, needle_id, len(DATA[needle_id]), "", "") for needle_id in (FIRST, SECOND)]
         return url_of(FIRST, parts=parts, etag="e-2"), "e-2", DATA[FIRST] + DATA[SECOND]
@@ -358,7 +358,7 @@ async def test_who_holds_a_url_is_told_what_became_of_it_and_nothing_of_needles(
 
 
 async def test_a_token_for_one_object_fills_no_disk_however_often_it_begins(actor: Actor) -> None:
-    """Two URLs take turns, so that always one of them lies in the middle of the file."""
+    """Two URLs take turns, so one of them always lies in the middle of the file."""
     size = 8_000_000
     port = int(actor.url.rpartition(":")[2])
     urls = [

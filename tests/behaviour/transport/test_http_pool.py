@@ -38,7 +38,7 @@ async def pooling(**options: float) -> AsyncIterator[HttpPool]:
 
 
 class Script:
-    """A server that treats its first connection by the first function, the second by the second, ..."""
+    """A server that handles its first connection with the first function, the second with the second, ..."""
 
     def __init__(self, *scenes: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
         self._scenes = list(scenes)
@@ -526,7 +526,7 @@ async def test_a_connection_closed_while_idle_is_replaced(method):
 
 
 def closing_on_the_second(*, is_reset: bool) -> Callable[[trio.SocketStream], Awaitable[None]]:
-    """A server that closes just as a kept connection is used again: the client cannot know before."""
+    """A server that closes just when the client uses a kept connection again: the client cannot know before."""
 
     async def scene(stream: trio.SocketStream) -> None:
         await receive_until(stream, b"\r\n\r\n")

@@ -1,6 +1,6 @@
-"""The HTTP server over raw sockets: what it answers, and that it lives after whatever it is sent.
+"""The HTTP server over raw sockets: what it answers, and that it survives whatever a client sends.
 
-Every test ends with all connections closed by themselves (`serving` waits for that), and the suite's own
+In every test all connections end without help (`serving` waits for that), and the suite's own
 fixture fails a test that leaves a socket behind.
 """
 
@@ -237,7 +237,7 @@ async def test_bodies_do_not_run_into_the_next_request():
 
 
 async def largest_step(progress: Callable[[], int], *, until: int) -> int:
-    """How much the other tasks get done, at most, between two turns of this one."""
+    """Return how much the other tasks get done, at most, between two turns of this one."""
     steps = [0]
     with trio.fail_after(RECEIVE_S):
         while (before := progress()) < until:
@@ -559,7 +559,7 @@ async def test_a_small_unread_body_is_thrown_away_and_the_connection_goes_on():
 
 @pytest.mark.parametrize("read_size", [0, 4096])
 async def test_a_client_that_sends_a_large_unwanted_body_still_gets_its_answer(read_size):
-    """As curl does: the whole body first, then a look at the answer.  A reset would lose it."""
+    """As curl does: it sends the whole body, then reads the answer.  A reset would lose the answer."""
 
     async def handler(exchange):
         if read_size:
