@@ -182,7 +182,8 @@ class Bench:
         needle = volume.read(7)
         found = volume.find(7)
         assert found is not None
-        file, seed = volume._gen.data, place_seed(volume._gen.seed, found.offset)
+        generation = volume._state.generation
+        file, seed = generation.data, place_seed(generation.seed, found.offset)
         record = bytearray(40 + found.metadata_size + found.data_size)
         file.preadv([record], found.offset)
         answer = bytes(300 + len(self.data))

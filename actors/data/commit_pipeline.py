@@ -54,7 +54,8 @@ from warehouse.actors.data.fsync import Sync, sync_in_thread
 from warehouse.actors.data.put_request import PutDetails
 from warehouse.errors import DeadlineExceeded, LinkDown, NeedleVoid, NoSuchNeedle, OutcomeUnknown, StoreError
 from warehouse.storage.format.stamp import StampClock
-from warehouse.storage.volume import APPENDS_MAX, NewNeedle, Volume
+from warehouse.storage.volume import Volume
+from warehouse.storage.writing.appending import APPENDS_MAX, NewNeedle
 from warehouse.transport.http.latch import Latch
 from warehouse.transport.messages import Answer, Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
 from warehouse.transport.zeromq.link import Link

@@ -25,7 +25,7 @@ from warehouse.errors import BodyTooLarge, LengthMismatch, LengthRequired, Needl
 from warehouse.storage.extent import Extent, Placed
 from warehouse.storage.format.needle import encode_metadata
 from warehouse.storage.format.stamp import StampClock
-from warehouse.storage.volume import NewNeedle
+from warehouse.storage.writing.appending import NewNeedle
 from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.integrity import Checks
 

@@ -39,7 +39,7 @@ from warehouse.storage.index import (
 )
 from warehouse.storage.recovery import Damage
 from warehouse.storage.voids import VoidTable
-from warehouse.storage.volume import write_error
+from warehouse.storage.writing.state import write_error
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,8 @@ from warehouse.storage.disk import Disk, read_fully
 from warehouse.storage.extent import Extent
 from warehouse.storage.files import PublishUncertain, publish, remove_leftovers
 from warehouse.storage.format.needle import FLAG_STREAMED, FOOTER_SIZE, decode_footer, table_size
-from warehouse.storage.volume import Volume, write_error
+from warehouse.storage.volume import Volume
+from warehouse.storage.writing.state import write_error
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class GenerationSwitch:
                 f"volume {volume.volume_id} is at generation {volume.generation}, the copy is {generation}"
             )
         self._next = NextGeneration.reopen(disk, volume.directory, identity)
-        self._source = volume.begin_switch(self)
+        self._source = volume.handover.begin()
         self._position = end_offset
         self._mirrored: list[_MirroredUpload] = []
         self.freed_bytes = 0  # how much shorter the data file became with the switch
@@ -88,7 +89,7 @@ class GenerationSwitch:
         Raises:
             ReadFailed, DiskFull, WriteFailed: the disk refused.  `abandon` is what remains.
         """
-        tail, open_extents = self._volume.tail_and_open_extents()
+        tail, open_extents = self._volume.handover.tail_and_open_extents()
         # First what was under way before: its tombstone may stand in what is replayed next.
         self._settle_mirrored(open_extents)
         for offset, extent in open_extents.items():
@@ -101,7 +102,7 @@ class GenerationSwitch:
                 self._position = offset + extent.stored_size
         self._replay(tail, tail)
         self._fill_mirrored()
-        return self._volume.tail_and_open_extents()[0] - self._position
+        return self._volume.handover.tail_and_open_extents()[0] - self._position
 
     def flush(self) -> None:
         """Make what was replayed durable: the last sync, for which the owner waits, is then a short one."""
@@ -119,7 +120,7 @@ class GenerationSwitch:
         """
         volume = self._volume
         started = time.perf_counter()
-        with volume.held_for_switch():
+        with volume.handover.held():
             volume.check_writable()
             self.catch_up()
             with contextlib.ExitStack() as held:
@@ -135,8 +136,8 @@ class GenerationSwitch:
                 problem = self._publish()
                 for upload in self._mirrored:
                     upload.extent.move(upload.mirror)
-                volume.take_over(
-                    self._next, {upload.mirror.offset: upload.extent for upload in self._mirrored}
+                volume.handover.take_over(
+                    self._next.state, {upload.mirror.offset: upload.extent for upload in self._mirrored}
                 )
             if problem is not None:
                 volume.seal(problem)
@@ -147,7 +148,7 @@ class GenerationSwitch:
 
     def abandon(self) -> None:
         """Give up: the present generation stays, the files of the next are removed."""
-        self._volume.end_switch()
+        self._volume.handover.cancel()
         self._next.discard()
         remove_leftovers(self._disk, self._volume.directory, self._volume.generation)
 

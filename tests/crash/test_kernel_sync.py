@@ -21,7 +21,8 @@ from warehouse.errors import StoreError, VolumeSealed, WriteFailed
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.format.needle import NeedleMetadata, encode_metadata
 from warehouse.storage.kernel_sync import IN_FLIGHT_MAX, KernelSync
-from warehouse.storage.volume import NewNeedle, Volume
+from warehouse.storage.volume import Volume
+from warehouse.storage.writing.appending import NewNeedle
 
 METADATA = NeedleMetadata("photos", 3, "a.jpg", 1_750_000_000_000)
 WAIT_MS = 20_000

@@ -19,7 +19,9 @@ from warehouse.storage.compaction import generation_switch, next_generation, rec
 from warehouse.storage.entries import EntryTable
 from warehouse.storage.index import IndexFile, Tally
 from warehouse.storage.scan import State
-from warehouse.storage.volume import BegunSync, Volume
+from warehouse.storage.volume import Volume
+from warehouse.storage.writing.state import VolumeState
+from warehouse.storage.writing.syncing import BegunSync, Syncing
 
 Patch = pytest.MonkeyPatch
 
@@ -60,19 +62,19 @@ def move_the_checkpoint_before_the_entries_are_durable(patch: Patch) -> None:
 
 
 def move_the_checkpoint_past_open_extents(patch: Patch) -> None:
-    def settled(self: Volume) -> tuple[int, Tally]:
-        return self._tail, self._tally.copy()
+    def settled(self: VolumeState) -> tuple[int, Tally]:
+        return self.tail, self.tally.copy()
 
-    patch.setattr(Volume, "_settled", settled)
+    patch.setattr(VolumeState, "settled", settled)
 
 
 def count_from_now_instead_of_from_the_checkpoint(patch: Patch) -> None:
-    original = Volume._settled
+    original = VolumeState.settled
 
-    def settled(self: Volume) -> tuple[int, Tally]:
-        return original(self)[0], self._tally.copy()
+    def settled(self: VolumeState) -> tuple[int, Tally]:
+        return original(self)[0], self.tally.copy()
 
-    patch.setattr(Volume, "_settled", settled)
+    patch.setattr(VolumeState, "settled", settled)
 
 
 def cut_everything_behind_a_bad_record(patch: Patch) -> None:
@@ -119,12 +121,12 @@ def forget_torn_stretches(patch: Patch) -> None:
 def reuse_the_place_of_synced_bytes(patch: Patch) -> None:
     """The watermark passes open extents, which are then taken back."""
 
-    def settled(self: Volume) -> tuple[int, Tally]:
-        for first in self._in_flight.values():
-            return self._tail, first.before.copy()
-        return self._tail, self._tally.copy()
+    def settled(self: VolumeState) -> tuple[int, Tally]:
+        for first in self.in_flight.values():
+            return self.tail, first.before.copy()
+        return self.tail, self.tally.copy()
 
-    patch.setattr(Volume, "_settled", settled)
+    patch.setattr(VolumeState, "settled", settled)
 
 
 def skip_the_sync_of_the_directory(patch: Patch) -> None:
@@ -147,14 +149,14 @@ def leave_the_torn_end_in_place(patch: Patch) -> None:
 def promise_more_than_the_kernel_was_asked_for(patch: Patch) -> None:
     """What came while the kernel synced gets its entries and the watermark, too."""
 
-    def end_sync(self: Volume, begun: BegunSync, error: OSError | None) -> bool:
-        with self._lock:
+    def end_sync(self: Syncing, begun: BegunSync, error: OSError | None) -> bool:
+        with self._state.lock:
             self._forget_begun(begun)
-            reach, _ = self._settled()
-            batch = self._gen.entries.begin_flush()
+            reach, _ = self._state.settled()
+            batch = self._state.generation.entries.begin_flush()
         return self._end_flush(batch, reach)
 
-    patch.setattr(Volume, "end_sync", end_sync)
+    patch.setattr(Syncing, "end_sync", end_sync)
 
 
 # --- in compactions -------------------------------------------------------------------------------

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crc32c import crc32c
 
 from simdisk import SimDisk
 from warehouse.errors import NeedleVoid, NoSuchNeedle
 from warehouse.storage import index as index_room
 from warehouse.storage.compaction.copying import Copy
 from warehouse.storage.compaction.generation_switch import GenerationSwitch
-from warehouse.storage.compaction.next_generation import NextGeneration, next_identity
+from warehouse.storage.compaction.next_generation import CopiedNeedle, NextGeneration, next_identity
 from warehouse.storage.disk import Disk, OsDisk
 from warehouse.storage.files import data_path, index_path, publish, remove_leftovers, volume_directory
-from warehouse.storage.format.needle import NeedleMetadata, encode_void
+from warehouse.storage.format.needle import NeedleMetadata, encode_metadata, encode_void
 from warehouse.storage.index import NO_ENTRY, entry_offset
 from warehouse.storage.scan import State
 from warehouse.storage.volume import Volume
@@ -117,11 +118,12 @@ def test_a_compaction_costs_by_what_lives_and_not_by_the_ids_that_were_ever_used
     volume.checkpoint()
     # As if millions had been written, deleted and compacted away.
     target = NextGeneration.make(disk, DIRECTORY, next_identity(volume.identity))
-    target.append(1, METADATA, b"the only live one", stamp=1)
+    data = b"the only live one"
+    target.copy_many([CopiedNeedle(1, encode_metadata(METADATA), memoryview(data), 1, crc32c(data))])
     for content in encode_void([(2, GONE // 2), (GONE // 2 + 2, GONE)]):
         target.void(content, 1)
     target.checkpoint()
-    target.close()
+    target.discard()
     volume.close()
     publish(disk, DIRECTORY, next_identity(volume.identity))
     remove_leftovers(disk, DIRECTORY, 2)
@@ -169,7 +171,7 @@ def void_with_entries(target: NextGeneration, content: bytes, stamp: int) -> Non
         target.raise_marks(needle_id_max=last, stamp_max=0)
         for needle_id in range(first, last + 1):
             entry = index_room.encode_entry(offset, 0, 0, 0, index_room.FLAG_DELETED)
-            target._gen.entries.put(needle_id, entry)
+            target.state.generation.entries.put(needle_id, entry)
 
 
 def test_the_first_release_takes_an_index_with_ranges_for_none_and_makes_its_own() -> None:

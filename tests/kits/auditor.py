@@ -22,7 +22,9 @@ from warehouse.storage.extent import Extent
 from warehouse.storage.files import index_path, volume_directory
 from warehouse.storage.format.needle import KIND_DATA, KIND_RESTAMP, NeedleMetadata, encode_metadata
 from warehouse.storage.format.superblock import SUPERBLOCK_SIZE
-from warehouse.storage.volume import BegunSync, NewNeedle, Volume
+from warehouse.storage.volume import Volume
+from warehouse.storage.writing.appending import NewNeedle
+from warehouse.storage.writing.syncing import BegunSync
 
 VOLUME_ID = 7
 UUID = "0f14d0ab-9605-4a62-a9e4-5ed26688389b"
@@ -183,7 +185,7 @@ class Auditor:
         written = [needle for needle in self.needles.values() if needle.is_put]
         deleted = [needle for needle in self.needles.values() if needle.is_deleted]
         is_at_once = self.chance.random() < 0.3
-        data = volume._gen.data
+        data = volume._state.generation.data
         if data not in self.kernel_files:
             self.kernel_files[data] = self.disk.open(data._path)  # type: ignore[attr-defined]
         self.begun = BegunHere(volume, self.kernel_files[data], begun, written, deleted)

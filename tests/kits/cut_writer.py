@@ -24,7 +24,8 @@ from warehouse.storage.disk import OsDisk
 from warehouse.storage.extent import Extent
 from warehouse.storage.format.needle import BLOCK_SIZE, NeedleMetadata, encode_metadata
 from warehouse.storage.kernel_sync import KernelSync
-from warehouse.storage.volume import NewNeedle, Volume
+from warehouse.storage.volume import Volume
+from warehouse.storage.writing.appending import NewNeedle
 
 DIRECTORY = "volumes/7"
 SIZES = (0, 1, 100, 500, 4096, 4096, 10_000)

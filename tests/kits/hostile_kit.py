@@ -31,7 +31,8 @@ from warehouse.storage.format.needle import (
 )
 from warehouse.storage.format.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.identity import load_identity
-from warehouse.storage.volume import NewNeedle, Volume
+from warehouse.storage.volume import Volume
+from warehouse.storage.writing.appending import NewNeedle
 
 CREATED_MS = 1_750_000_000_000
 STAMP = CREATED_MS << 16

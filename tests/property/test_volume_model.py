@@ -25,7 +25,8 @@ from warehouse.storage.format.needle import (
 )
 from warehouse.storage.format.superblock import SUPERBLOCK_SIZE
 from warehouse.storage.scan import Record, State
-from warehouse.storage.volume import NewNeedle, Volume
+from warehouse.storage.volume import Volume
+from warehouse.storage.writing.appending import NewNeedle
 
 DIRECTORY = "volumes/7"
 CAPACITY = 200_000

@@ -31,7 +31,8 @@ from warehouse.errors import (
 from warehouse.storage.disk import Buffer, OsDisk, OsFile
 from warehouse.storage.format.needle import NeedleMetadata, encode_metadata
 from warehouse.storage.format.stamp import StampClock
-from warehouse.storage.volume import APPENDS_MAX, NewNeedle, Volume
+from warehouse.storage.volume import Volume
+from warehouse.storage.writing.appending import APPENDS_MAX, NewNeedle
 from warehouse.transport.messages import (
     FRAME_SIZE_MAX,
     Answer,

@@ -110,7 +110,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 def durable_size(volume: Volume) -> int:
-    return volume._durable
+    return volume._state.durable
 
 
 async def test_volumes_are_synced_side_by_side(bench: Bench) -> None:
@@ -179,7 +179,7 @@ async def test_another_sync_meanwhile_takes_its_entries_along(
         await bench.let_end()
     for needle_id in (first, second):
         assert bytes(bench.volume.read(needle_id).data) == b"data"
-    index = bench.volume._gen.entries
+    index = bench.volume._state.generation.entries
     assert index.pending_count == 0
 
 

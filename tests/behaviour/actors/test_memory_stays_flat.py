@@ -60,10 +60,10 @@ def test_a_copy_that_was_let_go_of_is_freed_at_once(tmp_path):
     )
     (tmp_path / "volumes" / "7").mkdir(parents=True)
     copy = NextGeneration.make(disk, "volumes/7", identity)
-    freed = weakref.ref(copy)
+    freed = [weakref.ref(copy), weakref.ref(copy.state)]
     copy.discard()
     del copy
-    assert freed() is None
+    assert [reference() for reference in freed] == [None, None]
 
 
 @pytest.mark.usefixtures("no_collector")
@@ -71,10 +71,10 @@ def test_a_volume_that_was_closed_is_freed_at_once(tmp_path):
     volume = Volume.create(
         OsDisk(tmp_path), "volumes/7", volume_id=7, uuid=UUID, capacity=1 << 26, created_ms=1_750_000_000_000
     )
-    freed = weakref.ref(volume)
+    freed = [weakref.ref(volume), weakref.ref(volume._state)]
     volume.close()
     del volume
-    assert freed() is None
+    assert [reference() for reference in freed] == [None, None]
 
 
 async def test_a_client_that_has_gone_is_freed_at_once():
@@ -179,7 +179,8 @@ def test_what_the_collector_does_not_look_into_holds_plain_values_alone(kind):
     assert [name for name, hint in hints.items() if not leads_nowhere(hint)] == []
 
 
-def test_pages_of_an_index_are_forgotten_with_its_file(tmp_path):
+def test_pages_of_an_index_are_forgotten_with_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "_pages", index.PageCache(index.CACHED_PAGES_MAX))  # other tests fill theirs
     volume = Volume.create(
         OsDisk(tmp_path), "volumes/7", volume_id=7, uuid=UUID, capacity=1 << 26, created_ms=1_750_000_000_000
     )

@@ -385,10 +385,10 @@ async def test_a_token_for_one_object_fills_no_disk_however_often_it_begins(acto
         stream = await begin(urls[number % 2])
         if held:
             gone = held.pop()
-            count = len(actor.volume._in_flight)
+            count = len(actor.volume._state.in_flight)
             await gone.aclose()
             with trio.fail_after(20):
-                while len(actor.volume._in_flight) == count:
+                while len(actor.volume._state.in_flight) == count:
                     await trio.sleep(0.002)
         if stream is not None:
             held.append(stream)

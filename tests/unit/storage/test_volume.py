@@ -322,10 +322,10 @@ def test_an_interrupted_creation_is_no_volume_and_can_be_repeated(disk: OsDisk, 
 
 
 def test_entries_in_memory_are_bounded(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("warehouse.storage.volume.PENDING_MAX", 10)
+    monkeypatch.setattr("warehouse.storage.writing.appending.PENDING_MAX", 10)
     for needle_id in range(1, 35):
         volume.append(needle_id, METADATA, b"never synced", stamp=needle_id)
-        assert volume._gen.entries.pending_count <= 10
+        assert volume._state.generation.entries.pending_count <= 10
     assert bytes(volume.read(1).data) == b"never synced"
 
 
