@@ -408,7 +408,7 @@ def write_file(disk: Disk, path: str, content: bytes) -> None:
 
 
 def stage_file(disk: Disk, path: str, content: bytes) -> str:
-    """Write what is to replace a small file beside it, durably; returns the path of that."""
+    """Write the replacement of a small file next to it, durably; returns the path of the replacement."""
     temporary = path + ".new"
     file = disk.open(temporary, create=True)
     try:

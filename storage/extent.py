@@ -1,13 +1,13 @@
 """Extent: room in a volume for one needle that arrives piece by piece.
 
-Its place in the file is taken when it begins; its room on the disk, as its bytes come, a little ahead of
-them: who announces much and sends little takes little.  The header is on file from the start, so the
-records behind it can be found whatever becomes of the upload; the needle counts once its footer is there.
-Several extents of one volume fill at the same time.
+An extent takes its place in the file when it begins.  It takes its room on the disk as its bytes come, a
+little ahead of them: an upload that announces much and sends little takes little.  The header is on file from
+the start, so the records after it can be found whatever becomes of the upload.  The needle counts once its
+footer is there.  Several extents of one volume fill at the same time.
 
     open --finish--> finished        the needle is readable; durable after the next sync
-    open --abort---> aborted         nothing at all when nothing was appended behind it, else dead space:
-                                     its place is lost until a compaction, its room is given back at once
+    open --abort---> aborted         nothing is left when nothing was appended after it.  Otherwise it is dead
+                                     space: its place is lost until a compaction, its room is given back now
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Extent:
             self.written += size
 
     def _allocate(self, data_end: int) -> None:
-        """Have room for the data up to there; the last of it comes with block table and footer."""
+        """Find room for the data up to `data_end`; with the last of it come block table and footer."""
         if data_end <= self._allocated:
             return
         end = min(self.data_size, data_end + AHEAD_SIZE)
@@ -201,7 +201,7 @@ class Extent:
     # --- for the volume ---------------------------------------------------------------------------
 
     def close(self) -> None:
-        """No write lands after this returns."""
+        """Take no more writes: none lands after this returns."""
         with self._lock:
             self._is_open = False
 
@@ -215,11 +215,11 @@ class Extent:
         return self._header_crc
 
     def held(self) -> threading.Lock:
-        """For `with`: no write lands meanwhile."""
+        """For `with`: no write lands as long as the block lasts."""
         return self._lock
 
     def rebind(self, header_crc: int) -> None:
-        """Its header was written anew."""
+        """Note that its header was written again."""
         self._header_crc = header_crc
 
     def move(self, mirror: Extent) -> None:

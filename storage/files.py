@@ -214,7 +214,7 @@ def _identity_without_manifest(disk: Disk, directory: str, *, is_absent: bool) -
 
 
 def _check_superblock(disk: Disk, directory: str, identity: VolumeIdentity, *, read_only: bool) -> list[str]:
-    """Compare the superblock with the manifest; a damaged one is written anew."""
+    """Compare the superblock with the manifest; a damaged superblock is written again."""
     path = data_path(directory, identity.generation)
     try:
         found, _ = _read_superblock(disk, path)

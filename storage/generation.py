@@ -1,8 +1,8 @@
 """Generation: the open files of one generation of a volume, and all that reads them.
 
-A compaction replaces the files of a volume as a whole.  Whoever reads takes one `Generation` and stays
-with it: data and index always belong together, and a file that has been replaced meanwhile stays open for
-as long as somebody reads from it.  Everything here may be called in any thread.
+A compaction replaces the files of a volume as a whole.  A reader takes one `Generation` and stays with it: so
+data and index always belong together, and a file that was replaced stays open for as long as somebody reads
+from it.  Everything here may be called in any thread.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ class Generation:
         self.seed = seed
         self.data = data
         self.entries = entries
-        self.is_suspect = False  # the index may lack entries: what it does not know is not absent for sure
+        self.is_suspect = False  # the index may lack entries: a needle that it does not know may exist
         self._on_damage = on_damage
 
     def closed(self) -> Generation:
-        """One that refuses everything, to be put in this one's place.
+        """Make a generation that refuses everything, to take the place of this one.
 
-        The descriptors close when the last reader in another thread lets go.  The closed one finds no damage,
-        so it lets go of whoever was told: volume and generation would otherwise keep each other in memory
-        until the collector of cycles runs.
+        The descriptors close when the last reader in another thread lets go.  A closed generation finds no
+        damage, so it does not refer to the one who was told: volume and generation would otherwise keep each
+        other in memory until the collector of cycles runs.
         """
         self.retire()
         file = ClosedFile()
@@ -78,12 +78,12 @@ class Generation:
         )
 
     def retire(self) -> None:
-        """Another generation is looked up from now on; a reader that is still here goes on."""
+        """Note that another generation is looked up from now on.  A reader of this one goes on."""
         if self.entries.index is not None:
             self.entries.index.forget_pages()
 
     def report_to(self, on_damage: DamageSink) -> None:
-        """From now on somebody else is told of damage."""
+        """Tell somebody else of damage from now on."""
         self._on_damage = on_damage
 
     # --- looking up -------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ class Generation:
         return None if entry is None else decode_entry(entry)
 
     def find_checked(self, needle_id: int) -> IndexEntry | None:
-        """`find`, but a deleted needle has to have a tombstone: one flipped bit must not delete."""
+        """`find`, but only a tombstone makes a needle deleted: one flipped bit must not delete it."""
         found = self.find(needle_id)
         if found is None or not found.is_deleted:
             return found
@@ -155,8 +155,8 @@ class Generation:
                 return decode_needle(buffer, needle_id, place_seed(self.seed, offset))
             except NeedleCorrupt:
                 pass  # (`suppress` takes as long as half a CRC of 4 KiB)
-        # It is large, or something disagrees.  The needle's own header knows better than its entry, in
-        # which one flipped bit must not make us fetch gigabytes.
+        # The needle is large, or something disagrees.  The header of the needle knows better than its entry:
+        # one flipped bit in the entry must not make us fetch gigabytes.
         offset, header, _ = self.locate(needle_id, nowait=nowait)
         size = header.table_offset + table_size(header.data_size) + FOOTER_SIZE
         buffer = self._fetch(needle_id, size, offset, nowait=nowait)

@@ -14,7 +14,7 @@ An entry is `u64 word, u32 data_size, u32 data_crc`, all zero for a needle that 
          bits  3-47  offset in the data file, a multiple of 8
          bits 48-63  metadata_size
 
-An id that a compaction has left behind has no entry: void records in the data file name it by range, and the
+An id that a compaction has left out has no entry: void records in the data file name it by range, and the
 header says where they are (`storage/voids.py`).
 
 The file is derived from the data file and can be rebuilt from it.  These rules make it worth trusting:
@@ -23,9 +23,9 @@ The file is derived from the data file and can be rebuilt from it.  These rules 
   lack entries, but it never has one for bytes that are gone, and an entry proves that the record it names
   was whole once: if it is not now, that is damage and not a torn write.
 - `checkpoint` in the header is an offset in the data file: all before it is durable, there and here.  What
-  lies behind it is scanned on open.  The counters are those of the records before it.
+  follows it is scanned on open.  The counters are those of the records before it.
 - `durable` in the watermark is where the last sync of the data file reached.  It is not synced itself, so
-  after a power cut it may be older, which is always true too.
+  after a power cut it may be older, and then it is true as well.
 - The header's CRC starts from the seed of the volume's uuid and generation: a foreign file never checks.
 
 Entries are written with pwrite and read with pread, never through a mapping: a bad sector or a full disk
@@ -294,7 +294,7 @@ class IndexFile:
         except BlockingIOError:
             if nowait:
                 raise
-            # The index is small beside what it is for: others around this one will be wanted, too.
+            # The index is small next to its data: other entries around this one will be wanted as well.
             self._start_reading(offset)
             count = self._file.preadv([buffer], offset)
         if count == PAGE_SIZE:
@@ -387,7 +387,7 @@ class IndexFile:
         self._file.fdatasync()
 
     def _require_uncut(self) -> None:
-        """Writing behind the end of a file that was cut off would make entries that say "no such needle"."""
+        """Refuse to write to a file that was cut off: the gap would read as "no such needle"."""
         if self._file.size() < self.written_to:
             raise OSError(errno.EIO, "the index was cut off while it was open")
 

@@ -1,13 +1,14 @@
-"""Opening a volume: from whatever a crash or the years have left, to a state that is true.
+"""Opening: from whatever a crash or the years have left of a volume, to a state that is true.
 
-The order matters for what a crash in the middle of it may leave:
+The order decides what a crash in the middle of it may leave:
 
-    1  sync the data file, then forget its cached pages: what the scan sees is on the disk, not only in
+    1  sync the data file, then forget its cached pages: the scan then sees what is on the disk, not only in
        memory (after a sync that failed, the two differ)
-    2  scan what lies behind the checkpoint, and put its entries into the index: their records are durable
-    3  cut off the torn end, remember torn stretches, sync again, and set the checkpoint (in `Volume.open`)
+    2  scan what follows the checkpoint, and put its entries into the index: their records are durable.
+       `storage/recovery.py` judges what does not check
+    3  cut the torn tail off, remember torn stretches, sync again, and set the checkpoint (in `Volume.open`)
 
-Opened read-only, nothing is written: the entries found stay in memory.
+A volume that is opened read-only is not written to: the entries found stay in memory.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ def open_files(disk: Disk, directory: str, *, read_only: bool) -> Opened:
     sealed_cause = None
     if not read_only:
         try:
-            # Whoever named this generation may have been killed before that name was durable.  What is
-            # promised from now on must not hang on a name that a power cut takes back.
+            # The process that published this generation may have been killed before its name was durable.
+            # What is promised from now on must not depend on a name that a power cut takes back.
             disk.sync_directory(directory)
         except OSError as error:
             if error.errno == errno.EROFS:
@@ -96,11 +97,11 @@ def open_generation(
 
 
 class IndexUnreadable(Exception):
-    """The disk refuses to read the index.  It is derived, so a new one is made."""
+    """The disk refuses to read the index.  An index is derived, so a new one is made."""
 
 
 class _Beginning(msgspec.Struct):
-    """What is known before the scan, and from where on to scan."""
+    """What is known before the scan, and where the scan starts."""
 
     index: IndexFile | None
     voids: VoidTable
@@ -121,7 +122,7 @@ class _Beginning(msgspec.Struct):
             return None
         try:
             index = _index_file(disk.open(path, read_only=read_only), identity)
-        except NotPlain as error:  # it is derived, so a new one is made in its place
+        except NotPlain as error:  # an index is derived, so a new one is made in its place
             log.error("index is no plain file", extra={"volume_id": identity.volume_id, "cause": str(error)})
             return None
         try:
@@ -133,7 +134,7 @@ class _Beginning(msgspec.Struct):
             return None
         header, durable = loaded
         if sound(header.tally.stamp_max) != header.tally.stamp_max:
-            # Some needle was stamped by a clock that was set to its end.  A scan tells what the others say.
+            # A clock that was set to its end has stamped some needle.  A scan tells the stamps of the others.
             log.error(
                 "index has a stamp that cannot be",
                 extra={"volume_id": identity.volume_id, "stamp": header.tally.stamp_max},
@@ -149,7 +150,7 @@ class _Beginning(msgspec.Struct):
     def without_index(
         cls, disk: Disk, directory: str, identity: VolumeIdentity, data: File, *, read_only: bool
     ) -> _Beginning:
-        """From the very start, with a new index; in memory alone where none can be written."""
+        """From the start of the file, with a new index; in memory alone where no index can be written."""
         index, cause = None, "opened read-only" if read_only else None
         if not read_only:
             try:
@@ -169,7 +170,7 @@ class _Beginning(msgspec.Struct):
 
 
 def _recover(identity: VolumeIdentity, data: File, begin: _Beginning, repairs: list[str]) -> Opened:
-    """Scan what lies behind the checkpoint, and judge it."""
+    """Scan what follows the checkpoint, and judge it."""
     size, start, durable, tally = data.size(), begin.start, begin.durable, begin.tally
     if begin.sealed_cause is None and size > start:
         begin.sealed_cause = _settle(data, start)
@@ -185,7 +186,7 @@ def _recover(identity: VolumeIdentity, data: File, begin: _Beginning, repairs: l
     )
     recovery.run(scan(data, identity.seed, start, size))
     tail = max(recovery.tail, durable) if damages else recovery.tail
-    tail += -tail % ALIGNMENT  # of a damaged end that was kept
+    tail += -tail % ALIGNMENT  # a damaged end that was kept may end anywhere
     tally.dead_bytes += tail - recovery.tail
     report = RecoveryReport(
         scanned_from=start,
@@ -225,7 +226,7 @@ def _new_index(disk: Disk, directory: str, identity: VolumeIdentity) -> IndexFil
 
 
 def _settle(data: File, start: int) -> str | None:
-    """Bring the data behind the checkpoint to the disk; returns why the volume must be sealed, if so."""
+    """Bring the data after the checkpoint to the disk; returns why the volume must be sealed, if it must."""
     try:
         data.fdatasync()
     except OSError as error:
@@ -260,7 +261,7 @@ class _RecoveredEntries:
         if self._may_flush and self._table.pending_count >= FLUSH_COUNT:
             try:
                 flush(self._table)
-            except OSError as error:  # a full disk: the index is derived, and can wait in memory
+            except OSError as error:  # a full disk: the entries are derived, and can wait in memory
                 log.warning("index not written", extra={"cause": str(error)})
                 self._may_flush = False
 

@@ -39,7 +39,7 @@ OnDamage = Callable[[int, int, str], NeedleCorrupt]
 
 
 def read_exactly(file: File, size: int, offset: int, *, nowait: bool) -> bytearray:
-    """Read so many bytes, fewer at the end of the file only.
+    """Read `size` bytes, fewer only at the end of the file.
 
     Raises: as `read_into`.
     """

@@ -1,8 +1,8 @@
-"""Recovery: what a scan found, judged and counted.
+"""Recovery: is a bad stretch of a data file the torn tail of a crash, or damage?
 
-After a crash the end of a data file may be torn; after years some byte in its middle may be wrong.  Both
-look alike at first, and must never be taken for one another: a torn end was acknowledged to nobody and is
-cut off, damage is somebody's data and is reported, stepped over and kept.
+A crash may leave the end of a data file torn.  Over the years a byte in its middle may go wrong.  Both look
+alike at first, and must never be taken for one another: nobody was told that a torn tail was stored, so it is
+cut off.  Damage is somebody's data, so it is reported, stepped over and kept.
 
 A stretch that does not check counts as damage when anything proves that it was whole once:
 
@@ -10,16 +10,19 @@ A stretch that does not check counts as damage when anything proves that it was 
 - the index has an entry for it (an entry is written only after its record is durable), or
 - the disk refuses to read it.
 
-Without such proof it is torn.  At the end of the file it is cut off; in the middle, where unsynced writes
-reached the disk out of order, it is stepped over as dead space, and a note record is appended that
-remembers the verdict, should the index be rebuilt one day.  When the index is lost there is no proof of
-anything: then only zeros and unfinished uploads are cut, and everything else that does not check, and no
-note excuses, is reported as damage.
+Without such proof it is torn.  At the end of the file it is cut off.  In the middle, where unsynced writes
+reached the disk out of order, it is stepped over as dead space, and a note record is appended: the note
+remembers the verdict, should the index be rebuilt one day.
 
-Applying a record twice changes nothing but the counters, which start from those of the checkpoint: entries
-of the index may be ahead of its header, and a tombstone is recognised by the offset in the entry.  Each
-entry is written anew all the same: after a failed sync of the index, one that reads well may be in memory
-alone, and would never be written again.
+When the index is lost, nothing is proven.  Then only zeros and unfinished uploads are cut.  Everything else
+that does not check is reported as damage, unless a note excuses it.
+
+Applying a record twice changes nothing but the counters, which start from those of the checkpoint.  Entries
+of the index may be ahead of its header, and a tombstone is recognised by the offset in the entry.  Each entry
+is written again all the same: after a failed sync of the index, an entry that reads well may be in memory
+alone, and would never reach the disk.
+
+`storage/scan.py` finds the stretches, `storage/opening.py` runs the recovery, `Volume.open` does the cutting.
 """
 
 from __future__ import annotations
@@ -57,9 +60,9 @@ class Damage(msgspec.Struct, frozen=True):
     volume_id: int
     offset: int
     length: int
-    needle_id: int | None  # None: its header is unreadable and the index does not know either
+    needle_id: int | None  # None: its header is unreadable, and the index does not know it either
     problem: str
-    bucket: str | None = None  # where somebody has looked, and the header is readable
+    bucket: str | None = None  # only where a scrub has looked, and the header is readable
     key: str | None = None
 
 
@@ -84,10 +87,10 @@ class Entries(Protocol):
     def put(self, needle_id: int, entry: bytes) -> None: ...
 
     def put_void(self, offset: int, content: bytes) -> bool:
-        """Take in the void record that stands there, by range; False: its ids need entries of their own."""
+        """Take in the void record at an offset, by range; False: its ids need entries of their own."""
 
     def within(self, start: int, end: int) -> Iterator[tuple[int, IndexEntry]]:
-        """All entries whose offset is in a stretch of the data file: a walk through the whole index."""
+        """All entries whose offset is in a stretch of the data file, by a walk through the whole index."""
 
 
 def encode_note(torn: list[tuple[int, int]]) -> list[bytes]:
@@ -97,7 +100,7 @@ def encode_note(torn: list[tuple[int, int]]) -> list[bytes]:
 
 
 class Recovery:
-    """Takes the records of a scan in order and says at the end where the file ends and what is wrong."""
+    """Takes the records of a scan in order; says at the end where the file ends, and what is wrong."""
 
     def __init__(
         self, *, volume_id: int, start: int, entries: Entries, tally: Tally, durable: int, is_rebuild: bool
@@ -154,16 +157,16 @@ class Recovery:
         return found is not None and found.offset == record.offset
 
     def _was_synced(self, record: Record) -> bool:
-        """Whether the watermark says so.
+        """Whether the watermark says that a stretch was whole once.
 
-        It may have passed a torn stretch too, once a recovery had remembered that in a note.
+        The watermark may also have passed a torn stretch, after a recovery had noted the stretch.
         """
         if record.state is State.GAP:
             return record.offset < self._durable
         return record.state is State.BAD and record.end <= self._durable
 
     def _cut_tail(self) -> None:
-        """Drop the suspects that nothing whole follows from the end of the file."""
+        """Cut the torn tail: drop suspects from the end of the file, up to the last record that is whole."""
         while self._suspects and self._suspects[-1].end == self.tail:
             last = self._suspects[-1]
             if last.offset < self._durable or not self._may_cut(last):
@@ -196,7 +199,7 @@ class Recovery:
         self._apply(record, FLAG_DAMAGED)
 
     def _look_up_gaps(self) -> None:
-        """Ask the index about all gaps in one walk: there may be as many as there are needles."""
+        """Ask the index about all gaps in one walk: there may be as many gaps as needles."""
         gaps = [record for record in self._suspects if record.state is State.GAP]
         if len(gaps) < 2:
             return
@@ -210,7 +213,7 @@ class Recovery:
     def _report_gap(self, gap: Record) -> None:
         """The headers are gone, but the index may still know which needles were there."""
         lost = self._in_gaps.pop(gap.offset, None)
-        if lost is None:  # it is judged before the others, because the disk refuses to read it
+        if lost is None:  # this gap was judged before the others, because the disk refuses to read it
             lost = list(self._entries.within(gap.offset, gap.end))
         rest = gap.stored_size
         for needle_id, found in lost:
@@ -277,7 +280,7 @@ class Recovery:
             self._count_dead(record)
 
     def _apply_void(self, record: Record) -> None:
-        """Ids that are gone for good: by range, or as entries without a needle, as those of tombstones."""
+        """Take in ids that are gone for good: by range, or as entries without a needle."""
         is_taken = self._entries.put_void(record.offset, record.content)
         for first, last in decode_void(record.content):
             self.tally.needle_id_max = max(self.tally.needle_id_max, last)

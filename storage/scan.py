@@ -1,7 +1,7 @@
 """Scan: read the records of a data file in order, whatever state they are in.
 
-Used by the recovery, by rebuilds of index and catalog, and by verification.  A scan only says what it
-finds; whether a bad stretch is the torn end of a crash or damage is for `storage/recovery.py` to judge.
+The recovery, rebuilds of index and catalog, and the scrub use it.  A scan only says what it finds.  Whether a
+bad stretch is the torn tail of a crash or damage is for `storage/recovery.py` to judge.
 
     WHOLE       header, data, block table and footer all check
     UNFINISHED  a streamed record whose footer was never written
@@ -9,9 +9,8 @@ finds; whether a bad stretch is the torn end of a crash or damage is for `storag
     GAP         no header checks here; reaches to the next one that does, or to the end
 
 Memory is bounded by one window, whatever the size of the file or of a needle.  A sector that the disk
-refuses to read makes the record or gap around it bad, and the scan goes on behind it.  A long hole
-of the file is zeros that need not be read: a file that is terabytes long and holds next to nothing costs next
-to nothing.
+refuses to read makes the record or gap around it bad, and the scan goes on after it.  A long hole of the file
+is zeros that need not be read: a file of terabytes that holds next to nothing costs next to nothing.
 """
 
 from __future__ import annotations
@@ -63,14 +62,14 @@ from warehouse.storage.format.needle import (
 log = logging.getLogger(__name__)
 
 WINDOW_SIZE: Final = 1024 * 1024
-# Shorter holes are read like all else.  File systems have been wrong about holes in what was just written,
-# and volumes of a store hardly ever have longer ones, so next to nothing hangs on what is said of them.
+# Shorter holes are read like all else.  File systems have been wrong about holes in what was just written.
+# Volumes of a store hardly ever have longer holes, so next to nothing depends on what the system says.
 HOLE_SIZE_MIN: Final = 256 * 1024 * 1024
 _PLAIN_KINDS: Final = frozenset((KIND_DATA, KIND_TOMBSTONE, KIND_RESTAMP))
 _PLAIN_FLAGS: Final = FLAG_STREAMED | FLAG_OBJECT_DELETED
 _FIND_MAGIC: Final = re.compile(re.escape(MAGIC)).search
 _FIND_NONZERO: Final = re.compile(rb"[^\0]").search
-_SECTOR: Final = mmap.PAGESIZE  # what is given up around a byte that cannot be read
+_SECTOR: Final = mmap.PAGESIZE  # how much is given up around a byte that cannot be read
 _BLOCKS: Final = Joiner(BLOCK_SIZE)
 _ZERO_BLOCK_CRC: Final = crc32c(bytes(BLOCK_SIZE))
 _ZERO_BLOCK_TABLE: Final = _ZERO_BLOCK_CRC.to_bytes(CRC_SIZE, "little")
@@ -147,11 +146,11 @@ class Window:
         return self._buffer[start : start + size]
 
     def holds(self, offset: int, size: int) -> bool:
-        """Whether so many bytes from `offset` on are in memory."""
+        """Whether `size` bytes from `offset` on are in memory."""
         return 0 <= offset - self._start <= len(self._buffer) - size
 
     def rest(self, offset: int) -> memoryview:
-        """What is in memory from `offset` on, a window's worth when there is nothing."""
+        """What is in memory from `offset` on.  When nothing is, a whole window is read."""
         start = offset - self._start
         if not 0 <= start < len(self._buffer):
             self._load(offset)
@@ -159,18 +158,18 @@ class Window:
         return self._buffer[start:]
 
     def move_end(self, end: int) -> None:
-        """The file has grown: up to `end` it may be read now."""
+        """The file has grown: it may be read up to `end` now."""
         self._end = end
 
     def next_data(self, offset: int) -> int:
-        """Where a record may begin, from `offset` on, that is not in a long hole."""
+        """The first offset, from `offset` on, where a record may begin: long holes are passed over."""
         data_at = self._file.next_data(offset)
         if data_at - offset < HOLE_SIZE_MIN:
             return offset
         return min(self._end, data_at - data_at % ALIGNMENT)
 
     def is_hole(self, offset: int, size: int) -> bool:
-        """Whether so many bytes from `offset` on are in a long hole."""
+        """Whether `size` bytes from `offset` on are in a long hole."""
         return offset + size <= self._end and self._file.next_data(offset) >= offset + HOLE_SIZE_MIN
 
     def was_unreadable(self, start: int, end: int) -> bool:
@@ -218,8 +217,10 @@ def scan(file: File, seed: int, start: int, end: int) -> Iterator[Record]:
 
 
 def scan_in_steps(file: File, seed: int, start: int, end: int) -> Iterator[Record | int]:
-    """`scan`, for those who pause now and then: an offset comes in between for each window's worth of a
-    record or gap that is larger than that."""
+    """`scan` for callers that pause now and then.
+
+    Within a record or gap that is larger than a window, it yields an offset for each window's worth.
+    """
     window = Window(file, end)
     offset = start
     while offset < end:
@@ -289,7 +290,7 @@ def header_at(window: Window, seed: int, offset: int) -> Header | None:
 
 
 def at_once(steps: Generator[int, None, Record]) -> Record:
-    """The record that `gap_at` or `record_at` comes to."""
+    """Run `gap_at` or `record_at` to its end, and return its record."""
     while True:
         try:
             next(steps)
@@ -304,7 +305,7 @@ def gap_at(window: Window, seed: int, start: int, end: int) -> Generator[int, No
     is_zero, is_cut = True, False
     while offset < end:
         rest = window.rest(offset)
-        if not rest:  # the file is shorter than somebody had said
+        if not rest:  # the file is shorter than the caller says
             offset, is_zero, is_cut = end, False, True
             break
         match = _FIND_MAGIC(rest, ALIGNMENT if offset == start else 0)
@@ -377,7 +378,7 @@ def record_at(window: Window, header: Header, offset: int, end: int) -> Generato
 def _read_data(
     window: Window, header: Header, offset: int, record: Record
 ) -> Generator[int, None, tuple[int, bytes]]:
-    """Run over the data; its CRC and its block table."""
+    """Read the data; returns its CRC and its block table."""
     start, size = offset + header.data_offset, header.data_size
     if header.kind in KINDS_WITH_CONTENT and size <= CONTENT_SIZE_MAX:
         record.content = bytes(window.view(start, size))

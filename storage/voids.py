@@ -154,17 +154,17 @@ class VoidTable:
             return None
         previous = self._firsts[-1] if self._firsts else 0
         first_id, _ = _RANGE.unpack_from(head, HEADER_SIZE)
-        # (A first id that cannot be would be damage behind a header that checks.)
+        # (An impossible first id would be damage after a header that checks.)
         return (max(first_id, previous + 1), header.stored_size)
 
     def _take_rest(self, offset: int) -> None:
-        """No record begins here, so none behind it can be found: its ids are all that are left."""
+        """No record begins here, so none after it can be found: its ids are all that are left."""
         if not self._firsts:
             first_id = 1
         else:
             ranges = self._ranges(len(self._firsts) - 1)
             if ranges is None:
-                return  # that of the record before reaches to the end, too
+                return  # the range of the record before reaches to the end as well
             first_id = ranges.lasts[-1] + 1
         self._offsets.append(offset)
         self._firsts.append(first_id)

@@ -1,14 +1,14 @@
-"""Compaction: copy what lives in one generation of a volume into the files of the next.
+"""Copying: copy what lives in one generation of a volume into the files of the next.
 
-Runs beside the volume actor, in another process, while that goes on reading, writing and deleting.  What
-the two share is the present generation's files, of which everything before the watermark is finished,
-durable and in the index; the copy follows the watermark until little is left.  Then the volume actor
-brings the copy up to date and puts it in place (`storage/compaction/generation_switch.py`).
+The copy is made in another process, while the volume actor goes on reading, writing and deleting.  The two
+share the files of the present generation: everything in them before the watermark is finished, durable and in
+the index.  The copy follows the watermark until little is left.  Then the volume actor brings the copy up to
+date and puts it in place (`storage/compaction/generation_switch.py`).
 
     copying  -->  following the watermark  -->  voids  -->  durable: step() returns False
         \\________________ any failure: remove() ________________/
 
-Nothing of the present generation is changed, so giving up costs nothing but the work.
+The copy changes nothing of the present generation, so giving up costs nothing but the work.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Copy:
     def __init__(
         self, disk: Disk, directory: str, *, uuid: str, generation: int, end_offset: int, horizon: int
     ) -> None:
-        """Open the present generation and make the files of the next; ones of that name are replaced.
+        """Open the present generation and make the files of the next; files of that name are replaced.
 
         Args:
             end_offset: of the present data file; all before it is durable, in the data and in the index.
             horizon: a stamp; deletions older than it need not be copied.
         Raises:
             NoSuchVolume: there is no such volume.
-            GenerationMismatch: it is another one, or another generation counts by now.
+            GenerationMismatch: it is another volume, or another generation counts by now.
             NoRoomToCompact: the disk has not enough free for the copy.
             ReadFailed, DiskFull, WriteFailed: the disk refused.
         """
@@ -108,7 +108,7 @@ class Copy:
 
     @property
     def total(self) -> int:
-        """Bytes of the present data file that are to be gone through; grows while writers go on."""
+        """Bytes of the present data file that the copy goes through; grows while writers go on."""
         return self.end_offset - SUPERBLOCK_SIZE
 
     @property
@@ -133,7 +133,7 @@ class Copy:
 
         Raises:
             NoRoomToCompact: others have taken the room that the copy would need.
-            ReadFailed, DiskFull, WriteFailed: the disk refused.  `remove` is what remains.
+            ReadFailed, DiskFull, WriteFailed: the disk refused.  All that is left to do is `remove`.
         """
         if self.written_bytes - self._room_checked_at >= ROOM_CHECKED:
             self._room_checked_at = self.written_bytes
@@ -141,13 +141,13 @@ class Copy:
         return next(self._work, None) is not None
 
     def close(self) -> None:
-        """Let go of all files; those of a copy that is complete stay for the switch."""
+        """Let go of all files.  Those of a complete copy stay for the switch."""
         self._target.discard()
         self._index.close()
         self._data.close()
 
     def remove(self) -> None:
-        """Close, and remove what was written."""
+        """Close, and remove what the copy has written."""
         self.close()
         identity, _ = _loaded(self._disk, self._directory)
         if identity.generation < self.generation:
@@ -170,7 +170,7 @@ class Copy:
         self._target.checkpoint()
 
     def _follow(self) -> None:
-        """Go on as far as the watermark has moved, while that pays."""
+        """Go on to where the watermark has moved, while that pays."""
         durable = self._index.durable()
         if durable - self.end_offset >= FOLLOW_MIN and durable <= self._follow_end:
             self.end_offset = durable
@@ -179,7 +179,7 @@ class Copy:
     def _void(self) -> Iterator[int]:
         """Make the ids void that are dead, and of which nothing was copied.
 
-        What was void before is known by range, so this takes as long as what died since then is much.
+        What was void before is known by range, so the time this takes depends on what has died since then.
         """
         self._target.sync()
         ranges: list[tuple[int, int]] = []
@@ -223,7 +223,7 @@ class Copy:
             self._target.void(content, self._index.header().tally.stamp_max)
 
     def _save_lost(self, offset: int, pieces: Iterator[bytes]) -> None:
-        """Keep bytes that nobody can make sense of, for a person to look at."""
+        """Save bytes that nobody can make sense of, for a person to look at."""
         path = f"{self._directory}/lost-g{self.generation - 1}-{offset}"
         log.error("bytes without a header saved", extra={"volume_id": self.volume_id, "path": path})
         try:
@@ -238,7 +238,7 @@ class Copy:
             raise write_error(path, error) from error
 
     def _require_room(self) -> None:
-        """Refuse when what is still to be written does not fit."""
+        """Refuse when the disk has no room for what is still to be written."""
         tally = self._index.header().tally
         needed = free_bytes_needed(
             live_bytes=tally.live_bytes,
@@ -282,11 +282,11 @@ class _Index:
         except OSError as error:
             raise ReadFailed(f"the index cannot be read: {error}") from error
         if loaded is None:
-            raise ReadFailed("the index is damaged: open its volume anew, which makes another")
+            raise ReadFailed("the index is damaged: open its volume again, which makes another")
         return loaded
 
     def find(self, needle_id: int) -> IndexEntry | None:
-        """One entry, from a page of them that may be a little behind."""
+        """One entry, from a page of entries that may be a little older than the file."""
         page, number = divmod(needle_id, _WINDOW_IDS)
         entries = self._words.get(page)
         if entries is None:
@@ -311,7 +311,7 @@ class _Index:
         return [content[at : at + ENTRY_SIZE] for at in range(0, len(content), ENTRY_SIZE)]
 
     def void_ranges(self) -> Iterator[tuple[int, int]]:
-        """Ids that are void without entries of their own."""
+        """The ids that are void without entries of their own."""
         span = self.header().voids
         if span is None:
             return iter(())

@@ -1,7 +1,7 @@
 """GenerationSwitch: bring a finished copy up to date, and put it in the present generation's place.
 
-The volume goes on reading and writing while `catch_up` replays what came behind the copy, in rounds that
-get shorter; `switch` then keeps the owner waiting for the last, short one:
+The volume goes on reading and writing while `catch_up` replays what was written after the copy, in rounds
+that get shorter.  `switch` then keeps the owner waiting for the last, short round:
 
     copy complete  -->  catch_up()...  -->  switch(): [ last round, sync, compare, publish, take over ]
                                                       one atomic step: the manifest names the next one
@@ -10,7 +10,8 @@ An upload under way is mirrored in the next generation.  Each round fills the mi
 moves the upload over to it.  Before the switch publishes, it compares the counters of the two generations:
 the live needles and their bytes must be the same.  Otherwise the copy is thrown away.
 
-A crash at any moment leaves the generation that the manifest names, whole; the other's files are leftovers.
+A crash at any moment leaves the generation that the manifest names, whole.  The files of the other generation
+are then leftovers.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class _MirroredUpload(msgspec.Struct):
 
 
 class GenerationSwitch:
-    """The next generation of one volume, about to take its place.  Any thread, one call at a time."""
+    """Switches one volume to its next generation.  Any thread, one call at a time."""
 
     def __init__(self, volume: Volume, disk: Disk, *, generation: int, end_offset: int) -> None:
         """Open what a `Copy` has left.
@@ -53,7 +54,7 @@ class GenerationSwitch:
             generation: of the copy.
             end_offset: how far in the present generation's data file it reaches.
         Raises:
-            VolumeBusy: another one is at it.
+            VolumeBusy: another switch of this volume is under way.
             VolumeSealed: the volume takes no writes.
             GenerationMismatch: the copy is not that of the next generation, not finished, or not there.
             ReadFailed: the disk refused.
@@ -84,13 +85,13 @@ class GenerationSwitch:
         )
 
     def catch_up(self) -> int:
-        """One round: replay what was there when it began; returns how many bytes came meanwhile.
+        """One round: replay what was there when the round began; returns how many bytes came meanwhile.
 
         Raises:
-            ReadFailed, DiskFull, WriteFailed: the disk refused.  `abandon` is what remains.
+            ReadFailed, DiskFull, WriteFailed: the disk refused.  All that is left to do is `abandon`.
         """
         tail, open_extents = self._volume.handover.tail_and_open_extents()
-        # First what was under way before: its tombstone may stand in what is replayed next.
+        # First the uploads of earlier rounds: what is replayed next may hold their tombstones.
         self._settle_mirrored(open_extents)
         for offset, extent in open_extents.items():
             if offset >= self._position:
@@ -105,16 +106,16 @@ class GenerationSwitch:
         return self._volume.handover.tail_and_open_extents()[0] - self._position
 
     def flush(self) -> None:
-        """Make what was replayed durable: the last sync, for which the owner waits, is then a short one."""
+        """Make what was replayed durable, so that the last sync, for which the owner waits, is short."""
         self._next.checkpoint()
 
     def switch(self) -> float:
         """Do the last round while the owner waits, and take over; returns the pause, in seconds.
 
-        Afterwards the files of the old generation have no names any more, and go with their last reader.
+        Afterwards the files of the old generation have no names any more, and vanish with their last reader.
 
         Raises:
-            VolumeSealed: it is; nothing has changed.
+            VolumeSealed: the volume is sealed; nothing has changed.
             GenerationMismatch: the two generations do not hold the same; nothing has changed.
             ReadFailed, DiskFull, WriteFailed: the disk refused; nothing has changed.
         """
@@ -155,7 +156,7 @@ class GenerationSwitch:
     # --- steps ------------------------------------------------------------------------------------
 
     def _replay(self, end: int, tail: int) -> None:
-        # A long upload keeps the copy from what came behind it: that has its garbage, too.
+        # A long upload keeps the copy from what was written after it, which has its garbage as well.
         for _ in self._copier.copy(self._position, end, tail):
             pass
         self._position = max(self._position, end)
@@ -208,8 +209,8 @@ class GenerationSwitch:
     def _compare(self) -> None:
         """The two generations must hold the same live needles: both have counted them.
 
-        An index that lost an entry makes a volume's counters wrong, and they stay so.  Where the counters
-        differ, the needles are compared one by one: what the present generation can find must be in the next.
+        An index that lost an entry makes the counters of a volume wrong for good.  So where the counters
+        differ, the needles are compared one by one: the next generation must have what the present one finds.
         """
         old, new = self._volume.stats(), self._next.stats()
         if (old.live_count, old.live_bytes) == (new.live_count, new.live_bytes):
@@ -231,7 +232,7 @@ class GenerationSwitch:
         )
 
     def _first_missing(self) -> int | None:
-        """A live needle that the next generation does not have as it is; None: it has all."""
+        """A live needle that the next generation does not have as it is; None: it has all of them."""
         try:
             for needle_id, found in self._source.entries.live():
                 other = self._next.find(needle_id)
@@ -246,12 +247,12 @@ class GenerationSwitch:
         return None
 
     def _publish(self) -> str | None:
-        """Make the next generation the one that counts; returns why the volume must be sealed, if so."""
+        """Make the next generation the one that counts; returns why the volume must be sealed, if it must."""
         try:
             publish(self._disk, self._volume.directory, self._next.identity)
         except PublishUncertain as error:
-            # Both generations hold the same now, so either may come back after a power cut, as long as
-            # nothing is promised any more.
+            # Both generations hold the same now.  Either may come back after a power cut, as long as nothing
+            # more is promised.
             return f"the manifest could not be replaced for certain: {error}"
         except OSError as error:
             raise write_error(f"manifest of volume {self._volume.volume_id}", error) from error

@@ -1,18 +1,18 @@
-"""RecordCopier: from the records of one generation to those of the next.
+"""RecordCopier: copies the records of one generation to the next, and decides which.
 
     live needle       copied, with its latest stamp in its footer
     dead needle       left out; where its object was deleted, the deletion is kept for as long as it matters
-    tombstone         of a needle that was copied: copied.  A named one: kept for as long as it matters
+    tombstone         of a needle that was copied: copied.  A named tombstone: kept for as long as it matters
     restamp           folded into the footer of its needle
     bucket            copied, each once
-    note, void        left out: the next file has nothing torn, and its voids are made anew at the end
+    note, void        left out: the next file has nothing torn, and its voids are made again at the end
     damage            never copied silently and never dropped: see `_take_large` and `_take_gap`
 
 Every CRC is checked on the way.  "Dead" is judged as of one offset in the source (`tombstones_end`): a later
 tombstone will be met by the copy, or by the switch, and has to find its needle.
 
-Deletions matter up to the horizon, a stamp that the master tells: of anything deleted before it, no older
-version is left anywhere without a tombstone of its own.
+The master tells the horizon, a stamp.  Deletions after it matter: of anything that was deleted before the
+horizon, every older version has a tombstone of its own, wherever it is.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ class RecordCopier:
     ) -> None:
         """
         Args:
-            lookup: what the source's index says of a needle; it may be a little behind.
-            lookup_now: the same, not behind.
-            within: all entries of needles in a stretch of the source; only asked where headers are lost.
+            lookup: what the index of the source says of a needle; the answer may be a little old.
+            lookup_now: the same, as of now.
+            within: all entries of needles in a stretch of the source; asked only where headers are lost.
             horizon: deletions with a lesser stamp are left out.
             makes_voids: ids of needles that are left out become void in the end.  Otherwise their tombstones
                 are copied, to say that these ids can never be written again.
@@ -146,7 +146,7 @@ class RecordCopier:
         self._write_batch()
 
     def finish(self, save_lost: Callable[[int, Iterator[bytes]], None]) -> None:
-        """After the last record: save what is left of stretches without a header.
+        """After the last record, save what is left of stretches without a header.
 
         Args:
             save_lost: is given the offset and the bytes of each stretch that no note calls torn.
@@ -214,7 +214,7 @@ class RecordCopier:
             self._batch_ids.clear()
 
     def _take_large(self, offset: int, header: Header) -> Iterator[int]:
-        """A needle that is not wholly in memory, or that does not check: piece by piece."""
+        """Copy a needle piece by piece that is not wholly in memory, or that does not check."""
         found = self._lookup(header.needle_id)
         window, needle_id = self._window, header.needle_id
         metadata = bytes(
@@ -256,12 +256,12 @@ class RecordCopier:
             extent.finish(stamp=footer.stamp)
             return
         found = self._lookup_now(needle_id)
-        if found is None:  # nothing says that it was ever whole: torn, and stepped over by a recovery
+        if found is None:  # nothing says that it was ever whole: it is torn, and a recovery stepped over it
             extent.abort()
             return
         self._report(offset, header.stored_size, needle_id, problem)
         if footer is None and extent.crc == found.crc and not header.is_damaged:
-            # The index vouches for the data.  Only the stamp is lost: the needle was no older than this.
+            # The index vouches for the data.  Only the stamp is lost: it was no earlier than this.
             extent.finish(stamp=self._created_stamp(metadata))
             return
         self._target.finish_damaged(
@@ -302,7 +302,7 @@ class RecordCopier:
     def _is_live(self, found: IndexEntry | None, needle_id: int, offset: int) -> bool:
         """Whether the needle whose whole record stands at `offset` is to be copied."""
         if found is None or found.offset == offset:
-            return True  # an entry that calls a needle its own tombstone is wrong, too
+            return True  # an entry that calls a needle its own tombstone is wrong as well
         if not found.is_deleted:
             return not self._holds(found.offset, needle_id)
         if found.offset >= self._tombstones_end:
@@ -314,7 +314,7 @@ class RecordCopier:
         )
 
     def _mark_at(self, offset: int) -> Header | None:
-        """The header of a tombstone or void; it is asked for twice in a row."""
+        """The header of a tombstone or void record.  It is asked for twice in a row, so it is remembered."""
         if self._last_mark[0] != offset:
             window = self._window if self._window.holds(offset, MARK_SIZE) else self._tombstones
             self._last_mark = offset, header_at(window, self._seed, offset)
@@ -366,7 +366,7 @@ class RecordCopier:
         self._write_batch()
         for needle_id, found in lost:
             size = stored_size(found.metadata_size, found.data_size)
-            # Its names cannot be trusted: they are left out, and the room they took stays.
+            # The names of the needle cannot be trusted: zeros of the same size take their place.
             extent = self._target.copy_extent(needle_id, bytes(found.metadata_size), found.data_size, flags=0)
             start = found.offset + HEADER_SIZE + found.metadata_size
             for piece in self._raw(start, found.data_size):
@@ -378,7 +378,7 @@ class RecordCopier:
             self._gaps.append(gap)
 
     def _raw(self, start: int, size: int) -> Iterator[bytes]:
-        """Bytes of the source as they are; zeros where the disk refuses."""
+        """Bytes of the source as they are, with zeros where the disk refuses."""
         window = Window(self._source, start + size)
         for at in range(start, start + size, PIECE_SIZE):
             wanted = min(PIECE_SIZE, start + size - at)

@@ -1,7 +1,7 @@
 """Scrub: read a volume again and check every byte of it, before somebody asks for what is damaged.
 
-It runs beside the volume's actor, in another process: it reads what lies before the watermark, which is
-finished and never changes, follows the watermark as it moves on, and writes nothing.  What is read comes
+A scrub runs in another process than the volume actor.  It reads what lies before the watermark, which is
+finished and never changes, follows the watermark as it moves on, and writes nothing.  What it reads comes
 from the disk and not from memory.
 
 What does not check is damage when somebody can lose by it:
@@ -11,13 +11,13 @@ What does not check is damage when somebody can lose by it:
     a streamed record that was never finished           dead space
     the index places its needle somewhere else          what was left of an earlier attempt: dead space
     none of these, and a note excuses it                torn by a crash, and acknowledged to nobody
-    none of these, and no note comes up to the end      damage, of who knows what
+    none of these, and no note up to the end does       damage, nobody knows of what
 
 The last two are told apart when the whole file was read: the note of a torn stretch comes later in the
-file.  A needle that is whole and that the index does not find is damaged too: a reader would not get it.
+file.  A needle that is whole counts as damaged when the index does not find it: a reader would not get it.
 
-Before anything is reported the index is asked again, and the manifest whether this generation still
-counts, so that a needle that was deleted or moved meanwhile is not reported.
+Before it reports anything, the scrub asks the index again, and the manifest whether this generation still
+counts.  So a needle that was deleted or moved meanwhile is not reported.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ from warehouse.storage.recovery import Damage
 from warehouse.storage.scan import WINDOW_SIZE, Record, State, scan_in_steps
 
 STEP_SIZE: Final = WINDOW_SIZE
-# How far ahead the page cache is dropped: as far as the next record may make the scan read, and no further,
-# for until we have read it readers wait for the disk there.
+# How far ahead the page cache is dropped: as far as the next record may make the scan read.  No further:
+# where the cache was dropped, readers wait for the disk until the scrub has read it.
 DROP_AHEAD: Final = 2 * STEP_SIZE
 DAMAGES_MAX: Final = 1000  # named; all are counted
 SUSPECTS_MAX: Final = 10_000  # held back until the end of the file
@@ -84,7 +84,7 @@ class Scrub:
     def __init__(self, disk: Disk, directory: str, *, uuid: str, generation: int, start: int) -> None:
         """
         Args:
-            start: where to go on, `resume_at` of an earlier pass over this generation; 0: the beginning.
+            start: where to go on, the `resume_at` of an earlier pass over this generation; 0: the beginning.
         Raises:
             NoSuchVolume, ManifestCorrupt, SuperblockCorrupt, FormatUnsupported: see `load_volume_identity`.
             GenerationMismatch: the manifest names another volume or generation.
@@ -133,15 +133,15 @@ class Scrub:
 
     @property
     def resume_at(self) -> int:
-        """Where another pass has to start so that nothing is missed, if this one ends now."""
+        """Where another pass has to start, so that nothing is missed when this pass ends now."""
         return self._suspects[0].offset if self._suspects else self._record_start
 
     def step(self) -> bool:
-        """Check about `STEP_SIZE` bytes; False: all of it is checked.
+        """Check about `STEP_SIZE` bytes; False: everything is checked.
 
         Raises:
             GenerationMismatch: a compaction was published.
-            ReadFailed: the index cannot be read.  (Of the data that is damage, and reported.)
+            ReadFailed: the index cannot be read.  (Data that cannot be read is damage, and reported.)
         """
         if self._is_complete:
             return False
@@ -197,11 +197,11 @@ class Scrub:
         yield Record(size, self.end_offset - size, State.GAP, is_unreadable=True, problem=problem)
 
     def _follow(self) -> bool:
-        """Go on where the watermark has moved on; False: there is nothing worth another round."""
+        """Go on to where the watermark has moved; False: too little is left for another round."""
         durable = self._watermark()
         if durable <= self.end_offset or self._is_last_round:
             return False
-        # Somebody who writes a little all the time must not keep us here forever.
+        # A writer of a little all the time must not keep the scrub going forever.
         self._is_last_round = durable - self.end_offset < STEP_SIZE
         self._begin(durable)
         return True
@@ -254,7 +254,7 @@ class Scrub:
                 record.data_size,
                 record.crc,
             ):
-                return  # marked as damaged by somebody whom the disk refused it; it is whole again
+                return  # the disk refused it once, so its entry says damaged; it is whole again
             problem = "its index entry does not match it"
         elif self._is_at(record.needle_id, found):
             return
@@ -288,7 +288,7 @@ class Scrub:
         return decode_entry(entry) if entry is not None else None
 
     def _is_garbage(self, record: Record, found: IndexEntry | None) -> bool:
-        """Whether nobody loses by this record."""
+        """Whether nobody loses anything by this record."""
         if found is None:
             return False
         if record.kind == KIND_DATA:
@@ -334,8 +334,8 @@ class Scrub:
     def _dead_sizes(self, sizes: set[int]) -> set[int]:
         """Which of these sizes deleted needles have.
 
-        Where a needle was that is deleted the index does not say any more.  All live ones are accounted
-        for, so a gap of just the size of a dead one is taken for it.
+        The index does not say any more where a deleted needle was.  All live needles are accounted for, so a
+        gap of exactly the size of a dead needle is taken for that needle.
         """
         found_sizes = set[int]()
         if not sizes:
@@ -378,7 +378,7 @@ class Scrub:
             self.damages.append(Damage(self._volume_id, offset, length, needle_id, problem, bucket, key))
 
     def _require_current(self) -> None:
-        """Refuse to go on with a generation that does not count any more.
+        """Refuse to go on when this generation does not count any more.
 
         Raises:
             GenerationMismatch: the manifest names another one.
@@ -387,7 +387,7 @@ class Scrub:
             content = read_file(self._disk, manifest_path(self._directory), MANIFEST_SIZE_MAX)
             self._require(decode_manifest(content))
         except (FileNotFoundError, ManifestCorrupt):
-            pass  # then it was not replaced either: a compaction leaves a whole one
+            pass  # then the manifest was not replaced either: a compaction leaves a whole one
 
     def _require(self, identity: VolumeIdentity) -> None:
         if (identity.uuid, identity.generation) != (self._uuid, self._generation):

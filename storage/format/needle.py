@@ -1,8 +1,8 @@
 """Needle codec: the bytes of one stored chunk inside a volume file.
 
-A volume is a superblock and then records, back to back, each starting on a multiple of 8.  A record is
-a needle (data), a mark about one (a tombstone, a fresh stamp), or a remark of the store to itself.  This
-room owns the layout of a record and `storage/volume.py` owns the file: nothing here opens a file or reads
+A volume is a superblock and then records, back to back, each starting on a multiple of 8.  A record is a
+needle (data), a mark about a needle (a tombstone, a fresh stamp), or a remark of the store to itself.  This
+module owns the layout of a record, and `storage/volume.py` owns the file: nothing here opens a file or reads
 a clock.
 
     offset      size  field (little-endian)
@@ -24,10 +24,10 @@ a clock.
        +16         4  footer_crc     CRC-32C of the block table and footer bytes 0-15
        +20       0-7  zero bytes, so that the next record starts on a multiple of 8
 
-Both header_crc and footer_crc are bound to their place.  The CRC register of the header starts from a
-number made of the volume's uuid, its generation and the record's own offset; that of the footer starts
-from header_crc.  So a record that belongs elsewhere (a misdirected write, a stale block, the content of
-an object that happens to be a volume file) never checks, and it costs no bytes.
+Both header_crc and footer_crc are bound to their place.  The CRC of the header starts from a number made of
+the volume's uuid, its generation and the record's own offset.  The CRC of the footer starts from header_crc.
+So a record that belongs elsewhere never checks: a misdirected write, a stale block, the content of an object
+that happens to be a volume file.  This costs no bytes.
 
 A valid header tells where the next record starts, whatever became of the rest.  A streamed record whose
 footer is all zeros was never finished (an upload that broke off): dead space.
@@ -197,10 +197,10 @@ def encode_metadata(metadata: NeedleMetadata) -> bytes:
 
 
 def decode_metadata(encoded: bytes | memoryview) -> NeedleMetadata:
-    """Decode what a valid header_crc vouched for.
+    """Decode metadata that a valid header_crc vouches for.
 
     Raises:
-        NeedleCorrupt: it is not an array of the expected types all the same.
+        NeedleCorrupt: all the same, it is not an array of the expected types.
     """
     try:
         return _decode_metadata(encoded)
@@ -209,7 +209,7 @@ def decode_metadata(encoded: bytes | memoryview) -> NeedleMetadata:
 
 
 def table_size(data_size: int) -> int:
-    """Bytes of the block table of a needle with so many bytes of data."""
+    """Bytes of the block table of a needle with `data_size` bytes of data."""
     return CRC_SIZE * -(-data_size // BLOCK_SIZE) if data_size > BLOCK_SIZE else 0
 
 
@@ -253,7 +253,7 @@ def encode_footer(header_crc: int, stamp: int, data_crc: int, table: bytes = b""
 
 
 def block_table(data: bytes | bytearray | memoryview) -> bytes:
-    """The block table of some data, empty when one CRC says it all."""
+    """The block table of some data; empty when the data is one block."""
     size = len(data)
     if size <= BLOCK_SIZE:
         return b""

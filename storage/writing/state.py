@@ -52,7 +52,7 @@ class VolumeStats(msgspec.Struct, frozen=True):
     damaged_count: int
     in_flight_bytes: int  # open extents
     dead_count: int  # needles among the dead bytes: deleted ones, and uploads that broke off
-    kept_bytes: int  # what a compaction copies beside the needles: buckets, deletions, void ids
+    kept_bytes: int  # what a compaction copies next to the needles: buckets, deletions, void ids
 
 
 class VolumeState:
