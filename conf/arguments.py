@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def _plain(self, message: str) -> str:
         """Name the first unknown word, in the form of the other commands."""
-        unknown = re.match(r"unrecognized arguments: (\S+)", message)
+        unknown = re.match(r"unrecognized arguments: (\S*)", message)
         if unknown is None:
             return message
         word = unknown[1].partition("=")[0]

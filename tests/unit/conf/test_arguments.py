@@ -16,6 +16,7 @@ from warehouse.conf.arguments import Parser
         (["--to", "x"], "there is no option --to (see: warehouse up --help)"),
         (["-d"], "there is no option -d (see: warehouse up --help)"),
         (["extra"], "'extra' is one word too many"),
+        ([""], "'' is one word too many"),
         (["--port-base", "x"], "invalid int value: 'x'"),
     ],
 )
