@@ -22,7 +22,7 @@ def _leave_out() -> None:
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     words = sys.orig_argv
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
-    is_module = sys.argv[:1] == ["-m"] and module.partition(".")[0] in PROGRAMS
+    is_module = sys.argv[:1] == ["-m"] and _is_ours(module.partition(".")[0], home)
     script = os.path.abspath(sys.argv[0]) if sys.argv[:1] and not is_module else ""
     is_script = os.path.basename(script) in ("warehouse", "warehouse.exe") and os.path.dirname(script) != here
     if here == home or not (is_module or is_script):
@@ -33,6 +33,12 @@ def _leave_out() -> None:
     is_named = any(os.path.abspath(entry) == here for entry in entries if entry)
     if "" in entries and not is_named and here in sys.path:
         sys.path.remove(here)
+
+
+def _is_ours(package: str, home: str) -> bool:
+    """Not the `bench` or the `actors` of a project that imports us."""
+    file = getattr(sys.modules.get(package), "__file__", None)
+    return package in PROGRAMS and file is not None and os.path.abspath(file).startswith(home + os.sep)
 
 
 _leave_out()

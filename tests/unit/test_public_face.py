@@ -113,6 +113,26 @@ def test_a_program_whose_working_folder_was_deleted_works(tmp_path: Path) -> Non
     assert done.stdout == "works\n", done.stderr
 
 
+@pytest.mark.parametrize("package", ["actors", "bench"])
+def test_a_project_with_a_package_of_our_programs_names_keeps_its_folder_on_the_path(
+    tmp_path: Path, package: str
+) -> None:
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text("import warehouse\n")
+    (tmp_path / package / "load.py").write_text("import own\n" + WORKS)
+    (tmp_path / "own.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", f"{package}.load"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "works\n", done.stderr
+
+
 def test_a_type_checker_refuses_a_name_that_is_not_public(tmp_path: Path) -> None:
     api = pytest.importorskip("mypy.api")
     (tmp_path / "program.py").write_text(
