@@ -71,7 +71,7 @@ def some(words: Sequence[str], what: str) -> Sequence[str]:
     """Return the words, of which there must be at least one.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no word was given.
     """
     if not words:
         raise UsageError(f"name {what}")

@@ -1,7 +1,7 @@
 """Headers: a key, a type and user metadata as headers of a request to a volume actor.
 
     X-Warehouse-Key        the key's UTF-8, percent-encoded
-    X-Warehouse-Metadata   name=value pairs, form-encoded; absent when there are none
+    X-Warehouse-Metadata   name=value pairs, form-encoded; absent without metadata
     X-Warehouse-CRC32C     8 hexadecimal digits, of the whole body
     If-Match, If-None-Match   an ETag in quotes, or *
 

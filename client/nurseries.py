@@ -111,7 +111,7 @@ def is_cancellation(error: BaseException) -> bool:
 
 
 def single_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error of a group that is not a cancellation; the group itself when there is none."""
+    """The first error of a group that is not a cancellation; or else the group itself."""
     for error in group.exceptions:
         found = single_error(error) if isinstance(error, BaseExceptionGroup) else error
         if not isinstance(found, trio.Cancelled | BaseExceptionGroup):

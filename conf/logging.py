@@ -4,7 +4,7 @@ Code logs with the standard library, an event and then fields: `log.info("sealed
 structlog renders the lines here, for people or as one JSON object per line.
 
 Secrets are removed in two ways.  A field whose name says that it contains a secret is blanked.  So is every
-part of a text that looks like a token, whoever wrote it (an exception of a library, a URL with `?token=`).
+part of a text that looks like a token (in an exception of a library, in a URL with `?token=`).
 This is a safety net: no code may log a secret.
 """
 

@@ -6,21 +6,21 @@
     async with warehouse.connect() as store:
         await store.bucket("photos").put("cat.jpg", Path("cat.jpg"))
 
-`PUBLIC` is the whole public face, next to `warehouse.errors`; everything else may change in any version.  A
-name is loaded when it is first used (PEP 562), so `import warehouse` costs nothing and loads neither Trio nor
+`PUBLIC` and `warehouse.errors` are the whole public face; everything else may change in any version.  A name
+is loaded when it is first used (PEP 562), so `import warehouse` costs nothing and loads neither Trio nor
 ZeroMQ.
 
 The other names in this folder are links to the rooms at the top of the repository.
 """
 
-# First of all: what follows must not come from the working folder.
+# This import comes first: the next ones must not load from the working folder.
 from warehouse import working_folder as _working_folder  # noqa: F401, I001
 
 from importlib import import_module
 
 from warehouse.loading import load
 
-TYPE_CHECKING = False  # what type checkers take for True; `typing` would cost milliseconds
+TYPE_CHECKING = False  # type checkers take this for True; importing `typing` would cost milliseconds
 if TYPE_CHECKING:
     from warehouse import errors as errors
     from warehouse.client.bucket import Bucket

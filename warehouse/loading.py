@@ -1,8 +1,8 @@
-"""Loading: our modules find the libraries below them, also where a program has a file with a library's name.
+"""Loading: our modules find their libraries even if the program's folder has a file of the same name.
 
-Python looks for every module in the program's own folder first.  A `trio.py` there would be taken for the
-library.  So while a public name is loaded, that folder stands last on the path, if it holds such a file;
-`PYTHONPATH` may name the folder again, so every entry that means the folder goes there.
+Python looks for every module in the program's folder first, so it would load a `trio.py` there in place of
+the library.  If that folder has such a file, it is last on the path while a public name is loaded.
+`PYTHONPATH` may name the folder again, so every entry that means the folder is moved.
 """
 
 import os
@@ -30,10 +30,10 @@ HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # where this
 
 
 def load(place: str) -> ModuleType:
-    """Import a module of ours.
+    """Import one of our modules.
 
     Raises:
-        ImportError: the program has imported a file of its own that has the name of a library.
+        ImportError: the program has already imported its own file with the name of a library.
     """
     folder = _program_folder()
     own = [] if folder is None else [name for name in LIBRARIES if _lies_in(folder, name)]
@@ -55,7 +55,7 @@ def load(place: str) -> ModuleType:
 
 
 def _program_folder() -> str | None:
-    """What Python has put first on its path: the folder of the program, or the working folder."""
+    """The first entry that Python put on its path: the folder of the program, or the working folder."""
     if sys.flags.safe_path or not sys.path:
         return None
     try:

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def package_version() -> str:
-    """As the installed distribution says it, such as "0.1.0"."""
+    """The version of the installed distribution, such as "0.1.0"."""
     try:
         return version("warehouse-store")
     except PackageNotFoundError:  # run from a checkout

@@ -1,24 +1,24 @@
-"""Working folder: keeps a program of ours from importing what lies in the folder where it is run.
+"""Working folder: our programs import nothing from the folder in which they are run.
 
-`python -m` puts that folder first on the path, where the `trio.py` of a project would take the library's
-place.  It stays on the path only when our own package was found there: in a checkout.  An empty entry of
-`PYTHONPATH` is the same folder; it comes from `PYTHONPATH=$PYTHONPATH:more`, not from a wish.
+`python -m` puts that folder first on the path, so a project's `trio.py` would be loaded in place of the
+library.  The folder stays on the path only if our own package was found there, in a checkout.  An empty entry
+of `PYTHONPATH` means the same folder; it comes from `PYTHONPATH=$PYTHONPATH:more`, and nobody means it.
 
-The package imports this first of all.  Nothing is imported here but what Python has loaded already.  Who uses
-us as a library keeps the path as it is.
+The package imports this module first.  It imports only modules that Python has already loaded.  For a program
+that uses us as a library, the path does not change.
 """
 
 import os
 import sys
 
-PROGRAMS = ("warehouse", "actors", "bench")  # packages with modules that are run by `python -m`
+PROGRAMS = ("warehouse", "actors", "bench")  # packages whose modules `python -m` may run
 
 
 def _leave_out() -> None:
     try:
         here = os.getcwd()
     except OSError:
-        return  # deleted: nothing can lie in it
+        return  # it was deleted, so nothing is in it
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     words = sys.orig_argv
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
@@ -28,7 +28,7 @@ def _leave_out() -> None:
     if here == home or not (is_module or is_script):
         return
     if is_module and not sys.flags.safe_path and here in sys.path:
-        sys.path.remove(here)  # the first, which is the one of -m
+        sys.path.remove(here)  # the first one, which -m has added
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     is_named = any(os.path.abspath(entry) == here for entry in entries if entry)
     if "" in entries and not is_named and here in sys.path:

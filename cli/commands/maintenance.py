@@ -99,7 +99,7 @@ async def verify(
     cancel: Cancel = False,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
-    """Read and check every needle of volumes; without a volume: of all volumes.
+    """Read and check every needle of volumes (default: of all volumes).
 
     The store verifies automatically within a period (the setting verification.period_s, two weeks by
     default); this command does it now. Exit status 1 if damage was found. Ctrl-C leaves the jobs running.

@@ -28,11 +28,11 @@ async def orphans(
     yes: Yes = False,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
-    """Show or decide what becomes of needles that no object names.
+    """Show, keep or delete needles that no object names.
 
-    A crash leaves a handful, which the store collects by itself. A multitude means that the catalog is older
-    than the volumes: it was put back from a copy, say. Then nothing is given up, and the store asks. To bring
-    back what they hold, stop the store and run `warehouse rebuild --replace`.
+    A crash leaves a few, which the store collects automatically. Many of them mean that the catalog is older
+    than the volumes, for example after it was restored from a copy. The store then keeps them until you
+    decide. To bring their objects back, stop the store and run `warehouse rebuild --replace`.
     """
     if keep and drop:
         raise UsageError("give one of --keep and --drop")
@@ -54,10 +54,10 @@ async def orphans(
     if keep:
         tell(
             common.json,
-            "kept aside; `warehouse rebuild --replace` can still bring it back",
+            "kept aside; `warehouse rebuild --replace` can still bring them back",
         )
     if drop:
-        tell(common.json, "garbage from now on; it goes within minutes")
+        tell(common.json, "garbage from now on; the store removes them within minutes")
     console = result_console()
     console.print(f"{format_count(status.orphan_count, 'needle')} that no object names")
     for trouble in troubles:
@@ -66,7 +66,7 @@ async def orphans(
 
 
 async def _ask_before(store: Store) -> None:
-    """--drop is enough for a script; whoever sits at a terminal sees how much it is."""
+    """Ask at a terminal, where a person can see how much would be deleted; a script needs only --drop."""
     count = (await store.status()).orphan_count
     if count and is_terminal():
         await require_yes(f"Delete {format_count(count, 'needle')} that no object names?", can_ask=True)

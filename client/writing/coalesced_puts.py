@@ -56,7 +56,7 @@ def _end(puts: Sequence[_CoalescedPut]) -> None:
         if put.ticket is None:
             put.fail(LinkDown(f"the client was closed before {put.key!r} was sent"))
         else:
-            put.fail(OutcomeUnknown(f"the client was closed while {put.key!r} was under way"))
+            put.fail(OutcomeUnknown(f"the client was closed while {put.key!r} was in flight"))
         _let_go(put)
 
 
