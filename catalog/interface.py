@@ -1,14 +1,15 @@
 """Interface: what the master asks of a catalog, whatever engine keeps it.
 
 `Catalog` reads, and opens transactions; `Transaction` changes.  The master, its writer and everything in
-`actors/control` know these two Protocols only; the one place that opens a catalog chooses the engine.
+`actors/control` know these two Protocols only; the code that opens a catalog chooses the engine.
 `tests/contract/test_catalog*.py` holds every engine to what is written here.
 
 Units: sizes in bytes, times in milliseconds since 1970, stamps as 64-bit readings of a hybrid logical clock
 (milliseconds << 16 | counter).  A needle is named by the id of its volume and its own id.
 
 Errors: everything that an engine raises is a `StoreError` of this project, whatever its driver says.  Any
-call may raise `ReadFailed`, `CatalogCorrupt` or `Overloaded`; they are not repeated below.
+call may raise `ReadFailed`, `CatalogCorrupt` or `Overloaded`; they are not repeated below.  Inside the block
+of a transaction, an error of the driver may pass by on its way to the end of the block, which names it.
 
 Opening: an engine makes a catalog that is missing and brings an older one up to date.  It raises `DiskInUse`
 where the catalog is open already, `SchemaNewer` where a later release has written it.
@@ -21,7 +22,7 @@ says what it was, and decides what a repeated message about it is answered:
     unmet               its put had a condition that was not met
     aborted             it belonged to an upload that was aborted or expired
 
-The invariant behind all of it: each needle that was ever reported is named by exactly one object or upload,
+The invariant: each needle that was ever reported is named by exactly one object or upload,
 or waits in the outbox, or is remembered as tombstoned.
 """
 
