@@ -40,3 +40,13 @@ def test_every_anchor_is_a_heading(page: Path) -> None:
 def test_every_file_that_a_page_names_exists(page: Path) -> None:
     named = NAMED.findall(page.read_text())
     assert [path for path in named if not (ROOT / path).exists() and not (page.parent / path).exists()] == []
+
+
+def test_the_tests_that_contributing_runs_exist() -> None:
+    commands = re.findall(
+        r"^    pytest -n 0 (\S+\.py)(?: -k (\w+))?$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE
+    )
+    assert len(commands) == 2
+    for path, word in commands:
+        names = re.findall(r"^def (test_\w+)", (ROOT / path).read_text(), re.MULTILINE)
+        assert [name for name in names if word in name], f"{path} -k {word}"

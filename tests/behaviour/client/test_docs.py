@@ -60,7 +60,7 @@ def test_the_library_page_tells_of_every_public_method() -> None:
 def test_the_command_line_page_tells_of_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
     text = (DOCS / "cli.md").read_text()
     commands = [name for name in cli.app if not name.startswith("-")]
-    assert len(commands) == 25
+    assert len(commands) >= 25
     for command in commands:
         assert re.search(rf"`(warehouse )?{command}`", text.replace("`, `", "` `")), command
         if command in PROGRAMS:  # it would take this process's place
