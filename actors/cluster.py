@@ -307,24 +307,77 @@ def _root_key_lines(root: ApiKey, data: Path, profile: Path, *, is_old: bool) ->
     yield f"  secret         {root.secret}"
 
 
+class _StartReport:
+    """Tells whoever started the store that it is ready, or why it takes no puts yet."""
+
+    def __init__(
+        self,
+        announcer: Announcer,
+        initialized: Initialized,
+        *,
+        endpoint: str,
+        master_http: str,
+        profile: Path,
+    ) -> None:
+        self._announcer = announcer
+        self._root_key = initialized.root_key
+        self._endpoint = endpoint
+        self._master_http = master_http
+        self._profile = profile
+
+    def ready_as_json(self, children: list[Child]) -> None:
+        root = self._root_key
+        self._announcer.ready(
+            master=self._endpoint,
+            master_http=self._master_http,
+            volumes=[child.announced.get("url", "") for child in _disks(children)],
+            profile=str(self._profile),
+            pids={child.name: child.process.pid for child in children if child.process},
+            **({"root_key": {"key_id": root.key_id, "secret": root.secret}} if root else {}),
+        )
+
+    def ready_as_text(self, children: list[Child]) -> None:
+        print(f"master   {self._endpoint}   health and metrics {self._master_http}/metrics")
+        for child in _disks(children):
+            print(f"{child.name:8} {child.announced.get('url', '')}")
+        print(f"profile  {self._profile}   (in another terminal: warehouse --help)")
+        self._announcer.ready()
+
+    def unwritable_as_json(self, cause: str) -> None:
+        self._announcer.say("started", is_writable=False, cause=cause)
+
+    def unwritable_as_text(self, cause: str) -> None:
+        print(f"started, but not writable: {cause}", flush=True)
+
+
+def _disks(children: list[Child]) -> list[Child]:
+    return [child for child in children if child.name.startswith("disk-")]
+
+
+def _require_free_ports(host: str, base: int, volume_count: int) -> None:
+    volume_ports = (base + VOLUME_OFFSET + index for index in range(volume_count))
+    require_free_ports(
+        host,
+        [base, base + MASTER_HTTP_OFFSET, *volume_ports],
+        advice=": is a warehouse running already? Another one needs another --port-base",
+    )
+
+
+def _make_folder(data: Path) -> None:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"cannot make the folder {data}: {error.strerror}") from error
+
+
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     data = settings.cluster.data
     host, base = settings.cluster.host, settings.cluster.port_base
     reached_as = known_as(host, arguments.advertise)
     volume_count = _volume_count(data, settings.cluster.volumes)
     require_no_lost_catalog(data / "master")
-    ports = [
-        base,
-        base + MASTER_HTTP_OFFSET,
-        *(base + VOLUME_OFFSET + index for index in range(volume_count)),
-    ]
-    require_free_ports(
-        host, ports, advice=": is a warehouse running already? Another one needs another --port-base"
-    )
-    try:  # after every check: a refused start leaves nothing behind
-        data.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SetupError(f"cannot make the folder {data}: {error.strerror}") from error
+    _require_free_ports(host, base, volume_count)
+    _make_folder(data)  # after every check: a refused start leaves nothing behind
     endpoint = endpoint_of(reached_as, base)
     master_http = endpoint_of(reached_as, base + MASTER_HTTP_OFFSET, scheme="http")
     profile = data / "profile.toml"
@@ -338,38 +391,12 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     _move_profile(profile, initialized, endpoint)
     if initialized.root_key is not None and not arguments.json:
         print("\n".join(_root_key_lines(initialized.root_key, data, profile, is_old=is_old)), flush=True)
-
-    def on_ready(children: list[Child]) -> None:
-        disks = [child for child in children if child.name.startswith("disk-")]
-        volumes = [child.announced.get("url", "") for child in disks]
-        if arguments.json:
-            root = (
-                {"key_id": initialized.root_key.key_id, "secret": initialized.root_key.secret}
-                if initialized.root_key
-                else None
-            )
-            announcer.ready(
-                master=endpoint,
-                master_http=master_http,
-                volumes=volumes,
-                profile=str(profile),
-                pids={child.name: child.process.pid for child in children if child.process},
-                **({"root_key": root} if root else {}),
-            )
-            return
-        print(f"master   {endpoint}   health and metrics {master_http}/metrics")
-        for child, url in zip(disks, volumes, strict=True):
-            print(f"{child.name:8} {url}")
-        print(f"profile  {profile}   (in another terminal: warehouse --help)")
-        announcer.ready()
-
-    def on_unwritable(cause: str) -> None:
-        if arguments.json:
-            announcer.say("started", is_writable=False, cause=cause)
-        else:
-            print(f"started, but not writable: {cause}", flush=True)
-
-    await Cluster(_children(arguments, settings, volume_count)).run(on_ready, on_unwritable)
+    report = _StartReport(announcer, initialized, endpoint=endpoint, master_http=master_http, profile=profile)
+    cluster = Cluster(_children(arguments, settings, volume_count))
+    if arguments.json:
+        await cluster.run(report.ready_as_json, report.unwritable_as_json)
+    else:
+        await cluster.run(report.ready_as_text, report.unwritable_as_text)
 
 
 def _parser() -> argparse.ArgumentParser:

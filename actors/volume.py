@@ -98,17 +98,7 @@ class VolumeActor:
             clock=self._clock,
             make_pipeline=self._make_pipeline,
         )
-        self._http = NeedleHttp(
-            pipelines=self._volumes.pipelines,
-            broken=self._volumes.broken,
-            verifier=verifier,
-            clock=self._clock,
-            pool=self._pool,
-            is_ready=lambda: self._link.is_up,
-            render_metrics=lambda: self._metrics.render(),
-            cold_reads=self._cold_reads,
-            ask_master=lambda question: self._link.request(question, timeout_s=ASK_S),
-        )
+        self._http = self._make_http(verifier)
         self._server = HttpServer(
             self._http.handle,
             handle_nowait=self._http.get_nowait,
@@ -134,15 +124,7 @@ class VolumeActor:
             self._clock,
             master_incarnation=lambda: self._session.master_incarnation,
         )
-        self._link = Link(
-            endpoint=join.master,
-            server_key=join.server_key.encode(),
-            keys=CurveKeys.generate(),
-            name=f"volume-{disk_id[:8]}",
-            incarnation=self._session.incarnation,
-            greet=self._session.greet,
-            answer=self._commands.answer,
-        )
+        self._link = self._make_link(join, disk_id)
         self._metrics = MetricsCollector(
             counters=self._http.counters,
             volumes=self._volumes,
@@ -150,6 +132,30 @@ class VolumeActor:
             space=self._space,
             cold_reads=self._cold_reads,
             connection_count=lambda: self._server.connection_count,
+        )
+
+    def _make_http(self, verifier: DataTokenVerifier) -> NeedleHttp:
+        return NeedleHttp(
+            pipelines=self._volumes.pipelines,
+            broken=self._volumes.broken,
+            verifier=verifier,
+            clock=self._clock,
+            pool=self._pool,
+            is_ready=lambda: self._link.is_up,
+            render_metrics=lambda: self._metrics.render(),
+            cold_reads=self._cold_reads,
+            ask_master=lambda question: self._link.request(question, timeout_s=ASK_S),
+        )
+
+    def _make_link(self, join: Join, disk_id: str) -> Link:
+        return Link(
+            endpoint=join.master,
+            server_key=join.server_key.encode(),
+            keys=CurveKeys.generate(),
+            name=f"volume-{disk_id[:8]}",
+            incarnation=self._session.incarnation,
+            greet=self._session.greet,
+            answer=self._commands.answer,
         )
 
     def _make_pipeline(self, volume: Volume) -> CommitPipeline:
