@@ -1,4 +1,4 @@
-"""How fast a volume is compacted, and with how much memory, beside what the disk copies.
+"""How fast a volume is compacted, and with how much memory, next to what the disk copies.
 
     python bench/compaction_rate.py [--size 10GiB] [--needle 64KiB] [--dead 0.5] [--folder DIR] [--json]
 

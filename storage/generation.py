@@ -88,17 +88,14 @@ class Generation:
 
     # --- looking up -------------------------------------------------------------------------------
 
-    def entry(self, needle_id: int, *, nowait: bool = False) -> bytes | None:
+    def find(self, needle_id: int, *, nowait: bool = False) -> IndexEntry | None:
+        """See `Volume.find`."""
         try:
-            return self.entries.get(needle_id, nowait=nowait)
+            entry = self.entries.get(needle_id, nowait=nowait)
         except BlockingIOError:
             raise
         except OSError as error:
             raise ReadFailed(f"volume {self.volume_id}: index entry of {needle_id}: {error}") from error
-
-    def find(self, needle_id: int, *, nowait: bool = False) -> IndexEntry | None:
-        """See `Volume.find`."""
-        entry = self.entry(needle_id, nowait=nowait)
         return None if entry is None else decode_entry(entry)
 
     def find_checked(self, needle_id: int) -> IndexEntry | None:

@@ -76,8 +76,9 @@ class Appender:
 
     def append(self, new: NewNeedle, stamp: int) -> Placed:
         """See `Volume.append`."""
-        with self._state.owner:
-            record = self._encode(new, stamp, self._state.tail)
+        state = self._state
+        with state.owner:
+            record = self._encode(new, stamp, state.tail)
             self._write_tail(record.buffers, record.size)
             self._count((record,), record.offset + record.size)
             return Placed(record.size, record.crc, record.offset)

@@ -80,12 +80,12 @@ async def test_a_switch_that_fails_when_its_time_is_over_is_given_up_all_the_sam
 
     with monkeypatch.context() as patched:
         patched.setattr(GenerationSwitch, "catch_up", fail_late)
-        upto = site.copy()
+        end_offset = site.copy()
         with trio.move_on_after(0.1), pytest.raises(WriteFailed):
-            await site.switching.switch(site.pipeline, generation=2, end_offset=upto)
+            await site.switching.switch(site.pipeline, generation=2, end_offset=end_offset)
     assert site.disk.list(DIRECTORY) == ["g1.idx", "g1.vol", "manifest"]
-    upto = site.copy()
-    assert (await site.switching.switch(site.pipeline, generation=2, end_offset=upto)).is_done
+    end_offset = site.copy()
+    assert (await site.switching.switch(site.pipeline, generation=2, end_offset=end_offset)).is_done
     assert (site.volume.generation, site.volume.stats().dead_bytes) == (2, 0)
 
 
@@ -148,12 +148,12 @@ async def test_what_writers_add_meanwhile_is_not_taken_off_what_a_switch_gives_b
     site = Site(tmp_path)
     site.volume.append(3, NeedleMetadata("b", 1, "key", 0), bytes(100_000), stamp=4)
     site.volume.delete(3, stamp=5)
-    upto = site.copy()
+    end_offset = site.copy()
     before = site.volume.stats().file_size
     site.volume.append(4, NeedleMetadata("b", 1, "key", 0), bytes(300_000), stamp=6)
-    done = await site.switching.switch(site.pipeline, generation=2, end_offset=upto)
+    done = await site.switching.switch(site.pipeline, generation=2, end_offset=end_offset)
     assert site.volume.stats().file_size > before
     assert done.freed_bytes is not None
     assert 100_000 < done.freed_bytes < 101_000
-    again = await site.switching.switch(site.pipeline, generation=2, end_offset=upto)
+    again = await site.switching.switch(site.pipeline, generation=2, end_offset=end_offset)
     assert again.freed_bytes == done.freed_bytes, "asked again, it says the same"
