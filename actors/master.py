@@ -58,6 +58,7 @@ from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.conf.arguments import Parser
 from warehouse.conf.arguments import host as host_argument
+from warehouse.conf.arguments import port as port_argument
 from warehouse.conf.join import Join
 from warehouse.conf.settings import Settings
 from warehouse.errors import NoSuchBucket, NoSuchObject, NoSuchUpload
@@ -258,9 +259,11 @@ def _parser() -> argparse.ArgumentParser:
         default="127.0.0.1",
         help="address to listen on (default: %(default)s)",
     )
-    parser.add_argument("--port", type=int, default=7400, help="control port (default: %(default)s)")
     parser.add_argument(
-        "--http-port", type=int, default=7401, help="health and metrics (default: %(default)s)"
+        "--port", type=port_argument, default=7400, help="control port (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--http-port", type=port_argument, default=7401, help="health and metrics (default: %(default)s)"
     )
     parser.add_argument(
         "--advertise",

@@ -45,6 +45,7 @@ from warehouse.actors.process import (
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.conf.arguments import Parser, base_url
 from warehouse.conf.arguments import host as host_argument
+from warehouse.conf.arguments import port as port_argument
 from warehouse.conf.join import Join
 from warehouse.conf.settings import Http, Settings
 from warehouse.errors import SetupError
@@ -223,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
         help="address to listen on (default: %(default)s)",
     )
     parser.add_argument(
-        "--port", type=int, default=7410, help="port to listen on, 0 for any (default: %(default)s)"
+        "--port", type=port_argument, default=7410, help="port to listen on, 0 for any (default: %(default)s)"
     )
     parser.add_argument(
         "--advertise",

@@ -61,6 +61,13 @@ def empty_option(words: Sequence[str]) -> str | None:
     return None
 
 
+def port(text: str) -> int:
+    """A port, for `type=` of an argument.  ZeroMQ would take 70000 for 4464."""
+    if re.fullmatch("[0-9]{1,5}", text) and int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port: a whole number from 0 to 65535")
+
+
 def host(text: str) -> str:
     """A host, for `type=` of an argument."""
     try:
