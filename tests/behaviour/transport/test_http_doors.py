@@ -322,6 +322,7 @@ async def test_a_large_put_that_is_sent_again_too_early_is_told_to_wait(actor: A
         assert answer.status == 201
     again = await call(actor, "PUT", put_url_of(60), headers, body)
     assert (again.status, again.headers[b"etag"]) == (201, answer.headers[b"etag"])
+    assert again.body == answer.body, "also the time at which the object was created"
 
 
 async def test_who_holds_a_url_is_told_what_became_of_it_and_nothing_of_needles(actor: Actor) -> None:
