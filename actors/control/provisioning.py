@@ -4,7 +4,7 @@ A disk needs open volumes with room, needle ids that the catalog has reserved, t
 records of the buckets.  Each of these has a task of its own on each disk, from the disk's registration until
 the disk goes, so that a task that hangs or fails delays no other.  All sleep until somebody wakes them:
 
-    needle ids, volumes   `VolumeMaker`      `Fleet.on_need`, when its sums say that a disk runs short
+    needle ids, volumes   `VolumeMaker`      `FleetRoom.on_need`, when its sums say that a disk runs short
     tombstones            `TombstoneWriter`  `CatalogWriter.on_garbage`, with the volumes in which a
                                              transaction made garbage
     bucket records        `BucketRecorder`   `note_buckets`, when a bucket came or went

@@ -30,7 +30,7 @@ def test_an_empty_path_is_found(words: list[str], option: str | None) -> None:
 
 
 def test_every_option_that_takes_a_path_is_looked_at() -> None:
-    for room in ("actors", "client", "rescue"):
+    for room in ("actors", "cli", "client", "rescue"):
         for path in (ROOT / room).rglob("*.py"):
             for line in path.read_text().splitlines():
                 if "type=Path" in line and '"--' in line:

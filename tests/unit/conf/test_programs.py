@@ -23,6 +23,8 @@ CODE = (
     "rescue",
     "actors",
     "client",
+    "cli",
+    "launchers",
     "bench",
     "warehouse",
 )

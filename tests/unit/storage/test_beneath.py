@@ -233,7 +233,7 @@ OPENERS = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_te
 
 
 def test_storage_opens_files_through_its_one_door() -> None:
-    for path in sorted((ROOT / "storage").glob("*.py")):
+    for path in sorted((ROOT / "storage").rglob("*.py")):
         if str(path.relative_to(ROOT)) not in DOORS:
             found = openings(path)
             assert not found, f"{path.name} opens files by itself: {found}"
