@@ -5,8 +5,8 @@ connection (the link's greeting) and renews it before it expires.  Users of `Con
 
 Which requests are repeated after a broken link:
 
-    repeatable       reads; leases and slots (an unused one expires); SettleNeedle; FinishUpload, AbortUpload;
-                     starting, cancelling and pausing jobs (a volume has one job of a kind at a time)
+    repeatable       reads; leases and slots (an unused one expires); ResolveNeedle; FinishUpload;
+                     AbortUpload; starting, cancelling and pausing jobs (a volume has one job of a kind)
     not repeatable   creating and deleting buckets, deleting objects: a repeat could undo what somebody else
                      did in between.  When the answer is lost, the request raises `OutcomeUnknown`.
 """

@@ -351,7 +351,7 @@ class NeedleVoid(RequestRefused):
     """The needle has a tombstone, so it can never be committed any more.
 
     It was given up before it was committed; or, where a volume says so, it may have been committed, and then
-    replaced or deleted: the master knows (`SettleNeedle`).
+    replaced or deleted: the master knows (`ResolveNeedle`).
 
     To do: Put the object again; the library asks the master first what became of it.
     """

@@ -22,7 +22,7 @@ from warehouse.transport.messages import (
     Presign,
     Request,
     RequestSlots,
-    SettleNeedle,
+    ResolveNeedle,
 )
 
 # Makes the catalog grow at once, or when what it reserves is used.  `Presign` only for a PUT.
@@ -32,7 +32,7 @@ GROWING = frozenset((LeaseNeedles, BeginUpload, RequestSlots, CreateBucket, Pres
 CHANGING = GROWING | {
     DeleteBucket,
     DeleteObjects,
-    SettleNeedle,
+    ResolveNeedle,
     FinishUpload,
     AbortUpload,
     NeedlesStored,

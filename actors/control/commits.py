@@ -3,7 +3,7 @@
 A volume actor sends `NeedlesStored` once needles are durable in their volumes.  The catalog takes the whole
 batch in one transaction, and the answer says of each needle what became of it.
 
-A client whose put got no answer asks for its fate (`SettleNeedle`): either the object is committed, or the
+A client whose put got no answer asks for its fate (`ResolveNeedle`): either the object is committed, or the
 needle becomes void and never can be.
 """
 
@@ -30,8 +30,8 @@ from warehouse.transport.messages import (
     Commit,
     NeedlesCommitted,
     NeedlesStored,
-    Settled,
-    SettleNeedle,
+    Resolved,
+    ResolveNeedle,
     StoredNeedle,
 )
 from warehouse.transport.zeromq.peers import Peer
@@ -57,7 +57,7 @@ class CommitHandlers:
         self._reservations = reservations
 
     def routes(self) -> Routes:
-        return Routes().later(NeedlesStored, self.commit).later(SettleNeedle, self.resolve)
+        return Routes().later(NeedlesStored, self.commit).later(ResolveNeedle, self.resolve)
 
     # --- stored needles ---------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class CommitHandlers:
 
     # --- puts in doubt ----------------------------------------------------------------------------
 
-    async def resolve(self, peer: Peer, request: SettleNeedle) -> Settled:
+    async def resolve(self, peer: Peer, request: ResolveNeedle) -> Resolved:
         """Decide the fate of a put whose answer got lost: committed, or void for good."""
         bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket)
         issued_ms = self._require_own_needle(bucket, request)
@@ -111,9 +111,9 @@ class CommitHandlers:
                 bucket.id, request.key, request.volume_id, request.needle_id, stamp, issued_ms
             )
         )
-        return Settled(is_committed=is_committed)
+        return Resolved(is_committed=is_committed)
 
-    def _require_own_needle(self, bucket: BucketRow, request: SettleNeedle) -> int:
+    def _require_own_needle(self, bucket: BucketRow, request: ResolveNeedle) -> int:
         """Only the token that a put was made with resolves it, also when the token has expired meanwhile.
 
         Returns:

@@ -57,8 +57,8 @@ from warehouse.transport.messages import (
     LeaseNeedles,
     ObjectFound,
     ObjectWritten,
-    Settled,
-    SettleNeedle,
+    Resolved,
+    ResolveNeedle,
     StatObject,
     etag_of,
 )
@@ -185,7 +185,7 @@ class BucketWriter:
         Raises:
             OutcomeUnknown: the master could not be asked.
         """
-        question = SettleNeedle(
+        question = ResolveNeedle(
             bucket=self._bucket,
             key=key,
             volume_id=ticket.volume_id,
@@ -193,7 +193,7 @@ class BucketWriter:
             token=ticket.token,
         )
         try:
-            resolved = await self._control.ask(question, Settled)
+            resolved = await self._control.ask(question, Resolved)
         except Unavailable as error:
             raise OutcomeUnknown(
                 f"{self._bucket}/{key} may or may not be stored: {failure.message}; "

@@ -102,8 +102,8 @@ from warehouse.transport.messages import (
     ReadGrant,
     Request,
     RequestSlots,
-    Settled,
-    SettleNeedle,
+    Resolved,
+    ResolveNeedle,
     Slot,
     Slots,
     StartJobs,
@@ -302,11 +302,11 @@ class FakeStore:
                 )
             case LeaseNeedles():
                 return self._lease(request)
-            case SettleNeedle(volume_id=volume_id, needle_id=needle_id):
+            case ResolveNeedle(volume_id=volume_id, needle_id=needle_id):
                 is_committed = (volume_id, needle_id) in self.committed
                 if not is_committed:
                     self.void.add((volume_id, needle_id))
-                return Settled(is_committed=is_committed)
+                return Resolved(is_committed=is_committed)
             case BeginUpload(bucket=bucket):
                 self._bucket(bucket)
                 upload_id = next(self._upload_ids)

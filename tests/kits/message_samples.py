@@ -44,9 +44,9 @@ from warehouse.transport.messages import (
     ReportSeen,
     Request,
     RequestSlots,
+    Resolved,
+    ResolveNeedle,
     RestampNeedle,
-    Settled,
-    SettleNeedle,
     Slot,
     Slots,
     SlotWanted,
@@ -171,8 +171,8 @@ SAMPLES: dict[str, Any] = {
             )
         ]
     ),
-    "settle_needle": SettleNeedle(bucket="photos", key="k", volume_id=7, needle_id=9),
-    "settled": Settled(is_committed=True),
+    "settle_needle": ResolveNeedle(bucket="photos", key="k", volume_id=7, needle_id=9),
+    "settled": Resolved(is_committed=True),
     "begin_upload": BeginUpload(
         bucket="photos",
         key="k",

@@ -115,8 +115,8 @@ from warehouse.transport.messages.uploads import (
     Leased,
     LeaseNeedles,
     RequestSlots,
-    Settled,
-    SettleNeedle,
+    Resolved,
+    ResolveNeedle,
     Slot,
     Slots,
     SlotWanted,
@@ -165,7 +165,7 @@ ClientRequest = (
     | DeleteObjects
     | Presign
     | LeaseNeedles
-    | SettleNeedle
+    | ResolveNeedle
     | BeginUpload
     | RequestSlots
     | FinishUpload
@@ -203,7 +203,7 @@ MasterAnswer = (
     | ObjectWritten
     | Presigned
     | Leased
-    | Settled
+    | Resolved
     | UploadBegun
     | Slots
     | Welcome

@@ -49,7 +49,7 @@ class Leased(Message, frozen=True, tag="leased"):
     leases: Annotated[list[Lease], Few]
 
 
-class SettleNeedle(Message, frozen=True, tag="settle_needle"):
+class ResolveNeedle(Message, frozen=True, tag="settle_needle"):
     """Was this needle committed?  If not, it never will be: answers are final."""
 
     bucket: Name
@@ -59,7 +59,7 @@ class SettleNeedle(Message, frozen=True, tag="settle_needle"):
     token: Token = ""  # of the put: a client may only settle its own needle
 
 
-class Settled(Message, frozen=True, tag="settled"):
+class Resolved(Message, frozen=True, tag="settled"):
     is_committed: bool
 
 

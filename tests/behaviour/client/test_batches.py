@@ -35,7 +35,7 @@ from warehouse.errors import (
     VolumeSealed,
     WriteFailed,
 )
-from warehouse.transport.messages import BeginUpload, LeaseNeedles, LocateObjects, SettleNeedle
+from warehouse.transport.messages import BeginUpload, LeaseNeedles, LocateObjects, ResolveNeedle
 
 MIB = 1024 * 1024
 
@@ -319,7 +319,7 @@ async def test_many_loops_at_once_do_not_mix(photos: warehouse.Bucket) -> None:
 # --- lost answers ---------------------------------------------------------------------------------
 
 
-async def settled_truly(store: FakeStore, results: list[PutResult]) -> None:
+async def resolved_truly(store: FakeStore, results: list[PutResult]) -> None:
     """What was said to be stored is, with that ETag, and nothing that was not."""
     objects = store.buckets["photos"]
     for result in results:
@@ -330,19 +330,19 @@ async def settled_truly(store: FakeStore, results: list[PutResult]) -> None:
 
 
 @pytest.mark.parametrize("fault", ["put_dropped_before_commit", "put_dropped_after_commit"])
-async def test_a_lost_answer_is_settled_for_each_item(
+async def test_a_lost_answer_is_resolved_for_each_item(
     store: FakeStore, photos: warehouse.Bucket, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "BACK_OFF_S", 0.001)
     setattr(store.faults, fault, 2)
     results = await put_all(photos, items_of(600))
     assert codes(results) == [None] * 600
-    await settled_truly(store, results)
-    assert store.count(SettleNeedle) >= 100
+    await resolved_truly(store, results)
+    assert store.count(ResolveNeedle) >= 100
     assert len(store.committed) == 600, "nothing was applied twice"
 
 
-async def test_a_put_that_cannot_be_settled_is_unknown_and_the_others_are_not(
+async def test_a_put_that_cannot_be_resolved_is_unknown_and_the_others_are_not(
     store: FakeStore, photos: warehouse.Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def lost(*arguments: object) -> bool:
@@ -374,7 +374,7 @@ async def test_what_failed_in_passing_is_put_again_elsewhere(
     store.faults.put_error_before_commit = [type(error)(error.message) for _ in range(7)]
     results = await put_all(photos, items_of(100))
     assert codes(results) == [None] * 100
-    await settled_truly(store, results)
+    await resolved_truly(store, results)
 
 
 async def test_a_refusal_is_not_repeated(store: FakeStore, photos: warehouse.Bucket) -> None:

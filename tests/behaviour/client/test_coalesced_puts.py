@@ -21,7 +21,7 @@ from warehouse.errors import (
     StoreError,
     WriteFailed,
 )
-from warehouse.transport.messages import SettleNeedle
+from warehouse.transport.messages import ResolveNeedle
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ async def test_a_missing_bucket_is_told_to_each(client: warehouse.Store) -> None
 
 
 @pytest.mark.parametrize("fault", ["put_dropped_before_commit", "put_dropped_after_commit"])
-async def test_a_lost_answer_is_settled_for_each(
+async def test_a_lost_answer_is_resolved_for_each(
     store: FakeStore, photos: warehouse.Bucket, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "BACK_OFF_S", 0.001)
@@ -190,7 +190,7 @@ async def test_a_lost_answer_is_settled_for_each(
 
 
 @pytest.mark.parametrize("count", [1, 10])
-async def test_an_answer_that_is_too_long_is_settled_like_one_that_was_lost(
+async def test_an_answer_that_is_too_long_is_resolved_like_one_that_was_lost(
     store: FakeStore, photos: warehouse.Bucket, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "BACK_OFF_S", 0.001)
@@ -213,7 +213,7 @@ async def test_what_failed_in_passing_is_put_again(
     assert_true(store, outcomes)
 
 
-async def test_a_put_that_is_cancelled_under_way_is_settled_and_the_others_are_stored(
+async def test_a_put_that_is_cancelled_under_way_is_resolved_and_the_others_are_stored(
     store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     await put_at_once(photos, 40)
@@ -230,7 +230,7 @@ async def test_a_put_that_is_cancelled_under_way_is_settled_and_the_others_are_s
         nursery.start_soon(put_cancelled)
         await trio.sleep(0.1)
         scope.cancel()
-        while not store.count(SettleNeedle):
+        while not store.count(ResolveNeedle):
             await trio.sleep(0.005)
         assert "kept 0" not in store.buckets["photos"], "the batch is still under way"
     assert scope.cancelled_caught
@@ -252,7 +252,7 @@ async def test_a_put_that_is_cancelled_in_the_queue_is_never_sent(
             await photos.put("cancelled", b"x")
     assert scope.cancelled_caught
     assert {*store.buckets["photos"]} == {"first 0", "first 1", "first 2", "kept"}
-    assert store.count(SettleNeedle) == 0
+    assert store.count(ResolveNeedle) == 0
 
 
 async def test_cancelled_puts_leave_the_lanes_to_others(store: FakeStore, photos: warehouse.Bucket) -> None:

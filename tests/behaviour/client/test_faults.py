@@ -52,7 +52,7 @@ from warehouse.transport.messages import (
     Login,
     Request,
     RequestSlots,
-    SettleNeedle,
+    ResolveNeedle,
     StatObject,
 )
 from warehouse.transport.zeromq.peers import Peer
@@ -94,10 +94,10 @@ async def test_a_put_whose_answer_was_lost_is_found_committed_and_not_repeated(
     assert written.etag == (await photos.stat("a")).etag
     assert written.created_ms == CREATED_MS
     assert store.http["PUT"] == 1
-    assert store.count(SettleNeedle) == 1
+    assert store.count(ResolveNeedle) == 1
 
 
-async def test_a_put_that_never_arrived_is_settled_and_repeated_on_the_other_volume(
+async def test_a_put_that_never_arrived_is_resolved_and_repeated_on_the_other_volume(
     store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     store.faults.put_dropped_before_commit = 1
@@ -109,7 +109,7 @@ async def test_a_put_that_never_arrived_is_settled_and_repeated_on_the_other_vol
     assert await photos.get("a") == b"1"
 
 
-async def test_an_answer_that_says_unknown_is_settled(store: FakeStore, photos: warehouse.Bucket) -> None:
+async def test_an_answer_that_says_unknown_is_resolved(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.put_error_after_commit = [OutcomeUnknown("the master did not answer")]
     await photos.put("a", b"1", if_none_match="*")
     assert store.http["PUT"] == 1
@@ -125,7 +125,7 @@ async def test_a_put_that_its_volume_calls_void_was_perhaps_committed_and_is_res
     answer = store._decide
 
     def decide(peer: Peer, request: Request) -> Answer:
-        if isinstance(request, SettleNeedle):
+        if isinstance(request, ResolveNeedle):
             store._remove(store.buckets["photos"].pop("a", None))
         return answer(peer, request)
 
@@ -165,7 +165,7 @@ async def test_a_full_disk_sends_the_put_elsewhere_without_a_question(
     for number in range(4):
         await photos.put(f"{number}", b"1")
     assert {volume for volume, _ in store.committed} == {2}
-    assert store.count(SettleNeedle) == 0
+    assert store.count(ResolveNeedle) == 0
 
 
 async def test_a_full_cluster_is_told_at_once(store: FakeStore, photos: warehouse.Bucket) -> None:
@@ -197,7 +197,7 @@ async def test_a_spent_lease_is_replaced_and_other_refusals_are_raised(
         with pytest.raises(NotAuthenticated):
             await photos.put("a", b"1")
         assert store.http["PUT"] == 1
-    assert store.count(SettleNeedle) == 0
+    assert store.count(ResolveNeedle) == 0
 
 
 async def test_a_bucket_that_was_made_anew_by_somebody_else_takes_puts(
@@ -227,7 +227,7 @@ async def test_expired_write_tokens_are_replaced(store: FakeStore, photos: wareh
     store.expire_tokens()
     await photos.put("b", b"2")
     assert await photos.get("b") == b"2"
-    assert store.count(SettleNeedle) == 0
+    assert store.count(ResolveNeedle) == 0
 
 
 async def test_a_lease_is_not_used_when_it_is_about_to_expire(
@@ -251,9 +251,9 @@ async def test_a_put_gives_up_after_some_attempts_and_left_nothing(
     assert store.buckets["photos"] == {}
 
 
-async def test_a_put_that_cannot_be_settled_says_so(store: FakeStore, photos: warehouse.Bucket) -> None:
+async def test_a_put_that_cannot_be_resolved_says_so(store: FakeStore, photos: warehouse.Bucket) -> None:
     store.faults.put_dropped_after_commit = 1
-    store.faults.refused["SettleNeedle"] = [WriteFailed("the catalog is full")]
+    store.faults.refused["ResolveNeedle"] = [WriteFailed("the catalog is full")]
     with pytest.raises(OutcomeUnknown, match="photos/a may or may not"):
         await photos.put("a", b"1")
     assert store.http["PUT"] == 1
@@ -525,7 +525,7 @@ async def test_repeatable_questions_outlive_a_broken_link(store: FakeStore, phot
     for name in (
         "LeaseNeedles",
         "LocateObjects",
-        "SettleNeedle",
+        "ResolveNeedle",
         "BeginUpload",
         "RequestSlots",
         "StatObject",
@@ -536,7 +536,7 @@ async def test_repeatable_questions_outlive_a_broken_link(store: FakeStore, phot
     assert await photos.get("a") == b"1"
     await photos.put("b", noise(2 * MIB))
     assert (await photos.stat("b")).size == 2 * MIB
-    for kind in (LeaseNeedles, LocateObjects, SettleNeedle, BeginUpload, RequestSlots, StatObject):
+    for kind in (LeaseNeedles, LocateObjects, ResolveNeedle, BeginUpload, RequestSlots, StatObject):
         assert store.count(kind) >= 2, kind
 
 

@@ -30,7 +30,7 @@ from warehouse.transport.messages import (
     Login,
     Request,
     RequestSlots,
-    SettleNeedle,
+    ResolveNeedle,
 )
 from warehouse.transport.zeromq.peers import Peer
 
@@ -285,7 +285,7 @@ async def test_a_cancelled_put_never_overtakes_what_comes_later(
     resolved = trio.Event()
 
     def decide_later(peer: Peer, request: Request) -> Any:
-        if isinstance(request, SettleNeedle):
+        if isinstance(request, ResolveNeedle):
             if is_master_away:
                 raise Unavailable("restarting")
             resolved.set()
