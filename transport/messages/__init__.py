@@ -22,7 +22,7 @@ How to add a message:
    master, `VolumeCommand` and `CompactorCommand` come from it, and `MasterAnswer`, `VolumeAnswer` and
    `CompactorAnswer` are the answers of each.  What a peer may send (`transport/zeromq/roles.py`) follows.
 3. Write the handler, and route the message to it: in the `routes()` of its subject in `actors/control/` for
-   the master, or where `actors/volume.py` or `actors/compactor.py` tells commands apart.
+   the master, or where `actors/data/commands.py` or `actors/compactor.py` tells commands apart.
 4. Add a sample with every field filled to `tests/kits/message_samples.py`.  A test then fails with the frame
    to append to the newest `frozen_messages_*.txt`, which no later release may fail to read.
 
