@@ -111,25 +111,28 @@ class Bookkeeping:
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         before = (self._bucket_deltas.copy(), self._garbage_deltas.copy(), self.stamp_max)
-        self._execute("SAVEPOINT request")
         try:
-            yield
-        except BaseException as error:
-            # A broken constraint is the fault of this one request; SQLite has undone that statement alone.
-            # After any other error of its own SQLite may have rolled back everything.
-            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
-                raise TransactionBroken from error
-            self._execute("ROLLBACK TO request")
+            self._execute("SAVEPOINT request")
+            try:
+                yield
+            except BaseException as error:
+                # A broken constraint is the fault of this one request; SQLite has undone that statement
+                # alone.  After any other error of its own SQLite may have rolled back everything.
+                if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                    raise
+                self._execute("ROLLBACK TO request")
+                self._execute("RELEASE request")
+                self._bucket_deltas, self._garbage_deltas, self.stamp_max = before
+                self._live_buckets.clear()
+                self.is_purge_left = True  # perhaps; looking once too often costs nothing
+                if isinstance(error, OverflowError):
+                    raise BadRequest("a number in this request does not fit into 64 bits") from error
+                if isinstance(error, sqlite3.IntegrityError):
+                    raise BadRequest(f"this request contradicts what is in the catalog: {error}") from error
+                raise
             self._execute("RELEASE request")
-            self._bucket_deltas, self._garbage_deltas, self.stamp_max = before
-            self._live_buckets.clear()
-            self.is_purge_left = True  # perhaps; looking once too often costs nothing
-            if isinstance(error, OverflowError):
-                raise BadRequest("a number in this request does not fit into 64 bits") from error
-            if isinstance(error, sqlite3.IntegrityError):
-                raise BadRequest(f"this request contradicts what is in the catalog: {error}") from error
-            raise
-        self._execute("RELEASE request")
+        except sqlite3.Error as error:  # also of the savepoint's own statements
+            raise TransactionBroken from error
 
     def flush(self) -> None:
         """Write the sums; the last step before COMMIT."""

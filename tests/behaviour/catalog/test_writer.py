@@ -255,6 +255,34 @@ async def test_an_error_of_the_database_in_one_request_fails_the_transaction(kit
     assert kit.catalog.buckets() == []
 
 
+class FailingSavepoint(FailingCommit):
+    """The writer connection; one statement of the savepoints fails."""
+
+    def __init__(self, connection, statement):
+        super().__init__(connection, None)
+        self._statement = statement
+
+    def execute(self, sql, parameters=()):
+        if sql == self._statement:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+            raise error
+        return super().execute(sql, parameters)
+
+
+@pytest.mark.parametrize("statement", ["SAVEPOINT request", "ROLLBACK TO request", "RELEASE request"])
+async def test_a_savepoint_that_fails_fails_the_transaction(kit, catalog_writer, statement):
+    # It has not undone what its request did, so nothing of the transaction may be committed.
+    def refused(t):
+        t.create_bucket("b", 1)
+        t.create_bucket("b", 1)
+
+    kit.catalog._writer = FailingSavepoint(kit.catalog._writer, statement)
+    outcomes = await gather(lambda: fill(catalog_writer, "a"), lambda: catalog_writer.write(refused))
+    assert [type(outcome) for outcome in outcomes] == [WriteFailed] * 2
+    assert kit.catalog.buckets() == []
+
+
 # --- the end --------------------------------------------------------------------------------------
 
 
