@@ -300,7 +300,8 @@ class MethodUnknown(RequestRefused):
 class RequestTimeout(RequestRefused):
     """The sender was slower than the limit for request headers or bodies.
 
-    To do: Send again, faster; `http.body_rate_min` in docs/settings.md is the limit.
+    To do: Send again, faster; docs/settings.md has the limits, `http.header_s` and
+    `http.body_rate_min`.
     """
 
     code = "request_timeout"
@@ -320,7 +321,8 @@ class BucketExists(RequestRefused):
 class DeletionRefused(RequestRefused):
     """The request would delete more than the caller seems to mean; nothing was deleted.
 
-    To do: Say that you mean it: `--yes`.
+    To do: Use the option that the message names: `--yes`, `--allow-empty-source`, or a larger
+    `--max-delete`.
     """
 
     code = "deletion_refused"
@@ -328,9 +330,9 @@ class DeletionRefused(RequestRefused):
 
 
 class BucketNotEmpty(RequestRefused):
-    """The bucket still holds objects or uploads.
+    """The bucket still holds objects.
 
-    To do: Empty it first, or say `--force`.
+    To do: Delete them first, or use `warehouse rb --force`.
     """
 
     code = "bucket_not_empty"
@@ -570,7 +572,7 @@ class DiskBehind(RequestRefused):
 class ClockSpent(Unavailable):
     """The store's logical clock is at its end.
 
-    To do: Run `warehouse rebuild --replace`: it deals stamps out anew.
+    To do: Run `warehouse rebuild --replace`: it deals new stamps out.
     """
 
     code = "clock_spent"
@@ -851,9 +853,10 @@ class SchemaNewer(SetupError):
 
 
 class SecretMissing(SetupError):
-    """A key that the store signs or checks with is not there.
+    """A client has no profile, or a key that the store signs or checks with is missing or unusable.
 
-    To do: Bring the `keys/` folder back from a backup.
+    To do: For a client, name a profile with `--profile` or `WAREHOUSE_PROFILE`. For a store, bring its
+    `keys/` folder back from a backup.
     """
 
     code = "secret_missing"
