@@ -27,7 +27,7 @@ ALLOWED = {
 
 # Modules that must be usable, and testable, without an event loop or a socket.
 PURE = [
-    "errors",
+    "warehouse.errors",
     "warehouse.storage.format.needle",
     "warehouse.storage.format.stamp",
     "warehouse.storage.volume",
