@@ -69,12 +69,12 @@ class Sample:
 @dataclass(frozen=True)
 class Line:
     name: str
-    client: Sample
+    warehouse: Sample
     nginx: Sample | None
 
     @property
     def ratio(self) -> float | None:
-        return self.client.rate / self.nginx.rate if self.nginx else None
+        return self.warehouse.rate / self.nginx.rate if self.nginx else None
 
     @property
     def goal(self) -> float | None:
@@ -84,7 +84,7 @@ class Line:
     def is_reached(self) -> bool | None:
         if self.goal is None:
             return None
-        return (self.ratio if self.ratio is not None else self.client.rate) >= self.goal
+        return (self.ratio if self.ratio is not None else self.warehouse.rate) >= self.goal
 
 
 # --- nginx ----------------------------------------------------------------------------------------
@@ -301,10 +301,10 @@ def run_round(
 
     tick("GET 4 KiB")
     url = trio.run(get_targets, synced, targets)
-    client = wrk("get.lua", url, targets, connections=16, seconds=seconds, pids=pids)
+    ours = wrk("get.lua", url, targets, connections=16, seconds=seconds, pids=pids)
     targets.write_text("".join(f"/{index}.bin\n" for index in range(SMALL_FILES)))
     lines["GET 4 KiB"] = (
-        client,
+        ours,
         wrk("get.lua", nginx.url, targets, connections=16, seconds=seconds, pids=nginx.pids),
     )
 
@@ -408,7 +408,7 @@ COLUMNS = (
 
 
 def cells(line: Line) -> list[str]:
-    ours, nginx = line.client, line.nginx
+    ours, nginx = line.warehouse, line.nginx
     goal = "" if line.goal is None else f"{line.goal:g} {'reached' if line.is_reached else 'MISSED'}"
     return [
         line.name,
