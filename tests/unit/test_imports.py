@@ -61,14 +61,13 @@ PURE = [
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Full names, such as {"trio", "warehouse.storage.format.needle"}; `from warehouse import errors` gives both parts."""
+    """Full names, such as {"trio", "warehouse.errors"}; `from a import b` gives "a" and "a.b"."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            of_package = node.module == "warehouse"
-            names.update(f"warehouse.{a.name}" for a in node.names) if of_package else names.add(node.module)
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
 
