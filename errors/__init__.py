@@ -167,9 +167,10 @@ class TokenExpired(RequestRefused):
 
 
 class BadCredentials(RequestRefused):
-    """There is no such API key, or the secret is not its own.
+    """There is no such API key, it is disabled, or its secret is wrong; or an actor has the join file of
+    another store.
 
-    To do: Check the profile (`--profile`, `WAREHOUSE_PROFILE`).
+    To do: Check the profile (`--profile`, `WAREHOUSE_PROFILE`), or the actor's `--join`.
     """
 
     code = "bad_credentials"
@@ -717,25 +718,29 @@ class ObjectInconsistent(DataDamaged):
 class VolumeUnreadable(DataDamaged):
     """The volume is on this disk, but it could not be opened.
 
-    To do: Read the message of `warehouse status`; docs/rescue.md says how to save its objects.
+    To do: Read the message of `warehouse status`; docs/rescue.md, section A damaged disk,
+    says how to go on with a copy.
     """
 
     code = "volume_unreadable"
 
 
 class SuperblockCorrupt(DataDamaged):
-    """The first block of a volume file is damaged.
+    """The data file that a volume's manifest names is missing, or its superblock is of another volume or
+    generation.
 
-    To do: Follow docs/rescue.md; the needles behind it can still be read.
+    To do: Read the message: bring a file back that was moved, or the volume's folder from a copy of its disk.
     """
 
     code = "superblock_corrupt"
 
 
 class ManifestCorrupt(DataDamaged):
-    """The file that names a volume's generation is damaged.
+    """The manifest, which names a volume's generation, is damaged or missing, and the superblocks do not say
+    which data file is the current one; or the folder has the number of another volume.
 
-    To do: Follow docs/rescue.md.
+    To do: Read the message: move a folder back that was moved or renamed, or bring the volume's folder from
+    a copy of its disk.
     """
 
     code = "manifest_corrupt"
