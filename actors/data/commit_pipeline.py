@@ -257,6 +257,7 @@ class CommitPipeline:
                     put.fail(outcome)
                 else:
                     put.needle, put.deadline = put.details.stored(*outcome), deadline
+                    del put.new  # or the later stages keep its data, the sync stage until its next batch
                     appended.append(put)
         except Exception:
             # A bug: these requests fail, the actor goes on.

@@ -318,6 +318,21 @@ async def test_refused_needles_leave_no_bodies_behind(bench: Bench) -> None:
         gc.enable()
 
 
+async def test_an_appended_body_leaves_memory_with_its_request(bench: Bench) -> None:
+    """A stage's loop refers to its latest batch until the next one, and that may be never."""
+    gc.collect()
+    gc.disable()
+    try:
+        body = Body(b"data")
+        gone = weakref.ref(body)
+        await bench.put(1, body)  # type: ignore[arg-type]
+        del body
+        await trio.testing.wait_all_tasks_blocked()
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 async def test_a_bug_in_an_append_costs_its_requests_and_nothing_else(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
