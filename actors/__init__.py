@@ -1,7 +1,8 @@
 """Actors: who owns what, and decides?
 
 Each actor is one process and one Trio event loop, a thin shell over the rooms below.  `master` owns the
-catalog, `volume` owns one disk, `cluster` owns the processes of one machine.
+catalog, `volume` owns one disk, `compactor` copies and verifies its volumes in the background, `cluster` owns
+the processes of one machine.  What they do is in `control/`, `data/` and `background/`.
 """
 
 if __name__ == "actors":  # `python -m actors.master` in a checkout; elsewhere the name is warehouse.actors

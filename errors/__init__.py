@@ -396,7 +396,7 @@ class LengthRequired(RequestRefused):
 class PreconditionFailed(RequestRefused):
     """The condition of the request (`if_match`, `if_none_match`) does not hold.
 
-    To do: Read the object, decide anew, and try with its present ETag.
+    To do: Read the object, decide again, and try with its present ETag.
     """
 
     code = "precondition_failed"
@@ -758,7 +758,7 @@ class GenerationMismatch(DataDamaged):
 class IndexCorrupt(DataDamaged):
     """The index of a volume is damaged.
 
-    To do: Nothing: the volume actor makes it anew from the data when it starts.
+    To do: Nothing: the volume actor makes it again from the data when it starts.
     """
 
     code = "index_corrupt"

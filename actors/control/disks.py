@@ -220,7 +220,7 @@ class DiskHandlers:
         """Have every disk register again: the catalog may go on, and gives what it withheld."""
         for disk in list(self._fleet.disks.values()):
             if disk.peer is not None and disk.peer is not but:
-                self._disconnect(disk.peer, "it registers anew: the catalog is to go on")
+                self._disconnect(disk.peer, "it registers again: the catalog is to go on")
 
     def report(self, peer: Peer, request: DiskReport) -> ReportSeen:
         disk = self.disk_of(peer)

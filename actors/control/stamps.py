@@ -37,7 +37,7 @@ class StampAdmission:
                 "clock_spent",
                 "catalog",
                 f"the catalog's clock stands at {stamp_max}, close to its end: stop the store, run `warehouse"
-                " rebuild --replace`, which deals the stamps out anew, and start it",
+                " rebuild --replace`, which replaces the stamps, and start it",
             )
         ahead_s = wall_ms_of(stamp_max) / 1000 - time.time()
         if ahead_s > AHEAD_MS_MAX / 1000:
@@ -74,7 +74,7 @@ class StampAdmission:
     def _set_aside(self, disk: DiskState, error: StampRefused) -> None:
         cause = (
             f"disk {disk.name} is set aside: {error.message}. Set its machine's clock; if that is right, stop"
-            " the store and run `warehouse rebuild --replace`, which deals such stamps out anew"
+            " the store and run `warehouse rebuild --replace`, which replaces such stamps"
         )
         self._fleet.set_aside(disk, disk.set_aside or cause)
         self._troubles.tell("stamp_refused", disk.disk_id, cause, disk=disk.name, disk_id=disk.disk_id)

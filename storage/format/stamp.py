@@ -87,7 +87,7 @@ class StampClock:
         if stamp >= STAMP_END:
             raise ClockSpent(
                 "the clock of this store was set to its end, so nothing more can be put in order: stop the"
-                " store, run `warehouse rebuild --replace`, which deals the stamps out anew, and start it"
+                " store, run `warehouse rebuild --replace`, which replaces the stamps, and start it"
             )
         self.last = stamp
         return stamp

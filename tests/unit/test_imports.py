@@ -89,7 +89,9 @@ def test_the_three_parts_of_the_actors_do_not_import_each_other() -> None:
     """What the master decides, what a volume actor does and what a compactor does meet in messages only."""
     parts = {"control", "data", "background"}
     for part in parts:
-        for path in sorted((ROOT / "actors" / part).rglob("*.py")):
+        files = sorted((ROOT / "actors" / part).rglob("*.py"))
+        assert files, f"actors/{part} holds no code: has it moved?"
+        for path in files:
             others = {
                 name
                 for name in imported_modules(path)

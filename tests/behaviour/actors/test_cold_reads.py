@@ -212,7 +212,7 @@ async def test_when_all_lanes_are_stuck_reads_wait_and_none_is_forgotten(site: S
     assert answers == expected(*range(1, 40))
 
 
-async def test_on_a_slow_disk_all_lanes_go(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_on_a_slow_disk_all_reader_threads_work(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.disk.is_cold = True
     under_way, most = 0, 0
     read_small = site.volume.read_small
