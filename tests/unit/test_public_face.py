@@ -62,7 +62,7 @@ def test_a_public_name_says_what_it_is(name: str) -> None:
 
 def test_a_name_that_is_not_public_is_refused() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Master'"):
-        _ = warehouse.Master
+        _ = warehouse.Master  # type: ignore[attr-defined]
     assert warehouse.errors is errors
     assert warehouse.__version__
 

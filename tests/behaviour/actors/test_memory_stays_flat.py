@@ -60,7 +60,7 @@ def test_a_copy_that_was_let_go_of_is_freed_at_once(tmp_path):
     )
     (tmp_path / "volumes" / "7").mkdir(parents=True)
     copy = NextGeneration.make(disk, "volumes/7", identity)
-    freed = [weakref.ref(copy), weakref.ref(copy.state)]
+    freed: list[weakref.ref[object]] = [weakref.ref(copy), weakref.ref(copy.state)]
     copy.discard()
     del copy
     assert [reference() for reference in freed] == [None, None]
@@ -71,7 +71,7 @@ def test_a_volume_that_was_closed_is_freed_at_once(tmp_path):
     volume = Volume.create(
         OsDisk(tmp_path), "volumes/7", volume_id=7, uuid=UUID, capacity=1 << 26, created_ms=1_750_000_000_000
     )
-    freed = [weakref.ref(volume), weakref.ref(volume._state)]
+    freed: list[weakref.ref[object]] = [weakref.ref(volume), weakref.ref(volume._state)]
     volume.close()
     del volume
     assert [reference() for reference in freed] == [None, None]
@@ -91,7 +91,7 @@ async def test_a_client_that_has_gone_is_freed_at_once():
         try:
             async with open_link(endpoint) as link:
                 await link.request(ListBuckets(), timeout_s=5)
-                freed = [weakref.ref(peer) for peer in hub.peers.values()]
+                freed: list[weakref.ref[object]] = [weakref.ref(peer) for peer in hub.peers.values()]
             await until(lambda: owner.gone_count == 1)
             await until(lambda: freed[0]() is None)
         finally:

@@ -33,7 +33,7 @@ def test_an_empty_path_is_found(words: list[str], option: str | None) -> None:
 def options_for_paths(path: Path) -> set[str]:
     """The options of a module's `add_argument(..., type=Path)`, on however many lines each stands."""
     return {
-        word.value
+        str(word.value)
         for call in ast.walk(ast.parse(path.read_text()))
         if isinstance(call, ast.Call)
         if any(keyword.arg == "type" and ast.unparse(keyword.value) == "Path" for keyword in call.keywords)
