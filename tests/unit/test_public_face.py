@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from zipfile import ZipFile
 
+import mypy.api
 import pytest
 
 import warehouse
@@ -134,14 +135,13 @@ def test_a_project_with_a_package_of_our_programs_names_keeps_its_folder_on_the_
 
 
 def test_a_type_checker_refuses_a_name_that_is_not_public(tmp_path: Path) -> None:
-    api = pytest.importorskip("mypy.api")
     (tmp_path / "program.py").write_text(
         "import warehouse\n"
         "version: str = warehouse.__version__\n"
         "code: str = warehouse.errors.BucketExists.code\n"
         "warehouse.conect\n"
     )
-    out, _, _ = api.run(
+    out, _, _ = mypy.api.run(
         ["--strict", "--config-file", "/dev/null", "--cache-dir", str(tmp_path), str(tmp_path / "program.py")]
     )
     assert 'Module has no attribute "conect"' in out
