@@ -773,6 +773,25 @@ class CatalogCorrupt(DataDamaged):
     code = "catalog_corrupt"
 
 
+class SealBroken(DataDamaged):
+    """A sealed secret does not open: its bytes were changed, or it was sealed for something else.
+
+    To do: Make a new secret with `warehouse keys rotate`, and find out who writes to the catalog.
+    """
+
+    code = "seal_broken"
+
+
+class SealUnknown(SealBroken):
+    """A secret was sealed with a key that the keyring does not have.
+
+    To do: Bring the `keys/` folder that belongs to this catalog back from a backup. Without it, make a new
+    secret with `warehouse keys rotate`.
+    """
+
+    code = "seal_unknown"
+
+
 # --- the operator must change something -----------------------------------------------------------
 
 

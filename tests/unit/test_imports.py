@@ -38,6 +38,7 @@ PURE = [
     "warehouse.auth.data_tokens",
     "warehouse.auth.rights",
     "warehouse.auth.keys",
+    "warehouse.auth.sealing",
     "warehouse.catalog.interface",
     "warehouse.catalog.sqlite.catalog",
     "warehouse.catalog.placement",
