@@ -187,7 +187,7 @@ class Bench:
         record = bytearray(40 + found.metadata_size + found.data_size)
         file.preadv([record], found.offset)
         answer = bytes(300 + len(self.data))
-        http, crc, size, first_lines = self.http, needle.crc, len(needle.data), b"x" * 80
+        http, crc, size, first_lines = self.http, needle.crc, len(needle.data), b"x" * 144
 
         def write() -> bytes:
             lines = _PLAIN_LINES % (b"text/plain", 1, 12345, crc, crc, size)

@@ -19,6 +19,7 @@ from warehouse.actors.data.authorization import Counters, RequestAuthorizer, req
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.duplicates import find_existing
 from warehouse.actors.data.put_request import PutDetails, check_batch, read_put_head
+from warehouse.actors.data.safe_headers import ALWAYS, ATTACHED
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import (
     BadRequest,
@@ -68,7 +69,7 @@ READ_AHEAD_SIZE = 2 * 1024 * 1024  # asked of the disk at once
 
 _PUT_PATH, _GET_PATH = PUT_ROUTE.encode(), GET_ROUTE.encode()
 _MSGPACK = (b"Content-Type", b"application/msgpack")
-_BINARY = (b"Content-Type", b"application/octet-stream")
+_BINARY = ((b"Content-Type", b"application/octet-stream"), *ALWAYS, ATTACHED)
 
 
 class BatchHttp:
@@ -147,7 +148,7 @@ class BatchHttp:
         reading = _Reading(self._authorizer.pipeline_of(claims.volume_id).volume, claims, needle_ids)
         if not reading.look_up(nowait=True):
             await trio.to_thread.run_sync(reading.look_up)
-        await exchange.start(200, (_BINARY,), reading.total)
+        await exchange.start(200, _BINARY, reading.total)
         while (piece := reading.next_piece(nowait=True)) is not None:
             if not piece:
                 self._counters.cold_reads += 1

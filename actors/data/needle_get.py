@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from typing import Final
-from urllib.parse import quote
 
 from warehouse.actors.data.authorization import (
     Counters,
@@ -27,6 +26,7 @@ from warehouse.actors.data.authorization import (
 from warehouse.actors.data.cold_reads import ColdReads
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.needle_put import SMALL_MAX
+from warehouse.actors.data.safe_headers import ALWAYS, ATTACHED, disposition
 from warehouse.actors.data.sending import Sending
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import StoreError, TokenMissing
@@ -44,23 +44,19 @@ Headers = list[tuple[bytes, bytes]]
 
 NOT_PLAIN = frozenset((*CONDITIONS, b"range"))
 
-# User bytes are never to run as a page: no sniffing, and an opaque origin should a browser render them.
-SAFE_HEADERS = (
-    (b"X-Content-Type-Options", b"nosniff"),
-    (b"Content-Security-Policy", b"sandbox; default-src 'none'"),
-)
-
 # The headers of every answer with a needle, and how each is written from `NeedleFields`.
 _NEEDLE_HEADERS: Final = (
     (b"Content-Type", b"%b"),
     (b"ETag", b'"%x-%x-%08x"'),
     (b"Accept-Ranges", b"bytes"),
     (b"X-Warehouse-CRC32C", b"%08x"),
+    *ALWAYS,
 )
 # Content type, volume id, needle id, CRC-32C twice, Content-Length.
 NeedleFields = tuple[bytes, int, int, int, int, int]
 _PLAIN_LINES: Final = (
-    b"".join(b"%b: %b\r\n" % header for header in _NEEDLE_HEADERS) + b"Content-Length: %d\r\n\r\n"
+    b"".join(b"%b: %b\r\n" % header for header in (*_NEEDLE_HEADERS, ATTACHED))
+    + b"Content-Length: %d\r\n\r\n"
 )
 
 # What is answered to a GET or HEAD of a needle: status, fields, more headers, and the first byte.
@@ -167,8 +163,9 @@ class NeedleGet:
             return 200, (content_type, volume_id, needle_id, crc, crc, size), (), 0
         more: Headers = []
         if exchange.query:  # a URL that a browser may have been given
-            more += SAFE_HEADERS
-            more += _content_disposition(metadata.key), _last_modified(metadata.created_ms)
+            more += disposition(claims, metadata.key), _last_modified(metadata.created_ms)
+        else:
+            more.append(ATTACHED)
         etag = etag_of(volume_id, needle_id, crc)
         status, start, length = _select(exchange, more, size, etag, metadata.created_ms)
         if status != 304 and exchange.method != b"HEAD":
@@ -190,8 +187,8 @@ class NeedleGet:
             (b"Accept-Ranges", b"bytes"),
             (b"ETag", f'"{etag}"'.encode()),
             _last_modified(created_ms),
-            *SAFE_HEADERS,
-            _content_disposition(claims.key or metadata.key),
+            *ALWAYS,
+            disposition(claims, claims.key or metadata.key),
         ]
         status, start, length = _select(exchange, headers, total, etag, created_ms)
         if status == 304:
@@ -250,11 +247,6 @@ def _headers_of(fields: NeedleFields, more: Sequence[tuple[bytes, bytes]]) -> He
         used += count
     headers += more
     return headers
-
-
-def _content_disposition(key: str) -> tuple[bytes, bytes]:
-    name = key.rstrip("/").rsplit("/", 1)[-1]
-    return (b"Content-Disposition", f"inline; filename*=UTF-8''{quote(name, safe='')}".encode())
 
 
 def _last_modified(created_ms: int) -> tuple[bytes, bytes]:

@@ -22,7 +22,11 @@ from warehouse.transport.http.heads import CONTINUE, HeadMemo, RequestHead, head
 from warehouse.transport.http.latch import Latch
 from warehouse.transport.http.rules import CorsRule, refusal_headers
 
-_JSON = (b"Content-Type", b"application/json")
+_REFUSAL_HEADERS = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
+
+# Whatever an answer is, a browser takes it for what it says it is, and tells no other site about its URL,
+# in which a token may stand.
+_SAFE_LINES = b"X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
 
 
 class _Refusal(msgspec.Struct):
@@ -60,6 +64,7 @@ class Shared:
     def _make_first_lines(self, status: int) -> bytes:
         date = formatdate(self._date_s, usegmt=True).encode()
         lines = b"%bServer: %b\r\nDate: %b\r\n" % (status_line(status), self._server_name, date)
+        lines += _SAFE_LINES
         self._first_lines[status] = lines
         return lines
 
@@ -244,7 +249,7 @@ class Exchange(RequestHead):
 
     async def refuse(self, error: StoreError) -> None:
         """Answer with an error.  Raises as `respond`."""
-        headers = [_JSON, *refusal_headers(error)]
+        headers = [*_REFUSAL_HEADERS, *refusal_headers(error)]
         body = msgspec.json.encode(_Refusal(error.code, error.message))
         await self.respond(error.status, headers, body)
 
