@@ -50,14 +50,14 @@ class AccessSigner:
 
     Args:
         private_key: Ed25519 in PEM; signs, and verifies its own tokens.
-        earlier_keys: PEMs of keys that no longer sign, and whose tokens stay valid, so that a rotation logs
-            nobody out.  Remove one, and its tokens are void.
+        earlier_keys: public halves (32 bytes) of keys that no longer sign, and whose tokens stay valid, so
+            that a rotation logs nobody out.  Remove one, and its tokens are void.
     """
 
     def __init__(self, private_key: bytes, *, earlier_keys: Sequence[bytes] = ()) -> None:
         self._private_key = _load_private_key(private_key)
-        public_keys = [self._private_key.public_key()]
-        public_keys += [_load_private_key(pem).public_key() for pem in earlier_keys]
+        self.public = self._private_key.public_key().public_bytes_raw()  # 32 bytes
+        public_keys = [Ed25519PublicKey.from_public_bytes(key) for key in (self.public, *earlier_keys)]
         self._public_keys = {_key_id_of(public_key): public_key for public_key in public_keys}
         self.key_id = _key_id_of(public_keys[0])
 

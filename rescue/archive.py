@@ -37,7 +37,10 @@ FORMAT_VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
 CATALOG_NAME: Final = "catalog.sqlite3"
 KEYS_FOLDER: Final = "keys"
-KEY_NAMES: Final = ("access.pem", "curve.key", "data.json", "join.secret")
+KEY_NAMES: Final = (
+    *("access.pem", "curve.key", "data.json", "join.secret"),
+    *("keyring.json", "rotation.json", "seal.json"),
+)
 MANIFEST_SIZE_MAX: Final = 1024 * 1024
 KEY_SIZE_MAX: Final = 64 * 1024
 TIME_MS_MAX: Final = 1 << 48  # the year 10889

@@ -1,151 +1,187 @@
-"""Keyring: the secrets of a master, made at its first start, kept in `<data>/keys/`, never built in.
+"""Keyring: the secrets of a master, what they sign and seal, and their rotation.
 
-    curve.key      the CURVE key pair of the control socket; its public half is in every profile
-    access.pem     Ed25519, signs access tokens
-    data.json      secrets, from which the disks' keys for data tokens are derived; the last one signs
-    join.secret    what a volume actor shows to register
+The files are in `<data>/keys/` (`key_files.py`).  They survive restarts, so a restart voids no token.
 
-All are files of mode 0600, so no secret is ever part of a command line.  They survive restarts, so a restart
-voids no token.
+A rotation makes a new secret, which signs from then on.  What the one before has signed stays valid for an
+overlap (`until_ms`), or becomes void at once (an overlap of 0: the secret leaked).  Every step writes its
+file first, then counts in memory; a crash in between leaves the state before or the state after.  Rotations
+are carried out by `rotation.py`, which also tells those who have to know.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
-import json
-import secrets
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+from warehouse.actors.control import key_files
+from warehouse.actors.control.key_files import DataSecret, EarlierAccessKey, Rotation, Secrets
+from warehouse.auth.access_tokens import AccessSigner
 from warehouse.auth.data_tokens import DataClaims, sign_data_token
-from warehouse.conf.files import sync_folder, write_whole
-from warehouse.errors import SecretMissing, SetupError
+from warehouse.auth.sealing import Sealer, generate_seal_key
+from warehouse.conf.files import write_whole
+from warehouse.errors import BadRequest
 from warehouse.transport.zeromq.curve import CurveKeys
 
 MASTER_AUDIENCE = "master"  # of tokens for nobody but this master; disks are named by UUIDs
+EARLIER_MAX = 16  # secrets of one kind whose overlap has not ended: each is tried or told to every disk
 
 
-@dataclass(frozen=True, repr=False)
 class Keyring:
-    curve: CurveKeys
-    access_pem: bytes
-    data_secrets: dict[str, bytes]  # key id -> secret, oldest first
-    join_secret: str
+    """The secrets of one master.
+
+    Attributes:
+        access: signs and checks access tokens.
+        sealer: seals and opens the secrets of API keys.
+    """
+
+    access: AccessSigner
+    sealer: Sealer
+
+    def __init__(self, directory: Path, secrets: Secrets) -> None:
+        self._directory = directory
+        self._use(secrets)
 
     @classmethod
     def load_or_create(cls, directory: Path) -> Keyring:
         """Read the keys of `directory`, or make all of them when the directory has none.
 
         Raises:
-            SecretMissing: some keys are missing.  New ones would silently void what the missing ones signed,
-                so a person has to decide.
+            SecretMissing, SetupError: see `key_files.load_or_create`.
         """
-        names = ("curve.key", "access.pem", "data.json", "join.secret")
-        present = [name for name in names if (directory / name).exists()]
-        if not present:
-            _create(directory)
-        elif len(present) < len(names):
-            missing = ", ".join(name for name in names if name not in present)
-            raise SecretMissing(
-                f"{directory} lacks {missing}: restore it from a backup, or remove the whole folder"
-            )
-        return cls(
-            curve=CurveKeys.load(directory / "curve.key"),
-            access_pem=_read(directory / "access.pem", _check_pem),
-            data_secrets=_read(directory / "data.json", _data_secrets),
-            join_secret=_read(directory / "join.secret", _join_secret),
-        )
+        return cls(directory, key_files.load_or_create(directory))
+
+    def _use(self, secrets: Secrets) -> None:
+        self._secrets = secrets
+        earlier = [key.public for key in secrets.rotation.access]
+        self.access = AccessSigner(secrets.access_pem, earlier_keys=earlier)
+        self.sealer = Sealer(secrets.seal)
+
+    @property
+    def curve(self) -> CurveKeys:
+        return self._secrets.curve
+
+    @property
+    def join_secret(self) -> str:
+        return self._secrets.join_secret
+
+    # --- data tokens ------------------------------------------------------------------------------
 
     def token_keys_of(self, disk_id: str) -> dict[str, bytes]:
-        """HS256 keys for the tokens of one disk: no disk's key opens another disk."""
+        """HS256 keys for the tokens of one disk, oldest first: no disk's key opens another disk."""
         return {
-            key_id: hmac.digest(secret, b"warehouse data token\0" + disk_id.encode(), hashlib.sha256)
-            for key_id, secret in self.data_secrets.items()
+            entry.id: hmac.digest(entry.secret, b"warehouse data token\0" + disk_id.encode(), hashlib.sha256)
+            for entry in self._secrets.data
         }
 
     def sign(self, claims: DataClaims, token_keys: Mapping[str, bytes]) -> str:
-        """A data token for whoever has these keys (see `token_keys_of`), signed with the latest secret."""
-        key_id = self.signing_key_id
+        """A data token for whoever has these keys (see `token_keys_of`), signed with the latest of them.
+
+        A disk that was not told of the latest secret yet gets tokens of the one before, which it knows.
+        """
+        *_, key_id = token_keys
         return sign_data_token(claims, key_id=key_id, key=token_keys[key_id])
 
     @property
     def signing_key_id(self) -> str:
-        return next(reversed(self.data_secrets))
+        return self._secrets.data[-1].id
+
+    # --- rotation ---------------------------------------------------------------------------------
+
+    def rotate_access(self, *, now_ms: int, overlap_ms: int) -> None:
+        """Sign access tokens with a new key.
+
+        Args:
+            overlap_ms: how long tokens of the present key stay valid; 0: they, and those of all earlier
+                keys, are void now.
+        Raises:
+            BadRequest: too many rotations have not ended.
+            OSError: the files cannot be written; the keys stay as they are, or no token was signed yet with
+                the new one.
+        """
+        present = EarlierAccessKey(self.access.public, now_ms + overlap_ms)
+        earlier = (*_lasting(self._secrets.rotation.access, now_ms), present) if overlap_ms else ()
+        _require_few(earlier)
+        rotation = Rotation(access=earlier)
+        after = replace(self._secrets, access_pem=key_files.generate_access_pem(), rotation=rotation)
+        if overlap_ms:  # first: the present key must never be in neither file
+            self._write(key_files.ROTATION_NAME, key_files.rotation_file(rotation))
+        self._write("access.pem", after.access_pem)
+        if not overlap_ms:
+            self._write(key_files.ROTATION_NAME, key_files.rotation_file(rotation))
+        self._use(after)
+
+    def rotate_data(self, *, now_ms: int, overlap_ms: int) -> None:
+        """Have new data tokens signed with a new secret; the disks have to be told.
+
+        Args:
+            overlap_ms: how long tokens of the present secret stay valid; 0: all earlier ones are void now.
+        Raises:
+            BadRequest, OSError: as `rotate_access`.
+        """
+        earlier: tuple[DataSecret, ...] = ()
+        if overlap_ms:
+            *before, present = _lasting(self._secrets.data, now_ms)
+            earlier = (*before, replace(present, until_ms=now_ms + overlap_ms))
+        _require_few(earlier)
+        data = (*earlier, key_files.generate_data_secret())
+        self._write("data.json", key_files.data_file(data))
+        self._use(replace(self._secrets, data=data))
+
+    def rotate_seal(self) -> str:
+        """Seal with a new key from now on; all earlier ones still open.  Returns the id of the new one.
+
+        Raises:
+            BadRequest, OSError: as `rotate_access`.
+        """
+        _require_few(self._secrets.seal)
+        key_id, key = generate_seal_key()
+        self._write_seal({**self._secrets.seal, key_id: key})
+        return key_id
+
+    def drop_seal_keys(self, used: Collection[str]) -> list[str]:
+        """Forget the earlier seal keys that nothing is sealed with any more; return their ids."""
+        keep = {*used, self.sealer.key_id}
+        dropped = [key_id for key_id in self._secrets.seal if key_id not in keep]
+        if dropped:
+            self._write_seal({key_id: key for key_id, key in self._secrets.seal.items() if key_id in keep})
+        return dropped
+
+    def drop_ended(self, now_ms: int) -> bool:
+        """Forget the secrets whose overlap has ended; were there secrets of the disks among them?"""
+        access = _lasting(self._secrets.rotation.access, now_ms)
+        if len(access) < len(self._secrets.rotation.access):
+            rotation = Rotation(access=access)
+            self._write(key_files.ROTATION_NAME, key_files.rotation_file(rotation))
+            self._use(replace(self._secrets, rotation=rotation))
+        data = _lasting(self._secrets.data, now_ms)
+        if len(data) == len(self._secrets.data):
+            return False
+        self._write("data.json", key_files.data_file(data))
+        self._use(replace(self._secrets, data=data))
+        return True
+
+    def _write_seal(self, keys: dict[str, bytes]) -> None:
+        self._write("seal.json", key_files.seal_file(keys))
+        self._use(replace(self._secrets, seal=keys))
+
+    def _write(self, name: str, content: bytes) -> None:
+        write_whole(self._directory / name, content)
 
 
-T = TypeVar("T")
+E = TypeVar("E", DataSecret, EarlierAccessKey)
 
 
-def _read(path: Path, decode: Callable[[bytes], T]) -> T:
-    """
-    Raises:
-        SecretMissing: the file is empty, cut off or damaged.
-        SetupError: the file cannot be read; that does not say what it holds.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise SetupError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        return decode(content)
-    except (ValueError, KeyError, TypeError, IndexError, UnsupportedAlgorithm):
-        problem = "is damaged" if content else "is empty"
-        # Not `from error`: its text may quote the secret.
-        raise SecretMissing(
-            f"{path} {problem}: restore it from a backup; removing the whole folder {path.parent} makes new"
-            " keys, which voids every profile, token and presigned URL"
-        ) from None
+def _lasting(entries: Collection[E], now_ms: int) -> tuple[E, ...]:
+    return tuple(entry for entry in entries if entry.until_ms is None or now_ms < entry.until_ms)
 
 
-def _check_pem(content: bytes) -> bytes:
-    if not isinstance(serialization.load_pem_private_key(content, None), Ed25519PrivateKey):
-        raise TypeError("another kind of key")
-    return content
-
-
-def _data_secrets(content: bytes) -> dict[str, bytes]:
-    entries = json.loads(content)["secrets"]
-    found = {entry["id"]: base64.b64decode(entry["secret"], validate=True) for entry in entries}
-    if not found or not all(isinstance(key_id, str) and len(key) >= 16 for key_id, key in found.items()):
-        raise ValueError("no secrets")
-    return found
-
-
-def _join_secret(content: bytes) -> str:
-    secret = content.decode("ascii").strip()
-    if len(secret) < 16:
-        raise ValueError("too short to be a secret")
-    return secret
-
-
-def _create(directory: Path) -> None:
-    """Make all keys in a new folder next to `directory`, then rename it: a crash leaves all keys or none."""
-    target, directory = directory, directory.with_name(directory.name + ".new")
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True, mode=0o700)
-    CurveKeys.generate().save(directory / "curve.key")
-    pem = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    secret = {"id": secrets.token_hex(4), "secret": base64.b64encode(secrets.token_bytes(32)).decode()}
-    write_secret(directory / "access.pem", pem)
-    write_secret(directory / "data.json", json.dumps({"secrets": [secret]}).encode())
-    write_secret(directory / "join.secret", secrets.token_urlsafe(32).encode())
-    if target.exists():  # empty, or we would not be here
-        target.rmdir()
-    directory.rename(target)
-    sync_folder(target.parent)
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, durably, and whole or not at all."""
-    write_whole(path, content)
+def _require_few(earlier: Collection[object]) -> None:
+    if len(earlier) >= EARLIER_MAX:
+        raise BadRequest(
+            f"{EARLIER_MAX} secrets of this kind are in use, because earlier rotations have not ended: wait,"
+            " or rotate at once"
+        )

@@ -22,7 +22,7 @@ from warehouse.actors.control.failed_logins import FailedLogins
 from warehouse.actors.control.fleet_state import CompactorSession, DiskState
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.routes import Routes
-from warehouse.auth.access_tokens import AccessClaims, AccessSigner
+from warehouse.auth.access_tokens import AccessClaims
 from warehouse.auth.keys import verify_secret
 from warehouse.auth.rights import Permission, Rights
 from warehouse.catalog.records import BucketRow, ObjectRow
@@ -61,7 +61,7 @@ class Sessions:
     def __init__(self, context: MasterContext, keyring: Keyring) -> None:
         self._catalog = context.catalog
         self._context = context
-        self._access = AccessSigner(keyring.access_pem)
+        self._keyring = keyring
         self._join_secret = keyring.join_secret.encode()
         self._nobody = roles.nobody(self._shows_join_secret)
         self.failed_logins = FailedLogins()
@@ -85,11 +85,11 @@ class Sessions:
             epoch=row.epoch,
             expires_at_s=int(time.time() + ACCESS_TOKEN_S),
         )
-        return LoggedIn(token=self._access.sign(claims), expires_in_s=ACCESS_TOKEN_S)
+        return LoggedIn(token=self._keyring.access.sign(claims), expires_in_s=ACCESS_TOKEN_S)
 
     def attach(self, peer: Peer, request: Attach) -> Attached:
         now_s = time.time()
-        claims = self._access.verify(request.token, now_s=now_s)
+        claims = self._keyring.access.verify(request.token, now_s=now_s)
         row = self._catalog.api_key(claims.key_id)
         if row is None or not row.is_enabled or row.epoch != claims.epoch:
             raise NotAuthenticated(

@@ -129,8 +129,8 @@ def refused(path: Path, fresh: Path, match: str | None, error: type[StoreError] 
 
 
 def test_the_keys_of_a_backup_are_those_of_a_master() -> None:
-    """`actors/control/keyring.py` makes them; its room is none that this one may look into."""
-    source = (Path(__file__).parents[3] / "actors/control/keyring.py").read_text()
+    """`actors/control/key_files.py` makes them; its room is none that this one may look into."""
+    source = (Path(__file__).parents[3] / "actors/control/key_files.py").read_text()
     for name in KEY_NAMES:
         assert f'"{name}"' in source
 

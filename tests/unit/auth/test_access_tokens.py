@@ -174,7 +174,7 @@ def test_an_empty_access_token_is_missing_and_a_huge_one_invalid():
 def test_an_earlier_signing_key_is_believed_until_it_is_left_away():
     token = SIGNER.sign(access_claims())
     successor = new_pem()
-    assert AccessSigner(successor, earlier_keys=[PEM]).verify(token, now_s=NOW) == access_claims()
+    assert AccessSigner(successor, earlier_keys=[SIGNER.public]).verify(token, now_s=NOW) == access_claims()
     with pytest.raises(TokenInvalid, match="current signing key"):
         AccessSigner(successor).verify(token, now_s=NOW)
 
