@@ -466,6 +466,16 @@ class LinkDown(Unavailable):
     code = "link_down"
 
 
+class CertificateRefused(LinkDown):
+    """The server at this address shows a certificate that its client does not trust.  Nothing was sent to it.
+
+    To do: If the certificate is your own, name its authority in `tls.authority`; otherwise somebody else may
+    be answering at this address.
+    """
+
+    code = "certificate_refused"
+
+
 class DeadlineExceeded(Unavailable):
     """The answer did not come in time.
 
@@ -802,6 +812,16 @@ class BadSetting(SetupError):
     """
 
     code = "bad_setting"
+
+
+class CertificateBad(SetupError):
+    """A certificate, or its key, cannot be used by this server.
+
+    To do: The message says what is wrong. Name other files in `tls.certificate` and `tls.key`, or remove both
+    settings: then the store makes certificates of its own.
+    """
+
+    code = "certificate_bad"
 
 
 class DiskInUse(SetupError):

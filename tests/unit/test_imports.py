@@ -35,6 +35,7 @@ PURE = [
     "warehouse.storage.compaction.generation_switch",
     "warehouse.storage.compaction.scrub",
     "warehouse.auth.access_tokens",
+    "warehouse.auth.authority",
     "warehouse.auth.data_tokens",
     "warehouse.auth.rights",
     "warehouse.auth.keys",
