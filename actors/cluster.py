@@ -37,6 +37,7 @@ from warehouse.actors.control.first_start import (
 )
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.listening import known_as, require_free_ports
+from warehouse.actors.private_folder import STORE_NAMES, tighten
 from warehouse.actors.process import STOP_GRACE_S, Announcer, add_common_arguments, run_actor, set_up_actor
 from warehouse.auth.keys import ApiKey
 from warehouse.conf.arguments import Parser
@@ -365,7 +366,7 @@ def _require_free_ports(host: str, base: int, volume_count: int) -> None:
 
 def _make_folder(data: Path) -> None:
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise SetupError(f"cannot make the folder {data}: {error.strerror}") from error
 
@@ -378,6 +379,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     require_no_lost_catalog(data / "master")
     _require_free_ports(host, base, volume_count)
     _make_folder(data)  # after every check: a refused start leaves nothing behind
+    tighten(data, STORE_NAMES, depth=1)  # each actor looks into its own folder
     endpoint = endpoint_of(reached_as, base)
     master_http = endpoint_of(reached_as, base + MASTER_HTTP_OFFSET, scheme="http")
     profile = data / "profile.toml"

@@ -52,6 +52,7 @@ from warehouse.actors.control.status import MasterMetrics, StatusHandlers, healt
 from warehouse.actors.control.troubles import Troubles
 from warehouse.actors.control.uploads import UploadHandlers
 from warehouse.actors.listening import known_as, open_listeners
+from warehouse.actors.private_folder import MASTER_NAMES, tighten
 from warehouse.actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
 from warehouse.catalog.interface import Catalog
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
@@ -281,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     reached_as = known_as(arguments.host, arguments.advertise)
     initialized = initialize(arguments.data)
+    tighten(arguments.data, MASTER_NAMES)
     join = Join(
         master=endpoint_of(reached_as, arguments.port),
         server_key=initialized.keyring.curve.public.decode(),

@@ -34,6 +34,7 @@ from warehouse.actors.data.needle_http import NeedleHttp
 from warehouse.actors.data.switching import Switching
 from warehouse.actors.data.volumes import DiskVolumes
 from warehouse.actors.listening import known_as, open_listeners
+from warehouse.actors.private_folder import DISK_NAMES, tighten
 from warehouse.actors.process import (
     Announcer,
     add_common_arguments,
@@ -246,12 +247,14 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         known_as(arguments.host, None, example="--advertise http://NAME:PORT")
     join = Join.load(arguments.join)
     try:
-        arguments.disk.mkdir(parents=True, exist_ok=True)
+        arguments.disk.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         if error.errno != errno.EROFS:
             raise SetupError(f"cannot use {arguments.disk}: {error.strerror}") from error
     make_way(arguments.disk / BALLAST_NAME)
     with held_disk(arguments.disk) as is_read_only:
+        if not is_read_only:
+            tighten(arguments.disk, DISK_NAMES)
         identity = load_identity(
             arguments.disk, created_ms=time.time_ns() // 1_000_000, adopt=arguments.adopt
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,12 +89,15 @@ def find_profile(
 
 
 def _require_ours(path: Path) -> None:
-    """Refuse a profile that another user put here: it would send our objects to that user's cluster."""
+    """Refuse a profile that another user put here: it would send our objects to that user's cluster.
+
+    Root, too: it may name such a profile, but does not take one that happens to be where it stands.
+    """
     owner = path.stat().st_uid
     if owner not in (os.geteuid(), 0):
         raise BadSetting(
-            f"the profile {path} belongs to another user (number {owner}); if you trust it, name it "
-            "with --profile or --data"
+            f"the profile {path} belongs to another user (number {owner}); if you trust it, "
+            f"run as root: chown {os.geteuid()} {shlex.quote(str(path))}"
         )
 
 

@@ -1,7 +1,10 @@
-"""Secret files: small TOML files that only their owner may read; others are refused.
+"""Secret files: files that only their owner may read; others are refused, with the command that mends it.
 
 Profiles and join files contain credentials.  They are created with mode 0600 (never wider, not even for a
 moment), appear whole or not at all, and are on disk when `write_secret_file` returns.
+
+A secret file belongs to our user or to root: another owner could read the secret, and could change where it
+leads us.  Root itself also uses the files of others that it names, such as those of a service's user.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ def write_secret_file(path: Path, values: Mapping[str, str], *, comment: str) ->
     """
     lines = [f"# {comment}"] + [f"{name} = {toml_string(value)}" for name, value in values.items()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_if_changed(path, ("\n".join(lines) + "\n").encode())
     except OSError as error:
         raise SetupError(f"cannot write {path}: {error.strerror}") from error
@@ -43,6 +46,7 @@ def read_secret_file(path: Path, names: Sequence[str], *, what: str) -> dict[str
     """
     try:
         content, found = read_small(path, FILE_SIZE_MAX)
+        require_owner(found, path, what=what)
         document = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise BadSetting(f"cannot read the {what} {path}: {error.strerror}") from error
@@ -53,12 +57,41 @@ def read_secret_file(path: Path, names: Sequence[str], *, what: str) -> dict[str
         value = document.get(name)
         if not isinstance(value, str) or not value:
             raise BadSetting(f"the {what} {path} lacks the text {name!r}")
+    require_mode(found, path, what=what)
+    return {name: document[name] for name in names}
+
+
+def require_private(path: Path, *, what: str) -> None:
+    """Check who may use a secret file before it is read.
+
+    Raises:
+        BadSetting: it is another user's, or others may use it.  A file that is not there is no problem.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return  # reading it says what is wrong
+    require_owner(found, path, what=what)
+    require_mode(found, path, what=what)
+
+
+def require_owner(found: os.stat_result, path: Path, *, what: str) -> None:
+    """Raise BadSetting unless the file is ours, or root's, or we are root."""
+    user = os.geteuid()
+    if stat.S_ISREG(found.st_mode) and user != 0 and found.st_uid not in (user, 0):
+        raise BadSetting(
+            f"the {what} {path} belongs to another user (number {found.st_uid}); if you trust what it says, "
+            f"run as root: chown {user} {shlex.quote(str(path))}"
+        )
+
+
+def require_mode(found: os.stat_result, path: Path, *, what: str) -> None:
+    """Raise BadSetting if others may read or write the file."""
     if stat.S_ISREG(found.st_mode) and found.st_mode & _foreign_bits(found.st_uid):
         raise BadSetting(
             f"others may use the secret in the {what} {path} (mode {stat.S_IMODE(found.st_mode):o}); "
             f"run: chmod 600 {shlex.quote(str(path))}"
         )
-    return {name: document[name] for name in names}
 
 
 def _foreign_bits(owner: int) -> int:

@@ -45,7 +45,7 @@ class NotPlain(OSError):
 class Folder:
     """A folder, held by a descriptor; every path is relative to it, with "/" between its names."""
 
-    def __init__(self, root: str | Path, *, folder_mode: int = 0o750) -> None:
+    def __init__(self, root: str | Path, *, folder_mode: int = 0o700) -> None:
         """
         Args:
             folder_mode: of the folders that are made below it.

@@ -33,7 +33,7 @@ if sys.platform == "darwin":
 
 Buffer = bytes | bytearray | memoryview
 
-FILE_MODE = 0o640  # of what is made here
+FILE_MODE = 0o600  # of what is made here
 
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux alone has it; elsewhere reads just read
 

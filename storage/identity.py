@@ -285,7 +285,7 @@ def _write_identity(folder: Folder, identity: DiskIdentity) -> DiskIdentity:
 def _put_identity(folder: Folder, identity: DiskIdentity) -> DiskIdentity:
     """Put another file in the place of the one that is there; it lasts from `_sync` on."""
     temporary = f"{IDENTITY_NAME.rpartition('.')[0]}.new"
-    file = folder.make(temporary, 0o644)
+    file = folder.make(temporary, FILE_MODE)
     try:
         inode = os.fstat(file).st_ino  # a rename keeps it
         identity = msgspec.structs.replace(identity, inode=inode)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness import environment, free_port_base
+from warehouse.actors.private_folder import DISK_NAMES, MASTER_NAMES, STORE_NAMES, is_one_of
 
 NAMES = [
     *("conf", "errors", "auth", "catalog", "transport", "actors", "rescue", "client", "bench"),
@@ -86,6 +87,10 @@ def test_a_store_and_all_its_commands_run_nothing_of_the_working_folder(
             path for path in (project / "warehouse-data").rglob("*") if path.stat().st_mode & 0o077
         ]
         assert open_to_others == []
+        for names, folder in ((STORE_NAMES, "."), (MASTER_NAMES, "master"), (DISK_NAMES, "disk-1")):
+            present = os.listdir(project / "warehouse-data" / folder)
+            unknown = [name for name in present if not is_one_of(name, names)]
+            assert not unknown, f"actors/private_folder.py does not know {unknown} in {folder}"
     command("export", "--to", "exported")
     command("rebuild", "--replace")
     command("restore", "backup.tar")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import stat
 import tomllib
 from dataclasses import dataclass, field
@@ -42,19 +43,18 @@ class CurveKeys:
 
         Raises:
             SecretMissing: there is no such file.
-            BadSetting: others may read it, or it is not a key pair.
+            BadSetting: it is another user's, others may read it, or it is not a key pair.
         """
         path = Path(path)
         try:
             with path.open("rb") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                found = os.fstat(file.fileno())
                 text = file.read(4096)
         except FileNotFoundError as error:
             raise SecretMissing(f"{path}: there is no key file") from error
         except OSError as error:
             raise BadSetting(f"{path}: cannot be read: {error.strerror}") from error
-        if mode & 0o077:
-            raise BadSetting(f"{path}: others may use this secret (mode {mode:o}); run: chmod 600 {path}")
+        _require_private(found, path)
         try:
             fields = tomllib.loads(text.decode())
             keys = cls(public=fields["public"].encode(), secret=fields["secret"].encode())
@@ -86,3 +86,14 @@ class CurveKeys:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def _require_private(found: os.stat_result, path: Path) -> None:
+    mode, user, name = stat.S_IMODE(found.st_mode), os.geteuid(), shlex.quote(str(path))
+    if mode & 0o077:
+        raise BadSetting(f"{path}: others may use this secret (mode {mode:o}); run: chmod 600 {name}")
+    if user != 0 and found.st_uid not in (user, 0):
+        raise BadSetting(
+            f"{path}: this secret belongs to another user (number {found.st_uid}); "
+            f"run as root: chown {user} {name}"
+        )

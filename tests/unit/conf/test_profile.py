@@ -179,6 +179,24 @@ def test_a_secret_that_root_has_put_there_for_our_group_is_read(tmp_path, monkey
         Join.load(path)
 
 
+@pytest.mark.parametrize("value", [PROFILE, JOIN], ids=["profile", "join"])
+def test_a_secret_of_another_user_is_refused_with_the_remedy(tmp_path, monkeypatch, value):
+    path = tmp_path / "a file.toml"
+    value.save(path)
+    owner = path.stat().st_uid
+    if owner == 0:
+        owner = 12345
+        os.chown(path, owner, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert type(value).load(path) == value, "root uses what it names"
+    monkeypatch.setattr(os, "geteuid", lambda: 777)
+    with pytest.raises(BadSetting, match=rf"belongs to another user.*chown 777 '{path}'") as caught:
+        type(value).load(path)
+    assert "canary" not in caught.value.message
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert type(value).load(path) == value
+
+
 def test_a_profile_that_somebody_else_left_where_we_are_is_not_used(tmp_path, monkeypatch):
     found = tmp_path / "warehouse-data" / "profile.toml"
     PROFILE.save(found)
@@ -187,6 +205,6 @@ def test_a_profile_that_somebody_else_left_where_we_are_is_not_used(tmp_path, mo
     if found.stat().st_uid == 0:
         assert find_profile(environ={}, working_directory=tmp_path, home=tmp_path) == found, "root's is"
         os.chown(found, 12345, -1)
-    with pytest.raises(BadSetting, match="belongs to another user"):
+    with pytest.raises(BadSetting, match=r"belongs to another user.*chown"):
         find_profile(environ={}, working_directory=tmp_path, home=tmp_path)
     assert find_profile(found, environ={}) == found, "a named one is"

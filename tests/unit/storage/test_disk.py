@@ -16,12 +16,12 @@ import warehouse.storage.disk
 from warehouse.storage.disk import ClosedFile, OsDisk, OsFile, write_all
 
 
-def test_files_are_not_readable_by_everybody(tmp_path: Path) -> None:
+def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     disk = OsDisk(tmp_path)
     disk.make_directory("volumes/1")
     disk.open("volumes/1/g1.vol", create=True)
-    assert (tmp_path / "volumes/1").stat().st_mode & 0o007 == 0
-    assert (tmp_path / "volumes/1/g1.vol").stat().st_mode & 0o007 == 0
+    assert (tmp_path / "volumes/1").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "volumes/1/g1.vol").stat().st_mode & 0o077 == 0
 
 
 def test_a_file_closes_with_its_last_reference(tmp_path: Path) -> None:

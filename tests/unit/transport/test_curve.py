@@ -86,6 +86,18 @@ def test_a_file_that_others_may_use_is_refused(tmp_path, mode):
         CurveKeys.load(path)
 
 
+def test_a_file_of_another_user_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "keys.toml"
+    CurveKeys.generate().save(path)
+    owner = path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    if owner == 0:
+        CurveKeys.load(path)
+        os.chown(path, 54321, -1)
+    with pytest.raises(BadSetting, match=r"another user.*chown 12345"):
+        CurveKeys.load(path)
+
+
 SOUND = CurveKeys.generate()
 OTHER = CurveKeys.generate()
 BROKEN = {
