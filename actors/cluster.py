@@ -22,7 +22,7 @@ import json
 import logging
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -296,16 +296,14 @@ def _move_profile(path: Path, initialized: Initialized, endpoint: str) -> None:
         Profile(master=endpoint, server_key=server_key, key_id=before.key_id, secret=before.secret).save(path)
 
 
-def _root_key_lines(root: ApiKey, data: Path, profile: Path, *, is_old: bool) -> Iterator[str]:
-    """The root key, shown once; `is_old`: the catalog of the store was rebuilt without its API keys."""
-    made = (
-        f"A new root key for the warehouse in {data}"
-        if is_old
-        else f"A new warehouse in {data}. Its root key"
-    )
-    yield f"{made}, shown this once (also in {profile}):"
-    yield f"  access key id  {root.key_id}"
-    yield f"  secret         {root.secret}"
+def _root_key_line(root: ApiKey, data: Path, profile: Path, *, is_old: bool) -> str:
+    """Where the root key is.  Logs keep what a service prints, so its secret is never printed.
+
+    Args:
+        is_old: the catalog of the store was rebuilt without its API keys.
+    """
+    made = f"A new root key for the warehouse in {data}" if is_old else f"A new warehouse in {data}"
+    return f"{made}. The root key {root.key_id} and its secret are in {profile}"
 
 
 class _StartReport:
@@ -334,7 +332,7 @@ class _StartReport:
             volumes=[child.announced.get("url", "") for child in _disks(children)],
             profile=str(self._profile),
             pids={child.name: child.process.pid for child in children if child.process},
-            **({"root_key": {"key_id": root.key_id, "secret": root.secret}} if root else {}),
+            **({"root_key": {"key_id": root.key_id}} if root else {}),  # its secret is in the profile
         )
 
     def ready_as_text(self, children: list[Child]) -> None:
@@ -392,7 +390,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     initialized = await trio.to_thread.run_sync(initialize, data / "master", keep)
     _move_profile(profile, initialized, endpoint)
     if initialized.root_key is not None and not arguments.json:
-        print("\n".join(_root_key_lines(initialized.root_key, data, profile, is_old=is_old)), flush=True)
+        print(_root_key_line(initialized.root_key, data, profile, is_old=is_old), flush=True)
     report = _StartReport(announcer, initialized, endpoint=endpoint, master_http=master_http, profile=profile)
     cluster = Cluster(_children(arguments, settings, volume_count))
     if arguments.json:

@@ -54,6 +54,7 @@ from warehouse.actors.control.uploads import UploadHandlers
 from warehouse.actors.listening import known_as, open_listeners
 from warehouse.actors.private_folder import MASTER_NAMES, tighten
 from warehouse.actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
+from warehouse.auth.keys import ApiKey
 from warehouse.catalog.interface import Catalog
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.writer import CatalogWriter
@@ -61,6 +62,7 @@ from warehouse.conf.arguments import Parser
 from warehouse.conf.arguments import host as host_argument
 from warehouse.conf.arguments import port as port_argument
 from warehouse.conf.join import Join
+from warehouse.conf.profile import Profile
 from warehouse.conf.settings import Settings
 from warehouse.errors import NoSuchBucket, NoSuchObject, NoSuchUpload
 from warehouse.storage.format.stamp import StampClock
@@ -71,6 +73,8 @@ from warehouse.transport.messages import Answer, Request
 from warehouse.transport.zeromq.hub import Hub
 from warehouse.transport.zeromq.limits import CONNECTIONS_MAX, NEWCOMERS_MAX, HubLimits
 from warehouse.transport.zeromq.peers import Peer
+
+PROFILE_NAME = "profile.toml"  # of the root key, when a serving master has made it
 
 log = logging.getLogger("warehouse.actors.master")  # run as a module it would be "__main__"
 
@@ -273,27 +277,38 @@ def _parser() -> argparse.ArgumentParser:
         help="host that others shall connect to, if not --host",
     )
     parser.add_argument(
-        "--init", action="store_true", help="make keys and the root key, print them, and stop"
+        "--init", action="store_true", help="make keys and the root key, print its secret, and stop"
     )
     add_common_arguments(parser)
     return parser
 
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
-    reached_as = known_as(arguments.host, arguments.advertise)
-    initialized = initialize(arguments.data)
+    endpoint = endpoint_of(known_as(arguments.host, arguments.advertise), arguments.port)
+    profile = arguments.data / PROFILE_NAME
+
+    def keep(keyring: Keyring, root: ApiKey) -> None:
+        """A service's standard output is kept in logs, so the secret goes to a file; --init is a command."""
+        if not arguments.init:
+            server_key = keyring.curve.public.decode()
+            Profile(master=endpoint, server_key=server_key, key_id=root.key_id, secret=root.secret).save(
+                profile
+            )
+
+    initialized = initialize(arguments.data, keep)
     tighten(arguments.data, MASTER_NAMES)
     join = Join(
-        master=endpoint_of(reached_as, arguments.port),
+        master=endpoint,
         server_key=initialized.keyring.curve.public.decode(),
         secret=initialized.keyring.join_secret,
     )
     join.save(arguments.data / JOIN_NAME)
-    if initialized.root_key is not None:
+    root = initialized.root_key
+    if root is not None:
         announcer.say(
             "founded",
-            key_id=initialized.root_key.key_id,
-            secret=initialized.root_key.secret,
+            key_id=root.key_id,
+            **({"secret": root.secret} if arguments.init else {"profile": str(profile)}),
             master=join.master,
             server_key=join.server_key,
             join_file=str(arguments.data / JOIN_NAME),
