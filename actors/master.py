@@ -26,6 +26,8 @@ import trio
 from warehouse.actors.ballast import Ballast
 from warehouse.actors.control.admission import Admission
 from warehouse.actors.control.allocation import Room
+from warehouse.actors.control.audit import AuditLog
+from warehouse.actors.control.audited_requests import AuditedRequests
 from warehouse.actors.control.catalog_space import CatalogRoom
 from warehouse.actors.control.commits import CommitHandlers
 from warehouse.actors.control.context import Intervals, MasterContext
@@ -73,6 +75,7 @@ from warehouse.transport.messages import Answer, Request
 from warehouse.transport.zeromq.hub import Hub
 from warehouse.transport.zeromq.limits import CONNECTIONS_MAX, NEWCOMERS_MAX, HubLimits
 from warehouse.transport.zeromq.peers import Peer
+from warehouse.version import package_version
 
 PROFILE_NAME = "profile.toml"  # of the root key, when a serving master has made it
 
@@ -93,6 +96,7 @@ class Master:
     Attributes:
         context: what all subjects share: the catalog, its writer, the fleet, events and troubles.
         routes: who answers which request.
+        audit: who did what.
         hub: who is connected.
     """
 
@@ -109,6 +113,7 @@ class Master:
         self._announcer = announcer
         events = EventLog()
         troubles = Troubles(events)
+        self.audit = AuditLog(catalog.folder, settings.audit, troubles)
         ballast = Ballast(catalog.folder / BALLAST_NAME, settings.store.catalog_reserve)
         self._catalog_room = CatalogRoom(catalog, ballast, troubles)
         self._reservations = Reservations()
@@ -143,11 +148,17 @@ class Master:
         self._expiry = Expiry(context, reservations=self._reservations, lineage=self._lineage)
         self._recount = Recount(catalog)
         self.routes = Routes()
+        audited = AuditedRequests(
+            self.audit,
+            answer_now=self.answer_now,
+            answer=self.routes.answer,
+            account_of=self._account_of,
+        )
         self.hub = Hub(
             keys=keyring.curve,
             incarnation=context.incarnation,
-            answer_now=self.answer_now,
-            answer=self.routes.answer,
+            answer_now=audited.answer_now,
+            answer=audited.answer,
             on_gone=self._on_gone,
             role_of=self._sessions.role_of,
             limits=_hub_limits(),
@@ -205,8 +216,20 @@ class Master:
             catalog_room=self._catalog_room,
             recount=self._recount,
             hub=self.hub,
+            audit=self.audit,
         )
         http = HttpServer(health_and_metrics(self.context.catalog, metrics))
+        self.audit.start()
+        try:
+            self.audit.note("master_started", version=package_version())
+            await self._serve(endpoint, http, http_listeners)
+        finally:
+            self.audit.note("master_stopped")
+            await self.audit.aclose()
+
+    async def _serve(
+        self, endpoint: str, http: HttpServer, http_listeners: list[trio.SocketListener]
+    ) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.context.writer.run)
             await nursery.start(self.provisioner.run)
@@ -217,6 +240,7 @@ class Master:
             nursery.start_soon(self._expiry.run)
             nursery.start_soon(self._recount.run)
             nursery.start_soon(self._sessions.failed_logins.run)
+            nursery.start_soon(self.audit.run)
             incarnation = f"{self.context.incarnation:x}"
             log.info("master is up", extra={"endpoint": bound, "incarnation": incarnation})
             self._announcer.ready(endpoint=bound, server_key=self._keyring.curve.public.decode())
@@ -237,6 +261,9 @@ class Master:
         except (NoSuchBucket, NoSuchObject, NoSuchUpload):
             self._lineage.require_current()  # an older catalog may well lack what is there
             raise
+
+    def _account_of(self, key_id: str) -> str | None:
+        return None if self.context.catalog.api_key(key_id) is None else ""
 
     def _on_gone(self, peer: Peer) -> None:
         self._leases.client_left(peer)

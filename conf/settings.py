@@ -175,6 +175,30 @@ class Http(Section, frozen=True, kw_only=True):
     ] = ()
 
 
+class Audit(Section, frozen=True, kw_only=True):
+    """The record of who did what, in `<data>/master/audit.jsonl`."""
+
+    enabled: Annotated[
+        Literal["on", "off"],
+        Choice("on", "off"),
+        "on: the master writes the audit log; off: it writes none, and keeps the files that there are",
+    ] = "on"
+    size: Annotated[
+        int, Size(64 * KIB, 16 * GIB), "a file of the log that would grow beyond this is put aside"
+    ] = 64 * MIB
+    files: Annotated[int, Count(1, 1000), "files that are kept; the oldest is removed"] = 10
+    failures_per_minute: Annotated[
+        int,
+        Count(0, 100_000),
+        "refused logins, tokens and requests of one address that are written in full each minute",
+    ] = 60
+    sample: Annotated[
+        int,
+        Count(1, 1_000_000),
+        "of the refusals beyond that, one of this many is written; each line says how many were left out",
+    ] = 100
+
+
 class Log(Section, frozen=True, kw_only=True):
     """What actors write to standard error."""
 
@@ -196,6 +220,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     compaction: Compaction = Compaction()
     verification: Verification = Verification()
     http: Http = Http()
+    audit: Audit = Audit()
     log: Log = Log()
 
 

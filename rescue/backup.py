@@ -185,7 +185,11 @@ def _parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    return run_tool(arguments, lambda progress: back_up(arguments.file, arguments.data, progress))
+    return run_tool(
+        arguments,
+        lambda progress: back_up(arguments.file, arguments.data, progress),
+        audited_as="backup_made",
+    )
 
 
 if __name__ == "__main__":

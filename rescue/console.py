@@ -25,6 +25,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from warehouse.conf.arguments import Parser as Parser  # the tools import it from here
+from warehouse.conf.audit_files import note_offline
 from warehouse.conf.formatting import format_size, format_span
 from warehouse.conf.logging import set_up_logging
 from warehouse.errors import BadRequest, DiskFull, ReadFailed, StoreError, WriteFailed
@@ -89,30 +90,36 @@ def run_tool(
     arguments: argparse.Namespace,
     work: Callable[[Progress], R],
     *,
+    audited_as: str,
     is_private: bool = True,
     again: str = "",
 ) -> int:
     """Do `work`, print its report, and return the exit status.
 
     Args:
+        audited_as: the action that the store's audit log is told of, if the store has such a log.
         is_private: only its own user may read what it writes.
         again: what the user can do after an interruption.
     """
     if is_private:
         os.umask(0o077)
     set_up_logging(arguments.log_level, "json" if arguments.json else "text", "rescue")
+    master = arguments.data / "master"
     try:
         with shown_progress() as progress:
             report = work(progress)
     except StoreError as error:
+        note_offline(master, audited_as, result=error.code)
         print(f"warehouse: {printable(error.message)} ({error.code})", file=sys.stderr, flush=True)
         if arguments.json:
             event = {"event": "failed", "code": error.code, "message": error.message}
             print(_as_json(event), flush=True)
         return 1
     except KeyboardInterrupt:
+        note_offline(master, audited_as, result="interrupted")
         print("warehouse: interrupted" + (f"; {again}" if again else ""), file=sys.stderr, flush=True)
         return 130
+    note_offline(master, audited_as)
     print(_as_json(report) if arguments.json else "\n".join(map(printable, report.lines())), flush=True)
     return 0
 

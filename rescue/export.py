@@ -433,6 +433,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda progress: export(
             arguments.data, arguments.to, progress, disks=arguments.disk, is_resumed=arguments.resume
         ),
+        audited_as="objects_exported",
         is_private=False,  # the user decides who may read the files
         again="run the same command with --resume to continue",
     )

@@ -634,7 +634,7 @@ def _work(arguments: argparse.Namespace, progress: Progress) -> RebuildReport:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    return run_tool(arguments, lambda progress: _work(arguments, progress))
+    return run_tool(arguments, lambda progress: _work(arguments, progress), audited_as="catalog_rebuilt")
 
 
 if __name__ == "__main__":

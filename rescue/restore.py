@@ -263,6 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda progress: restore(
             arguments.file, arguments.data, progress, disks=arguments.disk, is_exact=arguments.exact
         ),
+        audited_as="store_restored",
     )
 
 

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from warehouse.actors.control.audit import AuditLog
 from warehouse.actors.control.catalog_space import CatalogRoom
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.job_scheduler import JobScheduler
@@ -141,7 +142,9 @@ class MasterMetrics(Collector):
         catalog_room: CatalogRoom,
         recount: Recount,
         hub: Hub,
+        audit: AuditLog,
     ) -> None:
+        self._audit = audit
         self._context = context
         self._sessions = sessions
         self._scheduler = scheduler
@@ -164,6 +167,7 @@ class MasterMetrics(Collector):
         return [
             *self._catalog_figures(),
             *self._cluster_figures(),
+            *self._audit.figures(),
             ("catalog_free", "Bytes free on the disk of the catalog", room.free or 0),
             ("catalog_full", "Whether the disk of the catalog is too full for anything new", room.is_short),
             ("count_differences", "Figures that differed from the last recount", difference_count),

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import NamedTuple, get_args
 
 import msgspec
@@ -49,6 +50,7 @@ BUDGET_MAX_MS = 3_600_000  # a longer wait is cut to this, so that no task lives
 PROBE_ID = 0  # the request id of a probe: `Done` to it says "alive"; requests begin with 1
 REFUSAL_SIZE_MAX = 2000  # characters of a refusal's sentence
 
+_answered_id: ContextVar[int] = ContextVar("answered_id")  # the request that this task answers
 _REQUESTS = frozenset(get_args(Request))
 
 
@@ -124,6 +126,11 @@ class Conversation:
     def running_count(self) -> int:
         """How many of their questions we are working on."""
         return len(self._running)
+
+    @property
+    def request_id(self) -> int:
+        """Which of their requests is being answered: by this task, or in the turn that opened its frame."""
+        return _answered_id.get(self._last_id)
 
     # --- what we ask ------------------------------------------------------------------------------
 
@@ -268,6 +275,7 @@ class Conversation:
     async def answer(self, envelope: Envelope, work: Callable[[], Awaitable[Answer]]) -> None:
         """Carry out a request within its budget and send the answer; after `begin`, in its own task."""
         assert envelope.budget_ms is not None
+        _answered_id.set(envelope.request_id)
         try:
             answer: Answer | None = None
             with trio.move_on_after(min(envelope.budget_ms, BUDGET_MAX_MS) / 1000):

@@ -23,6 +23,7 @@ from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 from warehouse.errors import Overloaded, PermissionDenied
@@ -91,8 +92,8 @@ class Budget:
 class Peer:
     """One connected DEALER, from its first message until it is gone; never revived.
 
-    An owner uses `session`, `ident`, `name`, `user_id`, `address`, `is_gone` and `request`; all else is the
-    hub's.
+    An owner uses `session`, `ident`, `name`, `user_id`, `address`, `is_gone`, `request_name` and `request`;
+    all else is the hub's.
 
     Args:
         address: where it comes from; "" when that is not known.
@@ -130,6 +131,12 @@ class Peer:
 
     def __repr__(self) -> str:
         return f"<Peer {self.name}{' (gone)' if self.is_gone else ''}>"
+
+    @property
+    def request_name(self) -> str:
+        """The request that is being answered now, in a few letters that no other request has."""
+        connection = blake2b(self.ident, digest_size=4).hexdigest()
+        return f"{self.name}-{connection}/{self.conversation.request_id}"
 
     @property
     def is_gone(self) -> bool:

@@ -63,6 +63,7 @@ def test_every_field_has_a_default_that_is_allowed():
         "compaction",
         "verification",
         "http",
+        "audit",
         "log",
     }
     for setting in describe():

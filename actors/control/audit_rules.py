@@ -1,0 +1,140 @@
+"""Audit rules: which requests go into the audit log, and what is said of them.
+
+`RULES` has the requests that do; `NOT_AUDITED` those that do not.  A test fails for a request that is in
+neither: whoever adds a message decides.  Refusals for want of rights are written for every kind of request.
+
+A rule says what is written; nothing of a request or an answer gets into the log that a rule does not name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from warehouse.conf.audit_lines import LIST_LENGTH_MAX, Value
+from warehouse.transport.messages import (
+    AbortUpload,
+    Answer,
+    Attach,
+    BeginUpload,
+    CancelJobs,
+    ClusterStatus,
+    CreateBucket,
+    DecideOrphans,
+    DeleteBucket,
+    Deleted,
+    DeleteObjects,
+    DiskReport,
+    FinishUpload,
+    LeaseNeedles,
+    ListBuckets,
+    ListEvents,
+    ListJobs,
+    ListObjects,
+    LocateChunks,
+    LocateObjects,
+    Login,
+    Message,
+    NeedlesStored,
+    PauseJobs,
+    Presign,
+    Register,
+    RegisterCompactor,
+    RequestSlots,
+    ResolveNeedle,
+    StartJobs,
+    StatObject,
+)
+
+Details = Mapping[str, Value]
+
+
+def _nothing_more(request: Any, answer: Answer | None) -> Details:
+    return {}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is written of one kind of request.
+
+    Attributes:
+        action: see `conf.audit_lines.ACTIONS`; a function where it depends on the request.
+        target: what the request is about.
+        details: further fields, from the request and its answer (None: it was refused).
+        key_of: the API key that the request names, where the connection has no session yet.
+        is_failure_only: write only what is refused.
+        is_of_node: write the CURVE key of the connection, too.
+    """
+
+    action: str | Callable[[Any], str]
+    target: Callable[[Any], str] = lambda request: ""
+    details: Callable[[Any, Answer | None], Details] = _nothing_more
+    key_of: Callable[[Any], str] | None = None
+    is_failure_only: bool = False
+    is_of_node: bool = False
+
+    def action_of(self, request: Message) -> str:
+        return self.action if isinstance(self.action, str) else self.action(request)
+
+
+def _of_bucket(request: CreateBucket | DeleteBucket | DeleteObjects) -> str:
+    return f"wh://{request.bucket}"
+
+
+def _deletion(request: DeleteObjects, answer: Answer | None) -> Details:
+    return {
+        "count": len(request.keys),
+        "existed": sum(answer.existed) if isinstance(answer, Deleted) else None,
+        "keys": request.keys[:LIST_LENGTH_MAX],
+    }
+
+
+def _url(request: Presign, answer: Answer | None) -> Details:
+    return {"method": request.method, "life_s": request.expires_in_s}
+
+
+def _start(request: StartJobs, answer: Answer | None) -> Details:
+    return {"work": request.work, "is_all": request.is_all, "is_forced": request.is_forced}
+
+
+def _volumes(request: StartJobs) -> str:
+    return ", ".join(f"volume {number}" for number in request.volume_ids[:LIST_LENGTH_MAX])
+
+
+RULES: dict[type[Message], Rule] = {
+    Login: Rule("login", key_of=lambda request: str(request.key_id)),
+    # Each new connection attaches: with a token that was bought with a login, which is in the log.
+    Attach: Rule("attach", is_failure_only=True),
+    CreateBucket: Rule("bucket_created", _of_bucket),
+    DeleteBucket: Rule("bucket_deleted", _of_bucket, lambda request, _: {"is_forced": request.force}),
+    DeleteObjects: Rule("objects_deleted", _of_bucket, _deletion),
+    Presign: Rule("url_signed", lambda request: f"wh://{request.bucket}/{request.key}", _url),
+    Register: Rule(
+        "disk_registered",
+        lambda request: str(request.disk_id),
+        lambda request, _: {"disk": request.disk_name, "url": request.url},
+        is_of_node=True,
+    ),
+    RegisterCompactor: Rule(
+        "compactor_registered",
+        lambda request: str(request.disk_id),
+        lambda request, _: {"disk": request.disk_name},
+        is_of_node=True,
+    ),
+    StartJobs: Rule("jobs_started", _volumes, _start),
+    CancelJobs: Rule("jobs_cancelled", details=lambda request, _: {"count": len(request.job_ids)}),
+    PauseJobs: Rule(lambda request: "jobs_paused" if request.is_paused else "jobs_resumed"),
+    DecideOrphans: Rule("orphans_decided", details=lambda request, _: {"decision": request.decision}),
+}
+
+NOT_AUDITED: frozenset[type[Message]] = frozenset(
+    (
+        # What is only read.
+        *(ListBuckets, StatObject, LocateObjects, ListObjects, ClusterStatus, ListJobs, ListEvents),
+        # How objects are written: a line for each would be longer than many an object.
+        *(LeaseNeedles, ResolveNeedle, BeginUpload, RequestSlots, FinishUpload, AbortUpload),
+        # What disks report all the time.  The tokens that they refused are written all the same.
+        *(NeedlesStored, DiskReport, LocateChunks),
+    )
+)

@@ -1,0 +1,294 @@
+"""The audit log of a real master: what gets in, what a full disk does, and that nobody waits for it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from master_kit import open_master, settings_with, until
+from warehouse.actors.control.audit import TROUBLE, AuditLog, AuditWriter
+from warehouse.actors.control.events import EventLog
+from warehouse.actors.control.troubles import Troubles
+from warehouse.conf.audit_files import AUDIT_NAME, AuditFiles
+from warehouse.conf.audit_lines import encode_line
+from warehouse.conf.settings import Audit
+from warehouse.errors import StoreError
+from warehouse.transport.messages import (
+    Attach,
+    CreateBucket,
+    DeleteBucket,
+    Deleted,
+    DeleteObjects,
+    Done,
+    Login,
+    Presign,
+    Presigned,
+    Register,
+    StatObject,
+)
+
+
+def lines_in(folder: Path) -> list[dict[str, Any]]:
+    path = folder / AUDIT_NAME
+    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+async def wait_for(folder: Path, **wanted: Any) -> dict[str, Any]:
+    """The first line with these fields; they get there a moment after the answer."""
+    found: list[dict[str, Any]] = []
+
+    def look() -> bool:
+        found[:] = [line for line in lines_in(folder) if wanted.items() <= line.items()]
+        return bool(found)
+
+    await until(look)
+    return found[0]
+
+
+async def refused(link: Any, request: Any) -> str:
+    with pytest.raises(StoreError) as caught:
+        await link.request(request, timeout_s=10)
+    return caught.value.code
+
+
+# --- what gets in ---------------------------------------------------------------------------------
+
+
+async def test_what_is_done_to_a_store_is_in_its_log(tmp_path: Path) -> None:
+    async with open_master(tmp_path) as master:
+        key_id = master._root.key_id
+        await wait_for(tmp_path, action="master_started", result="ok")
+        login = await wait_for(tmp_path, action="login", result="ok")
+        assert login["key"] == key_id
+        assert login["address"] == "127.0.0.1"
+        disk = await wait_for(tmp_path, action="disk_registered", disk="disk-1")
+        assert len(disk["node"]) == 40
+        await wait_for(tmp_path, action="compactor_registered", disk="disk-1")
+
+        await master.ask(CreateBucket(bucket="photos"), Done)
+        await wait_for(tmp_path, action="bucket_created", target="wh://photos", key=key_id)
+        await master.ask(DeleteObjects(bucket="photos", keys=[f"a/{n}" for n in range(30)]), Deleted)
+        deleted = await wait_for(tmp_path, action="objects_deleted", target="wh://photos", count=30)
+        assert deleted["keys"] == [f"a/{n}" for n in range(10)]
+        assert deleted["existed"] == 0
+        signed = await master.ask(
+            Presign(bucket="photos", key="k", method="PUT", expires_in_s=60.0), Presigned
+        )
+        told = await wait_for(
+            tmp_path, action="url_signed", target="wh://photos/k", method="PUT", life_s=60.0
+        )
+        assert told["request"].startswith("client-")
+        await master.ask(DeleteBucket(bucket="photos", force=True), Done)
+        await wait_for(tmp_path, action="bucket_deleted", is_forced=True)
+        secrets = [master._root.secret, master.join_secret, signed.url.partition("token=")[2]]
+        await master.stop()
+        text = (tmp_path / AUDIT_NAME).read_text()
+        assert lines_in(tmp_path)[-1]["action"] == "master_stopped"
+        assert not [secret for secret in secrets if secret in text]
+        names = [line["request"] for line in lines_in(tmp_path) if "request" in line]
+        assert len(names) == len(set(names)), "two requests have one name"
+
+
+async def test_who_is_refused_is_in_the_log_with_the_code(tmp_path: Path) -> None:
+    async with open_master(tmp_path) as master:
+        stranger = await master.connect("stranger", None)
+        await stranger.wait_up()
+        assert await refused(stranger, Login(key_id="WHNOBODY", secret="guess")) == "bad_credentials"
+        await wait_for(tmp_path, action="login", result="bad_credentials", key="WHNOBODY")
+        await refused(stranger, Attach(token="eyJhbGciOi.forged.token"))
+        await wait_for(tmp_path, action="attach", result="token_invalid")
+        join = Register(
+            join_secret="wrong",
+            disk_id="e" * 32,
+            disk_name="thief",
+            incarnation=1,
+            url="http://127.0.0.1:2",
+            volumes=[],
+            disk_capacity=1,
+            disk_free=1,
+        )
+        await refused(stranger, join)
+        thief = await wait_for(tmp_path, action="disk_registered", disk="thief")
+        assert thief["result"] != "ok"
+        assert len(thief["node"]) == 40
+        assert "guess" not in (tmp_path / AUDIT_NAME).read_text()
+        assert "forged" not in (tmp_path / AUDIT_NAME).read_text()
+
+
+async def test_a_key_without_the_right_is_in_the_log(tmp_path: Path) -> None:
+    async with open_master(tmp_path) as master:
+        await master.ask(CreateBucket(bucket="photos"), Done)
+        poor = await master.connect_with(0)
+        assert await refused(poor, StatObject(bucket="photos", key="k")) == "permission_denied"
+        await wait_for(tmp_path, action="request_refused", kind="stat_object", result="permission_denied")
+        assert await refused(poor, DeleteBucket(bucket="photos")) == "permission_denied"
+        await wait_for(tmp_path, action="bucket_deleted", result="permission_denied", target="wh://photos")
+
+
+async def test_many_failures_are_sampled_and_counted(tmp_path: Path) -> None:
+    settings = settings_with(audit={"failures_per_minute": 3, "sample": 5})
+    async with open_master(tmp_path, settings=settings) as master:
+        stranger = await master.connect("stranger", None)
+        await stranger.wait_up()
+        for _ in range(20):
+            await refused(stranger, Attach(token="x"))
+        await master.stop()
+    lines = lines_in(tmp_path)
+    written = [line for line in lines if line["action"] == "attach"]
+    assert len(written) == 6  # three, and then one of five
+    counted = [line for line in lines if line["action"] == "lines_left_out"]
+    assert len(written) + sum(line.get("left_out", 0) for line in (*written, *counted)) == 20
+
+
+async def test_a_store_that_is_to_keep_no_log_keeps_none(tmp_path: Path) -> None:
+    async with open_master(tmp_path, settings=settings_with(audit={"enabled": "off"})) as master:
+        await master.ask(CreateBucket(bucket="photos"), Done)
+        await master.stop()
+    assert not (tmp_path / AUDIT_NAME).exists()
+
+
+# --- the thread -----------------------------------------------------------------------------------
+
+
+class BadFiles(AuditFiles):
+    """Files on a disk that is full, or slow, while a test says so."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, size_max=1 << 30, count_max=3)
+        self.is_full = False
+        self.is_open = threading.Event()
+        self.is_open.set()
+        self.sync_count = 0
+
+    def append(self, lines: bytes) -> None:
+        self.is_open.wait(10)
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        super().append(lines)
+
+    def sync(self) -> None:
+        self.sync_count += 1
+        super().sync()
+
+
+def wait_until(condition: Any, timeout_s: float = 10.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.002)
+
+
+def writer_of(files: AuditFiles, **options: Any) -> tuple[AuditWriter, list[str | None]]:
+    told: list[str | None] = []
+    return AuditWriter(files, on_failure=told.append, retry_s=0.005, **options), told
+
+
+def numbered(number: int) -> bytes:
+    return encode_line("login", {"target": str(number)})
+
+
+def test_what_a_full_disk_loses_is_counted_in_its_place(tmp_path: Path) -> None:
+    files = BadFiles(tmp_path / AUDIT_NAME)
+    writer, told = writer_of(files, queue_size_max=50 * len(numbered(100)))
+    writer.start()
+    writer.put(numbered(1))
+    wait_until(lambda: writer.written_count == 1)
+    files.is_full = True
+    writer.put(numbered(2))
+    wait_until(lambda: told == ["No space left on device"])
+    for number in range(3, 203):
+        writer.put(numbered(number))
+    files.is_full = False
+    wait_until(lambda: any(line["action"] == "lines_lost" for line in lines_in(tmp_path)))
+    writer.put(numbered(999))
+    writer.stop()
+    lines = lines_in(tmp_path)
+    lost = next(index for index, line in enumerate(lines) if line["action"] == "lines_lost")
+    kept = [int(line["target"]) for line in lines[:lost]]
+    assert kept == list(range(1, len(kept) + 1))
+    assert lines[lost]["count"] == writer.lost_count == 202 - len(kept) > 0
+    assert lines[lost]["cause"] == "No space left on device"
+    assert [line["target"] for line in lines[lost + 1 :]] == ["999"]
+    assert told == ["No space left on device", None]
+    assert writer.failure is None
+
+
+def test_nobody_waits_for_a_disk_that_does_not_answer(tmp_path: Path) -> None:
+    files = BadFiles(tmp_path / AUDIT_NAME)
+    files.is_open.clear()
+    writer, _ = writer_of(files, queue_size_max=1000)
+    writer.start()
+    began = time.monotonic()
+    for number in range(2000):
+        writer.put(numbered(number))
+    assert time.monotonic() - began < 5
+    assert writer.queue_size <= 1000
+    files.is_open.set()
+    writer.stop()
+    lines = lines_in(tmp_path)
+    lost = sum(line.get("count", 0) for line in lines)
+    assert lost + sum(line["action"] == "login" for line in lines) == 2000
+
+
+def test_lines_are_made_durable_within_a_second_and_at_the_end(tmp_path: Path) -> None:
+    files = BadFiles(tmp_path / AUDIT_NAME)
+    writer, _ = writer_of(files)
+    writer.start()
+    writer.put(numbered(1))
+    wait_until(lambda: files.sync_count == 1)
+    writer.put(numbered(2))
+    wait_until(lambda: writer.written_count == 2)
+    writer.stop()
+    assert files.sync_count == 2
+
+
+def test_the_end_of_a_master_does_not_wait_for_a_full_disk(tmp_path: Path) -> None:
+    files = BadFiles(tmp_path / AUDIT_NAME)
+    files.is_full = True
+    writer, told = writer_of(files)
+    writer.start()
+    writer.put(numbered(1))
+    wait_until(lambda: bool(told))
+    began = time.monotonic()
+    writer.stop()
+    assert time.monotonic() - began < 4
+
+
+async def test_operators_are_told_while_the_log_cannot_be_written(tmp_path: Path) -> None:
+    troubles = Troubles(EventLog())
+    (tmp_path / AUDIT_NAME).symlink_to(tmp_path / "elsewhere")
+    audit = AuditLog(tmp_path, Audit(), troubles)
+    audit.start()
+    audit.note("login", key="WHKEY")
+    await until(lambda: troubles.has(TROUBLE))
+    assert "symbolic links" in troubles.listed()[0].message
+    (tmp_path / AUDIT_NAME).unlink()
+    await until(lambda: not troubles.has(TROUBLE))
+    await audit.aclose()
+    assert lines_in(tmp_path)[0]["key"] == "WHKEY"
+
+
+async def test_a_field_that_is_not_listed_fails_no_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    audit = AuditLog(tmp_path, Audit(), Troubles(EventLog()))
+    audit.start()
+    audit.note("login", secret="never-to-be-seen")
+    await audit.aclose()
+    assert lines_in(tmp_path) == []
+    assert "audit line cannot be written" in caplog.text
+
+
+async def test_a_loop_that_ends_leaves_no_thread_behind(tmp_path: Path) -> None:
+    audit = AuditLog(tmp_path, Audit(), Troubles(EventLog()))
+    audit.start()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await audit.aclose()
+    assert not [thread for thread in threading.enumerate() if thread.name == "audit"]
