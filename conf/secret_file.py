@@ -61,20 +61,6 @@ def read_secret_file(path: Path, names: Sequence[str], *, what: str) -> dict[str
     return {name: document[name] for name in names}
 
 
-def require_private(path: Path, *, what: str) -> None:
-    """Check who may use a secret file before it is read.
-
-    Raises:
-        BadSetting: it is another user's, or others may use it.  A file that is not there is no problem.
-    """
-    try:
-        found = path.stat()
-    except OSError:
-        return  # reading it says what is wrong
-    require_owner(found, path, what=what)
-    require_mode(found, path, what=what)
-
-
 def require_owner(found: os.stat_result, path: Path, *, what: str) -> None:
     """Raise BadSetting unless the file is ours, or root's, or we are root."""
     user = os.geteuid()

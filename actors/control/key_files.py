@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from warehouse.auth.sealing import KEY_SIZE, generate_seal_key
 from warehouse.conf.files import read_small, sync_folder, write_whole
+from warehouse.conf.secret_file import require_mode, require_owner
 from warehouse.errors import SecretMissing, SetupError
 from warehouse.transport.zeromq.curve import CurveKeys
 
@@ -87,6 +88,7 @@ def load_or_create(directory: Path) -> Secrets:
     Raises:
         SecretMissing: some keys are missing or damaged.
         SetupError: a file cannot be read; that does not say what it holds.
+        BadSetting: a file is another user's, or others may use it.
     """
     present = [name for name in (*FIRST_NAMES, *LATER_NAMES) if (directory / name).exists()]
     if not present and not (directory / CONTENTS_NAME).exists():
@@ -203,11 +205,14 @@ def _read(path: Path, decode: Callable[[bytes], T]) -> T:
     Raises:
         SecretMissing: the file is empty, cut off or damaged.
         SetupError: the file cannot be read; that does not say what it holds.
+        BadSetting: it is another user's, or others may use it.
     """
     try:
-        content, _ = read_small(path, FILE_SIZE_MAX)
+        content, found = read_small(path, FILE_SIZE_MAX)
     except OSError as error:
         raise SetupError(f"cannot read {path}: {error.strerror}") from error
+    require_owner(found, path, what="secret")
+    require_mode(found, path, what="secret")
     try:
         return decode(content)
     except _DAMAGES:

@@ -13,7 +13,7 @@ from warehouse.auth.access_tokens import AccessClaims
 from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier
 from warehouse.auth.rights import Permission
 from warehouse.auth.sealing import API_KEY_SECRET, seal_key_id_of
-from warehouse.errors import BadRequest, SealUnknown, SecretMissing, StoreError, TokenInvalid
+from warehouse.errors import BadRequest, BadSetting, SealUnknown, SecretMissing, StoreError, TokenInvalid
 
 NAMES = (*FIRST_NAMES, "seal.json", "keyring.json")
 NOW_MS = 1_800_000_000_000
@@ -162,6 +162,14 @@ def accepts_data(ring: Keyring, token: str) -> bool:
         return verifier.verify(token.encode(), now_s=NOW_MS / 1000) == DATA
     except TokenInvalid:
         return False
+
+
+@pytest.mark.parametrize("name", ["curve.key", "access.pem", "data.json", "join.secret", "seal.json"])
+def test_a_file_that_others_may_read_is_refused_with_the_remedy(folder: Path, name: str) -> None:
+    Keyring.load_or_create(folder)
+    (folder / name).chmod(0o640)
+    with pytest.raises(BadSetting, match=f"mode 640.*chmod 600 {folder / name}"):
+        Keyring.load_or_create(folder)
 
 
 def test_access_tokens_outlive_a_rotation_until_its_overlap_ends(folder: Path) -> None:
