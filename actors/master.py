@@ -41,6 +41,7 @@ from warehouse.actors.control.job_scheduler import JobScheduler
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.leases import LeaseHandlers
 from warehouse.actors.control.lineage import Lineage
+from warehouse.actors.control.live_keys import LiveKeys
 from warehouse.actors.control.objects import ObjectHandlers
 from warehouse.actors.control.presigning import PresignHandlers
 from warehouse.actors.control.provisioning import Provisioner
@@ -97,6 +98,7 @@ class Master:
         context: what all subjects share: the catalog, its writer, the fleet, events and troubles.
         routes: who answers which request.
         audit: who did what.
+        keys: the API keys of open sessions.
         hub: who is connected.
     """
 
@@ -142,7 +144,8 @@ class Master:
         self._lineage = Lineage(catalog, context.writer, context.fleet, context.troubles)
         self._admission = Admission(self._lineage, self._catalog_room)
         self._stamps = StampAdmission(context)
-        self._sessions = Sessions(context, keyring)
+        self.keys = LiveKeys(catalog, context.writer)
+        self._sessions = Sessions(context, keyring, self.keys)
         self.provisioner = Provisioner(context)
         self._scheduler = JobScheduler(context)
         self._expiry = Expiry(context, reservations=self._reservations, lineage=self._lineage)
@@ -241,6 +244,7 @@ class Master:
             nursery.start_soon(self._recount.run)
             nursery.start_soon(self._sessions.failed_logins.run)
             nursery.start_soon(self.audit.run)
+            nursery.start_soon(self.keys.run)
             incarnation = f"{self.context.incarnation:x}"
             log.info("master is up", extra={"endpoint": bound, "incarnation": incarnation})
             self._announcer.ready(endpoint=bound, server_key=self._keyring.curve.public.decode())

@@ -1,8 +1,8 @@
 """Access tokens: short-lived proofs that the bearer has logged in with an API key.
 
-An access token is a JWT, signed by EdDSA; its bearer acts with the rights of an API key.  The master that
-signed it checks it, once for each control connection.  Data tokens (`auth/data_tokens.py`) differ in
-algorithm, key, `typ` and audience: neither kind passes as the other.
+An access token is a JWT, signed by EdDSA; its bearer acts with the rights that an API key has at the moment.
+The master that signed it checks it, once for each control connection.  Data tokens (`auth/data_tokens.py`)
+differ in algorithm, key, `typ` and audience: neither kind passes as the other.
 
 Claims that this release does not know are refused, not ignored: they may narrow the right.
 
@@ -20,7 +20,6 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from warehouse.auth.rights import Permission, Rights
 from warehouse.errors import SecretMissing, TokenExpired, TokenInvalid, TokenMissing
 
 TOKEN_SIZE_MAX = 16 * 1024
@@ -32,17 +31,16 @@ _AUDIENCE = "warehouse-control"
 
 
 class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whose rights the bearer of an access token has."""
+    """Whose rights the bearer of an access token has.
+
+    Tokens of the first release also say what the key allowed when they were bought; that counts no more.
+    """
 
     key_id: str = msgspec.field(name="sub")  # of the API key
-    permissions: int = msgspec.field(name="perms")  # auth.rights.Permission
-    buckets: dict[str, Literal["r", "w", "rw"]] | None
-    epoch: int  # the key's epoch when the token was bought; an edit of the key makes older tokens void
+    epoch: int  # the key's epoch when the token was bought; what takes rights away makes older tokens void
     expires_at_s: int = msgspec.field(name="exp")  # unix time
-
-    @property
-    def rights(self) -> Rights:
-        return Rights(Permission(self.permissions), self.buckets)
+    permissions: int | msgspec.UnsetType = msgspec.field(name="perms", default=msgspec.UNSET)
+    buckets: dict[str, Literal["r", "w", "rw"]] | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class AccessSigner:

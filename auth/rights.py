@@ -1,15 +1,24 @@
 """Rights: what a key, and every token bought with it, allows.
 
-A request is allowed if the key has the permission flag and, where the key is bound to named buckets, this
-bucket is among them with the needed direction ("r", "w" or "rw").  Everything else is refused; a flag that
-this release does not know grants nothing.
+A key has permission flags, and grants that say for which buckets they hold.  A request is allowed if the key
+has the flag and, where the flag is about a bucket, one of the grants covers flag, bucket and object key.
+Everything else is refused; a flag that this release does not know grants nothing.
+
+    grants None     every bucket there is and will be
+    grants ()       no bucket
+
+A grant names a bucket by its id, because a bucket that is made anew under an old name is not the one that was
+meant; or it names all buckets whose names begin in a certain way, and means those to come, too.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
 
 from warehouse.errors import BadRequest, PermissionDenied
 
@@ -17,80 +26,216 @@ from warehouse.errors import BadRequest, PermissionDenied
 class Permission(enum.IntFlag):
     """The bits are stored and sent: a bit is never given a new meaning."""
 
-    READ = 1  # get, stat, locate, presign for reading
-    WRITE = 2  # put, overwrite, presign for writing
+    READ = 1  # get, stat, locate
+    WRITE = 2  # put, overwrite
     DELETE = 4  # delete objects
     LIST = 8  # list the objects of a bucket
-    MANAGE_BUCKETS = 16  # create and delete buckets
-    SEE_CLUSTER = 32  # status, metrics, events
-    MANAGE_CLUSTER = 64  # volumes, compaction, verification, drains
-    MANAGE_KEYS = 128  # create, edit, disable and delete API keys
+    MANAGE_BUCKETS = 16  # create and delete buckets, set their quotas
+    SEE_CLUSTER = 32  # status, metrics
+    MANAGE_CLUSTER = 64  # volumes, compaction, verification, nodes
+    MANAGE_KEYS = 128  # create, edit, disable and delete API keys and accounts
+    SIGN = 256  # have URLs signed, for what READ or WRITE allow
+    SEE_EVENTS = 512  # the feed of events
 
 
 EVERYTHING = Permission(sum(Permission))
 READ_ONLY = Permission.READ | Permission.LIST
 READ_WRITE = READ_ONLY | Permission.WRITE | Permission.DELETE
 
-# What a permission does to a bucket; those that are not here touch no bucket.
-_DIRECTION = {
-    Permission.READ: "r",
-    Permission.LIST: "r",
-    Permission.WRITE: "w",
-    Permission.DELETE: "w",
-    Permission.MANAGE_BUCKETS: "w",
+# Those that are about objects in a bucket, and hold for a part of its keys where a grant says so.
+ABOUT_OBJECTS = READ_WRITE | Permission.SIGN
+# Those that grants can restrict; all others are about the store.
+ABOUT_BUCKETS = ABOUT_OBJECTS | Permission.MANAGE_BUCKETS
+
+# What people ask for by name, from the greatest to the least.
+PRESETS: Mapping[str, Permission] = {
+    "admin": EVERYTHING,
+    "operator": Permission.SEE_CLUSTER | Permission.MANAGE_CLUSTER | Permission.SEE_EVENTS,  # no data
+    "writer": READ_WRITE | Permission.SIGN,
+    "read-only": READ_ONLY | Permission.SEE_CLUSTER | Permission.SEE_EVENTS,
+    "reader": READ_ONLY,
+    "upload-only": Permission.WRITE,
 }
-_DIRECTIONS = ("r", "w", "rw")
+
+GRANTS_MAX = 256  # of one key
+NAME_PREFIX_MAX = 63  # characters of the beginning of a bucket's name
+KEY_PREFIX_MAX = 1024  # bytes of UTF-8, as an object's key
+BUCKET_ID_MAX = (1 << 48) - 1
+
+
+class BucketLike(Protocol):
+    """A bucket, as far as rights are concerned."""
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class BucketName:
+    """A bucket that does not exist, or whose row nobody needs."""
+
+    name: str
+    id: int = 0  # of no bucket
+
+
+class Grant(msgspec.Struct, frozen=True, array_like=True):
+    """What a key may do in one bucket, or in all buckets whose names begin alike.
+
+    Attributes:
+        permissions: flags of ABOUT_BUCKETS, as a number.
+        bucket_id: of the bucket; None: `bucket_prefix` says which.
+        bucket_prefix: how the names of the buckets begin; "" is every bucket.
+        key_prefix: how the keys of the objects begin; "" is the whole bucket.
+    """
+
+    permissions: int
+    bucket_id: int | None = None
+    bucket_prefix: str | None = None
+    key_prefix: str = ""
+
+    def is_for(self, bucket: BucketLike) -> bool:
+        if self.bucket_prefix is not None:
+            return bucket.name.startswith(self.bucket_prefix)
+        return self.bucket_id == bucket.id
+
+    def _covers(self, other: Grant, name_of: Callable[[int], str | None]) -> bool:
+        """Is every key of every bucket of `other` one of this grant's?"""
+        if not other.key_prefix.startswith(self.key_prefix):
+            return False
+        if self.bucket_prefix is None:
+            return other.bucket_id is not None and other.bucket_id == self.bucket_id
+        name = other.bucket_prefix
+        if name is None and other.bucket_id is not None:
+            name = name_of(other.bucket_id)  # buckets are never renamed
+        return name is not None and name.startswith(self.bucket_prefix)
+
+
+def _unknown(bucket_id: int) -> str | None:
+    return None
 
 
 @dataclass(frozen=True)
 class Rights:
-    """Permission flags, and the buckets they hold for: None is every bucket, {} is none."""
+    """Permission flags, and the buckets they hold for: None is every bucket, () is none."""
 
     permissions: Permission
-    buckets: Mapping[str, str] | None = None
+    grants: tuple[Grant, ...] | None = None
 
-    def require(self, permission: Permission, bucket: str | None = None) -> None:
-        """Return if all flags of `permission` are granted, for `bucket` where one is named.
+    @classmethod
+    def nothing(cls) -> Rights:
+        return cls(Permission(0), ())
 
-        Call it before looking the bucket up: then the answer tells nothing of buckets that a key may not see.
+    def require(
+        self, permission: Permission, bucket: BucketLike | None = None, key: str | None = None
+    ) -> None:
+        """Return if all flags of `permission` are granted, for `bucket` where one is given.
 
+        Whether a key may know of a bucket at all, `sees` tells.
+
+        Args:
+            key: of an object, or the beginning of several; None: for flags about objects, any part of the
+                bucket is enough.
         Raises:
-            PermissionDenied: a flag is missing, or the key is bound to other buckets.
+            PermissionDenied: a flag is missing, or the grants are for other buckets or other keys.
         """
         missing = _beyond(permission, self.permissions)
         if missing:
             raise PermissionDenied(f"this key lacks the permission {names_of(missing)}")
-        if bucket is not None and self.buckets is not None:
-            granted = self.buckets.get(bucket, "")
-            for flag in permission:
-                if _DIRECTION.get(flag, "") not in granted:
-                    raise PermissionDenied(f"this key has no {names_of(flag)} right on bucket {bucket!r}")
+        if bucket is None or self.grants is None:
+            return
+        for flag in permission & ABOUT_BUCKETS:
+            if not self._has_grant(flag, bucket, key):
+                where = "" if key is None or not self._has_grant(flag, bucket, None) else f" for {key!r}"
+                raise PermissionDenied(
+                    f"this key has no {names_of(flag)} right on bucket {bucket.name!r}{where}"
+                )
 
-    def allows(self, permission: Permission, bucket: str | None = None) -> bool:
+    def _has_grant(self, flag: Permission, bucket: BucketLike, key: str | None) -> bool:
+        for grant in self.grants or ():
+            if grant.permissions & flag and grant.is_for(bucket):
+                if not grant.key_prefix:
+                    return True
+                # A part of a bucket is not enough to manage the bucket.
+                if flag & ABOUT_OBJECTS and (key is None or key.startswith(grant.key_prefix)):
+                    return True
+        return False
+
+    def allows(
+        self, permission: Permission, bucket: BucketLike | None = None, key: str | None = None
+    ) -> bool:
         try:
-            self.require(permission, bucket)
+            self.require(permission, bucket, key)
         except PermissionDenied:
             return False
         return True
 
-    def sees(self, bucket: str) -> bool:
-        """Does a list of buckets made for this key name `bucket`?"""
-        return self.buckets is None or bool(self.buckets.get(bucket))
+    def prefixes(self, permission: Permission, bucket: BucketLike) -> tuple[str, ...] | None:
+        """How keys begin for which one flag holds in this bucket; None: all keys; (): none."""
+        if _beyond(permission, self.permissions):
+            return ()
+        if self.grants is None:
+            return None
+        found = {
+            grant.key_prefix
+            for grant in self.grants
+            if grant.permissions & permission and grant.is_for(bucket)
+        }
+        if "" in found:
+            return None
+        # A prefix within another says nothing more.
+        return tuple(
+            one for one in sorted(found) if not any(one != other and one.startswith(other) for other in found)
+        )
 
-    def covers(self, other: Rights) -> bool:
-        """Does `other` allow nothing that these rights do not?  Nobody may grant more than they have."""
+    def sees(self, bucket: BucketLike) -> bool:
+        """Does this key know of the bucket?  To others it is as if there were no such bucket."""
+        return any(self._has_flag(flag, bucket) for flag in ABOUT_BUCKETS)
+
+    def _has_flag(self, flag: Permission, bucket: BucketLike) -> bool:
+        if not flag & self.permissions:
+            return False
+        return self.grants is None or any(
+            grant.permissions & flag and grant.is_for(bucket) for grant in self.grants
+        )
+
+    def covers(self, other: Rights, name_of: Callable[[int], str | None] = _unknown) -> bool:
+        """Does `other` allow nothing that these rights do not?  Nobody may grant more than they have.
+
+        Args:
+            name_of: the name of the bucket of an id; None: there is none.
+        """
         if _beyond(other.permissions, self.permissions):
             return False
-        if self.buckets is None:
-            return True
-        if other.buckets is None:
+        if self.grants is None:
+            return not any(
+                _beyond(Permission(one.permissions), self.permissions) for one in other.grants or ()
+            )
+        if other.grants is None:
+            return not other.permissions & ABOUT_BUCKETS
+        return all(self._covers_grant(grant, name_of) for grant in other.grants)
+
+    def _covers_grant(self, wanted: Grant, name_of: Callable[[int], str | None]) -> bool:
+        if _beyond(Permission(wanted.permissions), self.permissions):
             return False
-        return all(set(granted) <= set(self.buckets.get(name, "")) for name, granted in other.buckets.items())
+        return all(
+            any(one.permissions & bit and one._covers(wanted, name_of) for one in self.grants or ())
+            for bit in _bits_of(wanted.permissions)
+        )
 
 
 def _beyond(wanted: Permission, granted: Permission) -> Permission:
     # As plain numbers: `~` of a flag drops the bits that this release has no name for.
     return Permission(int(wanted) & ~int(granted))
+
+
+def _bits_of(number: int) -> list[int]:
+    return [1 << position for position in range(int(number).bit_length()) if number >> position & 1]
+
+
+# --- texts ----------------------------------------------------------------------------------------
 
 
 def names_of(permission: Permission) -> str:
@@ -121,8 +266,30 @@ def parse_permissions(text: str) -> Permission:
     return total
 
 
-def check_bucket_rights(buckets: Mapping[str, str] | None) -> None:
-    """Raises BadRequest unless every bucket is given "r", "w" or "rw"."""
-    for name, granted in (buckets or {}).items():
-        if granted not in _DIRECTIONS:
-            raise BadRequest(f'rights on bucket {name!r} are "r", "w" or "rw", not {granted!r}')
+def check_grants(grants: Iterable[Grant] | None) -> None:
+    """Check what came from outside: a request, a catalog file, a backup.
+
+    Raises:
+        BadRequest: a grant names no bucket or two, grants nothing, or is out of bounds.
+    """
+    grants = tuple(grants or ())
+    if len(grants) > GRANTS_MAX:
+        raise BadRequest(f"a key has at most {GRANTS_MAX} grants, not {len(grants)}")
+    for grant in grants:
+        _check_grant(grant)
+
+
+def _check_grant(grant: Grant) -> None:
+    if (grant.bucket_id is None) == (grant.bucket_prefix is None):
+        raise BadRequest("a grant names a bucket, or how the names of buckets begin, and not both")
+    if grant.bucket_id is not None and not 1 <= grant.bucket_id <= BUCKET_ID_MAX:
+        raise BadRequest(f"a bucket's id is from 1 to {BUCKET_ID_MAX}, not {grant.bucket_id}")
+    if len(grant.bucket_prefix or "") > NAME_PREFIX_MAX:
+        raise BadRequest(f"the beginning of a bucket's name has at most {NAME_PREFIX_MAX} characters")
+    if len(grant.key_prefix.encode("utf-8", "surrogatepass")) > KEY_PREFIX_MAX:
+        raise BadRequest(f"the beginning of a key has at most {KEY_PREFIX_MAX} bytes")
+    if grant.permissions <= 0 or grant.permissions & ~int(ABOUT_BUCKETS):
+        raise BadRequest(
+            f"a grant gives some of {names_of(ABOUT_BUCKETS)}; all other permissions are about the store,"
+            " not about a bucket"
+        )

@@ -21,7 +21,8 @@ import trio
 from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.keys import ApiKey, generate_api_key, hash_secret
 from warehouse.auth.rights import EVERYTHING
-from warehouse.catalog.records import ApiKeyRow, ObjectRow
+from warehouse.catalog.identities import ApiKeyRow
+from warehouse.catalog.records import ObjectRow
 from warehouse.catalog.sqlite.bulk_load import NewCatalog
 from warehouse.conf.profile import Profile
 from warehouse.conf.programs import module_command
@@ -77,7 +78,14 @@ def make_catalog(
     root = generate_api_key()
     with NewCatalog(data / "catalog.sqlite3") as new:
         new.add_api_keys(
-            [ApiKeyRow(root.key_id, "", root.hashed, int(EVERYTHING), None, True, 1, CREATED_MS)]
+            [
+                ApiKeyRow(
+                    id=root.key_id,
+                    hashed=root.hashed,
+                    permissions=int(EVERYTHING),
+                    created_ms=CREATED_MS,
+                )
+            ]
         )
         for volume_id in range(1, volumes + 1):
             new.add_disk(disk_id_of(volume_id), f"disk-{volume_id}", CREATED_MS)

@@ -28,14 +28,13 @@ or waits in the outbox, or is remembered as tombstoned.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from warehouse.auth.keys import HashedSecret
+from warehouse.catalog.identities import AccountRow, ApiKeyRow
 from warehouse.catalog.records import (
-    ApiKeyRow,
     BucketRow,
     ChunkRow,
     CommitResult,
@@ -242,12 +241,22 @@ class Catalog(Protocol):
     def catalog_id(self) -> int:
         """What tells this catalog from all others; 0: it has none yet, see `Transaction.begin_lineage`."""
 
+    def accounts(self) -> list[AccountRow]:
+        """All of them, the oldest first."""
+
+    def account(self, account_id: str) -> AccountRow | None: ...
+
+    def account_by_name(self, name: str) -> AccountRow | None: ...
+
     def api_key(self, key_id: str) -> ApiKeyRow | None: ...
 
     def api_keys(self) -> list[ApiKeyRow]:
-        """All API keys, oldest first."""
+        """All of them, the oldest first."""
 
     def api_key_count(self) -> int: ...
+
+    def revocations(self) -> dict[str, int]:
+        """Of each key that lately lost rights: from which epoch on what it signed is valid."""
 
     # --- checks, which any thread may call, and which may take long ---------------------------------
 
@@ -306,8 +315,10 @@ class Transaction(Protocol):
 
     # --- buckets and objects ----------------------------------------------------------------------
 
-    def create_bucket(self, name: str, created_ms: int) -> BucketRow:
+    def create_bucket(self, name: str, created_ms: int, owner_id: str = "") -> BucketRow:
         """
+        Args:
+            owner_id: the account whose bucket it is; "": the first account there is.
         Raises:
             BadBucketName, BucketExists
         """
@@ -512,38 +523,61 @@ class Transaction(Protocol):
     def clear_bucket_notes(self, disk_id: str, notes: Sequence[BucketNote]) -> None:
         """A disk has these in a volume, durably; a note that has changed since then goes on waiting."""
 
-    # --- API keys ---------------------------------------------------------------------------------
+    # --- accounts and API keys --------------------------------------------------------------------
 
-    def add_api_key(
-        self,
-        key_id: str,
-        hashed: HashedSecret,
-        *,
-        permissions: int,
-        buckets: Mapping[str, str] | None,
-        created_ms: int,
-        name: str = "",
-    ) -> None:
+    def add_account(self, row: AccountRow) -> None:
         """
-        Args:
-            buckets: what the key may do in which bucket; None: every bucket.
         Raises:
-            BadRequest: the id is taken, or a right is unknown.
+            BadRequest: no account may have that name.
+            AccountExists: another one has it.
         """
 
-    def edit_api_key(
-        self,
-        key_id: str,
-        *,
-        permissions: int,
-        buckets: Mapping[str, str] | None,
-        is_enabled: bool,
-        name: str = "",
-    ) -> bool:
-        """Give a key other rights; return whether there is one.  Tokens bought before are void."""
+    def change_account(self, account_id: str, *, name: str, email: str | None) -> None:
+        """Raises BadRequest, AccountExists as `add_account`, and NoSuchAccount."""
 
-    def delete_api_key(self, key_id: str) -> bool:
-        """Return whether there was one."""
+    def delete_account(self, account_id: str) -> None:
+        """
+        Raises:
+            NoSuchAccount: there is none of that id.
+            AccountNotEmpty: it has buckets or API keys.
+        """
+
+    def set_bucket_owner(self, bucket_id: int, account_id: str) -> None:
+        """Raises NoSuchAccount."""
+
+    def api_key(self, key_id: str) -> ApiKeyRow:
+        """Raises NoSuchApiKey."""
+
+    def add_api_key(self, row: ApiKeyRow) -> ApiKeyRow:
+        """Add a key; return it as it is now, with its account and its epoch.
+
+        Raises:
+            ApiKeyExists: the id is taken.
+            NoSuchAccount: its account does not exist.
+            BadRequest: a grant is not possible.
+        """
+
+    def change_api_key(
+        self, key_id: str, change: Callable[[ApiKeyRow], ApiKeyRow], *, now_ms: int
+    ) -> ApiKeyRow:
+        """Change a key; return it as it is now.  If it may do less than before, what it has signed is void.
+
+        Args:
+            change: makes the new row of the present one.
+        Raises:
+            NoSuchApiKey: there is none of that id.
+            LastKeyManager: nobody could manage keys any more.
+            NoSuchAccount, BadRequest: as `add_api_key`.
+        """
+
+    def delete_api_key(self, key_id: str, *, now_ms: int) -> None:
+        """Raises NoSuchApiKey, LastKeyManager."""
+
+    def note_keys_used(self, used_ms: Mapping[str, int]) -> None:
+        """When keys were last used, by id; for a key that is gone, nothing happens."""
+
+    def forget_revocations(self, before_ms: int) -> None:
+        """Forget what was revoked before that time: all that it concerns has expired."""
 
     # --- jobs, verification, damage, meta ---------------------------------------------------------
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from warehouse.auth.keys import HashedSecret
 from warehouse.errors import StoreError
 from warehouse.transport.messages import BucketNote, NeedleDamage, etag_of
 
@@ -27,9 +26,12 @@ class BucketRow(msgspec.Struct, frozen=True):
     created_ms: int
     object_count: int
     byte_count: int
+    owner_id: str = ""  # of an account
+    quota_bytes: int | None = None  # None: no limit, like the next one
+    quota_objects: int | None = None
 
 
-BUCKET_COLUMNS = "id, name, created_ms, object_count, byte_count"
+BUCKET_COLUMNS = "id, name, created_ms, object_count, byte_count, owner_id, quota_bytes, quota_objects"
 
 
 # The content type of most objects.  It is stored as NULL, because the text would be a sixth of a row.
@@ -211,42 +213,6 @@ def needle_damage(columns: tuple[Any, ...]) -> NeedleDamage:
         bucket=bucket,
         key=key,
         found_ms=found_ms,
-    )
-
-
-class ApiKeyRow(msgspec.Struct, frozen=True):
-    id: str
-    name: str
-    hashed: HashedSecret
-    permissions: int
-    buckets: dict[str, str] | None  # None: every bucket
-    is_enabled: bool
-    epoch: int  # grows with every change: tokens bought at an older epoch are void
-    created_ms: int
-
-
-API_KEY_COLUMNS = "id, name, salt, hash, permissions, buckets, is_enabled, epoch, created_ms"
-
-
-def api_key_row(columns: tuple[Any, ...]) -> ApiKeyRow:
-    key_id, name, salt, digest, permissions, buckets, is_enabled, epoch, created_ms = columns
-    hashed = HashedSecret(salt, digest)
-    return ApiKeyRow(
-        key_id, name, hashed, permissions, unpack_map(buckets), bool(is_enabled), epoch, created_ms
-    )
-
-
-def api_key_columns(row: ApiKeyRow) -> tuple[Any, ...]:
-    return (
-        row.id,
-        row.name,
-        row.hashed.salt,
-        row.hashed.digest,
-        row.permissions,
-        pack_map(row.buckets),
-        row.is_enabled,
-        row.epoch,
-        row.created_ms,
     )
 
 

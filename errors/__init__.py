@@ -217,6 +217,66 @@ class NoSuchBucket(RequestRefused):
     status = 404
 
 
+class NoSuchAccount(RequestRefused):
+    """There is no account of that id or name.
+
+    To do: See `warehouse accounts ls`.
+    """
+
+    code = "no_such_account"
+    status = 404
+
+
+class AccountExists(RequestRefused):
+    """Another account has that name.
+
+    To do: Choose another name.
+    """
+
+    code = "account_exists"
+    status = 409
+
+
+class AccountNotEmpty(RequestRefused):
+    """The account still has buckets or API keys.
+
+    To do: Delete them, or give them to another account.
+    """
+
+    code = "account_not_empty"
+    status = 409
+
+
+class NoSuchApiKey(RequestRefused):
+    """There is no API key of that id.
+
+    To do: See `warehouse keys ls`.
+    """
+
+    code = "no_such_api_key"
+    status = 404
+
+
+class ApiKeyExists(RequestRefused):
+    """Another API key has that id.
+
+    To do: Import it under another id, or remove the other one.
+    """
+
+    code = "api_key_exists"
+    status = 409
+
+
+class LastKeyManager(RequestRefused):
+    """Nobody could manage keys any more after this.
+
+    To do: Make another key that may manage keys first.
+    """
+
+    code = "last_key_manager"
+    status = 409
+
+
 class NoSuchObject(RequestRefused):
     """There is no object of that key in the bucket.
 

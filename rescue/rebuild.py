@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from warehouse.catalog.records import ChunkRow, pack_content_type
-from warehouse.catalog.sqlite.bulk_load import NewCatalog
+from warehouse.catalog.sqlite.bulk_load import NO_SETTINGS, NewCatalog
 from warehouse.catalog.sqlite.file import hold_lock
 from warehouse.catalog.sqlite.salvage import (
     PendingDeletion,
@@ -389,10 +389,13 @@ def _fill(
         _add_volume(new, volume)
     _see_what_was_given_out(new, survey, known, report, now_ms)
     if known is not None:
+        if known.accounts:
+            new.add_accounts(known.accounts)
         new.add_api_keys(known.api_keys)
         report.api_keys = len(known.api_keys)
     for bucket in survey.buckets.values():
-        new.add_bucket(bucket.bucket_id, bucket.name, bucket.created_ms)
+        settings = NO_SETTINGS if known is None else known.bucket_settings.get(bucket.bucket_id, NO_SETTINGS)
+        new.add_bucket(bucket.bucket_id, bucket.name, bucket.created_ms, settings)
     for bucket in survey.dead_buckets:
         stamp = bucket.stamp if bucket.is_deleted else survey.stamp_max
         new.add_deleted_bucket(bucket.bucket_id, bucket.name, bucket.created_ms, stamp)

@@ -103,7 +103,7 @@ class CommitHandlers:
 
     async def resolve(self, peer: Peer, request: ResolveNeedle) -> Resolved:
         """Decide the fate of a put whose answer got lost: committed, or void for good."""
-        bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket)
+        bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket, request.key)
         issued_ms = self._require_own_needle(bucket, request)
         stamp = self._context.stamp()
         is_committed = await self._writer.write(

@@ -23,6 +23,7 @@ from warehouse.actors.ballast import make_way
 from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import EVERYTHING
+from warehouse.catalog.identities import ApiKeyRow
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.conf.files import write_if_changed
 from warehouse.errors import CatalogMissing, SetupError
@@ -84,7 +85,13 @@ def _make_root_key(path: Path, keep: Callable[[ApiKey], None]) -> ApiKey | None:
         now_ms = time.time_ns() // 1_000_000
         with catalog.transaction() as transaction:
             transaction.add_api_key(
-                root.key_id, root.hashed, permissions=int(EVERYTHING), buckets=None, created_ms=now_ms
+                ApiKeyRow(
+                    id=root.key_id,
+                    name="root",
+                    hashed=root.hashed,
+                    permissions=int(EVERYTHING),
+                    created_ms=now_ms,
+                )
             )
         return root
 

@@ -13,8 +13,8 @@ from warehouse.actors.control.lineage import Lineage
 from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.read_grants import ReadGrants
 from warehouse.actors.control.routes import Routes
-from warehouse.actors.control.sessions import Sessions
-from warehouse.auth.rights import Permission
+from warehouse.actors.control.sessions import Sessions, require_on
+from warehouse.auth.rights import Permission, Rights
 from warehouse.catalog.names import check_bucket_name, check_key
 from warehouse.catalog.records import BucketRow, ChunkRow, ObjectRow, Page
 from warehouse.errors import BadRequest
@@ -85,17 +85,17 @@ class ObjectHandlers:
 
     async def create_bucket(self, peer: Peer, request: CreateBucket) -> Done:
         check_bucket_name(request.bucket)
-        self._sessions.require(peer, Permission.MANAGE_BUCKETS, request.bucket)
-        created_ms = now_ms()
+        session = self._sessions.require_name(peer, Permission.MANAGE_BUCKETS, request.bucket)
+        created_ms, owner_id = now_ms(), session.account_id
         await self._context.writer.write(
-            lambda t: t.create_bucket(request.bucket, created_ms), is_growth=True
+            lambda t: t.create_bucket(request.bucket, created_ms, owner_id), is_growth=True
         )
         self._context.events.record("bucket_created", bucket=request.bucket)
         self._provisioner.note_buckets()
         return Done()
 
     async def delete_bucket(self, peer: Peer, request: DeleteBucket) -> Done:
-        self._sessions.require(peer, Permission.MANAGE_BUCKETS, request.bucket)
+        self._sessions.bucket_for(peer, Permission.MANAGE_BUCKETS, request.bucket)
         stamp = self._context.stamp()
         await self._context.writer.write(
             lambda t: t.delete_bucket(request.bucket, force=request.force, stamp=stamp)
@@ -117,7 +117,7 @@ class ObjectHandlers:
                     byte_count=row.byte_count,
                 )
                 for row in rows
-                if session.rights.sees(row.name)
+                if session.rights.sees(row)
             ],
             next_after=rows[-1].name if len(rows) == limit else "",
         )
@@ -134,7 +134,7 @@ class ObjectHandlers:
             raise BadRequest(f"at most {LOCATE_MAX} keys can be located at once, {len(request.keys)} came")
         if request.first_chunk and len(request.keys) != 1:
             raise BadRequest("a first chunk is named for one key alone")
-        self._sessions.require(peer, Permission.READ, request.bucket)
+        rights = self._sessions.require(peer, Permission.READ).rights
         is_paged = request.chunk_limit > 0
         bucket, found = self._catalog.locate(
             request.bucket,
@@ -142,6 +142,7 @@ class ObjectHandlers:
             first_chunk=request.first_chunk,
             chunk_limit=min(request.chunk_limit, CHUNKS_MAX) if is_paged else CHUNKS_UNPAGED_MAX,
         )
+        _require_keys(rights, bucket, request.keys)
         objects = [None if one is None else object_info(one[0], chunks_of(*one)) for one in found]
         if any(info is not None and info.metadata for info in objects):  # nothing else makes a page long
             objects = first_that_fit(objects)
@@ -158,12 +159,12 @@ class ObjectHandlers:
         )
 
     def list_objects(self, peer: Peer, request: ListObjects) -> Listing:
-        self._sessions.require(peer, Permission.LIST, request.bucket)
+        rights = self._sessions.require(peer, Permission.LIST).rights
         if request.with_locations:
-            self._sessions.require(peer, Permission.READ, request.bucket)
+            self._sessions.require(peer, Permission.READ)
         if request.delimiter == "":
             raise BadRequest("a delimiter has at least one character")
-        bucket, page = self._page(request)
+        bucket, page = self._page(request, rights)
         if not request.with_locations:
             objects, grants = [object_info(row) for row in page.objects], list[ReadGrant]()
         else:
@@ -175,10 +176,12 @@ class ObjectHandlers:
             grants, _ = self._grants.grants(bucket, volume_ids)
         return Listing(objects=objects, prefixes=page.prefixes, next_after=page.next_after, grants=grants)
 
-    def _page(self, request: ListObjects) -> tuple[BucketRow, Page]:
+    def _page(self, request: ListObjects, rights: Rights) -> tuple[BucketRow, Page]:
         # A bucket that is deleted by force vanishes at once, and its objects piece by piece after that.
         with self._catalog.one_moment():
             bucket = self._catalog.bucket(request.bucket)
+            for permission in (Permission.LIST, Permission.READ)[: 1 + request.with_locations]:
+                require_on(rights, permission, bucket, request.prefix)
             page = self._catalog.list_objects(
                 bucket.id,
                 prefix=request.prefix,
@@ -196,12 +199,23 @@ class ObjectHandlers:
         for key in request.keys:
             check_key(key)
         if_match = check_etag_condition(request.if_match)
+        rights = self._sessions.require(peer, Permission.DELETE).rights
         bucket = self._sessions.bucket_for(peer, Permission.DELETE, request.bucket)
+        for key in request.keys:
+            rights.require(Permission.DELETE, bucket, key)
         stamp = self._context.stamp()
         existed = await self._context.writer.write(
             lambda t: t.delete_objects(bucket.id, request.keys, if_match=if_match, stamp=stamp)
         )
         return Deleted(existed=existed)
+
+
+def _require_keys(rights: Rights, bucket: BucketRow, keys: Sequence[str]) -> None:
+    """Raises as `require_on`, for the first of these keys that may not be read."""
+    require_on(rights, Permission.READ, bucket, None)
+    if rights.prefixes(Permission.READ, bucket) is not None:
+        for key in keys:
+            rights.require(Permission.READ, bucket, key)
 
 
 # --- rows for messages ----------------------------------------------------------------------------

@@ -98,7 +98,9 @@ class PresignHandlers:
         return self._store.chunk_size if request.size_max is None else request.size_max
 
     def _presign_put(self, peer: Peer, request: Presign) -> Presigned | None:
-        bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket)
+        bucket = self._sessions.bucket_for(
+            peer, Permission.WRITE | Permission.SIGN, request.bucket, request.key
+        )
         size_max = self._size_max(request)
         if not 0 <= size_max <= self._store.chunk_size:
             raise BodyTooLarge(
@@ -138,6 +140,7 @@ class PresignHandlers:
     # --- GET --------------------------------------------------------------------------------------
 
     def _presign_get(self, peer: Peer, request: Presign) -> Presigned:
+        self._sessions.bucket_for(peer, Permission.SIGN, request.bucket, request.key)
         bucket, row = self._sessions.object_for(peer, request.bucket, request.key)
         expires_s = int(time.time() + request.expires_in_s)
         url = None

@@ -1,7 +1,8 @@
 """Sessions: who is at the other end of a connection, and what it may do.
 
 A client logs in with an API key (`Login`), gets an access token, and presents it on each of its connections
-(`Attach`).  From then on `peer.session` of that connection is a `ClientSession`.  A volume actor has its
+(`Attach`).  From then on `peer.session` of that connection is a `ClientSession`.  It has no rights of its
+own: its key has, and what becomes of the key counts at once (`live_keys.py`).  A volume actor has its
 `DiskState` there, a compactor its `CompactorSession` (`disks.py`); both show the join secret of the cluster.
 
 The role of a peer (`transport/zeromq/roles.py`) follows from the type of its session, so a peer never says
@@ -13,39 +14,49 @@ from __future__ import annotations
 import hmac
 import time
 from dataclasses import dataclass
-from typing import Literal, cast
 
 import trio
 
-from warehouse.actors.control.context import MasterContext
+from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.failed_logins import FailedLogins
 from warehouse.actors.control.fleet_state import CompactorSession, DiskState
 from warehouse.actors.control.keyring import Keyring
+from warehouse.actors.control.live_keys import LiveKey, LiveKeys
 from warehouse.actors.control.routes import Routes
 from warehouse.auth.access_tokens import AccessClaims
 from warehouse.auth.keys import verify_secret
-from warehouse.auth.rights import Permission, Rights
+from warehouse.auth.rights import BucketName, Permission, Rights
 from warehouse.catalog.records import BucketRow, ObjectRow
-from warehouse.errors import BadCredentials, NoSuchObject, NotAuthenticated, PermissionDenied
+from warehouse.errors import BadCredentials, NoSuchBucket, NoSuchObject, NotAuthenticated, PermissionDenied
 from warehouse.transport.messages import Attach, Attached, LoggedIn, Login
 from warehouse.transport.zeromq import roles
 from warehouse.transport.zeromq.peers import Peer
 from warehouse.transport.zeromq.roles import Role
 
-BucketRight = Literal["r", "w", "rw"]
-
 ACCESS_TOKEN_S = 900.0
+KEY_CHANGED = "the API key behind this token was changed, disabled or deleted, or has expired: log in again"
 FAILED_LOGIN_S = 0.5  # makes guessing slow; the answer does not tell which half was wrong
 
 
 @dataclass
 class ClientSession:
-    """What one control connection may do; ends with its access token."""
+    """One control connection of a client; ends with its access token, or with the key's epoch."""
 
-    key_id: str
-    rights: Rights
+    key: LiveKey
     expires_at: float  # monotonic
     epoch: int
+
+    @property
+    def key_id(self) -> str:
+        return self.key.key_id
+
+    @property
+    def rights(self) -> Rights:
+        return self.key.rights
+
+    @property
+    def account_id(self) -> str:
+        return "" if self.key.row is None else self.key.row.account_id
 
 
 _ROLES: dict[type, Role] = {
@@ -58,7 +69,8 @@ _ROLES: dict[type, Role] = {
 class Sessions:
     """Logs clients in, and checks the rights of every request."""
 
-    def __init__(self, context: MasterContext, keyring: Keyring) -> None:
+    def __init__(self, context: MasterContext, keyring: Keyring, keys: LiveKeys) -> None:
+        self._keys = keys
         self._catalog = context.catalog
         self._context = context
         self._keyring = keyring
@@ -72,38 +84,26 @@ class Sessions:
     # --- requests ---------------------------------------------------------------------------------
 
     async def login(self, peer: Peer, request: Login) -> LoggedIn:
-        row = self._catalog.api_key(request.key_id)
+        key = self._keys.get(request.key_id)
+        row = None if key is None else key.row
         is_right = verify_secret(request.secret, row.hashed if row is not None else None)
-        if row is None or not is_right or not row.is_enabled:
+        if row is None or not is_right or not row.is_usable(now_ms()):
             self.failed_logins.note(peer.address)
             await trio.sleep(FAILED_LOGIN_S)
-            raise BadCredentials("this API key is unknown, disabled, or its secret is wrong")
-        claims = AccessClaims(
-            key_id=row.id,
-            permissions=int(row.permissions),
-            buckets=cast("dict[str, BucketRight] | None", row.buckets),  # checked when they were granted
-            epoch=row.epoch,
-            expires_at_s=int(time.time() + ACCESS_TOKEN_S),
-        )
+            raise BadCredentials("this API key is unknown, disabled or expired, or its secret is wrong")
+        claims = AccessClaims(key_id=row.id, epoch=row.epoch, expires_at_s=int(time.time() + ACCESS_TOKEN_S))
         return LoggedIn(token=self._keyring.access.sign(claims), expires_in_s=ACCESS_TOKEN_S)
 
     def attach(self, peer: Peer, request: Attach) -> Attached:
         now_s = time.time()
         claims = self._keyring.access.verify(request.token, now_s=now_s)
-        row = self._catalog.api_key(claims.key_id)
-        if row is None or not row.is_enabled or row.epoch != claims.epoch:
-            raise NotAuthenticated(
-                "the API key behind this token was changed, disabled or deleted: log in again"
-            )
+        key = self._keys.get(claims.key_id)
+        if key is None or not key.is_good(claims.epoch, now_ms()):
+            raise NotAuthenticated(KEY_CHANGED)
         if isinstance(peer.session, DiskState | CompactorSession):
             raise PermissionDenied("the connection of one of our actors cannot act as a client")
         expires_in_s = claims.expires_at_s - now_s
-        peer.session = ClientSession(
-            key_id=claims.key_id,
-            rights=claims.rights,
-            expires_at=time.monotonic() + expires_in_s,
-            epoch=claims.epoch,
-        )
+        peer.session = ClientSession(key, expires_at=time.monotonic() + expires_in_s, epoch=claims.epoch)
         return Attached(
             incarnation=self._context.incarnation,
             chunk_size=self._context.settings.store.chunk_size,
@@ -115,7 +115,7 @@ class Sessions:
     def session_of(self, peer: Peer) -> ClientSession:
         """
         Raises:
-            NotAuthenticated: the peer presented no access token, or it has expired.
+            NotAuthenticated: the peer presented no access token, it has expired, or its key was changed.
         """
         session = peer.session
         if not isinstance(session, ClientSession):
@@ -123,37 +123,59 @@ class Sessions:
         if session.expires_at <= time.monotonic():
             peer.session = None
             raise NotAuthenticated("the access token of this connection has expired: attach a fresh one")
+        at_ms = now_ms()
+        if not session.key.is_good(session.epoch, at_ms):
+            peer.session = None
+            raise NotAuthenticated(KEY_CHANGED)
+        session.key.used_ms = at_ms
         return session
 
-    def require(self, peer: Peer, permission: Permission, bucket: str | None = None) -> ClientSession:
-        """
+    def require(self, peer: Peer, permission: Permission) -> ClientSession:
+        """For what is not about one bucket that exists.
+
         Raises:
             NotAuthenticated: as `session_of`.
-            PermissionDenied: the session does not grant `permission` (on `bucket`).
+            PermissionDenied: the session does not grant `permission`.
         """
         session = self.session_of(peer)
-        session.rights.require(permission, bucket)
+        session.rights.require(permission)
         return session
 
-    def bucket_for(self, peer: Peer, permission: Permission, name: str) -> BucketRow:
+    def bucket_for(self, peer: Peer, permission: Permission, name: str, key: str | None = None) -> BucketRow:
         """The bucket `name`, for a peer that has `permission` on it.
 
+        Args:
+            key: of the object that it is about, or the beginning of several keys; None: where the answer says
+                to which keys the right is confined (`Rights.prefixes`).
         Raises:
             NotAuthenticated, PermissionDenied: as `require`.
-            NoSuchBucket: the catalog has no bucket of this name.
+            NoSuchBucket: the catalog has no bucket of this name, or the key may not know of it.
         """
-        self.require(peer, permission, name)
-        return self._catalog.bucket(name)
+        rights = self.require(peer, permission).rights
+        bucket = self._catalog.bucket(name)
+        require_on(rights, permission, bucket, key)
+        return bucket
+
+    def require_name(self, peer: Peer, permission: Permission, name: str) -> ClientSession:
+        """For a bucket that is to be made.
+
+        Raises:
+            NotAuthenticated, PermissionDenied: as `require`.
+        """
+        session = self.require(peer, permission)
+        session.rights.require(permission, BucketName(name))
+        return session
 
     def object_for(self, peer: Peer, bucket: str, key: str) -> tuple[BucketRow, ObjectRow]:
-        """The object `key` and its bucket, for a peer that may read the bucket.
+        """The object `key` and its bucket, for a peer that may read it.
 
         Raises:
             NotAuthenticated, PermissionDenied: as `require`.
-            NoSuchBucket, NoSuchObject: the catalog does not have it.
+            NoSuchBucket, NoSuchObject: the catalog does not have it, or the key may not know of the bucket.
         """
-        self.require(peer, Permission.READ, bucket)
+        rights = self.require(peer, Permission.READ).rights
         bucket_row, row = self._catalog.bucket_and_object(bucket, key)
+        require_on(rights, Permission.READ, bucket_row, key)
         if row is None:
             raise NoSuchObject(f"bucket {bucket!r} has no object {key!r}")
         return bucket_row, row
@@ -178,3 +200,14 @@ class Sessions:
         secret = self._join_secret
         # The secret is ASCII, as `join_secret_of` finds it: characters and bytes count the same.
         return shown is not None and hmac.compare_digest(shown.encode()[: len(secret)], secret)
+
+
+def require_on(rights: Rights, permission: Permission, bucket: BucketRow, key: str | None) -> None:
+    """
+    Raises:
+        NoSuchBucket: these rights may not know of the bucket; in the words for one that does not exist.
+        PermissionDenied: they do not grant `permission` there.
+    """
+    if not rights.sees(bucket):
+        raise NoSuchBucket(f"there is no bucket {bucket.name!r}")
+    rights.require(permission, bucket, key)

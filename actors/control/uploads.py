@@ -90,7 +90,7 @@ class UploadHandlers:
         check_metadata(request.metadata)
         check_content_type(request.content_type)
         conditions = check_etag_condition(request.if_match), check_etag_condition(request.if_none_match)
-        bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket)
+        bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket, request.key)
         if request.byte_count is not None:
             self._room.require_in_all(request.byte_count)
         expires_s = self._store.upload_expires_s
@@ -114,14 +114,17 @@ class UploadHandlers:
 
         Raises:
             NotAuthenticated, PermissionDenied: as `Sessions.require`.
-            NoSuchUpload, NoSuchBucket: the catalog does not have it.
+            NoSuchUpload: the catalog does not have it, or it is of a key that the peer may not write.
+            NoSuchBucket: it was deleted.
         """
-        self._sessions.session_of(peer)  # a stranger does not even learn which uploads there are
+        # Who may not write anywhere does not even learn which uploads there are.
+        rights = self._sessions.require(peer, Permission.WRITE).rights
         if not 0 < upload_id < 2**63:
             raise NoSuchUpload(f"there is no upload {upload_id}")
         upload = self._catalog.upload(upload_id)
         bucket = self._catalog.bucket_by_id(upload.bucket_id)
-        self._sessions.require(peer, Permission.WRITE, bucket.name)
+        if not rights.allows(Permission.WRITE, bucket, upload.key):
+            raise NoSuchUpload(f"there is no upload {upload_id}")  # in the words for one that there is not
         return upload, bucket
 
     # --- slots ------------------------------------------------------------------------------------

@@ -20,19 +20,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from warehouse.catalog.records import (
+from warehouse.catalog.identities import (
     API_KEY_COLUMNS,
+    API_KEY_MARKS,
+    AccountRow,
+    ApiKeyRow,
+    api_key_columns,
+)
+from warehouse.catalog.records import (
     CHUNK_COLUMNS,
     OBJECT_COLUMNS,
-    ApiKeyRow,
     ChunkRow,
     ObjectColumns,
     ObjectRow,
-    api_key_columns,
     object_columns,
 )
 from warehouse.catalog.sqlite.bookkeeping import WAS_COMMITTED
@@ -62,9 +66,26 @@ _INSERT_DAMAGE = (
 _COUNT = (
     "UPDATE buckets SET (object_count, byte_count) ="
     " (SELECT count(*), coalesce(sum(size), 0) FROM objects WHERE bucket_id = buckets.id)",
+    # Whose owner is not known any more belongs to the first account.
+    *(
+        f"UPDATE {table} SET {column} = (SELECT id FROM accounts ORDER BY created_ms, id LIMIT 1)"
+        f" WHERE {column} NOT IN (SELECT id FROM accounts)"
+        for table, column in (("buckets", "owner_id"), ("api_keys", "account_id"))
+    ),
     "UPDATE volumes SET garbage_count = (SELECT count(*) FROM outbox WHERE volume_id = volumes.id)",
 )
 _IS_LATE_INDEX = "type = 'index' AND sql IS NOT NULL AND tbl_name IN ('objects', 'chunks')"
+
+
+class BucketSettings(NamedTuple):
+    """What volumes do not tell about a bucket."""
+
+    owner_id: str = ""  # of an account; "": not known
+    quota_bytes: int | None = None
+    quota_objects: int | None = None
+
+
+NO_SETTINGS = BucketSettings()
 
 
 class NewCatalog:
@@ -169,19 +190,33 @@ class NewCatalog:
         self._write(_INSERT_VOLUME, (volume_id, uuid, capacity, needle_id_reserved, state, created_ms))
         self._write("INSERT INTO copies (volume_id, disk_id) VALUES (?, ?)", (volume_id, disk_id))
 
+    def add_accounts(self, accounts: Iterable[AccountRow]) -> None:
+        """Add them in the place of the one account that a new catalog has."""
+        self._connection.execute("DELETE FROM accounts")
+        for account in accounts:
+            self._write(
+                "INSERT INTO accounts (id, name, email, created_ms) VALUES (?, ?, ?, ?)",
+                msgspec.structs.astuple(account),
+            )
+
     def add_api_keys(self, keys: Iterable[ApiKeyRow]) -> None:
+        """Keys of accounts that were added; those of no account belong to the first one."""
         for key in keys:
             self._write(
-                f"INSERT INTO api_keys ({API_KEY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO api_keys ({API_KEY_COLUMNS}) VALUES ({API_KEY_MARKS})",
                 api_key_columns(key),
             )
 
     # --- buckets and objects ----------------------------------------------------------------------
 
-    def add_bucket(self, bucket_id: int, name: str, created_ms: int) -> None:
+    def add_bucket(
+        self, bucket_id: int, name: str, created_ms: int, settings: BucketSettings = NO_SETTINGS
+    ) -> None:
         self.see_bucket_id(bucket_id)
         self._write(
-            "INSERT INTO buckets (id, name, created_ms) VALUES (?, ?, ?)", (bucket_id, name, created_ms)
+            "INSERT INTO buckets (id, name, created_ms, owner_id, quota_bytes, quota_objects)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (bucket_id, name, created_ms, *settings),
         )
 
     def add_deleted_bucket(self, bucket_id: int, name: str, created_ms: int, stamp: int) -> None:

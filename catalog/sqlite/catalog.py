@@ -22,6 +22,7 @@ from warehouse.catalog.sqlite import cross_check, recount
 from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
 from warehouse.catalog.sqlite.driver import BUSY_MS, connect, look_again, name_error
 from warehouse.catalog.sqlite.file import FileWatch, create_file, hold_lock
+from warehouse.catalog.sqlite.identity_reads import IdentityReads
 from warehouse.catalog.sqlite.object_reads import ObjectReads
 from warehouse.catalog.sqlite.recent_tombstones import RecentTombstones
 from warehouse.catalog.sqlite.registry_reads import RegistryReads
@@ -42,7 +43,7 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class SqliteCatalog(ObjectReads, RegistryReads):
+class SqliteCatalog(ObjectReads, RegistryReads, IdentityReads):
     """Satisfies `interface.Catalog`; its reads are in the bases."""
 
     def __init__(

@@ -29,7 +29,8 @@ from warehouse.errors import BadRequest, NoSuchBucket, NoSuchUpload
 _OBJECT = f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key = ?"
 _COLUMN_LIST = ", ".join(f"objects.{name.strip()}" for name in OBJECT_COLUMNS.split(","))
 _BUCKET_AND_OBJECT = (
-    f"SELECT buckets.id, name, buckets.created_ms, object_count, byte_count, {_COLUMN_LIST}"
+    f"SELECT buckets.id, name, buckets.created_ms, object_count, byte_count, owner_id, quota_bytes,"
+    f" quota_objects, {_COLUMN_LIST}"
     " FROM buckets LEFT JOIN objects ON bucket_id = buckets.id AND key = ? WHERE name = ?"
 )
 # Many keys in one statement.  In few lengths, so that SQLite finds each prepared already.
@@ -90,8 +91,8 @@ class ObjectReads(Reader):
         found = self._one(_BUCKET_AND_OBJECT, (key, bucket))
         if found is None:
             raise NoSuchBucket(f"there is no bucket {bucket!r}")
-        row = None if found[6] is None else object_row(found[5:])
-        return BucketRow(*found[:5]), row
+        row = None if found[9] is None else object_row(found[8:])
+        return BucketRow(*found[:8]), row
 
     def objects(self, bucket_id: int, keys: Sequence[str]) -> list[ObjectRow | None]:
         """The object of each key, in their order."""

@@ -14,8 +14,9 @@ from uuid import UUID
 
 import msgspec
 
+from warehouse.catalog.identities import API_KEY_COLUMNS, api_key_row
 from warehouse.catalog.names import check_bucket_name
-from warehouse.catalog.records import API_KEY_COLUMNS, api_key_row, unpack_map
+from warehouse.catalog.records import unpack_map
 from warehouse.errors import StoreError
 from warehouse.transport.messages import KEY_SIZE_MAX
 
@@ -30,7 +31,14 @@ _FLAG = (0, 1)
 
 # The columns of each table that hold numbers, and their least and greatest values.
 NUMBERS: Final[dict[str, dict[str, tuple[int, int]]]] = {
-    "buckets": {"id": (1, TIME_MS_MAX), "created_ms": _TIME, "object_count": _WHOLE, "byte_count": _WHOLE},
+    "buckets": {
+        "id": (1, TIME_MS_MAX),
+        "created_ms": _TIME,
+        "object_count": _WHOLE,
+        "byte_count": _WHOLE,
+        "quota_bytes": _WHOLE,  # NULL is no limit, as in the next one
+        "quota_objects": _WHOLE,
+    },
     "objects": {
         "bucket_id": (1, TIME_MS_MAX),
         "size": _WHOLE,
@@ -66,7 +74,14 @@ NUMBERS: Final[dict[str, dict[str, tuple[int, int]]]] = {
         "is_enabled": _FLAG,
         "epoch": _WHOLE,
         "created_ms": _TIME,
+        # NULL is no limit, or never.
+        "expires_ms": _WHOLE,
+        "last_used_ms": _WHOLE,
+        "previous_until_ms": _WHOLE,
+        "sign_s_max": _WHOLE,
     },
+    "accounts": {"created_ms": _TIME},
+    "revocations": {"epoch": _WHOLE, "at_ms": _TIME},
     "facts": {"value": (-WHOLE_MAX, WHOLE_MAX)},
 }
 

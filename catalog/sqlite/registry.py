@@ -1,14 +1,11 @@
-"""Registry: the part of a transaction that deals with disks, volumes and API keys."""
+"""Registry: the part of a transaction that deals with disks and volumes."""
 
 from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Mapping
 
-from warehouse.auth.keys import HashedSecret
-from warehouse.auth.rights import check_bucket_rights
-from warehouse.catalog.records import API_KEY_COLUMNS, NEEDLE_ID_MAX, VOLUME_ID_MAX, pack_map
+from warehouse.catalog.records import NEEDLE_ID_MAX, VOLUME_ID_MAX
 from warehouse.catalog.sqlite.bucket_notes import BucketNotes
 from warehouse.errors import BadRequest
 
@@ -117,48 +114,3 @@ class Registry(BucketNotes):
             sql = f"UPDATE sqlite_sequence SET seq = {seq} WHERE name = ?"
             if self._execute(sql, (value, table)).rowcount == 0:
                 self._execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, value))
-
-    # --- API keys ---------------------------------------------------------------------------------
-
-    def add_api_key(
-        self,
-        key_id: str,
-        hashed: HashedSecret,
-        *,
-        permissions: int,
-        buckets: Mapping[str, str] | None,
-        created_ms: int,
-        name: str = "",
-    ) -> None:
-        check_bucket_rights(buckets)
-        try:
-            self._execute(
-                f"INSERT INTO api_keys ({API_KEY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, 1, 1, ?)",
-                (key_id, name, hashed.salt, hashed.digest, permissions, _packed(buckets), created_ms),
-            )
-        except sqlite3.IntegrityError as error:
-            raise BadRequest(f"API key {key_id} already exists") from error
-
-    def edit_api_key(
-        self,
-        key_id: str,
-        *,
-        permissions: int,
-        buckets: Mapping[str, str] | None,
-        is_enabled: bool,
-        name: str = "",
-    ) -> bool:
-        check_bucket_rights(buckets)
-        changed = self._execute(
-            "UPDATE api_keys SET permissions = ?, buckets = ?, is_enabled = ?, name = ?, epoch = epoch + 1"
-            " WHERE id = ?",
-            (permissions, _packed(buckets), is_enabled, name, key_id),
-        )
-        return changed.rowcount == 1
-
-    def delete_api_key(self, key_id: str) -> bool:
-        return self._execute("DELETE FROM api_keys WHERE id = ?", (key_id,)).rowcount == 1
-
-
-def _packed(buckets: Mapping[str, str] | None) -> bytes | None:
-    return pack_map(None if buckets is None else dict(buckets))

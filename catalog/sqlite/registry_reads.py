@@ -1,19 +1,16 @@
-"""Registry reads: disks, volumes, jobs, damage records, meta and API keys."""
+"""Registry reads: disks, volumes, jobs, damage records and meta."""
 
 from __future__ import annotations
 
 from warehouse.catalog.records import (
-    API_KEY_COLUMNS,
     DAMAGE_COLUMNS,
     DISK_COLUMNS,
     JOB_COLUMNS,
     NOTE_COLUMNS,
     VOLUME_COLUMNS,
-    ApiKeyRow,
     DiskRow,
     JobRow,
     VolumeRow,
-    api_key_row,
     bucket_note,
     needle_damage,
     volume_rows,
@@ -66,14 +63,3 @@ class RegistryReads(Reader):
     @property
     def catalog_id(self) -> int:
         return self.meta(CATALOG_ID_META)
-
-    def api_key(self, key_id: str) -> ApiKeyRow | None:
-        found = self._one(f"SELECT {API_KEY_COLUMNS} FROM api_keys WHERE id = ?", (key_id,))
-        return None if found is None else api_key_row(found)
-
-    def api_keys(self) -> list[ApiKeyRow]:
-        rows = self._all(f"SELECT {API_KEY_COLUMNS} FROM api_keys ORDER BY created_ms, id")
-        return [api_key_row(columns) for columns in rows]
-
-    def api_key_count(self) -> int:
-        return int(self._one("SELECT count(*) FROM api_keys")[0])

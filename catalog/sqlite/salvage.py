@@ -14,31 +14,40 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from warehouse.catalog.records import (
+from warehouse.catalog.identities import (
+    ACCOUNT_COLUMNS,
     API_KEY_COLUMNS,
+    API_KEY_COLUMNS_3,
+    AccountRow,
+    ApiKeyRow,
+    api_key_row,
+    check_account_name,
+)
+from warehouse.catalog.records import (
     VOLUME_COLUMNS,
     VOLUME_COLUMNS_1,
-    ApiKeyRow,
     DiskRow,
     VolumeRow,
-    api_key_row,
     volume_rows,
 )
 from warehouse.catalog.sqlite.bookkeeping import WAS_COMMITTED
+from warehouse.catalog.sqlite.bulk_load import BucketSettings
 from warehouse.catalog.sqlite.driver import corrupt, file_uri, name_error
-from warehouse.catalog.sqlite.plausibility import ID32_MAX, NUMBERS, SEQUENCES_MAX
-from warehouse.catalog.sqlite.schema import differences, version_of
-from warehouse.errors import ReadFailed
+from warehouse.catalog.sqlite.plausibility import ID32_MAX, NUMBERS, SEQUENCES_MAX, WHOLE_MAX
+from warehouse.catalog.sqlite.schema import differences, know_legacy_grants, version_of
+from warehouse.errors import BadRequest, ReadFailed
 
 T = TypeVar("T")
 
-_READ_HERE = frozenset(("disks", "volumes", "copies", "api_keys", "facts", "outbox"))
+_READ_HERE = frozenset(("disks", "volumes", "copies", "api_keys", "facts", "outbox", "accounts", "buckets"))
 
 
 class SalvagedCatalog(msgspec.Struct, frozen=True):
     disks: list[DiskRow]
     volumes: list[VolumeRow]
     api_keys: list[ApiKeyRow]
+    accounts: list[AccountRow]
+    bucket_settings: dict[int, BucketSettings]  # by bucket id
     bucket_id_max: int  # the greatest that was ever given out, like the next one
     volume_id_max: int
     stamp_max: int
@@ -64,6 +73,8 @@ def salvage_catalog(path: Path) -> SalvagedCatalog:
             disks=tables.read("disks", tables.disks, []),
             volumes=tables.read("volumes", tables.volumes, []),
             api_keys=tables.read("API keys", tables.api_keys, []),
+            accounts=tables.read("accounts", tables.accounts, []),
+            bucket_settings=tables.read("owners and quotas of buckets", tables.bucket_settings, {}),
             bucket_id_max=tables.read("bucket ids", lambda: tables.last_id("buckets"), 0),
             volume_id_max=tables.read("volume ids", lambda: tables.last_id("volumes"), 0),
             stamp_max=tables.read("stamps", tables.stamp_max, 0),
@@ -100,12 +111,46 @@ class _Tables:
 
     def api_keys(self) -> list[ApiKeyRow]:
         keys = []
-        for row in self._rows(f"SELECT {API_KEY_COLUMNS} FROM api_keys ORDER BY id"):
+        for row in self._rows(self._api_keys_sql()):
             try:
                 keys.append(_admitted_key(row))
-            except (msgspec.MsgspecError, ValueError) as error:
+            except (msgspec.MsgspecError, ValueError, TypeError, BadRequest) as error:
                 self.problems.append(f"the API key {row[0]!r:.100} in {self._path} is left out: {error}")
         return keys
+
+    def _api_keys_sql(self) -> str:
+        if self._version >= 4:
+            return f"SELECT {API_KEY_COLUMNS} FROM api_keys ORDER BY id"
+        know_legacy_grants(self._connection)
+        return (
+            f"SELECT {API_KEY_COLUMNS_3} FROM api_keys, (SELECT group_concat(id || ':' || name) AS bucket_ids"
+            " FROM buckets WHERE name IS NOT NULL) ORDER BY id"
+        )
+
+    def accounts(self) -> list[AccountRow]:
+        if self._version < 4:
+            return []
+        accounts = []
+        for row in self._rows(f"SELECT {ACCOUNT_COLUMNS} FROM accounts ORDER BY id"):
+            try:
+                check_account_name(row[1])
+                accounts.append(AccountRow(*row))
+            except BadRequest as error:
+                self.problems.append(f"the account {row[0]!r:.100} in {self._path} is left out: {error}")
+        return accounts
+
+    def bucket_settings(self) -> dict[int, BucketSettings]:
+        if self._version < 4:
+            return {}
+        least, most = 0, WHOLE_MAX
+        rows = self._rows("SELECT id, owner_id, quota_bytes, quota_objects FROM buckets")
+        return {
+            bucket_id: BucketSettings(
+                owner_id,
+                *(quota if quota is not None and least <= quota <= most else None for quota in quotas),
+            )
+            for bucket_id, owner_id, *quotas in rows
+        }
 
     def last_id(self, table: str) -> int:
         """The greatest id that a table has ever given out."""
@@ -128,11 +173,11 @@ class _Tables:
 def _admitted_key(columns: tuple[Any, ...]) -> ApiKeyRow:
     """
     Raises:
-        ValueError, msgspec.MsgspecError: no honest master has written it.
+        ValueError, BadRequest, msgspec.MsgspecError: no honest master has written it.
     """
     numbers = dict(zip(API_KEY_COLUMNS.split(", "), columns, strict=True))
     for name, (least, most) in NUMBERS["api_keys"].items():
-        if not least <= numbers[name] <= most:
+        if numbers[name] is not None and not least <= numbers[name] <= most:
             raise ValueError(f"its {name} is {numbers[name]}")
     return api_key_row(columns)
 

@@ -12,6 +12,11 @@ released: a change is a new step.  All steps that a file lacks run in one transa
     copies    which disks hold a volume: a volume is the same needles, on one disk or on several
     jobs      compactions and verifications that are not finished
     damages   known damage that was not mended; needle_id is 0 where it is unknown
+    api_keys  credentials of clients, and what they may do (`catalog/identities.py`)
+    accounts  whose keys and buckets belong together
+    revocations   of a key that lost rights: from which epoch on its tokens count; kept until others expired
+    nodes     CURVE keys of volume actors and compactors that have joined
+    join_tokens   what lets a node join, as digests
     facts     the catalog's meta, numbers by name: stamp_max, the greatest stamp ever seen; catalog_id, which
               no other catalog has, from the first start of a master on; switches of the master
     bucket_notes   what each disk has still to write down, so that a rebuild knows the buckets
@@ -22,6 +27,9 @@ that it names until it is registered with this one, 0 from then on.
 Of a volume: `verified_ms` is when the last verification that read all of it began, NULL for never; the
 other columns with `verify` are the progress of the one under way, 0 for none.  A sweep gives up needles that
 no row names; none with a stamp up to `swept_stamp` is left.
+
+Of a bucket: `owner_id` is the id of an account; a quota that is NULL is none.  Of a disk: `node_key` is the
+key of the node that brought it, NULL until one did, and `url` is where that node serves it.
 
 `reason`, in outbox and buried, is explained in `catalog/interface.py`.
 """
@@ -34,6 +42,7 @@ from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 
+from warehouse.catalog.identities import legacy_grants
 from warehouse.catalog.sqlite.driver import corrupt
 from warehouse.errors import CatalogCorrupt, FormatUnsupported, SchemaNewer
 
@@ -211,6 +220,70 @@ STEPS: tuple[str, ...] = (
     ALTER TABLE disks ADD COLUMN mark INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE disks ADD COLUMN catalog_id INTEGER NOT NULL DEFAULT 0;
     """,
+    # 4
+    """
+    CREATE TABLE accounts (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        email TEXT,
+        created_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO accounts (id, name, created_ms)
+        VALUES (lower(hex(randomblob(16))), 'main', CAST(strftime('%s', 'now') AS INTEGER) * 1000);
+
+    ALTER TABLE buckets ADD COLUMN owner_id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE buckets ADD COLUMN quota_bytes INTEGER;
+    ALTER TABLE buckets ADD COLUMN quota_objects INTEGER;
+    UPDATE buckets SET owner_id = (SELECT id FROM accounts);
+
+    ALTER TABLE api_keys ADD COLUMN account_id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE api_keys ADD COLUMN description TEXT NOT NULL DEFAULT '';
+    ALTER TABLE api_keys ADD COLUMN sealed BLOB;
+    ALTER TABLE api_keys ADD COLUMN grants BLOB;
+    ALTER TABLE api_keys ADD COLUMN expires_ms INTEGER;
+    ALTER TABLE api_keys ADD COLUMN last_used_ms INTEGER;
+    ALTER TABLE api_keys ADD COLUMN previous_salt BLOB;
+    ALTER TABLE api_keys ADD COLUMN previous_hash BLOB;
+    ALTER TABLE api_keys ADD COLUMN previous_sealed BLOB;
+    ALTER TABLE api_keys ADD COLUMN previous_until_ms INTEGER;
+    ALTER TABLE api_keys ADD COLUMN sign_s_max INTEGER;
+    ALTER TABLE api_keys ADD COLUMN limits BLOB;
+    UPDATE api_keys SET
+        account_id = (SELECT id FROM accounts),
+        permissions = permissions | iif(permissions & 3, 256, 0) | iif(permissions & 32, 512, 0),
+        grants = legacy_grants(
+            buckets, (SELECT group_concat(id || ':' || name) FROM buckets WHERE name IS NOT NULL)
+        );
+    ALTER TABLE api_keys DROP COLUMN buckets;
+
+    CREATE TABLE revocations (
+        key_id TEXT PRIMARY KEY,
+        epoch INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE nodes (
+        key TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        role TEXT NOT NULL,
+        host TEXT NOT NULL,
+        added_ms INTEGER NOT NULL,
+        joined_with TEXT
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE disks ADD COLUMN node_key TEXT;
+    ALTER TABLE disks ADD COLUMN url TEXT;
+
+    CREATE TABLE join_tokens (
+        id TEXT PRIMARY KEY,
+        digest BLOB NOT NULL,
+        role TEXT NOT NULL,
+        is_reusable INTEGER NOT NULL,
+        created_ms INTEGER NOT NULL,
+        created_by TEXT NOT NULL,
+        expires_ms INTEGER,
+        use_count INTEGER NOT NULL DEFAULT 0
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 
@@ -301,6 +374,7 @@ def _objects_of(connection: sqlite3.Connection) -> dict[str, tuple[str, str, str
 @lru_cache(maxsize=16)
 def _objects_after(version: int) -> dict[str, tuple[str, str, str]]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        know_legacy_grants(connection)
         for step in STEPS[:version]:
             for statement in statements_of(step):
                 connection.execute(statement)
@@ -312,6 +386,7 @@ def _without_spaces(sql: str) -> str:
 
 
 def _run(connection: sqlite3.Connection, steps: tuple[str, ...], version: int) -> None:
+    know_legacy_grants(connection)
     connection.execute("BEGIN IMMEDIATE")
     try:
         for step in steps:
@@ -324,6 +399,11 @@ def _run(connection: sqlite3.Connection, steps: tuple[str, ...], version: int) -
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def know_legacy_grants(connection: sqlite3.Connection) -> None:
+    """Step 4, and what reads files older than that, call this function of ours."""
+    connection.create_function("legacy_grants", 2, legacy_grants, deterministic=True)
 
 
 def statements_of(script: str) -> list[str]:

@@ -15,9 +15,9 @@ from warehouse.catalog.records import (
     ObjectRow,
     pack_content_type,
     pack_map,
-    unpack_map,
 )
 from warehouse.catalog.sqlite.bookkeeping import INSERT_NEW, WAS_COMMITTED
+from warehouse.catalog.sqlite.identities import Identities
 from warehouse.catalog.sqlite.registry import Registry
 from warehouse.catalog.sqlite.upkeep import Upkeep
 from warehouse.catalog.sqlite.uploads import STAMP_MS_SHIFT, Uploads
@@ -37,7 +37,7 @@ from warehouse.transport.messages import BucketNote, StoredNeedle, etag_of
 PURGE_AT_ONCE = 500  # objects of a deleted bucket: puts wait a few milliseconds for it, and no longer
 
 
-class SqliteTransaction(Uploads, Registry, Upkeep):
+class SqliteTransaction(Uploads, Registry, Identities, Upkeep):
     """Everything between BEGIN IMMEDIATE and COMMIT.
 
     Satisfies `interface.Transaction`, where what each method promises is written.
@@ -45,15 +45,18 @@ class SqliteTransaction(Uploads, Registry, Upkeep):
 
     # --- buckets ----------------------------------------------------------------------------------
 
-    def create_bucket(self, name: str, created_ms: int) -> BucketRow:
+    def create_bucket(self, name: str, created_ms: int, owner_id: str = "") -> BucketRow:
         check_bucket_name(name)
         if self._one("SELECT 1 FROM buckets WHERE name = ?", (name,)) is not None:
             raise BucketExists(f"bucket {name!r} exists already")
-        cursor = self._execute("INSERT INTO buckets (name, created_ms) VALUES (?, ?)", (name, created_ms))
+        owner_id = owner_id or self._first_account()
+        cursor = self._execute(
+            "INSERT INTO buckets (name, created_ms, owner_id) VALUES (?, ?, ?)", (name, created_ms, owner_id)
+        )
         assert cursor.lastrowid is not None
         stamp = created_ms << STAMP_MS_SHIFT
         self._note_bucket(BucketNote(cursor.lastrowid, name, created_ms, False, stamp))
-        return BucketRow(cursor.lastrowid, name, created_ms, 0, 0)
+        return BucketRow(cursor.lastrowid, name, created_ms, 0, 0, owner_id)
 
     def delete_bucket(self, name: str, *, force: bool, stamp: int) -> None:
         found = self._one("SELECT id, created_ms FROM buckets WHERE name = ?", (name,))
@@ -65,7 +68,7 @@ class SqliteTransaction(Uploads, Registry, Upkeep):
         self._execute("UPDATE buckets SET name = NULL WHERE id = ?", (bucket_id,))
         self._note_bucket(BucketNote(bucket_id, name, created_ms, True, stamp))
         self._live_buckets.clear()
-        self._take_rights_on(name)
+        self._take_grants_on(bucket_id)
         self.purge(stamp=stamp)
 
     def purge(self, *, stamp: int | None = None) -> bool:
@@ -87,16 +90,6 @@ class SqliteTransaction(Uploads, Registry, Upkeep):
                 self._execute("DELETE FROM buckets WHERE id = ?", bucket)
         self.is_purge_left = self._one("SELECT 1 FROM buckets WHERE name IS NULL LIMIT 1") is not None
         return self.is_purge_left
-
-    def _take_rights_on(self, bucket: str) -> None:
-        rows = self._execute("SELECT id, buckets FROM api_keys WHERE buckets IS NOT NULL").fetchall()
-        for key_id, packed in rows:
-            buckets = unpack_map(packed) or {}
-            if buckets.pop(bucket, None) is not None:
-                self._execute(
-                    "UPDATE api_keys SET buckets = ?, epoch = epoch + 1 WHERE id = ?",
-                    (pack_map(buckets), key_id),
-                )
 
     # --- objects ----------------------------------------------------------------------------------
 

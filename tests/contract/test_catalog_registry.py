@@ -3,7 +3,6 @@
 import pytest
 
 from catalog_kit import CREATED_MS, Kit
-from warehouse.auth.keys import generate_api_key
 from warehouse.errors import BadRequest, NoSuchVolume
 
 
@@ -85,72 +84,3 @@ def test_changes_of_an_unknown_volume_are_refused(kit):
     for change in (lambda t: t.set_volume_state(9, "open"), lambda t: t.reserve_needle_ids(9, 1)):
         with pytest.raises(NoSuchVolume, match="no volume 9"):
             kit.do(change)
-
-
-# --- API keys -------------------------------------------------------------------------------------
-
-
-def add_key(kit, *, permissions=3, buckets=None, created_ms=CREATED_MS, **options):
-    key = generate_api_key()
-    kit.do(
-        lambda t: t.add_api_key(
-            key.key_id, key.hashed, permissions=permissions, buckets=buckets, created_ms=created_ms, **options
-        )
-    )
-    return key
-
-
-def test_a_key_is_remembered_by_its_hash_alone(kit, tmp_path):
-    key = add_key(kit, permissions=5, buckets={"photos": "rw"}, name="backup job")
-    row = kit.catalog.api_key(key.key_id)
-    assert (row.id, row.name, row.hashed, row.permissions) == (key.key_id, "backup job", key.hashed, 5)
-    assert (row.buckets, row.is_enabled, row.epoch, row.created_ms) == ({"photos": "rw"}, True, 1, CREATED_MS)
-    kit.reopen()
-    assert all(key.secret.encode() not in path.read_bytes() for path in tmp_path.iterdir())
-
-
-def test_every_bucket_and_no_bucket_are_different_things(kit):
-    every, none = add_key(kit, buckets=None), add_key(kit, buckets={})
-    assert kit.catalog.api_key(every.key_id).buckets is None
-    assert kit.catalog.api_key(none.key_id).buckets == {}
-
-
-def test_every_change_of_a_key_starts_a_new_epoch(kit):
-    key = add_key(kit)
-    assert kit.do(
-        lambda t: t.edit_api_key(key.key_id, permissions=1, buckets={"a": "r"}, is_enabled=False, name="x")
-    )
-    row = kit.catalog.api_key(key.key_id)
-    assert (row.permissions, row.buckets, row.is_enabled, row.name, row.epoch) == (
-        1,
-        {"a": "r"},
-        False,
-        "x",
-        2,
-    )
-    assert row.hashed == key.hashed
-
-
-def test_a_deleted_key_is_gone(kit):
-    key = add_key(kit)
-    assert kit.catalog.api_key_count() == 1
-    assert kit.do(lambda t: t.delete_api_key(key.key_id)) is True
-    assert kit.catalog.api_key(key.key_id) is None
-    assert kit.catalog.api_key_count() == 0
-    assert kit.do(lambda t: t.delete_api_key(key.key_id)) is False
-    assert kit.do(lambda t: t.edit_api_key(key.key_id, permissions=1, buckets=None, is_enabled=True)) is False
-
-
-def test_keys_are_listed_oldest_first(kit):
-    keys = [add_key(kit, created_ms=CREATED_MS + number) for number in (3, 1, 2)]
-    assert [row.id for row in kit.catalog.api_keys()] == [keys[1].key_id, keys[2].key_id, keys[0].key_id]
-
-
-def test_a_key_id_is_used_once_and_its_rights_are_checked(kit):
-    key = add_key(kit)
-    with pytest.raises(BadRequest, match="already exists"):
-        kit.do(lambda t: t.add_api_key(key.key_id, key.hashed, permissions=1, buckets=None, created_ms=1))
-    with pytest.raises(BadRequest, match="photos"):
-        add_key(kit, buckets={"photos": "write"})
-    with pytest.raises(BadRequest, match="photos"):
-        kit.do(lambda t: t.edit_api_key(key.key_id, permissions=1, buckets={"photos": ""}, is_enabled=True))

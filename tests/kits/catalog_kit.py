@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from warehouse.catalog.identities import ApiKeyRow
 from warehouse.catalog.interface import Catalog, Transaction
 from warehouse.catalog.records import ChunkRow, ObjectRow
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
@@ -93,6 +94,12 @@ class Kit:
 
     def bucket(self, name: str = "photos") -> int:
         return self.do(lambda t: t.create_bucket(name, CREATED_MS)).id
+
+    def add_key(
+        self, key_id: str = "KEY", *, permissions: int = 3, created_ms: int = CREATED_MS, **columns: Any
+    ) -> ApiKeyRow:
+        row = ApiKeyRow(id=key_id, permissions=permissions, created_ms=created_ms, **columns)
+        return self.do(lambda t: t.add_api_key(row))
 
     def needle(
         self, bucket_id: int, key: str = "a", *, at: int = 1, volume_id: int = 1, **changes: Any

@@ -21,6 +21,7 @@ from warehouse.actors.control.first_start import Initialized, initialize
 from warehouse.actors.master import Master
 from warehouse.actors.process import Announcer
 from warehouse.auth.keys import ApiKey, generate_api_key
+from warehouse.catalog.identities import ApiKeyRow
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.conf.settings import Settings
 from warehouse.errors import BadRequest, StoreError
@@ -441,7 +442,7 @@ class RunningMaster:
         catalog = SqliteCatalog.open(self._folder / "catalog.sqlite3")
         with catalog.transaction() as transaction:
             transaction.add_api_key(
-                key.key_id, key.hashed, permissions=permissions, buckets=None, created_ms=1
+                ApiKeyRow(id=key.key_id, hashed=key.hashed, permissions=permissions, created_ms=1)
             )
         catalog.close()
         await self.start()

@@ -339,6 +339,7 @@ def test_a_trigger_in_an_older_catalog_does_not_survive_being_brought_up_to_date
         SqliteCatalog.open(path)
 
 
+KEY_COLUMNS = "id, name, salt, hash, permissions, grants, is_enabled, epoch, created_ms"
 ROWS = {
     "a bucket that leads up": "UPDATE buckets SET name = '../x'",
     "a bucket of nothing": "UPDATE buckets SET name = ''",
@@ -356,9 +357,12 @@ ROWS = {
     "a volume without uuid": "UPDATE volumes SET uuid = 'x'",
     "a volume of 2^60 bytes": "UPDATE volumes SET capacity = 1152921504606846976",
     "an API key that does not decode":
-        "INSERT INTO api_keys VALUES ('k', 'n', x'00', x'00', 1, x'ff', 1, 1, 1)",
+        f"INSERT INTO api_keys ({KEY_COLUMNS}) VALUES ('k', 'n', x'00', x'00', 1, x'ff', 1, 1, 1)",
+    "an API key with a grant of no permission that there is":
+        f"INSERT INTO api_keys ({KEY_COLUMNS}) VALUES ('k', 'n', x'', x'', 1, x'9194cd400001c0a0', 1, 1, 1)",
     "an API key with all rights of 2^62":
-        "INSERT INTO api_keys VALUES ('k', 'n', x'00', x'00', 4611686018427387904, NULL, 1, 1, 1)",
+        f"INSERT INTO api_keys ({KEY_COLUMNS}) VALUES"
+        " ('k', 'n', x'00', x'00', 4611686018427387904, NULL, 1, 1, 1)",
 }  # fmt: skip
 
 

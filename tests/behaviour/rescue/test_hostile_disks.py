@@ -830,6 +830,9 @@ def test_an_old_catalog_is_believed_no_number_that_cannot_be(sql: str, data: Pat
         catalog.close()
 
 
+KEY_COLUMNS = "id, name, salt, hash, permissions, grants, is_enabled, epoch, created_ms"
+
+
 def test_an_api_key_that_no_master_wrote_costs_no_other_its_place(data: Path, disk: HostileDisk) -> None:
     disk.close()
     path = data / "master" / "catalog.sqlite3"
@@ -841,7 +844,7 @@ def test_an_api_key_that_no_master_wrote_costs_no_other_its_place(data: Path, di
             "'last epoch', 'n', x'00', x'00', 1, NULL, 1, 9223372036854775807, 1",
             "'no map', 'n', x'00', x'00', 1, x'c1', 1, 1, 1",
         ):
-            connection.execute(f"INSERT INTO api_keys VALUES ({key})")
+            connection.execute(f"INSERT INTO api_keys ({KEY_COLUMNS}) VALUES ({key})")
         connection.commit()
     report, _ = honest_after_rebuild(data)
     assert report.api_keys == 1

@@ -1,67 +1,112 @@
 """Rights: deny by default, for every permission and every bucket."""
 
-import itertools
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from warehouse.auth.rights import (
+    ABOUT_BUCKETS,
     EVERYTHING,
+    PRESETS,
     READ_ONLY,
     READ_WRITE,
+    BucketName,
+    Grant,
     Permission,
     Rights,
-    check_bucket_rights,
+    check_grants,
     names_of,
     parse_permissions,
 )
 from warehouse.errors import BadRequest, PermissionDenied
 
-BUCKET_PERMISSIONS = {
-    Permission.READ: "r",
-    Permission.LIST: "r",
-    Permission.WRITE: "w",
-    Permission.DELETE: "w",
-    Permission.MANAGE_BUCKETS: "w",
-}
-rights = st.builds(
-    Rights,
-    st.integers(0, int(EVERYTHING)).map(Permission),
-    st.none() | st.dictionaries(st.sampled_from(["a", "b", "c"]), st.sampled_from(["r", "w", "rw"])),
+PHOTOS, PHOTOS_OLD, TEAM, FILMS = (
+    BucketName("photos", 1),
+    BucketName("photos", 2),  # an earlier bucket of that name
+    BucketName("team-a", 3),
+    BucketName("films", 4),
 )
+BUCKETS = (PHOTOS, PHOTOS_OLD, TEAM, FILMS)
+KEYS = ("", "a", "a/", "a/b", "ab", "b")
+NAMES = {bucket.id: bucket.name for bucket in BUCKETS}
+
+permissions = st.integers(0, int(EVERYTHING) | 1 << 30).map(Permission)
+grants = st.builds(
+    Grant,
+    st.integers(0, int(ABOUT_BUCKETS)) | st.just(1 << 30),
+    bucket_id=st.integers(1, 4),
+    key_prefix=st.sampled_from(KEYS),
+) | st.builds(
+    Grant,
+    st.integers(0, int(ABOUT_BUCKETS)),
+    bucket_prefix=st.sampled_from(["", "p", "photos", "team-", "x"]),
+    key_prefix=st.sampled_from(KEYS),
+)
+rights = st.builds(Rights, permissions, st.none() | st.lists(grants, max_size=4).map(tuple))
 
 
 def test_nothing_is_allowed_by_default():
     for permission in Permission:
         with pytest.raises(PermissionDenied, match=names_of(permission)):
-            Rights(Permission(0)).require(permission, "photos")
+            Rights(Permission(0)).require(permission, PHOTOS)
+        assert not Rights.nothing().allows(permission)
 
 
-def test_every_permission_and_direction_is_decided_as_the_table_says():
-    for permission, granted in itertools.product(Permission, ["r", "w", "rw", None]):
-        buckets = {} if granted is None else {"photos": granted}
-        expected = BUCKET_PERMISSIONS.get(permission, "") in (granted or "")
-        assert Rights(EVERYTHING, buckets).allows(permission, "photos") is expected, (permission, granted)
+@pytest.mark.parametrize("permission", list(Permission))
+def test_a_grant_opens_its_bucket_for_its_permissions_alone(permission):
+    held = Rights(EVERYTHING, (Grant(int(permission), 1),))
+    for other in Permission:
+        # What is not about a bucket does not depend on grants.
+        is_wide = not other & ABOUT_BUCKETS
+        assert held.allows(other, PHOTOS, "a") is (is_wide or other == permission), other
+        assert held.allows(other, FILMS, "a") is is_wide, other
 
 
-def test_a_bucket_right_without_the_flag_grants_nothing():
+def test_a_grant_without_the_flag_grants_nothing():
     with pytest.raises(PermissionDenied, match="write"):
-        Rights(READ_ONLY, {"photos": "rw"}).require(Permission.WRITE, "photos")
+        Rights(READ_ONLY, (Grant(int(READ_WRITE), 1),)).require(Permission.WRITE, PHOTOS)
 
 
-def test_a_bucket_name_is_compared_whole():
+def test_a_grant_by_id_is_not_for_another_bucket_of_the_same_name():
+    held = Rights(READ_WRITE, (Grant(int(READ_WRITE), PHOTOS.id),))
+    assert held.allows(Permission.READ, PHOTOS)
+    assert not held.allows(Permission.READ, PHOTOS_OLD)
+
+
+def test_a_name_is_compared_whole_unless_a_prefix_was_meant():
     # CVE-2026-72921 let a right on /tenant1 open /tenant1234.
-    held = Rights(READ_WRITE, {"tenant1": "rw"})
-    for name in ("tenant1234", "tenant", "TENANT1", "tenant1/", ""):
-        assert not held.allows(Permission.READ, name)
+    held = Rights(READ_WRITE, (Grant(int(READ_WRITE), 9), Grant(int(Permission.READ), bucket_prefix="team-")))
+    for name in ("tenant1", "tenant1234", "team", "TEAM-A", ""):
+        assert not held.allows(Permission.READ, BucketName(name, 5))
+    assert held.allows(Permission.READ, TEAM)
+    assert not held.allows(Permission.WRITE, TEAM)
+
+
+def test_a_prefix_of_keys_opens_what_begins_with_it():
+    held = Rights(EVERYTHING, (Grant(int(ABOUT_BUCKETS), 1, None, "2026/"),))
+    for key, expected in {"2026/a": True, "2026/": True, "2026": False, "2026a": False, "": False}.items():
+        assert held.allows(Permission.READ, PHOTOS, key) is expected, key
+    assert not held.allows(Permission.MANAGE_BUCKETS, PHOTOS), "a part of a bucket is not the bucket"
+    with pytest.raises(PermissionDenied, match="on bucket 'photos' for '2025/a'"):
+        held.require(Permission.READ, PHOTOS, "2025/a")
+
+
+def test_prefixes_say_to_which_keys_a_right_is_confined():
+    held = Rights(EVERYTHING, (Grant(1, 1, None, "b"), Grant(3, 1, None, "a/"), Grant(1, 1, None, "a/b")))
+    assert held.prefixes(Permission.READ, PHOTOS) == ("a/", "b")
+    assert held.prefixes(Permission.WRITE, PHOTOS) == ("a/",)
+    assert held.prefixes(Permission.DELETE, PHOTOS) == ()
+    assert held.prefixes(Permission.READ, FILMS) == ()
+    assert Rights(READ_ONLY).prefixes(Permission.READ, PHOTOS) is None
+    assert Rights(READ_ONLY).prefixes(Permission.WRITE, PHOTOS) == ()
+    assert Rights(EVERYTHING, (Grant(1, 1, None, "b"), Grant(1, 1))).prefixes(Permission.READ, PHOTOS) is None
 
 
 def test_several_permissions_asked_at_once_must_all_stand():
-    held = Rights(READ_WRITE, {"photos": "r"})
-    held.require(Permission.READ | Permission.LIST, "photos")
+    held = Rights(READ_WRITE, (Grant(int(READ_ONLY), 1),))
+    held.require(Permission.READ | Permission.LIST, PHOTOS)
     with pytest.raises(PermissionDenied):
-        held.require(Permission.READ | Permission.WRITE, "photos")
+        held.require(Permission.READ | Permission.WRITE, PHOTOS)
 
 
 def test_an_unknown_bit_grants_nothing():
@@ -71,28 +116,52 @@ def test_an_unknown_bit_grants_nothing():
 
 
 def test_only_buckets_with_a_right_are_seen():
-    assert Rights(READ_ONLY).sees("photos")
-    held = Rights(READ_ONLY, {"photos": "w"})
-    assert held.sees("photos")
-    assert not held.sees("films")
+    assert Rights(READ_ONLY).sees(PHOTOS)
+    assert not Rights(PRESETS["operator"]).sees(PHOTOS), "who has no right to data sees no bucket"
+    held = Rights(READ_ONLY, (Grant(int(Permission.READ), 1, None, "2026/"), Grant(int(Permission.WRITE), 4)))
+    assert held.sees(PHOTOS)
+    assert not held.sees(FILMS), "the key lacks the permission that the grant names"
+    assert not held.sees(PHOTOS_OLD)
 
 
 @given(rights, rights)
 def test_covered_rights_allow_nothing_more(held, wanted):
-    exceeds = [
-        (permission, bucket)
-        for permission in Permission
-        for bucket in (None, "a", "b", "c", "unnamed")
-        if wanted.allows(permission, bucket) and not held.allows(permission, bucket)
-    ]
-    if held.covers(wanted):
-        assert exceeds == []
+    if not held.covers(wanted, NAMES.get):
+        return
+    for permission in Permission:
+        assert held.allows(permission) or not wanted.allows(permission)
+        for bucket in (*BUCKETS, BucketName("photos-new", 77)):
+            assert held.sees(bucket) or not wanted.sees(bucket)
+            for key in (None, *KEYS):
+                if wanted.allows(permission, bucket, key):
+                    assert held.allows(permission, bucket, key), (permission, bucket, key)
 
 
 @given(rights)
-def test_rights_cover_themselves_and_are_covered_by_everything(held):
-    assert held.covers(held)
-    assert Rights(EVERYTHING).covers(held)
+def test_rights_of_known_bits_cover_themselves(held):
+    known = Rights(held.permissions & EVERYTHING, held.grants)
+    # A grant of a flag that the key does not have cannot be handed on.
+    is_sound = all(not one.permissions & ~int(known.permissions) for one in known.grants or ())
+    assert known.covers(known, NAMES.get) is is_sound
+    assert Rights(EVERYTHING).covers(known) is all(
+        not one.permissions & ~int(EVERYTHING) for one in known.grants or ()
+    )
+
+
+@given(rights)
+def test_nobody_gives_what_they_do_not_have(held):
+    if held.grants is not None:
+        assert not held.covers(Rights(Permission.READ)), "every bucket is more than some"
+    assert not held.covers(Rights(Permission(1 << 29)))
+    assert not Rights(EVERYTHING).covers(Rights(Permission.READ, (Grant(1 << 29, 1),)))
+
+
+def test_every_preset_is_named_and_admin_is_everything():
+    assert list(PRESETS) == ["admin", "operator", "writer", "read-only", "reader", "upload-only"]
+    assert PRESETS["admin"] == EVERYTHING
+    assert not PRESETS["operator"] & ABOUT_BUCKETS
+    assert not (PRESETS["read-only"] | PRESETS["reader"]) & (Permission.WRITE | Permission.DELETE)
+    assert PRESETS["upload-only"] == Permission.WRITE
 
 
 @given(st.integers(0, int(EVERYTHING)).map(Permission))
@@ -107,12 +176,29 @@ def test_permissions_are_read_as_people_write_them():
         parse_permissions("reed")
 
 
-def test_bucket_rights_are_checked():
-    check_bucket_rights(None)
-    check_bucket_rights({"photos": "rw"})
-    for wrong in ("", "x", "wr", "rwx"):
-        with pytest.raises(BadRequest, match="photos"):
-            check_bucket_rights({"photos": wrong})
+GOOD_GRANTS = [Grant(1, 1), Grant(int(ABOUT_BUCKETS), bucket_prefix=""), Grant(1, 1, None, "x" * 1024)]
+BAD_GRANTS = [
+    Grant(1),
+    Grant(1, 1, "a"),
+    Grant(0, 1),
+    Grant(-1, 1),
+    Grant(int(Permission.MANAGE_KEYS), 1),
+    Grant(1 << 40, 1),
+    Grant(1, 0),
+    Grant(1, 1 << 48),
+    Grant(1, bucket_prefix="x" * 64),
+    Grant(1, 1, None, "ü" * 513),
+]
+
+
+def test_grants_are_checked():
+    check_grants(None)
+    check_grants(GOOD_GRANTS)
+    for wrong in BAD_GRANTS:
+        with pytest.raises(BadRequest):
+            check_grants([wrong])
+    with pytest.raises(BadRequest, match="at most 256"):
+        check_grants([Grant(1, 1)] * 257)
 
 
 def test_the_bits_never_change():
@@ -126,4 +212,6 @@ def test_the_bits_never_change():
         "SEE_CLUSTER": 32,
         "MANAGE_CLUSTER": 64,
         "MANAGE_KEYS": 128,
+        "SIGN": 256,
+        "SEE_EVENTS": 512,
     }

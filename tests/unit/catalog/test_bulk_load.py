@@ -9,9 +9,11 @@ import pytest
 
 from catalog_kit import CREATED_MS, RESERVED, SqliteKit, stamp
 from warehouse.auth.keys import generate_api_key
-from warehouse.catalog.records import ApiKeyRow, ChunkRow, ObjectRow
+from warehouse.auth.rights import Grant
+from warehouse.catalog.identities import AccountRow, ApiKeyRow
+from warehouse.catalog.records import ChunkRow, ObjectRow
 from warehouse.catalog.sqlite import bulk_load
-from warehouse.catalog.sqlite.bulk_load import NewCatalog
+from warehouse.catalog.sqlite.bulk_load import BucketSettings, NewCatalog
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.sqlite.recount import check_counts
 from warehouse.errors import BadRequest, CatalogExists, DiskFull, WriteFailed
@@ -70,10 +72,7 @@ def original(tmp_path):
         kit.send_chunk(upload_id, bucket_id, index, at=4 + index, volume_id=1 + index % 2)
     kit.do(lambda t: t.finish_upload(upload_id, 3, 300))
     kit.do(lambda t: t.expire_uploads(2**50, stamp(9), 10))  # finished ones are only known to a catalog
-    key = generate_api_key()
-    kit.do(
-        lambda t: t.add_api_key(key.key_id, key.hashed, permissions=3, buckets={"films": "r"}, created_ms=5)
-    )
+    kit.add_key(hashed=generate_api_key().hashed, grants=(Grant(1, 2),), created_ms=5)
     kit.do(lambda t: [t.set_volume_state(volume_id, "open") for volume_id in (1, 2)])
     yield kit
     kit.close()
@@ -95,9 +94,10 @@ def rebuild(catalog, path):
             )
             for needle_id, at, reason in catalog.outbox(volume.id, 100):
                 new.add_garbage(volume.id, needle_id, at, reason)
+        new.add_accounts(catalog.accounts())
         new.add_api_keys(catalog.api_keys())
         for bucket in catalog.buckets():
-            new.add_bucket(bucket.id, bucket.name, bucket.created_ms)
+            new.add_bucket(bucket.id, bucket.name, bucket.created_ms, BucketSettings(bucket.owner_id))
             for row in catalog.list_objects(bucket.id).objects:
                 new.add_object(row)
                 if row.upload_id is not None:
@@ -280,12 +280,35 @@ def test_damages_and_facts_are_kept(path):
 
 def test_an_api_key_that_was_disabled_stays_so(path):
     key = generate_api_key()
-    row = ApiKeyRow(key.key_id, "old", key.hashed, 3, None, False, 7, CREATED_MS)
+    row = ApiKeyRow(
+        id=key.key_id,
+        account_id="A" * 32,
+        name="old",
+        hashed=key.hashed,
+        permissions=3,
+        is_enabled=False,
+        epoch=7,
+        created_ms=CREATED_MS,
+    )
     with NewCatalog(path) as new:
+        new.add_accounts([AccountRow("A" * 32, "family", "us@example.org", 5)])
         new.add_api_keys([row])
         new.finish()
     with closing(SqliteCatalog.open(path)) as catalog:
         assert catalog.api_keys() == [row]
+        assert [account.name for account in catalog.accounts()] == ["family"]
+
+
+def test_what_has_no_owner_any_more_belongs_to_the_first_account(path):
+    with NewCatalog(path) as new:
+        new.add_bucket(1, "photos", CREATED_MS, BucketSettings("gone", 10, None))
+        new.add_api_keys([ApiKeyRow(id="KEY", account_id="gone", permissions=1, created_ms=1)])
+        new.finish()
+    with closing(SqliteCatalog.open(path)) as catalog:
+        (account,) = catalog.accounts()
+        photos = catalog.bucket("photos")
+        assert (photos.owner_id, photos.quota_bytes, photos.quota_objects) == (account.id, 10, None)
+        assert catalog.api_keys()[0].account_id == account.id
 
 
 def test_a_full_disk_is_named(path):

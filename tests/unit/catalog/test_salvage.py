@@ -9,17 +9,18 @@ import pytest
 
 from catalog_kit import CREATED_MS, SqliteKit, stamp
 from warehouse.auth.keys import generate_api_key
+from warehouse.auth.rights import Grant
 from warehouse.catalog.sqlite.salvage import salvage_catalog
 from warehouse.errors import CatalogCorrupt, ReadFailed, SchemaNewer
 
 HERE = Path(__file__).parent
+OLD_RW = 1 | 2 | 4 | 8 | 16 | 256  # what "rw" on a bucket allowed in the first release
 
 
 @pytest.fixture
 def kit(tmp_path):
     kit = SqliteKit(tmp_path)
-    key = generate_api_key()
-    kit.do(lambda t: t.add_api_key(key.key_id, key.hashed, permissions=3, buckets={"a": "r"}, created_ms=5))
+    kit.add_key(hashed=generate_api_key().hashed, grants=(Grant(1, 1),), created_ms=5, sealed=b"sealed")
     kit.put(kit.bucket(), at=3)
     kit.do(lambda t: t.delete_bucket("photos", force=True, stamp=stamp(9)))
     return kit
@@ -29,6 +30,7 @@ def check(kit, salvaged):
     assert salvaged.disks == kit.catalog.disks()
     assert salvaged.volumes == kit.catalog.volumes()
     assert salvaged.api_keys == kit.catalog.api_keys()
+    assert salvaged.accounts == kit.catalog.accounts()
     assert (salvaged.bucket_id_max, salvaged.volume_id_max, salvaged.stamp_max) == (1, 2, stamp(9))
     assert salvaged.problems == []
 
@@ -65,7 +67,9 @@ def test_the_catalog_of_the_first_release_is_read(tmp_path):
         ("uuid-1", 0, None, ["disk-1"]),
         ("uuid-2", 0, None, ["disk-1"]),
     ]
-    assert [row.id for row in salvaged.api_keys] == ["WHAAAAAAAAAAAAAAAAAAAA"]
+    assert [(row.id, row.grants) for row in salvaged.api_keys] == [
+        ("WHAAAAAAAAAAAAAAAAAAAA", (Grant(OLD_RW, 1),))
+    ]
     assert (salvaged.bucket_id_max, salvaged.volume_id_max, salvaged.problems) == (2, 2, [])
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,), "it was not brought up to date"
