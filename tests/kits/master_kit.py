@@ -21,6 +21,7 @@ from warehouse.actors.control.first_start import Initialized, initialize
 from warehouse.actors.master import Master
 from warehouse.actors.process import Announcer
 from warehouse.auth.keys import ApiKey, generate_api_key
+from warehouse.auth.rights import Grant
 from warehouse.catalog.identities import ApiKeyRow
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.conf.settings import Settings
@@ -435,21 +436,34 @@ class RunningMaster:
         key = key or self._root
         return (await self.ask(Login(key_id=key.key_id, secret=key.secret), LoggedIn)).token
 
-    async def connect_with(self, permissions: int) -> Link:
-        """A client whose key grants no more than these; the master is started again to learn of the key."""
+    async def add_key(
+        self, permissions: int, grants: tuple[Grant, ...] | None = None, **columns: Any
+    ) -> ApiKey:
+        """A new API key, known to the running master."""
         key = generate_api_key()
-        await self.stop()
-        catalog = SqliteCatalog.open(self._folder / "catalog.sqlite3")
-        with catalog.transaction() as transaction:
-            transaction.add_api_key(
-                ApiKeyRow(id=key.key_id, hashed=key.hashed, permissions=permissions, created_ms=1)
-            )
-        catalog.close()
-        await self.start()
+        row = ApiKeyRow(
+            id=key.key_id,
+            hashed=key.hashed,
+            permissions=int(permissions),
+            grants=grants,
+            created_ms=1,
+            **columns,
+        )
+        assert self.running is not None
+        await self.running.keys.add(row)
+        return key
+
+    async def connect_as(self, key: ApiKey) -> Link:
+        """A client with this key."""
         link = await self.connect("restricted", None)
-        await link.wait_up()
+        with trio.fail_after(10):
+            await link.wait_up()
         await link.request(Attach(token=await self.token(key)), timeout_s=5)
         return link
+
+    async def connect_with(self, permissions: int, grants: tuple[Grant, ...] | None = None) -> Link:
+        """A client whose key grants no more than these."""
+        return await self.connect_as(await self.add_key(permissions, grants))
 
     async def connect_client(self) -> None:
         async def greet(link: Link) -> None:
