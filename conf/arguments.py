@@ -49,7 +49,12 @@ class Parser(argparse.ArgumentParser):
 
 
 # Options of all programs that name a file or a folder.  Python takes an empty path for the working folder.
-PATH_OPTIONS = frozenset(("--data", "--disk", "--join", "--config", "--profile", "--to", "--backup"))
+PATH_OPTIONS = frozenset(
+    (
+        *("--data", "--disk", "--join", "--config", "--profile", "--to", "--backup"),
+        *("--passphrase-file", "--key-file"),
+    )
+)
 
 
 def empty_option(words: Sequence[str]) -> str | None:

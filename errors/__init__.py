@@ -938,6 +938,16 @@ class BackupCorrupt(SetupError):
     code = "backup_corrupt"
 
 
+class BackupKeyWrong(SetupError):
+    """This passphrase or key does not open the backup.
+
+    To do: Use the passphrase or key that the backup was made with. If it is the right one, the beginning of
+    the backup is damaged: use another backup.
+    """
+
+    code = "backup_key_wrong"
+
+
 class FormatUnsupported(SetupError):
     """The file was written by a release whose format this one does not read.
 

@@ -4,9 +4,10 @@
     catalog.sqlite3    the catalog, as of one moment
     keys/...           the master's secrets, by their fixed names
 
-Any `tar` opens it.  It is written whole or not at all, with mode 0600, because it holds secrets.  Its reader
-does not trust it: members have names from a fixed list, each once, and are plain files (`tar_members.py`);
-all of it is checked before a byte is unpacked; the catalog must have our schema, statement by statement.
+It holds secrets, so as a rule it is encrypted (`encryption.py`); any `tar` opens one that is not.  It is
+written whole or not at all, with mode 0600.  Its reader does not trust it: members have names from a fixed
+list, each once, and are plain files (`tar_members.py`); all of it is checked before a byte is unpacked; the
+catalog must have our schema, statement by statement.
 """
 
 from __future__ import annotations
@@ -21,14 +22,22 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, cast
 
 import msgspec
 
 from warehouse.catalog.sqlite.driver import file_uri
 from warehouse.catalog.sqlite.schema import differences, version_of
-from warehouse.errors import BackupCorrupt, CatalogCorrupt, DiskFull, FormatUnsupported, ReadFailed
+from warehouse.errors import (
+    BackupCorrupt,
+    BackupKeyWrong,
+    CatalogCorrupt,
+    DiskFull,
+    FormatUnsupported,
+    ReadFailed,
+)
 from warehouse.rescue.console import writing
+from warehouse.rescue.encryption import BackupKey, PlainSource, SealedSource, SealedWriter, Source
 from warehouse.rescue.tar_members import Member, plain_members
 from warehouse.storage.beneath import Folder
 from warehouse.storage.disk import OsDisk
@@ -87,9 +96,13 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_archive(path: Path, manifest: Manifest, members: Mapping[str, Path]) -> None:
+def write_archive(
+    path: Path, manifest: Manifest, members: Mapping[str, Path], *, key: BackupKey | None = None
+) -> None:
     """Write a backup, whole or not at all; when this returns it survives a power cut.
 
+    Args:
+        key: what to encrypt it with; None: it stays a tar file.
     Raises:
         DiskFull, WriteFailed: nothing new is left, and an older file at `path` is untouched.
     """
@@ -97,13 +110,12 @@ def write_archive(path: Path, manifest: Manifest, members: Mapping[str, Path]) -
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
         try:
             with open(descriptor, "wb") as file:
-                with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                    encoded = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
-                    tar.addfile(_entry(MANIFEST_NAME, len(encoded), manifest.created_ms), io.BytesIO(encoded))
-                    for name, source in members.items():
-                        with source.open("rb") as content:
-                            size = source.stat().st_size
-                            tar.addfile(_entry(name, size, manifest.created_ms), content)
+                if key is None:
+                    _write_tar(file, manifest, members)
+                else:
+                    sealed = SealedWriter(file, key)
+                    _write_tar(cast("IO[bytes]", sealed), manifest, members)  # needs write and tell alone
+                    sealed.finish()
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -111,6 +123,16 @@ def write_archive(path: Path, manifest: Manifest, members: Mapping[str, Path]) -
             Path(temporary).unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def _write_tar(file: IO[bytes], manifest: Manifest, members: Mapping[str, Path]) -> None:
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        encoded = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
+        tar.addfile(_entry(MANIFEST_NAME, len(encoded), manifest.created_ms), io.BytesIO(encoded))
+        for name, source in members.items():
+            with source.open("rb") as content:
+                size = source.stat().st_size
+                tar.addfile(_entry(name, size, manifest.created_ms), content)
 
 
 def _entry(name: str, size: int, created_ms: int) -> tarfile.TarInfo:
@@ -126,10 +148,13 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def opened_backup(path: Path, folder: Path) -> Iterator[Backup]:
+def opened_backup(path: Path, folder: Path, *, key: BackupKey | None = None) -> Iterator[Backup]:
     """Check all of a backup and unpack it below `folder`; the block removes the unpacked files at its end.
 
+    Args:
+        key: what opens it; None: it is not encrypted.
     Raises:
+        BackupKeyWrong: it was encrypted with something else.
         BackupCorrupt: it is not a backup, or not whole.
         FormatUnsupported: a later release wrote it.
         ReadFailed: the file cannot be read.
@@ -137,14 +162,14 @@ def opened_backup(path: Path, folder: Path) -> Iterator[Backup]:
     """
     if not path.is_file():
         raise ReadFailed(f"there is no backup {path}")
-    with _reading(path) as descriptor:
-        manifest, members = _listed_members(path, descriptor)
+    with _reading(path, key) as archive:
+        manifest, members = _listed_members(path, archive)
         _require_room(path, members, folder)  # before reading on: no more is read than there is room for
-        _check_digests(path, descriptor, manifest, members)
+        _check_digests(path, archive, manifest, members)
         with writing(f"cannot unpack {path} in {folder}"):
             unpacked = Path(tempfile.mkdtemp(prefix=".backup-", dir=folder))
         try:
-            _unpack(path, descriptor, members, manifest, unpacked)
+            _unpack(path, archive, members, manifest, unpacked)
             _check_catalog(path, unpacked / CATALOG_NAME)
             yield Backup(manifest, unpacked)
         finally:
@@ -152,53 +177,60 @@ def opened_backup(path: Path, folder: Path) -> Iterator[Backup]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[int]:
+def _reading(path: Path, key: BackupKey | None) -> Iterator[Source]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ReadFailed(f"cannot read the backup {path}: {error.strerror}") from error
     try:
-        yield descriptor
+        with _named(path):
+            archive = PlainSource(descriptor) if key is None else SealedSource(descriptor, key)
+        yield archive
     finally:
         os.close(descriptor)
 
 
-def _listed_members(path: Path, descriptor: int) -> tuple[Manifest, list[Member]]:
-    """The manifest and the members that are there; the content of the members was not read yet."""
-    manifest: Manifest | None = None
-    members: list[Member] = []
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors about the content of a backup say which file it is."""
     try:
-        for member in plain_members(descriptor):
-            if manifest is None:
-                if member.name != MANIFEST_NAME or member.size > MANIFEST_SIZE_MAX:
-                    raise BackupCorrupt(f"it does not begin with {MANIFEST_NAME}")
-                manifest = _read_manifest(path, os.pread(descriptor, member.size, member.offset))
-                continue
-            _check_member(member, manifest, members)
-            members.append(member)
+        yield
+    except (BackupKeyWrong, FormatUnsupported) as error:
+        raise type(error)(f"{path}: {error.message}") from error
     except BackupCorrupt as error:
         raise BackupCorrupt(f"{path} is not a valid backup: {error.message}") from error
     except OSError as error:
         raise ReadFailed(f"cannot read the backup {path}: {error}") from error
+
+
+def _listed_members(path: Path, archive: Source) -> tuple[Manifest, list[Member]]:
+    """The manifest and the members that are there; the content of the members was not read yet."""
+    manifest: Manifest | None = None
+    members: list[Member] = []
+    with _named(path):
+        for member in plain_members(archive):
+            if manifest is None:
+                if member.name != MANIFEST_NAME or member.size > MANIFEST_SIZE_MAX:
+                    raise BackupCorrupt(f"it does not begin with {MANIFEST_NAME}")
+                manifest = _read_manifest(archive.read_at(member.size, member.offset))
+                continue
+            _check_member(member, manifest, members)
+            members.append(member)
     missing = set(manifest.sha256 if manifest else (MANIFEST_NAME,)) - {member.name for member in members}
     if missing or manifest is None:
         raise BackupCorrupt(f"{path} lacks {', '.join(sorted(missing))}: it was cut off")
     return manifest, members
 
 
-def _check_digests(path: Path, descriptor: int, manifest: Manifest, members: Sequence[Member]) -> None:
+def _check_digests(path: Path, archive: Source, manifest: Manifest, members: Sequence[Member]) -> None:
     """Read all of a backup; nothing is written yet."""
-    try:
+    with _named(path):
         for member in members:
             digest = hashlib.sha256()
-            for piece in _content(descriptor, member):
+            for piece in _content(archive, member):
                 digest.update(piece)
             if digest.hexdigest() != manifest.sha256[member.name]:
                 raise BackupCorrupt(f"{member.name} is damaged or was changed: its SHA-256 differs")
-    except BackupCorrupt as error:
-        raise BackupCorrupt(f"{path} is not a valid backup: {error.message}") from error
-    except OSError as error:
-        raise ReadFailed(f"cannot read the backup {path}: {error}") from error
 
 
 def _require_room(path: Path, members: Sequence[Member], folder: Path) -> None:
@@ -223,25 +255,25 @@ def _check_member(member: Member, manifest: Manifest, before: Sequence[Member]) 
         raise BackupCorrupt(f"{name} has {size} bytes; expected {expected}")
 
 
-def _content(descriptor: int, member: Member) -> Iterator[bytes]:
+def _content(archive: Source, member: Member) -> Iterator[bytes]:
     """The content of a member, piece by piece."""
     at, end = member.offset, member.offset + member.size
     while at < end:
-        piece = os.pread(descriptor, min(COPY_SIZE, end - at), at)
+        piece = archive.read_at(min(COPY_SIZE, end - at), at)
         if not piece:
             raise BackupCorrupt(f"{member.name} was cut off")
         yield piece
         at += len(piece)
 
 
-def _unpack(path: Path, descriptor: int, members: Sequence[Member], manifest: Manifest, folder: Path) -> None:
+def _unpack(path: Path, archive: Source, members: Sequence[Member], manifest: Manifest, folder: Path) -> None:
     with writing(f"cannot unpack {path} in {folder}"), Folder(folder, folder_mode=0o700) as target:
         for member in members:
             digest = hashlib.sha256()
             with target.parent(member.name, create=True):
                 pass
             with os.fdopen(target.make(member.name, 0o600), "wb") as file:
-                for piece in _content(descriptor, member):
+                for piece in _content(archive, member):
                     digest.update(piece)
                     file.write(piece)
                 file.flush()
@@ -250,20 +282,20 @@ def _unpack(path: Path, descriptor: int, members: Sequence[Member], manifest: Ma
                 raise BackupCorrupt(f"{path} was changed while it was read; try again")
 
 
-def _read_manifest(path: Path, content: bytes) -> Manifest:
+def _read_manifest(content: bytes) -> Manifest:
     try:
         version = msgspec.json.decode(content, type=dict[str, msgspec.Raw]).get("format")
         if version is not None and msgspec.json.decode(version, type=int) > FORMAT_VERSION:
             raise FormatUnsupported(
-                f"{path} has format {bytes(version).decode()}; this release knows up to {FORMAT_VERSION}"
+                f"the backup has format {bytes(version).decode()}; this release knows up to {FORMAT_VERSION}"
             )
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise BackupCorrupt(f"the manifest of {path} cannot be read: {error}") from error
+        raise BackupCorrupt(f"its manifest cannot be read: {error}") from error
     if CATALOG_NAME not in manifest.sha256:
-        raise BackupCorrupt(f"{path} has no catalog")
+        raise BackupCorrupt("it has no catalog")
     if not 0 <= manifest.created_ms <= TIME_MS_MAX:
-        raise BackupCorrupt(f"{path} says it was made at {manifest.created_ms} ms, which is impossible")
+        raise BackupCorrupt(f"it says it was made at {manifest.created_ms} ms, which is impossible")
     return manifest
 
 

@@ -156,8 +156,11 @@ def shown_progress() -> Iterator[Progress]:
         yield ProgressLines()
         return
     columns = (TextColumn("{task.description}"), BarColumn(20), TaskProgressColumn(), _RateColumn())
-    with Bars(*columns, console=console, transient=True) as bars:
+    bars = Bars(*columns, console=console, transient=True)
+    try:
         yield ProgressBars(bars)
+    finally:
+        bars.stop()
 
 
 def rate_and_rest(per_s: float | None, left: float, unit: str) -> str:
@@ -186,6 +189,7 @@ class ProgressBars:
         self._task: TaskID | None = None
 
     def begin(self, what: str, total: int, unit: str = "") -> None:
+        self._bars.start()  # not earlier: the tool may still ask something on this terminal
         if self._task is not None:
             self._bars.remove_task(self._task)
         self._task = self._bars.add_task(what, total=total or None, unit=unit)

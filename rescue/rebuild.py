@@ -1,7 +1,7 @@
 """Rebuild: a new catalog from the volumes alone.
 
-    warehouse rebuild [--data DIR] [--disk PATH]... [--replace] [--backup FILE] [--partial]
-                             [--indexes] [--json]
+    warehouse rebuild [--data DIR] [--disk PATH]... [--replace] [--partial] [--indexes] [--json]
+                      [--backup FILE [--passphrase-file FILE | --key-file FILE]]
 
 The store must not run.  The new catalog is made next to the old one, synced, and renamed at the end, so an
 interrupted rebuild changes nothing.  The old catalog is moved aside and never deleted.
@@ -35,6 +35,7 @@ from warehouse.catalog.sqlite.salvage import (
 from warehouse.conf.formatting import format_count, format_size
 from warehouse.errors import CatalogExists, DisksMissing, ReadFailed, SchemaNewer, StoreError
 from warehouse.rescue.archive import CATALOG_NAME, opened_backup, sync_folder
+from warehouse.rescue.backup_keys import add_key_arguments, key_for_reading, require_no_key
 from warehouse.rescue.choosing import Choice, Verdict
 from warehouse.rescue.console import (
     Parser,
@@ -609,6 +610,7 @@ def _parser() -> Parser:
         metavar="FILE",
         help="take the API keys from this backup instead of the old catalog",
     )
+    add_key_arguments(parser)
     parser.add_argument(
         "--partial", action="store_true", help="go on although disks are missing; what is on them is left out"
     )
@@ -628,10 +630,12 @@ def _work(arguments: argparse.Namespace, progress: Progress) -> RebuildReport:
         indexes=arguments.indexes,
     )
     if arguments.backup is None:
+        require_no_key(arguments)
         return rebuild(options, progress)
+    key = key_for_reading(arguments, arguments.backup)
     with reading(f"cannot read {arguments.data}"):
         options.data.mkdir(parents=True, exist_ok=True)
-    with opened_backup(arguments.backup, options.data) as backup:
+    with opened_backup(arguments.backup, options.data, key=key) as backup:
         return rebuild(options, progress, backup=salvage_catalog(backup.catalog))
 
 

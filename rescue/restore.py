@@ -1,6 +1,6 @@
 """Restore: catalog and keys from a backup.
 
-    warehouse restore FILE [--data DIR] [--disk PATH]... [--exact] [--json]
+    warehouse restore FILE [--passphrase-file FILE | --key-file FILE] [--data DIR] [--disk PATH]... [--exact]
 
 The store must not run.  The backup is checked to its last byte before anything changes.  Existing files are
 moved aside and never deleted.
@@ -36,6 +36,7 @@ from warehouse.rescue.archive import (
     schema_problem,
     sync_folder,
 )
+from warehouse.rescue.backup_keys import add_key_arguments, key_for_reading
 from warehouse.rescue.console import (
     Parser,
     Progress,
@@ -44,6 +45,7 @@ from warehouse.rescue.console import (
     run_tool,
     writing,
 )
+from warehouse.rescue.encryption import BackupKey
 from warehouse.rescue.rebuild import (
     KEEP_ORPHANS_META,
     NEEDLE_IDS_SKIPPED,
@@ -97,11 +99,20 @@ class RestoreReport(msgspec.Struct, kw_only=True):
 
 
 def restore(
-    file: Path, data: Path, progress: Progress, *, disks: Sequence[Path] = (), is_exact: bool = False
+    file: Path,
+    data: Path,
+    progress: Progress,
+    *,
+    disks: Sequence[Path] = (),
+    is_exact: bool = False,
+    key: BackupKey | None = None,
 ) -> RestoreReport:
     """Put a backup in place of the catalog and keys of a store.
 
+    Args:
+        key: what opens the backup; None: it is not encrypted.
     Raises:
+        BackupKeyWrong: the key does not open this backup; nothing was changed.
         BackupCorrupt, FormatUnsupported, SchemaNewer: this backup cannot be used; nothing was changed.
         DiskInUse: an actor of the store runs; nothing was changed.
         DiskFull, WriteFailed: the message says what was changed.
@@ -110,7 +121,7 @@ def restore(
     with writing(f"cannot make the folder {master}"):
         master.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = master / CATALOG_NAME
-    with catalog_held(path), opened_backup(file, master) as backup:
+    with catalog_held(path), opened_backup(file, master, key=key) as backup:
         _check_plausible(backup.catalog)
         known = salvage_catalog(backup.catalog)
         with hold_disks(disk_folders(data, disks)) as held:
@@ -246,6 +257,7 @@ def _parser() -> Parser:
         description="Put a backup in place of the catalog and the master's keys.  The store must not run.",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="a file that `warehouse backup` has written")
+    add_key_arguments(parser)
     add_disk_argument(parser)
     parser.add_argument(
         "--exact",
@@ -261,7 +273,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_tool(
         arguments,
         lambda progress: restore(
-            arguments.file, arguments.data, progress, disks=arguments.disk, is_exact=arguments.exact
+            arguments.file,
+            arguments.data,
+            progress,
+            disks=arguments.disk,
+            is_exact=arguments.exact,
+            key=key_for_reading(arguments, arguments.file),
         ),
         audited_as="store_restored",
     )

@@ -13,12 +13,12 @@ file, and keeps no more than a header in memory.
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from warehouse.errors import BackupCorrupt
+from warehouse.rescue.encryption import Source
 
 BLOCK: Final = 512
 EXTENDED_SIZE_MAX: Final = 4096
@@ -33,22 +33,22 @@ class Member(NamedTuple):
     offset: int  # of its content
 
 
-def plain_members(descriptor: int) -> Iterator[Member]:
+def plain_members(archive: Source) -> Iterator[Member]:
     """The members of an archive, in order; each lies within the file.
 
     Raises:
         BackupCorrupt: it holds something else, is cut off, or continues after its end.
         OSError: as the system gave it.
     """
-    file_size = os.fstat(descriptor).st_size
+    file_size = archive.size
     offset = 0
     known_size: int | None = None  # from an extended header
     while True:
-        block = os.pread(descriptor, BLOCK, offset)
+        block = archive.read_at(BLOCK, offset)
         if len(block) < BLOCK:
             raise BackupCorrupt(f"it was cut off after {offset} bytes, without an end mark")
         if not any(block):
-            _check_end(descriptor, offset, file_size)
+            _check_end(archive, offset)
             return
         try:
             entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -61,7 +61,7 @@ def plain_members(descriptor: int) -> Iterator[Member]:
         if entry.type == tarfile.XHDTYPE:
             if size > EXTENDED_SIZE_MAX:
                 raise BackupCorrupt(f"the extended header at {offset} has {size} bytes, which is too many")
-            known_size = _size_in(os.pread(descriptor, size, offset + BLOCK))
+            known_size = _size_in(archive.read_at(size, offset + BLOCK))
         elif entry.type in _PLAIN:
             yield Member(entry.name, size, offset + BLOCK)
             known_size = None
@@ -70,9 +70,9 @@ def plain_members(descriptor: int) -> Iterator[Member]:
         offset = end
 
 
-def _check_end(descriptor: int, offset: int, file_size: int) -> None:
-    rest = file_size - offset
-    if rest > END_SIZE_MAX or any(os.pread(descriptor, rest, offset)):
+def _check_end(archive: Source, offset: int) -> None:
+    rest = archive.size - offset
+    if rest > END_SIZE_MAX or any(archive.read_at(rest, offset)):
         raise BackupCorrupt(f"it continues after its end at {offset}: are these two archives in one file?")
 
 

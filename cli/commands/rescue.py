@@ -21,6 +21,13 @@ Disks = Annotated[
     list[Path] | None,
     Parameter(metavar="PATH", help="A disk folder outside DIR; may be given several times."),
 ]
+PassphraseFile = Annotated[
+    Path | None,
+    Parameter(
+        metavar="FILE", help="The passphrase of the backup is in this file; without it, a terminal is asked."
+    ),
+]
+KeyFile = Annotated[Path | None, Parameter(metavar="FILE", help="This file is the key of the backup.")]
 Json = Annotated[bool, Parameter(help="Print the report as one JSON object.")]
 
 
@@ -33,6 +40,8 @@ def rebuild(
         Path | None,
         Parameter(metavar="FILE", help="Take the API keys from this backup, not from the existing catalog."),
     ] = None,
+    passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
     replace: Annotated[
         bool, Parameter(help="Move an existing catalog aside; without this option it is not touched.")
     ] = False,
@@ -54,7 +63,8 @@ def rebuild(
     read, or from a backup. The command shows its progress, and in the end what could not be recovered.
     """
     options = (
-        *(("--data", data), ("--disk", disk), ("--backup", backup), ("--replace", replace)),
+        *(("--data", data), ("--disk", disk), ("--backup", backup)),
+        *(("--passphrase-file", passphrase_file), ("--key-file", key_file), ("--replace", replace)),
         *(("--partial", partial), ("--indexes", indexes), ("--json", json)),
     )
     become("warehouse.rescue.rebuild", options, *others)
@@ -86,19 +96,39 @@ def export(
 
 
 @app.command(group=RESCUE, usage="Usage: warehouse backup [OPTIONS] FILE")
-def backup(*others: Others, data: Data = None, json: Json = False) -> None:
+def backup(
+    *others: Others,
+    passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
+    unencrypted: Annotated[
+        bool, Parameter(help="Write the store's secrets in clear, as a plain tar file.")
+    ] = False,
+    data: Data = None,
+    json: Json = False,
+) -> None:
     """Write a backup of the catalog to a file; the store may be running.
 
+    For example:
+
+        warehouse backup --passphrase-file ~/.backup-passphrase /backup/warehouse
+        warehouse backup --key-file backup.key /backup/warehouse
+
     A backup has what a rebuild from the volumes cannot know, such as API keys, and restores the catalog
-    faster. It does not include the volumes. Keep it as safe as the store itself: it contains the store's
-    keys.
+    faster. It does not include the volumes. It contains the store's keys, so it is encrypted; on a terminal
+    the command asks for a passphrase.
     """
-    become("warehouse.rescue.backup", (("--data", data), ("--json", json)), *others)
+    options = (
+        *(("--passphrase-file", passphrase_file), ("--key-file", key_file), ("--unencrypted", unencrypted)),
+        *(("--data", data), ("--json", json)),
+    )
+    become("warehouse.rescue.backup", options, *others)
 
 
 @app.command(group=RESCUE, usage="Usage: warehouse restore [OPTIONS] FILE")
 def restore(
     *others: Others,
+    passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
     data: Data = None,
     disk: Disks = None,
     exact: Annotated[
@@ -111,5 +141,8 @@ def restore(
     Objects that were stored since the backup are found in the volumes and come back as well. The existing
     catalog is moved aside, never deleted.
     """
-    options = (("--data", data), ("--disk", disk), ("--exact", exact), ("--json", json))
+    options = (
+        *(("--passphrase-file", passphrase_file), ("--key-file", key_file)),
+        *(("--data", data), ("--disk", disk), ("--exact", exact), ("--json", json)),
+    )
     become("warehouse.rescue.restore", options, *others)

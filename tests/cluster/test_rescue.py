@@ -209,23 +209,26 @@ async def test_an_export_writes_every_object_byte_for_byte(tmp_path: Path) -> No
 
 @pytest.mark.timeout(120)
 async def test_a_backup_of_a_busy_store_comes_back_with_everything_put_since(tmp_path: Path) -> None:
-    data, file = tmp_path / "store", tmp_path / "backup.tar"
+    data, file, passphrase = tmp_path / "store", tmp_path / "backup", tmp_path / "passphrase"
+    passphrase.touch(0o600)
+    passphrase.write_text("correct horse battery\n")
+    key = ("--passphrase-file", passphrase)
     rng = random.Random(3)
     store = store_at(data)
     with store:
         async with warehouse.connect(store.profile) as client:
             objects = await fill(client, rng)
-            await back_up_while_writing(client, data, file, objects)
+            await back_up_while_writing(client, data, file, objects, key)
             assert file.stat().st_mode & 0o777 == 0o600
             await client.bucket("photos").put("since", b"the backup")
             objects["photos", "since"] = b"the backup"
             assert await client.bucket("films").delete("grown")
             del objects["films", "grown"]
             await settled(data)
-        refused = tool("restore", file, "--data", data, status=1)
+        refused = tool("restore", file, "--data", data, *key, status=1)
         assert refused.stderr.endswith("(disk_in_use)\n"), refused.stderr
     (data / "master" / "catalog.sqlite3").write_bytes(b"ruined")
-    report = report_of("restore", file, "--data", data)
+    report = report_of("restore", file, "--data", data, *key)
     assert report["rebuild"]["objects"] == len(objects)
     assert report["api_keys"] == 1
     assert list((data / "master").glob("catalog.sqlite3.before-restore-*"))
@@ -235,7 +238,9 @@ async def test_a_backup_of_a_busy_store_comes_back_with_everything_put_since(tmp
             await expect(client, objects, {"photos", "films", "empty"})
 
 
-async def back_up_while_writing(client: Store, data: Path, file: Path, objects: Objects) -> None:
+async def back_up_while_writing(
+    client: Store, data: Path, file: Path, objects: Objects, key: tuple[object, ...]
+) -> None:
     async with trio.open_nursery() as nursery:
 
         async def write() -> None:
@@ -247,7 +252,7 @@ async def back_up_while_writing(client: Store, data: Path, file: Path, objects: 
 
         stop = trio.Event()
         nursery.start_soon(write)
-        await trio.to_thread.run_sync(lambda: tool("backup", file, "--data", data))
+        await trio.to_thread.run_sync(lambda: tool("backup", file, "--data", data, *key))
         stop.set()
 
 
@@ -259,7 +264,7 @@ async def test_an_exact_restore_keeps_what_it_does_not_know_until_a_rebuild(tmp_
         async with warehouse.connect(store.profile) as client:
             await client.create_bucket("photos")
             await client.bucket("photos").put("before", b"1")
-            tool("backup", file, "--data", data)
+            tool("backup", file, "--data", data, "--unencrypted")
             await client.bucket("photos").put("since", b"2")
             await settled(data)
     report = report_of("restore", file, "--data", data, "--exact")
@@ -286,7 +291,7 @@ async def test_a_backup_that_knows_everything_is_restored_as_it_is(tmp_path: Pat
         async with warehouse.connect(store.profile) as client:
             objects = await fill(client, random.Random(4))
             await settled(data)
-    tool("backup", file, "--data", data)
+    tool("backup", file, "--data", data, "--unencrypted")
     (data / "master" / "catalog.sqlite3").unlink()
     report = report_of("restore", file, "--data", data)
     assert report["rebuild"] is None
@@ -327,7 +332,9 @@ def test_wrong_usage_is_said_with_status_2_and_failures_with_status_1(tmp_path: 
         assert said.count("\n") == 1
         assert "usage: warehouse" in tool(name, "--help").stdout
     assert tool("rebuild", "--data", tmp_path, status=1).stderr.endswith("(read_failed)\n")
-    assert tool("backup", tmp_path / "b", "--data", tmp_path, status=1).stderr.endswith("(read_failed)\n")
+    backup = ("backup", tmp_path / "b", "--data", tmp_path)
+    assert tool(*backup, status=1).stderr.endswith("(bad_request)\n"), "nothing says how to encrypt it"
+    assert tool(*backup, "--unencrypted", status=1).stderr.endswith("(read_failed)\n")
     assert tool("restore", tmp_path / "b", "--data", tmp_path, status=1).stderr.endswith("(read_failed)\n")
     (tmp_path / "b").write_bytes(b"not a tar file")
     assert tool("restore", tmp_path / "b", "--data", tmp_path, status=1).stderr.endswith("(backup_corrupt)\n")

@@ -82,7 +82,7 @@ def test_a_store_and_all_its_commands_run_nothing_of_the_working_folder(
         command("mb", "wh://made")
         command("cp", "conf.py", "wh://made/conf.py")
         command("bench", "put", "--processes", "2", "--seconds", "0.1")
-        command("backup", "backup.tar")
+        command("backup", "--unencrypted", "backup.tar")
         open_to_others = [
             path for path in (project / "warehouse-data").rglob("*") if path.stat().st_mode & 0o077
         ]

@@ -614,6 +614,11 @@ async def test_up_becomes_the_cluster_with_the_same_words(
             ["warehouse.rescue.export", "--disk", "d", "--disk", "e", "--to", "t", "--resume"],
         ),
         (["backup", "f", "--data", "d", "--json"], ["warehouse.rescue.backup", "--data", "d", "--json", "f"]),
+        (
+            ["backup", "f", "--passphrase-file", "p", "--unencrypted"],
+            ["warehouse.rescue.backup", "--passphrase-file", "p", "--unencrypted", "f"],
+        ),
+        (["restore", "f", "--key-file", "k"], ["warehouse.rescue.restore", "--key-file", "k", "f"]),
         (["restore", "f", "--exact"], ["warehouse.rescue.restore", "--exact", "f"]),
         (["restore"], ["warehouse.rescue.restore"]),  # which says what is missing
     ],
