@@ -11,6 +11,10 @@ kind passes as the other.
 
 Claims that this release does not know are refused, not ignored: they may narrow the right.
 
+A token names the API key that it was signed for, and the key's epoch.  When a key loses a right, the master
+says from which epoch on its tokens count (`DataTokenVerifier.revoke`); older ones are refused from then on.
+Tokens of release 0.1.0 name no key, and stay good until they expire.
+
 Sources: RFC 7519 (JWT), RFC 8725 (its best current practice: fixed algorithms, `typ`, `aud`).
 """
 
@@ -21,19 +25,20 @@ import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Literal
 
 import msgspec
 from msgspec import field
 
-from warehouse.errors import ClockSkew, TokenExpired, TokenInvalid, TokenMissing
+from warehouse.errors import ClockSkew, TokenExpired, TokenInvalid, TokenMissing, TokenRevoked
 
 TOKEN_SIZE_MAX = 16 * 1024  # a presigned GET of an object of many chunks carries a token for each
 VERIFIED_MAX = (
     4096  # verified tokens remembered: one for each lease or read grant, which clients use many times
 )
+REVOKED_MAX = 100_000  # keys whose older tokens are refused, in memory
 VERIFIED_SIZE_MAX = 1024  # longer ones are used once; this and VERIFIED_MAX bound the memory to 4 MiB
 
 DataPart = tuple[int, int, int, str, str]  # volume, needle, size, url, data token for that needle
@@ -66,6 +71,19 @@ class DataClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     # Presigned GET of an object of any number of chunks: the token to ask the master for their list.
     chunk_list_token: str | None = field(name="via", default=None)
     created_ms: int | None = field(name="cms", default=None)  # of that object, since 1970
+    key_id: str = field(name="sub", default="")  # of the API key that it was signed for; "": release 0.1.0
+    epoch: int = field(name="ep", default=0)  # of that key at that moment
+    token_id: str | None = field(name="jti", default=None)
+    prefixes: tuple[str, ...] | None = field(name="pfx", default=None)  # of keys; None: the whole bucket
+    upload_ids: tuple[int, ...] | None = field(name="ups", default=None)  # whose chunks a read grant opens
+    # The rest is said by signed URLs alone.
+    body_size_min: int = field(name="min", default=0)
+    if_none_match: Literal["*"] | None = field(name="inm", default=None)  # a put that overwrites nothing
+    disposition: Literal["inline", "attachment"] | None = field(name="dis", default=None)
+    file_name: str | None = field(name="fn", default=None)  # under which a browser saves it
+    cache_control: str | None = field(name="cc", default=None)
+    # A get that works once: the incarnation of the volume actor that counts its uses.
+    once: int | None = None
 
 
 _encode_claims = msgspec.json.Encoder().encode
@@ -89,12 +107,38 @@ class DataTokenVerifier:
         self.ahead_s = 0.0  # how far the clock here is ahead of the master's, which signs
         self._keys: dict[bytes, bytes] = {}  # header segment -> key
         self._verified: OrderedDict[bytes, DataClaims] = OrderedDict()
+        self._revoked: dict[str, int] = {}  # API key id -> the first epoch whose tokens count
         self.replace_keys(keys)
 
-    def replace_keys(self, keys: Mapping[str, bytes]) -> None:
-        """From now on only these keys count: tokens of all other keys are void at once."""
+    def replace_keys(self, keys: Mapping[str, bytes], revoked: Mapping[str, int] | None = None) -> None:
+        """From now on only these keys count: tokens of all other keys are void at once.
+
+        Args:
+            revoked: as for `revoke`, in place of all that was revoked before; None: that stays.
+        """
         self._keys = {_header_segment(key_id): key for key_id, key in keys.items()}
         self._verified.clear()
+        if revoked is not None:
+            self._revoked.clear()
+            self._keep_revoked(revoked.items())
+
+    def revoke(self, epochs: Mapping[str, int]) -> None:
+        """Refuse from now on the tokens of these API keys that are older than the epoch beside each.
+
+        What was remembered of such tokens is forgotten, so `verify` does not look here for those that it
+        remembers.
+        """
+        self._keep_revoked(epochs.items())
+        for token, claims in list(self._verified.items()):
+            if claims.key_id in epochs and claims.epoch < epochs[claims.key_id]:
+                del self._verified[token]
+
+    def _keep_revoked(self, epochs: Iterable[tuple[str, int]]) -> None:
+        for key_id, epoch in epochs:
+            # Taken out first, so that the key that was revoked last comes last.
+            self._revoked[key_id] = max(epoch, self._revoked.pop(key_id, 0))
+        while len(self._revoked) > REVOKED_MAX:
+            del self._revoked[next(iter(self._revoked))]
 
     def verify(self, token: bytes, *, now_s: float) -> DataClaims:
         """Return what the token allows.
@@ -103,6 +147,7 @@ class DataTokenVerifier:
             TokenMissing: an empty token.
             TokenInvalid: not signed by a current key of this disk, or signed for another disk.
             TokenExpired: it was good once; get a new one.
+            TokenRevoked: it was good once; its API key has lost rights since, or is gone.
             ClockSkew: it is still good by the master's clock; the clock here is ahead.
         """
         claims = self._verified.get(token)
@@ -139,6 +184,8 @@ class DataTokenVerifier:
             raise TokenInvalid(f"the token's claims cannot be read: {error}") from error
         if claims.audience != self._audience:
             raise TokenInvalid("the token was signed for another disk")
+        if claims.key_id and claims.epoch < self._revoked.get(claims.key_id, 0):
+            raise TokenRevoked("the API key of this token was changed, disabled or deleted after it was made")
         return claims
 
     def _remember(self, token: bytes, claims: DataClaims, now_s: float) -> None:

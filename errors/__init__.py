@@ -166,6 +166,26 @@ class TokenExpired(RequestRefused):
     status = 401
 
 
+class TokenRevoked(RequestRefused):
+    """The token was good once; the API key that it was made for has lost rights since, or is gone.
+
+    To do: Get a new token or a new presigned URL; the master says whether the key may still have one.
+    """
+
+    code = "token_revoked"
+    status = 401
+
+
+class TokenUsed(RequestRefused):
+    """A URL that works once was used already, or the server that counts its uses was restarted.
+
+    To do: Ask whoever made the URL for a new one.
+    """
+
+    code = "token_used"
+    status = 410
+
+
 class BadCredentials(RequestRefused):
     """There is no such API key, it is disabled, or its secret is wrong; or an actor has the join file of
     another store.
@@ -619,6 +639,16 @@ class ClockSkew(Unavailable):
     """
 
     code = "clock_skew"
+
+
+class MasterUnreachable(Unavailable):
+    """A volume actor has not heard from its master for so long that keys may have been revoked of which it
+    does not know, so it honours no token (`http.unheard_s`).
+
+    To do: Start the master, or mend the connection to it.
+    """
+
+    code = "master_unreachable"
 
 
 class CatalogBehind(Unavailable):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from warehouse.auth import data_tokens
 from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier, sign_data_token
-from warehouse.errors import ClockSkew, TokenExpired, TokenInvalid, TokenMissing
+from warehouse.errors import ClockSkew, TokenExpired, TokenInvalid, TokenMissing, TokenRevoked
 
 NOW = 1_800_000_000.0
 KEY = bytes(range(32))
@@ -251,3 +251,75 @@ def test_a_token_that_is_good_by_the_masters_clock_is_no_expired_one_and_the_clo
         checker.verify(token, now_s=NOW + 3600)
     with pytest.raises(TokenExpired, match="clock"):
         checker.verify(token, now_s=NOW + 3602)
+
+
+# --- keys that lose rights ------------------------------------------------------------------------
+
+
+def of_key(key_id="WHA", epoch=3, **changes):
+    return signed(data_claims(key_id=key_id, epoch=epoch, token_id="t1", **changes))
+
+
+def test_what_a_token_says_of_its_key_and_of_a_url_survives():
+    claims = data_claims(
+        key_id="WHA",
+        epoch=3,
+        token_id="t1",
+        prefixes=("photos/", "é/"),
+        upload_ids=(1 << 62,),
+        body_size_min=5,
+        if_none_match="*",
+        disposition="attachment",
+        file_name="a b.txt",
+        cache_control="public, max-age=60",
+        once=1 << 41,
+    )
+    assert verifier().verify(signed(claims), now_s=NOW) == claims
+
+
+@pytest.mark.parametrize("is_remembered", [False, True])
+@pytest.mark.parametrize(("epoch", "is_good"), [(2, False), (3, False), (4, True), (5, True)])
+def test_a_revoked_key_loses_its_older_tokens_and_no_others(is_remembered, epoch, is_good):
+    checker = verifier()
+    mine, others, old = of_key(epoch=epoch), of_key("WHB", epoch=1), signed()
+    for token in (mine, others, old) if is_remembered else ():
+        checker.verify(token, now_s=NOW)
+    checker.revoke({"WHA": 4})
+    checker.verify(others, now_s=NOW)
+    checker.verify(old, now_s=NOW)
+    if is_good:
+        checker.verify(mine, now_s=NOW)
+    else:
+        with pytest.raises(TokenRevoked):
+            checker.verify(mine, now_s=NOW)
+
+
+def test_a_revocation_that_comes_late_does_not_undo_a_later_one():
+    checker, token = verifier(), of_key(epoch=4)
+    checker.revoke({"WHA": 5})
+    checker.revoke({"WHA": 4})
+    with pytest.raises(TokenRevoked):
+        checker.verify(token, now_s=NOW)
+
+
+def test_a_welcome_says_all_that_is_revoked():
+    checker, token = verifier(), of_key(epoch=4)
+    checker.revoke({"WHA": 5})
+    checker.replace_keys({"k1": KEY})  # a rotation says nothing of API keys
+    with pytest.raises(TokenRevoked):
+        checker.verify(token, now_s=NOW)
+    checker.replace_keys({"k1": KEY}, {"WHB": 5})
+    checker.verify(token, now_s=NOW)
+
+
+def test_the_revoked_keys_in_memory_are_bounded_and_the_latest_stay(monkeypatch):
+    monkeypatch.setattr(data_tokens, "REVOKED_MAX", 10)
+    checker = verifier()
+    checker.revoke({"first": 9})
+    checker.revoke({f"key{number}": 9 for number in range(9)})
+    checker.revoke({"first": 9})
+    checker.revoke({"last": 9})
+    assert len(checker._revoked) == 10
+    for key_id in ("first", "key8", "last"):
+        with pytest.raises(TokenRevoked):
+            checker.verify(of_key(key_id), now_s=NOW)
