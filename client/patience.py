@@ -16,9 +16,12 @@ from warehouse.client.control import back_off_s
 from warehouse.errors import (
     LeaseExhausted,
     LinkDown,
+    MasterUnreachable,
     Overloaded,
+    PermissionDenied,
     StoreError,
     TokenInvalid,
+    TokenScope,
     Unavailable,
     VolumeOffline,
 )
@@ -27,7 +30,9 @@ ATTEMPTS = 4  # when a failure may have left something behind
 
 
 def is_passing(failure: StoreError) -> bool:
-    return isinstance(failure, LeaseExhausted | LinkDown | Overloaded | TokenInvalid | VolumeOffline)
+    return isinstance(
+        failure, LeaseExhausted | LinkDown | MasterUnreachable | Overloaded | TokenInvalid | VolumeOffline
+    )
 
 
 class Patience:
@@ -63,4 +68,6 @@ def told(failure: StoreError) -> StoreError:
     """The error to raise after the last attempt, for a failure that the caller cannot change."""
     if isinstance(failure, TokenInvalid):
         return Unavailable(f"a volume refuses what the master signed for it: {failure.message}")
+    if isinstance(failure, TokenScope):  # the master lets a token do what our API key may
+        return PermissionDenied(f"this API key may not do that: {failure.message}")
     return failure

@@ -45,6 +45,8 @@ from warehouse.errors import (
     StoreError,
     TokenExpired,
     TokenInvalid,
+    TokenRevoked,
+    TokenScope,
     Unavailable,
     VolumeOffline,
 )
@@ -267,7 +269,9 @@ class BucketReader:
         Raises `failure` itself when another fetch would not help, `ObjectReplaced` when the version is gone.
         """
         is_missing = isinstance(failure, NoSuchNeedle | NoSuchVolume)
-        is_passing = isinstance(failure, Unavailable | TokenExpired | TokenInvalid)
+        is_passing = isinstance(
+            failure, Unavailable | TokenExpired | TokenInvalid | TokenRevoked | TokenScope
+        )
         if not (is_missing or is_passing) or not patience.goes_on(failure):
             raise told(failure)
         await patience.pause()

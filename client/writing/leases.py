@@ -199,6 +199,11 @@ class LeasePool:
         for lease in [held for held in self._leases if held.volume_id == volume_id]:
             self._forget(lease)
 
+    def clear(self) -> None:
+        """Forget all leases: the API key that they were made for has other rights now."""
+        self._leases.clear()
+        self._left_count = 0
+
     def _forget(self, lease: _HeldLease) -> None:
         self._leases.remove(lease)
         self._left_count -= lease.left_count

@@ -35,6 +35,7 @@ from warehouse.errors import (
     DiskFull,
     LeaseExhausted,
     LinkDown,
+    MasterUnreachable,
     NeedleExists,
     NeedleVoid,
     NoSuchBucket,
@@ -47,6 +48,7 @@ from warehouse.errors import (
     StoreError,
     TokenExpired,
     TokenInvalid,
+    TokenRevoked,
     Unavailable,
     VolumeFull,
 )
@@ -79,10 +81,11 @@ class Verdict(enum.Enum):
 def judge(error: StoreError) -> Verdict:
     """Classify the failure of one attempt."""
     match error:
-        case TokenExpired() | TokenInvalid() | LeaseExhausted() | NoSuchBucket():
-            # Somebody may have made the bucket again under the same name: the next lease shows it.
+        case TokenExpired() | TokenInvalid() | TokenRevoked() | LeaseExhausted() | NoSuchBucket():
+            # The next lease shows whether somebody made the bucket again under the same name, and what the
+            # API key may still do.
             return Verdict.LEASE_SPENT
-        case VolumeFull() | DiskFull() | NoSuchVolume():
+        case VolumeFull() | DiskFull() | NoSuchVolume() | MasterUnreachable():
             return Verdict.VOLUME_REFUSED
         case ClusterFull():
             return Verdict.GIVE_UP
@@ -146,7 +149,7 @@ class BucketWriter:
                 raise
             match judge(failure):
                 case Verdict.GIVE_UP:
-                    raise failure
+                    raise told(failure)
                 case Verdict.LEASE_SPENT:
                     self.drop_lease(ticket, failure)
                 case Verdict.VOLUME_REFUSED:
@@ -161,8 +164,11 @@ class BucketWriter:
             await patience.pause()
 
     def drop_lease(self, ticket: Ticket, failure: StoreError) -> None:
-        """Forget a spent lease; when the actor rejects our token, forget all leases of its volume."""
-        if isinstance(failure, TokenInvalid | TokenExpired):
+        """Forget a spent lease; all leases of its volume, if the actor does not know our token; all leases,
+        if our API key lost rights."""
+        if isinstance(failure, TokenRevoked):
+            self.leases.clear()
+        elif isinstance(failure, TokenInvalid | TokenExpired):
             self.leases.drop_all(ticket.volume_id)
         self.leases.drop(ticket)
 

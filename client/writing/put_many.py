@@ -215,7 +215,7 @@ class PutSender:
             put.failure = failure
             match judge(failure):
                 case Verdict.GIVE_UP:
-                    put.fail(failure)
+                    put.fail(told(failure))
                     self._let_go(put)
                 case Verdict.LEASE_SPENT:
                     self._writer.drop_lease(tickets.ticket(position), failure)

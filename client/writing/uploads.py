@@ -241,7 +241,7 @@ class Upload:
                 raise failed.error from None
             except StoreError as error:
                 if judge(error) is Verdict.GIVE_UP:
-                    raise
+                    raise told(error) from error.__cause__
                 failure = error
             if not patience.goes_on(failure):
                 raise told(failure)

@@ -202,6 +202,7 @@ class FakeStore:
         self.urls: dict[int, str] = {}
         self.secret = SECRET
         self._grants: dict[str, Grant] = {}
+        self._token_error: type[StoreError] = TokenExpired
         self._sessions: set[str] = set()
         self._next_needle = {1: 1, 2: 1}
         self._turn = itertools.cycle((1, 2))
@@ -574,16 +575,17 @@ class FakeStore:
         self._grants[token] = grant
         return token
 
-    def expire_tokens(self) -> None:
-        """Every data token given out so far is refused from now on."""
+    def expire_tokens(self, error: type[StoreError] = TokenExpired) -> None:
+        """Every data token given out so far is refused from now on, with this error."""
         self._grants.clear()
+        self._token_error = error
 
     async def _serve(self, exchange: Exchange) -> None:
         self.http[exchange.method.decode()] += 1
         token = exchange.headers[b"authorization"].removeprefix(b"Bearer ").decode()
         grant = self._grants.get(token)
         if grant is None:
-            raise TokenExpired("this token has expired")
+            raise self._token_error("this token is no longer good")
         if exchange.path.startswith(b"/v1/batch/"):
             await self._serve_batch(exchange, grant)
             return

@@ -20,6 +20,7 @@ from warehouse.errors import (
     BadKey,
     DiskFull,
     LeaseExhausted,
+    MasterUnreachable,
     NeedleCorrupt,
     NeedleMissing,
     NoSuchBucket,
@@ -31,6 +32,7 @@ from warehouse.errors import (
     PreconditionFailed,
     StoreError,
     TokenExpired,
+    TokenRevoked,
     VolumeOffline,
     VolumeSealed,
     WriteFailed,
@@ -358,6 +360,8 @@ async def test_a_put_that_cannot_be_resolved_is_unknown_and_the_others_are_not(
     "error",
     [
         TokenExpired("later"),
+        TokenRevoked("its key was edited"),
+        MasterUnreachable("no master"),
         LeaseExhausted("no room"),
         DiskFull("full"),
         WriteFailed("EIO"),
@@ -395,9 +399,12 @@ async def test_a_volume_that_takes_nothing_is_left_for_the_other(
     assert {store.buckets["photos"][result.key].chunks[0].volume_id for result in results} == {2}
 
 
-async def test_expired_tokens_are_replaced(store: FakeStore, photos: warehouse.Bucket) -> None:
+@pytest.mark.parametrize("error", [TokenExpired, TokenRevoked])
+async def test_expired_and_revoked_tokens_are_replaced(
+    store: FakeStore, photos: warehouse.Bucket, error: type[StoreError]
+) -> None:
     await put_all(photos, items_of(10))
-    store.expire_tokens()
+    store.expire_tokens(error)
     leases = store.count(LeaseNeedles)
     assert codes(await put_all(photos, items_of(100))) == [None] * 100
     assert store.count(LeaseNeedles) > leases

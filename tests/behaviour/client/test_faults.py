@@ -34,6 +34,8 @@ from warehouse.errors import (
     Overloaded,
     PermissionDenied,
     StoreError,
+    TokenExpired,
+    TokenRevoked,
     Unavailable,
     VolumeOffline,
     VolumeSealed,
@@ -222,11 +224,18 @@ async def test_a_copy_reads_while_its_writes_hold_every_connection(
         assert await photos.get("b") == noise(4 * MIB)
 
 
-async def test_expired_write_tokens_are_replaced(store: FakeStore, photos: warehouse.Bucket) -> None:
+@pytest.mark.parametrize("error", [TokenExpired, TokenRevoked])
+async def test_expired_and_revoked_write_tokens_are_replaced(
+    store: FakeStore, photos: warehouse.Bucket, error: type[StoreError]
+) -> None:
     await photos.put("a", b"1")
-    store.expire_tokens()
+    store.expire_tokens(error)
     await photos.put("b", b"2")
     assert await photos.get("b") == b"2"
+    store.expire_tokens(error)
+    await photos.put("large", noise(9 * MIB))
+    store.expire_tokens(error)
+    assert await photos.get("large") == noise(9 * MIB)
     assert store.count(ResolveNeedle) == 0
 
 
@@ -376,11 +385,14 @@ async def test_a_broken_read_goes_on(
     assert await photos.get("a") == noise(size)
 
 
-async def test_expired_read_tokens_are_replaced(store: FakeStore, photos: warehouse.Bucket) -> None:
+@pytest.mark.parametrize("error", [TokenExpired, TokenRevoked])
+async def test_expired_and_revoked_read_tokens_are_replaced(
+    store: FakeStore, photos: warehouse.Bucket, error: type[StoreError]
+) -> None:
     await photos.put("a", noise(9 * MIB))
     async with photos.open("a") as stream:
         received = await anext(stream)
-        store.expire_tokens()
+        store.expire_tokens(error)
         async for piece in stream:
             received += piece
     assert received == noise(9 * MIB)
