@@ -5,7 +5,7 @@
 This file ties the rooms of `actors/data` to one process and decides nothing:
 
     volumes           the open volumes, each with a `commit_pipeline`
-    master_session    registers with the master, and reports
+    master_session    registers with the master, and reports (`master_contact`: what its silence means)
     commands          carries out what the master orders (`switching`: the end of a compaction)
     needle_http       the data port: GET and PUT (`batch_http`: many in one request)
     cold_reads, fsync, disk_space, metrics
@@ -28,6 +28,7 @@ from warehouse.actors.data.commands import Commands
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.disk_space import BALLAST_NAME, DiskSpace
 from warehouse.actors.data.fsync import Syncer
+from warehouse.actors.data.master_contact import MasterContact
 from warehouse.actors.data.master_session import DiskAddress, MasterSession
 from warehouse.actors.data.metrics import MetricsCollector
 from warehouse.actors.data.needle_http import NeedleHttp
@@ -86,6 +87,7 @@ class VolumeActor:
         self._is_synced = settings.store.durability == "fsync"
         self._is_read_only = is_read_only
         self._clock = StampClock()
+        self._incarnation = time.time_ns() // 1_000_000  # greater than that of any earlier start
         verifier = DataTokenVerifier(disk_id, {})
         self._pool = HttpPool(connections_max=32)
         self._syncer = Syncer()
@@ -101,6 +103,7 @@ class VolumeActor:
             make_pipeline=self._make_pipeline,
         )
         self._http = self._make_http(verifier)
+        self._contact = MasterContact(self._http.authorizer, settings.http.unheard_s)
         self._server = HttpServer(
             self._http.handle,
             handle_nowait=self._http.get_nowait,
@@ -118,6 +121,7 @@ class VolumeActor:
             clock=self._clock,
             verifier=verifier,
             announcer=announcer,
+            incarnation=self._incarnation,
         )
         self._commands = Commands(
             self._volumes,
@@ -125,6 +129,7 @@ class VolumeActor:
             self._space,
             self._clock,
             master_incarnation=lambda: self._session.master_incarnation,
+            verifier=verifier,
         )
         self._link = self._make_link(join, disk_id)
         self._metrics = MetricsCollector(
@@ -134,6 +139,7 @@ class VolumeActor:
             space=self._space,
             cold_reads=self._cold_reads,
             connection_count=lambda: self._server.connection_count,
+            unheard_s=lambda: self._contact.unheard_s,
         )
 
     def _make_http(self, verifier: DataTokenVerifier) -> NeedleHttp:
@@ -147,6 +153,7 @@ class VolumeActor:
             render_metrics=lambda: self._metrics.render(),
             cold_reads=self._cold_reads,
             ask_master=lambda question: self._link.request(question, timeout_s=ASK_S),
+            incarnation=self._incarnation,
         )
 
     def _make_link(self, join: Join, disk_id: str) -> Link:
@@ -155,7 +162,7 @@ class VolumeActor:
             server_key=join.server_key.encode(),
             keys=CurveKeys.generate(),
             name=f"volume-{disk_id[:8]}",
-            incarnation=self._session.incarnation,
+            incarnation=self._incarnation,
             greet=self._session.greet,
             answer=self._commands.answer,
         )
@@ -179,6 +186,7 @@ class VolumeActor:
                 await self._volumes.start(nursery)
                 await nursery.start(self._server.serve, listeners)
                 await nursery.start(self._link.run)
+                nursery.start_soon(self._contact.watch_forever, self._link)
                 nursery.start_soon(self._session.report_forever, self._link)
                 nursery.start_soon(self._checkpoint_forever)
                 nursery.start_soon(self._volumes.watch_files_forever)

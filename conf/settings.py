@@ -168,6 +168,12 @@ class Http(Section, frozen=True, kw_only=True):
         Size(0, 64 * MIB),
         "unread body that is read and discarded, so that a refused sender sees the answer",
     ] = 256 * KIB
+    unheard_s: Annotated[
+        float,
+        Seconds(1, 7 * 86400),
+        "a volume actor that has not heard from its master for this long honours no token: it may not know of"
+        " keys that lost their rights",
+    ] = 900.0
     cors_origins: Annotated[
         tuple[str, ...],
         Texts(_ORIGIN),

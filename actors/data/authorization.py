@@ -2,7 +2,10 @@
 
 A token names one volume of this disk, one operation, and needles or a bucket.  This file also counts what
 one token takes up, over all requests that carry it: a lease pays for the bytes that it stores, a token for
-one needle for the places in the file that it starts to fill.
+one needle for the places in the file that it starts to fill, and a URL that works once is used up.
+
+A volume actor that has not heard from its master for long honours no token: keys may have lost their rights
+since, and it would not know (`unheard_s`).
 """
 
 from __future__ import annotations
@@ -14,17 +17,20 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from warehouse.actors.data.commit_pipeline import CommitPipeline
+from warehouse.actors.data.scope import require_needle
 from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier
 from warehouse.errors import (
     BadRequest,
     LeaseExhausted,
+    MasterUnreachable,
     NoSuchRoute,
     NoSuchVolume,
+    Overloaded,
     TokenMissing,
     TokenScope,
+    TokenUsed,
     VolumeUnreadable,
 )
-from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.transport.http.exchange import Exchange
 
 
@@ -51,6 +57,7 @@ class Counters:
 NEEDLE_ROUTE = b"/v1/needles/"
 _NEEDLE_PATH = re.compile(NEEDLE_ROUTE + rb"(\d{1,10})/(\d{1,10})").fullmatch
 USES_MAX = 100_000  # tokens whose use is counted
+ONCE_MAX = 100_000  # used tokens of URLs that work once, until they expire
 TRIES_MAX = 2  # a token for one needle may take up this many times the size of its body
 
 
@@ -66,13 +73,24 @@ class RequestAuthorizer:
     """Checks the requests at one disk's data port."""
 
     def __init__(
-        self, pipelines: Mapping[int, CommitPipeline], broken: Mapping[int, str], verifier: DataTokenVerifier
+        self,
+        pipelines: Mapping[int, CommitPipeline],
+        broken: Mapping[int, str],
+        verifier: DataTokenVerifier,
+        incarnation: int = 0,
     ) -> None:
+        """
+        Args:
+            incarnation: of this run of the actor: URLs that work once were made for it.
+        """
         self._pipelines = pipelines
         self._broken = broken  # volumes that could not be opened, and why
         self._verifier = verifier
         self._uses: dict[tuple[int, ...], LeaseUse] = {}  # by lease, or by volume and needle
         self._forget_at = 100
+        self._incarnation = incarnation
+        self._used: dict[str, float] = {}  # token id -> expiry, of tokens that work once
+        self.unheard_s: float | None = None  # for how long nothing was heard from the master, if too long
 
     def claims_of(self, exchange: Exchange) -> DataClaims:
         """The claims of a request's token.  Raises as `DataTokenVerifier.verify`."""
@@ -81,7 +99,16 @@ class RequestAuthorizer:
         return claims
 
     def claims_of_token(self, token: bytes) -> DataClaims:
-        """Raises as `DataTokenVerifier.verify`."""
+        """
+        Raises:
+            MasterUnreachable: see `unheard_s`.
+            RequestRefused, ClockSkew: as `DataTokenVerifier.verify`.
+        """
+        if self.unheard_s is not None:
+            raise MasterUnreachable(
+                f"this disk has not heard from its master for more than {self.unheard_s:.0f} s: it does not"
+                " know which keys have lost their rights since, and honours no token"
+            )
         return self._verifier.verify(token, now_s=time.time())
 
     def pipeline_of(self, volume_id: int) -> CommitPipeline:
@@ -129,6 +156,33 @@ class RequestAuthorizer:
         """
         if claims.lease_id is not None and claims.room is not None:
             self._use((claims.lease_id,), claims.room, size, claims.expires_at_s)
+
+    def use_once(self, claims: DataClaims, *, is_use: bool) -> None:
+        """Use up the token of a URL that works once.
+
+        What was used is not written down, so a restarted actor honours no URL that was made for an earlier
+        run of it.
+
+        Args:
+            is_use: False: only look whether it is still good.
+        Raises:
+            TokenUsed: it was used, or may have been.
+            Overloaded: too many such URLs have been used and not expired yet; one more could not be kept.
+        """
+        if claims.once is None:
+            return
+        if claims.once != self._incarnation or claims.token_id is None:
+            raise TokenUsed("this URL works once, and the server was restarted after it was made")
+        if claims.token_id in self._used:
+            raise TokenUsed("this URL works once, and it was used")
+        if not is_use:
+            return
+        if len(self._used) >= ONCE_MAX:
+            now_s = time.time() - 60
+            self._used = {used: expires_s for used, expires_s in self._used.items() if expires_s > now_s}
+            if len(self._used) >= ONCE_MAX:
+                raise Overloaded(f"{ONCE_MAX} URLs that work once have been used, and have not expired yet")
+        self._used[claims.token_id] = claims.expires_at_s
 
     def use_place(self, claims: DataClaims, needle_id: int, size: int) -> None:
         """Take a place of `size` bytes in the volume's file, if the token does not belong to a lease.
@@ -185,20 +239,6 @@ def _needle_address(path: bytes) -> tuple[int, int]:
     if not (0 < volume_id < 2**32 and 0 < needle_id < 2**32):
         raise NoSuchRoute("volume and needle numbers go from 1 to 4294967295")
     return volume_id, needle_id
-
-
-def require_needle(claims: DataClaims, needle_id: int) -> None:
-    if (
-        claims.first_needle_id or claims.last_needle_id
-    ) and not claims.first_needle_id <= needle_id <= claims.last_needle_id:
-        raise TokenScope(
-            f"this token opens needles {claims.first_needle_id} to {claims.last_needle_id}, not {needle_id}"
-        )
-
-
-def require_bucket(claims: DataClaims, metadata: NeedleMetadata) -> None:
-    if metadata.bucket_id != claims.bucket_id:
-        raise TokenScope(f"this token reads bucket {claims.bucket!r}, the needle belongs to another")
 
 
 def bearer_token(headers: Mapping[bytes, bytes]) -> bytes | None:

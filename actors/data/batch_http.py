@@ -15,11 +15,12 @@ import time
 
 import trio
 
-from warehouse.actors.data.authorization import Counters, RequestAuthorizer, require_bucket, require_needle
+from warehouse.actors.data.authorization import Counters, RequestAuthorizer
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.duplicates import find_existing
 from warehouse.actors.data.put_request import PutDetails, check_batch, read_put_head
-from warehouse.actors.data.safe_headers import ALWAYS, ATTACHED
+from warehouse.actors.data.safe_headers import ALWAYS
+from warehouse.actors.data.scope import require_needle, require_readable, require_visible
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import (
     BadRequest,
@@ -69,7 +70,7 @@ READ_AHEAD_SIZE = 2 * 1024 * 1024  # asked of the disk at once
 
 _PUT_PATH, _GET_PATH = PUT_ROUTE.encode(), GET_ROUTE.encode()
 _MSGPACK = (b"Content-Type", b"application/msgpack")
-_BINARY = ((b"Content-Type", b"application/octet-stream"), *ALWAYS, ATTACHED)
+_BINARY = ((b"Content-Type", b"application/octet-stream"), *ALWAYS)
 
 
 class BatchHttp:
@@ -142,10 +143,14 @@ class BatchHttp:
     async def _get(self, exchange: Exchange, claims: DataClaims) -> None:
         if claims.operation != "get" or claims.parts is not None or claims.chunk_list_token is not None:
             raise TokenScope("a batch get needs a read grant")
+        if claims.last_needle_id:  # a signed URL, say, that works once
+            raise TokenScope("a batch get needs a read grant, this token opens one needle")
         needle_ids = decode_ids(await exchange.read_body(GET_SIZE_MAX))
         for needle_id in needle_ids:
             require_needle(claims, needle_id)
-        reading = _Reading(self._authorizer.pipeline_of(claims.volume_id).volume, claims, needle_ids)
+        pipeline = self._authorizer.pipeline_of(claims.volume_id)
+        await pipeline.uncommitted.wait(*needle_ids)
+        reading = _Reading(pipeline.volume, claims, needle_ids)
         if not reading.look_up(nowait=True):
             await trio.to_thread.run_sync(reading.look_up)
         await exchange.start(200, _BINARY, reading.total)
@@ -272,6 +277,7 @@ class _Intake:
             placed = self._pipeline.volume.append(needle_id, metadata, data, stamp=stamp, crc=head.crc)
         except NeedleExists:
             details, placed, stamp = find_existing(self._pipeline, details, head.crc)
+        self._pipeline.uncommitted.add(needle_id)
         self.positions.append(len(self.outcomes))
         self.outcomes.append(_PENDING)
         self.needles.append(details.stored(placed, stamp))
@@ -359,7 +365,8 @@ class _Reading:
         hint = found if self._volume.generation == self._generation else None
         try:
             needle = self._volume.read(needle_id, nowait=nowait, found=hint)
-            require_bucket(self._claims, needle.metadata)
+            require_readable(self._claims, needle.metadata)
+            require_visible(self._claims, needle.metadata)
             if len(needle.data) != found.data_size:
                 raise ReadFailed("the index and the needle give different sizes")
         except StoreError as error:

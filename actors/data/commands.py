@@ -4,6 +4,7 @@
     DeleteNeedles, RestampNeedle              tombstones and fresh stamps, durable before the answer
     RecordBuckets                             the buckets' names, durable before the answer
     ListLive                                  which needles are live, for the cross-check
+    KeysRevoked                               API keys whose older tokens count no more
     BeginCompaction, SwitchGeneration,
     DropGeneration                            the volume owner's part of a compaction (`switching.py`)
 
@@ -25,6 +26,7 @@ from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.disk_space import DiskSpace
 from warehouse.actors.data.switching import Switching
 from warehouse.actors.data.volumes import DiskVolumes, report_of
+from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.errors import BadRequest, DiskFull, NoSuchVolume, StaleIncarnation
 from warehouse.storage.format.needle import BucketRecord
 from warehouse.storage.format.stamp import StampClock
@@ -39,6 +41,7 @@ from warehouse.transport.messages import (
     Done,
     DropGeneration,
     GenerationSwitched,
+    KeysRevoked,
     ListLive,
     LiveListed,
     NeedleRestamped,
@@ -77,9 +80,11 @@ class Commands:
         space: DiskSpace,
         clock: StampClock,
         master_incarnation: Callable[[], int],
+        verifier: DataTokenVerifier,
     ) -> None:
         """
         Args:
+            verifier: of the tokens of this disk.
             master_incarnation: that of the master which this disk is registered with.
         """
         self._volumes = volumes
@@ -87,6 +92,7 @@ class Commands:
         self._space = space
         self._clock = clock
         self._master_incarnation = master_incarnation
+        self._verifier = verifier
 
     async def answer(self, request: Request) -> Answer:
         if not isinstance(request, VolumeCommand):
@@ -96,6 +102,9 @@ class Commands:
             raise StaleIncarnation(
                 f"registered with master {registered_with:x}, this came from {request.incarnation:x}"
             )
+        if isinstance(request, KeysRevoked):
+            self._verifier.revoke(request.epochs)
+            return Done()
         if isinstance(request, CreateVolume):
             pipeline = await self._volumes.create(request)
             return VolumeCreated(report=report_of(pipeline.volume))

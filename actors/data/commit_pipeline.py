@@ -71,18 +71,49 @@ CONFIRMS_MAX = 4  # messages under way at once; a slow master makes batches bigg
 RESTAMPS_MAX = 8
 
 
+class Uncommitted:
+    """Needles in one volume of which it is not known yet whether they become visible."""
+
+    __slots__ = ("_decided", "_ids")
+
+    def __init__(self) -> None:
+        self._ids: set[int] = set()
+        self._decided: trio.Event | None = None  # set when one of them is decided; None: nobody waits
+
+    def __contains__(self, needle_id: int) -> bool:
+        return needle_id in self._ids
+
+    def add(self, needle_id: int) -> None:
+        self._ids.add(needle_id)
+
+    def decided(self, needle_id: int) -> None:
+        self._ids.discard(needle_id)
+        if self._decided is not None:
+            self._decided.set()
+            self._decided = None
+
+    async def wait(self, *needle_ids: int) -> None:
+        """Wait until none of these is undecided, which takes `CONFIRM_S` at most.  Without a wait there is
+        no checkpoint."""
+        while not self._ids.isdisjoint(needle_ids):
+            if self._decided is None:
+                self._decided = trio.Event()
+            await self._decided.wait()
+
+
 class Put:
     """One needle in the pipeline.  Its handler sleeps on `latch` and then asks for the result."""
 
-    __slots__ = ("deadline", "details", "is_done", "latch", "needle", "new", "outcome")
+    __slots__ = ("deadline", "details", "is_done", "latch", "needle", "new", "outcome", "uncommitted")
 
     new: NewNeedle  # in the append stage alone, like the next one
     details: PutDetails
     needle: StoredNeedle  # from the sync stage on, like the next one
     deadline: float
 
-    def __init__(self, latch: Latch) -> None:
+    def __init__(self, latch: Latch, uncommitted: Uncommitted) -> None:
         self.latch = latch
+        self.uncommitted = uncommitted
         self.is_done = False
         # The object's ETag; or why there is none; or the stamp of the newer version that has overtaken it.
         self.outcome: str | StoreError | int = ""
@@ -101,6 +132,9 @@ class Put:
     def _end(self, outcome: str | StoreError | int) -> None:
         self.outcome = outcome
         self.is_done = True
+        needle = getattr(self, "needle", None)  # None: nothing was written
+        if needle is not None and not isinstance(outcome, int):  # overtaken, it is committed once more
+            self.uncommitted.decided(needle.needle_id)
         self.latch.count_down()
 
 
@@ -147,6 +181,7 @@ class CommitPipeline:
         self._append_stage, self._sync_stage, self._confirm_stage = _Stage(), _Stage(), _Stage()
         self._durable_events: list[trio.Event] = []  # of `make_durable`
         self._confirms = trio.CapacityLimiter(CONFIRMS_MAX)
+        self.uncommitted = Uncommitted()  # handlers add what they append themselves, before it can be read
         self.write_barrier: trio.Event | None = None  # while there is one, nothing may be written
         self.sync_count = 0
         self.sync_s = 0.0
@@ -162,7 +197,7 @@ class CommitPipeline:
 
     def submit(self, new: NewNeedle, details: PutDetails) -> Put:
         """Hand over a small needle.  Sleep on the put's latch, then await `result_of`."""
-        put = Put(Latch(1))
+        put = Put(Latch(1), self.uncommitted)
         put.new, put.details = new, details
         self._append_stage.queue.append(put)
         self._append_stage.wanted.set()
@@ -257,6 +292,7 @@ class CommitPipeline:
                     put.fail(outcome)
                 else:
                     put.needle, put.deadline = put.details.stored(*outcome), deadline
+                    self.uncommitted.add(put.needle.needle_id)
                     del put.new  # or the later stages keep its data, the sync stage until its next batch
                     appended.append(put)
         except Exception:
@@ -279,7 +315,7 @@ class CommitPipeline:
         deadline = trio.current_time() + CONFIRM_S
         puts = []
         for needle in needles:
-            put = Put(latch)
+            put = Put(latch, self.uncommitted)
             put.needle, put.deadline = needle, deadline
             puts.append(put)
         self._sync_stage.add(puts)
@@ -395,6 +431,17 @@ class CommitPipeline:
     async def _restamp_overtaken(self, puts: list[Put]) -> list[str | StoreError]:
         """Commit overtaken needles once more, with fresh stamps, until each has its final outcome."""
         outcomes = [put.outcome for put in puts]
+        if not any(isinstance(outcome, int) for outcome in outcomes):
+            return [_final(put.outcome, put.needle) for put in puts]
+        try:
+            return await self._restamp_all(puts, outcomes)
+        finally:
+            for put in puts:
+                self.uncommitted.decided(put.needle.needle_id)
+
+    async def _restamp_all(
+        self, puts: Sequence[Put], outcomes: list[str | StoreError | int]
+    ) -> list[str | StoreError]:
         needles = [put.needle for put in puts]
         for _ in range(RESTAMPS_MAX - 1):
             overtaken: list[int] = []

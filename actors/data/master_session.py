@@ -3,7 +3,8 @@
     disk                                     master
       | Register: volumes, room, identity      |     after each connect
       |--------------------------------------->|
-      |    Welcome: token keys, stamp, clock   |     from now on its commands are carried out
+      |    Welcome: token keys, revoked API    |     from now on its commands are carried out
+      |        keys, stamp, clock              |
       |<---------------------------------------|
       | DiskReport: what has changed           |     at most once a second, and only when there is news
       |--------------------------------------->|
@@ -16,7 +17,6 @@ When the connection breaks, the disk still serves reads and registers again as s
 from __future__ import annotations
 
 import logging
-import time
 
 import msgspec
 import trio
@@ -69,8 +69,13 @@ class MasterSession:
         clock: StampClock,
         verifier: DataTokenVerifier,
         announcer: Announcer,
+        incarnation: int,
     ) -> None:
-        self.incarnation = time.time_ns() // 1_000_000  # greater than that of any earlier start
+        """
+        Args:
+            incarnation: of this run of the actor, greater than that of any earlier one.
+        """
+        self._incarnation = incarnation
         self.master_incarnation = 0  # of the master that this disk is registered with
         self._address = address
         self._join = join
@@ -109,7 +114,7 @@ class MasterSession:
             self._clock.found(welcome.stamp)
         except StampRefused as error:
             log.error("clock of the master not believed", extra={"cause": error.message})
-        self._verifier.replace_keys(welcome.token_keys)
+        self._verifier.replace_keys(welcome.token_keys, welcome.revoked)
         log.info("registered with the master", extra={"master": self._join.master, "url": self._address.url})
 
     def _registration(self, offer: Epoch, volumes: list[VolumeReport]) -> Register:
@@ -118,7 +123,7 @@ class MasterSession:
             join_secret=self._join.secret,
             disk_id=self._address.disk_id,
             disk_name=self._address.name,
-            incarnation=self.incarnation,
+            incarnation=self._incarnation,
             url=self._address.url,
             volumes=volumes,
             disk_capacity=self._space.capacity,

@@ -40,6 +40,7 @@ class MetricsCollector(Collector):
         space: DiskSpace,
         cold_reads: ColdReads,
         connection_count: Callable[[], int],
+        unheard_s: Callable[[], float],
     ) -> None:
         self._counters = counters
         self._volumes = volumes
@@ -47,6 +48,7 @@ class MetricsCollector(Collector):
         self._space = space
         self._cold_reads = cold_reads
         self._connection_count = connection_count
+        self._unheard_s = unheard_s
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -68,6 +70,11 @@ class MetricsCollector(Collector):
         )
         yield GaugeMetricFamily(
             "warehouse_volume_connections", "Open data connections", value=self._connection_count()
+        )
+        yield GaugeMetricFamily(
+            "warehouse_volume_master_unheard_seconds",
+            "For how long nothing was heard from the master",
+            value=self._unheard_s(),
         )
 
     def _requests(self) -> Iterator[Metric]:

@@ -17,16 +17,12 @@ from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from typing import Final
 
-from warehouse.actors.data.authorization import (
-    Counters,
-    RequestAuthorizer,
-    bearer_token,
-    require_bucket,
-)
+from warehouse.actors.data.authorization import Counters, RequestAuthorizer, bearer_token
 from warehouse.actors.data.cold_reads import ColdReads
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.needle_put import SMALL_MAX
-from warehouse.actors.data.safe_headers import ALWAYS, ATTACHED, disposition
+from warehouse.actors.data.safe_headers import ALWAYS, SANDBOX, signed_headers
+from warehouse.actors.data.scope import require_readable, require_visible
 from warehouse.actors.data.sending import Sending
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import StoreError, TokenMissing
@@ -50,12 +46,13 @@ _NEEDLE_HEADERS: Final = (
     (b"ETag", b'"%x-%x-%08x"'),
     (b"Accept-Ranges", b"bytes"),
     (b"X-Warehouse-CRC32C", b"%08x"),
-    *ALWAYS,
+    SANDBOX,
 )
+_UNSIGNED = ALWAYS[1:]  # beside those, where the token is no part of a URL
 # Content type, volume id, needle id, CRC-32C twice, Content-Length.
 NeedleFields = tuple[bytes, int, int, int, int, int]
 _PLAIN_LINES: Final = (
-    b"".join(b"%b: %b\r\n" % header for header in (*_NEEDLE_HEADERS, ATTACHED))
+    b"".join(b"%b: %b\r\n" % header for header in (*_NEEDLE_HEADERS, *_UNSIGNED))
     + b"Content-Length: %d\r\n\r\n"
 )
 
@@ -91,7 +88,9 @@ class NeedleGet:
         try:
             claims = self._authorizer.claims_of_token(token)
             pipeline, needle_id = self._authorizer.place_of(claims, b"GET", path)
-            if claims.parts is not None or claims.chunk_list_token is not None:
+            if claims.parts is not None or claims.chunk_list_token is not None or claims.once is not None:
+                return None
+            if needle_id in pipeline.uncommitted:
                 return None
             needle = pipeline.volume.read_small(needle_id, SMALL_MAX, nowait=True)
             if needle is None:
@@ -107,6 +106,8 @@ class NeedleGet:
         self, exchange: Exchange, pipeline: CommitPipeline, claims: DataClaims, needle_id: int
     ) -> None:
         """Answer a GET or HEAD of one needle."""
+        if needle_id in pipeline.uncommitted:
+            await pipeline.uncommitted.wait(needle_id)
         needle = await self._read_small(exchange, pipeline.volume, needle_id)
         if needle is not None:
             answer = self._decide(claims, needle_id, needle, len(needle.data), exchange)
@@ -117,7 +118,9 @@ class NeedleGet:
         headers, length = _headers_of(fields, more), fields[-1]
         if status == 304:
             await exchange.respond(304, headers)
-        elif needle is not None:
+            return
+        self._authorizer.use_once(claims, is_use=exchange.method != b"HEAD")
+        if needle is not None:
             self._counters.bytes_out += length
             await exchange.respond(status, headers, needle.data)
         elif exchange.method == b"HEAD" or length == 0:
@@ -151,11 +154,13 @@ class NeedleGet:
             size: bytes of data.
             exchange: None: a plain GET, with no condition, no range, and its token in a header.
         Raises:
-            TokenScope: the needle belongs to another bucket than the token.
+            TokenScope: the needle is not one that the token opens.
             PreconditionFailed, RangeOutside, BadRequest: see `_select`.
         """
         metadata = needle.metadata
-        require_bucket(claims, metadata)
+        require_readable(claims, metadata)
+        if metadata.upload_id is not None:
+            require_visible(claims, metadata)
         volume_id, crc = claims.volume_id, needle.crc
         content_type = served_type(claims.content_type or metadata.content_type).encode()
         if exchange is None:
@@ -163,9 +168,9 @@ class NeedleGet:
             return 200, (content_type, volume_id, needle_id, crc, crc, size), (), 0
         more: Headers = []
         if exchange.query:  # a URL that a browser may have been given
-            more += disposition(claims, metadata.key), _last_modified(metadata.created_ms)
+            more += (*signed_headers(claims, metadata.key), _last_modified(metadata.created_ms))
         else:
-            more.append(ATTACHED)
+            more += _UNSIGNED
         etag = etag_of(volume_id, needle_id, crc)
         status, start, length = _select(exchange, more, size, etag, metadata.created_ms)
         if status != 304 and exchange.method != b"HEAD":
@@ -178,7 +183,7 @@ class NeedleGet:
         """Answer a presigned URL of an object of many chunks, whose first chunk is this needle."""
         first = await self._sending.open(pipeline, needle_id)  # gone, if the object was replaced
         metadata = first.metadata
-        require_bucket(claims, metadata)
+        require_readable(claims, metadata)
         etag = claims.etag or ""
         created_ms = metadata.created_ms if claims.created_ms is None else claims.created_ms
         total = sum(part[2] for part in claims.parts) if claims.parts is not None else claims.object_size or 0
@@ -187,13 +192,15 @@ class NeedleGet:
             (b"Accept-Ranges", b"bytes"),
             (b"ETag", f'"{etag}"'.encode()),
             _last_modified(created_ms),
-            *ALWAYS,
-            disposition(claims, claims.key or metadata.key),
+            SANDBOX,
+            *signed_headers(claims, claims.key or metadata.key),
         ]
         status, start, length = _select(exchange, headers, total, etag, created_ms)
         if status == 304:
             await exchange.respond(304, headers)
-        elif exchange.method == b"HEAD":
+            return
+        self._authorizer.use_once(claims, is_use=exchange.method != b"HEAD")
+        if exchange.method == b"HEAD":
             await exchange.start(status, headers, length)
         else:
             self._counters.gets += 1

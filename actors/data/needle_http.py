@@ -48,9 +48,11 @@ class NeedleHttp:
         render_metrics: Callable[[], bytes],
         cold_reads: ColdReads | None = None,
         ask_master: Ask | None = None,
+        incarnation: int = 0,
     ) -> None:
         """
         Args:
+            incarnation: of this run of the actor.
             broken: volumes of this disk that could not be opened, and why.
             ask_master: asks which chunks an object has; None: URLs that want that are refused.
         """
@@ -59,12 +61,12 @@ class NeedleHttp:
         self._render_metrics = render_metrics
         self.counters = Counters()
         buffers = BufferPool()
-        authorizer = RequestAuthorizer(pipelines, broken, verifier)
+        authorizer = RequestAuthorizer(pipelines, broken, verifier, incarnation)
         sending = Sending(pipelines, pool, self.counters, buffers, ChunkLists(ask_master))
         self._get = NeedleGet(authorizer, sending, cold_reads or ColdReads(), self.counters)
         self._put = NeedlePut(authorizer, clock, self.counters, buffers)
         self._batches = BatchHttp(authorizer, clock, self.counters)
-        self._authorizer = authorizer
+        self.authorizer = authorizer
         self.get_nowait = self._get.get_nowait  # for `HttpServer`
 
     async def handle(self, exchange: Exchange) -> None:
@@ -106,8 +108,8 @@ class NeedleHttp:
     async def _needle(self, exchange: Exchange) -> None:
         method = exchange.method
         require_method(method, b"GET", b"HEAD", b"PUT")
-        claims = self._authorizer.claims_of(exchange)
-        pipeline, needle_id = self._authorizer.place_of(claims, method, exchange.path)
+        claims = self.authorizer.claims_of(exchange)
+        pipeline, needle_id = self.authorizer.place_of(claims, method, exchange.path)
         if method == b"PUT":
             await self._put.handle(exchange, pipeline, claims, needle_id)
         elif claims.parts is not None or claims.chunk_list_token is not None:

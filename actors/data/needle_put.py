@@ -106,7 +106,9 @@ class NeedlePut:
                 checks.finish()
             await pipeline.pass_write_barrier()
             stamp = self._clock.tick(time.time_ns() // 1_000_000)
-            return extent.finish(stamp=stamp, crc=crc), stamp
+            placed = extent.finish(stamp=stamp, crc=crc)
+            pipeline.uncommitted.add(details.needle_id)
+            return placed, stamp
         except BaseException:
             with trio.CancelScope(shield=True):
                 await pipeline.pass_write_barrier()
@@ -133,6 +135,10 @@ def _checked_size(exchange: Exchange, claims: DataClaims) -> int:
     if claims.body_size_max is not None and size > claims.body_size_max:
         raise BodyTooLarge(
             f"this token allows bodies of up to {claims.body_size_max} bytes, this one has {size}"
+        )
+    if size < claims.body_size_min:
+        raise LengthMismatch(
+            f"this token allows bodies of at least {claims.body_size_min} bytes, this one has {size}"
         )
     if claims.body_size is not None and size != claims.body_size:
         raise LengthMismatch(f"this token is for a body of {claims.body_size} bytes, this one has {size}")

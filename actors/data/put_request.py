@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 
+from warehouse.actors.data.scope import require_writable
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.catalog.names import check_key, check_metadata
 from warehouse.errors import BadKey, BadMetadata, BadRequest, ExpectationFailed, UnsupportedCoding
@@ -76,6 +77,8 @@ class PutDetails(msgspec.Struct, frozen=True, gc=False):
             metadata.chunk_index,
             if_match,
             if_none_match,
+            claims.key_id,
+            claims.epoch,
         )
 
 
@@ -90,15 +93,21 @@ def read_put(headers: Mapping[bytes, bytes], claims: DataClaims) -> PutRequest:
     Raises:
         BadKey, BadMetadata, BadRequest, ExpectationFailed, PreconditionFailed, UnsupportedCoding:
             something is wrong, or would not be honoured.
+        TokenScope: the token is for other keys.
     """
     if b"expect" in headers:
         _require_known_expectations(headers)
     metadata = _metadata_of(headers, claims)
     crc = read_crc32c(headers)
     if headers.keys() <= _PLAIN:
-        return metadata, _NO_CONDITIONS, crc, None
+        return metadata, _with_signed(claims, _NO_CONDITIONS), crc, None
     _refuse_what_would_be_lost(headers)
-    return metadata, write_conditions(headers), crc, read_checks(headers)
+    return metadata, _with_signed(claims, write_conditions(headers)), crc, read_checks(headers)
+
+
+def _with_signed(claims: DataClaims, conditions: Conditions) -> Conditions:
+    """The conditions of a put: one that its token makes takes the place of the request's."""
+    return conditions if claims.if_none_match is None else (conditions[0], claims.if_none_match)
 
 
 def _require_known_expectations(headers: Mapping[bytes, bytes]) -> None:
@@ -148,6 +157,7 @@ def _metadata_of(headers: Mapping[bytes, bytes], claims: DataClaims) -> NeedleMe
     key = claims.key
     if key is None:
         key = _key_of(headers.get(KEY_FIELD))
+    require_writable(claims, key)
     content_type = claims.content_type
     if content_type is None:
         content_type = headers.get(b"content-type", b"").decode("latin-1") or None
@@ -213,8 +223,10 @@ def read_put_head(head: PutHead, claims: DataClaims, created_ms: int) -> tuple[N
 
     Raises:
         BadKey, BadMetadata, BadRequest: something is wrong.
+        TokenScope: the token is for other keys.
     """
     check_key(head.key)
+    require_writable(claims, head.key)
     check_content_type(head.content_type)
     if head.metadata:
         check_metadata(head.metadata)

@@ -5,7 +5,8 @@ server, and must not stay where others find it:
 
     Content-Security-Policy   no script runs, and the origin is opaque, should a browser show the bytes
     Content-Disposition       a browser saves the bytes; it shows them only where the token says so
-    Cache-Control             no cache keeps them, neither a shared one nor that of the browser
+    Cache-Control             no cache keeps them, neither a shared one nor that of the browser, unless the
+                              token says otherwise
 
 Two more lines stand at the front of every answer of the server, refusals included
 (`transport/http/exchange.py`): X-Content-Type-Options and Referrer-Policy.
@@ -23,11 +24,15 @@ SANDBOX: Header = (b"Content-Security-Policy", b"sandbox; default-src 'none'")
 NOT_CACHED: Header = (b"Cache-Control", b"private, no-store")
 ATTACHED: Header = (b"Content-Disposition", b"attachment")
 
-ALWAYS = (SANDBOX, NOT_CACHED)
+ALWAYS = (SANDBOX, NOT_CACHED, ATTACHED)  # of answers whose token says nothing else
 
 
-def disposition(claims: DataClaims, key: str) -> Header:
-    """What a browser does with an object whose URL it was given, and under which name it saves it."""
-    del claims  # no token says anything else yet
-    name = key.rstrip("/").rsplit("/", 1)[-1]
-    return (ATTACHED[0], f"attachment; filename*=UTF-8''{quote(name, safe='')}".encode())
+def signed_headers(claims: DataClaims, key: str) -> tuple[Header, Header]:
+    """What a browser does with an object whose URL it was given, under which name it saves it, and who may
+    keep it.  The name is a file name alone, whatever the token or the key says."""
+    name = (claims.file_name or key).rstrip("/").rsplit("/", 1)[-1]
+    how = claims.disposition or "attachment"
+    shown = (ATTACHED[0], f"{how}; filename*=UTF-8''{quote(name, safe='')}".encode())
+    if claims.cache_control is None:
+        return shown, NOT_CACHED
+    return shown, (NOT_CACHED[0], claims.cache_control.encode("latin-1"))

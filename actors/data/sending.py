@@ -12,10 +12,11 @@ from functools import partial
 
 import trio
 
-from warehouse.actors.data.authorization import Counters, require_bucket
+from warehouse.actors.data.authorization import Counters
 from warehouse.actors.data.buffers import BufferPool
 from warehouse.actors.data.chunk_lists import ChunkList, ChunkLists
 from warehouse.actors.data.commit_pipeline import CommitPipeline
+from warehouse.actors.data.scope import require_readable
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import LinkDown, NoSuchNeedle, ObjectInconsistent
 from warehouse.storage.format.needle import BLOCK_SIZE
@@ -130,7 +131,7 @@ class Sending:
             await self._pass_on(exchange, source, f"/v1/needles/{volume_id}/{needle_id}", start, end, head)
             return
         reader = await self.open(pipeline, needle_id)
-        require_bucket(claims, reader.metadata)
+        require_readable(claims, reader.metadata)
         if reader.size != size:
             raise ObjectInconsistent(
                 f"volume {volume_id}, needle {needle_id} has {reader.size} bytes, the URL is for {size}"

@@ -16,6 +16,8 @@ from warehouse.errors import (
     StoreError,
     TokenExpired,
     TokenInvalid,
+    TokenRevoked,
+    TokenUsed,
     VolumeFull,
     VolumeOffline,
     VolumeSealed,
@@ -35,6 +37,8 @@ _SENTENCES: dict[type[StoreError], str] = {
     NoSuchVolume: f"the data of this URL is not on this server: {ASK}",
     TokenInvalid: "this URL was made for another server, or was changed: use it exactly as you got it,"
     f" with its host and port, or {ASK}",
+    TokenRevoked: f"this URL is no longer good: its key has lost rights since it was made; {ASK}",
+    TokenUsed: f"this URL works once, and was used, or its server was restarted: {ASK}",
     VolumeFull: _FULL,
     DiskFull: _FULL,
     LeaseExhausted: f"too many uploads were started with this URL: {ASK}",

@@ -36,6 +36,7 @@ from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.messages import Commit, NeedlesCommitted, NeedlesStored, StoredNeedle
 
 KEY = b"k" * 32
+INCARNATION = 7  # of the actor's run
 
 
 def data_token(**claims: object) -> str:
@@ -57,10 +58,12 @@ class Master:
 
     def __init__(self) -> None:
         self.told: list[int] = []
+        self.is_answering = trio.Event()  # put a fresh one here, and it answers when that is set
+        self.is_answering.set()
         self.needles: list[StoredNeedle] = []
 
     async def request(self, body: NeedlesStored, *, timeout_s: float) -> NeedlesCommitted:
-        await trio.lowlevel.checkpoint()
+        await self.is_answering.wait()
         self.told.append(len(body.needles))
         self.needles += body.needles
         return NeedlesCommitted(commits=[Commit(f"e{needle.needle_id}") for needle in body.needles], stamp=1)
@@ -85,10 +88,12 @@ class Actor:
         )
         self.pool = HttpPool()
         self.cold_reads = ColdReads()
+        self.verifier = DataTokenVerifier("disk", {"key": KEY})
         self.http = NeedleHttp(
             pipelines={1: self.pipeline},
             broken={},
-            verifier=DataTokenVerifier("disk", {"key": KEY}),
+            verifier=self.verifier,
+            incarnation=INCARNATION,
             clock=clock,
             pool=self.pool,
             is_ready=lambda: True,

@@ -274,6 +274,7 @@ SAMPLES: dict[str, Any] = {
         is_done=True, report=REPORT, remaining_bytes=5, pause_ms=1.5
     ),
     "drop_generation": messages.DropGeneration(incarnation=1, volume_id=7),
+    "keys_revoked": messages.KeysRevoked(incarnation=1, epochs={"WHA": 2, "WHB": 1 << 62}),
     "register_compactor": messages.RegisterCompactor(
         join_secret="j", disk_id="d", disk_name="disk-1", incarnation=2
     ),

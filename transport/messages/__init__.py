@@ -135,6 +135,7 @@ from warehouse.transport.messages.volumes import (
     DiskReport,
     DropGeneration,
     GenerationSwitched,
+    KeysRevoked,
     ListLive,
     LiveListed,
     NeedleDamage,
@@ -189,6 +190,7 @@ VolumeCommand = (
     | BeginCompaction
     | SwitchGeneration
     | DropGeneration
+    | KeysRevoked
 )
 CompactorCommand = StartCopy | StartVerify | PollTask | StopTask
 MasterAnswer = (

@@ -16,6 +16,7 @@ from warehouse.transport.messages.texts import (
     Chunks,
     Condition,
     ETag,
+    HeaderLine,
     Key,
     LongUrl,
     Many,
@@ -191,6 +192,12 @@ class Presign(Message, frozen=True, tag="presign"):
     expires_in_s: float
     size_max: Signed | None = None  # PUT: the largest body, bytes; at most one chunk
     content_type: MediaType | None = None
+    size_min: Signed = 0  # PUT: the smallest body, bytes
+    if_none_match: Condition | None = None  # PUT: "*": only if there is no such object
+    disposition: Word | None = None  # GET: "inline" or "attachment": what a browser does with it
+    file_name: Key | None = None  # GET: under which a browser saves it; None: the end of the key
+    cache_control: HeaderLine | None = None  # GET: for browsers and proxies
+    is_once: bool = msgspec.field(name="once", default=False)  # GET: it works once; a PUT always does
 
 
 class Presigned(Message, frozen=True, tag="presigned"):

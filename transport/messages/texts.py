@@ -11,7 +11,7 @@ Lengths of texts are in characters, lists and maps in elements.
     Token     an access or data token
     Url       where an actor listens; `LongUrl`: with a token in it
     ETag      of one object; `Condition`: a list of them
-    MediaType a content type
+    MediaType a content type; `HeaderLine`: the value of another header
     Metadata  names and values that a user chose: 8 KiB, twice, and no more entries than fit in that once
     Sentence  for a person
 """
@@ -31,6 +31,7 @@ Url: TypeAlias = Annotated[str, Meta(max_length=4 * 1024)]
 LongUrl: TypeAlias = Annotated[str, Meta(max_length=64 * 1024)]
 ETag: TypeAlias = Annotated[str, Meta(max_length=256)]
 Condition: TypeAlias = Annotated[str, Meta(max_length=8 * 1024)]
+HeaderLine: TypeAlias = Annotated[str, Meta(max_length=1024)]
 MediaType: TypeAlias = Annotated[str, Meta(max_length=4 * 1024)]
 MetadataText: TypeAlias = Annotated[str, Meta(max_length=16 * 1024)]
 Metadata: TypeAlias = Annotated[dict[MetadataText, MetadataText], Meta(max_length=4 * 1024)]

@@ -102,6 +102,8 @@ class Welcome(Message, frozen=True, tag="welcome"):
     mark: Whole = 0
     catalog_id: Whole = 0
     now_ms: Whole = 0  # the master's wall clock; 0: not told
+    # API key id -> the first epoch whose tokens count, of the keys that lost rights in the latest days.
+    revoked: Annotated[dict[Name, Whole], Many] = {}
 
 
 class DiskReport(Message, frozen=True, tag="disk_report"):
@@ -140,6 +142,8 @@ class StoredNeedle(msgspec.Struct, frozen=True, array_like=True):
     chunk_index: Whole = 0
     if_match: Condition | None = None
     if_none_match: Condition | None = None
+    key_id: Name = ""  # of the API key behind the put's token; "": the token names none
+    epoch: Whole = 0  # of that key when the token was signed
 
 
 class NeedlesStored(Message, frozen=True, tag="needles_stored"):
@@ -278,3 +282,10 @@ class DropGeneration(Message, frozen=True, tag="drop_generation"):
 
     incarnation: Boot
     volume_id: Id32
+
+
+class KeysRevoked(Message, frozen=True, tag="keys_revoked"):
+    """Honour no token of these API keys that is older than the epoch beside each; answered by Done."""
+
+    incarnation: Boot
+    epochs: Annotated[dict[Name, Whole], Many]

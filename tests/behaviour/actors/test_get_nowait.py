@@ -189,7 +189,7 @@ async def test_damage_is_found_once(actor: Actor) -> None:
 
 async def test_fields_that_are_known_open_nothing_when_the_token_does_not_any_more(actor: Actor) -> None:
     head = request(3, bearer=token())
-    verifier: DataTokenVerifier = actor.http._authorizer._verifier
+    verifier: DataTokenVerifier = actor.http.authorizer._verifier
     before = await ask(actor.url, [head] * 2)
     verifier.replace_keys({"key": b"o" * 32})
     after = await ask(actor.url, [head] * 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,13 +14,14 @@ import trio.testing
 
 from warehouse.actors.process import Announcer
 from warehouse.actors.volume import VolumeActor
+from warehouse.auth.data_tokens import DataClaims, sign_data_token
 from warehouse.conf.join import Join
 from warehouse.conf.settings import Settings
-from warehouse.errors import BadRequest
+from warehouse.errors import BadRequest, StaleIncarnation, TokenRevoked
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.storage.volume import Volume
-from warehouse.transport.messages import CreateVolume, VolumeCreated
+from warehouse.transport.messages import CreateVolume, Done, KeysRevoked, VolumeCreated
 from warehouse.transport.zeromq.curve import CurveKeys
 
 
@@ -87,3 +89,28 @@ async def test_a_volume_that_is_ordered_again_while_it_is_made_is_made_once(
         await order_volume(actor, other)
     nursery.cancel_scope.cancel()
     pipeline.volume.close()
+
+
+async def test_keys_are_revoked_by_their_master_and_nobody_else(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    actor = make_actor(tmp_path, nursery)
+    claims = DataClaims(
+        operation="get",
+        audience="d" * 32,
+        volume_id=1,
+        expires_at_s=int(time.time()) + 60,
+        bucket_id=1,
+        bucket="b",
+        key_id="WHA",
+        epoch=1,
+    )
+    actor._session._verifier.replace_keys({"key": b"k" * 32})
+    token = sign_data_token(claims, key_id="key", key=b"k" * 32).encode()
+    authorizer = actor._http.authorizer
+    with pytest.raises(StaleIncarnation):
+        await actor._commands.answer(KeysRevoked(incarnation=2, epochs={"WHA": 2}))
+    assert authorizer.claims_of_token(token) == claims
+    assert await actor._commands.answer(KeysRevoked(incarnation=1, epochs={"WHA": 2})) == Done()
+    with pytest.raises(TokenRevoked):
+        authorizer.claims_of_token(token)
