@@ -136,6 +136,15 @@ class LengthMismatch(RequestRefused):
     code = "length_mismatch"
 
 
+class TlsRequired(RequestRefused):
+    """The request came in the clear to a port that speaks TLS.
+
+    To do: Write https:// instead of http://, and have the client trust the store's authority.
+    """
+
+    code = "tls_required"
+
+
 class TokenMissing(RequestRefused):
     """The request carries no data token.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from http_harness import CheckedConnection
+from http_harness import CheckedConnection, CheckedMoves, CheckedTlsConnection
 from warehouse.transport.http.connection import State
 
 
@@ -12,5 +12,6 @@ from warehouse.transport.http.connection import State
 def moves(monkeypatch: pytest.MonkeyPatch) -> set[tuple[State, State]]:
     """The moves that connections of HTTP servers made in this test; a move outside of the table fails it."""
     monkeypatch.setattr("warehouse.transport.http.server.Connection", CheckedConnection)
-    CheckedConnection.moves.clear()
-    return CheckedConnection.moves
+    monkeypatch.setattr("warehouse.transport.http.server.TlsConnection", CheckedTlsConnection)
+    CheckedMoves.moves.clear()
+    return CheckedMoves.moves

@@ -15,6 +15,8 @@ from warehouse.transport.http.connection import Connection, HttpLimits, State
 from warehouse.transport.http.exchange import Exchange, Handler
 from warehouse.transport.http.leader_followers import MOVES
 from warehouse.transport.http.server import HttpServer, NowaitHandler
+from warehouse.transport.http.tls import ServerTls
+from warehouse.transport.http.tls_connection import TlsConnection
 
 RECEIVE_S = 20.0  # longer than any answer takes; only a broken server makes a test wait for it
 
@@ -22,13 +24,11 @@ GOOD = b"GET /good HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 WAIT = b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n"  # for a `Gate`
 
 
-class CheckedConnection(Connection):
-    """A connection that makes no move but those of the table, and remembers which moves it made.
+class CheckedMoves:
+    """Makes no move but those of the table, and remembers which moves it made."""
 
-    `tests/behaviour/conftest.py` puts it into every server of the tests there.
-    """
-
-    __slots__ = ("_checked_state",)
+    __slots__ = ()
+    _checked_state: State
     moves: ClassVar[set[tuple[State, State]]] = set()  # of all connections together
 
     @property
@@ -43,7 +43,20 @@ class CheckedConnection(Connection):
         else:
             assert state in MOVES[before], f"no arrow leads from {before.name} to {state.name}"
             self.moves.add((before, state))
-        self._checked_state = state
+        setattr(self, "_checked_state", state)  # noqa: B010 - a slot of the class below
+
+
+class CheckedConnection(CheckedMoves, Connection):
+    """A connection that checks its moves.
+
+    `tests/behaviour/conftest.py` puts it, and the next, into every server of the tests there.
+    """
+
+    __slots__ = ("_checked_state",)
+
+
+class CheckedTlsConnection(CheckedMoves, TlsConnection):
+    __slots__ = ("_checked_state",)
 
 
 @dataclass
@@ -77,10 +90,11 @@ class Served:
     server: HttpServer
     port: int
     nursery: trio.Nursery
+    is_tls: bool = False
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.is_tls else 'http'}://127.0.0.1:{self.port}"
 
     async def connect(self) -> trio.SocketStream:
         return await trio.open_tcp_stream("127.0.0.1", self.port)
@@ -104,12 +118,12 @@ class Served:
                 await trio.sleep(0.002)
 
 
-async def receive_all(stream: trio.SocketStream) -> bytes:
+async def receive_all(stream: trio.abc.ReceiveStream) -> bytes:
     with trio.fail_after(RECEIVE_S):
         return b"".join([piece async for piece in stream])
 
 
-async def receive_until(stream: trio.SocketStream, end: bytes) -> bytes:
+async def receive_until(stream: trio.abc.ReceiveStream, end: bytes) -> bytes:
     """Receive up to and including `end`, which must be the last thing that comes."""
     received = b""
     with trio.fail_after(RECEIVE_S):
@@ -127,12 +141,15 @@ async def start_server(
     *,
     handle_nowait: NowaitHandler | None = None,
     cors_origins: Sequence[str] = (),
+    tls: ServerTls | None = None,
 ) -> Served:
     """Serve on a free port, until the nursery is cancelled or the server stopped."""
-    server = HttpServer(handler, handle_nowait=handle_nowait, limits=limits, cors_origins=cors_origins)
+    server = HttpServer(
+        handler, handle_nowait=handle_nowait, limits=limits, cors_origins=cors_origins, tls=tls
+    )
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     await nursery.start(server.serve, listeners)
-    return Served(server, listeners[0].socket.getsockname()[1], nursery)
+    return Served(server, listeners[0].socket.getsockname()[1], nursery, is_tls=tls is not None)
 
 
 @asynccontextmanager

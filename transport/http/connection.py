@@ -172,8 +172,8 @@ class Connection(Channel):
             received = self._sock.recv(RECEIVE_SIZE)
         except BlockingIOError:
             return True
-        except OSError:
-            self.is_broken = True
+        except OSError as error:
+            self._receiving_failed(error)
             return False
         if self._data:
             self._data = self._data[self._position :] + received
@@ -181,6 +181,9 @@ class Connection(Channel):
             self._data = received
         self._position = 0
         return bool(received)
+
+    def _receiving_failed(self, error: OSError) -> None:
+        self.is_broken = True
 
     @property
     def has_request(self) -> bool:

@@ -24,7 +24,8 @@ import trio
 from warehouse.errors import BadRequest, BodyTooLarge, DeadlineExceeded, LengthMismatch, LinkDown, StoreError
 from warehouse.transport.http.channel import JOIN_SIZE, Body
 from warehouse.transport.http.heads import AnswerHead
-from warehouse.transport.http.wire import NoAnswer, Wire
+from warehouse.transport.http.tls import ClientTls
+from warehouse.transport.http.wire import NoAnswer, Wire, connect
 
 MEBIBYTE = 1024 * 1024
 IDLE_S = 60.0  # less than the server's idle_s: we close an unused connection before the server does
@@ -121,8 +122,11 @@ class HttpResponse:
 class _Host:
     """One server: its idle connections, and the slots of those in use."""
 
-    def __init__(self, url: str, connections_max: int, connect_s: float, stall_s: float) -> None:
-        self.host, self.port, self.authority = _split_url(url)
+    def __init__(
+        self, url: str, tls: ClientTls, connections_max: int, connect_s: float, stall_s: float
+    ) -> None:
+        is_tls, self.host, self.port, self.authority = _split_url(url)
+        self._tls = tls if is_tls else None
         self._slots = trio.Semaphore(connections_max, max_value=connections_max)
         self._idle: list[Wire] = []
         self._connect_s = connect_s
@@ -163,7 +167,9 @@ class _Host:
         return None
 
     async def connect(self) -> Wire:
-        return await Wire.connect(self.host, self.port, connect_s=self._connect_s, stall_s=self._stall_s)
+        return await connect(
+            self.host, self.port, tls=self._tls, connect_s=self._connect_s, stall_s=self._stall_s
+        )
 
     def close(self) -> None:
         self._is_closed = True
@@ -171,16 +177,25 @@ class _Host:
             self._idle.pop().close()
 
 
-def _split_url(url: str) -> tuple[str, int, str]:
-    """Return host, port, and both as the Host header needs them."""
+def _split_url(url: str) -> tuple[bool, str, int, str]:
+    """Return whether it speaks TLS, host, port, and both as the Host header needs them."""
     try:
         parts = urlsplit(url)
-        port = parts.port or 80
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
     except ValueError:
         parts, port = urlsplit(""), 0
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
-        raise BadRequest(f"the address of a server must look like http://host:port, not {url!r}")
-    return parts.hostname, port, parts.netloc.rpartition("@")[2]
+    if (
+        parts.scheme not in _DEFAULT_PORTS
+        or not port
+        or not parts.hostname
+        or parts.path not in ("", "/")
+        or parts.query
+    ):
+        raise BadRequest(f"the address of a server must look like https://host:port, not {url!r}")
+    return parts.scheme == "https", parts.hostname, port, parts.netloc.rpartition("@")[2]
+
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class _Hold:
@@ -309,7 +324,22 @@ class _Upload:
 class HttpPool:
     """Holds the connections of one client to any number of servers."""
 
-    def __init__(self, *, connections_max: int = 64, connect_s: float = 5.0, stall_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        *,
+        tls: ClientTls | None = None,
+        connections_max: int = 64,
+        connect_s: float = 5.0,
+        stall_s: float = 30.0,
+    ) -> None:
+        """
+        Args:
+            tls: whom to trust at https:// addresses; None: nobody.
+            connections_max: in use at a time, for each server.
+            connect_s: time for a connection, with its handshake.
+            stall_s: how long a server may move no byte.
+        """
+        self._tls = tls or ClientTls()
         self._connections_max = connections_max
         self._connect_s = connect_s
         self._stall_s = stall_s
@@ -329,10 +359,11 @@ class HttpPool:
         """Send one request and read the whole answer: status, headers (lower-case names), body.
 
         Args:
-            url: the server, as http://host:port.
+            url: the server, as http://host:port or https://host:port.
             target: path and query, already percent-encoded.
         Raises:
             LinkDown: no connection could be made, or it broke; the server may or may not have acted.
+            CertificateRefused: the server is not one that we trust; nothing was sent.
             DeadlineExceeded: the server moved no byte for `stall_s`; it may or may not have acted.
             BodyTooLarge: the answer is longer than `response_size_max`.
             BadRequest: the request cannot be written as HTTP.
@@ -396,7 +427,7 @@ class HttpPool:
         await trio.lowlevel.checkpoint()
 
     def _add_host(self, url: str) -> _Host:
-        host = _Host(url, self._connections_max, self._connect_s, self._stall_s)
+        host = _Host(url, self._tls, self._connections_max, self._connect_s, self._stall_s)
         if self._is_closed:
             host.close()
         self._hosts[url] = host

@@ -37,6 +37,8 @@ from warehouse.transport.http.exchange import Exchange, Handler, Shared
 from warehouse.transport.http.heads import PlainFields
 from warehouse.transport.http.leader_followers import LeaderFollowers, Outcome, Serving
 from warehouse.transport.http.rules import CorsRule
+from warehouse.transport.http.tls import ServerTls
+from warehouse.transport.http.tls_connection import TlsConnection
 from warehouse.transport.seldom import Seldom
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,13 @@ class HttpServer:
         limits: HttpLimits | None = None,
         cors_origins: Sequence[str] = (),
         server_name: bytes = b"warehouse",
+        tls: ServerTls | None = None,
     ) -> None:
+        """
+        Args:
+            tls: the certificate to show; None: connections are plain.
+        """
+        self._tls = tls
         cors = CorsRule(cors_origins)
         self._shared = Shared(handler, limits or HttpLimits(), cors, server_name, self._close)
         # Cross-origin rules may add headers to any answer, and only an exchange adds them.
@@ -183,11 +191,16 @@ class HttpServer:
         if isinstance(address, tuple):
             host, peer = origin_of(address[0]), f"{host_in_url(address[0])}:{address[1]}"
         limits = self._shared.limits
-        connection = Connection(sock, peer, limits, self._shared.clock, host=host)
+        clock = self._shared.clock
+        connection = (
+            Connection(sock, peer, limits, clock, host=host)
+            if self._tls is None
+            else TlsConnection(sock, peer, limits, clock, tls=self._tls, host=host)
+        )
         if self._shared.admission.admit(connection):
             self._connections.add(connection)
             self._leader_followers.watch(connection)
-        elif self._refusing < self._refusing_max:
+        elif self._refusing < self._refusing_max and self._tls is None:  # a handshake would cost too much now
             self._connections.add(connection)
             self._refusing += 1
             connection.state, connection.has_task = State.RUNNING, True

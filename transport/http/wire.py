@@ -11,8 +11,10 @@ import socket
 import trio
 
 from warehouse.errors import DeadlineExceeded, LinkDown
+from warehouse.transport.endpoints import host_in_url
 from warehouse.transport.http.channel import RECEIVE_SIZE, Channel, plain_socket
 from warehouse.transport.http.heads import HEAD_END, AnswerHead, parse_answer_head
+from warehouse.transport.http.tls import ClientTls, TlsChannel
 
 HEAD_SIZE_MAX = 64 * 1024
 
@@ -30,23 +32,6 @@ class Wire(Channel):
         super().__init__(sock, peer)
         self.stall_s = stall_s
         self.idle_since_s = 0.0
-
-    @classmethod
-    async def connect(cls, host: str, port: int, *, connect_s: float, stall_s: float) -> Wire:
-        """Open a connection.
-
-        Raises:
-            LinkDown: nobody listens there, or nobody answered within `connect_s`.
-        """
-        peer = f"{host}:{port}"
-        try:
-            with trio.fail_after(connect_s):
-                stream = await trio.open_tcp_stream(host, port)
-        except trio.TooSlowError:
-            raise LinkDown(f"no connection to {peer} within {connect_s:g} s") from None
-        except OSError as error:
-            raise LinkDown(f"no connection to {peer}: {error}") from error
-        return cls(plain_socket(stream), peer, stall_s)
 
     def is_stale(self) -> bool:
         """Whether the server has closed an idle connection, or has sent something unasked."""
@@ -119,3 +104,35 @@ class Wire(Channel):
         if scope.cancelled_caught:
             self.is_broken = True
             raise DeadlineExceeded(f"{self.peer} took nothing for {self.stall_s:g} s")
+
+
+class TlsWire(TlsChannel, Wire):
+    """A `Wire` whose bytes are encrypted."""
+
+    __slots__ = ()
+
+
+async def connect(
+    host: str, port: int, *, tls: ClientTls | None = None, connect_s: float, stall_s: float
+) -> Wire:
+    """Open a connection.
+
+    Args:
+        tls: whom to trust; None: a plain connection.
+    Raises:
+        CertificateRefused: the server shows no certificate for `host` that we trust.
+        LinkDown: nobody listens there, nobody answered within `connect_s`, or that is no TLS.
+    """
+    peer = f"{host_in_url(host)}:{port}"
+    missing = "connection to"
+    try:
+        with trio.fail_after(connect_s):
+            sock = plain_socket(await trio.open_tcp_stream(host, port))
+            if tls is None:
+                return Wire(sock, peer, stall_s)
+            missing = "TLS with"
+            return TlsWire(await tls.shake_hands(sock, host, peer), peer, stall_s)
+    except trio.TooSlowError:
+        raise LinkDown(f"no {missing} {peer} within {connect_s:g} s") from None
+    except OSError as error:
+        raise LinkDown(f"no connection to {peer}: {error}") from error

@@ -188,7 +188,7 @@ async def test_what_would_forge_a_request_is_never_sent(target, headers):
 @pytest.mark.parametrize(
     "url",
     [
-        "https://a:1",
+        "ftp://a:1",
         "a:1",
         "http://",
         "http://a:1/b",
