@@ -47,8 +47,8 @@ MANIFEST_NAME: Final = "manifest.json"
 CATALOG_NAME: Final = "catalog.sqlite3"
 KEYS_FOLDER: Final = "keys"
 KEY_NAMES: Final = (
-    *("access.pem", "curve.key", "data.json", "join.secret"),
-    *("keyring.json", "rotation.json", "seal.json"),
+    *("access.pem", "authority.key", "curve.key", "data.json"),
+    *("join.secret", "keyring.json", "rotation.json", "seal.json"),
 )
 MANIFEST_SIZE_MAX: Final = 1024 * 1024
 KEY_SIZE_MAX: Final = 64 * 1024

@@ -5,6 +5,8 @@
     data.json      secrets, from which the disks' keys for data tokens are derived; the last one signs
     join.secret    what a volume actor shows to register
     seal.json      AES-256 keys, under which the secrets of API keys are sealed; the last one seals
+    authority.key  the authority for TLS certificates: its private key, its certificate, and those of earlier
+                   authorities that are still trusted (PEM; one file, so that it changes in one step)
     rotation.json  what a rotation has begun and not finished (`keyring.py`); absent while there is none
     keyring.json   the names of the files that this folder has, written last
 
@@ -23,6 +25,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +34,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from warehouse.auth.authority import Authority
 from warehouse.auth.sealing import KEY_SIZE, generate_seal_key
 from warehouse.conf.files import read_small, sync_folder, write_whole
 from warehouse.conf.secret_file import require_mode, require_owner
@@ -41,7 +45,7 @@ FILE_SIZE_MAX = 64 * 1024
 DATA_SECRET_SIZE_MIN = 16
 CONTENTS_NAME = "keyring.json"
 FIRST_NAMES = ("curve.key", "access.pem", "data.json", "join.secret")  # of release 0.1.0
-LATER_NAMES = ("seal.json",)  # a start adds them to an older folder
+LATER_NAMES = ("seal.json", "authority.key")  # a start adds them to an older folder
 ROTATION_NAME = "rotation.json"
 
 
@@ -64,10 +68,18 @@ class EarlierAccessKey(msgspec.Struct, frozen=True):
     until_ms: int
 
 
+class EarlierAuthority(msgspec.Struct, frozen=True):
+    """An authority that no longer signs; what it has signed stays trusted for a while."""
+
+    certificate: str  # PEM
+    until_ms: int
+
+
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     """What a rotation has begun and not finished."""
 
     access: tuple[EarlierAccessKey, ...] = ()
+    authority: tuple[EarlierAuthority, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,6 +91,7 @@ class Secrets:
     data: tuple[DataSecret, ...]  # oldest first, at least one
     join_secret: str
     seal: dict[str, bytes]  # seal key id -> key, oldest first, at least one
+    authority: Authority
     rotation: Rotation
 
 
@@ -129,6 +142,7 @@ def _load(directory: Path) -> Secrets:
         data=_read(directory / "data.json", _data_secrets),
         join_secret=_read(directory / "join.secret", _join_secret),
         seal=_read(directory / "seal.json", _seal_keys),
+        authority=_read(directory / "authority.key", _authority),
         rotation=_read(rotation, _rotation) if rotation.exists() else Rotation(),
     )
 
@@ -153,6 +167,7 @@ def _create(directory: Path) -> None:
 
 def _new_later_files() -> Iterator[tuple[str, bytes]]:
     yield "seal.json", seal_file(dict([generate_seal_key()]))
+    yield "authority.key", authority_file(Authority.generate(now=datetime.now(UTC)))
 
 
 # --- new secrets ----------------------------------------------------------------------------------
@@ -187,6 +202,10 @@ def data_file(data: Sequence[DataSecret]) -> bytes:
 def seal_file(keys: dict[str, bytes]) -> bytes:
     entries = [{"id": key_id, "key": base64.b64encode(key).decode()} for key_id, key in keys.items()]
     return json.dumps({"keys": entries}).encode()
+
+
+def authority_file(authority: Authority) -> bytes:
+    return authority.key_pem + authority.bundle.encode()
 
 
 def rotation_file(rotation: Rotation) -> bytes:
@@ -266,6 +285,14 @@ def _seal_keys(content: bytes) -> dict[str, bytes]:
     if not all(len(bytes.fromhex(key_id)) == 8 and len(key) == KEY_SIZE for key_id, key in found.items()):
         raise ValueError("no key")
     return found
+
+
+def _authority(content: bytes) -> Authority:
+    key, begin, certificates = content.partition(b"-----BEGIN CERTIFICATE-----")
+    try:
+        return Authority.load(key, begin + certificates)
+    except SecretMissing:
+        raise ValueError("no authority") from None  # the caller names the file
 
 
 def _rotation(content: bytes) -> Rotation:

@@ -14,12 +14,23 @@ import hashlib
 import hmac
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from msgspec.structs import replace as replace_fields
+
 from warehouse.actors.control import key_files
-from warehouse.actors.control.key_files import DataSecret, EarlierAccessKey, Rotation, Secrets
+from warehouse.actors.control.key_files import (
+    DataSecret,
+    EarlierAccessKey,
+    EarlierAuthority,
+    Rotation,
+    Secrets,
+)
 from warehouse.auth.access_tokens import AccessSigner
+from warehouse.auth.authority import EARLIER_MAX as AUTHORITIES_MAX
+from warehouse.auth.authority import Authority, join_bundles
 from warehouse.auth.data_tokens import DataClaims, sign_data_token
 from warehouse.auth.sealing import Sealer, generate_seal_key
 from warehouse.conf.files import write_whole
@@ -35,10 +46,12 @@ class Keyring:
 
     Attributes:
         access: signs and checks access tokens.
+        authority: signs the certificates of the nodes; its bundle is what clients trust.
         sealer: seals and opens the secrets of API keys.
     """
 
     access: AccessSigner
+    authority: Authority
     sealer: Sealer
 
     def __init__(self, directory: Path, secrets: Secrets) -> None:
@@ -58,6 +71,7 @@ class Keyring:
         self._secrets = secrets
         earlier = [key.public for key in secrets.rotation.access]
         self.access = AccessSigner(secrets.access_pem, earlier_keys=earlier)
+        self.authority = secrets.authority
         self.sealer = Sealer(secrets.seal)
 
     @property
@@ -105,13 +119,9 @@ class Keyring:
         present = EarlierAccessKey(self.access.public, now_ms + overlap_ms)
         earlier = (*_lasting(self._secrets.rotation.access, now_ms), present) if overlap_ms else ()
         _require_few(earlier)
-        rotation = Rotation(access=earlier)
+        rotation = replace_fields(self._secrets.rotation, access=earlier)
         after = replace(self._secrets, access_pem=key_files.generate_access_pem(), rotation=rotation)
-        if overlap_ms:  # first: the present key must never be in neither file
-            self._write(key_files.ROTATION_NAME, key_files.rotation_file(rotation))
-        self._write("access.pem", after.access_pem)
-        if not overlap_ms:
-            self._write(key_files.ROTATION_NAME, key_files.rotation_file(rotation))
+        self._write_two(rotation, "access.pem", after.access_pem, is_rotation_first=overlap_ms > 0)
         self._use(after)
 
     def rotate_data(self, *, now_ms: int, overlap_ms: int) -> None:
@@ -130,6 +140,27 @@ class Keyring:
         data = (*earlier, key_files.generate_data_secret())
         self._write("data.json", key_files.data_file(data))
         self._use(replace(self._secrets, data=data))
+
+    def rotate_authority(self, *, now_ms: int, overlap_ms: int) -> None:
+        """Sign certificates with a new authority; the nodes have to get new ones.
+
+        Args:
+            overlap_ms: how long certificates of the present authority stay trusted; 0: they, and those of all
+                earlier authorities, count for nothing now.
+        Raises:
+            BadRequest, OSError: as `rotate_access`.
+        """
+        present = EarlierAuthority(self.authority.certificate, now_ms + overlap_ms)
+        earlier = (*_lasting(self._secrets.rotation.authority, now_ms), present) if overlap_ms else ()
+        _require_few(earlier, count_max=AUTHORITIES_MAX)
+        rotation = replace_fields(self._secrets.rotation, authority=earlier)
+        new = Authority.generate(now=datetime.fromtimestamp(now_ms / 1000, UTC))
+        authority = Authority(
+            new.key_pem, join_bundles(new.bundle, *(entry.certificate for entry in earlier))
+        )
+        content = key_files.authority_file(authority)
+        self._write_two(rotation, "authority.key", content, is_rotation_first=overlap_ms > 0)
+        self._use(replace(self._secrets, authority=authority, rotation=rotation))
 
     def rotate_seal(self) -> str:
         """Seal with a new key from now on; all earlier ones still open.  Returns the id of the new one.
@@ -151,18 +182,41 @@ class Keyring:
         return dropped
 
     def drop_ended(self, now_ms: int) -> bool:
-        """Forget the secrets whose overlap has ended; were there secrets of the disks among them?"""
-        access = _lasting(self._secrets.rotation.access, now_ms)
-        if len(access) < len(self._secrets.rotation.access):
-            rotation = Rotation(access=access)
-            self._write(key_files.ROTATION_NAME, key_files.rotation_file(rotation))
-            self._use(replace(self._secrets, rotation=rotation))
-        data = _lasting(self._secrets.data, now_ms)
-        if len(data) == len(self._secrets.data):
-            return False
-        self._write("data.json", key_files.data_file(data))
-        self._use(replace(self._secrets, data=data))
+        """Forget the secrets whose overlap has ended; were there any?"""
+        before = self._secrets
+        self._drop_ended_data(now_ms)
+        rotation = replace_fields(
+            before.rotation,
+            access=_lasting(before.rotation.access, now_ms),
+            authority=_lasting(before.rotation.authority, now_ms),
+        )
+        if rotation == before.rotation:
+            return self._secrets is not before
+        trusted = [self.authority.certificate, *(entry.certificate for entry in rotation.authority)]
+        authority = Authority(self.authority.key_pem, join_bundles(*trusted))
+        self._write_two(
+            rotation, "authority.key", key_files.authority_file(authority), is_rotation_first=False
+        )
+        self._use(replace(self._secrets, rotation=rotation, authority=authority))
         return True
+
+    def _drop_ended_data(self, now_ms: int) -> None:
+        data = _lasting(self._secrets.data, now_ms)
+        if len(data) < len(self._secrets.data):
+            self._write("data.json", key_files.data_file(data))
+            self._use(replace(self._secrets, data=data))
+
+    def _write_two(self, rotation: Rotation, name: str, content: bytes, *, is_rotation_first: bool) -> None:
+        """Write a secret, and what is known of those before it.
+
+        With an overlap the list of the earlier ones comes first: the present one must never be in neither
+        file.  Without, it comes last: an earlier one that is dropped twice harms nobody.
+        """
+        if is_rotation_first:
+            self._write(key_files.ROTATION_NAME, key_files.rotation_file(rotation))
+        self._write(name, content)
+        if not is_rotation_first:
+            self._write(key_files.ROTATION_NAME, key_files.rotation_file(rotation))
 
     def _write_seal(self, keys: dict[str, bytes]) -> None:
         self._write("seal.json", key_files.seal_file(keys))
@@ -172,16 +226,16 @@ class Keyring:
         write_whole(self._directory / name, content)
 
 
-E = TypeVar("E", DataSecret, EarlierAccessKey)
+E = TypeVar("E", DataSecret, EarlierAccessKey, EarlierAuthority)
 
 
 def _lasting(entries: Collection[E], now_ms: int) -> tuple[E, ...]:
     return tuple(entry for entry in entries if entry.until_ms is None or now_ms < entry.until_ms)
 
 
-def _require_few(earlier: Collection[object]) -> None:
-    if len(earlier) >= EARLIER_MAX:
+def _require_few(earlier: Collection[object], *, count_max: int = EARLIER_MAX) -> None:
+    if len(earlier) >= count_max:
         raise BadRequest(
-            f"{EARLIER_MAX} secrets of this kind are in use, because earlier rotations have not ended: wait,"
+            f"{count_max} secrets of this kind are in use, because earlier rotations have not ended: wait,"
             " or rotate at once"
         )

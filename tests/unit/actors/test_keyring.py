@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ from warehouse.actors.control import key_files, keyring
 from warehouse.actors.control.key_files import FIRST_NAMES
 from warehouse.actors.control.keyring import EARLIER_MAX, Keyring
 from warehouse.auth.access_tokens import AccessClaims
+from warehouse.auth.authority import ServerCertificate, make_key, make_request, split_bundle
 from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier
 from warehouse.auth.rights import Permission
 from warehouse.auth.sealing import API_KEY_SECRET, seal_key_id_of
 from warehouse.errors import BadRequest, BadSetting, SealUnknown, SecretMissing, StoreError, TokenInvalid
 
-NAMES = (*FIRST_NAMES, "seal.json", "keyring.json")
+LATER_NAMES = ("seal.json", "authority.key")
+NAMES = (*FIRST_NAMES, *LATER_NAMES, "keyring.json")
 NOW_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000
 ACCESS = AccessClaims(
@@ -85,7 +88,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return left
 
 
-@pytest.mark.parametrize("count", range(2))
+@pytest.mark.parametrize("count", range(3))
 def test_a_start_that_was_cut_off_while_it_added_files_is_completed(
     folder: Path, cut: list[int], count: int
 ) -> None:
@@ -102,7 +105,7 @@ def test_a_start_that_was_cut_off_while_it_added_files_is_completed(
     assert seal in (None, after["seal.json"])
 
 
-@pytest.mark.parametrize("name", [*FIRST_NAMES, "seal.json"])
+@pytest.mark.parametrize("name", [*FIRST_NAMES, *LATER_NAMES])
 def test_a_missing_file_is_named_and_never_made_again(folder: Path, name: str) -> None:
     Keyring.load_or_create(folder)
     (folder / name).unlink()
@@ -226,6 +229,7 @@ def test_data_tokens_outlive_a_rotation_until_its_overlap_ends(folder: Path) -> 
     ring.rotate_data(now_ms=NOW_MS, overlap_ms=HOUR_MS)
     latest = ring.sign(DATA, ring.token_keys_of("d"))
     assert not ring.drop_ended(NOW_MS + HOUR_MS - 1)
+    assert ring.token_keys_of("d").keys() > {ring.signing_key_id}
     for one in reloaded(ring, folder):
         assert accepts_data(one, earlier)
         assert accepts_data(one, latest)
@@ -278,11 +282,79 @@ def test_the_key_that_seals_is_never_dropped(folder: Path) -> None:
     assert ring.sealer.seal(b"x", purpose="p", subject="s")
 
 
-@pytest.mark.parametrize("kind", ["access", "data"])
+def trusts(ring: Keyring, certificate: str) -> bool:
+    found = ServerCertificate.load(certificate.encode())
+    return any(found.is_signed_by(one) for one in split_bundle(ring.authority.bundle))
+
+
+def issued_by(ring: Keyring) -> str:
+    return ring.authority.issue(make_request(make_key()), ["localhost"], now=datetime.now(UTC))
+
+
+def test_certificates_outlive_a_rotation_of_the_authority_until_its_overlap_ends(folder: Path) -> None:
+    ring = Keyring.load_or_create(folder)
+    earlier = issued_by(ring)
+    key = ring.authority.key_pem
+    ring.rotate_authority(now_ms=NOW_MS, overlap_ms=HOUR_MS)
+    latest = issued_by(ring)
+    assert key not in b"".join(contents(folder).values())
+    assert not ring.drop_ended(NOW_MS + HOUR_MS - 1)
+    for one in reloaded(ring, folder):
+        assert trusts(one, earlier)
+        assert trusts(one, latest)
+    assert ring.drop_ended(NOW_MS + HOUR_MS)
+    for one in reloaded(ring, folder):
+        assert not trusts(one, earlier)
+        assert trusts(one, latest)
+
+
+def test_a_rotation_of_the_authority_at_once_ends_all_trust_in_earlier_ones(folder: Path) -> None:
+    ring = Keyring.load_or_create(folder)
+    certificates = [issued_by(ring)]
+    ring.rotate_authority(now_ms=NOW_MS, overlap_ms=HOUR_MS)
+    certificates.append(issued_by(ring))
+    ring.rotate_authority(now_ms=NOW_MS, overlap_ms=0)
+    for one in reloaded(ring, folder):
+        assert not any(trusts(one, certificate) for certificate in certificates)
+        assert trusts(one, issued_by(ring))
+
+
+@pytest.mark.parametrize("count", range(2))
+def test_a_rotation_of_the_authority_that_is_cut_off_ends_no_trust(
+    folder: Path, cut: list[int], count: int
+) -> None:
+    ring = Keyring.load_or_create(folder)
+    certificate = issued_by(ring)
+    cut[0] = count
+    with pytest.raises(PowerCut):
+        ring.rotate_authority(now_ms=NOW_MS, overlap_ms=HOUR_MS)
+    cut[0] = 100
+    again = Keyring.load_or_create(folder)
+    again.drop_ended(NOW_MS + HOUR_MS)
+    for one in reloaded(again, folder):
+        assert trusts(one, certificate), "it is still the authority that signs"
+
+
+def test_one_rotation_keeps_what_another_has_begun(folder: Path) -> None:
+    ring = Keyring.load_or_create(folder)
+    token, certificate = ring.access.sign(ACCESS), issued_by(ring)
+    ring.rotate_authority(now_ms=NOW_MS, overlap_ms=2 * HOUR_MS)
+    ring.rotate_access(now_ms=NOW_MS, overlap_ms=HOUR_MS)
+    ring.drop_ended(NOW_MS + HOUR_MS - 1)
+    for one in reloaded(ring, folder):
+        assert accepts_access(one, token)
+        assert trusts(one, certificate)
+    ring.drop_ended(NOW_MS + HOUR_MS)
+    for one in reloaded(ring, folder):
+        assert not accepts_access(one, token)
+        assert trusts(one, certificate)
+
+
+@pytest.mark.parametrize("kind", ["access", "data", "authority"])
 def test_rotations_that_do_not_end_are_bounded(folder: Path, kind: str) -> None:
     ring = Keyring.load_or_create(folder)
-    rotate = ring.rotate_access if kind == "access" else ring.rotate_data
-    for _ in range(EARLIER_MAX - 1):
+    rotate = getattr(ring, f"rotate_{kind}")
+    for _ in range((4 if kind == "authority" else EARLIER_MAX) - 1):
         rotate(now_ms=NOW_MS, overlap_ms=HOUR_MS)
     with pytest.raises(BadRequest, match="wait, or rotate at once"):
         rotate(now_ms=NOW_MS, overlap_ms=HOUR_MS)
