@@ -27,6 +27,7 @@ from warehouse.actors.ballast import Ballast
 from warehouse.actors.control.admission import Admission
 from warehouse.actors.control.allocation import Room
 from warehouse.actors.control.audit import AuditLog
+from warehouse.actors.control.audit_requests import AuditHandlers
 from warehouse.actors.control.audited_requests import AuditedRequests
 from warehouse.actors.control.catalog_space import CatalogRoom
 from warehouse.actors.control.commits import CommitHandlers
@@ -205,7 +206,11 @@ class Master:
         status = StatusHandlers(
             context, sessions, scheduler=scheduler, catalog_room=self._catalog_room, hub=self.hub
         )
-        for subject in (sessions, objects, self._leases, commits, uploads, presigning, disks, jobs, status):
+        audit = AuditHandlers(self.audit.path, sessions)
+        for subject in (
+            *(sessions, objects, self._leases, commits, uploads, presigning, disks, jobs, status),
+            audit,
+        ):
             self.routes.include(subject.routes())
 
     # --- life -------------------------------------------------------------------------------------

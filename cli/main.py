@@ -21,6 +21,7 @@ from functools import partial
 import trio
 from cyclopts import CycloptsError
 
+import warehouse.cli.commands.audit
 import warehouse.cli.commands.bench
 import warehouse.cli.commands.copy
 import warehouse.cli.commands.maintenance

@@ -1,4 +1,4 @@
-"""Maintenance: compactions, verifications and events of a store, for a program.
+"""Maintenance: compactions, verifications, events and the audit log of a store, for a program.
 
 Compactions and verifications are **jobs** of the master, one at a time on each disk.  The program that
 started a job may end, and a restart of any actor only delays it.  Events say what the store has noticed and
@@ -10,11 +10,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Self
 
 import msgspec
 import trio
 
+from warehouse.client.audit import AuditStream
 from warehouse.client.control import Control, back_off_s
 from warehouse.errors import DeadlineExceeded, LinkDown, NoSuchJob, OutcomeUnknown, Overloaded
 from warehouse.transport.messages import (
@@ -224,6 +226,24 @@ class Maintenance:
                 them).  None: only events from now on.
         """
         return EventStream(self._control, after)
+
+    def audit(
+        self, *, since: datetime | None = None, key: str = "", action: str = "", follow: bool = False
+    ) -> AuditStream:
+        """Who did what: the lines of the audit log, oldest first (docs/audit.md explains their fields).
+
+            async for entry in store.audit(since=datetime.now(UTC) - timedelta(hours=1)):
+                print(entry.time, entry.action, entry.key, entry.target, entry.result)
+
+        Args:
+            since: only lines from this moment on; a time without a zone is local.  None: all that are kept.
+            key, action: only lines with this id of an API key, or this action; "": all.
+            follow: wait for new lines; the iterator then never ends.
+        Raises:
+            PermissionDenied: it takes the permission manage_keys.
+            ReadFailed: the master cannot read its log.
+        """
+        return AuditStream(self._control, since=since, key=key, action=action, follow=follow)
 
 
 def _joined(status: Status, page: Status) -> Status:

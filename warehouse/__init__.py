@@ -30,11 +30,20 @@ if TYPE_CHECKING:
     from warehouse.client.store import Store, connect
     from warehouse.client.writing.put_many import Put, PutResult
     from warehouse.conf.profile import Profile
-    from warehouse.transport.messages import BucketInfo, Event, Job, ObjectInfo, ObjectWritten, Status
+    from warehouse.transport.messages import (
+        AuditEntry,
+        BucketInfo,
+        Event,
+        Job,
+        ObjectInfo,
+        ObjectWritten,
+        Status,
+    )
 
     __version__: str
 
 __all__ = [
+    "AuditEntry",
     "Bucket",
     "BucketInfo",
     "Event",
@@ -53,6 +62,7 @@ __all__ = [
 ]
 
 PUBLIC = {  # name: the module that defines it
+    "AuditEntry": "warehouse.transport.messages.audit",
     "Bucket": "warehouse.client.bucket",
     "BucketInfo": "warehouse.transport.messages.objects",
     "Event": "warehouse.transport.messages.status",

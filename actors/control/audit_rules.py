@@ -28,6 +28,7 @@ from warehouse.transport.messages import (
     DiskReport,
     FinishUpload,
     LeaseNeedles,
+    ListAudit,
     ListBuckets,
     ListEvents,
     ListJobs,
@@ -132,6 +133,7 @@ NOT_AUDITED: frozenset[type[Message]] = frozenset(
     (
         # What is only read.
         *(ListBuckets, StatObject, LocateObjects, ListObjects, ClusterStatus, ListJobs, ListEvents),
+        ListAudit,  # a follower would see itself, forever
         # How objects are written: a line for each would be longer than many an object.
         *(LeaseNeedles, ResolveNeedle, BeginUpload, RequestSlots, FinishUpload, AbortUpload),
         # What disks report all the time.  The tokens that they refused are written all the same.

@@ -67,6 +67,8 @@ from warehouse.transport.messages import (
     Answer,
     Attach,
     Attached,
+    AuditEntry,
+    AuditListed,
     BeginUpload,
     BucketInfo,
     Buckets,
@@ -84,6 +86,7 @@ from warehouse.transport.messages import (
     Lease,
     Leased,
     LeaseNeedles,
+    ListAudit,
     ListBuckets,
     ListEvents,
     Listing,
@@ -185,6 +188,7 @@ class FakeStore:
         self.faults = Faults()
         self.chunk_size = 4 * 1024 * 1024
         self.lease_s = 60.0
+        self.audit: list[AuditEntry] = []  # read two at a time
         self.lease_room: int | None = None  # instead of what was asked for
         self.token_s = 900.0
         self.buckets: dict[str, dict[str, ObjectInfo]] = {}
@@ -284,6 +288,12 @@ class FakeStore:
                     raise BucketNotEmpty(f"bucket {bucket!r} holds objects")
                 del self.buckets[bucket]
                 return Done()
+            case ListAudit(cursor=cursor, key=key):
+                place = int(cursor or 0)
+                found = [entry for entry in self.audit[place : place + 2] if key in ("", entry.key)]
+                is_last = place + 2 >= len(self.audit)
+                following = str(min(place + 2, len(self.audit)))
+                return AuditListed(entries=found, cursor=following, is_last=is_last)
             case ListBuckets():
                 return Buckets(buckets=[self._bucket_info(name) for name in sorted(self.buckets)])
             case StatObject(bucket=bucket, key=key):

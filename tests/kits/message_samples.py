@@ -313,6 +313,30 @@ SAMPLES: dict[str, Any] = {
     "jobs": messages.Jobs(jobs=[JOB], is_paused=True),
     "decide_orphans": messages.DecideOrphans(decision="keep"),
     "pause_jobs": messages.PauseJobs(is_paused=True),
+    "list_audit": messages.ListAudit(
+        cursor="0011223344556677-5", since_ms=2, key="WHKEY", action="login", limit=5
+    ),
+    "audit_listed": messages.AuditListed(
+        entries=[
+            messages.AuditEntry(
+                time="2026-11-29T16:23:24.123Z",
+                action="login",
+                result="bad_credentials",
+                key="WHKEY",
+                account="a",
+                node="n",
+                user="u",
+                address="::1",
+                target="t",
+                request="client-1/2",
+                details={"count": 2, "keys": ["a", "b"], "is_forced": True, "life_s": 1.5, "method": "GET"},
+            )
+        ],
+        cursor="0011223344556677-9",
+        is_last=False,
+        is_gap=True,
+        unreadable_count=1,
+    ),
     "list_events": messages.ListEvents(after=-1, limit=5, wait_s=1.5),
     "events": messages.Events(
         events=[messages.Event(sequence=1, at_ms=2, name="disk_offline", fields={"disk": "disk-1", "n": 1})],

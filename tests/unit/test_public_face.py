@@ -16,7 +16,17 @@ from warehouse import errors
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = [
-    *("Bucket", "BucketInfo", "Event", "GetResult", "Job", "ObjectInfo", "ObjectStream", "ObjectWritten"),
+    *(
+        "AuditEntry",
+        "Bucket",
+        "BucketInfo",
+        "Event",
+        "GetResult",
+        "Job",
+        "ObjectInfo",
+        "ObjectStream",
+        "ObjectWritten",
+    ),
     *("Prefix", "Profile", "Put", "PutResult", "Status", "Store", "connect"),
 ]
 TRAP = "raise SystemExit(f'{__name__} of the program was taken for ours')\n"

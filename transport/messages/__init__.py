@@ -9,6 +9,7 @@ clock reading, because the clocks of two machines disagree).  Object bytes never
     volumes     the master and its volume actors
     jobs        the master and its compactors; jobs as clients see them
     status      the status of the cluster, and its events
+    audit       the audit log, as an operator reads it
     base        what all of them have in common
     texts, numbers, paging    bounds of fields, and of answers
 
@@ -39,6 +40,7 @@ from typing import Any
 import msgspec
 
 from warehouse.errors import MalformedMessage
+from warehouse.transport.messages.audit import AuditEntry, AuditListed, ListAudit
 from warehouse.transport.messages.base import (
     FRAME_SIZE_MAX,
     KEY_SIZE_MAX,
@@ -178,6 +180,7 @@ ClientRequest = (
     | PauseJobs
     | DecideOrphans
     | ListEvents
+    | ListAudit
 )
 VolumeRequest = Register | NeedlesStored | DiskReport | LocateChunks
 CompactorRequest = RegisterCompactor
@@ -215,6 +218,7 @@ MasterAnswer = (
     | Jobs
     | Events
     | Status
+    | AuditListed
 )
 VolumeAnswer = (
     VolumeCreated

@@ -15,17 +15,21 @@ from master_kit import open_master, settings_with, until
 from warehouse.actors.control.audit import TROUBLE, AuditLog, AuditWriter
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.troubles import Troubles
+from warehouse.auth.rights import EVERYTHING, Permission
 from warehouse.conf.audit_files import AUDIT_NAME, AuditFiles
 from warehouse.conf.audit_lines import encode_line
 from warehouse.conf.settings import Audit
 from warehouse.errors import StoreError
 from warehouse.transport.messages import (
     Attach,
+    AuditEntry,
+    AuditListed,
     CreateBucket,
     DeleteBucket,
     Deleted,
     DeleteObjects,
     Done,
+    ListAudit,
     Login,
     Presign,
     Presigned,
@@ -292,3 +296,44 @@ async def test_a_loop_that_ends_leaves_no_thread_behind(tmp_path: Path) -> None:
         scope.cancel()
         await audit.aclose()
     assert not [thread for thread in threading.enumerate() if thread.name == "audit"]
+
+
+# --- reading it through the master ----------------------------------------------------------------
+
+
+async def read_log(link: Any, **fields: Any) -> list[AuditEntry]:
+    entries, cursor = list[AuditEntry](), ""
+    while True:
+        page = await link.request(ListAudit(cursor=cursor, **fields), timeout_s=10)
+        assert isinstance(page, AuditListed)
+        entries += page.entries
+        cursor = page.cursor
+        if page.is_last:
+            return entries
+
+
+async def test_an_operator_reads_the_log_page_by_page(tmp_path: Path) -> None:
+    settings = settings_with(audit={"size": 64 * 1024, "files": 50})
+    async with open_master(tmp_path, settings=settings) as master:
+        await master.ask(CreateBucket(bucket="photos"), Done)
+        keys = ["k" * 1000 + f"{n:03d}" for n in range(10)]
+        for _ in range(200):
+            await master.ask(DeleteObjects(bucket="photos", keys=keys), Deleted)
+        await until(lambda: master.running.audit.writer.written_count >= 204)
+        assert len(list(tmp_path.glob(f"{AUDIT_NAME}*"))) > 5
+        for limit in (3, 1000):
+            deleted = await read_log(master.client, action="objects_deleted", limit=limit)
+            assert len(deleted) == 200
+            assert [one.time for one in deleted] == sorted(one.time for one in deleted)
+        assert deleted[0].details["keys"] == keys
+        key_id = master._root.key_id
+        assert {one.key for one in await read_log(master.client, key=key_id)} == {key_id}
+        ahead_ms = int(time.time() * 1000) + 3_600_000
+        assert await read_log(master.client, since_ms=ahead_ms) == []
+
+
+async def test_reading_the_log_takes_its_permission_and_a_cursor_of_ours(tmp_path: Path) -> None:
+    async with open_master(tmp_path) as master:
+        assert await refused(master.client, ListAudit(cursor="nonsense")) == "bad_request"
+        poor = await master.connect_with(int(EVERYTHING & ~Permission.MANAGE_KEYS))
+        assert await refused(poor, ListAudit()) == "permission_denied"

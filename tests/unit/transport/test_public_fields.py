@@ -78,7 +78,7 @@ LINES = [line for kind in with_what_hangs_on_them(ROOTS) for line in lines_of(ki
 
 def test_the_value_types_that_programs_hold_are_these() -> None:
     assert {kind.__name__ for kind in ROOTS} == {
-        *("BucketInfo", "Event", "Job", "ObjectInfo", "ObjectWritten", "Status")
+        *("AuditEntry", "BucketInfo", "Event", "Job", "ObjectInfo", "ObjectWritten", "Status")
     }
 
 
