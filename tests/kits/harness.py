@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from secret_search import places_of, secrets_of
+
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
 
@@ -184,6 +186,7 @@ class RunningStore:
     def stop(self, timeout_s: float = 30.0) -> int:
         """SIGTERM, as Ctrl-C does; return the exit status."""
         assert self._process is not None
+        self._require_kept_secrets([self.pid, *self.pids().values()])
         self._process.terminate()
         try:
             status = self._process.wait(timeout_s)
@@ -192,6 +195,15 @@ class RunningStore:
             raise
         self._close()
         return status
+
+    def _require_kept_secrets(self, pids: Sequence[int]) -> None:
+        """No secret of the store is anywhere but where it is kept: every store of the tests is searched."""
+        places = places_of(secrets_of(self.data), self.data, [self.log], pids)
+        printed = json.dumps(self.events).encode()
+        for name, secret in secrets_of(self.data).items():
+            if secret in printed:
+                places.append(f"{name} was printed")
+        assert not places, "\n".join(places)
 
     def kill(self) -> None:
         """SIGKILL for the supervisor; its children see their standard input close and stop."""
