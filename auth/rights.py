@@ -46,6 +46,7 @@ READ_WRITE = READ_ONLY | Permission.WRITE | Permission.DELETE
 ABOUT_OBJECTS = READ_WRITE | Permission.SIGN
 # Those that grants can restrict; all others are about the store.
 ABOUT_BUCKETS = ABOUT_OBJECTS | Permission.MANAGE_BUCKETS
+_ABOUT_BUCKETS = int(ABOUT_BUCKETS)
 
 # What people ask for by name, from the greatest to the least.
 PRESETS: Mapping[str, Permission] = {
@@ -192,14 +193,10 @@ class Rights:
 
     def sees(self, bucket: BucketLike) -> bool:
         """Does this key know of the bucket?  To others it is as if there were no such bucket."""
-        return any(self._has_flag(flag, bucket) for flag in ABOUT_BUCKETS)
-
-    def _has_flag(self, flag: Permission, bucket: BucketLike) -> bool:
-        if not flag & self.permissions:
-            return False
-        return self.grants is None or any(
-            grant.permissions & flag and grant.is_for(bucket) for grant in self.grants
-        )
+        held = int.__and__(self.permissions, _ABOUT_BUCKETS)  # on flags, `&` takes four times as long
+        if self.grants is None:
+            return held != 0
+        return any(grant.permissions & held and grant.is_for(bucket) for grant in self.grants)
 
     def covers(self, other: Rights, name_of: Callable[[int], str | None] = _unknown) -> bool:
         """Does `other` allow nothing that these rights do not?  Nobody may grant more than they have.
