@@ -13,6 +13,10 @@ import msgspec
 from warehouse.errors import StoreError
 from warehouse.transport.messages import BucketNote, NeedleDamage, etag_of
 
+# A number of the catalog's meta: of needles that were stored later than this, in milliseconds since 1970, the
+# row of their object names the upload that they came with.  0: of all needles.
+UPLOADS_NAMED_META = "uploads_named_ms"
+
 VOLUME_ID_MAX = 2**32 - 1
 NEEDLE_ID_MAX = 2**32 - 1
 
@@ -53,7 +57,7 @@ class ObjectRow(msgspec.Struct, frozen=True, gc=False):
     needle_id: int
     crc: int
     chunk_count: int
-    upload_id: int | None  # whose chunks these are; None when there is just the one needle
+    upload_id: int | None  # it came with; None: it came as one needle, or see UPLOADS_NAMED_META
     metadata: dict[str, str]
 
     @property

@@ -70,7 +70,7 @@ _UPDATE = (
 )
 _DELETE = (
     "DELETE FROM objects WHERE bucket_id = ? AND key = ?"
-    " RETURNING size, stamp, volume_id, needle_id, upload_id"
+    " RETURNING size, stamp, volume_id, needle_id, chunk_count, upload_id"
 )
 _REMEMBER = (
     "INSERT OR REPLACE INTO buried (volume_id, needle_id, reason)"
@@ -212,7 +212,7 @@ class Bookkeeping:
         else:
             self._execute(_UPDATE, (*version, *rest, row.bucket_id, row.key))
             self._count(row.bucket_id, 0, row.size - current[3])
-            self._discard(self._take_needles(current[0], current[1], current[6]), row.stamp, "replaced")
+            self._discard(self._take_needles(current[0], current[1], *current[5:]), row.stamp, "replaced")
         self._see_stamp(row.stamp)
         return None
 
@@ -225,17 +225,21 @@ class Bookkeeping:
         found = self._one(_DELETE, (bucket_id, key))
         if found is None:
             return None
-        size, own_stamp, volume_id, needle_id, upload_id = found
+        size, own_stamp, *needles = found
         # The version may have been committed after the request got its stamp, or have it from a clock that
         # was ahead.
         deleted_at: int = max(stamp, own_stamp + 1)
         self._count(bucket_id, -1, -size)
-        self._discard(self._take_needles(volume_id, needle_id, upload_id), deleted_at, "deleted")
+        self._discard(self._take_needles(*needles), deleted_at, "deleted")
         return deleted_at
 
-    def _take_needles(self, volume_id: int, needle_id: int, upload_id: int | None) -> list[tuple[int, int]]:
+    def _take_needles(
+        self, volume_id: int, needle_id: int, chunk_count: int, upload_id: int | None
+    ) -> list[tuple[int, int]]:
         """All needles of one version; the rows of its chunks are gone afterwards."""
-        return [(volume_id, needle_id)] if upload_id is None else self._take_chunks(upload_id)
+        if chunk_count == 1 or upload_id is None:
+            return [(volume_id, needle_id)]
+        return self._take_chunks(upload_id)
 
     def _take_chunks(self, upload_id: int) -> list[tuple[int, int]]:
         taken = self._execute(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ from warehouse.catalog.identities import (
 from warehouse.catalog.records import (
     CHUNK_COLUMNS,
     OBJECT_COLUMNS,
+    UPLOADS_NAMED_META,
     ChunkRow,
     ObjectColumns,
     ObjectRow,
@@ -135,6 +137,7 @@ class NewCatalog:
             self._connection.execute(f"PRAGMA {pragma}")
         bring_up_to_date(self._connection, self.path)
         self._connection.execute("BEGIN")
+        self.set_meta(UPLOADS_NAMED_META, time.time_ns() // 1_000_000)  # the rows that come name few
         self._late_indexes = self._connection.execute(
             f"SELECT name, sql FROM sqlite_master WHERE {_IS_LATE_INDEX}"
         ).fetchall()

@@ -111,7 +111,7 @@ class ObjectReads(Reader):
     ) -> tuple[BucketRow, list[tuple[ObjectRow, list[ChunkRow]] | None]]:
         if len(keys) == 1:
             found, row = self.bucket_and_object(bucket, keys[0])
-            if row is None or row.upload_id is None:  # one statement has seen all there is
+            if row is None or row.chunk_count == 1:  # one statement has seen all there is
                 return found, [None if row is None else (row, [])]
         with self.one_moment():
             found = self.bucket(bucket)
@@ -126,7 +126,9 @@ class ObjectReads(Reader):
             return found, located
 
     def _chunks_of(self, row: ObjectRow, first: int, limit: int) -> list[ChunkRow]:
-        return [] if row.upload_id is None else self.chunks(row.upload_id, first=first, limit=limit)
+        if row.chunk_count == 1 or row.upload_id is None:
+            return []
+        return self.chunks(row.upload_id, first=first, limit=limit)
 
     def chunks(self, upload_id: int, *, first: int = 0, limit: int = -1) -> list[ChunkRow]:
         """The slots of an upload, or the chunks of an object that has more than one; by index.

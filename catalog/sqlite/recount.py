@@ -29,7 +29,7 @@ _QUERIES = (
     """
     SELECT 'chunks of object ' || quote(key), chunk_count,
            (SELECT count(*) FROM chunks WHERE upload_id = objects.upload_id AND is_stored) AS counted
-    FROM objects WHERE upload_id IS NOT NULL AND chunk_count != counted
+    FROM objects WHERE chunk_count > 1 AND chunk_count != counted
     """,
     # Within one table an index forbids two owners.  Each pair of tables is joined by index, from the smaller
     # one: sorting all needles would take more memory than everything else in the master.
@@ -37,7 +37,7 @@ _QUERIES = (
     SELECT DISTINCT 'owners of needle ' || needle_id || ' of volume ' || volume_id, 1, 2
     FROM (
         SELECT volume_id, needle_id FROM chunks JOIN objects USING (volume_id, needle_id)
-            WHERE objects.upload_id IS NULL
+            WHERE objects.chunk_count = 1
         UNION ALL SELECT volume_id, needle_id FROM outbox JOIN objects USING (volume_id, needle_id)
         UNION ALL SELECT volume_id, needle_id FROM outbox JOIN chunks USING (volume_id, needle_id)
         UNION ALL SELECT volume_id, needle_id FROM outbox JOIN buried USING (volume_id, needle_id)
@@ -52,7 +52,7 @@ _QUERIES = (
     """
     SELECT 'chunks outside all uploads and objects', 0, count(*) AS counted
     FROM chunks WHERE upload_id NOT IN (SELECT id FROM uploads WHERE NOT is_finished)
-        AND upload_id NOT IN (SELECT upload_id FROM objects WHERE upload_id IS NOT NULL)
+        AND upload_id NOT IN (SELECT upload_id FROM objects WHERE chunk_count > 1)
     HAVING counted > 0
     """,
     """

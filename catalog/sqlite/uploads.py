@@ -240,7 +240,7 @@ class Uploads(Bookkeeping):
             first.needle_id,
             first.crc,
             chunk_count,
-            upload_id if chunk_count > 1 else None,
+            upload_id,
             upload.metadata,
         )
         current = self._current(upload.bucket_id, upload.key)
@@ -324,7 +324,7 @@ class Uploads(Bookkeeping):
             needle_id,
             crc,
             chunk_count,
-            upload.id if chunk_count > 1 else None,
+            upload.id,
             upload.metadata,
         )
 

@@ -83,11 +83,23 @@ def test_an_upload_of_one_chunk_becomes_a_plain_object(kit, size):
     upload_id = kit.begin(bucket_id)
     chunk = kit.send_chunk(upload_id, bucket_id, 0, size=size)
     row = finish(kit, upload_id, 1, size).object
-    assert (row.etag, row.size, row.chunk_count, row.upload_id) == (etag(chunk), size, 1, None)
+    assert (row.etag, row.size, row.chunk_count, row.upload_id) == (etag(chunk), size, 1, upload_id)
     assert kit.object(bucket_id, "big") == row
     assert kit.chunks("photos", "big") == []
     assert kit.do(lambda t: t.commit_needle(chunk)).etag == etag(chunk), "a late message of the chunk"
     assert kit.garbage() == {}
+    later = kit.put(bucket_id, "big", at=9)
+    assert kit.garbage() == {name_of(chunk): "replaced"}
+    assert kit.object(bucket_id, "big").etag == etag(later)
+
+
+def test_an_object_of_one_chunk_takes_its_needle_along(kit):
+    bucket_id = kit.bucket()
+    upload_id = kit.begin(bucket_id)
+    chunk = kit.send_chunk(upload_id, bucket_id, 0)
+    finish(kit, upload_id, 1)
+    kit.do(lambda t: t.delete_objects(bucket_id, ["big"], stamp=stamp(9)))
+    assert kit.garbage() == {name_of(chunk): "deleted"}
 
 
 def test_the_old_version_stays_until_the_finish_and_is_garbage_then(kit):

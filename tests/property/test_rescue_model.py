@@ -318,9 +318,10 @@ class RescueMachine(RuleBasedStateMachine):
             objects = found[bucket.name] = {}
             for row in self.catalog.list_objects(bucket.id).objects:
                 assert row.content_type == "text/x"
-                if row.upload_id is None:
+                if row.chunk_count == 1:
                     objects[row.key] = self.read(row.volume_id, row.needle_id)
                 else:
+                    assert row.upload_id is not None
                     chunks = self.catalog.chunks(row.upload_id)
                     objects[row.key] = b"".join(self.read(c.volume_id, c.needle_id) for c in chunks)
         assert found == self.model

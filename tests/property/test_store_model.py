@@ -278,8 +278,9 @@ class StoreModel(RuleBasedStateMachine):
                 assert self.store.read(name) == data, f"needle {name} of {key}"
 
     def names_of(self, row: ObjectRow) -> list[Name]:
-        if row.upload_id is None:
+        if row.chunk_count == 1:
             return [(row.volume_id, row.needle_id)]
+        assert row.upload_id is not None
         return [(chunk.volume_id, chunk.needle_id) for chunk in self.store.catalog.chunks(row.upload_id)]
 
     def check_everything(self) -> None:
