@@ -272,7 +272,8 @@ class Master:
             raise
 
     def _account_of(self, key_id: str) -> str | None:
-        return None if self.context.catalog.api_key(key_id) is None else ""
+        known = self.keys.get(key_id)
+        return None if known is None or known.row is None else known.row.account_id
 
     def _on_gone(self, peer: Peer) -> None:
         self._leases.client_left(peer)

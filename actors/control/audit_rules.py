@@ -65,6 +65,7 @@ class Rule:
         details: further fields, from the request and its answer (None: it was refused).
         key_of: the API key that the request names, where the connection has no session yet.
         is_failure_only: write only what is refused.
+        lines: where one request is as many lines as this returns: the fields of each, instead of all above.
         is_of_node: write the CURVE key of the connection, too.
     """
 
@@ -73,6 +74,7 @@ class Rule:
     details: Callable[[Any, Answer | None], Details] = _nothing_more
     key_of: Callable[[Any], str] | None = None
     is_failure_only: bool = False
+    lines: Callable[[Any], list[Details]] | None = None
     is_of_node: bool = False
 
     def action_of(self, request: Message) -> str:
@@ -103,6 +105,10 @@ def _volumes(request: StartJobs) -> str:
     return ", ".join(f"volume {number}" for number in request.volume_ids[:LIST_LENGTH_MAX])
 
 
+def _refused_tokens(request: DiskReport) -> list[Details]:
+    return [{"address": row.address, "result": row.code, "count": row.count} for row in request.refused]
+
+
 RULES: dict[type[Message], Rule] = {
     Login: Rule("login", key_of=lambda request: str(request.key_id)),
     # Each new connection attaches: with a token that was bought with a login, which is in the log.
@@ -123,6 +129,7 @@ RULES: dict[type[Message], Rule] = {
         lambda request, _: {"disk": request.disk_name},
         is_of_node=True,
     ),
+    DiskReport: Rule("tokens_refused", lines=_refused_tokens),
     StartJobs: Rule("jobs_started", _volumes, _start),
     CancelJobs: Rule("jobs_cancelled", details=lambda request, _: {"count": len(request.job_ids)}),
     PauseJobs: Rule(lambda request: "jobs_paused" if request.is_paused else "jobs_resumed"),
@@ -136,7 +143,7 @@ NOT_AUDITED: frozenset[type[Message]] = frozenset(
         ListAudit,  # a follower would see itself, forever
         # How objects are written: a line for each would be longer than many an object.
         *(LeaseNeedles, ResolveNeedle, BeginUpload, RequestSlots, FinishUpload, AbortUpload),
-        # What disks report all the time.  The tokens that they refused are written all the same.
-        *(NeedlesStored, DiskReport, LocateChunks),
+        # What disks say all the time.
+        *(NeedlesStored, LocateChunks),
     )
 )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from warehouse.actors.control.audit import AuditLog
-from warehouse.actors.control.audit_rules import RULES, Rule
+from warehouse.actors.control.audit_rules import RULES, Details, Rule
+from warehouse.actors.control.fleet_state import DiskState
 from warehouse.actors.control.sessions import ClientSession
 from warehouse.errors import NotAuthenticated, OutcomeUnknown, PermissionDenied, StoreError
 from warehouse.transport.messages import Answer, Request
@@ -77,6 +78,9 @@ class AuditedRequests:
         if rule.is_failure_only:
             return
         try:
+            if rule.lines is not None:
+                self._note_lines(rule, rule.lines(request), peer)
+                return
             self._audit.note(
                 rule.action_of(request),
                 address=peer.address,
@@ -86,6 +90,12 @@ class AuditedRequests:
             )
         except Exception as error:  # our mistake, and no reason to fail a request
             log.error("audit rule failed", exc_info=error)
+
+    def _note_lines(self, rule: Rule, lines: Sequence[Details], peer: Peer) -> None:
+        if lines:
+            disk = peer.session.name if isinstance(peer.session, DiskState) else ""
+            for fields in lines:
+                self._audit.note(str(rule.action), target=disk, request=peer.request_name, **fields)
 
     def _refused(
         self,
@@ -97,7 +107,7 @@ class AuditedRequests:
         key_id: str,
     ) -> None:
         try:
-            if rule is not None:
+            if rule is not None and rule.lines is None:
                 self._audit.note_refusal(
                     rule.action_of(request),
                     result=code,

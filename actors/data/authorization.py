@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from warehouse.actors.data.commit_pipeline import CommitPipeline
+from warehouse.actors.data.refused_tokens import RefusedTokens
 from warehouse.actors.data.scope import require_needle
 from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier
 from warehouse.errors import (
@@ -44,6 +45,7 @@ class Counters:
     bytes_out: int = 0
     cold_reads: int = 0
     failures: dict[str, int] = field(default_factory=dict)  # error code -> count
+    refused_tokens: RefusedTokens = field(default_factory=RefusedTokens)
 
     @property
     def requests(self) -> int:

@@ -160,10 +160,11 @@ class MasterSession:
                 continue
             whole = self._whole_report()
             report = self._reporting.due(whole, now=trio.current_time())
-            if report is None and not self._announcer.is_ready:
+            refused = self._counters.refused_tokens.take(now=trio.current_time())
+            if report is None and (refused or not self._announcer.is_ready):
                 report = msgspec.structs.replace(whole, volumes=[], damages=[])  # its answer says what lacks
             if report is not None:
-                await self._send_report(link, report, whole)
+                await self._send_report(link, msgspec.structs.replace(report, refused=refused), whole)
             await trio.sleep(REPORT_S if self._announcer.is_ready else SETTLING_S)
 
     def _whole_report(self) -> DiskReport:
@@ -182,6 +183,7 @@ class MasterSession:
             seen = await link.request(report, timeout_s=REGISTER_S)
         except StoreError as error:
             log.debug("report not delivered", extra={"cause": error.message})
+            self._counters.refused_tokens.give_back(report.refused)
             return
         self._reporting.delivered(report, whole, now=trio.current_time())
         assert isinstance(seen, ReportSeen)

@@ -90,6 +90,7 @@ class NeedleHttp:
                 )
         except StoreError as error:
             self.counters.failed(error.code)
+            self.counters.refused_tokens.note(exchange.peer, error)
             told = for_url_holder(error) if exchange.query else error
             if told is error:
                 raise

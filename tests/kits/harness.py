@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from audit_kit import require_no_secret_in_the_audit_log
+
 from secret_search import places_of, secrets_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -241,5 +243,6 @@ class RunningStore:
             if kind is None:
                 status = self.stop()
                 assert status == 0, f"the store ended with {status}:\n{self.log.read_text()[-4000:]}"
+                require_no_secret_in_the_audit_log(self.data / "master")
             else:
                 self.kill()

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import trio
+from audit_kit import require_no_secret_in_the_audit_log
 
 from links_kit import free_endpoint
 from warehouse.actors.control.context import Intervals
@@ -547,6 +548,7 @@ async def open_master(
             await master.connect_compactor()
         yield master
         nursery.cancel_scope.cancel()
+    require_no_secret_in_the_audit_log(folder, [master._root.secret, master.join_secret])
 
 
 def settings_with(**sections: dict[str, Any]) -> Settings:

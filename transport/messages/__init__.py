@@ -151,6 +151,7 @@ from warehouse.transport.messages.volumes import (
     RestampNeedle,
     StoredNeedle,
     SwitchGeneration,
+    TokensRefused,
     VolumeCreated,
     VolumeReport,
     Welcome,

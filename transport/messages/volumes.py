@@ -106,6 +106,14 @@ class Welcome(Message, frozen=True, tag="welcome"):
     revoked: Annotated[dict[Name, Whole], Many] = {}
 
 
+class TokensRefused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Requests at a data port that were refused for their token."""
+
+    address: Name  # where they came from
+    code: Word  # of the error
+    count: Whole
+
+
 class DiskReport(Message, frozen=True, tag="disk_report"):
     volumes: Annotated[list[VolumeReport], Volumes]
     disk_free: Whole
@@ -113,6 +121,7 @@ class DiskReport(Message, frozen=True, tag="disk_report"):
     request_count: Whole = 0  # data requests since the actor started: does anybody use this disk?
     damages: Annotated[list[NeedleDamage], Page] = []  # found by reads and recoveries; at most DAMAGES_MAX
     clock_skew_ms: Signed | None = None  # its wall clock less the master's; None: not measured yet
+    refused: Annotated[list[TokensRefused], Few] = []  # since the last report; told again if that broke off
 
 
 class ReportSeen(Message, frozen=True, tag="report_seen"):

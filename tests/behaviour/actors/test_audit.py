@@ -28,6 +28,7 @@ from warehouse.transport.messages import (
     DeleteBucket,
     Deleted,
     DeleteObjects,
+    DiskReport,
     Done,
     ListAudit,
     Login,
@@ -35,6 +36,7 @@ from warehouse.transport.messages import (
     Presigned,
     Register,
     StatObject,
+    TokensRefused,
 )
 
 
@@ -337,3 +339,18 @@ async def test_reading_the_log_takes_its_permission_and_a_cursor_of_ours(tmp_pat
         assert await refused(master.client, ListAudit(cursor="nonsense")) == "bad_request"
         poor = await master.connect_with(int(EVERYTHING & ~Permission.MANAGE_KEYS))
         assert await refused(poor, ListAudit()) == "permission_denied"
+
+
+async def test_tokens_that_a_disk_refused_are_in_the_log(tmp_path: Path) -> None:
+    async with open_master(tmp_path) as master:
+        assert master.disk.link is not None
+        rows = [
+            TokensRefused(address="203.0.113.9", code="token_invalid", count=4711),
+            TokensRefused(address="::1", code="token_expired", count=1),
+        ]
+        report = DiskReport(volumes=[], disk_free=1, refused=rows)
+        await master.disk.link.request(report, timeout_s=10)
+        told = await wait_for(tmp_path, action="tokens_refused", address="203.0.113.9", count=4711)
+        assert told["result"] == "token_invalid"
+        assert told["target"] == "disk-1"
+        await wait_for(tmp_path, action="tokens_refused", address="::1", result="token_expired")
