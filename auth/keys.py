@@ -1,9 +1,11 @@
 """API keys: the long-lived credentials that buy access tokens.
 
-A key is an id, which may be shown and logged, and a secret.  The store shows the secret once, and keeps
-only its hash.  The secret is 256 bits from the system's generator, so a single salted SHA-256 is the right
-hash: an attacker has no dictionary to try, and 2^255 guesses need no stretching.  Passwords that people
-choose would need scrypt; this module never sees one.
+A key is an id, which may be shown and logged, and a secret.  The store shows the secret once, and keeps it
+sealed (`auth/sealing.py`).
+
+Releases before 0.2 kept a hash of it, and those keys still log in.  The secret is 256 bits from the system's
+generator, so a single salted SHA-256 is the right hash: an attacker has no dictionary to try, and 2^255
+guesses need no stretching.  Passwords that people choose would need scrypt; this module never sees one.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from warehouse.actors.ballast import make_way
+from warehouse.actors.control.key_secrets import seal_secret
 from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import EVERYTHING
@@ -41,7 +42,7 @@ class Initialized:
     """What a start has made.
 
     Attributes:
-        root_key: None unless this start made it; the master shows its secret once, and stores the hash.
+        root_key: None unless this start made it; the master shows its secret once; the catalog has it sealed.
     """
 
     keyring: Keyring
@@ -54,8 +55,8 @@ def initialize(
     """Make keys, catalog and root key of a master where they are missing.
 
     Args:
-        keep: stores a new root key durably, before the catalog knows the key.  The catalog has only the hash,
-            so with the opposite order a crash in between would leave a store that nobody can open.
+        keep: stores a new root key durably, before the catalog knows the key.  Nothing shows a secret of the
+            catalog, so with the opposite order a crash in between would leave a store that nobody can open.
     Raises:
         CatalogMissing: there was a catalog, and it is lost.
         SetupError: the folder cannot be used.
@@ -69,13 +70,13 @@ def initialize(
         raise SetupError(
             f"the folder {data} cannot be used: {error.filename or ''} {error.strerror}"
         ) from error
-    root = _make_root_key(data / CATALOG_NAME, partial(keep, keyring))
+    root = _make_root_key(data / CATALOG_NAME, keyring, partial(keep, keyring))
     with suppress(OSError):  # full, or another user's: the other signs remain
         write_if_changed(data / MARKER_NAME, _MARKER)
     return Initialized(keyring, root)
 
 
-def _make_root_key(path: Path, keep: Callable[[ApiKey], None]) -> ApiKey | None:
+def _make_root_key(path: Path, keyring: Keyring, keep: Callable[[ApiKey], None]) -> ApiKey | None:
     """Make the catalog and its first API key, unless it has one; None: it has."""
     with closing(SqliteCatalog.open(path)) as catalog:
         if catalog.api_key_count():
@@ -88,7 +89,7 @@ def _make_root_key(path: Path, keep: Callable[[ApiKey], None]) -> ApiKey | None:
                 ApiKeyRow(
                     id=root.key_id,
                     name="root",
-                    hashed=root.hashed,
+                    sealed=seal_secret(keyring.sealer, root.key_id, root.secret),
                     permissions=int(EVERYTHING),
                     created_ms=now_ms,
                 )

@@ -20,14 +20,21 @@ import trio
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.failed_logins import FailedLogins
 from warehouse.actors.control.fleet_state import CompactorSession, DiskState
+from warehouse.actors.control.key_secrets import KeySecrets, Shown
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.live_keys import LiveKey, LiveKeys
 from warehouse.actors.control.routes import Routes
 from warehouse.auth.access_tokens import AccessClaims
-from warehouse.auth.keys import verify_secret
 from warehouse.auth.rights import BucketName, Permission, Rights
 from warehouse.catalog.records import BucketRow, ObjectRow
-from warehouse.errors import BadCredentials, NoSuchBucket, NoSuchObject, NotAuthenticated, PermissionDenied
+from warehouse.errors import (
+    BadCredentials,
+    NoSuchBucket,
+    NoSuchObject,
+    NotAuthenticated,
+    PermissionDenied,
+    SealBroken,
+)
 from warehouse.transport.messages import Attach, Attached, LoggedIn, Login
 from warehouse.transport.zeromq import roles
 from warehouse.transport.zeromq.peers import Peer
@@ -74,6 +81,7 @@ class Sessions:
         self._catalog = context.catalog
         self._context = context
         self._keyring = keyring
+        self._secrets = KeySecrets(keyring)
         self._join_secret = keyring.join_secret.encode()
         self._nobody = roles.nobody(self._shows_join_secret)
         self.failed_logins = FailedLogins()
@@ -84,15 +92,24 @@ class Sessions:
     # --- requests ---------------------------------------------------------------------------------
 
     async def login(self, peer: Peer, request: Login) -> LoggedIn:
+        at_ms = now_ms()
         key = self._keys.get(request.key_id)
         row = None if key is None else key.row
-        is_right = verify_secret(request.secret, row.hashed if row is not None else None)
-        if row is None or not is_right or not row.is_usable(now_ms()):
-            self.failed_logins.note(peer.address)
-            await trio.sleep(FAILED_LOGIN_S)
+        try:
+            shown = self._secrets.check(row, request.secret, at_ms=at_ms)
+        except SealBroken:
+            await self._slow_down(peer)
+            raise
+        if row is None or shown is None or not row.is_usable(at_ms):
+            await self._slow_down(peer)
             raise BadCredentials("this API key is unknown, disabled or expired, or its secret is wrong")
-        claims = AccessClaims(key_id=row.id, epoch=row.epoch, expires_at_s=int(time.time() + ACCESS_TOKEN_S))
-        return LoggedIn(token=self._keyring.access.sign(claims), expires_in_s=ACCESS_TOKEN_S)
+        life_s = _life_s(shown, at_ms)
+        claims = AccessClaims(key_id=row.id, epoch=row.epoch, expires_at_s=int(time.time() + life_s))
+        return LoggedIn(token=self._keyring.access.sign(claims), expires_in_s=life_s)
+
+    async def _slow_down(self, peer: Peer) -> None:
+        self.failed_logins.note(peer.address)
+        await trio.sleep(FAILED_LOGIN_S)
 
     def attach(self, peer: Peer, request: Attach) -> Attached:
         now_s = time.time()
@@ -200,6 +217,13 @@ class Sessions:
         secret = self._join_secret
         # The secret is ASCII, as `join_secret_of` finds it: characters and bytes count the same.
         return shown is not None and hmac.compare_digest(shown.encode()[: len(secret)], secret)
+
+
+def _life_s(shown: Shown, at_ms: int) -> float:
+    """How long a session may last: no longer than the secret that bought it."""
+    if shown.until_ms is None:
+        return ACCESS_TOKEN_S
+    return min(ACCESS_TOKEN_S, (shown.until_ms - at_ms) / 1000)
 
 
 def require_on(rights: Rights, permission: Permission, bucket: BucketRow, key: str | None) -> None:

@@ -19,12 +19,14 @@ from audit_kit import require_no_secret_in_the_audit_log
 from links_kit import free_endpoint
 from warehouse.actors.control.context import Intervals
 from warehouse.actors.control.first_start import Initialized, initialize
+from warehouse.actors.control.key_secrets import seal_secret
 from warehouse.actors.master import Master
 from warehouse.actors.process import Announcer
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import Grant
 from warehouse.catalog.identities import ApiKeyRow
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
+from warehouse.conf.profile import Profile
 from warehouse.conf.settings import Settings
 from warehouse.errors import BadRequest, StoreError
 from warehouse.transport.messages import (
@@ -309,16 +311,25 @@ class RunningMaster:
         self._nursery = nursery
         self._settings = settings
         self._intervals = intervals
-        self._endpoint = free_endpoint()
+        self.endpoint = self._endpoint = free_endpoint()
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         roots: list[ApiKey] = []
         self.initialized: Initialized = initialize(folder, lambda keyring, root: roots.append(root))
-        self._root = roots[0]
+        self.root = self._root = roots[0]
         self.disk = ScriptedDisk()
         self.compactor = ScriptedCompactor()
         self.client: Link = None  # type: ignore[assignment]  # connected before a test sees this
         self.running: Master = None  # type: ignore[assignment]  # likewise
+
+    @property
+    def profile(self) -> Profile:
+        """Of the root key."""
+        return self.profile_of(self.root)
+
+    def profile_of(self, key: ApiKey) -> Profile:
+        server_key = self.initialized.keyring.curve.public.decode()
+        return Profile(master=self.endpoint, server_key=server_key, key_id=key.key_id, secret=key.secret)
 
     @property
     def join_secret(self) -> str:
@@ -341,7 +352,7 @@ class RunningMaster:
                         announcer=announcer,
                         intervals=self._intervals,
                     )
-                    await master.run(self._endpoint, listeners)
+                    await master.run(self.endpoint, listeners)
             finally:
                 catalog.close()
                 self._ended.set()
@@ -369,7 +380,7 @@ class RunningMaster:
         scope: trio.CancelScope | None = None,
     ) -> Link:
         link = Link(
-            endpoint=self._endpoint,
+            endpoint=self.endpoint,
             server_key=self.initialized.keyring.curve.public,
             keys=CurveKeys.generate(),
             name=name,
@@ -434,7 +445,7 @@ class RunningMaster:
         compactor.is_up = True
 
     async def token(self, key: ApiKey | None = None) -> str:
-        key = key or self._root
+        key = key or self.root
         return (await self.ask(Login(key_id=key.key_id, secret=key.secret), LoggedIn)).token
 
     async def add_key(
@@ -444,7 +455,7 @@ class RunningMaster:
         key = generate_api_key()
         row = ApiKeyRow(
             id=key.key_id,
-            hashed=key.hashed,
+            sealed=seal_secret(self.initialized.keyring.sealer, key.key_id, key.secret),
             permissions=int(permissions),
             grants=grants,
             created_ms=1,
@@ -468,7 +479,7 @@ class RunningMaster:
 
     async def connect_client(self) -> None:
         async def greet(link: Link) -> None:
-            login = Login(key_id=self._root.key_id, secret=self._root.secret)
+            login = Login(key_id=self.root.key_id, secret=self.root.secret)
             answer = await link.ask_now(login, timeout_s=5)
             assert isinstance(answer, LoggedIn)
             await link.ask_now(Attach(token=answer.token), timeout_s=5)

@@ -35,6 +35,7 @@ from warehouse.errors import (
     BadCredentials,
     BadRequest,
     BadSetting,
+    DataDamaged,
     DeadlineExceeded,
     LinkDown,
     Overloaded,
@@ -240,7 +241,7 @@ class Link:
             if self._greet is not None:
                 await self._greet(self)
         except StoreError as error:
-            if isinstance(error, RequestRefused):
+            if isinstance(error, RequestRefused | DataDamaged):
                 self._note_refusal(error)
             else:
                 self.trouble = error
