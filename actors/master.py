@@ -49,6 +49,7 @@ from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.read_grants import ReadGrants
 from warehouse.actors.control.recount import Recount
 from warehouse.actors.control.reservations import Reservations
+from warehouse.actors.control.rotation import Rotations
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions
 from warehouse.actors.control.stamps import StampAdmission
@@ -207,9 +208,17 @@ class Master:
             context, sessions, scheduler=scheduler, catalog_room=self._catalog_room, hub=self.hub
         )
         audit = AuditHandlers(self.audit.path, sessions)
+        self._rotations = rotations = Rotations(
+            context,
+            sessions,
+            keyring=keyring,
+            keys=self.keys,
+            disconnect=self.hub.disconnect,
+            peers=lambda: self.hub.peers,
+        )
         for subject in (
             *(sessions, objects, self._leases, commits, uploads, presigning, disks, jobs, status),
-            audit,
+            *(audit, rotations),
         ):
             self.routes.include(subject.routes())
 
@@ -246,6 +255,7 @@ class Master:
             bound = await nursery.start(self.hub.run, endpoint)
             nursery.start_soon(self._catalog_room.run)
             nursery.start_soon(self._expiry.run)
+            nursery.start_soon(self._rotations.run)
             nursery.start_soon(self._recount.run)
             nursery.start_soon(self._sessions.failed_logins.run)
             nursery.start_soon(self.audit.run)

@@ -12,7 +12,8 @@ Sources: RFC 7519 (JWT), RFC 8725 (its best current practice: fixed algorithms, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
 from typing import Literal
 
 import jwt
@@ -48,16 +49,18 @@ class AccessSigner:
 
     Args:
         private_key: Ed25519 in PEM; signs, and verifies its own tokens.
-        earlier_keys: public halves (32 bytes) of keys that no longer sign, and whose tokens stay valid, so
-            that a rotation logs nobody out.  Remove one, and its tokens are void.
+        earlier_keys: public halves (32 bytes) of keys that no longer sign, and until when (Unix time, in
+            seconds) their tokens stay valid, so that a rotation logs nobody out.
     """
 
-    def __init__(self, private_key: bytes, *, earlier_keys: Sequence[bytes] = ()) -> None:
+    def __init__(self, private_key: bytes, *, earlier_keys: Mapping[bytes, float] | None = None) -> None:
         self._private_key = _load_private_key(private_key)
         self.public = self._private_key.public_key().public_bytes_raw()  # 32 bytes
-        public_keys = [Ed25519PublicKey.from_public_bytes(key) for key in (self.public, *earlier_keys)]
-        self._public_keys = {_key_id_of(public_key): public_key for public_key in public_keys}
-        self.key_id = _key_id_of(public_keys[0])
+        self._public_keys: dict[str, tuple[Ed25519PublicKey, float]] = {}
+        for raw, until_s in {**(earlier_keys or {}), self.public: math.inf}.items():
+            public_key = Ed25519PublicKey.from_public_bytes(raw)
+            self._public_keys[_key_id_of(public_key)] = public_key, until_s
+        self.key_id = _key_id_of(self._private_key.public_key())
 
     def sign(self, claims: AccessClaims) -> str:
         payload = {**msgspec.to_builtins(claims), "iss": _ISSUER, "aud": _AUDIENCE}
@@ -65,7 +68,9 @@ class AccessSigner:
         return jwt.encode(payload, self._private_key, algorithm=_ALGORITHM, headers=headers)
 
     def verify(self, token: str, *, now_s: float) -> AccessClaims:
-        """Return the claims.  The caller checks whether the API key still exists, and at which epoch.
+        """Return the claims; they expire with the overlap of their key at the latest.
+
+        The caller checks whether the API key still exists, and at which epoch.
 
         Raises:
             TokenMissing, TokenInvalid, TokenExpired: as for data tokens.
@@ -76,7 +81,7 @@ class AccessSigner:
             raise TokenInvalid(f"a token has at most {TOKEN_SIZE_MAX} bytes, this one {len(token)}")
         try:
             header = jwt.get_unverified_header(token)
-            public_key = self._public_keys.get(str(header.get("kid")))
+            public_key, until_s = self._public_keys.get(str(header.get("kid")), (None, 0.0))
             if public_key is None:
                 raise TokenInvalid("the access token names no current signing key")
             if header != {"alg": _ALGORITHM, "kid": header["kid"], "typ": _TYPE}:
@@ -93,9 +98,10 @@ class AccessSigner:
             claims = _access_claims_of(payload)
         except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError) as error:
             raise TokenInvalid(f"the access token is not valid: {error}") from error
-        if now_s >= claims.expires_at_s:
-            raise TokenExpired(f"the access token expired {now_s - claims.expires_at_s:.0f} s ago")
-        return claims
+        expires_at_s = min(claims.expires_at_s, until_s)
+        if now_s >= expires_at_s:
+            raise TokenExpired(f"the access token expired {now_s - expires_at_s:.0f} s ago")
+        return msgspec.structs.replace(claims, expires_at_s=int(expires_at_s))
 
 
 def _access_claims_of(payload: dict[str, object]) -> AccessClaims:

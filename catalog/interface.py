@@ -573,6 +573,17 @@ class Transaction(Protocol):
     def delete_api_key(self, key_id: str, *, now_ms: int) -> None:
         """Raises NoSuchApiKey, LastKeyManager."""
 
+    def reseal_api_keys(
+        self, key_ids: Sequence[str], again: Callable[[ApiKeyRow], tuple[bytes | None, bytes | None]]
+    ) -> int:
+        """Replace sealed secrets by the same secrets sealed anew; return how many keys changed.
+
+        What the keys have signed stays valid.  A key that is gone is left out.
+
+        Args:
+            again: makes the new `sealed` and `previous_sealed` of a row.
+        """
+
     def note_keys_used(self, used_ms: Mapping[str, int]) -> None:
         """When keys were last used, by id; for a key that is gone, nothing happens."""
 

@@ -52,6 +52,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "objects_deleted": ("count", "existed", "keys"),
     "url_signed": ("method", "life_s"),
     # What is done to the store.
+    "secret_rotated": ("overlap_s",),
     "jobs_started": ("work", "is_all", "is_forced"),
     "jobs_cancelled": ("count",),
     "jobs_paused": (),

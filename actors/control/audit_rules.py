@@ -44,6 +44,7 @@ from warehouse.transport.messages import (
     RegisterCompactor,
     RequestSlots,
     ResolveNeedle,
+    RotateSecret,
     StartJobs,
     StatObject,
 )
@@ -133,6 +134,11 @@ RULES: dict[type[Message], Rule] = {
     StartJobs: Rule("jobs_started", _volumes, _start),
     CancelJobs: Rule("jobs_cancelled", details=lambda request, _: {"count": len(request.job_ids)}),
     PauseJobs: Rule(lambda request: "jobs_paused" if request.is_paused else "jobs_resumed"),
+    RotateSecret: Rule(
+        "secret_rotated",
+        lambda request: str(request.what),
+        lambda request, _: {"overlap_s": request.overlap_s},
+    ),
     DecideOrphans: Rule("orphans_decided", details=lambda request, _: {"decision": request.decision}),
 }
 

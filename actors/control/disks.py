@@ -136,7 +136,8 @@ class DiskHandlers:
         if request.disk_id not in self._fleet.disks:
             log.info("new disk", extra={"disk": request.disk_name, "disk_id": request.disk_id})
         keys = self._keyring.token_keys_of(request.disk_id)
-        disk = self._fleet.add_disk(DiskState(request.disk_id, request.disk_name, token_keys=keys))
+        disk = self._fleet.add_disk(DiskState(request.disk_id, request.disk_name))
+        disk.token_keys = keys  # those of this moment: it gets them with the welcome
         self._came(peer, request, disk)
         return self._welcome(disk, epoch)
 

@@ -69,7 +69,7 @@ class Keyring:
 
     def _use(self, secrets: Secrets) -> None:
         self._secrets = secrets
-        earlier = [key.public for key in secrets.rotation.access]
+        earlier = {key.public: key.until_ms / 1000 for key in secrets.rotation.access}
         self.access = AccessSigner(secrets.access_pem, earlier_keys=earlier)
         self.authority = secrets.authority
         self.sealer = Sealer(secrets.seal)
@@ -180,6 +180,14 @@ class Keyring:
         if dropped:
             self._write_seal({key_id: key for key_id, key in self._secrets.seal.items() if key_id in keep})
         return dropped
+
+    def has_ended(self, now_ms: int) -> bool:
+        """Is there something for `drop_ended` to do?"""
+        rotation = self._secrets.rotation
+        ends = [key.until_ms for key in rotation.access]
+        ends += [authority.until_ms for authority in rotation.authority]
+        ends += [entry.until_ms for entry in self._secrets.data if entry.until_ms is not None]
+        return bool(ends) and min(ends) <= now_ms
 
     def drop_ended(self, now_ms: int) -> bool:
         """Forget the secrets whose overlap has ended; were there any?"""

@@ -9,7 +9,7 @@ Those who must act when a key changes (connections to end, volume actors to tell
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -96,6 +96,17 @@ class LiveKeys:
             await self._writer.write(lambda t: t.delete_api_key(key_id, now_ms=at_ms))
         finally:
             self._refresh(key_id)
+
+    async def reseal(
+        self, key_ids: Sequence[str], again: Callable[[ApiKeyRow], tuple[bytes | None, bytes | None]]
+    ) -> int:
+        """As `Transaction.reseal_api_keys`; no session notices."""
+        count = await self._writer.write(lambda t: t.reseal_api_keys(key_ids, again))
+        for key_id in key_ids:
+            live = self._keys.get(key_id)
+            if live is not None:
+                live.changed(self._catalog.api_key(key_id))
+        return count
 
     def _refresh(self, key_id: str) -> None:
         """Take over what the catalog has now, and tell who wants to know."""

@@ -5,6 +5,7 @@
     RecordBuckets                             the buckets' names, durable before the answer
     ListLive                                  which needles are live, for the cross-check
     KeysRevoked                               API keys whose older tokens count no more
+    ReplaceTokenKeys                          the secrets were rotated: only tokens of these keys count
     BeginCompaction, SwitchGeneration,
     DropGeneration                            the volume owner's part of a compaction (`switching.py`)
 
@@ -47,6 +48,7 @@ from warehouse.transport.messages import (
     NeedleRestamped,
     NeedlesDeleted,
     RecordBuckets,
+    ReplaceTokenKeys,
     Request,
     RestampNeedle,
     SwitchGeneration,
@@ -104,6 +106,9 @@ class Commands:
             )
         if isinstance(request, KeysRevoked):
             self._verifier.revoke(request.epochs)
+            return Done()
+        if isinstance(request, ReplaceTokenKeys):
+            self._verifier.replace_keys(request.token_keys)
             return Done()
         if isinstance(request, CreateVolume):
             pipeline = await self._volumes.create(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -138,6 +138,23 @@ class Identities(Bookkeeping):
         self._execute(_REVOKE, (key_id, row.epoch + 1, now_ms))
         if row.may_manage_keys(now_ms):
             self._require_key_manager(now_ms)
+
+    def reseal_api_keys(
+        self, key_ids: Sequence[str], again: Callable[[ApiKeyRow], tuple[bytes | None, bytes | None]]
+    ) -> int:
+        count = 0
+        for key_id in key_ids:
+            found = self._one(f"SELECT {API_KEY_COLUMNS} FROM api_keys WHERE id = ?", (key_id,))
+            if found is None:
+                continue
+            row = api_key_row(found)
+            sealed = again(row)
+            if sealed != (row.sealed, row.previous_sealed):
+                count += 1
+                self._execute(
+                    "UPDATE api_keys SET sealed = ?, previous_sealed = ? WHERE id = ?", (*sealed, key_id)
+                )
+        return count
 
     def note_keys_used(self, used_ms: Mapping[str, int]) -> None:
         self._executemany(

@@ -241,3 +241,17 @@ def test_the_last_use_is_noted_and_never_goes_back(kit):
     kit.do(lambda t: t.note_keys_used({"KEY": 7, "GONE": 8}))
     kit.do(lambda t: t.note_keys_used({"KEY": 5}))
     assert kit.catalog.api_key("KEY").last_used_ms == 7
+
+
+def test_secrets_that_are_sealed_anew_void_nothing(kit):
+    kit.add_key(sealed=b"old", previous_sealed=b"older", previous_until_ms=NOW_MS + 1)
+    kit.add_key("PLAIN")
+    before = kit.catalog.api_key("KEY")
+
+    def again(row):
+        return (b"new " + row.sealed, b"new " + row.previous_sealed) if row.sealed else (None, None)
+
+    assert kit.do(lambda t: t.reseal_api_keys(["KEY", "PLAIN", "GONE"], again)) == 1
+    after = kit.catalog.api_key("KEY")
+    assert after == msgspec.structs.replace(before, sealed=b"new old", previous_sealed=b"new older")
+    assert kit.catalog.revocations() == {}

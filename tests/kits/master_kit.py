@@ -63,6 +63,7 @@ from warehouse.transport.messages import (
     RecordBuckets,
     Register,
     RegisterCompactor,
+    ReplaceTokenKeys,
     Request,
     StartCopy,
     StartVerify,
@@ -144,6 +145,7 @@ class ScriptedDisk(Script):
         self.damages: list[NeedleDamage] = []
         self.link: Link | None = None
         self.switch_steps = 1
+        self.token_keys: dict[str, bytes] = {}
 
     def set(self, volume_id: int, **changes: Any) -> None:
         self.reports[volume_id] = msgspec.structs.replace(self.reports[volume_id], **changes)
@@ -232,6 +234,9 @@ class ScriptedDisk(Script):
             case SwitchGeneration():
                 return self.switch(request)
             case DropGeneration():
+                return Done()
+            case ReplaceTokenKeys():
+                self.token_keys = request.token_keys
                 return Done()
         raise BadRequest(f"the scripted disk does not answer {type(request).__name__}")
 
@@ -416,6 +421,7 @@ class RunningMaster:
                 timeout_s=5,
             )
             assert isinstance(answer, Welcome)
+            disk.token_keys = answer.token_keys
 
         disk.link = await self.connect("disk", greet, disk.answer, incarnation, disk.scope)
         with trio.fail_after(10):

@@ -274,6 +274,9 @@ SAMPLES: dict[str, Any] = {
         is_done=True, report=REPORT, remaining_bytes=5, pause_ms=1.5
     ),
     "drop_generation": messages.DropGeneration(incarnation=1, volume_id=7),
+    "replace_token_keys": messages.ReplaceTokenKeys(incarnation=1, token_keys={"k": b"\x01" * 32}),
+    "rotate_secret": messages.RotateSecret(what="access", overlap_s=900),
+    "secret_rotated": messages.SecretRotated(until_ms=1, unreached=["disk-1"], resealed_count=2),
     "keys_revoked": messages.KeysRevoked(incarnation=1, epochs={"WHA": 2, "WHB": 1 << 62}),
     "register_compactor": messages.RegisterCompactor(
         join_secret="j", disk_id="d", disk_name="disk-1", incarnation=2

@@ -8,6 +8,7 @@ clock reading, because the clocks of two machines disagree).  Object bytes never
     uploads     leases for small puts, puts in doubt, uploads in chunks
     volumes     the master and its volume actors
     jobs        the master and its compactors; jobs as clients see them
+    rotation    the store's own secrets are replaced
     status      the status of the cluster, and its events
     audit       the audit log, as an operator reads it
     base        what all of them have in common
@@ -91,6 +92,7 @@ from warehouse.transport.messages.objects import (
     StatObject,
     etag_of,
 )
+from warehouse.transport.messages.rotation import ReplaceTokenKeys, RotateSecret, SecretRotated
 from warehouse.transport.messages.sessions import (
     Attach,
     Attached,
@@ -180,6 +182,7 @@ ClientRequest = (
     | CancelJobs
     | PauseJobs
     | DecideOrphans
+    | RotateSecret
     | ListEvents
     | ListAudit
 )
@@ -195,6 +198,7 @@ VolumeCommand = (
     | SwitchGeneration
     | DropGeneration
     | KeysRevoked
+    | ReplaceTokenKeys
 )
 CompactorCommand = StartCopy | StartVerify | PollTask | StopTask
 MasterAnswer = (
@@ -219,6 +223,7 @@ MasterAnswer = (
     | Jobs
     | Events
     | Status
+    | SecretRotated
     | AuditListed
 )
 VolumeAnswer = (

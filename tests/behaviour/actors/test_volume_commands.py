@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -17,11 +18,11 @@ from warehouse.actors.volume import VolumeActor
 from warehouse.auth.data_tokens import DataClaims, sign_data_token
 from warehouse.conf.join import Join
 from warehouse.conf.settings import Settings
-from warehouse.errors import BadRequest, StaleIncarnation, TokenRevoked
+from warehouse.errors import BadRequest, StaleIncarnation, TokenInvalid, TokenRevoked
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.storage.volume import Volume
-from warehouse.transport.messages import CreateVolume, Done, KeysRevoked, VolumeCreated
+from warehouse.transport.messages import CreateVolume, Done, KeysRevoked, ReplaceTokenKeys, VolumeCreated
 from warehouse.transport.zeromq.curve import CurveKeys
 
 
@@ -114,3 +115,39 @@ async def test_keys_are_revoked_by_their_master_and_nobody_else(
     assert await actor._commands.answer(KeysRevoked(incarnation=1, epochs={"WHA": 2})) == Done()
     with pytest.raises(TokenRevoked):
         authorizer.claims_of_token(token)
+
+
+async def test_new_token_keys_count_at_once_and_void_tokens_of_the_others(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    actor = make_actor(tmp_path, nursery)
+    claims = DataClaims(
+        operation="get",
+        audience="d" * 32,
+        volume_id=1,
+        expires_at_s=int(time.time()) + 60,
+        bucket_id=1,
+        bucket="b",
+        key_id="WHA",
+        epoch=1,
+    )
+    old, new = b"k" * 32, b"n" * 32
+    actor._session._verifier.replace_keys({"old": old}, {"WHB": 5})
+    earlier, later = (
+        sign_data_token(claims, key_id=key_id, key=key).encode()
+        for key_id, key in (("old", old), ("new", new))
+    )
+    authorizer = actor._http.authorizer
+    assert authorizer.claims_of_token(earlier) == claims
+    with pytest.raises(StaleIncarnation):
+        await actor._commands.answer(ReplaceTokenKeys(incarnation=2, token_keys={"new": new}))
+    both = ReplaceTokenKeys(incarnation=1, token_keys={"old": old, "new": new})
+    assert await actor._commands.answer(both) == Done()
+    assert authorizer.claims_of_token(earlier) == authorizer.claims_of_token(later) == claims
+    assert await actor._commands.answer(ReplaceTokenKeys(incarnation=1, token_keys={"new": new})) == Done()
+    assert authorizer.claims_of_token(later) == claims
+    with pytest.raises(TokenInvalid):
+        authorizer.claims_of_token(earlier)
+    void = sign_data_token(msgspec.structs.replace(claims, key_id="WHB"), key_id="new", key=new).encode()
+    with pytest.raises(TokenRevoked):
+        authorizer.claims_of_token(void)  # what was revoked stays revoked

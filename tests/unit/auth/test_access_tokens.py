@@ -172,10 +172,17 @@ def test_an_empty_access_token_is_missing_and_a_huge_one_invalid():
         SIGNER.verify("A" * (TOKEN_SIZE_MAX + 1), now_s=NOW)
 
 
-def test_an_earlier_signing_key_is_believed_until_it_is_left_away():
+def test_an_earlier_signing_key_is_believed_until_its_time_is_over_or_it_is_left_away():
     token = SIGNER.sign(access_claims())
     successor = new_pem()
-    assert AccessSigner(successor, earlier_keys=[SIGNER.public]).verify(token, now_s=NOW) == access_claims()
+    lasting = AccessSigner(successor, earlier_keys={SIGNER.public: NOW + 1e6})
+    assert lasting.verify(token, now_s=NOW) == access_claims()
+    ending = AccessSigner(successor, earlier_keys={SIGNER.public: NOW + 5})
+    assert ending.verify(token, now_s=NOW + 4).expires_at_s == NOW + 5, "no session outlives the overlap"
+    with pytest.raises(TokenExpired):
+        ending.verify(token, now_s=NOW + 5)
+    own = AccessSigner(PEM, earlier_keys={SIGNER.public: NOW - 5})
+    assert own.verify(token, now_s=NOW) == access_claims(), "a rotation that was cut off ends nothing"
     with pytest.raises(TokenInvalid, match="current signing key"):
         AccessSigner(successor).verify(token, now_s=NOW)
 
