@@ -140,8 +140,8 @@ class Catalog(Protocol):
             NoSuchBucket: it was deleted, or never there.
         """
 
-    def buckets(self, *, after: str = "", limit: int | None = None) -> list[BucketRow]:
-        """Buckets whose names are greater than `after`, by name."""
+    def buckets(self, *, after: str = "", limit: int | None = None, prefix: str = "") -> list[BucketRow]:
+        """Buckets whose names begin with `prefix` and are greater than `after`, by name."""
 
     def totals(self) -> tuple[int, int, int]:
         """Buckets, objects, bytes."""
@@ -181,6 +181,7 @@ class Catalog(Protocol):
         delimiter: str | None = None,
         after: str = "",
         limit: int = 1000,
+        within: Sequence[str] | None = None,
     ) -> Page:
         """One page of a bucket, in the order of the keys' UTF-8 bytes.
 
@@ -188,6 +189,8 @@ class Catalog(Protocol):
         common prefixes alike) are those greater than `after`.  A common prefix costs the same however many
         keys share it.
 
+        Args:
+            within: how keys begin; the page is as if no other keys existed, and costs no more for them.
         Raises:
             BadRequest: `limit` is less than 1.
         """

@@ -5,6 +5,8 @@ Keys are ordered by their UTF-8 bytes, which is the order of their code points a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _LAST = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)  # no key holds one
 
@@ -18,6 +20,25 @@ def key_after_prefix(prefix: str) -> str | None:
     if following in _SURROGATES:
         following = _SURROGATES.stop
     return stem[:-1] + chr(following)
+
+
+def spans(prefix: str, within: Iterable[str] | None) -> list[tuple[str, str | None]]:
+    """The keys that begin with `prefix`, and with one of `within` where that is given; as spans, in order.
+
+    Returns:
+        First key and the one after the last of each; None: there is no key after the last.
+    """
+    stems = [prefix] if within is None else sorted(_narrowed(prefix, within))
+    found: list[tuple[str, str | None]] = []
+    for stem in stems:
+        if not found or not stem.startswith(found[-1][0]):
+            found.append((stem, key_after_prefix(stem)))
+    return found
+
+
+def _narrowed(prefix: str, within: Iterable[str]) -> set[str]:
+    """The longer one of `prefix` and each of `within`, if that begins with the other."""
+    return {max(prefix, one, key=len) for one in within if one.startswith(prefix) or prefix.startswith(one)}
 
 
 def common_prefix(key: str, prefix: str, delimiter: str | None) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
-from warehouse.catalog.listing import common_prefix, first_key, key_after_prefix
+from warehouse.catalog.listing import common_prefix, first_key, key_after_prefix, spans
 from warehouse.catalog.records import (
     BUCKET_COLUMNS,
     CHUNK_COLUMNS,
@@ -66,10 +66,12 @@ class ObjectReads(Reader):
             raise NoSuchBucket("the bucket was deleted")
         return BucketRow(*found)
 
-    def buckets(self, *, after: str = "", limit: int | None = None) -> list[BucketRow]:
+    def buckets(self, *, after: str = "", limit: int | None = None, prefix: str = "") -> list[BucketRow]:
+        end = key_after_prefix(prefix)
         rows = self._all(
-            f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE name > ? ORDER BY name LIMIT ?",
-            (after, -1 if limit is None else limit),
+            f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE name > ? AND name >= ?"
+            f" {'' if end is None else 'AND name < ?'} ORDER BY name LIMIT ?",
+            (after, prefix, *(() if end is None else (end,)), -1 if limit is None else limit),
         )
         return [BucketRow(*columns) for columns in rows]
 
@@ -164,31 +166,33 @@ class ObjectReads(Reader):
         delimiter: str | None = None,
         after: str = "",
         limit: int = 1000,
+        within: Sequence[str] | None = None,
     ) -> Page:
         if limit < 1:
             raise BadRequest(f"a page has at least one entry, not {limit}")
         objects: list[ObjectRow] = []
         prefixes: list[str] = []
         last = after
-        end = key_after_prefix(prefix)
         start = first_key(prefix, delimiter, after)
         with self.one_moment():
-            while start is not None:
-                room = limit + 1 - len(objects) - len(prefixes)  # the one more is the start of the next page
-                rows, start = _rows(self._reader.execute, bucket_id, start, end, room), None
-                with closing(rows):  # an open cursor would keep the log from being folded in
-                    for columns in rows:
-                        if len(objects) + len(prefixes) == limit:
-                            return Page(objects, prefixes, last)
-                        common = common_prefix(columns[1], prefix, delimiter)
-                        if common is not None:
-                            prefixes.append(common)
-                            last = common
-                            # However many keys share it, they cost one seek.
-                            start = key_after_prefix(common)
-                            break
-                        objects.append(object_row(columns))
-                        last = columns[1]
+            for low, end in spans(prefix, within):
+                while start is not None and (end is None or start < end):
+                    room = limit + 1 - len(objects) - len(prefixes)  # the one more begins the next page
+                    rows = _rows(self._reader.execute, bucket_id, max(start, low), end, room)
+                    start = end
+                    with closing(rows):  # an open cursor would keep the log from being folded in
+                        for columns in rows:
+                            if len(objects) + len(prefixes) == limit:
+                                return Page(objects, prefixes, last)
+                            common = common_prefix(columns[1], prefix, delimiter)
+                            if common is not None:
+                                prefixes.append(common)
+                                last = common
+                                # However many keys share it, they cost one seek.
+                                start = key_after_prefix(common)
+                                break
+                            objects.append(object_row(columns))
+                            last = columns[1]
         return Page(objects, prefixes, None)
 
     # --- uploads and garbage ----------------------------------------------------------------------

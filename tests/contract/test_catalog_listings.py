@@ -22,12 +22,12 @@ def expected_entries(keys, prefix, delimiter, after):
     return sorted((entry for entry in entries if entry[0] > after), key=lambda entry: entry[0].encode())
 
 
-def walk(kit, bucket_id, prefix, delimiter, after, limit):
+def walk(kit, bucket_id, prefix, delimiter, after, limit, within=None):
     """All pages of a listing, as (entry, is_prefix) in the order they came."""
     entries = []
     for _ in range(10_000):
         page = kit.catalog.list_objects(
-            bucket_id, prefix=prefix, delimiter=delimiter, after=after, limit=limit
+            bucket_id, prefix=prefix, delimiter=delimiter, after=after, limit=limit, within=within
         )
         found = sorted(
             [(row.key, False) for row in page.objects] + [(common, True) for common in page.prefixes]
@@ -65,6 +65,36 @@ def test_every_listing_is_what_a_walk_over_all_keys_finds(kit, data):
         assert walk(kit, bucket_id, prefix, delimiter, after, limit) == expected_entries(
             keys, prefix, delimiter, after
         )
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_a_listing_within_parts_is_as_if_there_were_no_other_keys(kit, data):
+    keys = data.draw(st.sets(texts.filter(bool), max_size=25))
+    bucket_id = kit.bucket(f"p{kit._next_id()}")
+    with kit.catalog.transaction() as transaction:
+        for key in keys:
+            assert transaction.commit_needle(kit.needle(bucket_id, key)).etag
+    for _ in range(5):
+        within = data.draw(st.lists(texts, max_size=5))
+        prefix, after = data.draw(texts), data.draw(texts | st.sampled_from(["", "", *sorted(keys)]))
+        delimiter = data.draw(st.none() | st.sampled_from(["/", "a", "/a", "\U0010ffff", "\0"]))
+        limit = data.draw(st.integers(1, 8) | st.just(1000))
+        seen = {key for key in keys if key.startswith(tuple(within))}
+        assert walk(kit, bucket_id, prefix, delimiter, after, limit, within) == expected_entries(
+            seen, prefix, delimiter, after
+        )
+
+
+def test_buckets_whose_names_begin_alike(kit):
+    for name in ("team-a", "team-b", "teal", "teams"):
+        kit.bucket(name)
+    assert [row.name for row in kit.catalog.buckets(prefix="team-")] == ["team-a", "team-b"]
+    assert [row.name for row in kit.catalog.buckets(prefix="team", after="team-a", limit=2)] == [
+        "team-b",
+        "teams",
+    ]
+    assert kit.catalog.buckets(prefix="team-", after="u") == []
 
 
 def test_a_listing_stays_in_its_bucket(kit):

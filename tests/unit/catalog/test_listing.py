@@ -1,11 +1,13 @@
 """Where in the order of keys a page begins, and what one cost on SQLite."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog_kit import SqliteKit
-from warehouse.catalog.listing import common_prefix, first_key, key_after_prefix
+from warehouse.catalog.listing import common_prefix, first_key, key_after_prefix, spans
 
 # Few letters, so that keys meet; among them the ends of the code point range and of its gap.
 LETTERS = "ab/\0\ud7ff\ue000\uffff\U00010000\U0010ffff"
@@ -49,6 +51,17 @@ def test_no_key_before_the_first_one_would_have_been_shown(keys, prefix, delimit
         assert not (is_shown and is_skipped)
 
 
+@given(texts, st.lists(texts, max_size=6) | st.none(), st.lists(texts, max_size=10))
+def test_spans_hold_the_keys_that_begin_with_the_prefix_and_a_part_and_no_other(prefix, within, keys):
+    found = spans(prefix, within)
+    for (_, end), (low, _) in pairwise(found):
+        assert end is not None
+        assert end <= low
+    for key in keys:
+        is_meant = key.startswith(prefix) and (within is None or key.startswith(tuple(within)))
+        assert any(low <= key and (end is None or key < end) for low, end in found) == is_meant
+
+
 # --- on SQLite ------------------------------------------------------------------------------------
 
 
@@ -80,6 +93,28 @@ def test_many_keys_behind_one_common_prefix_cost_one_seek(kit):
     assert page.prefixes == ["0/", "1/", "2/"]
     assert steps - few > 10_000, "the count counts"
     assert few <= 300
+
+
+def test_the_keys_between_the_parts_of_a_page_cost_nothing(kit):
+    bucket_id = kit.bucket("parts")
+    with kit.catalog.transaction() as transaction:
+        for number in range(3000):
+            transaction.commit_needle(kit.needle(bucket_id, f"m{number:04}"))
+        for key in ("a/1", "z/1"):
+            transaction.commit_needle(kit.needle(bucket_id, key))
+    steps = 0
+
+    def count():
+        nonlocal steps
+        steps += 1
+
+    kit.catalog._reader.set_progress_handler(count, 1)
+    try:
+        page = kit.catalog.list_objects(bucket_id, within=("a/", "z/"))
+    finally:
+        kit.catalog._reader.set_progress_handler(None, 0)
+    assert [row.key for row in page.objects] == ["a/1", "z/1"]
+    assert steps <= 300
 
 
 def test_no_cursor_stays_open_when_a_page_is_full(kit):
