@@ -16,6 +16,7 @@ import trio
 
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.events import Field
+from warehouse.actors.control.sight import bucket_named
 from warehouse.errors import StoreError
 from warehouse.transport.messages import DAMAGES_MAX, NeedleDamage
 
@@ -101,7 +102,8 @@ class DamageRegistry:
             "bucket": damage.bucket,
             "key": damage.key,
         }
-        self._context.events.record("damage_found", **fields)
+        of_bucket = None if damage.bucket is None else bucket_named(self._context.catalog, damage.bucket)
+        self._context.events.record("damage_found", of_bucket, **fields)
         log.error("damage found", extra=fields)
 
     async def replace(

@@ -50,10 +50,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import dataclass
 from itertools import islice
 
 import trio
 
+from warehouse.auth.rights import BucketLike
 from warehouse.transport.messages import Event
 
 REMEMBERED_MAX = 1000
@@ -63,9 +65,21 @@ WAIT_S_MAX = 60.0  # a longer wait is cut to this; a follower asks again
 Field = str | int | float | bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event as the master keeps it.
+
+    Attributes:
+        bucket: the one that the event names; a later bucket of that name is another one.
+    """
+
+    event: Event
+    bucket: BucketLike | None = None
+
+
 class EventLog:
     def __init__(self, *, remembered_max: int = REMEMBERED_MAX) -> None:
-        self._ring: deque[Event] = deque(maxlen=remembered_max)
+        self._ring: deque[Entry] = deque(maxlen=remembered_max)
         self._last = 0
         self._news = trio.Event()
 
@@ -74,16 +88,20 @@ class EventLog:
         """The number of the latest event, 0 before the first."""
         return self._last
 
-    def record(self, name: str, **fields: Field) -> None:
+    def record(self, name: str, of_bucket: BucketLike | None = None, /, **fields: Field) -> None:
+        """
+        Args:
+            of_bucket: the bucket whose name, and whose keys, are among the fields.  Only who sees that bucket
+                is shown them (`sight.py`).
+        """
         self._last += 1
         known: dict[str, Field] = {field: value for field, value in fields.items() if value is not None}
-        self._ring.append(
-            Event(sequence=self._last, at_ms=time.time_ns() // 1_000_000, name=name, fields=known)
-        )
+        event = Event(sequence=self._last, at_ms=time.time_ns() // 1_000_000, name=name, fields=known)
+        self._ring.append(Entry(event, of_bucket))
         self._news.set()
         self._news = trio.Event()
 
-    def after(self, sequence: int, limit: int) -> list[Event]:
+    def after(self, sequence: int, limit: int) -> list[Entry]:
         """Up to `limit` remembered events after number `sequence`, oldest first.
 
         A number that this master has not reached comes from an earlier one: that follower has seen no event
@@ -94,7 +112,7 @@ class EventLog:
         skipped = max(0, sequence - (self._last - len(self._ring)))
         return list(islice(self._ring, skipped, skipped + max(1, min(limit, LISTED_MAX))))
 
-    async def wait_after(self, sequence: int, limit: int, wait_s: float) -> list[Event]:
+    async def wait_after(self, sequence: int, limit: int, wait_s: float) -> list[Entry]:
         """As `after`, but wait up to `wait_s` seconds for the first event."""
         with trio.move_on_after(max(0.0, min(wait_s, WAIT_S_MAX))):
             while not (found := self.after(sequence, limit)):

@@ -14,14 +14,15 @@ from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.read_grants import ReadGrants
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions, require_on
+from warehouse.actors.control.sight import bucket_info, seen_buckets
 from warehouse.auth.rights import Permission, Rights
+from warehouse.catalog.listing import spans
 from warehouse.catalog.names import check_bucket_name, check_key
 from warehouse.catalog.records import BucketRow, ChunkRow, ObjectRow, Page
-from warehouse.errors import BadRequest
+from warehouse.errors import BadRequest, PermissionDenied
 from warehouse.transport.http.conditions import check_etag_condition
 from warehouse.transport.http.header_text import served_type
 from warehouse.transport.messages import (
-    BucketInfo,
     Buckets,
     Chunk,
     CreateBucket,
@@ -87,38 +88,31 @@ class ObjectHandlers:
         check_bucket_name(request.bucket)
         session = self._sessions.require_name(peer, Permission.MANAGE_BUCKETS, request.bucket)
         created_ms, owner_id = now_ms(), session.account_id
-        await self._context.writer.write(
+        row = await self._context.writer.write(
             lambda t: t.create_bucket(request.bucket, created_ms, owner_id), is_growth=True
         )
-        self._context.events.record("bucket_created", bucket=request.bucket)
+        self._context.events.record("bucket_created", row, bucket=row.name)
         self._provisioner.note_buckets()
         return Done()
 
     async def delete_bucket(self, peer: Peer, request: DeleteBucket) -> Done:
-        self._sessions.bucket_for(peer, Permission.MANAGE_BUCKETS, request.bucket)
+        row = self._sessions.bucket_for(peer, Permission.MANAGE_BUCKETS, request.bucket)
+        if request.force:  # the beginning of every key: a part of the bucket is not enough
+            self._sessions.bucket_for(peer, Permission.DELETE, request.bucket, "")
         stamp = self._context.stamp()
         await self._context.writer.write(
             lambda t: t.delete_bucket(request.bucket, force=request.force, stamp=stamp)
         )
-        self._context.events.record("bucket_deleted", bucket=request.bucket)
+        self._context.events.record("bucket_deleted", row, bucket=row.name)
         self._provisioner.note_buckets()
         return Done()
 
     def list_buckets(self, peer: Peer, request: ListBuckets) -> Buckets:
-        session = self._sessions.session_of(peer)
+        rights = self._sessions.session_of(peer).rights
         limit = min(request.limit, BUCKETS_MAX) if request.limit > 0 else None
-        rows = self._catalog.buckets(after=request.after, limit=limit)
+        rows = seen_buckets(self._catalog, rights, after=request.after, limit=limit)
         return Buckets(
-            buckets=[
-                BucketInfo(
-                    name=row.name,
-                    created_ms=row.created_ms,
-                    object_count=row.object_count,
-                    byte_count=row.byte_count,
-                )
-                for row in rows
-                if session.rights.sees(row)
-            ],
+            buckets=[bucket_info(row, rights) for row in rows],
             next_after=rows[-1].name if len(rows) == limit else "",
         )
 
@@ -136,13 +130,16 @@ class ObjectHandlers:
             raise BadRequest("a first chunk is named for one key alone")
         rights = self._sessions.require(peer, Permission.READ).rights
         is_paged = request.chunk_limit > 0
-        bucket, found = self._catalog.locate(
-            request.bucket,
-            request.keys,
-            first_chunk=request.first_chunk,
-            chunk_limit=min(request.chunk_limit, CHUNKS_MAX) if is_paged else CHUNKS_UNPAGED_MAX,
-        )
-        _require_keys(rights, bucket, request.keys)
+        with self._catalog.one_moment():
+            if rights.grants is not None:
+                # Before anything is read: how long an answer takes tells nothing of what is not granted.
+                _require_keys(rights, self._catalog.bucket(request.bucket), request.keys)
+            bucket, found = self._catalog.locate(
+                request.bucket,
+                request.keys,
+                first_chunk=request.first_chunk,
+                chunk_limit=min(request.chunk_limit, CHUNKS_MAX) if is_paged else CHUNKS_UNPAGED_MAX,
+            )
         objects = [None if one is None else object_info(one[0], chunks_of(*one)) for one in found]
         if any(info is not None and info.metadata for info in objects):  # nothing else makes a page long
             objects = first_that_fit(objects)
@@ -159,35 +156,46 @@ class ObjectHandlers:
         )
 
     def list_objects(self, peer: Peer, request: ListObjects) -> Listing:
-        rights = self._sessions.require(peer, Permission.LIST).rights
-        if request.with_locations:
-            self._sessions.require(peer, Permission.READ)
         if request.delimiter == "":
             raise BadRequest("a delimiter has at least one character")
-        bucket, page = self._page(request, rights)
+        flags = Permission.LIST | (Permission.READ if request.with_locations else Permission.LIST)
+        rights = self._sessions.require(peer, flags).rights
+        bucket, page = self._page(request, rights, flags)
         if not request.with_locations:
             objects, grants = [object_info(row) for row in page.objects], list[ReadGrant]()
         else:
+            readable = rights.prefixes(Permission.READ, bucket)
             # The chunks of larger objects could fill any message.
-            objects = [
-                object_info(row, [first_chunk(row)] if row.chunk_count == 1 else None) for row in page.objects
+            near = [
+                row.chunk_count == 1 and (readable is None or row.key.startswith(readable))
+                for row in page.objects
             ]
-            volume_ids = {row.volume_id for row in page.objects if row.chunk_count == 1}
+            objects = [
+                object_info(row, [first_chunk(row)] if is_near else None)
+                for row, is_near in zip(page.objects, near, strict=True)
+            ]
+            volume_ids = {row.volume_id for row, is_near in zip(page.objects, near, strict=True) if is_near}
             grants, _ = self._grants.grants(bucket, volume_ids)
         return Listing(objects=objects, prefixes=page.prefixes, next_after=page.next_after, grants=grants)
 
-    def _page(self, request: ListObjects, rights: Rights) -> tuple[BucketRow, Page]:
+    def _page(self, request: ListObjects, rights: Rights, flags: Permission) -> tuple[BucketRow, Page]:
+        """One page of what the key may list, as if there were no other keys."""
         # A bucket that is deleted by force vanishes at once, and its objects piece by piece after that.
         with self._catalog.one_moment():
             bucket = self._catalog.bucket(request.bucket)
-            for permission in (Permission.LIST, Permission.READ)[: 1 + request.with_locations]:
-                require_on(rights, permission, bucket, request.prefix)
+            require_on(rights, flags, bucket, None)
+            within = rights.prefixes(Permission.LIST, bucket)
+            if within is not None and not spans(request.prefix, within):
+                raise PermissionDenied(
+                    f"this key has no list right on bucket {bucket.name!r} for {request.prefix!r}"
+                )
             page = self._catalog.list_objects(
                 bucket.id,
                 prefix=request.prefix,
                 delimiter=request.delimiter,
                 after=request.after,
                 limit=max(1, min(request.limit, LIST_MAX)),
+                within=within,
             )
         return bucket, _that_fits(page)
 
@@ -199,8 +207,8 @@ class ObjectHandlers:
         for key in request.keys:
             check_key(key)
         if_match = check_etag_condition(request.if_match)
-        rights = self._sessions.require(peer, Permission.DELETE).rights
         bucket = self._sessions.bucket_for(peer, Permission.DELETE, request.bucket)
+        rights = self._sessions.session_of(peer).rights
         for key in request.keys:
             rights.require(Permission.DELETE, bucket, key)
         stamp = self._context.stamp()

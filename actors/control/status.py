@@ -24,6 +24,7 @@ from warehouse.actors.control.job_scheduler import JobScheduler
 from warehouse.actors.control.recount import Recount
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import ClientSession, Sessions
+from warehouse.actors.control.sight import shown_damages, shown_event
 from warehouse.auth.rights import Permission
 from warehouse.catalog.interface import Catalog
 from warehouse.errors import BadRequest, NoSuchRoute
@@ -63,7 +64,7 @@ class StatusHandlers:
         return Routes().now(ClusterStatus, self.cluster_status).later(ListEvents, self.list_events)
 
     def cluster_status(self, peer: Peer, request: ClusterStatus) -> Status:
-        self._sessions.require(peer, Permission.SEE_CLUSTER)
+        rights = self._sessions.require(peer, Permission.SEE_CLUSTER).rights
         at_ms = now_ms()
         disks, following = self._fleet.status(
             self._scheduler.jobs_under_way(),
@@ -92,7 +93,7 @@ class StatusHandlers:
             garbage_count=sum(self._catalog.outbox_counts().values()),
             upload_count=self._catalog.upload_count(),
             client_count=sum(isinstance(other.session, ClientSession) for other in self._hub.peers.values()),
-            damages=first_that_fit(damages, LESSER_SIZE_MAX),
+            damages=first_that_fit(shown_damages(self._catalog, damages, rights), LESSER_SIZE_MAX),
             damage_count=damage_count,
             unchecked_s=self._fleet.unchecked_s(at_ms),
             orphan_count=self._scheduler.orphan_count,
@@ -115,11 +116,14 @@ class StatusHandlers:
         return "degraded" if health == "ok" and is_troubled else health
 
     async def list_events(self, peer: Peer, request: ListEvents) -> Events:
-        self._sessions.require(peer, Permission.SEE_CLUSTER)
+        self._sessions.require(peer, Permission.SEE_EVENTS)
         incarnation = self._context.incarnation
         if request.after < 0:
             return Events(events=[], next_after=self._events.last, incarnation=incarnation)
-        found = first_that_fit(await self._events.wait_after(request.after, request.limit, request.wait_s))
+        entries = await self._events.wait_after(request.after, request.limit, request.wait_s)
+        # The key may have changed during the wait.
+        rights = self._sessions.require(peer, Permission.SEE_EVENTS).rights
+        found = first_that_fit([shown_event(entry, rights) for entry in entries])
         next_after = found[-1].sequence if found else min(request.after, self._events.last)
         return Events(events=found, next_after=next_after, incarnation=incarnation)
 

@@ -29,7 +29,7 @@ from warehouse.auth.rights import Permission
 from warehouse.catalog.interface import Transaction
 from warehouse.catalog.names import check_key, check_metadata
 from warehouse.catalog.records import BucketRow, UploadRow
-from warehouse.errors import BadRequest, BodyTooLarge, NoSuchUpload, VolumeOffline
+from warehouse.errors import BadRequest, BodyTooLarge, NoSuchBucket, NoSuchUpload, VolumeOffline
 from warehouse.transport.http.conditions import check_etag_condition
 from warehouse.transport.http.header_text import check_content_type
 from warehouse.transport.messages import (
@@ -114,17 +114,20 @@ class UploadHandlers:
 
         Raises:
             NotAuthenticated, PermissionDenied: as `Sessions.require`.
-            NoSuchUpload: the catalog does not have it, or it is of a key that the peer may not write.
-            NoSuchBucket: it was deleted.
+            NoSuchUpload: the catalog does not have it or its bucket, or it is of a key that the peer may not
+                write: nobody learns which uploads others have.
         """
-        # Who may not write anywhere does not even learn which uploads there are.
         rights = self._sessions.require(peer, Permission.WRITE).rights
+        absence = NoSuchUpload(f"there is no upload {upload_id}: it was aborted, or it expired")
         if not 0 < upload_id < 2**63:
-            raise NoSuchUpload(f"there is no upload {upload_id}")
-        upload = self._catalog.upload(upload_id)
-        bucket = self._catalog.bucket_by_id(upload.bucket_id)
+            raise absence
+        try:
+            upload = self._catalog.upload(upload_id)
+            bucket = self._catalog.bucket_by_id(upload.bucket_id)
+        except (NoSuchUpload, NoSuchBucket):
+            raise absence from None
         if not rights.allows(Permission.WRITE, bucket, upload.key):
-            raise NoSuchUpload(f"there is no upload {upload_id}")  # in the words for one that there is not
+            raise absence
         return upload, bucket
 
     # --- slots ------------------------------------------------------------------------------------

@@ -116,7 +116,8 @@ async def du(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SPE
     async with common.connect() as store:
         if not remotes:
             for info in await store.buckets():
-                _print_usage(f"wh://{info.name}", info.byte_count, info.object_count, common.json)
+                size, count = (info.byte_count, info.object_count) if info.is_counted else (None, None)
+                _print_usage(f"wh://{info.name}", size, count, common.json)
         for remote in remotes:
             byte_count = object_count = 0
             same_name: ObjectInfo | None = None
@@ -136,8 +137,11 @@ async def du(*places: str, no_glob: NoGlob = False, common: Common = NOTHING_SPE
     return 0
 
 
-def _print_usage(place: str, byte_count: int, object_count: int, is_json: bool) -> None:
-    line = f"{format_size(byte_count):>10}  {format_count(object_count, 'object'):>14}  {printable(place)}"
+def _print_usage(place: str, byte_count: int | None, object_count: int | None, is_json: bool) -> None:
+    """None: this key is not told."""
+    size = "-" if byte_count is None else format_size(byte_count)
+    count = "-" if object_count is None else format_count(object_count, "object")
+    line = f"{size:>10}  {count:>14}  {printable(place)}"
     tell(is_json, line, place=place, byte_count=byte_count, object_count=object_count)
 
 

@@ -29,6 +29,7 @@ from warehouse.cli.usage import UsageError
 from warehouse.client.nurseries import is_cancellation
 from warehouse.client.store import Store
 from warehouse.errors import NoSuchObject
+from warehouse.transport.messages import BucketInfo
 
 
 @app.command(group=OBJECTS, usage="Usage: warehouse rb [OPTIONS] BUCKET...")
@@ -64,11 +65,18 @@ async def rb(
 
 async def _ask_about_buckets(names: Sequence[str], store: Store) -> None:
     """Ask at a terminal, where a person can see how much would be deleted; a script needs only --force."""
-    counts = {info.name: info.object_count for info in await store.buckets()}
+    infos = {info.name: info for info in await store.buckets()}
     for name in names:
-        if counts.get(name) and is_terminal():
-            question = f"Delete wh://{name} and {format_count(counts[name], 'object')} in it?"
-            await require_yes(question, can_ask=True)
+        what = _contents(infos[name]) if name in infos else ""
+        if what and is_terminal():
+            await require_yes(f"Delete wh://{name} and {what} in it?", can_ask=True)
+
+
+def _contents(info: BucketInfo) -> str:
+    """What would be deleted with a bucket, for a question; "": nothing."""
+    if not info.is_counted:
+        return "all objects"
+    return format_count(info.object_count, "object") if info.object_count else ""
 
 
 @app.command(group=OBJECTS, usage="Usage: warehouse rm [OPTIONS] PLACE...")
@@ -132,9 +140,9 @@ class _Target:
         if not is_all:
             return None
         for info in await store.buckets():
-            if info.name == self.remote.bucket and info.object_count:
-                count = format_count(info.object_count, "object")
-                what = f"what matches of the {count}" if self._rules else f"all {count}"
+            if info.name == self.remote.bucket and (contents := _contents(info)):
+                contents = contents.removeprefix("all ")
+                what = f"what matches of the {contents}" if self._rules else f"all {contents}"
                 return f"Delete {what} of wh://{info.name}?"
         return None
 

@@ -279,14 +279,14 @@ def print_bucket(info: BucketInfo, *, is_json: bool, is_long: bool) -> None:
         say_json(
             bucket=info.name,
             created_ms=info.created_ms,
-            object_count=info.object_count,
-            byte_count=info.byte_count,
+            object_count=info.object_count if info.is_counted else None,
+            byte_count=info.byte_count if info.is_counted else None,
         )
     elif is_long:
-        count = format_count(info.object_count, "object")
-        say(
-            f"{format_size(info.byte_count):>10}  {format_time(info.created_ms)}  {count:>14}  wh://{info.name}"
-        )
+        # "-": this key may not list the whole bucket, so it is not told the sums.
+        size = format_size(info.byte_count) if info.is_counted else "-"
+        count = format_count(info.object_count, "object") if info.is_counted else "-"
+        say(f"{size:>10}  {format_time(info.created_ms)}  {count:>14}  wh://{info.name}")
     else:
         say(f"wh://{info.name}")
 

@@ -38,6 +38,7 @@ class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: Whole
     object_count: Whole
     byte_count: Whole
+    is_counted: bool = True  # False: this key may not list the whole bucket, and is not told the sums
 
 
 class CreateBucket(Message, frozen=True, tag="create_bucket"):
@@ -55,7 +56,7 @@ class ListBuckets(Message, frozen=True, tag="list_buckets"):
     """Buckets that the asker may see, by name."""
 
     after: Name = ""  # only names greater than this one
-    limit: Signed = 0  # of buckets looked at; 0: all of them in one answer, refused if it is too long
+    limit: Signed = 0  # 0: all of them in one answer, refused if it is too long
 
 
 class Buckets(Message, frozen=True, tag="buckets"):

@@ -236,7 +236,9 @@ def test_a_job_that_hangs_is_told_of_and_makes_trouble_until_it_ends(catalog: Sq
         await trio.sleep(STALLED_S / 2)
         assert site.context.troubles.listed() == []
         await trio.sleep(STALLED_S)
-        events = [event for event in site.context.events.after(0, 100) if event.name == "job_stalled"]
+        events = [
+            entry.event for entry in site.context.events.after(0, 100) if entry.event.name == "job_stalled"
+        ]
         assert [event.fields["job_id"] for event in events] == [job.job_id]
         assert ("job_stalled", f"job {job.job_id}") in site.context.troubles
         site.hangs = False

@@ -16,6 +16,7 @@ from warehouse.transport.messages import (
     Attach,
     BeginUpload,
     CancelJobs,
+    ClusterStatus,
     CreateBucket,
     DeleteBucket,
     Deleted,
@@ -393,7 +394,7 @@ async def test_looking_and_acting_need_their_permissions(
 ) -> None:
     async with open_master(tmp_path) as master:
         link = await master.connect_with(int(permissions))
-        looks = [ListJobs(), ListEvents(after=0)]
+        looks = [ListJobs(), ClusterStatus()]
         acts = [StartJobs(work="verify", is_all=True), PauseJobs(is_paused=True), CancelJobs(job_ids=[])]
         for request, is_allowed in [*((look, may_look) for look in looks), *((act, may_act) for act in acts)]:
             if is_allowed:

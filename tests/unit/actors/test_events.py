@@ -9,7 +9,7 @@ from warehouse.actors.control.events import EventLog
 
 
 def numbers(log: EventLog, after: int, limit: int = 1000) -> list[int]:
-    return [event.sequence for event in log.after(after, limit)]
+    return [entry.event.sequence for entry in log.after(after, limit)]
 
 
 def log_of(count: int, *, remembered_max: int = 1000) -> EventLog:
@@ -25,7 +25,7 @@ def test_whoever_asks_gets_what_came_after_the_last_number_seen() -> None:
     assert numbers(log, 3) == [4, 5]
     assert numbers(log, 5) == []
     assert numbers(log, 0, limit=2) == [1, 2]
-    assert log.after(4, 1)[0].fields == {"count": 4}
+    assert log.after(4, 1)[0].event.fields == {"count": 4}
 
 
 def test_what_is_too_long_ago_is_left_out() -> None:
@@ -43,7 +43,7 @@ async def test_a_wait_ends_with_the_event_that_comes() -> None:
     found: list[int] = []
 
     async def follow() -> None:
-        found.extend(event.sequence for event in await log.wait_after(2, 10, 60.0))
+        found.extend(entry.event.sequence for entry in await log.wait_after(2, 10, 60.0))
 
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:

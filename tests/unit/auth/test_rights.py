@@ -115,6 +115,22 @@ def test_an_unknown_bit_grants_nothing():
         Rights(EVERYTHING).require(Permission(1 << 30))
 
 
+@given(rights)
+def test_the_seen_buckets_are_those_that_are_named(held):
+    seen = held.seen()
+    for bucket in BUCKETS:
+        is_named = seen is None or bucket.id in seen[0] or any(bucket.name.startswith(one) for one in seen[1])
+        assert held.sees(bucket) == is_named
+
+
+@given(rights)
+def test_who_may_create_a_bucket_would_see_one_of_that_name(held):
+    """So the answer that the name is taken tells nobody of a bucket that they may not see."""
+    for bucket in BUCKETS:
+        if held.allows(Permission.MANAGE_BUCKETS, BucketName(bucket.name)):
+            assert held.sees(bucket)
+
+
 def test_only_buckets_with_a_right_are_seen():
     assert Rights(READ_ONLY).sees(PHOTOS)
     assert not Rights(PRESETS["operator"]).sees(PHOTOS), "who has no right to data sees no bucket"
