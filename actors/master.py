@@ -33,6 +33,7 @@ from warehouse.actors.control.catalog_space import CatalogRoom
 from warehouse.actors.control.commits import CommitHandlers
 from warehouse.actors.control.context import Intervals, MasterContext
 from warehouse.actors.control.disks import DiskHandlers
+from warehouse.actors.control.doors import require_known
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.expiry import Expiry
 from warehouse.actors.control.first_start import BALLAST_NAME, CATALOG_NAME, JOIN_NAME, initialize
@@ -221,6 +222,7 @@ class Master:
             *(audit, rotations),
         ):
             self.routes.include(subject.routes())
+        require_known(self.routes.kinds)
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -274,6 +276,7 @@ class Master:
 
     def answer_now(self, peer: Peer, request: Request) -> Answer | None:
         """The answer to a request that needs no waiting; None: `routes.answer` waits for it."""
+        self._sessions.admit(peer, request)
         self._admission.require(request)
         try:
             return self.routes.answer_now(peer, request)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import trio
 
 from warehouse.actors.control.context import MasterContext, now_ms
+from warehouse.actors.control.doors import choice, needed
 from warehouse.actors.control.failed_logins import FailedLogins
 from warehouse.actors.control.fleet_state import CompactorSession, DiskState
 from warehouse.actors.control.key_secrets import KeySecrets, Shown
@@ -25,7 +26,7 @@ from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.live_keys import LiveKey, LiveKeys
 from warehouse.actors.control.routes import Routes
 from warehouse.auth.access_tokens import AccessClaims
-from warehouse.auth.rights import BucketName, Permission, Rights
+from warehouse.auth.rights import BucketName, Permission, Rights, names_of
 from warehouse.catalog.records import BucketRow, ObjectRow
 from warehouse.errors import (
     BadCredentials,
@@ -35,7 +36,7 @@ from warehouse.errors import (
     PermissionDenied,
     SealBroken,
 )
-from warehouse.transport.messages import Attach, Attached, LoggedIn, Login
+from warehouse.transport.messages import Attach, Attached, LoggedIn, Login, Request
 from warehouse.transport.zeromq import roles
 from warehouse.transport.zeromq.peers import Peer
 from warehouse.transport.zeromq.roles import Role
@@ -146,6 +147,17 @@ class Sessions:
             raise NotAuthenticated(KEY_CHANGED)
         session.key.used_ms = at_ms
         return session
+
+    def admit(self, peer: Peer, request: Request) -> None:
+        """Let a request pass to its handler, which looks at buckets and keys.
+
+        Raises:
+            NotAuthenticated, PermissionDenied: as `require`, for all flags that `doors` names.
+        """
+        if flags := needed(request):
+            self.require(peer, flags)
+        elif (flags := choice(request)) and not self.session_of(peer).rights.permissions & flags:
+            raise PermissionDenied(f"this key lacks every one of {names_of(flags)}")
 
     def require(self, peer: Peer, permission: Permission) -> ClientSession:
         """For what is not about one bucket that exists.

@@ -124,6 +124,14 @@ async def test_a_list_of_buckets_shows_what_is_seen_and_pages_tell_no_more(tmp_p
         assert (await ask(link, ListBuckets(), Buckets)).buckets == seen
 
 
+@pytest.mark.parametrize("permissions", [0, CLUSTER, int(Permission.MANAGE_KEYS)])
+async def test_who_has_no_right_on_any_bucket_gets_no_list_of_them(tmp_path: Path, permissions: int) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        link = await master.connect_with(permissions)
+        with pytest.raises(PermissionDenied, match="lacks every one of read, write"):
+            await link.request(ListBuckets(), timeout_s=5)
+
+
 # --- events and damage ----------------------------------------------------------------------------
 
 

@@ -1,0 +1,237 @@
+"""Doors: which permission each request needs, and for what; one table, for the master and for its readers.
+
+The master asks this table before a handler runs (`Sessions.admit`): without the flags of `needed`, nobody
+gets to one, not even to hear what is wrong with a request.  The handler then asks for the same flags in the
+bucket and for the keys that the request is about (`Sessions.bucket_for`): the catalog says which these are.
+A test drives every request that there is with too little, and fails for one that is not in here.
+
+How to add a request: give it a line in `DOORS` (or in `OTHERS`, if it is no client's), and write the tables
+into the documentation with `python -m warehouse.actors.control.doors docs/security.md`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from warehouse.auth.rights import ABOUT_BUCKETS, Permission, names_of
+from warehouse.transport.messages import (
+    AbortUpload,
+    Attach,
+    BeginUpload,
+    CancelJobs,
+    ClusterStatus,
+    CreateBucket,
+    DecideOrphans,
+    DeleteBucket,
+    DeleteObjects,
+    DiskReport,
+    FinishUpload,
+    LeaseNeedles,
+    ListAudit,
+    ListBuckets,
+    ListEvents,
+    ListJobs,
+    ListObjects,
+    LocateChunks,
+    LocateObjects,
+    Login,
+    Message,
+    NeedlesStored,
+    PauseJobs,
+    Presign,
+    Register,
+    RegisterCompactor,
+    RequestSlots,
+    ResolveNeedle,
+    RotateSecret,
+    StartJobs,
+    StatObject,
+)
+
+# What a permission has to hold for.
+STORE = "the store"
+NAME = "a bucket of that name"  # by the beginning of names, because there is no such bucket yet
+SEEN = "buckets that the key sees"
+WHOLE = "the whole bucket"
+PART = "part of the bucket is enough, and confines it"
+KEY = "that key"
+KEYS = "each of the keys"
+UPLOAD = "the key of the upload"
+
+
+@dataclass(frozen=True)
+class Need:
+    """
+    Attributes:
+        when: which requests of the kind have this need, in words; "": all of them.
+        applies: the same as a question.
+        is_any: one flag of `permission` is enough.
+    """
+
+    permission: Permission
+    of: str
+    when: str = ""
+    applies: Callable[[Any], bool] | None = None
+    is_any: bool = False
+
+
+@dataclass(frozen=True)
+class Door:
+    """One kind of request that a client may send."""
+
+    does: str
+    needs: tuple[Need, ...]
+
+
+def _door(does: str, permission: Permission, of: str, *more: Need) -> Door:
+    return Door(does, (Need(permission, of), *more))
+
+
+def _is_get(request: Presign) -> bool:
+    return request.method == "GET"
+
+
+def _is_put(request: Presign) -> bool:
+    return request.method != "GET"
+
+
+_P = Permission
+
+DOORS: Mapping[type[Message], Door] = {
+    ListBuckets: Door("List buckets", (Need(ABOUT_BUCKETS, SEEN, is_any=True),)),
+    CreateBucket: _door("Create a bucket", _P.MANAGE_BUCKETS, NAME),
+    DeleteBucket: _door(
+        "Delete a bucket",
+        _P.MANAGE_BUCKETS,
+        WHOLE,
+        Need(_P.DELETE, WHOLE, "with all that is in it", lambda request: request.force),
+    ),
+    ListObjects: _door(
+        "List objects",
+        _P.LIST,
+        PART,
+        Need(_P.READ, PART, "with their places", lambda request: request.with_locations),
+    ),
+    StatObject: _door("Look at an object", _P.READ, KEY),
+    LocateObjects: _door("Get objects", _P.READ, KEYS),
+    DeleteObjects: _door("Delete objects", _P.DELETE, KEYS),
+    LeaseNeedles: _door("Put small objects", _P.WRITE, PART),
+    ResolveNeedle: _door("Ask what became of a put", _P.WRITE, KEY),
+    BeginUpload: _door("Begin an upload", _P.WRITE, KEY),
+    RequestSlots: _door("Send chunks of an upload", _P.WRITE, UPLOAD),
+    FinishUpload: _door("Finish an upload", _P.WRITE, UPLOAD),
+    AbortUpload: _door("Abort an upload", _P.WRITE, UPLOAD),
+    Presign: _door(
+        "Have a URL signed",
+        _P.SIGN,
+        KEY,
+        Need(_P.READ, KEY, "for a GET", _is_get),
+        Need(_P.WRITE, KEY, "for a PUT", _is_put),
+    ),
+    ClusterStatus: _door("See disks, volumes, troubles and sums over all buckets", _P.SEE_CLUSTER, STORE),
+    ListJobs: _door("See compactions and verifications", _P.SEE_CLUSTER, STORE),
+    StartJobs: _door("Compact or verify volumes", _P.MANAGE_CLUSTER, STORE),
+    CancelJobs: _door("Cancel jobs", _P.MANAGE_CLUSTER, STORE),
+    PauseJobs: _door("Pause and resume all jobs", _P.MANAGE_CLUSTER, STORE),
+    DecideOrphans: _door("Decide about orphans", _P.MANAGE_CLUSTER, STORE),
+    ListEvents: _door("Follow events", _P.SEE_EVENTS, STORE),
+    RotateSecret: _door("Replace a secret of the store", _P.MANAGE_KEYS | _P.MANAGE_CLUSTER, STORE),
+    ListAudit: _door("Read the audit log, with names of all buckets and keys", _P.MANAGE_KEYS, STORE),
+}
+
+# What needs no permission of a key, because it is not a client that asks, or not one yet.
+OTHERS: Mapping[type[Message], tuple[str, str]] = {
+    Login: ("Log in", "an API key and its secret"),
+    Attach: ("Open a session", "the access token of a login"),
+    Register: ("Serve a disk", "the join secret"),
+    RegisterCompactor: ("Compact a disk", "the join secret"),
+    NeedlesStored: ("Report stored needles", "a session of the volume actor whose volumes they are in"),
+    DiskReport: ("Report volumes", "a session of the volume actor whose volumes they are"),
+    LocateChunks: ("Ask for the chunks of a signed URL", "a session of a volume actor, and the URL's token"),
+}
+
+
+def require_known(kinds: Iterable[type[Message]]) -> None:
+    """No kind of request is answered that this table does not have."""
+    missing = {kind.__name__ for kind in kinds} - {kind.__name__ for kind in (*DOORS, *OTHERS)}
+    assert not missing, f"no door for {', '.join(sorted(missing))}: see actors/control/doors.py"
+
+
+def needs_of(request: Message) -> Iterator[Need]:
+    """What this request needs; nothing for one of `OTHERS`."""
+    door = DOORS.get(type(request))
+    for need in () if door is None else door.needs:
+        if need.applies is None or need.applies(request):
+            yield need
+
+
+# Asked for every request: most kinds always need the same.
+_ALWAYS = {
+    **dict.fromkeys(OTHERS, Permission(0)),
+    **{
+        kind: Permission(sum(need.permission for need in door.needs))
+        for kind, door in DOORS.items()
+        if not any(need.applies or need.is_any for need in door.needs)
+    },
+}
+
+
+def needed(request: Message) -> Permission:
+    """The flags that a key must have, all of them; those of `is_any` are not among them."""
+    always = _ALWAYS.get(type(request))
+    if always is not None:
+        return always
+    return Permission(sum(int(need.permission) for need in needs_of(request) if not need.is_any))
+
+
+def choice(request: Message) -> Permission:
+    """The flags of which a key must have one; none: there is no such choice."""
+    if type(request) in _ALWAYS:
+        return Permission(0)
+    return Permission(sum(int(need.permission) for need in needs_of(request) if need.is_any))
+
+
+# --- for people -----------------------------------------------------------------------------------
+
+BEGIN = "<!-- Made by `python -m warehouse.actors.control.doors docs/security.md`: change it there. -->"
+END = "<!-- End of what was made. -->"
+
+
+def tables() -> str:
+    """The tables of docs/security.md."""
+    lines = ["| what | message | permission | on |", "|---|---|---|---|"]
+    for kind, door in DOORS.items():
+        needs = [
+            f"{'any of ' if need.is_any else ''}{names_of(need.permission)}"
+            + (f" ({need.when})" if need.when else "")
+            for need in door.needs
+        ]
+        of = dict.fromkeys(need.of for need in door.needs)
+        lines.append(f"| {door.does} | `{_tag(kind)}` | {'; '.join(needs)} | {'; '.join(of)} |")
+    lines += ["", "| what | message | who |", "|---|---|---|"]
+    lines += [f"| {does} | `{_tag(kind)}` | {who} |" for kind, (does, who) in OTHERS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _tag(kind: type[Message]) -> str:
+    return str(kind.__struct_config__.tag)
+
+
+def with_tables(page: str) -> str:
+    """The page with the tables of now between its two marks."""
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n{tables()}{END}{tail}"
+
+
+def main() -> None:
+    page = Path(sys.argv[1])
+    page.write_text(with_tables(page.read_text()))
+
+
+if __name__ == "__main__":
+    main()
