@@ -19,7 +19,7 @@ from warehouse.transport.zeromq.conversation import refusal_of, refusal_of_bug
 from warehouse.transport.zeromq.gate import Gate
 from warehouse.transport.zeromq.limits import HubCounters, HubLimits
 from warehouse.transport.zeromq.peers import Peer
-from warehouse.transport.zeromq.roles import MALFORMED_COST, Role
+from warehouse.transport.zeromq.roles import MALFORMED_COST, NOBODY_FRAME_MAX, Role
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,8 @@ class Dispatcher:
     # --- frames -----------------------------------------------------------------------------------
 
     def handle_frame(self, peer: Peer, frame: memoryview) -> None:
-        role, budget = self._role_of(peer), peer.budget
-        if role.name != budget.role_name:
-            budget.role_name, budget.credit = role.name, role.burst
+        role = self._charge(peer, len(frame))
+        budget = peer.budget
         if budget.credit < 0:
             self._refuse_over_budget(peer, role, frame)
             return
@@ -75,6 +74,24 @@ class Dispatcher:
         if envelope is not None:
             self._handle_request(peer, role, envelope, len(frame))
 
+    def refuse_frames(self, peer: Peer, size: int) -> None:
+        """Throw away a message of several frames: no message of this protocol is one."""
+        role = self._charge(peer, MALFORMED_COST * size)
+        if peer.budget.credit < 0 and role.is_nobody:
+            self._cut_off(peer, role)
+        else:
+            self.log_bad_frame(peer, "a message of several frames")
+
+    def _charge(self, peer: Peer, size: int) -> Role:
+        """Charge a peer for a frame; return its role."""
+        role, budget = self._role_of(peer), peer.budget
+        if role.name != budget.role_name:
+            budget.role_name, budget.credit = role.name, role.burst
+        price = max(size, role.frame_price)
+        # A longer frame of nobody is not read: it shows the join secret in front, or is refused.
+        budget.credit -= min(price, NOBODY_FRAME_MAX) if role.is_nobody else price
+        return role
+
     def log_bad_frame(self, peer: Peer, cause: str) -> None:
         self._counters.malformed += 1
         # Once a peer: a peer that sends a million broken frames must not fill the log.
@@ -84,13 +101,18 @@ class Dispatcher:
 
     def _refuse_over_budget(self, peer: Peer, role: Role, frame: memoryview) -> None:
         """Refuse a frame of a peer beyond its credit unread, or disconnect a peer that is nobody yet."""
-        self._counters.over_budget += 1
         if role.is_nobody:
-            self._gate.hold(peer.user_id)
-            self._disconnect(peer, f"more than {role.bytes_per_s} bytes/s, and no word of who it is")
+            self._cut_off(peer, role)
             return
+        self._counters.over_budget += 1
         error = Overloaded(f"more than {role.bytes_per_s} bytes/s from one {role.name}: try again shortly")
         peer.conversation.refuse_unread(frame, error)
+
+    def _cut_off(self, peer: Peer, role: Role) -> None:
+        """Disconnect a peer beyond its credit that has not said who it is."""
+        self._counters.over_budget += 1
+        self._gate.note_offence(peer)
+        self._disconnect(peer, f"more than {role.bytes_per_s} bytes/s, and no word of who it is")
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -142,7 +164,7 @@ class Dispatcher:
     def _note_introduction(self, peer: Peer) -> None:
         """Before the next connection is accepted: from here on, others do not push this one out."""
         if not self._role_of(peer).is_nobody:
-            self._gate.newcomers.became_known(peer.descriptor)
+            self._gate.became_known(peer.descriptor)
 
     # --- budgets ----------------------------------------------------------------------------------
 
@@ -152,7 +174,7 @@ class Dispatcher:
         budget.credit = min(budget.credit + role.bytes_per_s * passed_s, role.burst)
         if not role.is_nobody:
             budget.nobody_s = 0.0
-            self._gate.newcomers.became_known(peer.descriptor)
+            self._gate.became_known(peer.descriptor)
             return
         budget.nobody_s += passed_s
         if budget.nobody_s > self._limits.nobody_s:

@@ -69,8 +69,12 @@ class FloodGuard:
         self._taken: dict[int, list[int]] = {}
         self._accounted: dict[int, float] = {}  # descriptor -> delivered bytes that are explained
 
-    def opened(self, descriptor: int) -> None:
-        name = connection_name(descriptor)
+    def opened(self, descriptor: int, name: str = "") -> None:
+        """
+        Args:
+            name: of the connection, for a caller that knows it already.
+        """
+        name = name or connection_name(descriptor)
         if name:
             self._names[descriptor] = name
             self._accounted[descriptor] = self._delivered[descriptor] = 0

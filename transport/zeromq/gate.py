@@ -1,8 +1,12 @@
 """Gate: which connections a hub shuts for what they cost, before and after anybody knows whose they are.
 
-The gate joins four accounts, each in a module of its own: how many connections there may be without a word of
-who they are (`newcomers`), how many bytes a connection may have the hub hold (`flood_guard`), and what libzmq
-keeps of connections that it lets nobody hear (`deaf`: held keys, and the growth of memory).
+The gate joins five accounts, each in a module of its own: how many connections there may be without a word of
+who they are (`newcomers`), how fast they may come from one address (`credits`), how many bytes a connection
+may have the hub hold (`flood_guard`), and what libzmq keeps of connections that it lets nobody hear (`deaf`:
+held keys, and the growth of memory).
+
+A connection costs its address a credit, which it gets back when somebody logs in through it.  A connection
+that is shut for what it did costs more.
 """
 
 from __future__ import annotations
@@ -11,15 +15,17 @@ import logging
 
 import trio
 
+from warehouse.transport.credits import Credits
 from warehouse.transport.messages import FRAME_SIZE_MAX
+from warehouse.transport.seldom import Seldom
 from warehouse.transport.zeromq.deaf import Growth, HeldKeys
 from warehouse.transport.zeromq.descriptors import Descriptors
 from warehouse.transport.zeromq.flood_guard import FloodGuard
-from warehouse.transport.zeromq.limits import HubCounters, HubLimits
+from warehouse.transport.zeromq.limits import OFFENCE_PRICE, HubCounters, HubLimits
 from warehouse.transport.zeromq.newcomers import Newcomers
-from warehouse.transport.zeromq.peers import Peers
+from warehouse.transport.zeromq.peers import Peer, Peers
 from warehouse.transport.zeromq.router import Router
-from warehouse.transport.zeromq.tcp import address_of, connection_name, local_port, shut_connection
+from warehouse.transport.zeromq.tcp import Ends, ends_of, shut_connection
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +33,7 @@ UNREAD_MAX = 3 * FRAME_SIZE_MAX  # bytes of one connection: a frame, and what th
 UNREAD_TOTAL_MAX = 32 * FRAME_SIZE_MAX
 BACKLOG_MAX = 8 * FRAME_SIZE_MAX  # bytes of one connection that wait for the hub in whole messages
 BACKLOG_COUNT_MAX = 20_000  # and how many messages; a link has at most 2,048 under way
-LEFT_BEHIND_MAX = 8 * FRAME_SIZE_MAX  # bytes of connections that have ended: with more, nobody new comes in
+LEFT_BEHIND_MAX = 8 * FRAME_SIZE_MAX  # bytes of connections that have ended; see `_is_too_much_left_behind`
 
 
 class Gate:
@@ -48,6 +54,8 @@ class Gate:
         self._peers = peers
         self._limits = limits
         self._counters = counters
+        self._credits = Credits(per_s=limits.connections_per_s, burst=limits.connections_burst)
+        self._turned_away = Seldom(log, "connection shut")
         self.held = held
         self.reset()
 
@@ -63,6 +71,7 @@ class Gate:
         self.newcomers = Newcomers(
             total_max=self._limits.connections,
             newcomers_max=self._limits.newcomers,
+            per_address=self._limits.per_address(),
             nobody_s=self._limits.nobody_s,
         )
         self._growth = Growth(self._limits.unheard)
@@ -72,14 +81,48 @@ class Gate:
 
     def accepted(self, descriptor: int) -> None:
         """Let a new connection in, or shut it."""
-        if local_port(descriptor) != self._router.port:
+        ends = ends_of(descriptor)
+        if ends is None or ends.local_port != self._router.port:
             return  # it has ended, and the number is another's by now
-        if self.guard.left_behind > LEFT_BEHIND_MAX:
-            self._shut_at_once(descriptor)
+        now_s = trio.current_time()
+        if not self._credits.take(ends.address, 1, now_s):
+            self._counters.held_off += 1
+            self._shut_at_once(descriptor, ends, "too many connections of its address without a login")
             return
-        self.guard.opened(descriptor)
-        for other in self.newcomers.accepted(descriptor, address_of(descriptor), trio.current_time()):
+        if self._is_too_much_left_behind(ends.address, now_s):
+            self._shut_at_once(
+                descriptor, ends, "too much is still to be read of connections that have ended"
+            )
+            return
+        self.guard.opened(descriptor, ends.name)
+        for other in self.newcomers.accepted(descriptor, ends.address, now_s):
             self.turn_away(other, "too many connections that have not said who they are")
+
+    def _is_too_much_left_behind(self, address: str, now_s: float) -> bool:
+        """Connections that end leave messages in memory; who comes again and again could leave any number.
+
+        An address that has cost little lately is not to blame, and gets in for longer.
+        """
+        is_to_blame = self._credits.balance(address, now_s) < self._credits.burst / 2
+        return self.guard.left_behind > LEFT_BEHIND_MAX * (1 if is_to_blame else 4)
+
+    def became_known(self, descriptor: int) -> None:
+        """Somebody has logged in through this connection."""
+        if self.newcomers.became_known(descriptor):
+            self._credits.give_back(self.newcomers.address_of(descriptor), 1, trio.current_time())
+
+    def address_of(self, descriptor: int) -> str:
+        """Where a connection comes from; "" when it has ended."""
+        known = self.newcomers.address_of(descriptor)
+        if known:
+            return known
+        ends = ends_of(descriptor)  # it speaks before the monitor has told of it
+        return "" if ends is None else ends.address
+
+    def note_offence(self, peer: Peer) -> None:
+        """A peer is shut for what it did before it said who it is."""
+        self.hold(peer.user_id)
+        self._credits.fine(peer.address, OFFENCE_PRICE, trio.current_time())
 
     def ended(self, descriptor: int) -> None:
         self.guard.closed(descriptor)
@@ -128,21 +171,22 @@ class Gate:
         """Shut a connection that is nobody's, or whose peers count as nobody."""
         if self._descriptors.is_shut(descriptor):
             return
-        self._note_turned_away(descriptor, cause)
+        self._note_turned_away(self.newcomers.address_of(descriptor), cause)
         if name := self.guard.shut(descriptor):
             self._descriptors.note_shut(descriptor, name)
         for peer in list(self._peers.by_descriptor.get(descriptor, ())):
             self._peers.lose(peer, cause)
 
-    def _shut_at_once(self, descriptor: int) -> None:
+    def _shut_at_once(self, descriptor: int, ends: Ends, cause: str) -> None:
         """Before it said a word: the guard knows nothing of it, and it leaves nothing behind."""
-        self._note_turned_away(descriptor, "too much is still to be read of connections that have ended")
-        name = connection_name(descriptor)
-        if shut_connection(descriptor, name):
-            self._descriptors.note_shut(descriptor, name)
+        self._note_turned_away(ends.address, cause)
+        if shut_connection(descriptor, ends.name):
+            self._descriptors.note_shut(descriptor, ends.name)
 
     def _shut_flood(self, descriptor: int, cause: str) -> None:
         self._counters.floods += 1
+        if self.newcomers.is_newcomer(descriptor):
+            self._credits.fine(self.newcomers.address_of(descriptor), OFFENCE_PRICE, trio.current_time())
         peers = list(self._peers.by_descriptor.get(descriptor, ()))
         log.warning("connection shut", extra={"peers": [peer.name for peer in peers], "cause": cause})
         if name := self.guard.shut(descriptor):
@@ -151,9 +195,6 @@ class Gate:
             self.hold(peer.user_id)
             self._peers.lose(peer, cause)
 
-    def _note_turned_away(self, descriptor: int, cause: str) -> None:
+    def _note_turned_away(self, address: str, cause: str) -> None:
         self._counters.turned_away += 1
-        count = self._counters.turned_away
-        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: seen, and no flood in the log
-            names = {"address": address_of(descriptor), "cause": cause, "count": count}
-            log.warning("connection shut", extra=names)
+        self._turned_away.happened(address=address, cause=cause)

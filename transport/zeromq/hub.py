@@ -201,6 +201,8 @@ class Hub:
         if len(ident) > IDENT_SIZE_MAX:
             self._gate.turn_away(descriptor, "its routing id is too long")
             return True
+        if ident not in self._peers.by_ident:
+            self._router.take_events()  # it may log in with this message: know its connection before
         guard = self._gate.guard
         try:
             peer = self._peers.find(ident, str(frame.get("User-Id")), descriptor)
@@ -213,11 +215,10 @@ class Hub:
             return True
         guard.took(descriptor, size, count)
         peer.signs.silent_s = 0.0
-        peer.budget.credit -= size
         if is_whole:
             self._dispatcher.handle_frame(peer, frame.buffer)
         else:
-            self._dispatcher.log_bad_frame(peer, "a message of several frames")
+            self._dispatcher.refuse_frames(peer, size)
         return True
 
     def _refuse_unknown(self, ident: bytes, frame: memoryview, error: PermissionDenied) -> None:
@@ -229,7 +230,7 @@ class Hub:
         return Peer(
             ident=ident,
             user_id=user_id,
-            address=self._gate.newcomers.address_of(descriptor),
+            address=self._gate.address_of(descriptor),
             descriptor=descriptor,
             generation=self._descriptors.generation_of(descriptor),
             incarnation=self.incarnation,

@@ -13,6 +13,11 @@ UNTAKEN_MAX = 8 * FRAME_SIZE_MAX  # bytes of answers that one peer has not taken
 CONNECTIONS_MAX = 8192
 NEWCOMERS_MAX = 1024
 
+# What an address costs before its clients have logged in (`transport/credits.py`), in connections.
+CONNECTIONS_PER_S = 50.0
+CONNECTIONS_BURST = 200.0
+OFFENCE_PRICE = 10.0  # of a connection that is shut for what it did
+
 
 @dataclass(frozen=True)
 class HubLimits:
@@ -30,7 +35,14 @@ class HubLimits:
     connections: int = CONNECTIONS_MAX  # all together; the number of descriptors decides, see `master`
     newcomers: int = NEWCOMERS_MAX  # of them, those that have not said who they are
     nobody_s: float = NOBODY_S  # and for how long
+    newcomers_of_address: int = 0  # of one address; 0: a quarter of all
+    connections_per_s: float = CONNECTIONS_PER_S  # of newcomers, from one address
+    connections_burst: float = CONNECTIONS_BURST
     unheard: int = UNHEARD_MAX  # bytes by which memory may grow after connections that nobody heard
+
+    def per_address(self) -> int:
+        """Newcomers of one address."""
+        return self.newcomers_of_address or max(8, self.newcomers // 4)
 
 
 @dataclass
@@ -47,3 +59,4 @@ class HubCounters:
     reopenings: int = 0  # sockets closed for what they held of connections that nobody heard
     over_budget: int = 0  # requests refused unread, because their sender had sent too much lately
     turned_away: int = 0  # connections shut because they did not say who they are, or too many came
+    held_off: int = 0  # of them, those that were shut at once because their address had no credit

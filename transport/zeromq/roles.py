@@ -54,6 +54,8 @@ from warehouse.transport.messages import (
 )
 
 NOBODY_FRAME_MAX = 64 * 1024
+NOBODY_BYTES_PER_S = 64 * 1024  # four long frames at once, or 32 short ones: a session takes two
+NOBODY_FRAME_PRICE = 8 * 1024
 CLIENT_FRAME_MAX = 1280 * 1024  # a thousand keys of 1 KiB, and a quarter
 ACTOR_FRAME_MAX = 1280 * 1024  # a full batch of stored needles whose texts take four bytes a character
 SHORT_FRAME_MAX = 16 * 1024  # decoded as it is: nothing in it takes long
@@ -74,6 +76,7 @@ class Role:
     burst_s: float = 4.0  # seconds of budget that a quiet peer has saved
     in_flight_max: int | None = None  # requests in work; None: what the hub's limits say
     is_nobody: bool = False  # it has to say soon who it is
+    frame_price: int = 0  # bytes of the budget that any frame costs at least
 
     @cached_property
     def burst(self) -> float:
@@ -239,5 +242,11 @@ def nobody(is_introduced: Callable[[bytes | memoryview], bool]) -> Role:
         return (decode_long if is_long and is_introduced(frame) else decode_short)(frame)
 
     return Role(
-        "nobody", decode, bytes_per_s=_MIB // 4, in_work_max=16 * _MIB, in_flight_max=8, is_nobody=True
+        "nobody",
+        decode,
+        bytes_per_s=NOBODY_BYTES_PER_S,
+        in_work_max=16 * _MIB,
+        in_flight_max=8,
+        is_nobody=True,
+        frame_price=NOBODY_FRAME_PRICE,
     )

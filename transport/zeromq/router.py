@@ -30,6 +30,8 @@ from warehouse.transport.zeromq.owned_socket import (
 from warehouse.transport.zeromq.zap import DOMAIN, ZapHandler
 
 CURVE_OVERHEAD = 64  # bytes that encryption adds to a frame, generously (RFC 26: 33)
+EVENTS_REST_S = 0.002  # connections that come faster than that are looked at together
+EVENTS_BATCH = 16  # at up to 50 us each; messages of others must not wait for a flood of connections
 _MONITORED = zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED
 
 
@@ -93,7 +95,9 @@ class Router:
 
     async def run(self) -> None:
         """Receive until cancelled."""
-        watch = OwnedSocket(self._monitor, self._take_event, on_dry=self._owned.wake)
+        watch = OwnedSocket(
+            self._monitor, self._take_event, on_dry=self._owned.wake, rest_s=EVENTS_REST_S, batch=EVENTS_BATCH
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._zap.run)
             nursery.start_soon(watch.run)
@@ -131,6 +135,11 @@ class Router:
             raise BadSetting(f"cannot listen on {endpoint}: {error.strerror}") from error
         self.bound_endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self.port = host_and_port(self.bound_endpoint)[1]
+
+    def take_events(self) -> None:
+        """Hear of all connections that have come or ended by now."""
+        while self._take_event():
+            pass
 
     def _take_event(self) -> bool:
         received = receive_event(self._monitor)

@@ -104,25 +104,25 @@ def progress_of(descriptor: int) -> Progress | None:
     )
 
 
-def address_of(descriptor: int) -> str:
-    """The address that a connection counts for (see `origin_of`); "" when there is none (any more)."""
-    try:
-        with _borrowed(descriptor) as connection:
-            peer = connection.getpeername()
-    except OSError:
-        return ""
-    return origin_of(peer[0]) if isinstance(peer, tuple) else ""
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Both ends of a connection."""
+
+    name: str  # see `connection_name`
+    address: str  # that it counts for, see `origin_of`
+    local_port: int
 
 
-def local_port(descriptor: int) -> int | None:
-    """The port at our end of a connection; None when the descriptor is no TCP connection."""
+def ends_of(descriptor: int) -> Ends | None:
+    """Both ends of a TCP connection; None when the descriptor carries none (any more)."""
     try:
         with _borrowed(descriptor) as connection:
-            connection.getpeername()
-            ours = connection.getsockname()
+            ours, theirs = connection.getsockname(), connection.getpeername()
     except OSError:
         return None
-    return int(ours[1]) if isinstance(ours, tuple) else None
+    if not isinstance(ours, tuple) or not isinstance(theirs, tuple):
+        return None
+    return Ends(f"{ours}-{theirs}", origin_of(theirs[0]), int(ours[1]))
 
 
 @contextmanager

@@ -69,3 +69,23 @@ def test_a_descriptor_that_is_used_again_is_somebody_new():
     assert newcomers.overdue(12.0) == []
     assert newcomers.overdue(17.5) == [1]
     assert newcomers.count == 1
+
+
+def test_an_address_has_a_budget_of_its_own_and_loses_its_own_oldest():
+    newcomers = Newcomers(total_max=100, newcomers_max=50, per_address=3)
+    newcomers.accepted(1, "10.0.0.2", 0.0)
+    for number in (2, 3, 4):
+        assert newcomers.accepted(number, "10.0.0.1", 0.0) == []
+    assert newcomers.accepted(5, "10.0.0.1", 0.0) == [2]
+    newcomers.became_known(3)
+    assert newcomers.accepted(6, "10.0.0.1", 0.0) == [], "who is known counts no longer"
+    assert newcomers.accepted(7, "10.0.0.2", 0.0) == []
+
+
+def test_a_connection_becomes_known_once():
+    newcomers = Newcomers(total_max=100, newcomers_max=50)
+    newcomers.accepted(1, "a", 0.0)
+    assert newcomers.is_newcomer(1)
+    assert newcomers.became_known(1)
+    assert not newcomers.became_known(1)
+    assert not newcomers.is_newcomer(1)
