@@ -1,0 +1,257 @@
+"""What a flood from strangers costs another client, at the control port and at the data port.
+
+    python bench/abuse.py [--seconds 8] [--strangers 4] [--kinds KIND ...] [--json]
+
+Runs a store and one honest client, which lists buckets, puts and gets 4 KiB, logs in on connections of its
+own, and opens a URL on connections of its own, all the time.  Then some strangers, each a process with an
+address of its own (127.0.0.11 and on), flood one of the two ports in one way after the other
+(`tests/kits/strangers.py` names them).  The table shows the client's p50 and p99 of each operation and how
+many failed; a quiet turn before each flood is what it is compared with.
+
+The strangers run when nobody else wants the processor: on a network they have machines of their own, and what
+they take of this one is not the store's failing.  The rates of what they got through are in the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kits")]
+
+from strangers import CONTROL_KINDS, DATA_KINDS  # noqa: E402
+
+import warehouse  # noqa: E402
+from bench.machine import Machine, cpu_seconds, resident_memory  # noqa: E402
+from harness import RunningStore, environment  # noqa: E402
+from warehouse.conf.profile import Profile  # noqa: E402
+
+BUCKET = "abuse"
+SIZE = 4096
+OPERATIONS = ("list", "put", "get", "log in", "url")
+
+
+@dataclass
+class Turn:
+    """What the client felt during one turn."""
+
+    taken_ms: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in OPERATIONS})
+    failures: list[str] = field(default_factory=list)
+    strangers: dict[str, float] = field(default_factory=dict)  # a second, all together
+    cpu: dict[str, float] = field(default_factory=dict)  # share of a core, by actor
+    memory_mib: dict[str, float] = field(default_factory=dict)
+
+    def p(self, name: str, share: float) -> float:
+        taken = sorted(self.taken_ms[name])
+        return taken[min(len(taken) - 1, int(len(taken) * share))] if taken else float("nan")
+
+
+class Client:
+    """An honest client; notes what it feels in `turn`."""
+
+    def __init__(self, profile: Path) -> None:
+        self._profile = profile
+        self.turn = Turn()
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        async with warehouse.connect(self._profile) as store:
+            bucket = await store.create_bucket(BUCKET)
+            body = bytes(SIZE)
+            await bucket.put("fixed", body)
+            url = await bucket.presign_get("fixed", expires_s=3600)
+            count = 0
+
+            async def put() -> None:
+                nonlocal count
+                count += 1
+                await bucket.put(f"key-{count % 100}", body)
+
+            async def get() -> None:
+                assert await bucket.get("fixed") == body
+
+            async def list_buckets() -> None:
+                assert [one.name for one in await store.buckets()] == [BUCKET]
+
+            async def log_in() -> None:
+                async with warehouse.connect(self._profile):
+                    pass
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._repeat, "list", list_buckets, 0.02)
+                nursery.start_soon(self._repeat, "put", put, 0.02)
+                nursery.start_soon(self._repeat, "get", get, 0.02)
+                nursery.start_soon(self._repeat, "log in", log_in, 0.1)
+                nursery.start_soon(self._repeat, "url", lambda: open_url(url), 0.05)
+                task_status.started()
+
+    async def _repeat(self, name: str, operation: Callable[[], Awaitable[None]], pause_s: float) -> None:
+        while True:
+            began, turn = time.perf_counter(), self.turn
+            try:
+                with trio.fail_after(30):
+                    await operation()
+            except Exception as error:
+                turn.failures.append(f"{name}: {type(error).__name__}: {error}"[:200])
+            turn.taken_ms[name].append((time.perf_counter() - began) * 1000)
+            await trio.sleep(pause_s)
+
+
+async def open_url(url: str) -> None:
+    """GET a URL on a connection of its own."""
+    host, _, target = url.removeprefix("http://").partition("/")
+    name, port = host.rsplit(":", 1)
+    async with await trio.open_tcp_stream(name, int(port)) as stream:
+        await stream.send_all(f"GET /{target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        received = b""
+        while piece := await stream.receive_some(65536):
+            received += piece
+    if not received.startswith(b"HTTP/1.1 200 ") or len(received) < SIZE:
+        raise AssertionError(received[:200])
+
+
+class Flood:
+    """Some strangers, each a process, until the end of the block."""
+
+    def __init__(self, kind: str, count: int, store: RunningStore) -> None:
+        profile = Profile.load(store.profile)
+        data = store.events[-1]["volumes"][0].removeprefix("http://")
+        target = profile.master.removeprefix("tcp://") if kind in CONTROL_KINDS else data
+        self._commands = [
+            [sys.executable, str(ROOT / "tests" / "kits" / "strangers.py"), kind, "--to", target]
+            + ["--from", f"127.0.0.{11 + number}"]
+            + ["--server-key", profile.server_key, "--key-id", profile.key_id]
+            for number in range(count)
+        ]
+        self._processes: list[subprocess.Popen[str]] = []
+        self.rates: dict[str, float] = {}
+
+    def __enter__(self) -> Flood:
+        self._began = time.monotonic()
+        for command in self._commands:
+            self._processes.append(
+                subprocess.Popen(
+                    command,
+                    env=environment(),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        took_s = time.monotonic() - self._began
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in self._processes:
+            try:
+                assert process.stdout is not None
+                counts = json.loads(process.stdout.readline() or "{}")
+                process.wait(20)
+            finally:
+                process.kill()
+                process.wait()
+            for name, number in counts.items():
+                self.rates[name] = self.rates.get(name, 0.0) + number / took_s
+
+
+async def take_turn(client: Client, store: RunningStore, seconds: float) -> Turn:
+    pids = store.pids()
+    before = {name: cpu_seconds([pid]) for name, pid in pids.items()}
+    began = time.monotonic()
+    client.turn = turn = Turn()
+    await trio.sleep(seconds)
+    client.turn = Turn()
+    took_s = time.monotonic() - began
+    turn.cpu = {name: (cpu_seconds([pid]) - before[name]) / took_s for name, pid in pids.items()}
+    turn.memory_mib = {name: resident_memory(pid) / 2**20 for name, pid in pids.items()}
+    return turn
+
+
+async def measure(arguments: argparse.Namespace, store: RunningStore) -> dict[str, tuple[Turn, Turn]]:
+    """Each kind: a quiet turn, and one in a flood."""
+    client, found = Client(store.profile), {}
+    async with trio.open_nursery() as nursery:
+        await nursery.start(client.run)
+        await trio.sleep(2)
+        for kind in arguments.kinds:
+            quiet = await take_turn(client, store, arguments.seconds / 2)
+            with Flood(kind, arguments.strangers, store) as flood:
+                await trio.sleep(1)
+                noisy = await take_turn(client, store, arguments.seconds)
+                if not arguments.json:
+                    print(end=".", flush=True, file=sys.stderr)
+            noisy.strangers = flood.rates
+            found[kind] = (quiet, noisy)
+            await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    return found
+
+
+def as_record(kind: str, quiet: Turn, noisy: Turn) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "quiet_ms": {name: [quiet.p(name, 0.5), quiet.p(name, 0.99)] for name in OPERATIONS},
+        "flood_ms": {name: [noisy.p(name, 0.5), noisy.p(name, 0.99)] for name in OPERATIONS},
+        "requests": sum(map(len, noisy.taken_ms.values())),
+        "failures": noisy.failures,
+        "strangers_per_s": noisy.strangers,
+        "cpu": noisy.cpu,
+        "memory_mib": noisy.memory_mib,
+    }
+
+
+def print_table(found: dict[str, tuple[Turn, Turn]]) -> None:
+    print("p50 / p99 in ms; quiet: the median of the quiet turns")
+    print(f"{'':12}" + "".join(f"{name:>16}" for name in OPERATIONS) + "  failed  strangers, a second")
+    quiets = [quiet for quiet, _ in found.values()]
+
+    def row(name: str, p: Callable[[str, float], float], rest: str = "") -> None:
+        cells = "".join(f"{p(one, 0.5):9.1f} /{p(one, 0.99):5.0f}" for one in OPERATIONS)
+        print(f"{name:12}{cells}  {rest}")
+
+    row("quiet", lambda name, share: statistics.median(quiet.p(name, share) for quiet in quiets))
+    for kind, (_, noisy) in found.items():
+        rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in noisy.strangers.items())
+        busy = ", ".join(f"{name} {share:.0%}" for name, share in noisy.cpu.items() if share > 0.02)
+        row(kind, noisy.p, f"{len(noisy.failures):6}  {rates}; {busy}")
+        for failure in sorted(set(noisy.failures))[:3]:
+            print(f"             {failure}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What a flood from strangers costs another client.")
+    kinds = (*CONTROL_KINDS, *DATA_KINDS)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each flood (default: %(default)s)")
+    parser.add_argument("--strangers", type=int, default=4, metavar="N")
+    parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds, metavar="KIND")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="abuse-") as folder,
+        RunningStore(Path(folder) / "store") as store,
+    ):
+        found = trio.run(measure, arguments, store)
+    if arguments.json:
+        for kind, turns in found.items():
+            print(json.dumps(as_record(kind, *turns)))
+    else:
+        print(f"\n{Machine.this()}; {arguments.strangers} strangers")
+        print_table(found)
+
+
+if __name__ == "__main__":
+    main()
