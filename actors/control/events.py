@@ -42,6 +42,7 @@ fields that are not known.
     catalog_unlinked         message: the catalog's files are not where the next start would look for them
     trouble_over             trouble, subject: the trouble that an event of that name told of is over
     catalog_full             free, message
+    logins_failed            count, address: in the last minute; the address with the most
     bucket_created           bucket
     bucket_deleted           bucket
 """

@@ -15,8 +15,6 @@ import hmac
 import time
 from dataclasses import dataclass
 
-import trio
-
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.doors import choice, needed
 from warehouse.actors.control.failed_logins import FailedLogins
@@ -43,7 +41,6 @@ from warehouse.transport.zeromq.roles import Role
 
 ACCESS_TOKEN_S = 900.0
 KEY_CHANGED = "the API key behind this token was changed, disabled or deleted, or has expired: log in again"
-FAILED_LOGIN_S = 0.5  # makes guessing slow; the answer does not tell which half was wrong
 
 
 @dataclass
@@ -85,7 +82,7 @@ class Sessions:
         self._secrets = KeySecrets(keyring)
         self._join_secret = keyring.join_secret.encode()
         self._nobody = roles.nobody(self._shows_join_secret)
-        self.failed_logins = FailedLogins()
+        self.failed_logins = FailedLogins(context.events)
 
     def routes(self) -> Routes:
         return Routes().later(Login, self.login).now(Attach, self.attach)
@@ -99,18 +96,14 @@ class Sessions:
         try:
             shown = self._secrets.check(row, request.secret, at_ms=at_ms)
         except SealBroken:
-            await self._slow_down(peer)
+            await self.failed_logins.slow_down(peer.address, request.key_id)
             raise
         if row is None or shown is None or not row.is_usable(at_ms):
-            await self._slow_down(peer)
+            await self.failed_logins.slow_down(peer.address, request.key_id)
             raise BadCredentials("this API key is unknown, disabled or expired, or its secret is wrong")
         life_s = _life_s(shown, at_ms)
         claims = AccessClaims(key_id=row.id, epoch=row.epoch, expires_at_s=int(time.time() + life_s))
         return LoggedIn(token=self._keyring.access.sign(claims), expires_in_s=life_s)
-
-    async def _slow_down(self, peer: Peer) -> None:
-        self.failed_logins.note(peer.address)
-        await trio.sleep(FAILED_LOGIN_S)
 
     def attach(self, peer: Peer, request: Attach) -> Attached:
         now_s = time.time()

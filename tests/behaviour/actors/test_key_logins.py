@@ -18,8 +18,9 @@ from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import Permission
 from warehouse.catalog.identities import ApiKeyRow
-from warehouse.errors import BadCredentials, NotAuthenticated, SealUnknown
+from warehouse.errors import BadCredentials, NotAuthenticated, Overloaded, SealUnknown, StoreError
 from warehouse.transport.messages import Attach, ListBuckets, LoggedIn, Login
+from warehouse.transport.zeromq.link import Link
 
 LIST = int(Permission.LIST)
 
@@ -99,3 +100,42 @@ async def test_a_keyring_that_lost_its_seal_key_is_named_and_not_the_secret(tmp_
         with pytest.raises(SealUnknown, match="the keyring does not have it"):
             async with warehouse.connect(master.profile_of(key)):
                 pass
+
+
+@pytest.mark.timeout(120)
+async def test_a_right_secret_logs_in_from_an_address_whose_logins_fail_and_with_a_key_under_attack(
+    tmp_path: Path,
+) -> None:
+    """Whoever fails next to us, from our address and with our key, does not lock us out."""
+    codes: list[str] = []
+    async with open_master(tmp_path, has_compactor=False) as master:
+        key = await master.add_key(LIST)
+
+        async def fail(link: Link) -> None:
+            while True:
+                try:
+                    await link.request(Login(key_id=key.key_id, secret="guess"), timeout_s=10)
+                except (BadCredentials, Overloaded) as error:
+                    codes.append(error.code)
+                except StoreError:
+                    await trio.sleep(0.2)  # its connection was shut: it comes back
+
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                link = await master.connect(f"stranger-{number}", None)
+                nursery.start_soon(fail, link)
+                nursery.start_soon(fail, link)
+                nursery.start_soon(fail, link)
+            with trio.fail_after(60):
+                while "overloaded" not in codes:
+                    await trio.sleep(0.05)
+            master.profile_of(key).save(tmp_path / "profile.toml")
+            for _ in range(5):
+                with trio.fail_after(20):
+                    async with warehouse.connect(tmp_path / "profile.toml") as store:
+                        assert await store.buckets() == []
+            nursery.cancel_scope.cancel()
+        assert codes[0] == "bad_credentials"
+        logins = master.running._sessions.failed_logins
+        assert logins.total >= len(codes)
+        assert logins.put_off_count >= codes.count("overloaded")
