@@ -50,6 +50,7 @@ from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.read_grants import ReadGrants
 from warehouse.actors.control.recount import Recount
 from warehouse.actors.control.reservations import Reservations
+from warehouse.actors.control.revocations import Revocations
 from warehouse.actors.control.rotation import Rotations
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions
@@ -169,6 +170,9 @@ class Master:
             role_of=self._sessions.role_of,
             limits=_hub_limits(),
         )
+        self._revocations = Revocations(
+            context, self.keys, peers=lambda: self.hub.peers.values(), disconnect=self.hub.disconnect
+        )
         self._add_handlers()
 
     def _add_handlers(self) -> None:
@@ -176,7 +180,7 @@ class Master:
         context, sessions, keyring, lineage = self.context, self._sessions, self._keyring, self._lineage
         reservations, stamps, scheduler = self._reservations, self._stamps, self._scheduler
         room = Room(context.fleet, Random())  # noqa: S311 - spreads load, guards nothing
-        grants = ReadGrants(context.fleet, keyring)
+        grants = ReadGrants(context, keyring)
         self._disks = disks = DiskHandlers(
             context,
             sessions,
@@ -186,6 +190,7 @@ class Master:
             provisioner=self.provisioner,
             scheduler=scheduler,
             disconnect=self.hub.disconnect,
+            revoked=self._revocations.epochs,
         )
         objects = ObjectHandlers(
             context, sessions, lineage=lineage, provisioner=self.provisioner, grants=grants
@@ -262,6 +267,7 @@ class Master:
             nursery.start_soon(self._sessions.failed_logins.run)
             nursery.start_soon(self.audit.run)
             nursery.start_soon(self.keys.run)
+            nursery.start_soon(self._revocations.run)
             incarnation = f"{self.context.incarnation:x}"
             log.info("master is up", extra={"endpoint": bound, "incarnation": incarnation})
             self._announcer.ready(endpoint=bound, server_key=self._keyring.curve.public.decode())

@@ -75,7 +75,9 @@ class DataClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     epoch: int = field(name="ep", default=0)  # of that key at that moment
     token_id: str | None = field(name="jti", default=None)
     prefixes: tuple[str, ...] | None = field(name="pfx", default=None)  # of keys; None: the whole bucket
-    upload_ids: tuple[int, ...] | None = field(name="ups", default=None)  # whose chunks a read grant opens
+    # Whose chunks a read grant opens, as `named_upload`; and up to when needles need no such name.
+    upload_ids: tuple[int, ...] | None = field(name="ups", default=None)
+    named_after_ms: int = field(name="nam", default=0)
     # The rest is said by signed URLs alone.
     body_size_min: int = field(name="min", default=0)
     if_none_match: Literal["*"] | None = field(name="inm", default=None)  # a put that overwrites nothing
@@ -93,6 +95,11 @@ _decode_data_claims = msgspec.json.Decoder(DataClaims).decode
 def sign_data_token(claims: DataClaims, *, key_id: str, key: bytes) -> str:
     signed = _header_segment(key_id) + b"." + _base64url(_encode_claims(claims))
     return (signed + b"." + _signature_segment(signed, key)).decode("ascii")
+
+
+def named_upload(upload_id: int) -> int:
+    """The name of an upload in a token, which may have to name hundreds.  Ids are random, in every bit."""
+    return upload_id & 0xFFFFFFFF
 
 
 class DataTokenVerifier:

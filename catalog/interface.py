@@ -170,8 +170,8 @@ class Catalog(Protocol):
 
     def chunks_of_version(
         self, volume_id: int, needle_id: int, etag: str, *, first: int, limit: int
-    ) -> list[ChunkRow] | None:
-        """Chunks of the object with this first needle; None: it is not the current version of any object."""
+    ) -> tuple[ObjectRow, list[ChunkRow]] | None:
+        """The object with this first needle, and some of its chunks; None: no object has it any more."""
 
     def list_objects(
         self,
@@ -550,6 +550,9 @@ class Transaction(Protocol):
 
     def api_key(self, key_id: str) -> ApiKeyRow:
         """Raises NoSuchApiKey."""
+
+    def is_key_good(self, key_id: str, epoch: int, now_ms: int) -> bool:
+        """Does what this API key signed at this epoch still count?"""
 
     def add_api_key(self, row: ApiKeyRow) -> ApiKeyRow:
         """Add a key; return it as it is now, with its account and its epoch.

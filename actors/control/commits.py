@@ -9,11 +9,12 @@ needle becomes void and never can be.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from warehouse.actors.control.context import MasterContext
+from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.disks import DiskHandlers
 from warehouse.actors.control.fleet_state import DiskState
 from warehouse.actors.control.reservations import Reservations, presigned_name, slot_name
@@ -24,7 +25,14 @@ from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.auth.rights import Permission
 from warehouse.catalog.interface import Transaction
 from warehouse.catalog.records import BucketRow
-from warehouse.errors import BadRequest, NoSuchVolume, StampRefused, StoreError, TokenScope
+from warehouse.errors import (
+    BadRequest,
+    NoSuchVolume,
+    StampRefused,
+    StoreError,
+    TokenRevoked,
+    TokenScope,
+)
 from warehouse.transport.http.header_text import is_content_type
 from warehouse.transport.messages import (
     Commit,
@@ -33,6 +41,7 @@ from warehouse.transport.messages import (
     Resolved,
     ResolveNeedle,
     StoredNeedle,
+    etag_of,
 )
 from warehouse.transport.zeromq.peers import Peer
 
@@ -68,9 +77,9 @@ class CommitHandlers:
             if needle.volume_id not in disk.volumes:
                 raise BadRequest(f"volume {needle.volume_id} does not belong to disk {disk.name}")
         refused = self._stamps.refusals(disk, request.needles)
-        stamp = self._context.stamp() if refused else 0
+        stamp, at_ms = self._context.stamp(), now_ms()
         commits = await self._writer.write(
-            lambda t: _commit(t, request.needles, refused, stamp), is_growth=True
+            lambda t: _commit(t, request.needles, refused, stamp, at_ms), is_growth=True
         )
         self._note_written(
             disk,
@@ -107,8 +116,11 @@ class CommitHandlers:
         issued_ms = self._require_own_needle(bucket, request)
         stamp = self._context.stamp()
         is_committed = await self._writer.write(
-            lambda t: t.resolve_needle(
-                bucket.id, request.key, request.volume_id, request.needle_id, stamp, issued_ms
+            self._sessions.guarded(
+                peer,
+                lambda t: t.resolve_needle(
+                    bucket.id, request.key, request.volume_id, request.needle_id, stamp, issued_ms
+                ),
             )
         )
         return Resolved(is_committed=is_committed)
@@ -136,20 +148,45 @@ class CommitHandlers:
 
 
 def _commit(
-    t: Transaction, needles: Sequence[StoredNeedle], refused: Mapping[int, StampRefused], stamp: int
+    t: Transaction,
+    needles: Sequence[StoredNeedle],
+    refused: Mapping[int, StampRefused],
+    stamp: int,
+    now_ms: int,
 ) -> list[Commit]:
-    """Commit these needles, and void the ones whose stamps were refused; runs in the writer's thread."""
+    """Commit these needles, and void the ones whose stamps were refused; runs in the writer's thread.
+
+    Here a put looks once more whether the API key behind it is good: it may have begun before that was
+    revoked.
+    """
     commits = []
+    is_good: dict[tuple[str, int], bool] = {("", 0): True}  # by key and epoch; of 0.1.0: not known
     for position, needle in enumerate(needles):
         if position in refused:
             # It can never become visible, so that whoever put it may put it elsewhere.
             t.void_orphans(needle.volume_id, [needle.needle_id], stamp)
             commits.append(_refusal(refused[position]))
             continue
+        holder = needle.key_id, needle.epoch
+        if holder not in is_good:
+            is_good[holder] = t.is_key_good(*holder, now_ms)
+        if not is_good[holder]:
+            commits.append(_revoked(t, needle, stamp))
+            continue
         result = t.commit_needle(_with_servable_type(needle))
         error = result.error
         commits.append(Commit(result.etag, result.restamp_above) if error is None else _refusal(error))
     return commits
+
+
+def _revoked(t: Transaction, needle: StoredNeedle, stamp: int) -> Commit:
+    """The fate of a needle whose API key is no longer good; it may have been committed before that."""
+    if needle.upload_id is None:
+        with contextlib.suppress(StoreError):
+            place = needle.volume_id, needle.needle_id
+            if t.resolve_needle(needle.bucket_id, needle.key, *place, stamp):
+                return Commit(etag_of(*place, needle.crc))
+    return _refusal(TokenRevoked("the API key of this put was changed, disabled or deleted meanwhile"))
 
 
 def _refusal(error: StoreError) -> Commit:

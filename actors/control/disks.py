@@ -10,7 +10,7 @@ A disk that is set aside (see `stamps.py`, `lineage.py`) is online for readers, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.fleet_state import DiskState, VolumeState
@@ -60,7 +60,12 @@ class DiskHandlers:
         provisioner: Provisioner,
         scheduler: JobScheduler,
         disconnect: Callable[[Peer, str], None],
+        revoked: Callable[[], Mapping[str, int]],
     ) -> None:
+        """
+        Args:
+            revoked: see `Revocations.epochs`.
+        """
         self._context = context
         self._catalog = context.catalog
         self._clock = context.clock
@@ -74,6 +79,7 @@ class DiskHandlers:
         self._provisioner = provisioner
         self._scheduler = scheduler
         self._disconnect = disconnect
+        self._revoked = revoked
 
     def routes(self) -> Routes:
         return (
@@ -215,6 +221,7 @@ class DiskHandlers:
             mark=epoch.mark,
             catalog_id=self._lineage.catalog_id,
             now_ms=now_ms(),
+            revoked=dict(self._revoked()),
         )
 
     def register_again(self, but: Peer | None = None) -> None:

@@ -18,7 +18,7 @@ from warehouse.actors.control.fleet_state import VolumeState
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.reservations import Reservations
 from warehouse.actors.control.routes import Routes
-from warehouse.actors.control.sessions import Sessions
+from warehouse.actors.control.sessions import ClientSession, Sessions
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.auth.rights import Permission
 from warehouse.catalog.records import BucketRow
@@ -61,6 +61,7 @@ class LeaseHandlers:
     def lease(self, peer: Peer, request: LeaseNeedles) -> Leased | None:
         """Lease on as many volumes as there are, up to a few; None: room for the lease is on its way."""
         bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket)
+        session = self._sessions.session_of(peer)
         if request.needle_count < 1 or request.byte_count < 0:
             raise BadRequest("a lease is for at least one needle and no negative number of bytes")
         needle_count, byte_count = _bounded(request)
@@ -78,7 +79,9 @@ class LeaseHandlers:
             # Nearly full: a smaller lease may still find a place.
             byte_count, needle_count = max(byte_count // 2, least), max(needle_count // 2, 1)
         share = max(1, needle_count // len(volumes))
-        return Leased(leases=[self._lease_on(volume, peer, bucket, share, byte_count) for volume in volumes])
+        return Leased(
+            leases=[self._lease_on(volume, peer, session, bucket, share, byte_count) for volume in volumes]
+        )
 
     async def lease_later(self, peer: Peer, request: LeaseNeedles) -> Leased:
         """Wait for room that is on its way, and lease it."""
@@ -90,10 +93,16 @@ class LeaseHandlers:
         return self._room.find_now(wanted, count=LEASE_VOLUMES_MAX, exclude=exclude)
 
     def _lease_on(
-        self, volume: VolumeState, peer: Peer, bucket: BucketRow, needle_count: int, byte_count: int
+        self,
+        volume: VolumeState,
+        peer: Peer,
+        session: ClientSession,
+        bucket: BucketRow,
+        needle_count: int,
+        byte_count: int,
     ) -> Lease:
         needle_count = min(needle_count, volume.ids_left)
-        lease_s = self._store.lease_s
+        lease_s = session.holder.life_s(self._store.lease_s)
         lease_id = next(self._lease_ids)
         first = self._fleet.take_ids(volume, needle_count)
         last = first + needle_count - 1
@@ -117,6 +126,8 @@ class LeaseHandlers:
             body_size_max=min(byte_count, self._store.chunk_size),
             room=byte_count,
             lease_id=lease_id,
+            prefixes=session.rights.prefixes(Permission.WRITE, bucket),
+            **session.holder.claims(),
         )
         return Lease(
             volume_id=volume.volume_id,

@@ -6,20 +6,22 @@ answers are sent after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.lineage import Lineage
 from warehouse.actors.control.provisioning import Provisioner
-from warehouse.actors.control.read_grants import ReadGrants
+from warehouse.actors.control.read_grants import UPLOADS_MAX, Reader, ReadGrants, Wanted
 from warehouse.actors.control.routes import Routes
-from warehouse.actors.control.sessions import Sessions, require_on
+from warehouse.actors.control.sessions import ClientSession, Sessions, require_on
 from warehouse.actors.control.sight import bucket_info, seen_buckets
 from warehouse.auth.rights import Permission, Rights
 from warehouse.catalog.listing import spans
 from warehouse.catalog.names import check_bucket_name, check_key
 from warehouse.catalog.records import BucketRow, ChunkRow, ObjectRow, Page
 from warehouse.errors import BadRequest, PermissionDenied
+from warehouse.transport.http.batch_format import ITEM_SIZE_MAX
 from warehouse.transport.http.conditions import check_etag_condition
 from warehouse.transport.http.header_text import served_type
 from warehouse.transport.messages import (
@@ -89,7 +91,8 @@ class ObjectHandlers:
         session = self._sessions.require_name(peer, Permission.MANAGE_BUCKETS, request.bucket)
         created_ms, owner_id = now_ms(), session.account_id
         row = await self._context.writer.write(
-            lambda t: t.create_bucket(request.bucket, created_ms, owner_id), is_growth=True
+            self._sessions.guarded(peer, lambda t: t.create_bucket(request.bucket, created_ms, owner_id)),
+            is_growth=True,
         )
         self._context.events.record("bucket_created", row, bucket=row.name)
         self._provisioner.note_buckets()
@@ -101,7 +104,9 @@ class ObjectHandlers:
             self._sessions.bucket_for(peer, Permission.DELETE, request.bucket, "")
         stamp = self._context.stamp()
         await self._context.writer.write(
-            lambda t: t.delete_bucket(request.bucket, force=request.force, stamp=stamp)
+            self._sessions.guarded(
+                peer, lambda t: t.delete_bucket(request.bucket, force=request.force, stamp=stamp)
+            )
         )
         self._context.events.record("bucket_deleted", row, bucket=row.name)
         self._provisioner.note_buckets()
@@ -128,9 +133,10 @@ class ObjectHandlers:
             raise BadRequest(f"at most {LOCATE_MAX} keys can be located at once, {len(request.keys)} came")
         if request.first_chunk and len(request.keys) != 1:
             raise BadRequest("a first chunk is named for one key alone")
-        rights = self._sessions.require(peer, Permission.READ).rights
+        session = self._sessions.require(peer, Permission.READ)
         is_paged = request.chunk_limit > 0
         with self._catalog.one_moment():
+            rights = session.rights
             if rights.grants is not None:
                 # Before anything is read: how long an answer takes tells nothing of what is not granted.
                 _require_keys(rights, self._catalog.bucket(request.bucket), request.keys)
@@ -143,10 +149,11 @@ class ObjectHandlers:
         objects = [None if one is None else object_info(one[0], chunks_of(*one)) for one in found]
         if any(info is not None and info.metadata for info in objects):  # nothing else makes a page long
             objects = first_that_fit(objects)
+        wanted: dict[int, set[int]] = {}
+        objects = objects[: _count_named(wanted, found[: len(objects)])]
         if not is_paged:
             _require_all(objects, len(request.keys))
-        volume_ids = {chunk.volume_id for info in objects if info is not None for chunk in info.chunks}
-        grants, offline = self._grants.grants(bucket, volume_ids)
+        grants, offline = self._grants.grants(_reader(session, bucket), bucket, wanted)
         return ObjectsLocated(
             objects=objects,
             grants=grants,
@@ -159,7 +166,8 @@ class ObjectHandlers:
         if request.delimiter == "":
             raise BadRequest("a delimiter has at least one character")
         flags = Permission.LIST | (Permission.READ if request.with_locations else Permission.LIST)
-        rights = self._sessions.require(peer, flags).rights
+        session = self._sessions.require(peer, flags)
+        rights = session.rights
         bucket, page = self._page(request, rights, flags)
         if not request.with_locations:
             objects, grants = [object_info(row) for row in page.objects], list[ReadGrant]()
@@ -174,8 +182,8 @@ class ObjectHandlers:
                 object_info(row, [first_chunk(row)] if is_near else None)
                 for row, is_near in zip(page.objects, near, strict=True)
             ]
-            volume_ids = {row.volume_id for row, is_near in zip(page.objects, near, strict=True) if is_near}
-            grants, _ = self._grants.grants(bucket, volume_ids)
+            wanted = _wanted_of_page(itertools.compress(page.objects, near))
+            grants, _ = self._grants.grants(_reader(session, bucket), bucket, wanted)
         return Listing(objects=objects, prefixes=page.prefixes, next_after=page.next_after, grants=grants)
 
     def _page(self, request: ListObjects, rights: Rights, flags: Permission) -> tuple[BucketRow, Page]:
@@ -213,9 +221,47 @@ class ObjectHandlers:
             rights.require(Permission.DELETE, bucket, key)
         stamp = self._context.stamp()
         existed = await self._context.writer.write(
-            lambda t: t.delete_objects(bucket.id, request.keys, if_match=if_match, stamp=stamp)
+            self._sessions.guarded(
+                peer, lambda t: t.delete_objects(bucket.id, request.keys, if_match=if_match, stamp=stamp)
+            )
         )
         return Deleted(existed=existed)
+
+
+def _reader(session: ClientSession, bucket: BucketRow) -> Reader:
+    return Reader(session.holder, session.rights.prefixes(Permission.READ, bucket))
+
+
+def _count_named(
+    wanted: dict[int, set[int]], found: Sequence[tuple[ObjectRow, Sequence[ChunkRow]] | None]
+) -> int:
+    """Note which volumes have these objects, and which of their uploads the grants must name.
+
+    Returns:
+        How many of the objects one answer can grant the right to read: at least one, nearly always all.
+    """
+    for count, one in enumerate(found):
+        if one is None:
+            continue
+        row, chunks = one
+        for volume_id in {chunk.volume_id for chunk in chunks} if row.chunk_count > 1 else (row.volume_id,):
+            uploads = wanted.setdefault(volume_id, set())
+            if row.upload_id is not None:
+                if len(uploads) == UPLOADS_MAX:
+                    return count
+                uploads.add(row.upload_id)
+    return len(found)
+
+
+def _wanted_of_page(rows: Iterable[ObjectRow]) -> Wanted:
+    """Which volumes have these objects of one chunk; their grants name uploads of small objects, and not too
+    many, because clients locate all others."""
+    wanted: dict[int, set[int]] = {}
+    for row in rows:
+        uploads = wanted.setdefault(row.volume_id, set())
+        if row.upload_id is not None and row.size <= ITEM_SIZE_MAX and len(uploads) < UPLOADS_MAX:
+            uploads.add(row.upload_id)
+    return wanted
 
 
 def _require_keys(rights: Rights, bucket: BucketRow, keys: Sequence[str]) -> None:

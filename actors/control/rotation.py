@@ -28,7 +28,7 @@ from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.fleet_state import DiskState
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.live_keys import LiveKeys
-from warehouse.actors.control.presigning import PRESIGN_S_MAX
+from warehouse.actors.control.presign_terms import PRESIGN_S_MAX
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.rpc import call
 from warehouse.actors.control.sessions import ACCESS_TOKEN_S, ClientSession, Sessions

@@ -13,18 +13,22 @@ from __future__ import annotations
 
 import hmac
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.doors import choice, needed
 from warehouse.actors.control.failed_logins import FailedLogins
 from warehouse.actors.control.fleet_state import CompactorSession, DiskState
+from warehouse.actors.control.holders import Holder
 from warehouse.actors.control.key_secrets import KeySecrets, Shown
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.live_keys import LiveKey, LiveKeys
 from warehouse.actors.control.routes import Routes
 from warehouse.auth.access_tokens import AccessClaims
 from warehouse.auth.rights import BucketName, Permission, Rights, names_of
+from warehouse.catalog.interface import Transaction
 from warehouse.catalog.records import BucketRow, ObjectRow
 from warehouse.errors import (
     BadCredentials,
@@ -33,6 +37,7 @@ from warehouse.errors import (
     NotAuthenticated,
     PermissionDenied,
     SealBroken,
+    TokenRevoked,
 )
 from warehouse.transport.messages import Attach, Attached, LoggedIn, Login, Request
 from warehouse.transport.zeromq import roles
@@ -41,6 +46,9 @@ from warehouse.transport.zeromq.roles import Role
 
 ACCESS_TOKEN_S = 900.0
 KEY_CHANGED = "the API key behind this token was changed, disabled or deleted, or has expired: log in again"
+
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -58,6 +66,17 @@ class ClientSession:
     @property
     def rights(self) -> Rights:
         return self.key.rights
+
+    @property
+    def holder(self) -> Holder:
+        """For the tokens that it is given."""
+        row = self.key.row
+        return Holder(self.key.key_id, self.epoch, None if row is None else row.expires_ms)
+
+    @property
+    def sign_s_max(self) -> float | None:
+        """The longest life, in seconds, of a URL that is signed for this key; None: as long as any."""
+        return None if self.key.row is None else self.key.row.sign_s_max
 
     @property
     def account_id(self) -> str:
@@ -123,6 +142,19 @@ class Sessions:
 
     # --- rights -----------------------------------------------------------------------------------
 
+    def holder_of(self, key_id: str, epoch: int) -> Holder:
+        """The holder of a token that shows this; "": release 0.1.0 signed it, and named none.
+
+        Raises:
+            TokenRevoked: the key has lost rights since, or is gone.
+        """
+        if not key_id:
+            return Holder("", 0)
+        key = self._keys.get(key_id)
+        if key is None or key.row is None or not key.is_good(epoch, now_ms()):
+            raise TokenRevoked(KEY_CHANGED)
+        return Holder(key_id, epoch, key.row.expires_ms)
+
     def session_of(self, peer: Peer) -> ClientSession:
         """
         Raises:
@@ -136,7 +168,6 @@ class Sessions:
             raise NotAuthenticated("the access token of this connection has expired: attach a fresh one")
         at_ms = now_ms()
         if not session.key.is_good(session.epoch, at_ms):
-            peer.session = None
             raise NotAuthenticated(KEY_CHANGED)
         session.key.used_ms = at_ms
         return session
@@ -201,6 +232,23 @@ class Sessions:
         if row is None:
             raise NoSuchObject(f"bucket {bucket!r} has no object {key!r}")
         return bucket_row, row
+
+    def guarded(self, peer: Peer, work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
+        """The same work, for the writer: it looks once more whether the peer's API key is good.
+
+        The request may have waited for its transaction, and the key may have been revoked meanwhile.
+
+        Raises:
+            NotAuthenticated: as `session_of`; the work that is returned raises it, too.
+        """
+        session = self.session_of(peer)
+
+        def look_and_work(transaction: Transaction) -> T:
+            if not transaction.is_key_good(session.key_id, session.epoch, now_ms()):
+                raise NotAuthenticated(KEY_CHANGED)
+            return work(transaction)
+
+        return look_and_work
 
     # --- roles ------------------------------------------------------------------------------------
 

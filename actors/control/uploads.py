@@ -15,6 +15,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 
+import msgspec
+
 from warehouse.actors.control import rpc
 from warehouse.actors.control.allocation import Room, needed_for
 from warehouse.actors.control.context import MasterContext, now_ms
@@ -95,7 +97,9 @@ class UploadHandlers:
             self._room.require_in_all(request.byte_count)
         expires_s = self._store.upload_expires_s
         begun_ms = now_ms()
-        upload_id = await self._writer.write(
+        expires_ms = begun_ms + int(expires_s * 1000)
+        begin = self._sessions.guarded(
+            peer,
             lambda t: t.begin_upload(
                 bucket.id,
                 request.key,
@@ -103,10 +107,10 @@ class UploadHandlers:
                 request.metadata,
                 *conditions,
                 begun_ms,
-                begun_ms + int(expires_s * 1000),
+                expires_ms,
             ),
-            is_growth=True,
         )
+        upload_id = await self._writer.write(begin, is_growth=True)
         return UploadBegun(upload_id=upload_id, chunk_size=self._store.chunk_size, expires_in_s=expires_s)
 
     def _upload(self, peer: Peer, upload_id: int) -> tuple[UploadRow, BucketRow]:
@@ -139,8 +143,8 @@ class UploadHandlers:
         slots: list[Slot] = []
         try:
             for wanted in request.slots:
-                slots.append(await self._slot(upload, bucket, wanted, request.exclude_volumes))
-            await self._record_slots(upload.id, slots, request.slots)
+                slots.append(await self._slot(peer, upload, bucket, wanted, request.exclude_volumes))
+            await self._record_slots(peer, upload.id, slots, request.slots)
         except BaseException:  # also when the time for this is over: nobody has the slots then
             for slot in slots:
                 self._release_slot(upload.id, slot.volume_id, slot.needle_id)
@@ -148,7 +152,7 @@ class UploadHandlers:
         return Slots(slots=slots)
 
     async def _slot(
-        self, upload: UploadRow, bucket: BucketRow, wanted: SlotWanted, exclude: Collection[int]
+        self, peer: Peer, upload: UploadRow, bucket: BucketRow, wanted: SlotWanted, exclude: Collection[int]
     ) -> Slot:
         """Find room for one chunk, and reserve it."""
         if not 0 <= wanted.size <= self._store.chunk_size:
@@ -158,16 +162,18 @@ class UploadHandlers:
         needed = needed_for(wanted.size)
         volume = await self._room.find(needed, exclude=exclude)
         # No checkpoint from here on, so that the room found is the room reserved.
+        holder = self._sessions.session_of(peer).holder
         disk = self._fleet.disks[volume.disk_id]
         needle_id = self._fleet.take_ids(volume, 1)
-        expires_s = self._store.upload_expires_s
+        expires_s = holder.life_s(self._store.upload_expires_s)
+        claims = self._claims(disk.disk_id, volume.volume_id, needle_id, upload, bucket, wanted)
         slot = Slot(
             chunk_index=wanted.chunk_index,
             volume_id=volume.volume_id,
             needle_id=needle_id,
             url=disk.url,
             token=self._keyring.sign(
-                self._claims(disk.disk_id, volume.volume_id, needle_id, upload, bucket, wanted),
+                msgspec.structs.replace(claims, expires_at_s=int(time.time() + expires_s), **holder.claims()),
                 disk.token_keys,
             ),
             expires_in_s=expires_s,
@@ -194,7 +200,7 @@ class UploadHandlers:
             operation="put",
             audience=disk_id,
             volume_id=volume_id,
-            expires_at_s=int(time.time() + self._store.upload_expires_s),
+            expires_at_s=0,  # the caller adds it, and whose token it is
             bucket_id=bucket.id,
             bucket=bucket.name,
             first_needle_id=needle_id,
@@ -211,7 +217,7 @@ class UploadHandlers:
         )
 
     async def _record_slots(
-        self, upload_id: int, slots: Sequence[Slot], wanted: Sequence[SlotWanted]
+        self, peer: Peer, upload_id: int, slots: Sequence[Slot], wanted: Sequence[SlotWanted]
     ) -> None:
         """Write slots into the catalog; the ones that they replace give their room back."""
         rows = [
@@ -226,7 +232,8 @@ class UploadHandlers:
             t.touch_upload(upload_id, expires_ms)
             return replaced
 
-        for volume_id, needle_id in await self._writer.write(set_slots, is_growth=True):
+        work = self._sessions.guarded(peer, set_slots)
+        for volume_id, needle_id in await self._writer.write(work, is_growth=True):
             self._release_slot(upload_id, volume_id, needle_id)
 
     def _release_slot(self, upload_id: int, volume_id: int, needle_id: int) -> None:
@@ -237,10 +244,10 @@ class UploadHandlers:
     async def finish(self, peer: Peer, request: FinishUpload) -> ObjectWritten:
         self._upload(peer, request.upload_id)
         for _ in range(FINISH_TRIES):
-            result = await self._writer.write(
-                lambda t: t.finish_upload(request.upload_id, request.chunk_count, request.object_size),
-                is_growth=True,
+            finish = self._sessions.guarded(
+                peer, lambda t: t.finish_upload(request.upload_id, request.chunk_count, request.object_size)
             )
+            result = await self._writer.write(finish, is_growth=True)
             if result.object is not None:
                 self._reservations.release_group(request.upload_id)
                 row = result.object
@@ -270,6 +277,7 @@ class UploadHandlers:
     async def abort(self, peer: Peer, request: AbortUpload) -> Done:
         self._upload(peer, request.upload_id)
         stamp = self._context.stamp()
-        await self._writer.write(lambda t: t.abort_upload(request.upload_id, stamp))
+        abort = self._sessions.guarded(peer, lambda t: t.abort_upload(request.upload_id, stamp))
+        await self._writer.write(abort)
         self._reservations.release_group(request.upload_id)
         return Done()

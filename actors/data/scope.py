@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from warehouse.auth.data_tokens import DataClaims
+from warehouse.auth.data_tokens import DataClaims, named_upload
 from warehouse.errors import TokenScope
 from warehouse.storage.format.needle import NeedleMetadata
 
@@ -36,7 +36,9 @@ def require_visible(claims: DataClaims, metadata: NeedleMetadata) -> None:
     upload_id = metadata.upload_id
     if upload_id is None or claims.last_needle_id or not claims.key_id:
         return  # release 0.1.0 signed tokens that name no API key, and no uploads
-    if claims.upload_ids is None or upload_id not in claims.upload_ids:
+    if metadata.created_ms <= claims.named_after_ms:
+        return
+    if claims.upload_ids is None or named_upload(upload_id) not in claims.upload_ids:
         raise TokenScope("this needle came with an upload, and this token does not name it")
 
 

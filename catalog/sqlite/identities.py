@@ -96,6 +96,15 @@ class Identities(Bookkeeping):
             raise NoSuchApiKey(f"there is no API key {key_id!r}")
         return api_key_row(found)
 
+    def is_key_good(self, key_id: str, epoch: int, now_ms: int) -> bool:
+        found = self._one("SELECT epoch, is_enabled, expires_ms FROM api_keys WHERE id = ?", (key_id,))
+        return (
+            found is not None
+            and found[0] == epoch
+            and bool(found[1])
+            and (found[2] is None or now_ms < found[2])
+        )
+
     def add_api_key(self, row: ApiKeyRow) -> ApiKeyRow:
         check_grants(row.grants)
         if row.account_id:

@@ -147,16 +147,16 @@ class ObjectReads(Reader):
 
     def chunks_of_version(
         self, volume_id: int, needle_id: int, etag: str, *, first: int, limit: int
-    ) -> list[ChunkRow] | None:
+    ) -> tuple[ObjectRow, list[ChunkRow]] | None:
         with self.one_moment():
             found = self._all(
                 f"SELECT {OBJECT_COLUMNS} FROM objects WHERE volume_id = ? AND needle_id = ?",
                 (volume_id, needle_id),
             )
             row = object_row(found[0]) if found else None
-            if row is None or row.upload_id is None or row.etag != etag:
+            if row is None or row.chunk_count == 1 or row.upload_id is None or row.etag != etag:
                 return None
-            return self.chunks(row.upload_id, first=first, limit=limit)
+            return row, self.chunks(row.upload_id, first=first, limit=limit)
 
     def list_objects(
         self,

@@ -190,9 +190,12 @@ class Locator:
                 question.answered.set()
             return
         now_s = trio.current_time()
-        grants = {grant.volume_id: Grant.of(grant, now_s) for grant in answer.grants}
-        shared: dict[int, list[_Question]] = {}
-        for question, info in zip(batch, answer.objects, strict=True):
+        prepared = {
+            id(grants): {volume_id: Grant.of(grant, now_s) for volume_id, grant in grants.items()}
+            for grants in answer.distinct_grants()
+        }
+        shared: dict[Grant | None, list[_Question]] = {}
+        for question, info, found in zip(batch, answer.objects, answer.grants, strict=True):
             if info is None:
                 question.why_unknown = answer.why_unknown
             else:
@@ -202,13 +205,14 @@ class Locator:
                     question.error = error
                     question.answered.set()
                     continue
+                grants = prepared[id(found)]
                 question.located = Located(self._bucket, info, grants, answer.offline, answer.back_soon)
                 if question.wants_data and info.chunk_count == 1 and 0 < info.size <= SHARED_SIZE_MAX:
-                    shared.setdefault(info.chunks[0].volume_id, []).append(question)
+                    shared.setdefault(grants.get(info.chunks[0].volume_id), []).append(question)
                     continue
             question.answered.set()
-        for volume_id, group in shared.items():
-            self._share(grants.get(volume_id), group)
+        for grant, group in shared.items():
+            self._share(grant, group)
 
     # --- fetching together ------------------------------------------------------------------------
 
@@ -238,7 +242,27 @@ class Locator:
                 question.answered.set()
 
 
-async def ask_where(control: Control, bucket: str, keys: Sequence[str]) -> ObjectsLocated:
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where some objects are; the fields as in `ObjectsLocated`.
+
+    Attributes:
+        grants: of each object, by volume: those of the message that located it, for they may be for its
+            objects alone.
+    """
+
+    objects: list[ObjectInfo | None]
+    grants: list[dict[int, ReadGrant]]
+    offline: dict[int, str]
+    back_soon: list[int]
+    why_unknown: str
+
+    def distinct_grants(self) -> list[dict[int, ReadGrant]]:
+        """The grants of each message."""
+        return [*{id(grants): grants for grants in self.grants}.values()]
+
+
+async def ask_where(control: Control, bucket: str, keys: Sequence[str]) -> Whereabouts:
     """Locate objects with as many messages as needed; return one entry per key, with all its chunks.
 
     Raises:
@@ -246,28 +270,30 @@ async def ask_where(control: Control, bucket: str, keys: Sequence[str]) -> Objec
         BadRequest: the master answered for another number of keys than we asked for.
         StoreError: the master refused the request.
     """
-    answer = await _ask_where(control, bucket, keys)
-    if len(answer.objects) == len(keys) and (not keys or _is_whole(answer.objects[0])):
-        return answer
     objects: list[ObjectInfo | None] = []
-    pages = [answer]
-    while True:
-        first, *others = pages[-1].objects
-        if first is not None and not _is_whole(first):
-            first, more = await _all_chunks(control, bucket, first)
+    grants: list[dict[int, ReadGrant]] = []
+    pages: list[ObjectsLocated] = []
+    while not pages or len(objects) < len(keys):
+        page = await _ask_where(control, bucket, keys[len(objects) :])
+        pages.append(page)
+        grants += [_by_volume([page])] * len(page.objects)
+        found = [*page.objects]
+        if found and (first := found[0]) is not None and not _is_whole(first):
+            found[0], more = await _all_chunks(control, bucket, first)
+            grants[len(objects)] = _by_volume([page, *more])
             pages += more
-        objects += [first, *others]
-        if len(objects) == len(keys):
-            break
-        pages.append(await _ask_where(control, bucket, keys[len(objects) :]))
-    grants = {grant.volume_id: grant for page in pages for grant in page.grants}
-    return ObjectsLocated(
+        objects += found
+    return Whereabouts(
         objects=objects,
-        grants=[*grants.values()],
+        grants=grants,
         offline={volume_id: disk for page in pages for volume_id, disk in page.offline.items()},
         back_soon=[*{volume_id for page in pages for volume_id in page.back_soon}],
         why_unknown=next((page.why_unknown for page in pages if page.why_unknown), ""),
     )
+
+
+def _by_volume(pages: Sequence[ObjectsLocated]) -> dict[int, ReadGrant]:
+    return {grant.volume_id: grant for page in pages for grant in page.grants}
 
 
 async def _ask_where(

@@ -239,7 +239,8 @@ class BucketReader:
         answer = await ask_where(self._control, self.bucket, keys)
         for volume_id in answer.offline:
             self._grants.pop(volume_id, None)
-        self.learn(answer.grants)
+        for grants in answer.distinct_grants():
+            self.learn([*grants.values()])
         return [
             absence(self.bucket, key, answer.why_unknown) if info is None else info
             for key, info in zip(keys, answer.objects, strict=True)

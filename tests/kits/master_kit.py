@@ -48,6 +48,7 @@ from warehouse.transport.messages import (
     GenerationSwitched,
     Job,
     Jobs,
+    KeysRevoked,
     ListEvents,
     ListJobs,
     ListLive,
@@ -144,6 +145,7 @@ class ScriptedDisk(Script):
         self.request_count = 0
         self.damages: list[NeedleDamage] = []
         self.link: Link | None = None
+        self.welcome: Welcome | None = None  # of the latest registration
         self.switch_steps = 1
         self.token_keys: dict[str, bytes] = {}
 
@@ -233,7 +235,7 @@ class ScriptedDisk(Script):
                 )
             case SwitchGeneration():
                 return self.switch(request)
-            case DropGeneration():
+            case DropGeneration() | KeysRevoked():
                 return Done()
             case ReplaceTokenKeys():
                 self.token_keys = request.token_keys
@@ -422,6 +424,7 @@ class RunningMaster:
             )
             assert isinstance(answer, Welcome)
             disk.token_keys = answer.token_keys
+            disk.welcome = answer
 
         disk.link = await self.connect("disk", greet, disk.answer, incarnation, disk.scope)
         with trio.fail_after(10):

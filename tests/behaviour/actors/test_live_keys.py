@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import json
+import time
+from base64 import urlsafe_b64decode
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import trio
 
-from master_kit import open_master
+from master_kit import RunningMaster, open_master, until
+from warehouse.actors.control import revocations
 from warehouse.auth.rights import EVERYTHING, Grant, Permission
-from warehouse.errors import BadCredentials, NoSuchBucket, NotAuthenticated, PermissionDenied
+from warehouse.errors import BadCredentials, LinkDown, NoSuchBucket, NotAuthenticated, PermissionDenied
 from warehouse.transport.messages import (
     Attach,
     BucketInfo,
     Buckets,
+    Commit,
     CreateBucket,
     DeleteBucket,
     DeleteObjects,
     Done,
+    Events,
+    KeysRevoked,
+    Leased,
     LeaseNeedles,
     ListBuckets,
+    ListEvents,
     Listing,
     ListObjects,
     LocateObjects,
+    NeedlesCommitted,
+    NeedlesStored,
     StatObject,
+    StoredNeedle,
 )
 
+SEES = int(Permission.SEE_CLUSTER | Permission.SEE_EVENTS)
 DATA = int(Permission.READ | Permission.LIST | Permission.DELETE | Permission.WRITE)
 
 
@@ -42,10 +56,13 @@ async def test_an_edit_counts_for_the_next_request_of_an_open_connection(tmp_pat
         def narrow(row):
             return msgspec.structs.replace(row, permissions=int(Permission.READ))
 
+        count = link.connect_count
         await master.running.keys.change(key.key_id, narrow)
-        for request in (ListObjects(bucket="photos"), Attach(token=token)):
-            with pytest.raises(NotAuthenticated, match="changed, disabled or deleted, or has expired"):
-                await link.request(request, timeout_s=5)
+        with pytest.raises((NotAuthenticated, LinkDown)):
+            await link.request(ListObjects(bucket="photos"), timeout_s=5)
+        await until(lambda: link.connect_count > count and link.is_up)
+        with pytest.raises(NotAuthenticated, match="changed, disabled or deleted, or has expired"):
+            await link.request(Attach(token=token), timeout_s=5)
         await link.request(Attach(token=await master.token(key)), timeout_s=5)
         with pytest.raises(PermissionDenied, match="lacks the permission list"):
             await link.request(ListObjects(bucket="photos"), timeout_s=5)
@@ -75,8 +92,9 @@ async def test_a_key_that_has_ended_opens_nothing(tmp_path: Path, end: str) -> N
             await keys.change(key.key_id, lambda row: msgspec.structs.replace(row, is_enabled=False))
         else:
             await keys.change(key.key_id, lambda row: msgspec.structs.replace(row, expires_ms=1))
-        with pytest.raises(NotAuthenticated):
+        with pytest.raises((NotAuthenticated, LinkDown)):
             await link.request(ListBuckets(), timeout_s=5)
+        await until(lambda: link.connect_count > 1)
         with pytest.raises(BadCredentials):
             await master.token(key)
 
@@ -159,3 +177,133 @@ async def test_making_buckets_is_confined_to_the_names_that_were_granted(tmp_pat
             await link.request(CreateBucket(bucket="photos"), timeout_s=5)
         with trio.fail_after(5):
             assert isinstance(await link.request(DeleteBucket(bucket="team-a"), timeout_s=5), Done)
+
+
+# --- what ends with a key -------------------------------------------------------------------------
+
+
+async def test_a_waiting_answer_ends_with_its_key_and_others_go_on(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        assert master.running is not None
+        key = await master.add_key(SEES)
+        link, other = await master.connect_as(key), await master.connect_with(SEES)
+        ended = trio.Event()
+
+        async def wait_for_news() -> None:
+            after = 0
+            with pytest.raises((NotAuthenticated, LinkDown)):
+                while True:
+                    answer = await link.request(ListEvents(after=after, wait_s=30.0), timeout_s=30)
+                    assert isinstance(answer, Events)
+                    after = answer.next_after
+            ended.set()
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait_for_news)
+                await until(lambda: master.running.hub.in_flight)
+                await master.running.keys.change(
+                    key.key_id, lambda row: msgspec.structs.replace(row, is_enabled=False)
+                )
+                await ended.wait()
+        await other.request(ListEvents(after=-1, limit=1, wait_s=0.0), timeout_s=5)
+        assert other.connect_count == 1
+
+
+async def test_a_key_that_expires_ends_its_connections(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        key = await master.add_key(int(Permission.LIST), expires_ms=int(time.time() * 1000) + 700)
+        link = await master.connect_as(key)
+        await link.request(ListBuckets(), timeout_s=5)
+        await until(lambda: link.connect_count > 1)
+        with pytest.raises(BadCredentials):
+            await master.token(key)
+
+
+async def test_volume_actors_hear_of_a_key_that_lost_rights_and_of_no_other_change(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        assert master.running is not None
+        keys = master.running.keys
+        key = await master.add_key(int(Permission.READ | Permission.LIST))
+        await keys.change(key.key_id, lambda row: msgspec.structs.replace(row, description="mine"))
+        await keys.change(key.key_id, lambda row: msgspec.structs.replace(row, permissions=int(EVERYTHING)))
+        await keys.change(key.key_id, lambda row: msgspec.structs.replace(row, permissions=1))
+        await until(lambda: master.disk.of(KeysRevoked))
+        await keys.delete(key.key_id)
+        await until(lambda: len(master.disk.of(KeysRevoked)) == 2)
+        assert [order.epochs for order in master.disk.of(KeysRevoked)] == [
+            {key.key_id: 2},
+            {key.key_id: 3},
+        ]
+        welcome = master.disk.welcome
+        assert welcome is not None
+        assert welcome.revoked == {}
+        master.disk.disconnect()
+        await master.connect_disk()
+        assert master.disk.welcome is not None
+        assert master.disk.welcome.revoked == {key.key_id: 3}
+
+
+async def test_a_volume_actor_that_does_not_take_in_a_revocation_registers_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "TELL_S", 0.1)
+    async with open_master(tmp_path, has_compactor=False) as master:
+        assert master.running is not None
+        master.disk.hold(KeysRevoked)
+        key = await master.add_key(int(Permission.READ))
+        await master.running.keys.delete(key.key_id)
+        await until(lambda: master.disk.welcome is not None and master.disk.welcome.revoked)
+
+
+async def test_a_put_looks_once_more_at_its_commit(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        assert master.running is not None
+        bucket_id = await master.create_bucket("photos")
+        key = await master.add_key(int(EVERYTHING))
+        link = await master.connect_as(key)
+        leased = await link.request(LeaseNeedles(bucket="photos", needle_count=8, byte_count=1), timeout_s=5)
+        assert isinstance(leased, Leased)
+        needle_id = leased.leases[0].first_needle_id
+
+        claims = claims_of(leased.leases[0].token)
+        assert (claims["sub"], claims["ep"]) == (key.key_id, 1)
+        assert len(claims["jti"]) == 12
+
+        def needle(number: int, key_id: str = key.key_id, epoch: int = 1) -> StoredNeedle:
+            return StoredNeedle(
+                volume_id=1,
+                needle_id=needle_id + number,
+                stamp=(number + 1) << 16,
+                size=3,
+                crc=1,
+                stored_size=64,
+                bucket_id=bucket_id,
+                key=f"k{number}",
+                created_ms=1,
+                lease_id=claims["lid"],
+                key_id=key_id,
+                epoch=epoch,
+            )
+
+        assert (await commit(master, needle(0)))[0].etag is not None
+        await master.running.keys.change(
+            key.key_id, lambda row: msgspec.structs.replace(row, permissions=int(Permission.WRITE))
+        )
+        # The first was committed before: its answer may have been lost, and stays what it was.
+        commits = await commit(master, needle(0), needle(1), needle(2, "", 0), needle(3, epoch=2))
+        assert [one.code for one in commits] == [None, "token_revoked", None, None]
+        # What was refused is void for good.
+        assert [one.code for one in await commit(master, needle(1, epoch=2))] == ["needle_void"]
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
+    return claims
+
+
+async def commit(master: RunningMaster, *needles: StoredNeedle) -> list[Commit]:
+    assert master.disk.link is not None
+    answer = await master.disk.link.request(NeedlesStored(needles=[*needles]), timeout_s=5)
+    assert isinstance(answer, NeedlesCommitted)
+    return answer.commits
