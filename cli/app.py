@@ -48,12 +48,18 @@ STORE = Group("The store", sort_key=2)
 SPACE = Group("Space and damage", sort_key=3)
 RESCUE = Group("Rescue", sort_key=4)
 
+# Commands of two words.
+keys = App(name="keys", group=STORE, help="API keys, and how the store keeps their secrets.")
+app.command(keys)
+
 
 def usage_problem(error: CycloptsError, words: Sequence[str]) -> str:
     """Explain what is wrong with the words of a command."""
     unknown: str | None = None
     match error:
         case UnknownCommandError():
+            if words[0] in app:
+                return unknown_command(words[1], [*app[words[0]]])
             return unknown_command(words[0], [*app])
         case UnknownOptionError():
             unknown = error.token.keyword or error.token.value

@@ -29,6 +29,7 @@ import warehouse.cli.commands.objects
 import warehouse.cli.commands.orphans
 import warehouse.cli.commands.remove
 import warehouse.cli.commands.rescue
+import warehouse.cli.commands.rotation
 import warehouse.cli.commands.store
 import warehouse.cli.commands.sync  # noqa: F401  # like those above: its commands join the app
 from warehouse.cli import closed_streams

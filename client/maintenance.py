@@ -31,6 +31,8 @@ from warehouse.transport.messages import (
     ListEvents,
     ListJobs,
     PauseJobs,
+    RotateSecret,
+    SecretRotated,
     StartJobs,
     Status,
 )
@@ -188,6 +190,24 @@ class Maintenance:
             CatalogBehind: the catalog is older than a disk, so these needles may be recent objects.
         """
         await self._control.ask(DecideOrphans(decision="drop"), Done)
+
+    async def rotate_secret(self, what: str, *, overlap_s: int | None = None) -> SecretRotated:
+        """Replace a secret that the store signs or seals with.
+
+        Args:
+            what: "access" (access tokens), "data" (data tokens and signed URLs) or "seal" (the secrets of
+                API keys are sealed with a new key; nothing becomes void).
+            overlap_s: how long what the old secret signed stays valid, in seconds; 0: it is void at once.
+                None: until it expires on its own.
+        Returns:
+            Until when (`until_ms`, since 1970; 0: it is void), and the disks that do not know the new secret
+            yet (`unreached`).
+        Raises:
+            BadRequest: there is no such secret, or no such overlap.
+            PermissionDenied: it takes `manage_keys` and `manage_cluster`.
+            WriteFailed: the keyring cannot be written; the secret is the old one.
+        """
+        return await self._control.ask(RotateSecret(what=what, overlap_s=overlap_s), SecretRotated)
 
     async def pause_jobs(self) -> list[Job]:
         """Pause all compactions and verifications of the store until `resume_jobs`.

@@ -67,6 +67,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "store_restored": (),
     "catalog_rebuilt": (),
     "objects_exported": (),
+    "root_reset": ("disabled",),
     # The log itself.
     "master_started": ("version",),
     "master_stopped": (),

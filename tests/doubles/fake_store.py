@@ -107,6 +107,8 @@ from warehouse.transport.messages import (
     RequestSlots,
     Resolved,
     ResolveNeedle,
+    RotateSecret,
+    SecretRotated,
     Slot,
     Slots,
     StartJobs,
@@ -340,6 +342,12 @@ class FakeStore:
                 return self.upkeep.list(job_ids)
             case CancelJobs(job_ids=job_ids):
                 return self.upkeep.cancel(job_ids)
+            case RotateSecret(what="seal"):
+                return SecretRotated(resealed_count=3)
+            case RotateSecret(overlap_s=0):
+                return SecretRotated(unreached=["disk-2"])
+            case RotateSecret():
+                return SecretRotated(until_ms=CREATED_MS)
             case PauseJobs(is_paused=is_paused):
                 return self.upkeep.pause(is_paused)
             case DecideOrphans(decision="drop"):

@@ -134,7 +134,7 @@ def test_only_the_place_that_opens_the_catalog_names_its_engine() -> None:
         for path in files
         if any(name.startswith("warehouse.catalog.sqlite") for name in imported_modules(path))
     }
-    assert naming == {"actors/master.py", "actors/control/first_start.py"}
+    assert naming == {"actors/master.py", "actors/control/first_start.py", "actors/reset_root.py"}
 
 
 @pytest.mark.parametrize("module", PURE)

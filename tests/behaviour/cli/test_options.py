@@ -7,7 +7,7 @@ looks for options that have none.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -91,6 +91,9 @@ REFUSED = [
     ("orphans --keep --drop", "give one"),
     ("orphans --yes", "--yes goes with --drop"),
     ("orphans --keep --yes", "--yes goes with --drop"),
+    ("rotate keys", "not 'keys'"),
+    ("rotate data --now --overlap 1h", "give one"),
+    ("rotate access --overlap 0.5s", "at least 1s"),
     ("bench --seconds 0", "--seconds"),
     ("bench --size x", "a size must look like"),
     ("bench --large-size x", "a size must look like"),
@@ -148,6 +151,9 @@ HONOURED = [
     ("compact --resume", "resumed"),
     ("verify --all --no-wait", "verif"),
     ("verify --all --cancel", "no job to cancel"),
+    ("rotate access --now", "all earlier access tokens are void"),
+    ("rotate data --overlap 1h", "are valid until 2"),
+    ("keys rotate-seal", "3 API keys"),
     ("bench put --seconds 0.05 --size 1 --concurrency 1 --objects 5", "--objects has no effect"),
     ("bench put --seconds 0.05 --processes 1 --large-size 1", "--large-size has no effect"),
 ]
@@ -155,7 +161,7 @@ HONOURED = [
 # Tested where they are at home: every command has these; `watch --since` needs events.
 ELSEWHERE = {"--profile", "--data", "--json", "--since"}
 # Become other programs, whose own parsers refuse what they do not know.
-PROGRAMS = {"up", "rebuild", "export", "backup", "restore"}
+PROGRAMS = {"up", "rebuild", "export", "backup", "restore", "keys reset-root"}
 
 
 @pytest.fixture
@@ -193,14 +199,26 @@ def options_of(app: App) -> set[str]:
     return {next(name for name in one if name.startswith("--")) for one in names if one[0].startswith("-")}
 
 
+def commands_of(app: App, before: str = "") -> Iterator[tuple[str, App]]:
+    """The commands of one word, and those of two."""
+    for name in app:
+        if name.startswith("-"):
+            continue
+        if any(not inner.startswith("-") for inner in app[name]):
+            yield from commands_of(app[name], f"{name} ")
+        else:
+            yield before + name, app[name]
+
+
 def test_every_option_of_every_command_has_a_row() -> None:
     rows = [row.split() for row, _ in REFUSED + HONOURED]
     short = {"-r": "--recursive", "-l": "--long", "-y": "--yes"}
-    for command in cli.app:
-        if command.startswith("-") or command in PROGRAMS:
+    for command, found in commands_of(cli.app):
+        if command in PROGRAMS:
             continue
-        tried = {short.get(word, word) for row in rows if row[0] == command for word in row}
-        untried = options_of(cli.app[command]) - tried - ELSEWHERE
+        words = command.split()
+        tried = {short.get(word, word) for row in rows if row[: len(words)] == words for word in row}
+        untried = options_of(found) - tried - ELSEWHERE
         assert not untried, f"{command}: {', '.join(sorted(untried))}"
 
 

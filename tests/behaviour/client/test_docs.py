@@ -65,9 +65,12 @@ def test_the_command_line_page_tells_of_every_command_and_option(capsys: pytest.
         assert re.search(rf"`(warehouse )?{command}`", text.replace("`, `", "` `")), command
         if command in PROGRAMS:  # it would take this process's place
             continue
-        assert cli.main([command, "--help"]) == 0
-        for option in re.findall(r"--[a-z-]+", capsys.readouterr().out):
-            assert option in text or option in ("--recursive", "--long"), f"{command} {option}"
+        inner = [name for name in cli.app[command] if not name.startswith("-")]
+        for words in [[command], *([command, name] for name in inner)]:
+            assert words == [command] or f"{command} {words[1]}" in text, words
+            assert cli.main([*words, "--help"]) == 0
+            for option in re.findall(r"--[a-z-]+", capsys.readouterr().out):
+                assert option in text or option in ("--recursive", "--long"), f"{words} {option}"
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
