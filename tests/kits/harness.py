@@ -188,7 +188,7 @@ class RunningStore:
     def stop(self, timeout_s: float = 30.0) -> int:
         """SIGTERM, as Ctrl-C does; return the exit status."""
         assert self._process is not None
-        self._require_kept_secrets([self.pid, *self.pids().values()])
+        misplaced = self._misplaced_secrets([self.pid, *self.pids().values()])
         self._process.terminate()
         try:
             status = self._process.wait(timeout_s)
@@ -196,16 +196,15 @@ class RunningStore:
             self.kill()
             raise
         self._close()
+        assert not misplaced, "\n".join(misplaced)
         return status
 
-    def _require_kept_secrets(self, pids: Sequence[int]) -> None:
-        """No secret of the store is anywhere but where it is kept: every store of the tests is searched."""
-        places = places_of(secrets_of(self.data), self.data, [self.log], pids)
+    def _misplaced_secrets(self, pids: Sequence[int]) -> list[str]:
+        """Where secrets of the store are and should not be: every store of the tests is searched."""
+        secrets = secrets_of(self.data)
+        places = places_of(secrets, self.data, [self.log], pids)
         printed = json.dumps(self.events).encode()
-        for name, secret in secrets_of(self.data).items():
-            if secret in printed:
-                places.append(f"{name} was printed")
-        assert not places, "\n".join(places)
+        return places + [f"{name} was printed" for name, secret in secrets.items() if secret in printed]
 
     def kill(self) -> None:
         """SIGKILL for the supervisor; its children see their standard input close and stop."""

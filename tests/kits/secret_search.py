@@ -22,7 +22,8 @@ SECRET_FIELDS = ("secret", "token", "key")
 
 def keeps_secrets(path: Path) -> bool:
     """Is this one of the files that are there to keep a secret?"""
-    return path.name in KEPT_IN or path.parent.name == "keys" or path.suffix in (".key", ".pem")
+    is_keyring = path.parent.name == "keys" or path.parent.name.startswith("keys.before-")
+    return is_keyring or path.name in KEPT_IN or path.suffix in (".key", ".pem")
 
 
 def secrets_of(data: Path) -> dict[str, bytes]:
@@ -92,9 +93,13 @@ def places_of(
 
 def _contents(data: Path, logs: Iterable[Path], pids: Iterable[int]) -> Iterator[tuple[str, bytes]]:
     for path in [*logs, *sorted(data.rglob("*"))]:
-        if path.is_file() and not keeps_secrets(path) and path.parent.name != "ballast":
+        if keeps_secrets(path) or path.parent.name == "ballast":
+            continue
+        try:
             with path.open("rb") as file:
                 yield str(path), file.read(READ_MAX)
+        except (IsADirectoryError, FileNotFoundError):  # a file that the store has removed meanwhile
+            continue
     for pid in pids:
         for name in ("cmdline", "environ"):
             try:
