@@ -1,0 +1,650 @@
+"""The matrix: every request that there is, from everybody who should not get an answer, and from who should.
+
+The rows are made from the message unions and the table of doors; what is expected of a row follows from the
+table.  Whoever adds a message adds its row to `ROWS` (or `OF_ACTORS`): how to make one such request about the
+bucket, key or upload of this store.  A message without a row is named when the tests are collected.
+
+    nobody, expired, forged     no session, or none any more
+    disabled, edited            the key had exactly the right permissions, a moment ago
+    nothing                     a session of a key without any permission
+    exactly                     each permission that is needed, for this bucket and this part of it: passes
+    all but one                 every permission but one of them, on the key and then in the grant
+    another bucket, prefix      every permission, for other objects; the answer for a bucket that is not seen is
+                                the one for a bucket that is not there
+    volume, compactor           an actor of the store that is not the one that is meant
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from master_kit import DISK_ID, RunningMaster, open_master
+from message_samples import SAMPLES
+from warehouse.actors.control import doors
+from warehouse.actors.control.doors import DOORS, KEY, KEYS, NAME, PART, SEEN, STORE, UPLOAD, WHOLE, Need
+from warehouse.actors.control.key_files import generate_access_pem
+from warehouse.auth.access_tokens import AccessClaims, AccessSigner
+from warehouse.auth.keys import ApiKey
+from warehouse.auth.rights import ABOUT_BUCKETS, ABOUT_OBJECTS, EVERYTHING, Grant, Permission
+from warehouse.errors import LinkDown, StoreError
+from warehouse.transport.messages import (
+    AbortUpload,
+    Attach,
+    BeginUpload,
+    Buckets,
+    CancelJobs,
+    ClientRequest,
+    ClusterStatus,
+    CompactorCommand,
+    CompactorRequest,
+    CreateBucket,
+    DecideOrphans,
+    DeleteBucket,
+    DeleteObjects,
+    DiskReport,
+    FinishUpload,
+    Lease,
+    Leased,
+    LeaseNeedles,
+    ListAudit,
+    ListBuckets,
+    ListEvents,
+    ListJobs,
+    ListObjects,
+    LocateChunks,
+    LocateObjects,
+    Login,
+    Message,
+    NeedlesStored,
+    PauseJobs,
+    Presign,
+    Register,
+    RegisterCompactor,
+    Request,
+    RequestSlots,
+    ResolveNeedle,
+    RotateSecret,
+    SlotWanted,
+    StartJobs,
+    StatObject,
+    StoredNeedle,
+    UploadBegun,
+    VolumeCommand,
+    VolumeRequest,
+    Welcome,
+)
+from warehouse.transport.zeromq.link import Link
+
+HERE, THERE = "photos", "films"  # the bucket of the requests, and another one
+PART_OF_IT, OTHER_PART = "2026/", "2025/"
+THE_KEY = PART_OF_IT + "a"
+OTHER_DISK = "e" * 32
+PASSES = "passes"
+
+
+class Store:
+    """A master with two buckets, and what requests are about."""
+
+    def __init__(self, master: RunningMaster) -> None:
+        self.master = master
+        self.ids: dict[str, int] = {}
+        self.lease: Lease
+        self._count = 0
+
+    async def set_up(self) -> None:
+        for number, name in enumerate((HERE, THERE), start=1):
+            self.ids[name] = await self.master.create_bucket(name)
+            await self.master.disk.store(1, number, self.ids[name], THE_KEY, number)
+        request = LeaseNeedles(bucket=HERE, needle_count=1000, byte_count=1)
+        self.lease = (await self.master.ask(request, Leased)).leases[0]
+
+    def unused(self) -> int:
+        self._count += 1
+        return self._count
+
+    async def upload(self) -> int:
+        return (await self.master.ask(BeginUpload(bucket=HERE, key=THE_KEY), UploadBegun)).upload_id
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    Attributes:
+        make: a request about a bucket of this name, or about an upload in `HERE`.
+        passes_as: codes of refusals that show that the request got through the door.
+        is_confined_by_token: with a part of the bucket it passes, and what it gets is confined.
+    """
+
+    make: Callable[[Store, str], Awaitable[Request]]
+    passes_as: tuple[str, ...] = ()
+    is_confined_by_token: bool = False
+
+
+def _plain(make: Callable[[str], Request], **options: Any) -> Row:
+    async def made(store: Store, bucket: str) -> Request:
+        return make(bucket)
+
+    return Row(made, **options)
+
+
+def _of_upload(make: Callable[[int], Request], **options: Any) -> Row:
+    async def made(store: Store, bucket: str) -> Request:
+        return make(await store.upload())
+
+    return Row(made, **options)
+
+
+async def _resolve(store: Store, bucket: str) -> Request:
+    lease = store.lease
+    needle_id = lease.first_needle_id + store.unused()
+    return ResolveNeedle(
+        bucket=bucket, key=THE_KEY, volume_id=lease.volume_id, needle_id=needle_id, token=lease.token
+    )
+
+
+async def _create(store: Store, bucket: str) -> Request:
+    return CreateBucket(bucket=f"new-{store.unused()}")
+
+
+ROWS: dict[type[Message], tuple[Row, ...]] = {
+    ListBuckets: (_plain(lambda bucket: ListBuckets()),),
+    CreateBucket: (Row(_create),),
+    DeleteBucket: (
+        _plain(lambda bucket: DeleteBucket(bucket=bucket), passes_as=("bucket_not_empty",)),
+        _plain(lambda bucket: DeleteBucket(bucket=bucket, force=True)),
+    ),
+    ListObjects: (
+        _plain(lambda bucket: ListObjects(bucket=bucket, prefix=PART_OF_IT)),
+        _plain(lambda bucket: ListObjects(bucket=bucket, prefix=PART_OF_IT, with_locations=True)),
+    ),
+    StatObject: (_plain(lambda bucket: StatObject(bucket=bucket, key=THE_KEY)),),
+    LocateObjects: (
+        _plain(lambda bucket: LocateObjects(bucket=bucket, keys=[THE_KEY])),
+        _plain(lambda bucket: LocateObjects(bucket=bucket, keys=[THE_KEY, PART_OF_IT + "b"])),
+    ),
+    DeleteObjects: (_plain(lambda bucket: DeleteObjects(bucket=bucket, keys=[PART_OF_IT + "none"])),),
+    LeaseNeedles: (
+        _plain(
+            lambda bucket: LeaseNeedles(bucket=bucket, needle_count=1, byte_count=1),
+            is_confined_by_token=True,
+        ),
+    ),
+    ResolveNeedle: (Row(_resolve),),
+    BeginUpload: (_plain(lambda bucket: BeginUpload(bucket=bucket, key=THE_KEY)),),
+    RequestSlots: (
+        _of_upload(
+            lambda upload_id: RequestSlots(
+                upload_id=upload_id, slots=[SlotWanted(chunk_index=0, size=1, chunk_count=1)]
+            )
+        ),
+    ),
+    FinishUpload: (
+        _of_upload(
+            lambda upload_id: FinishUpload(upload_id=upload_id, chunk_count=1, object_size=1),
+            passes_as=("upload_incomplete",),
+        ),
+    ),
+    AbortUpload: (_of_upload(lambda upload_id: AbortUpload(upload_id=upload_id)),),
+    Presign: (
+        _plain(lambda bucket: Presign(bucket=bucket, key=THE_KEY, method="GET", expires_in_s=9.0)),
+        _plain(lambda bucket: Presign(bucket=bucket, key=THE_KEY, method="PUT", expires_in_s=9.0)),
+    ),
+    ClusterStatus: (_plain(lambda bucket: ClusterStatus()),),
+    ListJobs: (_plain(lambda bucket: ListJobs()),),
+    StartJobs: (_plain(lambda bucket: StartJobs(work="verify", volume_ids=[1])),),
+    CancelJobs: (_plain(lambda bucket: CancelJobs(job_ids=[1]), passes_as=("no_such_job",)),),
+    PauseJobs: (_plain(lambda bucket: PauseJobs(is_paused=False)),),
+    DecideOrphans: (_plain(lambda bucket: DecideOrphans(decision="neither"), passes_as=("bad_request",)),),
+    ListEvents: (_plain(lambda bucket: ListEvents(after=0)),),
+    ListAudit: (_plain(lambda bucket: ListAudit()),),
+    RotateSecret: (_plain(lambda bucket: RotateSecret(what="nothing"), passes_as=("bad_request",)),),
+}
+
+# What the actors of the store send; their rows are the tests at the end.
+OF_ACTORS: frozenset[type[Message]] = frozenset(
+    (Register, RegisterCompactor, NeedlesStored, DiskReport, LocateChunks)
+)
+INTRODUCTIONS: frozenset[type[Message]] = frozenset((Login, Attach))
+
+
+def members(kinds: Any) -> frozenset[type[Message]]:
+    return frozenset(get_args(kinds) or (kinds,))
+
+
+def named(kinds: Iterable[type[Message]]) -> list[Any]:
+    """Parameters, in an order that stays."""
+    return sorted(
+        (pytest.param(kind, id=kind.__name__) for kind in kinds), key=lambda parameter: str(parameter.id)
+    )
+
+
+# As early as this, so that a request without a row does not even get collected.
+_MISSING = (
+    members(ClientRequest) | members(VolumeRequest) | members(CompactorRequest)
+) - ROWS.keys() - OF_ACTORS - INTRODUCTIONS  # fmt: skip
+assert not _MISSING, (
+    f"add a row for {', '.join(kind.__name__ for kind in _MISSING)} to the matrix: {__file__}"
+)
+assert ROWS.keys() == DOORS.keys()
+
+
+def rows() -> Iterator[tuple[str, Row]]:
+    for kind, of_kind in ROWS.items():
+        for number, row in enumerate(of_kind):
+            yield f"{kind.__name__}-{number}", row
+
+
+# --- asking ---------------------------------------------------------------------------------------
+
+
+async def result_of(link: Link, request: Request) -> tuple[str, str]:
+    """`PASSES`, or the code of the refusal; and its words."""
+    for _ in range(3):
+        try:
+            await link.wait_up()
+            answer = await link.request(request, timeout_s=10)
+        except LinkDown:  # the master ended the connection, which is an answer of a kind: ask the next one
+            continue
+        except StoreError as error:
+            return error.code, error.message
+        return PASSES, str(answer)
+    return LinkDown.code, ""
+
+
+class Report:
+    """Collects the cells that are not as they should be."""
+
+    def __init__(self) -> None:
+        self.wrong: list[str] = []
+        self.count = 0
+
+    def check(self, cell: str, result: tuple[str, str], expected: str, row: Row | None = None) -> None:
+        self.count += 1
+        code = PASSES if row is not None and result[0] in row.passes_as else result[0]
+        if code != expected:
+            self.wrong.append(f"{cell}: {result[0]} instead of {expected} ({result[1]:.120})")
+
+
+def of(request: Request) -> str:
+    """What the rights have to hold for."""
+    return next(need.of for need in doors.needs_of(request))
+
+
+def exact_grants(store: Store, request: Request) -> tuple[Grant, ...]:
+    return tuple(_exact_grants(store, doors.needs_of(request)))
+
+
+def _exact_grants(store: Store, needs: Iterator[Need]) -> Iterator[Grant]:
+    for need in needs:
+        flags = int(need.permission & ABOUT_BUCKETS)
+        if need.of == NAME:
+            yield Grant(flags, bucket_prefix="new-")
+        elif need.of == SEEN:
+            yield Grant(int(Permission.READ), store.ids[HERE], None, PART_OF_IT)
+        elif need.of == WHOLE:
+            yield Grant(flags, store.ids[HERE])
+        elif need.of in (KEY, KEYS, UPLOAD, PART):
+            yield Grant(flags, store.ids[HERE], None, PART_OF_IT)
+
+
+def flags_of(request: Request) -> Permission:
+    """The least that is enough."""
+    return doors.needed(request) or Permission.READ
+
+
+# --- clients --------------------------------------------------------------------------------------
+
+
+async def nobody(store: Store) -> Link:
+    return await store.master.connect("stranger", None)
+
+
+async def expired(store: Store) -> Link:
+    """A session of a key with all rights, whose access token is over."""
+    master = store.master
+    key = await master.add_key(int(EVERYTHING))
+    expires_at_s = int(time.time()) + 2
+    claims = AccessClaims(key_id=key.key_id, epoch=epoch_of(master, key), expires_at_s=expires_at_s)
+    link = await master.connect("expired", None)
+    await link.wait_up()
+    await link.request(Attach(token=master.initialized.keyring.access.sign(claims)), timeout_s=5)
+    while (await result_of(link, ListBuckets()))[0] == PASSES:
+        assert time.time() < expires_at_s + 5
+    return link
+
+
+async def forged(store: Store) -> Link:
+    """A token for a key with all rights that somebody else has signed."""
+    master = store.master
+    key = await master.add_key(int(EVERYTHING))  # the claims are right, too
+    claims = AccessClaims(key_id=key.key_id, epoch=epoch_of(master, key), expires_at_s=int(time.time()) + 60)
+    signer = AccessSigner(generate_access_pem())
+    link = await master.connect("forger", None)
+    code, _ = await result_of(link, Attach(token=signer.sign(claims)))
+    assert code in ("token_invalid", "not_authenticated")
+    return link
+
+
+async def disabled(store: Store) -> Link:
+    return await changed(store, is_enabled=False)
+
+
+async def edited(store: Store) -> Link:
+    return await changed(store, permissions=0)
+
+
+async def changed(store: Store, **columns: Any) -> Link:
+    """The session of a key that had all rights a moment ago."""
+    master = store.master
+    key = await master.add_key(int(EVERYTHING))
+    link = await master.connect_as(key)
+    assert (await result_of(link, ListBuckets()))[0] == PASSES
+    await master.running.keys.change(key.key_id, lambda row: msgspec.structs.replace(row, **columns))
+    return link
+
+
+def epoch_of(master: RunningMaster, key: ApiKey) -> int:
+    row = master.running.context.catalog.api_key(key.key_id)
+    assert row is not None
+    return row.epoch
+
+
+async def with_store(folder: Path, work: Callable[[Store, Report], Awaitable[None]]) -> None:
+    report = Report()
+    async with open_master(folder, has_compactor=False) as master:
+        store = Store(master)
+        await store.set_up()
+        await work(store, report)
+    assert not report.wrong, "\n".join(report.wrong)
+    assert report.count >= len(ROWS)
+
+
+@pytest.mark.parametrize("connect", [nobody, expired, forged, disabled, edited])
+async def test_without_a_session_nothing_is_answered(
+    tmp_path: Path, connect: Callable[[Store], Awaitable[Link]]
+) -> None:
+    async def work(store: Store, report: Report) -> None:
+        link = await connect(store)
+        for name, row in rows():
+            report.check(name, await result_of(link, await row.make(store, HERE)), "not_authenticated")
+
+    await with_store(tmp_path, work)
+
+
+async def test_without_a_permission_nothing_is_answered(tmp_path: Path) -> None:
+    async def work(store: Store, report: Report) -> None:
+        link = await store.master.connect_with(0)
+        for name, row in rows():
+            for bucket in (HERE, "absent"):
+                result = await result_of(link, await row.make(store, bucket))
+                report.check(f"{name} {bucket}", result, "permission_denied")
+
+    await with_store(tmp_path, work)
+
+
+async def test_the_rights_are_those_of_the_token_that_was_shown_last(tmp_path: Path) -> None:
+    async def work(store: Store, report: Report) -> None:
+        link = await store.master.connect_with(int(EVERYTHING))
+        other = await store.master.add_key(0)
+        await link.request(Attach(token=await store.master.token(other)), timeout_s=5)
+        for name, row in rows():
+            report.check(name, await result_of(link, await row.make(store, HERE)), "permission_denied")
+
+    await with_store(tmp_path, work)
+
+
+async def test_exactly_the_right_permissions_are_enough(tmp_path: Path) -> None:
+    async def work(store: Store, report: Report) -> None:
+        # What deletes the bucket comes last.
+        for name, row in sorted(rows(), key=lambda named: named[0].startswith("DeleteBucket")):
+            request = await row.make(store, HERE)
+            link = await store.master.connect_with(int(flags_of(request)), exact_grants(store, request))
+            report.check(name, await result_of(link, request), PASSES, row)
+
+    await with_store(tmp_path, work)
+
+
+async def test_all_permissions_but_one_are_not_enough(tmp_path: Path) -> None:
+    async def work(store: Store, report: Report) -> None:
+        links: dict[tuple[int, int], Link] = {}
+
+        async def ask(name: str, row: Row, flags: int, granted: int, expected: str) -> None:
+            if (flags, granted) not in links:
+                grants = (Grant(granted & int(ABOUT_BUCKETS), store.ids[HERE]),)
+                is_everywhere = granted == int(EVERYTHING)
+                link = await store.master.connect_with(flags, None if is_everywhere else grants)
+                links[flags, granted] = link
+            result = await result_of(links[flags, granted], await row.make(store, HERE))
+            report.check(f"{name} with {flags} granted {granted}", result, expected, row)
+
+        for name, row in rows():
+            request = await row.make(store, HERE)
+            for need in doors.needs_of(request):
+                lacking = [need.permission] if need.is_any else [*need.permission]
+                for flag in lacking:
+                    less = int(EVERYTHING & ~flag)
+                    await ask(name, row, less, int(EVERYTHING), "permission_denied")
+                    if flag & ABOUT_BUCKETS and need.of not in (SEEN, NAME):
+                        # The bucket is seen, for all else is granted there.
+                        expected = "no_such_upload" if need.of == UPLOAD else "permission_denied"
+                        await ask(name, row, int(EVERYTHING), less, expected)
+
+    await with_store(tmp_path, work)
+
+
+# --- other buckets, other parts -------------------------------------------------------------------
+
+_ELSEWHERE = {
+    STORE: PASSES,
+    SEEN: PASSES,
+    NAME: "permission_denied",
+    WHOLE: "no_such_bucket",
+    PART: "no_such_bucket",
+    KEY: "no_such_bucket",
+    KEYS: "no_such_bucket",
+    UPLOAD: "no_such_upload",
+}
+
+
+def spoilt(request: Request) -> Iterator[Request]:
+    """The request, and the same with mistakes."""
+    yield request
+    for field, values in {
+        "key": ("", "\0", "k" * 1025),
+        "keys": ([], [""], ["a"] * 999),
+        "delimiter": ("",),
+        "needle_count": (0,),
+        "expires_in_s": (0.0,),
+        "content_type": ("no type",),
+        "volume_id": (99,),
+        "token": ("no token",),
+        "limit": (0,),
+    }.items():
+        if hasattr(request, field):
+            for value in values:
+                yield msgspec.structs.replace(request, **{field: value})
+
+
+async def test_another_bucket_is_like_none_at_all(tmp_path: Path) -> None:
+    async def work(store: Store, report: Report) -> None:
+        grants = (Grant(int(ABOUT_BUCKETS), store.ids[THERE]),)
+        link = await store.master.connect_with(int(EVERYTHING), grants)
+        for name, row in rows():
+            request = await row.make(store, HERE)
+            result = await result_of(link, request)
+            report.check(name, result, _ELSEWHERE[of(request)], row)
+            if isinstance(request, ListBuckets):
+                answer = await link.request(request, timeout_s=5)
+                assert isinstance(answer, Buckets)
+                assert [info.name for info in answer.buckets] == [THERE]
+            if _ELSEWHERE[of(request)] != "no_such_bucket":
+                continue
+            for one in spoilt(request):
+                absent = msgspec.structs.replace(one, bucket="absent")
+                told = [
+                    (code, words.replace(bucket, "BUCKET"))
+                    for bucket, (code, words) in (
+                        (HERE, await result_of(link, one)),
+                        ("absent", await result_of(link, absent)),
+                    )
+                ]
+                if told[0] != told[1]:
+                    report.wrong.append(f"{name}: {told[0]} and {told[1]} are told apart")
+
+    await with_store(tmp_path, work)
+
+
+async def test_another_part_of_the_bucket_is_not_enough(tmp_path: Path) -> None:
+    async def work(store: Store, report: Report) -> None:
+        grants = (Grant(int(ABOUT_OBJECTS), store.ids[HERE], None, OTHER_PART),)
+        link = await store.master.connect_with(int(EVERYTHING), grants)
+        for name, row in rows():
+            request = await row.make(store, HERE)
+            if (where := of(request)) in (STORE, SEEN) or row.is_confined_by_token:
+                expected = PASSES
+            else:
+                expected = "no_such_upload" if where == UPLOAD else "permission_denied"
+            report.check(name, await result_of(link, request), expected, row)
+
+    await with_store(tmp_path, work)
+
+
+# --- actors of the store --------------------------------------------------------------------------
+
+
+def registration(store: Store, disk_id: str, **changes: Any) -> Register:
+    return msgspec.structs.replace(
+        Register(
+            join_secret=store.master.join_secret,
+            disk_id=disk_id,
+            disk_name="disk-2",
+            incarnation=1,
+            url="http://127.0.0.1:2",
+            volumes=[],
+            disk_capacity=1 << 40,
+            disk_free=1 << 40,
+        ),
+        **changes,
+    )
+
+
+async def another_volume_actor(store: Store) -> Link:
+    link = await store.master.connect("disk-2", None, incarnation=1)
+    await link.wait_up()
+    assert isinstance(await link.request(registration(store, OTHER_DISK), timeout_s=5), Welcome)
+    return link
+
+
+async def a_compactor(store: Store) -> Link:
+    link = await store.master.connect("compactor", None, incarnation=99)
+    await link.wait_up()
+    await link.request(
+        RegisterCompactor(
+            join_secret=store.master.join_secret, disk_id=DISK_ID, disk_name="disk-1", incarnation=99
+        ),
+        timeout_s=5,
+    )
+    return link
+
+
+def stored_needle(store: Store) -> NeedlesStored:
+    return NeedlesStored(
+        needles=[
+            StoredNeedle(
+                volume_id=1,
+                needle_id=store.lease.first_needle_id,
+                stamp=9 << 16,
+                size=3,
+                crc=1,
+                stored_size=64,
+                bucket_id=store.ids[HERE],
+                key=THE_KEY,
+                created_ms=1,
+                lease_id=1,
+            )
+        ]
+    )
+
+
+@pytest.mark.parametrize("connect", [another_volume_actor, a_compactor])
+async def test_an_actor_of_the_store_is_no_client(
+    tmp_path: Path, connect: Callable[[Store], Awaitable[Link]]
+) -> None:
+    async def work(store: Store, report: Report) -> None:
+        link = await connect(store)
+        for name, row in rows():
+            report.check(name, await result_of(link, await row.make(store, HERE)), "not_authenticated")
+        token = await store.master.token()
+        code, _ = await result_of(link, Attach(token=token))
+        report.check("Attach", (code, ""), "permission_denied")
+
+    await with_store(tmp_path, work)
+
+
+async def test_a_disk_speaks_for_its_own_volumes_alone(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        store = Store(master)
+        await store.set_up()
+        link = await another_volume_actor(store)
+        assert (await result_of(link, stored_needle(store)))[0] == "bad_request"
+        before = master.running.context.fleet.volumes[1].report
+        assert before is not None
+        lie = msgspec.structs.replace(before, file_size=before.file_size + 1, needle_id_max=10**6)
+        assert (await result_of(link, DiskReport(volumes=[lie], disk_free=1)))[0] == PASSES
+        assert master.running.context.fleet.volumes[1].report == before
+        code, _ = await result_of(link, LocateChunks(token=store.lease.token))
+        assert code == "token_invalid"
+        (object_,) = master.read(f"SELECT needle_id FROM objects WHERE bucket_id = {store.ids[HERE]}")
+        assert object_ == (1,)
+
+
+@pytest.mark.parametrize("kind", named(OF_ACTORS))
+async def test_clients_strangers_and_compactors_are_no_disks(tmp_path: Path, kind: type[Message]) -> None:
+    report = Report()
+    async with open_master(tmp_path, has_compactor=False) as master:
+        store = Store(master)
+        await store.set_up()
+        requests: dict[type[Message], Request] = {
+            NeedlesStored: stored_needle(store),
+            DiskReport: DiskReport(volumes=[], disk_free=1),
+            LocateChunks: LocateChunks(token=store.lease.token),
+            Register: registration(store, DISK_ID, join_secret="guessed"),
+            RegisterCompactor: RegisterCompactor(
+                join_secret="guessed", disk_id=DISK_ID, disk_name="disk-1", incarnation=1000
+            ),
+        }
+        expected = "bad_credentials" if kind in (Register, RegisterCompactor) else "not_authenticated"
+        for name, link in {
+            "a client with all rights": await master.connect_with(int(EVERYTHING)),
+            "a client with none": await master.connect_with(0),
+            "a stranger": await nobody(store),
+            "a compactor": await a_compactor(store),
+        }.items():
+            report.check(f"{kind.__name__} of {name}", await result_of(link, requests[kind]), expected)
+        assert master.running.context.fleet.disks[DISK_ID].peer is not None
+    assert not report.wrong, "\n".join(report.wrong)
+
+
+async def test_nobody_gives_orders_to_the_master(tmp_path: Path) -> None:
+    report = Report()
+    async with open_master(tmp_path, has_compactor=False) as master:
+        store = Store(master)
+        await store.set_up()
+        for name, link in {
+            "client": await master.connect_with(int(EVERYTHING)),
+            "stranger": await nobody(store),
+            "disk": await another_volume_actor(store),
+            "compactor": await a_compactor(store),
+        }.items():
+            for kind in members(VolumeCommand) | members(CompactorCommand):
+                sample = SAMPLES[str(kind.__struct_config__.tag)]
+                expected = "not_authenticated" if name == "stranger" else "bad_request"
+                report.check(f"{kind.__name__} of a {name}", await result_of(link, sample), expected)
+    assert not report.wrong, "\n".join(report.wrong)
