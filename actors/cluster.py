@@ -29,6 +29,8 @@ from typing import Any
 
 import trio
 
+from warehouse.actors.certificates import save_bundle, trusted_bundle
+from warehouse.actors.cluster_ports import MASTER_HTTP_OFFSET, VOLUMES_MAX, ClusterPorts
 from warehouse.actors.control.first_start import (
     MARKER_NAME,
     Initialized,
@@ -36,9 +38,16 @@ from warehouse.actors.control.first_start import (
     require_no_lost_catalog,
 )
 from warehouse.actors.control.keyring import Keyring
-from warehouse.actors.listening import known_as, require_free_ports
+from warehouse.actors.monitoring import METRICS_OFFSET
 from warehouse.actors.private_folder import STORE_NAMES, tighten
-from warehouse.actors.process import STOP_GRACE_S, Announcer, add_common_arguments, run_actor, set_up_actor
+from warehouse.actors.process import (
+    STOP_GRACE_S,
+    Announcer,
+    add_common_arguments,
+    add_insecure_argument,
+    run_actor,
+    set_up_actor,
+)
 from warehouse.auth.keys import ApiKey
 from warehouse.conf.arguments import Parser
 from warehouse.conf.arguments import host as host_argument
@@ -46,14 +55,9 @@ from warehouse.conf.profile import Profile
 from warehouse.conf.programs import module_command, module_environment
 from warehouse.conf.settings import Settings
 from warehouse.errors import SetupError
-from warehouse.transport.endpoints import endpoint_of
 
 log = logging.getLogger("warehouse.actors.cluster")  # run as a module it would be "__main__"
 
-MASTER_HTTP_OFFSET = 1
-VOLUME_OFFSET = 10
-CONSOLE_OFFSET = 80
-VOLUMES_MAX = CONSOLE_OFFSET - VOLUME_OFFSET
 
 BACK_OFF_FIRST_S = 0.1
 BACK_OFF_MAX_S = 10.0
@@ -235,33 +239,31 @@ class Cluster:
             await process.wait()
 
 
-def _children(arguments: argparse.Namespace, settings: Settings, volume_count: int) -> list[Child]:
-    base, host = settings.cluster.port_base, settings.cluster.host
-    reached_as = known_as(host, arguments.advertise)
+def _children(
+    arguments: argparse.Namespace, settings: Settings, ports: ClusterPorts, volume_count: int
+) -> list[Child]:
     data = settings.cluster.data
     common = ["--json", "--stop-with-parent", "--log-format", settings.log.format]
     if arguments.config is not None:
         common += ["--config", str(arguments.config)]
     if arguments.log_level is not None:
         common += ["--log-level", arguments.log_level]
+    insecure = ["--insecure"] if arguments.insecure else []
     master = Child(
         "master",
-        module_command("warehouse.actors.master", "--data", str(data / "master"), "--host", host)
-        + ["--port", str(base)]
-        + ["--advertise", reached_as]
-        + ["--http-port", str(base + MASTER_HTTP_OFFSET), *common],
+        module_command("warehouse.actors.master", "--data", str(data / "master"), "--host", ports.host)
+        + ["--port", str(ports.base)]
+        + ["--advertise", ports.reached_as]
+        + ["--http-port", str(ports.base + MASTER_HTTP_OFFSET), *insecure, *common],
     )
     volumes = [
         Child(
             f"disk-{number}",
             module_command("warehouse.actors.volume", "--disk", str(data / f"disk-{number}"))
-            + ["--join", str(data / "master" / "join.toml"), "--host", host]
-            + ["--port", str(base + VOLUME_OFFSET + number - 1)]
-            + [
-                "--advertise",
-                endpoint_of(reached_as, base + VOLUME_OFFSET + number - 1, scheme="http"),
-                *common,
-            ],
+            + ["--join", str(data / "master" / "join.toml"), "--host", ports.host]
+            + ["--port", str(ports.volume_port(number))]
+            + ["--metrics-port", str(ports.volume_port(number) + METRICS_OFFSET)]
+            + ["--advertise", ports.volume_url(number), *insecure, *common],
         )
         for number in range(1, volume_count + 1)
     ]
@@ -286,14 +288,15 @@ def _volume_count(data: Path, wanted: int) -> int:
     return count
 
 
-def _move_profile(path: Path, initialized: Initialized, endpoint: str) -> None:
-    """Correct the profile of a store that has moved to other ports."""
+def _move_profile(path: Path, initialized: Initialized, endpoint: str, authority: str) -> None:
+    """Correct the profile of a store that has moved to other ports, or has another authority."""
     if initialized.root_key is not None or not path.exists():
         return
     server_key = initialized.keyring.curve.public.decode()
     before = Profile.load(path)
-    if before.master != endpoint or before.server_key != server_key:
-        Profile(master=endpoint, server_key=server_key, key_id=before.key_id, secret=before.secret).save(path)
+    present = Profile(endpoint, server_key, before.key_id, before.secret, authority)
+    if before != present:
+        present.save(path)
 
 
 def _root_key_line(root: ApiKey, data: Path, profile: Path, *, is_old: bool) -> str:
@@ -353,15 +356,6 @@ def _disks(children: list[Child]) -> list[Child]:
     return [child for child in children if child.name.startswith("disk-")]
 
 
-def _require_free_ports(host: str, base: int, volume_count: int) -> None:
-    volume_ports = (base + VOLUME_OFFSET + index for index in range(volume_count))
-    require_free_ports(
-        host,
-        [base, base + MASTER_HTTP_OFFSET, *volume_ports],
-        advice=": is a warehouse running already? Another one needs another --port-base",
-    )
-
-
 def _make_folder(data: Path) -> None:
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -371,28 +365,30 @@ def _make_folder(data: Path) -> None:
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     data = settings.cluster.data
-    host, base = settings.cluster.host, settings.cluster.port_base
-    reached_as = known_as(host, arguments.advertise)
+    ports = ClusterPorts.of(arguments, settings)
     volume_count = _volume_count(data, settings.cluster.volumes)
     require_no_lost_catalog(data / "master")
-    _require_free_ports(host, base, volume_count)
+    ports.require_free(volume_count)
     _make_folder(data)  # after every check: a refused start leaves nothing behind
     tighten(data, STORE_NAMES, depth=1)  # each actor looks into its own folder
-    endpoint = endpoint_of(reached_as, base)
-    master_http = endpoint_of(reached_as, base + MASTER_HTTP_OFFSET, scheme="http")
     profile = data / "profile.toml"
 
     def keep(keyring: Keyring, root: ApiKey) -> None:
         server_key = keyring.curve.public.decode()
-        Profile(master=endpoint, server_key=server_key, key_id=root.key_id, secret=root.secret).save(profile)
+        authority = trusted_bundle(keyring.authority.bundle, settings.tls)
+        Profile(ports.endpoint, server_key, root.key_id, root.secret, authority).save(profile)
 
     is_old = (data / "master" / MARKER_NAME).exists()
     initialized = await trio.to_thread.run_sync(initialize, data / "master", keep)
-    _move_profile(profile, initialized, endpoint)
+    authority = trusted_bundle(initialized.keyring.authority.bundle, settings.tls)
+    _move_profile(profile, initialized, ports.endpoint, authority)
+    save_bundle(data, authority)
     if initialized.root_key is not None and not arguments.json:
         print(_root_key_line(initialized.root_key, data, profile, is_old=is_old), flush=True)
-    report = _StartReport(announcer, initialized, endpoint=endpoint, master_http=master_http, profile=profile)
-    cluster = Cluster(_children(arguments, settings, volume_count))
+    report = _StartReport(
+        announcer, initialized, endpoint=ports.endpoint, master_http=ports.master_http, profile=profile
+    )
+    cluster = Cluster(_children(arguments, settings, ports, volume_count))
     if arguments.json:
         await cluster.run(report.ready_as_json, report.unwritable_as_json)
     else:
@@ -416,7 +412,8 @@ def _parser() -> argparse.ArgumentParser:
         "--port-base",
         type=int,
         metavar="N",
-        help="master control port; the others follow from it: +1 health, +10 and on volumes (default: 7400)",
+        help="master control port; the others follow from it: +1 its health, +10 and on volumes, +110 and on"
+        " their health (default: 7400)",
     )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument(
@@ -425,6 +422,7 @@ def _parser() -> argparse.ArgumentParser:
         type=host_argument,
         help="name or address that others shall connect to, if not --host",
     )
+    add_insecure_argument(parser)
     add_common_arguments(parser)
     return parser
 

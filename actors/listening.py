@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable
+from ipaddress import ip_address
 
 import trio
 
@@ -61,6 +62,19 @@ async def _everywhere(port: int) -> trio.SocketListener:
         listening.close()
         raise
     return trio.SocketListener(listening)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine can connect to an actor that listens on `host`.
+
+    A host that is unknown counts as one that others can reach: listening will say what is wrong with it.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        return False
+    addresses = [ip_address(str(address[0]).partition("%")[0]) for *_, address in found]
+    return bool(addresses) and all(address.is_loopback for address in addresses)
 
 
 def require_free_ports(host: str, ports: Iterable[int], *, advice: str) -> None:

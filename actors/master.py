@@ -18,18 +18,27 @@ import argparse
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import trio
 
 from warehouse.actors.ballast import Ballast
+from warehouse.actors.certificates import (
+    OwnCertificate,
+    StoreCertificate,
+    certificate_of,
+    save_bundle,
+    trusted_bundle,
+)
 from warehouse.actors.control.admission import Admission
 from warehouse.actors.control.allocation import Room
 from warehouse.actors.control.audit import AuditLog
 from warehouse.actors.control.audit_requests import AuditHandlers
 from warehouse.actors.control.audited_requests import AuditedRequests
 from warehouse.actors.control.catalog_space import CatalogRoom
+from warehouse.actors.control.certificates import Certificates
 from warehouse.actors.control.commits import CommitHandlers
 from warehouse.actors.control.context import Intervals, MasterContext
 from warehouse.actors.control.disks import DiskHandlers
@@ -55,12 +64,19 @@ from warehouse.actors.control.rotation import Rotations
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions
 from warehouse.actors.control.stamps import StampAdmission
-from warehouse.actors.control.status import MasterMetrics, StatusHandlers, health_and_metrics
+from warehouse.actors.control.status import MasterMetrics, StatusHandlers, monitoring_of
 from warehouse.actors.control.troubles import Troubles
 from warehouse.actors.control.uploads import UploadHandlers
-from warehouse.actors.listening import known_as, open_listeners
+from warehouse.actors.listening import known_as
+from warehouse.actors.monitoring import MonitoringPort, MonitoringServer, open_monitoring
 from warehouse.actors.private_folder import MASTER_NAMES, tighten
-from warehouse.actors.process import Announcer, add_common_arguments, run_actor, set_up_actor
+from warehouse.actors.process import (
+    Announcer,
+    add_common_arguments,
+    add_insecure_argument,
+    run_actor,
+    set_up_actor,
+)
 from warehouse.auth.keys import ApiKey
 from warehouse.catalog.interface import Catalog
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
@@ -68,6 +84,7 @@ from warehouse.catalog.writer import CatalogWriter
 from warehouse.conf.arguments import Parser
 from warehouse.conf.arguments import host as host_argument
 from warehouse.conf.arguments import port as port_argument
+from warehouse.conf.hosts import is_wildcard
 from warehouse.conf.join import Join
 from warehouse.conf.profile import Profile
 from warehouse.conf.settings import Settings
@@ -75,7 +92,6 @@ from warehouse.errors import NoSuchBucket, NoSuchObject, NoSuchUpload
 from warehouse.storage.format.stamp import StampClock
 from warehouse.transport.descriptors import control_connections_within, raise_limit
 from warehouse.transport.endpoints import endpoint_of
-from warehouse.transport.http.server import HttpServer
 from warehouse.transport.messages import Answer, Request
 from warehouse.transport.zeromq.hub import Hub
 from warehouse.transport.zeromq.limits import CONNECTIONS_MAX, NEWCOMERS_MAX, HubLimits
@@ -115,7 +131,12 @@ class Master:
         announcer: Announcer,
         intervals: Intervals = Intervals(),  # noqa: B008 - frozen
     ) -> None:
+        """
+        Raises:
+            CertificateBad: `tls.authority` names no certificates.
+        """
         self._keyring = keyring
+        self.certificates = Certificates(keyring, settings.tls.authority)
         self._announcer = announcer
         events = EventLog()
         troubles = Troubles(events)
@@ -149,7 +170,7 @@ class Master:
         self._admission = Admission(self._lineage, self._catalog_room)
         self._stamps = StampAdmission(context)
         self.keys = LiveKeys(catalog, context.writer)
-        self._sessions = Sessions(context, keyring, self.keys)
+        self._sessions = Sessions(context, keyring, self.keys, self.certificates)
         self.provisioner = Provisioner(context)
         self._scheduler = JobScheduler(context)
         self._expiry = Expiry(context, reservations=self._reservations, lineage=self._lineage)
@@ -185,6 +206,7 @@ class Master:
             context,
             sessions,
             keyring=keyring,
+            certificates=self.certificates,
             lineage=lineage,
             stamps=stamps,
             provisioner=self.provisioner,
@@ -231,7 +253,18 @@ class Master:
 
     # --- life -------------------------------------------------------------------------------------
 
-    async def run(self, endpoint: str, http_listeners: list[trio.SocketListener]) -> None:
+    async def run(
+        self,
+        endpoint: str,
+        port: MonitoringPort,
+        certificate: StoreCertificate | OwnCertificate | None = None,
+    ) -> None:
+        """Serve until cancelled.
+
+        Args:
+            port: for health and metrics.
+            certificate: of that port, if it speaks TLS.
+        """
         self.load()
         metrics = MasterMetrics(
             self.context,
@@ -242,23 +275,32 @@ class Master:
             hub=self.hub,
             audit=self.audit,
         )
-        http = HttpServer(health_and_metrics(self.context.catalog, metrics))
+        monitoring = monitoring_of(self.context.catalog, metrics)
         self.audit.start()
         try:
             self.audit.note("master_started", version=package_version())
-            await self._serve(endpoint, http, http_listeners)
+            await self._serve(endpoint, monitoring, port, certificate)
         finally:
             self.audit.note("master_stopped")
             await self.audit.aclose()
 
     async def _serve(
-        self, endpoint: str, http: HttpServer, http_listeners: list[trio.SocketListener]
+        self,
+        endpoint: str,
+        monitoring: MonitoringServer,
+        port: MonitoringPort,
+        certificate: StoreCertificate | OwnCertificate | None,
     ) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.context.writer.run)
             await nursery.start(self.provisioner.run)
             await nursery.start(self._scheduler.run)
-            await nursery.start(http.serve, http_listeners)
+            await nursery.start(monitoring.serve, port, None if certificate is None else certificate.tls)
+            if isinstance(certificate, StoreCertificate):
+                hosts = [certificate.host, *([] if is_wildcard(port.host) else [port.host])]
+                nursery.start_soon(certificate.keep_fresh, partial(self.certificates.issue, hosts=hosts))
+            elif certificate is not None:
+                nursery.start_soon(certificate.watch)
             bound = await nursery.start(self.hub.run, endpoint)
             nursery.start_soon(self._catalog_room.run)
             nursery.start_soon(self._expiry.run)
@@ -335,28 +377,32 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--init", action="store_true", help="make keys and the root key, print its secret, and stop"
     )
+    add_insecure_argument(parser)
     add_common_arguments(parser)
     return parser
 
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
-    endpoint = endpoint_of(known_as(arguments.host, arguments.advertise), arguments.port)
+    reached_as = known_as(arguments.host, arguments.advertise)
+    endpoint = endpoint_of(reached_as, arguments.port)
     profile = arguments.data / PROFILE_NAME
 
     def keep(keyring: Keyring, root: ApiKey) -> None:
         """A service's standard output is kept in logs, so the secret goes to a file; --init is a command."""
         if not arguments.init:
             server_key = keyring.curve.public.decode()
-            Profile(master=endpoint, server_key=server_key, key_id=root.key_id, secret=root.secret).save(
-                profile
-            )
+            authority = trusted_bundle(keyring.authority.bundle, settings.tls)
+            Profile(endpoint, server_key, root.key_id, root.secret, authority).save(profile)
 
     initialized = initialize(arguments.data, keep)
     tighten(arguments.data, MASTER_NAMES)
+    authority = trusted_bundle(initialized.keyring.authority.bundle, settings.tls)
+    save_bundle(arguments.data, authority)
     join = Join(
         master=endpoint,
         server_key=initialized.keyring.curve.public.decode(),
         secret=initialized.keyring.join_secret,
+        authority=authority,
     )
     join.save(arguments.data / JOIN_NAME)
     root = initialized.root_key
@@ -373,7 +419,10 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         if initialized.root_key is None:
             announcer.say("exists", master=join.master, server_key=join.server_key)
         return
-    listeners = await open_listeners(arguments.host, arguments.http_port)
+    port = await open_monitoring(
+        settings, arguments.host, arguments.http_port, is_insecure=arguments.insecure
+    )
+    certificate = certificate_of(settings.tls, arguments.data, reached_as) if port.is_tls else None
     catalog = SqliteCatalog.open(arguments.data / CATALOG_NAME)
     try:
         master = Master(
@@ -382,7 +431,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
             settings=settings,
             announcer=announcer,
         )
-        await master.run(endpoint_of(arguments.host, arguments.port), listeners)
+        await master.run(endpoint_of(arguments.host, arguments.port), port, certificate)
     finally:
         catalog.close()
 

@@ -39,15 +39,17 @@ DISK_NAMES = (
     "compactor.lock",
     "node.key",
     ".node.key*",
+    *("tls.key", ".tls.key*", "tls.pem", ".tls.pem*"),
     "volumes",
     "ballast",
 )
 MASTER_NAMES = (
     *("catalog.sqlite3*", "keys", "keys.new", "join.toml", ".join.toml*", "founded", ".founded*", "ballast"),
     *("profile.toml", ".profile.toml*", "audit*"),
+    *("tls.key", ".tls.key*", "tls.pem", ".tls.pem*", "authority.pem", ".authority.pem*"),
 )
-STORE_NAMES = ("master", "disk-*", "profile.toml", ".profile.toml*")
-SECRETS = ("keys*", "*join.toml*", "*profile.toml*", "*node.key*")
+STORE_NAMES = ("master", "disk-*", "profile.toml", ".profile.toml*", "authority.pem", ".authority.pem*")
+SECRETS = ("keys*", "*join.toml*", "*profile.toml*", "*node.key*", "*tls.key*")
 _OF_THE_SYSTEM = "lost+found"
 
 

@@ -64,6 +64,14 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop-with-parent", action="store_true", help=argparse.SUPPRESS)
 
 
+def add_insecure_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="with tls.mode off: speak plain HTTP also where other machines can listen in",
+    )
+
+
 def add_disk_arguments(parser: argparse.ArgumentParser, *, disk_help: str) -> None:
     """Add the arguments of actors that work on one disk."""
     parser.add_argument("--disk", required=True, type=Path, metavar="DIR", help=disk_help)

@@ -17,10 +17,18 @@ import argparse
 import errno
 import time
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import trio
 
 from warehouse.actors.ballast import make_way
+from warehouse.actors.certificates import (
+    OwnCertificate,
+    StoreCertificate,
+    certificate_of,
+    require_scheme,
+    wants_tls,
+)
 from warehouse.actors.data.chunk_lists import ASK_S
 from warehouse.actors.data.clock_skew import observe_master_stamp
 from warehouse.actors.data.cold_reads import ColdReads
@@ -32,14 +40,17 @@ from warehouse.actors.data.master_contact import MasterContact
 from warehouse.actors.data.master_session import DiskAddress, MasterSession
 from warehouse.actors.data.metrics import MetricsCollector
 from warehouse.actors.data.needle_http import NeedleHttp
+from warehouse.actors.data.node_certificate import NodeCertificate
 from warehouse.actors.data.switching import Switching
 from warehouse.actors.data.volumes import DiskVolumes
-from warehouse.actors.listening import known_as, open_listeners
+from warehouse.actors.listening import is_loopback, known_as, open_listeners
+from warehouse.actors.monitoring import METRICS_OFFSET, MonitoringPort, MonitoringServer, open_monitoring
 from warehouse.actors.private_folder import DISK_NAMES, tighten
 from warehouse.actors.process import (
     Announcer,
     add_common_arguments,
     add_disk_arguments,
+    add_insecure_argument,
     held_disk,
     run_actor,
     set_up_actor,
@@ -60,6 +71,7 @@ from warehouse.transport.endpoints import endpoint_of
 from warehouse.transport.http.connection import HttpLimits
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.http.server import HttpServer
+from warehouse.transport.http.tls import ClientTls
 from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.link import Link
 
@@ -83,13 +95,22 @@ class VolumeActor:
         is_read_only: bool,
         identity: IdentityKeeper | None = None,
         is_adopted: bool = False,
+        certificate: StoreCertificate | OwnCertificate | None = None,
+        is_tls: bool = False,
     ) -> None:
+        """
+        Args:
+            certificate: of the ports that speak TLS; None: none does.
+            is_tls: the data port speaks TLS.
+        """
+        self._certificate = certificate
         self._is_synced = settings.store.durability == "fsync"
         self._is_read_only = is_read_only
         self._clock = StampClock()
         self._incarnation = time.time_ns() // 1_000_000  # greater than that of any earlier start
         verifier = DataTokenVerifier(disk_id, {})
-        self._pool = HttpPool(connections_max=32)
+        trust = ClientTls(join.authority)
+        self._pool = HttpPool(tls=trust, connections_max=32)
         self._syncer = Syncer()
         self._cold_reads = ColdReads()
         self._space = DiskSpace(disk)
@@ -109,6 +130,7 @@ class VolumeActor:
             handle_nowait=self._http.get_nowait,
             limits=_http_limits(settings.http),
             cors_origins=settings.http.cors_origins,
+            tls=certificate.tls if certificate is not None and is_tls else None,
         )
         self._session = MasterSession(
             DiskAddress(disk_id, disk_name, url, is_read_only),
@@ -122,6 +144,9 @@ class VolumeActor:
             verifier=verifier,
             announcer=announcer,
             incarnation=self._incarnation,
+            certificate=NodeCertificate(
+                certificate if isinstance(certificate, StoreCertificate) else None, trust
+            ),
         )
         self._commands = Commands(
             self._volumes,
@@ -150,7 +175,6 @@ class VolumeActor:
             clock=self._clock,
             pool=self._pool,
             is_ready=lambda: self._link.is_up,
-            render_metrics=lambda: self._metrics.render(),
             cold_reads=self._cold_reads,
             ask_master=lambda question: self._link.request(question, timeout_s=ASK_S),
             incarnation=self._incarnation,
@@ -177,7 +201,13 @@ class VolumeActor:
             sync=self._syncer.sync,
         )
 
-    async def run(self, listeners: list[trio.SocketListener]) -> None:
+    async def run(self, listeners: list[trio.SocketListener], port: MonitoringPort) -> None:
+        """Serve until cancelled.
+
+        Args:
+            listeners: of the data port.
+            port: for health and metrics.
+        """
         await trio.to_thread.run_sync(self._volumes.open_all)
         try:
             async with trio.open_nursery() as nursery:
@@ -185,6 +215,9 @@ class VolumeActor:
                 await nursery.start(self._cold_reads.run)
                 await self._volumes.start(nursery)
                 await nursery.start(self._server.serve, listeners)
+                await nursery.start(self._serve_monitoring, port)
+                if isinstance(self._certificate, OwnCertificate):
+                    nursery.start_soon(self._certificate.watch)
                 await nursery.start(self._link.run)
                 nursery.start_soon(self._contact.watch_forever, self._link)
                 nursery.start_soon(self._session.report_forever, self._link)
@@ -196,6 +229,13 @@ class VolumeActor:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
                 await trio.to_thread.run_sync(self._close, abandon_on_cancel=True)
                 await self._pool.aclose()
+
+    async def _serve_monitoring(
+        self, port: MonitoringPort, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        monitoring = MonitoringServer(health=self._http.health, metrics=self._metrics.render)
+        tls = None if self._certificate is None else self._certificate.tls
+        await monitoring.serve(port, tls, task_status=task_status)
 
     async def _checkpoint_forever(self) -> None:
         while True:
@@ -239,20 +279,42 @@ def _parser() -> argparse.ArgumentParser:
         "--advertise",
         metavar="URL",
         type=base_url,
-        help="URL that clients shall use, if not http://HOST:PORT",
+        help="URL that clients shall use, if not https://HOST:PORT (http:// on loopback)",
+    )
+    parser.add_argument(
+        "--metrics-port",
+        metavar="N",
+        type=port_argument,
+        help=f"health and metrics (default: --port + {METRICS_OFFSET}; 0 for any)",
     )
     parser.add_argument(
         "--adopt",
         action="store_true",
         help="accept a directory that was copied or moved from elsewhere; its original must be gone for good",
     )
+    add_insecure_argument(parser)
     add_common_arguments(parser)
     return parser
 
 
+def _metrics_port(arguments: argparse.Namespace) -> int:
+    if arguments.metrics_port is not None:
+        return int(arguments.metrics_port)
+    port = arguments.port + METRICS_OFFSET
+    return port if arguments.port and port < 65536 else 0
+
+
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     if arguments.advertise is None:
-        known_as(arguments.host, None, example="--advertise http://NAME:PORT")
+        known_as(arguments.host, None, example="--advertise https://NAME:PORT")
+    is_tls = wants_tls(
+        settings.tls,
+        arguments.host,
+        is_loopback=is_loopback(arguments.host),
+        is_insecure=arguments.insecure,
+    )
+    if arguments.advertise is not None:
+        require_scheme(arguments.advertise, is_tls=is_tls)
     join = Join.load(arguments.join)
     try:
         arguments.disk.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -268,19 +330,29 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         )
         listeners = await open_listeners(arguments.host, arguments.port)
         port = listeners[0].socket.getsockname()[1]
+        url = arguments.advertise or endpoint_of(arguments.host, port, scheme="https" if is_tls else "http")
+        monitoring = await open_monitoring(
+            settings, arguments.host, _metrics_port(arguments), is_insecure=arguments.insecure
+        )
+        certificate = None
+        if is_tls or monitoring.is_tls:
+            host = urlsplit(url).hostname or arguments.host
+            certificate = certificate_of(settings.tls, arguments.disk, host, is_read_only=is_read_only)
         actor = VolumeActor(
             disk=OsDisk(arguments.disk),
             disk_id=identity.disk_id,
             disk_name=arguments.disk.resolve().name,
             join=join,
             settings=settings,
-            url=arguments.advertise or endpoint_of(arguments.host, port, scheme="http"),
+            url=url,
             announcer=announcer,
             is_read_only=is_read_only,
             identity=IdentityKeeper(arguments.disk, identity, is_read_only=is_read_only),
             is_adopted=arguments.adopt,
+            certificate=certificate,
+            is_tls=is_tls,
         )
-        await actor.run(listeners)
+        await actor.run(listeners, monitoring)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

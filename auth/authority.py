@@ -16,6 +16,7 @@ Sources: RFC 5280 (certificates), RFC 2986 (requests), RFC 6125 (names of server
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -254,6 +255,11 @@ def split_bundle(bundle: str) -> list[str]:
         return [_pem(certificate) for certificate in x509.load_pem_x509_certificates(bundle.encode())]
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise CertificateBad(f"these are not certificates in PEM: {error}") from error
+
+
+def digest_of(bundle: str) -> str:
+    """Return a short text that differs from bundle to bundle."""
+    return hashlib.sha256(bundle.encode()).hexdigest()[:16]
 
 
 def join_bundles(*bundles: str) -> str:

@@ -98,7 +98,6 @@ class Bench:
             clock=clock,
             pool=HttpPool(),
             is_ready=lambda: True,
-            render_metrics=lambda: b"",
         )
         self.server = HttpServer(self.http.handle, handle_nowait=self.http.get_nowait)
         self.client, ours = socket.socketpair()

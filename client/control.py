@@ -33,6 +33,7 @@ from warehouse.errors import (
     TokenExpired,
     TokenInvalid,
 )
+from warehouse.transport.http.tls import ClientTls
 from warehouse.transport.messages import Attach, Attached, LoggedIn, Login, Request
 from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.link import Link
@@ -62,6 +63,7 @@ class Control:
 
     def __init__(self, profile: Profile, *, timeout_s: float = TIMEOUT_S) -> None:
         self._profile = profile
+        self.tls = ClientTls(profile.authority)  # whom the pools trust
         self.timeout_s = timeout_s
         self._token: str | None = None
         self._token_expires = 0.0  # Trio's clock, like all times here
@@ -215,6 +217,8 @@ class Control:
         if not isinstance(answer, Attached):
             raise _unexpected(Attached, answer)
         self.chunk_size = answer.chunk_size
+        if answer.authority:  # newer than what the profile says
+            self.tls.trust(answer.authority)
         self._attach_count += 1
 
     async def _attach_again(self, attach_count_seen: int) -> None:

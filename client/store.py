@@ -61,7 +61,7 @@ async def connect(
     control = Control(profile, timeout_s=timeout_s)
     # A copy reads while it writes.  With one pool, writes could hold all connections while they wait for
     # reads, and the reads wait for a connection.
-    read_pool, write_pool = HttpPool(), HttpPool()
+    read_pool, write_pool = HttpPool(tls=control.tls), HttpPool(tls=control.tls)
     try:
         async with background() as nursery:
             await nursery.start(control.run)

@@ -14,8 +14,9 @@ from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
 HOST_IN_WORDS = "a host name, an IPv4 address, or an IPv6 address (none with a zone, none that is link-local)"
-URL_IN_WORDS = "a URL such as http://192.0.2.7:7410 or http://[2001:db8::7]:7410"
+URL_IN_WORDS = "a URL such as https://192.0.2.7:7410 or https://[2001:db8::7]:7410"
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}", re.ASCII)
 _NUMBERS = re.compile(r"[0-9.]+", re.ASCII)
 
@@ -48,18 +49,18 @@ def parse_base_url(text: str) -> str:
     parts = urlsplit(text)
     netloc = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?", parts.netloc)
     if (
-        parts.scheme != "http"
+        parts.scheme not in _DEFAULT_PORTS
         or netloc is None
         or parts.path not in ("", "/")
         or parts.query
         or parts.fragment
     ):
         raise ValueError("not the URL of a server's root")
-    host, port = parse_host(netloc[1]), int(netloc[2] or 80)
+    host, port = parse_host(netloc[1]), int(netloc[2] or _DEFAULT_PORTS[parts.scheme])
     if not 1 <= port <= 65535:
         raise ValueError("not a port")
     host = f"[{host}]" if ":" in host else host
-    return f"http://{host}:{port}" if netloc[2] else f"http://{host}"
+    return f"{parts.scheme}://{host}:{port}" if netloc[2] else f"{parts.scheme}://{host}"
 
 
 def is_wildcard(host: str) -> bool:

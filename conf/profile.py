@@ -28,11 +28,17 @@ class Profile:
     server_key: str  # CURVE public key of the master, Z85
     key_id: str
     secret: str = field(repr=False)
+    authority: str = field(default="", repr=False)  # certificates that signed those of the servers, PEM
 
     @classmethod
     def load(cls, path: Path) -> Profile:
         """Raises BadSetting: see `read_secret_file`, or an endpoint or key of a wrong form."""
-        values = read_secret_file(path, ("master", "server_key", "key_id", "secret"), what="profile")
+        values = read_secret_file(
+            path,
+            ("master", "server_key", "key_id", "secret"),
+            what="profile",
+            optional=("authority",),
+        )
         check_master(values["master"], values["server_key"], path)
         return cls(**values)
 
@@ -43,6 +49,8 @@ class Profile:
             "key_id": self.key_id,
             "secret": self.secret,
         }
+        if self.authority:
+            values["authority"] = self.authority
         write_secret_file(
             path, values, comment="How to reach a Warehouse cluster.  Holds a secret: keep it to yourself."
         )

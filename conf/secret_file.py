@@ -10,6 +10,7 @@ leads us.  Root itself also uses the files of others that it names, such as thos
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import stat
 import tomllib
@@ -21,6 +22,7 @@ from warehouse.conf.setting_types import toml_string
 from warehouse.errors import BadSetting, SetupError
 
 FILE_SIZE_MAX = 64 * 1024
+_LINES = re.compile(r"[ -&(-~\n]*", re.ASCII)  # what a literal string of TOML may hold, without quotes
 
 
 def write_secret_file(path: Path, values: Mapping[str, str], *, comment: str) -> None:
@@ -29,7 +31,7 @@ def write_secret_file(path: Path, values: Mapping[str, str], *, comment: str) ->
     Raises:
         SetupError: the file cannot be written; the previous file is unchanged.
     """
-    lines = [f"# {comment}"] + [f"{name} = {toml_string(value)}" for name, value in values.items()]
+    lines = [f"# {comment}"] + [f"{name} = {_in_toml(value)}" for name, value in values.items()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_if_changed(path, ("\n".join(lines) + "\n").encode())
@@ -37,9 +39,20 @@ def write_secret_file(path: Path, values: Mapping[str, str], *, comment: str) ->
         raise SetupError(f"cannot write {path}: {error.strerror}") from error
 
 
-def read_secret_file(path: Path, names: Sequence[str], *, what: str) -> dict[str, str]:
+def _in_toml(value: str) -> str:
+    """Certificates stand there line by line, so that people can copy them out."""
+    if "\n" in value and _LINES.fullmatch(value):
+        return f"'''\n{value}'''"
+    return toml_string(value)
+
+
+def read_secret_file(
+    path: Path, names: Sequence[str], *, what: str, optional: Sequence[str] = ()
+) -> dict[str, str]:
     """Read the values of these names.
 
+    Args:
+        optional: names that files of earlier releases lack; their values are "" then.
     Raises:
         BadSetting: the file cannot be read, others may use it, it is not TOML, or it lacks a value.  No
             message quotes a value.
@@ -57,8 +70,11 @@ def read_secret_file(path: Path, names: Sequence[str], *, what: str) -> dict[str
         value = document.get(name)
         if not isinstance(value, str) or not value:
             raise BadSetting(f"the {what} {path} lacks the text {name!r}")
+    for name in optional:
+        if not isinstance(document.get(name, ""), str):
+            raise BadSetting(f"{name!r} in the {what} {path} is no text")
     require_mode(found, path, what=what)
-    return {name: document[name] for name in names}
+    return {**{name: document[name] for name in names}, **{name: document.get(name, "") for name in optional}}
 
 
 def require_owner(found: os.stat_result, path: Path, *, what: str) -> None:

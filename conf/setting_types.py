@@ -219,6 +219,19 @@ class Host:
 
 
 @dataclass(frozen=True)
+class OptionalHost:
+    """A host, or an empty text: nobody has chosen one."""
+
+    allowed: str = f"{HOST_IN_WORDS}; or an empty text"
+
+    def read(self, value: object) -> str:
+        return "" if value == "" else Host().read(value)
+
+    def write(self, value: str) -> str:
+        return toml_string(value)
+
+
+@dataclass(frozen=True)
 class Texts:
     """A list of texts; in an environment variable, commas separate them."""
 
@@ -252,6 +265,19 @@ class Folder:
 
     def write(self, value: Path) -> str:
         return toml_string(str(value))
+
+
+@dataclass(frozen=True)
+class File:
+    """The path of a file, or an empty text: there is none."""
+
+    allowed: str = "the path of a file, or an empty text"
+
+    def read(self, value: object) -> Path | None:
+        return None if value in ("", None) else Folder().read(value)
+
+    def write(self, value: Path | None) -> str:
+        return toml_string("" if value is None else str(value))
 
 
 def toml_string(text: str) -> str:

@@ -30,8 +30,10 @@ from warehouse.conf.setting_types import (
     TIB,
     Choice,
     Count,
+    File,
     Folder,
     Host,
+    OptionalHost,
     Seconds,
     SettingType,
     Size,
@@ -44,7 +46,7 @@ FILE_SIZE_MAX = 1024 * 1024
 VARIABLE_PREFIX = "WAREHOUSE_"
 FILE_VARIABLE = "WAREHOUSE_CONFIG"
 VOLUME_SIZE_MIN = 64 * KIB
-PORTS_TAKEN = 100  # from port_base on
+PORTS_TAKEN = 200  # from port_base on
 
 _HOST = Host()
 _ORIGIN = Text(r"\*|https?://[A-Za-z0-9.:\[\]_-]{1,253}", '"https://host[:port]" or "*"')
@@ -205,6 +207,49 @@ class Audit(Section, frozen=True, kw_only=True):
     ] = 100
 
 
+class Tls(Section, frozen=True, kw_only=True):
+    """Encryption of the HTTP ports.  The control port is always encrypted."""
+
+    mode: Annotated[
+        Literal["auto", "on", "off"],
+        Choice("auto", "on", "off"),
+        "auto: every port that is not on loopback alone speaks TLS; on: those on loopback do, too; off: none,"
+        " and ports that are not on loopback need --insecure",
+    ] = "auto"
+    certificate: Annotated[
+        Path | None,
+        File(),
+        "a certificate of your own for this server, then those that lead to its authority (PEM); read again"
+        " when the file changes. Empty: the store makes certificates, and renews them",
+    ] = None
+    key: Annotated[
+        Path | None, File(), "the private key of that certificate (PEM, not encrypted), for its owner alone"
+    ] = None
+    authority: Annotated[
+        Path | None,
+        File(),
+        "certificates (PEM) that clients and disks shall trust as well, say of the authority of your own"
+        " certificates; the master hands them out",
+    ] = None
+
+
+class Monitoring(Section, frozen=True, kw_only=True):
+    """The ports with health and metrics: the master's, and one for each volume actor."""
+
+    host: Annotated[
+        str,
+        OptionalHost(),
+        "address to listen on. Empty: the --host of the actor where that is loopback, else 127.0.0.1 or ::1."
+        " Other addresses need monitoring.token_file",
+    ] = ""
+    token_file: Annotated[
+        Path | None,
+        File(),
+        "a file with a token of 16 or more characters, for its owner alone; requests must then show it, as"
+        " `Authorization: Bearer ...`",
+    ] = None
+
+
 class Log(Section, frozen=True, kw_only=True):
     """What actors write to standard error."""
 
@@ -226,6 +271,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     compaction: Compaction = Compaction()
     verification: Verification = Verification()
     http: Http = Http()
+    tls: Tls = Tls()
+    monitoring: Monitoring = Monitoring()
     audit: Audit = Audit()
     log: Log = Log()
 
@@ -391,6 +438,9 @@ def _checked(settings: Settings, path: Path | None) -> Settings:
             f"{where}store.volume_size ({store.volume_size}) must be at least twice store.chunk_size"
             f" ({store.chunk_size}), and at least {VOLUME_SIZE_MIN}; 0 derives it from the disk"
         )
+    if (settings.tls.certificate is None) != (settings.tls.key is None):
+        where = f"{path}: " if path else ""
+        raise BadSetting(f"{where}tls.certificate and tls.key belong together: set both, or neither")
     return settings
 
 

@@ -923,6 +923,15 @@ class CertificateBad(SetupError):
     code = "certificate_bad"
 
 
+class ListenerInsecure(SetupError):
+    """A port that other machines can reach would speak plain HTTP.
+
+    To do: Leave `tls.mode` at `auto`. If something else encrypts (a VPN, a proxy), start with `--insecure`.
+    """
+
+    code = "listener_insecure"
+
+
 class DiskInUse(SetupError):
     """Another process holds the lock of this folder.
 

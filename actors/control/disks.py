@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+from warehouse.actors.control.certificates import Certificates
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.fleet_state import DiskState, VolumeState
 from warehouse.actors.control.job_scheduler import JobScheduler
@@ -55,6 +56,7 @@ class DiskHandlers:
         sessions: Sessions,
         *,
         keyring: Keyring,
+        certificates: Certificates,
         lineage: Lineage,
         stamps: StampAdmission,
         provisioner: Provisioner,
@@ -74,6 +76,7 @@ class DiskHandlers:
         self._troubles = context.troubles
         self._sessions = sessions
         self._keyring = keyring
+        self._certificates = certificates
         self._lineage = lineage
         self._stamps = stamps
         self._provisioner = provisioner
@@ -145,7 +148,7 @@ class DiskHandlers:
         disk = self._fleet.add_disk(DiskState(request.disk_id, request.disk_name))
         disk.token_keys = keys  # those of this moment: it gets them with the welcome
         self._came(peer, request, disk)
-        return self._welcome(disk, epoch)
+        return self._welcome(disk, epoch, request.certificate_request)
 
     def _require_only_one(self, peer: Peer, request: Register) -> None:
         """Refuse a second actor of a disk, unless the first one is known to have gone.
@@ -211,7 +214,7 @@ class DiskHandlers:
         if (why := self._lineage.why_set_aside(disk, request.volumes)) is not None:
             self._fleet.set_aside(disk, why)
 
-    def _welcome(self, disk: DiskState, epoch: Epoch) -> Welcome:
+    def _welcome(self, disk: DiskState, epoch: Epoch, certificate_request: str) -> Welcome:
         return Welcome(
             incarnation=self._context.incarnation,
             stamp=self._clock.last,
@@ -222,6 +225,8 @@ class DiskHandlers:
             catalog_id=self._lineage.catalog_id,
             now_ms=now_ms(),
             revoked=dict(self._revoked()),
+            certificate=self._certificates.for_disk(certificate_request, disk.url),
+            authority=self._certificates.bundle,
         )
 
     def register_again(self, but: Peer | None = None) -> None:
@@ -247,6 +252,8 @@ class DiskHandlers:
             # A disk that is set aside gets nothing more, and is ready for those who read.
             is_supplied=disk.is_provisioned or disk.set_aside is not None or self._lineage.is_behind,
             lacking=f"disk {disk.name}: {disk.cause}" if disk.cause else "",
+            certificate=self._certificates.for_disk(request.certificate_request, disk.url),
+            authority=self._certificates.unseen(request.authority_seen),
         )
 
     def _note_clock(self, disk: DiskState, skew_ms: int | None) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from warehouse.actors.control.certificates import Certificates
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.doors import choice, needed
 from warehouse.actors.control.failed_logins import FailedLogins
@@ -93,7 +94,10 @@ _ROLES: dict[type, Role] = {
 class Sessions:
     """Logs clients in, and checks the rights of every request."""
 
-    def __init__(self, context: MasterContext, keyring: Keyring, keys: LiveKeys) -> None:
+    def __init__(
+        self, context: MasterContext, keyring: Keyring, keys: LiveKeys, certificates: Certificates
+    ) -> None:
+        self._certificates = certificates
         self._keys = keys
         self._catalog = context.catalog
         self._context = context
@@ -138,6 +142,7 @@ class Sessions:
             incarnation=self._context.incarnation,
             chunk_size=self._context.settings.store.chunk_size,
             expires_in_s=expires_in_s,
+            authority=self._certificates.bundle,
         )
 
     # --- rights -----------------------------------------------------------------------------------

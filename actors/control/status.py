@@ -5,13 +5,12 @@
     GET /healthz     is the catalog good?
     GET /metrics     the same figures for Prometheus
 
-The requests come over the control connection, the GETs over the HTTP port.
+The requests come over the control connection, the GETs over the port for monitoring.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -25,11 +24,10 @@ from warehouse.actors.control.recount import Recount
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import ClientSession, Sessions
 from warehouse.actors.control.sight import shown_damages, shown_event
+from warehouse.actors.monitoring import MonitoringServer
 from warehouse.auth.rights import Permission
 from warehouse.catalog.interface import Catalog
-from warehouse.errors import BadRequest, NoSuchRoute
-from warehouse.transport.http.exchange import Exchange
-from warehouse.transport.http.rules import require_method
+from warehouse.errors import BadRequest
 from warehouse.transport.messages import DAMAGES_MAX, ClusterStatus, Events, ListEvents, Status
 from warehouse.transport.messages.paging import ANSWER_SIZE_MAX, first_that_fit
 from warehouse.transport.zeromq.hub import Hub
@@ -216,21 +214,13 @@ class MasterMetrics(Collector):
         return skews
 
 
-def health_and_metrics(catalog: Catalog, metrics: Collector) -> Callable[[Exchange], Awaitable[None]]:
-    """The handler of the master's HTTP port."""
+def monitoring_of(catalog: Catalog, metrics: Collector) -> MonitoringServer:
+    """What the master's port for health and metrics answers."""
     registry = CollectorRegistry()
     registry.register(metrics)
 
-    async def handle(exchange: Exchange) -> None:
-        if exchange.path not in (b"/healthz", b"/metrics"):
-            raise NoSuchRoute("a master serves /healthz and /metrics")
-        require_method(exchange.method, b"GET", b"HEAD")
-        if exchange.path == b"/metrics":
-            body = generate_latest(registry)
-            await exchange.respond(200, [(b"Content-Type", b"text/plain; version=0.0.4")], body)
-            return
-        is_healthy = is_catalog_sound(catalog)
-        body = b'{"status":"ok"}' if is_healthy else b'{"status":"catalog failed"}'
-        await exchange.respond(200 if is_healthy else 503, [(b"Content-Type", b"application/json")], body)
+    def health() -> tuple[bool, str]:
+        is_sound = is_catalog_sound(catalog)
+        return is_sound, "ok" if is_sound else "catalog failed"
 
-    return handle
+    return MonitoringServer(health=health, metrics=lambda: generate_latest(registry))

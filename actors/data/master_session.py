@@ -24,6 +24,7 @@ import trio
 from warehouse.actors.data.authorization import Counters
 from warehouse.actors.data.clock_skew import ClockSkew, SentAt, observe_master_stamp
 from warehouse.actors.data.disk_space import DiskSpace
+from warehouse.actors.data.node_certificate import NodeCertificate
 from warehouse.actors.data.reporting import Reporting
 from warehouse.actors.data.volumes import DiskVolumes
 from warehouse.actors.process import Announcer
@@ -70,6 +71,7 @@ class MasterSession:
         verifier: DataTokenVerifier,
         announcer: Announcer,
         incarnation: int,
+        certificate: NodeCertificate,
     ) -> None:
         """
         Args:
@@ -87,6 +89,7 @@ class MasterSession:
         self._clock = clock
         self._verifier = verifier
         self._announcer = announcer
+        self._certificate = certificate
         self._skew = ClockSkew(clock, verifier)
         self._reporting = Reporting()
         self._catalog_id = 0  # of the catalog that this disk is registered with
@@ -115,6 +118,7 @@ class MasterSession:
         except StampRefused as error:
             log.error("clock of the master not believed", extra={"cause": error.message})
         self._verifier.replace_keys(welcome.token_keys, welcome.revoked)
+        await self._certificate.heard(certificate=welcome.certificate, authority=welcome.authority)
         log.info("registered with the master", extra={"master": self._join.master, "url": self._address.url})
 
     def _registration(self, offer: Epoch, volumes: list[VolumeReport]) -> Register:
@@ -137,6 +141,7 @@ class MasterSession:
             catalog_id=known.catalog_id if known is not None else 0,
             heard_stamp=known.heard_stamp if known is not None else 0,
             is_adopted=self._is_adopted,
+            certificate_request=self._certificate.request,
         )
 
     async def _confirm_identity(self, welcome: Welcome) -> None:
@@ -175,6 +180,8 @@ class MasterSession:
             request_count=self._counters.requests,
             damages=self._volumes.damages(),
             clock_skew_ms=self._skew.skew_ms,
+            certificate_request=self._certificate.request,
+            authority_seen=self._certificate.authority_seen,
         )
 
     async def _send_report(self, link: Link, report: DiskReport, whole: DiskReport) -> None:
@@ -190,16 +197,18 @@ class MasterSession:
         observe_master_stamp(self._clock, seen.stamp)
         self._skew.measure(seen.now_ms, sent_at)
         self._committed_stamp = max(self._committed_stamp, seen.committed_stamp)
+        await self._certificate.heard(certificate=seen.certificate, authority=seen.authority)
         self._announce(seen)
 
     def _announce(self, seen: ReportSeen) -> None:
         """Tell whoever started this process that puts work, or why they do not yet."""
         name, url = self._address.name, self._address.url
-        if seen.is_supplied:
+        lacking = self._certificate.lacking or seen.lacking
+        if seen.is_supplied and not self._certificate.lacking:
             self._announcer.ready(url=url, disk=name)
-        elif seen.lacking and seen.lacking != self._told_lacking:
-            self._told_lacking = seen.lacking
-            self._announcer.say("serving", url=url, disk=name, lacking=seen.lacking)
+        elif lacking and lacking != self._told_lacking:
+            self._told_lacking = lacking
+            self._announcer.say("serving", url=url, disk=name, lacking=lacking)
 
     def remember_committed_stamp(self) -> None:
         """Write to the disk's identity up to which stamp the master's catalog is durable.  Blocks."""

@@ -3,7 +3,7 @@
     PUT             /v1/needles/{volume}/{needle}    `needle_put`; with a token, as a Bearer header or ?token=
     GET, HEAD       /v1/needles/{volume}/{needle}    `needle_get`; the same
     POST            /v1/batch/put, /v1/batch/get     `batch_http`: many at once
-    GET             /healthz, /metrics
+    GET             /healthz, for load balancers: a word, and no token
 
 This file finds the handler of a request and counts refusals.  The handlers turn requests into calls of
 `storage` and nothing else: the token says what is allowed, the volume keeps the bytes, the commit pipeline
@@ -25,6 +25,7 @@ from warehouse.actors.data.needle_get import NeedleGet
 from warehouse.actors.data.needle_put import NeedlePut
 from warehouse.actors.data.sending import Sending
 from warehouse.actors.data.url_errors import for_url_holder
+from warehouse.actors.monitoring import respond_health
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.errors import NoSuchRoute, StoreError
 from warehouse.storage.format.stamp import StampClock
@@ -45,7 +46,6 @@ class NeedleHttp:
         clock: StampClock,
         pool: HttpPool,
         is_ready: Callable[[], bool],
-        render_metrics: Callable[[], bytes],
         cold_reads: ColdReads | None = None,
         ask_master: Ask | None = None,
         incarnation: int = 0,
@@ -58,7 +58,6 @@ class NeedleHttp:
         """
         self._broken = broken
         self._is_ready = is_ready
-        self._render_metrics = render_metrics
         self.counters = Counters()
         buffers = BufferPool()
         authorizer = RequestAuthorizer(pipelines, broken, verifier, incarnation)
@@ -77,16 +76,12 @@ class NeedleHttp:
                 await self._batches.handle(exchange)
             elif exchange.path == b"/healthz":
                 await self._health(exchange)
-            elif exchange.path == b"/metrics":
-                require_method(exchange.method, b"GET", b"HEAD")
-                body = self._render_metrics()
-                await exchange.respond(200, [(b"Content-Type", b"text/plain; version=0.0.4")], body)
             elif exchange.path == b"*":  # only OPTIONS can ask this: RFC 9110, 9.3.7
                 await exchange.respond(204, [(b"Allow", b"GET, HEAD, PUT, POST")])
             else:
                 raise NoSuchRoute(
-                    "a volume actor serves /v1/needles/{volume}/{needle}, /v1/batch/put and get, "
-                    "/healthz and /metrics"
+                    "the data port serves /v1/needles/{volume}/{needle}, /v1/batch/put and get, and /healthz;"
+                    " metrics have a port of their own"
                 )
         except StoreError as error:
             self.counters.failed(error.code)
@@ -96,15 +91,15 @@ class NeedleHttp:
                 raise
             raise told from error
 
+    def health(self) -> tuple[bool, str]:
+        """Whether all is well with this disk, and a word of it."""
+        if self._broken:
+            return False, "some volumes could not be opened"
+        return (True, "ok") if self._is_ready() else (False, "no master")
+
     async def _health(self, exchange: Exchange) -> None:
         require_method(exchange.method, b"GET", b"HEAD")
-        is_ready = self._is_ready()
-        if self._broken:
-            body = b'{"status":"some volumes could not be opened"}'
-        else:
-            body = b'{"status":"ok"}' if is_ready else b'{"status":"no master"}'
-        is_well = is_ready and not self._broken
-        await exchange.respond(200 if is_well else 503, [(b"Content-Type", b"application/json")], body)
+        await respond_health(exchange, *self.health())
 
     async def _needle(self, exchange: Exchange) -> None:
         method = exchange.method

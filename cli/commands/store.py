@@ -25,7 +25,8 @@ def up(
     port_base: Annotated[
         str | None,  # the started program checks it
         Parameter(
-            metavar="N", help="First port, for control; +1: health; from +10: volumes (default: 7400)."
+            metavar="N",
+            help="First port, for control; +1: health; from +10: volumes; from +110: theirs (default: 7400).",
         ),
     ] = None,
     json: Annotated[bool, Parameter(help="Print one JSON object per line.")] = False,

@@ -123,6 +123,7 @@ def test_a_store_that_listens_everywhere_is_reached_over_both(tmp_path: Path) ->
         over_ipv4.write_text(store.profile.read_text().replace("[::1]", "127.0.0.1"))
         over_ipv4.chmod(0o600)
         assert "photos" in command(store, "ls", profile=over_ipv4)
-        for port in (base + 1, base + 10):
-            for host in ("127.0.0.1", "::1"):
-                socket.create_connection((host, port), timeout=5).close()
+        assert store.events[-1]["volumes"] == [f"https://[::1]:{base + 10}"]
+        assert store.events[-1]["master_http"] == f"http://[::1]:{base + 1}"  # health stays on this machine
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, base + 10), timeout=5).close()

@@ -97,7 +97,6 @@ class Actor:
             clock=clock,
             pool=self.pool,
             is_ready=lambda: True,
-            render_metrics=lambda: b"",
             cold_reads=self.cold_reads,
             ask_master=ask_master,
         )

@@ -33,7 +33,7 @@ class _PortBases:
     left them. So each process locks a slice of the bases for as long as it lives.
     """
 
-    BASES = range(15000, 31000, 100)
+    BASES = range(15000, 31000, 200)
     SLICE = 5
 
     def __init__(self) -> None:
@@ -45,7 +45,10 @@ class _PortBases:
         if self._lock is None:
             self._lock_a_slice()
         for base in itertools.islice(self._turns, self.SLICE):
-            if all(self._is_free(base + offset) for offset in [0, 1, *range(10, 10 + volumes)]):
+            if all(
+                self._is_free(base + offset)
+                for offset in [0, 1, *range(10, 10 + volumes), *range(110, 110 + volumes)]
+            ):
                 return base
         raise AssertionError(f"all {self.SLICE} port bases of this test process are in use")
 

@@ -21,6 +21,7 @@ from warehouse.actors.control.context import Intervals
 from warehouse.actors.control.first_start import Initialized, initialize
 from warehouse.actors.control.key_secrets import seal_secret
 from warehouse.actors.master import Master
+from warehouse.actors.monitoring import MonitoringPort
 from warehouse.actors.process import Announcer
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import Grant
@@ -359,7 +360,7 @@ class RunningMaster:
                         announcer=announcer,
                         intervals=self._intervals,
                     )
-                    await master.run(self.endpoint, listeners)
+                    await master.run(self.endpoint, MonitoringPort(listeners))
             finally:
                 catalog.close()
                 self._ended.set()

@@ -21,6 +21,7 @@ _PLAIN_BODY = msgspec.json.encode(
 )
 _PLAIN_ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
+    b"Referrer-Policy: no-referrer\r\n"
     b"Connection: close\r\nContent-Length: %d\r\n\r\n%b"
 ) % (len(_PLAIN_BODY), _PLAIN_BODY)
 

@@ -10,6 +10,7 @@ Lengths of texts are in characters, lists and maps in elements.
     Secret    an API key's secret, the join secret
     Token     an access or data token
     Url       where an actor listens; `LongUrl`: with a token in it
+    Pem       a certificate, or a request for one; `Pems`: those of all authorities that are trusted
     ETag      of one object; `Condition`: a list of them
     MediaType a content type; `HeaderLine`: the value of another header
     Metadata  names and values that a user chose: 8 KiB, twice, and no more entries than fit in that once
@@ -29,6 +30,8 @@ Secret: TypeAlias = Annotated[str, Meta(max_length=1024)]
 Token: TypeAlias = Annotated[str, Meta(max_length=32 * 1024)]
 Url: TypeAlias = Annotated[str, Meta(max_length=4 * 1024)]
 LongUrl: TypeAlias = Annotated[str, Meta(max_length=64 * 1024)]
+Pem: TypeAlias = Annotated[str, Meta(max_length=8 * 1024)]
+Pems: TypeAlias = Annotated[str, Meta(max_length=64 * 1024)]
 ETag: TypeAlias = Annotated[str, Meta(max_length=256)]
 Condition: TypeAlias = Annotated[str, Meta(max_length=8 * 1024)]
 HeaderLine: TypeAlias = Annotated[str, Meta(max_length=1024)]

@@ -23,6 +23,8 @@ from warehouse.transport.messages.texts import (
     Metadata,
     Name,
     Page,
+    Pem,
+    Pems,
     Secret,
     Sentence,
     Url,
@@ -90,6 +92,7 @@ class Register(Message, frozen=True, tag="register"):
     catalog_id: Whole = 0
     heard_stamp: Stamp = 0
     is_adopted: bool = False  # the operator says that this is the disk, however old its epoch is
+    certificate_request: Pem = ""  # "": it needs no certificate
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
@@ -104,6 +107,8 @@ class Welcome(Message, frozen=True, tag="welcome"):
     now_ms: Whole = 0  # the master's wall clock; 0: not told
     # API key id -> the first epoch whose tokens count, of the keys that lost rights in the latest days.
     revoked: Annotated[dict[Name, Whole], Many] = {}
+    certificate: Pem = ""  # for the disk's server, if it asked for one
+    authority: Pems = ""  # whose certificates count; the first of them signs; "": not told
 
 
 class TokensRefused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -122,6 +127,8 @@ class DiskReport(Message, frozen=True, tag="disk_report"):
     damages: Annotated[list[NeedleDamage], Page] = []  # found by reads and recoveries; at most DAMAGES_MAX
     clock_skew_ms: Signed | None = None  # its wall clock less the master's; None: not measured yet
     refused: Annotated[list[TokensRefused], Few] = []  # since the last report; told again if that broke off
+    certificate_request: Pem = ""  # its certificate ends soon, or another authority signs now
+    authority_seen: Word = ""  # the digest of what the latest answer said of authorities; "": nothing
 
 
 class ReportSeen(Message, frozen=True, tag="report_seen"):
@@ -130,6 +137,8 @@ class ReportSeen(Message, frozen=True, tag="report_seen"):
     now_ms: Whole = 0  # the master's wall clock; 0: not told
     is_supplied: bool = False  # the disk has all that the master gives it: puts can go there now
     lacking: Sentence = ""  # what it waits for, in a sentence
+    certificate: Pem = ""  # as in `Welcome`
+    authority: Pems = ""  # as in `Welcome`; "": as the disk has seen it
 
 
 class StoredNeedle(msgspec.Struct, frozen=True, array_like=True):

@@ -283,7 +283,6 @@ async def test_a_refused_method_says_which_are_allowed(actor: Actor) -> None:
         (PUT_ROUTE, b"POST"),
         (GET_ROUTE, b"POST"),
         ("/healthz", b"GET, HEAD"),
-        ("/metrics", b"GET, HEAD"),
     ):
         for method in ("DELETE", "PATCH", "OPTIONS"):
             answer = await call(actor, method, path, authorization)

@@ -53,6 +53,8 @@ def test_what_is_no_host_is_refused_in_words(text):
         ("http://[::1]:7410", "http://[::1]:7410"),
         ("http://photos.example", "http://photos.example"),
         ("http://192.0.2.7:80/", "http://192.0.2.7:80"),
+        ("https://photos.example/", "https://photos.example"),
+        ("https://[2001:DB8::7]:7410", "https://[2001:db8::7]:7410"),
     ],
 )
 def test_the_url_of_a_server_is_read(text, url):
@@ -65,7 +67,7 @@ def test_the_url_of_a_server_is_read(text, url):
         "http://::1:7410",
         "::1",
         "photos.example:7410",
-        "https://a",
+        "ftp://a",
         "http://a:1/x",
         "http://a:1?x",
         "http://[::1",
@@ -73,7 +75,7 @@ def test_the_url_of_a_server_is_read(text, url):
     + ["http://[fe80::1%25lo]:1", "http://:80", "http://a:70000", "http://a:0", "http://u@a:1", ""],
 )
 def test_what_is_no_url_of_a_server_is_refused_in_words(text):
-    with pytest.raises(argparse.ArgumentTypeError, match=r"http://\[2001:db8::7\]:7410"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"https://\[2001:db8::7\]:7410"):
         base_url(text)
 
 
