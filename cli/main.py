@@ -27,6 +27,7 @@ import warehouse.cli.commands.copy
 import warehouse.cli.commands.maintenance
 import warehouse.cli.commands.objects
 import warehouse.cli.commands.orphans
+import warehouse.cli.commands.presign
 import warehouse.cli.commands.remove
 import warehouse.cli.commands.rescue
 import warehouse.cli.commands.rotation

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from pathlib import Path
-from typing import overload
+from typing import Any, Literal, overload
 
 import trio
 
@@ -323,9 +323,37 @@ class Bucket:
         key_size(key)
         return (await self._reader.locate(key)).info
 
-    async def presign_get(self, key: str, expires_s: float = 3600.0) -> str:
-        """A URL from which anybody can read this version of the object until the URL expires."""
-        return await self._presign(key, "GET", expires_s, None, None)
+    async def presign_get(
+        self,
+        key: str,
+        expires_s: float = 3600.0,
+        *,
+        disposition: Literal["inline", "attachment"] | None = None,
+        file_name: str | None = None,
+        cache_control: str | None = None,
+        once: bool = False,
+    ) -> str:
+        """A URL from which anybody can read this version of the object, until the URL expires.
+
+        It ends earlier if the API key loses rights.
+
+        Args:
+            disposition: whether a browser shows the object ("inline") or saves it, which is the default.
+            file_name: under which it saves it; None: the end of the key.
+            cache_control: the answer's Cache-Control; None: nobody keeps a copy.
+            once: the URL works for one GET; what HEAD and a 304 answer is free.
+        Raises:
+            BadRequest: a term is not one, or the life is longer than this API key may give.
+        """
+        return await self._presign(
+            key,
+            expires_s,
+            method="GET",
+            disposition=disposition,
+            file_name=file_name,
+            cache_control=cache_control,
+            is_once=once,
+        )
 
     async def presign_put(
         self,
@@ -333,28 +361,36 @@ class Bucket:
         expires_s: float = 3600.0,
         size_max: int | None = None,
         content_type: str | None = None,
+        *,
+        size_min: int = 0,
+        if_none_match: Literal["*"] | None = None,
     ) -> str:
         """A URL to which anybody can PUT this object, once, until the URL expires.
 
+        It ends earlier if the API key loses rights.
+
         Args:
             size_max: of the body, bytes; at most one chunk (80 MiB by default).
+            size_min: of the body, bytes.
+            if_none_match: "*": the PUT is refused if the object exists by then.
+        Raises:
+            BadRequest: as `presign_get`.
         """
         if content_type is not None:
             check_content_type(content_type)
-        return await self._presign(key, "PUT", expires_s, size_max, content_type)
-
-    async def _presign(
-        self, key: str, method: str, expires_s: float, size_max: int | None, content_type: str | None
-    ) -> str:
-        key_size(key)
-        request = Presign(
-            bucket=self.name,
-            key=key,
-            method=method,
-            expires_in_s=expires_s,
+        return await self._presign(
+            key,
+            expires_s,
+            method="PUT",
             size_max=size_max,
             content_type=content_type,
+            size_min=size_min,
+            if_none_match=if_none_match,
         )
+
+    async def _presign(self, key: str, expires_s: float, **terms: Any) -> str:
+        key_size(key)
+        request = Presign(bucket=self.name, key=key, expires_in_s=expires_s, **terms)
         return (await self._control.ask(request, Presigned)).url
 
     @overload

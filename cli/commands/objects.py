@@ -1,4 +1,4 @@
-"""Commands about buckets and objects: mb, ls, stat, du, presign."""
+"""Commands about buckets and objects: mb, ls, stat, du."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from cyclopts import Parameter
 
 from warehouse.cli.app import OBJECTS, app, each_bucket, some
 from warehouse.cli.copying.listings import Listing
-from warehouse.cli.copying.places import parse_bucket, parse_object, parse_remote
-from warehouse.cli.copying.plan import explained, known_object
+from warehouse.cli.copying.places import parse_bucket, parse_remote
+from warehouse.cli.copying.plan import known_object
 from warehouse.cli.options import NOTHING_SPECIAL, Common, NoGlob, Recursive
-from warehouse.cli.output.formats import format_count, format_size, parse_size, parse_span, printable
+from warehouse.cli.output.formats import format_count, format_size, printable
 from warehouse.cli.output.objects import print_bucket, print_entry, print_object, tell
 from warehouse.cli.usage import UsageError
 from warehouse.errors import NoSuchBucket, NoSuchObject
@@ -143,49 +143,3 @@ def _print_usage(place: str, byte_count: int | None, object_count: int | None, i
     count = "-" if object_count is None else format_count(object_count, "object")
     line = f"{size:>10}  {count:>14}  {printable(place)}"
     tell(is_json, line, place=place, byte_count=byte_count, object_count=object_count)
-
-
-@app.command(group=OBJECTS)
-async def presign(
-    place: str,
-    /,
-    *,
-    put: Annotated[bool, Parameter(help="Make a URL for one upload (PUT), not for reading.")] = False,
-    expires: Annotated[
-        str, Parameter(metavar="TIME", help="How long the URL works: 90s, 30m, 7d (default: 1h).")
-    ] = "1h",
-    size_max: Annotated[
-        str | None, Parameter(metavar="SIZE", help="With --put: size limit of the upload, such as 5MiB.")
-    ] = None,
-    content_type: Annotated[
-        str | None, Parameter(metavar="TYPE", help="With --put: content type of the object.")
-    ] = None,
-    common: Common = NOTHING_SPECIAL,
-) -> int:
-    """Create a URL that works without an API key until it expires.
-
-    For example:
-
-        curl "$(warehouse presign wh://photos/cat.jpg)" -o cat.jpg
-        curl -T cat.jpg "$(warehouse presign --put wh://photos/cat.jpg)"
-
-    Parameters
-    ----------
-    place
-        wh://bucket/key
-    """
-    remote, expires_s = parse_object(place), parse_span(expires)
-    if not put and (size_max is not None or content_type is not None):
-        raise UsageError("--size-max and --content-type go with --put")
-    limit = parse_size(size_max) if size_max is not None else None
-    async with common.connect() as store:
-        bucket = store.bucket(remote.bucket)
-        if put:
-            url = await bucket.presign_put(remote.key, expires_s, limit, content_type)
-        else:
-            try:
-                url = await bucket.presign_get(remote.key, expires_s)
-            except NoSuchObject as error:
-                raise await explained(error, remote, store, "a URL is for one object") from None
-    tell(common.json, url, url=url, method="PUT" if put else "GET", expires_in_s=expires_s)
-    return 0

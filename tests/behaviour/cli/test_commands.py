@@ -6,6 +6,7 @@ their own.
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import signal
@@ -170,6 +171,44 @@ async def test_presign_hands_its_wishes_on(store: FakeStore, run: Run) -> None:
         await run("presign", "--size-max", "5", "wh://photos/a")
     with pytest.raises(UsageError):
         await run("presign", "--expires", "soon", "wh://photos/a")
+
+
+async def test_presign_fixes_the_terms_of_a_url(store: FakeStore, run: Run) -> None:
+    words = ("--once", "--inline", "--file-name", "b.txt", "--cache-control", "public")
+    await run("presign", *words, "wh://photos/a")
+    await run("presign", "--put", "--size-min", "1KiB", "--no-overwrite", "wh://photos/a")
+    get, put = [request for request in store.asked if isinstance(request, Presign)]
+    assert (get.is_once, get.disposition, get.file_name, get.cache_control) == (
+        True,
+        "inline",
+        "b.txt",
+        "public",
+    )
+    assert (put.size_min, put.if_none_match, put.is_once) == (1024, "*", False)
+    for wrong in (("--put", *words), ("--no-overwrite",), ("--size-min", "5")):
+        with pytest.raises(UsageError):
+            await run("presign", *wrong, "wh://photos/a")
+
+
+async def test_presign_reads_many_places_and_keeps_their_order(
+    store: FakeStore, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "".join(f"wh://photos/{number}\n" for number in range(600))
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines + "\n"))
+    done = await run("presign", "--json")
+    assert [fields["place"] for fields in done.objects] == lines.split()
+    assert [fields["url"] for fields in done.objects] == [
+        f"http://fake/photos/{number}?GET" for number in range(600)
+    ]
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match="name an object"):
+        await run("presign")
+
+
+async def test_presign_says_of_each_place_why_it_has_no_url(store: FakeStore, run: Run) -> None:
+    store.faults.refused["Presign"] = [BadRequest("too long"), BadRequest("too long, too")]
+    with pytest.raises(BadRequest, match="too long"):
+        await run("presign", "wh://photos/a", "wh://photos/b", "wh://photos/c")
 
 
 # --- copying --------------------------------------------------------------------------------------
