@@ -23,6 +23,7 @@ from warehouse.transport.messages import (
     Request,
     RequestSlots,
     ResolveNeedle,
+    SetQuota,
 )
 
 # Makes the catalog grow at once, or when what it reserves is used.  `Presign` only for a PUT.
@@ -32,6 +33,7 @@ GROWING = frozenset((LeaseNeedles, BeginUpload, RequestSlots, CreateBucket, Pres
 CHANGING = GROWING | {
     DeleteBucket,
     DeleteObjects,
+    SetQuota,
     ResolveNeedle,
     FinishUpload,
     AbortUpload,

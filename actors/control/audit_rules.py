@@ -18,6 +18,7 @@ from warehouse.transport.messages import (
     Answer,
     Attach,
     BeginUpload,
+    BucketFound,
     CancelJobs,
     ClusterStatus,
     CreateBucket,
@@ -45,7 +46,9 @@ from warehouse.transport.messages import (
     RequestSlots,
     ResolveNeedle,
     RotateSecret,
+    SetQuota,
     StartJobs,
+    StatBucket,
     StatObject,
 )
 
@@ -82,7 +85,7 @@ class Rule:
         return self.action if isinstance(self.action, str) else self.action(request)
 
 
-def _of_bucket(request: CreateBucket | DeleteBucket | DeleteObjects) -> str:
+def _of_bucket(request: CreateBucket | DeleteBucket | DeleteObjects | SetQuota) -> str:
     return f"wh://{request.bucket}"
 
 
@@ -91,6 +94,14 @@ def _deletion(request: DeleteObjects, answer: Answer | None) -> Details:
         "count": len(request.keys),
         "existed": sum(answer.existed) if isinstance(answer, Deleted) else None,
         "keys": request.keys[:LIST_LENGTH_MAX],
+    }
+
+
+def _quota(request: SetQuota, answer: Answer | None) -> Details:
+    found = answer.bucket if isinstance(answer, BucketFound) else None
+    return {
+        "quota_objects": request.quota_objects if found is None else found.quota_objects,
+        "quota_bytes": request.quota_bytes if found is None else found.quota_bytes,
     }
 
 
@@ -116,6 +127,7 @@ RULES: dict[type[Message], Rule] = {
     Attach: Rule("attach", is_failure_only=True),
     CreateBucket: Rule("bucket_created", _of_bucket),
     DeleteBucket: Rule("bucket_deleted", _of_bucket, lambda request, _: {"is_forced": request.force}),
+    SetQuota: Rule("quota_set", _of_bucket, _quota),
     DeleteObjects: Rule("objects_deleted", _of_bucket, _deletion),
     Presign: Rule("url_signed", lambda request: f"wh://{request.bucket}/{request.key}", _url),
     Register: Rule(
@@ -145,7 +157,16 @@ RULES: dict[type[Message], Rule] = {
 NOT_AUDITED: frozenset[type[Message]] = frozenset(
     (
         # What is only read.
-        *(ListBuckets, StatObject, LocateObjects, ListObjects, ClusterStatus, ListJobs, ListEvents),
+        *(
+            ListBuckets,
+            StatBucket,
+            StatObject,
+            LocateObjects,
+            ListObjects,
+            ClusterStatus,
+            ListJobs,
+            ListEvents,
+        ),
         ListAudit,  # a follower would see itself, forever
         # How objects are written: a line for each would be longer than many an object.
         *(LeaseNeedles, ResolveNeedle, BeginUpload, RequestSlots, FinishUpload, AbortUpload),

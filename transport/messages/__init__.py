@@ -69,6 +69,7 @@ from warehouse.transport.messages.jobs import (
 )
 from warehouse.transport.messages.numbers import Boot
 from warehouse.transport.messages.objects import (
+    BucketFound,
     BucketInfo,
     Buckets,
     Chunk,
@@ -89,6 +90,8 @@ from warehouse.transport.messages.objects import (
     Presign,
     Presigned,
     ReadGrant,
+    SetQuota,
+    StatBucket,
     StatObject,
     etag_of,
 )
@@ -164,6 +167,8 @@ ClientRequest = (
     | Attach
     | CreateBucket
     | DeleteBucket
+    | StatBucket
+    | SetQuota
     | ListBuckets
     | StatObject
     | LocateObjects
@@ -205,6 +210,7 @@ MasterAnswer = (
     LoggedIn
     | Attached
     | Buckets
+    | BucketFound
     | ObjectFound
     | ObjectsLocated
     | ChunksLocated
