@@ -143,7 +143,7 @@ class BatchHttp:
     async def _get(self, exchange: Exchange, claims: DataClaims) -> None:
         if claims.operation != "get" or claims.parts is not None or claims.chunk_list_token is not None:
             raise TokenScope("a batch get needs a read grant")
-        if claims.last_needle_id:  # a signed URL, say, that works once
+        if claims.last_needle_id or claims.once is not None:  # a signed URL, say, that works once
             raise TokenScope("a batch get needs a read grant, this token opens one needle")
         needle_ids = decode_ids(await exchange.read_body(GET_SIZE_MAX))
         for needle_id in needle_ids:

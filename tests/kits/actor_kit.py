@@ -148,7 +148,10 @@ async def serving_actor(
     """An actor that serves until the end of the block, which cancels the nursery."""
     actor = Actor(folder, ask_master)
     await actor.serve(nursery)
-    yield actor
-    await actor.pool.aclose()
-    nursery.cancel_scope.cancel()
-    actor.volume.close()
+    try:
+        yield actor
+    finally:
+        with trio.CancelScope(shield=True):
+            await actor.pool.aclose()
+        nursery.cancel_scope.cancel()
+        actor.volume.close()
