@@ -32,6 +32,7 @@ from warehouse.actors.certificates import (
     save_bundle,
     trusted_bundle,
 )
+from warehouse.actors.control.account_requests import AccountHandlers
 from warehouse.actors.control.admission import Admission
 from warehouse.actors.control.allocation import Room
 from warehouse.actors.control.audit import AuditLog
@@ -49,6 +50,8 @@ from warehouse.actors.control.first_start import BALLAST_NAME, CATALOG_NAME, JOI
 from warehouse.actors.control.fleet import Fleet
 from warehouse.actors.control.job_requests import JobHandlers
 from warehouse.actors.control.job_scheduler import JobScheduler
+from warehouse.actors.control.key_requests import KeyHandlers
+from warehouse.actors.control.key_secrets import KeySecrets
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.leases import LeaseHandlers
 from warehouse.actors.control.lineage import Lineage
@@ -244,9 +247,11 @@ class Master:
             disconnect=self.hub.disconnect,
             peers=lambda: self.hub.peers,
         )
+        keys = KeyHandlers(context, sessions, keys=self.keys, secrets=KeySecrets(keyring))
+        accounts = AccountHandlers(context, sessions)
         for subject in (
             *(sessions, objects, self._leases, commits, uploads, presigning, disks, jobs, status),
-            *(audit, rotations),
+            *(keys, accounts, audit, rotations),
         ):
             self.routes.include(subject.routes())
         require_known(self.routes.kinds)

@@ -49,7 +49,6 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     # What is done to buckets and objects.
     "bucket_created": (),
     "bucket_deleted": ("is_forced",),
-    "quota_set": ("quota_objects", "quota_bytes"),
     "objects_deleted": ("count", "existed", "keys"),
     "url_signed": ("method", "life_s"),
     # What is done to the store.
@@ -59,6 +58,15 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "jobs_paused": (),
     "jobs_resumed": (),
     "orphans_decided": ("decision",),
+    # What is done to API keys and accounts.
+    "key_created": ("id", "name", "permissions", "grants"),
+    "key_imported": ("id", "name", "permissions", "grants"),
+    "key_changed": ("id", "changed", "is_enabled", "permissions", "grants"),
+    "key_rotated": ("id", "overlap_s"),
+    "key_deleted": ("id",),
+    "account_created": (),
+    "account_changed": (),
+    "account_deleted": (),
     # What was refused.
     "request_refused": ("kind",),
     "tokens_refused": ("count",),

@@ -296,6 +296,61 @@ class ApiKeyExists(RequestRefused):
     status = 409
 
 
+class BadApiKey(RequestRefused):
+    """An id or a secret that somebody wants to import cannot be that of an API key.
+
+    To do: Choose an id of 3 to 128 letters, digits, '.', '_' and '-', and a secret of 16 to 256 printable
+    characters without spaces.
+    """
+
+    code = "bad_api_key"
+
+
+class NoSuchPreset(RequestRefused):
+    """There is no set of permissions of that name.
+
+    To do: Use a preset that the message names.
+    """
+
+    code = "no_such_preset"
+
+
+class GrantNamesNothing(RequestRefused):
+    """A grant is for a bucket that does not exist.
+
+    To do: Create the bucket first, or grant a beginning of names on purpose, such as `team-*`.
+    """
+
+    code = "grant_names_nothing"
+
+
+class GrantContradicts(RequestRefused):
+    """Grants contradict each other, or what the API key may do at all.
+
+    To do: Name each place once, and no permission that the key shall not have.
+    """
+
+    code = "grant_contradicts"
+
+
+class GrantExceeds(PermissionDenied):
+    """Somebody wanted to give an API key more than they have, or to change a key that has more.
+
+    To do: Give less, or have somebody do it whose key has all of that.
+    """
+
+    code = "grant_exceeds"
+
+
+class ExpiryPassed(RequestRefused):
+    """The time at which an API key shall expire has passed.
+
+    To do: Name a time to come, or disable the key.
+    """
+
+    code = "expiry_passed"
+
+
 class LastKeyManager(RequestRefused):
     """Nobody could manage keys any more after this.
 
@@ -530,16 +585,6 @@ class ExpectationFailed(RequestRefused):
 
     code = "expectation_failed"
     status = 417
-
-
-class QuotaExceeded(RequestRefused):
-    """The object would take its bucket beyond the quota; the message says what is used and what is allowed.
-
-    To do: Delete objects of the bucket, or have its quota raised (`warehouse quota`).
-    """
-
-    code = "quota_exceeded"
-    status = 507
 
 
 class HeadersTooLarge(RequestRefused):

@@ -13,31 +13,41 @@ from warehouse.actors.control.lineage import Lineage
 from warehouse.transport.messages import (
     AbortUpload,
     BeginUpload,
+    CreateAccount,
     CreateBucket,
+    CreateKey,
+    DeleteAccount,
     DeleteBucket,
     DeleteObjects,
+    EditAccount,
     FinishUpload,
+    ImportKey,
     LeaseNeedles,
     NeedlesStored,
     Presign,
     Request,
     RequestSlots,
     ResolveNeedle,
-    SetQuota,
+    RotateKey,
 )
 
 # Makes the catalog grow at once, or when what it reserves is used.  `Presign` only for a PUT.
-GROWING = frozenset((LeaseNeedles, BeginUpload, RequestSlots, CreateBucket, Presign))
+GROWING = frozenset(
+    (LeaseNeedles, BeginUpload, RequestSlots, CreateBucket, Presign, CreateKey, ImportKey, CreateAccount)
+)
 
-# Changes the catalog, or reserves what will.
+# Changes the catalog, or reserves what will.  `EditKey` and `DeleteKey` are not here: whatever the state of
+# the catalog, a key that leaked can be ended.
 CHANGING = GROWING | {
     DeleteBucket,
     DeleteObjects,
-    SetQuota,
     ResolveNeedle,
     FinishUpload,
     AbortUpload,
     NeedlesStored,
+    RotateKey,
+    EditAccount,
+    DeleteAccount,
 }
 
 

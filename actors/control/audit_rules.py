@@ -8,9 +8,12 @@ A rule says what is written; nothing of a request or an answer gets into the log
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from msgspec import UNSET
 
 from warehouse.conf.audit_lines import LIST_LENGTH_MAX, Value
 from warehouse.transport.messages import (
@@ -18,21 +21,32 @@ from warehouse.transport.messages import (
     Answer,
     Attach,
     BeginUpload,
-    BucketFound,
     CancelJobs,
     ClusterStatus,
+    CreateAccount,
     CreateBucket,
+    CreateKey,
     DecideOrphans,
+    DeleteAccount,
     DeleteBucket,
     Deleted,
+    DeleteKey,
     DeleteObjects,
     DiskReport,
+    EditAccount,
+    EditKey,
     FinishUpload,
+    ImportKey,
+    KeyCreated,
+    KeyGrant,
+    KeyShown,
     LeaseNeedles,
+    ListAccounts,
     ListAudit,
     ListBuckets,
     ListEvents,
     ListJobs,
+    ListKeys,
     ListObjects,
     LocateChunks,
     LocateObjects,
@@ -45,14 +59,17 @@ from warehouse.transport.messages import (
     RegisterCompactor,
     RequestSlots,
     ResolveNeedle,
+    RotateKey,
     RotateSecret,
-    SetQuota,
+    ShowKey,
     StartJobs,
-    StatBucket,
     StatObject,
 )
 
 Details = Mapping[str, Value]
+
+UNCLEAR_ID = "?"
+_SHORT_ID = re.compile(r"[A-Za-z0-9._-]{3,32}", re.ASCII)  # a secret of ours has 43 characters
 
 
 def _nothing_more(request: Any, answer: Answer | None) -> Details:
@@ -85,7 +102,7 @@ class Rule:
         return self.action if isinstance(self.action, str) else self.action(request)
 
 
-def _of_bucket(request: CreateBucket | DeleteBucket | DeleteObjects | SetQuota) -> str:
+def _of_bucket(request: CreateBucket | DeleteBucket | DeleteObjects) -> str:
     return f"wh://{request.bucket}"
 
 
@@ -94,14 +111,6 @@ def _deletion(request: DeleteObjects, answer: Answer | None) -> Details:
         "count": len(request.keys),
         "existed": sum(answer.existed) if isinstance(answer, Deleted) else None,
         "keys": request.keys[:LIST_LENGTH_MAX],
-    }
-
-
-def _quota(request: SetQuota, answer: Answer | None) -> Details:
-    found = answer.bucket if isinstance(answer, BucketFound) else None
-    return {
-        "quota_objects": request.quota_objects if found is None else found.quota_objects,
-        "quota_bytes": request.quota_bytes if found is None else found.quota_bytes,
     }
 
 
@@ -121,13 +130,62 @@ def _refused_tokens(request: DiskReport) -> list[Details]:
     return [{"address": row.address, "result": row.code, "count": row.count} for row in request.refused]
 
 
+# --- API keys -------------------------------------------------------------------------------------
+
+
+def _new_key(request: CreateKey | ImportKey, answer: Answer | None) -> Details:
+    made = answer.key if isinstance(answer, KeyCreated | KeyShown) else None
+    return {
+        "id": "" if made is None else made.key_id,
+        "name": request.name,
+        "permissions": request.permissions or [] if made is None else made.permissions,
+        **_grants(request.grants if made is None else made.grants),
+    }
+
+
+def _edited_key(request: EditKey, answer: Answer | None) -> Details:
+    changed = [
+        name for name in request.__struct_fields__ if name != "key_id" and getattr(request, name) is not UNSET
+    ]
+    shown = answer.key if isinstance(answer, KeyShown) else None
+    if shown is None:
+        return {"changed": changed}
+    rights = {"permissions": shown.permissions, **_grants(shown.grants)}
+    return {"changed": changed, "is_enabled": shown.is_enabled, **rights, **_long_id(request, answer)}
+
+
+def _grants(grants: Sequence[KeyGrant] | None) -> Details:
+    if grants is None:
+        return {"grants": "every bucket"}
+    return {
+        "grants": [
+            f"{grant.bucket}/{grant.prefix}*:{','.join(grant.permissions)}"
+            for grant in grants[:LIST_LENGTH_MAX]
+        ]
+    }
+
+
+def _key_id(request: EditKey | DeleteKey | RotateKey) -> str:
+    """The id, if it is short enough to be no secret that somebody took for one."""
+    return request.key_id if _SHORT_ID.fullmatch(request.key_id) else UNCLEAR_ID
+
+
+def _rotation(request: RotateKey, answer: Answer | None) -> Details:
+    return {"overlap_s": request.overlap_s, **_long_id(request, answer)}
+
+
+def _long_id(request: EditKey | DeleteKey | RotateKey, answer: Answer | None) -> Details:
+    """The id of a key that there is: an imported one may be long."""
+    is_told = answer is None or _key_id(request) != UNCLEAR_ID
+    return {} if is_told else {"id": request.key_id}
+
+
 RULES: dict[type[Message], Rule] = {
     Login: Rule("login", key_of=lambda request: str(request.key_id)),
     # Each new connection attaches: with a token that was bought with a login, which is in the log.
     Attach: Rule("attach", is_failure_only=True),
     CreateBucket: Rule("bucket_created", _of_bucket),
     DeleteBucket: Rule("bucket_deleted", _of_bucket, lambda request, _: {"is_forced": request.force}),
-    SetQuota: Rule("quota_set", _of_bucket, _quota),
     DeleteObjects: Rule("objects_deleted", _of_bucket, _deletion),
     Presign: Rule("url_signed", lambda request: f"wh://{request.bucket}/{request.key}", _url),
     Register: Rule(
@@ -151,22 +209,23 @@ RULES: dict[type[Message], Rule] = {
         lambda request: str(request.what),
         lambda request, _: {"overlap_s": request.overlap_s},
     ),
+    CreateKey: Rule("key_created", details=_new_key),
+    # The id of a key that is refused may be a secret that somebody mistook for it.
+    ImportKey: Rule("key_imported", details=_new_key),
+    EditKey: Rule("key_changed", _key_id, _edited_key),
+    RotateKey: Rule("key_rotated", _key_id, _rotation),
+    DeleteKey: Rule("key_deleted", _key_id, _long_id),
+    CreateAccount: Rule("account_created", lambda request: str(request.name)),
+    EditAccount: Rule("account_changed", lambda request: str(request.account)),
+    DeleteAccount: Rule("account_deleted", lambda request: str(request.account)),
     DecideOrphans: Rule("orphans_decided", details=lambda request, _: {"decision": request.decision}),
 }
 
 NOT_AUDITED: frozenset[type[Message]] = frozenset(
     (
         # What is only read.
-        *(
-            ListBuckets,
-            StatBucket,
-            StatObject,
-            LocateObjects,
-            ListObjects,
-            ClusterStatus,
-            ListJobs,
-            ListEvents,
-        ),
+        *(ListBuckets, StatObject, LocateObjects, ListObjects, ClusterStatus, ListJobs, ListEvents),
+        *(ShowKey, ListKeys, ListAccounts),
         ListAudit,  # a follower would see itself, forever
         # How objects are written: a line for each would be longer than many an object.
         *(LeaseNeedles, ResolveNeedle, BeginUpload, RequestSlots, FinishUpload, AbortUpload),

@@ -24,17 +24,26 @@ from warehouse.transport.messages import (
     BeginUpload,
     CancelJobs,
     ClusterStatus,
+    CreateAccount,
     CreateBucket,
+    CreateKey,
     DecideOrphans,
+    DeleteAccount,
     DeleteBucket,
+    DeleteKey,
     DeleteObjects,
     DiskReport,
+    EditAccount,
+    EditKey,
     FinishUpload,
+    ImportKey,
     LeaseNeedles,
+    ListAccounts,
     ListAudit,
     ListBuckets,
     ListEvents,
     ListJobs,
+    ListKeys,
     ListObjects,
     LocateChunks,
     LocateObjects,
@@ -47,10 +56,10 @@ from warehouse.transport.messages import (
     RegisterCompactor,
     RequestSlots,
     ResolveNeedle,
+    RotateKey,
     RotateSecret,
-    SetQuota,
+    ShowKey,
     StartJobs,
-    StatBucket,
     StatObject,
 )
 
@@ -58,7 +67,6 @@ from warehouse.transport.messages import (
 STORE = "the store"
 NAME = "a bucket of that name"  # by the beginning of names, because there is no such bucket yet
 SEEN = "buckets that the key sees"
-SEEN_ONE = "a bucket that the key sees"
 WHOLE = "the whole bucket"
 PART = "part of the bucket is enough, and confines it"
 KEY = "that key"
@@ -113,8 +121,6 @@ DOORS: Mapping[type[Message], Door] = {
         WHOLE,
         Need(_P.DELETE, WHOLE, "with all that is in it", lambda request: request.force),
     ),
-    StatBucket: Door("Look at a bucket and its quota", (Need(ABOUT_BUCKETS, SEEN_ONE, is_any=True),)),
-    SetQuota: _door("Set the quota of a bucket", _P.MANAGE_BUCKETS, WHOLE),
     ListObjects: _door(
         "List objects",
         _P.LIST,
@@ -145,6 +151,20 @@ DOORS: Mapping[type[Message], Door] = {
     DecideOrphans: _door("Decide about orphans", _P.MANAGE_CLUSTER, STORE),
     ListEvents: _door("Follow events", _P.SEE_EVENTS, STORE),
     RotateSecret: _door("Replace a secret of the store", _P.MANAGE_KEYS | _P.MANAGE_CLUSTER, STORE),
+    CreateKey: _door("Make an API key that has no more", _P.MANAGE_KEYS, STORE),
+    ImportKey: _door("Import an API key that has no more", _P.MANAGE_KEYS, STORE),
+    ShowKey: Door(
+        "Look at an API key",
+        (Need(_P.MANAGE_KEYS, STORE, "for any but one's own", lambda request: request.key_id != ""),),
+    ),
+    ListKeys: _door("List API keys", _P.MANAGE_KEYS, STORE),
+    EditKey: _door("Change, disable or enable an API key that has no more", _P.MANAGE_KEYS, STORE),
+    RotateKey: _door("Give an API key that has no more a new secret", _P.MANAGE_KEYS, STORE),
+    DeleteKey: _door("Delete an API key that has no more", _P.MANAGE_KEYS, STORE),
+    CreateAccount: _door("Make an account", _P.MANAGE_KEYS, STORE),
+    ListAccounts: _door("List accounts", _P.MANAGE_KEYS, STORE),
+    EditAccount: _door("Change an account", _P.MANAGE_KEYS, STORE),
+    DeleteAccount: _door("Delete an account", _P.MANAGE_KEYS, STORE),
     ListAudit: _door("Read the audit log, with names of all buckets and keys", _P.MANAGE_KEYS, STORE),
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import trio
 
@@ -21,6 +22,8 @@ from warehouse.catalog.writer import CatalogWriter
 from warehouse.errors import StoreError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NOTE_USED_S = 20.0  # how old the time of the last use may get in the catalog
 
@@ -71,31 +74,30 @@ class LiveKeys:
         self._keys[key_id] = live = LiveKey(key_id, row)
         return live
 
+    async def write(self, key_id: str, work: Callable[[Transaction], T], *, is_growth: bool = False) -> T:
+        """Do `work`, which makes, changes or deletes this key, in a transaction; return its result.
+
+        Raises:
+            StoreError: as `CatalogWriter.write`, or what `work` raised.
+        """
+        try:
+            return await self._writer.write(work, is_growth=is_growth)
+        finally:
+            self._refresh(key_id)
+
     async def add(self, row: ApiKeyRow) -> ApiKeyRow:
         """Raises as `Transaction.add_api_key`."""
-        added = await self._writer.write(lambda t: t.add_api_key(row), is_growth=True)
-        self._refresh(added.id)
-        return added
+        return await self.write(row.id, lambda t: t.add_api_key(row), is_growth=True)
 
     async def change(self, key_id: str, change: Callable[[ApiKeyRow], ApiKeyRow]) -> ApiKeyRow:
         """Raises as `Transaction.change_api_key`."""
         at_ms = now_ms()
-
-        def write(transaction: Transaction) -> ApiKeyRow:
-            return transaction.change_api_key(key_id, change, now_ms=at_ms)
-
-        try:
-            return await self._writer.write(write)
-        finally:
-            self._refresh(key_id)
+        return await self.write(key_id, lambda t: t.change_api_key(key_id, change, now_ms=at_ms))
 
     async def delete(self, key_id: str) -> None:
         """Raises as `Transaction.delete_api_key`."""
         at_ms = now_ms()
-        try:
-            await self._writer.write(lambda t: t.delete_api_key(key_id, now_ms=at_ms))
-        finally:
-            self._refresh(key_id)
+        await self.write(key_id, lambda t: t.delete_api_key(key_id, now_ms=at_ms))
 
     async def reseal(
         self, key_ids: Sequence[str], again: Callable[[ApiKeyRow], tuple[bytes | None, bytes | None]]
@@ -119,6 +121,12 @@ class LiveKeys:
             tell(live)
 
     # --- when they were used ----------------------------------------------------------------------
+
+    def last_used_ms(self, row: ApiKeyRow) -> int | None:
+        """When the key was last used, as far as anybody knows; None: never."""
+        known = self._keys.get(row.id)
+        used_ms = 0 if known is None else known.used_ms
+        return max(used_ms, row.last_used_ms or 0) or None
 
     async def run(self) -> None:
         """Note in the catalog when keys were used, until cancelled."""

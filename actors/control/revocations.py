@@ -14,6 +14,7 @@ Tokens never outlive their key (`holders.py`), so the volume actors need not hea
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping
 
 import trio
@@ -110,7 +111,9 @@ class Revocations:
         at_ms = now_ms()
         for peer in list(self._peers()):
             session = peer.session
-            if isinstance(session, ClientSession) and not session.key.is_good(session.epoch, at_ms):
+            if not isinstance(session, ClientSession) or time.monotonic() < session.answer_until:
+                continue
+            if not session.key.is_good(session.epoch, at_ms):
                 self._disconnect(peer, "its API key was changed, disabled or deleted, or has expired")
 
     async def _look_forever(self) -> None:

@@ -59,6 +59,8 @@ class ClientSession:
     key: LiveKey
     expires_at: float  # monotonic
     epoch: int
+    # Monotonic: until then the connection waits for an answer, and stays even if it may ask nothing more.
+    answer_until: float = 0.0
 
     @property
     def key_id(self) -> str:

@@ -177,14 +177,14 @@ class Identities(Bookkeeping):
     def _takes_away(self, before: ApiKeyRow, after: ApiKeyRow) -> bool:
         """Can the key do less than before, or does an old secret end at once?"""
         return (
-            not after.rights.covers(before.rights, self._bucket_name)
+            not after.rights.covers(before.rights, self.bucket_name)
             or (before.is_enabled and not after.is_enabled)
             or _ends_earlier(before.expires_ms, after.expires_ms)
             or _ends_earlier(before.sign_s_max, after.sign_s_max)
             or _is_secret_void(before, after)
         )
 
-    def _bucket_name(self, bucket_id: int) -> str | None:
+    def bucket_name(self, bucket_id: int) -> str | None:
         found = self._one("SELECT name FROM buckets WHERE id = ?", (bucket_id,))
         return None if found is None else found[0]
 

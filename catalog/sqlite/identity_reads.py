@@ -35,6 +35,12 @@ class IdentityReads(Reader):
         rows = self._all(f"SELECT {API_KEY_COLUMNS} FROM api_keys ORDER BY created_ms, id")
         return [api_key_row(columns) for columns in rows]
 
+    def api_keys_after(self, after: str, limit: int) -> list[ApiKeyRow]:
+        rows = self._all(
+            f"SELECT {API_KEY_COLUMNS} FROM api_keys WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+        )
+        return [api_key_row(columns) for columns in rows]
+
     def api_key_count(self) -> int:
         return int(self._one("SELECT count(*) FROM api_keys")[0])
 

@@ -255,3 +255,18 @@ def test_secrets_that_are_sealed_anew_void_nothing(kit):
     after = kit.catalog.api_key("KEY")
     assert after == msgspec.structs.replace(before, sealed=b"new old", previous_sealed=b"new older")
     assert kit.catalog.revocations() == {}
+
+
+def test_keys_are_listed_page_by_page_by_their_ids(kit):
+    for number in (3, 1, 2):
+        kit.add_key(f"KEY{number}", created_ms=CREATED_MS - number)
+    assert [row.id for row in kit.catalog.api_keys_after("", 2)] == ["KEY1", "KEY2"]
+    assert [row.id for row in kit.catalog.api_keys_after("KEY2", 2)] == ["KEY3"]
+    assert kit.catalog.api_keys_after("KEY3", 2) == []
+    assert kit.catalog.api_keys_after("KEY1", 1) == [kit.catalog.api_key("KEY2")]
+
+
+def test_a_transaction_knows_the_names_of_buckets(kit):
+    photos = kit.bucket("photos")
+    assert kit.do(lambda t: (t.bucket_name(photos), t.bucket_name(photos + 1))) == ("photos", None)
+    assert kit.do(lambda t: (t.create_bucket("films", 1), t.bucket_name(photos + 1)))[1] == "films"

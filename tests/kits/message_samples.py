@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from warehouse.transport import messages
 from warehouse.transport.messages import (
+    AccountInfo,
     Answer,
     Attach,
     Attached,
@@ -22,6 +23,9 @@ from warehouse.transport.messages import (
     DiskReport,
     DiskStatus,
     FinishUpload,
+    KeyGrant,
+    KeyInfo,
+    KeyLimits,
     Lease,
     Leased,
     LeaseNeedles,
@@ -129,7 +133,59 @@ JOB = messages.Job(
 )
 
 # One of every kind, with every field filled.  What older releases wrote is in `frozen_messages_*.txt` there.
+KEY_LIMITS = KeyLimits(
+    requests_per_s=2.5, bytes_per_s=1e6, requests_at_once=3, open_uploads=4, lease_bytes=1 << 30
+)
+KEY_GRANT = KeyGrant(bucket="photos", prefix="2026/", permissions=["read", "list"])
+KEY = KeyInfo(
+    key_id="WHA",
+    name="backup",
+    description="each night",
+    account="main",
+    account_id="0a",
+    permissions=["read", "list", "sign"],
+    grants=[KEY_GRANT],
+    abilities=["can read and list photos/2026/*"],
+    is_enabled=True,
+    is_sealed=True,
+    created_ms=1,
+    expires_ms=2,
+    last_used_ms=3,
+    previous_until_ms=4,
+    sign_s_max=60,
+    limits=KEY_LIMITS,
+    hidden_grant_count=1,
+)
+KEY_WISH: dict[str, Any] = {
+    "name": "backup",
+    "description": "each night",
+    "account": "main",
+    "preset": "reader",
+    "permissions": ["read"],
+    "grants": [KEY_GRANT],
+    "expires_ms": 2,
+    "sign_s_max": 60,
+    "limits": KEY_LIMITS,
+}
+ACCOUNT = AccountInfo(account_id="0a", name="main", email="a@b", created_ms=1)
+
 SAMPLES: dict[str, Any] = {
+    "create_key": messages.CreateKey(**KEY_WISH),
+    "import_key": messages.ImportKey(key_id="AKIA", secret="s", **KEY_WISH),
+    "key_created": messages.KeyCreated(key=KEY, secret="s"),
+    "show_key": messages.ShowKey(key_id="WHA"),
+    "key_shown": messages.KeyShown(key=KEY),
+    "list_keys": messages.ListKeys(after="WHA", limit=10),
+    "keys": messages.Keys(keys=[KEY], next_after="WHA"),
+    "edit_key": messages.EditKey(key_id="WHA", is_enabled=False, **KEY_WISH),
+    "rotate_key": messages.RotateKey(key_id="WHA", overlap_s=0.0),
+    "delete_key": messages.DeleteKey(key_id="WHA"),
+    "create_account": messages.CreateAccount(name="main", email="a@b"),
+    "account_shown": messages.AccountShown(account=ACCOUNT),
+    "list_accounts": messages.ListAccounts(after="0a"),
+    "accounts": messages.Accounts(accounts=[ACCOUNT], next_after="0a"),
+    "edit_account": messages.EditAccount(account="main", name="family", email=None),
+    "delete_account": messages.DeleteAccount(account="family"),
     "done": messages.Done(),
     "refused": Refused(code="no_such_key", message="there is no key"),
     "login": messages.Login(key_id="WHA", secret="s"),
@@ -139,15 +195,6 @@ SAMPLES: dict[str, Any] = {
     "create_bucket": CreateBucket(bucket="photos"),
     "delete_bucket": messages.DeleteBucket(bucket="photos", force=True),
     "list_buckets": messages.ListBuckets(),
-    "stat_bucket": messages.StatBucket(bucket="photos"),
-    "set_quota": messages.SetQuota(
-        bucket="photos", sets_objects=True, quota_objects=5, sets_bytes=True, quota_bytes=6
-    ),
-    "bucket_found": messages.BucketFound(
-        bucket=BucketInfo(
-            name="photos", created_ms=1, object_count=2, byte_count=3, quota_objects=5, quota_bytes=6
-        )
-    ),
     "buckets": Buckets(buckets=[BucketInfo(name="photos", created_ms=1, object_count=2, byte_count=3)]),
     "stat_object": StatObject(bucket="photos", key="k"),
     "object_found": ObjectFound(object=OBJECT),

@@ -4,6 +4,7 @@ A frame is one `Envelope`: the sender's incarnation, a request id, and for reque
 clock reading, because the clocks of two machines disagree).  Object bytes never travel here.
 
     sessions    a client logs in, and opens a connection
+    identities  accounts, and API keys with what they may do
     objects     buckets and objects
     uploads     leases for small puts, puts in doubt, uploads in chunks
     volumes     the master and its volume actors
@@ -50,6 +51,30 @@ from warehouse.transport.messages.base import (
     Message,
     Refused,
 )
+from warehouse.transport.messages.identities import (
+    OVERLAP_S,
+    AccountInfo,
+    Accounts,
+    AccountShown,
+    CreateAccount,
+    CreateKey,
+    DeleteAccount,
+    DeleteKey,
+    EditAccount,
+    EditKey,
+    ImportKey,
+    KeyCreated,
+    KeyGrant,
+    KeyInfo,
+    KeyLimits,
+    Keys,
+    KeyShown,
+    KeyWish,
+    ListAccounts,
+    ListKeys,
+    RotateKey,
+    ShowKey,
+)
 from warehouse.transport.messages.jobs import (
     TASK_ORPHANED_S,
     CancelJobs,
@@ -69,7 +94,6 @@ from warehouse.transport.messages.jobs import (
 )
 from warehouse.transport.messages.numbers import Boot
 from warehouse.transport.messages.objects import (
-    BucketFound,
     BucketInfo,
     Buckets,
     Chunk,
@@ -90,8 +114,6 @@ from warehouse.transport.messages.objects import (
     Presign,
     Presigned,
     ReadGrant,
-    SetQuota,
-    StatBucket,
     StatObject,
     etag_of,
 )
@@ -163,12 +185,21 @@ from warehouse.transport.messages.volumes import (
 )
 
 ClientRequest = (
-    Login
+    CreateKey
+    | ImportKey
+    | ShowKey
+    | ListKeys
+    | EditKey
+    | RotateKey
+    | DeleteKey
+    | CreateAccount
+    | ListAccounts
+    | EditAccount
+    | DeleteAccount
+    | Login
     | Attach
     | CreateBucket
     | DeleteBucket
-    | StatBucket
-    | SetQuota
     | ListBuckets
     | StatObject
     | LocateObjects
@@ -207,10 +238,14 @@ VolumeCommand = (
 )
 CompactorCommand = StartCopy | StartVerify | PollTask | StopTask
 MasterAnswer = (
-    LoggedIn
+    KeyCreated
+    | KeyShown
+    | Keys
+    | AccountShown
+    | Accounts
+    | LoggedIn
     | Attached
     | Buckets
-    | BucketFound
     | ObjectFound
     | ObjectsLocated
     | ChunksLocated
