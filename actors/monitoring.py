@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -127,6 +127,10 @@ class MonitoringServer:
         self._health = health
         self._metrics = metrics
         self._token: bytes | None = None
+        self.routes: Mapping[bytes, Callable[[Exchange], Awaitable[None]]] = {
+            b"/healthz": self._answer_health,
+            b"/metrics": self._answer_metrics,
+        }
 
     async def serve(
         self,
@@ -150,14 +154,17 @@ class MonitoringServer:
 
     async def handle(self, exchange: Exchange) -> None:
         self._require_token(exchange)
-        if exchange.path not in (b"/healthz", b"/metrics"):
+        handler = self.routes.get(exchange.path)
+        if handler is None:
             raise NoSuchRoute("this port serves /healthz and /metrics")
         require_method(exchange.method, b"GET", b"HEAD")
-        if exchange.path == b"/metrics":
-            headers = [(b"Content-Type", b"text/plain; version=0.0.4")]
-            await exchange.respond(200, headers, self._metrics())
-            return
+        await handler(exchange)
+
+    async def _answer_health(self, exchange: Exchange) -> None:
         await respond_health(exchange, *self._health())
+
+    async def _answer_metrics(self, exchange: Exchange) -> None:
+        await exchange.respond(200, [(b"Content-Type", b"text/plain; version=0.0.4")], self._metrics())
 
     def _require_token(self, exchange: Exchange) -> None:
         if self._token is None:

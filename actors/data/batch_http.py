@@ -30,7 +30,6 @@ from warehouse.errors import (
     LinkDown,
     NeedleExists,
     NoSuchNeedle,
-    NoSuchRoute,
     ReadFailed,
     RequestTimeout,
     StoreError,
@@ -63,12 +62,11 @@ from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.rules import require_method
 from warehouse.transport.messages import StoredNeedle
 
-BATCH_ROUTE = b"/v1/batch/"
 BUFFER_SIZE = 256 * 1024  # received at once
 PIECE_SIZE = 256 * 1024  # sent at once
 READ_AHEAD_SIZE = 2 * 1024 * 1024  # asked of the disk at once
 
-_PUT_PATH, _GET_PATH = PUT_ROUTE.encode(), GET_ROUTE.encode()
+BATCH_PATHS = _PUT_PATH, _GET_PATH = PUT_ROUTE.encode(), GET_ROUTE.encode()
 _MSGPACK = (b"Content-Type", b"application/msgpack")
 _BINARY = ((b"Content-Type", b"application/octet-stream"), *ALWAYS)
 
@@ -82,8 +80,6 @@ class BatchHttp:
         self._counters = counters
 
     async def handle(self, exchange: Exchange) -> None:
-        if exchange.path not in (_PUT_PATH, _GET_PATH):
-            raise NoSuchRoute(f"batches are at {PUT_ROUTE} and {GET_ROUTE}")
         require_method(exchange.method, b"POST")
         check_batch(exchange.headers)
         claims = self._authorizer.claims_of(exchange)

@@ -13,10 +13,10 @@ to no thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from warehouse.actors.data.authorization import NEEDLE_ROUTE, Counters, RequestAuthorizer
-from warehouse.actors.data.batch_http import BATCH_ROUTE, BatchHttp
+from warehouse.actors.data.batch_http import BATCH_PATHS, BatchHttp
 from warehouse.actors.data.buffers import BufferPool
 from warehouse.actors.data.chunk_lists import Ask, ChunkLists
 from warehouse.actors.data.cold_reads import ColdReads
@@ -32,6 +32,8 @@ from warehouse.storage.format.stamp import StampClock
 from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.http.rules import require_method
+
+Handler = Callable[[Exchange], Awaitable[None]]
 
 
 class NeedleHttp:
@@ -66,23 +68,25 @@ class NeedleHttp:
         self._put = NeedlePut(authorizer, clock, self.counters, buffers)
         self._batches = BatchHttp(authorizer, clock, self.counters)
         self.authorizer = authorizer
+        # By path; behind the first one two numbers follow.  A test asks each with every kind of token.
+        self.routes: Mapping[bytes, Handler] = {
+            NEEDLE_ROUTE: self._needle,
+            **dict.fromkeys(BATCH_PATHS, self._batches.handle),
+            b"/healthz": self._health,
+            b"*": self._options,
+        }
         self.get_nowait = self._get.get_nowait  # for `HttpServer`
 
     async def handle(self, exchange: Exchange) -> None:
         try:
-            if exchange.path.startswith(NEEDLE_ROUTE):
-                await self._needle(exchange)
-            elif exchange.path.startswith(BATCH_ROUTE):
-                await self._batches.handle(exchange)
-            elif exchange.path == b"/healthz":
-                await self._health(exchange)
-            elif exchange.path == b"*":  # only OPTIONS can ask this: RFC 9110, 9.3.7
-                await exchange.respond(204, [(b"Allow", b"GET, HEAD, PUT, POST")])
-            else:
+            path = exchange.path
+            handler = self.routes.get(NEEDLE_ROUTE if path.startswith(NEEDLE_ROUTE) else path)
+            if handler is None:
                 raise NoSuchRoute(
                     "the data port serves /v1/needles/{volume}/{needle}, /v1/batch/put and get, and /healthz;"
                     " metrics have a port of their own"
                 )
+            await handler(exchange)
         except StoreError as error:
             self.counters.failed(error.code)
             self.counters.refused_tokens.note(exchange.peer, error)
@@ -96,6 +100,10 @@ class NeedleHttp:
         if self._broken:
             return False, "some volumes could not be opened"
         return (True, "ok") if self._is_ready() else (False, "no master")
+
+    async def _options(self, exchange: Exchange) -> None:
+        """`*` is no path; only OPTIONS can ask for it: RFC 9110, 9.3.7."""
+        await exchange.respond(204, [(b"Allow", b"GET, HEAD, PUT, POST")])
 
     async def _health(self, exchange: Exchange) -> None:
         require_method(exchange.method, b"GET", b"HEAD")

@@ -12,6 +12,7 @@ import trio
 
 from actor_kit import Actor, data_token, serving_actor
 from http_harness import start_server
+from warehouse.actors.data.authorization import NEEDLE_ROUTE
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.transport.http.exchange import Exchange
@@ -158,13 +159,13 @@ async def test_only_what_asks_for_more_goes_to_the_handler(
     actor: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handled: list[bytes] = []
-    handle = actor.http._needle
+    handle = actor.http.routes[NEEDLE_ROUTE]
 
     async def noted(exchange: Exchange) -> None:
         handled.append(exchange.path)
         await handle(exchange)
 
-    monkeypatch.setattr(actor.http, "_needle", noted)
+    monkeypatch.setattr(actor.http, "routes", {NEEDLE_ROUTE: noted})
     bearer = token()
     heads = [request(needle_id, bearer=bearer) for needle_id in (1, 2, 3, 7, 8, 22, 3)]
     gets, out = actor.http.counters.gets, actor.http.counters.bytes_out
