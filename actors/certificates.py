@@ -92,25 +92,26 @@ class StoreCertificate:
         Args:
             folder: keeps key and certificate, so that a server can go on while its master is away.
             host: under which clients know this server.
-            is_read_only: nothing can be kept: the key is a new one at each start.
+            is_read_only: nothing can be kept: the key is a new one at each start.  The same goes for a folder
+                that turns out to be full.
         Raises:
-            CertificateBad: the folder cannot be written.
+            CertificateBad: the key cannot be read.
             BadSetting: others may read the key.
         """
         self.tls = ServerTls()
         self.host = host
-        self._is_read_only = is_read_only
+        self._is_kept = not is_read_only
         self._key_path = folder / KEY_NAME
         self._certificate_path = folder / CERTIFICATE_NAME
         self._key = self._load_or_make_key()
         self._authority = ""  # that signs, as far as we know
         self._certificate: ServerCertificate | None = None
         self.request = make_request(self._key)
-        if not is_read_only:
+        if self._is_kept:
             self._load()
 
     def _load_or_make_key(self) -> bytes:
-        if self._is_read_only:
+        if not self._is_kept:
             return make_key()
         try:
             content, found = read_small(self._key_path, FILE_SIZE_MAX)
@@ -129,8 +130,15 @@ class StoreCertificate:
         try:
             write_whole(self._key_path, key)
         except OSError as error:
-            raise CertificateBad(f"cannot write {self._key_path}: {error.strerror}") from error
+            self._keep_nothing(error)
         return key
+
+    def _keep_nothing(self, error: OSError) -> None:
+        """Go on in memory: a full disk can still be read."""
+        self._is_kept = False
+        log.warning(
+            "the certificate cannot be kept", extra={"path": str(self._key_path), "cause": str(error)}
+        )
 
     def _load(self) -> None:
         """Go on with the certificate of an earlier start, if it is still good."""
@@ -163,14 +171,15 @@ class StoreCertificate:
         """
         content = pem.encode()
         certificate = self._checked(content)
-        if self._is_read_only:
-            self.tls.context = _context_of(content, self._key)
-        else:
+        if self._is_kept:
             try:
                 write_if_changed(self._certificate_path, content)
             except OSError as error:
-                raise CertificateBad(f"cannot write {self._certificate_path}: {error.strerror}") from error
+                self._keep_nothing(error)
+        if self._is_kept:
             self.tls.context = server_context(self._certificate_path, self._key_path)
+        else:
+            self.tls.context = _context_of(content, self._key)
         self._certificate = certificate
         log.info("new certificate", extra={"host": self.host, "ends": certificate.ends.isoformat()})
 
@@ -198,12 +207,15 @@ class StoreCertificate:
 
 def _context_of(certificate: bytes, key: bytes) -> ssl.SSLContext:
     """OpenSSL reads files only; where there is no place for them, these last a moment."""
-    with tempfile.TemporaryDirectory(prefix="warehouse-tls-") as folder:
-        paths = Path(folder) / CERTIFICATE_NAME, Path(folder) / KEY_NAME
-        for path, content in zip(paths, (certificate, key), strict=True):
-            path.touch(mode=0o600)
-            path.write_bytes(content)
-        return server_context(*paths)
+    try:
+        with tempfile.TemporaryDirectory(prefix="warehouse-tls-") as folder:
+            paths = Path(folder) / CERTIFICATE_NAME, Path(folder) / KEY_NAME
+            for path, content in zip(paths, (certificate, key), strict=True):
+                path.touch(mode=0o600)
+                path.write_bytes(content)
+            return server_context(*paths)
+    except OSError as error:
+        raise CertificateBad(f"cannot write a temporary file for OpenSSL: {error}") from error
 
 
 class OwnCertificate:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -188,6 +190,22 @@ async def test_a_disk_that_cannot_be_written_has_a_key_for_each_start(tls: Tls, 
     assert await shown(certificate.tls, tls.client())
     assert not list(folder.iterdir())
     assert StoreCertificate(folder, LOOPBACK, is_read_only=True).is_due
+
+
+@pytest.mark.parametrize("is_full_at", ["the key", "the certificate"])
+async def test_a_full_disk_serves_without_keeping_anything(
+    tls: Tls, folder: Path, monkeypatch, is_full_at: str
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if is_full_at == "the key":
+        monkeypatch.setattr(certificates, "write_whole", full)
+    monkeypatch.setattr(certificates, "write_if_changed", full)
+    certificate = StoreCertificate(folder, LOOPBACK)
+    certificate.take(issue(tls, certificate))
+    assert await shown(certificate.tls, tls.client())
+    assert not (folder / "tls.pem").exists()
 
 
 async def test_who_can_sign_renews_its_own(tls: Tls, folder: Path, monkeypatch, autojump_clock) -> None:
