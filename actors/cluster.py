@@ -13,6 +13,9 @@ if we are killed.
     DIR/profile.toml     what clients need: address, server key, root key (mode 0600)
     DIR/master/          catalog and keys
     DIR/disk-1/ ...      one volume actor and one compactor each
+
+Before the master starts, its catalog is told the keys of the disk folders here (`local_disks.py`), so that
+their actors need no join token.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import json
 import logging
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +40,9 @@ from warehouse.actors.control.first_start import (
     initialize,
     require_no_lost_catalog,
 )
+from warehouse.actors.control.joining import keep_join_file, note_local_disks
 from warehouse.actors.control.keyring import Keyring
+from warehouse.actors.local_disks import keyed_disk
 from warehouse.actors.monitoring import METRICS_OFFSET
 from warehouse.actors.private_folder import STORE_NAMES, tighten
 from warehouse.actors.process import (
@@ -49,6 +54,7 @@ from warehouse.actors.process import (
     set_up_actor,
 )
 from warehouse.auth.keys import ApiKey
+from warehouse.catalog.interface import Catalog
 from warehouse.conf.arguments import Parser
 from warehouse.conf.arguments import host as host_argument
 from warehouse.conf.profile import Profile
@@ -240,8 +246,16 @@ class Cluster:
 
 
 def _children(
-    arguments: argparse.Namespace, settings: Settings, ports: ClusterPorts, volume_count: int
+    arguments: argparse.Namespace,
+    settings: Settings,
+    ports: ClusterPorts,
+    volume_count: int,
+    key_files: Mapping[str, Path],
 ) -> list[Child]:
+    """
+    Args:
+        key_files: name of a disk -> where its key is, if not in its folder.
+    """
     data = settings.cluster.data
     common = ["--json", "--stop-with-parent", "--log-format", settings.log.format]
     if arguments.config is not None:
@@ -249,6 +263,11 @@ def _children(
     if arguments.log_level is not None:
         common += ["--log-level", arguments.log_level]
     insecure = ["--insecure"] if arguments.insecure else []
+
+    def key_words(number: int) -> list[str]:
+        key_file = key_files.get(f"disk-{number}")
+        return [] if key_file is None else ["--node-key", str(key_file)]
+
     master = Child(
         "master",
         module_command("warehouse.actors.master", "--data", str(data / "master"), "--host", ports.host)
@@ -263,7 +282,7 @@ def _children(
             + ["--join", str(data / "master" / "join.toml"), "--host", ports.host]
             + ["--port", str(ports.volume_port(number))]
             + ["--metrics-port", str(ports.volume_port(number) + METRICS_OFFSET)]
-            + ["--advertise", ports.volume_url(number), *insecure, *common],
+            + ["--advertise", ports.volume_url(number), *key_words(number), *insecure, *common],
         )
         for number in range(1, volume_count + 1)
     ]
@@ -271,7 +290,7 @@ def _children(
         Child(
             f"compactor-{number}",
             module_command("warehouse.actors.compactor", "--disk", str(data / f"disk-{number}"))
-            + ["--join", str(data / "master" / "join.toml"), *common],
+            + ["--join", str(data / "master" / "join.toml"), *key_words(number), *common],
             is_needed=False,
         )
         for number in range(1, volume_count + 1)
@@ -378,8 +397,19 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         authority = trusted_bundle(keyring.authority.bundle, settings.tls)
         Profile(ports.endpoint, server_key, root.key_id, root.secret, authority).save(profile)
 
+    key_files: dict[str, Path] = {}
+
+    def prepare(keyring: Keyring, catalog: Catalog) -> None:
+        numbers = range(1, volume_count + 1)
+        found = [keyed_disk(data / f"disk-{n}", ports.volume_url(n)) for n in numbers]
+        disks = [keyed for keyed in found if keyed is not None]
+        key_files.update({one.disk.name: one.key_file for one in disks if one.key_file is not None})
+        authority = trusted_bundle(keyring.authority.bundle, settings.tls)
+        keep_join_file(catalog, keyring, data / "master", ports.endpoint, authority)
+        note_local_disks(catalog, [keyed.disk for keyed in disks])
+
     is_old = (data / "master" / MARKER_NAME).exists()
-    initialized = await trio.to_thread.run_sync(initialize, data / "master", keep)
+    initialized = await trio.to_thread.run_sync(initialize, data / "master", keep, prepare)
     authority = trusted_bundle(initialized.keyring.authority.bundle, settings.tls)
     _move_profile(profile, initialized, ports.endpoint, authority)
     save_bundle(data, authority)
@@ -388,7 +418,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     report = _StartReport(
         announcer, initialized, endpoint=ports.endpoint, master_http=ports.master_http, profile=profile
     )
-    cluster = Cluster(_children(arguments, settings, ports, volume_count))
+    cluster = Cluster(_children(arguments, settings, ports, volume_count, key_files))
     if arguments.json:
         await cluster.run(report.ready_as_json, report.unwritable_as_json)
     else:

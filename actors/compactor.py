@@ -25,6 +25,7 @@ import trio
 
 from warehouse.actors.background.attempt import Attempt, Work
 from warehouse.actors.background.priority import yield_to_others
+from warehouse.actors.node_key import join_with_token, node_key_path, wait_for_node_key
 from warehouse.actors.process import (
     Announcer,
     add_common_arguments,
@@ -36,7 +37,7 @@ from warehouse.actors.process import (
 from warehouse.conf.arguments import Parser
 from warehouse.conf.join import Join
 from warehouse.conf.settings import Settings
-from warehouse.errors import BadRequest, NoSuchJob, RequestRefused, StaleIncarnation, VolumeBusy
+from warehouse.errors import BadRequest, NodeUnknown, NoSuchJob, RequestRefused, StaleIncarnation, VolumeBusy
 from warehouse.storage.compaction.copying import Copy
 from warehouse.storage.compaction.scrub import Scrub
 from warehouse.storage.disk import OsDisk
@@ -66,7 +67,14 @@ class Compactor:
     """The background work of one disk, and its link to the master."""
 
     def __init__(
-        self, *, disk: OsDisk, disk_id: str, disk_name: str, join: Join, announcer: Announcer
+        self,
+        *,
+        disk: OsDisk,
+        disk_id: str,
+        disk_name: str,
+        join: Join,
+        keys: CurveKeys,
+        announcer: Announcer,
     ) -> None:
         self._disk = disk
         self._disk_id = disk_id
@@ -80,7 +88,7 @@ class Compactor:
         self._link = Link(
             endpoint=join.master,
             server_key=join.server_key.encode(),
-            keys=CurveKeys.generate(),
+            keys=keys,
             name=f"compactor-{disk_id[:8]}",
             incarnation=self._incarnation,
             greet=self._greet,
@@ -99,7 +107,7 @@ class Compactor:
                 await self._link.wait_up()
             except RequestRefused as error:
                 if not self._announcer.is_ready:
-                    raise  # a wrong join secret: the process that started this one should learn of it now
+                    raise  # a wrong join token: the process that started this one should learn of it now
                 log.error("the master refuses this disk", extra={"cause": error.message})
                 await trio.sleep(REGISTER_S)
             else:
@@ -109,15 +117,19 @@ class Compactor:
     # --- talking to the master --------------------------------------------------------------------
 
     async def _greet(self, link: Link) -> None:
-        welcome = await link.ask_now(
-            RegisterCompactor(
-                join_secret=self._join.secret,
-                disk_id=self._disk_id,
-                disk_name=self._disk_name,
-                incarnation=self._incarnation,
-            ),
-            timeout_s=REGISTER_S,
+        registration = RegisterCompactor(
+            join_secret=self._join.secret,
+            disk_id=self._disk_id,
+            disk_name=self._disk_name,
+            incarnation=self._incarnation,
         )
+        try:
+            welcome = await link.ask_now(registration, timeout_s=REGISTER_S)
+        except NodeUnknown:
+            await join_with_token(
+                link, self._join, disk_id=self._disk_id, disk_name=self._disk_name, role="compactor"
+            )
+            welcome = await link.ask_now(registration, timeout_s=REGISTER_S)
         if not isinstance(welcome, CompactorWelcome):
             raise BadRequest(
                 f"the master answered {type(welcome).__name__} to a registration, not CompactorWelcome"
@@ -217,13 +229,18 @@ def _parser() -> argparse.ArgumentParser:
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     join = Join.load(arguments.join)
     identity = await _identity(arguments.disk)
+    key_path = node_key_path(arguments.disk, arguments.node_key)
     # One compactor for each disk; several may verify a disk that is read-only.
-    with held_disk(arguments.disk, COMPACTOR_LOCK_NAME):
+    with held_disk(arguments.disk, COMPACTOR_LOCK_NAME) as is_read_only:
+        # In a store whose machines still share a secret, a disk that nobody can write to has no key.
+        has_none = is_read_only and join.secret and not key_path.exists()
+        keys = CurveKeys.generate() if has_none else await wait_for_node_key(key_path)
         compactor = Compactor(
             disk=OsDisk(arguments.disk),
             disk_id=identity.disk_id,
             disk_name=arguments.disk.resolve().name,
             join=join,
+            keys=keys,
             announcer=announcer,
         )
         await compactor.run()

@@ -50,12 +50,16 @@ from warehouse.actors.control.first_start import BALLAST_NAME, CATALOG_NAME, JOI
 from warehouse.actors.control.fleet import Fleet
 from warehouse.actors.control.job_requests import JobHandlers
 from warehouse.actors.control.job_scheduler import JobScheduler
+from warehouse.actors.control.joining import keep_join_file
+from warehouse.actors.control.key_files import JOIN_FILE_NAME
 from warehouse.actors.control.key_requests import KeyHandlers
 from warehouse.actors.control.key_secrets import KeySecrets
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.leases import LeaseHandlers
 from warehouse.actors.control.lineage import Lineage
 from warehouse.actors.control.live_keys import LiveKeys
+from warehouse.actors.control.node_requests import NodeHandlers
+from warehouse.actors.control.nodes import Nodes
 from warehouse.actors.control.objects import ObjectHandlers
 from warehouse.actors.control.presigning import PresignHandlers
 from warehouse.actors.control.provisioning import Provisioner
@@ -88,7 +92,6 @@ from warehouse.conf.arguments import Parser
 from warehouse.conf.arguments import host as host_argument
 from warehouse.conf.arguments import port as port_argument
 from warehouse.conf.hosts import is_wildcard
-from warehouse.conf.join import Join
 from warehouse.conf.profile import Profile
 from warehouse.conf.settings import Settings
 from warehouse.errors import NoSuchBucket, NoSuchObject, NoSuchUpload
@@ -119,6 +122,7 @@ class Master:
 
     Attributes:
         context: what all subjects share: the catalog, its writer, the fleet, events and troubles.
+        nodes: which keys may serve which disks.
         routes: who answers which request.
         audit: who did what.
         keys: the API keys of open sessions.
@@ -173,7 +177,8 @@ class Master:
         self._admission = Admission(self._lineage, self._catalog_room)
         self._stamps = StampAdmission(context)
         self.keys = LiveKeys(catalog, context.writer)
-        self._sessions = Sessions(context, keyring, self.keys, self.certificates)
+        self.nodes = Nodes(context, keyring.join_secret)
+        self._sessions = Sessions(context, keyring, self.keys, self.certificates, self.nodes)
         self.provisioner = Provisioner(context)
         self._scheduler = JobScheduler(context)
         self._expiry = Expiry(context, reservations=self._reservations, lineage=self._lineage)
@@ -207,9 +212,9 @@ class Master:
         grants = ReadGrants(context, keyring)
         self._disks = disks = DiskHandlers(
             context,
-            sessions,
             keyring=keyring,
             certificates=self.certificates,
+            nodes=self.nodes,
             lineage=lineage,
             stamps=stamps,
             provisioner=self.provisioner,
@@ -234,6 +239,13 @@ class Master:
             grants=grants,
             disks=disks,
         )
+        nodes = NodeHandlers(
+            context,
+            sessions,
+            nodes=self.nodes,
+            disconnect_key=self.hub.disconnect_key,
+            secret_file=context.catalog.folder / "keys" / JOIN_FILE_NAME,
+        )
         jobs = JobHandlers(context, sessions, scheduler=scheduler, lineage=lineage, disks=disks)
         status = StatusHandlers(
             context, sessions, scheduler=scheduler, catalog_room=self._catalog_room, hub=self.hub
@@ -250,7 +262,7 @@ class Master:
         keys = KeyHandlers(context, sessions, keys=self.keys, secrets=KeySecrets(keyring))
         accounts = AccountHandlers(context, sessions)
         for subject in (
-            *(sessions, objects, self._leases, commits, uploads, presigning, disks, jobs, status),
+            *(sessions, objects, self._leases, commits, uploads, presigning, disks, nodes, jobs, status),
             *(keys, accounts, audit, rotations),
         ):
             self.routes.include(subject.routes())
@@ -321,6 +333,7 @@ class Master:
 
     def load(self) -> None:
         """Take over what the catalog knows: disks and volumes, the clock, its own lineage."""
+        self.nodes.load()
         self._disks.load()
         self._stamps.load()
         self._lineage.load()
@@ -399,30 +412,28 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
             authority = trusted_bundle(keyring.authority.bundle, settings.tls)
             Profile(endpoint, server_key, root.key_id, root.secret, authority).save(profile)
 
-    initialized = initialize(arguments.data, keep)
+    def prepare(keyring: Keyring, catalog: Catalog) -> None:
+        authority = trusted_bundle(keyring.authority.bundle, settings.tls)
+        keep_join_file(catalog, keyring, arguments.data, endpoint, authority)
+
+    initialized = initialize(arguments.data, keep, prepare)
     tighten(arguments.data, MASTER_NAMES)
     authority = trusted_bundle(initialized.keyring.authority.bundle, settings.tls)
     save_bundle(arguments.data, authority)
-    join = Join(
-        master=endpoint,
-        server_key=initialized.keyring.curve.public.decode(),
-        secret=initialized.keyring.join_secret,
-        authority=authority,
-    )
-    join.save(arguments.data / JOIN_NAME)
+    server_key = initialized.keyring.curve.public.decode()
     root = initialized.root_key
     if root is not None:
         announcer.say(
             "founded",
             key_id=root.key_id,
             **({"secret": root.secret} if arguments.init else {"profile": str(profile)}),
-            master=join.master,
-            server_key=join.server_key,
+            master=endpoint,
+            server_key=server_key,
             join_file=str(arguments.data / JOIN_NAME),
         )
     if arguments.init:
         if initialized.root_key is None:
-            announcer.say("exists", master=join.master, server_key=join.server_key)
+            announcer.say("exists", master=endpoint, server_key=server_key)
         return
     port = await open_monitoring(
         settings, arguments.host, arguments.http_port, is_insecure=arguments.insecure

@@ -48,8 +48,10 @@ MASTER_NAMES = (
     *("profile.toml", ".profile.toml*", "audit*"),
     *("tls.key", ".tls.key*", "tls.pem", ".tls.pem*", "authority.pem", ".authority.pem*"),
 )
-STORE_NAMES = ("master", "disk-*", "profile.toml", ".profile.toml*", "authority.pem", ".authority.pem*")
-SECRETS = ("keys*", "*join.toml*", "*profile.toml*", "*node.key*", "*tls.key*")
+STORE_NAMES = (
+    *("master", "disk-*", "node-keys", "profile.toml", ".profile.toml*", "authority.pem", ".authority.pem*"),
+)
+SECRETS = ("keys*", "node-keys*", "*join.toml*", "*profile.toml*", "*node.key*", "*tls.key*")
 _OF_THE_SYSTEM = "lost+found"
 
 

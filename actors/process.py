@@ -76,7 +76,10 @@ def add_disk_arguments(parser: argparse.ArgumentParser, *, disk_help: str) -> No
     """Add the arguments of actors that work on one disk."""
     parser.add_argument("--disk", required=True, type=Path, metavar="DIR", help=disk_help)
     parser.add_argument(
-        "--join", required=True, type=Path, metavar="FILE", help="join file written by the master"
+        "--join", required=True, type=Path, metavar="FILE", help="join file: where the master is, and a token"
+    )
+    parser.add_argument(
+        "--node-key", type=Path, metavar="FILE", help="the key of this disk, if not DIR/node.key"
     )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -45,6 +46,7 @@ from warehouse.actors.data.switching import Switching
 from warehouse.actors.data.volumes import DiskVolumes
 from warehouse.actors.listening import is_loopback, known_as, open_listeners
 from warehouse.actors.monitoring import METRICS_OFFSET, MonitoringPort, MonitoringServer, open_monitoring
+from warehouse.actors.node_key import load_or_make_node_key, node_key_path
 from warehouse.actors.private_folder import DISK_NAMES, tighten
 from warehouse.actors.process import (
     Announcer,
@@ -61,7 +63,7 @@ from warehouse.conf.arguments import host as host_argument
 from warehouse.conf.arguments import port as port_argument
 from warehouse.conf.join import Join
 from warehouse.conf.settings import Http, Settings
-from warehouse.errors import SetupError
+from warehouse.errors import BadSetting, SetupError
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.identity import IdentityKeeper, load_identity
@@ -74,6 +76,8 @@ from warehouse.transport.http.server import HttpServer
 from warehouse.transport.http.tls import ClientTls
 from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.link import Link
+
+log = logging.getLogger("warehouse.actors.volume")  # run as a module it would be "__main__"
 
 CHECKPOINT_S = 10.0  # bounds the tail that the next start scans
 CLOSE_S = 10.0  # for the checkpoints at the end: they only save the next start a scan
@@ -89,10 +93,12 @@ class VolumeActor:
         disk_id: str,
         disk_name: str,
         join: Join,
+        keys: CurveKeys,
         settings: Settings,
         url: str,
         announcer: Announcer,
         is_read_only: bool,
+        is_node: bool = True,
         identity: IdentityKeeper | None = None,
         is_adopted: bool = False,
         certificate: StoreCertificate | OwnCertificate | None = None,
@@ -135,6 +141,7 @@ class VolumeActor:
         self._session = MasterSession(
             DiskAddress(disk_id, disk_name, url, is_read_only),
             join=join,
+            is_node=is_node,
             identity=identity,
             is_adopted=is_adopted,
             volumes=self._volumes,
@@ -156,7 +163,7 @@ class VolumeActor:
             master_incarnation=lambda: self._session.master_incarnation,
             verifier=verifier,
         )
-        self._link = self._make_link(join, disk_id)
+        self._link = self._make_link(join, disk_id, keys)
         self._metrics = MetricsCollector(
             counters=self._http.counters,
             volumes=self._volumes,
@@ -180,11 +187,11 @@ class VolumeActor:
             incarnation=self._incarnation,
         )
 
-    def _make_link(self, join: Join, disk_id: str) -> Link:
+    def _make_link(self, join: Join, disk_id: str, keys: CurveKeys) -> Link:
         return Link(
             endpoint=join.master,
             server_key=join.server_key.encode(),
-            keys=CurveKeys.generate(),
+            keys=keys,
             name=f"volume-{disk_id[:8]}",
             incarnation=self._incarnation,
             greet=self._session.greet,
@@ -328,6 +335,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         identity = load_identity(
             arguments.disk, created_ms=time.time_ns() // 1_000_000, adopt=arguments.adopt
         )
+        keys, is_node = _link_keys(arguments, join)
         listeners = await open_listeners(arguments.host, arguments.port)
         port = listeners[0].socket.getsockname()[1]
         url = arguments.advertise or endpoint_of(arguments.host, port, scheme="https" if is_tls else "http")
@@ -343,6 +351,8 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
             disk_id=identity.disk_id,
             disk_name=arguments.disk.resolve().name,
             join=join,
+            keys=keys,
+            is_node=is_node,
             settings=settings,
             url=url,
             announcer=announcer,
@@ -353,6 +363,18 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
             is_tls=is_tls,
         )
         await actor.run(listeners, monitoring)
+
+
+def _link_keys(arguments: argparse.Namespace, join: Join) -> tuple[CurveKeys, bool]:
+    """The keys of the disk's link, and whether they are kept for the next start."""
+    try:
+        return load_or_make_node_key(node_key_path(arguments.disk, arguments.node_key)), True
+    except SetupError as error:
+        if isinstance(error, BadSetting) or not join.secret:
+            raise
+        # A disk that nobody can write to, of a store whose machines still share a secret.
+        log.warning("a key for this start alone", extra={"cause": error.message})
+        return CurveKeys.generate(), False
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -51,6 +51,7 @@ from warehouse.actors.master import Master  # noqa: E402
 from warehouse.actors.process import Announcer  # noqa: E402
 from warehouse.auth.rights import EVERYTHING, Rights  # noqa: E402
 from warehouse.catalog.sqlite.catalog import SqliteCatalog  # noqa: E402
+from warehouse.conf.files import write_whole  # noqa: E402
 from warehouse.conf.settings import Settings  # noqa: E402
 from warehouse.transport.messages import (  # noqa: E402
     Answer,
@@ -79,6 +80,7 @@ from warehouse.transport.zeromq.curve import CurveKeys  # noqa: E402
 SENDERS = 20  # real connections, which report for all busy disks
 GIB = 1024**3
 BUCKET = "photos"
+JOIN_SECRET = "a secret of all machines"
 
 
 @dataclass(frozen=True)
@@ -98,15 +100,16 @@ class MadeUpDisk:
 
     is_gone = False
     session: Any = None
+    user_id = address = ""
 
     def __init__(self, number: int, volume_ids: range) -> None:
         self.disk_id = f"{number:032x}"
         self.name = f"disk-{number}"
         self.reports = {volume_id: _report(volume_id) for volume_id in volume_ids}
 
-    def register(self, join_secret: str) -> Register:
+    def register(self) -> Register:
         return Register(
-            join_secret=join_secret,
+            join_secret=JOIN_SECRET,
             disk_id=self.disk_id,
             disk_name=self.name,
             incarnation=1,
@@ -157,7 +160,10 @@ def _report(volume_id: int, **changes: Any) -> VolumeReport:
 def made_master(
     folder: Path, disk_count: int, volumes_each: int
 ) -> Iterator[tuple[Master, list[MadeUpDisk], Keyring]]:
-    initialized = initialize(folder)
+    initialize(folder)
+    # As in a store of 0.1.0: the disks here have no keys of their own.
+    write_whole(folder / "keys" / "join.secret", JOIN_SECRET.encode())
+    keyring = Keyring.load_or_create(folder / "keys")
     catalog = SqliteCatalog.open(folder / CATALOG_NAME)
     disks = []
     with catalog.transaction() as transaction:
@@ -174,12 +180,12 @@ def made_master(
         transaction.create_bucket(BUCKET, 1)
     master = Master(
         catalog=catalog,
-        keyring=initialized.keyring,
+        keyring=keyring,
         settings=Settings(),
         announcer=Announcer(is_json=True),
     )
     try:
-        yield master, disks, initialized.keyring
+        yield master, disks, keyring
     finally:
         catalog.close()
 
@@ -203,7 +209,7 @@ async def measure(
             master.load()
             for disk in disks:
                 peer: Any = disk
-                register = disk.register(keyring.join_secret)
+                register = disk.register()
                 if master.answer_now(peer, register) is None:
                     await master.routes.answer(peer, register)
             with trio.fail_after(120):
@@ -332,7 +338,7 @@ def _reports_of(disk: MadeUpDisk) -> Iterator[DiskReport]:
 
 
 def send_reports(
-    endpoint: str, server_key: bytes, secret: str, numbers: list[tuple[int, range]], reports_per_s: int
+    endpoint: str, server_key: bytes, numbers: list[tuple[int, range]], reports_per_s: int
 ) -> None:
     """In a process of its own: register disks, then report for them without end, one after the other."""
     context: zmq.Context[Any] = zmq.Context()
@@ -341,7 +347,7 @@ def send_reports(
         for number, volume_ids in numbers
     ]
     for sender in senders:
-        sender.say(msgspec.structs.replace(sender.disk.register(secret), incarnation=time.time_ns()))
+        sender.say(msgspec.structs.replace(sender.disk.register(), incarnation=time.time_ns()))
     time.sleep(2.0)
     reports = [_reports_of(sender.disk) for sender in senders]
     due = time.monotonic()
@@ -361,7 +367,7 @@ async def _share_of_reports(
     numbers = [(int(disk.disk_id, 16), range(min(disk.reports), max(disk.reports) + 1)) for disk in disks]
     sending = multiprocessing.get_context("spawn").Process(
         target=send_reports,
-        args=(endpoint, keyring.curve.public, keyring.join_secret, numbers, busy_disks),
+        args=(endpoint, keyring.curve.public, numbers, busy_disks),
         daemon=True,
     )
     sending.start()

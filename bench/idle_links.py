@@ -106,7 +106,7 @@ async def _connected_disks(master: OneMaster, count: int) -> AsyncIterator[Seque
 def _compactor_of(master: OneMaster, volume_id: int) -> Link:
     async def greet(link: Link) -> None:
         register = RegisterCompactor(
-            join_secret=master.keyring.join_secret,
+            join_secret=master.keyring.join_secret or "",
             disk_id=disk_id_of(volume_id),
             disk_name=f"disk-{volume_id}",
             incarnation=link.incarnation,

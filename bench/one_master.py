@@ -24,6 +24,7 @@ from warehouse.auth.rights import EVERYTHING
 from warehouse.catalog.identities import ApiKeyRow
 from warehouse.catalog.records import ObjectRow
 from warehouse.catalog.sqlite.bulk_load import NewCatalog
+from warehouse.conf.files import write_whole
 from warehouse.conf.profile import Profile
 from warehouse.conf.programs import module_command
 from warehouse.errors import BadRequest
@@ -75,6 +76,8 @@ def make_catalog(
     """Make keys and a catalog of `object_count` objects in the master's folder; return a key that may all."""
     data.mkdir(parents=True, exist_ok=True)
     Keyring.load_or_create(data / "keys")
+    # As in a store of 0.1.0: the disks that connect here have no keys of their own.
+    write_whole(data / "keys" / "join.secret", b"a secret of all machines")
     root = generate_api_key()
     with NewCatalog(data / "catalog.sqlite3") as new:
         new.add_api_keys(
@@ -276,7 +279,7 @@ def disk_of(master: OneMaster, volume_id: int, used_id_max: int) -> Link:
 
     async def greet(link: Link) -> None:
         register = Register(
-            join_secret=master.keyring.join_secret,
+            join_secret=master.keyring.join_secret or "",
             disk_id=disk_id_of(volume_id),
             disk_name=f"disk-{volume_id}",
             incarnation=link.incarnation,

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Protocol
 
 from warehouse.catalog.identities import AccountRow, ApiKeyRow
+from warehouse.catalog.nodes import JoinTokenRow, NodeRow
 from warehouse.catalog.records import (
     BucketRow,
     ChunkRow,
@@ -263,6 +264,14 @@ class Catalog(Protocol):
 
     def revocations(self) -> dict[str, int]:
         """Of each key that lately lost rights: from which epoch on what it signed is valid."""
+
+    def nodes(self) -> list[NodeRow]:
+        """All of them, those that were removed included; the oldest first."""
+
+    def join_tokens(self) -> list[JoinTokenRow]:
+        """All of them, the oldest first."""
+
+    def join_token(self, token_id: str) -> JoinTokenRow | None: ...
 
     # --- checks, which any thread may call, and which may take long ---------------------------------
 
@@ -601,6 +610,35 @@ class Transaction(Protocol):
 
     def forget_revocations(self, before_ms: int) -> None:
         """Forget what was revoked before that time: all that it concerns has expired."""
+
+    # --- nodes ------------------------------------------------------------------------------------
+
+    def put_node(self, row: NodeRow) -> None:
+        """Note a node, in place of what was known of its key."""
+
+    def remove_node(self, key: str, now_ms: int) -> None:
+        """Note that a node is removed; its row stays.  Raises NoSuchNode."""
+
+    def pin_disk(self, disk_id: str, key: str, url: str, *, before: str | None) -> bool:
+        """Tie a disk to the key of a node, and note where it is.
+
+        Args:
+            before: the key that it is tied to now; None: to none.
+        Returns:
+            Whether that was so; otherwise nothing was changed.
+        """
+
+    def set_disk_url(self, disk_id: str, url: str) -> bool:
+        """Return whether there is such a disk."""
+
+    def add_join_token(self, row: JoinTokenRow) -> None:
+        """Raises BadRequest: there are too many."""
+
+    def use_join_token(self, token_id: str) -> None:
+        """Raises JoinTokenUsed: it is gone, or was for one node and has been used."""
+
+    def remove_join_token(self, token_id: str) -> None:
+        """Raises NoSuchJoinToken."""
 
     # --- jobs, verification, damage, meta ---------------------------------------------------------
 

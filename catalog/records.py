@@ -137,7 +137,7 @@ def upload_row(columns: tuple[Any, ...]) -> UploadRow:
     return UploadRow(*(columns[:9] + (bool(columns[9]), unpack_map(columns[10]) or {})))
 
 
-DISK_COLUMNS = "id, name, added_ms, epoch, mark, catalog_id"
+DISK_COLUMNS = "id, name, added_ms, epoch, mark, catalog_id, node_key, url"
 
 
 class DiskRow(msgspec.Struct, frozen=True):
@@ -148,6 +148,8 @@ class DiskRow(msgspec.Struct, frozen=True):
     epoch: int = 0
     mark: int = 0
     catalog_id: int = 0  # the catalog that the disk names, if it is another one
+    node_key: str | None = None  # the key of the node that it belongs to; None: of none yet
+    url: str | None = None  # where its node or an operator said last that it is
 
 
 class VolumeRow(msgspec.Struct, frozen=True):

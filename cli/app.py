@@ -58,9 +58,9 @@ def usage_problem(error: CycloptsError, words: Sequence[str]) -> str:
     unknown: str | None = None
     match error:
         case UnknownCommandError():
-            if words[0] in app:
-                return unknown_command(words[1], [*app[words[0]]])
-            return unknown_command(words[0], [*app])
+            chain = error.command_chain or ()
+            unknown_word = (error.unused_tokens or words)[0]
+            return unknown_command(unknown_word, [*(error.app or app)], " ".join(chain))
         case UnknownOptionError():
             unknown = error.token.keyword or error.token.value
         case UnusedCliTokensError(unused_tokens=[first, *_]):

@@ -25,6 +25,7 @@ import warehouse.cli.commands.audit
 import warehouse.cli.commands.bench
 import warehouse.cli.commands.copy
 import warehouse.cli.commands.maintenance
+import warehouse.cli.commands.nodes
 import warehouse.cli.commands.objects
 import warehouse.cli.commands.orphans
 import warehouse.cli.commands.presign

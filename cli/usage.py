@@ -33,12 +33,12 @@ _MEANT = {
 }
 
 
-def unknown_command(word: str, commands: Sequence[str]) -> str:
-    """Explain a first word that is not a command."""
+def unknown_command(word: str, commands: Sequence[str], group: str = "") -> str:
+    """Explain a first word that is not a command, or a word after a group of commands (`nodes`)."""
     is_option = word.startswith("-")
     near = [] if is_option else get_close_matches(word, commands, 1)
-    meant = _MEANT.get(word) or next(iter(near), None)
+    meant = (_MEANT.get(word) if not group else None) or next(iter(near), None)
     hint = f"; did you mean {meant}?" if meant else ""
     if is_option:
         return f"there is no option {word} in front of the command: options follow it{hint}"
-    return f"there is no command {word!r}{hint}"
+    return f"there is no command {f'{group} {word}'.strip()!r}{hint}"

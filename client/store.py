@@ -21,6 +21,7 @@ import trio
 from warehouse.client.bucket import Bucket, Session
 from warehouse.client.control import TIMEOUT_S, Control
 from warehouse.client.maintenance import Maintenance
+from warehouse.client.membership import Membership
 from warehouse.client.nurseries import background
 from warehouse.conf.profile import Profile, load_profile
 from warehouse.transport.http.pool import HttpPool
@@ -77,7 +78,7 @@ async def connect(
             await write_pool.aclose()
 
 
-class Store(Maintenance):
+class Store(Maintenance, Membership):
     """A connection to a cluster; made by `connect`."""
 
     def __init__(self, session: Session) -> None:

@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
 PATH_OPTIONS = frozenset(
     (
         *("--data", "--disk", "--join", "--config", "--profile", "--to", "--backup"),
-        *("--passphrase-file", "--key-file"),
+        *("--passphrase-file", "--key-file", "--node-key", "--output"),
     )
 )
 

@@ -46,6 +46,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "attach": (),
     "disk_registered": ("disk", "url"),
     "compactor_registered": ("disk",),
+    "node_joined": ("disk", "role"),
     # What is done to buckets and objects.
     "bucket_created": (),
     "bucket_deleted": ("is_forced",),
@@ -58,6 +59,10 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "jobs_paused": (),
     "jobs_resumed": (),
     "orphans_decided": ("decision",),
+    "join_token_made": ("role", "is_reusable", "life_s"),
+    "join_token_removed": (),
+    "node_removed": (),
+    "disk_confirmed": ("url",),
     # What is done to API keys and accounts.
     "key_created": ("id", "name", "permissions", "grants"),
     "key_imported": ("id", "name", "permissions", "grants"),

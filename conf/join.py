@@ -1,4 +1,9 @@
-"""Join file: what a volume actor needs to join a cluster.  The master writes it; copy it to each machine."""
+"""Join file: where a cluster is, and what lets a machine join it.  Copy it to each machine.
+
+master, server_key    the control socket, and its key
+token                 a join token; a machine that has joined needs none any more
+secret                in files of 0.1.0, in place of the token: the join secret, which all machines share
+"""
 
 from __future__ import annotations
 
@@ -13,22 +18,23 @@ from warehouse.conf.secret_file import read_secret_file, write_secret_file
 class Join:
     master: str  # "tcp://host:port" of the control socket
     server_key: str  # CURVE public key of the master, Z85
-    secret: str = field(repr=False)
+    token: str = field(default="", repr=False)
+    secret: str = field(default="", repr=False)
     authority: str = field(default="", repr=False)  # certificates that signed those of the servers, PEM
 
     @classmethod
     def load(cls, path: Path) -> Join:
         """Raises BadSetting: see `read_secret_file`, or an endpoint or key of a wrong form."""
         values = read_secret_file(
-            path, ("master", "server_key", "secret"), what="join file", optional=("authority",)
+            path, ("master", "server_key"), optional=("token", "secret", "authority"), what="join file"
         )
         check_master(values["master"], values["server_key"], path)
         return cls(**values)
 
     def save(self, path: Path) -> None:
-        values = {"master": self.master, "server_key": self.server_key, "secret": self.secret}
-        if self.authority:
-            values["authority"] = self.authority
+        values = {"master": self.master, "server_key": self.server_key}
+        more = {"token": self.token, "secret": self.secret, "authority": self.authority}
+        values |= {name: value for name, value in more.items() if value}
         write_secret_file(
-            path, values, comment="Lets a volume actor join a Warehouse cluster.  Holds a secret."
+            path, values, comment="Where a Warehouse cluster is, and what lets a machine join it."
         )

@@ -216,6 +216,140 @@ class NotAuthenticated(RequestRefused):
     status = 401
 
 
+class JoinTokenInvalid(RequestRefused):
+    """The join token is none of this store: it is misspelled, was removed, or is another store's.
+
+    To do: Make one with `warehouse join-token create`, and put it into the join file.
+    """
+
+    code = "join_token_invalid"
+    status = 401
+
+
+class JoinTokenExpired(RequestRefused):
+    """The join token was good until a moment that has passed.
+
+    To do: Make another one with `warehouse join-token create`.
+    """
+
+    code = "join_token_expired"
+    status = 401
+
+
+class JoinTokenUsed(RequestRefused):
+    """The join token was for one node, which has joined with it.
+
+    To do: Make another one with `warehouse join-token create`; `--reusable` makes one for many nodes.
+    """
+
+    code = "join_token_used"
+    status = 401
+
+
+class JoinTokenRole(RequestRefused):
+    """The join token, or the node, is for the other kind of actor.
+
+    To do: Make a token with `warehouse join-token create --role both`, and join with it.
+    """
+
+    code = "join_token_role"
+    status = 403
+
+
+class NodeUnknown(RequestRefused):
+    """The key of this volume actor or compactor is not that of a node of the store.
+
+    To do: Make a token with `warehouse join-token create --output join.toml` and start the actor with that
+    join file.
+    """
+
+    code = "node_unknown"
+    status = 401
+
+
+class NodeRemoved(RequestRefused):
+    """An operator has removed this node: its key never comes back.
+
+    To do: If the machine is to join again, delete `node.key` in its disk folder, and start it with a token
+    that was made after the removal.
+    """
+
+    code = "node_removed"
+    status = 403
+
+
+class DiskPinned(RequestRefused):
+    """The disk belongs to the key of another node.
+
+    To do: Start the actor with the `node.key` that the disk joined with. If that key is lost or was stolen,
+    remove its node (`warehouse nodes rm`), then join with a new token.
+    """
+
+    code = "disk_pinned"
+    status = 403
+
+
+class DiskUrlChanged(RequestRefused):
+    """The disk says to be at another host than before, which would send all its clients there.
+
+    To do: If that is right, run `warehouse disks confirm DISK URL`; the disk comes online by itself.
+    """
+
+    code = "disk_url_changed"
+    status = 409
+
+
+class DiskOnline(RequestRefused):
+    """The disk is online, so it is not gone.
+
+    To do: Stop its volume actor for good first.
+    """
+
+    code = "disk_online"
+    status = 409
+
+
+class NotPromised(RequestRefused):
+    """A disk tells of a needle that the master has promised to nobody.
+
+    To do: Find out who runs the disk that `warehouse status` names: its actor is not ours, or its key was
+    stolen.
+    """
+
+    code = "not_promised"
+    status = 403
+
+
+class NoSuchDisk(RequestRefused):
+    """There is no disk of that name or id.
+
+    To do: See `warehouse disks ls`.
+    """
+
+    code = "no_such_disk"
+    status = 404
+
+
+class NoSuchNode(RequestRefused):
+    """There is no node of that name or key.
+
+    To do: See `warehouse nodes ls`.
+    """
+
+    code = "no_such_node"
+    status = 404
+
+
+class NoSuchJoinToken(RequestRefused):
+    """There is no join token of that id.
+
+    To do: See `warehouse join-token ls`.
+    """
+
+    code = "no_such_join_token"
+    status = 404
+
+
 class TokenScope(RequestRefused):
     """A genuine token was used for something that it was not made for.
 

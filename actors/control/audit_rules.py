@@ -23,8 +23,10 @@ from warehouse.transport.messages import (
     BeginUpload,
     CancelJobs,
     ClusterStatus,
+    ConfirmDisk,
     CreateAccount,
     CreateBucket,
+    CreateJoinToken,
     CreateKey,
     DecideOrphans,
     DeleteAccount,
@@ -37,6 +39,7 @@ from warehouse.transport.messages import (
     EditKey,
     FinishUpload,
     ImportKey,
+    Join,
     KeyCreated,
     KeyGrant,
     KeyShown,
@@ -44,9 +47,12 @@ from warehouse.transport.messages import (
     ListAccounts,
     ListAudit,
     ListBuckets,
+    ListDisks,
     ListEvents,
     ListJobs,
+    ListJoinTokens,
     ListKeys,
+    ListNodes,
     ListObjects,
     LocateChunks,
     LocateObjects,
@@ -57,6 +63,8 @@ from warehouse.transport.messages import (
     Presign,
     Register,
     RegisterCompactor,
+    RemoveJoinToken,
+    RemoveNode,
     RequestSlots,
     ResolveNeedle,
     RotateKey,
@@ -120,6 +128,15 @@ def _url(request: Presign, answer: Answer | None) -> Details:
 
 def _start(request: StartJobs, answer: Answer | None) -> Details:
     return {"work": request.work, "is_all": request.is_all, "is_forced": request.is_forced}
+
+
+def _token(request: CreateJoinToken, answer: Answer | None) -> Details:
+    return {"role": request.role, "is_reusable": request.is_reusable, "life_s": request.expires_in_s}
+
+
+def _token_id(request: RemoveJoinToken) -> str:
+    is_id = re.fullmatch("[0-9a-f]{12}", request.token_id)
+    return f"join token {request.token_id if is_id else '?'}"  # somebody may have given its text
 
 
 def _volumes(request: StartJobs) -> str:
@@ -201,6 +218,18 @@ RULES: dict[type[Message], Rule] = {
         is_of_node=True,
     ),
     DiskReport: Rule("tokens_refused", lines=_refused_tokens),
+    Join: Rule(
+        "node_joined",
+        lambda request: str(request.disk_id),
+        lambda request, _: {"disk": request.disk_name, "role": request.role},
+        is_of_node=True,
+    ),
+    CreateJoinToken: Rule("join_token_made", details=_token),
+    RemoveJoinToken: Rule("join_token_removed", _token_id),
+    RemoveNode: Rule("node_removed", lambda request: f"node {request.node}"),
+    ConfirmDisk: Rule(
+        "disk_confirmed", lambda request: f"disk {request.disk}", lambda request, _: {"url": request.url}
+    ),
     StartJobs: Rule("jobs_started", _volumes, _start),
     CancelJobs: Rule("jobs_cancelled", details=lambda request, _: {"count": len(request.job_ids)}),
     PauseJobs: Rule(lambda request: "jobs_paused" if request.is_paused else "jobs_resumed"),
@@ -226,6 +255,7 @@ NOT_AUDITED: frozenset[type[Message]] = frozenset(
         # What is only read.
         *(ListBuckets, StatObject, LocateObjects, ListObjects, ClusterStatus, ListJobs, ListEvents),
         *(ShowKey, ListKeys, ListAccounts),
+        *(ListJoinTokens, ListNodes, ListDisks),
         ListAudit,  # a follower would see itself, forever
         # How objects are written: a line for each would be longer than many an object.
         *(LeaseNeedles, ResolveNeedle, BeginUpload, RequestSlots, FinishUpload, AbortUpload),

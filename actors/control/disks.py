@@ -4,6 +4,8 @@
                     DiskReport    what has changed on the disk; the answer says what it still lacks
     compactor       RegisterCompactor
 
+Which key may serve which disk is decided in `nodes.py`, before anything else.
+
 A disk that is set aside (see `stamps.py`, `lineage.py`) is online for readers, and gets nothing new.
 """
 
@@ -18,10 +20,10 @@ from warehouse.actors.control.fleet_state import DiskState, VolumeState
 from warehouse.actors.control.job_scheduler import JobScheduler
 from warehouse.actors.control.keyring import MASTER_AUDIENCE, Keyring
 from warehouse.actors.control.lineage import Lineage
+from warehouse.actors.control.nodes import Nodes
 from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.read_grants import READ_TOKEN_S
 from warehouse.actors.control.routes import Routes
-from warehouse.actors.control.sessions import Sessions
 from warehouse.actors.control.stamps import StampAdmission
 from warehouse.errors import (
     BadRequest,
@@ -53,10 +55,10 @@ class DiskHandlers:
     def __init__(
         self,
         context: MasterContext,
-        sessions: Sessions,
         *,
         keyring: Keyring,
         certificates: Certificates,
+        nodes: Nodes,
         lineage: Lineage,
         stamps: StampAdmission,
         provisioner: Provisioner,
@@ -74,7 +76,7 @@ class DiskHandlers:
         self._events = context.events
         self._fleet = context.fleet
         self._troubles = context.troubles
-        self._sessions = sessions
+        self._nodes = nodes
         self._keyring = keyring
         self._certificates = certificates
         self._lineage = lineage
@@ -95,8 +97,8 @@ class DiskHandlers:
     def load(self) -> None:
         """Make the disks and volumes of the catalog known; all of them are offline."""
         for row in self._catalog.disks():
-            keys = self._keyring.token_keys_of(row.id)
-            self._fleet.add_disk(DiskState(row.id, row.name, since_ms=row.added_ms, token_keys=keys))
+            disk = self._fleet.add_disk(DiskState(row.id, row.name, since_ms=row.added_ms))
+            self._set_node(disk)
         for volume in self._catalog.volumes():
             self._fleet.add_volume(
                 VolumeState(
@@ -116,6 +118,15 @@ class DiskHandlers:
                 )
             )
 
+    def _set_node(self, disk: DiskState) -> None:
+        """Learn which node a disk belongs to, and the keys that its tokens are signed with therefore."""
+        disk.node_key = self._nodes.key_of(disk.disk_id)
+        disk.has_older_urls = self._nodes.has_older_urls(disk.disk_id)
+        # Those of this moment: it gets them with the welcome.
+        disk.token_keys = self._keyring.token_keys_of(
+            disk.disk_id, disk.node_key, has_older_urls=disk.has_older_urls
+        )
+
     def disk_of(self, peer: Peer) -> DiskState:
         """
         Raises:
@@ -129,24 +140,25 @@ class DiskHandlers:
     # --- volume actors ----------------------------------------------------------------------------
 
     async def register(self, peer: Peer, request: Register) -> Welcome:
-        self._sessions.require_join_secret(request.join_secret)
         if request.disk_id == MASTER_AUDIENCE:
             # It would get the keys to what the master signs for itself.
             raise BadRequest("a disk is named by a UUID")
+        self._nodes.admit_volume(peer, request)
         self._lineage.require_not_behind(request)
         self._require_only_one(peer, request)
         was_behind = self._lineage.is_behind
         epoch = await self._lineage.take(request)
         if was_behind and not self._lineage.is_behind:
             self.register_again(but=peer)
+        await self._nodes.pin(peer, request)
         if peer.is_gone:
             raise LinkDown("the disk's connection ended while it was registered")
+        self._nodes.admit_volume(peer, request)  # its node may have been removed meanwhile
         self._require_only_one(peer, request)
         if request.disk_id not in self._fleet.disks:
             log.info("new disk", extra={"disk": request.disk_name, "disk_id": request.disk_id})
-        keys = self._keyring.token_keys_of(request.disk_id)
         disk = self._fleet.add_disk(DiskState(request.disk_id, request.disk_name))
-        disk.token_keys = keys  # those of this moment: it gets them with the welcome
+        self._set_node(disk)
         self._came(peer, request, disk)
         return self._welcome(disk, epoch, request.certificate_request)
 
@@ -280,7 +292,7 @@ class DiskHandlers:
     # --- compactors -------------------------------------------------------------------------------
 
     def register_compactor(self, peer: Peer, request: RegisterCompactor) -> CompactorWelcome:
-        self._sessions.require_join_secret(request.join_secret)
+        self._nodes.admit_compactor(peer, request)
         disk = self._fleet.disks.get(request.disk_id)
         if disk is None:
             raise Unavailable(

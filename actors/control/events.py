@@ -35,6 +35,13 @@ fields that are not known.
     disk_behind              disk, disk_id, url, message: refused, it lacks acknowledged needles
     disk_unknown             disk, disk_id, url, message: refused, it was registered with another catalog
     disk_twice               disk, disk_id, url, message: two actors claim to be one disk
+    disk_pinned              disk, disk_id, url, message: refused, the disk belongs to another node's key
+    disk_url_changed         disk, disk_id, url, message: refused, it says to be at another host than before
+    disk_confirmed           disk, disk_id, url, key_id: an operator says that the disk is there
+    node_joined              node, key, host, disk_id
+    node_removed             node, key, key_id
+    join_token_made          token_id, role, key_id
+    join_token_removed       token_id, key_id
     catalog_behind           disk, disk_id, message: the catalog is older than a disk; nothing is written
     clock_skew               disk, disk_id, skew_s, message
     orphans_kept             volume_id, count, message: too many for a crash, so an operator has to decide

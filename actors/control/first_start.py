@@ -50,13 +50,16 @@ class Initialized:
 
 
 def initialize(
-    data: Path, keep: Callable[[Keyring, ApiKey], None] = lambda keyring, root: None
+    data: Path,
+    keep: Callable[[Keyring, ApiKey], None] = lambda keyring, root: None,
+    prepare: Callable[[Keyring, SqliteCatalog], None] = lambda keyring, catalog: None,
 ) -> Initialized:
     """Make keys, catalog and root key of a master where they are missing.
 
     Args:
         keep: stores a new root key durably, before the catalog knows the key.  Nothing shows a secret of the
             catalog, so with the opposite order a crash in between would leave a store that nobody can open.
+        prepare: what else a start does with the catalog before a master owns it.
     Raises:
         CatalogMissing: there was a catalog, and it is lost.
         SetupError: the folder cannot be used.
@@ -70,31 +73,32 @@ def initialize(
         raise SetupError(
             f"the folder {data} cannot be used: {error.filename or ''} {error.strerror}"
         ) from error
-    root = _make_root_key(data / CATALOG_NAME, keyring, partial(keep, keyring))
+    with closing(SqliteCatalog.open(data / CATALOG_NAME)) as catalog:
+        root = _make_root_key(catalog, keyring, partial(keep, keyring))
+        prepare(keyring, catalog)
     with suppress(OSError):  # full, or another user's: the other signs remain
         write_if_changed(data / MARKER_NAME, _MARKER)
     return Initialized(keyring, root)
 
 
-def _make_root_key(path: Path, keyring: Keyring, keep: Callable[[ApiKey], None]) -> ApiKey | None:
-    """Make the catalog and its first API key, unless it has one; None: it has."""
-    with closing(SqliteCatalog.open(path)) as catalog:
-        if catalog.api_key_count():
-            return None
-        root = generate_api_key()
-        keep(root)
-        now_ms = time.time_ns() // 1_000_000
-        with catalog.transaction() as transaction:
-            transaction.add_api_key(
-                ApiKeyRow(
-                    id=root.key_id,
-                    name="root",
-                    sealed=seal_secret(keyring.sealer, root.key_id, root.secret),
-                    permissions=int(EVERYTHING),
-                    created_ms=now_ms,
-                )
+def _make_root_key(catalog: SqliteCatalog, keyring: Keyring, keep: Callable[[ApiKey], None]) -> ApiKey | None:
+    """Make the catalog's first API key, unless it has one; None: it has."""
+    if catalog.api_key_count():
+        return None
+    root = generate_api_key()
+    keep(root)
+    now_ms = time.time_ns() // 1_000_000
+    with catalog.transaction() as transaction:
+        transaction.add_api_key(
+            ApiKeyRow(
+                id=root.key_id,
+                name="root",
+                sealed=seal_secret(keyring.sealer, root.key_id, root.secret),
+                permissions=int(EVERYTHING),
+                created_ms=now_ms,
             )
-        return root
+        )
+    return root
 
 
 def require_no_lost_catalog(data: Path) -> None:

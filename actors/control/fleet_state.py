@@ -146,6 +146,8 @@ class DiskState:
     is_clock_off: bool = False  # by more than the life of a token: the disk would refuse every request
     set_aside: str | None = None  # why nobody writes to it, though it is online and can be read
     is_provisioned: bool = False  # since it came online, it has got what it needs to take puts
+    node_key: str = ""  # of the node that it belongs to; "": of none yet
+    has_older_urls: bool = False  # signed before it belonged to its node, and perhaps still good
     token_keys: dict[str, bytes] = field(default_factory=dict)
     volumes: dict[int, VolumeState] = field(default_factory=dict)
     # Sums over its volumes, which `Fleet` keeps.

@@ -3,7 +3,7 @@
     curve.key      the CURVE key pair of the control socket; its public half is in every profile
     access.pem     Ed25519, signs access tokens
     data.json      secrets, from which the disks' keys for data tokens are derived; the last one signs
-    join.secret    what a volume actor shows to register
+    join.secret    in stores of 0.1.0: what a volume actor shows to register, until a node joins with a token
     seal.json      AES-256 keys, under which the secrets of API keys are sealed; the last one seals
     authority.key  the authority for TLS certificates: its private key, its certificate, and those of earlier
                    authorities that are still trusted (PEM; one file, so that it changes in one step)
@@ -44,7 +44,8 @@ from warehouse.transport.zeromq.curve import CurveKeys
 FILE_SIZE_MAX = 64 * 1024
 DATA_SECRET_SIZE_MIN = 16
 CONTENTS_NAME = "keyring.json"
-FIRST_NAMES = ("curve.key", "access.pem", "data.json", "join.secret")  # of release 0.1.0
+FIRST_NAMES = ("curve.key", "access.pem", "data.json")  # of release 0.1.0, like the next one
+JOIN_FILE_NAME = "join.secret"  # no release after it makes one, and no start demands it
 LATER_NAMES = ("seal.json", "authority.key")  # a start adds them to an older folder
 ROTATION_NAME = "rotation.json"
 
@@ -89,7 +90,7 @@ class Secrets:
     curve: CurveKeys
     access_pem: bytes
     data: tuple[DataSecret, ...]  # oldest first, at least one
-    join_secret: str
+    join_secret: str | None
     seal: dict[str, bytes]  # seal key id -> key, oldest first, at least one
     authority: Authority
     rotation: Rotation
@@ -135,12 +136,12 @@ def _add_later_files(directory: Path) -> None:
 
 
 def _load(directory: Path) -> Secrets:
-    rotation = directory / ROTATION_NAME
+    rotation, join_secret = directory / ROTATION_NAME, directory / JOIN_FILE_NAME
     return Secrets(
         curve=CurveKeys.load(directory / "curve.key"),
         access_pem=_read(directory / "access.pem", _check_pem),
         data=_read(directory / "data.json", _data_secrets),
-        join_secret=_read(directory / "join.secret", _join_secret),
+        join_secret=_read(join_secret, _join_secret) if join_secret.exists() else None,
         seal=_read(directory / "seal.json", _seal_keys),
         authority=_read(directory / "authority.key", _authority),
         rotation=_read(rotation, _rotation) if rotation.exists() else Rotation(),
@@ -155,7 +156,6 @@ def _create(directory: Path) -> None:
     CurveKeys.generate().save(directory / "curve.key")
     write_whole(directory / "access.pem", generate_access_pem())
     write_whole(directory / "data.json", data_file((generate_data_secret(),)))
-    write_whole(directory / "join.secret", secrets.token_urlsafe(32).encode())
     for name, content in _new_later_files():
         write_whole(directory / name, content)
     write_whole(directory / CONTENTS_NAME, contents_of(FIRST_NAMES + LATER_NAMES))

@@ -79,15 +79,32 @@ class Keyring:
         return self._secrets.curve
 
     @property
-    def join_secret(self) -> str:
+    def join_secret(self) -> str | None:
+        """That of a store of 0.1.0; None: there is none, or no longer."""
         return self._secrets.join_secret
 
     # --- data tokens ------------------------------------------------------------------------------
 
-    def token_keys_of(self, disk_id: str) -> dict[str, bytes]:
-        """HS256 keys for the tokens of one disk, oldest first: no disk's key opens another disk."""
+    def token_keys_of(
+        self, disk_id: str, node_key: str = "", *, has_older_urls: bool = False
+    ) -> dict[str, bytes]:
+        """HS256 keys for the tokens of one disk, oldest first: no disk's key opens another disk.
+
+        Args:
+            node_key: of the node that the disk belongs to; "": of none.  When the disk goes over to another
+                node, what the first one knows opens nothing more.
+            has_older_urls: there are tokens from the time before the disk belonged to its node.
+        """
+        keys: dict[str, bytes] = {}
+        if not node_key or has_older_urls:
+            keys |= self._derived("", disk_id.encode())
+        if node_key:
+            keys |= self._derived(".n", disk_id.encode() + b"\0" + node_key.encode())
+        return keys
+
+    def _derived(self, suffix: str, whose: bytes) -> dict[str, bytes]:
         return {
-            entry.id: hmac.digest(entry.secret, b"warehouse data token\0" + disk_id.encode(), hashlib.sha256)
+            entry.id + suffix: hmac.digest(entry.secret, b"warehouse data token\0" + whose, hashlib.sha256)
             for entry in self._secrets.data
         }
 

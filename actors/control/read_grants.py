@@ -40,6 +40,7 @@ class Reader(NamedTuple):
 
 class _Kept(NamedTuple):
     grant: ReadGrant
+    token_keys: Mapping[str, bytes]  # of the disk, at that moment
     expires_at: float  # monotonic
     again_until: float
 
@@ -67,13 +68,19 @@ class ReadGrants:
             return self._sign(reader, bucket, volume_id, disk, upload_ids)
         now = time.monotonic()
         kept = self._kept.get((reader, bucket.id, volume_id))
-        if kept is not None and kept.again_until > now and kept.grant.url == disk.url:
+        if (
+            kept is not None
+            and kept.again_until > now
+            and kept.token_keys is disk.token_keys
+            and kept.grant.url == disk.url
+        ):
             return msgspec.structs.replace(kept.grant, expires_in_s=kept.expires_at - now)
         grant = self._sign(reader, bucket, volume_id, disk, ())
         if len(self._kept) > KEPT_MAX:
             self._kept.clear()
         life_s = grant.expires_in_s
-        self._kept[reader, bucket.id, volume_id] = _Kept(grant, now + life_s, now + life_s / 2)
+        kept = _Kept(grant, disk.token_keys, now + life_s, now + life_s / 2)
+        self._kept[reader, bucket.id, volume_id] = kept
         return grant
 
     def _sign(

@@ -151,7 +151,7 @@ class Rotations:
                 nursery.start_soon(self._tell, disk, unreached)
 
     async def _tell(self, disk: DiskState, unreached: list[str]) -> None:
-        keys = self._keyring.token_keys_of(disk.disk_id)
+        keys = self._keyring.token_keys_of(disk.disk_id, disk.node_key, has_older_urls=disk.has_older_urls)
         peer = disk.peer
         if peer is not None:
             command = ReplaceTokenKeys(incarnation=self._context.incarnation, token_keys=keys)

@@ -3,7 +3,7 @@
 A client logs in with an API key (`Login`), gets an access token, and presents it on each of its connections
 (`Attach`).  From then on `peer.session` of that connection is a `ClientSession`.  It has no rights of its
 own: its key has, and what becomes of the key counts at once (`live_keys.py`).  A volume actor has its
-`DiskState` there, a compactor its `CompactorSession` (`disks.py`); both show the join secret of the cluster.
+`DiskState` there, a compactor its `CompactorSession` (`disks.py`); both have the key of a node (`nodes.py`).
 
 The role of a peer (`transport/zeromq/roles.py`) follows from the type of its session, so a peer never says
 more than its session allows.
@@ -11,7 +11,6 @@ more than its session allows.
 
 from __future__ import annotations
 
-import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from warehouse.actors.control.holders import Holder
 from warehouse.actors.control.key_secrets import KeySecrets, Shown
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.live_keys import LiveKey, LiveKeys
+from warehouse.actors.control.nodes import Nodes
 from warehouse.actors.control.routes import Routes
 from warehouse.auth.access_tokens import AccessClaims
 from warehouse.auth.rights import BucketName, Permission, Rights, names_of
@@ -97,7 +97,12 @@ class Sessions:
     """Logs clients in, and checks the rights of every request."""
 
     def __init__(
-        self, context: MasterContext, keyring: Keyring, keys: LiveKeys, certificates: Certificates
+        self,
+        context: MasterContext,
+        keyring: Keyring,
+        keys: LiveKeys,
+        certificates: Certificates,
+        nodes: Nodes,
     ) -> None:
         self._certificates = certificates
         self._keys = keys
@@ -105,8 +110,8 @@ class Sessions:
         self._context = context
         self._keyring = keyring
         self._secrets = KeySecrets(keyring)
-        self._join_secret = keyring.join_secret.encode()
-        self._nobody = roles.nobody(self._shows_join_secret)
+        self._nodes = nodes
+        self._nobody = roles.nobody(nodes.join_secret.is_in_front)
         self.failed_logins = FailedLogins(context.events)
 
     def routes(self) -> Routes:
@@ -261,22 +266,10 @@ class Sessions:
 
     def role_of(self, peer: Peer) -> Role:
         """What this connection may say."""
-        return _ROLES.get(type(peer.session), self._nobody)
-
-    def require_join_secret(self, secret: str) -> None:
-        """
-        Raises:
-            BadCredentials: `secret` is not the join secret of this cluster.
-        """
-        if not hmac.compare_digest(secret.encode(), self._join_secret):
-            raise BadCredentials("this is not the join secret of this cluster")
-
-    def _shows_join_secret(self, frame: bytes | memoryview) -> bool:
-        """Does a frame begin with a Register that shows our join secret?"""
-        shown = roles.join_secret_of(frame)
-        secret = self._join_secret
-        # The secret is ASCII, as `join_secret_of` finds it: characters and bytes count the same.
-        return shown is not None and hmac.compare_digest(shown.encode()[: len(secret)], secret)
+        role = _ROLES.get(type(peer.session))
+        if role is None:
+            role = roles.NODE if self._nodes.is_known(peer.user_id) else self._nobody
+        return role
 
 
 def _life_s(shown: Shown, at_ms: int) -> float:

@@ -1,6 +1,8 @@
 """Master session: a disk's registration with its master, and the reports that follow.
 
     disk                                     master
+      | Join: a token                          |     once, when the master does not know the disk's key
+      |--------------------------------------->|
       | Register: volumes, room, identity      |     after each connect
       |--------------------------------------->|
       |    Welcome: token keys, revoked API    |     from now on its commands are carried out
@@ -27,10 +29,11 @@ from warehouse.actors.data.disk_space import DiskSpace
 from warehouse.actors.data.node_certificate import NodeCertificate
 from warehouse.actors.data.reporting import Reporting
 from warehouse.actors.data.volumes import DiskVolumes
+from warehouse.actors.node_key import join_with_token
 from warehouse.actors.process import Announcer
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.conf.join import Join
-from warehouse.errors import BadRequest, RequestRefused, StampRefused, StoreError
+from warehouse.errors import BadRequest, NodeUnknown, RequestRefused, StampRefused, StoreError
 from warehouse.storage.epoch import NEVER, Epoch
 from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.identity import IdentityKeeper
@@ -55,13 +58,18 @@ class DiskAddress(msgspec.Struct, frozen=True):
 
 
 class MasterSession:
-    """What one disk and its master tell each other about the disk."""
+    """What one disk and its master tell each other about the disk.
+
+    Args:
+        is_node: the key of the link is kept with the disk.
+    """
 
     def __init__(
         self,
         address: DiskAddress,
         *,
         join: Join,
+        is_node: bool,
         identity: IdentityKeeper | None,
         is_adopted: bool,
         volumes: DiskVolumes,
@@ -81,6 +89,8 @@ class MasterSession:
         self.master_incarnation = 0  # of the master that this disk is registered with
         self._address = address
         self._join = join
+        self._is_node = is_node
+        self._is_unknown = False  # the master does not know the key: join before the next registration
         self._identity = identity
         self._is_adopted = is_adopted
         self._volumes = volumes
@@ -103,9 +113,18 @@ class MasterSession:
         offer = NEVER
         if self._identity is not None:
             offer = await trio.to_thread.run_sync(self._identity.offer)
-        sent_at = SentAt()
         volumes = self._volumes.reports()
-        welcome = await link.ask_now(self._registration(offer, volumes), timeout_s=REGISTER_S)
+        registration = self._registration(offer, volumes)
+        if self._is_unknown:
+            await self._join_first(link)
+        sent_at = SentAt()
+        try:
+            welcome = await link.ask_now(registration, timeout_s=REGISTER_S)
+        except NodeUnknown:
+            self._is_unknown = True  # a long registration may have cost us the connection, too
+            await self._join_first(link)
+            sent_at = SentAt()
+            welcome = await link.ask_now(registration, timeout_s=REGISTER_S)
         if not isinstance(welcome, Welcome):
             raise BadRequest(f"the master answered {type(welcome).__name__} to a registration")
         self._skew.measure(welcome.now_ms, sent_at)
@@ -120,6 +139,11 @@ class MasterSession:
         self._verifier.replace_keys(welcome.token_keys, welcome.revoked)
         await self._certificate.heard(certificate=welcome.certificate, authority=welcome.authority)
         log.info("registered with the master", extra={"master": self._join.master, "url": self._address.url})
+
+    async def _join_first(self, link: Link) -> None:
+        disk_id, name = self._address.disk_id, self._address.name
+        await join_with_token(link, self._join, disk_id=disk_id, disk_name=name, role="volume")
+        self._is_unknown = False
 
     def _registration(self, offer: Epoch, volumes: list[VolumeReport]) -> Register:
         known = self._identity.identity if self._identity is not None else None
@@ -142,6 +166,7 @@ class MasterSession:
             heard_stamp=known.heard_stamp if known is not None else 0,
             is_adopted=self._is_adopted,
             certificate_request=self._certificate.request,
+            is_node=self._is_node,
         )
 
     async def _confirm_identity(self, welcome: Welcome) -> None:
@@ -159,7 +184,7 @@ class MasterSession:
                 await link.wait_up()
             except RequestRefused as error:
                 if not self._announcer.is_ready:
-                    raise  # a wrong join secret: whoever starts us should hear of it now
+                    raise  # a wrong join token: whoever starts us should hear of it now
                 log.error("the master refuses this disk", extra={"cause": error.message})
                 await trio.sleep(REGISTER_S)  # reads are still served meanwhile
                 continue

@@ -23,6 +23,7 @@ from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
 from warehouse.catalog.sqlite.driver import BUSY_MS, connect, look_again, name_error
 from warehouse.catalog.sqlite.file import FileWatch, create_file, hold_lock
 from warehouse.catalog.sqlite.identity_reads import IdentityReads
+from warehouse.catalog.sqlite.node_reads import NodeReads
 from warehouse.catalog.sqlite.object_reads import ObjectReads
 from warehouse.catalog.sqlite.recent_tombstones import RecentTombstones
 from warehouse.catalog.sqlite.registry_reads import RegistryReads
@@ -43,7 +44,7 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class SqliteCatalog(ObjectReads, RegistryReads, IdentityReads):
+class SqliteCatalog(ObjectReads, RegistryReads, IdentityReads, NodeReads):
     """Satisfies `interface.Catalog`; its reads are in the bases."""
 
     def __init__(

@@ -15,7 +15,7 @@ released: a change is a new step.  All steps that a file lacks run in one transa
     api_keys  credentials of clients, and what they may do (`catalog/identities.py`)
     accounts  whose keys and buckets belong together
     revocations   of a key that lost rights: from which epoch on its tokens count; kept until others expired
-    nodes     CURVE keys of volume actors and compactors that have joined
+    nodes     CURVE keys of volume actors and compactors that have joined, or were removed (`removed_ms`)
     join_tokens   what lets a node join, as digests
     facts     the catalog's meta, numbers by name: stamp_max, the greatest stamp ever seen; catalog_id, which
               no other catalog has, from the first start of a master on; switches of the master
@@ -26,7 +26,8 @@ that it names until it is registered with this one, 0 from then on.
 
 Of a volume: `verified_ms` is when the last verification that read all of it began, NULL for never; the
 other columns with `verify` are the progress of the one under way, 0 for none.  A sweep gives up needles that
-no row names; none with a stamp up to `swept_stamp` is left.
+no row names; none with a stamp up to `swept_stamp` is left.  Until the fact `unproven_until_ms`, needles up
+to `unproven_to` may come without a proof that they were promised (`actors/control/promises.py`).
 
 Of a bucket: `owner_id` is the id of an account; a quota that is NULL is none.  Of a disk: `node_key` is the
 key of the node that brought it, NULL until one did, and `url` is where that node serves it.
@@ -273,7 +274,9 @@ STEPS: tuple[str, ...] = (
         role TEXT NOT NULL,
         host TEXT NOT NULL,
         added_ms INTEGER NOT NULL,
-        joined_with TEXT
+        joined_with TEXT,
+        disk_id TEXT,
+        removed_ms INTEGER
     ) STRICT, WITHOUT ROWID;
     ALTER TABLE disks ADD COLUMN node_key TEXT;
     ALTER TABLE disks ADD COLUMN url TEXT;
@@ -288,6 +291,11 @@ STEPS: tuple[str, ...] = (
         expires_ms INTEGER,
         use_count INTEGER NOT NULL DEFAULT 0
     ) STRICT, WITHOUT ROWID;
+
+    ALTER TABLE volumes ADD COLUMN unproven_to INTEGER NOT NULL DEFAULT 0;
+    UPDATE volumes SET unproven_to = needle_id_reserved;
+    INSERT INTO facts (name, value)
+        VALUES ('unproven_until_ms', (CAST(strftime('%s', 'now') AS INTEGER) + 8 * 86400) * 1000);
     """,
 )
 

@@ -18,6 +18,7 @@ from warehouse.catalog.records import (
 )
 from warehouse.catalog.sqlite.bookkeeping import INSERT_NEW, WAS_COMMITTED
 from warehouse.catalog.sqlite.identities import Identities
+from warehouse.catalog.sqlite.nodes import Nodes
 from warehouse.catalog.sqlite.registry import Registry
 from warehouse.catalog.sqlite.upkeep import Upkeep
 from warehouse.catalog.sqlite.uploads import STAMP_MS_SHIFT, Uploads
@@ -37,7 +38,7 @@ from warehouse.transport.messages import BucketNote, StoredNeedle, etag_of
 PURGE_AT_ONCE = 500  # objects of a deleted bucket: puts wait a few milliseconds for it, and no longer
 
 
-class SqliteTransaction(Uploads, Registry, Identities, Upkeep):
+class SqliteTransaction(Uploads, Registry, Identities, Nodes, Upkeep):
     """Everything between BEGIN IMMEDIATE and COMMIT.
 
     Satisfies `interface.Transaction`, where what each method promises is written.

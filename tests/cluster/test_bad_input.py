@@ -155,7 +155,8 @@ async def rights(store: RunningStore) -> Rights:
     first, second = leased.leases[:2]
     disk = next(disk for disk in status.disks if disk.url == first.url)
     keyring = Keyring.load_or_create(store.data / "master" / "keys")
-    keys = keyring.token_keys_of(disk.disk_id)
+    node_key = CurveKeys.load(store.data / disk.name / "node.key").public.decode()
+    *_, (key_id, key) = keyring.token_keys_of(disk.disk_id, node_key).items()
     chunk = located.objects[0].chunks[0]  # type: ignore[attr-defined]
     return Rights(
         lease=first,
@@ -163,7 +164,7 @@ async def rights(store: RunningStore) -> Rights:
         grant=located.grants[0],  # type: ignore[attr-defined]
         needle=(chunk.volume_id, chunk.needle_id),
         disk_id=disk.disk_id,
-        key=(keyring.signing_key_id, keys[keyring.signing_key_id]),
+        key=(key_id, key),
     )
 
 
@@ -566,7 +567,7 @@ CONTROL_CASES: list[tuple[str, Message, str]] = [
     ("client that reports needles", NeedlesStored(needles=[]), "not_authenticated"),
     ("client that reports a disk", DiskReport(volumes=[], disk_free=1), "not_authenticated"),
     ("wrong join secret", Register(join_secret="guess", disk_id="d", disk_name="d", incarnation=1, url="http://x",
-                                   volumes=[], disk_capacity=1, disk_free=1), "bad_credentials"),
+                                   volumes=[], disk_capacity=1, disk_free=1), "node_unknown"),
 ]  # fmt: skip
 
 

@@ -19,13 +19,13 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 import trio
 from crc32c import crc32c
+from fake_machines import FakeMachines
 
 from fake_jobs import FakeJobs
 from http_harness import start_server
 from warehouse.conf.profile import Profile
 from warehouse.errors import (
     BadCredentials,
-    BadRequest,
     BucketExists,
     BucketNotEmpty,
     DiskFull,
@@ -214,6 +214,7 @@ class FakeStore:
         self._turn = itertools.cycle((1, 2))
         self._upload_ids = itertools.count(1)
         self.upkeep = FakeJobs()
+        self.machines = FakeMachines()
         self.orphan_count = 0
         self.without_compactor: set[int] = set()
         self.reports = {volume: _report(volume) for volume in (1, 2)}
@@ -354,7 +355,7 @@ class FakeStore:
                 self.orphan_count = 0
                 return Done()
             case _:
-                raise BadRequest(f"not for a master: {type(request).__name__}")
+                return self.machines.answer(request)
 
     def _bucket(self, name: str) -> dict[str, ObjectInfo]:
         if name not in self.buckets:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,13 +20,16 @@ from audit_kit import require_no_secret_in_the_audit_log
 from links_kit import free_endpoint
 from warehouse.actors.control.context import Intervals
 from warehouse.actors.control.first_start import Initialized, initialize
+from warehouse.actors.control.joining import LocalDisk, note_local_disks
 from warehouse.actors.control.key_secrets import seal_secret
+from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.master import Master
 from warehouse.actors.monitoring import MonitoringPort
 from warehouse.actors.process import Announcer
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import Grant
 from warehouse.catalog.identities import ApiKeyRow
+from warehouse.catalog.nodes import NodeRow
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.conf.profile import Profile
 from warehouse.conf.settings import Settings
@@ -323,7 +327,13 @@ class RunningMaster:
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         roots: list[ApiKey] = []
-        self.initialized: Initialized = initialize(folder, lambda keyring, root: roots.append(root))
+        self.keys = CurveKeys.generate()  # of the disk and its compactor
+        disk = LocalDisk("disk-1", self.keys.public.decode(), DISK_ID, "http://127.0.0.1:1")
+        self.initialized: Initialized = initialize(
+            folder,
+            lambda keyring, root: roots.append(root),
+            lambda keyring, catalog: note_local_disks(catalog, [disk]),
+        )
         self.root = self._root = roots[0]
         self.disk = ScriptedDisk()
         self.compactor = ScriptedCompactor()
@@ -338,10 +348,6 @@ class RunningMaster:
     def profile_of(self, key: ApiKey) -> Profile:
         server_key = self.initialized.keyring.curve.public.decode()
         return Profile(master=self.endpoint, server_key=server_key, key_id=key.key_id, secret=key.secret)
-
-    @property
-    def join_secret(self) -> str:
-        return self.initialized.keyring.join_secret
 
     async def start(self) -> None:
         announcer = ReadyEvent()
@@ -386,11 +392,16 @@ class RunningMaster:
         answer: Callable[[Request], Awaitable[Answer]] | None = None,
         incarnation: int = 7,
         scope: trio.CancelScope | None = None,
+        keys: CurveKeys | None = None,
     ) -> Link:
+        """
+        Args:
+            keys: None: those of a stranger.
+        """
         link = Link(
             endpoint=self.endpoint,
             server_key=self.initialized.keyring.curve.public,
-            keys=CurveKeys.generate(),
+            keys=keys or CurveKeys.generate(),
             name=name,
             incarnation=incarnation,
             greet=greet,
@@ -404,6 +415,18 @@ class RunningMaster:
         await self._nursery.start(run)
         return link
 
+    def load_keyring(self) -> None:
+        """Read the files of the keyring again; the next start uses them."""
+        self.initialized = replace(self.initialized, keyring=Keyring.load_or_create(self._folder / "keys"))
+
+    async def new_node(self, name: str, disk_id: str | None = None) -> CurveKeys:
+        """The keys of a node that has joined, for this disk or for the first one that it brings."""
+        keys = CurveKeys.generate()
+        row = NodeRow(keys.public.decode(), name, "both", "", 1, disk_id=disk_id)
+        await self.running.context.writer.write(lambda t: t.put_node(row))
+        self.running.nodes.load()
+        return keys
+
     async def connect_disk(self) -> None:
         disk = self.disk
         disk.incarnation += 1
@@ -412,7 +435,7 @@ class RunningMaster:
         async def greet(link: Link) -> None:
             answer = await link.ask_now(
                 Register(
-                    join_secret=self.join_secret,
+                    join_secret="",
                     disk_id=DISK_ID,
                     disk_name="disk-1",
                     incarnation=incarnation,
@@ -427,7 +450,7 @@ class RunningMaster:
             disk.token_keys = answer.token_keys
             disk.welcome = answer
 
-        disk.link = await self.connect("disk", greet, disk.answer, incarnation, disk.scope)
+        disk.link = await self.connect("disk", greet, disk.answer, incarnation, disk.scope, self.keys)
         with trio.fail_after(10):
             await disk.link.wait_up()
         disk.is_up = True
@@ -440,7 +463,7 @@ class RunningMaster:
         async def greet(link: Link) -> None:
             answer = await link.ask_now(
                 RegisterCompactor(
-                    join_secret=self.join_secret,
+                    join_secret="",
                     disk_id=DISK_ID,
                     disk_name="disk-1",
                     incarnation=incarnation,
@@ -449,7 +472,9 @@ class RunningMaster:
             )
             assert isinstance(answer, CompactorWelcome)
 
-        link = await self.connect("compactor", greet, compactor.answer, incarnation, compactor.scope)
+        link = await self.connect(
+            "compactor", greet, compactor.answer, incarnation, compactor.scope, self.keys
+        )
         with trio.fail_after(10):
             await link.wait_up()
         compactor.is_up = True
@@ -569,7 +594,7 @@ async def open_master(
             await master.connect_compactor()
         yield master
         nursery.cancel_scope.cancel()
-    require_no_secret_in_the_audit_log(folder, [master._root.secret, master.join_secret])
+    require_no_secret_in_the_audit_log(folder, [master._root.secret])
 
 
 def settings_with(**sections: dict[str, Any]) -> Settings:

@@ -402,4 +402,56 @@ SAMPLES: dict[str, Any] = {
         next_after=1,
         incarnation=1,
     ),
+    "join": messages.Join(token="wjt-1", disk_id="d", disk_name="disk-1", role="volume"),
+    "create_join_token": messages.CreateJoinToken(role="volume", is_reusable=True, expires_in_s=60.5),
+    "join_token_made": messages.JoinTokenMade(token_id="1f", token="wjt-1f-x", expires_ms=5),
+    "list_join_tokens": messages.ListJoinTokens(),
+    "join_tokens": messages.JoinTokens(
+        tokens=[
+            messages.JoinTokenInfo(
+                token_id="1f",
+                role="both",
+                is_reusable=True,
+                created_ms=1,
+                created_by="WH1",
+                expires_ms=2,
+                use_count=3,
+            )
+        ]
+    ),
+    "remove_join_token": messages.RemoveJoinToken(token_id="1f"),
+    "list_nodes": messages.ListNodes(),
+    "nodes": messages.Nodes(
+        nodes=[
+            messages.NodeInfo(
+                key="z85",
+                name="disk-1",
+                role="both",
+                added_ms=1,
+                host="192.0.2.7",
+                joined_with="1f",
+                disk_ids=["d"],
+                is_online=True,
+                removed_ms=9,
+            )
+        ]
+    ),
+    "remove_node": messages.RemoveNode(node="disk-1"),
+    "list_disks": messages.ListDisks(),
+    "disks": messages.Disks(
+        disks=[
+            messages.DiskInfo(
+                disk_id="d",
+                name="disk-1",
+                is_online=True,
+                volume_count=2,
+                byte_count=3,
+                url="http://192.0.2.7:7410",
+                node_key="z85",
+                node_name="disk-1",
+                added_ms=4,
+            )
+        ]
+    ),
+    "confirm_disk": messages.ConfirmDisk(disk="disk-1", url="http://192.0.2.7:7410"),
 }

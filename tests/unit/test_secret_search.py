@@ -14,7 +14,7 @@ import pytest
 from secret_search import places_of, secrets_of
 from warehouse.actors.control.keyring import Keyring
 
-KEPT = ["access.pem: private key", "curve.key: secret", "data.json: secret", "join.secret: secret"]
+KEPT = ["access.pem: private key", "curve.key: secret", "data.json: secret"]
 
 
 @pytest.fixture

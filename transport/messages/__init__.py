@@ -8,6 +8,7 @@ clock reading, because the clocks of two machines disagree).  Object bytes never
     objects     buckets and objects
     uploads     leases for small puts, puts in doubt, uploads in chunks
     volumes     the master and its volume actors
+    nodes       machines that join, their tokens, their disks
     jobs        the master and its compactors; jobs as clients see them
     rotation    the store's own secrets are replaced
     status      the status of the cluster, and its events
@@ -91,6 +92,23 @@ from warehouse.transport.messages.jobs import (
     StartVerify,
     StopTask,
     TaskState,
+)
+from warehouse.transport.messages.nodes import (
+    ConfirmDisk,
+    CreateJoinToken,
+    DiskInfo,
+    Disks,
+    Join,
+    JoinTokenInfo,
+    JoinTokenMade,
+    JoinTokens,
+    ListDisks,
+    ListJoinTokens,
+    ListNodes,
+    NodeInfo,
+    Nodes,
+    RemoveJoinToken,
+    RemoveNode,
 )
 from warehouse.transport.messages.numbers import Boot
 from warehouse.transport.messages.objects import (
@@ -221,9 +239,16 @@ ClientRequest = (
     | RotateSecret
     | ListEvents
     | ListAudit
+    | CreateJoinToken
+    | ListJoinTokens
+    | RemoveJoinToken
+    | ListNodes
+    | RemoveNode
+    | ListDisks
+    | ConfirmDisk
 )
-VolumeRequest = Register | NeedlesStored | DiskReport | LocateChunks
-CompactorRequest = RegisterCompactor
+VolumeRequest = Join | Register | NeedlesStored | DiskReport | LocateChunks
+CompactorRequest = RegisterCompactor  # and Join
 VolumeCommand = (
     CreateVolume
     | DeleteNeedles
@@ -266,6 +291,10 @@ MasterAnswer = (
     | Status
     | SecretRotated
     | AuditListed
+    | JoinTokenMade
+    | JoinTokens
+    | Nodes
+    | Disks
 )
 VolumeAnswer = (
     VolumeCreated

@@ -74,7 +74,7 @@ class NeedleDamage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class Register(Message, frozen=True, tag="register"):
     """A volume actor's first words on every connection."""
 
-    join_secret: Secret
+    join_secret: Secret  # of a store of 0.1.0 that no node has joined with a token yet; else ""
     disk_id: Name
     disk_name: Name
     incarnation: Boot
@@ -93,6 +93,7 @@ class Register(Message, frozen=True, tag="register"):
     heard_stamp: Stamp = 0
     is_adopted: bool = False  # the operator says that this is the disk, however old its epoch is
     certificate_request: Pem = ""  # "": it needs no certificate
+    is_node: bool = False  # the key of this connection is kept with the disk: the disk can be tied to it
 
 
 class Welcome(Message, frozen=True, tag="welcome"):

@@ -47,13 +47,16 @@ class CurveKeys:
         """
         path = Path(path)
         try:
-            with path.open("rb") as file:
+            # Without O_NONBLOCK, opening a pipe that somebody has put here waits forever.
+            with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
                 found = os.fstat(file.fileno())
-                text = file.read(4096)
+                text = file.read(4096) if stat.S_ISREG(found.st_mode) else b""
         except FileNotFoundError as error:
             raise SecretMissing(f"{path}: there is no key file") from error
         except OSError as error:
             raise BadSetting(f"{path}: cannot be read: {error.strerror}") from error
+        if not stat.S_ISREG(found.st_mode):
+            raise BadSetting(f"{path}: this is no plain file")
         _require_private(found, path)
         try:
             fields = tomllib.loads(text.decode())
@@ -65,6 +68,21 @@ class CurveKeys:
         if not is_pair:
             raise BadSetting(f"{path}: the two keys are not a pair")
         return keys
+
+    @classmethod
+    def load_or_make(cls, path: Path | str) -> CurveKeys:
+        """Read a key file; make a new key pair where there is none.
+
+        Raises:
+            BadSetting: as `load`.
+            OSError: the file cannot be made.
+        """
+        try:
+            return cls.load(path)
+        except SecretMissing:
+            keys = cls.generate()
+            keys.save(path)
+            return keys
 
     def save(self, path: Path | str) -> None:
         """Write the key file whole or not at all, readable by its owner alone, durable on return."""

@@ -13,7 +13,7 @@ from functools import partial
 
 import trio
 
-from warehouse.errors import Overloaded, StoreError
+from warehouse.errors import NodeUnknown, Overloaded, StoreError
 from warehouse.transport.messages import Answer, Envelope, Request
 from warehouse.transport.zeromq.conversation import refusal_of, refusal_of_bug
 from warehouse.transport.zeromq.gate import Gate
@@ -68,7 +68,8 @@ class Dispatcher:
         try:
             envelope = peer.conversation.open(frame, role.decode)
         except StoreError as error:
-            budget.credit -= (MALFORMED_COST - 1) * len(frame)
+            if not isinstance(error, NodeUnknown):  # an honest machine says that once, before it joins
+                budget.credit -= (MALFORMED_COST - 1) * len(frame)
             self.log_bad_frame(peer, error.message)
             return
         if envelope is not None:

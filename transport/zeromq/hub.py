@@ -134,9 +134,13 @@ class Hub:
     def drop(self, user_id: str) -> int:
         """Deny a key: its connections end now and it gets no new ones; return how many ended."""
         self.denied.add(user_id)
+        return self.disconnect_key(user_id, "its key was denied")
+
+    def disconnect_key(self, user_id: str, cause: str) -> int:
+        """Close all connections of a key, which may come back as nobody; return how many there were."""
         peers = [peer for peer in self._peers.by_ident.values() if peer.user_id == user_id]
         for peer in peers:
-            self.disconnect(peer, "its key was denied")
+            self.disconnect(peer, cause)
         return len(peers)
 
     # --- life -------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """Roles: what a peer may say to a hub depends on who it is.
 
-    nobody      64 KiB a frame, four kinds: Login, Attach, Register, RegisterCompactor
+    nobody      64 KiB a frame, the kinds that make a session: Login, Attach, Join, and the registrations,
+                which the owner refuses to an unknown key
+    node        as nobody, and a Register up to 8 MiB: its key is known to the owner
     client      1.25 MiB a frame, the requests of clients; no answers, because a hub never asks clients
     volume      1.25 MiB a frame, and 8 MiB for what names all volumes of a disk: its reports, and answers
                 to the commands that volume actors get
@@ -11,11 +13,13 @@ The hub refuses a frame beyond its role's size by its head, unread.  It refuses 
 have, and says what to do about it.  Decoding stops at the first list, text or number that is longer than its
 type allows.  A field that stands in a message a thousand times would get around that.  So the number of
 fields is checked before a long frame is decoded, and the kind has to come first, as every release writes it.
-No frame of nobody costs more than a millisecond, none of a client more than some twenty, and none of an
-actor, which has the join secret, more than some eighty.
+No frame of nobody costs more than a millisecond, none of a client more than some twenty, and none of a
+node, which somebody has let in once, more than some eighty.
 
-One exception serves disks of many volumes (and actors of 0.1.0): a `Register` longer than 64 KiB is read when
-the join secret stands at its front.  The owner compares the secret before anything is decoded.
+So a stranger gets as far as the handshake and 64 KiB: it presents a join token, an API key or an access
+token, or is disconnected.  One exception serves stores of 0.1.0, whose actors make a new key at each start:
+until the first node joins with a token, a longer Register is read when the join secret stands at its front.
+The owner compares the secret before anything is decoded.
 
 A role also has a budget of bytes a second, and one of bytes that may be in work at once, of all its peers
 together.  The hub tells a peer beyond one `overloaded`, and cuts no peer off.  A frame that cannot be read
@@ -30,7 +34,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
-from warehouse.errors import BadRequest, MalformedMessage, NotAuthenticated, StoreError
+from warehouse.errors import BadRequest, MalformedMessage, NodeUnknown, NotAuthenticated, StoreError
 from warehouse.transport.messages import (
     FRAME_SIZE_MAX,
     Answer,
@@ -41,6 +45,7 @@ from warehouse.transport.messages import (
     DiskReport,
     Done,
     Envelope,
+    Join,
     Login,
     Refused,
     Register,
@@ -192,7 +197,7 @@ def _of_others(kind: str) -> StoreError:
     return BadRequest(f"a master does not answer {kind}")
 
 
-_Introduction = Login | Attach | Register | RegisterCompactor
+_Introduction = Login | Attach | Join | Register | RegisterCompactor
 _FromNobody = _Introduction | Done
 _FromClient = ClientRequest | Register | RegisterCompactor | Done
 _FromVolume = VolumeRequest | Attach | RegisterCompactor | Done | Refused | VolumeAnswer
@@ -226,20 +231,31 @@ COMPACTOR = Role(
 )
 
 
-def nobody(is_introduced: Callable[[bytes | memoryview], bool]) -> Role:
-    """The role of a peer that has not said who it is.
+# Its key is known, and it has not said yet which of its actors it is.
+NODE = Role(
+    "node",
+    _decoder(_FromNobody, size_max=NOBODY_FRAME_MAX, refuse=_of_nobody, long_kinds=_tags(Register)),
+    bytes_per_s=8 * _MIB,
+    in_work_max=64 * _MIB,
+    in_flight_max=8,
+    is_nobody=True,
+)
+
+
+def nobody(is_introduced: Callable[[bytes | memoryview], bool] = lambda frame: False) -> Role:
+    """The role of a peer that has not said who it is, and whose key is unknown.
 
     Args:
-        is_introduced: does this frame, longer than 64 KiB, begin with a Register that shows the join secret?
+        is_introduced: may this frame, longer than 64 KiB, be read as a Register?
     """
     decode_short = _decoder(_FromNobody, size_max=NOBODY_FRAME_MAX, refuse=_of_nobody)
-    decode_long = _decoder(
-        Register | Done, size_max=NOBODY_FRAME_MAX, refuse=_of_nobody, long_kinds=_tags(Register)
-    )
 
     def decode(frame: bytes | memoryview) -> Envelope:
-        is_long = len(frame) > NOBODY_FRAME_MAX
-        return (decode_long if is_long and is_introduced(frame) else decode_short)(frame)
+        if len(frame) <= NOBODY_FRAME_MAX or kind_of(frame) != "register":
+            return decode_short(frame)
+        if not is_introduced(frame):
+            raise NodeUnknown("the key of this volume actor is none of this store's nodes: join with a token")
+        return NODE.decode(frame)
 
     return Role(
         "nobody",

@@ -1,7 +1,7 @@
 """ZAP: who may finish a CURVE handshake?
 
 libzmq asks this handler once per connection, over inproc.  The handler lets every key in that is not denied:
-the first words of a peer (a join secret, an access token) decide what it may *do*.  The answer gives the
+the first words of a peer (a join token, an access token) decide what it may *do*.  The answer gives the
 connection its User-Id, the public key in Z85.  libzmq puts it on every message, so peers cannot choose it.
 
 Source: RFC 27/ZAP, rfc.zeromq.org.

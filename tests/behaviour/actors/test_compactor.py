@@ -48,6 +48,7 @@ from warehouse.transport.messages import (
     StopTask,
     TaskState,
 )
+from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.hub import Hub
 from warehouse.transport.zeromq.peers import Peer
 
@@ -162,6 +163,7 @@ class Site:
             disk_id=self.identity.disk_id,
             disk_name="disk-1",
             join=self.join(secret),
+            keys=CurveKeys.generate(),
             announcer=Announcer(is_json=True),
         )
 
@@ -468,8 +470,11 @@ async def test_its_process_waits_for_the_disk_yields_to_others_and_stops_with_it
             assert not disk.exists(), "the volume actor makes it"
             disk.mkdir()
             identity = load_identity(disk, created_ms=1)
+            keys = CurveKeys.load_or_make(disk / "node.key")
             assert await process.line() == {"event": "ready", "disk": "disk-1"}
             assert master.greetings[0].disk_id == identity.disk_id
+            assert master.peer is not None
+            assert master.peer.user_id == keys.public.decode()
             assert os.getpriority(os.PRIO_PROCESS, process.popen.pid) >= 10
             assert (disk / "compactor.lock").read_text() == f"{process.popen.pid}\n"
             with Process(disk, join) as second:

@@ -23,6 +23,7 @@ from warehouse.transport.messages import (
     VolumeReport,
     Welcome,
 )
+from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.link import Link
 
 SECOND = "e" * 32
@@ -48,6 +49,7 @@ class OtherDisk:
         self._master = master
         self.script = ScriptedDisk()
         self._incarnation = 0
+        self._keys: CurveKeys | None = None
         self.outcome: Welcome | StoreError | None = None
 
     @asynccontextmanager
@@ -57,7 +59,7 @@ class OtherDisk:
 
         async def greet(link: Link) -> None:
             fields: dict[str, Any] = {
-                "join_secret": self._master.join_secret,
+                "join_secret": "",
                 "disk_id": SECOND,
                 "disk_name": "disk-2",
                 "incarnation": self._incarnation,
@@ -74,7 +76,11 @@ class OtherDisk:
             assert isinstance(answer, Welcome)
             self.outcome = answer
 
-        await self._master.connect("disk-2", greet, self.script.answer, self._incarnation, scope)
+        if self._keys is None:
+            self._keys = await self._master.new_node("disk-2")
+        await self._master.connect(
+            "disk-2", greet, self.script.answer, self._incarnation, scope, keys=self._keys
+        )
         await until(lambda: self.outcome)
         yield
         scope.cancel()

@@ -305,7 +305,7 @@ async def test_the_url_of_any_object_is_short_and_leads_to_all_of_its_chunks(
 async def test_no_disk_gets_the_keys_to_what_the_master_signs_for_itself(tmp_path: Path) -> None:
     async with open_master(tmp_path, has_compactor=False) as master:
         register = Register(
-            join_secret=master.join_secret,
+            join_secret="",
             disk_id="master",
             disk_name="disk-2",
             incarnation=1,

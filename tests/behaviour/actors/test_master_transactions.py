@@ -59,7 +59,7 @@ async def second_disk(master: RunningMaster) -> ScriptedDisk:
 
     async def greet(link: Link) -> None:
         register = Register(
-            join_secret=master.join_secret,
+            join_secret="",
             disk_id="e" * 32,
             disk_name="disk-2",
             incarnation=1,
@@ -70,7 +70,8 @@ async def second_disk(master: RunningMaster) -> ScriptedDisk:
         )
         await link.ask_now(register, timeout_s=5)
 
-    disk.link = await master.connect("disk-2", greet, disk.answer)
+    keys = await master.new_node("disk-2")
+    disk.link = await master.connect("disk-2", greet, disk.answer, keys=keys)
     await until(lambda: 2 in disk.reports)
     with trio.fail_after(10):
         while len((await master.status()).disks) < 2 or not (await master.status()).disks[1].volumes:

@@ -45,8 +45,10 @@ from warehouse.transport.messages import (
     ClusterStatus,
     CompactorCommand,
     CompactorRequest,
+    ConfirmDisk,
     CreateAccount,
     CreateBucket,
+    CreateJoinToken,
     CreateKey,
     DecideOrphans,
     DeleteAccount,
@@ -58,15 +60,19 @@ from warehouse.transport.messages import (
     EditKey,
     FinishUpload,
     ImportKey,
+    Join,
     Lease,
     Leased,
     LeaseNeedles,
     ListAccounts,
     ListAudit,
     ListBuckets,
+    ListDisks,
     ListEvents,
     ListJobs,
+    ListJoinTokens,
     ListKeys,
+    ListNodes,
     ListObjects,
     LocateChunks,
     LocateObjects,
@@ -77,6 +83,8 @@ from warehouse.transport.messages import (
     Presign,
     Register,
     RegisterCompactor,
+    RemoveJoinToken,
+    RemoveNode,
     Request,
     RequestSlots,
     ResolveNeedle,
@@ -238,12 +246,25 @@ ROWS: dict[type[Message], tuple[Row, ...]] = {
     ListAccounts: (_plain(lambda bucket: ListAccounts()),),
     EditAccount: (_plain(lambda bucket: EditAccount(account="none"), passes_as=NO_ACCOUNT),),
     DeleteAccount: (_plain(lambda bucket: DeleteAccount(account="none"), passes_as=NO_ACCOUNT),),
+    CreateJoinToken: (_plain(lambda bucket: CreateJoinToken(expires_in_s=9.0)),),
+    ListJoinTokens: (_plain(lambda bucket: ListJoinTokens()),),
+    RemoveJoinToken: (
+        _plain(lambda bucket: RemoveJoinToken(token_id="none"), passes_as=("no_such_join_token",)),
+    ),
+    ListNodes: (_plain(lambda bucket: ListNodes()),),
+    RemoveNode: (_plain(lambda bucket: RemoveNode(node="none"), passes_as=("no_such_node",)),),
+    ListDisks: (_plain(lambda bucket: ListDisks()),),
+    ConfirmDisk: (
+        _plain(
+            lambda bucket: ConfirmDisk(disk="none", url="http://127.0.0.1:1"), passes_as=("no_such_disk",)
+        ),
+    ),
     RotateSecret: (_plain(lambda bucket: RotateSecret(what="nothing"), passes_as=("bad_request",)),),
 }
 
 # What the actors of the store send; their rows are the tests at the end.
 OF_ACTORS: frozenset[type[Message]] = frozenset(
-    (Register, RegisterCompactor, NeedlesStored, DiskReport, LocateChunks)
+    (Join, Register, RegisterCompactor, NeedlesStored, DiskReport, LocateChunks)
 )
 INTRODUCTIONS: frozenset[type[Message]] = frozenset((Login, Attach))
 
@@ -564,7 +585,7 @@ async def test_another_part_of_the_bucket_is_not_enough(tmp_path: Path) -> None:
 def registration(store: Store, disk_id: str, **changes: Any) -> Register:
     return msgspec.structs.replace(
         Register(
-            join_secret=store.master.join_secret,
+            join_secret="",
             disk_id=disk_id,
             disk_name="disk-2",
             incarnation=1,
@@ -578,21 +599,28 @@ def registration(store: Store, disk_id: str, **changes: Any) -> Register:
 
 
 async def another_volume_actor(store: Store) -> Link:
-    link = await store.master.connect("disk-2", None, incarnation=1)
+    keys = await store.master.new_node("disk-2")
+    link = await store.master.connect("disk-2", None, incarnation=1, keys=keys)
     await link.wait_up()
     assert isinstance(await link.request(registration(store, OTHER_DISK), timeout_s=5), Welcome)
     return link
 
 
 async def a_compactor(store: Store) -> Link:
-    link = await store.master.connect("compactor", None, incarnation=99)
+    link = await store.master.connect("compactor", None, incarnation=99, keys=store.master.keys)
     await link.wait_up()
     await link.request(
-        RegisterCompactor(
-            join_secret=store.master.join_secret, disk_id=DISK_ID, disk_name="disk-1", incarnation=99
-        ),
+        RegisterCompactor(join_secret="", disk_id=DISK_ID, disk_name="disk-1", incarnation=99),
         timeout_s=5,
     )
+    return link
+
+
+async def another_node(store: Store) -> Link:
+    """It has joined, for another disk, and has not said yet what it is."""
+    keys = await store.master.new_node("disk-3", OTHER_DISK)
+    link = await store.master.connect("disk-3", None, incarnation=1, keys=keys)
+    await link.wait_up()
     return link
 
 
@@ -661,15 +689,20 @@ async def test_clients_strangers_and_compactors_are_no_disks(tmp_path: Path, kin
             RegisterCompactor: RegisterCompactor(
                 join_secret="guessed", disk_id=DISK_ID, disk_name="disk-1", incarnation=1000
             ),
+            Join: Join(token="guessed", disk_id=DISK_ID, disk_name="disk-1", role="volume"),
         }
-        expected = "bad_credentials" if kind in (Register, RegisterCompactor) else "not_authenticated"
+        is_registration = kind in (Register, RegisterCompactor)
+        expected = "node_unknown" if is_registration else "not_authenticated"
         for name, link in {
             "a client with all rights": await master.connect_with(int(EVERYTHING)),
             "a client with none": await master.connect_with(0),
             "a stranger": await nobody(store),
-            "a compactor": await a_compactor(store),
+            "a node": await another_node(store) if is_registration else await a_compactor(store),
         }.items():
-            report.check(f"{kind.__name__} of {name}", await result_of(link, requests[kind]), expected)
+            code = "disk_pinned" if is_registration and name == "a node" else expected
+            if kind is Join and name == "a stranger":
+                code = "join_token_invalid"
+            report.check(f"{kind.__name__} of {name}", await result_of(link, requests[kind]), code)
         assert master.running.context.fleet.disks[DISK_ID].peer is not None
     assert not report.wrong, "\n".join(report.wrong)
 

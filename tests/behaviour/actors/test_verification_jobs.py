@@ -10,7 +10,7 @@ import trio
 from master_kit import MIB, RunningMaster, open_master, settings_with, until
 from warehouse.auth.rights import EVERYTHING, Permission
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
-from warehouse.errors import BadCredentials, PermissionDenied, StaleIncarnation, Unavailable
+from warehouse.errors import DiskPinned, NodeUnknown, PermissionDenied, StaleIncarnation
 from warehouse.transport.messages import (
     AbortUpload,
     Attach,
@@ -42,6 +42,7 @@ from warehouse.transport.messages import (
     StopTask,
     UploadBegun,
 )
+from warehouse.transport.zeromq.link import Link
 
 
 async def start(master: RunningMaster, work: str = "verify") -> int:
@@ -406,21 +407,23 @@ async def test_looking_and_acting_need_their_permissions(
 
 async def test_a_compactor_is_let_in_by_the_rules_of_volume_actors(tmp_path: Path) -> None:
     async with open_master(tmp_path) as master:
-        link = await master.connect("stranger", None)
+        stranger = await master.connect("stranger", None)
+        await stranger.wait_up()
+        link = await master.connect("another", None, keys=master.keys)
         await link.wait_up()
 
-        async def register(**changes: object) -> None:
+        async def register(link: Link = link, **changes: object) -> None:
             values = {
-                "join_secret": master.join_secret,
+                "join_secret": "",
                 "disk_id": "d" * 32,
                 "disk_name": "disk-1",
                 "incarnation": 99,
             }
             await link.request(RegisterCompactor(**{**values, **changes}), timeout_s=5)  # type: ignore[arg-type]
 
-        with pytest.raises(BadCredentials):
-            await register(join_secret="guessed")
-        with pytest.raises(Unavailable):
+        with pytest.raises(NodeUnknown):
+            await register(stranger, join_secret="guessed")
+        with pytest.raises(DiskPinned):
             await register(disk_id="e" * 32)
         with pytest.raises(StaleIncarnation):
             await register(incarnation=0)

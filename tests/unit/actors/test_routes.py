@@ -14,7 +14,7 @@ from warehouse.actors.master import Master
 from warehouse.actors.process import Announcer
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.conf.settings import Settings
-from warehouse.errors import BadRequest, MalformedMessage, NotAuthenticated
+from warehouse.errors import BadRequest, MalformedMessage, NodeUnknown, NotAuthenticated
 from warehouse.transport.messages import (
     Answer,
     ClientRequest,
@@ -31,7 +31,7 @@ from warehouse.transport.zeromq import roles
 from warehouse.transport.zeromq.roles import Role
 
 REQUESTS = frozenset(get_args(Request))
-ROLES = (roles.CLIENT, roles.VOLUME, roles.COMPACTOR, roles.nobody(lambda frame: False))
+ROLES = (roles.CLIENT, roles.VOLUME, roles.COMPACTOR, roles.NODE, roles.nobody())
 PEER: Any = None  # no handler here looks at it
 
 
@@ -54,7 +54,7 @@ def requests_of(role: Role) -> set[type]:
         frame = msgspec.msgpack.encode([1, 1, 1000, {"kind": kind.__struct_config__.tag}])
         try:
             role.decode(frame)
-        except (BadRequest, NotAuthenticated):
+        except (BadRequest, NodeUnknown, NotAuthenticated):
             continue
         except MalformedMessage:
             pass  # fields are missing: the kind itself is welcome

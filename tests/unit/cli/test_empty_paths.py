@@ -45,7 +45,7 @@ def options_for_paths(path: Path) -> set[str]:
 def test_every_option_that_takes_a_path_is_looked_at() -> None:
     rooms = ("actors", "cli", "client", "rescue")
     found = {room: set[str]().union(*map(options_for_paths, (ROOT / room).rglob("*.py"))) for room in rooms}
-    assert found["actors"] == {"--data", "--disk", "--join", "--config"}
+    assert found["actors"] == {"--data", "--disk", "--join", "--node-key", "--config"}
     assert set().union(*found.values()) <= PATH_OPTIONS
 
 

@@ -9,7 +9,7 @@ import time
 import msgspec
 import pytest
 
-from warehouse.errors import BadRequest, MalformedMessage, NotAuthenticated
+from warehouse.errors import BadRequest, MalformedMessage, NodeUnknown, NotAuthenticated
 from warehouse.transport import messages as m
 from warehouse.transport.zeromq.roles import (
     ACTOR_FRAME_MAX,
@@ -17,6 +17,7 @@ from warehouse.transport.zeromq.roles import (
     CLIENT_FRAME_MAX,
     COMPACTOR,
     NOBODY_FRAME_MAX,
+    NODE,
     SHORT_FRAME_MAX,
     VOLUME,
     join_secret_of,
@@ -24,7 +25,10 @@ from warehouse.transport.zeromq.roles import (
 )
 
 SECRET = "a-join-secret-of-a-cluster"
-NOBODY = nobody(lambda frame: join_secret_of(frame) is not None and SECRET in str(join_secret_of(frame)))
+NOBODY = nobody()
+OF_0_1 = nobody(lambda frame: join_secret_of(frame) is not None and SECRET in str(join_secret_of(frame)))
+JOIN = m.Join(token="wjt", disk_id="d", disk_name="d", role="volume")
+COMPACTOR_REGISTRATION = m.RegisterCompactor(join_secret=SECRET, disk_id="d", disk_name="d", incarnation=1)
 REPORT = m.VolumeReport(
     volume_id=1,
     uuid="u",
@@ -60,7 +64,8 @@ LOGIN = m.Login(key_id="k", secret="s")
 STORED = m.NeedlesStored(needles=[])
 LIST = m.ListBuckets()
 MAY = [
-    (NOBODY, [LOGIN, m.Attach(token="t"), registration(0)]),
+    (NOBODY, [LOGIN, m.Attach(token="t"), JOIN, registration(0), COMPACTOR_REGISTRATION]),
+    (NODE, [LOGIN, m.Attach(token="t"), JOIN, registration(0), COMPACTOR_REGISTRATION]),
     (CLIENT, [LOGIN, m.Attach(token="t"), LIST, m.ClusterStatus()]),
     (VOLUME, [STORED, registration(3), m.DiskReport(volumes=[REPORT], disk_free=1)]),
     (COMPACTOR, [m.TaskState(task_id=1, state="done")]),
@@ -68,6 +73,9 @@ MAY = [
 MAY_NOT = [
     (NOBODY, LIST, NotAuthenticated),
     (NOBODY, STORED, NotAuthenticated),
+    (NODE, LIST, NotAuthenticated),
+    (NODE, STORED, NotAuthenticated),
+    (NODE, m.TaskState(task_id=1, state="done"), NotAuthenticated),
     (CLIENT, STORED, NotAuthenticated),
     (CLIENT, m.DiskReport(volumes=[], disk_free=1), NotAuthenticated),
     (CLIENT, m.PollTask(incarnation=1, task_id=1, rate=None), BadRequest),
@@ -100,20 +108,35 @@ def test_before_a_login_a_frame_has_64_kib():
     assert len(frame_of(LIST)) < CLIENT_FRAME_MAX < m.FRAME_SIZE_MAX
 
 
-def test_a_disk_of_thousands_of_volumes_registers_when_it_shows_the_join_secret():
+def test_a_disk_of_thousands_of_volumes_registers_when_its_key_is_known():
     for incarnation in (1, 200, 70_000, 1 << 40, 1 << 63):
         frame = frame_of(registration(2000), incarnation)
         assert len(frame) > 3 * NOBODY_FRAME_MAX
-        assert len(NOBODY.decode(frame).body.volumes) == 2000
-    with pytest.raises(MalformedMessage, match=str(NOBODY_FRAME_MAX)):
-        NOBODY.decode(frame_of(registration(2000, secret="guess")))
+        assert len(NODE.decode(frame).body.volumes) == 2000
+        # In a store of 0.1.0 the join secret does the same, until a node has joined with a token.
+        assert len(OF_0_1.decode(frame).body.volumes) == 2000
+        with pytest.raises(NodeUnknown):
+            NOBODY.decode(frame)
+    with pytest.raises(NodeUnknown):
+        OF_0_1.decode(frame_of(registration(2000, secret="guess")))
     hidden = m.Register.__struct_fields__
     assert hidden[0] == "join_secret", "every release writes it first: only there it is looked for"
+
+
+def test_a_long_registration_of_an_unknown_key_is_refused_before_anything_in_it_is_read():
+    volumes = [{"volume_id": "no number"}] * 10_000
+    body = {"kind": "register", "join_secret": SECRET, "volumes": volumes}
+    with pytest.raises(NodeUnknown):
+        NOBODY.decode(msgspec.msgpack.encode([1, 2, 5000, body]))
+    hidden = {"join_secret": SECRET, "disk_id": "d", "volumes": volumes, "kind": "register"}
+    with pytest.raises(MalformedMessage, match=str(NOBODY_FRAME_MAX)):
+        NOBODY.decode(msgspec.msgpack.encode([1, 2, 5000, hidden]))
 
 
 def test_no_frame_of_nobody_costs_more_than_a_moment():
     """Bombs of 8 MB took seconds and gigabytes before frames had roles."""
     bombs = [
+        frame_of(registration(m.FRAME_SIZE_MAX // 200)),
         frame_of(m.NeedlesStored(needles=[m.StoredNeedle(1, 1, 1, 1, 1, 1, 1, "k", 1)] * 100_000)),
         frame_of(m.LocateObjects(bucket="b", keys=["k"] * 1_000_000)),
         b"\x94\x01\x02\xcd\x13\x88\x82\xa4kind\xa5login\xa1x\xdd" + (8_000_000).to_bytes(4, "big") + b"\xc0" * 8_000_000,
@@ -122,9 +145,9 @@ def test_no_frame_of_nobody_costs_more_than_a_moment():
     ]  # fmt: skip
     for bomb in bombs:
         started = time.thread_time()
-        with pytest.raises((MalformedMessage, NotAuthenticated)):
+        with pytest.raises((MalformedMessage, NodeUnknown, NotAuthenticated)):
             NOBODY.decode(bomb)
-        with pytest.raises((MalformedMessage, NotAuthenticated)):
+        with pytest.raises((MalformedMessage, NodeUnknown, NotAuthenticated)):
             NOBODY.decode(bomb[:NOBODY_FRAME_MAX])
         assert time.thread_time() - started < 0.05
 

@@ -1,0 +1,89 @@
+"""Membership: the machines of a store, their join tokens and their disks, for a program."""
+
+from __future__ import annotations
+
+from warehouse.client.control import Control
+from warehouse.transport.messages import (
+    ConfirmDisk,
+    CreateJoinToken,
+    DiskInfo,
+    Disks,
+    Done,
+    JoinTokenInfo,
+    JoinTokenMade,
+    JoinTokens,
+    ListDisks,
+    ListJoinTokens,
+    ListNodes,
+    NodeInfo,
+    Nodes,
+    RemoveJoinToken,
+    RemoveNode,
+)
+
+TOKEN_S = 24 * 3600.0
+
+
+class Membership:
+    """The methods of `Store` about its machines."""
+
+    _control: Control
+
+    # --- join tokens ------------------------------------------------------------------------------
+
+    async def create_join_token(
+        self, *, role: str = "both", is_reusable: bool = False, expires_in_s: float | None = TOKEN_S
+    ) -> JoinTokenMade:
+        """Make a token that lets a machine join the store.  Its text is told this once.
+
+        Args:
+            role: what the machine may be: "volume", "compactor" or "both".
+            is_reusable: for any number of machines; without it, for one.
+            expires_in_s: how long it is good, in seconds; None: until it is removed.
+        Raises:
+            PermissionDenied, BadRequest.
+            OutcomeUnknown: the answer was lost; `join_tokens` lists what was made.
+        """
+        request = CreateJoinToken(role=role, is_reusable=is_reusable, expires_in_s=expires_in_s)
+        return await self._control.ask(request, JoinTokenMade, is_repeatable=False)
+
+    async def join_tokens(self) -> list[JoinTokenInfo]:
+        """All join tokens, the oldest first; expired ones for a month."""
+        return (await self._control.ask(ListJoinTokens(), JoinTokens)).tokens
+
+    async def remove_join_token(self, token_id: str) -> None:
+        """Let nobody join with this token any more; nodes that have joined stay.
+
+        Raises:
+            NoSuchJoinToken.
+        """
+        await self._control.ask(RemoveJoinToken(token_id=token_id), Done, is_repeatable=False)
+
+    # --- nodes and disks --------------------------------------------------------------------------
+
+    async def nodes(self) -> list[NodeInfo]:
+        """All nodes, those that were removed included."""
+        return (await self._control.ask(ListNodes(), Nodes)).nodes
+
+    async def remove_node(self, node: str) -> None:
+        """Remove a node, by its key or its name: its connections end now, and its key never comes back.
+
+        Its disk stays in the catalog, offline.  Another node can take the disk over with a token that was
+        made after the removal.
+
+        Raises:
+            NoSuchNode.
+        """
+        await self._control.ask(RemoveNode(node=node), Done, is_repeatable=False)
+
+    async def disks(self) -> list[DiskInfo]:
+        """All disks of the store, and the nodes that they belong to."""
+        return (await self._control.ask(ListDisks(), Disks)).disks
+
+    async def confirm_disk(self, disk: str, url: str) -> None:
+        """Say that a disk, by its id or its name, is at this URL now, on another host than before.
+
+        Raises:
+            NoSuchDisk, BadRequest.
+        """
+        await self._control.ask(ConfirmDisk(disk=disk, url=url), Done)
