@@ -14,6 +14,7 @@ meant; or it names all buckets whose names begin in a certain way, and means tho
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -61,6 +62,7 @@ PRESETS: Mapping[str, Permission] = {
 GRANTS_MAX = 256  # of one key
 NAME_PREFIX_MAX = 63  # characters of the beginning of a bucket's name
 KEY_PREFIX_MAX = 1024  # bytes of UTF-8, as an object's key
+KEY_PREFIXES_MAX = 4096  # bytes of JSON, in one bucket: a token of 16 KiB also has 7 KiB of upload ids
 BUCKET_ID_MAX = (1 << 48) - 1
 
 
@@ -287,6 +289,20 @@ def check_grants(grants: Iterable[Grant] | None) -> None:
         raise BadRequest(f"a key has at most {GRANTS_MAX} grants, not {len(grants)}")
     for grant in grants:
         _check_grant(grant)
+    _check_that_tokens_hold(grants)
+
+
+def _check_that_tokens_hold(grants: tuple[Grant, ...]) -> None:
+    """Tokens for a bucket carry all beginnings of keys that are granted there."""
+    of_bucket: Counter[int | None] = Counter()
+    for grant in grants:
+        of_bucket[grant.bucket_id] += len(msgspec.json.encode(grant.key_prefix))
+    of_names = of_bucket.pop(None, 0)  # may be for any bucket
+    if of_names + max(of_bucket.values(), default=0) > KEY_PREFIXES_MAX:
+        raise BadRequest(
+            f"the beginnings of keys that are granted in one bucket have at most {KEY_PREFIXES_MAX} bytes"
+            " together, because every token carries them"
+        )
 
 
 def _check_grant(grant: Grant) -> None:

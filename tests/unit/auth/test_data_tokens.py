@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warehouse.actors.control.read_grants import UPLOADS_MAX
 from warehouse.auth import data_tokens
-from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier, sign_data_token
+from warehouse.auth.data_tokens import (
+    TOKEN_SIZE_MAX,
+    DataClaims,
+    DataTokenVerifier,
+    named_upload,
+    sign_data_token,
+)
+from warehouse.auth.rights import BUCKET_ID_MAX, KEY_PREFIXES_MAX
 from warehouse.errors import ClockSkew, TokenExpired, TokenInvalid, TokenMissing, TokenRevoked
 
 NOW = 1_800_000_000.0
@@ -323,3 +331,21 @@ def test_the_revoked_keys_in_memory_are_bounded_and_the_latest_stay(monkeypatch)
     for key_id in ("first", "key8", "last"):
         with pytest.raises(TokenRevoked):
             checker.verify(of_key(key_id), now_s=NOW)
+
+
+def test_the_longest_read_grant_is_a_token():
+    """As many beginnings of keys as a key may have in a bucket, and as many uploads as a grant names."""
+    claims = DataClaims(
+        operation="get",
+        audience="d" * 32,
+        volume_id=2**32 - 1,
+        expires_at_s=2**33,
+        bucket_id=BUCKET_ID_MAX,
+        bucket="b" * 63,
+        key_id="K" * 32,
+        epoch=2**62,
+        token_id="t" * 12,
+        prefixes=("p" * (KEY_PREFIXES_MAX - 2),),
+        upload_ids=tuple(named_upload(2**63 - 1 - number) for number in range(UPLOADS_MAX)),
+    )
+    assert len(sign_data_token(claims, key_id="k" * 16, key=b"k" * 32)) <= TOKEN_SIZE_MAX

@@ -217,6 +217,18 @@ def test_grants_are_checked():
         check_grants([Grant(1, 1)] * 257)
 
 
+def test_what_is_granted_in_one_bucket_fits_into_a_token():
+    long = ["/" * 1020 + str(number) for number in range(4)]
+    check_grants([Grant(1, 1, None, prefix) for prefix in long])
+    check_grants([Grant(1, bucket_id, None, prefix) for bucket_id in range(1, 9) for prefix in long])
+    check_grants([Grant(1, None, "", prefix) for prefix in long])
+    for more in (Grant(1, 1, None, "x" * 9), Grant(1, None, "b", "x" * 9)):
+        with pytest.raises(BadRequest, match="at most 4096 bytes together"):
+            check_grants([*(Grant(1, 1, None, prefix) for prefix in long), more])
+    with pytest.raises(BadRequest):
+        check_grants([Grant(1, 1, None, "\1" * 700)])  # six letters each
+
+
 def test_the_bits_never_change():
     # They are stored in catalogs and signed into tokens.
     assert {flag.name: int(flag) for flag in Permission} == {
