@@ -2,7 +2,8 @@
 
 store.py, bucket.py     the public face: `connect`, `Store`, `Bucket`
 listing.py              the objects and folders of a bucket, page by page
-maintenance.py          compactions, verifications, events: the other half of `Store`
+maintenance.py          compactions, verifications, events: a second part of `Store`
+identities.py           accounts and API keys: a third part of it; grant_texts.py how grants are written
 writing/                small puts one by one, together, and from `put_many`; large ones in chunks
 reading/                from a key to its place, from a place to verified bytes; `get_many`
 ordered_batches.py      many items in, as many results out, in the same order: `put_many` and `get_many`

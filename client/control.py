@@ -7,8 +7,9 @@ Which requests are repeated after a broken link:
 
     repeatable       reads; leases and slots (an unused one expires); ResolveNeedle; FinishUpload;
                      AbortUpload; starting, cancelling and pausing jobs (a volume has one job of a kind)
-    not repeatable   creating and deleting buckets, deleting objects: a repeat could undo what somebody else
-                     did in between.  When the answer is lost, the request raises `OutcomeUnknown`.
+    not repeatable   creating and deleting buckets, deleting objects, changing keys and accounts: a repeat
+                     could undo what somebody else did in between.  When the answer is lost, the request
+                     raises `OutcomeUnknown`.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Control:
     """Sends requests to the master on behalf of one API key."""
 
     def __init__(self, profile: Profile, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._profile = profile
+        self.profile = profile
         self.tls = ClientTls(profile.authority)  # whom the pools trust
         self.timeout_s = timeout_s
         self._token: str | None = None
@@ -175,11 +176,11 @@ class Control:
         if scope.cancelled_caught:
             if isinstance(self._link.trouble, Overloaded):
                 raise Overloaded(
-                    f"the master at {self._profile.master} accepts no more clients:"
+                    f"the master at {self.profile.master} accepts no more clients:"
                     f" {self._link.trouble.message}"
                 )
             raise LinkDown(
-                f"no answer from a master at {self._profile.master}: is the store running (warehouse up), "
+                f"no answer from a master at {self.profile.master}: is the store running (warehouse up), "
                 "and is this its profile?"
             )
 
@@ -202,7 +203,7 @@ class Control:
         await self._log_in(link)
 
     async def _log_in(self, link: Link) -> None:
-        profile = self._profile
+        profile = self.profile
         answer = await link.ask_now(Login(key_id=profile.key_id, secret=profile.secret), timeout_s=GREET_S)
         if not isinstance(answer, LoggedIn):
             raise _unexpected(LoggedIn, answer)

@@ -20,6 +20,7 @@ import trio
 
 from warehouse.client.bucket import Bucket, Session
 from warehouse.client.control import TIMEOUT_S, Control
+from warehouse.client.identities import Identities
 from warehouse.client.maintenance import Maintenance
 from warehouse.client.membership import Membership
 from warehouse.client.nurseries import background
@@ -78,7 +79,7 @@ async def connect(
             await write_pool.aclose()
 
 
-class Store(Maintenance, Membership):
+class Store(Maintenance, Membership, Identities):
     """A connection to a cluster; made by `connect`."""
 
     def __init__(self, session: Session) -> None:

@@ -24,6 +24,7 @@ TYPE_CHECKING = False  # type checkers take this for True; importing `typing` wo
 if TYPE_CHECKING:
     from warehouse import errors as errors
     from warehouse.client.bucket import Bucket
+    from warehouse.client.identities import NewKey
     from warehouse.client.listing import Prefix
     from warehouse.client.reading.get_many import GetResult
     from warehouse.client.reading.streams import ObjectStream
@@ -31,10 +32,14 @@ if TYPE_CHECKING:
     from warehouse.client.writing.put_many import Put, PutResult
     from warehouse.conf.profile import Profile
     from warehouse.transport.messages import (
+        AccountInfo,
         AuditEntry,
         BucketInfo,
         Event,
         Job,
+        KeyGrant,
+        KeyInfo,
+        KeyLimits,
         ObjectInfo,
         ObjectWritten,
         Status,
@@ -43,12 +48,17 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AccountInfo",
     "AuditEntry",
     "Bucket",
     "BucketInfo",
     "Event",
     "GetResult",
     "Job",
+    "KeyGrant",
+    "KeyInfo",
+    "KeyLimits",
+    "NewKey",
     "ObjectInfo",
     "ObjectStream",
     "ObjectWritten",
@@ -62,12 +72,17 @@ __all__ = [
 ]
 
 PUBLIC = {  # name: the module that defines it
+    "AccountInfo": "warehouse.transport.messages.identities",
     "AuditEntry": "warehouse.transport.messages.audit",
     "Bucket": "warehouse.client.bucket",
     "BucketInfo": "warehouse.transport.messages.objects",
     "Event": "warehouse.transport.messages.status",
     "GetResult": "warehouse.client.reading.get_many",
     "Job": "warehouse.transport.messages.jobs",
+    "KeyGrant": "warehouse.transport.messages.identities",
+    "KeyInfo": "warehouse.transport.messages.identities",
+    "KeyLimits": "warehouse.transport.messages.identities",
+    "NewKey": "warehouse.client.identities",
     "ObjectInfo": "warehouse.transport.messages.objects",
     "ObjectStream": "warehouse.client.reading.streams",
     "ObjectWritten": "warehouse.transport.messages.objects",

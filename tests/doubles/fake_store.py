@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 import trio
 from crc32c import crc32c
+from fake_identities import IDENTITY_REQUESTS, FakeIdentities
 from fake_machines import FakeMachines
 
 from fake_jobs import FakeJobs
@@ -215,6 +216,7 @@ class FakeStore:
         self._upload_ids = itertools.count(1)
         self.upkeep = FakeJobs()
         self.machines = FakeMachines()
+        self.identities = FakeIdentities(KEY_ID)
         self.orphan_count = 0
         self.without_compactor: set[int] = set()
         self.reports = {volume: _report(volume) for volume in (1, 2)}
@@ -337,6 +339,8 @@ class FakeStore:
                 return Done()
             case ClusterStatus():
                 return self._status()
+            case _ if isinstance(request, IDENTITY_REQUESTS):
+                return self.identities.answer(request)
             case StartJobs():
                 return self.upkeep.start(request)
             case ListJobs(job_ids=job_ids):

@@ -17,12 +17,17 @@ from warehouse import errors
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = [
     *(
+        "AccountInfo",
         "AuditEntry",
         "Bucket",
         "BucketInfo",
         "Event",
         "GetResult",
         "Job",
+        "KeyGrant",
+        "KeyInfo",
+        "KeyLimits",
+        "NewKey",
         "ObjectInfo",
         "ObjectStream",
         "ObjectWritten",

@@ -78,7 +78,8 @@ LINES = [line for kind in with_what_hangs_on_them(ROOTS) for line in lines_of(ki
 
 def test_the_value_types_that_programs_hold_are_these() -> None:
     assert {kind.__name__ for kind in ROOTS} == {
-        *("AuditEntry", "BucketInfo", "Event", "Job", "ObjectInfo", "ObjectWritten", "Status")
+        *("AccountInfo", "AuditEntry", "BucketInfo", "Event", "Job", "KeyGrant", "KeyInfo", "KeyLimits"),
+        *("ObjectInfo", "ObjectWritten", "Status"),
     }
 
 
