@@ -20,6 +20,7 @@ says what it was, and decides what a repeated message about it is answered:
     replaced, deleted   it was visible once
     void                it was given up before it was visible
     unmet               its put had a condition that was not met
+    over_quota          its bucket had no room for it
     aborted             it belonged to an upload that was aborted or expired
 
 The invariant: each needle that was ever reported is named by exactly one object or upload,
@@ -31,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import EllipsisType
 from typing import Protocol
 
 from warehouse.catalog.identities import AccountRow, ApiKeyRow
@@ -346,6 +348,25 @@ class Transaction(Protocol):
         Raises:
             NoSuchBucket
             BucketNotEmpty: it holds objects, and `force` is not set.
+        """
+
+    def set_quota(
+        self,
+        bucket_id: int,
+        *,
+        byte_count: int | EllipsisType | None = ...,
+        object_count: int | EllipsisType | None = ...,
+    ) -> None:
+        """How much a bucket may hold from now on; None: any amount; `...`: what it was.
+
+        A version that would make the bucket hold more of what is limited is refused in the transaction that
+        would make it visible: `commit_needle` and `finish_upload` decide one after the other, each with all
+        that was changed before.  A bucket that holds more than its quota keeps it, and takes what does not
+        make it grow.
+
+        Raises:
+            NoSuchBucket
+            BadRequest: a number that no bucket can have.
         """
 
     def commit_needle(self, needle: StoredNeedle) -> CommitResult:

@@ -243,7 +243,7 @@ class Garbage(NamedTuple):
 
     needle_id: int
     stamp: int  # of the tombstone
-    reason: str  # "replaced", "deleted", "void", "unmet" or "aborted"; see `interface.Transaction`
+    reason: str  # "replaced", "deleted", "void", "unmet", ...: see `interface.Transaction`
 
     @property
     def object_deleted(self) -> bool:

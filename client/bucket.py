@@ -11,6 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from pathlib import Path
+from types import EllipsisType
 from typing import Any, Literal, overload
 
 import trio
@@ -31,6 +32,8 @@ from warehouse.errors import BadRequest, ObjectReplaced
 from warehouse.transport.http.header_text import check_content_type
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.messages import (
+    BucketFound,
+    BucketInfo,
     Deleted,
     DeleteObjects,
     ObjectFound,
@@ -38,6 +41,8 @@ from warehouse.transport.messages import (
     ObjectWritten,
     Presign,
     Presigned,
+    SetQuota,
+    StatBucket,
     StatObject,
 )
 
@@ -93,6 +98,42 @@ class Bucket:
         self._puts = CoalescedPuts(self._writer, session.write_pool, session.batch_nursery)
         self._uploader = Uploader(name, session.control, session.write_pool, self._writer.in_doubt)
 
+    # --- the bucket itself ------------------------------------------------------------------------
+
+    async def info(self) -> BucketInfo:
+        """How many objects and bytes the bucket holds, and how many it may hold.
+
+        Raises:
+            NoSuchBucket.
+        """
+        return (await self._control.ask(StatBucket(bucket=self.name), BucketFound)).bucket
+
+    async def set_quota(
+        self, *, byte_count: int | EllipsisType | None = ..., object_count: int | EllipsisType | None = ...
+    ) -> BucketInfo:
+        """Set how many bytes and objects the bucket may hold; None: any amount; `...`: as it was.
+
+        A put that would make the bucket hold more is refused with `QuotaExceeded`.  A bucket that holds more
+        already keeps what it has, and takes only what does not make it grow.
+
+        Returns:
+            The bucket with its quota; see `BucketInfo.is_over_quota`.
+        Raises:
+            NoSuchBucket, PermissionDenied: it takes the permission manage_buckets.
+            BadRequest: a negative number, or one beyond 2^62 - 1.
+        """
+        for count in (byte_count, object_count):
+            if not isinstance(count, EllipsisType) and count is not None and not 0 <= count < 1 << 62:
+                raise BadRequest(f"a quota is from 0 to {(1 << 62) - 1}, not {count}")
+        request = SetQuota(
+            bucket=self.name,
+            sets_bytes=byte_count is not ...,
+            quota_bytes=None if isinstance(byte_count, EllipsisType) else byte_count,
+            sets_objects=object_count is not ...,
+            quota_objects=None if isinstance(object_count, EllipsisType) else object_count,
+        )
+        return (await self._control.ask(request, BucketFound)).bucket
+
     # --- writing ----------------------------------------------------------------------------------
 
     async def put(
@@ -117,7 +158,7 @@ class Bucket:
             ETag, size, and the time at which the store committed it (`created_ms`).
         Raises:
             PreconditionFailed: a condition does not hold; nothing was changed.
-            NoSuchBucket, PermissionDenied, BadKey, BadMetadata, ClusterFull.
+            NoSuchBucket, PermissionDenied, BadKey, BadMetadata, QuotaExceeded, ClusterFull.
             OutcomeUnknown: the connection broke, and the master could not be asked for the outcome.
         """
         options = put_options(key, content_type, metadata, if_match, if_none_match)

@@ -50,6 +50,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     # What is done to buckets and objects.
     "bucket_created": (),
     "bucket_deleted": ("is_forced",),
+    "quota_set": ("quota_objects", "quota_bytes"),
     "objects_deleted": ("count", "existed", "keys"),
     "url_signed": ("method", "life_s"),
     # What is done to the store.

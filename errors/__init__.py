@@ -721,6 +721,16 @@ class ExpectationFailed(RequestRefused):
     status = 417
 
 
+class QuotaExceeded(RequestRefused):
+    """The object would take its bucket beyond the quota; the message says what is used and what is allowed.
+
+    To do: Delete objects of the bucket, or have its quota raised (`warehouse quota`).
+    """
+
+    code = "quota_exceeded"
+    status = 507
+
+
 class HeadersTooLarge(RequestRefused):
     """The request's head is longer than this port takes.
 

@@ -29,6 +29,7 @@ from warehouse.transport.messages import (
     RequestSlots,
     ResolveNeedle,
     RotateKey,
+    SetQuota,
 )
 
 # Makes the catalog grow at once, or when what it reserves is used.  `Presign` only for a PUT.
@@ -41,6 +42,7 @@ GROWING = frozenset(
 CHANGING = GROWING | {
     DeleteBucket,
     DeleteObjects,
+    SetQuota,
     ResolveNeedle,
     FinishUpload,
     AbortUpload,

@@ -21,6 +21,7 @@ from warehouse.transport.messages import (
     Answer,
     Attach,
     BeginUpload,
+    BucketFound,
     CancelJobs,
     ClusterStatus,
     ConfirmDisk,
@@ -69,8 +70,10 @@ from warehouse.transport.messages import (
     ResolveNeedle,
     RotateKey,
     RotateSecret,
+    SetQuota,
     ShowKey,
     StartJobs,
+    StatBucket,
     StatObject,
 )
 
@@ -110,7 +113,7 @@ class Rule:
         return self.action if isinstance(self.action, str) else self.action(request)
 
 
-def _of_bucket(request: CreateBucket | DeleteBucket | DeleteObjects) -> str:
+def _of_bucket(request: CreateBucket | DeleteBucket | DeleteObjects | SetQuota) -> str:
     return f"wh://{request.bucket}"
 
 
@@ -119,6 +122,14 @@ def _deletion(request: DeleteObjects, answer: Answer | None) -> Details:
         "count": len(request.keys),
         "existed": sum(answer.existed) if isinstance(answer, Deleted) else None,
         "keys": request.keys[:LIST_LENGTH_MAX],
+    }
+
+
+def _quota(request: SetQuota, answer: Answer | None) -> Details:
+    found = answer.bucket if isinstance(answer, BucketFound) else None
+    return {
+        "quota_objects": request.quota_objects if found is None else found.quota_objects,
+        "quota_bytes": request.quota_bytes if found is None else found.quota_bytes,
     }
 
 
@@ -203,6 +214,7 @@ RULES: dict[type[Message], Rule] = {
     Attach: Rule("attach", is_failure_only=True),
     CreateBucket: Rule("bucket_created", _of_bucket),
     DeleteBucket: Rule("bucket_deleted", _of_bucket, lambda request, _: {"is_forced": request.force}),
+    SetQuota: Rule("quota_set", _of_bucket, _quota),
     DeleteObjects: Rule("objects_deleted", _of_bucket, _deletion),
     Presign: Rule("url_signed", lambda request: f"wh://{request.bucket}/{request.key}", _url),
     Register: Rule(
@@ -253,9 +265,9 @@ RULES: dict[type[Message], Rule] = {
 NOT_AUDITED: frozenset[type[Message]] = frozenset(
     (
         # What is only read.
-        *(ListBuckets, StatObject, LocateObjects, ListObjects, ClusterStatus, ListJobs, ListEvents),
-        *(ShowKey, ListKeys, ListAccounts),
         *(ListJoinTokens, ListNodes, ListDisks),
+        *(ListBuckets, StatBucket, StatObject, LocateObjects, ListObjects),
+        *(ClusterStatus, ListJobs, ListEvents, ShowKey, ListKeys, ListAccounts),
         ListAudit,  # a follower would see itself, forever
         # How objects are written: a line for each would be longer than many an object.
         *(LeaseNeedles, ResolveNeedle, BeginUpload, RequestSlots, FinishUpload, AbortUpload),

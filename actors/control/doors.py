@@ -66,8 +66,10 @@ from warehouse.transport.messages import (
     ResolveNeedle,
     RotateKey,
     RotateSecret,
+    SetQuota,
     ShowKey,
     StartJobs,
+    StatBucket,
     StatObject,
 )
 
@@ -75,6 +77,7 @@ from warehouse.transport.messages import (
 STORE = "the store"
 NAME = "a bucket of that name"  # by the beginning of names, because there is no such bucket yet
 SEEN = "buckets that the key sees"
+SEEN_ONE = "a bucket that the key sees"
 WHOLE = "the whole bucket"
 PART = "part of the bucket is enough, and confines it"
 KEY = "that key"
@@ -129,6 +132,8 @@ DOORS: Mapping[type[Message], Door] = {
         WHOLE,
         Need(_P.DELETE, WHOLE, "with all that is in it", lambda request: request.force),
     ),
+    StatBucket: Door("Look at a bucket and its quota", (Need(ABOUT_BUCKETS, SEEN_ONE, is_any=True),)),
+    SetQuota: _door("Set the quota of a bucket", _P.MANAGE_BUCKETS, WHOLE),
     ListObjects: _door(
         "List objects",
         _P.LIST,

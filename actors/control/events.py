@@ -52,6 +52,7 @@ fields that are not known.
     logins_failed            count, address: in the last minute; the address with the most
     bucket_created           bucket
     bucket_deleted           bucket
+    quota_set                bucket, quota_objects, quota_bytes; missing: any amount
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from warehouse.actors.control.allocation import Room
 from warehouse.actors.control.context import MasterContext
 from warehouse.actors.control.fleet_state import VolumeState
 from warehouse.actors.control.keyring import Keyring
+from warehouse.actors.control.quotas import require_room_for_any
 from warehouse.actors.control.reservations import Reservations
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import ClientSession, Sessions
@@ -62,6 +63,7 @@ class LeaseHandlers:
         """Lease on as many volumes as there are, up to a few; None: room for the lease is on its way."""
         bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket)
         session = self._sessions.session_of(peer)
+        require_room_for_any(bucket)
         if request.needle_count < 1 or request.byte_count < 0:
             raise BadRequest("a lease is for at least one needle and no negative number of bytes")
         needle_count, byte_count = _bounded(request)

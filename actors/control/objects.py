@@ -17,14 +17,16 @@ from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import ClientSession, Sessions, require_on
 from warehouse.actors.control.sight import bucket_info, seen_buckets
 from warehouse.auth.rights import Permission, Rights
+from warehouse.catalog.interface import Transaction
 from warehouse.catalog.listing import spans
 from warehouse.catalog.names import check_bucket_name, check_key
 from warehouse.catalog.records import BucketRow, ChunkRow, ObjectRow, Page
-from warehouse.errors import BadRequest, PermissionDenied
+from warehouse.errors import BadRequest, NoSuchBucket, PermissionDenied
 from warehouse.transport.http.batch_format import ITEM_SIZE_MAX
 from warehouse.transport.http.conditions import check_etag_condition
 from warehouse.transport.http.header_text import served_type
 from warehouse.transport.messages import (
+    BucketFound,
     Buckets,
     Chunk,
     CreateBucket,
@@ -40,6 +42,8 @@ from warehouse.transport.messages import (
     ObjectInfo,
     ObjectsLocated,
     ReadGrant,
+    SetQuota,
+    StatBucket,
     StatObject,
 )
 from warehouse.transport.messages.paging import first_that_fit, fitting
@@ -77,6 +81,8 @@ class ObjectHandlers:
             Routes()
             .later(CreateBucket, self.create_bucket)
             .later(DeleteBucket, self.delete_bucket)
+            .now(StatBucket, self.stat_bucket)
+            .later(SetQuota, self.set_quota)
             .now(ListBuckets, self.list_buckets)
             .now(StatObject, self.stat)
             .now(LocateObjects, self.locate)
@@ -120,6 +126,31 @@ class ObjectHandlers:
             buckets=[bucket_info(row, rights) for row in rows],
             next_after=rows[-1].name if len(rows) == limit else "",
         )
+
+    def stat_bucket(self, peer: Peer, request: StatBucket) -> BucketFound:
+        rights = self._sessions.session_of(peer).rights
+        row = self._catalog.bucket(request.bucket)
+        if not rights.sees(row):
+            raise NoSuchBucket(f"there is no bucket {request.bucket!r}")
+        return BucketFound(bucket=bucket_info(row, rights))
+
+    async def set_quota(self, peer: Peer, request: SetQuota) -> BucketFound:
+        rights = self._sessions.session_of(peer).rights
+        bucket = self._sessions.bucket_for(peer, Permission.MANAGE_BUCKETS, request.bucket)
+
+        def change(t: Transaction) -> None:
+            t.set_quota(
+                bucket.id,
+                object_count=request.quota_objects if request.sets_objects else ...,
+                byte_count=request.quota_bytes if request.sets_bytes else ...,
+            )
+
+        await self._context.writer.write(change)
+        row = self._catalog.bucket_by_id(bucket.id)
+        self._context.events.record(
+            "quota_set", bucket=row.name, quota_objects=row.quota_objects, quota_bytes=row.quota_bytes
+        )
+        return BucketFound(bucket=bucket_info(row, rights))
 
     # --- reading ----------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from warehouse.actors.control.keyring import MASTER_AUDIENCE, Keyring
 from warehouse.actors.control.leases import LATE_PUT_S
 from warehouse.actors.control.objects import CHUNKS_MAX, chunks_of, first_chunk
 from warehouse.actors.control.presign_terms import check_terms, get_terms
+from warehouse.actors.control.quotas import require_room_for
 from warehouse.actors.control.read_grants import Reader, ReadGrants
 from warehouse.actors.control.reservations import Reservations, presigned_name
 from warehouse.actors.control.routes import Routes
@@ -115,6 +116,7 @@ class PresignHandlers:
         bucket = self._sessions.bucket_for(
             peer, Permission.WRITE | Permission.SIGN, request.bucket, request.key
         )
+        require_room_for(self._catalog, bucket, request.key, 0)
         size_max = self._size_max(request)
         if not 0 <= size_max <= self._store.chunk_size:
             raise BodyTooLarge(

@@ -56,13 +56,18 @@ def _by_id(catalog: Catalog, ids: Iterable[int]) -> Iterable[BucketRow]:
 
 
 def bucket_info(row: BucketRow, rights: Rights) -> BucketInfo:
-    is_counted = rights.prefixes(Permission.LIST, row) is None
+    # Whoever sets quotas has to know what they limit.
+    is_counted = rights.prefixes(Permission.LIST, row) is None or rights.allows(
+        Permission.MANAGE_BUCKETS, row
+    )
     return BucketInfo(
         name=row.name,
         created_ms=row.created_ms,
         object_count=row.object_count if is_counted else 0,
         byte_count=row.byte_count if is_counted else 0,
         is_counted=is_counted,
+        quota_objects=row.quota_objects if is_counted else None,
+        quota_bytes=row.quota_bytes if is_counted else None,
     )
 
 

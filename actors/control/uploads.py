@@ -22,6 +22,7 @@ from warehouse.actors.control.allocation import Room, needed_for
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.leases import LATE_PUT_S
+from warehouse.actors.control.quotas import require_room_for
 from warehouse.actors.control.reservations import Reservations, slot_name
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions
@@ -93,6 +94,7 @@ class UploadHandlers:
         check_content_type(request.content_type)
         conditions = check_etag_condition(request.if_match), check_etag_condition(request.if_none_match)
         bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket, request.key)
+        require_room_for(self._catalog, bucket, request.key, request.byte_count or 0)
         if request.byte_count is not None:
             self._room.require_in_all(request.byte_count)
         expires_s = self._store.upload_expires_s

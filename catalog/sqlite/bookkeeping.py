@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from warehouse.catalog.interface import TransactionBroken
+from warehouse.catalog.quotas import Quota
 from warehouse.catalog.records import OBJECT_COLUMNS, CommitResult, ObjectRow, pack_content_type, pack_map
 from warehouse.catalog.sqlite import recent_tombstones
 from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
@@ -27,6 +28,7 @@ from warehouse.errors import (
     NoSuchBucket,
     NoSuchVolume,
     PreconditionFailed,
+    QuotaExceeded,
     StoreError,
 )
 from warehouse.transport.http.conditions import require_conditions
@@ -39,7 +41,10 @@ _FORGOTTEN = (
 )
 
 # Reasons of garbage: was the needle visible once?
-WAS_COMMITTED = {"replaced": True, "deleted": True, "void": False, "unmet": False, "aborted": False}
+WAS_COMMITTED = {
+    **dict.fromkeys(("replaced", "deleted"), True),
+    **dict.fromkeys(("void", "unmet", "over_quota", "aborted"), False),
+}
 
 # What replacing a version needs to know of it, as `current` below.
 _CURRENT = (
@@ -48,6 +53,10 @@ _CURRENT = (
 )
 Current = tuple[int, int, int, int, int, int, int | None]
 
+_BUCKET = (
+    "SELECT name, object_count, byte_count, quota_objects, quota_bytes FROM buckets"
+    " WHERE id = ? AND name IS NOT NULL"
+)
 _FATE = (
     "SELECT reason FROM outbox WHERE volume_id = ?1 AND needle_id = ?2"
     " UNION ALL SELECT reason FROM buried WHERE volume_id = ?1 AND needle_id = ?2"
@@ -104,6 +113,7 @@ class Bookkeeping:
         self._bucket_deltas: dict[int, tuple[int, int]] = {}  # bucket id -> objects, bytes
         self._garbage_deltas: dict[int, int] = {}  # volume id -> needles
         self._live_buckets: dict[int, bool] = {}
+        self._quotas: dict[int, Quota] = {}  # of live buckets that have one
         self.garbage_in: set[int] = set()
         self.stamp_max = stamp_max
         self.is_purge_left: bool | None = None  # None: this transaction has not looked
@@ -123,7 +133,7 @@ class Bookkeeping:
                 self._execute("ROLLBACK TO request")
                 self._execute("RELEASE request")
                 self._bucket_deltas, self._garbage_deltas, self.stamp_max = before
-                self._live_buckets.clear()
+                self._forget_buckets()
                 self.is_purge_left = True  # perhaps; looking once too often costs nothing
                 if isinstance(error, OverflowError):
                     raise BadRequest("a number in this request does not fit into 64 bits") from error
@@ -168,9 +178,41 @@ class Bookkeeping:
         """Does this bucket exist, and is it not being deleted?  Asked once for each transaction."""
         known = self._live_buckets.get(bucket_id)
         if known is None:
-            found = self._one("SELECT 1 FROM buckets WHERE id = ? AND name IS NOT NULL", (bucket_id,))
+            found = self._one(_BUCKET, (bucket_id,))
             known = self._live_buckets[bucket_id] = found is not None
+            if found is not None and found[3:] != (None, None):
+                self._quotas[bucket_id] = Quota(*found)
         return known
+
+    def _forget_buckets(self) -> None:
+        """What was read of buckets may not be so any more."""
+        self._live_buckets.clear()
+        self._quotas.clear()
+
+    # --- quotas -----------------------------------------------------------------------------------
+
+    def _has_room(self, bucket_id: int, object_count: int, byte_count: int) -> bool:
+        """May this live bucket (see `_is_live`) grow by that much?"""
+        return self._over_quota(bucket_id, object_count, byte_count) is None
+
+    def _require_room(self, bucket_id: int, object_count: int, byte_count: int) -> None:
+        """
+        Raises:
+            QuotaExceeded
+        """
+        if (why := self._over_quota(bucket_id, object_count, byte_count)) is not None:
+            raise QuotaExceeded(why)
+
+    def _over_quota(self, bucket_id: int, object_count: int, byte_count: int) -> str | None:
+        """Why this live bucket may not grow by that much; None: it may.
+
+        What this transaction has changed so far counts, as its sums are written at its end.
+        """
+        quota = self._quotas.get(bucket_id)
+        if quota is None:
+            return None
+        objects, size = self._bucket_deltas.get(bucket_id, (0, 0))
+        return quota.refusal(quota.object_count + objects, quota.byte_count + size, object_count, byte_count)
 
     def _change_volume(self, sql: str, *values: int | str) -> None:
         """Run an UPDATE whose last parameter is a volume's id."""
@@ -191,7 +233,7 @@ class Bookkeeping:
         Returns:
             None; or the stamp that the new version must exceed first, and then nothing was changed.
         Raises:
-            NoSuchBucket, PreconditionFailed: it may not become visible.
+            NoSuchBucket, PreconditionFailed, QuotaExceeded: it may not become visible.
         """
         if not self._is_live(row.bucket_id):
             raise NoSuchBucket("the bucket was deleted")
@@ -205,11 +247,13 @@ class Bookkeeping:
             bound = self._deletion_stamps.bound(row.bucket_id, row.key)
             if row.stamp <= bound:
                 return bound
+            self._require_room(row.bucket_id, 1, row.size)
             self._execute(_INSERT, (row.bucket_id, row.key, *version, *rest))
             self._count(row.bucket_id, 1, row.size)
         elif row.stamp <= current[2]:
             return current[2]
         else:
+            self._require_room(row.bucket_id, 0, row.size - current[3])
             self._execute(_UPDATE, (*version, *rest, row.bucket_id, row.key))
             self._count(row.bucket_id, 0, row.size - current[3])
             self._discard(self._take_needles(current[0], current[1], *current[5:]), row.stamp, "replaced")
@@ -301,6 +345,8 @@ class Bookkeeping:
             return CommitResult(error=NoSuchBucket("the bucket was deleted"))
         if reason == "unmet":
             return CommitResult(error=PreconditionFailed("the condition of this put was not met"))
+        if reason == "over_quota":
+            return CommitResult(error=QuotaExceeded("the bucket had no room for this object"))
         return CommitResult(
             error=NeedleVoid(f"needle {needle.needle_id} of volume {needle.volume_id} was given up")
         )

@@ -52,7 +52,7 @@ _NAME_OF_SLOT = (
     " WHERE volume_id = ? AND needle_id = ? AND buckets.name IS NOT NULL"
 )
 
-_UNREAD = "('void', 'unmet', 'aborted')"  # reasons of needles that were never visible
+_UNREAD = "('void', 'unmet', 'over_quota', 'aborted')"  # reasons of needles that were never visible
 _HORIZON = f"""
     SELECT CASE WHEN EXISTS (SELECT 1 FROM outbox WHERE reason IN {_UNREAD}) THEN 0 ELSE min(stamp) END
     FROM (

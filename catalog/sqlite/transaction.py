@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from types import EllipsisType
 
 from warehouse.catalog.names import check_bucket_name
 from warehouse.catalog.records import (
@@ -19,6 +20,7 @@ from warehouse.catalog.records import (
 from warehouse.catalog.sqlite.bookkeeping import INSERT_NEW, WAS_COMMITTED
 from warehouse.catalog.sqlite.identities import Identities
 from warehouse.catalog.sqlite.nodes import Nodes
+from warehouse.catalog.sqlite.plausibility import WHOLE_MAX
 from warehouse.catalog.sqlite.registry import Registry
 from warehouse.catalog.sqlite.upkeep import Upkeep
 from warehouse.catalog.sqlite.uploads import STAMP_MS_SHIFT, Uploads
@@ -31,6 +33,7 @@ from warehouse.errors import (
     NoSuchVolume,
     OutcomeUnknown,
     PreconditionFailed,
+    QuotaExceeded,
 )
 from warehouse.transport.http.conditions import require_conditions
 from warehouse.transport.messages import BucketNote, StoredNeedle, etag_of
@@ -68,9 +71,26 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, Upkeep):
             raise BucketNotEmpty(f"bucket {name!r} holds objects: delete them first, or delete it with force")
         self._execute("UPDATE buckets SET name = NULL WHERE id = ?", (bucket_id,))
         self._note_bucket(BucketNote(bucket_id, name, created_ms, True, stamp))
-        self._live_buckets.clear()
+        self._forget_buckets()
         self._take_grants_on(bucket_id)
         self.purge(stamp=stamp)
+
+    def set_quota(
+        self,
+        bucket_id: int,
+        *,
+        byte_count: int | EllipsisType | None = ...,
+        object_count: int | EllipsisType | None = ...,
+    ) -> None:
+        if not self._is_live(bucket_id):
+            raise NoSuchBucket("the bucket was deleted")
+        for column, count in (("quota_bytes", byte_count), ("quota_objects", object_count)):
+            if isinstance(count, EllipsisType):
+                continue
+            if count is not None and not 0 <= count <= WHOLE_MAX:
+                raise BadRequest(f"a quota is from 0 to {WHOLE_MAX}, not {count}")
+            self._execute(f"UPDATE buckets SET {column} = ? WHERE id = ?", (count, bucket_id))
+        self._forget_buckets()
 
     def purge(self, *, stamp: int | None = None) -> bool:
         stamp = self.stamp_max if stamp is None else stamp
@@ -126,6 +146,8 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, Upkeep):
             return self._refuse(needle, "void", error)
         except PreconditionFailed as error:
             return self._refuse(needle, "unmet", error)
+        except QuotaExceeded as error:
+            return self._refuse(needle, "over_quota", error)
         except sqlite3.IntegrityError:  # the index of needles: nothing was changed
             return CommitResult(
                 error=NeedleExists(f"needle {needle_id} of volume {volume_id} belongs to another object")
@@ -142,6 +164,8 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, Upkeep):
         """
         bucket_id, key, stamp = needle.bucket_id, needle.key, needle.stamp
         if stamp <= self._deletion_stamps.bound(bucket_id, key) or not self._is_live(bucket_id):
+            return False
+        if self._quotas and not self._has_room(bucket_id, 1, needle.size):
             return False
         columns = (
             bucket_id,

@@ -82,7 +82,7 @@ class Uploads(Bookkeeping):
     def set_slots(
         self, upload_id: int, slots: Sequence[tuple[int, int, int, int]], *, stamp: int = 0
     ) -> list[tuple[int, int]]:
-        self._open_upload(upload_id)
+        upload = self._open_upload(upload_id)
         replaced: list[tuple[int, int]] = []
         for chunk_index, volume_id, needle_id, size in slots:
             if self._reason(volume_id, needle_id) is not None:
@@ -102,7 +102,23 @@ class Uploads(Bookkeeping):
                 )
             except sqlite3.IntegrityError as error:
                 raise NeedleExists(f"needle {needle_id} of volume {volume_id} has a chunk already") from error
+        self._require_room_for_slots(upload)
         return replaced
+
+    def _require_room_for_slots(self, upload: UploadRow) -> None:
+        """Refuse slots for more bytes than the bucket has room for now.
+
+        The end of the upload decides; this only keeps bytes from being sent in vain.
+
+        Raises:
+            QuotaExceeded
+        """
+        if not self._is_live(upload.bucket_id) or upload.bucket_id not in self._quotas:
+            return
+        (size,) = self._one("SELECT coalesce(sum(size), 0) FROM chunks WHERE upload_id = ?", (upload.id,))
+        current = self._current(upload.bucket_id, upload.key)
+        object_count, before = (1, 0) if current is None else (0, current[3])
+        self._require_room(upload.bucket_id, object_count, size - before)
 
     def touch_upload(self, upload_id: int, expires_ms: int) -> None:
         self._execute(

@@ -1,7 +1,8 @@
-"""Commands about buckets and objects: mb, ls, stat, du."""
+"""Commands about buckets and objects: mb, quota, ls, stat, du."""
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -11,8 +12,15 @@ from warehouse.cli.copying.listings import Listing
 from warehouse.cli.copying.places import parse_bucket, parse_remote
 from warehouse.cli.copying.plan import known_object
 from warehouse.cli.options import NOTHING_SPECIAL, Common, NoGlob, Recursive
-from warehouse.cli.output.formats import format_count, format_size, printable
-from warehouse.cli.output.objects import print_bucket, print_entry, print_object, tell
+from warehouse.cli.output.formats import (
+    NUMBER_MAX,
+    format_count,
+    format_size,
+    parse_number,
+    parse_size,
+    printable,
+)
+from warehouse.cli.output.objects import print_bucket, print_entry, print_object, print_quota, tell
 from warehouse.cli.usage import UsageError
 from warehouse.errors import NoSuchBucket, NoSuchObject
 from warehouse.transport.messages import ObjectInfo
@@ -37,6 +45,54 @@ async def mb(*buckets: str, common: Common = NOTHING_SPECIAL) -> int:
             tell(common.json, f"made wh://{name}", event="created", bucket=name)
 
         await each_bucket(names, make)
+    return 0
+
+
+@app.command(group=OBJECTS, usage="Usage: warehouse quota [OPTIONS] BUCKET")
+async def quota(
+    bucket: str,
+    /,
+    *,
+    size: Annotated[
+        str | None, Parameter(name="--bytes", metavar="SIZE", help="Bytes that it may hold, such as 5GiB.")
+    ] = None,
+    objects: Annotated[str | None, Parameter(metavar="N", help="Objects that it may hold.")] = None,
+    none: Annotated[bool, Parameter(help="Let it hold any amount.")] = False,
+    common: Common = NOTHING_SPECIAL,
+) -> int:
+    """Show how much a bucket holds and may hold, or set its quota.
+
+    For example:
+
+        warehouse quota wh://photos
+        warehouse quota wh://photos --bytes 5GiB --objects 100000
+        warehouse quota wh://photos --none
+
+    A put that would make the bucket hold more is refused. An option that is not given leaves its limit as it
+    is. A quota below what is there is taken: the bucket keeps that, and takes only what does not make it
+    grow.
+
+    Parameters
+    ----------
+    bucket
+        The bucket; the prefix wh:// is optional.
+    """
+    name = parse_bucket(bucket)
+    if none and (size is not None or objects is not None):
+        raise UsageError("--none removes both limits: give it alone")
+    byte_count: int | EllipsisType | None = ... if size is None else parse_size(size)
+    object_count: int | EllipsisType | None = (
+        ... if objects is None else parse_number("--objects", objects, 0, NUMBER_MAX)
+    )
+    if none:
+        byte_count = object_count = None
+    async with common.connect() as store:
+        place = store.bucket(name)
+        is_changed = none or size is not None or objects is not None
+        info = await (
+            place.set_quota(byte_count=byte_count, object_count=object_count) if is_changed else place.info()
+        )
+    print_quota(info, is_json=common.json)
     return 0
 
 

@@ -281,6 +281,8 @@ def print_bucket(info: BucketInfo, *, is_json: bool, is_long: bool) -> None:
             created_ms=info.created_ms,
             object_count=info.object_count if info.is_counted else None,
             byte_count=info.byte_count if info.is_counted else None,
+            quota_objects=info.quota_objects,
+            quota_bytes=info.quota_bytes,
         )
     elif is_long:
         # "-": this key may not list the whole bucket, so it is not told the sums.
@@ -289,6 +291,28 @@ def print_bucket(info: BucketInfo, *, is_json: bool, is_long: bool) -> None:
         say(f"{size:>10}  {format_time(info.created_ms)}  {count:>14}  wh://{info.name}")
     else:
         say(f"wh://{info.name}")
+
+
+def print_quota(info: BucketInfo, *, is_json: bool) -> None:
+    """What a bucket holds, and what it may hold."""
+    if is_json:
+        print_bucket(info, is_json=True, is_long=False)
+        return
+    if not info.is_counted:
+        say(f"wh://{info.name}  this key may not list the whole bucket, so it is not told what is in it")
+        return
+    objects = f"{info.object_count:,}" + (
+        " objects, any number" if info.quota_objects is None else f" of {info.quota_objects:,} objects"
+    )
+    size = format_size(info.byte_count) + (
+        ", any size" if info.quota_bytes is None else f" of {format_size(info.quota_bytes)}"
+    )
+    say(f"wh://{info.name}  {objects}  {size}")
+    if info.is_over_quota:
+        say_failure(
+            f"warehouse: wh://{info.name} holds more than its quota: it keeps that, and takes only what does"
+            " not make it grow"
+        )
 
 
 def print_entry(entry: ObjectInfo | Prefix, folder: str, *, is_json: bool, is_long: bool) -> None:

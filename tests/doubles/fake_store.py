@@ -71,6 +71,7 @@ from warehouse.transport.messages import (
     AuditEntry,
     AuditListed,
     BeginUpload,
+    BucketFound,
     BucketInfo,
     Buckets,
     CancelJobs,
@@ -110,9 +111,11 @@ from warehouse.transport.messages import (
     ResolveNeedle,
     RotateSecret,
     SecretRotated,
+    SetQuota,
     Slot,
     Slots,
     StartJobs,
+    StatBucket,
     StatObject,
     Status,
     UploadBegun,
@@ -191,6 +194,7 @@ class FakeStore:
         self.faults = Faults()
         self.chunk_size = 4 * 1024 * 1024
         self.lease_s = 60.0
+        self.quotas: dict[str, tuple[int | None, int | None]] = {}  # told, and not enforced
         self.audit: list[AuditEntry] = []  # read two at a time
         self.lease_room: int | None = None  # instead of what was asked for
         self.token_s = 900.0
@@ -301,6 +305,17 @@ class FakeStore:
                 return AuditListed(entries=found, cursor=following, is_last=is_last)
             case ListBuckets():
                 return Buckets(buckets=[self._bucket_info(name) for name in sorted(self.buckets)])
+            case StatBucket(bucket=bucket):
+                self._bucket(bucket)
+                return BucketFound(bucket=self._bucket_info(bucket))
+            case SetQuota(bucket=bucket):
+                self._bucket(bucket)
+                before = self.quotas.get(bucket, (None, None))
+                self.quotas[bucket] = (
+                    request.quota_objects if request.sets_objects else before[0],
+                    request.quota_bytes if request.sets_bytes else before[1],
+                )
+                return BucketFound(bucket=self._bucket_info(bucket))
             case StatObject(bucket=bucket, key=key):
                 return ObjectFound(object=self._object(bucket, key))
             case LocateObjects():
@@ -373,6 +388,8 @@ class FakeStore:
             created_ms=CREATED_MS,
             object_count=len(objects),
             byte_count=sum(info.size for info in objects),
+            quota_objects=self.quotas.get(name, (None, None))[0],
+            quota_bytes=self.quotas.get(name, (None, None))[1],
         )
 
     def _object(self, bucket: str, key: str) -> ObjectInfo:

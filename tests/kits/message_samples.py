@@ -195,6 +195,15 @@ SAMPLES: dict[str, Any] = {
     "create_bucket": CreateBucket(bucket="photos"),
     "delete_bucket": messages.DeleteBucket(bucket="photos", force=True),
     "list_buckets": messages.ListBuckets(),
+    "stat_bucket": messages.StatBucket(bucket="photos"),
+    "set_quota": messages.SetQuota(
+        bucket="photos", sets_objects=True, quota_objects=5, sets_bytes=True, quota_bytes=6
+    ),
+    "bucket_found": messages.BucketFound(
+        bucket=BucketInfo(
+            name="photos", created_ms=1, object_count=2, byte_count=3, quota_objects=5, quota_bytes=6
+        )
+    ),
     "buckets": Buckets(buckets=[BucketInfo(name="photos", created_ms=1, object_count=2, byte_count=3)]),
     "stat_object": StatObject(bucket="photos", key="k"),
     "object_found": ObjectFound(object=OBJECT),

@@ -329,7 +329,7 @@ class MiniStore:
             now_ms=self.wall_ms,
             pending_deletions=pending_deletions,
         )
-        assert report.damaged == []
+        assert report.damaged == [], report.damaged
         assert not report.keeps_orphans
         self._open_catalog()
         for disk in self.disks:

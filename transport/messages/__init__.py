@@ -112,6 +112,7 @@ from warehouse.transport.messages.nodes import (
 )
 from warehouse.transport.messages.numbers import Boot
 from warehouse.transport.messages.objects import (
+    BucketFound,
     BucketInfo,
     Buckets,
     Chunk,
@@ -132,6 +133,8 @@ from warehouse.transport.messages.objects import (
     Presign,
     Presigned,
     ReadGrant,
+    SetQuota,
+    StatBucket,
     StatObject,
     etag_of,
 )
@@ -218,6 +221,8 @@ ClientRequest = (
     | Attach
     | CreateBucket
     | DeleteBucket
+    | StatBucket
+    | SetQuota
     | ListBuckets
     | StatObject
     | LocateObjects
@@ -271,6 +276,7 @@ MasterAnswer = (
     | LoggedIn
     | Attached
     | Buckets
+    | BucketFound
     | ObjectFound
     | ObjectsLocated
     | ChunksLocated

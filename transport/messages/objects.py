@@ -39,6 +39,16 @@ class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
     object_count: Whole
     byte_count: Whole
     is_counted: bool = True  # False: this key may not list the whole bucket, and is not told the sums
+    quota_objects: Whole | None = None  # None: any number, like the next one
+    quota_bytes: Whole | None = None
+
+    @property
+    def is_over_quota(self) -> bool:
+        """Does it hold more than it may?  Then it takes only what does not make it grow."""
+        objects, size = self.quota_objects, self.quota_bytes
+        return (objects is not None and self.object_count > objects) or (
+            size is not None and self.byte_count > size
+        )
 
 
 class CreateBucket(Message, frozen=True, tag="create_bucket"):
@@ -50,6 +60,24 @@ class DeleteBucket(Message, frozen=True, tag="delete_bucket"):
 
     bucket: Name
     force: bool = False
+
+
+class StatBucket(Message, frozen=True, tag="stat_bucket"):
+    bucket: Name
+
+
+class SetQuota(Message, frozen=True, tag="set_quota"):
+    """How much a bucket may hold from now on; what is not set stays as it is."""
+
+    bucket: Name
+    sets_objects: bool = False
+    quota_objects: Whole | None = None  # None: any number
+    sets_bytes: bool = False
+    quota_bytes: Whole | None = None
+
+
+class BucketFound(Message, frozen=True, tag="bucket_found"):
+    bucket: BucketInfo
 
 
 class ListBuckets(Message, frozen=True, tag="list_buckets"):

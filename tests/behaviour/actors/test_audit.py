@@ -24,6 +24,7 @@ from warehouse.transport.messages import (
     Attach,
     AuditEntry,
     AuditListed,
+    BucketFound,
     CreateBucket,
     DeleteBucket,
     Deleted,
@@ -35,6 +36,7 @@ from warehouse.transport.messages import (
     Presign,
     Presigned,
     Register,
+    SetQuota,
     StatObject,
     TokensRefused,
 )
@@ -79,6 +81,8 @@ async def test_what_is_done_to_a_store_is_in_its_log(tmp_path: Path) -> None:
 
         await master.ask(CreateBucket(bucket="photos"), Done)
         await wait_for(tmp_path, action="bucket_created", target="wh://photos", key=key_id)
+        await master.ask(SetQuota(bucket="photos", sets_objects=True, quota_objects=99), BucketFound)
+        await wait_for(tmp_path, action="quota_set", target="wh://photos", quota_objects=99)
         await master.ask(DeleteObjects(bucket="photos", keys=[f"a/{n}" for n in range(30)]), Deleted)
         deleted = await wait_for(tmp_path, action="objects_deleted", target="wh://photos", count=30)
         assert deleted["keys"] == [f"a/{n}" for n in range(10)]

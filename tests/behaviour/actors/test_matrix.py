@@ -29,7 +29,19 @@ import trio
 from master_kit import DISK_ID, RunningMaster, open_master
 from message_samples import SAMPLES
 from warehouse.actors.control import doors
-from warehouse.actors.control.doors import DOORS, KEY, KEYS, NAME, PART, SEEN, STORE, UPLOAD, WHOLE, Need
+from warehouse.actors.control.doors import (
+    DOORS,
+    KEY,
+    KEYS,
+    NAME,
+    PART,
+    SEEN,
+    SEEN_ONE,
+    STORE,
+    UPLOAD,
+    WHOLE,
+    Need,
+)
 from warehouse.actors.control.key_files import generate_access_pem
 from warehouse.auth.access_tokens import AccessClaims, AccessSigner
 from warehouse.auth.keys import ApiKey
@@ -90,9 +102,11 @@ from warehouse.transport.messages import (
     ResolveNeedle,
     RotateKey,
     RotateSecret,
+    SetQuota,
     ShowKey,
     SlotWanted,
     StartJobs,
+    StatBucket,
     StatObject,
     StoredNeedle,
     UploadBegun,
@@ -191,6 +205,8 @@ ROWS: dict[type[Message], tuple[Row, ...]] = {
         _plain(lambda bucket: DeleteBucket(bucket=bucket), passes_as=("bucket_not_empty",)),
         _plain(lambda bucket: DeleteBucket(bucket=bucket, force=True)),
     ),
+    StatBucket: (_plain(lambda bucket: StatBucket(bucket=bucket)),),
+    SetQuota: (_plain(lambda bucket: SetQuota(bucket=bucket, sets_objects=True, quota_objects=99)),),
     ListObjects: (
         _plain(lambda bucket: ListObjects(bucket=bucket, prefix=PART_OF_IT)),
         _plain(lambda bucket: ListObjects(bucket=bucket, prefix=PART_OF_IT, with_locations=True)),
@@ -342,7 +358,7 @@ def _exact_grants(store: Store, needs: Iterator[Need]) -> Iterator[Grant]:
         flags = int(need.permission & ABOUT_BUCKETS)
         if need.of == NAME:
             yield Grant(flags, bucket_prefix="new-")
-        elif need.of == SEEN:
+        elif need.of in (SEEN, SEEN_ONE):
             yield Grant(int(Permission.READ), store.ids[HERE], None, PART_OF_IT)
         elif need.of == WHOLE:
             yield Grant(flags, store.ids[HERE])
@@ -494,7 +510,7 @@ async def test_all_permissions_but_one_are_not_enough(tmp_path: Path) -> None:
                 for flag in lacking:
                     less = int(EVERYTHING & ~flag)
                     await ask(name, row, less, int(EVERYTHING), "permission_denied")
-                    if flag & ABOUT_BUCKETS and need.of not in (SEEN, NAME):
+                    if flag & ABOUT_BUCKETS and need.of not in (SEEN, SEEN_ONE, NAME):
                         # The bucket is seen, for all else is granted there.
                         expected = "no_such_upload" if need.of == UPLOAD else "permission_denied"
                         await ask(name, row, int(EVERYTHING), less, expected)
@@ -507,6 +523,7 @@ async def test_all_permissions_but_one_are_not_enough(tmp_path: Path) -> None:
 _ELSEWHERE = {
     STORE: PASSES,
     SEEN: PASSES,
+    SEEN_ONE: "no_such_bucket",
     NAME: "permission_denied",
     WHOLE: "no_such_bucket",
     PART: "no_such_bucket",
@@ -570,7 +587,7 @@ async def test_another_part_of_the_bucket_is_not_enough(tmp_path: Path) -> None:
         link = await store.master.connect_with(int(EVERYTHING), grants)
         for name, row in rows():
             request = await row.make(store, HERE)
-            if (where := of(request)) in (STORE, SEEN) or row.is_confined_by_token:
+            if (where := of(request)) in (STORE, SEEN, SEEN_ONE) or row.is_confined_by_token:
                 expected = PASSES
             else:
                 expected = "no_such_upload" if where == UPLOAD else "permission_denied"
