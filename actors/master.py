@@ -69,7 +69,7 @@ from warehouse.actors.control.reservations import Reservations
 from warehouse.actors.control.revocations import Revocations
 from warehouse.actors.control.rotation import Rotations
 from warehouse.actors.control.routes import Routes
-from warehouse.actors.control.sessions import Sessions
+from warehouse.actors.control.sessions import ClientSession, Sessions
 from warehouse.actors.control.stamps import StampAdmission
 from warehouse.actors.control.status import MasterMetrics, StatusHandlers, monitoring_of
 from warehouse.actors.control.troubles import Troubles
@@ -98,7 +98,7 @@ from warehouse.errors import NoSuchBucket, NoSuchObject, NoSuchUpload
 from warehouse.storage.format.stamp import StampClock
 from warehouse.transport.descriptors import control_connections_within, raise_limit
 from warehouse.transport.endpoints import endpoint_of
-from warehouse.transport.messages import Answer, Request
+from warehouse.transport.messages import Answer, ListEvents, Request
 from warehouse.transport.zeromq.hub import Hub
 from warehouse.transport.zeromq.limits import CONNECTIONS_MAX, NEWCOMERS_MAX, HubLimits
 from warehouse.transport.zeromq.peers import Peer
@@ -187,7 +187,7 @@ class Master:
         audited = AuditedRequests(
             self.audit,
             answer_now=self.answer_now,
-            answer=self.routes.answer,
+            answer=self.answer,
             account_of=self._account_of,
         )
         self.hub = Hub(
@@ -349,6 +349,15 @@ class Master:
         except (NoSuchBucket, NoSuchObject, NoSuchUpload):
             self._lineage.require_current()  # an older catalog may well lack what is there
             raise
+
+    async def answer(self, peer: Peer, request: Request) -> Answer:
+        """The answer to a request that waits; of one API key only so many at once."""
+        session = peer.session
+        throttle = session.key.throttle if isinstance(session, ClientSession) else None
+        if throttle is None or isinstance(request, ListEvents):  # a follower of events waits most of the time
+            return await self.routes.answer(peer, request)
+        with throttle.at_once():
+            return await self.routes.answer(peer, request)
 
     def _account_of(self, key_id: str) -> str | None:
         known = self.keys.get(key_id)

@@ -24,6 +24,7 @@ import trio
 from warehouse.client.nurseries import background
 from warehouse.conf.profile import Profile
 from warehouse.errors import (
+    Busy,
     DeadlineExceeded,
     LinkDown,
     MalformedMessage,
@@ -186,6 +187,8 @@ class Control:
 
     async def _pause(self, attempt: int, deadline: float, error: StoreError) -> None:
         pause_s = back_off_s(attempt)
+        if isinstance(error, Busy):
+            pause_s = max(pause_s, error.retry_after_s)
         if trio.current_time() + pause_s >= deadline:
             raise error
         await trio.sleep(pause_s)

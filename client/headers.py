@@ -160,6 +160,7 @@ class PutAnswer(msgspec.Struct, frozen=True):
 class _Failure(msgspec.Struct):
     code: str
     message: str = ""
+    retry_after_s: float = 0.0
 
 
 _decode_put = msgspec.json.Decoder(PutAnswer).decode
@@ -180,7 +181,7 @@ def read_failure(status: int, body: bytes) -> StoreError:
     except msgspec.DecodeError:
         kind = BadRequest if 400 <= status < 500 else Unavailable
         return kind(f"HTTP status {status} from something that is not a volume actor: {body[:80]!r}")
-    return from_code(failure.code, failure.message)
+    return from_code(failure.code, failure.message, failure.retry_after_s)
 
 
 def crc_of_etag(etag: str) -> int | None:

@@ -14,6 +14,7 @@ import trio
 
 from warehouse.client.control import back_off_s
 from warehouse.errors import (
+    Busy,
     LeaseExhausted,
     LinkDown,
     MasterUnreachable,
@@ -58,9 +59,15 @@ class Patience:
         self._attempts_left -= 1
         return self._attempts_left > 0
 
-    async def pause(self) -> None:
-        """Wait before the next attempt; not before the second, because most failures are over by then."""
-        if self.failed_count > 1:
+    async def pause(self, failure: StoreError | None = None) -> None:
+        """Wait before the next attempt; not before the second, because most failures are over by then.
+
+        Args:
+            failure: the latest; one that says how long to wait is taken at its word.
+        """
+        if isinstance(failure, Busy):
+            await trio.sleep(min(failure.retry_after_s, max(0.0, self._give_up_s - trio.current_time())))
+        elif self.failed_count > 1:
             await trio.sleep(back_off_s(self.failed_count - 2))
 
 

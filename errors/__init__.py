@@ -783,6 +783,22 @@ class Overloaded(Unavailable):
     code = "overloaded"
 
 
+class Busy(Overloaded):
+    """The API key asks for more than its limits allow; nothing was done.
+
+    To do: Wait for `retry_after_s` (over HTTP: Retry-After) seconds; the library and the command line do so
+    on their own. Ask for less at once, or have the key's limits raised.
+    """
+
+    code = "busy"
+    status = 429
+    retry_after_s: float = 1.0  # when the same request may be let in
+
+    def __init__(self, message: str = "", *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class StaleIncarnation(Unavailable):
     """The message was meant for, or sent by, an actor that has restarted since.
 
@@ -1230,7 +1246,14 @@ def _all_errors(base: type[StoreError]) -> list[type[StoreError]]:
 BY_CODE: dict[str, type[StoreError]] = {error.code: error for error in _all_errors(StoreError)}
 
 
-def from_code(code: str, message: str) -> StoreError:
-    """Make the error that a peer named; a code this release does not know stays readable."""
+def from_code(code: str, message: str, retry_after_s: float = 0.0) -> StoreError:
+    """Make the error that a peer named; a code this release does not know stays readable.
+
+    Args:
+        retry_after_s: see `Busy`; 0: not told.
+    """
     known = BY_CODE.get(code)
+    if known is Busy:
+        # A peer that says nonsense must not have us wait for a day.
+        return Busy(message, retry_after_s=min(max(retry_after_s, 0.0), 3600.0) or 1.0)
     return known(message) if known else StoreError(f"{code}: {message}")

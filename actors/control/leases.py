@@ -71,6 +71,13 @@ class LeaseHandlers:
         # No lease reserves more than a part of the room there is, or the leases of a few clients would fill
         # a small store.
         byte_count = max(least, min(byte_count, self._fleet.room.takes_at_most // LEASE_SHARE))
+        throttle = session.key.throttle
+        most = None
+        if throttle is not None:
+            most = throttle.room(self._reservations.held(session.key_id), least + OVERHEAD_RESERVED)
+        if most is not None:
+            byte_count = max(least, min(byte_count, most - OVERHEAD_RESERVED))
+            needle_count = max(1, min(needle_count, (most - byte_count) // OVERHEAD_RESERVED))
         while True:
             volumes = self._volumes_for(needle_count, byte_count, request.exclude_volumes)
             if volumes:
@@ -81,6 +88,8 @@ class LeaseHandlers:
             # Nearly full: a smaller lease may still find a place.
             byte_count, needle_count = max(byte_count // 2, least), max(needle_count // 2, 1)
         share = max(1, needle_count // len(volumes))
+        if most is not None:  # on each volume the lease is for all bytes
+            volumes = volumes[: max(1, most // (byte_count + share * OVERHEAD_RESERVED))]
         return Leased(
             leases=[self._lease_on(volume, peer, session, bucket, share, byte_count) for volume in volumes]
         )
@@ -115,6 +124,7 @@ class LeaseHandlers:
             byte_count + needle_count * OVERHEAD_RESERVED,
             time.monotonic() + lease_s + LATE_PUT_S,
             owner=peer,
+            payer=session.key_id,
         )
         claims = DataClaims(
             operation="put",

@@ -15,6 +15,8 @@ from typing import TypeVar
 import trio
 
 from warehouse.actors.control.context import now_ms
+from warehouse.actors.control.key_throttle import KeyThrottle
+from warehouse.auth.limits import NO_LIMITS
 from warehouse.auth.rights import Rights
 from warehouse.catalog.identities import ApiKeyRow
 from warehouse.catalog.interface import Catalog, Transaction
@@ -31,11 +33,12 @@ NOTE_USED_S = 20.0  # how old the time of the last use may get in the catalog
 class LiveKey:
     """One API key; `row` is None when it is gone."""
 
-    __slots__ = ("key_id", "rights", "row", "used_ms")
+    __slots__ = ("key_id", "rights", "row", "throttle", "used_ms")
 
     def __init__(self, key_id: str, row: ApiKeyRow | None) -> None:
         self.key_id = key_id
         self.used_ms = 0  # since it was last noted in the catalog; 0: not
+        self.throttle: KeyThrottle | None = None  # None: no limit
         self.changed(row)
 
     def is_good(self, epoch: int, at_ms: int) -> bool:
@@ -46,6 +49,13 @@ class LiveKey:
     def changed(self, row: ApiKeyRow | None) -> None:
         self.row: ApiKeyRow | None = row
         self.rights = _NOTHING if row is None else row.rights
+        limits = NO_LIMITS if row is None else row.limits
+        if limits == NO_LIMITS:
+            self.throttle = None
+        elif self.throttle is None:
+            self.throttle = KeyThrottle(limits)
+        else:
+            self.throttle.limits = limits  # what is under way still counts
 
 
 _NOTHING = Rights.nothing()

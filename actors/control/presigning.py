@@ -126,6 +126,9 @@ class PresignHandlers:
         if request.size_min > size_max:
             raise BadRequest(f"no body has at least {request.size_min:,} and at most {size_max:,} bytes")
         needed = needed_for(size_max)
+        session = self._sessions.session_of(peer)
+        if session.key.throttle is not None:
+            session.key.throttle.room(self._reservations.held(session.key_id), needed)
         volumes = self._room.find_now(needed)
         if not volumes:
             self._room.require_coming(needed)
@@ -134,7 +137,9 @@ class PresignHandlers:
         needle_id = self._fleet.take_ids(volume, 1)
         reserved_s = min(request.expires_in_s, RESERVED_S_MAX) + LATE_PUT_S
         name = presigned_name(volume.volume_id, needle_id)
-        self._reservations.reserve(name, volume.volume_id, needed, time.monotonic() + reserved_s)
+        self._reservations.reserve(
+            name, volume.volume_id, needed, time.monotonic() + reserved_s, payer=session.key_id
+        )
         claims = DataClaims(
             operation="put",
             audience=disk.disk_id,

@@ -25,6 +25,7 @@ class _Reservation:
     expires_at: float
     owner: Hashable
     group: Hashable
+    payer: Hashable
     number: int  # of its current entry in the queue of expiries
 
 
@@ -40,6 +41,7 @@ class Reservations:
         self._reserved: dict[int, int] = {}
         self._owned: dict[Hashable, set[Hashable]] = {}  # owner -> names
         self._grouped: dict[Hashable, set[Hashable]] = {}  # group -> names
+        self._held: dict[Hashable, int] = {}  # payer -> bytes
         self._expiries: list[tuple[float, int, Hashable]] = []  # a heap; an entry with an old number is void
         self._last_number = 0
 
@@ -55,6 +57,10 @@ class Reservations:
         """Bytes of this volume that are reserved and not written yet."""
         return self._reserved.get(volume_id, 0)
 
+    def held(self, payer: Hashable) -> int:
+        """Bytes that are reserved for `payer`, on all volumes together, and not written yet."""
+        return self._held.get(payer, 0)
+
     def reserve(
         self,
         name: Hashable,
@@ -63,21 +69,25 @@ class Reservations:
         expires_at: float,
         owner: Hashable = None,
         group: Hashable = None,
+        payer: Hashable = None,
     ) -> None:
         """Reserve `byte_count` bytes of a volume; a reservation of the same name ends.
 
         Args:
             owner: see `owner_left`.
             group: see `release_group`.
+            payer: see `held`.
         """
         self.release(name)
-        reservation = self._by_name[name] = _Reservation(volume_id, byte_count, expires_at, owner, group, 0)
+        reservation = self._by_name[name] = _Reservation(
+            volume_id, byte_count, expires_at, owner, group, payer, 0
+        )
         self._await_expiry(name, reservation)
         if owner is not None:
             self._owned.setdefault(owner, set()).add(name)
         if group is not None:
             self._grouped.setdefault(group, set()).add(name)
-        self._change(volume_id, byte_count)
+        self._change(volume_id, byte_count, payer)
 
     def use(self, name: Hashable, byte_count: int) -> None:
         """Take note that `byte_count` bytes of this reservation are in the file now."""
@@ -85,7 +95,7 @@ class Reservations:
         if reservation is not None:
             used = min(byte_count, reservation.byte_count)
             reservation.byte_count -= used
-            self._change(reservation.volume_id, -used)
+            self._change(reservation.volume_id, -used, reservation.payer)
 
     def release(self, name: Hashable) -> None:
         reservation = self._by_name.pop(name, None)
@@ -93,7 +103,7 @@ class Reservations:
             return
         _leave(self._owned, reservation.owner, name)
         _leave(self._grouped, reservation.group, name)
-        self._change(reservation.volume_id, -reservation.byte_count)
+        self._change(reservation.volume_id, -reservation.byte_count, reservation.payer)
 
     def release_group(self, group: Hashable) -> None:
         """Release every reservation that was made for this group."""
@@ -127,9 +137,15 @@ class Reservations:
             ]
             heapify(self._expiries)
 
-    def _change(self, volume_id: int, delta: int) -> None:
+    def _change(self, volume_id: int, delta: int, payer: Hashable) -> None:
         if delta == 0:
             return
+        if payer is not None:
+            held = self._held.get(payer, 0) + delta
+            if held:
+                self._held[payer] = held
+            else:
+                del self._held[payer]
         left = self._reserved.get(volume_id, 0) + delta
         if left:
             self._reserved[volume_id] = left

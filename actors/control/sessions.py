@@ -189,11 +189,18 @@ class Sessions:
 
         Raises:
             NotAuthenticated, PermissionDenied: as `require`, for all flags that `doors` names.
+            Busy: the key asks for more a second than its limits allow.
         """
         if flags := needed(request):
-            self.require(peer, flags)
-        elif (flags := choice(request)) and not self.session_of(peer).rights.permissions & flags:
-            raise PermissionDenied(f"this key lacks every one of {names_of(flags)}")
+            session = self.require(peer, flags)
+        elif flags := choice(request):
+            session = self.session_of(peer)
+            if not session.rights.permissions & flags:
+                raise PermissionDenied(f"this key lacks every one of {names_of(flags)}")
+        else:
+            return
+        if session.key.throttle is not None:
+            session.key.throttle.admit(time.monotonic())
 
     def require(self, peer: Peer, permission: Permission) -> ClientSession:
         """For what is not about one bucket that exists.

@@ -112,8 +112,20 @@ class UploadHandlers:
                 expires_ms,
             ),
         )
-        upload_id = await self._writer.write(begin, is_growth=True)
+        throttle = self._sessions.session_of(peer).key.throttle
+        if throttle is None:
+            upload_id = await self._writer.write(begin, is_growth=True)
+        else:
+            with throttle.one_more_upload(self._is_open) as note:
+                upload_id = await self._writer.write(begin, is_growth=True)
+                note(upload_id)
         return UploadBegun(upload_id=upload_id, chunk_size=self._store.chunk_size, expires_in_s=expires_s)
+
+    def _is_open(self, upload_id: int) -> bool:
+        try:
+            return not self._catalog.upload(upload_id).is_finished
+        except NoSuchUpload:
+            return False
 
     def _upload(self, peer: Peer, upload_id: int) -> tuple[UploadRow, BucketRow]:
         """An upload and its bucket, for a peer that may write there.
@@ -164,7 +176,10 @@ class UploadHandlers:
         needed = needed_for(wanted.size)
         volume = await self._room.find(needed, exclude=exclude)
         # No checkpoint from here on, so that the room found is the room reserved.
-        holder = self._sessions.session_of(peer).holder
+        session = self._sessions.session_of(peer)
+        if session.key.throttle is not None:
+            session.key.throttle.room(self._reservations.held(session.key_id), needed)
+        holder = session.holder
         disk = self._fleet.disks[volume.disk_id]
         needle_id = self._fleet.take_ids(volume, 1)
         expires_s = holder.life_s(self._store.upload_expires_s)
@@ -186,6 +201,7 @@ class UploadHandlers:
             needed,
             time.monotonic() + expires_s + LATE_PUT_S,
             group=upload.id,
+            payer=session.key_id,
         )
         return slot
 

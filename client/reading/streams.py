@@ -275,7 +275,7 @@ class BucketReader:
         )
         if not (is_missing or is_passing) or not patience.goes_on(failure):
             raise told(failure)
-        await patience.pause()
+        await patience.pause(failure)
         key = located.info.key
         try:
             now = await self._locator.locate(key)

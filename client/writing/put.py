@@ -30,6 +30,7 @@ from warehouse.client.writing.in_doubt import InDoubt
 from warehouse.client.writing.leases import NEEDLE_OVERHEAD, LeasePool, Ticket, TicketRange
 from warehouse.errors import (
     BodyTooLarge,
+    Busy,
     ClusterFull,
     DeadlineExceeded,
     DiskFull,
@@ -73,6 +74,7 @@ class Verdict(enum.Enum):
     """What to do after a failed attempt to put a needle."""
 
     GIVE_UP = enum.auto()  # repeating changes nothing
+    NOTHING_DONE = enum.auto()  # not written: the same again, later
     LEASE_SPENT = enum.auto()  # not written: take another lease of any volume
     VOLUME_REFUSED = enum.auto()  # not written: take another volume
     IN_DOUBT = enum.auto()  # resolve first, then take another volume
@@ -85,6 +87,8 @@ def judge(error: StoreError) -> Verdict:
             # The next lease shows whether somebody made the bucket again under the same name, and what the
             # API key may still do.
             return Verdict.LEASE_SPENT
+        case Busy():
+            return Verdict.NOTHING_DONE
         case VolumeFull() | DiskFull() | NoSuchVolume() | MasterUnreachable():
             return Verdict.VOLUME_REFUSED
         case ClusterFull():
@@ -161,7 +165,7 @@ class BucketWriter:
                         return await self.written_before(key, ticket, size, crc)
             if not patience.goes_on(failure):
                 raise told(failure)
-            await patience.pause()
+            await patience.pause(failure)
 
     def drop_lease(self, ticket: Ticket, failure: StoreError) -> None:
         """Forget a spent lease; all leases of its volume, if the actor does not know our token; all leases,

@@ -168,7 +168,7 @@ class PutSender:
             worst = next((failure for failure in failures if not is_passing(failure)), failures[0])
             if not patience.goes_on(worst):
                 break
-            await patience.pause()
+            await patience.pause(worst)
         for put in puts:
             put.fail(told(put.failure))
             self._let_go(put)

@@ -245,8 +245,8 @@ class Upload:
                 failure = error
             if not patience.goes_on(failure):
                 raise told(failure)
-            await patience.pause()
-            if judge(failure) is not Verdict.LEASE_SPENT:
+            await patience.pause(failure)
+            if judge(failure) not in (Verdict.LEASE_SPENT, Verdict.NOTHING_DONE):
                 failed_volumes.add(slot.volume_id)
             slot = None
 

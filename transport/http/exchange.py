@@ -14,7 +14,7 @@ from email.utils import formatdate
 import msgspec
 import trio
 
-from warehouse.errors import BodyTooLarge, LinkDown, StoreError
+from warehouse.errors import BodyTooLarge, Busy, LinkDown, StoreError
 from warehouse.transport.http.admission import Admission
 from warehouse.transport.http.channel import JOIN_SIZE, Body
 from warehouse.transport.http.connection import Clock, Connection, HttpLimits
@@ -29,9 +29,10 @@ _REFUSAL_HEADERS = ((b"Content-Type", b"application/json"), (b"Cache-Control", b
 _SAFE_LINES = b"X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
 
 
-class _Refusal(msgspec.Struct):
+class _Refusal(msgspec.Struct, omit_defaults=True):
     code: str
     message: str
+    retry_after_s: float = 0.0
 
 
 class Shared:
@@ -250,7 +251,8 @@ class Exchange(RequestHead):
     async def refuse(self, error: StoreError) -> None:
         """Answer with an error.  Raises as `respond`."""
         headers = [*_REFUSAL_HEADERS, *refusal_headers(error)]
-        body = msgspec.json.encode(_Refusal(error.code, error.message))
+        retry_after_s = error.retry_after_s if isinstance(error, Busy) else 0.0
+        body = msgspec.json.encode(_Refusal(error.code, error.message, retry_after_s))
         await self.respond(error.status, headers, body)
 
     async def respond_preflight(self) -> bool:

@@ -7,9 +7,10 @@ a refusal's own headers    refusal_headers      RFC 9110, 15.5 and 15.6
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
-from warehouse.errors import MethodNotAllowed, RangeNotSatisfiable, StoreError, UnsupportedCoding
+from warehouse.errors import Busy, MethodNotAllowed, RangeNotSatisfiable, StoreError, UnsupportedCoding
 
 Header = tuple[bytes, bytes]
 
@@ -80,6 +81,8 @@ def refusal_headers(error: StoreError) -> list[Header]:
     """Return the headers that RFC 9110 asks for with some statuses."""
     if error.status == 401:
         return [(b"WWW-Authenticate", b'Bearer realm="warehouse"')]
+    if isinstance(error, Busy):
+        return [(b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after_s)))]
     if error.status == 503:
         return [(b"Retry-After", b"%d" % RETRY_AFTER_S)]
     if isinstance(error, NotAllowed):

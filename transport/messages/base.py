@@ -28,3 +28,4 @@ class Refused(Message, frozen=True, tag="refused"):
 
     code: Word
     message: Sentence
+    retry_after_s: float = 0.0  # when the same request may be let in; 0: not told

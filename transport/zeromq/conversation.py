@@ -25,6 +25,7 @@ import trio
 
 from warehouse.errors import (
     BadRequest,
+    Busy,
     DeadlineExceeded,
     LinkDown,
     MalformedMessage,
@@ -74,7 +75,8 @@ def _head_of(frame: bytes | memoryview) -> _Head | None:
 
 
 def refusal_of(error: StoreError) -> Refused:
-    return Refused(code=error.code, message=error.message[:REFUSAL_SIZE_MAX])
+    retry_after_s = error.retry_after_s if isinstance(error, Busy) else 0.0
+    return Refused(code=error.code, message=error.message[:REFUSAL_SIZE_MAX], retry_after_s=retry_after_s)
 
 
 def refuse_unopened(frame: bytes | memoryview, error: StoreError, *, incarnation: int) -> bytes:
@@ -155,7 +157,7 @@ class Conversation:
             if isinstance(result, StoreError):
                 raise result
             if isinstance(result, Refused):
-                raise from_code(result.code, result.message)
+                raise from_code(result.code, result.message, result.retry_after_s)
             return result
         raise DeadlineExceeded(f"no answer to {type(body).__name__} within {timeout_s:.3g} s")
 

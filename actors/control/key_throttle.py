@@ -1,0 +1,116 @@
+"""Key throttle: holds the requests of one API key to its limits, at the master.  Pure.
+
+What the key sends to volume actors is held to its limits there (`actors/data/key_throttle.py`), at each disk
+for itself.  A request beyond a limit is refused with `Busy`, which says when to come back; nothing was done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from warehouse.auth.limits import KeyLimits
+from warehouse.errors import BadRequest, Busy
+
+BURST_S = 1.0  # so many seconds' worth of requests may come at once
+AT_ONCE_AFTER_S = 0.2  # when to come back to a key whose other requests are still being answered
+ROOM_AFTER_S = 2.0  # leases end when they are used up or expire
+UPLOADS_AFTER_S = 2.0
+
+
+class KeyThrottle:
+    """
+    Attributes:
+        limits: of the key, now.
+    """
+
+    def __init__(self, limits: KeyLimits) -> None:
+        self.limits = limits
+        self._requests = 0.0  # that may come now; less than 0: somebody waits
+        self._filled_at = float("-inf")
+        self._at_once = 0
+        self._uploads: set[int] = set()  # begun since the master's start; some may have ended
+        self._beginning = 0
+
+    def admit(self, now: float) -> None:
+        """Count a request.
+
+        Args:
+            now: seconds, of a clock that only goes on.
+        Raises:
+            Busy: the key has sent too many within the last second.
+        """
+        rate = self.limits.requests_per_s
+        if rate is None:
+            return
+        burst = max(1.0, rate * BURST_S)
+        self._requests = min(burst, self._requests + rate * max(0.0, min(now - self._filled_at, 3600.0)))
+        self._filled_at = now
+        if self._requests < 1.0:
+            raise Busy(
+                f"this key may send {rate:g} requests a second", retry_after_s=(1.0 - self._requests) / rate
+            )
+        self._requests -= 1.0
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """One request that waits for its answer.
+
+        Raises:
+            Busy: too many of this key wait already.
+        """
+        most = self.limits.requests_at_once
+        if most is not None and self._at_once >= most:
+            raise Busy(f"this key may have {most} requests answered at once", retry_after_s=AT_ONCE_AFTER_S)
+        self._at_once += 1
+        try:
+            yield
+        finally:
+            self._at_once -= 1
+
+    @contextmanager
+    def one_more_upload(self, is_open: Callable[[int], bool]) -> Iterator[Callable[[int], None]]:
+        """An upload that is being begun; call what this yields with its id.
+
+        Args:
+            is_open: is the upload of this id unfinished?
+        Raises:
+            Busy: the key has begun as many uploads as it may, and none of them has ended.
+        """
+        most = self.limits.open_uploads
+        if most is None:
+            yield lambda upload_id: None
+            return
+        if len(self._uploads) + self._beginning >= most:
+            self._uploads = {upload_id for upload_id in self._uploads if is_open(upload_id)}
+        if len(self._uploads) + self._beginning >= most:
+            raise Busy(
+                f"this key may have {most} uploads open: finish or abort one", retry_after_s=UPLOADS_AFTER_S
+            )
+        self._beginning += 1
+        try:
+            yield self._uploads.add
+        finally:
+            self._beginning -= 1
+
+    def room(self, reserved: int, needed: int) -> int | None:
+        """How many bytes more may be reserved for this key; None: any number.
+
+        Args:
+            reserved: for the key, now.
+            needed: at least.
+        Raises:
+            Busy: there is less left than that.
+            BadRequest: the key never may have so much.
+        """
+        most = self.limits.lease_bytes
+        if most is None:
+            return None
+        if needed > most:
+            raise BadRequest(f"this key may have {most:,} bytes under lease, and this takes {needed:,}")
+        if reserved + needed > most:
+            raise Busy(
+                f"this key has {reserved:,} of {most:,} bytes under lease, and this takes {needed:,}",
+                retry_after_s=ROOM_AFTER_S,
+            )
+        return most - reserved
