@@ -310,6 +310,16 @@ def certificate_of(
     return StoreCertificate(folder, host, is_read_only=is_read_only)
 
 
+def require_operators(settings: Tls, host: str) -> None:
+    """Check that the operator's certificate, if there is one, is good for `host`.
+
+    Raises:
+        CertificateBad, BadSetting: see `OwnCertificate`.
+    """
+    if settings.certificate is not None and settings.key is not None:
+        OwnCertificate(settings.certificate, settings.key, host)
+
+
 def trusted_bundle(store: str, settings: Tls) -> str:
     """Return all authorities that clients shall trust: those of the store, then the operator's (PEM).
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from warehouse.actors.certificates import wants_tls
+from warehouse.actors.certificates import operators_authorities, require_operators, wants_tls
 from warehouse.actors.listening import is_loopback, known_as, require_free_ports
 from warehouse.actors.monitoring import METRICS_OFFSET, load_token, monitoring_host
 from warehouse.conf.hosts import is_wildcard
@@ -43,7 +43,11 @@ class ClusterPorts:
 
     @classmethod
     def of(cls, arguments: argparse.Namespace, settings: Settings) -> ClusterPorts:
-        """Raises SetupError: a port would be open to others where nothing allows it."""
+        """
+        Raises:
+            SetupError: a port would be open to others where nothing allows it, or the operator's certificates
+                cannot be used.
+        """
         host = settings.cluster.host
         reached_as = known_as(host, arguments.advertise)
         monitored_at = monitoring_host(settings.monitoring, host)
@@ -52,6 +56,9 @@ class ClusterPorts:
             wants_tls(settings.tls, one, is_loopback=is_loopback(one), is_insecure=arguments.insecure)
             for one in (host, monitored_at)
         )
+        if is_tls or is_monitoring_tls:
+            require_operators(settings.tls, reached_as)
+        operators_authorities(settings.tls.authority)
         return cls(settings.cluster.port_base, host, reached_as, monitored_at, is_tls, is_monitoring_tls)
 
     @property

@@ -29,6 +29,7 @@ from warehouse.actors.certificates import (
     OwnCertificate,
     StoreCertificate,
     certificate_of,
+    operators_authorities,
     save_bundle,
     trusted_bundle,
 )
@@ -413,6 +414,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     reached_as = known_as(arguments.host, arguments.advertise)
     endpoint = endpoint_of(reached_as, arguments.port)
     profile = arguments.data / PROFILE_NAME
+    operators_authorities(settings.tls.authority)  # a refused start leaves nothing behind
 
     def keep(keyring: Keyring, root: ApiKey) -> None:
         """A service's standard output is kept in logs, so the secret goes to a file; --init is a command."""

@@ -162,7 +162,17 @@ def test_certificates_of_the_operator(tmp_path: Path) -> None:
         command += ["--port-base", str(store.port_base), "--config", str(tmp_path / "store-settings.toml")]
         refused = subprocess.run(command, env=environment(), capture_output=True, timeout=60)
         assert refused.returncode == 1
-        assert "is for localhost, and clients reach this server as 127.0.0.1" in refused.stderr.decode()
+        event = json.loads(refused.stdout)
+        assert event["code"] == "certificate_bad"
+        assert "is for localhost, and clients reach this server as 127.0.0.1" in event["message"]
+        authority.write_text("nonsense")
+        command[command.index("--data") + 1] = str(tmp_path / "new")
+        command += ["--advertise", "localhost"]
+        refused = subprocess.run(command, env=environment(), capture_output=True, timeout=60)
+        event = json.loads(refused.stdout)
+        assert event["code"] == "certificate_bad"
+        assert "certificates in PEM" in event["message"]
+        assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.root
