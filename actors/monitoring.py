@@ -33,6 +33,7 @@ from warehouse.transport.http.tls import ServerTls
 
 METRICS_OFFSET = 100  # from the data port of a volume actor to this port
 CONNECTIONS = 64  # few programs ask; strangers must not take the descriptors of the others
+STRANGERS_PER_S = 100.0  # connections and requests of one address; nobody shows a data token here
 TOKEN_SIZE_MIN, TOKEN_SIZE_MAX = 16, 4096
 
 _TOKEN = re.compile(rb"[!-~]{%d,}" % TOKEN_SIZE_MIN)
@@ -147,7 +148,7 @@ class MonitoringServer:
         self._token = port.token
         server = HttpServer(
             self.handle,
-            limits=HttpLimits(connections=CONNECTIONS),
+            limits=HttpLimits(connections=CONNECTIONS, strangers_per_s=STRANGERS_PER_S),
             tls=tls if port.is_tls else None,
         )
         await server.serve(port.listeners, task_status=task_status)

@@ -259,6 +259,7 @@ def _http_limits(settings: Http) -> HttpLimits:
     return HttpLimits(
         header_size=settings.header_size,
         connections=connections_within(raise_limit(), settings.connections),
+        strangers_per_s=settings.strangers_per_s,
         header_s=settings.header_s,
         idle_s=settings.idle_s,
         rate_min=settings.body_rate_min,

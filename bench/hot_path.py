@@ -193,7 +193,7 @@ class Bench:
             return b"".join((first_lines, lines, needle.data))
 
         def allowed() -> None:
-            http._authorizer.place_of(http._authorizer.claims_of_token(token), b"GET", path)
+            http.authorizer.place_of(http.authorizer.claims_of_token(token), b"GET", path)
 
         steps = {
             "whole": timed(self.serve, before=ask, after=take),
@@ -247,7 +247,7 @@ class Bench:
             "parse its head": timed(
                 lambda: parse_request_head(head, Exchange(self.connection, self.server._shared))
             ),
-            "check its token": timed(lambda: self.http._authorizer.claims_of(exchange)),
+            "check its token": timed(lambda: self.http.authorizer.claims_of(exchange)),
             "understand its metadata": timed(lambda: read_put(exchange.headers, claims)),
             "append: encode, CRC and write": timed(self.append),
             "encode it for the master": timed(lambda: encode_envelope(Envelope(1, 1, None, request)))

@@ -154,6 +154,12 @@ class Http(Section, frozen=True, kw_only=True):
         "open connections that have shown a token, and the same number that have not;"
         " a new one replaces the connection without a token that has been silent longest",
     ] = 1024
+    strangers_per_s: Annotated[
+        int,
+        Count(0, 1_000_000),
+        "connections and requests without a good token that one address may make in a second, and twice as"
+        " many at once; more of them wait; 0: no bound",
+    ] = 100
     header_size: Annotated[int, Size(1 * KIB, 256 * KIB), "largest head of a request"] = 16 * KIB
     header_s: Annotated[float, Seconds(0.1, 3600), "time for a request head to arrive"] = 10.0
     idle_s: Annotated[

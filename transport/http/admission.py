@@ -31,6 +31,7 @@ class Admission:
     """Keeps the books of one server.  It closes connections through `close`, which calls `forget`."""
 
     def __init__(self, limits: HttpLimits, close: Callable[[Connection], None]) -> None:
+        self.on_vouched: Callable[[Connection], None] = lambda connection: None  # told of every new holder
         self._limits = limits
         self._close = close
         # In order of arrival.
@@ -70,6 +71,7 @@ class Admission:
         if len(self._holders) >= self._limits.connections and not self._send_a_holder_away():
             return
         connection.is_vouched = True
+        self.on_vouched(connection)
         self._forget_stranger(connection)
         self._holders[connection] = None
 
@@ -98,8 +100,8 @@ class Admission:
 
     def _send_one_away(self, host: str) -> bool:
         """Close a stranger of this address whose request nobody is serving; False: there is none."""
-        silent = [connection for connection in self._of_host[host] if connection.is_silent]
-        chosen = next((one for one in islice(silent, PEEKS_MAX) if not one.has_unread()), None)
+        silent = list(islice((one for one in self._of_host[host] if one.is_silent), PEEKS_MAX))
+        chosen = next((one for one in silent if not one.has_unread()), None)
         if chosen is None and silent:
             chosen = silent[0]
         if chosen is not None:

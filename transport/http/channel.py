@@ -33,11 +33,18 @@ TCP_NOTSENT_LOWAT = 25 if sys.platform == "linux" else 0x201  # not in Python's 
 def plain_socket(stream: trio.SocketStream) -> socket.socket:
     """Take a connected socket out of Trio's wrapper, which costs a checkpoint per call."""
     sock = socket.socket(fileno=stream.socket.detach())
+    prepare_socket(sock)
+    return sock
+
+
+def prepare_socket(sock: socket.socket) -> None:
+    """Set what a connected socket of either end needs."""
     sock.setblocking(False)
+    with suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
     # Trio keeps the unsent part of the buffer at 16 KiB, for the sake of latency; bulk wants it full.
     with suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0)
-    return sock
 
 
 class Channel:

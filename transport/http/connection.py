@@ -51,6 +51,7 @@ class HttpLimits:
     header_size: int = 16 * 1024  # of the request line and all headers together
     connections: int = 1024  # of clients that have shown a token; and as many of clients that have not
     connections_per_address: int = 0  # without a token; 0: half of `connections`
+    strangers_per_s: float = 0.0  # connections and requests without a token, of one address; 0: no bound
     header_s: float = 10.0
     idle_s: float = 75.0
     body_stall_s: float = 30.0
@@ -108,6 +109,7 @@ class Connection(Channel):
         "has_task",
         "host",
         "is_open",
+        "is_resting",
         "is_vouched",
         "is_watched",
         "state",
@@ -135,6 +137,7 @@ class Connection(Channel):
         self.has_task = False  # the task that serves it may wait; otherwise its request can be suspended
         self.is_watched = False
         self.is_vouched = False  # the client has shown a good token
+        self.is_resting = False  # nobody reads what it sends: see `resting`
         self._is_given_up = False
 
     def fileno(self) -> int:

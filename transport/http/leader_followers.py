@@ -108,6 +108,17 @@ class LeaderFollowers:
             self._selector.unregister(connection.fileno())
             connection.is_watched = False
 
+    def go_on(self, connection: Connection) -> None:
+        """Serve a connection that was not watched for a while; its next request may have come already."""
+        if connection.state is not IDLE:
+            return  # it ends its request and is watched then
+        if connection.has_request:
+            connection.state = READY
+            self._for_followers.append(connection)
+            self._wake_follower()
+        elif not connection.is_watched:
+            self.watch(connection)
+
     async def run(self) -> None:
         """Serve until cancelled."""
         async with trio.open_nursery() as nursery:
@@ -310,7 +321,7 @@ class LeaderFollowers:
 
     def _make_idle(self, connection: Connection) -> None:
         connection.state = IDLE
-        if not connection.is_watched and connection.is_open:
+        if not connection.is_watched and connection.is_open and not connection.is_resting:
             self.watch(connection)
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Concatenate, ParamSpec
@@ -31,11 +32,12 @@ import trio
 
 from warehouse.errors import Overloaded, RequestTimeout, StoreError
 from warehouse.transport.endpoints import host_in_url, origin_of
-from warehouse.transport.http.channel import JOIN_SIZE, Body, plain_socket
+from warehouse.transport.http.channel import JOIN_SIZE, Body, plain_socket, prepare_socket
 from warehouse.transport.http.connection import Connection, HttpLimits, State
 from warehouse.transport.http.exchange import Exchange, Handler, Shared
 from warehouse.transport.http.heads import PlainFields
 from warehouse.transport.http.leader_followers import LeaderFollowers, Outcome, Serving
+from warehouse.transport.http.resting import Resting
 from warehouse.transport.http.rules import CorsRule
 from warehouse.transport.http.tls import ServerTls
 from warehouse.transport.http.tls_connection import TlsConnection
@@ -51,6 +53,7 @@ P = ParamSpec("P")
 NowaitHandler = Callable[[bytes, PlainFields], tuple[bytes, Body] | None]
 
 ACCEPT_PAUSE_S = 0.1  # after the system ran out of descriptors or memory
+ACCEPTED_AT_ONCE = 32  # connections between two turns of the other tasks
 REFUSING_MAX = 64  # connections over the limit that get an answer at the same time; others are just closed
 STRANGERS_CLOSED = 8  # silent ones, when the system ran out of those
 STOP_GRACE_S = 5.0
@@ -80,7 +83,12 @@ class HttpServer:
         # Cross-origin rules may add headers to any answer, and only an exchange adds them.
         self._handle_nowait = None if self._shared.cors.is_active else handle_nowait
         self._leader_followers = LeaderFollowers(self._serve, self._send)
+        self._resting = Resting(
+            self._shared.limits, self._enter, self._leader_followers.go_on, is_tls=tls is not None
+        )
+        self._shared.admission.on_vouched = self._resting.give_back
         self._connections: set[Connection] = set()
+        self._nursery: trio.Nursery | None = None  # of the tasks that serve
         self._refusing = 0
         self._refusing_max = min(REFUSING_MAX, self._shared.limits.connections)
         self._out_of_room = Seldom(log, "cannot accept connections")
@@ -108,9 +116,10 @@ class HttpServer:
                 nursery.start_soon(self._sweep, nursery)
                 with self._serving:
                     async with trio.open_nursery() as serving:
+                        self._nursery = serving
                         serving.start_soon(self._leader_followers.run)
                         with self._accepting:
-                            await self._accept_all(listeners, serving, task_status)
+                            await self._accept_all(listeners, task_status)
                         self._look_if_empty()
                         await self._is_empty.wait()
                         serving.cancel_scope.cancel()
@@ -127,7 +136,7 @@ class HttpServer:
         self._accepting.cancel()
         self._serving.deadline = trio.current_time() + grace_s
         for connection in list(self._connections):
-            if connection.state is State.IDLE and connection.is_between_requests:
+            if connection.state is State.IDLE and (connection.is_between_requests or connection.is_resting):
                 self._close(connection)
 
     async def _sweep(self, nursery: trio.Nursery) -> None:
@@ -156,19 +165,27 @@ class HttpServer:
     async def _accept_all(
         self,
         listeners: list[trio.SocketListener],
-        nursery: trio.Nursery,
         task_status: trio.TaskStatus[None],
     ) -> None:
         try:
             async with trio.open_nursery() as accepting:
+                accepting.start_soon(self._resting.run)
                 for listener in listeners:
-                    accepting.start_soon(self._accept, listener, nursery)
+                    accepting.start_soon(self._accept, listener)
                 task_status.started()
         finally:
             for listener in listeners:
                 listener.socket.close()
 
-    async def _accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
+    async def _accept(self, listener: trio.SocketListener) -> None:
+        with socket.socket(fileno=os.dup(listener.socket.fileno())) as queue:
+            await self._accept_from(listener, queue)
+
+    async def _accept_from(self, listener: trio.SocketListener, queue: socket.socket) -> None:
+        """
+        Args:
+            queue: the listener once more, without Trio's wrapper, to take those who have come by now.
+        """
         while True:
             try:
                 stream = await listener.accept()
@@ -176,12 +193,36 @@ class HttpServer:
                 if error.errno not in OUT_OF_ROOM:
                     raise
                 self._out_of_room.happened(cause=str(error))
-                if not self._shared.admission.make_room(STRANGERS_CLOSED):
+                if not self._make_room():
                     await trio.sleep(ACCEPT_PAUSE_S)
             else:
-                self._admit(plain_socket(stream), nursery)
+                self._receive(plain_socket(stream))
+                # With a flood in front, to wait for each of them would cost more than to take it.
+                for _ in range(ACCEPTED_AT_ONCE):
+                    try:
+                        sock, _ = queue.accept()
+                    except OSError:
+                        break  # there is none, or `listener.accept` says what is wrong
+                    prepare_socket(sock)
+                    self._receive(sock)
 
-    def _admit(self, sock: socket.socket, nursery: trio.Nursery) -> None:
+    def _make_room(self) -> bool:
+        """Close some who have shown no token; False: there is none that can be closed."""
+        return bool(self._resting.drop(STRANGERS_CLOSED)) or self._shared.admission.make_room(
+            STRANGERS_CLOSED
+        )
+
+    def _receive(self, sock: socket.socket) -> None:
+        """Let a new connection in, now or when its address has credit for it."""
+        try:
+            address = sock.getpeername()
+        except OSError:
+            sock.close()  # the client has left
+            return
+        if not self._resting.keeps(sock, origin_of(address[0]) if isinstance(address, tuple) else ""):
+            self._enter(sock)
+
+    def _enter(self, sock: socket.socket) -> None:
         try:
             address = sock.getpeername()
         except OSError:
@@ -200,13 +241,18 @@ class HttpServer:
         if self._shared.admission.admit(connection):
             self._connections.add(connection)
             self._leader_followers.watch(connection)
-        elif self._refusing < self._refusing_max and self._tls is None:  # a handshake would cost too much now
+        elif self._can_refuse():
             self._connections.add(connection)
             self._refusing += 1
             connection.state, connection.has_task = State.RUNNING, True
-            nursery.start_soon(self._turn_away, connection)
+            assert self._nursery is not None
+            self._nursery.start_soon(self._turn_away, connection)
         else:
             connection.close()
+
+    def _can_refuse(self) -> bool:
+        """Whether to tell a client that there is no place for it; a TLS handshake would cost too much now."""
+        return self._refusing < self._refusing_max and self._tls is None
 
     def _close(self, connection: Connection) -> None:
         if not connection.is_open:
@@ -215,6 +261,7 @@ class HttpServer:
         connection.close()
         self._connections.discard(connection)
         self._shared.admission.forget(connection)
+        self._resting.forget(connection)
         self._look_if_empty()
 
     async def _turn_away(self, connection: Connection) -> None:
@@ -315,6 +362,9 @@ class HttpServer:
             self._close(connection)
             return False
         connection.await_head()
+        if not connection.is_vouched and self._resting.rests(connection):
+            self._leader_followers.unwatch(connection)
+            return False
         return connection.has_request
 
     async def _time_out(self, connection: Connection) -> None:

@@ -208,7 +208,7 @@ async def test_a_server_that_stops_while_it_turns_somebody_away_stops():
         await gate.hold(1)
         ours, theirs = socket.socketpair()
         server = served.server
-        server._admit(theirs, served.nursery)
+        server._enter(theirs)
         assert server.connection_count == 2
         server.stop()
         gate.opened.set()
