@@ -12,6 +12,9 @@ bucket, key or upload of this store.  A message without a row is named when the 
     another bucket, prefix      every permission, for other objects; the answer for a bucket that is not seen is
                                 the one for a bucket that is not there
     volume, compactor           an actor of the store that is not the one that is meant
+    join token                  good once, and not when it is over, removed, or another one
+
+`test_http_matrix.py` is the same for the HTTP ports.
 """
 
 from __future__ import annotations
@@ -68,11 +71,13 @@ from warehouse.transport.messages import (
     DeleteKey,
     DeleteObjects,
     DiskReport,
+    Done,
     EditAccount,
     EditKey,
     FinishUpload,
     ImportKey,
     Join,
+    JoinTokenMade,
     Lease,
     Leased,
     LeaseNeedles,
@@ -722,6 +727,32 @@ async def test_clients_strangers_and_compactors_are_no_disks(tmp_path: Path, kin
             report.check(f"{kind.__name__} of {name}", await result_of(link, requests[kind]), code)
         assert master.running.context.fleet.disks[DISK_ID].peer is not None
     assert not report.wrong, "\n".join(report.wrong)
+
+
+async def test_a_join_token_lets_one_machine_in(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        store = Store(master)
+        made = await master.ask(CreateJoinToken(expires_in_s=60.0), JoinTokenMade)
+        over = await master.ask(CreateJoinToken(expires_in_s=0.001), JoinTokenMade)
+        gone = await master.ask(CreateJoinToken(expires_in_s=60.0), JoinTokenMade)
+        await master.ask(RemoveJoinToken(token_id=gone.token_id), Done)
+        await trio.sleep(0.01)
+        for number, (token, expected) in enumerate(
+            (
+                (made.token, PASSES),
+                (made.token, "join_token_used"),
+                (made.token[:-1] + ("a" if made.token[-1] != "a" else "b"), "join_token_invalid"),
+                (over.token, "join_token_expired"),
+                (gone.token, "join_token_invalid"),
+                ("", "join_token_invalid"),
+            )
+        ):
+            disk_id = f"{number:032x}"
+            link = await nobody(store)
+            request = Join(token=token, disk_id=disk_id, disk_name=f"disk-{number}", role="volume")
+            assert (await result_of(link, request))[0] == expected
+            code, _ = await result_of(link, registration(store, disk_id))
+            assert code == (PASSES if expected == PASSES else "node_unknown")
 
 
 async def test_nobody_gives_orders_to_the_master(tmp_path: Path) -> None:
