@@ -27,7 +27,8 @@ How to add a message:
    `CompactorAnswer` are the answers of each.  What a peer may send (`transport/zeromq/roles.py`) follows.
 3. Write the handler, and route the message to it: in the `routes()` of its subject in `actors/control/` for
    the master, or where `actors/data/commands.py` or `actors/compactor.py` tells commands apart.
-4. Add a sample with every field filled to `tests/kits/message_samples.py`.  A test then fails with the frame
+4. Say in `actors/control/doors.py` which permission it needs, and add its row to `test_matrix.py`.
+5. Add a sample with every field filled to `tests/kits/message_samples.py`.  A test then fails with the frame
    to append to the newest `frozen_messages_*.txt`, which no later release may fail to read.
 
 Rules that keep releases compatible: a tag is written out and never reused; a new field has a default; a
