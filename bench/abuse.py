@@ -157,13 +157,14 @@ class Flood:
             assert process.stdin is not None
             process.stdin.close()
         for process in self._processes:
-            try:
-                assert process.stdout is not None
-                counts = json.loads(process.stdout.readline() or "{}")
-                process.wait(20)
-            finally:
-                process.kill()
-                process.wait()
+            assert process.stdout is not None
+            with process.stdout:
+                try:
+                    counts = json.loads(process.stdout.readline() or "{}")
+                    process.wait(20)
+                finally:
+                    process.kill()
+                    process.wait()
             for name, number in counts.items():
                 self.rates[name] = self.rates.get(name, 0.0) + number / took_s
 
