@@ -49,8 +49,20 @@ SPACE = Group("Space and damage", sort_key=3)
 RESCUE = Group("Rescue", sort_key=4)
 
 # Commands of two words.
-keys = App(name="keys", group=STORE, help="API keys, and how the store keeps their secrets.")
+keys = App(
+    name="keys",
+    group=STORE,
+    help="API keys: what may programs and people do? Also: how the store keeps their secrets.",
+    default_parameter=app.default_parameter,
+)
+accounts = App(
+    name="accounts",
+    group=STORE,
+    help="Accounts: whose keys and buckets belong together?",
+    default_parameter=app.default_parameter,
+)
 app.command(keys)
+app.command(accounts)
 
 
 def usage_problem(error: CycloptsError, words: Sequence[str]) -> str:

@@ -21,9 +21,11 @@ from functools import partial
 import trio
 from cyclopts import CycloptsError
 
+import warehouse.cli.commands.accounts
 import warehouse.cli.commands.audit
 import warehouse.cli.commands.bench
 import warehouse.cli.commands.copy
+import warehouse.cli.commands.keys
 import warehouse.cli.commands.maintenance
 import warehouse.cli.commands.nodes
 import warehouse.cli.commands.objects
