@@ -43,6 +43,7 @@ from warehouse.actors.control.catalog_space import CatalogRoom
 from warehouse.actors.control.certificates import Certificates
 from warehouse.actors.control.commits import CommitHandlers
 from warehouse.actors.control.context import Intervals, MasterContext
+from warehouse.actors.control.data_limits import DataLimitsNews
 from warehouse.actors.control.disks import DiskHandlers
 from warehouse.actors.control.doors import require_known
 from warehouse.actors.control.events import EventLog
@@ -179,6 +180,7 @@ class Master:
         self._stamps = StampAdmission(context)
         self.keys = LiveKeys(catalog, context.writer)
         self.nodes = Nodes(context, keyring.join_secret)
+        self._data_limits = DataLimitsNews(context, self.keys)
         self._sessions = Sessions(context, keyring, self.keys, self.certificates, self.nodes)
         self.provisioner = Provisioner(context)
         self._scheduler = JobScheduler(context)
@@ -222,6 +224,7 @@ class Master:
             scheduler=scheduler,
             disconnect=self.hub.disconnect,
             revoked=self._revocations.epochs,
+            limits=self._data_limits.all,
         )
         objects = ObjectHandlers(
             context, sessions, lineage=lineage, provisioner=self.provisioner, grants=grants
@@ -328,6 +331,7 @@ class Master:
             nursery.start_soon(self.audit.run)
             nursery.start_soon(self.keys.run)
             nursery.start_soon(self._revocations.run)
+            nursery.start_soon(self._data_limits.run)
             incarnation = f"{self.context.incarnation:x}"
             log.info("master is up", extra={"endpoint": bound, "incarnation": incarnation})
             self._announcer.ready(endpoint=bound, server_key=self._keyring.curve.public.decode())
@@ -336,6 +340,7 @@ class Master:
         """Take over what the catalog knows: disks and volumes, the clock, its own lineage."""
         self.nodes.load()
         self._disks.load()
+        self._data_limits.load()
         self._stamps.load()
         self._lineage.load()
 

@@ -149,6 +149,7 @@ class VolumeActor:
             counters=self._http.counters,
             clock=self._clock,
             verifier=verifier,
+            throttle=self._http.authorizer.throttle,
             announcer=announcer,
             incarnation=self._incarnation,
             certificate=NodeCertificate(
@@ -162,6 +163,7 @@ class VolumeActor:
             self._clock,
             master_incarnation=lambda: self._session.master_incarnation,
             verifier=verifier,
+            throttle=self._http.authorizer.throttle,
         )
         self._link = self._make_link(join, disk_id, keys)
         self._metrics = MetricsCollector(

@@ -37,6 +37,7 @@ from warehouse.errors import (
 from warehouse.storage.epoch import Epoch
 from warehouse.transport.messages import (
     CompactorWelcome,
+    DataLimits,
     DiskReport,
     Register,
     RegisterCompactor,
@@ -65,10 +66,12 @@ class DiskHandlers:
         scheduler: JobScheduler,
         disconnect: Callable[[Peer, str], None],
         revoked: Callable[[], Mapping[str, int]],
+        limits: Callable[[], dict[str, DataLimits]],
     ) -> None:
         """
         Args:
             revoked: see `Revocations.epochs`.
+            limits: see `DataLimitsNews.all`.
         """
         self._context = context
         self._catalog = context.catalog
@@ -85,6 +88,7 @@ class DiskHandlers:
         self._scheduler = scheduler
         self._disconnect = disconnect
         self._revoked = revoked
+        self._limits = limits
 
     def routes(self) -> Routes:
         return (
@@ -237,6 +241,7 @@ class DiskHandlers:
             catalog_id=self._lineage.catalog_id,
             now_ms=now_ms(),
             revoked=dict(self._revoked()),
+            limits=self._limits(),
             certificate=self._certificates.for_disk(certificate_request, disk.url),
             authority=self._certificates.bundle,
         )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from warehouse.actors.data.commit_pipeline import CommitPipeline
+from warehouse.actors.data.disk_throttle import DiskThrottle
 from warehouse.actors.data.refused_tokens import RefusedTokens
 from warehouse.actors.data.scope import require_needle
 from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier
@@ -92,6 +93,7 @@ class RequestAuthorizer:
         self._forget_at = 100
         self._incarnation = incarnation
         self._used: dict[str, float] = {}  # token id -> expiry, of tokens that work once
+        self.throttle = DiskThrottle()
         self.unheard_s: float | None = None  # for how long nothing was heard from the master, if too long
 
     def claims_of(self, exchange: Exchange) -> DataClaims:

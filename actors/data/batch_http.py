@@ -85,10 +85,13 @@ class BatchHttp:
         claims = self._authorizer.claims_of(exchange)
         if b"content-length" not in exchange.headers:
             raise LengthRequired("a batch needs a Content-Length")
-        if exchange.path == _PUT_PATH:
-            await self._put(exchange, claims)
-        else:
-            await self._get(exchange, claims)
+        serve = self._put if exchange.path == _PUT_PATH else self._get
+        throttle = self._authorizer.throttle
+        if claims.key_id not in throttle.limits:
+            await serve(exchange, claims)
+            return
+        with throttle.one_request(claims.key_id, exchange):
+            await serve(exchange, claims)
 
     # --- put --------------------------------------------------------------------------------------
 

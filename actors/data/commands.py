@@ -5,6 +5,7 @@
     RecordBuckets                             the buckets' names, durable before the answer
     ListLive                                  which needles are live, for the cross-check
     KeysRevoked                               API keys whose older tokens count no more
+    LimitKeys                                 API keys whose requests are held to limits (`disk_throttle.py`)
     ReplaceTokenKeys                          the secrets were rotated: only tokens of these keys count
     BeginCompaction, SwitchGeneration,
     DropGeneration                            the volume owner's part of a compaction (`switching.py`)
@@ -25,6 +26,7 @@ import trio
 from warehouse.actors.data.clock_skew import now_ms, require_stamps
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.disk_space import DiskSpace
+from warehouse.actors.data.disk_throttle import DiskThrottle
 from warehouse.actors.data.switching import Switching
 from warehouse.actors.data.volumes import DiskVolumes, report_of
 from warehouse.auth.data_tokens import DataTokenVerifier
@@ -43,6 +45,7 @@ from warehouse.transport.messages import (
     DropGeneration,
     GenerationSwitched,
     KeysRevoked,
+    LimitKeys,
     ListLive,
     LiveListed,
     NeedleRestamped,
@@ -83,14 +86,17 @@ class Commands:
         clock: StampClock,
         master_incarnation: Callable[[], int],
         verifier: DataTokenVerifier,
+        throttle: DiskThrottle | None = None,
     ) -> None:
         """
         Args:
             verifier: of the tokens of this disk.
+            throttle: holds keys to their limits.
             master_incarnation: that of the master which this disk is registered with.
         """
         self._volumes = volumes
         self._switching = switching
+        self._throttle = throttle or DiskThrottle()
         self._space = space
         self._clock = clock
         self._master_incarnation = master_incarnation
@@ -106,6 +112,9 @@ class Commands:
             )
         if isinstance(request, KeysRevoked):
             self._verifier.revoke(request.epochs)
+            return Done()
+        if isinstance(request, LimitKeys):
+            self._throttle.replace(request.limits)
             return Done()
         if isinstance(request, ReplaceTokenKeys):
             self._verifier.replace_keys(request.token_keys)

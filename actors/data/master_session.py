@@ -26,6 +26,7 @@ import trio
 from warehouse.actors.data.authorization import Counters
 from warehouse.actors.data.clock_skew import ClockSkew, SentAt, observe_master_stamp
 from warehouse.actors.data.disk_space import DiskSpace
+from warehouse.actors.data.disk_throttle import DiskThrottle
 from warehouse.actors.data.node_certificate import NodeCertificate
 from warehouse.actors.data.reporting import Reporting
 from warehouse.actors.data.volumes import DiskVolumes
@@ -80,6 +81,7 @@ class MasterSession:
         announcer: Announcer,
         incarnation: int,
         certificate: NodeCertificate,
+        throttle: DiskThrottle,
     ) -> None:
         """
         Args:
@@ -100,6 +102,7 @@ class MasterSession:
         self._verifier = verifier
         self._announcer = announcer
         self._certificate = certificate
+        self._throttle = throttle
         self._skew = ClockSkew(clock, verifier)
         self._reporting = Reporting()
         self._catalog_id = 0  # of the catalog that this disk is registered with
@@ -137,6 +140,7 @@ class MasterSession:
         except StampRefused as error:
             log.error("clock of the master not believed", extra={"cause": error.message})
         self._verifier.replace_keys(welcome.token_keys, welcome.revoked)
+        self._throttle.replace(welcome.limits)
         await self._certificate.heard(certificate=welcome.certificate, authority=welcome.authority)
         log.info("registered with the master", extra={"master": self._join.master, "url": self._address.url})
 

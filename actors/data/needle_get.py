@@ -90,7 +90,7 @@ class NeedleGet:
             pipeline, needle_id = self._authorizer.place_of(claims, b"GET", path)
             if claims.parts is not None or claims.chunk_list_token is not None or claims.once is not None:
                 return None
-            if needle_id in pipeline.uncommitted:
+            if needle_id in pipeline.uncommitted or claims.key_id in self._authorizer.throttle.limits:
                 return None
             needle = pipeline.volume.read_small(needle_id, SMALL_MAX, nowait=True)
             if needle is None:

@@ -26,7 +26,7 @@ from warehouse.actors.data.needle_put import NeedlePut
 from warehouse.actors.data.sending import Sending
 from warehouse.actors.data.url_errors import for_url_holder
 from warehouse.actors.monitoring import respond_health
-from warehouse.auth.data_tokens import DataTokenVerifier
+from warehouse.auth.data_tokens import DataClaims, DataTokenVerifier
 from warehouse.errors import NoSuchRoute, StoreError
 from warehouse.storage.format.stamp import StampClock
 from warehouse.transport.http.exchange import Exchange
@@ -114,6 +114,17 @@ class NeedleHttp:
         require_method(method, b"GET", b"HEAD", b"PUT")
         claims = self.authorizer.claims_of(exchange)
         pipeline, needle_id = self.authorizer.place_of(claims, method, exchange.path)
+        throttle = self.authorizer.throttle
+        if claims.key_id not in throttle.limits:
+            await self._serve(exchange, pipeline, claims, needle_id)
+            return
+        with throttle.one_request(claims.key_id, exchange):
+            await self._serve(exchange, pipeline, claims, needle_id)
+
+    async def _serve(
+        self, exchange: Exchange, pipeline: CommitPipeline, claims: DataClaims, needle_id: int
+    ) -> None:
+        method = exchange.method
         if method == b"PUT":
             await self._put.handle(exchange, pipeline, claims, needle_id)
         elif claims.parts is not None or claims.chunk_list_token is not None:

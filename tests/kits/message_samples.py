@@ -342,6 +342,12 @@ SAMPLES: dict[str, Any] = {
     "replace_token_keys": messages.ReplaceTokenKeys(incarnation=1, token_keys={"k": b"\x01" * 32}),
     "rotate_secret": messages.RotateSecret(what="access", overlap_s=900),
     "secret_rotated": messages.SecretRotated(until_ms=1, unreached=["disk-1"], resealed_count=2),
+    "limit_keys": messages.LimitKeys(
+        incarnation=1,
+        limits={
+            "WHA": messages.DataLimits(requests_per_s=1.5, bytes_per_s=2.5, requests_at_once=3),
+        },
+    ),
     "keys_revoked": messages.KeysRevoked(incarnation=1, epochs={"WHA": 2, "WHB": 1 << 62}),
     "register_compactor": messages.RegisterCompactor(
         join_secret="j", disk_id="d", disk_name="disk-1", incarnation=2

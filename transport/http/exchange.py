@@ -89,6 +89,7 @@ class Exchange(RequestHead):
         "_connection",
         "_shared",
         "answer_left",
+        "answer_size",
         "body_left",
         "connection_state",
         "has_started",
@@ -104,6 +105,7 @@ class Exchange(RequestHead):
         self.peer = connection.peer
         self.body_left = 0  # bytes of the request's body that nobody has read
         self.has_started = False  # the answer
+        self.answer_size = 0  # declared, of the answer's body
         self.answer_left = 0  # bytes of its body that `write` must still send
         self.would_wait = False
 
@@ -230,6 +232,7 @@ class Exchange(RequestHead):
     def _answer_head(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> bytes:
         if self.has_started:
             raise RuntimeError("one request gets one answer")
+        self.answer_size = content_length
         shared = self._shared
         lines = header_lines(headers)
         if shared.cors.is_active:

@@ -182,11 +182,13 @@ from warehouse.transport.messages.volumes import (
     Commit,
     CompactionBegun,
     CreateVolume,
+    DataLimits,
     DeleteNeedles,
     DiskReport,
     DropGeneration,
     GenerationSwitched,
     KeysRevoked,
+    LimitKeys,
     ListLive,
     LiveListed,
     NeedleDamage,
@@ -265,6 +267,7 @@ VolumeCommand = (
     | SwitchGeneration
     | DropGeneration
     | KeysRevoked
+    | LimitKeys
     | ReplaceTokenKeys
 )
 CompactorCommand = StartCopy | StartVerify | PollTask | StopTask

@@ -96,6 +96,14 @@ class Register(Message, frozen=True, tag="register"):
     is_node: bool = False  # the key of this connection is kept with the disk: the disk can be tied to it
 
 
+class DataLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the tokens of one API key may do at one disk; None: no limit."""
+
+    requests_per_s: float | None = None
+    bytes_per_s: float | None = None  # of objects, both directions together
+    requests_at_once: Whole | None = None
+
+
 class Welcome(Message, frozen=True, tag="welcome"):
     incarnation: Boot  # the master's: the actor refuses commands of any other
     stamp: Stamp  # the master's hybrid logical clock
@@ -108,6 +116,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     now_ms: Whole = 0  # the master's wall clock; 0: not told
     # API key id -> the first epoch whose tokens count, of the keys that lost rights in the latest days.
     revoked: Annotated[dict[Name, Whole], Many] = {}
+    limits: Annotated[dict[Name, DataLimits], Many] = {}  # of the API keys that have some
     certificate: Pem = ""  # for the disk's server, if it asked for one
     authority: Pems = ""  # whose certificates count; the first of them signs; "": not told
 
@@ -301,6 +310,13 @@ class DropGeneration(Message, frozen=True, tag="drop_generation"):
 
     incarnation: Boot
     volume_id: Id32
+
+
+class LimitKeys(Message, frozen=True, tag="limit_keys"):
+    """Hold the tokens of these API keys to limits, and those of no other; answered by Done."""
+
+    incarnation: Boot
+    limits: Annotated[dict[Name, DataLimits], Many]
 
 
 class KeysRevoked(Message, frozen=True, tag="keys_revoked"):

@@ -325,7 +325,7 @@ async def test_an_operator_reads_the_log_page_by_page(tmp_path: Path) -> None:
         keys = ["k" * 1000 + f"{n:03d}" for n in range(10)]
         for _ in range(200):
             await master.ask(DeleteObjects(bucket="photos", keys=keys), Deleted)
-        await until(lambda: master.running.audit.writer.written_count >= 204)
+        await until(lambda: master.running.audit.writer.written_count >= 204, 60)
         assert len(list(tmp_path.glob(f"{AUDIT_NAME}*"))) > 5
         for limit in (3, 1000):
             deleted = await read_log(master.client, action="objects_deleted", limit=limit)
