@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -33,7 +34,7 @@ class Sniffer:
         self._socket.bind(("lo", 0))
         self._socket.settimeout(0.2)
         self._is_ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
@@ -64,6 +65,15 @@ async def use(profile: Path) -> str:
         return await bucket.presign_get(KEY)
 
 
+def _secrets_of(data: Path) -> list[bytes]:
+    """What lets a machine join: every secret that a file of the master's holds in the clear, if it has any."""
+    found = []
+    for path in (data / "master" / "keys" / "join.secret", data / "master" / "join.toml"):
+        if path.exists():
+            found += re.findall(rb"[A-Za-z0-9_-]{40,}", path.read_bytes().partition(b"-----BEGIN")[0])
+    return found
+
+
 def main(folder: Path) -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     subprocess.run(["ip", "address", "add", f"{ADDRESS}/32", "dev", "lo"], check=True)
@@ -72,14 +82,14 @@ def main(folder: Path) -> None:
         url = trio.run(use, store.profile)
         profile = Profile.load(store.profile)
         secret = profile.secret
-        join_secret = (store.data / "master" / "keys" / "join.secret").read_text()
+        join_secrets = _secrets_of(store.data)
     plain = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     plain.sendto(CANARY, (ADDRESS, 9))
     plain.close()
     captured = sniffer.end()
     token = url.partition("token=")[2]
     looked_for = [CANARY, KEY.encode(), BUCKET.encode(), BODY[:27], b"mauve-8812", profile.key_id.encode()]
-    looked_for += [secret.encode(), join_secret.encode(), token[:40].encode(), token[-40:].encode()]
+    looked_for += [secret.encode(), *join_secrets, token[:40].encode(), token[-40:].encode()]
     seen = [text.decode() for text in looked_for if text in captured]
     print(json.dumps({"url": url, "bytes": len(captured), "seen_in_the_clear": seen}), flush=True)
 
