@@ -275,6 +275,10 @@ def _count_named(
         if one is None:
             continue
         row, chunks = one
+        if row.upload_id is None and row.chunk_count == 1:  # nearly all
+            if row.volume_id not in wanted:
+                wanted[row.volume_id] = set()
+            continue
         for volume_id in {chunk.volume_id for chunk in chunks} if row.chunk_count > 1 else (row.volume_id,):
             uploads = wanted.setdefault(volume_id, set())
             if row.upload_id is not None:

@@ -148,7 +148,8 @@ class BatchHttp:
         for needle_id in needle_ids:
             require_needle(claims, needle_id)
         pipeline = self._authorizer.pipeline_of(claims.volume_id)
-        await pipeline.uncommitted.wait(*needle_ids)
+        if not pipeline.uncommitted.isdisjoint(needle_ids):
+            await pipeline.uncommitted.wait(*needle_ids)
         reading = _Reading(pipeline.volume, claims, needle_ids)
         if not reading.look_up(nowait=True):
             await trio.to_thread.run_sync(reading.look_up)
@@ -364,8 +365,10 @@ class _Reading:
         hint = found if self._volume.generation == self._generation else None
         try:
             needle = self._volume.read(needle_id, nowait=nowait, found=hint)
-            require_readable(self._claims, needle.metadata)
-            require_visible(self._claims, needle.metadata)
+            metadata = needle.metadata
+            require_readable(self._claims, metadata)
+            if metadata.upload_id is not None:
+                require_visible(self._claims, metadata)
             if len(needle.data) != found.data_size:
                 raise ReadFailed("the index and the needle give different sizes")
         except StoreError as error:

@@ -71,23 +71,17 @@ CONFIRMS_MAX = 4  # messages under way at once; a slow master makes batches bigg
 RESTAMPS_MAX = 8
 
 
-class Uncommitted:
+class Uncommitted(set[int]):
     """Needles in one volume of which it is not known yet whether they become visible."""
 
-    __slots__ = ("_decided", "_ids")
+    __slots__ = ("_decided",)
 
     def __init__(self) -> None:
-        self._ids: set[int] = set()
+        super().__init__()
         self._decided: trio.Event | None = None  # set when one of them is decided; None: nobody waits
 
-    def __contains__(self, needle_id: int) -> bool:
-        return needle_id in self._ids
-
-    def add(self, needle_id: int) -> None:
-        self._ids.add(needle_id)
-
     def decided(self, needle_id: int) -> None:
-        self._ids.discard(needle_id)
+        self.discard(needle_id)
         if self._decided is not None:
             self._decided.set()
             self._decided = None
@@ -95,7 +89,7 @@ class Uncommitted:
     async def wait(self, *needle_ids: int) -> None:
         """Wait until none of these is undecided, which takes `CONFIRM_S` at most.  Without a wait there is
         no checkpoint."""
-        while not self._ids.isdisjoint(needle_ids):
+        while not self.isdisjoint(needle_ids):
             if self._decided is None:
                 self._decided = trio.Event()
             await self._decided.wait()

@@ -21,7 +21,7 @@ from warehouse.cli.usage import UsageError
 from warehouse.client.store import Store
 from warehouse.errors import NoSuchObject, RequestRefused
 
-TOGETHER = 256  # URLs that are asked for at the same time
+TOGETHER = 1000  # URLs that are asked for at the same time
 
 Disposition = Literal["inline", "attachment"]
 Sign = Callable[[Store, Remote], Awaitable[str]]

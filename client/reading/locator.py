@@ -13,7 +13,7 @@ shared answer (a moved needle, damage, a broken connection) is read again alone,
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -190,12 +190,14 @@ class Locator:
                 question.answered.set()
             return
         now_s = trio.current_time()
-        prepared = {
-            id(grants): {volume_id: Grant.of(grant, now_s) for volume_id, grant in grants.items()}
-            for grants in answer.distinct_grants()
-        }
-        shared: dict[Grant | None, list[_Question]] = {}
-        for question, info, found in zip(batch, answer.objects, answer.grants, strict=True):
+        page: dict[int, ReadGrant] | None = None
+        grants: dict[int, Grant] = {}
+        shared: dict[int, list[_Question]] = {}
+        for question, info, granted in zip(batch, answer.objects, answer.grants, strict=True):
+            if granted is not page:  # nearly always all are of one page
+                self._share_all(grants, shared)
+                page, shared = granted, {}
+                grants = {volume_id: Grant.of(grant, now_s) for volume_id, grant in granted.items()}
             if info is None:
                 question.why_unknown = answer.why_unknown
             else:
@@ -205,16 +207,18 @@ class Locator:
                     question.error = error
                     question.answered.set()
                     continue
-                grants = prepared[id(found)]
                 question.located = Located(self._bucket, info, grants, answer.offline, answer.back_soon)
                 if question.wants_data and info.chunk_count == 1 and 0 < info.size <= SHARED_SIZE_MAX:
-                    shared.setdefault(grants.get(info.chunks[0].volume_id), []).append(question)
+                    shared.setdefault(info.chunks[0].volume_id, []).append(question)
                     continue
             question.answered.set()
-        for grant, group in shared.items():
-            self._share(grant, group)
+        self._share_all(grants, shared)
 
     # --- fetching together ------------------------------------------------------------------------
+
+    def _share_all(self, grants: Mapping[int, Grant], groups: Mapping[int, list[_Question]]) -> None:
+        for volume_id, group in groups.items():
+            self._share(grants.get(volume_id), group)
 
     def _share(self, grant: Grant | None, group: list[_Question]) -> None:
         while grant is not None and len(group) > 1:

@@ -160,7 +160,7 @@ async def test_a_needle_that_is_not_committed_is_read_when_the_master_has_decide
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask, actor, "PUT", 20, b"data", {"X-Warehouse-Key": "k"})
             nursery.start_soon(ask, actor, "PUT", 21, LARGE, {"X-Warehouse-Key": "k"})
-            while not {20, 21} <= actor.pipeline.uncommitted._ids:
+            while not {20, 21} <= actor.pipeline.uncommitted:
                 await trio.sleep(0.001)
             nursery.start_soon(read, 20)
             nursery.start_soon(read, 21)
@@ -170,7 +170,7 @@ async def test_a_needle_that_is_not_committed_is_read_when_the_master_has_decide
             assert not answers
             actor.master.is_answering.set()
     assert sorted(answers) == [2, 200, 200]
-    assert not actor.pipeline.uncommitted._ids
+    assert not actor.pipeline.uncommitted
 
 
 # --- revoked keys, and a silent master ------------------------------------------------------------
