@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from in_memory import make_folder
@@ -242,8 +242,21 @@ async def run(catalog: SqliteCatalog, manager: dict[str, Any], other: dict[str, 
         nursery.cancel_scope.cancel()
 
 
+ALL: dict[str, Any] = {
+    "permissions": int(EVERYTHING),
+    "grants": None,
+    "expires_ms": None,
+    "sign_s_max": None,
+    "limits": Limits(),
+}
+CONFINED = {**ALL, "grants": (Grant(int(ABOUT_BUCKETS), 1),)}
+
+
 @settings(max_examples=80, deadline=None)
 @given(case=cases())
+@example(case=(ALL, {**ALL, "permissions": int(EVERYTHING) | UNKNOWN}, [RotateKey(key_id="OTHER")]))
+@example(case=(CONFINED, ALL, [CreateKey(name="n", permissions=["manage_buckets"])]))
+@example(case=(CONFINED, ALL, [EditKey(key_id="MANAGER", grants=None)]))
 def test_nobody_gives_what_they_do_not_have(
     case: tuple[dict[str, Any], dict[str, Any], list[Request]],
 ) -> None:
