@@ -776,4 +776,4 @@ def test_a_presigned_url_opens_its_own_object_alone(store: RunningStore) -> None
 def test_the_volume_files_hold_no_stray_bytes(store: RunningStore) -> None:
     """What was refused above left no files behind besides those of the format."""
     names = {path.name for disk in store.data.glob("disk-*") for path in disk.rglob("*") if path.is_file()}
-    assert {Path(name).suffix for name in names} <= {".vol", ".idx", ".json", ".lock", ""}, names
+    assert {Path(name).suffix for name in names} <= {".vol", ".idx", ".json", ".lock", ".key", ""}, names

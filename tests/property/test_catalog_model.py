@@ -660,7 +660,7 @@ class CatalogMachine(RuleBasedStateMachine):
         }
         with self.kit.raw() as execute:
             owned = execute(
-                "SELECT volume_id, needle_id FROM objects WHERE upload_id IS NULL"
+                "SELECT volume_id, needle_id FROM objects WHERE chunk_count = 1"
                 " UNION ALL SELECT volume_id, needle_id FROM chunks"
             ).fetchall()
             garbage = execute(

@@ -29,8 +29,8 @@ def data(tmp_path: Path) -> Path:
 
 def test_every_tool_writes_what_it_did_and_how_it_ended(data: Path, tmp_path: Path) -> None:
     (data / "master" / AUDIT_NAME).touch(mode=0o600)
-    assert run(backup.main, tmp_path / "b.tar", "--data", data) == 0
-    assert run(backup.main, tmp_path / "absent" / "b.tar", "--data", data) == 1
+    assert run(backup.main, tmp_path / "b.tar", "--data", data, "--unencrypted") == 0
+    assert run(backup.main, tmp_path / "absent" / "b.tar", "--data", data, "--unencrypted") == 1
     assert run(rebuild.main, "--data", data) == 1  # there is a catalog
     assert run(restore.main, tmp_path / "none.tar", "--data", data) == 1
     assert run(restore.main, tmp_path / "b.tar", "--data", data) == 0
@@ -45,11 +45,11 @@ def test_every_tool_writes_what_it_did_and_how_it_ended(data: Path, tmp_path: Pa
 
 
 def test_a_store_without_an_audit_log_gets_none_from_a_tool(data: Path, tmp_path: Path) -> None:
-    assert run(backup.main, tmp_path / "b.tar", "--data", data) == 0
+    assert run(backup.main, tmp_path / "b.tar", "--data", data, "--unencrypted") == 0
     assert not (data / "master" / AUDIT_NAME).exists()
 
 
 def test_a_tool_whose_line_cannot_be_written_works_all_the_same(data: Path, tmp_path: Path) -> None:
     (data / "master" / AUDIT_NAME).symlink_to(tmp_path / "victim")
-    assert run(backup.main, tmp_path / "b.tar", "--data", data) == 0
+    assert run(backup.main, tmp_path / "b.tar", "--data", data, "--unencrypted") == 0
     assert not (tmp_path / "victim").exists()
