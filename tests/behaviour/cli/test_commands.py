@@ -11,12 +11,13 @@ import os
 import random
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 import trio
+from cyclopts import App
 
 import warehouse
 from cli_kit import Run, command_of, process, runner
@@ -684,9 +685,20 @@ def test_an_actor_becomes_its_program_with_the_same_words(
     assert executed == [[*python, *words]]
 
 
-@pytest.mark.parametrize("command", [name for name in cli.app if name[0] != "-" and name not in PROGRAMS])
+def commands_of(app: App, *before: str) -> Iterator[str]:
+    """The words of every command, also of those in groups."""
+    for name in app:
+        if name[0] == "-" or name in PROGRAMS:
+            continue
+        if list(commands_of(app[name])):
+            yield from commands_of(app[name], *before, name)
+        else:
+            yield " ".join([*before, name])
+
+
+@pytest.mark.parametrize("command", list(commands_of(cli.app)))
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([command, "--help"]) == 0
+    assert cli.main([*command.split(), "--help"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"Usage: warehouse {command}")
     assert "--json" in out
