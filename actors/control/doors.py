@@ -11,13 +11,13 @@ into the documentation with `python -m warehouse.actors.control.doors docs/secur
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from warehouse.auth.rights import ABOUT_BUCKETS, Permission, names_of
+from warehouse.conf.arguments import Parser
 from warehouse.transport.messages import (
     AbortUpload,
     Attach,
@@ -275,7 +275,12 @@ def with_tables(page: str) -> str:
 
 
 def main() -> None:
-    page = Path(sys.argv[1])
+    parser = Parser(
+        prog="python -m warehouse.actors.control.doors",
+        description="Write the tables of permissions into a page, between its two marks.",
+    )
+    parser.add_argument("page", type=Path, help="docs/security.md")
+    page: Path = parser.parse_args().page
     page.write_text(with_tables(page.read_text()))
 
 
