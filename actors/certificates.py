@@ -16,6 +16,7 @@ import logging
 import os
 import ssl
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -43,6 +44,8 @@ KEY_NAME = "tls.key"
 CERTIFICATE_NAME = "tls.pem"
 BUNDLE_NAME = "authority.pem"
 FILE_SIZE_MAX = 64 * 1024
+DAY_S = 86_400.0
+WARN_DAYS = 14  # before the end of a certificate that we cannot renew
 LOOK_S = 5.0  # between looks for changed files
 
 
@@ -144,8 +147,9 @@ class StoreCertificate:
         """Go on with the certificate of an earlier start, if it is still good."""
         with suppress(OSError, CertificateBad):
             content, _ = read_small(self._certificate_path, FILE_SIZE_MAX)
-            self._certificate = self._checked(content)
-            self.tls.context = server_context(self._certificate_path, self._key_path)
+            self._certificate = certificate = self._checked(content)
+            context = server_context(self._certificate_path, self._key_path)
+            self.tls.show(context, ends_s=certificate.ends.timestamp())
 
     @property
     def is_due(self) -> bool:
@@ -177,9 +181,10 @@ class StoreCertificate:
             except OSError as error:
                 self._keep_nothing(error)
         if self._is_kept:
-            self.tls.context = server_context(self._certificate_path, self._key_path)
+            context = server_context(self._certificate_path, self._key_path)
         else:
-            self.tls.context = _context_of(content, self._key)
+            context = _context_of(content, self._key)
+        self.tls.show(context, ends_s=certificate.ends.timestamp())
         self._certificate = certificate
         log.info("new certificate", extra={"host": self.host, "ends": certificate.ends.isoformat()})
 
@@ -233,8 +238,10 @@ class OwnCertificate:
         """
         self._paths = (certificate, key)
         self.host = host
+        self._warned_s = 0.0
         self._seen = self._look()
-        self.tls = ServerTls(self._load())
+        self.tls = ServerTls()
+        self._load()
 
     def _look(self) -> tuple[object, ...]:
         """What tells a changed file from the one that was read."""
@@ -247,7 +254,7 @@ class OwnCertificate:
                 found.append(error.errno)
         return tuple(found)
 
-    def _load(self) -> ssl.SSLContext:
+    def _load(self) -> None:
         certificate_path, key_path = self._paths
         try:
             content, _ = read_small(certificate_path, FILE_SIZE_MAX)
@@ -256,14 +263,26 @@ class OwnCertificate:
             path = error.filename or certificate_path
             raise CertificateBad(f"cannot read {path}: {error.strerror}") from error
         require_mode(found, key_path, what="key")
-        _require_good(ServerCertificate.load(content), self.host, f"the certificate {certificate_path}")
-        return server_context(certificate_path, key_path)
+        certificate = ServerCertificate.load(content)
+        _require_good(certificate, self.host, f"the certificate {certificate_path}")
+        self.tls.show(server_context(certificate_path, key_path), ends_s=certificate.ends.timestamp())
 
     async def watch(self) -> None:
-        """Read the files again whenever they have changed, until cancelled."""
+        """Read the files again whenever they have changed; warn before their end; until cancelled."""
         while True:
+            self.warn_of_end(time.time())
             await trio.sleep(LOOK_S)
             await trio.to_thread.run_sync(self.look_again)
+
+    def warn_of_end(self, now_s: float) -> None:
+        """Say once a day that the certificate ends soon: nobody but the operator can renew it."""
+        left_days = (self.tls.ends_s - now_s) / DAY_S
+        if left_days < WARN_DAYS and now_s - self._warned_s >= DAY_S:
+            self._warned_s = now_s
+            log.warning(
+                "the certificate ends soon: put a new one in its place",
+                extra={"certificate": str(self._paths[0]), "days": round(left_days, 1)},
+            )
 
     def look_again(self) -> None:
         """Take changed files over if they are good.  Blocks."""
@@ -272,7 +291,7 @@ class OwnCertificate:
             return
         self._seen = seen
         try:
-            self.tls.context = self._load()
+            self._load()
         except (CertificateBad, BadSetting) as error:
             log.error(
                 "the changed certificate is refused; the one before stays", extra={"cause": error.message}

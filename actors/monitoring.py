@@ -36,6 +36,11 @@ CONNECTIONS = 64  # few programs ask; strangers must not take the descriptors of
 STRANGERS_PER_S = 100.0  # connections and requests of one address; nobody shows a data token here
 TOKEN_SIZE_MIN, TOKEN_SIZE_MAX = 16, 4096
 
+_CERTIFICATE_METRIC = (
+    b"# HELP warehouse_certificate_end_timestamp_seconds When the certificate of this actor ends\n"
+    b"# TYPE warehouse_certificate_end_timestamp_seconds gauge\n"
+    b"warehouse_certificate_end_timestamp_seconds %d\n"
+)
 _TOKEN = re.compile(rb"[!-~]{%d,}" % TOKEN_SIZE_MIN)
 
 Health = Callable[[], tuple[bool, str]]  # whether all is well, and a word of it
@@ -128,6 +133,7 @@ class MonitoringServer:
         self._health = health
         self._metrics = metrics
         self._token: bytes | None = None
+        self._tls: ServerTls | None = None
         self.routes: Mapping[bytes, Callable[[Exchange], Awaitable[None]]] = {
             b"/healthz": self._answer_health,
             b"/metrics": self._answer_metrics,
@@ -143,9 +149,9 @@ class MonitoringServer:
         """Serve until cancelled.
 
         Args:
-            tls: the certificate of the actor, for a port that speaks TLS.
+            tls: the certificate of the actor, also where this port does not show it; None: it has none.
         """
-        self._token = port.token
+        self._token, self._tls = port.token, tls
         server = HttpServer(
             self.handle,
             limits=HttpLimits(connections=CONNECTIONS, strangers_per_s=STRANGERS_PER_S),
@@ -165,7 +171,13 @@ class MonitoringServer:
         await respond_health(exchange, *self._health())
 
     async def _answer_metrics(self, exchange: Exchange) -> None:
-        await exchange.respond(200, [(b"Content-Type", b"text/plain; version=0.0.4")], self._metrics())
+        body = self._metrics() + self._certificate_metric()
+        await exchange.respond(200, [(b"Content-Type", b"text/plain; version=0.0.4")], body)
+
+    def _certificate_metric(self) -> bytes:
+        if self._tls is None or not self._tls.ends_s:
+            return b""
+        return _CERTIFICATE_METRIC % self._tls.ends_s
 
     def _require_token(self, exchange: Exchange) -> None:
         if self._token is None:

@@ -193,12 +193,18 @@ class ServerTls:
 
     Attributes:
         context: for new connections.  None: there is no certificate yet, and new connections are closed.
+        ends_s: when the certificate ends, since 1970; 0: nobody has said.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.context = context
+        self.ends_s = 0.0
         self._failed = Seldom(log, "TLS handshakes failed")
         self._waiting = Seldom(log, "connections were closed: there is no certificate yet")
+
+    def show(self, context: ssl.SSLContext, *, ends_s: float) -> None:
+        """Show another certificate from now on."""
+        self.context, self.ends_s = context, ends_s
 
     def wrap(self, sock: socket.socket, peer: str) -> TlsSocket:
         """Take a plain socket over.

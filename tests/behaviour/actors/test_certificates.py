@@ -384,6 +384,15 @@ async def test_changed_files_are_read_again_and_bad_ones_refused(tls: Tls, tmp_p
     assert found.tls.context is second
 
 
+def test_the_operator_is_warned_once_a_day_before_the_end(tls: Tls, caplog) -> None:
+    found = OwnCertificate(*tls.issue(LOOPBACK), LOOPBACK)
+    day_s, ends_s = certificates.DAY_S, found.tls.ends_s
+    assert ends_s > datetime.now(UTC).timestamp()
+    for before_end_s, warned_count in ((15, 0), (13, 1), (12.5, 1), (11.9, 2), (-1, 3)):
+        found.warn_of_end(ends_s - before_end_s * day_s)
+        assert caplog.text.count("ends soon") == warned_count
+
+
 async def test_the_watch_notices_a_change(tls: Tls, monkeypatch, autojump_clock) -> None:
     certificate, key = tls.issue(LOOPBACK)
     found = OwnCertificate(certificate, key, LOOPBACK)

@@ -104,12 +104,15 @@ async def test_elsewhere_it_needs_a_token_and_speaks_tls(token_file: Path, tmp_p
     port = await open_monitoring(Settings(monitoring=monitoring), "127.0.0.1", 0, is_insecure=False)
     assert port.is_tls
     tls = Tls(tmp_path)
-    async with serving(port, tls.server()) as url:
+    server = tls.server()
+    async with serving(port, server) as url:
         pool = HttpPool(tls=tls.client())
+        server.ends_s = 1_800_000_000.0
         answer = await pool.request(
             "GET", url.replace("0.0.0.0", "127.0.0.1"), "/metrics", headers=[bearer(TOKEN)]
         )
         assert answer[0] == 200
+        assert answer[2].endswith(b"\nwarehouse_certificate_end_timestamp_seconds 1800000000\n")
         await pool.aclose()
 
 
