@@ -64,6 +64,7 @@ from warehouse.actors.control.node_requests import NodeHandlers
 from warehouse.actors.control.nodes import Nodes
 from warehouse.actors.control.objects import ObjectHandlers
 from warehouse.actors.control.presigning import PresignHandlers
+from warehouse.actors.control.promises import Promises
 from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.read_grants import ReadGrants
 from warehouse.actors.control.recount import Recount
@@ -230,7 +231,15 @@ class Master:
             context, sessions, lineage=lineage, provisioner=self.provisioner, grants=grants
         )
         self._leases = LeaseHandlers(context, sessions, keyring=keyring, room=room, reservations=reservations)
-        commits = CommitHandlers(context, sessions, disks=disks, stamps=stamps, reservations=reservations)
+        self._promises = Promises(context, keyring)
+        commits = CommitHandlers(
+            context,
+            sessions,
+            disks=disks,
+            stamps=stamps,
+            promises=self._promises,
+            reservations=reservations,
+        )
         uploads = UploadHandlers(
             context, sessions, keyring=keyring, room=room, reservations=reservations, stamps=stamps
         )
@@ -342,6 +351,7 @@ class Master:
         self._disks.load()
         self._data_limits.load()
         self._stamps.load()
+        self._promises.load()
         self._lineage.load()
 
     # --- requests ---------------------------------------------------------------------------------

@@ -15,6 +15,10 @@ A token names the API key that it was signed for, and the key's epoch.  When a k
 says from which epoch on its tokens count (`DataTokenVerifier.revoke`); older ones are refused from then on.
 Tokens of release 0.1.0 name no key, and stay good until they expire.
 
+A token to write carries a **proof**: a mark over all its claims, made with a key that the disks do not have.
+A disk can sign tokens for itself, and cannot make a proof.  So when it tells the master of a needle, it shows
+the claims with the proof, and the master believes only what it has promised (`actors/control/promises.py`).
+
 Sources: RFC 7519 (JWT), RFC 8725 (its best current practice: fixed algorithms, `typ`, `aud`).
 """
 
@@ -86,15 +90,56 @@ class DataClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     cache_control: str | None = field(name="cc", default=None)
     # A get that works once: the incarnation of the volume actor that counts its uses.
     once: int | None = None
+    # In a token: the proof, last of all.  In claims that were checked: the text that shows it to the master.
+    proof: str | None = field(name="prf", default=None)
 
 
 _encode_claims = msgspec.json.Encoder().encode
 _decode_data_claims = msgspec.json.Decoder(DataClaims).decode
 
 
-def sign_data_token(claims: DataClaims, *, key_id: str, key: bytes) -> str:
-    signed = _header_segment(key_id) + b"." + _base64url(_encode_claims(claims))
+def sign_data_token(claims: DataClaims, *, key_id: str, key: bytes, proof_key: bytes | None = None) -> str:
+    """
+    Args:
+        key: the one of the disk.
+        proof_key: one that disks do not have; None: no proof.
+    """
+    payload = _encode_claims(claims)
+    if proof_key is not None:
+        payload = payload[:-1] + _PROOF_NAME + _proof_of(payload, proof_key) + b'"}'
+    signed = _header_segment(key_id) + b"." + _base64url(payload)
     return (signed + b"." + _signature_segment(signed, key)).decode("ascii")
+
+
+_PROOF_NAME = b',"prf":"'
+_PROOF_SIZE = 22  # 16 bytes in base64
+_PROOF_TAIL = len(_PROOF_NAME) + _PROOF_SIZE + len(b'"}')
+
+
+def _proof_of(payload: bytes, key: bytes) -> bytes:
+    return _base64url(hmac.digest(key, payload, "sha256")[:16])
+
+
+def check_proof(text: str, keys: Iterable[bytes]) -> DataClaims:
+    """The claims that the master has promised once, whoever shows them now; expired or not.
+
+    Args:
+        text: `DataClaims.proof` of a token that was checked.
+        keys: with which the proof may have been made.
+    Raises:
+        TokenInvalid: there is no proof, or it was not made with one of these keys.
+    """
+    try:
+        payload = urlsafe_b64decode(text.encode("ascii") + b"==")
+        claims = _decode_data_claims(payload)
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:  # also binascii.Error
+        raise TokenInvalid(f"the proof cannot be read: {error}") from error
+    promised, tail = payload[:-_PROOF_TAIL] + b"}", payload[-_PROOF_TAIL:]
+    shown = tail[len(_PROOF_NAME) : -2]
+    is_formed = tail.startswith(_PROOF_NAME) and tail.endswith(b'"}')
+    if not is_formed or not any(hmac.compare_digest(shown, _proof_of(promised, key)) for key in keys):
+        raise TokenInvalid("the master has not promised this")
+    return claims
 
 
 def named_upload(upload_id: int) -> int:
@@ -191,6 +236,8 @@ class DataTokenVerifier:
             raise TokenInvalid(f"the token's claims cannot be read: {error}") from error
         if claims.audience != self._audience:
             raise TokenInvalid("the token was signed for another disk")
+        if claims.proof is not None:
+            claims = msgspec.structs.replace(claims, proof=payload.decode("ascii"))
         if claims.key_id and claims.epoch < self._revoked.get(claims.key_id, 0):
             raise TokenRevoked("the API key of this token was changed, disabled or deleted after it was made")
         return claims

@@ -275,6 +275,9 @@ class Catalog(Protocol):
 
     def join_token(self, token_id: str) -> JoinTokenRow | None: ...
 
+    def unproven_ids(self) -> dict[int, int]:
+        """Volume id -> the last needle id that a release without proofs may have handed out there."""
+
     # --- checks, which any thread may call, and which may take long ---------------------------------
 
     def check_counts(self) -> list[CountDifference]:

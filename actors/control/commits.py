@@ -17,6 +17,7 @@ import msgspec
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.disks import DiskHandlers
 from warehouse.actors.control.fleet_state import DiskState
+from warehouse.actors.control.promises import Promises
 from warehouse.actors.control.reservations import Reservations, presigned_name, slot_name
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions
@@ -28,6 +29,7 @@ from warehouse.catalog.records import BucketRow
 from warehouse.errors import (
     BadRequest,
     NoSuchVolume,
+    NotPromised,
     StampRefused,
     StoreError,
     TokenRevoked,
@@ -54,6 +56,7 @@ class CommitHandlers:
         *,
         disks: DiskHandlers,
         stamps: StampAdmission,
+        promises: Promises,
         reservations: Reservations,
     ) -> None:
         self._context = context
@@ -63,6 +66,7 @@ class CommitHandlers:
         self._sessions = sessions
         self._disks = disks
         self._stamps = stamps
+        self._promises = promises
         self._reservations = reservations
 
     def routes(self) -> Routes:
@@ -77,16 +81,17 @@ class CommitHandlers:
             if needle.volume_id not in disk.volumes:
                 raise BadRequest(f"volume {needle.volume_id} does not belong to disk {disk.name}")
         refused = self._stamps.refusals(disk, request.needles)
+        unpromised = self._promises.refusals(disk, request.needles)
         stamp, at_ms = self._context.stamp(), now_ms()
         commits = await self._writer.write(
-            lambda t: _commit(t, request.needles, refused, stamp, at_ms), is_growth=True
+            lambda t: _commit(t, request.needles, unpromised, refused, stamp, at_ms), is_growth=True
         )
         self._note_written(
             disk,
             (
                 needle
-                for needle, done in zip(request.needles, commits, strict=True)
-                if done.restamp_above is None
+                for position, (needle, done) in enumerate(zip(request.needles, commits, strict=True))
+                if done.restamp_above is None and position not in unpromised
             ),
         )
         return NeedlesCommitted(commits=commits, stamp=self._clock.last)
@@ -150,6 +155,7 @@ class CommitHandlers:
 def _commit(
     t: Transaction,
     needles: Sequence[StoredNeedle],
+    unpromised: Mapping[int, NotPromised],
     refused: Mapping[int, StampRefused],
     stamp: int,
     now_ms: int,
@@ -162,6 +168,9 @@ def _commit(
     commits = []
     is_good: dict[tuple[str, int], bool] = {("", 0): True}  # by key and epoch; of 0.1.0: not known
     for position, needle in enumerate(needles):
+        if position in unpromised:
+            commits.append(_refusal(unpromised[position]))
+            continue
         if position in refused:
             # It can never become visible, so that whoever put it may put it elsewhere.
             t.void_orphans(needle.volume_id, [needle.needle_id], stamp)

@@ -37,6 +37,7 @@ fields that are not known.
     disk_twice               disk, disk_id, url, message: two actors claim to be one disk
     disk_pinned              disk, disk_id, url, message: refused, the disk belongs to another node's key
     disk_url_changed         disk, disk_id, url, message: refused, it says to be at another host than before
+    not_promised             disk, disk_id, count, cause, message: needles that nobody was promised
     disk_confirmed           disk, disk_id, url, key_id: an operator says that the disk is there
     node_joined              node, key, host, disk_id
     node_removed             node, key, key_id

@@ -73,6 +73,9 @@ class Keyring:
         self.access = AccessSigner(secrets.access_pem, earlier_keys=earlier)
         self.authority = secrets.authority
         self.sealer = Sealer(secrets.seal)
+        self._proof_keys = tuple(
+            hmac.digest(entry.secret, b"warehouse promise", hashlib.sha256) for entry in secrets.data
+        )
 
     @property
     def curve(self) -> CurveKeys:
@@ -114,7 +117,12 @@ class Keyring:
         A disk that was not told of the latest secret yet gets tokens of the one before, which it knows.
         """
         *_, key_id = token_keys
-        return sign_data_token(claims, key_id=key_id, key=token_keys[key_id])
+        proof_key = self.proof_keys()[-1] if claims.operation == "put" else None
+        return sign_data_token(claims, key_id=key_id, key=token_keys[key_id], proof_key=proof_key)
+
+    def proof_keys(self) -> tuple[bytes, ...]:
+        """Keys for the proofs in tokens, oldest first; no disk has one."""
+        return self._proof_keys
 
     @property
     def signing_key_id(self) -> str:

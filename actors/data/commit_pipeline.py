@@ -384,7 +384,7 @@ class CommitPipeline:
     async def _tell_master(self, puts: list[Put]) -> None:
         """Ask until the master answers: repeating is harmless, it commits a needle once."""
         while puts:
-            message = NeedlesStored(needles=[put.needle for put in puts])
+            message = NeedlesStored(needles=_with_promises_once(puts))
             try:
                 answer = await self._link.request(message, timeout_s=CONFIRM_S)
             except (LinkDown, DeadlineExceeded):
@@ -482,8 +482,12 @@ def _count_for_one_write(puts: Sequence[Put]) -> int:
 def _count_for_one_message(puts: Sequence[Put]) -> int:
     """How many of these fit into one message; at least one."""
     size = count = 0
+    promise = ""
     for put in puts:
         needle = put.needle
+        if needle.promise != promise:
+            promise = needle.promise
+            size += len(promise)
         size += len(needle.key) + len(needle.content_type or "")
         for name, value in needle.metadata.items():
             size += len(name) + len(value) + 10
@@ -492,6 +496,19 @@ def _count_for_one_message(puts: Sequence[Put]) -> int:
             break
         count += 1
     return count
+
+
+def _with_promises_once(puts: Sequence[Put]) -> list[StoredNeedle]:
+    """The needles of a message: most are of one lease, and say its promise once."""
+    needles, promise = [], ""
+    for put in puts:
+        needle = put.needle
+        if needle.promise and needle.promise == promise:
+            needle = msgspec.structs.replace(needle, promise="")
+        else:
+            promise = needle.promise
+        needles.append(needle)
+    return needles
 
 
 def _fail_all(puts: Iterable[Put], message: str) -> None:

@@ -26,6 +26,7 @@ from warehouse.transport.http.heads import CONTINUE_ASKED, expectations
 from warehouse.transport.http.integrity import CRC32C_FIELD, Checks, read_checks, read_crc32c
 from warehouse.transport.messages import METADATA_SIZE_MAX, StoredNeedle
 
+NO_PROMISE = "-"  # of a token of 0.1.0
 KEY_FIELD, METADATA_FIELD = b"x-warehouse-key", b"x-warehouse-metadata"
 _OURS = b"x-warehouse-"
 _KNOWN = frozenset((KEY_FIELD, METADATA_FIELD, CRC32C_FIELD))
@@ -79,6 +80,7 @@ class PutDetails(msgspec.Struct, frozen=True, gc=False):
             if_none_match,
             claims.key_id,
             claims.epoch,
+            claims.proof or NO_PROMISE,
         )
 
 

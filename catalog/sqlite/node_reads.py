@@ -21,3 +21,6 @@ class NodeReads(Reader):
     def join_token(self, token_id: str) -> JoinTokenRow | None:
         found = self._one(f"SELECT {JOIN_COLUMNS} FROM join_tokens WHERE id = ?", (token_id,))
         return None if found is None else join_token_row(found)
+
+    def unproven_ids(self) -> dict[int, int]:
+        return dict(self._all("SELECT id, unproven_to FROM volumes WHERE unproven_to > 0"))

@@ -7,6 +7,7 @@ back, has it fail, or takes a connection away at any step.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
@@ -26,6 +27,7 @@ from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.master import Master
 from warehouse.actors.monitoring import MonitoringPort
 from warehouse.actors.process import Announcer
+from warehouse.auth.data_tokens import DataClaims, sign_data_token
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import Grant
 from warehouse.catalog.identities import ApiKeyRow
@@ -153,6 +155,7 @@ class ScriptedDisk(Script):
         self.welcome: Welcome | None = None  # of the latest registration
         self.switch_steps = 1
         self.token_keys: dict[str, bytes] = {}
+        self.promise: Callable[[StoredNeedle], str] = lambda needle: ""
 
     def set(self, volume_id: int, **changes: Any) -> None:
         self.reports[volume_id] = msgspec.structs.replace(self.reports[volume_id], **changes)
@@ -192,6 +195,7 @@ class ScriptedDisk(Script):
             key=key,
             created_ms=1,
         )
+        needle = msgspec.structs.replace(needle, promise=self.promise(needle))
         answer = await self.link.request(NeedlesStored(needles=[needle]), timeout_s=5)
         assert isinstance(answer, NeedlesCommitted)
         return answer.commits[0]
@@ -336,6 +340,7 @@ class RunningMaster:
         )
         self.root = self._root = roots[0]
         self.disk = ScriptedDisk()
+        self.disk.promise = self.promise_of
         self.compactor = ScriptedCompactor()
         self.client: Link = None  # type: ignore[assignment]  # connected before a test sees this
         self.running: Master = None  # type: ignore[assignment]  # likewise
@@ -414,6 +419,31 @@ class RunningMaster:
 
         await self._nursery.start(run)
         return link
+
+    def promise_of(self, needle: StoredNeedle, disk_id: str = DISK_ID, **changes: Any) -> str:
+        """The proof that this needle was promised, as the token of a put has it."""
+        values: dict[str, Any] = {
+            "operation": "put",
+            "audience": disk_id,
+            "volume_id": needle.volume_id,
+            "expires_at_s": int(time.time()) + 60,
+            "bucket_id": needle.bucket_id,
+            "bucket": "b",
+            "first_needle_id": needle.needle_id,
+            "last_needle_id": needle.needle_id,
+            "upload_id": needle.upload_id,
+            "lease_id": needle.lease_id,
+            "chunk_index": needle.chunk_index,
+            "key_id": needle.key_id,
+            "epoch": needle.epoch,
+        }
+        *_, proof_key = self.initialized.keyring.proof_keys()
+        claims = DataClaims(**{**values, **changes})
+        return sign_data_token(claims, key_id="k", key=b"x", proof_key=proof_key).split(".")[1]
+
+    def promised(self, *needles: StoredNeedle) -> list[StoredNeedle]:
+        """These needles of the first disk, each with the proof that it was promised."""
+        return [msgspec.structs.replace(one, promise=self.promise_of(one)) for one in needles]
 
     def load_keyring(self) -> None:
         """Read the files of the keyring again; the next start uses them."""

@@ -27,6 +27,7 @@ from warehouse.transport.messages.texts import (
     Pems,
     Secret,
     Sentence,
+    Token,
     Url,
     Volumes,
     Word,
@@ -172,6 +173,8 @@ class StoredNeedle(msgspec.Struct, frozen=True, array_like=True):
     if_none_match: Condition | None = None
     key_id: Name = ""  # of the API key behind the put's token; "": the token names none
     epoch: Whole = 0  # of that key when the token was signed
+    # The claims of the put's token with the master's proof.  "": those of the needle before; "-": none.
+    promise: Token = ""
 
 
 class NeedlesStored(Message, frozen=True, tag="needles_stored"):

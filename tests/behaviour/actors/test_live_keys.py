@@ -304,6 +304,6 @@ def claims_of(token: str) -> dict[str, Any]:
 
 async def commit(master: RunningMaster, *needles: StoredNeedle) -> list[Commit]:
     assert master.disk.link is not None
-    answer = await master.disk.link.request(NeedlesStored(needles=[*needles]), timeout_s=5)
+    answer = await master.disk.link.request(NeedlesStored(needles=master.promised(*needles)), timeout_s=5)
     assert isinstance(answer, NeedlesCommitted)
     return answer.commits

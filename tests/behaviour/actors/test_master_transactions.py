@@ -56,6 +56,7 @@ class Transactions:
 
 async def second_disk(master: RunningMaster) -> ScriptedDisk:
     disk = ScriptedDisk()
+    disk.promise = lambda needle: master.promise_of(needle, "e" * 32)
 
     async def greet(link: Link) -> None:
         register = Register(

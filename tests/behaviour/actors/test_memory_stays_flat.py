@@ -121,7 +121,9 @@ async def test_a_put_whose_condition_failed_is_forgotten_when_it_was_answered(tm
                 created_ms=1,
                 if_none_match="*",
             )
-            answer = await master.disk.link.request(NeedlesStored(needles=[needle]), timeout_s=5)
+            answer = await master.disk.link.request(
+                NeedlesStored(needles=master.promised(needle)), timeout_s=5
+            )
             assert isinstance(answer, NeedlesCommitted)
             assert answer.commits[0].code == "precondition_failed"
         gc.collect()
