@@ -44,6 +44,7 @@ def test_a_key_is_held_to_its_limits_and_no_other_is(tmp_path: Path) -> None:
             )
             async with warehouse.connect(slow) as client:
                 await read_slowly(client.bucket("photos"))
+                await write_slowly(client.bucket("photos"))
                 url = await client.bucket("photos").presign_get("cat")
                 own = await bucket.presign_get("cat")
                 await trio.to_thread.run_sync(require_busy, url, own)
@@ -59,6 +60,17 @@ def test_a_key_is_held_to_its_limits_and_no_other_is(tmp_path: Path) -> None:
             assert await bucket.get("cat") == b"c" * 100
         # The first second's worth comes at once.
         assert time.monotonic() - began > (GETS - REQUESTS_PER_S) / REQUESTS_PER_S * 0.9
+
+    async def write_slowly(bucket: warehouse.Bucket) -> None:
+        """Nothing is lost or stored twice because a put had to wait."""
+        for number in range(8):
+            await bucket.put(f"one/{number}", b"1")
+        items = [warehouse.Put(f"many/{number}", b"2") for number in range(20)]
+        assert [result.error async for result in bucket.put_many(items)] == [None] * 20
+        await bucket.put("large", bytes(3 * 1024 * 1024))
+        keys = [entry.key async for entry in bucket.list() if isinstance(entry, warehouse.ObjectInfo)]
+        assert len(keys) == 1 + 8 + 20 + 1
+        assert await bucket.get("large") == bytes(3 * 1024 * 1024)
 
     def require_busy(url: str, own: str) -> None:
         answers = [status_of(url) for _ in range(40)]

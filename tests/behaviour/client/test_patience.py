@@ -15,6 +15,7 @@ from warehouse.client import patience
 from warehouse.client.writing import put, uploads
 from warehouse.errors import (
     BadCredentials,
+    Busy,
     LinkDown,
     Overloaded,
     RequestRefused,
@@ -318,3 +319,24 @@ async def test_a_cancelled_put_never_overtakes_what_comes_later(
 
 def test_patience_for_what_leaves_something_behind_is_counted() -> None:
     assert put.ATTEMPTS == patience.ATTEMPTS == 4
+
+
+async def test_a_client_that_is_told_to_come_back_later_does() -> None:
+    async with fake_store() as store, warehouse.connect(store.profile) as client:
+        bucket = await client.create_bucket("photos")
+        store.faults.refused["LeaseNeedles"] = [Busy("too much", retry_after_s=0.4)]
+        began = trio.current_time()
+        await bucket.put("cat", b"cat")
+        assert trio.current_time() - began >= 0.4
+        assert store.buckets["photos"]["cat"].size == 3
+
+
+async def test_a_client_waits_no_longer_than_it_was_given_time() -> None:
+    async with fake_store() as store, warehouse.connect(store.profile, timeout_s=2.0) as client:
+        bucket = await client.create_bucket("photos")
+        store.faults.refused["StatObject"] = [Busy("too much", retry_after_s=60.0)]
+        began = trio.current_time()
+        with pytest.raises(Busy) as caught:
+            await bucket.stat("cat")
+        assert caught.value.retry_after_s == 60.0
+        assert trio.current_time() - began < 10
