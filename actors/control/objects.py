@@ -166,14 +166,18 @@ class ObjectHandlers:
             raise BadRequest("a first chunk is named for one key alone")
         session = self._sessions.require(peer, Permission.READ)
         is_paged = request.chunk_limit > 0
+        keys: Sequence[str] = request.keys
+        denied: list[int] = []
         with self._catalog.one_moment():
             rights = session.rights
             if rights.grants is not None:
                 # Before anything is read: how long an answer takes tells nothing of what is not granted.
-                _require_keys(rights, self._catalog.bucket(request.bucket), request.keys)
+                denied = _denied(rights, self._catalog.bucket(request.bucket), keys)
+                gone = frozenset(denied)
+                keys = [key for position, key in enumerate(keys) if position not in gone]
             bucket, found = self._catalog.locate(
                 request.bucket,
-                request.keys,
+                keys,
                 first_chunk=request.first_chunk,
                 chunk_limit=min(request.chunk_limit, CHUNKS_MAX) if is_paged else CHUNKS_UNPAGED_MAX,
             )
@@ -183,7 +187,10 @@ class ObjectHandlers:
         wanted: dict[int, set[int]] = {}
         objects = objects[: _count_named(wanted, found[: len(objects)])]
         if not is_paged:
-            _require_all(objects, len(request.keys))
+            _require_all(objects, len(keys))
+        for position in denied:
+            if position <= len(objects):
+                objects.insert(position, None)
         grants, offline = self._grants.grants(_reader(session, bucket), bucket, wanted)
         return ObjectsLocated(
             objects=objects,
@@ -191,6 +198,7 @@ class ObjectHandlers:
             offline=offline,
             back_soon=self._fleet.back_soon(offline, grace_s=RESTART_S) if offline else [],
             why_unknown=self._lineage.why_behind if None in objects else "",
+            denied=[position for position in denied if position < len(objects)],
         )
 
     def list_objects(self, peer: Peer, request: ListObjects) -> Listing:
@@ -299,12 +307,20 @@ def _wanted_of_page(rows: Iterable[ObjectRow]) -> Wanted:
     return wanted
 
 
-def _require_keys(rights: Rights, bucket: BucketRow, keys: Sequence[str]) -> None:
-    """Raises as `require_on`, for the first of these keys that may not be read."""
+def _denied(rights: Rights, bucket: BucketRow, keys: Sequence[str]) -> list[int]:
+    """The positions of the keys that may not be read.
+
+    Raises:
+        NoSuchBucket, PermissionDenied: as `require_on`; also if none of the keys may be read.
+    """
     require_on(rights, Permission.READ, bucket, None)
-    if rights.prefixes(Permission.READ, bucket) is not None:
-        for key in keys:
-            rights.require(Permission.READ, bucket, key)
+    prefixes = rights.prefixes(Permission.READ, bucket)
+    if prefixes is None:
+        return []
+    denied = [position for position, key in enumerate(keys) if not key.startswith(prefixes)]
+    if denied and len(denied) == len(keys):
+        rights.require(Permission.READ, bucket, keys[0])
+    return denied
 
 
 # --- rows for messages ----------------------------------------------------------------------------

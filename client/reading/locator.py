@@ -30,6 +30,7 @@ from warehouse.errors import (
     LinkDown,
     NoSuchObject,
     ObjectInconsistent,
+    PermissionDenied,
     StoreError,
     VolumeOffline,
 )
@@ -108,6 +109,11 @@ def absence(bucket: str, key: str, why_unknown: str) -> StoreError:
             f"it is not known whether bucket {bucket!r} has an object {key!r}: {why_unknown}"
         )
     return NoSuchObject(f"bucket {bucket!r} has no object {key!r}")
+
+
+def denial(bucket: str, key: str) -> PermissionDenied:
+    """The error for an object that this API key may not read, whether there is one or not."""
+    return PermissionDenied(f"this key has no read right on bucket {bucket!r} for {key!r}")
 
 
 class Locator:
@@ -193,12 +199,16 @@ class Locator:
         page: dict[int, ReadGrant] | None = None
         grants: dict[int, Grant] = {}
         shared: dict[int, list[_Question]] = {}
-        for question, info, granted in zip(batch, answer.objects, answer.grants, strict=True):
+        for position, (question, info, granted) in enumerate(
+            zip(batch, answer.objects, answer.grants, strict=True)
+        ):
             if granted is not page:  # nearly always all are of one page
                 self._share_all(grants, shared)
                 page, shared = granted, {}
                 grants = {volume_id: Grant.of(grant, now_s) for volume_id, grant in granted.items()}
-            if info is None:
+            if position in answer.denied:
+                question.error = denial(self._bucket, question.key)
+            elif info is None:
                 question.why_unknown = answer.why_unknown
             else:
                 try:
@@ -260,6 +270,7 @@ class Whereabouts:
     offline: dict[int, str]
     back_soon: list[int]
     why_unknown: str
+    denied: set[int]  # positions
 
     def distinct_grants(self) -> list[dict[int, ReadGrant]]:
         """The grants of each message."""
@@ -277,9 +288,11 @@ async def ask_where(control: Control, bucket: str, keys: Sequence[str]) -> Where
     objects: list[ObjectInfo | None] = []
     grants: list[dict[int, ReadGrant]] = []
     pages: list[ObjectsLocated] = []
+    denied: set[int] = set()
     while not pages or len(objects) < len(keys):
         page = await _ask_where(control, bucket, keys[len(objects) :])
         pages.append(page)
+        denied |= {len(objects) + position for position in page.denied}
         grants += [_by_volume([page])] * len(page.objects)
         found = [*page.objects]
         if found and (first := found[0]) is not None and not _is_whole(first):
@@ -293,6 +306,7 @@ async def ask_where(control: Control, bucket: str, keys: Sequence[str]) -> Where
         offline={volume_id: disk for page in pages for volume_id, disk in page.offline.items()},
         back_soon=[*{volume_id for page in pages for volume_id in page.back_soon}],
         why_unknown=next((page.why_unknown for page in pages if page.why_unknown), ""),
+        denied=denied,
     )
 
 

@@ -31,7 +31,7 @@ from warehouse.client.headers import FAILURE_SIZE_MAX, read_failure
 from warehouse.client.nurseries import background
 from warehouse.client.patience import Patience, told
 from warehouse.client.reading.exact import Count, require_chunk, require_range
-from warehouse.client.reading.locator import Grant, Located, Locator, absence, ask_where
+from warehouse.client.reading.locator import Grant, Located, Locator, absence, ask_where, denial
 from warehouse.errors import (
     BadRequest,
     LinkDown,
@@ -235,15 +235,22 @@ class BucketReader:
         return await self._locator.locate(key)
 
     async def locate_many(self, keys: Sequence[str]) -> Sequence[ObjectInfo | StoreError]:
-        """Locate many objects; an error for each that does not exist.  `grant_for` has the rights to read."""
+        """Locate many objects; an error for each that does not exist, or may not be read.
+
+        `grant_for` has the rights to read.
+        """
         answer = await ask_where(self._control, self.bucket, keys)
         for volume_id in answer.offline:
             self._grants.pop(volume_id, None)
         for grants in answer.distinct_grants():
             self.learn([*grants.values()])
         return [
-            absence(self.bucket, key, answer.why_unknown) if info is None else info
-            for key, info in zip(keys, answer.objects, strict=True)
+            info
+            if info is not None
+            else denial(self.bucket, key)
+            if position in answer.denied
+            else absence(self.bucket, key, answer.why_unknown)
+            for position, (key, info) in enumerate(zip(keys, answer.objects, strict=True))
         ]
 
     def learn(self, grants: Sequence[ReadGrant]) -> None:

@@ -37,6 +37,7 @@ from warehouse.errors import (
     NoSuchObject,
     NoSuchUpload,
     NotAuthenticated,
+    PermissionDenied,
     PreconditionFailed,
     StoreError,
     TokenExpired,
@@ -198,6 +199,7 @@ class FakeStore:
         self.audit: list[AuditEntry] = []  # read two at a time
         self.lease_room: int | None = None  # instead of what was asked for
         self.token_s = 900.0
+        self.readable = ""  # how the keys begin that may be read
         self.buckets: dict[str, dict[str, ObjectInfo]] = {}
         self.needles: dict[tuple[int, int], Needle] = {}
         self.void: set[tuple[int, int]] = set()
@@ -404,12 +406,21 @@ class FakeStore:
         return info is not None
 
     def _locate(self, request: LocateObjects) -> ObjectsLocated:
-        objects = [self._bucket(request.bucket).get(key) for key in request.keys]
+        bucket = self._bucket(request.bucket)
+        denied = [position for position, key in enumerate(request.keys) if not key.startswith(self.readable)]
+        if denied and len(denied) == len(request.keys):
+            raise PermissionDenied(f"this key has no read right on bucket {request.bucket!r}")
+        objects = [
+            None if position in denied else bucket.get(key) for position, key in enumerate(request.keys)
+        ]
         volumes = {chunk.volume_id for info in objects if info for chunk in info.chunks}
         offline = volumes & self.faults.offline
         grants = self._read_grants(request.bucket, volumes)
         return ObjectsLocated(
-            objects=objects, grants=grants, offline={volume: f"disk-{volume}" for volume in offline}
+            objects=objects,
+            grants=grants,
+            offline={volume: f"disk-{volume}" for volume in offline},
+            denied=denied,
         )
 
     def _read_grants(self, bucket: str, volumes: set[int]) -> list[ReadGrant]:

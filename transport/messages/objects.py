@@ -128,6 +128,8 @@ class ObjectFound(Message, frozen=True, tag="object_found"):
 class LocateObjects(Message, frozen=True, tag="locate_objects"):
     """Where are these objects?  One entry a key comes back, in order, None for an absent object.
 
+    Refused if the asker may read none of them.
+
     With a `chunk_limit`, entries that do not fit are left out at the end: ask again for these keys.  If the
     first object alone has more chunks, its entry has the first of them: ask for it alone with `first_chunk`
     for the others.  Without a limit (as release 0.1.0 asks), an answer that does not fit is refused.
@@ -156,6 +158,8 @@ class ObjectsLocated(Message, frozen=True, tag="objects_located"):
     # Those of them whose disk went offline a moment ago: worth a short wait.
     back_soon: Annotated[list[Whole], Many] = []
     why_unknown: Sentence = ""  # the catalog is older than the disks: an object that it lacks may well exist
+    # Positions of keys that the asker may not read; there is no object at these, whether there is one or not.
+    denied: Annotated[list[Whole], Page] = []
 
 
 class LocateChunks(Message, frozen=True, tag="locate_chunks"):

@@ -26,8 +26,10 @@ from warehouse.transport.messages import (
     ListEvents,
     Listing,
     ListObjects,
+    LocateObjects,
     Message,
     NeedleDamage,
+    ObjectsLocated,
     Request,
     RequestSlots,
     SlotWanted,
@@ -90,6 +92,25 @@ async def test_a_listing_shows_places_only_of_what_may_be_read(tmp_path: Path) -
         assert [(info.key, len(info.chunks)) for info in page.objects] == [("a", 0), ("b", 1)]
         page = await ask(link, ListObjects(bucket="photos", prefix="a", with_locations=True), Listing)
         assert page.grants == []
+
+
+async def test_places_are_told_of_the_keys_that_may_be_read_alone(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        photos = await master.create_bucket("photos")
+        await put(master, photos, "a/1", "a/2", "b/1")
+        link = await master.connect_with(READ, (Grant(READ, photos, None, "a/"),))
+
+        async def located(*keys: str) -> tuple[list[str | None], list[int], int]:
+            request = LocateObjects(bucket="photos", keys=[*keys], chunk_limit=10)
+            answer = await ask(link, request, ObjectsLocated)
+            found = [None if info is None else info.key for info in answer.objects]
+            return found, answer.denied, len(answer.grants)
+
+        assert await located("a/1", "b/1", "a/2") == (["a/1", None, "a/2"], [1], 1)
+        assert await located("b/1", "b/none", "a/2") == ([None, None, "a/2"], [0, 1], 1)
+        assert await located("a/none", "b/1", "b/none") == ([None, None, None], [1, 2], 0)
+        with pytest.raises(PermissionDenied, match="for 'b/1'"):
+            await located("b/1", "b/none")
 
 
 # --- lists of buckets -----------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from warehouse.errors import (
     LinkDown,
     NoSuchBucket,
     NoSuchObject,
+    PermissionDenied,
     PreconditionFailed,
     RangeNotSatisfiable,
 )
@@ -291,6 +292,39 @@ async def test_gets_of_one_moment_share_their_question(store: FakeStore, photos:
             nursery.start_soon(get, number)
     assert found == {number: b"%d" % number for number in range(50)}
     assert store.count(LocateObjects) <= 2
+
+
+async def test_one_object_that_may_not_be_read_does_not_hide_the_others(
+    store: FakeStore, photos: warehouse.Bucket
+) -> None:
+    """Tasks that share a question do not share its refusal."""
+    for key in ("mine/1", "mine/2", "theirs/1"):
+        await photos.put(key, key.encode())
+    store.readable = "mine/"
+    store.faults.locate_delay_s = 0.02
+    found: dict[str, bytes | str] = {}
+
+    async def get(key: str) -> None:
+        try:
+            found[key] = await photos.get(key)
+        except PermissionDenied as error:
+            found[key] = error.message
+
+    async with trio.open_nursery() as nursery:
+        for key in ("mine/1", "theirs/1", "mine/2", "theirs/none"):
+            nursery.start_soon(get, key)
+    refusal = "this key has no read right on bucket 'photos' for "
+    expected = {
+        "mine/1": b"mine/1",
+        "theirs/1": f"{refusal}'theirs/1'",
+        "mine/2": b"mine/2",
+        "theirs/none": f"{refusal}'theirs/none'",
+    }
+    assert found == expected
+    together = [got async for got in photos.get_many(expected)]
+    assert [got.error.message if got.error is not None else got.data for got in together] == [
+        *expected.values()
+    ]
 
 
 async def test_one_missing_object_does_not_hide_the_others(
