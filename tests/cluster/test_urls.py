@@ -40,13 +40,15 @@ def test_an_object_of_many_chunks_on_three_disks_has_a_short_url_and_comes_whole
         for start in range(0, len(data), 1_000_003):
             yield data[start : start + 1_000_003]
 
-    async def put(profile: Path, key: str) -> str:
+    async def put(profile: Path, key: str) -> tuple[str, str]:
         async with warehouse.connect(profile) as client:
             if key == "first":
                 await client.create_bucket("films")
             bucket = client.bucket("films")
             await bucket.put(key, pieces(), content_type="video/mp4")
-            return await bucket.presign_get(key)
+            assert await bucket.get(key) == data  # through read grants that name its upload
+            shown = {"disposition": "inline", "file_name": "a.mp4", "cache_control": "public"}
+            return await bucket.presign_get(key), await bucket.presign_get(key, once=True, **shown)  # type: ignore[arg-type]
 
     async def replace(profile: Path) -> None:
         async with warehouse.connect(profile) as client:
@@ -54,8 +56,13 @@ def test_an_object_of_many_chunks_on_three_disks_has_a_short_url_and_comes_whole
 
     env = {"WAREHOUSE_STORE_CHUNK_SIZE": "64KiB"}
     with RunningStore(tmp_path / "store", volumes=3, env=env) as store:
-        url = trio.run(put, store.profile, "first")
+        url, once = trio.run(put, store.profile, "first")
         assert len(url) < 2048
+        assert fetch(once, "HEAD")[0] == 200
+        status, headers, body = fetch(once)
+        assert (status, body == data, headers["Cache-Control"]) == (200, True, "public")
+        assert headers["Content-Disposition"] == "inline; filename*=UTF-8''a.mp4"
+        assert fetch(once)[0] == fetch(once, Range="bytes=0-1")[0] == 410
         status, headers, body = fetch(url)
         assert (status, body == data, headers["Content-Type"]) == (200, True, "video/mp4")
         etag, stored_at = headers["ETag"], headers["Last-Modified"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from base64 import urlsafe_b64decode
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,18 @@ import msgspec
 import pytest
 import trio
 
-from master_kit import RunningMaster, open_master, until
+from master_kit import DISK_ID, RunningMaster, open_master, until
 from warehouse.actors.control import revocations
 from warehouse.auth.rights import EVERYTHING, Grant, Permission
-from warehouse.errors import BadCredentials, LinkDown, NoSuchBucket, NotAuthenticated, PermissionDenied
+from warehouse.client.reading.locator import ask_where
+from warehouse.errors import (
+    BadCredentials,
+    BadRequest,
+    LinkDown,
+    NoSuchBucket,
+    NotAuthenticated,
+    PermissionDenied,
+)
 from warehouse.transport.messages import (
     Attach,
     BucketInfo,
@@ -36,9 +46,14 @@ from warehouse.transport.messages import (
     LocateObjects,
     NeedlesCommitted,
     NeedlesStored,
+    ObjectsLocated,
+    Presign,
+    Presigned,
+    Request,
     StatObject,
     StoredNeedle,
 )
+from warehouse.transport.zeromq.link import Link
 
 SEES = int(Permission.SEE_CLUSTER | Permission.SEE_EVENTS)
 DATA = int(Permission.READ | Permission.LIST | Permission.DELETE | Permission.WRITE)
@@ -295,6 +310,81 @@ async def test_a_put_looks_once_more_at_its_commit(tmp_path: Path) -> None:
         assert [one.code for one in commits] == [None, "token_revoked", None, None]
         # What was refused is void for good.
         assert [one.code for one in await commit(master, needle(1, epoch=2))] == ["needle_void"]
+
+
+async def test_grants_name_the_key_its_prefixes_and_the_uploads_that_they_open(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        bucket_id = await master.create_bucket("photos")
+        await master.stop()
+        with closing(sqlite3.connect(tmp_path / "catalog.sqlite3")) as connection, connection:
+            connection.executemany(
+                "INSERT INTO objects (bucket_id, key, size, stamp, created_ms, volume_id, needle_id, crc,"
+                " chunk_count, upload_id) VALUES (?, ?, 3, 65536, 1, 1, ?, 1, 1, ?)",
+                [
+                    (bucket_id, f"a/{number:04}", 1000 + number, (7 << 32) + number if number % 2 else None)
+                    for number in range(1200)
+                ],
+            )
+        await master.start()
+        await master.client.wait_up()
+        await until(lambda: master.running.context.fleet.disks[DISK_ID].is_online)
+        link = await master.connect_with(DATA, (Grant(DATA, bucket_id, key_prefix="a/"),))
+
+        async def locate(first: int, count: int) -> tuple[int, dict[str, Any]]:
+            keys = [f"a/{number:04}" for number in range(first, first + count)]
+            answer = await link.request(
+                LocateObjects(bucket="photos", keys=keys, chunk_limit=8192), timeout_s=5
+            )
+            assert isinstance(answer, ObjectsLocated)
+            [grant] = answer.grants
+            return len(answer.objects), claims_of(grant.token)
+
+        found, plain = await locate(0, 1)
+        assert (found, plain["pfx"], "ups" in plain) == (1, ["a/"], False)
+        assert (await locate(2, 1))[1]["jti"] == plain["jti"], "signed once for all who come with this key"
+        _, named = await locate(0, 4)
+        assert sorted(named["ups"]) == [1, 3]  # the lower half of each id
+        # One token names so many and no more: the others are asked for again.
+        found, named = await locate(0, 1000)
+        assert (found, len(named["ups"])) == (1000, 500)
+        assert (await locate(1, 1000))[0] == 1000
+        asking = Asking(link)
+        where = await ask_where(asking, "photos", [f"a/{number:04}" for number in range(1, 1200, 2)])  # type: ignore[arg-type]
+        assert asking.count == 2
+        for number, grants in zip(range(1, 1200, 2), where.grants, strict=True):
+            assert number in claims_of(grants[1].token)["ups"]
+
+
+async def test_a_url_lives_no_longer_than_its_key_says_and_lives(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        await master.create_bucket("photos")
+        expires_ms = int(time.time() * 1000) + 600_000
+        key = await master.add_key(int(EVERYTHING), sign_s_max=3600, expires_ms=expires_ms)
+        link = await master.connect_as(key)
+        with pytest.raises(BadRequest, match="this API key works for more than 0 s and at most 1 h"):
+            await link.request(
+                Presign(bucket="photos", key="k", method="PUT", expires_in_s=3601.0), timeout_s=5
+            )
+        signed = await link.request(
+            Presign(bucket="photos", key="k", method="PUT", expires_in_s=3600.0, size_min=1), timeout_s=5
+        )
+        assert isinstance(signed, Presigned)
+        claims = claims_of(signed.url.partition("?token=")[2])
+        assert expires_ms - 2000 < claims["exp"] * 1000 <= expires_ms
+        assert 590 < signed.expires_in_s <= 600
+        assert (claims["sub"], claims["min"]) == (key.key_id, 1)
+
+
+class Asking:
+    """A library's way to the master, which counts what it asks."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.count = 0
+
+    async def ask(self, request: Request, wanted: type[Any]) -> Any:
+        self.count += 1
+        return await self._link.request(request, timeout_s=5)
 
 
 def claims_of(token: str) -> dict[str, Any]:
