@@ -195,7 +195,7 @@ class MasterMetrics(Collector):
             ("failed_logins", "Logins that failed since the start", logins.total),
             ("logins_put_off", "Failed logins beyond the budget of an address or key", logins.put_off_count),
             ("connections_turned_away", "Control connections shut before a login", hub.turned_away),
-            ("connections_held_off", "Of them, those of addresses that came too often", hub.held_off),
+            ("connections_held_off", "Control connections of addresses that came too often", hub.held_off),
             ("disks_online", "Disks online", sum(disk.is_online for disk in fleet.disks.values())),
             ("disks", "Disks known", len(fleet.disks)),
             ("writable_volumes", "Volumes that take writes", fleet.room.writable_count()),

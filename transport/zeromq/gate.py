@@ -29,6 +29,7 @@ from warehouse.transport.zeromq.tcp import Ends, ends_of, shut_connection
 
 log = logging.getLogger(__name__)
 
+HOLD_OFF_S = 1.0  # a connection of an address without credit is shut after that
 UNREAD_MAX = 3 * FRAME_SIZE_MAX  # bytes of one connection: a frame, and what the kernel may hold on top
 UNREAD_TOTAL_MAX = 32 * FRAME_SIZE_MAX
 BACKLOG_MAX = 8 * FRAME_SIZE_MAX  # bytes of one connection that wait for the hub in whole messages
@@ -74,6 +75,8 @@ class Gate:
             per_address=self._limits.per_address(),
             nobody_s=self._limits.nobody_s,
         )
+        # descriptor -> address, and when it came, the oldest first: see `_hold_off`
+        self._held_off: dict[int, tuple[str, float]] = {}
         self._growth = Growth(self._limits.unheard)
         self._was_dry = False  # the hub has read all there was since the last sweep
 
@@ -86,8 +89,7 @@ class Gate:
             return  # it has ended, and the number is another's by now
         now_s = trio.current_time()
         if not self._credits.take(ends.address, 1, now_s):
-            self._counters.held_off += 1
-            self._shut_at_once(descriptor, ends, "too many connections of its address without a login")
+            self._hold_off(descriptor, ends, now_s)
             return
         if self._is_too_much_left_behind(ends.address, now_s):
             self._shut_at_once(
@@ -97,6 +99,34 @@ class Gate:
         self.guard.opened(descriptor, ends.name)
         for other in self.newcomers.accepted(descriptor, ends.address, now_s):
             self.turn_away(other, "too many connections that have not said who they are")
+
+    def _hold_off(self, descriptor: int, ends: Ends, now_s: float) -> None:
+        """Let a connection of an address without credit be, for a moment.
+
+        If it says nothing it costs nothing, and whoever is shut at once comes back at once.
+        """
+        self._counters.held_off += 1
+        self.guard.opened(descriptor, ends.name)
+        self._held_off[descriptor] = (ends.address, now_s)
+        if len(self._held_off) > self._limits.newcomers:
+            self._end_hold_off(next(iter(self._held_off)))
+
+    def _end_hold_off(self, descriptor: int) -> None:
+        del self._held_off[descriptor]
+        self.turn_away(descriptor, "too many connections of its address without a login")
+
+    def may_speak(self, descriptor: int) -> bool:
+        """Somebody who was not heard before says something; False: it is shut."""
+        if descriptor not in self._held_off:
+            return True
+        address, now_s = self._held_off[descriptor][0], trio.current_time()
+        if not self._credits.take(address, 1, now_s):
+            self._end_hold_off(descriptor)
+            return False
+        del self._held_off[descriptor]
+        for other in self.newcomers.accepted(descriptor, address, now_s):
+            self.turn_away(other, "too many connections that have not said who they are")
+        return True
 
     def _is_too_much_left_behind(self, address: str, now_s: float) -> bool:
         """Connections that end leave messages in memory; who comes again and again could leave any number.
@@ -127,6 +157,7 @@ class Gate:
     def ended(self, descriptor: int) -> None:
         self.guard.closed(descriptor)
         self.newcomers.closed(descriptor)
+        self._held_off.pop(descriptor, None)
 
     def hold(self, user_id: str) -> None:
         """Give this key no new connection until the hub has read the last words of the one it shut."""
@@ -154,6 +185,9 @@ class Gate:
             self._shut_flood(descriptor, "a message without end")
 
     def shut_overdue_newcomers(self) -> None:
+        held_until_s = trio.current_time() - HOLD_OFF_S
+        while self._held_off and next(iter(self._held_off.values()))[1] < held_until_s:
+            self._end_hold_off(next(iter(self._held_off)))
         for descriptor in self.newcomers.overdue(trio.current_time()):
             if not self._peers.by_descriptor.get(descriptor):  # peers have an account of their own
                 self.turn_away(descriptor, f"no word for {self._limits.nobody_s:.3g} s")

@@ -207,6 +207,8 @@ class Hub:
             return True
         if ident not in self._peers.by_ident:
             self._router.take_events()  # it may log in with this message: know its connection before
+            if not self._gate.may_speak(descriptor):
+                return True
         guard = self._gate.guard
         try:
             peer = self._peers.find(ident, str(frame.get("User-Id")), descriptor)

@@ -59,4 +59,4 @@ class HubCounters:
     reopenings: int = 0  # sockets closed for what they held of connections that nobody heard
     over_budget: int = 0  # requests refused unread, because their sender had sent too much lately
     turned_away: int = 0  # connections shut because they did not say who they are, or too many came
-    held_off: int = 0  # of them, those that were shut at once because their address had no credit
+    held_off: int = 0  # connections that came while their address had no credit
