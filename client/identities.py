@@ -28,6 +28,7 @@ from warehouse.transport.messages import (
     Done,
     EditAccount,
     EditKey,
+    GiveBucket,
     ImportKey,
     KeyCreated,
     KeyGrant,
@@ -283,6 +284,14 @@ class Identities:
         """
         request = EditAccount(account=account, name=name, email=email)
         return (await self._control.ask(request, AccountShown, is_repeatable=False)).account
+
+    async def give_bucket(self, bucket: str, account: str) -> None:
+        """Make a bucket another account's; who may do what with it stays.
+
+        Raises:
+            NoSuchBucket, NoSuchAccount, PermissionDenied.
+        """
+        await self._control.ask(GiveBucket(bucket=bucket, account=account), Done)
 
     async def delete_account(self, account: str) -> None:
         """Delete an account that has neither keys nor buckets.

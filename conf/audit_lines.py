@@ -70,6 +70,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "key_changed": ("id", "changed", "is_enabled", "permissions", "grants"),
     "key_rotated": ("id", "overlap_s"),
     "key_deleted": ("id",),
+    "bucket_given": ("to",),
     "account_created": (),
     "account_changed": (),
     "account_deleted": (),

@@ -26,6 +26,7 @@ from warehouse.transport.messages import (
     DeleteAccount,
     Done,
     EditAccount,
+    GiveBucket,
     ListAccounts,
 )
 from warehouse.transport.zeromq.peers import Peer
@@ -48,6 +49,7 @@ class AccountHandlers:
             .now(ListAccounts, self.list_accounts)
             .later(EditAccount, self.edit)
             .later(DeleteAccount, self.delete)
+            .later(GiveBucket, self.give)
         )
 
     async def create(self, peer: Peer, request: CreateAccount) -> AccountShown:
@@ -83,6 +85,13 @@ class AccountHandlers:
         self._sessions.require(peer, Permission.MANAGE_KEYS)
         row = account_of(self._catalog, request.account)
         await self._writer.write(lambda t: t.delete_account(row.id))
+        return Done()
+
+    async def give(self, peer: Peer, request: GiveBucket) -> Done:
+        self._sessions.require(peer, Permission.MANAGE_KEYS)
+        bucket = self._sessions.bucket_for(peer, Permission.MANAGE_BUCKETS, request.bucket)
+        row = account_of(self._catalog, request.account)
+        await self._writer.write(lambda t: t.set_bucket_owner(bucket.id, row.id))
         return Done()
 
 

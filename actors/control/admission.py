@@ -21,6 +21,7 @@ from warehouse.transport.messages import (
     DeleteObjects,
     EditAccount,
     FinishUpload,
+    GiveBucket,
     ImportKey,
     LeaseNeedles,
     NeedlesStored,
@@ -50,6 +51,7 @@ CHANGING = GROWING | {
     RotateKey,
     EditAccount,
     DeleteAccount,
+    GiveBucket,
 }
 
 

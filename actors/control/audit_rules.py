@@ -39,6 +39,7 @@ from warehouse.transport.messages import (
     EditAccount,
     EditKey,
     FinishUpload,
+    GiveBucket,
     ImportKey,
     Join,
     KeyCreated,
@@ -193,6 +194,10 @@ def _grants(grants: Sequence[KeyGrant] | None) -> Details:
     }
 
 
+def _receiver(request: GiveBucket, answer: Answer | None) -> Details:
+    return {"to": request.account}
+
+
 def _key_id(request: EditKey | DeleteKey | RotateKey) -> str:
     """The id, if it is short enough to be no secret that somebody took for one."""
     return request.key_id if _SHORT_ID.fullmatch(request.key_id) else UNCLEAR_ID
@@ -258,6 +263,7 @@ RULES: dict[type[Message], Rule] = {
     DeleteKey: Rule("key_deleted", _key_id, _long_id),
     CreateAccount: Rule("account_created", lambda request: str(request.name)),
     EditAccount: Rule("account_changed", lambda request: str(request.account)),
+    GiveBucket: Rule("bucket_given", lambda request: f"wh://{request.bucket}", _receiver),
     DeleteAccount: Rule("account_deleted", lambda request: str(request.account)),
     DecideOrphans: Rule("orphans_decided", details=lambda request, _: {"decision": request.decision}),
 }

@@ -38,6 +38,7 @@ from warehouse.transport.messages import (
     EditAccount,
     EditKey,
     FinishUpload,
+    GiveBucket,
     ImportKey,
     Join,
     LeaseNeedles,
@@ -185,6 +186,7 @@ DOORS: Mapping[type[Message], Door] = {
     ListAccounts: _door("List accounts", _P.MANAGE_KEYS, STORE),
     EditAccount: _door("Change an account", _P.MANAGE_KEYS, STORE),
     DeleteAccount: _door("Delete an account", _P.MANAGE_KEYS, STORE),
+    GiveBucket: _door("Give a bucket to an account", _P.MANAGE_BUCKETS, WHOLE, Need(_P.MANAGE_KEYS, STORE)),
     ListAudit: _door("Read the audit log, with names of all buckets and keys", _P.MANAGE_KEYS, STORE),
 }
 

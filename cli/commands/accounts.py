@@ -1,4 +1,4 @@
-"""Commands about accounts: accounts create, ls, edit, rm."""
+"""Commands about accounts: accounts create, ls, edit, give, rm."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from msgspec import UNSET
 
-from warehouse.cli.app import accounts, some
+from warehouse.cli.app import accounts, each_bucket, some
 from warehouse.cli.copying.deletions import require_yes
+from warehouse.cli.copying.places import parse_bucket
 from warehouse.cli.options import NOTHING_SPECIAL, Common
 from warehouse.cli.output.formats import printable
 from warehouse.cli.output.keys import print_accounts
@@ -70,6 +71,29 @@ async def edit(
             email=UNSET if email is None else None if email == NONE else email,
         )
     tell(common.json, f"changed {printable(changed.name)} ({changed.account_id})", **plain(changed))
+    return 0
+
+
+@accounts.command(usage="Usage: warehouse accounts give [OPTIONS] ACCOUNT BUCKET...")
+async def give(account: str, /, *buckets: str, common: Common = NOTHING_SPECIAL) -> int:
+    """Make buckets another account's. Who may do what with them stays.
+
+    Parameters
+    ----------
+    account
+        Name or id, as shown by `warehouse accounts ls`.
+    buckets
+        Names of buckets; the prefix wh:// is optional.
+    """
+    names = [parse_bucket(word) for word in some(buckets, "a bucket")]
+    async with common.connect() as store:
+
+        async def hand(name: str) -> None:
+            await store.give_bucket(name, account)
+            text = f"wh://{name} is {printable(account)}'s"
+            tell(common.json, text, event="given", bucket=name, account=account)
+
+        await each_bucket(names, hand)
     return 0
 
 

@@ -20,6 +20,7 @@ from warehouse.transport.messages import (
     Done,
     EditAccount,
     EditKey,
+    GiveBucket,
     ImportKey,
     KeyCreated,
     KeyInfo,
@@ -36,7 +37,7 @@ from warehouse.transport.messages import (
 CREATED_MS = 1_790_000_000_000
 IDENTITY_REQUESTS = (
     *(CreateKey, ImportKey, ShowKey, ListKeys, EditKey, RotateKey, DeleteKey),
-    *(CreateAccount, ListAccounts, EditAccount, DeleteAccount),
+    *(CreateAccount, ListAccounts, EditAccount, GiveBucket, DeleteAccount),
 )
 
 
@@ -87,6 +88,9 @@ class FakeIdentities:
                 del self.accounts[name]
                 self.accounts[account.name] = account
                 return AccountShown(account=account)
+            case GiveBucket(account=name):
+                self._account(name)
+                return Done()
             case DeleteAccount(account=name):
                 self._account(name)
                 del self.accounts[name]

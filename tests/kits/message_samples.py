@@ -185,6 +185,7 @@ SAMPLES: dict[str, Any] = {
     "list_accounts": messages.ListAccounts(after="0a"),
     "accounts": messages.Accounts(accounts=[ACCOUNT], next_after="0a"),
     "edit_account": messages.EditAccount(account="main", name="family", email=None),
+    "give_bucket": messages.GiveBucket(bucket="photos", account="family"),
     "delete_account": messages.DeleteAccount(account="family"),
     "done": messages.Done(),
     "refused": Refused(code="no_such_key", message="there is no key"),

@@ -64,6 +64,7 @@ from warehouse.transport.messages.identities import (
     DeleteKey,
     EditAccount,
     EditKey,
+    GiveBucket,
     ImportKey,
     KeyCreated,
     KeyGrant,
@@ -220,6 +221,7 @@ ClientRequest = (
     | ListAccounts
     | EditAccount
     | DeleteAccount
+    | GiveBucket
     | Login
     | Attach
     | CreateBucket

@@ -183,6 +183,13 @@ class EditAccount(Message, frozen=True, tag="edit_account"):
     email: Name | UnsetType | None = UNSET
 
 
+class GiveBucket(Message, frozen=True, tag="give_bucket"):
+    """Make a bucket another account's."""
+
+    bucket: Name
+    account: Name
+
+
 class DeleteAccount(Message, frozen=True, tag="delete_account"):
     """Refused for an account that has keys or buckets."""
 

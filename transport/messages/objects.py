@@ -41,6 +41,7 @@ class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
     is_counted: bool = True  # False: this key may not list the whole bucket, and is not told the sums
     quota_objects: Whole | None = None  # None: any number, like the next one
     quota_bytes: Whole | None = None
+    owner_id: Name = ""  # of the account that it belongs to
 
     @property
     def is_over_quota(self) -> bool:

@@ -28,6 +28,7 @@ from warehouse.errors import (
     LinkDown,
     NoSuchAccount,
     NoSuchApiKey,
+    NoSuchBucket,
     NotAuthenticated,
     PermissionDenied,
     StoreError,
@@ -36,6 +37,7 @@ from warehouse.transport.messages import (
     Accounts,
     AccountShown,
     Answer,
+    Buckets,
     CreateAccount,
     CreateBucket,
     CreateKey,
@@ -45,6 +47,7 @@ from warehouse.transport.messages import (
     Done,
     EditAccount,
     EditKey,
+    GiveBucket,
     ImportKey,
     KeyCreated,
     KeyGrant,
@@ -344,7 +347,12 @@ async def test_accounts_have_keys_and_buckets(master: RunningMaster) -> None:
     for key_id in (key.key.key_id, child.key.key_id):
         answer = await master.ask(EditKey(key_id=key_id, account="main"), KeyShown)
         assert answer.key.account == "main"
-    await master.ask(DeleteBucket(bucket="theirs"), Done)
+    await master.ask(GiveBucket(bucket="theirs", account="main"), Done)
+    await master.ask(GiveBucket(bucket="photos", account="family"), Done)
+    await refused(master.client, DeleteAccount(account="family"), AccountNotEmpty)
+    await master.ask(GiveBucket(bucket="photos", account="main"), Done)
+    buckets = (await master.ask(ListBuckets(), Buckets)).buckets
+    assert {bucket.owner_id for bucket in buckets} == {answer.key.account_id}
     edited = await master.ask(EditAccount(account="family", name="house", email=None), AccountShown)
     assert (edited.account.name, edited.account.email) == ("house", None)
     await master.ask(DeleteAccount(account=made.account.account_id), Done)
@@ -361,6 +369,8 @@ async def test_accounts_have_keys_and_buckets(master: RunningMaster) -> None:
         (EditAccount(account="nobody", name="x"), NoSuchAccount, "nobody"),
         (EditAccount(account="main", email="@"), BadRequest, "one @"),
         (DeleteAccount(account="nobody"), NoSuchAccount, "nobody"),
+        (GiveBucket(bucket="photos", account="nobody"), NoSuchAccount, "nobody"),
+        (GiveBucket(bucket="none", account="main"), NoSuchBucket, "none"),
         (DeleteAccount(account="main"), AccountNotEmpty, ""),
         (CreateKey(name="n", account="nobody"), NoSuchAccount, "nobody"),
     ],

@@ -257,6 +257,9 @@ async def test_accounts_have_commands(master: RunningMaster, run: Run) -> None:
         await run("accounts", "edit", "family", "--name", "house", "--email", "none", "--json")
     ).objects
     assert (edited["name"], edited["email"]) == ("house", None)
+    ran = await run("accounts", "give", "house", "wh://photos")
+    assert ran.out == "wh://photos is house's\n"
+    await run("accounts", "give", "main", "photos")
     await run("accounts", "rm", made["account_id"], "--yes")
     assert [one["name"] for one in (await run("accounts", "ls", "--json")).objects] == ["main"]
     with pytest.raises(UsageError, match="--name or --email"):
