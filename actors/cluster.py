@@ -32,7 +32,7 @@ from typing import Any
 
 import trio
 
-from warehouse.actors.certificates import save_bundle, trusted_bundle
+from warehouse.actors.certificates import trusted_bundle
 from warehouse.actors.cluster_ports import MASTER_HTTP_OFFSET, VOLUMES_MAX, ClusterPorts
 from warehouse.actors.control.first_start import (
     MARKER_NAME,
@@ -412,7 +412,6 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     initialized = await trio.to_thread.run_sync(initialize, data / "master", keep, prepare)
     authority = trusted_bundle(initialized.keyring.authority.bundle, settings.tls)
     _move_profile(profile, initialized, ports.endpoint, authority)
-    save_bundle(data, authority)
     if initialized.root_key is not None and not arguments.json:
         print(_root_key_line(initialized.root_key, data, profile, is_old=is_old), flush=True)
     report = _StartReport(

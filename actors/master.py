@@ -325,6 +325,7 @@ class Master:
             await nursery.start(self.context.writer.run)
             await nursery.start(self.provisioner.run)
             await nursery.start(self._scheduler.run)
+            nursery.start_soon(self.certificates.keep_file, self.context.catalog.folder)
             await nursery.start(monitoring.serve, port, None if certificate is None else certificate.tls)
             if isinstance(certificate, StoreCertificate):
                 hosts = [certificate.host, *([] if is_wildcard(port.host) else [port.host])]

@@ -48,9 +48,7 @@ MASTER_NAMES = (
     *("profile.toml", ".profile.toml*", "audit*"),
     *("tls.key", ".tls.key*", "tls.pem", ".tls.pem*", "authority.pem", ".authority.pem*"),
 )
-STORE_NAMES = (
-    *("master", "disk-*", "node-keys", "profile.toml", ".profile.toml*", "authority.pem", ".authority.pem*"),
-)
+STORE_NAMES = (*("master", "disk-*", "node-keys", "profile.toml", ".profile.toml*"),)
 SECRETS = ("keys*", "node-keys*", "*join.toml*", "*profile.toml*", "*node.key*", "*tls.key*")
 _OF_THE_SYSTEM = "lost+found"
 

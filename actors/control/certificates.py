@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from warehouse.actors.certificates import LOOK_S, operators_authorities
+import trio
+
+from warehouse.actors.certificates import LOOK_S, operators_authorities, save_bundle
 from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.authority import digest_of, join_bundles
 from warehouse.errors import BadRequest, CertificateBad
@@ -64,6 +66,15 @@ class Certificates:
     def bundle(self) -> str:
         """The authorities whose signatures count (PEM); the first one signs."""
         return self._bundle_and_digest()[0]
+
+    async def keep_file(self, folder: Path) -> None:
+        """Keep `authority.pem` in a folder as `bundle` is, until cancelled: it is for other programs."""
+        saved = ""
+        while True:
+            if (bundle := self.bundle) != saved:
+                await trio.to_thread.run_sync(save_bundle, folder, bundle)
+                saved = bundle
+            await trio.sleep(LOOK_S)
 
     def unseen(self, digest: str) -> str:
         """Return the bundle for a disk that has seen the one of this digest; "": it is the same."""

@@ -67,7 +67,7 @@ def test_a_store_works_over_tls(tmp_path: Path) -> None:
         assert get_url.startswith("https://")
 
         # Any program with the authority, and no other.
-        authority = str(store.data / "authority.pem")
+        authority = str(store.data / "master" / "authority.pem")
         context = ssl.create_default_context(cafile=authority)
         assert urllib.request.urlopen(get_url, context=context, timeout=20).read() == LARGE
         for url in (ready["master_http"] + "/healthz", f"https://127.0.0.1:{base + 110}/metrics"):

@@ -262,6 +262,23 @@ async def test_a_rotated_authority_reaches_a_disk_and_its_clients(folder: Path, 
     assert not await shown(own.tls, earlier)  # a client that has not logged in since
 
 
+async def test_other_programs_find_a_rotated_authority_in_its_file(tmp_path: Path, autojump_clock) -> None:
+    ring = Keyring.load_or_create(tmp_path / "keys")
+    master, file = Certificates(ring), tmp_path / "authority.pem"
+
+    async def wait_for(bundle: str) -> None:
+        while not file.exists() or file.read_text() != bundle:
+            await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(master.keep_file, tmp_path)
+        await wait_for(ring.authority.bundle)
+        ring.rotate_authority(now_ms=int(datetime.now(UTC).timestamp() * 1000), overlap_ms=1000)
+        await wait_for(master.bundle)
+        nursery.cancel_scope.cancel()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 async def test_what_is_no_certificate_changes_nothing_at_a_disk(folder: Path, tls: Tls) -> None:
     own, trust = StoreCertificate(folder, LOOPBACK), ClientTls()
     disk = NodeCertificate(own, trust)
