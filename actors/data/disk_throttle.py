@@ -48,7 +48,7 @@ class _Use:
 class DiskThrottle:
     """
     Attributes:
-        limits: of the keys that have some, by id.
+        limits: of the keys that have some, by id; one dict for good, which the hot path holds.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,8 @@ class DiskThrottle:
 
     def replace(self, limits: Mapping[str, DataLimits]) -> None:
         """From now on these keys have limits, and no other; what is under way still counts."""
-        self.limits = dict(limits)
+        self.limits.clear()
+        self.limits.update(limits)
         for key_id in self._uses.keys() - limits.keys():
             if not self._uses[key_id].at_once:
                 del self._uses[key_id]

@@ -68,6 +68,7 @@ class NeedleGet:
         self, authorizer: RequestAuthorizer, sending: Sending, cold_reads: ColdReads, counters: Counters
     ) -> None:
         self._authorizer = authorizer
+        self._limits = authorizer.throttle.limits
         self._sending = sending
         self._cold_reads = cold_reads
         self._counters = counters
@@ -90,7 +91,7 @@ class NeedleGet:
             pipeline, needle_id = self._authorizer.place_of(claims, b"GET", path)
             if claims.parts is not None or claims.chunk_list_token is not None or claims.once is not None:
                 return None
-            if needle_id in pipeline.uncommitted or claims.key_id in self._authorizer.throttle.limits:
+            if needle_id in pipeline.uncommitted or (self._limits and claims.key_id in self._limits):
                 return None
             needle = pipeline.volume.read_small(needle_id, SMALL_MAX, nowait=True)
             if needle is None:
