@@ -76,8 +76,18 @@ class EarlierAuthority(msgspec.Struct, frozen=True):
     until_ms: int
 
 
+class NextCurve(msgspec.Struct, frozen=True):
+    """The key pair that the control socket will have, which clients and nodes are told of meanwhile."""
+
+    public: str  # Z85
+    secret: str
+    at_ms: int  # when it takes the place of the present one
+
+
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     """What a rotation has begun and not finished."""
+
+    curve: NextCurve | None = None
 
     access: tuple[EarlierAccessKey, ...] = ()
     authority: tuple[EarlierAuthority, ...] = ()

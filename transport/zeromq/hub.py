@@ -75,6 +75,7 @@ class Hub:
         limits = limits or HubLimits()
         self.incarnation = incarnation
         self.denied: set[str] = set()  # User-Ids that finish no handshake; `drop` adds to it
+        self._has_new_keys = False
         self.counters = counters = HubCounters()
         self._limits = limits
         held = HeldKeys()
@@ -143,6 +144,11 @@ class Hub:
             self.disconnect(peer, cause)
         return len(peers)
 
+    def listen_with(self, keys: CurveKeys) -> None:
+        """Be known by other keys within a moment: all links connect again, with the new public half."""
+        self._router.keys = keys
+        self._has_new_keys = True
+
     # --- life -------------------------------------------------------------------------------------
 
     async def run(
@@ -161,7 +167,7 @@ class Hub:
                 task_status.started(router.bound_endpoint)
                 while True:
                     await self._serve()
-                    self._close_for_growth()
+                    self._close_to_listen_again()
                     router.open(router.bound_endpoint if endpoint.endswith(":0") else endpoint)
         finally:
             self._dispatcher.nursery = None
@@ -170,16 +176,20 @@ class Hub:
                 self._peers.forget(peer, "the hub was closed")
 
     async def _serve(self) -> None:
-        """Until the socket holds too much of connections that nobody hears."""
+        """Until the socket holds too much of connections that nobody hears, or has other keys."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._router.run)
             nursery.start_soon(self._liveness.recheck_forever)
             await self._sweep_until_overgrown()
             nursery.cancel_scope.cancel()
 
-    def _close_for_growth(self) -> None:
-        self.counters.reopenings += 1
-        log.warning("listening again: connections that nobody heard left too much behind")
+    def _close_to_listen_again(self) -> None:
+        if self._has_new_keys:
+            self._has_new_keys = False
+            log.warning("listening again, with new keys")
+        else:
+            self.counters.reopenings += 1
+            log.warning("listening again: connections that nobody heard left too much behind")
         self._router.close()
         for peer in list(self._peers.by_ident.values()):
             self._peers.lose(peer, "the hub listens again")
@@ -268,7 +278,7 @@ class Hub:
             await trio.sleep(sweep_s / 10 if self._gate.guard.is_alert else sweep_s)
             self._gate.shut_floods()
             self._outgoing.disconnect_those_that_take_nothing(list(self._peers.by_ident.values()))
-            if self._gate.has_overgrown():
+            if self._has_new_keys or self._gate.has_overgrown():
                 return
             self._gate.shut_overdue_newcomers()
             # What passed while this loop stood still counts little: peers may have spoken all the while.

@@ -90,6 +90,7 @@ class Link:
     Args:
         endpoint: where the hub listens, "tcp://host:port".
         server_key: the hub's public key; no other process can answer in its place.
+        next_server_key: the key that it will have later; see `expect_keys`.
         keys: our own identity.
         name: how logs call this link, ASCII; the routing id starts with it.
         incarnation: our process's boot number, written on every message.
@@ -107,6 +108,7 @@ class Link:
         incarnation: int,
         greet: Callable[[Link], Awaitable[None]] | None = None,
         answer: Callable[[Request], Awaitable[Answer]] | None = None,
+        next_server_key: bytes | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.name = name
@@ -115,7 +117,8 @@ class Link:
         self.refusal: StoreError | None = None
         self.trouble: StoreError | None = None  # why the last greeting failed, if another try may succeed
         self.connect_count = 0  # greetings that succeeded
-        self._server_key = server_key
+        self.server_key = server_key  # that the link uses now
+        self._other_key = next_server_key
         self._keys = keys
         self._greet = greet
         self._answer = answer or _answer_nothing
@@ -129,6 +132,17 @@ class Link:
     @property
     def is_up(self) -> bool:
         return self._is_up
+
+    def expect_keys(self, next_server_key: bytes | None) -> None:
+        """What the hub, at the key in use, says about the key that it will have later; None: this one stays.
+
+        From a handshake that fails on, the link tries the two in turns.
+        """
+        self._other_key = None if next_server_key == self.server_key else next_server_key
+
+    def _try_other_key(self) -> None:
+        if self._other_key is not None:
+            self.server_key, self._other_key = self._other_key, self.server_key
 
     # --- asking -----------------------------------------------------------------------------------
 
@@ -235,6 +249,7 @@ class Link:
                 self._note_refusal(connection.refusal)
             else:
                 log.info("not connected", extra={"endpoint": self.endpoint, "cause": connection.cause})
+                self._try_other_key()  # so ends a handshake with a hub that has another key
             return False
         connection.conversation.show_life()  # this link answers probes: the hub may judge it by them at once
         try:
@@ -321,7 +336,7 @@ class _Connection:
         socket.reconnect_ivl_max = 1000
         watch_with_tcp(socket, timeout_s=UNPLUGGED_S)
         try:
-            socket.curve_serverkey = link._server_key
+            socket.curve_serverkey = link.server_key
             socket.curve_publickey = link._keys.public
             socket.curve_secretkey = link._keys.secret
             socket.connect(link.endpoint)

@@ -36,7 +36,7 @@ _MONITORED = zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED
 
 
 class Router:
-    """The socket of a hub while it listens; it may be closed and opened again.
+    """The socket of a hub while it listens; it may be closed and opened again, then with the present `keys`.
 
     Args:
         denied: keys that finish no handshake.
@@ -61,7 +61,7 @@ class Router:
         on_event: Callable[[int, int], None],
         on_dry: Callable[[], None],
     ) -> None:
-        self._keys = keys
+        self.keys = keys
         self._limits = limits
         self._denied = denied
         self._held = held
@@ -127,8 +127,8 @@ class Router:
         watch_with_tcp(socket, timeout_s=limits.stall_s)
         socket.zap_domain = DOMAIN
         socket.curve_server = True
-        socket.curve_publickey = self._keys.public
-        socket.curve_secretkey = self._keys.secret
+        socket.curve_publickey = self.keys.public
+        socket.curve_secretkey = self.keys.secret
         try:
             socket.bind(endpoint)
         except zmq.ZMQError as error:
