@@ -311,7 +311,7 @@ def _move_profile(path: Path, initialized: Initialized, endpoint: str, authority
     """Correct the profile of a store that has moved to other ports, or has another authority."""
     if initialized.root_key is not None or not path.exists():
         return
-    server_key = initialized.keyring.curve.public.decode()
+    server_key = initialized.keyring.server_keys
     before = Profile.load(path)
     present = Profile(endpoint, server_key, before.key_id, before.secret, authority)
     if before != present:
@@ -393,7 +393,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     profile = data / "profile.toml"
 
     def keep(keyring: Keyring, root: ApiKey) -> None:
-        server_key = keyring.curve.public.decode()
+        server_key = keyring.server_keys
         authority = trusted_bundle(keyring.authority.bundle, settings.tls)
         Profile(ports.endpoint, server_key, root.key_id, root.secret, authority).save(profile)
 

@@ -34,6 +34,7 @@ from warehouse.actors.process import (
     run_actor,
     set_up_actor,
 )
+from warehouse.actors.server_keys import ServerKeys
 from warehouse.conf.arguments import Parser
 from warehouse.conf.join import Join
 from warehouse.conf.settings import Settings
@@ -85,6 +86,7 @@ class Compactor:
         self._master_incarnation = 0
         self._attempt: Attempt | None = None
         self._nursery: trio.Nursery | None = None
+        self._server_keys = ServerKeys(join.server_key, join.path)
         self._link = Link(
             endpoint=join.master,
             server_key=join.server_key.encode(),
@@ -93,6 +95,7 @@ class Compactor:
             incarnation=self._incarnation,
             greet=self._greet,
             answer=self._answer,
+            read_server_key=self._server_keys.read if join.path is not None else None,
         )
 
     async def run(self) -> None:
@@ -138,6 +141,7 @@ class Compactor:
             # A new master counts attempts from 1 again, and has the files of unfinished copies removed.
             self._attempt.stop()
         self._master_incarnation = welcome.incarnation
+        await self._server_keys.heard(link, welcome.next_server_key)
         log.info("registered with the master", extra={"master": self._join.master})
 
     async def _answer(self, request: Request) -> Answer:

@@ -48,7 +48,13 @@ from warehouse.actors.control.disks import DiskHandlers
 from warehouse.actors.control.doors import require_known
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.expiry import Expiry
-from warehouse.actors.control.first_start import BALLAST_NAME, CATALOG_NAME, JOIN_NAME, initialize
+from warehouse.actors.control.first_start import (
+    BALLAST_NAME,
+    CATALOG_NAME,
+    JOIN_NAME,
+    PROFILE_NAME,
+    initialize,
+)
 from warehouse.actors.control.fleet import Fleet
 from warehouse.actors.control.job_requests import JobHandlers
 from warehouse.actors.control.job_scheduler import JobScheduler
@@ -106,8 +112,6 @@ from warehouse.transport.zeromq.hub import Hub
 from warehouse.transport.zeromq.limits import CONNECTIONS_MAX, NEWCOMERS_MAX, HubLimits
 from warehouse.transport.zeromq.peers import Peer
 from warehouse.version import package_version
-
-PROFILE_NAME = "profile.toml"  # of the root key, when a serving master has made it
 
 log = logging.getLogger("warehouse.actors.master")  # run as a module it would be "__main__"
 
@@ -270,6 +274,8 @@ class Master:
             keyring=keyring,
             keys=self.keys,
             disconnect=self.hub.disconnect,
+            listen_with=self.hub.listen_with,
+            bundle=lambda: self.certificates.bundle,
             peers=lambda: self.hub.peers,
         )
         keys = KeyHandlers(context, sessions, keys=self.keys, secrets=KeySecrets(keyring))
@@ -435,7 +441,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     def keep(keyring: Keyring, root: ApiKey) -> None:
         """A service's standard output is kept in logs, so the secret goes to a file; --init is a command."""
         if not arguments.init:
-            server_key = keyring.curve.public.decode()
+            server_key = keyring.server_keys
             authority = trusted_bundle(keyring.authority.bundle, settings.tls)
             Profile(endpoint, server_key, root.key_id, root.secret, authority).save(profile)
 

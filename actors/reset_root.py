@@ -22,7 +22,12 @@ from pathlib import Path
 import msgspec
 
 from warehouse.actors.control.context import now_ms
-from warehouse.actors.control.first_start import CATALOG_NAME, JOIN_NAME, require_no_lost_catalog
+from warehouse.actors.control.first_start import (
+    CATALOG_NAME,
+    JOIN_NAME,
+    PROFILE_NAME,
+    require_no_lost_catalog,
+)
 from warehouse.actors.control.key_secrets import seal_secret
 from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.keys import ApiKey, generate_api_key
@@ -36,7 +41,6 @@ from warehouse.conf.join import Join
 from warehouse.conf.profile import Profile
 from warehouse.errors import ReadFailed, SetupError, StoreError
 
-PROFILE_NAME = "profile.toml"
 KEY_NAME = "root"
 
 
@@ -122,7 +126,7 @@ def _disable_others(transaction: Transaction, rows: Sequence[ApiKeyRow]) -> list
 
 def _profile_of(path: Path, join: Path, keyring: Keyring, root: ApiKey) -> Profile:
     """A profile like the one before, or to where the join file leads."""
-    server_key = keyring.curve.public.decode()
+    server_key = keyring.server_keys
     if path.exists():
         before = Profile.load(path)
         return dataclasses.replace(before, server_key=server_key, key_id=root.key_id, secret=root.secret)

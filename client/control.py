@@ -23,6 +23,7 @@ import trio
 
 from warehouse.client.nurseries import background
 from warehouse.conf.profile import Profile
+from warehouse.conf.server_keys import are_server_keys, join_server_keys, read_server_keys, write_server_keys
 from warehouse.errors import (
     Busy,
     DeadlineExceeded,
@@ -81,7 +82,9 @@ class Control:
             name="client",
             incarnation=time.time_ns() // 1_000_000,
             greet=self._greet,
+            read_server_key=None if profile.path is None else self._read_server_key,
         )
+        self._kept_server_keys = profile.server_key
 
     @property
     def small_max(self) -> int:
@@ -224,6 +227,29 @@ class Control:
         if answer.authority:  # newer than what the profile says
             self.tls.trust(answer.authority)
         self._attach_count += 1
+        await self._keep_server_keys(link, answer.next_server_key)
+
+    # --- the master's key -------------------------------------------------------------------------
+
+    def _read_server_key(self) -> bytes:
+        assert self.profile.path is not None
+        return read_server_keys(self.profile.path).encode()
+
+    async def _keep_server_keys(self, link: Link, following: str) -> None:
+        """Know the key that the master will have later, and write it into the profile."""
+        used = link.server_key.decode()
+        if not following and used == self._kept_server_keys.partition(" ")[0]:
+            return  # it announces none; what it has announced may still come, until it is in use
+        text = join_server_keys(used, following)
+        if text == self._kept_server_keys or not are_server_keys(text):
+            return
+        link.expect_keys(following.encode() or None)
+        self._kept_server_keys = text
+        if self.profile.path is not None:
+            try:
+                await trio.to_thread.run_sync(write_server_keys, self.profile.path, text)
+            except StoreError as error:  # a file of somebody else; this process knows the key
+                log.info("server key not written", extra={"cause": error.message})
 
     async def _attach_again(self, attach_count_seen: int) -> None:
         """After a NotAuthenticated: many requests may get it at the same time; one of them logs in."""

@@ -195,8 +195,9 @@ class Maintenance:
         """Replace a secret that the store signs or seals with.
 
         Args:
-            what: "access" (access tokens), "data" (data tokens and signed URLs) or "seal" (the secrets of
-                API keys are sealed with a new key; nothing becomes void).
+            what: "access" (access tokens), "data" (data tokens and signed URLs), "curve" (the key of the
+                control socket, which is in profiles), "authority" (TLS certificates) or "seal" (the secrets
+                of API keys are sealed with a new key; nothing becomes void).
             overlap_s: how long what the old secret signed stays valid, in seconds; 0: it is void at once.
                 None: until it expires on its own.
         Returns:

@@ -17,10 +17,11 @@ from warehouse.conf.secret_file import read_secret_file, write_secret_file
 @dataclass(frozen=True)
 class Join:
     master: str  # "tcp://host:port" of the control socket
-    server_key: str  # CURVE public key of the master, Z85
+    server_key: str  # CURVE public key of the master, Z85; see `conf/server_keys.py`
     token: str = field(default="", repr=False)
     secret: str = field(default="", repr=False)
     authority: str = field(default="", repr=False)  # certificates that signed those of the servers, PEM
+    path: Path | None = field(default=None, repr=False, compare=False)  # where it was read
 
     @classmethod
     def load(cls, path: Path) -> Join:
@@ -29,7 +30,7 @@ class Join:
             path, ("master", "server_key"), optional=("token", "secret", "authority"), what="join file"
         )
         check_master(values["master"], values["server_key"], path)
-        return cls(**values)
+        return cls(**values, path=path)
 
     def save(self, path: Path) -> None:
         values = {"master": self.master, "server_key": self.server_key}

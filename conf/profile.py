@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from warehouse.conf.secret_file import read_secret_file, write_secret_file
+from warehouse.conf.server_keys import are_server_keys
 from warehouse.errors import BadSetting, SecretMissing
 
 PROFILE_VARIABLE = "WAREHOUSE_PROFILE"
 _ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", re.ASCII)
-_CURVE_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}", re.ASCII)  # Z85, ZeroMQ RFC 32
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,11 @@ class Profile:
     """The address of a cluster, and one API key for it."""
 
     master: str  # "tcp://host:port" of the control socket
-    server_key: str  # CURVE public key of the master, Z85
+    server_key: str  # CURVE public key of the master, Z85; see `conf/server_keys.py`
     key_id: str
     secret: str = field(repr=False)
     authority: str = field(default="", repr=False)  # certificates that signed those of the servers, PEM
+    path: Path | None = field(default=None, repr=False, compare=False)  # where it was read
 
     @classmethod
     def load(cls, path: Path) -> Profile:
@@ -40,7 +41,7 @@ class Profile:
             optional=("authority",),
         )
         check_master(values["master"], values["server_key"], path)
-        return cls(**values)
+        return cls(**values, path=path)
 
     def save(self, path: Path) -> None:
         values = {
@@ -59,7 +60,7 @@ class Profile:
 def check_master(endpoint: str, server_key: str, path: Path) -> None:
     if not _ENDPOINT.fullmatch(endpoint) or not 0 < int(endpoint.rpartition(":")[2]) < 65536:
         raise BadSetting(f"{path}: master is {endpoint!r}, not of the form tcp://host:port")
-    if not _CURVE_KEY.fullmatch(server_key):
+    if not are_server_keys(server_key):
         raise BadSetting(f"{path}: server_key is not a CURVE key of 40 characters")
 
 

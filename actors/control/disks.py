@@ -244,6 +244,7 @@ class DiskHandlers:
             limits=self._limits(),
             certificate=self._certificates.for_disk(certificate_request, disk.url),
             authority=self._certificates.bundle,
+            next_server_key=self._keyring.next_server_key,
         )
 
     def register_again(self, but: Peer | None = None) -> None:
@@ -271,6 +272,7 @@ class DiskHandlers:
             lacking=f"disk {disk.name}: {disk.cause}" if disk.cause else "",
             certificate=self._certificates.for_disk(request.certificate_request, disk.url),
             authority=self._certificates.unseen(request.authority_seen),
+            next_server_key=self._keyring.next_server_key,
         )
 
     def _note_clock(self, disk: DiskState, skew_ms: int | None) -> None:
@@ -313,7 +315,9 @@ class DiskHandlers:
         log.info("compactor is online", extra={"disk": disk.name})
         self._events.record("compactor_online", disk=disk.name, disk_id=disk.disk_id)
         self._scheduler.compactor_came(disk)
-        return CompactorWelcome(incarnation=self._context.incarnation)
+        return CompactorWelcome(
+            incarnation=self._context.incarnation, next_server_key=self._keyring.next_server_key
+        )
 
     # --- who leaves -------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from warehouse.conf.files import write_if_changed
 from warehouse.errors import CatalogMissing, SetupError
 
 JOIN_NAME = "join.toml"
+PROFILE_NAME = "profile.toml"  # of the root key; next to the master's folder where `warehouse up` has made it
 CATALOG_NAME = "catalog.sqlite3"
 MARKER_NAME = "founded"  # its name and its text are those of the first release
 BALLAST_NAME = "ballast"

@@ -68,8 +68,7 @@ def keep_join_file(
         secret = keyring.join_secret
     if catalog.meta(TOKENS_ONLY_META) or keyring.join_secret is None:
         secret = ""
-    server_key = keyring.curve.public.decode()
-    Join(endpoint, server_key, token=token, secret=secret, authority=authority).save(path)
+    Join(endpoint, keyring.server_keys, token=token, secret=secret, authority=authority).save(path)
 
 
 def _is_new(catalog: Catalog) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace as replace_fields
 
@@ -25,6 +25,7 @@ from warehouse.actors.control.key_files import (
     DataSecret,
     EarlierAccessKey,
     EarlierAuthority,
+    NextCurve,
     Rotation,
     Secrets,
 )
@@ -34,6 +35,7 @@ from warehouse.auth.authority import Authority, join_bundles
 from warehouse.auth.data_tokens import DataClaims, sign_data_token
 from warehouse.auth.sealing import Sealer, generate_seal_key
 from warehouse.conf.files import write_whole
+from warehouse.conf.server_keys import join_server_keys
 from warehouse.errors import BadRequest
 from warehouse.transport.zeromq.curve import CurveKeys
 
@@ -80,6 +82,18 @@ class Keyring:
     @property
     def curve(self) -> CurveKeys:
         return self._secrets.curve
+
+    @property
+    def next_server_key(self) -> str:
+        """The public key that the control socket will have; "": the present one stays."""
+        following = self._secrets.rotation.curve
+        # After a crash between two writes of a switch both are the same.
+        return "" if following is None or following.public == self.curve.public.decode() else following.public
+
+    @property
+    def server_keys(self) -> str:
+        """What profiles and join files say now; see `conf/server_keys.py`."""
+        return join_server_keys(self.curve.public.decode(), self.next_server_key)
 
     @property
     def join_secret(self) -> str | None:
@@ -153,15 +167,17 @@ class Keyring:
         """Have new data tokens signed with a new secret; the disks have to be told.
 
         Args:
-            overlap_ms: how long tokens of the present secret stay valid; 0: all earlier ones are void now.
+            overlap_ms: how long tokens of the present secret stay valid; 0: `drop_ended` ends them as soon as
+                every disk knows the new one.
         Raises:
             BadRequest, OSError: as `rotate_access`.
         """
-        earlier: tuple[DataSecret, ...] = ()
         if overlap_ms:
             *before, present = _lasting(self._secrets.data, now_ms)
             earlier = (*before, replace(present, until_ms=now_ms + overlap_ms))
-        _require_few(earlier)
+            _require_few(earlier)
+        else:
+            earlier = tuple(replace(entry, until_ms=now_ms) for entry in self._secrets.data)
         data = (*earlier, key_files.generate_data_secret())
         self._write("data.json", key_files.data_file(data))
         self._use(replace(self._secrets, data=data))
@@ -187,6 +203,41 @@ class Keyring:
         self._write_two(rotation, "authority.key", content, is_rotation_first=overlap_ms > 0)
         self._use(replace(self._secrets, authority=authority, rotation=rotation))
 
+    def rotate_curve(self, *, now_ms: int, overlap_ms: int) -> None:
+        """Give the control socket a new key pair.
+
+        Args:
+            overlap_ms: how long the present one is used on, so that everybody hears of the next one; 0: the
+                new one counts now, and one that was announced never will.
+        Raises:
+            BadRequest: another one was announced already.
+            OSError: as `rotate_access`.
+        """
+        if overlap_ms and self.next_server_key:
+            raise BadRequest(
+                "the next server key is announced already: wait for the switch, or rotate at once"
+            )
+        made = CurveKeys.generate()
+        following = NextCurve(made.public.decode(), made.secret.decode(), now_ms + overlap_ms)
+        self._use_rotation(curve=following)
+        if not overlap_ms:
+            self.switch_curve()
+
+    def switch_curve(self) -> None:
+        """Use the next key pair from now on."""
+        following = self._secrets.rotation.curve
+        if following is None:
+            return
+        keys = CurveKeys(following.public.encode(), following.secret.encode())
+        keys.save(self._directory / "curve.key")
+        self._use(replace(self._secrets, curve=keys))
+        self._use_rotation(curve=None)
+
+    def _use_rotation(self, **changes: Any) -> None:
+        rotation = replace_fields(self._secrets.rotation, **changes)
+        self._write(key_files.ROTATION_NAME, key_files.rotation_file(rotation))
+        self._use(replace(self._secrets, rotation=rotation))
+
     def rotate_seal(self) -> str:
         """Seal with a new key from now on; all earlier ones still open.  Returns the id of the new one.
 
@@ -209,7 +260,8 @@ class Keyring:
     def has_ended(self, now_ms: int) -> bool:
         """Is there something for `drop_ended` to do?"""
         rotation = self._secrets.rotation
-        ends = [key.until_ms for key in rotation.access]
+        ends = [] if rotation.curve is None else [rotation.curve.at_ms]
+        ends += [key.until_ms for key in rotation.access]
         ends += [authority.until_ms for authority in rotation.authority]
         ends += [entry.until_ms for entry in self._secrets.data if entry.until_ms is not None]
         return bool(ends) and min(ends) <= now_ms
@@ -218,12 +270,14 @@ class Keyring:
         """Forget the secrets whose overlap has ended; were there any?"""
         before = self._secrets
         self._drop_ended_data(now_ms)
+        if before.rotation.curve is not None and before.rotation.curve.at_ms <= now_ms:
+            self.switch_curve()
         rotation = replace_fields(
-            before.rotation,
+            self._secrets.rotation,
             access=_lasting(before.rotation.access, now_ms),
             authority=_lasting(before.rotation.authority, now_ms),
         )
-        if rotation == before.rotation:
+        if rotation == self._secrets.rotation:
             return self._secrets is not before
         trusted = [self.authority.certificate, *(entry.certificate for entry in rotation.authority)]
         authority = Authority(self.authority.key_pem, join_bundles(*trusted))

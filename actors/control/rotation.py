@@ -3,6 +3,11 @@
     access   a new key signs access tokens; with an overlap nobody is logged out, at once everybody is
     data     a new secret signs data tokens and URLs.  Every disk is told first, and gets tokens of the new
              secret when it has answered; so no disk ever sees a token that it cannot check
+    curve    the control socket gets a new key pair.  Everybody is told of it while the present one is used
+             on, and keeps it in profiles and join files; after the switch all connect again.  At once, nobody
+             is told: then only files that are brought to them help
+    authority  another authority signs the certificates of servers.  Clients log in again at once, and are
+             told; disks are told with their next report, and then get new certificates
     seal     the secrets of API keys are sealed anew, `SEALED_AT_ONCE` in a transaction; then the old key goes
 
 The keyring (`keyring.py`) has the files and the order of their writes.  Whatever a crash interrupts goes on
@@ -19,12 +24,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import trio
 
+from warehouse.actors.certificates import BUNDLE_NAME, save_bundle
 from warehouse.actors.control.context import MasterContext, now_ms
+from warehouse.actors.control.first_start import JOIN_NAME, PROFILE_NAME
 from warehouse.actors.control.fleet_state import DiskState
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.live_keys import LiveKeys
@@ -35,15 +44,23 @@ from warehouse.actors.control.sessions import ACCESS_TOKEN_S, ClientSession, Ses
 from warehouse.auth.rights import Permission
 from warehouse.auth.sealing import API_KEY_SECRET, Sealer, seal_key_id_of
 from warehouse.catalog.identities import ApiKeyRow
+from warehouse.conf.server_keys import read_server_keys, write_server_keys
 from warehouse.errors import BadRequest, SealBroken, StoreError, WriteFailed
 from warehouse.transport.messages import Done, ReplaceTokenKeys, RotateSecret, SecretRotated
+from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.peers import Peer
 
 log = logging.getLogger(__name__)
 
 OVERLAP_S_MAX: Final = 30 * 24 * 3600
-# The longest life of what each signs.
-OVERLAPS_S: Final = {"access": int(ACCESS_TOKEN_S), "data": int(PRESIGN_S_MAX)}
+DAY_S: Final = 24 * 3600
+# The longest life of what each signs; or time for everybody to be told.
+OVERLAPS_S: Final = {
+    "access": int(ACCESS_TOKEN_S),
+    "data": int(PRESIGN_S_MAX),
+    "curve": DAY_S,
+    "authority": DAY_S,
+}
 TELL_S = 5.0  # a disk answers by then, or has to register again
 LOOK_S = 1.0  # between looks for overlaps that have ended
 SEALED_AT_ONCE = 200  # API keys in one transaction
@@ -54,6 +71,8 @@ class Rotations:
     """
     Args:
         disconnect: ends the connection of a peer; it may come back.
+        listen_with: has the control socket known by other keys.
+        bundle: the certificates that clients trust.
         peers: who is connected now.
     """
 
@@ -65,6 +84,8 @@ class Rotations:
         keyring: Keyring,
         keys: LiveKeys,
         disconnect: Callable[[Peer, str], None],
+        listen_with: Callable[[CurveKeys], None],
+        bundle: Callable[[], str],
         peers: Callable[[], Mapping[bytes, Peer]],
     ) -> None:
         self._context = context
@@ -72,6 +93,8 @@ class Rotations:
         self._keyring = keyring
         self._keys = keys
         self._disconnect = disconnect
+        self._listen_with = listen_with
+        self._bundle = bundle
         self._peers = peers
         self._turn = trio.Lock()  # one change of the keyring at a time
 
@@ -91,21 +114,34 @@ class Rotations:
             return await self._rotate_seal(request)
         overlap_s = self._overlap_of(request)
         at_ms = now_ms()
-        rotate = self._keyring.rotate_access if request.what == "access" else self._keyring.rotate_data
-        await self._write(partial(rotate, now_ms=at_ms, overlap_ms=overlap_s * 1000))
-        log.warning("secret rotated", extra={"secret": request.what, "overlap_s": overlap_s})
+        keyring = self._keyring
+        rotate = {
+            "access": keyring.rotate_access,
+            "data": keyring.rotate_data,
+            "curve": keyring.rotate_curve,
+            "authority": keyring.rotate_authority,
+        }
+        await self._write(partial(rotate[request.what], now_ms=at_ms, overlap_ms=overlap_s * 1000))
+        log.warning("secret rotated", extra={"what": request.what, "overlap_s": overlap_s})
         unreached: list[str] = []
         if request.what == "access":
             self._end_sessions(peer, overlap_s)
-        else:
+        elif request.what == "data":
             unreached = await self._tell_disks()
+            if not overlap_s:  # only now: a disk that knew the new one alone would refuse what is under way
+                await self._write(partial(keyring.drop_ended, at_ms))
+                unreached = await self._tell_disks()
+        elif request.what == "authority":
+            await self._spread_authority()
+        elif overlap_s:
+            self._have_clients_attach()  # which tells them of the next server key; disks ask all the time
         return SecretRotated(
             until_ms=at_ms + overlap_s * 1000 if overlap_s else 0, unreached=unreached[:NAMED_MAX]
         )
 
     def _overlap_of(self, request: RotateSecret) -> int:
         if request.what not in OVERLAPS_S:
-            raise BadRequest(f"a store rotates access, data and seal, not {request.what!r}")
+            raise BadRequest(f"a store rotates {', '.join(OVERLAPS_S)} and seal, not {request.what!r}")
         if request.overlap_s is None:
             return OVERLAPS_S[request.what]
         if request.overlap_s > OVERLAP_S_MAX:
@@ -134,6 +170,19 @@ class Rotations:
                 session.expires_at = min(session.expires_at, ends_at)
                 if not overlap_s and peer is not asking:
                     self._disconnect(peer, "all access tokens were voided")
+
+    def _have_clients_attach(self) -> None:
+        """Their next requests are refused for want of a session; the library attaches, and asks again."""
+        for peer in self._peers().values():
+            if isinstance(peer.session, ClientSession):
+                peer.session.expires_at = 0.0
+
+    # --- authority --------------------------------------------------------------------------------
+
+    async def _spread_authority(self) -> None:
+        """Have clients attach again, which tells them; disks hear of it with their next report."""
+        self._have_clients_attach()
+        await trio.to_thread.run_sync(save_bundles, self._context.catalog.folder, self._bundle())
 
     # --- data -------------------------------------------------------------------------------------
 
@@ -190,10 +239,17 @@ class Rotations:
     async def run(self) -> None:
         """Finish what a crash interrupted; then end each overlap in its time, until cancelled."""
         await self._finish()
+        listening = self._keyring.curve
         while True:
             await trio.sleep(LOOK_S)
             if self._keyring.has_ended(now_ms()):
                 await self._end_overlaps()
+            if listening != self._keyring.curve:
+                await trio.to_thread.run_sync(
+                    correct_files, self._context.catalog.folder, listening, self._keyring
+                )
+                listening = self._keyring.curve
+                self._listen_with(listening)
 
     async def _finish(self) -> None:
         async with self._turn:
@@ -211,7 +267,35 @@ class Rotations:
                 await trio.sleep(TELL_S)
                 return
             log.info("an overlap has ended")
+            await trio.to_thread.run_sync(save_bundles, self._context.catalog.folder, self._bundle())
             await self._tell_disks()
+
+
+def correct_files(folder: Path, before: CurveKeys, keyring: Keyring) -> None:
+    """Write the new server key into the files of the master's own machine.  Blocks.
+
+    Args:
+        folder: the master's; profiles are there, or next to it where `warehouse up` has put one.
+    """
+    for path in (folder / JOIN_NAME, folder / PROFILE_NAME, folder.parent / PROFILE_NAME):
+        with suppress(OSError):
+            if not path.is_file():
+                continue
+        try:
+            if read_server_keys(path).partition(" ")[0] == before.public.decode():
+                write_server_keys(path, keyring.server_keys)
+        except StoreError as error:  # a start corrects it
+            log.warning("server key not written", extra={"path": str(path), "cause": error.message})
+
+
+def save_bundles(folder: Path, bundle: str) -> None:
+    """Write the certificates that clients trust where a start has written them.  Blocks."""
+    for place in (folder, folder.parent):
+        if (place / BUNDLE_NAME).exists():
+            try:
+                save_bundle(place, bundle)
+            except (OSError, StoreError) as error:  # a start corrects it
+                log.warning("certificates not written", extra={"folder": str(place), "cause": str(error)})
 
 
 def _seals_of(row: ApiKeyRow) -> set[str]:

@@ -150,6 +150,7 @@ class Sessions:
             chunk_size=self._context.settings.store.chunk_size,
             expires_in_s=expires_in_s,
             authority=self._certificates.bundle,
+            next_server_key=self._keyring.next_server_key,
         )
 
     # --- rights -----------------------------------------------------------------------------------

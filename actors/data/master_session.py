@@ -32,6 +32,7 @@ from warehouse.actors.data.reporting import Reporting
 from warehouse.actors.data.volumes import DiskVolumes
 from warehouse.actors.node_key import join_with_token
 from warehouse.actors.process import Announcer
+from warehouse.actors.server_keys import ServerKeys
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.conf.join import Join
 from warehouse.errors import BadRequest, NodeUnknown, RequestRefused, StampRefused, StoreError
@@ -103,6 +104,7 @@ class MasterSession:
         self._announcer = announcer
         self._certificate = certificate
         self._throttle = throttle
+        self._server_keys = ServerKeys(join.server_key, join.path)
         self._skew = ClockSkew(clock, verifier)
         self._reporting = Reporting()
         self._catalog_id = 0  # of the catalog that this disk is registered with
@@ -142,6 +144,7 @@ class MasterSession:
         self._verifier.replace_keys(welcome.token_keys, welcome.revoked)
         self._throttle.replace(welcome.limits)
         await self._certificate.heard(certificate=welcome.certificate, authority=welcome.authority)
+        await self._server_keys.heard(link, welcome.next_server_key)
         log.info("registered with the master", extra={"master": self._join.master, "url": self._address.url})
 
     async def _join_first(self, link: Link) -> None:
@@ -227,6 +230,7 @@ class MasterSession:
         self._skew.measure(seen.now_ms, sent_at)
         self._committed_stamp = max(self._committed_stamp, seen.committed_stamp)
         await self._certificate.heard(certificate=seen.certificate, authority=seen.authority)
+        await self._server_keys.heard(link, seen.next_server_key)
         self._announce(seen)
 
     def _announce(self, seen: ReportSeen) -> None:

@@ -17,10 +17,14 @@ from warehouse.transport.messages import SecretRotated
 MEANING = {
     "access": "access tokens",
     "data": "data tokens and signed URLs",
+    "curve": "profiles and join files",
+    "authority": "certificates of servers",
 }
 
 
-@app.command(group=STORE, usage="Usage: warehouse rotate access|data [--now | --overlap TIME]")
+@app.command(
+    group=STORE, usage="Usage: warehouse rotate access|data|curve|authority [--now | --overlap TIME]"
+)
 async def rotate(
     what: str,
     /,
@@ -48,6 +52,10 @@ async def rotate(
     what
         `access`: the key that signs access tokens; --now logs everybody out, and the library logs in again.
         `data`: the secret of data tokens and signed URLs; --now voids every signed URL.
+        `curve`: the key of the control socket. Clients and nodes are told of the new one and write it into
+        their profiles and join files; those that do not connect within the overlap need new files. --now
+        tells nobody, so everybody needs new files.
+        `authority`: the authority that signs the certificates of the servers for TLS.
     """
     if what not in MEANING:
         raise UsageError(f"rotate {' or '.join(MEANING)}, not {what!r}")

@@ -28,6 +28,7 @@ class RegisterCompactor(Message, frozen=True, tag="register_compactor"):
 
 class CompactorWelcome(Message, frozen=True, tag="compactor_welcome"):
     incarnation: Boot  # the master's: the compactor refuses orders of any other
+    next_server_key: Word = ""  # as in `Attached`
 
 
 class StartCopy(Message, frozen=True, tag="start_copy"):

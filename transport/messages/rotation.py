@@ -12,7 +12,7 @@ from warehouse.transport.messages.texts import Few, Name, Word
 class RotateSecret(Message, frozen=True, tag="rotate_secret"):
     """Replace a secret by a new one; what the old one signed stays valid for an overlap."""
 
-    what: Word  # "access", "data", "seal"
+    what: Word  # "access", "data", "curve", "authority", "seal"
     overlap_s: Whole | None = None  # 0: it is void at once; None: as long as the store thinks best
 
 

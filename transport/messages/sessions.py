@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from warehouse.transport.messages.base import Message
 from warehouse.transport.messages.numbers import Boot, Whole
-from warehouse.transport.messages.texts import Name, Pems, Secret, Token
+from warehouse.transport.messages.texts import Name, Pems, Secret, Token, Word
 
 
 class Login(Message, frozen=True, tag="login"):
@@ -30,3 +30,4 @@ class Attached(Message, frozen=True, tag="attached"):
     chunk_size: Whole
     expires_in_s: float
     authority: Pems = ""  # whose certificates the servers of objects show; "": not told
+    next_server_key: Word = ""  # CURVE key that the master will have later; "": it announces none now

@@ -120,6 +120,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     limits: Annotated[dict[Name, DataLimits], Many] = {}  # of the API keys that have some
     certificate: Pem = ""  # for the disk's server, if it asked for one
     authority: Pems = ""  # whose certificates count; the first of them signs; "": not told
+    next_server_key: Word = ""  # as in `Attached`
 
 
 class TokensRefused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -150,6 +151,7 @@ class ReportSeen(Message, frozen=True, tag="report_seen"):
     lacking: Sentence = ""  # what it waits for, in a sentence
     certificate: Pem = ""  # as in `Welcome`
     authority: Pems = ""  # as in `Welcome`; "": as the disk has seen it
+    next_server_key: Word = ""  # as in `Attached`
 
 
 class StoredNeedle(msgspec.Struct, frozen=True, array_like=True):

@@ -89,8 +89,9 @@ class Link:
 
     Args:
         endpoint: where the hub listens, "tcp://host:port".
-        server_key: the hub's public key; no other process can answer in its place.
-        next_server_key: the key that it will have later; see `expect_keys`.
+        server_key: the hub's public key; no other process can answer in its place.  Behind a space, there may
+            be the key that it will have later; see `expect_keys`.
+        read_server_key: reads the same where it is kept; asked when a handshake fails, in a thread.
         keys: our own identity.
         name: how logs call this link, ASCII; the routing id starts with it.
         incarnation: our process's boot number, written on every message.
@@ -108,7 +109,7 @@ class Link:
         incarnation: int,
         greet: Callable[[Link], Awaitable[None]] | None = None,
         answer: Callable[[Request], Awaitable[Answer]] | None = None,
-        next_server_key: bytes | None = None,
+        read_server_key: Callable[[], bytes] | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.name = name
@@ -117,8 +118,10 @@ class Link:
         self.refusal: StoreError | None = None
         self.trouble: StoreError | None = None  # why the last greeting failed, if another try may succeed
         self.connect_count = 0  # greetings that succeeded
-        self.server_key = server_key  # that the link uses now
-        self._other_key = next_server_key
+        self.server_key, _, other = server_key.partition(b" ")  # that the link uses now
+        self._other_key = other or None
+        self._read_server_key = read_server_key
+        self._known_server_key = server_key
         self._keys = keys
         self._greet = greet
         self._answer = answer or _answer_nothing
@@ -140,8 +143,19 @@ class Link:
         """
         self._other_key = None if next_server_key == self.server_key else next_server_key
 
-    def _try_other_key(self) -> None:
-        if self._other_key is not None:
+    async def _try_other_key(self) -> None:
+        """After a handshake that failed: what is kept may be newer, or the other key may be in use by now."""
+        kept = self._known_server_key
+        if self._read_server_key is not None:
+            try:
+                kept = await trio.to_thread.run_sync(self._read_server_key)
+            except StoreError as error:
+                log.info("server key not read again", extra={"cause": error.message})
+        if kept != self._known_server_key:
+            self._known_server_key = kept
+            self.server_key, _, other = kept.partition(b" ")
+            self._other_key = other or None
+        elif self._other_key is not None:
             self.server_key, self._other_key = self._other_key, self.server_key
 
     # --- asking -----------------------------------------------------------------------------------
@@ -249,7 +263,7 @@ class Link:
                 self._note_refusal(connection.refusal)
             else:
                 log.info("not connected", extra={"endpoint": self.endpoint, "cause": connection.cause})
-                self._try_other_key()  # so ends a handshake with a hub that has another key
+                await self._try_other_key()  # so ends a handshake with a hub that has another key
             return False
         connection.conversation.show_life()  # this link answers probes: the hub may judge it by them at once
         try:

@@ -14,11 +14,15 @@ import trio
 from master_kit import DISK_ID, RunningMaster, open_master, until
 from warehouse.actors.control import rotation
 from warehouse.actors.control.keyring import Keyring
+from warehouse.actors.server_keys import ServerKeys
+from warehouse.auth.authority import split_bundle
 from warehouse.auth.data_tokens import DataTokenVerifier
-from warehouse.auth.keys import generate_api_key
+from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import EVERYTHING, Permission
 from warehouse.auth.sealing import API_KEY_SECRET, generate_seal_key, seal_key_id_of
 from warehouse.catalog.identities import ApiKeyRow
+from warehouse.conf.join import Join
+from warehouse.conf.profile import Profile
 from warehouse.errors import (
     BadRequest,
     DiskFull,
@@ -32,15 +36,19 @@ from warehouse.errors import (
 from warehouse.transport.messages import (
     Attach,
     Attached,
+    DiskReport,
     Events,
     Leased,
     LeaseNeedles,
     ListBuckets,
     ListEvents,
     ReplaceTokenKeys,
+    ReportSeen,
     RotateSecret,
     SecretRotated,
 )
+from warehouse.transport.zeromq.curve import CurveKeys
+from warehouse.transport.zeromq.link import Link
 
 
 @pytest.fixture
@@ -328,3 +336,117 @@ async def test_a_foreign_seal_does_not_keep_the_master_from_starting(master: Run
     await master.restart()
     await until(lambda: master.client.refusal is not None)
     assert isinstance(master.client.refusal, SealUnknown)
+
+
+# --- the server key -------------------------------------------------------------------------------
+
+
+async def test_everybody_is_told_of_the_next_server_key(master: RunningMaster) -> None:
+    key = await master.add_key(int(EVERYTHING))
+    link = await master.connect_as(key)
+    answer = await rotate(master, "curve", 3600)
+    following = keyring(master).next_server_key
+    assert following
+    assert answer.until_ms > time.time() * 1000
+    with pytest.raises(NotAuthenticated):  # so that the library attaches, which tells it
+        await link.request(ListBuckets(), timeout_s=5)
+    attached = await link.request(Attach(token=await fresh_token(master, key)), timeout_s=5)
+    assert isinstance(attached, Attached)
+    assert attached.next_server_key == following
+    assert master.disk.link is not None
+    report = DiskReport(volumes=[], disk_free=master.disk.free)
+    seen = await master.disk.link.request(report, timeout_s=5)
+    assert isinstance(seen, ReportSeen)
+    assert seen.next_server_key == following
+    assert master.disk.link.is_up
+
+
+async def test_a_node_does_not_forget_the_next_server_key_before_it_is_in_use(
+    master: RunningMaster, tmp_path: Path
+) -> None:
+    """The keyring switches first, the socket a moment later; an answer in between announces nothing."""
+    present, following = master.profile.server_key, CurveKeys.generate().public.decode()
+    path = tmp_path / "join.toml"
+    Join("tcp://h:1", present, token="t").save(path)
+    keys, link = ServerKeys(present, path), master.disk.link
+    assert link is not None
+    for announced in (following, following, ""):
+        await keys.heard(link, announced)
+        assert Join.load(path).server_key == f"{present} {following}"
+    link.server_key = following.encode()  # after the switch
+    await keys.heard(link, "")
+    assert Join.load(path).server_key == following
+    await keys.heard(link, "no key")
+    assert Join.load(path).server_key == following
+
+
+async def test_of_a_server_key_that_is_replaced_at_once_nobody_is_told(
+    master: RunningMaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(master.running._rotations, "_listen_with", lambda keys: None)
+    before = keyring(master).curve.public.decode()
+    await rotate(master, "curve", 0)
+    assert keyring(master).curve.public.decode() != before
+    assert master.disk.link is not None
+    seen = await master.disk.link.request(DiskReport(volumes=[], disk_free=1), timeout_s=5)
+    assert isinstance(seen, ReportSeen)
+    assert seen.next_server_key == ""
+
+
+async def fresh_token(master: RunningMaster, key: ApiKey) -> str:
+    await master.client.request(Attach(token=await master.token()), timeout_s=5)
+    return await master.token(key)
+
+
+async def test_a_switch_corrects_the_files_of_the_masters_machine_and_no_others(
+    master: RunningMaster,
+) -> None:
+    folder = master._folder
+    profile = master.profile
+    other = Profile("tcp://elsewhere:1", "o" * 40, "WHO", "s")
+    Join(profile.master, profile.server_key, "s" * 20).save(folder / "join.toml")
+    profile.save(folder.parent / "profile.toml")
+    other.save(folder / "profile.toml")
+    await rotate(master, "curve", 0)
+    now = keyring(master).curve.public.decode()
+    await until(lambda: Join.load(folder / "join.toml").server_key == now, timeout_s=20)
+    await until(lambda: Profile.load(folder.parent / "profile.toml").server_key == now, timeout_s=20)
+    assert Profile.load(folder / "profile.toml") == other
+    link = Link(
+        endpoint=master.endpoint,
+        server_key=now.encode(),
+        keys=CurveKeys.generate(),
+        name="new",
+        incarnation=1,
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(link.run)
+        with trio.fail_after(20):
+            await link.wait_up()
+        nursery.cancel_scope.cancel()
+
+
+# --- the authority --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlap_s", [3600, 0])
+async def test_clients_are_told_of_another_authority_at_once(master: RunningMaster, overlap_s: int) -> None:
+    before = keyring(master).authority.certificate
+    key = await master.add_key(int(EVERYTHING))
+    link = await master.connect_as(key)
+    bundle = master._folder / "authority.pem"
+    bundle.write_text(before)
+    await rotate(master, "authority", overlap_s)
+    with pytest.raises(NotAuthenticated):
+        await link.request(ListBuckets(), timeout_s=5)
+    attached = await link.request(Attach(token=await fresh_token(master, key)), timeout_s=5)
+    assert isinstance(attached, Attached)
+    first, *others = split_bundle(attached.authority)
+    assert first == keyring(master).authority.certificate != before
+    assert others == ([before] if overlap_s else [])
+    assert bundle.read_text() == attached.authority
+    assert master.disk.link is not None
+    report = DiskReport(volumes=[], disk_free=master.disk.free, authority_seen="another")
+    seen = await master.disk.link.request(report, timeout_s=5)
+    assert isinstance(seen, ReportSeen)
+    assert seen.authority == attached.authority

@@ -190,6 +190,7 @@ HONOURED = [
     ("verify --all --cancel", "no job to cancel"),
     ("rotate access --now", "all earlier access tokens are void"),
     ("rotate data --overlap 1h", "are valid until 2"),
+    ("rotate curve", "are valid until 2"),
     ("keys rotate-seal", "3 API keys"),
     ("keys create n --permissions see_events --description nightly --account main --json", "nightly"),
     ("keys create n --grant photos/2026/*:read --json", "2026/"),
@@ -246,6 +247,10 @@ def options_of(app: App) -> set[str]:
     return {next(name for name in one if name.startswith("--")) for one in names if one[0].startswith("-")}
 
 
+# Groups of commands with a test file of their own, which has all their options.
+GROUPS = {"join-token": "machines", "nodes": "machines", "disks": "machines", "accounts": "keys"}
+
+
 def commands_of(app: App, before: str = "") -> Iterator[tuple[str, App]]:
     """The commands of one word, and those of two."""
     for name in app:
@@ -264,6 +269,11 @@ def test_every_option_of_every_command_has_a_row() -> None:
         if command in PROGRAMS:
             continue
         words = command.split()
+        if len(words) > 1 and (home := GROUPS.get(words[0])) is not None:
+            tests = (Path(__file__).parent / f"test_{home}.py").read_text()
+            unnamed = {option for option in options_of(found) - ELSEWHERE if option not in tests}
+            assert not unnamed, f"{command}: {', '.join(sorted(unnamed))}"
+            continue
         tried = {short.get(word, word) for row in rows if row[: len(words)] == words for word in row}
         untried = options_of(found) - tried - ELSEWHERE
         assert not untried, f"{command}: {', '.join(sorted(untried))}"

@@ -48,8 +48,7 @@ async def test_a_new_link_that_knows_two_keys_finds_the_right_one(is_switched: b
     endpoint = free_endpoint()
     link = Link(
         endpoint=endpoint,
-        server_key=HUB_KEYS.public,
-        next_server_key=NEW.public,
+        server_key=HUB_KEYS.public + b" " + NEW.public,
         keys=KEYS,
         name="tester",
         incarnation=7,

@@ -244,6 +244,9 @@ def test_a_rotation_of_the_data_secret_at_once_voids_every_earlier_token(folder:
     tokens.append(ring.sign(DATA, ring.token_keys_of("d")))
     ring.rotate_data(now_ms=NOW_MS, overlap_ms=0)
     for one in reloaded(ring, folder):
+        assert all(accepts_data(one, token) for token in tokens), "until every disk knows the new one"
+    assert ring.drop_ended(NOW_MS)
+    for one in reloaded(ring, folder):
         assert not any(accepts_data(one, token) for token in tokens)
 
 
@@ -333,11 +336,62 @@ def test_a_rotation_of_the_authority_that_is_cut_off_ends_no_trust(
         assert trusts(one, certificate), "it is still the authority that signs"
 
 
+def test_a_server_key_is_announced_and_then_used(folder: Path) -> None:
+    ring = Keyring.load_or_create(folder)
+    present = ring.curve.public.decode()
+    assert ring.server_keys == present
+    ring.rotate_curve(now_ms=NOW_MS, overlap_ms=HOUR_MS)
+    following = ring.next_server_key
+    with pytest.raises(BadRequest, match="announced already"):
+        ring.rotate_curve(now_ms=NOW_MS, overlap_ms=HOUR_MS)
+    assert not ring.drop_ended(NOW_MS + HOUR_MS - 1)
+    for one in reloaded(ring, folder):
+        assert one.curve.public.decode() == present
+        assert one.server_keys == f"{present} {following}"
+    assert ring.has_ended(NOW_MS + HOUR_MS)
+    assert ring.drop_ended(NOW_MS + HOUR_MS)
+    for one in reloaded(ring, folder):
+        assert one.server_keys == one.curve.public.decode() == following
+    assert not ring.has_ended(NOW_MS + HOUR_MS)
+
+
+def test_a_server_key_that_is_replaced_at_once_is_not_the_one_that_was_announced(folder: Path) -> None:
+    ring = Keyring.load_or_create(folder)
+    present = ring.curve.public.decode()
+    ring.rotate_curve(now_ms=NOW_MS, overlap_ms=HOUR_MS)
+    announced = ring.next_server_key
+    ring.rotate_curve(now_ms=NOW_MS, overlap_ms=0)
+    for one in reloaded(ring, folder):
+        assert one.server_keys not in (present, announced)
+        assert one.next_server_key == ""
+
+
+@pytest.mark.parametrize("count", range(2))
+def test_a_switch_of_the_server_key_that_is_cut_off_is_completed(
+    folder: Path, cut: list[int], count: int
+) -> None:
+    ring = Keyring.load_or_create(folder)
+    cut[0] = count  # curve.key has a writer of its own, which comes between the two
+    with pytest.raises(PowerCut):
+        ring.rotate_curve(now_ms=NOW_MS, overlap_ms=0)
+    cut[0] = 100
+    again = Keyring.load_or_create(folder)
+    assert again.next_server_key == ""
+    assert again.has_ended(NOW_MS) == (count == 1)
+    again.drop_ended(NOW_MS)
+    for one in reloaded(again, folder):
+        assert one.server_keys == again.curve.public.decode()
+        assert not one.has_ended(NOW_MS)
+
+
 def test_one_rotation_keeps_what_another_has_begun(folder: Path) -> None:
     ring = Keyring.load_or_create(folder)
     token, certificate = ring.access.sign(ACCESS), issued_by(ring)
     ring.rotate_authority(now_ms=NOW_MS, overlap_ms=2 * HOUR_MS)
+    ring.rotate_curve(now_ms=NOW_MS, overlap_ms=2 * HOUR_MS)
     ring.rotate_access(now_ms=NOW_MS, overlap_ms=HOUR_MS)
+    following = ring.next_server_key
+    assert following
     ring.drop_ended(NOW_MS + HOUR_MS - 1)
     for one in reloaded(ring, folder):
         assert accepts_access(one, token)
@@ -346,6 +400,7 @@ def test_one_rotation_keeps_what_another_has_begun(folder: Path) -> None:
     for one in reloaded(ring, folder):
         assert not accepts_access(one, token)
         assert trusts(one, certificate)
+        assert one.next_server_key == following
 
 
 @pytest.mark.parametrize("kind", ["access", "data", "authority"])
