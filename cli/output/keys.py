@@ -47,7 +47,8 @@ def print_new_key(new: NewKey, saved: Path | None, *, is_json: bool) -> None:
     else:
         say(f"The secret is in {printable(str(saved))} and shown nowhere else: keep that file to yourself.")
     for sentence in new.key.abilities:
-        say(f"  {printable(sentence)}")
+        if sentence.startswith("can "):  # `keys show` also says what it cannot
+            say(f"  {printable(sentence)}")
     if new.key.previous_until_ms is not None:
         say(f"The secret before works until {format_time(new.key.previous_until_ms)}.")
 

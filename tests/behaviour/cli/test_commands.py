@@ -539,7 +539,7 @@ async def test_failures_end_with_one_line_and_their_code(store: FakeStore, tmp_p
 
 async def test_wrong_usage_ends_with_2_and_a_hint(store: FakeStore, tmp_path: Path) -> None:
     for words, hint in (
-        (["nonsense"], "there is no command 'nonsense' (see: warehouse --help)"),
+        (["gibberish"], "there is no command 'gibberish' (see: warehouse --help)"),
         (["cp", "a"], "cp needs a source and a target (see: warehouse cp --help)"),
         (["ls", "--bogus"], "(see: warehouse ls --help)"),
         (["status", "--profile", "x", "--data", "y"], "give one of them (see: warehouse status --help)"),
