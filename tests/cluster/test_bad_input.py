@@ -39,6 +39,7 @@ from warehouse.transport.http.batch_format import (
     error_of,
     read_frames,
 )
+from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.messages import (
     Attach,
     BeginUpload,
@@ -61,11 +62,14 @@ from warehouse.transport.messages import (
     Login,
     Message,
     NeedlesStored,
+    ObjectsLocated,
+    ObjectWritten,
     Presign,
     Presigned,
     ReadGrant,
     Register,
     RequestSlots,
+    Slots,
     SlotWanted,
     StatObject,
     Status,
@@ -771,6 +775,45 @@ def test_a_presigned_url_opens_its_own_object_alone(store: RunningStore) -> None
         answer = connection.getresponse()
         assert answer.status == expected, answer.read()
         connection.close()
+
+
+async def test_nobody_reads_a_chunk_of_an_upload_that_is_not_finished(store: RunningStore) -> None:
+    async def get(grant: ReadGrant, needle_id: int) -> tuple[int, bytes]:
+        headers = [("Authorization", f"Bearer {grant.token}")]
+        target = f"/v1/needles/{grant.volume_id}/{needle_id}"
+        status, _, body = await pool.request("GET", grant.url, target, headers=headers)
+        return status, body
+
+    pool = HttpPool()
+    async with warehouse.connect(store.profile) as client, control_of(store) as control:
+        begun = await control.ask(BeginUpload(bucket="good", key="upload"), UploadBegun)
+        wanted = SlotWanted(chunk_index=0, size=len(BODY), chunk_count=1, object_size=len(BODY))
+        slots = await control.ask(RequestSlots(upload_id=begun.upload_id, slots=[wanted]), Slots)
+        [slot] = slots.slots
+        headers = [("Authorization", f"Bearer {slot.token}")]
+        target = f"/v1/needles/{slot.volume_id}/{slot.needle_id}"
+        status, _, _ = await pool.request("PUT", slot.url, target, headers=headers, body=BODY)
+        assert status == 201
+        names: list[str] = []
+        grants: dict[int, ReadGrant] = {}
+        while slot.volume_id not in grants:  # until there is an object beside it
+            names.append(f"beside/{len(names)}")
+            await client.bucket("good").put(names[-1], BODY)
+            located = await control.ask(LocateObjects(bucket="good", keys=names), ObjectsLocated)
+            grants = {grant.volume_id: grant for grant in located.grants}
+        status, body = await get(grants[slot.volume_id], slot.needle_id)
+        assert (status, b"token_scope" in body) == (403, True)
+        finish = FinishUpload(upload_id=begun.upload_id, chunk_count=1, object_size=len(BODY))
+        await control.ask(finish, ObjectWritten)
+        located = await control.ask(LocateObjects(bucket="good", keys=["upload"]), ObjectsLocated)
+        assert await get(located.grants[0], slot.needle_id) == (200, BODY)
+        assert await client.bucket("good").get("upload") == BODY
+        assert [got.data async for got in client.bucket("good").get_many(["upload", *names])] == [BODY] * (
+            len(names) + 1
+        )
+        listed = client.bucket("good").list("upload", with_locations=True)
+        assert [got.data async for got in client.bucket("good").get_many(listed)] == [BODY]
+    await pool.aclose()
 
 
 def test_the_volume_files_hold_no_stray_bytes(store: RunningStore) -> None:
