@@ -107,12 +107,6 @@ class Authority:
             raise SecretMissing("the key of the authority is not that of its certificate")
         return cls(key_pem, "".join(_pem(certificate) for certificate in certificates))
 
-    def rotated(self, *, now: datetime, keeps_earlier: bool = True) -> Authority:
-        """Return a new authority; with `keeps_earlier`, what this one signed stays trusted."""
-        new = Authority.generate(now=now)
-        earlier = split_bundle(self.bundle)[:EARLIER_MAX] if keeps_earlier else []
-        return Authority(new.key_pem, "".join([new.bundle, *earlier]))
-
     @property
     def certificate(self) -> str:
         """The certificate that signs, without those of earlier authorities (PEM)."""

@@ -8,11 +8,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from warehouse.auth.authority import Authority, make_key, make_request
+from warehouse.auth.authority import Authority, join_bundles, make_key, make_request
 from warehouse.transport.http.tls import ClientTls, ServerTls, server_context
 
 LOOPBACK = "127.0.0.1"
 _numbers = itertools.count()
+
+
+def rotated(authority: Authority) -> Authority:
+    """The authority after a rotation: a new one signs, what the one before has signed stays trusted."""
+    new = Authority.generate(now=datetime.now(UTC))
+    return Authority(new.key_pem, join_bundles(new.bundle, authority.bundle))
 
 
 @dataclass

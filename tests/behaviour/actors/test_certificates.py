@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from http_harness import echo, serving
-from tls_kit import LOOPBACK, Tls
+from tls_kit import LOOPBACK, Tls, rotated
 from warehouse.actors import certificates
 from warehouse.actors.certificates import (
     OwnCertificate,
@@ -150,7 +150,7 @@ def test_a_certificate_is_due_when_another_authority_signs(tls: Tls, folder: Pat
     certificate.take(issue(tls, certificate))
     certificate.signed_by(tls.authority.bundle)
     assert not certificate.is_due
-    certificate.signed_by(tls.authority.rotated(now=datetime.now(UTC)).bundle)
+    certificate.signed_by(rotated(tls.authority).bundle)
     assert certificate.is_due
 
 

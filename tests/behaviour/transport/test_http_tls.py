@@ -10,7 +10,6 @@ import ssl
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from http_harness import (
     serving,
     split_answers,
 )
-from tls_kit import LOOPBACK, Tls
+from tls_kit import LOOPBACK, Tls, rotated
 from warehouse.errors import BodyTooLarge, CertificateBad, CertificateRefused, LinkDown
 from warehouse.transport.http.channel import JOIN_SIZE
 from warehouse.transport.http.connection import HttpLimits
@@ -449,7 +448,7 @@ async def test_a_client_can_trust_somebody_else_from_now_on(tls: Tls, tmp_path: 
     (tmp_path / "new").mkdir()
     new = Tls(
         tmp_path / "new",
-        tls.authority.rotated(now=datetime.now(UTC)),
+        rotated(tls.authority),
     )
     client = tls.client()
     assert "not trusted" in await refused(tls, new.server(), client)
