@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from warehouse.catalog.nodes import NodeRow
 from warehouse.catalog.records import ChunkRow, pack_content_type
 from warehouse.catalog.sqlite.bulk_load import NO_SETTINGS, NewCatalog
 from warehouse.catalog.sqlite.file import hold_lock
@@ -60,6 +61,7 @@ from warehouse.rescue.survey import (
     Survey,
     disk_folders,
     hold_disks,
+    node_key_in,
     take_survey,
 )
 from warehouse.storage.disk import Disk
@@ -383,9 +385,7 @@ def _fill(
     progress: Progress,
     now_ms: int,
 ) -> None:
-    for disk in disks:
-        assert disk.disk_id is not None
-        new.add_disk(disk.disk_id, printable(disk.root.name), disk.created_ms, disk.epoch, disk.catalog_id)
+    _add_disks(new, disks, known)
     for volume in survey.volumes:
         _add_volume(new, volume)
     _see_what_was_given_out(new, survey, known, report, now_ms)
@@ -465,6 +465,21 @@ def _tell(survey: Survey, report: RebuildReport, disks: Sequence[HeldDisk]) -> N
 def untyped_remark(survey: Survey) -> str:
     count = format_count(survey.untyped_count, "needle")
     return f"{count} had an invalid content type, which was removed"
+
+
+def _add_disks(new: NewCatalog, disks: Sequence[HeldDisk], known: SalvagedCatalog | None) -> None:
+    """The disks, and the nodes that they belong to: each folder has the key of its node.
+
+    A node that was removed stays removed, if the old catalog says so.
+    """
+    nodes = {} if known is None else {node.key: node for node in known.nodes}
+    for disk in disks:
+        assert disk.disk_id is not None
+        name, key = printable(disk.root.name), node_key_in(disk.root)
+        new.add_disk(disk.disk_id, name, disk.created_ms, disk.epoch, disk.catalog_id, key)
+        if key is not None and key not in nodes:
+            nodes[key] = NodeRow(key, name, "both", "", disk.created_ms, disk_id=disk.disk_id)
+    new.add_nodes(nodes.values())
 
 
 def _add_volume(new: NewCatalog, volume: FoundVolume) -> None:

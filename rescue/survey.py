@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ from warehouse.rescue.choosing import (
 from warehouse.rescue.console import BYTES, Progress, reading
 from warehouse.rescue.reading import Buckets, LostNeedle, VolumeRead, VolumeReader
 from warehouse.rescue.staging import Part, Staging, Version, place_of
+from warehouse.storage.beneath import Folder, read_plain
 from warehouse.storage.disk import Disk, OsDisk
 from warehouse.storage.epoch import NEVER, Epoch
 from warehouse.storage.files import (
@@ -50,6 +52,7 @@ _DISK_NAME = re.compile(r"disk-[0-9]{1,9}")
 
 # The master counts up from the greatest number that it has seen, and its numbers have 32 bits.
 VOLUME_ID_MAX = 1 << 31
+NODE_KEY_NAME, NODE_KEY_SIZE_MAX = "node.key", 4096  # of a disk folder; its actors make the file
 INCOMPLETE_NAMED_MAX = 10_000  # incomplete uploads listed in a report; all are counted
 
 
@@ -378,3 +381,14 @@ def _derive(survey: Survey, buckets: Buckets) -> None:
     ]
     survey.tombstoned_count = staging.tombstoned_count()
     survey.deleted_count = staging.killed_count()
+
+
+def node_key_in(root: Path) -> str | None:
+    """The key of the node that a disk folder belongs to; None: there is none, or it cannot be read."""
+    try:
+        with Folder(root) as folder:
+            content, _ = read_plain(folder, NODE_KEY_NAME, NODE_KEY_SIZE_MAX)
+        key = tomllib.loads(content.decode("ascii")).get("public")
+    except (OSError, ValueError, RecursionError):
+        return None
+    return key if isinstance(key, str) and len(key) == 40 else None

@@ -32,6 +32,7 @@ from warehouse.catalog.identities import (
     ApiKeyRow,
     api_key_columns,
 )
+from warehouse.catalog.nodes import NODE_COLUMNS, NodeRow
 from warehouse.catalog.records import (
     CHUNK_COLUMNS,
     OBJECT_COLUMNS,
@@ -162,17 +163,32 @@ class NewCatalog:
     # --- disks, volumes, keys ---------------------------------------------------------------------
 
     def add_disk(
-        self, disk_id: str, name: str, added_ms: int, epoch: tuple[int, int] = (0, 0), catalog_id: int = 0
+        self,
+        disk_id: str,
+        name: str,
+        added_ms: int,
+        epoch: tuple[int, int] = (0, 0),
+        catalog_id: int = 0,
+        node_key: str | None = None,
     ) -> None:
         """
         Args:
             epoch: number and mark, as the disk has them now; see `storage/epoch.py`.
             catalog_id: the catalog that the disk names.
+            node_key: of the node that it belongs to.
         """
         self._write(
-            "INSERT INTO disks (id, name, added_ms, epoch, mark, catalog_id) VALUES (?, ?, ?, ?, ?, ?)",
-            (disk_id, name, added_ms, *epoch, catalog_id),
+            "INSERT INTO disks (id, name, added_ms, epoch, mark, catalog_id, node_key)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (disk_id, name, added_ms, *epoch, catalog_id, node_key),
         )
+
+    def add_nodes(self, nodes: Iterable[NodeRow]) -> None:
+        for node in nodes:
+            self._write(
+                f"INSERT INTO nodes ({NODE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                msgspec.structs.astuple(node),
+            )
 
     def add_volume(
         self,

@@ -23,6 +23,7 @@ from warehouse.catalog.identities import (
     api_key_row,
     check_account_name,
 )
+from warehouse.catalog.nodes import NODE_COLUMNS, NodeRow
 from warehouse.catalog.records import (
     VOLUME_COLUMNS,
     VOLUME_COLUMNS_1,
@@ -39,7 +40,9 @@ from warehouse.errors import BadRequest, ReadFailed
 
 T = TypeVar("T")
 
-_READ_HERE = frozenset(("disks", "volumes", "copies", "api_keys", "facts", "outbox", "accounts", "buckets"))
+_READ_HERE = frozenset(
+    ("disks", "volumes", "copies", "api_keys", "facts", "outbox", "accounts", "buckets", "nodes")
+)
 
 
 class SalvagedCatalog(msgspec.Struct, frozen=True):
@@ -47,6 +50,7 @@ class SalvagedCatalog(msgspec.Struct, frozen=True):
     volumes: list[VolumeRow]
     api_keys: list[ApiKeyRow]
     accounts: list[AccountRow]
+    nodes: list[NodeRow]
     bucket_settings: dict[int, BucketSettings]  # by bucket id
     bucket_id_max: int  # the greatest that was ever given out, like the next one
     volume_id_max: int
@@ -74,6 +78,7 @@ def salvage_catalog(path: Path) -> SalvagedCatalog:
             volumes=tables.read("volumes", tables.volumes, []),
             api_keys=tables.read("API keys", tables.api_keys, []),
             accounts=tables.read("accounts", tables.accounts, []),
+            nodes=tables.read("nodes", tables.nodes, []),
             bucket_settings=tables.read("owners and quotas of buckets", tables.bucket_settings, {}),
             bucket_id_max=tables.read("bucket ids", lambda: tables.last_id("buckets"), 0),
             volume_id_max=tables.read("volume ids", lambda: tables.last_id("volumes"), 0),
@@ -138,6 +143,12 @@ class _Tables:
             except BadRequest as error:
                 self.problems.append(f"the account {row[0]!r:.100} in {self._path} is left out: {error}")
         return accounts
+
+    def nodes(self) -> list[NodeRow]:
+        if self._version < 4:
+            return []
+        rows = self._rows(f"SELECT {NODE_COLUMNS} FROM nodes ORDER BY key")
+        return [NodeRow(*row) for row in rows]
 
     def bucket_settings(self) -> dict[int, BucketSettings]:
         if self._version < 4:
