@@ -148,7 +148,7 @@ class ObjectHandlers:
         await self._context.writer.write(change)
         row = self._catalog.bucket_by_id(bucket.id)
         self._context.events.record(
-            "quota_set", bucket=row.name, quota_objects=row.quota_objects, quota_bytes=row.quota_bytes
+            "quota_set", row, bucket=row.name, quota_objects=row.quota_objects, quota_bytes=row.quota_bytes
         )
         return BucketFound(bucket=bucket_info(row, rights))
 

@@ -20,7 +20,9 @@ from warehouse.catalog.records import BucketRow
 from warehouse.errors import NoSuchBucket
 from warehouse.transport.messages import BucketInfo, Event, NeedleDamage
 
-OF_KEYS = frozenset({"key_id", "account_id"})  # fields of events that only those see who manage keys
+# Fields of events.
+OF_KEYS = frozenset({"key_id", "account_id"})  # for those who manage keys
+OF_QUOTAS = frozenset({"quota_objects", "quota_bytes"})  # for those who know how much is in the bucket
 
 
 # --- buckets --------------------------------------------------------------------------------------
@@ -55,11 +57,16 @@ def _by_id(catalog: Catalog, ids: Iterable[int]) -> Iterable[BucketRow]:
             continue
 
 
-def bucket_info(row: BucketRow, rights: Rights) -> BucketInfo:
+def may_count(rights: Rights, bucket: BucketLike) -> bool:
+    """May these rights know how much is in the bucket, and how much may be?"""
     # Whoever sets quotas has to know what they limit.
-    is_counted = rights.prefixes(Permission.LIST, row) is None or rights.allows(
-        Permission.MANAGE_BUCKETS, row
+    return rights.prefixes(Permission.LIST, bucket) is None or rights.allows(
+        Permission.MANAGE_BUCKETS, bucket
     )
+
+
+def bucket_info(row: BucketRow, rights: Rights) -> BucketInfo:
+    is_counted = may_count(rights, row)
     return BucketInfo(
         name=row.name,
         created_ms=row.created_ms,
@@ -77,10 +84,11 @@ def bucket_info(row: BucketRow, rights: Rights) -> BucketInfo:
 
 def shown_event(entry: Entry, rights: Rights) -> Event:
     """An event without the names that are none of this key's business."""
-    event, bucket = entry.event, entry.bucket
+    event = entry.event
     hidden = set() if Permission.MANAGE_KEYS & rights.permissions else OF_KEYS & event.fields.keys()
-    if bucket is not None and "bucket" in event.fields:
-        hidden |= _hidden_names(rights, bucket, event.fields)
+    name = event.fields.get("bucket")
+    if isinstance(name, str):
+        hidden |= _hidden_names(rights, entry.bucket or BucketName(name), event.fields)
     if not hidden:
         return event
     fields = {name: value for name, value in event.fields.items() if name not in hidden}
@@ -89,8 +97,9 @@ def shown_event(entry: Entry, rights: Rights) -> Event:
 
 def _hidden_names(rights: Rights, bucket: BucketLike, fields: Mapping[str, object]) -> set[str]:
     if not rights.sees(bucket):
-        return {"bucket", "key"}
-    return set() if _knows(rights, bucket, fields.get("key")) else {"key"}
+        return {"bucket", "key", *OF_QUOTAS}
+    hidden = set() if may_count(rights, bucket) else {*OF_QUOTAS}
+    return hidden if _knows(rights, bucket, fields.get("key")) else {"key", *hidden}
 
 
 def _knows(rights: Rights, bucket: BucketLike, key: object) -> bool:
@@ -111,7 +120,7 @@ def shown_damages(catalog: Catalog, damages: Sequence[NeedleDamage], rights: Rig
         if name is not None:
             if name not in buckets:
                 buckets[name] = bucket_named(catalog, name)
-            hidden = _hidden_names(rights, buckets[name], {"key": damage.key})
+            hidden = _hidden_names(rights, buckets[name], {"key": damage.key}) - OF_QUOTAS
             damage = msgspec.structs.replace(damage, **dict.fromkeys(hidden))
         shown.append(damage)
     return shown

@@ -13,6 +13,7 @@ from warehouse.errors import NoSuchBucket, NoSuchUpload, PermissionDenied
 from warehouse.transport.messages import (
     AbortUpload,
     BeginUpload,
+    BucketFound,
     BucketInfo,
     Buckets,
     ClusterStatus,
@@ -32,6 +33,7 @@ from warehouse.transport.messages import (
     ObjectsLocated,
     Request,
     RequestSlots,
+    SetQuota,
     SlotWanted,
     Status,
     UploadBegun,
@@ -219,6 +221,32 @@ async def test_ids_of_api_keys_in_events_are_for_those_who_manage_keys(tmp_path:
         assert (await events_of(manager))[-1].fields == {"key_id": "WHKEY", "count": 1}
         other = await master.connect_with(CLUSTER)
         assert (await events_of(other))[-1].fields == {"count": 1}
+
+
+async def test_quotas_in_events_are_for_those_who_know_what_is_in_the_bucket(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        photos = await master.create_bucket("photos")
+        await master.ask(SetQuota(bucket="photos", quota_objects=9, sets_objects=True), BucketFound)
+        all_of_it = {"bucket": "photos", "quota_objects": 9}
+        for flags, grants, shown in (
+            (int(EVERYTHING), None, all_of_it),
+            (LIST | CLUSTER, (Grant(LIST, photos),), all_of_it),
+            (LIST | CLUSTER, (Grant(LIST, photos, None, "2026/"),), {"bucket": "photos"}),
+            (LIST | CLUSTER, (), {}),
+        ):
+            events = await events_of(await master.connect_with(flags, grants))
+            assert [event.fields for event in events if event.name == "quota_set"] == [shown]
+
+
+async def test_the_name_of_a_bucket_that_is_not_known_by_its_id_is_for_those_who_see_all(
+    tmp_path: Path,
+) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        photos = await master.create_bucket("photos")
+        master.running.context.events.record("something", bucket="photos")
+        for grants, shown in ((None, {"bucket": "photos"}), ((Grant(LIST, photos),), {})):
+            link = await master.connect_with(LIST | CLUSTER, grants)
+            assert (await events_of(link))[-1].fields == shown
 
 
 async def test_events_need_a_right_of_their_own(tmp_path: Path) -> None:
