@@ -486,6 +486,60 @@ async def test_the_rights_are_those_of_the_token_that_was_shown_last(tmp_path: P
     await with_store(tmp_path, work)
 
 
+async def test_a_login_that_fails_does_not_say_why(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        names = ("good", "disabled", "expired", "deleted")
+        keys = {name: await master.add_key(int(EVERYTHING)) for name in names}
+        live = master.running.keys
+        tokens = {name: await master.token(key) for name, key in keys.items()}
+        await live.change(keys["disabled"].key_id, lambda row: msgspec.structs.replace(row, is_enabled=False))
+        await live.change(keys["expired"].key_id, lambda row: msgspec.structs.replace(row, expires_ms=1))
+        await live.delete(keys["deleted"].key_id)
+        logins = [Login(key_id=key.key_id, secret=key.secret) for key in keys.values()]
+        logins += [
+            Login(key_id=keys["good"].key_id, secret=keys["disabled"].secret),
+            Login(key_id=keys["good"].key_id, secret=""),
+            Login(key_id="WHUNKNOWN", secret=keys["good"].secret),
+        ]
+        told: dict[int, tuple[str, str]] = {}
+
+        async def log_in(number: int, login: Login) -> None:
+            told[number] = await result_of(await master.connect(f"client-{number}", None), login)
+
+        async with trio.open_nursery() as nursery:
+            for number, login in enumerate(logins):
+                nursery.start_soon(log_in, number, login)
+        assert told.pop(0)[0] == PASSES
+        assert {code for code, _ in told.values()} == {"bad_credentials"}
+        assert len(set(told.values())) == 1
+        refused = {
+            name: await result_of(await master.connect(name, None), Attach(token=token))
+            for name, token in tokens.items()
+        }
+        assert refused.pop("good")[0] == PASSES
+        assert {code for code, _ in refused.values()} == {"not_authenticated"}
+        assert len(set(refused.values())) == 1
+
+
+async def test_what_was_given_to_others_is_no_help(tmp_path: Path) -> None:
+    """A key with the right permissions for one bucket, and what another key was given for another one."""
+    async with open_master(tmp_path, has_compactor=False) as master:
+        store = Store(master)
+        await store.set_up()
+        grant = Grant(int(ABOUT_OBJECTS), store.ids[THERE], None, PART_OF_IT)
+        link = await master.connect_with(int(EVERYTHING), (grant,))
+        request = await ROWS[ResolveNeedle][0].make(store, THERE)
+        assert (await result_of(link, request))[0] == "token_scope"
+        upload_id = await store.upload()
+        for kind in (RequestSlots, FinishUpload, AbortUpload):
+            request = msgspec.structs.replace(await ROWS[kind][0].make(store, HERE), upload_id=upload_id)
+            absent = msgspec.structs.replace(request, upload_id=upload_id ^ 1)
+            code, words = await result_of(link, request)
+            assert code == "no_such_upload"
+            told = await result_of(link, absent)
+            assert told == (code, words.replace(str(upload_id), str(upload_id ^ 1)))
+
+
 async def test_exactly_the_right_permissions_are_enough(tmp_path: Path) -> None:
     async def work(store: Store, report: Report) -> None:
         # What deletes the bucket comes last.
