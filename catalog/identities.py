@@ -153,6 +153,11 @@ def unpack_grants(packed: bytes | None) -> tuple[Grant, ...] | None:
     return None if packed is None else _decode_grants(packed)
 
 
+def mark_of_bucket(bucket_id: int) -> bytes:
+    """Bytes that packed grants have if one of them is on this bucket; others may have them, too."""
+    return _encode((bucket_id, None))[1:]  # two neighbours in a `Grant`
+
+
 # --- catalogs of earlier releases -----------------------------------------------------------------
 
 # What a right of theirs, by bucket, allowed.

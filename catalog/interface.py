@@ -343,13 +343,15 @@ class Transaction(Protocol):
             BadBucketName, BucketExists
         """
 
-    def delete_bucket(self, name: str, *, force: bool, stamp: int) -> None:
+    def delete_bucket(self, name: str, expected_id: int | None = None, *, force: bool, stamp: int) -> None:
         """Make a bucket and all in it disappear at once; its needles become garbage piece by piece (`purge`).
 
         Rights that API keys have on the bucket go with it: a later bucket of that name is another one.
 
+        Args:
+            expected_id: of the bucket that is meant; None: whichever has the name.
         Raises:
-            NoSuchBucket
+            NoSuchBucket: also if the bucket of that name is another one by now.
             BucketNotEmpty: it holds objects, and `force` is not set.
         """
 

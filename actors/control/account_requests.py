@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 
 import msgspec
 from msgspec import UNSET
@@ -16,7 +17,7 @@ from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions
 from warehouse.auth.rights import Permission
 from warehouse.catalog.identities import AccountRow
-from warehouse.catalog.interface import Catalog
+from warehouse.catalog.interface import Catalog, Transaction
 from warehouse.errors import BadRequest, NoSuchAccount
 from warehouse.transport.messages import (
     AccountInfo,
@@ -55,7 +56,7 @@ class AccountHandlers:
     async def create(self, peer: Peer, request: CreateAccount) -> AccountShown:
         self._sessions.require(peer, Permission.MANAGE_KEYS)
         row = AccountRow(secrets.token_hex(16), request.name, _email(request.email), now_ms())
-        await self._writer.write(lambda t: t.add_account(row), is_growth=True)
+        await self._write(peer, lambda t: t.add_account(row), is_growth=True)
         return AccountShown(account=_info(row))
 
     def list_accounts(self, peer: Peer, request: ListAccounts) -> Accounts:
@@ -78,21 +79,26 @@ class AccountHandlers:
             name=row.name if request.name is UNSET else request.name,
             email=row.email if request.email is UNSET else _email(request.email),
         )
-        await self._writer.write(lambda t: t.change_account(row.id, name=after.name, email=after.email))
+        await self._write(peer, lambda t: t.change_account(row.id, name=after.name, email=after.email))
         return AccountShown(account=_info(after))
 
     async def delete(self, peer: Peer, request: DeleteAccount) -> Done:
         self._sessions.require(peer, Permission.MANAGE_KEYS)
         row = account_of(self._catalog, request.account)
-        await self._writer.write(lambda t: t.delete_account(row.id))
+        await self._write(peer, lambda t: t.delete_account(row.id))
         return Done()
 
     async def give(self, peer: Peer, request: GiveBucket) -> Done:
         self._sessions.require(peer, Permission.MANAGE_KEYS)
         bucket = self._sessions.bucket_for(peer, Permission.MANAGE_BUCKETS, request.bucket)
         row = account_of(self._catalog, request.account)
-        await self._writer.write(lambda t: t.set_bucket_owner(bucket.id, row.id))
+        await self._write(peer, lambda t: t.set_bucket_owner(bucket.id, row.id))
         return Done()
+
+    async def _write(
+        self, peer: Peer, work: Callable[[Transaction], None], *, is_growth: bool = False
+    ) -> None:
+        await self._writer.write(self._sessions.guarded(peer, work), is_growth=is_growth)
 
 
 def account_of(catalog: Catalog, name: str) -> AccountRow:

@@ -49,10 +49,11 @@ from warehouse.transport.messages import (
     RotateKey,
     ShowKey,
 )
-from warehouse.transport.messages.paging import first_that_fit
+from warehouse.transport.messages.paging import first_that_fit, fitting_sizes
 from warehouse.transport.zeromq.peers import Peer
 
-KEYS_MAX = 500  # in one answer
+KEYS_MAX = 200  # in one answer
+GRANTS_MAX = 4096  # of the keys in one answer: each is put into words, and the loop waits
 OVERLAP_S_MAX = 30 * 86_400.0
 ANSWER_S = 0.25  # how long an answer takes to leave
 
@@ -124,7 +125,8 @@ class KeyHandlers:
         session = self._manager(peer)
         limit = min(request.limit, KEYS_MAX) if request.limit > 0 else KEYS_MAX
         rows = self._catalog.api_keys_after(request.after, limit)
-        shown = first_that_fit([self._info(session, row) for row in rows])
+        count = fitting_sizes((len(row.grants or ()) for row in rows), GRANTS_MAX)
+        shown = first_that_fit([self._info(session, row) for row in rows[:count]])
         is_last = len(shown) == len(rows) < limit
         return Keys(keys=shown, next_after="" if is_last or not shown else shown[-1].key_id)
 

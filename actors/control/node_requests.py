@@ -184,7 +184,9 @@ class NodeHandlers:
             created_by=session.key_id,
             expires_ms=None if expires_s is None else made_ms + int(expires_s * 1000),
         )
-        await self._writer.write(lambda t: t.add_join_token(row), is_growth=True)
+        await self._writer.write(
+            self._sessions.guarded(peer, lambda t: t.add_join_token(row)), is_growth=True
+        )
         self._events.record("join_token_made", token_id=row.id, role=row.role, key_id=session.key_id)
         return JoinTokenMade(token_id=row.id, token=token.text, expires_ms=row.expires_ms)
 
@@ -207,7 +209,9 @@ class NodeHandlers:
 
     async def remove_token(self, peer: Peer, request: RemoveJoinToken) -> Done:
         session = self._sessions.require(peer, Permission.MANAGE_CLUSTER)
-        await self._writer.write(lambda t: t.remove_join_token(request.token_id))
+        await self._writer.write(
+            self._sessions.guarded(peer, lambda t: t.remove_join_token(request.token_id))
+        )
         self._events.record("join_token_removed", token_id=request.token_id, key_id=session.key_id)
         return Done()
 

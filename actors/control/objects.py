@@ -111,7 +111,7 @@ class ObjectHandlers:
         stamp = self._context.stamp()
         await self._context.writer.write(
             self._sessions.guarded(
-                peer, lambda t: t.delete_bucket(request.bucket, force=request.force, stamp=stamp)
+                peer, lambda t: t.delete_bucket(row.name, row.id, force=request.force, stamp=stamp)
             )
         )
         self._context.events.record("bucket_deleted", row, bucket=row.name)
@@ -145,7 +145,7 @@ class ObjectHandlers:
                 byte_count=request.quota_bytes if request.sets_bytes else ...,
             )
 
-        await self._context.writer.write(change)
+        await self._context.writer.write(self._sessions.guarded(peer, change))
         row = self._catalog.bucket_by_id(bucket.id)
         self._context.events.record(
             "quota_set", row, bucket=row.name, quota_objects=row.quota_objects, quota_bytes=row.quota_bytes
@@ -256,8 +256,7 @@ class ObjectHandlers:
         if_match = check_etag_condition(request.if_match)
         bucket = self._sessions.bucket_for(peer, Permission.DELETE, request.bucket)
         rights = self._sessions.session_of(peer).rights
-        for key in request.keys:
-            rights.require(Permission.DELETE, bucket, key)
+        rights.require_all(Permission.DELETE, bucket, request.keys)
         stamp = self._context.stamp()
         existed = await self._context.writer.write(
             self._sessions.guarded(

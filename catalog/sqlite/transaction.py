@@ -62,9 +62,9 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, Upkeep):
         self._note_bucket(BucketNote(cursor.lastrowid, name, created_ms, False, stamp))
         return BucketRow(cursor.lastrowid, name, created_ms, 0, 0, owner_id)
 
-    def delete_bucket(self, name: str, *, force: bool, stamp: int) -> None:
+    def delete_bucket(self, name: str, expected_id: int | None = None, *, force: bool, stamp: int) -> None:
         found = self._one("SELECT id, created_ms FROM buckets WHERE name = ?", (name,))
-        if found is None:
+        if found is None or expected_id not in (None, found[0]):
             raise NoSuchBucket(f"there is no bucket {name!r}")
         bucket_id, created_ms = found
         if not force and self._one("SELECT 1 FROM objects WHERE bucket_id = ? LIMIT 1", (bucket_id,)):

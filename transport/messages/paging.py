@@ -32,10 +32,15 @@ def fitting(items: Iterable[Any], size_max: int = ANSWER_SIZE_MAX) -> int:
 
     At least one, if there is one: the reader of an empty page would ask forever.
     """
-    size = count = 0
-    for item in items:
-        size += size_of(item)
-        if size > size_max and count:
+    return fitting_sizes(map(size_of, items), size_max)
+
+
+def fitting_sizes(sizes: Iterable[int], size_max: int) -> int:
+    """How many of these sizes, from the first on, come to `size_max` together; at least one, as above."""
+    total = count = 0
+    for size in sizes:
+        total += size
+        if total > size_max and count:
             break
         count += 1
     return count

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from master_kit import RunningMaster, open_master, until
+from warehouse.actors.control import key_requests
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import EVERYTHING, READ_ONLY, Grant, Permission
 from warehouse.catalog.identities import ApiKeyRow
@@ -325,6 +326,47 @@ async def test_a_manager_that_loses_the_right_in_between_changes_nothing(master:
         await until(lambda: waits("_add"))
         goes_on.set()
     assert "late" not in [key.name for key in (await master.ask(ListKeys(), Keys)).keys]
+
+
+async def test_a_request_to_delete_a_bucket_spares_a_later_one_of_its_name(master: RunningMaster) -> None:
+    """The key may delete one bucket by its number; while its request waits, another takes the name."""
+    grants = [KeyGrant(bucket="photos", permissions=["manage_buckets", "delete"])]
+    made = await create(master, permissions=["manage_buckets", "delete"], grants=grants)
+    link = await master.connect_as(shown(made))
+    writer, is_busy, goes_on = master.running.context.writer, threading.Event(), threading.Event()
+
+    def replace(transaction: Transaction) -> None:
+        is_busy.set()
+        goes_on.wait(20)
+        transaction.delete_bucket("photos", force=True, stamp=1)
+        transaction.create_bucket("photos", 1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.write, replace)
+        await until(is_busy.is_set)
+        nursery.start_soon(refused, link, DeleteBucket(bucket="photos", force=True), NoSuchBucket)
+        await until(lambda: len(writer._queue) > 0)
+        goes_on.set()
+    assert [bucket.name for bucket in (await master.ask(ListBuckets(), Buckets)).buckets] == ["photos"]
+
+
+async def test_a_page_of_keys_has_few_enough_grants_to_be_put_into_words(
+    master: RunningMaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_requests, "GRANTS_MAX", 3)
+    for number, count in enumerate((2, 1, 4, 1)):
+        grants = [KeyGrant(bucket="photos", prefix=f"{part}/") for part in range(count)]
+        await master.ask(
+            ImportKey(name="n", key_id=f"AAA{number}", secret="s" * 20, preset="reader", grants=grants),
+            KeyShown,
+        )
+    pages, after = [], ""
+    while True:
+        page = await master.ask(ListKeys(after=after), Keys)
+        pages.append([key.key_id for key in page.keys if key.key_id.startswith("AAA")])
+        if not (after := page.next_after):
+            break
+    assert pages[:3] == [["AAA0", "AAA1"], ["AAA2"], ["AAA3"]]
 
 
 # --- accounts -------------------------------------------------------------------------------------

@@ -243,3 +243,32 @@ def test_the_bits_never_change():
         "SIGN": 256,
         "SEE_EVENTS": 512,
     }
+
+
+def test_many_keys_are_looked_at_together_and_refused_as_one_by_one():
+    held = Rights(EVERYTHING, (Grant(int(READ_WRITE), 1, None, "a/"), Grant(int(READ_ONLY), 1, None, "b")))
+    held.require_all(Permission.DELETE, PHOTOS, ["a/1", "a/2"])
+    held.require_all(Permission.READ, PHOTOS, ["a/1", "b"])
+    Rights(EVERYTHING).require_all(Permission.DELETE, PHOTOS, ["", "anything"])
+    for keys, named in ((["a/1", "b", "c"], "'b'"), (["a/1", "a"], "'a'"), ([""], "''")):
+        with pytest.raises(PermissionDenied, match=f"no delete right on bucket 'photos' for {named}"):
+            held.require_all(Permission.DELETE, PHOTOS, keys)
+    with pytest.raises(PermissionDenied, match="on bucket 'films'"):
+        held.require_all(Permission.DELETE, FILMS, [])
+    with pytest.raises(PermissionDenied, match="lacks the permission delete"):
+        Rights(READ_ONLY).require_all(Permission.DELETE, PHOTOS, [])
+
+
+def test_the_name_of_a_bucket_is_asked_for_once_however_many_grants_it_is_compared_with():
+    # In a transaction each name is a query, and all puts wait for it.
+    asked = []
+
+    def name_of(bucket_id):
+        asked.append(bucket_id)
+        return "team-a"
+
+    flags = int(READ_WRITE)
+    giver = Rights(READ_WRITE, tuple(Grant(flags, bucket_prefix=f"team-{end}") for end in ("z", "y", "a")))
+    wanted = Rights(READ_WRITE, tuple(Grant(flags, number) for number in range(1, 9)))
+    assert giver.covers(wanted, name_of)
+    assert asked == list(range(1, 9))
