@@ -200,6 +200,7 @@ class FakeStore:
         self.lease_room: int | None = None  # instead of what was asked for
         self.token_s = 900.0
         self.readable = ""  # how the keys begin that may be read
+        self.is_counted = True  # the key is told how much is in a bucket
         self.buckets: dict[str, dict[str, ObjectInfo]] = {}
         self.needles: dict[tuple[int, int], Needle] = {}
         self.void: set[tuple[int, int]] = set()
@@ -384,12 +385,13 @@ class FakeStore:
         return self.buckets[name]
 
     def _bucket_info(self, name: str) -> BucketInfo:
-        objects = self.buckets[name].values()
+        objects = self.buckets[name].values() if self.is_counted else ()
         return BucketInfo(
             name=name,
             created_ms=CREATED_MS,
             object_count=len(objects),
             byte_count=sum(info.size for info in objects),
+            is_counted=self.is_counted,
             quota_objects=self.quotas.get(name, (None, None))[0],
             quota_bytes=self.quotas.get(name, (None, None))[1],
         )

@@ -138,6 +138,19 @@ async def test_stat_tells_all_that_is_known(run: Run, photos: warehouse.Bucket) 
         await run("stat", "wh://nowhere")
 
 
+async def test_who_is_not_told_what_is_in_a_bucket_is_asked_all_the_same(
+    store: FakeStore, run: Run, photos: warehouse.Bucket
+) -> None:
+    await photos.put("a", b"1")
+    store.is_counted = False
+    assert (await run("ls", "--json")).objects[-1]["object_count"] is None
+    assert (await run("ls", "-l")).out.split()[0] == "-"
+    assert (await run("du")).out.split() == ["-", "-", "wh://photos"]
+    with pytest.raises(DeletionRefused, match="Delete all objects of wh://photos"):
+        await run("rm", "-r", "wh://photos")
+    assert (await run("rm", "-r", "--yes", "wh://photos")).out == "deleted 1 object\n"
+
+
 async def test_du_sums_up(run: Run, photos: warehouse.Bucket) -> None:
     for key in ("a/1", "a/2", "b"):
         await photos.put(key, b"x" * 1024)
