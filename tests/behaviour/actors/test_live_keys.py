@@ -16,6 +16,7 @@ import trio
 
 from master_kit import DISK_ID, RunningMaster, open_master, until
 from warehouse.actors.control import revocations
+from warehouse.actors.control.sessions import ClientSession
 from warehouse.auth.rights import EVERYTHING, Grant, Permission
 from warehouse.client.reading.locator import ask_where
 from warehouse.errors import (
@@ -269,6 +270,26 @@ async def test_a_volume_actor_that_does_not_take_in_a_revocation_registers_again
         key = await master.add_key(int(Permission.READ))
         await master.running.keys.delete(key.key_id)
         await until(lambda: master.disk.welcome is not None and master.disk.welcome.revoked)
+
+
+async def test_a_write_that_has_waited_is_not_done_for_a_key_that_ended_meanwhile(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        key = await master.add_key(int(EVERYTHING))
+        await master.connect_as(key)
+        peer = next(
+            peer
+            for peer in master.running.hub.peers.values()
+            if isinstance(peer.session, ClientSession) and peer.session.key_id == key.key_id
+        )
+        done: list[bool] = []
+        work = master.running._sessions.guarded(peer, lambda t: done.append(True))
+        await master.running.context.writer.write(work)
+        await master.running.keys.change(
+            key.key_id, lambda row: msgspec.structs.replace(row, is_enabled=False)
+        )
+        with pytest.raises(NotAuthenticated):
+            await master.running.context.writer.write(work)
+        assert done == [True]
 
 
 async def test_a_put_looks_once_more_at_its_commit(tmp_path: Path) -> None:
