@@ -19,6 +19,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_grants = msgspec.msgpack.Decoder(tuple[Grant, ...]).decode
 _decode_limits = msgspec.msgpack.Decoder(KeyLimits).decode
 
+# API keys, and those whose revocation is remembered: a volume actor is told of all of them in one message.
+KEYS_MAX = 20_000
 MAIN_ACCOUNT = "main"  # the name of the account that every catalog begins with
 
 

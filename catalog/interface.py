@@ -267,6 +267,9 @@ class Catalog(Protocol):
     def revocations(self) -> dict[str, int]:
         """Of each key that lately lost rights: from which epoch on what it signed is valid."""
 
+    def revocation(self, key_id: str) -> int | None:
+        """The same of one key; None: it lost none."""
+
     def nodes(self) -> list[NodeRow]:
         """All of them, those that were removed included; the oldest first."""
 
@@ -600,6 +603,7 @@ class Transaction(Protocol):
 
         Raises:
             ApiKeyExists: the id is taken.
+            TooManyApiKeys: see `identities.KEYS_MAX`.
             NoSuchAccount: its account does not exist.
             BadRequest: a grant is not possible.
         """

@@ -430,6 +430,17 @@ class ApiKeyExists(RequestRefused):
     status = 409
 
 
+class TooManyApiKeys(RequestRefused):
+    """The store has as many API keys as it can keep, with those revoked within the latest days.
+
+    To do: Delete keys that nobody needs, and wait: a deleted key is remembered for eight days, because
+    of what it signed. Give a key to each program, and not to each run of it.
+    """
+
+    code = "too_many_api_keys"
+    status = 409
+
+
 class BadApiKey(RequestRefused):
     """An id or a secret that somebody wants to import cannot be that of an API key.
 

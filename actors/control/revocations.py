@@ -78,15 +78,14 @@ class Revocations:
                 self._spread(nursery)
 
     def _spread(self, nursery: trio.Nursery) -> None:
-        epochs = self.epochs()
         changed, self._changed = self._changed, set()
         news = {
-            key_id: epochs[key_id]
+            key_id: epoch
             for key_id in changed
-            if key_id in epochs and epochs[key_id] != self._told.get(key_id)
+            if (epoch := self._context.catalog.revocation(key_id)) not in (None, self._told.get(key_id))
         }
         if news:
-            self._told = dict(epochs)
+            self._told |= news
             for disk in self._context.fleet.disks.values():
                 if disk.peer is not None:
                     nursery.start_soon(self._tell, disk, disk.peer, news)
@@ -131,4 +130,6 @@ class Revocations:
                 await self._context.writer.write(lambda t: t.forget_revocations(before_ms))  # noqa: B023
             except StoreError as error:
                 log.warning("old revocations not forgotten", extra={"cause": error.message})
+            epochs = self.epochs()
+            self._told = {key_id: epoch for key_id, epoch in self._told.items() if key_id in epochs}
             await trio.sleep(FORGET_S)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from warehouse.auth.rights import Permission, check_grants
+from warehouse.catalog import identities
 from warehouse.catalog.identities import (
     API_KEY_COLUMNS,
     API_KEY_MARKS,
@@ -28,6 +29,7 @@ from warehouse.errors import (
     LastKeyManager,
     NoSuchAccount,
     NoSuchApiKey,
+    TooManyApiKeys,
 )
 
 _REVOKE = (
@@ -110,6 +112,7 @@ class Identities(Bookkeeping):
         check_grants(row.grants)
         if row.account_id:
             self._require_account(row.account_id)
+        self._require_few_keys()
         # What an earlier key of this id has signed stays void.
         revoked = self._one("SELECT epoch FROM revocations WHERE key_id = ?", (row.id,))
         row = msgspec.structs.replace(
@@ -124,6 +127,14 @@ class Identities(Bookkeeping):
         except sqlite3.IntegrityError as error:
             raise ApiKeyExists(f"an API key {row.id!r} exists already") from error
         return row
+
+    def _require_few_keys(self) -> None:
+        (count,) = self._one("SELECT (SELECT count(*) FROM api_keys) + (SELECT count(*) FROM revocations)")
+        if count >= identities.KEYS_MAX:
+            raise TooManyApiKeys(
+                f"the store keeps {identities.KEYS_MAX:,} API keys and revocations of keys at most; those of"
+                " deleted keys for eight days"
+            )
 
     def change_api_key(
         self, key_id: str, change: Callable[[ApiKeyRow], ApiKeyRow], *, now_ms: int

@@ -46,3 +46,7 @@ class IdentityReads(Reader):
 
     def revocations(self) -> dict[str, int]:
         return dict(self._all("SELECT key_id, epoch FROM revocations"))
+
+    def revocation(self, key_id: str) -> int | None:
+        found = self._one("SELECT epoch FROM revocations WHERE key_id = ?", (key_id,))
+        return None if found is None else int(found[0])

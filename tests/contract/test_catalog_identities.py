@@ -9,6 +9,7 @@ from catalog_kit import CREATED_MS
 from warehouse.auth.keys import generate_api_key
 from warehouse.auth.limits import KeyLimits
 from warehouse.auth.rights import EVERYTHING, Grant, Permission
+from warehouse.catalog import identities
 from warehouse.catalog.identities import AccountRow
 from warehouse.errors import (
     AccountExists,
@@ -18,6 +19,7 @@ from warehouse.errors import (
     LastKeyManager,
     NoSuchAccount,
     NoSuchApiKey,
+    TooManyApiKeys,
 )
 
 NOW_MS = CREATED_MS + 1000
@@ -270,3 +272,25 @@ def test_a_transaction_knows_the_names_of_buckets(kit):
     photos = kit.bucket("photos")
     assert kit.do(lambda t: (t.bucket_name(photos), t.bucket_name(photos + 1))) == ("photos", None)
     assert kit.do(lambda t: (t.create_bucket("films", 1), t.bucket_name(photos + 1)))[1] == "films"
+
+
+def test_keys_and_revocations_are_so_many_at_most(kit, monkeypatch):
+    monkeypatch.setattr(identities, "KEYS_MAX", 3)
+    for key_id in ("KEY1", "KEY2", "KEY3"):
+        kit.add_key(key_id)
+    with pytest.raises(TooManyApiKeys):
+        kit.add_key("KEY4")
+    kit.do(lambda t: t.delete_api_key("KEY1", now_ms=NOW_MS))
+    with pytest.raises(TooManyApiKeys):  # what was deleted is remembered
+        kit.add_key("KEY4")
+    change(kit, "KEY2", name="keys that there are can be changed", is_enabled=False)
+    kit.do(lambda t: t.forget_revocations(NOW_MS + 1))
+    assert kit.catalog.revocations() == {}
+    kit.add_key("KEY4")
+
+
+def test_the_revocation_of_one_key_is_read_alone(kit):
+    kit.add_key()
+    assert kit.catalog.revocation("KEY") is None
+    change(kit, is_enabled=False)
+    assert kit.catalog.revocation("KEY") == kit.catalog.revocations()["KEY"] == 2
