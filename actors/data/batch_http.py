@@ -18,7 +18,7 @@ import trio
 from warehouse.actors.data.authorization import Counters, RequestAuthorizer
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.duplicates import find_existing
-from warehouse.actors.data.put_request import PutDetails, check_batch, read_put_head
+from warehouse.actors.data.put_request import NO_PROMISE, PutDetails, check_batch, read_put_head
 from warehouse.actors.data.safe_headers import ALWAYS
 from warehouse.actors.data.scope import require_needle, require_readable, require_visible
 from warehouse.auth.data_tokens import DataClaims
@@ -118,15 +118,15 @@ class BatchHttp:
         except StoreError as error:
             intake.outcomes.append(failed(error))
             self._counters.failed(error.code)
-        await self._commit(pipeline, intake)
+        await self._commit(pipeline, intake, claims.proof or NO_PROMISE)
         if broken is not None:
             raise broken
         await exchange.respond(200, (_MSGPACK,), encode_outcomes(intake.outcomes))
 
-    async def _commit(self, pipeline: CommitPipeline, intake: _Intake) -> None:
+    async def _commit(self, pipeline: CommitPipeline, intake: _Intake, promise: str) -> None:
         """Make what was appended durable and visible, and complete the outcomes."""
         counters, outcomes = self._counters, intake.outcomes
-        done = await pipeline.commit_many(intake.needles)
+        done = await pipeline.commit_many(intake.needles, promise)
         for position, needle, outcome in zip(intake.positions, intake.needles, done, strict=True):
             if isinstance(outcome, StoreError):
                 outcomes[position] = failed(outcome)

@@ -42,6 +42,7 @@ generation takes the place of the present one.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -98,11 +99,22 @@ class Uncommitted(set[int]):
 class Put:
     """One needle in the pipeline.  Its handler sleeps on `latch` and then asks for the result."""
 
-    __slots__ = ("deadline", "details", "is_done", "latch", "needle", "new", "outcome", "uncommitted")
+    __slots__ = (
+        "deadline",
+        "details",
+        "is_done",
+        "latch",
+        "needle",
+        "new",
+        "outcome",
+        "promise",
+        "uncommitted",
+    )
 
     new: NewNeedle  # in the append stage alone, like the next one
     details: PutDetails
     needle: StoredNeedle  # from the sync stage on, like the next one
+    promise: str  # that the master has made for it, as `PutDetails.promise`
     deadline: float
 
     def __init__(self, latch: Latch, uncommitted: Uncommitted) -> None:
@@ -214,7 +226,7 @@ class CommitPipeline:
                 del outcome  # or error and traceback hold each other, and the body with them
         return outcome
 
-    async def commit(self, needle: StoredNeedle) -> str:
+    async def commit(self, needle: StoredNeedle, promise: str = "") -> str:
         """Wait until an appended needle is durable and in the catalog; return the object's ETag.
 
         Raises:
@@ -224,10 +236,10 @@ class CommitPipeline:
             NeedleVoid: the needle died before the master could answer; whether it was visible before that is
                 for the master to say.
         """
-        [put] = await self._sync_and_commit([needle])
+        [put] = await self._sync_and_commit([needle], [promise])
         return await self.result_of(put)
 
-    async def commit_many(self, needles: Sequence[StoredNeedle]) -> list[str | StoreError]:
+    async def commit_many(self, needles: Sequence[StoredNeedle], promise: str = "") -> list[str | StoreError]:
         """Wait until each of these is durable and in the catalog, or has failed.
 
         They share one fsync, and `BATCH_MAX` of them one transaction.
@@ -235,7 +247,8 @@ class CommitPipeline:
         Returns:
             For each, in order, the object's ETag, or the error that `commit` would have raised.
         """
-        return await self._restamp_overtaken(await self._sync_and_commit(needles))
+        puts = await self._sync_and_commit(needles, itertools.repeat(promise))
+        return await self._restamp_overtaken(puts)
 
     async def make_durable(self) -> None:
         """Wait until everything appended so far is on disk.  Raises VolumeSealed when the fsync failed."""
@@ -286,6 +299,7 @@ class CommitPipeline:
                     put.fail(outcome)
                 else:
                     put.needle, put.deadline = put.details.stored(*outcome), deadline
+                    put.promise = put.details.promise
                     self.uncommitted.add(put.needle.needle_id)
                     del put.new  # or the later stages keep its data, the sync stage until its next batch
                     appended.append(put)
@@ -303,14 +317,14 @@ class CommitPipeline:
 
     # --- the sync stage ---------------------------------------------------------------------------
 
-    async def _sync_and_commit(self, needles: Sequence[StoredNeedle]) -> list[Put]:
+    async def _sync_and_commit(self, needles: Sequence[StoredNeedle], promises: Iterable[str]) -> list[Put]:
         """Send appended needles through the sync and confirm stages; return when all have an outcome."""
         latch = Latch(len(needles))
         deadline = trio.current_time() + CONFIRM_S
         puts = []
-        for needle in needles:
+        for needle, promise in zip(needles, promises, strict=False):
             put = Put(latch, self.uncommitted)
-            put.needle, put.deadline = needle, deadline
+            put.needle, put.promise, put.deadline = needle, promise, deadline
             puts.append(put)
         self._sync_stage.add(puts)
         await latch.wait()
@@ -448,7 +462,10 @@ class CommitPipeline:
                         outcomes[position] = error
             if not overtaken:
                 break
-            again = await self._sync_and_commit([needles[position] for position in overtaken])
+            again = await self._sync_and_commit(
+                [needles[position] for position in overtaken],
+                [puts[position].promise for position in overtaken],
+            )
             for position, put in zip(overtaken, again, strict=True):
                 outcomes[position] = put.outcome
         return [_final(outcome, needle) for outcome, needle in zip(outcomes, needles, strict=True)]
@@ -485,8 +502,8 @@ def _count_for_one_message(puts: Sequence[Put]) -> int:
     promise = ""
     for put in puts:
         needle = put.needle
-        if needle.promise != promise:
-            promise = needle.promise
+        if put.promise != promise:
+            promise = put.promise
             size += len(promise)
         size += len(needle.key) + len(needle.content_type or "")
         for name, value in needle.metadata.items():
@@ -499,14 +516,13 @@ def _count_for_one_message(puts: Sequence[Put]) -> int:
 
 
 def _with_promises_once(puts: Sequence[Put]) -> list[StoredNeedle]:
-    """The needles of a message: most are of one lease, and say its promise once."""
+    """The needles of a message: most are of one lease, and the first of them shows its promise."""
     needles, promise = [], ""
     for put in puts:
         needle = put.needle
-        if needle.promise and needle.promise == promise:
-            needle = msgspec.structs.replace(needle, promise="")
-        else:
-            promise = needle.promise
+        if put.promise != promise:
+            promise = put.promise
+            needle = msgspec.structs.replace(needle, promise=promise)
         needles.append(needle)
     return needles
 

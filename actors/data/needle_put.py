@@ -84,7 +84,8 @@ class NeedlePut:
             if crc is None and data is not None:
                 crc = crc32c(data)
             details, placed, stamp = find_existing(pipeline, details, crc)
-        return await pipeline.commit(details.stored(placed, stamp)), details.metadata.created_ms
+        etag = await pipeline.commit(details.stored(placed, stamp), details.promise)
+        return etag, details.metadata.created_ms
 
     # --- large bodies -----------------------------------------------------------------------------
 

@@ -57,6 +57,11 @@ class PutDetails(msgspec.Struct, frozen=True, gc=False):
     metadata: NeedleMetadata
     conditions: Conditions
 
+    @property
+    def promise(self) -> str:
+        """What shows the master that it has promised this needle."""
+        return self.claims.proof or NO_PROMISE
+
     def stored(self, placed: Placed, stamp: int) -> StoredNeedle:
         """The needle as it is announced to the master, once it has been appended."""
         claims, metadata = self.claims, self.metadata
@@ -80,7 +85,6 @@ class PutDetails(msgspec.Struct, frozen=True, gc=False):
             if_none_match,
             claims.key_id,
             claims.epoch,
-            claims.proof or NO_PROMISE,
         )
 
 
