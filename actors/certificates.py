@@ -35,7 +35,7 @@ from warehouse.auth.authority import (
 from warehouse.conf.files import read_small, write_if_changed, write_whole
 from warehouse.conf.secret_file import require_mode, require_owner
 from warehouse.conf.settings import Tls
-from warehouse.errors import BadSetting, CertificateBad, ListenerInsecure
+from warehouse.errors import BadRequest, BadSetting, CertificateBad, ListenerInsecure
 from warehouse.transport.http.tls import ServerTls, server_context
 
 log = logging.getLogger(__name__)
@@ -195,18 +195,20 @@ class StoreCertificate:
         _require_good(certificate, self.host, "this certificate")
         return certificate
 
-    async def keep_fresh(self, issue: Callable[[str], str]) -> None:
+    async def keep_fresh(self, issue: Callable[[str], str], bundle: Callable[[], str]) -> None:
         """Renew the certificate whenever it is due, until cancelled: for who can issue it itself.
 
         Args:
             issue: returns a certificate (PEM) for a request; does not block.
+            bundle: returns the authorities whose signatures count now (PEM); the first one signs.
         """
         while True:
-            if self.is_due:
-                try:
+            try:
+                self.signed_by(bundle())
+                if self.is_due:
                     await trio.to_thread.run_sync(self.take, issue(self.request))
-                except CertificateBad as error:
-                    log.error("no new certificate", extra={"cause": error.message})
+            except (BadRequest, CertificateBad) as error:
+                log.error("no new certificate", extra={"cause": error.message})
             await trio.sleep(LOOK_S)
 
 

@@ -335,7 +335,11 @@ class Master:
             await nursery.start(monitoring.serve, port, None if certificate is None else certificate.tls)
             if isinstance(certificate, StoreCertificate):
                 hosts = [certificate.host, *([] if is_wildcard(port.host) else [port.host])]
-                nursery.start_soon(certificate.keep_fresh, partial(self.certificates.issue, hosts=hosts))
+                nursery.start_soon(
+                    certificate.keep_fresh,
+                    partial(self.certificates.issue, hosts=hosts),
+                    lambda: self.certificates.bundle,
+                )
             elif certificate is not None:
                 nursery.start_soon(certificate.watch)
             bound = await nursery.start(self.hub.run, endpoint)

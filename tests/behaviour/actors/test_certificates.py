@@ -28,7 +28,14 @@ from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.data.node_certificate import NodeCertificate
 from warehouse.auth.authority import LIFE_DAYS, Authority, ServerCertificate, join_bundles
 from warehouse.conf.settings import Tls as TlsSettings
-from warehouse.errors import BadSetting, CertificateBad, CertificateRefused, ListenerInsecure, StoreError
+from warehouse.errors import (
+    BadRequest,
+    BadSetting,
+    CertificateBad,
+    CertificateRefused,
+    ListenerInsecure,
+    StoreError,
+)
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.http.tls import ClientTls, ServerTls
 
@@ -214,12 +221,42 @@ async def test_who_can_sign_renews_its_own(tls: Tls, folder: Path, monkeypatch, 
     before = (folder / "tls.pem").read_bytes()
     answers = ["nonsense", issue(tls, certificate)]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(certificate.keep_fresh, lambda request: answers.pop(0))
+        nursery.start_soon(
+            certificate.keep_fresh, lambda request: answers.pop(0), lambda: tls.authority.bundle
+        )
         while (folder / "tls.pem").read_bytes() == before:
             await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert not certificate.is_due
     assert not answers
+
+
+async def test_who_can_sign_follows_a_rotation_and_survives_a_refusal(
+    folder: Path, tmp_path: Path, autojump_clock
+) -> None:
+    """Programs that watch the master read `authority.pem`, which lacks the earlier authority after a day."""
+    ring = Keyring.load_or_create(tmp_path / "keys")
+    master, certificate = Certificates(ring), StoreCertificate(folder, LOOPBACK)
+    refusals = [BadRequest("not yet")]
+
+    def issue_later(request: str) -> str:
+        if refusals:
+            raise refusals.pop()
+        return master.issue(request, [LOOPBACK])
+
+    async def wait_for_new(before: str) -> str:
+        path = folder / "tls.pem"
+        while not path.exists() or path.read_text() == before:
+            await trio.sleep(1)
+        return path.read_text()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(certificate.keep_fresh, issue_later, lambda: master.bundle)
+        first = await wait_for_new("")
+        ring.rotate_authority(now_ms=int(datetime.now(UTC).timestamp() * 1000), overlap_ms=0)
+        second = await wait_for_new(first)
+        nursery.cancel_scope.cancel()
+    assert ServerCertificate.load(second.encode()).is_signed_by(ring.authority.bundle)
 
 
 # --- the master and its disks ---------------------------------------------------------------------
