@@ -1,6 +1,6 @@
 """Key throttle: holds the requests of one API key to its limits, at the master.  Pure.
 
-What the key sends to volume actors is held to its limits there (`actors/data/key_throttle.py`), at each disk
+What the key sends to volume actors is held to its limits there (`actors/data/disk_throttle.py`), at each disk
 for itself.  A request beyond a limit is refused with `Busy`, which says when to come back; nothing was done.
 """
 
