@@ -16,6 +16,7 @@ BURST_S = 1.0  # so many seconds' worth of requests may come at once
 AT_ONCE_AFTER_S = 0.2  # when to come back to a key whose other requests are still being answered
 ROOM_AFTER_S = 2.0  # leases end when they are used up or expire
 UPLOADS_AFTER_S = 2.0
+AFTER_S_MAX = 3600.0  # nobody waits for ever: limits can be raised
 
 
 class KeyThrottle:
@@ -26,7 +27,7 @@ class KeyThrottle:
 
     def __init__(self, limits: KeyLimits) -> None:
         self.limits = limits
-        self._requests = 0.0  # that may come now; less than 0: somebody waits
+        self._requests = 1.0  # that may come now
         self._filled_at = float("-inf")
         self._at_once = 0
         self._uploads: set[int] = set()  # begun since the master's start; some may have ended
@@ -48,7 +49,8 @@ class KeyThrottle:
         self._filled_at = now
         if self._requests < 1.0:
             raise Busy(
-                f"this key may send {rate:g} requests a second", retry_after_s=(1.0 - self._requests) / rate
+                f"this key may send {rate:g} requests a second",
+                retry_after_s=min((1.0 - self._requests) / rate, AFTER_S_MAX),
             )
         self._requests -= 1.0
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from warehouse.actors.control.certificates import Certificates
 from warehouse.actors.control.context import MasterContext, now_ms
-from warehouse.actors.control.doors import choice, needed
+from warehouse.actors.control.doors import DOORS, choice, needed
 from warehouse.actors.control.failed_logins import FailedLogins
 from warehouse.actors.control.fleet_state import CompactorSession, DiskState
 from warehouse.actors.control.holders import Holder
@@ -198,6 +198,8 @@ class Sessions:
             session = self.session_of(peer)
             if not session.rights.permissions & flags:
                 raise PermissionDenied(f"this key lacks every one of {names_of(flags)}")
+        elif type(request) in DOORS:  # of a client, and about its own key
+            session = self.session_of(peer)
         else:
             return
         if session.key.throttle is not None:

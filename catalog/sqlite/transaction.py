@@ -233,7 +233,7 @@ class SqliteTransaction(Uploads, Registry, Identities, Nodes, Upkeep):
             try:
                 require_conditions(if_match, None, etag)
             except PreconditionFailed as error:
-                raise PreconditionFailed(f"object {key!r} has the ETag {etag}: {error.message}") from error
+                raise PreconditionFailed(f"object {key!r}: {error.message}") from error
 
     def _require_handed_out(self, volume_id: int, needle_id: int) -> None:
         found = self._one("SELECT needle_id_reserved FROM volumes WHERE id = ?", (volume_id,))

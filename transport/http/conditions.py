@@ -130,12 +130,13 @@ def require_conditions(if_match: str | None, if_none_match: str | None, etag: st
     Raises:
         PreconditionFailed: a condition does not hold, or cannot be read.
     """
-    state = "does not exist" if etag is None else f"has the ETag {etag}"
+    # Never which ETag the object has: whoever may write it may not be allowed to read it.
+    state = "does not exist" if etag is None else "has another ETag"
     try:
         if if_match is not None and not parse_field(if_match).match_strongly(etag):
             raise PreconditionFailed(f"if_match asks for {if_match:.200}, the object {state}")
         if if_none_match is not None and parse_field(if_none_match).match_weakly(etag):
-            raise PreconditionFailed(f"if_none_match excludes {if_none_match:.200}, the object {state}")
+            raise PreconditionFailed(f"if_none_match excludes {if_none_match:.200}, and so this object")
     except BadRequest as error:
         raise PreconditionFailed(error.message) from error
 

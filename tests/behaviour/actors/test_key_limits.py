@@ -24,6 +24,7 @@ from warehouse.transport.messages import (
     ListBuckets,
     Presign,
     RequestSlots,
+    ShowKey,
     SlotWanted,
     UploadBegun,
 )
@@ -120,3 +121,11 @@ async def test_room_under_lease_is_shared_by_leases_slots_and_urls(tmp_path: Pat
         slot = SlotWanted(chunk_index=0, size=2 * MIB, chunk_count=1)
         await busy(link, RequestSlots(upload_id=begun.upload_id, slots=[slot]))
         await master.ask(request, Leased)  # of another key
+
+
+async def test_a_key_that_looks_at_itself_is_held_to_its_limits(tmp_path: Path) -> None:
+    """It needs no permission for that, and it is work all the same."""
+    async with open_master(tmp_path, has_compactor=False) as master:
+        link = await limited(master, requests_per_s=0.01)
+        await link.request(ShowKey(), timeout_s=10)
+        assert (await busy(link, ShowKey())).retry_after_s > 1

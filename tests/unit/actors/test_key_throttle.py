@@ -117,3 +117,12 @@ def test_what_is_held_follows_every_change_of_a_reservation() -> None:
     book.release("b")
     assert book.held("KEY") == 0
     assert not book._held.keys() - {"OTHER"}
+
+
+@pytest.mark.parametrize("rate", [1e-5, 5e-324])
+def test_the_slowest_of_limits_lets_one_in_and_nobody_waits_for_ever(rate: float) -> None:
+    throttle = KeyThrottle(KeyLimits(requests_per_s=rate))
+    throttle.admit(5.0)
+    with pytest.raises(Busy) as caught:
+        throttle.admit(6.0)
+    assert caught.value.retry_after_s == 3600.0

@@ -322,3 +322,11 @@ def test_a_list_that_was_written_is_read_again(tags):
     read = parse_field(kept)
     assert sorted(read.strong) == sorted(tag for is_weak, tag in tags if not is_weak)
     assert sorted(read.weak) == sorted(tag for is_weak, tag in tags if is_weak)
+
+
+@pytest.mark.parametrize("conditions", [('"x"', None), (None, "*"), (None, '"7-9-abcdef"')])
+def test_a_write_that_is_refused_does_not_tell_the_etag(conditions: tuple[str | None, str | None]) -> None:
+    """It names the checksum of what is stored, and whoever may write may not be allowed to read."""
+    with pytest.raises(PreconditionFailed) as caught:
+        require_conditions(*conditions, "7-9-abcdef")
+    assert caught.value.message.replace(conditions[1] or "-", "").count("abcdef") == 0
