@@ -146,16 +146,24 @@ def _add_later_files(directory: Path) -> None:
 
 
 def _load(directory: Path) -> Secrets:
-    rotation, join_secret = directory / ROTATION_NAME, directory / JOIN_FILE_NAME
+    rotation_path, join_secret = directory / ROTATION_NAME, directory / JOIN_FILE_NAME
+    rotation = _read(rotation_path, _rotation) if rotation_path.exists() else Rotation()
+    authority = _read(directory / "authority.key", _authority)
     return Secrets(
         curve=CurveKeys.load(directory / "curve.key"),
         access_pem=_read(directory / "access.pem", _check_pem),
         data=_read(directory / "data.json", _data_secrets),
         join_secret=_read(join_secret, _join_secret) if join_secret.exists() else None,
         seal=_read(directory / "seal.json", _seal_keys),
-        authority=_read(directory / "authority.key", _authority),
-        rotation=_read(rotation, _rotation) if rotation.exists() else Rotation(),
+        authority=authority,
+        rotation=_without_ended(rotation, authority),
     )
+
+
+def _without_ended(rotation: Rotation, authority: Authority) -> Rotation:
+    """Forget the authorities that a rotation at once has ended, if a crash kept it from forgetting them."""
+    trusted = tuple(entry for entry in rotation.authority if entry.certificate in authority.bundle)
+    return msgspec.structs.replace(rotation, authority=trusted)
 
 
 def _create(directory: Path) -> None:

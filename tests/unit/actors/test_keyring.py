@@ -336,6 +336,21 @@ def test_a_rotation_of_the_authority_that_is_cut_off_ends_no_trust(
         assert trusts(one, certificate), "it is still the authority that signs"
 
 
+def test_what_a_cut_off_rotation_ended_is_never_trusted_again(folder: Path, cut: list[int]) -> None:
+    ring = Keyring.load_or_create(folder)
+    leaked = issued_by(ring)
+    ring.rotate_authority(now_ms=NOW_MS, overlap_ms=HOUR_MS)
+    cut[0] = 1
+    with pytest.raises(PowerCut):
+        ring.rotate_authority(now_ms=NOW_MS, overlap_ms=0)
+    cut[0] = 100
+    again = Keyring.load_or_create(folder)
+    again.rotate_authority(now_ms=NOW_MS, overlap_ms=1)
+    again.drop_ended(NOW_MS + 1)
+    for one in reloaded(again, folder):
+        assert not trusts(one, leaked)
+
+
 def test_a_server_key_is_announced_and_then_used(folder: Path) -> None:
     ring = Keyring.load_or_create(folder)
     present = ring.curve.public.decode()
