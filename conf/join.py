@@ -21,7 +21,7 @@ class Join:
     token: str = field(default="", repr=False)
     secret: str = field(default="", repr=False)
     authority: str = field(default="", repr=False)  # certificates that signed those of the servers, PEM
-    path: Path | None = field(default=None, repr=False, compare=False)  # where it was read
+    path: Path | None = field(default=None, repr=False, compare=False)  # None: a pipe, which is read once
 
     @classmethod
     def load(cls, path: Path) -> Join:
@@ -30,7 +30,7 @@ class Join:
             path, ("master", "server_key"), optional=("token", "secret", "authority"), what="join file"
         )
         check_master(values["master"], values["server_key"], path)
-        return cls(**values, path=path)
+        return cls(**values, path=path if path.is_file() else None)
 
     def save(self, path: Path) -> None:
         values = {"master": self.master, "server_key": self.server_key}

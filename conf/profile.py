@@ -29,7 +29,7 @@ class Profile:
     key_id: str
     secret: str = field(repr=False)
     authority: str = field(default="", repr=False)  # certificates that signed those of the servers, PEM
-    path: Path | None = field(default=None, repr=False, compare=False)  # where it was read
+    path: Path | None = field(default=None, repr=False, compare=False)  # None: a pipe, which is read once
 
     @classmethod
     def load(cls, path: Path) -> Profile:
@@ -41,7 +41,7 @@ class Profile:
             optional=("authority",),
         )
         check_master(values["master"], values["server_key"], path)
-        return cls(**values, path=path)
+        return cls(**values, path=path if path.is_file() else None)
 
     def save(self, path: Path) -> None:
         values = {

@@ -60,5 +60,6 @@ def write_server_keys(path: Path, text: str) -> bool:
         raise BadSetting(f"{path} has values that this release does not know: change server_key by hand")
     first = content.partition("\n")[0]
     comment = first.removeprefix("#").strip() if first.startswith("#") else "Holds a secret."
-    write_secret_file(path, {**values, "server_key": text}, comment=comment)
+    # A link stays a link: whoever made it keeps the file elsewhere.
+    write_secret_file(path.resolve(), {**values, "server_key": text}, comment=comment)
     return True

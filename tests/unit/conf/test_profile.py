@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import stat
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +24,21 @@ def test_what_is_saved_is_loaded(tmp_path, value):
     path = tmp_path / "new folder" / "file.toml"
     value.save(path)
     assert type(value).load(path) == value
+
+
+@pytest.mark.parametrize("value", [PROFILE, JOIN], ids=["profile", "join"])
+def test_a_file_is_read_again_later_and_a_pipe_is_not(tmp_path, value):
+    """Nobody would write to the pipe a second time, and a reader would wait for that."""
+    path, pipe = tmp_path / "file.toml", tmp_path / "pipe"
+    value.save(path)
+    assert type(value).load(path).path == path
+    os.mkfifo(pipe, 0o600)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()))
+    writer.start()
+    loaded = type(value).load(pipe)
+    writer.join()
+    assert loaded == value
+    assert loaded.path is None
 
 
 @pytest.mark.parametrize("value", [PROFILE, JOIN], ids=["profile", "join"])

@@ -65,6 +65,15 @@ def test_only_the_keys_are_replaced(tmp_path: Path) -> None:
     assert Join.load(join) == Join("tcp://h:1", B, "s" * 20)
 
 
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    path, kept = tmp_path / "p.toml", tmp_path / "elsewhere.toml"
+    profile().save(kept)
+    path.symlink_to(kept)
+    assert write_server_keys(path, B)
+    assert path.is_symlink()
+    assert Profile.load(kept) == profile(B)
+
+
 @pytest.mark.parametrize(
     "content", ["", "server_key = 5\n", f'server_key = "{A}"\nother = 5\n', "server_key = [\n"]
 )
