@@ -215,10 +215,9 @@ class Hub:
         if len(ident) > IDENT_SIZE_MAX:
             self._gate.turn_away(descriptor, "its routing id is too long")
             return True
-        if ident not in self._peers.by_ident:
-            self._router.take_events()  # it may log in with this message: know its connection before
-            if not self._gate.may_speak(descriptor):
-                return True
+        self._router.take_events()  # know the connection that this came through
+        if ident not in self._peers.by_ident and not self._gate.may_speak(descriptor):
+            return True
         guard = self._gate.guard
         try:
             peer = self._peers.find(ident, str(frame.get("User-Id")), descriptor)

@@ -79,9 +79,12 @@ def between(monkeypatch: pytest.MonkeyPatch, name: str, work: Callable[[SqliteCa
 
 
 def wait_for_writer(catalog: SqliteCatalog) -> None:
-    """The writer's thread may be about to end a transaction of its own; it needs nothing from us."""
-    while catalog._writing.locked():
-        time.sleep(0.001)
+    """The writer's thread may be about to begin a transaction of its own, or to end one; it needs nothing from
+    us.  The next one begins after we are done."""
+    free_s = 0.0
+    while free_s < 0.2:
+        time.sleep(0.005)
+        free_s = 0.0 if catalog._writing.locked() else free_s + 0.005
 
 
 def overwrite(catalog: SqliteCatalog, bucket_id: int, key: str) -> None:
