@@ -62,6 +62,7 @@ log = logging.getLogger("warehouse.actors.compactor")  # run as a module it woul
 
 REGISTER_S = 10.0
 IDENTITY_S = 0.2  # between looks for the identity of the disk, which its volume actor makes
+LOOKS_IN_SILENCE = 10  # before the log says what is waited for: a wrong --disk looks the same
 
 
 class Compactor:
@@ -252,11 +253,13 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
 
 async def _identity(directory: Path) -> DiskIdentity:
     """The identity of this disk; wait until its volume actor has written it."""
-    while True:
-        identity = await trio.to_thread.run_sync(read_identity, directory)
-        if identity is not None:
-            return identity
+    looks = 0
+    while (identity := await trio.to_thread.run_sync(read_identity, directory)) is None:
+        looks += 1
+        if looks == LOOKS_IN_SILENCE:
+            log.info("waiting for the volume actor of the disk", extra={"directory": str(directory)})
         await trio.sleep(IDENTITY_S)
+    return identity
 
 
 def main(argv: Sequence[str] | None = None) -> int:

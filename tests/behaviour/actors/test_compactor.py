@@ -485,3 +485,15 @@ async def test_its_process_waits_for_the_disk_yields_to_others_and_stops_with_it
             assert process.popen.stdin is not None
             process.popen.stdin.close()
             assert await trio.to_thread.run_sync(partial(process.popen.wait, timeout=30)) == 0
+
+
+async def test_a_compactor_that_waits_for_a_disk_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(warehouse.actors.compactor, "IDENTITY_S", 0.001)
+    caplog.set_level("INFO")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(warehouse.actors.compactor._identity, tmp_path)
+        await until(lambda: "waiting for the volume actor" in caplog.text)
+        load_identity(tmp_path, created_ms=1)
+    assert caplog.text.count("waiting for") == 1
