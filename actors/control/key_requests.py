@@ -118,7 +118,7 @@ class KeyHandlers:
             session = self._manager(peer)
         row = self._catalog.api_key(key_id)
         if row is None:
-            raise NoSuchApiKey(f"there is no API key {key_id!r}")
+            raise NoSuchApiKey(f"there is no API key with the id {key_id!r}")
         return KeyShown(key=self._info(session, row))
 
     def list_keys(self, peer: Peer, request: ListKeys) -> Keys:
@@ -138,7 +138,7 @@ class KeyHandlers:
         find = partial(self._find, session.rights)
         before = self._catalog.api_key(request.key_id)
         if before is None:
-            raise NoSuchApiKey(f"there is no API key {request.key_id!r}")
+            raise NoSuchApiKey(f"there is no API key with the id {request.key_id!r}")
         # Buckets are looked up here, by the loop's connection to the catalog: a bucket keeps its id.
         wished = changed_key(before, request, account_id=account_id, find=find, now_ms=at_ms)
 
@@ -151,7 +151,9 @@ class KeyHandlers:
     async def rotate(self, peer: Peer, request: RotateKey) -> KeyCreated:
         session, at_ms = self._manager(peer), now_ms()
         if not 0 <= request.overlap_s <= OVERLAP_S_MAX:
-            raise BadRequest(f"an overlap takes 0 to {OVERLAP_S_MAX:.0f} seconds, not {request.overlap_s}")
+            raise BadRequest(
+                f"an overlap takes 0 to {OVERLAP_S_MAX / 86400:.0f} days, not {request.overlap_s / 86400:g}"
+            )
         secret = generate_api_key().secret
         sealed = self._secrets.seal(request.key_id, secret)
         until_ms = at_ms + int(request.overlap_s * 1000)

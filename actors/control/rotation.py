@@ -145,7 +145,9 @@ class Rotations:
         if request.overlap_s is None:
             return OVERLAPS_S[request.what]
         if request.overlap_s > OVERLAP_S_MAX:
-            raise BadRequest(f"an overlap has at most {OVERLAP_S_MAX} s, not {request.overlap_s}")
+            raise BadRequest(
+                f"an overlap has at most {OVERLAP_S_MAX // 86_400} days, not {request.overlap_s / 86_400:g}"
+            )
         return request.overlap_s
 
     async def _write(self, change: Callable[[], object]) -> None:

@@ -73,8 +73,10 @@ class Identities(Bookkeeping):
         for table, column in (("buckets", "owner_id"), ("api_keys", "account_id")):
             if self._one(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", (account_id,)):
                 what = "buckets" if table == "buckets" else "API keys"
+                name = self._one("SELECT name FROM accounts WHERE id = ?", (account_id,))
                 raise AccountNotEmpty(
-                    f"the account {account_id!r} has {what}: delete them, or give them away"
+                    f"the account {account_id if name is None else name[0]!r} has {what}: "
+                    "delete them, or give them away"
                 )
         if self._execute("DELETE FROM accounts WHERE id = ?", (account_id,)).rowcount == 0:
             raise NoSuchAccount(f"there is no account {account_id!r}")
@@ -96,7 +98,7 @@ class Identities(Bookkeeping):
     def api_key(self, key_id: str) -> ApiKeyRow:
         found = self._one(f"SELECT {API_KEY_COLUMNS} FROM api_keys WHERE id = ?", (key_id,))
         if found is None:
-            raise NoSuchApiKey(f"there is no API key {key_id!r}")
+            raise NoSuchApiKey(f"there is no API key with the id {key_id!r}")
         return api_key_row(found)
 
     def is_key_good(self, key_id: str, epoch: int, now_ms: int) -> bool:

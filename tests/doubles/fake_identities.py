@@ -99,7 +99,7 @@ class FakeIdentities:
 
     def _key(self, key_id: str) -> KeyInfo:
         if key_id not in self.keys:
-            raise NoSuchApiKey(f"there is no API key {key_id!r}")
+            raise NoSuchApiKey(f"there is no API key with the id {key_id!r}")
         return self.keys[key_id]
 
     def _account(self, name: str) -> AccountInfo:
