@@ -7,7 +7,7 @@ import getpass
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +27,7 @@ from warehouse.cli.usage import UsageError
 from warehouse.client.grant_texts import parse_grant
 from warehouse.client.identities import Expiry, NewKey
 from warehouse.client.store import Store
+from warehouse.conf.profile import load_profile
 from warehouse.errors import BadRequest, SetupError
 from warehouse.transport.messages import KeyGrant, KeyInfo, KeyLimits
 
@@ -165,6 +166,10 @@ async def import_(
     account: Account = None,
     sign_max: SignMax = None,
     limits: LimitOptions = NO_LIMIT_OPTIONS,
+    save_profile: Annotated[
+        Path | None, Parameter(metavar="FILE", help="Also write a profile with the key.")
+    ] = None,
+    force: Force = False,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
     """Make an API key of an id and a secret that programs have already.
@@ -182,8 +187,12 @@ async def import_(
         preset, permissions, grant, expires, description, account, _seconds(sign_max), limits.changes()
     )
     secret = await _read_secret(key_id)
-    async with common.connect() as store:
-        info = await store.import_key(key_id, secret, name or key_id, **options)
+    with _reserved(save_profile, force):
+        async with common.connect() as store:
+            info = await store.import_key(key_id, secret, name or key_id, **options)
+            if save_profile is not None:
+                profile = load_profile(common.profile_path())
+                replace(profile, key_id=key_id, secret=secret).save(save_profile)
     _print(info, common.json)
     return 0
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import trio
 from cyclopts import Parameter
@@ -16,7 +16,7 @@ from warehouse.cli.copying.places import Remote, parse_object
 from warehouse.cli.copying.plan import explained
 from warehouse.cli.options import NOTHING_SPECIAL, Common
 from warehouse.cli.output.formats import parse_size, parse_span
-from warehouse.cli.output.objects import failure_line, say_failure, tell
+from warehouse.cli.output.objects import failure_line, say_failure, say_json, tell
 from warehouse.cli.usage import UsageError
 from warehouse.client.store import Store
 from warehouse.errors import NoSuchObject, RequestRefused
@@ -125,12 +125,15 @@ async def presign(
     refused: RequestRefused | None = None
     async with common.connect() as store:
         async for place, url in _signed(store, _places(places), sign):
-            if isinstance(url, RequestRefused):
-                if refused is not None:
-                    say_failure(failure_line(refused))
-                refused = url
-            else:
-                tell(common.json, url, url=url, method=method, expires_in_s=terms.expires_s, place=str(place))
+            about: dict[str, Any] = {"method": method, "expires_in_s": terms.expires_s, "place": str(place)}
+            if not isinstance(url, RequestRefused):
+                tell(common.json, url, url=url, **about)
+                continue
+            if common.json:  # a program finds each place on its line
+                say_json(url=None, **about, code=url.code, message=url.message)
+            if refused is not None:
+                say_failure(failure_line(refused))
+            refused = url
     if refused is not None:
         raise refused
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +24,7 @@ from warehouse.client.identities import NewKey
 from warehouse.transport.messages import AccountInfo, KeyInfo, KeyLimits
 
 GRANTS_SHOWN = 3  # in a table
-WIDTH_MIN = 160  # columns: an id is for copying, and must not be cut
+WIDTH_MIN = 160  # columns of a window for the table; in a narrower one, keys take several lines
 
 
 def print_new_key(new: NewKey, saved: Path | None, *, is_json: bool) -> None:
@@ -49,6 +51,12 @@ def print_new_key(new: NewKey, saved: Path | None, *, is_json: bool) -> None:
     for sentence in new.key.abilities:
         if sentence.startswith("can "):  # `keys show` also says what it cannot
             say(f"  {printable(sentence)}")
+    for name, line in (
+        ("ends", None if new.key.expires_ms is None else format_time(new.key.expires_ms)),
+        ("limits", _limits(new.key.limits)),
+    ):
+        if line:
+            say(f"  {name}: {line}")
     if new.key.previous_until_ms is not None:
         say(f"The secret before works until {format_time(new.key.previous_until_ms)}.")
 
@@ -65,25 +73,52 @@ def print_keys(keys: Sequence[KeyInfo], *, is_json: bool, now_s: float) -> None:
         for key in keys:
             say_json(**plain(key))
         return
-    table = _table("id", "name", "account", "state", "can", "where", "last used")
-    for key in keys:
-        table.add_row(
-            key.key_id,
-            printable(key.name),
-            printable(key.account),
-            _state(key, now_s),
-            ", ".join(key.permissions) or "nothing",
-            _where(key),
-            "never" if key.last_used_ms is None else format_ago(max(now_s - key.last_used_ms / 1000, 0.0)),
-        )
     console = result_console()
-    console.width = max(console.width, WIDTH_MIN)
-    console.print(table)
+    if console.is_terminal and console.width < WIDTH_MIN:
+        _print_narrow(console, keys, now_s)
+    else:
+        console.width = max(console.width, WIDTH_MIN)  # a pipe: a line a key
+        _print_wide(console, keys, now_s)
     console.print(format_count(len(keys), "key"))
     old = [key.key_id for key in keys if not key.is_sealed]
     if old:
         line = f"{format_count(len(old), 'key')} of an earlier release, to be rotated before use with S3: "
         console.print(Text(line + ", ".join(old), "yellow"), soft_wrap=True)
+
+
+def _print_wide(console: Console, keys: Sequence[KeyInfo], now_s: float) -> None:
+    table = _table("id", "name", "account", "state", "last used", "can", "where")
+    for key in keys:
+        table.add_row(*_cells(key, now_s), _can(key), _where(key))
+    console.print(table)
+
+
+def _print_narrow(console: Console, keys: Sequence[KeyInfo], now_s: float) -> None:
+    """What a key can do and where stands below its line; ids are for copying and never cut."""
+    head = [Text(name, "dim") for name in ("id", "name", "account", "state", "last used")]
+    rows = [_cells(key, now_s) for key in keys]
+    widths = [max(cell.cell_len for cell in column) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: Sequence[Text]) -> None:
+        parts: list[Text] = []
+        for cell, width in zip(cells, widths, strict=True):
+            parts += [cell, Text(" " * (width - cell.cell_len + 2))]
+        console.print(Text.assemble(*parts[:-1]), soft_wrap=True)
+
+    line(head)
+    for key, cells in zip(keys, rows, strict=True):
+        line(cells)
+        console.print(Padding(Text(f"{_can(key)}; {_where(key)}", "dim"), (0, 0, 0, 2)))
+
+
+def _cells(key: KeyInfo, now_s: float) -> list[Text]:
+    used = "never" if key.last_used_ms is None else format_ago(max(now_s - key.last_used_ms / 1000, 0.0))
+    names = [key.key_id, printable(key.name), printable(key.account)]
+    return [*map(Text, names), _state(key, now_s), Text(used)]
+
+
+def _can(key: KeyInfo) -> str:
+    return ", ".join(key.permissions) or "nothing"
 
 
 def _state(key: KeyInfo, now_s: float) -> Text:

@@ -7,6 +7,7 @@ their own.
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import signal
@@ -223,6 +224,19 @@ async def test_presign_says_of_each_place_why_it_has_no_url(store: FakeStore, ru
     store.faults.refused["Presign"] = [BadRequest("too long"), BadRequest("too long, too")]
     with pytest.raises(BadRequest, match="too long"):
         await run("presign", "wh://photos/a", "wh://photos/b", "wh://photos/c")
+
+
+async def test_presign_gives_a_program_a_line_for_each_place(
+    store: FakeStore, run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store.faults.refused["Presign"] = [BadRequest("too long")]
+    with pytest.raises(BadRequest):
+        await run("presign", "--json", "wh://photos/a", "wh://photos/b")
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [line["place"] for line in lines] == ["wh://photos/a", "wh://photos/b"]
+    refused, signed = sorted(lines, key=lambda line: line["url"] is not None)
+    assert (refused["url"], refused["code"], refused["message"]) == (None, "bad_request", "too long")
+    assert signed["url"].startswith("http://fake/photos/")
 
 
 # --- copying --------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from rich.console import Console
 
 import warehouse
 from cli_kit import Run, process, runner
@@ -192,6 +193,32 @@ async def test_a_rotated_key_has_two_secrets_for_a_while_or_one_at_once(
         await buckets_of(as_key(master, second))
 
 
+async def test_a_narrow_window_shows_every_key_whole(
+    master: RunningMaster, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made,) = (
+        await run("keys", "create", "thumbnails", "--grant", "photos/2026/*:read,list", "--json")
+    ).objects
+
+    def narrow() -> Console:
+        return Console(width=80, force_terminal=True, color_system=None, highlight=False)
+
+    monkeypatch.setattr("warehouse.cli.output.keys.result_console", narrow)
+    lines = (await run("keys", "ls")).out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    at = next(number for number, line in enumerate(lines) if line.startswith(made["key_id"]))
+    assert lines[at].split()[1:] == ["thumbnails", "main", "enabled", "never"]
+    assert lines[at + 1].strip() == "read, list; photos/2026/*:read,list"
+    assert any(line.startswith(master.root.key_id) for line in lines)
+
+
+async def test_a_new_key_is_shown_with_its_end_and_its_limits(master: RunningMaster, run: Run) -> None:
+    out = (await run("keys", "create", "n", "--expires", "2127-06-30", "--limit-requests", "50")).out
+    assert "  ends: 2127-06-30" in out
+    assert "  limits: 50 requests/s" in out
+    assert "ends:" not in (await run("keys", "create", "n")).out
+
+
 async def test_a_profile_is_written_once_and_has_the_secret_alone(
     master: RunningMaster, run: Run, tmp_path: Path
 ) -> None:
@@ -221,7 +248,7 @@ async def test_a_profile_is_written_once_and_has_the_secret_alone(
 
 
 async def test_a_secret_comes_from_standard_input_and_from_nowhere_else(
-    master: RunningMaster, run: Run, monkeypatch: pytest.MonkeyPatch
+    master: RunningMaster, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def typed(text: str) -> None:
         monkeypatch.setattr("sys.stdin", io.StringIO(text))
@@ -237,8 +264,13 @@ async def test_a_secret_comes_from_standard_input_and_from_nowhere_else(
         await run("keys", "import", "AKIA2")
     monkeypatch.setattr("warehouse.cli.commands.keys.is_terminal", lambda: True)
     monkeypatch.setattr("getpass.getpass", lambda prompt: "another-secret-typed")
-    (info,) = (await run("keys", "import", "AKIA2", "--name", "typed", "--json")).objects
+    path = tmp_path / "typed.toml"
+    words = ("keys", "import", "AKIA2", "--name", "typed", "--save-profile", str(path), "--json")
+    (info,) = (await run(*words)).objects
     assert info["name"] == "typed"
+    profile = Profile.load(path)
+    assert (profile.key_id, profile.secret) == ("AKIA2", "another-secret-typed")
+    assert await buckets_of(profile) == ["photos"]
 
 
 async def test_accounts_have_commands(master: RunningMaster, run: Run) -> None:
