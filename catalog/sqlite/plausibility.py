@@ -7,6 +7,7 @@ keys that do not decode.  This walks over each table once, and leaves to SQLite 
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -16,6 +17,7 @@ import msgspec
 
 from warehouse.catalog.identities import API_KEY_COLUMNS, api_key_row
 from warehouse.catalog.names import check_bucket_name
+from warehouse.catalog.nodes import JOIN_COLUMNS, NODE_COLUMNS, JoinTokenRow, NodeRow, join_token_row
 from warehouse.catalog.records import unpack_map
 from warehouse.errors import StoreError
 from warehouse.transport.messages import KEY_SIZE_MAX
@@ -23,11 +25,18 @@ from warehouse.transport.messages import KEY_SIZE_MAX
 TIME_MS_MAX: Final = 1 << 48  # the year 10889
 ID32_MAX: Final = (1 << 32) - 1
 WHOLE_MAX: Final = (1 << 62) - 1  # so that sums of two still fit
+NAME_SIZE_MAX: Final = 1024  # characters of a name or an id, as in a message
+URL_SIZE_MAX: Final = 4096
 
 _TIME = (0, TIME_MS_MAX)
 _ID32 = (1, ID32_MAX)
 _WHOLE = (0, WHOLE_MAX)
 _FLAG = (0, 1)
+
+_ROLES: Final = ("volume", "compactor", "both")
+_CURVE_KEY: Final = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")  # Z85, ZeroMQ RFC 32
+_TOKEN_ID: Final = re.compile(r"[0-9a-f]{12}", re.ASCII)
+_DIGEST_SIZE: Final = 32  # SHA-256
 
 # The columns of each table that hold numbers, and their least and greatest values.
 NUMBERS: Final[dict[str, dict[str, tuple[int, int]]]] = {
@@ -62,6 +71,13 @@ NUMBERS: Final[dict[str, dict[str, tuple[int, int]]]] = {
     "outbox": {"volume_id": _ID32, "needle_id": _ID32, "stamp": _WHOLE},
     "buried": {"volume_id": _ID32, "needle_id": _ID32},
     "disks": {"added_ms": _TIME},
+    "nodes": {"added_ms": _TIME, "removed_ms": _TIME},  # NULL: it is a node
+    "join_tokens": {
+        "is_reusable": _FLAG,
+        "created_ms": _TIME,
+        "expires_ms": _WHOLE,  # NULL: never
+        "use_count": _WHOLE,
+    },
     "volumes": {
         "id": _ID32,
         "capacity": (1, 1 << 48),
@@ -121,6 +137,52 @@ def _problems(connection: sqlite3.Connection) -> Iterator[str]:
     )
     sql = f"SELECT {API_KEY_COLUMNS} FROM api_keys"
     yield from _undecodable(connection, sql, api_key_row, "an API key")
+    sql = f"SELECT {NODE_COLUMNS} FROM nodes"
+    yield from _undecodable(connection, sql, lambda row: _check_node(NodeRow(*row)), "a node")
+    sql = "SELECT node_key, url FROM disks"
+    yield from _undecodable(connection, sql, lambda row: _check_pin(*row), "the node of a disk")
+    sql = f"SELECT {JOIN_COLUMNS} FROM join_tokens"
+    yield from _undecodable(
+        connection, sql, lambda row: _check_join_token(join_token_row(row)), "a join token"
+    )
+
+
+def _check_node(row: NodeRow) -> None:
+    """Raises ValueError, as the checks below."""
+    _require_key(row.key)
+    _require_role(row.role)
+    _require_short(NAME_SIZE_MAX, row.name, row.host, row.joined_with, row.disk_id)
+
+
+def _check_pin(node_key: str | None, url: str | None) -> None:
+    if node_key is not None:
+        _require_key(node_key)
+    _require_short(URL_SIZE_MAX, url)
+
+
+def _check_join_token(row: JoinTokenRow) -> None:
+    _require_role(row.role)
+    _require_short(NAME_SIZE_MAX, row.created_by)
+    if _TOKEN_ID.fullmatch(row.id) is None:
+        raise ValueError(f"{row.id!r:.100} is not the id of one")
+    if len(row.digest) != _DIGEST_SIZE:
+        raise ValueError(f"its digest has {len(row.digest)} bytes, not {_DIGEST_SIZE}")
+
+
+def _require_key(key: str) -> None:
+    if _CURVE_KEY.fullmatch(key) is None:
+        raise ValueError(f"{key!r:.100} is not a CURVE public key")
+
+
+def _require_role(role: str) -> None:
+    if role not in _ROLES:
+        raise ValueError(f"there is no role {role!r:.100}")
+
+
+def _require_short(size_max: int, *texts: str | None) -> None:
+    longest = max((len(text) for text in texts if text is not None), default=0)
+    if longest > size_max:
+        raise ValueError(f"a text has {longest} characters; {size_max} are allowed")
 
 
 def _undecodable(

@@ -340,6 +340,19 @@ def test_a_trigger_in_an_older_catalog_does_not_survive_being_brought_up_to_date
 
 
 KEY_COLUMNS = "id, name, salt, hash, permissions, grants, is_enabled, epoch, created_ms"
+NODE_KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+
+
+def node_sql(*, key: str = f"'{NODE_KEY}'", role: str = "'both'", times: str = "1, 'wjt', 'd', NULL") -> str:
+    return f"INSERT INTO nodes VALUES ({key}, 'disk-1', {role}, '192.0.2.7', {times})"
+
+
+def token_sql(
+    *, token_id: str = "2f8a61c90d4e", digest: str = "zeroblob(32)", rest: str = "'both', 0, 1, '', NULL, 0"
+) -> str:
+    return f"INSERT INTO join_tokens VALUES ('{token_id}', {digest}, {rest})"
+
+
 ROWS = {
     "a bucket that leads up": "UPDATE buckets SET name = '../x'",
     "a bucket of nothing": "UPDATE buckets SET name = ''",
@@ -363,6 +376,21 @@ ROWS = {
     "an API key with all rights of 2^62":
         f"INSERT INTO api_keys ({KEY_COLUMNS}) VALUES"
         " ('k', 'n', x'00', x'00', 4611686018427387904, NULL, 1, 1, 1)",
+    "a node whose key is none": node_sql(key="printf('%.*c', 40, '~')"),
+    "a node with a key of 1 MiB": node_sql(key="printf('%.*c', 1048576, 'k')"),
+    "a node of no role": node_sql(role="'master'"),
+    "a node of the year 100000": node_sql(times="1 << 52, NULL, NULL, NULL"),
+    "a node that was removed before all time": node_sql(times="1, NULL, NULL, -1"),
+    "a node for a disk of 1 MiB": node_sql(times="1, NULL, printf('%.*c', 1048576, 'd'), NULL"),
+    "a disk of a node whose key is none": "UPDATE disks SET node_key = ''",
+    "a disk with a URL of 1 MiB": "UPDATE disks SET url = printf('%.*c', 1048576, 'u')",
+    "a join token whose id is none": token_sql(token_id="../token"),
+    "a join token with a digest of nothing": token_sql(digest="x''"),
+    "a join token for no role": token_sql(rest="'', 0, 1, '', NULL, 0"),
+    "a join token that is half reusable": token_sql(rest="'both', 2, 1, '', NULL, 0"),
+    "a join token used less than never": token_sql(rest="'both', 0, 1, '', NULL, -1"),
+    "a join token that expires before all time": token_sql(rest="'both', 0, 1, '', -1, 0"),
+    "a join token made by 1 MiB": token_sql(rest="'both', 0, 1, printf('%.*c', 1048576, 'k'), NULL, 0"),
 }  # fmt: skip
 
 
@@ -372,6 +400,22 @@ def test_a_row_that_no_store_wrote_is_refused(sql: str, crafted: Crafted, fresh:
     with pytest.raises(BackupCorrupt, match=r"no store can have written.*warehouse rebuild"):
         restore(crafted.write(), fresh, QUIET)
     assert left_behind(fresh) == []
+
+
+def test_nodes_and_join_tokens_as_a_store_writes_them_are_restored(crafted: Crafted, fresh: Path) -> None:
+    def add(connection: sqlite3.Connection) -> None:
+        connection.execute(node_sql())
+        connection.execute(token_sql())
+        connection.execute("UPDATE disks SET node_key = ?, url = 'http://192.0.2.7:7410'", (NODE_KEY,))
+
+    crafted.change_catalog(add)
+    restore(crafted.write(), fresh, QUIET)
+    catalog = SqliteCatalog.open(fresh / "master" / "catalog.sqlite3")
+    try:
+        assert [node.key for node in catalog.nodes()] == [disk.node_key for disk in catalog.disks()]
+        assert [token.id for token in catalog.join_tokens()] == ["2f8a61c90d4e"]
+    finally:
+        catalog.close()
 
 
 def test_a_content_type_that_no_header_carries_is_left_out_of_a_restored_catalog(
