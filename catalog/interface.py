@@ -598,9 +598,11 @@ class Transaction(Protocol):
     def is_key_good(self, key_id: str, epoch: int, now_ms: int) -> bool:
         """Does what this API key signed at this epoch still count?"""
 
-    def add_api_key(self, row: ApiKeyRow) -> ApiKeyRow:
+    def add_api_key(self, row: ApiKeyRow, *, reserve: int = 0) -> ApiKeyRow:
         """Add a key; return it as it is now, with its account and its epoch.
 
+        Args:
+            reserve: of `identities.KEYS_MAX`, how many to leave for others.
         Raises:
             ApiKeyExists: the id is taken.
             TooManyApiKeys: see `identities.KEYS_MAX`.

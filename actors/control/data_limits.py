@@ -23,6 +23,7 @@ from warehouse.transport.zeromq.peers import Peer
 log = logging.getLogger(__name__)
 
 TELL_S = 5.0
+TELL_EVERY_S = 0.25  # each message has the limits of all keys
 NONE = DataLimits()
 
 
@@ -61,6 +62,7 @@ class DataLimitsNews:
                 for disk in self._context.fleet.disks.values():
                     if disk.peer is not None:
                         nursery.start_soon(self._tell, disk, disk.peer)
+                await trio.sleep(TELL_EVERY_S)
 
     async def _tell(self, disk: DiskState, peer: Peer) -> None:
         command = LimitKeys(incarnation=self._context.incarnation, limits=self.all())

@@ -30,7 +30,7 @@ from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import KEY_CHANGED, ClientSession, Sessions
 from warehouse.auth.keys import generate_api_key
 from warehouse.auth.rights import Permission, Rights
-from warehouse.catalog.identities import ApiKeyRow
+from warehouse.catalog.identities import KEYS_MAX, ApiKeyRow
 from warehouse.catalog.interface import Transaction
 from warehouse.catalog.records import BucketRow
 from warehouse.errors import BadRequest, NoSuchApiKey, NoSuchBucket, NotAuthenticated
@@ -52,8 +52,9 @@ from warehouse.transport.messages import (
 from warehouse.transport.messages.paging import first_that_fit, fitting_sizes
 from warehouse.transport.zeromq.peers import Peer
 
-KEYS_MAX = 200  # in one answer
+PAGE_MAX = 200  # keys in one answer
 GRANTS_MAX = 4096  # of the keys in one answer: each is put into words, and the loop waits
+KEYS_RESERVED = KEYS_MAX // 4  # for those who manage keys of the whole store, and not of some buckets
 OVERLAP_S_MAX = 30 * 86_400.0
 ANSWER_S = 0.25  # how long an answer takes to leave
 
@@ -104,8 +105,9 @@ class KeyHandlers:
         row = msgspec.structs.replace(row, sealed=self._secrets.seal(key_id, secret))
 
         def write(transaction: Transaction) -> ApiKeyRow:
-            require_within(_giver(transaction, session), row, transaction.bucket_name)
-            return transaction.add_api_key(row)
+            giver = _giver(transaction, session)
+            require_within(giver, row, transaction.bucket_name)
+            return transaction.add_api_key(row, reserve=0 if giver.grants is None else KEYS_RESERVED)
 
         return self._info(session, await self._write(session, key_id, write, is_growth=True))
 
@@ -123,7 +125,7 @@ class KeyHandlers:
 
     def list_keys(self, peer: Peer, request: ListKeys) -> Keys:
         session = self._manager(peer)
-        limit = min(request.limit, KEYS_MAX) if request.limit > 0 else KEYS_MAX
+        limit = min(request.limit, PAGE_MAX) if request.limit > 0 else PAGE_MAX
         rows = self._catalog.api_keys_after(request.after, limit)
         count = fitting_sizes((len(row.grants or ()) for row in rows), GRANTS_MAX)
         shown = first_that_fit([self._info(session, row) for row in rows[:count]])

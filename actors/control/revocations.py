@@ -31,6 +31,7 @@ from warehouse.transport.zeromq.peers import Peer
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5  # between looks for connections whose keys have expired
+SPREAD_EVERY_S = 0.05  # changes that come at once are spread together
 TELL_S = 5.0  # a volume actor that has not answered by then is disconnected
 KEPT_MS = 8 * 24 * 3600 * 1000  # longer than any token lives
 FORGET_S = 3600.0
@@ -76,6 +77,7 @@ class Revocations:
                 await self._wanted.wait()
                 self._wanted = trio.Event()
                 self._spread(nursery)
+                await trio.sleep(SPREAD_EVERY_S)
 
     def _spread(self, nursery: trio.Nursery) -> None:
         changed, self._changed = self._changed, set()

@@ -110,11 +110,11 @@ class Identities(Bookkeeping):
             and (found[2] is None or now_ms < found[2])
         )
 
-    def add_api_key(self, row: ApiKeyRow) -> ApiKeyRow:
+    def add_api_key(self, row: ApiKeyRow, *, reserve: int = 0) -> ApiKeyRow:
         check_grants(row.grants)
         if row.account_id:
             self._require_account(row.account_id)
-        self._require_few_keys()
+        self._require_few_keys(identities.KEYS_MAX - reserve)
         # What an earlier key of this id has signed stays void.
         revoked = self._one("SELECT epoch FROM revocations WHERE key_id = ?", (row.id,))
         row = msgspec.structs.replace(
@@ -130,12 +130,12 @@ class Identities(Bookkeeping):
             raise ApiKeyExists(f"an API key {row.id!r} exists already") from error
         return row
 
-    def _require_few_keys(self) -> None:
+    def _require_few_keys(self, most: int) -> None:
         (count,) = self._one("SELECT (SELECT count(*) FROM api_keys) + (SELECT count(*) FROM revocations)")
-        if count >= identities.KEYS_MAX:
+        if count >= most:
             raise TooManyApiKeys(
-                f"the store keeps {identities.KEYS_MAX:,} API keys and revocations of keys at most; those of"
-                " deleted keys for eight days"
+                f"there are {count:,} API keys and revocations of keys, those of deleted keys for eight days,"
+                f" and you can make one only while there are fewer than {most:,}"
             )
 
     def change_api_key(

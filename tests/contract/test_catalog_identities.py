@@ -284,6 +284,10 @@ def test_keys_and_revocations_are_so_many_at_most(kit, monkeypatch):
     with pytest.raises(TooManyApiKeys):  # what was deleted is remembered
         kit.add_key("KEY4")
     change(kit, "KEY2", name="keys that there are can be changed", is_enabled=False)
+    monkeypatch.setattr(identities, "KEYS_MAX", 6)
+    with pytest.raises(TooManyApiKeys, match="while there are fewer than 4"):
+        row = msgspec.structs.replace(kit.catalog.api_key("KEY2"), id="KEY4")
+        kit.do(lambda t: t.add_api_key(row, reserve=2))
     kit.do(lambda t: t.forget_revocations(NOW_MS + 1))
     assert kit.catalog.revocations() == {}
     kit.add_key("KEY4")

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 import trio
 
-from master_kit import RunningMaster, open_master
+from master_kit import RunningMaster, open_master, until
+from warehouse.actors.control.data_limits import TELL_EVERY_S
 from warehouse.auth.limits import KeyLimits
 from warehouse.auth.rights import EVERYTHING
 from warehouse.errors import Busy
@@ -18,9 +19,11 @@ from warehouse.transport.messages import (
     AbortUpload,
     Attach,
     BeginUpload,
+    CreateKey,
     Done,
     Leased,
     LeaseNeedles,
+    LimitKeys,
     ListBuckets,
     Presign,
     RequestSlots,
@@ -28,6 +31,7 @@ from warehouse.transport.messages import (
     SlotWanted,
     UploadBegun,
 )
+from warehouse.transport.messages import KeyLimits as MessageLimits
 from warehouse.transport.zeromq.link import Link
 
 MIB = 1024 * 1024
@@ -129,3 +133,15 @@ async def test_a_key_that_looks_at_itself_is_held_to_its_limits(tmp_path: Path) 
         link = await limited(master, requests_per_s=0.01)
         await link.request(ShowKey(), timeout_s=10)
         assert (await busy(link, ShowKey())).retry_after_s > 1
+
+
+async def test_disks_are_told_of_many_changes_at_once(tmp_path: Path) -> None:
+    """Each message has the limits of all keys, so one for each change would grow with their square."""
+    async with open_master(tmp_path, has_compactor=False) as master:
+        began = time.monotonic()
+        for number in range(40):
+            limits = MessageLimits(requests_per_s=1.0 + number)
+            await master.client.request(CreateKey(name="n", limits=limits), timeout_s=10)
+        passed_s = time.monotonic() - began
+        assert len(master.disk.of(LimitKeys)) <= passed_s / TELL_EVERY_S + 1
+        await until(lambda: len(master.disk.of(LimitKeys)[-1].limits) == 40)

@@ -15,6 +15,7 @@ from master_kit import RunningMaster, open_master, until
 from warehouse.actors.control import key_requests
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import EVERYTHING, READ_ONLY, Grant, Permission
+from warehouse.catalog import identities
 from warehouse.catalog.identities import ApiKeyRow
 from warehouse.catalog.interface import Transaction
 from warehouse.errors import (
@@ -33,6 +34,7 @@ from warehouse.errors import (
     NotAuthenticated,
     PermissionDenied,
     StoreError,
+    TooManyApiKeys,
 )
 from warehouse.transport.messages import (
     Accounts,
@@ -367,6 +369,22 @@ async def test_a_page_of_keys_has_few_enough_grants_to_be_put_into_words(
         if not (after := page.next_after):
             break
     assert pages[:3] == [["AAA0", "AAA1"], ["AAA2"], ["AAA3"]]
+
+
+async def test_a_manager_of_one_bucket_leaves_keys_to_those_of_the_store(
+    master: RunningMaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grants = [KeyGrant(bucket="photos")]
+    made = await create(master, permissions=["read", "manage_keys"], grants=grants)
+    link = await master.connect_as(shown(made))
+    monkeypatch.setattr(identities, "KEYS_MAX", 5)
+    monkeypatch.setattr(key_requests, "KEYS_RESERVED", 2)
+    theirs = CreateKey(name="n", permissions=["read"], grants=[])
+    await ask(link, theirs)
+    await refused(link, theirs, TooManyApiKeys, "fewer than 3")
+    await create(master)
+    await create(master)
+    await refused(master.client, CreateKey(name="n"), TooManyApiKeys)
 
 
 # --- accounts -------------------------------------------------------------------------------------
