@@ -95,6 +95,7 @@ class Connection(Channel):
     __slots__ = (
         "_body_waited_s",
         "_clock",
+        "_drained_until",
         "_is_given_up",
         "_is_writing",
         "_limits",
@@ -112,6 +113,7 @@ class Connection(Channel):
         "is_resting",
         "is_vouched",
         "is_watched",
+        "paid",
         "state",
     )
 
@@ -127,6 +129,7 @@ class Connection(Channel):
         self._read_wait = FIRST
         self._read_since = clock.now
         self._body_waited_s = 0.0
+        self._drained_until = 0.0
         self._is_writing = False
         self._write_since = 0.0
         self._write_waited_s = 0.0
@@ -137,7 +140,8 @@ class Connection(Channel):
         self.has_task = False  # the task that serves it may wait; otherwise its request can be suspended
         self.is_watched = False
         self.is_vouched = False  # the client has shown a good token
-        self.is_resting = False  # nobody reads what it sends: see `resting`
+        self.is_resting = False  # nobody reads what it sends: see `resting`, also for the next one
+        self.paid = 0.0  # credits that its address gets back when it shows a good token
         self._is_given_up = False
 
     def fileno(self) -> int:
@@ -245,10 +249,10 @@ class Connection(Channel):
             LinkDown, RequestTimeout: the peer broke the connection, or was too slow.
         """
         self._read_kind = DRAIN
-        deadline = self._clock.now + self._limits.drain_s
+        self._drained_until = self._clock.now + self._limits.drain_s
         left = size
         while left is None or left > 0:
-            if self._clock.now > deadline:
+            if self._clock.now > self._drained_until:
                 raise RequestTimeout("the rest of the request came too slowly")
             count = await self.receive_into(scratch if left is None else scratch[:left])
             if count == 0:
@@ -339,7 +343,7 @@ class Connection(Channel):
             case wait if wait == NEXT:
                 return waited > limits.idle_s
             case wait if wait == DRAIN:
-                return waited > limits.drain_s
+                return self._clock.now > self._drained_until
             case _:
                 return waited > limits.header_s
 

@@ -11,8 +11,8 @@ the same address is slower and still served.
     between two requests
 
 There is a bound on bare sockets.  When there are too many, the address with the most of them loses the one
-that has waited longest.  A connection that has shown a good token never rests, and its address gets the price
-of the connection back.
+that has waited longest.  A connection that has shown a good token never rests, and its address gets back what
+the connection has cost it.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class Resting:
             return False
         host = connection.host
         if host not in self._connections and self._credits.take(host, PRICE, trio.current_time()):
+            connection.paid += PRICE
             return False
         self._connections.setdefault(host, {})[connection] = None
         connection.is_resting = True
@@ -102,9 +103,10 @@ class Resting:
         return True
 
     def give_back(self, connection: Connection) -> None:
-        """A connection has shown a good token."""
+        """A connection has shown a good token: what came before was its handshake, and the head in pieces."""
         if self._credits is not None and connection.host:
-            self._credits.give_back(connection.host, self._connection_price, trio.current_time())
+            price, connection.paid = self._connection_price + connection.paid, 0.0
+            self._credits.give_back(connection.host, price, trio.current_time())
 
     # --- who rests no longer ----------------------------------------------------------------------
 
@@ -160,6 +162,7 @@ class Resting:
             for connection in list(connections):
                 if not self._credits.take(host, PRICE, now_s):
                     break
+                connection.paid += PRICE
                 self._take_connection(connection)
                 self._go_on(connection)
         for host, sockets in list(self._sockets.items()):

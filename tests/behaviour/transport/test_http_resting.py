@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from http_harness import RECEIVE_S, Served, echo, receive_until, serving
+from tls_kit import LOOPBACK, Tls
 from warehouse.transport.http import resting
 from warehouse.transport.http.connection import HttpLimits
 from warehouse.transport.http.exchange import Exchange
@@ -76,6 +79,26 @@ async def test_who_shows_a_token_never_rests_and_gets_its_price_back() -> None:
                     await receive_until(stream, ANSWER)
         assert time.monotonic() - began_s < RECEIVE_S
         assert served.server._resting.count == 0
+
+
+async def test_a_handshake_costs_nothing_when_a_token_follows(tmp_path: Path) -> None:
+    """It wakes the server several times, and each of them is charged until the token is seen."""
+    tls = Tls(tmp_path)
+    limits = HttpLimits(strangers_per_s=5)
+    async with serving(door, limits, tls=tls.server()) as served:
+        for _ in range(10):
+            raw = await connect(served, "127.0.0.2")
+            async with trio.SSLStream(
+                raw, tls.any_client(), server_hostname=LOOPBACK, https_compatible=True
+            ) as stream:
+                await stream.do_handshake()
+                await stream.send_all(ASK_WITH_TOKEN[:20])
+                await trio.testing.wait_all_tasks_blocked()
+                await stream.send_all(ASK_WITH_TOKEN[20:])
+                await receive_until(stream, ANSWER)
+            credits = served.server._resting._credits
+            assert credits is not None
+            assert credits.balance("127.0.0.2", trio.current_time()) == credits.burst
 
 
 async def test_a_newcomer_behind_the_address_of_a_flood_waits_and_is_served() -> None:

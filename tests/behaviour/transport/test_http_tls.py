@@ -247,6 +247,36 @@ async def test_a_client_that_does_not_read_is_given_up(tls: Tls) -> None:
         await served.wait_until_idle()
 
 
+async def test_a_record_that_drips_is_no_progress(tls: Tls) -> None:
+    """Of a record that is not whole, the server gets nothing: each of its bytes would begin the wait anew."""
+
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.respond(200, [])
+
+    context, taken, given = tls.any_client(), ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = context.wrap_bio(taken, given, server_hostname=LOOPBACK)
+    async with (
+        serving(refuse, HttpLimits(drain_s=0.5), tls=tls.server()) as served,
+        await served.connect() as stream,
+    ):
+        with suppress(ssl.SSLWantReadError):
+            ours.do_handshake()
+        await stream.send_all(given.read())
+        while ours.version() is None:
+            taken.write(await stream.receive_some())
+            with suppress(ssl.SSLWantReadError):
+                ours.do_handshake()
+        ours.write(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n")
+        await stream.send_all(given.read())
+        ours.write(bytes(9000))
+        began_s = trio.current_time()
+        with suppress(trio.BrokenResourceError):
+            for byte in given.read():
+                await stream.send_all(bytes((byte,)))
+                await trio.sleep(0.05)
+                assert trio.current_time() - began_s < RECEIVE_S
+
+
 @pytest.fixture
 def ends(tls: Tls) -> Iterator[tuple[TlsWire, TlsSocket]]:
     pair = socket.socketpair()
