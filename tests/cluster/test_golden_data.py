@@ -18,7 +18,12 @@ import warehouse
 from harness import ROOT, RunningStore, environment
 from warehouse import Store
 from warehouse.catalog.sqlite.recount import check_counts
-from warehouse.errors import NoSuchBucket, NoSuchObject
+from warehouse.conf.join import Join
+from warehouse.errors import NoSuchBucket, NoSuchObject, StoreError
+from warehouse.transport.messages import Join as JoinMessage
+from warehouse.transport.messages import Register, Request
+from warehouse.transport.zeromq.curve import CurveKeys
+from warehouse.transport.zeromq.link import Link
 
 GOLDEN = ROOT / "tests" / "golden"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "data_0_1.json").read_text(encoding="utf-8"))
@@ -162,3 +167,75 @@ def test_the_catalog_of_a_store_of_0_1_is_rebuilt_from_its_volumes(data: Path) -
         trio.run(use)
         store.stop()
         assert check_counts(data / "master" / "catalog.sqlite3") == []
+
+
+async def code_of(join: Join, keys: CurveKeys, request: Request) -> str:
+    """What a machine with these keys hears on a connection of its own: "ok", or a code."""
+    link = Link(
+        endpoint=join.master, server_key=join.server_key.encode(), keys=keys, name="machine", incarnation=1
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(link.run)
+        with trio.fail_after(20):
+            await link.wait_up()
+        try:
+            await link.request(request, timeout_s=10)
+        except StoreError as error:
+            return error.code
+        finally:
+            nursery.cancel_scope.cancel()
+    return "ok"
+
+
+def registration(secret: str, disk_id: str) -> Register:
+    """What a volume actor of 0.1.0 says, which has a new key at each start."""
+    return Register(
+        join_secret=secret,
+        disk_id=disk_id,
+        disk_name="old",
+        incarnation=1 << 60,
+        url="http://127.0.0.1:9",
+        volumes=[],
+        disk_capacity=1 << 40,
+        disk_free=1 << 40,
+    )
+
+
+def test_the_disks_of_a_store_of_0_1_get_keys_and_its_secret_ends_with_the_first_token(data: Path) -> None:
+    secret_file = data / "master" / "keys" / "join.secret"
+    secret = secret_file.read_text().strip()
+    new, old = CurveKeys.generate(), CurveKeys.generate()
+
+    async def use() -> None:
+        join = Join.load(data / "master" / "join.toml")
+        assert join.secret == secret
+        async with warehouse.connect(data / "profile.toml") as client:
+            disks = {disk.name: disk for disk in await client.disks()}
+            keys = {name: CurveKeys.load(data / name / "node.key").public.decode() for name in disks}
+            assert {name: disk.node_key for name, disk in disks.items()} == keys
+            # The secret lets a machine of 0.1.0 in with another disk, and opens none that has its node.
+            pinned = registration(secret, disks["disk-1"].disk_id)
+            assert await code_of(join, CurveKeys.generate(), pinned) == "disk_pinned"
+            assert await code_of(join, old, registration("guess", "e" * 32)) == "node_unknown"
+            assert await code_of(join, old, registration(secret, "e" * 32)) == "ok"
+            token = (await client.create_join_token()).token
+            joining = JoinMessage(token=token, disk_id="f" * 32, disk_name="new", role="volume")
+            assert secret_file.exists()
+            assert await code_of(join, new, joining) == "ok"
+            assert not secret_file.exists()
+            assert await code_of(join, old, registration(secret, "e" * 32)) == "node_unknown"
+
+    async def use_again() -> None:
+        join = Join.load(data / "master" / "join.toml")
+        assert join.secret == ""
+        assert await code_of(join, old, registration(secret, "e" * 32)) == "node_unknown"
+        async with warehouse.connect(data / "profile.toml") as client:
+            await require_everything(client)
+
+    with store_at(data) as store:
+        trio.run(use)
+        store.stop()
+        secret_file.write_text(secret)  # from an old backup, perhaps
+        secret_file.chmod(0o600)
+        store.start()
+        trio.run(use_again)
