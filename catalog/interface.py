@@ -646,7 +646,7 @@ class Transaction(Protocol):
     # --- nodes ------------------------------------------------------------------------------------
 
     def put_node(self, row: NodeRow) -> None:
-        """Note a node, in place of what was known of its key."""
+        """Note a node, in place of what was known of its key.  Raises NodeRemoved: that was for good."""
 
     def remove_node(self, key: str, now_ms: int) -> None:
         """Note that a node is removed; its row stays.  Raises NoSuchNode."""

@@ -269,6 +269,7 @@ class Nodes:
 
         Raises:
             JoinTokenUsed: another one was faster.
+            NodeRemoved: an operator was.
         """
 
         def write(t: Transaction) -> None:

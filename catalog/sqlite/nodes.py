@@ -6,7 +6,7 @@ import msgspec
 
 from warehouse.catalog.nodes import JOIN_COLUMNS, JOIN_TOKENS_MAX, NODE_COLUMNS, JoinTokenRow, NodeRow
 from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
-from warehouse.errors import BadRequest, JoinTokenUsed, NoSuchJoinToken, NoSuchNode
+from warehouse.errors import BadRequest, JoinTokenUsed, NodeRemoved, NoSuchJoinToken, NoSuchNode
 
 _PUT_NODE = f"INSERT OR REPLACE INTO nodes ({NODE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_TOKEN = f"INSERT INTO join_tokens ({JOIN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -17,6 +17,9 @@ class Nodes(Bookkeeping):
     """Mixed into `Transaction`."""
 
     def put_node(self, row: NodeRow) -> None:
+        before = self._one("SELECT removed_ms FROM nodes WHERE key = ?", (row.key,))
+        if before is not None and before[0] is not None:
+            raise NodeRemoved(f"node {row.name} was removed, and its key never comes back")
         self._execute(_PUT_NODE, msgspec.structs.astuple(row))
 
     def remove_node(self, key: str, now_ms: int) -> None:
