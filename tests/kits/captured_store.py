@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import trio
 
 import warehouse
 from harness import RunningStore
+from secret_search import forms_of, secrets_of
 from warehouse.conf.profile import Profile
 
 ADDRESS = "192.0.2.7"
@@ -65,15 +65,6 @@ async def use(profile: Path) -> str:
         return await bucket.presign_get(KEY)
 
 
-def _secrets_of(data: Path) -> list[bytes]:
-    """What lets a machine join: every secret that a file of the master's holds in the clear, if it has any."""
-    found = []
-    for path in (data / "master" / "keys" / "join.secret", data / "master" / "join.toml"):
-        if path.exists():
-            found += re.findall(rb"[A-Za-z0-9_-]{40,}", path.read_bytes().partition(b"-----BEGIN")[0])
-    return found
-
-
 def main(folder: Path) -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     subprocess.run(["ip", "address", "add", f"{ADDRESS}/32", "dev", "lo"], check=True)
@@ -81,16 +72,16 @@ def main(folder: Path) -> None:
     with RunningStore(folder / "store", arguments=["--host", ADDRESS]) as store:
         url = trio.run(use, store.profile)
         profile = Profile.load(store.profile)
-        secret = profile.secret
-        join_secrets = _secrets_of(store.data)
+        secrets = secrets_of(store.data)
     plain = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     plain.sendto(CANARY, (ADDRESS, 9))
     plain.close()
     captured = sniffer.end()
     token = url.partition("token=")[2]
     looked_for = [CANARY, KEY.encode(), BUCKET.encode(), BODY[:27], b"mauve-8812", profile.key_id.encode()]
-    looked_for += [secret.encode(), *join_secrets, token[:40].encode(), token[-40:].encode()]
+    looked_for += [token[:40].encode(), token[-40:].encode()]
     seen = [text.decode() for text in looked_for if text in captured]
+    seen += [name for name, kept in secrets.items() if any(form in captured for form in forms_of(kept))]
     print(json.dumps({"url": url, "bytes": len(captured), "seen_in_the_clear": seen}), flush=True)
 
 

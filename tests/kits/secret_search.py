@@ -32,13 +32,13 @@ def secrets_of(data: Path) -> dict[str, bytes]:
     for path in sorted(data.rglob("*")):
         if not path.is_file() or not keeps_secrets(path):
             continue
-        for name, secret in _secrets_in(path):
+        for name, secret in secrets_in(path):
             if len(secret) >= SHORT:
                 found[f"{path.relative_to(data)}: {name}"] = secret
     return found
 
 
-def _secrets_in(path: Path) -> Iterator[tuple[str, bytes]]:
+def secrets_in(path: Path) -> Iterator[tuple[str, bytes]]:
     text = path.read_text(errors="replace")
     if path.suffix == ".json":
         yield from _fields(json.loads(text))
