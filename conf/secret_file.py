@@ -90,8 +90,9 @@ def require_owner(found: os.stat_result, path: Path, *, what: str) -> None:
 def require_mode(found: os.stat_result, path: Path, *, what: str) -> None:
     """Raise BadSetting if others may read or write the file."""
     if stat.S_ISREG(found.st_mode) and found.st_mode & _foreign_bits(found.st_uid):
+        secret = what if what == "secret" else f"secret in the {what}"
         raise BadSetting(
-            f"others may use the secret in the {what} {path} (mode {stat.S_IMODE(found.st_mode):o}); "
+            f"others may use the {secret} {path} (mode {stat.S_IMODE(found.st_mode):o}); "
             f"run: chmod 600 {shlex.quote(str(path))}"
         )
 

@@ -186,12 +186,13 @@ def _edited_key(request: EditKey, answer: Answer | None) -> Details:
 def _grants(grants: Sequence[KeyGrant] | None) -> Details:
     if grants is None:
         return {"grants": "every bucket"}
-    return {
-        "grants": [
-            f"{grant.bucket}/{grant.prefix}*:{','.join(grant.permissions)}"
-            for grant in grants[:LIST_LENGTH_MAX]
-        ]
-    }
+    return {"grants": [_grant(grant) for grant in grants[:LIST_LENGTH_MAX]]}
+
+
+def _grant(grant: KeyGrant) -> str:
+    """As people write it: `photos:read`, `photos/2026/*:read,list`."""
+    place = f"{grant.bucket}/{grant.prefix}*" if grant.prefix else grant.bucket
+    return f"{place}:{','.join(grant.permissions)}"
 
 
 def _receiver(request: GiveBucket, answer: Answer | None) -> Details:

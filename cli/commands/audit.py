@@ -110,7 +110,7 @@ def _check(key: str | None, action: str | None) -> None:
         )
     if action is not None and action not in ACTIONS:
         near = get_close_matches(action, ACTIONS, 1)
-        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(ACTIONS))}"
+        hint = f"; did you mean {near[0]}?" if near else "; docs/audit.md lists them"
         raise UsageError(f"the audit log has no action {shortened(repr(action))}{hint}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import EllipsisType
 from typing import Annotated
 
@@ -54,9 +55,10 @@ async def quota(
     /,
     *,
     size: Annotated[
-        str | None, Parameter(name="--bytes", metavar="SIZE", help="Bytes that it may hold, such as 5GiB.")
+        str | None,
+        Parameter(name="--bytes", metavar="SIZE", help="Bytes that it may hold: 5GiB, or none."),
     ] = None,
-    objects: Annotated[str | None, Parameter(metavar="N", help="Objects that it may hold.")] = None,
+    objects: Annotated[str | None, Parameter(metavar="N", help="Objects that it may hold, or none.")] = None,
     none: Annotated[bool, Parameter(help="Let it hold any amount.")] = False,
     common: Common = NOTHING_SPECIAL,
 ) -> int:
@@ -80,12 +82,8 @@ async def quota(
     name = parse_bucket(bucket)
     if none and (size is not None or objects is not None):
         raise UsageError("--none removes both limits: give it alone")
-    byte_count: int | EllipsisType | None = ... if size is None else parse_size(size)
-    object_count: int | EllipsisType | None = (
-        ... if objects is None else parse_number("--objects", objects, 0, NUMBER_MAX)
-    )
-    if none:
-        byte_count = object_count = None
+    byte_count = _quota(size, none, parse_size)
+    object_count = _quota(objects, none, lambda word: parse_number("--objects", word, 0, NUMBER_MAX))
     async with common.connect() as store:
         place = store.bucket(name)
         is_changed = none or size is not None or objects is not None
@@ -94,6 +92,13 @@ async def quota(
         )
     print_quota(info, is_json=common.json)
     return 0
+
+
+def _quota(word: str | None, none: bool, parse: Callable[[str], int]) -> int | EllipsisType | None:
+    """None: any amount; ...: as it is."""
+    if none or word == "none":
+        return None
+    return ... if word is None else parse(word)
 
 
 @app.command(group=OBJECTS, usage="Usage: warehouse ls [OPTIONS] [PLACE]")

@@ -113,7 +113,7 @@ async def test_a_follower_prints_what_comes(store: FakeStore, tmp_path: Path) ->
         (["--since", "2999-01-01"], "lies ahead"),
         (["--since", "99999999999999d"], "must look like"),
         (["--action", "logn"], "did you mean login"),
-        (["--action", "x"], "there are "),
+        (["--action", "x"], "docs/audit.md lists them"),
         (["--key", ""], "id of an API key"),
         (["--key", "a b"], "id of an API key"),
         (["--data", "/nonexistent"], "give one of them"),

@@ -205,3 +205,16 @@ async def test_a_rule_that_fails_fails_no_request(monkeypatch: pytest.MonkeyPatc
     requests, lines = audited(Done())
     assert await requests.answer(PEER, messages.CreateBucket(bucket="b")) == Done()
     assert lines.told == []
+
+
+async def test_grants_are_written_as_people_write_them() -> None:
+    grants = [
+        messages.KeyGrant(bucket="photos", permissions=["read"]),
+        messages.KeyGrant(bucket="photos", prefix="2026/", permissions=["read", "list"]),
+    ]
+    answer = SAMPLES["key_created"]
+    requests, lines = audited(
+        msgspec.structs.replace(answer, key=msgspec.structs.replace(answer.key, grants=grants))
+    )
+    await requests.answer(PEER, messages.CreateKey(name="n"))
+    assert lines.told[0]["grants"] == ["photos:read", "photos/2026/*:read,list"]
