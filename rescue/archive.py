@@ -19,8 +19,9 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, cast
 
@@ -59,6 +60,8 @@ SIZES_MAX: Final = {
     **{f"{KEYS_FOLDER}/{name}": KEY_SIZE_MAX for name in KEY_NAMES},
 }
 COPY_SIZE: Final = 1024 * 1024
+UNPACKED_PREFIX: Final = ".backup-"  # of folders that last as long as a tool runs
+LEFTOVER_S: Final = 24 * 3600.0  # no tool runs longer
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +150,14 @@ def sync_folder(folder: Path) -> None:
     OsDisk(folder).sync_directory("")
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed tool has left in `folder`: a catalog and the store's secrets, in clear."""
+    for path in folder.glob(f"{UNPACKED_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime > LEFTOVER_S:
+                shutil.rmtree(path)
+
+
 @contextmanager
 def opened_backup(path: Path, folder: Path, *, key: BackupKey | None = None) -> Iterator[Backup]:
     """Check all of a backup and unpack it below `folder`; the block removes the unpacked files at its end.
@@ -167,7 +178,8 @@ def opened_backup(path: Path, folder: Path, *, key: BackupKey | None = None) -> 
         _require_room(path, members, folder)  # before reading on: no more is read than there is room for
         _check_digests(path, archive, manifest, members)
         with writing(f"cannot unpack {path} in {folder}"):
-            unpacked = Path(tempfile.mkdtemp(prefix=".backup-", dir=folder))
+            remove_leftovers(folder)
+            unpacked = Path(tempfile.mkdtemp(prefix=UNPACKED_PREFIX, dir=folder))
         try:
             _unpack(path, archive, members, manifest, unpacked)
             _check_catalog(path, unpacked / CATALOG_NAME)

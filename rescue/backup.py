@@ -35,9 +35,11 @@ from warehouse.rescue.archive import (
     KEY_SIZE_MAX,
     KEYS_FOLDER,
     MANIFEST_NAME,
+    UNPACKED_PREFIX,
     Manifest,
     digest_of,
     integrity_problem,
+    remove_leftovers,
     write_archive,
 )
 from warehouse.rescue.backup_keys import add_key_arguments, key_for_writing
@@ -96,10 +98,11 @@ def back_up(path: Path, data: Path, progress: Progress, *, key: BackupKey | None
     if not catalog.is_file():
         raise ReadFailed(f"there is no catalog {catalog}: name the store's data folder with --data")
     _require_no_other_file(path)
+    remove_leftovers(catalog.parent)
     _require_room(catalog)
     with (
         writing(f"cannot copy the catalog to {catalog.parent}"),
-        tempfile.TemporaryDirectory(prefix=".backup-", dir=catalog.parent) as folder,
+        tempfile.TemporaryDirectory(prefix=UNPACKED_PREFIX, dir=catalog.parent) as folder,
     ):
         members = _copied(catalog, Path(folder), progress)
         copy = members[CATALOG_NAME]

@@ -11,7 +11,9 @@ import argparse
 import errno
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -86,6 +88,19 @@ def require_no_stream(path: Path, example: str) -> None:
         )
 
 
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Leave no half-made files, and no secrets in clear, when systemd or a time limit ends the tool."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run_tool(
     arguments: argparse.Namespace,
     work: Callable[[Progress], R],
@@ -106,7 +121,7 @@ def run_tool(
     set_up_logging(arguments.log_level, "json" if arguments.json else "text", "rescue")
     master = arguments.data / "master"
     try:
-        with shown_progress() as progress:
+        with _sigterm_as_ctrl_c(), shown_progress() as progress:
             report = work(progress)
     except StoreError as error:
         note_offline(master, audited_as, result=error.code)

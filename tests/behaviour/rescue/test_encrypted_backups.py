@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +66,30 @@ def restored_files(data: Path) -> list[str]:
 
 def failure(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_what_a_killed_backup_has_left_is_removed(store: Path, tmp_path: Path) -> None:
+    """It holds the store's secrets in clear.  A young one may be that of a backup that runs."""
+    left, young = store / "master" / ".backup-left", store / "master" / ".backup-young"
+    for folder in (left, young):
+        folder.mkdir(0o700)
+        (folder / "data.json").write_text("a secret")
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(left, (two_days_ago, two_days_ago))
+    back_up(tmp_path / "backup", store, QUIET, key=KEY)
+    assert not left.exists()
+    assert (young / "data.json").exists()
+    shutil.rmtree(young)
+
+
+def test_a_backup_that_is_ended_leaves_nothing(store: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(backup_module, "integrity_problem", lambda copy: signal.raise_signal(signal.SIGTERM))
+    before = restored_files(store)
+    words = [str(tmp_path / "backup"), "--data", str(store), "--unencrypted"]
+    assert backup_main(words) == 130
+    assert restored_files(store) == before
+    assert not list((store / "master").glob(".backup-*"))
+    assert failure(capsys) == "warehouse: interrupted"
 
 
 def test_an_encrypted_backup_shows_no_secret_and_comes_back(good: bytes, tmp_path: Path) -> None:
