@@ -292,15 +292,15 @@ def require_within(giver: ApiKeyRow, row: ApiKeyRow, name_of: NameOf) -> None:
     if not giver.rights.covers(row.rights, name_of):
         beyond = Permission(row.permissions & ~giver.permissions)
         what = _beyond_text(beyond) or "rights in buckets that yours does not have"
-        raise GrantExceeds(f"the key {row.id!r} would have more than yours: {what}")
+        raise GrantExceeds(f"the key {row.name!r} goes beyond yours: {what}")
     theirs, ours = msgspec.structs.asdict(row.limits), msgspec.structs.asdict(giver.limits)
     for what, wanted, most in (
-        ("it would live longer", row.expires_ms, giver.expires_ms),
-        ("what it signs would live longer", row.sign_s_max, giver.sign_s_max),
-        *((f"its limit {name} would be higher", theirs[name], ours[name]) for name in ours),
+        ("it lives longer", row.expires_ms, giver.expires_ms),
+        ("what it signs lives longer", row.sign_s_max, giver.sign_s_max),
+        *((f"its limit {name} is higher", theirs[name], ours[name]) for name in ours),
     ):
         if most is not None and (wanted is None or wanted > most):
-            raise GrantExceeds(f"the key {row.id!r} would have more than yours: {what}")
+            raise GrantExceeds(f"the key {row.name!r} goes beyond yours: {what}")
 
 
 def _beyond_text(beyond: Permission) -> str:
