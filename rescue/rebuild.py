@@ -393,6 +393,7 @@ def _fill(
         if known.accounts:
             new.add_accounts(known.accounts)
         new.add_api_keys(known.api_keys)
+        new.add_revocations(known.revocations)
         report.api_keys = len(known.api_keys)
     for bucket in survey.buckets.values():
         settings = NO_SETTINGS if known is None else known.bucket_settings.get(bucket.bucket_id, NO_SETTINGS)

@@ -226,6 +226,11 @@ class NewCatalog:
                 api_key_columns(key),
             )
 
+    def add_revocations(self, revocations: Iterable[tuple[str, int, int]]) -> None:
+        """API key id, the first epoch whose tokens count, and when older ones were revoked."""
+        for row in revocations:
+            self._write("INSERT INTO revocations (key_id, epoch, at_ms) VALUES (?, ?, ?)", row)
+
     # --- buckets and objects ----------------------------------------------------------------------
 
     def add_bucket(

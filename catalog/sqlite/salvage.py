@@ -41,7 +41,10 @@ from warehouse.errors import BadRequest, ReadFailed
 T = TypeVar("T")
 
 _READ_HERE = frozenset(
-    ("disks", "volumes", "copies", "api_keys", "facts", "outbox", "accounts", "buckets", "nodes")
+    (
+        *("disks", "volumes", "copies", "api_keys", "facts", "outbox", "accounts", "buckets", "nodes"),
+        "revocations",
+    )
 )
 
 
@@ -51,6 +54,7 @@ class SalvagedCatalog(msgspec.Struct, frozen=True):
     api_keys: list[ApiKeyRow]
     accounts: list[AccountRow]
     nodes: list[NodeRow]
+    revocations: list[tuple[str, int, int]]  # API key id, epoch, and when, milliseconds since 1970
     bucket_settings: dict[int, BucketSettings]  # by bucket id
     bucket_id_max: int  # the greatest that was ever given out, like the next one
     volume_id_max: int
@@ -79,6 +83,7 @@ def salvage_catalog(path: Path) -> SalvagedCatalog:
             api_keys=tables.read("API keys", tables.api_keys, []),
             accounts=tables.read("accounts", tables.accounts, []),
             nodes=tables.read("nodes", tables.nodes, []),
+            revocations=tables.read("revocations of API keys", tables.revocations, []),
             bucket_settings=tables.read("owners and quotas of buckets", tables.bucket_settings, {}),
             bucket_id_max=tables.read("bucket ids", lambda: tables.last_id("buckets"), 0),
             volume_id_max=tables.read("volume ids", lambda: tables.last_id("volumes"), 0),
@@ -143,6 +148,17 @@ class _Tables:
             except BadRequest as error:
                 self.problems.append(f"the account {row[0]!r:.100} in {self._path} is left out: {error}")
         return accounts
+
+    def revocations(self) -> list[tuple[str, int, int]]:
+        """What API keys signed before they lost rights: disks would honour it again, if this were lost."""
+        if self._version < 4:
+            return []
+        (least, most), (first_ms, last_ms) = (NUMBERS["revocations"][name] for name in ("epoch", "at_ms"))
+        return [
+            (key_id, epoch, at_ms)
+            for key_id, epoch, at_ms in self._rows("SELECT key_id, epoch, at_ms FROM revocations")
+            if least <= epoch <= most and first_ms <= at_ms <= last_ms
+        ]
 
     def nodes(self) -> list[NodeRow]:
         if self._version < 4:

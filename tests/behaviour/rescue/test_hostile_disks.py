@@ -845,8 +845,11 @@ def test_an_api_key_that_no_master_wrote_costs_no_other_its_place(data: Path, di
             "'no map', 'n', x'00', x'00', 1, x'c1', 1, 1, 1",
         ):
             connection.execute(f"INSERT INTO api_keys ({KEY_COLUMNS}) VALUES ({key})")
+        connection.execute("INSERT INTO revocations VALUES ('gone', 2, 1), ('made up', -1, 1)")
         connection.commit()
     report, _ = honest_after_rebuild(data)
     assert report.api_keys == 1
+    with closing(sqlite3.connect(path)) as connection:  # what deleted keys have signed stays void
+        assert connection.execute("SELECT * FROM revocations").fetchall() == [("gone", 2, 1)]
     for name in ("all rights", "last epoch", "no map"):
         assert any(name in remark and "left out" in remark for remark in report.remarks)

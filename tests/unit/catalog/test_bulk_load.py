@@ -123,6 +123,17 @@ def test_a_rebuilt_catalog_has_the_rows_sums_and_sequences_of_the_original(origi
     assert sorted(before) == ["original", "rebuilt.sqlite3"], "nothing is left beside the file"
 
 
+def test_what_was_revoked_is_taken_over(path):
+    with NewCatalog(path) as new:
+        new.add_revocations([("GONE", 2, 77), ("KEY", 5, 78)])
+        new.finish()
+    catalog = SqliteCatalog.open(path)
+    try:
+        assert catalog.revocations() == {"GONE": 2, "KEY": 5}
+    finally:
+        catalog.close()
+
+
 def test_a_rebuilt_catalog_is_opened_and_goes_on_like_any_other(original, path):
     rebuild(original.catalog, path)
     catalog = SqliteCatalog.open(path)

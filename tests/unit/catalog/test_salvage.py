@@ -26,6 +26,14 @@ def kit(tmp_path):
     return kit
 
 
+def test_what_was_revoked_stays_revoked(kit):
+    """Deleted keys, too, have signed URLs that live for days."""
+    kit.add_key("GONE")
+    kit.do(lambda t: t.delete_api_key("GONE", now_ms=77))
+    kit.do(lambda t: t._execute("INSERT INTO revocations VALUES ('MADE UP', -5, 77)", ()))
+    assert salvage_catalog(kit.path).revocations == [("GONE", 2, 77)]
+
+
 def check(kit, salvaged):
     assert salvaged.disks == kit.catalog.disks()
     assert salvaged.volumes == kit.catalog.volumes()
