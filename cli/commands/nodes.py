@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import trio
 from cyclopts import App, Parameter
 
 from warehouse.cli.app import STORE, app
@@ -13,8 +14,10 @@ from warehouse.cli.output.formats import format_count, format_span, parse_span
 from warehouse.cli.output.nodes import print_disks, print_nodes, print_tokens
 from warehouse.cli.output.objects import tell
 from warehouse.cli.usage import UsageError
+from warehouse.client.store import connect
 from warehouse.conf.join import Join
 from warehouse.conf.profile import load_profile
+from warehouse.errors import SetupError
 
 ROLES = ("both", "volume", "compactor")
 NEVER = "never"
@@ -61,14 +64,22 @@ async def create(
     expires_in_s = None if expires == NEVER else parse_span(expires)
     if output is not None and output.exists():
         raise UsageError(f"--output {output} exists already")
-    async with common.connect() as store:
+    path = common.profile_path()
+    profile = await trio.to_thread.run_sync(
+        load_profile, path, abandon_on_cancel=True
+    )  # once: it may be a pipe
+    async with connect(profile) as store:
         made = await store.create_join_token(role=role, is_reusable=reusable, expires_in_s=expires_in_s)
     fields = {"token_id": made.token_id, "expires_ms": made.expires_ms, "role": role, "reusable": reusable}
     if output is None:
         tell(common.json, made.token, token=made.token, **fields)
         return 0
-    profile = load_profile(common.profile_path())
-    Join(profile.master, profile.server_key, token=made.token, authority=profile.authority).save(output)
+    join = Join(profile.master, profile.server_key, token=made.token, authority=profile.authority)
+    try:
+        join.save(output)
+    except SetupError:
+        tell(common.json, made.token, token=made.token, **fields)  # nobody can ask for it a second time
+        raise
     life = "until it is removed" if expires_in_s is None else f"for {format_span(expires_in_s)}"
     whom = "any number of machines" if reusable else "one machine"
     text = f"{output}: lets {whom} join, {life} (token {made.token_id})"

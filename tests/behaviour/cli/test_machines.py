@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from cli_kit import Run, process, runner
 from fake_store import FakeStore, fake_store
 from warehouse.cli.usage import UsageError
 from warehouse.conf.join import Join
-from warehouse.errors import NoSuchDisk, NoSuchJoinToken, NoSuchNode
+from warehouse.errors import NoSuchDisk, NoSuchJoinToken, NoSuchNode, SetupError
 
 
 @pytest.fixture
@@ -65,6 +67,29 @@ async def test_a_join_file_has_the_store_and_the_token_for_its_owner_alone(
         await run("join-token", "create", "--output", str(path))
     assert Join.load(path) == join
     assert len(store.machines.tokens) == 1, "no token was made in vain"
+
+
+async def test_a_join_file_needs_its_profile_once(store: FakeStore, tmp_path: Path) -> None:
+    """`--profile <(decrypt profile)`: a pipe gives its content once."""
+    pipe, output = tmp_path / "pipe", tmp_path / "join.toml"
+    store.profile.save(tmp_path / "copy.toml")
+    os.mkfifo(pipe, 0o600)
+    writer = threading.Thread(target=lambda: pipe.write_bytes((tmp_path / "copy.toml").read_bytes()))
+    writer.start()
+    ran = await process(tmp_path, "join-token", "create", "--profile", str(pipe), "--output", str(output))
+    writer.join()
+    assert ran.status == 0, ran.err
+    assert Join.load(output).master == store.profile.master
+
+
+async def test_a_join_file_that_cannot_be_written_loses_no_token(
+    store: FakeStore, tmp_path: Path, run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError):
+        await run("join-token", "create", "--output", str(tmp_path / "file" / "join.toml"))
+    [token] = store.machines.tokens
+    assert token in capfd.readouterr().out
 
 
 async def test_nodes_and_disks_are_listed_removed_and_confirmed(store: FakeStore, run: Run) -> None:
