@@ -32,7 +32,7 @@ from warehouse.actors.control.key_secrets import seal_secret
 from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import EVERYTHING
-from warehouse.catalog.identities import ApiKeyRow
+from warehouse.catalog.identities import ROOTS_MAX, ApiKeyRow
 from warehouse.catalog.interface import Transaction
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.conf.arguments import Parser
@@ -111,7 +111,8 @@ def _add_root(transaction: Transaction, keyring: Keyring, root: ApiKey) -> None:
             sealed=seal_secret(keyring.sealer, root.key_id, root.secret),
             permissions=int(EVERYTHING),
             created_ms=now_ms(),
-        )
+        ),
+        reserve=-ROOTS_MAX,
     )
 
 

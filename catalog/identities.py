@@ -21,6 +21,7 @@ _decode_limits = msgspec.msgpack.Decoder(KeyLimits).decode
 
 # API keys, and those whose revocation is remembered: a volume actor is told of all of them in one message.
 KEYS_MAX = 20_000
+ROOTS_MAX = 1_000  # root keys beyond that: whoever has filled a store with keys does not lock its owner out
 MAIN_ACCOUNT = "main"  # the name of the account that every catalog begins with
 
 

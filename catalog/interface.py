@@ -602,7 +602,7 @@ class Transaction(Protocol):
         """Add a key; return it as it is now, with its account and its epoch.
 
         Args:
-            reserve: of `identities.KEYS_MAX`, how many to leave for others.
+            reserve: of `identities.KEYS_MAX`, how many to leave for others; less than 0: so many more.
         Raises:
             ApiKeyExists: the id is taken.
             TooManyApiKeys: see `identities.KEYS_MAX`.

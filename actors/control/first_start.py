@@ -24,7 +24,7 @@ from warehouse.actors.control.key_secrets import seal_secret
 from warehouse.actors.control.keyring import Keyring
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import EVERYTHING
-from warehouse.catalog.identities import ApiKeyRow
+from warehouse.catalog.identities import ROOTS_MAX, ApiKeyRow
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.conf.files import write_if_changed
 from warehouse.errors import CatalogMissing, SetupError
@@ -97,7 +97,8 @@ def _make_root_key(catalog: SqliteCatalog, keyring: Keyring, keep: Callable[[Api
                 sealed=seal_secret(keyring.sealer, root.key_id, root.secret),
                 permissions=int(EVERYTHING),
                 created_ms=now_ms,
-            )
+            ),
+            reserve=-ROOTS_MAX,
         )
     return root
 

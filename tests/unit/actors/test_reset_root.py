@@ -15,6 +15,7 @@ from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.reset_root import main, reset_root
 from warehouse.auth.keys import generate_api_key
 from warehouse.auth.rights import EVERYTHING, Permission
+from warehouse.catalog import identities
 from warehouse.catalog.identities import ApiKeyRow
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.conf.join import Join
@@ -162,3 +163,12 @@ def test_the_audit_log_has_a_line(data: Path) -> None:
     entry = msgspec.json.decode(line)
     assert (entry["action"], entry["target"]) == ("root_reset", report.key_id)
     assert sorted(entry["disabled"]) == sorted(report.disabled)
+
+
+def test_a_store_that_is_full_of_keys_gets_a_root_key_all_the_same(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever managed keys may have filled it."""
+    monkeypatch.setattr(identities, "KEYS_MAX", 3)
+    report = reset_root(data)
+    assert rows(data)[report.key_id].is_enabled
