@@ -64,6 +64,7 @@ from warehouse.transport.zeromq.link import Link
 log = logging.getLogger(__name__)
 
 CONFIRM_S = 15.0  # a put whose confirmation takes longer is answered "outcome unknown"
+UNDECIDED_S = 2 * CONFIRM_S  # for a read of a put that is under way, which may have to be committed twice
 RETRY_S = 0.02  # before a batch is offered again to a master that did not answer
 BATCH_MAX = 512  # needles in one NeedlesStored message: some 100 KiB ...
 BATCH_SIZE = 256 * 1024  # ... and characters of what users say about them: at most 4 bytes each, of 1.25 MiB
@@ -88,12 +89,20 @@ class Uncommitted(set[int]):
             self._decided = None
 
     async def wait(self, *needle_ids: int) -> None:
-        """Wait until none of these is undecided, which takes `CONFIRM_S` at most.  Without a wait there is
-        no checkpoint."""
-        while not self.isdisjoint(needle_ids):
-            if self._decided is None:
-                self._decided = trio.Event()
-            await self._decided.wait()
+        """Wait until none of these is undecided.  Without a wait there is no checkpoint.
+
+        Raises:
+            DeadlineExceeded: some still are after `UNDECIDED_S`.
+        """
+        if self.isdisjoint(needle_ids):
+            return
+        with trio.move_on_after(UNDECIDED_S):
+            while not self.isdisjoint(needle_ids):
+                if self._decided is None:
+                    self._decided = trio.Event()
+                await self._decided.wait()
+        if not self.isdisjoint(needle_ids):
+            raise DeadlineExceeded("it is not decided yet whether this object becomes visible: try again")
 
 
 class Put:

@@ -14,6 +14,8 @@ import trio.testing
 
 from actor_kit import INCARNATION, Actor, data_token, serving_actor
 from warehouse.actors.data import authorization
+from warehouse.actors.data.commit_pipeline import Uncommitted
+from warehouse.errors import DeadlineExceeded
 from warehouse.storage.format.needle import NeedleMetadata
 from warehouse.transport.http.batch_format import (
     GET_ROUTE,
@@ -171,6 +173,17 @@ async def test_a_needle_that_is_not_committed_is_read_when_the_master_has_decide
             actor.master.is_answering.set()
     assert sorted(answers) == [2, 200, 200]
     assert not actor.pipeline.uncommitted
+
+
+async def test_a_read_of_what_is_never_decided_ends(autojump_clock: trio.testing.MockClock) -> None:
+    uncommitted = Uncommitted()
+    uncommitted |= {1, 2}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(uncommitted.wait, 1)
+        await trio.testing.wait_all_tasks_blocked()
+        uncommitted.decided(1)
+    with pytest.raises(DeadlineExceeded), trio.fail_after(1000):
+        await uncommitted.wait(1, 2)
 
 
 # --- revoked keys, and a silent master ------------------------------------------------------------
