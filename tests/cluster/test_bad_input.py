@@ -132,6 +132,7 @@ class Rights:
     needle: tuple[int, int]
     disk_id: str
     key: tuple[str, bytes]
+    proof_key: bytes  # of the master, which the disk does not have
 
     def sign(self, **changes: object) -> str:
         """A token as the master would sign it for our lease, with some claims changed."""
@@ -145,9 +146,9 @@ class Rights:
             first_needle_id=self.lease.first_needle_id,
             last_needle_id=self.lease.last_needle_id,
         )
-        return sign_data_token(
-            msgspec.structs.replace(claims, **changes), key_id=self.key[0], key=self.key[1]
-        )
+        claims = msgspec.structs.replace(claims, **changes)
+        proof_key = self.proof_key if claims.operation == "put" else None
+        return sign_data_token(claims, key_id=self.key[0], key=self.key[1], proof_key=proof_key)
 
 
 @pytest.fixture
@@ -169,6 +170,7 @@ async def rights(store: RunningStore) -> Rights:
         needle=(chunk.volume_id, chunk.needle_id),
         disk_id=disk.disk_id,
         key=(key_id, key),
+        proof_key=keyring.proof_keys()[-1],
     )
 
 
