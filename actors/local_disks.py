@@ -53,6 +53,7 @@ def _keys_of(folder: Path) -> tuple[CurveKeys, Path | None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         make_way(folder / BALLAST_NAME)
+        _put_key_of_lost_disk_aside(folder)
         return load_or_make_node_key(node_key_path(folder, None)), None
     except BadSetting:
         raise
@@ -60,6 +61,19 @@ def _keys_of(folder: Path) -> tuple[CurveKeys, Path | None]:
         spare = folder.parent / SPARE_FOLDER / f"{folder.name}.key"
         spare.parent.mkdir(mode=0o700, exist_ok=True)
         return load_or_make_node_key(spare), spare
+
+
+def _put_key_of_lost_disk_aside(folder: Path) -> None:
+    """A folder that has lost its identity becomes a new disk: the old one's key does not open that one."""
+    path = node_key_path(folder, None)
+    try:
+        is_lost = path.exists() and read_identity(folder, is_copy_ok=True) is None
+    except StoreError:  # it is there, and wrong: the actor of the disk will say what
+        is_lost = False
+    if is_lost:
+        aside = path.with_name(f"{path.name}.before")
+        path.replace(aside)
+        log.warning("the identity of a disk is gone: its key was put aside", extra={"key": str(aside)})
 
 
 def _id_of(folder: Path) -> str | None:
