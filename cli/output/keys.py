@@ -127,11 +127,7 @@ def _state(key: KeyInfo, now_s: float) -> Text:
     if key.expires_ms is None:
         return Text("enabled", "green")
     left_s = key.expires_ms / 1000 - now_s
-    return Text("expired", "red") if left_s <= 0 else Text(f"ends in {_rough(left_s)}", "green")
-
-
-def _rough(seconds: float) -> str:
-    return " ".join(format_span(seconds).split()[:2])
+    return Text("expired", "red") if left_s <= 0 else Text(f"ends in {format_span(left_s)}", "green")
 
 
 def _where(key: KeyInfo) -> str:

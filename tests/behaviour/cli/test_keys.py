@@ -167,6 +167,9 @@ async def test_the_table_has_what_an_operator_looks_for(master: RunningMaster, r
     assert " ago" in lines[master.root.key_id]
     assert "disabled" in lines[old.key_id]
     assert "ends in 59 min" in lines[made["key_id"]]
+    (days,) = (await run("keys", "create", "n", "--expires", "2d", "--json")).objects
+    assert "ends in 1 d 23 h" in (await run("keys", "ls")).out
+    await run("keys", "rm", "--yes", days["key_id"])
     assert "never" in lines[made["key_id"]]
     assert f"1 key of an earlier release, to be rotated before use with S3: {old.key_id}" in out
     assert "3 keys" in out
