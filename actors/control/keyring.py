@@ -4,8 +4,9 @@ The files are in `<data>/keys/` (`key_files.py`).  They survive restarts, so a r
 
 A rotation makes a new secret, which signs from then on.  What the one before has signed stays valid for an
 overlap (`until_ms`), or becomes void at once (an overlap of 0: the secret leaked).  Every step writes its
-file first, then counts in memory; a crash in between leaves the state before or the state after.  Rotations
-are carried out by `rotation.py`, which also tells those who have to know.
+file first, then counts in memory.  A crash in between leaves the state before or the state after; of a
+rotation at once it may leave earlier keys, whose private halves are gone, until their overlaps end.
+Rotations are carried out by `rotation.py`, which also tells those who have to know.
 """
 
 from __future__ import annotations

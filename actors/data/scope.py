@@ -1,4 +1,4 @@
-"""Scope: which needles, and which keys, a token is for.  Pure"""
+"""Scope: which needles, and which keys, a token is for.  Pure."""
 
 from __future__ import annotations
 
