@@ -44,6 +44,7 @@ from warehouse.actors.control.certificates import Certificates
 from warehouse.actors.control.commits import CommitHandlers
 from warehouse.actors.control.context import Intervals, MasterContext
 from warehouse.actors.control.data_limits import DataLimitsNews
+from warehouse.actors.control.disk_removal import DiskRemovalHandlers
 from warehouse.actors.control.disks import DiskHandlers
 from warehouse.actors.control.doors import require_known
 from warehouse.actors.control.events import EventLog
@@ -262,6 +263,17 @@ class Master:
             nodes=self.nodes,
             disconnect_key=self.hub.disconnect_key,
             secret_file=context.catalog.folder / "keys" / JOIN_FILE_NAME,
+            require_not_removed=lineage.require_not_removed,
+        )
+        removals = DiskRemovalHandlers(
+            context,
+            sessions,
+            nodes=self.nodes,
+            lineage=lineage,
+            reservations=reservations,
+            scheduler=scheduler,
+            disk_named=nodes.disk,
+            disconnect_key=self.hub.disconnect_key,
         )
         jobs = JobHandlers(context, sessions, scheduler=scheduler, lineage=lineage, disks=disks)
         status = StatusHandlers(
@@ -282,7 +294,7 @@ class Master:
         accounts = AccountHandlers(context, sessions)
         for subject in (
             *(sessions, objects, self._leases, commits, uploads, presigning, disks, nodes, jobs, status),
-            *(keys, accounts, audit, rotations),
+            *(keys, accounts, audit, rotations, removals),
         ):
             self.routes.include(subject.routes())
         require_known(self.routes.kinds)

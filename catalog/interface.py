@@ -42,10 +42,12 @@ from warehouse.catalog.records import (
     ChunkRow,
     CommitResult,
     CountDifference,
+    DiskRemoval,
     DiskRow,
     FinishResult,
     Garbage,
     JobRow,
+    LostRow,
     ObjectRow,
     Page,
     UploadRow,
@@ -225,6 +227,16 @@ class Catalog(Protocol):
         """All disks, in the order in which they were added."""
 
     def disk(self, disk_id: str) -> DiskRow | None: ...
+
+    def lost_objects(
+        self, volume_id: int, *, in_chunks: bool, after_needle: int, limit: int
+    ) -> list[LostRow]:
+        """What needs a volume, by needle id: up to `limit` with a greater one than `after_needle`.
+
+        Args:
+            in_chunks: what has chunks in the volume, once for each of them; otherwise the objects that begin
+                in it.
+        """
 
     def volumes(self) -> list[VolumeRow]:
         """All volumes, by id."""
@@ -512,6 +524,16 @@ class Transaction(Protocol):
 
         Args:
             catalog_id: the catalog that the disk will name the next time, if not this one.
+        """
+
+    def remove_disk(self, disk_id: str, *, removed_ms: int, stamp: int) -> DiskRemoval:
+        """Forget a piece of a disk that is gone for good; call it until that is done.
+
+        Objects with a needle there are deleted, with `stamp` or a greater one; uploads with a slot there are
+        aborted.  Volumes, garbage, jobs, damage and notes of the disk are forgotten, at last the disk, and
+        its node is removed unless it has another disk.  Volume ids are not used again.
+
+        From the first piece on, the meta number `REMOVED_DISK_META` of the disk is when the removal began.
         """
 
     def begin_lineage(self) -> None:

@@ -17,6 +17,9 @@ from warehouse.transport.messages import BucketNote, NeedleDamage, etag_of
 # row of their object names the upload that they came with.  0: of all needles.
 UPLOADS_NAMED_META = "uploads_named_ms"
 
+# With the id of a disk behind it, a number of the catalog's meta: when its removal began.
+REMOVED_DISK_META = "removed_disk "
+
 VOLUME_ID_MAX = 2**32 - 1
 NEEDLE_ID_MAX = 2**32 - 1
 
@@ -236,6 +239,25 @@ class Page(NamedTuple):
     objects: list[ObjectRow]
     prefixes: list[str]  # common prefixes, delimiter included
     next_after: str | None  # pass as `after` for the next page; None: this was the last
+
+
+class LostRow(NamedTuple):
+    """An object that needs a needle of a volume."""
+
+    needle_id: int  # that needle
+    first: tuple[int, int] | None  # volume and needle of its first chunk; None: an upload is not finished
+    bucket_id: int = 0
+    key: str = ""
+    size: int = 0
+
+
+class DiskRemoval(msgspec.Struct):
+    """What one piece of the removal of a disk has done."""
+
+    object_count: int = 0
+    byte_count: int = 0
+    upload_ids: list[int] = []  # unfinished uploads that ended
+    is_done: bool = False  # nothing is left of the disk
 
 
 class Garbage(NamedTuple):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from warehouse.client.control import Control
 from warehouse.transport.messages import (
     ConfirmDisk,
     CreateJoinToken,
     DiskInfo,
+    DiskRemoved,
     Disks,
     Done,
     JoinTokenInfo,
@@ -14,9 +17,14 @@ from warehouse.transport.messages import (
     JoinTokens,
     ListDisks,
     ListJoinTokens,
+    ListLost,
     ListNodes,
+    Lost,
+    LostObject,
+    LostPlace,
     NodeInfo,
     Nodes,
+    RemoveDisk,
     RemoveJoinToken,
     RemoveNode,
 )
@@ -87,3 +95,50 @@ class Membership:
             NoSuchDisk, BadRequest.
         """
         await self._control.ask(ConfirmDisk(disk=disk, url=url), Done)
+
+    async def lost_objects(self, disk: str) -> AsyncIterator[LostObject]:
+        """The objects that need a disk, by its id or its name: what is lost if it is gone for good.
+
+        Bucket and key are "" where the key of this client may not know them.  An object comes once.
+
+        Raises:
+            NoSuchDisk, BadRequest.
+        """
+        place: LostPlace | None = None
+        seen: set[tuple[int, int]] = set()
+        while True:
+            page = await self._control.ask(ListLost(disk=disk, place=place), Lost)
+            for one in page.objects:
+                if one.is_elsewhere:
+                    first = (one.volume_id, one.needle_id)
+                    if first in seen:
+                        continue
+                    seen.add(first)
+                yield one
+            if page.place is None:
+                return
+            place = page.place
+
+    async def remove_disk(self, disk: str) -> DiskRemoved:
+        """Forget a disk that is gone for good, by its id or its name, and all objects that need it.
+
+        Objects of several chunks go as a whole; what other disks have of them is freed.  Unfinished uploads
+        that need the disk end.  Where this stops half way, another call goes on.
+
+        Returns:
+            How many objects, bytes and unfinished uploads were forgotten.
+        Raises:
+            NoSuchDisk, BadRequest.
+            DiskOnline: the disk or its compactor is connected, or was less than 15 s ago.
+            PermissionDenied: the key may not manage the cluster, or not delete in every bucket.
+        """
+        object_count = byte_count = upload_count = 0
+        while True:
+            done = await self._control.ask(RemoveDisk(disk=disk), DiskRemoved, is_repeatable=False)
+            object_count += done.object_count
+            byte_count += done.byte_count
+            upload_count += done.upload_count
+            if done.is_done:
+                return DiskRemoved(
+                    object_count=object_count, byte_count=byte_count, upload_count=upload_count
+                )

@@ -63,6 +63,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "join_token_made": ("role", "is_reusable", "life_s"),
     "join_token_removed": (),
     "node_removed": (),
+    "disk_removed": (),
     "disk_confirmed": ("url",),
     # What is done to API keys and accounts.
     "key_created": ("id", "name", "permissions", "grants"),

@@ -300,9 +300,9 @@ class DiskUrlChanged(RequestRefused):
 
 
 class DiskOnline(RequestRefused):
-    """The disk is online, so it is not gone.
+    """The disk or its compactor is online, or was a moment ago, so it is not gone.
 
-    To do: Stop its volume actor for good first.
+    To do: Stop both for good first, and ask again after 15 s.
     """
 
     code = "disk_online"

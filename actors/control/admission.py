@@ -26,6 +26,7 @@ from warehouse.transport.messages import (
     LeaseNeedles,
     NeedlesStored,
     Presign,
+    RemoveDisk,
     Request,
     RequestSlots,
     ResolveNeedle,
@@ -52,6 +53,7 @@ CHANGING = GROWING | {
     EditAccount,
     DeleteAccount,
     GiveBucket,
+    RemoveDisk,
 }
 
 

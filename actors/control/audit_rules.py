@@ -54,6 +54,7 @@ from warehouse.transport.messages import (
     ListJobs,
     ListJoinTokens,
     ListKeys,
+    ListLost,
     ListNodes,
     ListObjects,
     LocateChunks,
@@ -65,6 +66,7 @@ from warehouse.transport.messages import (
     Presign,
     Register,
     RegisterCompactor,
+    RemoveDisk,
     RemoveJoinToken,
     RemoveNode,
     RequestSlots,
@@ -245,6 +247,7 @@ RULES: dict[type[Message], Rule] = {
     CreateJoinToken: Rule("join_token_made", details=_token),
     RemoveJoinToken: Rule("join_token_removed", _token_id),
     RemoveNode: Rule("node_removed", lambda request: f"node {request.node}"),
+    RemoveDisk: Rule("disk_removed", lambda request: f"disk {request.disk}"),
     ConfirmDisk: Rule(
         "disk_confirmed", lambda request: f"disk {request.disk}", lambda request, _: {"url": request.url}
     ),
@@ -272,7 +275,7 @@ RULES: dict[type[Message], Rule] = {
 NOT_AUDITED: frozenset[type[Message]] = frozenset(
     (
         # What is only read.
-        *(ListJoinTokens, ListNodes, ListDisks),
+        *(ListJoinTokens, ListNodes, ListDisks, ListLost),
         *(ListBuckets, StatBucket, StatObject, LocateObjects, ListObjects),
         *(ClusterStatus, ListJobs, ListEvents, ShowKey, ListKeys, ListAccounts),
         ListAudit,  # a follower would see itself, forever

@@ -26,6 +26,7 @@ class Intervals:
     orphan: float = 120.0  # a needle is garbage when two looks, this far apart, find no object that names it
     look: float = 5.0  # between looks for volumes whose cross-check is due
     sweep: float = 24 * 3600.0  # between cross-checks of a volume
+    away: float = 15.0  # a disk that went this long ago may be removed: it was not just restarted
     forget: float = 60.0  # between looks for damaged needles that were deleted meanwhile
 
 

@@ -29,6 +29,7 @@ from warehouse.errors import (
     BadRequest,
     DiskMismatch,
     LinkDown,
+    NodeRemoved,
     NotAuthenticated,
     StaleIncarnation,
     StampRefused,
@@ -147,7 +148,11 @@ class DiskHandlers:
         if request.disk_id == MASTER_AUDIENCE:
             # It would get the keys to what the master signs for itself.
             raise BadRequest("a disk is named by a UUID")
-        self._nodes.admit_volume(peer, request)
+        try:
+            self._nodes.admit_volume(peer, request)
+        except NodeRemoved:  # with its disk, perhaps
+            self._lineage.require_not_removed(request.disk_id, request.disk_name, request.url)
+            raise
         self._lineage.require_not_behind(request)
         self._require_only_one(peer, request)
         was_behind = self._lineage.is_behind
@@ -157,6 +162,7 @@ class DiskHandlers:
         await self._nodes.pin(peer, request)
         if peer.is_gone:
             raise LinkDown("the disk's connection ended while it was registered")
+        self._lineage.require_not_removed(request.disk_id, request.disk_name, request.url)
         self._nodes.admit_volume(peer, request)  # its node may have been removed meanwhile
         self._require_only_one(peer, request)
         if request.disk_id not in self._fleet.disks:
@@ -300,6 +306,7 @@ class DiskHandlers:
 
     def register_compactor(self, peer: Peer, request: RegisterCompactor) -> CompactorWelcome:
         self._nodes.admit_compactor(peer, request)
+        self._lineage.require_not_removed(request.disk_id, request.disk_name)
         disk = self._fleet.disks.get(request.disk_id)
         if disk is None:
             raise Unavailable(

@@ -50,6 +50,7 @@ from warehouse.transport.messages import (
     ListJobs,
     ListJoinTokens,
     ListKeys,
+    ListLost,
     ListNodes,
     ListObjects,
     LocateChunks,
@@ -61,6 +62,7 @@ from warehouse.transport.messages import (
     Presign,
     Register,
     RegisterCompactor,
+    RemoveDisk,
     RemoveJoinToken,
     RemoveNode,
     RequestSlots,
@@ -76,6 +78,7 @@ from warehouse.transport.messages import (
 
 # What a permission has to hold for.
 STORE = "the store"
+EVERYWHERE = "every bucket, present and future"  # a key without grants
 NAME = "a bucket of that name"  # by the beginning of names, because there is no such bucket yet
 SEEN = "buckets that the key sees"
 SEEN_ONE = "a bucket that the key sees"
@@ -171,6 +174,15 @@ DOORS: Mapping[type[Message], Door] = {
     RemoveNode: _door("Remove a node", _P.MANAGE_CLUSTER, STORE),
     ListDisks: _door("List disks and whose they are", _P.SEE_CLUSTER, STORE),
     ConfirmDisk: _door("Confirm the address of a disk", _P.MANAGE_CLUSTER, STORE),
+    ListLost: _door(
+        "List what is lost with a disk, with the names that the key may know", _P.SEE_CLUSTER, STORE
+    ),
+    RemoveDisk: _door(
+        "Remove a disk that is gone, and what is lost with it",
+        _P.DELETE,
+        EVERYWHERE,
+        Need(_P.MANAGE_CLUSTER, STORE),
+    ),
     RotateSecret: _door("Replace a secret of the store", _P.MANAGE_KEYS | _P.MANAGE_CLUSTER, STORE),
     CreateKey: _door("Make an API key that has no more", _P.MANAGE_KEYS, STORE),
     ImportKey: _door("Import an API key that has no more", _P.MANAGE_KEYS, STORE),

@@ -39,6 +39,7 @@ fields that are not known.
     disk_url_changed         disk, disk_id, url, message: refused, it says to be at another host than before
     not_promised             disk, disk_id, count, cause, message: needles that nobody was promised
     disk_confirmed           disk, disk_id, url, key_id: an operator says that the disk is there
+    disk_removed             disk, disk_id, key_id: it was gone for good, and is forgotten with what was on it
     node_joined              node, key, host, disk_id
     node_removed             node, key, key_id
     join_token_made          token_id, role, key_id

@@ -66,6 +66,15 @@ class Fleet:
         del self.volumes[volume.volume_id], self.disks[volume.disk_id].volumes[volume.volume_id]
         self.room.volume_removed(volume)
 
+    def remove_disk(self, disk: DiskState) -> None:
+        """Forget a disk that is offline, and its volumes."""
+        assert disk.peer is None
+        for volume in [*disk.volumes.values()]:
+            del self.volumes[volume.volume_id]
+            self.room.volume_removed(volume)
+        self.room.disk_removed(disk)
+        del self.disks[disk.disk_id]
+
     def made(self, disk: DiskState) -> None:
         """A volume was made on this disk."""
         disk.make_error = None

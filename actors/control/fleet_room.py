@@ -94,6 +94,13 @@ class FleetRoom:
         self._places.set_volume(disk.disk_id, volume.volume_id, None)
         self._stale_disks[disk.disk_id] = disk
 
+    def disk_removed(self, disk: DiskState) -> None:
+        """Its volumes are removed; the disk itself is still known, for the last time."""
+        self.refresh()
+        self._places.set_disk(disk.disk_id, None)
+        self._takes_at_most -= disk.takes
+        self._stale_disks.pop(disk.disk_id, None)
+
     def _reservation_changed(self, volume_id: int, delta: int) -> None:
         volume = self._volumes.get(volume_id)
         if volume is not None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import trio
 from prometheus_client.core import Metric
@@ -116,6 +116,11 @@ class JobScheduler:
         else:
             await self._outcomes.cancelled(job)
 
+    async def disk_lost(self, disk_id: str) -> None:
+        """A disk is gone for good: its jobs end."""
+        for job in self._table.unfinished_on(disk_id):
+            await self.cancel(job)
+
     def look(self, disk_ids: Iterable[str]) -> None:
         """Something changed on these disks: say what each job waits for, start what can start."""
         for disk_id in disk_ids:
@@ -138,7 +143,7 @@ class JobScheduler:
             is_due = trio.current_time() >= look_at
             changed, self._changed, self._wanted = self._changed, set(), trio.Event()
             disks, is_refused = self._context.fleet.disks, False
-            for disk in [*disks.values()] if is_due else [disks[disk_id] for disk_id in changed]:
+            for disk in [*disks.values()] if is_due else _present(disks, changed):
                 try:
                     if not is_refused:
                         await self._propose(disk)
@@ -290,3 +295,8 @@ class JobScheduler:
 
     def metrics(self) -> list[Metric]:
         return job_metrics(self._context, self.records, self._cross_check, stalled_count=self.stalled_count)
+
+
+def _present(disks: Mapping[str, DiskState], disk_ids: Iterable[str]) -> list[DiskState]:
+    """Those of the disks that are not removed."""
+    return [disks[disk_id] for disk_id in disk_ids if disk_id in disks]

@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from warehouse.actors.control.cross_check import KEEP_ORPHANS
 from warehouse.actors.control.fleet import Fleet
 from warehouse.actors.control.fleet_state import DiskState
 from warehouse.actors.control.troubles import Troubles
 from warehouse.catalog.interface import Catalog, Transaction
-from warehouse.catalog.records import NEEDLE_ID_MAX, DiskRow
+from warehouse.catalog.records import NEEDLE_ID_MAX, REMOVED_DISK_META, DiskRow
 from warehouse.catalog.writer import CatalogWriter
 from warehouse.conf.formatting import format_count
 from warehouse.errors import (
@@ -64,6 +65,7 @@ class Lineage:
         self._troubles = troubles
         self._ahead: dict[str, str] = {}  # disk id -> why the catalog is behind it
         self._catalog_id = 0
+        self._removing: set[str] = set()
 
     def load(self) -> None:
         """Learn the id of the catalog; give it one if it has none yet."""
@@ -106,11 +108,50 @@ class Lineage:
             DiskBehind: the disk lacks what was acknowledged since, and no operator adopts it.
             DiskMismatch: the disk is another store's.
         """
+        self.require_not_removed(request.disk_id, request.disk_name, request.url)
         _, epoch, claim, verdict = self._compare(request)
         if verdict is Verdict.DISK_UNKNOWN:
             raise self._refuse_unknown(request)
         if verdict is Verdict.DISK_BEHIND and not request.is_adopted:
             raise self._refuse(request, epoch, claim)
+
+    def require_not_removed(self, disk_id: str, name: str, url: str = "") -> None:
+        """
+        Raises:
+            DiskMismatch: an operator has removed the disk.
+        """
+        if disk_id not in self._removing and not self._catalog.meta(REMOVED_DISK_META + disk_id):
+            return
+        message = (
+            f"disk {name} ({disk_id}) is refused: it was removed with `warehouse disks rm`, and its volumes"
+            " are forgotten. To use it again, empty its folder, and start it with a new join token: it is a"
+            " new disk then. To have back what it holds, stop the store and run `warehouse rebuild --replace`"
+            " with its folder"
+        )
+        if url:
+            self._troubles.tell(
+                "disk_unknown",
+                disk_id,
+                message,
+                lasting_s=REFUSED_LASTING_S,
+                disk=name,
+                disk_id=disk_id,
+                url=url,
+            )
+        raise DiskMismatch(message)
+
+    @contextmanager
+    def removing(self, disk_id: str) -> Iterator[None]:
+        """Refuse a disk that is being removed, also before the catalog says so."""
+        self._removing.add(disk_id)
+        try:
+            yield
+        finally:
+            self._removing.discard(disk_id)
+
+    def forget_disk(self, disk_id: str) -> None:
+        """A disk was removed: what it showed of the catalog does not count any more."""
+        self._ahead.pop(disk_id, None)
 
     def _compare(self, request: Register) -> tuple[DiskRow | None, Epoch, Claim, Verdict]:
         row = self._catalog.disk(request.disk_id)
@@ -133,6 +174,7 @@ class Lineage:
             DiskMismatch: the disk is another store's.
             StaleIncarnation: another actor registered as this disk meanwhile: try again.
         """
+        self.require_not_removed(request.disk_id, request.disk_name, request.url)
         row, epoch, claim, verdict = self._compare(request)
         if self._is_overruled(verdict, request):
             verdict = Verdict.RAISE if claim.offer != NEVER else Verdict.AGREE

@@ -66,6 +66,7 @@ class NodeHandlers:
     Args:
         disconnect_key: closes all connections of a key.
         secret_file: the join secret of a store of 0.1.0.
+        require_not_removed: see `Lineage.require_not_removed`.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class NodeHandlers:
         nodes: Nodes,
         disconnect_key: Callable[[str, str], int],
         secret_file: Path,
+        require_not_removed: Callable[[str, str], None],
     ) -> None:
         self._catalog = context.catalog
         self._writer = context.writer
@@ -87,6 +89,7 @@ class NodeHandlers:
         self._nodes = nodes
         self._disconnect_key = disconnect_key
         self._secret_file = secret_file
+        self._require_not_removed = require_not_removed
 
     def routes(self) -> Routes:
         return (
@@ -110,6 +113,7 @@ class NodeHandlers:
         if request.role not in ("volume", "compactor"):
             raise BadRequest(f"an actor joins as volume or as compactor, not as {request.role!r}")
         token = await self._token_of(peer, request.token)
+        self._require_not_removed(request.disk_id, request.disk_name)
         node = self._nodes.get(peer.user_id)
         if node is not None and node.removed_ms is not None:
             raise NodeRemoved(removal_of(node))

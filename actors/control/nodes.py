@@ -295,8 +295,12 @@ class Nodes:
             self._disks[disk_id] = row
         return is_there
 
-    def forget_disk(self, disk_id: str) -> None:
+    def forget_disk(self, disk_id: str) -> list[str]:
+        """A disk was removed; return the keys of nodes that were removed with it."""
         self._disks.pop(disk_id, None)
+        before = {key for key, row in self._by_key.items() if row.removed_ms is None}
+        self._by_key = {row.key: row for row in self._catalog.nodes()}
+        return [key for key in before if not self.is_known(key)]
 
 
 def removal_of(node: NodeRow) -> str:

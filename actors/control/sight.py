@@ -99,10 +99,10 @@ def _hidden_names(rights: Rights, bucket: BucketLike, fields: Mapping[str, objec
     if not rights.sees(bucket):
         return {"bucket", "key", *OF_QUOTAS}
     hidden = set() if may_count(rights, bucket) else {*OF_QUOTAS}
-    return hidden if _knows(rights, bucket, fields.get("key")) else {"key", *hidden}
+    return hidden if knows(rights, bucket, fields.get("key")) else {"key", *hidden}
 
 
-def _knows(rights: Rights, bucket: BucketLike, key: object) -> bool:
+def knows(rights: Rights, bucket: BucketLike, key: object) -> bool:
     """May these rights know that there is an object of this key?"""
     return isinstance(key, str) and any(
         rights.allows(flag, bucket, key) for flag in (Permission.LIST, Permission.READ)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Container
 
 from warehouse.actors.control.events import EventLog, Field
 from warehouse.transport.messages import TROUBLES_MAX, Trouble
@@ -70,6 +71,11 @@ class Troubles:
         if self._known.pop((name, subject), None) is not None:
             self._events.record("trouble_over", trouble=name, subject=subject)
             log.info("trouble over", extra={"trouble": name, "subject": subject})
+
+    def over_all(self, subjects: Container[str]) -> None:
+        """These subjects have no trouble of any kind."""
+        for name, subject in [key for key in self._known if key[1] in subjects]:
+            self.over(name, subject)
 
     def listed(self) -> list[Trouble]:
         """The oldest troubles, oldest first, as many as fit into an answer."""

@@ -6,6 +6,7 @@
                        `registry` (disks, volumes, API keys), `bucket_notes` (what disks have still to write
                        down about buckets) and `upkeep` (jobs, verification, damage, meta), all of them on
                        `bookkeeping`, which keeps sums, garbage and the ownership of needles straight
+    disk_removal       its part that forgets a disk which is gone for good
     schema             the tables, and how an older file is brought up to date
     driver             connections, and the store's own errors for what SQLite reports
     file               the file has one owner, is private, and stays in its place

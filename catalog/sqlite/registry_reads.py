@@ -10,6 +10,7 @@ from warehouse.catalog.records import (
     VOLUME_COLUMNS,
     DiskRow,
     JobRow,
+    LostRow,
     VolumeRow,
     bucket_note,
     needle_damage,
@@ -18,6 +19,19 @@ from warehouse.catalog.records import (
 from warehouse.catalog.sqlite.reader import Reader
 from warehouse.catalog.sqlite.registry import CATALOG_ID_META
 from warehouse.transport.messages import BucketNote, NeedleDamage
+
+_BEGIN_THERE = (
+    "SELECT needle_id, volume_id, needle_id, bucket_id, key, size FROM objects"
+    " WHERE volume_id = ? AND needle_id > ? ORDER BY needle_id LIMIT ?"
+)
+_HAVE_CHUNKS_THERE = (
+    "SELECT lost.needle_id, objects.volume_id, objects.needle_id, bucket_id, key, objects.size"
+    " FROM chunks AS lost"
+    " LEFT JOIN chunks AS first ON first.upload_id = lost.upload_id AND first.chunk_index = 0"
+    " LEFT JOIN objects ON objects.volume_id = first.volume_id AND objects.needle_id = first.needle_id"
+    " AND objects.upload_id = lost.upload_id"
+    " WHERE lost.volume_id = ? AND lost.needle_id > ? ORDER BY lost.needle_id LIMIT ?"
+)
 
 
 class RegistryReads(Reader):
@@ -30,6 +44,19 @@ class RegistryReads(Reader):
     def disk(self, disk_id: str) -> DiskRow | None:
         found = self._one(f"SELECT {DISK_COLUMNS} FROM disks WHERE id = ?", (disk_id,))
         return None if found is None else DiskRow(*found)
+
+    def lost_objects(
+        self, volume_id: int, *, in_chunks: bool, after_needle: int, limit: int
+    ) -> list[LostRow]:
+        sql = _HAVE_CHUNKS_THERE if in_chunks else _BEGIN_THERE
+        return [
+            LostRow(needle_id, None)
+            if first_volume is None
+            else LostRow(needle_id, (first_volume, first_needle), *rest)
+            for needle_id, first_volume, first_needle, *rest in self._all(
+                sql, (volume_id, after_needle, limit)
+            )
+        ]
 
     def volumes(self) -> list[VolumeRow]:
         return volume_rows(

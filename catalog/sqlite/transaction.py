@@ -18,6 +18,7 @@ from warehouse.catalog.records import (
     pack_map,
 )
 from warehouse.catalog.sqlite.bookkeeping import INSERT_NEW, WAS_COMMITTED
+from warehouse.catalog.sqlite.disk_removal import DiskRemovals
 from warehouse.catalog.sqlite.identities import Identities
 from warehouse.catalog.sqlite.nodes import Nodes
 from warehouse.catalog.sqlite.plausibility import WHOLE_MAX
@@ -41,7 +42,7 @@ from warehouse.transport.messages import BucketNote, StoredNeedle, etag_of
 PURGE_AT_ONCE = 500  # objects of a deleted bucket: puts wait a few milliseconds for it, and no longer
 
 
-class SqliteTransaction(Uploads, Registry, Identities, Nodes, Upkeep):
+class SqliteTransaction(Uploads, Registry, Identities, Nodes, DiskRemovals, Upkeep):
     """Everything between BEGIN IMMEDIATE and COMMIT.
 
     Satisfies `interface.Transaction`, where what each method promises is written.

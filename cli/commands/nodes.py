@@ -9,9 +9,10 @@ import trio
 from cyclopts import App, Parameter
 
 from warehouse.cli.app import STORE, app
+from warehouse.cli.copying.deletions import require_yes
 from warehouse.cli.options import NOTHING_SPECIAL, Common
-from warehouse.cli.output.formats import format_count, format_span, parse_span
-from warehouse.cli.output.nodes import print_disks, print_nodes, print_tokens
+from warehouse.cli.output.formats import format_count, format_size, format_span, parse_span
+from warehouse.cli.output.nodes import print_disks, print_lost, print_nodes, print_tokens
 from warehouse.cli.output.objects import tell
 from warehouse.cli.usage import UsageError
 from warehouse.client.store import connect
@@ -19,6 +20,7 @@ from warehouse.conf.join import Join
 from warehouse.conf.profile import load_profile
 from warehouse.errors import SetupError
 
+NAMED_MAX = 20  # lost objects that are named before the question
 ROLES = ("both", "volume", "compactor")
 NEVER = "never"
 
@@ -31,7 +33,7 @@ def _group(name: str, help_text: str) -> App:
 
 join_token = _group("join-token", "Tokens that let machines join the store: create, list, remove.")
 nodes = _group("nodes", "The machines of the store: list, remove.")
-disks = _group("disks", "The disks of the store: list, confirm a new address.")
+disks = _group("disks", "The disks of the store: list, confirm a new address, remove a lost one.")
 
 
 # --- join tokens ----------------------------------------------------------------------------------
@@ -172,4 +174,62 @@ async def confirm(disk: str, url: str, /, *, common: Common = NOTHING_SPECIAL) -
     async with common.connect() as store:
         await store.confirm_disk(disk, url)
     tell(common.json, f"disk {disk} may come online at {url}", event="confirmed", disk=disk, url=url)
+    return 0
+
+
+@disks.command
+async def lost(disk: str, /, *, common: Common = NOTHING_SPECIAL) -> int:
+    """List the objects that need a disk: they are lost if it is gone for good.
+
+    An object of many chunks is lost with each of them. Names that your key may not know are left out.
+
+    Parameters
+    ----------
+    disk
+        The name or the id of a disk, as shown by `warehouse disks ls`.
+    """
+    async with common.connect() as store:
+        async for one in store.lost_objects(disk):
+            print_lost(one, is_json=common.json)
+    return 0
+
+
+@disks.command(name="rm")
+async def remove_disk(
+    disk: str,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], help="Remove without asking.")] = False,
+    common: Common = NOTHING_SPECIAL,
+) -> int:
+    """Remove a disk that is gone for good, and all objects that need it.
+
+    It first says how many objects are lost, and names some of them; `warehouse disks lost` names all. The
+    objects of other disks stay. A disk that is online is not removed, and one that comes back later is
+    refused.
+
+    Parameters
+    ----------
+    disk
+        The name or the id of a disk, as shown by `warehouse disks ls`.
+    """
+    async with common.connect() as store:
+        if not yes:
+            count = size = 0
+            async for one in store.lost_objects(disk):
+                count, size = count + 1, size + one.size
+                if count <= NAMED_MAX and not common.json:
+                    print_lost(one, is_json=False)
+            what = f"{format_count(count, 'object')} ({format_size(size)})"
+            if count > NAMED_MAX and not common.json:
+                tell(False, f"and {count - NAMED_MAX:,} more: see `warehouse disks lost {disk}`")
+            question = f"Remove the disk {disk} for good, and lose {what}?"
+            await require_yes(question, can_ask=not common.json, outcome="nothing was removed")
+        done = await store.remove_disk(disk)
+    text = (
+        f"removed disk {disk}: lost {format_count(done.object_count, 'object')}"
+        f" ({format_size(done.byte_count)}), ended {format_count(done.upload_count, 'unfinished upload')}"
+    )
+    counts = {"object_count": done.object_count, "byte_count": done.byte_count}
+    tell(common.json, text, event="removed", disk=disk, **counts, upload_count=done.upload_count)
     return 0

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from warehouse.cli.output.formats import format_count, format_size, format_time, printable
 from warehouse.cli.output.objects import plain, result_console, say_json
-from warehouse.transport.messages import DiskInfo, JoinTokenInfo, NodeInfo
+from warehouse.transport.messages import DiskInfo, JoinTokenInfo, LostObject, NodeInfo
 
 WIDTH_MIN = 220  # columns: a key or an id is for copying, and must not be cut
 
@@ -77,6 +77,14 @@ def print_disks(disks: Sequence[DiskInfo], *, is_json: bool) -> None:
         for disk in disks
     ]
     _print_table(("disk", "state", "volumes", "size", "url", "node", "id"), rows)
+
+
+def print_lost(lost: LostObject, *, is_json: bool) -> None:
+    if is_json:
+        say_json(**plain(lost))
+        return
+    name = f"wh://{printable(lost.bucket)}/{printable(lost.key)}" if lost.key else "(an object of others)"
+    print(f"{format_size(lost.size):>12}  {name}")
 
 
 def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -11,6 +11,7 @@ from warehouse.transport.messages import (
     ConfirmDisk,
     CreateJoinToken,
     DiskInfo,
+    DiskRemoved,
     Disks,
     Done,
     JoinTokenInfo,
@@ -18,13 +19,23 @@ from warehouse.transport.messages import (
     JoinTokens,
     ListDisks,
     ListJoinTokens,
+    ListLost,
     ListNodes,
+    Lost,
+    LostObject,
     NodeInfo,
     Nodes,
+    RemoveDisk,
     RemoveJoinToken,
     RemoveNode,
     Request,
 )
+
+LOST = [  # with each of the disks; the second object comes once for each of its chunks
+    LostObject(volume_id=1, needle_id=1, size=1000, bucket="photos", key="a/b"),
+    LostObject(volume_id=2, needle_id=1, size=5_000_000, is_elsewhere=True),
+    LostObject(volume_id=2, needle_id=1, size=5_000_000, is_elsewhere=True),
+]
 
 
 class FakeMachines:
@@ -60,7 +71,18 @@ class FakeMachines:
                     raise NoSuchDisk(f"there is no disk {disk!r}")
                 self.urls[disk] = url
                 return Done()
+            case ListLost(disk=disk):
+                self._require(disk)
+                return Lost(objects=LOST)
+            case RemoveDisk(disk=disk):
+                self._require(disk)
+                del self.urls[disk]
+                return DiskRemoved(object_count=len(LOST), byte_count=sum(one.size for one in LOST))
         raise BadRequest(f"not for a master: {type(request).__name__}")
+
+    def _require(self, disk: str) -> None:
+        if disk not in self.urls:
+            raise NoSuchDisk(f"there is no disk {disk!r}")
 
     def _create(self, request: CreateJoinToken) -> JoinTokenMade:
         token_id, now_ms = secrets.token_hex(6), time.time_ns() // 1_000_000

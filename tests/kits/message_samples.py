@@ -469,5 +469,18 @@ SAMPLES: dict[str, Any] = {
             )
         ]
     ),
+    "list_lost": messages.ListLost(
+        disk="disk-1", place=messages.LostPlace(volume_id=7, is_in_chunks=True, needle_id=9)
+    ),
+    "lost": messages.Lost(
+        objects=[
+            messages.LostObject(
+                volume_id=7, needle_id=9, size=5, bucket="photos", key="a/b", is_elsewhere=True
+            )
+        ],
+        place=messages.LostPlace(volume_id=7, is_in_chunks=True, needle_id=9),
+    ),
+    "remove_disk": messages.RemoveDisk(disk="disk-1"),
+    "disk_removed": messages.DiskRemoved(object_count=3, byte_count=99, upload_count=1, is_done=False),
     "confirm_disk": messages.ConfirmDisk(disk="disk-1", url="http://192.0.2.7:7410"),
 }

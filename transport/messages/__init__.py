@@ -99,6 +99,7 @@ from warehouse.transport.messages.nodes import (
     ConfirmDisk,
     CreateJoinToken,
     DiskInfo,
+    DiskRemoved,
     Disks,
     Join,
     JoinTokenInfo,
@@ -106,9 +107,14 @@ from warehouse.transport.messages.nodes import (
     JoinTokens,
     ListDisks,
     ListJoinTokens,
+    ListLost,
     ListNodes,
+    Lost,
+    LostObject,
+    LostPlace,
     NodeInfo,
     Nodes,
+    RemoveDisk,
     RemoveJoinToken,
     RemoveNode,
 )
@@ -256,6 +262,8 @@ ClientRequest = (
     | RemoveNode
     | ListDisks
     | ConfirmDisk
+    | ListLost
+    | RemoveDisk
 )
 VolumeRequest = Join | Register | NeedlesStored | DiskReport | LocateChunks
 CompactorRequest = RegisterCompactor  # and Join
@@ -307,6 +315,8 @@ MasterAnswer = (
     | JoinTokens
     | Nodes
     | Disks
+    | Lost
+    | DiskRemoved
 )
 VolumeAnswer = (
     VolumeCreated

@@ -8,7 +8,7 @@ import msgspec
 
 from warehouse.transport.messages.base import Message
 from warehouse.transport.messages.numbers import Whole
-from warehouse.transport.messages.texts import Few, Many, Name, Secret, Url, Word
+from warehouse.transport.messages.texts import Few, Key, Many, Name, Secret, Url, Word
 
 
 class Join(Message, frozen=True, tag="join"):
@@ -113,6 +113,52 @@ class DiskInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Disks(Message, frozen=True, tag="disks"):
     disks: Annotated[list[DiskInfo], Many]
+
+
+class LostPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a list of lost objects has come."""
+
+    volume_id: Whole
+    is_in_chunks: bool = False  # further chunks of objects come after the objects that begin in the volume
+    needle_id: Whole = 0  # the latest that was looked at
+
+
+class ListLost(Message, frozen=True, tag="list_lost"):
+    """A page of the objects that need a disk: without it, they are lost."""
+
+    disk: Name  # its id or its name
+    place: LostPlace | None = None  # None: from the beginning
+
+
+class LostObject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An object, by its first needle."""
+
+    volume_id: Whole
+    needle_id: Whole
+    size: Whole
+    bucket: Name = ""  # "": the key may not know its name
+    key: Key = ""
+    is_elsewhere: bool = False  # it begins on another disk, and comes once for each chunk on this one
+
+
+class Lost(Message, frozen=True, tag="lost"):
+    objects: Annotated[list[LostObject], Few]
+    place: LostPlace | None = None  # where the next page begins; None: this is the last one
+
+
+class RemoveDisk(Message, frozen=True, tag="remove_disk"):
+    """Forget a disk that is gone for good, with all that needs it; ask again until it is done."""
+
+    disk: Name  # its id or its name
+
+
+class DiskRemoved(Message, frozen=True, tag="disk_removed"):
+    """What was forgotten because of one request."""
+
+    object_count: Whole
+    byte_count: Whole
+    upload_count: Whole = 0
+    is_done: bool = True
 
 
 class ConfirmDisk(Message, frozen=True, tag="confirm_disk"):

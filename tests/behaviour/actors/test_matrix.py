@@ -34,6 +34,7 @@ from message_samples import SAMPLES
 from warehouse.actors.control import doors
 from warehouse.actors.control.doors import (
     DOORS,
+    EVERYWHERE,
     KEY,
     KEYS,
     NAME,
@@ -90,6 +91,7 @@ from warehouse.transport.messages import (
     ListJobs,
     ListJoinTokens,
     ListKeys,
+    ListLost,
     ListNodes,
     ListObjects,
     LocateChunks,
@@ -101,6 +103,7 @@ from warehouse.transport.messages import (
     Presign,
     Register,
     RegisterCompactor,
+    RemoveDisk,
     RemoveJoinToken,
     RemoveNode,
     Request,
@@ -277,6 +280,8 @@ ROWS: dict[type[Message], tuple[Row, ...]] = {
     ListNodes: (_plain(lambda bucket: ListNodes()),),
     RemoveNode: (_plain(lambda bucket: RemoveNode(node="none"), passes_as=("no_such_node",)),),
     ListDisks: (_plain(lambda bucket: ListDisks()),),
+    ListLost: (_plain(lambda bucket: ListLost(disk="none"), passes_as=("no_such_disk",)),),
+    RemoveDisk: (_plain(lambda bucket: RemoveDisk(disk="none"), passes_as=("no_such_disk",)),),
     ConfirmDisk: (
         _plain(
             lambda bucket: ConfirmDisk(disk="none", url="http://127.0.0.1:1"), passes_as=("no_such_disk",)
@@ -356,7 +361,9 @@ def of(request: Request) -> str:
     return next(need.of for need in doors.needs_of(request))
 
 
-def exact_grants(store: Store, request: Request) -> tuple[Grant, ...]:
+def exact_grants(store: Store, request: Request) -> tuple[Grant, ...] | None:
+    if of(request) == EVERYWHERE:
+        return None
     return tuple(_exact_grants(store, doors.needs_of(request)))
 
 
@@ -583,6 +590,7 @@ async def test_all_permissions_but_one_are_not_enough(tmp_path: Path) -> None:
 
 _ELSEWHERE = {
     STORE: PASSES,
+    EVERYWHERE: "permission_denied",
     SEEN: PASSES,
     SEEN_ONE: "no_such_bucket",
     NAME: "permission_denied",

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from master_kit import DISK_ID, GIB, RunningMaster, open_master
-from warehouse.auth.rights import EVERYTHING, Permission
+from master_kit import DISK_ID, GIB, QUICK, RunningMaster, open_master, until
+from warehouse.auth.rights import EVERYTHING, Grant, Permission
 from warehouse.errors import StoreError
 from warehouse.transport.messages import (
     ConfirmDisk,
     CreateJoinToken,
     DiskInfo,
+    DiskRemoved,
     Disks,
     Done,
     Join,
@@ -23,11 +25,14 @@ from warehouse.transport.messages import (
     JoinTokens,
     ListDisks,
     ListJoinTokens,
+    ListLost,
     ListNodes,
+    Lost,
     NodeInfo,
     Nodes,
     Register,
     RegisterCompactor,
+    RemoveDisk,
     RemoveJoinToken,
     RemoveNode,
     Request,
@@ -317,6 +322,76 @@ async def test_what_is_done_to_nodes_needs_the_right_to_manage_the_cluster(tmp_p
         stranger = Machine(master)
         for request in (*acts, *looks):
             assert await stranger.says(request) == "not_authenticated"
+
+
+# --- a disk that is gone for good -----------------------------------------------------------------
+
+
+async def removed_code(link: Link, disk: str = "disk-1") -> str:
+    try:
+        answer = await link.request(RemoveDisk(disk=disk), timeout_s=10)
+    except StoreError as error:
+        return error.code
+    assert isinstance(answer, DiskRemoved)
+    assert answer.is_done
+    return f"{answer.object_count} objects, {answer.byte_count} bytes"
+
+
+async def test_a_disk_that_is_gone_is_forgotten_with_what_is_lost_and_never_comes_back(
+    tmp_path: Path,
+) -> None:
+    async with open_master(tmp_path, intervals=replace(QUICK, away=0.5)) as master:
+        bucket_id = await master.create_bucket("photos")
+        for needle_id, key in enumerate(("a", "b", "c"), 1):
+            await master.disk.store(1, needle_id, bucket_id, key)
+        assert await removed_code(master.client) == "disk_online"
+        master.disk.disconnect()
+        await until(lambda: not master.running.context.fleet.disks[DISK_ID].is_online)
+        assert await removed_code(master.client) == "disk_online", "its compactor is there"
+        master.compactor.disconnect()
+        await until(lambda: master.running.context.fleet.disks[DISK_ID].compactor is None)
+        # Whoever may manage the cluster may not delete what is in buckets of others.
+        confined = (Grant(Permission.DELETE, bucket_id=bucket_id, bucket_prefix=None),)
+        for permissions, grants in (
+            (EVERYTHING & ~Permission.DELETE, None),
+            (EVERYTHING & ~Permission.MANAGE_CLUSTER, None),
+            (EVERYTHING, confined),
+        ):
+            link = await master.connect_with(int(permissions), grants)
+            assert await removed_code(link) == "permission_denied"
+        operator = await master.connect_with(int(Permission.SEE_CLUSTER))
+        for asking, names in ((master.client, ["a", "b", "c"]), (operator, [""] * 3)):
+            page = await asking.request(ListLost(disk="disk-1"), timeout_s=5)
+            assert isinstance(page, Lost)
+            assert [one.key for one in page.objects] == names
+        with trio.fail_after(10):
+            while (outcome := await removed_code(master.client)) == "disk_online":
+                await trio.sleep(0.05)
+        assert outcome == "3 objects, 9 bytes"
+        assert await removed_code(master.client) == "no_such_disk"
+        assert await disks_of(master) == {}
+        status = await master.status()
+        assert (status.object_count, status.disks) == (0, [])
+        assert [event.fields["disk"] for event in await master.events("disk_removed")] == ["disk-1"]
+        assert master.running.context.catalog.check_counts() == []
+        await master.restart()
+        await master.client.wait_up()
+        # With its old key, and with a new one: it is refused, and the catalog is not taken for an older one.
+        old = Machine(master, DISK_ID, name="disk-1", keys=master.keys)
+        claims = {"epoch": 5, "mark": 7, "catalog_id": master.running.context.catalog.catalog_id}
+        assert await old.registers(**claims) == "disk_mismatch"
+        many = await new_token(master, is_reusable=True)
+        again = Machine(master, DISK_ID, name="disk-1")
+        assert await again.joins(many.token) == "disk_mismatch"
+        assert await again.joins(many.token, disk_id=SECOND) == "ok"
+        assert await again.registers(**claims) != "ok"
+        troubles = (await master.status()).troubles
+        assert [one.message for one in troubles if "warehouse disks rm" in one.message]
+        assert not [one for one in troubles if one.name == "catalog_behind"]
+        assert await again.registers(disk_id=SECOND, disk_name="disk-2") == "ok"
+        await until(lambda: master.read("SELECT seq FROM sqlite_sequence WHERE name = 'volumes'")[0][0] > 1)
+        assert (1,) not in master.read("SELECT id FROM volumes"), "no volume id is used again"
+        assert master.running.context.catalog.check_counts() == []
 
 
 # --- stores of 0.1.0 ------------------------------------------------------------------------------

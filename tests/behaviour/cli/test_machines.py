@@ -12,6 +12,7 @@ import pytest
 
 from cli_kit import Run, process, runner
 from fake_store import FakeStore, fake_store
+from warehouse.cli.copying.deletions import DeletionRefused
 from warehouse.cli.usage import UsageError
 from warehouse.conf.join import Join
 from warehouse.errors import NoSuchDisk, NoSuchJoinToken, NoSuchNode, SetupError
@@ -129,3 +130,24 @@ async def test_wrong_words_are_explained(
     assert ran.status == 2
     assert said in ran.err
     assert not store.machines.tokens
+
+
+async def test_what_is_lost_with_a_disk_is_said_before_it_is_removed(store: FakeStore, run: Run) -> None:
+    out = (await run("disks", "lost", "disk-2")).out
+    assert [line.split()[2:] for line in out.splitlines()] == [
+        ["wh://photos/a/b"],
+        ["(an", "object", "of", "others)"],
+    ]
+    assert [one["size"] for one in (await run("disks", "lost", "disk-2", "--json")).objects] == [
+        1000,
+        5_000_000,
+    ]
+    with pytest.raises(DeletionRefused, match=r"disk-2 for good, and lose 2 objects.*nothing was removed"):
+        await run("disks", "rm", "disk-2")
+    assert "disk-2" in store.machines.urls
+    [done] = (await run("disks", "rm", "disk-2", "--yes", "--json")).objects
+    assert (done["event"], done["object_count"], done["disk"]) == ("removed", 3, "disk-2")
+    assert list(store.machines.urls) == ["disk-1"]
+    with pytest.raises(NoSuchDisk):
+        await run("disks", "rm", "disk-2", "--yes")
+    assert "lost 3 objects" in (await run("disks", "rm", "disk-1", "-y")).out

@@ -1,0 +1,136 @@
+"""Disk removal: the part of a transaction that forgets a disk which is gone for good.
+
+A piece at a time: first the objects and uploads that need a needle of a volume, then its garbage, then the
+volume itself; after the last volume the disk.  What a piece leaves is a sound catalog, and the fact that the
+removal has begun is in it from the first one on.  So it can go on after a crash, and the disk is refused.
+"""
+
+from __future__ import annotations
+
+from warehouse.catalog.records import REMOVED_DISK_META, DiskRemoval
+from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
+
+PIECE = 500  # objects, or needles of them, in one transaction: as many as in one piece of a bucket
+_ROWS = 5000  # rows that name no object
+_VOLUME_COST = 10  # of an empty volume, in objects
+
+_OBJECTS = (
+    "SELECT bucket_id, key, size, chunk_count FROM objects WHERE volume_id = ? ORDER BY needle_id LIMIT ?"
+)
+_OBJECT_OF_CHUNKS = (
+    "SELECT objects.bucket_id, objects.key, objects.size FROM chunks"
+    " JOIN objects ON objects.volume_id = chunks.volume_id AND objects.needle_id = chunks.needle_id"
+    " WHERE chunks.upload_id = ?1 AND chunks.chunk_index = 0 AND objects.upload_id = ?1"
+)
+
+
+class DiskRemovals(Bookkeeping):
+    """Mixed into `Transaction`."""
+
+    def remove_disk(self, disk_id: str, *, removed_ms: int, stamp: int) -> DiskRemoval:
+        self._execute(
+            "INSERT OR IGNORE INTO facts (name, value) VALUES (?, ?)",
+            (REMOVED_DISK_META + disk_id, removed_ms),
+        )
+        done = DiskRemoval()
+        cost = 0
+        while cost < PIECE:
+            volume = self._one("SELECT volume_id FROM copies WHERE disk_id = ? LIMIT 1", (disk_id,))
+            if volume is None:
+                done.is_done = self._forget_disk(disk_id, removed_ms)
+                break
+            if not self._empty_volume(volume[0], disk_id, stamp, done):
+                break
+            cost += _VOLUME_COST + done.object_count
+        return done
+
+    def _empty_volume(self, volume_id: int, disk_id: str, stamp: int, done: DiskRemoval) -> bool:
+        """Do a piece of what is left in a volume; return whether nothing was left, and it is forgotten."""
+        copies = self._one("SELECT count(*) FROM copies WHERE volume_id = ?", (volume_id,))
+        if copies[0] > 1:  # another disk has all of it
+            self._execute("DELETE FROM copies WHERE volume_id = ? AND disk_id = ?", (volume_id, disk_id))
+            return True
+        if self._lose_objects(volume_id, stamp, done) or self._lose_chunks(volume_id, stamp, done):
+            return False
+        if self._forget_garbage(volume_id):
+            return False
+        for table, column in (("damages", "volume_id"), ("jobs", "volume_id"), ("copies", "volume_id")):
+            self._execute(f"DELETE FROM {table} WHERE {column} = ?", (volume_id,))
+        self._execute("DELETE FROM volumes WHERE id = ?", (volume_id,))
+        return True
+
+    def _lose_objects(self, volume_id: int, stamp: int, done: DiskRemoval) -> bool:
+        """Delete some objects that begin in a volume; return whether there were any."""
+        needles = 0
+        found = self._execute(_OBJECTS, (volume_id, PIECE)).fetchall()
+        for bucket_id, key, size, chunk_count in found:
+            self._lose(bucket_id, key, size, stamp, done)
+            needles += chunk_count
+            if needles >= PIECE:
+                break
+        return bool(found)
+
+    def _lose_chunks(self, volume_id: int, stamp: int, done: DiskRemoval) -> bool:
+        """Give up some objects and uploads with chunks in a volume; return whether there were any."""
+        rows = self._execute(
+            "SELECT upload_id FROM chunks WHERE volume_id = ? ORDER BY needle_id LIMIT ?",
+            (volume_id, PIECE),
+        ).fetchall()
+        needles = 0
+        for upload_id in dict.fromkeys(upload_id for (upload_id,) in rows):
+            needles += self._one("SELECT count(*) FROM chunks WHERE upload_id = ?", (upload_id,))[0]
+            self._lose_upload(upload_id, stamp, done)
+            if needles >= PIECE:
+                break
+        return bool(rows)
+
+    def _lose_upload(self, upload_id: int, stamp: int, done: DiskRemoval) -> None:
+        found = self._one(_OBJECT_OF_CHUNKS, (upload_id,))
+        if found is not None:
+            bucket_id, key, size = found
+            self._lose(bucket_id, key, size, stamp, done)
+            return
+        if self._one("DELETE FROM uploads WHERE id = ? RETURNING id", (upload_id,)) is not None:
+            done.upload_ids.append(upload_id)
+        self._discard(self._take_chunks(upload_id), stamp, "aborted")
+
+    def _lose(self, bucket_id: int, key: str, size: int, stamp: int, done: DiskRemoval) -> None:
+        deleted_at = self._delete_object(bucket_id, key, stamp)
+        if deleted_at is None:
+            return
+        self._deletion_stamps.remember(bucket_id, key, deleted_at)
+        if self._is_live(bucket_id):
+            done.object_count += 1
+            done.byte_count += size
+
+    def _forget_garbage(self, volume_id: int) -> bool:
+        """Forget some garbage of a volume, that waits or is tombstoned; return whether there was any."""
+        cleared = self._execute(
+            "DELETE FROM outbox WHERE volume_id = ?1 AND needle_id IN"
+            " (SELECT needle_id FROM outbox WHERE volume_id = ?1 LIMIT ?2)",
+            (volume_id, _ROWS),
+        ).rowcount
+        self._garbage_deltas[volume_id] = self._garbage_deltas.get(volume_id, 0) - cleared
+        forgotten = self._execute(
+            "DELETE FROM buried WHERE volume_id = ?1 AND needle_id IN"
+            " (SELECT needle_id FROM buried WHERE volume_id = ?1 LIMIT ?2)",
+            (volume_id, _ROWS),
+        ).rowcount
+        return cleared + forgotten >= _ROWS
+
+    def _forget_disk(self, disk_id: str, removed_ms: int) -> bool:
+        """Forget a disk without volumes, or a piece of its notes; return whether it is forgotten."""
+        notes = self._execute(
+            "DELETE FROM bucket_notes WHERE disk_id = ?1 AND bucket_id IN"
+            " (SELECT bucket_id FROM bucket_notes WHERE disk_id = ?1 LIMIT ?2)",
+            (disk_id, _ROWS),
+        ).rowcount
+        if notes >= _ROWS:
+            return False
+        found = self._one("DELETE FROM disks WHERE id = ? RETURNING node_key", (disk_id,))
+        self._execute(
+            "UPDATE nodes SET removed_ms = ? WHERE removed_ms IS NULL AND (key = ? OR disk_id = ?)"
+            " AND NOT EXISTS (SELECT 1 FROM disks WHERE node_key = nodes.key)",
+            (removed_ms, None if found is None else found[0], disk_id),
+        )
+        return True
