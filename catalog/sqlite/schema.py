@@ -18,7 +18,8 @@ released: a change is a new step.  All steps that a file lacks run in one transa
     nodes     CURVE keys of volume actors and compactors that have joined, or were removed (`removed_ms`)
     join_tokens   what lets a node join, as digests
     facts     the catalog's meta, numbers by name: stamp_max, the greatest stamp ever seen; catalog_id, which
-              no other catalog has, from the first start of a master on; switches of the master
+              no other catalog has, from the first start of a master on; switches of the master;
+              `removed_disk ID`: when the removal of that disk began
     bucket_notes   what each disk has still to write down, so that a rebuild knows the buckets
 
 Of a disk: `epoch` and `mark` are its latest registration (`storage/epoch.py`); `catalog_id` is the catalog

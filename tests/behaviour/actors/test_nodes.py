@@ -12,6 +12,7 @@ import trio
 
 from master_kit import DISK_ID, GIB, QUICK, RunningMaster, open_master, until
 from warehouse.auth.rights import EVERYTHING, Grant, Permission
+from warehouse.catalog.records import REMOVED_DISK_META
 from warehouse.errors import StoreError
 from warehouse.transport.messages import (
     ConfirmDisk,
@@ -391,6 +392,27 @@ async def test_a_disk_that_is_gone_is_forgotten_with_what_is_lost_and_never_come
         assert await again.registers(disk_id=SECOND, disk_name="disk-2") == "ok"
         await until(lambda: master.read("SELECT seq FROM sqlite_sequence WHERE name = 'volumes'")[0][0] > 1)
         assert (1,) not in master.read("SELECT id FROM volumes"), "no volume id is used again"
+        assert master.running.context.catalog.check_counts() == []
+
+
+async def test_a_removal_that_a_crash_cut_off_goes_on_and_the_disk_is_refused_meanwhile(
+    tmp_path: Path,
+) -> None:
+    async with open_master(tmp_path, intervals=replace(QUICK, away=0.0), has_compactor=False) as master:
+        bucket_id = await master.create_bucket("photos")
+        await master.disk.store(1, 1, bucket_id, "a")
+        master.disk.disconnect()
+        # All that a first piece leaves for certain.
+        writer = master.running.context.writer
+        await writer.write(lambda t: t.set_meta(REMOVED_DISK_META + DISK_ID, 1))
+        await master.restart()
+        await master.client.wait_up()
+        machine = Machine(master, DISK_ID, name="disk-1", keys=master.keys)
+        assert await machine.registers() == "disk_mismatch"
+        assert not (await disks_of(master))["disk-1"].is_online
+        assert await removed_code(master.client) == "1 objects, 3 bytes"
+        assert await machine.registers() == "disk_mismatch"
+        assert await disks_of(master) == {}
         assert master.running.context.catalog.check_counts() == []
 
 
