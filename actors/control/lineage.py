@@ -124,7 +124,7 @@ class Lineage:
             return
         message = (
             f"disk {name} ({disk_id}) is refused: it was removed with `warehouse disks rm`, and its volumes"
-            " are forgotten. To use it again, empty its folder, and start it with a new join token: it is a"
+            " are forgotten. To use it again, empty its folder, and start it with a new join token; it is a"
             " new disk then. To have back what it holds, stop the store and run `warehouse rebuild --replace`"
             " with its folder"
         )
