@@ -32,6 +32,7 @@ def test_what_was_revoked_stays_revoked(kit):
     kit.do(lambda t: t.delete_api_key("GONE", now_ms=77))
     kit.do(lambda t: t._execute("INSERT INTO revocations VALUES ('MADE UP', -5, 77)", ()))
     assert salvage_catalog(kit.path).revocations == [("GONE", 2, 77)]
+    kit.close()
 
 
 def check(kit, salvaged):
