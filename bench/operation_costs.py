@@ -82,7 +82,7 @@ async def make_bucket(profile: Path) -> None:
 def started(name: str, checkout: Path, folder: Path, stack: ExitStack) -> Side:
     # Not the folder that we stand in, nor what is installed: the source of that checkout.
     source = {"PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
-    store = stack.enter_context(RunningStore(folder / name, env=source))
+    store = stack.enter_context(RunningStore(folder / name, env=source, is_searched=checkout == ROOT))
     trio.run(make_bucket, store.profile)
     return Side(name, checkout, store)
 

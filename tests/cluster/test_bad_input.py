@@ -657,11 +657,16 @@ async def test_an_access_token_with_a_flipped_bit_is_refused(store: RunningStore
     profile = Profile.load(store.profile)
     async with bare_link(store) as link:
         logged_in = await link.request(Login(key_id=profile.key_id, secret=profile.secret), timeout_s=10)
-        assert isinstance(logged_in, LoggedIn)
-        for position in range(0, len(logged_in.token) - 1, 7):
-            with pytest.raises(StoreError):
-                await link.request(Attach(token=flipped(logged_in.token, position)), timeout_s=10)
-        await link.request(Attach(token=logged_in.token), timeout_s=10)
+    assert isinstance(logged_in, LoggedIn)
+    positions = range(0, len(logged_in.token) - 1, 7)
+    # A connection that has shown no good token may say 32 things at once, so several take turns.
+    for first in range(0, len(positions), 16):
+        async with bare_link(store) as link:
+            for position in positions[first : first + 16]:
+                with pytest.raises(StoreError) as refused:
+                    await link.request(Attach(token=flipped(logged_in.token, position)), timeout_s=10)
+                assert refused.value.code == "token_invalid"
+            await link.request(Attach(token=logged_in.token), timeout_s=10)
 
 
 FRAMES: list[tuple[str, list[bytes]]] = [

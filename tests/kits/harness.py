@@ -104,7 +104,12 @@ class RunningStore:
         port_base: int | None = None,
         env: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        is_searched: bool = True,
     ) -> None:
+        """
+        Args:
+            is_searched: look for misplaced secrets at the end; False: a release runs that printed its root key.
+        """
         self.data = data
         self.volumes = volumes
         self.port_base = port_base or free_port_base(volumes)
@@ -114,6 +119,7 @@ class RunningStore:
         self.events: list[dict[str, Any]] = []
         self._config = config
         self._arguments = arguments
+        self._is_searched = is_searched
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> RunningStore:
@@ -191,7 +197,8 @@ class RunningStore:
     def stop(self, timeout_s: float = 30.0) -> int:
         """SIGTERM, as Ctrl-C does; return the exit status."""
         assert self._process is not None
-        misplaced = self._misplaced_secrets([self.pid, *self.pids().values()])
+        pids = [self.pid, *self.pids().values()]
+        misplaced = self._misplaced_secrets(pids) if self._is_searched else []
         self._process.terminate()
         try:
             status = self._process.wait(timeout_s)
@@ -245,6 +252,7 @@ class RunningStore:
             if kind is None:
                 status = self.stop()
                 assert status == 0, f"the store ended with {status}:\n{self.log.read_text()[-4000:]}"
-                require_no_secret_in_the_audit_log(self.data / "master")
+                if self._is_searched:
+                    require_no_secret_in_the_audit_log(self.data / "master")
             else:
                 self.kill()

@@ -121,6 +121,8 @@ class Script:
         return [request for request in self.asked if isinstance(request, kind)]
 
     async def answer(self, request: Request) -> Answer:
+        if self.scope is not None and self.scope.cancel_called:
+            await trio.sleep_forever()  # what came before the end of the connection is not answered after it
         self.asked.append(request)
         if (hold := self.holds.get(type(request))) is not None:
             await hold.wait()
