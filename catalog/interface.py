@@ -447,16 +447,24 @@ class Transaction(Protocol):
         """
 
     def set_slots(
-        self, upload_id: int, slots: Sequence[tuple[int, int, int, int]], *, stamp: int = 0
+        self,
+        upload_id: int,
+        slots: Sequence[tuple[int, int, int, int]],
+        *,
+        stamp: int = 0,
+        knows_sizes: bool = True,
     ) -> list[tuple[int, int]]:
         """Say which needle takes which chunk: (chunk_index, volume_id, needle_id, size).
 
         An index that has a slot gets the new one; the needle of the old one can never count any more.
 
+        Args:
+            knows_sizes: may whoever asks know how large the object is that the upload would replace?
         Returns:
             Those needles: (volume_id, needle_id).
         Raises:
             NoSuchUpload, NeedleVoid, NeedleExists
+            QuotaExceeded: the bucket has no room for so many bytes now.
         """
 
     def set_stamp_of_chunk(self, upload_id: int, chunk_index: int, stamp: int) -> None:

@@ -41,6 +41,25 @@ class Quota(NamedTuple):
             )
         return None
 
+    def early_refusal_unseen(
+        self, object_count: int, byte_count: int, *, is_new: bool, size: int
+    ) -> str | None:
+        """Why an object of at least `size` bytes cannot have room, for somebody who may not know the sizes of
+        others; None: its commit decides.
+
+        The size of the object that it would replace has no part in it: by asking with one size after the
+        other, that size could be found out, and nothing would be replaced.
+
+        Args:
+            object_count, byte_count: what the bucket holds now.
+            is_new: no object is to be replaced.
+        """
+        if is_new and (why := self.refusal(object_count, byte_count, 1, min(size, 1))) is not None:
+            return why
+        byte_max = self.byte_max
+        is_too_large = byte_max is not None and byte_count <= byte_max < size
+        return self.refusal(object_count, 0, 0, size) if is_too_large else None
+
 
 def quota_of(bucket: BucketRow) -> Quota | None:
     """The quota of a bucket; None: it has none."""

@@ -733,7 +733,8 @@ class ExpectationFailed(RequestRefused):
 
 
 class QuotaExceeded(RequestRefused):
-    """The object would take its bucket beyond the quota; the message says what is used and what is allowed.
+    """The object would take its bucket beyond the quota.  Keys that may list the bucket are told what is used
+    and what is allowed.
 
     To do: Delete objects of the bucket, or have its quota raised (`warehouse quota`).
     """

@@ -21,6 +21,7 @@ from warehouse.actors.control.promises import Promises
 from warehouse.actors.control.reservations import Reservations, presigned_name, slot_name
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions
+from warehouse.actors.control.sight import shown_quota_refusal
 from warehouse.actors.control.stamps import StampAdmission
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.auth.rights import Permission
@@ -28,8 +29,10 @@ from warehouse.catalog.interface import Transaction
 from warehouse.catalog.records import BucketRow
 from warehouse.errors import (
     BadRequest,
+    NoSuchBucket,
     NoSuchVolume,
     NotPromised,
+    QuotaExceeded,
     StampRefused,
     StoreError,
     TokenRevoked,
@@ -86,6 +89,10 @@ class CommitHandlers:
         commits = await self._writer.write(
             lambda t: _commit(t, request.needles, unpromised, refused, stamp, at_ms), is_growth=True
         )
+        commits = [
+            commit if commit.code != QuotaExceeded.code else self._shown_refusal(needle, commit)
+            for needle, commit in zip(request.needles, commits, strict=True)
+        ]
         self._note_written(
             disk,
             (
@@ -95,6 +102,15 @@ class CommitHandlers:
             ),
         )
         return NeedlesCommitted(commits=commits, stamp=self._clock.last)
+
+    def _shown_refusal(self, needle: StoredNeedle, commit: Commit) -> Commit:
+        """A refusal by a quota, in the words for whose put it was."""
+        try:
+            bucket = self._context.catalog.bucket_by_id(needle.bucket_id)
+        except NoSuchBucket:  # it was deleted a moment ago
+            return _refusal(QuotaExceeded("the bucket had no room for this object"))
+        rights = self._sessions.rights_of(needle.key_id)
+        return _refusal(shown_quota_refusal(QuotaExceeded(commit.message), bucket, rights))
 
     def _note_written(self, disk: DiskState, needles: Iterable[StoredNeedle]) -> None:
         """These needles are in their volumes: what was reserved for them is used."""

@@ -63,7 +63,7 @@ class LeaseHandlers:
         """Lease on as many volumes as there are, up to a few; None: room for the lease is on its way."""
         bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket)
         session = self._sessions.session_of(peer)
-        require_room_for_any(bucket)
+        require_room_for_any(bucket, rights=session.rights)
         if request.needle_count < 1 or request.byte_count < 0:
             raise BadRequest("a lease is for at least one needle and no negative number of bytes")
         needle_count, byte_count = _bounded(request)

@@ -116,7 +116,8 @@ class PresignHandlers:
         bucket = self._sessions.bucket_for(
             peer, Permission.WRITE | Permission.SIGN, request.bucket, request.key
         )
-        require_room_for(self._catalog, bucket, request.key, 0)
+        rights = self._sessions.session_of(peer).rights
+        require_room_for(self._catalog, bucket, request.key, 0, rights=rights)
         size_max = self._size_max(request)
         if not 0 <= size_max <= self._store.chunk_size:
             raise BodyTooLarge(

@@ -168,6 +168,11 @@ class Sessions:
             raise TokenRevoked(KEY_CHANGED)
         return Holder(key_id, epoch, key.row.expires_ms)
 
+    def rights_of(self, key_id: str) -> Rights:
+        """What the key of this id may do now; nothing, if there is none."""
+        key = self._keys.get(key_id) if key_id else None
+        return Rights.nothing() if key is None else key.rights
+
     def session_of(self, peer: Peer) -> ClientSession:
         """
         Raises:

@@ -1,6 +1,7 @@
 """Sight: what a key is shown of buckets and keys that it did not ask for by name.
 
 lists of buckets    the buckets that the key sees; their sums only where it may list the whole bucket
+quotas              their figures, in refusals too, only where the key may count the bucket
 events, damage      the names of buckets that it sees, and of keys that it may list or read; the same
                     events and the same damage for everybody, so that numbers tell nothing
 """
@@ -17,7 +18,7 @@ from warehouse.actors.control.events import Entry
 from warehouse.auth.rights import BucketLike, BucketName, Permission, Rights
 from warehouse.catalog.interface import Catalog
 from warehouse.catalog.records import BucketRow
-from warehouse.errors import NoSuchBucket
+from warehouse.errors import NoSuchBucket, QuotaExceeded
 from warehouse.transport.messages import BucketInfo, Event, NeedleDamage
 
 # Fields of events.
@@ -76,6 +77,19 @@ def bucket_info(row: BucketRow, rights: Rights) -> BucketInfo:
         quota_objects=row.quota_objects if is_counted else None,
         quota_bytes=row.quota_bytes if is_counted else None,
         owner_id=row.owner_id,
+    )
+
+
+def shown_quota_refusal(error: QuotaExceeded, bucket: BucketLike, rights: Rights) -> QuotaExceeded:
+    """The refusal of a put, without figures that are none of this key's business.
+
+    Two of them with an overwrite in between would tell how large an object was that the key may not see.
+    """
+    if may_count(rights, bucket):
+        return error
+    return QuotaExceeded(
+        f"bucket {bucket.name!r} has no room for this within its quota; what is used and what is allowed is"
+        " told to keys that may list the whole bucket"
     )
 
 

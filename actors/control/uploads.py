@@ -22,7 +22,7 @@ from warehouse.actors.control.allocation import Room, needed_for
 from warehouse.actors.control.context import MasterContext, now_ms
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.leases import LATE_PUT_S
-from warehouse.actors.control.quotas import require_room_for
+from warehouse.actors.control.quotas import knows_size, require_room_for, told_to
 from warehouse.actors.control.reservations import Reservations, slot_name
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions
@@ -94,7 +94,8 @@ class UploadHandlers:
         check_content_type(request.content_type)
         conditions = check_etag_condition(request.if_match), check_etag_condition(request.if_none_match)
         bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket, request.key)
-        require_room_for(self._catalog, bucket, request.key, request.byte_count or 0)
+        rights = self._sessions.session_of(peer).rights
+        require_room_for(self._catalog, bucket, request.key, request.byte_count or 0, rights=rights)
         if request.byte_count is not None:
             self._room.require_in_all(request.byte_count)
         expires_s = self._store.upload_expires_s
@@ -158,7 +159,7 @@ class UploadHandlers:
         try:
             for wanted in request.slots:
                 slots.append(await self._slot(peer, upload, bucket, wanted, request.exclude_volumes))
-            await self._record_slots(peer, upload.id, slots, request.slots)
+            await self._record_slots(peer, upload, bucket, slots, request.slots)
         except BaseException:  # also when the time for this is over: nobody has the slots then
             for slot in slots:
                 self._release_slot(upload.id, slot.volume_id, slot.needle_id)
@@ -235,9 +236,16 @@ class UploadHandlers:
         )
 
     async def _record_slots(
-        self, peer: Peer, upload_id: int, slots: Sequence[Slot], wanted: Sequence[SlotWanted]
+        self,
+        peer: Peer,
+        upload: UploadRow,
+        bucket: BucketRow,
+        slots: Sequence[Slot],
+        wanted: Sequence[SlotWanted],
     ) -> None:
         """Write slots into the catalog; the ones that they replace give their room back."""
+        rights = self._sessions.session_of(peer).rights
+        knows_sizes = knows_size(rights, bucket, upload.key)
         rows = [
             (slot.chunk_index, slot.volume_id, slot.needle_id, chunk.size)
             for slot, chunk in zip(slots, wanted, strict=True)
@@ -246,13 +254,15 @@ class UploadHandlers:
         expires_ms = now_ms() + int(self._store.upload_expires_s * 1000)
 
         def set_slots(t: Transaction) -> list[tuple[int, int]]:
-            replaced = t.set_slots(upload_id, rows, stamp=stamp)
-            t.touch_upload(upload_id, expires_ms)
+            replaced = t.set_slots(upload.id, rows, stamp=stamp, knows_sizes=knows_sizes)
+            t.touch_upload(upload.id, expires_ms)
             return replaced
 
         work = self._sessions.guarded(peer, set_slots)
-        for volume_id, needle_id in await self._writer.write(work, is_growth=True):
-            self._release_slot(upload_id, volume_id, needle_id)
+        with told_to(rights, bucket):
+            replaced = await self._writer.write(work, is_growth=True)
+        for volume_id, needle_id in replaced:
+            self._release_slot(upload.id, volume_id, needle_id)
 
     def _release_slot(self, upload_id: int, volume_id: int, needle_id: int) -> None:
         self._reservations.release(slot_name(upload_id, volume_id, needle_id))
@@ -260,12 +270,14 @@ class UploadHandlers:
     # --- the end of an upload ---------------------------------------------------------------------
 
     async def finish(self, peer: Peer, request: FinishUpload) -> ObjectWritten:
-        self._upload(peer, request.upload_id)
+        _, bucket = self._upload(peer, request.upload_id)
+        rights = self._sessions.session_of(peer).rights
         for _ in range(FINISH_TRIES):
             finish = self._sessions.guarded(
                 peer, lambda t: t.finish_upload(request.upload_id, request.chunk_count, request.object_size)
             )
-            result = await self._writer.write(finish, is_growth=True)
+            with told_to(rights, bucket):
+                result = await self._writer.write(finish, is_growth=True)
             if result.object is not None:
                 self._reservations.release_group(request.upload_id)
                 row = result.object

@@ -203,6 +203,19 @@ class Bookkeeping:
         if (why := self._over_quota(bucket_id, object_count, byte_count)) is not None:
             raise QuotaExceeded(why)
 
+    def _require_room_unseen(self, bucket_id: int, *, is_new: bool, size: int) -> None:
+        """As `Quota.early_refusal_unseen`, for this live bucket.
+
+        Raises:
+            QuotaExceeded
+        """
+        quota = self._quotas.get(bucket_id)
+        if quota is None:
+            return
+        why = quota.early_refusal_unseen(*self._held(bucket_id, quota), is_new=is_new, size=size)
+        if why is not None:
+            raise QuotaExceeded(why)
+
     def _over_quota(self, bucket_id: int, object_count: int, byte_count: int) -> str | None:
         """Why this live bucket may not grow by that much; None: it may.
 
@@ -211,8 +224,12 @@ class Bookkeeping:
         quota = self._quotas.get(bucket_id)
         if quota is None:
             return None
+        return quota.refusal(*self._held(bucket_id, quota), object_count, byte_count)
+
+    def _held(self, bucket_id: int, quota: Quota) -> tuple[int, int]:
+        """How many objects and bytes the bucket holds now."""
         objects, size = self._bucket_deltas.get(bucket_id, (0, 0))
-        return quota.refusal(quota.object_count + objects, quota.byte_count + size, object_count, byte_count)
+        return quota.object_count + objects, quota.byte_count + size
 
     def _change_volume(self, sql: str, *values: int | str) -> None:
         """Run an UPDATE whose last parameter is a volume's id."""

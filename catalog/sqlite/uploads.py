@@ -80,7 +80,12 @@ class Uploads(Bookkeeping):
         return upload_id
 
     def set_slots(
-        self, upload_id: int, slots: Sequence[tuple[int, int, int, int]], *, stamp: int = 0
+        self,
+        upload_id: int,
+        slots: Sequence[tuple[int, int, int, int]],
+        *,
+        stamp: int = 0,
+        knows_sizes: bool = True,
     ) -> list[tuple[int, int]]:
         upload = self._open_upload(upload_id)
         replaced: list[tuple[int, int]] = []
@@ -102,10 +107,10 @@ class Uploads(Bookkeeping):
                 )
             except sqlite3.IntegrityError as error:
                 raise NeedleExists(f"needle {needle_id} of volume {volume_id} has a chunk already") from error
-        self._require_room_for_slots(upload)
+        self._require_room_for_slots(upload, knows_sizes=knows_sizes)
         return replaced
 
-    def _require_room_for_slots(self, upload: UploadRow) -> None:
+    def _require_room_for_slots(self, upload: UploadRow, *, knows_sizes: bool) -> None:
         """Refuse slots for more bytes than the bucket has room for now.
 
         The end of the upload decides; this only keeps bytes from being sent in vain.
@@ -117,6 +122,9 @@ class Uploads(Bookkeeping):
             return
         (size,) = self._one("SELECT coalesce(sum(size), 0) FROM chunks WHERE upload_id = ?", (upload.id,))
         current = self._current(upload.bucket_id, upload.key)
+        if not knows_sizes:
+            self._require_room_unseen(upload.bucket_id, is_new=current is None, size=size)
+            return
         object_count, before = (1, 0) if current is None else (0, current[3])
         self._require_room(upload.bucket_id, object_count, size - before)
 

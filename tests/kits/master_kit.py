@@ -182,8 +182,14 @@ class ScriptedDisk(Script):
             timeout_s=5,
         )
 
-    async def store(self, volume_id: int, needle_id: int, bucket_id: int, key: str, stamp: int = 1) -> Any:
-        """Have a needle that is durable here made visible."""
+    async def store(
+        self, volume_id: int, needle_id: int, bucket_id: int, key: str, stamp: int = 1, **fields: Any
+    ) -> Any:
+        """Have a needle that is durable here made visible.
+
+        Args:
+            fields: of the `StoredNeedle`, besides.
+        """
         assert self.link is not None
         self.live.setdefault(volume_id, set()).add(needle_id)
         needle = StoredNeedle(
@@ -196,6 +202,7 @@ class ScriptedDisk(Script):
             bucket_id=bucket_id,
             key=key,
             created_ms=1,
+            **fields,
         )
         needle = msgspec.structs.replace(needle, promise=self.promise(needle))
         answer = await self.link.request(NeedlesStored(needles=[needle]), timeout_s=5)
