@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -21,6 +22,7 @@ from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import EVERYTHING, Permission
 from warehouse.auth.sealing import API_KEY_SECRET, generate_seal_key, seal_key_id_of
 from warehouse.catalog.identities import ApiKeyRow
+from warehouse.catalog.interface import Transaction
 from warehouse.conf.join import Join
 from warehouse.conf.profile import Profile
 from warehouse.errors import (
@@ -36,8 +38,10 @@ from warehouse.errors import (
 from warehouse.transport.messages import (
     Attach,
     Attached,
+    CreateKey,
     DiskReport,
     Events,
+    KeyCreated,
     Leased,
     LeaseNeedles,
     ListBuckets,
@@ -311,6 +315,46 @@ async def test_a_rotation_of_the_seal_that_was_cut_off_is_finished_by_the_next_s
     await master.restart()
     await until(lambda: old.encode() not in (master._folder / "keys" / "seal.json").read_bytes())
     expect_all_open(master, secrets)
+
+
+async def test_a_key_that_is_being_made_while_the_seal_is_rotated_keeps_its_secret(
+    master: RunningMaster,
+) -> None:
+    """All other keys are hashed, as those of 0.1.0: nothing has to be sealed anew."""
+    hashed = ApiKey(master.root.key_id, master.root.secret, master.root.hashed)
+    await master.running.keys.change(
+        hashed.key_id, lambda row: msgspec.structs.replace(row, hashed=hashed.hashed, sealed=None)
+    )
+    await until(lambda: not master.client.is_up)  # its secret was changed, as far as sessions know
+    await master.client.wait_up()
+    old, writer = keyring(master).sealer.key_id, master.running.context.writer
+    busy, go_on = threading.Event(), threading.Event()
+
+    def hold(transaction: Transaction) -> None:
+        busy.set()
+        assert go_on.wait(20)
+
+    made: list[KeyCreated] = []
+    rotated: list[SecretRotated] = []
+
+    async def make() -> None:
+        made.append(await master.ask(CreateKey(name="new", preset="reader"), KeyCreated))
+
+    async def turn() -> None:
+        rotated.append(await rotate(master, "seal"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.write, hold)
+        await until(busy.is_set)
+        nursery.start_soon(make)
+        await until(lambda: len(writer._queue) == 1)  # it is sealed, and waits for its transaction
+        nursery.start_soon(turn)
+        await until(lambda: keyring(master).sealer.key_id != old and (rotated or len(writer._queue) == 2))
+        go_on.set()
+    (created,) = made
+    await master.token(ApiKey(created.key.key_id, created.secret, hashed.hashed))
+    assert rotated[0].resealed_count == 1
+    assert old.encode() not in (master._folder / "keys" / "seal.json").read_bytes()
 
 
 async def test_a_secret_that_does_not_open_stays_and_keeps_its_key(master: RunningMaster) -> None:
