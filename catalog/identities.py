@@ -82,6 +82,19 @@ class ApiKeyRow(msgspec.Struct, frozen=True, kw_only=True):
     def may_manage_keys(self, now_ms: int) -> bool:
         return self.is_usable(now_ms) and bool(self.permissions & Permission.MANAGE_KEYS)
 
+    def is_free_manager(self, now_ms: int) -> bool:
+        """May it manage keys, with nothing of its own that keeps it from some of them?
+
+        A key touches none that has more than itself.  So a manager that ends, or has grants or limits, cannot
+        take these away again, from itself or from others.
+        """
+        return self.may_manage_keys(now_ms) and (
+            self.expires_ms is None
+            and self.grants is None
+            and self.sign_s_max is None
+            and self.limits == NO_LIMITS
+        )
+
 
 API_KEY_COLUMNS = (
     "id, account_id, name, description, salt, hash, sealed, permissions, grants, is_enabled, epoch,"

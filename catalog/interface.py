@@ -649,7 +649,7 @@ class Transaction(Protocol):
             change: makes the new row of the present one.
         Raises:
             NoSuchApiKey: there is none of that id.
-            LastKeyManager: nobody could manage keys any more.
+            LastKeyManager: nobody could manage keys any more, or only keys that end or are confined.
             NoSuchAccount, BadRequest: as `add_api_key`.
         """
 

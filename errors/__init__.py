@@ -497,9 +497,9 @@ class ExpiryPassed(RequestRefused):
 
 
 class LastKeyManager(RequestRefused):
-    """Nobody could manage keys any more after this.
+    """Nobody could manage all keys any more after this: it removes, ends or confines the last key that can.
 
-    To do: Make another key that may manage keys first.
+    To do: Make another key first that may manage keys, without expiry, grants or limits.
     """
 
     code = "last_key_manager"

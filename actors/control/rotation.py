@@ -228,8 +228,8 @@ class Rotations:
     async def _seal_again(self) -> int:
         """Seal everything with the newest key, then forget the others; return for how many API keys."""
         sealer, count = self._keyring.sealer, 0
-        # What was sealed with an earlier key a moment ago may still wait for its transaction.  They keep their
-        # order: after one of ours, the catalog shows all of it.
+        # What was sealed with an earlier key a moment ago may still wait for its transaction.  Transactions
+        # keep their order: after one of ours, the catalog shows all of it.
         await self._context.writer.write(lambda transaction: None)
         stale = [row.id for row in self._context.catalog.api_keys() if _seals_of(row) - {sealer.key_id}]
         for start in range(0, len(stale), SEALED_AT_ONCE):

@@ -151,6 +151,8 @@ class Identities(Bookkeeping):
             after = msgspec.structs.replace(after, epoch=before.epoch + 1)
             self._execute(_REVOKE, (key_id, after.epoch, now_ms))
         self._execute(_UPDATE_KEY, (*api_key_columns(after)[1:], key_id))
+        if before.is_free_manager(now_ms) and not after.is_free_manager(now_ms):
+            self._require_free_manager()
         if before.may_manage_keys(now_ms) and not after.may_manage_keys(now_ms):
             self._require_key_manager(now_ms)
         return after
@@ -159,6 +161,8 @@ class Identities(Bookkeeping):
         row = self.api_key(key_id)
         self._execute("DELETE FROM api_keys WHERE id = ?", (key_id,))
         self._execute(_REVOKE, (key_id, row.epoch + 1, now_ms))
+        if row.is_free_manager(now_ms):
+            self._require_free_manager()
         if row.may_manage_keys(now_ms):
             self._require_key_manager(now_ms)
 
@@ -211,6 +215,19 @@ class Identities(Bookkeeping):
         if found is None:
             raise LastKeyManager(
                 "this is the last key that may manage keys: make another one with that permission first"
+            )
+
+    def _require_free_manager(self) -> None:
+        """See `ApiKeyRow.is_free_manager`."""
+        found = self._one(
+            "SELECT 1 FROM api_keys WHERE is_enabled AND permissions & ? AND expires_ms IS NULL"
+            " AND grants IS NULL AND sign_s_max IS NULL AND limits IS NULL LIMIT 1",
+            (int(Permission.MANAGE_KEYS),),
+        )
+        if found is None:
+            raise LastKeyManager(
+                "this is the last key that may manage keys without an expiry, grants or limits of its own:"
+                " after it nobody could take those away again, so make another one first"
             )
 
     def _take_grants_on(self, bucket_id: int) -> None:

@@ -212,10 +212,16 @@ def test_a_key_that_is_absent_is_said_to_be(kit):
         {"is_enabled": False},
         {"permissions": int(EVERYTHING) & ~MANAGER},
         {"expires_ms": NOW_MS},
+        {"expires_ms": NOW_MS + 10**9},
+        {"grants": ()},
+        {"grants": (Grant(int(Permission.READ), None, "team-"),)},
+        {"limits": KeyLimits(requests_per_s=0.001)},
+        {"limits": KeyLimits(bytes_per_s=10.0)},
+        {"sign_s_max": 60},
         None,
     ],
 )
-def test_the_last_key_that_may_manage_keys_stays(kit, end):
+def test_the_last_key_that_may_manage_keys_stays_and_is_not_confined(kit, end):
     def act():
         if end is None:
             kit.do(lambda t: t.delete_api_key("KEY", now_ms=NOW_MS))
@@ -225,12 +231,26 @@ def test_the_last_key_that_may_manage_keys_stays(kit, end):
     kit.add_key(permissions=int(EVERYTHING))
     kit.add_key("DISABLED", permissions=MANAGER, is_enabled=False)
     kit.add_key("EXPIRED", permissions=MANAGER, expires_ms=NOW_MS)
+    # These manage, but could never lift what confines them, and the keys of all others are beyond them.
+    kit.add_key("ENDS", permissions=MANAGER, expires_ms=NOW_MS + 10**9)
+    kit.add_key("GRANTED", permissions=MANAGER, grants=())
+    kit.add_key("LIMITED", permissions=MANAGER, limits=KeyLimits(requests_at_once=1))
     with pytest.raises(LastKeyManager):
         act()
-    assert kit.catalog.api_key("KEY").may_manage_keys(NOW_MS)
+    assert kit.catalog.api_key("KEY").is_free_manager(NOW_MS)
     assert kit.catalog.revocations() == {}
     kit.add_key("OTHER", permissions=MANAGER)
     act()
+
+
+def test_confined_managers_end_while_any_other_is_left(kit):
+    """Of a store that has no free manager, as an earlier release allowed it."""
+    kit.add_key(permissions=MANAGER, grants=())
+    kit.add_key("ENDS", permissions=MANAGER, expires_ms=NOW_MS + 10)
+    change(kit, expires_ms=NOW_MS + 5)
+    kit.do(lambda t: t.delete_api_key("KEY", now_ms=NOW_MS))
+    with pytest.raises(LastKeyManager, match="last key that may manage keys: make"):
+        kit.do(lambda t: t.delete_api_key("ENDS", now_ms=NOW_MS))
 
 
 def test_keys_that_never_managed_anything_may_all_go(kit):

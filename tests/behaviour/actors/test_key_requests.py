@@ -13,6 +13,7 @@ import trio
 
 from master_kit import RunningMaster, open_master, until
 from warehouse.actors.control import key_requests
+from warehouse.actors.control.context import now_ms
 from warehouse.auth.keys import ApiKey, generate_api_key
 from warehouse.auth.rights import EVERYTHING, READ_ONLY, Grant, Permission
 from warehouse.catalog import identities
@@ -54,6 +55,7 @@ from warehouse.transport.messages import (
     ImportKey,
     KeyCreated,
     KeyGrant,
+    KeyLimits,
     Keys,
     KeyShown,
     ListAccounts,
@@ -227,6 +229,10 @@ async def test_the_last_manager_stays(master: RunningMaster) -> None:
         DeleteKey(key_id=root),
         EditKey(key_id=root, is_enabled=False),
         EditKey(key_id=root, preset="writer"),
+        EditKey(key_id=root, expires_ms=now_ms() + 3_600_000),
+        EditKey(key_id=root, grants=[]),
+        EditKey(key_id=root, limits=KeyLimits(requests_per_s=0.001)),
+        EditKey(key_id=root, sign_s_max=60),
     ):
         await refused(master.client, request, LastKeyManager)
     await create(master, preset="admin")
