@@ -175,12 +175,14 @@ class Compactor:
                     self._attempt = None
             elif attempt.attempt_id == request.task_id:
                 return Done()  # the master asks twice when it did not get the answer
-            elif not attempt.ended.is_set():
+            elif not attempt.is_over:
                 raise VolumeBusy(
                     f"the compactor of {self._disk_name} is busy with attempt {attempt.attempt_id}"
                 )
             else:
-                break
+                await attempt.ended.wait()  # the master knows already how it ended
+                if self._attempt is attempt:
+                    self._attempt = None
         assert self._nursery is not None
         self._attempt = self._make(request)
         self._nursery.start_soon(self._attempt.run)

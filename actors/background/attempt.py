@@ -81,6 +81,11 @@ class Attempt:
         self._message = ""
         self._damages: list[NeedleDamage] = []
 
+    @property
+    def is_over(self) -> bool:
+        """Whether `poll` tells how it ended; `ended` is set a moment later, when all is cleaned up."""
+        return self._state != "running"
+
     def stop(self) -> None:
         """End after the present step; `ended` is set then."""
         self.is_stopping = True

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ from warehouse.errors import (
     StaleIncarnation,
     VolumeBusy,
 )
+from warehouse.storage.compaction.scrub import Scrub
 from warehouse.storage.disk import OsDisk
 from warehouse.storage.files import data_path, volume_directory
 from warehouse.storage.format.needle import HEADER_SIZE, NeedleMetadata
@@ -231,6 +233,31 @@ async def test_a_verification_finds_what_is_damaged(site: Site) -> None:
         assert (await master.until_over(2)).state == "done"
         with pytest.raises(NoSuchJob):
             await master.poll(1)
+
+
+async def test_the_next_attempt_waits_until_the_one_that_is_done_is_cleaned_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close, may_close = Scrub.close, threading.Event()
+
+    def close_late(scrub: Scrub) -> None:
+        assert may_close.wait(30)
+        close(scrub)
+
+    monkeypatch.setattr(Scrub, "close", close_late)
+    async with at_work(site) as master, trio.open_nursery() as nursery:
+        assert await master.ask(master.verify(1)) == Done()
+        assert (await master.until_over(1)).state == "done"
+        answers: list[Answer] = []
+
+        async def start_next() -> None:
+            answers.append(await master.ask(master.verify(2)))
+
+        nursery.start_soon(start_next)
+        assert (await master.poll(1)).state == "done"
+        may_close.set()
+        await until(lambda: answers == [Done()])
+        assert (await master.until_over(2)).state == "done"
 
 
 async def test_one_attempt_at_a_time(site: Site) -> None:
