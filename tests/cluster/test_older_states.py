@@ -36,7 +36,7 @@ async def put_all(store: RunningStore, names: list[str]) -> None:
 async def got_of(store: RunningStore, names: list[str]) -> dict[str, str]:
     """What a get of each gives: "ok", or the code of the error."""
     got = {}
-    async with warehouse.connect(store.profile, timeout_s=5) as client:
+    async with warehouse.connect(store.profile, timeout_s=30) as client:
         for name in names:
             try:
                 got[name] = "ok" if await client.bucket("b").get(name) == content_of(name) else "wrong"

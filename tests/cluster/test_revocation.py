@@ -130,9 +130,9 @@ class Holder:
 async def connected(profile: Profile) -> AsyncIterator[Link]:
     async def greet(link: Link) -> None:
         login = Login(key_id=profile.key_id, secret=profile.secret)
-        answer = await link.ask_now(login, timeout_s=5)
+        answer = await link.ask_now(login, timeout_s=30)
         assert isinstance(answer, LoggedIn)
-        await link.ask_now(Attach(token=answer.token), timeout_s=5)
+        await link.ask_now(Attach(token=answer.token), timeout_s=30)
 
     link = Link(
         endpoint=profile.master,

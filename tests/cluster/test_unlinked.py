@@ -70,7 +70,7 @@ def test_no_put_into_a_deleted_file_is_acknowledged(tmp_path: Path) -> None:
     harms = (delete_data_file, delete_index, delete_volume, delete_disk)
 
     async def run() -> None:
-        async with warehouse.connect(store.profile, timeout_s=5) as client:
+        async with warehouse.connect(store.profile, timeout_s=30) as client:
             bucket = await client.create_bucket("b")
             names = await fill_every_disk(client, bucket)
             for number, harm in enumerate(harms, 1):
@@ -126,7 +126,7 @@ def test_a_volume_that_the_next_start_would_not_find_is_sealed_within_seconds(tm
     harms = (move_volume, replace_disk, delete_identity, delete_manifest)
 
     async def run() -> None:
-        async with warehouse.connect(store.profile, timeout_s=5) as client:
+        async with warehouse.connect(store.profile, timeout_s=30) as client:
             bucket = await client.create_bucket("b")
             await bucket.put("before", BODY)
             for number, harm in enumerate(harms, 1):
@@ -159,7 +159,7 @@ def test_a_file_that_was_cut_off_takes_no_more_puts_and_an_index_that_was_costs_
     harms = (cut_data_file, cut_index)
 
     async def run() -> None:
-        async with warehouse.connect(store.profile, timeout_s=5) as client:
+        async with warehouse.connect(store.profile, timeout_s=30) as client:
             bucket = await client.create_bucket("b")
             names = await fill_every_disk(client, bucket)
             for number, harm in enumerate(harms, 1):
@@ -186,7 +186,7 @@ def test_a_catalog_that_was_deleted_or_replaced_takes_no_more_writes(
     tmp_path: Path, name: str, is_replaced: bool
 ) -> None:
     async def run() -> None:
-        async with warehouse.connect(store.profile, timeout_s=5) as client:
+        async with warehouse.connect(store.profile, timeout_s=30) as client:
             bucket = await client.create_bucket("b")
             await bucket.put("before", BODY)
             path = store.data / "master" / name

@@ -33,12 +33,13 @@ class _PortBases:
     left them. So each process locks a slice of the bases for as long as it lives.
     """
 
-    BASES = range(15000, 31000, 200)
+    BASES = range(10000, 31000, 200)
     SLICE = 5
 
     def __init__(self) -> None:
         self._lock: int | None = None
         self._turns: Iterator[int] = iter(())
+        self._port_turns: Iterator[int] = iter(())
 
     def take(self, volumes: int) -> int:
         """The next base, in turns, of which a store of so many volumes finds all ports free now."""
@@ -52,6 +53,12 @@ class _PortBases:
                 return base
         raise AssertionError(f"all {self.SLICE} port bases of this test process are in use")
 
+    def take_port(self) -> int:
+        """The next port, in turns, that no store of these tests has, and that is free now."""
+        if self._lock is None:
+            self._lock_a_slice()
+        return next(port for port in self._port_turns if self._is_free(port))
+
     def _lock_a_slice(self) -> None:
         for first in range(0, len(self.BASES), self.SLICE):
             path = Path(tempfile.gettempdir()) / f"warehouse-tests-ports-{self.BASES[first]}.lock"
@@ -64,7 +71,11 @@ class _PortBases:
             except BlockingIOError:
                 os.close(lock)
                 continue
-            self._lock, self._turns = lock, itertools.cycle(self.BASES[first : first + self.SLICE])
+            bases = self.BASES[first : first + self.SLICE]
+            self._lock, self._turns = lock, itertools.cycle(bases)
+            self._port_turns = itertools.cycle(
+                [base + offset for base in bases for offset in range(180, 200)]
+            )
             return
         raise AssertionError(f"more than {len(self.BASES) // self.SLICE} processes test on this machine")
 
@@ -85,6 +96,11 @@ _PORT_BASES = _PortBases()
 def free_port_base(volumes: int = 4) -> int:
     """A port base whose ports are free now, and which no other process of these tests takes."""
     return _PORT_BASES.take(volumes)
+
+
+def free_port() -> int:
+    """A port that is free now, and that nobody is given by the kernel or by another process of these tests."""
+    return _PORT_BASES.take_port()
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -157,7 +173,7 @@ class RunningStore:
 
     def _wait_seen(self, names: Mapping[str, int]) -> None:
         """A process that was started a moment ago has no command line yet, which `pids` goes by."""
-        deadline = time.monotonic() + 1.0
+        deadline = time.monotonic() + 10.0
         while not names.keys() <= self.pids().keys() and time.monotonic() < deadline:
             time.sleep(0.005)
 

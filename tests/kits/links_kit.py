@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
 import zmq
 
+from harness import free_port
 from warehouse.errors import (
     BadCredentials,
     NoSuchBucket,
@@ -133,12 +133,10 @@ async def open_link(
 
 
 def free_endpoint() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     with trio.fail_after(timeout_s):
         while not condition():
             await trio.sleep(0.002)
@@ -167,7 +165,7 @@ class RawDealer:
     def __exit__(self, *_: object) -> None:
         self._context.destroy(linger=0)
 
-    async def receive(self, timeout_s: float = 5.0) -> list[bytes] | None:
+    async def receive(self, timeout_s: float = 30.0) -> list[bytes] | None:
         """Receive the next message that is not a probe; None when none comes in time."""
         with trio.move_on_after(timeout_s):
             while True:

@@ -97,7 +97,7 @@ QUICK = Intervals(
 )
 
 
-async def until(condition: Callable[[], Any], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], timeout_s: float = 30) -> None:
     with trio.fail_after(timeout_s):
         while not condition():
             await trio.sleep(0.005)
@@ -179,7 +179,7 @@ class ScriptedDisk(Script):
                 request_count=self.request_count,
                 damages=self.damages,
             ),
-            timeout_s=5,
+            timeout_s=30,
         )
 
     async def store(
@@ -205,7 +205,7 @@ class ScriptedDisk(Script):
             **fields,
         )
         needle = msgspec.structs.replace(needle, promise=self.promise(needle))
-        answer = await self.link.request(NeedlesStored(needles=[needle]), timeout_s=5)
+        answer = await self.link.request(NeedlesStored(needles=[needle]), timeout_s=30)
         assert isinstance(answer, NeedlesCommitted)
         return answer.commits[0]
 
@@ -386,7 +386,7 @@ class RunningMaster:
                 self._ended.set()
 
         self._nursery.start_soon(run)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await announcer.event.wait()
 
     async def stop(self) -> None:
@@ -483,14 +483,14 @@ class RunningMaster:
                     disk_capacity=200 * GIB,
                     disk_free=disk.free,
                 ),
-                timeout_s=5,
+                timeout_s=30,
             )
             assert isinstance(answer, Welcome)
             disk.token_keys = answer.token_keys
             disk.welcome = answer
 
         disk.link = await self.connect("disk", greet, disk.answer, incarnation, disk.scope, self.keys)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await disk.link.wait_up()
         disk.is_up = True
 
@@ -507,14 +507,14 @@ class RunningMaster:
                     disk_name="disk-1",
                     incarnation=incarnation,
                 ),
-                timeout_s=5,
+                timeout_s=30,
             )
             assert isinstance(answer, CompactorWelcome)
 
         link = await self.connect(
             "compactor", greet, compactor.answer, incarnation, compactor.scope, self.keys
         )
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await link.wait_up()
         compactor.is_up = True
 
@@ -542,9 +542,9 @@ class RunningMaster:
     async def connect_as(self, key: ApiKey) -> Link:
         """A client with this key."""
         link = await self.connect("restricted", None)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await link.wait_up()
-        await link.request(Attach(token=await self.token(key)), timeout_s=5)
+        await link.request(Attach(token=await self.token(key)), timeout_s=30)
         return link
 
     async def connect_with(self, permissions: int, grants: tuple[Grant, ...] | None = None) -> Link:
@@ -554,21 +554,21 @@ class RunningMaster:
     async def connect_client(self) -> None:
         async def greet(link: Link) -> None:
             login = Login(key_id=self.root.key_id, secret=self.root.secret)
-            answer = await link.ask_now(login, timeout_s=5)
+            answer = await link.ask_now(login, timeout_s=30)
             assert isinstance(answer, LoggedIn)
-            await link.ask_now(Attach(token=answer.token), timeout_s=5)
+            await link.ask_now(Attach(token=answer.token), timeout_s=30)
 
         self.client = await self.connect("client", greet)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await self.client.wait_up()
 
     # --- what a client sees -----------------------------------------------------------------------
 
     async def ask(self, request: Request, wanted: type[A]) -> A:
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while True:
                 await self.client.wait_up()
-                answer = await self.client.request(request, timeout_s=10)
+                answer = await self.client.request(request, timeout_s=30)
                 assert isinstance(answer, wanted)
                 return answer
 
@@ -589,7 +589,7 @@ class RunningMaster:
         (job,) = await self.jobs(job_id)
         return job
 
-    async def job_when(self, job_id: int, condition: Callable[[Job], bool], timeout_s: float = 10) -> Job:
+    async def job_when(self, job_id: int, condition: Callable[[Job], bool], timeout_s: float = 30) -> Job:
         job: Job | None = None
         with trio.move_on_after(timeout_s):
             while True:
@@ -626,7 +626,7 @@ async def open_master(
         await master.start()
         await master.connect_disk()
         await master.connect_client()
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while [volume.state for volume in (await master.status()).disks[0].volumes] != ["open"]:
                 await trio.sleep(0.01)
         if has_compactor:

@@ -127,7 +127,7 @@ class Site:
 
     async def tokens(self, link: Link, bucket: str = HERE) -> Tokens:
         async def ask(request: Any, wanted: type[Any]) -> Any:
-            answer = await link.request(request, timeout_s=5)
+            answer = await link.request(request, timeout_s=30)
             assert isinstance(answer, wanted)
             return answer
 

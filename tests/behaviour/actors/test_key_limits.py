@@ -43,7 +43,7 @@ async def limited(master: RunningMaster, **limits: Any) -> Link:
     await set_limits(master, key.key_id, **limits)
     link = await master.connect("limited", None)
     await link.wait_up()
-    await link.request(Attach(token=await master.token(key)), timeout_s=5)
+    await link.request(Attach(token=await master.token(key)), timeout_s=30)
     return link
 
 
@@ -83,13 +83,13 @@ async def test_a_limit_that_is_lifted_counts_for_the_next_request(tmp_path: Path
         key = await master.add_key(int(EVERYTHING))
         link = await master.connect("limited", None)
         await link.wait_up()
-        await link.request(Attach(token=await master.token(key)), timeout_s=5)
+        await link.request(Attach(token=await master.token(key)), timeout_s=30)
         await set_limits(master, key.key_id, requests_per_s=0.001)
-        await link.request(ListBuckets(), timeout_s=5)
+        await link.request(ListBuckets(), timeout_s=30)
         error = await busy(link, ListBuckets())
         assert error.retry_after_s > 100
         await set_limits(master, key.key_id)
-        await link.request(ListBuckets(), timeout_s=5)
+        await link.request(ListBuckets(), timeout_s=30)
 
 
 async def test_only_so_many_uploads_are_open(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class OtherDisk:
                 "disk_free": 100 * GIB,
             }
             try:
-                answer = await link.ask_now(Register(**{**fields, **said}), timeout_s=5)
+                answer = await link.ask_now(Register(**{**fields, **said}), timeout_s=30)
             except StoreError as error:
                 self.outcome = error
                 raise

@@ -117,7 +117,7 @@ async def told_skew(master: RunningMaster, skew_ms: int) -> Status:
     report = DiskReport(
         volumes=list(master.disk.reports.values()), disk_free=master.disk.free, clock_skew_ms=skew_ms
     )
-    await master.disk.link.request(report, timeout_s=5)
+    await master.disk.link.request(report, timeout_s=30)
     return await master.status()
 
 

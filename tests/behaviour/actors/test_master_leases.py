@@ -56,8 +56,8 @@ async def test_room_that_was_promised_to_a_client_is_free_soon_after_it_has_gone
         scope = trio.CancelScope()
         other = await master.connect("other", None, scope=scope)
         await other.wait_up()
-        await other.request(Attach(token=await master.token()), timeout_s=5)
-        await other.request(LEASE, timeout_s=5)
+        await other.request(Attach(token=await master.token()), timeout_s=30)
+        await other.request(LEASE, timeout_s=30)
         both = await reserved(master)
         assert both == 2 * own
         await trio.sleep(0.7)
@@ -85,7 +85,7 @@ async def test_a_disk_is_no_longer_waited_for_when_the_catalog_has_no_room_for_i
     async def is_supplied() -> bool:
         assert master.disk.link is not None
         report = DiskReport(volumes=list(master.disk.reports.values()), disk_free=master.disk.free)
-        answer = await master.disk.link.request(report, timeout_s=5)
+        answer = await master.disk.link.request(report, timeout_s=30)
         assert isinstance(answer, ReportSeen)
         return answer.is_supplied
 

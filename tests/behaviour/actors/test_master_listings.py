@@ -37,6 +37,6 @@ async def test_who_may_list_and_not_read_gets_no_right_to_read(tmp_path: Path) -
     async with open_master(tmp_path, has_compactor=False) as master:
         await master.create_bucket("photos")
         lister = await master.connect_with(int(Permission.LIST))
-        assert isinstance(await lister.request(ListObjects(bucket="photos"), timeout_s=5), Listing)
+        assert isinstance(await lister.request(ListObjects(bucket="photos"), timeout_s=30), Listing)
         with pytest.raises(PermissionDenied):
-            await lister.request(ListObjects(bucket="photos", with_locations=True), timeout_s=5)
+            await lister.request(ListObjects(bucket="photos", with_locations=True), timeout_s=30)

@@ -58,7 +58,7 @@ async def upload(master: RunningMaster, bucket_id: int, key: str, sizes: tuple[i
         for slot in slots
     ]
     master.disk.live.setdefault(1, set()).update(needle.needle_id for needle in needles)
-    await master.disk.link.request(NeedlesStored(needles=master.promised(*needles)), timeout_s=5)
+    await master.disk.link.request(NeedlesStored(needles=master.promised(*needles)), timeout_s=30)
     finish = FinishUpload(upload_id=begun.upload_id, chunk_count=len(sizes), object_size=sum(sizes))
     return (await master.ask(finish, ObjectWritten)).etag
 

@@ -69,7 +69,7 @@ async def second_disk(master: RunningMaster) -> ScriptedDisk:
             disk_capacity=200 * GIB,
             disk_free=disk.free,
         )
-        await link.ask_now(register, timeout_s=5)
+        await link.ask_now(register, timeout_s=30)
 
     keys = await master.new_node("disk-2")
     disk.link = await master.connect("disk-2", greet, disk.answer, keys=keys)

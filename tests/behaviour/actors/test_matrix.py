@@ -405,7 +405,7 @@ async def expired(store: Store) -> Link:
     claims = AccessClaims(key_id=key.key_id, epoch=epoch_of(master, key), expires_at_s=expires_at_s)
     store.expired_token = master.initialized.keyring.access.sign(claims)
     await link.wait_up()
-    await link.request(Attach(token=store.expired_token), timeout_s=5)
+    await link.request(Attach(token=store.expired_token), timeout_s=30)
     with trio.fail_after(10):
         while (await result_of(link, ListBuckets()))[0] == PASSES:
             await trio.sleep(0.02)
@@ -486,7 +486,7 @@ async def test_the_rights_are_those_of_the_token_that_was_shown_last(tmp_path: P
     async def work(store: Store, report: Report) -> None:
         link = await store.master.connect_with(int(EVERYTHING))
         other = await store.master.add_key(0)
-        await link.request(Attach(token=await store.master.token(other)), timeout_s=5)
+        await link.request(Attach(token=await store.master.token(other)), timeout_s=30)
         for name, row in rows():
             report.check(name, await result_of(link, await row.make(store, HERE)), "permission_denied")
 
@@ -630,7 +630,7 @@ async def test_another_bucket_is_like_none_at_all(tmp_path: Path) -> None:
             result = await result_of(link, request)
             report.check(name, result, _ELSEWHERE[of(request)], row)
             if isinstance(request, ListBuckets):
-                answer = await link.request(request, timeout_s=5)
+                answer = await link.request(request, timeout_s=30)
                 assert isinstance(answer, Buckets)
                 assert [info.name for info in answer.buckets] == [THERE]
             if _ELSEWHERE[of(request)] != "no_such_bucket":
@@ -688,7 +688,7 @@ async def another_volume_actor(store: Store) -> Link:
     keys = await store.master.new_node("disk-2")
     link = await store.master.connect("disk-2", None, incarnation=1, keys=keys)
     await link.wait_up()
-    assert isinstance(await link.request(registration(store, OTHER_DISK), timeout_s=5), Welcome)
+    assert isinstance(await link.request(registration(store, OTHER_DISK), timeout_s=30), Welcome)
     return link
 
 
@@ -697,7 +697,7 @@ async def a_compactor(store: Store) -> Link:
     await link.wait_up()
     await link.request(
         RegisterCompactor(join_secret="", disk_id=DISK_ID, disk_name="disk-1", incarnation=99),
-        timeout_s=5,
+        timeout_s=30,
     )
     return link
 

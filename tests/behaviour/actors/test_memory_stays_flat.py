@@ -90,7 +90,7 @@ async def test_a_client_that_has_gone_is_freed_at_once():
         gc.disable()
         try:
             async with open_link(endpoint) as link:
-                await link.request(ListBuckets(), timeout_s=5)
+                await link.request(ListBuckets(), timeout_s=30)
                 freed: list[weakref.ref[object]] = [weakref.ref(peer) for peer in hub.peers.values()]
             await until(lambda: owner.gone_count == 1)
             await until(lambda: freed[0]() is None)
@@ -122,7 +122,7 @@ async def test_a_put_whose_condition_failed_is_forgotten_when_it_was_answered(tm
                 if_none_match="*",
             )
             answer = await master.disk.link.request(
-                NeedlesStored(needles=master.promised(needle)), timeout_s=5
+                NeedlesStored(needles=master.promised(needle)), timeout_s=30
             )
             assert isinstance(answer, NeedlesCommitted)
             assert answer.commits[0].code == "precondition_failed"

@@ -271,10 +271,10 @@ async def test_a_removed_node_ends_at_once_and_its_key_never_comes_back(tmp_path
         machine = Machine(master)
         assert await machine.joins(many.token) == "ok"
         link = await machine.connected()
-        welcome = await link.request(machine.registration(), timeout_s=5)
+        welcome = await link.request(machine.registration(), timeout_s=30)
         assert isinstance(welcome, Welcome)
         await master.ask(RemoveNode(node="disk-2"), Done)
-        with trio.fail_after(1):
+        with trio.fail_after(10):
             await link.wait_down()
         assert await machine.registers() == "node_removed"
         assert await machine.joins(many.token) == "node_removed"
@@ -293,7 +293,7 @@ async def test_a_removed_node_ends_at_once_and_its_key_never_comes_back(tmp_path
         successor = Machine(master, name="disk-2c")
         assert await successor.joins((await new_token(master)).token) == "ok"
         link = await successor.connected()
-        after = await link.request(successor.registration(), timeout_s=5)
+        after = await link.request(successor.registration(), timeout_s=30)
         assert isinstance(after, Welcome)
         assert set(after.token_keys.values()).isdisjoint(welcome.token_keys.values()), "they are void"
         await master.restart()
@@ -318,7 +318,7 @@ async def test_what_is_done_to_nodes_needs_the_right_to_manage_the_cluster(tmp_p
             link = await master.connect_with(int(permissions))
             for request in refused:
                 with pytest.raises(StoreError) as caught:
-                    await link.request(request, timeout_s=5)
+                    await link.request(request, timeout_s=30)
                 assert caught.value.code == "permission_denied"
         stranger = Machine(master)
         for request in (*acts, *looks):
@@ -362,7 +362,7 @@ async def test_a_disk_that_is_gone_is_forgotten_with_what_is_lost_and_never_come
             assert await removed_code(link) == "permission_denied"
         operator = await master.connect_with(int(Permission.SEE_CLUSTER))
         for asking, names in ((master.client, ["a", "b", "c"]), (operator, [""] * 3)):
-            page = await asking.request(ListLost(disk="disk-1"), timeout_s=5)
+            page = await asking.request(ListLost(disk="disk-1"), timeout_s=30)
             assert isinstance(page, Lost)
             assert [one.key for one in page.objects] == names
         with trio.fail_after(10):

@@ -33,7 +33,7 @@ def needle(needle_id: int, bucket_id: int, key: str = "a", **changes: Any) -> St
 async def told(master: RunningMaster, *needles: StoredNeedle) -> list[str | None]:
     """The code of each; None: it is visible."""
     assert master.disk.link is not None
-    answer = await master.disk.link.request(NeedlesStored(needles=[*needles]), timeout_s=5)
+    answer = await master.disk.link.request(NeedlesStored(needles=[*needles]), timeout_s=30)
     assert isinstance(answer, NeedlesCommitted)
     return [one.code for one in answer.commits]
 

@@ -46,7 +46,7 @@ CLUSTER = int(Permission.SEE_CLUSTER | Permission.SEE_EVENTS)
 
 
 async def ask(link: Link, request: Request, wanted: type[A]) -> A:
-    answer = await link.request(request, timeout_s=5)
+    answer = await link.request(request, timeout_s=30)
     assert isinstance(answer, wanted)
     return answer
 
@@ -152,7 +152,7 @@ async def test_who_has_no_right_on_any_bucket_gets_no_list_of_them(tmp_path: Pat
     async with open_master(tmp_path, has_compactor=False) as master:
         link = await master.connect_with(permissions)
         with pytest.raises(PermissionDenied, match="lacks every one of read, write"):
-            await link.request(ListBuckets(), timeout_s=5)
+            await link.request(ListBuckets(), timeout_s=30)
 
 
 # --- events and damage ----------------------------------------------------------------------------
@@ -254,7 +254,7 @@ async def test_events_need_a_right_of_their_own(tmp_path: Path) -> None:
         link = await master.connect_with(int(Permission.SEE_CLUSTER))
         await ask(link, ClusterStatus(), Status)
         with pytest.raises(PermissionDenied, match="lacks the permission see_events"):
-            await link.request(ListEvents(after=0), timeout_s=5)
+            await link.request(ListEvents(after=0), timeout_s=30)
 
 
 # --- deletions and uploads ------------------------------------------------------------------------
@@ -273,7 +273,7 @@ async def test_a_bucket_is_deleted_with_its_objects_only_by_who_may_delete_all_o
         ):
             link = await master.connect_with(flags, grants)
             with pytest.raises(PermissionDenied):
-                await link.request(DeleteBucket(bucket="photos", force=True), timeout_s=5)
+                await link.request(DeleteBucket(bucket="photos", force=True), timeout_s=30)
         link = await master.connect_with(manage | delete, (Grant(manage | delete, photos),))
         await ask(link, DeleteBucket(bucket="photos", force=True), Done)
 
@@ -297,12 +297,12 @@ async def test_the_uploads_of_others_are_like_none_at_all(tmp_path: Path) -> Non
                     AbortUpload(upload_id=upload_id),
                 ):
                     with pytest.raises(NoSuchUpload) as caught:
-                        await link.request(request, timeout_s=5)
+                        await link.request(request, timeout_s=30)
                     told.add(caught.value.message.replace(str(upload_id), "ID"))
         assert len(told) == 1
         # What is wrong with the request is told to nobody else.
         with pytest.raises(NoSuchUpload):
-            await others[1].request(RequestSlots(upload_id=begun.upload_id, slots=[]), timeout_s=5)
+            await others[1].request(RequestSlots(upload_id=begun.upload_id, slots=[]), timeout_s=30)
 
 
 async def test_a_name_that_is_taken_is_told_only_to_those_who_see_the_bucket(tmp_path: Path) -> None:
@@ -314,8 +314,8 @@ async def test_a_name_that_is_taken_is_told_only_to_those_who_see_the_bucket(tmp
             told = set()
             for name in ("photos", "absent"):
                 with pytest.raises(PermissionDenied) as caught:
-                    await link.request(CreateBucket(bucket=name), timeout_s=5)
+                    await link.request(CreateBucket(bucket=name), timeout_s=30)
                 told.add(caught.value.message.replace(name, "NAME"))
             assert len(told) == 1
         with pytest.raises(NoSuchBucket):
-            await (await master.connect_with(manage, ())).request(DeleteBucket(bucket="photos"), timeout_s=5)
+            await (await master.connect_with(manage, ())).request(DeleteBucket(bucket="photos"), timeout_s=30)

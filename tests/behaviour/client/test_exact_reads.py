@@ -37,7 +37,7 @@ async def store() -> AsyncIterator[FakeStore]:
 
 @pytest.fixture
 async def photos(store: FakeStore) -> AsyncIterator[warehouse.Bucket]:
-    async with warehouse.connect(store.profile, timeout_s=3) as client:
+    async with warehouse.connect(store.profile, timeout_s=20) as client:
         yield client.bucket("photos")
 
 

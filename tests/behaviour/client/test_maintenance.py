@@ -22,7 +22,7 @@ async def store() -> AsyncIterator[FakeStore]:
 
 @pytest.fixture
 async def client(store: FakeStore) -> AsyncIterator[warehouse.Store]:
-    async with warehouse.connect(store.profile, timeout_s=5) as client:
+    async with warehouse.connect(store.profile, timeout_s=30) as client:
         yield client
 
 

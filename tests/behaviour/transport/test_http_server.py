@@ -48,12 +48,12 @@ KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
 
 QUICK = HttpLimits(
-    header_s=0.2,
-    idle_s=0.4,
-    body_stall_s=0.2,
-    write_stall_s=0.2,
-    drain_s=0.3,
-    rate_grace_s=0.2,
+    header_s=0.6,
+    idle_s=1.0,
+    body_stall_s=0.6,
+    write_stall_s=0.6,
+    drain_s=0.6,
+    rate_grace_s=0.5,
     rate_min=1000,
 )
 

@@ -47,8 +47,8 @@ async def test_a_request_is_answered_at_once_or_by_a_task():
     owner = Owner()
     owner.release.set()
     async with open_hub(owner) as (hub, endpoint), open_link(endpoint) as link:
-        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
-        assert await link.request(CreateBucket(bucket="b"), timeout_s=5) == Done()
+        assert await link.request(ListBuckets(), timeout_s=30) == Buckets(buckets=[])
+        assert await link.request(CreateBucket(bucket="b"), timeout_s=30) == Done()
         (peer,) = hub.peers.values()
         assert peer.name == "tester"
         assert peer.user_id == KEYS.public.decode()
@@ -63,13 +63,13 @@ async def test_the_hub_asks_its_peers():
         return NeedleRestamped(stamp=request.restamp_above + 1)
 
     async with open_hub(Owner()) as (hub, endpoint), open_link(endpoint, answer=answer) as link:
-        await link.request(ListBuckets(), timeout_s=5)
+        await link.request(ListBuckets(), timeout_s=30)
         (peer,) = hub.peers.values()
         ask = RestampNeedle(incarnation=1, volume_id=1, needle_id=2, restamp_above=10)
-        assert await peer.request(ask, timeout_s=5) == NeedleRestamped(stamp=11)
+        assert await peer.request(ask, timeout_s=30) == NeedleRestamped(stamp=11)
         with pytest.raises(NoSuchBucket, match="not here"):
             await peer.request(
-                RestampNeedle(incarnation=1, volume_id=1, needle_id=404, restamp_above=1), timeout_s=5
+                RestampNeedle(incarnation=1, volume_id=1, needle_id=404, restamp_above=1), timeout_s=30
             )
 
 
@@ -83,7 +83,7 @@ async def test_thousands_of_requests_both_ways_at_once_are_all_answered():
     owner, answered = Owner(), 0
     owner.release.set()
     async with open_hub(owner) as (hub, endpoint), open_link(endpoint, answer=answer) as link:
-        await link.request(ListBuckets(), timeout_s=5)
+        await link.request(ListBuckets(), timeout_s=30)
         (peer,) = hub.peers.values()
 
         async def ask_hub(number: int) -> None:
@@ -129,10 +129,10 @@ async def test_more_requests_than_turns_wait_for_theirs():
 
 async def test_a_link_without_an_answer_function_refuses():
     async with open_hub(Owner()) as (hub, endpoint), open_link(endpoint) as link:
-        await link.request(ListBuckets(), timeout_s=5)
+        await link.request(ListBuckets(), timeout_s=30)
         (peer,) = hub.peers.values()
         with pytest.raises(BadRequest, match="ListBuckets"):
-            await peer.request(ListBuckets(), timeout_s=5)
+            await peer.request(ListBuckets(), timeout_s=30)
 
 
 @pytest.mark.parametrize(
@@ -148,11 +148,11 @@ async def test_a_link_without_an_answer_function_refuses():
 async def test_a_failure_arrives_as_the_same_error(request_body, expected, caplog):
     async with open_hub(Owner()) as (_, endpoint), open_link(endpoint) as link:
         with pytest.raises(StoreError) as caught:
-            await link.request(request_body, timeout_s=5)
+            await link.request(request_body, timeout_s=30)
         assert type(caught.value) is expected
         assert "bug" not in caught.value.message  # what a bug said is for the log alone
         assert (expected is StoreError) == ("a bug in" in caplog.text)
-        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+        assert await link.request(ListBuckets(), timeout_s=30) == Buckets(buckets=[])
 
 
 async def test_a_slow_answer_does_not_hold_up_others_and_ends_with_its_budget():
@@ -165,13 +165,14 @@ async def test_a_slow_answer_does_not_hold_up_others_and_ends_with_its_budget():
 
         async def ask_slowly() -> None:
             with pytest.raises(DeadlineExceeded):
-                await link.request(CreateBucket(bucket="slow"), timeout_s=0.3)
+                await link.request(CreateBucket(bucket="slow"), timeout_s=2)
 
+        await link.wait_up()
         nursery.start_soon(ask_slowly)
-        await until(lambda: hub.in_flight == 1)
-        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+        await until(lambda: CreateBucket(bucket="slow") in owner.answered)
+        assert await link.request(ListBuckets(), timeout_s=30) == Buckets(buckets=[])
         # Nobody releases the handler: what ends it is the budget that came with the request.
-        await until(lambda: hub.in_flight == 0, timeout_s=1)
+        await until(lambda: hub.in_flight == 0)
 
 
 async def test_a_cancelled_request_leaves_nothing_behind():
@@ -179,13 +180,13 @@ async def test_a_cancelled_request_leaves_nothing_behind():
     async with open_hub(owner) as (hub, endpoint), open_link(endpoint) as link:
         await link.wait_up()
         with trio.move_on_after(0.05) as scope:
-            await link.request(CreateBucket(bucket="b"), timeout_s=5)
+            await link.request(CreateBucket(bucket="b"), timeout_s=30)
         assert scope.cancelled_caught
         assert link._connection is not None
         assert link._connection.conversation.waiting_count == 0
         owner.release.set()
         await until(lambda: hub.in_flight == 0)
-        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+        assert await link.request(ListBuckets(), timeout_s=30) == Buckets(buckets=[])
 
 
 async def test_more_than_in_flight_max_is_refused_as_overload():
@@ -196,10 +197,10 @@ async def test_more_than_in_flight_max_is_refused_as_overload():
         trio.open_nursery() as nursery,
     ):
         for _ in range(3):
-            nursery.start_soon(lambda: link.request(CreateBucket(bucket="b"), timeout_s=5))
+            nursery.start_soon(lambda: link.request(CreateBucket(bucket="b"), timeout_s=30))
         await until(lambda: hub.in_flight == 3)
         with pytest.raises(Overloaded):
-            await link.request(CreateBucket(bucket="b"), timeout_s=5)
+            await link.request(CreateBucket(bucket="b"), timeout_s=30)
         owner.release.set()
     assert hub.counters.overloads == 1
 
@@ -213,12 +214,12 @@ async def test_one_peer_cannot_use_up_the_room_of_all():
         trio.open_nursery() as nursery,
     ):
         for _ in range(2):
-            nursery.start_soon(lambda: greedy.request(CreateBucket(bucket="b"), timeout_s=5))
+            nursery.start_soon(lambda: greedy.request(CreateBucket(bucket="b"), timeout_s=30))
         await until(lambda: hub.in_flight == 2)
         with pytest.raises(Overloaded):
-            await greedy.request(CreateBucket(bucket="b"), timeout_s=5)
+            await greedy.request(CreateBucket(bucket="b"), timeout_s=30)
         owner.release.set()
-        assert await modest.request(CreateBucket(bucket="b"), timeout_s=5) == Done()
+        assert await modest.request(CreateBucket(bucket="b"), timeout_s=30) == Done()
 
 
 async def test_without_a_hub_a_request_fails_with_link_down_when_its_time_is_over():
@@ -226,7 +227,7 @@ async def test_without_a_hub_a_request_fails_with_link_down_when_its_time_is_ove
         with pytest.raises(LinkDown, match="no connection"):
             await link.request(ListBuckets(), timeout_s=0.1)
         with pytest.raises(LinkDown):
-            await link.ask_now(ListBuckets(), timeout_s=1)
+            await link.ask_now(ListBuckets(), timeout_s=30)
         assert not link.is_up
 
 
@@ -235,7 +236,7 @@ async def test_waiting_requests_fail_at_once_when_the_hub_goes_and_the_link_gree
 
     async def greet(link: Link) -> None:
         nonlocal greetings
-        await link.ask_now(Attach(token="good"), timeout_s=5)
+        await link.ask_now(Attach(token="good"), timeout_s=30)
         greetings += 1
 
     owner, endpoint, failed_after_s = Owner(), free_endpoint(), []
@@ -252,12 +253,12 @@ async def test_waiting_requests_fail_at_once_when_the_hub_goes_and_the_link_gree
                 for _ in range(10):
                     nursery.start_soon(ask, link)
                 await until(lambda: hub.in_flight == 10)
-            await until(lambda: len(failed_after_s) == 10, timeout_s=1)
-        with trio.fail_after(1):
+            await until(lambda: len(failed_after_s) == 10)
+        with trio.fail_after(10):
             await link.wait_down()
         switch = Owner()
         async with open_hub(switch, endpoint) as (hub, _):
-            assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+            assert await link.request(ListBuckets(), timeout_s=30) == Buckets(buckets=[])
             assert greetings == link.connect_count == 2
             assert [peer.session for peer in hub.peers.values()] == ["good"]
     # Nothing that was meant for the first hub came to the second.
@@ -280,39 +281,39 @@ async def test_a_request_of_the_hub_fails_at_once_when_its_peer_goes():
                 outcome.append(type(error))
 
         async with open_link(endpoint, answer=never) as link:
-            await link.request(ListBuckets(), timeout_s=5)
+            await link.request(ListBuckets(), timeout_s=30)
             (peer,) = hub.peers.values()
             nursery.start_soon(ask, peer)
             await trio.sleep(0.02)
-        await until(lambda: outcome == [LinkDown], timeout_s=1)
+        await until(lambda: outcome == [LinkDown])
         assert owner.gone == [peer]
         assert peer.is_gone
         assert not hub.peers
         with pytest.raises(LinkDown):
-            await peer.request(ListBuckets(), timeout_s=1)
+            await peer.request(ListBuckets(), timeout_s=30)
 
 
 async def test_a_refused_greeting_reaches_whoever_waits_and_is_tried_again():
     token = "bad"
 
     async def greet(link: Link) -> None:
-        await link.ask_now(Attach(token=token), timeout_s=5)
+        await link.ask_now(Attach(token=token), timeout_s=30)
 
     async with open_hub(Owner()) as (_, endpoint), open_link(endpoint, greet=greet) as link:
         with pytest.raises(BadCredentials):
-            await link.request(ListBuckets(), timeout_s=5)
+            await link.request(ListBuckets(), timeout_s=30)
         assert isinstance(link.refusal, BadCredentials)
         token = "good"
         await until(lambda: link.is_up)
         assert link.refusal is None
-        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+        assert await link.request(ListBuckets(), timeout_s=30) == Buckets(buckets=[])
 
 
 async def test_what_the_hub_asks_during_the_greeting_is_answered_after_it():
     order = []
 
     async def greet(link: Link) -> None:
-        await link.ask_now(ListBuckets(), timeout_s=5)
+        await link.ask_now(ListBuckets(), timeout_s=30)
         await trio.sleep(0.05)
         order.append("greeted")
 
@@ -324,7 +325,7 @@ async def test_what_the_hub_asks_during_the_greeting_is_answered_after_it():
     async with open_hub(owner) as (hub, endpoint), open_link(endpoint, greet=greet, answer=answer):
         await until(lambda: bool(owner.answered))
         (peer,) = hub.peers.values()
-        assert await peer.request(ClusterStatus(), timeout_s=5) == Done()
+        assert await peer.request(ClusterStatus(), timeout_s=30) == Done()
     assert order == ["greeted", "answered"]
 
 

@@ -16,12 +16,12 @@ NEW = CurveKeys.generate()
 
 async def test_a_link_that_was_told_of_the_next_keys_comes_back_with_them() -> None:
     async with open_hub(Owner()) as (hub, endpoint), open_link(endpoint) as link:
-        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+        assert await link.request(ListBuckets(), timeout_s=30) == Buckets(buckets=[])
         link.expect_keys(NEW.public)
         hub.listen_with(NEW)
         await until(lambda: link.connect_count == 2, timeout_s=20)
         assert link.server_key == NEW.public
-        assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+        assert await link.request(ListBuckets(), timeout_s=30) == Buckets(buckets=[])
         link.expect_keys(None)
         hub.listen_with(HUB_KEYS)
         await link.wait_down()
@@ -62,5 +62,5 @@ async def test_a_new_link_that_knows_two_keys_finds_the_right_one(is_switched: b
             with trio.fail_after(20):
                 await link.wait_up()
             assert link.server_key == (NEW if is_switched else HUB_KEYS).public
-            assert await link.request(ListBuckets(), timeout_s=5) == Buckets(buckets=[])
+            assert await link.request(ListBuckets(), timeout_s=30) == Buckets(buckets=[])
         nursery.cancel_scope.cancel()

@@ -29,7 +29,7 @@ class Pair:
         return True
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        with trio.fail_after(2):
+        with trio.fail_after(20):
             while not condition():
                 await trio.sleep(0.001)
 

@@ -45,7 +45,7 @@ async def test_a_wait_ends_with_the_event_that_comes() -> None:
     async def follow() -> None:
         found.extend(entry.event.sequence for entry in await log.wait_after(2, 10, 60.0))
 
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follow)
             await trio.testing.wait_all_tasks_blocked()
