@@ -49,6 +49,7 @@ from warehouse.actors.control.disks import DiskHandlers
 from warehouse.actors.control.doors import require_known
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.expiry import Expiry
+from warehouse.actors.control.figures import FiguresHandlers, StoreContent
 from warehouse.actors.control.first_start import (
     BALLAST_NAME,
     CATALOG_NAME,
@@ -57,6 +58,8 @@ from warehouse.actors.control.first_start import (
     initialize,
 )
 from warehouse.actors.control.fleet import Fleet
+from warehouse.actors.control.history import HistoryKeeper
+from warehouse.actors.control.history_requests import HistoryHandlers
 from warehouse.actors.control.job_requests import JobHandlers
 from warehouse.actors.control.job_scheduler import JobScheduler
 from warehouse.actors.control.joining import keep_join_file
@@ -67,6 +70,7 @@ from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.leases import LeaseHandlers
 from warehouse.actors.control.lineage import Lineage
 from warehouse.actors.control.live_keys import LiveKeys
+from warehouse.actors.control.meters import Meters
 from warehouse.actors.control.node_requests import NodeHandlers
 from warehouse.actors.control.nodes import Nodes
 from warehouse.actors.control.objects import ObjectHandlers
@@ -192,6 +196,11 @@ class Master:
         self._scheduler = JobScheduler(context)
         self._expiry = Expiry(context, reservations=self._reservations, lineage=self._lineage)
         self._recount = Recount(catalog)
+        self._meters = Meters()
+        self._content = StoreContent(context)
+        self._history = HistoryKeeper(
+            context, meters=self._meters, content=self._content, catalog_room=self._catalog_room
+        )
         self.routes = Routes()
         audited = AuditedRequests(
             self.audit,
@@ -228,6 +237,7 @@ class Master:
             stamps=stamps,
             provisioner=self.provisioner,
             scheduler=scheduler,
+            meters=self._meters,
             disconnect=self.hub.disconnect,
             revoked=self._revocations.epochs,
             limits=self._data_limits.all,
@@ -279,6 +289,8 @@ class Master:
         status = StatusHandlers(
             context, sessions, scheduler=scheduler, catalog_room=self._catalog_room, hub=self.hub
         )
+        figures = FiguresHandlers(context, sessions, meters=self._meters, content=self._content)
+        history = HistoryHandlers(context, sessions, self._history)
         audit = AuditHandlers(self.audit.path, sessions)
         self._rotations = rotations = Rotations(
             context,
@@ -294,7 +306,7 @@ class Master:
         accounts = AccountHandlers(context, sessions)
         for subject in (
             *(sessions, objects, self._leases, commits, uploads, presigning, disks, nodes, jobs, status),
-            *(keys, accounts, audit, rotations, removals),
+            *(keys, accounts, audit, rotations, removals, figures, history),
         ):
             self.routes.include(subject.routes())
         require_known(self.routes.kinds)
@@ -359,6 +371,7 @@ class Master:
             nursery.start_soon(self._expiry.run)
             nursery.start_soon(self._rotations.run)
             nursery.start_soon(self._recount.run)
+            nursery.start_soon(self._history.run)
             nursery.start_soon(self._sessions.failed_logins.run)
             nursery.start_soon(self.audit.run)
             nursery.start_soon(self.keys.run)
@@ -383,6 +396,7 @@ class Master:
         """The answer to a request that needs no waiting; None: `routes.answer` waits for it."""
         self._sessions.admit(peer, request)
         self._admission.require(request)
+        self._meters.note(request)
         try:
             return self.routes.answer_now(peer, request)
         except (NoSuchBucket, NoSuchObject, NoSuchUpload):

@@ -45,7 +45,7 @@ DISK_NAMES = (
 )
 MASTER_NAMES = (
     *("catalog.sqlite3*", "keys", "keys.new", "join.toml", ".join.toml*", "founded", ".founded*", "ballast"),
-    *("profile.toml", ".profile.toml*", "audit*"),
+    *("profile.toml", ".profile.toml*", "audit*", "history.sqlite3*"),
     *("tls.key", ".tls.key*", "tls.pem", ".tls.pem*", "authority.pem", ".authority.pem*"),
 )
 STORE_NAMES = (*("master", "disk-*", "node-keys", "profile.toml", ".profile.toml*"),)

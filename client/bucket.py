@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from types import EllipsisType
@@ -23,6 +24,7 @@ from warehouse.client.listing import Entries, Prefix
 from warehouse.client.ordered_batches import Results
 from warehouse.client.reading.get_many import GetBatches, GetItem, GetResult
 from warehouse.client.reading.streams import BucketReader, ObjectStream, SpanBuffers
+from warehouse.client.times import since_ms
 from warehouse.client.writing.coalesced_puts import CoalescedPuts
 from warehouse.client.writing.put import BucketWriter
 from warehouse.client.writing.put_many import PutBatches, PutItem, PutResult
@@ -33,7 +35,10 @@ from warehouse.transport.http.header_text import check_content_type
 from warehouse.transport.http.pool import HttpPool
 from warehouse.transport.messages import (
     BucketFound,
+    BucketGrowth,
+    BucketHistory,
     BucketInfo,
+    BucketPoint,
     Deleted,
     DeleteObjects,
     ObjectFound,
@@ -107,6 +112,22 @@ class Bucket:
             NoSuchBucket.
         """
         return (await self._control.ask(StatBucket(bucket=self.name), BucketFound)).bucket
+
+    async def history(
+        self, *, since: datetime | timedelta | None = None, points_max: int = 500
+    ) -> list[BucketPoint]:
+        """How the bucket has grown, oldest first: a point where it had changed within an hour, and now.
+
+        The store notes this for its 1,000 largest buckets, and keeps it for 30 days.
+
+        Args:
+            since, points_max: as `Store.history`.
+        Raises:
+            PermissionDenied: it takes the permission to list the whole bucket.
+            NoSuchBucket.
+        """
+        request = BucketHistory(bucket=self.name, since_ms=since_ms(since), points_max=points_max)
+        return (await self._control.ask(request, BucketGrowth)).points
 
     async def set_quota(
         self, *, byte_count: int | EllipsisType | None = ..., object_count: int | EllipsisType | None = ...

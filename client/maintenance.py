@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 
 import msgspec
@@ -18,6 +18,7 @@ import trio
 
 from warehouse.client.audit import AuditStream
 from warehouse.client.control import Control, back_off_s
+from warehouse.client.times import since_ms
 from warehouse.errors import DeadlineExceeded, LinkDown, NoSuchJob, OutcomeUnknown, Overloaded
 from warehouse.transport.messages import (
     CancelJobs,
@@ -26,6 +27,9 @@ from warehouse.transport.messages import (
     Done,
     Event,
     Events,
+    Figures,
+    History,
+    HistoryPoint,
     Job,
     Jobs,
     ListEvents,
@@ -35,6 +39,8 @@ from warehouse.transport.messages import (
     SecretRotated,
     StartJobs,
     Status,
+    StoreFigures,
+    StoreHistory,
 )
 
 POLL_FIRST_S = 0.1  # small volumes take no longer
@@ -60,6 +66,41 @@ class Maintenance:
             page = await self._control.ask(request, Status)
             status = _joined(status, page)
         return status
+
+    async def figures(self) -> Figures:
+        """How busy and how full the store and each disk are: rates and latencies of the last ten seconds.
+
+        A disk reports once a second at most, so asking more often shows nothing new.
+
+        Raises:
+            PermissionDenied: it takes the permission see_cluster.
+        """
+        figures = page = await self._control.ask(StoreFigures(), Figures)
+        while page.next_disk:
+            page = await self._control.ask(StoreFigures(from_disk=page.next_disk), Figures)
+            figures = msgspec.structs.replace(figures, disks=[*figures.disks, *page.disks], next_disk="")
+        return figures
+
+    async def history(
+        self, *, since: datetime | timedelta | None = None, points_max: int = 500
+    ) -> list[HistoryPoint]:
+        """How the store was, oldest first: ten seconds apart for the last hour, a minute for the last day.
+
+            for point in await store.history(since=timedelta(hours=24)):
+                print(point.at_ms, point.object_count, point.rates.gets_per_s)
+
+        Older points are 15 minutes apart, for 30 days.  A restart of the master keeps the history; for the
+        time without a master there are no points.
+
+        Args:
+            since: only points from this moment on, or of the latest timedelta; a time without a zone is
+                local.  None: all that are kept.
+            points_max: 1 to 2,000; where there are more, neighbours are joined into one.
+        Raises:
+            PermissionDenied: it takes the permission see_cluster.
+        """
+        request = StoreHistory(since_ms=since_ms(since), points_max=points_max)
+        return (await self._control.ask(request, History)).points
 
     async def compact(self, volume_ids: Iterable[int] | None = None, *, force: bool = False) -> list[Job]:
         """Rewrite volumes without their dead needles, so that the disk gets the space back.

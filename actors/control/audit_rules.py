@@ -22,6 +22,7 @@ from warehouse.transport.messages import (
     Attach,
     BeginUpload,
     BucketFound,
+    BucketHistory,
     CancelJobs,
     ClusterStatus,
     ConfirmDisk,
@@ -78,6 +79,8 @@ from warehouse.transport.messages import (
     StartJobs,
     StatBucket,
     StatObject,
+    StoreFigures,
+    StoreHistory,
 )
 
 Details = Mapping[str, Value]
@@ -277,6 +280,7 @@ NOT_AUDITED: frozenset[type[Message]] = frozenset(
         # What is only read.
         *(ListJoinTokens, ListNodes, ListDisks, ListLost),
         *(ListBuckets, StatBucket, StatObject, LocateObjects, ListObjects),
+        *(StoreFigures, StoreHistory, BucketHistory),
         *(ClusterStatus, ListJobs, ListEvents, ShowKey, ListKeys, ListAccounts),
         ListAudit,  # a follower would see itself, forever
         # How objects are written: a line for each would be longer than many an object.

@@ -27,6 +27,8 @@ class Intervals:
     look: float = 5.0  # between looks for volumes whose cross-check is due
     sweep: float = 24 * 3600.0  # between cross-checks of a volume
     away: float = 15.0  # a disk that went this long ago may be removed: it was not just restarted
+    note: float = 10.0  # between notes of how the store is, for its history
+    keep: float = 60.0  # between writes of these notes to their file
     forget: float = 60.0  # between looks for damaged needles that were deleted meanwhile
 
 

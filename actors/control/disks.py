@@ -20,6 +20,7 @@ from warehouse.actors.control.fleet_state import DiskState, VolumeState
 from warehouse.actors.control.job_scheduler import JobScheduler
 from warehouse.actors.control.keyring import MASTER_AUDIENCE, Keyring
 from warehouse.actors.control.lineage import Lineage
+from warehouse.actors.control.meters import Meters
 from warehouse.actors.control.nodes import Nodes
 from warehouse.actors.control.provisioning import Provisioner
 from warehouse.actors.control.read_grants import READ_TOKEN_S
@@ -65,6 +66,7 @@ class DiskHandlers:
         stamps: StampAdmission,
         provisioner: Provisioner,
         scheduler: JobScheduler,
+        meters: Meters,
         disconnect: Callable[[Peer, str], None],
         revoked: Callable[[], Mapping[str, int]],
         limits: Callable[[], dict[str, DataLimits]],
@@ -87,6 +89,7 @@ class DiskHandlers:
         self._stamps = stamps
         self._provisioner = provisioner
         self._scheduler = scheduler
+        self._meters = meters
         self._disconnect = disconnect
         self._revoked = revoked
         self._limits = limits
@@ -267,6 +270,8 @@ class DiskHandlers:
                 self._fleet.set_aside(disk, why)
         self._note_clock(disk, request.clock_skew_ms)
         self._fleet.reported(disk, request)
+        if request.counters is not None:
+            self._meters.heard(disk.disk_id, request.counters, disk.incarnation)
         self._provisioner.look(disk)
         self._scheduler.reported(disk, request)
         return ReportSeen(

@@ -22,6 +22,7 @@ from warehouse.transport.messages import (
     AbortUpload,
     Attach,
     BeginUpload,
+    BucketHistory,
     CancelJobs,
     ClusterStatus,
     ConfirmDisk,
@@ -74,6 +75,8 @@ from warehouse.transport.messages import (
     StartJobs,
     StatBucket,
     StatObject,
+    StoreFigures,
+    StoreHistory,
 )
 
 # What a permission has to hold for.
@@ -161,6 +164,9 @@ DOORS: Mapping[type[Message], Door] = {
         Need(_P.WRITE, KEY, "for a PUT", _is_put),
     ),
     ClusterStatus: _door("See disks, volumes, troubles and sums over all buckets", _P.SEE_CLUSTER, STORE),
+    StoreFigures: _door("See rates, latencies and how full each disk is", _P.SEE_CLUSTER, STORE),
+    StoreHistory: _door("See how the store was in the last 30 days", _P.SEE_CLUSTER, STORE),
+    BucketHistory: _door("See how a bucket has grown", _P.LIST, WHOLE),
     ListJobs: _door("See compactions and verifications", _P.SEE_CLUSTER, STORE),
     StartJobs: _door("Compact or verify volumes", _P.MANAGE_CLUSTER, STORE),
     CancelJobs: _door("Cancel jobs", _P.MANAGE_CLUSTER, STORE),

@@ -83,7 +83,7 @@ class StatusHandlers:
             version=package_version(),
             incarnation=self._context.incarnation,
             uptime_s=time.monotonic() - self._started_at,
-            health=self._health(damage_count),
+            health=store_health(self._context, damage_count),
             disks=disks,
             bucket_count=bucket_count,
             object_count=object_count,
@@ -106,13 +106,6 @@ class StatusHandlers:
             next_volume=following[1] if following is not None else 0,
         )
 
-    def _health(self, damage_count: int) -> str:
-        if not is_catalog_sound(self._catalog):
-            return "down"
-        health = self._fleet.health()
-        is_troubled = damage_count or len(self._troubles)
-        return "degraded" if health == "ok" and is_troubled else health
-
     async def list_events(self, peer: Peer, request: ListEvents) -> Events:
         self._sessions.require(peer, Permission.SEE_EVENTS)
         incarnation = self._context.incarnation
@@ -124,6 +117,15 @@ class StatusHandlers:
         found = first_that_fit([shown_event(entry, rights) for entry in entries])
         next_after = found[-1].sequence if found else min(request.after, self._events.last)
         return Events(events=found, next_after=next_after, incarnation=incarnation)
+
+
+def store_health(context: MasterContext, damage_count: int) -> str:
+    """As `Status.health`."""
+    if not is_catalog_sound(context.catalog):
+        return "down"
+    health = context.fleet.health()
+    is_troubled = damage_count or len(context.troubles)
+    return "degraded" if health == "ok" and is_troubled else health
 
 
 def is_catalog_sound(catalog: Catalog) -> bool:

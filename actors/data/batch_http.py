@@ -126,7 +126,10 @@ class BatchHttp:
     async def _commit(self, pipeline: CommitPipeline, intake: _Intake, promise: str) -> None:
         """Make what was appended durable and visible, and complete the outcomes."""
         counters, outcomes = self._counters, intake.outcomes
+        started = time.perf_counter()
         done = await pipeline.commit_many(intake.needles, promise)
+        if intake.needles:
+            counters.put_latencies.add(time.perf_counter() - started)
         for position, needle, outcome in zip(intake.positions, intake.needles, done, strict=True):
             if isinstance(outcome, StoreError):
                 outcomes[position] = failed(outcome)
@@ -145,6 +148,7 @@ class BatchHttp:
         if claims.last_needle_id or claims.once is not None:  # a signed URL, say, that works once
             raise TokenScope("a batch get needs a read grant, this token opens one needle")
         needle_ids = decode_ids(await exchange.read_body(GET_SIZE_MAX))
+        started: float | None = time.perf_counter()
         for needle_id in needle_ids:
             require_needle(claims, needle_id)
         pipeline = self._authorizer.pipeline_of(claims.volume_id)
@@ -159,6 +163,9 @@ class BatchHttp:
                 self._counters.cold_reads += 1
                 piece = await trio.to_thread.run_sync(reading.next_cold_piece)
                 assert piece is not None
+            if started is not None:
+                self._counters.get_latencies.add(time.perf_counter() - started)
+                started = None
             await exchange.write(piece)
             self._counters.bytes_out += len(piece)
         self._counters.gets += len(needle_ids) - len(reading.refusals)

@@ -214,6 +214,7 @@ class MasterSession:
             clock_skew_ms=self._skew.skew_ms,
             certificate_request=self._certificate.request,
             authority_seen=self._certificate.authority_seen,
+            counters=self._counters.report(),
         )
 
     async def _send_report(self, link: Link, report: DiskReport, whole: DiskReport) -> None:

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from email.utils import formatdate
+from time import perf_counter
 from typing import Final
 
-from warehouse.actors.data.authorization import Counters, RequestAuthorizer, bearer_token
+from warehouse.actors.data.authorization import TIMED_EVERY, Counters, RequestAuthorizer, bearer_token
 from warehouse.actors.data.cold_reads import ColdReads
 from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.needle_put import SMALL_MAX
 from warehouse.actors.data.safe_headers import ALWAYS, SANDBOX, signed_headers
 from warehouse.actors.data.scope import require_readable, require_visible
-from warehouse.actors.data.sending import Sending
+from warehouse.actors.data.sending import Head, Sending
 from warehouse.auth.data_tokens import DataClaims
 from warehouse.errors import StoreError, TokenMissing
 from warehouse.storage.format.needle import NeedleRead
@@ -86,6 +87,14 @@ class NeedleGet:
             token = fields.note = _plain_token(fields.headers)
         if not token:
             return None
+        counters = self._counters
+        weight = 0  # how many gets this one stands for, if it is timed
+        if counters.timed_left:
+            counters.timed_left -= 1
+            weight = 1
+        elif not counters.gets % TIMED_EVERY:
+            weight = TIMED_EVERY
+        started = perf_counter() if weight else 0.0
         try:
             claims = self._authorizer.claims_of_token(token)
             pipeline, needle_id = self._authorizer.place_of(claims, b"GET", path)
@@ -100,13 +109,16 @@ class NeedleGet:
             _, values, _, _ = self._decide(claims, needle_id, needle, len(data), None)
         except StoreError:
             return None
-        self._counters.bytes_out += len(data)
+        counters.bytes_out += len(data)
+        if weight:
+            counters.get_latencies.add(perf_counter() - started, weight)
         return _PLAIN_LINES % values, data
 
     async def handle(
         self, exchange: Exchange, pipeline: CommitPipeline, claims: DataClaims, needle_id: int
     ) -> None:
         """Answer a GET or HEAD of one needle."""
+        started = perf_counter()
         if needle_id in pipeline.uncommitted:
             await pipeline.uncommitted.wait(needle_id)
         needle = await self._read_small(exchange, pipeline.volume, needle_id)
@@ -122,12 +134,14 @@ class NeedleGet:
             return
         self._authorizer.use_once(claims, is_use=exchange.method != b"HEAD")
         if needle is not None:
+            self._counters.get_latencies.add(perf_counter() - started)
             self._counters.bytes_out += length
             await exchange.respond(status, headers, needle.data)
         elif exchange.method == b"HEAD" or length == 0:
             await exchange.start(status, headers, length)
         else:
-            await self._sending.send_span(exchange, reader, start, length, (status, headers, length))
+            head = Head(status, headers, length, started)
+            await self._sending.send_span(exchange, reader, start, length, head)
 
     async def _read_small(self, exchange: Exchange, volume: Volume, needle_id: int) -> NeedleRead | None:
         """The needle, if it is small and the request wants the whole of it."""
@@ -182,6 +196,7 @@ class NeedleGet:
         self, exchange: Exchange, pipeline: CommitPipeline, claims: DataClaims, needle_id: int
     ) -> None:
         """Answer a presigned URL of an object of many chunks, whose first chunk is this needle."""
+        started = perf_counter()
         first = await self._sending.open(pipeline, needle_id)  # gone, if the object was replaced
         metadata = first.metadata
         require_readable(claims, metadata)
@@ -205,7 +220,8 @@ class NeedleGet:
             await exchange.start(status, headers, length)
         else:
             self._counters.gets += 1
-            await self._sending.send_object(exchange, claims, start, length, (status, headers, length))
+            head = Head(status, headers, length, started)
+            await self._sending.send_object(exchange, claims, start, length, head)
 
 
 def _plain_token(headers: Mapping[bytes, bytes]) -> bytes:

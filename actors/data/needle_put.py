@@ -11,6 +11,7 @@ it lies: see `duplicates.find_existing`.
 from __future__ import annotations
 
 import time
+from time import perf_counter
 
 import trio
 from crc32c import crc32c
@@ -76,15 +77,21 @@ class NeedlePut:
                 if checks is not None:
                     checks.update(data)
                     checks.finish()
+                started = perf_counter()
                 put = pipeline.submit(NewNeedle(details.needle_id, encoded, data, crc), details)
                 await exchange.wait_for(put.latch)
-                return await pipeline.result_of(put), details.metadata.created_ms
+                etag = await pipeline.result_of(put)
+                self._counters.put_latencies.add(perf_counter() - started)
+                return etag, details.metadata.created_ms
             placed, stamp = await self._receive_large(exchange, pipeline, details, crc, checks)
+            started = perf_counter()
         except NeedleExists:
+            started = perf_counter()
             if crc is None and data is not None:
                 crc = crc32c(data)
             details, placed, stamp = find_existing(pipeline, details, crc)
         etag = await pipeline.commit(details.stored(placed, stamp), details.promise)
+        self._counters.put_latencies.add(perf_counter() - started)
         return etag, details.metadata.created_ms
 
     # --- large bodies -----------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from time import perf_counter
+from typing import NamedTuple
 
 import trio
 
@@ -24,7 +26,14 @@ from warehouse.storage.reader import NeedleReader
 from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.http.pool import HttpPool
 
-Head = tuple[int, list[tuple[bytes, bytes]], int]  # status, headers, content length
+
+class Head(NamedTuple):
+    """How an answer begins, and since when the client waits for it (`time.perf_counter`)."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    content_length: int
+    started: float
 
 
 class Sending:
@@ -51,6 +60,11 @@ class Sending:
             self._counters.cold_reads += 1
             return await trio.to_thread.run_sync(pipeline.volume.open_needle, needle_id)
 
+    async def _start(self, exchange: Exchange, head: Head) -> None:
+        """Begin the answer: its first bytes are ready."""
+        self._counters.get_latencies.add(perf_counter() - head.started)
+        await exchange.start(head.status, head.headers, head.content_length)
+
     async def send_span(
         self,
         exchange: Exchange,
@@ -72,7 +86,7 @@ class Sending:
                     read = partial(reader.read, position, size, into=buffer)
                     piece = await trio.to_thread.run_sync(read)
                 if head is not None:
-                    await exchange.start(*head)
+                    await self._start(exchange, head)
                     head = None
                 await exchange.write(piece)
                 position += size
@@ -102,7 +116,7 @@ class Sending:
                 await self._send_part(exchange, claims, which, place.start, place.end, far, left)
                 left = None
         if left is not None:  # the answer has no bytes
-            await exchange.start(*left)
+            await self._start(exchange, left)
 
     async def chunks_of(self, claims: DataClaims) -> ChunkList:
         """As `ChunkLists.of`."""
@@ -160,7 +174,7 @@ class Sending:
                     f" {answer.content_length}"
                 )
             if head is not None:
-                await exchange.start(*head)
+                await self._start(exchange, head)
             with self._buffers.lend() as buffer:
                 while received := await answer.read_into(buffer):
                     await exchange.write(buffer[:received])

@@ -132,6 +132,20 @@ JOB = messages.Job(
     message="full",
 )
 
+RATES = messages.Rates(
+    gets_per_s=1.5,
+    puts_per_s=2.5,
+    deletes_per_s=3.5,
+    other_per_s=4.5,
+    bytes_in_per_s=5.5,
+    bytes_out_per_s=6.5,
+    get_p50_s=0.25,
+    get_p99_s=0.5,
+    put_p50_s=0.75,
+    put_p99_s=1.5,
+)
+BUCKET_POINT = messages.BucketPoint(at_ms=9, object_count=2, byte_count=3)
+
 # One of every kind, with every field filled.  What older releases wrote is in `frozen_messages_*.txt` there.
 KEY_LIMITS = KeyLimits(
     requests_per_s=2.5, bytes_per_s=1e6, requests_at_once=3, open_uploads=4, lease_bytes=1 << 30
@@ -483,4 +497,51 @@ SAMPLES: dict[str, Any] = {
     "remove_disk": messages.RemoveDisk(disk="disk-1"),
     "disk_removed": messages.DiskRemoved(object_count=3, byte_count=99, upload_count=1, is_done=False),
     "confirm_disk": messages.ConfirmDisk(disk="disk-1", url="http://192.0.2.7:7410"),
+    "store_figures": messages.StoreFigures(from_disk="d"),
+    "figures": messages.Figures(
+        at_ms=9,
+        window_s=10.0,
+        health="ok",
+        bucket_count=1,
+        object_count=2,
+        byte_count=3,
+        stored_bytes=4,
+        dead_bytes=5,
+        free=6,
+        capacity=7,
+        rates=RATES,
+        disks=[
+            messages.DiskFigures(
+                disk_id="d",
+                name="disk-1",
+                is_online=True,
+                capacity=7,
+                free=6,
+                stored_bytes=4,
+                dead_bytes=5,
+                rates=RATES,
+            )
+        ],
+        next_disk="e",
+    ),
+    "store_history": messages.StoreHistory(since_ms=8, points_max=100),
+    "history": messages.History(
+        points=[
+            messages.HistoryPoint(
+                at_ms=9,
+                span_s=10.5,
+                health="degraded",
+                bucket_count=1,
+                object_count=2,
+                byte_count=3,
+                stored_bytes=4,
+                dead_bytes=5,
+                free=6,
+                capacity=7,
+                rates=RATES,
+            )
+        ]
+    ),
+    "bucket_history": messages.BucketHistory(bucket="photos", since_ms=8, points_max=100),
+    "bucket_growth": messages.BucketGrowth(points=[BUCKET_POINT]),
 }

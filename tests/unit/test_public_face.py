@@ -21,8 +21,12 @@ PUBLIC = [
         "AuditEntry",
         "Bucket",
         "BucketInfo",
+        "BucketPoint",
+        "DiskFigures",
         "Event",
+        "Figures",
         "GetResult",
+        "HistoryPoint",
         "Job",
         "KeyGrant",
         "KeyInfo",
@@ -32,7 +36,7 @@ PUBLIC = [
         "ObjectStream",
         "ObjectWritten",
     ),
-    *("Prefix", "Profile", "Put", "PutResult", "Status", "Store", "connect"),
+    *("Prefix", "Profile", "Put", "PutResult", "Rates", "Status", "Store", "connect"),
 ]
 TRAP = "raise SystemExit(f'{__name__} of the program was taken for ours')\n"
 OWN = ["errors", "client", "conf", "actors", "storage", "auth", "trio", "zmq", "msgspec", "jwt"]

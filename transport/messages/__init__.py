@@ -12,6 +12,7 @@ clock reading, because the clocks of two machines disagree).  Object bytes never
     jobs        the master and its compactors; jobs as clients see them
     rotation    the store's own secrets are replaced
     status      the status of the cluster, and its events
+    figures     how busy and how full the store is, and was
     audit       the audit log, as an operator reads it
     base        what all of them have in common
     texts, numbers, paging    bounds of fields, and of answers
@@ -52,6 +53,20 @@ from warehouse.transport.messages.base import (
     Done,
     Message,
     Refused,
+)
+from warehouse.transport.messages.figures import (
+    HISTORY_POINTS_MAX,
+    BucketGrowth,
+    BucketHistory,
+    BucketPoint,
+    DiskCounters,
+    DiskFigures,
+    Figures,
+    History,
+    HistoryPoint,
+    Rates,
+    StoreFigures,
+    StoreHistory,
 )
 from warehouse.transport.messages.identities import (
     OVERLAP_S,
@@ -264,6 +279,9 @@ ClientRequest = (
     | ConfirmDisk
     | ListLost
     | RemoveDisk
+    | StoreFigures
+    | StoreHistory
+    | BucketHistory
 )
 VolumeRequest = Join | Register | NeedlesStored | DiskReport | LocateChunks
 CompactorRequest = RegisterCompactor  # and Join
@@ -317,6 +335,9 @@ MasterAnswer = (
     | Disks
     | Lost
     | DiskRemoved
+    | Figures
+    | History
+    | BucketGrowth
 )
 VolumeAnswer = (
     VolumeCreated

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from warehouse.transport.messages.base import Message
+from warehouse.transport.messages.figures import DiskCounters
 from warehouse.transport.messages.numbers import Boot, Id32, Offset, Signed, Stamp, Whole
 from warehouse.transport.messages.texts import (
     Condition,
@@ -141,6 +142,7 @@ class DiskReport(Message, frozen=True, tag="disk_report"):
     refused: Annotated[list[TokensRefused], Few] = []  # since the last report; told again if that broke off
     certificate_request: Pem = ""  # its certificate ends soon, or another authority signs now
     authority_seen: Word = ""  # the digest of what the latest answer said of authorities; "": nothing
+    counters: DiskCounters | None = None  # None: from releases that did not report them
 
 
 class ReportSeen(Message, frozen=True, tag="report_seen"):

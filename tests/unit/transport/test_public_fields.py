@@ -80,6 +80,7 @@ def test_the_value_types_that_programs_hold_are_these() -> None:
     assert {kind.__name__ for kind in ROOTS} == {
         *("AccountInfo", "AuditEntry", "BucketInfo", "Event", "Job", "KeyGrant", "KeyInfo", "KeyLimits"),
         *("ObjectInfo", "ObjectWritten", "Status"),
+        *("BucketPoint", "DiskFigures", "Figures", "HistoryPoint", "Rates"),
     }
 
 
