@@ -11,6 +11,7 @@ session of its own, so that Ctrl-C reaches us alone.  Each watches its standard 
 if we are killed.
 
     DIR/profile.toml     what clients need: address, server key, root key (mode 0600)
+    DIR/console/         of the console, which shows the store in a browser
     DIR/master/          catalog and keys
     DIR/disk-1/ ...      one volume actor and one compactor each
 
@@ -69,6 +70,7 @@ BACK_OFF_FIRST_S = 0.1
 BACK_OFF_MAX_S = 10.0
 HEALTHY_S = 30.0  # after a child lived this long, its back-off starts from the beginning
 START_S = 60.0
+CONSOLE_S = 10.0  # a store is ready without its console, and waits this long for it
 UNWRITABLE_S = 3.0  # how much longer a start waits for a disk that serves reads and takes no puts
 
 
@@ -94,6 +96,7 @@ class Cluster:
         self._master, *others = children
         self._disks = [child for child in others if child.is_needed]
         self._helpers = [child for child in others if not child.is_needed]
+        self._console = next((child for child in self._helpers if child.name == "console"), None)
         self._is_stopping = False
         self._some_disk_ready = trio.Event()
 
@@ -119,6 +122,9 @@ class Cluster:
                 if not self._some_disk_ready.is_set():
                     on_unwritable(self._lacking())
                     await self._some_disk_ready.wait()
+                if self._console is not None:
+                    with trio.move_on_after(CONSOLE_S):
+                        await self._console.ready.wait()
                 on_ready(self._children)
                 await trio.sleep_forever()
             finally:
@@ -295,7 +301,22 @@ def _children(
         )
         for number in range(1, volume_count + 1)
     ]
-    return [master, *volumes, *compactors]
+    return [master, *volumes, *compactors, *_console(arguments, settings, ports, [*insecure, *common])]
+
+
+def _console(
+    arguments: argparse.Namespace, settings: Settings, ports: ClusterPorts, common: Sequence[str]
+) -> list[Child]:
+    if not _has_console(arguments, settings):
+        return []
+    profile = settings.cluster.data / "profile.toml"
+    command = module_command("warehouse.webui", "--profile", str(profile), "--host", ports.host)
+    command += ["--port", str(ports.console_port), "--advertise", ports.reached_as, *common]
+    return [Child("console", command, is_needed=False)]
+
+
+def _has_console(arguments: argparse.Namespace, settings: Settings) -> bool:
+    return settings.console.mode == "on" and not arguments.no_console
 
 
 def _volume_count(data: Path, wanted: int) -> int:
@@ -353,6 +374,7 @@ class _StartReport:
             master_http=self._master_http,
             volumes=[child.announced.get("url", "") for child in _disks(children)],
             profile=str(self._profile),
+            **({"console": url} if (url := _console_url(children)) else {}),
             pids={child.name: child.process.pid for child in children if child.process},
             **({"root_key": {"key_id": root.key_id}} if root else {}),  # its secret is in the profile
         )
@@ -361,6 +383,8 @@ class _StartReport:
         print(f"master   {self._endpoint}   health and metrics {self._master_http}/metrics")
         for child in _disks(children):
             print(f"{child.name:8} {child.announced.get('url', '')}")
+        if url := _console_url(children):
+            print(f"console  {url}   (sign in: warehouse console --open)")
         print(f"profile  {self._profile}   (in another terminal: warehouse --help)")
         self._announcer.ready()
 
@@ -369,6 +393,11 @@ class _StartReport:
 
     def unwritable_as_text(self, cause: str) -> None:
         print(f"started, but not writable: {cause}", flush=True)
+
+
+def _console_url(children: list[Child]) -> str:
+    """Where the console is; "" without one, or if it does not start."""
+    return next((str(child.announced.get("url", "")) for child in children if child.name == "console"), "")
 
 
 def _disks(children: list[Child]) -> list[Child]:
@@ -387,7 +416,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     ports = ClusterPorts.of(arguments, settings)
     volume_count = _volume_count(data, settings.cluster.volumes)
     require_no_lost_catalog(data / "master")
-    ports.require_free(volume_count)
+    ports.require_free(volume_count, has_console=_has_console(arguments, settings))
     _make_folder(data)  # after every check: a refused start leaves nothing behind
     tighten(data, STORE_NAMES, depth=1)  # each actor looks into its own folder
     profile = data / "profile.toml"
@@ -451,6 +480,7 @@ def _parser() -> argparse.ArgumentParser:
         type=host_argument,
         help="name or address that others shall connect to, if not --host",
     )
+    parser.add_argument("--no-console", action="store_true", help="start no console (setting console.mode)")
     add_insecure_argument(parser)
     add_common_arguments(parser)
     return parser

@@ -3,7 +3,8 @@
 base              control port of the master
 base + 1          its health and metrics
 base + 10 ...     data ports of the volume actors
-base + 80, + 90   kept free for a console and for S3
+base + 80         the console
+base + 90         kept free for S3
 base + 110 ...    health and metrics of the volume actors
 """
 
@@ -78,13 +79,23 @@ class ClusterPorts:
         return endpoint_of(host, port, scheme="https" if self.is_monitoring_tls else "http")
 
     @property
+    def console_port(self) -> int:
+        return self.base + CONSOLE_OFFSET
+
+    @property
+    def console_url(self) -> str:
+        scheme = "https" if self.is_tls else "http"
+        return endpoint_of(self.reached_as, self.console_port, scheme=scheme)
+
+    @property
     def master_http(self) -> str:
         return self.monitoring_url(self.base + MASTER_HTTP_OFFSET)
 
-    def require_free(self, volume_count: int) -> None:
+    def require_free(self, volume_count: int, *, has_console: bool) -> None:
         """Raises SetupError: a port is taken, or an address is not this machine's."""
         data = [self.volume_port(number) for number in range(1, volume_count + 1)]
         advice = ": is a warehouse running already? Another one needs another --port-base"
-        require_free_ports(self.host, [self.base, *data], advice=advice)
+        console = [self.console_port] if has_console else []
+        require_free_ports(self.host, [self.base, *data, *console], advice=advice)
         monitoring = [self.base + MASTER_HTTP_OFFSET, *(port + METRICS_OFFSET for port in data)]
         require_free_ports(self.monitoring_host, monitoring, advice=advice)

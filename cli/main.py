@@ -24,6 +24,7 @@ from cyclopts import CycloptsError
 import warehouse.cli.commands.accounts
 import warehouse.cli.commands.audit
 import warehouse.cli.commands.bench
+import warehouse.cli.commands.console
 import warehouse.cli.commands.copy
 import warehouse.cli.commands.keys
 import warehouse.cli.commands.maintenance

@@ -256,6 +256,24 @@ class Monitoring(Section, frozen=True, kw_only=True):
     ] = None
 
 
+class Console(Section, frozen=True, kw_only=True):
+    """The console: the store in a browser."""
+
+    mode: Annotated[
+        Literal["on", "off"],
+        Choice("on", "off"),
+        "whether `warehouse up` starts the console, at cluster.port_base + 80",
+    ] = "on"
+    url: Annotated[
+        str,
+        Text(r"|https?://[^\s?#]{1,500}", 'empty, or "https://host[:port][/path]"'),
+        "under which browsers reach the console where a proxy stands in front, with the path that it adds",
+    ] = ""
+    session_hours: Annotated[
+        int, Count(1, 24 * 30), "how long a person who does nothing stays signed in, hours"
+    ] = 12
+
+
 class Log(Section, frozen=True, kw_only=True):
     """What actors write to standard error."""
 
@@ -280,6 +298,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls: Tls = Tls()
     monitoring: Monitoring = Monitoring()
     audit: Audit = Audit()
+    console: Console = Console()
     log: Log = Log()
 
 

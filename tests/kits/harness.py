@@ -121,9 +121,11 @@ class RunningStore:
         env: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
         is_searched: bool = True,
+        has_console: bool = False,
     ) -> None:
         """
         Args:
+            has_console: start the console, too.
             is_searched: look for misplaced secrets at the end; False: a release runs that printed its root key.
         """
         self.data = data
@@ -134,7 +136,7 @@ class RunningStore:
         self.log = data.parent / f"{data.name}.log"
         self.events: list[dict[str, Any]] = []
         self._config = config
-        self._arguments = arguments
+        self._arguments = [*arguments, *([] if has_console or not is_searched else ["--no-console"])]
         self._is_searched = is_searched
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -202,6 +204,8 @@ class RunningStore:
                     found["master"] = int(pid)
                 elif "warehouse.actors.volume" in words:
                     found[Path(words[words.index("--disk") + 1]).name] = int(pid)
+                elif "warehouse.webui" in words:
+                    found["console"] = int(pid)
                 elif "warehouse.actors.compactor" in words:
                     disk = Path(words[words.index("--disk") + 1]).name
                     found[f"compactor-{disk.removeprefix('disk-')}"] = int(pid)

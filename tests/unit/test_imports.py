@@ -23,6 +23,8 @@ ALLOWED = {
     "actors": {"errors", "conf", "storage", "auth", "transport", "catalog"},
     "client": {"errors", "conf", "transport"},
     "cli": {"errors", "conf", "transport", "client"},
+    # Its process is one of those that `warehouse up` starts; what its pages do, they do as a client.
+    "webui": {"errors", "conf", "transport", "client", "actors"},
 }
 
 # Modules that must be usable, and testable, without an event loop or a socket.
@@ -101,6 +103,15 @@ def test_the_three_parts_of_the_actors_do_not_import_each_other() -> None:
                 if f"actors.{other}" in name
             }
             assert not others, f"{path.relative_to(ROOT)} imports {', '.join(sorted(others))}"
+
+
+def test_only_the_process_of_the_console_knows_of_actors() -> None:
+    """Its pages have the rights of the key that a person signed in with, and ask through the library."""
+    for path in sorted((ROOT / "webui").rglob("*.py")):
+        known = {name for name in imported_modules(path) if name.startswith("warehouse.actors.")}
+        assert path.name == "main.py" or not known, (
+            f"{path.relative_to(ROOT)} imports {', '.join(sorted(known))}"
+        )
 
 
 def test_every_room_is_a_folder_at_the_top_and_a_link_in_the_package() -> None:

@@ -698,7 +698,7 @@ def test_a_rescue_becomes_another_program_with_the_same_words(
     assert executed == [module_command(*becomes)]
 
 
-PROGRAMS = ("master", "volume", "compactor")  # these explain themselves in a process of their own
+PROGRAMS = ("master", "volume", "compactor", "console")  # these explain themselves in a process of their own
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

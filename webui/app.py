@@ -1,0 +1,174 @@
+"""The application: pages, what all of them share, and how failures look."""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from urllib.parse import urlencode
+
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+from quart import Quart, Response, current_app, make_response, redirect, request
+from quart.typing import ResponseReturnValue
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from warehouse.errors import BadCredentials, NotAuthenticated, StoreError, TokenRevoked
+from warehouse.version import package_version
+from warehouse.webui import here, live, sign_in, static_files
+from warehouse.webui.abilities import Abilities
+from warehouse.webui.console import Console
+from warehouse.webui.rendering import FILTERS, GLOBALS, page, toast_header, url
+from warehouse.webui.security import protect, require_our_page
+
+log = logging.getLogger(__name__)
+
+PAGES = (
+    "overview",
+    "disks",
+    "buckets",
+    "objects",
+    "details",
+    "uploads",
+    "downloads",
+    "keys",
+    "accounts",
+    "nodes",
+    "activity",
+    "measure",
+    "help",
+)
+BODY_MAX = 1024 * 1024  # bytes of a form; objects go to the volume actors
+KEY_ENDED = (NotAuthenticated, BadCredentials, TokenRevoked)
+
+
+def create_app(console: Console) -> QuartTrio:
+    """The ASGI application of one console."""
+    app = QuartTrio(__name__, static_folder=None)
+    app.config["CONSOLE"] = console
+    app.config["ROOT"] = console.options.root
+    app.config["STATIC_FILES"] = static_files.StaticFiles()
+    app.config["MAX_CONTENT_LENGTH"] = BODY_MAX
+    app.config["MAX_FORM_MEMORY_SIZE"] = BODY_MAX
+    app.url_map.merge_slashes = False  # keys of objects may have empty parts
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters.update(FILTERS)
+    app.jinja_env.globals.update(GLOBALS)
+    for module in (
+        static_files,
+        sign_in,
+        live,
+        *(import_module(f"warehouse.webui.pages.{n}") for n in PAGES),
+    ):
+        app.register_blueprint(module.bp)
+    app.before_request(_admit)
+    app.after_request(_protect)
+    app.context_processor(_known_to_templates)
+    app.register_error_handler(StoreError, _store_failed)
+    app.register_error_handler(HTTPException, _http_failed)
+    app.register_error_handler(Exception, _broken)
+    _mount(app, console.options.root)
+    return app
+
+
+def _mount(app: Quart, root: str) -> None:
+    """Answer below `root`, whether the proxy in front takes it away or not."""
+    if not root:
+        return
+    inner = app.asgi_app
+
+    async def outer(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] in ("http", "websocket"):
+            path, raw = scope["path"], scope["raw_path"]
+            if path == root or path.startswith(root + "/"):
+                changed = {"path": path[len(root) :] or "/", "raw_path": raw[len(root) :] or b"/"}
+                scope = {**scope, **changed}  # type: ignore[assignment]
+        await inner(scope, receive, send)
+
+    app.asgi_app = outer  # type: ignore[method-assign]
+
+
+async def _admit() -> None:
+    await require_our_page(request, here.session(), here.console().options)
+
+
+async def _protect(response: Response) -> Response:
+    protect(response, here.console().data_origins, is_secure=here.console().options.is_secure)
+    return response
+
+
+async def _known_to_templates() -> dict[str, object]:
+    session = here.session()
+    current = session.current if session is not None else None
+    files: static_files.StaticFiles = current_app.config["STATIC_FILES"]
+
+    def static(name: str) -> str:
+        return url(f"/static/{files.version}/{name}")
+
+    return {
+        "url": url,
+        "root": here.console().options.root,
+        "static": static,
+        "static_version": files.version,
+        "missing_assets": files.missing,
+        "session": session,
+        "csrf_token": session.csrf if session is not None else "",
+        "me": current.info if current is not None else None,
+        "can": Abilities(current.info) if current is not None else None,
+        "toasts": session.take_toasts() if session is not None and not _is_htmx() else [],
+        "version": package_version(),
+        "path": request.path if request else "",
+    }
+
+
+def _is_htmx() -> bool:
+    return bool(request) and request.headers.get("HX-Request") == "true"
+
+
+async def _store_failed(error: StoreError) -> ResponseReturnValue:
+    session = here.session()
+    if isinstance(error, KEY_ENDED) and not request.path.startswith("/sign-in"):
+        return await _sign_in_again(error, was_signed_in=session is not None and bool(session.keys))
+    if error.status >= 500:
+        log.warning("a page failed", extra={"path": request.path, "code": error.code, "cause": error.message})
+    return await _failed(error.status, error.message, error.code)
+
+
+async def _sign_in_again(error: StoreError, *, was_signed_in: bool) -> ResponseReturnValue:
+    """The key has ended, or nobody is signed in: back here afterwards."""
+    session = here.session()
+    if session is not None and session.current_id:
+        session.drop(session.current_id)
+    query = {
+        "next": url(request.full_path.rstrip("?")) if request.method == "GET" and not _is_htmx() else url("/")
+    }
+    if _is_htmx() and (shown := request.headers.get("HX-Current-URL", "")):
+        query["next"] = "/" + shown.split("/", 3)[3] if shown.count("/") >= 3 else url("/")
+    if was_signed_in:
+        query["cause"] = "ended"
+    where = url("/sign-in") + "?" + urlencode(query)
+    if _is_htmx():
+        return Response("", 401, {"HX-Redirect": where})
+    if request.accept_mimetypes.best_match(("text/html", "application/json")) == "application/json":
+        return Response('{"code": "not_authenticated"}', 401, content_type="application/json")
+    return redirect(where, 303)
+
+
+async def _http_failed(error: HTTPException) -> ResponseReturnValue:
+    status = error.code or 500
+    texts = {404: "There is no such page.", 405: "This page does not do that.", 413: "That is too much."}
+    return await _failed(status, texts.get(status, error.description or error.name), "")
+
+
+async def _broken(error: Exception) -> ResponseReturnValue:
+    log.error("a page broke", exc_info=error, extra={"path": request.path})
+    return await _failed(500, "The console made a mistake; its log says which.", "internal_error")
+
+
+async def _failed(status: int, message: str, code: str) -> ResponseReturnValue:
+    """A failure as a page; for htmx as a toast; for scripts as JSON."""
+    if _is_htmx():
+        text = f"{message} ({code})" if code else message
+        return Response("", status, {"HX-Reswap": "none", "HX-Trigger": toast_header([("bad", text)])})
+    if request.accept_mimetypes.best_match(("text/html", "application/json")) == "application/json":
+        return {"code": code or str(status), "message": message}, status
+    return await make_response(await page("failed.html", status=status, message=message, code=code))

@@ -1,0 +1,83 @@
+"""Console: what the process holds, for the pages to use."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import trio
+
+from warehouse.conf.console_codes import Codes
+from warehouse.conf.profile import Profile
+from warehouse.webui.attempts import Attempts
+from warehouse.webui.feeds import Feeds
+from warehouse.webui.sessions import Sessions
+from warehouse.webui.stores import Stores
+
+log = logging.getLogger(__name__)
+
+SWEEP_S = 60.0
+
+
+@dataclass(frozen=True)
+class ConsoleOptions:
+    """What the operator decided.
+
+    Attributes:
+        profile: a file that says where the store is; its key is used for one-time codes alone.
+        folder: of this console, for its owner alone: one-time codes, its certificate, where it listens.
+        public_url: under which browsers reach the console, if a proxy stands in front; "" otherwise.
+        is_tls: browsers reach it by https.
+        session_s: how long an idle session lasts.
+    """
+
+    profile: Path
+    folder: Path
+    public_url: str = ""
+    is_tls: bool = False
+    session_s: float = 12 * 3600.0
+
+    @property
+    def root(self) -> str:
+        """The path in front of all pages, without a slash at its end; "" mostly."""
+        return urlsplit(self.public_url).path.rstrip("/")
+
+    @property
+    def is_secure(self) -> bool:
+        """May the cookie be sent by https alone?"""
+        return self.is_tls or self.public_url.startswith("https://")
+
+
+@dataclass
+class Console:
+    """The parts that pages share."""
+
+    options: ConsoleOptions
+    stores: Stores
+    sessions: Sessions
+    codes: Codes
+    attempts: Attempts
+    feeds: Feeds
+    nursery: trio.Nursery
+    data_origins: frozenset[str] = frozenset()  # of the volume actors, for the Content-Security-Policy
+    stopping: trio.Event = field(default_factory=trio.Event)  # WebSockets and streams end
+
+    @classmethod
+    def make(cls, options: ConsoleOptions, nursery: trio.Nursery) -> Console:
+        return cls(
+            options=options,
+            stores=Stores(lambda: Profile.load(options.profile), nursery),
+            sessions=Sessions(idle_s=options.session_s),
+            codes=Codes(options.folder),
+            attempts=Attempts(),
+            feeds=Feeds(nursery),
+            nursery=nursery,
+        )
+
+    async def run(self) -> None:
+        """End idle sessions, until cancelled."""
+        while True:
+            await trio.sleep(SWEEP_S)
+            self.sessions.end_idle()

@@ -1,0 +1,139 @@
+"""Feeds: who watches which topic, and the task that finds its news.
+
+There is one task for each key and topic while somebody watches, whatever the number of pages.  A page that is
+slow gets the newest message of each topic, not all of them, so nothing piles up here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from warehouse.errors import BadCredentials, LinkDown, NotAuthenticated, StoreError, TokenRevoked, Unavailable
+from warehouse.webui.stores import OpenStore
+
+log = logging.getLogger(__name__)
+
+EVENTS_MAX = 100  # that wait for one page
+AGAIN_S = 1.0  # after the store could not be reached
+
+Publish = Callable[[Mapping[str, Any]], None]
+Provider = Callable[[OpenStore, str, Publish], Awaitable[None]]
+_providers: dict[str, Provider] = {}
+
+
+def provider(kind: str) -> Callable[[Provider], Provider]:
+    """Register the function that finds news for topics `kind` or `kind:…`.
+
+    It runs until it is cancelled, and calls `publish` with the fields of each message.  A message with the
+    field "event" is one of a list and is kept; any other replaces the one before.
+    """
+
+    def register(function: Provider) -> Provider:
+        _providers[kind] = function
+        return function
+
+    return register
+
+
+def is_topic(name: str) -> bool:
+    """Is there a provider for this topic?"""
+    return name.partition(":")[0] in _providers
+
+
+@dataclass(eq=False)
+class Watcher:
+    """One page; what waits for it."""
+
+    newest: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+    wake: trio.Event = field(default_factory=trio.Event)
+
+    def put(self, topic: str, message: Mapping[str, Any]) -> None:
+        if "event" in message:
+            self.events = [*self.events, {"topic": topic, **message}][-EVENTS_MAX:]
+        else:
+            self.newest[topic] = {"topic": topic, **message}
+        self.wake.set()
+
+    def take(self) -> list[Mapping[str, Any]]:
+        taken = [*self.events, *self.newest.values()]
+        self.events, self.newest, self.wake = [], {}, trio.Event()
+        return taken
+
+
+@dataclass(eq=False)
+class _Topic:
+    """One topic of one key: its task, and the pages that watch it."""
+
+    watchers: set[Watcher] = field(default_factory=set)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    latest: Mapping[str, Any] | None = None
+
+    def publish(self, name: str, message: Mapping[str, Any]) -> None:
+        if "event" not in message:
+            self.latest = message
+        for watcher in self.watchers:
+            watcher.put(name, message)
+
+
+class Feeds:
+    """All topics that somebody watches, by key."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._topics: dict[tuple[int, str], _Topic] = {}
+        self.watcher_count = 0
+
+    @property
+    def topic_count(self) -> int:
+        return len(self._topics)
+
+    def watch(self, opened: OpenStore, watcher: Watcher, topics: set[str], before: set[str]) -> None:
+        """Have a page watch these topics instead of those before."""
+        for name in before - topics:
+            self._leave(opened, watcher, name)
+        for name in topics - before:
+            topic = self._topics.get((id(opened), name))
+            if topic is None:
+                topic = self._topics[id(opened), name] = _Topic()
+                self._nursery.start_soon(self._provide, opened, name, topic)
+            topic.watchers.add(watcher)
+            if topic.latest is not None:
+                watcher.put(name, topic.latest)
+
+    def _leave(self, opened: OpenStore, watcher: Watcher, name: str) -> None:
+        topic = self._topics.get((id(opened), name))
+        if topic is None:
+            return
+        topic.watchers.discard(watcher)
+        if not topic.watchers:
+            topic.scope.cancel()
+            del self._topics[id(opened), name]
+
+    async def _provide(self, opened: OpenStore, name: str, topic: _Topic) -> None:
+        provide = _providers[name.partition(":")[0]]
+
+        def publish(message: Mapping[str, Any]) -> None:
+            topic.publish(name, message)
+
+        with topic.scope:
+            while not opened.ended.is_set():
+                try:
+                    await provide(opened, name.partition(":")[2], publish)
+                    return
+                except (LinkDown, Unavailable):
+                    publish({"unreachable": True})
+                    await trio.sleep(AGAIN_S)
+                except (NotAuthenticated, BadCredentials, TokenRevoked):
+                    opened.ended.set()
+                except StoreError as error:
+                    publish({"refused": error.code})
+                    return
+                except Exception:
+                    log.exception("a topic broke", extra={"topic": name.partition(":")[0]})
+                    await trio.sleep(AGAIN_S)

@@ -1,0 +1,161 @@
+"""The console's process: `warehouse console`, `python -m warehouse.webui`.
+
+    python -m warehouse.webui [--profile FILE] [--host HOST] [--port N] [--url URL] [--json]
+
+It needs the profile for the address of the store.  Its key is used for one thing: links with a one-time code,
+which `warehouse console --open` prints, sign in with it.
+
+    FOLDER/console/console.json     where this console listens, for `warehouse console --open`
+    FOLDER/console/code-...         one-time codes
+    FOLDER/console/tls.pem, tls.key what `warehouse up` made for it, where its port speaks TLS
+
+FOLDER is that of the profile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import ssl
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+
+from warehouse.actors.certificates import require_operators, wants_tls
+from warehouse.actors.listening import is_loopback, known_as, require_free_ports
+from warehouse.actors.process import (
+    Announcer,
+    add_common_arguments,
+    add_insecure_argument,
+    run_actor,
+    set_up_actor,
+)
+from warehouse.conf.arguments import Parser
+from warehouse.conf.arguments import host as host_argument
+from warehouse.conf.console_codes import console_folder, note_place
+from warehouse.conf.profile import Profile, find_profile
+from warehouse.conf.settings import Settings
+from warehouse.errors import SetupError
+from warehouse.transport.endpoints import endpoint_of
+from warehouse.transport.http.tls import server_context
+from warehouse.webui.app import create_app
+from warehouse.webui.console import Console, ConsoleOptions
+
+log = logging.getLogger("warehouse.webui.main")
+
+PORT = 7480
+MESSAGE_MAX = 64 * 1024  # bytes of a WebSocket message of a page
+GRACE_S = 3.0
+
+
+class _Config(Config):
+    """Hypercorn's settings, with our own TLS context."""
+
+    context: ssl.SSLContext | None = None
+
+    @property
+    def ssl_enabled(self) -> bool:
+        return self.context is not None
+
+    def create_ssl_context(self) -> ssl.SSLContext | None:
+        return self.context
+
+
+def _tls_files(settings: Settings, folder: Path, host: str, reached_as: str) -> tuple[Path, Path]:
+    """Certificate and key: the operator's, or those that `warehouse up` made.
+
+    Raises:
+        SetupError: there are none.
+    """
+    if settings.tls.certificate is not None and settings.tls.key is not None:
+        require_operators(settings.tls, reached_as)
+        return settings.tls.certificate, settings.tls.key
+    certificate, key = folder / "tls.pem", folder / "tls.key"
+    if certificate.is_file() and key.is_file():
+        return certificate, key
+    raise SetupError(
+        f"a console at {host} can be reached from other machines and needs a certificate: set tls.certificate"
+        " and tls.key, let `warehouse up` start it, or say --insecure with tls.mode off if a proxy encrypts"
+    )
+
+
+async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
+    profile = await trio.to_thread.run_sync(find_profile, arguments.profile)
+    await trio.to_thread.run_sync(Profile.load, profile)  # says now what is wrong with it
+    folder = console_folder(profile)
+    folder.mkdir(exist_ok=True, mode=0o700)
+    host, port = arguments.host or settings.cluster.host, arguments.port or PORT
+    reached_as = known_as(host, arguments.advertise)
+    is_tls = wants_tls(settings.tls, host, is_loopback=is_loopback(host), is_insecure=arguments.insecure)
+    config = _Config()
+    if is_tls:
+        config.context = server_context(*_tls_files(settings, folder, host, reached_as))
+    require_free_ports(host, [port], advice=": another console, or another --port?")
+    address = endpoint_of(reached_as, port, scheme="https" if is_tls else "http")
+    options = ConsoleOptions(
+        profile=profile,
+        folder=folder,
+        public_url=arguments.url or settings.console.url,
+        is_tls=is_tls,
+        session_s=settings.console.session_hours * 3600.0,
+    )
+    config.bind = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+    config.include_server_header = False
+    config.graceful_timeout = GRACE_S
+    config.websocket_max_message_size = MESSAGE_MAX
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    async with trio.open_nursery() as nursery:
+        console = Console.make(options, nursery)
+        nursery.start_soon(console.run)
+        app = create_app(console)
+        await nursery.start(partial(serve, app, config, shutdown_trigger=console.stopping.wait, mode="asgi"))
+        shown = options.public_url or address
+        note_place(folder, shown)
+        announcer.ready(url=shown)
+        try:
+            await trio.sleep_forever()
+        finally:
+            console.stopping.set()
+            with trio.CancelScope(shield=True), trio.move_on_after(0.5):
+                await trio.sleep(0.1)  # WebSockets say goodbye
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="warehouse console",
+        description="Start the console, which shows the store in a browser; Ctrl-C stops it.",
+    )
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FILE",
+        help="says where the store is (default: as for other commands)",
+    )
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, metavar="N", help=f"port to listen on (default: {PORT})")
+    parser.add_argument(
+        "--advertise",
+        metavar="HOST",
+        type=host_argument,
+        help="name under which browsers reach it, if not --host",
+    )
+    parser.add_argument(
+        "--url",
+        default="",
+        metavar="URL",
+        help="under which browsers reach it through a proxy, with its path",
+    )
+    add_insecure_argument(parser)
+    add_common_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    settings = set_up_actor(arguments, name="console", flags={"cluster.host": arguments.host})
+    return run_actor(arguments, settings, _main)

@@ -1,0 +1,56 @@
+"""Names in URLs: links to buckets, folders and objects.
+
+The key of an object stands in the path where a browser leaves it as it is.  A browser takes segments `.` and
+`..` out of a path, also when they are encoded, and servers in between may join slashes: such a key stands in
+the query.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode
+
+_SAFE_IN_PATH = "/-_.~!$'()*,:@"
+
+
+def bucket_url(bucket: str, prefix: str = "") -> str:
+    """The list of a bucket, or of one folder of it; like all of these without the root."""
+    query = "?" + urlencode({"prefix": prefix}) if prefix else ""
+    return f"/buckets/{quote(bucket, safe='')}{query}"
+
+
+def object_url(bucket: str, key: str, action: str = "objects") -> str:
+    """The page of an object.
+
+    Args:
+        action: "objects": its details; other words are other pages of one object, such as "download".
+    """
+    base = f"/buckets/{quote(bucket, safe='')}/{action}/"
+    segments = key.split("/")
+    if all(segment not in ("", ".", "..") for segment in segments):
+        return base + quote(key, safe=_SAFE_IN_PATH)
+    return base + "?" + urlencode({"key": key})
+
+
+def last_part(key: str, prefix: str = "") -> str:
+    """What is shown of a key in the list of a folder: the whole rest of it after `prefix`."""
+    return key[len(prefix) :] if key.startswith(prefix) and key != prefix else key
+
+
+def folders_of(prefix: str) -> list[tuple[str, str]]:
+    """The folders that lead to a prefix, outermost first: (what is shown, its own prefix)."""
+    found = []
+    start = 0
+    while (end := prefix.find("/", start)) >= 0:
+        found.append((prefix[start:end] or "/", prefix[: end + 1]))
+        start = end + 1
+    return found
+
+
+def safe_next(wanted: str | None, root: str) -> str:
+    """Where to go after signing in: a page of this console, whatever the URL says."""
+    home = f"{root}/"
+    if not wanted or len(wanted) > 4096 or not wanted.startswith(home):
+        return home
+    if wanted.startswith(("//", "/\\")) or any(ord(letter) <= 32 or letter == "\\" for letter in wanted):
+        return home
+    return wanted

@@ -1,0 +1,127 @@
+"""Sessions: who is signed in, kept here and not in the browser.
+
+A browser holds a random cookie and nothing else.  A session has one or several API keys, one of which is the
+current one.  A session ends when it was idle for long, when its person signs out, and loses a key when that
+key ends.  Sessions do not outlive the console: a restart signs everybody out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from warehouse.webui.stores import OpenStore
+
+SESSIONS_MAX = 10_000
+KEYS_MAX = 10  # in one session
+TOASTS_MAX = 5
+
+
+@dataclass
+class Session:
+    """One browser.
+
+    Attributes:
+        csrf: what its forms show, so that another site cannot send them.
+        keys: by key id, in the order of signing in.
+        toasts: what the next page tells, as (kind, text); kind is "good", "warn" or "bad".
+    """
+
+    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    keys: dict[str, OpenStore] = field(default_factory=dict)
+    current_id: str = ""
+    toasts: list[tuple[str, str]] = field(default_factory=list)
+    seen_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def current(self) -> OpenStore | None:
+        """The connection of the current key; another one of the session takes the place of one that ended."""
+        opened = self.keys.get(self.current_id)
+        if opened is not None and not opened.ended.is_set():
+            return opened
+        return None
+
+    def add(self, opened: OpenStore) -> None:
+        before = self.keys.pop(opened.key_id, None)
+        if before is not None:
+            before.leave()
+        self.keys[opened.key_id] = opened
+        self.current_id = opened.key_id
+        while len(self.keys) > KEYS_MAX:
+            self.keys.pop(next(iter(self.keys))).leave()
+
+    def drop(self, key_id: str) -> None:
+        """Sign one key out."""
+        opened = self.keys.pop(key_id, None)
+        if opened is not None:
+            opened.leave()
+        if self.current_id == key_id:
+            self.current_id = next(reversed(self.keys), "")
+
+    def end(self) -> None:
+        for key_id in [*self.keys]:
+            self.drop(key_id)
+
+    def tell(self, kind: str, text: str) -> None:
+        self.toasts = [*self.toasts, (kind, text)][-TOASTS_MAX:]
+
+    def take_toasts(self) -> list[tuple[str, str]]:
+        taken, self.toasts = self.toasts, []
+        return taken
+
+
+class Sessions:
+    """All sessions, by the digest of their cookies; the one that was seen longest ago ends first.
+
+    Args:
+        idle_s: a session that was not seen for so long ends.
+    """
+
+    def __init__(self, *, idle_s: float) -> None:
+        self._idle_s = idle_s
+        self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def begin(self) -> tuple[str, Session]:
+        """A new session, and its cookie."""
+        self.end_idle()
+        while len(self._sessions) >= SESSIONS_MAX:
+            self._sessions.popitem(last=False)[1].end()
+        cookie = secrets.token_urlsafe(32)
+        session = self._sessions[_digest(cookie)] = Session()
+        return cookie, session
+
+    def find(self, cookie: str | None) -> Session | None:
+        if not cookie:
+            return None
+        name = _digest(cookie)
+        session = self._sessions.get(name)
+        if session is None:
+            return None
+        now_s = time.monotonic()
+        if now_s - session.seen_s > self._idle_s:
+            self.end(cookie)
+            return None
+        session.seen_s = now_s
+        self._sessions.move_to_end(name)
+        return session
+
+    def end(self, cookie: str) -> None:
+        session = self._sessions.pop(_digest(cookie), None)
+        if session is not None:
+            session.end()
+
+    def end_idle(self) -> None:
+        """End what was idle for too long; the console calls this now and then."""
+        before_s = time.monotonic() - self._idle_s
+        while self._sessions and next(iter(self._sessions.values())).seen_s < before_s:
+            self._sessions.popitem(last=False)[1].end()
+
+
+def _digest(cookie: str) -> bytes:
+    return hashlib.sha256(cookie.encode()).digest()

@@ -1,0 +1,39 @@
+// Dialogs, and buttons that copy: by delegation, so that what a swap brings works at once.
+
+/** @param {string} text @returns {Promise<boolean>} */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = document.createElement("textarea"); // plain http: no clipboard there
+    area.value = text;
+    (document.querySelector("dialog[open]") ?? document.body).append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  }
+}
+
+export function mountDialogs() {
+  document.addEventListener("click", (event) => {
+    if (!(event.target instanceof Element)) return;
+    const opener = event.target.closest("[data-opens]");
+    if (opener instanceof HTMLElement) {
+      const dialog = document.getElementById(opener.dataset.opens ?? "");
+      if (dialog instanceof HTMLDialogElement && !dialog.open) dialog.showModal();
+      return;
+    }
+    if (event.target.closest("[data-closes]")) event.target.closest("dialog")?.close();
+    if (event.target instanceof HTMLDialogElement) event.target.close(); // its backdrop
+    const copier = event.target.closest("[data-copies]");
+    if (copier instanceof HTMLElement) {
+      void copy(copier.dataset.copies ?? "").then((done) => {
+        document.dispatchEvent(new CustomEvent("toasts", {
+          detail: { toasts: [done ? { kind: "good", text: "Copied" } : { kind: "bad", text: "The browser does not let this page copy" }] },
+        }));
+      });
+    }
+  });
+}

@@ -1,0 +1,39 @@
+// The entry of every page: what all pages share, and the module that a page names in data-script.
+import { mountClocks } from "./clocks.js";
+import { mountDialogs } from "./dialogs.js";
+import { startLive } from "./live.js";
+import { root, shared } from "./shared.js";
+import { mountToasts, showToasts } from "./toasts.js";
+
+/** @type {(() => void) | null} What the module of the page before left to be ended. */
+let leave = null;
+let mounted = 0;
+
+/** Bring the page to life, again after each swap. */
+async function mount() {
+  mountClocks(document.body);
+  shared.live?.refresh();
+  const main = document.getElementById("main");
+  const name = main?.dataset.script;
+  const turn = ++mounted;
+  if (main === null || main.dataset.mounted === "yes") return;
+  leave?.();
+  leave = null;
+  main.dataset.mounted = "yes";
+  if (name === undefined) return;
+  const module = await import(`./pages/${name}.js`);
+  if (turn === mounted || main.isConnected) leave = module.mount(main) ?? null;
+}
+
+document.addEventListener("htmx:config:request", (event) => {
+  const context = /** @type {CustomEvent} */ (event).detail.ctx;
+  context.request.headers["X-CSRF-Token"] = document.body.dataset.csrf ?? "";
+});
+document.addEventListener("htmx:after:swap", () => void mount());
+document.addEventListener("htmx:after:settle", () => void mount());
+document.addEventListener("toasts", (event) => showToasts(/** @type {CustomEvent} */ (event).detail.toasts));
+
+mountToasts();
+mountDialogs();
+if (document.body.dataset.csrf) shared.live = startLive(`${root()}/live`);
+void mount();

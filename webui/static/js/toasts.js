@@ -1,0 +1,35 @@
+// Toasts: short sentences above everything, read out, that can be dismissed.
+
+const SHOWN_MS = 8_000;
+
+/** @param {HTMLElement} toast */
+function bringToLife(toast) {
+  const close = document.createElement("button");
+  close.type = "button";
+  close.className = "plain";
+  close.textContent = document.getElementById("toasts")?.dataset.dismiss ?? "Dismiss";
+  close.addEventListener("click", () => toast.remove());
+  toast.append(close);
+  if (!toast.classList.contains("bad")) setTimeout(() => toast.remove(), SHOWN_MS);
+}
+
+/** @param {{ kind: string, text: string }[]} toasts kind: good, warn or bad */
+export function showToasts(toasts) {
+  for (const { kind, text } of toasts) {
+    const toast = document.createElement("div");
+    toast.className = `toast ${["good", "warn", "bad"].includes(kind) ? kind : "warn"}`;
+    const words = document.createElement("span");
+    words.textContent = text;
+    toast.append(words);
+    bringToLife(toast);
+    document.getElementById("toasts")?.append(toast);
+  }
+}
+
+/** Those that came with the page. */
+export function mountToasts() {
+  for (const toast of document.querySelectorAll("#toasts > .toast")) bringToLife(/** @type {HTMLElement} */ (toast));
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") document.querySelector("#toasts > .toast:last-child")?.remove();
+  });
+}
