@@ -41,6 +41,7 @@ from warehouse.actors.control.audit_requests import AuditHandlers
 from warehouse.actors.control.audited_requests import AuditedRequests
 from warehouse.actors.control.catalog_space import CatalogRoom
 from warehouse.actors.control.certificates import Certificates
+from warehouse.actors.control.change_requests import ChangeHandlers
 from warehouse.actors.control.commits import CommitHandlers
 from warehouse.actors.control.context import Intervals, MasterContext
 from warehouse.actors.control.data_limits import DataLimitsNews
@@ -50,6 +51,7 @@ from warehouse.actors.control.doors import require_known
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.expiry import Expiry
 from warehouse.actors.control.figures import FiguresHandlers, StoreContent
+from warehouse.actors.control.find_requests import FindHandlers
 from warehouse.actors.control.first_start import (
     BALLAST_NAME,
     CATALOG_NAME,
@@ -112,11 +114,13 @@ from warehouse.errors import NoSuchBucket, NoSuchObject, NoSuchUpload
 from warehouse.storage.format.stamp import StampClock
 from warehouse.transport.descriptors import control_connections_within, raise_limit
 from warehouse.transport.endpoints import endpoint_of
-from warehouse.transport.messages import Answer, ListEvents, Request
+from warehouse.transport.messages import Answer, ListEvents, Request, WatchBucket, WatchStore
 from warehouse.transport.zeromq.hub import Hub
 from warehouse.transport.zeromq.limits import CONNECTIONS_MAX, NEWCOMERS_MAX, HubLimits
 from warehouse.transport.zeromq.peers import Peer
 from warehouse.version import package_version
+
+LONG_POLLS = (ListEvents, WatchBucket, WatchStore)  # who follows something waits most of the time
 
 log = logging.getLogger("warehouse.actors.master")  # run as a module it would be "__main__"
 
@@ -190,6 +194,7 @@ class Master:
         self._stamps = StampAdmission(context)
         self.keys = LiveKeys(catalog, context.writer)
         self.nodes = Nodes(context, keyring.join_secret)
+        self.keys.on_change.append(lambda key: context.changes.key_changed(key.key_id))
         self._data_limits = DataLimitsNews(context, self.keys)
         self._sessions = Sessions(context, keyring, self.keys, self.certificates, self.nodes)
         self.provisioner = Provisioner(context)
@@ -304,9 +309,11 @@ class Master:
         )
         keys = KeyHandlers(context, sessions, keys=self.keys, secrets=KeySecrets(keyring))
         accounts = AccountHandlers(context, sessions)
+        found, changes = FindHandlers(context, sessions), ChangeHandlers(context, sessions)
         for subject in (
             *(sessions, objects, self._leases, commits, uploads, presigning, disks, nodes, jobs, status),
             *(keys, accounts, audit, rotations, removals, figures, history),
+            *(found, changes),
         ):
             self.routes.include(subject.routes())
         require_known(self.routes.kinds)
@@ -377,6 +384,7 @@ class Master:
             nursery.start_soon(self.keys.run)
             nursery.start_soon(self._revocations.run)
             nursery.start_soon(self._data_limits.run)
+            nursery.start_soon(self.context.changes.run)
             incarnation = f"{self.context.incarnation:x}"
             log.info("master is up", extra={"endpoint": bound, "incarnation": incarnation})
             self._announcer.ready(endpoint=bound, server_key=self._keyring.curve.public.decode())
@@ -407,7 +415,7 @@ class Master:
         """The answer to a request that waits; of one API key only so many at once."""
         session = peer.session
         throttle = session.key.throttle if isinstance(session, ClientSession) else None
-        if throttle is None or isinstance(request, ListEvents):  # a follower of events waits most of the time
+        if throttle is None or isinstance(request, LONG_POLLS):
             return await self.routes.answer(peer, request)
         with throttle.at_once():
             return await self.routes.answer(peer, request)

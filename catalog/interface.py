@@ -35,6 +35,7 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Protocol
 
+from warehouse.catalog.finding import Found, Rank, Search
 from warehouse.catalog.identities import AccountRow, ApiKeyRow
 from warehouse.catalog.nodes import JoinTokenRow, NodeRow
 from warehouse.catalog.records import (
@@ -292,6 +293,22 @@ class Catalog(Protocol):
 
     def unproven_ids(self) -> dict[int, int]:
         """Volume id -> the last needle id that a release without proofs may have handed out there."""
+
+    # --- searches, which any thread may call ------------------------------------------------------
+
+    def find_objects(self, search: Search, *, after: Rank | None, limit: int, budget_s: float) -> Found:
+        """Go on with a search, and return the next page as far as it is known.
+
+        It takes about `budget_s` seconds, or less where the page is known before.  Every call gets on,
+        however small the budget is.  One thread at a time may go on with a search.
+
+        Args:
+            after: in order of size or time, the page has what ranks after this.
+            limit: of entries, objects and common prefixes together; in order of size or time, of objects.
+        Raises:
+            BadRequest: `limit` is less than 1.
+            NoSuchBucket: the bucket was deleted.
+        """
 
     # --- checks, which any thread may call, and which may take long ---------------------------------
 

@@ -17,8 +17,10 @@ from typing import Any, Literal, overload
 
 import trio
 
+from warehouse.client.changes import BucketChanges
 from warehouse.client.control import Control
 from warehouse.client.files import replaced_file
+from warehouse.client.finding import FoundPage, Order, find_page
 from warehouse.client.headers import PutOptions, check_condition, key_size, put_options
 from warehouse.client.listing import Entries, Prefix
 from warehouse.client.ordered_batches import Results
@@ -512,6 +514,68 @@ class Bucket:
             raise BadRequest(f"limit must be 0 or more entries, or None for all, not {limit}")
         learn = self._reader.learn if with_locations else None
         return Entries(self._control, self.name, prefix, delimiter, after, limit, learn)
+
+    async def find(
+        self,
+        prefix: str = "",
+        *,
+        contains: str = "",
+        order: Order = "name",
+        descending: bool = False,
+        delimiter: str | None = None,
+        limit: int = 100,
+        cursor: str = "",
+    ) -> FoundPage:
+        """A page of the objects below a prefix, by a part of their name, in order of name, size or time.
+
+        The answer takes about a twentieth of a second at most, whatever has to be looked at: it may have only
+        what was found so far (`FoundPage.is_complete`), with a cursor to go on.  Pages in order of name are
+        cheap wherever they lie.  In order of size or time, all keys below the prefix are looked at for the
+        first page, and the next ones are cheap; they show the order as it was then.
+
+        Args:
+            prefix: only keys that begin with it.
+            contains: only entries with this text in what follows the prefix; "A" to "Z" are like "a" to "z",
+                all other letters have to be the same.
+            order: "name" (the keys' UTF-8 bytes), "size", or "time" (of the put).  What is equal comes in
+                order of name.
+            descending: the other way round: the last names, the largest or the newest first.
+            delimiter: as in `list`; objects that contain it after the prefix are shown as `prefixes` only.
+            limit: of entries, objects and prefixes together (in order of size and time: of objects), 1 to
+                1,000; objects with much metadata may be fewer.
+            cursor: of a page of the same question.
+        Raises:
+            BadRequest: a limit, an order or a text that is none, or the cursor of another question.
+            NoSuchBucket, PermissionDenied: it takes the permission list.
+        """
+        return await find_page(
+            self._control,
+            self.name,
+            prefix=prefix,
+            contains=contains,
+            order=order,
+            descending=descending,
+            delimiter=delimiter,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    def changes(self, prefix: str = "") -> BucketChanges:
+        """Tells at once when objects below a prefix were stored, replaced or deleted, whoever did it.
+
+            async for change in bucket.changes("2026/"):
+                print(change.count, change.keys, change.is_missed)
+
+        The iterator never ends and needs no closing.  It begins with a change that only says `is_missed`:
+        whatever you have read before that may be out of date.  It tells at most four changes a second, and
+        what happens in between together.  While no master can be reached it waits, without a limit.
+
+        Raises (by the iterator):
+            NoSuchBucket: there is no such bucket, or it was deleted.
+            PermissionDenied: it takes the permission list, for a part of the keys below the prefix.
+            BadCredentials: the API key was disabled, or has expired.
+        """
+        return BucketChanges(self._control, self.name, prefix)
 
     # --- inside -----------------------------------------------------------------------------------
 

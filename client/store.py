@@ -19,6 +19,7 @@ from pathlib import Path
 import trio
 
 from warehouse.client.bucket import Bucket, Session
+from warehouse.client.changes import StoreChanges
 from warehouse.client.control import TIMEOUT_S, Control
 from warehouse.client.identities import Identities
 from warehouse.client.maintenance import Maintenance
@@ -30,9 +31,11 @@ from warehouse.transport.messages import (
     BucketInfo,
     Buckets,
     CreateBucket,
+    DataUrls,
     DeleteBucket,
     Done,
     ListBuckets,
+    ListDataUrls,
 )
 
 BUCKETS_AT_ONCE = 10_000
@@ -123,3 +126,24 @@ class Store(Maintenance, Membership, Identities):
             after = page.next_after
             if not after:  # release 0.1.0 answers with all buckets and leaves `next_after` empty
                 return found
+
+    def changes(self) -> StoreChanges:
+        """Tells at once when buckets that this API key sees, or the key itself, have changed.
+
+            async for change in store.changes():
+                print(change.subjects, change.buckets, change.is_missed)
+
+        It takes no permission of its own: any key hears what it could look up.  Otherwise as
+        `Bucket.changes`; objects are told there.
+        """
+        return StoreChanges(self._session.control)
+
+    async def data_urls(self) -> list[str]:
+        """Where the data ports of the disks are that are online: "http://192.0.2.7:7410", in no order.
+
+        Presigned URLs begin with one of these.
+
+        Raises:
+            PermissionDenied: it takes any permission about objects.
+        """
+        return (await self._session.control.ask(ListDataUrls(), DataUrls)).urls

@@ -24,6 +24,8 @@ TYPE_CHECKING = False  # type checkers take this for True; importing `typing` wo
 if TYPE_CHECKING:
     from warehouse import errors as errors
     from warehouse.client.bucket import Bucket
+    from warehouse.client.changes import BucketChange, StoreChange
+    from warehouse.client.finding import FoundPage
     from warehouse.client.identities import NewKey
     from warehouse.client.listing import Prefix
     from warehouse.client.reading.get_many import GetResult
@@ -56,11 +58,13 @@ __all__ = [
     "AccountInfo",
     "AuditEntry",
     "Bucket",
+    "BucketChange",
     "BucketInfo",
     "BucketPoint",
     "DiskFigures",
     "Event",
     "Figures",
+    "FoundPage",
     "GetResult",
     "HistoryPoint",
     "Job",
@@ -78,6 +82,7 @@ __all__ = [
     "Rates",
     "Status",
     "Store",
+    "StoreChange",
     "connect",
 ]
 
@@ -85,11 +90,13 @@ PUBLIC = {  # name: the module that defines it
     "AccountInfo": "warehouse.transport.messages.identities",
     "AuditEntry": "warehouse.transport.messages.audit",
     "Bucket": "warehouse.client.bucket",
+    "BucketChange": "warehouse.client.changes",
     "BucketInfo": "warehouse.transport.messages.objects",
     "BucketPoint": "warehouse.transport.messages.figures",
     "DiskFigures": "warehouse.transport.messages.figures",
     "Event": "warehouse.transport.messages.status",
     "Figures": "warehouse.transport.messages.figures",
+    "FoundPage": "warehouse.client.finding",
     "GetResult": "warehouse.client.reading.get_many",
     "HistoryPoint": "warehouse.transport.messages.figures",
     "Job": "warehouse.transport.messages.jobs",
@@ -107,6 +114,7 @@ PUBLIC = {  # name: the module that defines it
     "Rates": "warehouse.transport.messages.figures",
     "Status": "warehouse.transport.messages.status",
     "Store": "warehouse.client.store",
+    "StoreChange": "warehouse.client.changes",
     "connect": "warehouse.client.store",
 }
 

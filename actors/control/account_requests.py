@@ -40,6 +40,7 @@ _EMAIL = re.compile(r"[^\s@]+@[^\s@]+")
 class AccountHandlers:
     def __init__(self, context: MasterContext, sessions: Sessions) -> None:
         self._catalog = context.catalog
+        self._changes = context.changes
         self._writer = context.writer
         self._sessions = sessions
 
@@ -57,6 +58,7 @@ class AccountHandlers:
         self._sessions.require(peer, Permission.MANAGE_KEYS)
         row = AccountRow(secrets.token_hex(16), request.name, _email(request.email), now_ms())
         await self._write(peer, lambda t: t.add_account(row), is_growth=True)
+        self._changes.account_changed()
         return AccountShown(account=_info(row))
 
     def list_accounts(self, peer: Peer, request: ListAccounts) -> Accounts:
@@ -80,12 +82,14 @@ class AccountHandlers:
             email=row.email if request.email is UNSET else _email(request.email),
         )
         await self._write(peer, lambda t: t.change_account(row.id, name=after.name, email=after.email))
+        self._changes.account_changed()
         return AccountShown(account=_info(after))
 
     async def delete(self, peer: Peer, request: DeleteAccount) -> Done:
         self._sessions.require(peer, Permission.MANAGE_KEYS)
         row = account_of(self._catalog, request.account)
         await self._write(peer, lambda t: t.delete_account(row.id))
+        self._changes.account_changed()
         return Done()
 
     async def give(self, peer: Peer, request: GiveBucket) -> Done:
@@ -93,6 +97,7 @@ class AccountHandlers:
         bucket = self._sessions.bucket_for(peer, Permission.MANAGE_BUCKETS, request.bucket)
         row = account_of(self._catalog, request.account)
         await self._write(peer, lambda t: t.set_bucket_owner(bucket.id, row.id))
+        self._changes.bucket_changed(bucket)
         return Done()
 
     async def _write(

@@ -39,6 +39,7 @@ from warehouse.transport.messages import (
     DiskReport,
     EditAccount,
     EditKey,
+    FindObjects,
     FinishUpload,
     GiveBucket,
     ImportKey,
@@ -50,6 +51,7 @@ from warehouse.transport.messages import (
     ListAccounts,
     ListAudit,
     ListBuckets,
+    ListDataUrls,
     ListDisks,
     ListEvents,
     ListJobs,
@@ -81,6 +83,8 @@ from warehouse.transport.messages import (
     StatObject,
     StoreFigures,
     StoreHistory,
+    WatchBucket,
+    WatchStore,
 )
 
 Details = Mapping[str, Value]
@@ -279,8 +283,9 @@ NOT_AUDITED: frozenset[type[Message]] = frozenset(
     (
         # What is only read.
         *(ListJoinTokens, ListNodes, ListDisks, ListLost),
-        *(ListBuckets, StatBucket, StatObject, LocateObjects, ListObjects),
         *(StoreFigures, StoreHistory, BucketHistory),
+        *(ListBuckets, StatBucket, StatObject, LocateObjects, ListObjects, FindObjects),
+        *(WatchBucket, WatchStore, ListDataUrls),
         *(ClusterStatus, ListJobs, ListEvents, ShowKey, ListKeys, ListAccounts),
         ListAudit,  # a follower would see itself, forever
         # How objects are written: a line for each would be longer than many an object.

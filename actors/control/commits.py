@@ -101,6 +101,8 @@ class CommitHandlers:
                 if done.restamp_above is None and position not in unpromised
             ),
         )
+        if self._context.changes.is_watched:
+            self._tell_changes(request.needles, commits)
         return NeedlesCommitted(commits=commits, stamp=self._clock.last)
 
     def _shown_refusal(self, needle: StoredNeedle, commit: Commit) -> Commit:
@@ -111,6 +113,15 @@ class CommitHandlers:
             return _refusal(QuotaExceeded("the bucket had no room for this object"))
         rights = self._sessions.rights_of(needle.key_id)
         return _refusal(shown_quota_refusal(QuotaExceeded(commit.message), bucket, rights))
+
+    def _tell_changes(self, needles: Sequence[StoredNeedle], commits: Sequence[Commit]) -> None:
+        """Tell who watches which objects are visible now; those of uploads follow when they are finished."""
+        changed: dict[int, list[str]] = {}
+        for needle, done in zip(needles, commits, strict=True):
+            if done.etag is not None and needle.upload_id is None:
+                changed.setdefault(needle.bucket_id, []).append(needle.key)
+        for bucket_id, keys in changed.items():
+            self._context.changes.objects_changed(bucket_id, keys)
 
     def _note_written(self, disk: DiskState, needles: Iterable[StoredNeedle]) -> None:
         """These needles are in their volumes: what was reserved for them is used."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from warehouse.actors.control.changes import Changes
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.fleet import Fleet
 from warehouse.actors.control.troubles import Troubles
@@ -48,6 +49,7 @@ class MasterContext:
     settings: Settings
     incarnation: int
     intervals: Intervals = Intervals()
+    changes: Changes = field(default_factory=Changes)
 
     def stamp(self) -> int:
         """A stamp greater than every stamp that this master gave out or heard of."""

@@ -127,6 +127,8 @@ class DiskRemovalHandlers:
         await self._scheduler.disk_lost(disk.disk_id)
         while not total.is_done and time.monotonic() < until:
             done = await self._piece(peer, disk.disk_id)
+            if done.object_count:
+                self._context.changes.lost_track()
             for upload_id in done.upload_ids:
                 self._reservations.release_group(upload_id)
             total = DiskRemoved(

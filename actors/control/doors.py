@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warehouse.auth.rights import ABOUT_BUCKETS, Permission, names_of
+from warehouse.auth.rights import ABOUT_BUCKETS, ABOUT_OBJECTS, EVERYTHING, Permission, names_of
 from warehouse.conf.arguments import Parser
 from warehouse.transport.messages import (
     AbortUpload,
@@ -38,6 +38,7 @@ from warehouse.transport.messages import (
     DiskReport,
     EditAccount,
     EditKey,
+    FindObjects,
     FinishUpload,
     GiveBucket,
     ImportKey,
@@ -46,6 +47,7 @@ from warehouse.transport.messages import (
     ListAccounts,
     ListAudit,
     ListBuckets,
+    ListDataUrls,
     ListDisks,
     ListEvents,
     ListJobs,
@@ -77,6 +79,8 @@ from warehouse.transport.messages import (
     StatObject,
     StoreFigures,
     StoreHistory,
+    WatchBucket,
+    WatchStore,
 )
 
 # What a permission has to hold for.
@@ -147,6 +151,12 @@ DOORS: Mapping[type[Message], Door] = {
         PART,
         Need(_P.READ, PART, "with their places", lambda request: request.with_locations),
     ),
+    FindObjects: _door("Find objects by a part of their name, or by size or time", _P.LIST, PART),
+    WatchBucket: _door("Hear which objects changed", _P.LIST, PART),
+    WatchStore: Door(
+        "Hear that buckets, or the key itself, have changed", (Need(EVERYTHING, SEEN, is_any=True),)
+    ),
+    ListDataUrls: Door("See where the data ports are", (Need(ABOUT_OBJECTS, SEEN, is_any=True),)),
     StatObject: _door("Look at an object", _P.READ, KEY),
     LocateObjects: _door("Get objects", _P.READ, KEYS),
     DeleteObjects: _door("Delete objects", _P.DELETE, KEYS),

@@ -101,6 +101,7 @@ class ObjectHandlers:
             is_growth=True,
         )
         self._context.events.record("bucket_created", row, bucket=row.name)
+        self._context.changes.bucket_changed(row)
         self._provisioner.note_buckets()
         return Done()
 
@@ -115,6 +116,7 @@ class ObjectHandlers:
             )
         )
         self._context.events.record("bucket_deleted", row, bucket=row.name)
+        self._context.changes.bucket_changed(row, is_gone=True)
         self._provisioner.note_buckets()
         return Done()
 
@@ -150,6 +152,7 @@ class ObjectHandlers:
         self._context.events.record(
             "quota_set", row, bucket=row.name, quota_objects=row.quota_objects, quota_bytes=row.quota_bytes
         )
+        self._context.changes.bucket_changed(row)
         return BucketFound(bucket=bucket_info(row, rights))
 
     # --- reading ----------------------------------------------------------------------------------
@@ -231,11 +234,7 @@ class ObjectHandlers:
         with self._catalog.one_moment():
             bucket = self._catalog.bucket(request.bucket)
             require_on(rights, flags, bucket, None)
-            within = rights.prefixes(Permission.LIST, bucket)
-            if within is not None and not spans(request.prefix, within):
-                raise PermissionDenied(
-                    f"this key has no list right on bucket {bucket.name!r} for {request.prefix!r}"
-                )
+            within = require_part(rights, bucket, request.prefix)
             page = self._catalog.list_objects(
                 bucket.id,
                 prefix=request.prefix,
@@ -263,7 +262,22 @@ class ObjectHandlers:
                 peer, lambda t: t.delete_objects(bucket.id, request.keys, if_match=if_match, stamp=stamp)
             )
         )
+        changes = self._context.changes
+        if changes.is_watched:
+            changes.objects_changed(bucket.id, itertools.compress(request.keys, existed))
         return Deleted(existed=existed)
+
+
+def require_part(rights: Rights, bucket: BucketRow, prefix: str) -> tuple[str, ...] | None:
+    """How the keys begin that these rights may list in the bucket; None: all of them.
+
+    Raises:
+        PermissionDenied: none of them begins with `prefix`, or is the beginning of it.
+    """
+    within = rights.prefixes(Permission.LIST, bucket)
+    if within is not None and not spans(prefix, within):
+        raise PermissionDenied(f"this key has no list right on bucket {bucket.name!r} for {prefix!r}")
+    return within
 
 
 def _reader(session: ClientSession, bucket: BucketRow) -> Reader:

@@ -281,6 +281,7 @@ class UploadHandlers:
             if result.object is not None:
                 self._reservations.release_group(request.upload_id)
                 row = result.object
+                self._context.changes.objects_changed(row.bucket_id, [row.key])
                 return ObjectWritten(etag=row.etag, size=row.size, created_ms=row.created_ms)
             assert result.restamp is not None
             await self._restamp(request.upload_id, *result.restamp)

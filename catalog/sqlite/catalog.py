@@ -16,12 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from warehouse.catalog.finding import Found, Rank, Search
 from warehouse.catalog.interface import Catalog, Transaction, TransactionBroken
 from warehouse.catalog.records import CountDifference
 from warehouse.catalog.sqlite import cross_check, recount
 from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
 from warehouse.catalog.sqlite.driver import BUSY_MS, connect, look_again, name_error
 from warehouse.catalog.sqlite.file import FileWatch, create_file, hold_lock
+from warehouse.catalog.sqlite.find import find_objects
 from warehouse.catalog.sqlite.identity_reads import IdentityReads
 from warehouse.catalog.sqlite.node_reads import NodeReads
 from warehouse.catalog.sqlite.object_reads import ObjectReads
@@ -197,7 +199,10 @@ class SqliteCatalog(ObjectReads, RegistryReads, IdentityReads, NodeReads):
     def stamp_max(self) -> int:
         return self._stamp_max
 
-    # Checks use connections of their own, so any thread may call them.
+    # Searches and checks use connections of their own, so any thread may call them.
+
+    def find_objects(self, search: Search, *, after: Rank | None, limit: int, budget_s: float) -> Found:
+        return find_objects(self.path, search, after=after, limit=limit, budget_s=budget_s)
 
     def check_counts(self) -> list[CountDifference]:
         return recount.check_counts(self.path)

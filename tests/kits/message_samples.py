@@ -230,6 +230,27 @@ SAMPLES: dict[str, Any] = {
     ),
     "list_objects": ListObjects(bucket="photos", prefix="p/", delimiter="/", after="p/a", limit=10),
     "listing": Listing(objects=[OBJECT], prefixes=["p/q/"], next_after="p/q0"),
+    "find_objects": messages.FindObjects(
+        bucket="photos",
+        prefix="p/",
+        contains="cat",
+        order="time",
+        is_descending=True,
+        delimiter="/",
+        limit=10,
+        cursor="c",
+    ),
+    "objects_found": messages.ObjectsFound(
+        objects=[OBJECT], prefixes=["p/q/"], cursor="c", scanned_count=5, is_complete=False
+    ),
+    "watch_bucket": messages.WatchBucket(bucket="photos", prefix="p/", after=7, wait_s=1.5),
+    "bucket_changed": messages.BucketChanged(next_after=9, count=3, keys=["p/a"], is_missed=True),
+    "watch_store": messages.WatchStore(after=7, wait_s=1.5),
+    "store_changed": messages.StoreChanged(
+        next_after=9, subjects=["buckets", "key"], buckets=["photos"], is_missed=True
+    ),
+    "list_data_urls": messages.ListDataUrls(),
+    "data_urls": messages.DataUrls(urls=["http://127.0.0.1:7410"]),
     "delete_objects": DeleteObjects(bucket="photos", keys=["a"], if_match="x"),
     "deleted": Deleted(existed=[True, False]),
     "object_written": ObjectWritten(etag="7-9-0", size=5, created_ms=1),

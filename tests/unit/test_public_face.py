@@ -20,11 +20,13 @@ PUBLIC = [
         "AccountInfo",
         "AuditEntry",
         "Bucket",
+        "BucketChange",
         "BucketInfo",
         "BucketPoint",
         "DiskFigures",
         "Event",
         "Figures",
+        "FoundPage",
         "GetResult",
         "HistoryPoint",
         "Job",
@@ -36,7 +38,7 @@ PUBLIC = [
         "ObjectStream",
         "ObjectWritten",
     ),
-    *("Prefix", "Profile", "Put", "PutResult", "Rates", "Status", "Store", "connect"),
+    *("Prefix", "Profile", "Put", "PutResult", "Rates", "Status", "Store", "StoreChange", "connect"),
 ]
 TRAP = "raise SystemExit(f'{__name__} of the program was taken for ours')\n"
 OWN = ["errors", "client", "conf", "actors", "storage", "auth", "trio", "zmq", "msgspec", "jwt"]

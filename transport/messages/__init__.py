@@ -6,6 +6,8 @@ clock reading, because the clocks of two machines disagree).  Object bytes never
     sessions    a client logs in, and opens a connection
     identities  accounts, and API keys with what they may do
     objects     buckets and objects
+    finding     objects by a part of their name, or by size or time
+    changes     what changed just now, and where the data ports are
     uploads     leases for small puts, puts in doubt, uploads in chunks
     volumes     the master and its volume actors
     nodes       machines that join, their tokens, their disks
@@ -54,6 +56,14 @@ from warehouse.transport.messages.base import (
     Message,
     Refused,
 )
+from warehouse.transport.messages.changes import (
+    BucketChanged,
+    DataUrls,
+    ListDataUrls,
+    StoreChanged,
+    WatchBucket,
+    WatchStore,
+)
 from warehouse.transport.messages.figures import (
     HISTORY_POINTS_MAX,
     BucketGrowth,
@@ -68,6 +78,7 @@ from warehouse.transport.messages.figures import (
     StoreFigures,
     StoreHistory,
 )
+from warehouse.transport.messages.finding import FindObjects, ObjectsFound
 from warehouse.transport.messages.identities import (
     OVERLAP_S,
     AccountInfo,
@@ -253,6 +264,10 @@ ClientRequest = (
     | StatObject
     | LocateObjects
     | ListObjects
+    | FindObjects
+    | WatchBucket
+    | WatchStore
+    | ListDataUrls
     | DeleteObjects
     | Presign
     | LeaseNeedles
@@ -313,6 +328,10 @@ MasterAnswer = (
     | ObjectsLocated
     | ChunksLocated
     | Listing
+    | ObjectsFound
+    | BucketChanged
+    | StoreChanged
+    | DataUrls
     | Deleted
     | ObjectWritten
     | Presigned

@@ -76,6 +76,7 @@ from warehouse.transport.messages import (
     Done,
     EditAccount,
     EditKey,
+    FindObjects,
     FinishUpload,
     GiveBucket,
     ImportKey,
@@ -87,6 +88,7 @@ from warehouse.transport.messages import (
     ListAccounts,
     ListAudit,
     ListBuckets,
+    ListDataUrls,
     ListDisks,
     ListEvents,
     ListJobs,
@@ -124,6 +126,8 @@ from warehouse.transport.messages import (
     UploadBegun,
     VolumeCommand,
     VolumeRequest,
+    WatchBucket,
+    WatchStore,
     Welcome,
 )
 from warehouse.transport.zeromq.link import Link
@@ -223,6 +227,10 @@ ROWS: dict[type[Message], tuple[Row, ...]] = {
         _plain(lambda bucket: ListObjects(bucket=bucket, prefix=PART_OF_IT)),
         _plain(lambda bucket: ListObjects(bucket=bucket, prefix=PART_OF_IT, with_locations=True)),
     ),
+    FindObjects: (_plain(lambda bucket: FindObjects(bucket=bucket, prefix=PART_OF_IT, order="time")),),
+    WatchBucket: (_plain(lambda bucket: WatchBucket(bucket=bucket, prefix=PART_OF_IT)),),
+    WatchStore: (_plain(lambda bucket: WatchStore()),),
+    ListDataUrls: (_plain(lambda bucket: ListDataUrls()),),
     StatObject: (_plain(lambda bucket: StatObject(bucket=bucket, key=THE_KEY)),),
     LocateObjects: (
         _plain(lambda bucket: LocateObjects(bucket=bucket, keys=[THE_KEY])),
