@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 import trio
 from crc32c import crc32c
+from fake_finding import find, follow
 from fake_identities import IDENTITY_REQUESTS, FakeIdentities
 from fake_machines import FakeMachines
 
@@ -79,18 +80,21 @@ from warehouse.transport.messages import (
     Chunk,
     ClusterStatus,
     CreateBucket,
+    DataUrls,
     DecideOrphans,
     DeleteBucket,
     Deleted,
     DeleteObjects,
     DiskStatus,
     Done,
+    FindObjects,
     FinishUpload,
     Lease,
     Leased,
     LeaseNeedles,
     ListAudit,
     ListBuckets,
+    ListDataUrls,
     ListEvents,
     Listing,
     ListJobs,
@@ -122,6 +126,8 @@ from warehouse.transport.messages import (
     UploadBegun,
     VolumeReport,
     VolumeStatus,
+    WatchBucket,
+    WatchStore,
     etag_of,
 )
 from warehouse.transport.zeromq.curve import CurveKeys
@@ -259,6 +265,8 @@ class FakeStore:
             await trio.sleep(self.faults.locate_delay_s)
         if isinstance(request, ListEvents):
             return await self.upkeep.events(request)
+        if isinstance(request, WatchBucket | WatchStore):
+            return await follow(request)
         answer = self._decide(peer, request)
         if self.faults.answer_lost.get(name, 0):
             self.faults.answer_lost[name] -= 1
@@ -325,6 +333,10 @@ class FakeStore:
                 return self._locate(request)
             case ListObjects():
                 return self._list(request)
+            case FindObjects(bucket=bucket):
+                return find(self._bucket(bucket), request)
+            case ListDataUrls():
+                return DataUrls(urls=list(self.urls.values()))
             case DeleteObjects(bucket=bucket, keys=keys, if_match=if_match):
                 objects = self._bucket(bucket)
                 for key in keys:
