@@ -18,12 +18,13 @@ the connection has cost it.
 from __future__ import annotations
 
 import logging
-import select
+import selectors
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import trio
 
+from warehouse.transport.barrier import Barrier
 from warehouse.transport.credits import Credits
 from warehouse.transport.http.connection import Connection, HttpLimits
 from warehouse.transport.seldom import Seldom
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 PRICE = 1.0  # of a connection, and of a request without a good token
 TLS_PRICE = 5.0  # of a connection with a handshake
-EVERY_S = 0.05  # between two looks at who may go on
+EVERY_S = 0.02  # between two looks at who may go on
 WAIT_S = 10.0  # nobody waits longer for a connection
 
 
@@ -58,11 +59,13 @@ class Resting:
             self._credits = Credits(per_s=limits.strangers_per_s, burst=2 * limits.strangers_per_s)
         self._limits = limits
         self._connection_price = TLS_PRICE if is_tls else PRICE
+        connections_per_s = limits.strangers_per_s / self._connection_price
+        self.barrier = Barrier(per_s=connections_per_s, burst=2 * connections_per_s)
         self._enter = enter
         self._go_on = go_on
-        # For each address in order of arrival: sockets with the time when they came, and connections.
-        self._sockets: dict[str, dict[socket.socket, float]] = {}
-        self._connections: dict[str, dict[Connection, None]] = {}
+        self._sockets: dict[str, BareSockets] = {}  # by address
+        self._connections: dict[str, dict[Connection, None]] = {}  # by address, in order of arrival
+        self._selector = selectors.DefaultSelector()  # of sockets that have said nothing
         self._socket_count = 0
         self._is_needed = trio.Event()
         self._dropped = Seldom(log, "waiting connections without a token were closed to make room")
@@ -78,11 +81,14 @@ class Resting:
         if self._credits is None or not host:
             return False
         now_s = trio.current_time()
+        self.barrier.came(host, now_s)
         if host not in self._sockets and self._credits.take(host, self._connection_price, now_s):
             return False
-        self._sockets.setdefault(host, {})[sock] = now_s
+        bare = self._sockets.setdefault(host, BareSockets())
+        bare.silent[sock] = now_s
+        self._selector.register(sock, selectors.EVENT_READ, host)
         self._socket_count += 1
-        if len(self._sockets[host]) > self._limits.per_address():
+        if len(bare) > self._limits.per_address():
             self._drop_oldest(host)
         elif self._socket_count > self._limits.connections:
             self._drop_oldest(max(self._sockets, key=lambda name: len(self._sockets[name])))
@@ -107,6 +113,7 @@ class Resting:
         if self._credits is not None and connection.host:
             price, connection.paid = self._connection_price + connection.paid, 0.0
             self._credits.give_back(connection.host, price, trio.current_time())
+            self.barrier.give_back(connection.host, trio.current_time())
 
     # --- who rests no longer ----------------------------------------------------------------------
 
@@ -124,12 +131,16 @@ class Resting:
 
     def _drop_oldest(self, host: str) -> None:
         self._dropped.happened(address=host)
-        self._take_socket(host, next(iter(self._sockets[host]))).close()
+        self._take_socket(host, self._sockets[host].oldest()).close()
 
     def _take_socket(self, host: str, sock: socket.socket) -> socket.socket:
         self._socket_count -= 1
-        del self._sockets[host][sock]
-        if not self._sockets[host]:
+        bare = self._sockets[host]
+        if bare.silent.pop(sock, None) is None:
+            del bare.talking[sock]
+        else:
+            self._selector.unregister(sock)
+        if not bare:
             del self._sockets[host]
         return sock
 
@@ -143,16 +154,19 @@ class Resting:
     async def run(self) -> None:
         """Wake clients as the credit of their address allows, until cancelled."""
         try:
-            while True:
-                await self._is_needed.wait()
-                await trio.sleep(EVERY_S)
-                self.wake_some()
-                if not self._sockets and not self._connections:
-                    self._is_needed = trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.barrier.run)
+                while True:
+                    await self._is_needed.wait()
+                    await trio.sleep(EVERY_S)
+                    self.wake_some()
+                    if not self._sockets and not self._connections:
+                        self._is_needed = trio.Event()
         finally:
-            for host, sockets in list(self._sockets.items()):
-                for sock in list(sockets):
+            for host, bare in list(self._sockets.items()):
+                for sock in (*bare.silent, *bare.talking):
                     self._take_socket(host, sock).close()
+            self._selector.close()
 
     def wake_some(self) -> None:
         """Let those go on whose address has credit for it: connections first, they have waited longer."""
@@ -165,32 +179,51 @@ class Resting:
                 connection.paid += PRICE
                 self._take_connection(connection)
                 self._go_on(connection)
-        for host, sockets in list(self._sockets.items()):
-            self._look_at(host, sockets, now_s)
-
-    def _look_at(self, host: str, sockets: dict[socket.socket, float], now_s: float) -> None:
-        """Let sockets of an address go on.  Silent ones need nothing, so they use up nobody's turn."""
-        assert self._credits is not None
-        talking, left = _talking_and_left(sockets)
-        overdue = (sock for sock, since_s in sockets.items() if now_s - since_s > WAIT_S)
-        for sock in {*left, *overdue}:
-            self._take_socket(host, sock).close()
-        for sock in talking:
-            if sock in self._sockets.get(host, ()):  # else it was overdue
+        self._find_talking()
+        for host, bare in list(self._sockets.items()):
+            for sock in bare.overdue(now_s):
+                self._take_socket(host, sock).close()
+            for sock in list(bare.talking):
                 if not self._credits.take(host, self._connection_price, now_s):
                     break
                 self._enter(self._take_socket(host, sock))
 
+    def _find_talking(self) -> None:
+        """Silent sockets need nothing, so they use up nobody's turn."""
+        for key, _ in self._selector.select(0):
+            host, sock = key.data, key.fileobj
+            assert isinstance(sock, socket.socket)
+            if _has_bytes(sock):
+                self._sockets[host].talks(sock)
+                self._selector.unregister(sock)
+            else:
+                self._take_socket(host, sock).close()  # its client has gone without a word
 
-def _talking_and_left(sockets: Iterable[socket.socket]) -> tuple[list[socket.socket], set[socket.socket]]:
-    """Those that have said something, in their order, and those whose client has gone without a word."""
-    poll, by_number = select.poll(), {sock.fileno(): sock for sock in sockets}
-    for number in by_number:
-        poll.register(number, select.POLLIN)
-    found = {number for number, _ in poll.poll(0)}
-    talking = [sock for number, sock in by_number.items() if number in found]
-    left = {sock for sock in talking if not _has_bytes(sock)}
-    return [sock for sock in talking if sock not in left], left
+
+class BareSockets:
+    """Those of one address, with the time when each came."""
+
+    def __init__(self) -> None:
+        self.silent: dict[socket.socket, float] = {}  # in the order in which they came
+        self.talking: dict[socket.socket, float] = {}  # in the order in which they were found to have spoken
+
+    def __len__(self) -> int:
+        return len(self.silent) + len(self.talking)
+
+    def talks(self, sock: socket.socket) -> None:
+        self.talking[sock] = self.silent.pop(sock)
+
+    def oldest(self) -> socket.socket:
+        """The one to close first."""
+        return next(iter(self.silent or self.talking))
+
+    def overdue(self, now_s: float) -> list[socket.socket]:
+        found = [sock for sock, since_s in self.talking.items() if now_s - since_s > WAIT_S]
+        for sock, since_s in self.silent.items():
+            if now_s - since_s <= WAIT_S:
+                break
+            found.append(sock)
+        return found
 
 
 def _has_bytes(sock: socket.socket) -> bool:

@@ -174,11 +174,13 @@ class HttpServer:
                     accepting.start_soon(self._accept, listener)
                 task_status.started()
         finally:
+            self._resting.barrier.step_aside()
             for listener in listeners:
                 listener.socket.close()
 
     async def _accept(self, listener: trio.SocketListener) -> None:
         with socket.socket(fileno=os.dup(listener.socket.fileno())) as queue:
+            self._resting.barrier.stand_before(queue)
             await self._accept_from(listener, queue)
 
     async def _accept_from(self, listener: trio.SocketListener, queue: socket.socket) -> None:

@@ -15,6 +15,7 @@ import logging
 
 import trio
 
+from warehouse.transport.barrier import Barrier
 from warehouse.transport.credits import Credits
 from warehouse.transport.messages import FRAME_SIZE_MAX
 from warehouse.transport.seldom import Seldom
@@ -47,12 +48,14 @@ class Gate:
         descriptors: Descriptors,
         peers: Peers,
         held: HeldKeys,
+        barrier: Barrier,
         limits: HubLimits,
         counters: HubCounters,
     ) -> None:
         self._router = router
         self._descriptors = descriptors
         self._peers = peers
+        self._barrier = barrier
         self._limits = limits
         self._counters = counters
         self._credits = Credits(per_s=limits.connections_per_s, burst=limits.connections_burst)
@@ -88,6 +91,7 @@ class Gate:
         if ends is None or ends.local_port != self._router.port:
             return  # it has ended, and the number is another's by now
         now_s = trio.current_time()
+        self._barrier.came(ends.address, now_s)
         if not self._credits.take(ends.address, 1, now_s):
             self._hold_off(descriptor, ends, now_s)
             return
@@ -139,7 +143,9 @@ class Gate:
     def became_known(self, descriptor: int) -> None:
         """Somebody has logged in through this connection."""
         if self.newcomers.became_known(descriptor):
-            self._credits.give_back(self.newcomers.address_of(descriptor), 1, trio.current_time())
+            address, now_s = self.newcomers.address_of(descriptor), trio.current_time()
+            self._credits.give_back(address, 1, now_s)
+            self._barrier.give_back(address, now_s)
 
     def address_of(self, descriptor: int) -> str:
         """Where a connection comes from; "" when it has ended."""

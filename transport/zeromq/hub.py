@@ -25,6 +25,7 @@ import trio
 import zmq
 
 from warehouse.errors import Overloaded, PermissionDenied
+from warehouse.transport.barrier import Barrier
 from warehouse.transport.messages import Answer, Request
 from warehouse.transport.zeromq.conversation import refuse_unopened
 from warehouse.transport.zeromq.curve import CurveKeys
@@ -79,11 +80,13 @@ class Hub:
         self.counters = counters = HubCounters()
         self._limits = limits
         held = HeldKeys()
+        barrier = Barrier(per_s=limits.connections_per_s, burst=limits.connections_burst)
         self._router = router = Router(
             keys=keys,
             limits=limits,
             denied=self.denied,
             held=held,
+            barrier=barrier,
             take=self._take,
             on_event=self._on_event,
             on_dry=self._on_dry,
@@ -103,6 +106,7 @@ class Hub:
             descriptors=self._descriptors,
             peers=self._peers,
             held=held,
+            barrier=barrier,
             limits=limits,
             counters=counters,
         )

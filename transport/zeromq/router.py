@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from socket import AF_INET6, SOCK_STREAM, getaddrinfo
+from socket import socket as Socket
 
 import trio
 import zmq
 
 from warehouse.errors import BadSetting, Overloaded
+from warehouse.transport.barrier import Barrier
 from warehouse.transport.endpoints import host_and_port
 from warehouse.transport.messages import FRAME_SIZE_MAX
 from warehouse.transport.zeromq.curve import CurveKeys
@@ -32,7 +34,7 @@ from warehouse.transport.zeromq.zap import DOMAIN, ZapHandler
 CURVE_OVERHEAD = 64  # bytes that encryption adds to a frame, generously (RFC 26: 33)
 EVENTS_REST_S = 0.002  # connections that come faster than that are looked at together
 EVENTS_BATCH = 16  # at up to 50 us each; messages of others must not wait for a flood of connections
-_MONITORED = zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED
+_MONITORED = zmq.Event.LISTENING | zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED
 
 
 class Router:
@@ -41,6 +43,7 @@ class Router:
     Args:
         denied: keys that finish no handshake.
         held: keys that get no new connection yet.
+        barrier: stands before the socket.
         take: receives one message and acts on it; False when there is none.
         on_event: told of every connection that was accepted or ended (the event, its descriptor).
         on_dry: called each time nothing is left to receive.
@@ -57,6 +60,7 @@ class Router:
         limits: HubLimits,
         denied: set[str],
         held: Container[str],
+        barrier: Barrier,
         take: Callable[[], bool],
         on_event: Callable[[int, int], None],
         on_dry: Callable[[], None],
@@ -65,6 +69,8 @@ class Router:
         self._limits = limits
         self._denied = denied
         self._held = held
+        self._barrier = barrier
+        self._listener: Socket | None = None  # libzmq's
         self._take = take
         self._on_event = on_event
         self._on_dry = on_dry
@@ -86,6 +92,7 @@ class Router:
             self._owned = OwnedSocket(self.socket, self._take, on_dry=self._on_dry)
             try:
                 self._bind(endpoint)
+                self._find_listener()
             except BaseException:
                 self.close()
                 raise
@@ -99,6 +106,7 @@ class Router:
             self._monitor, self._take_event, on_dry=self._owned.wake, rest_s=EVENTS_REST_S, batch=EVENTS_BATCH
         )
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._barrier.run)
             nursery.start_soon(self._zap.run)
             nursery.start_soon(watch.run)
             nursery.start_soon(self._owned.run)
@@ -107,6 +115,10 @@ class Router:
         """Close all of it; a second call does nothing."""
         if self._context is None or self._context.closed:
             return
+        self._barrier.step_aside()
+        if self._listener is not None:
+            self._listener.detach()
+            self._listener = None
         close_monitored(self.socket, self._monitor)
         self._zap.close()
         self._context.destroy(linger=0)
@@ -135,6 +147,13 @@ class Router:
             raise BadSetting(f"cannot listen on {endpoint}: {error.strerror}") from error
         self.bound_endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self.port = host_and_port(self.bound_endpoint)[1]
+
+    def _find_listener(self) -> None:
+        received = receive_event(self._monitor)  # libzmq tells of it before `bind` returns
+        assert received is not None
+        assert received[0] == zmq.Event.LISTENING
+        self._listener = Socket(fileno=received[1])
+        self._barrier.stand_before(self._listener)
 
     def take_events(self) -> None:
         """Hear of all connections that have come or ended by now."""

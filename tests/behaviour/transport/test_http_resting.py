@@ -117,6 +117,7 @@ async def test_a_newcomer_behind_the_address_of_a_flood_waits_and_is_served() ->
             await stream.aclose()
 
 
+@pytest.mark.usefixtures("no_filter")
 async def test_who_waits_and_says_nothing_takes_nobodys_turn_and_is_closed_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -139,6 +140,7 @@ async def test_who_waits_and_says_nothing_takes_nobodys_turn_and_is_closed_in_th
             await stream.aclose()
 
 
+@pytest.mark.usefixtures("no_filter")
 async def test_of_those_who_wait_there_are_only_so_many() -> None:
     limits = HttpLimits(connections=20, strangers_per_s=1)
     async with serving(door, limits) as served:

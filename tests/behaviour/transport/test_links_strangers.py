@@ -117,6 +117,7 @@ async def test_who_has_the_descriptor_of_a_connection_that_was_shut_is_heard_fro
             assert await shut.receive(0.5) is None
 
 
+@pytest.mark.usefixtures("no_filter")  # this thread connects: it must not wait for the hub
 async def test_thousands_of_half_open_connections_leave_room_for_those_who_come_honestly():
     limits = HubLimits(connections=60, newcomers=40)
     async with (
