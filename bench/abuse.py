@@ -1,12 +1,12 @@
 """What a flood from strangers costs another client, at the control port and at the data port.
 
-    python bench/abuse.py [--seconds 8] [--strangers 4] [--kinds KIND ...] [--json]
+    python bench/abuse.py [--seconds 20] [--strangers 4] [--kinds KIND ...] [--bare] [--json]
 
 Runs a store and one honest client, which lists buckets, puts and gets 4 KiB, logs in on connections of its
 own, and opens a URL on connections of its own, all the time.  Then some strangers, each a process with an
 address of its own (127.0.0.11 and on), flood one of the two ports in one way after the other
 (`tests/kits/strangers.py` names them).  The table shows the client's p50 and p99 of each operation and how
-many failed; a quiet turn before each flood is what it is compared with.
+many failed, and compares the p99 with that of the quiet turns before and after the flood.
 
 The strangers run when nobody else wants the processor: on a network they have machines of their own, and what
 they take of this one is not the store's failing.  The rates of what they got through are in the table.
@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,17 @@ import trio
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "kits")]
 
-from strangers import CONTROL_KINDS, DATA_KINDS  # noqa: E402
+from strangers import CONTROL_KINDS, DATA_KINDS, TLS_KINDS  # noqa: E402
 
 import warehouse  # noqa: E402
 from bench.machine import Machine, cpu_seconds, resident_memory  # noqa: E402
 from harness import RunningStore, environment  # noqa: E402
 from warehouse.conf.profile import Profile  # noqa: E402
 
+STRANGERS = ROOT / "tests" / "kits" / "strangers.py"
 BUCKET = "abuse"
 SIZE = 4096
+TLS_SETTINGS = '[tls]\nmode = "on"\n'
 OPERATIONS = ("list", "put", "get", "log in", "url")
 
 
@@ -56,6 +59,16 @@ class Turn:
     def p(self, name: str, share: float) -> float:
         taken = sorted(self.taken_ms[name])
         return taken[min(len(taken) - 1, int(len(taken) * share))] if taken else float("nan")
+
+    def summary(self) -> dict[str, list[float]]:
+        return {name: [self.p(name, 0.5), self.p(name, 0.99)] for name in OPERATIONS}
+
+    def joined(self, *others: Turn) -> Turn:
+        turns = (self, *others)
+        return Turn(
+            {name: [ms for turn in turns for ms in turn.taken_ms[name]] for name in OPERATIONS},
+            [failure for turn in turns for failure in turn.failures],
+        )
 
 
 class Client:
@@ -92,7 +105,7 @@ class Client:
                 nursery.start_soon(self._repeat, "list", list_buckets, 0.02)
                 nursery.start_soon(self._repeat, "put", put, 0.02)
                 nursery.start_soon(self._repeat, "get", get, 0.02)
-                nursery.start_soon(self._repeat, "log in", log_in, 0.1)
+                nursery.start_soon(self._repeat, "log in", log_in, 0.03)
                 nursery.start_soon(self._repeat, "url", lambda: open_url(url), 0.05)
                 task_status.started()
 
@@ -110,9 +123,16 @@ class Client:
 
 async def open_url(url: str) -> None:
     """GET a URL on a connection of its own."""
-    host, _, target = url.removeprefix("http://").partition("/")
+    scheme, _, rest = url.partition("://")
+    host, _, target = rest.partition("/")
     name, port = host.rsplit(":", 1)
-    async with await trio.open_tcp_stream(name, int(port)) as stream:
+    stream: trio.abc.Stream = await trio.open_tcp_stream(name, int(port))
+    if scheme == "https":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        assert isinstance(stream, trio.SocketStream)
+        stream = trio.SSLStream(stream, context, https_compatible=True)
+    async with stream:
         await stream.send_all(f"GET /{target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
         received = b""
         while piece := await stream.receive_some(65536):
@@ -124,12 +144,16 @@ async def open_url(url: str) -> None:
 class Flood:
     """Some strangers, each a process, until the end of the block."""
 
-    def __init__(self, kind: str, count: int, store: RunningStore) -> None:
+    def __init__(self, kind: str, count: int, store: RunningStore, *, target: str = "") -> None:
+        """
+        Args:
+            target: host and port of somebody else who is flooded instead of the store.
+        """
         profile = Profile.load(store.profile)
-        data = store.events[-1]["volumes"][0].removeprefix("http://")
-        target = profile.master.removeprefix("tcp://") if kind in CONTROL_KINDS else data
+        data = store.events[-1]["volumes"][0].partition("://")[2]
+        target = target or (profile.master.removeprefix("tcp://") if kind in CONTROL_KINDS else data)
         self._commands = [
-            [sys.executable, str(ROOT / "tests" / "kits" / "strangers.py"), kind, "--to", target]
+            [sys.executable, str(STRANGERS), kind, "--to", target]
             + ["--from", f"127.0.0.{11 + number}"]
             + ["--server-key", profile.server_key, "--key-id", profile.key_id]
             for number in range(count)
@@ -182,31 +206,73 @@ async def take_turn(client: Client, store: RunningStore, seconds: float) -> Turn
     return turn
 
 
-async def measure(arguments: argparse.Namespace, store: RunningStore) -> dict[str, tuple[Turn, Turn]]:
-    """Each kind: a quiet turn, and one in a flood."""
+@dataclass
+class Found:
+    """What the client felt in a flood, and in the quiet turns before and after it."""
+
+    quiet: Turn
+    noisy: Turn
+    bare: Turn | None = None  # while somebody else was flooded
+
+    def ratio(self, name: str) -> float:
+        return self.noisy.p(name, 0.99) / self.quiet.p(name, 0.99)
+
+
+async def measure(arguments: argparse.Namespace, store: RunningStore, kinds: list[str]) -> dict[str, Found]:
+    """Each kind: a quiet turn, one in a flood, and a quiet one, which is also the first of the next kind."""
     client, found = Client(store.profile), {}
     async with trio.open_nursery() as nursery:
         await nursery.start(client.run)
         await trio.sleep(2)
-        for kind in arguments.kinds:
-            quiet = await take_turn(client, store, arguments.seconds / 2)
-            with Flood(kind, arguments.strangers, store) as flood:
-                await trio.sleep(1)
-                noisy = await take_turn(client, store, arguments.seconds)
-                if not arguments.json:
-                    print(end=".", flush=True, file=sys.stderr)
-            noisy.strangers = flood.rates
-            found[kind] = (quiet, noisy)
+        before = await take_turn(client, store, arguments.seconds / 2)
+        for kind in kinds:
+            noisy = await flooded(arguments, client, store, kind)
+            bare = None
+            if arguments.bare:
+                with bare_listener() as target:
+                    bare = await flooded(arguments, client, store, kind, target=target)
             await trio.sleep(1)
+            after = await take_turn(client, store, arguments.seconds / 2)
+            found[kind] = Found(before.joined(after), noisy, bare)
+            before = after
+            if not arguments.json:
+                print(end=".", flush=True, file=sys.stderr)
         nursery.cancel_scope.cancel()
     return found
 
 
-def as_record(kind: str, quiet: Turn, noisy: Turn) -> dict[str, Any]:
+async def flooded(
+    arguments: argparse.Namespace, client: Client, store: RunningStore, kind: str, *, target: str = ""
+) -> Turn:
+    with Flood(kind, arguments.strangers, store, target=target) as flood:
+        await trio.sleep(1)
+        turn = await take_turn(client, store, arguments.seconds)
+    turn.strangers = flood.rates
+    return turn
+
+
+@contextmanager
+def bare_listener() -> Iterator[str]:
+    """A process that accepts connections and closes them, and nothing else."""
+    command = [sys.executable, str(STRANGERS), "listener", "--from", "127.0.0.1", "--to", "127.0.0.1:0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        with process.stdout:
+            yield f"127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def as_record(kind: str, found: Found) -> dict[str, Any]:
+    noisy = found.noisy
     return {
         "kind": kind,
-        "quiet_ms": {name: [quiet.p(name, 0.5), quiet.p(name, 0.99)] for name in OPERATIONS},
-        "flood_ms": {name: [noisy.p(name, 0.5), noisy.p(name, 0.99)] for name in OPERATIONS},
+        "quiet_ms": found.quiet.summary(),
+        "flood_ms": noisy.summary(),
+        "bare_ms": found.bare and found.bare.summary(),
+        "p99_ratio": {name: found.ratio(name) for name in OPERATIONS},
         "requests": sum(map(len, noisy.taken_ms.values())),
         "failures": noisy.failures,
         "strangers_per_s": noisy.strangers,
@@ -215,43 +281,61 @@ def as_record(kind: str, quiet: Turn, noisy: Turn) -> dict[str, Any]:
     }
 
 
-def print_table(found: dict[str, tuple[Turn, Turn]]) -> None:
-    print("p50 / p99 in ms; quiet: the median of the quiet turns")
-    print(f"{'':12}" + "".join(f"{name:>16}" for name in OPERATIONS) + "  failed  strangers, a second")
-    quiets = [quiet for quiet, _ in found.values()]
+def print_table(found: dict[str, Found]) -> None:
+    print("p50 / p99 in ms, and how many times the p99 of the quiet turns before and after that is")
+    print(f"{'':12}" + "".join(f"{name:>21}" for name in OPERATIONS) + "  failed  strangers, a second")
 
-    def row(name: str, p: Callable[[str, float], float], rest: str = "") -> None:
-        cells = "".join(f"{p(one, 0.5):9.1f} /{p(one, 0.99):5.0f}" for one in OPERATIONS)
-        print(f"{name:12}{cells}  {rest}")
+    def row(name: str, turn: Turn, found: Found | None = None, rest: str = "") -> None:
+        cells = (
+            f"{turn.p(one, 0.5):9.1f} /{turn.p(one, 0.99):5.0f} "
+            + (f"{turn.p(one, 0.99) / found.quiet.p(one, 0.99):4.1f}x" if found else "     ")
+            for one in OPERATIONS
+        )
+        print(f"{name:12}{''.join(cells)}  {rest}".rstrip())
 
-    row("quiet", lambda name, share: statistics.median(quiet.p(name, share) for quiet in quiets))
-    for kind, (_, noisy) in found.items():
-        rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in noisy.strangers.items())
-        busy = ", ".join(f"{name} {share:.0%}" for name, share in noisy.cpu.items() if share > 0.02)
-        row(kind, noisy.p, f"{len(noisy.failures):6}  {rates}; {busy}")
-        for failure in sorted(set(noisy.failures))[:3]:
+    row("quiet", Turn().joined(*(one.quiet for one in found.values())))
+    for kind, one in found.items():
+        row(kind, one.noisy, one, described(one.noisy))
+        for failure in sorted(set(one.noisy.failures))[:3]:
             print(f"             {failure}")
+        if one.bare is not None:
+            row("  elsewhere", one.bare, one, described(one.bare))
+
+
+def described(turn: Turn) -> str:
+    rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in turn.strangers.items())
+    busy = ", ".join(f"{name} {share:.0%}" for name, share in turn.cpu.items() if share > 0.02)
+    return f"{len(turn.failures):6}  {rates}; {busy}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a flood from strangers costs another client.")
-    kinds = (*CONTROL_KINDS, *DATA_KINDS)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each flood (default: %(default)s)")
+    kinds = (*CONTROL_KINDS, *DATA_KINDS, *TLS_KINDS)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each flood (default: %(default)s)")
     parser.add_argument("--strangers", type=int, default=4, metavar="N")
     parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds, metavar="KIND")
+    parser.add_argument(
+        "--bare", action="store_true", help="also flood a process that is no store, on the same machine"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="abuse-") as folder,
-        RunningStore(Path(folder) / "store") as store,
-    ):
-        found = trio.run(measure, arguments, store)
-    if arguments.json:
-        for kind, turns in found.items():
-            print(json.dumps(as_record(kind, *turns)))
-    else:
-        print(f"\n{Machine.this()}; {arguments.strangers} strangers")
-        print_table(found)
+    if not arguments.json:
+        print(f"{Machine.this()}; {arguments.strangers} strangers")
+    for config in (None, TLS_SETTINGS):
+        chosen = [kind for kind in arguments.kinds if (kind in TLS_KINDS) == (config is not None)]
+        if not chosen:
+            continue
+        with (
+            tempfile.TemporaryDirectory(prefix="abuse-") as folder,
+            RunningStore(Path(folder) / "store", config=config) as store,
+        ):
+            found = trio.run(measure, arguments, store, chosen)
+        if arguments.json:
+            for kind, one in found.items():
+                print(json.dumps(as_record(kind, one)))
+        else:
+            print("\nwith TLS on the data port" if config else "")
+            print_table(found)
 
 
 if __name__ == "__main__":

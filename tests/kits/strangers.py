@@ -7,6 +7,7 @@ many connections it opened, how many requests or frames it sent, and how many an
 
 The kinds for a control port:
 
+    brief         connections that are closed as soon as they are open: as many as go
     half-open     connections that say nothing, not even the greeting; a closed one is opened again
     mute          connections that finish the handshake and say nothing
     handshakes    a handshake, and away: as many as go
@@ -25,6 +26,17 @@ and for a data port:
     bodies        bodies of refused requests that come a byte a second
     fresh         one GET /healthz, and away: as many connections as go
     tls           the first half of a TLS handshake
+
+and for a data port that speaks TLS:
+
+    halves        the first half of a handshake, and away with the server's part of it: as many as go
+    wholes        a handshake, and away: as many as go
+    slow          first halves of a handshake that come a byte a second
+    records       a handshake, and a refused request whose body never ends, in records of 16 KiB
+
+and one that is no stranger:
+
+    listener      accepts connections and closes them, and prints its port first
 """
 
 from __future__ import annotations
@@ -36,10 +48,12 @@ import json
 import os
 import selectors
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import NoReturn
 
 import msgspec
 import zmq
@@ -51,7 +65,8 @@ BODY = (
     "PUT /v1/needles/1/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n"
     f"Authorization: Bearer {BAD_TOKEN}\r\n\r\n"
 ).encode()
-CLIENT_HELLO = bytes.fromhex("160301006c010000680303") + bytes(97)
+ENDLESS = BODY.replace(b"200000", b"99999999999")
+RECORD = bytes(16 * 1024)
 FRAME_SIZE = 64 * 1024 - 64
 NO_ROOM = (errno.EMFILE, errno.EADDRNOTAVAIL, errno.EADDRINUSE)
 
@@ -84,6 +99,7 @@ class Sockets:
         again: bytes = b"",
         drip: bytes = b"",
         is_left: bool = False,
+        is_brief: bool = False,
     ) -> None:
         """
         Args:
@@ -91,9 +107,11 @@ class Sockets:
             again: said after each answer; b"": nothing.
             drip: one byte of it a second.
             is_left: leave after the first answer.
+            is_brief: leave at once.
         """
         self._source, self._target, self._counts = source, target, counts
         self._count, self._first, self._again, self._drip, self._is_left = count, first, again, drip, is_left
+        self._is_brief = is_brief
         self._selector = selectors.DefaultSelector()
         self._open: dict[socket.socket, int] = {}  # and bytes of the drip that were sent
         self._dripped_s = time.monotonic()
@@ -106,6 +124,9 @@ class Sockets:
             sock = key.fileobj
             assert isinstance(sock, socket.socket)
             try:
+                if self._is_brief:
+                    self._close(sock)
+                    continue
                 if events & selectors.EVENT_WRITE:
                     self._selector.modify(sock, selectors.EVENT_READ)
                     if self._first:
@@ -154,6 +175,87 @@ class Sockets:
         self._counts.seen += 1
         self._selector.unregister(sock)
         self._open.pop(sock, None)
+        sock.close()
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+def tls_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def client_hello() -> bytes:
+    written = ssl.MemoryBIO()
+    tls = tls_context().wrap_bio(ssl.MemoryBIO(), written)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return written.read()
+
+
+class Handshakes:
+    """Keeps `count` connections open, shakes hands on each, and leaves or says what never ends."""
+
+    def __init__(
+        self, source: str, target: tuple[str, int], counts: Counts, *, count: int, endless: bytes = b""
+    ) -> None:
+        self._source, self._target, self._counts, self._count = source, target, counts, count
+        self._endless = endless
+        self._context = tls_context()
+        self._selector = selectors.DefaultSelector()
+        self._open = 0
+        self._is_heard: set[ssl.SSLSocket] = set()  # the head of their request is out
+
+    def turn(self) -> None:
+        while self._open < self._count:
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.bind((self._source, 0))
+            sock.connect_ex(self._target)
+            self._counts.opened += 1
+            self._open += 1
+            self._selector.register(sock, selectors.EVENT_WRITE)
+        for key, _ in self._selector.select(0.01):
+            assert isinstance(key.fileobj, socket.socket)
+            sock = key.fileobj
+            try:
+                if not isinstance(sock, ssl.SSLSocket):
+                    sock = self._wrap(sock)
+                self._go_on(sock)
+            except ssl.SSLWantReadError:
+                self._selector.modify(sock, selectors.EVENT_READ)
+            except ssl.SSLWantWriteError:
+                self._selector.modify(sock, selectors.EVENT_WRITE)
+            except (OSError, ValueError):
+                self._close(sock)
+
+    def _wrap(self, sock: socket.socket) -> ssl.SSLSocket:
+        sock.getpeername()  # else it was refused
+        self._selector.unregister(sock)
+        wrapped = self._context.wrap_socket(sock, do_handshake_on_connect=False)
+        self._selector.register(wrapped, selectors.EVENT_WRITE)
+        return wrapped
+
+    def _go_on(self, wrapped: ssl.SSLSocket) -> None:
+        if wrapped not in self._is_heard:
+            wrapped.do_handshake()
+            self._counts.seen += 1
+            if not self._endless:
+                self._close(wrapped)
+                return
+            wrapped.send(self._endless)
+            self._is_heard.add(wrapped)
+        self._selector.modify(wrapped, selectors.EVENT_WRITE)
+        for _ in range(8):
+            wrapped.send(RECORD)
+            self._counts.sent += 1
+
+    def _close(self, sock: socket.socket) -> None:
+        self._selector.unregister(sock)
+        self._is_heard.discard(sock)
+        self._open -= 1
         sock.close()
 
 
@@ -254,6 +356,8 @@ def dealers_of(kind: str, arguments: argparse.Namespace, counts: Counts) -> Deal
 def sockets_of(kind: str, arguments: argparse.Namespace, counts: Counts) -> Sockets:
     make = partial(Sockets, arguments.source, (arguments.host, arguments.port), counts)
     match kind:
+        case "brief":
+            return make(count=20, is_brief=True)
         case "half-open" | "silent":
             return make(count=400)
         case "healthz":
@@ -266,13 +370,43 @@ def sockets_of(kind: str, arguments: argparse.Namespace, counts: Counts) -> Sock
             return make(count=400, first=BODY, drip=b"b")
         case "fresh":
             return make(count=20, first=HEALTH, is_left=True)
-        case "tls":
-            return make(count=20, first=CLIENT_HELLO, is_left=True)
+        case "tls" | "halves":
+            return make(count=20, first=client_hello(), is_left=True)
+        case "slow":
+            hello = client_hello()
+            return make(count=400, first=hello[:20], drip=hello[20:-1])
     raise ValueError(kind)
 
 
-CONTROL_KINDS = (*("half-open", "mute", "handshakes", "logins", "guesses", "rubbish", "large", "requests"),)
+CONTROL_KINDS = (
+    "brief",
+    "half-open",
+    "mute",
+    "handshakes",
+    "logins",
+    "guesses",
+    "rubbish",
+    "large",
+    "requests",
+)
 DATA_KINDS = ("silent", "healthz", "bad-tokens", "heads", "bodies", "fresh", "tls")
+TLS_KINDS = ("halves", "wholes", "slow", "records")
+
+
+def flood_of(kind: str, arguments: argparse.Namespace, counts: Counts) -> Sockets | Dealers | Handshakes:
+    target = (arguments.host, arguments.port)
+    if kind in ("wholes", "records"):
+        endless = ENDLESS if kind == "records" else b""
+        return Handshakes(arguments.source, target, counts, count=20, endless=endless)
+    is_plain = kind in (*DATA_KINDS, *TLS_KINDS, "half-open", "brief")
+    return (sockets_of if is_plain else dealers_of)(kind, arguments, counts)
+
+
+def listen(host: str) -> NoReturn:
+    with socket.create_server((host, 0), backlog=1024) as listener:
+        print(listener.getsockname()[1], flush=True)
+        while True:
+            listener.accept()[0].close()
 
 
 def main() -> None:
@@ -284,12 +418,13 @@ def main() -> None:
     parser.add_argument("--key-id", default="")
     arguments = parser.parse_args()
     arguments.host, arguments.port = arguments.to.rsplit(":", 1)[0], int(arguments.to.rsplit(":", 1)[1])
+    if arguments.kind == "listener":
+        listen(arguments.source)
     # Strangers have machines of their own: what they take of this processor is not the store's failing.
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     counts = Counts()
-    is_plain = arguments.kind in DATA_KINDS or arguments.kind == "half-open"
-    flood = (sockets_of if is_plain else dealers_of)(arguments.kind, arguments, counts)
+    flood = flood_of(arguments.kind, arguments, counts)
     next_look_s = 0.0
     while True:
         flood.turn()
