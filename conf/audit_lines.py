@@ -36,7 +36,7 @@ COMMON = (
     "address",  # where the connection comes from
     "target",  # what it was done to
     "request",  # name of the connection, and the number of the request on it
-    "left_out",  # lines like this one that were not written since the last one: see audit.failures_per_minute
+    "left_out",  # lines like this one that were not written since the last one: see `audit_sampling.py`
 )
 
 # Fields of each action besides those.

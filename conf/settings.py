@@ -209,7 +209,8 @@ class Audit(Section, frozen=True, kw_only=True):
     sample: Annotated[
         int,
         Count(1, 1_000_000),
-        "of the refusals beyond that, one of this many is written; each line says how many were left out",
+        "of the refusals beyond that, and of what a key repeats without end, one of this many is written;"
+        " each line says how many were left out",
     ] = 100
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import trio
 
-from warehouse.actors.control.audit_sampling import Sampler
+from warehouse.actors.control.audit_sampling import Allowance, Repeated, Repeats, Sampler
 from warehouse.actors.control.troubles import Troubles
 from warehouse.conf.audit_files import AUDIT_NAME, AuditFiles
 from warehouse.conf.audit_lines import Value, encode_line, format_utc
@@ -192,6 +192,7 @@ class AuditLog:
         self._sampler = Sampler[tuple[str, str]](
             per_minute=settings.failures_per_minute, every=settings.sample, others=("others", "others")
         )
+        self._repeats = Repeats(every=settings.sample)
         self.writer: AuditWriter | None = None
         if settings.enabled == "on":
             files = AuditFiles(self.path, size_max=settings.size, count_max=settings.files)
@@ -232,8 +233,18 @@ class AuditLog:
         if left_out is not None:
             self.note(action, result=result, address=address, left_out=left_out or None, **fields)
 
+    def note_repeated(
+        self, action: str, allowance: Allowance, *, key: str, address: str, **fields: Value
+    ) -> None:
+        """As `note`, for something that whoever has a key can repeat at will, and that changes nothing."""
+        left_out = self._repeats.admit(Repeated(action, key, address), allowance, time.monotonic())
+        if left_out is not None:
+            self.note(action, key=key, address=address, left_out=left_out or None, **fields)
+
     def tell_left_out(self) -> None:
-        """Write how many refusals were left out, where no later line of their kind says it."""
+        """Write how many lines were left out, where no later line of their kind says it."""
+        for (action, key, address), count in self._repeats.take_left_out().items():
+            self.note("lines_left_out", of=action, key=key, address=address, left_out=count)
         for (action, address), count in self._sampler.take_left_out().items():
             self.note("lines_left_out", of=action, address=address, left_out=count)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from msgspec import UNSET
 
+from warehouse.actors.control.audit_sampling import Allowance
 from warehouse.conf.audit_lines import LIST_LENGTH_MAX, Value
 from warehouse.transport.messages import (
     AbortUpload,
@@ -93,6 +94,12 @@ UNCLEAR_ID = "?"
 _SHORT_ID = re.compile(r"[A-Za-z0-9._-]{3,32}", re.ASCII)  # a secret of ours has 43 characters
 
 
+# Of logins and URLs that are refused, `audit.failures_per_minute` are written.  These are for what succeeds.
+OF_LOGINS = Allowance(burst=2000, per_s=1.0)
+OF_URLS = Allowance(burst=10_000, per_s=10.0)
+OF_IDLE_DELETIONS = Allowance(burst=2000, per_s=1.0)
+
+
 def _nothing_more(request: Any, answer: Answer | None) -> Details:
     return {}
 
@@ -109,6 +116,8 @@ class Rule:
         is_failure_only: write only what is refused.
         lines: where one request is as many lines as this returns: the fields of each, instead of all above.
         is_of_node: write the CURVE key of the connection, too.
+        repeats: what succeeds and changed nothing is written so often for one key; None: always.
+        changed: did the request change something, by its answer?
     """
 
     action: str | Callable[[Any], str]
@@ -118,6 +127,8 @@ class Rule:
     is_failure_only: bool = False
     lines: Callable[[Any], list[Details]] | None = None
     is_of_node: bool = False
+    repeats: Allowance | None = None
+    changed: Callable[[Answer], bool] = lambda answer: False
 
     def action_of(self, request: Message) -> str:
         return self.action if isinstance(self.action, str) else self.action(request)
@@ -133,6 +144,10 @@ def _deletion(request: DeleteObjects, answer: Answer | None) -> Details:
         "existed": sum(answer.existed) if isinstance(answer, Deleted) else None,
         "keys": request.keys[:LIST_LENGTH_MAX],
     }
+
+
+def _has_deleted(answer: Answer) -> bool:
+    return not isinstance(answer, Deleted) or any(answer.existed)
 
 
 def _quota(request: SetQuota, answer: Answer | None) -> Details:
@@ -224,14 +239,18 @@ def _long_id(request: EditKey | DeleteKey | RotateKey, answer: Answer | None) ->
 
 
 RULES: dict[type[Message], Rule] = {
-    Login: Rule("login", key_of=lambda request: str(request.key_id)),
+    Login: Rule("login", key_of=lambda request: str(request.key_id), repeats=OF_LOGINS),
     # Each new connection attaches: with a token that was bought with a login, which is in the log.
     Attach: Rule("attach", is_failure_only=True),
     CreateBucket: Rule("bucket_created", _of_bucket),
     DeleteBucket: Rule("bucket_deleted", _of_bucket, lambda request, _: {"is_forced": request.force}),
     SetQuota: Rule("quota_set", _of_bucket, _quota),
-    DeleteObjects: Rule("objects_deleted", _of_bucket, _deletion),
-    Presign: Rule("url_signed", lambda request: f"wh://{request.bucket}/{request.key}", _url),
+    DeleteObjects: Rule(
+        "objects_deleted", _of_bucket, _deletion, repeats=OF_IDLE_DELETIONS, changed=_has_deleted
+    ),
+    Presign: Rule(
+        "url_signed", lambda request: f"wh://{request.bucket}/{request.key}", _url, repeats=OF_URLS
+    ),
     Register: Rule(
         "disk_registered",
         lambda request: str(request.disk_id),

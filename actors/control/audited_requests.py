@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from warehouse.actors.control.audit import AuditLog
 from warehouse.actors.control.audit_rules import RULES, Details, Rule
@@ -81,7 +82,10 @@ class AuditedRequests:
             if rule.lines is not None:
                 self._note_lines(rule, rule.lines(request), peer)
                 return
-            self._audit.note(
+            note = self._audit.note
+            if rule.repeats is not None and not rule.changed(answer):
+                note = partial(self._audit.note_repeated, allowance=rule.repeats)
+            note(
                 rule.action_of(request),
                 address=peer.address,
                 target=rule.target(request),

@@ -25,6 +25,7 @@ from warehouse.actors.control.holders import Holder
 from warehouse.actors.control.key_secrets import KeySecrets, Shown
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.control.live_keys import LiveKey, LiveKeys
+from warehouse.actors.control.login_rates import LoginRates
 from warehouse.actors.control.nodes import Nodes
 from warehouse.actors.control.routes import Routes
 from warehouse.auth.access_tokens import AccessClaims
@@ -113,6 +114,7 @@ class Sessions:
         self._nodes = nodes
         self._nobody = roles.nobody(nodes.join_secret.is_in_front)
         self.failed_logins = FailedLogins(context.events)
+        self._login_rates = LoginRates()
 
     def routes(self) -> Routes:
         return Routes().later(Login, self.login).now(Attach, self.attach)
@@ -131,6 +133,7 @@ class Sessions:
         if row is None or shown is None or not row.is_usable(at_ms):
             await self.failed_logins.slow_down(peer.address, request.key_id)
             raise BadCredentials("this API key is unknown, disabled or expired, or its secret is wrong")
+        self._login_rates.admit(row.id, peer.address, time.monotonic())
         life_s = _life_s(shown, at_ms)
         claims = AccessClaims(key_id=row.id, epoch=row.epoch, expires_at_s=int(time.time() + life_s))
         return LoggedIn(token=self._keyring.access.sign(claims), expires_in_s=life_s)

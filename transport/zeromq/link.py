@@ -35,6 +35,7 @@ from warehouse.errors import (
     BadCredentials,
     BadRequest,
     BadSetting,
+    Busy,
     DataDamaged,
     DeadlineExceeded,
     LinkDown,
@@ -66,6 +67,7 @@ QUEUE_MAX = 4 * IN_FLIGHT_MAX  # libzmq's; the turns of IN_FLIGHT_MAX run out fi
 ANSWERS_MAX = 1024  # requests of the hub in work or waiting for `greet`
 PAUSE_MIN_S = 0.05  # after a refused greeting or handshake; doubles up to PAUSE_MAX_S
 PAUSE_MAX_S = 5.0
+ASKED_MAX_S = 60.0  # a hub that is busy may put us off for this long
 SILENCE_S = 2.5  # without a word from the hub: knock
 KNOCK_S = 1.0  # a greeting takes no longer
 BUSY_MAX_S = 30.0  # the link gives up a hub that greets and says nothing for this long
@@ -227,9 +229,14 @@ class Link:
                     was_up = await self._connect_once(context, nursery)
                     pause_s = PAUSE_MIN_S if was_up else min(2 * pause_s, PAUSE_MAX_S)
                     # Spread out: after the hub's restart all its links come at once.
-                    await trio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # not a secret
+                    spread = random.uniform(0.5, 1.0)  # noqa: S311  # not a secret
+                    await trio.sleep(spread * max(pause_s, 2 * self._asked_to_wait_s()))
         finally:
             context.destroy(linger=0)
+
+    def _asked_to_wait_s(self) -> float:
+        """When the hub wants us back, which was too busy for our greeting."""
+        return min(self.trouble.retry_after_s, ASKED_MAX_S) if isinstance(self.trouble, Busy) else 0.0
 
     async def _connect_once(self, context: zmq.Context[zmq.Socket[bytes]], answers: trio.Nursery) -> bool:
         """Live through one connection; return whether the link was up on it."""

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+import warehouse
 from master_kit import open_master, settings_with, until
+from warehouse.actors.control import audit_rules, audited_requests, login_rates
 from warehouse.actors.control.audit import TROUBLE, AuditLog, AuditWriter
+from warehouse.actors.control.audit_rules import Rule
+from warehouse.actors.control.audit_sampling import Allowance
 from warehouse.actors.control.events import EventLog
 from warehouse.actors.control.troubles import Troubles
 from warehouse.auth.rights import EVERYTHING, Permission
 from warehouse.conf.audit_files import AUDIT_NAME, AuditFiles
 from warehouse.conf.audit_lines import encode_line
 from warehouse.conf.settings import Audit
-from warehouse.errors import StoreError
+from warehouse.errors import Busy, StoreError
 from warehouse.transport.messages import (
     Attach,
     AuditEntry,
@@ -32,7 +37,9 @@ from warehouse.transport.messages import (
     DiskReport,
     Done,
     ListAudit,
+    LoggedIn,
     Login,
+    Message,
     Presign,
     Presigned,
     Register,
@@ -154,6 +161,61 @@ async def test_many_failures_are_sampled_and_counted(tmp_path: Path) -> None:
     assert len(written) == 6  # three, and then one of five
     counted = [line for line in lines if line["action"] == "lines_left_out"]
     assert len(written) + sum(line.get("left_out", 0) for line in (*written, *counted)) == 20
+
+
+async def test_a_key_that_logs_in_without_end_does_not_push_others_out_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = replace(audit_rules.RULES[Login], repeats=Allowance(burst=3, per_s=0.0))
+    rules: dict[type[Message], Rule] = {**audit_rules.RULES, Login: few}
+    monkeypatch.setattr(audited_requests, "RULES", rules)
+    async with open_master(tmp_path, settings=settings_with(audit={"sample": 10})) as master:
+        thief, other = await master.add_key(1), await master.add_key(1)
+        for _ in range(43):
+            await master.token(thief)
+        await master.token(other)
+        await master.stop()
+    lines = lines_in(tmp_path)
+    written = [line for line in lines if line["action"] == "login" and line["key"] == thief.key_id]
+    assert len(written) == 3 + 4
+    assert [line.get("left_out", 0) for line in written] == [0, 0, 0, 9, 9, 9, 9]
+    assert [line["key"] for line in lines if line["action"] == "login"].count(other.key_id) == 1
+
+
+async def test_a_thousand_logins_of_one_key_at_once_are_all_let_in_and_written(tmp_path: Path) -> None:
+    async with open_master(tmp_path) as master:
+        key = await master.add_key(1)
+        login, done = Login(key_id=key.key_id, secret=key.secret), []
+
+        async def client() -> None:
+            link = await master.connect_as(key)
+            for _ in range(99):
+                done.append(await link.request(login, timeout_s=30))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(client)
+        assert all(isinstance(answer, LoggedIn) for answer in done)
+        await master.stop()
+    logins = [line for line in lines_in(tmp_path) if line["action"] == "login" and line["key"] == key.key_id]
+    assert len(logins) == len(done) + 10 == 1000
+
+
+async def test_a_key_that_logs_in_too_often_is_busy_and_the_next_client_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(login_rates, "KEY_BURST", 3.0)
+    monkeypatch.setattr(login_rates, "KEY_PER_S", 0.001)
+    monkeypatch.setattr(login_rates, "ADDRESS_BURST", 2.0)
+    async with open_master(tmp_path) as master:
+        key = await master.add_key(1)
+        with pytest.raises(Busy) as caught:
+            for _ in range(20):
+                await master.token(key)
+        assert caught.value.retry_after_s > 0.0
+        async with warehouse.connect(master.profile_of(key)) as store:  # it comes back when it is told to
+            assert await store.buckets() == []
+        await wait_for(tmp_path, action="login", result="busy", key=key.key_id)
 
 
 async def test_a_store_that_is_to_keep_no_log_keeps_none(tmp_path: Path) -> None:
@@ -325,8 +387,11 @@ async def test_an_operator_reads_the_log_page_by_page(tmp_path: Path) -> None:
         keys = ["k" * 1000 + f"{n:03d}" for n in range(10)]
         for _ in range(200):
             await master.ask(DeleteObjects(bucket="photos", keys=keys), Deleted)
-        await until(lambda: master.running.audit.writer.written_count >= 204, 60)
-        assert len(list(tmp_path.glob(f"{AUDIT_NAME}*"))) > 5
+        with trio.fail_after(60):  # the last lines are written a moment after their answers
+            while len(await read_log(master.client, action="objects_deleted")) < 200:
+                await trio.sleep(0.02)
+        # How many depends on how many lines the thread finds at once: they go into one file together.
+        assert len(list(tmp_path.glob(f"{AUDIT_NAME}*"))) > 1
         for limit in (3, 1000):
             deleted = await read_log(master.client, action="objects_deleted", limit=limit)
             assert len(deleted) == 200

@@ -10,6 +10,7 @@ import pytest
 
 from message_samples import KINDS, SAMPLES
 from warehouse.actors.control.audit_rules import NOT_AUDITED, RULES, Rule
+from warehouse.actors.control.audit_sampling import Allowance
 from warehouse.actors.control.audited_requests import NO_KEY_ID, AuditedRequests
 from warehouse.conf.audit_lines import ACTIONS, encode_line
 from warehouse.errors import BadCredentials, PermissionDenied
@@ -106,11 +107,16 @@ class Lines:
 
     def __init__(self) -> None:
         self.told: list[dict[str, Any]] = []
+        self.repeated: list[str] = []  # actions that may be sampled
 
     def note(self, action: str, **fields: Any) -> None:
         self.told.append(json.loads(encode_line(action, fields)))
 
     def note_refusal(self, action: str, **fields: Any) -> None:
+        self.note(action, **fields)
+
+    def note_repeated(self, action: str, allowance: Allowance, **fields: Any) -> None:
+        self.repeated.append(action)
         self.note(action, **fields)
 
 
@@ -142,6 +148,33 @@ def audited(answer: Any, known: tuple[str, ...] = ()) -> tuple[AuditedRequests, 
 
 
 PEER: Any = OnePeer()
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer", "is_sampled"),
+    [
+        (Login(key_id="WHKEY", secret="s"), messages.LoggedIn(token="t", expires_in_s=9.0), True),
+        (
+            Presign(bucket="photos", key="a", method="GET", expires_in_s=60.0),
+            messages.Presigned(url="http://h/", expires_in_s=60.0),
+            True,
+        ),
+        (messages.DeleteObjects(bucket="photos", keys=["a"]), messages.Deleted(existed=[False]), True),
+        (
+            messages.DeleteObjects(bucket="photos", keys=["a", "b"]),
+            messages.Deleted(existed=[False, True]),
+            False,
+        ),
+        (messages.DeleteBucket(bucket="photos"), Done(), False),
+    ],
+)
+async def test_only_what_changes_nothing_may_be_left_out(
+    request_: Any, answer: Answer, is_sampled: bool
+) -> None:
+    requests, lines = audited(answer)
+    await requests.answer(PEER, request_)
+    assert len(lines.told) == 1
+    assert bool(lines.repeated) is is_sampled
 
 
 async def test_a_login_is_written_with_its_key_address_and_outcome() -> None:
