@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import resource
@@ -82,12 +83,16 @@ def resident_bytes() -> int:
 
 
 def open_and_read(directory: Path, needle_count: int) -> Opened:
-    """Open the volume in this process and read needles all over it."""
+    """Open the volume in this process and read needles all over it; `open_s`: the quickest of three times."""
     chance = random.Random(1)
     before = resident_bytes()
-    start = time.perf_counter()
-    volume = Volume.open(OsDisk(directory), volume_directory(VOLUME_ID))
-    open_s = time.perf_counter() - start
+    open_s = math.inf
+    for number in range(3):
+        start = time.perf_counter()
+        volume = Volume.open(OsDisk(directory), volume_directory(VOLUME_ID))
+        open_s = min(open_s, time.perf_counter() - start)
+        if number < 2:
+            volume.close()
     assert volume.stats().live_count == needle_count
     for _ in range(READ_COUNT):
         assert volume.read(chance.randint(1, needle_count)).data == DATA

@@ -114,7 +114,7 @@ def test_a_flood_of_silent_strangers_keeps_no_client_out(tmp_path: Path) -> None
                 started = time.monotonic()
                 trio.run(put_and_get, store.profile)
                 assert fetch(url)[0] == 200
-                assert time.monotonic() - started < 5.0, "silence times out after 10 s"
+                assert time.monotonic() - started < 9.0, "silence times out after 10 s"
                 held += [socket.create_connection(address) for _ in range(200)]
         finally:
             for connection in held:

@@ -239,7 +239,7 @@ class BadFiles(AuditFiles):
         self.sync_count = 0
 
     def append(self, lines: bytes) -> None:
-        self.is_open.wait(10)
+        self.is_open.wait(30)
         if self.is_full:
             raise OSError(28, "No space left on device")
         super().append(lines)
@@ -299,7 +299,7 @@ def test_nobody_waits_for_a_disk_that_does_not_answer(tmp_path: Path) -> None:
     began = time.monotonic()
     for number in range(2000):
         writer.put(numbered(number))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert writer.queue_size <= 1000
     files.is_open.set()
     writer.stop()
@@ -320,7 +320,10 @@ def test_lines_are_made_durable_within_a_second_and_at_the_end(tmp_path: Path) -
     assert files.sync_count == 2
 
 
-def test_the_end_of_a_master_does_not_wait_for_a_full_disk(tmp_path: Path) -> None:
+def test_the_end_of_a_master_does_not_wait_for_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warehouse.actors.control.audit.STOP_S", 60.0)
     files = BadFiles(tmp_path / AUDIT_NAME)
     files.is_full = True
     writer, told = writer_of(files)
@@ -329,7 +332,7 @@ def test_the_end_of_a_master_does_not_wait_for_a_full_disk(tmp_path: Path) -> No
     wait_until(lambda: bool(told))
     began = time.monotonic()
     writer.stop()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30
 
 
 async def test_operators_are_told_while_the_log_cannot_be_written(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ async def test_a_rate_of_requests_is_kept_and_others_notice_nothing(tmp_path: Pa
     async with open_master(tmp_path, has_compactor=False) as master:
         link = await limited(master, requests_per_s=5.0)
         began, done, refused = time.monotonic(), 0, list[Busy]()
-        while time.monotonic() < began + 1.0:
+        while time.monotonic() < began + 1.0 or done < 5:
             try:
                 await link.request(ListBuckets(), timeout_s=10)
                 done += 1

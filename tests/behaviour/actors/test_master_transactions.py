@@ -43,7 +43,7 @@ class Transactions:
         def transaction(catalog: SqliteCatalog) -> Iterator[object]:
             self.count += 1
             with original(catalog) as made:
-                self.gate.wait(10)
+                self.gate.wait(30)
                 yield made
 
         async def write(writer: CatalogWriter, work: object, **options: bool) -> object:
@@ -52,6 +52,14 @@ class Transactions:
 
         monkeypatch.setattr(SqliteCatalog, "transaction", transaction)
         monkeypatch.setattr(CatalogWriter, "write", write)
+
+    async def until_quiet(self) -> None:
+        """Wait until nothing was written for a while: the disks have what they need, ids and records of buckets."""
+        with trio.fail_after(30):
+            before = -1
+            while before != self.asked_count:
+                before = self.asked_count
+                await trio.sleep(0.4)
 
 
 async def second_disk(master: RunningMaster) -> ScriptedDisk:
@@ -89,7 +97,7 @@ async def test_commits_of_two_disks_and_deletes_share_one_transaction(
         other = await second_disk(master)
         for number in range(3):
             await master.disk.store(1, 900 + number, bucket_id, f"doomed-{number}")
-        await trio.sleep(0.3)  # the disks get what they need: ids, records of the bucket
+        await transactions.until_quiet()
         for disk in (master.disk, other):  # what follows from the requests must not be counted with them
             disk.hold(DeleteNeedles)
             disk.hold(RecordBuckets)

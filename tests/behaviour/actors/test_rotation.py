@@ -148,12 +148,10 @@ async def test_a_rotation_at_once_ends_sessions_and_what_they_wait_for(master: R
         nursery.start_soon(follow)
         await until(lambda: len(seen) > 1 and master.running.hub.in_flight)
         count = link.connect_count
-        started = time.monotonic()
         assert (await rotate(master, "access", 0)).until_ms == 0
-        with trio.fail_after(10):
+        with trio.fail_after(15):  # a second, and a loaded machine; the answer would take 25
             await ended.wait()
-        assert time.monotonic() - started < 1.0 + 4  # a second, and a loaded machine
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while link.connect_count == count:
                 await trio.sleep(0.01)
     with pytest.raises(TokenInvalid):

@@ -100,8 +100,8 @@ async def test_a_put_that_is_alone_waits_for_nobody(store: FakeStore, photos: wa
 async def test_puts_wait_for_each_other_only_while_enough_requests_are_under_way(
     store: FakeStore, photos: warehouse.Bucket
 ) -> None:
-    store.faults.put_delay_s = 0.05
     await put_at_once(photos, 1)  # leases
+    store.faults.put_delay_s = 0.5
     async with trio.open_nursery() as nursery:
         for number in range(20):
             nursery.start_soon(photos.put, f"late {number}", b"x")
@@ -242,7 +242,7 @@ async def test_a_put_that_is_cancelled_under_way_is_resolved_and_the_others_are_
 async def test_a_put_that_is_cancelled_in_the_queue_is_never_sent(
     store: FakeStore, photos: warehouse.Bucket
 ) -> None:
-    store.faults.put_delay_s = 0.2
+    store.faults.put_delay_s = 0.6
     async with trio.open_nursery() as nursery:
         for number in range(3):  # one request each: as many as may be in flight
             nursery.start_soon(photos.put, f"first {number}", b"x")
@@ -268,7 +268,7 @@ async def test_cancelled_puts_leave_the_lanes_to_others(store: FakeStore, photos
 async def test_a_volume_that_is_stuck_does_not_keep_the_puts_to_others_waiting(
     store: FakeStore, photos: warehouse.Bucket
 ) -> None:
-    store.faults.stuck[1] = 5.0
+    store.faults.stuck[1] = 60.0
     done: list[int] = []
 
     async def put(number: int) -> None:
@@ -279,7 +279,7 @@ async def test_a_volume_that_is_stuck_does_not_keep_the_puts_to_others_waiting(
         for number in range(20):
             nursery.start_soon(put, number)
             await trio.sleep(0.05)
-        with trio.move_on_after(2):
+        with trio.move_on_after(30):
             while len(done) < 8:
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
@@ -301,7 +301,7 @@ async def test_closing_the_client_ends_puts_that_other_tasks_wait_for(store: Fak
 
             nursery.start_soon(put_all)
             await trio.sleep(0.1)
-        nursery.cancel_scope.deadline = trio.current_time() + 5
+        nursery.cancel_scope.deadline = trio.current_time() + 20
     assert len(outcomes) == 600
     assert all(isinstance(outcome, LinkDown | OutcomeUnknown) for outcome in outcomes.values())
 
@@ -383,6 +383,6 @@ async def test_closing_the_client_ends_gets_that_other_tasks_wait_for(store: Fak
             await trio.sleep(0.1)
             nursery.start_soon(get_all, keys[10:])  # their question waits for the answer to the first
             await trio.sleep(0.1)
-        nursery.cancel_scope.deadline = trio.current_time() + 5
+        nursery.cancel_scope.deadline = trio.current_time() + 20
     assert len(outcomes) == 20
     assert all(isinstance(outcome, LinkDown) for outcome in outcomes.values())

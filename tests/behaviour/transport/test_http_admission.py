@@ -73,7 +73,7 @@ async def test_in_a_flood_of_silent_strangers_who_has_a_token_is_served_at_once(
         newcomer = await holder(served)
         for stream in (*holders, newcomer):
             await ask(stream)
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 5.0, "silence is ended after ten"
         assert served.server.connection_count <= 200 + 11
         assert await is_closed(flood[0])  # the one that was silent longest
         for stream in (*flood, *holders, newcomer):

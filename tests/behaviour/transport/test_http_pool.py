@@ -359,12 +359,12 @@ async def test_a_source_that_fails_fails_the_upload_with_its_own_error():
 async def test_a_slow_source_is_no_stall_of_the_server():
     async def slow():
         yield bytes(1000)
-        await trio.sleep(0.4)
+        await trio.sleep(1.5)
         yield bytes(1000)
 
     async with (
         serving(count_body) as served,
-        pooling(stall_s=0.15) as pool,
+        pooling(stall_s=0.6) as pool,
         pool.stream("PUT", served.url, "/", body_length=2000, body_pieces=slow()) as response,
     ):
         assert await response.read() == b"2000"

@@ -80,7 +80,7 @@ async def test_who_does_not_say_who_it_is_is_shut_and_the_known_stay():
             await chatty.ask(ListBuckets(), request_id=1)
             assert len(hub.peers) == 2
             (stranger,) = [peer for peer in hub.peers.values() if peer.session is None]
-            with trio.fail_after(8):
+            with trio.fail_after(30):
                 while not stranger.is_gone or not monitor.poll(0):
                     await trio.sleep(0.05)
                     chatty.socket.send(b"\xc1", zmq.NOBLOCK)
@@ -136,8 +136,8 @@ async def test_thousands_of_half_open_connections_leave_room_for_those_who_come_
             await until(lambda: len(os.listdir("/proc/self/fd")) - before - len(sockets) <= 45)
             async with open_link(endpoint, keys=CurveKeys.generate(), greet=greet) as late:
                 started = time.monotonic()
-                assert await late.request(ListBuckets(), timeout_s=10) == Buckets(buckets=[])
-                assert time.monotonic() - started < 5
+                assert await late.request(ListBuckets(), timeout_s=30) == Buckets(buckets=[])
+                assert time.monotonic() - started < 8, "who says nothing is shut after ten"
             assert await early.request(ListBuckets(), timeout_s=30) == Buckets(buckets=[])
             assert early.connect_count == 1
         finally:
