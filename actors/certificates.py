@@ -230,6 +230,7 @@ class OwnCertificate:
 
     Attributes:
         tls: for `HttpServer`.
+        paths: of certificate and key.
     """
 
     def __init__(self, certificate: Path, key: Path, host: str) -> None:
@@ -238,7 +239,7 @@ class OwnCertificate:
             CertificateBad: the files are no good pair for `host`.
             BadSetting: others may read the key.
         """
-        self._paths = (certificate, key)
+        self.paths = (certificate, key)
         self.host = host
         self._warned_s = 0.0
         self._seen = self._look()
@@ -248,7 +249,7 @@ class OwnCertificate:
     def _look(self) -> tuple[object, ...]:
         """What tells a changed file from the one that was read."""
         found: list[object] = []
-        for path in self._paths:
+        for path in self.paths:
             try:
                 status = os.stat(path)
                 found += [status.st_ino, status.st_size, status.st_mtime_ns]
@@ -257,7 +258,7 @@ class OwnCertificate:
         return tuple(found)
 
     def _load(self) -> None:
-        certificate_path, key_path = self._paths
+        certificate_path, key_path = self.paths
         try:
             content, _ = read_small(certificate_path, FILE_SIZE_MAX)
             _, found = read_small(key_path, FILE_SIZE_MAX)
@@ -283,7 +284,7 @@ class OwnCertificate:
             self._warned_s = now_s
             log.warning(
                 "the certificate ends soon: put a new one in its place",
-                extra={"certificate": str(self._paths[0]), "days": round(left_days, 1)},
+                extra={"certificate": str(self.paths[0]), "days": round(left_days, 1)},
             )
 
     def look_again(self) -> None:
@@ -299,7 +300,7 @@ class OwnCertificate:
                 "the changed certificate is refused; the one before stays", extra={"cause": error.message}
             )
         else:
-            log.info("the certificate was read again", extra={"certificate": str(self._paths[0])})
+            log.info("the certificate was read again", extra={"certificate": str(self.paths[0])})
 
 
 def _require_good(certificate: ServerCertificate, host: str, what: str) -> None:

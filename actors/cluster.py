@@ -28,12 +28,13 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from warehouse.actors.certificates import trusted_bundle
+from warehouse.actors.certificates import StoreCertificate, trusted_bundle
 from warehouse.actors.cluster_ports import MASTER_HTTP_OFFSET, VOLUMES_MAX, ClusterPorts
 from warehouse.actors.control.first_start import (
     MARKER_NAME,
@@ -58,10 +59,11 @@ from warehouse.auth.keys import ApiKey
 from warehouse.catalog.interface import Catalog
 from warehouse.conf.arguments import Parser
 from warehouse.conf.arguments import host as host_argument
+from warehouse.conf.console_codes import FOLDER_NAME
 from warehouse.conf.profile import Profile
 from warehouse.conf.programs import module_command, module_environment
 from warehouse.conf.settings import Settings
-from warehouse.errors import SetupError
+from warehouse.errors import SetupError, StoreError
 
 log = logging.getLogger("warehouse.actors.cluster")  # run as a module it would be "__main__"
 
@@ -70,6 +72,7 @@ BACK_OFF_FIRST_S = 0.1
 BACK_OFF_MAX_S = 10.0
 HEALTHY_S = 30.0  # after a child lived this long, its back-off starts from the beginning
 START_S = 60.0
+CERTIFICATE_LOOK_S = 600.0  # between looks whether the console's certificate is due
 CONSOLE_S = 10.0  # a store is ready without its console, and waits this long for it
 UNWRITABLE_S = 3.0  # how much longer a start waits for a disk that serves reads and takes no puts
 
@@ -448,9 +451,35 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     )
     cluster = Cluster(_children(arguments, settings, ports, volume_count, key_files))
     if arguments.json:
-        await cluster.run(report.ready_as_json, report.unwritable_as_json)
+        on_ready, on_unwritable = report.ready_as_json, report.unwritable_as_json
     else:
-        await cluster.run(report.ready_as_text, report.unwritable_as_text)
+        on_ready, on_unwritable = report.ready_as_text, report.unwritable_as_text
+    async with trio.open_nursery() as nursery:
+        if _has_console(arguments, settings) and ports.is_tls:
+            await nursery.start(_keep_console_certificate, data, ports.reached_as)
+        await cluster.run(on_ready, on_unwritable)
+        nursery.cancel_scope.cancel()
+
+
+async def _keep_console_certificate(
+    data: Path, host: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Keep a good certificate in the console's folder; started when there is one."""
+    folder = data / FOLDER_NAME
+    folder.mkdir(exist_ok=True, mode=0o700)
+    certificate = StoreCertificate(folder, host)
+    while True:
+        try:
+            keyring = await trio.to_thread.run_sync(Keyring.load_or_create, data / "master" / "keys")
+            certificate.signed_by(keyring.authority.bundle)
+            if certificate.is_due:
+                pem = keyring.authority.issue(certificate.request, [host], now=datetime.now(UTC))
+                await trio.to_thread.run_sync(certificate.take, pem)
+        except StoreError as error:
+            log.error("no certificate for the console", extra={"cause": error.message})
+        task_status.started()
+        task_status = trio.TASK_STATUS_IGNORED
+        await trio.sleep(CERTIFICATE_LOOK_S)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 
-from warehouse.actors.certificates import require_operators, wants_tls
+from warehouse.actors.certificates import CERTIFICATE_NAME, KEY_NAME, OwnCertificate, wants_tls
 from warehouse.actors.listening import is_loopback, known_as, require_free_ports
 from warehouse.actors.process import (
     Announcer,
@@ -55,28 +55,39 @@ GRACE_S = 3.0
 class _Config(Config):
     """Hypercorn's settings, with our own TLS context."""
 
-    context: ssl.SSLContext | None = None
+    certificate: OwnCertificate | None = None
 
     @property
     def ssl_enabled(self) -> bool:
-        return self.context is not None
+        return self.certificate is not None
 
     def create_ssl_context(self) -> ssl.SSLContext | None:
-        return self.context
+        """A context whose connections show the newest certificate, as it is read again when it changes."""
+        if self.certificate is None:
+            return None
+        tls = self.certificate.tls
+
+        def take_newest(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+            if tls.context is not None:
+                connection.context = tls.context
+
+        assert tls.context is not None
+        first = server_context(*self.certificate.paths)
+        first.sni_callback = take_newest
+        return first
 
 
-def _tls_files(settings: Settings, folder: Path, host: str, reached_as: str) -> tuple[Path, Path]:
-    """Certificate and key: the operator's, or those that `warehouse up` made.
+def _certificate(settings: Settings, folder: Path, host: str, reached_as: str) -> OwnCertificate:
+    """The operator's certificate, or the one that `warehouse up` made.
 
     Raises:
-        SetupError: there are none.
+        SetupError: there is none, or it is not good.
     """
     if settings.tls.certificate is not None and settings.tls.key is not None:
-        require_operators(settings.tls, reached_as)
-        return settings.tls.certificate, settings.tls.key
-    certificate, key = folder / "tls.pem", folder / "tls.key"
+        return OwnCertificate(settings.tls.certificate, settings.tls.key, reached_as)
+    certificate, key = folder / CERTIFICATE_NAME, folder / KEY_NAME
     if certificate.is_file() and key.is_file():
-        return certificate, key
+        return OwnCertificate(certificate, key, reached_as)
     raise SetupError(
         f"a console at {host} can be reached from other machines and needs a certificate: set tls.certificate"
         " and tls.key, let `warehouse up` start it, or say --insecure with tls.mode off if a proxy encrypts"
@@ -93,7 +104,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     is_tls = wants_tls(settings.tls, host, is_loopback=is_loopback(host), is_insecure=arguments.insecure)
     config = _Config()
     if is_tls:
-        config.context = server_context(*_tls_files(settings, folder, host, reached_as))
+        config.certificate = _certificate(settings, folder, host, reached_as)
     require_free_ports(host, [port], advice=": another console, or another --port?")
     address = endpoint_of(reached_as, port, scheme="https" if is_tls else "http")
     options = ConsoleOptions(
@@ -112,6 +123,8 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     async with trio.open_nursery() as nursery:
         console = Console.make(options, nursery)
         nursery.start_soon(console.run)
+        if config.certificate is not None:
+            nursery.start_soon(config.certificate.watch)
         app = create_app(console)
         await nursery.start(partial(serve, app, config, shutdown_trigger=console.stopping.wait, mode="asgi"))
         shown = options.public_url or address
