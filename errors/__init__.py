@@ -444,8 +444,8 @@ class TooManyApiKeys(RequestRefused):
 class BadApiKey(RequestRefused):
     """An id or a secret that somebody wants to import cannot be that of an API key.
 
-    To do: Choose an id of 3 to 128 letters, digits, '.', '_' and '-', and a secret of 16 to 256 printable
-    characters without spaces.
+    To do: Choose an id of 3 to 128 letters, digits, '.', '_' and '-', and a random secret of 16 to 256
+    printable characters without spaces.
     """
 
     code = "bad_api_key"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import msgspec
@@ -48,6 +50,7 @@ TIME_MAX_MS = 253_402_300_799_000  # the end of the year 9999
 SIGN_S_MAX = 7 * 24 * 3600  # no URL lives longer, whoever signs it
 LIMIT_MAX = (1 << 53) - 1  # what every reader of JSON can hold
 DEFAULT_PRESET = "reader"
+DISTINCT_MIN = 6  # different characters in a secret that is imported
 _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,127}", re.ASCII)
 _SECRET = re.compile(r"[!-~]{16,256}", re.ASCII)
 _NAME_START = re.compile(r"(?:[a-z0-9][a-z0-9._-]*)?", re.ASCII)
@@ -263,7 +266,8 @@ def _limits(limits: KeyLimits) -> Limits:
 def check_imported(key_id: str, secret: str) -> None:
     """
     Raises:
-        BadApiKey: no API key can have this id, or this secret; the message does not show the secret.
+        BadApiKey: no API key can have this id, or this secret, or the secret is easily guessed; the message
+            does not show the secret.
     """
     if not _KEY_ID.fullmatch(key_id):
         raise BadApiKey(
@@ -275,6 +279,30 @@ def check_imported(key_id: str, secret: str) -> None:
             f"a secret has 16 to 256 printable ASCII characters without spaces, this one {len(secret)}"
             " characters"
         )
+    if (why := _weakness(key_id, secret)) is not None:
+        raise BadApiKey(
+            f"this secret could be guessed: {why}. Import one that a random generator made, or let"
+            " `warehouse keys create` make one"
+        )
+
+
+def _weakness(key_id: str, secret: str) -> str | None:
+    """Why somebody might guess the secret after few tries; None: not so easily.
+
+    It is no measure of strength: who imports a secret answers for it.
+    """
+    if len(set(secret)) < DISTINCT_MIN:
+        return f"it has fewer than {DISTINCT_MIN} different characters"
+    # A text in itself, shifted: so long is what it repeats.
+    period = next(start for start in range(1, len(secret) + 1) if secret[start:] == secret[:-start])
+    if 2 * period <= len(secret):
+        return "it repeats one part of itself"
+    steps = Counter(ord(after) - ord(before) for before, after in pairwise(secret))
+    if any(2 * steps[step] > len(secret) for step in (1, -1)):
+        return "it counts, as 0123456789 does"
+    if len(key_id) >= 8 and key_id.casefold() in secret.casefold():
+        return "it has the id of the key in it"
+    return None
 
 
 # --- who may ------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def requests(draw: st.DrawFn, manager: dict[str, Any]) -> Request:
         case "create":
             return CreateKey(name="n", **wish)
         case "import":
-            return ImportKey(name="n", key_id="MADE", secret="s" * 16, **wish)
+            return ImportKey(name="n", key_id="MADE", secret="a-secret-from-before", **wish)
         case "edit":
             return EditKey(key_id=key_id, **wish)
         case "part":

@@ -207,7 +207,7 @@ async def _create(store: Store, bucket: str) -> Request:
 
 
 async def _import(store: Store, bucket: str) -> Request:
-    return ImportKey(name="n", key_id=f"KEY{store.unused()}", secret="s" * 16, permissions=[])
+    return ImportKey(name="n", key_id=f"KEY{store.unused()}", secret="a-secret-from-before", permissions=[])
 
 
 async def _account(store: Store, bucket: str) -> Request:

@@ -16,6 +16,7 @@ from warehouse.actors.control.key_wishes import (
     new_key,
     require_within,
 )
+from warehouse.auth.keys import generate_api_key
 from warehouse.auth.limits import KeyLimits as Limits
 from warehouse.auth.rights import ABOUT_OBJECTS, EVERYTHING, PRESETS, READ_ONLY, Grant, Permission
 from warehouse.catalog.identities import ApiKeyRow
@@ -175,6 +176,32 @@ def test_an_imported_key_looks_like_one(key_id: str, secret: str) -> None:
     with pytest.raises(BadApiKey) as caught:
         check_imported(key_id, secret)
     assert secret not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "s" * 20,
+        "abababababababab",
+        "passwordpassword",
+        "hunter2!hunter2!hun",
+        "0123456789abcdef",
+        "zyxwvutsrqponmlk",
+        "AKIAIOSFODNN7-12",
+        "akiaiosfodnn7xyz!",
+    ],
+)
+def test_a_secret_that_is_easily_guessed_is_not_imported(secret: str) -> None:
+    with pytest.raises(BadApiKey, match="could be guessed") as caught:
+        check_imported("AKIAIOSFODNN7", secret)
+    assert secret not in caught.value.message
+
+
+def test_no_secret_that_we_make_counts_as_guessed() -> None:
+    for _ in range(500):
+        key = generate_api_key()
+        check_imported(key.key_id, key.secret)
+        check_imported(key.key_id, key.secret[:16])
 
 
 # --- changes --------------------------------------------------------------------------------------
