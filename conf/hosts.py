@@ -4,7 +4,8 @@
 
 An IPv6 address may be written in brackets, as in a URL; the result has none.  A zone (fe80::1%eth0) is
 refused: it has a meaning on one machine only, while others read what is advertised.  Link-local addresses
-(fe80::...) have no meaning without a zone.
+(fe80::...) have no meaning without a zone.  A dot at the end of a name is left out: no certificate can have
+one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _NUMBERS = re.compile(r"[0-9.]+", re.ASCII)
 
 
 def parse_host(text: str) -> str:
-    """Read a host; return an IPv6 address in its shortest form, without brackets.
+    """Read a host; return an IPv6 address in its shortest form, without brackets, and a name without a dot at
+    its end.
 
     Raises:
         ValueError: `text` is not a host.
@@ -33,9 +35,10 @@ def parse_host(text: str) -> str:
         if address.scope_id is not None or address.is_link_local:
             raise ValueError("an address of one link")
         return str(address)
+    text = text.removesuffix(".")
     if _NUMBERS.fullmatch(text):
         return str(IPv4Address(text))
-    if not _NAME.fullmatch(text):
+    if not _NAME.fullmatch(text) or ".." in text or text.endswith("."):
         raise ValueError("not a host name")
     return text
 

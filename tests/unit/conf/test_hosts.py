@@ -24,6 +24,8 @@ from warehouse.transport.zeromq.knock import needs_ipv6
         ("2001:DB8::7", "2001:db8::7"),
         ("192.0.2.7", "192.0.2.7"),
         ("photos.example", "photos.example"),
+        ("photos.example.", "photos.example"),
+        ("192.0.2.7.", "192.0.2.7"),
         ("node_7", "node_7"),
     ],
 )
@@ -36,7 +38,7 @@ def test_a_host_is_read_and_goes_into_an_endpoint_and_out_again(text, host):
 @pytest.mark.parametrize(
     "text",
     ["::g", "[::1", "::1]", "[]", "fe80::1%eth0", "[fe80::1%25eth0]", "fe80::1", "[192.0.2.7]", "192.0.2"]
-    + ["192.0.2.777", "host:7400", "http://host", "", "-a", "a b", "ä", "::1:zz"],
+    + ["192.0.2.777", "host:7400", "http://host", "", "-a", "a b", "ä", "::1:zz", ".", "a..", "a..b"],
 )
 def test_what_is_no_host_is_refused_in_words(text):
     with pytest.raises(ValueError):
@@ -53,6 +55,7 @@ def test_what_is_no_host_is_refused_in_words(text):
         ("http://[::1]:7410", "http://[::1]:7410"),
         ("http://photos.example", "http://photos.example"),
         ("http://192.0.2.7:80/", "http://192.0.2.7:80"),
+        ("https://photos.example.:7410", "https://photos.example:7410"),
         ("https://photos.example/", "https://photos.example"),
         ("https://[2001:DB8::7]:7410", "https://[2001:db8::7]:7410"),
     ],
