@@ -86,6 +86,7 @@ from warehouse.actors.control.revocations import Revocations
 from warehouse.actors.control.rotation import Rotations
 from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import ClientSession, Sessions
+from warehouse.actors.control.sight import bucket_named
 from warehouse.actors.control.stamps import StampAdmission
 from warehouse.actors.control.status import MasterMetrics, StatusHandlers, monitoring_of
 from warehouse.actors.control.troubles import Troubles
@@ -212,6 +213,7 @@ class Master:
             answer_now=self.answer_now,
             answer=self.answer,
             account_of=self._account_of,
+            bucket_named=partial(bucket_named, catalog),
         )
         self.hub = Hub(
             keys=keyring.curve,
@@ -280,7 +282,7 @@ class Master:
             secret_file=context.catalog.folder / "keys" / JOIN_FILE_NAME,
             require_not_removed=lineage.require_not_removed,
         )
-        removals = DiskRemovalHandlers(
+        self._removals = removals = DiskRemovalHandlers(
             context,
             sessions,
             nodes=self.nodes,
@@ -306,6 +308,7 @@ class Master:
             listen_with=self.hub.listen_with,
             bundle=lambda: self.certificates.bundle,
             peers=lambda: self.hub.peers,
+            register_again=disks.register_again,
         )
         keys = KeyHandlers(context, sessions, keys=self.keys, secrets=KeySecrets(keyring))
         accounts = AccountHandlers(context, sessions)
@@ -393,6 +396,7 @@ class Master:
         """Take over what the catalog knows: disks and volumes, the clock, its own lineage."""
         self.nodes.load()
         self._disks.load()
+        self._removals.load()
         self._data_limits.load()
         self._stamps.load()
         self._promises.load()

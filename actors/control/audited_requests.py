@@ -15,6 +15,7 @@ from warehouse.actors.control.audit import AuditLog
 from warehouse.actors.control.audit_rules import RULES, Details, Rule
 from warehouse.actors.control.fleet_state import DiskState
 from warehouse.actors.control.sessions import ClientSession
+from warehouse.auth.rights import BucketLike
 from warehouse.errors import NotAuthenticated, OutcomeUnknown, PermissionDenied, StoreError
 from warehouse.transport.messages import Answer, Request
 from warehouse.transport.zeromq.peers import Peer
@@ -31,6 +32,7 @@ class AuditedRequests:
     Args:
         answer_now, answer: as `Hub` has them.
         account_of: the account of an API key; "": it has none; None: there is no such key.
+        bucket_named: the bucket of a name, as `sight.bucket_named`.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class AuditedRequests:
         answer_now: Callable[[Peer, Request], Answer | None],
         answer: Callable[[Peer, Request], Awaitable[Answer]],
         account_of: Callable[[str], str | None],
+        bucket_named: Callable[[str], BucketLike],
     ) -> None:
         self._audit = audit
         self._answer_now = answer_now
         self._answer = answer
         self._account_of = account_of
+        self._bucket_named = bucket_named
 
     def answer_now(self, peer: Peer, request: Request) -> Answer | None:
         rule = RULES.get(type(request))
@@ -125,11 +129,19 @@ class AuditedRequests:
                     "request_refused",
                     result=code,
                     address=peer.address,
+                    target=self._seen_target(peer, request),
                     kind=str(type(request).__struct_config__.tag),
                     **self._who(None, peer, request, _key_of(peer)),
                 )
         except Exception as failure:  # our mistake, and no reason to fail a request
             log.error("audit rule failed", exc_info=failure)
+
+    def _seen_target(self, peer: Peer, request: Request) -> str:
+        """The bucket that a refused request names, if the asker sees it; "": it names none, or guesses."""
+        name = getattr(request, "bucket", None)
+        if not isinstance(name, str) or not name or not isinstance(peer.session, ClientSession):
+            return ""
+        return f"wh://{name}" if peer.session.rights.sees(self._bucket_named(name)) else ""
 
     def _who(self, rule: Rule | None, peer: Peer, request: Request, key_id: str) -> dict[str, str]:
         """Who asked, and with which request."""

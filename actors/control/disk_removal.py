@@ -29,7 +29,7 @@ from warehouse.actors.control.routes import Routes
 from warehouse.actors.control.sessions import Sessions
 from warehouse.actors.control.sight import knows
 from warehouse.auth.rights import Permission, Rights
-from warehouse.catalog.records import BucketRow, DiskRemoval, LostRow
+from warehouse.catalog.records import REMOVED_DISK_META, BucketRow, DiskRemoval, LostRow
 from warehouse.errors import DiskOnline, NoSuchBucket, PermissionDenied
 from warehouse.transport.messages import (
     DiskRemoved,
@@ -114,11 +114,31 @@ class DiskRemovalHandlers:
             )
         disk = self._disk_named(request.disk)
         self._require_away(disk)
-        with self._lineage.removing(disk.disk_id):
-            total = await self._work(peer, disk)
-        if total.is_done:
-            self._forget(disk, session.key_id)
+        try:
+            with self._lineage.removing(disk.disk_id):
+                total = await self._work(peer, disk)
+            if total.is_done:
+                self._forget(disk, session.key_id)
+        finally:  # also when it was cut off
+            self._tell_if_unfinished(disk)
         return total
+
+    def load(self) -> None:
+        """Tell of the removals that an earlier run of the master has begun."""
+        for disk in self._fleet.disks.values():
+            self._tell_if_unfinished(disk)
+
+    def _tell_if_unfinished(self, disk: DiskState) -> None:
+        is_known = self._fleet.disks.get(disk.disk_id) is disk
+        if is_known and self._catalog.meta(REMOVED_DISK_META + disk.disk_id):
+            self._context.troubles.tell(
+                "disk_removal_unfinished",
+                disk.disk_id,
+                f"the removal of disk {disk.name} has begun and is not done; the disk never comes back. Go on"
+                f" with `warehouse disks rm {disk.disk_id}`",
+                disk=disk.name,
+                disk_id=disk.disk_id,
+            )
 
     async def _work(self, peer: Peer, disk: DiskState) -> DiskRemoved:
         """Do pieces of the removal until all or the time is over."""

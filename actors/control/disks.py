@@ -257,10 +257,10 @@ class DiskHandlers:
         )
 
     def register_again(self, but: Peer | None = None) -> None:
-        """Have every disk register again: the catalog may go on, and gives what it withheld."""
+        """Have every disk register again: it is told at once what is new, and gets what was withheld."""
         for disk in list(self._fleet.disks.values()):
             if disk.peer is not None and disk.peer is not but:
-                self._disconnect(disk.peer, "it registers again: the catalog is to go on")
+                self._disconnect(disk.peer, "it is to register again")
 
     def report(self, peer: Peer, request: DiskReport) -> ReportSeen:
         disk = self.disk_of(peer)

@@ -276,7 +276,7 @@ class NodeHandlers:
         return Disks(
             disks=[
                 self._info_of(disk, rows[disk.disk_id].url if disk.disk_id in rows else None)
-                for disk in self._fleet.disks.values()
+                for disk in sorted(self._fleet.disks.values(), key=lambda disk: (disk.name, disk.disk_id))
             ]
         )
 

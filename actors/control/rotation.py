@@ -74,6 +74,7 @@ class Rotations:
         listen_with: has the control socket known by other keys.
         bundle: the certificates that clients trust.
         peers: who is connected now.
+        register_again: has every disk register again, which tells it of the authority at once.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Rotations:
         listen_with: Callable[[CurveKeys], None],
         bundle: Callable[[], str],
         peers: Callable[[], Mapping[bytes, Peer]],
+        register_again: Callable[[], None],
     ) -> None:
         self._context = context
         self._sessions = sessions
@@ -96,6 +98,7 @@ class Rotations:
         self._listen_with = listen_with
         self._bundle = bundle
         self._peers = peers
+        self._register_again = register_again
         self._turn = trio.Lock()  # one change of the keyring at a time
 
     def routes(self) -> Routes:
@@ -133,6 +136,8 @@ class Rotations:
                 unreached = await self._tell_disks()
         elif request.what == "authority":
             await self._spread_authority()
+            if not overlap_s:  # nobody trusts the certificates that they show
+                self._register_again()
         elif overlap_s:
             self._have_clients_attach()  # which tells them of the next server key; disks ask all the time
         return SecretRotated(

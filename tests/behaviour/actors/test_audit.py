@@ -143,7 +143,14 @@ async def test_a_key_without_the_right_is_in_the_log(tmp_path: Path) -> None:
         await master.ask(CreateBucket(bucket="photos"), Done)
         poor = await master.connect_with(0)
         assert await refused(poor, StatObject(bucket="photos", key="k")) == "permission_denied"
-        await wait_for(tmp_path, action="request_refused", kind="stat_object", result="permission_denied")
+        told = await wait_for(
+            tmp_path, action="request_refused", kind="stat_object", result="permission_denied"
+        )
+        assert "target" not in told, "this key may not know that there is such a bucket"
+        lister = await master.connect_with(int(Permission.LIST))
+        assert await refused(lister, StatObject(bucket="photos", key="k")) == "permission_denied"
+        told = await wait_for(tmp_path, action="request_refused", kind="stat_object", target="wh://photos")
+        assert "secret" not in told
         assert await refused(poor, DeleteBucket(bucket="photos")) == "permission_denied"
         await wait_for(tmp_path, action="bucket_deleted", result="permission_denied", target="wh://photos")
 

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from master_kit import DISK_ID, GIB, QUICK, RunningMaster, open_master, until
+from warehouse.actors.control.fleet_state import DiskState
 from warehouse.auth.rights import EVERYTHING, Grant, Permission
 from warehouse.catalog.records import REMOVED_DISK_META
 from warehouse.errors import StoreError
@@ -410,10 +411,29 @@ async def test_a_removal_that_a_crash_cut_off_goes_on_and_the_disk_is_refused_me
         machine = Machine(master, DISK_ID, name="disk-1", keys=master.keys)
         assert await machine.registers() == "disk_mismatch"
         assert not (await disks_of(master))["disk-1"].is_online
+        (trouble,) = [
+            one for one in (await master.status()).troubles if one.name == "disk_removal_unfinished"
+        ]
+        assert trouble.subject == DISK_ID
+        assert f"warehouse disks rm {DISK_ID}" in trouble.message
         assert await removed_code(master.client) == "1 objects, 3 bytes"
         assert await machine.registers() == "disk_mismatch"
         assert await disks_of(master) == {}
+        assert not master.running.context.troubles.has("disk_removal_unfinished")
         assert master.running.context.catalog.check_counts() == []
+
+
+async def test_disks_are_listed_by_name_and_those_of_one_name_by_id(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        for disk_id, name in (("3" * 32, "a"), ("1" * 32, "z"), ("2" * 32, "a")):
+            master.running.context.fleet.add_disk(DiskState(disk_id, name))
+        listed = (await master.ask(ListDisks(), Disks)).disks
+        assert [(disk.name, disk.disk_id[0]) for disk in listed] == [
+            ("a", "2"),
+            ("a", "3"),
+            ("disk-1", DISK_ID[0]),
+            ("z", "1"),
+        ]
 
 
 # --- stores of 0.1.0 ------------------------------------------------------------------------------

@@ -472,6 +472,24 @@ async def test_a_switch_corrects_the_files_of_the_masters_machine_and_no_others(
 
 
 @pytest.mark.parametrize("overlap_s", [3600, 0])
+async def test_disks_register_again_only_when_their_certificates_count_no_more(
+    master: RunningMaster, overlap_s: int
+) -> None:
+    link, welcome = master.disk.link, master.disk.welcome
+    assert link is not None
+    assert welcome is not None
+    count = link.connect_count
+    await rotate(master, "authority", overlap_s)
+    if overlap_s:
+        await link.request(DiskReport(volumes=[], disk_free=master.disk.free), timeout_s=10)
+        assert (link.connect_count, master.disk.welcome) == (count, welcome)
+        return
+    await until(lambda: link.is_up and link.connect_count > count)
+    assert master.disk.welcome is not None
+    assert split_bundle(master.disk.welcome.authority) == [keyring(master).authority.certificate]
+
+
+@pytest.mark.parametrize("overlap_s", [3600, 0])
 async def test_clients_are_told_of_another_authority_at_once(master: RunningMaster, overlap_s: int) -> None:
     before = keyring(master).authority.certificate
     key = await master.add_key(int(EVERYTHING))

@@ -12,6 +12,7 @@ from message_samples import KINDS, SAMPLES
 from warehouse.actors.control.audit_rules import NOT_AUDITED, RULES, Rule
 from warehouse.actors.control.audit_sampling import Allowance
 from warehouse.actors.control.audited_requests import NO_KEY_ID, AuditedRequests
+from warehouse.auth.rights import BucketName
 from warehouse.conf.audit_lines import ACTIONS, encode_line
 from warehouse.errors import BadCredentials, PermissionDenied
 from warehouse.transport import messages
@@ -143,6 +144,7 @@ def audited(answer: Any, known: tuple[str, ...] = ()) -> tuple[AuditedRequests, 
         answer_now=now,
         answer=later,
         account_of=lambda key_id: "main" if key_id in known else None,
+        bucket_named=BucketName,
     )
     return requests, lines
 
