@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,7 +14,7 @@ import trio
 from cyclopts import Parameter
 
 from warehouse.cli.app import STORE, app
-from warehouse.cli.options import NOTHING_SPECIAL, Common
+from warehouse.cli.options import Common
 from warehouse.cli.output.audit import print_entry, print_heading, tell_what_is_missing
 from warehouse.cli.output.formats import parse_span, shortened
 from warehouse.cli.output.objects import result_console, say_failure
@@ -24,6 +25,21 @@ from warehouse.conf.audit_lines import ACTIONS, format_utc
 from warehouse.errors import ReadFailed
 from warehouse.transport.messages import AuditEntry
 from warehouse.transport.messages.audit import entry_of
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class OfAudit(Common):
+    """`--data` means the files here, and not the profile of a store that runs."""
+
+    data: Annotated[
+        Path | None,
+        Parameter(
+            metavar="DIR",
+            help="Data folder of a master or of `warehouse up`: read the log's files there, whether the store"
+            " runs or not.",
+        ),
+    ] = None
 
 
 @app.command(group=STORE)
@@ -40,7 +56,7 @@ async def audit(
     follow: Annotated[
         bool, Parameter(name=["--follow", "-f"], help="Wait for new lines, until Ctrl-C.")
     ] = False,
-    common: Common = NOTHING_SPECIAL,
+    common: OfAudit = OfAudit(),
 ) -> int:
     """Print who did what: the lines of the audit log, oldest first.
 

@@ -13,7 +13,7 @@ from warehouse.cli.copying.deletions import require_yes
 from warehouse.cli.options import NOTHING_SPECIAL, Common
 from warehouse.cli.output.formats import format_count, format_size, format_span, parse_span
 from warehouse.cli.output.nodes import print_disks, print_lost, print_nodes, print_tokens
-from warehouse.cli.output.objects import tell
+from warehouse.cli.output.objects import say_json, tell
 from warehouse.cli.usage import UsageError
 from warehouse.client.store import connect
 from warehouse.conf.join import Join
@@ -218,11 +218,16 @@ async def remove_disk(
             count = size = 0
             async for one in store.lost_objects(disk):
                 count, size = count + 1, size + one.size
-                if count <= NAMED_MAX and not common.json:
-                    print_lost(one, is_json=False)
+                if count <= NAMED_MAX:
+                    print_lost(one, is_json=common.json)
             what = f"{format_count(count, 'object')} ({format_size(size)})"
-            if count > NAMED_MAX and not common.json:
-                tell(False, f"and {count - NAMED_MAX:,} more: see `warehouse disks lost {disk}`")
+            more = max(count - NAMED_MAX, 0)
+            if common.json:
+                say_json(
+                    event="would_remove", disk=disk, object_count=count, byte_count=size, more_count=more
+                )
+            elif more:
+                tell(False, f"and {more:,} more: see `warehouse disks lost {disk}`")
             question = f"Remove the disk {disk} for good, and lose {what}?"
             await require_yes(question, can_ask=not common.json, outcome="nothing was removed")
         done = await store.remove_disk(disk)

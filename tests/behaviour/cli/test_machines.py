@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import tomllib
@@ -151,3 +152,21 @@ async def test_what_is_lost_with_a_disk_is_said_before_it_is_removed(store: Fake
     with pytest.raises(NoSuchDisk):
         await run("disks", "rm", "disk-2", "--yes")
     assert "lost 3 objects" in (await run("disks", "rm", "disk-1", "-y")).out
+
+
+async def test_a_program_reads_what_would_be_lost_with_a_disk(
+    store: FakeStore, run: Run, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warehouse.cli.commands.nodes.NAMED_MAX", 1)
+    with pytest.raises(DeletionRefused, match="needs --yes"):
+        await run("disks", "rm", "disk-2", "--json")
+    lost, total = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert (lost["key"], lost["size"]) == ("a/b", 1000)
+    assert total == {
+        "event": "would_remove",
+        "disk": "disk-2",
+        "object_count": 2,
+        "byte_count": 5_001_000,
+        "more_count": 1,
+    }
+    assert "disk-2" in store.machines.urls
