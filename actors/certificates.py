@@ -231,6 +231,7 @@ class OwnCertificate:
     Attributes:
         tls: for `HttpServer`.
         paths: of certificate and key.
+        refusal: why the files that lie there now are not shown, but the ones before; "": they are shown.
     """
 
     def __init__(self, certificate: Path, key: Path, host: str) -> None:
@@ -241,6 +242,7 @@ class OwnCertificate:
         """
         self.paths = (certificate, key)
         self.host = host
+        self.refusal = ""
         self._warned_s = 0.0
         self._seen = self._look()
         self.tls = ServerTls()
@@ -270,12 +272,17 @@ class OwnCertificate:
         _require_good(certificate, self.host, f"the certificate {certificate_path}")
         self.tls.show(server_context(certificate_path, key_path), ends_s=certificate.ends.timestamp())
 
-    async def watch(self) -> None:
-        """Read the files again whenever they have changed; warn before their end; until cancelled."""
+    async def watch(self, tell: Callable[[str], None] = lambda refusal: None) -> None:
+        """Read the files again whenever they have changed; warn before their end; until cancelled.
+
+        Args:
+            tell: called with `refusal` after each look.
+        """
         while True:
             self.warn_of_end(time.time())
             await trio.sleep(LOOK_S)
             await trio.to_thread.run_sync(self.look_again)
+            tell(self.refusal)
 
     def warn_of_end(self, now_s: float) -> None:
         """Say once a day that the certificate ends soon: nobody but the operator can renew it."""
@@ -296,10 +303,12 @@ class OwnCertificate:
         try:
             self._load()
         except (CertificateBad, BadSetting) as error:
+            self.refusal = error.message
             log.error(
                 "the changed certificate is refused; the one before stays", extra={"cause": error.message}
             )
         else:
+            self.refusal = ""
             log.info("the certificate was read again", extra={"certificate": str(self.paths[0])})
 
 

@@ -46,6 +46,7 @@ from warehouse.actors.control.commits import CommitHandlers
 from warehouse.actors.control.context import Intervals, MasterContext
 from warehouse.actors.control.data_limits import DataLimitsNews
 from warehouse.actors.control.disk_removal import DiskRemovalHandlers
+from warehouse.actors.control.disk_troubles import tell_certificate_refused
 from warehouse.actors.control.disks import DiskHandlers
 from warehouse.actors.control.doors import require_known
 from warehouse.actors.control.events import EventLog
@@ -375,7 +376,7 @@ class Master:
                     lambda: self.certificates.bundle,
                 )
             elif certificate is not None:
-                nursery.start_soon(certificate.watch)
+                nursery.start_soon(certificate.watch, self._tell_certificate_refused)
             bound = await nursery.start(self.hub.run, endpoint)
             nursery.start_soon(self._catalog_room.run)
             nursery.start_soon(self._expiry.run)
@@ -423,6 +424,9 @@ class Master:
             return await self.routes.answer(peer, request)
         with throttle.at_once():
             return await self.routes.answer(peer, request)
+
+    def _tell_certificate_refused(self, refusal: str) -> None:
+        tell_certificate_refused(self.context.troubles, "master", "the master", refusal)
 
     def _account_of(self, key_id: str) -> str | None:
         known = self.keys.get(key_id)

@@ -153,9 +153,7 @@ class VolumeActor:
             throttle=self._http.authorizer.throttle,
             announcer=announcer,
             incarnation=self._incarnation,
-            certificate=NodeCertificate(
-                certificate if isinstance(certificate, StoreCertificate) else None, trust
-            ),
+            certificate=NodeCertificate(certificate, trust),
         )
         self._commands = Commands(
             self._volumes,

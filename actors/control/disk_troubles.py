@@ -50,6 +50,25 @@ def tell_missing(troubles: Troubles, disk: DiskState, broken: Mapping[int, str])
     )
 
 
+def tell_certificate_refused(troubles: Troubles, subject: str, whose: str, refusal: str) -> None:
+    """An actor with a certificate of the operator's has looked at its files: tell whether it refuses them.
+
+    Args:
+        whose: the actor, in words.
+        refusal: why; "": it shows what is there.
+    """
+    if not refusal:
+        troubles.over("certificate_refused", subject)
+        return
+    troubles.tell(
+        "certificate_refused",
+        subject,
+        f"{whose} refuses the certificate in tls.certificate as it is now, and shows the one before until"
+        f" that ends: {refusal}. Put a good pair in its place; it is read again by itself",
+        whose=whose,
+    )
+
+
 class SealedVolumes:
     """Records one event when a volume is sealed."""
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 from warehouse.actors.control.certificates import Certificates
 from warehouse.actors.control.context import MasterContext, now_ms
+from warehouse.actors.control.disk_troubles import tell_certificate_refused
 from warehouse.actors.control.fleet_state import DiskState, VolumeState
 from warehouse.actors.control.job_scheduler import JobScheduler
 from warehouse.actors.control.keyring import MASTER_AUDIENCE, Keyring
@@ -269,6 +270,9 @@ class DiskHandlers:
             if (why := self._lineage.why_set_aside(disk, request.volumes)) is not None:
                 self._fleet.set_aside(disk, why)
         self._note_clock(disk, request.clock_skew_ms)
+        tell_certificate_refused(
+            self._troubles, disk.disk_id, f"disk {disk.name}", request.certificate_refusal
+        )
         self._fleet.reported(disk, request)
         if request.counters is not None:
             self._meters.heard(disk.disk_id, request.counters, disk.incarnation)

@@ -215,6 +215,7 @@ class MasterSession:
             certificate_request=self._certificate.request,
             authority_seen=self._certificate.authority_seen,
             counters=self._counters.report(),
+            certificate_refusal=self._certificate.refusal,
         )
 
     async def _send_report(self, link: Link, report: DiskReport, whole: DiskReport) -> None:

@@ -6,10 +6,12 @@ import logging
 
 import trio
 
-from warehouse.actors.certificates import StoreCertificate
+from warehouse.actors.certificates import OwnCertificate, StoreCertificate
 from warehouse.auth.authority import digest_of
 from warehouse.errors import CertificateBad
 from warehouse.transport.http.tls import ClientTls
+
+REFUSAL_SIZE_MAX = 500  # characters that a report has of it
 
 log = logging.getLogger(__name__)
 
@@ -21,13 +23,14 @@ class NodeCertificate:
         authority_seen: the digest of the authorities that the master named latest; "": none yet.
     """
 
-    def __init__(self, certificate: StoreCertificate | None, trust: ClientTls) -> None:
+    def __init__(self, certificate: StoreCertificate | OwnCertificate | None, trust: ClientTls) -> None:
         """
         Args:
-            certificate: None: the server needs none, or has one of the operator's.
+            certificate: None: the server needs none.
             trust: of the disk's own requests.
         """
-        self._certificate = certificate
+        self._own = certificate if isinstance(certificate, OwnCertificate) else None
+        self._certificate = certificate if isinstance(certificate, StoreCertificate) else None
         self._trust = trust
         self.authority_seen = ""
 
@@ -36,6 +39,11 @@ class NodeCertificate:
         """What to ask for now (PEM); "": nothing."""
         certificate = self._certificate
         return certificate.request if certificate is not None and certificate.is_due else ""
+
+    @property
+    def refusal(self) -> str:
+        """Why the operator's certificate, as it is now, is not shown; "": it is, or there is none."""
+        return "" if self._own is None else self._own.refusal[:REFUSAL_SIZE_MAX]
 
     @property
     def lacking(self) -> str:

@@ -143,6 +143,7 @@ class DiskReport(Message, frozen=True, tag="disk_report"):
     certificate_request: Pem = ""  # its certificate ends soon, or another authority signs now
     authority_seen: Word = ""  # the digest of what the latest answer said of authorities; "": nothing
     counters: DiskCounters | None = None  # None: from releases that did not report them
+    certificate_refusal: Sentence = ""  # why it does not show the operator's certificate as it is now
 
 
 class ReportSeen(Message, frozen=True, tag="report_seen"):

@@ -421,11 +421,14 @@ async def test_changed_files_are_read_again_and_bad_ones_refused(tls: Tls, tmp_p
     found.look_again()
     assert found.tls.context is first  # half of the pair
     assert "refused" in caplog.text
+    assert found.refusal
+    assert NodeCertificate(found, ClientTls()).refusal == found.refusal  # which the disk reports
     assert await shown(found.tls, tls.client())
     replace(key, new_key)
     found.look_again()
     second = found.tls.context
     assert second is not first
+    assert not found.refusal
     assert await shown(found.tls, tls.client())
 
     for bad_certificate, bad_key in (tls.issue("films.example"), tls.issue(LOOPBACK, days_ago=100)):
@@ -433,9 +436,11 @@ async def test_changed_files_are_read_again_and_bad_ones_refused(tls: Tls, tmp_p
         replace(key, bad_key)
         found.look_again()
         assert found.tls.context is second
+    assert "counts from" in found.refusal
     certificate.unlink()
     found.look_again()
     assert found.tls.context is second
+    assert "cannot read" in found.refusal
 
 
 def test_the_operator_is_warned_once_a_day_before_the_end(tls: Tls, caplog) -> None:

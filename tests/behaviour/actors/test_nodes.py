@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -20,6 +21,7 @@ from warehouse.transport.messages import (
     CreateJoinToken,
     DiskInfo,
     DiskRemoved,
+    DiskReport,
     Disks,
     Done,
     Join,
@@ -434,6 +436,30 @@ async def test_disks_are_listed_by_name_and_those_of_one_name_by_id(tmp_path: Pa
             ("disk-1", DISK_ID[0]),
             ("z", "1"),
         ]
+
+
+async def test_a_certificate_of_the_operator_that_is_refused_is_a_trouble_until_it_is_good(
+    tmp_path: Path,
+) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        assert master.disk.link is not None
+        report = DiskReport(volumes=[], disk_free=master.disk.free)
+
+        async def told() -> list[tuple[str, str]]:
+            troubles = (await master.status()).troubles
+            return [(one.subject, one.message) for one in troubles if one.name == "certificate_refused"]
+
+        refused = msgspec.structs.replace(report, certificate_refusal="it has ended")
+        await master.disk.link.request(refused, timeout_s=10)
+        master.running._tell_certificate_refused("it is of another host")
+        (of_disk, why), (of_master, why_not) = sorted(await told(), reverse=True)
+        assert (of_disk, of_master) == ("master", DISK_ID)
+        assert "it is of another host" in why
+        assert "disk-1 refuses" in why_not
+        assert "it has ended" in why_not
+        await master.disk.link.request(report, timeout_s=10)
+        master.running._tell_certificate_refused("")
+        assert await told() == []
 
 
 # --- stores of 0.1.0 ------------------------------------------------------------------------------
