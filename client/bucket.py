@@ -28,6 +28,7 @@ from warehouse.client.reading.get_many import GetBatches, GetItem, GetResult
 from warehouse.client.reading.streams import BucketReader, ObjectStream, SpanBuffers
 from warehouse.client.times import since_ms
 from warehouse.client.writing.coalesced_puts import CoalescedPuts
+from warehouse.client.writing.direct_uploads import DirectUpload, check_sizes
 from warehouse.client.writing.put import BucketWriter
 from warehouse.client.writing.put_many import PutBatches, PutItem, PutResult
 from warehouse.client.writing.sources import MemorySource, ObjectSource, as_bytes_view, opened_file
@@ -230,6 +231,46 @@ class Bucket:
         """Store a file as `put` does; `progress` is called with the bytes sent so far."""
         options = put_options(key, content_type, metadata, if_match, if_none_match)
         return await self._put_path(key, path, options, progress)
+
+    async def begin_upload(
+        self,
+        key: str,
+        size: int,
+        *,
+        chunk_size: int | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+    ) -> DirectUpload:
+        """Begin an upload whose bytes somebody else sends, such as a browser: straight to the volume actors.
+
+        The caller gets slots for its chunks, and finishes or aborts it.  The object is visible when it is
+        finished, not before.
+
+        Args:
+            size: bytes of the whole object.
+            chunk_size: bytes of each chunk but the last one; None, or more: the largest that the store takes.
+            content_type, metadata, if_match, if_none_match: as `put`; conditions are decided at the end.
+        Raises:
+            NoSuchBucket, PermissionDenied, BadKey, BadMetadata, QuotaExceeded, ClusterFull.
+        """
+        options = put_options(key, content_type, metadata, if_match, if_none_match)
+        largest = self._control.chunk_size
+        taken = largest if chunk_size is None else min(chunk_size, largest)
+        check_sizes(size, taken, largest)
+        begun = await self._uploader.begin(key, size, options)
+        return DirectUpload(
+            begun.upload_id, size, taken, self._control, self._session.write_pool, begun.expires_in_s
+        )
+
+    def resume_upload(self, upload_id: int, size: int, chunk_size: int) -> DirectUpload:
+        """An upload that `begin_upload` has begun, with the same sizes.  This sends no request.
+
+        Raises:
+            BadRequest: no upload of this store has these sizes.
+        """
+        return DirectUpload(upload_id, size, chunk_size, self._control, self._session.write_pool)
 
     async def copy(
         self,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from warehouse.client.reading.get_many import GetResult
     from warehouse.client.reading.streams import ObjectStream
     from warehouse.client.store import Store, connect
+    from warehouse.client.writing.direct_uploads import DirectUpload, UploadSlot
     from warehouse.client.writing.put_many import Put, PutResult
     from warehouse.conf.profile import Profile
     from warehouse.transport.messages import (
@@ -61,6 +62,7 @@ __all__ = [
     "BucketChange",
     "BucketInfo",
     "BucketPoint",
+    "DirectUpload",
     "DiskFigures",
     "Event",
     "Figures",
@@ -83,6 +85,7 @@ __all__ = [
     "Status",
     "Store",
     "StoreChange",
+    "UploadSlot",
     "connect",
 ]
 
@@ -93,6 +96,7 @@ PUBLIC = {  # name: the module that defines it
     "BucketChange": "warehouse.client.changes",
     "BucketInfo": "warehouse.transport.messages.objects",
     "BucketPoint": "warehouse.transport.messages.figures",
+    "DirectUpload": "warehouse.client.writing.direct_uploads",
     "DiskFigures": "warehouse.transport.messages.figures",
     "Event": "warehouse.transport.messages.status",
     "Figures": "warehouse.transport.messages.figures",
@@ -115,6 +119,7 @@ PUBLIC = {  # name: the module that defines it
     "Status": "warehouse.transport.messages.status",
     "Store": "warehouse.client.store",
     "StoreChange": "warehouse.client.changes",
+    "UploadSlot": "warehouse.client.writing.direct_uploads",
     "connect": "warehouse.client.store",
 }
 

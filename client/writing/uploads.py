@@ -141,10 +141,8 @@ class Uploader:
                 return
             chunk = await chunker.next()
 
-    @asynccontextmanager
-    async def _begun(
-        self, key: str, size: int | None, options: PutOptions, progress: Progress | None
-    ) -> AsyncIterator[Upload]:
+    async def begin(self, key: str, size: int | None, options: PutOptions) -> UploadBegun:
+        """Have the master begin an upload; a cancellation leaves none that nobody knows."""
         request = BeginUpload(
             bucket=self._bucket,
             key=key,
@@ -162,6 +160,13 @@ class Uploader:
             begun = await self._control.ask(request, UploadBegun)
         if begun is None:
             begun = await self._control.ask(request, UploadBegun)
+        return begun
+
+    @asynccontextmanager
+    async def _begun(
+        self, key: str, size: int | None, options: PutOptions, progress: Progress | None
+    ) -> AsyncIterator[Upload]:
+        begun = await self.begin(key, size, options)
         upload = Upload(begun, f"{self._bucket}/{key}", self._control, self._pool, progress)
         try:
             yield upload
@@ -234,10 +239,10 @@ class Upload:
             if slot is None:
                 slot = await self._another_slot(wanted, failed_volumes)
             try:
-                await self._send_once(wanted, opener, slot)
+                await self.send_once(wanted, opener, slot)
                 self._stored_count += 1
                 return
-            except _SourceFailed as failed:
+            except SourceFailed as failed:
                 raise failed.error from None
             except StoreError as error:
                 if judge(error) is Verdict.GIVE_UP:
@@ -260,7 +265,13 @@ class Upload:
             slots = await self.request_slots([wanted])
         return slots[wanted.chunk_index]
 
-    async def _send_once(self, wanted: SlotWanted, opener: Opener, slot: Slot) -> None:
+    async def send_once(self, wanted: SlotWanted, opener: Opener, slot: Slot) -> None:
+        """Send one chunk with one request.
+
+        Raises:
+            SourceFailed: the source could not be read.
+            StoreError: the volume did not store the chunk, or nobody knows.
+        """
         async with opener() as pieces:
             outgoing = _Outgoing(pieces, self._count)
             try:
@@ -268,7 +279,7 @@ class Upload:
             except Exception:
                 self._count(-outgoing.size)
                 if outgoing.source_error is not None:
-                    raise _SourceFailed(outgoing.source_error) from None
+                    raise SourceFailed(outgoing.source_error) from None
                 raise
         if crc != outgoing.crc:
             self._count(-outgoing.size)
@@ -344,7 +355,7 @@ class Upload:
             self._progress(self._sent_count)
 
 
-class _SourceFailed(Exception):
+class SourceFailed(Exception):
     """The source could not be read, so another volume does not help."""
 
     def __init__(self, error: Exception) -> None:

@@ -23,6 +23,7 @@ PUBLIC = [
         "BucketChange",
         "BucketInfo",
         "BucketPoint",
+        "DirectUpload",
         "DiskFigures",
         "Event",
         "Figures",
@@ -38,7 +39,8 @@ PUBLIC = [
         "ObjectStream",
         "ObjectWritten",
     ),
-    *("Prefix", "Profile", "Put", "PutResult", "Rates", "Status", "Store", "StoreChange", "connect"),
+    *("Prefix", "Profile", "Put", "PutResult", "Rates", "Status", "Store", "StoreChange", "UploadSlot"),
+    "connect",
 ]
 TRAP = "raise SystemExit(f'{__name__} of the program was taken for ours')\n"
 OWN = ["errors", "client", "conf", "actors", "storage", "auth", "trio", "zmq", "msgspec", "jwt"]
