@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from warehouse.errors import BadCredentials, NotAuthenticated, StoreError, TokenRevoked
 from warehouse.version import package_version
-from warehouse.webui import here, live, sign_in, static_files
+from warehouse.webui import here, live, sign_in, static_files, uploads_through
 from warehouse.webui.abilities import Abilities
 from warehouse.webui.console import Console
 from warehouse.webui.rendering import FILTERS, GLOBALS, page, toast_header, url
@@ -66,6 +66,7 @@ def create_app(console: Console) -> QuartTrio:
     app.register_error_handler(StoreError, _store_failed)
     app.register_error_handler(HTTPException, _http_failed)
     app.register_error_handler(Exception, _broken)
+    uploads_through.mount(app, console)
     _mount(app, console.options.root)
     return app
 

@@ -61,8 +61,12 @@ class Console:
     attempts: Attempts
     feeds: Feeds
     nursery: trio.Nursery
-    data_origins: frozenset[str] = frozenset()  # of the volume actors, for the Content-Security-Policy
     stopping: trio.Event = field(default_factory=trio.Event)  # WebSockets and streams end
+
+    @property
+    def data_origins(self) -> frozenset[str]:
+        """Of the volume actors, for the Content-Security-Policy."""
+        return self.stores.origins.current
 
     @classmethod
     def make(cls, options: ConsoleOptions, nursery: trio.Nursery) -> Console:

@@ -24,6 +24,7 @@ from warehouse.errors import (
     StoreError,
     TokenRevoked,
 )
+from warehouse.webui.data_origins import DataOrigins
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Stores:
         self._profile = profile
         self._nursery = nursery
         self._open: dict[bytes, OpenStore] = {}
+        self.origins = DataOrigins()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -115,6 +117,7 @@ class Stores:
             async with warehouse.connect(profile, timeout_s=CALL_S) as store:
                 with trio.fail_after(OPEN_S):
                     info = await store.key()
+                await self.origins.look_again(store)
                 opened = OpenStore(profile.key_id, store, info, profile).use()
                 self._open[name] = opened
                 is_open = True
@@ -141,6 +144,7 @@ class Stores:
                 return
             try:
                 await self.look_again(opened)
+                await self.origins.look_again(opened.store)
             except (BadCredentials, NotAuthenticated, TokenRevoked):
                 log.info("a key has ended", extra={"key_id": opened.key_id})
                 opened.ended.set()

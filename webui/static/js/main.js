@@ -4,6 +4,7 @@ import { mountDialogs } from "./dialogs.js";
 import { startLive } from "./live.js";
 import { root, shared } from "./shared.js";
 import { mountToasts, showToasts } from "./toasts.js";
+import { mountUploading } from "./uploading.js";
 
 /** @type {(() => void) | null} What the module of the page before left to be ended. */
 let leave = null;
@@ -35,5 +36,6 @@ document.addEventListener("toasts", (event) => showToasts(/** @type {CustomEvent
 
 mountToasts();
 mountDialogs();
+mountUploading();
 if (document.body.dataset.csrf) shared.live = startLive(`${root()}/live`);
 void mount();
