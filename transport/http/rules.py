@@ -107,13 +107,18 @@ class CorsRule:
             return b"*"
         return origin if origin in self._origins else None
 
+    @property
+    def varies(self) -> bytes:
+        """The header line of an answer without a page of another origin: a cache must not give it to one."""
+        return b"Vary: Origin\r\n" if self.is_active and not self._allows_any else b""
+
     def answer_headers(self, origin: bytes | None, headers: Sequence[Header]) -> list[Header]:
         """Return the headers to add to an answer that carries `headers`."""
         added = [] if self._allows_any else [(b"Vary", b"Origin")]
         allowed = self._allowed(origin) if origin is not None else None
         if allowed is not None:
             # A page sees only a few headers unless we name the others, each in full.
-            exposed = [b"ETag", b"Content-Range", b"Accept-Ranges", b"Date"]
+            exposed = [b"ETag", b"Content-Range", b"Accept-Ranges", b"Date", b"Retry-After"]
             exposed += [name for name, _ in headers if name[:12].lower() == b"x-warehouse-"]
             added.append((b"Access-Control-Allow-Origin", allowed))
             added.append((b"Access-Control-Expose-Headers", b", ".join(exposed)))

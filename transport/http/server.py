@@ -80,8 +80,7 @@ class HttpServer:
         self._tls = tls
         cors = CorsRule(cors_origins)
         self._shared = Shared(handler, limits or HttpLimits(), cors, server_name, self._close)
-        # Cross-origin rules may add headers to any answer, and only an exchange adds them.
-        self._handle_nowait = None if self._shared.cors.is_active else handle_nowait
+        self._handle_nowait = handle_nowait
         self._leader_followers = LeaderFollowers(self._serve, self._send)
         self._resting = Resting(
             self._shared.limits, self._enter, self._leader_followers.go_on, is_tls=tls is not None
@@ -95,6 +94,10 @@ class HttpServer:
         self._is_empty = trio.Event()  # set once we are stopping and the last connection is closed
         self._accepting = trio.CancelScope()
         self._serving = trio.CancelScope()
+
+    def allow_origins(self, origins: Sequence[str]) -> None:
+        """Have the next answers say that scripts of these pages, and of no others, may read them."""
+        self._shared.cors = CorsRule(origins)
 
     @property
     def connection_count(self) -> int:
@@ -295,7 +298,13 @@ class HttpServer:
                 if head is None:
                     return self._end_request(connection, is_kept=True)
             recalled = self._shared.heads.recall(head)
-            if recalled is not None and recalled[1].is_keep_alive and self._handle_nowait is not None:
+            # What a page of another origin is told depends on all headers, and only an exchange has these.
+            if (
+                recalled is not None
+                and recalled[1].is_keep_alive
+                and self._handle_nowait is not None
+                and not (self._shared.cors.is_active and b"origin" in recalled[1].headers)
+            ):
                 try:
                     answer = self._handle_nowait(*recalled)
                 except BlockingIOError:
@@ -314,7 +323,7 @@ class HttpServer:
     def _answer_nowait(self, connection: Connection, lines: bytes, body: Body) -> bytes | Serving:
         if not connection.is_vouched:
             self._shared.admission.vouch(connection)
-        first_lines = self._shared.first_lines(200)
+        first_lines = self._shared.first_lines(200) + self._shared.cors.varies
         if len(body) > JOIN_SIZE:
             return self._finish(connection, _send_answer, first_lines + lines, body)
         return b"".join((first_lines, lines, body))

@@ -1003,6 +1003,46 @@ async def test_every_answer_to_an_allowed_origin_says_so_even_a_refusal():
         assert all(answer.headers[b"vary"] == b"Origin" for answer in (good, refused, evil, bad))
 
 
+async def test_answers_without_an_origin_come_at_once_and_say_that_they_vary():
+    at_once, handled = [], []
+
+    def handle_nowait(path, fields):
+        at_once.append(path)
+        return b"Content-Length: 2\r\n\r\n", b"ok"
+
+    async def handler(exchange):
+        handled.append(exchange.path)
+        await exchange.respond(200, [], b"ok")
+
+    origin = b"Origin: " + CONSOLE.encode()
+    async with serving(handler, handle_nowait=handle_nowait, cors_origins=[CONSOLE]) as served:
+        # The first of each has to be parsed; what is the same once more is remembered.
+        answers = split_answers(
+            await served.talk(
+                get(b"/a") + get(b"/a") + get(b"/b", origin) + get(b"/b", origin) + b"?\r\n\r\n"
+            )
+        )
+        assert (at_once, handled) == ([b"/a"], [b"/a", b"/b", b"/b"])
+        assert all(answer.headers[b"vary"] == b"Origin" for answer in answers)
+        allowed = [answer.headers.get(b"access-control-allow-origin") for answer in answers[:4]]
+        assert allowed == [None, None, CONSOLE.encode(), CONSOLE.encode()]
+
+
+async def test_origins_may_change_while_the_server_runs():
+    asked = get(b"/", b"Origin: " + CONSOLE.encode())
+
+    async def told(served):
+        (answer, *_) = split_answers(await served.talk(asked + b"?\r\n\r\n"))
+        return answer.headers.get(b"access-control-allow-origin")
+
+    async with serving(echo) as served:
+        assert await told(served) is None
+        served.server.allow_origins([CONSOLE])
+        assert await told(served) == CONSOLE.encode()
+        served.server.allow_origins([])
+        assert await told(served) is None
+
+
 async def test_without_configured_origins_nothing_is_said_about_them():
     async with serving(echo) as served:
         answers = split_answers(await served.talk(get(b"/", b"Origin: https://console.example") + GOOD))
