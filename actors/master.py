@@ -106,10 +106,11 @@ from warehouse.auth.keys import ApiKey
 from warehouse.catalog.interface import Catalog
 from warehouse.catalog.sqlite.catalog import SqliteCatalog
 from warehouse.catalog.writer import CatalogWriter
-from warehouse.conf.arguments import Parser
+from warehouse.conf.arguments import Parser, base_url
 from warehouse.conf.arguments import host as host_argument
 from warehouse.conf.arguments import port as port_argument
 from warehouse.conf.hosts import is_wildcard
+from warehouse.conf.origins import proxy_origins
 from warehouse.conf.profile import Profile
 from warehouse.conf.settings import Settings
 from warehouse.errors import NoSuchBucket, NoSuchObject, NoSuchUpload
@@ -155,14 +156,20 @@ class Master:
         settings: Settings,
         announcer: Announcer,
         intervals: Intervals = Intervals(),  # noqa: B008 - frozen
+        console_origins: Sequence[str] = (),
     ) -> None:
         """
+        Args:
+            console_origins: of the console's pages, whose scripts use the data ports.
         Raises:
             CertificateBad: `tls.authority` names no certificates.
         """
         self._keyring = keyring
         self.certificates = Certificates(keyring, settings.tls.authority)
         self._announcer = announcer
+        # Of a console behind a proxy, too, which may run on another machine.
+        own = (*settings.http.cors_origins, *console_origins, *proxy_origins(settings))
+        self._cors_origins = [*dict.fromkeys(own)]
         events = EventLog()
         troubles = Troubles(events)
         self.audit = AuditLog(catalog.folder, settings.audit, troubles)
@@ -249,6 +256,7 @@ class Master:
             disconnect=self.hub.disconnect,
             revoked=self._revocations.epochs,
             limits=self._data_limits.all,
+            cors_origins=self._cors_origins,
         )
         objects = ObjectHandlers(
             context, sessions, lineage=lineage, provisioner=self.provisioner, grants=grants
@@ -473,6 +481,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--init", action="store_true", help="make keys and the root key, print its secret, and stop"
     )
+    parser.add_argument(
+        "--console-origin",
+        metavar="URL",
+        action="append",
+        default=[],
+        type=base_url,
+        help="a page of the console, as http://HOST:PORT; its scripts may use the data ports; repeatable",
+    )
     add_insecure_argument(parser)
     add_common_arguments(parser)
     return parser
@@ -525,6 +541,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
             keyring=initialized.keyring,
             settings=settings,
             announcer=announcer,
+            console_origins=arguments.console_origin,
         )
         await master.run(endpoint_of(arguments.host, arguments.port), port, certificate)
     finally:

@@ -151,6 +151,7 @@ class VolumeActor:
             clock=self._clock,
             verifier=verifier,
             throttle=self._http.authorizer.throttle,
+            allow_origins=lambda told: self._server.allow_origins([*settings.http.cors_origins, *told]),
             announcer=announcer,
             incarnation=self._incarnation,
             certificate=NodeCertificate(certificate, trust),

@@ -12,7 +12,7 @@ A disk that is set aside (see `stamps.py`, `lineage.py`) is online for readers, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from warehouse.actors.control.certificates import Certificates
 from warehouse.actors.control.context import MasterContext, now_ms
@@ -71,11 +71,13 @@ class DiskHandlers:
         disconnect: Callable[[Peer, str], None],
         revoked: Callable[[], Mapping[str, int]],
         limits: Callable[[], dict[str, DataLimits]],
+        cors_origins: Sequence[str],
     ) -> None:
         """
         Args:
             revoked: see `Revocations.epochs`.
             limits: see `DataLimitsNews.all`.
+            cors_origins: of web pages whose scripts may use the data ports.
         """
         self._context = context
         self._catalog = context.catalog
@@ -94,6 +96,7 @@ class DiskHandlers:
         self._disconnect = disconnect
         self._revoked = revoked
         self._limits = limits
+        self._cors_origins = list(cors_origins)
 
     def routes(self) -> Routes:
         return (
@@ -245,7 +248,7 @@ class DiskHandlers:
             incarnation=self._context.incarnation,
             stamp=self._clock.last,
             token_keys=disk.token_keys,
-            cors_origins=list(self._context.settings.http.cors_origins),
+            cors_origins=self._cors_origins,
             epoch=epoch.number,
             mark=epoch.mark,
             catalog_id=self._lineage.catalog_id,

@@ -19,6 +19,7 @@ When the connection breaks, the disk still serves reads and registers again as s
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 
 import msgspec
 import trio
@@ -83,9 +84,11 @@ class MasterSession:
         incarnation: int,
         certificate: NodeCertificate,
         throttle: DiskThrottle,
+        allow_origins: Callable[[Sequence[str]], None] = lambda origins: None,
     ) -> None:
         """
         Args:
+            allow_origins: called with the web pages whose scripts may use the data port, as the master says.
             incarnation: of this run of the actor, greater than that of any earlier one.
         """
         self._incarnation = incarnation
@@ -104,6 +107,7 @@ class MasterSession:
         self._announcer = announcer
         self._certificate = certificate
         self._throttle = throttle
+        self._allow_origins = allow_origins
         self._server_keys = ServerKeys(join.server_key, join.path)
         self._skew = ClockSkew(clock, verifier)
         self._reporting = Reporting()
@@ -143,6 +147,7 @@ class MasterSession:
             log.error("clock of the master not believed", extra={"cause": error.message})
         self._verifier.replace_keys(welcome.token_keys, welcome.revoked)
         self._throttle.replace(welcome.limits)
+        self._allow_origins(welcome.cors_origins)
         await self._certificate.heard(certificate=welcome.certificate, authority=welcome.authority)
         await self._server_keys.heard(link, welcome.next_server_key)
         log.info("registered with the master", extra={"master": self._join.master, "url": self._address.url})
