@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from cli_kit import Run, command_of, process, runner
-from fake_store import FakeStore, fake_store
+from cli_kit import Run, command_of, process
+from fake_store import FakeStore
 from warehouse.cli.commands.audit import parse_moment
 from warehouse.cli.usage import UsageError
 from warehouse.conf.audit_files import AUDIT_NAME, AuditFiles
@@ -29,18 +28,6 @@ def entry(number: int, **fields: object) -> AuditEntry:
         address="192.0.2.7",
         **fields,  # type: ignore[arg-type]
     )
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.profile.save(tmp_path / "profile.toml")
-        yield store
-
-
-@pytest.fixture
-def run(store: FakeStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    return runner(tmp_path, capfd)
 
 
 async def test_lines_are_printed_in_their_order_with_what_is_in_them(store: FakeStore, run: Run) -> None:

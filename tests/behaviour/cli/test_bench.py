@@ -6,14 +6,13 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import trio
 
-from cli_kit import Run, command_of, process, runner
-from fake_store import FakeStore, fake_store
+from cli_kit import Run, command_of, process
+from fake_store import FakeStore
 from warehouse.cli import main as cli
 from warehouse.cli.measuring.worker import TICK_S
 from warehouse.cli.usage import UsageError
@@ -21,18 +20,6 @@ from warehouse.errors import BucketExists, ClusterFull, NoSuchObject
 from warehouse.transport.messages import DeleteBucket, DeleteObjects, LeaseNeedles, ListObjects, LocateObjects
 
 SHORT = ("--seconds", "0.1", "--objects", "40", "--large-size", "5MiB")
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.profile.save(tmp_path / "profile.toml")
-        yield store
-
-
-@pytest.fixture
-def run(store: FakeStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    return runner(tmp_path, capfd)
 
 
 async def test_every_test_is_measured_when_none_is_named(store: FakeStore, run: Run) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import random
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -21,8 +20,9 @@ import trio
 from cyclopts import App
 
 import warehouse
-from cli_kit import Run, command_of, process, runner
-from fake_store import FakeStore, fake_store
+from bodies import noise
+from cli_kit import Run, command_of, process
+from fake_store import FakeStore
 from warehouse.cli import main as cli
 from warehouse.cli.copying import small_files
 from warehouse.cli.usage import UsageError
@@ -42,27 +42,16 @@ from warehouse.transport.messages import DeleteObjects, LocateObjects, Presign
 MIB = 1024 * 1024
 
 
-def noise(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.buckets["photos"] = {}
-        store.profile.save(tmp_path / "profile.toml")
-        yield store
+def store(store: FakeStore) -> FakeStore:
+    store.buckets["photos"] = {}
+    return store
 
 
 @pytest.fixture
 async def photos(store: FakeStore) -> AsyncIterator[warehouse.Bucket]:
     async with warehouse.connect(store.profile) as client:
         yield client.bucket("photos")
-
-
-@pytest.fixture
-def run(store: FakeStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    return runner(tmp_path, capfd)
 
 
 @pytest.fixture

@@ -6,29 +6,16 @@ import json
 import os
 import threading
 import tomllib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from cli_kit import Run, process, runner
-from fake_store import FakeStore, fake_store
+from cli_kit import Run, process
+from fake_store import FakeStore
 from warehouse.cli.copying.deletions import DeletionRefused
 from warehouse.cli.usage import UsageError
 from warehouse.conf.join import Join
 from warehouse.errors import NoSuchDisk, NoSuchJoinToken, NoSuchNode, SetupError
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.profile.save(tmp_path / "profile.toml")
-        yield store
-
-
-@pytest.fixture
-def run(store: FakeStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    return runner(tmp_path, capfd)
 
 
 async def test_a_token_is_printed_once_and_listed_without_its_secret(store: FakeStore, run: Run) -> None:

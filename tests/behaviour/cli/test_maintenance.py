@@ -7,16 +7,15 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
 import trio
 
-from cli_kit import Run, command_of, process, runner
+from cli_kit import Run, command_of, process
 from fake_jobs import MIB, TOTAL
-from fake_store import FakeStore, fake_store
+from fake_store import FakeStore
 from warehouse.cli.commands import orphans
 from warehouse.cli.copying import deletions
 from warehouse.errors import DeletionRefused, NoRoomToCompact, NoSuchVolume
@@ -33,18 +32,6 @@ DAMAGES = [
     ),
     NeedleDamage(volume_id=2, offset=81_920, problem="this is no needle"),
 ]
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.profile.save(tmp_path / "profile.toml")
-        yield store
-
-
-@pytest.fixture
-def run(store: FakeStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    return runner(tmp_path, capfd)
 
 
 # --- volumes and status ---------------------------------------------------------------------------

@@ -7,15 +7,15 @@ looks for options that have none.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cyclopts import App
 
 import warehouse
-from cli_kit import Run, runner
-from fake_store import FakeStore, fake_store
+from cli_kit import Run
+from fake_store import FakeStore
 from warehouse.cli import main as cli
 from warehouse.cli.usage import UsageError
 from warehouse.errors import StoreError
@@ -215,16 +215,9 @@ PROGRAMS = {"up", "rebuild", "export", "backup", "restore", "keys reset-root"}
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.buckets |= {"b": {}, "c": {}, "same": {}}
-        store.profile.save(tmp_path / "profile.toml")
-        yield store
-
-
-@pytest.fixture
-def run(store: FakeStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    return runner(tmp_path, capfd)
+def store(store: FakeStore) -> FakeStore:
+    store.buckets |= {"b": {}, "c": {}, "same": {}}
+    return store
 
 
 def words_of(row: str, tmp_path: Path) -> list[str]:

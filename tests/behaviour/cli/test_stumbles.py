@@ -8,15 +8,15 @@ import random
 import signal
 import subprocess
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 import trio
 
 import warehouse
-from cli_kit import Run, command_of, process, runner
-from fake_store import FakeStore, fake_store
+from cli_kit import Run, command_of, process
+from fake_store import FakeStore
 from warehouse.cli import main as cli
 from warehouse.cli.commands import copy
 from warehouse.cli.copying.transfers import Found, Transfer, run_transfers
@@ -30,19 +30,12 @@ KEYS = ("2026/1.jpg", "2026/2.jpg", "2026/note.txt", "2027/1.jpg", "20.txt", "a*
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.buckets |= {"photos": {}, "empty": {}}
-        store.profile.save(tmp_path / "profile.toml")
-        async with warehouse.connect(store.profile) as client:
-            for key in KEYS:
-                await client.bucket("photos").put(key, key.encode())
-        yield store
-
-
-@pytest.fixture
-def run(store: FakeStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    return runner(tmp_path, capfd)
+async def store(store: FakeStore) -> FakeStore:
+    store.buckets |= {"photos": {}, "empty": {}}
+    async with warehouse.connect(store.profile) as client:
+        for key in KEYS:
+            await client.bucket("photos").put(key, key.encode())
+    return store
 
 
 # --- folders, beginnings, wildcards ---------------------------------------------------------------

@@ -9,7 +9,6 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import warehouse
-from cli_kit import Run, command_of, runner
-from fake_store import CREATED_MS, FakeStore, fake_store
+from cli_kit import Run, command_of
+from fake_store import CREATED_MS, FakeStore
 from warehouse.cli.copying import deletions
 from warehouse.cli.copying.differences import Entry, Findings, Side, Verdict, compare
 from warehouse.cli.copying.transfers import Transfer
@@ -32,16 +31,9 @@ CREATED_S = CREATED_MS / 1000
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.buckets |= {"photos": {}, "mirror": {}}
-        store.profile.save(tmp_path / "profile.toml")
-        yield store
-
-
-@pytest.fixture
-def run(store: FakeStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    return runner(tmp_path, capfd)
+def store(store: FakeStore) -> FakeStore:
+    store.buckets |= {"photos": {}, "mirror": {}}
+    return store
 
 
 @pytest.fixture

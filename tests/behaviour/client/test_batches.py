@@ -11,7 +11,8 @@ import pytest
 import trio
 
 import warehouse
-from fake_store import CREATED_MS, FakeStore, Needle, fake_store
+from bodies import noise
+from fake_store import CREATED_MS, FakeStore, Needle
 from warehouse import Put, PutResult
 from warehouse.client import control, ordered_batches
 from warehouse.client.reading import get_many
@@ -40,23 +41,6 @@ from warehouse.errors import (
 from warehouse.transport.messages import BeginUpload, LeaseNeedles, LocateObjects, ResolveNeedle
 
 MIB = 1024 * 1024
-
-
-def noise(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.buckets["photos"] = {}
-        yield store
-
-
-@pytest.fixture
-async def photos(store: FakeStore) -> AsyncIterator[warehouse.Bucket]:
-    async with warehouse.connect(store.profile) as client:
-        yield client.bucket("photos")
 
 
 def items_of(count: int, prefix: str = "k") -> list[tuple[str, bytes]]:

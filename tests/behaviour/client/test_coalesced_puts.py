@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 import trio
 
 import warehouse
-from fake_store import FakeStore, fake_store
+from fake_store import FakeStore
 from warehouse.client import control
 from warehouse.errors import (
     BadRequest,
@@ -22,24 +20,6 @@ from warehouse.errors import (
     WriteFailed,
 )
 from warehouse.transport.messages import ResolveNeedle
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.buckets["photos"] = {}
-        yield store
-
-
-@pytest.fixture
-async def client(store: FakeStore) -> AsyncIterator[warehouse.Store]:
-    async with warehouse.connect(store.profile) as client:
-        yield client
-
-
-@pytest.fixture
-def photos(client: warehouse.Store) -> warehouse.Bucket:
-    return client.bucket("photos")
 
 
 async def put_at_once(bucket: warehouse.Bucket, count: int, size: int = 100) -> dict[str, str | StoreError]:

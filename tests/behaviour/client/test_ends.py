@@ -10,20 +10,13 @@ import pytest
 import trio
 
 import warehouse
-from fake_store import FakeStore, fake_store
+from fake_store import FakeStore
 from warehouse.client.control import Control
 from warehouse.errors import LinkDown, StoreError, Unavailable
 from warehouse.transport.messages import Answer, Login, Request
 from warehouse.transport.zeromq.peers import Peer
 
 Answering = Callable[[Peer, Request], Awaitable[Answer]]
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.buckets["photos"] = {}
-        yield store
 
 
 async def test_a_client_that_is_cancelled_as_its_link_comes_up_ends(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,8 @@ import pytest
 import trio
 
 import warehouse
-from fake_store import FakeStore, fake_store
+from bodies import noise
+from fake_store import FakeStore
 from warehouse.client.reading import locator
 from warehouse.errors import ObjectInconsistent, StoreError
 from warehouse.transport.messages import Chunk, ObjectInfo
@@ -23,22 +23,16 @@ CHUNK_SIZE = 256 * KIB
 SIZE = 3 * CHUNK_SIZE - 100
 
 
-def noise(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
+@pytest.fixture
+def store(store: FakeStore) -> FakeStore:
+    store.chunk_size = CHUNK_SIZE
+    return store
 
 
 @pytest.fixture
-async def store() -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.chunk_size = CHUNK_SIZE
-        store.buckets["photos"] = {}
-        yield store
-
-
-@pytest.fixture
-async def photos(store: FakeStore) -> AsyncIterator[warehouse.Bucket]:
+async def client(store: FakeStore) -> AsyncIterator[warehouse.Store]:
     async with warehouse.connect(store.profile, timeout_s=20) as client:
-        yield client.bucket("photos")
+        yield client
 
 
 # --- ways of reading: each gives back bytes, or raises -------------------------------------------------

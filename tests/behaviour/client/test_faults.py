@@ -3,7 +3,6 @@ wrong is handed out, and nothing half done is left."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,8 @@ import trio
 import warehouse
 import warehouse.client.store
 import warehouse.client.writing.uploads
-from fake_store import CREATED_MS, FakeStore, fake_store
+from bodies import noise, pieces_of
+from fake_store import CREATED_MS, FakeStore
 from warehouse.client import control
 from warehouse.client.writing import put
 from warehouse.errors import (
@@ -62,27 +62,10 @@ from warehouse.transport.zeromq.peers import Peer
 MIB = 1024 * 1024
 
 
-def noise(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-async def pieces_of(data: bytes, size: int) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), size):
-        await trio.lowlevel.checkpoint()
-        yield data[start : start + size]
-
-
 @pytest.fixture
-async def store() -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.buckets["photos"] = {}
-        yield store
-
-
-@pytest.fixture
-async def photos(store: FakeStore) -> AsyncIterator[warehouse.Bucket]:
+async def client(store: FakeStore) -> AsyncIterator[warehouse.Store]:
     async with warehouse.connect(store.profile, timeout_s=20) as client:
-        yield client.bucket("photos")
+        yield client
 
 
 # --- small puts -----------------------------------------------------------------------------------

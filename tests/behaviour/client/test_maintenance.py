@@ -9,15 +9,9 @@ import trio
 
 import warehouse
 from fake_jobs import MIB, TOTAL
-from fake_store import FakeStore, fake_store
+from fake_store import FakeStore
 from warehouse.errors import NoRoomToCompact, NoSuchJob, NoSuchVolume, Overloaded, PermissionDenied
 from warehouse.transport.messages import Jobs, ListEvents, ListJobs, StartJobs
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        yield store
 
 
 @pytest.fixture

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import tracemalloc
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import trio
 
 import warehouse
-from fake_store import CREATED_MS, FakeStore, fake_store
+from bodies import noise, pieces_of
+from fake_store import CREATED_MS, FakeStore
 from warehouse.client.writing.uploads import STREAM_CHUNK_FIRST
 from warehouse.errors import (
     BadCredentials,
@@ -30,34 +29,6 @@ from warehouse.errors import (
 from warehouse.transport.messages import BeginUpload, LeaseNeedles, ListObjects, LocateObjects, Login, Presign
 
 MIB = 1024 * 1024
-
-
-def noise(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-async def pieces_of(data: bytes, size: int) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), size):
-        await trio.lowlevel.checkpoint()
-        yield data[start : start + size]
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.buckets["photos"] = {}
-        yield store
-
-
-@pytest.fixture
-async def client(store: FakeStore) -> AsyncIterator[warehouse.Store]:
-    async with warehouse.connect(store.profile) as client:
-        yield client
-
-
-@pytest.fixture
-def photos(client: warehouse.Store) -> warehouse.Bucket:
-    return client.bucket("photos")
 
 
 # --- connecting -----------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import trio
 
 import warehouse
+from bodies import noise
 from fake_store import FakeStore, fake_store
 from warehouse.client import patience
 from warehouse.client.writing import put, uploads
@@ -39,21 +39,10 @@ MIB = 1024 * 1024
 TIMES = 3 * patience.ATTEMPTS  # more often than anything is tried that does not pass
 
 
-def noise(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
 @pytest.fixture
-async def store() -> AsyncIterator[FakeStore]:
-    async with fake_store() as store:
-        store.buckets["photos"] = {}
-        yield store
-
-
-@pytest.fixture
-async def photos(store: FakeStore) -> AsyncIterator[warehouse.Bucket]:
+async def client(store: FakeStore) -> AsyncIterator[warehouse.Store]:
     async with warehouse.connect(store.profile, timeout_s=10) as client:
-        yield client.bucket("photos")
+        yield client
 
 
 # --- puts ---------------------------------------------------------------------------------------------
