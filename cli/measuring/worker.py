@@ -31,7 +31,6 @@ from warehouse.errors import StoreError
 TESTS = ("put", "get", "list", "delete", "mixed", "large-put", "large-get")
 LIST_PAGE = 1000
 LARGE_OBJECTS = 2  # a worker reads them in turn; more would only fill the disk
-PREPARE_TASKS = 32  # enough to share an fsync, few enough for any store
 FAILURE_PAUSE_S = 0.05  # do not ask a store that refuses everything a hundred thousand times
 TICK_S = 0.25
 
