@@ -34,9 +34,9 @@ from warehouse.actors.process import (
     run_actor,
     set_up_actor,
 )
-from warehouse.actors.server_keys import ServerKeys
 from warehouse.conf.arguments import Parser
 from warehouse.conf.join import Join
+from warehouse.conf.server_keys import ServerKeys
 from warehouse.conf.settings import Settings
 from warehouse.errors import BadRequest, NodeUnknown, NoSuchJob, RequestRefused, StaleIncarnation, VolumeBusy
 from warehouse.storage.compaction.copying import Copy
@@ -57,6 +57,7 @@ from warehouse.transport.messages import (
 )
 from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.link import Link
+from warehouse.transport.zeromq.server_keys import hear_next_key
 
 log = logging.getLogger("warehouse.actors.compactor")  # run as a module it would be "__main__"
 
@@ -96,7 +97,7 @@ class Compactor:
             incarnation=self._incarnation,
             greet=self._greet,
             answer=self._answer,
-            read_server_key=self._server_keys.read if join.path is not None else None,
+            read_server_key=self._server_keys.reader,
         )
 
     async def run(self) -> None:
@@ -142,7 +143,7 @@ class Compactor:
             # A new master counts attempts from 1 again, and has the files of unfinished copies removed.
             self._attempt.stop()
         self._master_incarnation = welcome.incarnation
-        await self._server_keys.heard(link, welcome.next_server_key)
+        await hear_next_key(link, self._server_keys, welcome.next_server_key)
         log.info("registered with the master", extra={"master": self._join.master})
 
     async def _answer(self, request: Request) -> Answer:

@@ -57,12 +57,12 @@ from warehouse.actors.process import (
     run_actor,
     set_up_actor,
 )
-from warehouse.actors.server_keys import ServerKeys
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.conf.arguments import Parser, base_url
 from warehouse.conf.arguments import host as host_argument
 from warehouse.conf.arguments import port as port_argument
 from warehouse.conf.join import Join
+from warehouse.conf.server_keys import ServerKeys
 from warehouse.conf.settings import Http, Settings
 from warehouse.errors import BadSetting, SetupError
 from warehouse.storage.disk import OsDisk
@@ -198,7 +198,7 @@ class VolumeActor:
             incarnation=self._incarnation,
             greet=self._session.greet,
             answer=self._commands.answer,
-            read_server_key=ServerKeys(join.server_key, join.path).read if join.path is not None else None,
+            read_server_key=ServerKeys(join.server_key, join.path).reader,
         )
 
     def _make_pipeline(self, volume: Volume) -> CommitPipeline:

@@ -23,7 +23,7 @@ import trio
 
 from warehouse.client.nurseries import background
 from warehouse.conf.profile import Profile
-from warehouse.conf.server_keys import are_server_keys, join_server_keys, read_server_keys, write_server_keys
+from warehouse.conf.server_keys import ServerKeys
 from warehouse.errors import (
     Busy,
     DeadlineExceeded,
@@ -40,6 +40,7 @@ from warehouse.transport.http.tls import ClientTls
 from warehouse.transport.messages import Attach, Attached, LoggedIn, Login, Request
 from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.link import Link
+from warehouse.transport.zeromq.server_keys import hear_next_key
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Control:
         self._attaching = trio.Lock()
         self._attach_count = 0
         self.chunk_size = 0  # of the store; known when the link is up
+        self._server_keys = ServerKeys(profile.server_key, profile.path)
         self._link = Link(
             endpoint=profile.master,
             server_key=profile.server_key.encode(),
@@ -82,9 +84,8 @@ class Control:
             name="client",
             incarnation=time.time_ns() // 1_000_000,
             greet=self._greet,
-            read_server_key=None if profile.path is None else self._read_server_key,
+            read_server_key=self._server_keys.reader,
         )
-        self._kept_server_keys = profile.server_key
 
     @property
     def small_max(self) -> int:
@@ -227,29 +228,8 @@ class Control:
         if answer.authority:  # newer than what the profile says
             self.tls.trust(answer.authority)
         self._attach_count += 1
-        await self._keep_server_keys(link, answer.next_server_key)
-
-    # --- the master's key -------------------------------------------------------------------------
-
-    def _read_server_key(self) -> bytes:
-        assert self.profile.path is not None
-        return read_server_keys(self.profile.path).encode()
-
-    async def _keep_server_keys(self, link: Link, following: str) -> None:
-        """Know the key that the master will have later, and write it into the profile."""
-        used = link.server_key.decode()
-        if not following and used == self._kept_server_keys.partition(" ")[0]:
-            return  # it announces none; what it has announced may still come, until it is in use
-        text = join_server_keys(used, following)
-        if text == self._kept_server_keys or not are_server_keys(text):
-            return
-        link.expect_keys(following.encode() or None)
-        self._kept_server_keys = text
-        if self.profile.path is not None:
-            try:
-                await trio.to_thread.run_sync(write_server_keys, self.profile.path, text)
-            except StoreError as error:  # a file of somebody else; this process knows the key
-                log.info("server key not written", extra={"cause": error.message})
+        # The profile may well be somebody else's: no reason to warn.
+        await hear_next_key(link, self._server_keys, answer.next_server_key, unwritten_level=logging.INFO)
 
     async def _attach_again(self, attach_count_seen: int) -> None:
         """After a NotAuthenticated: many requests may get it at the same time; one of them logs in."""

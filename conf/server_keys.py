@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 from warehouse.conf.files import read_small
@@ -63,3 +64,46 @@ def write_server_keys(path: Path, text: str) -> bool:
     # A link stays a link: whoever made it keeps the file elsewhere.
     write_secret_file(path.resolve(), {**values, "server_key": text}, comment=comment)
     return True
+
+
+class ServerKeys:
+    """What a process knows of the keys, and the file that it keeps right.
+
+    Args:
+        text: what the file said when it was read.
+        path: of that file; None: there is none to keep right.
+    """
+
+    def __init__(self, text: str, path: Path | None) -> None:
+        self._path = path
+        self._text = text
+
+    @property
+    def reader(self) -> Callable[[], bytes] | None:
+        """Reads the file again, as `read_server_keys` does, and blocks.  None: there is no file."""
+        path = self._path
+        return None if path is None else lambda: read_server_keys(path).encode()
+
+    def take(self, used: str, following: str) -> bool:
+        """Take over what the master says, at the key in use.
+
+        Args:
+            following: "": it announces none; what it has announced may still come, until it is in use.
+        Returns:
+            whether that is news.
+        Raises:
+            BadSetting: what it announces is no key.
+        """
+        if not following and used == self._text.partition(" ")[0]:
+            return False
+        text = join_server_keys(used, following)
+        if text == self._text:
+            return False
+        if not are_server_keys(text):
+            raise BadSetting("the next server key that the master announces is none")
+        self._text = text
+        return True
+
+    def write(self) -> bool:
+        """Write into the file what is known.  Blocks; returns and raises what `write_server_keys` does."""
+        return self._path is not None and write_server_keys(self._path, self._text)

@@ -33,15 +33,16 @@ from warehouse.actors.data.reporting import Reporting
 from warehouse.actors.data.volumes import DiskVolumes
 from warehouse.actors.node_key import join_with_token
 from warehouse.actors.process import Announcer
-from warehouse.actors.server_keys import ServerKeys
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.conf.join import Join
+from warehouse.conf.server_keys import ServerKeys
 from warehouse.errors import BadRequest, NodeUnknown, RequestRefused, StampRefused, StoreError
 from warehouse.storage.epoch import NEVER, Epoch
 from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.identity import IdentityKeeper
 from warehouse.transport.messages import DiskReport, Register, ReportSeen, VolumeReport, Welcome
 from warehouse.transport.zeromq.link import Link
+from warehouse.transport.zeromq.server_keys import hear_next_key
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class MasterSession:
         self._throttle.replace(welcome.limits)
         self._allow_origins(welcome.cors_origins)
         await self._certificate.heard(certificate=welcome.certificate, authority=welcome.authority)
-        await self._server_keys.heard(link, welcome.next_server_key)
+        await hear_next_key(link, self._server_keys, welcome.next_server_key)
         log.info("registered with the master", extra={"master": self._join.master, "url": self._address.url})
 
     async def _join_first(self, link: Link) -> None:
@@ -237,7 +238,7 @@ class MasterSession:
         self._skew.measure(seen.now_ms, sent_at)
         self._committed_stamp = max(self._committed_stamp, seen.committed_stamp)
         await self._certificate.heard(certificate=seen.certificate, authority=seen.authority)
-        await self._server_keys.heard(link, seen.next_server_key)
+        await hear_next_key(link, self._server_keys, seen.next_server_key)
         self._announce(seen)
 
     def _announce(self, seen: ReportSeen) -> None:

@@ -15,7 +15,6 @@ import trio
 from master_kit import DISK_ID, RunningMaster, open_master, until
 from warehouse.actors.control import rotation
 from warehouse.actors.control.keyring import Keyring
-from warehouse.actors.server_keys import ServerKeys
 from warehouse.auth.authority import split_bundle
 from warehouse.auth.data_tokens import DataTokenVerifier
 from warehouse.auth.keys import ApiKey, generate_api_key
@@ -25,6 +24,7 @@ from warehouse.catalog.identities import ApiKeyRow
 from warehouse.catalog.interface import Transaction
 from warehouse.conf.join import Join
 from warehouse.conf.profile import Profile
+from warehouse.conf.server_keys import ServerKeys
 from warehouse.errors import (
     BadRequest,
     DiskFull,
@@ -53,6 +53,7 @@ from warehouse.transport.messages import (
 )
 from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.link import Link
+from warehouse.transport.zeromq.server_keys import hear_next_key
 
 
 @pytest.fixture
@@ -413,12 +414,12 @@ async def test_a_node_does_not_forget_the_next_server_key_before_it_is_in_use(
     keys, link = ServerKeys(present, path), master.disk.link
     assert link is not None
     for announced in (following, following, ""):
-        await keys.heard(link, announced)
+        await hear_next_key(link, keys, announced)
         assert Join.load(path).server_key == f"{present} {following}"
     link.server_key = following.encode()  # after the switch
-    await keys.heard(link, "")
+    await hear_next_key(link, keys, "")
     assert Join.load(path).server_key == following
-    await keys.heard(link, "no key")
+    await hear_next_key(link, keys, "no key")
     assert Join.load(path).server_key == following
 
 

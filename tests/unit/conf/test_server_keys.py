@@ -9,6 +9,7 @@ import pytest
 from warehouse.conf.join import Join
 from warehouse.conf.profile import Profile
 from warehouse.conf.server_keys import (
+    ServerKeys,
     are_server_keys,
     join_server_keys,
     read_server_keys,
@@ -46,6 +47,37 @@ def test_anything_else_is_no_key(tmp_path: Path, text: str) -> None:
 def test_the_next_key_is_left_out_when_there_is_none() -> None:
     assert join_server_keys(A, B) == f"{A} {B}"
     assert join_server_keys(A, "") == join_server_keys(A, A) == A
+
+
+def test_what_a_master_announces_is_kept_until_it_is_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    profile().save(path)
+    keys = ServerKeys(A, path)
+    assert not keys.take(A, "")
+    assert keys.take(A, B)
+    assert keys.write()
+    assert not keys.take(A, B)
+    assert not keys.take(A, "")  # the keyring switches before the socket does
+    assert keys.reader is not None
+    assert keys.reader() == f"{A} {B}".encode()
+    assert keys.take(B, "")
+    assert keys.write()
+    assert keys.reader() == B.encode()
+
+
+def test_an_announcement_that_is_no_key_changes_nothing() -> None:
+    keys = ServerKeys(A, None)
+    with pytest.raises(BadSetting):
+        keys.take(A, "no key")
+    assert keys.take(A, B)
+    assert not keys.take(A, B)
+
+
+def test_without_a_file_there_is_nothing_to_read_and_nothing_to_write() -> None:
+    keys = ServerKeys(A, None)
+    assert keys.reader is None
+    assert keys.take(A, B)
+    assert not keys.write()
 
 
 def test_only_the_keys_are_replaced(tmp_path: Path) -> None:
