@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from warehouse.actors.token_bucket import TokenBucket
 from warehouse.auth.limits import KeyLimits
 from warehouse.errors import BadRequest, Busy
 
-BURST_S = 1.0  # so many seconds' worth of requests may come at once
 AT_ONCE_AFTER_S = 0.2  # when to come back to a key whose other requests are still being answered
 ROOM_AFTER_S = 2.0  # leases end when they are used up or expire
 UPLOADS_AFTER_S = 2.0
@@ -27,8 +27,7 @@ class KeyThrottle:
 
     def __init__(self, limits: KeyLimits) -> None:
         self.limits = limits
-        self._requests = 1.0  # that may come now
-        self._filled_at = float("-inf")
+        self._requests = TokenBucket(burst_min=1.0)
         self._at_once = 0
         self._uploads: set[int] = set()  # begun since the master's start; some may have ended
         self._beginning = 0
@@ -44,15 +43,12 @@ class KeyThrottle:
         rate = self.limits.requests_per_s
         if rate is None:
             return
-        burst = max(1.0, rate * BURST_S)
-        self._requests = min(burst, self._requests + rate * max(0.0, min(now - self._filled_at, 3600.0)))
-        self._filled_at = now
-        if self._requests < 1.0:
+        self._requests.fill(rate, now)
+        if wait_s := self._requests.wait_s(1.0):
             raise Busy(
-                f"this key may send {rate:g} requests a second",
-                retry_after_s=min((1.0 - self._requests) / rate, AFTER_S_MAX),
+                f"this key may send {rate:g} requests a second", retry_after_s=min(wait_s, AFTER_S_MAX)
             )
-        self._requests -= 1.0
+        self._requests.left -= 1.0
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from warehouse.actors.token_bucket import TokenBucket
 from warehouse.errors import Busy
 from warehouse.transport.http.exchange import Exchange
 from warehouse.transport.messages import DataLimits
 
-BURST_S = 1.0  # so many seconds' worth may come at once
 AT_ONCE_AFTER_S = 0.1  # when to come back to a key whose other requests are under way
 AFTER_S_MAX = 60.0
 
@@ -26,23 +26,12 @@ AFTER_S_MAX = 60.0
 class _Use:
     """What one key has used."""
 
-    __slots__ = ("at_once", "bytes_left", "filled_at", "requests_left")
+    __slots__ = ("at_once", "bytes", "requests")
 
-    def __init__(self, limits: DataLimits, now: float) -> None:
+    def __init__(self) -> None:
         self.at_once = 0
-        self.filled_at = now
-        self.requests_left = max(1.0, (limits.requests_per_s or 0.0) * BURST_S)
-        self.bytes_left = (limits.bytes_per_s or 0.0) * BURST_S
-
-    def fill(self, limits: DataLimits, now: float) -> None:
-        passed_s = min(max(0.0, now - self.filled_at), 86_400.0)
-        self.filled_at = now
-        if limits.requests_per_s is not None:
-            most = max(1.0, limits.requests_per_s * BURST_S)
-            self.requests_left = min(most, self.requests_left + limits.requests_per_s * passed_s)
-        if limits.bytes_per_s is not None:
-            most = limits.bytes_per_s * BURST_S
-            self.bytes_left = min(most, self.bytes_left + limits.bytes_per_s * passed_s)
+        self.requests = TokenBucket(burst_min=1.0)
+        self.bytes = TokenBucket()
 
 
 class DiskThrottle:
@@ -71,42 +60,37 @@ class DiskThrottle:
             Busy: the key has used up what its limits allow; nothing was done.
         """
         use = self._admit(key_id, time.monotonic())
-        use.bytes_left -= exchange.content_length
+        use.bytes.left -= exchange.content_length
         use.at_once += 1
         try:
             yield
         finally:
             use.at_once -= 1
             if exchange.has_started and exchange.method != b"HEAD":
-                use.bytes_left -= exchange.answer_size
+                use.bytes.left -= exchange.answer_size
 
     def _admit(self, key_id: str, now: float) -> _Use:
         limits = self.limits[key_id]
         use = self._uses.get(key_id)
         if use is None:
-            use = self._uses[key_id] = _Use(limits, now)
-        use.fill(limits, now)
-        most, rate = limits.requests_at_once, limits.requests_per_s
+            use = self._uses[key_id] = _Use()
+        use.requests.fill(limits.requests_per_s, now)
+        use.bytes.fill(limits.bytes_per_s, now)
+        most = limits.requests_at_once
         if most is not None and use.at_once >= most:
             raise Busy(
                 f"this key may have {most} requests under way at a disk",
                 retry_after_s=AT_ONCE_AFTER_S,
             )
-        if rate is not None and use.requests_left < 1.0:
-            raise _busy(
-                f"this key may send {rate:g} requests a second to a disk", 1 - use.requests_left, rate
+        if wait_s := use.requests.wait_s(1.0):
+            raise Busy(
+                f"this key may send {limits.requests_per_s:g} requests a second to a disk",
+                retry_after_s=min(wait_s, AFTER_S_MAX),
             )
-        if limits.bytes_per_s is not None and use.bytes_left < 0:
-            raise _busy(
+        if wait_s := use.bytes.wait_s(0.0):
+            raise Busy(
                 f"this key may send and get {limits.bytes_per_s:,.0f} bytes a second at a disk",
-                -use.bytes_left,
-                limits.bytes_per_s,
+                retry_after_s=min(wait_s, AFTER_S_MAX),
             )
-        if rate is not None:
-            use.requests_left -= 1.0
+        use.requests.left -= 1.0
         return use
-
-
-def _busy(message: str, missing: float, rate: float) -> Busy:
-    wait_s = missing / rate if rate > 0 else AFTER_S_MAX
-    return Busy(message, retry_after_s=min(wait_s, AFTER_S_MAX))

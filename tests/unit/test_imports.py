@@ -59,6 +59,7 @@ PURE = [
     "warehouse.actors.control.job_table",
     "warehouse.actors.control.reservations",
     "warehouse.actors.background.throttle",
+    "warehouse.actors.token_bucket",
     "warehouse.actors.control.rate_policy",
     "warehouse.actors.control.job_policy",
 ]

@@ -105,6 +105,18 @@ def test_limits_that_change_keep_what_was_used(clock: Clock) -> None:
     assert throttle._uses == {}
 
 
+def test_bytes_that_came_while_none_were_counted_are_not_owed_later(clock: Clock) -> None:
+    throttle = throttle_with(requests_per_s=5.0)
+    assert done(throttle, Request(answer=10**12)) is None
+    throttle.replace({"KEY": DataLimits(bytes_per_s=1000.0)})
+    assert done(throttle, Request(answer=5000)) is None
+    assert done(throttle) is not None
+    throttle.replace({"KEY": DataLimits(requests_per_s=5.0)})
+    assert done(throttle) is None
+    throttle.replace({"KEY": DataLimits(bytes_per_s=1000.0)})
+    assert done(throttle) is None
+
+
 def test_no_rate_at_all_is_a_long_wait_and_no_error(clock: Clock) -> None:
     throttle = throttle_with(requests_per_s=0.0)
     assert done(throttle) is None
