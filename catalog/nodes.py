@@ -1,12 +1,10 @@
 """Nodes: what a catalog answers about the machines of the store, as plain values.
 
-Columns are read in the order of the fields, so a field and its place in the column list below it change
-together.  Times are milliseconds since 1970.
+An engine reads its columns in the order of the fields (`sqlite/columns.py`), so both change together.  Times
+are milliseconds since 1970.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
@@ -26,9 +24,6 @@ class NodeRow(msgspec.Struct, frozen=True):
     removed_ms: int | None = None  # when an operator removed it, for good
 
 
-NODE_COLUMNS = "key, name, role, host, added_ms, joined_with, disk_id, removed_ms"
-
-
 class JoinTokenRow(msgspec.Struct, frozen=True):
     id: str
     digest: bytes  # of the secret, SHA-256
@@ -38,10 +33,3 @@ class JoinTokenRow(msgspec.Struct, frozen=True):
     created_by: str  # the id of an API key; "": the first start
     expires_ms: int | None = None  # None: never
     use_count: int = 0
-
-
-JOIN_COLUMNS = "id, digest, role, is_reusable, created_ms, created_by, expires_ms, use_count"
-
-
-def join_token_row(columns: tuple[Any, ...]) -> JoinTokenRow:
-    return JoinTokenRow(*(columns[:3] + (bool(columns[3]),) + columns[4:]))

@@ -21,7 +21,7 @@ from typing import IO, Final
 
 import msgspec
 
-from warehouse.catalog.records import unpack_map
+from warehouse.catalog.sqlite.columns import unpack_map
 from warehouse.conf.formatting import format_count, format_size
 from warehouse.errors import BadRequest, NeedleCorrupt, ReadFailed, StoreError
 from warehouse.rescue.choosing import Verdict

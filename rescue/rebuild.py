@@ -24,8 +24,9 @@ from pathlib import Path
 import msgspec
 
 from warehouse.catalog.nodes import NodeRow
-from warehouse.catalog.records import ChunkRow, pack_content_type
+from warehouse.catalog.records import ChunkRow
 from warehouse.catalog.sqlite.bulk_load import NO_SETTINGS, NewCatalog
+from warehouse.catalog.sqlite.columns import pack_content_type
 from warehouse.catalog.sqlite.file import hold_lock
 from warehouse.catalog.sqlite.salvage import (
     PendingDeletion,

@@ -17,8 +17,16 @@ from typing import Any
 
 from warehouse.catalog.interface import TransactionBroken
 from warehouse.catalog.quotas import Quota
-from warehouse.catalog.records import OBJECT_COLUMNS, CommitResult, ObjectRow, pack_content_type, pack_map
+from warehouse.catalog.records import CommitResult, ObjectRow
 from warehouse.catalog.sqlite import recent_tombstones
+from warehouse.catalog.sqlite.columns import (
+    GARBAGE_COLUMNS,
+    OBJECT_COLUMNS,
+    insert,
+    marks,
+    names_of,
+    object_columns,
+)
 from warehouse.catalog.sqlite.deletion_stamps import DeletionStamps
 from warehouse.catalog.sqlite.recent_tombstones import RecentTombstones
 from warehouse.errors import (
@@ -65,17 +73,21 @@ _OWNER = (
     "SELECT 1 FROM objects WHERE volume_id = ?1 AND needle_id = ?2"
     " UNION ALL SELECT 1 FROM chunks WHERE volume_id = ?1 AND needle_id = ?2"
 )
-_INSERT = f"INSERT INTO objects ({OBJECT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = insert("objects", OBJECT_COLUMNS)
+_PLACE = {name: f"?{number}" for number, name in enumerate(names_of(OBJECT_COLUMNS), 1)}
 # The same for the usual case: no object has that name, and the needle is free: no object's, and not garbage.
 INSERT_NEW = (
     f"INSERT OR IGNORE INTO objects ({OBJECT_COLUMNS})"
-    " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12"
-    " WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE volume_id = ?7 AND needle_id = ?8)"
-    " AND NOT EXISTS (SELECT 1 FROM buried WHERE volume_id = ?7 AND needle_id = ?8)"
+    f" SELECT {', '.join(_PLACE.values())} WHERE "
+    + " AND ".join(
+        f"NOT EXISTS (SELECT 1 FROM {table}"
+        f" WHERE volume_id = {_PLACE['volume_id']} AND needle_id = {_PLACE['needle_id']})"
+        for table in ("outbox", "buried")
+    )
 )
+_VERSION_COLUMNS = OBJECT_COLUMNS.removeprefix("bucket_id, key, ")
 _UPDATE = (
-    "UPDATE objects SET size = ?, stamp = ?, created_ms = ?, content_type = ?, volume_id = ?, needle_id = ?,"
-    " crc = ?, chunk_count = ?, upload_id = ?, metadata = ? WHERE bucket_id = ? AND key = ?"
+    f"UPDATE objects SET ({_VERSION_COLUMNS}) = ({marks(_VERSION_COLUMNS)}) WHERE bucket_id = ? AND key = ?"
 )
 _DELETE = (
     "DELETE FROM objects WHERE bucket_id = ? AND key = ?"
@@ -86,9 +98,7 @@ _REMEMBER = (
     " SELECT volume_id, needle_id, reason FROM outbox WHERE volume_id = ? AND needle_id = ?"
 )
 _CLEAR = "DELETE FROM outbox WHERE volume_id = ? AND needle_id = ?"
-_DISCARD = (
-    "INSERT INTO outbox (volume_id, needle_id, stamp, reason) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-)
+DISCARD = insert("outbox", GARBAGE_COLUMNS) + " ON CONFLICT DO NOTHING"
 
 
 class Bookkeeping:
@@ -256,22 +266,19 @@ class Bookkeeping:
             raise NoSuchBucket("the bucket was deleted")
         if if_match is not None or if_none_match is not None:
             _require_conditions(if_match, if_none_match, current)
-        metadata = pack_map(row.metadata) if row.metadata else None
-        content_type = pack_content_type(row.content_type)
-        version = (row.size, row.stamp, row.created_ms, content_type, row.volume_id, row.needle_id)
-        rest = (row.crc, row.chunk_count, row.upload_id, metadata)
         if current is None:
             bound = self._deletion_stamps.bound(row.bucket_id, row.key)
             if row.stamp <= bound:
                 return bound
             self._require_room(row.bucket_id, 1, row.size)
-            self._execute(_INSERT, (row.bucket_id, row.key, *version, *rest))
+            self._execute(_INSERT, object_columns(row))
             self._count(row.bucket_id, 1, row.size)
         elif row.stamp <= current[2]:
             return current[2]
         else:
             self._require_room(row.bucket_id, 0, row.size - current[3])
-            self._execute(_UPDATE, (*version, *rest, row.bucket_id, row.key))
+            bucket_id, key, *version = object_columns(row)
+            self._execute(_UPDATE, (*version, bucket_id, key))
             self._count(row.bucket_id, 0, row.size - current[3])
             self._discard(self._take_needles(current[0], current[1], *current[5:]), row.stamp, "replaced")
         self._see_stamp(row.stamp)
@@ -336,7 +343,7 @@ class Bookkeeping:
 
     def _discard(self, needles: Iterable[tuple[int, int]], stamp: int, reason: str) -> None:
         for volume_id, needle_id in needles:
-            added = self._execute(_DISCARD, (volume_id, needle_id, stamp, reason)).rowcount
+            added = self._execute(DISCARD, (volume_id, needle_id, stamp, reason)).rowcount
             self._garbage_deltas[volume_id] = self._garbage_deltas.get(volume_id, 0) + added
             self.garbage_in.add(volume_id)
         self._see_stamp(stamp)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from warehouse.catalog.records import NOTE_COLUMNS
 from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
+from warehouse.catalog.sqlite.columns import NOTE_COLUMNS
 from warehouse.transport.messages import BucketNote
 
 # One bucket to all disks, and all buckets to one disk.

@@ -25,27 +25,25 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from warehouse.catalog.identities import (
-    API_KEY_COLUMNS,
-    API_KEY_MARKS,
-    AccountRow,
-    ApiKeyRow,
-    api_key_columns,
-)
-from warehouse.catalog.nodes import NODE_COLUMNS, NodeRow
-from warehouse.catalog.records import (
-    CHUNK_COLUMNS,
-    OBJECT_COLUMNS,
-    UPLOADS_NAMED_META,
-    ChunkRow,
-    ObjectColumns,
-    ObjectRow,
-    object_columns,
-)
-from warehouse.catalog.sqlite.bookkeeping import WAS_COMMITTED
+from warehouse.catalog.identities import AccountRow, ApiKeyRow
+from warehouse.catalog.nodes import NodeRow
+from warehouse.catalog.records import UPLOADS_NAMED_META, ChunkRow, ObjectRow
+from warehouse.catalog.sqlite.bookkeeping import DISCARD, WAS_COMMITTED
 from warehouse.catalog.sqlite.bucket_notes import NOTE, NOTE_ALL
 from warehouse.catalog.sqlite.bulk import insert_rows
+from warehouse.catalog.sqlite.columns import (
+    ACCOUNT_COLUMNS,
+    CHUNK_COLUMNS,
+    DAMAGE_COLUMNS,
+    NODE_COLUMNS,
+    OBJECT_COLUMNS,
+    ObjectColumns,
+    damage_columns,
+    insert,
+    object_columns,
+)
 from warehouse.catalog.sqlite.driver import name_error
+from warehouse.catalog.sqlite.key_columns import API_KEY_COLUMNS, api_key_columns
 from warehouse.catalog.sqlite.schema import bring_up_to_date
 from warehouse.errors import BadRequest, CatalogExists, WriteFailed
 from warehouse.transport.messages import NeedleDamage
@@ -54,18 +52,9 @@ BATCH_COUNT = 1000  # rows that SQLite gets in one go
 CACHE_KIB = 64 * 1024  # sorting for an index may take as much before it uses temporary files
 
 _INSERT_OBJECTS = f"INSERT INTO objects ({OBJECT_COLUMNS}) VALUES"  # many rows at once
-_INSERT_CHUNK = f"INSERT INTO chunks (upload_id, {CHUNK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT_GARBAGE = (
-    "INSERT INTO outbox (volume_id, needle_id, stamp, reason) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-)
-_INSERT_VOLUME = (
-    "INSERT INTO volumes (id, uuid, capacity, needle_id_reserved, state, created_ms)"
-    " VALUES (?, ?, ?, ?, ?, ?)"
-)
-_INSERT_DAMAGE = (
-    "INSERT INTO damages (volume_id, needle_id, offset, problem, bucket, key, found_ms)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-)
+_INSERT_CHUNK = insert("chunks", f"upload_id, {CHUNK_COLUMNS}")
+_INSERT_VOLUME = insert("volumes", "id, uuid, capacity, needle_id_reserved, state, created_ms")
+_INSERT_DAMAGE = insert("damages", DAMAGE_COLUMNS) + " ON CONFLICT DO NOTHING"
 _COUNT = (
     "UPDATE buckets SET (object_count, byte_count) ="
     " (SELECT count(*), coalesce(sum(size), 0) FROM objects WHERE bucket_id = buckets.id)",
@@ -178,15 +167,14 @@ class NewCatalog:
             node_key: of the node that it belongs to.
         """
         self._write(
-            "INSERT INTO disks (id, name, added_ms, epoch, mark, catalog_id, node_key)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            insert("disks", "id, name, added_ms, epoch, mark, catalog_id, node_key"),
             (disk_id, name, added_ms, *epoch, catalog_id, node_key),
         )
 
     def add_nodes(self, nodes: Iterable[NodeRow]) -> None:
         for node in nodes:
             self._write(
-                f"INSERT INTO nodes ({NODE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                insert("nodes", NODE_COLUMNS),
                 msgspec.structs.astuple(node),
             )
 
@@ -214,7 +202,7 @@ class NewCatalog:
         self._connection.execute("DELETE FROM accounts")
         for account in accounts:
             self._write(
-                "INSERT INTO accounts (id, name, email, created_ms) VALUES (?, ?, ?, ?)",
+                insert("accounts", ACCOUNT_COLUMNS),
                 msgspec.structs.astuple(account),
             )
 
@@ -222,7 +210,7 @@ class NewCatalog:
         """Keys of accounts that were added; those of no account belong to the first one."""
         for key in keys:
             self._write(
-                f"INSERT INTO api_keys ({API_KEY_COLUMNS}) VALUES ({API_KEY_MARKS})",
+                insert("api_keys", API_KEY_COLUMNS),
                 api_key_columns(key),
             )
 
@@ -238,8 +226,7 @@ class NewCatalog:
     ) -> None:
         self.see_bucket_id(bucket_id)
         self._write(
-            "INSERT INTO buckets (id, name, created_ms, owner_id, quota_bytes, quota_objects)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
+            insert("buckets", "id, name, created_ms, owner_id, quota_bytes, quota_objects"),
             (bucket_id, name, created_ms, *settings),
         )
 
@@ -275,21 +262,10 @@ class NewCatalog:
         """
         assert reason in WAS_COMMITTED
         self.see_stamp(stamp)
-        self._write(_INSERT_GARBAGE, (volume_id, needle_id, stamp, reason))
+        self._write(DISCARD, (volume_id, needle_id, stamp, reason))
 
     def add_damage(self, damage: NeedleDamage) -> None:
-        self._write(
-            _INSERT_DAMAGE,
-            (
-                damage.volume_id,
-                damage.needle_id or 0,
-                damage.offset,
-                damage.problem,
-                damage.bucket,
-                damage.key,
-                damage.found_ms,
-            ),
-        )
+        self._write(_INSERT_DAMAGE, damage_columns(damage))
 
     # --- what must never be used again ------------------------------------------------------------
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from warehouse.catalog.finding import AFTER_ALL, PREFIXES_MAX, RANKED_MAX, Found, Rank, Search
 from warehouse.catalog.listing import common_prefix, key_after_prefix
-from warehouse.catalog.records import OBJECT_COLUMNS, ObjectRow, object_row
+from warehouse.catalog.records import ObjectRow
+from warehouse.catalog.sqlite.columns import OBJECT_COLUMNS, object_row
 from warehouse.catalog.sqlite.driver import connect, name_error
 from warehouse.errors import BadRequest, NoSuchBucket
 

@@ -10,18 +10,16 @@ import msgspec
 
 from warehouse.auth.rights import Permission, check_grants
 from warehouse.catalog import identities
-from warehouse.catalog.identities import (
+from warehouse.catalog.identities import AccountRow, ApiKeyRow, check_account_name
+from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
+from warehouse.catalog.sqlite.columns import ACCOUNT_COLUMNS, insert, marks
+from warehouse.catalog.sqlite.key_columns import (
     API_KEY_COLUMNS,
-    API_KEY_MARKS,
-    AccountRow,
-    ApiKeyRow,
     api_key_columns,
     api_key_row,
-    check_account_name,
     mark_of_bucket,
     pack_grants,
 )
-from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
 from warehouse.errors import (
     AccountExists,
     AccountNotEmpty,
@@ -36,11 +34,8 @@ _REVOKE = (
     "INSERT INTO revocations (key_id, epoch, at_ms) VALUES (?, ?, ?)"
     " ON CONFLICT (key_id) DO UPDATE SET epoch = max(epoch, excluded.epoch), at_ms = excluded.at_ms"
 )
-# Every column but the id, as `api_key_columns` orders them.
-_UPDATE_KEY = (
-    f"UPDATE api_keys SET ({API_KEY_COLUMNS.removeprefix('id, ')}) = ({API_KEY_MARKS.removeprefix('?, ')})"
-    " WHERE id = ?"
-)
+_BUT_ID = API_KEY_COLUMNS.removeprefix("id, ")  # as `api_key_columns` orders them
+_UPDATE_KEY = f"UPDATE api_keys SET ({_BUT_ID}) = ({marks(_BUT_ID)}) WHERE id = ?"
 
 
 class Identities(Bookkeeping):
@@ -52,7 +47,7 @@ class Identities(Bookkeeping):
         check_account_name(row.name)
         try:
             self._execute(
-                "INSERT INTO accounts (id, name, email, created_ms) VALUES (?, ?, ?, ?)",
+                insert("accounts", ACCOUNT_COLUMNS),
                 msgspec.structs.astuple(row),
             )
         except sqlite3.IntegrityError as error:
@@ -123,9 +118,7 @@ class Identities(Bookkeeping):
             epoch=row.epoch if revoked is None else max(row.epoch, revoked[0]),
         )
         try:
-            self._execute(
-                f"INSERT INTO api_keys ({API_KEY_COLUMNS}) VALUES ({API_KEY_MARKS})", api_key_columns(row)
-            )
+            self._execute(insert("api_keys", API_KEY_COLUMNS), api_key_columns(row))
         except sqlite3.IntegrityError as error:
             raise ApiKeyExists(f"an API key {row.id!r} exists already") from error
         return row

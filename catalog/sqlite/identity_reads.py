@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from warehouse.catalog.identities import (
-    ACCOUNT_COLUMNS,
-    API_KEY_COLUMNS,
-    AccountRow,
-    ApiKeyRow,
-    api_key_row,
-)
+from warehouse.catalog.identities import AccountRow, ApiKeyRow
+from warehouse.catalog.sqlite.columns import ACCOUNT_COLUMNS
+from warehouse.catalog.sqlite.key_columns import API_KEY_COLUMNS, api_key_row
 from warehouse.catalog.sqlite.reader import Reader
 
 

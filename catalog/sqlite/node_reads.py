@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from warehouse.catalog.nodes import JOIN_COLUMNS, NODE_COLUMNS, JoinTokenRow, NodeRow, join_token_row
+from warehouse.catalog.nodes import JoinTokenRow, NodeRow
+from warehouse.catalog.sqlite.columns import JOIN_COLUMNS, NODE_COLUMNS, join_token_row
 from warehouse.catalog.sqlite.reader import Reader
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from warehouse.catalog.nodes import JOIN_COLUMNS, JOIN_TOKENS_MAX, NODE_COLUMNS, JoinTokenRow, NodeRow
+from warehouse.catalog.nodes import JOIN_TOKENS_MAX, JoinTokenRow, NodeRow
 from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
+from warehouse.catalog.sqlite.columns import JOIN_COLUMNS, NODE_COLUMNS, insert
 from warehouse.errors import BadRequest, JoinTokenUsed, NodeRemoved, NoSuchJoinToken, NoSuchNode
 
-_PUT_NODE = f"INSERT OR REPLACE INTO nodes ({NODE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_ADD_TOKEN = f"INSERT INTO join_tokens ({JOIN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_NODE = insert("nodes", NODE_COLUMNS, instead=True)
+_ADD_TOKEN = insert("join_tokens", JOIN_COLUMNS)
 FORGET_TOKENS_MS = 30 * 24 * 3600 * 1000  # an expired token is listed for this long
 
 

@@ -8,31 +8,28 @@ from contextlib import closing
 from typing import Any
 
 from warehouse.catalog.listing import common_prefix, first_key, key_after_prefix, spans
-from warehouse.catalog.records import (
+from warehouse.catalog.records import BucketRow, ChunkRow, Garbage, ObjectRow, Page, UploadRow
+from warehouse.catalog.sqlite.columns import (
     BUCKET_COLUMNS,
     CHUNK_COLUMNS,
     OBJECT_COLUMNS,
     UPLOAD_COLUMNS,
-    BucketRow,
-    ChunkRow,
-    Garbage,
-    ObjectRow,
-    Page,
-    UploadRow,
     chunk_row,
+    names_of,
     object_row,
+    of_table,
     upload_row,
 )
 from warehouse.catalog.sqlite.reader import Reader
 from warehouse.errors import BadRequest, NoSuchBucket, NoSuchUpload
 
 _OBJECT = f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key = ?"
-_COLUMN_LIST = ", ".join(f"objects.{name.strip()}" for name in OBJECT_COLUMNS.split(","))
 _BUCKET_AND_OBJECT = (
-    f"SELECT buckets.id, name, buckets.created_ms, object_count, byte_count, owner_id, quota_bytes,"
-    f" quota_objects, {_COLUMN_LIST}"
+    f"SELECT {of_table('buckets', BUCKET_COLUMNS)}, {of_table('objects', OBJECT_COLUMNS)}"
     " FROM buckets LEFT JOIN objects ON bucket_id = buckets.id AND key = ? WHERE name = ?"
 )
+_BUCKET_WIDTH = len(names_of(BUCKET_COLUMNS))
+_KEY = names_of(OBJECT_COLUMNS).index("key")
 # Many keys in one statement.  In few lengths, so that SQLite finds each prepared already.
 _MANY = tuple(
     (count, f"SELECT {OBJECT_COLUMNS} FROM objects WHERE bucket_id = ? AND key IN (?{', ?' * (count - 1)})")
@@ -93,8 +90,9 @@ class ObjectReads(Reader):
         found = self._one(_BUCKET_AND_OBJECT, (key, bucket))
         if found is None:
             raise NoSuchBucket(f"there is no bucket {bucket!r}")
-        row = None if found[9] is None else object_row(found[8:])
-        return BucketRow(*found[:8]), row
+        columns = found[_BUCKET_WIDTH:]
+        row = None if columns[_KEY] is None else object_row(columns)
+        return BucketRow(*found[:_BUCKET_WIDTH]), row
 
     def objects(self, bucket_id: int, keys: Sequence[str]) -> list[ObjectRow | None]:
         """The object of each key, in their order."""
@@ -105,7 +103,7 @@ class ObjectReads(Reader):
             some, rest = rest[:count], rest[count:]
             padding = [some[-1]] * (count - len(some))
             for columns in self._all(sql, (bucket_id, *some, *padding)):
-                found[columns[1]] = object_row(columns)
+                found[columns[_KEY]] = object_row(columns)
         return [found.get(key) for key in keys]
 
     def locate(

@@ -15,10 +15,10 @@ from uuid import UUID
 
 import msgspec
 
-from warehouse.catalog.identities import API_KEY_COLUMNS, api_key_row
 from warehouse.catalog.names import check_bucket_name
-from warehouse.catalog.nodes import JOIN_COLUMNS, NODE_COLUMNS, JoinTokenRow, NodeRow, join_token_row
-from warehouse.catalog.records import unpack_map
+from warehouse.catalog.nodes import JoinTokenRow, NodeRow
+from warehouse.catalog.sqlite.columns import JOIN_COLUMNS, NODE_COLUMNS, join_token_row, unpack_map
+from warehouse.catalog.sqlite.key_columns import API_KEY_COLUMNS, api_key_row
 from warehouse.errors import StoreError
 from warehouse.transport.messages import KEY_SIZE_MAX
 

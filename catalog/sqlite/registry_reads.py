@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from warehouse.catalog.records import (
+from warehouse.catalog.records import DiskRow, JobRow, LostRow, VolumeRow
+from warehouse.catalog.sqlite.columns import (
     DAMAGE_COLUMNS,
     DISK_COLUMNS,
     JOB_COLUMNS,
     NOTE_COLUMNS,
     VOLUME_COLUMNS,
-    DiskRow,
-    JobRow,
-    LostRow,
-    VolumeRow,
     bucket_note,
     needle_damage,
     volume_rows,

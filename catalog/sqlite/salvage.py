@@ -14,26 +14,20 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from warehouse.catalog.identities import (
-    ACCOUNT_COLUMNS,
-    API_KEY_COLUMNS,
-    API_KEY_COLUMNS_3,
-    AccountRow,
-    ApiKeyRow,
-    api_key_row,
-    check_account_name,
-)
-from warehouse.catalog.nodes import NODE_COLUMNS, NodeRow
-from warehouse.catalog.records import (
-    VOLUME_COLUMNS,
-    VOLUME_COLUMNS_1,
-    DiskRow,
-    VolumeRow,
-    volume_rows,
-)
+from warehouse.catalog.identities import AccountRow, ApiKeyRow, check_account_name
+from warehouse.catalog.nodes import NodeRow
+from warehouse.catalog.records import DiskRow, VolumeRow
 from warehouse.catalog.sqlite.bookkeeping import WAS_COMMITTED
 from warehouse.catalog.sqlite.bulk_load import BucketSettings
+from warehouse.catalog.sqlite.columns import (
+    ACCOUNT_COLUMNS,
+    NODE_COLUMNS,
+    VOLUME_COLUMNS,
+    VOLUME_COLUMNS_1,
+    volume_rows,
+)
 from warehouse.catalog.sqlite.driver import corrupt, file_uri, name_error
+from warehouse.catalog.sqlite.key_columns import API_KEY_COLUMNS, API_KEY_COLUMNS_3, api_key_row
 from warehouse.catalog.sqlite.plausibility import ID32_MAX, NUMBERS, SEQUENCES_MAX, WHOLE_MAX
 from warehouse.catalog.sqlite.schema import differences, know_legacy_grants, version_of
 from warehouse.errors import BadRequest, ReadFailed

@@ -44,8 +44,8 @@ from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 
-from warehouse.catalog.identities import legacy_grants
 from warehouse.catalog.sqlite.driver import corrupt
+from warehouse.catalog.sqlite.key_columns import legacy_grants
 from warehouse.errors import CatalogCorrupt, FormatUnsupported, SchemaNewer
 
 APPLICATION_ID = 0x57485343  # "WHSC": this SQLite file is ours

@@ -10,14 +10,9 @@ from collections.abc import Sequence
 from types import EllipsisType
 
 from warehouse.catalog.names import check_bucket_name
-from warehouse.catalog.records import (
-    BucketRow,
-    CommitResult,
-    ObjectRow,
-    pack_content_type,
-    pack_map,
-)
+from warehouse.catalog.records import BucketRow, CommitResult, ObjectRow
 from warehouse.catalog.sqlite.bookkeeping import INSERT_NEW, WAS_COMMITTED
+from warehouse.catalog.sqlite.columns import pack_content_type, pack_map
 from warehouse.catalog.sqlite.disk_removal import DiskRemovals
 from warehouse.catalog.sqlite.identities import Identities
 from warehouse.catalog.sqlite.nodes import Nodes

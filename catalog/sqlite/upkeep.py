@@ -10,11 +10,13 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
+from warehouse.catalog.sqlite.columns import DAMAGE_COLUMNS, damage_columns, insert
 from warehouse.catalog.sqlite.cross_check import names_on
 from warehouse.transport.messages import NeedleDamage
 
 DAMAGE_RECORDS_MAX = 10_000  # of one volume: a ruined disk is one problem, not millions of them
 STAMP_MAX_META = "stamp_max"
+_ADD_DAMAGE = insert("damages", DAMAGE_COLUMNS)
 
 
 class Upkeep(Bookkeeping):
@@ -87,13 +89,10 @@ class Upkeep(Bookkeeping):
             ).rowcount
             if is_known or kept_count >= DAMAGE_RECORDS_MAX:
                 continue
-            self._execute(
-                "INSERT INTO damages (volume_id, needle_id, offset, problem, bucket, key, found_ms)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (volume_id, needle_id, damage.offset, damage.problem, bucket, key, damage.found_ms),
-            )
+            named = msgspec.structs.replace(damage, volume_id=volume_id, bucket=bucket, key=key)
+            self._execute(_ADD_DAMAGE, damage_columns(named))
             kept_count += 1
-            added.append(msgspec.structs.replace(damage, volume_id=volume_id, bucket=bucket, key=key))
+            added.append(named)
         return added
 
     def clear_damage_records(self, volume_id: int, keep: Collection[tuple[int, int]]) -> None:

@@ -13,20 +13,16 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from warehouse.catalog.interface import FINISHED_KEPT_MS
-from warehouse.catalog.records import (
+from warehouse.catalog.records import ChunkRow, CommitResult, FinishResult, ObjectRow, Restamp, UploadRow
+from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
+from warehouse.catalog.sqlite.columns import (
     CHUNK_COLUMNS,
     UPLOAD_COLUMNS,
-    ChunkRow,
-    CommitResult,
-    FinishResult,
-    ObjectRow,
-    Restamp,
-    UploadRow,
     chunk_row,
+    insert,
     pack_map,
     upload_row,
 )
-from warehouse.catalog.sqlite.bookkeeping import Bookkeeping
 from warehouse.errors import (
     BadRequest,
     LengthMismatch,
@@ -63,7 +59,7 @@ class Uploads(Bookkeeping):
             raise NoSuchBucket("the bucket was deleted")
         upload_id = self._random_id()
         self._execute(
-            f"INSERT INTO uploads ({UPLOAD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
+            insert("uploads", UPLOAD_COLUMNS),
             (
                 upload_id,
                 bucket_id,
@@ -74,6 +70,7 @@ class Uploads(Bookkeeping):
                 created_ms,
                 expires_ms,
                 expires_ms - created_ms,
+                False,
                 pack_map(dict(metadata)) if metadata else None,
             ),
         )

@@ -3,7 +3,7 @@
 import pytest
 
 from warehouse.auth.rights import BUCKET_ID_MAX, Grant, Permission
-from warehouse.catalog.identities import mark_of_bucket, pack_grants
+from warehouse.catalog.sqlite.key_columns import mark_of_bucket, pack_grants
 
 FLAGS = (int(Permission.READ), int(Permission.MANAGE_BUCKETS | Permission.SIGN))
 NUMBERS = (1, 2, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, BUCKET_ID_MAX)
