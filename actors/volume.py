@@ -18,6 +18,7 @@ import errno
 import logging
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import trio
@@ -38,7 +39,7 @@ from warehouse.actors.data.commit_pipeline import CommitPipeline
 from warehouse.actors.data.disk_space import BALLAST_NAME, DiskSpace
 from warehouse.actors.data.fsync import Syncer
 from warehouse.actors.data.master_contact import MasterContact
-from warehouse.actors.data.master_session import DiskAddress, MasterSession
+from warehouse.actors.data.master_session import DiskAddress, MasterSession, Membership
 from warehouse.actors.data.metrics import MetricsCollector
 from warehouse.actors.data.needle_http import NeedleHttp
 from warehouse.actors.data.node_certificate import NodeCertificate
@@ -91,17 +92,10 @@ class VolumeActor:
         self,
         *,
         disk: OsDisk,
-        disk_id: str,
-        disk_name: str,
-        join: Join,
-        keys: CurveKeys,
+        address: DiskAddress,
+        membership: Membership,
         settings: Settings,
-        url: str,
         announcer: Announcer,
-        is_read_only: bool,
-        is_node: bool = True,
-        identity: IdentityKeeper | None = None,
-        is_adopted: bool = False,
         certificate: StoreCertificate | OwnCertificate | None = None,
         is_tls: bool = False,
     ) -> None:
@@ -110,96 +104,37 @@ class VolumeActor:
             certificate: of the ports that speak TLS; None: none does.
             is_tls: the data port speaks TLS.
         """
+        self._address = address
+        self._membership = membership
         self._certificate = certificate
         self._is_synced = settings.store.durability == "fsync"
-        self._is_read_only = is_read_only
         self._clock = StampClock()
         self._incarnation = time.time_ns() // 1_000_000  # greater than that of any earlier start
-        verifier = DataTokenVerifier(disk_id, {})
-        trust = ClientTls(join.authority)
-        self._pool = HttpPool(tls=trust, connections_max=32)
+        self._verifier = DataTokenVerifier(address.disk_id, {})
+        self._trust = ClientTls(membership.join.authority)
+        self._pool = HttpPool(tls=self._trust, connections_max=32)
+        self._server_keys = ServerKeys(membership.join.server_key, membership.join.path)
         self._syncer = Syncer()
         self._cold_reads = ColdReads()
         self._space = DiskSpace(disk)
-        switching = Switching(disk)
+        self._switching = Switching(disk)
         self._volumes = DiskVolumes(
             disk,
-            disk_name=disk_name,
-            is_read_only=is_read_only,
-            identity=identity,
+            disk_name=address.name,
+            is_read_only=address.is_read_only,
+            identity=membership.identity,
             clock=self._clock,
             make_pipeline=self._make_pipeline,
         )
-        self._http = self._make_http(verifier)
+        self._http = self._make_http()
         self._contact = MasterContact(self._http.authorizer, settings.http.unheard_s)
-        self._server = HttpServer(
-            self._http.handle,
-            handle_nowait=self._http.get_nowait,
-            limits=_http_limits(settings.http),
-            cors_origins=settings.http.cors_origins,
-            tls=certificate.tls if certificate is not None and is_tls else None,
-        )
-        self._session = MasterSession(
-            DiskAddress(disk_id, disk_name, url, is_read_only),
-            join=join,
-            is_node=is_node,
-            identity=identity,
-            is_adopted=is_adopted,
-            volumes=self._volumes,
-            space=self._space,
-            counters=self._http.counters,
-            clock=self._clock,
-            verifier=verifier,
-            throttle=self._http.authorizer.throttle,
-            allow_origins=lambda told: self._server.allow_origins([*settings.http.cors_origins, *told]),
-            announcer=announcer,
-            incarnation=self._incarnation,
-            certificate=NodeCertificate(certificate, trust),
-        )
-        self._commands = Commands(
-            self._volumes,
-            switching,
-            self._space,
-            self._clock,
-            master_incarnation=lambda: self._session.master_incarnation,
-            verifier=verifier,
-            throttle=self._http.authorizer.throttle,
-        )
-        self._link = self._make_link(join, disk_id, keys)
-        self._metrics = MetricsCollector(
-            counters=self._http.counters,
-            volumes=self._volumes,
-            switching=switching,
-            space=self._space,
-            cold_reads=self._cold_reads,
-            connection_count=lambda: self._server.connection_count,
-            unheard_s=lambda: self._contact.unheard_s,
-        )
+        self._server = self._make_server(settings.http, is_tls=is_tls)
+        self._session = self._make_session(announcer, settings.http.cors_origins)
+        self._commands = self._make_commands()
+        self._link = self._make_link()
+        self._metrics = self._make_metrics()
 
-    def _make_http(self, verifier: DataTokenVerifier) -> NeedleHttp:
-        return NeedleHttp(
-            pipelines=self._volumes.pipelines,
-            broken=self._volumes.broken,
-            verifier=verifier,
-            clock=self._clock,
-            pool=self._pool,
-            is_ready=lambda: self._link.is_up,
-            cold_reads=self._cold_reads,
-            ask_master=lambda question: self._link.request(question, timeout_s=ASK_S),
-            incarnation=self._incarnation,
-        )
-
-    def _make_link(self, join: Join, disk_id: str, keys: CurveKeys) -> Link:
-        return Link(
-            endpoint=join.master,
-            server_key=join.server_key.encode(),
-            keys=keys,
-            name=f"volume-{disk_id[:8]}",
-            incarnation=self._incarnation,
-            greet=self._session.greet,
-            answer=self._commands.answer,
-            read_server_key=ServerKeys(join.server_key, join.path).reader,
-        )
+    # --- the data port ----------------------------------------------------------------------------
 
     def _make_pipeline(self, volume: Volume) -> CommitPipeline:
         return CommitPipeline(
@@ -210,6 +145,87 @@ class VolumeActor:
             on_master_stamp=lambda stamp: observe_master_stamp(self._clock, stamp),
             sync=self._syncer.sync,
         )
+
+    def _make_http(self) -> NeedleHttp:
+        return NeedleHttp(
+            pipelines=self._volumes.pipelines,
+            broken=self._volumes.broken,
+            verifier=self._verifier,
+            clock=self._clock,
+            pool=self._pool,
+            is_ready=lambda: self._link.is_up,
+            cold_reads=self._cold_reads,
+            ask_master=lambda question: self._link.request(question, timeout_s=ASK_S),
+            incarnation=self._incarnation,
+        )
+
+    def _make_server(self, settings: Http, *, is_tls: bool) -> HttpServer:
+        certificate = self._certificate
+        return HttpServer(
+            self._http.handle,
+            handle_nowait=self._http.get_nowait,
+            limits=_http_limits(settings),
+            cors_origins=settings.cors_origins,
+            tls=certificate.tls if certificate is not None and is_tls else None,
+        )
+
+    # --- the master -------------------------------------------------------------------------------
+
+    def _make_session(self, announcer: Announcer, origins: Sequence[str]) -> MasterSession:
+        return MasterSession(
+            self._address,
+            self._membership,
+            volumes=self._volumes,
+            space=self._space,
+            counters=self._http.counters,
+            clock=self._clock,
+            verifier=self._verifier,
+            throttle=self._http.authorizer.throttle,
+            allow_origins=lambda told: self._server.allow_origins([*origins, *told]),
+            announcer=announcer,
+            incarnation=self._incarnation,
+            certificate=NodeCertificate(self._certificate, self._trust),
+            server_keys=self._server_keys,
+        )
+
+    def _make_commands(self) -> Commands:
+        return Commands(
+            self._volumes,
+            self._switching,
+            self._space,
+            self._clock,
+            master_incarnation=lambda: self._session.master_incarnation,
+            verifier=self._verifier,
+            throttle=self._http.authorizer.throttle,
+        )
+
+    def _make_link(self) -> Link:
+        join = self._membership.join
+        return Link(
+            endpoint=join.master,
+            server_key=join.server_key.encode(),
+            keys=self._membership.keys,
+            name=f"volume-{self._address.disk_id[:8]}",
+            incarnation=self._incarnation,
+            greet=self._session.greet,
+            answer=self._commands.answer,
+            read_server_key=self._server_keys.reader,
+        )
+
+    # --- watching ---------------------------------------------------------------------------------
+
+    def _make_metrics(self) -> MetricsCollector:
+        return MetricsCollector(
+            counters=self._http.counters,
+            volumes=self._volumes,
+            switching=self._switching,
+            space=self._space,
+            cold_reads=self._cold_reads,
+            connection_count=lambda: self._server.connection_count,
+            unheard_s=lambda: self._contact.unheard_s,
+        )
+
+    # --- life -------------------------------------------------------------------------------------
 
     async def run(self, listeners: list[trio.SocketListener], port: MonitoringPort) -> None:
         """Serve until cancelled.
@@ -233,7 +249,7 @@ class VolumeActor:
                 nursery.start_soon(self._session.report_forever, self._link)
                 nursery.start_soon(self._checkpoint_forever)
                 nursery.start_soon(self._volumes.watch_files_forever)
-                if not self._is_read_only:
+                if not self._address.is_read_only:
                     nursery.start_soon(self._space.restore_ballast_forever)
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
@@ -316,22 +332,9 @@ def _metrics_port(arguments: argparse.Namespace) -> int:
 
 
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
-    if arguments.advertise is None:
-        known_as(arguments.host, None, example="--advertise https://NAME:PORT")
-    is_tls = wants_tls(
-        settings.tls,
-        arguments.host,
-        is_loopback=is_loopback(arguments.host),
-        is_insecure=arguments.insecure,
-    )
-    if arguments.advertise is not None:
-        require_scheme(arguments.advertise, is_tls=is_tls)
+    is_tls = _is_tls(arguments, settings)
     join = Join.load(arguments.join)
-    try:
-        arguments.disk.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        if error.errno != errno.EROFS:
-            raise SetupError(f"cannot use {arguments.disk}: {error.strerror}") from error
+    _make_folder(arguments.disk)
     make_way(arguments.disk / BALLAST_NAME)
     with held_disk(arguments.disk) as is_read_only:
         if not is_read_only:
@@ -350,23 +353,45 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         if is_tls or monitoring.is_tls:
             host = urlsplit(url).hostname or arguments.host
             certificate = certificate_of(settings.tls, arguments.disk, host, is_read_only=is_read_only)
+        keeper = IdentityKeeper(arguments.disk, identity, is_read_only=is_read_only)
         actor = VolumeActor(
             disk=OsDisk(arguments.disk),
-            disk_id=identity.disk_id,
-            disk_name=arguments.disk.resolve().name,
-            join=join,
-            keys=keys,
-            is_node=is_node,
+            address=DiskAddress(identity.disk_id, arguments.disk.resolve().name, url, is_read_only),
+            membership=Membership(join, keys, is_node=is_node, identity=keeper, is_adopted=arguments.adopt),
             settings=settings,
-            url=url,
             announcer=announcer,
-            is_read_only=is_read_only,
-            identity=IdentityKeeper(arguments.disk, identity, is_read_only=is_read_only),
-            is_adopted=arguments.adopt,
             certificate=certificate,
             is_tls=is_tls,
         )
         await actor.run(listeners, monitoring)
+
+
+def _is_tls(arguments: argparse.Namespace, settings: Settings) -> bool:
+    """Whether the data port speaks TLS.
+
+    Raises:
+        SetupError: it may not do without, or clients would be told an address under which nobody answers.
+    """
+    if arguments.advertise is None:
+        known_as(arguments.host, None, example="--advertise https://NAME:PORT")
+    is_tls = wants_tls(
+        settings.tls,
+        arguments.host,
+        is_loopback=is_loopback(arguments.host),
+        is_insecure=arguments.insecure,
+    )
+    if arguments.advertise is not None:
+        require_scheme(arguments.advertise, is_tls=is_tls)
+    return is_tls
+
+
+def _make_folder(directory: Path) -> None:
+    """Raises SetupError; a disk that is read-only serves what is there."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise SetupError(f"cannot use {directory}: {error.strerror}") from error
 
 
 def _link_keys(arguments: argparse.Namespace, join: Join) -> tuple[CurveKeys, bool]:

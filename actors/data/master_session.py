@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 import trio
@@ -41,6 +42,7 @@ from warehouse.storage.epoch import NEVER, Epoch
 from warehouse.storage.format.stamp import StampClock
 from warehouse.storage.identity import IdentityKeeper
 from warehouse.transport.messages import DiskReport, Register, ReportSeen, VolumeReport, Welcome
+from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.link import Link
 from warehouse.transport.zeromq.server_keys import hear_next_key
 
@@ -61,21 +63,25 @@ class DiskAddress(msgspec.Struct, frozen=True):
     is_read_only: bool
 
 
-class MasterSession:
-    """What one disk and its master tell each other about the disk.
+@dataclass(frozen=True)
+class Membership:
+    """What makes this disk one of its store."""
 
-    Args:
-        is_node: the key of the link is kept with the disk.
-    """
+    join: Join
+    keys: CurveKeys  # of the link
+    is_node: bool = True  # the keys are kept with the disk, for the next start
+    identity: IdentityKeeper | None = None
+    is_adopted: bool = False  # the disk's folder was copied or moved from elsewhere
+
+
+class MasterSession:
+    """What one disk and its master tell each other about the disk."""
 
     def __init__(
         self,
         address: DiskAddress,
+        membership: Membership,
         *,
-        join: Join,
-        is_node: bool,
-        identity: IdentityKeeper | None,
-        is_adopted: bool,
         volumes: DiskVolumes,
         space: DiskSpace,
         counters: Counters,
@@ -85,6 +91,7 @@ class MasterSession:
         incarnation: int,
         certificate: NodeCertificate,
         throttle: DiskThrottle,
+        server_keys: ServerKeys,
         allow_origins: Callable[[Sequence[str]], None] = lambda origins: None,
     ) -> None:
         """
@@ -95,11 +102,11 @@ class MasterSession:
         self._incarnation = incarnation
         self.master_incarnation = 0  # of the master that this disk is registered with
         self._address = address
-        self._join = join
-        self._is_node = is_node
+        self._join = membership.join
+        self._is_node = membership.is_node
         self._is_unknown = False  # the master does not know the key: join before the next registration
-        self._identity = identity
-        self._is_adopted = is_adopted
+        self._identity = membership.identity
+        self._is_adopted = membership.is_adopted
         self._volumes = volumes
         self._space = space
         self._counters = counters
@@ -109,7 +116,7 @@ class MasterSession:
         self._certificate = certificate
         self._throttle = throttle
         self._allow_origins = allow_origins
-        self._server_keys = ServerKeys(join.server_key, join.path)
+        self._server_keys = server_keys
         self._skew = ClockSkew(clock, verifier)
         self._reporting = Reporting()
         self._catalog_id = 0  # of the catalog that this disk is registered with

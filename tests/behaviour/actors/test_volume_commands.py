@@ -13,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 
+from warehouse.actors.data.master_session import DiskAddress, Membership
 from warehouse.actors.process import Announcer
 from warehouse.actors.volume import VolumeActor
 from warehouse.auth.data_tokens import DataClaims, sign_data_token
@@ -29,14 +30,12 @@ from warehouse.transport.zeromq.curve import CurveKeys
 def make_actor(folder: Path, nursery: trio.Nursery) -> VolumeActor:
     actor = VolumeActor(
         disk=OsDisk(folder),
-        disk_id="d" * 32,
-        disk_name="disk-1",
-        join=Join("tcp://127.0.0.1:1", CurveKeys.generate().public.decode()),
-        keys=CurveKeys.generate(),
+        address=DiskAddress("d" * 32, "disk-1", "http://127.0.0.1:1", is_read_only=False),
+        membership=Membership(
+            Join("tcp://127.0.0.1:1", CurveKeys.generate().public.decode()), CurveKeys.generate()
+        ),
         settings=Settings(),
-        url="http://127.0.0.1:1",
         announcer=Announcer(is_json=True),
-        is_read_only=False,
     )
     actor._volumes._nursery = nursery
     actor._session.master_incarnation = 1
