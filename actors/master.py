@@ -58,6 +58,7 @@ from warehouse.actors.control.first_start import (
     CATALOG_NAME,
     JOIN_NAME,
     PROFILE_NAME,
+    Initialized,
     initialize,
 )
 from warehouse.actors.control.fleet import Fleet
@@ -85,7 +86,7 @@ from warehouse.actors.control.recount import Recount
 from warehouse.actors.control.reservations import Reservations
 from warehouse.actors.control.revocations import Revocations
 from warehouse.actors.control.rotation import Rotations
-from warehouse.actors.control.routes import Routes
+from warehouse.actors.control.routes import Routes, Subject
 from warehouse.actors.control.sessions import ClientSession, Sessions
 from warehouse.actors.control.sight import bucket_named
 from warehouse.actors.control.stamps import StampAdmission
@@ -239,96 +240,129 @@ class Master:
 
     def _add_handlers(self) -> None:
         """Build the handlers of every subject, and take over their routes."""
-        context, sessions, keyring, lineage = self.context, self._sessions, self._keyring, self._lineage
-        reservations, stamps, scheduler = self._reservations, self._stamps, self._scheduler
-        room = Room(context.fleet, Random())  # noqa: S311 - spreads load, guards nothing
-        grants = ReadGrants(context, keyring)
-        self._disks = disks = DiskHandlers(
-            context,
-            keyring=keyring,
+        for subject in (
+            self._sessions,
+            *self._machine_handlers(),  # the others need them
+            *self._object_handlers(),
+            *self._upkeep_handlers(),
+            *self._key_handlers(),
+        ):
+            self.routes.include(subject.routes())
+        require_known(self.routes.kinds)
+
+    def _machine_handlers(self) -> list[Subject]:
+        """Disks and the machines that serve them."""
+        self._disks = DiskHandlers(
+            self.context,
+            keyring=self._keyring,
             certificates=self.certificates,
             nodes=self.nodes,
-            lineage=lineage,
-            stamps=stamps,
+            lineage=self._lineage,
+            stamps=self._stamps,
             provisioner=self.provisioner,
-            scheduler=scheduler,
+            scheduler=self._scheduler,
             meters=self._meters,
             disconnect=self.hub.disconnect,
             revoked=self._revocations.epochs,
             limits=self._data_limits.all,
             cors_origins=self._cors_origins,
         )
-        objects = ObjectHandlers(
-            context, sessions, lineage=lineage, provisioner=self.provisioner, grants=grants
+        nodes = NodeHandlers(
+            self.context,
+            self._sessions,
+            nodes=self.nodes,
+            disconnect_key=self.hub.disconnect_key,
+            secret_file=self.context.catalog.folder / "keys" / JOIN_FILE_NAME,
+            require_not_removed=self._lineage.require_not_removed,
         )
-        self._leases = LeaseHandlers(context, sessions, keyring=keyring, room=room, reservations=reservations)
-        self._promises = Promises(context, keyring)
+        self._removals = DiskRemovalHandlers(
+            self.context,
+            self._sessions,
+            nodes=self.nodes,
+            lineage=self._lineage,
+            reservations=self._reservations,
+            scheduler=self._scheduler,
+            disk_named=nodes.disk,
+            disconnect_key=self.hub.disconnect_key,
+        )
+        return [self._disks, nodes, self._removals]
+
+    def _object_handlers(self) -> list[Subject]:
+        """Objects: where they are, where new ones go, and what makes them visible."""
+        context, sessions = self.context, self._sessions
+        room = Room(context.fleet, Random())  # noqa: S311 - spreads load, guards nothing
+        grants = ReadGrants(context, self._keyring)
+        objects = ObjectHandlers(
+            context, sessions, lineage=self._lineage, provisioner=self.provisioner, grants=grants
+        )
+        self._leases = LeaseHandlers(
+            context, sessions, keyring=self._keyring, room=room, reservations=self._reservations
+        )
+        self._promises = Promises(context, self._keyring)
         commits = CommitHandlers(
             context,
             sessions,
-            disks=disks,
-            stamps=stamps,
+            disks=self._disks,
+            stamps=self._stamps,
             promises=self._promises,
-            reservations=reservations,
+            reservations=self._reservations,
         )
         uploads = UploadHandlers(
-            context, sessions, keyring=keyring, room=room, reservations=reservations, stamps=stamps
+            context,
+            sessions,
+            keyring=self._keyring,
+            room=room,
+            reservations=self._reservations,
+            stamps=self._stamps,
         )
         presigning = PresignHandlers(
             context,
             sessions,
-            keyring=keyring,
+            keyring=self._keyring,
             room=room,
-            reservations=reservations,
+            reservations=self._reservations,
             grants=grants,
-            disks=disks,
+            disks=self._disks,
         )
-        nodes = NodeHandlers(
-            context,
-            sessions,
-            nodes=self.nodes,
-            disconnect_key=self.hub.disconnect_key,
-            secret_file=context.catalog.folder / "keys" / JOIN_FILE_NAME,
-            require_not_removed=lineage.require_not_removed,
+        found, changes = FindHandlers(context, sessions), ChangeHandlers(context, sessions)
+        return [objects, found, changes, self._leases, commits, uploads, presigning]
+
+    def _upkeep_handlers(self) -> list[Subject]:
+        """What operators and programs that watch the store ask for."""
+        jobs = JobHandlers(
+            self.context,
+            self._sessions,
+            scheduler=self._scheduler,
+            lineage=self._lineage,
+            disks=self._disks,
         )
-        self._removals = removals = DiskRemovalHandlers(
-            context,
-            sessions,
-            nodes=self.nodes,
-            lineage=lineage,
-            reservations=reservations,
-            scheduler=scheduler,
-            disk_named=nodes.disk,
-            disconnect_key=self.hub.disconnect_key,
-        )
-        jobs = JobHandlers(context, sessions, scheduler=scheduler, lineage=lineage, disks=disks)
         status = StatusHandlers(
-            context, sessions, scheduler=scheduler, catalog_room=self._catalog_room, hub=self.hub
+            self.context,
+            self._sessions,
+            scheduler=self._scheduler,
+            catalog_room=self._catalog_room,
+            hub=self.hub,
         )
-        figures = FiguresHandlers(context, sessions, meters=self._meters, content=self._content)
-        history = HistoryHandlers(context, sessions, self._history)
-        audit = AuditHandlers(self.audit.path, sessions)
-        self._rotations = rotations = Rotations(
+        figures = FiguresHandlers(self.context, self._sessions, meters=self._meters, content=self._content)
+        history = HistoryHandlers(self.context, self._sessions, self._history)
+        return [jobs, status, figures, history, AuditHandlers(self.audit.path, self._sessions)]
+
+    def _key_handlers(self) -> list[Subject]:
+        """Who may do what, and the store's own secrets."""
+        context, sessions = self.context, self._sessions
+        self._rotations = Rotations(
             context,
             sessions,
-            keyring=keyring,
+            keyring=self._keyring,
             keys=self.keys,
             disconnect=self.hub.disconnect,
             listen_with=self.hub.listen_with,
             bundle=lambda: self.certificates.bundle,
             peers=lambda: self.hub.peers,
-            register_again=disks.register_again,
+            register_again=self._disks.register_again,
         )
-        keys = KeyHandlers(context, sessions, keys=self.keys, secrets=KeySecrets(keyring))
-        accounts = AccountHandlers(context, sessions)
-        found, changes = FindHandlers(context, sessions), ChangeHandlers(context, sessions)
-        for subject in (
-            *(sessions, objects, self._leases, commits, uploads, presigning, disks, nodes, jobs, status),
-            *(keys, accounts, audit, rotations, removals, figures, history),
-            *(found, changes),
-        ):
-            self.routes.include(subject.routes())
-        require_known(self.routes.kinds)
+        keys = KeyHandlers(context, sessions, keys=self.keys, secrets=KeySecrets(self._keyring))
+        return [keys, AccountHandlers(context, sessions), self._rotations]
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -497,38 +531,12 @@ def _parser() -> argparse.ArgumentParser:
 async def _main(arguments: argparse.Namespace, settings: Settings, announcer: Announcer) -> None:
     reached_as = known_as(arguments.host, arguments.advertise)
     endpoint = endpoint_of(reached_as, arguments.port)
-    profile = arguments.data / PROFILE_NAME
     operators_authorities(settings.tls.authority)  # a refused start leaves nothing behind
-
-    def keep(keyring: Keyring, root: ApiKey) -> None:
-        """A service's standard output is kept in logs, so the secret goes to a file; --init is a command."""
-        if not arguments.init:
-            server_key = keyring.server_keys
-            authority = trusted_bundle(keyring.authority.bundle, settings.tls)
-            Profile(endpoint, server_key, root.key_id, root.secret, authority).save(profile)
-
-    def prepare(keyring: Keyring, catalog: Catalog) -> None:
-        authority = trusted_bundle(keyring.authority.bundle, settings.tls)
-        keep_join_file(catalog, keyring, arguments.data, endpoint, authority)
-
-    initialized = initialize(arguments.data, keep, prepare)
+    initialized = _initialize(arguments, settings, endpoint)
     tighten(arguments.data, MASTER_NAMES)
-    authority = trusted_bundle(initialized.keyring.authority.bundle, settings.tls)
-    save_bundle(arguments.data, authority)
-    server_key = initialized.keyring.curve.public.decode()
-    root = initialized.root_key
-    if root is not None:
-        announcer.say(
-            "founded",
-            key_id=root.key_id,
-            **({"secret": root.secret} if arguments.init else {"profile": str(profile)}),
-            master=endpoint,
-            server_key=server_key,
-            join_file=str(arguments.data / JOIN_NAME),
-        )
+    save_bundle(arguments.data, trusted_bundle(initialized.keyring.authority.bundle, settings.tls))
+    _tell_what_is_new(arguments, announcer, initialized, endpoint)
     if arguments.init:
-        if initialized.root_key is None:
-            announcer.say("exists", master=endpoint, server_key=server_key)
         return
     port = await open_monitoring(
         settings, arguments.host, arguments.http_port, is_insecure=arguments.insecure
@@ -546,6 +554,42 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         await master.run(endpoint_of(arguments.host, arguments.port), port, certificate)
     finally:
         catalog.close()
+
+
+def _initialize(arguments: argparse.Namespace, settings: Settings, endpoint: str) -> Initialized:
+    """What the folder holds, or what a new store begins with; its files name `endpoint`."""
+
+    def keep(keyring: Keyring, root: ApiKey) -> None:
+        """A service's standard output is kept in logs, so the secret goes to a file; --init is a command."""
+        if not arguments.init:
+            authority = trusted_bundle(keyring.authority.bundle, settings.tls)
+            profile = Profile(endpoint, keyring.server_keys, root.key_id, root.secret, authority)
+            profile.save(arguments.data / PROFILE_NAME)
+
+    def prepare(keyring: Keyring, catalog: Catalog) -> None:
+        authority = trusted_bundle(keyring.authority.bundle, settings.tls)
+        keep_join_file(catalog, keyring, arguments.data, endpoint, authority)
+
+    return initialize(arguments.data, keep, prepare)
+
+
+def _tell_what_is_new(
+    arguments: argparse.Namespace, announcer: Announcer, initialized: Initialized, endpoint: str
+) -> None:
+    """Say which root key was made; --init, which prints its secret, says also that none was."""
+    server_key, root = initialized.keyring.curve.public.decode(), initialized.root_key
+    if root is not None:
+        profile = str(arguments.data / PROFILE_NAME)
+        announcer.say(
+            "founded",
+            key_id=root.key_id,
+            **({"secret": root.secret} if arguments.init else {"profile": profile}),
+            master=endpoint,
+            server_key=server_key,
+            join_file=str(arguments.data / JOIN_NAME),
+        )
+    elif arguments.init:
+        announcer.say("exists", master=endpoint, server_key=server_key)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

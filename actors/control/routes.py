@@ -12,7 +12,7 @@ A test checks that every request which a role may send has exactly one route.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from warehouse.errors import BadRequest
 from warehouse.transport.messages import Answer, Message, Request
@@ -90,3 +90,9 @@ class Routes:
         if handler is None:
             raise BadRequest(f"a master does not answer {type(request).__name__}")
         return await handler(peer, request)
+
+
+class Subject(Protocol):
+    """The handlers of one subject."""
+
+    def routes(self) -> Routes: ...
