@@ -26,7 +26,7 @@ import json
 import logging
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,8 @@ from typing import Any
 import trio
 
 from warehouse.actors.certificates import StoreCertificate, trusted_bundle
-from warehouse.actors.cluster_ports import MASTER_HTTP_OFFSET, VOLUMES_MAX, ClusterPorts
+from warehouse.actors.cluster_commands import ClusterCommands
+from warehouse.actors.cluster_ports import VOLUMES_MAX, ClusterPorts
 from warehouse.actors.control.first_start import (
     MARKER_NAME,
     Initialized,
@@ -45,7 +46,6 @@ from warehouse.actors.control.first_start import (
 from warehouse.actors.control.joining import keep_join_file, note_local_disks
 from warehouse.actors.control.keyring import Keyring
 from warehouse.actors.local_disks import keyed_disk
-from warehouse.actors.monitoring import METRICS_OFFSET
 from warehouse.actors.private_folder import STORE_NAMES, tighten
 from warehouse.actors.process import (
     STOP_GRACE_S,
@@ -61,7 +61,7 @@ from warehouse.conf.arguments import Parser
 from warehouse.conf.arguments import host as host_argument
 from warehouse.conf.console_codes import FOLDER_NAME
 from warehouse.conf.profile import Profile
-from warehouse.conf.programs import module_command, module_environment
+from warehouse.conf.programs import module_environment
 from warehouse.conf.settings import Settings
 from warehouse.errors import SetupError, StoreError
 
@@ -254,68 +254,14 @@ class Cluster:
             await process.wait()
 
 
-def _children(
-    arguments: argparse.Namespace,
-    settings: Settings,
-    ports: ClusterPorts,
-    volume_count: int,
-    key_files: Mapping[str, Path],
-) -> list[Child]:
-    """
-    Args:
-        key_files: name of a disk -> where its key is, if not in its folder.
-    """
-    data = settings.cluster.data
-    common = ["--json", "--stop-with-parent", "--log-format", settings.log.format]
-    if arguments.config is not None:
-        common += ["--config", str(arguments.config)]
-    if arguments.log_level is not None:
-        common += ["--log-level", arguments.log_level]
-    insecure = ["--insecure"] if arguments.insecure else []
-
-    def key_words(number: int) -> list[str]:
-        key_file = key_files.get(f"disk-{number}")
-        return [] if key_file is None else ["--node-key", str(key_file)]
-
-    master = Child(
-        "master",
-        module_command("warehouse.actors.master", "--data", str(data / "master"), "--host", ports.host)
-        + ["--port", str(ports.base)]
-        + ["--advertise", ports.reached_as]
-        + ["--http-port", str(ports.base + MASTER_HTTP_OFFSET), *insecure, *common],
-    )
-    volumes = [
-        Child(
-            f"disk-{number}",
-            module_command("warehouse.actors.volume", "--disk", str(data / f"disk-{number}"))
-            + ["--join", str(data / "master" / "join.toml"), "--host", ports.host]
-            + ["--port", str(ports.volume_port(number))]
-            + ["--metrics-port", str(ports.volume_port(number) + METRICS_OFFSET)]
-            + ["--advertise", ports.volume_url(number), *key_words(number), *insecure, *common],
-        )
-        for number in range(1, volume_count + 1)
+def _children(commands: ClusterCommands, volume_count: int, *, has_console: bool) -> list[Child]:
+    numbers = range(1, volume_count + 1)
+    return [
+        Child("master", commands.master()),
+        *(Child(f"disk-{number}", commands.volume(number)) for number in numbers),
+        *(Child(f"compactor-{number}", commands.compactor(number), is_needed=False) for number in numbers),
+        *([Child("console", commands.console(), is_needed=False)] if has_console else []),
     ]
-    compactors = [
-        Child(
-            f"compactor-{number}",
-            module_command("warehouse.actors.compactor", "--disk", str(data / f"disk-{number}"))
-            + ["--join", str(data / "master" / "join.toml"), *key_words(number), *common],
-            is_needed=False,
-        )
-        for number in range(1, volume_count + 1)
-    ]
-    return [master, *volumes, *compactors, *_console(arguments, settings, ports, [*insecure, *common])]
-
-
-def _console(
-    arguments: argparse.Namespace, settings: Settings, ports: ClusterPorts, common: Sequence[str]
-) -> list[Child]:
-    if not _has_console(arguments, settings):
-        return []
-    profile = settings.cluster.data / "profile.toml"
-    command = module_command("warehouse.webui", "--profile", str(profile), "--host", ports.host)
-    command += ["--port", str(ports.console_port), "--advertise", ports.reached_as, *common]
-    return [Child("console", command, is_needed=False)]
 
 
 def _has_console(arguments: argparse.Namespace, settings: Settings) -> bool:
@@ -419,7 +365,8 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     ports = ClusterPorts.of(arguments, settings)
     volume_count = _volume_count(data, settings.cluster.volumes)
     require_no_lost_catalog(data / "master")
-    ports.require_free(volume_count, has_console=_has_console(arguments, settings))
+    has_console = _has_console(arguments, settings)
+    ports.require_free(volume_count, has_console=has_console)
     _make_folder(data)  # after every check: a refused start leaves nothing behind
     tighten(data, STORE_NAMES, depth=1)  # each actor looks into its own folder
     profile = data / "profile.toml"
@@ -449,13 +396,14 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     report = _StartReport(
         announcer, initialized, endpoint=ports.endpoint, master_http=ports.master_http, profile=profile
     )
-    cluster = Cluster(_children(arguments, settings, ports, volume_count, key_files))
+    commands = ClusterCommands(arguments, settings, ports, key_files)
+    cluster = Cluster(_children(commands, volume_count, has_console=has_console))
     if arguments.json:
         on_ready, on_unwritable = report.ready_as_json, report.unwritable_as_json
     else:
         on_ready, on_unwritable = report.ready_as_text, report.unwritable_as_text
     async with trio.open_nursery() as nursery:
-        if _has_console(arguments, settings) and ports.is_tls:
+        if has_console and ports.is_tls:
             await nursery.start(_keep_console_certificate, data, ports.reached_as)
         await cluster.run(on_ready, on_unwritable)
         nursery.cancel_scope.cancel()

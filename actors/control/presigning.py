@@ -20,6 +20,7 @@ import msgspec
 from warehouse.actors.control.allocation import Room, needed_for
 from warehouse.actors.control.context import MasterContext
 from warehouse.actors.control.disks import DiskHandlers
+from warehouse.actors.control.fleet_state import VolumeState
 from warehouse.actors.control.holders import Holder
 from warehouse.actors.control.keyring import MASTER_AUDIENCE, Keyring
 from warehouse.actors.control.leases import LATE_PUT_S
@@ -116,8 +117,32 @@ class PresignHandlers:
         bucket = self._sessions.bucket_for(
             peer, Permission.WRITE | Permission.SIGN, request.bucket, request.key
         )
-        rights = self._sessions.session_of(peer).rights
-        require_room_for(self._catalog, bucket, request.key, 0, rights=rights)
+        session = self._sessions.session_of(peer)
+        require_room_for(self._catalog, bucket, request.key, 0, rights=session.rights)
+        self._require_sizes(request)
+        needed = needed_for(self._size_max(request))
+        if session.key.throttle is not None:
+            session.key.throttle.room(self._reservations.held(session.key_id), needed)
+        volumes = self._room.find_now(needed)
+        if not volumes:
+            self._room.require_coming(needed)
+            return None
+        volume, needle_id = volumes[0], self._fleet.take_ids(volumes[0], 1)
+        reserved_s = min(request.expires_in_s, RESERVED_S_MAX) + LATE_PUT_S
+        name = presigned_name(volume.volume_id, needle_id)
+        self._reservations.reserve(
+            name, volume.volume_id, needed, time.monotonic() + reserved_s, payer=session.key_id
+        )
+        return Presigned(
+            url=self._put_url(request, bucket, holder, volume, needle_id), expires_in_s=request.expires_in_s
+        )
+
+    def _require_sizes(self, request: Presign) -> None:
+        """
+        Raises:
+            BodyTooLarge: the largest body would be more than a chunk.
+            BadRequest: no body has such a size.
+        """
         size_max = self._size_max(request)
         if not 0 <= size_max <= self._store.chunk_size:
             raise BodyTooLarge(
@@ -126,21 +151,11 @@ class PresignHandlers:
             )
         if request.size_min > size_max:
             raise BadRequest(f"no body has at least {request.size_min:,} and at most {size_max:,} bytes")
-        needed = needed_for(size_max)
-        session = self._sessions.session_of(peer)
-        if session.key.throttle is not None:
-            session.key.throttle.room(self._reservations.held(session.key_id), needed)
-        volumes = self._room.find_now(needed)
-        if not volumes:
-            self._room.require_coming(needed)
-            return None
-        volume, disk = volumes[0], self._fleet.disks[volumes[0].disk_id]
-        needle_id = self._fleet.take_ids(volume, 1)
-        reserved_s = min(request.expires_in_s, RESERVED_S_MAX) + LATE_PUT_S
-        name = presigned_name(volume.volume_id, needle_id)
-        self._reservations.reserve(
-            name, volume.volume_id, needed, time.monotonic() + reserved_s, payer=session.key_id
-        )
+
+    def _put_url(
+        self, request: Presign, bucket: BucketRow, holder: Holder, volume: VolumeState, needle_id: int
+    ) -> str:
+        disk, size_max = self._fleet.disks[volume.disk_id], self._size_max(request)
         claims = DataClaims(
             operation="put",
             audience=disk.disk_id,
@@ -159,10 +174,7 @@ class PresignHandlers:
             **holder.claims(),
         )
         token = self._keyring.sign(claims, disk.token_keys)
-        return Presigned(
-            url=f"{disk.url}/v1/needles/{volume.volume_id}/{needle_id}?token={token}",
-            expires_in_s=request.expires_in_s,
-        )
+        return f"{disk.url}/v1/needles/{volume.volume_id}/{needle_id}?token={token}"
 
     # --- GET --------------------------------------------------------------------------------------
 

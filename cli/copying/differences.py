@@ -137,12 +137,7 @@ async def compare(
     Args:
         is_blocked: whether the target has a folder in place of this file.
     """
-    names_in_surplus: set[str] = set()
-
-    def is_surplus(entry: Entry) -> None:
-        findings.surplus.append(entry)
-        names_in_surplus.add(entry.name)
-
+    comparison = _Comparison(findings, transfer_of, rule, is_blocked)
     async with aclosing(source), aclosing(target):
         theirs = await _next(target)
         async for ours in source:
@@ -152,31 +147,55 @@ async def compare(
                 continue
             name = ours.name.encode()
             while theirs is not None and theirs.name.encode() < name:
-                is_surplus(theirs)
+                comparison.note_surplus(theirs)
                 theirs = await _next(target)
-            is_there = theirs is not None and theirs.name == ours.name
+            twin = theirs if theirs is not None and theirs.name == ours.name else None
             if isinstance(ours, Passed):
                 findings.passed.add(ours.name)
                 if ours.why is not None:
                     yield LeftOut(ours.source, ours.why)
-            else:
-                findings.source_count += 1
-                findings.kept_count += is_there
-                verdict = judge(ours, theirs if is_there else None, rule)
-                if verdict is Verdict.SAME:
-                    findings.same_count += 1
-                elif not is_there and (_is_below(ours.name, names_in_surplus) or is_blocked(ours)):
-                    findings.put_off[ours.name] = transfer_of(ours, None, verdict)
-                else:
-                    yield transfer_of(ours, theirs if is_there else None, verdict)
-            if is_there:
+            elif (transfer := comparison.transfer(ours, twin)) is not None:
+                yield transfer
+            if twin is not None:
                 theirs = await _next(target)
         while theirs is not None:
-            is_surplus(theirs)
+            comparison.note_surplus(theirs)
             theirs = await _next(target)
     findings.surplus = [
         entry for entry in findings.surplus if not _is_at_or_below(entry.name, findings.passed)
     ]
+
+
+class _Comparison:
+    """What becomes of each file, once both sides are known."""
+
+    def __init__(
+        self, findings: Findings, transfer_of: TransferOf, rule: Rule, is_blocked: IsBlocked
+    ) -> None:
+        self._findings = findings
+        self._transfer_of = transfer_of
+        self._rule = rule
+        self._is_blocked = is_blocked
+        self._surplus_names: set[str] = set()
+
+    def note_surplus(self, theirs: Entry) -> None:
+        self._findings.surplus.append(theirs)
+        self._surplus_names.add(theirs.name)
+
+    def transfer(self, ours: Entry, theirs: Entry | None) -> Transfer | None:
+        """The transfer of a file of the source; None: it is the same already, or waits for deletions."""
+        findings = self._findings
+        findings.source_count += 1
+        findings.kept_count += theirs is not None
+        verdict = judge(ours, theirs, self._rule)
+        if verdict is Verdict.SAME:
+            findings.same_count += 1
+            return None
+        transfer = self._transfer_of(ours, theirs, verdict)
+        if theirs is None and (_is_below(ours.name, self._surplus_names) or self._is_blocked(ours)):
+            findings.put_off[ours.name] = transfer
+            return None
+        return transfer
 
 
 async def _next(target: Side) -> Entry | None:

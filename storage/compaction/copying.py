@@ -68,11 +68,7 @@ class Copy:
             ReadFailed, DiskFull, WriteFailed: the disk refused.
         """
         identity, _ = _loaded(disk, directory)
-        if identity.uuid != uuid or identity.generation != generation:
-            raise GenerationMismatch(
-                f"{directory} is generation {identity.generation} of volume {identity.uuid}, not generation"
-                f" {generation} of volume {uuid}"
-            )
+        _require_generation(identity, directory, uuid, generation)
         self.volume_id: Final = identity.volume_id
         self.generation: Final = generation + 1
         self.end_offset = end_offset
@@ -331,6 +327,14 @@ class _Index:
             yield from self._file.walk(start, end)
         except OSError as error:
             raise ReadFailed(f"the index cannot be read: {error}") from error
+
+
+def _require_generation(identity: VolumeIdentity, directory: str, uuid: str, generation: int) -> None:
+    if identity.uuid != uuid or identity.generation != generation:
+        raise GenerationMismatch(
+            f"{directory} is generation {identity.generation} of volume {identity.uuid}, not generation"
+            f" {generation} of volume {uuid}"
+        )
 
 
 def _loaded(disk: Disk, directory: str) -> tuple[VolumeIdentity, list[str]]:

@@ -24,6 +24,7 @@ from typing import Final
 from warehouse.errors import NeedleCorrupt
 from warehouse.storage.compaction.next_generation import CopiedNeedle, NextGeneration
 from warehouse.storage.disk import File
+from warehouse.storage.extent import Extent
 from warehouse.storage.format.needle import (
     BLOCK_SIZE,
     FLAG_STREAMED,
@@ -36,6 +37,7 @@ from warehouse.storage.format.needle import (
     KIND_TOMBSTONE,
     KIND_VOID,
     MARK_SIZE,
+    Footer,
     Header,
     decode_bucket,
     decode_footer,
@@ -240,26 +242,28 @@ class RecordCopier:
             extent.write(piece if len(piece) == wanted else bytes(piece).ljust(wanted, b"\0"))
             yield offset + header.data_offset + at
         back = bytes(window.view(offset + header.table_offset, back_size))
-        footer = decode_footer(header.crc, back)
-        problem = None
-        if window.was_unreadable(offset, offset + header.stored_size):
-            problem = "the disk refuses to read it"
-        elif header.is_damaged:
-            problem = "it was damaged when its volume was compacted before"
-        elif footer is None:
-            problem = "footer does not match its CRC"
-        elif footer.data_crc != extent.crc or back[:-FOOTER_SIZE] != extent.table:
-            problem = "data does not match its CRC"
         self.written_bytes += extent.stored_size
+        self._finish_large(extent, offset, header, metadata, back)
+
+    def _finish_large(
+        self, extent: Extent, offset: int, header: Header, metadata: bytes, back: bytes
+    ) -> None:
+        """Finish a copy as whole or as damaged; a needle of which nothing says that it was whole gets none.
+
+        Args:
+            back: block CRCs and footer of the original.
+        """
+        footer = decode_footer(header.crc, back)
+        problem = self._problem_of(extent, offset, header, footer, back)
         if problem is None:
             assert footer is not None
             extent.finish(stamp=footer.stamp)
             return
-        found = self._lookup_now(needle_id)
-        if found is None:  # nothing says that it was ever whole: it is torn, and a recovery stepped over it
+        found = self._lookup_now(header.needle_id)
+        if found is None:  # it is torn, and a recovery stepped over it
             extent.abort()
             return
-        self._report(offset, header.stored_size, needle_id, problem)
+        self._report(offset, header.stored_size, header.needle_id, problem)
         if footer is None and extent.crc == found.crc and not header.is_damaged:
             # The index vouches for the data.  Only the stamp is lost: it was no earlier than this.
             extent.finish(stamp=self._created_stamp(metadata))
@@ -269,6 +273,20 @@ class RecordCopier:
             stamp=footer.stamp if footer is not None else 0,
             crc=found.crc,
         )
+
+    def _problem_of(
+        self, extent: Extent, offset: int, header: Header, footer: Footer | None, back: bytes
+    ) -> str | None:
+        """Why the original is not whole; None: it is."""
+        if self._window.was_unreadable(offset, offset + header.stored_size):
+            return "the disk refuses to read it"
+        if header.is_damaged:
+            return "it was damaged when its volume was compacted before"
+        if footer is None:
+            return "footer does not match its CRC"
+        if footer.data_crc != extent.crc or back[:-FOOTER_SIZE] != extent.table:
+            return "data does not match its CRC"
+        return None
 
     def _created_stamp(self, metadata: bytes) -> int:
         record = Record(0, 0, State.WHOLE, metadata_bytes=metadata)
