@@ -17,7 +17,7 @@ from warehouse.version import package_version
 from warehouse.webui import here, live, sign_in, static_files, uploads_through
 from warehouse.webui.abilities import Abilities
 from warehouse.webui.console import Console
-from warehouse.webui.rendering import FILTERS, GLOBALS, page, toast_header, url
+from warehouse.webui.rendering import FILTERS, GLOBALS, TESTS, page, toast_header, url
 from warehouse.webui.security import protect, require_our_page
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,9 @@ PAGES = (
     "details",
     "uploads",
     "downloads",
+    "bucket_settings",
+    "object_actions",
+    "work",
     "keys",
     "accounts",
     "nodes",
@@ -53,6 +56,7 @@ def create_app(console: Console) -> QuartTrio:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(FILTERS)
     app.jinja_env.globals.update(GLOBALS)
+    app.jinja_env.tests.update(TESTS)
     for module in (
         static_files,
         sign_in,
@@ -93,6 +97,9 @@ async def _admit() -> None:
 
 
 async def _protect(response: Response) -> Response:
+    session = here.session()
+    if _is_htmx() and session is not None and session.toasts and response.status_code < 300:
+        response.headers["HX-Trigger"] = toast_header(session.take_toasts())  # `#toasts` is not swapped
     protect(response, here.console().data_origins, is_secure=here.console().options.is_secure)
     return response
 
@@ -114,6 +121,7 @@ async def _known_to_templates() -> dict[str, object]:
         "session": session,
         "csrf_token": session.csrf if session is not None else "",
         "me": current.info if current is not None else None,
+        "works": current.work.works if current is not None else [],
         "can": Abilities(current.info) if current is not None else None,
         "toasts": session.take_toasts() if session is not None and not _is_htmx() else [],
         "version": package_version(),
@@ -169,7 +177,8 @@ async def _failed(status: int, message: str, code: str) -> ResponseReturnValue:
     """A failure as a page; for htmx as a toast; for scripts as JSON."""
     if _is_htmx():
         text = f"{message} ({code})" if code else message
-        return Response("", status, {"HX-Reswap": "none", "HX-Trigger": toast_header([("bad", text)])})
+        headers = {"HX-Reswap": "none", "HX-Push-Url": "false", "HX-Trigger": toast_header([("bad", text)])}
+        return Response("", status, headers)
     if request.accept_mimetypes.best_match(("text/html", "application/json")) == "application/json":
         return {"code": code or str(status), "message": message}, status
     return await make_response(await page("failed.html", status=status, message=message, code=code))

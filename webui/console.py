@@ -15,6 +15,7 @@ from warehouse.webui.attempts import Attempts
 from warehouse.webui.feeds import Feeds
 from warehouse.webui.sessions import Sessions
 from warehouse.webui.stores import Stores
+from warehouse.webui.work import Works
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Console:
     codes: Codes
     attempts: Attempts
     feeds: Feeds
+    works: Works
     nursery: trio.Nursery
     stopping: trio.Event = field(default_factory=trio.Event)  # WebSockets and streams end
 
@@ -77,6 +79,7 @@ class Console:
             codes=Codes(options.folder),
             attempts=Attempts(),
             feeds=Feeds(nursery),
+            works=Works(nursery),
             nursery=nursery,
         )
 

@@ -25,6 +25,7 @@ from warehouse.errors import (
     TokenRevoked,
 )
 from warehouse.webui.data_origins import DataOrigins
+from warehouse.webui.work import WorkOfKey
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class OpenStore:
 
     Attributes:
         info: of the key, as it was at the last look; see `Stores.look_again`.
+        work: long tasks that were asked for with it.
         ended: the key does not work any more, or nobody uses the connection.
     """
 
@@ -48,6 +50,7 @@ class OpenStore:
     info: warehouse.KeyInfo
     profile: Profile
     user_count: int = 0
+    work: WorkOfKey = field(default_factory=WorkOfKey)
     ended: trio.Event = field(default_factory=trio.Event)
 
     def use(self) -> OpenStore:

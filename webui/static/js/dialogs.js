@@ -16,7 +16,21 @@ async function copy(text) {
   }
 }
 
+/** Open what the server sent: a swap brought something into <dialog data-asked>. */
+function openAsked() {
+  for (const dialog of document.querySelectorAll("dialog[data-asked]:not([open])")) {
+    if (dialog instanceof HTMLDialogElement && dialog.childElementCount > 0) dialog.showModal();
+  }
+}
+
 export function mountDialogs() {
+  document.addEventListener("htmx:after:swap", openAsked);
+  document.addEventListener("done", () => {
+    for (const dialog of document.querySelectorAll("dialog[open]")) if (dialog instanceof HTMLDialogElement) dialog.close();
+  });
+  document.addEventListener("close", (event) => {
+    if (event.target instanceof HTMLDialogElement && event.target.matches("[data-asked]")) event.target.replaceChildren();
+  }, true);
   document.addEventListener("click", (event) => {
     if (!(event.target instanceof Element)) return;
     const opener = event.target.closest("[data-opens]");

@@ -46,7 +46,7 @@ export function startLive(path) {
       const isAgain = failures > 0;
       failures = 0;
       watched = "";
-      document.documentElement.dataset.live = "on";
+      document.documentElement.dataset.socket = "on";
       refresh();
       if (isAgain) for (const topic of topics()) deliver({ topic });
     });
@@ -55,7 +55,7 @@ export function startLive(path) {
     });
     socket.addEventListener("close", (event) => {
       socket = null;
-      document.documentElement.dataset.live = "off";
+      document.documentElement.dataset.socket = "off";
       if (event.code === 4401) {
         const root = document.body.dataset.root ?? "";
         location.assign(`${root}/sign-in?cause=ended&next=${encodeURIComponent(location.pathname + location.search)}`);

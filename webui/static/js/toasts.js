@@ -13,8 +13,16 @@ function bringToLife(toast) {
   if (!toast.classList.contains("bad")) setTimeout(() => toast.remove(), SHOWN_MS);
 }
 
+/** An open dialog covers all else and makes it inert: the toasts go into it. */
+function bringToFront() {
+  const place = document.getElementById("toasts");
+  const host = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
+  if (place !== null && place.parentElement !== host) host.append(place);
+}
+
 /** @param {{ kind: string, text: string }[]} toasts kind: good, warn or bad */
 export function showToasts(toasts) {
+  bringToFront();
   for (const { kind, text } of toasts) {
     const toast = document.createElement("div");
     toast.className = `toast ${["good", "warn", "bad"].includes(kind) ? kind : "warn"}`;
@@ -29,6 +37,7 @@ export function showToasts(toasts) {
 /** Those that came with the page. */
 export function mountToasts() {
   for (const toast of document.querySelectorAll("#toasts > .toast")) bringToLife(/** @type {HTMLElement} */ (toast));
+  document.addEventListener("close", () => bringToFront(), true);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") document.querySelector("#toasts > .toast:last-child")?.remove();
   });

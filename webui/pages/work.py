@@ -1,0 +1,36 @@
+"""The panel of long work: what runs, how far it is, and cancelling it."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from quart import Blueprint, redirect, request
+from quart.typing import ResponseReturnValue
+
+from warehouse.webui import feeds, here
+from warehouse.webui.rendering import page, url
+from warehouse.webui.stores import OpenStore
+
+bp = Blueprint("work", __name__)
+
+
+@bp.get("/work")
+async def show() -> ResponseReturnValue:
+    here.opened()
+    return await page("work/_panel.html")
+
+
+@bp.post("/work/<int:number>/stop")
+async def stop(number: int) -> ResponseReturnValue:
+    """Cancel work that is running; forget work that has ended."""
+    here.opened().work.stop(number)
+    if request.headers.get("HX-Request") == "true":
+        return await page("work/_panel.html")
+    return redirect(url("/buckets"), 303)
+
+
+@feeds.provider("work")
+async def follow(opened: OpenStore, name: str, publish: feeds.Publish) -> None:
+    async with aclosing(opened.work.versions()) as versions:
+        async for version in versions:
+            publish({"version": version})
