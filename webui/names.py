@@ -31,9 +31,17 @@ def object_url(bucket: str, key: str, action: str = "objects") -> str:
     return base + "?" + urlencode({"key": key})
 
 
-def last_part(key: str, prefix: str = "") -> str:
-    """What is shown of a key in the list of a folder: the whole rest of it after `prefix`."""
-    return key[len(prefix) :] if key.startswith(prefix) and key != prefix else key
+def last_part(key: str) -> str:
+    """What is shown of a key, or of a folder, which ends with a slash: all after the slash before."""
+    return key[key.rfind("/", 0, -1) + 1 :]
+
+
+def visible(text: str) -> str:
+    """The text with pictures for what a page cannot hold: control characters but newline and tab."""
+    return text.translate(_PICTURES)
+
+
+_PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
 
 
 def folders_of(prefix: str) -> list[tuple[str, str]]:

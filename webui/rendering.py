@@ -6,17 +6,21 @@ and exact on hover; times are local where a script runs, and UTC where none does
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from markupsafe import Markup
 from quart import current_app, render_template, request
 from quart.typing import ResponseReturnValue
 
 from warehouse.conf.formatting import format_size, format_span
-from warehouse.webui.names import bucket_url, folders_of, last_part, object_url
+from warehouse.webui.listing import Row
+from warehouse.webui.names import bucket_url, folders_of, last_part, object_url, visible
+from warehouse.webui.selection import item
 
 
 def size(value: int | None) -> Markup:
@@ -62,6 +66,31 @@ def plural(count: int, noun: str, nouns: str = "") -> str:
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
+def quoted(text: str) -> str:
+    """For attributes and fields that have to bring a key back as it is: browsers change CR, LF and NUL."""
+    return quote(text, safe="")
+
+
+def is_plain_value(text: str) -> bool:
+    """Does a field of a form bring this back as it is?"""
+    return not any(letter in "\r\n\0" for letter in text)
+
+
+def row_id(key: str) -> str:
+    """The id of an element that shows an object: of ASCII letters and digits, whatever the key says."""
+    return "r" + hashlib.sha256(key.encode()).hexdigest()[:20]
+
+
+def row_item(row: Row) -> str:
+    """What a line's checkbox says; see `selection.py`."""
+    return item(row.key, None if row.info is None else row.info.size)
+
+
+def folder_of(key: str, prefix: str) -> str:
+    """The folders between `prefix` and an object."""
+    return key[len(prefix) : len(key) - len(last_part(key))]
+
+
 FILTERS = {
     "size": size,
     "number": number,
@@ -70,12 +99,18 @@ FILTERS = {
     "when": when,
     "share": share,
     "plural": plural,
+    "visible": visible,
+    "quoted": quoted,
 }
+TESTS = {"plain_value": is_plain_value}
 GLOBALS = {
     "bucket_url": bucket_url,
     "object_url": object_url,
     "folders_of": folders_of,
+    "folder_of": folder_of,
     "last_part": last_part,
+    "row_id": row_id,
+    "row_item": row_item,
     "share": share,
     "plural": plural,
 }

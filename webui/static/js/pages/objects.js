@@ -1,0 +1,238 @@
+// The list of objects: what is selected, and following the store. Rows and dialogs come from the console.
+import { formatSize } from "../shared.js";
+
+/** @typedef {{ kind: "o" | "p", size: number, key: string }} Item a line that is selected: an object or a folder */
+/** @typedef {{ ajax: (verb: string, path: string, options: object) => Promise<void> }} Htmx */
+
+const PAUSE_MS = 300; // between two looks at the store
+const SHOWN_MAX = 1000; // rows that are read again at once
+
+/** @param {string} value of a row's checkbox @returns {Item} */
+function itemOf(value) {
+  const [kind, size, ...quoted] = value.split(":");
+  return { kind: kind === "p" ? "p" : "o", size: Number(size), key: decodeURIComponent(quoted.join(":")) };
+}
+
+/** @param {number} count @param {string} noun @returns {string} */
+function plural(count, noun) {
+  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** What is selected, and how the page shows it. */
+class Selected {
+  /** @param {HTMLElement} main */
+  constructor(main) {
+    this.main = main;
+    /** @type {Map<string, Item>} by the value of the checkbox */
+    this.items = new Map();
+    this.isAllThatMatch = false;
+    /** @type {HTMLInputElement | null} */
+    this.last = null;
+  }
+
+  get list() {
+    return this.main.querySelector("#list");
+  }
+
+  /** @returns {HTMLInputElement[]} */
+  boxes() {
+    return [...this.main.querySelectorAll("#rows input[name=item]")].filter((box) => box instanceof HTMLInputElement);
+  }
+
+  get hasMore() {
+    return this.main.querySelector("#more") !== null;
+  }
+
+  clear() {
+    this.items.clear();
+    this.isAllThatMatch = false;
+    this.show();
+  }
+
+  /** @param {HTMLInputElement} box @param {boolean} isOn */
+  set(box, isOn) {
+    if (isOn) this.items.set(box.value, itemOf(box.value));
+    else this.items.delete(box.value);
+    if (!isOn) this.isAllThatMatch = false;
+  }
+
+  /** A box was clicked; with shift: also those since the last one. @param {HTMLInputElement} box @param {boolean} isRange */
+  toggle(box, isRange) {
+    const boxes = this.boxes();
+    const from = this.last === null ? -1 : boxes.indexOf(this.last);
+    const to = boxes.indexOf(box);
+    const range = isRange && from >= 0 ? boxes.slice(Math.min(from, to), Math.max(from, to) + 1) : [box];
+    for (const one of range) this.set(one, box.checked);
+    this.last = box;
+    this.show();
+  }
+
+  /** @param {boolean} isOn */
+  toggleShown(isOn) {
+    for (const box of this.boxes()) this.set(box, isOn);
+    if (!isOn) this.clear();
+    this.show();
+  }
+
+  /** Forget what is not there any more, if all that is there is shown. */
+  forgetGone() {
+    if (this.hasMore) return;
+    const values = new Set(this.boxes().map((box) => box.value));
+    for (const value of this.items.keys()) if (!values.has(value)) this.items.delete(value);
+  }
+
+  /** @returns {string} for the form; see selection.py */
+  toJson() {
+    const items = [...this.items.values()];
+    if (this.isAllThatMatch) return JSON.stringify({ query: JSON.parse(this.list?.getAttribute("data-query") ?? "{}") });
+    return JSON.stringify({
+      keys: items.filter((item) => item.kind === "o").map((item) => [item.key, item.size]),
+      prefixes: items.filter((item) => item.kind === "p").map((item) => item.key),
+    });
+  }
+
+  words() {
+    if (this.isAllThatMatch) return "All that match selected";
+    const items = [...this.items.values()];
+    const objects = items.filter((item) => item.kind === "o");
+    const folders = items.length - objects.length;
+    const words = [];
+    if (folders > 0) words.push(plural(folders, "folder"));
+    if (objects.length > 0) words.push(plural(objects.length, "object"), formatSize(objects.reduce((sum, item) => sum + item.size, 0)));
+    return `${words.join(", ")} selected`;
+  }
+
+  show() {
+    const boxes = this.boxes();
+    for (const box of boxes) {
+      if (this.isAllThatMatch && !this.items.has(box.value)) this.items.set(box.value, itemOf(box.value));
+      box.checked = this.items.has(box.value);
+      box.closest("tr")?.classList.toggle("selected", box.checked);
+    }
+    const count = this.items.size;
+    this.list?.classList.toggle("has-selection", count > 0);
+    const shown = this.main.querySelector("#selected-count");
+    const words = count > 0 ? this.words() : "";
+    if (shown !== null && shown.textContent !== words) shown.textContent = words;
+    const all = this.main.querySelector("#select-shown");
+    if (all instanceof HTMLInputElement) {
+      const checked = boxes.filter((box) => box.checked).length;
+      all.checked = boxes.length > 0 && checked === boxes.length;
+      all.indeterminate = checked > 0 && checked < boxes.length;
+      const matching = this.main.querySelector("#select-matching");
+      if (matching instanceof HTMLElement) matching.hidden = !(all.checked && this.hasMore && !this.isAllThatMatch);
+    }
+    const items = [...this.items.values()];
+    for (const button of this.main.querySelectorAll(".only-one")) button.toggleAttribute("hidden", count !== 1 || this.isAllThatMatch);
+    for (const button of this.main.querySelectorAll(".only-objects")) {
+      button.toggleAttribute("hidden", this.isAllThatMatch || count > 100 || items.some((item) => item.kind === "p"));
+    }
+    const field = this.main.querySelector("#selection input[name=selection]");
+    if (field instanceof HTMLInputElement) field.value = count > 0 ? this.toJson() : "";
+  }
+}
+
+/** Reads the list again when something has changed, not more often than it can. */
+class Follower {
+  /** @param {HTMLElement} main @param {() => void} onFresh */
+  constructor(main, onFresh) {
+    this.main = main;
+    this.onFresh = onFresh;
+    this.isReading = false;
+    this.isStale = false;
+    this.isOver = false;
+    /** @type {number | undefined} */
+    this.timer = undefined;
+    this.pauseMs = PAUSE_MS;
+    this.readAt = 0;
+  }
+
+  changed() {
+    this.isStale = true;
+    if (this.isReading || this.timer !== undefined) return;
+    const waitMs = Math.max(0, this.readAt + this.pauseMs - performance.now());
+    this.timer = window.setTimeout(() => void this.read(), waitMs);
+  }
+
+  async read() {
+    this.timer = undefined;
+    const list = this.main.querySelector("#list");
+    if (this.isOver || !(list instanceof HTMLElement) || list.dataset.still !== undefined) return;
+    if (document.hidden) return; // again when somebody looks
+    if (this.main.querySelector("#more[hx-trigger=load]") !== null) {
+      this.timer = window.setTimeout(() => void this.read(), PAUSE_MS); // a search is going on
+      return;
+    }
+    const began = performance.now();
+    this.isReading = true;
+    this.isStale = false;
+    try {
+      await this.fetch(list);
+    } finally {
+      this.isReading = false;
+      this.readAt = performance.now();
+      this.pauseMs = Math.max(PAUSE_MS, 5 * (this.readAt - began));
+    }
+    if (this.isOver) return;
+    this.onFresh();
+    if (this.isStale) this.changed();
+  }
+
+  /** @param {HTMLElement} list */
+  async fetch(list) {
+    const htmx = /** @type {{ htmx?: Htmx }} */ (/** @type {unknown} */ (window)).htmx;
+    const count = list.querySelectorAll("#rows > tr[data-size]").length;
+    if (count === 0) {
+      await htmx?.ajax("GET", location.pathname + location.search, { source: list, target: "#list", select: "#list", swap: "outerMorph", push: "false" });
+      return;
+    }
+    if (count > SHOWN_MAX) {
+      this.main.querySelector("#changed")?.removeAttribute("hidden");
+      return;
+    }
+    const path = `${list.dataset.rows}${list.dataset.rows?.includes("?") ? "&" : "?"}shown=${Math.max(count, 100)}`;
+    await htmx?.ajax("GET", path, { source: list, target: "#rows", select: "", swap: "innerMorph", push: "false" });
+    if (list.querySelector("#rows > tr[data-size]") === null) this.changed();
+  }
+
+  end() {
+    this.isOver = true;
+    clearTimeout(this.timer);
+  }
+}
+
+/** @param {HTMLElement} main */
+export function mount(main) {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const selected = new Selected(main);
+  const follower = new Follower(main, () => selected.forgetGone());
+
+  main.addEventListener("click", (event) => {
+    const target = event.target;
+    if (target instanceof HTMLInputElement && target.name === "item") selected.toggle(target, event.shiftKey);
+    if (target instanceof HTMLInputElement && target.id === "select-shown") selected.toggleShown(target.checked);
+    if (target instanceof Element && target.closest("#select-matching") !== null) {
+      selected.isAllThatMatch = true;
+      selected.show();
+    }
+  }, { signal });
+  main.addEventListener("live", (event) => {
+    const { detail } = /** @type {CustomEvent} */ (event);
+    if (detail.gone === true || detail.refused !== undefined) location.reload();
+    else if (detail.unreachable !== true) follower.changed();
+  }, { signal, capture: true }); // it does not bubble
+  document.addEventListener("htmx:after:swap", () => selected.show(), { signal });
+  document.addEventListener("done", () => selected.clear(), { signal });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && follower.isStale) follower.changed();
+  }, { signal });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && document.querySelector("dialog[open]") === null && selected.items.size > 0) selected.clear();
+  }, { signal });
+  selected.show();
+  return () => {
+    controller.abort();
+    follower.end();
+  };
+}
