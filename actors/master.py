@@ -387,6 +387,7 @@ class Master:
             recount=self._recount,
             hub=self.hub,
             audit=self.audit,
+            history=self._history.figures,
         )
         monitoring = monitoring_of(self.context.catalog, metrics)
         self.audit.start()

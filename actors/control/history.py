@@ -69,6 +69,17 @@ class HistoryKeeper:
         self.series = Series()
         self.unsaved_count = 0
 
+    def figures(self) -> list[tuple[str, str, float]]:
+        """Name, text and value of each metric."""
+        return [
+            ("history_failures", "Times that the history could not be written or read", self.unsaved_count),
+            (
+                "history_doubted",
+                "Notes left out of the history, because the clock had jumped back",
+                self.series.doubted_count,
+            ),
+        ]
+
     # --- life -------------------------------------------------------------------------------------
 
     async def run(self) -> None:

@@ -78,7 +78,7 @@ class HistoryFile:
 
     def _read(self) -> list[Row]:
         connection = self._open()
-        if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        if connection.execute("PRAGMA quick_check(1)").fetchone() != (b"ok",):
             raise Damaged("the database is not consistent")
         return [_row(*columns) for columns in connection.execute("SELECT step, slot, sample FROM points")]
 
@@ -161,6 +161,7 @@ class HistoryFile:
         connection = sqlite3.connect(
             self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=16
         )
+        connection.text_factory = bytes  # there is no text in it, unless it is damaged
         try:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -11,6 +11,7 @@ The requests come over the control connection, the GETs over the port for monito
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -147,8 +148,14 @@ class MasterMetrics(Collector):
         recount: Recount,
         hub: Hub,
         audit: AuditLog,
+        history: Callable[[], list[tuple[str, str, float]]],
     ) -> None:
+        """
+        Args:
+            history: the figures about the history.
+        """
         self._audit = audit
+        self._history = history
         self._context = context
         self._sessions = sessions
         self._scheduler = scheduler
@@ -172,6 +179,7 @@ class MasterMetrics(Collector):
             *self._catalog_figures(),
             *self._cluster_figures(),
             *self._audit.figures(),
+            *self._history(),
             ("catalog_free", "Bytes free on the disk of the catalog", room.free or 0),
             ("catalog_full", "Whether the disk of the catalog is too full for anything new", room.is_short),
             ("count_differences", "Figures that differed from the last recount", difference_count),
