@@ -26,6 +26,7 @@ import warehouse.cli.commands.audit
 import warehouse.cli.commands.bench
 import warehouse.cli.commands.console
 import warehouse.cli.commands.copy
+import warehouse.cli.commands.history
 import warehouse.cli.commands.keys
 import warehouse.cli.commands.maintenance
 import warehouse.cli.commands.nodes

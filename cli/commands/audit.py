@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from warehouse.cli.app import STORE, app
 from warehouse.cli.options import Common
 from warehouse.cli.output.audit import print_entry, print_heading, tell_what_is_missing
-from warehouse.cli.output.formats import parse_span, shortened
+from warehouse.cli.output.formats import parse_moment, shortened
 from warehouse.cli.output.objects import result_console, say_failure
 from warehouse.cli.usage import UsageError
 from warehouse.client.audit import FOLLOW_S, AuditStream
@@ -95,28 +95,6 @@ async def _print(source: AuditStream | OfflineAudit, is_json: bool) -> int:
     if not count and not is_json:
         say_failure("warehouse: no line of the audit log is like that")
     return 0
-
-
-def parse_moment(text: str) -> datetime:
-    """`"1h"` (ago), or a date or time as ISO 8601 writes it, local unless it names a zone.
-
-    Raises:
-        UsageError: neither, or it lies ahead.
-    """
-    now = datetime.now(UTC)
-    try:
-        moment = datetime.fromisoformat(text.strip()).astimezone()
-    except (ValueError, OverflowError):
-        try:
-            moment = now - timedelta(seconds=parse_span(text))
-        except (UsageError, OverflowError):
-            raise UsageError(
-                f"--since must look like 90s, 30m, 1h, 7d, 2026-11-29 or 2026-11-29T16:00, not"
-                f" {shortened(repr(text))}"
-            ) from None
-    if moment > now:
-        raise UsageError(f"--since {shortened(text)} lies ahead: name a time that has been")
-    return moment
 
 
 def _check(key: str | None, action: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from warehouse.cli.usage import UsageError
 from warehouse.conf.formatting import (
@@ -63,6 +63,28 @@ def parse_span(text: str) -> float:
     if match is None or float(match[1]) == 0:
         raise UsageError(f"a time must look like 90s, 30m, 1h or 7d, not {text!r}")
     return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def parse_moment(text: str) -> datetime:
+    """`"1h"` (ago), or a date or time as ISO 8601 writes it, local unless it names a zone.
+
+    Raises:
+        UsageError: neither, or it lies ahead.
+    """
+    now = datetime.now(UTC)
+    try:
+        moment = datetime.fromisoformat(text.strip()).astimezone()
+    except (ValueError, OverflowError):
+        try:
+            moment = now - timedelta(seconds=parse_span(text))
+        except (UsageError, OverflowError):
+            raise UsageError(
+                f"--since must look like 90s, 30m, 1h, 7d, 2026-11-29 or 2026-11-29T16:00, not"
+                f" {shortened(repr(text))}"
+            ) from None
+    if moment > now:
+        raise UsageError(f"--since {shortened(text)} lies ahead: name a time that has been")
+    return moment
 
 
 def parse_size(text: str) -> int:

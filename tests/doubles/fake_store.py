@@ -74,7 +74,10 @@ from warehouse.transport.messages import (
     AuditListed,
     BeginUpload,
     BucketFound,
+    BucketGrowth,
+    BucketHistory,
     BucketInfo,
+    BucketPoint,
     Buckets,
     CancelJobs,
     Chunk,
@@ -87,8 +90,11 @@ from warehouse.transport.messages import (
     DeleteObjects,
     DiskStatus,
     Done,
+    Figures,
     FindObjects,
     FinishUpload,
+    History,
+    HistoryPoint,
     Lease,
     Leased,
     LeaseNeedles,
@@ -109,6 +115,7 @@ from warehouse.transport.messages import (
     PauseJobs,
     Presign,
     Presigned,
+    Rates,
     ReadGrant,
     Request,
     RequestSlots,
@@ -123,6 +130,8 @@ from warehouse.transport.messages import (
     StatBucket,
     StatObject,
     Status,
+    StoreFigures,
+    StoreHistory,
     UploadBegun,
     VolumeReport,
     VolumeStatus,
@@ -196,6 +205,22 @@ class Faults:
     locate_delay_s: float = 0.0
 
 
+FIGURES = Figures(
+    at_ms=9,
+    window_s=10.0,
+    health="ok",
+    bucket_count=1,
+    object_count=2,
+    byte_count=3,
+    stored_bytes=4,
+    dead_bytes=5,
+    free=6,
+    capacity=7,
+    rates=Rates(gets_per_s=1234.5, puts_per_s=0.01, bytes_in_per_s=1024.0),
+    disks=[],
+)
+
+
 class FakeStore:
     def __init__(self) -> None:
         self.faults = Faults()
@@ -231,6 +256,7 @@ class FakeStore:
         self.machines = FakeMachines()
         self.identities = FakeIdentities(KEY_ID)
         self.orphan_count = 0
+        self.history: list[HistoryPoint] = []
         self.without_compactor: set[int] = set()
         self.reports = {volume: _report(volume) for volume in (1, 2)}
         self._peers: set[Peer] = set()
@@ -369,6 +395,12 @@ class FakeStore:
                 return Done()
             case ClusterStatus():
                 return self._status()
+            case StoreFigures():
+                return FIGURES
+            case BucketHistory():
+                return BucketGrowth(points=[BucketPoint(at_ms=9, object_count=1, byte_count=2)])
+            case StoreHistory():
+                return History(points=self.history)
             case _ if isinstance(request, IDENTITY_REQUESTS):
                 return self.identities.answer(request)
             case StartJobs():

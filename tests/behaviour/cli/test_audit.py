@@ -12,7 +12,7 @@ import trio
 
 from cli_kit import Run, command_of, process
 from fake_store import FakeStore
-from warehouse.cli.commands.audit import parse_moment
+from warehouse.cli.output.formats import parse_moment
 from warehouse.cli.usage import UsageError
 from warehouse.conf.audit_files import AUDIT_NAME, AuditFiles
 from warehouse.conf.audit_lines import encode_line
