@@ -35,7 +35,7 @@ from typing import Any
 import trio
 
 from warehouse.actors.certificates import StoreCertificate, trusted_bundle
-from warehouse.actors.cluster_commands import ClusterCommands
+from warehouse.actors.cluster_commands import ClusterCommands, has_console
 from warehouse.actors.cluster_ports import VOLUMES_MAX, ClusterPorts
 from warehouse.actors.control.first_start import (
     MARKER_NAME,
@@ -264,10 +264,6 @@ def _children(commands: ClusterCommands, volume_count: int, *, has_console: bool
     ]
 
 
-def _has_console(arguments: argparse.Namespace, settings: Settings) -> bool:
-    return settings.console.mode == "on" and not arguments.no_console
-
-
 def _volume_count(data: Path, wanted: int) -> int:
     """How many volume actors to start: as many as wanted, and one for each existing disk directory."""
     present = [int(path.name[5:]) for path in data.glob("disk-*") if path.name[5:].isdigit()]
@@ -365,7 +361,7 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     ports = ClusterPorts.of(arguments, settings)
     volume_count = _volume_count(data, settings.cluster.volumes)
     require_no_lost_catalog(data / "master")
-    has_console = _has_console(arguments, settings)
+    has_console = has_console(arguments, settings)
     ports.require_free(volume_count, has_console=has_console)
     _make_folder(data)  # after every check: a refused start leaves nothing behind
     tighten(data, STORE_NAMES, depth=1)  # each actor looks into its own folder

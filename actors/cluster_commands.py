@@ -8,8 +8,13 @@ from pathlib import Path
 
 from warehouse.actors.cluster_ports import MASTER_HTTP_OFFSET, ClusterPorts
 from warehouse.actors.monitoring import METRICS_OFFSET
+from warehouse.conf.origins import console_origins
 from warehouse.conf.programs import module_command
 from warehouse.conf.settings import Settings
+
+
+def has_console(arguments: argparse.Namespace, settings: Settings) -> bool:
+    return settings.console.mode == "on" and not arguments.no_console
 
 
 class ClusterCommands:
@@ -29,6 +34,9 @@ class ClusterCommands:
         self._data = settings.cluster.data
         self._ports = ports
         self._key_files = key_files
+        self._console_origins: list[str] = []  # whose scripts may use the data ports
+        if has_console(arguments, settings):
+            self._console_origins = console_origins(settings, ports.reached_as, ports.console_port)
         self._insecure = ["--insecure"] if arguments.insecure else []
         self._common = ["--json", "--stop-with-parent", "--log-format", settings.log.format]
         if arguments.config is not None:
@@ -43,6 +51,7 @@ class ClusterCommands:
             + ["--host", ports.host, "--port", str(ports.base)]
             + ["--advertise", ports.reached_as]
             + ["--http-port", str(ports.base + MASTER_HTTP_OFFSET), *self._insecure, *self._common]
+            + [word for origin in self._console_origins for word in ("--console-origin", origin)]
         )
 
     def volume(self, number: int) -> list[str]:
