@@ -361,8 +361,8 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
     ports = ClusterPorts.of(arguments, settings)
     volume_count = _volume_count(data, settings.cluster.volumes)
     require_no_lost_catalog(data / "master")
-    has_console = has_console(arguments, settings)
-    ports.require_free(volume_count, has_console=has_console)
+    with_console = has_console(arguments, settings)
+    ports.require_free(volume_count, has_console=with_console)
     _make_folder(data)  # after every check: a refused start leaves nothing behind
     tighten(data, STORE_NAMES, depth=1)  # each actor looks into its own folder
     profile = data / "profile.toml"
@@ -393,13 +393,13 @@ async def _main(arguments: argparse.Namespace, settings: Settings, announcer: An
         announcer, initialized, endpoint=ports.endpoint, master_http=ports.master_http, profile=profile
     )
     commands = ClusterCommands(arguments, settings, ports, key_files)
-    cluster = Cluster(_children(commands, volume_count, has_console=has_console))
+    cluster = Cluster(_children(commands, volume_count, has_console=with_console))
     if arguments.json:
         on_ready, on_unwritable = report.ready_as_json, report.unwritable_as_json
     else:
         on_ready, on_unwritable = report.ready_as_text, report.unwritable_as_text
     async with trio.open_nursery() as nursery:
-        if has_console and ports.is_tls:
+        if with_console and ports.is_tls:
             await nursery.start(_keep_console_certificate, data, ports.reached_as)
         await cluster.run(on_ready, on_unwritable)
         nursery.cancel_scope.cancel()
