@@ -200,7 +200,7 @@ class Call:
             "Content-Length": str(len(self.body)),
             **self.headers,
         }
-        connection = http.client.HTTPConnection(urlsplit(self.url or lease.url).netloc, timeout=20)
+        connection = http.client.HTTPConnection(urlsplit(self.url or lease.url).netloc, timeout=30)
         try:
             connection.putrequest(self.method, path, skip_accept_encoding=True)
             for name, value in headers.items():
@@ -318,7 +318,7 @@ async def test_a_body_that_ends_early_leaves_nothing(store: RunningStore, rights
     def call() -> None:
         token = rights.sign()
         address = urlsplit(rights.lease.url)
-        with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
             connection.sendall(
                 f"PUT /v1/needles/{rights.lease.volume_id}/{rights.lease.first_needle_id} HTTP/1.1\r\n"
                 f"Host: x\r\nAuthorization: Bearer {token}\r\nX-Warehouse-Key: early\r\n"
@@ -348,7 +348,7 @@ def item(rights: Rights, position: int = 0, data: bytes = BODY, **changes: objec
 def post(
     url: str, path: str, token: str | None, body: bytes, *, length: int | None = None, method: str = "POST"
 ) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
     try:
         connection.putrequest(method, path, skip_accept_encoding=True)
         if token is not None:
@@ -516,7 +516,7 @@ async def test_a_batch_that_ends_early_tells_of_nothing_that_is_not_so(
 
     def call() -> None:
         address = urlsplit(rights.lease.url)
-        with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
             connection.sendall(
                 f"POST /v1/batch/put HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {lease_token(rights)}\r\n"
                 f"Content-Length: {len(body)}\r\n\r\n".encode()
@@ -713,7 +713,7 @@ async def test_a_plain_connection_to_the_control_port_gets_nothing(store: Runnin
     endpoint = urlsplit(Profile.load(store.profile).master)
 
     def knock(noise: bytes) -> bytes:
-        with socket.create_connection((endpoint.hostname, endpoint.port), timeout=5) as connection:
+        with socket.create_connection((endpoint.hostname, endpoint.port), timeout=30) as connection:
             connection.settimeout(1.0)
             connection.sendall(noise)
             try:
@@ -777,7 +777,7 @@ def test_a_presigned_url_opens_its_own_object_alone(store: RunningStore) -> None
 
     url = urlsplit(trio.run(presign))
     for path, expected in ((url.path, 200), (url.path + "1", 403), ("/v1/needles/1/" + quote("../1"), 404)):
-        connection = http.client.HTTPConnection(url.netloc, timeout=10)
+        connection = http.client.HTTPConnection(url.netloc, timeout=30)
         connection.request("GET", f"{path}?{url.query}")
         answer = connection.getresponse()
         assert answer.status == expected, answer.read()

@@ -96,8 +96,8 @@ def test_a_store_on_ipv6_works_from_its_start_to_its_urls(tmp_path: Path) -> Non
         assert ready["volumes"] == [f"http://[::1]:{base + 10}"]
         url = trio.run(use, store.profile)
         assert url.startswith(f"http://[::1]:{base + 10}/")
-        assert urllib.request.urlopen(url, timeout=10).read() == b"hello"
-        assert urllib.request.urlopen(ready["master_http"] + "/healthz", timeout=10).status == 200
+        assert urllib.request.urlopen(url, timeout=30).read() == b"hello"
+        assert urllib.request.urlopen(ready["master_http"] + "/healthz", timeout=30).status == 200
         join = str(store.data / "master" / "join.toml")
         disk = str(tmp_path / "another")
         with (
@@ -126,4 +126,4 @@ def test_a_store_that_listens_everywhere_is_reached_over_both(tmp_path: Path) ->
         assert store.events[-1]["volumes"] == [f"https://[::1]:{base + 10}"]
         assert store.events[-1]["master_http"] == f"http://[::1]:{base + 1}"  # health stays on this machine
         for host in ("127.0.0.1", "::1"):
-            socket.create_connection((host, base + 10), timeout=5).close()
+            socket.create_connection((host, base + 10), timeout=30).close()

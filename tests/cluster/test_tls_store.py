@@ -69,11 +69,11 @@ def test_a_store_works_over_tls(tmp_path: Path) -> None:
         # Any program with the authority, and no other.
         authority = str(store.data / "master" / "authority.pem")
         context = ssl.create_default_context(cafile=authority)
-        assert urllib.request.urlopen(get_url, context=context, timeout=20).read() == LARGE
+        assert urllib.request.urlopen(get_url, context=context, timeout=30).read() == LARGE
         for url in (ready["master_http"] + "/healthz", f"https://127.0.0.1:{base + 110}/metrics"):
-            assert urllib.request.urlopen(url, context=context, timeout=20).status == 200
+            assert urllib.request.urlopen(url, context=context, timeout=30).status == 200
         with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
-            urllib.request.urlopen(get_url, timeout=20)
+            urllib.request.urlopen(get_url, timeout=30)
         if shutil.which("curl"):
             assert curl("--cacert", authority, get_url).stdout == LARGE
             body = tmp_path / "body"
@@ -154,7 +154,7 @@ def test_certificates_of_the_operator(tmp_path: Path) -> None:
         assert store.events[-1]["volumes"][0].startswith("https://localhost:")
         url, _ = trio.run(use, store.profile)
         context = ssl.create_default_context(cafile=str(authority))  # theirs alone
-        assert urllib.request.urlopen(url, context=context, timeout=20).read() == LARGE
+        assert urllib.request.urlopen(url, context=context, timeout=30).read() == LARGE
         values = tomllib.loads(store.profile.read_text())
         assert theirs.authority.bundle.strip() in values["authority"]
         store.stop()

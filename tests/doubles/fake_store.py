@@ -820,7 +820,7 @@ class FakeStore:
 
     async def wait_for_puts(self, count: int) -> None:
         """Until so many objects have been under way at once."""
-        with trio.fail_after(20):
+        with trio.fail_after(30):
             while self.puts_in_flight_max < count:
                 await trio.sleep(0.001)
 

@@ -76,6 +76,10 @@ async def planted(folder: Path, plant: Callable[[sqlite3.Connection], None]) -> 
             plant(connection)
         await master.start()
         await master.client.wait_up()
+        # Its greeting is over, too: a greeting that takes too long is begun again on another connection.
+        disk = master.disk.link
+        assert disk is not None
+        await until(lambda: disk.connect_count > 1 and disk.is_up)
         await until(lambda: master.running.context.fleet.disks[DISK_ID].is_online)
         yield master
 

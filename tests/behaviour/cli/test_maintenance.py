@@ -240,7 +240,7 @@ async def test_an_interruption_leaves_the_jobs_running_and_says_so(
     process = await trio.lowlevel.open_process(command, env=environment, stderr=subprocess.PIPE)
     assert process.stderr is not None
     said = b""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while b"compacting" not in said:
             said += await process.stderr.receive_some()
         process.send_signal(number)
@@ -307,7 +307,7 @@ async def test_watch_prints_events_until_it_is_interrupted(store: FakeStore, tmp
         process = await trio.lowlevel.open_process(command, env=environment, stdout=subprocess.PIPE)
         assert process.stdout is not None
         said = b""
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while said.count(b"\n") < len(expected):  # through a pipe, and at once
                 said += await process.stdout.receive_some()
             process.send_signal(signal.SIGINT)
@@ -321,7 +321,7 @@ async def test_watch_begins_now_unless_told_otherwise(store: FakeStore, tmp_path
     command, environment = command_of(tmp_path, "watch", "--json")
     process = await trio.lowlevel.open_process(command, env=environment, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while store.count(ListEvents) < 2:
             await trio.sleep(0.01)
         store.upkeep.happen("disk_offline", disk="disk-1")

@@ -197,7 +197,7 @@ async def test_a_put_that_is_cancelled_under_way_is_resolved_and_the_others_are_
     store: FakeStore, photos: warehouse.Bucket
 ) -> None:
     await put_at_once(photos, 40)
-    store.faults.put_delay_s = 0.2
+    store.faults.put_delay_s = 1.5
     scope = trio.CancelScope()
 
     async def put_cancelled() -> None:
