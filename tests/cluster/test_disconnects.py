@@ -313,7 +313,7 @@ async def test_a_silent_partition_is_noticed_on_both_sides_and_heals_unaided():
             await link.wait_up()
         assert not link.is_up
         is_whole = True
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await link.wait_up()
         assert roll.present() == {"far"}
         assert roll.left == ["far"]

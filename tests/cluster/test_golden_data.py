@@ -176,7 +176,7 @@ async def code_of(join: Join, keys: CurveKeys, request: Request) -> str:
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(link.run)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await link.wait_up()
         try:
             await link.request(request, timeout_s=10)

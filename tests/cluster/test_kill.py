@@ -76,7 +76,7 @@ async def one_round(
             history = histories.setdefault(key, KeyHistory())
             content = None if own.random() < 0.2 else random_content(own)
             try:
-                with trio.fail_after(20):
+                with trio.fail_after(60):
                     if content is None:
                         await bucket.delete(key)
                     else:

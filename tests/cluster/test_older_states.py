@@ -146,7 +146,7 @@ def test_an_operator_may_go_on_with_an_older_catalog_and_what_it_does_not_know_i
                 await client.drop_orphans()
             assert caught.value.code == "catalog_behind"
             await client.keep_orphans()
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while (status := await client.status()).troubles or not status.disks[0].is_online:
                     await trio.sleep(0.1)
             with pytest.raises(NoSuchObject):

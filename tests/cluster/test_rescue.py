@@ -88,7 +88,7 @@ async def fill(client: Store, rng: random.Random) -> Objects:
 
 async def settled(data: Path) -> None:
     """Wait until the volumes have all that the catalog had to tell them: tombstones and buckets."""
-    with trio.fail_after(20), closing(sqlite3.connect(data / "master" / "catalog.sqlite3")) as catalog:
+    with trio.fail_after(60), closing(sqlite3.connect(data / "master" / "catalog.sqlite3")) as catalog:
         waiting = "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM bucket_notes)"
         while catalog.execute(waiting).fetchone()[0]:
             await trio.sleep(0.05)

@@ -48,7 +48,7 @@ from warehouse.transport.zeromq.curve import CurveKeys
 from warehouse.transport.zeromq.link import Link
 
 WITHIN_S = 1.0  # what is promised; the median of the rounds has to keep it, a busy machine may break it once
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 RIGHTS = ["read", "write", "list", "sign", "see_cluster", "see_events"]
 
 Door = tuple[str, str, str]  # method, URL and token
@@ -259,7 +259,7 @@ def test_every_door_is_shut_within_a_second_and_nobody_elses(store: RunningStore
 @pytest.mark.timeout(120)
 def test_a_key_ends_when_it_expires(store: RunningStore) -> None:
     async def expire(bench: Bench) -> None:
-        expires_s = time.time() + 2.0
+        expires_s = time.time() + 6.0  # enough to open all doors before
         async with bench.holder("soon", expires_ms=int(expires_s * 1000)) as holder:
 
             async def wait_until_then() -> float:

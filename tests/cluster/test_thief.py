@@ -63,7 +63,7 @@ async def linked(join: Join, keys: CurveKeys, incarnation: int) -> AsyncIterator
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(link.run)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await link.wait_up()
         yield link
         nursery.cancel_scope.cancel()

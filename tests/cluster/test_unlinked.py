@@ -39,7 +39,7 @@ async def require_after_a_kill(store: RunningStore, names: list[str]) -> None:
 async def until_status(
     client: warehouse.Store, condition: Callable[[warehouse.Status], bool]
 ) -> warehouse.Status:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while True:
             status = await client.status()
             if condition(status):

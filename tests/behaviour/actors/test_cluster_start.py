@@ -51,7 +51,7 @@ async def test_compactors_start_though_no_disk_takes_puts(
     def on_ready(_: object) -> None:
         raise AssertionError("it takes no puts")
 
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(Cluster(started).run, on_ready, on_unwritable)
             await is_told.wait()
@@ -72,7 +72,7 @@ async def test_a_store_that_gets_room_is_ready_after_it_was_told_not_to_be(
         told.append(("ready", time.monotonic()))
         is_ready.set()
 
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
                 Cluster(children(LATE)).run, on_ready, lambda why: told.append((why, time.monotonic()))

@@ -124,7 +124,7 @@ async def test_whoever_is_restarted_at_whatever_step_the_compaction_is_done_in_t
 
 
 async def until_offline(master: RunningMaster, who: str) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while True:
             status = await master.status()
             if not (status.disks[0].is_online if who == "disk" else status.compactors):

@@ -434,7 +434,7 @@ async def test_a_copy_that_does_not_fit_says_so(site: Site, copies: list[SlowCop
 
 async def test_a_wrong_join_secret_ends_it(site: Site) -> None:
     async with Master().listening(site.endpoint):
-        with trio.fail_after(20), pytest.raises(BaseExceptionGroup) as raised:
+        with trio.fail_after(40), pytest.raises(BaseExceptionGroup) as raised:
             await site.compactor("wrong").run()
     assert raised.group_contains(BadCredentials)
 

@@ -119,7 +119,7 @@ async def ask(url: str, heads: list[bytes]) -> list[bytes]:
     for head in heads:
         await stream.send_all(head)
         received = b""
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             while not is_whole(received):
                 piece = await stream.receive_some()
                 assert piece, f"closed after {received[:300]!r}"

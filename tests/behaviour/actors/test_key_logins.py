@@ -131,7 +131,7 @@ async def test_a_right_secret_logs_in_from_an_address_whose_logins_fail_and_with
                     await trio.sleep(0.05)
             master.profile_of(key).save(tmp_path / "profile.toml")
             for _ in range(5):
-                with trio.fail_after(20):
+                with trio.fail_after(40):
                     async with warehouse.connect(tmp_path / "profile.toml") as store:
                         assert await store.buckets() == []
             nursery.cancel_scope.cancel()

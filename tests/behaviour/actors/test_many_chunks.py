@@ -260,7 +260,7 @@ async def many(master: RunningMaster, key: str, count: int) -> None:
         connection.execute("UPDATE buckets SET object_count = 1, byte_count = ?", (count * SIZE,))
     await master.start()
     assert master.disk.link is not None
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         await master.disk.link.wait_up()
         await master.client.wait_up()
     await until(lambda: master.disk.link is not None and master.disk.link.is_up)

@@ -82,7 +82,7 @@ async def second_disk(master: RunningMaster) -> ScriptedDisk:
     keys = await master.new_node("disk-2")
     disk.link = await master.connect("disk-2", greet, disk.answer, keys=keys)
     await until(lambda: 2 in disk.reports)
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while len((await master.status()).disks) < 2 or not (await master.status()).disks[1].volumes:
             await trio.sleep(0.01)
     return disk

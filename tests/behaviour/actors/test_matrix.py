@@ -420,7 +420,7 @@ async def expired(store: Store) -> Link:
     store.expired_token = master.initialized.keyring.access.sign(claims)
     await link.wait_up()
     await link.request(Attach(token=store.expired_token), timeout_s=30)
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while (await result_of(link, ListBuckets()))[0] == PASSES:
             await trio.sleep(0.02)
     return link

@@ -76,7 +76,7 @@ class Machine:
         link = await self._master.connect(
             self.name, None, incarnation=self._incarnation, scope=self._scope, keys=self.keys
         )
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await link.wait_up()
         return link
 
@@ -277,7 +277,7 @@ async def test_a_removed_node_ends_at_once_and_its_key_never_comes_back(tmp_path
         welcome = await link.request(machine.registration(), timeout_s=30)
         assert isinstance(welcome, Welcome)
         await master.ask(RemoveNode(node="disk-2"), Done)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await link.wait_down()
         assert await machine.registers() == "node_removed"
         assert await machine.joins(many.token) == "node_removed"
@@ -368,7 +368,7 @@ async def test_a_disk_that_is_gone_is_forgotten_with_what_is_lost_and_never_come
             page = await asking.request(ListLost(disk="disk-1"), timeout_s=30)
             assert isinstance(page, Lost)
             assert [one.key for one in page.objects] == names
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while (outcome := await removed_code(master.client)) == "disk_online":
                 await trio.sleep(0.05)
         assert outcome == "3 objects, 9 bytes"

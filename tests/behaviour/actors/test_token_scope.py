@@ -158,7 +158,7 @@ async def test_a_needle_that_is_not_committed_is_read_when_the_master_has_decide
     async def read_together() -> None:
         answers.append(len(await batch_states(actor, [20, 21])))
 
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask, actor, "PUT", 20, b"data", {"X-Warehouse-Key": "k"})
             nursery.start_soon(ask, actor, "PUT", 21, LARGE, {"X-Warehouse-Key": "k"})

@@ -225,7 +225,7 @@ async def test_damage_that_a_reader_met_is_reported_and_over_when_the_object_is_
 
 
 async def until_damages(master: RunningMaster, count: int) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while (await master.status()).damage_count != count:
             await trio.sleep(0.01)
 
@@ -240,7 +240,7 @@ async def test_a_needle_that_nothing_names_is_given_up_when_two_looks_agree(tmp_
         await reconnect(master)
         await until(lambda: 5000 not in master.disk.live[1])
         assert master.disk.live[1] == {1}
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while not (found := await master.events("orphans_found")):
                 await trio.sleep(0.01)
         assert found[0].fields == {"volume_id": 1, "count": 1, "is_kept": False}
@@ -318,7 +318,7 @@ async def test_a_put_that_was_under_way_at_a_look_does_not_make_the_next_one_cou
         await stored(master, "cat")
         master.disk.live[1].add(99)
         await reconnect(master)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while (await master.status()).orphan_count == 0:
                 await trio.sleep(0.01)
         master.disk.live[1].discard(99)
@@ -359,7 +359,7 @@ async def reconnect(master: RunningMaster) -> None:
 
 
 async def until_orphans(master: RunningMaster, count: int) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while (await master.status()).orphan_count != count:
             await trio.sleep(0.005)
 
@@ -435,7 +435,7 @@ async def test_a_compactor_is_let_in_by_the_rules_of_volume_actors(tmp_path: Pat
 
 async def test_whoever_follows_the_events_hears_of_them_at_once(tmp_path: Path) -> None:
     async with open_master(tmp_path) as master:
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while not await master.events("compactor_online") or not await master.events("volume_opened"):
                 await trio.sleep(0.01)
         last = (await master.ask(ListEvents(after=-1), Events)).next_after
@@ -446,7 +446,7 @@ async def test_whoever_follows_the_events_hears_of_them_at_once(tmp_path: Path) 
                 await master.ask(CreateBucket(bucket="photos"), Done)
 
             nursery.start_soon(create)
-            with trio.fail_after(20):
+            with trio.fail_after(40):
                 answer = await master.ask(ListEvents(after=last, wait_s=30), Events)
         assert [event.name for event in answer.events] == ["bucket_created"]
         assert answer.events[0].fields == {"bucket": "photos"}

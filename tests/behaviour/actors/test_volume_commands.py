@@ -70,7 +70,7 @@ async def test_a_volume_that_is_ordered_again_while_it_is_made_is_made_once(
     async def carry_out() -> None:
         answers.append(await order_volume(actor, order))
 
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         async with trio.open_nursery() as orders:
             orders.start_soon(carry_out)
             while not made:

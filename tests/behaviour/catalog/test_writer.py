@@ -239,7 +239,7 @@ async def test_on_a_full_disk_purging_waits_in_one_task_and_goes_on_by_itself(
             await fill(catalog_writer, f"b{number}")
     assert trio.lowlevel.current_statistics().tasks_living <= task_count + 1
     kit.catalog._writer.code = None
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while kit.catalog.is_purge_left:
             await trio.sleep(0.001)
     assert len(kit.garbage()) == 23
@@ -349,7 +349,7 @@ async def test_a_purge_that_a_stop_interrupted_goes_on_by_itself(kit, monkeypatc
     kit.reopen()
     async with trio.open_nursery() as nursery:
         await nursery.start(CatalogWriter(kit.catalog).run)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while kit.catalog.is_purge_left:
                 await trio.sleep(0.001)
         nursery.cancel_scope.cancel()

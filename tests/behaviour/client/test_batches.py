@@ -224,10 +224,10 @@ async def test_a_slow_source_does_not_keep_its_results_waiting(photos: warehouse
     async with trio.open_nursery() as nursery:
         results = photos.put_many(receive)
         nursery.start_soon(send.send, ("first", b"1"))
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             assert (await anext(results)).key == "first"
         nursery.start_soon(send.send, ("second", b"2"))
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             assert (await anext(results)).key == "second"
         await send.aclose()
         with pytest.raises(StopAsyncIteration):
@@ -448,7 +448,7 @@ async def test_what_is_closed_gives_nothing_more(photos: warehouse.Bucket) -> No
     untouched = photos.put_many(items_of(10))
     await untouched.aclose()
     for closed in (results, untouched):
-        with trio.fail_after(20), pytest.raises(StopAsyncIteration):
+        with trio.fail_after(40), pytest.raises(StopAsyncIteration):
             await anext(closed)
 
 

@@ -202,7 +202,7 @@ async def test_a_copy_reads_while_its_writes_hold_every_connection(
     async with warehouse.connect(store.profile) as client:
         photos = client.bucket("photos")
         await photos.put("a", noise(4 * MIB))
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await photos.copy("a", "b")
         assert await photos.get("b") == noise(4 * MIB)
 
@@ -402,7 +402,7 @@ async def test_wrong_bytes_are_never_handed_out_as_whole(
 async def test_an_offline_disk_is_named(store: FakeStore, photos: warehouse.Bucket, size: int) -> None:
     await photos.put("a", noise(size))
     store.faults.offline = {1, 2}
-    with trio.fail_after(10), pytest.raises(VolumeOffline, match=r"'disk-[12]' is offline; .*photos/a"):
+    with trio.fail_after(30), pytest.raises(VolumeOffline, match=r"'disk-[12]' is offline; .*photos/a"):
         await photos.get("a")
 
 

@@ -42,14 +42,14 @@ async def test_a_profile_may_be_a_path(store: FakeStore, tmp_path: Path) -> None
 
 async def test_a_wrong_secret_is_told_at_once(store: FakeStore) -> None:
     store.secret = "another"
-    with trio.fail_after(20), pytest.raises(BadCredentials):
+    with trio.fail_after(40), pytest.raises(BadCredentials):
         async with warehouse.connect(store.profile):
             pytest.fail("connected with a wrong secret")
 
 
 async def test_nobody_at_the_address_is_told_after_the_timeout(store: FakeStore) -> None:
     profile = warehouse.Profile("tcp://127.0.0.1:1", store.profile.server_key, "k", "s")
-    with trio.fail_after(20), pytest.raises(LinkDown, match=r"127\.0\.0\.1:1"):
+    with trio.fail_after(40), pytest.raises(LinkDown, match=r"127\.0\.0\.1:1"):
         async with warehouse.connect(profile, timeout_s=0.3):
             pytest.fail("connected to nobody")
 
@@ -73,7 +73,7 @@ async def test_a_cancelled_connection_ends(store: FakeStore) -> None:
 async def test_the_access_token_is_renewed_before_it_expires(store: FakeStore) -> None:
     store.token_s = 0.4
     async with warehouse.connect(store.profile) as client:
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             while store.count(Login) < 3:
                 await trio.sleep(0.02)
         await client.buckets()
@@ -383,7 +383,7 @@ async def test_many_streams_at_once_never_wait_for_each_other(photos: warehouse.
                     received += piece
                 assert received == data
 
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             for _ in range(20):
                 nursery.start_soon(read)
             await everybody_has_begun.wait()

@@ -135,7 +135,7 @@ async def test_without_a_filter_a_flood_is_held_off_inside() -> None:
         port = int(endpoint.rpartition(":")[2])
         async with AsyncExitStack() as stack:
             for _ in range(20):
-                with trio.fail_after(10):
+                with trio.fail_after(30):
                     stream = await trio.open_tcp_stream("127.0.0.1", port, local_address="127.0.0.2")
                 await stack.enter_async_context(stream)
             await until(lambda: hub.counters.held_off > 5, timeout_s=10)

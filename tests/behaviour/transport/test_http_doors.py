@@ -309,7 +309,7 @@ async def test_a_large_put_that_is_sent_again_too_early_is_told_to_wait(actor: A
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f"PUT {put_url_of(60)} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{lines}Content-Length: {len(body)}"
         await first.send_all(head.encode() + b"\r\n\r\n" + body[:2_000_000])
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             while not actor.volume.stats().in_flight_bytes:
                 await trio.sleep(0.005)
         for size in (len(body), 10):  # a small one, too
@@ -372,7 +372,7 @@ async def test_a_token_for_one_object_fills_no_disk_however_often_it_begins(acto
         in_flight = actor.volume.stats().in_flight_bytes
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(f"PUT {url} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\nx".encode())
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             while actor.volume.stats().in_flight_bytes == in_flight:
                 with trio.move_on_after(0.01):
                     statuses.append((await stream.receive_some())[9:12])
@@ -387,14 +387,14 @@ async def test_a_token_for_one_object_fills_no_disk_however_often_it_begins(acto
             gone = held.pop()
             count = len(actor.volume._state.in_flight)
             await gone.aclose()
-            with trio.fail_after(20):
+            with trio.fail_after(40):
                 while len(actor.volume._state.in_flight) == count:
                     await trio.sleep(0.002)
         if stream is not None:
             held.append(stream)
     for stream in held:
         await stream.aclose()
-    with trio.fail_after(20):
+    with trio.fail_after(40):
         while actor.volume.stats().in_flight_bytes:
             await trio.sleep(0.002)
     assert b"503" in statuses, "each of the two is used up after a while"
@@ -405,7 +405,7 @@ async def test_a_token_for_one_object_fills_no_disk_however_often_it_begins(acto
         stream = await begin(honest)
         assert stream is not None
         await stream.aclose()
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             while actor.volume.stats().in_flight_bytes:
                 await trio.sleep(0.002)
     assert (await call(actor, "PUT", honest, body=bytes(size))).status == 201

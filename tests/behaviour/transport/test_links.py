@@ -254,7 +254,7 @@ async def test_waiting_requests_fail_at_once_when_the_hub_goes_and_the_link_gree
                     nursery.start_soon(ask, link)
                 await until(lambda: hub.in_flight == 10)
             await until(lambda: len(failed_after_s) == 10)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await link.wait_down()
         switch = Owner()
         async with open_hub(switch, endpoint) as (hub, _):

@@ -208,7 +208,7 @@ async def test_a_disconnected_peer_comes_back_as_a_new_one():
         hub.disconnect(before)
         hub.disconnect(before)  # once is enough, twice is harmless
         assert before.is_gone
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             await link.wait_down()
         await link.request(ListBuckets(), timeout_s=30)
         (after,) = hub.peers.values()
