@@ -32,7 +32,7 @@ async def flood_in_turn(store: RunningStore) -> dict[str, tuple[Turn, Mapping[st
     return found
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_a_flood_from_four_strangers_fails_no_request_of_another_client(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store") as store:
         for kind, (turn, rates) in (await flood_in_turn(store)).items():

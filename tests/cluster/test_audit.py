@@ -57,7 +57,7 @@ async def guess(profile: Path) -> None:
             pass
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_who_did_what_is_in_the_log_of_a_store(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store") as store:
         url = trio.run(use, store.profile)

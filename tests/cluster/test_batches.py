@@ -22,7 +22,7 @@ from warehouse.errors import NoSuchObject
 COUNT = 20_000
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_twenty_thousand_objects_go_in_and_come_out_in_order(tmp_path: Path) -> None:
     bodies = {f"{number:05}": b"%05d" % number * (number % 97) for number in range(COUNT)}
     with RunningStore(tmp_path / "store", volumes=2) as store:
@@ -50,7 +50,7 @@ async def test_twenty_thousand_objects_go_in_and_come_out_in_order(tmp_path: Pat
                 assert result.data == bodies[result.key], "after a restart"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("victim", ["disk-1", "master"])
 async def test_every_item_has_a_truthful_outcome_when_an_actor_is_killed(tmp_path: Path, victim: str) -> None:
     seed = int(os.environ.get("WAREHOUSE_TEST_SEED", random.randrange(2**32)))
@@ -128,7 +128,7 @@ def peaks_of(store: RunningStore) -> Iterator[tuple[str, int]]:
                 yield name, int(line.split()[1]) * 1024
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_a_gigabyte_in_batches_needs_little_memory(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store", volumes=1) as store:
         done = subprocess.run(

@@ -295,7 +295,7 @@ async def test_a_compactor_that_cannot_start_keeps_nobody_from_being_served(tmp_
 # --- under load -----------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_no_request_fails_while_a_volume_is_compacted_and_verified(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store", config=BY_HAND) as store:
         async with warehouse.connect(store.profile) as client:

@@ -40,7 +40,7 @@ rate_idle = "16MiB"
 """
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_compactions_survive_kills_of_any_actor(tmp_path: Path) -> None:
     await kill_rounds(tmp_path, rounds=len(ACTORS))
 

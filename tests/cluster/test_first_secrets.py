@@ -38,7 +38,7 @@ def events_until(process: subprocess.Popen[str], last: str) -> list[dict[str, An
     raise AssertionError(f"no {last} within a minute: {events}")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_up_names_the_profile_and_prints_no_secret(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store") as store:
         ready = store.events[-1]
@@ -48,7 +48,7 @@ def test_up_names_the_profile_and_prints_no_secret(tmp_path: Path) -> None:
     assert profile.secret not in printed
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_serving_master_writes_the_root_key_to_a_file(tmp_path: Path) -> None:
     process = master(tmp_path / "master")
     try:
@@ -65,7 +65,7 @@ async def test_a_serving_master_writes_the_root_key_to_a_file(tmp_path: Path) ->
     assert profile.secret not in json.dumps(founded) + printed + logged
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_init_prints_the_secret_once_because_it_is_a_command(tmp_path: Path) -> None:
     printed, _ = master(tmp_path / "master", "--init").communicate(timeout=60)
     [founded] = [json.loads(line) for line in printed.splitlines()]

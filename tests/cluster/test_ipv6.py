@@ -75,7 +75,7 @@ def joined_master(store: RunningStore) -> str:
     return str(tomllib.loads((store.data / "master" / "join.toml").read_text())["master"])
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_store_on_ipv6_works_from_its_start_to_its_urls(tmp_path: Path) -> None:
     async def use(profile: Path) -> str:
         async with warehouse.connect(profile) as client:
@@ -113,7 +113,7 @@ def test_a_store_on_ipv6_works_from_its_start_to_its_urls(tmp_path: Path) -> Non
         assert not BARE.search(store.log.read_text())
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_store_that_listens_everywhere_is_reached_over_both(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store", arguments=["--host", "::", "--advertise", "::1"]) as store:
         base = store.port_base

@@ -30,7 +30,7 @@ def status_of(url: str) -> tuple[int, str | None]:
         connection.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_key_is_held_to_its_limits_and_no_other_is(tmp_path: Path) -> None:
     async def use(profile: Path) -> None:
         known = warehouse.Profile.load(profile)

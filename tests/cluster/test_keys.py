@@ -55,7 +55,7 @@ def is_void_soon(url: str) -> bool:
     return False
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_a_key_of_a_part_of_a_bucket_from_its_making_to_its_end(tmp_path: Path) -> None:
     profile, file = tmp_path / "worker.toml", tmp_path / "cat.jpg"
     file.write_bytes(b"a picture")

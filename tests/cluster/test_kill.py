@@ -23,7 +23,7 @@ WRITERS = 6
 KEYS_PER_WRITER = 8
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_acknowledged_operations_survive_kills_of_any_actor(tmp_path: Path) -> None:
     await kill_rounds(tmp_path, rounds=8)
 

@@ -305,7 +305,7 @@ def run(
     assert verdict.operation_count >= 0.5 * len(history), "hardly anything succeeded"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_clients_see_one_order_of_versions_while_actors_are_killed_and_frozen(tmp_path: Path) -> None:
     run(tmp_path, seed=random.randrange(2**31), operations_min=500, strikes_min=5, pause_s=(0.3, 1.5))
 

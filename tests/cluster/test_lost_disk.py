@@ -46,7 +46,7 @@ def removed(store: RunningStore) -> dict[str, Any]:
         time.sleep(0.5)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_lost_disk_takes_its_objects_along_and_nothing_else(tmp_path: Path) -> None:
     store = RunningStore(tmp_path / "store", config=SETTINGS)
     machine = tmp_path / "machine"

@@ -88,7 +88,7 @@ async def held(profile: Path, name: str) -> tuple[int, int]:
         return info.object_count, info.byte_count
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_sixteen_clients_race_for_the_last_hundred_objects(store: RunningStore) -> None:
     sizes = [[10] * 12 for _ in range(CLIENTS)]
     stored, refused = trio.run(race, store.profile, "objects", sizes)
@@ -97,7 +97,7 @@ def test_sixteen_clients_race_for_the_last_hundred_objects(store: RunningStore) 
     assert trio.run(held, store.profile, "objects") == (OBJECTS, 10 * OBJECTS)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_sixteen_clients_race_for_the_last_mebibyte(store: RunningStore) -> None:
     random = Random(1)
     sizes = [[random.choice((1, 1000, 20_000, 65_536, 200_000)) for _ in range(8)] for _ in range(CLIENTS)]
@@ -110,7 +110,7 @@ def test_sixteen_clients_race_for_the_last_mebibyte(store: RunningStore) -> None
     assert (count, size) == (len(stored), sum(stored))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_batches_uploads_and_urls_keep_to_a_quota(store: RunningStore) -> None:
     async def use(profile: Path) -> tuple[str, str]:
         async with warehouse.connect(profile) as client:
@@ -153,7 +153,7 @@ def put_with(url: str, body: bytes) -> tuple[int, bytes]:
         connection.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_quota_below_what_is_there_is_taken_and_said(store: RunningStore) -> None:
     async def fill(profile: Path) -> None:
         async with warehouse.connect(profile) as client:

@@ -113,7 +113,7 @@ def store_at(data: Path) -> RunningStore:
     return RunningStore(data, volumes=2, config=SETTINGS)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
 async def test_a_lost_catalog_is_made_anew_from_the_volumes(tmp_path: Path, is_killed: bool) -> None:
     data = tmp_path / "store"
@@ -159,7 +159,7 @@ async def fill_again(client: Store) -> Objects:
     return {("later", "a"): b"1", ("photos", "0/21.jpg"): b"overwritten", ("films", "long"): b"shorter"}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_an_export_writes_every_object_byte_for_byte(tmp_path: Path) -> None:
     data, folder = tmp_path / "store", tmp_path / "out"
     keys = [
@@ -207,7 +207,7 @@ async def test_an_export_writes_every_object_byte_for_byte(tmp_path: Path) -> No
     assert victim.read_bytes() == objects[listing[0]["bucket"], listing[0]["key"]]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_backup_of_a_busy_store_comes_back_with_everything_put_since(tmp_path: Path) -> None:
     data, file, passphrase = tmp_path / "store", tmp_path / "backup", tmp_path / "passphrase"
     passphrase.touch(0o600)
@@ -256,7 +256,7 @@ async def back_up_while_writing(
         stop.set()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_an_exact_restore_keeps_what_it_does_not_know_until_a_rebuild(tmp_path: Path) -> None:
     data, file = tmp_path / "store", tmp_path / "backup.tar"
     store = store_at(data)
@@ -283,7 +283,7 @@ async def test_an_exact_restore_keeps_what_it_does_not_know_until_a_rebuild(tmp_
             await expect(client, everything, {"photos", "another"})
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_backup_that_knows_everything_is_restored_as_it_is(tmp_path: Path) -> None:
     data, file = tmp_path / "store", tmp_path / "backup.tar"
     store = store_at(data)
@@ -301,7 +301,7 @@ async def test_a_backup_that_knows_everything_is_restored_as_it_is(tmp_path: Pat
             await expect(client, objects, {"photos", "films", "empty"})
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_missing_disk_is_noticed_and_left_out_only_when_told_to(tmp_path: Path) -> None:
     data = tmp_path / "store"
     store = store_at(data)

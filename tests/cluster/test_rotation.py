@@ -84,7 +84,7 @@ async def works_on(done: list[float], after: str = "the start") -> None:
     assert len(done) >= count + 10, f"nothing works any more after {after}"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_a_store_goes_on_working_while_all_its_secrets_are_replaced(tmp_path: Path) -> None:
     store = RunningStore(tmp_path / "store", config=SETTINGS)
     join = store.data / "master" / "join.toml"
@@ -114,7 +114,7 @@ async def test_a_store_goes_on_working_while_all_its_secrets_are_replaced(tmp_pa
             assert await client.bucket("photos").get("1") == b"1"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_what_a_void_secret_signed_opens_nothing(tmp_path: Path) -> None:
     """With an overlap a URL lives on; at once it is dead, and the next one works.
 

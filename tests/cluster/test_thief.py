@@ -92,7 +92,7 @@ def registration(disk_id: str, url: str, **changes: Any) -> Register:
     return msgspec.structs.replace(register, **changes)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_whoever_has_all_of_one_machine_costs_the_store_that_disk_and_nothing_else(tmp_path: Path) -> None:
     store = RunningStore(tmp_path / "store")
     machine = tmp_path / "machine"
@@ -189,7 +189,7 @@ def test_whoever_has_all_of_one_machine_costs_the_store_that_disk_and_nothing_el
         assert 0 < found < len(NAMES), "the objects of the other disk, whole"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_rebuilt_catalog_knows_the_keys_of_its_disks_and_which_node_was_removed(
     tmp_path: Path,
 ) -> None:

@@ -56,7 +56,7 @@ async def read(profile: Path | Profile, key: str) -> bytes:
         return await client.bucket("photos").get(key)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_store_works_over_tls(tmp_path: Path) -> None:
     with RunningStore(tmp_path / "store", volumes=2, config=ON) as store:
         base = store.port_base
@@ -108,7 +108,7 @@ def test_a_store_works_over_tls(tmp_path: Path) -> None:
     assert "PRIVATE KEY" not in store.log.read_text()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_store_that_others_can_reach_is_encrypted_or_refused(tmp_path: Path) -> None:
     everywhere = ["--host", "0.0.0.0", "--advertise", "127.0.0.1"]
     with RunningStore(tmp_path / "store", arguments=everywhere) as store:
@@ -142,7 +142,7 @@ def test_a_store_that_others_can_reach_is_encrypted_or_refused(tmp_path: Path) -
         assert trio.run(read, store.profile, "small") == b"hello"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_certificates_of_the_operator(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     theirs = Tls(tmp_path / "theirs")
@@ -178,7 +178,7 @@ def test_certificates_of_the_operator(tmp_path: Path) -> None:
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of its own needs root")
 @pytest.mark.skipif(not shutil.which("unshare") or not shutil.which("ip"), reason="needs unshare and ip")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_network_shows_no_key_name_or_secret(tmp_path: Path) -> None:
     """A store on an address that is not loopback, with every packet written down."""
     done = subprocess.run(

@@ -32,7 +32,7 @@ def fetch(url: str, method: str = "GET", **headers: str) -> tuple[int, http.clie
         connection.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_an_object_of_many_chunks_on_three_disks_has_a_short_url_and_comes_whole(tmp_path: Path) -> None:
     data = os.urandom(CHUNK) * COUNT + b"end"
 
@@ -90,7 +90,7 @@ def test_an_object_of_many_chunks_on_three_disks_has_a_short_url_and_comes_whole
         assert "replaced" in json.loads(body)["message"]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_flood_of_silent_strangers_keeps_no_client_out(tmp_path: Path) -> None:
     async def put_and_get(profile: Path) -> None:
         async with warehouse.connect(profile) as client:

@@ -386,7 +386,7 @@ def test_ids_that_died_after_the_last_checkpoint_are_void_as_well(monkeypatch: p
 
 
 @pytest.mark.parametrize("cut", [1, 50, 112, 150])
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 def test_a_data_file_that_was_cut_short_is_damage_and_no_endless_copy(cut: int) -> None:
     disk = SimDisk()
     volume = filled(disk)

@@ -109,7 +109,7 @@ class Cutter:
 common = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 
 
-@pytest.mark.timeout(400)  # a thousand histories: a quarter of a minute of processor time, more beside others
+@pytest.mark.timeout(600)  # a thousand histories: a quarter of a minute of processor time, more beside others
 @settings(common, max_examples=1000)
 @given(seed=st.integers(0, 1 << 32), history=histories(SMALL, 21))
 def test_nothing_acknowledged_is_lost_and_nothing_torn_is_served(

@@ -268,7 +268,7 @@ def histories(part: int) -> range:
     return range(part, HISTORIES, PARTS)
 
 
-@pytest.mark.timeout(3600 if HISTORIES > 64 else 120)
+@pytest.mark.timeout(3600 if HISTORIES > 64 else 600)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_history_passes_a_quota_or_is_refused_room(part: int) -> None:
     refusals = rebuilds = crashes = 0

@@ -102,7 +102,7 @@ async def test_a_keyring_that_lost_its_seal_key_is_named_and_not_the_secret(tmp_
                 pass
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_right_secret_logs_in_from_an_address_whose_logins_fail_and_with_a_key_under_attack(
     tmp_path: Path,
 ) -> None:
