@@ -292,7 +292,7 @@ async def test_a_cancelled_put_never_overtakes_what_comes_later(
         store.puts_in_flight_max = 0
         async with trio.open_nursery() as given_up:
             given_up.start_soon(cancelled, photos)
-            await store.wait_for_puts({put_some: 3, put_a_batch: 2}.get(cancelled, 1))
+            await store.wait_for_puts(3 if cancelled is put_some else 2 if cancelled is put_a_batch else 1)
             given_up.cancel_scope.cancel()
         store.faults.put_delay_s = 0.0
 
