@@ -26,7 +26,7 @@ def object_url(bucket: str, key: str, action: str = "objects") -> str:
     """
     base = f"/buckets/{quote(bucket, safe='')}/{action}/"
     segments = key.split("/")
-    if all(segment not in ("", ".", "..") for segment in segments):
+    if all(segment not in ("", ".", "..") for segment in segments) and not any(ord(c) < 32 for c in key):
         return base + quote(key, safe=_SAFE_IN_PATH)
     return base + "?" + urlencode({"key": key})
 

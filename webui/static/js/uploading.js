@@ -9,32 +9,40 @@ function hasFiles(event) {
   return event.dataTransfer?.types.includes("Files") ?? false;
 }
 
-/** Where a drop goes: the list that it fell onto, or the only one of the page. @param {Event} event @returns {HTMLElement | null} */
-function zoneOf(event) {
-  const below = event.target instanceof Element ? event.target.closest("[data-upload-drop]") : null;
-  return /** @type {HTMLElement | null} */ (below ?? document.querySelector("[data-upload-drop]"));
+/** Where the files of this page go. @param {HTMLInputElement | null} field @returns {[string, string] | null} bucket and prefix */
+function placeOf(field) {
+  return field === null ? null : [field.dataset.bucket ?? "", decodeURIComponent(field.dataset.prefix ?? "")];
+}
+
+/** The field of this page, if one may upload here. @returns {HTMLInputElement | null} */
+function fieldHere() {
+  return document.querySelector("input[data-upload]");
 }
 
 /** @param {boolean} isOver */
 function light(isOver) {
-  document.querySelector("[data-upload-drop]")?.classList.toggle("dropping", isOver);
+  (document.querySelector("[data-upload-drop]") ?? document.getElementById("main"))?.classList.toggle("dropping", isOver);
+}
+
+/** @param {Iterable<import("./transfers/chosen.js").Chosen> | AsyncIterable<import("./transfers/chosen.js").Chosen>} chosen @param {[string, string] | null} place */
+async function upload(chosen, place) {
+  if (place !== null) (await load()).add(chosen, ...place);
 }
 
 export function mountUploading() {
   document.addEventListener("change", (event) => {
     const field = event.target;
     if (!(field instanceof HTMLInputElement) || field.dataset.upload === undefined || field.files === null) return;
-    const { bucket = "", prefix = "" } = field.dataset;
     const chosen = ofField(field.files);
     field.value = ""; // the same file may be chosen again
-    void load().then(({ add }) => add(chosen, bucket, prefix));
+    void upload(chosen, placeOf(field));
   });
   document.addEventListener("dragover", (event) => {
     if (!hasFiles(event)) return;
     event.preventDefault(); // or the browser leaves the page to show the file
-    const zone = zoneOf(event);
-    if (event.dataTransfer !== null) event.dataTransfer.dropEffect = zone === null ? "none" : "copy";
-    light(zone !== null);
+    const isTaken = fieldHere() !== null;
+    if (event.dataTransfer !== null) event.dataTransfer.dropEffect = isTaken ? "copy" : "none";
+    light(isTaken);
   });
   document.addEventListener("dragleave", (event) => {
     if (event.relatedTarget === null) light(false);
@@ -43,16 +51,13 @@ export function mountUploading() {
     if (!hasFiles(event) || event.dataTransfer === null) return;
     event.preventDefault();
     light(false);
-    const zone = zoneOf(event);
-    if (zone === null) return;
-    const { bucket = "", prefix = "" } = zone.dataset;
-    const chosen = ofDrop(event.dataTransfer); // now: after this event nothing is in there
-    void load().then(({ add }) => add(chosen, bucket, prefix));
+    const place = placeOf(fieldHere());
+    if (place !== null) void upload(ofDrop(event.dataTransfer), place); // now: after this event nothing is in there
   });
   if (document.body.dataset.key) {
     answerOtherTabs();
-    void remembered().then((records) => {
-      if (records.length > 0) void load().then(({ restore }) => restore());
+    void remembered().then(async (records) => {
+      if (records.length > 0) (await load()).restore();
     });
   }
 }

@@ -3,6 +3,7 @@ import { formatSize, formatSpan } from "../shared.js";
 import { plural, Rate, summary } from "./plan.js";
 
 const ROWS_MAX = 40;
+const BAR_MIN = 1024 * 1024; // smaller files are there before a bar could be seen
 const DRAWN_MS = 200;
 const ORDER = { asking: 0, failed: 1, finishing: 2, sending: 2, lost: 3, paused: 4, waiting: 5, stored: 6, skipped: 7, cancelled: 8 };
 const WORDS = { waiting: "Waits", sending: "", finishing: "Almost done", stored: "Stored", failed: "", paused: "Paused", asking: "Exists already", skipped: "Skipped", cancelled: "Cancelled", lost: "Needs the file" };
@@ -226,13 +227,13 @@ class Row {
     const { item } = this;
     const percent = item.size === 0 ? 0 : Math.floor((100 * item.sent) / item.size);
     write(this.name, item.path);
-    write(this.state, WORDS[item.state] || (item.state === "sending" ? `${percent} % of ${formatSize(item.size)}` : ""));
+    write(this.state, WORDS[item.state] || (item.state === "sending" ? (item.size >= BAR_MIN ? `${percent} % of ${formatSize(item.size)}` : formatSize(item.size)) : ""));
     write(this.words, item.words);
     show(this.words, item.words !== "" && (item.isActive || item.state === "failed"));
     this.words.classList.toggle("bad", item.state === "failed");
     this.bar.max = Math.max(1, item.size);
     this.bar.value = item.sent;
-    show(this.bar, ["sending", "finishing", "paused"].includes(item.state));
+    show(this.bar, item.size >= BAR_MIN && ["sending", "finishing", "paused"].includes(item.state));
     show(this.pause, item.state === "sending" || item.state === "waiting");
     show(this.resume, item.state === "paused");
     show(this.retry, item.state === "failed");

@@ -2,12 +2,22 @@
 import { root } from "../shared.js";
 import { isConsoleHere, whyNot } from "./sending.js";
 
+const THROUGH = "warehouse-through-console";
 const FAILURES_FIRST = 2; // of an origin that has never worked
 const FAILURES_LATER = 8; // its actor is being started again, probably
 
+/** Downloads of this tab go the same way. */
+function rememberThrough() {
+  try {
+    sessionStorage.setItem(THROUGH, "yes");
+  } catch {
+    // no storage: downloads find out for themselves
+  }
+}
+
 export class Routes {
   constructor() {
-    /** @type {Map<string, { hasWorked: boolean, failures: number, through: boolean }>} by origin */
+    /** @type {Map<string, { hasWorked: boolean, failures: number, through: boolean, deciding: Promise<void> | null }>} by origin */
     this.origins = new Map();
     this.words = ""; // what people are told
   }
@@ -16,7 +26,7 @@ export class Routes {
   of(url) {
     const { origin } = new URL(url);
     let known = this.origins.get(origin);
-    if (known === undefined) this.origins.set(origin, (known = { hasWorked: false, failures: 0, through: false }));
+    if (known === undefined) this.origins.set(origin, (known = { hasWorked: false, failures: 0, through: false, deciding: null }));
     return known;
   }
 
@@ -37,9 +47,15 @@ export class Routes {
     const known = this.of(url);
     known.failures += 1;
     if (known.through || known.failures < (known.hasWorked ? FAILURES_LATER : FAILURES_FIRST)) return;
+    known.deciding ??= this.decide(known, new URL(url).origin).finally(() => (known.deciding = null));
+    await known.deciding;
+  }
+
+  /** @param {{ through: boolean }} known @param {string} origin */
+  async decide(known, origin) {
     if (!(await isConsoleHere())) return; // the whole network is away
-    const { origin } = new URL(url);
     known.through = true;
+    rememberThrough();
     if ((await whyNot(origin)) === "cors") {
       this.words = `Files go through the console, which is slower: the disk at ${origin} does not accept requests of this page. Its operator can add ${location.origin} to the setting http.cors_origins.`;
     } else {
