@@ -211,6 +211,9 @@ class Catalog(Protocol):
     def upload_count(self) -> int:
         """Uploads that are not finished."""
 
+    def upload_count_of_key(self, key_id: str) -> int:
+        """Those of them that this API key began."""
+
     # --- garbage ----------------------------------------------------------------------------------
 
     def outbox(self, volume_id: int, limit: int) -> list[Garbage]:
@@ -456,9 +459,12 @@ class Transaction(Protocol):
         if_none_match: str | None,
         created_ms: int,
         expires_ms: int,
+        key_id: str = "",
     ) -> int:
         """Open an upload and return its id: random, because needles on disk name it forever.
 
+        Args:
+            key_id: of the API key that begins it.
         Raises:
             NoSuchBucket
         """

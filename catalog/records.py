@@ -76,6 +76,7 @@ class UploadRow(msgspec.Struct, frozen=True):
     lifetime_ms: int  # every chunk grants it again
     is_finished: bool  # kept for a while, so a repeated finish gets the same answer
     metadata: dict[str, str]
+    key_id: str = ""  # of the API key that began it; "": a release before 0.2 did not say
 
 
 class DiskRow(msgspec.Struct, frozen=True):

@@ -29,7 +29,6 @@ class KeyThrottle:
         self.limits = limits
         self._requests = TokenBucket(burst_min=1.0)
         self._at_once = 0
-        self._uploads: set[int] = set()  # begun since the master's start; some may have ended
         self._beginning = 0
 
     def admit(self, now: float) -> None:
@@ -67,27 +66,25 @@ class KeyThrottle:
             self._at_once -= 1
 
     @contextmanager
-    def one_more_upload(self, is_open: Callable[[int], bool]) -> Iterator[Callable[[int], None]]:
-        """An upload that is being begun; call what this yields with its id.
+    def one_more_upload(self, count_open: Callable[[], int]) -> Iterator[None]:
+        """An upload that is being begun.
 
         Args:
-            is_open: is the upload of this id unfinished?
+            count_open: how many uploads of the key the catalog has that are not finished.
         Raises:
             Busy: the key has begun as many uploads as it may, and none of them has ended.
         """
         most = self.limits.open_uploads
         if most is None:
-            yield lambda upload_id: None
+            yield
             return
-        if len(self._uploads) + self._beginning >= most:
-            self._uploads = {upload_id for upload_id in self._uploads if is_open(upload_id)}
-        if len(self._uploads) + self._beginning >= most:
+        if count_open() + self._beginning >= most:
             raise Busy(
                 f"this key may have {most} uploads open: finish or abort one", retry_after_s=UPLOADS_AFTER_S
             )
         self._beginning += 1
         try:
-            yield self._uploads.add
+            yield
         finally:
             self._beginning -= 1
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import msgspec
 
@@ -94,7 +95,8 @@ class UploadHandlers:
         check_content_type(request.content_type)
         conditions = check_etag_condition(request.if_match), check_etag_condition(request.if_none_match)
         bucket = self._sessions.bucket_for(peer, Permission.WRITE, request.bucket, request.key)
-        rights = self._sessions.session_of(peer).rights
+        session = self._sessions.session_of(peer)
+        rights, key = session.rights, session.key
         require_room_for(self._catalog, bucket, request.key, request.byte_count or 0, rights=rights)
         if request.byte_count is not None:
             self._room.require_in_all(request.byte_count)
@@ -111,22 +113,15 @@ class UploadHandlers:
                 *conditions,
                 begun_ms,
                 expires_ms,
+                key.key_id,
             ),
         )
-        throttle = self._sessions.session_of(peer).key.throttle
-        if throttle is None:
+        if key.throttle is None:
             upload_id = await self._writer.write(begin, is_growth=True)
         else:
-            with throttle.one_more_upload(self._is_open) as note:
+            with key.throttle.one_more_upload(partial(self._catalog.upload_count_of_key, key.key_id)):
                 upload_id = await self._writer.write(begin, is_growth=True)
-                note(upload_id)
         return UploadBegun(upload_id=upload_id, chunk_size=self._store.chunk_size, expires_in_s=expires_s)
-
-    def _is_open(self, upload_id: int) -> bool:
-        try:
-            return not self._catalog.upload(upload_id).is_finished
-        except NoSuchUpload:
-            return False
 
     def _upload(self, peer: Peer, upload_id: int) -> tuple[UploadRow, BucketRow]:
         """An upload and its bucket, for a peer that may write there.

@@ -97,12 +97,12 @@ def chunk_row(columns: tuple[Any, ...]) -> ChunkRow:
 
 UPLOAD_COLUMNS = (
     "id, bucket_id, key, content_type, if_match, if_none_match,"
-    " created_ms, expires_ms, lifetime_ms, is_finished, metadata"
+    " created_ms, expires_ms, lifetime_ms, is_finished, metadata, key_id"
 )
 
 
 def upload_row(columns: tuple[Any, ...]) -> UploadRow:
-    return UploadRow(*(columns[:9] + (bool(columns[9]), unpack_map(columns[10]) or {})))
+    return UploadRow(*(columns[:9] + (bool(columns[9]), unpack_map(columns[10]) or {}, columns[11])))
 
 
 def pack_map(values: dict[str, str] | None) -> bytes | None:

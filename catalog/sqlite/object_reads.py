@@ -204,6 +204,13 @@ class ObjectReads(Reader):
     def upload_count(self) -> int:
         return int(self._one("SELECT count(*) FROM uploads WHERE is_finished = 0")[0])
 
+    def upload_count_of_key(self, key_id: str) -> int:
+        # The words of the index, so that SQLite takes it.
+        found = self._one(
+            "SELECT count(*) FROM uploads WHERE key_id = ? AND is_finished = 0 AND key_id <> ''", (key_id,)
+        )
+        return int(found[0])
+
     def outbox(self, volume_id: int, limit: int) -> list[Garbage]:
         rows = self._all(
             "SELECT needle_id, stamp, reason FROM outbox WHERE volume_id = ? ORDER BY needle_id LIMIT ?",

@@ -258,6 +258,9 @@ STEPS: tuple[str, ...] = (
         );
     ALTER TABLE api_keys DROP COLUMN buckets;
 
+    ALTER TABLE uploads ADD COLUMN key_id TEXT NOT NULL DEFAULT '';
+    CREATE INDEX uploads_open_by_key ON uploads (key_id) WHERE is_finished = 0 AND key_id <> '';
+
     -- Rows of earlier releases do not name uploads of one chunk.  Clocks of disks may be some minutes ahead.
     INSERT INTO facts (name, value)
         SELECT 'uploads_named_ms', (CAST(strftime('%s', 'now') AS INTEGER) + 600) * 1000

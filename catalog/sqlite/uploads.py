@@ -54,6 +54,7 @@ class Uploads(Bookkeeping):
         if_none_match: str | None,
         created_ms: int,
         expires_ms: int,
+        key_id: str = "",
     ) -> int:
         if not self._is_live(bucket_id):
             raise NoSuchBucket("the bucket was deleted")
@@ -72,6 +73,7 @@ class Uploads(Bookkeeping):
                 expires_ms - created_ms,
                 False,
                 pack_map(dict(metadata)) if metadata else None,
+                key_id,
             ),
         )
         return upload_id

@@ -108,6 +108,23 @@ async def test_only_so_many_uploads_are_open(tmp_path: Path) -> None:
         )
 
 
+async def test_uploads_that_were_open_before_a_restart_count_after_it(tmp_path: Path) -> None:
+    async with open_master(tmp_path, has_compactor=False) as master:
+        await master.create_bucket("photos")
+        key = await master.add_key(int(EVERYTHING))
+        await set_limits(master, key.key_id, open_uploads=1)
+        link = await master.connect_as(key)
+        begun = await link.request(BeginUpload(bucket="photos", key="k"), timeout_s=10)
+        assert isinstance(begun, UploadBegun)
+        await master.restart()
+        await master.connect_disk()
+        link = await master.connect_as(key)
+        await busy(link, BeginUpload(bucket="photos", key="k2"))
+        assert await link.request(AbortUpload(upload_id=begun.upload_id), timeout_s=10) == Done()
+        answer = await link.request(BeginUpload(bucket="photos", key="k2"), timeout_s=10)
+        assert isinstance(answer, UploadBegun)
+
+
 async def test_room_under_lease_is_shared_by_leases_slots_and_urls(tmp_path: Path) -> None:
     async with open_master(tmp_path, has_compactor=False) as master:
         await master.create_bucket("photos")
