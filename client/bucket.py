@@ -279,6 +279,7 @@ class Bucket:
         to_bucket: str | None = None,
         progress: Progress | None = None,
         content_type: str | None = None,
+        if_none_match: str | None = None,
     ) -> ObjectWritten:
         """Copy an object with its type and metadata, in this bucket or to another.
 
@@ -286,14 +287,16 @@ class Bucket:
 
         Args:
             content_type: of the copy; None: that of the object.
+            if_none_match: as in `put`; "*": only if there is no object of the new name.
         Raises:
             NoSuchObject: the object does not exist.
             ObjectReplaced: the object changed during the copy; nothing was stored.
+            PreconditionFailed: `if_none_match` does not hold; nothing was stored.
         """
         target = self if to_bucket is None else self._session.bucket(to_bucket)
         located = await self._reader.locate(key)
         info = located.info
-        options = put_options(to_key, content_type or info.content_type, info.metadata, None, None)
+        options = put_options(to_key, content_type or info.content_type, info.metadata, None, if_none_match)
         if info.size > self._control.small_max:
             source = ObjectSource(self._reader, located)
             return await target._uploader.put_source(to_key, source, options, progress)

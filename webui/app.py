@@ -98,7 +98,13 @@ async def _admit() -> None:
 
 async def _protect(response: Response) -> Response:
     session = here.session()
-    if _is_htmx() and session is not None and session.toasts and response.status_code < 300:
+    if (
+        _is_htmx()
+        and session is not None
+        and session.toasts
+        and response.status_code < 300
+        and "HX-Trigger" not in response.headers
+    ):
         response.headers["HX-Trigger"] = toast_header(session.take_toasts())  # `#toasts` is not swapped
     protect(response, here.console().data_origins, is_secure=here.console().options.is_secure)
     return response

@@ -18,6 +18,7 @@ from quart import current_app, render_template, request
 from quart.typing import ResponseReturnValue
 
 from warehouse.conf.formatting import format_size, format_span
+from warehouse.conf.setting_types import size_text
 from warehouse.webui.listing import Row
 from warehouse.webui.names import bucket_url, folders_of, last_part, object_url, visible
 from warehouse.webui.selection import item
@@ -101,6 +102,7 @@ FILTERS = {
     "plural": plural,
     "visible": visible,
     "quoted": quoted,
+    "size_text": size_text,
 }
 TESTS = {"plain_value": is_plain_value}
 GLOBALS = {
@@ -128,7 +130,12 @@ async def page(template: str, status: int = 200, **values: Any) -> ResponseRetur
 
 def toast_header(toasts: Iterable[tuple[str, str]]) -> str:
     """The header HX-Trigger that makes a page show these: ASCII, whatever the texts say."""
-    return json.dumps({"toasts": {"toasts": [{"kind": kind, "text": text} for kind, text in toasts]}})
+    return json.dumps({"toasts": toasts_of(toasts)})
+
+
+def toasts_of(toasts: Iterable[tuple[str, str]]) -> dict[str, object]:
+    """What the event "toasts" tells a page."""
+    return {"toasts": [{"kind": kind, "text": text} for kind, text in toasts]}
 
 
 def url(path: str) -> str:

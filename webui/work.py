@@ -39,6 +39,7 @@ class Work:
         failures: what did not work, the first of them in words.
         state: "running", "done", "failed" or "cancelled".
         message: the sentence that it ended in.
+        error: what ended it.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Work:
     failure_count: int = 0
     state: str = "running"
     message: str = ""
+    error: StoreError | None = None
     began_s: float = field(default_factory=time.monotonic)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
@@ -163,7 +165,7 @@ class Works:
                     work.message = await job(work)
                     work.state = "failed" if work.failure_count else "done"
         except StoreError as error:
-            work.state, work.message = "failed", error.message
+            work.state, work.message, work.error = "failed", error.message, error
         except Exception:
             log.exception("work broke")
             work.state, work.message = "failed", "The console made a mistake; its log says which."

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from urllib.parse import quote, urlencode
+from urllib.request import urlopen
 
+import pytest
 from playwright.sync_api import Page, expect
 
+import warehouse
 from console_kit import HARD_KEYS, ConsoleStore
 from warehouse.webui.names import folders_of, last_part
 
@@ -99,3 +102,151 @@ def test_who_may_only_upload_is_told_so(console: ConsoleStore, page: Page) -> No
     answer = page.goto(console.url + "/buckets/inbox/rows")
     assert answer is not None
     assert answer.status == 403
+
+
+# --- actions --------------------------------------------------------------------------------------
+
+
+def select(page: Page, *names: str) -> None:
+    for name in names:
+        page.get_by_label(f"Select {name}", exact=True).check()
+
+
+def test_deleting_asks_once_in_words_that_name_what_goes(console: ConsoleStore, page: Page) -> None:
+    console.put("rm", {"a": b"1" * 1000, "b": b"2" * 1000, "c": b"", "d/1": b"x", "d/2": b"x"})
+    console.sign_in(page, path="/buckets/rm")
+    select(page, "a", "b")
+    expect(page.get_by_text("2 objects, 2.0 KiB selected")).to_be_visible()
+    page.get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Delete 2 objects, 2.0 KiB", exact=True).click()
+    expect(page.get_by_text("Deleted 2 objects, 2.0 KiB")).to_be_visible()
+    expect(page.locator("#rows td.name")).to_have_text(["c", "d/"])
+    select(page, "d/")
+    page.get_by_role("button", name="Delete").click()
+    dialog.get_by_role("button", name="Delete 2 objects, 2 B").click()
+    expect(page.locator("#rows td.name")).to_have_text(["c"])
+
+
+def test_hard_keys_are_renamed_copied_and_deleted(console: ConsoleStore, page: Page) -> None:
+    hard = [key for key in HARD_KEYS if "/" not in key]
+    console.put("hard2", dict.fromkeys(hard, b"12"))
+    console.put("copies", {})
+    console.sign_in(page, path="/buckets/hard2")
+    expect(page.locator("#rows > tr")).to_have_count(len(hard))
+    page.get_by_label("Select all").check()
+    page.get_by_role("button", name="Copy", exact=True).click()
+    page.get_by_label("Bucket").select_option("copies")
+    page.get_by_role("textbox", name="Folder", exact=True).fill("to <b>/here")
+    page.get_by_role("dialog").get_by_role("button", name="Copy").click()
+    expect(page.get_by_text(f"Copied {len(hard)} objects")).to_be_visible()
+    assert listed(console, "copies") == sorted("to <b>/here/" + key for key in hard)
+    select(page, "<img src=x onerror=alert(1)>")
+    page.get_by_role("button", name="Rename").click()
+    page.get_by_label("New name").fill("%2e%2e # ?.txt")
+    page.get_by_role("dialog").get_by_role("button", name="Rename").click()
+    expect(page.get_by_role("link", name="%2e%2e # ?.txt", exact=True)).to_be_visible()
+    page.get_by_label("Select all").check()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("heading", name="This bucket is empty")).to_be_visible()
+    assert listed(console, "hard2") == []
+
+
+def listed(console: ConsoleStore, bucket: str) -> list[str]:
+    async def keys(store: warehouse.Store) -> list[str]:
+        return [info.key async for info in store.bucket(bucket).list()]
+
+    return sorted(console.ask(keys))
+
+
+def test_what_is_there_is_not_replaced_by_mistake(console: ConsoleStore, page: Page) -> None:
+    console.put("mv", {"a": b"new", "to/a": b"old", "b": b"b"})
+    console.sign_in(page, path="/buckets/mv")
+    select(page, "a", "b")
+    page.get_by_role("button", name="Move").click()
+    page.get_by_role("textbox", name="Folder", exact=True).fill("to")
+    page.get_by_role("dialog").get_by_role("button", name="Move").click()
+    expect(page.get_by_text("a: there is an object of that name already")).to_be_visible()
+    assert listed(console, "mv") == ["a", "to/a", "to/b"]
+    assert console.ask(lambda store: store.bucket("mv").get("to/a")) == b"old"
+
+
+def test_all_that_match_goes_beyond_what_is_shown(console: ConsoleStore, page: Page) -> None:
+    console.put("many", {f"{number:04}.{'jpg' if number % 2 else 'txt'}": b"1" for number in range(300)})
+    console.sign_in(page, path="/buckets/many?find=.jpg")
+    expect(page.locator("#rows > tr[data-size]")).to_have_count(100)
+    page.get_by_label("Select all").check()
+    page.get_by_role("button", name="Select all that match").click()
+    expect(page.get_by_text("All that match selected")).to_be_visible()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete 150 objects, 150 B").click()
+    expect(page.get_by_text("Deleted 150 objects, 150 B")).to_be_visible()
+    assert {key[-3:] for key in listed(console, "many")} == {"txt"}
+
+
+def test_a_selection_outlives_further_pages_and_changes(console: ConsoleStore, page: Page) -> None:
+    console.put("keep", {f"{number:03}": b"" for number in range(120)})
+    console.sign_in(page, path="/buckets/keep")
+    select(page, "000")
+    page.get_by_role("link", name="099", exact=True).scroll_into_view_if_needed()
+    select(page, "119")
+    console.put("keep", {"001": b"longer"})
+    expect(page.locator("#rows tr", has_text="001")).to_contain_text("6 B")
+    expect(page.get_by_text("2 objects, 0 B selected")).to_be_visible()
+    expect(page.get_by_label("Select 119")).to_be_checked()
+
+
+def test_a_link_opens_without_a_key_for_as_long_as_the_key_may_sign(
+    console: ConsoleStore, page: Page
+) -> None:
+    console.put("share", {"a #1.txt": b"shared"})
+    signer = console.make_key("signer", permissions=["read", "list", "sign"], sign_s_max=7200)
+    console.sign_in(page, signer, "/buckets/share")
+    select(page, "a #1.txt")
+    page.get_by_role("button", name="Copy link").click()
+    options = page.get_by_label("Works for").locator("option")
+    expect(options).to_have_text(["10 min", "1 h", "2 h (the longest of this key)"])
+    page.get_by_role("button", name="Make link").click()
+    expect(page.get_by_role("img", name="QR code of the link")).to_be_visible()
+    with urlopen(page.get_by_role("textbox", name="Link").input_value()) as answer:
+        assert answer.read() == b"shared"
+        assert answer.headers["Content-Disposition"].startswith("inline")
+
+
+ACTIONS = ("Delete", "Copy", "Move", "Rename", "Copy link", "New folder", "Settings")
+
+
+@pytest.mark.parametrize(
+    ("wish", "shown"),
+    [
+        ({"preset": "admin"}, set(ACTIONS)),
+        ({"preset": "reader"}, set()),
+        ({"permissions": ["list"]}, set()),
+        ({"permissions": ["list", "delete"]}, {"Delete"}),
+    ],
+)
+def test_only_what_the_key_may_do_is_shown_and_all_else_is_refused(
+    console: ConsoleStore, page: Page, wish: dict[str, object], shown: set[str]
+) -> None:
+    console.put("rights", {"a": b"1"})
+    console.sign_in(page, console.make_key("some", **wish), "/buckets/rights")
+    select(page, "a")
+    for name in ACTIONS:
+        button = page.get_by_role("button", name=name, exact=True).or_(
+            page.get_by_role("link", name=name, exact=True)
+        )
+        expect(button).to_have_count(1 if name in shown else 0)
+    if "Delete" in shown:
+        return
+    form = {"selection": '{"keys": [["a", 1]]}', "name": "b", "to": "rights", "folder": "c", "life_s": "60"}
+    for action in ("delete", "copy", "move", "rename", "link"):
+        answer = page.evaluate(POST, [f"/buckets/rights/selection/{action}/go", form])
+        assert answer == 403, action
+    assert listed(console, "rights") == ["a"]
+
+
+POST = """async ([path, form]) => {
+  const body = new URLSearchParams({ ...form, csrf: document.body.dataset.csrf });
+  return (await fetch(path, { method: "POST", body, headers: { Accept: "application/json" } })).status;
+}"""
